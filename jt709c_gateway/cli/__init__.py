@@ -1,0 +1,1 @@
+"""The jt709c command line."""

@@ -1,0 +1,1 @@
+"""Orders to locks: model, catalogue, profiles and life cycle."""

@@ -1,0 +1,1 @@
+"""Order profiles shipped with the gateway, one TOML file per dialect."""

@@ -1,0 +1,1 @@
+"""Where locks, sessions, the committer and orders meet."""

@@ -1,0 +1,1 @@
+"""Redis: address, connection, keys, the commit script and its committer, the embedded server."""

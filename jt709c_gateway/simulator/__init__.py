@@ -1,0 +1,1 @@
+"""Virtual locks for the command line, tests and benchmarks."""

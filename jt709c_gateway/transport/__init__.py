@@ -1,0 +1,1 @@
+"""TCP and UDP: bytes to the handler, nothing else."""
