@@ -1,0 +1,223 @@
+"""`7E` messages by their id (PROTOCOL.md §1, table of message ids)."""
+
+from collections.abc import Callable
+from struct import Struct
+from typing import Final
+
+from . import jt709, jt808
+from .events import (
+    KIND_ATTRIBUTES,
+    KIND_HEARTBEAT,
+    KIND_LOCATION,
+    KIND_LOCK,
+    KIND_REGISTRATION,
+    KIND_REPLY,
+    KIND_TIME_REQUEST,
+    KIND_UNKNOWN,
+    Attributes,
+    Heartbeat,
+    Registration,
+    Reply,
+    TimeRequest,
+    Unknown,
+)
+from .jt808 import Header
+from .message import Message
+
+_TERMINAL_ANSWER = Struct(">HHB")
+_STORED_HEAD = Struct(">HB")
+_ATTRIBUTES_HEAD = Struct(">H5s20s7s10s")
+#: 0x0704 type: the positions were kept in a blind zone.
+_STORED_TYPE: Final = 1
+
+
+def decode_body(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
+    """Add to `message` what the body says; give the spans of passwords in the body.
+
+    What can't be read becomes an `unknown` event and is answered: its bytes are in Redis, so the lock may
+    forget them.
+    """
+    if header.encrypted:
+        message.report = True
+        message.facts.append((KIND_UNKNOWN, Unknown(f"{header.message_id:04x}", "the body is encrypted")))
+        return []
+    return _READERS.get(header.message_id, _unknown)(message, header, body)
+
+
+def _unreadable(message: Message, header: Header, reason: str) -> list[tuple[int, int]]:
+    message.report = True
+    message.facts.append((KIND_UNKNOWN, Unknown(f"{header.message_id:04x}", reason)))
+    return []
+
+
+def _unknown(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
+    return _unreadable(message, header, "no such message id is known")
+
+
+def _add_location(message: Message, body: bytes, offset: int) -> list[tuple[int, int]]:
+    location, lock_events = jt709.decode(body)
+    message.report = True
+    message.facts.append((KIND_LOCATION, location))
+    message.impossible_date |= location.time is None
+    if not lock_events:
+        return []
+    message.facts.extend((KIND_LOCK, event) for event in lock_events)
+    return [(start + offset, end + offset) for start, end in jt709.password_spans(body)]
+
+
+def _location(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
+    try:
+        return _add_location(message, body, 0)
+    except jt709.BodyError as error:
+        return _unreadable(message, header, str(error))
+
+
+def _location_answer(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
+    """0x0201: answered serial u16, then a location body."""
+    if len(body) < 2 + jt709.FIXED_LENGTH:
+        return _unreadable(message, header, "too short for a location")
+    spans = _add_location(message, body[2:], 2)
+    serial = int.from_bytes(body[:2], "big")
+    message.facts.append((KIND_REPLY, Reply("0201", (str(serial),), answered_serial=serial)))
+    return spans
+
+
+def _stored_locations(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
+    """0x0704: count u16, type u8, then per item its length u16 and a location body."""
+    if len(body) < _STORED_HEAD.size:
+        return _unreadable(message, header, "too short for a count and a type")
+    count, kind = _STORED_HEAD.unpack_from(body)
+    message.stored = kind == _STORED_TYPE
+    spans: list[tuple[int, int]] = []
+    position = _STORED_HEAD.size
+    read = 0
+    while read < count and position + 2 <= len(body):
+        length = int.from_bytes(body[position : position + 2], "big")
+        start, position = position + 2, position + 2 + length
+        if position > len(body):
+            break
+        try:
+            spans += _add_location(message, body[start:position], start)
+        except jt709.BodyError:
+            break
+        read += 1
+    if read < count or not count:
+        _unreadable(message, header, f"{read} of {count} locations could be read")
+    return spans
+
+
+def _heartbeat(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
+    """0x0002: empty, or battery % u8, signal u8, status u8."""
+    heartbeat = Heartbeat(*body[:3]) if len(body) >= 3 else Heartbeat()
+    message.facts.append((KIND_HEARTBEAT, heartbeat))
+    return []
+
+
+def _registration(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
+    message.facts.append((KIND_REGISTRATION, Registration("registration", body.hex())))
+    return []
+
+
+def _authentication(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
+    message.facts.append((KIND_REGISTRATION, Registration("authentication", body.hex())))
+    return []
+
+
+def _logout(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
+    message.facts.append((KIND_REGISTRATION, Registration("logout", body.hex())))
+    return []
+
+
+def _attributes(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
+    """0x0107: type u16, maker[5], model[20], id[7], ICCID BCD[10], hardware and firmware with a length u8."""
+    if len(body) < _ATTRIBUTES_HEAD.size:
+        return _unreadable(message, header, "too short for terminal attributes")
+    kind, maker, model, terminal_id, iccid = _ATTRIBUTES_HEAD.unpack_from(body)
+    hardware, position = _counted_text(body, _ATTRIBUTES_HEAD.size)
+    message.firmware, _ = _counted_text(body, position)
+    message.facts.append(
+        (
+            KIND_ATTRIBUTES,
+            Attributes(
+                kind, _text(maker), _text(model), _text(terminal_id), iccid.hex(), hardware, message.firmware
+            ),
+        )
+    )
+    return []
+
+
+def _text(value: bytes) -> str:
+    return value.strip(b"\x00 ").decode("latin-1")
+
+
+def _counted_text(body: bytes, position: int) -> tuple[str | None, int]:
+    if position >= len(body) or position + 1 + body[position] > len(body):
+        return None, len(body)
+    end = position + 1 + body[position]
+    return _text(body[position + 1 : end]), end
+
+
+def _time_request(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
+    message.facts.append((KIND_TIME_REQUEST, TimeRequest()))
+    message.time_answer = lambda now: jt808.time_answer(header.identity, header.serial, now)
+    return []
+
+
+def _terminal_answer(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
+    """0x0001: answered serial u16, answered id u16, result u8. Gets no answer itself."""
+    message.answer = None
+    if len(body) < _TERMINAL_ANSWER.size:
+        return _unreadable(message, header, "too short for a terminal's answer")
+    serial, answered, result = _TERMINAL_ANSWER.unpack_from(body)
+    name = f"{answered:04x}"
+    reply = Reply("0001", (str(serial), name, str(result)), None, serial, name, result)
+    message.facts.append((KIND_REPLY, reply))
+    return []
+
+
+def _parameters(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
+    """0x0104: answered serial u16, count u8, then per parameter id u32, length u8, value."""
+    if len(body) < 3:
+        return _unreadable(message, header, "too short for parameters")
+    serial, count = int.from_bytes(body[:2], "big"), body[2]
+    parameters: dict[str, str] = {}
+    spans: list[tuple[int, int]] = []
+    position = 3
+    while len(parameters) < count and position + 5 <= len(body):
+        start, end = position + 5, position + 5 + body[position + 4]
+        if end > len(body):
+            break
+        parameter = int.from_bytes(body[position : position + 4], "big")
+        secret = parameter in jt808.SECRET_PARAMETERS
+        if secret:
+            spans.append((start, end))
+        parameters[f"{parameter:04x}"] = "2a" * (end - start) if secret else body[start:end].hex()
+        position = end
+    reply = Reply("0104", (str(serial), str(count)), answered_serial=serial, parameters=parameters)
+    message.facts.append((KIND_REPLY, reply))
+    return spans
+
+
+def _jt705(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
+    """0x5501, 0x5502: carried raw; answered with 0x4401 when the lock asks for it."""
+    message.dialect = "jt705"
+    message.stored = header.message_id == jt808.JT705_STORED
+    message.answer = jt808.jt705_answer(header.identity, header.message_id) if header.answer_wanted else None
+    return _unreadable(message, header, "the body of this dialect is not read")
+
+
+_READERS: Final[dict[int, Callable[[Message, Header, bytes], list[tuple[int, int]]]]] = {
+    jt808.LOCATION: _location,
+    jt808.HEARTBEAT: _heartbeat,
+    jt808.STORED_LOCATIONS: _stored_locations,
+    jt808.REGISTRATION: _registration,
+    jt808.AUTHENTICATION: _authentication,
+    jt808.LOGOUT: _logout,
+    jt808.ATTRIBUTES: _attributes,
+    jt808.TIME_REQUEST: _time_request,
+    jt808.TERMINAL_ANSWER: _terminal_answer,
+    jt808.PARAMETERS: _parameters,
+    jt808.LOCATION_ANSWER: _location_answer,
+    jt808.JT705_LOCATION: _jt705,
+    jt808.JT705_STORED: _jt705,
+}

@@ -1,0 +1,171 @@
+"""From frames to messages: the one entrance to the codec for all dialects."""
+
+from typing import Final
+
+from attrs import define, field
+
+from . import binary, sentences
+from .events import (
+    KIND_HEARTBEAT,
+    KIND_PASSWORD,
+    KIND_REPLY,
+    KIND_TIME_REQUEST,
+    KIND_UNKNOWN,
+    Heartbeat,
+    Password,
+    Reply,
+    TimeRequest,
+    Unknown,
+)
+from .framing import BinaryFrame, DollarFrame, Frame, Malformed, SentenceFrame
+from .jt808 import (
+    BIT_SPLIT,
+    ONE_BYTE_SERIAL,
+    REGISTRATION,
+    FrameError,
+    Header,
+    general_answer,
+    parse_header,
+    registration_answer,
+)
+from .message import Message
+from .redact import mask_malformed, mask_spans
+from .split import Reassembler
+
+JT709: Final = "jt709"
+JT701: Final = "jt701"
+#: The grouped form is common to jt709 and jt705; the bytes alone don't say which.
+SENTENCE: Final = "sentence"
+_FIRMWARE_WORD: Final = ("BASE", "1")
+
+
+@define
+class Decoder:
+    """Decodes the frames of one connection (it holds the parts of split messages).
+
+    With `secrets`, passwords stay readable in `raw`: for a person at a terminal, never for publishing.
+    """
+
+    secrets: bool = False
+    parts: Reassembler = field(factory=Reassembler)
+
+    def decode(self, frame: Frame, now: float) -> Message | Malformed | None:
+        """One frame to a Message; None for a part of a split message. `now` in seconds, monotonic."""
+        if isinstance(frame, BinaryFrame):
+            try:
+                return self._binary(frame, now)
+            except FrameError as error:
+                return self._malformed(Malformed(error.reason, frame.raw))
+        if isinstance(frame, SentenceFrame):
+            return self._sentence(frame)
+        if isinstance(frame, DollarFrame):
+            return _dollar(frame)
+        return self._malformed(frame)
+
+    def _malformed(self, frame: Malformed) -> Malformed:
+        return frame if self.secrets else Malformed(frame.reason, mask_malformed(frame.raw))
+
+    def _binary(self, frame: BinaryFrame, now: float) -> Message | None:
+        header = parse_header(frame.payload)
+        if header.attributes & BIT_SPLIT and header.message_id not in ONE_BYTE_SERIAL:
+            return self._part(header, frame, now)
+        message = _begin(header, frame.raw)
+        spans = binary.decode_body(message, header, frame.payload[header.body_start :])
+        if spans and not self.secrets:
+            start = header.body_start
+            shifted = [(first + start, last + start) for first, last in spans]
+            message.raw, message.raw_masked = mask_spans(frame, shifted).hex(), True
+        return message
+
+    def _part(self, header: Header, frame: BinaryFrame, now: float) -> Message | None:
+        """Hold a part back until the message is whole; then answer every part."""
+        parts = self.parts.add(header, frame, now)
+        if parts is None:
+            return None
+        message = _begin(parts[0].header, b"".join(part.frame.raw for part in parts))
+        bodies = [part.frame.payload[part.header.body_start :] for part in parts]
+        spans = binary.decode_body(message, header, b"".join(bodies))
+        if message.answer is not None:
+            message.answer = b"".join(_answer(part.header) for part in parts)
+        if spans and not self.secrets:
+            masked = []
+            offset = 0
+            for part, body in zip(parts, bodies, strict=True):
+                start, end = part.header.body_start, part.header.body_start + len(body)
+                moved = [(max(a - offset + start, start), min(b - offset + start, end)) for a, b in spans]
+                masked.append(mask_spans(part.frame, [span for span in moved if span[0] < span[1]]))
+                offset += len(body)
+            message.raw, message.raw_masked = b"".join(masked).hex(), True
+        return message
+
+    def _sentence(self, frame: SentenceFrame) -> Message | Malformed:
+        try:
+            sentence = sentences.parse(frame.raw)
+        except sentences.SentenceError:
+            return self._malformed(Malformed("sentence", frame.raw))
+        raw, masked = (frame.raw.decode("latin-1"), False) if self.secrets else sentences.mask(frame.raw)
+        message = Message(
+            SENTENCE if sentence.grouped else JT701,
+            sentence.device,
+            None,
+            sentence.serial,
+            raw,
+            masked,
+            frame.raw,
+            [],
+        )
+        _read_sentence(message, sentence)
+        return message
+
+
+def _begin(header: Header, wire: bytes) -> Message:
+    """The message with all that the header tells, and the answer that most ids get."""
+    return Message(
+        JT709,
+        header.identity.device,
+        header.identity.imei,
+        header.serial,
+        wire.hex(),
+        False,
+        wire,
+        [],
+        header.message_id,
+        False,
+        False,
+        _answer(header),
+        None,
+        header.identity.wire,
+    )
+
+
+def _answer(header: Header) -> bytes:
+    if header.message_id == REGISTRATION:
+        return registration_answer(header.identity, header.serial)
+    return general_answer(header.identity, header.serial, header.message_id)
+
+
+def _read_sentence(message: Message, sentence: sentences.Sentence) -> None:
+    starts = sentence.starts
+    if sentence.grouped and starts[:3] == sentences.TIME_REQUEST:
+        message.facts.append((KIND_TIME_REQUEST, TimeRequest()))
+        wire = message.wire
+        message.time_answer = lambda now: sentences.time_answer(wire, now)
+        return
+    if sentence.grouped and starts[:2] == sentences.DYNAMIC_PASSWORD and len(starts) == 3:
+        message.facts.append((KIND_PASSWORD, Password()))
+        message.secret = sentence.arguments[1]
+        return
+    if sentence.word == "@JT":
+        message.facts.append((KIND_HEARTBEAT, Heartbeat()))
+        return
+    if sentence.grouped and starts[:2] == _FIRMWARE_WORD and len(starts) > 2:
+        message.firmware = ",".join(sentence.arguments[1:])
+    arguments = tuple(sentences.mask_arguments(sentence.word, sentence.arguments))
+    message.facts.append((KIND_REPLY, Reply(sentence.word, arguments)))
+
+
+def _dollar(frame: DollarFrame) -> Message:
+    """A `$` frame: recognised by its header and carried raw, unanswered, so the lock keeps it."""
+    device = frame.raw[1:6].hex().lstrip("0") or "0"
+    fact = (KIND_UNKNOWN, Unknown(None, "the records of this dialect are not read"))
+    return Message(JT701, device, None, None, frame.raw.hex(), False, frame.raw, [fact], report=True)

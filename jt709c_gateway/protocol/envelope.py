@@ -1,0 +1,68 @@
+"""From a message to the events that are published of it (DESIGN.md §3)."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from attrs import define
+from msgspec import UNSET
+
+from .events import Event, EventData
+from .message import Message
+
+VERSION = 1
+
+
+@define
+class Origin:
+    """Where frames come from: which gateway took them, over what, from whom. All None off-line."""
+
+    gateway: str | None = None
+    transport: str | None = None
+    peer: str | None = None
+
+
+def no_id() -> None:
+    """The id of an event that is only shown, never published."""
+    return
+
+
+def wrap(
+    message: Message,
+    kind: str,
+    data: EventData,
+    origin: Origin,
+    dialect: str,
+    received_at: datetime | None,
+    event_id: str | None,
+) -> Event:
+    """One fact of a message in its envelope. `dialect` is the session's when the bytes alone don't tell."""
+    return Event(
+        VERSION,
+        event_id,
+        kind,
+        message.device,
+        message.imei,
+        dialect,
+        message.serial,
+        message.stored,
+        received_at,
+        origin.gateway,
+        origin.transport,
+        origin.peer,
+        message.raw,
+        True if message.raw_masked else UNSET,
+        data,
+    )
+
+
+def wrap_all(
+    message: Message,
+    origin: Origin,
+    received_at: datetime | None = None,
+    next_id: Callable[[], str | None] = no_id,
+) -> list[Event]:
+    """Every event that one frame gives, in order."""
+    return [
+        wrap(message, kind, data, origin, message.dialect, received_at, next_id())
+        for kind, data in message.facts
+    ]

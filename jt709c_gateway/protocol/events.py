@@ -1,0 +1,259 @@
+"""What the gateway tells other services: one attrs class per kind of event (DESIGN.md §3).
+
+The names of classes' fields are the names in the JSON. None means that the lock didn't say; a field that is
+`UNSET` is left out. Instances are written once and never changed; they are `define`d, not frozen, since a
+frozen one costs several times as much to make. They have no slots, because msgspec writes a slotted class's
+fields in alphabetical order, and people read these events.
+"""
+
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from attrs import define, field
+from msgspec import UNSET, UnsetType
+from msgspec.json import Encoder
+
+Fix = Literal["gnss", "lbs", "none"]
+LockState = Literal["locked", "unlocked"]
+Method = Literal["password", "dynamic_password", "card", "bluetooth", "lora", "automatic", "unknown"]
+Action = Literal["unlocked", "refused", "locked", "unknown"]
+
+KIND_LOCATION: Final = "location"
+KIND_LOCK: Final = "lock"
+KIND_ALARM: Final = "alarm"
+KIND_HEARTBEAT: Final = "heartbeat"
+KIND_REPLY: Final = "reply"
+KIND_PASSWORD: Final = "password"
+KIND_SESSION: Final = "session"
+KIND_COMMAND: Final = "command"
+KIND_REGISTRATION: Final = "registration"
+KIND_ATTRIBUTES: Final = "attributes"
+KIND_TIME_REQUEST: Final = "time_request"
+KIND_UNKNOWN: Final = "unknown"
+#: Every kind, in the order of DESIGN.md §3.
+KINDS: Final = (
+    KIND_LOCATION,
+    KIND_LOCK,
+    KIND_ALARM,
+    KIND_HEARTBEAT,
+    KIND_REPLY,
+    KIND_PASSWORD,
+    "peripheral",
+    KIND_SESSION,
+    KIND_COMMAND,
+    KIND_REGISTRATION,
+    KIND_ATTRIBUTES,
+    KIND_TIME_REQUEST,
+    KIND_UNKNOWN,
+)
+
+
+@define(slots=False)
+class Cell:
+    """The mobile cell a lock hears: country, network, cell and location area codes."""
+
+    mcc: int
+    mnc: int
+    cell_id: int
+    lac: int
+
+
+@define(slots=False)
+class LockEvent:
+    """Somebody opened, closed or tried a lock. Degrees; `fence_id` 1-99 where it happened; `code` as sent.
+
+    `value` holds, as hex, the bytes behind a code that no document names.
+    """
+
+    time: datetime | None
+    code: int
+    method: Method
+    action: Action
+    card: str | None
+    fence_id: int | None
+    result: int | None
+    latitude: float | None
+    longitude: float | None
+    command_id: str | None = None
+    value: str | UnsetType = UNSET
+
+
+@define(slots=False)
+class RopeStatus:
+    """Item 0xDA of a JT707: rope cuts so far, and its own status bits."""
+
+    rope_cuts: int
+    locked: bool
+    moving: bool
+    sim: bool
+    wake_source: int
+
+
+@define(slots=False)
+class Location:
+    """One position report and everything a lock says with it (DESIGN.md §3).
+
+    Degrees, metres, km/h, percent, volts, kilometres, degrees Celsius. `items` keeps what is not understood,
+    as hex under the item's id in hex.
+    """
+
+    time: datetime | None
+    fix: Fix
+    latitude: float | None
+    longitude: float | None
+    altitude_m: int | None
+    speed_kmh: float | None
+    course_deg: int | None
+    satellites: int | None
+    gsm_signal: int | None
+    battery_percent: int | None
+    battery_volts: float | None
+    charging: bool | None
+    odometer_km: int | None
+    lock_state: LockState | None
+    rope_open: bool | None
+    motor_open: bool | None
+    back_cover_open: bool | None
+    fence_id: int | None
+    wake_source: int | None
+    wake_reason: str | None
+    network_generation: int | None
+    protocol_version: int | None
+    cell: Cell | None
+    alarms: tuple[str, ...]
+    alarm_bits: int | None
+    status_bits: int | None
+    lock_event: LockEvent | None
+    items: dict[str, str]
+    temperature_c: float | UnsetType = UNSET
+    reports_sent: int | UnsetType = UNSET
+    rope: RopeStatus | UnsetType = UNSET
+
+
+@define(slots=False)
+class Alarm:
+    """An alarm rose (`active`) or cleared against the last known state of the lock."""
+
+    time: datetime | None
+    name: str
+    active: bool
+    latitude: float | None
+    longitude: float | None
+
+
+@define(slots=False)
+class Heartbeat:
+    """A sign of life; what an empty one doesn't carry is None."""
+
+    battery_percent: int | None = None
+    gsm_signal: int | None = None
+    status_bits: int | None = None
+
+
+@define(slots=False)
+class Reply:
+    """A lock's answer or sentence that is none of the other kinds.
+
+    `word` is the sentence's word (`BASE`, `P43`) or the message id in hex (`0001`); `arguments` what follows
+    it, as text. A binary answer names what it answers: `answered_serial`, `answered_id` (hex), `result`
+    (0 done, 1 failed, 2 wrong, 3 unsupported). `parameters` maps ids to values, both hex (0x0104).
+    """
+
+    word: str
+    arguments: tuple[str, ...]
+    command_id: str | None = None
+    answered_serial: int | UnsetType = UNSET
+    answered_id: str | UnsetType = UNSET
+    result: int | UnsetType = UNSET
+    parameters: dict[str, str] | UnsetType = UNSET
+
+
+@define(slots=False)
+class Password:
+    """The lock reported a dynamic password. The password itself is never part of an event."""
+
+    time: datetime | None = None
+
+
+@define(slots=False)
+class Session:
+    """A lock came, went or moved: `online`, `offline` or `replaced`; `duration_s` of what ended."""
+
+    state: Literal["online", "offline", "replaced"]
+    reason: str
+    duration_s: float | None
+
+
+@define(slots=False)
+class Registration:
+    """0x0100, 0x0102 or 0x0003: `step` is `registration`, `authentication` or `logout`; the body as hex."""
+
+    step: Literal["registration", "authentication", "logout"]
+    body: str
+
+
+@define(slots=False)
+class Attributes:
+    """0x0107: what the unit says of itself."""
+
+    terminal_type: int
+    maker: str
+    model: str
+    terminal_id: str
+    iccid: str
+    hardware: str | None
+    firmware: str | None
+
+
+@define(slots=False)
+class TimeRequest:
+    """The lock asks what time it is (UTC)."""
+
+
+@define(slots=False)
+class Unknown:
+    """A sound frame that this gateway can't read (`raw` has it): its message id in hex, and why."""
+
+    message_id: str | None
+    reason: str
+
+
+EventData = (
+    Location
+    | LockEvent
+    | Alarm
+    | Heartbeat
+    | Reply
+    | Password
+    | Session
+    | Registration
+    | Attributes
+    | TimeRequest
+    | Unknown
+    | dict[str, Any]
+)
+
+
+@define(slots=False)
+class Event:
+    """The envelope every event travels in; `data` is one of the classes above."""
+
+    v: int
+    id: str | None
+    kind: str
+    device: str
+    imei: str | None
+    dialect: str | None
+    serial: int | None
+    stored: bool
+    received_at: datetime | None
+    gateway: str | None
+    transport: str | None
+    peer: str | None
+    raw: str | None = field(repr=False)
+    raw_masked: bool | UnsetType
+    data: EventData
+
+
+#: attrs object -> JSON bytes. Times become RFC 3339 text ending in Z.
+to_json = Encoder().encode

@@ -1,0 +1,275 @@
+"""The 0x0200 location body (PROTOCOL.md §1.1), decoded and encoded.
+
+::
+
+    0  alarm flags u32 | 4 status u32 | 8 latitude u32 | 12 longitude u32 (degrees x 10^6)
+    16 altitude i16 (m) | 18 speed u16 (0.1 km/h) | 20 course u16 (degrees) | 22 time BCD[6] UTC
+    28 items: id u8, length u8, value, until the body ends
+
+A lock sends the same items in the same order each time. So their sequence is compiled once into one Struct
+and found again by the ids and lengths at their places, instead of walking the items in every frame.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
+from operator import itemgetter
+from struct import Struct
+from typing import Any, Final
+
+from attrs import define
+
+from . import lock_events
+from .alarms import WAKE_REASONS, jt709_alarms
+from .bcd import encode_ymd, time_ymd
+from .events import Cell, Fix, Location, LockEvent, LockState, RopeStatus
+
+FIXED: Final = Struct(">IIIIhHH6s")
+FIXED_LENGTH: Final = FIXED.size
+
+STATUS_FIX: Final = 1 << 1
+STATUS_SOUTH: Final = 1 << 2
+STATUS_WEST: Final = 1 << 3
+STATUS_BASE_STATION: Final = 1 << 6
+STATUS_BACK_COVER: Final = 1 << 7
+STATUS_GNSS: Final = 1 << 18
+STATUS_ROPE: Final = 1 << 20
+STATUS_MOTOR: Final = 1 << 21
+
+SATELLITES: Final = 0x31
+GSM_SIGNAL: Final = 0x30
+BATTERY_PERCENT: Final = 0xD4
+BATTERY_VOLTS: Final = 0xD5
+ODOMETER: Final = 0xFE
+FENCE: Final = 0xFC
+NETWORK: Final = 0xF4
+PROTOCOL_VERSION: Final = 0xF9
+CELL: Final = 0xFD
+ROPE_STATUS: Final = 0xDA
+REPORTS_SENT: Final = 0xDB
+TEMPERATURE_SIGNED: Final = 0x0F
+TEMPERATURE_OFFSET: Final = 0xF8
+
+#: Plain numbers, in the order in which `_Layout.numbers` hands them out, with their one right length.
+_NUMBERS: Final = {
+    SATELLITES: "B",
+    GSM_SIGNAL: "B",
+    BATTERY_PERCENT: "B",
+    BATTERY_VOLTS: "H",
+    ODOMETER: "I",
+    FENCE: "B",
+    NETWORK: "B",
+    PROTOCOL_VERSION: "H",
+}
+_CELLS: Final = {9: "HBIH", 10: "HHIH"}
+_EXTRAS: Final = {ROPE_STATUS: "HB", REPORTS_SENT: "H", TEMPERATURE_SIGNED: "H", TEMPERATURE_OFFSET: "H"}
+
+
+class BodyError(Exception):
+    """A location body too short for its fixed part."""
+
+
+@lru_cache(maxsize=4096)
+def _status(bits: int) -> tuple[Fix, LockState, bool, bool, bool, int, str | None]:
+    """Status u32: fix, lock state, rope, motor, back cover, wake-up source and its agreed name."""
+    if bits & (STATUS_FIX | STATUS_GNSS):
+        fix: Fix = "gnss"
+    else:
+        fix = "lbs" if bits & STATUS_BASE_STATION else "none"
+    rope, motor = bool(bits & STATUS_ROPE), bool(bits & STATUS_MOTOR)
+    state: LockState = "unlocked" if rope or motor else "locked"
+    wake = bits >> 24 & 0x0F
+    return fix, state, rope, motor, bool(bits & STATUS_BACK_COVER), wake, WAKE_REASONS.get(wake)
+
+
+@lru_cache(maxsize=8192)
+def _cell(mcc: int, mnc: int, cell_id: int, lac: int) -> Cell:
+    return Cell(mcc, mnc, cell_id, lac)
+
+
+@define
+class _Layout:
+    """One sequence of item ids and lengths, compiled. `mask` and `expected` recognise it by its bytes."""
+
+    mask: int
+    expected: int
+    struct: Struct
+    #: Picks the values of `_NUMBERS` out of the unpacked ones, None for an item that wasn't sent.
+    numbers: Callable[[tuple[Any, ...]], tuple[int | None, ...]]
+    cell: int | None
+    lock_events: list[int]
+    extras: list[tuple[int, int]]
+    unknown: list[tuple[str, int]]
+
+
+def _compile(items: bytes) -> _Layout:
+    """Walk the items once. One that runs past the end stops the reading; what came before it is kept."""
+    mask, expected = bytearray(len(items)), bytearray(len(items))
+    codes: list[str] = []
+    places: dict[int, int] = {}
+    layout = _Layout(0, 0, Struct(">"), itemgetter(0, 1), None, [], [], [])
+    count = 0
+    position = 0
+    while position + 2 <= len(items):
+        item, length = items[position], items[position + 1]
+        mask[position : position + 2] = b"\xff\xff"
+        expected[position : position + 2] = items[position : position + 2]
+        if position + 2 + length > len(items):
+            break
+        code = _NUMBERS.get(item) or _EXTRAS.get(item) or _CELLS.get(length if item == CELL else 0, "")
+        if code and Struct(">" + code).size == length:
+            if item == CELL:
+                layout.cell = count
+            elif item in _EXTRAS:
+                layout.extras.append((item, count))
+            else:
+                places[item] = count
+        else:
+            code = f"{length}s"
+            if item == lock_events.ITEM and 1 <= length <= 8:
+                layout.lock_events.append(count)
+            else:
+                layout.unknown.append((f"{item:02x}", count))
+        codes.append("xx" + code)
+        count += 1 if code[0].isdigit() else len(code)
+        position += 2 + length
+    layout.mask, layout.expected = int.from_bytes(mask, "big"), int.from_bytes(expected, "big")
+    layout.struct = Struct(">" + "".join(codes))
+    # Index `count` is a None appended to the unpacked values, for what this layout lacks.
+    layout.numbers = itemgetter(*(places.get(item, count) for item in _NUMBERS))
+    return layout
+
+
+#: Layouts seen, by the length of the items. Bounded, since anybody can send what they like.
+_layouts: defaultdict[int, list[_Layout]] = defaultdict(list)
+_PER_LENGTH: Final = 16
+
+
+def _layout(items: bytes) -> _Layout:
+    known = _layouts[len(items)]
+    number = int.from_bytes(items, "big")
+    for layout in known:
+        if number & layout.mask == layout.expected:
+            return layout
+    layout = _compile(items)
+    if len(known) >= _PER_LENGTH:
+        known.pop(0)
+    known.append(layout)
+    return layout
+
+
+_NONE: Final = (None,)
+
+
+def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
+    """A location body to a Location and the lock events among its items; BodyError when under 28 bytes.
+
+    A coordinate that lies on no globe and a time that never was are None.
+    """
+    if len(body) < FIXED_LENGTH:
+        raise BodyError(f"a location has at least {FIXED_LENGTH} bytes, not {len(body)}")
+    alarm_bits, status, lat, lon, altitude, speed, course, moment = FIXED.unpack_from(body)
+    fix, state, rope, motor, cover, wake, reason = _status(status)
+    latitude: float | None = (-lat if status & STATUS_SOUTH else lat) / 1e6 if lat <= 90_000_000 else None
+    longitude: float | None = (-lon if status & STATUS_WEST else lon) / 1e6 if lon <= 180_000_000 else None
+    items = body[FIXED_LENGTH:]
+    layout = _layout(items)
+    values = layout.struct.unpack_from(items) + _NONE
+    satellites, signal, percent, volts, odometer, fence, network, version = layout.numbers(values)
+    at = layout.cell
+    location = Location(
+        time_ymd(moment),
+        fix,
+        latitude,
+        longitude,
+        altitude,
+        speed / 10,
+        course,
+        satellites,
+        signal,
+        percent,
+        None if volts is None else volts / 100,
+        None,
+        odometer,
+        state,
+        rope,
+        motor,
+        cover,
+        fence,
+        wake,
+        reason,
+        network or None,
+        version,
+        None if at is None else _cell(*values[at : at + 4]),
+        jt709_alarms(alarm_bits),
+        alarm_bits,
+        status,
+        None,
+        {name: values[index].hex() for name, index in layout.unknown},
+    )
+    for item, index in layout.extras:
+        _extra(location, item, values[index], values[index + 1])
+    events = [
+        event
+        for index in layout.lock_events
+        if (event := lock_events.decode(values[index], location.time, latitude, longitude))
+    ]
+    if events:
+        location.lock_event = events[-1]
+    return location, events
+
+
+def _extra(location: Location, item: int, value: int, following: Any) -> None:
+    """What a JT707 sends beyond the others' items."""
+    if item == REPORTS_SENT:
+        location.reports_sent = value
+    elif item == ROPE_STATUS:
+        bits: int = following
+        location.rope = RopeStatus(value, bool(bits & 1), bool(bits & 2), bool(bits & 4), bits >> 3 & 7)
+    elif item == TEMPERATURE_SIGNED:
+        location.temperature_c = (-1 if value >> 12 else 1) * (value & 0x0FFF) / 10
+    elif value != 0xFFFF:
+        location.temperature_c = round(value / 10 - 50, 1)
+
+
+def password_spans(body: bytes) -> list[tuple[int, int]]:
+    """Where passwords stand in a location body, as (start, end) offsets."""
+    spans = []
+    position = FIXED_LENGTH
+    while position + 2 <= len(body):
+        item, length = body[position], body[position + 1]
+        start = position + 2
+        # A truncated item may hold a password as well as a whole one.
+        if item == lock_events.ITEM and (span := lock_events.password_span(body[start : start + length])):
+            spans.append((start + span[0], start + span[1]))
+        position = start + length
+    return spans
+
+
+def encode(
+    *,
+    alarm_bits: int,
+    status: int,
+    latitude: float,
+    longitude: float,
+    altitude_m: int,
+    speed_kmh: float,
+    course_deg: int,
+    time: datetime,
+    items: dict[int, bytes],
+) -> bytes:
+    """The inverse of `decode`, for virtual locks; the signs of degrees go into the status bits."""
+    status &= ~(STATUS_SOUTH | STATUS_WEST)
+    status |= (STATUS_SOUTH if latitude < 0 else 0) | (STATUS_WEST if longitude < 0 else 0)
+    fixed = FIXED.pack(
+        alarm_bits,
+        status,
+        round(abs(latitude) * 1e6),
+        round(abs(longitude) * 1e6),
+        altitude_m,
+        round(speed_kmh * 10),
+        course_deg,
+        encode_ymd(time),
+    )
+    return fixed + b"".join(bytes([item, len(value)]) + value for item, value in items.items())

@@ -1,0 +1,44 @@
+"""What one frame said, as the rest of the gateway sees it."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from attrs import define, field
+
+from .events import EventData
+
+
+@define
+class Message:
+    """One frame (or one split message) decoded. Device ids are text, made canonical here and nowhere else.
+
+    `facts` are (kind, data) pairs in the order they are to be published. `report` says that the same bytes
+    coming again are the same report, sent again because it wasn't answered; a heartbeat's may well be a new
+    one. `wire` are the bytes as received, `raw` is what may be published of them.
+    """
+
+    dialect: str
+    device: str
+    imei: str | None
+    serial: int | None
+    raw: str = field(repr=False)
+    raw_masked: bool
+    wire: bytes = field(repr=False)
+    facts: list[tuple[str, EventData]]
+    message_id: int | None = None
+    stored: bool = False
+    report: bool = False
+    answer: bytes | None = None
+    #: Makes the answer to a question for the time.
+    time_answer: Callable[[datetime], bytes] | None = field(default=None, repr=False)
+    #: The bytes that stand for the device in a binary answer or order.
+    identity_wire: bytes | None = None
+    firmware: str | None = None
+    #: A dynamic password the lock reported: for `jt709c:secret:<device>` only.
+    secret: str | None = field(default=None, repr=False)
+    #: The location's own date is impossible; the report counts all the same.
+    impossible_date: bool = False
+
+    def answer_at(self, now: datetime) -> bytes | None:
+        """The bytes that tell the lock to forget this frame, or None when no answer is due. `now` in UTC."""
+        return self.time_answer(now) if self.time_answer else self.answer
