@@ -1,0 +1,117 @@
+"""One link's conversation: frames to messages, messages to the gateway, committed answers back."""
+
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from jt709c_gateway.protocol.decoder import Decoder
+from jt709c_gateway.protocol.envelope import Origin
+from jt709c_gateway.protocol.framing import Frame, Malformed
+from jt709c_gateway.transport.link import Link
+
+from .sessions import Session
+
+if TYPE_CHECKING:
+    from .core import Gateway
+
+_LOGGED_HEX = 64
+
+
+class Conversation:
+    """The gateway's side of one TCP connection or UDP address."""
+
+    log = Logger()
+
+    def __init__(self, gateway: "Gateway", link: Link, decoder: Decoder, now: float) -> None:
+        self.link = link
+        self.sessions: dict[str, Session] = {}
+        self.opened = now
+        self.last_received = now
+        self.is_open = True
+        self.origin = Origin(gateway.name, link.transport_name, link.peer)
+        self._gateway = gateway
+        self._decoder = decoder
+        self._malformed_in_row = 0
+        #: Frames received while the gateway was full: at most one read's worth, since reading stops then.
+        self._held_back: list[Frame] = []
+
+    @property
+    def is_datagram(self) -> bool:
+        """Whether this is an address rather than a connection."""
+        return self.link.transport_name == "udp"
+
+    def received(self, frames: list[Frame]) -> None:
+        """Take frames in order; when the gateway is full, keep them and stop reading."""
+        if self._held_back:
+            self._held_back += frames
+            return
+        gateway = self._gateway
+        moment = gateway.moment()
+        self.last_received = moment.now
+        for index, frame in enumerate(frames):
+            if gateway.committer.full:
+                self._hold_back(frames[index:])
+                return
+            message = self._decoder.decode(frame, moment.now)
+            if message is None:
+                continue
+            if isinstance(message, Malformed):
+                self._malformed(message, moment.iso)
+            else:
+                self._malformed_in_row = 0
+                session = self.sessions.get(message.device)
+                if session is None:
+                    session = gateway.open_session(self, message, moment)
+                    if session is None:
+                        return
+                gateway.take(session, message, moment)
+            if not self.is_open:
+                return
+        if self.is_datagram and not self.sessions:
+            self.link.close("no_session")
+
+    def _hold_back(self, frames: list[Frame]) -> None:
+        if self.is_datagram:
+            self._gateway.dropped("unacked")
+            return
+        self._held_back = frames
+        self._gateway.paused(self)
+        self.link.pause()
+
+    def read_on(self) -> None:
+        """The gateway has room again."""
+        frames, self._held_back = self._held_back, []
+        if not self.is_open:
+            return
+        self.received(frames)
+        if self.is_open and not self._held_back:
+            self.link.resume()
+
+    def _malformed(self, malformed: Malformed, iso: str) -> None:
+        self._malformed_in_row += 1
+        self._gateway.malformed(self.link.peer, malformed.reason, malformed.raw, iso)
+        self.log.debug(
+            "malformed ({reason}) from {peer}: {raw}",
+            reason=malformed.reason,
+            peer=self.link.peer,
+            raw=malformed.raw[:_LOGGED_HEX].hex(),
+        )
+        if self._malformed_in_row >= self._gateway.policy.max_malformed:
+            self.link.close("malformed")
+
+    def skipped(self, count: int) -> None:
+        """So many bytes belonged to no frame."""
+        self._gateway.counters.skipped_bytes += count
+
+    def committed(self, answers: list[bytes]) -> None:
+        """Redis has the events of these frames: the lock may forget them."""
+        if self.is_open and self.link.send(b"".join(answers)):
+            self._gateway.counters.answers += len(answers)
+
+    def closed(self, reason: str) -> None:
+        """The link is gone: its locks are offline."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        self._held_back = []
+        self._gateway.conversation_ended(self, reason)

@@ -1,0 +1,282 @@
+"""The one place where TCP, UDP, sessions, the committer and orders meet."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any, Final, Literal
+
+from attrs import define, field
+from msgspec import UNSET
+from twisted.logger import Logger
+
+from jt709c_gateway.clock import Clock
+from jt709c_gateway.protocol import events
+from jt709c_gateway.protocol.decoder import SENTENCE, Decoder
+from jt709c_gateway.protocol.envelope import VERSION, wrap
+from jt709c_gateway.protocol.message import Message
+from jt709c_gateway.redis.committer import Committer, Record
+from jt709c_gateway.transport.link import SHUTDOWN, Link
+
+from .conversation import Conversation
+from .counters import Counters
+from .ids import EventIds
+from .sessions import Session, Sessions
+
+_FINGERPRINT_BYTES: Final = 8
+
+
+@define
+class Policy:
+    """Limits on locks and their links. Seconds and counts."""
+
+    idle_timeout: float = 900.0
+    first_frame_timeout: float = 60.0
+    max_malformed: int = 20
+    max_sessions: int = 100_000
+    #: How often a session that speaks has its time to live in Redis renewed.
+    session_refresh: float = 60.0
+
+    @property
+    def session_ttl(self) -> int:
+        """Seconds after which a session whose gateway has died is gone from Redis."""
+        return int(self.idle_timeout + 2 * self.session_refresh)
+
+
+@define
+class Moment:
+    """One instant on the clocks: monotonic seconds, UTC, ISO 8601, epoch seconds."""
+
+    now: float
+    utc: datetime
+    iso: str
+    epoch: float
+
+
+@define(eq=False)
+class Gateway:
+    """Takes every message of every lock: sessions, events, and answers once they are committed."""
+
+    log = Logger()
+
+    name: str
+    clock: Clock
+    committer: Committer
+    ids: EventIds
+    policy: Policy = field(factory=Policy)
+    wall: Callable[[], datetime] = lambda: datetime.now(UTC)
+    counters: Counters = field(factory=Counters)
+    #: Told of a lock that came, so that its orders are sent; and of one that went.
+    on_online: Callable[[Session], None] = lambda session: None
+    on_offline: Callable[[Session, str], None] = lambda session, reason: None
+    sessions: Sessions = field(init=False)
+    conversations: set[Conversation] = field(factory=set, repr=False)
+    _paused: list[Conversation] = field(factory=list, repr=False)
+    #: Datagrams of one lock may come from many addresses, so split messages are put together in one place.
+    _datagram_decoder: Decoder = field(factory=Decoder, repr=False)
+    _tokens: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.sessions = Sessions(self.policy.max_sessions)
+        self.committer.drained = self._drained
+
+    def moment(self) -> Moment:
+        """Now, on all clocks; event ids made from here on carry it."""
+        self.ids.tick()
+        utc = self.wall()
+        return Moment(self.clock.seconds(), utc, f"{utc:%Y-%m-%dT%H:%M:%S.%fZ}", utc.timestamp())
+
+    # What transports see (transport.link.Handler)
+
+    def open(self, link: Link) -> Conversation:
+        """A peer is there."""
+        datagram = link.transport_name == "udp"
+        decoder = self._datagram_decoder if datagram else Decoder()
+        conversation = Conversation(self, link, decoder, self.clock.seconds())
+        self.conversations.add(conversation)
+        return conversation
+
+    def dropped(self, reason: str) -> None:
+        """A link was closed by us, or turned away, for this reason."""
+        self.counters.dropped[reason] += 1
+
+    # What conversations see
+
+    def take(self, session: Session, message: Message, moment: Moment) -> None:
+        """Have all that a message says committed, and its answer sent after that."""
+        steps = session.desk.hear(message, moment) if session.desk is not None else None
+        session.last_heard = moment.now
+        dialect = message.dialect
+        if dialect == SENTENCE:
+            dialect = session.dialect or SENTENCE
+        else:
+            session.dialect = dialect
+        origin, next_id, to_json = session.origin, self.ids, events.to_json
+        location = None
+        packed = []
+        for index, (kind, data) in enumerate(message.facts):
+            event = wrap(message, kind, data, origin, dialect, moment.utc, next_id())
+            packed.append((kind, to_json(event).decode()))
+            if type(data) is events.Location and not message.stored:
+                session.lock_state = data.lock_state
+                time = None if data.time is None else data.time.timestamp()
+                location = (index, data.lock_state, data.battery_percent, data.alarms, time)
+        self.counters.frames[(dialect, message.facts[0][0] if message.facts else "none")] += 1
+        known = None if dialect == SENTENCE else dialect
+        fingerprint = None
+        if message.report:
+            fingerprint = blake2b(message.wire, digest_size=_FINGERPRINT_BYTES).hexdigest()
+        refresh = None
+        if moment.now - session.refreshed > self.policy.session_refresh:
+            session.refreshed = moment.now
+            refresh = ("keep", session.token, self.policy.session_ttl, *session.hash_fields())
+        state = (known, message.imei, message.firmware, message.secret, location)
+        content = (message.device, fingerprint, moment.iso, moment.epoch, packed, state, refresh, None)
+        answer: Any = message.answer
+        if message.time_answer is not None:
+            # The time is that of the answer, not of the question: a commit may have to wait for Redis.
+            answer = lambda: message.answer_at(self.wall())  # noqa: E731
+        self.committer.submit(Record(content, session.conversation, answer))
+        if message.impossible_date:
+            self.malformed(session.origin.peer or "", "date", bytes.fromhex(message.raw), moment.iso)
+        if steps is not None:
+            steps()
+
+    def malformed(self, peer: str, reason: str, raw: bytes, iso: str) -> None:
+        """Keep what could not be read for a person to look at; passwords are masked already."""
+        self.counters.malformed[reason] += 1
+        self.committer.submit(Record(("", peer, reason, raw.hex(), iso)))
+
+    def open_session(self, conversation: Conversation, message: Message, moment: Moment) -> Session | None:
+        """A device speaks on a link for the first time. None when there is no room for it."""
+        before = self.sessions.get(message.device)
+        if before is None and self.sessions.full:
+            conversation.link.close("max_sessions")
+            return None
+        self._tokens += 1
+        token = f"{self.committer.boot}-{self._tokens}"
+        dialect = None if message.dialect == SENTENCE else message.dialect
+        session = Session(
+            message.device,
+            conversation,
+            token,
+            dialect,
+            moment.iso,
+            moment.now,
+            conversation.origin,
+            message.imei,
+            message.identity_wire,
+            moment.now,
+            moment.now,
+        )
+        self.sessions.put(session)
+        conversation.sessions[session.device] = session
+        change: tuple[str, ...] | None = None
+        if before is None:
+            change = ("online", "connected")
+        elif not (conversation.is_datagram and before.conversation.is_datagram):
+            # A lock whose datagrams come from a new address behind a mobile network's NAT has not moved.
+            change = ("replaced", "newer connection")
+        opening = ("open", token, self.policy.session_ttl, *session.hash_fields())
+        lasted = None if before is None else round(moment.now - before.opened, 3)
+        self._session_event(session, change, lasted, moment, opening)
+        if before is not None:
+            session.lock_state = before.lock_state
+            session.dialect = session.dialect or before.dialect
+            self._taken_over(before)
+        self.on_online(session)
+        return session
+
+    def _taken_over(self, before: Session) -> None:
+        """The device has a newer session: close the old link, unless others speak over it too."""
+        self.on_offline(before, "replaced")
+        old = before.conversation
+        old.sessions.pop(before.device, None)
+        if not old.sessions:
+            old.link.close("replaced")
+
+    def conversation_ended(self, conversation: Conversation, reason: str) -> None:
+        """A link is gone: its locks are offline, but for those that are elsewhere by now."""
+        self.conversations.discard(conversation)
+        moment = self.moment()
+        for session in list(conversation.sessions.values()):
+            if self.sessions.remove(session):
+                lasted = round(moment.now - session.opened, 3)
+                self._session_event(session, ("offline", reason), lasted, moment, ("close", session.token))
+                self.on_offline(session, reason)
+        conversation.sessions.clear()
+
+    def paused(self, conversation: Conversation) -> None:
+        """This conversation has stopped reading until there is room."""
+        self.counters.pauses += 1
+        self._paused.append(conversation)
+
+    # Events of our own
+
+    def _session_event(
+        self,
+        session: Session,
+        change: tuple[str, ...] | None,
+        lasted: float | None,
+        moment: Moment,
+        stored: tuple[Any, ...],
+    ) -> None:
+        packed = []
+        if change is not None:
+            state: Any = change[0]
+            self.counters.sessions[state] += 1
+            data = events.Session(state, change[1], lasted)
+            packed.append(
+                (events.KIND_SESSION, self.encode(session.device, events.KIND_SESSION, data, session))
+            )
+        content = (session.device, None, moment.iso, moment.epoch, packed, None, stored, None)
+        self.committer.submit(Record(content))
+
+    def encode(
+        self,
+        device: str,
+        kind: str,
+        data: events.EventData,
+        session: Session | None = None,
+    ) -> str:
+        """An event of the gateway's own making, as JSON."""
+        transport: Literal["tcp", "udp"] | Any = None if session is None else session.origin.transport
+        event = events.Event(
+            VERSION,
+            self.ids(),
+            kind,
+            device,
+            None if session is None else session.imei,
+            None if session is None else session.dialect,
+            None,
+            False,
+            self.wall(),
+            self.name,
+            transport,
+            None if session is None else session.origin.peer,
+            None,
+            UNSET,
+            data,
+        )
+        return events.to_json(event).decode()
+
+    def _drained(self) -> None:
+        paused, self._paused = self._paused, []
+        for conversation in paused:
+            conversation.read_on()
+
+    # Housekeeping
+
+    def sweep(self) -> None:
+        """Close links that have been silent for too long; to be called every few seconds."""
+        now = self.clock.seconds()
+        for conversation in list(self.conversations):
+            silent = now - conversation.last_received
+            if silent > self.policy.idle_timeout:
+                conversation.link.close("idle")
+            elif not conversation.sessions and now - conversation.opened > self.policy.first_frame_timeout:
+                conversation.link.close("no_frame")
+
+    def shut_down(self) -> None:
+        """Say goodbye for every lock and close every link."""
+        for conversation in list(self.conversations):
+            conversation.link.close(SHUTDOWN)

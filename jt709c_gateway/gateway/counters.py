@@ -1,0 +1,21 @@
+"""What the gateway counts, as plain numbers: an increment is all that the hot path can afford."""
+
+from collections import Counter
+
+from attrs import define, field
+
+
+@define
+class Counters:
+    """Totals since the start. Keys are metric labels."""
+
+    #: (dialect, kind of the first event)
+    frames: Counter[tuple[str, str]] = field(factory=Counter)
+    malformed: Counter[str] = field(factory=Counter)
+    #: Connections and datagrams turned away or closed by us, by reason.
+    dropped: Counter[str] = field(factory=Counter)
+    orders: Counter[str] = field(factory=Counter)
+    sessions: Counter[str] = field(factory=Counter)
+    skipped_bytes: int = 0
+    answers: int = 0
+    pauses: int = 0

@@ -1,0 +1,81 @@
+"""What a lock's message means for its orders: an answer to one, or evidence that one was carried out."""
+
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from jt709c_gateway.commands.evidence import Observation, ObservationKind
+from jt709c_gateway.commands.replies import DataReply, PnnReply, Reply, SentenceReply, TerminalReply
+from jt709c_gateway.protocol import events
+from jt709c_gateway.protocol.jt808 import ATTRIBUTES, LOCATION_ANSWER, PARAMETERS
+from jt709c_gateway.protocol.message import Message
+
+
+def as_reply(message: Message) -> tuple[Reply, events.Reply | None] | None:
+    """The answer that a message may be, and the event in which the order it answers is named."""
+    for _, data in message.facts:
+        if isinstance(data, events.Reply):
+            return _reply(message, data), data
+        if isinstance(data, events.Attributes):
+            return DataReply(None, ATTRIBUTES, attrs.asdict(data)), None
+    return None
+
+
+def _reply(message: Message, data: events.Reply) -> Reply:
+    serial = data.answered_serial
+    if isinstance(serial, int) and isinstance(data.result, int):
+        return TerminalReply(serial, int(str(data.answered_id), 16), data.result)
+    if isinstance(serial, int) and isinstance(data.parameters, dict):
+        return DataReply(serial, PARAMETERS, data.parameters)
+    if isinstance(serial, int):
+        return DataReply(serial, LOCATION_ANSWER, _position(message))
+    if message.serial is None:
+        return PnnReply(data.word, data.arguments)
+    number, parameters = None, data.arguments
+    if parameters and parameters[0].isdecimal():
+        number, parameters = int(parameters[0]), parameters[1:]
+    return SentenceReply(message.serial, data.word, number, parameters)
+
+
+def _position(message: Message) -> dict[str, Any]:
+    for _, data in message.facts:
+        if isinstance(data, events.Location):
+            return {
+                "time": None if data.time is None else f"{data.time:%Y-%m-%dT%H:%M:%SZ}",
+                "fix": data.fix,
+                "latitude": data.latitude,
+                "longitude": data.longitude,
+            }
+    return {}
+
+
+def _epoch(time: datetime | None) -> float | None:
+    return None if time is None else time.timestamp()
+
+
+def observations(
+    message: Message, lock_state: str | None
+) -> list[tuple[Observation, events.LockEvent | None]]:
+    """Movements and states that a message shows, `lock_state` being the last one known before it.
+
+    With each comes the lock event in which an order that it confirms is named. A stored report shows what
+    happened then, but not how things stand now.
+    """
+    found: list[tuple[Observation, events.LockEvent | None]] = []
+    for _, data in message.facts:
+        if isinstance(data, events.LockEvent):
+            seen = Observation(ObservationKind.LOCK, data.action, data.method, time=_epoch(data.time))
+            found.append((seen, data))
+        elif isinstance(data, events.Location) and not message.stored:
+            seen = Observation(
+                ObservationKind.STATUS,
+                method=None if data.lock_event is None else data.lock_event.method,
+                lock_state=data.lock_state,
+                previous_lock_state=lock_state,
+                time=_epoch(data.time),
+            )
+            found.append((seen, data.lock_event))
+    # An event says more than a status: it names the way the lock was opened.
+    found.sort(key=lambda one: one[0].kind is not ObservationKind.LOCK)
+    return found

@@ -1,0 +1,37 @@
+"""Event ids: unique across gateways, and in the order of time within one."""
+
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def _base32(number: int, length: int) -> str:
+    """Crockford's base 32, as in a ULID."""
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * (length - 1), -1, -5))
+
+
+class EventIds:
+    """Makes ids like `gw1-01JD8ZQ5Y3K7M2QX00000A1B`.
+
+    Behind the gateway's name: the millisecond (10 characters), six random ones of this run, and a counter in
+    hex. `clock` gives epoch seconds.
+    """
+
+    def __init__(self, gateway: str, clock: Callable[[], float]) -> None:
+        self._gateway = gateway
+        self._clock = clock
+        self._run = _base32(secrets.randbits(30), 6)
+        self._count = 0
+        self._prefix = ""
+        self.tick()
+
+    def tick(self) -> None:
+        """Take the present time into the ids made from now on; once per chunk of input is often enough."""
+        self._prefix = f"{self._gateway}-{_base32(int(self._clock() * 1000), 10)}{self._run}"
+
+    def __call__(self) -> str:
+        """The next id."""
+        self._count += 1
+        return f"{self._prefix}{self._count:08X}"

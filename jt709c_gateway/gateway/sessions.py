@@ -1,0 +1,91 @@
+"""Who is connected: one session per device, the newest connection wins (DESIGN.md §2, §3)."""
+
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+from jt709c_gateway.protocol.envelope import Origin
+
+if TYPE_CHECKING:
+    from .conversation import Conversation
+    from .desk import Desk
+
+
+@define(eq=False)
+class Session:
+    """A lock that is there. Times are monotonic seconds, but for `since`, which is ISO 8601."""
+
+    device: str
+    conversation: "Conversation"
+    token: str
+    dialect: str | None
+    since: str
+    opened: float
+    origin: Origin
+    imei: str | None = None
+    identity_wire: bytes | None = None
+    #: When the session's hash in Redis got its time to live.
+    refreshed: float = 0.0
+    last_heard: float = 0.0
+    lock_state: str | None = None
+    #: Orders for this lock that are under way, or may still be settled by what it reports.
+    desk: "Desk | None" = field(default=None, repr=False)
+
+    def hash_fields(self) -> tuple[str, ...]:
+        """Field, value, … of `jt709c:session:<device>`."""
+        origin = self.origin
+        return (
+            "gateway",
+            origin.gateway or "",
+            "transport",
+            origin.transport or "",
+            "peer",
+            origin.peer or "",
+            "since",
+            self.since,
+        )
+
+    def send(self, data: bytes) -> bool:
+        """Write to the lock; False when its link is gone."""
+        return self.conversation.link.send(data)
+
+
+@define
+class Sessions:
+    """device -> session. At most `limit` at a time."""
+
+    limit: int
+    _by_device: dict[str, Session] = field(factory=dict)
+    _by_imei: dict[str, str] = field(factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._by_device)
+
+    def __iter__(self) -> Any:
+        return iter(list(self._by_device.values()))
+
+    def get(self, device: str) -> Session | None:
+        """The session of a device, named by its id or by its IMEI."""
+        return self._by_device.get(device) or self._by_device.get(self._by_imei.get(device, ""))
+
+    @property
+    def full(self) -> bool:
+        """Whether no new device fits."""
+        return len(self._by_device) >= self.limit
+
+    def put(self, session: Session) -> Session | None:
+        """Make this the device's session; give the one it takes over from."""
+        before = self._by_device.get(session.device)
+        self._by_device[session.device] = session
+        if session.imei:
+            self._by_imei[session.imei] = session.device
+        return before
+
+    def remove(self, session: Session) -> bool:
+        """Take out this very session; False when another has taken over already."""
+        if self._by_device.get(session.device) is not session:
+            return False
+        del self._by_device[session.device]
+        if session.imei:
+            self._by_imei.pop(session.imei, None)
+        return True

@@ -1,0 +1,28 @@
+"""Orders as they go down to a lock: what a profile rendered, framed for this very lock."""
+
+from jt709c_gateway.commands.profiles import BinaryMessage, GroupedSentence, PnnSentence, Rendered
+from jt709c_gateway.protocol import jt808, sentences
+
+from .sessions import Session
+
+_ID_DIGITS = 12
+
+
+def frame(rendered: Rendered, session: Session, number: int) -> tuple[bytes, int | None]:
+    """The bytes to write and the serial they carry, None where the form has none.
+
+    `number` counts the orders to this lock; two in a row must differ on the wire (PROTOCOL.md §2.1).
+    """
+    if isinstance(rendered, GroupedSentence):
+        serial = number % 1000
+        data = sentences.grouped(
+            session.device, serial, rendered.group, str(rendered.number), *rendered.parameters
+        )
+        return data, serial
+    if isinstance(rendered, BinaryMessage):
+        serial = number & 0xFFFF
+        wire = session.identity_wire or bytes.fromhex(session.device.zfill(_ID_DIGITS))
+        return jt808.encode(rendered.message_id, wire, serial, rendered.body), serial
+    if isinstance(rendered, PnnSentence):
+        return f"({rendered.text})".encode("ascii"), None
+    return rendered.data, None

@@ -1,0 +1,348 @@
+"""Command line and configuration file: one table of options, each checked while it is read.
+
+A value that is wrong is named together with what is right, whether it comes from the command line or from
+the file; the command line wins.
+"""
+
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import field, frozen
+from twisted.internet.endpoints import serverFromString
+from twisted.python import usage
+
+from jt709c_gateway.redis.address import parse_redis_address
+from jt709c_gateway.redis.keys import DEFAULT_PREFIX
+
+PASSWORD_VARIABLE: Final = "JT709C_REDIS_PASSWORD"
+
+
+def seconds(text: str) -> float:
+    """A duration above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise ValueError("expected a number of seconds above 0")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number from 1."""
+    if not re.fullmatch(r"\d{1,9}", text) or int(text) < 1:
+        raise ValueError("expected a whole number from 1")
+    return int(text)
+
+
+def age(text: str) -> float:
+    """A duration from 0, in seconds; 0 is for ever."""
+    return 0.0 if text.strip() in ("0", "0.0") else seconds(text)
+
+
+def name(text: str) -> str:
+    """A gateway's name, which is part of keys and event ids."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise ValueError("expected 1 to 64 letters, digits, '.', '_' or '-'")
+    return text
+
+
+def prefix(text: str) -> str:
+    """What every key starts with; a hash tag such as {jt709c} is fine."""
+    if not re.fullmatch(r"[A-Za-z0-9._{}:-]{1,64}", text):
+        raise ValueError("expected 1 to 64 letters, digits, '.', '_', ':', '{', '}' or '-'")
+    return text
+
+
+def endpoint(text: str) -> str:
+    """A Twisted server endpoint."""
+    from twisted.internet import reactor
+
+    try:
+        serverFromString(reactor, text)  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise ValueError(
+            f"expected a server endpoint such as tcp:8888 or tcp:8888:interface=127.0.0.1 ({error})"
+        ) from None
+    return text
+
+
+@frozen
+class UdpPort:
+    """A UDP port and the interface to bind, `""` for all."""
+
+    port: int
+    interface: str = ""
+
+
+def udp_port(text: str) -> UdpPort:
+    """`8888` or `8888:interface=127.0.0.1`."""
+    found = re.fullmatch(r"(\d{1,5})(?::interface=([0-9A-Za-z.:_-]+))?", text)
+    if not found or int(found[1]) > 65535:
+        raise ValueError("expected a port such as 8888 or 8888:interface=127.0.0.1")
+    return UdpPort(int(found[1]), (found[2] or "").replace("\\:", ":"))
+
+
+def existing_file(text: str) -> Path:
+    """A file that can be read."""
+    path = Path(text)
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise ValueError("expected a file that can be read")
+    return path
+
+
+def existing_directory(text: str) -> Path:
+    """A directory that can be read."""
+    path = Path(text)
+    if not path.is_dir():
+        raise ValueError("expected a directory")
+    return path
+
+
+def redis_url(text: str) -> str:
+    """An address of Redis, checked; kept as text until the password is known."""
+    parse_redis_address(text)
+    return text
+
+
+@frozen
+class Option:
+    """One option: `parse` turns its text into a value or raises ValueError saying what is right."""
+
+    name: str
+    parse: Callable[[str], Any] | None
+    default: Any
+    help: str
+    repeatable: bool = False
+    #: Not to be repeated in an error message.
+    secret: bool = field(default=False)
+
+    @property
+    def key(self) -> str:
+        """Its name as an attribute of `Settings`."""
+        return self.name.replace("-", "_")
+
+
+OPTIONS: Final = (
+    Option(
+        "redis",
+        redis_url,
+        "redis://127.0.0.1:6379",
+        "Where Redis is: redis://[user[:password]@]host[:port][/db], rediss://…, unix:///path, "
+        "redis+sentinel://host1,host2/name, or embedded[:PORT] for a server of its own "
+        "[default: redis://127.0.0.1:6379]",
+        secret=True,
+    ),
+    Option(
+        "redis-password-file",
+        existing_file,
+        None,
+        f"File with the password for Redis (or set {PASSWORD_VARIABLE})",
+    ),
+    Option("redis-ca", existing_file, None, "PEM file of the authority that signed Redis's certificate"),
+    Option("redis-cert", existing_file, None, "PEM file with our certificate for Redis"),
+    Option("redis-key", existing_file, None, "PEM file with the key of that certificate"),
+    Option("redis-timeout", seconds, 10.0, "Seconds that Redis may take for a reply [default: 10]"),
+    Option(
+        "listen",
+        endpoint,
+        ("tcp:8888",),
+        "Endpoint for locks over TCP, repeatable [default: tcp:8888]",
+        repeatable=True,
+    ),
+    Option(
+        "udp",
+        udp_port,
+        (UdpPort(8888),),
+        "Port for locks over UDP, as 8888 or 8888:interface=127.0.0.1, repeatable [default: 8888]",
+        repeatable=True,
+    ),
+    Option("no-tcp", None, False, "Listen to no locks over TCP"),
+    Option("no-udp", None, False, "Listen to no locks over UDP"),
+    Option(
+        "http",
+        endpoint,
+        None,
+        "Endpoint for /metrics, /healthz and /readyz, such as tcp:8089:interface=127.0.0.1",
+    ),
+    Option(
+        "data-dir",
+        Path,
+        Path("jt709c-data"),
+        "Directory of the embedded server's data [default: jt709c-data]",
+    ),
+    Option("prefix", prefix, DEFAULT_PREFIX, "What keys and channels start with [default: jt709c]"),
+    Option("gateway", name, None, "Name of this gateway [default: host-pid]"),
+    Option("idle-timeout", seconds, 900.0, "Seconds of silence that end a session [default: 900]"),
+    Option(
+        "first-frame-timeout",
+        seconds,
+        60.0,
+        "Seconds a connection has for its first valid frame [default: 60]",
+    ),
+    Option("max-connections", count, 50_000, "Connections in all [default: 50000]"),
+    Option(
+        "max-connections-per-address",
+        count,
+        5_000,
+        "Connections per address; mobile networks hide many locks behind one [default: 5000]",
+    ),
+    Option("max-sessions", count, 100_000, "Locks at a time [default: 100000]"),
+    Option("max-malformed", count, 20, "Malformed frames in a row that end a connection [default: 20]"),
+    Option(
+        "max-unacked", count, 20_000, "Frames that may wait for Redis before reading stops [default: 20000]"
+    ),
+    Option("events-max", count, 100_000, "Length of the stream of events, about [default: 100000]"),
+    Option(
+        "events-max-age", age, 0.0, "Seconds after which events leave the stream; 0 for never [default: 0]"
+    ),
+    Option("history-max", count, 1_000, "Length of each lock's audit trail, about [default: 1000]"),
+    Option("malformed-max", count, 1_000, "Length of the stream of malformed input [default: 1000]"),
+    Option("devices-max", count, 200_000, "Locks whose last state is kept [default: 200000]"),
+    Option("profiles", existing_directory, None, "Directory of order profiles that override ours"),
+    Option("allow-raw", None, False, "Allow orders of raw bytes"),
+    Option(
+        "confirm-timeout",
+        seconds,
+        120.0,
+        "Seconds in which a lock has to be seen moving after it said yes [default: 120]",
+    ),
+    Option(
+        "udp-window",
+        seconds,
+        30.0,
+        "Seconds after a datagram in which an order may follow to its address [default: 30]",
+    ),
+    Option(
+        "gateway-ttl",
+        seconds,
+        15.0,
+        "Seconds after which a silent gateway counts as dead and its orders are adopted [default: 15]",
+    ),
+    Option(
+        "shutdown-timeout",
+        seconds,
+        10.0,
+        "Seconds that what is under way has to finish when stopping [default: 10]",
+    ),
+)
+
+_BY_NAME: Final = {option.name: option for option in OPTIONS}
+
+
+class Options(usage.Options):
+    """Options of ``twistd jt709c-gateway``; `settings` has every value by its key afterwards."""
+
+    synopsis = "[options]"
+    longdesc = "Gateway between Jointech JT709C smart locks and Redis."
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._given: dict[str, Any] = {}
+        self._config: Path | None = None
+        self.settings: dict[str, Any] = {}
+
+    def opt_config(self, path: str) -> None:
+        """TOML file with any of these options, by the same names; the command line wins."""
+        try:
+            self._config = existing_file(path)
+        except ValueError as error:
+            raise usage.UsageError(f"--config {path!r}: {error}") from None
+
+    def parseOptions(self, options: Any = None) -> None:
+        """Parse; a mistake ends the program with one line instead of a page of usage."""
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
+        except usage.UsageError as error:
+            raise SystemExit(f"jt709c-gateway: {error}") from None
+
+    def postOptions(self) -> None:
+        """Put together defaults, the file, and the command line."""
+        values = {option.key: option.default for option in OPTIONS}
+        if self._config is not None:
+            values.update(read_config(self._config))
+        values.update(self._given)
+        if values["gateway"] is None:
+            host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:48] or "gateway"
+            values["gateway"] = f"{host}-{os.getpid()}"
+        values["redis_password"] = _password(values["redis_password_file"])
+        if (values["redis_cert"] is None) != (values["redis_key"] is None):
+            raise usage.UsageError("--redis-cert and --redis-key go together: give both or none")
+        self.settings = values
+
+    def _set(self, option: Option, text: str) -> None:
+        value = _checked(option, text, f"--{option.name}")
+        if option.repeatable:
+            self._given[option.key] = (*self._given.get(option.key, ()), value)
+        else:
+            self._given[option.key] = value
+
+
+def _checked(option: Option, text: str, where: str) -> Any:
+    assert option.parse is not None
+    try:
+        return option.parse(text)
+    except ValueError as error:
+        shown = "" if option.secret else f" {text!r}"
+        raise usage.UsageError(f"{where}{shown}: {error}") from None
+
+
+def _password(path: Path | None) -> str | None:
+    if path is not None:
+        return path.read_text(encoding="utf-8").strip()
+    return os.environ.get(PASSWORD_VARIABLE)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Values from a TOML file; usage.UsageError names the file, the key and what is right."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise usage.UsageError(f"{path}: not a TOML file: {error}") from None
+    values = {}
+    for key, value in content.items():
+        option = _BY_NAME.get(key.replace("_", "-"))
+        if option is None:
+            raise usage.UsageError(f"{path}: {key}: no such option; see twistd jt709c-gateway --help")
+        values[option.key] = _from_toml(option, value, f"{path}: {key}")
+    return values
+
+
+def _from_toml(option: Option, value: Any, where: str) -> Any:
+    if option.parse is None:
+        if not isinstance(value, bool):
+            raise usage.UsageError(f"{where} {value!r}: expected true or false")
+        return value
+    if option.repeatable and isinstance(value, list):
+        return tuple(_checked(option, str(item), where) for item in value)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise usage.UsageError(f"{where}: expected a text or a number, not {type(value).__name__}")
+    checked = _checked(option, str(value), where)
+    return (checked,) if option.repeatable else checked
+
+
+def _add(option: Option) -> None:
+    """Give Options the method from which usage.Options learns of one option."""
+    if option.parse is None:
+
+        def flag(self: Options) -> None:
+            self._given[option.key] = True
+
+        flag.__doc__ = option.help
+        setattr(Options, f"opt_{option.key}", flag)
+    else:
+
+        def parameter(self: Options, value: str) -> None:
+            self._set(option, value)
+
+        parameter.__doc__ = option.help
+        setattr(Options, f"opt_{option.key}", parameter)
+
+
+for _option in OPTIONS:
+    _add(_option)

@@ -1,0 +1,219 @@
+-- Writes everything that one batch of frames causes: publish, streams, last known state, sessions.
+--
+-- KEYS[1] the stream of events (all other keys share its hash slot)
+-- ARGV[1] prefix   ARGV[2] key of this gateway run's commit marker   ARGV[3] number of the batch
+-- ARGV[4] limits, MessagePack: {events, history, malformed, devices, recent, age_ms}
+-- ARGV[5] records, MessagePack, each an array:
+--   1 device          6 state or nil    {dialect, imei, firmware, secret, location}
+--   2 fingerprint     7 session or nil  {"open", token, ttl, field, value, ...} or {"close", token}
+--   3 seen, ISO 8601  8 commands or nil: each an array, carried out as it is
+--   4 seen, epoch s   location: {event index, lock state, battery or nil, alarms, epoch s}
+--   5 events {{kind, json}, ...}
+--   A record whose device is "" is a malformed run: {"", peer, reason, raw, time}.
+--
+-- Returns how many records were duplicates, -1 when the whole batch had been applied before, or, when
+-- records could not be written, {duplicates, index, error, index, error, ...}; indices count from 0.
+
+local prefix, marker, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local max_events, max_history, max_malformed, max_devices, max_recent, max_age = unpack(cmsgpack.unpack(ARGV[4]))
+local FINGERPRINT = 16
+local MARKER_TTL, RECENT_TTL, SECRET_TTL = 86400, 2592000, 86400
+local IN_HISTORY = {lock = true, alarm = true, command = true}
+
+local call = redis.call
+local done = tonumber(call('GET', marker) or '0')
+if number <= done then
+  return -1
+end
+-- A server that takes no writes (read-only, out of memory, no disk) fails here, before anything is written.
+call('SET', marker, done, 'EX', MARKER_TTL)
+
+local function emit(device, kind, json)
+  call('PUBLISH', prefix .. ':event:' .. kind .. ':' .. device, json)
+  call('XADD', KEYS[1], 'MAXLEN', '~', max_events, '*', 'kind', kind, 'device', device, 'event', json)
+  if IN_HISTORY[kind] then
+    call('XADD', prefix .. ':history:' .. device, 'MAXLEN', '~', max_history, '*',
+      'kind', kind, 'device', device, 'event', json)
+  end
+end
+
+-- Whether a fingerprint is among the device's last ones; they stand in one string, newest first.
+local function is_known(recent, fingerprint)
+  local from = 1
+  while true do
+    local at = string.find(recent, fingerprint, from, true)
+    if not at then
+      return false
+    end
+    if (at - 1) % FINGERPRINT == 0 then
+      return true
+    end
+    from = at + 1
+  end
+end
+
+-- One alarm event, made of the location event that shows the change: same envelope, other kind and data.
+local function alarm_event(json, order, name, active)
+  local at = string.find(json, ',"data":{"time":', 1, true)
+  local head = string.sub(json, 1, at - 1)
+  local time, latitude, longitude = string.match(json,
+    '^{"time":(.-),"fix":.-,"latitude":(.-),"longitude":(.-),', at + 8)
+  head = string.gsub(head, '^{"v":(%d+),"id":"(.-)","kind":"location"', function(version, id)
+    return '{"v":' .. version .. ',"id":"' .. id .. '.' .. order .. '","kind":"alarm"'
+  end, 1)
+  return head .. ',"data":{"time":' .. time .. ',"name":"' .. name .. '","active":' .. tostring(active)
+    .. ',"latitude":' .. latitude .. ',"longitude":' .. longitude .. '}}'
+end
+
+local function compare_alarms(device, known, alarms, json)
+  local before, now, order = {}, {}, 0
+  for name in string.gmatch(known, '"(.-)"') do
+    before[name] = true
+  end
+  for _, name in ipairs(alarms) do
+    now[name] = true
+    if not before[name] then
+      order = order + 1
+      emit(device, 'alarm', alarm_event(json, order, name, true))
+    end
+  end
+  for name in string.gmatch(known, '"(.-)"') do
+    if not now[name] then
+      order = order + 1
+      emit(device, 'alarm', alarm_event(json, order, name, false))
+    end
+  end
+end
+
+-- Appends what a live location says of the device's state; an older one than the last changes nothing.
+local function locate(device, key, fields, location, events, seen)
+  local index, lock_state, battery, alarms, time = unpack(location, 1, 5)
+  local known = call('HMGET', key, 'alarms', 'location_time')
+  time = math.min(time or seen, seen)
+  if time < (tonumber(known[2] or '0') or 0) then
+    return
+  end
+  local json = events[index + 1][2]
+  local shown = '[]'
+  if #alarms > 0 then
+    shown = '["' .. table.concat(alarms, '","') .. '"]'
+  end
+  if shown ~= (known[1] or '[]') then
+    compare_alarms(device, known[1] or '[]', alarms, json)
+  end
+  local at = string.find(json, ',"data":{', 1, true)
+  local n = #fields
+  fields[n + 1], fields[n + 2] = 'location', string.sub(json, at + 8, -2)
+  fields[n + 3], fields[n + 4] = 'alarms', shown
+  fields[n + 5], fields[n + 6] = 'location_time', string.format('%d', time)
+  fields[n + 7], fields[n + 8] = 'lock_state', lock_state
+  if battery then
+    fields[n + 9], fields[n + 10] = 'battery_percent', battery
+  end
+end
+
+local function remember(device, record)
+  local state, key = record[6], prefix .. ':device:' .. device
+  local dialect, imei, firmware, secret, location = unpack(state, 1, 5)
+  local fields = {'seen', record[3]}
+  if dialect then
+    fields[3], fields[4] = 'dialect', dialect
+  end
+  if imei then
+    fields[#fields + 1], fields[#fields + 2] = 'imei', imei
+    call('HSET', prefix .. ':imei', imei, device)
+  end
+  if firmware then
+    fields[#fields + 1], fields[#fields + 2] = 'firmware', firmware
+  end
+  if secret then
+    call('SET', prefix .. ':secret:' .. device, secret, 'EX', SECRET_TTL)
+  end
+  if location then
+    locate(device, key, fields, location, record[5], record[4])
+  end
+  call('HSET', key, unpack(fields))
+  call('ZADD', prefix .. ':devices', string.format('%.3f', record[4]), device)
+end
+
+local function change_session(device, session)
+  local key = prefix .. ':session:' .. device
+  if session[1] == 'open' then
+    call('DEL', key)
+    call('HSET', key, 'token', session[2], unpack(session, 4))
+    call('EXPIRE', key, session[3])
+  elseif session[1] == 'keep' then
+    if call('HGET', key, 'token') == session[2] then
+      call('EXPIRE', key, session[3])
+    else
+      call('HSET', key, 'token', session[2], unpack(session, 4))
+      call('EXPIRE', key, session[3])
+    end
+  elseif call('HGET', key, 'token') == session[2] then
+    call('DEL', key)
+  end
+end
+
+-- True when the record is a report that had been committed before.
+local function apply(record)
+  local device = record[1]
+  if device == '' then
+    call('XADD', prefix .. ':malformed', 'MAXLEN', '~', max_malformed, '*',
+      'peer', record[2], 'reason', record[3], 'raw', record[4], 'time', record[5])
+    return false
+  end
+  local fingerprint = record[2]
+  local recent_key = prefix .. ':recent:' .. device
+  local recent
+  if fingerprint then
+    recent = call('GET', recent_key) or ''
+    if is_known(recent, fingerprint) then
+      return true
+    end
+  end
+  for _, event in ipairs(record[5]) do
+    emit(device, event[1], event[2])
+  end
+  if record[6] then
+    remember(device, record)
+  end
+  if record[7] then
+    change_session(device, record[7])
+  end
+  if record[8] then
+    for _, command in ipairs(record[8]) do
+      call(unpack(command))
+    end
+  end
+  if fingerprint then
+    call('SET', recent_key, string.sub(fingerprint .. recent, 1, max_recent * FINGERPRINT), 'EX', RECENT_TTL)
+  end
+  return false
+end
+
+local duplicates, failures = 0, {}
+for index, record in ipairs(cmsgpack.unpack(ARGV[5])) do
+  local ok, result = pcall(apply, record)
+  if not ok then
+    failures[#failures + 1] = index - 1
+    failures[#failures + 1] = type(result) == 'table' and result.err or tostring(result)
+  elseif result then
+    duplicates = duplicates + 1
+  end
+end
+
+if max_age > 0 then
+  local now = call('TIME')
+  call('XTRIM', KEYS[1], 'MINID', '~', string.format('%.0f', now[1] * 1000 - max_age))
+end
+if call('ZCARD', prefix .. ':devices') > max_devices then
+  local oldest = call('ZPOPMIN', prefix .. ':devices', 100)
+  for i = 1, #oldest, 2 do
+    call('DEL', prefix .. ':device:' .. oldest[i], prefix .. ':recent:' .. oldest[i])
+  end
+end
+call('SET', marker, number, 'EX', MARKER_TTL)
+if #failures > 0 then
+  return {duplicates, unpack(failures)}
+end
+return duplicates

@@ -1,0 +1,264 @@
+"""Group commit: everything that frames and orders cause, written to Redis by one script call at a time.
+
+While a call is under way, what arrives gathers for the next. So latency stays low when it is quiet, and the
+cost per frame falls when it is busy. A lock's answer is handed to it only after the call that holds its
+report has succeeded (DESIGN.md §1, promise 1).
+"""
+
+from collections.abc import Callable, Sequence
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, Final, Protocol
+
+import txredisapi
+from attrs import define, field, frozen
+from msgspec.msgpack import Encoder
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from jt709c_gateway.clock import Clock
+
+from .keys import Keys
+
+#: The server spends about 5 µs on an event, so a batch of this size keeps it from others for a millisecond.
+MAX_BATCH: Final = 200
+_RETRY_FIRST: Final = 0.1
+_RETRY_LONGEST: Final = 5.0
+
+SCRIPT: Final = files(__package__).joinpath("commit.lua").read_bytes()
+SCRIPT_HASH: Final = sha1(SCRIPT, usedforsecurity=False).hexdigest()
+
+_encode = Encoder().encode
+
+
+class Recipient(Protocol):
+    """Whoever gets the answers of frames that have been committed."""
+
+    def committed(self, answers: list[bytes]) -> None:
+        """Write these; called once per batch."""
+
+
+class Connection(Protocol):
+    """What is needed of the connection to Redis."""
+
+    def call(self, *arguments: Any) -> Any:
+        """Send one command; a Deferred of its reply."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether it can be used now."""
+
+
+@frozen
+class Limits:
+    """How long what the script writes may become. Entries, but for `max_age_ms` (0: no limit by age)."""
+
+    events: int = 100_000
+    history: int = 1_000
+    malformed: int = 1_000
+    devices: int = 200_000
+    recent: int = 64
+    max_age_ms: int = 0
+
+    def packed(self) -> bytes:
+        """As the script takes them."""
+        return _encode(
+            (self.events, self.history, self.malformed, self.devices, self.recent, self.max_age_ms)
+        )
+
+
+@define
+class Record:
+    """One thing to commit: see the head of `commit.lua` for the fields of `content`."""
+
+    content: tuple[Any, ...] = field(repr=False)
+    recipient: Recipient | None = None
+    answer: bytes | None = None
+    #: Called once with whether the record was written.
+    then: Callable[[bool], None] | None = None
+
+
+@define
+class Statistics:
+    """What the committer has done, for metrics."""
+
+    batches: int = 0
+    records: int = 0
+    duplicates: int = 0
+    failed_records: int = 0
+    retries: int = 0
+
+
+@define(eq=False)
+class Committer:
+    """Gathers records and has them applied in order, each exactly once.
+
+    A call whose fate is unknown (the connection died under it) is repeated with the same number, by which
+    the script knows that it has been applied. At most `max_unacked` records with an answer may be waiting:
+    then `full` is true, and it is for the callers to stop reading; `drained` is called when half of them
+    are done. Without Redis nothing is lost: what waits here is committed when it is back.
+    """
+
+    log = Logger()
+
+    clock: Clock
+    connection: Connection
+    keys: Keys
+    gateway: str
+    boot: str
+    limits: Limits = field(factory=Limits)
+    max_unacked: int = 20_000
+    drained: Callable[[], None] = lambda: None
+    #: Called per batch with its seconds and its number of records.
+    observed: Callable[[float, int], None] = lambda seconds, size: None
+    statistics: Statistics = field(factory=Statistics)
+    _waiting: list[Record] = field(factory=list, repr=False)
+    _batch: list[Record] = field(factory=list, repr=False)
+    _number: int = 0
+    _calling: bool = False
+    _scheduled: bool = False
+    _was_full: bool = False
+    _delay: float = _RETRY_FIRST
+    _idle: list[Callable[[], None]] = field(factory=list, repr=False)
+
+    @property
+    def unacked(self) -> int:
+        """Records that are not committed yet."""
+        return len(self._waiting) + len(self._batch)
+
+    @property
+    def full(self) -> bool:
+        """Whether frames should not be taken any more for now."""
+        if self.unacked >= self.max_unacked:
+            self._was_full = True
+        return self._was_full
+
+    def submit(self, record: Record) -> None:
+        """Have a record committed with the next batch."""
+        self._waiting.append(record)
+        if not self._scheduled and not self._calling:
+            self._scheduled = True
+            self.clock.callLater(0, self._flush)
+
+    def when_idle(self, callback: Callable[[], None]) -> None:
+        """Call once when nothing is waiting to be committed; at once if that is now."""
+        if self.unacked:
+            self._idle.append(callback)
+        else:
+            callback()
+
+    def resume(self) -> None:
+        """The connection is ready and knows the script: go on."""
+        if self.unacked and not self._scheduled and not self._calling:
+            self._scheduled = True
+            self.clock.callLater(0, self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        if self._calling or not self.connection.connected:
+            return
+        if not self._batch:
+            if not self._waiting:
+                return
+            self._batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            self._number += 1
+        self._calling = True
+        started = self.clock.seconds()
+        call = self.connection.call(
+            "EVALSHA",
+            SCRIPT_HASH,
+            1,
+            self.keys.events,
+            self.keys.prefix,
+            self.keys.commit_marker(self.gateway, self.boot),
+            self._number,
+            self.limits.packed(),
+            _encode([record.content for record in self._batch]),
+        )
+        call.addCallbacks(self._applied, self._failed, callbackArgs=(started,))
+        call.addErrback(self._broken)
+
+    def _applied(self, reply: int | list[Any], started: float) -> None:
+        batch, self._batch = self._batch, []
+        self._calling = False
+        self._delay = _RETRY_FIRST
+        duplicates, *failures = reply if isinstance(reply, list) else [reply]
+        self.statistics.batches += 1
+        self.statistics.records += len(batch)
+        self.statistics.duplicates += max(duplicates, 0)
+        self.observed(self.clock.seconds() - started, len(batch))
+        failed = self._report(failures) if failures else frozenset[int]()
+        if self._waiting:
+            # The next call is on its way before the answers of this one are written.
+            self._flush()
+        self._answer(batch, failed)
+        if self._was_full and self.unacked <= self.max_unacked // 2:
+            self._was_full = False
+            self.drained()
+        if not self.unacked:
+            callbacks, self._idle = self._idle, []
+            for callback in callbacks:
+                callback()
+
+    def _answer(self, batch: list[Record], failed: frozenset[int]) -> None:
+        answers: dict[int, tuple[Recipient, list[bytes]]] = {}
+        for index, record in enumerate(batch):
+            written = index not in failed
+            if record.recipient is not None and record.answer is not None and written:
+                entry = answers.get(id(record.recipient))
+                if entry is None:
+                    answers[id(record.recipient)] = (record.recipient, [record.answer])
+                else:
+                    entry[1].append(record.answer)
+            if record.then is not None:
+                self._tell(record.then, written)
+        for recipient, waiting in answers.values():
+            recipient.committed(waiting)
+
+    def _tell(self, then: Callable[[bool], None], written: bool) -> None:
+        try:
+            then(written)
+        except Exception:
+            self.log.failure("what follows a commit failed")
+
+    def _report(self, failures: Sequence[Any]) -> frozenset[int]:
+        indices = frozenset(failures[::2])
+        self.statistics.failed_records += len(indices)
+        reason = failures[1]
+        self.log.error(
+            "{count} records could not be written to Redis and stay unanswered: {reason}",
+            count=len(indices),
+            reason=reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason,
+        )
+        return indices
+
+    def _failed(self, failure: Failure) -> None:
+        """Keep the batch: it is repeated when the connection is ready, or after a while when it still is."""
+        self._calling = False
+        self.statistics.retries += 1
+        if not isinstance(failure.value, txredisapi.ResponseError):
+            return
+        if "NOSCRIPT" in failure.getErrorMessage():
+            self._calling = True
+            loading = self.connection.call("SCRIPT", "LOAD", SCRIPT)
+            loading.addCallbacks(self._loaded, self._failed)
+            loading.addErrback(self._broken)
+            return
+        if self._delay == _RETRY_FIRST:
+            self.log.error("Redis takes no events: {reason}; trying again", reason=failure.getErrorMessage())
+        self._retry()
+
+    def _loaded(self, _: object) -> None:
+        self._calling = False
+        self._flush()
+
+    def _retry(self) -> None:
+        self._scheduled = True
+        self.clock.callLater(self._delay, self._flush)
+        self._delay = min(self._delay * 2, _RETRY_LONGEST)
+
+    def _broken(self, failure: Failure) -> None:
+        self.log.failure("the committer failed; trying again", failure)
+        self._calling = False
+        if not self._scheduled:
+            self._retry()

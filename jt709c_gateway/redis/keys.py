@@ -1,0 +1,106 @@
+"""The names of everything in Redis (DESIGN.md §3, §4). No other module spells a key."""
+
+from typing import Final
+
+from attrs import frozen
+
+DEFAULT_PREFIX: Final = "jt709c"
+
+
+@frozen
+class Keys:
+    """Keys and channels under one prefix. On Redis Cluster the prefix is a hash tag such as `{jt709c}`."""
+
+    prefix: str = DEFAULT_PREFIX
+
+    def channel(self, kind: str, device: str) -> str:
+        """Where an event of this kind of this device is published; `*` for either makes a pattern."""
+        return f"{self.prefix}:event:{kind}:{device}"
+
+    @property
+    def events(self) -> str:
+        """Stream of all events."""
+        return f"{self.prefix}:events"
+
+    @property
+    def devices(self) -> str:
+        """Sorted set: device by last seen, epoch seconds."""
+        return f"{self.prefix}:devices"
+
+    @property
+    def imei(self) -> str:
+        """Hash: IMEI -> device id."""
+        return f"{self.prefix}:imei"
+
+    @property
+    def malformed(self) -> str:
+        """Stream of what could not be read."""
+        return f"{self.prefix}:malformed"
+
+    def device(self, device: str) -> str:
+        """Hash: last known state of a device."""
+        return f"{self.prefix}:device:{device}"
+
+    def history(self, device: str) -> str:
+        """Stream: the audit trail of a device."""
+        return f"{self.prefix}:history:{device}"
+
+    def session(self, device: str) -> str:
+        """Hash, expiring: which gateway holds the device."""
+        return f"{self.prefix}:session:{device}"
+
+    def secret(self, device: str) -> str:
+        """The dynamic password a device reported last, expiring."""
+        return f"{self.prefix}:secret:{device}"
+
+    def commit_marker(self, gateway: str, boot: str) -> str:
+        """The number of the last batch that this run of a gateway had applied, expiring."""
+        return f"{self.prefix}:commit:{gateway}:{boot}"
+
+    @property
+    def commands(self) -> str:
+        """List: orders come in here."""
+        return f"{self.prefix}:commands"
+
+    def intake(self, gateway: str) -> str:
+        """List: orders that a gateway has taken and not yet recorded."""
+        return f"{self.prefix}:commands:intake:{gateway}"
+
+    def waiting(self, device: str) -> str:
+        """List: orders for a device, in order, until they are written to it."""
+        return f"{self.prefix}:commands:waiting:{device}"
+
+    def under_way(self, gateway: str) -> str:
+        """Hash: order id -> device, for the orders that a gateway is writing or awaits an answer to."""
+        return f"{self.prefix}:commands:underway:{gateway}"
+
+    def unsettled(self, device: str) -> str:
+        """Hash, expiring: orders whose fate later evidence may still settle."""
+        return f"{self.prefix}:commands:unsettled:{device}"
+
+    @property
+    def deadlines(self) -> str:
+        """Sorted set: waiting order ids by the moment their ttl ends, epoch seconds."""
+        return f"{self.prefix}:commands:deadlines"
+
+    @property
+    def invalid(self) -> str:
+        """List, capped: orders that could not be read, with the reason."""
+        return f"{self.prefix}:commands:invalid"
+
+    def command(self, order_id: str) -> str:
+        """Hash: the state of one order, expiring."""
+        return f"{self.prefix}:command:{order_id}"
+
+    def reply(self, name: str) -> str:
+        """List, expiring: outcomes of the orders that asked for them under this name."""
+        return f"{self.prefix}:reply:{name}"
+
+    def gateway(self, gateway: str) -> str:
+        """Liveness of a gateway, expiring."""
+        return f"{self.prefix}:gateway:{gateway}"
+
+    @property
+    def gateways(self) -> str:
+        """Set of all gateways that may have left something behind."""
+        return f"{self.prefix}:gateways"

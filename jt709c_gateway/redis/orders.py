@@ -1,0 +1,242 @@
+"""Where orders wait, who has them in hand, and what a crash leaves behind (DESIGN.md §4)."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from attrs import define, field
+
+from . import scripts
+from .keys import Keys
+from .scripts import Caller
+
+#: Seconds for which the record of an order is kept.
+KEEP: Final = 7 * 24 * 3600
+#: Seconds for which outcomes wait under a `reply_to` name, and how many.
+REPLY_TTL: Final = 3600
+MAX_REPLIES: Final = 1000
+#: Seconds in which a report may still settle an order whose fate is unknown.
+UNSETTLED_TTL: Final = 24 * 3600
+#: Orders that may wait for one lock.
+MAX_WAITING: Final = 100
+#: Entries kept of what could not be read.
+MAX_INVALID: Final = 1000
+
+Record = Mapping[str, str]
+Command = tuple[Any, ...]
+
+
+@define
+class Claim:
+    """What a look into a lock's queue gave. `order` is None when nothing was taken."""
+
+    order: bytes | None = field(repr=False)
+    record: Record = field(repr=False)
+    serial: int
+    dialect: str | None
+    firmware: str | None
+    wrong_passwords: int
+    dynamic_password: str | None = field(repr=False)
+    unsettled: list[Record] = field(repr=False)
+    waiting: int
+
+
+@define
+class Known:
+    """What is known of a device an order names: its id (the name may be an IMEI) and how it speaks."""
+
+    device: str
+    dialect: str | None
+    firmware: str | None
+
+
+def as_record(flat: list[bytes]) -> dict[str, str]:
+    """Field, value, … of a hash to a dict of text."""
+    texts = [item.decode() for item in flat]
+    return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
+
+
+@define
+class OrderStore:
+    """Orders in Redis. Calls fail with txredisapi's errors; the `*_commands` are for the committer."""
+
+    caller: Caller
+    keys: Keys
+    gateway: str
+
+    async def look_up(self, name: str) -> Known:
+        """The device that `name`, its id or its IMEI, stands for."""
+        alias = await self.caller.call("HGET", self.keys.imei, name)
+        device = _text(alias) or name
+        dialect, firmware = await self.caller.call("HMGET", self.keys.device(device), "dialect", "firmware")
+        return Known(device, _text(dialect), _text(firmware))
+
+    async def accept(
+        self, order_id: str, device: str, entry: bytes, order: bytes, expires_at: float, record: Record
+    ) -> int:
+        """Take an order in: 1 done, 0 its id is known, -1 too many wait. `order` is empty for a local one."""
+        flat = [part for item in record.items() for part in item]
+        result: int = await scripts.run(
+            self.caller,
+            scripts.ACCEPT,
+            [
+                self.keys.command(order_id),
+                self.keys.waiting(device),
+                self.keys.deadlines,
+                self.keys.intake(self.gateway),
+            ],
+            [KEEP, order, f"{expires_at:.3f}", order_id, entry, MAX_WAITING, *flat],
+        )
+        return result
+
+    async def record(self, order_id: str) -> Record:
+        """The record of an order; empty when there is none."""
+        return as_record(await self.caller.call("HGETALL", self.keys.command(order_id)))
+
+    async def claim(self, device: str, take: bool) -> Claim:
+        """Take the next order for a lock in hand, or only look for unsettled ones."""
+        reply = await scripts.run(
+            self.caller,
+            scripts.CLAIM,
+            [
+                self.keys.waiting(device),
+                self.keys.under_way(self.gateway),
+                self.keys.device(device),
+                self.keys.unsettled(device),
+                self.keys.secret(device),
+            ],
+            [self.keys.prefix, "1" if take else "0"],
+        )
+        order, record, serial, known, secret, unsettled, waiting = reply
+        dialect, firmware, wrong = known
+        return Claim(
+            order,
+            as_record(record),
+            serial,
+            _text(dialect),
+            _text(firmware),
+            int(wrong or 0),
+            _text(secret),
+            [as_record(one) for one in unsettled],
+            waiting,
+        )
+
+    async def next_serial(self, device: str) -> int:
+        """A number that no order to this device had just before, whichever gateway sent that."""
+        serial: int = await self.caller.call("HINCRBY", self.keys.device(device), "order_serial", 1)
+        return serial
+
+    async def remove(self, order_id: str) -> tuple[bytes | None, Record]:
+        """Take an order out of its lock's queue; None when it isn't there (any more)."""
+        order, record = await scripts.run(
+            self.caller,
+            scripts.REMOVE,
+            [self.keys.command(order_id), self.keys.deadlines],
+            [self.keys.prefix, order_id],
+        )
+        return order, as_record(record)
+
+    async def put_back(self) -> None:
+        """Give what was taken and not dealt with back to the common list, in its old order."""
+        moved: object = b""
+        while moved is not None:
+            moved = await self.caller.call(
+                "LMOVE", self.keys.intake(self.gateway), self.keys.commands, "RIGHT", "LEFT"
+            )
+
+    async def drop(self, entry: bytes) -> None:
+        """An entry of the intake list has been dealt with."""
+        await self.caller.call("LREM", self.keys.intake(self.gateway), 1, entry)
+
+    async def due(self, now: float) -> list[str]:
+        """Ids of waiting orders whose ttl has ended, at most a hundred."""
+        ids = await self.caller.call(
+            "ZRANGEBYSCORE", self.keys.deadlines, "-inf", f"{now:.3f}", "LIMIT", 0, 100
+        )
+        return [one.decode() for one in ids]
+
+    async def gateways(self) -> list[str]:
+        """All gateways that may have left something behind."""
+        return [one.decode() for one in await self.caller.call("SMEMBERS", self.keys.gateways)]
+
+    async def liveness(self, gateway: str) -> bytes | None:
+        """What a live gateway says of itself; None when it is gone."""
+        said: bytes | None = await self.caller.call("GET", self.keys.gateway(gateway))
+        return said
+
+    async def stay_alive(self, said: bytes, ttl: float) -> None:
+        """Say that this gateway lives, for `ttl` seconds."""
+        await self.caller.call("SET", self.keys.gateway(self.gateway), said, "PX", int(ttl * 1000))
+        await self.caller.call("SADD", self.keys.gateways, self.gateway)
+
+    async def leave(self) -> None:
+        """Say that this gateway is gone, so that others adopt at once what it may leave."""
+        await self.caller.call("DEL", self.keys.gateway(self.gateway))
+
+    async def adopt(self, gateway: str, gone: bool) -> list[tuple[bytes, Record]] | None:
+        """Take over orders of a gateway that is gone; None while it lives. Repeat until it gives none."""
+        keys = self.keys
+        reply = await scripts.run(
+            self.caller,
+            scripts.ADOPT,
+            [
+                keys.gateway(gateway),
+                keys.intake(gateway),
+                keys.under_way(gateway),
+                keys.commands,
+                keys.under_way(self.gateway),
+                keys.gateways,
+            ],
+            [keys.prefix, gateway, "1" if gone else "0"],
+        )
+        return None if reply is None else [(order, as_record(record)) for order, record in reply]
+
+    def record_commands(self, order_id: str, record: Record) -> list[Command]:
+        """Write the record of an order."""
+        key = self.keys.command(order_id)
+        flat = [part for item in record.items() for part in item]
+        return [("HSET", key, *flat), ("EXPIRE", key, KEEP)]
+
+    def release_commands(self, order_id: str) -> list[Command]:
+        """The order is no longer in this gateway's hands."""
+        return [
+            ("HDEL", self.keys.under_way(self.gateway), order_id),
+            ("ZREM", self.keys.deadlines, order_id),
+        ]
+
+    def requeue_commands(self, order_id: str, device: str, order: str, expires_at: float) -> list[Command]:
+        """The order goes back to the head of its lock's queue."""
+        waiting = self.keys.waiting(device)
+        return [
+            ("HDEL", self.keys.under_way(self.gateway), order_id),
+            ("LPUSH", waiting, order),
+            ("EXPIRE", waiting, KEEP),
+            ("ZADD", self.keys.deadlines, f"{expires_at:.3f}", order_id),
+        ]
+
+    def unsettled_commands(self, device: str, order_id: str, unsettled: bool) -> list[Command]:
+        """Whether later evidence may still settle the order."""
+        key = self.keys.unsettled(device)
+        if unsettled:
+            return [("HSET", key, order_id, "1"), ("EXPIRE", key, UNSETTLED_TTL)]
+        return [("HDEL", key, order_id)]
+
+    def reply_commands(self, name: str, outcome: str) -> list[Command]:
+        """Push an outcome to whoever asked for it under this name."""
+        key = self.keys.reply(name)
+        return [
+            ("RPUSH", key, outcome),
+            ("LTRIM", key, -MAX_REPLIES, -1),
+            ("EXPIRE", key, REPLY_TTL),
+        ]
+
+    def invalid_commands(self, entry: str) -> list[Command]:
+        """Keep what could not be read for a person to look at."""
+        return [("LPUSH", self.keys.invalid, entry), ("LTRIM", self.keys.invalid, 0, MAX_INVALID - 1)]
+
+    def wrong_password_commands(self, device: str, count: int) -> list[Command]:
+        """How many wrong passwords in a row orders have shown to this lock."""
+        return [("HSET", self.keys.device(device), "wrong_passwords", count)]

@@ -1,0 +1,41 @@
+"""The Lua scripts that orders need, called by hash and loaded again when the server has forgotten them."""
+
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, Final, Protocol
+
+import txredisapi
+from twisted.internet import defer
+
+ACCEPT: Final = "order_accept"
+CLAIM: Final = "order_claim"
+REMOVE: Final = "order_remove"
+ADOPT: Final = "order_adopt"
+
+_SOURCES: Final = {
+    name: files(__package__).joinpath(f"{name}.lua").read_bytes() for name in (ACCEPT, CLAIM, REMOVE, ADOPT)
+}
+_HASHES: Final = {name: sha1(source, usedforsecurity=False).hexdigest() for name, source in _SOURCES.items()}
+
+
+class Caller(Protocol):
+    """A connection to Redis, or a protocol on one."""
+
+    def call(self, *arguments: Any) -> Any:
+        """Send one command; a Deferred of its reply."""
+
+
+async def run(caller: Caller, name: str, keys: list[str], arguments: list[Any]) -> Any:
+    """Run one of the scripts; txredisapi's errors as they come."""
+    try:
+        return await _evaluate(caller, name, keys, arguments)
+    except txredisapi.ResponseError as error:
+        if "NOSCRIPT" not in str(error):
+            raise
+    await caller.call("SCRIPT", "LOAD", _SOURCES[name])
+    return await _evaluate(caller, name, keys, arguments)
+
+
+def _evaluate(caller: Caller, name: str, keys: list[str], arguments: list[Any]) -> "defer.Deferred[Any]":
+    reply: defer.Deferred[Any] = caller.call("EVALSHA", _HASHES[name], len(keys), *keys, *arguments)
+    return reply

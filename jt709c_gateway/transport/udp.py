@@ -1,0 +1,94 @@
+"""Locks over UDP: one or more whole frames a datagram, answers to where it came from."""
+
+from typing import Any
+
+from attrs import define, field
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+
+from jt709c_gateway.protocol.framing import Framer
+
+from .link import SHUTDOWN, Conversation, Handler
+
+_Address = tuple[Any, ...]
+
+
+@define(eq=False)
+class UdpLink:
+    """One address that locks are heard from. A `Link` for the handler."""
+
+    port: "LockDatagrams"
+    address: _Address
+    transport_name: str = "udp"
+    peer: str = ""
+    conversation: Conversation = field(init=False)
+
+    def send(self, data: bytes) -> bool:
+        """Send one datagram; that it left is all that can be known."""
+        return self.port.send(data, self.address)
+
+    def close(self, reason: str) -> None:
+        """Forget the address."""
+        if self.port.forget(self):
+            self.port.handler.dropped(reason)
+            self.conversation.closed(reason)
+
+    def pause(self) -> None:
+        """Datagrams can't be held back: while the handler is full it lets them go, and the locks repeat."""
+
+    def resume(self) -> None:
+        """See `pause`."""
+
+
+class LockDatagrams(DatagramProtocol):
+    """A UDP port. Addresses are remembered while the handler keeps a session for them, at most so many."""
+
+    log = Logger()
+    noisy = False
+    transport: Any
+
+    def __init__(self, handler: Handler, max_addresses: int) -> None:
+        self.handler = handler
+        self._max_addresses = max_addresses
+        self._links: dict[_Address, UdpLink] = {}
+
+    def datagramReceived(self, datagram: bytes, addr: _Address) -> None:
+        """Cut the datagram into frames and pass them on; nothing one peer sends harms another."""
+        link = self._links.get(addr)
+        if link is None:
+            if len(self._links) >= self._max_addresses:
+                self.handler.dropped("max_addresses")
+                return
+            host = f"[{addr[0]}]" if ":" in addr[0] else addr[0]
+            link = UdpLink(self, addr, peer=f"{host}:{addr[1]}")
+            self._links[addr] = link
+            link.conversation = self.handler.open(link)
+        framer = Framer()
+        try:
+            frames = framer.feed_datagram(datagram)
+            if framer.skipped:
+                link.conversation.skipped(framer.skipped)
+            link.conversation.received(frames)
+        except Exception:
+            self.log.failure("handling a datagram of {peer} failed", peer=link.peer)
+            link.close("error")
+
+    def send(self, data: bytes, address: _Address) -> bool:
+        """Send one datagram; False when the port is closed or the kernel refuses."""
+        if self.transport is None:
+            return False
+        try:
+            self.transport.write(data, address)
+        except OSError:
+            return False
+        return True
+
+    def forget(self, link: UdpLink) -> bool:
+        """Drop a link; False when it had been dropped."""
+        return self._links.pop(link.address, None) is not None
+
+    def stopProtocol(self) -> None:
+        """The port is closed."""
+        for link in list(self._links.values()):
+            self._links.pop(link.address, None)
+            link.conversation.closed(SHUTDOWN)

@@ -1,0 +1,88 @@
+"""The gateway's counters in Prometheus's format. They are read when asked for, not kept twice."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from jt709c_gateway import __version__
+from jt709c_gateway.gateway.core import Gateway
+
+_LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+_SIZE = (1, 2, 5, 10, 20, 50, 100, 200)
+
+
+class GatewayCollector(Collector):
+    """Turns the plain counters of a gateway into metric families."""
+
+    def __init__(self, gateway: Gateway, connected: Callable[[], bool]) -> None:
+        self._gateway = gateway
+        self._connected = connected
+
+    def collect(self) -> Iterator[Any]:
+        """All families, in the order of DESIGN.md §7."""
+        gateway, counters = self._gateway, self._gateway.counters
+        statistics = gateway.committer.statistics
+        build = GaugeMetricFamily(
+            "jt709c_build_info", "Version of the gateway.", labels=["version", "gateway"]
+        )
+        build.add_metric([__version__, gateway.name], 1)
+        yield build
+        frames = CounterMetricFamily(
+            "jt709c_frames",
+            "Frames decoded, by dialect and by the kind of their first event.",
+            labels=["dialect", "kind"],
+        )
+        for (dialect, kind), value in counters.frames.items():
+            frames.add_metric([dialect, kind], value)
+        yield frames
+        for name, text, label, values in (
+            ("malformed", "Input that could not be read, by reason.", "reason", counters.malformed),
+            ("dropped", "Links closed or turned away by the gateway, by reason.", "reason", counters.dropped),
+            ("orders", "States that orders have reached.", "state", counters.orders),
+            ("session_changes", "Locks coming, going and moving.", "change", counters.sessions),
+        ):
+            family = CounterMetricFamily(f"jt709c_{name}", text, labels=[label])
+            for key, value in values.items():
+                family.add_metric([str(key)], value)
+            yield family
+        for name, text, count in (
+            ("answers", "Answers written to locks after their commit.", counters.answers),
+            ("skipped_bytes", "Bytes received that belonged to no frame.", counters.skipped_bytes),
+            ("pauses", "Times reading stopped because too many frames waited for Redis.", counters.pauses),
+            ("commits", "Batches committed to Redis.", statistics.batches),
+            ("records", "Records committed to Redis.", statistics.records),
+            ("duplicates", "Reports that came again and were not published again.", statistics.duplicates),
+            ("failed_records", "Records that Redis refused.", statistics.failed_records),
+            ("commit_retries", "Batches that had to be sent again.", statistics.retries),
+        ):
+            yield CounterMetricFamily(f"jt709c_{name}", text, value=count)
+        for name, text, level in (
+            ("sessions", "Locks connected.", len(gateway.sessions)),
+            ("links", "Connections and addresses that locks are heard from.", len(gateway.conversations)),
+            ("unacked", "Records waiting to be committed.", gateway.committer.unacked),
+            ("redis_up", "Whether Redis can be used.", int(self._connected())),
+        ):
+            yield GaugeMetricFamily(f"jt709c_{name}", text, value=level)
+
+
+class CommitMetrics:
+    """How long commits take and how many records they hold."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._seconds = Histogram(
+            "jt709c_commit_seconds",
+            "Seconds from a batch to Redis's answer.",
+            buckets=_LATENCY,
+            registry=registry,
+        )
+        self._records = Histogram(
+            "jt709c_commit_records", "Records in a batch.", buckets=_SIZE, registry=registry
+        )
+
+    def observe(self, seconds: float, size: int) -> None:
+        """Take one batch into account."""
+        self._seconds.observe(seconds)
+        self._records.observe(size)
