@@ -1,0 +1,258 @@
+"""Where Redis is: what ``--redis`` may say, and the Twisted endpoint that leads there."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import attrs
+from OpenSSL.crypto import Error as CertificateError
+from twisted.internet import ssl
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+
+from jt709c_gateway.redis.sentinel import SentinelEndpoint
+
+REDIS_PORT = 6379
+SENTINEL_PORT = 26379
+CONNECT_TIMEOUT = 10.0
+"""Seconds an attempt to connect may take."""
+
+_FORMS = {
+    "redis": "redis://[user[:password]@]host[:port][/db]",
+    "rediss": "rediss://[user[:password]@]host[:port][/db]",
+    "unix": "unix://[user[:password]@]/path/to/socket[?db=N]",
+    "redis+sentinel": "redis+sentinel://[user[:password]@]host[:port][,host[:port]…]/name[/db]",
+    "embedded": "embedded or embedded:PORT",
+}
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+@attrs.define(frozen=True)
+class RedisAddress:
+    """A Redis to connect to: over TCP (`host`), a UNIX socket (`path`) or by way of `sentinels`
+    (`master_name`).
+
+    User and password are those of Redis itself; sentinels are asked without any.
+    """
+
+    host: str = ""
+    port: int = REDIS_PORT
+    path: str = ""
+    sentinels: tuple[tuple[str, int], ...] = ()
+    master_name: str = ""
+    username: str | None = None
+    password: str | None = attrs.field(default=None, repr=False)
+    db: int = 0
+    tls: bool = False
+
+    def masked(self) -> str:
+        """The address as a URL with ``***`` for the password, for logs."""
+        user = quote(self.username or "", safe="")
+        if self.password is not None:
+            user += ":***"
+        login = f"{user}@" if user else ""
+        if self.path:
+            return f"unix://{login}{quote(self.path)}" + (f"?db={self.db}" if self.db else "")
+        if self.sentinels:
+            hosts = ",".join(_host_port(host, port) for host, port in self.sentinels)
+            return f"redis+sentinel://{login}{hosts}/{quote(self.master_name, safe='')}/{self.db}"
+        scheme = "rediss" if self.tls else "redis"
+        return f"{scheme}://{login}{_host_port(self.host, self.port)}/{self.db}"
+
+
+@attrs.define(frozen=True)
+class EmbeddedAddress:
+    """A Redis of our own: on a fixed loopback port, or (None) on a free one."""
+
+    port: int | None = None
+
+    def masked(self) -> str:
+        """The address as it is written on the command line."""
+        return "embedded" if self.port is None else f"embedded:{self.port}"
+
+
+def parse_redis_address(text: str) -> RedisAddress | EmbeddedAddress:
+    """Read what ``--redis`` says.
+
+    User and password may be percent-encoded. The ValueError for what can't be read is one line: what is
+    wrong, and the form that is right; a password is masked in it.
+    """
+    text = text.strip()
+    scheme, separator, rest = text.partition("://")
+    parse = _PARSERS.get(scheme if separator else text.partition(":")[0])
+    if parse is None or bool(separator) == (parse is _parse_embedded):
+        raise ValueError(
+            f"{_mask(text)!r} is no Redis address; expected one of: {', '.join(_FORMS.values())}"
+        )
+    try:
+        return parse(scheme, rest if separator else text)
+    except ValueError as error:
+        form = _FORMS[scheme if separator else "embedded"]
+        raise ValueError(f"{_mask(text)!r}: {error}; expected {form}") from None
+
+
+def client_endpoint(
+    address: RedisAddress,
+    reactor: Any,
+    ca_file: str | None = None,
+    cert_file: str | None = None,
+    key_file: str | None = None,
+) -> Any:
+    """Make the stream client endpoint for an address.
+
+    With TLS the server's certificate must be valid for the host name, and signed by one of the certificates
+    in `ca_file` (PEM; None: the authorities of the platform). `cert_file` is our own certificate,
+    `key_file` its key (None: it is in `cert_file` too). ValueError, one line, for files that are missing,
+    unfit, or of no use.
+    """
+    if not address.tls and (ca_file or cert_file or key_file):
+        raise ValueError(f"certificates are only used with rediss://, and the address is {address.masked()}")
+    if address.path:
+        return UNIXClientEndpoint(reactor, address.path, CONNECT_TIMEOUT)  # type: ignore[no-untyped-call]
+
+    def tcp(host: str, port: int) -> Any:
+        return HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT)
+
+    if address.sentinels:
+        sentinels = [(_host_port(host, port), tcp(host, port)) for host, port in address.sentinels]
+        return SentinelEndpoint(reactor, sentinels, address.master_name, tcp)
+    endpoint = tcp(address.host, address.port)
+    if not address.tls:
+        return endpoint
+    options = ssl.optionsForClientTLS(
+        address.host,
+        trustRoot=_trust_root(ca_file) if ca_file else None,
+        clientCertificate=_client_certificate(cert_file, key_file),
+    )
+    return wrapClientTLS(options, endpoint)
+
+
+def _mask(text: str) -> str:
+    # Up to the last "@", as a password that isn't encoded may hold one.
+    text = re.sub(r"^(.*?://)?.*@", r"\1***@", text, flags=re.DOTALL)
+    return re.sub(r"(password=)[^&]*", r"\1***", text, flags=re.IGNORECASE)
+
+
+def _host_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _parse_host(text: str, default_port: int) -> tuple[str, int]:
+    if text.count(":") > 1 and not text.startswith("["):
+        raise ValueError("an IPv6 address stands in brackets, [::1]")
+    match = re.fullmatch(r"(?:\[([0-9A-Za-z:.%]+)\]|([^\s\[\]:/?#@]+))(?::(.*))?", text)
+    if match is None:
+        raise ValueError("the host is missing" if text[:1] in ("", ":") else "the host can't be read")
+    bracketed, plain, port = match.groups()
+    return bracketed or plain, default_port if port is None else _parse_port(port)
+
+
+def _parse_port(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
+        raise ValueError("the port must be a number from 1 to 65535")
+    return int(text)
+
+
+def _parse_db(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError("the database must be a number, 0 or more")
+    return int(text)
+
+
+def _split_login(text: str) -> tuple[str | None, str | None, str]:
+    login, _, rest = text.rpartition("@")
+    user, _, password = login.partition(":")
+    return unquote(user) or None, unquote(password) or None, rest
+
+
+def _parse_tcp(scheme: str, text: str) -> RedisAddress:
+    username, password, rest = _split_login(text)
+    location, _, db = rest.partition("/")
+    host, port = _parse_host(location, REDIS_PORT)
+    return RedisAddress(
+        host=host,
+        port=port,
+        username=username,
+        password=password,
+        db=_parse_db(db) if db else 0,
+        tls=scheme == "rediss",
+    )
+
+
+def _parse_unix(scheme: str, text: str) -> RedisAddress:
+    # A path may hold "@" too, so only what stands before its first slash is a login.
+    login, slash, path = text.partition("/")
+    if not slash or (login and not login.endswith("@")):
+        raise ValueError("the path must be absolute, with three slashes after unix:")
+    username, password, _ = _split_login(login)
+    path, _, query = path.partition("?")
+    if not path:
+        raise ValueError("the path is missing")
+    name, _, value = query.partition("=")
+    if query and name != "db":
+        raise ValueError("the only thing that may follow the path is ?db=N")
+    return RedisAddress(
+        path=unquote("/" + path),
+        username=username,
+        password=password,
+        db=_parse_db(value) if query else 0,
+    )
+
+
+def _parse_sentinel(scheme: str, text: str) -> RedisAddress:
+    username, password, rest = _split_login(text)
+    hosts, _, path = rest.partition("/")
+    name, _, db = path.partition("/")
+    if not name:
+        raise ValueError("the name of the master is missing")
+    return RedisAddress(
+        sentinels=tuple(_parse_host(host, SENTINEL_PORT) for host in hosts.split(",")),
+        master_name=unquote(name),
+        username=username,
+        password=password,
+        db=_parse_db(db) if db else 0,
+    )
+
+
+def _parse_embedded(scheme: str, text: str) -> EmbeddedAddress:
+    _, colon, port = text.partition(":")
+    return EmbeddedAddress(_parse_port(port) if colon else None)
+
+
+_PARSERS: dict[str, Callable[[str, str], RedisAddress | EmbeddedAddress]] = {
+    "redis": _parse_tcp,
+    "rediss": _parse_tcp,
+    "unix": _parse_unix,
+    "redis+sentinel": _parse_sentinel,
+    "embedded": _parse_embedded,
+}
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _trust_root(path: str) -> Any:
+    try:
+        certificates = [ssl.Certificate.loadPEM(pem) for pem in _CERTIFICATE.findall(_read_file(path))]
+    except CertificateError:
+        certificates = []
+    if not certificates:
+        raise ValueError(f"{path} holds no certificate that can be read (PEM)")
+    return ssl.trustRootFromCertificates(certificates)  # type: ignore[no-untyped-call]
+
+
+def _client_certificate(cert_file: str | None, key_file: str | None) -> Any:
+    if cert_file is None:
+        if key_file is not None:
+            raise ValueError("a client key needs a client certificate")
+        return None
+    pem = _read_file(cert_file) + b"\n" + (_read_file(key_file) if key_file else b"")
+    try:
+        return ssl.PrivateCertificate.loadPEM(pem)  # type: ignore[no-untyped-call]
+    except CertificateError:
+        raise ValueError(f"{cert_file} and its key can't be read (PEM, key without passphrase)") from None

