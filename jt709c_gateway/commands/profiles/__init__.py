@@ -1,1 +1,31 @@
-"""Order profiles shipped with the gateway, one TOML file per dialect."""
+"""Order profiles: what each family of locks understands, as data (DESIGN.md §4).
+
+The TOML files beside this module are the shipped profiles; the head of ``jt709.toml`` describes the format.
+"""
+
+from __future__ import annotations
+
+from jt709c_gateway.commands.profiles.profileset import ProfileSet, load_profiles
+from jt709c_gateway.commands.profiles.reading import ProfileError
+from jt709c_gateway.commands.profiles.spec import CheckedOrder, OrderSpec, Profile
+from jt709c_gateway.commands.profiles.templates import (
+    BinaryMessage,
+    GroupedSentence,
+    PnnSentence,
+    RawBytes,
+    Rendered,
+)
+
+__all__ = [
+    "BinaryMessage",
+    "CheckedOrder",
+    "GroupedSentence",
+    "OrderSpec",
+    "PnnSentence",
+    "Profile",
+    "ProfileError",
+    "ProfileSet",
+    "RawBytes",
+    "Rendered",
+    "load_profiles",
+]

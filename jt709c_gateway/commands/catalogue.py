@@ -1,0 +1,57 @@
+"""The names of orders that every dialect shares (DESIGN.md §4).
+
+A profile maps a name to what a lock of its dialect understands. Operators may add names of their own in a
+profile; the ones here mean the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+LOCAL_ORDERS: Final[Mapping[str, str]] = {
+    "cancel": "Take back an order that has not been sent yet (params.id).",
+    "clear_lockout": "Allow unlocks again after two wrong passwords in a row.",
+}
+"""Orders that the gateway carries out itself; no lock hears of them."""
+
+CATALOGUE: Final[Mapping[str, str]] = {
+    "unlock": "Open the lock with its static or dynamic password.",
+    "seal": "Close the lock.",
+    "set_password": "Change the static password.",
+    "cards_add": "Let RFID cards open the lock.",
+    "cards_remove": "Take RFID cards from the list.",
+    "cards_clear": "Take all RFID cards from the list.",
+    "cards_list": "Read the list of RFID cards.",
+    "set_unlock_channels": "Choose which channels may open the lock.",
+    "set_intervals": "Set how often the lock reports, awake and asleep.",
+    "set_tracking": "Switch the tracking mode on or off.",
+    "set_alarms": "Switch alarms on or off.",
+    "set_low_battery": "Set the charge below which the low battery alarm rises.",
+    "set_open_alarm": "Set how long the lock may stand open before its alarm rises.",
+    "set_fence": "Define a fence.",
+    "delete_fence": "Remove one fence or all.",
+    "set_server": "Set the server and the access point.",
+    "query": "Ask for one thing (params.what): firmware, imei, sim, intervals, channels and so on.",
+    "locate": "Ask where the lock is now.",
+    "restart": "Start the unit anew.",
+    "sleep": "Send the unit to sleep.",
+    "factory_reset": "Put all settings back to the factory's.",
+    "sync_time": "Set the unit's clock to UTC.",
+    "sublock_unlock": "Open a sub-lock through its master.",
+    "sublock_list": "List the sub-locks bound to a master.",
+    "sublock_bind": "Replace the list of sub-locks bound to a master.",
+    "set_parameters": "Set JT/T 808 parameters.",
+    "get_parameters": "Read JT/T 808 parameters.",
+    "text": "Send a text message.",
+    "raw": "Send bytes or a sentence as they are; off unless the gateway allows it.",
+    **LOCAL_ORDERS,
+}
+"""Each name with one line about it."""
+
+ALIASES: Final[Mapping[str, str]] = {"unseal": "unlock", "lock": "seal"}
+
+
+def canonical(name: str) -> str:
+    """The name an alias stands for, or the name itself."""
+    return ALIASES.get(name, name)

@@ -1,0 +1,78 @@
+"""Does something a lock reports prove that a physical order was carried out? (DESIGN.md §4)
+
+An answer says what the lock was told; only a lock event or a changed status says that it moved.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Final
+
+import attrs
+
+CLOCK_SKEW: Final = 60.0
+"""Seconds that a lock's clock may be behind ours."""
+
+DEFAULT_WITHIN: Final = 600.0
+"""Seconds after an order was written in which a movement counts as its effect."""
+
+
+class ObservationKind(StrEnum):
+    """Where an observation comes from: an event of the lock, or the status in a report."""
+
+    LOCK = "lock"
+    STATUS = "status"
+
+
+@attrs.frozen
+class Observation:
+    """One fact from a lock's report.
+
+    ``action``, ``method`` and ``lock_state`` are the words of the ``lock`` and ``location`` events (DESIGN.md
+    §3). A status may carry the ``method`` of a lock event in the same report. ``time`` is the report's own,
+    seconds since 1970, ``None`` where it has none. ``previous_lock_state`` is the state last known before.
+    """
+
+    kind: ObservationKind
+    action: str | None = None
+    method: str | None = None
+    lock_state: str | None = None
+    previous_lock_state: str | None = None
+    time: float | None = None
+
+    def public(self) -> dict[str, Any]:
+        """The observation for the order's record."""
+        if self.kind is ObservationKind.LOCK:
+            return {"kind": "lock", "action": self.action, "method": self.method}
+        return {"kind": "status", "lock_state": self.lock_state, "previous": self.previous_lock_state}
+
+
+@attrs.frozen
+class EvidenceRule:
+    """What confirms an order; from a profile's ``evidence`` table.
+
+    A lock event counts when its action and its method are listed, so that a card held to the lock does not
+    confirm an unlock sent from here. A status counts when the lock state *became* ``lock_state``. Either must
+    have happened within ``within`` seconds after the order was written.
+    """
+
+    lock_actions: frozenset[str] = frozenset()
+    methods: frozenset[str] = frozenset()
+    lock_state: str | None = None
+    within: float = DEFAULT_WITHIN
+
+
+def confirms(rule: EvidenceRule, observation: Observation, written_at: float, now: float) -> bool:
+    """Whether ``observation``, come at ``now``, shows the effect of an order written at ``written_at``.
+
+    Times are seconds since 1970. A report without a time of its own counts as of its arrival.
+    """
+    happened = now if observation.time is None else observation.time
+    if not written_at - CLOCK_SKEW <= happened <= written_at + rule.within + CLOCK_SKEW:
+        return False
+    if observation.kind is ObservationKind.LOCK:
+        return observation.action in rule.lock_actions and observation.method in rule.methods
+    if observation.method is not None and observation.method not in rule.methods:
+        return False
+    changed = observation.previous_lock_state not in (None, observation.lock_state)
+    return changed and rule.lock_state is not None and observation.lock_state == rule.lock_state

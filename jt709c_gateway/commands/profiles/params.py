@@ -1,0 +1,227 @@
+"""Parameters of orders: their types, ranges and wire form.
+
+Whatever passes :meth:`Param.check` can be put into its field and can't leave it: text for a sentence holds no
+comma, bracket, control or non-ASCII byte.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final
+
+import attrs
+
+from jt709c_gateway.commands.model import InvalidOrder, item_key, kind_of, shown
+
+_SENTENCE_FIELD = re.compile(r"[\x20-\x7e]*")
+_SENTENCE = re.compile(r"\([^()]+\)")
+_ITEM_ID = re.compile(r"(?:[0-9A-Fa-f]{4}){1,2}")
+_SEPARATORS: Final = frozenset("(),")
+_WIDTHS: Final[Mapping[str, int]] = {"u8": 1, "u16": 2, "u32": 4}
+_DECIMALS: Final = 6
+MAX_INTEGER: Final = 2**32 - 1
+MAX_LENGTH: Final = 1000
+_VALUE_FORMS: Final = (
+    'an integer, text, or one of {"u8": n}, {"u16": n}, {"u32": n}, {"text": "…"}, {"hex": "…"}'
+)
+
+
+class ParamKind(StrEnum):
+    """What a parameter may be; see the head of ``jt709.toml`` for what each means to an integrator."""
+
+    TEXT = "text"
+    FREE_TEXT = "free_text"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    CHOICE = "choice"
+    HEX = "hex"
+    SENTENCE = "sentence"
+    LIST = "list"
+    PARAMETERS = "parameters"
+
+
+def fits_sentence(text: str) -> bool:
+    """Whether text can be one field of a sentence: printable ASCII without comma and brackets."""
+    return _SENTENCE_FIELD.fullmatch(text) is not None and not _SEPARATORS & set(text)
+
+
+@attrs.frozen
+class Param:
+    """One parameter of an order, from a profile's ``params`` table.
+
+    ``minimum`` and ``maximum`` bound numbers; ``shortest`` and ``longest`` count characters of text, bytes of
+    hex, or items of lists. ``supplied_by`` names what the gateway puts in when the order leaves the parameter
+    out. ``choices`` maps each allowed word to what is written for it. ``widths`` (bytes) and ``secret_items``
+    belong to JT/T 808 parameters, by id in hex.
+    """
+
+    name: str
+    kind: ParamKind
+    description: str = ""
+    required: bool = False
+    secret: bool = False
+    default: Any = attrs.field(default=None, repr=False)
+    supplied_by: str | None = None
+    minimum: float = 0
+    maximum: float = MAX_INTEGER
+    shortest: int = 1
+    longest: int = MAX_LENGTH
+    pattern: re.Pattern[str] | None = None
+    choices: Mapping[str, str] = attrs.field(factory=dict)
+    items: Param | None = None
+    widths: Mapping[str, int] = attrs.field(factory=dict)
+    secret_items: frozenset[str] = frozenset()
+
+    @property
+    def always_there(self) -> bool:
+        """Whether rendering can count on a value."""
+        return self.required or self.default is not None or self.supplied_by is not None
+
+    def expected(self) -> str:
+        """What is right, in words."""
+        length = f"{self.shortest}" if self.shortest == self.longest else f"{self.shortest} to {self.longest}"
+        matching = f" matching {self.pattern.pattern}" if self.pattern else ""
+        bounds = f" from {self.minimum:g} to {self.maximum:.10g}"
+        match self.kind:
+            case ParamKind.TEXT:
+                return f"text of {length} printable ASCII characters without comma and brackets{matching}"
+            case ParamKind.FREE_TEXT:
+                return f"text of {length} printable characters{matching}"
+            case ParamKind.INTEGER:
+                return f"an integer{bounds}"
+            case ParamKind.NUMBER:
+                return f"a number{bounds}"
+            case ParamKind.BOOLEAN:
+                return "true or false"
+            case ParamKind.CHOICE:
+                return "one of " + ", ".join(self.choices)
+            case ParamKind.HEX:
+                return f"{length} bytes in hex"
+            case ParamKind.SENTENCE:
+                return f"one sentence of at most {self.longest} printable ASCII characters, (…)"
+            case ParamKind.LIST:
+                return f"a list of {length} items" + (f", each {self.items.expected()}" if self.items else "")
+            case ParamKind.PARAMETERS:
+                return f"an object of 1 to 255 ids (four or eight hex digits), each with {_VALUE_FORMS}"
+
+    def check(self, value: object) -> Any:
+        """The value as templates and body builders take it; raise :class:`InvalidOrder` if it is wrong."""
+        match self.kind:
+            case ParamKind.TEXT | ParamKind.FREE_TEXT | ParamKind.SENTENCE:
+                return self._text(value)
+            case ParamKind.INTEGER | ParamKind.NUMBER:
+                return self._number(value)
+            case ParamKind.BOOLEAN:
+                if not isinstance(value, bool):
+                    raise self.wrong(value)
+                return value
+            case ParamKind.CHOICE:
+                if not isinstance(value, str) or value not in self.choices:
+                    raise self.wrong(value)
+                return value
+            case ParamKind.HEX:
+                return self._hex(value)
+            case ParamKind.LIST:
+                return self._list(value)
+            case ParamKind.PARAMETERS:
+                return self._parameters(value)
+
+    def wrong(self, value: object, problem: str | None = None) -> InvalidOrder:
+        """The complaint about a value; secrets are not quoted."""
+        secret = self.secret or bool(self.secret_items)
+        seen = kind_of(value) if secret and not isinstance(value, str) else shown(value, secret=secret)
+        return InvalidOrder(f"params.{self.name}", problem or f"is {seen}", self.expected())
+
+    def wire(self, value: Any) -> str:
+        """A checked value as it stands in a sentence; the items of a list are separated by commas."""
+        if isinstance(value, list):
+            return ",".join(self.items.wire(item) if self.items else str(item) for item in value)
+        if self.kind is ParamKind.CHOICE:
+            return self.choices[value]
+        if isinstance(value, bool):
+            return "1" if value else "0"
+        if isinstance(value, float):
+            return f"{value:.{_DECIMALS}f}".rstrip("0").rstrip(".")
+        return str(value)
+
+    def _text(self, value: object) -> str:
+        if not isinstance(value, str) or not self.shortest <= len(value) <= self.longest:
+            raise self.wrong(value)
+        if self.kind is ParamKind.TEXT:
+            fits = fits_sentence(value)
+        elif self.kind is ParamKind.SENTENCE:
+            fits = _SENTENCE_FIELD.fullmatch(value) is not None and _SENTENCE.fullmatch(value) is not None
+        else:
+            fits = value.isprintable()
+        if not fits or (self.pattern is not None and not self.pattern.fullmatch(value)):
+            raise self.wrong(value)
+        return value
+
+    def _number(self, value: object) -> int | float:
+        allowed = int if self.kind is ParamKind.INTEGER else int | float
+        if isinstance(value, bool) or not isinstance(value, allowed):
+            raise self.wrong(value)
+        # A NaN is within no range.
+        if not self.minimum <= value <= self.maximum:
+            raise self.wrong(value)
+        return value if self.kind is ParamKind.INTEGER else float(value)
+
+    def _hex(self, value: object) -> str:
+        if not isinstance(value, str) or re.fullmatch(r"(?:[0-9A-Fa-f]{2})+", value) is None:
+            raise self.wrong(value)
+        if not self.shortest <= len(value) // 2 <= self.longest:
+            raise self.wrong(value)
+        return value.upper()
+
+    def _list(self, value: object) -> list[Any]:
+        if not isinstance(value, list) or not self.shortest <= len(value) <= self.longest:
+            raise self.wrong(value)
+        if self.items is None:
+            raise self.wrong(value)
+        return [self.items.check(item) for item in value]
+
+    def _parameters(self, value: object) -> tuple[tuple[int, bytes], ...]:
+        if not isinstance(value, dict) or not 1 <= len(value) <= 255:
+            raise self.wrong(value)
+        found: dict[int, bytes] = {}
+        for key, item in value.items():
+            if _ITEM_ID.fullmatch(key) is None:
+                raise self.wrong(value, f"{shown(key)} is no parameter id")
+            number = int(key, 16)
+            if number in found:
+                raise self.wrong(value, f"parameter {key} is given twice")
+            found[number] = self._item(key, item)
+        return tuple(found.items())
+
+    def _item(self, key: str, item: object) -> bytes:
+        secret = self.secret or item_key(key) in self.secret_items
+        wrong = InvalidOrder(f"params.{self.name}.{key}", f"is {shown(item, secret=secret)}", _VALUE_FORMS)
+        form, content = "", item
+        if isinstance(item, dict):
+            if len(item) != 1:
+                raise wrong
+            [(form, content)] = item.items()
+        encoded = _encode_item(form, content, self.widths.get(item_key(key), 4))
+        if encoded is None or len(encoded) > 255:
+            raise wrong
+        return encoded
+
+
+def _encode_item(form: str, content: object, width: int) -> bytes | None:
+    """The bytes of one JT/T 808 parameter; text is GBK, as JT/T 808-2013 has it."""
+    if isinstance(content, str):
+        if form == "hex":
+            return bytes.fromhex(content) if re.fullmatch(r"(?:[0-9A-Fa-f]{2})*", content) else None
+        if form not in ("", "text") or not (content.isprintable() or not content):
+            return None
+        try:
+            return content.encode("gbk")
+        except UnicodeEncodeError:
+            return None
+    if type(content) is not int or form not in ("", *_WIDTHS):
+        return None
+    size = _WIDTHS.get(form, width)
+    return content.to_bytes(size, "big") if 0 <= content < 256**size else None

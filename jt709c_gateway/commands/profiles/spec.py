@@ -1,0 +1,191 @@
+"""What a profile says about an order, ready for use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from jt709c_gateway.commands.evidence import EvidenceRule
+from jt709c_gateway.commands.model import InvalidOrder, Order, shown
+from jt709c_gateway.commands.profiles.params import Param
+from jt709c_gateway.commands.profiles.templates import Rendered, Template
+from jt709c_gateway.commands.replies import ReplyRule
+
+DEFAULT_REPEATS = 3
+
+
+def secret_names(params: Mapping[str, Param]) -> frozenset[str]:
+    """Names of the secret parameters; ``parameters.0012`` for one item of a parameter."""
+    whole = {name for name, param in params.items() if param.secret}
+    items = {f"{name}.{item}" for name, param in params.items() for item in param.secret_items}
+    return frozenset(whole | items)
+
+
+def check_params(
+    params: Mapping[str, Param], given: Mapping[str, object], usable: frozenset[str]
+) -> dict[str, Any]:
+    """Check the parameters of an order; what the gateway supplies may still be missing from the result.
+
+    Raises :class:`InvalidOrder`, also for a parameter outside ``usable``: it would be left out without a
+    word.
+    """
+    for name in given:
+        if name not in usable:
+            some = ", ".join(sorted(usable)) or "no parameters"
+            raise InvalidOrder(f"params.{shown(name)[1:-1]}", "has no meaning here", some)
+    values = {}
+    for name in sorted(usable):
+        param, value = params[name], given.get(name, params[name].default)
+        if value is not None:
+            values[name] = param.check(value)
+        elif param.required:
+            raise InvalidOrder(f"params.{name}", "missing", param.expected())
+    return values
+
+
+@attrs.frozen
+class OrderSpec:
+    """One form of an order in one profile: how it is written, answered and confirmed.
+
+    ``physical`` orders are written once at most; others up to ``repeats`` times, each under a new serial.
+    ``assumed`` marks what no public document says. ``selectors`` are the parameters that chose this form.
+    """
+
+    name: str
+    profile: str
+    template: Template
+    reply: ReplyRule
+    description: str = ""
+    source: str = ""
+    physical: bool = False
+    assumed: bool = False
+    repeats: int = DEFAULT_REPEATS
+    evidence: EvidenceRule | None = None
+    params: Mapping[str, Param] = attrs.field(factory=dict)
+    selectors: frozenset[str] = frozenset()
+
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """Parameters that nobody may see."""
+        return secret_names(self.params)
+
+    @property
+    def shows_password(self) -> bool:
+        """Whether the lock may refuse it because of a wrong password, which it counts (PROTOCOL.md §4)."""
+        return bool(self.reply.wrong_password)
+
+    def check(self, given: Mapping[str, object]) -> dict[str, Any]:
+        """The checked parameters; raise :class:`InvalidOrder`."""
+        return check_params(self.params, given, self.template.names | self.selectors)
+
+    def render(
+        self, values: Mapping[str, Any], now: float, supplied: Mapping[str, str] | None = None
+    ) -> Rendered:
+        """What to write for checked ``values``.
+
+        ``supplied`` holds what the gateway puts in for parameters left out, by the name in the profile's
+        ``from``: ``static_password`` from the configuration, ``dynamic_password`` as the lock last reported
+        it. ``now`` is in seconds since 1970. Raises :class:`InvalidOrder` where something is missing or does
+        not fit.
+        """
+        filled = dict(values)
+        for name in sorted(self.template.names - filled.keys()):
+            param = self.params[name]
+            value = (supplied or {}).get(param.supplied_by or "")
+            if value is None:
+                missing = f"not given, and the gateway has no {param.supplied_by}"
+                raise InvalidOrder(f"params.{name}", missing, param.expected())
+            filled[name] = param.check(value)
+        return self.template.render(self.params, filled, now)
+
+
+@attrs.frozen
+class Variant:
+    """A form of an order.
+
+    It is used when the parameters in ``when`` have those values and those in ``given`` are there.
+    """
+
+    spec: OrderSpec
+    when: Mapping[str, object] = attrs.field(factory=dict)
+    given: frozenset[str] = frozenset()
+
+    def describe(self) -> str:
+        """The condition in words."""
+        return " and ".join(
+            [*(f"{name}={shown(value)}" for name, value in self.when.items()), *sorted(self.given)]
+        )
+
+
+@attrs.frozen
+class OrderDefinition:
+    """An order in a profile with all its forms; ``params`` are those that every form shares."""
+
+    name: str
+    params: Mapping[str, Param]
+    base: OrderSpec | None
+    variants: tuple[Variant, ...] = ()
+
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """Parameters that are secret in any form."""
+        forms = [variant.spec for variant in self.variants]
+        return secret_names(self.params).union(*(spec.secret_names for spec in forms))
+
+    def choose(self, given: Mapping[str, object]) -> OrderSpec:
+        """The form for these parameters: the first variant that fits, else the base. Values may be masked.
+
+        Raises :class:`InvalidOrder` when none fits.
+        """
+        for name in sorted({name for variant in self.variants for name in variant.when}):
+            if name in given:
+                self.params[name].check(given[name])
+        for variant in self.variants:
+            if variant.given <= given.keys() and all(
+                given.get(name, self.params[name].default) == value for name, value in variant.when.items()
+            ):
+                return variant.spec
+        if self.base is None:
+            forms = "; or ".join(variant.describe() for variant in self.variants)
+            raise InvalidOrder("params", f"fit no form of {self.name}", forms)
+        return self.base
+
+
+@attrs.frozen
+class Profile:
+    """A profile: what one family of locks understands, and which locks it is for.
+
+    ``prefixes`` are beginnings of device ids, ``firmware`` shell patterns for a firmware's name.
+    """
+
+    name: str
+    dialect: str
+    source: str
+    orders: Mapping[str, OrderDefinition]
+    devices: frozenset[str] = frozenset()
+    prefixes: tuple[str, ...] = ()
+    firmware: tuple[str, ...] = ()
+    shipped: bool = False
+
+    @property
+    def general(self) -> bool:
+        """Whether it is for every lock of its dialect."""
+        return not (self.devices or self.prefixes or self.firmware)
+
+
+@attrs.frozen
+class CheckedOrder:
+    """An order whose parameters fit its form in a lock's profile."""
+
+    order: Order
+    spec: OrderSpec
+    values: Mapping[str, Any] = attrs.field(repr=False)
+
+    def render(self, now: float, supplied: Mapping[str, str] | None = None) -> Rendered:
+        """What to write; see :meth:`OrderSpec.render`."""
+        try:
+            return self.spec.render(self.values, now, supplied)
+        except InvalidOrder as error:
+            raise error.about(self.order) from None

@@ -1,0 +1,258 @@
+"""Templates: from checked parameters to what is written to a lock.
+
+There are four sorts, told apart by their keys in a profile:
+
+- ``sentence = "ELOCK,1,1,{password}"``: a grouped sentence (PROTOCOL.md §2.1); whoever frames it adds
+  ``(device,1,serial,`` in front and ``)`` behind;
+- ``pnn = "P43,{password}"``: a ``Pnn`` sentence (PROTOCOL.md §2.2), to which the brackets are added;
+- ``message_id`` and ``body``: a JT/T 808 message (:mod:`~jt709c_gateway.commands.profiles.bodies`);
+- ``raw = "{hex}"``: bytes that are written as they are.
+
+``{name}`` stands for a parameter, ``{name.count}`` for the length of a list, ``{now}`` for the present UTC
+time as yyyyMMddHHmmss, ``{now:%d%m%y%H%M%S}`` for the same in another strftime format.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+from jt709c_gateway.commands.model import InvalidOrder
+from jt709c_gateway.commands.profiles.bodies import BodyError, build
+from jt709c_gateway.commands.profiles.params import Param, ParamKind, fits_sentence
+
+MAX_SENTENCE: Final = 1000
+"""Characters of a sentence without its head; longer ones fit no lock's buffer for certain [ASM]."""
+
+_PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)(\.count)?(?::([^{}]*))?\}")
+_STATIC = re.compile(r"[\x20-\x7e]*")
+_DEFAULT_TIME: Final = "%Y%m%d%H%M%S"
+NOW: Final = "now"
+
+
+@attrs.frozen
+class GroupedSentence:
+    """``GROUP,number,parameters…``, to be framed with device id and serial (PROTOCOL.md §2.1)."""
+
+    group: str
+    number: int
+    parameters: tuple[str, ...] = attrs.field(default=(), repr=False)
+
+
+@attrs.frozen
+class PnnSentence:
+    """``Pnn,…`` without its brackets (PROTOCOL.md §2.2)."""
+
+    text: str = attrs.field(repr=False)
+
+
+@attrs.frozen
+class BinaryMessage:
+    """Message id and unescaped body of a JT/T 808 message (PROTOCOL.md §1)."""
+
+    message_id: int
+    body: bytes = attrs.field(repr=False)
+
+
+@attrs.frozen
+class RawBytes:
+    """Bytes to be written as they are."""
+
+    data: bytes = attrs.field(repr=False)
+
+
+Rendered: TypeAlias = GroupedSentence | PnnSentence | BinaryMessage | RawBytes
+
+
+class TemplateError(ValueError):
+    """A template that can't be read. The text says what is wrong and what is right."""
+
+
+@attrs.frozen
+class Placeholder:
+    """One ``{…}``; ``time_format`` belongs to ``{now}``."""
+
+    name: str
+    count: bool = False
+    time_format: str | None = None
+
+
+@attrs.frozen
+class Line:
+    """The text of a sentence, in pieces."""
+
+    pieces: tuple[str | Placeholder, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Line:
+        """Read a template's text; raise :class:`TemplateError`."""
+        pieces: list[str | Placeholder] = []
+        end = 0
+        for found in _PLACEHOLDER.finditer(text):
+            pieces += [text[end : found.start()], _placeholder(found)]
+            end = found.end()
+        pieces.append(text[end:])
+        static = "".join(piece for piece in pieces if isinstance(piece, str))
+        if _STATIC.fullmatch(static) is None or set("(){}") & set(static):
+            raise TemplateError(
+                "expected printable ASCII without brackets, and placeholders {name}, {name.count}, {now}"
+            )
+        return cls(tuple(piece for piece in pieces if piece))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The parameters it needs."""
+        placeholders = (piece for piece in self.pieces if isinstance(piece, Placeholder))
+        return frozenset(piece.name for piece in placeholders) - {NOW}
+
+    def render(self, params: Mapping[str, Param], values: Mapping[str, Any], now: float) -> str:
+        """The text with ``values`` in place; raise :class:`InvalidOrder` if one could leave its field."""
+        text = "".join(
+            piece if isinstance(piece, str) else _field(piece, params, values, now) for piece in self.pieces
+        )
+        if len(text) > MAX_SENTENCE:
+            raise InvalidOrder(
+                "params", f"make a sentence of {len(text)} characters", f"at most {MAX_SENTENCE}"
+            )
+        return text
+
+
+def _placeholder(found: re.Match[str]) -> Placeholder:
+    name, count, time_format = found[1], bool(found[2]), found[3]
+    if name != NOW:
+        if time_format is not None:
+            raise TemplateError(f"{found[0]}: only {{now}} takes a format; expected {{{name}}}")
+        return Placeholder(name, count)
+    chosen = time_format or _DEFAULT_TIME
+    if count or not fits_sentence(datetime.fromtimestamp(0, UTC).strftime(chosen)):
+        raise TemplateError(
+            f"{found[0]}: expected a strftime format without comma, such as {{now:%d%m%y%H%M%S}}"
+        )
+    return Placeholder(NOW, time_format=chosen)
+
+
+def _field(piece: Placeholder, params: Mapping[str, Param], values: Mapping[str, Any], now: float) -> str:
+    if piece.time_format is not None:
+        return datetime.fromtimestamp(now, UTC).strftime(piece.time_format)
+    value, param = values[piece.name], params[piece.name]
+    if piece.count:
+        return str(len(value))
+    # The last check before the wire: whatever the profile allows, no value may end its field or its sentence.
+    parts = value if isinstance(value, list) else [value]
+    if not all(fits_sentence((param.items or param).wire(part)) for part in parts):
+        raise param.wrong(value)
+    return param.wire(value)
+
+
+@attrs.frozen
+class SentenceTemplate:
+    """A grouped sentence; group and number are fixed."""
+
+    group: str
+    number: int
+    line: Line
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The parameters it needs."""
+        return self.line.names
+
+    def render(self, params: Mapping[str, Param], values: Mapping[str, Any], now: float) -> Rendered:
+        """The sentence for checked values."""
+        if not self.line.pieces:
+            return GroupedSentence(self.group, self.number)
+        text = self.line.render(params, values, now)
+        return GroupedSentence(self.group, self.number, tuple(text.split(",")))
+
+
+@attrs.frozen
+class PnnTemplate:
+    """A ``Pnn`` sentence; its word is fixed."""
+
+    word: str
+    line: Line
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The parameters it needs."""
+        return self.line.names
+
+    def render(self, params: Mapping[str, Param], values: Mapping[str, Any], now: float) -> Rendered:
+        """The sentence for checked values."""
+        return PnnSentence(self.line.render(params, values, now))
+
+
+@attrs.frozen
+class BinaryTemplate:
+    """A JT/T 808 message. ``arguments`` are constants, or placeholders that are a whole parameter."""
+
+    message_id: int
+    body: str
+    arguments: Mapping[str, int | str | Placeholder]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The parameters it needs."""
+        return frozenset(item.name for item in self.arguments.values() if isinstance(item, Placeholder))
+
+    def render(self, params: Mapping[str, Param], values: Mapping[str, Any], now: float) -> Rendered:
+        """The message for checked values; raise :class:`InvalidOrder` where they make no body."""
+        filled = {
+            key: values[item.name] if isinstance(item, Placeholder) else item
+            for key, item in self.arguments.items()
+        }
+        try:
+            return BinaryMessage(self.message_id, build(self.body, filled))
+        except BodyError as error:
+            culprit = self.arguments.get(error.argument or "")
+            field = f"params.{culprit.name}" if isinstance(culprit, Placeholder) else "params"
+            raise InvalidOrder(field, error.problem, error.expected) from None
+
+
+@attrs.frozen
+class RawTemplate:
+    """Bytes from one parameter, hex or a whole sentence."""
+
+    name: str
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The parameters it needs."""
+        return frozenset({self.name})
+
+    def render(self, params: Mapping[str, Param], values: Mapping[str, Any], now: float) -> Rendered:
+        """The bytes for a checked value."""
+        value = values[self.name]
+        is_hex = params[self.name].kind is ParamKind.HEX
+        return RawBytes(bytes.fromhex(value) if is_hex else value.encode("ascii"))
+
+
+Template: TypeAlias = SentenceTemplate | PnnTemplate | BinaryTemplate | RawTemplate
+
+
+def parse_sentence(text: str) -> SentenceTemplate:
+    """Read ``GROUP,number[,…]``; raise :class:`TemplateError`."""
+    found = re.fullmatch(r"([A-Z][A-Z0-9]*),([0-9]{1,5})(?:,(.*))?", text)
+    if found is None or found[3] == "":
+        raise TemplateError(
+            'expected a group and a number, then perhaps parameters: "BASE,1" or "ELOCK,1,1,{password}"'
+        )
+    return SentenceTemplate(found[1], int(found[2]), Line.parse(found[3] or ""))
+
+
+def parse_pnn(text: str) -> PnnTemplate:
+    """Read ``Pnn[,…]``; raise :class:`TemplateError`."""
+    found = re.fullmatch(r"(P[0-9]{2,3})(?:,.+)?", text)
+    if found is None:
+        raise TemplateError('expected a word and perhaps arguments: "P43,{password}"')
+    return PnnTemplate(found[1], Line.parse(text))
+
+
+def parse_placeholder(text: str) -> Placeholder | None:
+    """``{name}`` and nothing else as a placeholder; ``None`` for plain text."""
+    found = re.fullmatch(r"\{([a-z_][a-z0-9_]*)\}", text)
+    return None if found is None else Placeholder(found[1])

@@ -1,0 +1,186 @@
+"""What is known of one order at one lock: the data that the life cycle changes and Redis keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from jt709c_gateway.commands.model import MASK, Order, OrderState
+from jt709c_gateway.commands.profiles.spec import OrderSpec
+from jt709c_gateway.commands.stored import from_hash, iso
+
+DEFAULT_CONFIRM_TIMEOUT: Final = 120.0
+
+_Self = TypeVar("_Self", bound="OrderRecord")
+
+
+@attrs.frozen
+class Limits:
+    """Bounds that the gateway sets; ``ttl`` and ``timeout`` are the order's own.
+
+    ``confirm_timeout`` is in seconds. ``repeats``, writes of a non-physical order, is the profile's where
+    ``None``.
+    """
+
+    confirm_timeout: float = DEFAULT_CONFIRM_TIMEOUT
+    repeats: int | None = None
+
+
+@attrs.define
+class OrderRecord:
+    """An order and what has become of it. All times are seconds since 1970.
+
+    ``spec`` may be ``None`` while the lock's profile isn't known (:meth:`assign` sets it); ``secret_names``
+    then says what to mask, and without it all parameters are masked. ``writing_at`` is when the bytes may
+    first have been out; a non-physical order that is to be written again has none.
+    """
+
+    order: Order
+    spec: OrderSpec | None = None
+    limits: Limits = attrs.field(factory=Limits)
+    secret_names: frozenset[str] | None = None
+    profile: str | None = attrs.field(default=None, init=False)
+    physical: bool | None = attrs.field(default=None, init=False)
+    assumed: bool | None = attrs.field(default=None, init=False)
+    state: OrderState = attrs.field(default=OrderState.QUEUED, init=False)
+    attempts: int = attrs.field(default=0, init=False)
+    serials: list[int] = attrs.field(factory=list, init=False)
+    writing_at: float | None = attrs.field(default=None, init=False)
+    sent_at: float | None = attrs.field(default=None, init=False)
+    acknowledged_at: float | None = attrs.field(default=None, init=False)
+    confirmed_at: float | None = attrs.field(default=None, init=False)
+    ended_at: float | None = attrs.field(default=None, init=False)
+    reason: str | None = attrs.field(default=None, init=False)
+    answer: dict[str, Any] | None = attrs.field(default=None, init=False)
+    evidence: dict[str, Any] | None = attrs.field(default=None, init=False)
+    _hidden: set[str] = attrs.field(factory=set, init=False, repr=False)
+    _handed_over: bool = attrs.field(default=False, init=False, repr=False)
+    _masked: bool = attrs.field(default=False, init=False, repr=False)
+    _resend_at: float | None = attrs.field(default=None, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.spec is not None:
+            self.assign(self.spec)
+
+    def assign(self, spec: OrderSpec) -> None:
+        """Say which form of the order the lock gets; what was written as physical stays physical."""
+        self.spec = spec
+        self.secret_names = spec.secret_names | (self.secret_names or frozenset())
+        self.profile, self.assumed = spec.profile, spec.assumed
+        self.physical = spec.physical or (self.attempts > 0 and self.physical is True)
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Keep further secrets, such as a password the gateway supplied, out of the record."""
+        self._hidden.update(secrets)
+
+    def clean(self, value: Any) -> Any:
+        """``value`` with ``******`` for each secret in its text: a lock may echo what it was sent."""
+        secrets = self._hidden | self.order.secret_values(self.secret_names)
+        return _scrubbed(
+            value, sorted((one for one in secrets if one and one != MASK), key=len, reverse=True)
+        )
+
+    def public(self) -> dict[str, Any]:
+        """The record for the ``command`` event: JSON-able, times in ISO 8601, secrets masked."""
+        order = self.order
+        return {
+            "id": order.id,
+            "command": order.command,
+            "device": order.device,
+            "state": str(self.state),
+            "params": order.public_params(self.secret_names),
+            "issued_by": order.issued_by,
+            "physical": self.physical,
+            "assumed": self.assumed,
+            "created_at": iso(order.created_at),
+            "sent_at": iso(self.sent_at),
+            "acknowledged_at": iso(self.acknowledged_at),
+            "confirmed_at": iso(self.confirmed_at),
+            "ended_at": iso(self.ended_at),
+            "attempts": self.attempts,
+            "serial": self.serials[-1] if self.serials else None,
+            "reason": self.reason,
+            "answer": self.answer,
+            "profile": self.profile,
+            "evidence": self.evidence,
+        }
+
+    def stored(self) -> dict[str, Any]:
+        """:meth:`public` and what :meth:`restore` needs besides."""
+        return {
+            **self.public(),
+            "ttl": self.order.ttl,
+            "timeout": self.order.timeout,
+            "reply_to": self.order.reply_to,
+            "writing_at": iso(self.writing_at),
+            "serials": list(self.serials),
+        }
+
+    @classmethod
+    def restore(
+        cls: type[_Self],
+        fields: Mapping[str, str],
+        spec: OrderSpec | None,
+        limits: Limits | None = None,
+        *,
+        order: Order | None = None,
+        secret_names: frozenset[str] | None = None,
+    ) -> _Self:
+        """Take up an order from its hash, for late evidence to confirm, or to recover it after a crash.
+
+        ``spec`` is the one its profile has for it (``ProfileSet.spec_of``). ``order`` comes from a Redis
+        list; without it the parameters are masked, and the order can't be written any more. Raises
+        :class:`ValueError` for a hash that can't be read.
+        """
+        record = from_hash(fields)
+        if type(record["attempts"]) is not int or not isinstance(record["serials"], list | None):
+            raise ValueError("the record of an order has no attempts or strange serials")
+        run = cls(order or _stored_order(record), spec, limits or Limits(), secret_names)
+        run._masked = order is None
+        run.state = OrderState(record["state"])
+        run.serials = record["serials"] or []
+        run.attempts = record["attempts"]
+        for name in (*_TIMES, "reason", "answer", "evidence"):
+            setattr(run, name, record[name])
+        if spec is None:
+            run.profile, run.physical, run.assumed = (record[name] for name in _FROM_SPEC)
+        elif record["physical"] and run.attempts:
+            # What was written as a physical order stays one, whatever a new profile makes of it.
+            run.physical = True
+        run._handed_over = run.state is OrderState.SENT and (run.sent_at or 0) >= (run.writing_at or 0)
+        return run
+
+
+_TIMES: Final = ("writing_at", "sent_at", "acknowledged_at", "confirmed_at", "ended_at")
+_FROM_SPEC: Final = ("profile", "physical", "assumed")
+
+
+def _stored_order(record: Mapping[str, Any]) -> Order:
+    for name in ("id", "device", "command", "params", "ttl", "timeout", "created_at"):
+        if record[name] is None:
+            raise ValueError(f"the record of an order has no {name}")
+    return Order(
+        id=record["id"],
+        device=record["device"],
+        command=record["command"],
+        params=record["params"],
+        ttl=float(record["ttl"]),
+        timeout=float(record["timeout"]),
+        reply_to=record["reply_to"],
+        issued_by=record["issued_by"],
+        created_at=record["created_at"],
+    )
+
+
+def _scrubbed(value: Any, secrets: list[str]) -> Any:
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, MASK)
+        return value
+    if isinstance(value, Mapping):
+        return {key: _scrubbed(item, secrets) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_scrubbed(item, secrets) for item in value]
+    return value

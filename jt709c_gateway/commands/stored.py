@@ -1,0 +1,104 @@
+"""The record of an order: what the ``command`` event and the hash ``command:<id>`` show (DESIGN.md §4).
+
+In the hash every value is text: times in ISO 8601, absent values empty, objects, numbers and truth values as
+JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from jt709c_gateway.commands.model import InvalidOrder, OrderState
+
+PUBLIC_FIELDS: Final = (
+    "id",
+    "command",
+    "device",
+    "state",
+    "params",
+    "issued_by",
+    "physical",
+    "assumed",
+    "created_at",
+    "sent_at",
+    "acknowledged_at",
+    "confirmed_at",
+    "ended_at",
+    "attempts",
+    "serial",
+    "reason",
+    "answer",
+    "profile",
+    "evidence",
+)
+"""What everybody may see."""
+
+PRIVATE_FIELDS: Final = ("ttl", "timeout", "reply_to", "writing_at", "serials")
+"""What the hash holds besides, to take an order up again."""
+
+_TEXT: Final = frozenset({"id", "command", "device", "state", "issued_by", "reason", "profile", "reply_to"})
+_TIMES: Final = frozenset(
+    {"created_at", "sent_at", "acknowledged_at", "confirmed_at", "ended_at", "writing_at"}
+)
+
+
+def iso(at: float | None) -> str | None:
+    """Seconds since 1970 as ISO 8601 text with ``Z``."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def from_iso(text: str) -> float:
+    """What :func:`iso` wrote, in seconds since 1970; raise :class:`ValueError` for anything else."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    return moment.timestamp()
+
+
+def to_hash(fields: Mapping[str, Any]) -> dict[str, str]:
+    """A record as the text fields of a Redis hash."""
+    return {
+        name: ""
+        if value is None
+        else value
+        if name in _TEXT or name in _TIMES
+        else json.dumps(value, separators=(",", ":"))
+        for name, value in fields.items()
+    }
+
+
+def from_hash(fields: Mapping[str, str]) -> dict[str, Any]:
+    """What :func:`to_hash` wrote, times in seconds since 1970; fields that are not ours are left out.
+
+    Raises :class:`ValueError` where a value can't be read.
+    """
+    record: dict[str, Any] = dict.fromkeys((*PUBLIC_FIELDS, *PRIVATE_FIELDS))
+    for name, value in fields.items():
+        if value == "" or name not in record:
+            continue
+        if name in _TIMES:
+            record[name] = from_iso(value)
+        else:
+            record[name] = value if name in _TEXT else json.loads(value)
+    return record
+
+
+def invalid_record(error: InvalidOrder, now: float) -> dict[str, Any]:
+    """The record of an order that could not be read, as far as it could."""
+    record: dict[str, Any] = dict.fromkeys(PUBLIC_FIELDS)
+    record.update(
+        id=error.order_id,
+        command=error.command,
+        device=error.device,
+        state=str(OrderState.INVALID),
+        reason=str(error),
+        created_at=iso(now),
+        ended_at=iso(now),
+        attempts=0,
+    )
+    return record

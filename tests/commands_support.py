@@ -1,0 +1,63 @@
+"""What the tests of orders share."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.commands.evidence import Observation, ObservationKind
+from jt709c_gateway.commands.lifecycle import Action, Limits, OrderRun, Step
+from jt709c_gateway.commands.model import Order
+from jt709c_gateway.commands.profiles import ProfileError, ProfileSet, load_profiles
+from jt709c_gateway.commands.replies import Answer
+
+DEVICE = "794308010679"
+HEAD = 'name = "mine"\ndialect = "jt709"\nsource = "a test"\n'
+
+PROFILES = load_profiles(allow_raw=True)
+JT709 = PROFILES.profiles["jt709"]
+T = 1_700_000_000.0
+YES = Answer(True, arguments=("1",))
+WRONG = Answer(False, "wrong password", True, ("0",))
+UNLOCKED = Observation(ObservationKind.LOCK, action="unlocked", method="password", time=T + 5)
+
+
+def order(command: str = "unlock", **fields: Any) -> Order:
+    params = {"unlock": {"password": "778899"}, "query": {"what": "firmware"}}.get(command, {})
+    given = {"id": "i", "device": DEVICE, "command": command, "params": params, "created_at": T}
+    return Order(**{**given, **fields})
+
+
+def run(command: str = "unlock", limits: Limits | None = None, **fields: Any) -> OrderRun:
+    one = order(command, **fields)
+    return OrderRun(one, JT709.orders[command].choose(one.params), limits or Limits())
+
+
+def sent(command: str = "unlock", limits: Limits | None = None, **fields: Any) -> OrderRun:
+    one = run(command, limits, **fields)
+    one.writing(T, 7)
+    one.written(T + 1)
+    return one
+
+
+class LifecycleCase(SynchronousTestCase):
+    def expect(self, step: Step, *states: str, action: Action = Action.NONE) -> None:
+        """The step announced these states, in this order, and asks for this action."""
+        announced = [str(one.state) for one in step.transitions if one.announce]
+        self.assertEqual((announced, step.action), (list(states), action))
+
+
+class WithDirectory(SynchronousTestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.directory = Path(folder.name)
+
+    def load(self, *texts: str, allow_raw: bool = False) -> ProfileSet:
+        for number, text in enumerate(texts):
+            (self.directory / f"{number}.toml").write_text(text, encoding="utf-8")
+        return load_profiles(self.directory, allow_raw=allow_raw)
+
+    def refused(self, *texts: str) -> str:
+        return str(self.assertRaises(ProfileError, self.load, *texts))

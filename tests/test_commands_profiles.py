@@ -1,0 +1,169 @@
+"""Profiles: overriding shipped ones, choosing one for a lock, and sentences of another dialect."""
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.commands.model import InvalidOrder, Order
+from jt709c_gateway.commands.profiles import PnnSentence, Profile, ProfileError, ProfileSet
+from jt709c_gateway.commands.replies import ReplyKind
+from tests.commands_support import DEVICE, HEAD, WithDirectory
+
+
+class OverrideTests(WithDirectory):
+    def test_one_word(self) -> None:
+        """An operator who has read the manual changes one thing of one order."""
+        profiles = self.load(
+            'name = "jt709"\nextends = "jt709"\ndialect = "jt709"\nsource = "manual"\n'
+            '[orders.unlock]\nassumed = false\nsource = "manual, page 12"\n'
+            '[orders.unlock.params.password]\ntype = "text"\n'
+            'length = 8\nsecret = true\nfrom = "static_password"\n'
+        )
+        profile = profiles.profiles["jt709"]
+        spec = profile.orders["unlock"].choose({})
+        self.assertEqual((spec.assumed, spec.physical, spec.source), (False, True, "manual, page 12"))
+        self.assertEqual(spec.params["password"].longest, 8)
+        self.assertEqual(profile.orders["seal"].choose({}).source, "[ASM] no public document")
+        self.assertIs(profiles.pick(DEVICE, "jt709"), profile)
+
+    def test_another_template(self) -> None:
+        """A whole new form, with the shipped variants dropped; another order switched off."""
+        profiles = self.load(
+            f'{HEAD}extends = "jt709"\n[match]\nprefixes = ["7943"]\n'
+            '[orders.unlock]\ntemplate = { pnn = "P43,{password}" }\nvariants = []\n'
+            'reply = { result = 0, accepted = ["1"], wrong_password = ["0"] }\n'
+            "[orders.unlock.params.method]\ndisabled = true\n"
+            "[orders.seal]\ndisabled = true\n"
+        )
+        orders = profiles.profiles["mine"].orders
+        unlock = orders["unlock"].choose({})
+        self.assertEqual((unlock.reply.word, unlock.reply.group, unlock.reply.number), ("P43", "", None))
+        self.assertEqual(set(unlock.params), {"password"})
+        self.assertNotIn("seal", orders)
+
+    def test_in_place_of_the_shipped_one(self) -> None:
+        """The same name without `extends` replaces all of it."""
+        profiles = self.load(
+            'name = "jt709"\ndialect = "jt709"\nsource = "x"\n'
+            '[orders.seal]\ntemplate = { sentence = "X,1" }\n'
+        )
+        self.assertEqual(set(profiles.profiles["jt709"].orders), {"seal"})
+
+    def test_general_profile_of_the_operator(self) -> None:
+        """One without a match table goes before the shipped one."""
+        profiles = self.load(HEAD + '[orders.seal]\ntemplate = { sentence = "X,1" }\n')
+        picked = profiles.pick(DEVICE, "jt709")
+        assert picked is not None
+        self.assertEqual(picked.name, "mine")
+
+    def test_chains(self) -> None:
+        """A profile may build on another of the operator's, whose locks it does not take over."""
+        profiles = self.load(
+            HEAD + 'extends = "jt709"\n[match]\nprefixes = ["7943"]\n[orders.seal]\ndescription = "first"\n',
+            'name = "second"\ndialect = "jt709"\nextends = "mine"\n[match]\ndevices = ["1"]\n'
+            '[orders.unlock]\ndescription = "second"\n',
+        )
+        second = profiles.profiles["second"]
+        self.assertEqual((second.source, second.prefixes, second.devices), ("a test", (), {"1"}))
+        self.assertEqual(second.orders["seal"].choose({}).description, "first")
+        self.assertEqual(second.orders["unlock"].choose({}).description, "second")
+
+    def test_bad_chains(self) -> None:
+        """Building on nothing, or in a circle, is refused."""
+        self.assertIn("extends: is 'nobody'; expected", self.refused(HEAD + 'extends = "nobody"\n'))
+        self.assertIn("extends: is 'mine'", self.refused(HEAD + 'extends = "mine"\n'))
+        circle = [
+            f'name = "{name}"\ndialect = "jt709"\nsource = "x"\nextends = "{other}"\n'
+            for name, other in (("a", "b"), ("b", "a"))
+        ]
+        self.assertIn("extends: is ", self.refused(*circle))
+
+
+class PickTests(SynchronousTestCase):
+    def profile(self, name: str, dialect: str = "jt709", **match: Any) -> Profile:
+        return Profile(name, dialect, "", {}, **match)
+
+    def picked(self, profiles: ProfileSet, *arguments: str | None) -> str | None:
+        profile = profiles.pick(*arguments)  # type: ignore[arg-type]
+        return None if profile is None else profile.name
+
+    def test_order_of_choice(self) -> None:
+        """Device, longest prefix, firmware, dialect."""
+        profiles = ProfileSet(
+            [
+                self.profile("general"),
+                self.profile("device", devices=frozenset({"7943"})),
+                self.profile("short", prefixes=("79",)),
+                self.profile("long", prefixes=("794",)),
+                self.profile("firm", firmware=("JT709C_2*",)),
+                self.profile("other", dialect="jt701", prefixes=("80",)),
+            ]
+        )
+        for device, dialect, firmware, name in [
+            ("7943", "jt709", "JT709C_2.1", "device"),
+            ("7943", "jt701", None, "device"),
+            ("7944", "jt709", "JT709C_2.1", "long"),
+            ("7914", "jt709", None, "short"),
+            ("7914", None, None, "short"),
+            ("1", "jt709", "JT709C_2.1", "firm"),
+            ("1", "jt709", "JT709C_1.9", "general"),
+            ("1", "jt709", None, "general"),
+            ("80", "jt709", None, "general"),
+            ("80", "jt701", None, "other"),
+            ("1", None, "JT709C_2.1", None),
+            ("1", "jt701", None, None),
+        ]:
+            self.assertEqual(
+                self.picked(profiles, device, dialect, firmware), name, (device, dialect, firmware)
+            )
+
+    def test_rivals(self) -> None:
+        """Two of the operator's profiles for the same locks are a mistake; a shipped one steps back."""
+        for match in ({"devices": frozenset({"1"})}, {"prefixes": ("1",)}, {}):
+            mine, yours = self.profile("mine", **match), self.profile("yours", **match)
+            self.assertRaises(ProfileError, ProfileSet, [mine, yours])
+            shipped = self.profile("shipped", shipped=True, **match)
+            for order in ([mine, shipped], [shipped, mine]):
+                self.assertEqual(self.picked(ProfileSet(order), "1", "jt709"), "mine")
+
+    def test_firmware_of_the_operator_first(self) -> None:
+        """Of two patterns that fit, the operator's counts."""
+        shipped = self.profile("shipped", firmware=("*",), shipped=True)
+        mine = self.profile("mine", firmware=("JT*",))
+        self.assertEqual(self.picked(ProfileSet([shipped, mine]), "1", "jt709", "JT1"), "mine")
+
+
+class Jt701Tests(WithDirectory):
+    """Sentences of the other dialect fit the same engine (PROTOCOL.md §4)."""
+
+    TEXT = (
+        'name = "jt701"\ndialect = "jt701"\nsource = "PROTOCOL.md §4"\n'
+        '[orders.unlock]\nphysical = true\ntemplate = { pnn = "P43,{password}" }\n'
+        'reply = { result = 0, accepted = ["1"], wrong_password = ["0"] }\n'
+        '[orders.unlock.params.password]\ntype = "text"\nlength = 6\nsecret = true\nrequired = true\n'
+        '[orders.cards_add]\ntemplate = { pnn = "P41,1,1,{cards.count},{cards}" }\n'
+        '[orders.cards_add.params.cards]\ntype = "list"\nrequired = true\nlength = [1, 20]\n'
+        'items = { type = "text", pattern = "[0-9]{10}" }\n'
+        '[orders.set_tracking]\ntemplate = { pnn = "P54,1,{on}" }\n'
+        '[orders.set_tracking.params.on]\ntype = "boolean"\nrequired = true\n'
+    )  # fmt: skip
+
+    def test_rendering(self) -> None:
+        profiles = self.load(self.TEXT)
+        profile = profiles.pick("8000620011", "jt701")
+        assert profile is not None
+        for command, params, text in [
+            ("unlock", {"password": "888888"}, "P43,888888"),
+            ("cards_add", {"cards": ["0006437449", "0008627839"]}, "P41,1,1,2,0006437449,0008627839"),
+            ("set_tracking", {"on": True}, "P54,1,1"),
+        ]:
+            checked = profiles.validate(Order("i", "8000620011", command, params), profile)
+            self.assertEqual(checked.render(0), PnnSentence(text))
+            self.assertEqual((checked.spec.reply.kind, checked.spec.reply.word), (ReplyKind.PNN, text[:3]))
+
+    def test_loosely_takes_either(self) -> None:
+        """Two dialects differ; one that takes the order is enough while the lock is unknown."""
+        profiles = self.load(self.TEXT)
+        profiles.validate_loosely(Order("i", "1", "unlock", {"password": "888888"}))
+        profiles.validate_loosely(Order("i", "1", "unlock", {"method": "dynamic"}))
+        self.assertRaises(InvalidOrder, profiles.validate_loosely, Order("i", "1", "unlock", {"method": "x"}))
