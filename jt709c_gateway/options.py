@@ -205,6 +205,12 @@ OPTIONS: Final = (
     Option("malformed-max", count, 1_000, "Length of the stream of malformed input [default: 1000]"),
     Option("devices-max", count, 200_000, "Locks whose last state is kept [default: 200000]"),
     Option("profiles", existing_directory, None, "Directory of order profiles that override ours"),
+    Option(
+        "static-password-file",
+        existing_file,
+        None,
+        "File with the locks' static password, for unlock orders that bring none",
+    ),
     Option("allow-raw", None, False, "Allow orders of raw bytes"),
     Option(
         "confirm-timeout",
@@ -271,6 +277,8 @@ class Options(usage.Options):
             host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:48] or "gateway"
             values["gateway"] = f"{host}-{os.getpid()}"
         values["redis_password"] = _password(values["redis_password_file"])
+        static = values["static_password_file"]
+        values["static_password"] = None if static is None else _first_line(static)
         if (values["redis_cert"] is None) != (values["redis_key"] is None):
             raise usage.UsageError("--redis-cert and --redis-key go together: give both or none")
         self.settings = values
@@ -292,9 +300,13 @@ def _checked(option: Option, text: str, where: str) -> Any:
         raise usage.UsageError(f"{where}{shown}: {error}") from None
 
 
+def _first_line(path: Path) -> str:
+    return path.read_text(encoding="utf-8").partition("\n")[0].strip()
+
+
 def _password(path: Path | None) -> str | None:
     if path is not None:
-        return path.read_text(encoding="utf-8").strip()
+        return _first_line(path)
     return os.environ.get(PASSWORD_VARIABLE)
 
 

@@ -109,6 +109,7 @@ class GatewayService(MultiService):
             profiles,
             OrderLimits(confirm_timeout=settings["confirm_timeout"]),
             settings["udp_window"],
+            settings["static_password"],
         )
         self.duties = Duties(reactor, self.gateway, self.orders, keys, settings["gateway_ttl"])
         self.duties.setServiceParent(self)  # type: ignore[no-untyped-call]

@@ -138,8 +138,7 @@ class Desk:
                 run.assign(checked.spec)
                 self.apply(run, run.settle(now, OrderState.REJECTED, lockout.REASON))
                 return
-            supplied = {} if claim.dynamic_password is None else {"dynamic_password": claim.dynamic_password}
-            self._rendered = run.prepare(checked, now, supplied)
+            self._rendered = run.prepare(checked, now, self.orders.supplied(claim))
         except InvalidOrder as error:
             self.apply(run, run.settle(now, OrderState.INVALID, str(error)))
             return

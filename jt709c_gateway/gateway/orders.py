@@ -39,6 +39,8 @@ class Orders:
     profiles: ProfileSet
     limits: Limits = field(factory=Limits)
     udp_window: float = 30.0
+    #: For unlock orders that bring no password.
+    static_password: str | None = field(default=None, repr=False)
     desks: dict[str, Desk] = field(factory=dict, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -207,6 +209,11 @@ class Orders:
                 order_id=order.id,
             )
         return self.profiles.validate(order, profile)
+
+    def supplied(self, claim: Claim) -> dict[str, str]:
+        """What the gateway knows that an order may leave out, by the names profiles have for it."""
+        known = {"static_password": self.static_password, "dynamic_password": claim.dynamic_password}
+        return {name: value for name, value in known.items() if value is not None}
 
     def restore(self, record: StoredRecord, order: Order | None = None) -> OrderRun:
         """An order from its record. Without `order` its secrets are masked: it can't be written then."""
