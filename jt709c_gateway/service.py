@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import txredisapi
 from attrs import evolve
 from prometheus_client import CollectorRegistry
 from twisted.application.service import MultiService
@@ -58,8 +59,8 @@ class _NoConnection:
     connected = False
 
     def call(self, *arguments: Any) -> "defer.Deferred[Any]":
-        """Never called while not connected."""
-        raise RuntimeError("there is no connection to Redis yet")
+        """Fail as a connection does that isn't there."""
+        return defer.fail(txredisapi.ConnectionError("the address of Redis is not known yet"))
 
 
 class GatewayService(MultiService):

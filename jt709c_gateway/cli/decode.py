@@ -1,0 +1,36 @@
+"""`jt709c decode`: what bytes from a lock mean."""
+
+import sys
+
+import click
+
+
+@click.command()
+@click.argument("hex_text", nargs=-1, metavar="[HEX]...")
+@click.option("--file", "path", metavar="FILE", help="Read lines from a file; - is standard input.")
+@click.option("--jsonl", is_flag=True, help="One JSON object a frame instead of tables.")
+@click.option("--secrets", is_flag=True, help="Show passwords, which are masked otherwise.")
+def decode(hex_text: tuple[str, ...], path: str | None, jsonl: bool, secrets: bool) -> None:
+    """Decode frames given as hex, or as lines of a file.
+
+    A line of hex may hold several frames; a line of JSON is taken for its "frame". Spaces, colons, 0x and
+    upper case don't matter, and sentences may be given as text. HEX may be - for standard input. The exit
+    status is 1 when anything could not be read.
+    """
+    from jt709c_gateway.cli import frames
+    from jt709c_gateway.cli.pretty import FramePrinter
+
+    items = frames.items(hex_text, path)
+    decoder = frames.FrameDecoder(secrets)
+    printer = None if jsonl else FramePrinter()
+    malformed = False
+    for item in items:
+        for result in decoder.decode(item):
+            malformed |= result.error is not None
+            if printer is None:
+                sys.stdout.buffer.write(frames.to_line(result))
+            else:
+                printer.show(result)
+    sys.stdout.flush()
+    if malformed:
+        sys.exit(1)

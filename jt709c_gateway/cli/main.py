@@ -1,0 +1,58 @@
+"""The `jt709c` command. Only what is light is imported here, so that `--help` answers at once."""
+
+import os
+import sys
+
+import click
+
+from jt709c_gateway import __version__
+from jt709c_gateway.cli.decode import decode
+from jt709c_gateway.cli.send import send
+from jt709c_gateway.cli.simulate import simulate
+from jt709c_gateway.cli.watch import watch
+
+#: Exit statuses by the shells' custom: 128 and the signal's number.
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="jt709c")
+def cli() -> None:
+    """Tools for Jointech JT709C smart locks and their gateway."""
+
+
+for _command in (decode, send, simulate, watch):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line and exit with its status; what a user got wrong is one line, never a traceback."""
+    try:
+        status = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        status = error.exit_code
+    except click.ClickException as error:
+        _complain(error)
+        status = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        status = _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has enough. What Python still wants to flush goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = _BROKEN_PIPE
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complain(error: click.ClickException) -> None:
+    # One line, without the usage that click would put before it.
+    try:
+        click.echo(f"jt709c: {error.format_message()}", err=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Making an order out of a command line (DESIGN.md §4)."""
+
+import getpass
+import json
+import re
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.cli.running import notice
+from jt709c_gateway.commands.catalogue import CATALOGUE, canonical
+from jt709c_gateway.commands.model import InvalidOrder, Order, new_order_id, parse_order
+from jt709c_gateway.commands.profiles import load_profiles
+from jt709c_gateway.commands.profiles.params import Param, ParamKind
+
+_ASSIGNMENT = re.compile(r"([a-z][a-z0-9_]*)(:?=)(.*)", re.DOTALL)
+_TEXT: Final = frozenset(
+    [ParamKind.TEXT, ParamKind.FREE_TEXT, ParamKind.CHOICE, ParamKind.HEX, ParamKind.SENTENCE]
+)
+_BOOLEANS: Final = {"true": True, "yes": True, "on": True, "1": True} | {
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+#: Passwords in the order in which they are asked for: the present one before the new one.
+_PASSWORDS: Final = ("password", "old", "new")
+
+
+@cache
+def _known(command: str) -> Mapping[str, tuple[Param, ...]]:
+    """The parameters of an order in all its forms in the shipped profiles, by name."""
+    found: dict[str, list[Param]] = {}
+    for profile in load_profiles(allow_raw=True).profiles.values():
+        definition = profile.orders.get(canonical(command))
+        if definition is None:
+            continue
+        forms = [definition.params, *(variant.spec.params for variant in definition.variants)]
+        for params in forms:
+            for name, param in params.items():
+                found.setdefault(name, []).append(param)
+    return {name: tuple(params) for name, params in found.items()}
+
+
+def read_params(command: str, assignments: Sequence[str]) -> dict[str, Any]:
+    """`name=value` and `name:=json` to parameters; UserError for what is neither."""
+    if canonical(command) not in CATALOGUE:
+        notice(f"note: {command} is not in the catalogue; only a profile of your own can have it")
+    params: dict[str, Any] = {}
+    for assignment in assignments:
+        match = _ASSIGNMENT.fullmatch(assignment)
+        if match is None:
+            # Not quoted: it may be a password that somebody put here.
+            raise UserError("a parameter is written as name=value, or name:=json")
+        name, sign, text = match.groups()
+        if name in params:
+            raise UserError(f"{name} is given twice")
+        params[name] = _json(name, text) if sign == ":=" else _value(command, name, text)
+        if name in _PASSWORDS and _is_secret(command, name):
+            notice(
+                f"warning: {name} on the command line is seen by others and kept in the shell's history;"
+                " use --password-file or be asked for it"
+            )
+    return params
+
+
+def _is_secret(command: str, name: str) -> bool:
+    known = _known(command).get(name)
+    return "password" in name if known is None else any(param.secret for param in known)
+
+
+def _json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise UserError(f"{name}: what follows := is not JSON") from None
+
+
+def _value(command: str, name: str, text: str) -> Any:
+    known = _known(command).get(name)
+    if known is None:
+        return text if _is_secret(command, name) else _guess(text)
+    return _typed(known[0], name, text)
+
+
+def _guess(text: str) -> Any:
+    """No profile here knows the parameter: a number or a list is what looks like one."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _typed(param: Param, name: str, text: str) -> Any:
+    if param.kind in _TEXT:
+        return text
+    if param.kind is ParamKind.LIST and param.items is not None and text[:1] != "[":
+        return [_typed(param.items, name, item.strip()) for item in text.split(",")]
+    if param.kind is ParamKind.BOOLEAN:
+        if text.lower() in _BOOLEANS:
+            return _BOOLEANS[text.lower()]
+    else:
+        try:
+            return json.loads(text)
+        except ValueError:
+            pass
+    shown = "" if param.secret or param.secret_items else f"{text!r} is not right; "
+    raise UserError(f"{name}: {shown}expected {param.expected()}")
+
+
+def add_passwords(command: str, params: dict[str, Any], path: str | None) -> None:
+    """Put in the passwords that the order takes and wasn't given, from a file or from the keyboard.
+
+    One that the gateway can put in itself may be left empty, and isn't asked for without a terminal.
+    """
+    missing = [name for name in _PASSWORDS if name not in params and _wanted(command, name, params)]
+    if path is not None:
+        params.update(zip(missing, _read_passwords(path, missing, command), strict=False))
+        return
+    for name in missing:
+        optional = any(param.supplied_by for param in _known(command)[name])
+        if not sys.stdin.isatty():
+            if optional:
+                continue
+            raise UserError(f"{command} needs {name}; give --password-file where nobody can be asked")
+        hint = " (empty: the one the gateway has)" if optional else ""
+        value = click.prompt(
+            f"{name}{hint}", default="" if optional else None, hide_input=True, show_default=False, err=True
+        )
+        if value:
+            params[name] = value
+
+
+def _wanted(command: str, name: str, params: Mapping[str, Any]) -> bool:
+    known = _known(command).get(name, ())
+    # A dynamic password is the gateway's to put in: the lock told it.
+    dynamic = params.get("method") == "dynamic"
+    return any(param.secret for param in known) and not dynamic
+
+
+def _read_passwords(path: str, names: Sequence[str], command: str) -> list[str]:
+    try:
+        lines = [line for line in Path(path).read_text("utf-8").splitlines() if line]
+    except OSError as error:
+        raise UserError(f"--password-file: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"--password-file: {path} is not text in UTF-8") from None
+    if len(lines) != len(names):
+        wanted = f"{len(names)}: {', '.join(names)}" if names else "none"
+        raise UserError(f"--password-file: {path} has {len(lines)} lines; {command} takes {wanted}")
+    return lines
+
+
+def make(command: str, device: str, params: Mapping[str, Any], fields: Mapping[str, Any]) -> Order:
+    """The order, checked as far as it can be without knowing the lock; UserError for what is wrong.
+
+    `fields` are `order_id`, `ttl`, `timeout`, `reply_to` and `issued_by`, None for what wasn't given.
+    """
+    order_id = fields["order_id"] or new_order_id()
+    reply_to = fields["reply_to"]
+    wire = {
+        "id": order_id,
+        "device": device,
+        "command": command,
+        "params": params or None,
+        "ttl": fields["ttl"],
+        "timeout": fields["timeout"],
+        "reply_to": order_id if reply_to == "auto" else reply_to,
+        "issued_by": fields["issued_by"] or _who(),
+    }
+    given = {name: value for name, value in wire.items() if value is not None}
+    try:
+        return parse_order(json.dumps(given).encode(), 0.0)
+    except InvalidOrder as error:
+        raise UserError(str(error)) from None
+
+
+def to_wire(order: Order) -> bytes:
+    """The JSON for the intake list; `created_at` is the gateway's to say."""
+    fields = {
+        "id": order.id,
+        "device": order.device,
+        "command": order.command,
+        "params": dict(order.params),
+        "ttl": order.ttl,
+        "timeout": order.timeout,
+        "reply_to": order.reply_to,
+        "issued_by": order.issued_by,
+    }
+    return json.dumps({name: value for name, value in fields.items() if value not in (None, {})}).encode()
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"[:128]

@@ -1,0 +1,120 @@
+"""The commands' way to Redis: one connection to talk over, one to listen on."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from attrs import evolve
+from twisted.internet.interfaces import IProtocolFactory
+
+from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.redis.address import RedisAddress, client_endpoint, parse_redis_address
+from jt709c_gateway.redis.connection import RedisConnection
+from jt709c_gateway.redis.protocol import RedisProtocol
+
+#: Seconds between two questions whether a silent subscription still lives.
+PING_EVERY: Final = 15.0
+PASSWORD_VARIABLE: Final = "JT709C_REDIS_PASSWORD"
+_GLOB: Final = frozenset("*?[]\\")
+
+OnMessage = Callable[[str, bytes], None]
+
+
+def glob_escape(text: str) -> str:
+    """Text as part of a PSUBSCRIBE pattern that matches just this text."""
+    return "".join(f"\\{character}" if character in _GLOB else character for character in text)
+
+
+def read_address(url: str) -> RedisAddress:
+    """`--redis` for a command; UserError for what can't be used, `embedded` included.
+
+    A password that isn't in the URL is taken from the environment, as the gateway does.
+    """
+    try:
+        address = parse_redis_address(url)
+    except ValueError as error:
+        raise UserError(f"--redis: {error}") from None
+    if not isinstance(address, RedisAddress):
+        raise UserError("--redis: embedded is the gateway's own; give the address that the gateway names")
+    if address.password is None:
+        address = evolve(address, password=os.environ.get(PASSWORD_VARIABLE) or None)
+    return address
+
+
+class _Listener(RedisProtocol):
+    """A connection on which published messages arrive among the replies."""
+
+    on_message: OnMessage
+
+    def replyReceived(self, reply: Any) -> None:
+        """Take messages out; the rest are replies."""
+        if isinstance(reply, list) and len(reply) == 4 and reply[0] == b"pmessage":
+            self.on_message(reply[2].decode("utf-8", "replace"), reply[3])
+        else:
+            super().replyReceived(reply)
+
+
+class _ListenerEndpoint:
+    """Connects with a protocol that can listen, whatever factory RedisConnection brings along."""
+
+    def __init__(self, reactor: Any, endpoint: Any, on_message: OnMessage, reply_timeout: float) -> None:
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._on_message = on_message
+        self._reply_timeout = reply_timeout
+
+    def connect(self, factory: IProtocolFactory) -> Any:
+        from twisted.internet.protocol import Factory
+
+        def build() -> _Listener:
+            protocol = _Listener(self._reactor, self._reply_timeout)
+            protocol.on_message = self._on_message
+            return protocol
+
+        listening = Factory.forProtocol(build)
+        listening.noisy = False
+        return self._endpoint.connect(listening)
+
+
+def talk(
+    reactor: Any, address: RedisAddress, ca_file: str | None, *, ready: Callable[[], object] | None = None
+) -> RedisConnection:
+    """A connection for commands; start it with `startService`."""
+    return RedisConnection(reactor, address, _endpoint(reactor, address, ca_file), ready=ready)
+
+
+def listen(
+    reactor: Any,
+    address: RedisAddress,
+    ca_file: str | None,
+    patterns: Sequence[str],
+    on_message: OnMessage,
+    *,
+    ready: Callable[[], object] | None = None,
+    reply_timeout: float = 5.0,
+) -> RedisConnection:
+    """A connection subscribed to `patterns`, again after each reconnect; `ready` comes after that.
+
+    `on_message(channel, payload)` must not raise. Call `keep_alive` on it at times.
+    """
+    endpoint = _ListenerEndpoint(reactor, _endpoint(reactor, address, ca_file), on_message, reply_timeout)
+
+    async def subscribe(protocol: RedisProtocol) -> None:
+        for result in await protocol.pipeline([("PSUBSCRIBE", pattern) for pattern in patterns]):
+            if isinstance(result, Exception):
+                raise result
+
+    return RedisConnection(reactor, address, endpoint, prepare=subscribe, ready=ready)
+
+
+def keep_alive(connection: RedisConnection) -> None:
+    """Ask a silent server whether it is there: without an answer in time the connection is made anew."""
+    if connection.connected:
+        connection.call("PING").addErrback(lambda _: None)
+
+
+def _endpoint(reactor: Any, address: RedisAddress, ca_file: str | None) -> Any:
+    try:
+        return client_endpoint(address, reactor, ca_file)
+    except ValueError as error:
+        raise UserError(str(error)) from None

@@ -1,0 +1,58 @@
+"""`jt709c send`: an order for a lock."""
+
+import sys
+
+import click
+
+from jt709c_gateway.cli.common import check_device, redis_options
+
+
+@click.command()
+@click.argument("command")
+@click.argument("device", callback=check_device)
+@click.argument("params", nargs=-1, metavar="[NAME=VALUE]...")
+@redis_options
+@click.option(
+    "--password-file", metavar="FILE", help="Read the passwords the order needs from here, one a line."
+)
+@click.option("--ttl", type=float, metavar="S", help="Seconds it may wait for a sleeping lock.")
+@click.option("--timeout", type=float, metavar="S", help="Seconds to wait for the lock's answer.")
+@click.option(
+    "--reply-to", metavar="NAME", help="Also push outcomes to <prefix>:reply:NAME; auto makes a name."
+)
+@click.option("--id", "order_id", metavar="ID", help="The order's id, made up if not given.")
+@click.option("--issued-by", metavar="WHO", help="For the audit trail; user@host if not given.")
+@click.option("--wait", is_flag=True, help="Follow the order to its end.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def send(
+    command: str,
+    device: str,
+    params: tuple[str, ...],
+    redis_url: str,
+    redis_ca: str | None,
+    prefix: str,
+    password_file: str | None,
+    wait: bool,
+    as_json: bool,
+    **fields: object,
+) -> None:
+    """Queue an order: COMMAND for the lock DEVICE, as in: jt709c send unlock 794308010679 --wait
+
+    A value is read as the order's profile says; NAME:=JSON gives it as JSON. A password that the order needs
+    is asked for, or read from --password-file (of two, the present one first); it doesn't belong on a command
+    line.
+
+    With --wait, the exit status is 0 for done or confirmed, 1 for rejected, failed, invalid or cancelled, 3
+    where it isn't known or came to nothing.
+    """
+    from jt709c_gateway.cli import ordering
+    from jt709c_gateway.cli.following import Push, queue
+    from jt709c_gateway.cli.redis_link import read_address
+    from jt709c_gateway.cli.running import run
+
+    address = read_address(redis_url)
+    given = ordering.read_params(command, params)
+    ordering.add_passwords(command, given, password_file)
+    order = ordering.make(command, device, given, fields)
+    push = Push(address, redis_ca, prefix, order, wait, as_json)
+    sys.exit(run(lambda reactor: queue(reactor, push), push.notice))

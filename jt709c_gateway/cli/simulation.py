@@ -1,0 +1,240 @@
+"""Running a fleet of virtual locks and showing how it fares, for `jt709c simulate`."""
+
+import copy
+import re
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from attrs import define, field
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.table import Table
+from twisted.internet import defer, task
+from twisted.python.failure import Failure
+
+from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.cli.output import console
+from jt709c_gateway.simulator.client import Fleet, Target, device_ids
+from jt709c_gateway.simulator.counters import Counters
+from jt709c_gateway.simulator.lock import VirtualLock
+from jt709c_gateway.simulator.options import LockOptions
+from jt709c_gateway.simulator.route import Route
+
+#: Seconds between two looks at the counters: on a terminal, and in lines.
+_LIVE_EVERY: Final = 0.5
+_LINE_EVERY: Final = 5.0
+#: Seconds between two looks whether everything has been answered.
+_DRAIN_EVERY: Final = 0.1
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:\[\]]+)):([0-9]{1,5})")
+_SLEEP = re.compile(r"([0-9.]+):([0-9.]+)")
+
+
+def read_target(transport: str, text: str) -> Target:
+    """`HOST:PORT` with the name looked up, once for all locks; UserError for what leads nowhere."""
+    found = _ADDRESS.fullmatch(text)
+    if found is None or not 0 < int(found[3]) < 65536:
+        raise UserError(f"--{transport}: {text!r} is no HOST:PORT, such as 127.0.0.1:8888 or [::1]:8888")
+    host, port = found[1] or found[2], int(found[3])
+    kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
+    try:
+        addresses = socket.getaddrinfo(host, port, type=kind)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a host name"
+        raise UserError(f"--{transport}: {host!r} can't be looked up: {reason}") from None
+    # Where there are both, most gateways listen on IPv4.
+    addresses.sort(key=lambda address: address[0] != socket.AF_INET)
+    return Target(transport, str(addresses[0][4][0]), port)
+
+
+def make_locks(
+    count: int, *, first_id: str, route: str | None, sleep: str | None, **rest: Any
+) -> list[VirtualLock]:
+    """The locks that the options describe; UserError for what can't be."""
+    try:
+        ids = device_ids(first_id, count)
+    except ValueError as error:
+        raise UserError(f"--first-id: {error}") from None
+    times = None if sleep is None else _SLEEP.fullmatch(sleep)
+    try:
+        nap = None if times is None else (float(times[1]), float(times[2]))
+        if sleep is not None and (nap is None or not min(nap) > 0):
+            raise ValueError
+    except ValueError:
+        raise UserError(f"--sleep: {sleep!r} is no AWAKE:ASLEEP in seconds, such as 60:300") from None
+    try:
+        options = LockOptions(route=_route(route), sleep=nap, **rest)
+    except ValueError as error:
+        # attrs' validators say "'interval' must be …" and add details for programmers.
+        text = str(error.args[0] if error.args else error)
+        raise UserError(text.replace("_", "-")) from None
+    counters = Counters()
+    return [VirtualLock(device, options, counters) for device in ids]
+
+
+def _route(path: str | None) -> Route:
+    if path is None:
+        return Route.built_in()
+    try:
+        return Route.load(path)
+    except OSError as error:
+        raise UserError(f"--route: cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"--route: {path}: {error}") from None
+
+
+@define
+class _Board:
+    """The counters, with rates against the last look."""
+
+    fleet: Fleet
+    began: float
+    _last: tuple[float, Counters] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._last = (self.began, Counters())
+
+    def rates(self, now: float) -> tuple[float, float]:
+        """Reports sent and answered a second since the last call."""
+        then, before = self._last
+        counters = self.fleet.counters
+        passed = max(now - then, 1e-6)
+        self._last = (now, copy.copy(counters))
+        return (counters.sent - before.sent) / passed, (counters.answered - before.answered) / passed
+
+    def line(self, now: float) -> str:
+        """One line for a log."""
+        sent, answered = self.rates(now)
+        counters = self.fleet.counters
+        return (
+            f"{now - self.began:6.0f} s  up {counters.up}/{len(self.fleet.locks)}"
+            f"  sent {counters.sent} ({sent:.1f}/s)  answered {counters.answered} ({answered:.1f}/s)"
+            f"  unanswered {self.fleet.unanswered}  resent {counters.resent}"
+            f"  p50 {_ms(counters, 50)}  p99 {_ms(counters, 99)}  orders {counters.orders}"
+        )
+
+    def table(self, now: float) -> Table:
+        """The same as a table, with what a line has no room for."""
+        sent, answered = self.rates(now)
+        counters = self.fleet.counters
+        table = Table(title=f"{len(self.fleet.locks)} virtual locks, {now - self.began:.0f} s", min_width=48)
+        for name in ("", "total", "a second"):
+            table.add_column(name, justify="left" if not name else "right")
+        rows = (
+            ("connections up", f"{counters.up}", ""),
+            ("connection failures", f"{counters.connect_failures}", ""),
+            ("reports sent", f"{counters.sent}", f"{sent:.1f}"),
+            ("reports answered", f"{counters.answered}", f"{answered:.1f}"),
+            ("reports unanswered", f"{self.fleet.unanswered}", ""),
+            ("reports sent again", f"{counters.resent}", ""),
+            ("reports from memory", f"{counters.stored}", ""),
+            ("answer p50 / p99", f"{_ms(counters, 50)} / {_ms(counters, 99)}", ""),
+            ("heartbeats", f"{counters.heartbeats}", ""),
+            ("orders / answered", f"{counters.orders} / {counters.orders_answered}", ""),
+            (
+                "unlocked / closed / refused",
+                f"{counters.unlocked} / {counters.sealed} / {counters.refused}",
+                "",
+            ),
+        )
+        for row in rows:
+            table.add_row(*row)
+        return table
+
+    def summary(self) -> str:
+        """What it came to, in the end."""
+        counters = self.fleet.counters
+        return (
+            f"{counters.sent} report frames sent, {counters.answered} answered,"
+            f" {self.fleet.unanswered} unanswered, {counters.resent} sent again;"
+            f" answer p50 {_ms(counters, 50)}, p99 {_ms(counters, 99)};"
+            f" {counters.connects} connections, {counters.connect_failures} failures;"
+            f" {counters.orders} orders, {counters.orders_answered} answered"
+        )
+
+
+class _LiveTable:
+    """What `rich.live` shows, drawn anew whenever it asks."""
+
+    def __init__(self, board: _Board, reactor: Any) -> None:
+        self._board = board
+        self._reactor = reactor
+
+    def __rich__(self) -> RenderableType:
+        return self._board.table(self._reactor.seconds())
+
+
+def _ms(counters: Counters, percent: float) -> str:
+    seconds = counters.latencies.percentile(percent)
+    return "-" if seconds is None else f"{seconds * 1000:.1f} ms"
+
+
+async def simulate(
+    reactor: Any, locks: list[VirtualLock], target: Target, duration: float | None, grace: float
+) -> int:
+    """Run the locks for `duration` seconds (None: until cancelled); 1 when reports stayed unanswered."""
+    fleet = Fleet(reactor, locks, target)
+    out = console()
+    ended: defer.Deferred[None] = (
+        defer.Deferred() if duration is None else task.deferLater(reactor, duration, lambda: None)
+    )
+
+    def broken(failure: Failure) -> None:
+        if not ended.called:
+            ended.errback(failure)
+
+    unanswered = 0
+    try:
+        with _Progress(out, _Board(fleet, reactor.seconds()), reactor, broken):
+            fleet.start()
+            await ended
+            await _drained(reactor, fleet, grace)
+            unanswered = fleet.unanswered
+    finally:
+        await fleet.stop()
+    # A fleet that never connected has failed, too.
+    return 1 if unanswered or not fleet.counters.connects else 0
+
+
+async def _drained(reactor: Any, fleet: Fleet, grace: float) -> None:
+    fleet.drain()
+    deadline = reactor.seconds() + grace
+    while fleet.unanswered and reactor.seconds() < deadline:
+        await task.deferLater(reactor, _DRAIN_EVERY)
+
+
+class _Progress:
+    """Shows how it goes while the block runs: a live table on a terminal, else a line now and then.
+
+    `broken` gets the failure of a display that nobody can read any more. The summary comes last.
+    """
+
+    def __init__(self, out: Console, board: _Board, reactor: Any, broken: Callable[[Failure], None]) -> None:
+        self._out = out
+        self._board = board
+        self._reactor = reactor
+        self._broken = broken
+        # Refreshed from the reactor: rich's own thread would read counters while they change.
+        self._live = Live(_LiveTable(board, reactor), console=out, auto_refresh=False)
+        self._loop = task.LoopingCall(self._refresh)
+        self._loop.clock = reactor
+
+    def _refresh(self) -> None:
+        if self._out.is_terminal:
+            self._live.refresh()
+        else:
+            self._out.print(self._board.line(self._reactor.seconds()), soft_wrap=True)
+
+    def __enter__(self) -> None:
+        if self._out.is_terminal:
+            self._live.start()
+        every = _LIVE_EVERY if self._out.is_terminal else _LINE_EVERY
+        self._loop.start(every, now=False).addErrback(self._broken)
+
+    def __exit__(self, kind: object, error: object, _: object) -> None:
+        if self._loop.running:
+            self._loop.stop()
+        if self._out.is_terminal:
+            self._live.stop()
+        if not isinstance(error, BrokenPipeError):
+            self._out.print(self._board.summary(), soft_wrap=True)

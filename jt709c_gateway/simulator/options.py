@@ -1,0 +1,65 @@
+"""How a virtual lock behaves."""
+
+from typing import Any, Final
+
+from attrs import Attribute, define, field, validators
+
+from jt709c_gateway.protocol.lock_events import PASSWORD_LENGTH
+from jt709c_gateway.simulator.memory import CAPACITY
+from jt709c_gateway.simulator.route import Route
+
+FACTORY_PASSWORD: Final = "888888"
+#: Seconds that any interval may last: what JT/T 808 parameters can hold.
+_LONGEST: Final = 2**32 - 1
+
+
+def _password(_: Any, attribute: "Attribute[str]", value: str) -> None:
+    plain = value.isascii() and value.isprintable() and not set("(),") & set(value)
+    if len(value) != PASSWORD_LENGTH or not plain:
+        raise ValueError("a password has six printable ASCII characters, and no bracket or comma")
+
+
+def _seconds(_: Any, attribute: "Attribute[float]", value: float) -> None:
+    if not 0 <= value <= _LONGEST:
+        raise ValueError(f"{attribute.name} is from 0 to {_LONGEST} seconds")
+
+
+def _sleep(_: Any, attribute: "Attribute[Any]", value: tuple[float, float] | None) -> None:
+    if value is not None and not 0 < min(value) <= max(value) <= _LONGEST:
+        raise ValueError("both times of sleep must be above 0 seconds")
+
+
+@define(frozen=True, eq=False)
+class LockOptions:
+    """What all locks of a fleet have in common; ValueError for what can't be. Times in seconds.
+
+    - `interval`, `heartbeat`: between reports, between heartbeats (0: none).
+    - `resend_after`: how long to wait for an answer before the same bytes are sent again.
+    - `window`: how many reports may be under way unanswered.
+    - `refuse`: says no to every order; `mute`: doesn't answer orders; `no_evidence`: says yes, never moves.
+    - `sleep`: (awake, asleep): hangs up for a while, again and again. It goes on recording positions.
+    - `speed_factor`: travels and drains so many times faster.
+    - `card_every`: a card opens it every so many reports, and half as many later it is closed (0: never).
+    - `register`: 0x0100 first, 0x0102 with the code received on later connections.
+    - `ask_time`: how often to ask for the time (0: never); at first as a sentence, then as 0x0109.
+    - `dynamic_password`: reports one, and a new one whenever it was used.
+    - `memory`: reports that fit into flash.
+    """
+
+    interval: float = field(default=30.0, validator=[_seconds, validators.gt(0)])
+    heartbeat: float = field(default=60.0, validator=_seconds)
+    resend_after: float = field(default=20.0, validator=[_seconds, validators.gt(0)])
+    window: int = field(default=8, validator=validators.ge(1))
+    refuse: bool = False
+    mute: bool = False
+    no_evidence: bool = False
+    sleep: tuple[float, float] | None = field(default=None, validator=_sleep)
+    speed_factor: float = field(default=1.0, validator=validators.ge(0))
+    card_every: int = field(default=0, validator=validators.ge(0))
+    register: bool = True
+    ask_time: float = field(default=3600.0, validator=_seconds)
+    dynamic_password: bool = True
+    password: str = field(default=FACTORY_PASSWORD, repr=False, validator=_password)
+    memory: int = field(default=CAPACITY, validator=validators.ge(1))
+    seed: int = 0
+    route: Route = field(factory=Route.built_in, repr=False)

@@ -1,0 +1,119 @@
+"""The command line as a process: exit statuses, no tracebacks, signals, pipes."""
+
+import os
+import signal
+import subprocess
+import sys
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway import __version__
+
+COMMAND = [sys.executable, "-m", "jt709c_gateway.cli.main"]
+TIMEOUT = 60
+
+
+def run(*arguments, **environment):
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    )
+
+
+class Process(SynchronousTestCase):
+    def test_version_and_help(self):
+        self.assertIn(__version__, run("--version").stdout)
+        result = run("--help")
+        for name in ("decode", "send", "simulate", "watch"):
+            self.assertIn(name, result.stdout)
+            self.assertEqual(run(name, "--help").returncode, 0)
+
+    def test_help_imports_nothing_heavy(self):
+        code = (
+            "import sys, jt709c_gateway.cli.main\n"
+            "print([name for name in ('twisted', 'rich', 'msgspec', 'attrs') if name in sys.modules])"
+        )
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT)
+        self.assertEqual(result.stdout.strip(), "[]", result.stderr)
+
+    def test_mistakes_are_one_line_with_status_2(self):
+        for arguments in (
+            ("nonsense",),
+            ("decode", "zz"),
+            ("decode", "--nonsense"),
+            ("simulate", "--tcp", "nowhere"),
+            ("simulate", "--tcp", "[::1:5"),
+            ("simulate", "--tcp", "127.0.0.1:1", "--udp", "127.0.0.1:1"),
+            ("simulate", "--udp", "127.0.0.1:70000"),
+            ("simulate", "--sleep", "5"),
+            ("simulate", "--sleep", "0:1"),
+            ("simulate", "--sleep", "1.2.3:1"),
+            ("simulate", "--interval", "0"),
+            ("simulate", "--interval", "nan"),
+            ("simulate", "--heartbeat", "inf"),
+            ("simulate", "--speed-factor", "nan"),
+            ("simulate", "--password", "short"),
+            ("simulate", "--first-id", "1x"),
+            ("simulate", "--first-id", "999999999999", "--locks", "2"),
+            ("simulate", "--route", "/nonexistent"),
+            ("simulate", "--route", os.devnull),
+            ("watch", "--redis", "http://x"),
+            ("watch", "--redis", "embedded"),
+            ("watch", "--kind", "nonsense"),
+            ("watch", "--device", "abc"),
+            ("send", "unlock", "abc"),
+            ("send", "unlock", "1", "password"),
+            ("send", "text", "1", "text=x", "--id", "no spaces"),
+            ("send", "text", "1", "text=x", "--ttl", "0"),
+            ("send", "set_password", "1"),
+            ("send", "set_parameters", "1", "parameters:={x"),
+            ("send", "unlock", "1", "--password-file", "/nonexistent"),
+        ):
+            result = run(*arguments)
+            self.assertEqual(result.returncode, 2, (arguments, result.stdout, result.stderr))
+            lines = result.stderr.splitlines()
+            self.assertTrue(lines[-1].startswith("jt709c: "), result.stderr)
+            self.assertNotIn("Traceback", result.stderr)
+            self.assertEqual(result.stdout, "")
+
+    def test_a_reader_that_leaves_ends_it_quietly(self):
+        frame = b"7e0002000079430801067900017e" * 5000
+        process = subprocess.Popen(
+            [*COMMAND, "decode", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        with process:
+            process.stdout.close()
+            try:
+                process.stdin.write(frame)
+                process.stdin.close()
+            except BrokenPipeError:
+                # It may have ended before it had read everything.
+                pass
+            self.assertEqual(process.wait(TIMEOUT), 141)
+            self.assertEqual(process.stderr.read(), b"")
+
+    def test_colours_only_where_they_are_wanted(self):
+        result = run("decode", "7e0002000079430801067900017e")
+        self.assertNotIn("\x1b", result.stdout)
+
+
+class Signals(SynchronousTestCase):
+    def test_interrupting_is_quiet_and_sums_up(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = subprocess.Popen(
+                # Nothing listens on port 9 of loopback; whether it does makes no difference here.
+                [*COMMAND, "watch", "--redis", "redis://127.0.0.1:9"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            with process:
+                first = process.stderr.readline()
+                self.assertIn("cannot connect to Redis", first)
+                process.send_signal(number)
+                _, errors = process.communicate(timeout=TIMEOUT)
+            self.assertEqual((process.returncode, errors), (128 + number, ""))

@@ -1,0 +1,335 @@
+"""jt709c watch and jt709c send against a real server."""
+
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import termios
+import threading
+import time
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.cli import ordering
+from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.cli.redis_link import glob_escape
+from jt709c_gateway.cli.watching import patterns
+from tests.support import ValkeyServer, wait_until
+
+COMMAND = [sys.executable, "-m", "jt709c_gateway.cli.main"]
+DEVICE = "794308010679"
+TIMEOUT = 60
+
+
+def event(kind, device=DEVICE, **data):
+    return json.dumps(
+        {
+            "v": 1,
+            "kind": kind,
+            "device": device,
+            "received_at": "2026-11-22T10:15:00.123456Z",
+            "stored": False,
+            "data": data,
+        }
+    )
+
+
+class Running:
+    """The command as a process that can be read line by line; it is killed when it takes too long."""
+
+    def __init__(self, *arguments, **environment):
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        self._limit = threading.Timer(TIMEOUT, self.process.kill)
+        self._limit.start()
+
+    def line(self):
+        return self.process.stdout.readline()
+
+    def notice(self):
+        return self.process.stderr.readline()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._limit.cancel()
+        self.process.kill()
+        self.process.communicate()
+
+
+class WithRedis(SynchronousTestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = ValkeyServer().start()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.discard()
+
+    def setUp(self):
+        self.redis = self.server.client()
+        self.addCleanup(self.redis.close)
+        self.redis.call("FLUSHALL")
+
+    def start(self, *arguments):
+        running = Running(*arguments, JT709C_REDIS=self.server.url)
+        self.addCleanup(running.__exit__)
+        return running
+
+    def publish(self, kind, device=DEVICE, **data):
+        self.redis.call("PUBLISH", f"jt709c:event:{kind}:{device}", event(kind, device, **data))
+
+    def taken_order(self):
+        """What the gateway would take from the intake list."""
+        return json.loads(wait_until(lambda: self.redis.call("LPOP", "jt709c:commands")))
+
+
+class Watch(WithRedis):
+    def test_events_are_shown_one_line_each(self):
+        watch = self.start("watch")
+        self.assertIn("watching jt709c:event:*:* at redis://127.0.0.1", watch.notice())
+        self.publish(
+            "location", latitude=51.9, longitude=4.1, fix="gnss", speed_kmh=60.5, alarms=["vibration"]
+        )
+        self.publish("lock", action="unlocked", method="card", card="0006437449")
+        self.publish("surprise", what="\x1b[2J", none=None)
+        line = watch.line()
+        for text in ("10:15:00", DEVICE, "location", "51.9,4.1", "60.5 km/h", "vibration"):
+            self.assertIn(text, line)
+        self.assertIn("unlocked  by card  card 0006437449", watch.line())
+        line = watch.line()
+        self.assertIn("what \\x1b[2J", line)
+        self.assertNotIn("none", line)
+
+    def test_filters_and_json(self):
+        watch = self.start("watch", "--json", "--kind", "lock", "--kind", "alarm", "--device", f"00{DEVICE}")
+        self.assertIn(f"event:lock:{DEVICE}, jt709c:event:alarm:{DEVICE}", watch.notice())
+        self.publish("location")
+        self.publish("lock", "1")
+        self.publish("alarm", name="low_battery")
+        self.assertEqual(json.loads(watch.line())["data"], {"name": "low_battery"})
+
+    def test_what_is_no_event_is_noted_and_passed_over(self):
+        watch = self.start("watch")
+        watch.notice()
+        self.redis.call("PUBLISH", "jt709c:event:lock:1", b"\xff\x00")
+        self.publish("heartbeat", battery_percent=80)
+        self.assertIn("no event", watch.notice())
+        self.assertIn("80 %", watch.line())
+
+    def test_a_lost_connection_is_noted_and_made_anew(self):
+        watch = self.start("watch")
+        watch.notice()
+        self.redis.call("CLIENT", "KILL", "TYPE", "pubsub")
+        self.assertIn("lost Redis", watch.notice())
+        self.assertIn("watching", watch.notice())
+        self.publish("heartbeat")
+        self.assertIn("heartbeat", watch.line())
+
+    def test_a_reader_that_leaves_ends_it_quietly(self):
+        watch = self.start("watch")
+        watch.notice()
+        watch.process.stdout.close()
+        self.publish("heartbeat")
+        self.publish("heartbeat")
+        self.assertEqual(watch.process.wait(TIMEOUT), 141)
+        self.assertEqual(watch.process.stderr.read(), "")
+
+    def test_an_interrupt_ends_it(self):
+        watch = self.start("watch")
+        watch.notice()
+        watch.process.send_signal(signal.SIGINT)
+        self.assertEqual(watch.process.wait(TIMEOUT), 130)
+
+
+class Send(WithRedis):
+    def send(self, *arguments, **environment):
+        return subprocess.run(
+            [*COMMAND, "send", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "JT709C_REDIS": self.server.url, **environment},
+        )
+
+    def secret_file(self, *lines):
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        path = Path(directory.name) / "secret"
+        path.write_text("\n".join(lines) + "\n")
+        return str(path)
+
+    def test_an_order_is_queued_as_the_design_says(self):
+        path = self.secret_file("471100")
+        result = self.send("unseal", DEVICE, "--password-file", path, "--ttl", "60", "--id", "o-1")
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertIn("order o-1 queued: unlock for 794308010679", result.stdout)
+        order = self.taken_order()
+        self.assertRegex(order.pop("issued_by"), ".@.")
+        self.assertEqual(
+            order,
+            {
+                "id": "o-1",
+                "device": DEVICE,
+                "command": "unlock",
+                "params": {"password": "471100"},
+                "ttl": 60.0,
+                "timeout": 30.0,
+            },
+        )
+
+    def test_a_password_on_the_command_line_is_warned_of_and_not_repeated(self):
+        result = self.send("unlock", DEVICE, "password=471100")
+        self.assertIn("warning: password on the command line", result.stderr)
+        self.assertNotIn("471100", result.stderr + result.stdout)
+        self.assertEqual(self.taken_order()["params"], {"password": "471100"})
+
+    def test_a_new_password_takes_the_present_one_first(self):
+        result = self.send("set_password", DEVICE, "--password-file", self.secret_file("old111", "new222"))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(self.taken_order()["params"], {"old": "old111", "new": "new222"})
+
+    def test_a_password_file_that_does_not_fit_is_refused(self):
+        for lines in ((), ("one111", "two222")):
+            result = self.send("unlock", DEVICE, "--password-file", self.secret_file(*lines))
+            self.assertEqual(result.returncode, 2)
+            self.assertNotIn("111", result.stderr)
+        self.assertEqual(self.redis.call("LLEN", "jt709c:commands"), 0)
+
+    def test_without_a_terminal_the_gateway_puts_in_its_own_password(self):
+        self.assertEqual(self.send("unlock", DEVICE).returncode, 0)
+        self.assertNotIn("params", self.taken_order())
+
+    def test_at_a_terminal_the_password_is_asked_for_and_hidden(self):
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            [*COMMAND, "send", "unlock", DEVICE, "--redis", self.server.url],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            # The controlling terminal is where a hidden prompt reads from.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+        shown = b""
+        deadline = time.monotonic() + TIMEOUT
+        written = False
+        while time.monotonic() < deadline:
+            if not select.select([ours], [], [], 1)[0]:
+                continue
+            try:
+                shown += os.read(ours, 1024)
+            except OSError:
+                break
+            if not written and b"gateway has)" in shown:
+                os.write(ours, b"471100\n")
+                written = True
+        os.close(ours)
+        self.assertEqual(process.wait(TIMEOUT), 0, shown)
+        self.assertNotIn(b"471100", shown)
+        self.assertEqual(self.taken_order()["params"], {"password": "471100"})
+
+    def test_json_and_a_list_for_the_outcome(self):
+        result = self.send("restart", DEVICE, "--json", "--reply-to", "auto", "--issued-by", "night shift")
+        told = json.loads(result.stdout)
+        order = self.taken_order()
+        self.assertEqual((order["reply_to"], order["issued_by"]), (told["id"], "night shift"))
+        self.assertEqual(told["reply_to"], order["id"])
+
+    def test_no_server_is_one_line_and_status_2(self):
+        result = self.send("restart", DEVICE, JT709C_REDIS="redis://127.0.0.1:9")
+        self.assertEqual((result.returncode, result.stdout), (2, ""))
+        self.assertEqual(result.stderr.count("\n"), 1)
+        self.assertIn("cannot connect to Redis", result.stderr)
+
+
+class Wait(WithRedis):
+    def follow(self, *states, device=DEVICE):
+        """Send an order and publish these states of it; the process, and what it printed."""
+        running = self.start("send", "locate", device, "--wait")
+        order = self.taken_order()
+        for state in states:
+            self.publish("command", "794308010679", id="another", state="done", command="locate")
+            self.publish("command", id=order["id"], state=state, command="locate", reason="because")
+        self.assertIsNotNone(running.process.wait(TIMEOUT))
+        return running, running.process.stdout.read()
+
+    def test_each_state_is_shown_and_the_last_one_is_the_exit_status(self):
+        for state, status in (
+            ("done", 0),
+            ("confirmed", 0),
+            ("rejected", 1),
+            ("failed", 1),
+            ("invalid", 1),
+            ("cancelled", 1),
+            ("unconfirmed", 3),
+            ("uncertain", 3),
+            ("timed_out", 3),
+            ("expired", 3),
+        ):
+            running, output = self.follow("queued", "sent", state)
+            self.assertEqual(running.process.returncode, status, state)
+            self.assertEqual(len(output.splitlines()), 3)
+            self.assertIn("because", output)
+
+    def test_an_order_by_imei_is_followed_too(self):
+        running, output = self.follow("done", device="867284063211238")
+        self.assertEqual((running.process.returncode, len(output.splitlines())), (0, 1))
+
+    def test_what_was_missed_while_the_connection_was_gone_is_looked_up(self):
+        running = self.start("send", "locate", DEVICE, "--wait")
+        order = self.taken_order()
+        self.redis.call("HSET", f"jt709c:command:{order['id']}", "state", "done")
+        self.redis.call("CLIENT", "KILL", "TYPE", "pubsub")
+        self.assertEqual(running.process.wait(TIMEOUT), 0)
+        self.assertEqual(running.line(), "meanwhile: done\n")
+        self.assertIn("lost Redis", running.notice())
+
+
+class Parameters(SynchronousTestCase):
+    def read(self, command, *assignments):
+        return ordering.read_params(command, assignments)
+
+    def test_values_are_read_as_the_profile_says(self):
+        self.assertEqual(self.read("text", "text=12", "flags=4"), {"text": "12", "flags": 4})
+        self.assertEqual(self.read("get_parameters", "ids=0001, 0013"), {"ids": ["0001", "0013"]})
+        self.assertEqual(self.read("set_parameters", 'parameters={"0001": 60}'), {"parameters": {"0001": 60}})
+        self.assertEqual(self.read("query", "what=firmware"), {"what": "firmware"})
+
+    def test_what_no_profile_knows_is_json_or_text(self):
+        given = self.read("own_order", "a=5", "b=007", "c=[1]", "d=x y", 'e:="5"')
+        self.assertEqual(given, {"a": 5, "b": "007", "c": [1], "d": "x y", "e": "5"})
+
+    def test_mistakes_say_what_is_expected(self):
+        for command, assignment, word in (
+            ("text", "flags=many", "an integer"),
+            ("set_parameters", "parameters=x", "object"),
+            ("text", "=x", "name=value"),
+            ("text", "Text=x", "name=value"),
+            ("text", "flags:={", "not JSON"),
+        ):
+            error = self.assertRaises(UserError, self.read, command, assignment)
+            self.assertIn(word, error.format_message())
+        self.assertRaises(UserError, self.read, "text", "text=1", "text=2")
+
+
+class Patterns(SynchronousTestCase):
+    def test_a_prefix_stands_for_itself_only(self):
+        self.assertEqual(glob_escape("{a}*[b]?\\"), "{a}\\*\\[b\\]\\?\\\\")
+        self.assertEqual(patterns("{x*}", [], None), ["{x\\*}:event:*:*"])
+        self.assertEqual(patterns("p", ["lock", "alarm"], "007"), ["p:event:lock:7", "p:event:alarm:7"])

@@ -1,0 +1,107 @@
+"""The parts a virtual lock is made of: route, counters, memory."""
+
+import tempfile
+from math import isclose
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.protocol import jt808
+from jt709c_gateway.simulator.counters import Latencies
+from jt709c_gateway.simulator.memory import Memory, Report
+from jt709c_gateway.simulator.route import Route
+
+
+class Routes(SynchronousTestCase):
+    def load(self, text):
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "route.csv"
+            path.write_text(text)
+            return Route.load(path)
+
+    def test_one_goes_there_and_back_again(self):
+        route = Route(((0.0, 0.0), (0.0, 1.0)))
+        self.assertTrue(isclose(route.length_m, 111_195, rel_tol=1e-4))
+        there, end, back = (route.at(route.length_m * share) for share in (0.5, 1.0, 1.5))
+        self.assertEqual((there.latitude, there.course), (0.0, 90))
+        self.assertAlmostEqual(there.longitude, 0.5)
+        self.assertAlmostEqual(end.longitude, 1.0)
+        self.assertAlmostEqual(back.longitude, 0.5)
+        self.assertEqual(back.course, 270)
+
+    @given(st.floats(0, 1e9))
+    def test_every_place_lies_between_the_points(self, metres):
+        route = Route.built_in()
+        place = route.at(metres)
+        latitudes, longitudes = zip(*route.points, strict=True)
+        self.assertTrue(min(latitudes) - 1e-9 <= place.latitude <= max(latitudes) + 1e-9)
+        self.assertTrue(min(longitudes) - 1e-9 <= place.longitude <= max(longitudes) + 1e-9)
+        self.assertTrue(0 <= place.course < 360)
+
+    def test_a_file_may_have_a_heading_and_empty_lines(self):
+        route = self.load("latitude,longitude\n\n52.1,4.3\n52.2,4.4,a note\n")
+        self.assertEqual(route.points, ((52.1, 4.3), (52.2, 4.4)))
+
+    def test_what_is_no_route_is_refused_with_the_line(self):
+        for text, word in (
+            ("52.1,4.3\n52.2,x\n", "line 2"),
+            ("52.1,4.3\n52.2\n", "line 2"),
+            ("52.1,4.3\n97,4\n", "at most 90"),
+            ("52.1,4.3\nnan,4\n", "at most 90"),
+            ("52.1,4.3\n52.1,4.3\n", "two points"),
+            ("", "two points"),
+        ):
+            error = self.assertRaises(ValueError, self.load, text)
+            self.assertIn(word, str(error))
+
+
+class Percentiles(SynchronousTestCase):
+    def test_they_are_right_to_two_per_cent(self):
+        times = Latencies()
+        for number in range(1, 1001):
+            times.add(number / 1000)
+        for percent in (1, 50, 99, 100):
+            self.assertTrue(isclose(times.percentile(percent), percent / 100, rel_tol=0.021))
+        self.assertEqual((times.count, times.largest), (1000, 1.0))
+
+    def test_none_without_measurements_and_no_trouble_with_odd_ones(self):
+        times = Latencies()
+        self.assertIsNone(times.percentile(50))
+        for odd in (0.0, -1.0, 1e9):
+            times.add(odd)
+        self.assertLessEqual(times.percentile(50), 2e-6)
+
+
+class Memories(SynchronousTestCase):
+    def test_stored_reports_share_frames_that_are_not_too_long(self):
+        for size, batches in ((60, [10, 10, 5]), (300, [3] * 8 + [1]), (1000, [1] * 25)):
+            memory = Memory()
+            for _ in range(25):
+                memory.add(jt808.LOCATION, bytes(size), connected=False)
+            counts = []
+            while taken := memory.take():
+                message_id, body, count, stored = taken
+                self.assertLessEqual(len(body), jt808.BODY_LENGTH)
+                self.assertEqual((message_id, stored), (jt808.STORED_LOCATIONS, True))
+                counts.append(count)
+            self.assertEqual(counts, batches)
+
+    def test_live_reports_go_first(self):
+        memory = Memory()
+        memory.add(jt808.LOCATION, b"old", connected=False)
+        memory.add(jt808.LOCATION, b"new", connected=True)
+        memory.add(jt808.LOCATION_ANSWER, b"asked", connected=True, first=True)
+        self.assertEqual([memory.take()[1] for _ in range(2)], [b"asked", b"new"])
+        self.assertTrue(memory.take()[3])
+
+    def test_frames_fall_due_in_order_and_once_per_interval(self):
+        memory = Memory()
+        for number in range(3):
+            memory.in_flight[0x0200, number] = Report(bytes([number]), 1, 0.0, 10.0 + number)
+        self.assertEqual(memory.overdue(11.0, 20.0), [b"\x00", b"\x01"])
+        self.assertEqual(memory.overdue(11.0, 20.0), [])
+        self.assertEqual(memory.overdue(31.0, 20.0), [b"\x02", b"\x00", b"\x01"])
+        memory.all_overdue()
+        self.assertEqual(len(memory.overdue(31.0, 20.0)), 3)
