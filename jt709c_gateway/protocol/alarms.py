@@ -1,18 +1,56 @@
-"""Names of alarm bits and wake-up sources, per dialect (PROTOCOL.md §1.1, §1.2; DESIGN.md §3)."""
+"""Names of alarm bits and wake-up sources, per dialect (PROTOCOL.md §1.1, §1.2, §2.3; DESIGN.md §3)."""
 
 from functools import lru_cache
 from typing import Final
 
+LOW_BATTERY: Final = "low_battery"
 JT709_ALARMS: Final = {
     1: "overspeed",
-    7: "low_battery",
+    7: LOW_BATTERY,
     16: "back_cover_opened",
     17: "fence_entered",
     18: "fence_left",
 }
 
+#: Alarm u16 of a 0x5501 body, by product: 1 and 2 are trackers, 3 is the lock.
+JT705_ALARMS: Final = {
+    1: {0: LOW_BATTERY},
+    2: {0: LOW_BATTERY},
+    3: {
+        0: "overspeed",
+        1: LOW_BATTERY,
+        2: "vibration",
+        3: "deep_sleep",
+        5: "fence_entered",
+        6: "fence_left",
+        7: "wrong_password",
+    },
+}
+#: Those bits of a `$` record's status u16 that are alarms; bit 15 nobody names.
+JT701_ALARMS: Final = {
+    1: "fence_entered",
+    2: "fence_left",
+    3: "rope_cut",
+    4: "vibration",
+    8: "open_too_long",
+    9: "wrong_password",
+    10: "illegal_card",
+    11: LOW_BATTERY,
+    12: "back_cover_opened",
+    14: "motor_stuck",
+}
+JT701_ALARM_BITS: Final = sum(1 << bit for bit in (*JT701_ALARMS, 15))
+
 #: Wake-up sources that all documents of the family agree on; the rest depends on the model.
 WAKE_REASONS: Final = {0: "restart", 1: "timer", 2: "vibration", 3: "back_cover_opened", 5: "charging"}
+JT705_WAKE_REASONS: Final = WAKE_REASONS | {
+    6: "bluetooth_command",
+    7: "unlock_button",
+    8: "call_or_sms",
+    10: "vip_call_or_sms",
+    11: "rfid",
+}
+JT701_WAKE_REASONS: Final = WAKE_REASONS | {4: "rope", 6: "rfid", 7: "lora", 8: "vip_sms", 9: "sms"}
 
 
 def name_bits(bits: int, names: dict[int, str]) -> tuple[str, ...]:
@@ -24,3 +62,15 @@ def name_bits(bits: int, names: dict[int, str]) -> tuple[str, ...]:
 def jt709_alarms(bits: int) -> tuple[str, ...]:
     """Alarm flags u32 of a 0x0200 body to names. Cached: a fleet shows few combinations."""
     return name_bits(bits, JT709_ALARMS)
+
+
+@lru_cache(maxsize=1024)
+def jt705_alarms(product: int, bits: int) -> tuple[str, ...]:
+    """Alarm u16 of a 0x5501 body to names, which depend on the product."""
+    return name_bits(bits, JT705_ALARMS.get(product, {}))
+
+
+@lru_cache(maxsize=1024)
+def jt701_alarms(status: int) -> tuple[str, ...]:
+    """The alarms in the status u16 of a `$` record."""
+    return name_bits(status & JT701_ALARM_BITS, JT701_ALARMS)

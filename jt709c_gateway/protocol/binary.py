@@ -4,7 +4,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Final
 
-from . import jt709, jt808
+from . import jt705, jt709, jt808, lock_events
 from .events import (
     KIND_ATTRIBUTES,
     KIND_HEARTBEAT,
@@ -41,7 +41,9 @@ def decode_body(message: Message, header: Header, body: bytes) -> list[tuple[int
         message.report = True
         message.facts.append((KIND_UNKNOWN, Unknown(f"{header.message_id:04x}", "the body is encrypted")))
         return []
-    return _READERS.get(header.message_id, _unknown)(message, header, body)
+    spans = _READERS.get(header.message_id, _unknown)(message, header, body)
+    # An unknown message, or one that doesn't mean what it seems to, may hold an event all the same.
+    return spans + lock_events.password_like(body) if jt709.EVENT_ID in body else spans
 
 
 def _unreadable(message: Message, header: Header, reason: str) -> list[tuple[int, int]]:
@@ -55,13 +57,16 @@ def _unknown(message: Message, header: Header, body: bytes) -> list[tuple[int, i
 
 
 def _add_location(message: Message, body: bytes, offset: int) -> list[tuple[int, int]]:
-    location, lock_events = jt709.decode(body)
+    location, events = jt709.decode(body)
     message.report = True
     message.facts.append((KIND_LOCATION, location))
     message.impossible_date |= location.time is None
-    if not lock_events:
-        return []
-    message.facts.extend((KIND_LOCK, event) for event in lock_events)
+    for event in events:
+        message.facts.append((KIND_LOCK, event))
+    return _password_spans(body, offset) if jt709.EVENT_ID in body else []
+
+
+def _password_spans(body: bytes, offset: int) -> list[tuple[int, int]]:
     return [(start + offset, end + offset) for start, end in jt709.password_spans(body)]
 
 
@@ -91,16 +96,18 @@ def _stored_locations(message: Message, header: Header, body: bytes) -> list[tup
     spans: list[tuple[int, int]] = []
     position = _STORED_HEAD.size
     read = 0
-    while read < count and position + 2 <= len(body):
+    sound = True
+    while position + 2 <= len(body):
         length = int.from_bytes(body[position : position + 2], "big")
         start, position = position + 2, position + 2 + length
-        if position > len(body):
-            break
-        try:
-            spans += _add_location(message, body[start:position], start)
-        except jt709.BodyError:
-            break
-        read += 1
+        item = body[start:position]
+        sound = sound and read < count and jt709.FIXED_LENGTH <= length == len(item)
+        if sound:
+            spans += _add_location(message, item, start)
+            read += 1
+        else:
+            # What isn't read may hold a password all the same.
+            spans += _password_spans(item, start)
     if read < count or not count:
         _unreadable(message, header, f"{read} of {count} locations could be read")
     return spans
@@ -182,16 +189,16 @@ def _parameters(message: Message, header: Header, body: bytes) -> list[tuple[int
     serial, count = int.from_bytes(body[:2], "big"), body[2]
     parameters: dict[str, str] = {}
     spans: list[tuple[int, int]] = []
-    position = 3
-    while len(parameters) < count and position + 5 <= len(body):
+    position, read = 3, 0
+    while position + 5 <= len(body):
         start, end = position + 5, position + 5 + body[position + 4]
-        if end > len(body):
-            break
         parameter = int.from_bytes(body[position : position + 4], "big")
         secret = parameter in jt808.SECRET_PARAMETERS
         if secret:
-            spans.append((start, end))
-        parameters[f"{parameter:04x}"] = "2a" * (end - start) if secret else body[start:end].hex()
+            spans.append((start, min(end, len(body))))
+        if read < count and end <= len(body):
+            parameters[f"{parameter:04x}"] = "2a" * (end - start) if secret else body[start:end].hex()
+            read += 1
         position = end
     reply = Reply("0104", (str(serial), str(count)), answered_serial=serial, parameters=parameters)
     message.facts.append((KIND_REPLY, reply))
@@ -199,11 +206,19 @@ def _parameters(message: Message, header: Header, body: bytes) -> list[tuple[int
 
 
 def _jt705(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
-    """0x5501, 0x5502: carried raw; answered with 0x4401 when the lock asks for it."""
+    """0x5501, 0x5502: answered with 0x4401, and only when the lock asks for it."""
     message.dialect = "jt705"
     message.stored = header.message_id == jt808.JT705_STORED
     message.answer = jt808.jt705_answer(header.identity, header.message_id) if header.answer_wanted else None
-    return _unreadable(message, header, "the body of this dialect is not read")
+    try:
+        location, events = jt705.decode(body)
+    except jt709.BodyError as error:
+        return _unreadable(message, header, str(error))
+    message.report = True
+    message.facts.append((KIND_LOCATION, location))
+    message.impossible_date = location.time is None
+    message.facts += [(KIND_LOCK, event) for event in events]
+    return jt709.password_spans(body, jt705.FIXED_LENGTH)
 
 
 _READERS: Final[dict[int, Callable[[Message, Header, bytes], list[tuple[int, int]]]]] = {

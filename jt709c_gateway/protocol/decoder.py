@@ -4,20 +4,18 @@ from typing import Final
 
 from attrs import define, field
 
-from . import binary, sentences
+from . import binary, lock_events, masters, sentences
 from .events import (
     KIND_HEARTBEAT,
     KIND_PASSWORD,
     KIND_REPLY,
     KIND_TIME_REQUEST,
-    KIND_UNKNOWN,
     Heartbeat,
     Password,
     Reply,
     TimeRequest,
-    Unknown,
 )
-from .framing import BinaryFrame, DollarFrame, Frame, Malformed, SentenceFrame
+from .framing import MALFORMED_KEPT, BinaryFrame, DollarFrame, Frame, Malformed, SentenceFrame
 from .jt808 import (
     BIT_SPLIT,
     ONE_BYTE_SERIAL,
@@ -33,7 +31,7 @@ from .redact import mask_malformed, mask_spans
 from .split import Reassembler
 
 JT709: Final = "jt709"
-JT701: Final = "jt701"
+JT701: Final = masters.JT701
 #: The grouped form is common to jt709 and jt705; the bytes alone don't say which.
 SENTENCE: Final = "sentence"
 _FIRMWARE_WORD: Final = ("BASE", "1")
@@ -59,11 +57,12 @@ class Decoder:
         if isinstance(frame, SentenceFrame):
             return self._sentence(frame)
         if isinstance(frame, DollarFrame):
-            return _dollar(frame)
+            return self._dollar(frame)
         return self._malformed(frame)
 
     def _malformed(self, frame: Malformed) -> Malformed:
-        return frame if self.secrets else Malformed(frame.reason, mask_malformed(frame.raw))
+        raw = frame.raw if self.secrets else mask_malformed(frame.raw)
+        return Malformed(frame.reason, raw[:MALFORMED_KEPT])
 
     def _binary(self, frame: BinaryFrame, now: float) -> Message | None:
         header = parse_header(frame.payload)
@@ -99,22 +98,32 @@ class Decoder:
         return message
 
     def _sentence(self, frame: SentenceFrame) -> Message | Malformed:
+        # A sub-lock's report that was cut off may have swallowed a broken frame.
+        safe = frame.raw if self.secrets else lock_events.mask(frame.raw)
         try:
-            sentence = sentences.parse(frame.raw)
+            sentence = sentences.parse(safe)
         except sentences.SentenceError:
             return self._malformed(Malformed("sentence", frame.raw))
-        raw, masked = (frame.raw.decode("latin-1"), False) if self.secrets else sentences.mask(frame.raw)
+        raw, masked = (safe.decode("latin-1"), False) if self.secrets else sentences.mask(safe)
         message = Message(
             SENTENCE if sentence.grouped else JT701,
             sentence.device,
             None,
             sentence.serial,
             raw,
-            masked,
+            masked or safe != frame.raw,
             frame.raw,
             [],
         )
         _read_sentence(message, sentence)
+        return message
+
+    def _dollar(self, frame: DollarFrame) -> Message:
+        message = masters.dollar(frame.raw)
+        # None of its own fields is a password, but it may be a piece of another, broken frame.
+        safe = frame.raw if self.secrets else lock_events.mask(frame.raw)
+        if safe != frame.raw:
+            message.raw, message.raw_masked = safe.hex(), True
         return message
 
 
@@ -145,13 +154,15 @@ def _answer(header: Header) -> bytes:
 
 
 def _read_sentence(message: Message, sentence: sentences.Sentence) -> None:
+    if masters.read_sentence(message, sentence):
+        return
     starts = sentence.starts
     if sentence.grouped and starts[:3] == sentences.TIME_REQUEST:
         message.facts.append((KIND_TIME_REQUEST, TimeRequest()))
         wire = message.wire
         message.time_answer = lambda now: sentences.time_answer(wire, now)
         return
-    if sentence.grouped and starts[:2] == sentences.DYNAMIC_PASSWORD and len(starts) == 3:
+    if sentence.grouped and starts[:2] == sentences.DYNAMIC_PASSWORD and len(starts) == 3 and starts[2]:
         message.facts.append((KIND_PASSWORD, Password()))
         message.secret = sentence.arguments[1]
         return
@@ -162,10 +173,3 @@ def _read_sentence(message: Message, sentence: sentences.Sentence) -> None:
         message.firmware = ",".join(sentence.arguments[1:])
     arguments = tuple(sentences.mask_arguments(sentence.word, sentence.arguments))
     message.facts.append((KIND_REPLY, Reply(sentence.word, arguments)))
-
-
-def _dollar(frame: DollarFrame) -> Message:
-    """A `$` frame: recognised by its header and carried raw, unanswered, so the lock keeps it."""
-    device = frame.raw[1:6].hex().lstrip("0") or "0"
-    fact = (KIND_UNKNOWN, Unknown(None, "the records of this dialect are not read"))
-    return Message(JT701, device, None, None, frame.raw.hex(), False, frame.raw, [fact], report=True)

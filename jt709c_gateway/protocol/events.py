@@ -17,6 +17,8 @@ Fix = Literal["gnss", "lbs", "none"]
 LockState = Literal["locked", "unlocked"]
 Method = Literal["password", "dynamic_password", "card", "bluetooth", "lora", "automatic", "unknown"]
 Action = Literal["unlocked", "refused", "locked", "unknown"]
+#: A sub-lock or sensor by its model, or the number of one that no document names.
+PeripheralType = Literal["jt126", "jt709", "jt802"] | int
 
 KIND_LOCATION: Final = "location"
 KIND_LOCK: Final = "lock"
@@ -24,6 +26,7 @@ KIND_ALARM: Final = "alarm"
 KIND_HEARTBEAT: Final = "heartbeat"
 KIND_REPLY: Final = "reply"
 KIND_PASSWORD: Final = "password"
+KIND_PERIPHERAL: Final = "peripheral"
 KIND_SESSION: Final = "session"
 KIND_COMMAND: Final = "command"
 KIND_REGISTRATION: Final = "registration"
@@ -38,7 +41,7 @@ KINDS: Final = (
     KIND_HEARTBEAT,
     KIND_REPLY,
     KIND_PASSWORD,
-    "peripheral",
+    KIND_PERIPHERAL,
     KIND_SESSION,
     KIND_COMMAND,
     KIND_REGISTRATION,
@@ -52,8 +55,8 @@ KINDS: Final = (
 class Cell:
     """The mobile cell a lock hears: country, network, cell and location area codes."""
 
-    mcc: int
-    mnc: int
+    mcc: int | None
+    mnc: int | None
     cell_id: int
     lac: int
 
@@ -62,7 +65,8 @@ class Cell:
 class LockEvent:
     """Somebody opened, closed or tried a lock. Degrees; `fence_id` 1-99 where it happened; `code` as sent.
 
-    `value` holds, as hex, the bytes behind a code that no document names.
+    `value` holds, as hex, the bytes behind a code that no document names. `peripheral` is the sub-lock, when
+    it was one behind the device.
     """
 
     time: datetime | None
@@ -76,6 +80,7 @@ class LockEvent:
     longitude: float | None
     command_id: str | None = None
     value: str | UnsetType = UNSET
+    peripheral: str | UnsetType = UNSET
 
 
 @define(slots=False)
@@ -94,7 +99,7 @@ class Location:
     """One position report and everything a lock says with it (DESIGN.md §3).
 
     Degrees, metres, km/h, percent, volts, kilometres, degrees Celsius. `items` keeps what is not understood,
-    as hex under the item's id in hex.
+    as hex under the item's id in hex. `tilt` is as a JT705 sends it, in a unit that no document names.
     """
 
     time: datetime | None
@@ -128,6 +133,47 @@ class Location:
     temperature_c: float | UnsetType = UNSET
     reports_sent: int | UnsetType = UNSET
     rope: RopeStatus | UnsetType = UNSET
+    tilt: tuple[int, int, int] | UnsetType = UNSET
+    vehicle_id: int | UnsetType = UNSET
+
+
+@define(slots=False)
+class Peripheral:
+    """What a sub-lock or a sensor says through its master, the device (PROTOCOL.md §3).
+
+    Percent, volts, dBm, degrees, km/h, degrees Celsius. Place and movement, and `master_time`, are the
+    master's. `resent`, `contact_lost` and `low_voltage` are what the master says of the link to it.
+    A lock adds what begins with `event`, a sensor temperature and humidity; `value` is the rest, as hex.
+    """
+
+    peripheral: str
+    peripheral_type: PeripheralType
+    time: datetime | None
+    serial: int
+    battery_percent: int
+    battery_volts: float
+    rssi_dbm: int
+    master_time: datetime | None
+    fix: Fix
+    latitude: float | None
+    longitude: float | None
+    speed_kmh: float
+    course_deg: int
+    resent: bool | UnsetType = UNSET
+    contact_lost: bool | UnsetType = UNSET
+    low_voltage: bool | UnsetType = UNSET
+    event: int | UnsetType = UNSET
+    lock_state: LockState | UnsetType = UNSET
+    rope_open: bool | UnsetType = UNSET
+    motor_open: bool | UnsetType = UNSET
+    back_cover_open: bool | UnsetType = UNSET
+    charging: bool | UnsetType = UNSET
+    lock_cycles: int | UnsetType = UNSET
+    status_bits: int | UnsetType = UNSET
+    card: str | UnsetType | None = UNSET
+    temperature_c: float | UnsetType | None = UNSET
+    humidity_percent: int | UnsetType = UNSET
+    value: str | UnsetType = UNSET
 
 
 @define(slots=False)
@@ -225,6 +271,7 @@ EventData = (
     | Heartbeat
     | Reply
     | Password
+    | Peripheral
     | Session
     | Registration
     | Attributes

@@ -25,22 +25,48 @@ MAX_SENTENCE: Final = 1024
 #: Longest data part of a `$` frame: several records of at most 64 bytes each.
 MAX_DOLLAR: Final = 1024
 _DOLLAR_HEADER: Final = 10
+#: Shortest `7E` frame: a header without a body and the check byte, between two flags.
+_SHORTEST: Final = 15
 #: How much of a malformed run is kept for a person to look at, bytes.
 MALFORMED_KEPT: Final = 512
 
-_START = re.compile(rb"[\x7e($]")
-_SENTENCE = re.compile(rb"\([^()]{3,1022}\)", re.DOTALL)
+#: Two decimal digits in a byte.
+_BCD: Final = b"[" + b"".join(b"\\x%x0-\\x%x9" % (tens, tens) for tens in range(10)) + b"]"
+#: What a `$` header must look like, as far as it has arrived: id in decimal digits, two bytes, a fair length.
+_DOLLAR: Final = (
+    rb"\$(?=%(d)s{5}..(?!\x00\x00)(?:[\x00-\x03].|\x04\x00|[\x00-\x04]?\Z)|%(d)s{5}.?\Z|%(d)s{0,4}\Z)"
+    % {b"d": _BCD}
+)
+#: Where a sentence or a `$` frame may begin, and where anything may. Strict, so that noise is passed quickly.
+_INNER_START = re.compile(rb"\((?=[0-9]|\Z)|" + _DOLLAR, re.DOTALL)
+_START = re.compile(rb"\x7e|" + _INNER_START.pattern, re.DOTALL)
+#: A flag right before another family's first byte opens nothing: no message id looks like that.
+_STRAY_FLAG = re.compile(rb"\x7e[\r\n]{0,4}(?=[($])")
+_BEFORE_START = frozenset(b"\r\n($")
+#: Flags with too little between them for a frame, up to the last one, which may open one.
+_FLAGS = re.compile(
+    rb"(?:\x7e(?!\x55[\x01\x02])(?:[^\x7e($]|\((?![0-9])|\$(?!%b)){0,12})+(?=\x7e)" % _BCD, re.DOTALL
+)
+#: Sentences that break off early, each at the next one's bracket (a sub-lock's report is longer than that).
+_BROKEN_OFF = re.compile(rb"(?:\([^()$\x7e]{0,20})+(?=\()")
+#: What no sentence has inside but a sub-lock's report.
+_NO_SENTENCE = re.compile(rb"[^\x20-\x7e]|\(")
+#: A whole sentence inside a broken frame.
+_SENTENCE = re.compile(rb"\([0-9]{6,20},[\x20-\x27\x2a-\x7e]{1,1000}\)")
 #: A sub-lock's report up to its binary payload (PROTOCOL.md §3).
 _SUBLOCK_REPORT = re.compile(rb"\(\d{6,15},1,\d{3},WLNET,5,2,")
 #: Bytes of that payload up to its type byte, and how many there are for each type.
 _SUBLOCK_TYPE_AT: Final = 33
 _SUBLOCK_LENGTHS: Final = {1: (40,), 4: (41, 45)}
-_SUBLOCK_SHORTEST: Final = 34
-#: Anything but printable ASCII, which only that payload may hold.
-_NOT_TEXT = re.compile(rb"[^\x20-\x7e]")
-_PADDING = b"\r\n\x00 \t"
-#: High bytes of the message ids that locks send: only these may follow a flag shared by two frames.
-_UPLINK_HIGH = frozenset([*range(0x10), 0x55])
+#: A closing bracket comes behind the type byte at the earliest.
+_SUBLOCK_SHORTEST: Final = _SUBLOCK_TYPE_AT + 1
+_PADDING = b"\r\n\x00 \t\x7e"
+#: What may stand behind a frame: padding, or the first byte of the next one.
+_BETWEEN = _PADDING + b"($"
+#: High bytes of the message ids that locks send: only these may follow a flag shared by two frames. 0A and 0D
+#: are line ends, and an id that begins with 00 is no padding only when one of the known ids follows.
+_UPLINK_HIGH = frozenset([*range(0x0A), 0x0B, 0x0C, 0x55])
+_UPLINK_LOW_OF_00 = range(0x01, 0x0A)
 
 
 @define
@@ -73,23 +99,37 @@ class Malformed:
     raw: bytes = field(repr=False)
 
 
+Frame = BinaryFrame | SentenceFrame | DollarFrame | Malformed
+
+
+def _goes_on(buffer: bytes, closing: int) -> bool:
+    """Whether a bracket where the shorter payload ends is the first byte of a card, which has four.
+
+    Only what follows can tell: when the rest hasn't arrived yet, the bracket counts as the end.
+    """
+    return buffer[closing + 4 : closing + 5] == b")" and buffer[closing + 1] not in _BETWEEN
+
+
 def _sublock_end(buffer: bytes, start: int) -> int:
     """Where the sentence with a sub-lock payload at `start` closes, -1 when that hasn't arrived.
 
-    Real units escape neither `(` nor `)` in the payload, so the length that its type has decides.
+    Real units escape neither `(` nor `)` in the payload, so the length that its type has decides; for a type
+    or a length that nobody knows, the first bracket behind the type.
     """
-    closing = buffer.find(b")", start + _SUBLOCK_SHORTEST)
-    first = closing
-    while 0 <= closing < start + MAX_SENTENCE:
+    limit = start + MAX_SENTENCE
+    first = closing = buffer.find(b")", start + _SUBLOCK_SHORTEST, limit)
+    while closing >= 0:
         payload = unescape_sublock(buffer[start:closing])
-        kind = payload[_SUBLOCK_TYPE_AT] if len(payload) > _SUBLOCK_TYPE_AT else 0
-        if len(payload) in _SUBLOCK_LENGTHS.get(kind, (len(payload),)):
-            return closing
-        closing = buffer.find(b")", closing + 1)
-    return first if len(buffer) - start > MAX_SENTENCE else -1
-
-
-Frame = BinaryFrame | SentenceFrame | DollarFrame | Malformed
+        if len(payload) >= _SUBLOCK_SHORTEST:
+            lengths = _SUBLOCK_LENGTHS.get(payload[_SUBLOCK_TYPE_AT])
+            if lengths is None or len(payload) == lengths[-1]:
+                return closing
+            if len(payload) in lengths and not _goes_on(buffer, closing):
+                return closing
+            if len(payload) > lengths[-1]:
+                return first
+        closing = buffer.find(b")", closing + 1, limit)
+    return first if len(buffer) >= limit else -1
 
 
 @define
@@ -97,7 +137,9 @@ class Framer:
     """Incremental framer for one connection; holds at most one unfinished frame (about 2 KiB).
 
     After a frame that didn't check out it goes on at the next start byte, so that one broken frame costs
-    no other. `skipped` counts bytes that belonged to no frame.
+    no other. `skipped` counts bytes that belonged to no frame. The sound frames of a stream don't depend on
+    the pieces it arrives in, but for a sub-lock's card that begins with `29` (see `_goes_on`); how a run of
+    garbage is divided into reports does.
     """
 
     skipped: int = 0
@@ -136,10 +178,11 @@ class Framer:
     def feed_datagram(self, data: bytes) -> list[Frame]:
         """Take one whole datagram; what is left over at its end is malformed (`truncated`)."""
         frames = self.feed(data)
-        if self._pending:
-            frames.append(Malformed("truncated", self._pending[:MALFORMED_KEPT]))
-            self.skipped += len(self._pending)
+        if rest := self._pending:
+            frames.append(Malformed("truncated", rest[:MALFORMED_KEPT]))
+            self.skipped += len(rest)
             self._pending = b""
+            self._salvage(rest, frames)
         self._after_flag = False
         return frames
 
@@ -147,17 +190,18 @@ class Framer:
     # bytes are done with; 0 means that more bytes have to arrive first.
 
     def _binary(self, buffer: bytes, position: int, frames: list[Frame]) -> int:
-        closing = buffer.find(b"\x7e", position + 1)
+        closing = buffer.find(b"\x7e", position + 1, position + MAX_BINARY)
         if closing < 0:
-            if len(buffer) - position <= MAX_BINARY:
+            if _STRAY_FLAG.match(buffer, position):
+                return self._stray_flag()
+            if len(buffer) - position < MAX_BINARY:
                 return 0
             return self._give_up("too_long", buffer, position, MAX_BINARY, frames)
         length = closing + 1 - position
-        if length == 2:
-            # Two flags in a row: the first closed a frame (or was noise), the second opens one.
-            return 1
-        if length > MAX_BINARY:
-            return self._give_up("too_long", buffer, position, MAX_BINARY, frames)
+        if length < _SHORTEST and (flags := _FLAGS.match(buffer, position)):
+            return self._noise("length", flags[0], frames)
+        if buffer[position + 1] in _BEFORE_START and _STRAY_FLAG.match(buffer, position):
+            return self._stray_flag()
         raw = buffer[position : closing + 1]
         self._after_flag = True
         try:
@@ -170,6 +214,11 @@ class Framer:
             frames.append(Malformed(error.reason, raw[:MALFORMED_KEPT]))
             self._salvage(raw, frames)
         return length
+
+    def _stray_flag(self) -> int:
+        self._after_flag = False
+        self.skipped += 1
+        return 1
 
     def _by_length(self, buffer: bytes, position: int, closing: int, frames: list[Frame]) -> int | None:
         """Real units send 0x5501 without escapes: then only the header tells a flag from a byte like it."""
@@ -189,11 +238,17 @@ class Framer:
 
     def _shared_flag(self, buffer: bytes, position: int, frames: list[Frame]) -> int:
         """Bytes right behind a closing flag: a frame that shares it, or else garbage."""
-        closing = buffer.find(b"\x7e", position)
+        if (
+            buffer[position] == 0
+            and len(buffer) - position > 1
+            and buffer[position + 1] not in _UPLINK_LOW_OF_00
+        ):
+            return self._garbage(buffer, position, frames)
+        closing = buffer.find(b"\x7e", position, position + MAX_BINARY - 1)
         if closing < 0:
-            if len(buffer) - position < MAX_BINARY:
+            if len(buffer) - position < MAX_BINARY - 1:
                 return 0
-        elif closing - position < MAX_BINARY:
+        else:
             raw = b"\x7e" + buffer[position : closing + 1]
             try:
                 frames.append(BinaryFrame(raw, unpack(raw)))
@@ -204,19 +259,20 @@ class Framer:
         return self._garbage(buffer, position, frames)
 
     def _sentence(self, buffer: bytes, position: int, frames: list[Frame]) -> int:
-        report = _SUBLOCK_REPORT.match(buffer, position)
-        closing = _sublock_end(buffer, report.end()) if report else buffer.find(b")", position)
-        stop = closing if closing >= 0 else len(buffer)
-        text = buffer[position : min(stop, position + MAX_SENTENCE)]
-        if not report:
-            if (restart := text.find(b"(", 1)) >= 0:
-                return self._give_up("sentence", buffer, position, restart, frames)
-            if binary := _NOT_TEXT.search(text):
-                return self._give_up("sentence", buffer, position, binary.start(), frames)
-        if closing - position >= MAX_SENTENCE:
-            return self._give_up("too_long", buffer, position, MAX_SENTENCE, frames)
+        if len(buffer) - position > 1 and not buffer[position + 1 : position + 2].isdigit():
+            return self._garbage(buffer, position, frames)
+        limit = position + MAX_SENTENCE
+        if report := _SUBLOCK_REPORT.match(buffer, position):
+            closing = _sublock_end(buffer, report.end())
+            closing = closing if closing < limit else -1
+        else:
+            closing = buffer.find(b")", position, limit)
+            if broken := _NO_SENTENCE.search(buffer, position + 1, closing if closing >= 0 else limit):
+                if run := _BROKEN_OFF.match(buffer, position):
+                    return self._noise("sentence", run[0], frames)
+                return self._give_up("sentence", buffer, position, broken.start() - position, frames)
         if closing < 0:
-            if len(text) < MAX_SENTENCE:
+            if len(buffer) < limit:
                 return 0
             return self._give_up("too_long", buffer, position, MAX_SENTENCE, frames)
         self._after_flag = False
@@ -224,28 +280,26 @@ class Framer:
         return closing + 1 - position
 
     def _dollar(self, buffer: bytes, position: int, frames: list[Frame]) -> int:
-        header = buffer[position : position + _DOLLAR_HEADER]
-        if not header[1:6].hex().isdecimal() and len(header) > 1:
-            return self._give_up("dollar_header", buffer, position, 1, frames)
-        if len(header) < _DOLLAR_HEADER:
-            return 0
-        length = int.from_bytes(header[8:10], "big")
-        if not 0 < length <= MAX_DOLLAR:
-            return self._give_up("dollar_header", buffer, position, 1, frames)
-        if len(buffer) - position < _DOLLAR_HEADER + length:
+        if not _INNER_START.match(buffer, position):
+            return self._garbage(buffer, position, frames)
+        stop = position + _DOLLAR_HEADER + int.from_bytes(buffer[position + 8 : position + 10], "big")
+        if len(buffer) < position + _DOLLAR_HEADER or len(buffer) < stop:
             return 0
         self._after_flag = False
-        frames.append(DollarFrame(buffer[position : position + _DOLLAR_HEADER + length]))
-        return _DOLLAR_HEADER + length
+        frames.append(DollarFrame(buffer[position:stop]))
+        return stop - position
 
     def _garbage(self, buffer: bytes, position: int, frames: list[Frame]) -> int:
         start = _START.search(buffer, position)
         run = buffer[position : start.start() if start else len(buffer)]
+        return self._noise("garbage", run, frames)
+
+    def _noise(self, reason: str, run: bytes, frames: list[Frame]) -> int:
+        """Report bytes in which nothing can begin. Line ends, padding and doubled flags harm nobody."""
         self._after_flag = False
         self.skipped += len(run)
-        # Line ends and padding between frames are a habit of some modems and harm nobody.
         if run.strip(_PADDING):
-            frames.append(Malformed("garbage", run[:MALFORMED_KEPT]))
+            frames.append(Malformed(reason, run[:MALFORMED_KEPT]))
         return len(run)
 
     def _give_up(self, reason: str, buffer: bytes, position: int, length: int, frames: list[Frame]) -> int:
@@ -259,16 +313,17 @@ class Framer:
 
     def _salvage(self, broken: bytes, frames: list[Frame]) -> None:
         """A stray flag may have swallowed whole sentences or `$` frames: look for them inside."""
-        for found in _SENTENCE.finditer(broken, 1, len(broken) - 1):
-            if found[0][1:2].isdigit() and not _NOT_TEXT.search(found[0]):
-                frames.append(SentenceFrame(found[0]))
-        position = broken.find(b"$", 1)
-        while position >= 0:
-            header = broken[position : position + _DOLLAR_HEADER]
-            length = int.from_bytes(header[8:10], "big")
-            stop = position + _DOLLAR_HEADER + length
-            if header[1:6].hex().isdecimal() and length > 0 and stop <= len(broken):
-                frames.append(DollarFrame(broken[position:stop]))
-            else:
-                stop = position + 1
-            position = broken.find(b"$", stop)
+        start = _INNER_START.search(broken, 1)
+        while start:
+            position = start.start()
+            stop = position + 1
+            if broken[position] == 0x28:
+                if sentence := _SENTENCE.match(broken, position):
+                    stop = sentence.end()
+                    frames.append(SentenceFrame(sentence[0]))
+            elif len(broken) >= position + _DOLLAR_HEADER:
+                end = position + _DOLLAR_HEADER + int.from_bytes(broken[position + 8 : position + 10], "big")
+                if end <= len(broken):
+                    stop = end
+                    frames.append(DollarFrame(broken[position:stop]))
+            start = _INNER_START.search(broken, stop)

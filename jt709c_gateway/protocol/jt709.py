@@ -63,7 +63,12 @@ _NUMBERS: Final = {
     PROTOCOL_VERSION: "H",
 }
 _CELLS: Final = {9: "HBIH", 10: "HHIH"}
+_NO_TEMPERATURE: Final = 0xFFFF
 _EXTRAS: Final = {ROPE_STATUS: "HB", REPORTS_SENT: "H", TEMPERATURE_SIGNED: "H", TEMPERATURE_OFFSET: "H"}
+
+
+#: A body without this byte holds no lock event, and so no password.
+EVENT_ID: Final = bytes([lock_events.ITEM])
 
 
 class BodyError(Exception):
@@ -99,6 +104,8 @@ class _Layout:
     numbers: Callable[[tuple[Any, ...]], tuple[int | None, ...]]
     cell: int | None
     lock_events: list[int]
+    #: Lock event items of a length that is not read.
+    odd_events: list[int]
     extras: list[tuple[int, int]]
     unknown: list[tuple[str, int]]
 
@@ -108,7 +115,7 @@ def _compile(items: bytes) -> _Layout:
     mask, expected = bytearray(len(items)), bytearray(len(items))
     codes: list[str] = []
     places: dict[int, int] = {}
-    layout = _Layout(0, 0, Struct(">"), itemgetter(0, 1), None, [], [], [])
+    layout = _Layout(0, 0, Struct(">"), itemgetter(0, 1), None, [], [], [], [])
     count = 0
     position = 0
     while position + 2 <= len(items):
@@ -127,8 +134,8 @@ def _compile(items: bytes) -> _Layout:
                 places[item] = count
         else:
             code = f"{length}s"
-            if item == lock_events.ITEM and 1 <= length <= 8:
-                layout.lock_events.append(count)
+            if item == lock_events.ITEM:
+                (layout.lock_events if 1 <= length <= 8 else layout.odd_events).append(count)
             else:
                 layout.unknown.append((f"{item:02x}", count))
         codes.append("xx" + code)
@@ -141,12 +148,16 @@ def _compile(items: bytes) -> _Layout:
     return layout
 
 
-#: Layouts seen, by the length of the items. Bounded, since anybody can send what they like.
+#: Layouts seen, by the length of the items. Bounded, since anybody can send what they like: about 20 MB.
 _layouts: defaultdict[int, list[_Layout]] = defaultdict(list)
 _PER_LENGTH: Final = 16
+#: Longer items than any lock sends are walked anew each time.
+_LONGEST_KEPT: Final = 192
 
 
 def _layout(items: bytes) -> _Layout:
+    if len(items) > _LONGEST_KEPT:
+        return _compile(items)
     known = _layouts[len(items)]
     number = int.from_bytes(items, "big")
     for layout in known:
@@ -160,6 +171,8 @@ def _layout(items: bytes) -> _Layout:
 
 
 _NONE: Final = (None,)
+#: A lock event item of a length that is not read, as it is named among the items kept as hex.
+_EVENT_KEPT: Final = f"{lock_events.ITEM:02x}"
 
 
 def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
@@ -208,6 +221,8 @@ def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
         None,
         {name: values[index].hex() for name, index in layout.unknown},
     )
+    for index in layout.odd_events:
+        location.items[_EVENT_KEPT] = lock_events.masked(values[index]).hex()
     for item, index in layout.extras:
         _extra(location, item, values[index], values[index + 1])
     events = [
@@ -227,16 +242,18 @@ def _extra(location: Location, item: int, value: int, following: Any) -> None:
     elif item == ROPE_STATUS:
         bits: int = following
         location.rope = RopeStatus(value, bool(bits & 1), bool(bits & 2), bool(bits & 4), bits >> 3 & 7)
+    elif value == _NO_TEMPERATURE:
+        return
     elif item == TEMPERATURE_SIGNED:
         location.temperature_c = (-1 if value >> 12 else 1) * (value & 0x0FFF) / 10
-    elif value != 0xFFFF:
+    else:
         location.temperature_c = round(value / 10 - 50, 1)
 
 
-def password_spans(body: bytes) -> list[tuple[int, int]]:
-    """Where passwords stand in a location body, as (start, end) offsets."""
+def password_spans(body: bytes, items_start: int = FIXED_LENGTH) -> list[tuple[int, int]]:
+    """Where passwords stand among the items of a location body, as (start, end) offsets."""
     spans = []
-    position = FIXED_LENGTH
+    position = items_start
     while position + 2 <= len(body):
         item, length = body[position], body[position + 1]
         start = position + 2

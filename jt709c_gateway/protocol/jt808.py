@@ -88,13 +88,23 @@ def unescape(data: bytes) -> bytes:
 def checksum(data: bytes) -> int:
     """XOR of all bytes: the number is folded by halves, which for a frame beats any loop over bytes."""
     value = int.from_bytes(data, "big")
-    bits = 8
-    while bits < len(data) * 8:
-        bits *= 2
-    while bits > 8:
-        bits //= 2
-        value = (value >> bits) ^ (value & ((1 << bits) - 1))
-    return value
+    # Only the lowest half is of interest after each fold; what is left above it falls away at the end.
+    for bits in _FOLDS if len(data) <= _FOLDED_BYTES else _folds(len(data)):
+        value ^= value >> bits
+    return value & 0xFF
+
+
+def _folds(length: int) -> list[int]:
+    """Shifts, in bits, that fold `length` bytes into one: the widest first."""
+    folds = [8]
+    while folds[0] * 2 < length * 8:
+        folds.insert(0, folds[0] * 2)
+    return folds
+
+
+#: Enough for nearly every frame.
+_FOLDED_BYTES: Final = 128
+_FOLDS: Final = _folds(_FOLDED_BYTES)
 
 
 def unpack(raw: bytes) -> bytes:

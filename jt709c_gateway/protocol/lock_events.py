@@ -8,6 +8,7 @@
     code u8 | card u32                           23 2A 2B: refused
 """
 
+import re
 from datetime import datetime
 from typing import Final
 
@@ -22,12 +23,42 @@ CARD_REFUSED: Final = frozenset([0x23, 0x2A, 0x2B])
 WITH_PASSWORD: Final = PASSWORD_WITH_RESULT | PASSWORD_REFUSED
 REFUSED: Final = 0xFF
 
+#: Item, any length, a code that a password follows, and six characters as passwords have them.
+_LIKE_A_PASSWORD = re.compile(
+    rb"(?=%b.[%b]([\x20-\x7e]{%d}))"
+    % (
+        bytes([ITEM]),
+        b"".join(b"\\x%02x" % code for code in sorted(WITH_PASSWORD)),
+        PASSWORD_LENGTH,
+    ),
+    re.DOTALL,
+)
+
 
 def password_span(value: bytes) -> tuple[int, int] | None:
     """Where in an item's value a password stands (start, end), or None."""
     if len(value) > 1 and value[0] in WITH_PASSWORD:
         return 1, min(len(value), 1 + PASSWORD_LENGTH)
     return None
+
+
+def password_like(data: bytes) -> list[tuple[int, int]]:
+    """Where something stands that looks like an item with a password, in bytes that nobody takes apart."""
+    return [found.span(1) for found in _LIKE_A_PASSWORD.finditer(data)]
+
+
+def mask(data: bytes) -> bytes:
+    """Bytes that nobody takes apart, with what `password_like` finds as `2A`."""
+    for start, end in password_like(data) if ITEM in data else ():
+        data = data[:start] + b"*" * (end - start) + data[end:]
+    return data
+
+
+def masked(value: bytes) -> bytes:
+    """An item's value with a password in it as `2A`."""
+    if span := password_span(value):
+        return value[: span[0]] + b"*" * (span[1] - span[0]) + value[span[1] :]
+    return value
 
 
 def decode(

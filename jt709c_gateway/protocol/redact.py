@@ -4,19 +4,30 @@ In frames the bytes of a password become `2A` (`*`); the check byte stays as it 
 """
 
 import re
-from contextlib import suppress
+from typing import Final
 
 from . import lock_events, sentences
 from .framing import BinaryFrame
-from .jt808 import FrameError, escape, unescape
+from .jt808 import escape
 
+#: A byte, or the pair that stands for one in a frame.
+_BYTE: Final = rb"(?:\x7d[\x01\x02]|.)"
+#: A lock event item whose code is followed by a password. Looked for at every byte: what looks like an item
+#: may stand right before one.
 _EVENT_ITEM = re.compile(
-    rb"\x0b[\x01-\x08\x10-\xff](["
-    + b"".join(re.escape(bytes([code])) for code in sorted(lock_events.WITH_PASSWORD))
-    + rb"])(.{1,6})",
+    rb"(?=\x0b%b[%b](%b{1,%d}))"
+    % (
+        _BYTE,
+        b"".join(b"\\x%02x" % code for code in sorted(lock_events.WITH_PASSWORD)),
+        _BYTE,
+        lock_events.PASSWORD_LENGTH,
+    ),
     re.DOTALL,
 )
-_SENTENCE = re.compile(rb"\(?[^()]*")
+_SECRET_TEXT = re.compile(
+    rb"(?:%b)(.*)" % b"|".join(sorted(word.encode() for word in sentences.SECRET_WORDS)), re.DOTALL
+)
+_NOT_SHAPE = re.compile(rb"[^,()\r\n]", re.DOTALL)
 
 
 def mask_spans(frame: BinaryFrame, spans: list[tuple[int, int]]) -> bytes:
@@ -33,23 +44,19 @@ def mask_spans(frame: BinaryFrame, spans: list[tuple[int, int]]) -> bytes:
 
 
 def mask_malformed(raw: bytes) -> bytes:
-    """Bytes that could not be read, with everything that may be a password as `2A`.
+    """Bytes that could not be read, with everything that may be a password as `2A`; as long as before.
 
-    Looks for lock event items in binary runs and for words that carry passwords in text: what only looks
-    like one is masked too, since a broken frame can't say which it is.
+    Masked are up to six bytes (an escape counts as the byte it stands for) behind `0B`, any length and a
+    code that a password follows, and all that stands behind a word like `ELOCK`: what only looks like a
+    password is masked too, since a broken frame can't say which it is. No promise can be made where the bytes
+    that tell are damaged themselves (the `0B`, the code, the word), or are in another run than the password:
+    runs are cut where a chunk of the stream ends and where another frame may begin (`7E`, `(` and a digit, a
+    sound `$` header).
     """
-    if raw[:1] == b"\x7e":
-        with suppress(FrameError):
-            raw = b"\x7e" + unescape(raw[1:])
-        raw = _EVENT_ITEM.sub(lambda found: found[0][: -len(found[2])] + b"*" * len(found[2]), raw)
-    if any(word.encode() in raw for word in sentences.SECRET_WORDS):
-        raw = _SENTENCE.sub(_mask_text, raw)
-    return raw
-
-
-def _mask_text(found: re.Match[bytes]) -> bytes:
-    parts = found[0].split(b",")
-    at = next((i for i, part in enumerate(parts) if part.decode("latin-1") in sentences.SECRET_WORDS), None)
-    if at is None:
-        return found[0]
-    return b",".join([*parts[: at + 1], *(b"*" * len(part) for part in parts[at + 1 :])])
+    masked = bytearray(raw)
+    for item in _EVENT_ITEM.finditer(raw):
+        start, end = item.span(1)
+        masked[start:end] = b"*" * (end - start)
+    if text := _SECRET_TEXT.search(raw):
+        masked[text.start(1) :] = _NOT_SHAPE.sub(b"*", text[1])
+    return bytes(masked)

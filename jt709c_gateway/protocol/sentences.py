@@ -13,13 +13,15 @@ from attrs import define, field
 
 #: What stands for one byte of a password.
 MASK: Final = "*"
-_PASSWORD_LENGTH: Final = 6
+#: Passwords have six characters; shorter arguments than this are results, counters and switches.
+_SECRET_LENGTH: Final = 4
 #: Words whose arguments may hold a password (PROTOCOL.md §2, §4): ELOCK, and P43, P44, P52, P06 (APN).
 SECRET_WORDS: Final = frozenset(["ELOCK", "P43", "P44", "P52", "P06"])
 #: P06 carries the APN's user and password behind the host, port and APN, in any length.
 _APN_WORD: Final = "P06"
 _APN_SECRETS_FROM: Final = 4
 DYNAMIC_PASSWORD: Final = ("ELOCK", "3")
+DYNAMIC_PASSWORD_PNN: Final = ("P52", "2")
 TIME_REQUEST: Final = ("BASE", "2", "TIME")
 
 
@@ -77,7 +79,7 @@ def grouped(device: str, serial: int, group: str, *parameters: str) -> bytes:
 
 def time_answer(raw: bytes, now: datetime) -> bytes:
     """Answer `…BASE,2,TIME)`: the same head and the time, `yyyyMMddHHmmss` in UTC."""
-    head = raw[: raw.rindex(b",") + 1]
+    head = raw[: raw.index(b",TIME") + 1]
     return head + now.astimezone(UTC).strftime("%Y%m%d%H%M%S").encode("ascii") + b")"
 
 
@@ -96,8 +98,11 @@ def mask_arguments(word: str, arguments: list[str] | tuple[str, ...]) -> list[st
     """The arguments of `word` with those that may be passwords as `*`."""
     if word not in SECRET_WORDS:
         return list(arguments)
+    if (word, *arguments[:-1]) == DYNAMIC_PASSWORD:
+        return [arguments[0], MASK * len(arguments[1])]
+    reported = (word, *arguments[:1]) == DYNAMIC_PASSWORD_PNN
     return [
-        MASK * len(argument) if _secret(word, index, argument) else argument
+        MASK * len(argument) if (reported and index == 1) or _secret(word, index, argument) else argument
         for index, argument in enumerate(arguments)
     ]
 
@@ -105,4 +110,4 @@ def mask_arguments(word: str, arguments: list[str] | tuple[str, ...]) -> list[st
 def _secret(word: str, index: int, argument: str) -> bool:
     if word == _APN_WORD:
         return index >= _APN_SECRETS_FROM
-    return len(argument) == _PASSWORD_LENGTH
+    return len(argument) >= _SECRET_LENGTH

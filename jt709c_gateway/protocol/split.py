@@ -13,9 +13,11 @@ from .jt808 import Header
 
 #: Seconds after its first part in which a message must be complete.
 TIMEOUT: Final = 60.0
-#: Unfinished messages, and bytes in them, that one connection may have.
+#: Unfinished messages, and bytes of memory in them, that one connection may have.
 MAX_MESSAGES: Final = 8
-MAX_BYTES: Final = 65536
+MAX_BYTES: Final = 131072
+#: What holding a part costs beside its bytes, which are held twice (raw and payload).
+_PART_COST: Final = 512
 
 _Key = tuple[bytes, int, int, int]
 
@@ -60,7 +62,7 @@ class Reassembler:
         unfinished = self._open.setdefault(key, _Unfinished(now))
         if header.packet not in unfinished.parts:
             unfinished.parts[header.packet] = Part(header, frame)
-            unfinished.size += len(frame.raw)
+            unfinished.size += 2 * len(frame.raw) + _PART_COST
         if len(unfinished.parts) == header.packets:
             del self._open[key]
             return [unfinished.parts[number] for number in range(1, header.packets + 1)]

@@ -1,0 +1,224 @@
+"""`$` frames of JT701 and JT701D masters (PROTOCOL.md §2.3), decoded and encoded.
+
+::
+
+    24 | device id BCD[5] | protocol version u8 | device type, data type: a nibble each | length u16 | data
+
+A record in the data; those of older units end after the battery, the signal, the fence id or the reserved
+byte, and the serial u8 comes last in each::
+
+    0  position, 17 bytes (position.py) | 17 mileage u32 (km) | 21 satellites u8 | 22 vehicle id u32
+    26 status u16 | 28 battery u8 (%, FF while charging)
+    29 cell id u16, its low half | 31 LAC u16 | 33 mobile signal u8 (99 = none)
+    34 fence id u8 | 35 wake-up source u8 (low nibble) | 36 MNC u8, its high half (0F = absent)
+    37 reserved u8 | 38 IMEI[8], reserved | 46 cell id u16, its high half | 48 MCC u16
+    50 MNC u8, its low half
+
+In the status 1 means locked, inserted, closed; the events say `open` where a bit is 0, as for every dialect.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from struct import Struct
+from typing import Final
+
+from attrs import define
+
+from . import position
+from .alarms import JT701_ALARM_BITS, JT701_WAKE_REASONS, jt701_alarms
+from .bcd import two_digits
+from .events import Cell, Fix, Location
+
+HEADER_LENGTH: Final = 10
+_HEADER = Struct(">c5sBBH")
+_RECORD = Struct(">17sIBIHBHHBBBBB8sHHB")
+_BATTERY_END: Final = 29
+_SIGNAL_END: Final = 34
+_FENCE_END: Final = 35
+_RESERVED_END: Final = 38
+_FULL_END: Final = _RECORD.size
+#: Bytes of a record before its serial, longest first.
+_SIZES: Final = (_FULL_END, _RESERVED_END, _FENCE_END, _SIGNAL_END, _BATTERY_END)
+SHORTEST: Final = _BATTERY_END + 1
+#: Less data than this is one record, whether its length is known or not.
+_TWO_RECORDS: Final = 2 * _BATTERY_END + 1
+#: One record may be a little longer than any that is known; more is nothing that can be read.
+_LONGEST: Final = 64
+
+STATUS_BASE_STATION: Final = 1 << 0
+STATUS_ANSWER_WANTED: Final = 1 << 5
+STATUS_ROPE_INSERTED: Final = 1 << 6
+STATUS_MOTOR_LOCKED: Final = 1 << 7
+STATUS_COVER_CLOSED: Final = 1 << 13
+
+STORED: Final = 3
+#: From this protocol version on (JT701D) a report is answered by its serial, before it by `(P35)`.
+VERSION_JT701D: Final = 0x19
+_DEVICE_TYPE: Final = 1
+_CHARGING: Final = 0xFF
+_FULL: Final = 100
+_NO_SIGNAL: Final = 99
+_ABSENT: Final = 0x0F
+
+
+@define
+class Record:
+    """One position of a frame, its serial, and whether the lock waits for an answer to it."""
+
+    location: Location
+    serial: int
+    answer_wanted: bool
+
+
+@define
+class Head:
+    """What the header of a frame says; `device` as ten digits."""
+
+    device: str
+    version: int
+    data_type: int
+
+
+def parse_head(raw: bytes) -> Head:
+    """Read the header of a whole frame."""
+    _, device, version, types, _ = _HEADER.unpack_from(raw)
+    return Head(device.hex(), version, types & 0x0F)
+
+
+def decode(raw: bytes) -> list[Record]:
+    """The records of a whole frame, in order; none when the data can't be divided into records."""
+    version = two_digits(raw[6])
+    return [_record(data, serial, version) for data, serial in _divide(raw[HEADER_LENGTH:])]
+
+
+def answers(raw: bytes, records: Sequence[Record]) -> bytes | None:
+    """One answer for each record that wants one: `(P69,0,serial)`, from older units `(P35)` for all.
+
+    A record that can't be read has its status and its serial where the others have them.
+    """
+    serials = [record.serial for record in records if record.answer_wanted]
+    data = raw[HEADER_LENGTH:]
+    if not records and len(data) >= SHORTEST and data[27] & STATUS_ANSWER_WANTED:
+        serials = [data[-1]]
+    if not serials:
+        return None
+    if raw[6] < VERSION_JT701D:
+        return b"(P35)"
+    return b"".join(b"(P69,0,%d)" % serial for serial in dict.fromkeys(serials))
+
+
+def _divide(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Records and their serials: each record has one behind it, or the last one's counts for all."""
+    for size in _SIZES if len(data) >= _TWO_RECORDS else ():
+        if len(data) % (size + 1) == 0 and _all_sound(data, size + 1):
+            yield from ((data[at : at + size], data[at + size]) for at in range(0, len(data), size + 1))
+            return
+        if len(data) % size == 1 and _all_sound(data[:-1], size):
+            yield from ((data[at : at + size], data[-1]) for at in range(0, len(data) - 1, size))
+            return
+    if SHORTEST <= len(data) <= _LONGEST and position.looks_sound(data):
+        yield data[:-1], data[-1]
+
+
+def _all_sound(data: bytes, step: int) -> bool:
+    return all(position.looks_sound(data, at) for at in range(0, len(data), step))
+
+
+def _record(data: bytes, serial: int, version: int | None) -> Record:
+    """Read the fields that end within `data`; those of the longer records are None."""
+    size = next(size for size in _SIZES if size <= len(data))
+    (
+        head, mileage, satellites, vehicle, status, battery, cell_low, lac, signal,
+        fence, wake, mnc_high, _, _, cell_high, mcc, mnc_low,
+    ) = _RECORD.unpack(data[:size].ljust(_FULL_END, b"\x00"))  # fmt: skip
+    place = position.decode(head)
+    cell = None if size < _SIGNAL_END else Cell(None, None, cell_low, lac)
+    if size == _FULL_END:
+        mnc = mnc_low if mnc_high == _ABSENT else mnc_high << 8 | mnc_low
+        cell = Cell(mcc, mnc, cell_high << 16 | cell_low, lac)
+    source = wake & 0x0F if size >= _RESERVED_END and wake != _ABSENT else None
+    fix: Fix = "gnss" if place.fix else "lbs" if status & STATUS_BASE_STATION else "none"
+    rope, motor = not status & STATUS_ROPE_INSERTED, not status & STATUS_MOTOR_LOCKED
+    location = Location(
+        place.time,
+        fix,
+        place.latitude,
+        place.longitude,
+        None,
+        place.speed_kmh,
+        place.course_deg,
+        satellites,
+        signal if size >= _SIGNAL_END and signal != _NO_SIGNAL else None,
+        battery if battery <= _FULL else None,
+        None,
+        True if battery == _CHARGING else False if battery <= _FULL else None,
+        mileage,
+        "unlocked" if rope or motor else "locked",
+        rope,
+        motor,
+        not status & STATUS_COVER_CLOSED,
+        fence or None,
+        source,
+        None if source is None else JT701_WAKE_REASONS.get(source),
+        None,
+        version,
+        cell,
+        jt701_alarms(status),
+        status & JT701_ALARM_BITS,
+        status,
+        None,
+        {},
+        vehicle_id=vehicle,
+    )
+    return Record(location, serial, bool(status & STATUS_ANSWER_WANTED))
+
+
+def encode_record(
+    *,
+    time: datetime,
+    latitude: float,
+    longitude: float,
+    fix: bool,
+    speed_kmh: float,
+    course_deg: int,
+    odometer_km: int,
+    satellites: int,
+    vehicle_id: int = 0,
+    status: int,
+    battery: int,
+    cell: Cell,
+    gsm_signal: int | None,
+    fence_id: int | None,
+    wake_source: int | None,
+    serial: int,
+    length: int = _FULL_END + 1,
+) -> bytes:
+    """One record for virtual locks, the inverse of `decode`; `battery` is the byte as sent."""
+    mnc = cell.mnc or 0
+    fields = _RECORD.pack(
+        position.encode(time, latitude, longitude, fix, speed_kmh, course_deg),
+        odometer_km,
+        satellites,
+        vehicle_id,
+        status,
+        battery,
+        cell.cell_id & 0xFFFF,
+        cell.lac,
+        _NO_SIGNAL if gsm_signal is None else gsm_signal,
+        fence_id or 0,
+        _ABSENT if wake_source is None else wake_source,
+        mnc >> 8 or _ABSENT,
+        _ABSENT,
+        bytes([_ABSENT]) * 8,
+        cell.cell_id >> 16,
+        cell.mcc or 0,
+        mnc & 0xFF,
+    )
+    return fields[: length - 1] + bytes([serial])
+
+
+def encode_frame(device: str, version: int, data_type: int, records: Sequence[bytes]) -> bytes:
+    """A whole frame around records; `device` has up to ten digits, `version` is the byte as sent."""
+    data = b"".join(records)
+    types = _DEVICE_TYPE << 4 | data_type
+    return _HEADER.pack(b"$", bytes.fromhex(device.zfill(10)), version, types, len(data)) + data

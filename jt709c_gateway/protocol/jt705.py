@@ -1,0 +1,171 @@
+"""The location body of 0x5501 and 0x5502 (PROTOCOL.md §1.2), decoded and encoded.
+
+::
+
+    0  position, 17 bytes (position.py)
+    17 mobile signal u8 | 18 satellites u8 | 19 mileage u32 (km)
+    23 battery u8 (0-100 %, AA or AB while charging) | 24 cell id u32 | 28 LAC u16
+    30 product u8 | 31 status u16 | 33 alarm u16
+    35 items: id u8, length u8, value, until the body ends
+
+What the status and alarm bits mean depends on the product; 3 is the lock.
+"""
+
+from datetime import datetime
+from struct import Struct
+from typing import Final
+
+from . import lock_events, position
+from .alarms import JT705_WAKE_REASONS, LOW_BATTERY, jt705_alarms
+from .events import Cell, Location, LockEvent
+from .jt709 import BodyError
+
+_FIXED = Struct(">17sBBIBIHBHH")
+FIXED_LENGTH: Final = _FIXED.size
+
+#: The product that is a lock; 1 and 2 are trackers.
+PRODUCT_LOCK: Final = 3
+STATUS_BATTERY_LOW: Final = 1 << 1
+STATUS_COVER: Final = 1 << 2
+STATUS_MOTOR: Final = 1 << 4
+_CHARGING: Final = (0xAA, 0xAB)
+_FULL: Final = 100
+
+ALTITUDE: Final = 0x02
+NETWORK_CODES: Final = 0x0A
+TILT: Final = 0x0C
+WAKE_SOURCE: Final = 0x10
+NETWORK: Final = 0xF4
+FENCE: Final = 0xFC
+
+_TILT = Struct(">hhh")
+_LONGEST_EVENT: Final = 8
+#: Lengths that are read; an item of another length is kept as hex.
+_LENGTHS: Final = {
+    ALTITUDE: (2,),
+    NETWORK_CODES: (3, 4),
+    TILT: (_TILT.size,),
+    WAKE_SOURCE: (1,),
+    NETWORK: (1,),
+    FENCE: (1,),
+    lock_events.ITEM: range(1, _LONGEST_EVENT + 1),
+}
+
+
+def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
+    """A body to a Location and the lock events among its items; BodyError when under 35 bytes.
+
+    Of a product that is no lock, the state of the lock is None.
+    """
+    if len(body) < FIXED_LENGTH:
+        raise BodyError(f"a location has at least {FIXED_LENGTH} bytes, not {len(body)}")
+    head, signal, satellites, mileage, battery, cell_id, lac, product, status, alarm = _FIXED.unpack_from(
+        body
+    )
+    place = position.decode(head)
+    lock = product == PRODUCT_LOCK
+    motor = bool(status & STATUS_MOTOR) if lock else None
+    alarms = jt705_alarms(product, alarm)
+    if lock and status & STATUS_BATTERY_LOW and LOW_BATTERY not in alarms:
+        alarms = (*alarms, LOW_BATTERY)
+    location = Location(
+        place.time,
+        "gnss" if place.fix else "none",
+        place.latitude,
+        place.longitude,
+        None,
+        place.speed_kmh,
+        place.course_deg,
+        satellites,
+        signal,
+        battery if battery <= _FULL else None,
+        None,
+        _charging(battery),
+        mileage,
+        None if motor is None else "unlocked" if motor else "locked",
+        None,
+        motor,
+        bool(status & STATUS_COVER) if lock else None,
+        None,
+        None,
+        None,
+        None,
+        None,
+        Cell(None, None, cell_id, lac),
+        alarms,
+        alarm,
+        status,
+        None,
+        {},
+    )
+    return location, _read_items(location, body[FIXED_LENGTH:])
+
+
+def _charging(battery: int) -> bool | None:
+    if battery in _CHARGING:
+        return True
+    return False if battery <= _FULL else None
+
+
+def _read_items(location: Location, items: bytes) -> list[LockEvent]:
+    """Add what the items say. One that runs past the end stops the reading; what came before it is kept."""
+    events: list[LockEvent] = []
+    at = 0
+    while at + 2 <= len(items) and at + 2 + items[at + 1] <= len(items):
+        item, value = items[at], items[at + 2 : at + 2 + items[at + 1]]
+        at += 2 + len(value)
+        if len(value) not in _LENGTHS.get(item, ()):
+            kept = lock_events.masked(value) if item == lock_events.ITEM else value
+            location.items[f"{item:02x}"] = kept.hex()
+        elif item != lock_events.ITEM:
+            _read_item(location, item, value)
+        elif event := lock_events.decode(value, location.time, location.latitude, location.longitude):
+            events.append(event)
+            location.lock_event = event
+    return events
+
+
+def _read_item(location: Location, item: int, value: bytes) -> None:
+    number = int.from_bytes(value, "big")
+    if item == ALTITUDE:
+        location.altitude_m = int.from_bytes(value, "big", signed=True)
+    elif item == NETWORK_CODES and location.cell is not None:
+        # MNC has one byte, in newer firmware two.
+        location.cell.mcc = int.from_bytes(value[:2], "big")
+        location.cell.mnc = int.from_bytes(value[2:], "big")
+    elif item == TILT:
+        location.tilt = _TILT.unpack(value)
+    elif item == WAKE_SOURCE:
+        location.wake_source = number
+        location.wake_reason = JT705_WAKE_REASONS.get(number)
+    elif item == NETWORK:
+        location.network_generation = number or None
+    elif item == FENCE:
+        location.fence_id = number
+
+
+def encode(
+    *,
+    time: datetime,
+    latitude: float,
+    longitude: float,
+    fix: bool,
+    speed_kmh: float,
+    course_deg: int,
+    gsm_signal: int,
+    satellites: int,
+    odometer_km: int,
+    battery: int,
+    cell_id: int,
+    lac: int,
+    product: int = PRODUCT_LOCK,
+    status: int,
+    alarm_bits: int,
+    items: dict[int, bytes],
+) -> bytes:
+    """The inverse of `decode`, for virtual locks; `battery` is the byte as sent."""
+    head = position.encode(time, latitude, longitude, fix, speed_kmh, course_deg, always=False)
+    fixed = _FIXED.pack(
+        head, gsm_signal, satellites, odometer_km, battery, cell_id, lac, product, status, alarm_bits
+    )
+    return fixed + b"".join(bytes([item, len(value)]) + value for item, value in items.items())

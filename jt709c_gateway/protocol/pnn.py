@@ -1,0 +1,125 @@
+"""`Pnn` sentences of JT701 masters that are more than replies (PROTOCOL.md §2.2).
+
+::
+
+    (id,P22,2)               asks for the time
+    (id,P45,ddMMyy,HHmmss,lat,N/S,lon,E/W,A/V,km/h,course,source,verification,card,password ok,wrong tries,
+     serial,mileage…)        was opened, closed, or refused to open
+    (id,P52,2,password)      a new dynamic password
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from .bcd import time_dmy
+from .events import Action, LockEvent, Method
+
+TIME_REQUEST: Final = ("P22", "2")
+LOCK_REPORT: Final = "P45"
+#: Index of the serial among the arguments: the field after the 16th comma of the sentence.
+_SERIAL_AT: Final = 14
+_SOURCE_AT: Final = 9
+
+#: Where the order to move came from.
+SOURCES: Final[dict[int, Method]] = {
+    1: "card",
+    2: "card",
+    3: "card",
+    4: "password",
+    5: "automatic",
+    6: "dynamic_password",
+    7: "bluetooth",
+}
+_ILLEGAL_CARD: Final = 2
+_STATIC_PASSWORD: Final = 4
+_BY_ITSELF: Final = 5
+#: Verification: 1-10 is the fence it opened in, 98 no fence needed, 99 outside the fence.
+_FENCES: Final = range(1, 11)
+_NO_FENCE_NEEDED: Final = 98
+_REFUSED: Final = (0, 99)
+
+_SIX_DIGITS = re.compile(r"[0-9]{6}")
+_NUMBER = re.compile(r"[0-9]{1,10}")
+_DEGREES = re.compile(r"[0-9]{1,3}(\.[0-9]{1,12})?")
+_CARD_DIGITS: Final = 10
+
+
+def acknowledge(serial: int) -> bytes:
+    """`(P69,0,serial)`: the lock may forget the report with this serial."""
+    return b"(P69,0,%d)" % serial
+
+
+def time_answer(now: datetime) -> bytes:
+    """`(P22,ddMMyyHHmmss)`, UTC."""
+    return now.astimezone(UTC).strftime("(P22,%d%m%y%H%M%S)").encode("ascii")
+
+
+def password_answer(password: str) -> bytes:
+    """`(P52,2,password)`: told back, the lock stops reporting it."""
+    return f"(P52,2,{password})".encode("latin-1")
+
+
+def report_serial(arguments: tuple[str, ...]) -> int | None:
+    """The serial of a P45; None when there is none, and so no way to answer."""
+    if len(arguments) > _SERIAL_AT and _NUMBER.fullmatch(arguments[_SERIAL_AT]):
+        return int(arguments[_SERIAL_AT])
+    return None
+
+
+def lock_event(arguments: tuple[str, ...]) -> LockEvent | None:
+    """The arguments of a P45 to an event; None when they say neither who nor with what result.
+
+    `code` is the source, `result` the verification. PROTOCOL.md names results for the sources 1, 4 and 6;
+    those of vehicle cards (3) and Bluetooth (7) are read like those of cards.
+    """
+    if len(arguments) <= _SERIAL_AT:
+        return None
+    date, time, north, north_south, east, east_west = arguments[:6]
+    source, verification, card = arguments[_SOURCE_AT : _SOURCE_AT + 3]
+    if not (_NUMBER.fullmatch(source) and _NUMBER.fullmatch(verification)):
+        return None
+    code, result = int(source), int(verification)
+    action = _action(code, result)
+    in_fence = action == "unlocked" and code != _STATIC_PASSWORD and result in _FENCES
+    moment = None
+    if _SIX_DIGITS.fullmatch(date) and _SIX_DIGITS.fullmatch(time):
+        moment = time_dmy(bytes.fromhex(date + time))
+    return LockEvent(
+        moment,
+        code,
+        SOURCES.get(code, "unknown"),
+        action,
+        _card(card),
+        result if in_fence else None,
+        result,
+        _degrees(north, north_south, "NS", 90),
+        _degrees(east, east_west, "EW", 180),
+    )
+
+
+def _action(source: int, verification: int) -> Action:
+    if source not in SOURCES:
+        return "unknown"
+    if source == _BY_ITSELF:
+        return "locked"
+    if source == _ILLEGAL_CARD or verification in _REFUSED:
+        return "refused"
+    if source == _STATIC_PASSWORD:
+        return "unlocked" if verification == 1 else "unknown"
+    return "unlocked" if verification in _FENCES or verification == _NO_FENCE_NEEDED else "unknown"
+
+
+def _card(text: str) -> str | None:
+    if not text.strip("0"):
+        return None
+    return text.zfill(_CARD_DIGITS) if text.isdecimal() else text
+
+
+def _degrees(text: str, side: str, sides: str, most: int) -> float | None:
+    if not _DEGREES.fullmatch(text) or len(side) != 1 or side not in sides:
+        return None
+    degrees = float(text)
+    if degrees > most:
+        return None
+    return degrees if side == sides[0] else -degrees

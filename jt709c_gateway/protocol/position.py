@@ -1,0 +1,83 @@
+"""Where and when, as 0x5501 bodies, `$` records and sub-lock reports begin (PROTOCOL.md §1.2, §2.3, §3).
+
+::
+
+    0  date BCD[3] ddMMyy | 3 time BCD[3] HHmmss, UTC
+    6  latitude BCD[4] DDMM.MMMM | 10 longitude BCD[4.5] DDDMM.MMMM
+    14 flags, low nibble: bit 0 fix, 1 north, 2 east, 3 always set in `$` records
+    15 speed u8 (knots) | 16 course u8 (2 degrees)
+"""
+
+from datetime import datetime
+from typing import Final
+
+from attrs import define
+
+from .bcd import encode_dmy, time_dmy
+
+LENGTH: Final = 17
+KNOT_KMH: Final = 1.852
+_FIX: Final = 1
+_NORTH: Final = 2
+_EAST: Final = 4
+_ALWAYS: Final = 8
+#: Ten-thousandths of a minute in a degree.
+_PER_DEGREE: Final = 600_000
+
+
+@define
+class Position:
+    """Place, time and movement; degrees, km/h. None for a time that never was or a place on no globe."""
+
+    time: datetime | None
+    fix: bool
+    latitude: float | None
+    longitude: float | None
+    speed_kmh: float
+    course_deg: int
+
+
+def decode(data: bytes) -> Position:
+    """Read the first `LENGTH` bytes, which have to be there."""
+    digits = data[6:15].hex()
+    flags = data[14]
+    return Position(
+        time_dmy(data[:6]),
+        bool(flags & _FIX),
+        _degrees(digits[:2], digits[2:8], 90, bool(flags & _NORTH)),
+        _degrees(digits[8:11], digits[11:17], 180, bool(flags & _EAST)),
+        round(data[15] * KNOT_KMH, 3),
+        data[16] * 2,
+    )
+
+
+def _degrees(whole: str, minutes: str, most: int, positive: bool) -> float | None:
+    if not (whole.isdecimal() and minutes.isdecimal()) or int(minutes) >= _PER_DEGREE:
+        return None
+    degrees = round(int(whole) + int(minutes) / _PER_DEGREE, 6)
+    if degrees > most:
+        return None
+    return degrees if positive else -degrees
+
+
+def looks_sound(data: bytes, at: int = 0) -> bool:
+    """Whether a `$` record or a sub-lock's report can begin here: decimal digits, and the bit always set."""
+    digits = data[at + 6 : at + 15].hex()
+    return len(data) >= at + LENGTH and digits[:17].isdecimal() and bool(data[at + 14] & _ALWAYS)
+
+
+def encode(
+    time: datetime,
+    latitude: float,
+    longitude: float,
+    fix: bool,
+    speed_kmh: float,
+    course_deg: int,
+    always: bool = True,
+) -> bytes:
+    """The inverse of `decode`, to the next 0.0001 minute, knot and 2 degrees; `always` is flag bit 3."""
+    flags = (_FIX if fix else 0) | (_ALWAYS if always else 0)
+    flags |= (_NORTH if latitude >= 0 else 0) | (_EAST if longitude >= 0 else 0)
+    north, east = (divmod(round(abs(value) * _PER_DEGREE), _PER_DEGREE) for value in (latitude, longitude))
+    place = f"{north[0]:02d}{north[1]:06d}{east[0]:03d}{east[1]:06d}{flags:x}"
+    return encode_dmy(time) + bytes.fromhex(place) + bytes([round(speed_kmh / KNOT_KMH), course_deg // 2])
