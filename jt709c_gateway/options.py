@@ -35,7 +35,7 @@ def seconds(text: str) -> float:
 
 def count(text: str) -> int:
     """A whole number from 1."""
-    if not re.fullmatch(r"\d{1,9}", text) or int(text) < 1:
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
         raise ValueError("expected a whole number from 1")
     return int(text)
 
@@ -65,6 +65,9 @@ def endpoint(text: str) -> str:
 
     try:
         serverFromString(reactor, text)  # type: ignore[no-untyped-call]
+        found = re.match(r"(?:tcp6?|ssl):(?:port=)?(-?\d+)(?::|$)", text)
+        if found and not 0 <= int(found[1]) <= 65535:
+            raise ValueError("a port is at most 65535")
     except Exception as error:
         raise ValueError(
             f"expected a server endpoint such as tcp:8888 or tcp:8888:interface=127.0.0.1 ({error})"
@@ -82,7 +85,7 @@ class UdpPort:
 
 def udp_port(text: str) -> UdpPort:
     """`8888` or `8888:interface=127.0.0.1`."""
-    found = re.fullmatch(r"(\d{1,5})(?::interface=([0-9A-Za-z.:_-]+))?", text)
+    found = re.fullmatch(r"([0-9]{1,5})(?::interface=([0-9A-Za-z.:_-]+))?", text)
     if not found or int(found[1]) > 65535:
         raise ValueError("expected a port such as 8888 or 8888:interface=127.0.0.1")
     return UdpPort(int(found[1]), (found[2] or "").replace("\\:", ":"))
@@ -99,9 +102,16 @@ def existing_file(text: str) -> Path:
 def existing_directory(text: str) -> Path:
     """A directory that can be read."""
     path = Path(text)
-    if not path.is_dir():
+    if not text or not path.is_dir():
         raise ValueError("expected a directory")
     return path
+
+
+def directory(text: str) -> Path:
+    """A directory, which is made when it is needed."""
+    if not text:
+        raise ValueError("expected a directory")
+    return Path(text)
 
 
 def redis_url(text: str) -> str:
@@ -172,7 +182,7 @@ OPTIONS: Final = (
     ),
     Option(
         "data-dir",
-        Path,
+        directory,
         Path("jt709c-data"),
         "Directory of the embedded server's data [default: jt709c-data]",
     ),
@@ -260,6 +270,11 @@ class Options(usage.Options):
         except ValueError as error:
             raise usage.UsageError(f"--config {path!r}: {error}") from None
 
+    def parseArgs(self, *arguments: str) -> None:
+        """There are options only."""
+        if arguments:
+            raise usage.UsageError(f"{arguments[0]!r}: expected options only, each beginning with --")
+
     def parseOptions(self, options: Any = None) -> None:
         """Parse; a mistake ends the program with one line instead of a page of usage."""
         try:
@@ -278,9 +293,14 @@ class Options(usage.Options):
             values["gateway"] = f"{host}-{os.getpid()}"
         values["redis_password"] = _password(values["redis_password_file"])
         static = values["static_password_file"]
-        values["static_password"] = None if static is None else _first_line(static)
+        values["static_password"] = None if static is None else _first_line(static, "static-password-file")
         if (values["redis_cert"] is None) != (values["redis_key"] is None):
             raise usage.UsageError("--redis-cert and --redis-key go together: give both or none")
+        certificates = [name for name in ("redis_ca", "redis_cert", "redis_key") if values[name] is not None]
+        if certificates and not values["redis"].startswith("rediss:"):
+            raise usage.UsageError(
+                f"--{certificates[0].replace('_', '-')} goes with an address that begins with rediss://"
+            )
         self.settings = values
 
     def _set(self, option: Option, text: str) -> None:
@@ -300,13 +320,21 @@ def _checked(option: Option, text: str, where: str) -> Any:
         raise usage.UsageError(f"{where}{shown}: {error}") from None
 
 
-def _first_line(path: Path) -> str:
-    return path.read_text(encoding="utf-8").partition("\n")[0].strip()
+def _first_line(path: Path, option: str) -> str:
+    try:
+        line = path.read_text(encoding="utf-8").partition("\n")[0].strip()
+    except (OSError, UnicodeDecodeError):
+        line = ""
+    if not line:
+        raise usage.UsageError(
+            f"--{option} {str(path)!r}: expected a text file with a password in its first line"
+        )
+    return line
 
 
 def _password(path: Path | None) -> str | None:
     if path is not None:
-        return _first_line(path)
+        return _first_line(path, "redis-password-file")
     return os.environ.get(PASSWORD_VARIABLE)
 
 
@@ -316,11 +344,13 @@ def read_config(path: Path) -> dict[str, Any]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise usage.UsageError(f"{path}: not a TOML file: {error}") from None
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in content.items():
         option = _BY_NAME.get(key.replace("_", "-"))
         if option is None:
             raise usage.UsageError(f"{path}: {key}: no such option; see twistd jt709c-gateway --help")
+        if option.key in values:
+            raise usage.UsageError(f"{path}: {key}: expected each option once, spelled with - or with _")
         values[option.key] = _from_toml(option, value, f"{path}: {key}")
     return values
 

@@ -1,6 +1,7 @@
 """Wiring: from options to a running gateway. ``twistd`` looks here for `Options` and `makeService`."""
 
 import secrets
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from jt709c_gateway.gateway.duties import Duties
 from jt709c_gateway.gateway.ids import EventIds
 from jt709c_gateway.gateway.orders import Orders
 from jt709c_gateway.options import Options
+from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.address import (
     EmbeddedAddress,
     RedisAddress,
@@ -51,6 +53,12 @@ class StartError(SystemExit, Exception):
 
     An Exception as well, so that twistd in the background tells its parent and removes its pid file.
     """
+
+    def __init__(self, message: object) -> None:
+        super().__init__(f"jt709c-gateway: {message}")
+        # Once twistd has begun its log, stderr leads there.
+        if sys.__stderr__ is not None and sys.stderr is not sys.__stderr__:
+            sys.__stderr__.write(f"{self}\n")
 
 
 class _NoConnection:
@@ -150,7 +158,7 @@ class GatewayService(MultiService):
             for listener in self.listeners:
                 listener.privilegedStartService()
         except ListenError as error:
-            raise StartError(f"jt709c-gateway: {error}") from None
+            raise StartError(error) from None
         for listener in self.listeners:
             self.log.info("listening on {address}", address=listener.port.getHost())
 
@@ -166,7 +174,7 @@ class GatewayService(MultiService):
         failed: list[Any] = []
         self._start_embedded(address).addCallbacks(self._connect, failed.append)
         if failed and failed[0].check(EmbeddedServerError):
-            raise StartError(f"jt709c-gateway: {failed[0].getErrorMessage()}")
+            raise StartError(failed[0].getErrorMessage())
 
     def _start_embedded(self, address: EmbeddedAddress) -> "defer.Deferred[RedisAddress]":
         self._embedded = EmbeddedServer(self._reactor, self._settings["data_dir"], address.port)
@@ -186,7 +194,7 @@ class GatewayService(MultiService):
         if self._stopping:
             return
         settings = self._settings
-        if settings["redis_password"] is not None:
+        if settings["redis_password"] is not None and self._embedded is None:
             address = evolve(address, password=settings["redis_password"])
         files = [
             None if settings[name] is None else str(settings[name])
@@ -199,12 +207,12 @@ class GatewayService(MultiService):
                 address,
                 connect(),
                 reply_timeout=settings["redis_timeout"],
-                prepare=_load_script,
+                prepare=_load_scripts,
                 ready=self._redis_ready,
             )
             blocking = RedisConnection(self._reactor, address, connect(), reply_timeout=_BLOCKING_TIMEOUT)
         except ValueError as error:
-            raise StartError(f"jt709c-gateway: {error}") from None
+            raise StartError(error) from None
         self._connections = [connection, blocking]
         self.committer.connection = connection
         self.store.caller = connection
@@ -226,12 +234,13 @@ class GatewayService(MultiService):
         self.gateway.shut_down()
         if self._redis_up():
             await self._until(lambda: not self.committer.unacked, limit)
-            await self.duties.leave()
         if self.committer.unacked:
             self.log.warn(
                 "{count} records were not committed; their locks will send again",
                 count=self.committer.unacked,
             )
+        elif self._redis_up():
+            await self.duties.leave()
 
     async def _until(self, done: Any, limit: float) -> None:
         while not done() and self._reactor.seconds() < limit:
@@ -252,9 +261,10 @@ class GatewayService(MultiService):
         return defer.Deferred.fromCoroutine(self._stop())
 
 
-async def _load_script(protocol: RedisProtocol) -> None:
-    """A connection is of use only to a server that knows how to commit."""
+async def _load_scripts(protocol: RedisProtocol) -> None:
+    """A connection is of use only to a server that knows the scripts."""
     await protocol.call("SCRIPT", "LOAD", SCRIPT)
+    await scripts.load(protocol)
 
 
 def makeService(options: Options) -> GatewayService:
@@ -266,5 +276,5 @@ def makeService(options: Options) -> GatewayService:
     try:
         profiles = load_profiles(directory, allow_raw=settings["allow_raw"])
     except ProfileError as error:
-        raise StartError(f"jt709c-gateway: {error}") from None
+        raise StartError(error) from None
     return GatewayService(reactor, settings, profiles)

@@ -147,7 +147,7 @@ class AnswerTests(SynchronousTestCase):
             try:
                 identity = jt808.identify(wire)
             except FrameError:
-                identity = jt808.Identity("x", None, wire, jt808._header_start(0x8001, wire, 5))
+                identity = jt808.Identity("x", None, wire)
             for serial in (0, 0x7E, 0x7D00, 0x7D7E, 0x7E7E, 0xFFFF):
                 for message_id in (0x0200, 0x027D, 0x7E02):
                     body = serial.to_bytes(2, "big") + message_id.to_bytes(2, "big") + b"\x00"

@@ -48,8 +48,9 @@ class _Listener(RedisProtocol):
 
     def replyReceived(self, reply: Any) -> None:
         """Take messages out; the rest are replies."""
-        if isinstance(reply, list) and len(reply) == 4 and reply[0] == b"pmessage":
-            self.on_message(reply[2].decode("utf-8", "replace"), reply[3])
+        if isinstance(reply, list) and reply[:1] in ([b"message"], [b"pmessage"]):
+            channel, payload = reply[-2:]
+            self.on_message(channel.decode("utf-8", "replace"), payload)
         else:
             super().replyReceived(reply)
 
@@ -95,12 +96,16 @@ def listen(
 ) -> RedisConnection:
     """A connection subscribed to `patterns`, again after each reconnect; `ready` comes after that.
 
+    One without `*` is the name of a channel: Redis lets a user with an ACL subscribe to any channel that
+    matches, but to a pattern only when the ACL has the very same one.
+
     `on_message(channel, payload)` must not raise. Call `keep_alive` on it at times.
     """
     endpoint = _ListenerEndpoint(reactor, _endpoint(reactor, address, ca_file), on_message, reply_timeout)
 
     async def subscribe(protocol: RedisProtocol) -> None:
-        for result in await protocol.pipeline([("PSUBSCRIBE", pattern) for pattern in patterns]):
+        commands = [("PSUBSCRIBE" if "*" in pattern else "SUBSCRIBE", pattern) for pattern in patterns]
+        for result in await protocol.pipeline(commands):
             if isinstance(result, Exception):
                 raise result
 

@@ -13,6 +13,7 @@ from jt709c_gateway.clock import Clock
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.decoder import SENTENCE, Decoder
 from jt709c_gateway.protocol.envelope import VERSION, wrap
+from jt709c_gateway.protocol.framing import MALFORMED_KEPT, MAX_BINARY
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.redis.committer import Committer, Record
 from jt709c_gateway.transport.link import SHUTDOWN, Link
@@ -23,6 +24,14 @@ from .ids import EventIds
 from .sessions import Session, Sessions
 
 _FINGERPRINT_BYTES: Final = 8
+#: A frame's bytes stand in each of its events. Those of a split message, longer than this in hex, stand in
+#: the first only: else a lock's whole memory would be repeated for every position in it.
+_RAW_REPEATED: Final = 2 * MAX_BINARY
+#: What a record takes beside its events, bytes.
+_RECORD_BYTES: Final = 1024
+#: Lines about bad input in so many seconds; all of it is counted, and the last of it is in Redis.
+_LOG_LINES: Final = 20
+_LOG_SECONDS: Final = 60.0
 
 
 @define
@@ -70,10 +79,13 @@ class Gateway:
     on_offline: Callable[[Session, str], None] = lambda session, reason: None
     sessions: Sessions = field(init=False)
     conversations: set[Conversation] = field(factory=set, repr=False)
-    _paused: list[Conversation] = field(factory=list, repr=False)
+    #: Those that stopped reading, in the order in which they did.
+    _paused: dict[Conversation, None] = field(factory=dict, repr=False)
     #: Datagrams of one lock may come from many addresses, so split messages are put together in one place.
     _datagram_decoder: Decoder = field(factory=Decoder, repr=False)
     _tokens: int = 0
+    _log_minute: float = 0.0
+    _logged: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.sessions = Sessions(self.policy.max_sessions)
@@ -83,7 +95,9 @@ class Gateway:
         """Now, on all clocks; event ids made from here on carry it."""
         self.ids.tick()
         utc = self.wall()
-        return Moment(self.clock.seconds(), utc, f"{utc:%Y-%m-%dT%H:%M:%S.%fZ}", utc.timestamp())
+        return Moment(
+            self.clock.seconds(), utc, utc.isoformat(timespec="microseconds")[:-6] + "Z", utc.timestamp()
+        )
 
     # What transports see (transport.link.Handler)
 
@@ -110,17 +124,20 @@ class Gateway:
             dialect = session.dialect or SENTENCE
         else:
             session.dialect = dialect
-        origin, next_id, to_json = session.origin, self.ids, events.to_json
-        location = None
-        packed = []
-        for index, (kind, data) in enumerate(message.facts):
-            event = wrap(message, kind, data, origin, dialect, moment.utc, next_id())
-            packed.append((kind, to_json(event).decode()))
+        origin, location, size = session.origin, None, _RECORD_BYTES
+        packed: list[tuple[str, str]] = []
+        for kind, data in message.facts:
+            event = wrap(message, kind, data, origin, dialect, moment.utc, self.ids())
+            if packed and len(message.raw) > _RAW_REPEATED:
+                event.raw = None
             if type(data) is events.Location and not message.stored:
                 session.lock_state = data.lock_state
                 time = None if data.time is None else data.time.timestamp()
-                location = (index, data.lock_state, data.battery_percent, data.alarms, time)
-        self.counters.frames[(dialect, message.facts[0][0] if message.facts else "none")] += 1
+                location = (len(packed), data.lock_state, data.battery_percent, data.alarms, time)
+            text = events.to_json(event).decode()
+            size += len(text)
+            packed.append((kind, text))
+        self.counters.frames[dialect, message.facts[0][0] if message.facts else "none"] += 1
         known = None if dialect == SENTENCE else dialect
         fingerprint = None
         if message.report:
@@ -135,16 +152,31 @@ class Gateway:
         if message.time_answer is not None:
             # The time is that of the answer, not of the question: a commit may have to wait for Redis.
             answer = lambda: message.answer_at(self.wall())  # noqa: E731
-        self.committer.submit(Record(content, session.conversation, answer))
+        self.committer.submit(Record(content, session.conversation, answer, None, size))
         if message.impossible_date:
-            self.malformed(session.origin.peer or "", "date", bytes.fromhex(message.raw), moment.iso)
+            sentence = message.raw.startswith("(")
+            raw = message.raw.encode("latin-1") if sentence else bytes.fromhex(message.raw)
+            raw = raw[:MALFORMED_KEPT]
+            self.malformed(session.origin.peer or "", "date", raw, moment.iso)
         if steps is not None:
             steps()
 
-    def malformed(self, peer: str, reason: str, raw: bytes, iso: str) -> None:
-        """Keep what could not be read for a person to look at; passwords are masked already."""
+    def malformed(
+        self, peer: str, reason: str, raw: bytes, iso: str, sender: Conversation | None = None
+    ) -> None:
+        """Keep what could not be read for a person to look at; passwords are masked already.
+
+        `sender` is told when that is done.
+        """
         self.counters.malformed[reason] += 1
-        self.committer.submit(Record(("", peer, reason, raw.hex(), iso)))
+        self.committer.submit(Record(("", peer, reason, raw.hex(), iso), sender))
+
+    def may_log(self, now: float) -> bool:
+        """Whether one more line about somebody's bad input may go into the log."""
+        if now - self._log_minute >= _LOG_SECONDS:
+            self._log_minute, self._logged = now, 0
+        self._logged += 1
+        return self._logged <= _LOG_LINES
 
     def open_session(self, conversation: Conversation, message: Message, moment: Moment) -> Session | None:
         """A device speaks on a link for the first time. None when there is no room for it."""
@@ -197,6 +229,7 @@ class Gateway:
     def conversation_ended(self, conversation: Conversation, reason: str) -> None:
         """A link is gone: its locks are offline, but for those that are elsewhere by now."""
         self.conversations.discard(conversation)
+        self._paused.pop(conversation, None)
         moment = self.moment()
         for session in list(conversation.sessions.values()):
             if self.sessions.remove(session):
@@ -206,9 +239,8 @@ class Gateway:
         conversation.sessions.clear()
 
     def paused(self, conversation: Conversation) -> None:
-        """This conversation has stopped reading until there is room."""
-        self.counters.pauses += 1
-        self._paused.append(conversation)
+        """This conversation waits until there is room."""
+        self._paused[conversation] = None
 
     # Events of our own
 
@@ -260,7 +292,7 @@ class Gateway:
         return events.to_json(event).decode()
 
     def _drained(self) -> None:
-        paused, self._paused = self._paused, []
+        paused, self._paused = self._paused, {}
         for conversation in paused:
             conversation.read_on()
 

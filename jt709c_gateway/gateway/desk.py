@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from .core import Moment
     from .orders import Orders
 
-#: Orders per lock whose effect may still be seen; the oldest are forgotten first.
+#: Ended orders per lock whose effect may still be seen; the oldest are forgotten first.
 MAX_WATCHED: Final = 16
+#: Messages kept until it is known which orders they may be evidence for.
+MAX_EARLY: Final = 16
 
 
 @define(eq=False)
@@ -32,7 +34,8 @@ class Desk:
     """Takes orders for one lock from Redis, writes them, and hears what becomes of them.
 
     An order is recorded as being written before its bytes are handed over, and the bytes are handed over
-    only in answer to that record. So whoever finds the record knows that they may be out.
+    only in answer to that record. So whoever finds the record knows that they may be out. The next order is
+    taken only when Redis knows all that became of the one before.
     """
 
     log = Logger()
@@ -44,15 +47,35 @@ class Desk:
     watched: list[OrderRun] = field(factory=list)
     #: Orders wait in Redis that can't be sent yet.
     waiting: bool = False
+    #: Redis refused the last look; Orders has it repeated.
+    failed: bool = False
     _rendered: Rendered | None = field(default=None, repr=False)
     _claiming: bool = False
     _handed_over: bool = False
     _look_again: bool = False
+    #: Records on their way to Redis that the next look has to wait for.
+    _settling: int = 0
+    #: What the lock has said while Redis was being asked for its unsettled orders; None when that is known.
+    _early: list[tuple[Message, float]] | None = field(default=None, repr=False)
+    #: An order waits because nobody knows yet which dialect the lock speaks.
+    _dialect_wanted: bool = False
+    #: The lock has just come, and Redis doesn't know yet.
+    _arrived: bool = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether an order is being taken, written or awaits its answer."""
+        return self.current is not None or self._claiming or self._settling > 0
 
     @property
     def idle(self) -> bool:
         """Whether nothing is left to do or to be seen here."""
-        return not (self.current or self.watched or self.waiting or self._claiming)
+        if self.busy:
+            return False
+        if self.session is None:
+            # What has ended is in Redis, and comes back with the lock.
+            return all(run.ended for run in self.watched)
+        return not (self.watched or self.waiting)
 
     @property
     def reachable(self) -> bool:
@@ -60,20 +83,22 @@ class Desk:
         session = self.session
         if session is None or not session.conversation.is_open:
             return False
-        silent = self.orders.clock.seconds() - session.last_heard
-        return not session.conversation.is_datagram or silent <= self.orders.udp_window
+        return not session.conversation.is_datagram or self.orders.heard_lately(session)
 
-    def attach(self, session: Session) -> None:
-        """The lock is there: send what waits for it."""
+    def attach(self, session: Session, arrived: bool = True) -> None:
+        """The lock is there, and has perhaps just `arrived`: send what waits for it."""
+        if self.session is not None and self.session is not session:
+            self.session.desk = None
         self.session = session
         session.desk = self
+        self._early, self._dialect_wanted, self._arrived = [], False, arrived
         self.kick()
 
     def detach(self) -> None:
         """The lock is gone: what was written and not answered ends or waits, as its kind asks."""
         if self.session is not None:
             self.session.desk = None
-        self.session = None
+        self.session = self._early = None
         run = self.current
         if run is None:
             return
@@ -86,25 +111,30 @@ class Desk:
 
     def kick(self) -> None:
         """Take the next order from Redis, unless one is under way."""
-        if self.current is not None:
+        if self.current is not None or self._settling:
+            return
+        session = self.session
+        if session is None:
+            self.orders.tidy(self)
             return
         if self._claiming:
             self._look_again = True
             return
-        take = self.reachable
+        speaks = not self._dialect_wanted or session.dialect is not None
+        take = self.reachable and self.orders.sending and speaks
+        arrived, self._arrived = self._arrived, False
         self.waiting = not take
+        self.failed = self._look_again = False
         self._claiming = True
-        self._look_again = False
-        claiming = defer.Deferred.fromCoroutine(self.orders.store.claim(self.device, take))
-        claiming.addCallbacks(self._claimed, self._not_claimed)
+        claim = self.orders.store.claim(self.device, take, self.orders.now(), arrived)
+        claiming = defer.Deferred.fromCoroutine(claim)
+        claiming.addCallbacks(self._claimed, self._not_claimed, callbackArgs=(session,))
         claiming.addErrback(self._broken)
 
-    def _claimed(self, claim: "Claim") -> None:
+    def _claimed(self, claim: "Claim", session: Session) -> None:
         self._claiming = False
-        known = {run.order.id for run in self.watched}
-        for record in claim.unsettled:
-            if record["id"] not in known:
-                self.orders.watch(self, record)
+        if self.session is session:
+            self._catch_up(claim, session)
         if claim.order is None:
             self.waiting = claim.waiting > 0
             if self._look_again:
@@ -112,35 +142,82 @@ class Desk:
             else:
                 self.orders.tidy(self)
             return
-        run = self.orders.restore(claim.record, Order.from_json(claim.order))
+        order = Order.from_json(claim.order)
+        self.orders.held.add(order.id)
+        try:
+            run = self.orders.restore(claim.record, order)
+        except ValueError as error:
+            # It stays in hand, so that nobody writes it, until a person has looked.
+            self.log.error("order {id} has no readable record: {reason}", id=order.id, reason=str(error))
+            self.kick()
+            return
         self.current = run
         self._handed_over = False
-        if self.session is None:
+        if run.ended or run.in_flight or run.state is OrderState.ACKNOWLEDGED:
+            self.take_over(run)
+        elif self.session is None or not self.reachable or not self.orders.sending:
             self.apply(run, run.connection_lost(self.orders.now()))
-            return
-        self._prepare(run, claim, self.session)
+        else:
+            self._prepare(run, claim, self.session)
 
     def _not_claimed(self, failure: Any) -> None:
-        """Redis is away; `Orders` kicks again when it is back."""
+        """Redis is away, or refuses; `Orders` kicks again."""
         self._claiming = False
-        self.waiting = True
+        self.waiting = self.failed = self._arrived = True
         failure.trap(txredisapi.RedisError)
+        if self.session is None:
+            self.orders.tidy(self)
 
     def _broken(self, failure: Any) -> None:
         self.log.failure("an order for {device} could not be handled", failure, device=self.device)
+        run = self.current
+        if run is not None and not (run.in_flight and self._handed_over):
+            self._give_up(run, OrderState.FAILED, "the gateway failed to handle it")
+
+    def _give_up(self, run: OrderRun, state: OrderState, reason: str) -> None:
+        """End an order that can't be written (again)."""
+        now = self.orders.now()
+        if run.ended:
+            self._finish(run)
+        elif not run.attempts:
+            self.apply(run, run.settle(now, state, reason))
+        elif run.in_flight:
+            self.apply(run, run.write_failed(now, reason, nothing_written=True))
+        else:
+            self.apply(run, run.cancel(now))
+
+    def _catch_up(self, claim: "Claim", session: Session) -> None:
+        """Redis has told of unsettled orders: what the lock said meanwhile may be evidence for them."""
+        known = {run.order.id for run in self.watched}
+        restored = [self.orders.watched(record) for record in claim.unsettled if record["id"] not in known]
+        found = [run for run in restored if run is not None]
+        self.watched += found
+        self._trim()
+        early, self._early = self._early, None
+        state = claim.lock_state
+        if session.lock_state is None and not early:
+            session.lock_state = state
+        for message, now in early or []:
+            for run, step in hearing.heard(message, found, state, now, self.orders.count_wrong_passwords):
+                self.apply(run, step)
+            state = hearing.lock_state(message, state)
 
     def _prepare(self, run: OrderRun, claim: "Claim", session: Session) -> None:
         """Check the order against what this lock understands, and begin to write it."""
         now = self.orders.now()
         try:
             checked = self.orders.check(run.order, session, claim)
+            if checked is None:
+                self._dialect_wanted = True
+                self.apply(run, run.connection_lost(now))
+                return
             if lockout.blocks(claim.wrong_passwords, checked.spec):
                 run.assign(checked.spec)
                 self.apply(run, run.settle(now, OrderState.REJECTED, lockout.REASON))
                 return
             self._rendered = run.prepare(checked, now, self.orders.supplied(claim))
         except InvalidOrder as error:
-            self.apply(run, run.settle(now, OrderState.INVALID, str(error)))
+            self._give_up(run, OrderState.INVALID, str(error))
             return
         self._write(run, session, claim.serial)
 
@@ -150,60 +227,116 @@ class Desk:
         data, serial = wire.frame(self._rendered, session, number)
         step = run.writing(self.orders.now(), serial)
         if step.action is Action.WRITE:
-            self.orders.publish(run, step, lambda recorded: self._hand_over(run, data, recorded))
+            self.orders.publish(run, step, lambda recorded: self._recorded(run, data, recorded))
         else:
             self.apply(run, step)
 
+    def _recorded(self, run: OrderRun, data: bytes, recorded: bool) -> None:
+        """Redis knows that the bytes may be out from now on: let them out, if the order is ours still."""
+        if not recorded or self.orders.leased():
+            self._hand_over(run, data, recorded)
+            return
+        checking = defer.Deferred.fromCoroutine(self.orders.still_ours(run.order.id))
+        checking.addCallback(lambda ours: self._hand_over(run, data, True) if ours else self.drop(run))
+        checking.addErrback(self._not_known, run)
+
     def _hand_over(self, run: OrderRun, data: bytes, recorded: bool) -> None:
-        """Redis knows that the bytes may be out from now on: let them out."""
-        if self.current is not run or not run.in_flight:
+        if self.current is not run or not run.in_flight or self._handed_over:
             return
         now = self.orders.now()
         if not recorded:
             step = run.write_failed(now, "could not be recorded in Redis", nothing_written=True)
-        elif self.session is not None and self.session.send(data):
+        elif self._is_late(run, now):
+            step = self._late(run, now)
+        elif self.session is not None and self.reachable and self.session.send(data):
             self._handed_over = True
             step = run.written(now)
         else:
             step = run.write_failed(now, "the connection was gone", nothing_written=True)
         self.apply(run, step)
 
+    def _is_late(self, run: OrderRun, now: float) -> bool:
+        due = run.next_deadline
+        return due is not None and now >= due
+
+    def _late(self, run: OrderRun, now: float) -> Step:
+        reason = f"could not be recorded in Redis within {run.order.timeout:g} s"
+        return run.write_failed(now, reason, nothing_written=True)
+
+    def _not_known(self, failure: Any, run: OrderRun) -> None:
+        """Redis was asked whose the order is, and is away: nothing is written, and `Recovery` settles it."""
+        self.drop(run)
+        failure.trap(txredisapi.RedisError)
+
+    def drop(self, run: OrderRun) -> None:
+        """Forget an order that another gateway has adopted, which says what becomes of it."""
+        self.orders.held.discard(run.order.id)
+        self._finish(run, watch=False)
+
     def apply(self, run: OrderRun, step: Step) -> None:
         """Publish what happened, and do what is to be done next."""
+        if not step.transitions and step.action is Action.NONE:
+            return
         self.orders.publish(run, step)
-        if step.action is Action.REQUEUE:
-            self.orders.requeue(run)
-            self.waiting = True
-        elif step.action is Action.RESEND:
+        if step.action is Action.RESEND:
             self._resend(run)
-            return
-        elif not run.ended and run.state is not OrderState.ACKNOWLEDGED:
-            return
+        elif step.action is Action.REQUEUE:
+            self.orders.requeue(run)
+            self._finish(run, watch=False)
+        elif run.ended or (run.confirmable and run.state is OrderState.ACKNOWLEDGED):
+            self._finish(run)
+
+    def take_over(self, run: OrderRun) -> None:
+        """Go on with an order that was in other hands, or in ours before a crash."""
+        step = run.recovered(self.orders.now())
+        if run.ended and not step.transitions:
+            # Its record says all there is to say.
+            self.orders.release(run)
+        if step.transitions or step.action is not Action.NONE:
+            self.apply(run, step)
+        else:
+            self._finish(run)
+
+    def _trim(self) -> None:
+        ended = [run for run in self.watched if run.ended]
+        for run in ended[:-MAX_WATCHED]:
+            self.watched.remove(run)
+
+    def _finish(self, run: OrderRun, watch: bool = True) -> None:
+        """Watch or forget an order; take the next once Redis knows of it, since a refusal may forbid that."""
         if run is self.current:
             self.current = self._rendered = None
-            if run.confirmable:
-                self.watched.append(run)
-                del self.watched[:-MAX_WATCHED]
-            elif not run.ended:
-                # The lock has said yes to an order that moves nothing; its data have still to come.
-                self.current = run
-                return
-            self.kick() if self.session is not None else self.orders.tidy(self)
-        elif run in self.watched and not run.confirmable:
+        if run in self.watched:
             self.watched.remove(run)
-            self.orders.tidy(self)
+        if watch and (run.confirmable or not run.ended):
+            self.watched.append(run)
+            self._trim()
+        self._settling += 1
+        self.orders.after_commit(self.device, self._settled)
+
+    def _settled(self, written: bool) -> None:
+        self._settling -= 1
+        self.kick()
 
     def _resend(self, run: OrderRun) -> None:
         numbering = defer.Deferred.fromCoroutine(self.orders.store.next_serial(self.device))
-        numbering.addCallbacks(lambda number: self._resent(run, number), self._not_numbered)
+        numbering.addCallbacks(
+            lambda number: self._resent(run, number), self._not_numbered, errbackArgs=(run,)
+        )
         numbering.addErrback(self._broken)
 
     def _resent(self, run: OrderRun, number: int) -> None:
-        if run is self.current and not run.ended and self.session is not None:
+        if run is not self.current or run.ended:
+            return
+        if self.session is not None and self.reachable:
             self._write(run, self.session, number)
+        else:
+            self.apply(run, run.connection_lost(self.orders.now()))
 
-    def _not_numbered(self, failure: Any) -> None:
-        """Redis is away: the order's next deadline tries again."""
+    def _not_numbered(self, failure: Any, run: OrderRun) -> None:
+        """Redis is away: the order waits for it in its lock's queue."""
+        if run is self.current and not run.ended:
+            self.apply(run, run.connection_lost(self.orders.now()))
         failure.trap(txredisapi.RedisError)
 
     def hear(self, message: Message, moment: "Moment") -> Callable[[], None] | None:
@@ -212,28 +345,14 @@ class Desk:
         Names the order in the message's events; gives what is to be done once they are on their way, so that
         consumers see cause before effect.
         """
-        steps: list[tuple[OrderRun, Step]] = []
-        now = moment.epoch
-        runs = [run for run in (self.current, *self.watched) if run is not None]
-        if (heard := hearing.as_reply(message)) is not None:
-            reply, event = heard
-            for run in runs:
-                answer = run.match(reply)
-                if answer is not None:
-                    if event is not None:
-                        event.command_id = run.order.id
-                    steps.append((run, run.reply(answer, now)))
-                    self.orders.count_wrong_passwords(run, answer)
-                    break
-        if runs and self.session is not None:
-            for observation, lock_event in hearing.observations(message, self.session.lock_state):
-                for run in runs:
-                    step = run.observe(observation, now)
-                    if step.transitions:
-                        if lock_event is not None:
-                            lock_event.command_id = run.order.id
-                        steps.append((run, step))
-                        break
+        if self._early is not None and len(self._early) < MAX_EARLY:
+            self._early.append((message, moment.epoch))
+        runs = self._in_mind()
+        if self.current is not None and self.current.in_flight and not self._handed_over:
+            # Nothing that is said now can be due to bytes that aren't out yet.
+            runs.remove(self.current)
+        state = None if self.session is None else self.session.lock_state
+        steps = hearing.heard(message, runs, state, moment.epoch, self.orders.count_wrong_passwords)
         if not steps and not self.waiting:
             return None
         return lambda: self._heard(steps)
@@ -244,12 +363,15 @@ class Desk:
         if self.waiting:
             self.kick()
 
+    def _in_mind(self) -> list[OrderRun]:
+        return [*self.watched] if self.current is None else [self.current, *self.watched]
+
     def tick(self, now: float) -> None:
         """Time has passed."""
-        for run in [run for run in (self.current, *self.watched) if run is not None]:
-            due = run.next_deadline
-            if due is not None and now >= due:
-                self.apply(run, run.deadline(now))
+        for run in self._in_mind():
+            if self._is_late(run, now):
+                unwritten = run is self.current and run.in_flight and not self._handed_over
+                self.apply(run, self._late(run, now) if unwritten else run.deadline(now))
         stale = [run for run in self.watched if self.orders.is_stale(run, now)]
         for run in stale:
             self.watched.remove(run)

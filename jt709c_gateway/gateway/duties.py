@@ -3,8 +3,11 @@
 import json
 import os
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final, Protocol
+from uuid import uuid4
 
 import txredisapi
 from twisted.application.service import Service
@@ -14,14 +17,48 @@ from twisted.logger import Logger
 from jt709c_gateway.redis.keys import Keys
 
 from .core import Gateway
+from .intake import Intake
 from .orders import Orders
+from .recovery import Recovery
 
 _SWEEP: Final = 2.0
 _TICK: Final = 0.25
 _EXPIRE: Final = 1.0
+#: Seconds after which another gateway's word that an order has come for a lock of ours is heard.
+_ROUTED: Final = 0.2
+_RETRY: Final = 2.0
 #: Seconds that BLMOVE waits for an order before it is asked again.
 _INTAKE_WAIT: Final = 5
 _PAUSE: Final = 0.1
+#: This run of a process, whose id another may have had before.
+_PROCESS: Final = uuid4().hex
+#: Failures after which an entry that can't be dealt with is set aside.
+_ATTEMPTS: Final = 3
+
+
+def _place() -> str:
+    """Where our process id means us and nobody else; containers may share a host's name, but not this."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return f"{socket.gethostname()}/{uuid4()}"
+
+
+def _is_dead_here(said: bytes) -> bool:
+    """Whether what says so of itself was a process in this very place, and is no more."""
+    try:
+        other = json.loads(said)
+        if other["place"] != _place() or other["process"] == _PROCESS:
+            return False
+        pid = int(other["pid"])
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, KeyError, TypeError, OSError):
+        return False
+    # Our own pid, used again after a restart: it is not that one that lives.
+    return pid == os.getpid()
 
 
 class BlockingConnection(Protocol):
@@ -53,15 +90,33 @@ class Duties(Service):
         self._orders = orders
         self._keys = keys
         self._ttl = ttl
+        self._take = Intake(orders)
+        self._recovery = Recovery(orders)
         self._loops: list[task.LoopingCall] = []
         self._intake: defer.Deferred[None] | None = None
+        #: What the intake may be cancelled in; None while it deals with an entry.
+        self._resting: defer.Deferred[Any] | None = None
         self._connection: BlockingConnection | None = None
         self._identity = json.dumps(
-            {"boot": gateway.committer.boot, "host": socket.gethostname(), "pid": os.getpid()}
+            {
+                "boot": gateway.committer.boot,
+                "place": _place(),
+                "pid": os.getpid(),
+                "process": _PROCESS,
+            }
         ).encode()
         self._owner_checked = False
+        self._adopting = False
+        #: Until when nobody can take us for dead, and since when Redis has heard us without a gap.
+        self._leased_until = 0.0
+        self._steady_since = 0.0
+        self._refused: Counter[bytes] = Counter()
         #: Set while stopping: orders are left to the other gateways.
         self.leaving = False
+        self._left = False
+        orders.sending = False
+        orders.leased = self._is_leased
+        orders.renew = self._renew
 
     def startService(self) -> None:
         """Start what needs no Redis."""
@@ -74,24 +129,27 @@ class Duties(Service):
         self._connection = connection
         self._every(self._ttl / 3, self._stay_alive)
         self._every(self._ttl / 2, self._adopt)
-        self._every(_EXPIRE, self._orders.expire)
+        self._every(_EXPIRE, self._recovery.expire)
+        self._every(_ROUTED, self._heed)
+        self._every(_RETRY, self._retry)
         self._intake = defer.Deferred.fromCoroutine(self._take_in())
         self._intake.addErrback(self._stopped)
 
     def wake(self) -> None:
         """Redis has (again) become usable: don't wait for the next round."""
-        self._carry_out(self._adopt)
         self._orders.resume()
+        self._carry_out(self._woken)
 
     def stop_taking(self) -> None:
-        """Take no more orders."""
+        """Take no more orders, and begin none."""
         self.leaving = True
-        if self._intake is not None:
-            self._intake.cancel()
-            self._intake = None
+        self._orders.sending = False
+        if self._resting is not None:
+            self._resting.cancel()
 
     async def leave(self) -> None:
         """Tell the other gateways that this one is gone."""
+        self._left = True
         try:
             await self._orders.store.leave()
         except txredisapi.RedisError as error:
@@ -101,6 +159,10 @@ class Duties(Service):
         """Stop all loops."""
         super().stopService()  # type: ignore[no-untyped-call]
         self.stop_taking()
+        self._left = True
+        if self._intake is not None:
+            self._intake.cancel()
+            self._intake = None
         for loop in self._loops:
             if loop.running:
                 loop.stop()
@@ -132,80 +194,149 @@ class Duties(Service):
     async def _tick(self) -> None:
         self._orders.tick()
 
+    async def _retry(self) -> None:
+        self._orders.retry()
+
+    async def _woken(self) -> None:
+        """What only can be done with Redis, and has to be done after it was away."""
+        self._steady_since = self._reactor.seconds()
+        await self._stay_alive()
+        await self._adopt()
+        if self._owner_checked:
+            await self._recovery.reconcile()
+
+    def _is_leased(self) -> bool:
+        return bool(self._reactor.seconds() < self._leased_until)
+
+    async def _renew(self) -> None:
+        asked = self._reactor.seconds()
+        lapsed = asked >= self._leased_until
+        await self._orders.store.stay_alive(self._identity, self._ttl)
+        self._leased_until = asked + self._ttl
+        if lapsed:
+            # We were not heard for a while, and perhaps nobody was: the others get time to speak up too.
+            self._steady_since = self._reactor.seconds()
+
     async def _stay_alive(self) -> None:
-        if self._owner_checked and not self.leaving:
-            await self._orders.store.stay_alive(self._identity, self._ttl)
+        if not self._owner_checked or self._left:
+            return
+        lapsed = not self._is_leased()
+        await self._renew()
+        if lapsed:
+            await self._recovery.reconcile()
 
     async def _adopt(self) -> None:
-        if self.leaving:
+        if self.leaving or self._adopting:
             return
-        if not self._owner_checked:
-            await self._take_name()
-            return
+        self._adopting = True
+        try:
+            if not self._owner_checked:
+                await self._take_name()
+            if self._owner_checked:
+                await self._adopt_others()
+        finally:
+            self._adopting = False
+
+    async def _adopt_others(self) -> None:
+        # After an outage everybody looks dead until they have had time to speak up.
+        steady = self._reactor.seconds() - self._steady_since >= self._ttl
         for name in await self._orders.store.gateways():
-            if name != self._gateway.name:
+            if name == self._gateway.name:
+                continue
+            said = await self._orders.store.liveness(name)
+            if said is None and steady:
                 await self._adopt_one(name, gone=False)
+            elif said is not None and _is_dead_here(said):
+                await self._adopt_one(name, gone=True)
+
+    async def _heed(self) -> None:
+        """Look after the locks of ours for which others have taken in orders."""
+        if not self._owner_checked or not self._is_leased():
+            return
+        devices = await self._orders.store.routed()
+        for device in set(devices):
+            self._orders.serve(device)
+        if devices:
+            await self._orders.store.heed(len(devices))
 
     async def _adopt_one(self, name: str, gone: bool) -> None:
-        count = await self._orders.adopt(name, gone)
+        count = await self._recovery.adopt(name, gone)
         if count:
             self.log.warn("adopted {count} orders of gateway {name}", count=count, name=name)
 
     async def _take_name(self) -> None:
         """Become the gateway of this name, once nobody else is: an earlier run may have left orders."""
         said = await self._orders.store.liveness(self._gateway.name)
-        if said is not None and said != self._identity and not self._is_dead_here(said):
+        if said is not None and said != self._identity and not _is_dead_here(said):
             self.log.warn(
                 "another gateway called {name} is alive or died just now; taking no orders until it is gone",
                 name=self._gateway.name,
             )
             return
-        await self._orders.store.stay_alive(self._identity, self._ttl)
+        await self._renew()
         await self._adopt_one(self._gateway.name, gone=True)
         self._owner_checked = True
-
-    @staticmethod
-    def _is_dead_here(said: bytes) -> bool:
-        """Whether what calls itself so was a process of this host that is no more."""
-        try:
-            other = json.loads(said)
-            if other["host"] != socket.gethostname():
-                return False
-            os.kill(int(other["pid"]), 0)
-        except ProcessLookupError:
-            return True
-        except (ValueError, KeyError, TypeError, OSError):
-            return False
-        # Our own pid, used again after a restart: it is not that one that lives.
-        return int(other["pid"]) == os.getpid()
+        self._orders.sending = not self.leaving
+        self._orders.resume()
 
     async def _take_in(self) -> None:
         """Move one order after another into our own list, and deal with each."""
-        leftover = True
-        while True:
+        put_back_at = 0.0
+        while not self.leaving:
             connection = self._connection
             if connection is None or not connection.connected or not self._owner_checked:
-                await task.deferLater(self._reactor, _PAUSE, lambda: None)
+                await self._pause()
                 continue
+            entry: bytes | None = None
             try:
-                if leftover:
+                # Now and then all the same: a BLMOVE whose connection has died may have moved one yet.
+                if self._reactor.seconds() >= put_back_at:
                     await self._orders.store.put_back()
-                    leftover = False
-                entry = await connection.call(
-                    "BLMOVE",
-                    self._keys.commands,
-                    self._keys.intake(self._gateway.name),
-                    "LEFT",
-                    "RIGHT",
-                    _INTAKE_WAIT,
+                    put_back_at = self._reactor.seconds() + _INTAKE_WAIT
+                entry = await self._rest(
+                    connection.call(
+                        "BLMOVE",
+                        self._keys.commands,
+                        self._keys.intake(self._gateway.name),
+                        "LEFT",
+                        "RIGHT",
+                        _INTAKE_WAIT,
+                    )
                 )
                 if entry is not None:
-                    await self._orders.take(entry)
+                    await self._take.take(entry)
+                    self._refused.clear()
             except defer.CancelledError:
                 raise
             except Exception as error:
                 # What was taken is in our own list still, unless it had been dealt with.
-                leftover = True
+                put_back_at = 0.0
                 if not isinstance(error, txredisapi.ConnectionError):
-                    self.log.failure("an order could not be taken in; trying again")
-                await task.deferLater(self._reactor, _PAUSE, lambda: None)
+                    await self._not_taken(entry, error)
+                await self._pause()
+
+    async def _not_taken(self, entry: bytes | None, error: Exception) -> None:
+        """An entry that fails again and again must not keep the others from being taken."""
+        self.log.failure("an order could not be taken in")
+        if entry is None:
+            return
+        self._refused[entry] += 1
+        if self._refused[entry] < _ATTEMPTS:
+            return
+        try:
+            await self._take.set_aside(entry, f"could not be taken in: {type(error).__name__}")
+        except txredisapi.RedisError:
+            self.log.failure("an order that can't be taken in could not be set aside either")
+        else:
+            del self._refused[entry]
+
+    async def _rest(self, resting: "defer.Deferred[Any]") -> Any:
+        """Wait for what may be broken off when we stop."""
+        self._resting = resting
+        try:
+            return await resting
+        finally:
+            self._resting = None
+
+    async def _pause(self) -> None:
+        await self._rest(task.deferLater(self._reactor, _PAUSE, lambda: None))

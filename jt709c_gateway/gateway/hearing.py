@@ -1,15 +1,61 @@
 """What a lock's message means for its orders: an answer to one, or evidence that one was carried out."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import attrs
+from msgspec import UNSET
 
 from jt709c_gateway.commands.evidence import Observation, ObservationKind
-from jt709c_gateway.commands.replies import DataReply, PnnReply, Reply, SentenceReply, TerminalReply
+from jt709c_gateway.commands.lifecycle import OrderRun, Step
+from jt709c_gateway.commands.replies import Answer, DataReply, PnnReply, Reply, SentenceReply, TerminalReply
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.jt808 import ATTRIBUTES, LOCATION_ANSWER, PARAMETERS
 from jt709c_gateway.protocol.message import Message
+
+
+def heard(
+    message: Message,
+    runs: list[OrderRun],
+    lock_state: str | None,
+    now: float,
+    answered: Callable[[OrderRun, Answer], None],
+) -> list[tuple[OrderRun, Step]]:
+    """What a message leads to for the orders of its lock, the first that it fits; and names it in the events.
+
+    `lock_state` is the last one known before. `answered` is called with an order and its first answer.
+    """
+    steps: list[tuple[OrderRun, Step]] = []
+    if not runs:
+        return steps
+    if (reply := as_reply(message)) is not None:
+        for run in runs:
+            answer = run.match(reply[0])
+            if answer is not None:
+                if reply[1] is not None:
+                    reply[1].command_id = run.order.id
+                if run.answer is None:
+                    answered(run, answer)
+                steps.append((run, run.reply(answer, now)))
+                break
+    for observation, lock_event in observations(message, lock_state):
+        for run in runs:
+            step = run.observe(observation, now)
+            if step.transitions:
+                if lock_event is not None:
+                    lock_event.command_id = run.order.id
+                steps.append((run, step))
+                break
+    return steps
+
+
+def lock_state(message: Message, before: str | None) -> str | None:
+    """The state a lock is in after a message."""
+    for _, data in message.facts:
+        if isinstance(data, events.Location) and not message.stored:
+            before = data.lock_state or before
+    return before
 
 
 def as_reply(message: Message) -> tuple[Reply, events.Reply | None] | None:
@@ -64,7 +110,7 @@ def observations(
     """
     found: list[tuple[Observation, events.LockEvent | None]] = []
     for _, data in message.facts:
-        if isinstance(data, events.LockEvent):
+        if isinstance(data, events.LockEvent) and data.peripheral is UNSET:
             seen = Observation(ObservationKind.LOCK, data.action, data.method, time=_epoch(data.time))
             found.append((seen, data))
         elif isinstance(data, events.Location) and not message.stored:

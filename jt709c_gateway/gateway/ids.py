@@ -24,12 +24,16 @@ class EventIds:
         self._clock = clock
         self._run = _base32(secrets.randbits(30), 6)
         self._count = 0
+        self._millisecond = -1
         self._prefix = ""
         self.tick()
 
     def tick(self) -> None:
         """Take the present time into the ids made from now on; once per chunk of input is often enough."""
-        self._prefix = f"{self._gateway}-{_base32(int(self._clock() * 1000), 10)}{self._run}"
+        millisecond = int(self._clock() * 1000)
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            self._prefix = f"{self._gateway}-{_base32(millisecond, 10)}{self._run}"
 
     def __call__(self) -> str:
         """The next id."""

@@ -1,21 +1,23 @@
-"""Orders from Redis down to the locks, and the truth about what became of each (DESIGN.md §4)."""
+"""Orders on their way down to the locks, and the truth about what became of each (DESIGN.md §4)."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from attrs import define, evolve, field
+import txredisapi
+from attrs import define, field
 from msgspec.json import encode
+from twisted.internet import defer
 from twisted.logger import Logger
 
 from jt709c_gateway.clock import Clock
 from jt709c_gateway.commands import lockout
 from jt709c_gateway.commands.catalogue import LOCAL_ORDERS
 from jt709c_gateway.commands.lifecycle import OrderRun, Step, Transition
-from jt709c_gateway.commands.model import InvalidOrder, Order, OrderState, parse_order
+from jt709c_gateway.commands.model import Order, OrderState
 from jt709c_gateway.commands.profiles import CheckedOrder, ProfileSet
 from jt709c_gateway.commands.record import Limits
 from jt709c_gateway.commands.replies import Answer
-from jt709c_gateway.commands.stored import PUBLIC_FIELDS, invalid_record, iso, to_hash
+from jt709c_gateway.commands.stored import PUBLIC_FIELDS, to_hash
 from jt709c_gateway.protocol.events import KIND_COMMAND
 from jt709c_gateway.redis.committer import Record
 from jt709c_gateway.redis.orders import UNSETTLED_TTL, Claim, Command, OrderStore
@@ -28,9 +30,13 @@ from .sessions import Session
 _UNSETTLED: Final = frozenset({OrderState.UNCONFIRMED, OrderState.UNCERTAIN})
 
 
+async def _nothing() -> None:
+    """Stands in for renewing a lease that doesn't end."""
+
+
 @define(eq=False)
 class Orders:
-    """Takes orders in, has them carried out at the locks' desks, and publishes every step."""
+    """Has orders carried out at the locks' desks, and publishes every step."""
 
     log = Logger()
 
@@ -42,6 +48,13 @@ class Orders:
     #: For unlock orders that bring no password.
     static_password: str | None = field(default=None, repr=False)
     desks: dict[str, Desk] = field(factory=dict, repr=False)
+    #: Whether orders may be begun; not before our name is ours alone, nor while stopping.
+    sending: bool = True
+    #: Ids of the orders that Redis has in our hands, as far as we have heard from it.
+    held: set[str] = field(factory=set, repr=False)
+    #: Whether no other gateway can take us for dead, and how to say that we live.
+    leased: Callable[[], bool] = lambda: True
+    renew: Callable[[], Awaitable[None]] = _nothing
 
     def __attrs_post_init__(self) -> None:
         self.gateway.on_online = self._online
@@ -54,8 +67,8 @@ class Orders:
 
     @property
     def under_way(self) -> int:
-        """How many orders are being written or await their answer."""
-        return sum(desk.current is not None for desk in self.desks.values())
+        """How many locks have an order that is being written or awaits its answer."""
+        return sum(desk.busy for desk in self.desks.values())
 
     def now(self) -> float:
         """Epoch seconds."""
@@ -64,151 +77,94 @@ class Orders:
     # Locks come and go
 
     def _online(self, session: Session) -> None:
-        self._desk(session.device).attach(session)
+        self.desk(session.device).attach(session)
 
     def _offline(self, session: Session, reason: str) -> None:
         desk = session.desk
-        if desk is not None and desk.session is session:
-            desk.detach()
-            self.tidy(desk)
+        if desk is None or desk.session is not session:
+            return
+        after = self.gateway.sessions.get(session.device)
+        if after is not None and after.conversation.is_datagram and session.conversation.is_datagram:
+            # Another address behind the same lock: its order goes on, and `_online` follows.
+            return
+        desk.detach()
+        self.tidy(desk)
 
-    def _desk(self, device: str) -> Desk:
+    def desk(self, device: str) -> Desk:
+        """The desk of a lock; to be attached, kicked or tidied."""
         desk = self.desks.get(device)
         if desk is None:
             desk = self.desks[device] = Desk(device, self)
         return desk
 
+    def serve(self, device: str) -> None:
+        """There may be something new for a lock: look, if it is here."""
+        session = self.gateway.sessions.get(device)
+        if session is None:
+            return
+        desk = self.desk(session.device)
+        if desk.session is session:
+            desk.kick()
+        else:
+            desk.attach(session, arrived=False)
+
+    def is_reachable(self, device: str) -> bool:
+        """Whether an order for this lock can be written at once."""
+        session = self.gateway.sessions.get(device)
+        if session is None:
+            return False
+        return not session.conversation.is_datagram or self.heard_lately(session)
+
+    def heard_lately(self, session: Session) -> bool:
+        """Whether a datagram would still find its way to a lock."""
+        return self.clock.seconds() - session.last_heard <= self.udp_window
+
+    def look_later(self, device: str) -> None:
+        """An order for a lock may have come in; look for it when Redis is back."""
+        session = self.gateway.sessions.get(device)
+        if session is None:
+            return
+        desk = self.desk(session.device)
+        if desk.session is not session:
+            desk.session, session.desk = session, desk
+        desk.waiting = desk.failed = True
+
     def tidy(self, desk: Desk) -> None:
         """Let go of a desk that has nothing to do; its lock then costs nothing more per message."""
-        if desk.idle:
+        if desk.idle and self.desks.get(desk.device) is desk:
             if desk.session is not None:
                 desk.session.desk = None
-            self.desks.pop(desk.device, None)
+            del self.desks[desk.device]
 
     def resume(self) -> None:
-        """Redis is back: look for what waits."""
+        """Redis is back, or we may send: look for what waits."""
         for desk in list(self.desks.values()):
             desk.kick()
+
+    def retry(self) -> None:
+        """Look again where Redis refused to answer."""
+        for desk in list(self.desks.values()):
+            if desk.failed:
+                desk.kick()
 
     def tick(self) -> None:
         """Time has passed; to be called several times a second."""
         now = self.now()
         for desk in list(self.desks.values()):
-            desk.tick(now)
-
-    # Intake
-
-    async def take(self, entry: bytes) -> None:
-        """Deal with one entry of the intake list."""
-        now = self.now()
-        try:
-            order = parse_order(entry, now)
-            if order.command in LOCAL_ORDERS:
-                self.profiles.validate_loosely(order)
-                await self._local(order, entry, now)
-            else:
-                await self._take(order, entry, now)
-        except InvalidOrder as error:
-            await self._invalid(error, entry, now)
-
-    async def _take(self, order: Order, entry: bytes, now: float) -> None:
-        known = await self.store.look_up(order.device)
-        session = self.gateway.sessions.get(order.device)
-        device = known.device if session is None else session.device
-        order = evolve(order, device=device)
-        dialect = known.dialect if session is None else session.dialect or known.dialect
-        profile = self.profiles.pick(device, dialect, known.firmware)
-        spec = None
-        if profile is None:
-            self.profiles.validate_loosely(order)
-        else:
-            spec = self.profiles.validate(order, profile).spec
-        secret_names = self.profiles.secret_names(order.command)
-        run = OrderRun(order, spec, self.limits, secret_names)
-        if not await self._accept(run, entry, order.to_json(), now):
-            return
-        desk = self._desk(device)
-        session = self.gateway.sessions.get(device)
-        if session is not None and desk.session is None:
-            desk.session, session.desk = session, desk
-        if not desk.reachable:
-            self.publish(run, run.waiting(now))
-            desk.waiting = session is not None
-        desk.kick()
-
-    async def _accept(self, run: OrderRun, entry: bytes, payload: bytes, now: float) -> bool:
-        """Record the order; False when its id is known, or too many wait, which is then published."""
-        order = run.order
-        step = run.queued(now)
-        record = to_hash(step.transitions[-1].fields)
-        expires_at = order.created_at + order.ttl
-        result = await self.store.accept(order.id, order.device, entry, payload, expires_at, record)
-        if result == 0:
-            await self._report(order)
-            return False
-        self.publish(run, step)
-        if result < 0:
-            self.publish(run, run.settle(now, OrderState.FAILED, "too many orders wait for this lock"))
-            return False
-        return True
-
-    async def _report(self, order: Order) -> None:
-        """The id is known: the order isn't carried out again, its present state is told again."""
-        record = await self.store.record(order.id)
-        run = self.restore(record)
-        public = run.public()
-        replies = self._reply_commands(order.reply_to, public) if run.ended else []
-        self._submit(run.order.device, public, replies)
-
-    async def _local(self, order: Order, entry: bytes, now: float) -> None:
-        """Carry out an order that no lock hears of."""
-        session = self.gateway.sessions.get(order.device)
-        device = (await self.store.look_up(order.device)).device if session is None else session.device
-        run = OrderRun(evolve(order, device=device), None, self.limits, frozenset())
-        if not await self._accept(run, entry, b"", now):
-            return
-        if order.command == "clear_lockout":
-            commands = self.store.wrong_password_commands(device, 0)
-            self.publish(run, run.settle(now, OrderState.DONE), commands=commands)
-            return
-        target = str(order.params["id"])
-        payload, record = await self.store.remove(target)
-        if payload is None:
-            reason = f"order {target} is {record['state']}" if record else f"no order {target} is known"
-            self.publish(run, run.settle(now, OrderState.REJECTED, reason))
-            return
-        taken_back = self.restore(record, Order.from_json(payload))
-        self.publish(taken_back, taken_back.cancel(now))
-        self.publish(run, run.settle(now, OrderState.DONE))
-
-    async def _invalid(self, error: InvalidOrder, entry: bytes, now: float) -> None:
-        """Tell what is wrong with an order, as far as it can be said whose it is."""
-        record = invalid_record(error, now)
-        if error.order_id is not None:
-            stored = to_hash({name: value for name, value in record.items() if value is not None})
-            await self.store.accept(error.order_id, error.device or "", entry, b"", 0.0, stored)
-        else:
-            await self.store.drop(entry)
-        self.gateway.counters.orders[OrderState.INVALID] += 1
-        kept = {"at": iso(now), "reason": str(error), "id": error.order_id, "device": error.device}
-        commands = self.store.invalid_commands(encode(kept).decode())
-        commands += self._reply_commands(error.reply_to, record)
-        self._submit(error.device or "unknown", record, commands)
-        self.log.warn("an order is invalid: {reason}", reason=str(error))
+            try:
+                desk.tick(now)
+            except Exception:
+                self.log.failure("the orders of {device} could not be looked after", device=desk.device)
 
     # Checking and restoring
 
-    def check(self, order: Order, session: Session, claim: Claim) -> CheckedOrder:
-        """The order in the form that this lock understands; InvalidOrder where it understands none."""
+    def check(self, order: Order, session: Session, claim: Claim) -> CheckedOrder | None:
+        """The order in the form that this lock understands; InvalidOrder where it understands none.
+
+        None while it is not known yet which dialect it speaks.
+        """
         profile = self.profiles.pick(session.device, session.dialect or claim.dialect, claim.firmware)
-        if profile is None:
-            raise InvalidOrder(
-                "device",
-                "has not shown yet which dialect it speaks",
-                "a lock that has sent a report, or a profile that names it",
-                order_id=order.id,
-            )
-        return self.profiles.validate(order, profile)
+        return None if profile is None else self.profiles.validate(order, profile)
 
     def supplied(self, claim: Claim) -> dict[str, str]:
         """What the gateway knows that an order may leave out, by the names profiles have for it."""
@@ -216,7 +172,10 @@ class Orders:
         return {name: value for name, value in known.items() if value is not None}
 
     def restore(self, record: StoredRecord, order: Order | None = None) -> OrderRun:
-        """An order from its record. Without `order` its secrets are masked: it can't be written then."""
+        """An order from its record. Without `order` its secrets are masked: it can't be written then.
+
+        Raises ValueError for a record that can't be read.
+        """
         if order is not None and not record:
             return OrderRun(order, None, self.limits, self.profiles.secret_names(order.command))
         run = OrderRun.restore(record, None, self.limits, order=order)
@@ -229,55 +188,23 @@ class Orders:
             run.secret_names = frozenset()
         return run
 
-    def watch(self, desk: Desk, record: StoredRecord) -> None:
-        """Keep an order in sight whose fate a report of its lock may still settle."""
+    def watched(self, record: StoredRecord) -> OrderRun | None:
+        """An order whose fate a report of its lock may still settle; None when it is no such order."""
         try:
             run = self.restore(record)
         except ValueError as error:
             self.log.error("a stored order can't be read: {reason}", reason=str(error))
-            return
-        if run.confirmable:
-            desk.watched.append(run)
+            return None
+        return run if run.ended and run.confirmable else None
 
     def is_stale(self, run: OrderRun, now: float) -> bool:
         """Whether an order has ended so long ago that nothing will settle it any more."""
         return run.ended and (run.writing_at is None or now - run.writing_at > UNSETTLED_TTL)
 
-    # Recovery
-
-    async def expire(self) -> None:
-        """End orders whose ttl has run out while their lock was away."""
-        now = self.now()
-        for order_id in await self.store.due(now):
-            payload, record = await self.store.remove(order_id)
-            if payload is not None:
-                run = self.restore(record, Order.from_json(payload))
-                self.publish(run, run.deadline(now))
-
-    async def adopt(self, gateway: str, gone: bool = False) -> int:
-        """Settle what a dead gateway had in hand; gives how many orders that were."""
-        count = 0
-        while taken := await self.store.adopt(gateway, gone):
-            for payload, record in taken:
-                self._recover(Order.from_json(payload), record)
-            count += len(taken)
-            if gateway == self.gateway.name:
-                # Ours stay where they are until they are settled, so they would be found again.
-                break
-        return count
-
-    def _recover(self, order: Order, record: StoredRecord) -> None:
-        run = self.restore(record, order)
-        step = run.recovered(self.now())
-        desk = self._desk(order.device)
-        if not run.ended and run.state is OrderState.ACKNOWLEDGED:
-            desk.watched.append(run)
-        desk.apply(run, step)
-        if run.confirmable and run not in desk.watched:
-            desk.watched.append(run)
-        session = self.gateway.sessions.get(order.device)
-        if session is not None:
-            desk.attach(session)
+    async def still_ours(self, order_id: str) -> bool:
+        """Whether no other gateway has adopted an order while we could be taken for dead."""
+        await self.renew()
+        return await self.store.is_in_hand(order_id)
 
     # Publishing
 
@@ -287,44 +214,68 @@ class Orders:
         step: Step,
         then: Callable[[bool], None] | None = None,
         commands: list[Command] | None = None,
+        *,
+        recorded: bool = False,
     ) -> None:
-        """Have the transitions of a step stored and announced, in order; `then` follows the last of them."""
+        """Have the transitions of a step stored and announced, in order; `then` follows the last of them.
+
+        `recorded` says that Redis has the record already, and another gateway may have gone on with it.
+        """
         for transition in step.transitions:
             last = transition is step.transitions[-1]
-            self._transition(run, transition, then if last else None, commands or [])
+            further = list(commands or []) if last else []
+            if not recorded:
+                further = self._record_commands(run, transition) + further
+            self._announce(run, transition, then if last else None, further)
 
-    def _transition(
+    def _record_commands(self, run: OrderRun, transition: Transition) -> list[Command]:
+        order = run.order
+        commands = self.store.record_commands(order.id, to_hash(transition.fields))
+        if transition.fields["ended_at"] is not None:
+            commands += self.store.release_commands(order.id)
+        if transition.state in _UNSETTLED and run.confirmable:
+            commands += self.store.unsettled_commands(order.device, order.id, run.writing_at)
+        elif transition.state is OrderState.CONFIRMED:
+            commands += self.store.unsettled_commands(order.device, order.id, None)
+        return commands
+
+    def _announce(
         self,
         run: OrderRun,
         transition: Transition,
         then: Callable[[bool], None] | None,
-        further: list[Command],
+        commands: list[Command],
     ) -> None:
         order = run.order
         public = {name: transition.fields[name] for name in PUBLIC_FIELDS}
-        commands = [*self.store.record_commands(order.id, to_hash(transition.fields)), *further]
         ended = transition.fields["ended_at"] is not None
-        if ended:
-            commands += self.store.release_commands(order.id)
-            commands += self._reply_commands(order.reply_to, public)
-        if transition.state in _UNSETTLED and run.confirmable:
-            commands += self.store.unsettled_commands(order.device, order.id, True)
-        elif transition.state is OrderState.CONFIRMED:
-            commands += self.store.unsettled_commands(order.device, order.id, False)
+        if ended and transition.announce:
+            commands = commands + self.reply_commands(order.reply_to, public)
         if transition.announce:
             self.gateway.counters.orders[transition.state] += 1
-        self._submit(order.device, public if transition.announce else None, commands, then)
 
-    def _reply_commands(self, name: str | None, public: dict[str, Any]) -> list[Command]:
+        def committed(written: bool) -> None:
+            if ended:
+                self.held.discard(order.id)
+            if transition.state in _UNSETTLED and self.gateway.sessions.get(order.device) is None:
+                self._tell_holder(order.device)
+            if then is not None:
+                then(written)
+
+        self.submit(order.device, public if transition.announce else None, commands, committed)
+
+    def reply_commands(self, name: str | None, public: dict[str, Any]) -> list[Command]:
+        """Push an outcome to whoever asked for it."""
         return [] if name is None else self.store.reply_commands(name, encode(public).decode())
 
-    def _submit(
+    def submit(
         self,
         device: str,
         public: dict[str, Any] | None,
         commands: list[Command],
         then: Callable[[bool], None] | None = None,
     ) -> None:
+        """Have commands carried out and, if there is one, a `command` event published, all or nothing."""
         packed = []
         if public is not None:
             session = self.gateway.sessions.get(device)
@@ -332,14 +283,48 @@ class Orders:
         content = (device, None, "", 0.0, packed, None, None, commands)
         self.gateway.committer.submit(Record(content, then=then))
 
+    def after_commit(self, device: str, then: Callable[[bool], None]) -> None:
+        """Call back when Redis has all that was submitted up to now."""
+        self.submit(device, None, [], then)
+
+    def committed(self, device: str) -> "defer.Deferred[bool]":
+        """`after_commit` for coroutines."""
+        done: defer.Deferred[bool] = defer.Deferred()
+        self.after_commit(device, done.callback)
+        return done
+
     def requeue(self, run: OrderRun) -> None:
         """Put an order back to the head of its lock's queue."""
         order = run.order
-        expires_at = order.created_at + order.ttl
         payload = order.to_json().decode()
-        self._submit(
-            order.device, None, self.store.requeue_commands(order.id, order.device, payload, expires_at)
+        commands = self.store.requeue_commands(order.id, order.device, payload, order.created_at + order.ttl)
+
+        def requeued(written: bool) -> None:
+            self.held.discard(order.id)
+            if self.gateway.sessions.get(order.device) is None:
+                self._tell_holder(order.device)
+            else:
+                self.serve(order.device)
+
+        self.submit(order.device, None, commands, requeued)
+
+    def release(self, run: OrderRun) -> None:
+        """Let go of an order that has ended already."""
+        order_id = run.order.id
+        commands = self.store.release_commands(order_id)
+        self.submit(run.order.device, None, commands, lambda written: self.held.discard(order_id))
+
+    def _tell_holder(self, device: str) -> None:
+        """The lock may be at another gateway by now."""
+        defer.Deferred.fromCoroutine(self._tell(device)).addErrback(
+            lambda failure: self.log.failure("another gateway could not be told", failure)
         )
+
+    async def _tell(self, device: str) -> None:
+        try:
+            await self.store.tell_holder(device)
+        except txredisapi.RedisError as error:
+            self.log.debug("another gateway could not be told: {reason}", reason=str(error))
 
     def count_wrong_passwords(self, run: OrderRun, answer: Answer) -> None:
         """Keep the number of wrong passwords in a row that orders have shown to a lock."""
@@ -352,4 +337,4 @@ class Orders:
             commands = self.store.wrong_password_commands(device, 0)
         else:
             return
-        self._submit(device, None, commands)
+        self.submit(device, None, commands)

@@ -86,6 +86,6 @@ class Sessions:
         if self._by_device.get(session.device) is not session:
             return False
         del self._by_device[session.device]
-        if session.imei:
-            self._by_imei.pop(session.imei, None)
+        if session.imei and self._by_imei.get(session.imei) == session.device:
+            del self._by_imei[session.imei]
         return True

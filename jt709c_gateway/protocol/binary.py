@@ -37,7 +37,7 @@ def decode_body(message: Message, header: Header, body: bytes) -> list[tuple[int
     What can't be read becomes an `unknown` event and is answered: its bytes are in Redis, so the lock may
     forget them.
     """
-    if header.encrypted:
+    if header.attributes & jt808.ENCRYPTION and header.encrypted:
         message.report = True
         message.facts.append((KIND_UNKNOWN, Unknown(f"{header.message_id:04x}", "the body is encrypted")))
         return []
@@ -60,7 +60,8 @@ def _add_location(message: Message, body: bytes, offset: int) -> list[tuple[int,
     location, events = jt709.decode(body)
     message.report = True
     message.facts.append((KIND_LOCATION, location))
-    message.impossible_date |= location.time is None
+    if location.time is None:
+        message.impossible_date = True
     for event in events:
         message.facts.append((KIND_LOCK, event))
     return _password_spans(body, offset) if jt709.EVENT_ID in body else []
@@ -71,10 +72,9 @@ def _password_spans(body: bytes, offset: int) -> list[tuple[int, int]]:
 
 
 def _location(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
-    try:
-        return _add_location(message, body, 0)
-    except jt709.BodyError as error:
-        return _unreadable(message, header, str(error))
+    if len(body) < jt709.FIXED_LENGTH:
+        return _unreadable(message, header, f"a location has at least {jt709.FIXED_LENGTH} bytes")
+    return _add_location(message, body, 0)
 
 
 def _location_answer(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:

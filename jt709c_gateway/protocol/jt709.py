@@ -108,6 +108,8 @@ class _Layout:
     odd_events: list[int]
     extras: list[tuple[int, int]]
     unknown: list[tuple[str, int]]
+    #: Whether there is anything in the last four lists.
+    uncommon: bool = False
 
 
 def _compile(items: bytes) -> _Layout:
@@ -143,6 +145,7 @@ def _compile(items: bytes) -> _Layout:
         position += 2 + length
     layout.mask, layout.expected = int.from_bytes(mask, "big"), int.from_bytes(expected, "big")
     layout.struct = Struct(">" + "".join(codes))
+    layout.uncommon = any((layout.lock_events, layout.odd_events, layout.extras, layout.unknown))
     # Index `count` is a None appended to the unpacked values, for what this layout lacks.
     layout.numbers = itemgetter(*(places.get(item, count) for item in _NUMBERS))
     return layout
@@ -219,8 +222,16 @@ def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
         alarm_bits,
         status,
         None,
-        {name: values[index].hex() for name, index in layout.unknown},
+        {},
     )
+    events = _uncommon(location, layout, values) if layout.uncommon else []
+    return location, events
+
+
+def _uncommon(location: Location, layout: _Layout, values: tuple[Any, ...]) -> list[LockEvent]:
+    """Items that most reports don't have; gives the lock events among them."""
+    for name, index in layout.unknown:
+        location.items[name] = values[index].hex()
     for index in layout.odd_events:
         location.items[_EVENT_KEPT] = lock_events.masked(values[index]).hex()
     for item, index in layout.extras:
@@ -228,11 +239,11 @@ def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
     events = [
         event
         for index in layout.lock_events
-        if (event := lock_events.decode(values[index], location.time, latitude, longitude))
+        if (event := lock_events.decode(values[index], location.time, location.latitude, location.longitude))
     ]
     if events:
         location.lock_event = events[-1]
-    return location, events
+    return events
 
 
 def _extra(location: Location, item: int, value: int, following: Any) -> None:

@@ -44,7 +44,7 @@ SECRET_PARAMETERS: Final = frozenset([0x0012, 0x0016])
 BIT_SPLIT: Final = 0x2000
 BIT_2019: Final = 0x4000
 BIT_ANSWER_WANTED: Final = 0x8000
-_ENCRYPTION: Final = 0x1C00
+ENCRYPTION: Final = 0x1C00
 BODY_LENGTH: Final = 0x03FF
 #: A heartbeat: a header and the check byte. (A 0x5501 has a shorter header but always a body.)
 _SHORTEST: Final = 13
@@ -129,8 +129,8 @@ class Identity:
     device: str
     imei: str | None
     wire: bytes
-    #: 0x8001 with this id, split around the serials: they cancel each other out in the check byte.
-    answer_head: bytes = field(repr=False, default=b"")
+    #: 0x8001 by the id it answers, split around its two serials, which cancel each other out in the check byte.
+    answers: dict[int, tuple[bytes, bytes]] = field(factory=dict, repr=False, eq=False)
 
 
 def luhn_digit(digits: str) -> str:
@@ -162,7 +162,7 @@ def identify(wire: bytes) -> Identity:
         device = imei = number + luhn_digit(number)
     else:
         raise FrameError("terminal_id", f"{digits} has a nibble above 9")
-    return Identity(device, imei, wire, _header_start(GENERAL_ANSWER, wire, 5))
+    return Identity(device, imei, wire)
 
 
 @define
@@ -180,7 +180,7 @@ class Header:
     @property
     def encrypted(self) -> bool:
         """Whether the body is encrypted, which can't be decoded here."""
-        return bool(self.attributes & _ENCRYPTION) and self.message_id not in ONE_BYTE_SERIAL
+        return bool(self.attributes & ENCRYPTION) and self.message_id not in ONE_BYTE_SERIAL
 
     @property
     def answer_wanted(self) -> bool:
@@ -223,12 +223,19 @@ def encode(message_id: int, identity_wire: bytes, serial: int, body: bytes) -> b
     return pack(_header_start(message_id, identity_wire, len(body)) + _WORD.pack(serial & 0xFFFF) + body)
 
 
-@lru_cache(maxsize=65536)
-def _answer_parts(head: bytes, message_id: int) -> tuple[bytes, bytes]:
+#: Ids beyond these few per lock are made up by somebody: their answers are not kept.
+_MAX_ANSWERS: Final = 16
+
+
+def _answer_parts(identity: Identity, message_id: int) -> tuple[bytes, bytes]:
     """What stands before and behind the two serials of a 0x8001 on the wire."""
+    head = _header_start(GENERAL_ANSWER, identity.wire, 5)
     behind = _WORD.pack(message_id) + b"\x00"
     check = bytes([checksum(head + behind)])
-    return b"\x7e" + escape(head), escape(behind + check) + b"\x7e"
+    parts = b"\x7e" + escape(head), escape(behind + check) + b"\x7e"
+    if len(identity.answers) < _MAX_ANSWERS:
+        identity.answers[message_id] = parts
+    return parts
 
 
 def general_answer(identity: Identity, serial: int, message_id: int) -> bytes:
@@ -237,7 +244,7 @@ def general_answer(identity: Identity, serial: int, message_id: int) -> bytes:
     Our own serial repeats the lock's, so the two drop out of the check byte, and everything but them can be
     prepared once per lock.
     """
-    before, behind = _answer_parts(identity.answer_head, message_id)
+    before, behind = identity.answers.get(message_id) or _answer_parts(identity, message_id)
     serials = _WORD.pack(serial) * 2
     if b"\x7d" in serials or b"\x7e" in serials:
         serials = escape(serials)

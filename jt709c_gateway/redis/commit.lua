@@ -12,18 +12,25 @@
 --   A record whose device is "" is a malformed run: {"", peer, reason, raw, time}.
 --
 -- Returns how many records were duplicates, -1 when the whole batch had been applied before, or, when
--- records could not be written, {duplicates, index, error, index, error, ...}; indices count from 0.
+-- records could not be written, {that number, index, error, index, error, ...}; indices count from 0.
 
 local prefix, marker, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local max_events, max_history, max_malformed, max_devices, max_recent, max_age = unpack(cmsgpack.unpack(ARGV[4]))
 local FINGERPRINT = 16
 local MARKER_TTL, RECENT_TTL, SECRET_TTL = 86400, 2592000, 86400
+-- Devices beyond the limit that one call lets go of: more than a batch can bring.
+local MAX_FORGOTTEN = 500
 local IN_HISTORY = {lock = true, alarm = true, command = true}
 
 local call = redis.call
-local done = tonumber(call('GET', marker) or '0')
-if number <= done then
-  return -1
+-- The number of the last batch, and behind it the indices of those of its records that could not be written.
+local done = call('GET', marker) or '0'
+if number <= tonumber(string.match(done, '^%d+')) then
+  local reply = {-1}
+  for index in string.gmatch(done, ' (%d+)') do
+    reply[#reply + 1], reply[#reply + 2] = tonumber(index), 'not written at the first attempt'
+  end
+  return #reply > 1 and reply or -1
 end
 -- A server that takes no writes (read-only, out of memory, no disk) fails here, before anything is written.
 call('SET', marker, done, 'EX', MARKER_TTL)
@@ -37,9 +44,20 @@ local function emit(device, kind, json)
   end
 end
 
--- Whether a fingerprint is among the device's last ones; they stand in one string, newest first.
+-- Fingerprints of a device's reports stand in one string, newest last. It is appended to, and cut only when it
+-- is twice as long as it has to be, since what is written goes to disk before the lock is answered.
+local function remember_report(key, recent, fingerprint)
+  local kept = max_recent * FINGERPRINT
+  if recent ~= '' and #recent < 2 * kept then
+    call('APPEND', key, fingerprint)
+  else
+    call('SET', key, string.sub(recent, #recent - kept + FINGERPRINT + 1) .. fingerprint, 'EX', RECENT_TTL)
+  end
+end
+
+-- Whether a fingerprint is among the last ones.
 local function is_known(recent, fingerprint)
-  local from = 1
+  local from = math.max(1, #recent - max_recent * FINGERPRINT + 1)
   while true do
     local at = string.find(recent, fingerprint, from, true)
     if not at then
@@ -106,9 +124,11 @@ local function locate(device, key, fields, location, events, seen)
   fields[n + 1], fields[n + 2] = 'location', string.sub(json, at + 8, -2)
   fields[n + 3], fields[n + 4] = 'alarms', shown
   fields[n + 5], fields[n + 6] = 'location_time', string.format('%d', time)
-  fields[n + 7], fields[n + 8] = 'lock_state', lock_state
+  if lock_state then
+    fields[n + 7], fields[n + 8] = 'lock_state', lock_state
+  end
   if battery then
-    fields[n + 9], fields[n + 10] = 'battery_percent', battery
+    fields[#fields + 1], fields[#fields + 2] = 'battery_percent', battery
   end
 end
 
@@ -168,6 +188,14 @@ local function apply(record)
   if fingerprint then
     recent = call('GET', recent_key) or ''
     if is_known(recent, fingerprint) then
+      -- What a report that comes again says besides has not been said before for certain.
+      local secret = record[6] and record[6][4]
+      if secret then
+        call('SET', prefix .. ':secret:' .. device, secret, 'EX', SECRET_TTL)
+      end
+      if record[7] then
+        change_session(device, record[7])
+      end
       return true
     end
   end
@@ -186,15 +214,37 @@ local function apply(record)
     end
   end
   if fingerprint then
-    call('SET', recent_key, string.sub(fingerprint .. recent, 1, max_recent * FINGERPRINT), 'EX', RECENT_TTL)
+    remember_report(recent_key, recent, fingerprint)
   end
   return false
 end
 
-local duplicates, failures = 0, {}
+-- Keeps what the caps promise: the stream's age, and the number of devices that anything is known of.
+local function tidy()
+  if max_age > 0 then
+    local now = call('TIME')
+    call('XTRIM', KEYS[1], 'MINID', '~', string.format('%.0f', now[1] * 1000 - max_age))
+  end
+  local too_many = call('ZCARD', prefix .. ':devices') - max_devices
+  if too_many <= 0 then
+    return
+  end
+  local oldest = call('ZPOPMIN', prefix .. ':devices', math.min(too_many, MAX_FORGOTTEN))
+  for i = 1, #oldest, 2 do
+    local device = oldest[i]
+    local imei = call('HGET', prefix .. ':device:' .. device, 'imei')
+    if imei and call('HGET', prefix .. ':imei', imei) == device then
+      call('HDEL', prefix .. ':imei', imei)
+    end
+    call('DEL', prefix .. ':device:' .. device, prefix .. ':recent:' .. device, prefix .. ':history:' .. device)
+  end
+end
+
+local duplicates, failures, failed = 0, {}, ''
 for index, record in ipairs(cmsgpack.unpack(ARGV[5])) do
   local ok, result = pcall(apply, record)
   if not ok then
+    failed = failed .. ' ' .. (index - 1)
     failures[#failures + 1] = index - 1
     failures[#failures + 1] = type(result) == 'table' and result.err or tostring(result)
   elseif result then
@@ -202,17 +252,9 @@ for index, record in ipairs(cmsgpack.unpack(ARGV[5])) do
   end
 end
 
-if max_age > 0 then
-  local now = call('TIME')
-  call('XTRIM', KEYS[1], 'MINID', '~', string.format('%.0f', now[1] * 1000 - max_age))
-end
-if call('ZCARD', prefix .. ':devices') > max_devices then
-  local oldest = call('ZPOPMIN', prefix .. ':devices', 100)
-  for i = 1, #oldest, 2 do
-    call('DEL', prefix .. ':device:' .. oldest[i], prefix .. ':recent:' .. oldest[i])
-  end
-end
-call('SET', marker, number, 'EX', MARKER_TTL)
+-- What goes wrong in here must not make the caller repeat a batch that has been written.
+pcall(tidy)
+call('SET', marker, number .. failed, 'EX', MARKER_TTL)
 if #failures > 0 then
   return {duplicates, unpack(failures)}
 end

@@ -5,6 +5,7 @@ cost per frame falls when it is busy. A lock's answer is handed to it only after
 report has succeeded (DESIGN.md §1, promise 1).
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 from importlib.resources import files
@@ -22,8 +23,12 @@ from .keys import Keys
 
 #: The server spends about 5 µs on an event, so a batch of this size keeps it from others for a millisecond.
 MAX_BATCH: Final = 200
+#: The same in bytes: a few records are large, such as a lock's whole memory in one message.
+MAX_BATCH_BYTES: Final = 1 << 20
 _RETRY_FIRST: Final = 0.1
 _RETRY_LONGEST: Final = 5.0
+#: Seconds between two log lines about records that are refused.
+_REPORT_EVERY: Final = 10.0
 
 SCRIPT: Final = files(__package__).joinpath("commit.lua").read_bytes()
 SCRIPT_HASH: Final = sha1(SCRIPT, usedforsecurity=False).hexdigest()
@@ -35,7 +40,7 @@ class Recipient(Protocol):
     """Whoever gets the answers of frames that have been committed."""
 
     def committed(self, answers: list[bytes]) -> None:
-        """Write these; called once per batch."""
+        """Write these; called once per batch. One for each record, in order, empty for one that gets none."""
 
 
 class Connection(Protocol):
@@ -73,9 +78,12 @@ class Record:
 
     content: tuple[Any, ...] = field(repr=False)
     recipient: Recipient | None = None
-    answer: bytes | None = None
+    #: What the recipient gets; a callable makes it when the record has been written.
+    answer: bytes | Callable[[], bytes | None] | None = None
     #: Called once with whether the record was written.
     then: Callable[[bool], None] | None = None
+    #: About how many bytes of memory it takes.
+    size: int = 1024
 
 
 @define
@@ -94,9 +102,9 @@ class Committer:
     """Gathers records and has them applied in order, each exactly once.
 
     A call whose fate is unknown (the connection died under it) is repeated with the same number, by which
-    the script knows that it has been applied. At most `max_unacked` records with an answer may be waiting:
-    then `full` is true, and it is for the callers to stop reading; `drained` is called when half of them
-    are done. Without Redis nothing is lost: what waits here is committed when it is back.
+    the script knows that it has been applied. At most `max_unacked` records, of `max_bytes` in all, should be
+    waiting: then `full` is true, and it is for the callers to stop reading; `drained` is called when half of
+    them are done. Without Redis nothing is lost: what waits here is committed when it is back.
     """
 
     log = Logger()
@@ -108,34 +116,35 @@ class Committer:
     boot: str
     limits: Limits = field(factory=Limits)
     max_unacked: int = 20_000
+    max_bytes: int = 128 << 20
     drained: Callable[[], None] = lambda: None
     #: Called per batch with its seconds and its number of records.
     observed: Callable[[float, int], None] = lambda seconds, size: None
     statistics: Statistics = field(factory=Statistics)
+    #: Records that are not committed yet.
+    unacked: int = field(default=0, init=False)
+    #: Whether frames should not be taken any more for now.
+    full: bool = field(default=False, init=False)
     _waiting: list[Record] = field(factory=list, repr=False)
     _batch: list[Record] = field(factory=list, repr=False)
+    #: The batch in bytes, kept for when it has to be repeated.
+    _packed: bytes = field(default=b"", repr=False)
+    _bytes: int = 0
     _number: int = 0
     _calling: bool = False
     _scheduled: bool = False
-    _was_full: bool = False
     _delay: float = _RETRY_FIRST
+    _unreported: int = 0
+    _report_at: float = 0.0
     _idle: list[Callable[[], None]] = field(factory=list, repr=False)
-
-    @property
-    def unacked(self) -> int:
-        """Records that are not committed yet."""
-        return len(self._waiting) + len(self._batch)
-
-    @property
-    def full(self) -> bool:
-        """Whether frames should not be taken any more for now."""
-        if self.unacked >= self.max_unacked:
-            self._was_full = True
-        return self._was_full
 
     def submit(self, record: Record) -> None:
         """Have a record committed with the next batch."""
         self._waiting.append(record)
+        self.unacked += 1
+        self._bytes += record.size
+        if self.unacked >= self.max_unacked or self._bytes >= self.max_bytes:
+            self.full = True
         if not self._scheduled and not self._calling:
             self._scheduled = True
             self.clock.callLater(0, self._flush)
@@ -160,8 +169,7 @@ class Committer:
         if not self._batch:
             if not self._waiting:
                 return
-            self._batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-            self._number += 1
+            self._gather()
         self._calling = True
         started = self.clock.seconds()
         call = self.connection.call(
@@ -173,63 +181,104 @@ class Committer:
             self.keys.commit_marker(self.gateway, self.boot),
             self._number,
             self.limits.packed(),
-            _encode([record.content for record in self._batch]),
+            self._packed,
         )
         call.addCallbacks(self._applied, self._failed, callbackArgs=(started,))
         call.addErrback(self._broken)
 
+    def _gather(self) -> None:
+        """Make the next batch of what waits."""
+        size = count = 0
+        for record in self._waiting[:MAX_BATCH]:
+            size += record.size
+            if size > MAX_BATCH_BYTES and count:
+                break
+            count += 1
+        self._batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        self._number += 1
+        try:
+            self._packed = _encode([record.content for record in self._batch])
+        except Exception:
+            self._batch = [record for record in self._batch if self._can_be_sent(record)]
+            self._packed = _encode([record.content for record in self._batch])
+
+    def _can_be_sent(self, record: Record) -> bool:
+        """Whether a record can be put into bytes; one that can't counts as not written."""
+        try:
+            _encode(record.content)
+        except Exception:
+            self.log.failure("a record can't be sent to Redis")
+            self.unacked -= 1
+            self._bytes -= record.size
+            self.statistics.failed_records += 1
+            if record.then is not None:
+                self._carry_out(record.then, False)
+            if record.recipient is not None:
+                self._carry_out(record.recipient.committed, [b""])
+            return False
+        return True
+
     def _applied(self, reply: int | list[Any], started: float) -> None:
         batch, self._batch = self._batch, []
+        self.unacked -= len(batch)
+        self._bytes -= sum([record.size for record in batch])
         self._calling = False
         self._delay = _RETRY_FIRST
         duplicates, *failures = reply if isinstance(reply, list) else [reply]
         self.statistics.batches += 1
         self.statistics.records += len(batch)
         self.statistics.duplicates += max(duplicates, 0)
-        self.observed(self.clock.seconds() - started, len(batch))
+        self._carry_out(self.observed, self.clock.seconds() - started, len(batch))
         failed = self._report(failures) if failures else frozenset[int]()
         if self._waiting:
             # The next call is on its way before the answers of this one are written.
             self._flush()
         self._answer(batch, failed)
-        if self._was_full and self.unacked <= self.max_unacked // 2:
-            self._was_full = False
-            self.drained()
+        if self.full and self.unacked <= self.max_unacked // 2 and self._bytes <= self.max_bytes // 2:
+            self.full = False
+            self._carry_out(self.drained)
         if not self.unacked:
             callbacks, self._idle = self._idle, []
             for callback in callbacks:
-                callback()
+                self._carry_out(callback)
 
     def _answer(self, batch: list[Record], failed: frozenset[int]) -> None:
-        answers: dict[int, tuple[Recipient, list[bytes]]] = {}
+        answers: defaultdict[Recipient, list[bytes]] = defaultdict(list)
         for index, record in enumerate(batch):
             written = index not in failed
-            if record.recipient is not None and record.answer is not None and written:
-                entry = answers.get(id(record.recipient))
-                if entry is None:
-                    answers[id(record.recipient)] = (record.recipient, [record.answer])
-                else:
-                    entry[1].append(record.answer)
+            if record.recipient is not None:
+                answer = record.answer if written else None
+                if answer is not None and not isinstance(answer, bytes):
+                    answer = self._carry_out(answer)
+                answers[record.recipient].append(answer or b"")
             if record.then is not None:
-                self._tell(record.then, written)
-        for recipient, waiting in answers.values():
-            recipient.committed(waiting)
+                self._carry_out(record.then, written)
+        for recipient, waiting in answers.items():
+            self._carry_out(recipient.committed, waiting)
 
-    def _tell(self, then: Callable[[bool], None], written: bool) -> None:
+    def _carry_out(self, callback: Callable[..., Any], *arguments: Any) -> Any:
+        """Call what belongs to others: its failure is its own."""
         try:
-            then(written)
+            return callback(*arguments)
         except Exception:
             self.log.failure("what follows a commit failed")
+            return None
 
     def _report(self, failures: Sequence[Any]) -> frozenset[int]:
         indices = frozenset(failures[::2])
         self.statistics.failed_records += len(indices)
         reason = failures[1]
-        self.log.error(
-            "{count} records could not be written to Redis and stay unanswered: {reason}",
-            count=len(indices),
-            reason=reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason,
-        )
+        self._unreported += len(indices)
+        now = self.clock.seconds()
+        if now >= self._report_at:
+            # A user without a permission, say, would otherwise fill the log with one line per batch.
+            self._report_at = now + _REPORT_EVERY
+            self.log.error(
+                "{count} records could not be written to Redis and stay unanswered: {reason}",
+                count=self._unreported,
+                reason=reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason,
+            )
+            self._unreported = 0
         return indices
 
     def _failed(self, failure: Failure) -> None:

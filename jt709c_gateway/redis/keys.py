@@ -66,16 +66,20 @@ class Keys:
         """List: orders that a gateway has taken and not yet recorded."""
         return f"{self.prefix}:commands:intake:{gateway}"
 
+    def route(self, gateway: str) -> str:
+        """List, expiring: locks for which others have taken in orders that this gateway is to look for."""
+        return f"{self.prefix}:commands:route:{gateway}"
+
     def waiting(self, device: str) -> str:
         """List: orders for a device, in order, until they are written to it."""
         return f"{self.prefix}:commands:waiting:{device}"
 
     def under_way(self, gateway: str) -> str:
-        """Hash: order id -> device, for the orders that a gateway is writing or awaits an answer to."""
+        """Hash: order id -> order, for those that a gateway is writing or awaits an answer to."""
         return f"{self.prefix}:commands:underway:{gateway}"
 
     def unsettled(self, device: str) -> str:
-        """Hash, expiring: orders whose fate later evidence may still settle."""
+        """Hash, expiring: order id -> epoch second, for those whose fate later evidence may still settle."""
         return f"{self.prefix}:commands:unsettled:{device}"
 
     @property

@@ -13,13 +13,16 @@ while redis.call('LMOVE', KEYS[2], KEYS[4], 'RIGHT', 'LEFT') do
 end
 local taken = {}
 local entries = redis.call('HGETALL', KEYS[3])
-local count = KEYS[3] == KEYS[5] and #entries or math.min(#entries, 200)
+local own = KEYS[3] == KEYS[5]
+local count = own and #entries or math.min(#entries, 200)
 for i = 1, count, 2 do
-  redis.call('HDEL', KEYS[3], entries[i])
-  redis.call('HSET', KEYS[5], entries[i], entries[i + 1])
+  if not own then
+    redis.call('HSET', KEYS[5], entries[i], entries[i + 1])
+    redis.call('HDEL', KEYS[3], entries[i])
+  end
   taken[#taken + 1] = {entries[i + 1], redis.call('HGETALL', ARGV[1] .. ':command:' .. entries[i])}
 end
-if count == #entries and KEYS[3] ~= KEYS[5] then
+if count == #entries and not own then
   redis.call('SREM', KEYS[6], ARGV[2])
 end
 return taken

@@ -1,36 +1,53 @@
 -- Takes the next order for a lock out of its queue, into the hands of one gateway.
 --
 -- KEYS  1 waiting list of the lock   2 orders under way at this gateway   3 state of the lock
---       4 unsettled orders of the lock   5 dynamic password of the lock
+--       4 unsettled orders of the lock   5 dynamic password of the lock   6 session of the lock
 -- ARGV  1 prefix   2 "1" to take an order, "0" only to look for unsettled ones
--- Returns {order JSON or nil, its record, serial, {dialect, firmware, wrong passwords}, dynamic password or
--- nil, {record, ...} of the unsettled ones, how many wait}; records are flat arrays of field, value, ...
+--       3 epoch second before which unsettled orders are forgotten
+--       4 name of this gateway when the lock has just come to it, "" otherwise
+-- Returns {order JSON or nil, its record, serial, {dialect, firmware, wrong passwords, lock state}, dynamic
+-- password or nil, {record, ...} of the unsettled ones, how many wait}; records are flat arrays of field,
+-- value, ...
 
 local function record(id)
   return redis.call('HGETALL', ARGV[1] .. ':command:' .. id)
 end
 
-local unsettled = {}
-for _, id in ipairs(redis.call('HKEYS', KEYS[4])) do
-  local fields = record(id)
-  if #fields > 0 then
-    unsettled[#unsettled + 1] = fields
+if ARGV[4] ~= '' then
+  -- From now on whoever takes in an order for this lock has to tell us: it may come right behind this look.
+  local new = redis.call('EXISTS', KEYS[6]) == 0
+  redis.call('HSET', KEYS[6], 'gateway', ARGV[4])
+  if new then
+    redis.call('EXPIRE', KEYS[6], 60)
   end
 end
+local unsettled = {}
+local open = redis.call('HGETALL', KEYS[4])
+for i = 1, #open, 2 do
+  local fields = record(open[i])
+  if #fields > 0 and tonumber(open[i + 1]) >= tonumber(ARGV[3]) then
+    unsettled[#unsettled + 1] = fields
+  else
+    redis.call('HDEL', KEYS[4], open[i])
+  end
+end
+local known = redis.call('HMGET', KEYS[3], 'dialect', 'firmware', 'wrong_passwords', 'lock_state')
 local order = false
 if ARGV[2] == '1' then
-  order = redis.call('LPOP', KEYS[1])
+  order = redis.call('LRANGE', KEYS[1], 0, 0)[1]
 end
 if not order then
-  return {false, {}, 0, {false, false, false}, false, unsettled, redis.call('LLEN', KEYS[1])}
+  return {false, {}, 0, known, false, unsettled, redis.call('LLEN', KEYS[1])}
 end
 local id = cjson.decode(order)['id']
+local serial = redis.call('HINCRBY', KEYS[3], 'order_serial', 1)
 redis.call('HSET', KEYS[2], id, order)
+redis.call('LPOP', KEYS[1])
 return {
   order,
   record(id),
-  redis.call('HINCRBY', KEYS[3], 'order_serial', 1),
-  redis.call('HMGET', KEYS[3], 'dialect', 'firmware', 'wrong_passwords'),
+  serial,
+  known,
   redis.call('GET', KEYS[5]),
   unsettled,
   redis.call('LLEN', KEYS[1]),

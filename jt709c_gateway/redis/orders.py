@@ -1,6 +1,7 @@
 """Where orders wait, who has them in hand, and what a crash leaves behind (DESIGN.md §4)."""
 
 from collections.abc import Mapping
+from enum import IntEnum
 from typing import Any, Final
 
 from attrs import define, field
@@ -18,11 +19,39 @@ MAX_REPLIES: Final = 1000
 UNSETTLED_TTL: Final = 24 * 3600
 #: Orders that may wait for one lock.
 MAX_WAITING: Final = 100
+#: What is said of one that comes when so many wait.
+FULL: Final = f"{MAX_WAITING} orders wait for this lock already"
+#: Locks of which a gateway hears in one go that orders have come for them.
+MAX_ROUTED: Final = 200
+#: Seconds for which such a word is kept.
+ROUTE_TTL: Final = 60
 #: Entries kept of what could not be read.
 MAX_INVALID: Final = 1000
 
 Record = Mapping[str, str]
 Command = tuple[Any, ...]
+
+
+class Acceptance(IntEnum):
+    """What became of an order that was to be taken in."""
+
+    QUEUED = 1
+    WAITING = 2
+    KNOWN = 0
+    FULL = -1
+    NOT_OURS = -2
+    """Its entry was adopted by another gateway, which deals with it."""
+
+
+@define
+class Events:
+    """What to announce of an order that is taken in, as JSON, and how long the streams may become."""
+
+    queued: str
+    waiting: str
+    failed: str
+    max_events: int
+    max_history: int
 
 
 @define
@@ -38,6 +67,7 @@ class Claim:
     dynamic_password: str | None = field(repr=False)
     unsettled: list[Record] = field(repr=False)
     waiting: int
+    lock_state: str | None = None
 
 
 @define
@@ -68,16 +98,29 @@ class OrderStore:
     gateway: str
 
     async def look_up(self, name: str) -> Known:
-        """The device that `name`, its id or its IMEI, stands for."""
+        """The device that `name` stands for: its IMEI, or its id, which has no leading zeros."""
         alias = await self.caller.call("HGET", self.keys.imei, name)
-        device = _text(alias) or name
+        device = _text(alias) or name.lstrip("0") or "0"
         dialect, firmware = await self.caller.call("HMGET", self.keys.device(device), "dialect", "firmware")
         return Known(device, _text(dialect), _text(firmware))
 
     async def accept(
-        self, order_id: str, device: str, entry: bytes, order: bytes, expires_at: float, record: Record
-    ) -> int:
-        """Take an order in: 1 done, 0 its id is known, -1 too many wait. `order` is empty for a local one."""
+        self,
+        order_id: str,
+        device: str,
+        entry: bytes,
+        order: bytes,
+        expires_at: float,
+        record: Record,
+        events: Events,
+        *,
+        reachable: bool = False,
+    ) -> Acceptance:
+        """Take an order in, unless its id is known, and announce it.
+
+        `order` is empty where no lock is to get it. `reachable` says that this gateway can write to the lock;
+        else the gateway that holds it is told.
+        """
         flat = [part for item in record.items() for part in item]
         result: int = await scripts.run(
             self.caller,
@@ -87,17 +130,42 @@ class OrderStore:
                 self.keys.waiting(device),
                 self.keys.deadlines,
                 self.keys.intake(self.gateway),
+                self.keys.session(device),
+                self.keys.events,
+                self.keys.history(device),
             ],
-            [KEEP, order, f"{expires_at:.3f}", order_id, entry, MAX_WAITING, *flat],
+            [
+                KEEP,
+                order,
+                f"{expires_at:.3f}",
+                order_id,
+                entry,
+                MAX_WAITING,
+                self.keys.prefix,
+                self.gateway,
+                "1" if reachable else "0",
+                FULL,
+                record["created_at"],
+                device,
+                events.queued,
+                events.waiting,
+                events.failed,
+                events.max_events,
+                events.max_history,
+                *flat,
+            ],
         )
-        return result
+        return Acceptance(result)
 
     async def record(self, order_id: str) -> Record:
         """The record of an order; empty when there is none."""
         return as_record(await self.caller.call("HGETALL", self.keys.command(order_id)))
 
-    async def claim(self, device: str, take: bool) -> Claim:
-        """Take the next order for a lock in hand, or only look for unsettled ones."""
+    async def claim(self, device: str, take: bool, now: float, arrived: bool = False) -> Claim:
+        """Take the next order for a lock in hand, or only look for unsettled ones.
+
+        `arrived` says that the lock has just come to this gateway; `now` is in epoch seconds.
+        """
         reply = await scripts.run(
             self.caller,
             scripts.CLAIM,
@@ -107,11 +175,17 @@ class OrderStore:
                 self.keys.device(device),
                 self.keys.unsettled(device),
                 self.keys.secret(device),
+                self.keys.session(device),
             ],
-            [self.keys.prefix, "1" if take else "0"],
+            [
+                self.keys.prefix,
+                "1" if take else "0",
+                f"{now - UNSETTLED_TTL:.3f}",
+                self.gateway if arrived else "",
+            ],
         )
         order, record, serial, known, secret, unsettled, waiting = reply
-        dialect, firmware, wrong = known
+        dialect, firmware, wrong, lock_state = known
         return Claim(
             order,
             as_record(record),
@@ -122,6 +196,7 @@ class OrderStore:
             _text(secret),
             [as_record(one) for one in unsettled],
             waiting,
+            _text(lock_state),
         )
 
     async def next_serial(self, device: str) -> int:
@@ -130,11 +205,11 @@ class OrderStore:
         return serial
 
     async def remove(self, order_id: str) -> tuple[bytes | None, Record]:
-        """Take an order out of its lock's queue; None when it isn't there (any more)."""
+        """Take an order out of its lock's queue into our hands; None when it isn't there (any more)."""
         order, record = await scripts.run(
             self.caller,
             scripts.REMOVE,
-            [self.keys.command(order_id), self.keys.deadlines],
+            [self.keys.command(order_id), self.keys.deadlines, self.keys.under_way(self.gateway)],
             [self.keys.prefix, order_id],
         )
         return order, as_record(record)
@@ -150,6 +225,32 @@ class OrderStore:
     async def drop(self, entry: bytes) -> None:
         """An entry of the intake list has been dealt with."""
         await self.caller.call("LREM", self.keys.intake(self.gateway), 1, entry)
+
+    async def in_hand(self) -> dict[str, bytes]:
+        """The orders that are in this gateway's hands, by id."""
+        flat = await self.caller.call("HGETALL", self.keys.under_way(self.gateway))
+        return {key.decode(): order for key, order in zip(flat[::2], flat[1::2], strict=True)}
+
+    async def is_in_hand(self, order_id: str) -> bool:
+        """Whether an order is in this gateway's hands."""
+        return await self.caller.call("HGET", self.keys.under_way(self.gateway), order_id) is not None
+
+    async def routed(self) -> list[str]:
+        """Locks of ours for which others have taken in orders; the same again until `heed`."""
+        devices = await self.caller.call("LRANGE", self.keys.route(self.gateway), 0, MAX_ROUTED - 1)
+        return [one.decode() for one in devices]
+
+    async def heed(self, count: int) -> None:
+        """So many of the locks that `routed` gave have been looked after."""
+        await self.caller.call("LTRIM", self.keys.route(self.gateway), count, -1)
+
+    async def tell_holder(self, device: str) -> None:
+        """Have the gateway that holds a lock look for its orders, if another than this one does."""
+        holder = _text(await self.caller.call("HGET", self.keys.session(device), "gateway"))
+        if holder is not None and holder != self.gateway:
+            route = self.keys.route(holder)
+            await self.caller.call("RPUSH", route, device)
+            await self.caller.call("EXPIRE", route, ROUTE_TTL)
 
     async def due(self, now: float) -> list[str]:
         """Ids of waiting orders whose ttl has ended, at most a hundred."""
@@ -217,12 +318,12 @@ class OrderStore:
             ("ZADD", self.keys.deadlines, f"{expires_at:.3f}", order_id),
         ]
 
-    def unsettled_commands(self, device: str, order_id: str, unsettled: bool) -> list[Command]:
-        """Whether later evidence may still settle the order."""
+    def unsettled_commands(self, device: str, order_id: str, written_at: float | None) -> list[Command]:
+        """Later evidence may still settle the order, written then; with None it has been settled."""
         key = self.keys.unsettled(device)
-        if unsettled:
-            return [("HSET", key, order_id, "1"), ("EXPIRE", key, UNSETTLED_TTL)]
-        return [("HDEL", key, order_id)]
+        if written_at is None:
+            return [("HDEL", key, order_id)]
+        return [("HSET", key, order_id, f"{written_at:.3f}"), ("EXPIRE", key, UNSETTLED_TTL)]
 
     def reply_commands(self, name: str, outcome: str) -> list[Command]:
         """Push an outcome to whoever asked for it under this name."""

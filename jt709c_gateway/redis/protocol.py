@@ -11,22 +11,26 @@ matched to requests (`ReplyQueue`), and its exceptions. What is replaced:
   could only be matched to the wrong requests.
 """
 
+import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import txredisapi
 from service_identity import VerificationError
-from twisted.internet import defer
+from twisted.internet import defer, tcp
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
+
+from jt709c_gateway.sockets import write_at_once
 
 Argument = bytes | str | int | float
 """What a command is made of. Text is sent as UTF-8, numbers in decimal."""
 
 _REPLY_TYPES = frozenset("+-:$*")
 _REASON_LENGTH = 200
+_SEND_BUFFER = 1 << 20
 _LONGEST_BULK = 512 * 1024 * 1024 + 2
 
 
@@ -84,6 +88,7 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
         super().__init__(charset=None, convertNumbers=False, replyTimeout=reply_timeout)
         self.callLater = clock.callLater
         self._gone = False
+        self._direct: bool = False
         self._lost_waiters: list[defer.Deferred[Exception]] = []
         self._chunks: list[bytes] = []
         self._held = 0
@@ -136,7 +141,9 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
             # Replies come in order: with the last one all have been answered.
             timer = self.callLater(self.replyTimeout, self._overdue)
             replies[-1].addBoth(_cancel_timer, timer)
-        self.transport.write(data)
+        # A batch for the committer is larger than what the reactor would send in one turn.
+        if rest := write_at_once(self.transport, data) if self._direct else data:
+            self.transport.write(rest)
         return replies
 
     def _overdue(self) -> None:
@@ -169,6 +176,10 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
         """Write without delay, and notice a server that has vanished from the network."""
         super().connectionMade()
         peer = self.transport.getPeer()
+        # Not when TLS is in between, whose transport has no such methods.
+        self._direct = isinstance(self.transport, tcp.Connection)
+        if self._direct:
+            self.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         if ITCPTransport.providedBy(self.transport) and isinstance(peer, IPv4Address | IPv6Address):
             self.transport.setTcpNoDelay(True)
             self.transport.setTcpKeepAlive(True)

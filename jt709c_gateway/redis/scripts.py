@@ -25,6 +25,12 @@ class Caller(Protocol):
         """Send one command; a Deferred of its reply."""
 
 
+async def load(caller: Caller) -> None:
+    """Make the server know all of them."""
+    for source in _SOURCES.values():
+        await caller.call("SCRIPT", "LOAD", source)
+
+
 async def run(caller: Caller, name: str, keys: list[str], arguments: list[Any]) -> Any:
     """Run one of the scripts; txredisapi's errors as they come."""
     try:

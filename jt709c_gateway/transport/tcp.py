@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from jt709c_gateway.protocol.framing import Framer
+from jt709c_gateway.sockets import write_at_once
 
 from .link import SHUTDOWN, Conversation, Handler
 
@@ -18,26 +19,16 @@ from .link import SHUTDOWN, Conversation, Handler
 class DirectServer(tcp.Server):
     """A server transport that writes at once when nothing is queued.
 
-    The stock one queues, asks the reactor to watch for writability, and writes in the next turn: three
-    system calls for an answer that nearly always fits into the socket's buffer.
+    An answer nearly always fits into the socket's buffer: so it costs one system call instead of three.
     """
+
+    #: Bytes that are read at once: dozens of frames, and no more than has to be held back when Redis is away.
+    bufferSize = 8192
 
     def write(self, data: bytes) -> None:
         """Send what the kernel takes now; the rest goes the usual way."""
-        if (
-            self.connected
-            and not self.disconnecting
-            and not self.disconnected
-            and not self.dataBuffer
-            and not self._tempDataBuffer
-        ):
-            sent = self.writeSomeData(data)
-            # Anything but a count is the reason the connection is gone; the reactor finds out by itself.
-            if isinstance(sent, int):
-                if sent == len(data):
-                    return
-                data = data[sent:]
-        super().write(data)  # type: ignore[no-untyped-call]
+        if rest := write_at_once(self, data):
+            super().write(rest)  # type: ignore[no-untyped-call]
 
 
 @implementer(IPushProducer)

@@ -59,10 +59,7 @@ class LockDatagrams(DatagramProtocol):
             if len(self._links) >= self._max_addresses:
                 self.handler.dropped("max_addresses")
                 return
-            host = f"[{addr[0]}]" if ":" in addr[0] else addr[0]
-            link = UdpLink(self, addr, peer=f"{host}:{addr[1]}")
-            self._links[addr] = link
-            link.conversation = self.handler.open(link)
+            link = self._meet(addr)
         framer = Framer()
         try:
             frames = framer.feed_datagram(datagram)
@@ -72,6 +69,14 @@ class LockDatagrams(DatagramProtocol):
         except Exception:
             self.log.failure("handling a datagram of {peer} failed", peer=link.peer)
             link.close("error")
+
+    def _meet(self, address: _Address) -> UdpLink:
+        """A link for an address that is heard for the first time."""
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        link = UdpLink(self, address, peer=f"{host}:{address[1]}")
+        link.conversation = self.handler.open(link)
+        self._links[address] = link
+        return link
 
     def send(self, data: bytes, address: _Address) -> bool:
         """Send one datagram; False when the port is closed or the kernel refuses."""
@@ -85,7 +90,10 @@ class LockDatagrams(DatagramProtocol):
 
     def forget(self, link: UdpLink) -> bool:
         """Drop a link; False when it had been dropped."""
-        return self._links.pop(link.address, None) is not None
+        if self._links.get(link.address) is not link:
+            return False
+        del self._links[link.address]
+        return True
 
     def stopProtocol(self) -> None:
         """The port is closed."""

@@ -1,0 +1,188 @@
+"""Orders out of the intake list: into a lock's queue, carried out at once, or told what is wrong."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from attrs import define, evolve
+from msgspec.json import encode
+from twisted.logger import Logger
+
+from jt709c_gateway.commands.catalogue import LOCAL_ORDERS
+from jt709c_gateway.commands.lifecycle import OrderRun
+from jt709c_gateway.commands.model import InvalidOrder, Order, OrderState, parse_order
+from jt709c_gateway.commands.stored import PUBLIC_FIELDS, invalid_record, iso, to_hash
+from jt709c_gateway.protocol.events import KIND_COMMAND
+from jt709c_gateway.redis.orders import FULL, Acceptance, Events
+
+from .orders import Orders
+
+#: The device in the events of an order that names none.
+_UNKNOWN: Final = "unknown"
+
+
+@define
+class Intake:
+    """Deals with one entry after another; each leaves our list only when Redis knows what became of it."""
+
+    log = Logger()
+
+    orders: Orders
+
+    async def take(self, entry: bytes) -> None:
+        """Deal with one entry; txredisapi's errors when it has to be dealt with again."""
+        now = self.orders.now()
+        try:
+            order = parse_order(entry, now)
+            if order.command in LOCAL_ORDERS:
+                self.orders.profiles.validate_loosely(order)
+                await self._local(order, entry, now)
+            else:
+                await self._take(order, entry, now)
+        except InvalidOrder as error:
+            await self._invalid(error, entry, now)
+
+    async def set_aside(self, entry: bytes, reason: str) -> None:
+        """Give an entry up that can't be dealt with, lest it keep all others waiting."""
+        store = self.orders.store
+        kept = {"at": iso(self.orders.now()), "reason": reason, "id": None, "device": None}
+        self.orders.submit(_UNKNOWN, None, store.invalid_commands(encode(kept).decode()))
+        await self.orders.committed(_UNKNOWN)
+        await store.drop(entry)
+
+    async def _device(self, name: str) -> str:
+        session = self.orders.gateway.sessions.get(name)
+        return (await self.orders.store.look_up(name)).device if session is None else session.device
+
+    async def _take(self, order: Order, entry: bytes, now: float) -> None:
+        orders = self.orders
+        known = await orders.store.look_up(order.device)
+        session = orders.gateway.sessions.get(order.device)
+        device = known.device if session is None else session.device
+        order = evolve(order, device=device)
+        dialect = known.dialect if session is None else session.dialect or known.dialect
+        profile = orders.profiles.pick(device, dialect, known.firmware)
+        spec = None
+        if profile is None:
+            orders.profiles.validate_loosely(order)
+        else:
+            spec = orders.profiles.validate(order, profile).spec
+        run = OrderRun(order, spec, orders.limits, orders.profiles.secret_names(order.command))
+        steps = [run.queued(now), run.waiting(now), run.settle(now, OrderState.FAILED, FULL)]
+        queued, waiting, failed = (step.transitions[-1].fields for step in steps)
+        try:
+            result = await orders.store.accept(
+                order.id,
+                device,
+                entry,
+                order.to_json(),
+                order.created_at + order.ttl,
+                to_hash(queued),
+                self._events(device, queued, waiting, failed),
+                reachable=orders.is_reachable(device),
+            )
+        except Exception:
+            # It may have come in all the same; then it is sent when Redis is back.
+            orders.look_later(device)
+            raise
+        if result is Acceptance.NOT_OURS:
+            return
+        if result is Acceptance.KNOWN:
+            await self._report(order)
+            return
+        counted = orders.gateway.counters.orders
+        counted[OrderState.QUEUED] += 1
+        if result is Acceptance.FULL:
+            counted[OrderState.FAILED] += 1
+            public = {name: failed[name] for name in PUBLIC_FIELDS}
+            orders.submit(device, None, orders.reply_commands(order.reply_to, public))
+            return
+        if result is Acceptance.WAITING:
+            counted[OrderState.WAITING] += 1
+        orders.serve(device)
+
+    def _events(
+        self,
+        device: str,
+        queued: Mapping[str, Any],
+        waiting: Mapping[str, Any] | None = None,
+        failed: Mapping[str, Any] | None = None,
+    ) -> Events:
+        """What to announce of an order in each case; that it came in, where there is but one."""
+        gateway = self.orders.gateway
+        session = gateway.sessions.get(device)
+
+        def text(record: Mapping[str, Any] | None) -> str:
+            if record is None:
+                return ""
+            public = {name: record[name] for name in PUBLIC_FIELDS}
+            return gateway.encode(device, KIND_COMMAND, public, session)
+
+        limits = gateway.committer.limits
+        return Events(text(queued), text(waiting), text(failed), limits.events, limits.history)
+
+    async def _report(self, order: Order) -> None:
+        """The id is known: the order isn't carried out again, its present state is told again."""
+        record = await self.orders.store.record(order.id)
+        if not record:
+            return
+        run = self.orders.restore(record)
+        public = run.public()
+        replies = self.orders.reply_commands(order.reply_to, public) if run.ended else []
+        self.orders.submit(run.order.device, public, replies)
+
+    async def _local(self, order: Order, entry: bytes, now: float) -> None:
+        """Carry out an order that no lock hears of. Doing that twice, after a crash, does no harm."""
+        orders = self.orders
+        if await orders.store.record(order.id):
+            await self._report(order)
+            await orders.store.drop(entry)
+            return
+        device = await self._device(order.device)
+        run = OrderRun(evolve(order, device=device), None, orders.limits, frozenset())
+        orders.publish(run, run.queued(now), recorded=True)
+        reason, commands = None, []
+        if order.command == "clear_lockout":
+            commands = orders.store.wrong_password_commands(device, 0)
+        else:
+            reason = await self._cancel(str(order.params["id"]), now)
+        state = OrderState.DONE if reason is None else OrderState.REJECTED
+        orders.publish(run, run.settle(now, state, reason), commands=commands)
+        await orders.committed(device)
+        await orders.store.drop(entry)
+
+    async def _cancel(self, target: str, now: float) -> str | None:
+        """Take an order back; why not, where that can't be done."""
+        orders = self.orders
+        payload, record = await orders.store.remove(target)
+        if payload is None:
+            if record.get("state") == OrderState.CANCELLED:
+                return None
+            return f"order {target} is {record['state']}" if record else f"no order {target} is known"
+        orders.held.add(target)
+        taken_back = orders.restore(record, Order.from_json(payload))
+        orders.publish(taken_back, taken_back.cancel(now))
+        return None
+
+    async def _invalid(self, error: InvalidOrder, entry: bytes, now: float) -> None:
+        """Tell what is wrong with an order, as far as it can be said whose it is."""
+        orders = self.orders
+        record = invalid_record(error, now)
+        device = error.device or _UNKNOWN
+        if error.order_id is not None:
+            stored = to_hash({name: value for name, value in record.items() if value is not None})
+            events = self._events(device, record)
+            result = await orders.store.accept(error.order_id, device, entry, b"", 0.0, stored, events)
+            if result is Acceptance.NOT_OURS:
+                return
+        orders.gateway.counters.orders[OrderState.INVALID] += 1
+        kept = {"at": iso(now), "reason": str(error), "id": error.order_id, "device": error.device}
+        commands = orders.store.invalid_commands(encode(kept).decode())
+        commands += orders.reply_commands(error.reply_to, record)
+        if error.order_id is not None:
+            # An order of the same id goes its own way, and its events tell of that.
+            orders.submit(device, None, commands)
+        else:
+            orders.submit(device, record, commands)
+            await orders.committed(device)
+            await orders.store.drop(entry)
+        self.log.warn("an order is invalid: {reason}", reason=str(error))

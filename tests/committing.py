@@ -1,0 +1,233 @@
+"""Redis as the committer and the gateway see it: a connection that answers when told, and the script."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from twisted.internet import defer, task
+
+from jt709c_gateway.gateway.core import Gateway, Policy
+from jt709c_gateway.gateway.ids import EventIds
+from jt709c_gateway.protocol.framing import Framer
+from jt709c_gateway.redis.committer import SCRIPT, SCRIPT_HASH, Committer, Limits, Record
+from jt709c_gateway.redis.keys import Keys
+from tests.support import RedisClient
+
+#: When it is, unless a test says otherwise; the reports in `tests.vectors` are of a few minutes before.
+NOW = datetime(2025, 11, 18, 11, 30, tzinfo=UTC)
+
+
+class FakeRedis:
+    """A connection to Redis whose every reply is given by the test."""
+
+    def __init__(self) -> None:
+        self.connected = True
+        self.calls: list[tuple[Any, ...]] = []
+        self.pending: list[defer.Deferred[Any]] = []
+
+    def call(self, *arguments: Any) -> "defer.Deferred[Any]":
+        self.calls.append(arguments)
+        self.pending.append(defer.Deferred())
+        return self.pending[-1]
+
+    def reply(self, value: Any = 0) -> None:
+        """Answer the oldest call."""
+        self.pending.pop(0).callback(value)
+
+    def fail(self, error: Exception) -> None:
+        """Let the oldest call fail."""
+        self.pending.pop(0).errback(error)
+
+    def number(self, index: int = -1) -> int:
+        """The number of a batch."""
+        return int(self.calls[index][6])
+
+    def batch(self, index: int = -1) -> list[Any]:
+        """The contents of the records in a batch."""
+        return msgspec.msgpack.decode(self.calls[index][8])
+
+
+def make_committer(clock: task.Clock, redis: FakeRedis, **options: Any) -> Committer:
+    """A committer that nothing but the test drives."""
+    return Committer(clock, redis, Keys("t"), "gw1", "boot1", **options)
+
+
+class FakeLink:
+    """What a transport is for the gateway: it keeps what is sent and done."""
+
+    def __init__(self, transport_name: str = "tcp", peer: str = "192.0.2.7:50112") -> None:
+        self.transport_name = transport_name
+        self.peer = peer
+        self.sent: list[bytes] = []
+        self.closed: list[str] = []
+        self.reading = True
+        self.conversation: Any = None
+
+    def send(self, data: bytes) -> bool:
+        if self.closed:
+            return False
+        self.sent.append(data)
+        return True
+
+    def close(self, reason: str) -> None:
+        if not self.closed:
+            self.closed.append(reason)
+            self.conversation.closed(reason)
+
+    def pause(self) -> None:
+        self.reading = False
+
+    def resume(self) -> None:
+        self.reading = True
+
+
+class Fleet:
+    """A gateway on a clock, over a Redis that answers when told."""
+
+    def __init__(self, policy: Policy | None = None, name: str = "gw1", **committing: Any) -> None:
+        self.clock = task.Clock()
+        self.redis = FakeRedis()
+        self.committer = make_committer(self.clock, self.redis, **committing)
+        self.wall = NOW
+        ids = EventIds(name, lambda: self.wall.timestamp())
+        self.gateway = Gateway(
+            name, self.clock, self.committer, ids, policy or Policy(), wall=lambda: self.wall
+        )
+        self.committed: list[Any] = []
+
+    def link(self, transport_name: str = "tcp", peer: str = "192.0.2.7:50112") -> FakeLink:
+        """A new peer."""
+        link = FakeLink(transport_name, peer)
+        link.conversation = self.gateway.open(link)
+        return link
+
+    def feed(self, link: FakeLink, *frames: bytes) -> None:
+        """Frames come over a link, in one chunk; nothing is committed by that."""
+        framer = Framer()
+        data = b"".join(frames)
+        link.conversation.received(
+            framer.feed_datagram(data) if link.transport_name == "udp" else framer.feed(data)
+        )
+
+    def commit(self) -> list[Any]:
+        """Let Redis accept all that waits; the contents of the records."""
+        found: list[Any] = []
+        self.clock.advance(0)
+        while self.redis.pending:
+            found += self.redis.batch()
+            self.redis.reply(0)
+            self.clock.advance(0)
+        self.committed += found
+        return found
+
+    def hear(self, link: FakeLink, *frames: bytes) -> list[dict[str, Any]]:
+        """Frames come and are committed; the events made of them."""
+        self.feed(link, *frames)
+        return events_in(self.commit())
+
+
+def events_in(contents: list[Any]) -> list[dict[str, Any]]:
+    """The events in the contents of records."""
+    return [json.loads(text) for content in contents if content[0] for _, text in content[4]]
+
+
+class _Sink:
+    """Takes records and does nothing with them."""
+
+    full = False
+    unacked = 0
+
+    def __init__(self, boot: str) -> None:
+        self.boot = boot
+        self.records: list[Record] = []
+
+    def submit(self, record: Record) -> None:
+        self.records.append(record)
+
+
+class Teller:
+    """Turns frames into the contents of records, as a gateway does; `wall` is what its clock shows."""
+
+    def __init__(self, gateway: str = "gw1", peer: str = "192.0.2.7:50112") -> None:
+        self.sink: Any = _Sink(f"boot-{gateway}")
+        self.wall = NOW
+        ids = EventIds(gateway, lambda: self.wall.timestamp())
+        self.gateway = Gateway(gateway, task.Clock(), self.sink, ids, wall=lambda: self.wall)
+        self.link = FakeLink(peer=peer)
+        self.link.conversation = self.gateway.open(self.link)
+
+    def contents(self, *frames: bytes) -> list[tuple[Any, ...]]:
+        """All records that the frames cause, the opening of a session included."""
+        self.link.conversation.received(Framer().feed(b"".join(frames)))
+        found = []
+        while self.sink.records:
+            record = self.sink.records.pop(0)
+            found.append(record.content)
+            if record.recipient is not None:
+                record.recipient.committed([b""])
+        return found
+
+    def reports(self, *frames: bytes) -> list[tuple[Any, ...]]:
+        """The records of the frames themselves."""
+        return [content for content in self.contents(*frames) if not content[0] or content[5] is not None]
+
+    def leaves(self) -> list[tuple[Any, ...]]:
+        """The records of its connection's end."""
+        self.link.conversation.closed("closed")
+        found = [record.content for record in self.sink.records]
+        self.sink.records.clear()
+        return found
+
+
+class Script:
+    """`commit.lua` on a real server, under one prefix."""
+
+    def __init__(self, client: RedisClient, prefix: str, limits: Limits | None = None) -> None:
+        self.client = client
+        self.keys = Keys(prefix)
+        self.limits = limits or Limits()
+        self.numbers: dict[tuple[str, str], int] = {}
+        client.call("SCRIPT", "LOAD", SCRIPT)
+
+    def commit(
+        self,
+        contents: list[tuple[Any, ...]],
+        gateway: str = "gw1",
+        boot: str = "boot1",
+        number: int | None = None,
+    ) -> Any:
+        """Run it with one batch, numbered next unless `number` is given; its reply."""
+        if number is None:
+            number = self.numbers.get((gateway, boot), 0) + 1
+        self.numbers[gateway, boot] = number
+        return self.client.call(
+            "EVALSHA",
+            SCRIPT_HASH,
+            1,
+            self.keys.events,
+            self.keys.prefix,
+            self.keys.commit_marker(gateway, boot),
+            number,
+            self.limits.packed(),
+            msgspec.msgpack.encode(contents),
+        )
+
+    def stream(self, key: str) -> list[dict[str, str]]:
+        """The entries of a stream."""
+        return [as_dict(fields) for _, fields in self.client.call("XRANGE", key, "-", "+")]
+
+    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """The events in the stream, of one kind or of all."""
+        entries = self.stream(self.keys.events)
+        return [json.loads(one["event"]) for one in entries if kind in (None, one["kind"])]
+
+    def hash(self, key: str) -> dict[str, str]:
+        """A hash."""
+        return as_dict(self.client.call("HGETALL", key))
+
+
+def as_dict(flat: list[bytes]) -> dict[str, str]:
+    """Field, value, … as a dict."""
+    texts = [item.decode() for item in flat]
+    return dict(zip(texts[::2], texts[1::2], strict=True))

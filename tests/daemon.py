@@ -1,0 +1,326 @@
+"""The real daemon in a process of its own, and locks that talk to it over real sockets. Everything blocks."""
+
+import atexit
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from jt709c_gateway.protocol.framing import BinaryFrame, Framer, SentenceFrame
+from tests.support import LOOPBACK, RedisClient, process_alive, wait_until
+
+#: What is run instead of the `twistd` script, so that no path matters. It ends with the test process.
+_TWISTD = "import ctypes; ctypes.CDLL(None).prctl(1, 9); "
+_TWISTD += "{prelude}; from twisted.scripts.twistd import run; run()"
+_LISTENING = re.compile(r"listening on IPv4Address\(type='(TCP|UDP)', host='[^']*', port=(\d+)\)")
+_EMBEDDED = re.compile(r"embedded Valkey \S+ at redis://127\.0\.0\.1:(\d+)")
+
+
+def twistd_command(*arguments: str, prelude: str = "pass") -> list[str]:
+    """What runs twistd with these arguments; `prelude` is Python to be executed first."""
+    return [sys.executable, "-c", _TWISTD.format(prelude=prelude), *arguments]
+
+
+def twistd_environment(extra: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment for it: this one, without a password that may stand in it."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("JT709C_")}
+    return kept | {"PYTHONUNBUFFERED": "1"} | (extra or {})
+
+
+def run_twistd(
+    *arguments: str,
+    directory: str | os.PathLike[str],
+    environment: dict[str, str] | None = None,
+    prelude: str = "pass",
+    timeout: float = 20.0,
+) -> subprocess.CompletedProcess[str]:
+    """Run twistd until it ends by itself; what it wrote is in `stdout` and `stderr`."""
+    return subprocess.run(
+        twistd_command(*arguments, prelude=prelude),
+        cwd=directory,
+        env=twistd_environment(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+class Lock:
+    """A TCP connection to the daemon, as a lock has one."""
+
+    def __init__(self, port: int, timeout: float = 10.0, source: str | None = None) -> None:
+        self.socket = socket.create_connection(
+            (LOOPBACK, port), timeout, None if source is None else (source, 0)
+        )
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._timeout = timeout
+        self._framer = Framer()
+        self._answers: list[bytes] = []
+        #: The other side has closed the connection.
+        self.ended = False
+
+    def send(self, *frames: bytes) -> None:
+        """Send frames in one go."""
+        self.socket.sendall(b"".join(frames))
+
+    def answers(self, count: int = 1, timeout: float | None = None) -> list[bytes]:
+        """Wait for so many answers, each a whole frame; AssertionError when they don't come in time."""
+        deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
+        while len(self._answers) < count:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self.read(left):
+                raise AssertionError(f"{len(self._answers)} of {count} answers came")
+        found, self._answers = self._answers[:count], self._answers[count:]
+        return found
+
+    def ask(self, *frames: bytes, timeout: float | None = None) -> list[bytes]:
+        """Send frames and wait for as many answers."""
+        self.send(*frames)
+        return self.answers(len(frames), timeout)
+
+    def answers_within(self, seconds: float) -> list[bytes]:
+        """All answers that come in the next so many seconds."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and self.read(left):
+            pass
+        return self.taken()
+
+    def taken(self) -> list[bytes]:
+        """The answers that have been read and not been asked for yet."""
+        found, self._answers = self._answers, []
+        return found
+
+    def closed_within(self, seconds: float) -> bool:
+        """Whether the other side closes the connection in the next so many seconds."""
+        deadline = time.monotonic() + seconds
+        while not self.ended and (left := deadline - time.monotonic()) > 0:
+            self.read(left)
+        return self.ended
+
+    def read(self, seconds: float) -> bool:
+        """Read once; False when nothing came in so many seconds, or the connection has `ended`."""
+        self.socket.settimeout(max(seconds, 0.001))
+        try:
+            data = self.socket.recv(65536)
+        except TimeoutError:
+            return False
+        except ConnectionError:
+            data = b""
+        self.ended = not data
+        frames = self._framer.feed(data)
+        self._answers += [one.raw for one in frames if isinstance(one, BinaryFrame | SentenceFrame)]
+        return bool(data)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.socket.close()
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Daemon:
+    """``twistd -n jt709c-gateway`` with free ports on loopback, the same ones from start to start.
+
+    It ends with the test process. `redis` is what ``--redis`` gets; `options` go on the command line as they
+    are. `tcp`, `udp` and `http` say which ports it listens on; what was chosen is in `tcp_port`, `udp_port`
+    and `http_port`. Its data are in `directory`, which is also where it runs.
+    """
+
+    def __init__(
+        self,
+        *options: str,
+        redis: str = "embedded",
+        tcp: bool = True,
+        udp: bool = True,
+        http: bool = True,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="jt709c-daemon-"))
+        self.tcp_port = self.udp_port = self.http_port = 0
+        self._options = options
+        self._redis = redis
+        self._wanted = {"tcp": tcp, "udp": udp, "http": http}
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log_start = 0
+        atexit.register(self.discard)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether its process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def arguments(self) -> list[str]:
+        """Its command line behind `twistd`."""
+        found = ["-n", "--pidfile=", "jt709c-gateway", "--redis", self._redis]
+        if self._wanted["tcp"]:
+            found += ["--listen", f"tcp:{self.tcp_port}:interface={LOOPBACK}"]
+        else:
+            found += ["--no-tcp"]
+        if self._wanted["udp"]:
+            found += ["--udp", f"{self.udp_port}:interface={LOOPBACK}"]
+        else:
+            found += ["--no-udp"]
+        if self._wanted["http"]:
+            found += ["--http", f"tcp:{self.http_port}:interface={LOOPBACK}"]
+        return [*found, *self._options]
+
+    def start(self, ready: bool = True, timeout: float = 20.0) -> "Daemon":
+        """Start it; wait until its ports are bound and, if `ready`, until it has Redis."""
+        path = self.directory / "log"
+        self._log_start = path.stat().st_size if path.exists() else 0
+        with path.open("ab") as log:
+            self._process = subprocess.Popen(
+                twistd_command(*self.arguments()),
+                cwd=self.directory,
+                env=twistd_environment(self._environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        wait_until(self._bound, timeout, "the daemon does not listen")
+        if ready:
+            self.wait_ready(timeout)
+        return self
+
+    def wait_ready(self, timeout: float = 20.0) -> None:
+        """Wait until it can commit."""
+        if self._wanted["http"]:
+            wait_until(lambda: self.get("/readyz")[0] == 200, timeout, "the daemon is not ready")
+        else:
+            wait_until(lambda: "connected to Redis" in self.last_log(), timeout, "the daemon has no Redis")
+
+    def _bound(self) -> bool:
+        log = self.last_log()
+        assert self.running, f"the daemon has ended:\n{log[-2000:]}"
+        found = _LISTENING.findall(log)
+        if len(found) < sum(self._wanted.values()):
+            return False
+        tcp = [int(port) for kind, port in found if kind == "TCP"]
+        udp = [int(port) for kind, port in found if kind == "UDP"]
+        if self._wanted["http"]:
+            self.http_port = tcp.pop()
+        if self._wanted["tcp"]:
+            self.tcp_port = tcp[0]
+        if self._wanted["udp"]:
+            self.udp_port = udp[0]
+        return True
+
+    def stop(self, timeout: float = 20.0) -> int:
+        """End it with SIGTERM; its exit status.
+
+        twistd, when it has shut down in good order, ends by the signal that it got; this counts as 0.
+        """
+        assert self._process is not None
+        if self.running:
+            self._process.terminate()
+        status = self._process.wait(timeout)
+        in_order = status == -signal.SIGTERM and "Server Shut Down." in self.last_log()
+        return 0 if in_order else status
+
+    def kill(self) -> None:
+        """End it with SIGKILL, and wait for that."""
+        if self._process is not None and self.running:
+            self._process.kill()
+            self._process.wait(10)
+
+    def pause(self) -> None:
+        """Make it hang until `resume`."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after `pause`."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def discard(self) -> None:
+        """End it for good and remove its directory."""
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        atexit.unregister(self.discard)
+
+    def log(self) -> str:
+        """All that it has logged, over all starts."""
+        return (self.directory / "log").read_text(errors="replace")
+
+    def last_log(self) -> str:
+        """What it has logged since the last start."""
+        with (self.directory / "log").open("rb") as log:
+            log.seek(self._log_start)
+            return log.read().decode(errors="replace")
+
+    def lock(self, timeout: float = 10.0, source: str | None = None) -> Lock:
+        """A new connection to it; `source` is the loopback address that it comes from."""
+        return Lock(self.tcp_port, timeout, source)
+
+    def datagrams(self, timeout: float = 10.0) -> socket.socket:
+        """A new UDP socket that sends to it and receives from it."""
+        found = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        found.settimeout(timeout)
+        found.connect((LOOPBACK, self.udp_port))
+        return found
+
+    def get(self, path: str, timeout: float = 5.0) -> tuple[int, str]:
+        """Status and body of a page; status 0 when there is no answer."""
+        try:
+            with urllib.request.urlopen(f"http://{LOOPBACK}:{self.http_port}{path}", timeout=timeout) as page:
+                return page.status, page.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def metrics(self) -> dict[str, float]:
+        """Every sample of /metrics by its name and labels, as they stand there."""
+        found: dict[str, float] = {}
+        for line in self.get("/metrics")[1].splitlines():
+            if line and not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                found[name] = float(value)
+        return found
+
+    @property
+    def embedded_port(self) -> int:
+        """The port of its embedded server."""
+        return int(_EMBEDDED.findall(self.last_log())[-1])
+
+    def embedded_client(self) -> RedisClient:
+        """A new blocking client for its embedded server."""
+        return RedisClient(self.embedded_port)
+
+    def embedded_pid(self) -> int:
+        """The process id of its embedded server."""
+        with self.embedded_client() as client:
+            facts = client.call("INFO", "server").decode()
+        return int(re.findall(r"process_id:(\d+)", facts)[0])
+
+    def memory(self) -> int:
+        """Its resident memory, bytes."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) * 1024
+
+
+def gone(pid: int, timeout: float = 10.0) -> Any:
+    """Wait until a process that isn't ours has ended."""
+    return wait_until(lambda: not process_alive(pid), timeout, f"process {pid} still runs")

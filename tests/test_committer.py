@@ -1,0 +1,466 @@
+"""Group commit over a connection whose every reply the test gives."""
+
+from typing import Any
+
+import txredisapi
+from twisted.internet import task
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.redis.committer import MAX_BATCH, SCRIPT, SCRIPT_HASH, Limits, Record
+from tests.committing import FakeRedis, make_committer
+
+
+class Link:
+    """Takes answers; one list per write."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.writes: list[list[bytes]] = []
+        self.error = error
+
+    def committed(self, answers: list[bytes]) -> None:
+        self.writes.append(answers)
+        if self.error is not None:
+            raise self.error
+
+
+def record(name: Any, recipient: Any = None, answer: Any = None, then: Any = None) -> Record:
+    return Record((f"{name}", None), recipient, answer, then)
+
+
+class CommitterCase(SynchronousTestCase):
+    options: dict[str, Any] = {}
+
+    def setUp(self) -> None:
+        self.clock = task.Clock()
+        self.redis = FakeRedis()
+        self.committer = make_committer(self.clock, self.redis, **self.options)
+        self.link = Link()
+
+    def submit(self, *names: Any) -> None:
+        """Records that are answered with their own names."""
+        for name in names:
+            self.committer.submit(record(name, self.link, f"{name}".encode()))
+
+    def names(self, index: int = -1) -> list[str]:
+        return [content[0] for content in self.redis.batch(index)]
+
+    def flush(self) -> None:
+        self.clock.advance(0)
+
+
+class GroupTests(CommitterCase):
+    def test_call(self) -> None:
+        """A batch goes out as one call of the script with keys, limits, a number and the records."""
+        self.submit("a")
+        self.flush()
+        (call,) = self.redis.calls
+        self.assertEqual(
+            call[:8],
+            ("EVALSHA", SCRIPT_HASH, 1, "t:events", "t", "t:commit:gw1:boot1", 1, Limits().packed()),
+        )
+        self.assertEqual(self.redis.batch(), [["a", None]])
+
+    def test_one_turn(self) -> None:
+        """What arrives in one turn of the reactor goes out together."""
+        self.submit("a", "b", "c")
+        self.assertEqual(self.redis.calls, [])
+        self.flush()
+        self.assertEqual(self.names(), ["a", "b", "c"])
+
+    def test_gathers_during_a_call(self) -> None:
+        """What arrives while a call is under way goes into the next one, which follows its reply at once."""
+        self.submit("a")
+        self.flush()
+        self.submit("b")
+        self.flush()
+        self.submit("c")
+        self.flush()
+        self.assertEqual(len(self.redis.calls), 1)
+        self.redis.reply()
+        self.assertEqual(len(self.redis.calls), 2)
+        self.assertEqual(self.names(), ["b", "c"])
+        self.assertEqual(self.redis.number(), 2)
+
+    def test_batches_are_bounded(self) -> None:
+        """A batch has at most MAX_BATCH records; the order holds across batches."""
+        names = [f"{number}" for number in range(2 * MAX_BATCH + 50)]
+        self.submit(*names)
+        self.flush()
+        sizes, seen = [], []
+        while self.redis.pending:
+            sizes.append(len(self.redis.batch()))
+            seen += self.names()
+            self.redis.reply()
+        self.assertEqual(sizes, [MAX_BATCH, MAX_BATCH, 50])
+        self.assertEqual(seen, names)
+        self.assertEqual([one.decode() for write in self.link.writes for one in write], names)
+
+    def test_next_call_before_answers(self) -> None:
+        """The next call is on its way before the answers of the last one are written."""
+        calls: list[int] = []
+        self.link.committed = lambda answers: calls.append(len(self.redis.calls))  # type: ignore[method-assign]
+        self.submit("a")
+        self.flush()
+        self.submit("b")
+        self.redis.reply()
+        self.assertEqual(calls, [2])
+
+    def test_statistics(self) -> None:
+        """Batches, records and duplicates are counted, and each batch is told with its duration and size."""
+        seen: list[tuple[float, int]] = []
+        self.committer.observed = lambda seconds, size: seen.append((seconds, size))
+        self.submit("a", "b")
+        self.flush()
+        self.clock.advance(0.25)
+        self.redis.reply(1)
+        self.submit("c")
+        self.flush()
+        self.redis.reply(-1)
+        statistics = self.committer.statistics
+        self.assertEqual((statistics.batches, statistics.records, statistics.duplicates), (2, 3, 1))
+        self.assertEqual(seen, [(0.25, 2), (0.0, 1)])
+
+
+class AnswerTests(CommitterCase):
+    def test_only_after_success(self) -> None:
+        """Nothing is answered before Redis has accepted it."""
+        self.submit("a")
+        self.flush()
+        self.clock.advance(60)
+        self.assertEqual(self.link.writes, [])
+        self.redis.reply()
+        self.assertEqual(self.link.writes, [[b"a"]])
+
+    def test_one_write_per_link(self) -> None:
+        """The answers of a batch reach each link in one write, in order, empty where none is due."""
+        other = Link()
+        self.submit("a")
+        self.committer.submit(record("x", other, b"x"))
+        self.submit("b")
+        self.committer.submit(record("nobody"))
+        self.committer.submit(record("silent", self.link))
+        self.submit("c")
+        self.flush()
+        self.redis.reply(2)
+        self.assertEqual(self.link.writes, [[b"a", b"b", b"", b"c"]])
+        self.assertEqual(other.writes, [[b"x"]])
+
+    def test_made_at_the_end(self) -> None:
+        """An answer that is a function is made when the record has been written."""
+        self.committer.submit(record("a", self.link, lambda: f"{self.clock.seconds():g}".encode()))
+        self.committer.submit(record("b", self.link, lambda: None))
+        self.flush()
+        self.clock.advance(7)
+        self.redis.reply()
+        self.assertEqual(self.link.writes, [[b"7", b""]])
+
+    def test_failed_records(self) -> None:
+        """A record that could not be written stays unanswered; the others of its batch are answered."""
+        made: list[int] = []
+        self.submit("a", "b")
+        self.committer.submit(record("c", self.link, lambda: made.append(1)))
+        self.submit("d")
+        self.flush()
+        self.redis.reply([0, 1, b"WRONGTYPE a key of another type", 2, b"WRONGTYPE"])
+        self.assertEqual(self.link.writes, [[b"a", b"", b"", b"d"]])
+        self.assertEqual(made, [])
+        self.assertEqual(self.committer.statistics.failed_records, 2)
+        self.assertEqual(self.committer.unacked, 0)
+        self.assertEqual(len(self.redis.calls), 1)
+
+    def test_then(self) -> None:
+        """`then` is called once with whether the record was written."""
+        told: list[tuple[str, bool]] = []
+        for name in "ab":
+            self.committer.submit(record(name, then=lambda written, name=name: told.append((name, written))))
+        self.flush()
+        self.assertEqual(told, [])
+        self.redis.reply([0, 1, b"WRONGTYPE"])
+        self.assertEqual(told, [("a", True), ("b", False)])
+
+    def test_repeated_and_failed(self) -> None:
+        """When a batch turns out to be applied already, what had failed then stays unanswered."""
+        self.submit("a", "b")
+        self.flush()
+        self.redis.fail(txredisapi.ConnectionError("lost"))
+        self.committer.resume()
+        self.flush()
+        self.redis.reply([-1, 0, b"not written"])
+        self.assertEqual(self.link.writes, [[b"", b"b"]])
+        self.assertEqual(self.committer.statistics.duplicates, 0)
+
+
+class ExceptionTests(CommitterCase):
+    """What others do wrong when they are called harms neither the next in line nor the next batch."""
+
+    def check_goes_on(self, errors: int) -> None:
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), errors)
+        self.assertIn(b"good", [one for write in self.link.writes for one in write])
+        self.submit("next")
+        self.flush()
+        self.redis.reply()
+        self.assertEqual(self.link.writes[-1], [b"next"])
+        self.assertEqual(self.committer.unacked, 0)
+
+    def fail(self, *_: Any) -> None:
+        raise RuntimeError("a bug elsewhere")
+
+    def test_recipient(self) -> None:
+        """A link that fails when it is given its answers."""
+        self.committer.submit(record("bad", Link(RuntimeError("a bug")), b"bad"))
+        self.submit("good")
+        self.flush()
+        self.redis.reply()
+        self.check_goes_on(1)
+
+    def test_then(self) -> None:
+        """A callback that fails."""
+        self.committer.submit(record("bad", then=self.fail))
+        self.submit("good")
+        self.flush()
+        self.redis.reply()
+        self.check_goes_on(1)
+
+    def test_answer(self) -> None:
+        """An answer that can't be made."""
+        self.committer.submit(record("bad", self.link, self.fail))
+        self.submit("good")
+        self.flush()
+        self.redis.reply()
+        self.check_goes_on(1)
+
+    def test_observers(self) -> None:
+        """Metrics, and those who wait for the end."""
+        self.committer.observed = self.fail
+        self.submit("good")
+        self.committer.when_idle(self.fail)
+        self.flush()
+        self.redis.reply()
+        self.committer.observed = lambda seconds, size: None
+        self.check_goes_on(2)
+
+    def test_unencodable(self) -> None:
+        """A record that can't be sent at all counts as not written; the others are."""
+        told: list[bool] = []
+        self.committer.submit(record("\ud800", self.link, b"never", told.append))
+        self.submit("good")
+        self.flush()
+        self.assertEqual(self.names(), ["good"])
+        self.redis.reply()
+        self.assertEqual(told, [False])
+        self.assertEqual(self.link.writes[0], [b""])
+        self.assertEqual(len(self.flushLoggedErrors(UnicodeEncodeError)), 1)
+        self.assertEqual(self.committer.statistics.failed_records, 1)
+        self.check_goes_on(0)
+
+    def test_only_unencodable(self) -> None:
+        """A batch of which nothing can be sent doesn't hold up the next."""
+        self.committer.submit(Record((2**70, 1)))
+        self.committer.submit(Record((2**70,)))
+        self.flush()
+        self.flushLoggedErrors(OverflowError)
+        while self.redis.pending:
+            self.redis.reply()
+        self.submit("good")
+        self.flush()
+        self.redis.reply()
+        self.assertEqual(self.link.writes, [[b"good"]])
+
+
+class RetryTests(CommitterCase):
+    def test_connection_lost(self) -> None:
+        """A call whose fate is unknown is repeated, same number and content, before anything newer."""
+        self.submit("a", "b")
+        self.flush()
+        self.submit("c")
+        self.redis.connected = False
+        self.redis.fail(txredisapi.ConnectionError("lost"))
+        self.clock.advance(600)
+        self.assertEqual(len(self.redis.calls), 1)
+        self.assertEqual(self.link.writes, [])
+        self.redis.connected = True
+        self.committer.resume()
+        self.flush()
+        self.assertEqual(self.redis.calls[1], self.redis.calls[0])
+        self.redis.reply(-1)
+        self.assertEqual(self.link.writes, [[b"a", b"b"]])
+        self.assertEqual((self.names(), self.redis.number()), (["c"], 2))
+
+    def test_timeout(self) -> None:
+        """A reply that takes too long is a lost connection."""
+        self.submit("a")
+        self.flush()
+        self.redis.connected = False
+        self.redis.fail(txredisapi.TimeoutError("no reply"))
+        self.assertEqual(self.link.writes, [])
+        self.redis.connected = True
+        self.committer.resume()
+        self.flush()
+        self.assertEqual(self.redis.calls[1], self.redis.calls[0])
+
+    def test_not_connected(self) -> None:
+        """Without Redis records wait and nothing is called; when it is there they go out in order."""
+        self.redis.connected = False
+        self.submit("a")
+        self.clock.advance(60)
+        self.submit("b")
+        self.clock.advance(60)
+        self.assertEqual(self.redis.calls, [])
+        self.redis.connected = True
+        self.committer.resume()
+        self.committer.resume()
+        self.flush()
+        self.assertEqual(self.names(), ["a", "b"])
+        self.assertEqual(len(self.redis.calls), 1)
+
+    def test_backoff(self) -> None:
+        """A batch that Redis refuses is tried again, at first soon, then every five seconds; said once."""
+        self.submit("a")
+        self.flush()
+        waits = []
+        for _ in range(9):
+            calls = len(self.redis.calls)
+            self.redis.fail(txredisapi.ResponseError("OOM command not allowed"))
+            waited = 0.0
+            while len(self.redis.calls) == calls:
+                self.clock.advance(0.0625)
+                waited += 0.0625
+            waits.append(waited)
+        for wait, expected in zip(waits, (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0), strict=True):
+            self.assertTrue(expected <= wait <= expected + 0.07, waits)
+        self.assertEqual({call[6:] for call in self.redis.calls}, {self.redis.calls[0][6:]})
+        self.assertEqual(self.committer.statistics.retries, 9)
+        self.redis.reply()
+        self.assertEqual(self.link.writes, [[b"a"]])
+
+    def test_backoff_starts_anew(self) -> None:
+        """After a success the next refusal is tried again soon."""
+        for name in "ab":
+            self.submit(name)
+            self.flush()
+            for _ in range(3):
+                self.redis.fail(txredisapi.ResponseError("READONLY"))
+                self.clock.pump([0.1] * 10)
+            self.redis.reply()
+        self.assertEqual(self.link.writes, [[b"a"], [b"b"]])
+
+    def test_connection_back_during_backoff(self) -> None:
+        """A connection that comes back while we wait doesn't make two calls of one batch."""
+        self.submit("a")
+        self.flush()
+        self.redis.fail(txredisapi.ResponseError("LOADING"))
+        self.committer.resume()
+        self.submit("b")
+        self.clock.pump([0.1] * 20)
+        self.assertEqual(len(self.redis.calls), 2)
+        self.assertEqual(self.names(), ["a"])
+
+    def test_script_forgotten(self) -> None:
+        """A server that has forgotten the script gets it, and then the same batch, at once."""
+        self.submit("a")
+        self.flush()
+        self.submit("b")
+        self.redis.fail(txredisapi.ResponseError("NOSCRIPT No matching script. Please use EVAL."))
+        self.assertEqual(self.redis.calls[1], ("SCRIPT", "LOAD", SCRIPT))
+        self.redis.reply(SCRIPT_HASH.encode())
+        self.assertEqual(self.redis.calls[2], self.redis.calls[0])
+        self.redis.reply()
+        self.assertEqual(self.link.writes, [[b"a"]])
+
+    def test_script_not_loaded(self) -> None:
+        """When loading fails it is tried again; when the connection is lost meanwhile, upon its return."""
+        self.submit("a")
+        self.flush()
+        self.redis.fail(txredisapi.ResponseError("NOSCRIPT"))
+        self.redis.fail(txredisapi.ResponseError("NOPERM"))
+        self.clock.pump([0.1] * 3)
+        self.redis.fail(txredisapi.ResponseError("NOSCRIPT"))
+        self.redis.connected = False
+        self.redis.fail(txredisapi.ConnectionError("lost"))
+        self.redis.connected = True
+        self.committer.resume()
+        self.flush()
+        self.assertEqual(self.redis.calls[-1], self.redis.calls[0])
+        self.redis.reply()
+        self.assertEqual(self.link.writes, [[b"a"]])
+
+    def test_strange_reply(self) -> None:
+        """A reply that no script of ours gives is logged and the committer goes on."""
+        self.submit("a")
+        self.flush()
+        self.redis.reply([])
+        self.flushLoggedErrors(ValueError)
+        self.clock.pump([0.1] * 60)
+        self.submit("b")
+        self.flush()
+        while self.redis.pending:
+            self.redis.reply()
+        self.assertIn(b"b", self.link.writes[-1])
+
+
+class FullTests(CommitterCase):
+    options = {"max_unacked": 10}
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.drained: list[int] = []
+        self.committer.drained = lambda: self.drained.append(self.committer.unacked)
+
+    def test_hysteresis(self) -> None:
+        """Full at the limit, batch under way included; drained once, when half of it is done."""
+        self.submit(*range(4))
+        self.flush()
+        self.submit(*range(4, 9))
+        self.assertFalse(self.committer.full)
+        self.submit(9)
+        self.assertTrue(self.committer.full)
+        self.redis.reply()
+        self.assertTrue(self.committer.full)
+        self.assertEqual(self.drained, [])
+        self.redis.reply()
+        self.assertEqual(self.drained, [0])
+        self.assertFalse(self.committer.full)
+        self.submit("more")
+        self.flush()
+        self.redis.reply()
+        self.assertEqual(self.drained, [0])
+
+    def test_without_redis(self) -> None:
+        """Without Redis it is full after so many records and stays so until it is back."""
+        self.redis.connected = False
+        self.submit(*range(10))
+        self.clock.advance(1)
+        self.assertTrue(self.committer.full)
+        self.redis.connected = True
+        self.committer.resume()
+        self.flush()
+        self.assertTrue(self.committer.full)
+        self.redis.reply()
+        self.assertFalse(self.committer.full)
+        self.assertEqual(self.drained, [0])
+
+    def test_drained_fails(self) -> None:
+        """Whoever is told that there is room may fail."""
+        self.committer.drained = lambda: {}["a bug"]
+        self.submit(*range(10))
+        self.assertTrue(self.committer.full)
+        self.flush()
+        self.redis.reply()
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+        self.assertFalse(self.committer.full)
+
+    def test_when_idle(self) -> None:
+        """`when_idle` calls once, when nothing waits any more; at once if that is now."""
+        calls: list[str] = []
+        self.committer.when_idle(lambda: calls.append("now"))
+        self.submit("a")
+        self.flush()
+        self.submit("b")
+        self.committer.when_idle(lambda: calls.append("later"))
+        self.redis.reply()
+        self.assertEqual(calls, ["now"])
+        self.redis.reply()
+        self.submit("c")
+        self.flush()
+        self.redis.reply()
+        self.assertEqual(calls, ["now", "later"])

