@@ -129,7 +129,7 @@ class Identity:
     device: str
     imei: str | None
     wire: bytes
-    #: 0x8001 by the id it answers, split around its two serials, which cancel each other out in the check byte.
+    #: 0x8001 by the id it answers, split around the serials, which cancel each other out in its check byte.
     answers: dict[int, tuple[bytes, bytes]] = field(factory=dict, repr=False, eq=False)
 
 
