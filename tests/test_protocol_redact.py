@@ -99,6 +99,16 @@ class MaskTests(SynchronousTestCase):
         self.assertEqual(message(dollar).raw, dollar.replace(EVENT, MASKED).hex())
         self.assertEqual(message(dollar, Decoder(secrets=True)).raw, dollar.hex())
 
+    def test_event_in_items(self) -> None:
+        """An unknown item that holds another with a password, or begins inside of one, shows none of it."""
+        for items in (bytes([0xEE, len(EVENT)]) + EVENT, bytes([0xEE]) + EVENT + bytes(8)):
+            decoded = message(binary(0x0200, location(items)))
+            found = decoded.facts[0][1]
+            assert isinstance(found, Location)
+            self.assertIn("ee", found.items)
+            self.assertIn(b"******".hex(), found.items["ee"])
+            self.assertNotIn(b"s3cr3t".hex(), found.items["ee"] + decoded.raw)
+
     def test_event_in_sublock_report(self) -> None:
         """A sub-lock's report that has swallowed part of a broken frame shows no password of it."""
         raw = b"(123456,1,001,WLNET,5,2," + bytes(20) + EVENT + bytes(10) + b")"

@@ -121,17 +121,17 @@ def _heartbeat(message: Message, header: Header, body: bytes) -> list[tuple[int,
 
 
 def _registration(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
-    message.facts.append((KIND_REGISTRATION, Registration("registration", body.hex())))
+    message.facts.append((KIND_REGISTRATION, Registration("registration", lock_events.mask(body).hex())))
     return []
 
 
 def _authentication(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
-    message.facts.append((KIND_REGISTRATION, Registration("authentication", body.hex())))
+    message.facts.append((KIND_REGISTRATION, Registration("authentication", lock_events.mask(body).hex())))
     return []
 
 
 def _logout(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
-    message.facts.append((KIND_REGISTRATION, Registration("logout", body.hex())))
+    message.facts.append((KIND_REGISTRATION, Registration("logout", lock_events.mask(body).hex())))
     return []
 
 
@@ -190,6 +190,7 @@ def _parameters(message: Message, header: Header, body: bytes) -> list[tuple[int
     parameters: dict[str, str] = {}
     spans: list[tuple[int, int]] = []
     position, read = 3, 0
+    safe = lock_events.mask(body)
     while position + 5 <= len(body):
         start, end = position + 5, position + 5 + body[position + 4]
         parameter = int.from_bytes(body[position : position + 4], "big")
@@ -197,7 +198,7 @@ def _parameters(message: Message, header: Header, body: bytes) -> list[tuple[int
         if secret:
             spans.append((start, min(end, len(body))))
         if read < count and end <= len(body):
-            parameters[f"{parameter:04x}"] = "2a" * (end - start) if secret else body[start:end].hex()
+            parameters[f"{parameter:04x}"] = "2a" * (end - start) if secret else safe[start:end].hex()
             read += 1
         position = end
     reply = Reply("0104", (str(serial), str(count)), answered_serial=serial, parameters=parameters)

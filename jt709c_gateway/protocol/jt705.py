@@ -98,7 +98,7 @@ def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
         None,
         {},
     )
-    return location, _read_items(location, body[FIXED_LENGTH:])
+    return location, _read_items(location, body[FIXED_LENGTH:], lock_events.mask(body)[FIXED_LENGTH:])
 
 
 def _charging(battery: int) -> bool | None:
@@ -107,15 +107,20 @@ def _charging(battery: int) -> bool | None:
     return False if battery <= _FULL else None
 
 
-def _read_items(location: Location, items: bytes) -> list[LockEvent]:
-    """Add what the items say. One that runs past the end stops the reading; what came before it is kept."""
+def _read_items(location: Location, items: bytes, safe: bytes) -> list[LockEvent]:
+    """Add what the items say. One that runs past the end stops the reading; what came before it is kept.
+
+    `safe` are the items with what looks like a password masked: in a frame that only seems sound, an unknown
+    item may hold another item.
+    """
     events: list[LockEvent] = []
     at = 0
     while at + 2 <= len(items) and at + 2 + items[at + 1] <= len(items):
         item, value = items[at], items[at + 2 : at + 2 + items[at + 1]]
+        kept = safe[at + 2 : at + 2 + len(value)]
         at += 2 + len(value)
         if len(value) not in _LENGTHS.get(item, ()):
-            kept = lock_events.masked(value) if item == lock_events.ITEM else value
+            kept = lock_events.masked(kept) if item == lock_events.ITEM else kept
             location.items[f"{item:02x}"] = kept.hex()
         elif item != lock_events.ITEM:
             _read_item(location, item, value)

@@ -224,16 +224,18 @@ def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
         None,
         {},
     )
-    events = _uncommon(location, layout, values) if layout.uncommon else []
+    events = _uncommon(location, layout, values, body) if layout.uncommon else []
     return location, events
 
 
-def _uncommon(location: Location, layout: _Layout, values: tuple[Any, ...]) -> list[LockEvent]:
+def _uncommon(location: Location, layout: _Layout, values: tuple[Any, ...], body: bytes) -> list[LockEvent]:
     """Items that most reports don't have; gives the lock events among them."""
+    # In a frame that only seems sound, an unknown item may hold another item with a password.
+    kept = layout.struct.unpack_from(lock_events.mask(body), FIXED_LENGTH) if EVENT_ID in body else values
     for name, index in layout.unknown:
-        location.items[name] = values[index].hex()
+        location.items[name] = kept[index].hex()
     for index in layout.odd_events:
-        location.items[_EVENT_KEPT] = lock_events.masked(values[index]).hex()
+        location.items[_EVENT_KEPT] = lock_events.masked(kept[index]).hex()
     for item, index in layout.extras:
         _extra(location, item, values[index], values[index + 1])
     events = [
