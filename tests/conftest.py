@@ -4,8 +4,8 @@ import os
 
 from hypothesis import settings
 
-# The same examples each time: a change is judged by what it does, and not by what was drawn. Whoever looks for
-# new examples runs the tests without CI set.
+# The same examples each time: a change is judged by what it does, and not by what was drawn. Without CI set,
+# every run looks for new ones.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")

@@ -28,7 +28,7 @@ class Process(SynchronousTestCase):
     def test_version_and_help(self):
         self.assertIn(__version__, run("--version").stdout)
         result = run("--help")
-        for name in ("decode", "send", "simulate", "watch"):
+        for name in ("catalogue", "decode", "profiles", "send", "simulate", "watch"):
             self.assertIn(name, result.stdout)
             self.assertEqual(run(name, "--help").returncode, 0)
 
@@ -65,6 +65,8 @@ class Process(SynchronousTestCase):
             ("watch", "--redis", "embedded"),
             ("watch", "--kind", "nonsense"),
             ("watch", "--device", "abc"),
+            ("catalogue", "dance"),
+            ("profiles", "check"),
             ("send", "unlock", "abc"),
             ("send", "unlock", "1", "password"),
             ("send", "text", "1", "text=x", "--id", "no spaces"),

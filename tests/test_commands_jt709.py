@@ -143,7 +143,7 @@ class ShippedTests(SynchronousTestCase):
         """Before the lock is known a name has to be known and some profile has to take the parameters."""
         for command, params in [
             ("unlock", {}),
-            ("cards_clear", {"whatever": 1}),
+            ("set_fence", {"whatever": 1}),
             ("cancel", {"id": "x"}),
             ("clear_lockout", {}),
         ]:
@@ -170,7 +170,7 @@ class ShippedTests(SynchronousTestCase):
         self.assertEqual(self.profiles.secret_names("set_parameters"), {"parameters.12", "parameters.16"})
         self.assertEqual(self.profiles.secret_names("raw"), {"hex", "sentence"})
         self.assertEqual(self.profiles.secret_names("cancel"), frozenset())
-        self.assertIsNone(self.profiles.secret_names("cards_clear"))
+        self.assertIsNone(self.profiles.secret_names("set_fence"))
 
     def test_spec_of_a_stored_order(self) -> None:
         """A record with masked parameters still tells which form it was."""

@@ -6,7 +6,9 @@ import sys
 import click
 
 from jt709c_gateway import __version__
+from jt709c_gateway.cli.catalogue import catalogue
 from jt709c_gateway.cli.decode import decode
+from jt709c_gateway.cli.profiles import profiles
 from jt709c_gateway.cli.send import send
 from jt709c_gateway.cli.simulate import simulate
 from jt709c_gateway.cli.watch import watch
@@ -22,7 +24,7 @@ def cli() -> None:
     """Tools for Jointech JT709C smart locks and their gateway."""
 
 
-for _command in (decode, send, simulate, watch):
+for _command in (catalogue, decode, profiles, send, simulate, watch):
     cli.add_command(_command)
 
 

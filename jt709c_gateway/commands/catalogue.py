@@ -19,6 +19,7 @@ CATALOGUE: Final[Mapping[str, str]] = {
     "unlock": "Open the lock with its static or dynamic password.",
     "seal": "Close the lock.",
     "set_password": "Change the static password.",
+    "set_dynamic_passwords": "Switch dynamic passwords on or off.",
     "cards_add": "Let RFID cards open the lock.",
     "cards_remove": "Take RFID cards from the list.",
     "cards_clear": "Take all RFID cards from the list.",

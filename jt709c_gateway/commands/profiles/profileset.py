@@ -25,10 +25,11 @@ from jt709c_gateway.commands.profiles.spec import (
 )
 from jt709c_gateway.commands.profiles.templates import RawTemplate
 
-_LOCAL_PARAMS: Final[Mapping[str, Mapping[str, Param]]] = {
+LOCAL_PARAMS: Final[Mapping[str, Mapping[str, Param]]] = {
     "cancel": {"id": Param("id", ParamKind.TEXT, required=True, longest=64)},
     "clear_lockout": {},
 }
+"""Parameters of the orders that the gateway carries out itself."""
 
 
 @attrs.frozen
@@ -143,7 +144,7 @@ class ProfileSet:
 
     def _check_loosely(self, order: Order) -> None:
         if order.command in LOCAL_ORDERS:
-            params = _LOCAL_PARAMS[order.command]
+            params = LOCAL_PARAMS[order.command]
             check_params(params, order.params, frozenset(params))
             return
         able = [profile for profile in self._profiles.values() if order.command in profile.orders]
@@ -189,23 +190,25 @@ class ProfileSet:
         return general
 
 
-def load_profiles(directory: Path | None = None, *, allow_raw: bool = False) -> ProfileSet:
-    """The shipped profiles, with those of ``directory`` added or in their place.
+def load_profiles(
+    directory: Path | None = None, *, files: Iterable[Path] = (), allow_raw: bool = False
+) -> ProfileSet:
+    """The shipped profiles, with those of ``directory`` and ``files`` added or in their place.
 
     A profile of the same name takes a shipped one's place; with ``extends = "jt709"`` it takes over that
     profile's orders, and what it says about an order replaces key by key what was said before. Raises
     :class:`ProfileError`.
     """
     shipped = _documents(_shipped_files(), shipped=True)
-    own: dict[str, _Document] = {}
+    chosen = list(files)
     if directory is not None:
         try:
-            files = [(str(path), path) for path in sorted(directory.iterdir()) if path.suffix == ".toml"]
+            chosen += [path for path in sorted(directory.iterdir()) if path.suffix == ".toml"]
         except OSError as error:
             raise ProfileError(
                 str(directory), "", f"{error.strerror}; expected a directory of profiles"
             ) from None
-        own = _documents(files, shipped=False)
+    own = _documents([(str(path), path) for path in chosen], shipped=False)
     documents = {**shipped, **own}
     return ProfileSet(
         (

@@ -1,0 +1,34 @@
+"""`jt709c catalogue`: which orders there are."""
+
+import sys
+
+import click
+
+from jt709c_gateway.cli.common import UserError
+
+
+@click.command()
+@click.argument("orders", nargs=-1, metavar="[ORDER]...")
+@click.option(
+    "--profiles", "directory", metavar="DIR", help="Profiles of your own, as the gateway is given them."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document, with the source of each form."
+)
+def catalogue(orders: tuple[str, ...], directory: str | None, as_json: bool) -> None:
+    """Show orders with their parameters, the dialects that have them, and whether they are documented.
+
+    All of them, or only each ORDER. An asterisk marks a parameter that has to be given.
+    """
+    from jt709c_gateway.cli import listing
+
+    found = listing.catalogue(directory)
+    unknown = [name for name in orders if name not in found]
+    if unknown:
+        raise UserError(f"{unknown[0]!r} is no order; expected one of {', '.join(found)}")
+    chosen = [entry for name, entry in found.items() if not orders or name in orders]
+    if as_json:
+        sys.stdout.write(listing.to_json(chosen))
+    else:
+        listing.show(chosen)
+    sys.stdout.flush()

@@ -1,0 +1,21 @@
+"""`jt709c profiles`: profiles of one's own."""
+
+import click
+
+
+@click.group()
+def profiles() -> None:
+    """Look after profiles, which say what locks understand."""
+
+
+@profiles.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+def check(files: tuple[str, ...]) -> None:
+    """Check profiles as a gateway would that is given just these FILEs beside its own.
+
+    The exit status is 1 where they can't be used; one line then says what is wrong.
+    """
+    from jt709c_gateway.cli import listing
+
+    for line in listing.check(files):
+        click.echo(line)

@@ -1,0 +1,175 @@
+"""jt709c catalogue, jt709c profiles check: what orders there are, and whether a profile can be used."""
+
+import json
+import tempfile
+from pathlib import Path
+
+from click.testing import CliRunner
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.cli.main import cli
+from jt709c_gateway.commands.catalogue import CATALOGUE
+
+OWN = (
+    'name = "mine"\ndialect = "jt709"\nextends = "jt709"\nsource = "a test"\n'
+    '[match]\nprefixes = ["7943"]\n'
+    '[orders.unlock]\nassumed = false\nsource = "a manual"\n'
+    '[orders.blink]\ndescription = "Show a light."\ntemplate = { sentence = "BASE,9,{times}" }\n'
+    '[orders.blink.params.times]\ntype = "integer"\nmax = 9\ndefault = 1\n'
+)
+JT701 = 'name = "jt701"\ndialect = "jt701"\nsource = "x"\n[orders.sleep]\ntemplate = { pnn = "P32" }\n'
+
+
+class WithFiles(SynchronousTestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.directory = Path(folder.name)
+
+    def file(self, text, name="own.toml"):
+        path = self.directory / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return str(path)
+
+    def run_cli(self, *arguments):
+        return CliRunner().invoke(cli, arguments)
+
+
+class CatalogueTests(WithFiles):
+    def orders(self, *arguments):
+        result = self.run_cli("catalogue", "--json", *arguments)
+        self.assertEqual(result.exit_code, 0, result.output)
+        return {entry["order"]: entry for entry in json.loads(result.stdout)}
+
+    def test_every_order_of_the_catalogue_is_there_in_its_order(self):
+        self.assertEqual(list(self.orders()), list(CATALOGUE))
+
+    def test_forms_say_what_they_take_and_where_they_come_from(self):
+        unlock = self.orders("unlock")["unlock"]
+        self.assertEqual(unlock["aliases"], ["unseal"])
+        self.assertEqual(
+            [(one["profile"], one["dialect"], one["standing"]) for one in unlock["profiles"]],
+            [
+                ("jt701", "jt701", "documented"),
+                ("jt705", "jt705", "assumed"),
+                ("jt709", "jt709", "assumed"),
+            ],
+        )
+        dynamic, static = unlock["profiles"][0]["forms"]
+        self.assertEqual((dynamic["condition"], static["condition"]), ('method="dynamic"', "otherwise"))
+        self.assertTrue(static["physical"])
+        self.assertIn("P43", static["source"])
+        method, password = static["params"]
+        self.assertEqual((method["type"], method["default"]), ("choice", "static"))
+        self.assertEqual((password["secret"], password["from"]), (True, "static_password"))
+
+    def test_a_parameter_is_listed_only_where_it_has_a_meaning(self):
+        (jt701,) = [one for one in self.orders("query")["query"]["profiles"] if one["profile"] == "jt701"]
+        takes = {form["condition"]: [param["name"] for param in form["params"]] for form in jt701["forms"]}
+        self.assertEqual(takes['what="sim"'], ["what", "number"])
+        self.assertEqual(takes['what="imei"'], ["what"])
+
+    def test_orders_of_the_gateway_and_of_nobody(self):
+        orders = self.orders("cancel", "set_fence")
+        self.assertTrue(orders["cancel"]["gateway"])
+        self.assertEqual([param["name"] for param in orders["cancel"]["params"]], ["id"])
+        self.assertEqual((orders["set_fence"]["gateway"], orders["set_fence"]["profiles"]), (False, []))
+
+    def test_profiles_of_ones_own(self):
+        self.file(OWN)
+        orders = self.orders("--profiles", str(self.directory))
+        self.assertEqual(list(orders)[-1], "blink")
+        self.assertEqual(orders["blink"]["description"], "Show a light.")
+        standing = {one["profile"]: one["standing"] for one in orders["unlock"]["profiles"]}
+        self.assertEqual((standing["mine"], standing["jt709"]), ("documented", "assumed"))
+
+    def test_table(self):
+        result = self.run_cli("catalogue")
+        self.assertEqual(result.exit_code, 0, result.output)
+        rows = result.stdout.splitlines()
+        for start, *texts in (
+            ("set_intervals", "awake*: an integer from 5 to 600", "jt701", "documented"),
+            ("seal", "jt705, jt709", "assumed"),
+            ("restart", "jt701, jt705, jt709", "documented"),
+            ("set_dynamic_passwords", "on*: true or false", "partly assumed"),
+            ("set_fence", "none", "in no profile"),
+            ("cancel", "id*", "all", "the gateway's own"),
+        ):
+            (row,) = [row for row in rows if row.split(" ")[0] == start]
+            for text in texts:
+                self.assertIn(text, row)
+        self.assertIn('number: an integer from 1 to 2; else 1 [what="sim"]', result.stdout)
+        self.assertIn("secret; else the static password the gateway has [otherwise]", result.stdout)
+        self.assertNotIn("\x1b", result.stdout)
+
+    def test_table_names_profiles_of_ones_own(self):
+        self.file(OWN)
+        result = self.run_cli("catalogue", "--profiles", str(self.directory), "blink", "unlock")
+        self.assertIn("jt709 (mine)", result.stdout)
+        self.assertIn("times: an integer from 0 to 9; else 1", result.stdout)
+        self.assertNotIn("restart", result.stdout)
+
+    def test_mistakes_are_one_line_and_status_2(self):
+        self.file("nonsense")
+        for arguments, word in (
+            (("dance",), "'dance' is no order; expected one of unlock"),
+            (("--profiles", str(self.directory / "absent")), "--profiles: "),
+            (("--profiles", str(self.directory)), "expected TOML"),
+        ):
+            result = self.run_cli("catalogue", *arguments)
+            self.assertEqual(result.exit_code, 2, arguments)
+            self.assertIn(word, result.stderr)
+            self.assertEqual(result.stderr.count("\n"), 1)
+
+
+class CheckTests(WithFiles):
+    def test_what_can_be_used_is_summed_up(self):
+        counts = "orders: 1, wholly or partly assumed: 0"
+        for text, summary in (
+            (OWN, "mine: can be used, for some jt709 locks; orders: 13, wholly or partly assumed: 3\n"),
+            (
+                JT701,
+                f"jt701: can be used, for all jt701 locks; {counts}; takes the shipped profile's place\n",
+            ),
+        ):
+            result = self.run_cli("profiles", "check", self.file(text))
+            self.assertEqual((result.exit_code, result.stdout, result.stderr), (0, summary, ""))
+
+    def test_the_name_of_the_file_does_not_matter_nor_do_its_neighbours(self):
+        self.file("nonsense", "other.toml")
+        self.assertEqual(self.run_cli("profiles", "check", self.file(OWN, "draft.txt")).exit_code, 0)
+
+    def test_files_that_build_on_each_other_are_checked_together(self):
+        head = 'name = "second"\ndialect = "jt709"\nextends = "mine"\nsource = "x"\n'
+        second = self.file(f'{head}[match]\ndevices = ["1"]\n', "2")
+        self.assertEqual(self.run_cli("profiles", "check", second).exit_code, 1)
+        result = self.run_cli("profiles", "check", self.file(OWN), second)
+        self.assertEqual((result.exit_code, result.stdout.count("\n")), (0, 2))
+
+    def test_what_is_wrong_is_one_line_and_status_1(self):
+        head = 'name = "mine"\ndialect = "jt709"\nsource = "x"\n'
+        for text, wrong in (
+            ("nonsense", "expected TOML"),
+            (b"\xff", "not UTF-8"),
+            ('name = "a\\nb"\ndialect = "jt709"\nsource = "x"\n', "name: is 'a\\nb'"),
+            (
+                'name = "mine"\ndialect = "x"\nsource = "x"\n',
+                "dialect: is 'x'; expected one of jt709, jt705, jt701",
+            ),
+            (head + "[orders.unlock]\n", "orders.unlock.template: missing; expected one with"),
+            (
+                head + "[orders.unlock]\nphysicla = true\ntemplate = { pnn = 'P43' }\n",
+                "physicla: unknown key",
+            ),
+        ):
+            path = self.file(text)
+            result = self.run_cli("profiles", "check", path)
+            self.assertEqual(result.exit_code, 1, result.output)
+            self.assertIn(wrong, result.stderr)
+            self.assertIn(path, result.stderr)
+            self.assertEqual((result.stdout, result.stderr.count("\n")), ("", 1))
+
+    def test_a_file_that_is_not_there(self):
+        result = self.run_cli("profiles", "check", str(self.directory / "absent"))
+        self.assertEqual(result.exit_code, 1)
+        self.assertIn("No such file or directory; expected a readable file", result.stderr)

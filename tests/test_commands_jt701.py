@@ -1,0 +1,363 @@
+"""The shipped jt701 and jt705 profiles: what each order writes, what answers it, what is refused."""
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.commands.evidence import confirms
+from jt709c_gateway.commands.model import InvalidOrder, Order
+from jt709c_gateway.commands.profiles import OrderSpec, PnnSentence, load_profiles
+from jt709c_gateway.commands.replies import Answer, ReplyKind, match
+from jt709c_gateway.gateway import hearing, wire
+from jt709c_gateway.protocol.decoder import Decoder
+from jt709c_gateway.protocol.framing import Framer
+from jt709c_gateway.protocol.message import Message
+
+DEVICE = "8000620011"
+SUPPLIED = {"static_password": "888888", "dynamic_password": "123456"}
+CARDS = [f"{number:010d}" for number in range(21)]
+CHANNELS = {"sms": False, "gprs": True, "rfid": True, "serial": False, "bluetooth": True}
+SERVER = {"host": "gps.example.com", "port": 8888, "apn": "cmnet"}
+SUBLOCK = "1234567890"
+NOW = 1_600_000_000.0
+
+ORDERS: list[tuple[str, dict[str, Any], str]] = [
+    ("unlock", {}, "(P43,888888)"),
+    ("unlock", {"password": "a#1b c"}, "(P43,a#1b c)"),
+    ("unlock", {"method": "static"}, "(P43,888888)"),
+    ("unlock", {"method": "dynamic"}, "(P52,3,123456)"),
+    ("set_password", {"new": "abc123"}, "(P44,abc123,888888)"),
+    ("set_password", {"new": "abc123", "old": "x#y-z!"}, "(P44,abc123,x#y-z!)"),
+    ("set_dynamic_passwords", {"on": True, "fence": 3}, "(P52,1,1,1,3)"),
+    ("set_dynamic_passwords", {"on": False, "fence": 0}, "(P52,1,1,0,0)"),
+    ("cards_add", {"cards": ["0006437449", "0008627839"]}, "(P41,1,1,2,0006437449,0008627839)"),
+    ("cards_add", {"cards": CARDS[:20]}, f"(P41,1,1,20,{','.join(CARDS[:20])})"),
+    ("cards_remove", {"cards": ["0008627839"]}, "(P41,1,2,1,0008627839)"),
+    ("cards_clear", {}, "(P41,1,3)"),
+    ("cards_list", {}, "(P41,0,1)"),
+    ("cards_list", {"group": 2}, "(P41,0,2)"),
+    ("set_unlock_channels", CHANNELS, "(P59,1,0,1,1,0,1)"),
+    ("set_intervals", {"awake": 5, "asleep": 1440}, "(P04,1,5,1440)"),
+    ("set_intervals", {"awake": 600, "asleep": 5}, "(P04,1,600,5)"),
+    ("set_tracking", {"on": True}, "(P54,1,1)"),
+    ("set_tracking", {"on": False}, "(P54,1,0)"),
+    ("set_low_battery", {"percent": 0}, "(P61,1,0)"),
+    ("set_low_battery", {"percent": 90}, "(P61,1,90)"),
+    ("set_open_alarm", {"minutes": 3}, "(P38,1,3)"),
+    ("set_open_alarm", {"minutes": 180}, "(P38,1,180)"),
+    ("query", {"what": "firmware"}, "(P01)"),
+    ("query", {"what": "imei"}, "(P14)"),
+    ("query", {"what": "sim"}, "(P68,1,0)"),
+    ("query", {"what": "sim", "number": 2}, "(P68,2,0)"),
+    ("query", {"what": "password"}, "(P44,1)"),
+    ("query", {"what": "dynamic_passwords"}, "(P52,1,0)"),
+    ("query", {"what": "channels"}, "(P59,0)"),
+    ("query", {"what": "intervals"}, "(P04,0)"),
+    ("query", {"what": "tracking"}, "(P54,0)"),
+    ("query", {"what": "server"}, "(P06,0)"),
+    ("set_server", SERVER, "(P06,1,gps.example.com,8888,cmnet,,)"),
+    (
+        "set_server",
+        {**SERVER, "apn_user": "u", "apn_password": "p"},
+        "(P06,1,gps.example.com,8888,cmnet,u,p)",
+    ),
+    ("sync_time", {}, "(P22,130920122640)"),
+    ("restart", {}, "(P15)"),
+    ("sleep", {}, "(P32)"),
+    ("factory_reset", {}, "(P13)"),
+    ("sublock_unlock", {"id": SUBLOCK}, f"({DEVICE},1,007,WLNET,8,1,1,5,{SUBLOCK})"),
+    ("sublock_unlock", {"id": SUBLOCK, "minutes": 1}, f"({DEVICE},1,007,WLNET,8,1,1,1,{SUBLOCK})"),
+    ("sublock_list", {}, f"({DEVICE},1,007,WLNET,1,0)"),
+    ("sublock_bind", {"ids": [SUBLOCK, "79001A0001"]}, f"({DEVICE},1,007,WLNET,1,1,2,{SUBLOCK},79001A0001)"),
+    ("raw", {"hex": "7e7e"}, "~~"),
+    ("raw", {"sentence": "(P02)"}, "(P02)"),
+]
+
+
+class Unit:
+    """As much of a session as framing needs."""
+
+    device = DEVICE
+    identity_wire = None
+
+
+def heard(said: str) -> Message:
+    """A sentence from the lock, as the gateway hears it."""
+    (frame,) = Framer().feed(f"({DEVICE},{said})".encode())
+    message = Decoder().decode(frame, 0.0)
+    assert isinstance(message, Message)
+    return message
+
+
+class Jt701Case(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.profiles = load_profiles(allow_raw=True)
+        profile = self.profiles.pick(DEVICE, "jt701")
+        assert profile is not None
+        self.profile = profile
+
+    def wire(self, command: str, **params: Any) -> str:
+        order = Order("i", DEVICE, command, params)
+        self.profiles.validate_loosely(order)
+        rendered = self.profiles.validate(order, self.profile).render(NOW, SUPPLIED)
+        return wire.frame(rendered, Unit(), 7)[0].decode("ascii")  # type: ignore[arg-type]
+
+    def spec(self, command: str, **params: Any) -> OrderSpec:
+        return self.profile.orders[command].choose(params)
+
+    def answer(self, said: str, command: str, **params: Any) -> Answer | None:
+        """What a sentence from the lock means for an order written under serial 7."""
+        found = hearing.as_reply(heard(said))
+        return None if found is None else match(self.spec(command, **params).reply, 7, found[0])
+
+
+class OrderTests(Jt701Case):
+    def test_bytes_of_each_order(self) -> None:
+        """What each order puts on the wire."""
+        for command, params, expected in ORDERS:
+            self.assertEqual(self.wire(command, **params), expected, command)
+
+    def test_every_order_and_form_is_tried_above(self) -> None:
+        """The list above grows with the profile."""
+        tried = {id(self.spec(command, **params)) for command, params, _ in ORDERS}
+        for definition in self.profile.orders.values():
+            for form in (definition.base, *(variant.spec for variant in definition.variants)):
+                self.assertTrue(form is None or id(form) in tried, definition.name)
+
+    def test_ranges(self) -> None:
+        """What lies outside is refused with what is right."""
+        for command, params, text in [
+            ("unlock", {"password": "12345"}, "params.password: is ******; expected text of 6"),
+            ("unlock", {"password": "1234567"}, "expected text of 6"),
+            ("unlock", {"password": "88,888"}, "expected text of 6"),
+            ("unlock", {"method": "dynamic", "password": "abcdef"}, "matching [0-9]{6}"),
+            ("set_password", {}, "params.new: missing"),
+            ("set_password", {"new": "12345"}, "params.new: is ******; expected text of 6"),
+            ("set_dynamic_passwords", {"fence": 1}, "params.on: missing"),
+            ("set_dynamic_passwords", {"on": True}, "params.fence: missing"),
+            ("set_dynamic_passwords", {"on": True, "fence": 11}, "an integer from 0 to 10"),
+            ("cards_add", {}, "params.cards: missing"),
+            ("cards_add", {"cards": []}, "a list of 1 to 20 items"),
+            ("cards_add", {"cards": CARDS}, "a list of 1 to 20 items"),
+            ("cards_add", {"cards": ["123"]}, "params.cards[]"),
+            ("cards_remove", {"cards": CARDS}, "a list of 1 to 20 items"),
+            ("cards_clear", {"cards": CARDS[:1]}, "has no meaning here"),
+            ("cards_list", {"group": 0}, "an integer from 1 to 25"),
+            ("cards_list", {"group": 26}, "an integer from 1 to 25"),
+            ("set_unlock_channels", {"gprs": True}, "missing; expected true or false"),
+            ("set_unlock_channels", {**CHANNELS, "sms": 1}, "params.sms: is 1; expected true or false"),
+            (
+                "set_intervals",
+                {"awake": 4, "asleep": 5},
+                "params.awake: is 4; expected an integer from 5 to 600",
+            ),
+            ("set_intervals", {"awake": 601, "asleep": 5}, "from 5 to 600"),
+            ("set_intervals", {"awake": 5, "asleep": 4}, "from 5 to 1440"),
+            ("set_intervals", {"awake": 5, "asleep": 1441}, "from 5 to 1440"),
+            ("set_intervals", {"awake": 5.5, "asleep": 5}, "an integer from 5 to 600"),
+            ("set_tracking", {}, "params.on: missing"),
+            ("set_low_battery", {"percent": 91}, "from 0 to 90"),
+            ("set_low_battery", {"percent": -1}, "from 0 to 90"),
+            ("set_open_alarm", {"minutes": 2}, "from 3 to 180"),
+            ("set_open_alarm", {"minutes": 181}, "from 3 to 180"),
+            ("query", {"what": "weather"}, "expected one of firmware, imei, sim, password"),
+            ("query", {"what": "imei", "number": 1}, "params.number: has no meaning here"),
+            ("query", {"what": "sim", "number": 3}, "from 1 to 2"),
+            ("set_server", {**SERVER, "host": "a b"}, "params.host"),
+            ("set_server", {**SERVER, "port": 0}, "from 1 to 65535"),
+            ("set_server", {**SERVER, "port": 65536}, "from 1 to 65535"),
+            ("set_server", {**SERVER, "apn_password": "a)b"}, "params.apn_password: is ******"),
+            ("sublock_unlock", {"id": SUBLOCK, "minutes": 6}, "from 1 to 5"),
+            ("sublock_unlock", {"id": SUBLOCK, "minutes": 0}, "from 1 to 5"),
+            ("sublock_unlock", {"id": "12"}, "params.id"),
+            ("sublock_bind", {"ids": []}, "a list of 1 to 80 items"),
+        ]:
+            refusal = str(self.assertRaises(InvalidOrder, self.wire, command, **params))
+            self.assertIn(text, refusal, (command, params))
+
+    def test_the_longest_list_of_sublocks_fits(self) -> None:
+        """A sentence holds as many as may be given."""
+        self.assertTrue(self.wire("sublock_bind", ids=[SUBLOCK] * 80).endswith(f"{SUBLOCK})"))
+
+    def test_what_moves_a_lock_is_written_once(self) -> None:
+        """Unlocking and raw are physical; what must not be said twice is not repeated either."""
+        specs = [self.spec(command, **params) for command, params, _ in ORDERS]
+        self.assertEqual({one.name for one in specs if one.physical}, {"unlock", "sublock_unlock", "raw"})
+        once = {"set_password", "set_server", "restart", "sleep", "factory_reset"}
+        for one in specs:
+            if one.physical or one.name in once:
+                self.assertEqual(one.repeats, 1, one.name)
+
+    def test_sources(self) -> None:
+        """Each form says where it comes from, and an assumption says that it is one."""
+        specs = [self.spec(command, **params) for command, params, _ in ORDERS]
+        for one in specs:
+            self.assertTrue(one.description)
+            self.assertEqual("[ASM]" in one.source, one.assumed, one.name)
+            if one.name != "raw" and not one.assumed:
+                self.assertIn("[INT]" if one.name.startswith("sublock") else "[MAN]", one.source)
+        self.assertEqual({one.name for one in specs if one.assumed}, {"set_dynamic_passwords", "sync_time"})
+        self.assertFalse(self.spec("set_dynamic_passwords", on=True).assumed)
+
+    def test_secrets(self) -> None:
+        """Passwords are masked before the lock is known."""
+        self.assertEqual(self.profiles.secret_names("set_server"), {"apn_password"})
+        self.assertEqual(self.profiles.secret_names("unlock"), {"password"})
+        self.assertEqual(self.profiles.secret_names("set_password"), {"new", "old"})
+
+
+class AnswerTests(Jt701Case):
+    def test_yes(self) -> None:
+        """What the lock says when it has done it."""
+        for said, command, params in [
+            ("P43,1,0", "unlock", {}),
+            ("P52,3,1,0", "unlock", {"method": "dynamic"}),
+            ("P44,1", "set_password", {}),
+            ("P52,1,1,3", "set_dynamic_passwords", {"on": True}),
+            ("P52,1,0,3", "set_dynamic_passwords", {"on": False}),
+            ("P41,1,1,2", "cards_add", {}),
+            ("P41,1,2,1", "cards_remove", {}),
+            ("P41,1,3", "cards_clear", {}),
+            ("P41,0,1,1,0008627839", "cards_list", {}),
+            ("P59,1,0,1,1,0,1", "set_unlock_channels", {}),
+            ("P04,1,60,30", "set_intervals", {}),
+            ("P54,1,1", "set_tracking", {}),
+            ("P61,1,20", "set_low_battery", {}),
+            ("P38,1,10", "set_open_alarm", {}),
+            ("P01,JT701D_V1.4,98", "query", {"what": "firmware"}),
+            ("P14,861234567890123", "query", {"what": "imei"}),
+            ("P68,1,89860000000000000000", "query", {"what": "sim"}),
+            ("P52,1,1,3", "query", {"what": "dynamic_passwords"}),
+            ("P59,0,0,1,1,0,1", "query", {"what": "channels"}),
+            ("P04,0,60,30", "query", {"what": "intervals"}),
+            ("P54,0,1", "query", {"what": "tracking"}),
+            ("P15", "restart", {}),
+            ("P32", "sleep", {}),
+            ("P13", "factory_reset", {}),
+            ("1,007,WLNET,8,1,1", "sublock_unlock", {}),
+            ("1,007,WLNET,1,0,1,1234567890", "sublock_list", {}),
+            ("1,007,WLNET,1,1,1,1234567890", "sublock_bind", {}),
+        ]:
+            answer = self.answer(said, command, **params)
+            assert answer is not None, said
+            self.assertEqual((answer.accepted, answer.understood), (True, True), said)
+
+    def test_refusals(self) -> None:
+        """A wrong password is known as one; what the table does not name is not taken for a yes."""
+        for said, command, params, wrong_password, reason in [
+            ("P43,0,2", "unlock", {}, True, "wrong password"),
+            ("P52,3,0,2", "unlock", {"method": "dynamic"}, True, "wrong password"),
+            ("P44,0", "set_password", {}, True, "wrong password"),
+            ("P52,1,0,3", "set_dynamic_passwords", {"on": True}, False, "still off"),
+            ("P52,1,1,3", "set_dynamic_passwords", {"on": False}, False, "still on"),
+        ]:
+            answer = self.answer(said, command, **params)
+            assert answer is not None, said
+            self.assertEqual(
+                (answer.accepted, answer.wrong_password, answer.understood, answer.reason),
+                (False, wrong_password, True, reason),
+            )
+        for said, command, params in [("P43,7,0", "unlock", {}), ("P52,3", "unlock", {"method": "dynamic"})]:
+            answer = self.answer(said, command, **params)
+            assert answer is not None
+            self.assertEqual((answer.accepted, answer.understood), (False, False), said)
+
+    def test_what_answers_nothing(self) -> None:
+        """Another word, or another use of the same word."""
+        for said, command, params in [
+            ("P52,3,1,0", "unlock", {}),
+            ("P52,1,1,3", "unlock", {"method": "dynamic"}),
+            ("P52,2,123456", "unlock", {"method": "dynamic"}),
+            ("P52,3,1,0", "query", {"what": "dynamic_passwords"}),
+            ("P54,0,1", "set_tracking", {}),
+            ("P54,1,1", "query", {"what": "tracking"}),
+            ("P22,2", "sync_time", {}),
+            ("1,006,WLNET,8,1,1", "sublock_unlock", {}),
+        ]:
+            self.assertIsNone(self.answer(said, command, **params), said)
+
+    def test_passwords_in_answers_are_masked(self) -> None:
+        """The static password and the access point's are read by nobody."""
+        for said, what, secret in [
+            ("P44,778899", "password", "778899"),
+            ("P06,0,gps.example.com,8888,cmnet,user,hush99,0", "server", "hush99"),
+        ]:
+            answer = self.answer(said, "query", what=what)
+            assert answer is not None
+            self.assertTrue(answer.accepted)
+            self.assertNotIn(secret, str(answer.arguments))
+        # Also where the decoder was told to keep secrets readable.
+        self.assertEqual(self.spec("query", what="password").reply.secret_arguments, {0})
+        for spec in (self.spec("query", what="server"), self.spec("set_server")):
+            self.assertEqual(spec.reply.secret_arguments, {4, 5, 6})
+
+    def test_the_time_awaits_no_answer(self) -> None:
+        """Nothing says that a unit answers it."""
+        self.assertIs(self.spec("sync_time").reply.kind, ReplyKind.NONE)
+
+
+class EvidenceTests(Jt701Case):
+    REPORT = "P45,130920,122700,22.56035,N,114.01640,E,A,36,270,{source},{verification},0000000000,1,0,24,5"
+
+    def confirmed(self, source: int, verification: int) -> bool:
+        rule = self.spec("unlock").evidence
+        assert rule is not None
+        ((seen, _),) = hearing.observations(
+            heard(self.REPORT.format(source=source, verification=verification)), "locked"
+        )
+        return confirms(rule, seen, NOW, NOW + 60)
+
+    def test_lock_reports(self) -> None:
+        """A P45 that names a password proves it; a card, a phone or a refusal does not."""
+        for source, verification, proves in [
+            (4, 1, True),
+            (6, 98, True),
+            (6, 3, True),
+            (4, 0, False),
+            (6, 99, False),
+            (1, 98, False),
+            (7, 98, False),
+            (5, 1, False),
+        ]:
+            self.assertEqual(self.confirmed(source, verification), proves, (source, verification))
+
+    def test_status(self) -> None:
+        """Both forms share the evidence, in which the motor's state counts too."""
+        for method in ("static", "dynamic"):
+            rule = self.spec("unlock", method=method).evidence
+            assert rule is not None
+            self.assertEqual(rule.lock_state, "unlocked")
+            self.assertTrue(self.spec("unlock", method=method).shows_password)
+        self.assertIsNone(self.spec("sublock_unlock").evidence)
+
+
+class Jt705Tests(SynchronousTestCase):
+    def test_it_is_jt709_under_another_dialect(self) -> None:
+        """The same orders and templates, the same assumptions."""
+        profiles = load_profiles(allow_raw=True)
+        profile, model = profiles.pick("1", "jt705"), profiles.profiles["jt709"]
+        assert profile is not None
+        self.assertEqual((profile.name, profile.dialect), ("jt705", "jt705"))
+        self.assertEqual(set(profile.orders), set(model.orders))
+        for name, definition in profile.orders.items():
+            other = model.orders[name]
+            for mine, its in zip(
+                (definition.base, *(variant.spec for variant in definition.variants)),
+                (other.base, *(variant.spec for variant in other.variants)),
+                strict=True,
+            ):
+                if mine is None or its is None:
+                    self.assertIs(mine, its)
+                    continue
+                self.assertEqual((mine.template, mine.reply), (its.template, its.reply))
+                self.assertEqual((mine.assumed, mine.physical), (its.assumed, its.physical))
+                self.assertEqual(mine.profile, "jt705")
+
+    def test_dialects_do_not_mix(self) -> None:
+        """A jt701 order is none of a jt705's."""
+        profiles = load_profiles()
+        profile = profiles.pick("1", "jt705")
+        assert profile is not None
+        self.assertRaises(InvalidOrder, profiles.validate, Order("i", "1", "cards_clear"), profile)
+        rendered = profiles.validate(Order("i", "1", "unlock", {"password": "888888"}), profile).render(NOW)
+        self.assertNotIsInstance(rendered, PnnSentence)
