@@ -227,11 +227,13 @@ class GatewayService(MultiService):
     async def _leave(self) -> None:
         """Take nothing more, settle what is under way, say goodbye; bounded by --shutdown-timeout."""
         self.duties.stop_taking()
-        await defer.DeferredList([listener.stopService() for listener in self.listeners])
+        # Datagrams go on being heard: a lock that answers its order over UDP has no other way.
+        await self._stop_listening(TcpService)
         limit = self._reactor.seconds() + self._settings["shutdown_timeout"]
         if self._redis_up():
             await self._until(lambda: not self.committer.unacked and not self.orders.under_way, limit)
         self.gateway.shut_down()
+        await self._stop_listening(UdpService)
         if self._redis_up():
             await self._until(lambda: not self.committer.unacked, limit)
         if self.committer.unacked:
@@ -241,6 +243,10 @@ class GatewayService(MultiService):
             )
         elif self._redis_up():
             await self.duties.leave()
+
+    async def _stop_listening(self, kind: type[TcpService | UdpService]) -> None:
+        chosen = [listener for listener in self.listeners if isinstance(listener, kind)]
+        await defer.DeferredList([listener.stopService() for listener in chosen])
 
     async def _until(self, done: Any, limit: float) -> None:
         while not done() and self._reactor.seconds() < limit:

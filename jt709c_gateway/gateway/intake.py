@@ -9,8 +9,8 @@ from twisted.logger import Logger
 
 from jt709c_gateway.commands.catalogue import LOCAL_ORDERS
 from jt709c_gateway.commands.lifecycle import OrderRun
-from jt709c_gateway.commands.model import InvalidOrder, Order, OrderState, parse_order
-from jt709c_gateway.commands.stored import PUBLIC_FIELDS, invalid_record, iso, to_hash
+from jt709c_gateway.commands.model import ENDED, InvalidOrder, Order, OrderState, parse_order
+from jt709c_gateway.commands.stored import PUBLIC_FIELDS, from_hash, invalid_record, iso, to_hash
 from jt709c_gateway.protocol.events import KIND_COMMAND
 from jt709c_gateway.redis.orders import FULL, Acceptance, Events
 
@@ -122,13 +122,20 @@ class Intake:
 
     async def _report(self, order: Order) -> None:
         """The id is known: the order isn't carried out again, its present state is told again."""
-        record = await self.orders.store.record(order.id)
-        if not record:
-            return
-        run = self.orders.restore(record)
-        public = run.public()
-        replies = self.orders.reply_commands(order.reply_to, public) if run.ended else []
-        self.orders.submit(run.order.device, public, replies)
+        orders = self.orders
+        while record := await orders.store.record(order.id):
+            fields = from_hash(record)
+            public = {
+                name: iso(fields[name]) if name.endswith("_at") else fields[name] for name in PUBLIC_FIELDS
+            }
+            state, device = OrderState(str(public["state"])), public["device"] or order.device
+            event = orders.gateway.encode(device, KIND_COMMAND, public, orders.gateway.sessions.get(device))
+            limits = orders.gateway.committer.limits
+            caps = (limits.events, limits.history)
+            if await orders.store.report(order.id, device, state, event, caps):
+                if state in ENDED:
+                    orders.submit(device, None, orders.reply_commands(order.reply_to, public))
+                return
 
     async def _local(self, order: Order, entry: bytes, now: float) -> None:
         """Carry out an order that no lock hears of. Doing that twice, after a crash, does no harm."""

@@ -161,6 +161,17 @@ class OrderStore:
         """The record of an order; empty when there is none."""
         return as_record(await self.caller.call("HGETALL", self.keys.command(order_id)))
 
+    async def report(self, order_id: str, device: str, state: str, event: str, caps: tuple[int, int]) -> bool:
+        """Announce an order's state once more; False when it is another by now."""
+        keys = self.keys
+        result = await scripts.run(
+            self.caller,
+            scripts.REPORT,
+            [keys.command(order_id), keys.events, keys.history(device)],
+            [keys.prefix, device, state, event, *caps],
+        )
+        return bool(result)
+
     async def claim(self, device: str, take: bool, now: float, arrived: bool = False) -> Claim:
         """Take the next order for a lock in hand, or only look for unsettled ones.
 

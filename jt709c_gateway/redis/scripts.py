@@ -11,9 +11,11 @@ ACCEPT: Final = "order_accept"
 CLAIM: Final = "order_claim"
 REMOVE: Final = "order_remove"
 ADOPT: Final = "order_adopt"
+REPORT: Final = "order_report"
 
 _SOURCES: Final = {
-    name: files(__package__).joinpath(f"{name}.lua").read_bytes() for name in (ACCEPT, CLAIM, REMOVE, ADOPT)
+    name: files(__package__).joinpath(f"{name}.lua").read_bytes()
+    for name in (ACCEPT, CLAIM, REMOVE, ADOPT, REPORT)
 }
 _HASHES: Final = {name: sha1(source, usedforsecurity=False).hexdigest() for name, source in _SOURCES.items()}
 

@@ -1,0 +1,14 @@
+-- Announces the state of an order again, unless it has changed since it was read.
+--
+-- KEYS  1 record of the order   2 stream of events   3 history of the lock
+-- ARGV  1 prefix   2 device   3 state   4 event   5, 6 lengths of the stream of events and of the history
+-- Returns 1, or 0 when the state is another by now.
+
+if redis.call('HGET', KEYS[1], 'state') ~= ARGV[3] then
+  return 0
+end
+redis.call('PUBLISH', ARGV[1] .. ':event:command:' .. ARGV[2], ARGV[4])
+for key, length in pairs({[KEYS[2]] = ARGV[5], [KEYS[3]] = ARGV[6]}) do
+  redis.call('XADD', key, 'MAXLEN', '~', length, '*', 'kind', 'command', 'device', ARGV[2], 'event', ARGV[4])
+end
+return 1

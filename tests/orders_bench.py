@@ -1,0 +1,196 @@
+"""Gateways in this process, on clocks that the test moves, over a real server whose replies it hands on."""
+
+import itertools
+from datetime import UTC, datetime
+from typing import Any
+
+import txredisapi
+from twisted.internet import defer, task
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.commands.profiles import load_profiles
+from jt709c_gateway.commands.record import Limits
+from jt709c_gateway.gateway.core import Gateway
+from jt709c_gateway.gateway.duties import Duties
+from jt709c_gateway.gateway.ids import EventIds
+from jt709c_gateway.gateway.orders import Orders
+from jt709c_gateway.protocol.framing import Framer
+from jt709c_gateway.redis import scripts
+from jt709c_gateway.redis.committer import SCRIPT_HASH, Committer
+from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.orders import OrderStore
+from tests.committing import FakeLink
+from tests.orders_support import Desk, FakeLock, new_device
+from tests.support import RedisClient, RedisError, key_prefix, shared_server
+
+#: When it is on a clock that shows 0.
+START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC).timestamp()
+GATEWAY_TTL = 15.0
+_boots = itertools.count(1)
+_profiles = load_profiles()
+
+
+class Wire:
+    """A connection to Redis. What is asked stays here until the test lets it through, or has it fail."""
+
+    def __init__(self, client: RedisClient) -> None:
+        self.client = client
+        self.connected = True
+        self.pending: list[tuple[tuple[Any, ...], defer.Deferred[Any]]] = []
+        self.calls: list[tuple[Any, ...]] = []
+
+    def call(self, *arguments: Any) -> "defer.Deferred[Any]":
+        if not self.connected:
+            return defer.fail(txredisapi.ConnectionError("not connected"))
+        reply: defer.Deferred[Any] = defer.Deferred()
+        self.calls.append(arguments)
+        self.pending.append((arguments, reply))
+        return reply
+
+    def _execute(self, arguments: tuple[Any, ...]) -> Any:
+        if arguments[0] == "BLMOVE":
+            arguments = ("LMOVE", *arguments[1:-1])
+        try:
+            return self.client.call(*arguments)
+        except RedisError as error:
+            return txredisapi.ResponseError(str(error))
+
+    def step(self) -> bool:
+        """Let the oldest request through; False when there is none, or it still blocks."""
+        if not self.pending:
+            return False
+        arguments, reply = self.pending[0]
+        result = None if reply.called else self._execute(arguments)
+        if result is None and arguments[0] == "BLMOVE" and not reply.called:
+            return False
+        self.pending.pop(0)
+        if reply.called:
+            return True
+        if isinstance(result, Exception):
+            reply.errback(result)
+        else:
+            reply.callback(result)
+        return True
+
+    def lose(self, executed: int = 0) -> None:
+        """The connection is lost; so many requests had reached the server, whose replies are lost."""
+        self.connected = False
+        pending, self.pending = self.pending, []
+        for index, (arguments, _) in enumerate(pending):
+            if index < executed:
+                self._execute(arguments)
+        for _, reply in pending:
+            if not reply.called:
+                reply.errback(txredisapi.ConnectionError("lost"))
+
+
+class Node:
+    """One gateway, in parts that the test drives."""
+
+    def __init__(
+        self, client: RedisClient, prefix: str, name: str = "gw1", now: float = 0.0, **options: Any
+    ) -> None:
+        self.name = name
+        self.clock = task.Clock()
+        self.clock.rightNow = now
+        self.wire, self.blocking = Wire(client), Wire(client)
+        self.keys = Keys(prefix)
+        boot = f"boot{next(_boots)}"
+        self.committer = Committer(self.clock, self.wire, self.keys, name, boot)
+        ids = EventIds(name, lambda: START + self.clock.seconds())
+        self.gateway = Gateway(name, self.clock, self.committer, ids, wall=self.wall)
+        store = OrderStore(self.wire, self.keys, name)
+        limits = options.pop("limits", None) or Limits()
+        self.orders = Orders(self.gateway, store, _profiles, limits, **options)
+        self.duties = Duties(self.clock, self.gateway, self.orders, self.keys, GATEWAY_TTL)
+
+    def wall(self) -> datetime:
+        """What the clock on the wall shows."""
+        return datetime.fromtimestamp(START + self.clock.seconds(), UTC)
+
+    def start(self) -> "Node":
+        """Begin all that a gateway does all the time."""
+        self.duties.startService()
+        self.duties.begin(self.blocking)
+        self.connected()
+        self.pass_time(0.2, tick=0.1)
+        return self
+
+    def connected(self) -> None:
+        """Redis can be used (again)."""
+        self.wire.connected = self.blocking.connected = True
+        self.committer.resume()
+        self.duties.wake()
+
+    def step(self) -> bool:
+        """Do one thing that is due; False when nothing is."""
+        self.clock.advance(0)
+        return self.wire.step() or self.blocking.step()
+
+    def run(self) -> None:
+        """Do all that is due."""
+        while self.step():
+            pass
+
+    def pass_time(self, seconds: float, tick: float = 0.25) -> None:
+        """Let time pass, doing what is due."""
+        end = self.clock.seconds() + seconds
+        while (left := end - self.clock.seconds()) > 1e-9:
+            self.clock.advance(min(tick, left))
+            self.run()
+
+    def link(self, transport_name: str = "tcp", peer: str = "192.0.2.7:50112") -> FakeLink:
+        """A new peer."""
+        link = FakeLink(transport_name, peer)
+        link.conversation = self.gateway.open(link)
+        return link
+
+    def feed(self, link: FakeLink, *frames: bytes) -> None:
+        """Frames come over a link, in one chunk."""
+        if not link.closed:
+            link.conversation.received(Framer().feed(b"".join(frames)))
+
+
+class BenchTestCase(SynchronousTestCase):
+    """One gateway, `node`, and one lock; Redis answers when the test lets it."""
+
+    def setUp(self) -> None:
+        self.prefix = key_prefix()
+        self.desk = Desk(shared_server(), self.prefix)
+        self.addCleanup(self.desk.close)
+        self.lock = FakeLock(new_device())
+        self.device = self.lock.device
+        self.node = self.make("gw1").start()
+
+    def make(self, name: str, **options: object) -> Node:
+        """Another gateway."""
+        return Node(self.desk.redis, self.prefix, name, **options)
+
+    def written(self, *links: FakeLink) -> list[bytes]:
+        """The orders that were written over these links."""
+        return [data for link in links for data in link.sent if data.startswith(b"(")]
+
+    def report(self, node: Node, link: FakeLink, items: bytes = b"", status: int = 2) -> None:
+        """A location report of now."""
+        node.feed(link, self.lock.location(items, status, START + node.clock.seconds()))
+
+    def come(self, node: Node | None = None, transport: str = "tcp") -> FakeLink:
+        """The lock connects and reports."""
+        node = node or self.node
+        link = node.link(transport)
+        self.report(node, link)
+        return link
+
+    def say(self, node: Node, link: FakeLink, serial: int, *words: str) -> None:
+        """A sentence of the lock."""
+        node.feed(link, f"({self.device},1,{serial:03d},{','.join(words)})".encode())
+
+    def steps_until(self, name: str) -> None:
+        """Let requests through until the next one is this script or command."""
+        wanted = {"commit": SCRIPT_HASH, **scripts._HASHES}.get(name, name)
+        for _ in range(1000):
+            self.node.clock.advance(0)
+            if self.node.wire.pending and wanted in self.node.wire.pending[0][0][:2]:
+                return
+            assert self.node.step(), f"{name} is never asked for"
+        raise AssertionError(name)

@@ -1,0 +1,274 @@
+"""What the tests of orders need: a daemon shared by a module, locks played by hand, and orders in and out."""
+
+import itertools
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from jt709c_gateway.commands.model import ENDED
+from jt709c_gateway.protocol import jt709, jt808
+from tests.daemon import Daemon, Lock
+from tests.support import RedisClient, ValkeyServer, wait_until
+from tests.vectors import location
+
+PASSWORD = "483920"
+UNLOCKED = jt709.STATUS_FIX | jt709.STATUS_MOTOR
+_devices = itertools.count(794308020001)
+_ids = itertools.count(1)
+
+
+def new_device() -> str:
+    """The id of a lock that no other test has."""
+    return str(next(_devices))
+
+
+def new_id() -> str:
+    """An order id that no other test has."""
+    return f"order-{next(_ids)}"
+
+
+def lock_event(code: int = 0x01, password: str = PASSWORD, result: int = 0) -> bytes:
+    """A lock event item: by default, opened with a password."""
+    return b"\x0b\x08" + bytes([code]) + password.encode() + bytes([result])
+
+
+def card_event(card: int = 6437449) -> bytes:
+    """A lock event item: opened with an RFID card."""
+    return b"\x0b\x06\x22" + card.to_bytes(4, "big") + b"\x00"
+
+
+class FakeLock:
+    """A lock played by hand over TCP. Every connection of it keeps count of what was written to it."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.link: Lock | None = None
+        #: All that was ever written to it but for answers, and how many of these a test has looked at.
+        self.orders: list[bytes] = []
+        self._seen = 0
+        self._serial = 0
+
+    def connect(self, daemon: Daemon, known: bool = True) -> "FakeLock":
+        """Connect; with `known`, report where it is and that it is locked."""
+        self.close()
+        self.link = daemon.lock()
+        if known:
+            self.report()
+        return self
+
+    @property
+    def wire(self) -> bytes:
+        """Its id in a binary frame."""
+        return bytes.fromhex(self.device.zfill(12))
+
+    def frame(self, message_id: int, body: bytes = b"") -> bytes:
+        """A frame of it, under its next serial."""
+        self._serial += 1
+        return jt808.encode(message_id, self.wire, self._serial, body)
+
+    def location(
+        self,
+        items: bytes = b"",
+        status: int = jt709.STATUS_FIX,
+        at: float | None = None,
+        message_id: int = 0x0200,
+    ) -> bytes:
+        """A location report of now, or of `at` in epoch seconds."""
+        moment = datetime.fromtimestamp(time.time() if at is None else at, UTC).replace(microsecond=0)
+        return self.frame(message_id, location(items, status=status, time=moment))
+
+    def report(self, items: bytes = b"", status: int = jt709.STATUS_FIX, at: float | None = None) -> None:
+        """Send a location report and wait until it is answered."""
+        self.send(self.location(items, status, at))
+        self._until_answered()
+
+    def send(self, *frames: bytes) -> None:
+        """Send frames in one go."""
+        assert self.link is not None
+        self.link.send(*frames)
+
+    def beat(self) -> None:
+        """A heartbeat, and its answer: all that was written before has come by then."""
+        self.send(self.frame(0x0002))
+        self._until_answered()
+
+    def _read(self) -> bool:
+        """Wait for one frame; whether it is an answer to a report."""
+        assert self.link is not None
+        (raw,) = self.link.answers()
+        if raw.startswith(b"\x7e\x80\x01"):
+            return True
+        self.orders.append(raw)
+        return False
+
+    def _until_answered(self) -> None:
+        while not self._read():
+            pass
+
+    def next_order(self) -> bytes:
+        """Wait for what the gateway writes next, apart from answers."""
+        while self._seen == len(self.orders):
+            self._read()
+        self._seen += 1
+        return self.orders[self._seen - 1]
+
+    def next_unlock(self) -> int:
+        """Wait for an unlock order; its serial."""
+        raw = self.next_order()
+        parts = raw[1:-1].split(b",")
+        assert parts[0].decode() == self.device, raw
+        assert parts[3:6] == [b"ELOCK", b"1", b"1"], raw
+        return int(parts[2])
+
+    def answer(self, serial: int, *words: str) -> None:
+        """A grouped sentence."""
+        self.send(f"({self.device},1,{serial:03d},{','.join(words)})".encode())
+
+    def say_yes(self, serial: int) -> None:
+        """The unlock order was taken."""
+        self.answer(serial, "ELOCK", "1", "1")
+
+    def refuse(self, serial: int) -> None:
+        """The password of the unlock order was wrong."""
+        self.answer(serial, "ELOCK", "1", "0", "1")
+
+    def open(self) -> None:
+        """Report that it was opened with a password."""
+        self.report(lock_event(), UNLOCKED)
+
+    def move(self) -> None:
+        """`open` and closed again, without waiting for the answers."""
+        self.send(self.location(lock_event(), UNLOCKED), self.location())
+
+    def unlocks(self) -> list[int]:
+        """The serials of the unlock orders that have come since the last look; doesn't wait."""
+        if self.link is not None:
+            self.orders += [raw for raw in self.link.answers_within(0.001) if raw[:1] == b"("]
+        found = [int(raw.split(b",")[2]) for raw in self.orders[self._seen :]]
+        self._seen = len(self.orders)
+        return found
+
+    def try_to(self, deed: Callable[..., None], *arguments: Any) -> None:
+        """Do something that fails when the daemon has died."""
+        try:
+            deed(*arguments)
+        except OSError:
+            self.close()
+
+    def result(self, serial: int, message_id: int, result: int = 0) -> None:
+        """0x0001: the answer to a binary order."""
+        body = serial.to_bytes(2, "big") + message_id.to_bytes(2, "big") + bytes([result])
+        self.send(self.frame(0x0001, body))
+
+    def close(self) -> None:
+        """Hang up."""
+        if self.link is not None:
+            self.link.close()
+            self.link = None
+
+
+class Desk:
+    """Gives orders through Redis and reads what becomes of them."""
+
+    def __init__(self, server: ValkeyServer, prefix: str = "jt709c") -> None:
+        self.redis: RedisClient = server.client()
+        self.prefix = prefix
+
+    def key(self, *parts: str) -> str:
+        """A key under the prefix."""
+        return ":".join((self.prefix, *parts))
+
+    def push(self, entry: str | bytes) -> None:
+        """Put something into the intake list as it is."""
+        self.redis.call("RPUSH", self.key("commands"), entry)
+
+    def order(self, device: str, command: str, params: dict[str, Any] | None = None, **more: Any) -> str:
+        """Give an order; its id."""
+        order_id = more.pop("id", None) or new_id()
+        fields = {"id": order_id, "device": device, "command": command, "params": params or {}, **more}
+        self.push(json.dumps(fields))
+        return order_id
+
+    def unlock(self, device: str, password: str = PASSWORD, **more: Any) -> str:
+        """Give an unlock order; its id."""
+        return self.order(device, "unlock", {"password": password}, **more)
+
+    def record(self, order_id: str) -> dict[str, str]:
+        """The record of an order as it stands."""
+        flat = self.redis.call("HGETALL", self.key("command", order_id))
+        texts = [item.decode() for item in flat]
+        return dict(zip(texts[::2], texts[1::2], strict=True))
+
+    def state(self, order_id: str) -> str:
+        """The state of an order, "" when it is not known."""
+        return self.record(order_id).get("state", "")
+
+    def wait(self, order_id: str, *states: str, timeout: float = 10.0) -> dict[str, str]:
+        """Wait until an order is in one of these states; its record."""
+
+        def reached() -> dict[str, str] | None:
+            record = self.record(order_id)
+            return record if record.get("state") in states else None
+
+        try:
+            return wait_until(reached, timeout)
+        except AssertionError:
+            raise AssertionError(f"{order_id} is {self.record(order_id)}, not {states}") from None
+
+    def wait_end(self, order_id: str, timeout: float = 10.0) -> dict[str, str]:
+        """Wait until an order has ended; its record."""
+        return self.wait(order_id, *ENDED, timeout=timeout)
+
+    def events(self, kind: str, device: str | None = None) -> list[dict[str, Any]]:
+        """The published events of one kind, oldest first."""
+        found = []
+        for _, flat in self.redis.call("XRANGE", self.key("events"), "-", "+"):
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            if fields[b"kind"].decode() == kind and device in (None, fields[b"device"].decode()):
+                found.append(json.loads(fields[b"event"]))
+        return found
+
+    def states(self, order_id: str) -> list[str]:
+        """The states of an order, as its events tell them."""
+        return [event["data"]["state"] for event in self.events("command") if event["data"]["id"] == order_id]
+
+    def reply(self, name: str, timeout: float = 5.0) -> dict[str, Any]:
+        """Wait for an outcome under a `reply_to` name."""
+        found = self.redis.call("BLPOP", self.key("reply", name), timeout)
+        assert found is not None, f"nothing came for {name}"
+        return json.loads(found[1])
+
+    def under_way(self) -> list[str]:
+        """Ids of the orders that gateways have in their hands."""
+        names = self.redis.call("SMEMBERS", self.key("gateways"))
+        keys = [self.key("commands", "underway", name.decode()) for name in names]
+        return [one.decode() for key in keys for one in self.redis.call("HKEYS", key)]
+
+    def close(self) -> None:
+        """Hang up."""
+        self.redis.close()
+
+
+#: Where an order's states may lead (DESIGN.md §4).
+EDGES = {
+    before: set(after.split())
+    for before, after in {
+        "": "queued invalid",
+        "queued": "waiting sent failed uncertain expired cancelled invalid rejected done",
+        "waiting": "queued sent failed uncertain expired cancelled invalid rejected",
+        "sent": "acknowledged confirmed done rejected uncertain timed_out failed waiting queued sent expired",
+        "acknowledged": "confirmed unconfirmed done rejected",
+        "unconfirmed": "confirmed",
+        "uncertain": "confirmed",
+    }.items()
+}
+
+
+def check_edges(states: list[str], complete: bool = True) -> None:
+    """AssertionError when a state follows on one it must not follow on; `complete`: from the first."""
+    before = "" if complete else "queued" if states[0] != "queued" else ""
+    for state in states:
+        assert state in EDGES.get(before, set()), f"{before} -> {state} in {states}"
+        before = state

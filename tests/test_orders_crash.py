@@ -1,0 +1,334 @@
+"""Crashes of the gateway and of Redis: an order ends in a stated outcome, and opens a lock once at most."""
+
+import json
+import os
+import random
+import signal
+import time
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemon import Daemon
+from tests.orders_support import Desk, FakeLock, check_edges, new_device, new_id
+from tests.support import ValkeyServer, wait_until
+
+
+class CrashTests(SynchronousTestCase):
+    """The daemon is killed, stopped, frozen; Redis is killed and frozen."""
+
+    def setUp(self) -> None:
+        self.server = ValkeyServer("--appendonly", "yes", "--appendfsync", "always").start()
+        self.addCleanup(self.server.discard)
+        self.desk = Desk(self.server)
+        self.addCleanup(self.desk.close)
+        self.lock = FakeLock(new_device())
+        self.addCleanup(self.lock.close)
+        self.device = self.lock.device
+
+    def gateway(self, name: str, *options: str) -> Daemon:
+        """A daemon of that name, ready to take orders."""
+        daemon = Daemon("--gateway", name, *options, redis=self.server.url, udp=False).start()
+        self.addCleanup(daemon.discard)
+        return daemon
+
+    def assert_once(self, count: int = 1) -> None:
+        """The lock got exactly so many orders in all its life."""
+        self.lock.beat()
+        self.assertEqual(len(self.lock.orders), count, self.lock.orders)
+
+    def open_with(self, order: str) -> None:
+        """Play the lock for one unlock order to its end."""
+        self.lock.say_yes(self.lock.next_unlock())
+        self.lock.open()
+        self.desk.wait(order, "confirmed")
+
+    def test_killed_after_writing(self) -> None:
+        """Killed between writing and the answer: uncertain after the restart, and never written again."""
+        daemon = self.gateway("gw1")
+        self.lock.connect(daemon)
+        order = self.desk.unlock(self.device)
+        self.lock.next_unlock()
+        for _ in range(3):
+            daemon.kill()
+            daemon.start()
+            self.lock.connect(daemon)
+            record = self.desk.wait(order, "uncertain")
+            self.assertIn("gateway died after writing", record["reason"])
+            self.assert_once()
+        self.assertEqual(self.desk.states(order), ["queued", "sent", "uncertain"])
+        self.assertEqual(self.desk.under_way(), [])
+
+    def test_next_order_after_crash(self) -> None:
+        """Orders behind the one that a crash left uncertain are carried out."""
+        daemon = self.gateway("gw1")
+        self.lock.connect(daemon)
+        order = self.desk.unlock(self.device)
+        behind = self.desk.unlock(self.device)
+        self.lock.next_unlock()
+        wait_until(lambda: self.desk.state(behind))
+        daemon.kill()
+        daemon.start()
+        self.lock.connect(daemon)
+        self.open_with(behind)
+        self.assertIn(self.desk.state(order), ("uncertain", "confirmed"))
+        self.assert_once(2)
+
+    def test_left_in_intake(self) -> None:
+        """An entry that came no further than the gateway's own list is carried out after a restart."""
+        daemon = self.gateway("gw1")
+        daemon.kill()
+        order = new_id()
+        fields = {"device": self.device, "command": "unlock", "params": {"password": "888888"}}
+        self.desk.redis.call(
+            "RPUSH",
+            self.desk.key("commands", "intake", "gw1"),
+            json.dumps({"id": order, **fields}),
+            json.dumps(fields),
+        )
+        daemon.start()
+        self.desk.wait(order, "waiting")
+        self.lock.connect(daemon)
+        self.open_with(order)
+        # The one without an id as well, and both once.
+        self.lock.say_yes(self.lock.next_unlock())
+        self.assert_once(2)
+        self.assertEqual(self.desk.redis.call("LLEN", self.desk.key("commands", "intake", "gw1")), 0)
+
+    def claimed(self, gateway: str) -> str:
+        """An order that this gateway, which is not running, has claimed and not written; its id."""
+        helper = self.gateway("helper")
+        order = self.desk.unlock(self.device)
+        self.desk.wait(order, "waiting")
+        helper.stop()
+        payload = self.desk.redis.call("LPOP", self.desk.key("commands", "waiting", self.device))
+        self.desk.redis.call("HSET", self.desk.key("commands", "underway", gateway), order, payload)
+        self.desk.redis.call("SADD", self.desk.key("gateways"), gateway)
+        return order
+
+    def test_claimed_and_not_written(self) -> None:
+        """An order that was claimed, and of which no byte was written, is carried out after a restart."""
+        order = self.claimed("gw1")
+        daemon = self.gateway("gw1")
+        self.lock.connect(daemon)
+        self.open_with(order)
+        self.assert_once()
+        check_edges(self.desk.states(order))
+
+    def test_claimed_by_a_lost_reply(self) -> None:
+        """An order claimed by a call whose reply was lost is carried out when Redis is back."""
+        daemon = self.gateway("gw1")
+        self.lock.connect(daemon)
+        order = self.desk.unlock(new_device())
+        self.desk.wait(order, "waiting")
+        device = self.desk.record(order)["device"]
+        payload = self.desk.redis.call("LPOP", self.desk.key("commands", "waiting", device))
+        self.desk.redis.call("HSET", self.desk.key("commands", "underway", "gw1"), order, payload)
+        self.desk.close()
+        self.server.restart()
+        self.desk = Desk(self.server)
+        wait_until(lambda: self.desk.redis.call("LLEN", self.desk.key("commands", "waiting", device)))
+        self.lock = FakeLock(device).connect(daemon)
+        self.addCleanup(self.lock.close)
+        self.open_with(order)
+        self.assert_once()
+
+    def test_adopted(self) -> None:
+        """Another gateway adopts what a dead one had: written is uncertain, unwritten is carried out."""
+        first = self.gateway("gw1", "--gateway-ttl", "1")
+        self.lock.connect(first)
+        written = self.desk.unlock(self.device)
+        self.lock.next_unlock()
+        self.desk.wait(written, "sent")
+        unwritten = self.desk.unlock(self.device)
+        self.desk.wait(unwritten, "queued")
+        # Pretend that it died elsewhere: nobody here can know but by its silence.
+        self.desk.redis.call(
+            "RPUSH", self.desk.key("commands", "intake", "gw1"), '{"id": "third", "device": "1"}'
+        )
+        first.pause()
+        second = self.gateway("gw2", "--gateway-ttl", "1")
+        self.desk.wait(written, "uncertain")
+        self.desk.wait("third", "invalid")
+        first.kill()
+        self.lock.connect(second)
+        self.open_with(unwritten)
+        self.assert_once(2)
+        for order in (written, unwritten):
+            check_edges(self.desk.states(order))
+
+    def test_frozen_gateway_comes_back(self) -> None:
+        """A gateway that was taken for dead writes nothing of what another has adopted."""
+        first = self.gateway("gw1", "--gateway-ttl", "1")
+        self.lock.connect(first)
+        self.lock.beat()
+        first.pause()
+        second = self.gateway("gw2", "--gateway-ttl", "1")
+        order = self.desk.unlock(self.device)
+        self.desk.wait(order, "queued", "waiting")
+        gone = self.desk.key("gateway", "gw1")
+        wait_until(lambda: not self.desk.redis.call("EXISTS", gone))
+        again = FakeLock(self.device).connect(second)
+        self.addCleanup(again.close)
+        again.next_unlock()
+        self.desk.wait(order, "sent")
+        first.resume()
+        wait_until(lambda: self.desk.redis.call("EXISTS", gone))
+        self.assert_once(0)
+        again.beat()
+        self.assertEqual(len(again.orders), 1)
+
+    def test_order_finds_the_lock(self) -> None:
+        """Whichever gateway takes an order in, it goes out at the one that has the lock, and is confirmed."""
+        first, second = self.gateway("gw1"), self.gateway("gw2")
+        locks = [FakeLock(new_device()).connect(daemon) for daemon in (first, second) * 4]
+        for lock in locks:
+            self.addCleanup(lock.close)
+        orders = [self.desk.unlock(lock.device) for lock in locks]
+        for lock, order in zip(locks, orders, strict=True):
+            lock.say_yes(lock.next_unlock())
+            lock.open()
+            self.desk.wait(order, "confirmed")
+            lock.beat()
+            self.assertEqual(len(lock.orders), 1)
+            self.assertEqual(
+                sorted(set(self.desk.states(order)) - {"acknowledged"}), ["confirmed", "queued", "sent"]
+            )
+
+    def test_moves_to_another_gateway(self) -> None:
+        """A lock that moves while an order is under way is asked again there, where that does no harm."""
+        first, second = self.gateway("gw1"), self.gateway("gw2")
+        self.lock.connect(first)
+        order = self.desk.order(self.device, "locate")
+        self.lock.next_order()
+        old, self.lock.link = self.lock.link, None
+        self.addCleanup(old.close)
+        self.lock.connect(second)
+        old.close()
+        self.lock.next_order()
+        self.desk.wait(order, "sent")
+
+    def test_sigterm(self) -> None:
+        """SIGTERM lets the order under way have its answer, and begins no other."""
+        daemon = self.gateway("gw1")
+        self.lock.connect(daemon)
+        order = self.desk.unlock(self.device)
+        behind = self.desk.unlock(self.device)
+        serial = self.lock.next_unlock()
+        self.desk.wait(behind, "queued")
+        os.kill(daemon.pid, signal.SIGTERM)
+        wait_until(lambda: "Received SIGTERM" in daemon.log())
+        self.lock.refuse(serial)
+        self.assertEqual(daemon.stop(), 0)
+        self.desk.wait(order, "rejected")
+        self.assertIn(self.desk.state(behind), ("queued", "waiting"))
+        daemon.start()
+        self.lock.connect(daemon)
+        self.open_with(behind)
+        self.assert_once(2)
+
+    def test_sigterm_without_answer(self) -> None:
+        """Where no answer comes before the end, the order is uncertain, and the daemon leaves in time."""
+        daemon = self.gateway("gw1", "--shutdown-timeout", "1")
+        self.lock.connect(daemon)
+        order = self.desk.unlock(self.device)
+        self.lock.next_unlock()
+        started = time.monotonic()
+        self.assertEqual(daemon.stop(), 0)
+        self.assertLess(time.monotonic() - started, 5)
+        self.desk.wait(order, "uncertain")
+        self.assertEqual(self.desk.under_way(), [])
+
+    def test_redis_frozen(self) -> None:
+        """Redis hangs while an order is under way: what the lock says meanwhile counts when it is back."""
+        daemon = self.gateway("gw1", "--redis-timeout", "1")
+        self.lock.connect(daemon)
+        order = self.desk.unlock(self.device)
+        serial = self.lock.next_unlock()
+        self.desk.wait(order, "sent")
+        self.server.pause()
+        self.lock.say_yes(serial)
+        wait_until(lambda: "no reply from Redis" in daemon.log())
+        self.server.resume()
+        self.lock.open()
+        self.desk.wait(order, "confirmed")
+        self.assert_once()
+        check_edges(self.desk.states(order))
+        self.open_with(self.desk.unlock(self.device))
+
+    def test_redis_killed(self) -> None:
+        """Redis dies while orders are under way and waiting: they go on when it is back."""
+        daemon = self.gateway("gw1")
+        self.lock.connect(daemon)
+        order = self.desk.unlock(self.device)
+        behind = self.desk.unlock(self.device)
+        serial = self.lock.next_unlock()
+        self.desk.wait(order, "sent")
+        self.desk.wait(behind, "queued")
+        self.desk.close()
+        self.server.kill()
+        self.lock.say_yes(serial)
+        wait_until(lambda: "lost Redis" in daemon.log())
+        self.server.start()
+        self.desk = Desk(self.server)
+        self.addCleanup(self.desk.close)
+        self.lock.open()
+        self.desk.wait(order, "confirmed")
+        self.open_with(behind)
+        self.assert_once(2)
+
+    def test_killed_at_any_moment(self) -> None:
+        """Killed again and again, at any moment: each order is written once at most and has an outcome."""
+        dice = random.Random(709)
+        daemon = self.gateway("gw1", "--confirm-timeout", "1")
+        locks = [FakeLock(new_device()) for _ in range(6)]
+        orders: dict[str, FakeLock] = {}
+        end = time.monotonic() + 10
+        for round_ in range(8):
+            for lock in locks:
+                lock.connect(daemon)
+                # Some come in before they are there, some after.
+                count = dice.randrange(3)
+                for _ in range(count):
+                    orders[self.desk.unlock(lock.device, timeout=1, ttl=30)] = lock
+            moment = time.monotonic() + dice.random() * 0.12
+            while time.monotonic() < moment:
+                for lock in locks:
+                    self.play(lock, dice)
+            daemon.kill()
+            for lock in locks:
+                self.play(lock, dice)
+            daemon.start()
+            if time.monotonic() > end and round_ > 5:
+                break
+        for lock in locks:
+            lock.connect(daemon)
+
+        def settled() -> bool:
+            for lock in locks:
+                self.play(lock, dice)
+            return not any(
+                self.desk.state(one) in ("", "queued", "waiting", "sent", "acknowledged") for one in orders
+            )
+
+        wait_until(settled, 30, "some orders have not ended")
+        for order, lock in orders.items():
+            attempts = int(self.desk.record(order)["attempts"])
+            self.assertLessEqual(attempts, 1, order)
+            # A crash may have come between the record of a step and its event.
+            check_edges(self.desk.states(order), complete=False)
+            self.addCleanup(lock.close)
+        for lock in locks:
+            mine = [order for order in orders if orders[order] is lock]
+            serials = [raw.split(b",")[2] for raw in lock.orders]
+            recorded = [f"{int(self.desk.record(one)['serial'] or -1):03d}".encode() for one in mine]
+            self.assertEqual(len(serials), len(set(serials)), "a serial was written twice")
+            self.assertTrue(set(serials) <= set(recorded), "bytes without a record")
+        self.assertEqual(self.desk.under_way(), [])
+
+    def play(self, lock: FakeLock, dice: random.Random) -> None:
+        """Read what has come for a lock, and answer some of it."""
+        for serial in lock.unlocks():
+            if dice.random() < 0.7:
+                lock.try_to(lock.say_yes, serial)
+            if dice.random() < 0.5:
+                lock.try_to(lock.move)

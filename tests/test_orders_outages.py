@@ -1,0 +1,239 @@
+"""Redis that fails at any await, and gateways that are taken for dead while they live."""
+
+import json
+
+import txredisapi
+
+from tests.orders_bench import GATEWAY_TTL, BenchTestCase
+from tests.orders_support import UNLOCKED, lock_event, new_id
+
+
+class OutageTests(BenchTestCase):
+    """Redis fails at any request, and gateways are taken for dead."""
+
+    # Redis fails
+
+    def assert_goes_on(self, where: str, executed: int) -> None:
+        """An order is given, the connection to Redis is lost at this request, and it goes on all the same."""
+        link = self.come()
+        self.node.run()
+        order = self.desk.unlock(self.device)
+        self.node.blocking.step()
+        self.steps_until(where)
+        self.node.wire.lose(executed)
+        self.node.blocking.lose()
+        self.node.pass_time(1)
+        self.node.connected()
+        self.node.pass_time(3)
+        self.assertEqual(len(self.written(link)), 1, where)
+        self.say(self.node, link, int(self.written(link)[0].split(b",")[2]), "ELOCK", "1", "1")
+        self.node.run()
+        self.assertEqual(self.desk.state(order), "acknowledged")
+        self.report(self.node, link, lock_event(), UNLOCKED)
+        self.node.run()
+        self.assertEqual(self.desk.state(order), "confirmed")
+        self.assertEqual(self.desk.under_way(), [])
+        self.assertEqual(self.node.orders.held, set())
+        self.assertEqual(self.node.orders.desks, {})
+        self.assertEqual(self.desk.redis.call("LLEN", self.desk.key("commands", "intake", "gw1")), 0)
+
+    def test_redis_lost_looking_up(self) -> None:
+        """Redis is lost while the device is looked up."""
+        self.assert_goes_on("HGET", 0)
+
+    def test_redis_lost_accepting(self) -> None:
+        """Redis is lost while an order is recorded, before or after it got there."""
+        self.assert_goes_on("order_accept", 0)
+
+    def test_redis_lost_accepted(self) -> None:
+        """The reply is lost."""
+        self.assert_goes_on("order_accept", 1)
+
+    def test_redis_lost_claiming(self) -> None:
+        """Redis is lost while an order is taken, before it got there."""
+        self.assert_goes_on("order_claim", 0)
+
+    def test_redis_lost_claimed(self) -> None:
+        """An order is taken, and the reply is lost."""
+        # With it comes what was asked behind it.
+        self.assert_goes_on("order_claim", 3)
+
+    def test_redis_lost_recording(self) -> None:
+        """Redis is lost while it is recorded that an order is about to be written."""
+        self.assert_goes_on("commit", 0)
+
+    def test_redis_lost_recorded(self) -> None:
+        """That is recorded, and the reply is lost: the committer knows what it is told the second time."""
+        self.assert_goes_on("commit", 5)
+
+    def test_outage_longer_than_timeout(self) -> None:
+        """An order that couldn't be recorded within its timeout has failed, and isn't written any more."""
+        link = self.come()
+        self.node.run()
+        order = self.desk.unlock(self.device, timeout=5)
+        self.node.blocking.step()
+        self.steps_until("order_claim")
+        self.node.step()
+        self.node.wire.lose()
+        self.node.pass_time(6)
+        self.node.connected()
+        self.node.run()
+        self.assertEqual(self.written(link), [])
+        self.assertEqual(self.desk.state(order), "failed")
+
+    def test_claim_is_refused(self) -> None:
+        """A server that refuses for a while is asked again, without a reconnection or another order."""
+        link = self.come()
+        self.node.run()
+        self.desk.unlock(self.device)
+        self.node.blocking.step()
+        self.steps_until("order_claim")
+        _, reply = self.node.wire.pending.pop(0)
+        reply.errback(txredisapi.ResponseError("OOM command not allowed"))
+        self.node.run()
+        self.assertEqual(self.written(link), [])
+        self.node.pass_time(3)
+        self.assertEqual(len(self.written(link)), 1)
+
+    def test_numbering_fails(self) -> None:
+        """Redis is lost while an order is to be repeated: it is repeated when Redis is back."""
+        link = self.come()
+        order = self.desk.order(self.device, "text", {"text": "x"}, timeout=2)
+        self.node.run()
+        self.node.clock.advance(2.5)
+        self.assertIn("HINCRBY", [arguments[0] for arguments, _ in self.node.wire.pending])
+        self.node.wire.lose()
+        self.node.blocking.lose()
+        self.node.pass_time(1)
+        self.node.connected()
+        self.node.pass_time(1)
+        self.assertEqual(sum(data.startswith(b"\x7e\x83\x00") for data in link.sent), 2)
+        self.assertEqual(self.desk.state(order), "sent")
+
+    def test_expiry_reply_lost(self) -> None:
+        """An order is taken from its queue at the end of its ttl, and the reply is lost: it still expires."""
+        order = self.desk.unlock(self.device, ttl=5)
+        self.node.run()
+        self.assertEqual(self.desk.state(order), "waiting")
+        self.node.clock.advance(6)
+        self.steps_until("order_remove")
+        self.node.wire.lose(1)
+        self.node.blocking.lose()
+        self.node.connected()
+        self.node.pass_time(1)
+        self.assertEqual(self.desk.state(order), "expired")
+        self.assertEqual(self.desk.under_way(), [])
+
+    def test_cancel_reply_lost(self) -> None:
+        """The same for an order that is taken back."""
+        order = self.desk.unlock(self.device)
+        self.node.run()
+        cancel = self.desk.order(self.device, "cancel", {"id": order})
+        self.node.blocking.step()
+        self.steps_until("order_remove")
+        self.node.wire.lose(1)
+        self.node.blocking.lose()
+        self.node.connected()
+        self.node.pass_time(1)
+        self.assertEqual((self.desk.state(cancel), self.desk.state(order)), ("done", "cancelled"))
+
+    # Several gateways, and several lives of one
+
+    def test_adopted_while_recorded(self) -> None:
+        """Taken for dead while an order is being recorded: it is written by its adopter only."""
+        link = self.come()
+        self.node.run()
+        order = self.desk.unlock(self.device)
+        self.node.blocking.step()
+        self.steps_until("order_claim")
+        self.node.step()
+        other = self.make("gw2", now=100.0).start()
+        self.desk.redis.call("DEL", self.desk.key("gateway", "gw1"))
+        other.pass_time(GATEWAY_TTL * 2, tick=1)
+        there = self.come(other)
+        other.run()
+        self.node.clock.advance(GATEWAY_TTL * 2)
+        self.node.run()
+        self.assertEqual(len(self.written(link, there)), 1)
+        self.assertEqual(len(self.written(there)), 1)
+        self.assertEqual(self.node.orders.held, set())
+        self.say(other, there, int(self.written(there)[0].split(b",")[2]), "ELOCK", "1", "1")
+        self.report(other, there, lock_event(), UNLOCKED)
+        other.run()
+        self.node.run()
+        self.assertEqual(self.desk.state(order), "confirmed")
+
+    def test_adopted_while_taken_in(self) -> None:
+        """Taken for dead while an entry without an id is taken in: one of the two carries it out."""
+        fields = {"device": self.device, "command": "unlock", "params": {"password": "888888"}}
+        self.desk.push(json.dumps(fields))
+        self.node.blocking.step()
+        self.steps_until("order_accept")
+        other = self.make("gw2").start()
+        self.desk.redis.call("DEL", self.desk.key("gateway", "gw1"))
+        other.pass_time(GATEWAY_TTL * 2, tick=1)
+        self.node.run()
+        link = self.come(other)
+        other.run()
+        self.say(other, link, 1, "ELOCK", "1", "1")
+        self.report(other, link, lock_event(), UNLOCKED)
+        other.run()
+        self.assertEqual(len(self.written(link)), 1)
+
+    def test_comes_to_another_while_accepted(self) -> None:
+        """A lock that connects to another gateway while this one takes its order in gets it there."""
+        other = self.make("gw2").start()
+        self.desk.unlock(self.device)
+        self.node.blocking.step()
+        self.steps_until("order_accept")
+        link = self.come(other)
+        # Its question is answered, but that it is there has not been committed yet.
+        other.wire.step()
+        self.assertEqual(self.written(link), [])
+        self.node.run()
+        other.pass_time(1)
+        self.assertEqual(len(self.written(link)), 1)
+
+    def test_no_adoption_after_outage(self) -> None:
+        """After an outage in which nobody could speak up, nobody is taken for dead."""
+        link = self.come()
+        order = self.desk.unlock(self.device)
+        self.node.run()
+        other = self.make("gw2").start()
+        for node in (self.node, other):
+            node.wire.lose()
+            node.blocking.lose()
+        self.desk.redis.call("DEL", self.desk.key("gateway", "gw1"), self.desk.key("gateway", "gw2"))
+        for node in (self.node, other):
+            node.pass_time(20)
+        other.connected()
+        other.pass_time(2)
+        self.node.connected()
+        self.node.run()
+        other.pass_time(40)
+        self.say(self.node, link, 1, "ELOCK", "1", "1")
+        self.node.run()
+        self.assertEqual(self.desk.states(order), ["queued", "sent", "acknowledged"])
+
+    def test_same_name_twice(self) -> None:
+        """A second gateway of the same name takes no orders while the first lives."""
+        twin = self.make("gw1").start()
+        twin.run()
+        twin.pass_time(60, tick=1)
+        link = self.come(twin)
+        order = self.desk.unlock(self.device)
+        twin.pass_time(2)
+        self.assertEqual(self.desk.state(order), "")
+        self.node.run()
+        twin.pass_time(2)
+        self.assertEqual(self.written(link), [])
+
+    def test_known_id_with_a_lost_record(self) -> None:
+        """A cancelled order that is cancelled again is still cancelled."""
+        order = self.desk.unlock(self.device, id=new_id())
+        self.node.run()
+        for _ in range(2):
+            cancel = self.desk.order(self.device, "cancel", {"id": order})
+            self.node.run()
+            self.assertEqual(self.desk.state(cancel), "done")
+        self.assertEqual(self.desk.states(order), ["queued", "waiting", "cancelled"])

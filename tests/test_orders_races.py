@@ -1,0 +1,173 @@
+"""What happens between two turns of the reactor: locks that come and go while Redis is asked."""
+
+from jt709c_gateway.gateway.desk import MAX_WATCHED
+from tests.orders_bench import BenchTestCase
+from tests.orders_support import UNLOCKED, FakeLock, lock_event, new_device
+
+
+class RaceTests(BenchTestCase):
+    """Locks that come and go, alone or many at once, at whichever moment."""
+
+    # Cost
+
+    def test_idle_lock_has_no_desk(self) -> None:
+        """A lock without orders has no desk soon after it has connected; one question was asked for it."""
+        before = len(self.node.wire.calls)
+        link = self.come()
+        self.node.run()
+        (session,) = link.conversation.sessions.values()
+        self.assertIsNone(session.desk)
+        self.assertEqual(self.node.orders.desks, {})
+        claims = [
+            call for call in self.node.wire.calls[before:] if f"{self.prefix}:commands:waiting:" in str(call)
+        ]
+        self.assertEqual(len(claims), 1)
+
+    def test_connection_storm(self) -> None:
+        """2,000 locks that connect at once, and again, cost one question each time and leave nothing."""
+        locks = [FakeLock(new_device()) for _ in range(2000)]
+        for _ in range(2):
+            before = len(self.node.wire.calls)
+            for lock in locks:
+                link = self.node.link()
+                self.node.feed(link, lock.frame(0x0002))
+            self.node.run()
+            claims = [call for call in self.node.wire.calls[before:] if ":commands:waiting:" in str(call)]
+            self.assertEqual(len(claims), len(locks))
+            self.assertEqual(self.node.orders.desks, {})
+
+    def test_desk_goes_after_the_order(self) -> None:
+        """A desk is let go of when its order has ended, and with the lock while one is unsettled."""
+        link = self.come()
+        order = self.desk.unlock(self.device)
+        self.node.run()
+        self.say(self.node, link, 1, "ELOCK", "1", "1")
+        self.report(self.node, link, lock_event(), UNLOCKED)
+        self.node.run()
+        self.assertEqual(self.desk.state(order), "confirmed")
+        self.assertEqual(self.node.orders.desks, {})
+        self.desk.unlock(self.device)
+        self.node.run()
+        self.assertEqual(len(self.node.orders.desks), 1)
+        link.conversation.closed("closed")
+        self.node.run()
+        self.assertEqual(self.node.orders.desks, {})
+        self.assertEqual(self.node.orders.held, set())
+
+    def test_watched_orders_are_bounded(self) -> None:
+        """Of orders that are unsettled only the newest are kept in mind."""
+        link = self.come()
+        for number in range(MAX_WATCHED + 5):
+            self.desk.unlock(self.device, timeout=1)
+            self.node.run()
+            self.node.pass_time(1.5)
+            self.assertEqual(len(self.written(link)), number + 1)
+        (desk,) = self.node.orders.desks.values()
+        self.assertEqual(len(desk.watched), MAX_WATCHED)
+
+    # Long times
+
+    def test_confirm_timeout(self) -> None:
+        """Acknowledged, and no evidence for two minutes: unconfirmed; a day later nobody waits for it."""
+        link = self.come()
+        order = self.desk.unlock(self.device)
+        self.node.run()
+        self.say(self.node, link, 1, "ELOCK", "1", "1")
+        self.node.run()
+        self.node.pass_time(119)
+        self.assertEqual(self.desk.state(order), "acknowledged")
+        self.node.pass_time(2)
+        self.assertEqual(self.desk.state(order), "unconfirmed")
+        self.assertEqual(len(self.node.orders.desks), 1)
+        self.node.pass_time(24 * 3600, tick=600)
+        self.assertEqual(self.node.orders.desks, {})
+
+    def test_unsettled_orders_are_forgotten_in_redis(self) -> None:
+        """A day after it was written no lock is asked any more about an order, though others came since."""
+        link = self.come()
+        self.desk.unlock(self.device, timeout=1)
+        self.node.run()
+        self.node.pass_time(2)
+        key = self.desk.key("commands", "unsettled", self.device)
+        self.assertEqual(self.desk.redis.call("HLEN", key), 1)
+        self.node.pass_time(24 * 3600, tick=600)
+        link.conversation.closed("closed")
+        self.come()
+        self.node.run()
+        self.assertEqual(self.desk.redis.call("HLEN", key), 0)
+
+    # Comings and goings
+
+    def test_lock_comes_while_accepted(self) -> None:
+        """A lock that connects while its order is being recorded gets it."""
+        order = self.desk.unlock(self.device)
+        self.node.blocking.step()
+        self.steps_until("order_accept")
+        link = self.come()
+        self.node.run()
+        self.assertEqual(self.desk.states(order)[-1], "sent")
+        self.assertEqual(len(self.written(link)), 1)
+
+    def test_lock_goes_while_claimed(self) -> None:
+        """A lock that goes while its order is being taken leaves it waiting, and gets it when it is back."""
+        link = self.come()
+        self.node.run()
+        order = self.desk.unlock(self.device)
+        self.node.blocking.step()
+        self.steps_until("order_claim")
+        link.conversation.closed("closed")
+        self.node.run()
+        self.assertEqual(self.desk.state(order), "waiting")
+        self.assertEqual(self.desk.under_way(), [])
+        again = self.come()
+        self.node.run()
+        self.assertEqual(len(self.written(link, again)), 1)
+
+    def test_reconnects_while_claimed(self) -> None:
+        """A lock that comes again over another connection meanwhile gets it there."""
+        link = self.come()
+        self.node.run()
+        self.desk.unlock(self.device)
+        self.node.blocking.step()
+        self.steps_until("order_claim")
+        again = self.come()
+        self.node.run()
+        self.assertEqual((len(self.written(link)), len(self.written(again))), (0, 1))
+
+    def test_reconnects_while_recorded(self) -> None:
+        """While a physical order is being recorded the lock comes again: failed, and nothing is written."""
+        link = self.come()
+        self.node.run()
+        order = self.desk.unlock(self.device)
+        self.node.blocking.step()
+        self.steps_until("order_claim")
+        self.node.step()
+        again = self.come()
+        self.node.run()
+        self.assertEqual(self.written(link, again), [])
+        self.assertEqual(self.desk.state(order), "failed")
+        self.assertIn("before writing", self.desk.record(order)["reason"])
+
+    def test_question_goes_to_new_connection(self) -> None:
+        """An order that does no harm is written again to a lock that comes again before it has answered."""
+        link = self.come()
+        order = self.desk.order(self.device, "locate")
+        self.node.run()
+        self.assertEqual(self.desk.state(order), "sent")
+        again = self.come()
+        self.node.run()
+        self.assertEqual(self.desk.state(order), "sent")
+        self.assertEqual(sum(data.startswith(b"\x7e\x82\x01") for data in again.sent), 1)
+        self.assertEqual(link.closed, ["replaced"])
+
+    def test_wrong_passwords_are_counted_before_the_next(self) -> None:
+        """The third of three waiting orders isn't begun before Redis knows of the second refusal."""
+        orders = [self.desk.unlock(self.device) for _ in range(3)]
+        self.node.run()
+        link = self.come()
+        self.node.run()
+        for serial in (1, 2):
+            self.say(self.node, link, serial, "ELOCK", "1", "0", "1")
+            self.node.run()
+        self.assertEqual([self.desk.state(one) for one in orders], ["rejected"] * 3)
+        self.assertEqual(len(self.written(link)), 2)

@@ -1,0 +1,213 @@
+"""Orders for locks that are away, that are taken back, that are too many, or that must not be sent."""
+
+import json
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemon import Daemon
+from tests.orders_support import Desk, FakeLock, check_edges, new_device, new_id
+from tests.support import ValkeyServer, wait_until
+
+
+class WaitingTests(SynchronousTestCase):
+    """Queued, waiting, and sent when the lock comes; or not."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.server = ValkeyServer().start()
+        cls.daemon = Daemon(redis=cls.server.url, udp=False).start()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.daemon.discard()
+        cls.server.discard()
+
+    def setUp(self) -> None:
+        self.desk = Desk(self.server)
+        self.addCleanup(self.desk.close)
+        self.lock = FakeLock(new_device())
+        self.addCleanup(self.lock.close)
+        self.device = self.lock.device
+
+    def waiting(self, device: str) -> int:
+        """How many orders wait in Redis for a lock."""
+        return self.desk.redis.call("LLEN", self.desk.key("commands", "waiting", device))
+
+    def open_with(self, order: str) -> None:
+        """Play the lock for one unlock order to its end."""
+        self.lock.say_yes(self.lock.next_unlock())
+        self.lock.open()
+        self.desk.wait(order, "confirmed")
+
+    def test_sent_when_it_comes(self) -> None:
+        """Orders for an absent lock wait and are sent in their order when it comes, one at a time."""
+        orders = [self.desk.unlock(self.device) for _ in range(3)]
+        for order in orders:
+            self.desk.wait(order, "waiting")
+        self.lock.connect(self.daemon)
+        for number, order in enumerate(orders):
+            self.lock.beat()
+            self.assertEqual(
+                [self.desk.state(one) for one in orders[number + 1 :]], ["waiting"] * (2 - number)
+            )
+            self.open_with(order)
+            check_edges(self.desk.states(order))
+        self.assertEqual(self.desk.states(orders[2])[:3], ["queued", "waiting", "sent"])
+
+    def test_sentence_first(self) -> None:
+        """A lock whose dialect is not known gets its orders when it has shown it."""
+        order = self.desk.unlock(self.device)
+        self.desk.wait(order, "waiting")
+        self.lock.connect(self.daemon, known=False)
+        self.lock.answer(1, "BASE", "2", "TIME")
+        self.assertIn(b"BASE,2,", self.lock.next_order())
+        self.lock.report()
+        self.open_with(order)
+        self.assertEqual(self.desk.states(order)[:3], ["queued", "waiting", "sent"])
+
+    def test_expired(self) -> None:
+        """A ttl that ends while the lock is away, or was never seen, ends the order; it is never sent."""
+        away = self.desk.unlock(self.device, ttl=0.3)
+        never = self.desk.unlock(new_device(), ttl=0.3)
+        for order in (away, never):
+            self.desk.wait(order, "expired")
+            self.assertEqual(self.desk.states(order), ["queued", "waiting", "expired"])
+        self.lock.connect(self.daemon)
+        self.lock.beat()
+        self.assertEqual(self.lock.orders, [])
+        self.assertEqual(self.waiting(self.device), 0)
+
+    def test_expired_behind_another(self) -> None:
+        """A ttl that ends while another order is under way ends the order too."""
+        self.lock.connect(self.daemon)
+        self.desk.unlock(self.device)
+        late = self.desk.unlock(self.device, ttl=0.3)
+        self.lock.next_unlock()
+        self.desk.wait(late, "expired")
+
+    def test_cancel(self) -> None:
+        """An order that waits can be taken back; it is not sent then."""
+        order = self.desk.unlock(self.device)
+        self.desk.wait(order, "waiting")
+        cancel = self.desk.order(self.device, "cancel", {"id": order}, reply_to=(name := new_id()))
+        self.assertEqual(self.desk.reply(name)["state"], "done")
+        self.assertEqual(self.desk.wait(order, "cancelled")["reason"], "taken back")
+        self.assertEqual(self.desk.states(cancel), ["queued", "done"])
+        self.lock.connect(self.daemon)
+        self.lock.beat()
+        self.assertEqual(self.lock.orders, [])
+        self.assertNotIn(order, self.desk.under_way())
+
+    def test_cancel_too_late(self) -> None:
+        """An order that has been sent can't be taken back; the reason says where it stands."""
+        self.lock.connect(self.daemon)
+        order = self.desk.unlock(self.device)
+        serial = self.lock.next_unlock()
+        self.desk.wait(order, "sent")
+        cancel = self.desk.order(self.device, "cancel", {"id": order})
+        self.assertEqual(self.desk.wait(cancel, "rejected")["reason"], f"order {order} is sent")
+        self.lock.say_yes(serial)
+        self.desk.wait(order, "acknowledged")
+
+    def test_cancel_unknown(self) -> None:
+        """An order that nobody knows can't be taken back."""
+        cancel = self.desk.order(self.device, "cancel", {"id": "nothing"})
+        self.assertEqual(self.desk.wait(cancel, "rejected")["reason"], "no order nothing is known")
+
+    def test_lockout(self) -> None:
+        """After two wrong passwords in a row no unlock is sent until clear_lockout; a success starts anew."""
+        self.lock.connect(self.daemon)
+        orders = [self.desk.unlock(self.device) for _ in range(4)]
+        for order in orders[:2]:
+            self.lock.refuse(self.lock.next_unlock())
+            self.desk.wait(order, "rejected")
+        for order in orders[2:]:
+            self.assertIn("clear_lockout", self.desk.wait(order, "rejected")["reason"])
+        self.lock.beat()
+        self.assertEqual(len(self.lock.orders), 2)
+        cleared = self.desk.order(self.device, "clear_lockout")
+        self.desk.wait(cleared, "done")
+        first = self.desk.unlock(self.device)
+        self.lock.refuse(self.lock.next_unlock())
+        self.desk.wait(first, "rejected")
+        self.open_with(self.desk.unlock(self.device))
+        for _ in range(2):
+            order = self.desk.unlock(self.device)
+            self.lock.refuse(self.lock.next_unlock())
+            self.desk.wait(order, "rejected")
+        self.assertIn("clear_lockout", self.desk.wait_end(self.desk.unlock(self.device))["reason"])
+
+    def test_lockout_over_restart(self) -> None:
+        """Wrong passwords are counted across restarts and connections; other orders still go out."""
+        for _ in range(2):
+            self.lock.connect(self.daemon)
+            order = self.desk.unlock(self.device)
+            self.lock.refuse(self.lock.next_unlock())
+            self.desk.wait(order, "rejected")
+            self.daemon.stop()
+            self.daemon.start()
+        self.lock.connect(self.daemon)
+        self.assertIn("clear_lockout", self.desk.wait_end(self.desk.unlock(self.device))["reason"])
+        self.desk.order(self.device, "query", {"what": "firmware"})
+        self.assertIn(b"BASE,1", self.lock.next_order())
+
+    def test_by_imei(self) -> None:
+        """A device may be named by its IMEI, whether it is there or away."""
+        imei = "8678" + new_device()[1:]
+        self.desk.redis.call("HSET", self.desk.key("imei"), imei, self.device)
+        waiting = self.desk.unlock(imei)
+        self.assertEqual(self.desk.wait(waiting, "waiting")["device"], self.device)
+        self.lock.connect(self.daemon)
+        self.open_with(waiting)
+        self.open_with(self.desk.unlock(imei))
+
+    def test_known_id(self) -> None:
+        """A known id is not carried out again; its present state is told, also to the new reply_to."""
+        self.lock.connect(self.daemon)
+        order = self.desk.unlock(self.device)
+        self.open_with(order)
+        self.desk.unlock(self.device, id=order, reply_to=(name := new_id()))
+        self.assertEqual(self.desk.reply(name)["state"], "confirmed")
+        self.lock.beat()
+        self.assertEqual(len(self.lock.orders), 1)
+        self.assertEqual(self.desk.states(order)[-2:], ["confirmed", "confirmed"])
+
+    def test_known_id_under_way(self) -> None:
+        """An id that is under way is reported as it stands; its outcome goes to whoever gave the order."""
+        self.lock.connect(self.daemon)
+        order = self.desk.unlock(self.device, reply_to=(first := new_id()))
+        serial = self.lock.next_unlock()
+        self.desk.wait(order, "sent")
+        self.desk.unlock(self.device, id=order, reply_to=new_id())
+        wait_until(lambda: self.desk.states(order) == ["queued", "sent", "sent"])
+        self.lock.say_yes(serial)
+        self.lock.open()
+        self.assertEqual(self.desk.reply(first)["state"], "confirmed")
+
+    def test_flood(self) -> None:
+        """5,000 orders for absent locks wait; the 101st of one lock fails with a reason."""
+        crowded = new_device()
+        entries = [{"id": new_id(), "device": crowded, "command": "unlock", "ttl": 600} for _ in range(110)]
+        devices = [new_device() for _ in range(4890)]
+        entries += [{"id": new_id(), "device": one, "command": "unlock", "ttl": 600} for one in devices]
+        for entry in entries:
+            entry["params"] = {"password": "888888"}
+        for start in range(0, 5000, 500):
+            chunk = [json.dumps(entry) for entry in entries[start : start + 500]]
+            self.desk.redis.call("RPUSH", self.desk.key("commands"), *chunk)
+        ids = [entry["id"] for entry in entries]
+        wait_until(lambda: self.desk.state(ids[-1]) == "waiting", 30)
+        self.assertEqual([self.desk.state(one) for one in ids[:100]], ["waiting"] * 100)
+        for one in ids[100:110]:
+            record = self.desk.record(one)
+            self.assertEqual(
+                (record["state"], record["reason"]), ("failed", "100 orders wait for this lock already")
+            )
+        self.assertEqual(self.waiting(crowded), 100)
+        self.assertTrue(all(self.waiting(one) == 1 for one in devices[::100]))
+        self.assertEqual(self.desk.redis.call("LLEN", self.desk.key("commands")), 0)
+        self.assertEqual(self.desk.redis.call("ZCARD", self.desk.key("commands", "deadlines")), 4990)
+        self.assertFalse(set(ids) & set(self.desk.under_way()))
+        # The daemon is as quick as before.
+        self.lock.connect(self.daemon)
+        self.open_with(self.desk.unlock(self.device))
