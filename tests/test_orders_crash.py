@@ -48,6 +48,7 @@ class CrashTests(SynchronousTestCase):
         self.lock.connect(daemon)
         order = self.desk.unlock(self.device)
         self.lock.next_unlock()
+        self.desk.wait(order, "sent")
         for _ in range(3):
             daemon.kill()
             daemon.start()

@@ -52,12 +52,12 @@ class Conversation:
 
     def received(self, frames: list[Frame]) -> None:
         """Take frames in order; when there is no room for more, keep them and stop reading."""
-        if not self.is_open:
+        gateway = self._gateway
+        if not self.is_open or gateway.draining:
             return
         if self._held_back:
             self._held_back += frames
             return
-        gateway = self._gateway
         moment = gateway.moment()
         self.last_received = moment.now
         for index, frame in enumerate(frames):

@@ -77,6 +77,8 @@ class Gateway:
     #: Told of a lock that came, so that its orders are sent; and of one that went.
     on_online: Callable[[Session], None] = lambda session: None
     on_offline: Callable[[Session, str], None] = lambda session, reason: None
+    #: Set while stopping: frames are let go unanswered, and the locks send them to whoever comes next.
+    draining: bool = False
     sessions: Sessions = field(init=False)
     conversations: set[Conversation] = field(factory=set, repr=False)
     #: Those that stopped reading, in the order in which they did.
