@@ -54,6 +54,22 @@ class RaceTests(BenchTestCase):
         self.assertEqual(self.node.orders.desks, {})
         self.assertEqual(self.node.orders.held, set())
 
+    def test_one_movement_is_evidence_for_one_order(self) -> None:
+        """A movement confirms the order the lock has said yes to, not the one just written behind it."""
+        link = self.come()
+        first, second = self.desk.unlock(self.device), self.desk.unlock(self.device)
+        self.node.run()
+        self.say(self.node, link, 1, "ELOCK", "1", "1")
+        self.node.run()
+        self.assertEqual((self.desk.state(first), self.desk.state(second)), ("acknowledged", "sent"))
+        self.report(self.node, link, lock_event(), UNLOCKED)
+        self.node.run()
+        self.assertEqual((self.desk.state(first), self.desk.state(second)), ("confirmed", "sent"))
+        self.say(self.node, link, 2, "ELOCK", "1", "1")
+        self.report(self.node, link, lock_event(), UNLOCKED)
+        self.node.run()
+        self.assertEqual(self.desk.state(second), "confirmed")
+
     def test_watched_orders_are_bounded(self) -> None:
         """Of orders that are unsettled only the newest are kept in mind."""
         link = self.come()

@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from jt709c_gateway.commands.evidence import Observation, ObservationKind
 from jt709c_gateway.commands.lifecycle import OrderRun, Step
+from jt709c_gateway.commands.model import OrderState
 from jt709c_gateway.commands.replies import Answer, DataReply, PnnReply, Reply, SentenceReply, TerminalReply
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.jt808 import ATTRIBUTES, LOCATION_ANSWER, PARAMETERS
@@ -39,8 +40,18 @@ def heard(
                     answered(run, answer)
                 steps.append((run, run.reply(answer, now)))
                 break
+    return steps + _evidence(message, runs, lock_state, now)
+
+
+def _evidence(
+    message: Message, runs: list[OrderRun], lock_state: str | None, now: float
+) -> list[tuple[OrderRun, Step]]:
+    """Each movement is evidence for one order; a status beside an event is the same movement."""
+    steps: list[tuple[OrderRun, Step]] = []
     for observation, lock_event in observations(message, lock_state):
-        for run in runs:
+        if observation.kind is ObservationKind.STATUS and steps:
+            break
+        for run in sorted(runs, key=_likelihood):
             step = run.observe(observation, now)
             if step.transitions:
                 if lock_event is not None:
@@ -48,6 +59,17 @@ def heard(
                 steps.append((run, step))
                 break
     return steps
+
+
+def _likelihood(run: OrderRun) -> tuple[int, float]:
+    """The order to think of first when a lock moves: one it has said yes to, the oldest of these.
+
+    Then one that awaits its answer, and last what has ended with its fate unknown, the newest of these.
+    """
+    written = run.writing_at or 0.0
+    if run.state is OrderState.ACKNOWLEDGED:
+        return 0, written
+    return (2, -written) if run.ended else (1, written)
 
 
 def lock_state(message: Message, before: str | None) -> str | None:
