@@ -4,16 +4,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 
-class DelayedCall(Protocol):
-    """Something that will be called, unless cancelled."""
-
-    def cancel(self) -> None:
-        """Don't call it."""
-
-    def active(self) -> bool:
-        """Whether it is still to come."""
-
-
 class Clock(Protocol):
     """IReactorTime, as a type; `twisted.internet.task.Clock` is one as well."""
 

@@ -230,14 +230,13 @@ class ExceptionTests(CommitterCase):
         self.check_goes_on(1)
 
     def test_observers(self) -> None:
-        """Metrics, and those who wait for the end."""
+        """Metrics."""
         self.committer.observed = self.fail
         self.submit("good")
-        self.committer.when_idle(self.fail)
         self.flush()
         self.redis.reply()
         self.committer.observed = lambda seconds, size: None
-        self.check_goes_on(2)
+        self.check_goes_on(1)
 
     def test_unencodable(self) -> None:
         """A record that can't be sent at all counts as not written; the others are."""
@@ -448,19 +447,3 @@ class FullTests(CommitterCase):
         self.redis.reply()
         self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
         self.assertFalse(self.committer.full)
-
-    def test_when_idle(self) -> None:
-        """`when_idle` calls once, when nothing waits any more; at once if that is now."""
-        calls: list[str] = []
-        self.committer.when_idle(lambda: calls.append("now"))
-        self.submit("a")
-        self.flush()
-        self.submit("b")
-        self.committer.when_idle(lambda: calls.append("later"))
-        self.redis.reply()
-        self.assertEqual(calls, ["now"])
-        self.redis.reply()
-        self.submit("c")
-        self.flush()
-        self.redis.reply()
-        self.assertEqual(calls, ["now", "later"])

@@ -136,7 +136,6 @@ class Committer:
     _delay: float = _RETRY_FIRST
     _unreported: int = 0
     _report_at: float = 0.0
-    _idle: list[Callable[[], None]] = field(factory=list, repr=False)
 
     def submit(self, record: Record) -> None:
         """Have a record committed with the next batch."""
@@ -148,13 +147,6 @@ class Committer:
         if not self._scheduled and not self._calling:
             self._scheduled = True
             self.clock.callLater(0, self._flush)
-
-    def when_idle(self, callback: Callable[[], None]) -> None:
-        """Call once when nothing is waiting to be committed; at once if that is now."""
-        if self.unacked:
-            self._idle.append(callback)
-        else:
-            callback()
 
     def resume(self) -> None:
         """The connection is ready and knows the script: go on."""
@@ -237,10 +229,6 @@ class Committer:
         if self.full and self.unacked <= self.max_unacked // 2 and self._bytes <= self.max_bytes // 2:
             self.full = False
             self._carry_out(self.drained)
-        if not self.unacked:
-            callbacks, self._idle = self._idle, []
-            for callback in callbacks:
-                self._carry_out(callback)
 
     def _answer(self, batch: list[Record], failed: frozenset[int]) -> None:
         answers: defaultdict[Recipient, list[bytes]] = defaultdict(list)
