@@ -5,12 +5,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from attrs import define
 from twisted.internet import defer, task
 
 from jt709c_gateway.gateway.core import Gateway, Policy
 from jt709c_gateway.gateway.ids import EventIds
 from jt709c_gateway.protocol.framing import Framer
-from jt709c_gateway.redis.committer import SCRIPT, SCRIPT_HASH, Committer, Limits, Record
+from jt709c_gateway.redis.committer import (
+    SCRIPT,
+    SCRIPT_HASH,
+    Answer,
+    Committer,
+    Content,
+    Limits,
+    Recipient,
+    Then,
+)
 from jt709c_gateway.redis.keys import Keys
 from tests.support import RedisClient
 
@@ -132,6 +142,16 @@ def events_in(contents: list[Any]) -> list[dict[str, Any]]:
     return [json.loads(text) for content in contents if content[0] for _, text in content[4]]
 
 
+@define
+class Record:
+    """What a gateway has submitted."""
+
+    content: Content
+    recipient: Recipient | None = None
+    answer: Answer = None
+    then: Then | None = None
+
+
 class _Sink:
     """Takes records and does nothing with them."""
 
@@ -142,8 +162,8 @@ class _Sink:
         self.boot = boot
         self.records: list[Record] = []
 
-    def submit(self, record: Record) -> None:
-        self.records.append(record)
+    def submit(self, *arguments: Any) -> None:
+        self.records.append(Record(*arguments))
 
 
 class Teller:

@@ -6,7 +6,7 @@ import txredisapi
 from twisted.internet import task
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.redis.committer import MAX_BATCH, SCRIPT, SCRIPT_HASH, Limits, Record
+from jt709c_gateway.redis.committer import MAX_BATCH, MAX_BATCH_BYTES, SCRIPT, SCRIPT_HASH, Limits
 from tests.committing import FakeRedis, make_committer
 
 
@@ -23,8 +23,9 @@ class Link:
             raise self.error
 
 
-def record(name: Any, recipient: Any = None, answer: Any = None, then: Any = None) -> Record:
-    return Record((f"{name}", None), recipient, answer, then)
+def record(name: Any, recipient: Any = None, answer: Any = None, then: Any = None) -> tuple[Any, ...]:
+    """What `submit` takes."""
+    return (f"{name}", None), recipient, answer, then
 
 
 class CommitterCase(SynchronousTestCase):
@@ -39,7 +40,7 @@ class CommitterCase(SynchronousTestCase):
     def submit(self, *names: Any) -> None:
         """Records that are answered with their own names."""
         for name in names:
-            self.committer.submit(record(name, self.link, f"{name}".encode()))
+            self.committer.submit(*record(name, self.link, f"{name}".encode()))
 
     def names(self, index: int = -1) -> list[str]:
         return [content[0] for content in self.redis.batch(index)]
@@ -84,7 +85,9 @@ class GroupTests(CommitterCase):
     def test_batches_are_bounded(self) -> None:
         """A batch has at most MAX_BATCH records; the order holds across batches."""
         names = [f"{number}" for number in range(2 * MAX_BATCH + 50)]
-        self.submit(*names)
+        links = [Link(), Link()]
+        for number, name in enumerate(names):
+            self.committer.submit(*record(name, links[number % 2], name.encode()))
         self.flush()
         sizes, seen = [], []
         while self.redis.pending:
@@ -93,7 +96,40 @@ class GroupTests(CommitterCase):
             self.redis.reply()
         self.assertEqual(sizes, [MAX_BATCH, MAX_BATCH, 50])
         self.assertEqual(seen, names)
-        self.assertEqual([one.decode() for write in self.link.writes for one in write], names)
+        for first, link in enumerate(links):
+            answers = [one.decode() for write in link.writes for one in write]
+            self.assertEqual(answers, names[first::2])
+
+    def test_links_stay_together(self) -> None:
+        """What one link sent at once is committed together, as far as that is not much more than a batch."""
+        other = Link()
+        for number in range(MAX_BATCH - 2):
+            self.committer.submit(*record(number, other, b"other"))
+        self.submit(*range(8))
+        self.committer.submit(*record("next", other, b"other"))
+        self.flush()
+        self.assertEqual(self.names()[-8:], [f"{number}" for number in range(8)])
+        self.redis.reply()
+        self.assertEqual(len(self.link.writes), 1)
+        self.assertEqual(self.names(), ["next"])
+        self.redis.reply()
+        self.submit(*range(3 * MAX_BATCH))
+        self.flush()
+        self.assertLess(len(self.redis.batch()), MAX_BATCH * 1.5)
+
+    def test_large_records(self) -> None:
+        """A batch has at most MAX_BATCH_BYTES, and one record beyond that all the same."""
+        sizes = (MAX_BATCH_BYTES // 2, MAX_BATCH_BYTES // 3, MAX_BATCH_BYTES // 3, 2 * MAX_BATCH_BYTES, 1)
+        for size in sizes:
+            self.submit("x" * size)
+        self.flush()
+        found = []
+        while self.redis.pending:
+            found.append([len(name) for name in self.names()])
+            self.redis.reply()
+        self.assertEqual(found, [list(sizes[:2]), [sizes[2]], [sizes[3]], [1]])
+        self.assertEqual(sum(len(one) for write in self.link.writes for one in write), sum(sizes))
+        self.assertEqual((self.committer.unacked, self.committer.full), (0, False))
 
     def test_next_call_before_answers(self) -> None:
         """The next call is on its way before the answers of the last one are written."""
@@ -135,10 +171,10 @@ class AnswerTests(CommitterCase):
         """The answers of a batch reach each link in one write, in order, empty where none is due."""
         other = Link()
         self.submit("a")
-        self.committer.submit(record("x", other, b"x"))
+        self.committer.submit(*record("x", other, b"x"))
         self.submit("b")
-        self.committer.submit(record("nobody"))
-        self.committer.submit(record("silent", self.link))
+        self.committer.submit(*record("nobody"))
+        self.committer.submit(*record("silent", self.link))
         self.submit("c")
         self.flush()
         self.redis.reply(2)
@@ -147,8 +183,8 @@ class AnswerTests(CommitterCase):
 
     def test_made_at_the_end(self) -> None:
         """An answer that is a function is made when the record has been written."""
-        self.committer.submit(record("a", self.link, lambda: f"{self.clock.seconds():g}".encode()))
-        self.committer.submit(record("b", self.link, lambda: None))
+        self.committer.submit(*record("a", self.link, lambda: f"{self.clock.seconds():g}".encode()))
+        self.committer.submit(*record("b", self.link, lambda: None))
         self.flush()
         self.clock.advance(7)
         self.redis.reply()
@@ -158,7 +194,7 @@ class AnswerTests(CommitterCase):
         """A record that could not be written stays unanswered; the others of its batch are answered."""
         made: list[int] = []
         self.submit("a", "b")
-        self.committer.submit(record("c", self.link, lambda: made.append(1)))
+        self.committer.submit(*record("c", self.link, lambda: made.append(1)))
         self.submit("d")
         self.flush()
         self.redis.reply([0, 1, b"WRONGTYPE a key of another type", 2, b"WRONGTYPE"])
@@ -172,7 +208,7 @@ class AnswerTests(CommitterCase):
         """`then` is called once with whether the record was written."""
         told: list[tuple[str, bool]] = []
         for name in "ab":
-            self.committer.submit(record(name, then=lambda written, name=name: told.append((name, written))))
+            self.committer.submit(*record(name, then=lambda written, name=name: told.append((name, written))))
         self.flush()
         self.assertEqual(told, [])
         self.redis.reply([0, 1, b"WRONGTYPE"])
@@ -207,7 +243,7 @@ class ExceptionTests(CommitterCase):
 
     def test_recipient(self) -> None:
         """A link that fails when it is given its answers."""
-        self.committer.submit(record("bad", Link(RuntimeError("a bug")), b"bad"))
+        self.committer.submit(*record("bad", Link(RuntimeError("a bug")), b"bad"))
         self.submit("good")
         self.flush()
         self.redis.reply()
@@ -215,7 +251,7 @@ class ExceptionTests(CommitterCase):
 
     def test_then(self) -> None:
         """A callback that fails."""
-        self.committer.submit(record("bad", then=self.fail))
+        self.committer.submit(*record("bad", then=self.fail))
         self.submit("good")
         self.flush()
         self.redis.reply()
@@ -223,7 +259,7 @@ class ExceptionTests(CommitterCase):
 
     def test_answer(self) -> None:
         """An answer that can't be made."""
-        self.committer.submit(record("bad", self.link, self.fail))
+        self.committer.submit(*record("bad", self.link, self.fail))
         self.submit("good")
         self.flush()
         self.redis.reply()
@@ -241,7 +277,7 @@ class ExceptionTests(CommitterCase):
     def test_unencodable(self) -> None:
         """A record that can't be sent at all counts as not written; the others are."""
         told: list[bool] = []
-        self.committer.submit(record("\ud800", self.link, b"never", told.append))
+        self.committer.submit(*record("\ud800", self.link, b"never", told.append))
         self.submit("good")
         self.flush()
         self.assertEqual(self.names(), ["good"])
@@ -254,8 +290,8 @@ class ExceptionTests(CommitterCase):
 
     def test_only_unencodable(self) -> None:
         """A batch of which nothing can be sent doesn't hold up the next."""
-        self.committer.submit(Record((2**70, 1)))
-        self.committer.submit(Record((2**70,)))
+        self.committer.submit((2**70, 1))
+        self.committer.submit((2**70,))
         self.flush()
         self.flushLoggedErrors(OverflowError)
         while self.redis.pending:

@@ -15,7 +15,7 @@ from jt709c_gateway.protocol.decoder import SENTENCE, Decoder
 from jt709c_gateway.protocol.envelope import VERSION, wrap
 from jt709c_gateway.protocol.framing import MALFORMED_KEPT, MAX_BINARY
 from jt709c_gateway.protocol.message import Message
-from jt709c_gateway.redis.committer import Committer, Record
+from jt709c_gateway.redis.committer import Answer, Committer
 from jt709c_gateway.transport.link import SHUTDOWN, Link
 
 from .conversation import Conversation
@@ -27,8 +27,6 @@ _FINGERPRINT_BYTES: Final = 8
 #: A frame's bytes stand in each of its events. Those of a split message, longer than this in hex, stand in
 #: the first only: else a lock's whole memory would be repeated for every position in it.
 _RAW_REPEATED: Final = 2 * MAX_BINARY
-#: What a record takes beside its events, bytes.
-_RECORD_BYTES: Final = 1024
 #: Lines about bad input in so many seconds; all of it is counted, and the last of it is in Redis.
 _LOG_LINES: Final = 20
 _LOG_SECONDS: Final = 60.0
@@ -97,9 +95,9 @@ class Gateway:
         """Now, on all clocks; event ids made from here on carry it."""
         self.ids.tick()
         utc = self.wall()
-        return Moment(
-            self.clock.seconds(), utc, utc.isoformat(timespec="microseconds")[:-6] + "Z", utc.timestamp()
-        )
+        # In the same form as in events, but always with microseconds.
+        iso = events.to_json(utc)[1:-2].decode() + ("Z" if utc.microsecond else ".000000Z")
+        return Moment(self.clock.seconds(), utc, iso, utc.timestamp())
 
     # What transports see (transport.link.Handler)
 
@@ -126,19 +124,17 @@ class Gateway:
             dialect = session.dialect or SENTENCE
         else:
             session.dialect = dialect
-        origin, location, size = session.origin, None, _RECORD_BYTES
+        origin, location = session.origin, None
         packed: list[tuple[str, str]] = []
         for kind, data in message.facts:
             event = wrap(message, kind, data, origin, dialect, moment.utc, self.ids())
             if packed and len(message.raw) > _RAW_REPEATED:
                 event.raw = None
-            if type(data) is events.Location and not message.stored:
+            if isinstance(data, events.Location) and not message.stored:
                 session.lock_state = data.lock_state
                 time = None if data.time is None else data.time.timestamp()
                 location = (len(packed), data.lock_state, data.battery_percent, data.alarms, time)
-            text = events.to_json(event).decode()
-            size += len(text)
-            packed.append((kind, text))
+            packed.append((kind, events.to_json(event).decode()))
         self.counters.frames[dialect, message.facts[0][0] if message.facts else "none"] += 1
         known = None if dialect == SENTENCE else dialect
         fingerprint = None
@@ -150,11 +146,11 @@ class Gateway:
             refresh = ("keep", session.token, self.policy.session_ttl, *session.hash_fields())
         state = (known, message.imei, message.firmware, message.secret, location)
         content = (message.device, fingerprint, moment.iso, moment.epoch, packed, state, refresh, None)
-        answer: Any = message.answer
+        answer: Answer = message.answer
         if message.time_answer is not None:
             # The time is that of the answer, not of the question: a commit may have to wait for Redis.
             answer = lambda: message.answer_at(self.wall())  # noqa: E731
-        self.committer.submit(Record(content, session.conversation, answer, None, size))
+        self.committer.submit(content, session.conversation, answer)
         if message.impossible_date:
             sentence = message.raw.startswith("(")
             raw = message.raw.encode("latin-1") if sentence else bytes.fromhex(message.raw)
@@ -171,7 +167,7 @@ class Gateway:
         `sender` is told when that is done.
         """
         self.counters.malformed[reason] += 1
-        self.committer.submit(Record(("", peer, reason, raw.hex(), iso), sender))
+        self.committer.submit(("", peer, reason, raw.hex(), iso), sender)
 
     def may_log(self, now: float) -> bool:
         """Whether one more line about somebody's bad input may go into the log."""
@@ -263,7 +259,7 @@ class Gateway:
                 (events.KIND_SESSION, self.encode(session.device, events.KIND_SESSION, data, session))
             )
         content = (session.device, None, moment.iso, moment.epoch, packed, None, stored, None)
-        self.committer.submit(Record(content))
+        self.committer.submit(content)
 
     def encode(
         self,

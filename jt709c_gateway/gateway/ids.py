@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Final
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+#: The counter's last two digits; the rest of an id is the same for so many in a row.
+_LAST: Final = [f"{number:02X}" for number in range(256)]
 
 
 def _base32(number: int, length: int) -> str:
@@ -25,7 +27,7 @@ class EventIds:
         self._run = _base32(secrets.randbits(30), 6)
         self._count = 0
         self._millisecond = -1
-        self._prefix = ""
+        self._prefix = self._page = ""
         self.tick()
 
     def tick(self) -> None:
@@ -34,8 +36,14 @@ class EventIds:
         if millisecond != self._millisecond:
             self._millisecond = millisecond
             self._prefix = f"{self._gateway}-{_base32(millisecond, 10)}{self._run}"
+            self._turn()
+
+    def _turn(self) -> None:
+        self._page = f"{self._prefix}{self._count >> 8:06X}"
 
     def __call__(self) -> str:
         """The next id."""
-        self._count += 1
-        return f"{self._prefix}{self._count:08X}"
+        self._count = count = self._count + 1
+        if not count & 0xFF:
+            self._turn()
+        return self._page + _LAST[count & 0xFF]

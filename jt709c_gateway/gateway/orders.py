@@ -19,7 +19,6 @@ from jt709c_gateway.commands.record import Limits
 from jt709c_gateway.commands.replies import Answer
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, to_hash
 from jt709c_gateway.protocol.events import KIND_COMMAND
-from jt709c_gateway.redis.committer import Record
 from jt709c_gateway.redis.orders import UNSETTLED_TTL, Claim, Command, OrderStore
 from jt709c_gateway.redis.orders import Record as StoredRecord
 
@@ -281,7 +280,7 @@ class Orders:
             session = self.gateway.sessions.get(device)
             packed.append((KIND_COMMAND, self.gateway.encode(device, KIND_COMMAND, public, session)))
         content = (device, None, "", 0.0, packed, None, None, commands)
-        self.gateway.committer.submit(Record(content, then=then))
+        self.gateway.committer.submit(content, then=then)
 
     def after_commit(self, device: str, then: Callable[[bool], None]) -> None:
         """Call back when Redis has all that was submitted up to now."""

@@ -20,13 +20,7 @@ def time_ymd(digits: bytes) -> datetime | None:
     year, month, day, hour, minute, second = digits
     try:
         return datetime(
-            _YEAR[year],
-            _VALUE[month],
-            _VALUE[day],
-            _VALUE[hour],
-            _VALUE[minute],
-            _VALUE[second],
-            tzinfo=UTC,
+            _YEAR[year], _VALUE[month], _VALUE[day], _VALUE[hour], _VALUE[minute], _VALUE[second], 0, UTC
         )
     except ValueError:
         return None

@@ -43,7 +43,7 @@ def decode_body(message: Message, header: Header, body: bytes) -> list[tuple[int
         return []
     spans = _READERS.get(header.message_id, _unknown)(message, header, body)
     # An unknown message, or one that doesn't mean what it seems to, may hold an event all the same.
-    return spans + lock_events.password_like(body) if jt709.EVENT_ID in body else spans
+    return spans + lock_events.password_like(body) if lock_events.ITEM in body else spans
 
 
 def _unreadable(message: Message, header: Header, reason: str) -> list[tuple[int, int]]:
@@ -62,9 +62,10 @@ def _add_location(message: Message, body: bytes, offset: int) -> list[tuple[int,
     message.facts.append((KIND_LOCATION, location))
     if location.time is None:
         message.impossible_date = True
-    for event in events:
-        message.facts.append((KIND_LOCK, event))
-    return _password_spans(body, offset) if jt709.EVENT_ID in body else []
+    if lock_events.ITEM not in body:
+        return []
+    message.facts += [(KIND_LOCK, event) for event in events]
+    return _password_spans(body, offset)
 
 
 def _password_spans(body: bytes, offset: int) -> list[tuple[int, int]]:

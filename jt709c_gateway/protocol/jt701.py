@@ -27,7 +27,7 @@ from attrs import define
 from . import position
 from .alarms import JT701_ALARM_BITS, JT701_WAKE_REASONS, jt701_alarms
 from .bcd import two_digits
-from .events import Cell, Fix, Location
+from .events import Cell, ExtendedLocation, Fix, Location
 
 HEADER_LENGTH: Final = 10
 _HEADER = Struct(">c5sBBH")
@@ -139,7 +139,7 @@ def _record(data: bytes, serial: int, version: int | None) -> Record:
     source = wake & 0x0F if size >= _RESERVED_END and wake != _ABSENT else None
     fix: Fix = "gnss" if place.fix else "lbs" if status & STATUS_BASE_STATION else "none"
     rope, motor = not status & STATUS_ROPE_INSERTED, not status & STATUS_MOTOR_LOCKED
-    location = Location(
+    location = ExtendedLocation(
         place.time,
         fix,
         place.latitude,

@@ -17,7 +17,7 @@ from typing import Final
 
 from . import lock_events, position
 from .alarms import JT705_WAKE_REASONS, LOW_BATTERY, jt705_alarms
-from .events import Cell, Location, LockEvent
+from .events import Cell, ExtendedLocation, Location, LockEvent
 from .jt709 import BodyError
 
 _FIXED = Struct(">17sBBIBIHBHH")
@@ -68,7 +68,7 @@ def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
     alarms = jt705_alarms(product, alarm)
     if lock and status & STATUS_BATTERY_LOW and LOW_BATTERY not in alarms:
         alarms = (*alarms, LOW_BATTERY)
-    location = Location(
+    location = ExtendedLocation(
         place.time,
         "gnss" if place.fix else "none",
         place.latitude,
@@ -107,7 +107,7 @@ def _charging(battery: int) -> bool | None:
     return False if battery <= _FULL else None
 
 
-def _read_items(location: Location, items: bytes, safe: bytes) -> list[LockEvent]:
+def _read_items(location: ExtendedLocation, items: bytes, safe: bytes) -> list[LockEvent]:
     """Add what the items say. One that runs past the end stops the reading; what came before it is kept.
 
     `safe` are the items with what looks like a password masked: in a frame that only seems sound, an unknown
@@ -130,7 +130,7 @@ def _read_items(location: Location, items: bytes, safe: bytes) -> list[LockEvent
     return events
 
 
-def _read_item(location: Location, item: int, value: bytes) -> None:
+def _read_item(location: ExtendedLocation, item: int, value: bytes) -> None:
     number = int.from_bytes(value, "big")
     if item == ALTITUDE:
         location.altitude_m = int.from_bytes(value, "big", signed=True)

@@ -23,7 +23,7 @@ from attrs import define
 from . import lock_events
 from .alarms import WAKE_REASONS, jt709_alarms
 from .bcd import encode_ymd, time_ymd
-from .events import Cell, Fix, Location, LockEvent, LockState, RopeStatus
+from .events import Cell, ExtendedLocation, Fix, Location, LockEvent, LockState, RopeStatus
 
 FIXED: Final = Struct(">IIIIhHH6s")
 FIXED_LENGTH: Final = FIXED.size
@@ -65,10 +65,6 @@ _NUMBERS: Final = {
 _CELLS: Final = {9: "HBIH", 10: "HHIH"}
 _NO_TEMPERATURE: Final = 0xFFFF
 _EXTRAS: Final = {ROPE_STATUS: "HB", REPORTS_SENT: "H", TEMPERATURE_SIGNED: "H", TEMPERATURE_OFFSET: "H"}
-
-
-#: A body without this byte holds no lock event, and so no password.
-EVENT_ID: Final = bytes([lock_events.ITEM])
 
 
 class BodyError(Exception):
@@ -224,20 +220,27 @@ def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
         None,
         {},
     )
-    events = _uncommon(location, layout, values, body) if layout.uncommon else []
-    return location, events
+    return _uncommon(location, layout, values, body) if layout.uncommon else (location, [])
 
 
-def _uncommon(location: Location, layout: _Layout, values: tuple[Any, ...], body: bytes) -> list[LockEvent]:
-    """Items that most reports don't have; gives the lock events among them."""
+def _uncommon(
+    location: Location, layout: _Layout, values: tuple[Any, ...], body: bytes
+) -> tuple[Location, list[LockEvent]]:
+    """Add items that most reports don't have; gives the lock events among them as well."""
     # In a frame that only seems sound, an unknown item may hold another item with a password.
-    kept = layout.struct.unpack_from(lock_events.mask(body), FIXED_LENGTH) if EVENT_ID in body else values
+    kept = (
+        layout.struct.unpack_from(lock_events.mask(body), FIXED_LENGTH)
+        if lock_events.ITEM in body
+        else values
+    )
     for name, index in layout.unknown:
         location.items[name] = kept[index].hex()
     for index in layout.odd_events:
         location.items[_EVENT_KEPT] = lock_events.masked(kept[index]).hex()
-    for item, index in layout.extras:
-        _extra(location, item, values[index], values[index + 1])
+    if layout.extras:
+        location = extended = ExtendedLocation(**vars(location))
+        for item, index in layout.extras:
+            _extra(extended, item, values[index], values[index + 1])
     events = [
         event
         for index in layout.lock_events
@@ -245,10 +248,10 @@ def _uncommon(location: Location, layout: _Layout, values: tuple[Any, ...], body
     ]
     if events:
         location.lock_event = events[-1]
-    return events
+    return location, events
 
 
-def _extra(location: Location, item: int, value: int, following: Any) -> None:
+def _extra(location: ExtendedLocation, item: int, value: int, following: Any) -> None:
     """What a JT707 sends beyond the others' items."""
     if item == REPORTS_SENT:
         location.reports_sent = value

@@ -70,7 +70,8 @@ def escape(data: bytes) -> bytes:
 
 def unescape(data: bytes) -> bytes:
     """Undo `escape`; any byte but 01 or 02 behind `7D` is a FrameError (`escape`)."""
-    if b"\x7d" not in data:
+    # Asked for a number, `in` is one call of memchr; asked for a byte string, it fails at a number first.
+    if 0x7D not in data:
         return data
     pieces = data.split(b"\x7d")
     out = [pieces[0]]
@@ -88,23 +89,25 @@ def unescape(data: bytes) -> bytes:
 def checksum(data: bytes) -> int:
     """XOR of all bytes: the number is folded by halves, which for a frame beats any loop over bytes."""
     value = int.from_bytes(data, "big")
+    bits = len(data) * 8
+    while bits > _FOLDED:
+        # Half of the bytes, rounded up to whole ones, lie over the other half.
+        half = (bits + 15) // 16 * 8
+        value ^= value >> half
+        value &= (1 << half) - 1
+        bits = half
     # Only the lowest half is of interest after each fold; what is left above it falls away at the end.
-    for bits in _FOLDS if len(data) <= _FOLDED_BYTES else _folds(len(data)):
-        value ^= value >> bits
-    return value & 0xFF
+    value ^= value >> 512
+    value ^= value >> 256
+    value ^= value >> 128
+    value ^= value >> 64
+    value ^= value >> 32
+    value ^= value >> 16
+    return (value ^ value >> 8) & 0xFF
 
 
-def _folds(length: int) -> list[int]:
-    """Shifts, in bits, that fold `length` bytes into one: the widest first."""
-    folds = [8]
-    while folds[0] * 2 < length * 8:
-        folds.insert(0, folds[0] * 2)
-    return folds
-
-
-#: Enough for nearly every frame.
-_FOLDED_BYTES: Final = 128
-_FOLDS: Final = _folds(_FOLDED_BYTES)
+#: Bits that the fixed folds bring together: enough for nearly every frame.
+_FOLDED: Final = 1024
 
 
 def unpack(raw: bytes) -> bytes:
@@ -246,7 +249,7 @@ def general_answer(identity: Identity, serial: int, message_id: int) -> bytes:
     """
     before, behind = identity.answers.get(message_id) or _answer_parts(identity, message_id)
     serials = _WORD.pack(serial) * 2
-    if b"\x7d" in serials or b"\x7e" in serials:
+    if 0x7D in serials or 0x7E in serials:
         serials = escape(serials)
     return before + serials + behind
 

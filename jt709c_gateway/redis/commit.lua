@@ -20,6 +20,8 @@ local FINGERPRINT = 16
 local MARKER_TTL, RECENT_TTL, SECRET_TTL = 86400, 2592000, 86400
 -- Devices beyond the limit that one call lets go of: more than a batch can bring.
 local MAX_FORGOTTEN = 500
+-- Fields of a device's hash, by the same names in `device_of`.
+local STATE = {'dialect', 'imei', 'firmware', 'lock_state', 'battery_percent'}
 local IN_HISTORY = {lock = true, alarm = true, command = true}
 
 local call = redis.call
@@ -44,19 +46,21 @@ local function emit(device, kind, json)
   end
 end
 
--- Fingerprints of a device's reports stand in one string, newest last. It is appended to, and cut only when it
--- is twice as long as it has to be, since what is written goes to disk before the lock is answered.
-local function remember_report(key, recent, fingerprint)
-  local kept = max_recent * FINGERPRINT
-  if recent ~= '' and #recent < 2 * kept then
-    call('APPEND', key, fingerprint)
-  else
-    call('SET', key, string.sub(recent, #recent - kept + FINGERPRINT + 1) .. fingerprint, 'EX', RECENT_TTL)
+-- What the batch has changed of a device so far. It is read once and written once, at the end: a lock that
+-- empties its memory has many reports in one batch, and all that is written goes to disk before it is answered.
+local devices, changed = {}, {}
+
+local function device_of(name)
+  local device = devices[name]
+  if not device then
+    device = {name = name}
+    devices[name] = device
+    changed[#changed + 1] = device
   end
+  return device
 end
 
--- Whether a fingerprint is among the last ones.
-local function is_known(recent, fingerprint)
+local function is_among(recent, fingerprint)
   local from = math.max(1, #recent - max_recent * FINGERPRINT + 1)
   while true do
     local at = string.find(recent, fingerprint, from, true)
@@ -68,6 +72,14 @@ local function is_known(recent, fingerprint)
     end
     from = at + 1
   end
+end
+
+-- Whether a report is among the device's last ones, this batch's included.
+local function is_known(device, fingerprint)
+  if not device.recent then
+    device.recent, device.news = call('GET', prefix .. ':recent:' .. device.name) or '', ''
+  end
+  return is_among(device.recent, fingerprint) or device.news ~= '' and is_among(device.news, fingerprint)
 end
 
 -- One alarm event, made of the location event that shows the change: same envelope, other kind and data.
@@ -103,57 +115,82 @@ local function compare_alarms(device, known, alarms, json)
   end
 end
 
--- Appends what a live location says of the device's state; an older one than the last changes nothing.
-local function locate(device, key, fields, location, events, seen)
+-- Takes in what a live location says of the device's state; an older one than the last changes nothing.
+local function locate(device, location, events, seen)
   local index, lock_state, battery, alarms, time = unpack(location, 1, 5)
-  local known = call('HMGET', key, 'alarms', 'location_time')
+  if not device.alarms then
+    local known = call('HMGET', prefix .. ':device:' .. device.name, 'alarms', 'location_time')
+    device.alarms, device.time = known[1] or '[]', tonumber(known[2] or '0') or 0
+  end
   time = math.min(time or seen, seen)
-  if time < (tonumber(known[2] or '0') or 0) then
+  if time < device.time then
     return
   end
-  local json = events[index + 1][2]
   local shown = '[]'
   if #alarms > 0 then
     shown = '["' .. table.concat(alarms, '","') .. '"]'
   end
-  if shown ~= (known[1] or '[]') then
-    compare_alarms(device, known[1] or '[]', alarms, json)
+  if shown ~= device.alarms then
+    compare_alarms(device.name, device.alarms, alarms, events[index + 1][2])
   end
-  local at = string.find(json, ',"data":{', 1, true)
-  local n = #fields
-  fields[n + 1], fields[n + 2] = 'location', string.sub(json, at + 8, -2)
-  fields[n + 3], fields[n + 4] = 'alarms', shown
-  fields[n + 5], fields[n + 6] = 'location_time', string.format('%d', time)
-  if lock_state then
-    fields[n + 7], fields[n + 8] = 'lock_state', lock_state
-  end
-  if battery then
-    fields[#fields + 1], fields[#fields + 2] = 'battery_percent', battery
-  end
+  device.alarms, device.time, device.location = shown, math.floor(time), events[index + 1][2]
+  device.lock_state = lock_state or device.lock_state
+  device.battery_percent = battery or device.battery_percent
 end
 
 local function remember(device, record)
-  local state, key = record[6], prefix .. ':device:' .. device
-  local dialect, imei, firmware, secret, location = unpack(state, 1, 5)
-  local fields = {'seen', record[3]}
-  if dialect then
-    fields[3], fields[4] = 'dialect', dialect
-  end
-  if imei then
-    fields[#fields + 1], fields[#fields + 2] = 'imei', imei
-    call('HSET', prefix .. ':imei', imei, device)
-  end
-  if firmware then
-    fields[#fields + 1], fields[#fields + 2] = 'firmware', firmware
+  local dialect, imei, firmware, secret, location = unpack(record[6], 1, 5)
+  device.seen, device.seen_at = record[3], record[4]
+  device.dialect = dialect or device.dialect
+  device.firmware = firmware or device.firmware
+  if imei and imei ~= device.imei then
+    call('HSET', prefix .. ':imei', imei, device.name)
+    device.imei = imei
   end
   if secret then
-    call('SET', prefix .. ':secret:' .. device, secret, 'EX', SECRET_TTL)
+    call('SET', prefix .. ':secret:' .. device.name, secret, 'EX', SECRET_TTL)
   end
   if location then
-    locate(device, key, fields, location, record[5], record[4])
+    locate(device, location, record[5], record[4])
   end
-  call('HSET', key, unpack(fields))
-  call('ZADD', prefix .. ':devices', string.format('%.3f', record[4]), device)
+end
+
+-- Fingerprints of a device's reports stand in one string, newest last. It is appended to, and cut only when it
+-- is twice as long as it has to be.
+local function write_reports(device)
+  local key, kept = prefix .. ':recent:' .. device.name, max_recent * FINGERPRINT
+  if device.recent ~= '' and #device.recent + #device.news <= 2 * kept then
+    call('APPEND', key, device.news)
+  else
+    call('SET', key, string.sub(device.recent .. device.news, -kept), 'EX', RECENT_TTL)
+  end
+end
+
+local function write_state(device)
+  local fields = {'seen', device.seen}
+  for _, name in ipairs(STATE) do
+    if device[name] then
+      fields[#fields + 1], fields[#fields + 2] = name, device[name]
+    end
+  end
+  local location = device.location
+  if location then
+    local n = #fields
+    local at = string.find(location, ',"data":{', 1, true)
+    fields[n + 1], fields[n + 2] = 'location', string.sub(location, at + 8, -2)
+    fields[n + 3], fields[n + 4] = 'alarms', device.alarms
+    fields[n + 5], fields[n + 6] = 'location_time', string.format('%d', device.time)
+  end
+  call('HSET', prefix .. ':device:' .. device.name, unpack(fields))
+end
+
+local function write_device(device)
+  if device.seen then
+    write_state(device)
+  end
+  if device.news and device.news ~= '' then
+    write_reports(device)
+  end
 end
 
 local function change_session(device, session)
@@ -176,37 +213,31 @@ end
 
 -- True when the record is a report that had been committed before.
 local function apply(record)
-  local device = record[1]
-  if device == '' then
+  if record[1] == '' then
     call('XADD', prefix .. ':malformed', 'MAXLEN', '~', max_malformed, '*',
       'peer', record[2], 'reason', record[3], 'raw', record[4], 'time', record[5])
     return false
   end
-  local fingerprint = record[2]
-  local recent_key = prefix .. ':recent:' .. device
-  local recent
-  if fingerprint then
-    recent = call('GET', recent_key) or ''
-    if is_known(recent, fingerprint) then
-      -- What a report that comes again says besides has not been said before for certain.
-      local secret = record[6] and record[6][4]
-      if secret then
-        call('SET', prefix .. ':secret:' .. device, secret, 'EX', SECRET_TTL)
-      end
-      if record[7] then
-        change_session(device, record[7])
-      end
-      return true
+  local device, fingerprint = device_of(record[1]), record[2]
+  if fingerprint and is_known(device, fingerprint) then
+    -- What a report that comes again says besides has not been said before for certain.
+    local secret = record[6] and record[6][4]
+    if secret then
+      call('SET', prefix .. ':secret:' .. device.name, secret, 'EX', SECRET_TTL)
     end
+    if record[7] then
+      change_session(device.name, record[7])
+    end
+    return true
   end
   for _, event in ipairs(record[5]) do
-    emit(device, event[1], event[2])
+    emit(device.name, event[1], event[2])
   end
   if record[6] then
     remember(device, record)
   end
   if record[7] then
-    change_session(device, record[7])
+    change_session(device.name, record[7])
   end
   if record[8] then
     for _, command in ipairs(record[8]) do
@@ -214,7 +245,7 @@ local function apply(record)
     end
   end
   if fingerprint then
-    remember_report(recent_key, recent, fingerprint)
+    device.news = device.news .. fingerprint
   end
   return false
 end
@@ -240,15 +271,44 @@ local function tidy()
   end
 end
 
-local duplicates, failures, failed = 0, {}, ''
-for index, record in ipairs(cmsgpack.unpack(ARGV[5])) do
+local records, errors, duplicates = cmsgpack.unpack(ARGV[5]), {}, 0
+
+local function reason_of(failure)
+  return type(failure) == 'table' and failure.err or tostring(failure)
+end
+
+for index, record in ipairs(records) do
   local ok, result = pcall(apply, record)
   if not ok then
-    failed = failed .. ' ' .. (index - 1)
-    failures[#failures + 1] = index - 1
-    failures[#failures + 1] = type(result) == 'table' and result.err or tostring(result)
+    errors[index] = reason_of(result)
   elseif result then
     duplicates = duplicates + 1
+  end
+end
+local seen = {}
+for _, device in ipairs(changed) do
+  local ok, result = pcall(write_device, device)
+  device.failure = not ok and reason_of(result)
+  if device.seen then
+    seen[#seen + 1], seen[#seen + 2] = string.format('%.3f', device.seen_at), device.name
+  end
+end
+local listed, result = true, nil
+if #seen > 0 then
+  listed, result = pcall(call, 'ZADD', prefix .. ':devices', unpack(seen))
+end
+
+local failures, failed = {}, ''
+for index, record in ipairs(records) do
+  local failure, device = errors[index], devices[record[1]]
+  if device and not failure and (record[2] or record[6]) then
+    -- What the record changed of its device may not have been written: it has to come again.
+    failure = device.failure or record[6] and not listed and reason_of(result)
+  end
+  if failure then
+    failed = failed .. ' ' .. (index - 1)
+    failures[#failures + 1] = index - 1
+    failures[#failures + 1] = failure
   end
 end
 

@@ -5,10 +5,11 @@ cost per frame falls when it is busy. A lock's answer is handed to it only after
 report has succeeded (DESIGN.md §1, promise 1).
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 from importlib.resources import files
+from struct import Struct
 from typing import Any, Final, Protocol
 
 import txredisapi
@@ -23,6 +24,8 @@ from .keys import Keys
 
 #: The server spends about 5 µs on an event, so a batch of this size keeps it from others for a millisecond.
 MAX_BATCH: Final = 200
+#: More than that only to keep together what one link has sent.
+_LARGEST_BATCH: Final = 264
 #: The same in bytes: a few records are large, such as a lock's whole memory in one message.
 MAX_BATCH_BYTES: Final = 1 << 20
 _RETRY_FIRST: Final = 0.1
@@ -34,6 +37,11 @@ SCRIPT: Final = files(__package__).joinpath("commit.lua").read_bytes()
 SCRIPT_HASH: Final = sha1(SCRIPT, usedforsecurity=False).hexdigest()
 
 _encode = Encoder().encode
+#: How a MessagePack array of up to 65,535 items begins.
+_ARRAY: Final = Struct(">BH")
+_ARRAY_16: Final = 0xDC
+#: What a waiting record takes beside its bytes.
+_OVERHEAD: Final = 256
 
 
 class Recipient(Protocol):
@@ -72,18 +80,15 @@ class Limits:
         )
 
 
-@define
-class Record:
-    """One thing to commit: see the head of `commit.lua` for the fields of `content`."""
-
-    content: tuple[Any, ...] = field(repr=False)
-    recipient: Recipient | None = None
-    #: What the recipient gets; a callable makes it when the record has been written.
-    answer: bytes | Callable[[], bytes | None] | None = None
-    #: Called once with whether the record was written.
-    then: Callable[[bool], None] | None = None
-    #: About how many bytes of memory it takes.
-    size: int = 1024
+#: The fields of one record: see the head of `commit.lua`.
+Content = tuple[Any, ...]
+#: What a recipient gets; a callable makes it when the record has been written.
+Answer = bytes | Callable[[], bytes | None] | None
+#: Called once with whether the record was written.
+Then = Callable[[bool], None]
+#: A record that waits, packed at once, so that a frame in flight is a few bytes and not dozens of objects for
+#: the garbage collector to look at. Empty when its content could not be put into bytes.
+_Waiting = tuple[bytes, Recipient | None, Answer, Then | None]
 
 
 @define
@@ -125,10 +130,11 @@ class Committer:
     unacked: int = field(default=0, init=False)
     #: Whether frames should not be taken any more for now.
     full: bool = field(default=False, init=False)
-    _waiting: list[Record] = field(factory=list, repr=False)
-    _batch: list[Record] = field(factory=list, repr=False)
+    _waiting: deque[_Waiting] = field(factory=deque, repr=False)
+    _batch: list[_Waiting] = field(factory=list, repr=False)
     #: The batch in bytes, kept for when it has to be repeated.
     _packed: bytes = field(default=b"", repr=False)
+    _batch_bytes: int = 0
     _bytes: int = 0
     _number: int = 0
     _calling: bool = False
@@ -137,11 +143,22 @@ class Committer:
     _unreported: int = 0
     _report_at: float = 0.0
 
-    def submit(self, record: Record) -> None:
-        """Have a record committed with the next batch."""
-        self._waiting.append(record)
+    def submit(
+        self,
+        content: Content,
+        recipient: Recipient | None = None,
+        answer: Answer = None,
+        then: Then | None = None,
+    ) -> None:
+        """Have a record committed with the next batch; then `recipient` gets its `answer`."""
+        try:
+            packed = _encode(content)
+        except Exception:
+            self.log.failure("a record can't be sent to Redis")
+            packed = b""
+        self._waiting.append((packed, recipient, answer, then))
         self.unacked += 1
-        self._bytes += record.size
+        self._bytes += len(packed) + _OVERHEAD
         if self.unacked >= self.max_unacked or self._bytes >= self.max_bytes:
             self.full = True
         if not self._scheduled and not self._calling:
@@ -180,40 +197,41 @@ class Committer:
 
     def _gather(self) -> None:
         """Make the next batch of what waits."""
-        size = count = 0
-        for record in self._waiting[:MAX_BATCH]:
-            size += record.size
-            if size > MAX_BATCH_BYTES and count:
-                break
-            count += 1
-        self._batch, self._waiting = self._waiting[:count], self._waiting[count:]
+        waiting, take = self._waiting, self._waiting.popleft
+        batch = [take() for _ in range(min(MAX_BATCH, len(waiting)))]
+        # A link's frames stay together, and so do its answers and the frames that it sends upon them.
+        while waiting and waiting[0][1] is batch[-1][1] and len(batch) < _LARGEST_BATCH:
+            batch.append(take())
+        size = sum([len(record[0]) for record in batch])
+        while size > MAX_BATCH_BYTES and len(batch) > 1:
+            waiting.appendleft(batch.pop())
+            size -= len(waiting[0][0])
+        self._batch, self._batch_bytes = batch, size
+        contents = [record[0] for record in batch]
+        if not all(contents):
+            for record in batch:
+                if not record[0]:
+                    self._refused(record)
+            self._batch = [record for record in batch if record[0]]
+            contents = list(filter(None, contents))
         self._number += 1
-        try:
-            self._packed = _encode([record.content for record in self._batch])
-        except Exception:
-            self._batch = [record for record in self._batch if self._can_be_sent(record)]
-            self._packed = _encode([record.content for record in self._batch])
+        self._packed = _ARRAY.pack(_ARRAY_16, len(contents)) + b"".join(contents)
 
-    def _can_be_sent(self, record: Record) -> bool:
-        """Whether a record can be put into bytes; one that can't counts as not written."""
-        try:
-            _encode(record.content)
-        except Exception:
-            self.log.failure("a record can't be sent to Redis")
-            self.unacked -= 1
-            self._bytes -= record.size
-            self.statistics.failed_records += 1
-            if record.then is not None:
-                self._carry_out(record.then, False)
-            if record.recipient is not None:
-                self._carry_out(record.recipient.committed, [b""])
-            return False
-        return True
+    def _refused(self, record: _Waiting) -> None:
+        """A record that can't be put into bytes counts as not written."""
+        self.unacked -= 1
+        self._bytes -= _OVERHEAD
+        self.statistics.failed_records += 1
+        _, recipient, _, then = record
+        if then is not None:
+            self._carry_out(then, False)
+        if recipient is not None:
+            self._carry_out(recipient.committed, [b""])
 
     def _applied(self, reply: int | list[Any], started: float) -> None:
         batch, self._batch = self._batch, []
         self.unacked -= len(batch)
-        self._bytes -= sum([record.size for record in batch])
+        self._bytes -= self._batch_bytes + _OVERHEAD * len(batch)
         self._calling = False
         self._delay = _RETRY_FIRST
         duplicates, *failures = reply if isinstance(reply, list) else [reply]
@@ -230,17 +248,18 @@ class Committer:
             self.full = False
             self._carry_out(self.drained)
 
-    def _answer(self, batch: list[Record], failed: frozenset[int]) -> None:
+    def _answer(self, batch: list[_Waiting], failed: frozenset[int]) -> None:
         answers: defaultdict[Recipient, list[bytes]] = defaultdict(list)
-        for index, record in enumerate(batch):
+        for index, (_, recipient, answer, then) in enumerate(batch):
             written = index not in failed
-            if record.recipient is not None:
-                answer = record.answer if written else None
-                if answer is not None and not isinstance(answer, bytes):
+            if recipient is not None:
+                if not written:
+                    answer = None
+                elif callable(answer):
                     answer = self._carry_out(answer)
-                answers[record.recipient].append(answer or b"")
-            if record.then is not None:
-                self._carry_out(record.then, written)
+                answers[recipient].append(answer or b"")
+            if then is not None:
+                self._carry_out(then, written)
         for recipient, waiting in answers.items():
             self._carry_out(recipient.committed, waiting)
 

@@ -36,6 +36,7 @@ _LONGEST_BULK = 512 * 1024 * 1024 + 2
 
 def encode_command(arguments: Iterable[Argument]) -> bytes:
     """One command as an array of bulk strings; TypeError for an argument that is no text, bytes or number."""
+    # Put together once: a batch of events has some hundred kilobytes.
     parts = [b""]
     for argument in arguments:
         if isinstance(argument, str):
@@ -48,8 +49,8 @@ def encode_command(arguments: Iterable[Argument]) -> bytes:
             data = repr(argument).encode()
         else:
             raise TypeError(f"a Redis argument is text, bytes or a number, not {type(argument).__name__}")
-        parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    parts[0] = b"*%d\r\n" % (len(parts) - 1)
+        parts += (b"$%d\r\n" % len(data), data, b"\r\n")
+    parts[0] = b"*%d\r\n" % (len(parts) // 3)
     return b"".join(parts)
 
 
@@ -135,7 +136,8 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
     def _request(self, commands: Sequence[Sequence[Argument]]) -> "list[defer.Deferred[Any]]":
         if not self.connected:
             raise txredisapi.ConnectionError("not connected to Redis")
-        data = b"".join([encode_command(command) for command in commands])
+        encoded = [encode_command(command) for command in commands]
+        data = encoded[0] if len(encoded) == 1 else b"".join(encoded)
         replies = [self.replyQueue.get() for _ in commands]
         if replies and self.replyTimeout is not None:
             # Replies come in order: with the last one all have been answered.
