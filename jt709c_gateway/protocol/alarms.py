@@ -1,5 +1,6 @@
 """Names of alarm bits and wake-up sources, per dialect (PROTOCOL.md §1.1, §1.2, §2.3; DESIGN.md §3)."""
 
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Final
 
@@ -56,6 +57,11 @@ JT701_WAKE_REASONS: Final = WAKE_REASONS | {4: "rope", 6: "rfid", 7: "lora", 8: 
 def name_bits(bits: int, names: dict[int, str]) -> tuple[str, ...]:
     """The set bits by name, lowest first; `bit_<n>` for one that nobody names."""
     return tuple(names.get(bit, f"bit_{bit}") for bit in range(bits.bit_length()) if bits >> bit & 1)
+
+
+def alarm_bits(names: Collection[str], table: dict[int, str]) -> int:
+    """The inverse of `name_bits` for the names that the table has; others are left out."""
+    return sum(1 << bit for bit, name in table.items() if name in names)
 
 
 @lru_cache(maxsize=4096)

@@ -1,6 +1,6 @@
-"""`7E` messages by their id (PROTOCOL.md §1, table of message ids)."""
+"""`7E` messages by their id (PROTOCOL.md §1, table of message ids); what locks send is encoded beside it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from typing import Final
 
@@ -27,6 +27,7 @@ from .message import Message
 _TERMINAL_ANSWER = Struct(">HHB")
 _STORED_HEAD = Struct(">HB")
 _ATTRIBUTES_HEAD = Struct(">H5s20s7s10s")
+_PARAMETER_HEAD = Struct(">IB")
 #: 0x0704 type: the positions were kept in a blind zone.
 _STORED_TYPE: Final = 1
 
@@ -88,6 +89,11 @@ def _location_answer(message: Message, header: Header, body: bytes) -> list[tupl
     return spans
 
 
+def encode_location_answer(serial: int, body: bytes) -> bytes:
+    """A body of 0x0201 around a location body; `serial` is that of the query."""
+    return serial.to_bytes(2, "big") + body
+
+
 def _stored_locations(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
     """0x0704: count u16, type u8, then per item its length u16 and a location body."""
     if len(body) < _STORED_HEAD.size:
@@ -114,11 +120,27 @@ def _stored_locations(message: Message, header: Header, body: bytes) -> list[tup
     return spans
 
 
+def stored_length(body: bytes) -> int:
+    """Bytes that a location body takes in a 0x0704."""
+    return 2 + len(body)
+
+
+def encode_stored(bodies: Sequence[bytes]) -> bytes:
+    """A body of 0x0704 with locations that were kept in a blind zone."""
+    items = b"".join(len(body).to_bytes(2, "big") + body for body in bodies)
+    return _STORED_HEAD.pack(len(bodies), _STORED_TYPE) + items
+
+
 def _heartbeat(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
     """0x0002: empty, or battery % u8, signal u8, status u8."""
     heartbeat = Heartbeat(*body[:3]) if len(body) >= 3 else Heartbeat()
     message.facts.append((KIND_HEARTBEAT, heartbeat))
     return []
+
+
+def encode_heartbeat(battery_percent: int, gsm_signal: int, status_bits: int) -> bytes:
+    """A body of 0x0002."""
+    return bytes([battery_percent, gsm_signal, status_bits])
 
 
 def _registration(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
@@ -154,6 +176,18 @@ def _attributes(message: Message, header: Header, body: bytes) -> list[tuple[int
     return []
 
 
+def encode_attributes(attributes: Attributes) -> bytes:
+    """A body of 0x0107; texts are cut to their fields, and None is an empty one."""
+    texts = [attributes.maker, attributes.model, attributes.terminal_id]
+    head = _ATTRIBUTES_HEAD.pack(
+        attributes.terminal_type,
+        *(text.encode("latin-1") for text in texts),
+        bytes.fromhex(attributes.iccid),
+    )
+    counted = [(text or "").encode("latin-1") for text in (attributes.hardware, attributes.firmware)]
+    return head + b"".join(bytes([len(text)]) + text for text in counted)
+
+
 def _text(value: bytes) -> str:
     return value.strip(b"\x00 ").decode("latin-1")
 
@@ -183,6 +217,11 @@ def _terminal_answer(message: Message, header: Header, body: bytes) -> list[tupl
     return []
 
 
+def encode_terminal_answer(serial: int, message_id: int, result: int) -> bytes:
+    """A body of 0x0001."""
+    return _TERMINAL_ANSWER.pack(serial, message_id, result)
+
+
 def _parameters(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
     """0x0104: answered serial u16, count u8, then per parameter id u32, length u8, value."""
     if len(body) < 3:
@@ -205,6 +244,12 @@ def _parameters(message: Message, header: Header, body: bytes) -> list[tuple[int
     reply = Reply("0104", (str(serial), str(count)), answered_serial=serial, parameters=parameters)
     message.facts.append((KIND_REPLY, reply))
     return spans
+
+
+def encode_parameters(serial: int, parameters: Mapping[int, bytes]) -> bytes:
+    """A body of 0x0104: at most 255 parameters of at most 255 bytes."""
+    items = b"".join(_PARAMETER_HEAD.pack(number, len(value)) + value for number, value in parameters.items())
+    return serial.to_bytes(2, "big") + bytes([len(parameters)]) + items
 
 
 def _jt705(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ from typing import Final
 
 from attrs import define, field
 
-from . import binary, lock_events, masters, sentences
+from . import binary, lock_events, masters, pnn, sentences
 from .events import (
     KIND_HEARTBEAT,
     KIND_PASSWORD,
@@ -166,7 +166,7 @@ def _read_sentence(message: Message, sentence: sentences.Sentence) -> None:
         message.facts.append((KIND_PASSWORD, Password()))
         message.secret = sentence.arguments[1]
         return
-    if sentence.word == "@JT":
+    if sentence.word == pnn.HEARTBEAT:
         message.facts.append((KIND_HEARTBEAT, Heartbeat()))
         return
     if sentence.grouped and starts[:2] == _FIRMWARE_WORD and len(starts) > 2:

@@ -53,6 +53,7 @@ _HEAD = Struct(">HH")
 _USUAL = Struct(">HH6sH")
 _WORD = Struct(">H")
 _SPLIT = Struct(">HH")
+_JT705_ANSWER = Struct(">HH6sBHB")
 
 
 class FrameError(Exception):
@@ -226,6 +227,16 @@ def encode(message_id: int, identity_wire: bytes, serial: int, body: bytes) -> b
     return pack(_header_start(message_id, identity_wire, len(body)) + _WORD.pack(serial & 0xFFFF) + body)
 
 
+def encode_jt705(
+    message_id: int, identity_wire: bytes, serial: int, body: bytes, *, answer_wanted: bool
+) -> bytes:
+    """A whole 0x5501 or 0x5502, whose serial has one byte. ValueError for a body above 1023 bytes."""
+    if len(body) > BODY_LENGTH:
+        raise ValueError(f"a body has at most {BODY_LENGTH} bytes, not {len(body)}")
+    attributes = len(body) | (BIT_ANSWER_WANTED if answer_wanted else 0)
+    return pack(_HEAD.pack(message_id, attributes) + identity_wire + bytes([serial & 0xFF]) + body)
+
+
 #: Ids beyond these few per lock are made up by somebody: their answers are not kept.
 _MAX_ANSWERS: Final = 16
 
@@ -264,6 +275,17 @@ def jt705_answer(identity: Identity, message_id: int) -> bytes:
     """0x4401 with the one-byte serial 01: answered id u16, result 0."""
     head = _HEAD.pack(JT705_ANSWER, 3) + identity.wire
     return pack(head + b"\x01" + _WORD.pack(message_id) + b"\x00")
+
+
+def parse_jt705_answer(payload: bytes) -> tuple[bytes, int, int] | None:
+    """The inverse of `jt705_answer` for an unpacked frame: the lock's id bytes, answered id, result.
+
+    None for any other frame.
+    """
+    if len(payload) != _JT705_ANSWER.size:
+        return None
+    message_id, attributes, wire, _, answered, result = _JT705_ANSWER.unpack(payload)
+    return (wire, answered, result) if (message_id, attributes) == (JT705_ANSWER, 3) else None
 
 
 def time_answer(identity: Identity, serial: int, now: datetime) -> bytes:

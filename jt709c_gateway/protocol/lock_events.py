@@ -100,3 +100,18 @@ def _accept(event: LockEvent, result: int) -> None:
     else:
         event.action = "unlocked"
         event.fence_id = result if 1 <= result <= 99 else None
+
+
+def encode(
+    code: int, *, password: str | None = None, card: int | None = None, result: int | None = None
+) -> bytes:
+    """An item's value, the inverse of `decode`; what a code doesn't carry is left out.
+
+    A password is cut and filled up with blanks to six characters, as a lock shows what was typed.
+    """
+    value = bytes([code])
+    if password is not None:
+        value += password.encode("latin-1", "replace")[:PASSWORD_LENGTH].ljust(PASSWORD_LENGTH)
+    if card is not None:
+        value += card.to_bytes(4, "big")
+    return value if result is None else value + bytes([result])

@@ -6,6 +6,9 @@
     (id,P45,ddMMyy,HHmmss,lat,N/S,lon,E/W,A/V,km/h,course,source,verification,card,password ok,wrong tries,
      serial,mileage…)        was opened, closed, or refused to open
     (id,P52,2,password)      a new dynamic password
+    (id,@JT)                 is there
+
+What goes down has no id: `(P69,0,serial)`.
 """
 
 import re
@@ -14,7 +17,9 @@ from typing import Final
 
 from .bcd import time_dmy
 from .events import Action, LockEvent, Method
+from .sentences import DYNAMIC_PASSWORD_PNN
 
+HEARTBEAT: Final = "@JT"
 TIME_REQUEST: Final = ("P22", "2")
 LOCK_REPORT: Final = "P45"
 #: Index of the serial among the arguments: the field after the 16th comma of the sentence.
@@ -43,6 +48,33 @@ _SIX_DIGITS = re.compile(r"[0-9]{6}")
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _DEGREES = re.compile(r"[0-9]{1,3}(\.[0-9]{1,12})?")
 _CARD_DIGITS: Final = 10
+_DEVICE_DIGITS: Final = 10
+
+
+def sentence(device: str, word: str, *arguments: str) -> bytes:
+    """`(id,word,…)` as a master sends it, its id filled up to ten digits."""
+    return f"({','.join((device.zfill(_DEVICE_DIGITS), word, *arguments))})".encode("latin-1")
+
+
+def heartbeat(device: str) -> bytes:
+    """`(id,@JT)`."""
+    return sentence(device, HEARTBEAT)
+
+
+def time_request(device: str) -> bytes:
+    """`(id,P22,2)`."""
+    return sentence(device, *TIME_REQUEST)
+
+
+def dynamic_password(device: str, password: str) -> bytes:
+    """`(id,P52,2,password)`."""
+    return sentence(device, *DYNAMIC_PASSWORD_PNN, password)
+
+
+def parse_down(raw: bytes) -> tuple[str, tuple[str, ...]]:
+    """A sentence from the gateway, `(P43,888888)`, to its word and arguments."""
+    word, *arguments = raw[1:-1].decode("latin-1").split(",")
+    return word, tuple(arguments)
 
 
 def acknowledge(serial: int) -> bytes:
@@ -95,6 +127,46 @@ def lock_event(arguments: tuple[str, ...]) -> LockEvent | None:
         result,
         _degrees(north, north_south, "NS", 90),
         _degrees(east, east_west, "EW", 180),
+    )
+
+
+def lock_report(
+    device: str,
+    *,
+    time: datetime,
+    latitude: float,
+    longitude: float,
+    fix: bool,
+    speed_kmh: int,
+    course_deg: int,
+    source: int,
+    verification: int,
+    card: str | None,
+    password_ok: bool,
+    wrong_tries: int,
+    serial: int,
+    odometer_km: int,
+) -> bytes:
+    """A whole P45, which `report_serial` and `lock_event` read again; degrees to 10⁻⁶."""
+    return sentence(
+        device,
+        LOCK_REPORT,
+        f"{time.astimezone(UTC):%d%m%y}",
+        f"{time.astimezone(UTC):%H%M%S}",
+        f"{abs(latitude):.6f}",
+        "N" if latitude >= 0 else "S",
+        f"{abs(longitude):.6f}",
+        "E" if longitude >= 0 else "W",
+        "A" if fix else "V",
+        str(speed_kmh),
+        str(course_deg),
+        str(source),
+        str(verification),
+        (card or "").zfill(_CARD_DIGITS),
+        str(int(password_ok)),
+        str(wrong_tries),
+        str(serial),
+        str(odometer_km),
     )
 
 
