@@ -161,7 +161,7 @@ class Reports(SynchronousTestCase):
         serial = read(lock.connected(START))[0].serial
         seen = set()
         for _ in range(66_000):
-            frame = lock.encode(jt808.LOCATION, b"")
+            frame = lock.speech.encode(jt808.LOCATION, b"")
             seen.add(int.from_bytes(Framer().feed(frame)[0].payload[10:12], "big"))
         self.assertEqual(len(seen), 65535)
         self.assertNotIn(serial, seen)
@@ -384,9 +384,16 @@ class Orders(SynchronousTestCase):
         lock = make_lock(password="s3cr3t", dynamic_password=True)
         lock.connected(START)
         lock.receive(order(1, "ELOCK", "1", "1", "s3cr3t"), START)
-        for thing in (lock, lock.orders, lock.memory, lock.options, *lock.memory.in_flight.values()):
+        for thing in (
+            lock,
+            lock.guard,
+            lock.speech,
+            lock.memory,
+            lock.options,
+            *lock.memory.in_flight.values(),
+        ):
             self.assertNotIn("s3cr3t", repr(thing))
-            self.assertNotIn(lock.orders.dynamic_password, repr(thing))
+            self.assertNotIn(lock.guard.dynamic_password, repr(thing))
 
 
 class Strictness(SynchronousTestCase):

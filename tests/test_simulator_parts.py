@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol import jt808
 from jt709c_gateway.simulator.counters import Latencies
-from jt709c_gateway.simulator.memory import Memory, Report
+from jt709c_gateway.simulator.lock import VirtualLock
+from jt709c_gateway.simulator.memory import Entry, Memory, Report
 from jt709c_gateway.simulator.route import Route
 
 
@@ -75,31 +76,63 @@ class Percentiles(SynchronousTestCase):
 
 
 class Memories(SynchronousTestCase):
+    def all_at_once(self, entries):
+        return len(entries)
+
     def test_stored_reports_share_frames_that_are_not_too_long(self):
         for size, batches in ((60, [10, 10, 5]), (300, [3] * 8 + [1]), (1000, [1] * 25)):
-            memory = Memory()
+            speech, memory = VirtualLock("1").speech, Memory()
             for _ in range(25):
-                memory.add(jt808.LOCATION, bytes(size), connected=False)
+                memory.add(Entry(jt808.LOCATION, bytes(size)), connected=False)
             counts = []
-            while taken := memory.take():
-                message_id, body, count, stored = taken
-                self.assertLessEqual(len(body), jt808.BODY_LENGTH)
-                self.assertEqual((message_id, stored), (jt808.STORED_LOCATIONS, True))
-                counts.append(count)
+            while taken := memory.take(speech.fit):
+                entries, stored = taken
+                _, frame = speech.pack(entries, stored)
+                payload = jt808.unpack(frame)
+                self.assertLessEqual(len(payload) - 12, jt808.BODY_LENGTH)
+                self.assertEqual((payload[:2], stored), (b"\x07\x04", True))
+                counts.append(len(entries))
             self.assertEqual(counts, batches)
 
-    def test_live_reports_go_first(self):
+    def test_live_reports_go_first_and_alone(self):
         memory = Memory()
-        memory.add(jt808.LOCATION, b"old", connected=False)
-        memory.add(jt808.LOCATION, b"new", connected=True)
-        memory.add(jt808.LOCATION_ANSWER, b"asked", connected=True, first=True)
-        self.assertEqual([memory.take()[1] for _ in range(2)], [b"asked", b"new"])
-        self.assertTrue(memory.take()[3])
+        for body, connected, first in ((b"old", False, False), (b"new", True, False), (b"asked", True, True)):
+            memory.add(Entry("any", body), connected=connected, first=first)
+        taken = [memory.take(self.all_at_once) for _ in range(3)]
+        self.assertEqual([entries[0].body for entries, _ in taken], [b"asked", b"new", b"old"])
+        self.assertEqual([stored for _, stored in taken], [False, False, True])
+        self.assertIsNone(memory.take(self.all_at_once))
+
+    def test_what_does_not_fit_yet_stays_where_it_is(self):
+        memory = Memory()
+        memory.add(Entry("any", b"new"), connected=True)
+        memory.add(Entry("any", b"old"), connected=False)
+        self.assertIsNone(memory.take(lambda entries: 0))
+        self.assertEqual(memory.unanswered, 2)
+
+    def test_without_a_connection_only_what_still_makes_sense_is_kept(self):
+        memory = Memory()
+        memory.add(Entry("any", b"report"), connected=True)
+        memory.add(Entry("any", b"answer", kept=False), connected=True)
+        memory.store_live()
+        self.assertEqual(([entry.body for entry in memory.stored], memory.live), ([b"report"], []))
+
+    def test_a_frame_is_answered_when_all_that_it_waits_for_has_come(self):
+        memory = Memory()
+        memory.sent(Report(b"", 2, {1, 2}, 0.0, 10.0))
+        memory.sent(Report(b"", 1, {3}, 0.0, 10.0))
+        self.assertTrue(memory.awaits(1) and memory.awaits(2))
+        self.assertIsNone(memory.answered(1))
+        self.assertIsNone(memory.answered(1))
+        self.assertFalse(memory.awaits(1))
+        self.assertEqual(memory.unanswered, 3)
+        self.assertEqual((memory.answered(2).count, memory.answered(3).count), (2, 1))
+        self.assertEqual((memory.unanswered, memory.awaits(2)), (0, False))
 
     def test_frames_fall_due_in_order_and_once_per_interval(self):
         memory = Memory()
         for number in range(3):
-            memory.in_flight[0x0200, number] = Report(bytes([number]), 1, 0.0, 10.0 + number)
+            memory.sent(Report(bytes([number]), 1, {number}, 0.0, 10.0 + number))
         self.assertEqual(memory.overdue(11.0, 20.0), [b"\x00", b"\x01"])
         self.assertEqual(memory.overdue(11.0, 20.0), [])
         self.assertEqual(memory.overdue(31.0, 20.0), [b"\x02", b"\x00", b"\x01"])

@@ -9,6 +9,15 @@ from jt709c_gateway.cli.common import UserError
 
 
 @click.command()
+@click.option(
+    "--dialect",
+    "dialects",
+    multiple=True,
+    default=["jt709"],
+    show_default=True,
+    type=click.Choice(["jt709", "jt705", "jt701"]),
+    help="What they speak; given more than once, the locks take turns.",
+)
 @click.option("--locks", default=1, show_default=True, type=click.IntRange(1, 100_000), help="How many.")
 @click.option("--tcp", metavar="HOST:PORT", help="Connect over TCP.  [default: 127.0.0.1:8888]")
 @click.option("--udp", metavar="HOST:PORT", help="Send datagrams instead.")
@@ -23,7 +32,9 @@ from jt709c_gateway.cli.common import UserError
     "--grace", default=10.0, show_default=True, metavar="S", help="Seconds to wait for answers at the end."
 )
 @click.option(
-    "--first-id", default="794308010001", show_default=True, metavar="ID", help="Of the first lock."
+    "--first-id",
+    metavar="ID",
+    help="Of the first lock.  [default: 794308010001; jt705: 856009010001; jt701: 8000010001]",
 )
 @click.option(
     "--route", metavar="FILE", help="CSV of latitude,longitude to travel along; else a built-in one."
@@ -31,6 +42,20 @@ from jt709c_gateway.cli.common import UserError
 @click.option("--refuse", is_flag=True, help="Refuse every order.")
 @click.option("--mute", is_flag=True, help="Answer no order.")
 @click.option("--no-evidence", is_flag=True, help="Say yes to orders, but never move.")
+@click.option(
+    "--sublocks",
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Sub-locks behind each jt701 master, at most 80. Every fourth is a JT126 sensor.",
+)
+@click.option(
+    "--relock",
+    default=60.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds until an opened jt701 or sub-lock locks by itself; 0 is never.",
+)
 @click.option("--sleep", metavar="AWAKE:ASLEEP", help="Seconds to be connected and then not, in turn.")
 @click.option(
     "--speed-factor", default=1.0, show_default=True, metavar="N", help="Travel so many times faster."
@@ -47,7 +72,15 @@ from jt709c_gateway.cli.common import UserError
 def simulate(
     locks: int, tcp: str | None, udp: str | None, duration: float | None, grace: float, **behaviour: Any
 ) -> None:
-    """Simulate locks that speak jt709: positions, lock events, heartbeats, and answers to orders.
+    """Simulate locks: positions, lock events, heartbeats, and answers to orders.
+
+    \b
+    Three locks, and a fleet of all kinds whose masters have five sub-locks each:
+        jt709c simulate --locks 3
+        jt709c simulate --locks 30 --dialect jt709 --dialect jt705 --dialect jt701 --sublocks 5
+
+    The sub-locks of the master 8000010001 are 0001000101, 0001000102 and so on: the last eight digits of
+    its id and two that count. Unlocked by an order, one says so some seconds later, and locks after --relock.
 
     Ends after --duration or when interrupted, with a summary; the exit status is 1 when reports stayed
     unanswered.

@@ -1,9 +1,11 @@
 """Running a fleet of virtual locks and showing how it fares, for `jt709c simulate`."""
 
 import copy
+import itertools
 import re
 import socket
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from attrs import define, field
@@ -18,7 +20,7 @@ from jt709c_gateway.cli.output import console
 from jt709c_gateway.simulator.client import Fleet, Target, device_ids
 from jt709c_gateway.simulator.counters import Counters
 from jt709c_gateway.simulator.lock import VirtualLock
-from jt709c_gateway.simulator.options import LockOptions
+from jt709c_gateway.simulator.options import FIRST_IDS, ID_DIGITS, JT701, JT709, LockOptions
 from jt709c_gateway.simulator.route import Route
 
 #: Seconds between two looks at the counters: on a terminal, and in lines.
@@ -26,6 +28,7 @@ _LIVE_EVERY: Final = 0.5
 _LINE_EVERY: Final = 5.0
 #: Seconds between two looks whether everything has been answered.
 _DRAIN_EVERY: Final = 0.1
+_SUBLOCK_ROW: Final = "reports of sub-locks"
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:\[\]]+)):([0-9]{1,5})")
 _SLEEP = re.compile(r"([0-9.]+):([0-9.]+)")
 
@@ -48,28 +51,70 @@ def read_target(transport: str, text: str) -> Target:
 
 
 def make_locks(
-    count: int, *, first_id: str, route: str | None, sleep: str | None, **rest: Any
+    count: int,
+    *,
+    first_id: str | None,
+    route: str | None,
+    sleep: str | None,
+    dialects: Sequence[str] = (JT709,),
+    sublocks: int = 0,
+    **rest: Any,
 ) -> list[VirtualLock]:
-    """The locks that the options describe; UserError for what can't be."""
+    """The locks that the options describe, the dialects in turn; UserError for what can't be."""
+    if sublocks and JT701 not in dialects:
+        raise UserError(f"--sublocks: only {JT701} masters have sub-locks; add --dialect {JT701}")
+    ids = _ids(first_id, count, dialects)
+    nap = _nap(sleep)
+    line = _route(route)
     try:
-        ids = device_ids(first_id, count)
-    except ValueError as error:
-        raise UserError(f"--first-id: {error}") from None
-    times = None if sleep is None else _SLEEP.fullmatch(sleep)
-    try:
-        nap = None if times is None else (float(times[1]), float(times[2]))
-        if sleep is not None and (nap is None or not min(nap) > 0):
-            raise ValueError
-    except ValueError:
-        raise UserError(f"--sleep: {sleep!r} is no AWAKE:ASLEEP in seconds, such as 60:300") from None
-    try:
-        options = LockOptions(route=_route(route), sleep=nap, **rest)
+        options = {
+            dialect: LockOptions(
+                dialect=dialect, sublocks=sublocks if dialect == JT701 else 0, route=line, sleep=nap, **rest
+            )
+            for dialect in dialects
+        }
     except ValueError as error:
         # attrs' validators say "'interval' must be …" and add details for programmers.
         text = str(error.args[0] if error.args else error)
         raise UserError(text.replace("_", "-")) from None
     counters = Counters()
-    return [VirtualLock(device, options, counters) for device in ids]
+    turns = itertools.cycle(dialects)
+    return [VirtualLock(device, options[next(turns)], counters) for device in ids]
+
+
+def _ids(first: str | None, count: int, dialects: Sequence[str]) -> list[str]:
+    """Ids of so many locks that take turns: all from `first` on, or each dialect from its own first one."""
+    try:
+        if first is not None:
+            return device_ids(first, count, min(ID_DIGITS[dialect] for dialect in dialects))
+        own = {dialect: iter(device_ids(FIRST_IDS[dialect], count)) for dialect in dialects}
+        return [next(own[dialect]) for dialect in itertools.islice(itertools.cycle(dialects), count)]
+    except ValueError as error:
+        raise UserError(f"--first-id: {error}") from None
+
+
+def _nap(sleep: str | None) -> tuple[float, float] | None:
+    if sleep is None:
+        return None
+    times = _SLEEP.fullmatch(sleep)
+    try:
+        nap = None if times is None else (float(times[1]), float(times[2]))
+        if nap is None or not min(nap) > 0:
+            raise ValueError
+    except ValueError:
+        raise UserError(f"--sleep: {sleep!r} is no AWAKE:ASLEEP in seconds, such as 60:300") from None
+    return nap
+
+
+def describe(locks: Sequence[VirtualLock]) -> str:
+    """How many locks of which kinds: `4 virtual locks (2 jt709, 2 jt701 with 6 sub-locks)`."""
+    kinds = Counter(lock.options.dialect for lock in locks)
+    sublocks = sum(lock.options.sublocks for lock in locks)
+    parts = [f"{count} {kind}" if len(kinds) > 1 else kind for kind, count in kinds.items()]
+    if sublocks:
+        at = list(kinds).index(JT701)
+        parts[at] += f" with {sublocks} sub-locks"
+    return f"{len(locks)} virtual locks ({', '.join(parts)})"
 
 
 def _route(path: str | None) -> Route:
@@ -117,7 +162,7 @@ class _Board:
         """The same as a table, with what a line has no room for."""
         sent, answered = self.rates(now)
         counters = self.fleet.counters
-        table = Table(title=f"{len(self.fleet.locks)} virtual locks, {now - self.began:.0f} s", min_width=48)
+        table = Table(title=f"{describe(self.fleet.locks)}, {now - self.began:.0f} s", min_width=48)
         for name in ("", "total", "a second"):
             table.add_column(name, justify="left" if not name else "right")
         rows = (
@@ -130,6 +175,7 @@ class _Board:
             ("reports from memory", f"{counters.stored}", ""),
             ("answer p50 / p99", f"{_ms(counters, 50)} / {_ms(counters, 99)}", ""),
             ("heartbeats", f"{counters.heartbeats}", ""),
+            (_SUBLOCK_ROW, f"{counters.sublock_reports}", ""),
             ("orders / answered", f"{counters.orders} / {counters.orders_answered}", ""),
             (
                 "unlocked / closed / refused",
@@ -138,18 +184,20 @@ class _Board:
             ),
         )
         for row in rows:
-            table.add_row(*row)
+            if row[0] != _SUBLOCK_ROW or any(lock.options.sublocks for lock in self.fleet.locks):
+                table.add_row(*row)
         return table
 
     def summary(self) -> str:
         """What it came to, in the end."""
         counters = self.fleet.counters
         return (
-            f"{counters.sent} report frames sent, {counters.answered} answered,"
+            f"{describe(self.fleet.locks)}: {counters.sent} report frames sent, {counters.answered} answered,"
             f" {self.fleet.unanswered} unanswered, {counters.resent} sent again;"
             f" answer p50 {_ms(counters, 50)}, p99 {_ms(counters, 99)};"
             f" {counters.connects} connections, {counters.connect_failures} failures;"
-            f" {counters.orders} orders, {counters.orders_answered} answered"
+            f" {counters.orders} orders, {counters.orders_answered} answered;"
+            f" {counters.unlocked} times unlocked, {counters.sealed} closed, {counters.refused} refused"
         )
 
 

@@ -326,10 +326,10 @@ class Fleet:
         _cancel(self._next)
 
 
-def device_ids(first: str, count: int) -> list[str]:
-    """Ids of `count` locks, counting up from `first`; ValueError where they outgrow twelve digits."""
-    if not (first.isascii() and first.isdigit() and len(first) <= 12):
-        raise ValueError("the first id has 1 to 12 digits")
-    if int(first) + count > 10**12:
-        raise ValueError("the ids would have more than 12 digits")
+def device_ids(first: str, count: int, digits: int = 12) -> list[str]:
+    """Ids of `count` locks, counting up from `first`; ValueError where they outgrow so many digits."""
+    if not (first.isascii() and first.isdigit() and len(first) <= digits):
+        raise ValueError(f"the first id has 1 to {digits} digits, unlike {first!r}")
+    if int(first) + count > 10**digits:
+        raise ValueError(f"the ids would have more than {digits} digits")
     return [str(int(first) + number) for number in range(count)]

@@ -63,6 +63,8 @@ class Counters:
     unlocked: int = 0
     sealed: int = 0
     refused: int = 0
+    #: Reports that masters passed on for their sub-locks.
+    sublock_reports: int = 0
     #: Downlink bytes that were no frame, or frames for another lock.
     unreadable: int = 0
     latencies: Latencies = field(factory=Latencies)

@@ -8,6 +8,15 @@ from jt709c_gateway.protocol.lock_events import PASSWORD_LENGTH
 from jt709c_gateway.simulator.memory import CAPACITY
 from jt709c_gateway.simulator.route import Route
 
+JT709: Final = "jt709"
+JT705: Final = "jt705"
+JT701: Final = "jt701"
+DIALECTS: Final = (JT709, JT705, JT701)
+#: Ids of the first virtual lock of each, and digits that an id may have.
+FIRST_IDS: Final = {JT709: "794308010001", JT705: "856009010001", JT701: "8000010001"}
+ID_DIGITS: Final = {JT709: 12, JT705: 12, JT701: 10}
+#: Sub-locks of one master: as many as a sentence can list.
+MOST_SUBLOCKS: Final = 80
 FACTORY_PASSWORD: Final = "888888"
 #: Seconds that any interval may last: what JT/T 808 parameters can hold.
 _LONGEST: Final = 2**32 - 1
@@ -33,6 +42,7 @@ def _sleep(_: Any, attribute: "Attribute[Any]", value: tuple[float, float] | Non
 class LockOptions:
     """What all locks of a fleet have in common; ValueError for what can't be. Times in seconds.
 
+    - `dialect`: what it speaks, one of `DIALECTS`.
     - `interval`, `heartbeat`: between reports, between heartbeats (0: none).
     - `resend_after`: how long to wait for an answer before the same bytes are sent again.
     - `window`: how many reports may be under way unanswered.
@@ -40,12 +50,15 @@ class LockOptions:
     - `sleep`: (awake, asleep): hangs up for a while, again and again. It goes on recording positions.
     - `speed_factor`: travels and drains so many times faster.
     - `card_every`: a card opens it every so many reports, and half as many later it is closed (0: never).
-    - `register`: 0x0100 first, 0x0102 with the code received on later connections.
-    - `ask_time`: how often to ask for the time (0: never); at first as a sentence, then as 0x0109.
+    - `relock`: until a jt701 or a sub-lock that was opened locks by itself (0: never).
+    - `sublocks`: sub-locks and sensors behind a jt701 master.
+    - `register`: jt709 sends 0x0100 first, and 0x0102 with the code received on later connections.
+    - `ask_time`: how often to ask for the time (0: never).
     - `dynamic_password`: reports one, and a new one whenever it was used.
     - `memory`: reports that fit into flash.
     """
 
+    dialect: str = field(default=JT709, validator=validators.in_(DIALECTS))
     interval: float = field(default=30.0, validator=[_seconds, validators.gt(0)])
     heartbeat: float = field(default=60.0, validator=_seconds)
     resend_after: float = field(default=20.0, validator=[_seconds, validators.gt(0)])
@@ -56,6 +69,8 @@ class LockOptions:
     sleep: tuple[float, float] | None = field(default=None, validator=_sleep)
     speed_factor: float = field(default=1.0, validator=validators.ge(0))
     card_every: int = field(default=0, validator=validators.ge(0))
+    relock: float = field(default=60.0, validator=_seconds)
+    sublocks: int = field(default=0, validator=[validators.ge(0), validators.le(MOST_SUBLOCKS)])
     register: bool = True
     ask_time: float = field(default=3600.0, validator=_seconds)
     dynamic_password: bool = True
@@ -63,3 +78,7 @@ class LockOptions:
     memory: int = field(default=CAPACITY, validator=validators.ge(1))
     seed: int = 0
     route: Route = field(factory=Route.built_in, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.sublocks and self.dialect != JT701:
+            raise ValueError(f"only {JT701} masters have sub-locks, not a {self.dialect}")

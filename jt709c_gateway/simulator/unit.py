@@ -3,31 +3,30 @@
 import math
 from datetime import UTC, datetime
 from random import Random
-from struct import Struct
 from typing import Final
 
 from attrs import define, field
 
-from jt709c_gateway.protocol import jt709, lock_events
-from jt709c_gateway.simulator.route import Route
+from jt709c_gateway.protocol.alarms import LOW_BATTERY
+from jt709c_gateway.protocol.events import Cell
+from jt709c_gateway.simulator.route import Place, Route
 
 WAKE_RESTART: Final = 0
 WAKE_TIMER: Final = 1
 WAKE_CHARGING: Final = 5
 
-ALARM_OVERSPEED: Final = 1 << 1
-ALARM_LOW_BATTERY: Final = 1 << 7
-#: Five wrong passwords raise an alarm, but no public document names its bit: an assumption.
-ALARM_WRONG_PASSWORDS: Final = 1 << 20
+#: Alarms by their names in events (DESIGN.md §3); which bit each has, if any, is the dialect's.
+OVERSPEED: Final = "overspeed"
+WRONG_PASSWORD: Final = "wrong_password"
 
 _OVERSPEED_KMH: Final = 100.0
 _LOW_PERCENT: Final = 20
 #: Somebody charges it before it dies, so that a long simulation goes on.
 _CHARGED_BELOW: Final = 5.0
 _PERCENT_PER_SECOND: Final = 100 / (30 * 24 * 3600)
-_CELL = Struct(">HHIH")
-_PROTOCOL_VERSION: Final = 7
-_NETWORK: Final = 4
+_MCC: Final = 204
+_MNC: Final = 4
+_LAC: Final = 4070
 
 
 @define(eq=False)
@@ -49,7 +48,7 @@ class Unit:
     speed_kmh: float = 0.0
     motor_open: bool = False
     rope_open: bool = False
-    alarm_bits: int = 0
+    alarms: set[str] = field(factory=set)
     #: Seconds that the unit's own clock is ahead of `now`.
     clock_ahead: float = field(default=0.0)
 
@@ -85,48 +84,39 @@ class Unit:
         charged = self.battery < _CHARGED_BELOW
         if charged:
             self.battery = 100.0
-        self._alarm(ALARM_LOW_BATTERY, self.battery < _LOW_PERCENT)
-        self._alarm(ALARM_OVERSPEED, self.speed_kmh > _OVERSPEED_KMH)
+        self.alarm(LOW_BATTERY, self.battery < _LOW_PERCENT)
+        self.alarm(OVERSPEED, self.speed_kmh > _OVERSPEED_KMH)
         return charged
 
-    def _alarm(self, bit: int, active: bool) -> None:
-        self.alarm_bits = self.alarm_bits | bit if active else self.alarm_bits & ~bit
+    def alarm(self, name: str, active: bool) -> None:
+        """Raise or clear an alarm."""
+        (self.alarms.add if active else self.alarms.discard)(name)
 
-    def wrong_passwords(self, active: bool) -> None:
-        """Raise or clear the alarm for too many wrong passwords."""
-        self._alarm(ALARM_WRONG_PASSWORDS, active)
+    @property
+    def place(self) -> Place:
+        """Where it is now."""
+        return self.route.at(self.way_m)
+
+    @property
+    def odometer_km(self) -> int:
+        """Whole kilometres it has travelled."""
+        return int(self.odometer_m / 1000) & 0xFFFFFFFF
+
+    @property
+    def altitude_m(self) -> int:
+        """Made up, and its own."""
+        return 3 + self.cell_id % 40
+
+    @property
+    def satellites(self) -> int:
+        """Made up, and its own."""
+        return 6 + self.cell_id % 9
+
+    @property
+    def cell(self) -> Cell:
+        """The mobile cell it hears."""
+        return Cell(_MCC, _MNC, self.cell_id, _LAC)
 
     def time(self, now: float) -> datetime:
         """What the unit's clock shows, UTC."""
         return datetime.fromtimestamp(now + self.clock_ahead, UTC)
-
-    def body(self, now: float, wake: int, lock_event: bytes = b"") -> bytes:
-        """A location body of this moment (PROTOCOL.md §1.1), with a lock event item when there is one."""
-        place = self.route.at(self.way_m)
-        status = jt709.STATUS_FIX | jt709.STATUS_GNSS | (wake & 0x0F) << 24
-        status |= (jt709.STATUS_MOTOR if self.motor_open else 0) | (
-            jt709.STATUS_ROPE if self.rope_open else 0
-        )
-        items = {
-            jt709.BATTERY_PERCENT: bytes([round(self.battery)]),
-            jt709.BATTERY_VOLTS: round(340 + 0.8 * self.battery).to_bytes(2, "big"),
-            jt709.GSM_SIGNAL: bytes([self.signal]),
-            jt709.SATELLITES: bytes([6 + self.cell_id % 9]),
-            jt709.NETWORK: bytes([_NETWORK]),
-            jt709.PROTOCOL_VERSION: _PROTOCOL_VERSION.to_bytes(2, "big"),
-            jt709.ODOMETER: (int(self.odometer_m / 1000) & 0xFFFFFFFF).to_bytes(4, "big"),
-            jt709.CELL: _CELL.pack(204, 4, self.cell_id, 4070),
-        }
-        if lock_event:
-            items[lock_events.ITEM] = lock_event
-        return jt709.encode(
-            alarm_bits=self.alarm_bits,
-            status=status,
-            latitude=place.latitude,
-            longitude=place.longitude,
-            altitude_m=3 + self.cell_id % 40,
-            speed_kmh=self.speed_kmh,
-            course_deg=place.course,
-            time=self.time(now),
-            items=items,
-        )
