@@ -28,7 +28,6 @@ _LIVE_EVERY: Final = 0.5
 _LINE_EVERY: Final = 5.0
 #: Seconds between two looks whether everything has been answered.
 _DRAIN_EVERY: Final = 0.1
-_SUBLOCK_ROW: Final = "reports of sub-locks"
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:\[\]]+)):([0-9]{1,5})")
 _SLEEP = re.compile(r"([0-9.]+):([0-9.]+)")
 
@@ -134,9 +133,13 @@ class _Board:
 
     fleet: Fleet
     began: float
+    _kinds: str = field(init=False)
+    _sublocks: bool = field(init=False)
     _last: tuple[float, Counters] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._kinds = describe(self.fleet.locks)
+        self._sublocks = any(lock.options.sublocks for lock in self.fleet.locks)
         self._last = (self.began, Counters())
 
     def rates(self, now: float) -> tuple[float, float]:
@@ -162,10 +165,10 @@ class _Board:
         """The same as a table, with what a line has no room for."""
         sent, answered = self.rates(now)
         counters = self.fleet.counters
-        table = Table(title=f"{describe(self.fleet.locks)}, {now - self.began:.0f} s", min_width=48)
+        table = Table(title=f"{self._kinds}, {now - self.began:.0f} s", min_width=48)
         for name in ("", "total", "a second"):
             table.add_column(name, justify="left" if not name else "right")
-        rows = (
+        rows = [
             ("connections up", f"{counters.up}", ""),
             ("connection failures", f"{counters.connect_failures}", ""),
             ("reports sent", f"{counters.sent}", f"{sent:.1f}"),
@@ -175,24 +178,24 @@ class _Board:
             ("reports from memory", f"{counters.stored}", ""),
             ("answer p50 / p99", f"{_ms(counters, 50)} / {_ms(counters, 99)}", ""),
             ("heartbeats", f"{counters.heartbeats}", ""),
-            (_SUBLOCK_ROW, f"{counters.sublock_reports}", ""),
             ("orders / answered", f"{counters.orders} / {counters.orders_answered}", ""),
             (
                 "unlocked / closed / refused",
                 f"{counters.unlocked} / {counters.sealed} / {counters.refused}",
                 "",
             ),
-        )
+        ]
+        if self._sublocks:
+            rows.append(("reports of sub-locks", f"{counters.sublock_reports}", ""))
         for row in rows:
-            if row[0] != _SUBLOCK_ROW or any(lock.options.sublocks for lock in self.fleet.locks):
-                table.add_row(*row)
+            table.add_row(*row)
         return table
 
     def summary(self) -> str:
         """What it came to, in the end."""
         counters = self.fleet.counters
         return (
-            f"{describe(self.fleet.locks)}: {counters.sent} report frames sent, {counters.answered} answered,"
+            f"{self._kinds}: {counters.sent} report frames sent, {counters.answered} answered,"
             f" {self.fleet.unanswered} unanswered, {counters.resent} sent again;"
             f" answer p50 {_ms(counters, 50)}, p99 {_ms(counters, 99)};"
             f" {counters.connects} connections, {counters.connect_failures} failures;"
