@@ -12,8 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import Origin, wrap_all
 from jt709c_gateway.protocol.events import KINDS, to_json
-from jt709c_gateway.protocol.framing import Framer, Malformed
+from jt709c_gateway.protocol.framing import MAX_BINARY, MAX_DOLLAR, MAX_SENTENCE, Framer, Malformed
 from jt709c_gateway.protocol.message import Message
+from jt709c_gateway.protocol.split import MAX_BYTES
 
 from .vectors import load
 
@@ -22,6 +23,10 @@ VECTORS = [*load("real.jsonl"), load("jt709.jsonl")[0]]
 #: Published with a check byte that doesn't fit.
 CHANGED_ID = "858012030003"
 SOUND = [vector["frame"] for vector in VECTORS if vector.get("expect", {}).get("device") != CHANGED_ID]
+#: A recorded sub-lock's report can end where its chunk ends (see the framing tests).
+NO_SUBLOCKS = [raw for raw in SOUND if b"WLNET" not in raw]
+#: Most that a framer may hold back, bytes.
+BOUND = max(MAX_BINARY, MAX_SENTENCE, 10 + MAX_DOLLAR)
 #: Before a sentence, a bracket of garbage would open one.
 GARBAGE = [
     b"\r\n",
@@ -143,8 +148,14 @@ class FuzzTests(SynchronousTestCase):
                 del raw[at : at + data.draw(st.integers(1, 8))]
             else:
                 del raw[at:]
+        self.harmless(bytes(raw))
+        self.bounded(bytes(raw), data)
+        self.followed(bytes(raw), data.draw(st.sampled_from(NO_SUBLOCKS)))
+
+    def harmless(self, broken: bytes) -> None:
+        """Nothing is raised, and all that comes of it can be published."""
         decoder = Decoder()
-        for frame in [*Framer().feed(bytes(raw)), *Framer().feed_datagram(bytes(raw) + SOUND[0])]:
+        for frame in [*Framer().feed(broken), *Framer().feed_datagram(broken + SOUND[0])]:
             decoded = decoder.decode(frame, 0.0)
             if isinstance(decoded, Message):
                 decoded.answer_at(NOW)
@@ -152,6 +163,25 @@ class FuzzTests(SynchronousTestCase):
                     line = to_json(event)
                     self.assertEqual(from_json(line)["kind"], event.kind)
                     self.assertNotIn(b"NaN", line)
+
+    def bounded(self, broken: bytes, data: st.DataObject) -> None:
+        """However often it comes and wherever it is cut, little is held back."""
+        framer, decoder = Framer(), Decoder()
+        size = data.draw(st.integers(1, 50))
+        stream = broken * (3 * BOUND // max(len(broken), 1) + 1)
+        for at in range(0, len(stream), size):
+            for frame in framer.feed(stream[at : at + size]):
+                decoder.decode(frame, 0.0)
+            self.assertLessEqual(framer.pending, BOUND)
+        self.assertLessEqual(decoder.parts._bytes(), MAX_BYTES)
+
+    def followed(self, broken: bytes, sound: bytes) -> None:
+        """A sound frame behind it is heard: the next datagram at once, in a stream after `BOUND` bytes."""
+        framer, expected = Framer(), alone(sound)
+        framer.feed_datagram(broken)
+        self.assertEqual(framer.feed_datagram(sound), Framer().feed_datagram(sound))
+        behind = [sound] * (BOUND // len(sound) + 3)
+        self.assertEqual(heard([broken, *behind])[-2:], [expected, expected])
 
     @given(st.data())
     @settings(max_examples=300)

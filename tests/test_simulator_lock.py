@@ -8,57 +8,27 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol import jt808, sentences
-from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.events import Heartbeat, Location, LockEvent, Reply
 from jt709c_gateway.protocol.framing import Framer
-from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.simulator.lock import VirtualLock
 from jt709c_gateway.simulator.options import LockOptions
+from tests import simulator_support
+from tests.simulator_support import START, answers, facts, read, replies
 
 DEVICE = "794308010679"
 WIRE = bytes.fromhex(DEVICE)
-START = datetime(2026, 11, 22, 10, 15, tzinfo=UTC).timestamp()
-QUIET = {"register": False, "ask_time": 0.0, "dynamic_password": False, "heartbeat": 0.0, "interval": 10.0}
 
 
 def make_lock(**options) -> VirtualLock:
-    lock = VirtualLock(DEVICE, LockOptions(**{**QUIET, **options}))
-    lock.start(START)
-    return lock
-
-
-def read(frames: list[bytes]) -> list[Message]:
-    """What a gateway makes of the frames; all of them have to be sound."""
-    decoder = Decoder(secrets=True)
-    messages = [decoder.decode(frame, 0.0) for frame in Framer().feed(b"".join(frames))]
-    for message in messages:
-        assert isinstance(message, Message), message
-    return messages
-
-
-def facts(frames: list[bytes], kind: type) -> list:
-    return [data for message in read(frames) for _, data in message.facts if isinstance(data, kind)]
-
-
-def answers(frames: list[bytes]) -> bytes:
-    """What a gateway answers to the frames."""
-    now = datetime.fromtimestamp(START, UTC)
-    return b"".join(message.answer_at(now) or b"" for message in read(frames))
+    return simulator_support.make_lock(DEVICE, **options)
 
 
 def online(**options) -> VirtualLock:
-    """A lock whose first report has been answered."""
-    lock = make_lock(**options)
-    lock.receive(answers(lock.connected(START)), START)
-    return lock
+    return simulator_support.online(DEVICE, **options)
 
 
 def order(serial: int, *words: str) -> bytes:
     return sentences.grouped(DEVICE, serial, *words)
-
-
-def replies(frames: list[bytes]) -> list[str]:
-    return [frame.decode() for frame in frames if frame[:1] == b"("]
 
 
 class Reports(SynchronousTestCase):

@@ -36,7 +36,7 @@ _NO_FENCE_NEEDED: Final = 98
 _REFUSED: Final = 0
 #: What a sentence may be long, before it is taken for noise.
 _LONGEST: Final = 1024
-_SENTENCE_BYTES = re.compile(rb"\(([^()]*)\)")
+_SENTENCE_BYTES = re.compile(rb"\([\x20-\x27\x2a-\x7e]*\)")
 
 
 @define(eq=False)

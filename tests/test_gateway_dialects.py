@@ -1,0 +1,72 @@
+"""All dialects on one TCP connection: from bytes at the transport to committed events and answers."""
+
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.protocol.framing import Framer
+from jt709c_gateway.transport.tcp import LockFactory
+from tests.committing import Fleet, events_in
+from tests.test_dialect_streams import GARBAGE, SOUND, alone
+
+#: One of each: a location, a jt705's, `$` frames of both kinds of masters, sentences grouped and `Pnn`, a
+#: sub-lock's report.
+CHOSEN = [
+    SOUND[0],
+    next(raw for raw in SOUND if raw[1:3] == b"\x55\x01" and alone(raw)[4]),
+    *(raw for raw in SOUND if raw[:1] == b"$"),
+    next(raw for raw in SOUND if b",ELOCK," in raw or b",BASE," in raw),
+    *(raw for raw in SOUND if b",P45," in raw or b",P52,2," in raw or b",@JT" in raw),
+    next(raw for raw in SOUND if b",WLNET,5," in raw),
+]
+
+
+class OneConnection(SynchronousTestCase):
+    """The real protocol and gateway, over a Redis that says yes."""
+
+    def heard(self, pieces: list[bytes]) -> tuple[list[dict[str, Any]], bytes]:
+        """What is published and what is written when the pieces arrive one by one."""
+        fleet = Fleet()
+        protocol = LockFactory(fleet.gateway, 10, 10).buildProtocol(IPv4Address("TCP", "192.0.2.7", 50112))
+        assert protocol is not None
+        transport = StringTransport(peerAddress=IPv4Address("TCP", "192.0.2.7", 50112))
+        protocol.makeConnection(transport)
+        for piece in pieces:
+            protocol.dataReceived(piece)
+        fleet.commit()
+        self.assertTrue(transport.connected and not transport.disconnecting)
+        told = [event for event in events_in(fleet.committed) if event["kind"] != "session"]
+        return told, transport.value()
+
+    def check(self, pieces: list[bytes], frames: list[bytes]) -> None:
+        told, written = self.heard(pieces)
+        expected = [(alone(raw)[1], kind) for raw in frames for kind, _ in alone(raw)[2]]
+        self.assertEqual([(event["device"], event["kind"]) for event in told], expected)
+        dialects = {event["dialect"] for event in told}
+        self.assertEqual(dialects, {"jt709", "jt705", "jt701", "sentence"})
+        self.assertEqual(written, b"".join(alone(raw)[4] or b"" for raw in frames))
+
+    def test_all_start_bytes_and_garbage(self) -> None:
+        """`7E`, `(` and `$` in one stream, whatever lies between: each heard, each answered."""
+        self.assertEqual({raw[:1] for raw in CHOSEN}, {b"\x7e", b"(", b"$"})
+        for garbage in GARBAGE:
+            stream = garbage + garbage.join(CHOSEN) + garbage
+            self.check([stream], CHOSEN)
+            self.check([stream[at : at + 1] for at in range(len(stream))], CHOSEN)
+
+    def test_cut_at_every_point(self) -> None:
+        """Two pieces, whatever the first ends with."""
+        stream = b"\xff\xfe)\r\n".join(CHOSEN)
+        for cut in range(len(stream)):
+            self.check([stream[:cut], stream[cut:]], CHOSEN)
+
+    def test_answers_are_sound(self) -> None:
+        """Answers of two families that leave in one piece can be told apart again."""
+        _, written = self.heard([b"".join(CHOSEN)])
+        binary = [frame.raw for frame in Framer().feed(written) if frame.raw[:1] == b"\x7e"]
+        self.assertEqual(len(binary), 2)
+        self.assertEqual(
+            written.count(b"(P69,0,"), sum((alone(raw)[4] or b"")[:4] == b"(P69" for raw in CHOSEN)
+        )
