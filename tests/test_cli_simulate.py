@@ -7,11 +7,11 @@ from twisted.internet import defer, reactor, utils
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from jt709c_gateway.cli.common import UserError
-from jt709c_gateway.cli.simulation import make_locks, read_target
+from jt709c_gateway.cli.simulation import describe, make_locks, read_target
 from tests.test_simulator_client import EchoDatagrams, EchoFactory
 
 COMMAND = ["-m", "jt709c_gateway.cli.main", "simulate"]
-OPTIONS = {"first_id": "1", "route": None, "sleep": None}
+OPTIONS = {"first_id": None, "route": None, "sleep": None}
 
 
 class Process(TestCase):
@@ -52,6 +52,22 @@ class Process(TestCase):
         self.assertIn(b" 1 unanswered", out)
 
     @defer.inlineCallbacks
+    def test_its_help_has_examples_that_work(self):
+        out, _, status = yield self.simulate("--help")
+        self.assertEqual(status, 0)
+        examples = [line.split()[2:] for line in out.decode().splitlines() if "jt709c simulate " in line]
+        self.assertEqual(len(examples), 2)
+        for example in examples:
+            out, err, status = yield self.simulate(*example, "--tcp", self.tcp, "--duration", "0.5")
+            self.assertEqual((status, err), (0, b""), out)
+
+    @defer.inlineCallbacks
+    def test_a_dialect_that_is_none_is_refused_with_those_that_are(self):
+        _, err, status = yield self.simulate("--dialect", "jt808")
+        self.assertEqual((status, err.count(b"\n")), (2, 1), err)
+        self.assertIn(b"'jt709', 'jt705', 'jt701'", err)
+
+    @defer.inlineCallbacks
     def test_a_fleet_that_cannot_connect_is_status_1(self):
         out, err, status = yield self.simulate("--tcp", "127.0.0.1:9", "--duration", "0.3", "--grace", "0.1")
         self.assertEqual((status, err), (1, b""), out)
@@ -65,8 +81,47 @@ class Arguments(SynchronousTestCase):
         for wrong in ("", "8888", ":8888", "127.0.0.1:0", "127.0.0.1:65536", "::1:8888", "a b:1"):
             self.assertRaises(UserError, read_target, "tcp", wrong)
 
+    def test_dialects_take_turns_each_with_ids_of_its_own(self):
+        locks = make_locks(5, **OPTIONS, dialects=("jt709", "jt701"), sublocks=3)
+        self.assertEqual(
+            [(lock.device, lock.options.dialect, lock.options.sublocks) for lock in locks],
+            [
+                ("794308010001", "jt709", 0),
+                ("8000010001", "jt701", 3),
+                ("794308010002", "jt709", 0),
+                ("8000010002", "jt701", 3),
+                ("794308010003", "jt709", 0),
+            ],
+        )
+        self.assertEqual(describe(locks), "5 virtual locks (3 jt709, 2 jt701 with 6 sub-locks)")
+        self.assertEqual(describe(locks[:1]), "1 virtual lock (jt709)")
+        self.assertIs(locks[0].counters, locks[1].counters)
+
+    def test_a_first_id_counts_for_all_of_them(self):
+        locks = make_locks(3, **{**OPTIONS, "first_id": "77"}, dialects=("jt705", "jt701"))
+        self.assertEqual([lock.device for lock in locks], ["77", "78", "79"])
+
+    def test_what_can_not_be_is_one_line_that_names_it(self):
+        for changes, text in (
+            ({"sublocks": 2}, "--sublocks: only jt701 masters have sub-locks; add --dialect jt701"),
+            ({"sublocks": 81, "dialects": ("jt701",)}, "--sublocks: 81 is not from 0 to 80"),
+            ({"sublocks": -1, "dialects": ("jt701",)}, "--sublocks: -1 is not from 0 to 80"),
+            (
+                {"first_id": "12345678901", "dialects": ("jt701",)},
+                "--first-id: the first id has 1 to 10 digits",
+            ),
+            (
+                {"first_id": "9999999999", "dialects": ("jt709", "jt701")},
+                "--first-id: the ids would have more",
+            ),
+            ({"relock": -1.0}, "relock is from 0 to"),
+        ):
+            error = self.assertRaises(UserError, make_locks, 3, **{**OPTIONS, **changes})
+            self.assertIn(text, str(error))
+            self.assertNotIn("\n", str(error))
+
     def test_locks_share_options_and_counters_and_have_their_own_ways(self):
-        locks = make_locks(3, **{**OPTIONS, "sleep": "60:300.5"}, interval=5.0)
+        locks = make_locks(3, **{**OPTIONS, "first_id": "1", "sleep": "60:300.5"}, interval=5.0)
         self.assertEqual([lock.device for lock in locks], ["1", "2", "3"])
         self.assertEqual(locks[0].options.sleep, (60.0, 300.5))
         self.assertIs(locks[0].counters, locks[2].counters)

@@ -20,7 +20,7 @@ from jt709c_gateway.cli.output import console
 from jt709c_gateway.simulator.client import Fleet, Target, device_ids
 from jt709c_gateway.simulator.counters import Counters
 from jt709c_gateway.simulator.lock import VirtualLock
-from jt709c_gateway.simulator.options import FIRST_IDS, ID_DIGITS, JT701, JT709, LockOptions
+from jt709c_gateway.simulator.options import FIRST_IDS, ID_DIGITS, JT701, JT709, MOST_SUBLOCKS, LockOptions
 from jt709c_gateway.simulator.route import Route
 
 #: Seconds between two looks at the counters: on a terminal, and in lines.
@@ -62,6 +62,8 @@ def make_locks(
     """The locks that the options describe, the dialects in turn; UserError for what can't be."""
     if sublocks and JT701 not in dialects:
         raise UserError(f"--sublocks: only {JT701} masters have sub-locks; add --dialect {JT701}")
+    if not 0 <= sublocks <= MOST_SUBLOCKS:
+        raise UserError(f"--sublocks: {sublocks} is not from 0 to {MOST_SUBLOCKS}")
     ids = _ids(first_id, count, dialects)
     nap = _nap(sleep)
     line = _route(route)
@@ -113,7 +115,8 @@ def describe(locks: Sequence[VirtualLock]) -> str:
     if sublocks:
         at = list(kinds).index(JT701)
         parts[at] += f" with {sublocks} sub-locks"
-    return f"{len(locks)} virtual locks ({', '.join(parts)})"
+    plural = "s" if len(locks) > 1 else ""
+    return f"{len(locks)} virtual lock{plural} ({', '.join(parts)})"
 
 
 def _route(path: str | None) -> Route:
