@@ -1,5 +1,6 @@
 """Virtual locks on the network: against fake reactors, and against a small gateway on loopback."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from math import isclose
 
@@ -15,14 +16,14 @@ from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.simulator.client import Fleet, Target, device_ids
 from jt709c_gateway.simulator.counters import Counters
 from jt709c_gateway.simulator.lock import VirtualLock
-from jt709c_gateway.simulator.options import LockOptions
+from jt709c_gateway.simulator.options import FIRST_IDS, LockOptions
 
 START = 1_800_000_000.0
 
 
 def make_locks(count: int = 1, **options) -> list[VirtualLock]:
     shared, counters = LockOptions(**options), Counters()
-    return [VirtualLock(device, shared, counters) for device in device_ids("794308010001", count)]
+    return [VirtualLock(device, shared, counters) for device in device_ids(FIRST_IDS[shared.dialect], count)]
 
 
 class EchoGateway(protocol.Protocol):
@@ -115,6 +116,22 @@ class FakeTcp(SynchronousTestCase):
         counters = fleet.counters
         self.assertEqual((counters.up, counters.sent, counters.answered, fleet.unanswered), (1, 1, 1, 0))
         self.assertTrue(isclose(counters.latencies.percentile(99), 0.25, rel_tol=0.021))
+
+    def test_every_dialect_is_driven_in_time(self):
+        for dialect, sublocks in (("jt709", 0), ("jt705", 0), ("jt701", 3)):
+            self.gateway = EchoGateway()
+            fleet = self.fleet(dialect=dialect, sublocks=sublocks, interval=20, heartbeat=30)
+            client = self.accept()
+            for _ in range(60):
+                self.answer(client)
+                self.reactor.advance(1)
+            self.answer(client)
+            counters = fleet.counters
+            self.assertEqual((fleet.unanswered, counters.resent, counters.unreadable), (0, 0, 0), dialect)
+            kinds = Counter(kind for message in self.gateway.seen for kind, _ in message.facts)
+            self.assertEqual(kinds["peripheral"], 3 * sublocks)
+            self.assertTrue(3 <= kinds["location"] <= 4 and 1 <= kinds["heartbeat"] <= 2, kinds)
+            self.assertEqual((kinds["password"], kinds["time_request"]), (1, 1))
 
     def test_an_attempt_that_fails_is_repeated_ever_more_slowly(self):
         fleet = self.fleet()
