@@ -60,8 +60,9 @@ class Conversation:
             return
         moment = gateway.moment()
         self.last_received = moment.now
+        committer = gateway.committer
         for index, frame in enumerate(frames):
-            if gateway.committer.full or self._unanswered >= _MAX_UNANSWERED:
+            if committer.full or self._unanswered >= _MAX_UNANSWERED:
                 self._hold_back(frames[index:])
                 return
             message = self._decoder.decode(frame, moment.now)

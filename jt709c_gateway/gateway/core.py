@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import blake2b
 from typing import Any, Final, Literal
 
@@ -148,8 +149,7 @@ class Gateway:
         content = (message.device, fingerprint, moment.iso, moment.epoch, packed, state, refresh, None)
         answer: Answer = message.answer
         if message.time_answer is not None:
-            # The time is that of the answer, not of the question: a commit may have to wait for Redis.
-            answer = lambda: message.answer_at(self.wall())  # noqa: E731
+            answer = partial(self._answer_now, message)
         self.committer.submit(content, session.conversation, answer)
         if message.impossible_date:
             sentence = message.raw.startswith("(")
@@ -158,6 +158,10 @@ class Gateway:
             self.malformed(session.origin.peer or "", "date", raw, moment.iso)
         if steps is not None:
             steps()
+
+    def _answer_now(self, message: Message) -> bytes | None:
+        """The time is that of the answer, not of the question: a commit may have to wait for Redis."""
+        return message.answer_at(self.wall())
 
     def malformed(
         self, peer: str, reason: str, raw: bytes, iso: str, sender: Conversation | None = None

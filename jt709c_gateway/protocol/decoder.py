@@ -65,11 +65,12 @@ class Decoder:
         return Malformed(frame.reason, raw[:MALFORMED_KEPT])
 
     def _binary(self, frame: BinaryFrame, now: float) -> Message | None:
-        header = parse_header(frame.payload)
+        payload = frame.payload
+        header = parse_header(payload)
         if header.attributes & BIT_SPLIT and header.message_id not in ONE_BYTE_SERIAL:
             return self._part(header, frame, now)
         message = _begin(header, frame.raw)
-        spans = binary.decode_body(message, header, frame.payload[header.body_start :])
+        spans = binary.decode_body(message, header, payload[header.body_start :])
         if spans and not self.secrets:
             start = header.body_start
             shifted = [(first + start, last + start) for first, last in spans]
@@ -129,10 +130,11 @@ class Decoder:
 
 def _begin(header: Header, wire: bytes) -> Message:
     """The message with all that the header tells, and the answer that most ids get."""
+    identity = header.identity
     return Message(
         JT709,
-        header.identity.device,
-        header.identity.imei,
+        identity.device,
+        identity.imei,
         header.serial,
         wire.hex(),
         False,
@@ -143,7 +145,7 @@ def _begin(header: Header, wire: bytes) -> Message:
         False,
         _answer(header),
         None,
-        header.identity.wire,
+        identity.wire,
     )
 
 

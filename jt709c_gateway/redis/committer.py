@@ -142,6 +142,14 @@ class Committer:
     _delay: float = _RETRY_FIRST
     _unreported: int = 0
     _report_at: float = 0.0
+    #: What each call begins with, and the limits, as the script takes them.
+    _call: tuple[str | int, ...] = field(init=False, repr=False)
+    _limits: bytes = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        marker = self.keys.commit_marker(self.gateway, self.boot)
+        self._call = ("EVALSHA", SCRIPT_HASH, 1, self.keys.events, self.keys.prefix, marker)
+        self._limits = self.limits.packed()
 
     def submit(
         self,
@@ -181,17 +189,7 @@ class Committer:
             self._gather()
         self._calling = True
         started = self.clock.seconds()
-        call = self.connection.call(
-            "EVALSHA",
-            SCRIPT_HASH,
-            1,
-            self.keys.events,
-            self.keys.prefix,
-            self.keys.commit_marker(self.gateway, self.boot),
-            self._number,
-            self.limits.packed(),
-            self._packed,
-        )
+        call = self.connection.call(*self._call, self._number, self._limits, self._packed)
         call.addCallbacks(self._applied, self._failed, callbackArgs=(started,))
         call.addErrback(self._broken)
 
