@@ -139,7 +139,7 @@ class Fleet:
 
 def events_in(contents: list[Any]) -> list[dict[str, Any]]:
     """The events in the contents of records."""
-    return [json.loads(text) for content in contents if content[0] for _, text in content[4]]
+    return [json.loads(text) for content in contents if content[0] for _, text, *_ in content[4]]
 
 
 @define

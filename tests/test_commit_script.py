@@ -433,7 +433,9 @@ class CapTests(ScriptCase):
             if self.client.call("TTL", key) == -1:
                 kind = key.decode().split(":")[1]
                 left[kind] = left.get(kind, 0) + 1
-        self.assertEqual(left, {"events": 1, "devices": 1, "imei": 1, "device": 30, "history": 30})
+        self.assertEqual(
+            left, {"events": 1, "devices": 1, "imei": 1, "device": 30, "history": 30, "sessions": 1}
+        )
 
     def test_age(self) -> None:
         """Events beyond the age leave the stream, if asked."""

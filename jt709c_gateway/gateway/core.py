@@ -31,6 +31,10 @@ _RAW_REPEATED: Final = 2 * MAX_BINARY
 #: Lines about bad input in so many seconds; all of it is counted, and the last of it is in Redis.
 _LOG_LINES: Final = 20
 _LOG_SECONDS: Final = 60.0
+#: What is told of a session: state and reason.
+_Change = tuple[Literal["online", "offline", "replaced"], str]
+#: When it takes over from an older one, here or at another gateway.
+_TAKEN_OVER: Final[_Change] = ("replaced", "newer connection")
 
 
 @define
@@ -92,6 +96,11 @@ class Gateway:
         self.sessions = Sessions(self.policy.max_sessions)
         self.committer.drained = self._drained
 
+    @property
+    def token_start(self) -> str:
+        """How the tokens of this run's sessions begin: commit.lua takes the gateway's name out of them."""
+        return f"{self.name}/{self.committer.boot}-"
+
     def moment(self) -> Moment:
         """Now, on all clocks; event ids made from here on carry it."""
         self.ids.tick()
@@ -144,7 +153,7 @@ class Gateway:
         refresh = None
         if moment.now - session.refreshed > self.policy.session_refresh:
             session.refreshed = moment.now
-            refresh = ("keep", session.token, self.policy.session_ttl, *session.hash_fields())
+            refresh = ("keep", session.token, self.policy.session_ttl)
         state = (known, message.imei, message.firmware, message.secret, location)
         content = (message.device, fingerprint, moment.iso, moment.epoch, packed, state, refresh, None)
         answer: Answer = message.answer
@@ -187,7 +196,7 @@ class Gateway:
             conversation.link.close("max_sessions")
             return None
         self._tokens += 1
-        token = f"{self.committer.boot}-{self._tokens}"
+        token = f"{self.token_start}{self._tokens}"
         dialect = None if message.dialect == SENTENCE else message.dialect
         session = Session(
             message.device,
@@ -204,21 +213,46 @@ class Gateway:
         )
         self.sessions.put(session)
         conversation.sessions[session.device] = session
-        change: tuple[str, ...] | None = None
+        told: list[_Change] = []
         if before is None:
-            change = ("online", "connected")
+            # Whether another gateway has an older session of this device only Redis knows.
+            told = [("online", "connected"), _TAKEN_OVER]
         elif not (conversation.is_datagram and before.conversation.is_datagram):
             # A lock whose datagrams come from a new address behind a mobile network's NAT has not moved.
-            change = ("replaced", "newer connection")
+            told = [_TAKEN_OVER]
+        if told:
+            self.counters.sessions[told[0][0]] += 1
         opening = ("open", token, self.policy.session_ttl, *session.hash_fields())
         lasted = None if before is None else round(moment.now - before.opened, 3)
-        self._session_event(session, change, lasted, moment, opening)
+        self._session_event(session, told, lasted, moment, opening)
         if before is not None:
             session.lock_state = before.lock_state
             session.dialect = session.dialect or before.dialect
             self._taken_over(before)
         self.on_online(session)
         return session
+
+    def moved_away(self, session: Session) -> None:
+        """Another gateway has a newer session of this device, and has told so."""
+        if self.sessions.remove(session):
+            self.counters.sessions["replaced"] += 1
+            self._taken_over(session)
+
+    def affirm(self, session: Session) -> None:
+        """See to it that Redis knows of a session that it should know; where it didn't, that is told."""
+        stored = ("affirm", session.token, self.policy.session_ttl, *session.hash_fields())
+        self._session_event(session, [("online", "known again")], None, self.moment(), stored)
+
+    def lost(self, device: str, gateway: str, gone: bool) -> None:
+        """The gateway that had this device has died: say offline, unless it is somewhere by now.
+
+        `gone` says that this is certain, even if Redis has the gateway's liveness still.
+        """
+        moment = self.moment()
+        data = events.Session("offline", "gateway died", None)
+        packed = [(events.KIND_SESSION, self.encode(device, events.KIND_SESSION, data))]
+        change = ("lost", gateway, "1" if gone else "0", self.token_start)
+        self.committer.submit((device, None, moment.iso, moment.epoch, packed, None, change, None))
 
     def _taken_over(self, before: Session) -> None:
         """The device has a newer session: close the old link, unless others speak over it too."""
@@ -236,7 +270,9 @@ class Gateway:
         for session in list(conversation.sessions.values()):
             if self.sessions.remove(session):
                 lasted = round(moment.now - session.opened, 3)
-                self._session_event(session, ("offline", reason), lasted, moment, ("close", session.token))
+                self.counters.sessions["offline"] += 1
+                closing = ("close", session.token)
+                self._session_event(session, [("offline", reason)], lasted, moment, closing)
                 self.on_offline(session, reason)
         conversation.sessions.clear()
 
@@ -249,21 +285,22 @@ class Gateway:
     def _session_event(
         self,
         session: Session,
-        change: tuple[str, ...] | None,
+        told: list[_Change],
         lasted: float | None,
         moment: Moment,
         stored: tuple[Any, ...],
     ) -> None:
-        packed = []
-        if change is not None:
-            state: Any = change[0]
-            self.counters.sessions[state] += 1
-            data = events.Session(state, change[1], lasted)
-            packed.append(
-                (events.KIND_SESSION, self.encode(session.device, events.KIND_SESSION, data, session))
-            )
+        """Have Redis take in what becomes of a session, and tell it.
+
+        Of two in `told` the second is told when an older session, of another gateway or run, ends by that.
+        """
+        packed: list[tuple[str, ...]] = []
+        if told:
+            changes = [events.Session(state, reason, lasted) for state, reason in told]
+            texts = [self.encode(session.device, events.KIND_SESSION, data, session) for data in changes]
+            packed.append((events.KIND_SESSION, *texts))
         content = (session.device, None, moment.iso, moment.epoch, packed, None, stored, None)
-        self.committer.submit(content)
+        self.committer.submit(content, None, None, partial(setattr, session, "stored"))
 
     def encode(
         self,

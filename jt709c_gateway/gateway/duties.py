@@ -224,6 +224,7 @@ class Duties(Service):
         await self._renew()
         if lapsed:
             await self._recovery.reconcile()
+            await self._recovery.affirm_sessions()
 
     async def _adopt(self) -> None:
         if self.leaving or self._adopting:
@@ -250,16 +251,19 @@ class Duties(Service):
                 await self._adopt_one(name, gone=True)
 
     async def _heed(self) -> None:
-        """Look after the locks of ours for which others have taken in orders."""
+        """Look after the locks that others have named: an order has come in, or the lock is with them."""
         if not self._owner_checked or not self._is_leased():
             return
         devices = await self._orders.store.routed()
-        for device in set(devices):
-            self._orders.serve(device)
         if devices:
+            await self._recovery.check_sessions(set(devices))
+            for device in set(devices):
+                self._orders.serve(device)
             await self._orders.store.heed(len(devices))
 
     async def _adopt_one(self, name: str, gone: bool) -> None:
+        # Sessions first: with its orders settled nobody thinks of that gateway any more.
+        await self._recovery.end_sessions(name, gone)
         count = await self._recovery.adopt(name, gone)
         if count:
             self.log.warn("adopted {count} orders of gateway {name}", count=count, name=name)

@@ -1,12 +1,15 @@
 """What crashes, outages and sleeping locks leave behind: every order still ends in a stated outcome."""
 
+from collections.abc import Iterable
+
 from attrs import define
 from twisted.logger import Logger
 
 from jt709c_gateway.commands.model import Order
-from jt709c_gateway.redis.orders import Record
+from jt709c_gateway.redis.orders import SESSIONS_AT_ONCE, Record
 
 from .orders import Orders
+from .sessions import Session
 
 
 @define
@@ -43,6 +46,40 @@ class Recovery:
                 # Ours stay where they are until they are settled, so they would be found again.
                 break
         return count
+
+    async def end_sessions(self, gateway: str, gone: bool) -> None:
+        """Say offline for the locks that a dead gateway had, but for those that are somewhere by now."""
+        orders, cursor = self.orders, None
+        while cursor != "0":
+            devices, cursor = await orders.store.online_at(gateway, cursor or "0")
+            for device in devices:
+                orders.gateway.lost(device, gateway, gone)
+            if devices:
+                await orders.committed(devices[-1])
+
+    async def check_sessions(self, devices: Iterable[str]) -> None:
+        """Let go of our sessions that are no longer the newest; see to it that Redis knows of the others."""
+        gateway = self.orders.gateway
+        ours = [gateway.sessions.get(device) for device in devices]
+        sessions = [session for session in ours if session is not None and session.stored]
+        tokens = await self.orders.store.tokens([session.device for session in sessions])
+        for session, token in zip(sessions, tokens, strict=True):
+            if gateway.sessions.get(session.device) is not session:
+                continue
+            if token is None:
+                gateway.affirm(session)
+            elif token != session.token:
+                gateway.moved_away(session)
+
+    async def affirm_sessions(self) -> None:
+        """Make sure of all our sessions, after we could be taken for dead."""
+        gateway = self.orders.gateway
+        sessions: list[Session] = [session for session in gateway.sessions if session.stored]
+        for start in range(0, len(sessions), SESSIONS_AT_ONCE):
+            for session in sessions[start : start + SESSIONS_AT_ONCE]:
+                if gateway.sessions.get(session.device) is session:
+                    gateway.affirm(session)
+            await self.orders.committed(sessions[start].device)
 
     async def reconcile(self) -> None:
         """Compare what is in our hands with what Redis says, after replies may have been lost.

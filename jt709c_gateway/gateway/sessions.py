@@ -28,6 +28,8 @@ class Session:
     refreshed: float = 0.0
     last_heard: float = 0.0
     lock_state: str | None = None
+    #: Whether Redis knows of it. A session that Redis names later is newer, wherever it is.
+    stored: bool = False
     #: Orders for this lock that are under way, or may still be settled by what it reports.
     desk: "Desk | None" = field(default=None, repr=False)
 

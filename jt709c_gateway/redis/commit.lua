@@ -5,10 +5,10 @@
 -- ARGV[4] limits, MessagePack: {events, history, malformed, devices, recent, age_ms}
 -- ARGV[5] records, MessagePack, each an array:
 --   1 device          6 state or nil    {dialect, imei, firmware, secret, location}
---   2 fingerprint     7 session or nil  {"open", token, ttl, field, value, ...} or {"close", token}
+--   2 fingerprint     7 session or nil  what becomes of it: see `sessions` below
 --   3 seen, ISO 8601  8 commands or nil: each an array, carried out as it is
 --   4 seen, epoch s   location: {event index, lock state, battery or nil, alarms, epoch s}
---   5 events {{kind, json}, ...}
+--   5 events {{kind, json}, ...}; of a session that opens a third, told instead when it takes one over
 --   A record whose device is "" is a malformed run: {"", peer, reason, raw, time}.
 --
 -- Returns how many records were duplicates, -1 when the whole batch had been applied before, or, when
@@ -17,7 +17,7 @@
 local prefix, marker, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local max_events, max_history, max_malformed, max_devices, max_recent, max_age = unpack(cmsgpack.unpack(ARGV[4]))
 local FINGERPRINT = 16
-local MARKER_TTL, RECENT_TTL, SECRET_TTL = 86400, 2592000, 86400
+local MARKER_TTL, RECENT_TTL, SECRET_TTL, ROUTE_TTL = 86400, 2592000, 86400, 60
 -- Devices beyond the limit that one call lets go of: more than a batch can bring.
 local MAX_FORGOTTEN = 500
 -- Fields of a device's hash, by the same names in `device_of`.
@@ -193,22 +193,97 @@ local function write_device(device)
   end
 end
 
+-- A session's token is `<gateway>/<run>-<number>`.
+local function gateway_of(token)
+  return token and string.match(token, '^(.*)/')
+end
+
+-- The set of devices that are online at a gateway, as far as anybody has been told.
+local function online_at(gateway)
+  return prefix .. ':sessions:' .. gateway
+end
+
+-- Has a gateway look what has become of its session of a device, as order_accept.lua does for orders.
+local function tell(gateway, device)
+  if call('EXISTS', prefix .. ':gateway:' .. gateway) == 1 then
+    local route = prefix .. ':commands:route:' .. gateway
+    call('RPUSH', route, device)
+    call('EXPIRE', route, ROUTE_TTL)
+  end
+end
+
+local function write_session(key, session)
+  call('HSET', key, 'token', session[2], unpack(session, 4))
+  call('EXPIRE', key, session[3])
+end
+
+-- What can become of a session. Each is given the device, the key of its session, the token of the session that
+-- is known there or false, and the record's session; it returns whether the record's events are to be told,
+-- 'taken over' for the other form of them.
+local sessions = {}
+
+-- {"open", token, ttl, field, value, ...}: a device has come, or has come anew.
+function sessions.open(device, key, known, session)
+  local gateway, before = gateway_of(session[2]), gateway_of(known)
+  if before and before ~= gateway then
+    call('SREM', online_at(before), device)
+    tell(before, device)
+  end
+  call('DEL', key)
+  write_session(key, session)
+  call('SADD', online_at(gateway), device)
+  return known and known ~= session[2] and 'taken over' or true
+end
+
+-- {"keep", token, ttl}: it has spoken again.
+function sessions.keep(device, key, known, session)
+  if known == session[2] then
+    call('EXPIRE', key, session[3])
+  else
+    tell(gateway_of(session[2]), device)
+  end
+  return true
+end
+
+-- {"affirm", token, ttl, field, value, ...}: it is there still, though Redis may have lost its session, or
+-- another gateway may have told that it is offline.
+function sessions.affirm(device, key, known, session)
+  local gateway = gateway_of(session[2])
+  if known and known ~= session[2] then
+    tell(gateway, device)
+    return false
+  end
+  write_session(key, session)
+  return call('SADD', online_at(gateway), device) == 1
+end
+
+-- {"close", token}: it is gone, which is told unless it is elsewhere by now, or that has been told.
+function sessions.close(device, key, known, session)
+  if known and known ~= session[2] then
+    return false
+  end
+  call('DEL', key)
+  return call('SREM', online_at(gateway_of(session[2])), device) == 1 or known == session[2]
+end
+
+-- {"lost", gateway, "1" when it is gone for certain, how tokens of its present run begin}: its gateway has died.
+function sessions.lost(device, key, known, session)
+  local gateway, gone, living = session[2], session[3] == '1', session[4]
+  if not gone and call('EXISTS', prefix .. ':gateway:' .. gateway) == 1
+    or known and string.sub(known, 1, #living) == living
+    or call('SREM', online_at(gateway), device) == 0 then
+    return false
+  end
+  if known and gateway_of(known) ~= gateway then
+    return false
+  end
+  call('DEL', key)
+  return true
+end
+
 local function change_session(device, session)
   local key = prefix .. ':session:' .. device
-  if session[1] == 'open' then
-    call('DEL', key)
-    call('HSET', key, 'token', session[2], unpack(session, 4))
-    call('EXPIRE', key, session[3])
-  elseif session[1] == 'keep' then
-    if call('HGET', key, 'token') == session[2] then
-      call('EXPIRE', key, session[3])
-    else
-      call('HSET', key, 'token', session[2], unpack(session, 4))
-      call('EXPIRE', key, session[3])
-    end
-  elseif call('HGET', key, 'token') == session[2] then
-    call('DEL', key)
-  end
+  return sessions[session[1]](device, key, call('HGET', key, 'token'), session)
 end
 
 -- True when the record is a report that had been committed before.
@@ -230,14 +305,17 @@ local function apply(record)
     end
     return true
   end
-  for _, event in ipairs(record[5]) do
-    emit(device.name, event[1], event[2])
+  local told = true
+  if record[7] then
+    told = change_session(device.name, record[7])
+  end
+  if told then
+    for _, event in ipairs(record[5]) do
+      emit(device.name, event[1], told == 'taken over' and event[3] or event[2])
+    end
   end
   if record[6] then
     remember(device, record)
-  end
-  if record[7] then
-    change_session(device.name, record[7])
   end
   if record[8] then
     for _, command in ipairs(record[8]) do

@@ -49,6 +49,10 @@ class Keys:
         """Hash, expiring: which gateway holds the device."""
         return f"{self.prefix}:session:{device}"
 
+    def online_at(self, gateway: str) -> str:
+        """Set: devices that are online at a gateway, as far as events have told."""
+        return f"{self.prefix}:sessions:{gateway}"
+
     def secret(self, device: str) -> str:
         """The dynamic password a device reported last, expiring."""
         return f"{self.prefix}:secret:{device}"
@@ -67,7 +71,7 @@ class Keys:
         return f"{self.prefix}:commands:intake:{gateway}"
 
     def route(self, gateway: str) -> str:
-        """List, expiring: locks for which others have taken in orders that this gateway is to look for."""
+        """List, expiring: locks that this gateway is to look after: an order came in, or they moved."""
         return f"{self.prefix}:commands:route:{gateway}"
 
     def waiting(self, device: str) -> str:

@@ -1,10 +1,11 @@
 """Where orders wait, who has them in hand, and what a crash leaves behind (DESIGN.md §4)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Final
 
 from attrs import define, field
+from twisted.internet import defer
 
 from . import scripts
 from .keys import Keys
@@ -23,6 +24,8 @@ MAX_WAITING: Final = 100
 FULL: Final = f"{MAX_WAITING} orders wait for this lock already"
 #: Locks of which a gateway hears in one go that orders have come for them.
 MAX_ROUTED: Final = 200
+#: About how many sessions of a dead gateway are looked at in one go.
+SESSIONS_AT_ONCE: Final = 200
 #: Seconds for which such a word is kept.
 ROUTE_TTL: Final = 60
 #: Entries kept of what could not be read.
@@ -254,6 +257,23 @@ class OrderStore:
     async def heed(self, count: int) -> None:
         """So many of the locks that `routed` gave have been looked after."""
         await self.caller.call("LTRIM", self.keys.route(self.gateway), count, -1)
+
+    async def tokens(self, devices: Sequence[str]) -> list[str | None]:
+        """The token of the session that Redis knows of each device; None where it knows of none."""
+        asked = [self.caller.call("HGET", self.keys.session(device), "token") for device in devices]
+        try:
+            found: list[bytes | None] = await defer.gatherResults(asked, consumeErrors=True)
+        except defer.FirstError as error:
+            failure: Any = error.subFailure
+            raise failure.value from None
+        return [_text(one) for one in found]
+
+    async def online_at(self, gateway: str, cursor: str) -> tuple[list[str], str]:
+        """Some devices that are online at a gateway, and the next cursor: from "0" until it is "0" again."""
+        after, devices = await self.caller.call(
+            "SSCAN", self.keys.online_at(gateway), cursor, "COUNT", SESSIONS_AT_ONCE
+        )
+        return [one.decode() for one in devices], after.decode()
 
     async def tell_holder(self, device: str) -> None:
         """Have the gateway that holds a lock look for its orders, if another than this one does."""

@@ -1,0 +1,334 @@
+"""Several gateways on one Redis: of a lock's sessions the newest stays, and each change is told once."""
+
+from typing import Any
+
+from tests.orders_bench import GATEWAY_TTL, BenchTestCase, Node
+from tests.orders_support import UNLOCKED, lock_event
+
+
+class FleetTestCase(BenchTestCase):
+    """Gateways `node` and `other`, each of which knows of the other only through Redis."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.other = self.make("gw2").start()
+        self.nodes = [self.node, self.other]
+
+    def pass_time(self, seconds: float = 0.5, *nodes: Node) -> None:
+        """Let time pass everywhere, or at these gateways only."""
+        for _ in range(max(1, round(seconds / 0.25))):
+            for node in nodes or self.nodes:
+                node.pass_time(0.25)
+
+    def changes(self) -> list[tuple[str, str]]:
+        """What was told of the lock: gateway and state, in order."""
+        return [(one["gateway"], one["data"]["state"]) for one in self.session_events()]
+
+    def session_events(self) -> list[dict[str, Any]]:
+        """The session events of the lock."""
+        return self.desk.events("session", self.device)
+
+    def holder(self) -> str | None:
+        """The gateway that Redis says has the lock."""
+        name = self.desk.redis.call("HGET", self.desk.key("session", self.device), "gateway")
+        return None if name is None else name.decode()
+
+    def online_at(self, name: str) -> list[bytes]:
+        """The locks that a gateway is known to have."""
+        return self.desk.redis.call("SMEMBERS", self.desk.key("sessions", name))
+
+    def die(self, node: Node) -> None:
+        """A gateway is never heard of again, and Redis has noticed."""
+        self.nodes.remove(node)
+        self.desk.redis.call("DEL", self.desk.key("gateway", node.name))
+
+
+class MovingTests(FleetTestCase):
+    """A lock that opens a session at one gateway while another believes that it has it."""
+
+    def test_older_session_is_closed(self) -> None:
+        """The link at the first gateway is closed; `replaced` is told once, by the second."""
+        old = self.come()
+        self.node.run()
+        new = self.come(self.other)
+        self.pass_time()
+        self.assertEqual((old.closed, new.closed), (["replaced"], []))
+        self.assertEqual(self.changes(), [("gw1", "online"), ("gw2", "replaced")])
+        self.assertEqual(
+            self.session_events()[-1]["data"],
+            {"state": "replaced", "reason": "newer connection", "duration_s": None},
+        )
+        self.assertEqual(self.holder(), "gw2")
+        self.assertEqual((len(self.node.gateway.sessions), len(self.other.gateway.sessions)), (0, 1))
+        self.assertEqual((self.online_at("gw1"), self.online_at("gw2")), ([], [self.device.encode()]))
+
+    def test_old_link_ends_before_it_is_told(self) -> None:
+        """An old link that ends by itself after the move says nothing: the lock is not offline."""
+        old = self.come()
+        self.node.run()
+        self.come(self.other)
+        self.other.run()
+        old.conversation.closed("closed")
+        self.pass_time()
+        self.assertEqual(self.changes(), [("gw1", "online"), ("gw2", "replaced")])
+        self.assertEqual(self.holder(), "gw2")
+
+    def test_end_and_move_cross(self) -> None:
+        """The old link's end is on its way to Redis when the lock comes elsewhere: offline, then online."""
+        old = self.come()
+        self.node.run()
+        old.conversation.closed("closed")
+        self.node.run()
+        self.come(self.other)
+        self.pass_time()
+        self.assertEqual(self.changes(), [("gw1", "online"), ("gw1", "offline"), ("gw2", "online")])
+
+    def test_there_and_back(self) -> None:
+        """A lock that is back before its first gateway has been told stays there."""
+        links = [self.come()]
+        self.node.run()
+        links.append(self.come(self.other))
+        self.other.run()
+        links.append(self.come())
+        self.pass_time()
+        self.assertEqual([link.closed for link in links], [["replaced"], ["replaced"], []])
+        self.assertEqual(self.changes(), [("gw1", "online"), ("gw2", "replaced"), ("gw1", "replaced")])
+        self.assertEqual(self.holder(), "gw1")
+
+    def test_newest_is_not_judged_before_it_is_stored(self) -> None:
+        """A session whose opening Redis hasn't got yet isn't closed for one that it is about to replace."""
+        self.come()
+        self.node.run()
+        self.come(self.other)
+        self.other.run()
+        self.node.clock.advance(0.25)
+        asked = self.node.wire.pending
+        self.assertTrue(any(call[0] == "LRANGE" for call, _ in asked), asked)
+        again = self.come()
+        self.pass_time()
+        self.assertEqual(again.closed, [])
+        self.assertEqual(self.holder(), "gw1")
+        self.assertEqual(self.changes()[-1], ("gw1", "replaced"))
+
+    def test_others_on_the_link(self) -> None:
+        """Of two locks on one link one moves away: the link stays for the other."""
+        link = self.come()
+        moving, self.lock.device = self.lock.device, "794308010001"
+        self.report(self.node, link)
+        self.node.run()
+        self.lock.device = moving
+        self.come(self.other)
+        self.pass_time()
+        self.assertEqual(link.closed, [])
+        self.assertEqual([one.device for one in self.node.gateway.sessions], ["794308010001"])
+
+    def test_old_link_speaks_again(self) -> None:
+        """What still comes over the old link is taken in, and changes nothing about who has the lock."""
+        old = self.come()
+        self.node.run()
+        self.node.clock.advance(61)
+        self.come(self.other)
+        self.other.run()
+        self.report(self.node, old)
+        self.node.run()
+        self.assertEqual(self.holder(), "gw2")
+        self.pass_time()
+        self.assertEqual(old.closed, ["replaced"])
+        self.assertEqual(self.changes(), [("gw1", "online"), ("gw2", "replaced")])
+
+    def test_word_is_lost(self) -> None:
+        """A gateway that missed the word of the move hears of it when something comes over the old link."""
+        old = self.come()
+        self.node.run()
+        self.come(self.other)
+        self.other.run()
+        self.desk.redis.call("DEL", self.desk.key("commands", "route", "gw1"))
+        self.pass_time()
+        self.assertEqual(old.closed, [])
+        self.pass_time(61)
+        self.report(self.node, old)
+        self.pass_time()
+        self.assertEqual(old.closed, ["replaced"])
+
+    def test_orders_go_along(self) -> None:
+        """Orders that wait while the lock moves are sent by the gateway that it has moved to."""
+        old = self.come(transport="udp")
+        self.node.run()
+        self.pass_time(31)
+        orders = [self.desk.unlock(self.device) for _ in range(2)]
+        self.pass_time()
+        self.assertEqual(self.written(old), [])
+        new = self.come(self.other)
+        for serial in (1, 2):
+            self.pass_time()
+            self.assertEqual(len(self.written(new)), serial)
+            self.say(self.other, new, serial, "ELOCK", "1", "1")
+            self.report(self.other, new, lock_event(), UNLOCKED)
+            self.pass_time()
+        self.assertEqual([self.desk.state(one) for one in orders], ["confirmed"] * 2)
+        self.assertEqual(self.written(old), [])
+
+    def test_written_order(self) -> None:
+        """An order written where the lock was is uncertain; what is reported where it is confirms it."""
+        old = self.come()
+        order = self.desk.unlock(self.device)
+        self.pass_time()
+        self.assertEqual(len(self.written(old)), 1)
+        new = self.come(self.other)
+        self.pass_time(1)
+        self.assertEqual(self.desk.state(order), "uncertain")
+        self.report(self.other, new, lock_event(), UNLOCKED)
+        self.pass_time()
+        self.assertEqual(self.desk.states(order), ["queued", "sent", "uncertain", "confirmed"])
+        self.assertEqual(self.written(new), [])
+
+    def test_question_goes_along(self) -> None:
+        """An order that does no harm is written again where the lock is now."""
+        self.come()
+        order = self.desk.order(self.device, "locate")
+        self.pass_time()
+        self.assertEqual(self.desk.state(order), "sent")
+        new = self.come(self.other)
+        self.pass_time(1)
+        self.assertEqual(self.desk.state(order), "sent")
+        self.assertEqual(sum(data.startswith(b"\x7e\x82\x01") for data in new.sent), 1)
+
+
+class DyingTests(FleetTestCase):
+    """Sessions of a gateway that has died."""
+
+    def test_offline_is_told_by_who_adopts(self) -> None:
+        """A lock of a dead gateway is told to be offline, once, though two gateways adopt."""
+        self.nodes.append(self.make("gw3").start())
+        self.come()
+        self.node.run()
+        self.pass_time(GATEWAY_TTL, *self.nodes[1:])
+        self.die(self.node)
+        self.pass_time(GATEWAY_TTL)
+        told = self.session_events()
+        self.assertEqual([one["data"]["state"] for one in told], ["online", "offline"])
+        self.assertEqual(told[1]["data"]["reason"], "gateway died")
+        self.assertIn(told[1]["gateway"], ("gw2", "gw3"))
+        self.assertIsNone(self.holder())
+        self.assertEqual(self.desk.redis.call("EXISTS", self.desk.key("sessions", "gw1")), 0)
+
+    def test_elsewhere_by_then(self) -> None:
+        """A lock that came to another gateway before its own was found dead is not offline."""
+        self.come()
+        self.node.run()
+        self.pass_time(GATEWAY_TTL, self.other)
+        self.come(self.other)
+        self.other.run()
+        self.die(self.node)
+        self.pass_time(GATEWAY_TTL)
+        self.assertEqual(self.changes(), [("gw1", "online"), ("gw2", "replaced")])
+        self.assertEqual(self.holder(), "gw2")
+
+    def test_hash_has_expired(self) -> None:
+        """A lock is told to be offline also when its session has expired meanwhile."""
+        self.come()
+        self.node.run()
+        self.pass_time(GATEWAY_TTL, self.other)
+        self.desk.redis.call("DEL", self.desk.key("session", self.device))
+        self.die(self.node)
+        self.pass_time(GATEWAY_TTL)
+        self.assertEqual(self.changes(), [("gw1", "online"), ("gw2", "offline")])
+
+    def test_many(self) -> None:
+        """Every one of many locks is told to be offline."""
+        for number in range(1000):
+            self.lock.device = str(794308030001 + number)
+            self.come()
+        self.node.run()
+        self.pass_time(GATEWAY_TTL, self.other)
+        self.die(self.node)
+        self.pass_time(GATEWAY_TTL)
+        gone = [
+            one["device"] for one in self.desk.events("session") if one["data"]["reason"] == "gateway died"
+        ]
+        self.assertEqual((len(gone), len(set(gone))), (1000, 1000))
+
+    def test_restarted_under_its_name(self) -> None:
+        """A gateway that is back after a crash says offline for what it had, not for what has come since."""
+        self.come()
+        first = self.device
+        self.lock.device = "794308010002"
+        self.come()
+        self.node.run()
+        self.die(self.node)
+        again = self.make("gw1")
+        self.come(again)
+        again.wire.connected = True
+        again.committer.resume()
+        again.run()
+        self.nodes.append(again.start())
+        self.pass_time()
+        told = {
+            device: [one["data"]["state"] for one in self.desk.events("session", device)]
+            for device in (first, "794308010002")
+        }
+        self.assertEqual(told, {first: ["online", "offline"], "794308010002": ["online", "replaced"]})
+
+    def test_taken_for_dead(self) -> None:
+        """A gateway that was taken for dead and is back says of each lock that it is online after all."""
+        link = self.come()
+        self.node.run()
+        self.pass_time(GATEWAY_TTL, self.other)
+        self.desk.redis.call("DEL", self.desk.key("gateway", "gw1"))
+        self.pass_time(GATEWAY_TTL, self.other)
+        self.assertEqual(self.changes(), [("gw1", "online"), ("gw2", "offline")])
+        self.node.clock.advance(2 * GATEWAY_TTL)
+        self.pass_time(1)
+        self.assertEqual(self.changes()[2:], [("gw1", "online")])
+        self.assertEqual(self.holder(), "gw1")
+        link.conversation.closed("closed")
+        self.pass_time()
+        self.assertEqual(self.changes()[3:], [("gw1", "offline")])
+
+    def test_taken_for_dead_and_moved(self) -> None:
+        """One that is back finds that a lock has gone elsewhere meanwhile, and lets go of it."""
+        link = self.come()
+        self.node.run()
+        self.pass_time(GATEWAY_TTL, self.other)
+        self.desk.redis.call("DEL", self.desk.key("gateway", "gw1"))
+        self.pass_time(GATEWAY_TTL, self.other)
+        self.come(self.other)
+        self.other.run()
+        self.node.clock.advance(2 * GATEWAY_TTL)
+        self.pass_time(1)
+        self.assertEqual(link.closed, ["replaced"])
+        self.assertEqual(self.changes()[2:], [("gw2", "online")])
+        self.assertEqual(self.holder(), "gw2")
+
+    def test_ends_while_taken_for_dead(self) -> None:
+        """A lock that goes while its gateway is taken for dead is told to be offline once."""
+        link = self.come()
+        self.node.run()
+        self.pass_time(GATEWAY_TTL, self.other)
+        self.desk.redis.call("DEL", self.desk.key("gateway", "gw1"))
+        self.pass_time(GATEWAY_TTL, self.other)
+        link.conversation.closed("closed")
+        self.pass_time()
+        self.assertEqual(self.changes(), [("gw1", "online"), ("gw2", "offline")])
+
+    def test_outage_without_loss(self) -> None:
+        """After an outage of Redis in which nothing was lost nothing is told of any lock."""
+        self.come()
+        self.node.run()
+        self.node.wire.lose()
+        self.node.blocking.lose()
+        self.node.pass_time(2 * GATEWAY_TTL)
+        self.node.connected()
+        self.pass_time(1)
+        self.assertEqual(self.changes(), [("gw1", "online")])
+
+    def test_redis_has_forgotten(self) -> None:
+        """A session that Redis has lost is written again when its lock speaks, and that is told."""
+        link = self.come()
+        self.node.run()
+        self.desk.redis.call("DEL", self.desk.key("session", self.device), self.desk.key("sessions", "gw1"))
+        self.pass_time(61)
+        self.report(self.node, link)
+        self.pass_time()
+        self.assertEqual(self.changes(), [("gw1", "online"), ("gw1", "online")])
+        self.assertEqual(self.holder(), "gw1")
