@@ -17,6 +17,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 
 from jt709c_gateway.redis.address import parse_redis_address
+from jt709c_gateway.redis.cluster import has_hash_tag
 from jt709c_gateway.redis.keys import DEFAULT_PREFIX
 
 PASSWORD_VARIABLE: Final = "JT709C_REDIS_PASSWORD"
@@ -144,8 +145,8 @@ OPTIONS: Final = (
         redis_url,
         "redis://127.0.0.1:6379",
         "Where Redis is: redis://[user[:password]@]host[:port][/db], rediss://…, unix:///path, "
-        "redis+sentinel://host1,host2/name, or embedded[:PORT] for a server of its own "
-        "[default: redis://127.0.0.1:6379]",
+        "redis+sentinel://host1,host2/name, redis+cluster://host1,host2, or embedded[:PORT] for a server of "
+        "its own [default: redis://127.0.0.1:6379]",
         secret=True,
     ),
     Option(
@@ -297,9 +298,14 @@ class Options(usage.Options):
         if (values["redis_cert"] is None) != (values["redis_key"] is None):
             raise usage.UsageError("--redis-cert and --redis-key go together: give both or none")
         certificates = [name for name in ("redis_ca", "redis_cert", "redis_key") if values[name] is not None]
-        if certificates and not values["redis"].startswith("rediss:"):
+        if certificates and not values["redis"].startswith("rediss"):
             raise usage.UsageError(
                 f"--{certificates[0].replace('_', '-')} goes with an address that begins with rediss://"
+            )
+        if values["redis"].partition(":")[0].endswith("+cluster") and not has_hash_tag(values["prefix"]):
+            raise usage.UsageError(
+                f"--prefix: {values['prefix']!r} would spread the keys over the cluster's slots; "
+                "expected a hash tag, such as {jt709c}"
             )
         self.settings = values
 

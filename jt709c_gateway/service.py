@@ -200,6 +200,7 @@ class GatewayService(MultiService):
             None if settings[name] is None else str(settings[name])
             for name in ("redis_ca", "redis_cert", "redis_key")
         ]
+        probe = self.committer.keys.imei
         try:
             connect = partial(client_endpoint, address, self._reactor, *files)
             connection = RedisConnection(
@@ -207,10 +208,13 @@ class GatewayService(MultiService):
                 address,
                 connect(),
                 reply_timeout=settings["redis_timeout"],
+                probe=probe,
                 prepare=_load_scripts,
                 ready=self._redis_ready,
             )
-            blocking = RedisConnection(self._reactor, address, connect(), reply_timeout=_BLOCKING_TIMEOUT)
+            blocking = RedisConnection(
+                self._reactor, address, connect(), reply_timeout=_BLOCKING_TIMEOUT, probe=probe
+            )
         except ValueError as error:
             raise StartError(error) from None
         self._connections = [connection, blocking]

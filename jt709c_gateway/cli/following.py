@@ -120,7 +120,7 @@ class _Follower:
 async def queue(reactor: Any, push: Push) -> int:
     """Push the order and, if asked, follow it; the exit status."""
     talking_ready: defer.Deferred[None] = defer.Deferred()
-    talking = talk(reactor, push.address, push.ca_file, ready=lambda: _once(talking_ready))
+    talking = talk(reactor, push.address, push.ca_file, push.prefix, ready=lambda: _once(talking_ready))
     if not push.wait:
         talking.startService()
         try:

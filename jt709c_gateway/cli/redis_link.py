@@ -9,7 +9,9 @@ from twisted.internet.interfaces import IProtocolFactory
 
 from jt709c_gateway.cli.common import UserError
 from jt709c_gateway.redis.address import RedisAddress, client_endpoint, parse_redis_address
+from jt709c_gateway.redis.cluster import has_hash_tag
 from jt709c_gateway.redis.connection import RedisConnection
+from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.protocol import RedisProtocol
 
 #: Seconds between two questions whether a silent subscription still lives.
@@ -78,10 +80,18 @@ class _ListenerEndpoint:
 
 
 def talk(
-    reactor: Any, address: RedisAddress, ca_file: str | None, *, ready: Callable[[], object] | None = None
+    reactor: Any,
+    address: RedisAddress,
+    ca_file: str | None,
+    prefix: str,
+    *,
+    ready: Callable[[], object] | None = None,
 ) -> RedisConnection:
-    """A connection for commands; start it with `startService`."""
-    return RedisConnection(reactor, address, _endpoint(reactor, address, ca_file), ready=ready)
+    """A connection for commands about keys with `prefix`; start it with `startService`."""
+    if address.nodes and not has_hash_tag(prefix):
+        raise UserError(f"--prefix: on a cluster it is a hash tag, such as {{jt709c}}, and not {prefix!r}")
+    endpoint = _endpoint(reactor, address, ca_file)
+    return RedisConnection(reactor, address, endpoint, probe=Keys(prefix).imei, ready=ready)
 
 
 def listen(

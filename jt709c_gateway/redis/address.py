@@ -11,6 +11,7 @@ from OpenSSL.crypto import Error as CertificateError
 from twisted.internet import ssl
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 
+from jt709c_gateway.redis.cluster import ClusterEndpoint
 from jt709c_gateway.redis.sentinel import SentinelEndpoint
 
 REDIS_PORT = 6379
@@ -22,6 +23,8 @@ _FORMS = {
     "redis": "redis://[user[:password]@]host[:port][/db]",
     "rediss": "rediss://[user[:password]@]host[:port][/db]",
     "unix": "unix://[user[:password]@]/path/to/socket[?db=N]",
+    "redis+cluster": "redis+cluster://[user[:password]@]host[:port][,host[:port]…]",
+    "rediss+cluster": "rediss+cluster://[user[:password]@]host[:port][,host[:port]…]",
     "redis+sentinel": "redis+sentinel://[user[:password]@]host[:port][,host[:port]…]/name[/db]",
     "embedded": "embedded or embedded:PORT",
 }
@@ -30,8 +33,8 @@ _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-
 
 @attrs.define(frozen=True)
 class RedisAddress:
-    """A Redis to connect to: over TCP (`host`), a UNIX socket (`path`) or by way of `sentinels`
-    (`master_name`).
+    """A Redis to connect to: over TCP (`host`), a UNIX socket (`path`), by way of `sentinels`
+    (`master_name`), or the one of a cluster's nodes, some of which are in `nodes`, that has our keys.
 
     User and password are those of Redis itself; sentinels are asked without any.
     """
@@ -41,10 +44,16 @@ class RedisAddress:
     path: str = ""
     sentinels: tuple[tuple[str, int], ...] = ()
     master_name: str = ""
+    nodes: tuple[tuple[str, int], ...] = ()
     username: str | None = None
     password: str | None = attrs.field(default=None, repr=False)
     db: int = 0
     tls: bool = False
+
+    @property
+    def fails_over(self) -> bool:
+        """Whether another server may take this one's place, so that one which takes no writes is left."""
+        return bool(self.sentinels or self.nodes)
 
     def masked(self) -> str:
         """The address as a URL with ``***`` for the password, for logs."""
@@ -58,6 +67,9 @@ class RedisAddress:
             hosts = ",".join(_host_port(host, port) for host, port in self.sentinels)
             return f"redis+sentinel://{login}{hosts}/{quote(self.master_name, safe='')}/{self.db}"
         scheme = "rediss" if self.tls else "redis"
+        if self.nodes:
+            hosts = ",".join(_host_port(host, port) for host, port in self.nodes)
+            return f"{scheme}+cluster://{login}{hosts}"
         return f"{scheme}://{login}{_host_port(self.host, self.port)}/{self.db}"
 
 
@@ -117,15 +129,18 @@ def client_endpoint(
     if address.sentinels:
         sentinels = [(_host_port(host, port), tcp(host, port)) for host, port in address.sentinels]
         return SentinelEndpoint(reactor, sentinels, address.master_name, tcp)
-    endpoint = tcp(address.host, address.port)
-    if not address.tls:
-        return endpoint
-    options = ssl.optionsForClientTLS(
-        address.host,
-        trustRoot=_trust_root(ca_file) if ca_file else None,
-        clientCertificate=_client_certificate(cert_file, key_file),
-    )
-    return wrapClientTLS(options, endpoint)
+    reach = tcp
+    if address.tls:
+        trust_root = _trust_root(ca_file) if ca_file else None
+        certificate = _client_certificate(cert_file, key_file)
+
+        def reach(host: str, port: int) -> Any:
+            options = ssl.optionsForClientTLS(host, trustRoot=trust_root, clientCertificate=certificate)
+            return wrapClientTLS(options, tcp(host, port))
+
+    if address.nodes:
+        return ClusterEndpoint(address.nodes, reach)
+    return reach(address.host, address.port)
 
 
 def _mask(text: str) -> str:
@@ -215,6 +230,19 @@ def _parse_sentinel(scheme: str, text: str) -> RedisAddress:
     )
 
 
+def _parse_cluster(scheme: str, text: str) -> RedisAddress:
+    username, password, rest = _split_login(text)
+    hosts, _, path = rest.partition("/")
+    if path:
+        raise ValueError("a cluster has no databases to choose from")
+    return RedisAddress(
+        nodes=tuple(_parse_host(host, REDIS_PORT) for host in hosts.split(",")),
+        username=username,
+        password=password,
+        tls=scheme.startswith("rediss"),
+    )
+
+
 def _parse_embedded(scheme: str, text: str) -> EmbeddedAddress:
     _, colon, port = text.partition(":")
     return EmbeddedAddress(_parse_port(port) if colon else None)
@@ -224,6 +252,8 @@ _PARSERS: dict[str, Callable[[str, str], RedisAddress | EmbeddedAddress]] = {
     "redis": _parse_tcp,
     "rediss": _parse_tcp,
     "unix": _parse_unix,
+    "redis+cluster": _parse_cluster,
+    "rediss+cluster": _parse_cluster,
     "redis+sentinel": _parse_sentinel,
     "embedded": _parse_embedded,
 }

@@ -10,11 +10,27 @@ from twisted.internet import defer, task
 from twisted.logger import Logger
 
 from jt709c_gateway.redis.address import RedisAddress
+from jt709c_gateway.redis.cluster import ClusterEndpoint, moved_to
 from jt709c_gateway.redis.protocol import Argument, RedisProtocol, RedisProtocolFactory, connect, one_line
 
 _REASONS_LOGGED = 8
 _STEADY = 5.0
 _CLOSE_TIMEOUT = 2.0
+#: Nodes of a cluster that one attempt may be sent on to: one knows where a slot is, unless it moves just now.
+_MAX_REDIRECTS = 3
+#: What a server answers that has handed our slot on, and one that others have taken the place of.
+_MOVED = ("MOVED ",)
+_FAILED_OVER = ("MOVED ", "READONLY ", "UNBLOCKED ")
+
+
+class _Elsewhere(txredisapi.ConnectionError):  # type: ignore[misc]
+    """Another node of the cluster has our keys."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(
+            f"another node of this Redis Cluster has our keys, {host}:{port}; use redis+cluster://"
+        )
+        self.host, self.port = host, port
 
 
 def retry_delay(attempt: int) -> float:
@@ -37,6 +53,9 @@ class RedisConnection(Service):
     the connection has become usable, `lost(reason)` each time a usable one is gone, after its requests have
     failed. Both run in the reactor; what they raise is logged.
 
+    `probe` is one of our keys, a hash. A node of a cluster that hasn't got its slot is not used: a
+    `ClusterEndpoint` is sent on to the one that has, with others that is a failed attempt.
+
     There is no ClientService in here: it raises out of `connectionLost` when a connection ends while
     `prepareConnection` is under way, and it logs every attempt.
     """
@@ -52,6 +71,7 @@ class RedisConnection(Service):
         reply_timeout: float | None = 5.0,
         handshake_timeout: float = 10.0,
         retry_delay: Callable[[int], float] = retry_delay,
+        probe: str | None = None,
         prepare: Callable[[RedisProtocol], Awaitable[object]] | None = None,
         ready: Callable[[], object] | None = None,
         lost: Callable[[str], object] | None = None,
@@ -62,6 +82,7 @@ class RedisConnection(Service):
         self._factory = RedisProtocolFactory(reactor, reply_timeout)
         self._handshake_timeout = handshake_timeout
         self._retry_delay = retry_delay
+        self._probe = probe
         self._prepare = prepare
         self._ready = ready
         self._lost = lost
@@ -144,6 +165,17 @@ class RedisConnection(Service):
             await task.deferLater(self._reactor, self._retry_delay(attempts), lambda: None)
 
     async def _connect(self) -> RedisProtocol:
+        redirects = 0
+        while True:
+            try:
+                return await self._connect_once()
+            except _Elsewhere as moved:
+                if not isinstance(self._endpoint, ClusterEndpoint) or redirects == _MAX_REDIRECTS:
+                    raise
+                redirects += 1
+                self._endpoint.redirect(moved.host, moved.port)
+
+    async def _connect_once(self) -> RedisProtocol:
         protocol = await connect(self._endpoint, self._factory)
         try:
             await self._handshake(protocol)
@@ -180,7 +212,13 @@ class RedisConnection(Service):
         commands.append(("PING",))
         if address.sentinels:
             commands.append(("ROLE",))
+        if self._probe is not None:
+            commands.append(("HGET", self._probe, ""))
         replies = await protocol.pipeline(commands)
+        if self._probe is not None:
+            self._check_place(replies.pop())
+            commands.pop()
+            protocol.misplaced = _FAILED_OVER if address.fails_over else _MOVED
         for command, reply in zip(commands, replies, strict=True):
             if isinstance(reply, txredisapi.ResponseError):
                 raise txredisapi.ResponseError(_refusal(command, str(reply), address.password))
@@ -188,6 +226,14 @@ class RedisConnection(Service):
                 raise reply
         if address.sentinels and replies[-1][0] != b"master":
             raise txredisapi.ConnectionError("the sentinels name a server that is no master (yet)")
+
+    @staticmethod
+    def _check_place(reply: Any) -> None:
+        """Whether the keys are here; what else may be wrong is for those to say who use them."""
+        if (target := moved_to(reply)) is not None:
+            raise _Elsewhere(*target)
+        if str(reply).startswith("CLUSTERDOWN"):
+            raise txredisapi.ConnectionError(one_line(reply))
 
     async def _use(self, protocol: RedisProtocol) -> None:
         self._protocol = protocol

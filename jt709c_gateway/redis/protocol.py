@@ -82,6 +82,9 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
     pushed: Callable[[Any], object] | None = None
     """Called with each message once the connection subscribes to something; send no requests then."""
 
+    misplaced: tuple[str, ...] = ()
+    """How error replies begin that say that this is not, or no longer, the server to talk to."""
+
     line_mode: int
     bulk_length: int
 
@@ -190,6 +193,10 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
         """Hand a complete reply to the request it answers, or a message to `pushed`."""
         if isinstance(reply, txredisapi.InvalidResponse):
             self.abort(reply)
+        elif isinstance(reply, txredisapi.ResponseError) and str(reply).startswith(self.misplaced):
+            self.abort(
+                txredisapi.ConnectionError(f"it is no longer the server for our keys: {one_line(reply)}")
+            )
         elif self.replyQueue.waiting:
             self.replyQueue.put(reply)
         elif self.pushed is not None:
