@@ -74,10 +74,11 @@ class FakeLock:
         status: int = jt709.STATUS_FIX,
         at: float | None = None,
         message_id: int = 0x0200,
+        alarm_bits: int = 0,
     ) -> bytes:
         """A location report of now, or of `at` in epoch seconds."""
         moment = datetime.fromtimestamp(time.time() if at is None else at, UTC).replace(microsecond=0)
-        return self.frame(message_id, location(items, status=status, time=moment))
+        return self.frame(message_id, location(items, status=status, time=moment, alarm_bits=alarm_bits))
 
     def report(self, items: bytes = b"", status: int = jt709.STATUS_FIX, at: float | None = None) -> None:
         """Send a location report and wait until it is answered."""

@@ -134,9 +134,16 @@ class ValkeyServer:
     def __init__(self, *options: str) -> None:
         self.port = free_port()
         self.directory = Path(tempfile.mkdtemp(prefix="valkey-test-"))
-        self._options = options
+        self.options = options
+        #: A configuration file, which sentinels insist on and write to.
+        self.configuration: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.discard)
+
+    @property
+    def running(self) -> bool:
+        """Whether its process runs."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def address(self) -> RedisAddress:
@@ -165,10 +172,11 @@ class ValkeyServer:
             str(self.directory),
             "lock",
         ]
-        command += [server_binary(), "--port", str(self.port), "--bind", LOOPBACK, "--save", ""]
+        command += [server_binary(), *([] if self.configuration is None else [str(self.configuration)])]
+        command += ["--port", str(self.port), "--bind", LOOPBACK, "--save", ""]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, *self._options], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*command, *self.options], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         wait_until(self._answers, message="the test server did not start")
         return self

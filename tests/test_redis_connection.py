@@ -131,6 +131,34 @@ class ConnectionTests(TestCase):
         self.assertTrue(self.lines[1].startswith("connected to Redis at redis://:***@"))
         self.assertNotIn("s3cret", "".join(self.lines))
 
+    async def test_left_when_read_only(self) -> None:
+        """A server that has become a replica is left, where another may have taken its place."""
+        server = self.server()
+        address = attrs.evolve(server.address, sentinels=((LOOPBACK, 1),))
+        connection = RedisConnection(
+            reactor,
+            address,
+            client_endpoint(server.address, reactor),
+            probe="some-hash",
+            ready=lambda: self.note("ready"),
+            lost=lambda reason: self.note(f"lost {reason}"),
+            retry_delay=lambda attempt: 0.01,
+        )
+        plain = self.connection(server.address)
+        self.addCleanup(connection.stopService)
+        connection.startService()
+        await self.until_ready(2)
+        with server.client() as admin:
+            admin.call("REPLICAOF", LOOPBACK, free_port())
+            with self.assertRaises(txredisapi.ResponseError):
+                await plain.call("SET", "a", "b")
+            with self.assertRaises(txredisapi.ConnectionError):
+                await connection.call("SET", "a", "b")
+            await self.until(lambda: any("READONLY" in one for one in self.events))
+            self.assertTrue(plain.connected)
+            admin.call("REPLICAOF", "NO", "ONE")
+        await self.until_ready(3)
+
     async def test_outage(self) -> None:
         """A server that goes and comes back: one line for each change, and each request fails once."""
         server = self.server()

@@ -1,0 +1,162 @@
+"""Servers that stand in for each other: a primary with its replica and sentinels, and a Redis Cluster."""
+
+import re
+
+from tests.support import LOOPBACK, RedisClient, RedisError, ValkeyServer, free_port, wait_until
+
+#: Milliseconds after which a server that doesn't answer counts as down.
+DOWN_AFTER = 500
+MASTER_NAME = "fleet"
+
+
+class SentinelGroup:
+    """A primary, a replica, and sentinels that watch over them and need a majority."""
+
+    def __init__(self, sentinels: int = 3) -> None:
+        self.servers = [ValkeyServer().start()]
+        self.servers.append(
+            ValkeyServer(
+                "--replicaof", f"{LOOPBACK} {self.servers[0].port}", "--repl-diskless-sync-delay", "0"
+            )
+        )
+        self.servers[1].start()
+        # Sentinels look for replicas every ten seconds only, but first when they start.
+        with self.servers[0].client() as client:
+            wait_until(lambda: b"state=online" in client.call("INFO", "replication"), 20)
+        self.sentinels = [self._sentinel() for _ in range(sentinels)]
+        wait_until(self._watched, 20, "the sentinels don't know each other and the replica")
+
+    def _sentinel(self) -> ValkeyServer:
+        sentinel = ValkeyServer("--sentinel")
+        configuration = sentinel.directory / "sentinel.conf"
+        configuration.write_text(
+            f"sentinel monitor {MASTER_NAME} {LOOPBACK} {self.servers[0].port} 2\n"
+            f"sentinel down-after-milliseconds {MASTER_NAME} {DOWN_AFTER}\n"
+            f"sentinel failover-timeout {MASTER_NAME} 3000\n"
+        )
+        sentinel.configuration = configuration
+        return sentinel.start()
+
+    def _watched(self) -> bool:
+        for sentinel in self.sentinels:
+            with sentinel.client() as client:
+                flat = client.call("SENTINEL", "MASTER", MASTER_NAME)
+            facts = dict(zip(flat[::2], flat[1::2], strict=True))
+            others = str(len(self.sentinels) - 1).encode()
+            if facts[b"num-slaves"] != b"1" or facts[b"num-other-sentinels"] != others:
+                return False
+        return True
+
+    @property
+    def url(self) -> str:
+        """Where they are, for ``--redis``."""
+        hosts = ",".join(f"{LOOPBACK}:{one.port}" for one in self.sentinels)
+        return f"redis+sentinel://{hosts}/{MASTER_NAME}"
+
+    @property
+    def primary(self) -> ValkeyServer:
+        """The server that the sentinels call the primary now."""
+        with self.sentinels[-1].client() as client:
+            port = int(client.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME)[1])
+        return next(one for one in self.servers if one.port == port)
+
+    def replicated(self) -> None:
+        """Wait until the replica has all that the primary has."""
+        with self.primary.client() as client:
+            wait_until(lambda: client.call("WAIT", 1, 100) == 1, message="the replica is behind")
+
+    def discard(self) -> None:
+        """End all of them."""
+        for server in (*self.sentinels, *self.servers):
+            server.discard()
+
+
+class ClusterNode(ValkeyServer):
+    """One node; its data and what it knows of the others outlive `kill`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            *("--cluster-enabled", "yes", "--cluster-port", str(free_port())),
+            *("--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0"),
+            *("--repl-diskless-sync-delay", "0"),
+        )
+
+    def facts(self) -> dict[str, str]:
+        """What it says of the cluster."""
+        with self.client() as client:
+            return dict(re.findall(r"(\w+):(\S+)", client.call("CLUSTER", "INFO").decode()))
+
+    def id(self) -> str:
+        """Its id in the cluster."""
+        with self.client() as client:
+            return str(client.call("CLUSTER", "MYID").decode())
+
+
+class RedisCluster:
+    """Three primaries that share the slots, and a replica of the one that holds the keys of `prefix`."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.nodes = [ClusterNode().start() for _ in range(4)]
+        bounds = [0, 5000, 10000, 16384]
+        with self.nodes[0].client() as client:
+            for other in self.nodes[1:]:
+                bus = int(other.options[other.options.index("--cluster-port") + 1])
+                client.call("CLUSTER", "MEET", LOOPBACK, other.port, bus)
+            self.slot = int(client.call("CLUSTER", "KEYSLOT", prefix))
+        for node, start, end in zip(self.nodes, bounds, bounds[1:], strict=False):
+            with node.client() as client:
+                client.call("CLUSTER", "ADDSLOTSRANGE", start, end - 1)
+        wait_until(lambda: all(one.facts()["cluster_known_nodes"] == "4" for one in self.nodes), 20)
+        wait_until(lambda: all(one.facts()["cluster_state"] == "ok" for one in self.nodes), 20)
+        holder = self.holder
+        with self.nodes[3].client() as client:
+            client.call("CLUSTER", "REPLICATE", holder.id())
+        wait_until(self._has_replica, 20, "the replica does not follow")
+
+    def _has_replica(self) -> bool:
+        with self.holder.client() as client:
+            return b"state=online" in client.call("INFO", "replication")
+
+    @property
+    def holder(self) -> ClusterNode:
+        """The node that has the slot of the keys now."""
+        return wait_until(self._find_holder, 20, "no node has the slot")
+
+    def _find_holder(self) -> ClusterNode | None:
+        for node in self.nodes:
+            if not node.running:
+                continue
+            try:
+                with node.client() as client:
+                    client.call("EXISTS", self.prefix)
+            except (RedisError, OSError):
+                continue
+            return node
+        return None
+
+    @property
+    def others(self) -> list[ClusterNode]:
+        """The nodes that run and haven't got the slot."""
+        holder = self.holder
+        return [one for one in self.nodes if one is not holder and one.running]
+
+    def url(self, *nodes: ClusterNode) -> str:
+        """The address of these nodes, for ``--redis``."""
+        return "redis+cluster://" + ",".join(f"{LOOPBACK}:{one.port}" for one in nodes)
+
+    def client(self, timeout: float = 10.0) -> RedisClient:
+        """A new blocking client for the node that has the keys."""
+        return self.holder.client(timeout)
+
+    def migrate(self, to: ClusterNode) -> None:
+        """Move the slot, with all that is in it, to another primary."""
+        holder = self.holder
+        with holder.client() as client:
+            client.call("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", self.slot, self.slot, "NODE", to.id())
+        wait_until(lambda: self._find_holder() is to, 20, "the slot does not move")
+
+    def discard(self) -> None:
+        """End all of them."""
+        for node in self.nodes:
+            node.discard()
