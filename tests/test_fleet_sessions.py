@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.orders_bench import GATEWAY_TTL, BenchTestCase, Node
-from tests.orders_support import UNLOCKED, lock_event
+from tests.orders_support import UNLOCKED, lock_event, new_device
 
 
 class FleetTestCase(BenchTestCase):
@@ -181,6 +181,89 @@ class MovingTests(FleetTestCase):
         self.pass_time()
         self.assertEqual(self.desk.states(order), ["queued", "sent", "uncertain", "confirmed"])
         self.assertEqual(self.written(new), [])
+
+    def test_acknowledged_order(self) -> None:
+        """An order that the lock has said yes to is confirmed by what it reports elsewhere."""
+        old = self.come()
+        order = self.desk.unlock(self.device)
+        self.pass_time()
+        self.say(self.node, old, 1, "ELOCK", "1", "1")
+        self.pass_time()
+        new = self.come(self.other)
+        self.pass_time(1)
+        self.report(self.other, new, lock_event(), UNLOCKED)
+        self.pass_time(125)
+        self.assertEqual(self.desk.states(order)[-1], "confirmed")
+
+    def assert_confirmed_at(self, order: str, name: str) -> None:
+        """An order was confirmed by this gateway, and by no other."""
+        told = [one for one in self.desk.events("command") if one["data"]["id"] == order]
+        by = [one["gateway"] for one in told if one["data"]["state"] == "confirmed"]
+        self.assertEqual(by, [name])
+
+    def test_acknowledged_order_goes_along(self) -> None:
+        """An order that the lock has said yes to is in the hands of the gateway that the lock came to."""
+        old = self.come()
+        order = self.desk.unlock(self.device)
+        self.pass_time()
+        self.say(self.node, old, 1, "ELOCK", "1", "1")
+        self.pass_time()
+        self.come(self.other)
+        self.pass_time(1)
+        hands = self.desk.key("commands", "underway", "gw2")
+        self.assertEqual(self.desk.redis.call("HKEYS", hands), [order.encode()])
+        self.assertEqual((self.node.orders.held, self.other.orders.held), (set(), {order}))
+        self.assertEqual(self.node.orders.desks, {})
+        self.pass_time(125)
+        self.assertEqual(self.desk.states(order), ["queued", "sent", "acknowledged", "unconfirmed"])
+
+    def test_evidence_is_the_first_thing_heard(self) -> None:
+        """The first frame at the second gateway is the evidence, for an order that has no answer yet."""
+        self.come()
+        order = self.desk.unlock(self.device)
+        self.pass_time()
+        new = self.other.link()
+        self.report(self.other, new, lock_event(), UNLOCKED)
+        self.pass_time(1)
+        self.assertEqual(self.desk.states(order), ["queued", "sent", "uncertain", "confirmed"])
+        self.assertEqual(self.other.orders.desks, {})
+
+    def test_evidence_comes_before_the_adoption(self) -> None:
+        """What is heard elsewhere counts for an order whose gateway has died, though it is adopted later."""
+        for state in ("sent", "acknowledged"):
+            node = self.make(f"{state}-gateway").start()
+            self.nodes = [node, self.other]
+            self.lock.device = self.device = new_device()
+            link = self.come(node)
+            order = self.desk.unlock(self.device)
+            self.pass_time()
+            while not self.written(link):
+                self.pass_time()
+            if state == "acknowledged":
+                self.say(node, link, 1, "ELOCK", "1", "1")
+                self.pass_time()
+            self.assertEqual(self.desk.state(order), state)
+            self.pass_time(GATEWAY_TTL)
+            self.die(node)
+            new = self.other.link()
+            self.report(self.other, new, lock_event(), UNLOCKED)
+            self.other.run()
+            self.pass_time(GATEWAY_TTL)
+            self.assert_confirmed_at(order, "gw2")
+            self.assertEqual(self.desk.under_way(), [])
+
+    def test_one_movement_elsewhere(self) -> None:
+        """One movement, heard where the lock went, confirms one of two orders."""
+        old = self.come()
+        first, second = self.desk.unlock(self.device), self.desk.unlock(self.device)
+        self.pass_time()
+        self.say(self.node, old, 1, "ELOCK", "1", "1")
+        self.pass_time()
+        self.assertEqual((self.desk.state(first), self.desk.state(second)), ("acknowledged", "sent"))
+        new = self.other.link()
+        self.report(self.other, new, lock_event(), UNLOCKED)
+        self.pass_time(1)
+        self.assertEqual((self.desk.state(first), self.desk.state(second)), ("confirmed", "uncertain"))
 
     def test_question_goes_along(self) -> None:
         """An order that does no harm is written again where the lock is now."""

@@ -30,6 +30,15 @@ MAX_EARLY: Final = 16
 
 
 @define(eq=False)
+class _Early:
+    """What a lock said at some moment (epoch seconds), and whether it was of use to an order already."""
+
+    message: Message
+    now: float
+    used: bool
+
+
+@define(eq=False)
 class Desk:
     """Takes orders for one lock from Redis, writes them, and hears what becomes of them.
 
@@ -55,8 +64,10 @@ class Desk:
     _look_again: bool = False
     #: Records on their way to Redis that the next look has to wait for.
     _settling: int = 0
-    #: What the lock has said while Redis was being asked for its unsettled orders; None when that is known.
-    _early: list[tuple[Message, float]] | None = field(default=None, repr=False)
+    #: What the lock has said while it isn't known yet which orders that may settle; None when that is known.
+    _early: list[_Early] | None = field(default=None, repr=False)
+    #: Unsettled orders that came into our hands since Redis was asked for them.
+    _joined: list[OrderRun] = field(factory=list, repr=False)
     #: An order waits because nobody knows yet which dialect the lock speaks.
     _dialect_wanted: bool = False
     #: The lock has just come, and Redis doesn't know yet.
@@ -75,7 +86,7 @@ class Desk:
         if self.session is None:
             # What has ended is in Redis, and comes back with the lock.
             return all(run.ended for run in self.watched)
-        return not (self.watched or self.waiting)
+        return not (self.watched or self.waiting or self._early is not None)
 
     @property
     def reachable(self) -> bool:
@@ -91,7 +102,8 @@ class Desk:
             self.session.desk = None
         self.session = session
         session.desk = self
-        self._early, self._dialect_wanted, self._arrived = [], False, arrived
+        self._early, self._joined = [], []
+        self._dialect_wanted, self._arrived = False, arrived
         self.kick()
 
     def detach(self) -> None:
@@ -133,6 +145,7 @@ class Desk:
 
     def _claimed(self, claim: "Claim", session: Session) -> None:
         self._claiming = False
+        self._take_along(claim)
         if self.session is session:
             self._catch_up(claim, session)
         if claim.order is None:
@@ -186,21 +199,38 @@ class Desk:
         else:
             self.apply(run, run.cancel(now))
 
+    def _take_along(self, claim: "Claim") -> None:
+        """Orders that the lock has said yes to where it was before are ours from now on."""
+        for record in claim.unsettled:
+            if record["id"] in claim.along and (run := self.orders.watched(record)) is not None:
+                self.orders.held.add(run.order.id)
+                self.watched.append(run)
+                self._joined.append(run)
+
     def _catch_up(self, claim: "Claim", session: Session) -> None:
         """Redis has told of unsettled orders: what the lock said meanwhile may be evidence for them."""
         known = {run.order.id for run in self.watched}
         restored = [self.orders.watched(record) for record in claim.unsettled if record["id"] not in known]
-        found = [run for run in restored if run is not None]
+        open_ones = [run for run in restored if run is not None]
+        found = [run for run in open_ones if run.ended]
+        # Another gateway, which has them in its hands, tells when they have ended.
+        elsewhere = any(not run.ended and run.order.id not in self.orders.held for run in open_ones)
         self.watched += found
         self._trim()
-        early, self._early = self._early, None
+        found += [run for run in self._joined if run in self.watched]
+        self._joined = []
+        early = self._early or []
+        self._early = early if elsewhere else None
         state = claim.lock_state
         if session.lock_state is None and not early:
             session.lock_state = state
-        for message, now in early or []:
-            for run, step in hearing.heard(message, found, state, now, self.orders.count_wrong_passwords):
-                self.apply(run, step)
-            state = hearing.lock_state(message, state)
+        for one in early:
+            if not one.used:
+                steps = hearing.heard(one.message, found, state, one.now, self.orders.count_wrong_passwords)
+                one.used = bool(steps)
+                for run, step in steps:
+                    self.apply(run, step)
+            state = hearing.lock_state(one.message, state)
 
     def _prepare(self, run: OrderRun, claim: "Claim", session: Session) -> None:
         """Check the order against what this lock understands, and begin to write it."""
@@ -288,6 +318,7 @@ class Desk:
 
     def take_over(self, run: OrderRun) -> None:
         """Go on with an order that was in other hands, or in ours before a crash."""
+        self._joined.append(run)
         step = run.recovered(self.orders.now())
         if run.ended and not step.transitions:
             # Its record says all there is to say.
@@ -296,6 +327,12 @@ class Desk:
             self.apply(run, step)
         else:
             self._finish(run)
+
+    async def let_go(self) -> None:
+        """Forget orders that went to another gateway together with the lock."""
+        for run in [run for run in self.watched if not run.ended]:
+            if not await self.orders.store.is_in_hand(run.order.id) and run in self.watched:
+                self.drop(run)
 
     def _trim(self) -> None:
         ended = [run for run in self.watched if run.ended]
@@ -345,14 +382,14 @@ class Desk:
         Names the order in the message's events; gives what is to be done once they are on their way, so that
         consumers see cause before effect.
         """
-        if self._early is not None and len(self._early) < MAX_EARLY:
-            self._early.append((message, moment.epoch))
         runs = self._in_mind()
         if self.current is not None and self.current.in_flight and not self._handed_over:
             # Nothing that is said now can be due to bytes that aren't out yet.
             runs.remove(self.current)
         state = None if self.session is None else self.session.lock_state
         steps = hearing.heard(message, runs, state, moment.epoch, self.orders.count_wrong_passwords)
+        if self._early is not None and len(self._early) < MAX_EARLY:
+            self._early.append(_Early(message, moment.epoch, bool(steps)))
         if not steps and not self.waiting:
             return None
         return lambda: self._heard(steps)

@@ -188,13 +188,13 @@ class Orders:
         return run
 
     def watched(self, record: StoredRecord) -> OrderRun | None:
-        """An order whose fate a report of its lock may still settle; None when it is no such order."""
+        """An order whose fate a report of its lock may settle; None when it is no such order."""
         try:
             run = self.restore(record)
         except ValueError as error:
             self.log.error("a stored order can't be read: {reason}", reason=str(error))
             return None
-        return run if run.ended and run.confirmable else None
+        return run if run.confirmable else None
 
     def is_stale(self, run: OrderRun, now: float) -> bool:
         """Whether an order has ended so long ago that nothing will settle it any more."""
@@ -232,10 +232,11 @@ class Orders:
         commands = self.store.record_commands(order.id, to_hash(transition.fields))
         if transition.fields["ended_at"] is not None:
             commands += self.store.release_commands(order.id)
-        if transition.state in _UNSETTLED and run.confirmable:
-            commands += self.store.unsettled_commands(order.device, order.id, run.writing_at)
-        elif transition.state is OrderState.CONFIRMED:
-            commands += self.store.unsettled_commands(order.device, order.id, None)
+        if run.spec is not None and run.spec.evidence is not None and run.attempts:
+            # From the moment it may be out: the lock may go elsewhere before it answers, and be opened there.
+            settled = transition.fields["ended_at"] is not None and transition.state not in _UNSETTLED
+            written_at = None if settled else run.writing_at
+            commands += self.store.unsettled_commands(order.device, order.id, written_at)
         return commands
 
     def _announce(
@@ -256,8 +257,8 @@ class Orders:
         def committed(written: bool) -> None:
             if ended:
                 self.held.discard(order.id)
-            if transition.state in _UNSETTLED and self.gateway.sessions.get(order.device) is None:
-                self._tell_holder(order.device)
+            if ended and run.attempts and self.gateway.sessions.get(order.device) is None:
+                self.tell_holder(order.device)
             if then is not None:
                 then(written)
 
@@ -301,7 +302,7 @@ class Orders:
         def requeued(written: bool) -> None:
             self.held.discard(order.id)
             if self.gateway.sessions.get(order.device) is None:
-                self._tell_holder(order.device)
+                self.tell_holder(order.device)
             else:
                 self.serve(order.device)
 
@@ -313,8 +314,8 @@ class Orders:
         commands = self.store.release_commands(order_id)
         self.submit(run.order.device, None, commands, lambda written: self.held.discard(order_id))
 
-    def _tell_holder(self, device: str) -> None:
-        """The lock may be at another gateway by now."""
+    def tell_holder(self, device: str) -> None:
+        """The lock may be at another gateway by now, which is to look what there is for it."""
         defer.Deferred.fromCoroutine(self._tell(device)).addErrback(
             lambda failure: self.log.failure("another gateway could not be told", failure)
         )

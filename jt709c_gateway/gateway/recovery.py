@@ -1,6 +1,6 @@
 """What crashes, outages and sleeping locks leave behind: every order still ends in a stated outcome."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from attrs import define
 from twisted.logger import Logger
@@ -57,8 +57,8 @@ class Recovery:
             if devices:
                 await orders.committed(devices[-1])
 
-    async def check_sessions(self, devices: Iterable[str]) -> None:
-        """Let go of our sessions that are no longer the newest; see to it that Redis knows of the others."""
+    async def check_sessions(self, devices: Collection[str]) -> None:
+        """Let go of sessions and orders that are elsewhere by now; affirm sessions that Redis has lost."""
         gateway = self.orders.gateway
         ours = [gateway.sessions.get(device) for device in devices]
         sessions = [session for session in ours if session is not None and session.stored]
@@ -69,7 +69,16 @@ class Recovery:
             if token is None:
                 gateway.affirm(session)
             elif token != session.token:
+                had_orders = session.desk is not None
                 gateway.moved_away(session)
+                if had_orders:
+                    self._tell_when_settled(session.device)
+        for device in devices:
+            if (desk := self.orders.desks.get(device)) is not None:
+                await desk.let_go()
+
+    def _tell_when_settled(self, device: str) -> None:
+        self.orders.after_commit(device, lambda written: self.orders.tell_holder(device))
 
     async def affirm_sessions(self) -> None:
         """Make sure of all our sessions, after we could be taken for dead."""

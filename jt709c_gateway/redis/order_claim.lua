@@ -4,13 +4,30 @@
 --       4 unsettled orders of the lock   5 dynamic password of the lock   6 session of the lock
 -- ARGV  1 prefix   2 "1" to take an order, "0" only to look for unsettled ones
 --       3 epoch second before which unsettled orders are forgotten
---       4 name of this gateway when the lock has just come to it, "" otherwise
+--       4 name of this gateway when the lock has just come to it, "" otherwise   5 device
 -- Returns {order JSON or nil, its record, serial, {dialect, firmware, wrong passwords, lock state}, dynamic
--- password or nil, {record, ...} of the unsettled ones, how many wait}; records are flat arrays of field,
--- value, ...
+-- password or nil, {record, ...} of the unsettled ones, how many wait, {id, ...} of those that have come along};
+-- records are flat arrays of field, value, ...
 
 local function record(id)
   return redis.call('HGETALL', ARGV[1] .. ':command:' .. id)
+end
+
+-- An order that a lock has said yes to goes where the lock goes, since there its effect will be seen. The gateway
+-- that had it in its hands is told, and lets go of it.
+local function take_along(id, owner)
+  local hands = ARGV[1] .. ':commands:underway:' .. owner
+  local order = redis.call('HGET', hands, id)
+  if not order or redis.call('HGET', ARGV[1] .. ':command:' .. id, 'state') ~= 'acknowledged' then
+    return false
+  end
+  redis.call('HSET', KEYS[2], id, order)
+  redis.call('HDEL', hands, id)
+  if redis.call('EXISTS', ARGV[1] .. ':gateway:' .. owner) == 1 then
+    redis.call('RPUSH', ARGV[1] .. ':commands:route:' .. owner, ARGV[5])
+    redis.call('EXPIRE', ARGV[1] .. ':commands:route:' .. owner, 60)
+  end
+  return true
 end
 
 if ARGV[4] ~= '' then
@@ -21,12 +38,17 @@ if ARGV[4] ~= '' then
     redis.call('EXPIRE', KEYS[6], 60)
   end
 end
-local unsettled = {}
+local unsettled, along = {}, {}
 local open = redis.call('HGETALL', KEYS[4])
 for i = 1, #open, 2 do
   local fields = record(open[i])
-  if #fields > 0 and tonumber(open[i + 1]) >= tonumber(ARGV[3]) then
+  local written, owner = string.match(open[i + 1], '^(%S+) (.*)$')
+  if #fields > 0 and tonumber(written) >= tonumber(ARGV[3]) then
     unsettled[#unsettled + 1] = fields
+    if ARGV[4] ~= '' and owner ~= ARGV[4] and take_along(open[i], owner) then
+      redis.call('HSET', KEYS[4], open[i], written .. ' ' .. ARGV[4])
+      along[#along + 1] = open[i]
+    end
   else
     redis.call('HDEL', KEYS[4], open[i])
   end
@@ -37,7 +59,7 @@ if ARGV[2] == '1' then
   order = redis.call('LRANGE', KEYS[1], 0, 0)[1]
 end
 if not order then
-  return {false, {}, 0, known, false, unsettled, redis.call('LLEN', KEYS[1])}
+  return {false, {}, 0, known, false, unsettled, redis.call('LLEN', KEYS[1]), along}
 end
 local id = cjson.decode(order)['id']
 local serial = redis.call('HINCRBY', KEYS[3], 'order_serial', 1)
@@ -51,4 +73,5 @@ return {
   redis.call('GET', KEYS[5]),
   unsettled,
   redis.call('LLEN', KEYS[1]),
+  along,
 }

@@ -70,6 +70,8 @@ class Claim:
     dynamic_password: str | None = field(repr=False)
     unsettled: list[Record] = field(repr=False)
     waiting: int
+    #: Ids of the unsettled ones that came into this gateway's hands together with the lock.
+    along: frozenset[str] = frozenset()
     lock_state: str | None = None
 
 
@@ -196,9 +198,10 @@ class OrderStore:
                 "1" if take else "0",
                 f"{now - UNSETTLED_TTL:.3f}",
                 self.gateway if arrived else "",
+                device,
             ],
         )
-        order, record, serial, known, secret, unsettled, waiting = reply
+        order, record, serial, known, secret, unsettled, waiting, along = reply
         dialect, firmware, wrong, lock_state = known
         return Claim(
             order,
@@ -210,6 +213,7 @@ class OrderStore:
             _text(secret),
             [as_record(one) for one in unsettled],
             waiting,
+            frozenset(one.decode() for one in along),
             _text(lock_state),
         )
 
@@ -350,11 +354,12 @@ class OrderStore:
         ]
 
     def unsettled_commands(self, device: str, order_id: str, written_at: float | None) -> list[Command]:
-        """Later evidence may still settle the order, written then; with None it has been settled."""
+        """What its lock reports may settle the order, written then; with None nothing may (any more)."""
         key = self.keys.unsettled(device)
         if written_at is None:
             return [("HDEL", key, order_id)]
-        return [("HSET", key, order_id, f"{written_at:.3f}"), ("EXPIRE", key, UNSETTLED_TTL)]
+        value = f"{written_at:.3f} {self.gateway}"
+        return [("HSET", key, order_id, value), ("EXPIRE", key, UNSETTLED_TTL)]
 
     def reply_commands(self, name: str, outcome: str) -> list[Command]:
         """Push an outcome to whoever asked for it under this name."""
