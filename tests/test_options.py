@@ -134,6 +134,15 @@ class CommandLineTests(OptionsCase):
         for address in ("redis://h", "embedded", "unix:///run/redis"):
             self.assertIn("rediss://", self.refused("--redis", address, "--redis-ca", path))
 
+    def test_cluster_without_hash_tag(self) -> None:
+        """On a cluster the prefix is a hash tag, lest the keys be in many slots."""
+        for prefix in ("jt709c", "{}jt709c", "}jt{709c"):
+            said = self.refused("--redis", "redis+cluster://h", "--prefix", prefix)
+            self.assertIn(repr(prefix), said)
+            self.assertIn("{jt709c}", said)
+        for prefix in ("{jt709c}", "eu:{fleet}:1"):
+            parse("--redis", "redis+cluster://h", "--prefix", prefix)
+
     def test_certificate_without_key(self) -> None:
         """A certificate goes with its key."""
         path = self.file("x")

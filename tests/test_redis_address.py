@@ -15,6 +15,7 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.trial.unittest import TestCase
 
 from jt709c_gateway.redis.address import EmbeddedAddress, RedisAddress, client_endpoint, parse_redis_address
+from jt709c_gateway.redis.cluster import ClusterEndpoint
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.sentinel import SentinelEndpoint
 from tests.support import LOOPBACK, shared_server, temporary_path
@@ -42,6 +43,10 @@ class ParseTests(TestCase):
             ),
             "redis+sentinel://u:p@a/fleet/2": RedisAddress(
                 sentinels=(("a", 26379),), master_name="fleet", username="u", password="p", db=2
+            ),
+            "redis+cluster://a,b:7000,[::1]": RedisAddress(nodes=(("a", 6379), ("b", 7000), ("::1", 6379))),
+            "rediss+cluster://u:p@a/": RedisAddress(
+                nodes=(("a", 6379),), username="u", password="p", tls=True
             ),
             "embedded": EmbeddedAddress(),
             "embedded:6380": EmbeddedAddress(6380),
@@ -76,6 +81,8 @@ class ParseTests(TestCase):
             "unix:///x?password=hidden": "?db=N",
             "unix:///x?db=": "the database must be a number",
             "redis+sentinel://a": "the name of the master is missing",
+            "redis+cluster://": "the host is missing; expected redis+cluster://",
+            "rediss+cluster://a/1": "no databases to choose from; expected rediss+cluster://",
             "redis+sentinel://a,,b/fleet": "the host is missing",
             "redis+sentinel://a/fleet/x": "the database must be a number",
             "embedded:": "a number from 1 to 65535; expected embedded or embedded:PORT",
@@ -111,6 +118,8 @@ class ParseTests(TestCase):
             "unix:///run/re%20dis.sock",
             "unix://:***@/run/redis.sock?db=1",
             "redis+sentinel://:***@a:26379,[::1]:26379/fleet/1",
+            "redis+cluster://:***@a:6379,[::1]:6379",
+            "rediss+cluster://ann:***@a:7000",
             "embedded",
             "embedded:6380",
         ):
@@ -124,6 +133,7 @@ class EndpointTests(TestCase):
             (RedisAddress(host="h"), HostnameEndpoint),
             (RedisAddress(path="/s"), UNIXClientEndpoint),
             (RedisAddress(sentinels=(("a", 1),), master_name="m"), SentinelEndpoint),
+            (RedisAddress(nodes=(("a", 1),)), ClusterEndpoint),
         ):
             self.assertIsInstance(client_endpoint(address, reactor), kind)
 
