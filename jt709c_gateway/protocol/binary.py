@@ -29,7 +29,7 @@ _STORED_HEAD = Struct(">HB")
 _ATTRIBUTES_HEAD = Struct(">H5s20s7s10s")
 _PARAMETER_HEAD = Struct(">IB")
 #: 0x0704 type: the positions were kept in a blind zone.
-_STORED_TYPE: Final = 1
+STORED_TYPE: Final = 1
 
 
 def decode_body(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
@@ -99,7 +99,7 @@ def _stored_locations(message: Message, header: Header, body: bytes) -> list[tup
     if len(body) < _STORED_HEAD.size:
         return _unreadable(message, header, "too short for a count and a type")
     count, kind = _STORED_HEAD.unpack_from(body)
-    message.stored = kind == _STORED_TYPE
+    message.stored = kind == STORED_TYPE
     spans: list[tuple[int, int]] = []
     position = _STORED_HEAD.size
     read = 0

@@ -37,8 +37,8 @@ _SIGNAL_END: Final = 34
 _FENCE_END: Final = 35
 _RESERVED_END: Final = 38
 _FULL_END: Final = _RECORD.size
-#: Bytes of a record before its serial, longest first.
-_SIZES: Final = (_FULL_END, _RESERVED_END, _FENCE_END, _SIGNAL_END, _BATTERY_END)
+#: Bytes that a record may have before its serial, longest first.
+SIZES: Final = (_FULL_END, _RESERVED_END, _FENCE_END, _SIGNAL_END, _BATTERY_END)
 SHORTEST: Final = _BATTERY_END + 1
 #: Less data than this is one record, whether its length is known or not.
 _TWO_RECORDS: Final = 2 * _BATTERY_END + 1
@@ -88,7 +88,7 @@ def parse_head(raw: bytes) -> Head:
 def decode(raw: bytes) -> list[Record]:
     """The records of a whole frame, in order; none when the data can't be divided into records."""
     version = two_digits(raw[6])
-    return [_record(data, serial, version) for data, serial in _divide(raw[HEADER_LENGTH:])]
+    return [_record(data, serial, version) for data, serial in divide(raw[HEADER_LENGTH:])]
 
 
 def answers(raw: bytes, records: Sequence[Record]) -> bytes | None:
@@ -107,9 +107,12 @@ def answers(raw: bytes, records: Sequence[Record]) -> bytes | None:
     return b"".join(b"(P69,0,%d)" % serial for serial in dict.fromkeys(serials))
 
 
-def _divide(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Records and their serials: each record has one behind it, or the last one's counts for all."""
-    for size in _SIZES if len(data) >= _TWO_RECORDS else ():
+def divide(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """The data of a frame to records and their serials; nothing when it can't be divided.
+
+    Each record has its serial behind it, or the last one's counts for all.
+    """
+    for size in SIZES if len(data) >= _TWO_RECORDS else ():
         if len(data) % (size + 1) == 0 and _all_sound(data, size + 1):
             yield from ((data[at : at + size], data[at + size]) for at in range(0, len(data), size + 1))
             return
@@ -126,7 +129,7 @@ def _all_sound(data: bytes, step: int) -> bool:
 
 def _record(data: bytes, serial: int, version: int | None) -> Record:
     """Read the fields that end within `data`; those of the longer records are None."""
-    size = next(size for size in _SIZES if size <= len(data))
+    size = next(size for size in SIZES if size <= len(data))
     (
         head, mileage, satellites, vehicle, status, battery, cell_low, lac, signal,
         fence, wake, mnc_high, _, _, cell_high, mcc, mnc_low,

@@ -28,6 +28,8 @@ PRODUCT_LOCK: Final = 3
 STATUS_BATTERY_LOW: Final = 1 << 1
 STATUS_COVER: Final = 1 << 2
 STATUS_MOTOR: Final = 1 << 4
+STATUS_UNLOCK_BUTTON: Final = 1 << 5
+STATUS_BLUETOOTH: Final = 1 << 11
 _CHARGING: Final = (0xAA, 0xAB)
 _FULL: Final = 100
 
