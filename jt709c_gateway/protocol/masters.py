@@ -19,7 +19,7 @@ from .sentences import DYNAMIC_PASSWORD_PNN, Sentence
 
 JT701: Final = "jt701"
 SUBLOCK_REPORT: Final = ("WLNET", "5")
-_PAYLOAD_MARK: Final = b",WLNET,5,2,"
+PAYLOAD_MARK: Final = b",WLNET,5,2,"
 
 
 def dollar(raw: bytes) -> Message:
@@ -78,7 +78,7 @@ def _sublock(message: Message, serial: int) -> None:
     message.dialect = JT701
     message.report = True
     message.answer = pnn.acknowledge(serial)
-    _, mark, escaped = message.wire[:-1].partition(_PAYLOAD_MARK)
+    _, mark, escaped = message.wire[:-1].partition(PAYLOAD_MARK)
     if not mark:
         _unreadable(message, "no such kind of sub-lock report is known")
         return

@@ -23,7 +23,7 @@ HEARTBEAT: Final = "@JT"
 TIME_REQUEST: Final = ("P22", "2")
 LOCK_REPORT: Final = "P45"
 #: Index of the serial among the arguments: the field after the 16th comma of the sentence.
-_SERIAL_AT: Final = 14
+SERIAL_AT: Final = 14
 _SOURCE_AT: Final = 9
 
 #: Where the order to move came from.
@@ -94,8 +94,8 @@ def password_answer(password: str) -> bytes:
 
 def report_serial(arguments: tuple[str, ...]) -> int | None:
     """The serial of a P45; None when there is none, and so no way to answer."""
-    if len(arguments) > _SERIAL_AT and _NUMBER.fullmatch(arguments[_SERIAL_AT]):
-        return int(arguments[_SERIAL_AT])
+    if len(arguments) > SERIAL_AT and _NUMBER.fullmatch(arguments[SERIAL_AT]):
+        return int(arguments[SERIAL_AT])
     return None
 
 
@@ -105,7 +105,7 @@ def lock_event(arguments: tuple[str, ...]) -> LockEvent | None:
     `code` is the source, `result` the verification. PROTOCOL.md names results for the sources 1, 4 and 6;
     those of vehicle cards (3) and Bluetooth (7) are read like those of cards.
     """
-    if len(arguments) <= _SERIAL_AT:
+    if len(arguments) <= SERIAL_AT:
         return None
     date, time, north, north_south, east, east_west = arguments[:6]
     source, verification, card = arguments[_SOURCE_AT : _SOURCE_AT + 3]
