@@ -6,10 +6,11 @@ from typing import Final
 
 from attrs import define, field
 
-from .. import jt808, sentences
+from .. import jt808
 from ..decoder import Decoder
 from ..framing import BinaryFrame, Framer
 from ..message import Message
+from ..redact import mask_answer
 from . import binary, cutting, dollar, hiding, sentence
 from .heading import DOWN, Heading
 from .reader import Ended, Reader, Wire
@@ -71,12 +72,9 @@ class Explainer:
             explanation.broken = explanation.broken or any(problems(explanation.whole))
 
     def _shown(self, answer: bytes | None) -> str | None:
-        """An answer in hex; the answer to a dynamic password repeats it."""
         if answer is None:
             return None
-        if answer[:1] == b"(" and not self.secrets:
-            answer = sentences.mask(answer)[0].encode("latin-1")
-        return answer.hex()
+        return (answer if self.secrets else mask_answer(answer)).hex()
 
     def _whole(self, message: Message) -> list[Field]:
         """The body of a split message."""
