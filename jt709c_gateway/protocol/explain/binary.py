@@ -25,13 +25,13 @@ def read(raw: bytes, secrets: bool, run_hidden: frozenset[int]) -> tuple[Heading
     limit = len(found.data) - (len(raw) - closing) if closed else len(found.data)
     content = found.data[1:limit]
     sound = closed and closing == len(raw) - 1 and not found.faults and not jt808.checksum(content)
-    payload = len(content) - 1 if closed else min(len(content), _announced(content))
+    payload = max(len(content) - 1, 0) if closed else min(len(content), _announced(content))
     wire = Wire(raw, found.data, found.at, secrets, faults=found.faults)
-    hidden, masked = hiding.in_binary(wire, 1 + max(payload, 0), sound)
+    hidden, masked = hiding.in_binary(wire, 1 + payload, sound)
     wire.hidden = hidden | run_hidden
     reader = Reader(wire, 0, len(found.data))
     reader.take(1, "flag", meaning="start of the frame")
-    heading = _payload(reader, max(payload, 0))
+    heading = _payload(reader, payload)
     if payload < len(content):
         _check(reader, content[:payload], masked)
     if closed:

@@ -16,16 +16,15 @@ _ORDERS: Final = re.compile(rb"(\(P\d\d(?:,[^()]*)?\))", re.DOTALL)
 
 @define
 class Piece:
-    """Bytes at an offset: a frame or something else. `hidden` may be a password, by offset in `raw`."""
+    """Bytes at an offset: a frame, or something else, or only what may stand between frames (`padding`).
+
+    `hidden` may be a password, by offset in `raw`.
+    """
 
     offset: int
     raw: bytes
     hidden: frozenset[int] = frozenset()
-
-    @property
-    def padding(self) -> bool:
-        """Nothing but what may stand between frames."""
-        return not self.raw.strip(_PADDING)
+    padding: bool = False
 
 
 @define
@@ -47,7 +46,7 @@ def cut(data: bytes) -> list[Piece]:
     pieces: list[Piece] = []
     position = 0
     for each, following in zip_longest(found, found[1:]):
-        pieces += _runs(data, position, each.start, hidden)
+        pieces += _between(data, position, each.start, hidden)
         if each.sound:
             pieces.append(Piece(each.start, data[each.start : each.end]))
         else:
@@ -55,7 +54,7 @@ def cut(data: bytes) -> list[Piece]:
             each.end = min(each.end, following.start) if following else each.end
             pieces += _runs(data, each.start, each.end, hidden)
         position = max(position, each.end)
-    return pieces + _runs(data, position, len(data), hidden)
+    return pieces + _between(data, position, len(data), hidden)
 
 
 def _locate(data: bytes) -> list[_Found]:
@@ -75,6 +74,14 @@ def _locate(data: bytes) -> list[_Found]:
         position = each.end if whole and cut_short is None else start + 1
         found.append(each)
     return found
+
+
+def _between(data: bytes, start: int, end: int, hidden: set[int]) -> list[Piece]:
+    """What the framer passed over."""
+    run = data[start:end]
+    if run and not run.strip(_PADDING):
+        return [Piece(start, run, padding=True)]
+    return _runs(data, start, end, hidden)
 
 
 def _runs(data: bytes, start: int, end: int, hidden: set[int]) -> list[Piece]:

@@ -41,17 +41,17 @@ def spans(header: jt808.Header, body: bytes) -> list[tuple[int, int]]:
 
 
 def in_binary(wire: Wire, end: int, sound: bool) -> tuple[frozenset[int], bool]:
-    """In a `7E` frame whose header and body end at `end` of the unescaped bytes.
+    """In a `7E` frame whose header and body end at `end` of the unescaped bytes; `sound` when it checks out.
 
     Also whether a password in it is masked already, as in the events of the gateway: then nobody can check
     the frame.
     """
     payload = wire.data[1:end]
-    hidden: frozenset[int] = frozenset() if sound else in_run(wire.raw)
     try:
         header = jt808.parse_header(payload) if len(payload) >= _SHORTEST_HEADER else None
     except jt808.FrameError:
         header = None
+    hidden: frozenset[int] = frozenset() if sound and header else in_run(wire.raw)
     if header is None:
         return hidden, False
     body = payload[header.body_start :]
