@@ -14,6 +14,8 @@ _WIDE: Final = 100
 _NAME_WIDTH: Final = (24, 32)
 _VALUE_WIDTH: Final = (13, 20)
 _BYTES_IN_LINE: Final = (4, 8)
+#: Digits of hex that are worth repeating as a value.
+_HEX_SHOWN: Final = 16
 _DIRECTIONS: Final = {"up": "from the lock", "down": "to the lock"}
 
 
@@ -44,7 +46,7 @@ class ExplanationPrinter:
             ("", f"IMEI {explanation.imei}" if explanation.imei else None),
             ("", _DIRECTIONS.get(explanation.direction or "")),
             ("dim", explanation.dialect),
-            ("dim", f"{explanation.length} bytes at {explanation.offset}"),
+            ("dim", f"{explanation.length} byte{'s' * (explanation.length != 1)} at {explanation.offset}"),
         ):
             if part:
                 text.append("  " + plain(part), style)
@@ -67,7 +69,7 @@ class ExplanationPrinter:
             Text(str(each.offset), "dim"),
             Text("" if group else bytes.fromhex(each.raw).hex(" "), "cyan"),
             Text(_INDENT * depth + each.name, "bold" if group else ""),
-            Text("" if each.value is None or group else plain(each.value), "green"),
+            Text("" if group else _value(each), "green"),
             Text(plain(each.meaning), "bold" if group else ""),
         )
         for bits in each.bits:
@@ -84,6 +86,13 @@ class ExplanationPrinter:
                 self._out.print(Text.assemble((f"{name}  ", "bold"), said), soft_wrap=True)
         if explanation.broken:
             self._out.print(Text("this frame is broken", "bold red"))
+
+
+def _value(each: Field) -> str:
+    """The value, but for bytes that stand in the line already and are many."""
+    if each.value is None or (each.value == each.raw and len(each.raw) > _HEX_SHOWN):
+        return ""
+    return plain(each.value)
 
 
 def _bits(bits: Bits, depth: int) -> tuple[Text, Text, Text, Text]:

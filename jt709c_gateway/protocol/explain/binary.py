@@ -80,9 +80,8 @@ def _payload(reader: Reader, size: int) -> Heading:
             _header(header, heading, data)
         _body(payload, data)
     except Ended as ended:
-        last = reader.fields[-1]
-        if not ended.told:
-            last.problem = last.problem or str(ended)
+        if not any(problems(reader.fields)):
+            reader.fields[-1].problem = str(ended)
     payload.nothing_more("the check byte")
     reader.position = payload.position
     return heading
@@ -120,8 +119,9 @@ def _attributes(reader: Reader, data: bytes, one_byte: bool) -> None:
     else:
         method = (number & jt808.ENCRYPTION) >> 10
         bits.append(Bits(10, 12, "encryption", method, f"method {method}" if method else "none"))
-        for bit, name in ((13, "split"), (14, "header_2019"), (15, "bit_15")):
+        for bit, name in ((13, "split"), (14, "header_2019")):
             bits.append(Bits(bit, bit, name, number >> bit & 1, text.yes(number >> bit & 1)))
+        bits += text.set_bits(number & jt808.BIT_ANSWER_WANTED, {})
     short = (
         f"expected a body of {text.count(length, 'byte')}, found {max(found, 0)}" if found < length else None
     )

@@ -11,7 +11,7 @@ from ..framing import MAX_DOLLAR
 from . import hiding, place, text
 from .heading import UP, Heading
 from .reader import Ended, Reader, Wire
-from .tree import Bits, Field
+from .tree import Bits, Field, problems
 
 _TYPES: Final = {1: "live", 2: "alarm", jt701.STORED: "stored", 4: "second newest"}
 _STATUS: Final = JT701_ALARMS | text.by_bit(
@@ -38,9 +38,8 @@ def read(raw: bytes, secrets: bool, run_hidden: frozenset[int]) -> tuple[Heading
         with reader.group("data", size=min(length, found)) as data:
             _data(data, raw[: jt701.HEADER_LENGTH + length], short=found < length)
     except Ended as ended:
-        last = reader.fields[-1]
-        if not ended.told:
-            last.problem = last.problem or str(ended)
+        if not any(problems(reader.fields)):
+            reader.fields[-1].problem = str(ended)
     reader.nothing_more()
     return heading, reader.fields
 

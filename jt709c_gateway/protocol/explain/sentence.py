@@ -16,6 +16,7 @@ from .tree import Field
 
 #: A `Pnn` sentence to a lock: it has no id.
 ORDER: Final = re.compile(rb"\(P\d\d(?:,[^()]*)?(?:\)|\Z)", re.DOTALL)
+_EXPECTED: Final = "expected (id,1,serial,GROUP,…) or (id,Pnn,…)"
 _UNLOCK: Final = ("P43", "P52")
 _DMY: Final = re.compile(r"[0-9]{12}")
 
@@ -73,7 +74,7 @@ def read(raw: bytes, secrets: bool, run_hidden: frozenset[int]) -> tuple[Heading
 def _up(reader: Reader, raw: bytes, payload: int) -> Heading:
     sentence = _parse(raw)
     if isinstance(sentence, str):
-        _token(reader, "device", problem=f"expected digits of a device id and a word: {sentence}")
+        _token(reader, "device", problem=f"{_EXPECTED}, found another form: {sentence}")
         while reader.left:
             _token(reader, "argument")
         return Heading(None, "sentence")
