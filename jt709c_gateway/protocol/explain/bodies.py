@@ -51,7 +51,8 @@ def _heartbeat(reader: Reader) -> None:
 
 
 def _stored_locations(reader: Reader) -> None:
-    count = reader.number(2, "count", lambda number: text.count(number, "location"))
+    none = "expected 1 location or more, found 0" if reader.peek(2) == b"\x00\x00" else None
+    count = reader.number(2, "count", lambda number: text.count(number, "location"), problem=none)
     stored = {binary.STORED_TYPE: "stored in a blind zone"}
     reader.number(1, "type", lambda kind: stored.get(kind, "sent in a batch"))
     for index in range(count):
