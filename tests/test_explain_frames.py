@@ -301,6 +301,7 @@ class SentenceTests(SynchronousTestCase):
     def test_broken(self) -> None:
         """No id, no end, an end that comes too late, and a lock report that says nothing."""
         for frame, name, start in (
+            (b"()", "start", "expected (id,1,serial,GROUP,…) or (id,Pnn,…), found another form"),
             (b"(12a456,P45)", "device", "expected (id,1,serial,GROUP,…) or (id,Pnn,…), found another form"),
             (b"(123456,1,001,BASE,1,x", "argument", "expected ) behind it, found the end"),
             (b"(123456,P45,1,2)", "word", "expected a source, a verification and a serial behind it"),

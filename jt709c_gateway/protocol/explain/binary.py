@@ -9,7 +9,7 @@ from .heading import DOWN, UP, Heading
 from .reader import Ended, Reader, Wire
 from .tree import Bits, Field, problems
 
-JT705: Final = "jt705"
+_JT705: Final = "jt705"
 #: Ids in whose header the serial has one byte, and attribute bits 10-14 mean something else.
 _ONE_BYTE_SERIAL: Final = jt808.ONE_BYTE_SERIAL | {jt808.JT705_ANSWER}
 _HEADER_LENGTH: Final = 12
@@ -21,7 +21,7 @@ def read(raw: bytes, secrets: bool, run_hidden: frozenset[int]) -> tuple[Heading
     """Take apart bytes that begin with a flag. `run_hidden` is hidden in any case."""
     found, closing = _unescape(raw)
     closed = closing >= 0
-    # Where the check byte ends.
+    # What stands between the flags ends here.
     limit = len(found.data) - (len(raw) - closing) if closed else len(found.data)
     content = found.data[1:limit]
     sound = closed and closing == len(raw) - 1 and not found.faults and not jt808.checksum(content)
@@ -94,7 +94,7 @@ def _header(reader: Reader, heading: Heading, data: bytes) -> None:
     heading.direction = DOWN if down else UP
     one_byte = message_id in _ONE_BYTE_SERIAL
     if one_byte:
-        heading.dialect = JT705
+        heading.dialect = _JT705
     _attributes(reader, data, one_byte)
     attributes = int.from_bytes(data[2:4], "big")
     long = bool(attributes & jt808.BIT_2019) and not one_byte
@@ -122,10 +122,10 @@ def _attributes(reader: Reader, data: bytes, one_byte: bool) -> None:
         for bit, name in ((13, "split"), (14, "header_2019")):
             bits.append(Bits(bit, bit, name, number >> bit & 1, text.yes(number >> bit & 1)))
         bits += text.set_bits(number & jt808.BIT_ANSWER_WANTED, {})
-    short = (
-        f"expected a body of {text.count(length, 'byte')}, found {max(found, 0)}" if found < length else None
-    )
-    reader.number(2, "attributes", ", ".join(_told(bits)), bits=bits, problem=short)
+    problem = None
+    if found < length:
+        problem = f"expected a body of {text.count(length, 'byte')}, found {max(found, 0)}"
+    reader.number(2, "attributes", ", ".join(_told(bits)), bits=bits, problem=problem)
 
 
 def _told(bits: list[Bits]) -> list[str]:
@@ -154,7 +154,8 @@ def _body(reader: Reader, data: bytes) -> None:
     message_id, attributes = (int.from_bytes(data[at : at + 2], "big") for at in (0, 2))
     with reader.group("body", size=min(attributes & jt808.BODY_LENGTH, reader.left)) as body:
         if attributes & jt808.BIT_SPLIT and message_id not in _ONE_BYTE_SERIAL:
-            body.rest("part", "read when all parts are there")
+            # A password may begin in another part, so nothing of this one tells where it stands.
+            body.rest("part", "read when all parts are there", secret=True)
         else:
             read_body(body, message_id, attributes)
 

@@ -51,7 +51,7 @@ def _header(reader: Reader, heading: Heading, length: int, found: int) -> None:
     device = digits.lstrip("0") or "0"
     taken = reader.take(5, "device", digits, "" if odd else f"device {device}", problem=odd)
     heading.device = None if odd or taken.value is None else device
-    reader.number(1, "protocol_version", lambda number: f"version {two_digits(number)}")
+    reader.number(1, "protocol_version", _version)
     types = (reader.peek(1) or b"\x00")[0]
     kind = _TYPES.get(types & 0x0F, "not known")
     bits = [
@@ -64,6 +64,11 @@ def _header(reader: Reader, heading: Heading, length: int, found: int) -> None:
     if not 1 <= length <= MAX_DOLLAR:
         problem = f"expected 1 to {MAX_DOLLAR} bytes of data, found a length of {length}"
     reader.number(2, "length", text.count(length, "byte"), problem=problem)
+
+
+def _version(byte: int) -> str:
+    digits = two_digits(byte)
+    return "not two decimal digits" if digits is None else f"version {digits}"
 
 
 def _data(reader: Reader, raw: bytes, short: bool) -> None:

@@ -10,7 +10,7 @@ from ..message import Message
 from ..redact import mask_malformed
 from .reader import Wire
 
-_MASK: Final = ord(sentences.MASK)
+_MASK: Final = sentences.MASK.encode()
 #: A header without parts; shorter ones can't be read.
 _SHORTEST_HEADER: Final = 12
 
@@ -58,7 +58,7 @@ def in_binary(wire: Wire, end: int, sound: bool) -> tuple[frozenset[int], bool]:
     found = [(0, len(body))] if header.packets else spans(header, body)
     if header.message_id == jt808.TEXT:
         hidden |= in_run(wire.raw)
-    masked = any(body[first:last] == bytes([_MASK]) * (last - first) for first, last in found)
+    masked = any(first < last and not body[first:last].strip(_MASK) for first, last in found)
     first_at = 1 + header.body_start
     for first, last in found:
         hidden |= frozenset(range(wire.at[first_at + first], wire.at[first_at + last]))

@@ -74,7 +74,10 @@ def read(raw: bytes, secrets: bool, run_hidden: frozenset[int]) -> tuple[Heading
 def _up(reader: Reader, raw: bytes, payload: int) -> Heading:
     sentence = _parse(raw)
     if isinstance(sentence, str):
-        _token(reader, "device", problem=f"{_EXPECTED}, found another form: {sentence}")
+        problem = f"{_EXPECTED}, found another form: {sentence}"
+        if not reader.left:
+            reader.fields[-1].problem = problem
+        _token(reader, "device", problem=problem)
         while reader.left:
             _token(reader, "argument")
         return Heading(None, "sentence")
