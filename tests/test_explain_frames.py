@@ -293,6 +293,7 @@ class SentenceTests(SynchronousTestCase):
         """A payload that ends early, and one without a place."""
         for payload, name, problem in (
             (sublock_lock()[:30], "battery_volts", "expected 2 bytes of battery_volts, found 1"),
+            (sublock_lock()[:40], "peripheral_type", "expected a payload of 41 or 45 bytes, found 40"),
             (b"\xff" * 40, "payload", "expected the place of the master, in decimal digits, found others"),
         ):
             frame = sublock.encode_report("8054201973", 77, payload)

@@ -6,6 +6,7 @@ from msgspec import UNSET
 
 from .. import position, sublock
 from ..events import LockEvent, Peripheral
+from ..framing import SUBLOCK_LENGTHS
 from . import place, text
 from .reader import Reader
 from .tree import Bits
@@ -43,12 +44,22 @@ def read(reader: Reader) -> None:
     reader.number(2, "battery_volts", text.unit(known.battery_volts, "V"))
     reader.number(1, "battery_percent", text.unit(known.battery_percent, "%"))
     reader.number(1, "rssi_dbm", text.unit(known.rssi_dbm, "dBm"))
-    kind = reader.number(1, "peripheral_type", lambda number: str(sublock.TYPES.get(number, "not known")))
+    kind = (reader.peek(1) or b"\x00")[0]
+    name = str(sublock.TYPES.get(kind, "not known"))
+    reader.number(1, "peripheral_type", name, problem=_length_problem(kind, len(payload)))
     if kind == sublock.LOCK_JT709:
         _lock(reader, known, event)
     elif kind == sublock.SENSOR_JT126:
         _sensor(reader, known)
     reader.rest("value", "not understood")
+
+
+def _length_problem(kind: int, found: int) -> str | None:
+    """Why the gateway goes on looking for the end; longer payloads it takes."""
+    lengths = SUBLOCK_LENGTHS.get(kind, ())
+    if not lengths or found in lengths or found > lengths[-1]:
+        return None
+    return f"expected a payload of {' or '.join(map(str, lengths))} bytes, found {found}"
 
 
 def _lock(reader: Reader, known: Peripheral, event: LockEvent | None) -> None:
