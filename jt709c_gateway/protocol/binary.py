@@ -128,7 +128,7 @@ def stored_length(body: bytes) -> int:
 def encode_stored(bodies: Sequence[bytes]) -> bytes:
     """A body of 0x0704 with locations that were kept in a blind zone."""
     items = b"".join(len(body).to_bytes(2, "big") + body for body in bodies)
-    return _STORED_HEAD.pack(len(bodies), _STORED_TYPE) + items
+    return _STORED_HEAD.pack(len(bodies), STORED_TYPE) + items
 
 
 def _heartbeat(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:

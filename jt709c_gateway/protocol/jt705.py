@@ -17,7 +17,7 @@ from typing import Final
 
 from . import lock_events, position
 from .alarms import JT705_WAKE_REASONS, LOW_BATTERY, jt705_alarms
-from .events import Cell, ExtendedLocation, Location, LockEvent
+from .events import Cell, ExtendedLocation, LockEvent
 from .jt709 import BodyError
 
 _FIXED = Struct(">17sBBIBIHBHH")
@@ -54,7 +54,7 @@ _LENGTHS: Final = {
 }
 
 
-def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
+def decode(body: bytes) -> tuple[ExtendedLocation, list[LockEvent]]:
     """A body to a Location and the lock events among its items; BodyError when under 35 bytes.
 
     Of a product that is no lock, the state of the lock is None.

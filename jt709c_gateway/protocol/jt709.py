@@ -23,7 +23,7 @@ from attrs import define
 from . import lock_events
 from .alarms import WAKE_REASONS, jt709_alarms
 from .bcd import encode_ymd, time_ymd
-from .events import Cell, ExtendedLocation, Fix, Location, LockEvent, LockState, RopeStatus
+from .events import Cell, ExtendedLocation, Fix, Location, LockEvent, LockState, RopeStatus, extend
 
 FIXED: Final = Struct(">IIIIhHH6s")
 FIXED_LENGTH: Final = FIXED.size
@@ -238,7 +238,7 @@ def _uncommon(
     for index in layout.odd_events:
         location.items[_EVENT_KEPT] = lock_events.masked(kept[index]).hex()
     if layout.extras:
-        location = extended = ExtendedLocation(**vars(location))
+        location = extended = extend(location)
         for item, index in layout.extras:
             _extra(extended, item, values[index], values[index + 1])
     events = [

@@ -5,7 +5,7 @@ from typing import Final
 
 from .. import jt705, lock_events
 from ..alarms import JT705_ALARMS
-from ..events import Location
+from ..events import Location, extend
 from . import items, place, text
 from .reader import Reader
 
@@ -56,7 +56,7 @@ def _network_codes(reader: Reader, location: Location) -> None:
 
 
 def _tilt(reader: Reader, location: Location) -> None:
-    reader.describe("tilt", ", ".join(map(str, location.tilt or ())))
+    reader.describe("tilt", ", ".join(map(str, extend(location).tilt or ())))
     for axis in "xyz":
         reader.number(2, f"tilt_{axis}", signed=True)
 

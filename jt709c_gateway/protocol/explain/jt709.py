@@ -6,7 +6,7 @@ from typing import Final
 
 from .. import jt709, lock_events
 from ..alarms import JT709_ALARMS
-from ..events import Location
+from ..events import Location, extend
 from . import items, text
 from .reader import Reader
 from .tree import Bits
@@ -73,7 +73,7 @@ def _cell(reader: Reader, location: Location) -> None:
 
 
 def _rope_status(reader: Reader, location: Location) -> None:
-    rope = location.rope
+    rope = extend(location).rope
     if not rope:
         return
     said = [text.count(rope.rope_cuts, "rope cut"), "locked" if rope.locked else "unlocked"]
@@ -86,7 +86,7 @@ def _rope_status(reader: Reader, location: Location) -> None:
 
 
 def _temperature(location: Location) -> str:
-    return text.unit(location.temperature_c, "°C")
+    return text.unit(extend(location).temperature_c, "°C")
 
 
 _ITEMS: Final = {
@@ -101,7 +101,9 @@ _ITEMS: Final = {
     jt709.PROTOCOL_VERSION: items.number("protocol_version", lambda at: f"version {at.protocol_version}"),
     jt709.CELL: _cell,
     jt709.ROPE_STATUS: _rope_status,
-    jt709.REPORTS_SENT: items.number("reports_sent", lambda at: text.count(at.reports_sent or 0, "report")),
+    jt709.REPORTS_SENT: items.number(
+        "reports_sent", lambda at: text.count(extend(at).reports_sent or 0, "report")
+    ),
     jt709.TEMPERATURE_SIGNED: items.number("temperature_c", _temperature),
     jt709.TEMPERATURE_OFFSET: items.number("temperature_c", _temperature),
 }
