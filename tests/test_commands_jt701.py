@@ -328,7 +328,6 @@ class EvidenceTests(Jt701Case):
             assert rule is not None
             self.assertEqual(rule.lock_state, "unlocked")
             self.assertTrue(self.spec("unlock", method=method).shows_password)
-        self.assertIsNone(self.spec("sublock_unlock").evidence)
 
 
 class Jt705Tests(SynchronousTestCase):

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+CANCEL: Final = "cancel"
 LOCAL_ORDERS: Final[Mapping[str, str]] = {
-    "cancel": "Take back an order that has not been sent yet (params.id).",
+    CANCEL: "Take back an order that has not been sent yet (params.id).",
     "clear_lockout": "Allow unlocks again after two wrong passwords in a row.",
 }
 """Orders that the gateway carries out itself; no lock hears of them."""
