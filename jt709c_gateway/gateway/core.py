@@ -23,6 +23,7 @@ from .conversation import Conversation
 from .counters import Counters
 from .ids import EventIds
 from .sessions import Session, Sessions
+from .sublocks import SubLocks
 
 _FINGERPRINT_BYTES: Final = 8
 #: A frame's bytes stand in each of its events. Those of a split message, longer than this in hex, stand in
@@ -76,6 +77,9 @@ class Gateway:
     #: Told of a lock that came, so that its orders are sent; and of one that went.
     on_online: Callable[[Session], None] = lambda session: None
     on_offline: Callable[[Session, str], None] = lambda session, reason: None
+    #: Told of a lock whose first report over its link is committed, and of a device whose IMEI became known.
+    on_reported: Callable[[Session], None] = lambda session: None
+    on_named: Callable[[str], None] = lambda device: None
     #: Set while stopping: frames are let go unanswered, and the locks send them to whoever comes next.
     draining: bool = False
     sessions: Sessions = field(init=False)
@@ -125,7 +129,7 @@ class Gateway:
             dialect = session.dialect or SENTENCE
         else:
             session.dialect = dialect
-        origin, location = session.origin, None
+        origin, location, peripheral = session.origin, None, None
         packed: list[tuple[str, str]] = []
         for kind, data in message.facts:
             event = wrap(message, kind, data, origin, dialect, moment.utc, self.ids())
@@ -135,6 +139,8 @@ class Gateway:
                 session.lock_state = data.lock_state
                 time = None if data.time is None else data.time.timestamp()
                 location = (len(packed), data.lock_state, data.battery_percent, data.alarms, time)
+            elif type(data) is events.Peripheral:
+                peripheral = self._peripheral(session, data, moment)
             packed.append((kind, events.to_json(event).decode()))
         self.counters.frames[dialect, message.facts[0][0] if message.facts else "none"] += 1
         known = None if dialect == SENTENCE else dialect
@@ -145,12 +151,21 @@ class Gateway:
         if moment.now - session.refreshed > self.policy.session_refresh:
             session.refreshed = moment.now
             refresh = ("keep", session.token, self.policy.session_ttl, *session.hash_fields())
-        state = (known, message.imei, message.firmware, message.secret, location)
+        state: tuple[Any, ...] = (known, message.imei, message.firmware, message.secret, location)
+        if peripheral is not None:
+            state = (*state, peripheral)
         content = (message.device, fingerprint, moment.iso, moment.epoch, packed, state, refresh, None)
         answer: Answer = message.answer
         if message.time_answer is not None:
             answer = partial(self._answer_now, message)
-        self.committer.submit(content, session.conversation, answer)
+        then = None
+        if session.fresh and message.report:
+            session.fresh = False
+            then = partial(self._reported, session)
+        elif message.imei is not None and message.imei != session.imei:
+            self.sessions.name(session, message.imei)
+            then = partial(self._named, session.device)
+        self.committer.submit(content, session.conversation, answer, then)
         if message.impossible_date:
             sentence = message.raw.startswith("(")
             raw = message.raw.encode("latin-1") if sentence else bytes.fromhex(message.raw)
@@ -162,6 +177,23 @@ class Gateway:
     def _answer_now(self, message: Message) -> bytes | None:
         """The time is that of the answer, not of the question: a commit may have to wait for Redis."""
         return message.answer_at(self.wall())
+
+    def _peripheral(self, session: Session, data: events.Peripheral, moment: Moment) -> tuple[Any, ...]:
+        """What Redis keeps of a sub-lock or sensor; the state of a lock is kept here as well."""
+        if session.sublocks is None:
+            session.sublocks = SubLocks()
+        session.sublocks.note(data, moment.epoch)
+        time = None if data.time is None else data.time.timestamp()
+        state = data.lock_state if isinstance(data.lock_state, str) else None
+        return (data.peripheral, data.peripheral_type, time, state, data.battery_percent)
+
+    def _reported(self, session: Session, written: bool) -> None:
+        if written:
+            self.on_reported(session)
+
+    def _named(self, device: str, written: bool) -> None:
+        if written:
+            self.on_named(device)
 
     def malformed(
         self, peer: str, reason: str, raw: bytes, iso: str, sender: Conversation | None = None
@@ -197,7 +229,8 @@ class Gateway:
             moment.iso,
             moment.now,
             conversation.origin,
-            message.imei,
+            # One that isn't its id is taken up like any that it says later.
+            message.imei if message.imei == message.device else None,
             message.identity_wire,
             moment.now,
             moment.now,
@@ -214,7 +247,7 @@ class Gateway:
         lasted = None if before is None else round(moment.now - before.opened, 3)
         self._session_event(session, change, lasted, moment, opening)
         if before is not None:
-            session.lock_state = before.lock_state
+            session.lock_state, session.sublocks = before.lock_state, before.sublocks
             session.dialect = session.dialect or before.dialect
             self._taken_over(before)
         self.on_online(session)

@@ -72,5 +72,5 @@ class Recovery:
             self.log.error("an order left behind can't be read: {reason}", reason=str(error))
             return
         self.orders.held.add(order.id)
-        self.orders.desk(order.device).take_over(run)
-        self.orders.serve(order.device)
+        self.orders.desk(run.order.device).take_over(run)
+        self.orders.serve(run.order.device)

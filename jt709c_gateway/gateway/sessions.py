@@ -6,6 +6,8 @@ from attrs import define, field
 
 from jt709c_gateway.protocol.envelope import Origin
 
+from .sublocks import SubLocks
+
 if TYPE_CHECKING:
     from .conversation import Conversation
     from .desk import Desk
@@ -28,6 +30,10 @@ class Session:
     refreshed: float = 0.0
     last_heard: float = 0.0
     lock_state: str | None = None
+    #: What is known of the sub-locks behind it; None where it has none.
+    sublocks: SubLocks | None = field(default=None, repr=False)
+    #: Whether its first report over this link is still to come.
+    fresh: bool = True
     #: Orders for this lock that are under way, or may still be settled by what it reports.
     desk: "Desk | None" = field(default=None, repr=False)
 
@@ -77,9 +83,19 @@ class Sessions:
         """Make this the device's session; give the one it takes over from."""
         before = self._by_device.get(session.device)
         self._by_device[session.device] = session
+        if before is not None and session.imei is None:
+            session.imei = before.imei
         if session.imei:
             self._by_imei[session.imei] = session.device
         return before
+
+    def name(self, session: Session, imei: str) -> None:
+        """The device has said its IMEI."""
+        if session.imei and self._by_imei.get(session.imei) == session.device:
+            del self._by_imei[session.imei]
+        session.imei = imei
+        if self._by_device.get(session.device) is session:
+            self._by_imei[imei] = session.device
 
     def remove(self, session: Session) -> bool:
         """Take out this very session; False when another has taken over already."""

@@ -6,11 +6,22 @@
 --       3 epoch second before which unsettled orders are forgotten
 --       4 name of this gateway when the lock has just come to it, "" otherwise
 -- Returns {order JSON or nil, its record, serial, {dialect, firmware, wrong passwords, lock state}, dynamic
--- password or nil, {record, ...} of the unsettled ones, how many wait}; records are flat arrays of field,
--- value, ...
+-- password or nil, {record, ...} of the unsettled ones, how many wait, {{sub-lock, epoch s, lock state}, ...} for
+-- those that the orders are for}; records are flat arrays of field, value, ...
+
+local sublocks = {}
 
 local function record(id)
-  return redis.call('HGETALL', ARGV[1] .. ':command:' .. id)
+  local fields = redis.call('HGETALL', ARGV[1] .. ':command:' .. id)
+  for i = 1, #fields, 2 do
+    if fields[i] == 'peripheral' and fields[i + 1] ~= '' then
+      local state = redis.call('HMGET', ARGV[1] .. ':peripheral:' .. fields[i + 1], 'time', 'lock_state')
+      if state[1] and state[2] then
+        sublocks[#sublocks + 1] = {fields[i + 1], state[1], state[2]}
+      end
+    end
+  end
+  return fields
 end
 
 if ARGV[4] ~= '' then
@@ -37,7 +48,7 @@ if ARGV[2] == '1' then
   order = redis.call('LRANGE', KEYS[1], 0, 0)[1]
 end
 if not order then
-  return {false, {}, 0, known, false, unsettled, redis.call('LLEN', KEYS[1])}
+  return {false, {}, 0, known, false, unsettled, redis.call('LLEN', KEYS[1]), sublocks}
 end
 local id = cjson.decode(order)['id']
 local serial = redis.call('HINCRBY', KEYS[3], 'order_serial', 1)
@@ -51,4 +62,5 @@ return {
   redis.call('GET', KEYS[5]),
   unsettled,
   redis.call('LLEN', KEYS[1]),
+  sublocks,
 }
