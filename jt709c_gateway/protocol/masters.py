@@ -51,6 +51,12 @@ def read_sentence(message: Message, sentence: Sentence) -> bool:
         message.time_answer = pnn.time_answer
     elif sentence.word == pnn.LOCK_REPORT:
         _lock_report(message, sentence.arguments)
+    elif sentence.word == pnn.IMEI:
+        message.imei = pnn.imei(sentence.arguments)
+        return False
+    elif sentence.word == pnn.FIRMWARE:
+        message.firmware = pnn.firmware(sentence.arguments)
+        return False
     elif starts[:2] == DYNAMIC_PASSWORD_PNN and len(starts) > 2 and starts[2]:
         message.facts.append((KIND_PASSWORD, Password()))
         message.report = True
