@@ -14,6 +14,9 @@ SUBLOCK_UNLOCK: Final = "sublock_unlock"
 SUBLOCK_ORDERS: Final[Mapping[str, str]] = {"unlock": SUBLOCK_UNLOCK, SUBLOCK_UNLOCK: SUBLOCK_UNLOCK}
 """The orders that may name a sub-lock as their device, and what its master is told for each."""
 
+SUBLOCK_ID: Final = 10
+"""Hex digits of a sub-lock's id (PROTOCOL.md §3)."""
+
 DEFAULT_PARAMETER: Final = "id"
 """The parameter that names the sub-lock, where no profile says."""
 
