@@ -62,7 +62,8 @@ class PaceTests(SynchronousTestCase):
         assert asking is not None
         link = self.come()
         for number in range(MAX_QUEUED + 5):
-            session = Session(str(number), link.conversation, "t", "jt701", "", 0.0, link.conversation.origin)
+            session = Session(str(number), link.conversation, "t", "", 0.0, link.conversation.origin)
+            session.dialect = "jt701"
             self.node.gateway.on_reported(session)
         self.assertEqual(len(asking._queue), MAX_QUEUED)
         self.assertEqual(self.node.gateway.counters.questions["dropped"], 5)

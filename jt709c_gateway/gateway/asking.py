@@ -136,7 +136,7 @@ class Asking:
     def _questions(self, session: Session, known: Unasked) -> Iterable[tuple[CheckedOrder, Rendered]]:
         """The questions that the lock's profile has: an IMEI stays what it is, firmware may be renewed."""
         profiles = self.orders.profiles
-        profile = profiles.pick(session.device, session.dialect or known.dialect, known.firmware)
+        profile = profiles.pick(session.device, session.speaks(known.dialect), known.firmware)
         for what in ("imei", "firmware") if known.imei is None else ("firmware",):
             if profile is None:
                 return

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from jt709c_gateway.clock import Clock
 from jt709c_gateway.protocol import events
-from jt709c_gateway.protocol.decoder import SENTENCE, Decoder
+from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import VERSION, wrap
 from jt709c_gateway.protocol.framing import MALFORMED_KEPT, MAX_BINARY
 from jt709c_gateway.protocol.message import Message
@@ -125,10 +125,8 @@ class Gateway:
         steps = session.desk.hear(message, moment) if session.desk is not None else None
         session.last_heard = moment.now
         dialect = message.dialect
-        if dialect == SENTENCE:
-            dialect = session.dialect or SENTENCE
-        else:
-            session.dialect = dialect
+        if dialect != session.dialect:
+            dialect = session.hear_dialect(message)
         origin, location, peripheral = session.origin, None, None
         packed: list[tuple[str, str]] = []
         for kind, data in message.facts:
@@ -143,7 +141,6 @@ class Gateway:
                 peripheral = self._peripheral(session, data, moment)
             packed.append((kind, events.to_json(event).decode()))
         self.counters.frames[dialect, message.facts[0][0] if message.facts else "none"] += 1
-        known = None if dialect == SENTENCE else dialect
         fingerprint = None
         if message.report:
             fingerprint = blake2b(message.wire, digest_size=_FINGERPRINT_BYTES).hexdigest()
@@ -151,7 +148,7 @@ class Gateway:
         if moment.now - session.refreshed > self.policy.session_refresh:
             session.refreshed = moment.now
             refresh = ("keep", session.token, self.policy.session_ttl, *session.hash_fields())
-        state: tuple[Any, ...] = (known, message.imei, message.firmware, message.secret, location)
+        state: tuple[Any, ...] = (session.dialect, message.imei, message.firmware, message.secret, location)
         if peripheral is not None:
             state = (*state, peripheral)
         content = (message.device, fingerprint, moment.iso, moment.epoch, packed, state, refresh, None)
@@ -220,12 +217,10 @@ class Gateway:
             return None
         self._tokens += 1
         token = f"{self.committer.boot}-{self._tokens}"
-        dialect = None if message.dialect == SENTENCE else message.dialect
         session = Session(
             message.device,
             conversation,
             token,
-            dialect,
             moment.iso,
             moment.now,
             conversation.origin,
@@ -248,7 +243,7 @@ class Gateway:
         self._session_event(session, change, lasted, moment, opening)
         if before is not None:
             session.lock_state, session.sublocks = before.lock_state, before.sublocks
-            session.dialect = session.dialect or before.dialect
+            session.dialect, session.guess = before.dialect, before.guess
             self._taken_over(before)
         self.on_online(session)
         return session
@@ -313,7 +308,7 @@ class Gateway:
             kind,
             device,
             None if session is None else session.imei,
-            None if session is None else session.dialect,
+            None if session is None else session.speaks(None),
             None,
             False,
             self.wall(),

@@ -139,7 +139,7 @@ class Desk:
         if self._claiming:
             self._look_again = True
             return
-        speaks = not self._dialect_wanted or session.dialect is not None
+        speaks = not self._dialect_wanted or session.speaks(None) is not None
         take = self.reachable and self.orders.sending and speaks
         arrived, self._arrived = self._arrived, False
         self.waiting = not take

@@ -67,7 +67,7 @@ class Intake:
         """The order for the device itself, and its form where that is known; InvalidOrder if it has none."""
         profiles = self.orders.profiles
         session = self.orders.gateway.sessions.get(known.device)
-        dialect = known.dialect if session is None else session.dialect or known.dialect
+        dialect = known.dialect if session is None else session.speaks(known.dialect)
         profile = profiles.pick(known.device, dialect, known.firmware)
         if known.peripheral is None:
             order = evolve(order, device=known.device)

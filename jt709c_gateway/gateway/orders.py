@@ -168,7 +168,7 @@ class Orders:
 
         None while it is not known yet which dialect it speaks.
         """
-        profile = self.profiles.pick(session.device, session.dialect or claim.dialect, claim.firmware)
+        profile = self.profiles.pick(session.device, session.speaks(claim.dialect), claim.firmware)
         return None if profile is None else self.profiles.validate(order, profile)
 
     def supplied(self, claim: Claim) -> dict[str, str]:

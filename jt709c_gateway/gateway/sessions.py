@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
+from jt709c_gateway.protocol.decoder import SENTENCE
 from jt709c_gateway.protocol.envelope import Origin
+from jt709c_gateway.protocol.message import Message
 
 from .sublocks import SubLocks
 
@@ -20,7 +22,6 @@ class Session:
     device: str
     conversation: "Conversation"
     token: str
-    dialect: str | None
     since: str
     opened: float
     origin: Origin
@@ -30,6 +31,9 @@ class Session:
     refreshed: float = 0.0
     last_heard: float = 0.0
     lock_state: str | None = None
+    #: What its reports have shown it to speak, and what it seems to speak as long as none has come.
+    dialect: str | None = None
+    guess: str | None = None
     #: What is known of the sub-locks behind it; None where it has none.
     sublocks: SubLocks | None = field(default=None, repr=False)
     #: Whether its first report over this link is still to come.
@@ -50,6 +54,22 @@ class Session:
             "since",
             self.since,
         )
+
+    def hear_dialect(self, message: Message) -> str:
+        """Take up what a message tells of the lock's dialect; the dialect of the message's events.
+
+        A heartbeat, an answer or a sentence is the same for several dialects: it changes nothing once a
+        report has shown which it is.
+        """
+        if message.tells_dialect:
+            self.dialect = self.guess = message.dialect
+        elif self.dialect is None and message.dialect != SENTENCE:
+            self.guess = message.dialect
+        return self.dialect or self.guess or SENTENCE
+
+    def speaks(self, known: str | None) -> str | None:
+        """The lock's dialect, `known` being what it was before it came."""
+        return self.dialect or known or self.guess
 
     def send(self, data: bytes) -> bool:
         """Write to the lock; False when its link is gone."""
