@@ -41,6 +41,7 @@ CATALOGUE: Final[Mapping[str, str]] = {
     "factory_reset": "Put all settings back to the factory's.",
     "sync_time": "Set the unit's clock to UTC.",
     "sublock_unlock": "Open a sub-lock through its master.",
+    "set_sublock_intervals": "Set how often the sub-locks behind a master show themselves.",
     "sublock_list": "List the sub-locks bound to a master.",
     "sublock_bind": "Replace the list of sub-locks bound to a master.",
     "set_parameters": "Set JT/T 808 parameters.",
