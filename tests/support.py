@@ -51,8 +51,8 @@ def temporary_path(test: SynchronousTestCase) -> str:
     return os.path.join(directory, "path")
 
 
-#: Below those that the kernel gives to outgoing connections, one of which would else have taken the port by the
-#: time that a daemon is started on it, or started again.
+#: Below those that the kernel gives to outgoing connections, one of which would else have taken the port by
+#: the time that a daemon is started on it, or started again.
 _PORTS = range(15_000, 32_000)
 
 
