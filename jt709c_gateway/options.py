@@ -16,11 +16,14 @@ from attrs import field, frozen
 from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 
+from jt709c_gateway.commands.profiles.loading import DIALECTS
 from jt709c_gateway.redis.address import parse_redis_address
 from jt709c_gateway.redis.cluster import has_hash_tag
 from jt709c_gateway.redis.keys import DEFAULT_PREFIX
 
 PASSWORD_VARIABLE: Final = "JT709C_REDIS_PASSWORD"
+#: In place of a dialect: of none of them.
+NO_DIALECT: Final = "none"
 
 
 def seconds(text: str) -> float:
@@ -118,6 +121,13 @@ def directory(text: str) -> Path:
 def redis_url(text: str) -> str:
     """An address of Redis, checked; kept as text until the password is known."""
     parse_redis_address(text)
+    return text
+
+
+def dialect(text: str) -> str:
+    """A dialect that locks speak, or none."""
+    if text not in (*DIALECTS, NO_DIALECT):
+        raise ValueError(f"expected one of {', '.join(DIALECTS)}, or {NO_DIALECT}")
     return text
 
 
@@ -230,6 +240,14 @@ OPTIONS: Final = (
         "Seconds in which a lock has to be seen moving after it said yes [default: 120]",
     ),
     Option(
+        "ask",
+        dialect,
+        ("jt701",),
+        "Dialect of locks that are asked for IMEI and firmware, at most once a day; repeatable, "
+        "none for no lock [default: jt701]",
+        repeatable=True,
+    ),
+    Option(
         "udp-window",
         seconds,
         30.0,
@@ -307,6 +325,7 @@ class Options(usage.Options):
                 f"--prefix: {values['prefix']!r} would spread the keys over the cluster's slots; "
                 "expected a hash tag, such as {jt709c}"
             )
+        values["ask"] = _dialects(values["ask"])
         self.settings = values
 
     def _set(self, option: Option, text: str) -> None:
@@ -315,6 +334,13 @@ class Options(usage.Options):
             self._given[option.key] = (*self._given.get(option.key, ()), value)
         else:
             self._given[option.key] = value
+
+
+def _dialects(given: tuple[str, ...]) -> frozenset[str]:
+    if NO_DIALECT in given and len(set(given)) > 1:
+        others = ", ".join(sorted(set(given) - {NO_DIALECT}))
+        raise usage.UsageError(f"--ask {NO_DIALECT}: expected it alone, not together with {others}")
+    return frozenset(given) - {NO_DIALECT}
 
 
 def _checked(option: Option, text: str, where: str) -> Any:

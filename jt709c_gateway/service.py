@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from jt709c_gateway.commands.profiles import ProfileError, ProfileSet, load_profiles
 from jt709c_gateway.commands.record import Limits as OrderLimits
+from jt709c_gateway.gateway.asking import Asking
 from jt709c_gateway.gateway.core import Gateway, Policy
 from jt709c_gateway.gateway.duties import Duties
 from jt709c_gateway.gateway.ids import EventIds
@@ -120,7 +121,8 @@ class GatewayService(MultiService):
             settings["udp_window"],
             settings["static_password"],
         )
-        self.duties = Duties(reactor, self.gateway, self.orders, keys, settings["gateway_ttl"])
+        asking = Asking(self.orders, settings["ask"])
+        self.duties = Duties(reactor, self.gateway, self.orders, keys, settings["gateway_ttl"], asking)
         self.duties.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.registry.register(GatewayCollector(self.gateway, self._redis_up))
         self._embedded: EmbeddedServer | None = None

@@ -57,15 +57,17 @@ def run_twistd(
 
 
 class Lock:
-    """A TCP connection to the daemon, as a lock has one."""
+    """A TCP connection to the daemon, as a lock has one; `framer` reads what the gateway writes."""
 
-    def __init__(self, port: int, timeout: float = 10.0, source: str | None = None) -> None:
+    def __init__(
+        self, port: int, timeout: float = 10.0, source: str | None = None, framer: Any = None
+    ) -> None:
         self.socket = socket.create_connection(
             (LOOPBACK, port), timeout, None if source is None else (source, 0)
         )
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._timeout = timeout
-        self._framer = Framer()
+        self._framer = framer or Framer()
         self._answers: list[bytes] = []
         #: The other side has closed the connection.
         self.ended = False
@@ -269,9 +271,9 @@ class Daemon:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
 
-    def lock(self, timeout: float = 10.0, source: str | None = None) -> Lock:
+    def lock(self, timeout: float = 10.0, source: str | None = None, framer: Any = None) -> Lock:
         """A new connection to it; `source` is the loopback address that it comes from."""
-        return Lock(self.tcp_port, timeout, source)
+        return Lock(self.tcp_port, timeout, source, framer)
 
     def datagrams(self, timeout: float = 10.0) -> socket.socket:
         """A new UDP socket that sends to it and receives from it."""

@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.record import Limits
+from jt709c_gateway.gateway.asking import Asking
 from jt709c_gateway.gateway.core import Gateway
 from jt709c_gateway.gateway.duties import Duties
 from jt709c_gateway.gateway.ids import EventIds
@@ -101,8 +102,10 @@ class Node:
         self.gateway = Gateway(name, self.clock, self.committer, ids, wall=self.wall)
         store = OrderStore(self.wire, self.keys, name)
         limits = options.pop("limits", None) or Limits()
+        dialects = frozenset(options.pop("ask", ()))
         self.orders = Orders(self.gateway, store, _profiles, limits, **options)
-        self.duties = Duties(self.clock, self.gateway, self.orders, self.keys, GATEWAY_TTL)
+        asking = Asking(self.orders, dialects)
+        self.duties = Duties(self.clock, self.gateway, self.orders, self.keys, GATEWAY_TTL, asking)
 
     def wall(self) -> datetime:
         """What the clock on the wall shows."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from jt709c_gateway.commands.model import ENDED
 from jt709c_gateway.protocol import jt709, jt808
+from jt709c_gateway.protocol.framing import Framer
 from tests.daemon import Daemon, Lock
 from tests.support import RedisClient, ValkeyServer, wait_until
 from tests.vectors import location
@@ -53,10 +54,14 @@ class FakeLock:
     def connect(self, daemon: Daemon, known: bool = True) -> "FakeLock":
         """Connect; with `known`, report where it is and that it is locked."""
         self.close()
-        self.link = daemon.lock()
+        self.link = daemon.lock(framer=self.framer())
         if known:
             self.report()
         return self
+
+    def framer(self) -> Any:
+        """What divides the bytes that come."""
+        return Framer()
 
     @property
     def wire(self) -> bytes:
@@ -99,10 +104,14 @@ class FakeLock:
         """Wait for one frame; whether it is an answer to a report."""
         assert self.link is not None
         (raw,) = self.link.answers()
-        if raw.startswith(b"\x7e\x80\x01"):
+        if self._is_answer(raw):
             return True
         self.orders.append(raw)
         return False
+
+    def _is_answer(self, raw: bytes) -> bool:
+        """Whether this is the answer to a report, and no order."""
+        return raw.startswith(b"\x7e\x80\x01")
 
     def _until_answered(self) -> None:
         while not self._read():

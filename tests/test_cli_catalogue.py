@@ -70,7 +70,8 @@ class CatalogueTests(WithFiles):
         self.assertEqual(takes['what="imei"'], ["what"])
 
     def test_orders_of_the_gateway_and_of_nobody(self):
-        orders = self.orders("cancel", "set_fence")
+        self.file(JT701)
+        orders = self.orders("--profiles", str(self.directory), "cancel", "set_fence")
         self.assertTrue(orders["cancel"]["gateway"])
         self.assertEqual([param["name"] for param in orders["cancel"]["params"]], ["id"])
         self.assertEqual((orders["set_fence"]["gateway"], orders["set_fence"]["profiles"]), (False, []))
@@ -92,7 +93,7 @@ class CatalogueTests(WithFiles):
             ("seal", "jt705, jt709", "assumed"),
             ("restart", "jt701, jt705, jt709", "documented"),
             ("set_dynamic_passwords", "on*: true or false", "partly assumed"),
-            ("set_fence", "none", "in no profile"),
+            ("set_fence", "word*: one of P24, P29", "jt701", "assumed"),
             ("cancel", "id*", "all", "the gateway's own"),
         ):
             (row,) = [row for row in rows if row.split(" ")[0] == start]
@@ -101,6 +102,13 @@ class CatalogueTests(WithFiles):
         self.assertIn('number: an integer from 1 to 2; else 1 [what="sim"]', result.stdout)
         self.assertIn("secret; else the static password the gateway has [otherwise]", result.stdout)
         self.assertNotIn("\x1b", result.stdout)
+
+    def test_table_of_what_no_profile_has(self):
+        self.file(JT701)
+        result = self.run_cli("catalogue", "--profiles", str(self.directory), "set_fence")
+        (row,) = [row for row in result.stdout.splitlines() if row.startswith("set_fence")]
+        self.assertIn("none", row)
+        self.assertIn("in no profile", row)
 
     def test_table_names_profiles_of_ones_own(self):
         self.file(OWN)

@@ -98,6 +98,12 @@ class Lines(SynchronousTestCase):
             self.assertEqual(bytes.fromhex(lines[1]["frame"]).decode(), lines[1]["events"][0]["raw"])
         self.assertEqual((lines[0]["frame"], lines[1]["frame"]), (frame.hex(), dynamic.hex()))
 
+    def test_an_answer_that_repeats_a_password_is_masked(self):
+        sentence = b"(8000620011,P52,2,113271)"
+        for secrets, expected in (((), b"(P52,2,******)"), (("--secrets",), b"(P52,2,113271)")):
+            (line,), _ = run_jsonl(sentence.hex(), *secrets)
+            self.assertEqual(bytes.fromhex(line["answer"]), expected)
+
     def test_a_password_in_a_broken_frame_is_masked_too(self):
         frame = bytearray(unlock_report())
         frame[-2] ^= 1

@@ -287,6 +287,13 @@ class Wait(WithRedis):
             self.assertEqual(len(output.splitlines()), 3)
             self.assertIn("because", output)
 
+    def test_an_order_for_a_sublock_is_followed_at_its_master(self):
+        for device in ("e03b60000a", "1234567890"):
+            running = self.start("send", "unlock", device, "--wait")
+            order = self.taken_order()
+            self.publish("command", "8054201973", id=order["id"], state="confirmed", command="sublock_unlock")
+            self.assertEqual(running.process.wait(TIMEOUT), 0, device)
+
     def test_an_order_by_imei_is_followed_too(self):
         running, output = self.follow("done", device="867284063211238")
         self.assertEqual((running.process.returncode, len(output.splitlines())), (0, 1))

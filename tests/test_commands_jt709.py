@@ -6,7 +6,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.evidence import EvidenceRule
 from jt709c_gateway.commands.model import InvalidOrder, Order
-from jt709c_gateway.commands.profiles import BinaryMessage, GroupedSentence, RawBytes, Rendered, load_profiles
+from jt709c_gateway.commands.profiles import (
+    BinaryMessage,
+    GroupedSentence,
+    ProfileSet,
+    RawBytes,
+    Rendered,
+    load_profiles,
+)
 from jt709c_gateway.commands.replies import ReplyKind
 from tests.commands_support import DEVICE
 
@@ -143,19 +150,24 @@ class ShippedTests(SynchronousTestCase):
         """Before the lock is known a name has to be known and some profile has to take the parameters."""
         for command, params in [
             ("unlock", {}),
-            ("set_fence", {"whatever": 1}),
+            ("set_fence", {"word": "P24", "arguments": ["1"]}),
             ("cancel", {"id": "x"}),
             ("clear_lockout", {}),
         ]:
             self.profiles.validate_loosely(Order("i", DEVICE, command, params))
         for command, params in [
             ("dance", {}),
+            ("set_fence", {"whatever": 1}),
             ("cancel", {}),
             ("cancel", {"id": 7}),
             ("clear_lockout", {"a": 1}),
         ]:
             order = Order("i", DEVICE, command, params)
             self.assertRaises(InvalidOrder, self.profiles.validate_loosely, order)
+
+    def test_loosely_where_no_profile_knows_the_order(self) -> None:
+        """A name of the catalogue that no profile has: anything may be its parameters."""
+        ProfileSet([self.profile]).validate_loosely(Order("i", DEVICE, "set_fence", {"whatever": 1}))
 
     def test_unknown_for_this_lock(self) -> None:
         """An order of another dialect is refused with what there is."""
@@ -170,7 +182,7 @@ class ShippedTests(SynchronousTestCase):
         self.assertEqual(self.profiles.secret_names("set_parameters"), {"parameters.12", "parameters.16"})
         self.assertEqual(self.profiles.secret_names("raw"), {"hex", "sentence"})
         self.assertEqual(self.profiles.secret_names("cancel"), frozenset())
-        self.assertIsNone(self.profiles.secret_names("set_fence"))
+        self.assertIsNone(ProfileSet([self.profile]).secret_names("set_fence"))
 
     def test_spec_of_a_stored_order(self) -> None:
         """A record with masked parameters still tells which form it was."""

@@ -184,6 +184,38 @@ class MistakeTests(WithDirectory):
         text = 'template = { sentence = "X,1" }\nevidence = { lock_state = "locked" }'
         self.assertIn("expected physical = true", self.order(text))
 
+    MINUTES = '[orders.x.params.m]\ntype = "integer"\nmin = 1\nmax = 5\ndefault = 5\n'
+
+    def test_delay(self) -> None:
+        """How long the lock may take is bounded, whatever the order says."""
+        for delay, expected in [
+            ("-1", "evidence.delay: is -1; expected seconds from 0 to 3600"),
+            ("3601", "evidence.delay: is 3601; expected seconds from 0 to 3600"),
+            ('"1 min"', 'evidence.delay: is "1 min"; expected a number'),
+            ("{ seconds = 60 }", "evidence.delay.parameter: missing"),
+            ('{ parameter = "q", seconds = 60 }', "evidence.delay.parameter: is 'q'; expected a parameter"),
+            ('{ parameter = "t", seconds = 60 }', "evidence.delay.parameter: is 't'; expected a parameter"),
+            ('{ parameter = "m" }', "evidence.delay.seconds: is 0; expected more than 0"),
+            ('{ parameter = "m", seconds = 721 }', "at most 3600 in all for any m, which is 1 to 5"),
+            ('{ parameter = "m", seconds = 60, unit = "s" }', "evidence.delay.unit: unknown key"),
+        ]:
+            text = (
+                'template = { sentence = "X,1,{m},{t}" }\nphysical = true\n'
+                f'evidence = {{ lock_state = "unlocked", delay = {delay} }}\n'
+                f'{self.MINUTES}[orders.x.params.t]\ntype = "text"\nrequired = true\n'
+            )
+            self.assertIn(expected, self.order(text))
+
+    def test_peripheral(self) -> None:
+        """What names the sub-lock has to be there, and to be seen in the order's record."""
+        for param in ("", 'type = "text"', 'type = "hex"\nrequired = true', 'type = "text"\nsecret = true'):
+            name, template = ("p", "X,1,{p}") if param else ("q", "X,1")
+            params = f'[orders.x.params.p]\n{param}\nfrom = "static_password"\n' if param else ""
+            if "required" in param:
+                params = params.replace('from = "static_password"\n', "")
+            text = f'template = {{ sentence = "{template}" }}\nperipheral = "{name}"\n{params}'
+            self.assertIn(f"orders.x.peripheral: is '{name}'; expected a parameter of type", self.order(text))
+
     def test_variants(self) -> None:
         params = (
             '[orders.x.params.p]\ntype = "choice"\nchoices = ["a"]\n'

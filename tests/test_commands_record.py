@@ -26,6 +26,7 @@ class RecordTests(LifecycleCase):
                 "id": "i",
                 "command": "unlock",
                 "device": DEVICE,
+                "peripheral": None,
                 "state": "sent",
                 "params": {"password": MASK},
                 "issued_by": "ops",

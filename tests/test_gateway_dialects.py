@@ -7,9 +7,12 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol.framing import Framer
+from jt709c_gateway.protocol.jt808 import JT705_LOCATION, LOCATION_ANSWER, encode_jt705
 from jt709c_gateway.transport.tcp import LockFactory
 from tests.committing import Fleet, events_in
+from tests.test_dialect_jt705 import body as jt705_body
 from tests.test_dialect_streams import GARBAGE, SOUND, alone
+from tests.vectors import DEVICE, binary, location
 
 #: One of each: a location, a jt705's, `$` frames of both kinds of masters, sentences grouped and `Pnn`, a
 #: sub-lock's report.
@@ -70,3 +73,50 @@ class OneConnection(SynchronousTestCase):
         self.assertEqual(
             written.count(b"(P69,0,"), sum((alone(raw)[4] or b"")[:4] == b"(P69" for raw in CHOSEN)
         )
+
+
+class WhatALockSpeaks(SynchronousTestCase):
+    """Its reports tell; what the whole family says the same way changes nothing."""
+
+    def setUp(self) -> None:
+        self.fleet = Fleet()
+        self.link = self.fleet.link()
+
+    def told(self, *frames: bytes) -> list[tuple[str, str]]:
+        """Kind and dialect of the events that frames give."""
+        heard = self.fleet.hear(self.link, *frames)
+        return [(event["kind"], event["dialect"]) for event in heard if event["kind"] != "session"]
+
+    def stored(self) -> list[str | None]:
+        """The dialects that Redis is told, record by record."""
+        return [content[5][0] for content in self.fleet.committed if content[0] and content[5] is not None]
+
+    def test_jt705_with_a_heartbeat(self) -> None:
+        """A jt705 stays one when it sends 0x0002, 0x0100, a sentence, or answers where it is."""
+        report = encode_jt705(JT705_LOCATION, DEVICE, 1, jt705_body(), answer_wanted=True)
+        common = [
+            binary(0x0002),
+            binary(0x0100, b"x"),
+            binary(LOCATION_ANSWER, b"\x00\x01" + location()),
+            b"(794308010679,1,001,BASE,1,V1)",
+        ]
+        self.told(report)
+        self.assertEqual({dialect for _, dialect in self.told(*common)}, {"jt705"})
+        self.assertEqual(set(self.stored()), {"jt705"})
+
+    def test_pnn_of_a_jt709(self) -> None:
+        """A `Pnn` sentence makes no master of a lock whose reports say otherwise."""
+        self.told(binary(0x0200, location()))
+        self.assertEqual(self.told(b"(794308010679,P14,1)"), [("reply", "jt709")])
+        self.assertEqual(set(self.stored()), {"jt709"})
+
+    def test_before_any_report(self) -> None:
+        """As long as no report has come the frame's family is the best guess, and Redis isn't told."""
+        self.assertEqual(self.told(binary(0x0002)), [("heartbeat", "jt709")])
+        self.assertEqual(self.stored(), [None])
+
+    def test_another_firmware(self) -> None:
+        """Reports of another dialect count from the first one on."""
+        self.told(binary(0x0200, location()))
+        frame = encode_jt705(JT705_LOCATION, DEVICE, 1, jt705_body(), answer_wanted=False)
+        self.assertEqual(self.told(frame), [("location", "jt705")])

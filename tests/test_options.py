@@ -58,6 +58,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "profiles": (["", "/nowhere", "/etc/passwd"], "directory"),
     "static-password-file": (FILES, "file"),
     "confirm-timeout": (SECONDS, "seconds"),
+    "ask": (["", "jt808", "JT701", "all"], "one of jt709, jt705, jt701, or none"),
     "udp-window": (SECONDS, "seconds"),
     "gateway-ttl": (SECONDS, "seconds"),
     "shutdown-timeout": (SECONDS, "seconds"),
@@ -121,6 +122,25 @@ class CommandLineTests(OptionsCase):
         """A password in an address that is wrong is not repeated."""
         for text in ("redis://user:s3cret@h:x", "redis//user:s3cret@h", "rediss://:s3cret@"):
             self.assertNotIn("s3cret", self.refused("--redis", text))
+
+    def test_whom_to_ask(self) -> None:
+        """Dialects add up; none is for nobody, and stands alone. In the file it is a list."""
+        both, nobody, empty, one = (
+            "--config=" + self.file(f"ask = {value}")
+            for value in ('["jt701", "jt709"]', '"none"', "[]", '["jt701"]')
+        )
+        for arguments, dialects in [
+            ([], {"jt701"}),
+            (["--ask=jt709", "--ask", "jt705"], {"jt709", "jt705"}),
+            (["--ask=none"], set()),
+            ([both], {"jt701", "jt709"}),
+            ([nobody], set()),
+            ([empty], set()),
+            ([one, "--ask=none"], set()),
+        ]:
+            self.assertEqual(parse(*arguments)["ask"], dialects, arguments)
+        said = self.refused("--ask=none", "--ask=jt701")
+        self.assertIn("--ask none: expected it alone, not together with jt701", said)
 
     def test_repeatable(self) -> None:
         """Ports can be given several times; the default is then none of them."""

@@ -187,3 +187,16 @@ class RaceTests(BenchTestCase):
             self.node.run()
         self.assertEqual([self.desk.state(one) for one in orders], ["rejected"] * 3)
         self.assertEqual(len(self.written(link)), 2)
+
+    def test_an_imei_becomes_known_while_its_order_comes_in(self) -> None:
+        """Looked up before another gateway learnt the IMEI, taken in after that: the order is the lock's."""
+        imei = "490154203237518"
+        order = self.desk.unlock(imei)
+        self.steps_until("order_accept")
+        self.desk.redis.call("HSET", self.node.keys.imei, imei, self.device)
+        self.node.run()
+        self.assertEqual(self.desk.wait(order, "waiting")["device"], self.device)
+        self.assertEqual(self.desk.redis.call("EXISTS", self.node.keys.waiting(imei)), 0)
+        link = self.come()
+        self.node.run()
+        self.assertEqual(len(self.written(link)), 1)

@@ -1,5 +1,6 @@
 """What several commands share: errors, and the options that lead to Redis."""
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -42,7 +43,8 @@ def redis_options(command: _Command) -> _Command:
 
 
 def check_device(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """A device id or an IMEI, for click."""
-    if value is not None and not (value.isascii() and value.isdigit() and len(value) <= 20):
-        raise click.BadParameter(f"{value!r} is no device id or IMEI; expected up to 20 digits")
+    """A device id, an IMEI or a sub-lock's id, for click."""
+    if value is not None and re.fullmatch(r"[0-9]{1,20}|[0-9A-Fa-f]{10}", value) is None:
+        right = "up to 20 digits, or the ten hex digits of a sub-lock"
+        raise click.BadParameter(f"{value!r} is no device id or IMEI; expected {right}")
     return value

@@ -16,6 +16,7 @@ from jt709c_gateway.cli.output import console, plain
 from jt709c_gateway.cli.redis_link import PING_EVERY, glob_escape, keep_alive, listen, talk
 from jt709c_gateway.cli.running import notice
 from jt709c_gateway.commands.model import ENDED, Order, OrderState
+from jt709c_gateway.commands.sublocks import SUBLOCK_ID
 from jt709c_gateway.redis.address import RedisAddress
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
@@ -28,7 +29,7 @@ _CONNECT: Final = 10.0
 #: Seconds after which somebody should have taken the order.
 _TAKEN_WITHIN: Final = 5.0
 #: Seconds that gateways may add to an order's own times: to confirm it, to repeat it, to notice a dead one.
-_MARGIN: Final = 300.0
+_MARGIN: Final = 600.0
 
 
 @define(eq=False)
@@ -178,10 +179,11 @@ def _once(ready: "defer.Deferred[None]") -> None:
 
 
 def _pattern(push: Push) -> str:
-    """Where the order's events are published: an IMEI's device id isn't known here."""
+    """Where the order's events are published: an IMEI's device, a sub-lock's master aren't known here."""
     device = push.order.device.lstrip("0")
+    may_be_sublock = len(push.order.device) == SUBLOCK_ID
     keys = Keys(glob_escape(push.prefix))
-    return keys.channel("command", device if 0 < len(device) <= 12 else "*")
+    return keys.channel("command", device if 0 < len(device) <= 12 and not may_be_sublock else "*")
 
 
 async def _push(talking: RedisConnection, push: Push) -> None:

@@ -83,6 +83,8 @@ class FrameDecoder:
             raw = frame.raw if self.secrets else redact.mask_malformed(frame.raw)
             return Result(raw.hex(), dialect, [], None)
         answer = message.answer_at(self.now())
+        if answer is not None and not self.secrets:
+            answer = redact.mask_answer(answer)
         return Result(
             _raw_hex(message), message.dialect, wrap_all(message, Origin()), answer.hex() if answer else None
         )

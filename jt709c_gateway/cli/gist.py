@@ -72,6 +72,7 @@ def _lock(data: Mapping[str, Any]) -> list[Any]:
         f"by {data.get('method')}",
         _named("card", data.get("card")),
         _named("fence", data.get("fence_id")),
+        _named("sub-lock", data.get("peripheral")),
         _place(data),
         _named("order", data.get("command_id")),
     ]
@@ -102,6 +103,7 @@ def command(data: Mapping[str, Any]) -> list[Any]:
     """The parts of the gist of an order's state."""
     return [
         data.get("command"),
+        _named("sub-lock", data.get("peripheral")),
         data.get("id"),
         data.get("state"),
         data.get("reason"),

@@ -120,6 +120,8 @@ def _holder(holder: Holder) -> dict[str, Any]:
             "assumed": form.spec.assumed,
             "physical": form.spec.physical,
             "source": form.spec.source,
+            "peripheral": form.spec.peripheral,
+            "delay": form.spec.evidence.delay.describe() if form.spec.evidence else None,
             "params": [_param(param) for param in form.params.values()],
         }
         for form in holder.forms

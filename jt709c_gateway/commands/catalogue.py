@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+CANCEL: Final = "cancel"
 LOCAL_ORDERS: Final[Mapping[str, str]] = {
-    "cancel": "Take back an order that has not been sent yet (params.id).",
+    CANCEL: "Take back an order that has not been sent yet (params.id).",
     "clear_lockout": "Allow unlocks again after two wrong passwords in a row.",
 }
 """Orders that the gateway carries out itself; no lock hears of them."""
@@ -40,6 +41,7 @@ CATALOGUE: Final[Mapping[str, str]] = {
     "factory_reset": "Put all settings back to the factory's.",
     "sync_time": "Set the unit's clock to UTC.",
     "sublock_unlock": "Open a sub-lock through its master.",
+    "set_sublock_intervals": "Set how often the sub-locks behind a master show themselves.",
     "sublock_list": "List the sub-locks bound to a master.",
     "sublock_bind": "Replace the list of sub-locks bound to a master.",
     "set_parameters": "Set JT/T 808 parameters.",

@@ -31,6 +31,7 @@ class Observation:
     ``action``, ``method`` and ``lock_state`` are the words of the ``lock`` and ``location`` events (DESIGN.md
     §3). A status may carry the ``method`` of a lock event in the same report. ``time`` is the report's own,
     seconds since 1970, ``None`` where it has none. ``previous_lock_state`` is the state last known before.
+    ``peripheral`` is the sub-lock it is about, ``None`` for the device itself.
     """
 
     kind: ObservationKind
@@ -39,6 +40,7 @@ class Observation:
     lock_state: str | None = None
     previous_lock_state: str | None = None
     time: float | None = None
+    peripheral: str | None = None
 
     def public(self) -> dict[str, Any]:
         """The observation for the order's record."""
@@ -48,25 +50,52 @@ class Observation:
 
 
 @attrs.frozen
+class Delay:
+    """How long a lock may take before it moves: ``seconds``, or so many for each 1 of a ``parameter``."""
+
+    seconds: float = 0.0
+    parameter: str | None = None
+
+    def describe(self) -> str:
+        """It in words."""
+        return (
+            f"{self.seconds:g} s"
+            if self.parameter is None
+            else f"{self.seconds:g} s for each 1 of {self.parameter}"
+        )
+
+
+@attrs.frozen
 class EvidenceRule:
     """What confirms an order; from a profile's ``evidence`` table.
 
     A lock event counts when its action and its method are listed, so that a card held to the lock does not
     confirm an unlock sent from here. A status counts when the lock state *became* ``lock_state``. Either must
-    have happened within ``within`` seconds after the order was written.
+    have happened within ``within`` seconds after the order was written. ``delay`` passes before the time for
+    evidence (``Limits.confirm_timeout``) begins.
     """
 
     lock_actions: frozenset[str] = frozenset()
     methods: frozenset[str] = frozenset()
     lock_state: str | None = None
     within: float = DEFAULT_WITHIN
+    delay: Delay = Delay()
 
 
-def confirms(rule: EvidenceRule, observation: Observation, written_at: float, now: float) -> bool:
+def confirms(
+    rule: EvidenceRule,
+    observation: Observation,
+    written_at: float,
+    now: float,
+    peripheral: str | None = None,
+) -> bool:
     """Whether ``observation``, come at ``now``, shows the effect of an order written at ``written_at``.
 
-    Times are seconds since 1970. A report without a time of its own counts as of its arrival.
+    Times are seconds since 1970. A report without a time of its own counts as of its arrival. ``peripheral``
+    is the sub-lock that the order is for: what another one does, or the master itself, proves nothing.
     """
+    if observation.peripheral != peripheral:
+        return False
     happened = now if observation.time is None else observation.time
     if not written_at - CLOCK_SKEW <= happened <= written_at + rule.within + CLOCK_SKEW:
         return False

@@ -101,7 +101,7 @@ class OrderRun(OrderRecord):
             return None
         expiry = self.order.created_at + self.order.ttl
         if self.state is OrderState.ACKNOWLEDGED and self.acknowledged_at is not None:
-            patience = self.limits.confirm_timeout if self._is_physical else self.order.timeout
+            patience = self._confirm_timeout if self._is_physical else self.order.timeout
             return self.acknowledged_at + patience
         if self.writing_at is not None:
             handed_over = self.writing_at if self.sent_at is None else max(self.sent_at, self.writing_at)
@@ -114,6 +114,11 @@ class OrderRun(OrderRecord):
     def _is_physical(self) -> bool:
         # What is not known is treated with the greater care.
         return self.physical is not False
+
+    @property
+    def _confirm_timeout(self) -> float:
+        delay = 0.0 if self.spec is None else self.spec.delay(self.order.params)
+        return self.limits.confirm_timeout + delay
 
     @property
     def _repeats(self) -> int:
@@ -233,8 +238,8 @@ class OrderRun(OrderRecord):
         rule = None if self.spec is None else self.spec.evidence
         if rule is None or self.writing_at is None or not self.confirmable:
             return Step()
-        patient = attrs.evolve(rule, within=max(rule.within, self.limits.confirm_timeout))
-        if not confirms(patient, observation, self.writing_at, now):
+        patient = attrs.evolve(rule, within=max(rule.within, self._confirm_timeout))
+        if not confirms(patient, observation, self.writing_at, now, self.peripheral):
             return Step()
         self.evidence = {**observation.public(), "time": iso(observation.time)}
         self.confirmed_at = now
@@ -331,7 +336,7 @@ class OrderRun(OrderRecord):
 
     def _unanswered_further(self, now: float) -> Step:
         if self._is_physical:
-            reason = f"the lock said yes; no evidence within {self.limits.confirm_timeout:g} s"
+            reason = f"the lock said yes; no evidence within {self._confirm_timeout:g} s"
             return Step((self._to(OrderState.UNCONFIRMED, now, reason),))
         return Step((self._to(OrderState.DONE, now, "the lock said yes, but the data never came"),))
 

@@ -29,7 +29,7 @@ _MAX_DEPTH: Final = 8
 _CUT: Final = 48
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_DEVICE = re.compile(r"[0-9]{1,20}")
+_DEVICE = re.compile(r"[0-9]{1,20}|[0-9A-Fa-f]{10}")
 _COMMAND = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _REPLY_TO = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ERROR_PATH = re.compile(r"`\$\.([a-z_]+)")
@@ -37,7 +37,7 @@ _MISSING = re.compile(r"missing required field `([a-z_]+)`")
 
 _EXPECTED: Final[Mapping[str, str]] = {
     "id": "1 to 64 letters, digits, '-' or '_'",
-    "device": "a device id or an IMEI: text of 1 to 20 digits",
+    "device": "a device id or an IMEI, text of 1 to 20 digits, or a sub-lock's id, ten hex digits",
     "command": "the name of an order: text of lower-case letters, digits and '_'",
     "params": f"an object nested at most {_MAX_DEPTH} deep, with integers of at most 64 bits",
     "ttl": f"seconds above 0 and at most {MAX_TTL:.0f} (7 days)",
@@ -154,8 +154,9 @@ class _Stored(_Wire, forbid_unknown_fields=True, kw_only=True):
 class Order:
     """An order, checked but for its parameters.
 
-    ``device`` is what the sender wrote, a device id or an IMEI. ``ttl`` and ``timeout`` are seconds,
-    ``created_at`` is seconds since 1970.
+    ``device`` is what the sender wrote, a device id, an IMEI or a sub-lock's id, until the gateway has put in
+    the id of the device that gets the order. ``ttl`` and ``timeout`` are seconds, ``created_at`` is seconds
+    since 1970.
     """
 
     id: str
@@ -277,7 +278,8 @@ def _order(wire: _Wire, new_id: Callable[[], str], created_at: float) -> Order:
         raise InvalidOrder("params", "nested too deep, or an integer too large", _EXPECTED["params"])
     return Order(
         id=wire.id or new_id(),
-        device=wire.device,
+        # Sub-locks' ids are written with capitals.
+        device=wire.device.upper(),
         command=canonical(wire.command),
         params=params,
         ttl=ttl,
@@ -307,13 +309,13 @@ def _salvaged(error: InvalidOrder, fields: Mapping[str, Any]) -> InvalidOrder:
         value = fields.get(field)
         return value if isinstance(value, str) and pattern.fullmatch(value) else None
 
-    command = readable("command", _COMMAND)
+    command, device = readable("command", _COMMAND), readable("device", _DEVICE)
     return InvalidOrder(
         error.field,
         error.problem,
         error.expected,
         order_id=readable("id", _ID),
-        device=readable("device", _DEVICE),
+        device=None if device is None else device.upper(),
         command=None if command is None else canonical(command),
         reply_to=readable("reply_to", _REPLY_TO),
     )

@@ -34,13 +34,15 @@ class OrderRecord:
 
     ``spec`` may be ``None`` while the lock's profile isn't known (:meth:`assign` sets it); ``secret_names``
     then says what to mask, and without it all parameters are masked. ``writing_at`` is when the bytes may
-    first have been out; a non-physical order that is to be written again has none.
+    first have been out; a non-physical order that is to be written again has none. ``peripheral`` is the
+    sub-lock that it is for, ``None`` for the device itself.
     """
 
     order: Order
     spec: OrderSpec | None = None
     limits: Limits = attrs.field(factory=Limits)
     secret_names: frozenset[str] | None = None
+    peripheral: str | None = attrs.field(default=None, init=False)
     profile: str | None = attrs.field(default=None, init=False)
     physical: bool | None = attrs.field(default=None, init=False)
     assumed: bool | None = attrs.field(default=None, init=False)
@@ -69,6 +71,7 @@ class OrderRecord:
         self.spec = spec
         self.secret_names = spec.secret_names | (self.secret_names or frozenset())
         self.profile, self.assumed = spec.profile, spec.assumed
+        self.peripheral = spec.peripheral_of(self.order.params)
         self.physical = spec.physical or (self.attempts > 0 and self.physical is True)
 
     def hide(self, secrets: Iterable[str]) -> None:
@@ -89,6 +92,7 @@ class OrderRecord:
             "id": order.id,
             "command": order.command,
             "device": order.device,
+            "peripheral": self.peripheral,
             "state": str(self.state),
             "params": order.public_params(self.secret_names),
             "issued_by": order.issued_by,
@@ -131,13 +135,17 @@ class OrderRecord:
         """Take up an order from its hash, for late evidence to confirm, or to recover it after a crash.
 
         ``spec`` is the one its profile has for it (``ProfileSet.spec_of``). ``order`` comes from a Redis
-        list; without it the parameters are masked, and the order can't be written any more. Raises
-        :class:`ValueError` for a hash that can't be read.
+        list; without it the parameters are masked, and the order can't be written any more. The device is the
+        hash's: an order that waited under an IMEI has gone on to its lock since. Raises :class:`ValueError`
+        for a hash that can't be read.
         """
         record = from_hash(fields)
         if type(record["attempts"]) is not int or not isinstance(record["serials"], list | None):
             raise ValueError("the record of an order has no attempts or strange serials")
-        run = cls(order or _stored_order(record), spec, limits or Limits(), secret_names)
+        taken = _stored_order(record) if order is None else order
+        if record["device"] not in (None, taken.device):
+            taken = attrs.evolve(taken, device=record["device"])
+        run = cls(taken, spec, limits or Limits(), secret_names)
         run._masked = order is None
         run.state = OrderState(record["state"])
         run.serials = record["serials"] or []
@@ -145,7 +153,8 @@ class OrderRecord:
         for name in (*_TIMES, "reason", "answer", "evidence"):
             setattr(run, name, record[name])
         if spec is None:
-            run.profile, run.physical, run.assumed = (record[name] for name in _FROM_SPEC)
+            for name in _FROM_SPEC:
+                setattr(run, name, record[name])
         elif record["physical"] and run.attempts:
             # What was written as a physical order stays one, whatever a new profile makes of it.
             run.physical = True
@@ -154,7 +163,7 @@ class OrderRecord:
 
 
 _TIMES: Final = ("writing_at", "sent_at", "acknowledged_at", "confirmed_at", "ended_at")
-_FROM_SPEC: Final = ("profile", "physical", "assumed")
+_FROM_SPEC: Final = ("peripheral", "profile", "physical", "assumed")
 
 
 def _stored_order(record: Mapping[str, Any]) -> Order:

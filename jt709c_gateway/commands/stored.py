@@ -17,6 +17,7 @@ PUBLIC_FIELDS: Final = (
     "id",
     "command",
     "device",
+    "peripheral",
     "state",
     "params",
     "issued_by",
@@ -39,7 +40,9 @@ PUBLIC_FIELDS: Final = (
 PRIVATE_FIELDS: Final = ("ttl", "timeout", "reply_to", "writing_at", "serials")
 """What the hash holds besides, to take an order up again."""
 
-_TEXT: Final = frozenset({"id", "command", "device", "state", "issued_by", "reason", "profile", "reply_to"})
+_TEXT: Final = frozenset(
+    {"id", "command", "device", "peripheral", "state", "issued_by", "reason", "profile", "reply_to"}
+)
 _TIMES: Final = frozenset(
     {"created_at", "sent_at", "acknowledged_at", "confirmed_at", "ended_at", "writing_at"}
 )

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from jt709c_gateway.clock import Clock
 from jt709c_gateway.protocol import events
-from jt709c_gateway.protocol.decoder import SENTENCE, Decoder
+from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import VERSION, wrap
 from jt709c_gateway.protocol.framing import MALFORMED_KEPT, MAX_BINARY
 from jt709c_gateway.protocol.message import Message
@@ -23,6 +23,7 @@ from .conversation import Conversation
 from .counters import Counters
 from .ids import EventIds
 from .sessions import Session, Sessions
+from .sublocks import SubLocks
 
 _FINGERPRINT_BYTES: Final = 8
 #: A frame's bytes stand in each of its events. Those of a split message, longer than this in hex, stand in
@@ -80,6 +81,9 @@ class Gateway:
     #: Told of a lock that came, so that its orders are sent; and of one that went.
     on_online: Callable[[Session], None] = lambda session: None
     on_offline: Callable[[Session, str], None] = lambda session, reason: None
+    #: Told of a lock whose first report over its link is committed, and of a device whose IMEI became known.
+    on_reported: Callable[[Session], None] = lambda session: None
+    on_named: Callable[[str], None] = lambda device: None
     #: Set while stopping: frames are let go unanswered, and the locks send them to whoever comes next.
     draining: bool = False
     sessions: Sessions = field(init=False)
@@ -130,11 +134,9 @@ class Gateway:
         steps = session.desk.hear(message, moment) if session.desk is not None else None
         session.last_heard = moment.now
         dialect = message.dialect
-        if dialect == SENTENCE:
-            dialect = session.dialect or SENTENCE
-        else:
-            session.dialect = dialect
-        origin, location = session.origin, None
+        if dialect != session.dialect:
+            dialect = session.hear_dialect(message)
+        origin, location, peripheral = session.origin, None, None
         packed: list[tuple[str, str]] = []
         for kind, data in message.facts:
             event = wrap(message, kind, data, origin, dialect, moment.utc, self.ids())
@@ -144,9 +146,10 @@ class Gateway:
                 session.lock_state = data.lock_state
                 time = None if data.time is None else data.time.timestamp()
                 location = (len(packed), data.lock_state, data.battery_percent, data.alarms, time)
+            elif type(data) is events.Peripheral:
+                peripheral = self._peripheral(session, data, moment)
             packed.append((kind, events.to_json(event).decode()))
         self.counters.frames[dialect, message.facts[0][0] if message.facts else "none"] += 1
-        known = None if dialect == SENTENCE else dialect
         fingerprint = None
         if message.report:
             fingerprint = blake2b(message.wire, digest_size=_FINGERPRINT_BYTES).hexdigest()
@@ -154,12 +157,21 @@ class Gateway:
         if moment.now - session.refreshed > self.policy.session_refresh:
             session.refreshed = moment.now
             refresh = ("keep", session.token, self.policy.session_ttl)
-        state = (known, message.imei, message.firmware, message.secret, location)
+        state: tuple[Any, ...] = (session.dialect, message.imei, message.firmware, message.secret, location)
+        if peripheral is not None:
+            state = (*state, peripheral)
         content = (message.device, fingerprint, moment.iso, moment.epoch, packed, state, refresh, None)
         answer: Answer = message.answer
         if message.time_answer is not None:
             answer = partial(self._answer_now, message)
-        self.committer.submit(content, session.conversation, answer)
+        then = None
+        if session.fresh and message.report:
+            session.fresh = False
+            then = partial(self._reported, session)
+        elif message.imei is not None and message.imei != session.imei:
+            self.sessions.name(session, message.imei)
+            then = partial(self._named, session.device)
+        self.committer.submit(content, session.conversation, answer, then)
         if message.impossible_date:
             sentence = message.raw.startswith("(")
             raw = message.raw.encode("latin-1") if sentence else bytes.fromhex(message.raw)
@@ -171,6 +183,23 @@ class Gateway:
     def _answer_now(self, message: Message) -> bytes | None:
         """The time is that of the answer, not of the question: a commit may have to wait for Redis."""
         return message.answer_at(self.wall())
+
+    def _peripheral(self, session: Session, data: events.Peripheral, moment: Moment) -> tuple[Any, ...]:
+        """What Redis keeps of a sub-lock or sensor; the state of a lock is kept here as well."""
+        if session.sublocks is None:
+            session.sublocks = SubLocks()
+        session.sublocks.note(data, moment.epoch)
+        time = None if data.time is None else data.time.timestamp()
+        state = data.lock_state if isinstance(data.lock_state, str) else None
+        return (data.peripheral, data.peripheral_type, time, state, data.battery_percent)
+
+    def _reported(self, session: Session, written: bool) -> None:
+        if written:
+            self.on_reported(session)
+
+    def _named(self, device: str, written: bool) -> None:
+        if written:
+            self.on_named(device)
 
     def malformed(
         self, peer: str, reason: str, raw: bytes, iso: str, sender: Conversation | None = None
@@ -197,16 +226,15 @@ class Gateway:
             return None
         self._tokens += 1
         token = f"{self.token_start}{self._tokens}"
-        dialect = None if message.dialect == SENTENCE else message.dialect
         session = Session(
             message.device,
             conversation,
             token,
-            dialect,
             moment.iso,
             moment.now,
             conversation.origin,
-            message.imei,
+            # One that isn't its id is taken up like any that it says later.
+            message.imei if message.imei == message.device else None,
             message.identity_wire,
             moment.now,
             moment.now,
@@ -226,8 +254,8 @@ class Gateway:
         lasted = None if before is None else round(moment.now - before.opened, 3)
         self._session_event(session, told, lasted, moment, opening)
         if before is not None:
-            session.lock_state = before.lock_state
-            session.dialect = session.dialect or before.dialect
+            session.lock_state, session.sublocks = before.lock_state, before.sublocks
+            session.dialect, session.guess = before.dialect, before.guess
             self._taken_over(before)
         self.on_online(session)
         return session
@@ -317,7 +345,7 @@ class Gateway:
             kind,
             device,
             None if session is None else session.imei,
-            None if session is None else session.dialect,
+            None if session is None else session.speaks(None),
             None,
             False,
             self.wall(),

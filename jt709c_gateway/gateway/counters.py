@@ -16,6 +16,8 @@ class Counters:
     dropped: Counter[str] = field(factory=Counter)
     orders: Counter[str] = field(factory=Counter)
     sessions: Counter[str] = field(factory=Counter)
+    #: What the gateway itself has asked locks, by what came of it.
+    questions: Counter[str] = field(factory=Counter)
     skipped_bytes: int = 0
     answers: int = 0
     pauses: int = 0

@@ -1,6 +1,7 @@
 """The orders of one lock: one under way at a time, and those whose effect is still to be seen."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import txredisapi
@@ -16,10 +17,12 @@ from jt709c_gateway.protocol.message import Message
 
 from . import hearing, wire
 from .sessions import Session
+from .sublocks import SubLocks
 
 if TYPE_CHECKING:
     from jt709c_gateway.redis.orders import Claim
 
+    from .asking import Question
     from .core import Moment
     from .orders import Orders
 
@@ -72,6 +75,8 @@ class Desk:
     _dialect_wanted: bool = False
     #: The lock has just come, and Redis doesn't know yet.
     _arrived: bool = False
+    #: The gateway itself asks the lock something; orders wait until that is over.
+    _question: "Question | None" = field(default=None, repr=False)
 
     @property
     def busy(self) -> bool:
@@ -81,7 +86,7 @@ class Desk:
     @property
     def idle(self) -> bool:
         """Whether nothing is left to do or to be seen here."""
-        if self.busy:
+        if self.busy or self._question is not None:
             return False
         if self.session is None:
             # What has ended is in Redis, and comes back with the lock.
@@ -111,6 +116,8 @@ class Desk:
         if self.session is not None:
             self.session.desk = None
         self.session = self._early = None
+        if self._question is not None:
+            self._question.end(False)
         run = self.current
         if run is None:
             return
@@ -121,9 +128,21 @@ class Desk:
             step = run.connection_lost(now)
         self.apply(run, step)
 
+    def hold(self, question: "Question") -> bool:
+        """Keep orders waiting while the gateway itself asks the lock something; False when they go first."""
+        if self.busy or self.waiting or self._question is not None:
+            return False
+        self._question = question
+        return True
+
+    def let_go(self) -> None:
+        """What the gateway had to ask is over: the lock's orders go on."""
+        self._question = None
+        self.kick()
+
     def kick(self) -> None:
         """Take the next order from Redis, unless one is under way."""
-        if self.current is not None or self._settling:
+        if self.current is not None or self._settling or self._question is not None:
             return
         session = self.session
         if session is None:
@@ -132,7 +151,7 @@ class Desk:
         if self._claiming:
             self._look_again = True
             return
-        speaks = not self._dialect_wanted or session.dialect is not None
+        speaks = not self._dialect_wanted or session.speaks(None) is not None
         take = self.reachable and self.orders.sending and speaks
         arrived, self._arrived = self._arrived, False
         self.waiting = not take
@@ -221,16 +240,22 @@ class Desk:
         self._joined = []
         early = self._early or []
         self._early = early if elsewhere else None
-        state = claim.lock_state
+        state, sublocks = claim.lock_state, SubLocks()
+        sublocks.learn(claim.sublocks)
+        if claim.sublocks:
+            session.sublocks = session.sublocks or SubLocks()
+            session.sublocks.learn(claim.sublocks)
         if session.lock_state is None and not early:
             session.lock_state = state
+        count = self.orders.count_wrong_passwords
         for one in early:
             if not one.used:
-                steps = hearing.heard(one.message, found, state, one.now, self.orders.count_wrong_passwords)
+                steps = hearing.heard(one.message, found, state, one.now, count, sublocks)
                 one.used = bool(steps)
                 for run, step in steps:
                     self.apply(run, step)
             state = hearing.lock_state(one.message, state)
+            hearing.note_sublocks(one.message, sublocks, one.now)
 
     def _prepare(self, run: OrderRun, claim: "Claim", session: Session) -> None:
         """Check the order against what this lock understands, and begin to write it."""
@@ -328,7 +353,7 @@ class Desk:
         else:
             self._finish(run)
 
-    async def let_go(self) -> None:
+    async def drop_moved(self) -> None:
         """Forget orders that went to another gateway together with the lock."""
         for run in [run for run in self.watched if not run.ended]:
             if not await self.orders.store.is_in_hand(run.order.id) and run in self.watched:
@@ -382,12 +407,15 @@ class Desk:
         Names the order in the message's events; gives what is to be done once they are on their way, so that
         consumers see cause before effect.
         """
+        if self._question is not None and self._question.answered_by(message):
+            return partial(self._question.end, True)
         runs = self._in_mind()
         if self.current is not None and self.current.in_flight and not self._handed_over:
             # Nothing that is said now can be due to bytes that aren't out yet.
             runs.remove(self.current)
-        state = None if self.session is None else self.session.lock_state
-        steps = hearing.heard(message, runs, state, moment.epoch, self.orders.count_wrong_passwords)
+        session, count = self.session, self.orders.count_wrong_passwords
+        state, sublocks = (None, None) if session is None else (session.lock_state, session.sublocks)
+        steps = hearing.heard(message, runs, state, moment.epoch, count, sublocks)
         if self._early is not None and len(self._early) < MAX_EARLY:
             self._early.append(_Early(message, moment.epoch, bool(steps)))
         if not steps and not self.waiting:
@@ -405,6 +433,8 @@ class Desk:
 
     def tick(self, now: float) -> None:
         """Time has passed."""
+        if self._question is not None and now >= self._question.until:
+            self._question.end(False)
         for run in self._in_mind():
             if self._is_late(run, now):
                 unwritten = run is self.current and run.in_flight and not self._handed_over

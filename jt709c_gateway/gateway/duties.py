@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from jt709c_gateway.redis.keys import Keys
 
+from .asking import ROUND, Asking
 from .core import Gateway
 from .intake import Intake
 from .orders import Orders
@@ -84,12 +85,14 @@ class Duties(Service):
         orders: Orders,
         keys: Keys,
         ttl: float,
+        asking: Asking | None = None,
     ) -> None:
         self._reactor = reactor
         self._gateway = gateway
         self._orders = orders
         self._keys = keys
         self._ttl = ttl
+        self._asking = asking
         self._take = Intake(orders)
         self._recovery = Recovery(orders)
         self._loops: list[task.LoopingCall] = []
@@ -132,6 +135,8 @@ class Duties(Service):
         self._every(_EXPIRE, self._recovery.expire)
         self._every(_ROUTED, self._heed)
         self._every(_RETRY, self._retry)
+        if self._asking is not None:
+            self._every(ROUND, self._asking.ask_some)
         self._intake = defer.Deferred.fromCoroutine(self._take_in())
         self._intake.addErrback(self._stopped)
 

@@ -15,6 +15,11 @@ from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.jt808 import ATTRIBUTES, LOCATION_ANSWER, PARAMETERS
 from jt709c_gateway.protocol.message import Message
 
+from .sublocks import SubLocks
+
+#: An observation, and the lock event in which an order that it confirms is named.
+Seen = tuple[Observation, events.LockEvent | None]
+
 
 def heard(
     message: Message,
@@ -22,10 +27,12 @@ def heard(
     lock_state: str | None,
     now: float,
     answered: Callable[[OrderRun, Answer], None],
+    sublocks: SubLocks | None = None,
 ) -> list[tuple[OrderRun, Step]]:
     """What a message leads to for the orders of its lock, the first that it fits; and names it in the events.
 
-    `lock_state` is the last one known before. `answered` is called with an order and its first answer.
+    `lock_state` and `sublocks` are what was known before. `answered` is called with an order and its first
+    answer.
     """
     steps: list[tuple[OrderRun, Step]] = []
     if not runs:
@@ -40,15 +47,13 @@ def heard(
                     answered(run, answer)
                 steps.append((run, run.reply(answer, now)))
                 break
-    return steps + _evidence(message, runs, lock_state, now)
+    return steps + _evidence(runs, observations(message, lock_state, sublocks, now), now)
 
 
-def _evidence(
-    message: Message, runs: list[OrderRun], lock_state: str | None, now: float
-) -> list[tuple[OrderRun, Step]]:
+def _evidence(runs: list[OrderRun], seen: list[Seen], now: float) -> list[tuple[OrderRun, Step]]:
     """Each movement is evidence for one order; a status beside an event is the same movement."""
     steps: list[tuple[OrderRun, Step]] = []
-    for observation, lock_event in observations(message, lock_state):
+    for observation, lock_event in seen:
         if observation.kind is ObservationKind.STATUS and steps:
             break
         for run in sorted(runs, key=_likelihood):
@@ -78,6 +83,13 @@ def lock_state(message: Message, before: str | None) -> str | None:
         if isinstance(data, events.Location) and not message.stored:
             before = data.lock_state or before
     return before
+
+
+def note_sublocks(message: Message, known: SubLocks, now: float) -> None:
+    """Take up what a message says of sub-locks."""
+    for _, data in message.facts:
+        if isinstance(data, events.Peripheral):
+            known.note(data, now)
 
 
 def as_reply(message: Message) -> tuple[Reply, events.Reply | None] | None:
@@ -118,23 +130,46 @@ def _position(message: Message) -> dict[str, Any]:
     return {}
 
 
+def _of_sublock(message: Message, data: events.Peripheral, known: SubLocks, now: float) -> list[Seen]:
+    """What a sub-lock's report shows, `known` being what was heard before it."""
+    found: list[Seen] = []
+    time, peripheral = _epoch(data.time), data.peripheral
+    event = next((one for _, one in message.facts if isinstance(one, events.LockEvent)), None)
+    if event is not None and not known.repeats(data):
+        seen = Observation(ObservationKind.LOCK, event.action, event.method, time=time, peripheral=peripheral)
+        found.append((seen, event))
+    if isinstance(data.lock_state, str) and not (data.resent is True or data.contact_lost is True):
+        seen = Observation(
+            ObservationKind.STATUS,
+            method=None if event is None else event.method,
+            lock_state=data.lock_state,
+            previous_lock_state=known.before(data, now),
+            time=time,
+            peripheral=peripheral,
+        )
+        found.append((seen, event))
+    return found
+
+
 def _epoch(time: datetime | None) -> float | None:
     return None if time is None else time.timestamp()
 
 
 def observations(
-    message: Message, lock_state: str | None
-) -> list[tuple[Observation, events.LockEvent | None]]:
-    """Movements and states that a message shows, `lock_state` being the last one known before it.
+    message: Message, lock_state: str | None, sublocks: SubLocks | None = None, now: float = 0.0
+) -> list[Seen]:
+    """Movements and states that a message come at `now` shows; the others are the states known before it.
 
-    With each comes the lock event in which an order that it confirms is named. A stored report shows what
-    happened then, but not how things stand now.
+    With each comes the lock event in which an order that it confirms is named. A stored report, and one that
+    a master sends again for its sub-lock, shows what happened then, but not how things stand now.
     """
-    found: list[tuple[Observation, events.LockEvent | None]] = []
+    found: list[Seen] = []
     for _, data in message.facts:
         if isinstance(data, events.LockEvent) and data.peripheral is UNSET:
             seen = Observation(ObservationKind.LOCK, data.action, data.method, time=_epoch(data.time))
             found.append((seen, data))
+        elif isinstance(data, events.Peripheral):
+            found += _of_sublock(message, data, sublocks or SubLocks(), now)
         elif isinstance(data, events.Location) and not message.stored:
             seen = Observation(
                 ObservationKind.STATUS,

@@ -7,12 +7,14 @@ from attrs import define, evolve
 from msgspec.json import encode
 from twisted.logger import Logger
 
-from jt709c_gateway.commands.catalogue import LOCAL_ORDERS
+from jt709c_gateway.commands import sublocks
+from jt709c_gateway.commands.catalogue import CANCEL, LOCAL_ORDERS
 from jt709c_gateway.commands.lifecycle import OrderRun
 from jt709c_gateway.commands.model import ENDED, InvalidOrder, Order, OrderState, parse_order
+from jt709c_gateway.commands.profiles import OrderSpec
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, from_hash, invalid_record, iso, to_hash
 from jt709c_gateway.protocol.events import KIND_COMMAND
-from jt709c_gateway.redis.orders import FULL, Acceptance, Events
+from jt709c_gateway.redis.orders import FULL, Acceptance, Events, Known
 
 from .orders import Orders
 
@@ -49,23 +51,43 @@ class Intake:
         await self.orders.committed(_UNKNOWN)
         await store.drop(entry)
 
-    async def _device(self, name: str) -> str:
-        session = self.orders.gateway.sessions.get(name)
-        return (await self.orders.store.look_up(name)).device if session is None else session.device
+    async def _find(self, order: Order) -> Known:
+        """The device that an order is for; InvalidOrder where its name can be no device's."""
+        known = await self.orders.store.look_up(order.device)
+        session = self.orders.gateway.sessions.get(order.device)
+        if session is not None:
+            return evolve(known, device=session.device, peripheral=None)
+        if known.peripheral is None and not order.device.isdecimal():
+            problem = f"no sub-lock {order.device} has reported yet"
+            right = "a device id, an IMEI, or a sub-lock that has reported through its master"
+            raise InvalidOrder("device", problem, right).about(order)
+        return known
+
+    async def _check(self, order: Order, known: Known) -> tuple[Order, OrderSpec | None]:
+        """The order for the device itself, and its form where that is known; InvalidOrder if it has none."""
+        profiles = self.orders.profiles
+        session = self.orders.gateway.sessions.get(known.device)
+        dialect = known.dialect if session is None else session.speaks(known.dialect)
+        profile = profiles.pick(known.device, dialect, known.firmware)
+        if known.peripheral is None:
+            order = evolve(order, device=known.device)
+        else:
+            order = sublocks.through_master(order, known.device, sublocks.parameter(profile))
+            sublocks.check_type(order, known.peripheral, known.peripheral_type)
+        if profile is None:
+            profiles.validate_loosely(order)
+            return order, None
+        spec = profiles.validate(order, profile).spec
+        peripheral = spec.peripheral_of(order.params)
+        if peripheral is not None and known.peripheral is None:
+            sublocks.check_type(order, peripheral, await self.orders.store.peripheral_type(peripheral))
+        return order, spec
 
     async def _take(self, order: Order, entry: bytes, now: float) -> None:
-        orders = self.orders
-        known = await orders.store.look_up(order.device)
-        session = orders.gateway.sessions.get(order.device)
-        device = known.device if session is None else session.device
-        order = evolve(order, device=device)
-        dialect = known.dialect if session is None else session.dialect or known.dialect
-        profile = orders.profiles.pick(device, dialect, known.firmware)
-        spec = None
-        if profile is None:
-            orders.profiles.validate_loosely(order)
-        else:
-            spec = orders.profiles.validate(order, profile).spec
+        orders, given = self.orders, order
+        known = await self._find(given)
+        order, spec = await self._check(given, known)
+        device = order.device
         run = OrderRun(order, spec, orders.limits, orders.profiles.secret_names(order.command))
         steps = [run.queued(now), run.waiting(now), run.settle(now, OrderState.FAILED, FULL)]
         queued, waiting, failed = (step.transitions[-1].fields for step in steps)
@@ -79,12 +101,17 @@ class Intake:
                 to_hash(queued),
                 self._events(device, queued, waiting, failed),
                 reachable=orders.is_reachable(device),
+                name=given.device,
+                alias=known.alias,
             )
         except Exception:
             # It may have come in all the same; then it is sent when Redis is back.
             orders.look_later(device)
             raise
         if result is Acceptance.NOT_OURS:
+            return
+        if result is Acceptance.RENAMED:
+            await self._take(given, entry, now)
             return
         if result is Acceptance.KNOWN:
             await self._report(order)
@@ -144,7 +171,10 @@ class Intake:
             await self._report(order)
             await orders.store.drop(entry)
             return
-        device = await self._device(order.device)
+        known = await self._find(order)
+        device = known.device
+        if known.peripheral is not None and order.command != CANCEL:
+            sublocks.through_master(order, device, sublocks.DEFAULT_PARAMETER)
         run = OrderRun(evolve(order, device=device), None, orders.limits, frozenset())
         orders.publish(run, run.queued(now), recorded=True)
         reason, commands = None, []

@@ -58,6 +58,7 @@ class Orders:
     def __attrs_post_init__(self) -> None:
         self.gateway.on_online = self._online
         self.gateway.on_offline = self._offline
+        self.gateway.on_named = self.serve
 
     @property
     def clock(self) -> Clock:
@@ -88,6 +89,13 @@ class Orders:
             return
         desk.detach()
         self.tidy(desk)
+
+    def seat(self, session: Session) -> Desk:
+        """The desk of a lock that is there, without looking for its orders; to be kicked or tidied."""
+        desk = self.desk(session.device)
+        if desk.session is not session:
+            desk.session, session.desk = session, desk
+        return desk
 
     def desk(self, device: str) -> Desk:
         """The desk of a lock; to be attached, kicked or tidied."""
@@ -123,9 +131,7 @@ class Orders:
         session = self.gateway.sessions.get(device)
         if session is None:
             return
-        desk = self.desk(session.device)
-        if desk.session is not session:
-            desk.session, session.desk = session, desk
+        desk = self.seat(session)
         desk.waiting = desk.failed = True
 
     def tidy(self, desk: Desk) -> None:
@@ -162,7 +168,7 @@ class Orders:
 
         None while it is not known yet which dialect it speaks.
         """
-        profile = self.profiles.pick(session.device, session.dialect or claim.dialect, claim.firmware)
+        profile = self.profiles.pick(session.device, session.speaks(claim.dialect), claim.firmware)
         return None if profile is None else self.profiles.validate(order, profile)
 
     def supplied(self, claim: Claim) -> dict[str, str]:

@@ -75,7 +75,7 @@ class Recovery:
                     self._tell_when_settled(session.device)
         for device in devices:
             if (desk := self.orders.desks.get(device)) is not None:
-                await desk.let_go()
+                await desk.drop_moved()
 
     def _tell_when_settled(self, device: str) -> None:
         self.orders.after_commit(device, lambda written: self.orders.tell_holder(device))
@@ -118,5 +118,5 @@ class Recovery:
             self.log.error("an order left behind can't be read: {reason}", reason=str(error))
             return
         self.orders.held.add(order.id)
-        self.orders.desk(order.device).take_over(run)
-        self.orders.serve(order.device)
+        self.orders.desk(run.order.device).take_over(run)
+        self.orders.serve(run.order.device)

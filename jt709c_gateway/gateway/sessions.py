@@ -4,7 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
+from jt709c_gateway.protocol.decoder import SENTENCE
 from jt709c_gateway.protocol.envelope import Origin
+from jt709c_gateway.protocol.message import Message
+
+from .sublocks import SubLocks
 
 if TYPE_CHECKING:
     from .conversation import Conversation
@@ -18,7 +22,6 @@ class Session:
     device: str
     conversation: "Conversation"
     token: str
-    dialect: str | None
     since: str
     opened: float
     origin: Origin
@@ -30,6 +33,13 @@ class Session:
     lock_state: str | None = None
     #: Whether Redis knows of it. A session that Redis names later is newer, wherever it is.
     stored: bool = False
+    #: What its reports have shown it to speak, and what it seems to speak as long as none has come.
+    dialect: str | None = None
+    guess: str | None = None
+    #: What is known of the sub-locks behind it; None where it has none.
+    sublocks: SubLocks | None = field(default=None, repr=False)
+    #: Whether its first report over this link is still to come.
+    fresh: bool = True
     #: Orders for this lock that are under way, or may still be settled by what it reports.
     desk: "Desk | None" = field(default=None, repr=False)
 
@@ -46,6 +56,22 @@ class Session:
             "since",
             self.since,
         )
+
+    def hear_dialect(self, message: Message) -> str:
+        """Take up what a message tells of the lock's dialect; the dialect of the message's events.
+
+        A heartbeat, an answer or a sentence is the same for several dialects: it changes nothing once a
+        report has shown which it is.
+        """
+        if message.tells_dialect:
+            self.dialect = self.guess = message.dialect
+        elif self.dialect is None and message.dialect != SENTENCE:
+            self.guess = message.dialect
+        return self.dialect or self.guess or SENTENCE
+
+    def speaks(self, known: str | None) -> str | None:
+        """The lock's dialect, `known` being what it was before it came."""
+        return self.dialect or known or self.guess
 
     def send(self, data: bytes) -> bool:
         """Write to the lock; False when its link is gone."""
@@ -79,9 +105,19 @@ class Sessions:
         """Make this the device's session; give the one it takes over from."""
         before = self._by_device.get(session.device)
         self._by_device[session.device] = session
+        if before is not None and session.imei is None:
+            session.imei = before.imei
         if session.imei:
             self._by_imei[session.imei] = session.device
         return before
+
+    def name(self, session: Session, imei: str) -> None:
+        """The device has said its IMEI."""
+        if session.imei and self._by_imei.get(session.imei) == session.device:
+            del self._by_imei[session.imei]
+        session.imei = imei
+        if self._by_device.get(session.device) is session:
+            self._by_imei[imei] = session.device
 
     def remove(self, session: Session) -> bool:
         """Take out this very session; False when another has taken over already."""

@@ -29,7 +29,7 @@ _STORED_HEAD = Struct(">HB")
 _ATTRIBUTES_HEAD = Struct(">H5s20s7s10s")
 _PARAMETER_HEAD = Struct(">IB")
 #: 0x0704 type: the positions were kept in a blind zone.
-_STORED_TYPE: Final = 1
+STORED_TYPE: Final = 1
 
 
 def decode_body(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
@@ -99,7 +99,7 @@ def _stored_locations(message: Message, header: Header, body: bytes) -> list[tup
     if len(body) < _STORED_HEAD.size:
         return _unreadable(message, header, "too short for a count and a type")
     count, kind = _STORED_HEAD.unpack_from(body)
-    message.stored = kind == _STORED_TYPE
+    message.stored = kind == STORED_TYPE
     spans: list[tuple[int, int]] = []
     position = _STORED_HEAD.size
     read = 0
@@ -128,7 +128,7 @@ def stored_length(body: bytes) -> int:
 def encode_stored(bodies: Sequence[bytes]) -> bytes:
     """A body of 0x0704 with locations that were kept in a blind zone."""
     items = b"".join(len(body).to_bytes(2, "big") + body for body in bodies)
-    return _STORED_HEAD.pack(len(bodies), _STORED_TYPE) + items
+    return _STORED_HEAD.pack(len(bodies), STORED_TYPE) + items
 
 
 def _heartbeat(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:

@@ -147,6 +147,11 @@ class ExtendedLocation(Location):
     vehicle_id: int | UnsetType = UNSET
 
 
+def extend(location: Location) -> ExtendedLocation:
+    """The same position with room for what sister models say."""
+    return location if isinstance(location, ExtendedLocation) else ExtendedLocation(**vars(location))
+
+
 @define(slots=False)
 class Peripheral:
     """What a sub-lock or a sensor says through its master, the device (PROTOCOL.md §3).

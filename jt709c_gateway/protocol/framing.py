@@ -57,7 +57,7 @@ _SENTENCE = re.compile(rb"\([0-9]{6,20},[\x20-\x27\x2a-\x7e]{1,1000}\)")
 _SUBLOCK_REPORT = re.compile(rb"\(\d{6,15},1,\d{3},WLNET,5,2,")
 #: Bytes of that payload up to its type byte, and how many there are for each type.
 _SUBLOCK_TYPE_AT: Final = 33
-_SUBLOCK_LENGTHS: Final = {1: (40,), 4: (41, 45)}
+SUBLOCK_LENGTHS: Final = {1: (40,), 4: (41, 45)}
 #: A closing bracket comes behind the type byte at the earliest.
 _SUBLOCK_SHORTEST: Final = _SUBLOCK_TYPE_AT + 1
 _PADDING = b"\r\n\x00 \t\x7e"
@@ -121,7 +121,7 @@ def _sublock_end(buffer: bytes, start: int) -> int:
     while closing >= 0:
         payload = unescape_sublock(buffer[start:closing])
         if len(payload) >= _SUBLOCK_SHORTEST:
-            lengths = _SUBLOCK_LENGTHS.get(payload[_SUBLOCK_TYPE_AT])
+            lengths = SUBLOCK_LENGTHS.get(payload[_SUBLOCK_TYPE_AT])
             if lengths is None or len(payload) == lengths[-1]:
                 return closing
             if len(payload) in lengths and not _goes_on(buffer, closing):

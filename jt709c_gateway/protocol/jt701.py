@@ -33,12 +33,12 @@ HEADER_LENGTH: Final = 10
 _HEADER = Struct(">c5sBBH")
 _RECORD = Struct(">17sIBIHBHHBBBBB8sHHB")
 _BATTERY_END: Final = 29
-_SIGNAL_END: Final = 34
-_FENCE_END: Final = 35
-_RESERVED_END: Final = 38
-_FULL_END: Final = _RECORD.size
-#: Bytes of a record before its serial, longest first.
-_SIZES: Final = (_FULL_END, _RESERVED_END, _FENCE_END, _SIGNAL_END, _BATTERY_END)
+SIGNAL_END: Final = 34
+FENCE_END: Final = 35
+RESERVED_END: Final = 38
+FULL_END: Final = _RECORD.size
+#: Bytes that a record may have before its serial, longest first.
+SIZES: Final = (FULL_END, RESERVED_END, FENCE_END, SIGNAL_END, _BATTERY_END)
 SHORTEST: Final = _BATTERY_END + 1
 #: Less data than this is one record, whether its length is known or not.
 _TWO_RECORDS: Final = 2 * _BATTERY_END + 1
@@ -58,7 +58,7 @@ _DEVICE_TYPE: Final = 1
 _CHARGING: Final = 0xFF
 _FULL: Final = 100
 _NO_SIGNAL: Final = 99
-_ABSENT: Final = 0x0F
+ABSENT: Final = 0x0F
 
 
 @define
@@ -88,7 +88,7 @@ def parse_head(raw: bytes) -> Head:
 def decode(raw: bytes) -> list[Record]:
     """The records of a whole frame, in order; none when the data can't be divided into records."""
     version = two_digits(raw[6])
-    return [_record(data, serial, version) for data, serial in _divide(raw[HEADER_LENGTH:])]
+    return [_record(data, serial, version) for data, serial in divide(raw[HEADER_LENGTH:])]
 
 
 def answers(raw: bytes, records: Sequence[Record]) -> bytes | None:
@@ -107,9 +107,12 @@ def answers(raw: bytes, records: Sequence[Record]) -> bytes | None:
     return b"".join(b"(P69,0,%d)" % serial for serial in dict.fromkeys(serials))
 
 
-def _divide(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Records and their serials: each record has one behind it, or the last one's counts for all."""
-    for size in _SIZES if len(data) >= _TWO_RECORDS else ():
+def divide(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """The data of a frame to records and their serials; nothing when it can't be divided.
+
+    Each record has its serial behind it, or the last one's counts for all.
+    """
+    for size in SIZES if len(data) >= _TWO_RECORDS else ():
         if len(data) % (size + 1) == 0 and _all_sound(data, size + 1):
             yield from ((data[at : at + size], data[at + size]) for at in range(0, len(data), size + 1))
             return
@@ -126,17 +129,17 @@ def _all_sound(data: bytes, step: int) -> bool:
 
 def _record(data: bytes, serial: int, version: int | None) -> Record:
     """Read the fields that end within `data`; those of the longer records are None."""
-    size = next(size for size in _SIZES if size <= len(data))
+    size = next(size for size in SIZES if size <= len(data))
     (
         head, mileage, satellites, vehicle, status, battery, cell_low, lac, signal,
         fence, wake, mnc_high, _, _, cell_high, mcc, mnc_low,
-    ) = _RECORD.unpack(data[:size].ljust(_FULL_END, b"\x00"))  # fmt: skip
+    ) = _RECORD.unpack(data[:size].ljust(FULL_END, b"\x00"))  # fmt: skip
     place = position.decode(head)
-    cell = None if size < _SIGNAL_END else Cell(None, None, cell_low, lac)
-    if size == _FULL_END:
-        mnc = mnc_low if mnc_high == _ABSENT else mnc_high << 8 | mnc_low
+    cell = None if size < SIGNAL_END else Cell(None, None, cell_low, lac)
+    if size == FULL_END:
+        mnc = mnc_low if mnc_high == ABSENT else mnc_high << 8 | mnc_low
         cell = Cell(mcc, mnc, cell_high << 16 | cell_low, lac)
-    source = wake & 0x0F if size >= _RESERVED_END and wake != _ABSENT else None
+    source = wake & 0x0F if size >= RESERVED_END and wake != ABSENT else None
     fix: Fix = "gnss" if place.fix else "lbs" if status & STATUS_BASE_STATION else "none"
     rope, motor = not status & STATUS_ROPE_INSERTED, not status & STATUS_MOTOR_LOCKED
     location = ExtendedLocation(
@@ -148,7 +151,7 @@ def _record(data: bytes, serial: int, version: int | None) -> Record:
         place.speed_kmh,
         place.course_deg,
         satellites,
-        signal if size >= _SIGNAL_END and signal != _NO_SIGNAL else None,
+        signal if size >= SIGNAL_END and signal != _NO_SIGNAL else None,
         battery if battery <= _FULL else None,
         None,
         True if battery == _CHARGING else False if battery <= _FULL else None,
@@ -191,7 +194,7 @@ def encode_record(
     fence_id: int | None,
     wake_source: int | None,
     serial: int,
-    length: int = _FULL_END + 1,
+    length: int = FULL_END + 1,
 ) -> bytes:
     """One record for virtual locks, the inverse of `decode`; `battery` is the byte as sent."""
     mnc = cell.mnc or 0
@@ -206,10 +209,10 @@ def encode_record(
         cell.lac,
         _NO_SIGNAL if gsm_signal is None else gsm_signal,
         fence_id or 0,
-        _ABSENT if wake_source is None else wake_source,
-        mnc >> 8 or _ABSENT,
-        _ABSENT,
-        bytes([_ABSENT]) * 8,
+        ABSENT if wake_source is None else wake_source,
+        mnc >> 8 or ABSENT,
+        ABSENT,
+        bytes([ABSENT]) * 8,
         cell.cell_id >> 16,
         cell.mcc or 0,
         mnc & 0xFF,

@@ -17,7 +17,7 @@ from typing import Final
 
 from . import lock_events, position
 from .alarms import JT705_WAKE_REASONS, LOW_BATTERY, jt705_alarms
-from .events import Cell, ExtendedLocation, Location, LockEvent
+from .events import Cell, ExtendedLocation, LockEvent
 from .jt709 import BodyError
 
 _FIXED = Struct(">17sBBIBIHBHH")
@@ -28,6 +28,8 @@ PRODUCT_LOCK: Final = 3
 STATUS_BATTERY_LOW: Final = 1 << 1
 STATUS_COVER: Final = 1 << 2
 STATUS_MOTOR: Final = 1 << 4
+STATUS_UNLOCK_BUTTON: Final = 1 << 5
+STATUS_BLUETOOTH: Final = 1 << 11
 _CHARGING: Final = (0xAA, 0xAB)
 _FULL: Final = 100
 
@@ -52,7 +54,7 @@ _LENGTHS: Final = {
 }
 
 
-def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
+def decode(body: bytes) -> tuple[ExtendedLocation, list[LockEvent]]:
     """A body to a Location and the lock events among its items; BodyError when under 35 bytes.
 
     Of a product that is no lock, the state of the lock is None.

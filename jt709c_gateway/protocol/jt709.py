@@ -23,7 +23,7 @@ from attrs import define
 from . import lock_events
 from .alarms import WAKE_REASONS, jt709_alarms
 from .bcd import encode_ymd, time_ymd
-from .events import Cell, ExtendedLocation, Fix, Location, LockEvent, LockState, RopeStatus
+from .events import Cell, ExtendedLocation, Fix, Location, LockEvent, LockState, RopeStatus, extend
 
 FIXED: Final = Struct(">IIIIhHH6s")
 FIXED_LENGTH: Final = FIXED.size
@@ -52,7 +52,7 @@ TEMPERATURE_SIGNED: Final = 0x0F
 TEMPERATURE_OFFSET: Final = 0xF8
 
 #: Plain numbers, in the order in which `_Layout.numbers` hands them out, with their one right length.
-_NUMBERS: Final = {
+NUMBERS: Final = {
     SATELLITES: "B",
     GSM_SIGNAL: "B",
     BATTERY_PERCENT: "B",
@@ -62,7 +62,7 @@ _NUMBERS: Final = {
     NETWORK: "B",
     PROTOCOL_VERSION: "H",
 }
-_CELLS: Final = {9: "HBIH", 10: "HHIH"}
+CELLS: Final = {9: "HBIH", 10: "HHIH"}
 _NO_TEMPERATURE: Final = 0xFFFF
 _EXTRAS: Final = {ROPE_STATUS: "HB", REPORTS_SENT: "H", TEMPERATURE_SIGNED: "H", TEMPERATURE_OFFSET: "H"}
 
@@ -96,7 +96,7 @@ class _Layout:
     mask: int
     expected: int
     struct: Struct
-    #: Picks the values of `_NUMBERS` out of the unpacked ones, None for an item that wasn't sent.
+    #: Picks the values of `NUMBERS` out of the unpacked ones, None for an item that wasn't sent.
     numbers: Callable[[tuple[Any, ...]], tuple[int | None, ...]]
     cell: int | None
     lock_events: list[int]
@@ -122,7 +122,7 @@ def _compile(items: bytes) -> _Layout:
         expected[position : position + 2] = items[position : position + 2]
         if position + 2 + length > len(items):
             break
-        code = _NUMBERS.get(item) or _EXTRAS.get(item) or _CELLS.get(length if item == CELL else 0, "")
+        code = NUMBERS.get(item) or _EXTRAS.get(item) or CELLS.get(length if item == CELL else 0, "")
         if code and Struct(">" + code).size == length:
             if item == CELL:
                 layout.cell = count
@@ -143,7 +143,7 @@ def _compile(items: bytes) -> _Layout:
     layout.struct = Struct(">" + "".join(codes))
     layout.uncommon = any((layout.lock_events, layout.odd_events, layout.extras, layout.unknown))
     # Index `count` is a None appended to the unpacked values, for what this layout lacks.
-    layout.numbers = itemgetter(*(places.get(item, count) for item in _NUMBERS))
+    layout.numbers = itemgetter(*(places.get(item, count) for item in NUMBERS))
     return layout
 
 
@@ -238,7 +238,7 @@ def _uncommon(
     for index in layout.odd_events:
         location.items[_EVENT_KEPT] = lock_events.masked(kept[index]).hex()
     if layout.extras:
-        location = extended = ExtendedLocation(**vars(location))
+        location = extended = extend(location)
         for item, index in layout.extras:
             _extra(extended, item, values[index], values[index + 1])
     events = [

@@ -33,6 +33,17 @@ GENERAL_ANSWER: Final = 0x8001
 REGISTRATION_ANSWER: Final = 0x8100
 TIME_ANSWER: Final = 0x8109
 JT705_ANSWER: Final = 0x4401
+#: Orders (JT/T 808-2013).
+SET_PARAMETERS: Final = 0x8103
+QUERY_PARAMETERS: Final = 0x8104
+CONTROL: Final = 0x8105
+QUERY_SOME_PARAMETERS: Final = 0x8106
+QUERY_ATTRIBUTES: Final = 0x8107
+LOCATE: Final = 0x8201
+TEXT: Final = 0x8300
+#: Command words of 0x8105.
+RESTART: Final = 4
+FACTORY_RESET: Final = 5
 
 #: Message ids whose header has a serial of one byte and whose attribute bits 10-14 mean something else.
 ONE_BYTE_SERIAL: Final = frozenset([JT705_LOCATION, JT705_STORED])

@@ -19,7 +19,7 @@ from .sentences import DYNAMIC_PASSWORD_PNN, Sentence
 
 JT701: Final = "jt701"
 SUBLOCK_REPORT: Final = ("WLNET", "5")
-_PAYLOAD_MARK: Final = b",WLNET,5,2,"
+PAYLOAD_MARK: Final = b",WLNET,5,2,"
 
 
 def dollar(raw: bytes) -> Message:
@@ -51,6 +51,12 @@ def read_sentence(message: Message, sentence: Sentence) -> bool:
         message.time_answer = pnn.time_answer
     elif sentence.word == pnn.LOCK_REPORT:
         _lock_report(message, sentence.arguments)
+    elif sentence.word == pnn.IMEI:
+        message.imei = pnn.imei(sentence.arguments)
+        return False
+    elif sentence.word == pnn.FIRMWARE:
+        message.firmware = pnn.firmware(sentence.arguments)
+        return False
     elif starts[:2] == DYNAMIC_PASSWORD_PNN and len(starts) > 2 and starts[2]:
         message.facts.append((KIND_PASSWORD, Password()))
         message.report = True
@@ -78,7 +84,7 @@ def _sublock(message: Message, serial: int) -> None:
     message.dialect = JT701
     message.report = True
     message.answer = pnn.acknowledge(serial)
-    _, mark, escaped = message.wire[:-1].partition(_PAYLOAD_MARK)
+    _, mark, escaped = message.wire[:-1].partition(PAYLOAD_MARK)
     if not mark:
         _unreadable(message, "no such kind of sub-lock report is known")
         return

@@ -2,10 +2,15 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import Final
 
 from attrs import define, field
 
-from .events import EventData
+from .events import KIND_LOCATION, KIND_LOCK, KIND_PERIPHERAL, EventData
+from .jt808 import LOCATION_ANSWER
+
+#: What each dialect says in a way of its own.
+_OWN: Final = frozenset([KIND_LOCATION, KIND_LOCK, KIND_PERIPHERAL])
 
 
 @define
@@ -38,6 +43,11 @@ class Message:
     secret: str | None = field(default=None, repr=False)
     #: The location's own date is impossible; the report counts all the same.
     impossible_date: bool = False
+
+    @property
+    def tells_dialect(self) -> bool:
+        """Whether only a lock of this dialect says so: it is a report, and no answer to a question."""
+        return self.message_id != LOCATION_ANSWER and any(kind in _OWN for kind, _ in self.facts)
 
     def answer_at(self, now: datetime) -> bytes | None:
         """The bytes that tell the lock to forget this frame, or None when no answer is due. `now` in UTC."""

@@ -6,6 +6,8 @@
     (id,P45,ddMMyy,HHmmss,lat,N/S,lon,E/W,A/V,km/h,course,source,verification,card,password ok,wrong tries,
      serial,mileage…)        was opened, closed, or refused to open
     (id,P52,2,password)      a new dynamic password
+    (id,P01,version,battery%)   the firmware (§4)
+    (id,P14,imei)            the IMEI (§4)
     (id,@JT)                 is there
 
 What goes down has no id: `(P69,0,serial)`.
@@ -17,13 +19,16 @@ from typing import Final
 
 from .bcd import time_dmy
 from .events import Action, LockEvent, Method
+from .jt808 import luhn_digit
 from .sentences import DYNAMIC_PASSWORD_PNN
 
 HEARTBEAT: Final = "@JT"
 TIME_REQUEST: Final = ("P22", "2")
 LOCK_REPORT: Final = "P45"
+FIRMWARE: Final = "P01"
+IMEI: Final = "P14"
 #: Index of the serial among the arguments: the field after the 16th comma of the sentence.
-_SERIAL_AT: Final = 14
+SERIAL_AT: Final = 14
 _SOURCE_AT: Final = 9
 
 #: Where the order to move came from.
@@ -45,6 +50,7 @@ _NO_FENCE_NEEDED: Final = 98
 _REFUSED: Final = (0, 99)
 
 _SIX_DIGITS = re.compile(r"[0-9]{6}")
+_IMEI = re.compile(r"[0-9]{15}")
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _DEGREES = re.compile(r"[0-9]{1,3}(\.[0-9]{1,12})?")
 _CARD_DIGITS: Final = 10
@@ -94,9 +100,21 @@ def password_answer(password: str) -> bytes:
 
 def report_serial(arguments: tuple[str, ...]) -> int | None:
     """The serial of a P45; None when there is none, and so no way to answer."""
-    if len(arguments) > _SERIAL_AT and _NUMBER.fullmatch(arguments[_SERIAL_AT]):
-        return int(arguments[_SERIAL_AT])
+    if len(arguments) > SERIAL_AT and _NUMBER.fullmatch(arguments[SERIAL_AT]):
+        return int(arguments[SERIAL_AT])
     return None
+
+
+def firmware(arguments: tuple[str, ...]) -> str | None:
+    """What a P01 says: the version, in front of the battery's percent."""
+    return (arguments[0].strip() or None) if arguments else None
+
+
+def imei(arguments: tuple[str, ...]) -> str | None:
+    """What a P14 says, when it is an IMEI: 15 digits of which the last is the check digit (Luhn)."""
+    text = arguments[0].strip() if arguments else ""
+    sound = _IMEI.fullmatch(text) and text.strip("0") and luhn_digit(text[:-1]) == text[-1]
+    return text if sound else None
 
 
 def lock_event(arguments: tuple[str, ...]) -> LockEvent | None:
@@ -105,7 +123,7 @@ def lock_event(arguments: tuple[str, ...]) -> LockEvent | None:
     `code` is the source, `result` the verification. PROTOCOL.md names results for the sources 1, 4 and 6;
     those of vehicle cards (3) and Bluetooth (7) are read like those of cards.
     """
-    if len(arguments) <= _SERIAL_AT:
+    if len(arguments) <= SERIAL_AT:
         return None
     date, time, north, north_south, east, east_west = arguments[:6]
     source, verification, card = arguments[_SOURCE_AT : _SOURCE_AT + 3]

@@ -17,10 +17,10 @@ from .bcd import encode_dmy, time_dmy
 
 LENGTH: Final = 17
 KNOT_KMH: Final = 1.852
-_FIX: Final = 1
-_NORTH: Final = 2
-_EAST: Final = 4
-_ALWAYS: Final = 8
+FIX: Final = 1
+NORTH: Final = 2
+EAST: Final = 4
+ALWAYS: Final = 8
 #: Ten-thousandths of a minute in a degree.
 _PER_DEGREE: Final = 600_000
 
@@ -43,9 +43,9 @@ def decode(data: bytes) -> Position:
     flags = data[14]
     return Position(
         time_dmy(data[:6]),
-        bool(flags & _FIX),
-        _degrees(digits[:2], digits[2:8], 90, bool(flags & _NORTH)),
-        _degrees(digits[8:11], digits[11:17], 180, bool(flags & _EAST)),
+        bool(flags & FIX),
+        _degrees(digits[:2], digits[2:8], 90, bool(flags & NORTH)),
+        _degrees(digits[8:11], digits[11:17], 180, bool(flags & EAST)),
         round(data[15] * KNOT_KMH, 3),
         data[16] * 2,
     )
@@ -63,7 +63,7 @@ def _degrees(whole: str, minutes: str, most: int, positive: bool) -> float | Non
 def looks_sound(data: bytes, at: int = 0) -> bool:
     """Whether a `$` record or a sub-lock's report can begin here: decimal digits, and the bit always set."""
     digits = data[at + 6 : at + 15].hex()
-    return len(data) >= at + LENGTH and digits[:17].isdecimal() and bool(data[at + 14] & _ALWAYS)
+    return len(data) >= at + LENGTH and digits[:17].isdecimal() and bool(data[at + 14] & ALWAYS)
 
 
 def encode(
@@ -76,8 +76,8 @@ def encode(
     always: bool = True,
 ) -> bytes:
     """The inverse of `decode`, to the next 0.0001 minute, knot and 2 degrees; `always` is flag bit 3."""
-    flags = (_FIX if fix else 0) | (_ALWAYS if always else 0)
-    flags |= (_NORTH if latitude >= 0 else 0) | (_EAST if longitude >= 0 else 0)
+    flags = (FIX if fix else 0) | (ALWAYS if always else 0)
+    flags |= (NORTH if latitude >= 0 else 0) | (EAST if longitude >= 0 else 0)
     north, east = (divmod(round(abs(value) * _PER_DEGREE), _PER_DEGREE) for value in (latitude, longitude))
     place = f"{north[0]:02d}{north[1]:06d}{east[0]:03d}{east[1]:06d}{flags:x}"
     return encode_dmy(time) + bytes.fromhex(place) + bytes([round(speed_kmh / KNOT_KMH), course_deg // 2])

@@ -43,6 +43,11 @@ def mask_spans(frame: BinaryFrame, spans: list[tuple[int, int]]) -> bytes:
     return b"\x7e" + body + check + b"\x7e"
 
 
+def mask_answer(answer: bytes) -> bytes:
+    """An answer to a lock as it may be shown: the one to a dynamic password repeats it."""
+    return sentences.mask(answer)[0].encode("latin-1") if answer[:1] == b"(" else answer
+
+
 def mask_malformed(raw: bytes) -> bytes:
     """Bytes that could not be read, with everything that may be a password as `2A`; as long as before.
 

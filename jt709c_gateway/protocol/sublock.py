@@ -23,7 +23,7 @@ from . import position
 from .bcd import encode_dmy, time_dmy
 from .events import Action, LockEvent, Method, Peripheral, PeripheralType
 
-_ESCAPES: Final = (
+ESCAPES: Final = (
     (b"\x3d\x15", b"\x28"),
     (b"\x3d\x14", b"\x29"),
     (b"\x3d\x11", b"\x2c"),
@@ -39,7 +39,7 @@ _JT126 = Struct(">HBHB")
 SENSOR_JT126: Final = 1
 LOCK_JT709: Final = 4
 VALVE_JT802: Final = 9
-_TYPES: Final[dict[int, PeripheralType]] = {
+TYPES: Final[dict[int, PeripheralType]] = {
     SENSOR_JT126: "jt126",
     LOCK_JT709: "jt709",
     VALVE_JT802: "jt802",
@@ -50,14 +50,14 @@ STATUS_ROPE: Final = 1 << 0
 STATUS_MOTOR: Final = 1 << 1
 STATUS_COVER: Final = 1 << 2
 STATUS_CHARGING: Final = 1 << 3
-_GATEWAY_RESENT: Final = 1 << 0
-_GATEWAY_CONTACT_LOST: Final = 1 << 1
-_GATEWAY_LOW_VOLTAGE: Final = 1 << 2
+GATEWAY_RESENT: Final = 1 << 0
+GATEWAY_CONTACT_LOST: Final = 1 << 1
+GATEWAY_LOW_VOLTAGE: Final = 1 << 2
 _NO_TEMPERATURE: Final = 0xFFFF
 _MINUS: Final = 0x1000
 
 #: Events that move a lock. Others, as 4 (back cover opened), have their number only.
-_MOVES: Final[dict[int, tuple[Method, Action]]] = {
+MOVES: Final[dict[int, tuple[Method, Action]]] = {
     1: ("unknown", "locked"),
     2: ("bluetooth", "unlocked"),
     8: ("lora", "unlocked"),
@@ -70,14 +70,14 @@ class PayloadError(Exception):
 
 def unescape(payload: bytes) -> bytes:
     """Undo the escapes of brackets, comma and, last of all, of `3D` itself."""
-    for escaped, byte in _ESCAPES:
+    for escaped, byte in ESCAPES:
         payload = payload.replace(escaped, byte)
     return payload
 
 
 def escape(payload: bytes) -> bytes:
     """The inverse of `unescape`: `3D` first, so that no escape is escaped again."""
-    for escaped, byte in reversed(_ESCAPES):
+    for escaped, byte in reversed(ESCAPES):
         payload = payload.replace(byte, escaped)
     return payload
 
@@ -96,7 +96,7 @@ def decode(payload: bytes) -> tuple[Peripheral, LockEvent | None]:
     place = position.decode(head)
     peripheral = Peripheral(
         identity.hex().upper(),
-        _TYPES.get(kind, kind),
+        TYPES.get(kind, kind),
         time_dmy(time),
         serial,
         percent,
@@ -138,7 +138,7 @@ def _jt709(peripheral: Peripheral, rest: bytes) -> tuple[LockEvent | None, bytes
         rest = rest[_CARD.size :]
     if not code:
         return None, rest
-    method, action = _MOVES.get(code, ("unknown", "unknown"))
+    method, action = MOVES.get(code, ("unknown", "unknown"))
     moved = LockEvent(
         peripheral.time, code, method, action, card, None, None, peripheral.latitude, peripheral.longitude
     )
@@ -156,9 +156,9 @@ def _jt126(peripheral: Peripheral, rest: bytes) -> bytes:
 
 
 def _gateway(peripheral: Peripheral, bits: int, resent: bool) -> None:
-    peripheral.resent = resent or bool(bits & _GATEWAY_RESENT)
-    peripheral.contact_lost = bool(bits & _GATEWAY_CONTACT_LOST)
-    peripheral.low_voltage = bool(bits & _GATEWAY_LOW_VOLTAGE)
+    peripheral.resent = resent or bool(bits & GATEWAY_RESENT)
+    peripheral.contact_lost = bool(bits & GATEWAY_CONTACT_LOST)
+    peripheral.low_voltage = bool(bits & GATEWAY_LOW_VOLTAGE)
 
 
 def encode(

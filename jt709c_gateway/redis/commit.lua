@@ -4,11 +4,12 @@
 -- ARGV[1] prefix   ARGV[2] key of this gateway run's commit marker   ARGV[3] number of the batch
 -- ARGV[4] limits, MessagePack: {events, history, malformed, devices, recent, age_ms}
 -- ARGV[5] records, MessagePack, each an array:
---   1 device          6 state or nil    {dialect, imei, firmware, secret, location}
+--   1 device          6 state or nil    {dialect, imei, firmware, secret, location, peripheral}
 --   2 fingerprint     7 session or nil  what becomes of it: see `sessions` below
 --   3 seen, ISO 8601  8 commands or nil: each an array, carried out as it is
 --   4 seen, epoch s   location: {event index, lock state, battery or nil, alarms, epoch s}
 --   5 events {{kind, json}, ...}; of a session that opens a third, told instead when it takes one over
+--   peripheral, only where a sub-lock or sensor reports: {id, type, epoch s or nil, lock state or nil, battery}
 --   A record whose device is "" is a malformed run: {"", peer, reason, raw, time}.
 --
 -- Returns how many records were duplicates, -1 when the whole batch had been applied before, or, when
@@ -17,7 +18,9 @@
 local prefix, marker, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local max_events, max_history, max_malformed, max_devices, max_recent, max_age = unpack(cmsgpack.unpack(ARGV[4]))
 local FINGERPRINT = 16
-local MARKER_TTL, RECENT_TTL, SECRET_TTL, ROUTE_TTL = 86400, 2592000, 86400, 60
+local MARKER_TTL, RECENT_TTL, SECRET_TTL, ORDERS_TTL, ROUTE_TTL = 86400, 2592000, 86400, 604800, 60
+-- Sub-locks and sensors kept per master: more than one sentence can bind to it.
+local MAX_PERIPHERALS = 100
 -- Devices beyond the limit that one call lets go of: more than a batch can bring.
 local MAX_FORGOTTEN = 500
 -- Fields of a device's hash, by the same names in `device_of`.
@@ -138,12 +141,66 @@ local function locate(device, location, events, seen)
   device.battery_percent = battery or device.battery_percent
 end
 
+-- The lock has said its IMEI, which isn't its id: what waits under the IMEI waits for the lock from now on.
+local function take_name(device, imei)
+  local names = prefix .. ':imei'
+  local before = device.imei or call('HGET', prefix .. ':device:' .. device.name, 'imei')
+  if before and before ~= imei and call('HGET', names, before) == device.name then
+    call('HDEL', names, before)
+  end
+  local from, to = prefix .. ':commands:waiting:' .. imei, prefix .. ':commands:waiting:' .. device.name
+  local orders = call('LRANGE', from, 0, -1)
+  for _, order in ipairs(orders) do
+    -- Whose it is, is what its record says.
+    call('HSET', prefix .. ':command:' .. cjson.decode(order)['id'], 'device', device.name)
+    call('RPUSH', to, order)
+  end
+  if #orders > 0 then
+    call('DEL', from)
+    call('EXPIRE', to, ORDERS_TTL)
+  end
+end
+
+local function forget_peripheral(device, id)
+  local key = prefix .. ':peripheral:' .. id
+  if call('HGET', key, 'device') == device then
+    call('DEL', key)
+  end
+end
+
+-- Keeps what a sub-lock or sensor last said, and through which master; an older report changes nothing.
+local function remember_peripheral(device, seen_iso, seen, peripheral)
+  local id, kind, time, lock_state, battery = unpack(peripheral, 1, 5)
+  local key, ours = prefix .. ':peripheral:' .. id, prefix .. ':peripherals:' .. device
+  local known = call('HMGET', key, 'device', 'time')
+  time = math.floor(math.min(time or seen, seen))
+  if time < (tonumber(known[2] or '0') or 0) then
+    return
+  end
+  if known[1] and known[1] ~= device then
+    call('ZREM', prefix .. ':peripherals:' .. known[1], id)
+  end
+  local fields = {'device', device, 'seen', seen_iso, 'type', kind, 'time', string.format('%d', time),
+    'battery_percent', battery}
+  if lock_state then
+    fields[#fields + 1], fields[#fields + 2] = 'lock_state', lock_state
+  end
+  call('HSET', key, unpack(fields))
+  call('ZADD', ours, string.format('%.3f', seen), id)
+  if call('ZCARD', ours) > MAX_PERIPHERALS then
+    forget_peripheral(device, call('ZPOPMIN', ours)[1])
+  end
+end
+
 local function remember(device, record)
-  local dialect, imei, firmware, secret, location = unpack(record[6], 1, 5)
+  local dialect, imei, firmware, secret, location, peripheral = unpack(record[6], 1, 6)
   device.seen, device.seen_at = record[3], record[4]
   device.dialect = dialect or device.dialect
   device.firmware = firmware or device.firmware
   if imei and imei ~= device.imei then
+    if imei ~= device.name then
+      take_name(device, imei)
+    end
     call('HSET', prefix .. ':imei', imei, device.name)
     device.imei = imei
   end
@@ -152,6 +209,9 @@ local function remember(device, record)
   end
   if location then
     locate(device, location, record[5], record[4])
+  end
+  if peripheral then
+    remember_peripheral(device.name, record[3], record[4], peripheral)
   end
 end
 
@@ -344,6 +404,10 @@ local function tidy()
     local imei = call('HGET', prefix .. ':device:' .. device, 'imei')
     if imei and call('HGET', prefix .. ':imei', imei) == device then
       call('HDEL', prefix .. ':imei', imei)
+    end
+    local peripherals = call('ZPOPMIN', prefix .. ':peripherals:' .. device, MAX_PERIPHERALS)
+    for at = 1, #peripherals, 2 do
+      forget_peripheral(device, peripherals[at])
     end
     call('DEL', prefix .. ':device:' .. device, prefix .. ':recent:' .. device, prefix .. ':history:' .. device)
   end

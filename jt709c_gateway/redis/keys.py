@@ -32,6 +32,14 @@ class Keys:
         """Hash: IMEI -> device id."""
         return f"{self.prefix}:imei"
 
+    def peripheral(self, peripheral: str) -> str:
+        """Hash: last known state of a sub-lock or sensor, and the master it reported through."""
+        return f"{self.prefix}:peripheral:{peripheral}"
+
+    def peripherals(self, device: str) -> str:
+        """Sorted set: the sub-locks and sensors behind a master by last seen, epoch seconds."""
+        return f"{self.prefix}:peripherals:{device}"
+
     @property
     def malformed(self) -> str:
         """Stream of what could not be read."""

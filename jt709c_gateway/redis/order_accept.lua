@@ -1,20 +1,26 @@
 -- Takes an order in, once: its record, its place in the lock's queue, and its leaving the intake list.
 --
 -- KEYS  1 record of the order   2 waiting list of the lock   3 deadlines   4 intake list of this gateway
---       5 session of the lock   6 stream of events   7 history of the lock
+--       5 session of the lock   6 stream of events   7 history of the lock   8 IMEI -> device
 -- ARGV  1 seconds to keep the record   2 the order as JSON, or "" when no lock is to get it
 --       3 epoch second at which its ttl ends   4 order id   5 the entry of the intake list
 --       6 longest waiting list   7 prefix   8 name of this gateway   9 "1" when it can write to the lock itself
 --       10 why there is no room   11 now, as in records   12 device
 --       13, 14, 15 events to announce: that it came in, that it waits, that there is no room
---       16, 17 lengths of the stream of events and of the device's history   18… field, value, … of the record
+--       16, 17 lengths of the stream of events and of the device's history
+--       18 how the order named the device, or "" when that doesn't matter   19 the device that this was an IMEI of
+--       when it was looked up, or ""   20… field, value, … of the record
 -- Returns 1 when it is queued, 2 when it waits because the lock is away, 0 when its id is known, -1 when too
--- many wait for this lock (its record says so), -2 when the entry is in other hands by now.
+-- many wait for this lock (its record says so), -2 when the entry is in other hands by now, -3 when the name
+-- stands for another device by now: nothing is done then.
 
 -- What may fail comes first: a script that stops half-way has done the first half.
 local known = redis.call('EXISTS', KEYS[1]) == 1
 local waiting = redis.call('LLEN', KEYS[2])
 local holder = redis.call('HGET', KEYS[5], 'gateway')
+if ARGV[18] ~= '' and (redis.call('HGET', KEYS[8], ARGV[18]) or '') ~= ARGV[19] then
+  return -3
+end
 
 -- Announced in here, the first steps of an order come before whatever another gateway does with it.
 local function announce(json)
@@ -31,7 +37,7 @@ end
 if known then
   return 0
 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 18))
+redis.call('HSET', KEYS[1], unpack(ARGV, 20))
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 announce(ARGV[13])
 if ARGV[2] == '' then

@@ -6,11 +6,23 @@
 --       3 epoch second before which unsettled orders are forgotten
 --       4 name of this gateway when the lock has just come to it, "" otherwise   5 device
 -- Returns {order JSON or nil, its record, serial, {dialect, firmware, wrong passwords, lock state}, dynamic
--- password or nil, {record, ...} of the unsettled ones, how many wait, {id, ...} of those that have come along};
--- records are flat arrays of field, value, ...
+-- password or nil, {record, ...} of the unsettled ones, how many wait, {{sub-lock, epoch s, lock state}, ...} for
+-- those that the orders are for, {id, ...} of those that have come along}; records are flat arrays of field, value,
+-- ...
+
+local sublocks = {}
 
 local function record(id)
-  return redis.call('HGETALL', ARGV[1] .. ':command:' .. id)
+  local fields = redis.call('HGETALL', ARGV[1] .. ':command:' .. id)
+  for i = 1, #fields, 2 do
+    if fields[i] == 'peripheral' and fields[i + 1] ~= '' then
+      local state = redis.call('HMGET', ARGV[1] .. ':peripheral:' .. fields[i + 1], 'time', 'lock_state')
+      if state[1] and state[2] then
+        sublocks[#sublocks + 1] = {fields[i + 1], state[1], state[2]}
+      end
+    end
+  end
+  return fields
 end
 
 -- An order that a lock has said yes to goes where the lock goes, since there its effect will be seen. The gateway
@@ -42,7 +54,7 @@ local unsettled, along = {}, {}
 local open = redis.call('HGETALL', KEYS[4])
 for i = 1, #open, 2 do
   local fields = record(open[i])
-  local written, owner = string.match(open[i + 1], '^(%S+) (.*)$')
+  local written, owner = string.match(open[i + 1], '^(%S+) ?(.*)$')
   if #fields > 0 and tonumber(written) >= tonumber(ARGV[3]) then
     unsettled[#unsettled + 1] = fields
     if ARGV[4] ~= '' and owner ~= ARGV[4] and take_along(open[i], owner) then
@@ -59,7 +71,7 @@ if ARGV[2] == '1' then
   order = redis.call('LRANGE', KEYS[1], 0, 0)[1]
 end
 if not order then
-  return {false, {}, 0, known, false, unsettled, redis.call('LLEN', KEYS[1]), along}
+  return {false, {}, 0, known, false, unsettled, redis.call('LLEN', KEYS[1]), sublocks, along}
 end
 local id = cjson.decode(order)['id']
 local serial = redis.call('HINCRBY', KEYS[3], 'order_serial', 1)
@@ -73,5 +85,6 @@ return {
   redis.call('GET', KEYS[5]),
   unsettled,
   redis.call('LLEN', KEYS[1]),
+  sublocks,
   along,
 }

@@ -28,6 +28,8 @@ MAX_ROUTED: Final = 200
 SESSIONS_AT_ONCE: Final = 200
 #: Seconds for which such a word is kept.
 ROUTE_TTL: Final = 60
+#: Characters of the id of a sub-lock or sensor (PROTOCOL.md §3).
+_PERIPHERAL_ID: Final = 10
 #: Entries kept of what could not be read.
 MAX_INVALID: Final = 1000
 
@@ -44,6 +46,8 @@ class Acceptance(IntEnum):
     FULL = -1
     NOT_OURS = -2
     """Its entry was adopted by another gateway, which deals with it."""
+    RENAMED = -3
+    """The name stands for another device since it was looked up: to be looked up again."""
 
 
 @define
@@ -73,15 +77,33 @@ class Claim:
     #: Ids of the unsettled ones that came into this gateway's hands together with the lock.
     along: frozenset[str] = frozenset()
     lock_state: str | None = None
+    #: (id, epoch seconds, lock state) of the sub-locks that the orders are for.
+    sublocks: list[tuple[str, float, str]] = field(factory=list, repr=False)
 
 
 @define
 class Known:
-    """What is known of a device an order names: its id (the name may be an IMEI) and how it speaks."""
+    """What is known of a device: its id and how it speaks.
+
+    `alias` is the device that the name looked up is the IMEI of, None where it is none. `peripheral` is the
+    name when it is the id of a sub-lock or sensor, of this type; `device` is then its master.
+    """
 
     device: str
     dialect: str | None
     firmware: str | None
+    alias: str | None = None
+    peripheral: str | None = None
+    peripheral_type: str | None = None
+
+
+@define
+class Unasked:
+    """What is known of a device that may be asked what it is; None is what isn't."""
+
+    imei: str | None
+    firmware: str | None
+    dialect: str | None
 
 
 def as_record(flat: list[bytes]) -> dict[str, str]:
@@ -103,11 +125,35 @@ class OrderStore:
     gateway: str
 
     async def look_up(self, name: str) -> Known:
-        """The device that `name` stands for: its IMEI, or its id, which has no leading zeros."""
-        alias = await self.caller.call("HGET", self.keys.imei, name)
-        device = _text(alias) or name.lstrip("0") or "0"
-        dialect, firmware = await self.caller.call("HMGET", self.keys.device(device), "dialect", "firmware")
-        return Known(device, _text(dialect), _text(firmware))
+        """The device that `name` stands for: its IMEI, its id, which has no leading zeros, or its sub-lock's.
+
+        A device that has reported itself goes before a sub-lock of the same id.
+        """
+        alias = _text(await self.caller.call("HGET", self.keys.imei, name))
+        device = alias or name.lstrip("0") or "0"
+        dialect, firmware, seen = await self.caller.call(
+            "HMGET", self.keys.device(device), "dialect", "firmware", "seen"
+        )
+        if alias is None and seen is None and len(name) == _PERIPHERAL_ID:
+            master, kind = await self.caller.call("HMGET", self.keys.peripheral(name), "device", "type")
+            if master is not None:
+                device = master.decode()
+                dialect, firmware = await self.caller.call(
+                    "HMGET", self.keys.device(device), "dialect", "firmware"
+                )
+                return Known(device, _text(dialect), _text(firmware), None, name, _text(kind))
+        return Known(device, _text(dialect), _text(firmware), alias)
+
+    async def peripheral_type(self, peripheral: str) -> str | None:
+        """What a sub-lock or sensor is; None where it has not reported."""
+        return _text(await self.caller.call("HGET", self.keys.peripheral(peripheral), "type"))
+
+    async def may_ask(self, device: str, now: float, every: float) -> Unasked | None:
+        """Whether a device may be asked what it is: once in `every` seconds, and that is now."""
+        reply = await scripts.run(
+            self.caller, scripts.ASK, [self.keys.device(device)], [f"{now:.0f}", f"{every:.0f}"]
+        )
+        return None if reply is None else Unasked(*map(_text, reply))
 
     async def accept(
         self,
@@ -120,9 +166,12 @@ class OrderStore:
         events: Events,
         *,
         reachable: bool = False,
+        name: str = "",
+        alias: str | None = None,
     ) -> Acceptance:
         """Take an order in, unless its id is known, and announce it.
 
+        `name` is how it named the device, and `alias` what was found to be the device of that IMEI.
         `order` is empty where no lock is to get it. `reachable` says that this gateway can write to the lock;
         else the gateway that holds it is told.
         """
@@ -138,6 +187,7 @@ class OrderStore:
                 self.keys.session(device),
                 self.keys.events,
                 self.keys.history(device),
+                self.keys.imei,
             ],
             [
                 KEEP,
@@ -157,6 +207,8 @@ class OrderStore:
                 events.failed,
                 events.max_events,
                 events.max_history,
+                name,
+                alias or "",
                 *flat,
             ],
         )
@@ -201,7 +253,7 @@ class OrderStore:
                 device,
             ],
         )
-        order, record, serial, known, secret, unsettled, waiting, along = reply
+        order, record, serial, known, secret, unsettled, waiting, sublocks, along = reply
         dialect, firmware, wrong, lock_state = known
         return Claim(
             order,
@@ -215,6 +267,7 @@ class OrderStore:
             waiting,
             frozenset(one.decode() for one in along),
             _text(lock_state),
+            [(one.decode(), float(time), state.decode()) for one, time, state in sublocks],
         )
 
     async def next_serial(self, device: str) -> int:

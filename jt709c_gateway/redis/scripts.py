@@ -12,10 +12,11 @@ CLAIM: Final = "order_claim"
 REMOVE: Final = "order_remove"
 ADOPT: Final = "order_adopt"
 REPORT: Final = "order_report"
+ASK: Final = "device_ask"
 
 _SOURCES: Final = {
     name: files(__package__).joinpath(f"{name}.lua").read_bytes()
-    for name in (ACCEPT, CLAIM, REMOVE, ADOPT, REPORT)
+    for name in (ACCEPT, CLAIM, REMOVE, ADOPT, REPORT, ASK)
 }
 _HASHES: Final = {name: sha1(source, usedforsecurity=False).hexdigest() for name, source in _SOURCES.items()}
 

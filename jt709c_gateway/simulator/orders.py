@@ -22,15 +22,6 @@ from jt709c_gateway.protocol.events import Attributes
 from jt709c_gateway.protocol.sentences import Sentence
 from jt709c_gateway.simulator.speech import Host
 
-SET_PARAMETERS: Final = 0x8103
-QUERY_PARAMETERS: Final = 0x8104
-CONTROL: Final = 0x8105
-QUERY_SOME_PARAMETERS: Final = 0x8106
-QUERY_ATTRIBUTES: Final = 0x8107
-LOCATE: Final = 0x8201
-TEXT: Final = 0x8300
-_RESTART: Final = 4
-_FACTORY_RESET: Final = 5
 RESTART_SECONDS: Final = 5.0
 _DONE, _FAILED, _WRONG, _UNSUPPORTED = range(4)
 
@@ -196,10 +187,10 @@ class Orders:
     def _control(self, body: bytes, now: float) -> int:
         if not body:
             return _WRONG
-        if body[0] == _FACTORY_RESET:
+        if body[0] == jt808.FACTORY_RESET:
             self.lock.guard.reset()
             self._parameters.clear()
-        if body[0] in (_RESTART, _FACTORY_RESET):
+        if body[0] in (jt808.RESTART, jt808.FACTORY_RESET):
             self.lock.nap(now, RESTART_SECONDS)
         return _DONE
 
@@ -221,13 +212,13 @@ _SENTENCES: Final[dict[tuple[str, str], _SentenceHandler]] = {
     ("BASE", "2"): Orders._sync_time,
 }
 _DATA: Final[dict[int, Callable[[Orders, int, bytes, float], list[bytes]]]] = {
-    LOCATE: Orders._locate,
-    QUERY_ATTRIBUTES: Orders._attributes,
-    QUERY_PARAMETERS: Orders._all_parameters,
-    QUERY_SOME_PARAMETERS: Orders._some_parameters,
+    jt808.LOCATE: Orders._locate,
+    jt808.QUERY_ATTRIBUTES: Orders._attributes,
+    jt808.QUERY_PARAMETERS: Orders._all_parameters,
+    jt808.QUERY_SOME_PARAMETERS: Orders._some_parameters,
 }
 _ACTIONS: Final[dict[int, Callable[[Orders, bytes, float], int]]] = {
-    SET_PARAMETERS: Orders._set_parameters,
-    CONTROL: Orders._control,
-    TEXT: Orders._text,
+    jt808.SET_PARAMETERS: Orders._set_parameters,
+    jt808.CONTROL: Orders._control,
+    jt808.TEXT: Orders._text,
 }

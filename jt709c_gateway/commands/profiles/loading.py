@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from jt709c_gateway.commands.catalogue import ALIASES, LOCAL_ORDERS
-from jt709c_gateway.commands.evidence import DEFAULT_WITHIN, EvidenceRule
+from jt709c_gateway.commands.evidence import DEFAULT_WITHIN, Delay, EvidenceRule
 from jt709c_gateway.commands.model import InvalidOrder
 from jt709c_gateway.commands.profiles.param_loading import read_params
-from jt709c_gateway.commands.profiles.params import Param
+from jt709c_gateway.commands.profiles.params import Param, ParamKind
 from jt709c_gateway.commands.profiles.reading import Table
 from jt709c_gateway.commands.profiles.spec import (
     DEFAULT_REPEATS,
@@ -36,6 +36,8 @@ from jt709c_gateway.commands.replies import ReplyKind, ReplyRule
 DIALECTS: Final = ("jt709", "jt705", "jt701")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MAX_DELAY: Final = 3600.0
+"""Seconds that an order may take before its evidence is awaited."""
 _ACTIONS: Final = frozenset({"unlocked", "locked"})
 _METHODS: Final = frozenset(
     {"password", "dynamic_password", "card", "bluetooth", "lora", "automatic", "unknown"}
@@ -146,9 +148,10 @@ def _spec(
         physical=physical,
         assumed=table.boolean("assumed"),
         repeats=1 if physical else repeats or DEFAULT_REPEATS,
-        evidence=_evidence(table, physical),
+        evidence=_evidence(table, physical, params),
         params=params,
         selectors=selectors,
+        peripheral=_peripheral(table, params),
     )
     table.raw("disabled")
     table.finish()
@@ -222,7 +225,42 @@ def _check_outcomes(table: Table, rule: ReplyRule) -> None:
         raise table.error("accepted", f"{both[0]!r} is a yes and a refusal; expected one of the two")
 
 
-def _evidence(order: Table, physical: bool) -> EvidenceRule | None:
+def _peripheral(table: Table, params: Mapping[str, Param]) -> str | None:
+    """The parameter that names the sub-lock; it stands in the order's record, so it can be no secret."""
+    name = table.text("peripheral")
+    if name is None:
+        return None
+    param = params.get(name)
+    if param is None or param.kind is not ParamKind.TEXT or param.secret or not param.required:
+        raise table.error(
+            "peripheral", f"is {name!r}; expected a parameter of type text, required, and not secret"
+        )
+    return name
+
+
+def _delay(table: Table, params: Mapping[str, Param]) -> Delay:
+    """``delay = 30`` or ``delay = { parameter = "minutes", seconds = 60 }``."""
+    if not isinstance(table.raw("delay"), dict):
+        delay = Delay(table.number("delay") or 0.0)
+        if not 0 <= delay.seconds <= MAX_DELAY:
+            raise table.error("delay", f"is {delay.seconds:g}; expected seconds from 0 to {MAX_DELAY:g}")
+        return delay
+    form = table.table_or_empty("delay")
+    delay = Delay(form.number("seconds") or 0.0, form.needed_text("parameter"))
+    form.finish()
+    param = params.get(delay.parameter or "")
+    numeric = param is not None and param.kind in (ParamKind.INTEGER, ParamKind.NUMBER)
+    if param is None or not numeric or param.secret or not (param.required or param.default is not None):
+        right = "a parameter that is a number, required or with a default, and not secret"
+        raise form.error("parameter", f"is {delay.parameter!r}; expected {right}")
+    if param.minimum < 0 or not 0 < delay.seconds * param.maximum <= MAX_DELAY:
+        right = f"more than 0, and at most {MAX_DELAY:g} in all for any {param.name}"
+        bounds = f"{param.minimum:g} to {param.maximum:g}"
+        raise form.error("seconds", f"is {delay.seconds:g}; expected {right}, which is {bounds}")
+    return delay
+
+
+def _evidence(order: Table, physical: bool, params: Mapping[str, Param]) -> EvidenceRule | None:
     table = order.table("evidence")
     if table is None:
         return None
@@ -234,6 +272,7 @@ def _evidence(order: Table, physical: bool) -> EvidenceRule | None:
         methods=_words(table, "methods", _METHODS),
         lock_state=table.text("lock_state"),
         within=DEFAULT_WITHIN if within is None else within,
+        delay=_delay(table, params),
     )
     table.finish()
     if rule.lock_state not in (None, "locked", "unlocked"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from jt709c_gateway.commands.evidence import EvidenceRule
+from jt709c_gateway.commands.evidence import Delay, EvidenceRule
 from jt709c_gateway.commands.model import InvalidOrder, Order, shown
 from jt709c_gateway.commands.profiles.params import Param
 from jt709c_gateway.commands.profiles.templates import Rendered, Template
@@ -51,6 +51,7 @@ class OrderSpec:
 
     ``physical`` orders are written once at most; others up to ``repeats`` times, each under a new serial.
     ``assumed`` marks what no public document says. ``selectors`` are the parameters that chose this form.
+    ``peripheral`` is the parameter that names the sub-lock it is for.
     """
 
     name: str
@@ -65,6 +66,7 @@ class OrderSpec:
     evidence: EvidenceRule | None = None
     params: Mapping[str, Param] = attrs.field(factory=dict)
     selectors: frozenset[str] = frozenset()
+    peripheral: str | None = None
 
     @property
     def secret_names(self) -> frozenset[str]:
@@ -75,6 +77,21 @@ class OrderSpec:
     def shows_password(self) -> bool:
         """Whether the lock may refuse it because of a wrong password, which it counts (PROTOCOL.md §4)."""
         return bool(self.reply.wrong_password)
+
+    def peripheral_of(self, given: Mapping[str, object]) -> str | None:
+        """The sub-lock that an order with these parameters is for; ``None`` for the device itself."""
+        value = None if self.peripheral is None else given.get(self.peripheral)
+        return value if isinstance(value, str) else None
+
+    def delay(self, given: Mapping[str, object]) -> float:
+        """Seconds that the lock may take before it moves, for these parameters; at worst, where one lacks."""
+        delay = Delay() if self.evidence is None else self.evidence.delay
+        if delay.parameter is None:
+            return delay.seconds
+        param = self.params[delay.parameter]
+        value = given.get(delay.parameter, param.default)
+        times = value if isinstance(value, int | float) and not isinstance(value, bool) else param.maximum
+        return delay.seconds * times
 
     def check(self, given: Mapping[str, object]) -> dict[str, Any]:
         """The checked parameters; raise :class:`InvalidOrder`."""
@@ -133,6 +150,12 @@ class OrderDefinition:
         """Parameters that are secret in any form."""
         forms = [variant.spec for variant in self.variants]
         return secret_names(self.params).union(*(spec.secret_names for spec in forms))
+
+    @property
+    def peripheral(self) -> str | None:
+        """The parameter that names a sub-lock, in the first form that has one."""
+        forms = [*([self.base] if self.base else []), *(variant.spec for variant in self.variants)]
+        return next((form.peripheral for form in forms if form.peripheral), None)
 
     def choose(self, given: Mapping[str, object]) -> OrderSpec:
         """The form for these parameters: the first variant that fits, else the base. Values may be masked.

@@ -1,0 +1,41 @@
+"""`jt709c explain`: every byte of a frame with its field, its value and its meaning."""
+
+import sys
+
+import click
+
+
+@click.command()
+@click.argument("hex_text", nargs=-1, metavar="[HEX]...")
+@click.option("--file", "path", metavar="FILE", help="Read lines from a file; - is standard input.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a frame instead of tables.")
+@click.option("--secrets", is_flag=True, help="Show passwords, which are masked otherwise.")
+def explain(hex_text: tuple[str, ...], path: str | None, as_json: bool, secrets: bool) -> None:
+    """Take frames of any dialect apart, to the last byte.
+
+    Frames are given as for decode: as hex, as sentences, or as lines of a file; HEX may be - for standard
+    input. Orders to a lock are understood too. Each field is a line: offset, bytes as received, name, value
+    and meaning. A frame that is broken is shown as far as it can be read, and says where it breaks.
+
+    The exit status is 1 when a frame is broken or there is something else between the frames.
+    """
+    from datetime import UTC, datetime
+
+    from jt709c_gateway.cli import frames
+    from jt709c_gateway.cli.fields import ExplanationPrinter
+    from jt709c_gateway.protocol.events import to_json
+    from jt709c_gateway.protocol.explain import Explainer
+
+    explainer = Explainer(secrets)
+    printer = None if as_json else ExplanationPrinter()
+    broken = False
+    for item in frames.items(hex_text, path):
+        for explanation in explainer.explain_all(item, datetime.now(UTC)):
+            broken |= explanation.broken
+            if printer is None:
+                sys.stdout.buffer.write(to_json(explanation) + b"\n")
+            else:
+                printer.show(explanation)
+    sys.stdout.flush()
+    if broken:
+        sys.exit(1)

@@ -1,0 +1,57 @@
+"""Orders for sub-locks, which are written to the master they report through (PROTOCOL.md §3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+from jt709c_gateway.commands.model import InvalidOrder, Order, shown
+from jt709c_gateway.commands.profiles import Profile
+
+SUBLOCK_UNLOCK: Final = "sublock_unlock"
+SUBLOCK_ORDERS: Final[Mapping[str, str]] = {"unlock": SUBLOCK_UNLOCK, SUBLOCK_UNLOCK: SUBLOCK_UNLOCK}
+"""The orders that may name a sub-lock as their device, and what its master is told for each."""
+
+SUBLOCK_ID: Final = 10
+"""Hex digits of a sub-lock's id (PROTOCOL.md §3)."""
+
+DEFAULT_PARAMETER: Final = "id"
+"""The parameter that names the sub-lock, where no profile says."""
+
+#: Peripherals that can be bound to a master but open nothing, as `peripheral_type` has them.
+_SENSORS: Final = frozenset({"jt126"})
+
+
+def parameter(profile: Profile | None) -> str:
+    """The parameter that names the sub-lock in the master's profile."""
+    definition = None if profile is None else profile.orders.get(SUBLOCK_UNLOCK)
+    named = None if definition is None else definition.peripheral
+    return named or DEFAULT_PARAMETER
+
+
+def through_master(order: Order, master: str, parameter: str) -> Order:
+    """The order for ``master`` that an order whose device is a sub-lock stands for.
+
+    ``parameter`` names the sub-lock in it. Raises :class:`InvalidOrder`, about the order at its master.
+    """
+    sublock = order.device
+    moved = attrs.evolve(order, device=master)
+    command = SUBLOCK_ORDERS.get(order.command)
+    if command is None:
+        taken = " or ".join(SUBLOCK_ORDERS)
+        problem = f"{order.command} can't be given to {sublock}, a sub-lock of master {master}"
+        raise InvalidOrder("command", problem, f"{taken}, or the master as device").about(moved)
+    named = order.params.get(parameter, sublock)
+    if named != sublock:
+        right = f"{sublock}, to which the order is addressed, or nothing"
+        raise InvalidOrder(f"params.{parameter}", f"is {shown(named)}", right).about(moved)
+    return attrs.evolve(moved, command=command, params={**order.params, parameter: sublock})
+
+
+def check_type(order: Order, peripheral: str, kind: str | None) -> None:
+    """Refuse an order for what can't be opened; ``kind`` is its type where that is known."""
+    if kind in _SENSORS:
+        problem = f"{peripheral} is a {kind.upper()} sensor of master {order.device} and opens nothing"
+        raise InvalidOrder("device", problem, "a sub-lock").about(order)

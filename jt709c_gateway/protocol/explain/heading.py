@@ -1,0 +1,20 @@
+"""What a frame is in all."""
+
+from typing import Final, Literal
+
+from attrs import define
+
+Direction = Literal["up", "down"]
+UP: Final = "up"
+DOWN: Final = "down"
+
+
+@define
+class Heading:
+    """Dialect, title, direction and sender or receiver of a frame, as `Explanation` has them."""
+
+    dialect: str | None
+    title: str
+    direction: Direction | None = None
+    device: str | None = None
+    imei: str | None = None

@@ -1,0 +1,27 @@
+"""The 17 bytes that 0x5501 bodies, `$` records and sub-lock reports begin with (PROTOCOL.md §1.2)."""
+
+from typing import Final
+
+from .. import position
+from . import text
+from .reader import Reader
+
+#: Bytes up to the flags, without which nobody tells north from south.
+_FLAGS_END: Final = 15
+_FLAGS: Final = text.by_bit(
+    {position.FIX: "fix", position.NORTH: "north", position.EAST: "east", position.ALWAYS: "always_set"}
+)
+
+
+def read(reader: Reader, prefix: str = "") -> None:
+    """Take them; `prefix` goes before the name of the time."""
+    sided = reader.left >= _FLAGS_END
+    data = reader.peek(position.LENGTH).ljust(position.LENGTH, b"\x00")
+    place = position.decode(data)
+    digits = data[6:15].hex()
+    reader.take(6, f"{prefix}time", data[:6].hex(), text.moment(place.time))
+    reader.take(4, "latitude", digits[:8], text.latitude(place.latitude) if sided else "")
+    meaning = text.longitude(place.longitude) + ("" if place.fix else ", no fix")
+    reader.take(5, "longitude", digits[8:17], meaning, bits=text.each_bit(data[14] & 0x0F, _FLAGS))
+    reader.number(1, "speed_kmh", text.unit(place.speed_kmh, "km/h"))
+    reader.number(1, "course_deg", f"{place.course_deg}°")

@@ -1,0 +1,99 @@
+"""The payload of a sub-lock's or sensor's report, without its escapes (PROTOCOL.md §3)."""
+
+from typing import Final
+
+from msgspec import UNSET
+
+from .. import position, sublock
+from ..events import LockEvent, Peripheral
+from ..framing import SUBLOCK_LENGTHS
+from . import place, text
+from .reader import Reader
+from .tree import Bits
+
+_EVENTS: Final = {0: "none", 4: "back cover opened"}
+_STATUS: Final = text.by_bit(
+    {
+        sublock.STATUS_ROPE: "rope_open",
+        sublock.STATUS_MOTOR: "motor_open",
+        sublock.STATUS_COVER: "back_cover_open",
+        sublock.STATUS_CHARGING: "charging",
+    }
+)
+_GATEWAY: Final = text.by_bit(
+    {
+        sublock.GATEWAY_RESENT: "resent",
+        sublock.GATEWAY_CONTACT_LOST: "contact_lost",
+        sublock.GATEWAY_LOW_VOLTAGE: "low_voltage",
+    }
+)
+_RESENT_BIT: Final = sublock.RESENT.bit_length() - 1
+
+
+def read(reader: Reader) -> None:
+    """Take a whole payload."""
+    payload = reader.peek()
+    if not position.looks_sound(payload.ljust(position.LENGTH, b"\x00")[: position.LENGTH]):
+        reader.rest("payload", problem="expected the place of the master, in decimal digits, found others")
+        return
+    known, event = sublock.decode(payload.ljust(sublock.COMMON_LENGTH, b"\x00"))
+    place.read(reader, prefix="master_")
+    reader.take(6, "time", reader.peek(6).hex(), text.moment(known.time))
+    reader.take(5, "peripheral", known.peripheral, f"sub-lock or sensor {known.peripheral}")
+    reader.number(1, "serial", f"serial {known.serial}")
+    reader.number(2, "battery_volts", text.unit(known.battery_volts, "V"))
+    reader.number(1, "battery_percent", text.unit(known.battery_percent, "%"))
+    reader.number(1, "rssi_dbm", text.unit(known.rssi_dbm, "dBm"))
+    kind = (reader.peek(1) or b"\x00")[0]
+    name = str(sublock.TYPES.get(kind, "not known"))
+    reader.number(1, "peripheral_type", name, problem=_length_problem(kind, len(payload)))
+    if kind == sublock.LOCK_JT709:
+        _lock(reader, known, event)
+    elif kind == sublock.SENSOR_JT126:
+        _sensor(reader, known)
+    reader.rest("value", "not understood")
+
+
+def _length_problem(kind: int, found: int) -> str | None:
+    """Why the gateway goes on looking for the end; longer payloads it takes."""
+    lengths = SUBLOCK_LENGTHS.get(kind, ())
+    if not lengths or found in lengths or found > lengths[-1]:
+        return None
+    return f"expected a payload of {' or '.join(map(str, lengths))} bytes, found {found}"
+
+
+def _lock(reader: Reader, known: Peripheral, event: LockEvent | None) -> None:
+    if known.event is UNSET:
+        return
+    resent = reader.peek(1)[0] >> 7
+    bits = [Bits(0, _RESENT_BIT - 1, "event", known.event or 0, _event(known.event or 0, event))]
+    bits.append(Bits(_RESENT_BIT, _RESENT_BIT, "resent", resent, text.yes(resent)))
+    reader.number(2, "event", bits[0].meaning, bits=bits)
+    status = known.status_bits or 0
+    said = [known.lock_state or "", *(["back cover open"] if known.back_cover_open else [])]
+    said += ["charging"] if known.charging else []
+    reader.number(2, "status_bits", ", ".join(said), bits=text.set_bits(status, _STATUS))
+    reader.number(2, "lock_cycles", text.count(known.lock_cycles or 0, "cycle"))
+    _gateway(reader)
+    if known.card is not UNSET:
+        reader.number(4, "card", f"card {known.card}" if known.card else "none")
+
+
+def _event(code: int, event: LockEvent | None) -> str:
+    if code in sublock.MOVES or code not in _EVENTS:
+        return text.lock_event(event)
+    return _EVENTS[code]
+
+
+def _sensor(reader: Reader, known: Peripheral) -> None:
+    if known.humidity_percent is UNSET:
+        return
+    reader.number(2, "temperature_c", text.unit(known.temperature_c, "°C"))
+    reader.number(1, "humidity_percent", text.unit(known.humidity_percent, "%"))
+    reader.take(2, "reserved")
+    _gateway(reader)
+
+
+def _gateway(reader: Reader) -> None:
+    bits = text.set_bits(reader.peek(1)[0], _GATEWAY)
+    reader.number(1, "gateway", text.listed(each.name for each in bits), bits=bits)

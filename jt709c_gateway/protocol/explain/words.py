@@ -1,0 +1,126 @@
+"""What the words of sentences mean, and what their arguments are called (PROTOCOL.md §2, §3, §4)."""
+
+from collections.abc import Mapping
+from typing import Final
+
+#: `Pnn` words. One word serves the order and its reply.
+PNN: Final[Mapping[str, str]] = {
+    "@JT": "heartbeat",
+    "P01": "firmware",
+    "P04": "report intervals",
+    "P06": "server and access point",
+    "P13": "factory reset",
+    "P14": "IMEI",
+    "P15": "restart",
+    "P22": "time",
+    "P24": "fence",
+    "P29": "nodes of a fence",
+    "P30": "fence",
+    "P31": "fences",
+    "P32": "sleep",
+    "P35": "acknowledgement to an older unit",
+    "P38": "open too long",
+    "P40": "alarms on or off",
+    "P41": "RFID cards",
+    "P43": "unlock with the static password",
+    "P44": "static password",
+    "P45": "lock report",
+    "P52": "dynamic password",
+    "P54": "tracking mode",
+    "P59": "channels that may unlock",
+    "P61": "low battery",
+    "P68": "SIM",
+    "P69": "acknowledgement",
+}
+#: The grouped form, by group and number. ELOCK orders are documented nowhere, so they are not here.
+GROUPS: Final[Mapping[tuple[str, ...], str]] = {
+    ("BASE", "1"): "firmware",
+    ("BASE", "2"): "time",
+    ("BASE", "11"): "debug",
+    ("GSENS", "2"): "vibration",
+    ("ELOCK", "3"): "dynamic password (assumed)",
+    ("WLNET", "1"): "bound sub-locks",
+    ("WLNET", "4"): "firmware of sub-locks",
+    ("WLNET", "5"): "report of a sub-lock or sensor",
+    ("WLNET", "8"): "unlock a sub-lock",
+    ("WLNET", "18"): "heartbeat of sub-locks",
+}
+
+#: Names of arguments by what a sentence starts with; the longest that fits counts.
+Names = Mapping[tuple[str, ...], tuple[str, ...]]
+
+LOCK_REPORT: Final = (
+    "date", "time", "latitude", "north_south", "longitude", "east_west", "fix", "speed_kmh", "course_deg",
+    "code", "result", "card", "password_ok", "wrong_tries", "serial", "odometer_km",
+)  # fmt: skip
+UP: Final[Names] = {
+    ("P01",): ("firmware", "battery_percent"),
+    ("P14",): ("imei",),
+    ("P22",): ("operation",),
+    ("P43",): ("result", "wrong_tries"),
+    ("P45",): LOCK_REPORT,
+    ("P52", "1"): ("operation", "on", "fence_id"),
+    ("P52", "2"): ("operation", "password"),
+    ("P52", "3"): ("operation", "result", "wrong_tries"),
+    ("P54",): ("operation", "on"),
+}
+DOWN: Final[Names] = {
+    ("P04", "1"): ("operation", "awake_s", "asleep_min"),
+    ("P06", "1"): ("operation", "host", "port", "apn", "apn_user", "apn_password"),
+    ("P22",): ("time",),
+    ("P38", "1"): ("operation", "minutes"),
+    ("P41", "0"): ("operation", "group"),
+    ("P41", "1"): ("operation", "action", "count", "card"),
+    ("P43",): ("password",),
+    ("P44",): ("new_password", "old_password"),
+    ("P44", "1"): ("operation",),
+    ("P52", "1", "1"): ("operation", "set", "on", "fence_id"),
+    ("P52", "2"): ("operation", "password"),
+    ("P52", "3"): ("operation", "password"),
+    ("P54", "1"): ("operation", "on"),
+    ("P59", "1"): ("operation", "sms", "gprs", "rfid", "serial", "bluetooth"),
+    ("P61", "1"): ("operation", "percent"),
+    ("P69",): ("operation", "serial"),
+}
+GROUPED: Final[Names] = {
+    ("BASE", "1"): ("number", "firmware"),
+    ("BASE", "2"): ("number", "time"),
+    ("ELOCK", "3"): ("number", "password"),
+    ("WLNET", "1", "1"): ("number", "function", "count", "peripheral"),
+    ("WLNET", "5"): ("number", "function"),
+    ("WLNET", "8", "1", "1"): ("number", "function", "count", "minutes", "peripheral"),
+    ("WLNET", "18", "1"): ("number", "function", "heartbeat_s", "alarm_s"),
+}
+#: Arguments that may come several times at the end.
+REPEATED: Final = frozenset({"card", "peripheral"})
+#: What some arguments mean, by their names.
+MEANINGS: Final[Mapping[str, Mapping[str, str]]] = {
+    "fix": {"A": "fix", "V": "no fix"},
+    "north_south": {"N": "north", "S": "south"},
+    "east_west": {"E": "east", "W": "west"},
+    "on": {"1": "on", "0": "off"},
+    "password_ok": {"1": "yes", "0": "no"},
+}
+#: What the results of unlock orders mean.
+UNLOCKED: Final[Mapping[str, str]] = {"1": "opened", "0": "refused"}
+#: Units of arguments, by their names, as they follow the number.
+UNITS: Final[Mapping[str, str]] = {
+    "speed_kmh": " km/h",
+    "odometer_km": " km",
+    "battery_percent": " %",
+    "percent": " %",
+    "course_deg": "°",
+    "minutes": " min",
+    "asleep_min": " min",
+    "awake_s": " s",
+    "heartbeat_s": " s",
+    "alarm_s": " s",
+}
+
+
+def named(forms: Names, starts: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the arguments of a sentence that starts so; none where nobody names them."""
+    for length in range(len(starts), 0, -1):
+        if names := forms.get(starts[:length]):
+            return names
+    return ()

@@ -1,0 +1,126 @@
+"""Orders for sub-locks, without a gateway: their evidence, how long it is awaited, how they are addressed."""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.commands import sublocks
+from jt709c_gateway.commands.evidence import Observation, ObservationKind, confirms
+from jt709c_gateway.commands.lifecycle import OrderRun
+from jt709c_gateway.commands.model import InvalidOrder, Order, OrderState, parse_order
+from jt709c_gateway.commands.profiles import load_profiles
+from jt709c_gateway.commands.replies import Answer
+from jt709c_gateway.commands.stored import to_hash
+
+MASTER = "8054201973"
+SUBLOCK = "E03B60000A"
+OTHER = "79001A0001"
+NOW = 1_600_000_000.0
+JT701 = load_profiles().profiles["jt701"]
+SPEC = JT701.orders["sublock_unlock"].choose({})
+
+
+class SubLockTests(SynchronousTestCase):
+    """An order for a sub-lock: whose evidence counts, and how long it is awaited."""
+
+    def sent(self, **params: object) -> OrderRun:
+        """An order that the master has said yes to, a second after it was written."""
+        order = Order("i", MASTER, "sublock_unlock", {"id": SUBLOCK, **params}, created_at=NOW)
+        run = OrderRun(order, SPEC)
+        run.writing(NOW, 7)
+        run.written(NOW)
+        run.reply(Answer(True), NOW + 1)
+        return run
+
+    @staticmethod
+    def seen(peripheral: str | None = SUBLOCK, method: str = "lora", at: float = NOW + 30) -> Observation:
+        """An unlocking of this sub-lock."""
+        return Observation(
+            ObservationKind.LOCK, action="unlocked", method=method, time=at, peripheral=peripheral
+        )
+
+    def test_only_what_it_did_itself_proves_it(self) -> None:
+        """Not what another sub-lock did, or the master, or a hand with a phone."""
+        for observation, proves in [
+            (self.seen(), True),
+            (self.seen("79001A0001"), False),
+            (self.seen(None), False),
+            (self.seen(method="bluetooth"), False),
+            (self.seen(at=NOW - 61), False),
+        ]:
+            run = self.sent()
+            run.observe(observation, NOW + 31)
+            self.assertEqual(run.state is OrderState.CONFIRMED, proves, observation)
+
+    def test_the_master_itself_is_proved_by_the_master_only(self) -> None:
+        """The other way round: no sub-lock confirms an order for the master's own lock."""
+        rule = JT701.orders["unlock"].choose({}).evidence
+        assert rule is not None
+        for peripheral, proves in [(None, True), (SUBLOCK, False)]:
+            self.assertEqual(confirms(rule, self.seen(peripheral, "password"), NOW, NOW + 31), proves)
+
+    def test_the_time_for_evidence_begins_when_the_master_gives_up(self) -> None:
+        """The minutes in the order, 5 where it has none, come before the gateway's own timeout."""
+        for params, minutes in [({}, 5), ({"minutes": 2}, 2)]:
+            run = self.sent(**params)
+            self.assertEqual(run.next_deadline, NOW + 1 + minutes * 60 + 120)
+            step = run.deadline(NOW + 1 + minutes * 60 + 120)
+            self.assertEqual(step.transitions[-1].state, OrderState.UNCONFIRMED)
+            self.assertIn(f"no evidence within {minutes * 60 + 120} s", str(run.reason))
+
+    def test_a_record_holds_what_is_needed_to_match(self) -> None:
+        """Taken up from its hash alone, the order is confirmed by its own sub-lock and no other."""
+        for peripheral, proves in [(SUBLOCK, True), ("79001A0001", False)]:
+            lost = self.sent(minutes=1)
+            restored = OrderRun.restore(to_hash(lost.stored()), SPEC)
+            self.assertEqual((restored.peripheral, restored.next_deadline), (SUBLOCK, NOW + 181))
+            restored.observe(self.seen(peripheral), NOW + 31)
+            self.assertEqual(restored.state is OrderState.CONFIRMED, proves)
+
+
+class AddressTests(SynchronousTestCase):
+    """From an order for a sub-lock to the one for its master."""
+
+    def through(self, command: str, **params: object) -> Order:
+        """The order for the master."""
+        order = Order("i", SUBLOCK, command, params, reply_to="r")
+        return sublocks.through_master(order, MASTER, sublocks.parameter(JT701))
+
+    def test_small_letters(self) -> None:
+        """A sub-lock's id is the same in small letters; with another length it is no device at all."""
+        raw = b'{"device": "%s", "command": "unlock"}'
+        self.assertEqual(parse_order(raw % b"e03b60000a", NOW).device, SUBLOCK)
+        for wrong in (b"e03b60000", b"e03b60000a0", b"g03b60000a"):
+            error = self.assertRaises(InvalidOrder, parse_order, raw % wrong, NOW)
+            self.assertIn("a sub-lock's id, ten hex digits", str(error))
+
+    def test_an_unlock_is_one_through_the_master(self) -> None:
+        """By either name; the parameter may say again what the device says."""
+        for command, params in [
+            ("unlock", {}),
+            ("sublock_unlock", {}),
+            ("sublock_unlock", {"id": SUBLOCK}),
+        ]:
+            order = self.through(command, **params, minutes=2)
+            self.assertEqual((order.device, order.command), (MASTER, "sublock_unlock"))
+            self.assertEqual(order.params, {"id": SUBLOCK, "minutes": 2})
+
+    def test_a_parameter_that_contradicts_the_device(self) -> None:
+        """It is not for the gateway to choose between two locks."""
+        error = self.assertRaises(InvalidOrder, self.through, "sublock_unlock", id=OTHER)
+        self.assertEqual(error.field, "params.id")
+        self.assertIn(OTHER, str(error))
+        self.assertEqual((error.device, error.order_id, error.reply_to), (MASTER, "i", "r"))
+
+    def test_other_orders(self) -> None:
+        """They are the master's, whose id the message tells."""
+        for command in ("seal", "restart", "sublock_list", "clear_lockout"):
+            said = str(self.assertRaises(InvalidOrder, self.through, command))
+            self.assertIn(f"{command} can't be given to {SUBLOCK}, a sub-lock of master {MASTER}", said)
+            self.assertIn("expected unlock or sublock_unlock, or the master as device", said)
+
+    def test_a_sensor_opens_nothing(self) -> None:
+        """A JT126 can't be unlocked; a valve lock can, and so can what no document names."""
+        order = Order("i", MASTER, "sublock_unlock", {"id": SUBLOCK})
+        error = self.assertRaises(InvalidOrder, sublocks.check_type, order, SUBLOCK, "jt126")
+        self.assertIn(f"{SUBLOCK} is a JT126 sensor of master {MASTER}", str(error))
+        for kind in ("jt709", "jt802", "7", None):
+            sublocks.check_type(order, SUBLOCK, kind)
