@@ -17,10 +17,15 @@ from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 
 from jt709c_gateway.commands.profiles.loading import DIALECTS
+from jt709c_gateway.gateway.device_list import DeviceList, read_device_list
 from jt709c_gateway.redis.address import parse_redis_address
 from jt709c_gateway.redis.keys import DEFAULT_PREFIX
 
 PASSWORD_VARIABLE: Final = "JT709C_REDIS_PASSWORD"
+#: Which locks are admitted.
+ADMIT_ANY: Final = "any"
+ADMIT_FILE: Final = "file"
+ADMIT_REDIS: Final = "redis"
 #: In place of a dialect: of none of them.
 NO_DIALECT: Final = "none"
 
@@ -46,6 +51,24 @@ def count(text: str) -> int:
 def age(text: str) -> float:
     """A duration from 0, in seconds; 0 is for ever."""
     return 0.0 if text.strip() in ("0", "0.0") else seconds(text)
+
+
+def rate(text: str) -> float:
+    """Frames a second; 0 for any number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise ValueError("expected a number of frames a second, or 0 for no limit")
+    return value
+
+
+def admit(text: str) -> str:
+    """Which locks are admitted."""
+    if text not in (ADMIT_ANY, ADMIT_FILE, ADMIT_REDIS):
+        raise ValueError(f"expected {ADMIT_ANY}, {ADMIT_FILE} or {ADMIT_REDIS}")
+    return text
 
 
 def name(text: str) -> str:
@@ -100,6 +123,11 @@ def existing_file(text: str) -> Path:
     if not path.is_file() or not os.access(path, os.R_OK):
         raise ValueError("expected a file that can be read")
     return path
+
+
+def device_list(text: str) -> DeviceList:
+    """A file with one device id or IMEI a line, read and checked."""
+    return read_device_list(existing_file(text))
 
 
 def existing_directory(text: str) -> Path:
@@ -198,6 +226,19 @@ OPTIONS: Final = (
     ),
     Option("prefix", prefix, DEFAULT_PREFIX, "What keys and channels start with [default: jt709c]"),
     Option("gateway", name, None, "Name of this gateway [default: host-pid]"),
+    Option(
+        "admit",
+        admit,
+        None,
+        "Which locks are heard: any, those in a file (see --devices), or those in the Redis set "
+        "<prefix>:allowed: any, file or redis [default: file with --devices, else any]",
+    ),
+    Option(
+        "devices",
+        device_list,
+        None,
+        "File of the locks that are heard, a device id or IMEI a line; read again when it changes",
+    ),
     Option("idle-timeout", seconds, 900.0, "Seconds of silence that end a session [default: 900]"),
     Option(
         "first-frame-timeout",
@@ -214,6 +255,12 @@ OPTIONS: Final = (
     ),
     Option("max-sessions", count, 100_000, "Locks at a time [default: 100000]"),
     Option("max-malformed", count, 20, "Malformed frames in a row that end a connection [default: 20]"),
+    Option(
+        "max-rate",
+        rate,
+        500.0,
+        "Frames a second of one lock, ten seconds' worth at once; 0 for any number [default: 500]",
+    ),
     Option(
         "max-unacked", count, 20_000, "Frames that may wait for Redis before reading stops [default: 20000]"
     ),
@@ -312,6 +359,12 @@ class Options(usage.Options):
         values["redis_password"] = _password(values["redis_password_file"])
         static = values["static_password_file"]
         values["static_password"] = None if static is None else _first_line(static, "static-password-file")
+        if values["admit"] is None:
+            values["admit"] = ADMIT_ANY if values["devices"] is None else ADMIT_FILE
+        if values["admit"] == ADMIT_FILE and values["devices"] is None:
+            raise usage.UsageError("--admit 'file': expected --devices with the file")
+        if values["admit"] != ADMIT_FILE and values["devices"] is not None:
+            raise usage.UsageError(f"--admit {values['admit']!r}: --devices goes with --admit file only")
         if (values["redis_cert"] is None) != (values["redis_key"] is None):
             raise usage.UsageError("--redis-cert and --redis-key go together: give both or none")
         certificates = [name for name in ("redis_ca", "redis_cert", "redis_key") if values[name] is not None]

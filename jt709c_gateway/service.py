@@ -17,12 +17,13 @@ from twisted.logger import Logger
 
 from jt709c_gateway.commands.profiles import ProfileError, ProfileSet, load_profiles
 from jt709c_gateway.commands.record import Limits as OrderLimits
+from jt709c_gateway.gateway.admission import Admission, FileAdmission, SetAdmission
 from jt709c_gateway.gateway.asking import Asking
 from jt709c_gateway.gateway.core import Gateway, Policy
 from jt709c_gateway.gateway.duties import Duties
 from jt709c_gateway.gateway.ids import EventIds
 from jt709c_gateway.gateway.orders import Orders
-from jt709c_gateway.options import Options
+from jt709c_gateway.options import ADMIT_FILE, ADMIT_REDIS, Options
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.address import (
     EmbeddedAddress,
@@ -30,6 +31,7 @@ from jt709c_gateway.redis.address import (
     client_endpoint,
     parse_redis_address,
 )
+from jt709c_gateway.redis.allowed import AllowedSet
 from jt709c_gateway.redis.committer import SCRIPT, Committer, Limits
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.embedded import EmbeddedServer, EmbeddedServerError
@@ -83,6 +85,7 @@ class GatewayService(MultiService):
         self._settings = settings
         self._stopping = False
         keys = Keys(settings["prefix"])
+        self.allowed = AllowedSet(_NoConnection(), keys)
         self.registry = CollectorRegistry()
         self.committer = Committer(
             reactor,
@@ -110,7 +113,9 @@ class GatewayService(MultiService):
                 first_frame_timeout=settings["first_frame_timeout"],
                 max_malformed=settings["max_malformed"],
                 max_sessions=settings["max_sessions"],
+                max_rate=settings["max_rate"],
             ),
+            self._make_admission(),
         )
         self.store = OrderStore(_NoConnection(), keys, settings["gateway"])
         self.orders = Orders(
@@ -128,6 +133,11 @@ class GatewayService(MultiService):
         self._embedded: EmbeddedServer | None = None
         self._connections: list[RedisConnection] = []
         self.listeners = self._make_listeners()
+
+    def _make_admission(self) -> Admission:
+        if self._settings["admit"] == ADMIT_FILE:
+            return FileAdmission(self._settings["devices"])
+        return SetAdmission(self.allowed) if self._settings["admit"] == ADMIT_REDIS else Admission()
 
     def _make_listeners(self) -> list[TcpService | UdpService]:
         settings = self._settings
@@ -217,7 +227,7 @@ class GatewayService(MultiService):
             raise StartError(error) from None
         self._connections = [connection, blocking]
         self.committer.connection = connection
-        self.store.caller = connection
+        self.store.caller = self.allowed.caller = connection
         for one in self._connections:
             one.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.duties.begin(blocking)

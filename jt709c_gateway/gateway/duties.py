@@ -126,6 +126,9 @@ class Duties(Service):
         super().startService()  # type: ignore[no-untyped-call]
         self._every(_SWEEP, self._sweep)
         self._every(_TICK, self._tick)
+        gate = self._gateway.gate
+        if gate.admission.review_every is not None:
+            self._every(gate.admission.review_every, gate.review)
 
     def begin(self, connection: BlockingConnection) -> None:
         """Redis's address is known: start what needs it. `connection` is for waiting for orders."""
@@ -142,6 +145,7 @@ class Duties(Service):
 
     def wake(self) -> None:
         """Redis has (again) become usable: don't wait for the next round."""
+        self._gateway.gate.admission.wake()
         self._orders.resume()
         self._carry_out(self._woken)
 

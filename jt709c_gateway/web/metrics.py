@@ -53,6 +53,11 @@ class GatewayCollector(Collector):
             ("answers", "Answers written to locks after their commit.", counters.answers),
             ("skipped_bytes", "Bytes received that belonged to no frame.", counters.skipped_bytes),
             ("pauses", "Times reading stopped because too many frames waited for Redis.", counters.pauses),
+            (
+                "rate_pauses",
+                "Times reading of a connection stopped because its lock sent more than it may.",
+                counters.rate_pauses,
+            ),
             ("commits", "Batches committed to Redis.", statistics.batches),
             ("records", "Records committed to Redis.", statistics.records),
             ("duplicates", "Reports that came again and were not published again.", statistics.duplicates),
