@@ -51,7 +51,8 @@ class Target:
 
 @contextmanager
 def _gateway(options: argparse.Namespace, profile: Path | None) -> Iterator[Target]:
-    with Daemon(options.data_dir, ["--max-connections-per-address", "50000"], profile) as daemon:
+    limits = ["--max-connections-per-address", "50000", "--max-rate", "0"]
+    with Daemon(options.data_dir, limits, profile) as daemon:
         yield Target("gateway", daemon.port, daemon.pid, daemon)
 
 

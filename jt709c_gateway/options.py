@@ -230,8 +230,8 @@ OPTIONS: Final = (
         "admit",
         admit,
         None,
-        "Which locks are heard: any, those in a file (see --devices), or those in the Redis set "
-        "<prefix>:allowed: any, file or redis [default: file with --devices, else any]",
+        "Which locks are heard: any, file (those in --devices, which alone says so too) or redis (those in "
+        "the set <prefix>:allowed)",
     ),
     Option(
         "devices",

@@ -8,6 +8,7 @@ import msgspec
 from attrs import define
 from twisted.internet import defer, task
 
+from jt709c_gateway.gateway.admission import Admission
 from jt709c_gateway.gateway.core import Gateway, Policy
 from jt709c_gateway.gateway.ids import EventIds
 from jt709c_gateway.protocol.framing import Framer
@@ -95,14 +96,26 @@ class FakeLink:
 class Fleet:
     """A gateway on a clock, over a Redis that answers when told."""
 
-    def __init__(self, policy: Policy | None = None, name: str = "gw1", **committing: Any) -> None:
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        name: str = "gw1",
+        admission: Admission | None = None,
+        **committing: Any,
+    ) -> None:
         self.clock = task.Clock()
         self.redis = FakeRedis()
         self.committer = make_committer(self.clock, self.redis, **committing)
         self.wall = NOW
         ids = EventIds(name, lambda: self.wall.timestamp())
         self.gateway = Gateway(
-            name, self.clock, self.committer, ids, policy or Policy(), wall=lambda: self.wall
+            name,
+            self.clock,
+            self.committer,
+            ids,
+            policy or Policy(),
+            admission or Admission(),
+            wall=lambda: self.wall,
         )
         self.committed: list[Any] = []
 

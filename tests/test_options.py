@@ -163,6 +163,46 @@ class CommandLineTests(OptionsCase):
         self.assertIn("--redis-key", self.refused("--redis-cert", path))
         self.assertIn("--redis-cert", self.refused("--redis-key", path))
 
+    def test_admission(self) -> None:
+        """Which locks are heard, and the file that goes with it; every contradiction is refused."""
+        path = self.file("# gate 3\n0794308010679 # spare\n\n 864180050123456\r\n794308010679\n")
+        self.assertEqual(parse()["admit"], "any")
+        settings = parse("--devices", path)
+        self.assertEqual(settings["admit"], "file")
+        self.assertEqual(settings["devices"].devices, {"794308010679", "864180050123456"})
+        self.assertEqual(parse("--admit=redis")["admit"], "redis")
+        self.assertEqual(parse("--admit=file", "--devices", path)["admit"], "file")
+        self.assertIn("--devices", self.refused("--admit=file"))
+        for other in ("any", "redis"):
+            said = self.refused("--devices", path, f"--admit={other}")
+            self.assertIn(repr(other), said)
+            self.assertIn("--devices", said)
+
+    def test_bad_devices(self) -> None:
+        """A file of ids that is wrong is refused with its line, the value, and what is right."""
+        for content, right in (
+            ("1\n2\n79430x\n", "line 3: '79430x': expected a device id or an IMEI"),
+            ("1 2", "line 1: '1 2': expected"),
+            ("1" * 21, "1 to 20 digits"),
+            ("٣", "line 1: '٣': expected"),
+            ("# nobody\n\n", "at least one"),
+            (b"\xff\xfe1", "text file"),
+            (b"1\n" * (1 << 21) + b"1\n", "at most 4 MiB"),
+        ):
+            path = self.file(content)
+            for said in (
+                self.refused("--devices", path),
+                self.refused("--config", self.file(f"devices = '{path}'")),
+            ):
+                self.assertIn(repr(path), said)
+                self.assertIn(right, said)
+
+    def test_rate(self) -> None:
+        """A rate may be any number from 0 on."""
+        self.assertEqual(
+            [parse(f"--max-rate={text}")["max_rate"] for text in ("0", "0.5", "100")], [0, 0.5, 100]
+        )
+
     def test_password(self) -> None:
         """The password comes from a file, without the line end, or from the environment."""
         self.assertIsNone(parse()["redis_password"])

@@ -51,6 +51,8 @@ class Conversation:
         #: The message before them, when it could not be heard yet, and the question whether it may be.
         self._kept: Message | None = None
         self._asked: defer.Deferred[bool] | None = None
+        #: Datagrams that wait for such a question.
+        self._asking = 0
         self._paused = False
 
     @property
@@ -60,8 +62,8 @@ class Conversation:
 
     @property
     def asking(self) -> bool:
-        """Whether this connection waits to know that its lock is admitted."""
-        return self._asked is not None
+        """Whether a lock waits here to be told that it is admitted."""
+        return self._asked is not None or self._asking > 0
 
     def received(self, frames: list[Frame]) -> None:
         """Take frames in order; when there is no room for more, keep them and stop reading."""
@@ -95,7 +97,7 @@ class Conversation:
                 gateway.take(session, message, moment)
             if not self.is_open:
                 return
-        if self.is_datagram and not self.sessions:
+        if self.is_datagram and not self.sessions and not self._asking:
             self.link.close("no_session")
 
     def _admit(
@@ -137,15 +139,20 @@ class Conversation:
             self._let_go("admission")
             return
         asked = admission.ask(message.device)
-        if not self.is_datagram:
+        if self.is_datagram:
             # A datagram may claim any id: this one keeps no other waiting that comes from its address.
+            self._asking += 1
+        else:
             self._put_off(message, rest)
             self._asked = asked
         asked.addCallback(self._told, message, rest)
         asked.addErrback(self._not_told)
 
     def _told(self, admitted: bool, message: Message, rest: list[Frame]) -> None:
-        self._asked = None
+        if self.is_datagram:
+            self._asking -= 1
+        else:
+            self._asked = None
         if not self.is_open:
             return
         if self.is_datagram:
@@ -187,17 +194,18 @@ class Conversation:
     def _let_go(self, reason: str) -> None:
         """Leave a datagram unanswered, so that its lock sends it again."""
         self._unanswered -= 1
-        self._drop_datagram(reason)
+        self.drop_datagram(reason)
 
-    def _drop_datagram(self, reason: str) -> None:
-        if self.sessions:
+    def drop_datagram(self, reason: str) -> None:
+        """Let one go. An address is forgotten unless a lock is heard from there, or may soon be."""
+        if self.sessions or self._asking:
             self._gateway.dropped(reason)
         else:
             self.link.close(reason)
 
     def _hold_back(self, frames: list[Frame]) -> None:
         if self.is_datagram:
-            self._drop_datagram("unacked")
+            self.drop_datagram("unacked")
             return
         self._held_back = frames
         if self._gateway.committer.full:

@@ -45,7 +45,7 @@ class Gate:
     def turn_away(self, conversation: Conversation, message: Message, moment: "Moment") -> None:
         """A device that isn't admitted spoke: it is reported once, and its link is closed without an answer.
 
-        But a UDP address that others are heard from is kept: anybody may claim to send from there.
+        But a UDP address that others are heard from is not forgotten: anybody may claim to send from there.
         """
         link, device = conversation.link, message.device
         if device not in self._reported and self.gateway.may_log(moment.now):
@@ -55,8 +55,8 @@ class Gate:
             self.log.info("lock {device} at {peer} is not admitted", device=device, peer=link.peer)
             content = ("", link.peer, NOT_ADMITTED, kept(message).hex(), moment.iso)
             self.gateway.committer.submit(content)
-        if conversation.is_datagram and conversation.sessions:
-            self.gateway.dropped(NOT_ADMITTED)
+        if conversation.is_datagram:
+            conversation.drop_datagram(NOT_ADMITTED)
         else:
             link.close(NOT_ADMITTED)
 
