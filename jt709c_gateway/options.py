@@ -7,6 +7,7 @@ the file; the command line wins.
 import os
 import re
 import socket
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from jt709c_gateway.commands.profiles.loading import DIALECTS
 from jt709c_gateway.gateway.device_list import DeviceList, read_device_list
 from jt709c_gateway.redis.address import parse_redis_address
 from jt709c_gateway.redis.keys import DEFAULT_PREFIX
+from jt709c_gateway.transport.shared import SHARED_ENDPOINTS
 
 PASSWORD_VARIABLE: Final = "JT709C_REDIS_PASSWORD"
 #: Which locks are admitted.
@@ -28,6 +30,7 @@ ADMIT_FILE: Final = "file"
 ADMIT_REDIS: Final = "redis"
 #: In place of a dialect: of none of them.
 NO_DIALECT: Final = "none"
+MAX_WORKERS: Final = 64
 
 
 def seconds(text: str) -> float:
@@ -45,6 +48,13 @@ def count(text: str) -> int:
     """A whole number from 1."""
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
         raise ValueError("expected a whole number from 1")
+    return int(text)
+
+
+def worker_count(text: str) -> int:
+    """A number of processes."""
+    if not re.fullmatch(r"[0-9]{1,2}", text) or not 1 <= int(text) <= MAX_WORKERS:
+        raise ValueError(f"expected a whole number from 1 to {MAX_WORKERS}")
     return int(text)
 
 
@@ -239,6 +249,13 @@ OPTIONS: Final = (
         None,
         "File of the locks that are heard, a device id or IMEI a line; read again when it changes",
     ),
+    Option(
+        "workers",
+        worker_count,
+        1,
+        "Processes that share the ports, each a gateway called NAME-1, NAME-2, …; all limits are each one's "
+        "[default: 1]",
+    ),
     Option("idle-timeout", seconds, 900.0, "Seconds of silence that end a session [default: 900]"),
     Option(
         "first-frame-timeout",
@@ -373,6 +390,8 @@ class Options(usage.Options):
                 f"--{certificates[0].replace('_', '-')} goes with an address that begins with rediss://"
             )
         values["ask"] = _dialects(values["ask"])
+        if values["workers"] > 1:
+            _check_workers(values)
         self.settings = values
 
     def _set(self, option: Option, text: str) -> None:
@@ -388,6 +407,24 @@ def _dialects(given: tuple[str, ...]) -> frozenset[str]:
         others = ", ".join(sorted(set(given) - {NO_DIALECT}))
         raise usage.UsageError(f"--ask {NO_DIALECT}: expected it alone, not together with {others}")
     return frozenset(given) - {NO_DIALECT}
+
+
+def _check_workers(values: dict[str, Any]) -> None:
+    workers = values["workers"]
+    if sys.platform != "linux":
+        raise usage.UsageError(f"--workers {workers}: expected 1; only Linux spreads locks over processes")
+    for text in () if values["no_tcp"] else values["listen"]:
+        if text.partition(":")[0] not in SHARED_ENDPOINTS:
+            raise usage.UsageError(
+                f"--listen {text!r}: expected an endpoint that {workers} workers can share, tcp:… or tcp6:…"
+            )
+    try:
+        name(f"{values['gateway']}-{workers}")
+    except ValueError:
+        raise usage.UsageError(
+            f"--gateway {values['gateway']!r}: expected a shorter name, as each of {workers} workers adds "
+            "its number"
+        ) from None
 
 
 def _checked(option: Option, text: str, where: str) -> Any:

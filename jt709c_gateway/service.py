@@ -1,9 +1,9 @@
 """Wiring: from options to a running gateway. ``twistd`` looks here for `Options` and `makeService`."""
 
 import secrets
-import sys
+import socket
 import time
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,43 +25,27 @@ from jt709c_gateway.gateway.ids import EventIds
 from jt709c_gateway.gateway.orders import Orders
 from jt709c_gateway.options import ADMIT_FILE, ADMIT_REDIS, Options
 from jt709c_gateway.redis import scripts
-from jt709c_gateway.redis.address import (
-    EmbeddedAddress,
-    RedisAddress,
-    client_endpoint,
-    parse_redis_address,
-)
+from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
 from jt709c_gateway.redis.allowed import AllowedSet
 from jt709c_gateway.redis.committer import SCRIPT, Committer, Limits
 from jt709c_gateway.redis.connection import RedisConnection
-from jt709c_gateway.redis.embedded import EmbeddedServer, EmbeddedServerError
+from jt709c_gateway.redis.embedded import EmbeddedServer
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.orders import OrderStore
 from jt709c_gateway.redis.protocol import RedisProtocol
-from jt709c_gateway.transport.listen import ListenError, TcpService, UdpService
+from jt709c_gateway.starting import StartError, redis_endpoint, start_embedded
+from jt709c_gateway.transport.listen import Inherited, ListenError, TcpService, UdpService
 from jt709c_gateway.transport.tcp import LockFactory
 from jt709c_gateway.transport.udp import LockDatagrams
 from jt709c_gateway.web.metrics import CommitMetrics, GatewayCollector
 from jt709c_gateway.web.site import make_site
+from jt709c_gateway.workers.supervisor import Supervisor
 
 __all__ = ["GatewayService", "Options", "StartError", "makeService"]
 
 #: Seconds that the connection for BLMOVE waits for a reply: the command's own five, and some.
 _BLOCKING_TIMEOUT: Final = 20.0
 _DRAIN_CHECK: Final = 0.02
-
-
-class StartError(SystemExit, Exception):
-    """The gateway can't start: one line for the operator, and no traceback.
-
-    An Exception as well, so that twistd in the background tells its parent and removes its pid file.
-    """
-
-    def __init__(self, message: object) -> None:
-        super().__init__(f"jt709c-gateway: {message}")
-        # Once twistd has begun its log, stderr leads there.
-        if sys.__stderr__ is not None and sys.stderr is not sys.__stderr__:
-            sys.__stderr__.write(f"{self}\n")
 
 
 class _NoConnection:
@@ -79,10 +63,18 @@ class GatewayService(MultiService):
 
     log = Logger()
 
-    def __init__(self, reactor: Any, settings: dict[str, Any], profiles: ProfileSet) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        settings: dict[str, Any],
+        profiles: ProfileSet,
+        inherited: Sequence[Inherited] | None = None,
+    ) -> None:
+        """With `inherited`, what a worker is given, locks come over these sockets and nothing is bound."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
         self._settings = settings
+        self._inherited = inherited
         self._stopping = False
         keys = Keys(settings["prefix"])
         self.allowed = AllowedSet(_NoConnection(), keys)
@@ -145,6 +137,8 @@ class GatewayService(MultiService):
         factory = LockFactory(
             self.gateway, settings["max_connections"], settings["max_connections_per_address"]
         )
+        if self._inherited is not None:
+            return [self._adopt(one, factory) for one in self._inherited]
         for description in () if settings["no_tcp"] else settings["listen"]:
             endpoint = serverFromString(self._reactor, description)  # type: ignore[no-untyped-call]
             listeners.append(TcpService(endpoint, factory, description))
@@ -152,16 +146,27 @@ class GatewayService(MultiService):
             datagrams = LockDatagrams(self.gateway, settings["max_sessions"])
             listeners.append(UdpService(self._reactor, port.port, port.interface, datagrams))
         if settings["http"]:
-            site = make_site(self.registry, self._readiness)
+            site = make_site(self.registry, self.readiness)
             endpoint = serverFromString(self._reactor, settings["http"])  # type: ignore[no-untyped-call]
             listeners.append(TcpService(endpoint, site, settings["http"]))
         return listeners
 
+    def _adopt(self, inherited: Inherited, factory: LockFactory) -> TcpService | UdpService:
+        if inherited.kind == socket.SOCK_STREAM:
+            return inherited.stream_service(self._reactor, factory)
+        datagrams = LockDatagrams(self.gateway, self._settings["max_sessions"])
+        return inherited.datagram_service(self._reactor, datagrams)
+
     def _redis_up(self) -> bool:
         return bool(self._connections) and all(one.connected for one in self._connections)
 
-    def _readiness(self) -> dict[str, bool]:
-        return {"redis": self._redis_up(), "listeners": all(one.port is not None for one in self.listeners)}
+    def readiness(self) -> dict[str, bool]:
+        """Whether locks can be served, and what that takes."""
+        checks = {
+            "redis": self._redis_up(),
+            "listeners": all(one.port is not None for one in self.listeners),
+        }
+        return {"ready": all(checks.values()), **checks}
 
     def privilegedStartService(self) -> None:
         """Bind every port, while there may still be the right to; StartError when one can't be had."""
@@ -171,7 +176,7 @@ class GatewayService(MultiService):
                 listener.privilegedStartService()
         except ListenError as error:
             raise StartError(error) from None
-        for listener in self.listeners:
+        for listener in self.listeners if self._inherited is None else ():
             self.log.info("listening on {address}", address=listener.port.getHost())
 
     def startService(self) -> None:
@@ -182,25 +187,9 @@ class GatewayService(MultiService):
         address = parse_redis_address(self._settings["redis"])
         if isinstance(address, RedisAddress):
             self._connect(address)
-            return
-        failed: list[Any] = []
-        self._start_embedded(address).addCallbacks(self._connect, failed.append)
-        if failed and failed[0].check(EmbeddedServerError):
-            raise StartError(failed[0].getErrorMessage())
-
-    def _start_embedded(self, address: EmbeddedAddress) -> "defer.Deferred[RedisAddress]":
-        self._embedded = EmbeddedServer(self._reactor, self._settings["data_dir"], address.port)
-        starting = self._embedded.start()
-        if not starting.called:
-            # Past this call nobody is there to raise to.
-            starting.addErrback(self._embedded_failed)
-        return starting
-
-    def _embedded_failed(self, failure: Any) -> Any:
-        if not failure.check(defer.CancelledError):
-            self.log.critical("stopping: {reason}", reason=failure.getErrorMessage())
-            self._reactor.callLater(0, self._reactor.stop)
-        return failure
+        else:
+            self._embedded = EmbeddedServer(self._reactor, self._settings["data_dir"], address.port)
+            start_embedded(self._reactor, self._embedded, self._connect)
 
     def _connect(self, address: RedisAddress) -> None:
         if self._stopping:
@@ -208,23 +197,20 @@ class GatewayService(MultiService):
         settings = self._settings
         if settings["redis_password"] is not None and self._embedded is None:
             address = evolve(address, password=settings["redis_password"])
-        files = [
-            None if settings[name] is None else str(settings[name])
-            for name in ("redis_ca", "redis_cert", "redis_key")
-        ]
-        try:
-            connect = partial(client_endpoint, address, self._reactor, *files)
-            connection = RedisConnection(
-                self._reactor,
-                address,
-                connect(),
-                reply_timeout=settings["redis_timeout"],
-                prepare=_load_scripts,
-                ready=self._redis_ready,
-            )
-            blocking = RedisConnection(self._reactor, address, connect(), reply_timeout=_BLOCKING_TIMEOUT)
-        except ValueError as error:
-            raise StartError(error) from None
+        connection = RedisConnection(
+            self._reactor,
+            address,
+            redis_endpoint(self._reactor, settings, address),
+            reply_timeout=settings["redis_timeout"],
+            prepare=_load_scripts,
+            ready=self._redis_ready,
+        )
+        blocking = RedisConnection(
+            self._reactor,
+            address,
+            redis_endpoint(self._reactor, settings, address),
+            reply_timeout=_BLOCKING_TIMEOUT,
+        )
         self._connections = [connection, blocking]
         self.committer.connection = connection
         self.store.caller = self.allowed.caller = connection
@@ -288,7 +274,7 @@ async def _load_scripts(protocol: RedisProtocol) -> None:
     await scripts.load(protocol)
 
 
-def makeService(options: Options) -> GatewayService:
+def makeService(options: Options) -> GatewayService | Supervisor:
     """What ``twistd jt709c-gateway`` runs; StartError for what can be known to be wrong before the start."""
     from twisted.internet import reactor
 
@@ -298,4 +284,6 @@ def makeService(options: Options) -> GatewayService:
         profiles = load_profiles(directory, allow_raw=settings["allow_raw"])
     except ProfileError as error:
         raise StartError(error) from None
+    if settings["workers"] > 1:
+        return Supervisor(reactor, settings, profiles)
     return GatewayService(reactor, settings, profiles)

@@ -43,6 +43,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "data-dir": ([""], "directory"),
     "prefix": (["", "a b", "a*", "ä", "x" * 65], "letters"),
     "gateway": (["", "a b", "a:b", "ä", "x" * 65], "letters"),
+    "workers": ([*COUNTS, "65", "100"], "from 1 to 64"),
     "idle-timeout": (SECONDS, "seconds"),
     "first-frame-timeout": (SECONDS, "seconds"),
     "max-connections": (COUNTS, "whole number"),
