@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,17 @@ class CommandLineTests(OptionsCase):
         self.assertEqual(
             [parse(f"--max-rate={text}")["max_rate"] for text in ("0", "0.5", "100")], [0, 0.5, 100]
         )
+
+    def test_workers(self) -> None:
+        """Several workers need ports that can be shared, and names that leave room for their numbers."""
+        self.assertEqual(parse()["workers"], 1)
+        self.assertEqual(parse("--workers=64", "--listen=tcp6:1", f"--gateway={'x' * 61}")["workers"], 64)
+        self.assertIn("--listen 'unix:x'", self.refused("--workers=2", "--listen=tcp:1", "--listen=unix:x"))
+        self.assertEqual(parse("--workers=2", "--no-tcp", "--listen=unix:x")["workers"], 2)
+        self.assertIn("--gateway", self.refused("--workers=64", f"--gateway={'x' * 62}"))
+        self.patch(sys, "platform", "darwin")
+        self.assertIn("--workers 2", self.refused("--workers=2"))
+        self.assertEqual(parse("--workers=1")["workers"], 1)
 
     def test_password(self) -> None:
         """The password comes from a file, without the line end, or from the environment."""

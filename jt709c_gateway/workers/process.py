@@ -108,12 +108,13 @@ class WorkerProcess(Child):
         super().processEnded(reason)
 
     def _say(self, descriptor: int, line: bytes) -> None:
-        text, level, namespace = line.decode(errors="replace"), LogLevel.error, ""
+        level, namespace, text = LogLevel.error, "", line.decode(errors="replace")
         if descriptor == LOG:
             try:
                 name, namespace, text = json.loads(line)
                 level = LogLevel.lookupByName(name)
-            except ValueError:
+            except (ValueError, TypeError):
+                # Something wrote past the log.
                 pass
         elif text.strip():
             self.last_words = text.strip()
