@@ -140,6 +140,14 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        raise BenchmarkError(f"process {pid} has ended") from None
+
+
 def busy_seconds() -> float:
     """What all processes of the machine have used so far; in a virtual one, what it was denied as well."""
     fields = [
@@ -318,6 +326,8 @@ class Daemon(Child):
             raise
         server = self.redis.info("server")
         self.valkey_pid = int(server["process_id"])
+        #: The gateway's process and, if it has any, its workers'.
+        self.pids = [self.pid, *(pid for pid in children(self.pid) if pid != self.valkey_pid)]
         self.valkey = server.get("valkey_version", server["redis_version"])
 
     def _wait_until_ready(self) -> None:
@@ -326,10 +336,13 @@ class Daemon(Child):
             if self.process.poll() is not None:
                 raise BenchmarkError(f"the gateway did not start: {self._last_words()}")
             try:
-                with urllib.request.urlopen(f"http://{LOOPBACK}:{self.http}/readyz", timeout=5):
+                with urllib.request.urlopen(f"http://{LOOPBACK}:{self.http}/readyz", timeout=5) as page:
+                    workers = json.load(page).get("workers", {})
+                if all(state["ready"] for state in workers.values()):
                     return
             except (urllib.error.URLError, OSError):
-                time.sleep(0.05)
+                pass
+            time.sleep(0.05)
         raise BenchmarkError(f"the gateway is not ready after 30 s: {self._last_words()}")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

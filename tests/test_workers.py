@@ -126,22 +126,6 @@ class ServingTests(SynchronousTestCase):
         wait_until(lambda: self.daemon.worker_pids()[other] != pids[other])
         self.daemon.wait_workers(2)
 
-    def test_address_keeps_its_worker(self) -> None:
-        """Datagrams of one address go to one worker, and after its end to its successor, who gets those too
-        that came in between."""
-        device = new_device()
-        with self.daemon.datagram_lock() as lock:
-            lock.ask(*[report(serial, device) for serial in range(1, 10)])
-            name = self.holder(device)
-            before = self.daemon.worker_pids()[name]
-            os.kill(before, signal.SIGKILL)
-            gone(before)
-            lock.ask(report(10, device), timeout=20)
-            self.assertEqual(self.holder(device), name)
-        said = {one["gateway"] for one in stream_events(self.client) if one["device"] == device}
-        self.assertEqual(said, {name})
-        self.daemon.wait_workers(2)
-
     def test_new_address(self) -> None:
         """A lock whose address changes is served at whichever worker; what it sends again counts once."""
         device = new_device()
@@ -212,6 +196,33 @@ class ServingTests(SynchronousTestCase):
         with self.daemon.lock() as lock:
             lock.send(b"\x7e\x02\x00\x7e")
             wait_until(lambda: re.search(r"\[gw-[12] jt709c_gateway\S+#info\] malformed", self.daemon.log()))
+
+
+class AddressTests(SynchronousTestCase):
+    def test_keeps_its_worker(self) -> None:
+        """Datagrams of one address go to one worker, and after its end to its successor, who gets those too
+        that came in between."""
+        server = ValkeyServer().start()
+        self.addCleanup(server.discard)
+        daemon = Daemon("--workers", "2", "--gateway", "gw", redis=server.url, tcp=False).start()
+        self.addCleanup(daemon.discard)
+        pids = daemon.wait_workers(2)
+        devices = [new_device() for _ in range(16)]
+        with ExitStack() as stack, server.client() as client:
+            locks = [stack.enter_context(daemon.datagram_lock(20)) for _ in devices]
+            for device, lock in zip(devices, locks, strict=True):
+                lock.ask(*[report(serial, device) for serial in range(1, 5)])
+            os.kill(pids["gw-1"], signal.SIGKILL)
+            gone(pids["gw-1"])
+            for device, lock in zip(devices, locks, strict=True):
+                lock.send(report(5, device))
+            for lock in locks:
+                lock.answers(1)
+            events = stream_events(client)
+        self.assertNotEqual(daemon.worker_pids()["gw-1"], pids["gw-1"])
+        said = {device: {one["gateway"] for one in events if one["device"] == device} for device in devices}
+        self.assertEqual({len(names) for names in said.values()}, {1})
+        self.assertEqual(set.union(*said.values()), NAMES)
 
 
 class EndTests(SynchronousTestCase):
