@@ -1,6 +1,7 @@
 """What a worker's process runs: the whole gateway, on sockets and settings from its supervisor."""
 
 import json
+import os
 import pickle
 import socket
 import sys
@@ -13,7 +14,7 @@ from twisted.logger import LogLevel, eventAsText, globalLogBeginner
 from jt709c_gateway.redis.launcher import belong_to
 from jt709c_gateway.service import GatewayService
 from jt709c_gateway.workers.channel import Report, Reporter
-from jt709c_gateway.workers.process import CHANNEL, Given
+from jt709c_gateway.workers.process import CHANNEL, GIVEN, Given
 
 _MAX_TEXT = 16_384
 
@@ -33,9 +34,19 @@ class _Log:
         self._file.flush()
 
 
+def _take() -> Given:
+    """What the supervisor gives us; there are passwords in it, so that the descriptor is not kept."""
+    with open(GIVEN, "rb", closefd=False) as file:
+        given: Given = pickle.load(file)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, GIVEN)
+    os.close(nothing)
+    return given
+
+
 def main() -> None:
     """Run until SIGTERM."""
-    given: Given = pickle.load(sys.stdin.buffer)
+    given = _take()
     belong_to(given.parent)
     observer: Any = _Log(sys.stdout)
     globalLogBeginner.beginLoggingTo([observer])
@@ -48,6 +59,7 @@ def main() -> None:
     running.addSystemEventTrigger("before", "shutdown", gateway.stopService)
     reporter = Reporter(lambda: Report(gateway.readiness(), generate_latest(gateway.registry).decode()))
     running.adoptStreamConnection(CHANNEL, socket.AF_UNIX, Factory.forProtocol(lambda: reporter))
+    os.close(CHANNEL)
     running.callWhenRunning(reporter.say)
     running.run()
 
