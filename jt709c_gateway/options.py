@@ -192,7 +192,7 @@ OPTIONS: Final = (
         redis_url,
         "redis://127.0.0.1:6379",
         "Where Redis is: redis://[user[:password]@]host[:port][/db], rediss://…, unix:///path, "
-        "redis+sentinel://host1,host2/name, or embedded[:PORT] for a server of its own "
+        "redis+sentinel://host1,host2/name, rediss+sentinel://…, or embedded[:PORT] for a server of its own "
         "[default: redis://127.0.0.1:6379]",
         secret=True,
     ),
@@ -373,9 +373,10 @@ class Options(usage.Options):
         if values["gateway"] is None:
             host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:48] or "gateway"
             values["gateway"] = f"{host}-{os.getpid()}"
-        values["redis_password"] = _password(values["redis_password_file"])
-        static = values["static_password_file"]
-        values["static_password"] = None if static is None else _first_line(static, "static-password-file")
+        values["redis_password"] = (
+            _secret(values, "redis-password-file") or os.environ.get(PASSWORD_VARIABLE) or None
+        )
+        values["static_password"] = _secret(values, "static-password-file")
         if values["admit"] is None:
             values["admit"] = ADMIT_ANY if values["devices"] is None else ADMIT_FILE
         if values["admit"] == ADMIT_FILE and values["devices"] is None:
@@ -385,9 +386,10 @@ class Options(usage.Options):
         if (values["redis_cert"] is None) != (values["redis_key"] is None):
             raise usage.UsageError("--redis-cert and --redis-key go together: give both or none")
         certificates = [name for name in ("redis_ca", "redis_cert", "redis_key") if values[name] is not None]
-        if certificates and not values["redis"].startswith("rediss:"):
+        if certificates and not values["redis"].strip().startswith("rediss"):
             raise usage.UsageError(
-                f"--{certificates[0].replace('_', '-')} goes with an address that begins with rediss://"
+                f"--{certificates[0].replace('_', '-')} goes with an address that begins with rediss:// or "
+                "rediss+sentinel://"
             )
         values["ask"] = _dialects(values["ask"])
         if values["workers"] > 1:
@@ -436,22 +438,23 @@ def _checked(option: Option, text: str, where: str) -> Any:
         raise usage.UsageError(f"{where}{shown}: {error}") from None
 
 
-def _first_line(path: Path, option: str) -> str:
+def read_password(path: Path) -> str:
+    """The password in the first line of a file; ValueError, which shows no part of it, when there is none."""
     try:
         line = path.read_text(encoding="utf-8").partition("\n")[0].strip()
     except (OSError, UnicodeDecodeError):
         line = ""
     if not line:
-        raise usage.UsageError(
-            f"--{option} {str(path)!r}: expected a text file with a password in its first line"
-        )
+        raise ValueError(f"{str(path)!r}: expected a text file with a password in its first line")
     return line
 
 
-def _password(path: Path | None) -> str | None:
-    if path is not None:
-        return _first_line(path, "redis-password-file")
-    return os.environ.get(PASSWORD_VARIABLE)
+def _secret(values: dict[str, Any], option: str) -> str | None:
+    path = values[_BY_NAME[option].key]
+    try:
+        return None if path is None else read_password(path)
+    except ValueError as error:
+        raise usage.UsageError(f"--{option} {error}") from None
 
 
 def read_config(path: Path) -> dict[str, Any]:

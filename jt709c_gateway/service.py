@@ -23,7 +23,7 @@ from jt709c_gateway.gateway.core import Gateway, Policy
 from jt709c_gateway.gateway.duties import Duties
 from jt709c_gateway.gateway.ids import EventIds
 from jt709c_gateway.gateway.orders import Orders
-from jt709c_gateway.options import ADMIT_FILE, ADMIT_REDIS, Options
+from jt709c_gateway.options import ADMIT_FILE, ADMIT_REDIS, Options, read_password
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
 from jt709c_gateway.redis.allowed import AllowedSet
@@ -197,20 +197,18 @@ class GatewayService(MultiService):
         settings = self._settings
         if settings["redis_password"] is not None and self._embedded is None:
             address = evolve(address, password=settings["redis_password"])
-        connection = RedisConnection(
+        path: Path | None = settings["redis_password_file"]
+        make = partial(
+            RedisConnection,
             self._reactor,
             address,
             redis_endpoint(self._reactor, settings, address),
-            reply_timeout=settings["redis_timeout"],
-            prepare=_load_scripts,
-            ready=self._redis_ready,
+            password=None if path is None or self._embedded else partial(read_password, path),
         )
-        blocking = RedisConnection(
-            self._reactor,
-            address,
-            redis_endpoint(self._reactor, settings, address),
-            reply_timeout=_BLOCKING_TIMEOUT,
+        connection = make(
+            reply_timeout=settings["redis_timeout"], prepare=_load_scripts, ready=self._redis_ready
         )
+        blocking = make(reply_timeout=_BLOCKING_TIMEOUT)
         self._connections = [connection, blocking]
         self.committer.connection = connection
         self.store.caller = self.allowed.caller = connection

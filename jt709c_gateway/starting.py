@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from jt709c_gateway.redis.address import RedisAddress, client_endpoint
 from jt709c_gateway.redis.embedded import EmbeddedServer, EmbeddedServerError
+from jt709c_gateway.redis.tls import TlsFiles
 
 _log = Logger()
 
@@ -45,12 +46,14 @@ def stop_for(reactor: Any, reason: str) -> None:
 
 def redis_endpoint(reactor: Any, settings: dict[str, Any], address: RedisAddress) -> Any:
     """The client endpoint for Redis; StartError for certificates that can't be used."""
-    files = [
-        None if settings[name] is None else str(settings[name])
-        for name in ("redis_ca", "redis_cert", "redis_key")
-    ]
+    files = TlsFiles(
+        *(
+            None if settings[name] is None else str(settings[name])
+            for name in ("redis_ca", "redis_cert", "redis_key")
+        )
+    )
     try:
-        return client_endpoint(address, reactor, *files)
+        return client_endpoint(address, reactor, files)
     except ValueError as error:
         raise StartError(error) from None
 

@@ -179,7 +179,7 @@ class TlsTests(TestCase):
         connection = RedisConnection(
             reactor,
             address,
-            client_endpoint(address, reactor, *files),
+            client_endpoint(address, reactor, TlsFiles(*files)),
             ready=lambda: result.callback("ready"),
         )
         # The first attempt that fails is the answer as well.

@@ -101,9 +101,10 @@ class Supervisor(MultiService):
             start_embedded(self._reactor, self._embedded, self._embedded_started)
 
     def _embedded_started(self, address: RedisAddress) -> None:
-        # A password in the environment is for another server.
         redis = f"redis://{address.host}:{address.port}"
-        self._start_workers({**self._settings, "redis": redis, "redis_password": None})
+        # A password that was given is for another server.
+        without = {"redis_password": None, "redis_password_file": None}
+        self._start_workers({**self._settings, **without, "redis": redis})
 
     def _start_workers(self, settings: dict[str, Any]) -> None:
         if self._stopping:
