@@ -46,8 +46,14 @@ class Issued:
 class Authority(Issued):
     """A private CA; `file` is its certificate in a directory that goes with the test."""
 
-    def __init__(self, test: SynchronousTestCase, name: str = "Fleet CA", issuer: Issued | None = None) -> None:
-        made = _issue(name, [], issuer, is_authority=True)
+    def __init__(
+        self,
+        test: SynchronousTestCase,
+        name: str = "Fleet CA",
+        issuer: Issued | None = None,
+        valid_for: float = 1.0,
+    ) -> None:
+        made = _issue(name, [], issuer, is_authority=True, valid_for=valid_for)
         super().__init__(made.certificate, made.key)
         self.directory = Path(temporary_path(test)).parent
         self.file = self.write(self.directory)[0]

@@ -184,13 +184,6 @@ class EndingTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(result), ["a", "b"])
         self.assertEqual(clock.getDelayedCalls(), [])
 
-    def test_openssl_reason(self) -> None:
-        """OpenSSL's list of errors is told in its own words, in one line."""
-        error = Exception([("SSL routines", "", "certificate verify failed")])
-        self.assertEqual(one_line(error), "certificate verify failed")
-        self.assertEqual(one_line(ValueError("a\nb")), "a b")
-        self.assertEqual(one_line(ValueError()), "ValueError")
-
     def test_retry_delay(self) -> None:
         """Attempts begin after a tenth of a second and settle at about five seconds."""
         self.assertTrue(0.07 < retry_delay(1) < 0.13)

@@ -128,10 +128,8 @@ def listen(
     endpoint = _ListenerEndpoint(reactor, link.endpoint(reactor), on_message, reply_timeout)
 
     async def subscribe(protocol: RedisProtocol) -> None:
-        commands = [("PSUBSCRIBE" if "*" in pattern else "SUBSCRIBE", pattern) for pattern in patterns]
-        for result in await protocol.pipeline(commands):
-            if isinstance(result, Exception):
-                raise result
+        for pattern in patterns:
+            await protocol.call("PSUBSCRIBE" if "*" in pattern else "SUBSCRIBE", pattern)
 
     return RedisConnection(reactor, link.address, endpoint, prepare=subscribe, ready=ready)
 

@@ -184,6 +184,7 @@ class Desk:
         self._claiming = False
         self.waiting = self.failed = self._arrived = True
         failure.trap(txredisapi.RedisError)
+        self.orders.refusals.say("a look for a lock's orders", failure.value)
         if self.session is None:
             self.orders.tidy(self)
 
@@ -292,6 +293,7 @@ class Desk:
         """Redis was asked whose the order is, and is away: nothing is written, and `Recovery` settles it."""
         self.drop(run)
         failure.trap(txredisapi.RedisError)
+        self.orders.refusals.say("to say whose an order is", failure.value)
 
     def drop(self, run: OrderRun) -> None:
         """Forget an order that another gateway has adopted, which says what becomes of it."""
@@ -363,6 +365,7 @@ class Desk:
         if run is self.current and not run.ended:
             self.apply(run, run.connection_lost(self.orders.now()))
         failure.trap(txredisapi.RedisError)
+        self.orders.refusals.say("a serial for an order", failure.value)
 
     def hear(self, message: Message, moment: "Moment") -> Callable[[], None] | None:
         """What a message means for the orders here.

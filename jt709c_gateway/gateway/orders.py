@@ -21,6 +21,7 @@ from jt709c_gateway.commands.stored import PUBLIC_FIELDS, to_hash
 from jt709c_gateway.protocol.events import KIND_COMMAND
 from jt709c_gateway.redis.orders import UNSETTLED_TTL, Claim, Command, OrderStore
 from jt709c_gateway.redis.orders import Record as StoredRecord
+from jt709c_gateway.redis.refusals import Refusals
 
 from .core import Gateway
 from .desk import Desk
@@ -55,7 +56,10 @@ class Orders:
     leased: Callable[[], bool] = lambda: True
     renew: Callable[[], Awaitable[None]] = _nothing
 
+    refusals: Refusals = field(init=False, repr=False)
+
     def __attrs_post_init__(self) -> None:
+        self.refusals = Refusals(self.gateway.clock)
         self.gateway.on_online = self._online
         self.gateway.on_offline = self._offline
         self.gateway.on_named = self.serve

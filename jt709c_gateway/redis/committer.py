@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from jt709c_gateway.clock import Clock
 
 from .keys import Keys
+from .refusals import REPORT_EVERY, explain
 
 #: The server spends about 5 µs on an event, so a batch of this size keeps it from others for a millisecond.
 MAX_BATCH: Final = 200
@@ -30,8 +31,6 @@ _LARGEST_BATCH: Final = 264
 MAX_BATCH_BYTES: Final = 1 << 20
 _RETRY_FIRST: Final = 0.1
 _RETRY_LONGEST: Final = 5.0
-#: Seconds between two log lines about records that are refused.
-_REPORT_EVERY: Final = 10.0
 
 SCRIPT: Final = files(__package__).joinpath("commit.lua").read_bytes()
 SCRIPT_HASH: Final = sha1(SCRIPT, usedforsecurity=False).hexdigest()
@@ -273,15 +272,17 @@ class Committer:
         indices = frozenset(failures[::2])
         self.statistics.failed_records += len(indices)
         reason = failures[1]
+        if isinstance(reason, bytes):
+            reason = explain(reason.decode("utf-8", "replace"))
         self._unreported += len(indices)
         now = self.clock.seconds()
         if now >= self._report_at:
             # A user without a permission, say, would otherwise fill the log with one line per batch.
-            self._report_at = now + _REPORT_EVERY
+            self._report_at = now + REPORT_EVERY
             self.log.error(
                 "{count} records could not be written to Redis and stay unanswered: {reason}",
                 count=self._unreported,
-                reason=reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason,
+                reason=reason,
             )
             self._unreported = 0
         return indices

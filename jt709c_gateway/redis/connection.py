@@ -10,7 +10,14 @@ from twisted.internet import defer, task
 from twisted.logger import Logger
 
 from jt709c_gateway.redis.address import RedisAddress
-from jt709c_gateway.redis.protocol import Argument, RedisProtocol, RedisProtocolFactory, connect, one_line
+from jt709c_gateway.redis.protocol import (
+    Argument,
+    ClosedByServer,
+    RedisProtocol,
+    RedisProtocolFactory,
+    connect,
+    one_line,
+)
 
 _REASONS_LOGGED = 8
 _STEADY = 5.0
@@ -160,8 +167,10 @@ class RedisConnection(Service):
         limit = self._handshake_timeout
 
         def give_up() -> None:
-            what = "no TLS handshake" if protocol.securing else "not usable"
-            protocol.abort(txredisapi.TimeoutError(f"{what} within {limit:g} s"))
+            what = f"not usable within {limit:g} s"
+            if protocol.securing:
+                what = f"no TLS handshake within {limit:g} s; does the server speak TLS?"
+            protocol.abort(txredisapi.TimeoutError(what))
 
         overdue = self._reactor.callLater(limit, give_up)
         try:
@@ -191,6 +200,8 @@ class RedisConnection(Service):
         for command, reply in zip(commands, replies, strict=True):
             if isinstance(reply, txredisapi.ResponseError):
                 raise txredisapi.ResponseError(_refusal(command, str(reply), password))
+            if isinstance(reply, ClosedByServer) and address.host and not address.tls:
+                raise ClosedByServer(f"{reply} without an answer; does it expect TLS (rediss://)?")
             if isinstance(reply, Exception):
                 raise reply
         if address.sentinels and replies[-1][0] != b"master":

@@ -19,12 +19,13 @@ import txredisapi
 from OpenSSL import SSL
 from twisted.internet import defer, tcp
 from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from jt709c_gateway.redis.tls import explain
+from jt709c_gateway.redis import refusals, tls
 from jt709c_gateway.sockets import write_at_once
 
 Argument = bytes | str | int | float
@@ -37,6 +38,10 @@ _TLS_ALERT = b"\x15\x03"
 _REASON_LENGTH = 200
 _SEND_BUFFER = 1 << 20
 _LONGEST_BULK = 512 * 1024 * 1024 + 2
+
+
+class ClosedByServer(txredisapi.ConnectionError):  # type: ignore[misc]
+    """The other side has closed the connection in good order."""
 
 
 def encode_command(arguments: Iterable[Argument]) -> bytes:
@@ -63,7 +68,9 @@ def one_line(error: BaseException | None) -> str:
     """The message of an error, without line breaks and of bounded length, for a log line."""
     if error is None:
         return "unknown reason"
-    text = explain(error) if isinstance(error, SSL.Error) else str(error)
+    if isinstance(error, ConnectionDone):
+        return "the server closed the connection"
+    text = tls.explain(error) if isinstance(error, SSL.Error) else str(error)
     return " ".join(text.split())[:_REASON_LENGTH] or type(error).__name__
 
 
@@ -105,7 +112,12 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
             (reply,) = self._request([arguments])
         except (TypeError, txredisapi.ConnectionError):
             return defer.fail()
-        return reply.addCallback(self.handle_reply)
+        return reply.addCallback(self._outcome, arguments)
+
+    def _outcome(self, reply: Any, command: Sequence[Argument]) -> Any:
+        if isinstance(reply, txredisapi.ResponseError):
+            raise txredisapi.ResponseError(refusals.explain(str(reply), command))
+        return self.handle_reply(reply)
 
     def pipeline(self, commands: Sequence[Sequence[Argument]]) -> "defer.Deferred[list[Any]]":
         """Send commands in one write; one result for each, in order.
@@ -170,7 +182,8 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
 
     def connectionLost(self, reason: Failure) -> None:
         """Fail what is outstanding, then tell those who wait for the end."""
-        self._fail_outstanding(txredisapi.ConnectionError(one_line(reason.value)))
+        kind = ClosedByServer if isinstance(reason.value, ConnectionDone) else txredisapi.ConnectionError
+        self._fail_outstanding(kind(one_line(reason.value)))
         super().connectionLost(reason)
         self._chunks.clear()
         self._gone = True

@@ -20,6 +20,7 @@ from service_identity.pyopenssl import extract_patterns
 from twisted.internet import defer, ssl
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.error import VerifyError
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -134,9 +135,7 @@ class _Verifier:
         self._host = host
         self._refuse = refuse
 
-    def __call__(
-        self, _: SSL.Connection, certificate: X509, number: int, depth: int, ok: int
-    ) -> bool:
+    def __call__(self, _: SSL.Connection, certificate: X509, number: int, depth: int, ok: int) -> bool:
         try:
             if not ok:
                 raise CertificateRefused(_refusal(certificate, number, depth))
@@ -209,8 +208,8 @@ def _own_certificate(files: TlsFiles) -> tuple[Any, list[X509]]:
         own = ssl.PrivateCertificate.loadPEM(pem)  # type: ignore[no-untyped-call]
     except CertificateError:
         raise ValueError(f"{path} and its key can't be read (PEM, key without passphrase)") from None
-    if not own.privateKey.matches(own.getPublicKey()):
-        raise ValueError(f"{files.key or path} is not the key of the certificate in {path}")
+    except VerifyError:
+        raise ValueError(f"{files.key or path} is not the key of the certificate in {path}") from None
     return own, [certificate.original for certificate in _read_certificates(path)[1:]]
 
 
