@@ -189,3 +189,8 @@ class EndingTests(SynchronousTestCase):
         self.assertTrue(0.07 < retry_delay(1) < 0.13)
         for attempt in (20, 10**6):
             self.assertTrue(3.7 < retry_delay(attempt) < 6.3)
+
+    def test_one_line(self) -> None:
+        """An error is told in one line, and one without a text by its kind."""
+        self.assertEqual(one_line(ValueError("a\nb")), "a b")
+        self.assertEqual(one_line(ValueError()), "ValueError")

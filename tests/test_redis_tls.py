@@ -396,7 +396,7 @@ class MistakenTests(TlsTestCase):
 
 
 class SentinelTests(TlsTestCase):
-    """Sentinels and the master that they name, all over TLS. A sentinel is a server that knows one command."""
+    """Sentinels and the master that they name, all over TLS. A sentinel here knows one answer."""
 
     def sentinel(self, host: str, port: int) -> "TlsFront":
         answer = f"*2\r\n${len(host)}\r\n{host}\r\n${len(str(port))}\r\n{port}\r\n".encode()
