@@ -200,7 +200,7 @@ def commands(table: str, prefix: str) -> list[list[str]]:
     """The commands of a table."""
     text = re.sub(r"\bP:", f"{prefix}:", table)
     text = re.sub(r"(?<=[ :])D(?=[ \n])", DEVICE, text)
-    return [line.split() for line in text.strip().splitlines()]
+    return [line.split() for line in text.splitlines() if line.strip()]
 
 
 class ServiceTests(SynchronousTestCase):
