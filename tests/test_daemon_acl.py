@@ -74,7 +74,8 @@ class MissingRightTests(SynchronousTestCase):
     def said(self, daemon: Daemon, text: str) -> None:
         """It says that, in few lines, without a traceback."""
         wait_until(lambda: text in daemon.log(), message=f"{text!r} is not said")
-        time.sleep(1.5)
+        # Long enough for all that is tried several times a second.
+        time.sleep(1.2)
         log = daemon.log()
         # One line for each thing that is refused; two connections may each fail for the same reason.
         told = [line.partition("] ")[2] for line in log.splitlines() if "#error]" in line or "#warn]" in line]

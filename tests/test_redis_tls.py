@@ -380,6 +380,20 @@ class MistakenTests(TlsTestCase):
         self.assertEqual(len(watched.lines), 1, watched.lines)
         self.assertIn("does it expect TLS (rediss://)?", watched.lines[0])
 
+    async def test_tls_server_that_aborts(self) -> None:
+        """Redis itself breaks such a connection off, since it hasn't read all of it."""
+
+        class Abort(Protocol):
+            def dataReceived(self, data: bytes) -> None:
+                self.transport.abortConnection()
+
+        port = reactor.listenTCP(0, Factory.forProtocol(Abort), interface=LOOPBACK)
+        self.addCleanup(port.stopListening)
+        watched = Watched(self, RedisAddress(host="localhost", port=port.getHost().port), NO_FILES)
+        await watched.until_failed()
+        self.assertEqual(len(watched.lines), 1, watched.lines)
+        self.assertIn("does it expect TLS (rediss://)?", watched.lines[0])
+
     async def test_tls_server_that_answers(self) -> None:
         """One that tells of its trouble in an alert."""
 
@@ -456,3 +470,6 @@ class WordTests(SynchronousTestCase):
         self.assertEqual(len(refused), 1)
         self.assertFalse(verifier(None, None, 999, 0, 0))
         self.assertIn("verification error 999", refused[1].getErrorMessage())
+        # A private authority whose certificate comes with the server's.
+        self.assertFalse(verifier(None, None, 19, 1, 0))
+        self.assertIn("the server's certificate is signed by no authority", refused[2].getErrorMessage())

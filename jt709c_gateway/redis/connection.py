@@ -201,7 +201,7 @@ class RedisConnection(Service):
             if isinstance(reply, txredisapi.ResponseError):
                 raise txredisapi.ResponseError(_refusal(command, str(reply), password))
             if isinstance(reply, ClosedByServer) and address.host and not address.tls:
-                raise ClosedByServer(f"{reply} without an answer; does it expect TLS (rediss://)?")
+                raise ClosedByServer("the server hung up without an answer; does it expect TLS (rediss://)?")
             if isinstance(reply, Exception):
                 raise reply
         if address.sentinels and replies[-1][0] != b"master":

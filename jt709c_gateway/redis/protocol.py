@@ -19,7 +19,7 @@ import txredisapi
 from OpenSSL import SSL
 from twisted.internet import defer, tcp
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHandshakeListener, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
@@ -41,7 +41,7 @@ _LONGEST_BULK = 512 * 1024 * 1024 + 2
 
 
 class ClosedByServer(txredisapi.ConnectionError):  # type: ignore[misc]
-    """The other side has closed the connection in good order."""
+    """The other side has ended the connection, in good order or not."""
 
 
 def encode_command(arguments: Iterable[Argument]) -> bytes:
@@ -182,7 +182,8 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
 
     def connectionLost(self, reason: Failure) -> None:
         """Fail what is outstanding, then tell those who wait for the end."""
-        kind = ClosedByServer if isinstance(reason.value, ConnectionDone) else txredisapi.ConnectionError
+        hung_up = isinstance(reason.value, ConnectionDone | ConnectionLost)
+        kind = ClosedByServer if hung_up else txredisapi.ConnectionError
         self._fail_outstanding(kind(one_line(reason.value)))
         super().connectionLost(reason)
         self._chunks.clear()

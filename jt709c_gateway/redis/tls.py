@@ -27,19 +27,14 @@ from zope.interface import implementer
 
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _VERIFY: Final = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-_UNKNOWN_AUTHORITY: Final = "is signed by no authority that we trust (--redis-ca)"
-#: By the number of OpenSSL's verification result (X509_V_ERR_…).
+#: By the number of OpenSSL's verification result (X509_V_ERR_…), but for those of an unknown authority.
 _REFUSALS: Final = {
-    2: _UNKNOWN_AUTHORITY,
     9: "is not valid yet",
     10: "has expired",
-    18: _UNKNOWN_AUTHORITY,
-    19: _UNKNOWN_AUTHORITY,
-    20: _UNKNOWN_AUTHORITY,
-    21: _UNKNOWN_AUTHORITY,
     23: "has been revoked",
     26: "is not one for a server",
 }
+_UNKNOWN_AUTHORITY: Final = frozenset({2, 18, 19, 20, 21})
 _ALERT: Final = re.compile(r"\balert (.+)$")
 #: What a server says (RFC 8446 §6) when it dislikes the client's certificate.
 _CERTIFICATE_ALERTS: Final = frozenset(
@@ -138,7 +133,7 @@ class _Verifier:
     def __call__(self, _: SSL.Connection, certificate: X509, number: int, depth: int, ok: int) -> bool:
         try:
             if not ok:
-                raise CertificateRefused(_refusal(certificate, number, depth))
+                raise CertificateRefused(_refusal(number, depth))
             if depth == 0:
                 _check_identity(certificate, self._host)
         except Exception as error:
@@ -148,7 +143,10 @@ class _Verifier:
         return True
 
 
-def _refusal(certificate: X509, number: int, depth: int) -> str:
+def _refusal(number: int, depth: int) -> str:
+    if number in _UNKNOWN_AUTHORITY:
+        # Said of the authority's certificate where the server sends that along.
+        return "the server's certificate is signed by no authority that we trust (--redis-ca)"
     whose = "the server's certificate" if depth == 0 else "the certificate of the server's authority"
     return f"{whose} {_REFUSALS.get(number, f'is not valid (OpenSSL verification error {number})')}"
 
