@@ -3,10 +3,9 @@
 import re
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
-from attrs import fields, frozen
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -17,8 +16,7 @@ class UserError(click.ClickException):
     exit_code = 2
 
 
-@frozen
-class RedisOptions:
+class RedisOptions(NamedTuple):
     """What the options say of the way to Redis; `redis_link.reach` makes a `Link` of it."""
 
     redis_url: str
@@ -33,7 +31,7 @@ def redis_options(command: _Command) -> Callable[..., Any]:
 
     @wraps(command)
     def with_redis(**given: Any) -> Any:
-        redis = RedisOptions(**{one.name: given.pop(one.name) for one in fields(RedisOptions)})
+        redis = RedisOptions(**{name: given.pop(name) for name in RedisOptions._fields})
         return command(redis=redis, **given)
 
     decorated: Callable[..., Any] = with_redis
