@@ -13,13 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 
 from jt709c_gateway.commands.profiles.loading import DIALECTS
 from jt709c_gateway.gateway.device_list import DeviceList, read_device_list
-from jt709c_gateway.redis.address import parse_redis_address
+from jt709c_gateway.redis.address import EmbeddedAddress, parse_redis_address
+from jt709c_gateway.redis.durability import Durability
 from jt709c_gateway.redis.keys import DEFAULT_PREFIX
 from jt709c_gateway.transport.shared import SHARED_ENDPOINTS
 
@@ -206,6 +207,20 @@ OPTIONS: Final = (
     Option("redis-cert", existing_file, None, "PEM file with our certificate for Redis"),
     Option("redis-key", existing_file, None, "PEM file with the key of that certificate"),
     Option("redis-timeout", seconds, 10.0, "Seconds that Redis may take for a reply [default: 10]"),
+    Option(
+        "durability",
+        Durability.parse,
+        Durability(),
+        "What a report has to survive before it is answered, and an order before it is written: server (what "
+        "the server's own settings give), fsync (a crash of its host), or replicas:N (its loss) "
+        "[default: server]",
+    ),
+    Option(
+        "durability-timeout",
+        seconds,
+        Durability().timeout,
+        "Seconds that Redis may take for that before it is asked again [default: 5]",
+    ),
     Option(
         "listen",
         endpoint,
@@ -394,6 +409,13 @@ class Options(usage.Options):
         values["ask"] = _dialects(values["ask"])
         if values["workers"] > 1:
             _check_workers(values)
+        durability = evolve(values["durability"], timeout=values["durability_timeout"])
+        if durability.replicas and isinstance(parse_redis_address(values["redis"]), EmbeddedAddress):
+            raise usage.UsageError(
+                f"--durability replicas:{durability.replicas} needs a Redis with replicas, and the embedded "
+                "server has none; it syncs each write to its disk as it is"
+            )
+        values["durability"] = durability
         self.settings = values
 
     def _set(self, option: Option, text: str) -> None:

@@ -58,6 +58,10 @@ class _NoConnection:
         """Fail as a connection does that isn't there."""
         return defer.fail(txredisapi.ConnectionError("the address of Redis is not known yet"))
 
+    def pipeline(self, commands: Sequence[Sequence[Any]]) -> "defer.Deferred[list[Any]]":
+        """The same."""
+        return self.call()
+
 
 class GatewayService(MultiService):
     """The whole daemon. Started and stopped as one, in an order that keeps its promises."""
@@ -94,6 +98,7 @@ class GatewayService(MultiService):
                 max_age_ms=int(settings["events_max_age"] * 1000),
             ),
             settings["max_unacked"],
+            durability=settings["durability"],
             observed=CommitMetrics(self.registry).observe,
         )
         self.gateway = Gateway(
@@ -206,13 +211,20 @@ class GatewayService(MultiService):
             redis_endpoint(self._reactor, settings, address),
             password=None if path is None or self._embedded else partial(read_password, path),
         )
-        connection = make(
-            reply_timeout=settings["redis_timeout"], prepare=_load_scripts, ready=self._redis_ready
-        )
+        usable = partial(make, prepare=_load_scripts)
         blocking = make(reply_timeout=_BLOCKING_TIMEOUT)
-        self._connections = [connection, blocking]
-        self.committer.connection = connection
-        self.store.caller = self.allowed.caller = connection
+        timeout, durability = settings["redis_timeout"], settings["durability"]
+        if durability.waits:
+            # While a commit waits to be durable, its connection takes nothing else.
+            orders = usable(reply_timeout=timeout, ready=self.duties.wake)
+            timeout += durability.timeout
+            commits = usable(reply_timeout=timeout, ready=self.committer.resume)
+            self._connections = [commits, orders, blocking]
+        else:
+            commits = orders = usable(reply_timeout=timeout, ready=self._redis_ready)
+            self._connections = [commits, blocking]
+        self.committer.connection = commits
+        self.store.caller = self.allowed.caller = orders
         for one in self._connections:
             one.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.duties.begin(blocking)

@@ -38,6 +38,11 @@ BAD: dict[str, tuple[list[str], str]] = {
     "redis-cert": (FILES, "file"),
     "redis-key": (FILES, "file"),
     "redis-timeout": (SECONDS, "seconds"),
+    "durability": (
+        ["", "disk", "Server", "replicas", "replicas:", "replicas:0", "replicas:-1", "replicas:x", "fsync:1"],
+        "replicas:1",
+    ),
+    "durability-timeout": (SECONDS, "seconds"),
     "listen": (["", "8888", "tcp:x", "tcp:99999", "nonsense:1", "tcp:-1"], "tcp:8888"),
     "udp": (["", "x", "-1", "70000", "0x1", "8888:iface=x", "8888:interface=not an address"], "8888"),
     "http": (["", "8089", "nonsense:1"], "tcp:8888"),

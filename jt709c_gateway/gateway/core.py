@@ -16,7 +16,8 @@ from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import VERSION, wrap
 from jt709c_gateway.protocol.framing import MAX_BINARY
 from jt709c_gateway.protocol.message import Message
-from jt709c_gateway.redis.committer import Answer, Committer
+from jt709c_gateway.redis.batch import Answer
+from jt709c_gateway.redis.committer import Committer
 from jt709c_gateway.transport.link import SHUTDOWN, Link
 
 from .admission import Admission

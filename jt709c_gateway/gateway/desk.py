@@ -253,17 +253,20 @@ class Desk:
         data, serial = wire.frame(self._rendered, session, number)
         step = run.writing(self.orders.now(), serial)
         if step.action is Action.WRITE:
-            self.orders.publish(run, step, lambda recorded: self._recorded(run, data, recorded))
+            # On the server that stores it, another than took the claim if one has failed over meanwhile.
+            self.orders.publish(
+                run, step, lambda recorded: self._recorded(run, data, recorded), only_ours=True
+            )
         else:
             self.apply(run, step)
 
     def _recorded(self, run: OrderRun, data: bytes, recorded: bool) -> None:
         """Redis knows that the bytes may be out from now on: let them out, if the order is ours still."""
-        if not recorded or self.orders.leased():
+        if recorded and self.orders.leased():
             self._hand_over(run, data, recorded)
             return
         checking = defer.Deferred.fromCoroutine(self.orders.still_ours(run.order.id))
-        checking.addCallback(lambda ours: self._hand_over(run, data, True) if ours else self.drop(run))
+        checking.addCallback(lambda ours: self._hand_over(run, data, recorded) if ours else self.drop(run))
         checking.addErrback(self._not_known, run)
 
     def _hand_over(self, run: OrderRun, data: bytes, recorded: bool) -> None:

@@ -44,6 +44,12 @@ class GatewayCollector(Collector):
             ("orders", "States that orders have reached.", "state", counters.orders),
             ("questions", "Questions of the gateway's own to locks.", "outcome", counters.questions),
             ("session_changes", "Locks coming, going and moving.", "change", counters.sessions),
+            (
+                "commit_waits_failed",
+                "Times that what had been written was not durable in time, by reason.",
+                "reason",
+                statistics.shortfalls,
+            ),
         ):
             family = CounterMetricFamily(f"jt709c_{name}", text, labels=[label])
             for key, value in values.items():
