@@ -177,13 +177,17 @@ class ValkeyServer:
             str(self.directory),
             "lock",
         ]
-        command += [server_binary(), "--port", str(self.port), "--bind", LOOPBACK, "--save", ""]
+        command += [server_binary(), *self.arguments(), "--port", str(self.port), "--bind", LOOPBACK]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, *self._options], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         wait_until(self._answers, message="the test server did not start")
         return self
+
+    def arguments(self) -> list[str]:
+        """What stands first on its command line."""
+        return ["--save", ""]
 
     def _answers(self) -> bool:
         assert self._process is not None
