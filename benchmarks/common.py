@@ -294,12 +294,22 @@ class Child:
 
 
 class Daemon(Child):
-    """The gateway as an operator runs it, with its embedded server, on free ports, in a fresh directory."""
+    """The gateway as an operator runs it, on free ports, in a fresh directory.
 
-    def __init__(self, scratch: Path | None = None, options: Sequence[str] = (), profile: Path | None = None):
+    With its embedded server, or with the one on loopback port `redis`.
+    """
+
+    def __init__(
+        self,
+        scratch: Path | None = None,
+        options: Sequence[str] = (),
+        profile: Path | None = None,
+        redis: int | None = None,
+    ):
         self._home = tempfile.TemporaryDirectory(prefix="jt709c-benchmark-", dir=scratch)
         self.home = Path(self._home.name)
-        self.port, self.http, self.redis_port = free_ports(3)
+        self.port, self.http, embedded = free_ports(3)
+        self.redis_port = redis or embedded
         twistd = Path(sys.executable).with_name("twistd")
         if not twistd.exists():
             raise BenchmarkError(
@@ -311,7 +321,7 @@ class Daemon(Child):
         command += [
             "jt709c-gateway",
             "--redis",
-            f"embedded:{self.redis_port}",
+            f"embedded:{self.redis_port}" if redis is None else f"redis://{LOOPBACK}:{redis}",
             "--data-dir",
             self.home / "data",
         ]

@@ -73,7 +73,7 @@ def _loads(options: argparse.Namespace) -> dict[str, list[str]]:
     return loads
 
 
-def _measure(target: Target, load: list[str], options: argparse.Namespace) -> dict[str, Any]:
+def measure(target: Target, load: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """One load on one target."""
     command = [sys.executable, str(HERE / "generator.py"), "--told", "--port", str(target.port)]
     command += ["--locks", str(options.locks), "--seconds", str(options.seconds), *load]
@@ -119,13 +119,13 @@ def _row(name: str, result: dict[str, Any]) -> str:
     return f"{name:<28}" + "".join(f"{value:>11}" for value in values)
 
 
-def _middle(results: list[dict[str, Any]]) -> dict[str, Any]:
+def middle(results: list[dict[str, Any]]) -> dict[str, Any]:
     """The median of every number."""
-    middle: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in results[0].items():
         values = [result[key] for result in results]
-        middle[key] = _middle(values) if isinstance(value, dict) else median(values)
-    return middle
+        found[key] = middle(values) if isinstance(value, dict) else median(values)
+    return found
 
 
 def _round(options: argparse.Namespace, profile: Path | None) -> Iterator[tuple[str, Target, dict[str, Any]]]:
@@ -133,10 +133,10 @@ def _round(options: argparse.Namespace, profile: Path | None) -> Iterator[tuple[
     for index, workers in enumerate(options.workers):
         with _gateway(options, workers, profile) as gateway:
             for name, load in _loads(options).items():
-                yield name, gateway, _measure(gateway, load, options)
+                yield name, gateway, measure(gateway, load, options)
                 if options.floor and not index:
                     with _floor() as floor:
-                        yield name, floor, _measure(floor, load, options)
+                        yield name, floor, measure(floor, load, options)
 
 
 def _profiled(options: argparse.Namespace) -> None:
@@ -204,7 +204,7 @@ def main() -> None:
     if options.rounds > 1:
         print("medians")
     results = {
-        name: {target: _middle(runs) for target, runs in targets.items()} for name, targets in found.items()
+        name: {target: middle(runs) for target, runs in targets.items()} for name, targets in found.items()
     }
     for name, both in results.items():
         _summary(name, both)

@@ -213,12 +213,13 @@ class GatewayService(MultiService):
         )
         usable = partial(make, prepare=_load_scripts)
         blocking = make(reply_timeout=_BLOCKING_TIMEOUT)
+        checked = partial(make, prepare=_check_sync) if settings["durability"].fsync else usable
         timeout, durability = settings["redis_timeout"], settings["durability"]
         if durability.waits:
             # While a commit waits to be durable, its connection takes nothing else.
             orders = usable(reply_timeout=timeout, ready=self.duties.wake)
             timeout += durability.timeout
-            commits = usable(reply_timeout=timeout, ready=self.committer.resume)
+            commits = checked(reply_timeout=timeout, ready=self.committer.resume)
             self._connections = [commits, orders, blocking]
         else:
             commits = orders = usable(reply_timeout=timeout, ready=self._redis_ready)
@@ -283,6 +284,24 @@ async def _load_scripts(protocol: RedisProtocol) -> None:
     """A connection is of use only to a server that knows the scripts."""
     await protocol.call("SCRIPT", "LOAD", SCRIPT)
     await scripts.load(protocol)
+
+
+async def _check_sync(protocol: RedisProtocol) -> None:
+    """Also say it when the server is set up so that its word on what it has synced may be false.
+
+    WAITAOF replies too early with everysec in Redis 7.4 and in Valkey up to 9.1 at least (redis/redis#13793).
+    """
+    await _load_scripts(protocol)
+    try:
+        _, policy = await protocol.call("CONFIG", "GET", "appendfsync")
+    except (txredisapi.ResponseError, ValueError):
+        # Not every user may ask, and not every server knows.
+        return
+    if policy == b"everysec":
+        GatewayService.log.warn(
+            "Redis has appendfsync everysec, with which some versions call synced what is not yet; "
+            "--durability fsync can be relied on with always"
+        )
 
 
 def makeService(options: Options) -> GatewayService | Supervisor:

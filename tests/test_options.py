@@ -11,6 +11,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.options import OPTIONS, PASSWORD_VARIABLE, Options, UdpPort
+from jt709c_gateway.redis.durability import Durability
 from jt709c_gateway.service import makeService
 from tests.daemon import Daemon, run_twistd
 from tests.reporting import report
@@ -221,6 +222,21 @@ class CommandLineTests(OptionsCase):
         self.assertIn("--workers 2", self.refused("--workers=2"))
         self.assertEqual(parse("--workers=1")["workers"], 1)
 
+    def test_durability(self) -> None:
+        """What commits wait for, and for how long; by default for nothing."""
+        self.assertFalse(parse()["durability"].waits)
+        self.assertEqual(parse("--durability=fsync")["durability"], Durability(fsync=True))
+        found = parse("--durability=replicas:2", "--durability-timeout=1.5")["durability"]
+        self.assertEqual(found, Durability(replicas=2, timeout=1.5))
+
+    def test_durability_embedded(self) -> None:
+        """The embedded server has no replicas, and this is said at once; it can be asked to sync."""
+        for address in ("embedded", "embedded:7000"):
+            said = self.refused("--redis", address, "--durability", "replicas:2")
+            self.assertIn("--durability replicas:2", said)
+            self.assertIn("embedded server has none", said)
+        self.assertTrue(parse("--redis=embedded", "--durability=fsync")["durability"].fsync)
+
     def test_password(self) -> None:
         """The password comes from a file, without the line end, or from the environment."""
         self.assertIsNone(parse()["redis_password"])
@@ -308,6 +324,13 @@ class FileTests(OptionsCase):
         """One option in both spellings is refused, rather than one of them forgotten."""
         path = self.file("idle-timeout = 1\nidle_timeout = 2")
         self.assertIn("idle_timeout", self.refused("--config", path))
+
+    def test_durability(self) -> None:
+        """The file says it as the command line does."""
+        settings = parse(self.config('durability = "replicas:1"\ndurability-timeout = 2'))
+        self.assertEqual(settings["durability"], Durability(replicas=1, timeout=2.0))
+        path = self.file('durability = "replicas:0"')
+        self.assertIn(f"{path}: durability 'replicas:0': expected server", self.refused("--config", path))
 
     def test_no_toml(self) -> None:
         """A file that is no TOML, no text, or not there, is refused by name."""

@@ -167,7 +167,7 @@ class DiskTests(SynchronousTestCase):
         self.addCleanup(self.daemon.discard)
 
     def test_every_second(self) -> None:
-        """With a server that syncs every second answers come after that; all reports are there once."""
+        """With a server that syncs every second reports are answered, and the log warns of its word."""
         self.start("everysec")
         with self.daemon.lock() as lock:
             lock.ask(report(1))
@@ -176,6 +176,7 @@ class DiskTests(SynchronousTestCase):
                 lock.send(*[report(serial) for serial in range(first, first + 60)])
             self.assertEqual(len(lock.answers(600, timeout=30)), 600)
             self.assertLess(time.monotonic() - started, 15)
+        self.assertIn("appendfsync everysec", self.daemon.log())
         self.server.kill()
         self.server.start()
         with self.server.client() as client:
@@ -201,3 +202,4 @@ class DiskTests(SynchronousTestCase):
             lock.send(report(1))
             self.assertEqual(lock.answers_within(0.5), [])
         self.assertIn("appendonly is disabled", self.daemon.log())
+        self.assertNotIn("appendfsync everysec", self.daemon.log())
