@@ -9,6 +9,23 @@ DOWN_AFTER = 500
 MASTER_NAME = "fleet"
 
 
+class Sentinel(ValkeyServer):
+    """A sentinel that watches over the server on this port; two have to agree that it is down."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._configuration = self.directory / "sentinel.conf"
+        self._configuration.write_text(
+            f"sentinel monitor {MASTER_NAME} {LOOPBACK} {port} 2\n"
+            f"sentinel down-after-milliseconds {MASTER_NAME} {DOWN_AFTER}\n"
+            f"sentinel failover-timeout {MASTER_NAME} 3000\n"
+        )
+
+    def arguments(self) -> list[str]:
+        """A sentinel insists on a configuration file, which it writes to."""
+        return [str(self._configuration), "--sentinel"]
+
+
 class SentinelGroup:
     """A primary, a replica, and sentinels that watch over them and need a majority."""
 
@@ -23,19 +40,8 @@ class SentinelGroup:
         # Sentinels look for replicas every ten seconds only, but first when they start.
         with self.servers[0].client() as client:
             wait_until(lambda: b"state=online" in client.call("INFO", "replication"), 20)
-        self.sentinels = [self._sentinel() for _ in range(sentinels)]
+        self.sentinels = [Sentinel(self.servers[0].port).start() for _ in range(sentinels)]
         wait_until(self._watched, 20, "the sentinels don't know each other and the replica")
-
-    def _sentinel(self) -> ValkeyServer:
-        sentinel = ValkeyServer("--sentinel")
-        configuration = sentinel.directory / "sentinel.conf"
-        configuration.write_text(
-            f"sentinel monitor {MASTER_NAME} {LOOPBACK} {self.servers[0].port} 2\n"
-            f"sentinel down-after-milliseconds {MASTER_NAME} {DOWN_AFTER}\n"
-            f"sentinel failover-timeout {MASTER_NAME} 3000\n"
-        )
-        sentinel.configuration = configuration
-        return sentinel.start()
 
     def _watched(self) -> bool:
         for sentinel in self.sentinels:
@@ -75,8 +81,9 @@ class ClusterNode(ValkeyServer):
     """One node; its data and what it knows of the others outlive `kill`."""
 
     def __init__(self) -> None:
+        self.bus_port = free_port()
         super().__init__(
-            *("--cluster-enabled", "yes", "--cluster-port", str(free_port())),
+            *("--cluster-enabled", "yes", "--cluster-port", str(self.bus_port)),
             *("--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0"),
             *("--repl-diskless-sync-delay", "0"),
         )
@@ -101,8 +108,7 @@ class RedisCluster:
         bounds = [0, 5000, 10000, 16384]
         with self.nodes[0].client() as client:
             for other in self.nodes[1:]:
-                bus = int(other.options[other.options.index("--cluster-port") + 1])
-                client.call("CLUSTER", "MEET", LOOPBACK, other.port, bus)
+                client.call("CLUSTER", "MEET", LOOPBACK, other.port, other.bus_port)
             self.slot = int(client.call("CLUSTER", "KEYSLOT", prefix))
         for node, start, end in zip(self.nodes, bounds, bounds[1:], strict=False):
             with node.client() as client:

@@ -146,9 +146,7 @@ class ValkeyServer:
     def __init__(self, *options: str) -> None:
         self.port = free_port()
         self.directory = Path(tempfile.mkdtemp(prefix="valkey-test-"))
-        self.options = options
-        #: A configuration file, which sentinels insist on and write to.
-        self.configuration: Path | None = None
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         atexit.register(self.discard)
 
@@ -184,14 +182,17 @@ class ValkeyServer:
             str(self.directory),
             "lock",
         ]
-        command += [server_binary(), *([] if self.configuration is None else [str(self.configuration)])]
-        command += ["--port", str(self.port), "--bind", LOOPBACK, "--save", ""]
+        command += [server_binary(), *self.arguments(), "--port", str(self.port), "--bind", LOOPBACK]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, *self.options], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*command, *self._options], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         wait_until(self._answers, message="the test server did not start")
         return self
+
+    def arguments(self) -> list[str]:
+        """What stands first on its command line."""
+        return ["--save", ""]
 
     def _answers(self) -> bool:
         assert self._process is not None

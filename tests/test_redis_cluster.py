@@ -1,4 +1,4 @@
-"""Which node of a cluster is connected to: one that a redirection names, else those configured in turn."""
+"""Which node of a cluster is connected to: the configured ones in turn, and what a redirection names."""
 
 from typing import Any
 
@@ -36,21 +36,12 @@ class EndpointTests(SynchronousTestCase):
             self.connect()
         self.assertEqual(self.tried, [("a", 1), ("b", 2)] * 2 + [("a", 1)])
 
-    def test_redirected(self) -> None:
-        """A redirection counts once: when that node fails, the configured ones are asked again."""
+    def test_sent_on(self) -> None:
+        """To be sent on to another node changes nothing about whose turn it is."""
         self.connect()
-        self.endpoint.redirect("c", 3)
-        self.connect()
+        self.failureResultOf(self.endpoint.at("c", 3).connect(None), ConnectionRefusedError)
         self.connect()
         self.assertEqual(self.tried, [("a", 1), ("c", 3), ("b", 2)])
-
-    def test_host_unknown(self) -> None:
-        """A redirection without a host is to another port of the node that was asked."""
-        self.connect()
-        self.connect()
-        self.endpoint.redirect("", 7)
-        self.connect()
-        self.assertEqual(self.tried[-1], ("b", 7))
 
 
 class WordsTests(SynchronousTestCase):

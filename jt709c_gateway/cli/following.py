@@ -13,11 +13,10 @@ from jt709c_gateway.cli import gist
 from jt709c_gateway.cli.common import UserError
 from jt709c_gateway.cli.ordering import to_wire
 from jt709c_gateway.cli.output import console, plain
-from jt709c_gateway.cli.redis_link import PING_EVERY, glob_escape, keep_alive, listen, talk
+from jt709c_gateway.cli.redis_link import PING_EVERY, Link, glob_escape, keep_alive, listen, talk
 from jt709c_gateway.cli.running import notice
 from jt709c_gateway.commands.model import ENDED, Order, OrderState
 from jt709c_gateway.commands.sublocks import SUBLOCK_ID
-from jt709c_gateway.redis.address import RedisAddress
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
 
@@ -36,8 +35,7 @@ _MARGIN: Final = 600.0
 class Push:
     """What to queue, where, and how to tell about it."""
 
-    address: RedisAddress
-    ca_file: str | None
+    link: Link
     prefix: str
     order: Order
     wait: bool
@@ -65,7 +63,7 @@ class Push:
 
     async def connected(self, reactor: Any, ready: "defer.Deferred[None]") -> None:
         """Wait for `ready`; UserError when something goes wrong first, or nothing happens."""
-        overdue = task.deferLater(reactor, _CONNECT, lambda: f"no connection to {self.address.masked()}")
+        overdue = task.deferLater(reactor, _CONNECT, lambda: f"no connection to {self.link.address.masked()}")
         ways: list[defer.Deferred[Any]] = [ready, self._trouble, overdue]
         result, which = await defer.DeferredList(ways, fireOnOneCallback=True)
         overdue.addErrback(lambda _: None)
@@ -121,7 +119,7 @@ class _Follower:
 async def queue(reactor: Any, push: Push) -> int:
     """Push the order and, if asked, follow it; the exit status."""
     talking_ready: defer.Deferred[None] = defer.Deferred()
-    talking = talk(reactor, push.address, push.ca_file, push.prefix, ready=lambda: _once(talking_ready))
+    talking = talk(reactor, push.link, push.prefix, ready=lambda: _once(talking_ready))
     if not push.wait:
         talking.startService()
         try:
@@ -146,9 +144,7 @@ async def _follow(
         else:
             listening_ready.callback(None)
 
-    listening = listen(
-        reactor, push.address, push.ca_file, [_pattern(push)], follower.on_message, ready=subscribed
-    )
+    listening = listen(reactor, push.link, [_pattern(push)], follower.on_message, ready=subscribed)
     pinging = task.LoopingCall(keep_alive, listening)
     pinging.clock = reactor
     for connection in (talking, listening):

@@ -15,30 +15,24 @@ _MOVED = re.compile(r"MOVED \d+ (.*):(\d+)")
 
 
 class ClusterEndpoint:
-    """Connects to where the last redirection led, else to one of the configured nodes after the other.
+    """Connects to one of some nodes, each time the next; whoever is sent on to another connects to that.
 
-    `nodes` are pairs of host and port; `connect_to(host, port)` makes the endpoint of one. A redirection
-    counts for one attempt: the next one asks again, so it leads to the new node after a fail-over.
+    `nodes` are pairs of host and port; `connect_to(host, port)` makes the endpoint of one.
     """
 
     def __init__(self, nodes: Sequence[tuple[str, int]], connect_to: Callable[[str, int], Any]) -> None:
         self._nodes = list(nodes)
         self._connect_to = connect_to
-        self._redirected: tuple[str, int] | None = None
-        self._asked = self._nodes[0]
 
-    def redirect(self, host: str, port: int) -> None:
-        """The next connection is to this node; without a host, to that port of the node last asked."""
-        self._redirected = (host or self._asked[0], port)
+    def at(self, host: str, port: int) -> Any:
+        """The endpoint of one node, named by a redirection."""
+        return self._connect_to(host, port)
 
     def connect(self, factory: Any) -> "defer.Deferred[Any]":
         """Connect; the failure is that of the node that was tried."""
-        if self._redirected is not None:
-            self._asked, self._redirected = self._redirected, None
-        else:
-            self._asked = self._nodes.pop(0)
-            self._nodes.append(self._asked)
-        connecting: defer.Deferred[Any] = self._connect_to(*self._asked).connect(factory)
+        node = self._nodes.pop(0)
+        self._nodes.append(node)
+        connecting: defer.Deferred[Any] = self.at(*node).connect(factory)
         return connecting
 
 

@@ -11,7 +11,14 @@ from twisted.logger import Logger
 
 from jt709c_gateway.redis.address import RedisAddress
 from jt709c_gateway.redis.cluster import ClusterEndpoint, moved_to
-from jt709c_gateway.redis.protocol import Argument, RedisProtocol, RedisProtocolFactory, connect, one_line
+from jt709c_gateway.redis.protocol import (
+    Argument,
+    ClosedByServer,
+    RedisProtocol,
+    RedisProtocolFactory,
+    connect,
+    one_line,
+)
 
 _REASONS_LOGGED = 8
 _STEADY = 5.0
@@ -46,6 +53,8 @@ class RedisConnection(Service):
     - `reply_timeout`: a request that waits longer aborts the connection, since a server that hangs looks
       like one that is busy. None for a connection that blocks (BLMOVE, XREAD BLOCK).
     - `handshake_timeout`: from the transport being there to the connection being usable.
+    - `password`: asked for the password on every new connection, instead of `address.password`; what it
+      raises makes the attempt fail.
     - `retry_delay`: given the number of failed attempts in a row, how long to wait for the next.
 
     `prepare(protocol)` is awaited on every new connection before it is announced (load scripts, subscribe);
@@ -70,6 +79,7 @@ class RedisConnection(Service):
         *,
         reply_timeout: float | None = 5.0,
         handshake_timeout: float = 10.0,
+        password: Callable[[], str | None] | None = None,
         retry_delay: Callable[[int], float] = retry_delay,
         probe: str | None = None,
         prepare: Callable[[RedisProtocol], Awaitable[object]] | None = None,
@@ -81,6 +91,7 @@ class RedisConnection(Service):
         self._endpoint = endpoint
         self._factory = RedisProtocolFactory(reactor, reply_timeout)
         self._handshake_timeout = handshake_timeout
+        self._password = password or (lambda: address.password)
         self._retry_delay = retry_delay
         self._probe = probe
         self._prepare = prepare
@@ -165,18 +176,18 @@ class RedisConnection(Service):
             await task.deferLater(self._reactor, self._retry_delay(attempts), lambda: None)
 
     async def _connect(self) -> RedisProtocol:
-        redirects = 0
-        while True:
+        endpoint = self._endpoint
+        for _ in range(_MAX_REDIRECTS):
             try:
-                return await self._connect_once()
+                return await self._connect_to(endpoint)
             except _Elsewhere as moved:
-                if not isinstance(self._endpoint, ClusterEndpoint) or redirects == _MAX_REDIRECTS:
+                if not isinstance(self._endpoint, ClusterEndpoint):
                     raise
-                redirects += 1
-                self._endpoint.redirect(moved.host, moved.port)
+                endpoint = self._endpoint.at(moved.host, moved.port)
+        return await self._connect_to(endpoint)
 
-    async def _connect_once(self) -> RedisProtocol:
-        protocol = await connect(self._endpoint, self._factory)
+    async def _connect_to(self, endpoint: Any) -> RedisProtocol:
+        protocol = await connect(endpoint, self._factory)
         try:
             await self._handshake(protocol)
         except Exception:
@@ -186,9 +197,14 @@ class RedisConnection(Service):
 
     async def _handshake(self, protocol: RedisProtocol) -> None:
         limit = self._handshake_timeout
-        overdue = self._reactor.callLater(
-            limit, protocol.abort, txredisapi.TimeoutError(f"not usable within {limit:g} s")
-        )
+
+        def give_up() -> None:
+            what = f"not usable within {limit:g} s"
+            if protocol.securing:
+                what = f"no TLS handshake within {limit:g} s; does the server speak TLS?"
+            protocol.abort(txredisapi.TimeoutError(what))
+
+        overdue = self._reactor.callLater(limit, give_up)
         try:
             await self._introduce(protocol)
             if self._prepare is not None:
@@ -200,12 +216,12 @@ class RedisConnection(Service):
                 overdue.cancel()
 
     async def _introduce(self, protocol: RedisProtocol) -> None:
-        address = self.address
+        address, password = self.address, self._password()
         commands: list[tuple[Argument, ...]] = []
         if address.username is not None:
-            commands.append(("AUTH", address.username, address.password or ""))
-        elif address.password is not None:
-            commands.append(("AUTH", address.password))
+            commands.append(("AUTH", address.username, password or ""))
+        elif password is not None:
+            commands.append(("AUTH", password))
         if address.db:
             commands.append(("SELECT", address.db))
         # PING also tells a server that is still loading its data from one that can be used.
@@ -216,22 +232,25 @@ class RedisConnection(Service):
             commands.append(("HGET", self._probe, ""))
         replies = await protocol.pipeline(commands)
         if self._probe is not None:
-            self._check_place(replies.pop())
+            self._check_place(replies.pop(), protocol)
             commands.pop()
             protocol.misplaced = _FAILED_OVER if address.fails_over else _MOVED
         for command, reply in zip(commands, replies, strict=True):
             if isinstance(reply, txredisapi.ResponseError):
-                raise txredisapi.ResponseError(_refusal(command, str(reply), address.password))
+                raise txredisapi.ResponseError(_refusal(command, str(reply), password))
+            if isinstance(reply, ClosedByServer) and address.host and not address.tls:
+                raise ClosedByServer("the server hung up without an answer; does it expect TLS (rediss://)?")
             if isinstance(reply, Exception):
                 raise reply
         if address.sentinels and replies[-1][0] != b"master":
             raise txredisapi.ConnectionError("the sentinels name a server that is no master (yet)")
 
     @staticmethod
-    def _check_place(reply: Any) -> None:
+    def _check_place(reply: Any, protocol: RedisProtocol) -> None:
         """Whether the keys are here; what else may be wrong is for those to say who use them."""
         if (target := moved_to(reply)) is not None:
-            raise _Elsewhere(*target)
+            host, port = target
+            raise _Elsewhere(host or protocol.transport.getPeer().host, port)
         if str(reply).startswith("CLUSTERDOWN"):
             raise txredisapi.ConnectionError(one_line(reply))
 
