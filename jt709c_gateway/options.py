@@ -16,6 +16,7 @@ from attrs import field, frozen
 from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 
+from jt709c_gateway.commands.order_keys import DEFAULT_WINDOW, OrderKey, OrderKeysError, load_order_keys
 from jt709c_gateway.commands.profiles.loading import DIALECTS
 from jt709c_gateway.redis.address import parse_redis_address
 from jt709c_gateway.redis.keys import DEFAULT_PREFIX
@@ -231,6 +232,18 @@ OPTIONS: Final = (
         None,
         "File with the locks' static password, for unlock orders that bring none",
     ),
+    Option(
+        "order-keys",
+        existing_file,
+        None,
+        "TOML file of keys; every order then has to be signed with one of them",
+    ),
+    Option(
+        "order-window",
+        seconds,
+        DEFAULT_WINDOW,
+        "Seconds that may pass from signing an order to taking it in [default: 300]",
+    ),
     Option("allow-raw", None, False, "Allow orders of raw bytes"),
     Option(
         "confirm-timeout",
@@ -312,6 +325,7 @@ class Options(usage.Options):
         values["redis_password"] = _password(values["redis_password_file"])
         static = values["static_password_file"]
         values["static_password"] = None if static is None else _first_line(static, "static-password-file")
+        values["order_keys"] = _order_keys(values["order_keys"])
         if (values["redis_cert"] is None) != (values["redis_key"] is None):
             raise usage.UsageError("--redis-cert and --redis-key go together: give both or none")
         certificates = [name for name in ("redis_ca", "redis_cert", "redis_key") if values[name] is not None]
@@ -344,6 +358,13 @@ def _checked(option: Option, text: str, where: str) -> Any:
     except ValueError as error:
         shown = "" if option.secret else f" {text!r}"
         raise usage.UsageError(f"{where}{shown}: {error}") from None
+
+
+def _order_keys(path: Path | None) -> dict[str, OrderKey] | None:
+    try:
+        return None if path is None else load_order_keys(path)
+    except OrderKeysError as error:
+        raise usage.UsageError(f"--order-keys {error}") from None
 
 
 def _first_line(path: Path, option: str) -> str:

@@ -11,11 +11,12 @@ from twisted.logger import Logger
 
 from jt709c_gateway.commands import lockout
 from jt709c_gateway.commands.lifecycle import Action, OrderRun, Step
-from jt709c_gateway.commands.model import InvalidOrder, Order, OrderState
+from jt709c_gateway.commands.model import InvalidOrder, OrderState
 from jt709c_gateway.commands.profiles import Rendered
+from jt709c_gateway.commands.waiting import from_waiting
 from jt709c_gateway.protocol.message import Message
 
-from . import hearing, wire
+from . import complaints, hearing, wire
 from .sessions import Session
 from .sublocks import SubLocks
 
@@ -161,7 +162,12 @@ class Desk:
             else:
                 self.orders.tidy(self)
             return
-        order = Order.from_json(claim.order)
+        try:
+            order = from_waiting(claim.order)
+        except InvalidOrder as error:
+            complaints.cast_out(self.orders, self.device, claim.order, claim.record, error)
+            self.kick()
+            return
         self.orders.held.add(order.id)
         try:
             run = self.orders.restore(claim.record, order)
@@ -203,7 +209,7 @@ class Desk:
         elif run.in_flight:
             self.apply(run, run.write_failed(now, reason, nothing_written=True))
         else:
-            self.apply(run, run.cancel(now))
+            self.apply(run, run.cancel(now, reason))
 
     def _catch_up(self, claim: "Claim", session: Session) -> None:
         """Redis has told of unsettled orders: what the lock said meanwhile may be evidence for them."""
@@ -231,6 +237,7 @@ class Desk:
         """Check the order against what this lock understands, and begin to write it."""
         now = self.orders.now()
         try:
+            self.orders.authority.check_waited(run, session, now)
             checked = self.orders.check(run.order, session, claim)
             if checked is None:
                 self._dialect_wanted = True
@@ -241,7 +248,9 @@ class Desk:
                 self.apply(run, run.settle(now, OrderState.REJECTED, lockout.REASON))
                 return
             self._rendered = run.prepare(checked, now, self.orders.supplied(claim))
+            self.orders.authority.check_form(run, now)
         except InvalidOrder as error:
+            complaints.refused(self.orders, self.device, error)
             self._give_up(run, OrderState.INVALID, str(error))
             return
         self._write(run, session, claim.serial)
@@ -252,6 +261,7 @@ class Desk:
         data, serial = wire.frame(self._rendered, session, number)
         step = run.writing(self.orders.now(), serial)
         if step.action is Action.WRITE:
+            self.orders.authority.note(run.order)
             self.orders.publish(run, step, lambda recorded: self._recorded(run, data, recorded))
         else:
             self.apply(run, step)
