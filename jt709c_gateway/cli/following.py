@@ -1,5 +1,6 @@
 """Queueing an order and following it to its end, for `jt709c send`."""
 
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from jt709c_gateway.cli.output import console, plain
 from jt709c_gateway.cli.redis_link import PING_EVERY, glob_escape, keep_alive, listen, talk
 from jt709c_gateway.cli.running import notice
 from jt709c_gateway.commands.model import ENDED, Order, OrderState
+from jt709c_gateway.commands.order_keys import OrderKey
 from jt709c_gateway.commands.sublocks import SUBLOCK_ID
 from jt709c_gateway.redis.address import RedisAddress
 from jt709c_gateway.redis.connection import RedisConnection
@@ -42,6 +44,8 @@ class Push:
     order: Order
     wait: bool
     as_json: bool
+    #: What the order is signed with, None if it isn't.
+    key: OrderKey | None = None
     #: Fires with the first thing that goes wrong before there is a connection.
     _trouble: defer.Deferred[str] = field(factory=defer.Deferred, repr=False)
     _connected: bool = False
@@ -188,7 +192,7 @@ def _pattern(push: Push) -> str:
 
 async def _push(talking: RedisConnection, push: Push) -> None:
     try:
-        await talking.call("RPUSH", push.keys.commands, to_wire(push.order))
+        await talking.call("RPUSH", push.keys.commands, to_wire(push.order, push.key, time.time()))
     except txredisapi.ResponseError as error:
         raise UserError(f"Redis refused the order: {plain(error)}") from None
     except txredisapi.ConnectionError:

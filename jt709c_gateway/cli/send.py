@@ -22,6 +22,12 @@ from jt709c_gateway.cli.common import check_device, redis_options
 )
 @click.option("--id", "order_id", metavar="ID", help="The order's id, made up if not given.")
 @click.option("--issued-by", metavar="WHO", help="For the audit trail; user@host if not given.")
+@click.option(
+    "--key-file",
+    metavar="FILE",
+    help="Sign the order with a key of this file (as the gateway's --order-keys).",
+)
+@click.option("--key-id", metavar="ID", help="Which key of the file; of a single one the id may be left out.")
 @click.option("--wait", is_flag=True, help="Follow the order to its end.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def send(
@@ -32,6 +38,8 @@ def send(
     redis_ca: str | None,
     prefix: str,
     password_file: str | None,
+    key_file: str | None,
+    key_id: str | None,
     wait: bool,
     as_json: bool,
     **fields: object,
@@ -51,8 +59,9 @@ def send(
     from jt709c_gateway.cli.running import run
 
     address = read_address(redis_url)
+    key = ordering.read_key(key_id, key_file)
     given = ordering.read_params(command, params)
     ordering.add_passwords(command, given, password_file)
     order = ordering.make(command, device, given, fields)
-    push = Push(address, redis_ca, prefix, order, wait, as_json)
+    push = Push(address, redis_ca, prefix, order, wait, as_json, key)
     sys.exit(run(lambda reactor: queue(reactor, push), push.notice))

@@ -77,10 +77,11 @@ class Authority:
         if order.signature.sublock_parameter is not None and run.peripheral != name:
             problem = f"it is signed for the sub-lock {name}, and would be for {run.peripheral}"
             raise Refusal(Why.OTHER_DEVICE, order, "device", problem, "the sub-lock that was signed for")
-        if self.written.times(order.id) >= run.allowed_writes:
+        times = self.written.times(order.id)
+        if times >= run.allowed_writes:
             problem = f"{order.id} was written by this gateway before"
             raise Refusal(Why.REPLAYED, order, "id", problem, "an id of its own for each order")
-        if not self.written.has_room(now):
+        if not times and not self.written.has_room(now):
             problem = f"{self.written.limit} signed orders that could be written again are remembered already"
             raise Refusal(Why.FULL, order, "id", problem, "fewer, or with a shorter ttl")
 
