@@ -2,6 +2,7 @@
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -42,6 +43,13 @@ class VectorTests(SynchronousTestCase):
             self.assertEqual(mac(key, vector["order"]), vector["mac"])
             entry = json.dumps({name: vector[name] for name in ("key", "mac", "order")}).encode()
             OrderKeys({"k1": OrderKey("k1", key)}).check_new(read(entry), NOW + 1)
+
+    def test_documentation(self) -> None:
+        """The vectors stand in the documentation, to the letter."""
+        page = Path(__file__).parent.parent.joinpath("docs", "orders.rst").read_text(encoding="utf-8")
+        for vector in vectors():
+            shown = [*vector["order"].split("\n"), vector["mac"]]
+            self.assertIn("\n".join(f"    {line}" for line in shown), page)
 
 
 class ReadTests(SynchronousTestCase):
@@ -242,6 +250,8 @@ class WaitingTests(SynchronousTestCase):
             {"params": {}},
             {"id": "another"},
             {"device": "a:b"},
+            {"key": "a b"},
+            {"mac": "ä" * 64},
             {"issued_at": NOW},
             {"created_at": NOW},
             {"order": good["order"].encode().hex()},

@@ -32,7 +32,7 @@ class Signature:
 
     def matches(self, secret: bytes) -> bool:
         """Whether it was made with ``secret``; takes the same time whatever is wrong."""
-        return hmac.compare_digest(mac(secret, self.text), self.mac.lower())
+        return hmac.compare_digest(mac(secret, self.text).encode(), self.mac.lower().encode())
 
 
 def mac(secret: bytes, text: str) -> str:
