@@ -64,4 +64,4 @@ def send(
     ordering.add_passwords(command, given, password_file)
     order = ordering.make(command, device, given, fields)
     push = Push(address, redis_ca, prefix, order, wait, as_json, key)
-    sys.exit(run(lambda reactor: queue(reactor, push), push.notice))
+    sys.exit(run(lambda reactor: queue(reactor, push), push.first.notice))

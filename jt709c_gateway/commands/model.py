@@ -89,8 +89,8 @@ class InvalidOrder(ValueError):
     """An order that can't be carried out as it is written.
 
     The text is ``field: problem; expected …`` and holds no secret. ``order_id``, ``device``, ``command``,
-    ``reply_to`` and ``key``, the id of the key it is said to be signed with, are what could be read of the
-    order, so that its sender can be told.
+    ``reply_to``, ``issued_by`` and ``key``, the id of the key it is said to be signed with, are what could be
+    read of the order, so that its sender can be told.
     """
 
     def __init__(
@@ -103,6 +103,7 @@ class InvalidOrder(ValueError):
         device: str | None = None,
         command: str | None = None,
         reply_to: str | None = None,
+        issued_by: str | None = None,
         key: str | None = None,
     ) -> None:
         super().__init__(f"{field}: {problem}; expected {expected}")
@@ -113,6 +114,7 @@ class InvalidOrder(ValueError):
         self.device = device
         self.command = command
         self.reply_to = reply_to
+        self.issued_by = issued_by
         self.key = key
 
     def about(self, order: Order) -> InvalidOrder:
@@ -125,6 +127,7 @@ class InvalidOrder(ValueError):
             device=order.device,
             command=order.command,
             reply_to=order.reply_to,
+            issued_by=order.issued_by,
             key=None if order.signature is None else order.signature.key,
         )
 
@@ -359,7 +362,7 @@ def _salvaged(error: InvalidOrder, fields: Mapping[str, Any], key: str | None = 
         value = fields.get(field)
         return value if isinstance(value, str) and pattern.fullmatch(value) else None
 
-    command, device = readable("command", _COMMAND), readable("device", _DEVICE)
+    command, device, who = readable("command", _COMMAND), readable("device", _DEVICE), fields.get("issued_by")
     return InvalidOrder(
         error.field,
         error.problem,
@@ -368,5 +371,6 @@ def _salvaged(error: InvalidOrder, fields: Mapping[str, Any], key: str | None = 
         device=None if device is None else device.upper(),
         command=None if command is None else canonical(command),
         reply_to=readable("reply_to", _REPLY_TO),
+        issued_by=who if isinstance(who, str) and _printable(who) else None,
         key=key,
     )

@@ -84,6 +84,7 @@ class Refusal(InvalidOrder):
             device=about.device,
             command=about.command,
             reply_to=about.reply_to,
+            issued_by=about.issued_by,
             key=about.key,
         )
         self.why = why

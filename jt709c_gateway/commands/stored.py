@@ -99,6 +99,7 @@ def invalid_record(error: InvalidOrder, now: float) -> dict[str, Any]:
         id=error.order_id,
         command=error.command,
         device=error.device,
+        issued_by=error.issued_by,
         state=str(OrderState.INVALID),
         reason=str(error),
         created_at=iso(now),

@@ -217,11 +217,18 @@ class Intake:
         orders.publish(taken_back, taken_back.cancel(now))
         return None
 
+    async def _whose(self, name: str | None) -> str:
+        """The device in whose history an order stands that names it so."""
+        if name is None:
+            return UNKNOWN
+        session = self.orders.gateway.sessions.get(name)
+        return (await self.orders.store.look_up(name)).device if session is None else session.device
+
     async def _invalid(self, error: InvalidOrder, entry: bytes, now: float) -> None:
         """Tell what is wrong with an order, as far as it can be said whose it is."""
         orders = self.orders
         record = invalid_record(error, now)
-        device = error.device or UNKNOWN
+        device = await self._whose(error.device)
         if error.order_id is not None:
             stored = to_hash({name: value for name, value in record.items() if value is not None})
             events = self._events(device, record)
