@@ -11,6 +11,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon import Daemon
+from tests.masters import LORA, OPEN, FakeMaster, new_master, new_sublock
 from tests.orders_support import PASSWORD, Desk, FakeLock, new_device
 from tests.signing_support import SECRET, id_of, order_text, sign
 from tests.support import ValkeyServer, temporary_path, wait_until
@@ -291,6 +292,50 @@ class WithRedisAlone(SignedCase):
         self.call("SADD", self.desk.key("gateways"), "ghost")
         self.desk.wait("forged-2", "invalid", timeout=40.0)
         self.assert_quiet()
+
+
+class SubLockTests(SignedCase):
+    """A signed order for a sub-lock is another order at its master, and still what was signed."""
+
+    OPTIONS = ("--ask", "none")
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.master = FakeMaster(new_master()).connect(self.daemon)
+        self.addCleanup(self.master.close)
+        self.sublock = new_sublock()
+        self.master.hear(self.sublock)
+
+    def test_through_its_master(self) -> None:
+        """It is written to the master, and confirmed by what the sub-lock reports."""
+        order = self.give(sign(order_text(self.sublock, "unlock", {"minutes": 2})))
+        serial, minutes, identity = self.master.next_sublock_unlock()
+        self.assertEqual((minutes, identity), ("2", self.sublock))
+        self.master.take(serial)
+        self.master.hear(self.sublock, LORA, OPEN)
+        record = self.desk.wait(order, "confirmed")
+        self.assertEqual((record["key"], record["peripheral"]), ("k1", self.sublock))
+
+    def test_another_sublock(self) -> None:
+        """Whatever Redis says of its way to the master, no other sub-lock is opened."""
+        self.master.close()
+        wait_until(lambda: not self.call("EXISTS", self.desk.key("session", self.master.device)))
+        key, changed = self.waiting(self.master.device), []
+        for parameter in ("minutes", "nonsense", None):
+            changed.append(self.give(sign(order_text(self.sublock, "unlock"))))
+            self.desk.wait(changed[-1], "waiting")
+            payload = json.loads(self.call("RPOP", key)) | {"sublock_parameter": parameter}
+            self.call("RPUSH", key, json.dumps(payload))
+        intact = self.give(sign(order_text(self.sublock, "unlock")))
+        self.desk.wait(intact, "waiting")
+        self.master.connect(self.daemon)
+        serial, _, identity = self.master.next_sublock_unlock()
+        self.assertEqual(identity, self.sublock)
+        self.assertEqual([self.desk.state(one) for one in changed], ["invalid"] * 3)
+        self.master.take(serial)
+        self.master.hear(self.sublock, LORA, OPEN)
+        self.desk.wait(intact, "confirmed")
+        self.assertEqual(len(self.master.orders), 1)
 
 
 class WithoutKeysTests(SynchronousTestCase):

@@ -102,6 +102,7 @@ class Intake:
                 order.created_at + order.ttl,
                 to_hash(queued),
                 self._events(device, queued, waiting, failed),
+                str(iso(now)),
                 reachable=orders.is_reachable(device),
                 name=given.device,
                 alias=known.alias,
@@ -232,7 +233,9 @@ class Intake:
         if error.order_id is not None:
             stored = to_hash({name: value for name, value in record.items() if value is not None})
             events = self._events(device, record)
-            result = await orders.store.accept(error.order_id, device, entry, b"", 0.0, stored, events)
+            result = await orders.store.accept(
+                error.order_id, device, entry, b"", 0.0, stored, events, str(iso(now))
+            )
             if result is Acceptance.NOT_OURS:
                 return
         orders.gateway.counters.orders[OrderState.INVALID] += 1

@@ -159,12 +159,13 @@ class OrderStore:
         expires_at: float,
         record: Record,
         events: Events,
+        now: str,
         *,
         reachable: bool = False,
         name: str = "",
         alias: str | None = None,
     ) -> Acceptance:
-        """Take an order in, unless its id is known, and announce it.
+        """Take an order in, unless its id is known, and announce it. `now` is as times are in records.
 
         `name` is how it named the device, and `alias` what was found to be the device of that IMEI.
         `order` is empty where no lock is to get it. `reachable` says that this gateway can write to the lock;
@@ -195,7 +196,7 @@ class OrderStore:
                 self.gateway,
                 "1" if reachable else "0",
                 FULL,
-                record["created_at"],
+                now,
                 device,
                 events.queued,
                 events.waiting,
