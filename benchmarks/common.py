@@ -140,6 +140,14 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        raise BenchmarkError(f"process {pid} has ended") from None
+
+
 def busy_seconds() -> float:
     """What all processes of the machine have used so far; in a virtual one, what it was denied as well."""
     fields = [
@@ -286,12 +294,22 @@ class Child:
 
 
 class Daemon(Child):
-    """The gateway as an operator runs it, with its embedded server, on free ports, in a fresh directory."""
+    """The gateway as an operator runs it, on free ports, in a fresh directory.
 
-    def __init__(self, scratch: Path | None = None, options: Sequence[str] = (), profile: Path | None = None):
+    With its embedded server, or with the one on loopback port `redis`.
+    """
+
+    def __init__(
+        self,
+        scratch: Path | None = None,
+        options: Sequence[str] = (),
+        profile: Path | None = None,
+        redis: int | None = None,
+    ):
         self._home = tempfile.TemporaryDirectory(prefix="jt709c-benchmark-", dir=scratch)
         self.home = Path(self._home.name)
-        self.port, self.http, self.redis_port = free_ports(3)
+        self.port, self.http, embedded = free_ports(3)
+        self.redis_port = redis or embedded
         twistd = Path(sys.executable).with_name("twistd")
         if not twistd.exists():
             raise BenchmarkError(
@@ -303,7 +321,7 @@ class Daemon(Child):
         command += [
             "jt709c-gateway",
             "--redis",
-            f"embedded:{self.redis_port}",
+            f"embedded:{self.redis_port}" if redis is None else f"redis://{LOOPBACK}:{redis}",
             "--data-dir",
             self.home / "data",
         ]
@@ -318,6 +336,8 @@ class Daemon(Child):
             raise
         server = self.redis.info("server")
         self.valkey_pid = int(server["process_id"])
+        #: The gateway's process and, if it has any, its workers'.
+        self.pids = [self.pid, *(pid for pid in children(self.pid) if pid != self.valkey_pid)]
         self.valkey = server.get("valkey_version", server["redis_version"])
 
     def _wait_until_ready(self) -> None:
@@ -326,10 +346,13 @@ class Daemon(Child):
             if self.process.poll() is not None:
                 raise BenchmarkError(f"the gateway did not start: {self._last_words()}")
             try:
-                with urllib.request.urlopen(f"http://{LOOPBACK}:{self.http}/readyz", timeout=5):
+                with urllib.request.urlopen(f"http://{LOOPBACK}:{self.http}/readyz", timeout=5) as page:
+                    workers = json.load(page).get("workers", {})
+                if all(state["ready"] for state in workers.values()):
                     return
             except (urllib.error.URLError, OSError):
-                time.sleep(0.05)
+                pass
+            time.sleep(0.05)
         raise BenchmarkError(f"the gateway is not ready after 30 s: {self._last_words()}")
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -38,21 +38,23 @@ _COLUMNS = ("frames/s", "per CPU s", "busy", "µs/frame", "p50 ms", "p99 ms", "m
 class Target:
     """Something to put load on: the gateway, or the floor, which has no Redis."""
 
-    def __init__(self, name: str, port: int, pid: int, daemon: Daemon | None) -> None:
-        self.name, self.port, self.pid, self.daemon = name, port, pid, daemon
+    def __init__(self, name: str, port: int, pids: list[int], daemon: Daemon | None) -> None:
+        self.name, self.port, self.pids, self.daemon = name, port, pids, daemon
 
     def cost(self) -> tuple[float, float, float, int]:
         """CPU seconds of the server, its Valkey and the whole machine so far; events published so far."""
-        server, machine = cpu_seconds(self.pid), busy_seconds()
+        server, machine = sum(cpu_seconds(pid) for pid in self.pids), busy_seconds()
         if self.daemon is None:
             return server, 0.0, machine, 0
         return server, cpu_seconds(self.daemon.valkey_pid), machine, self.daemon.redis.published()
 
 
 @contextmanager
-def _gateway(options: argparse.Namespace, profile: Path | None) -> Iterator[Target]:
-    with Daemon(options.data_dir, ["--max-connections-per-address", "50000"], profile) as daemon:
-        yield Target("gateway", daemon.port, daemon.pid, daemon)
+def _gateway(options: argparse.Namespace, workers: int, profile: Path | None) -> Iterator[Target]:
+    settings = ["--max-connections-per-address", "50000", "--max-rate", "0", "--workers", str(workers)]
+    with Daemon(options.data_dir, settings, profile) as daemon:
+        name = "gateway" if workers == 1 else f"{workers} workers"
+        yield Target(name, daemon.port, daemon.pids, daemon)
 
 
 @contextmanager
@@ -60,7 +62,7 @@ def _floor() -> Iterator[Target]:
     (port,) = free_ports(1)
     with Child([sys.executable, HERE / "floor.py", "--port", str(port)], pipes=True) as child:
         child.hear()
-        yield Target("floor", port, child.pid, None)
+        yield Target("floor", port, [child.pid], None)
 
 
 def _loads(options: argparse.Namespace) -> dict[str, list[str]]:
@@ -71,7 +73,7 @@ def _loads(options: argparse.Namespace) -> dict[str, list[str]]:
     return loads
 
 
-def _measure(target: Target, load: list[str], options: argparse.Namespace) -> dict[str, Any]:
+def measure(target: Target, load: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """One load on one target."""
     command = [sys.executable, str(HERE / "generator.py"), "--told", "--port", str(target.port)]
     command += ["--locks", str(options.locks), "--seconds", str(options.seconds), *load]
@@ -117,23 +119,24 @@ def _row(name: str, result: dict[str, Any]) -> str:
     return f"{name:<28}" + "".join(f"{value:>11}" for value in values)
 
 
-def _middle(results: list[dict[str, Any]]) -> dict[str, Any]:
+def middle(results: list[dict[str, Any]]) -> dict[str, Any]:
     """The median of every number."""
-    middle: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, value in results[0].items():
         values = [result[key] for result in results]
-        middle[key] = _middle(values) if isinstance(value, dict) else median(values)
-    return middle
+        found[key] = middle(values) if isinstance(value, dict) else median(values)
+    return found
 
 
 def _round(options: argparse.Namespace, profile: Path | None) -> Iterator[tuple[str, Target, dict[str, Any]]]:
-    """Every load once, on the gateway and on the floor in turn."""
-    with _gateway(options, profile) as gateway:
-        for name, load in _loads(options).items():
-            yield name, gateway, _measure(gateway, load, options)
-            if options.floor:
-                with _floor() as floor:
-                    yield name, floor, _measure(floor, load, options)
+    """Every load once, on the gateway with each number of workers; on the floor in turn with the first."""
+    for index, workers in enumerate(options.workers):
+        with _gateway(options, workers, profile) as gateway:
+            for name, load in _loads(options).items():
+                yield name, gateway, measure(gateway, load, options)
+                if options.floor and not index:
+                    with _floor() as floor:
+                        yield name, floor, measure(floor, load, options)
 
 
 def _profiled(options: argparse.Namespace) -> None:
@@ -148,7 +151,7 @@ def _profiled(options: argparse.Namespace) -> None:
 def _summary(name: str, both: dict[str, dict[str, Any]]) -> None:
     for target, result in both.items():
         print(_row(f"{target}, {name}", result))
-    if len(both) == 2:
+    if "gateway" in both and "floor" in both:
         ratio = both["gateway"]["frames_per_cpu_second"] / both["floor"]["frames_per_cpu_second"]
         print(f"{'':<28}gateway / floor, frames per CPU second: {ratio:.2f}")
 
@@ -170,6 +173,9 @@ def main() -> None:
         "--rate", type=float, default=10_000.0, help="frames/s of the open loop, 0 for none [%(default).0f]"
     )
     parser.add_argument(
+        "--workers", type=positive, nargs="+", default=[1], help="processes, one number after the other [1]"
+    )
+    parser.add_argument(
         "--floor", action="store_true", help="measure the floor too, in turn with the gateway"
     )
     parser.add_argument(
@@ -179,6 +185,8 @@ def main() -> None:
         "--profile", action="store_true", help="run the gateway under cProfile, and show that"
     )
     options = parser.parse_args()
+    if options.profile and options.workers != [1]:
+        parser.error("--profile: expected no --workers, since only the one process would be seen")
     allow_connections(options.locks)
     print(f"{'':<28}" + "".join(f"{column:>11}" for column in _COLUMNS), flush=True)
     if options.profile:
@@ -196,7 +204,7 @@ def main() -> None:
     if options.rounds > 1:
         print("medians")
     results = {
-        name: {target: _middle(runs) for target, runs in targets.items()} for name, targets in found.items()
+        name: {target: middle(runs) for target, runs in targets.items()} for name, targets in found.items()
     }
     for name, both in results.items():
         _summary(name, both)

@@ -7,23 +7,32 @@ the file; the command line wins.
 import os
 import re
 import socket
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 
 from jt709c_gateway.commands.order_keys import DEFAULT_WINDOW, OrderKey, OrderKeysError, load_order_keys
 from jt709c_gateway.commands.profiles.loading import DIALECTS
-from jt709c_gateway.redis.address import parse_redis_address
+from jt709c_gateway.gateway.device_list import DeviceList, read_device_list
+from jt709c_gateway.redis.address import EmbeddedAddress, parse_redis_address
+from jt709c_gateway.redis.durability import Durability
 from jt709c_gateway.redis.keys import DEFAULT_PREFIX
+from jt709c_gateway.transport.shared import SHARED_ENDPOINTS
 
 PASSWORD_VARIABLE: Final = "JT709C_REDIS_PASSWORD"
+#: Which locks are admitted.
+ADMIT_ANY: Final = "any"
+ADMIT_FILE: Final = "file"
+ADMIT_REDIS: Final = "redis"
 #: In place of a dialect: of none of them.
 NO_DIALECT: Final = "none"
+MAX_WORKERS: Final = 64
 
 
 def seconds(text: str) -> float:
@@ -44,9 +53,34 @@ def count(text: str) -> int:
     return int(text)
 
 
+def worker_count(text: str) -> int:
+    """A number of processes."""
+    if not re.fullmatch(r"[0-9]{1,2}", text) or not 1 <= int(text) <= MAX_WORKERS:
+        raise ValueError(f"expected a whole number from 1 to {MAX_WORKERS}")
+    return int(text)
+
+
 def age(text: str) -> float:
     """A duration from 0, in seconds; 0 is for ever."""
     return 0.0 if text.strip() in ("0", "0.0") else seconds(text)
+
+
+def rate(text: str) -> float:
+    """Frames a second; 0 for any number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise ValueError("expected a number of frames a second, or 0 for no limit")
+    return value
+
+
+def admit(text: str) -> str:
+    """Which locks are admitted."""
+    if text not in (ADMIT_ANY, ADMIT_FILE, ADMIT_REDIS):
+        raise ValueError(f"expected {ADMIT_ANY}, {ADMIT_FILE} or {ADMIT_REDIS}")
+    return text
 
 
 def name(text: str) -> str:
@@ -103,6 +137,11 @@ def existing_file(text: str) -> Path:
     return path
 
 
+def device_list(text: str) -> DeviceList:
+    """A file with one device id or IMEI a line, read and checked."""
+    return read_device_list(existing_file(text))
+
+
 def existing_directory(text: str) -> Path:
     """A directory that can be read."""
     path = Path(text)
@@ -155,7 +194,7 @@ OPTIONS: Final = (
         redis_url,
         "redis://127.0.0.1:6379",
         "Where Redis is: redis://[user[:password]@]host[:port][/db], rediss://…, unix:///path, "
-        "redis+sentinel://host1,host2/name, or embedded[:PORT] for a server of its own "
+        "redis+sentinel://host1,host2/name, rediss+sentinel://…, or embedded[:PORT] for a server of its own "
         "[default: redis://127.0.0.1:6379]",
         secret=True,
     ),
@@ -169,6 +208,20 @@ OPTIONS: Final = (
     Option("redis-cert", existing_file, None, "PEM file with our certificate for Redis"),
     Option("redis-key", existing_file, None, "PEM file with the key of that certificate"),
     Option("redis-timeout", seconds, 10.0, "Seconds that Redis may take for a reply [default: 10]"),
+    Option(
+        "durability",
+        Durability.parse,
+        Durability(),
+        "What a report has to survive before it is answered, and an order before it is written: server (what "
+        "the server's own settings give), fsync (a crash of its host), or replicas:N (its loss) "
+        "[default: server]",
+    ),
+    Option(
+        "durability-timeout",
+        seconds,
+        Durability().timeout,
+        "Seconds that Redis may take for that before it is asked again [default: 5]",
+    ),
     Option(
         "listen",
         endpoint,
@@ -199,6 +252,26 @@ OPTIONS: Final = (
     ),
     Option("prefix", prefix, DEFAULT_PREFIX, "What keys and channels start with [default: jt709c]"),
     Option("gateway", name, None, "Name of this gateway [default: host-pid]"),
+    Option(
+        "admit",
+        admit,
+        None,
+        "Which locks are heard: any, file (those in --devices, which alone says so too) or redis (those in "
+        "the set <prefix>:allowed)",
+    ),
+    Option(
+        "devices",
+        device_list,
+        None,
+        "File of the locks that are heard, a device id or IMEI a line; read again when it changes",
+    ),
+    Option(
+        "workers",
+        worker_count,
+        1,
+        "Processes that share the ports, each a gateway called NAME-1, NAME-2, …; all limits are each one's "
+        "[default: 1]",
+    ),
     Option("idle-timeout", seconds, 900.0, "Seconds of silence that end a session [default: 900]"),
     Option(
         "first-frame-timeout",
@@ -215,6 +288,12 @@ OPTIONS: Final = (
     ),
     Option("max-sessions", count, 100_000, "Locks at a time [default: 100000]"),
     Option("max-malformed", count, 20, "Malformed frames in a row that end a connection [default: 20]"),
+    Option(
+        "max-rate",
+        rate,
+        500.0,
+        "Frames a second of one lock, ten seconds' worth at once; 0 for any number [default: 500]",
+    ),
     Option(
         "max-unacked", count, 20_000, "Frames that may wait for Redis before reading stops [default: 20000]"
     ),
@@ -322,18 +401,35 @@ class Options(usage.Options):
         if values["gateway"] is None:
             host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:48] or "gateway"
             values["gateway"] = f"{host}-{os.getpid()}"
-        values["redis_password"] = _password(values["redis_password_file"])
-        static = values["static_password_file"]
-        values["static_password"] = None if static is None else _first_line(static, "static-password-file")
+        values["redis_password"] = (
+            _secret(values, "redis-password-file") or os.environ.get(PASSWORD_VARIABLE) or None
+        )
+        values["static_password"] = _secret(values, "static-password-file")
         values["order_keys"] = _order_keys(values["order_keys"])
+        if values["admit"] is None:
+            values["admit"] = ADMIT_ANY if values["devices"] is None else ADMIT_FILE
+        if values["admit"] == ADMIT_FILE and values["devices"] is None:
+            raise usage.UsageError("--admit 'file': expected --devices with the file")
+        if values["admit"] != ADMIT_FILE and values["devices"] is not None:
+            raise usage.UsageError(f"--admit {values['admit']!r}: --devices goes with --admit file only")
         if (values["redis_cert"] is None) != (values["redis_key"] is None):
             raise usage.UsageError("--redis-cert and --redis-key go together: give both or none")
         certificates = [name for name in ("redis_ca", "redis_cert", "redis_key") if values[name] is not None]
-        if certificates and not values["redis"].startswith("rediss:"):
+        if certificates and not values["redis"].strip().startswith("rediss"):
             raise usage.UsageError(
-                f"--{certificates[0].replace('_', '-')} goes with an address that begins with rediss://"
+                f"--{certificates[0].replace('_', '-')} goes with an address that begins with rediss:// or "
+                "rediss+sentinel://"
             )
         values["ask"] = _dialects(values["ask"])
+        if values["workers"] > 1:
+            _check_workers(values)
+        durability = evolve(values["durability"], timeout=values["durability_timeout"])
+        if durability.replicas and isinstance(parse_redis_address(values["redis"]), EmbeddedAddress):
+            raise usage.UsageError(
+                f"--durability replicas:{durability.replicas} needs a Redis with replicas, and the embedded "
+                "server has none; it syncs each write to its disk as it is"
+            )
+        values["durability"] = durability
         self.settings = values
 
     def _set(self, option: Option, text: str) -> None:
@@ -349,6 +445,24 @@ def _dialects(given: tuple[str, ...]) -> frozenset[str]:
         others = ", ".join(sorted(set(given) - {NO_DIALECT}))
         raise usage.UsageError(f"--ask {NO_DIALECT}: expected it alone, not together with {others}")
     return frozenset(given) - {NO_DIALECT}
+
+
+def _check_workers(values: dict[str, Any]) -> None:
+    workers = values["workers"]
+    if sys.platform != "linux":
+        raise usage.UsageError(f"--workers {workers}: expected 1; only Linux spreads locks over processes")
+    for text in () if values["no_tcp"] else values["listen"]:
+        if text.partition(":")[0] not in SHARED_ENDPOINTS:
+            raise usage.UsageError(
+                f"--listen {text!r}: expected an endpoint that {workers} workers can share, tcp:… or tcp6:…"
+            )
+    try:
+        name(f"{values['gateway']}-{workers}")
+    except ValueError:
+        raise usage.UsageError(
+            f"--gateway {values['gateway']!r}: expected a shorter name, as each of {workers} workers adds "
+            "its number"
+        ) from None
 
 
 def _checked(option: Option, text: str, where: str) -> Any:
@@ -367,22 +481,23 @@ def _order_keys(path: Path | None) -> dict[str, OrderKey] | None:
         raise usage.UsageError(f"--order-keys {error}") from None
 
 
-def _first_line(path: Path, option: str) -> str:
+def read_password(path: Path) -> str:
+    """The password in the first line of a file; ValueError, which shows no part of it, when there is none."""
     try:
         line = path.read_text(encoding="utf-8").partition("\n")[0].strip()
     except (OSError, UnicodeDecodeError):
         line = ""
     if not line:
-        raise usage.UsageError(
-            f"--{option} {str(path)!r}: expected a text file with a password in its first line"
-        )
+        raise ValueError(f"{str(path)!r}: expected a text file with a password in its first line")
     return line
 
 
-def _password(path: Path | None) -> str | None:
-    if path is not None:
-        return _first_line(path, "redis-password-file")
-    return os.environ.get(PASSWORD_VARIABLE)
+def _secret(values: dict[str, Any], option: str) -> str | None:
+    path = values[_BY_NAME[option].key]
+    try:
+        return None if path is None else read_password(path)
+    except ValueError as error:
+        raise usage.UsageError(f"--{option} {error}") from None
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Wiring: from options to a running gateway. ``twistd`` looks here for `Options` and `makeService`."""
 
 import secrets
-import sys
+import socket
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -18,50 +19,36 @@ from twisted.logger import Logger
 from jt709c_gateway.commands.order_keys import OrderKeys
 from jt709c_gateway.commands.profiles import ProfileError, ProfileSet, load_profiles
 from jt709c_gateway.commands.record import Limits as OrderLimits
+from jt709c_gateway.gateway.admission import Admission, FileAdmission, SetAdmission
 from jt709c_gateway.gateway.asking import Asking
 from jt709c_gateway.gateway.authority import Authority
 from jt709c_gateway.gateway.core import Gateway, Policy
 from jt709c_gateway.gateway.duties import Duties
 from jt709c_gateway.gateway.ids import EventIds
 from jt709c_gateway.gateway.orders import Orders
-from jt709c_gateway.options import Options
+from jt709c_gateway.options import ADMIT_FILE, ADMIT_REDIS, Options, read_password
 from jt709c_gateway.redis import scripts
-from jt709c_gateway.redis.address import (
-    EmbeddedAddress,
-    RedisAddress,
-    client_endpoint,
-    parse_redis_address,
-)
+from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
+from jt709c_gateway.redis.allowed import AllowedSet
 from jt709c_gateway.redis.committer import SCRIPT, Committer, Limits
 from jt709c_gateway.redis.connection import RedisConnection
-from jt709c_gateway.redis.embedded import EmbeddedServer, EmbeddedServerError
+from jt709c_gateway.redis.embedded import EmbeddedServer
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.orders import OrderStore
 from jt709c_gateway.redis.protocol import RedisProtocol
-from jt709c_gateway.transport.listen import ListenError, TcpService, UdpService
+from jt709c_gateway.starting import StartError, redis_endpoint, start_embedded
+from jt709c_gateway.transport.listen import Inherited, ListenError, TcpService, UdpService
 from jt709c_gateway.transport.tcp import LockFactory
 from jt709c_gateway.transport.udp import LockDatagrams
 from jt709c_gateway.web.metrics import CommitMetrics, GatewayCollector
 from jt709c_gateway.web.site import make_site
+from jt709c_gateway.workers.supervisor import Supervisor
 
 __all__ = ["GatewayService", "Options", "StartError", "makeService"]
 
 #: Seconds that the connection for BLMOVE waits for a reply: the command's own five, and some.
 _BLOCKING_TIMEOUT: Final = 20.0
 _DRAIN_CHECK: Final = 0.02
-
-
-class StartError(SystemExit, Exception):
-    """The gateway can't start: one line for the operator, and no traceback.
-
-    An Exception as well, so that twistd in the background tells its parent and removes its pid file.
-    """
-
-    def __init__(self, message: object) -> None:
-        super().__init__(f"jt709c-gateway: {message}")
-        # Once twistd has begun its log, stderr leads there.
-        if sys.__stderr__ is not None and sys.stderr is not sys.__stderr__:
-            sys.__stderr__.write(f"{self}\n")
 
 
 class _NoConnection:
@@ -73,18 +60,31 @@ class _NoConnection:
         """Fail as a connection does that isn't there."""
         return defer.fail(txredisapi.ConnectionError("the address of Redis is not known yet"))
 
+    def pipeline(self, commands: Sequence[Sequence[Any]]) -> "defer.Deferred[list[Any]]":
+        """The same."""
+        return self.call()
+
 
 class GatewayService(MultiService):
     """The whole daemon. Started and stopped as one, in an order that keeps its promises."""
 
     log = Logger()
 
-    def __init__(self, reactor: Any, settings: dict[str, Any], profiles: ProfileSet) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        settings: dict[str, Any],
+        profiles: ProfileSet,
+        inherited: Sequence[Inherited] | None = None,
+    ) -> None:
+        """With `inherited`, what a worker is given, locks come over these sockets and nothing is bound."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
         self._settings = settings
+        self._inherited = inherited
         self._stopping = False
         keys = Keys(settings["prefix"])
+        self.allowed = AllowedSet(_NoConnection(), keys)
         self.registry = CollectorRegistry()
         self.committer = Committer(
             reactor,
@@ -100,6 +100,7 @@ class GatewayService(MultiService):
                 max_age_ms=int(settings["events_max_age"] * 1000),
             ),
             settings["max_unacked"],
+            durability=settings["durability"],
             observed=CommitMetrics(self.registry).observe,
         )
         self.gateway = Gateway(
@@ -112,7 +113,9 @@ class GatewayService(MultiService):
                 first_frame_timeout=settings["first_frame_timeout"],
                 max_malformed=settings["max_malformed"],
                 max_sessions=settings["max_sessions"],
+                max_rate=settings["max_rate"],
             ),
+            self._make_admission(),
         )
         self.store = OrderStore(_NoConnection(), keys, settings["gateway"])
         self.orders = Orders(
@@ -132,12 +135,19 @@ class GatewayService(MultiService):
         self._connections: list[RedisConnection] = []
         self.listeners = self._make_listeners()
 
+    def _make_admission(self) -> Admission:
+        if self._settings["admit"] == ADMIT_FILE:
+            return FileAdmission(self._settings["devices"])
+        return SetAdmission(self.allowed) if self._settings["admit"] == ADMIT_REDIS else Admission()
+
     def _make_listeners(self) -> list[TcpService | UdpService]:
         settings = self._settings
         listeners: list[TcpService | UdpService] = []
         factory = LockFactory(
             self.gateway, settings["max_connections"], settings["max_connections_per_address"]
         )
+        if self._inherited is not None:
+            return [self._adopt(one, factory) for one in self._inherited]
         for description in () if settings["no_tcp"] else settings["listen"]:
             endpoint = serverFromString(self._reactor, description)  # type: ignore[no-untyped-call]
             listeners.append(TcpService(endpoint, factory, description))
@@ -145,16 +155,27 @@ class GatewayService(MultiService):
             datagrams = LockDatagrams(self.gateway, settings["max_sessions"])
             listeners.append(UdpService(self._reactor, port.port, port.interface, datagrams))
         if settings["http"]:
-            site = make_site(self.registry, self._readiness)
+            site = make_site(self.registry, self.readiness)
             endpoint = serverFromString(self._reactor, settings["http"])  # type: ignore[no-untyped-call]
             listeners.append(TcpService(endpoint, site, settings["http"]))
         return listeners
 
+    def _adopt(self, inherited: Inherited, factory: LockFactory) -> TcpService | UdpService:
+        if inherited.kind == socket.SOCK_STREAM:
+            return inherited.stream_service(self._reactor, factory)
+        datagrams = LockDatagrams(self.gateway, self._settings["max_sessions"])
+        return inherited.datagram_service(self._reactor, datagrams)
+
     def _redis_up(self) -> bool:
         return bool(self._connections) and all(one.connected for one in self._connections)
 
-    def _readiness(self) -> dict[str, bool]:
-        return {"redis": self._redis_up(), "listeners": all(one.port is not None for one in self.listeners)}
+    def readiness(self) -> dict[str, bool]:
+        """Whether locks can be served, and what that takes."""
+        checks = {
+            "redis": self._redis_up(),
+            "listeners": all(one.port is not None for one in self.listeners),
+        }
+        return {"ready": all(checks.values()), **checks}
 
     def privilegedStartService(self) -> None:
         """Bind every port, while there may still be the right to; StartError when one can't be had."""
@@ -164,7 +185,7 @@ class GatewayService(MultiService):
                 listener.privilegedStartService()
         except ListenError as error:
             raise StartError(error) from None
-        for listener in self.listeners:
+        for listener in self.listeners if self._inherited is None else ():
             self.log.info("listening on {address}", address=listener.port.getHost())
 
     def startService(self) -> None:
@@ -175,25 +196,9 @@ class GatewayService(MultiService):
         address = parse_redis_address(self._settings["redis"])
         if isinstance(address, RedisAddress):
             self._connect(address)
-            return
-        failed: list[Any] = []
-        self._start_embedded(address).addCallbacks(self._connect, failed.append)
-        if failed and failed[0].check(EmbeddedServerError):
-            raise StartError(failed[0].getErrorMessage())
-
-    def _start_embedded(self, address: EmbeddedAddress) -> "defer.Deferred[RedisAddress]":
-        self._embedded = EmbeddedServer(self._reactor, self._settings["data_dir"], address.port)
-        starting = self._embedded.start()
-        if not starting.called:
-            # Past this call nobody is there to raise to.
-            starting.addErrback(self._embedded_failed)
-        return starting
-
-    def _embedded_failed(self, failure: Any) -> Any:
-        if not failure.check(defer.CancelledError):
-            self.log.critical("stopping: {reason}", reason=failure.getErrorMessage())
-            self._reactor.callLater(0, self._reactor.stop)
-        return failure
+        else:
+            self._embedded = EmbeddedServer(self._reactor, self._settings["data_dir"], address.port)
+            start_embedded(self._reactor, self._embedded, self._connect)
 
     def _connect(self, address: RedisAddress) -> None:
         if self._stopping:
@@ -201,26 +206,29 @@ class GatewayService(MultiService):
         settings = self._settings
         if settings["redis_password"] is not None and self._embedded is None:
             address = evolve(address, password=settings["redis_password"])
-        files = [
-            None if settings[name] is None else str(settings[name])
-            for name in ("redis_ca", "redis_cert", "redis_key")
-        ]
-        try:
-            connect = partial(client_endpoint, address, self._reactor, *files)
-            connection = RedisConnection(
-                self._reactor,
-                address,
-                connect(),
-                reply_timeout=settings["redis_timeout"],
-                prepare=_load_scripts,
-                ready=self._redis_ready,
-            )
-            blocking = RedisConnection(self._reactor, address, connect(), reply_timeout=_BLOCKING_TIMEOUT)
-        except ValueError as error:
-            raise StartError(error) from None
-        self._connections = [connection, blocking]
-        self.committer.connection = connection
-        self.store.caller = connection
+        path: Path | None = settings["redis_password_file"]
+        make = partial(
+            RedisConnection,
+            self._reactor,
+            address,
+            redis_endpoint(self._reactor, settings, address),
+            password=None if path is None or self._embedded else partial(read_password, path),
+        )
+        usable = partial(make, prepare=_load_scripts)
+        blocking = make(reply_timeout=_BLOCKING_TIMEOUT)
+        checked = partial(make, prepare=_check_sync) if settings["durability"].fsync else usable
+        timeout, durability = settings["redis_timeout"], settings["durability"]
+        if durability.waits:
+            # While a commit waits to be durable, its connection takes nothing else.
+            orders = usable(reply_timeout=timeout, ready=self.duties.wake)
+            timeout += durability.timeout
+            commits = checked(reply_timeout=timeout, ready=self.committer.resume)
+            self._connections = [commits, orders, blocking]
+        else:
+            commits = orders = usable(reply_timeout=timeout, ready=self._redis_ready)
+            self._connections = [commits, blocking]
+        self.committer.connection = commits
+        self.store.caller = self.allowed.caller = orders
         for one in self._connections:
             one.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.duties.begin(blocking)
@@ -281,7 +289,25 @@ async def _load_scripts(protocol: RedisProtocol) -> None:
     await scripts.load(protocol)
 
 
-def makeService(options: Options) -> GatewayService:
+async def _check_sync(protocol: RedisProtocol) -> None:
+    """Also say it when the server is set up so that its word on what it has synced may be false.
+
+    WAITAOF replies too early with everysec in Redis 7.4 and in Valkey up to 9.1 at least (redis/redis#13793).
+    """
+    await _load_scripts(protocol)
+    try:
+        _, policy = await protocol.call("CONFIG", "GET", "appendfsync")
+    except (txredisapi.ResponseError, ValueError):
+        # Not every user may ask, and not every server knows.
+        return
+    if policy == b"everysec":
+        GatewayService.log.warn(
+            "Redis has appendfsync everysec, with which some versions call synced what is not yet; "
+            "--durability fsync can be relied on with always"
+        )
+
+
+def makeService(options: Options) -> GatewayService | Supervisor:
     """What ``twistd jt709c-gateway`` runs; StartError for what can be known to be wrong before the start."""
     from twisted.internet import reactor
 
@@ -291,4 +317,6 @@ def makeService(options: Options) -> GatewayService:
         profiles = load_profiles(directory, allow_raw=settings["allow_raw"])
     except ProfileError as error:
         raise StartError(error) from None
+    if settings["workers"] > 1:
+        return Supervisor(reactor, settings, profiles)
     return GatewayService(reactor, settings, profiles)

@@ -1,6 +1,7 @@
 """Redis as the committer and the gateway see it: a connection that answers when told, and the script."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,19 +9,12 @@ import msgspec
 from attrs import define
 from twisted.internet import defer, task
 
+from jt709c_gateway.gateway.admission import Admission
 from jt709c_gateway.gateway.core import Gateway, Policy
 from jt709c_gateway.gateway.ids import EventIds
 from jt709c_gateway.protocol.framing import Framer
-from jt709c_gateway.redis.committer import (
-    SCRIPT,
-    SCRIPT_HASH,
-    Answer,
-    Committer,
-    Content,
-    Limits,
-    Recipient,
-    Then,
-)
+from jt709c_gateway.redis.batch import Answer, Recipient, Then
+from jt709c_gateway.redis.committer import SCRIPT, SCRIPT_HASH, Committer, Content, Limits
 from jt709c_gateway.redis.keys import Keys
 from tests.support import RedisClient
 
@@ -33,16 +27,24 @@ class FakeRedis:
 
     def __init__(self) -> None:
         self.connected = True
+        #: Commands sent by themselves or first in a pipeline; what came behind each.
         self.calls: list[tuple[Any, ...]] = []
+        self.behind: list[list[tuple[Any, ...]]] = []
         self.pending: list[defer.Deferred[Any]] = []
 
     def call(self, *arguments: Any) -> "defer.Deferred[Any]":
         self.calls.append(arguments)
+        self.behind.append([])
         self.pending.append(defer.Deferred())
         return self.pending[-1]
 
+    def pipeline(self, commands: Sequence[tuple[Any, ...]]) -> "defer.Deferred[list[Any]]":
+        pending = self.call(*commands[0])
+        self.behind[-1] = list(commands[1:])
+        return pending
+
     def reply(self, value: Any = 0) -> None:
-        """Answer the oldest call."""
+        """Answer the oldest call; with a list of all replies if it was a pipeline."""
         self.pending.pop(0).callback(value)
 
     def fail(self, error: Exception) -> None:
@@ -95,14 +97,26 @@ class FakeLink:
 class Fleet:
     """A gateway on a clock, over a Redis that answers when told."""
 
-    def __init__(self, policy: Policy | None = None, name: str = "gw1", **committing: Any) -> None:
+    def __init__(
+        self,
+        policy: Policy | None = None,
+        name: str = "gw1",
+        admission: Admission | None = None,
+        **committing: Any,
+    ) -> None:
         self.clock = task.Clock()
         self.redis = FakeRedis()
         self.committer = make_committer(self.clock, self.redis, **committing)
         self.wall = NOW
         ids = EventIds(name, lambda: self.wall.timestamp())
         self.gateway = Gateway(
-            name, self.clock, self.committer, ids, policy or Policy(), wall=lambda: self.wall
+            name,
+            self.clock,
+            self.committer,
+            ids,
+            policy or Policy(),
+            admission or Admission(),
+            wall=lambda: self.wall,
         )
         self.committed: list[Any] = []
 

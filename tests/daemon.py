@@ -1,6 +1,7 @@
 """The real daemon in a process of its own, and locks that talk to it over real sockets. Everything blocks."""
 
 import atexit
+import json
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from tests.support import LOOPBACK, RedisClient, process_alive, wait_until
 _TWISTD = "import ctypes; ctypes.CDLL(None).prctl(1, 9); "
 _TWISTD += "{prelude}; from twisted.scripts.twistd import run; run()"
 _LISTENING = re.compile(r"listening on IPv4Address\(type='(TCP|UDP)', host='[^']*', port=(\d+)\)")
+_WORKER_UP = re.compile(r"worker (\S+) is up \(pid (\d+)\)")
 _EMBEDDED = re.compile(r"embedded Valkey \S+ at redis://127\.0\.0\.1:(\d+)")
 
 
@@ -62,15 +64,17 @@ class Lock:
     def __init__(
         self, port: int, timeout: float = 10.0, source: str | None = None, framer: Any = None
     ) -> None:
-        self.socket = socket.create_connection(
-            (LOOPBACK, port), timeout, None if source is None else (source, 0)
-        )
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = self._connected(port, timeout, source)
         self._timeout = timeout
         self._framer = framer or Framer()
         self._answers: list[bytes] = []
         #: The other side has closed the connection.
         self.ended = False
+
+    def _connected(self, port: int, timeout: float, source: str | None) -> socket.socket:
+        found = socket.create_connection((LOOPBACK, port), timeout, None if source is None else (source, 0))
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return found
 
     def send(self, *frames: bytes) -> None:
         """Send frames in one go."""
@@ -133,6 +137,21 @@ class Lock:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class DatagramLock(Lock):
+    """A UDP address that talks to the daemon: each frame a datagram."""
+
+    def _connected(self, port: int, timeout: float, source: str | None) -> socket.socket:
+        found = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        found.bind((LOOPBACK if source is None else source, 0))
+        found.connect((LOOPBACK, port))
+        return found
+
+    def send(self, *frames: bytes) -> None:
+        """Send frames, one after the other."""
+        for frame in frames:
+            self.socket.send(frame)
 
 
 class Daemon:
@@ -275,6 +294,10 @@ class Daemon:
         """A new connection to it; `source` is the loopback address that it comes from."""
         return Lock(self.tcp_port, timeout, source, framer)
 
+    def datagram_lock(self, timeout: float = 10.0) -> DatagramLock:
+        """A new UDP address that talks to it."""
+        return DatagramLock(self.udp_port, timeout)
+
     def datagrams(self, timeout: float = 10.0) -> socket.socket:
         """A new UDP socket that sends to it and receives from it."""
         found = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -316,6 +339,20 @@ class Daemon:
         with self.embedded_client() as client:
             facts = client.call("INFO", "server").decode()
         return int(re.findall(r"process_id:(\d+)", facts)[0])
+
+    def worker_pids(self) -> dict[str, int]:
+        """The process ids of its workers by name, of those that have been up since the last start."""
+        return {name: int(pid) for name, pid in _WORKER_UP.findall(self.last_log())}
+
+    def wait_workers(self, count: int, timeout: float = 20.0) -> dict[str, int]:
+        """Wait until so many workers can commit; `worker_pids`."""
+
+        def ready() -> bool:
+            states = json.loads(self.get("/readyz")[1] or "{}").get("workers", {})
+            return sum(state["ready"] for state in states.values()) == count
+
+        wait_until(ready, timeout, "the workers are not ready")
+        return self.worker_pids()
 
     def memory(self) -> int:
         """Its resident memory, bytes."""

@@ -20,6 +20,7 @@ from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.committer import SCRIPT_HASH, Committer
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.orders import OrderStore
+from tests.acl import GATEWAY, denials, log_in, password_of, rules_of
 from tests.committing import FakeLink
 from tests.orders_support import Desk, FakeLock, new_device
 from tests.support import RedisClient, RedisError, key_prefix, shared_server
@@ -161,13 +162,19 @@ class BenchTestCase(SynchronousTestCase):
         self.prefix = key_prefix()
         self.desk = Desk(shared_server(), self.prefix)
         self.addCleanup(self.desk.close)
+        # Gateways have no more rights than the shipped ACL gives them.
+        user = f"gateway-of-{self.prefix}"
+        self.desk.redis.call("ACL", "SETUSER", user, *rules_of(GATEWAY, self.prefix))
+        self.guarded = log_in(shared_server().client(), user, password_of(GATEWAY))
+        self.addCleanup(self.guarded.close)
+        self.addCleanup(lambda: self.assertEqual(denials(self.desk.redis, user), []))
         self.lock = FakeLock(new_device())
         self.device = self.lock.device
         self.node = self.make("gw1").start()
 
     def make(self, name: str, **options: object) -> Node:
         """Another gateway."""
-        return Node(self.desk.redis, self.prefix, name, **options)
+        return Node(self.guarded, self.prefix, name, **options)
 
     def written(self, *links: FakeLink) -> list[bytes]:
         """The orders that were written over these links."""

@@ -35,6 +35,9 @@ def answered(frame: bytes) -> int:
 class Reporter(threading.Thread):
     """One lock with `count` reports in its memory, which it forgets as they are answered."""
 
+    #: Whether it sends again what was not answered within half a second, on the same connection.
+    repeats = False
+
     def __init__(self, daemon: Daemon, device: str, count: int) -> None:
         super().__init__(daemon=True)
         self.device = device
@@ -51,12 +54,15 @@ class Reporter(threading.Thread):
         try:
             while self._memory and time.monotonic() < self._deadline:
                 try:
-                    with self._daemon.lock() as lock:
+                    with self._connect() as lock:
                         self._report(lock)
                 except OSError:
                     time.sleep(0.02)
         except BaseException as error:
             self.error = error
+
+    def _connect(self) -> Lock:
+        return self._daemon.lock()
 
     def _report(self, lock: Lock) -> None:
         on_their_way: set[int] = set()
@@ -68,14 +74,26 @@ class Reporter(threading.Thread):
                     lock.send(self._memory[serial])
                     self.sent += 1
                     on_their_way.add(serial)
-            if not lock.read(0.5) and lock.ended:
-                return
+            if not lock.read(0.5):
+                if lock.ended:
+                    return
+                if self.repeats:
+                    on_their_way.clear()
             for frame in lock.taken():
                 serial = answered(frame)
                 self.answers += 1
                 self.answered.add(serial)
                 self._memory.pop(serial, None)
                 on_their_way.discard(serial)
+
+
+class DatagramReporter(Reporter):
+    """The same over UDP, from one address; what gets no answer it sends again."""
+
+    repeats = True
+
+    def _connect(self) -> Lock:
+        return self._daemon.datagram_lock()
 
 
 def published(

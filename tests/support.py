@@ -3,6 +3,7 @@
 import atexit
 import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -50,11 +51,22 @@ def temporary_path(test: SynchronousTestCase) -> str:
     return os.path.join(directory, "path")
 
 
+#: Below those that the kernel gives to outgoing connections, one of which would else have taken the port by
+#: the time that a daemon is started on it, or started again.
+_PORTS = range(15_000, 32_000)
+
+
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return probe.getsockname()[1]
+    """A TCP and UDP port on loopback that nobody has."""
+    while True:
+        port = random.choice(_PORTS)
+        with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+            try:
+                stream.bind((LOOPBACK, port))
+                datagrams.bind((LOOPBACK, port))
+            except OSError:
+                continue
+            return port
 
 
 def process_alive(pid: int) -> bool:
@@ -165,13 +177,17 @@ class ValkeyServer:
             str(self.directory),
             "lock",
         ]
-        command += [server_binary(), "--port", str(self.port), "--bind", LOOPBACK, "--save", ""]
+        command += [server_binary(), *self.arguments(), "--port", str(self.port), "--bind", LOOPBACK]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, *self._options], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         wait_until(self._answers, message="the test server did not start")
         return self
+
+    def arguments(self) -> list[str]:
+        """What stands first on its command line."""
+        return ["--save", ""]
 
     def _answers(self) -> bool:
         assert self._process is not None

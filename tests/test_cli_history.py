@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from jt709c_gateway.cli import past
 from jt709c_gateway.cli.common import UserError
 from jt709c_gateway.cli.timeline import Timeline
+from tests.acl import COMMANDER, READER, password_of, rules_of
 from tests.daemon import Daemon
 from tests.orders_support import PASSWORD, Desk, FakeLock, card_event, new_device, new_id
 from tests.support import ValkeyServer
@@ -262,16 +263,16 @@ class HistoryTests(SynchronousTestCase):
         self.assert_mistake(result, "cannot connect to Redis")
 
     def test_rights(self) -> None:
-        """The commander of etc/redis-acl.conf may read a history; who may not is told which user may."""
+        """Reader and commander of etc/redis-acl.conf may read a history; others are told who may."""
         call = self.desk.redis.call
-        call("ACL", "SETUSER", "nobody", "on", ">pw", "resetkeys", "~x", "-@all", "+@connection", "+hget")
-        rights = ["%R~jt709c:imei", "%R~jt709c:peripheral:*", "%R~jt709c:history:*", "-@all", "+@connection"]
-        call("ACL", "SETUSER", "clerk", "on", ">pw", "resetkeys", *rights, "+hget", "+xrevrange")
         self.live()
-        address = self.server.url.removeprefix("redis://")
-        result = self.history(self.device, url=f"redis://nobody:pw@{address}")
+        expected = self.lines()
+        for user in (READER, COMMANDER):
+            call("ACL", "SETUSER", user, *rules_of(user))
+            url = self.server.url.replace("//", f"//{user}:{password_of(user)}@")
+            self.assertEqual(self.history(self.device, url=url).stdout.splitlines(), expected)
+            self.assert_mistake(self.history("5", url=url), "nothing is known")
+        call("ACL", "SETUSER", "nobody", "on", ">pw", "resetkeys", "~x", "-@all", "+@connection", "+hget")
+        result = self.history(self.device, url=self.server.url.replace("//", "//nobody:pw@"))
         self.assert_mistake(result, "Redis doesn't let this user read a history")
         self.assertIn("jt709c-reader in etc/redis-acl.conf", result.stderr)
-        result = self.history(self.device, url=f"redis://clerk:pw@{address}")
-        self.assertEqual(result.stdout.splitlines(), self.lines())
-        self.assert_mistake(self.history("5", url=f"redis://clerk:pw@{address}"), "nothing is known")

@@ -85,8 +85,13 @@ ORDERS: list[tuple[str, dict[str, Any], str]] = [
 class Unit:
     """As much of a session as framing needs."""
 
-    device = DEVICE
     identity_wire = None
+
+    def __init__(self, device: str = DEVICE) -> None:
+        self.device = device
+
+    def speaks(self, known: str | None) -> str:
+        return "jt701"
 
 
 def heard(said: str) -> Message:
@@ -104,11 +109,11 @@ class Jt701Case(SynchronousTestCase):
         assert profile is not None
         self.profile = profile
 
-    def wire(self, command: str, **params: Any) -> str:
+    def wire(self, command: str, device: str = DEVICE, **params: Any) -> str:
         order = Order("i", DEVICE, command, params)
         self.profiles.validate_loosely(order)
         rendered = self.profiles.validate(order, self.profile).render(NOW, SUPPLIED)
-        return wire.frame(rendered, Unit(), 7)[0].decode("ascii")  # type: ignore[arg-type]
+        return wire.frame(rendered, Unit(device), 7)[0].decode("ascii")  # type: ignore[arg-type]
 
     def spec(self, command: str, **params: Any) -> OrderSpec:
         return self.profile.orders[command].choose(params)
@@ -124,6 +129,10 @@ class OrderTests(Jt701Case):
         """What each order puts on the wire."""
         for command, params, expected in ORDERS:
             self.assertEqual(self.wire(command, **params), expected, command)
+
+    def test_all_digits_of_the_master(self) -> None:
+        """Zeros that ids are shown without are back where a sentence names the master."""
+        self.assertEqual(self.wire("sublock_list", device="620011"), "(0000620011,1,007,WLNET,1,0)")
 
     def test_every_order_and_form_is_tried_above(self) -> None:
         """The list above grows with the profile."""

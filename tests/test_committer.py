@@ -6,7 +6,8 @@ import txredisapi
 from twisted.internet import task
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.redis.committer import MAX_BATCH, MAX_BATCH_BYTES, SCRIPT, SCRIPT_HASH, Limits
+from jt709c_gateway.redis.batch import MAX_BATCH, MAX_BATCH_BYTES
+from jt709c_gateway.redis.committer import SCRIPT, SCRIPT_HASH, Limits
 from tests.committing import FakeRedis, make_committer
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.options import OPTIONS, PASSWORD_VARIABLE, Options, UdpPort
+from jt709c_gateway.redis.durability import Durability
 from jt709c_gateway.service import makeService
 from tests.daemon import Daemon, run_twistd
 from tests.reporting import report
@@ -37,18 +39,27 @@ BAD: dict[str, tuple[list[str], str]] = {
     "redis-cert": (FILES, "file"),
     "redis-key": (FILES, "file"),
     "redis-timeout": (SECONDS, "seconds"),
+    "durability": (
+        ["", "disk", "Server", "replicas", "replicas:", "replicas:0", "replicas:-1", "replicas:x", "fsync:1"],
+        "replicas:1",
+    ),
+    "durability-timeout": (SECONDS, "seconds"),
     "listen": (["", "8888", "tcp:x", "tcp:99999", "nonsense:1", "tcp:-1"], "tcp:8888"),
     "udp": (["", "x", "-1", "70000", "0x1", "8888:iface=x", "8888:interface=not an address"], "8888"),
     "http": (["", "8089", "nonsense:1"], "tcp:8888"),
     "data-dir": ([""], "directory"),
     "prefix": (["", "a b", "a*", "ä", "x" * 65], "letters"),
     "gateway": (["", "a b", "a:b", "ä", "x" * 65], "letters"),
+    "workers": ([*COUNTS, "65", "100"], "from 1 to 64"),
     "idle-timeout": (SECONDS, "seconds"),
     "first-frame-timeout": (SECONDS, "seconds"),
     "max-connections": (COUNTS, "whole number"),
     "max-connections-per-address": (COUNTS, "whole number"),
     "max-sessions": (COUNTS, "whole number"),
     "max-malformed": (COUNTS, "whole number"),
+    "admit": (["", "all", "none", "Redis"], "any, file or redis"),
+    "devices": (FILES, "file"),
+    "max-rate": (["", "-1", "many", "nan", "inf", "1e300"], "frames a second"),
     "max-unacked": (COUNTS, "whole number"),
     "events-max": (COUNTS, "whole number"),
     "events-max-age": (["", "-1", "soon", "nan"], "seconds"),
@@ -162,6 +173,72 @@ class CommandLineTests(OptionsCase):
         self.assertIn("--redis-key", self.refused("--redis-cert", path))
         self.assertIn("--redis-cert", self.refused("--redis-key", path))
 
+    def test_admission(self) -> None:
+        """Which locks are heard, and the file that goes with it; every contradiction is refused."""
+        path = self.file("# gate 3\n0794308010679 # spare\n\n 864180050123456\r\n794308010679\n")
+        self.assertEqual(parse()["admit"], "any")
+        settings = parse("--devices", path)
+        self.assertEqual(settings["admit"], "file")
+        self.assertEqual(settings["devices"].devices, {"794308010679", "864180050123456"})
+        self.assertEqual(parse("--admit=redis")["admit"], "redis")
+        self.assertEqual(parse("--admit=file", "--devices", path)["admit"], "file")
+        self.assertIn("--devices", self.refused("--admit=file"))
+        for other in ("any", "redis"):
+            said = self.refused("--devices", path, f"--admit={other}")
+            self.assertIn(repr(other), said)
+            self.assertIn("--devices", said)
+
+    def test_bad_devices(self) -> None:
+        """A file of ids that is wrong is refused with its line, the value, and what is right."""
+        for content, right in (
+            ("1\n2\n79430x\n", "line 3: '79430x': expected a device id or an IMEI"),
+            ("1 2", "line 1: '1 2': expected"),
+            ("1" * 21, "1 to 20 digits"),
+            ("٣", "line 1: '٣': expected"),
+            ("# nobody\n\n", "at least one"),
+            (b"\xff\xfe1", "text file"),
+            (b"1\n" * (1 << 21) + b"1\n", "at most 4 MiB"),
+        ):
+            path = self.file(content)
+            for said in (
+                self.refused("--devices", path),
+                self.refused("--config", self.file(f"devices = '{path}'")),
+            ):
+                self.assertIn(repr(path), said)
+                self.assertIn(right, said)
+
+    def test_rate(self) -> None:
+        """A rate may be any number from 0 on."""
+        self.assertEqual(
+            [parse(f"--max-rate={text}")["max_rate"] for text in ("0", "0.5", "100")], [0, 0.5, 100]
+        )
+
+    def test_workers(self) -> None:
+        """Several workers need ports that can be shared, and names that leave room for their numbers."""
+        self.assertEqual(parse()["workers"], 1)
+        self.assertEqual(parse("--workers=64", "--listen=tcp6:1", f"--gateway={'x' * 61}")["workers"], 64)
+        self.assertIn("--listen 'unix:x'", self.refused("--workers=2", "--listen=tcp:1", "--listen=unix:x"))
+        self.assertEqual(parse("--workers=2", "--no-tcp", "--listen=unix:x")["workers"], 2)
+        self.assertIn("--gateway", self.refused("--workers=64", f"--gateway={'x' * 62}"))
+        self.patch(sys, "platform", "darwin")
+        self.assertIn("--workers 2", self.refused("--workers=2"))
+        self.assertEqual(parse("--workers=1")["workers"], 1)
+
+    def test_durability(self) -> None:
+        """What commits wait for, and for how long; by default for nothing."""
+        self.assertFalse(parse()["durability"].waits)
+        self.assertEqual(parse("--durability=fsync")["durability"], Durability(fsync=True))
+        found = parse("--durability=replicas:2", "--durability-timeout=1.5")["durability"]
+        self.assertEqual(found, Durability(replicas=2, timeout=1.5))
+
+    def test_durability_embedded(self) -> None:
+        """The embedded server has no replicas, and this is said at once; it can be asked to sync."""
+        for address in ("embedded", "embedded:7000"):
+            said = self.refused("--redis", address, "--durability", "replicas:2")
+            self.assertIn("--durability replicas:2", said)
+            self.assertIn("embedded server has none", said)
+        self.assertTrue(parse("--redis=embedded", "--durability=fsync")["durability"].fsync)
+
     def test_password(self) -> None:
         """The password comes from a file, without the line end, or from the environment."""
         self.assertIsNone(parse()["redis_password"])
@@ -249,6 +326,13 @@ class FileTests(OptionsCase):
         """One option in both spellings is refused, rather than one of them forgotten."""
         path = self.file("idle-timeout = 1\nidle_timeout = 2")
         self.assertIn("idle_timeout", self.refused("--config", path))
+
+    def test_durability(self) -> None:
+        """The file says it as the command line does."""
+        settings = parse(self.config('durability = "replicas:1"\ndurability-timeout = 2'))
+        self.assertEqual(settings["durability"], Durability(replicas=1, timeout=2.0))
+        path = self.file('durability = "replicas:0"')
+        self.assertIn(f"{path}: durability 'replicas:0': expected server", self.refused("--config", path))
 
     def test_no_toml(self) -> None:
         """A file that is no TOML, no text, or not there, is refused by name."""

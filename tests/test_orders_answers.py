@@ -5,9 +5,9 @@ import json
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol import jt808
+from tests.acl import GuardedServer
 from tests.daemon import Daemon
 from tests.orders_support import Desk, FakeLock, new_device
-from tests.support import ValkeyServer
 from tests.vectors import location
 
 
@@ -23,13 +23,13 @@ class AnswerTests(SynchronousTestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.server = ValkeyServer().start()
-        cls.daemon = Daemon("--allow-raw", redis=cls.server.url, udp=False).start()
+        cls.server = GuardedServer().start()
+        cls.daemon = Daemon("--allow-raw", redis=cls.server.gateway_url, udp=False).start()
 
     @classmethod
     def tearDownClass(cls) -> None:
         cls.daemon.discard()
-        cls.server.discard()
+        cls.server.end()
 
     def setUp(self) -> None:
         self.desk = Desk(self.server)

@@ -5,9 +5,10 @@ import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.acl import GuardedServer
 from tests.daemon import Daemon
 from tests.orders_support import PASSWORD, UNLOCKED, Desk, FakeLock, lock_event, new_device, new_id
-from tests.support import ValkeyServer, wait_until
+from tests.support import wait_until
 
 #: A password that stands in nothing but the orders of these tests.
 SECRET = "Z9%x7!"
@@ -18,13 +19,13 @@ class InvalidTests(SynchronousTestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.server = ValkeyServer().start()
-        cls.daemon = Daemon(redis=cls.server.url, udp=False).start()
+        cls.server = GuardedServer().start()
+        cls.daemon = Daemon(redis=cls.server.gateway_url, udp=False).start()
 
     @classmethod
     def tearDownClass(cls) -> None:
         cls.daemon.discard()
-        cls.server.discard()
+        cls.server.end()
 
     def setUp(self) -> None:
         self.desk = Desk(self.server)
@@ -203,9 +204,9 @@ class SecretTests(SynchronousTestCase):
     CARRIERS = re.compile(rb"^jt709c:commands($|:intake:|:waiting:|:underway:)")
 
     def setUp(self) -> None:
-        self.server = ValkeyServer().start()
-        self.addCleanup(self.server.discard)
-        self.daemon = Daemon("--confirm-timeout", "1", redis=self.server.url, udp=False).start()
+        self.server = GuardedServer().start()
+        self.addCleanup(self.server.end)
+        self.daemon = Daemon("--confirm-timeout", "1", redis=self.server.gateway_url, udp=False).start()
         self.addCleanup(self.daemon.discard)
         self.desk = Desk(self.server)
         self.addCleanup(self.desk.close)

@@ -5,9 +5,9 @@ import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.acl import GuardedServer
 from tests.daemon import Daemon
 from tests.orders_support import UNLOCKED, Desk, FakeLock, card_event, lock_event, new_device
-from tests.support import ValkeyServer
 
 
 class UnlockTests(SynchronousTestCase):
@@ -15,13 +15,13 @@ class UnlockTests(SynchronousTestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.server = ValkeyServer().start()
-        cls.daemon = Daemon("--confirm-timeout", "1.5", redis=cls.server.url, udp=False).start()
+        cls.server = GuardedServer().start()
+        cls.daemon = Daemon("--confirm-timeout", "1.5", redis=cls.server.gateway_url, udp=False).start()
 
     @classmethod
     def tearDownClass(cls) -> None:
         cls.daemon.discard()
-        cls.server.discard()
+        cls.server.end()
 
     def setUp(self) -> None:
         self.desk = Desk(self.server)

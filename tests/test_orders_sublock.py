@@ -5,10 +5,10 @@ import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.acl import GuardedServer
 from tests.daemon import Daemon
 from tests.masters import BLUETOOTH, LORA, OPEN, FakeMaster, new_master, new_sublock
 from tests.orders_support import Desk, check_edges, new_id
-from tests.support import ValkeyServer
 
 SENSOR = b"\x01\x02\x32\x00\x00\x00"
 
@@ -18,13 +18,13 @@ class SubLockCase(SynchronousTestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.server = ValkeyServer().start()
-        cls.daemon = Daemon("--ask", "none", redis=cls.server.url, udp=False).start()
+        cls.server = GuardedServer().start()
+        cls.daemon = Daemon("--ask", "none", redis=cls.server.gateway_url, udp=False).start()
 
     @classmethod
     def tearDownClass(cls) -> None:
         cls.daemon.discard()
-        cls.server.discard()
+        cls.server.end()
 
     def setUp(self) -> None:
         self.desk = Desk(self.server)
@@ -286,9 +286,11 @@ class CrashTests(SynchronousTestCase):
     """A daemon of its own that dies."""
 
     def setUp(self) -> None:
-        self.server = ValkeyServer().start()
-        self.addCleanup(self.server.discard)
-        self.daemon = Daemon("--gateway", "gw1", "--ask", "none", redis=self.server.url, udp=False).start()
+        self.server = GuardedServer().start()
+        self.addCleanup(self.server.end)
+        self.daemon = Daemon(
+            "--gateway", "gw1", "--ask", "none", redis=self.server.gateway_url, udp=False
+        ).start()
         self.addCleanup(self.daemon.discard)
         self.desk = Desk(self.server)
         self.addCleanup(self.desk.close)

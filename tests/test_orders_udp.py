@@ -4,9 +4,9 @@ import socket
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.acl import GuardedServer
 from tests.daemon import Daemon
 from tests.orders_support import UNLOCKED, Desk, FakeLock, lock_event, new_device
-from tests.support import ValkeyServer
 
 
 class DatagramTests(SynchronousTestCase):
@@ -14,13 +14,13 @@ class DatagramTests(SynchronousTestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.server = ValkeyServer().start()
-        cls.daemon = Daemon("--udp-window", "0.5", redis=cls.server.url, tcp=False).start()
+        cls.server = GuardedServer().start()
+        cls.daemon = Daemon("--udp-window", "0.5", redis=cls.server.gateway_url, tcp=False).start()
 
     @classmethod
     def tearDownClass(cls) -> None:
         cls.daemon.discard()
-        cls.server.discard()
+        cls.server.end()
 
     def setUp(self) -> None:
         self.desk = Desk(self.server)

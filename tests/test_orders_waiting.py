@@ -4,9 +4,10 @@ import json
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.acl import GuardedServer
 from tests.daemon import Daemon
 from tests.orders_support import Desk, FakeLock, check_edges, new_device, new_id
-from tests.support import ValkeyServer, wait_until
+from tests.support import wait_until
 
 
 class WaitingTests(SynchronousTestCase):
@@ -14,13 +15,13 @@ class WaitingTests(SynchronousTestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.server = ValkeyServer().start()
-        cls.daemon = Daemon(redis=cls.server.url, udp=False).start()
+        cls.server = GuardedServer().start()
+        cls.daemon = Daemon(redis=cls.server.gateway_url, udp=False).start()
 
     @classmethod
     def tearDownClass(cls) -> None:
         cls.daemon.discard()
-        cls.server.discard()
+        cls.server.end()
 
     def setUp(self) -> None:
         self.desk = Desk(self.server)

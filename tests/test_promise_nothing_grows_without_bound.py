@@ -173,9 +173,54 @@ class NothingGrowsWithoutBoundTests(SynchronousTestCase):
         for lock in locks + others:
             lock.close()
 
+    def test_strangers(self) -> None:
+        """However many ids that nobody knows speak, over TCP and UDP, nothing is kept of them or answered."""
+        daemon = self.start("--admit", "redis")
+        with shared_server().client() as client:
+            client.call("SADD", f"{self.prefix}:allowed", "794308010679")
+        count = 20_000
+        with daemon.lock() as lock, daemon.datagrams() as datagrams:
+            lock.ask(report(1))
+            before = daemon.memory()
+            for number in range(count):
+                datagrams.send(report(1, str(794400000000 + number)))
+                if number % 100 == 0:
+                    with daemon.lock() as stranger:
+                        stranger.send(report(1, str(794500000000 + number)))
+                        self.assertTrue(stranger.closed_within(5))
+                    lock.ask(report(number + 2))
+            refused = 'jt709c_dropped_total{reason="not_admitted"}'
+            wait_until(lambda: daemon.metrics()[refused] > count // 2)
+            datagrams.settimeout(0.1)
+            self.assertRaises(TimeoutError, datagrams.recv, 100)
+            metrics = daemon.metrics()
+            self.assertEqual((metrics["jt709c_sessions"], metrics["jt709c_links"]), (1, 1))
+            self.assertEqual(metrics["jt709c_answers_total"], 1 + count // 100)
+            self.assertTrue(daemon.memory() - before < GROWTH)
+        self.assertTrue(len(daemon.log()) < 20_000)
+        self.assertTrue(20 <= self.count("malformed") <= 40)
+        with shared_server().client() as client:
+            self.assertEqual(client.call("ZCARD", f"{self.prefix}:devices"), 1)
+
+    def test_lock_that_never_stops(self) -> None:
+        """A lock that sends all the time is heard no more often than it may be, and answered each time."""
+        daemon = self.start("--max-rate", "100")
+        hasty = daemon.lock()
+        hasty.send(*[report(serial) for serial in range(1, 1301)])
+        started = time.monotonic()
+        self.assertEqual(len(hasty.answers(1000)), 1000)
+        with daemon.lock() as lock:
+            for serial in range(1, 20):
+                lock.ask(report(serial, "794308010001"), timeout=1)
+        self.assertEqual(len(hasty.answers(300, timeout=20)), 300)
+        self.assertTrue(time.monotonic() - started > 300 / 100 - 1)
+        self.assertTrue(daemon.metrics()["jt709c_rate_pauses_total"] >= 1)
+        self.assertIn("sends more than 100 frames a second", daemon.log())
+        hasty.close()
+
     def test_peer_that_never_reads(self) -> None:
         """A lock that sends and never reads its answers is not read from any more; others don't notice."""
-        daemon = self.start()
+        daemon = self.start("--max-rate", "0")
         before = daemon.memory()
         greedy = daemon.lock()
         greedy.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -1,14 +1,8 @@
 """What ``--redis`` may say, and where it leads."""
 
-import datetime
-from pathlib import Path
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-from twisted.internet import defer, reactor, ssl
+from twisted.internet import defer, reactor
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineOnlyReceiver
@@ -17,7 +11,8 @@ from twisted.trial.unittest import TestCase
 from jt709c_gateway.redis.address import EmbeddedAddress, RedisAddress, client_endpoint, parse_redis_address
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.sentinel import SentinelEndpoint
-from tests.support import LOOPBACK, shared_server, temporary_path
+from jt709c_gateway.redis.tls import TlsFiles
+from tests.support import LOOPBACK, shared_server
 
 
 class ParseTests(TestCase):
@@ -42,6 +37,9 @@ class ParseTests(TestCase):
             ),
             "redis+sentinel://u:p@a/fleet/2": RedisAddress(
                 sentinels=(("a", 26379),), master_name="fleet", username="u", password="p", db=2
+            ),
+            "rediss+sentinel://a/fleet": RedisAddress(
+                sentinels=(("a", 26379),), master_name="fleet", tls=True
             ),
             "embedded": EmbeddedAddress(),
             "embedded:6380": EmbeddedAddress(6380),
@@ -111,6 +109,7 @@ class ParseTests(TestCase):
             "unix:///run/re%20dis.sock",
             "unix://:***@/run/redis.sock?db=1",
             "redis+sentinel://:***@a:26379,[::1]:26379/fleet/1",
+            "rediss+sentinel://ann:***@a:26379/fleet/0",
             "embedded",
             "embedded:6380",
         ):
@@ -129,89 +128,10 @@ class EndpointTests(TestCase):
 
     def test_certificates_only_with_tls(self) -> None:
         """A certificate that would do nothing is refused rather than passed over."""
-        error = self.assertRaises(ValueError, client_endpoint, RedisAddress(host="h"), reactor, "ca.pem")
+        error = self.assertRaises(
+            ValueError, client_endpoint, RedisAddress(host="h"), reactor, TlsFiles("ca.pem")
+        )
         self.assertIn("rediss://", str(error))
-
-    def test_unfit_files(self) -> None:
-        """Files that are missing or hold no certificate are named in a line."""
-        address = RedisAddress(host="h", tls=True)
-        empty = temporary_path(self)
-        Path(empty).write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
-        for files, part in (
-            (("/missing/ca.pem",), "cannot read /missing/ca.pem: No such file"),
-            ((empty,), "holds no certificate"),
-            ((None, empty), "can't be read"),
-            ((None, None, empty), "needs a client certificate"),
-        ):
-            error = self.assertRaises(ValueError, client_endpoint, address, reactor, *files)
-            self.assertIn(part, str(error))
-
-
-class _Pong(LineOnlyReceiver):
-    def lineReceived(self, line: bytes) -> None:
-        if line == b"PING":
-            self.transport.write(b"+PONG\r\n")
-
-
-class TlsTests(TestCase):
-    """Against a TLS listener that answers as Redis would."""
-
-    timeout = 20
-
-    def setUp(self) -> None:
-        self.ca_key, self.ca = _certificate("Test CA", None, None)
-        self.ca_file = temporary_path(self)
-        Path(self.ca_file).write_bytes(_pem(self.ca))
-
-    def listen(self, name: str, client_ca: bool = False) -> int:
-        key, certificate = _certificate(name, self.ca_key, self.ca)
-        roots = ssl.Certificate.loadPEM(_pem(self.ca))
-        options = ssl.PrivateCertificate.loadPEM(_pem(certificate) + _key_pem(key)).options(
-            *([roots] if client_ca else [])
-        )
-        port = reactor.listenSSL(0, Factory.forProtocol(_Pong), options, interface=LOOPBACK)
-        self.addCleanup(port.stopListening)
-        return port.getHost().port
-
-    def connect(self, port: int, *files: str) -> "defer.Deferred[str]":
-        address = RedisAddress(host="localhost", port=port, tls=True)
-        result: defer.Deferred[str] = defer.Deferred()
-        connection = RedisConnection(
-            reactor,
-            address,
-            client_endpoint(address, reactor, *files),
-            ready=lambda: result.callback("ready"),
-        )
-        # The first attempt that fails is the answer as well.
-        connection._attempt_failed = lambda reason: result.called or result.callback(reason)
-        connection.startService()
-        self.addCleanup(connection.stopService)
-        return result
-
-    async def test_verified(self) -> None:
-        """A server whose certificate is signed by the given CA, for this name, is connected to."""
-        outcome = await self.connect(self.listen("localhost"), self.ca_file)
-        self.assertEqual(outcome, "ready")
-
-    async def test_wrong_name(self) -> None:
-        """A certificate for another name is refused, even from the right CA."""
-        outcome = await self.connect(self.listen("elsewhere.example"), self.ca_file)
-        self.assertIn("certificate is for another name", outcome)
-
-    async def test_unknown_authority(self) -> None:
-        """A certificate that no trusted authority signed is refused."""
-        outcome = await self.connect(self.listen("localhost"))
-        self.assertIn("certificate verify failed", outcome)
-
-    async def test_client_certificate(self) -> None:
-        """A server that asks for a certificate gets ours."""
-        key, certificate = _certificate("gateway", self.ca_key, self.ca)
-        ours, its_key = temporary_path(self), temporary_path(self)
-        Path(ours).write_bytes(_pem(certificate))
-        Path(its_key).write_bytes(_key_pem(key))
-        port = self.listen("localhost", client_ca=True)
-        self.assertNotEqual(await self.connect(port, self.ca_file), "ready")
-        self.assertEqual(await self.connect(port, self.ca_file, ours, its_key), "ready")
 
 
 class _FakeSentinel(LineOnlyReceiver):
@@ -260,34 +180,6 @@ class SentinelTests(TestCase):
             self.sentinel(None), self.sentinel(b"*-1\r\n"), self.sentinel(b"-ERR no\r\n")
         )
         with self.assertRaises(Exception) as caught:
-            await endpoint.connect(Factory.forProtocol(_Pong))
+            await endpoint.connect(Factory.forProtocol(LineOnlyReceiver))
         for part in ("'fleet'", "no answer within 0.2 s", "does not know it", "ERR no"):
             self.assertIn(part, str(caught.exception))
-
-
-def _certificate(name: str, issuer_key: Any, issuer: Any) -> tuple[Any, Any]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name.replace(" ", "-"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-    )
-    return key, builder.sign(issuer_key or key, hashes.SHA256())
-
-
-def _pem(certificate: Any) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _key_pem(key: Any) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )

@@ -4,7 +4,7 @@ import socket
 from typing import Any
 
 from twisted.internet import defer, reactor, task
-from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, serverFromString
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Factory, Protocol
@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from jt709c_gateway.protocol.framing import BinaryFrame, Frame, Malformed, SentenceFrame
 from jt709c_gateway.transport.link import SHUTDOWN
 from jt709c_gateway.transport.listen import ListenError, TcpService
-from jt709c_gateway.transport.tcp import DirectServer, LockFactory, LockProtocol
+from jt709c_gateway.transport.tcp import DirectServer, LockFactory, LockProtocol, limited_as
 from tests.support import free_port
 from tests.vectors import binary
 
@@ -214,6 +214,30 @@ class CapTests(TcpCase):
         self.connect("192.0.2.8")
         connections[0][0].connectionLost(Failure(ConnectionDone()))
         self.connect()
+
+    def test_ipv6(self) -> None:
+        """IPv6 addresses count by their /64 network, which one subscriber has to itself."""
+
+        def comes(host: str) -> LockProtocol | None:
+            return self.factory.buildProtocol(IPv6Address("TCP", host, 1))
+
+        for number in range(3):
+            self.assertIsNotNone(comes(f"2001:db8:0:7:{number}::1"))
+        self.assertIsNone(comes("2001:db8:0:7:ffff::1"))
+        self.assertIsNotNone(comes("2001:db8:0:8::1"))
+        self.factory.left("2001:db8:0:7::/64")
+        self.assertIsNotNone(comes("2001:db8:0:7:ffff::1"))
+
+    def test_names(self) -> None:
+        """What an address is counted under."""
+        for host, counted in (
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:0:7:1:2:3:4", "2001:db8:0:7::/64"),
+            ("fe80::1%eth0", "fe80::/64"),
+            ("/run/locks:1", "/run/locks:1"),
+        ):
+            self.assertEqual(limited_as(host), counted)
 
     def test_in_all(self) -> None:
         """Only so many connections are taken in all."""

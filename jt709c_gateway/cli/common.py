@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -15,18 +16,33 @@ class UserError(click.ClickException):
     exit_code = 2
 
 
-def redis_options(command: _Command) -> _Command:
-    """Add `--redis`, `--redis-ca` and `--prefix`."""
+class RedisOptions(NamedTuple):
+    """What the options say of the way to Redis; `redis_link.reach` makes a `Link` of it."""
+
+    redis_url: str
+    redis_password_file: str | None = None
+    redis_ca: str | None = None
+    redis_cert: str | None = None
+    redis_key: str | None = None
+
+
+def redis_options(command: _Command) -> Callable[..., Any]:
+    """Add `--redis` and its company, which come as one argument, `redis`, and `--prefix`."""
+
+    @wraps(command)
+    def with_redis(**given: Any) -> Any:
+        redis = RedisOptions(**{name: given.pop(name) for name in RedisOptions._fields})
+        return command(redis=redis, **given)
+
+    decorated: Callable[..., Any] = with_redis
     for option in (
         click.option(
             "--prefix", default="jt709c", show_default=True, help="What all keys and channels begin with."
         ),
-        click.option(
-            "--redis-ca",
-            metavar="FILE",
-            envvar="JT709C_REDIS_CA",
-            help="Certificates (PEM) to trust with rediss://; the platform's if not given.",
-        ),
+        _file("key", "PEM file with the key of that certificate."),
+        _file("cert", "PEM file with our certificate, where Redis asks for one."),
+        _file("ca", "Certificates (PEM) to trust with rediss://; the platform's if not given."),
+        _file("password-file", "File with the password for Redis in its first line."),
         click.option(
             "--redis",
             "redis_url",
@@ -38,8 +54,13 @@ def redis_options(command: _Command) -> _Command:
             help="Where Redis is; its password may also be in JT709C_REDIS_PASSWORD.",
         ),
     ):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated
+
+
+def _file(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    variable = f"JT709C_REDIS_{name.upper().replace('-', '_')}"
+    return click.option(f"--redis-{name}", metavar="FILE", envvar=variable, show_envvar=True, help=text)
 
 
 def check_device(_: click.Context, __: click.Parameter, value: str | None) -> str | None:

@@ -15,12 +15,11 @@ from jt709c_gateway.cli.common import UserError
 from jt709c_gateway.cli.connecting import FirstConnection, once
 from jt709c_gateway.cli.ordering import to_wire
 from jt709c_gateway.cli.output import console, plain
-from jt709c_gateway.cli.redis_link import PING_EVERY, glob_escape, keep_alive, listen, talk
+from jt709c_gateway.cli.redis_link import PING_EVERY, Link, glob_escape, keep_alive, listen, talk
 from jt709c_gateway.cli.running import notice
 from jt709c_gateway.commands.model import ENDED, Order, OrderState
 from jt709c_gateway.commands.order_keys import OrderKey
 from jt709c_gateway.commands.sublocks import SUBLOCK_ID
-from jt709c_gateway.redis.address import RedisAddress
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
 
@@ -37,8 +36,7 @@ _MARGIN: Final = 600.0
 class Push:
     """What to queue, where, and how to tell about it."""
 
-    address: RedisAddress
-    ca_file: str | None
+    link: Link
     prefix: str
     order: Order
     wait: bool
@@ -48,7 +46,7 @@ class Push:
     first: FirstConnection = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self.first = FirstConnection(self.address.masked())
+        self.first = FirstConnection(self.link.address.masked())
 
     @property
     def keys(self) -> Keys:
@@ -107,7 +105,7 @@ class _Follower:
 async def queue(reactor: Any, push: Push) -> int:
     """Push the order and, if asked, follow it; the exit status."""
     talking_ready: defer.Deferred[None] = defer.Deferred()
-    talking = talk(reactor, push.address, push.ca_file, ready=lambda: once(talking_ready))
+    talking = talk(reactor, push.link, ready=lambda: once(talking_ready))
     if not push.wait:
         talking.startService()
         try:
@@ -132,9 +130,7 @@ async def _follow(
         else:
             listening_ready.callback(None)
 
-    listening = listen(
-        reactor, push.address, push.ca_file, [_pattern(push)], follower.on_message, ready=subscribed
-    )
+    listening = listen(reactor, push.link, [_pattern(push)], follower.on_message, ready=subscribed)
     pinging = task.LoopingCall(keep_alive, listening)
     pinging.clock = reactor
     for connection in (talking, listening):

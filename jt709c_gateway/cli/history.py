@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from jt709c_gateway.cli.common import check_device, redis_options
+from jt709c_gateway.cli.common import RedisOptions, check_device, redis_options
 
 #: What stands in a history (DESIGN.md §3).
 _KINDS = ("command", "lock", "alarm")
@@ -34,8 +34,7 @@ _KINDS = ("command", "lock", "alarm")
 @click.option("--json", "as_json", is_flag=True, help="Print the events' JSON as published, one a line.")
 def history(
     device: str,
-    redis_url: str,
-    redis_ca: str | None,
+    redis: RedisOptions,
     prefix: str,
     since: str | None,
     limit: int,
@@ -50,10 +49,10 @@ def history(
     """
     from jt709c_gateway.cli import past
     from jt709c_gateway.cli.connecting import FirstConnection
-    from jt709c_gateway.cli.redis_link import read_address
+    from jt709c_gateway.cli.redis_link import reach
     from jt709c_gateway.cli.running import run
 
-    address = read_address(redis_url)
+    link = reach(redis)
     wanted = past.Wanted(prefix, device, past.read_since(since), limit, frozenset(kinds), as_json)
-    first = FirstConnection(address.masked())
-    sys.exit(run(lambda reactor: past.show(reactor, address, redis_ca, first, wanted), first.notice))
+    first = FirstConnection(link.address.masked())
+    sys.exit(run(lambda reactor: past.show(reactor, link, first, wanted), first.notice))

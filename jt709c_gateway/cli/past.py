@@ -14,11 +14,10 @@ from twisted.internet import defer
 from jt709c_gateway.cli.common import UserError
 from jt709c_gateway.cli.connecting import FirstConnection, once
 from jt709c_gateway.cli.output import console, plain
-from jt709c_gateway.cli.redis_link import talk
+from jt709c_gateway.cli.redis_link import Link, talk
 from jt709c_gateway.cli.running import notice
 from jt709c_gateway.cli.timeline import Timeline
 from jt709c_gateway.commands.sublocks import SUBLOCK_ID
-from jt709c_gateway.redis.address import RedisAddress
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
 
@@ -62,18 +61,16 @@ def read_since(text: str | None) -> float | None:
         raise UserError(f"--since: {text!r} is no time; expected {right}") from None
 
 
-async def show(
-    reactor: Any, address: RedisAddress, ca_file: str | None, first: FirstConnection, wanted: Wanted
-) -> int:
+async def show(reactor: Any, link: Link, first: FirstConnection, wanted: Wanted) -> int:
     """Print the history; the exit status."""
     ready: defer.Deferred[None] = defer.Deferred()
-    talking = talk(reactor, address, ca_file, ready=lambda: once(ready))
+    talking = talk(reactor, link, ready=lambda: once(ready))
     talking.startService()
     try:
         await first.wait(reactor, ready)
         device, entries, more = await _find(talking, wanted)
     except txredisapi.ConnectionError:
-        raise UserError(f"the connection to {address.masked()} was lost") from None
+        raise UserError(f"the connection to {link.address.masked()} was lost") from None
     except txredisapi.ResponseError as error:
         raise UserError(_refused(str(error))) from None
     finally:

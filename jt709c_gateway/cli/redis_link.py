@@ -2,19 +2,21 @@
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
-from attrs import evolve
+from attrs import evolve, frozen
 from twisted.internet.interfaces import IProtocolFactory
 
-from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.cli.common import RedisOptions, UserError
+from jt709c_gateway.options import PASSWORD_VARIABLE, read_password
 from jt709c_gateway.redis.address import RedisAddress, client_endpoint, parse_redis_address
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.protocol import RedisProtocol
+from jt709c_gateway.redis.tls import NO_FILES, TlsFiles
 
 #: Seconds between two questions whether a silent subscription still lives.
 PING_EVERY: Final = 15.0
-PASSWORD_VARIABLE: Final = "JT709C_REDIS_PASSWORD"
 _GLOB: Final = frozenset("*?[]\\")
 
 OnMessage = Callable[[str, bytes], None]
@@ -25,20 +27,45 @@ def glob_escape(text: str) -> str:
     return "".join(f"\\{character}" if character in _GLOB else character for character in text)
 
 
-def read_address(url: str) -> RedisAddress:
-    """`--redis` for a command; UserError for what can't be used, `embedded` included.
+@frozen
+class Link:
+    """Where Redis is, and the certificates for the way there."""
 
-    A password that isn't in the URL is taken from the environment, as the gateway does.
+    address: RedisAddress
+    files: TlsFiles = NO_FILES
+
+    def endpoint(self, reactor: Any) -> Any:
+        """The client endpoint; UserError for certificates that can't be used."""
+        try:
+            return client_endpoint(self.address, reactor, self.files)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+
+
+def reach(options: RedisOptions) -> Link:
+    """The way to Redis for a command; UserError for what can't be used, `embedded` included.
+
+    As for the gateway, a password in a file counts before one in the environment; one in the URL before
+    both, since it is what was typed.
     """
     try:
-        address = parse_redis_address(url)
+        address = parse_redis_address(options.redis_url)
     except ValueError as error:
         raise UserError(f"--redis: {error}") from None
     if not isinstance(address, RedisAddress):
         raise UserError("--redis: embedded is the gateway's own; give the address that the gateway names")
     if address.password is None:
-        address = evolve(address, password=os.environ.get(PASSWORD_VARIABLE) or None)
-    return address
+        address = evolve(address, password=_password(options.redis_password_file))
+    return Link(address, TlsFiles(options.redis_ca, options.redis_cert, options.redis_key))
+
+
+def _password(path: str | None) -> str | None:
+    if path is None:
+        return os.environ.get(PASSWORD_VARIABLE) or None
+    try:
+        return read_password(Path(path))
+    except ValueError as error:
+        raise UserError(f"--redis-password-file {error}") from None
 
 
 class _Listener(RedisProtocol):
@@ -77,17 +104,14 @@ class _ListenerEndpoint:
         return self._endpoint.connect(listening)
 
 
-def talk(
-    reactor: Any, address: RedisAddress, ca_file: str | None, *, ready: Callable[[], object] | None = None
-) -> RedisConnection:
+def talk(reactor: Any, link: Link, *, ready: Callable[[], object] | None = None) -> RedisConnection:
     """A connection for commands; start it with `startService`."""
-    return RedisConnection(reactor, address, _endpoint(reactor, address, ca_file), ready=ready)
+    return RedisConnection(reactor, link.address, link.endpoint(reactor), ready=ready)
 
 
 def listen(
     reactor: Any,
-    address: RedisAddress,
-    ca_file: str | None,
+    link: Link,
     patterns: Sequence[str],
     on_message: OnMessage,
     *,
@@ -101,25 +125,16 @@ def listen(
 
     `on_message(channel, payload)` must not raise. Call `keep_alive` on it at times.
     """
-    endpoint = _ListenerEndpoint(reactor, _endpoint(reactor, address, ca_file), on_message, reply_timeout)
+    endpoint = _ListenerEndpoint(reactor, link.endpoint(reactor), on_message, reply_timeout)
 
     async def subscribe(protocol: RedisProtocol) -> None:
-        commands = [("PSUBSCRIBE" if "*" in pattern else "SUBSCRIBE", pattern) for pattern in patterns]
-        for result in await protocol.pipeline(commands):
-            if isinstance(result, Exception):
-                raise result
+        for pattern in patterns:
+            await protocol.call("PSUBSCRIBE" if "*" in pattern else "SUBSCRIBE", pattern)
 
-    return RedisConnection(reactor, address, endpoint, prepare=subscribe, ready=ready)
+    return RedisConnection(reactor, link.address, endpoint, prepare=subscribe, ready=ready)
 
 
 def keep_alive(connection: RedisConnection) -> None:
     """Ask a silent server whether it is there: without an answer in time the connection is made anew."""
     if connection.connected:
         connection.call("PING").addErrback(lambda _: None)
-
-
-def _endpoint(reactor: Any, address: RedisAddress, ca_file: str | None) -> Any:
-    try:
-        return client_endpoint(address, reactor, ca_file)
-    except ValueError as error:
-        raise UserError(str(error)) from None

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from jt709c_gateway.cli.common import check_device, redis_options
+from jt709c_gateway.cli.common import RedisOptions, check_device, redis_options
 
 
 @click.command()
@@ -34,8 +34,7 @@ def send(
     command: str,
     device: str,
     params: tuple[str, ...],
-    redis_url: str,
-    redis_ca: str | None,
+    redis: RedisOptions,
     prefix: str,
     password_file: str | None,
     key_file: str | None,
@@ -55,13 +54,13 @@ def send(
     """
     from jt709c_gateway.cli import ordering
     from jt709c_gateway.cli.following import Push, queue
-    from jt709c_gateway.cli.redis_link import read_address
+    from jt709c_gateway.cli.redis_link import reach
     from jt709c_gateway.cli.running import run
 
-    address = read_address(redis_url)
+    link = reach(redis)
     key = ordering.read_key(key_id, key_file)
     given = ordering.read_params(command, params)
     ordering.add_passwords(command, given, password_file)
     order = ordering.make(command, device, given, fields)
-    push = Push(address, redis_ca, prefix, order, wait, as_json, key)
+    push = Push(link, prefix, order, wait, as_json, key)
     sys.exit(run(lambda reactor: queue(reactor, push), push.first.notice))

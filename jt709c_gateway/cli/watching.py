@@ -8,17 +8,19 @@ from twisted.internet import defer, task
 
 from jt709c_gateway.cli import gist
 from jt709c_gateway.cli.output import console, plain
-from jt709c_gateway.cli.redis_link import PING_EVERY, glob_escape, keep_alive, listen
+from jt709c_gateway.cli.redis_link import PING_EVERY, Link, glob_escape, keep_alive, listen
 from jt709c_gateway.cli.running import notice
-from jt709c_gateway.redis.address import RedisAddress
+from jt709c_gateway.protocol.events import KINDS
 from jt709c_gateway.redis.keys import Keys
 
 
 def patterns(prefix: str, kinds: Sequence[str], device: str | None) -> list[str]:
-    """Channel patterns for these kinds (none: all) and this device (None: all)."""
-    which = "*" if device is None else device.lstrip("0") or "0"
+    """Channels, or patterns of them, for these kinds (none: all) and this device (None: all)."""
     keys = Keys(glob_escape(prefix))
-    return [keys.channel(kind, which) for kind in kinds or ("*",)]
+    if device is None:
+        return [keys.channel(kind, "*") for kind in kinds or ("*",)]
+    # Channels of all kinds and no pattern: no ACL could have one for each device.
+    return [keys.channel(kind, device.lstrip("0") or "0") for kind in kinds or KINDS]
 
 
 def printer(as_json: bool) -> Callable[[str, bytes], None]:
@@ -39,9 +41,7 @@ def printer(as_json: bool) -> Callable[[str, bytes], None]:
     return show
 
 
-async def watch(
-    reactor: Any, address: RedisAddress, ca_file: str | None, wanted: Sequence[str], as_json: bool
-) -> int:
+async def watch(reactor: Any, link: Link, wanted: Sequence[str], as_json: bool) -> int:
     """Print events until cancelled, or until nobody reads them any more."""
     ended: defer.Deferred[int] = defer.Deferred()
     show = printer(as_json)
@@ -54,9 +54,9 @@ async def watch(
                 ended.errback()
 
     def ready() -> None:
-        notice(f"watching {', '.join(wanted)} at {address.masked()}")
+        notice(f"watching {', '.join(wanted)} at {link.address.masked()}")
 
-    connection = listen(reactor, address, ca_file, wanted, on_message, ready=ready)
+    connection = listen(reactor, link, wanted, on_message, ready=ready)
     pinging = task.LoopingCall(keep_alive, connection)
     pinging.clock = reactor
     connection.startService()

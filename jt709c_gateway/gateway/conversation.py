@@ -2,17 +2,20 @@
 
 from typing import TYPE_CHECKING, Final
 
+from twisted.internet import defer
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import Origin
 from jt709c_gateway.protocol.framing import Frame, Malformed
+from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.transport.link import Link
 
 from .sessions import Session
 
 if TYPE_CHECKING:
-    from .core import Gateway
+    from .core import Gateway, Moment
 
 _LOGGED_HEX: Final = 64
 #: Frames of one link that may wait for Redis. So one that sends without waiting for its answers keeps no
@@ -21,6 +24,8 @@ _LOGGED_HEX: Final = 64
 _MAX_UNANSWERED: Final = 64
 #: Bytes without a single sound frame among them that end a link: more than any frame has.
 _MAX_SKIPPED: Final = 65_536
+#: Questions whether a lock is admitted that may wait before datagrams that raise one more are let go.
+_MAX_ASKING: Final = 500
 
 
 class Conversation:
@@ -43,6 +48,11 @@ class Conversation:
         self._unanswered = 0
         #: Frames received while there was no room: at most one read's worth, since reading stops then.
         self._held_back: list[Frame] = []
+        #: The message before them, when it could not be heard yet, and the question whether it may be.
+        self._kept: Message | None = None
+        self._asked: defer.Deferred[bool] | None = None
+        #: Datagrams that wait for such a question.
+        self._asking = 0
         self._paused = False
 
     @property
@@ -50,12 +60,17 @@ class Conversation:
         """Whether this is an address rather than a connection."""
         return self.link.transport_name == "udp"
 
+    @property
+    def asking(self) -> bool:
+        """Whether a lock waits here to be told that it is admitted."""
+        return self._asked is not None or self._asking > 0
+
     def received(self, frames: list[Frame]) -> None:
         """Take frames in order; when there is no room for more, keep them and stop reading."""
         gateway = self._gateway
         if not self.is_open or gateway.draining:
             return
-        if self._held_back:
+        if self._held_back or self._kept is not None:
             self._held_back += frames
             return
         moment = gateway.moment()
@@ -74,22 +89,123 @@ class Conversation:
             else:
                 self._malformed_in_row = self._skipped_in_row = 0
                 session = self.sessions.get(message.device)
-                if session is None:
-                    session = gateway.open_session(self, message, moment)
+                if session is None or session.allowance < 1:
+                    session = self._admit(message, moment, frames[index + 1 :])
                     if session is None:
                         return
+                session.allowance -= 1
                 gateway.take(session, message, moment)
             if not self.is_open:
                 return
-        if self.is_datagram and not self.sessions:
+        if self.is_datagram and not self.sessions and not self._asking:
             self.link.close("no_session")
+
+    def _admit(
+        self, message: Message, moment: "Moment", rest: list[Frame], admitted: bool | None = None
+    ) -> Session | None:
+        """The session of a lock that speaks here for the first time, or has used up what it may send.
+
+        None when it may not be heard, or not now: then `message`, and the `rest` of what came with it, is
+        kept until it may, but for a datagram over the limit, which is let go. `admitted`, if that is known.
+        """
+        gate = self._gateway.gate
+        session = self.sessions.get(message.device)
+        if session is None:
+            if admitted is None:
+                admitted = gate.admits(message.device)
+            if admitted is None:
+                self._ask(message, rest)
+                return None
+            if admitted:
+                session = self._gateway.open_session(self, message, moment)
+            else:
+                gate.turn_away(self, message, moment)
+            if session is None:
+                self._unanswered -= 1
+                return None
+        if gate.allows(session, moment.now):
+            return session
+        if self.is_datagram:
+            self._let_go("rate")
+        else:
+            self._put_off(message, rest)
+        gate.slow_down(self, session, moment.now)
+        return None
+
+    def _ask(self, message: Message, rest: list[Frame]) -> None:
+        """Wait to be told whether a lock is admitted."""
+        admission = self._gateway.gate.admission
+        if self.is_datagram and admission.asking >= _MAX_ASKING:
+            self._let_go("admission")
+            return
+        asked = admission.ask(message.device)
+        if self.is_datagram:
+            # A datagram may claim any id: this one keeps no other waiting that comes from its address.
+            self._asking += 1
+        else:
+            self._put_off(message, rest)
+            self._asked = asked
+        asked.addCallback(self._told, message, rest)
+        asked.addErrback(self._not_told)
+
+    def _told(self, admitted: bool, message: Message, rest: list[Frame]) -> None:
+        if self.is_datagram:
+            self._asking -= 1
+        else:
+            self._asked = None
+        if not self.is_open:
+            return
+        if self.is_datagram:
+            self._go_on(message, rest, admitted)
+        else:
+            self.read_on(admitted)
+
+    def _not_told(self, failure: Failure) -> None:
+        if not isinstance(failure.value, defer.CancelledError):
+            self.log.failure("handling what {peer} sent failed", failure, peer=self.link.peer)
+            self.link.close("error")
+
+    def _go_on(self, message: Message, rest: list[Frame], admitted: bool | None) -> None:
+        """Hear what had to wait, and what came behind it."""
+        gateway = self._gateway
+        if gateway.draining:
+            return
+        if gateway.committer.full:
+            if self.is_datagram:
+                self._unanswered -= 1
+            else:
+                self._kept = message
+            self._hold_back(rest)
+            return
+        moment = gateway.moment()
+        session = self._admit(message, moment, rest, admitted)
+        if session is not None:
+            session.allowance -= 1
+            gateway.take(session, message, moment)
+            self.received(rest)
+
+    def _put_off(self, message: Message, rest: list[Frame]) -> None:
+        """Keep what may not be heard yet, and stop reading."""
+        self._kept, self._held_back = message, rest
+        if not self._paused:
+            self._paused = True
+            self.link.pause()
+
+    def _let_go(self, reason: str) -> None:
+        """Leave a datagram unanswered, so that its lock sends it again."""
+        self._unanswered -= 1
+        self.drop_datagram(reason)
+
+    def drop_datagram(self, reason: str) -> None:
+        """Let one go. An address is forgotten unless a lock is heard from there, or may soon be."""
+        if self.sessions or self._asking:
+            self._gateway.dropped(reason)
+        else:
+            self.link.close(reason)
 
     def _hold_back(self, frames: list[Frame]) -> None:
         if self.is_datagram:
-            if self.sessions:
-                self._gateway.dropped("unacked")
-            else:
-                self.link.close("unacked")
+            self.drop_datagram("unacked")
             return
         self._held_back = frames
         if self._gateway.committer.full:
@@ -99,15 +215,21 @@ class Conversation:
             self._gateway.counters.pauses += 1
             self.link.pause()
 
-    def read_on(self) -> None:
-        """There may be room again."""
+    def read_on(self, admitted: bool | None = None) -> None:
+        """There may be room again, or the lock may send again, or it is known whether it is `admitted`."""
+        if self._asked is not None:
+            return
+        kept, self._kept = self._kept, None
         frames, self._held_back = self._held_back, []
         try:
-            self.received(frames)
+            if kept is None:
+                self.received(frames)
+            else:
+                self._go_on(kept, frames, admitted)
         except Exception:
             self.log.failure("handling what {peer} sent failed", peer=self.link.peer)
             self.link.close("error")
-        if self.is_open and not self._held_back:
+        if self.is_open and not self._held_back and self._kept is None:
             self._paused = False
             self.link.resume()
 
@@ -147,5 +269,7 @@ class Conversation:
         if not self.is_open:
             return
         self.is_open = False
-        self._held_back = []
+        self._held_back, self._kept = [], None
+        if self._asked is not None:
+            self._asked.cancel()
         self._gateway.conversation_ended(self, reason)

@@ -14,13 +14,17 @@ from jt709c_gateway.clock import Clock
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import VERSION, wrap
-from jt709c_gateway.protocol.framing import MALFORMED_KEPT, MAX_BINARY
+from jt709c_gateway.protocol.framing import MAX_BINARY
 from jt709c_gateway.protocol.message import Message
-from jt709c_gateway.redis.committer import Answer, Committer
+from jt709c_gateway.redis.batch import Answer
+from jt709c_gateway.redis.committer import Committer
 from jt709c_gateway.transport.link import SHUTDOWN, Link
 
+from .admission import Admission
 from .conversation import Conversation
 from .counters import Counters
+from .datagrams import DatagramDecoder
+from .gate import Gate, kept
 from .ids import EventIds
 from .sessions import Session, Sessions
 from .sublocks import SubLocks
@@ -42,6 +46,8 @@ class Policy:
     first_frame_timeout: float = 60.0
     max_malformed: int = 20
     max_sessions: int = 100_000
+    #: Frames a second of one lock; 0 for any number.
+    max_rate: float = 0.0
     #: How often a session that speaks has its time to live in Redis renewed.
     session_refresh: float = 60.0
 
@@ -72,6 +78,7 @@ class Gateway:
     committer: Committer
     ids: EventIds
     policy: Policy = field(factory=Policy)
+    admission: Admission = field(factory=Admission)
     wall: Callable[[], datetime] = lambda: datetime.now(UTC)
     counters: Counters = field(factory=Counters)
     #: Told of a lock that came, so that its orders are sent; and of one that went.
@@ -83,17 +90,20 @@ class Gateway:
     #: Set while stopping: frames are let go unanswered, and the locks send them to whoever comes next.
     draining: bool = False
     sessions: Sessions = field(init=False)
+    gate: Gate = field(init=False, repr=False)
     conversations: set[Conversation] = field(factory=set, repr=False)
     #: Those that stopped reading, in the order in which they did.
     _paused: dict[Conversation, None] = field(factory=dict, repr=False)
     #: Datagrams of one lock may come from many addresses, so split messages are put together in one place.
-    _datagram_decoder: Decoder = field(factory=Decoder, repr=False)
+    _datagram_decoder: Decoder = field(init=False, repr=False)
     _tokens: int = 0
     _log_minute: float = 0.0
     _logged: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.sessions = Sessions(self.policy.max_sessions)
+        self.gate = Gate(self, self.admission, self.policy.max_rate)
+        self._datagram_decoder = DatagramDecoder(withheld=lambda: self.dropped("long_answer"))
         self.committer.drained = self._drained
 
     def moment(self) -> Moment:
@@ -164,10 +174,7 @@ class Gateway:
             then = partial(self._named, session.device)
         self.committer.submit(content, session.conversation, answer, then)
         if message.impossible_date:
-            sentence = message.raw.startswith("(")
-            raw = message.raw.encode("latin-1") if sentence else bytes.fromhex(message.raw)
-            raw = raw[:MALFORMED_KEPT]
-            self.malformed(session.origin.peer or "", "date", raw, moment.iso)
+            self.malformed(session.origin.peer or "", "date", kept(message), moment.iso)
         if steps is not None:
             steps()
 
@@ -230,6 +237,7 @@ class Gateway:
             moment.now,
             moment.now,
         )
+        self.gate.begin(session, before)
         self.sessions.put(session)
         conversation.sessions[session.device] = session
         change: tuple[str, ...] | None = None
@@ -260,6 +268,7 @@ class Gateway:
         """A link is gone: its locks are offline, but for those that are elsewhere by now."""
         self.conversations.discard(conversation)
         self._paused.pop(conversation, None)
+        self.gate.left(conversation)
         moment = self.moment()
         for session in list(conversation.sessions.values()):
             if self.sessions.remove(session):
@@ -329,14 +338,18 @@ class Gateway:
     # Housekeeping
 
     def sweep(self) -> None:
-        """Close links that have been silent for too long; to be called every few seconds."""
+        """Close links that have been silent for too long, read on from those that were slowed down.
+
+        To be called every few seconds.
+        """
+        self.gate.read_on()
         now = self.clock.seconds()
         for conversation in list(self.conversations):
             silent = now - conversation.last_received
             if silent > self.policy.idle_timeout:
                 conversation.link.close("idle")
             elif not conversation.sessions and now - conversation.opened > self.policy.first_frame_timeout:
-                conversation.link.close("no_frame")
+                conversation.link.close("admission" if conversation.asking else "no_frame")
 
     def shut_down(self) -> None:
         """Say goodbye for every lock and close every link."""

@@ -190,6 +190,7 @@ class Desk:
         self._claiming = False
         self.waiting = self.failed = self._arrived = True
         failure.trap(txredisapi.RedisError)
+        self.orders.refusals.say("a look for a lock's orders", failure.value)
         if self.session is None:
             self.orders.tidy(self)
 
@@ -262,17 +263,20 @@ class Desk:
         step = run.writing(self.orders.now(), serial)
         if step.action is Action.WRITE:
             self.orders.authority.note(run.order)
-            self.orders.publish(run, step, lambda recorded: self._recorded(run, data, recorded))
+            # On the server that stores it, another than took the claim if one has failed over meanwhile.
+            self.orders.publish(
+                run, step, lambda recorded: self._recorded(run, data, recorded), only_ours=True
+            )
         else:
             self.apply(run, step)
 
     def _recorded(self, run: OrderRun, data: bytes, recorded: bool) -> None:
         """Redis knows that the bytes may be out from now on: let them out, if the order is ours still."""
-        if not recorded or self.orders.leased():
+        if recorded and self.orders.leased():
             self._hand_over(run, data, recorded)
             return
         checking = defer.Deferred.fromCoroutine(self.orders.still_ours(run.order.id))
-        checking.addCallback(lambda ours: self._hand_over(run, data, True) if ours else self.drop(run))
+        checking.addCallback(lambda ours: self._hand_over(run, data, recorded) if ours else self.drop(run))
         checking.addErrback(self._not_known, run)
 
     def _hand_over(self, run: OrderRun, data: bytes, recorded: bool) -> None:
@@ -302,6 +306,7 @@ class Desk:
         """Redis was asked whose the order is, and is away: nothing is written, and `Recovery` settles it."""
         self.drop(run)
         failure.trap(txredisapi.RedisError)
+        self.orders.refusals.say("to say whose an order is", failure.value)
 
     def drop(self, run: OrderRun) -> None:
         """Forget an order that another gateway has adopted, which says what becomes of it."""
@@ -373,6 +378,7 @@ class Desk:
         if run is self.current and not run.ended:
             self.apply(run, run.connection_lost(self.orders.now()))
         failure.trap(txredisapi.RedisError)
+        self.orders.refusals.say("a serial for an order", failure.value)
 
     def hear(self, message: Message, moment: "Moment") -> Callable[[], None] | None:
         """What a message means for the orders here.

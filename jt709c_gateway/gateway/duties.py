@@ -15,6 +15,7 @@ from twisted.internet import defer, task
 from twisted.logger import Logger
 
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.refusals import is_state_of_server
 
 from .asking import ROUND, Asking
 from .core import Gateway
@@ -33,6 +34,14 @@ _INTAKE_WAIT: Final = 5
 _PAUSE: Final = 0.1
 #: This run of a process, whose id another may have had before.
 _PROCESS: Final = uuid4().hex
+#: What is asked of Redis by each loop, in words.
+_DUTIES: Final = {
+    "_stay_alive": "to note that we live",
+    "_adopt": "to tell of other gateways",
+    "_heed": "to tell of orders that others took in for us",
+    "_woken": "what we ask when we come back",
+    "expire": "to tell of orders whose ttl has ended",
+}
 #: Failures after which an entry that can't be dealt with is set aside.
 _ATTEMPTS: Final = 3
 
@@ -126,6 +135,9 @@ class Duties(Service):
         super().startService()  # type: ignore[no-untyped-call]
         self._every(_SWEEP, self._sweep)
         self._every(_TICK, self._tick)
+        gate = self._gateway.gate
+        if gate.admission.review_every is not None:
+            self._every(gate.admission.review_every, gate.review)
 
     def begin(self, connection: BlockingConnection) -> None:
         """Redis's address is known: start what needs it. `connection` is for waiting for orders."""
@@ -142,6 +154,7 @@ class Duties(Service):
 
     def wake(self) -> None:
         """Redis has (again) become usable: don't wait for the next round."""
+        self._gateway.gate.admission.wake()
         self._orders.resume()
         self._carry_out(self._woken)
 
@@ -185,8 +198,9 @@ class Duties(Service):
         return done.addErrback(self._failed, duty)
 
     def _failed(self, failure: Any, duty: Callable[[], Any]) -> None:
-        # Redis being away is said once, by its connection.
-        if not isinstance(failure.value, txredisapi.ConnectionError):
+        if failure.check(txredisapi.RedisError):
+            self._orders.refusals.say(_DUTIES.get(duty.__name__, duty.__name__), failure.value)
+        else:
             self.log.failure("{duty} failed", failure, duty=duty.__name__)
 
     @staticmethod
@@ -316,9 +330,14 @@ class Duties(Service):
             except Exception as error:
                 # What was taken is in our own list still, unless it had been dealt with.
                 put_back_at = 0.0
-                if not isinstance(error, txredisapi.ConnectionError):
+                pause = _PAUSE
+                if is_state_of_server(error):
+                    # No fault of the entry's: it stays where it is until the server can.
+                    self._orders.refusals.say("to give out orders", error)
+                    pause = _RETRY
+                elif not isinstance(error, txredisapi.ConnectionError):
                     await self._not_taken(entry, error)
-                await self._pause()
+                await self._pause(pause)
 
     async def _not_taken(self, entry: bytes | None, error: Exception) -> None:
         """An entry that fails again and again must not keep the others from being taken."""
@@ -343,5 +362,5 @@ class Duties(Service):
         finally:
             self._resting = None
 
-    async def _pause(self) -> None:
-        await self._rest(task.deferLater(self._reactor, _PAUSE, lambda: None))
+    async def _pause(self, seconds: float = _PAUSE) -> None:
+        await self._rest(task.deferLater(self._reactor, seconds, lambda: None))

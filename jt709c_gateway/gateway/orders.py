@@ -22,6 +22,7 @@ from jt709c_gateway.commands.waiting import to_waiting
 from jt709c_gateway.protocol.events import KIND_COMMAND
 from jt709c_gateway.redis.orders import UNSETTLED_TTL, Claim, Command, OrderStore
 from jt709c_gateway.redis.orders import Record as StoredRecord
+from jt709c_gateway.redis.refusals import Refusals
 
 from .authority import Authority
 from .core import Gateway
@@ -59,7 +60,10 @@ class Orders:
     leased: Callable[[], bool] = lambda: True
     renew: Callable[[], Awaitable[None]] = _nothing
 
+    refusals: Refusals = field(init=False, repr=False)
+
     def __attrs_post_init__(self) -> None:
+        self.refusals = Refusals(self.gateway.clock)
         self.gateway.on_online = self._online
         self.gateway.on_offline = self._offline
         self.gateway.on_named = self.serve
@@ -225,17 +229,19 @@ class Orders:
         commands: list[Command] | None = None,
         *,
         recorded: bool = False,
+        only_ours: bool = False,
     ) -> None:
         """Have the transitions of a step stored and announced, in order; `then` follows the last of them.
 
-        `recorded` says that Redis has the record already, and another gateway may have gone on with it.
+        `recorded` says that Redis has the record already, and another gateway may have gone on with it. With
+        `only_ours` nothing is stored unless Redis, as it stores, has the order in our hands; `then` is told.
         """
         for transition in step.transitions:
             last = transition is step.transitions[-1]
             further = list(commands or []) if last else []
             if not recorded:
                 further = self._record_commands(run, transition) + further
-            self._announce(run, transition, then if last else None, further)
+            self._announce(run, transition, then if last else None, further, only_ours)
 
     def _record_commands(self, run: OrderRun, transition: Transition) -> list[Command]:
         order = run.order
@@ -254,6 +260,7 @@ class Orders:
         transition: Transition,
         then: Callable[[bool], None] | None,
         commands: list[Command],
+        only_ours: bool,
     ) -> None:
         order = run.order
         public = {name: transition.fields[name] for name in PUBLIC_FIELDS}
@@ -271,7 +278,8 @@ class Orders:
             if then is not None:
                 then(written)
 
-        self.submit(order.device, public if transition.announce else None, commands, committed)
+        condition = self.store.in_hand_condition(order.id) if only_ours else None
+        self.submit(order.device, public if transition.announce else None, commands, committed, condition)
 
     def reply_commands(self, name: str | None, public: dict[str, Any]) -> list[Command]:
         """Push an outcome to whoever asked for it."""
@@ -283,13 +291,17 @@ class Orders:
         public: dict[str, Any] | None,
         commands: list[Command],
         then: Callable[[bool], None] | None = None,
+        condition: tuple[str, str] | None = None,
     ) -> None:
-        """Have commands carried out and, if there is one, a `command` event published, all or nothing."""
+        """Have commands carried out and, if there is one, a `command` event published, all or nothing.
+
+        Nothing without the field of the hash that `condition` names, if it does.
+        """
         packed = []
         if public is not None:
             session = self.gateway.sessions.get(device)
             packed.append((KIND_COMMAND, self.gateway.encode(device, KIND_COMMAND, public, session)))
-        content = (device, None, "", 0.0, packed, None, None, commands)
+        content = (device, None, "", 0.0, packed, None, None, commands, condition)
         self.gateway.committer.submit(content, then=then)
 
     def after_commit(self, device: str, then: Callable[[bool], None]) -> None:

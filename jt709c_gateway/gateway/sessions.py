@@ -1,5 +1,6 @@
 """Who is connected: one session per device, the newest connection wins (DESIGN.md §2, §3)."""
 
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -34,6 +35,11 @@ class Session:
     #: What its reports have shown it to speak, and what it seems to speak as long as none has come.
     dialect: str | None = None
     guess: str | None = None
+    #: Frames that it may send before it is looked at how fast it does, and when that was done last.
+    allowance: float = inf
+    counted_at: float = 0.0
+    #: It was reported that it sends too fast.
+    hasty: bool = False
     #: What is known of the sub-locks behind it; None where it has none.
     sublocks: SubLocks | None = field(default=None, repr=False)
     #: Whether its first report over this link is still to come.
@@ -89,6 +95,9 @@ class Sessions:
 
     def __iter__(self) -> Any:
         return iter(list(self._by_device.values()))
+
+    def __contains__(self, device: str) -> bool:
+        return device in self._by_device
 
     def get(self, device: str) -> Session | None:
         """The session of a device, named by its id or by its IMEI."""

@@ -2,10 +2,13 @@
 
 from jt709c_gateway.commands.profiles import BinaryMessage, GroupedSentence, PnnSentence, Rendered
 from jt709c_gateway.protocol import jt808, sentences
+from jt709c_gateway.protocol.decoder import JT701
 
 from .sessions import Session
 
 _ID_DIGITS = 12
+#: A master knows its own id by all of its digits (PROTOCOL.md §2.2).
+_MASTER_DIGITS = 10
 
 
 def frame(rendered: Rendered, session: Session, number: int) -> tuple[bytes, int | None]:
@@ -15,9 +18,8 @@ def frame(rendered: Rendered, session: Session, number: int) -> tuple[bytes, int
     """
     if isinstance(rendered, GroupedSentence):
         serial = number % 1000
-        data = sentences.grouped(
-            session.device, serial, rendered.group, str(rendered.number), *rendered.parameters
-        )
+        device = session.device.zfill(_MASTER_DIGITS if session.speaks(None) == JT701 else 0)
+        data = sentences.grouped(device, serial, rendered.group, str(rendered.number), *rendered.parameters)
         return data, serial
     if isinstance(rendered, BinaryMessage):
         serial = number & 0xFFFF

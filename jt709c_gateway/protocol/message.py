@@ -35,7 +35,7 @@ class Message:
     report: bool = False
     answer: bytes | None = None
     #: Makes the answer to a question for the time.
-    time_answer: Callable[[datetime], bytes] | None = field(default=None, repr=False)
+    time_answer: Callable[[datetime], bytes | None] | None = field(default=None, repr=False)
     #: The bytes that stand for the device in a binary answer or order.
     identity_wire: bytes | None = None
     firmware: str | None = None

@@ -2,16 +2,14 @@
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 import attrs
-from OpenSSL.crypto import Error as CertificateError
-from twisted.internet import ssl
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 
 from jt709c_gateway.redis.sentinel import SentinelEndpoint
+from jt709c_gateway.redis.tls import NO_FILES, TlsEndpoint, TlsFiles
 
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
@@ -23,9 +21,9 @@ _FORMS = {
     "rediss": "rediss://[user[:password]@]host[:port][/db]",
     "unix": "unix://[user[:password]@]/path/to/socket[?db=N]",
     "redis+sentinel": "redis+sentinel://[user[:password]@]host[:port][,host[:port]…]/name[/db]",
+    "rediss+sentinel": "rediss+sentinel://[user[:password]@]host[:port][,host[:port]…]/name[/db]",
     "embedded": "embedded or embedded:PORT",
 }
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @attrs.define(frozen=True)
@@ -33,7 +31,7 @@ class RedisAddress:
     """A Redis to connect to: over TCP (`host`), a UNIX socket (`path`) or by way of `sentinels`
     (`master_name`).
 
-    User and password are those of Redis itself; sentinels are asked without any.
+    User and password are those of Redis itself; sentinels are asked without any. `tls` is for both.
     """
 
     host: str = ""
@@ -54,10 +52,10 @@ class RedisAddress:
         login = f"{user}@" if user else ""
         if self.path:
             return f"unix://{login}{quote(self.path)}" + (f"?db={self.db}" if self.db else "")
+        scheme = "rediss" if self.tls else "redis"
         if self.sentinels:
             hosts = ",".join(_host_port(host, port) for host, port in self.sentinels)
-            return f"redis+sentinel://{login}{hosts}/{quote(self.master_name, safe='')}/{self.db}"
-        scheme = "rediss" if self.tls else "redis"
+            return f"{scheme}+sentinel://{login}{hosts}/{quote(self.master_name, safe='')}/{self.db}"
         return f"{scheme}://{login}{_host_port(self.host, self.port)}/{self.db}"
 
 
@@ -92,40 +90,29 @@ def parse_redis_address(text: str) -> RedisAddress | EmbeddedAddress:
         raise ValueError(f"{_mask(text)!r}: {error}; expected {form}") from None
 
 
-def client_endpoint(
-    address: RedisAddress,
-    reactor: Any,
-    ca_file: str | None = None,
-    cert_file: str | None = None,
-    key_file: str | None = None,
-) -> Any:
+def client_endpoint(address: RedisAddress, reactor: Any, files: TlsFiles = NO_FILES) -> Any:
     """Make the stream client endpoint for an address.
 
-    With TLS the server's certificate must be valid for the host name, and signed by one of the certificates
-    in `ca_file` (PEM; None: the authorities of the platform). `cert_file` is our own certificate,
-    `key_file` its key (None: it is in `cert_file` too). ValueError, one line, for files that are missing,
-    unfit, or of no use.
+    With TLS the server's certificate must be valid for the host that the address names (by way of sentinels:
+    that the sentinel names), and signed by an authority in `files`. ValueError, one line, for files that are
+    missing, unfit, or of no use.
     """
-    if not address.tls and (ca_file or cert_file or key_file):
-        raise ValueError(f"certificates are only used with rediss://, and the address is {address.masked()}")
+    if files and not address.tls:
+        raise ValueError(
+            f"certificates are only used with rediss:// or rediss+sentinel://, and the address is "
+            f"{address.masked()}"
+        )
     if address.path:
         return UNIXClientEndpoint(reactor, address.path, CONNECT_TIMEOUT)  # type: ignore[no-untyped-call]
 
-    def tcp(host: str, port: int) -> Any:
-        return HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT)
+    def reach(host: str, port: int) -> Any:
+        endpoint = HostnameEndpoint(reactor, host, port, timeout=CONNECT_TIMEOUT)
+        return TlsEndpoint(host, endpoint, files) if address.tls else endpoint
 
     if address.sentinels:
-        sentinels = [(_host_port(host, port), tcp(host, port)) for host, port in address.sentinels]
-        return SentinelEndpoint(reactor, sentinels, address.master_name, tcp)
-    endpoint = tcp(address.host, address.port)
-    if not address.tls:
-        return endpoint
-    options = ssl.optionsForClientTLS(
-        address.host,
-        trustRoot=_trust_root(ca_file) if ca_file else None,
-        clientCertificate=_client_certificate(cert_file, key_file),
-    )
-    return wrapClientTLS(options, endpoint)
+        sentinels = [(_host_port(host, port), reach(host, port)) for host, port in address.sentinels]
+        return SentinelEndpoint(reactor, sentinels, address.master_name, reach)
+    return reach(address.host, address.port)
 
 
 def _mask(text: str) -> str:
@@ -212,6 +199,7 @@ def _parse_sentinel(scheme: str, text: str) -> RedisAddress:
         username=username,
         password=password,
         db=_parse_db(db) if db else 0,
+        tls=scheme == "rediss+sentinel",
     )
 
 
@@ -225,34 +213,6 @@ _PARSERS: dict[str, Callable[[str, str], RedisAddress | EmbeddedAddress]] = {
     "rediss": _parse_tcp,
     "unix": _parse_unix,
     "redis+sentinel": _parse_sentinel,
+    "rediss+sentinel": _parse_sentinel,
     "embedded": _parse_embedded,
 }
-
-
-def _read_file(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
-
-
-def _trust_root(path: str) -> Any:
-    try:
-        certificates = [ssl.Certificate.loadPEM(pem) for pem in _CERTIFICATE.findall(_read_file(path))]
-    except CertificateError:
-        certificates = []
-    if not certificates:
-        raise ValueError(f"{path} holds no certificate that can be read (PEM)")
-    return ssl.trustRootFromCertificates(certificates)  # type: ignore[no-untyped-call]
-
-
-def _client_certificate(cert_file: str | None, key_file: str | None) -> Any:
-    if cert_file is None:
-        if key_file is not None:
-            raise ValueError("a client key needs a client certificate")
-        return None
-    pem = _read_file(cert_file) + b"\n" + (_read_file(key_file) if key_file else b"")
-    try:
-        return ssl.PrivateCertificate.loadPEM(pem)  # type: ignore[no-untyped-call]
-    except CertificateError:
-        raise ValueError(f"{cert_file} and its key can't be read (PEM, key without passphrase)") from None

@@ -10,6 +10,7 @@
 --   4 seen, epoch s   location: {event index, lock state, battery or nil, alarms, epoch s}
 --   5 events {{kind, json}, ...}
 --   peripheral, only where a sub-lock or sensor reports: {id, type, epoch s or nil, lock state or nil, battery}
+--   9 condition or nil: {hash, field}; without that field nothing of the record is written
 --   A record whose device is "" is a malformed run: {"", peer, reason, raw, time}.
 --
 -- Returns how many records were duplicates, -1 when the whole batch had been applied before, or, when
@@ -30,6 +31,10 @@ local IN_HISTORY = {lock = true, alarm = true, command = true}
 local call = redis.call
 -- The number of the last batch, and behind it the indices of those of its records that could not be written.
 local done = call('GET', marker) or '0'
+-- Written in every call, also in one that is a repetition: WAIT and WAITAOF, when they follow, wait for the last
+-- write of their own connection, and so for all that stands before it. And a server that takes no writes
+-- (read-only, out of memory, no disk) fails here, before anything is written.
+call('SET', marker, done, 'EX', MARKER_TTL)
 if number <= tonumber(string.match(done, '^%d+')) then
   local reply = {-1}
   for index in string.gmatch(done, ' (%d+)') do
@@ -37,8 +42,6 @@ if number <= tonumber(string.match(done, '^%d+')) then
   end
   return #reply > 1 and reply or -1
 end
--- A server that takes no writes (read-only, out of memory, no disk) fails here, before anything is written.
-call('SET', marker, done, 'EX', MARKER_TTL)
 
 local function emit(device, kind, json)
   call('PUBLISH', prefix .. ':event:' .. kind .. ':' .. device, json)
@@ -277,6 +280,10 @@ local function apply(record)
     call('XADD', prefix .. ':malformed', 'MAXLEN', '~', max_malformed, '*',
       'peer', record[2], 'reason', record[3], 'raw', record[4], 'time', record[5])
     return false
+  end
+  local condition = record[9]
+  if condition and not call('HGET', condition[1], condition[2]) then
+    error({err = 'another gateway has the order'})
   end
   local device, fingerprint = device_of(record[1]), record[2]
   if fingerprint and is_known(device, fingerprint) then

@@ -3,13 +3,16 @@
 While a call is under way, what arrives gathers for the next. So latency stays low when it is quiet, and the
 cost per frame falls when it is busy. A lock's answer is handed to it only after the call that holds its
 report has succeeded (DESIGN.md §1, promise 1).
+
+Where an answer has to survive more than the gateway, a call is not the end: WAIT or WAITAOF goes out behind
+it, in one write. While Redis waits it takes nothing further from this connection. So when waiting is slow and
+there is more to commit, several calls make a train, with one wait behind the last of them.
 """
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from hashlib import sha1
 from importlib.resources import files
-from struct import Struct
 from typing import Any, Final, Protocol
 
 import txredisapi
@@ -20,35 +23,22 @@ from twisted.python.failure import Failure
 
 from jt709c_gateway.clock import Clock
 
+from .batch import Answer, Batch, Recipient, Then, Waiting, gather
+from .durability import Durability, NotDurable, Shortfall
 from .keys import Keys
+from .refusals import REPORT_EVERY, explain
 
-#: The server spends about 5 µs on an event, so a batch of this size keeps it from others for a millisecond.
-MAX_BATCH: Final = 200
-#: More than that only to keep together what one link has sent.
-_LARGEST_BATCH: Final = 264
-#: The same in bytes: a few records are large, such as a lock's whole memory in one message.
-MAX_BATCH_BYTES: Final = 1 << 20
+#: Batches that may wait together to be durable.
+MAX_TRAIN: Final = 50
 _RETRY_FIRST: Final = 0.1
 _RETRY_LONGEST: Final = 5.0
-#: Seconds between two log lines about records that are refused.
-_REPORT_EVERY: Final = 10.0
 
 SCRIPT: Final = files(__package__).joinpath("commit.lua").read_bytes()
 SCRIPT_HASH: Final = sha1(SCRIPT, usedforsecurity=False).hexdigest()
 
 _encode = Encoder().encode
-#: How a MessagePack array of up to 65,535 items begins.
-_ARRAY: Final = Struct(">BH")
-_ARRAY_16: Final = 0xDC
 #: What a waiting record takes beside its bytes.
 _OVERHEAD: Final = 256
-
-
-class Recipient(Protocol):
-    """Whoever gets the answers of frames that have been committed."""
-
-    def committed(self, answers: list[bytes]) -> None:
-        """Write these; called once per batch. One for each record, in order, empty for one that gets none."""
 
 
 class Connection(Protocol):
@@ -56,6 +46,9 @@ class Connection(Protocol):
 
     def call(self, *arguments: Any) -> Any:
         """Send one command; a Deferred of its reply."""
+
+    def pipeline(self, commands: Sequence[Sequence[Any]]) -> Any:
+        """Send commands in one write; a Deferred of their replies, errors as exception instances."""
 
     @property
     def connected(self) -> bool:
@@ -82,13 +75,6 @@ class Limits:
 
 #: The fields of one record: see the head of `commit.lua`.
 Content = tuple[Any, ...]
-#: What a recipient gets; a callable makes it when the record has been written.
-Answer = bytes | Callable[[], bytes | None] | None
-#: Called once with whether the record was written.
-Then = Callable[[bool], None]
-#: A record that waits, packed at once, so that a frame in flight is a few bytes and not dozens of objects for
-#: the garbage collector to look at. Empty when its content could not be put into bytes.
-_Waiting = tuple[bytes, Recipient | None, Answer, Then | None]
 
 
 @define
@@ -100,6 +86,8 @@ class Statistics:
     duplicates: int = 0
     failed_records: int = 0
     retries: int = 0
+    #: Times that what had been written was not durable in time, by reason.
+    shortfalls: Counter[Shortfall] = field(factory=Counter)
 
 
 @define(eq=False)
@@ -107,9 +95,13 @@ class Committer:
     """Gathers records and has them applied in order, each exactly once.
 
     A call whose fate is unknown (the connection died under it) is repeated with the same number, by which
-    the script knows that it has been applied. At most `max_unacked` records, of `max_bytes` in all, should be
-    waiting: then `full` is true, and it is for the callers to stop reading; `drained` is called when half of
-    them are done. Without Redis nothing is lost: what waits here is committed when it is back.
+    the script knows that it has been applied. So is one that was not as durable in time as `durability` asks:
+    nothing of it is answered or carried on with before it is, and if a fail-over has lost it, the repetition
+    writes it.
+
+    At most `max_unacked` records, of `max_bytes` in all, should be waiting: then `full` is true, and it is
+    for the callers to stop reading; `drained` is called when half of them are done. Without Redis nothing is
+    lost: what waits here is committed when it is back.
     """
 
     log = Logger()
@@ -122,6 +114,7 @@ class Committer:
     limits: Limits = field(factory=Limits)
     max_unacked: int = 20_000
     max_bytes: int = 128 << 20
+    durability: Durability = field(factory=Durability)
     drained: Callable[[], None] = lambda: None
     #: Called per batch with its seconds and its number of records.
     observed: Callable[[float, int], None] = lambda seconds, size: None
@@ -130,11 +123,14 @@ class Committer:
     unacked: int = field(default=0, init=False)
     #: Whether frames should not be taken any more for now.
     full: bool = field(default=False, init=False)
-    _waiting: deque[_Waiting] = field(factory=deque, repr=False)
-    _batch: list[_Waiting] = field(factory=list, repr=False)
-    #: The batch in bytes, kept for when it has to be repeated.
-    _packed: bytes = field(default=b"", repr=False)
-    _batch_bytes: int = 0
+    _waiting: deque[Waiting] = field(factory=deque, repr=False)
+    #: Batches to be sent, again or for the first time; that of the call under way is the first.
+    _batches: deque[Batch] = field(factory=deque, repr=False)
+    #: Batches that were written, and for whose durability nobody has asked yet.
+    _train: list[Batch] = field(factory=list, repr=False)
+    _train_began: float = 0.0
+    #: Seconds that the last call with a wait took.
+    _waited: float = 0.0
     _bytes: int = 0
     _number: int = 0
     _calling: bool = False
@@ -142,6 +138,7 @@ class Committer:
     _delay: float = _RETRY_FIRST
     _unreported: int = 0
     _report_at: float = 0.0
+    _shortfall_at: float = 0.0
     #: What each call begins with, and the limits, as the script takes them.
     _call: tuple[str | int, ...] = field(init=False, repr=False)
     _limits: bytes = field(init=False, repr=False)
@@ -175,6 +172,8 @@ class Committer:
 
     def resume(self) -> None:
         """The connection is ready and knows the script: go on."""
+        if not self._calling:
+            self._uncouple()
         if self.unacked and not self._scheduled and not self._calling:
             self._scheduled = True
             self.clock.callLater(0, self._flush)
@@ -183,39 +182,55 @@ class Committer:
         self._scheduled = False
         if self._calling or not self.connection.connected:
             return
-        if not self._batch:
+        if not self._batches:
             if not self._waiting:
                 return
-            self._gather()
+            self._batches.append(self._gather())
         self._calling = True
-        started = self.clock.seconds()
-        call = self.connection.call(*self._call, self._number, self._limits, self._packed)
-        call.addCallbacks(self._applied, self._failed, callbackArgs=(started,))
+        batch = self._batches[0]
+        now = self.clock.seconds()
+        batch.began = now if batch.began is None else batch.began
+        if not self._train:
+            self._train_began = now
+        script = (*self._call, batch.number, self._limits, batch.packed)
+        waits = self.durability.waits
+        last = not waits or self._closes_train(now)
+        if waits and last:
+            call = self.connection.pipeline([script, self.durability.command()])
+            call.addCallback(self._durable, now)
+        else:
+            call = self.connection.call(*script)
+        call.addCallbacks(self._applied, self._failed, callbackArgs=(last,))
         call.addErrback(self._broken)
 
-    def _gather(self) -> None:
+    def _closes_train(self, now: float) -> bool:
+        """Whether to wait behind this call: all is written then, or as much time went by as waiting takes."""
+        if len(self._batches) > 1:
+            return False
+        long_enough = now - self._train_began >= self._waited or len(self._train) + 1 >= MAX_TRAIN
+        return long_enough or not self._waiting
+
+    def _durable(self, replies: list[Any], began: float) -> Any:
+        """What the script replied, when the wait behind it came to its end; else its error, or NotDurable."""
+        applied, waited = replies
+        if isinstance(applied, Exception):
+            raise applied
+        self.durability.check(waited)
+        self._waited = self.clock.seconds() - began
+        return applied
+
+    def _gather(self) -> Batch:
         """Make the next batch of what waits."""
-        waiting, take = self._waiting, self._waiting.popleft
-        batch = [take() for _ in range(min(MAX_BATCH, len(waiting)))]
-        # A link's frames stay together, and so do its answers and the frames that it sends upon them.
-        while waiting and waiting[0][1] is batch[-1][1] and len(batch) < _LARGEST_BATCH:
-            batch.append(take())
-        size = sum([len(record[0]) for record in batch])
-        while size > MAX_BATCH_BYTES and len(batch) > 1:
-            waiting.appendleft(batch.pop())
-            size -= len(waiting[0][0])
-        self._batch, self._batch_bytes = batch, size
-        contents = [record[0] for record in batch]
-        if not all(contents):
-            for record in batch:
+        records = gather(self._waiting)
+        sendable = [record for record in records if record[0]]
+        if len(sendable) < len(records):
+            for record in records:
                 if not record[0]:
                     self._refused(record)
-            self._batch = [record for record in batch if record[0]]
-            contents = list(filter(None, contents))
         self._number += 1
-        self._packed = _ARRAY.pack(_ARRAY_16, len(contents)) + b"".join(contents)
+        return Batch.of(self._number, sendable)
 
-    def _refused(self, record: _Waiting) -> None:
+    def _refused(self, record: Waiting) -> None:
         """A record that can't be put into bytes counts as not written."""
         self.unacked -= 1
         self._bytes -= _OVERHEAD
@@ -226,29 +241,47 @@ class Committer:
         if recipient is not None:
             self._carry_out(recipient.committed, [b""])
 
-    def _applied(self, reply: int | list[Any], started: float) -> None:
-        batch, self._batch = self._batch, []
-        self.unacked -= len(batch)
-        self._bytes -= self._batch_bytes + _OVERHEAD * len(batch)
+    def _applied(self, reply: int | list[Any], durable: bool) -> None:
+        """A batch was written; with `durable`, all that were count."""
+        outcome = reply if isinstance(reply, list) else [reply]
+        duplicates, *_ = outcome
+        batch = self._batches.popleft()
+        if batch.outcome is None or duplicates >= 0:
+            # Of one that had been written before, the server may not know any more what had failed.
+            batch.outcome = outcome
+        self._train.append(batch)
         self._calling = False
+        if not durable:
+            self._flush()
+            return
         self._delay = _RETRY_FIRST
-        duplicates, *failures = reply if isinstance(reply, list) else [reply]
-        self.statistics.batches += 1
-        self.statistics.records += len(batch)
-        self.statistics.duplicates += max(duplicates, 0)
-        self._carry_out(self.observed, self.clock.seconds() - started, len(batch))
-        failed = self._report(failures) if failures else frozenset[int]()
+        done, self._train = self._train, []
+        failed = [self._count(batch) for batch in done]
         if self._waiting:
             # The next call is on its way before the answers of this one are written.
             self._flush()
-        self._answer(batch, failed)
+        for batch, indices in zip(done, failed, strict=True):
+            self._answer(batch.records, indices)
         if self.full and self.unacked <= self.max_unacked // 2 and self._bytes <= self.max_bytes // 2:
             self.full = False
             self._carry_out(self.drained)
 
-    def _answer(self, batch: list[_Waiting], failed: frozenset[int]) -> None:
+    def _count(self, batch: Batch) -> frozenset[int]:
+        """Take a batch off the books; the indices of those of its records that could not be written."""
+        size = len(batch.records)
+        self.unacked -= size
+        self._bytes -= batch.size + _OVERHEAD * size
+        assert batch.outcome is not None and batch.began is not None
+        duplicates, *failures = batch.outcome
+        self.statistics.batches += 1
+        self.statistics.records += size
+        self.statistics.duplicates += max(duplicates, 0)
+        self._carry_out(self.observed, self.clock.seconds() - batch.began, size)
+        return self._report(failures) if failures else frozenset()
+
+    def _answer(self, records: list[Waiting], failed: frozenset[int]) -> None:
         answers: defaultdict[Recipient, list[bytes]] = defaultdict(list)
-        for index, (_, recipient, answer, then) in enumerate(batch):
+        for index, (_, recipient, answer, then) in enumerate(records):
             written = index not in failed
             if recipient is not None:
                 if not written:
@@ -273,15 +306,17 @@ class Committer:
         indices = frozenset(failures[::2])
         self.statistics.failed_records += len(indices)
         reason = failures[1]
+        if isinstance(reason, bytes):
+            reason = explain(reason.decode("utf-8", "replace"))
         self._unreported += len(indices)
         now = self.clock.seconds()
         if now >= self._report_at:
             # A user without a permission, say, would otherwise fill the log with one line per batch.
-            self._report_at = now + _REPORT_EVERY
+            self._report_at = now + REPORT_EVERY
             self.log.error(
                 "{count} records could not be written to Redis and stay unanswered: {reason}",
                 count=self._unreported,
-                reason=reason.decode("utf-8", "replace") if isinstance(reason, bytes) else reason,
+                reason=reason,
             )
             self._unreported = 0
         return indices
@@ -290,6 +325,10 @@ class Committer:
         """Keep the batch: it is repeated when the connection is ready, or after a while when it still is."""
         self._calling = False
         self.statistics.retries += 1
+        self._uncouple()
+        if isinstance(failure.value, NotDurable):
+            self._not_durable(failure.value)
+            return
         if not isinstance(failure.value, txredisapi.ResponseError):
             return
         if "NOSCRIPT" in failure.getErrorMessage():
@@ -300,6 +339,26 @@ class Committer:
             return
         if self._delay == _RETRY_FIRST:
             self.log.error("Redis takes no events: {reason}; trying again", reason=failure.getErrorMessage())
+        self._retry()
+
+    def _uncouple(self) -> None:
+        """What was written and isn't known to be durable is sent again: it may be another server by now."""
+        self._batches.extendleft(reversed(self._train))
+        self._train.clear()
+
+    def _not_durable(self, error: NotDurable) -> None:
+        self.statistics.shortfalls[error.shortfall] += 1
+        now = self.clock.seconds()
+        if now >= self._shortfall_at:
+            self._shortfall_at = now + REPORT_EVERY
+            self.log.error(
+                "{count} records wait for --durability: {reason}; nothing is answered until it is reached",
+                count=self.unacked,
+                reason=str(error),
+            )
+        if error.shortfall is not Shortfall.REFUSED:
+            # It has waited long enough already.
+            self._delay = _RETRY_FIRST
         self._retry()
 
     def _loaded(self, _: object) -> None:
@@ -314,5 +373,6 @@ class Committer:
     def _broken(self, failure: Failure) -> None:
         self.log.failure("the committer failed; trying again", failure)
         self._calling = False
+        self._uncouple()
         if not self._scheduled:
             self._retry()

@@ -10,7 +10,14 @@ from twisted.internet import defer, task
 from twisted.logger import Logger
 
 from jt709c_gateway.redis.address import RedisAddress
-from jt709c_gateway.redis.protocol import Argument, RedisProtocol, RedisProtocolFactory, connect, one_line
+from jt709c_gateway.redis.protocol import (
+    Argument,
+    ClosedByServer,
+    RedisProtocol,
+    RedisProtocolFactory,
+    connect,
+    one_line,
+)
 
 _REASONS_LOGGED = 8
 _STEADY = 5.0
@@ -30,6 +37,8 @@ class RedisConnection(Service):
     - `reply_timeout`: a request that waits longer aborts the connection, since a server that hangs looks
       like one that is busy. None for a connection that blocks (BLMOVE, XREAD BLOCK).
     - `handshake_timeout`: from the transport being there to the connection being usable.
+    - `password`: asked for the password on every new connection, instead of `address.password`; what it
+      raises makes the attempt fail.
     - `retry_delay`: given the number of failed attempts in a row, how long to wait for the next.
 
     `prepare(protocol)` is awaited on every new connection before it is announced (load scripts, subscribe);
@@ -51,6 +60,7 @@ class RedisConnection(Service):
         *,
         reply_timeout: float | None = 5.0,
         handshake_timeout: float = 10.0,
+        password: Callable[[], str | None] | None = None,
         retry_delay: Callable[[int], float] = retry_delay,
         prepare: Callable[[RedisProtocol], Awaitable[object]] | None = None,
         ready: Callable[[], object] | None = None,
@@ -61,6 +71,7 @@ class RedisConnection(Service):
         self._endpoint = endpoint
         self._factory = RedisProtocolFactory(reactor, reply_timeout)
         self._handshake_timeout = handshake_timeout
+        self._password = password or (lambda: address.password)
         self._retry_delay = retry_delay
         self._prepare = prepare
         self._ready = ready
@@ -154,9 +165,14 @@ class RedisConnection(Service):
 
     async def _handshake(self, protocol: RedisProtocol) -> None:
         limit = self._handshake_timeout
-        overdue = self._reactor.callLater(
-            limit, protocol.abort, txredisapi.TimeoutError(f"not usable within {limit:g} s")
-        )
+
+        def give_up() -> None:
+            what = f"not usable within {limit:g} s"
+            if protocol.securing:
+                what = f"no TLS handshake within {limit:g} s; does the server speak TLS?"
+            protocol.abort(txredisapi.TimeoutError(what))
+
+        overdue = self._reactor.callLater(limit, give_up)
         try:
             await self._introduce(protocol)
             if self._prepare is not None:
@@ -168,12 +184,12 @@ class RedisConnection(Service):
                 overdue.cancel()
 
     async def _introduce(self, protocol: RedisProtocol) -> None:
-        address = self.address
+        address, password = self.address, self._password()
         commands: list[tuple[Argument, ...]] = []
         if address.username is not None:
-            commands.append(("AUTH", address.username, address.password or ""))
-        elif address.password is not None:
-            commands.append(("AUTH", address.password))
+            commands.append(("AUTH", address.username, password or ""))
+        elif password is not None:
+            commands.append(("AUTH", password))
         if address.db:
             commands.append(("SELECT", address.db))
         # PING also tells a server that is still loading its data from one that can be used.
@@ -183,7 +199,9 @@ class RedisConnection(Service):
         replies = await protocol.pipeline(commands)
         for command, reply in zip(commands, replies, strict=True):
             if isinstance(reply, txredisapi.ResponseError):
-                raise txredisapi.ResponseError(_refusal(command, str(reply), address.password))
+                raise txredisapi.ResponseError(_refusal(command, str(reply), password))
+            if isinstance(reply, ClosedByServer) and address.host and not address.tls:
+                raise ClosedByServer("the server hung up without an answer; does it expect TLS (rediss://)?")
             if isinstance(reply, Exception):
                 raise reply
         if address.sentinels and replies[-1][0] != b"master":

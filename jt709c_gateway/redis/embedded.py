@@ -3,16 +3,15 @@
 import os
 import signal
 import sys
-from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet import defer, error, task
+from twisted.internet import defer, task
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from jt709c_gateway.child import Child
 from jt709c_gateway.redis import launcher
 from jt709c_gateway.redis.address import RedisAddress
 from jt709c_gateway.redis.connection import retry_delay
@@ -169,7 +168,7 @@ class EmbeddedServer(Service):
         while True:
             assert self._process is not None
             since = self._reactor.seconds()
-            reason = await self._process.when_exited()
+            reason = await self._process.when_ended()
             self._report(f"embedded Valkey ended ({reason}); starting it again")
             if self._reactor.seconds() - since >= _STEADY:
                 attempts = 0
@@ -292,45 +291,14 @@ class EmbeddedServer(Service):
         process, self._process = self._process, None
         if process is None or process.exit is not None:
             return
-        process.signal("TERM")
-        try:
-            await process.when_exited().addTimeout(self._stop_timeout, self._reactor)
-        except defer.TimeoutError:
-            self.log.warn("embedded Valkey does not end after {n:g} s; killing it", n=self._stop_timeout)
-            process.signal("KILL")
-            await process.when_exited()
+        if not await process.end(self._reactor, self._stop_timeout):
+            self.log.warn("embedded Valkey did not end within {n:g} s; killed it", n=self._stop_timeout)
 
 
-class _ServerProcess(ProcessProtocol):
-    """The running server: its pid, and how it ended."""
+class _ServerProcess(Child):
+    """The running server."""
 
     def __init__(self, log_start: int) -> None:
+        super().__init__()
+        #: Where in the log this run begins.
         self.log_start = log_start
-        self.pid: int | None = None
-        self.exit: str | None = None
-        self._waiting: list[defer.Deferred[str]] = []
-
-    def connectionMade(self) -> None:
-        transport: Any = self.transport
-        self.pid = transport.pid
-
-    def signal(self, name: str) -> None:
-        """Send TERM or KILL, unless it has just ended."""
-        transport: Any = self.transport
-        with suppress(error.ProcessExitedAlready):
-            transport.signalProcess(name)
-
-    def when_exited(self) -> "defer.Deferred[str]":
-        """Fires with how it ended, in a few words."""
-        if self.exit is not None:
-            return defer.succeed(self.exit)
-        result: defer.Deferred[str] = defer.Deferred()
-        self._waiting.append(result)
-        return result
-
-    def processExited(self, reason: Failure) -> None:
-        number = getattr(reason.value, "signal", None)
-        status = getattr(reason.value, "exitCode", None)
-        self.exit = f"signal {number}" if number else f"exit status {status}"
-        for result in self._waiting:
-            result.callback(self.exit)

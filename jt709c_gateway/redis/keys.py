@@ -45,6 +45,11 @@ class Keys:
         """Stream of what could not be read."""
         return f"{self.prefix}:malformed"
 
+    @property
+    def allowed(self) -> str:
+        """Set of the devices that are admitted with ``--admit redis``."""
+        return f"{self.prefix}:allowed"
+
     def device(self, device: str) -> str:
         """Hash: last known state of a device."""
         return f"{self.prefix}:device:{device}"

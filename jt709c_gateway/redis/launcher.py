@@ -9,7 +9,8 @@ set the server free.
 The tie to the gateway is Linux's parent death signal: SIGKILL, which works on a server that hangs too and
 costs nothing, since every reply follows an fsync. Where there is no such thing, a server that outlives a
 killed gateway is found by its lock and ended when the next gateway starts. The signal comes when the
-*thread* that forked ends: in Twisted that is the reactor's, which lasts as long as the gateway does.
+*thread* that forked ends: in Twisted that is the reactor's, which lasts as long as the gateway does. Workers
+(``--workers``) are tied to their supervisor in the same way.
 
 The lock is a POSIX record lock on a file beside the data. It belongs to the process, outlives exec, ends
 with the process however that ends, and the kernel names its holder: so there is never a second server on
@@ -27,19 +28,24 @@ EXIT_LOCKED = 75
 """Exit status when another server holds the lock (EX_TEMPFAIL)."""
 
 
-def main(arguments: list[str]) -> None:
-    """Take ``PARENT_PID DIRECTORY LOCK_FILE SERVER [ARGUMENT…]`` and become the server; returns never."""
-    parent, directory, lock_file, *command = arguments
-    # Of its own session: a Ctrl-C in the gateway's terminal is for the gateway alone, which still needs its
-    # Redis to finish.
+def belong_to(parent: int) -> None:
+    """Leave the parent's session, and end with the parent however it ends; exit when it has ended already."""
+    # Of its own session: a Ctrl-C in the gateway's terminal is for the gateway alone, which still needs us
+    # to finish.
     os.setsid()
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
             raise OSError(ctypes.get_errno(), "prctl")
     # It may have died before the signal was asked for.
-    if os.getppid() != int(parent):
+    if os.getppid() != parent:
         sys.exit("the gateway has ended")
+
+
+def main(arguments: list[str]) -> None:
+    """Take ``PARENT_PID DIRECTORY LOCK_FILE SERVER [ARGUMENT…]`` and become the server; returns never."""
+    parent, directory, lock_file, *command = arguments
+    belong_to(int(parent))
     os.umask(0o077)
     os.chdir(directory)
     lock = os.open(lock_file, os.O_RDWR | os.O_CREAT, 0o600)

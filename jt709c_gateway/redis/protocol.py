@@ -16,22 +16,32 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import txredisapi
-from service_identity import VerificationError
+from OpenSSL import SSL
 from twisted.internet import defer, tcp
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHandshakeListener, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
+from jt709c_gateway.redis import refusals, tls
 from jt709c_gateway.sockets import write_at_once
 
 Argument = bytes | str | int | float
 """What a command is made of. Text is sent as UTF-8, numbers in decimal."""
 
 _REPLY_TYPES = frozenset("+-:$*")
+_FIRST_BYTES = b"+-:$*"
+#: How a TLS server answers what is no TLS: the type of the record, and the first half of its version.
+_TLS_ALERT = b"\x15\x03"
 _REASON_LENGTH = 200
 _SEND_BUFFER = 1 << 20
 _LONGEST_BULK = 512 * 1024 * 1024 + 2
+
+
+class ClosedByServer(txredisapi.ConnectionError):  # type: ignore[misc]
+    """The other side has ended the connection, in good order or not."""
 
 
 def encode_command(arguments: Iterable[Argument]) -> bytes:
@@ -58,16 +68,13 @@ def one_line(error: BaseException | None) -> str:
     """The message of an error, without line breaks and of bounded length, for a log line."""
     if error is None:
         return "unknown reason"
-    text = str(error)
-    if isinstance(error, VerificationError):
-        text = "the server's certificate is for another name"
-    elif error.args and isinstance(error.args[0], list) and error.args[0]:
-        # OpenSSL keeps a list of (library, function, reason).
-        last = error.args[0][-1]
-        text = str(last[-1] if isinstance(last, tuple) else last)
+    if isinstance(error, ConnectionDone):
+        return "the server closed the connection"
+    text = tls.explain(error) if isinstance(error, SSL.Error) else str(error)
     return " ".join(text.split())[:_REASON_LENGTH] or type(error).__name__
 
 
+@implementer(IHandshakeListener)
 class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
     """One connection to Redis; `call` and `pipeline` are what to use.
 
@@ -81,6 +88,9 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
 
     pushed: Callable[[Any], object] | None = None
     """Called with each message once the connection subscribes to something; send no requests then."""
+
+    securing: bool = False
+    """Whether TLS is in between, and its handshake is not complete."""
 
     line_mode: int
     bulk_length: int
@@ -102,7 +112,12 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
             (reply,) = self._request([arguments])
         except (TypeError, txredisapi.ConnectionError):
             return defer.fail()
-        return reply.addCallback(self.handle_reply)
+        return reply.addCallback(self._outcome, arguments)
+
+    def _outcome(self, reply: Any, command: Sequence[Argument]) -> Any:
+        if isinstance(reply, txredisapi.ResponseError):
+            raise txredisapi.ResponseError(refusals.explain(str(reply), command))
+        return self.handle_reply(reply)
 
     def pipeline(self, commands: Sequence[Sequence[Argument]]) -> "defer.Deferred[list[Any]]":
         """Send commands in one write; one result for each, in order.
@@ -167,7 +182,9 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
 
     def connectionLost(self, reason: Failure) -> None:
         """Fail what is outstanding, then tell those who wait for the end."""
-        self._fail_outstanding(txredisapi.ConnectionError(one_line(reason.value)))
+        hung_up = isinstance(reason.value, ConnectionDone | ConnectionLost)
+        kind = ClosedByServer if hung_up else txredisapi.ConnectionError
+        self._fail_outstanding(kind(one_line(reason.value)))
         super().connectionLost(reason)
         self._chunks.clear()
         self._gone = True
@@ -177,6 +194,7 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
     def connectionMade(self) -> None:
         """Write without delay, and notice a server that has vanished from the network."""
         super().connectionMade()
+        self.securing = ISSLTransport.providedBy(self.transport)
         peer = self.transport.getPeer()
         # Not when TLS is in between, whose transport has no such methods.
         self._direct = isinstance(self.transport, tcp.Connection)
@@ -185,6 +203,10 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
         if ITCPTransport.providedBy(self.transport) and isinstance(peer, IPv4Address | IPv6Address):
             self.transport.setTcpNoDelay(True)
             self.transport.setTcpKeepAlive(True)
+
+    def handshakeCompleted(self) -> None:
+        """The server is the one that we want, and what was written goes to it now."""
+        self.securing = False
 
     def replyReceived(self, reply: Any) -> None:
         """Hand a complete reply to the request it answers, or a message to `pushed`."""
@@ -217,11 +239,13 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
         while self._ended is None:
             if self.line_mode:
                 end = buffer.find(b"\r\n", position)
-                if end < 0 and len(buffer) - position <= self.MAX_LENGTH:
+                bounded = len(buffer) - position <= self.MAX_LENGTH
+                if end < 0 and bounded and buffer[position : position + 1] in _FIRST_BYTES:
                     break
                 line = buffer[position:end].decode("utf-8", "backslashreplace")
                 if end < 0 or line[:1] not in _REPLY_TYPES:
-                    self.abort(txredisapi.InvalidResponse("what answers there is not Redis"))
+                    what = "speaks TLS" if buffer.startswith(_TLS_ALERT, position) else "is not Redis"
+                    self.abort(txredisapi.InvalidResponse(f"what answers there {what}"))
                     break
                 position = end + 2
                 # A "$" line sets bulk_length (with the line end) and leaves line mode.

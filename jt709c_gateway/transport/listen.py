@@ -1,13 +1,18 @@
 """Services that bind ports: a port that is taken stops the start."""
 
-from typing import Any
+import os
+from typing import Any, Final
 
+from attrs import frozen
 from twisted.application.service import Service
 from twisted.internet import defer, tcp
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python.failure import Failure
 
 from .tcp import DirectServer, LockFactory
+
+_MAX_DATAGRAM: Final = 65_536
 
 
 class ListenError(Exception):
@@ -62,11 +67,14 @@ class UdpService(Service):
     def privilegedStartService(self) -> None:
         """Bind; ListenError when that fails."""
         try:
-            self.port = self._reactor.listenUDP(
-                self._number, self._protocol, interface=self._interface, maxPacketSize=65536
-            )
+            self.port = self._listen()
         except Exception as error:
             raise ListenError(f"udp {self._interface or '*'}:{self._number}: {error}") from error
+
+    def _listen(self) -> Any:
+        return self._reactor.listenUDP(
+            self._number, self._protocol, interface=self._interface, maxPacketSize=_MAX_DATAGRAM
+        )
 
     def startService(self) -> None:
         """Bind, unless that is done."""
@@ -79,3 +87,39 @@ class UdpService(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         port, self.port = self.port, None
         return defer.maybeDeferred(port.stopListening) if port is not None else defer.succeed(None)
+
+
+class _AdoptedUdpService(UdpService):
+    """The same on a socket that is bound already."""
+
+    def __init__(self, reactor: Any, inherited: "Inherited", protocol: DatagramProtocol) -> None:
+        super().__init__(reactor, 0, "inherited", protocol)
+        self._inherited = inherited
+
+    def _listen(self) -> Any:
+        descriptor = self._inherited.descriptor
+        port = self._reactor.adoptDatagramPort(
+            descriptor, self._inherited.family, self._protocol, maxPacketSize=_MAX_DATAGRAM
+        )
+        # The port has a duplicate, whose end must be the socket's.
+        os.close(descriptor)
+        return port
+
+
+@frozen
+class Inherited:
+    """A socket that this process was started with: bound and, when it is a stream's, listening."""
+
+    descriptor: int
+    #: AF_INET or AF_INET6, SOCK_STREAM or SOCK_DGRAM.
+    family: int
+    kind: int
+
+    def stream_service(self, reactor: Any, factory: Any) -> TcpService:
+        """A service that takes connections from it."""
+        endpoint = AdoptedStreamServerEndpoint(reactor, self.descriptor, self.family)  # type: ignore[no-untyped-call]
+        return TcpService(endpoint, factory, "inherited")
+
+    def datagram_service(self, reactor: Any, protocol: DatagramProtocol) -> UdpService:
+        """A service that takes datagrams from it."""
+        return _AdoptedUdpService(reactor, self, protocol)

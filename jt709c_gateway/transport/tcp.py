@@ -1,7 +1,8 @@
 """Locks over TCP: bytes to frames to the handler, answers back."""
 
 from collections import Counter
-from typing import Any
+from ipaddress import AddressValueError, IPv6Address, IPv6Network
+from typing import Any, Final
 
 from twisted.internet import tcp
 from twisted.internet.interfaces import IAddress, IPushProducer
@@ -14,6 +15,22 @@ from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.sockets import write_at_once
 
 from .link import SHUTDOWN, Conversation, Handler
+
+#: Bits of an IPv6 address that its network chooses; the rest the subscriber does, anew whenever it likes.
+_IPV6_NETWORK: Final = 64
+
+
+def limited_as(host: str) -> str:
+    """What connections from a host are counted under: its address, or the /64 network of an IPv6 address."""
+    if ":" not in host:
+        return host
+    try:
+        address = IPv6Address(host)
+    except AddressValueError:
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Network((int(address), _IPV6_NETWORK), strict=False))
 
 
 class DirectServer(tcp.Server):
@@ -138,7 +155,7 @@ class LockProtocol(Protocol):
 
 
 class LockFactory(Factory):
-    """Makes a LockProtocol for each connection, within limits in all and per address."""
+    """Makes a LockProtocol for each connection, within limits in all and per address (IPv6: per /64)."""
 
     noisy = False
 
@@ -156,7 +173,7 @@ class LockFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> LockProtocol | None:  # type: ignore[override]
         """None, which closes the connection, when there are too many."""
-        address = str(getattr(addr, "host", addr))
+        address = limited_as(str(getattr(addr, "host", addr)))
         if self._count >= self._max_connections:
             self.handler.dropped("max_connections")
             return None

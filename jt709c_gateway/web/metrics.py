@@ -50,6 +50,12 @@ class GatewayCollector(Collector):
             ),
             ("questions", "Questions of the gateway's own to locks.", "outcome", counters.questions),
             ("session_changes", "Locks coming, going and moving.", "change", counters.sessions),
+            (
+                "commit_waits_failed",
+                "Times that what had been written was not durable in time, by reason.",
+                "reason",
+                statistics.shortfalls,
+            ),
         ):
             family = CounterMetricFamily(f"jt709c_{name}", text, labels=[label])
             for key, value in values.items():
@@ -59,6 +65,11 @@ class GatewayCollector(Collector):
             ("answers", "Answers written to locks after their commit.", counters.answers),
             ("skipped_bytes", "Bytes received that belonged to no frame.", counters.skipped_bytes),
             ("pauses", "Times reading stopped because too many frames waited for Redis.", counters.pauses),
+            (
+                "rate_pauses",
+                "Times reading of a connection stopped because its lock sent more than it may.",
+                counters.rate_pauses,
+            ),
             ("commits", "Batches committed to Redis.", statistics.batches),
             ("records", "Records committed to Redis.", statistics.records),
             ("duplicates", "Reports that came again and were not published again.", statistics.duplicates),

@@ -6,28 +6,46 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from twisted.internet import defer
 from twisted.web.resource import Resource
-from twisted.web.server import Site
+from twisted.web.server import NOT_DONE_YET, Site
 
-Checks = Callable[[], dict[str, bool]]
+Page = tuple[int, str, bytes]
+"""Status, content type and body."""
 
 
 class _Page(Resource):
-    """A page without children, made anew for each request."""
+    """A page without children, made anew for each request, after what it shows has been refreshed."""
 
     isLeaf = True
 
-    def __init__(self, render: Callable[[], tuple[int, str, bytes]]) -> None:
+    def __init__(self, render: Callable[[], Page], refresh: Callable[[], Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._render = render
+        self._refresh = refresh
 
-    def render_GET(self, request: Any) -> bytes:
-        """Status, content type and body as `render` gives them; HEAD comes here too."""
+    def render_GET(self, request: Any) -> int:
+        """The page; HEAD comes here too."""
+        waiting: defer.Deferred[Any] = defer.maybeDeferred(self._refresh)
+        request.notifyFinish().addErrback(lambda _: waiting.cancel())
+        waiting.addCallback(self._answer, request)
+        waiting.addErrback(self._failed, request)
+        return NOT_DONE_YET
+
+    def _answer(self, _: Any, request: Any) -> None:
         status, content_type, body = self._render()
         request.setResponseCode(status)
         request.setHeader(b"content-type", content_type.encode())
+        request.setHeader(b"content-length", str(len(body)).encode())
         request.setHeader(b"cache-control", b"no-store")
-        return body
+        request.write(body)
+        request.finish()
+
+    @staticmethod
+    def _failed(failure: Any, request: Any) -> None:
+        # Whoever asked may have gone away meanwhile.
+        if not failure.check(defer.CancelledError):
+            request.processingFailed(failure)
 
 
 class _QuietSite(Site):
@@ -39,22 +57,28 @@ class _QuietSite(Site):
         """Write nothing."""
 
 
-def make_site(registry: CollectorRegistry, ready: Checks) -> Site:
-    """The site. `/readyz` is 200 when all of `ready()` holds and 503 otherwise, and says what doesn't."""
+def make_site(
+    registry: CollectorRegistry,
+    readiness: Callable[[], dict[str, Any]],
+    refresh: Callable[[], Any] = lambda: None,
+) -> Site:
+    """The site. `/readyz` shows what `readiness()` says; 200 when its `ready` holds, and 503 otherwise.
 
-    def metrics() -> tuple[int, str, bytes]:
+    `refresh()`, which may give a Deferred, comes before either of the two is asked.
+    """
+
+    def metrics() -> Page:
         return 200, CONTENT_TYPE_LATEST, generate_latest(registry)
 
-    def health() -> tuple[int, str, bytes]:
+    def health() -> Page:
         return 200, "text/plain; charset=utf-8", b"ok\n"
 
-    def readiness() -> tuple[int, str, bytes]:
-        checks = ready()
-        status = 200 if all(checks.values()) else 503
-        return status, "application/json", json.dumps({"ready": status == 200, **checks}).encode() + b"\n"
+    def ready() -> Page:
+        state = readiness()
+        return 200 if state["ready"] else 503, "application/json", json.dumps(state).encode() + b"\n"
 
     root: Any = Resource()  # type: ignore[no-untyped-call]
-    root.putChild(b"metrics", _Page(metrics))
-    root.putChild(b"healthz", _Page(health))
-    root.putChild(b"readyz", _Page(readiness))
+    root.putChild(b"metrics", _Page(metrics, refresh))
+    root.putChild(b"healthz", _Page(health, lambda: None))
+    root.putChild(b"readyz", _Page(ready, refresh))
     return _QuietSite(root)  # type: ignore[no-untyped-call]

@@ -1,0 +1,57 @@
+"""A process of ours, as its parent sees it."""
+
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet import defer, error
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+
+class Child(ProcessProtocol):
+    """A child process: its pid, and how it ended."""
+
+    def __init__(self) -> None:
+        self.pid: int | None = None
+        #: How it ended, in a few words; None while it runs.
+        self.exit: str | None = None
+        self._waiting: list[defer.Deferred[str]] = []
+
+    def connectionMade(self) -> None:
+        """It runs."""
+        transport: Any = self.transport
+        self.pid = transport.pid
+
+    def signal(self, name: str) -> None:
+        """Send TERM or KILL, unless it has just ended."""
+        transport: Any = self.transport
+        with suppress(error.ProcessExitedAlready):
+            transport.signalProcess(name)
+
+    def when_ended(self) -> "defer.Deferred[str]":
+        """Fires with how it ended."""
+        if self.exit is not None:
+            return defer.succeed(self.exit)
+        result: defer.Deferred[str] = defer.Deferred()
+        self._waiting.append(result)
+        return result
+
+    async def end(self, reactor: Any, timeout: float) -> bool:
+        """Ask it to end, insist after `timeout` seconds; whether it ended as asked."""
+        if self.exit is None:
+            self.signal("TERM")
+            try:
+                await self.when_ended().addTimeout(timeout, reactor)
+            except defer.TimeoutError:
+                self.signal("KILL")
+                await self.when_ended()
+                return False
+        return True
+
+    def processEnded(self, reason: Failure) -> None:
+        """It has ended, and all that it wrote has been read."""
+        number = getattr(reason.value, "signal", None)
+        status = getattr(reason.value, "exitCode", None)
+        self.exit = f"signal {number}" if number else f"exit status {status}"
+        for result in self._waiting:
+            result.callback(self.exit)

@@ -1,0 +1,1 @@
+"""Several gateway processes on one host that share its ports: ``--workers N``."""

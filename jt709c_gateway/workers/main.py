@@ -1,0 +1,68 @@
+"""What a worker's process runs: the whole gateway, on sockets and settings from its supervisor."""
+
+import json
+import os
+import pickle
+import socket
+import sys
+from typing import Any
+
+from prometheus_client import generate_latest
+from twisted.internet.protocol import Factory
+from twisted.logger import LogLevel, eventAsText, globalLogBeginner
+
+from jt709c_gateway.redis.launcher import belong_to
+from jt709c_gateway.service import GatewayService
+from jt709c_gateway.workers.channel import Report, Reporter
+from jt709c_gateway.workers.process import CHANNEL, GIVEN, Given
+
+_MAX_TEXT = 16_384
+
+
+class _Log:
+    """Writes events for the supervisor, each a line of JSON: level, who, text."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __call__(self, event: Any) -> None:
+        level = event.get("log_level", LogLevel.info).name
+        text = eventAsText(event, includeTimestamp=False, includeSystem=False)[:_MAX_TEXT]
+        who = event.get("log_namespace", "")
+        # What Twisted says in its old way is said by nobody in particular.
+        self._file.write(json.dumps([level, "" if who == "log_legacy" else who, text]) + "\n")
+        self._file.flush()
+
+
+def _take() -> Given:
+    """What the supervisor gives us; there are passwords in it, so that the descriptor is not kept."""
+    with open(GIVEN, "rb", closefd=False) as file:
+        given: Given = pickle.load(file)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, GIVEN)
+    os.close(nothing)
+    return given
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    given = _take()
+    belong_to(given.parent)
+    observer: Any = _Log(sys.stdout)
+    globalLogBeginner.beginLoggingTo([observer])
+    from twisted.internet import reactor
+
+    running: Any = reactor
+    gateway = GatewayService(running, given.settings, given.profiles, given.inherited)
+    gateway.privilegedStartService()
+    gateway.startService()
+    running.addSystemEventTrigger("before", "shutdown", gateway.stopService)
+    reporter = Reporter(lambda: Report(gateway.readiness(), generate_latest(gateway.registry).decode()))
+    running.adoptStreamConnection(CHANNEL, socket.AF_UNIX, Factory.forProtocol(lambda: reporter))
+    os.close(CHANNEL)
+    running.callWhenRunning(reporter.say)
+    running.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""The process that was started with ``--workers N``: it serves no lock, but starts those who do."""
+
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+from twisted.application.service import MultiService
+from twisted.internet import defer
+from twisted.internet.endpoints import serverFromString
+from twisted.logger import Logger
+
+from jt709c_gateway.commands.profiles import ProfileSet
+from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
+from jt709c_gateway.redis.embedded import EmbeddedServer
+from jt709c_gateway.starting import StartError, redis_endpoint, start_embedded, stop_for
+from jt709c_gateway.transport.listen import ListenError, TcpService
+from jt709c_gateway.transport.shared import SharedPort
+from jt709c_gateway.web.site import make_site
+
+from .metrics import WorkersCollector
+from .worker import Worker
+
+#: Seconds that a worker has to end beyond --shutdown-timeout.
+_GRACE: Final = 5.0
+
+
+class Supervisor(MultiService):
+    """Binds the ports, brings Redis if it is asked to, and keeps the workers running. Stopped in reverse."""
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, settings: dict[str, Any], profiles: ProfileSet) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._reactor = reactor
+        self._settings = settings
+        self._profiles = profiles
+        self._stopping = False
+        self._embedded: EmbeddedServer | None = None
+        self.ports: list[SharedPort] = []
+        if not settings["no_tcp"]:
+            self.ports += [SharedPort.tcp(description) for description in settings["listen"]]
+        if not settings["no_udp"]:
+            self.ports += [SharedPort.udp(one.port, one.interface) for one in settings["udp"]]
+        self.workers = [
+            Worker(
+                reactor,
+                number,
+                f"{settings['gateway']}-{number}",
+                self.ports,
+                self._failed,
+                settings["shutdown_timeout"] + _GRACE,
+            )
+            for number in range(1, settings["workers"] + 1)
+        ]
+        self.registry = CollectorRegistry()
+        self.registry.register(WorkersCollector(self.workers))
+        self._web: TcpService | None = None
+        if settings["http"]:
+            site = make_site(self.registry, self.readiness, self.refresh)
+            endpoint = serverFromString(reactor, settings["http"])  # type: ignore[no-untyped-call]
+            self._web = TcpService(endpoint, site, settings["http"])
+            self._web.setServiceParent(self)  # type: ignore[no-untyped-call]
+
+    def refresh(self) -> "defer.Deferred[Any]":
+        """Ask every worker how it is; fires when all have answered or had their time."""
+        asked = [defer.Deferred.fromCoroutine(worker.ask()) for worker in self.workers]
+        # Whoever wanted to know may have gone away, which cancels them.
+        return defer.DeferredList(asked, consumeErrors=True)
+
+    def readiness(self) -> dict[str, Any]:
+        """Whether a lock can be served, and how each worker is, as of the last `refresh`."""
+        states = {
+            worker.name: {"ready": False} if worker.report is None else worker.report.readiness
+            for worker in self.workers
+        }
+        return {"ready": any(state["ready"] for state in states.values()), "workers": states}
+
+    def privilegedStartService(self) -> None:
+        """Bind every port, while there may still be the right to; StartError when one can't be had."""
+        addresses = []
+        try:
+            for port in self.ports:
+                port.bind(range(1, len(self.workers) + 1))
+                addresses.append(port.address)
+            super().privilegedStartService()  # type: ignore[no-untyped-call]
+        except ListenError as error:
+            raise StartError(error) from None
+        if self._web is not None:
+            addresses.append(self._web.port.getHost())
+        for address in addresses:
+            self.log.info("listening on {address}", address=address)
+
+    def startService(self) -> None:
+        """Start everything; StartError for what can be seen at once to make that impossible."""
+        super().startService()  # type: ignore[no-untyped-call]
+        address = parse_redis_address(self._settings["redis"])
+        if isinstance(address, RedisAddress):
+            redis_endpoint(self._reactor, self._settings, address)
+            self._start_workers(self._settings)
+        else:
+            self._embedded = EmbeddedServer(self._reactor, self._settings["data_dir"], address.port)
+            start_embedded(self._reactor, self._embedded, self._embedded_started)
+
+    def _embedded_started(self, address: RedisAddress) -> None:
+        redis = f"redis://{address.host}:{address.port}"
+        # A password that was given is for another server.
+        without = {"redis_password": None, "redis_password_file": None}
+        self._start_workers({**self._settings, **without, "redis": redis})
+
+    def _start_workers(self, settings: dict[str, Any]) -> None:
+        if self._stopping:
+            return
+        for worker in self.workers:
+            worker.start({**settings, "http": None}, self._profiles)
+
+    def _failed(self, reason: str) -> None:
+        if not self._stopping:
+            self._stopping = True
+            stop_for(self._reactor, reason)
+
+    async def _stop(self) -> None:
+        # What comes from here on is turned away as soon as its worker has stopped listening.
+        for port in self.ports:
+            port.close_all()
+        await defer.DeferredList([worker.stop() for worker in self.workers])
+        await defer.maybeDeferred(super().stopService)
+        if self._embedded is not None:
+            await self._embedded.stopService()
+
+    def stopService(self) -> "defer.Deferred[None]":
+        """Stop in order: the workers, who leave as a gateway does, and last the embedded server."""
+        self._stopping = True
+        return defer.Deferred.fromCoroutine(self._stop())

@@ -1,0 +1,127 @@
+"""One worker, which is started again when it ends."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from twisted.internet import defer, task
+from twisted.logger import Logger
+
+from jt709c_gateway.commands.profiles import ProfileSet
+from jt709c_gateway.redis.connection import retry_delay
+from jt709c_gateway.transport.listen import ListenError
+from jt709c_gateway.transport.shared import SharedPort
+
+from .channel import Report
+from .process import WorkerProcess
+
+#: Seconds after which a worker counts as running well.
+_STEADY: Final = 60.0
+#: Seconds that a worker has for a report.
+_REPORT_TIMEOUT: Final = 2.0
+
+
+class Worker:
+    """A gateway of its own name in a process of its own, on its sockets of the shared ports.
+
+    `failed` is told why when it ends before it has ever been up: another start would come to the same. In
+    any later case it is started again, at once and on the same sockets. When that is no help either, its
+    sockets are closed until the next start, so that its locks go to the other workers.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        number: int,
+        name: str,
+        ports: Sequence[SharedPort],
+        failed: Callable[[str], None],
+        stop_timeout: float,
+    ) -> None:
+        self.name = name
+        #: How often it was started again.
+        self.restarts = 0
+        #: What it said when it was asked last; None when it didn't answer.
+        self.report: Report | None = None
+        self._reactor = reactor
+        self._number = number
+        self._ports = ports
+        self._failed = failed
+        self._stop_timeout = stop_timeout
+        self._life: defer.Deferred[None] | None = None
+        self._process: WorkerProcess | None = None
+        self._was_up = False
+
+    def start(self, settings: dict[str, Any], profiles: ProfileSet) -> None:
+        """Start it, and keep it running."""
+        settings = {**settings, "gateway": self.name}
+        self._life = defer.Deferred.fromCoroutine(self._live(settings, profiles))
+        self._life.addErrback(self._ended)
+
+    def stop(self) -> "defer.Deferred[Any]":
+        """Have it leave in good order; fires when it has ended, at the latest after the `stop_timeout`."""
+        life = self._life
+        if life is None:
+            return defer.succeed(None)
+        life.cancel()
+        return life
+
+    async def ask(self) -> None:
+        """Have it report."""
+        process = self._process
+        self.report = None if process is None else await process.ask(self._reactor, _REPORT_TIMEOUT)
+
+    def _ended(self, failure: Any) -> None:
+        if not failure.check(defer.CancelledError):
+            self.log.failure("worker {name} is no longer looked after", failure, name=self.name)
+            self._failed(f"worker {self.name}: {failure.getErrorMessage()}")
+
+    async def _live(self, settings: dict[str, Any], profiles: ProfileSet) -> None:
+        quick_ends = 0
+        try:
+            while True:
+                began = self._reactor.seconds()
+                reason = await self._run(settings, profiles)
+                if not self._was_up:
+                    self._failed(f"worker {self.name} did not start: {reason}")
+                    return
+                quick_ends = 0 if self._reactor.seconds() - began >= _STEADY else quick_ends + 1
+                self.log.error(
+                    "worker {name} ended ({reason}); starting it again", name=self.name, reason=reason
+                )
+                if quick_ends > 1:
+                    for port in self._ports:
+                        port.close(self._number)
+                if quick_ends:
+                    await task.deferLater(self._reactor, retry_delay(quick_ends), lambda: None)
+                self.restarts += 1
+        finally:
+            await self._end_process()
+
+    async def _run(self, settings: dict[str, Any], profiles: ProfileSet) -> str:
+        """From start to end; why it ended."""
+        process = WorkerProcess(self.name, self._up)
+        try:
+            sockets = [port.open(self._number) for port in self._ports]
+            process.spawn(self._reactor, settings, profiles, sockets)
+        except (OSError, ListenError) as error:
+            return str(error)
+        self._process = process
+        reason = await process.when_ended()
+        self._process = None
+        return f"{reason}: {process.last_words}" if process.last_words else reason
+
+    def _up(self) -> None:
+        self._was_up = True
+        if self._process is not None:
+            self.log.info("worker {name} is up (pid {pid})", name=self.name, pid=self._process.pid)
+
+    async def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if process is not None and not await process.end(self._reactor, self._stop_timeout):
+            self.log.warn(
+                "worker {name} did not end within {limit:g} s; killed it",
+                name=self.name,
+                limit=self._stop_timeout,
+            )
