@@ -3,7 +3,8 @@
 Without the right to mount one, a limit on the size of files does the same to the server: a write past it
 fails (`EFBIG`; the launcher's Python leaves SIGXFSZ ignored) as one on a full disk does (`ENOSPC`), in part
 or as a whole. With ``appendfsync always`` the server then ends before it answers what it could not write; it
-is started again, reads what it has, and ends at the next write, until there is room.
+is started again, reads what it has, and ends at the next write, until there is room. On a disk without any
+room at all the gateway can't even write the server's configuration, and tries that again instead.
 """
 
 import resource
