@@ -67,11 +67,18 @@ class FaultTestCase(SynchronousTestCase):
 
     def outage(self, seconds: float) -> None:
         """Let a fault last in which nothing can be committed: so nothing may be answered."""
-        # What was committed before may have been on its way yet.
-        time.sleep(0.2)
-        before = self.ledger.answered
+        before = self._answers_at_rest()
         time.sleep(seconds)
         self.assertEqual(self.ledger.answered, before, f"answered during an outage (seed {self.seed})")
+
+    def _answers_at_rest(self, timeout: float = 5.0) -> int:
+        """How many answers there are when no more come of what was committed before the fault."""
+        end = time.monotonic() + timeout
+        while True:
+            before = self.ledger.answered
+            time.sleep(0.25)
+            if self.ledger.answered == before or time.monotonic() > end:
+                return before
 
     def redis(self) -> RedisClient:
         """A client for the server, past any proxy."""
