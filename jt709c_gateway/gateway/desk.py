@@ -1,5 +1,6 @@
 """The orders of one lock: one under way at a time, and those whose effect is still to be seen."""
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Ended orders per lock whose effect may still be seen; the oldest are forgotten first.
 MAX_WATCHED: Final = 16
+#: Reports kept in mind of which Redis did not know yet at the last look.
+MAX_HEARD: Final = 64
 #: Messages kept until it is known which orders they may be evidence for.
 MAX_EARLY: Final = 16
 
@@ -61,6 +64,9 @@ class Desk:
     _settling: int = 0
     #: What the lock has said while Redis was being asked for its unsettled orders; None when that is known.
     _early: list[tuple[Message, float]] | None = field(default=None, repr=False)
+    #: Fingerprints of the lock's reports: those that Redis knew at the last look, and those heard here.
+    _committed: frozenset[str] = field(default=frozenset(), repr=False)
+    _reports: deque[str] = field(factory=lambda: deque(maxlen=MAX_HEARD), repr=False)
     #: An order waits because nobody knows yet which dialect the lock speaks.
     _dialect_wanted: bool = False
     #: The lock has just come, and Redis doesn't know yet.
@@ -227,9 +233,10 @@ class Desk:
             session.sublocks.learn(claim.sublocks)
         if session.lock_state is None and not early:
             session.lock_state = state
+        self._committed = claim.recent
         for message, now in early or []:
-            count = self.orders.count_wrong_passwords
-            for run, step in hearing.heard(message, found, state, now, count, sublocks):
+            runs, count = self._provable(message, found), self.orders.count_wrong_passwords
+            for run, step in hearing.heard(message, runs, state, now, count, sublocks):
                 self.apply(run, step)
             state = hearing.lock_state(message, state)
             hearing.note_sublocks(message, sublocks, now)
@@ -390,8 +397,8 @@ class Desk:
             return partial(self._question.end, True)
         if self._early is not None and len(self._early) < MAX_EARLY:
             self._early.append((message, moment.epoch))
-        runs = self._in_mind()
-        if self.current is not None and self.current.in_flight and not self._handed_over:
+        runs = self._provable(message, self._in_mind())
+        if runs and self.current is not None and self.current.in_flight and not self._handed_over:
             # Nothing that is said now can be due to bytes that aren't out yet.
             runs.remove(self.current)
         session, count = self.session, self.orders.count_wrong_passwords
@@ -400,6 +407,19 @@ class Desk:
         if not steps and not self.waiting:
             return None
         return lambda: self._heard(steps)
+
+    def _provable(self, message: Message, runs: list[OrderRun]) -> list[OrderRun]:
+        """Those of these orders that a message may tell of: a report that comes again tells nothing new.
+
+        Taken for a second movement, it would confirm an order that moved nothing.
+        """
+        fingerprint = message.fingerprint if runs else None
+        if fingerprint is None:
+            return runs
+        if fingerprint in self._committed or fingerprint in self._reports:
+            return []
+        self._reports.append(fingerprint)
+        return runs
 
     def _heard(self, steps: list[tuple[OrderRun, Step]]) -> None:
         for run, step in steps:

@@ -2,12 +2,13 @@
 --
 -- KEYS  1 waiting list of the lock   2 orders under way at this gateway   3 state of the lock
 --       4 unsettled orders of the lock   5 dynamic password of the lock   6 session of the lock
+--       7 fingerprints of the lock's last reports
 -- ARGV  1 prefix   2 "1" to take an order, "0" only to look for unsettled ones
 --       3 epoch second before which unsettled orders are forgotten
 --       4 name of this gateway when the lock has just come to it, "" otherwise
 -- Returns {order JSON or nil, its record, serial, {dialect, firmware, wrong passwords, lock state}, dynamic
 -- password or nil, {record, ...} of the unsettled ones, how many wait, {{sub-lock, epoch s, lock state}, ...} for
--- those that the orders are for}; records are flat arrays of field, value, ...
+-- those that the orders are for, fingerprints or nil}; records are flat arrays of field, value, ...
 
 local sublocks = {}
 
@@ -48,7 +49,7 @@ if ARGV[2] == '1' then
   order = redis.call('LRANGE', KEYS[1], 0, 0)[1]
 end
 if not order then
-  return {false, {}, 0, known, false, unsettled, redis.call('LLEN', KEYS[1]), sublocks}
+  return {false, {}, 0, known, false, unsettled, redis.call('LLEN', KEYS[1]), sublocks, redis.call('GET', KEYS[7])}
 end
 local id = cjson.decode(order)['id']
 local serial = redis.call('HINCRBY', KEYS[3], 'order_serial', 1)
@@ -63,4 +64,5 @@ return {
   unsettled,
   redis.call('LLEN', KEYS[1]),
   sublocks,
+  redis.call('GET', KEYS[7]),
 }

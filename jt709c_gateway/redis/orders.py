@@ -27,6 +27,8 @@ MAX_ROUTED: Final = 200
 ROUTE_TTL: Final = 60
 #: Characters of the id of a sub-lock or sensor (PROTOCOL.md §3).
 _PERIPHERAL_ID: Final = 10
+#: Characters of a report's fingerprint, as in `commit.lua`.
+FINGERPRINT: Final = 16
 #: Entries kept of what could not be read.
 MAX_INVALID: Final = 1000
 
@@ -74,6 +76,8 @@ class Claim:
     lock_state: str | None = None
     #: (id, epoch seconds, lock state) of the sub-locks that the orders are for.
     sublocks: list[tuple[str, float, str]] = field(factory=list, repr=False)
+    #: Fingerprints of reports that had been committed before.
+    recent: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 @define
@@ -109,6 +113,10 @@ def as_record(flat: list[bytes]) -> dict[str, str]:
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode()
+
+
+def _fingerprints(joined: str) -> frozenset[str]:
+    return frozenset(joined[at : at + FINGERPRINT] for at in range(0, len(joined), FINGERPRINT))
 
 
 @define
@@ -240,6 +248,7 @@ class OrderStore:
                 self.keys.unsettled(device),
                 self.keys.secret(device),
                 self.keys.session(device),
+                self.keys.recent(device),
             ],
             [
                 self.keys.prefix,
@@ -248,7 +257,7 @@ class OrderStore:
                 self.gateway if arrived else "",
             ],
         )
-        order, record, serial, known, secret, unsettled, waiting, sublocks = reply
+        order, record, serial, known, secret, unsettled, waiting, sublocks, recent = reply
         dialect, firmware, wrong, lock_state = known
         return Claim(
             order,
@@ -262,6 +271,7 @@ class OrderStore:
             waiting,
             _text(lock_state),
             [(one.decode(), float(time), state.decode()) for one, time, state in sublocks],
+            _fingerprints(_text(recent) or ""),
         )
 
     async def next_serial(self, device: str) -> int:
