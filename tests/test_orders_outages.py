@@ -96,7 +96,7 @@ class OutageTests(BenchTestCase):
         self.assertEqual(len(self.written(link)), 1)
 
     def test_server_becomes_a_replica(self) -> None:
-        """A fail-over ends the wait for orders with an error of its own: no failure of ours, and it goes on."""
+        """A fail-over ends the wait for orders with an error of its own, which is no failure of ours."""
         link = self.come()
         self.node.run()
         _, reply = self.node.blocking.pending.pop(0)
