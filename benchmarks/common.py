@@ -168,6 +168,14 @@ def resident_bytes(pid: int) -> int:
     raise BenchmarkError(f"process {pid} has ended")
 
 
+def descriptors(pid: int) -> int:
+    """How many files and sockets a process has open."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        raise BenchmarkError(f"process {pid} has ended") from None
+
+
 def fsync_us(directory: Path) -> float:
     """What syncing a small append costs where the data are, median µs."""
     data, taken = b"x" * 4096, []
@@ -296,7 +304,8 @@ class Child:
 class Daemon(Child):
     """The gateway as an operator runs it, on free ports, in a fresh directory.
 
-    With its embedded server, or with the one on loopback port `redis`.
+    With its embedded server, or with the one on loopback port `redis`. With `udp` it listens for datagrams,
+    too, on the number of its TCP port.
     """
 
     def __init__(
@@ -305,6 +314,8 @@ class Daemon(Child):
         options: Sequence[str] = (),
         profile: Path | None = None,
         redis: int | None = None,
+        *,
+        udp: bool = False,
     ):
         self._home = tempfile.TemporaryDirectory(prefix="jt709c-benchmark-", dir=scratch)
         self.home = Path(self._home.name)
@@ -325,7 +336,8 @@ class Daemon(Child):
             "--data-dir",
             self.home / "data",
         ]
-        command += ["--listen", f"tcp:{self.port}:interface={LOOPBACK}:backlog=4096", "--no-udp"]
+        command += ["--listen", f"tcp:{self.port}:interface={LOOPBACK}:backlog=4096"]
+        command += ["--udp", f"{self.port}:interface={LOOPBACK}"] if udp else ["--no-udp"]
         command += ["--http", f"tcp:{self.http}:interface={LOOPBACK}", *options]
         try:
             super().__init__(command, self.home)

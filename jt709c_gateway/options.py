@@ -17,6 +17,7 @@ from attrs import evolve, field, frozen
 from twisted.internet.endpoints import serverFromString
 from twisted.python import usage
 
+from jt709c_gateway.commands.order_keys import DEFAULT_WINDOW, OrderKey, OrderKeysError, load_order_keys
 from jt709c_gateway.commands.profiles.loading import DIALECTS
 from jt709c_gateway.gateway.device_list import DeviceList, read_device_list
 from jt709c_gateway.redis.address import EmbeddedAddress, parse_redis_address
@@ -311,6 +312,18 @@ OPTIONS: Final = (
         None,
         "File with the locks' static password, for unlock orders that bring none",
     ),
+    Option(
+        "order-keys",
+        existing_file,
+        None,
+        "TOML file of keys; every order then has to be signed with one of them",
+    ),
+    Option(
+        "order-window",
+        seconds,
+        DEFAULT_WINDOW,
+        "Seconds that may pass from signing an order to taking it in [default: 300]",
+    ),
     Option("allow-raw", None, False, "Allow orders of raw bytes"),
     Option(
         "confirm-timeout",
@@ -393,6 +406,7 @@ class Options(usage.Options):
             _secret(values, "redis-password-file") or os.environ.get(PASSWORD_VARIABLE) or None
         )
         values["static_password"] = _secret(values, "static-password-file")
+        values["order_keys"] = _order_keys(values["order_keys"])
         if values["admit"] is None:
             values["admit"] = ADMIT_ANY if values["devices"] is None else ADMIT_FILE
         if values["admit"] == ADMIT_FILE and values["devices"] is None:
@@ -466,6 +480,13 @@ def _checked(option: Option, text: str, where: str) -> Any:
     except ValueError as error:
         shown = "" if option.secret else f" {text!r}"
         raise usage.UsageError(f"{where}{shown}: {error}") from None
+
+
+def _order_keys(path: Path | None) -> dict[str, OrderKey] | None:
+    try:
+        return None if path is None else load_order_keys(path)
+    except OrderKeysError as error:
+        raise usage.UsageError(f"--order-keys {error}") from None
 
 
 def read_password(path: Path) -> str:

@@ -16,10 +16,12 @@ from twisted.internet import defer, task
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 
+from jt709c_gateway.commands.order_keys import OrderKeys
 from jt709c_gateway.commands.profiles import ProfileError, ProfileSet, load_profiles
 from jt709c_gateway.commands.record import Limits as OrderLimits
 from jt709c_gateway.gateway.admission import Admission, FileAdmission, SetAdmission
 from jt709c_gateway.gateway.asking import Asking
+from jt709c_gateway.gateway.authority import Authority
 from jt709c_gateway.gateway.core import Gateway, Policy
 from jt709c_gateway.gateway.duties import Duties
 from jt709c_gateway.gateway.ids import EventIds
@@ -123,6 +125,7 @@ class GatewayService(MultiService):
             OrderLimits(confirm_timeout=settings["confirm_timeout"]),
             settings["udp_window"],
             settings["static_password"],
+            Authority(OrderKeys(settings["order_keys"], settings["order_window"])),
         )
         asking = Asking(self.orders, settings["ask"])
         self.duties = Duties(reactor, self.gateway, self.orders, keys, settings["gateway_ttl"], asking)

@@ -28,7 +28,7 @@ class Process(SynchronousTestCase):
     def test_version_and_help(self):
         self.assertIn(__version__, run("--version").stdout)
         result = run("--help")
-        for name in ("catalogue", "decode", "profiles", "send", "simulate", "watch"):
+        for name in ("catalogue", "decode", "history", "profiles", "send", "simulate", "watch"):
             self.assertIn(name, result.stdout)
             self.assertEqual(run(name, "--help").returncode, 0)
 

@@ -1,6 +1,7 @@
 """jt709c watch and jt709c send against a real server."""
 
 import fcntl
+import hmac
 import json
 import os
 import pty
@@ -20,6 +21,7 @@ from jt709c_gateway.cli import ordering
 from jt709c_gateway.cli.common import UserError
 from jt709c_gateway.cli.redis_link import glob_escape
 from jt709c_gateway.cli.watching import patterns
+from tests.signing_support import SECRET
 from tests.support import ValkeyServer, wait_until
 
 COMMAND = [sys.executable, "-m", "jt709c_gateway.cli.main"]
@@ -250,6 +252,46 @@ class Send(WithRedis):
         order = self.taken_order()
         self.assertEqual((order["reply_to"], order["issued_by"]), (told["id"], "night shift"))
         self.assertEqual(told["reply_to"], order["id"])
+
+    def key_file(self, text=None):
+        path = Path(self.secret_file(text or f'k1 = "{SECRET.hex()}"'))
+        path.chmod(0o600)
+        return str(path)
+
+    def test_an_order_is_signed_with_a_key_of_a_file(self):
+        two = self.key_file(f'k1 = "{SECRET.hex()}"\nk2 = "{SECRET[::-1].hex()}"')
+        for arguments in (("--key-file", self.key_file()), ("--key-file", two, "--key-id", "k1")):
+            result = self.send("text", DEVICE, "text=Tür 7", "--id", "o-1", *arguments)
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            entry = wait_until(lambda: self.redis.call("LPOP", "jt709c:commands"))
+            envelope = json.loads(entry)
+            mac = hmac.new(SECRET, envelope["order"].encode(), "sha256").hexdigest()
+            self.assertEqual((envelope["key"], envelope["mac"]), ("k1", mac))
+            order = json.loads(envelope["order"])
+            self.assertLess(abs(order["issued_at"] - time.time()), 60)
+            self.assertEqual((order["id"], order["params"]), ("o-1", {"text": "Tür 7"}))
+
+    def test_a_key_that_can_not_be_used_is_one_line_without_the_secret(self):
+        good = self.key_file()
+        world = self.key_file()
+        os.chmod(world, 0o644)
+        for arguments, word in (
+            (("--key-id", "k1"), "--key-id goes with --key-file"),
+            (("--key-file", good, "--key-id", "k9"), "expected one of k1"),
+            (
+                ("--key-file", self.key_file(f'a = "{SECRET.hex()}"\nb = "{"7f" * 16}"')),
+                "--key-id is missing",
+            ),
+            (("--key-file", world), "chmod o="),
+            (("--key-file", self.key_file('k1 = "' + SECRET.hex()[:20] + '"')), "at least 16 bytes"),
+            (("--key-file", "/nowhere"), "No such file"),
+        ):
+            result = self.send("locate", DEVICE, *arguments)
+            self.assertEqual((result.returncode, result.stdout), (2, ""))
+            self.assertIn(word, result.stderr)
+            self.assertEqual(result.stderr.count("\n"), 1)
+            self.assertNotIn(SECRET.hex()[:20], result.stderr)
+        self.assertEqual(self.redis.call("LLEN", "jt709c:commands"), 0)
 
     def test_no_server_is_one_line_and_status_2(self):
         result = self.send("restart", DEVICE, JT709C_REDIS="redis://127.0.0.1:9")

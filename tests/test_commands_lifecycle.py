@@ -6,7 +6,8 @@ import attrs
 
 from jt709c_gateway.commands.evidence import Observation, ObservationKind
 from jt709c_gateway.commands.lifecycle import Action, LifecycleError, Limits, OrderRun
-from jt709c_gateway.commands.model import MASK, OrderState
+from jt709c_gateway.commands.masking import MASK
+from jt709c_gateway.commands.model import OrderState
 from jt709c_gateway.commands.profiles import GroupedSentence
 from jt709c_gateway.commands.replies import (
     Answer,

@@ -15,6 +15,7 @@ from jt709c_gateway.commands.model import ENDED, Order, OrderState
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.replies import Answer
 from jt709c_gateway.commands.stored import to_hash
+from jt709c_gateway.commands.waiting import from_waiting, to_waiting
 
 PROFILES = load_profiles(allow_raw=True)
 JT709 = PROFILES.profiles["jt709"]
@@ -157,7 +158,7 @@ class OrderMachine(RuleBasedStateMachine):
         """Another gateway finds the record; for what has ended, perhaps without the order itself."""
         order = self.order if with_order or not self.run.ended else None
         spec = JT709.orders[self.order.command].choose(self.order.params) if self.run.spec else None
-        stored = Order.from_json(self.order.to_json()) if order is not None else None
+        stored = from_waiting(to_waiting(self.order)) if order is not None else None
         names = PROFILES.secret_names(self.order.command)
         self.run = OrderRun.restore(self.record, spec, order=stored, secret_names=names)
         self.run.hide({SUPPLIED})

@@ -3,9 +3,11 @@
 import attrs
 
 from jt709c_gateway.commands.lifecycle import Action, LifecycleError, OrderRun
-from jt709c_gateway.commands.model import MASK, InvalidOrder, Order
+from jt709c_gateway.commands.masking import MASK
+from jt709c_gateway.commands.model import InvalidOrder
 from jt709c_gateway.commands.replies import Answer
 from jt709c_gateway.commands.stored import PRIVATE_FIELDS, PUBLIC_FIELDS, from_hash, invalid_record, to_hash
+from jt709c_gateway.commands.waiting import from_waiting, to_waiting
 from tests.commands_support import DEVICE, PROFILES, UNLOCKED, YES, LifecycleCase, T, run, sent
 
 
@@ -30,6 +32,7 @@ class RecordTests(LifecycleCase):
                 "state": "sent",
                 "params": {"password": MASK},
                 "issued_by": "ops",
+                "key": None,
                 "physical": True,
                 "assumed": True,
                 "created_at": "2023-11-14T22:13:20.000000Z",
@@ -83,7 +86,7 @@ class RecordTests(LifecycleCase):
         """With the record that went before the bytes, a physical order is never written again."""
         one = run()
         record = one.writing(T, 7).transitions[0]
-        stored = Order.from_json(one.order.to_json())
+        stored = from_waiting(to_waiting(one.order))
         again = OrderRun.restore(to_hash(record.fields), one.spec, order=stored)
         self.assertTrue(again.in_flight)
         self.assertRaises(LifecycleError, again.writing, T + 1, 8)

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands import lockout
 from jt709c_gateway.commands.evidence import EvidenceRule, Observation, ObservationKind, confirms
-from jt709c_gateway.commands.model import MASK
+from jt709c_gateway.commands.masking import MASK
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.replies import (
     Answer,

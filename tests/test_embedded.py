@@ -1,6 +1,7 @@
 """The embedded server: it starts, keeps what was committed, and ends with its gateway."""
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -190,6 +191,20 @@ class LifeTests(_EmbeddedTestCase):
         with RedisClient(address.port) as client:
             self.assertEqual(client.call("GET", "a"), b"1")
         self.assertIn("ended (signal 9); starting it again", self.lines[1])
+
+    async def test_server_ends_by_itself(self) -> None:
+        """What a server that ended said last stands in the log: it names a full disk, for one."""
+        server = self.embedded(temporary_path(self))
+        address = await server.start()
+        # Room for a line in its log, but not for the change; the hard limit stays as it is.
+        _, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (65536, hard))
+        with RedisClient(address.port) as client:
+            self.assertRaises(OSError, client.call, "SET", "a", "1" * 65536)
+        await self.until(lambda: any("is back at" in line for line in self.lines))
+        self.assertIn("(exit status 1); it said last: Can't recover from AOF write error", self.lines[1])
+        with RedisClient(address.port) as client:
+            self.assertIsNone(client.call("GET", "a"))
 
     async def test_hung_server_stopped(self) -> None:
         """A server that doesn't end when asked is killed after the time it has for it."""

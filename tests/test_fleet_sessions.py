@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.orders_bench import GATEWAY_TTL, BenchTestCase, Node
+from tests.orders_bench import GATEWAY_TTL, START, BenchTestCase, Node
 from tests.orders_support import UNLOCKED, lock_event, new_device
 
 
@@ -264,6 +264,26 @@ class MovingTests(FleetTestCase):
         self.report(self.other, new, lock_event(), UNLOCKED)
         self.pass_time(1)
         self.assertEqual((self.desk.state(first), self.desk.state(second)), ("confirmed", "uncertain"))
+
+    def test_report_comes_again_elsewhere(self) -> None:
+        """A report that was committed where the lock was proves nothing when it comes again elsewhere."""
+        old = self.come()
+        frame = self.lock.location(lock_event(), UNLOCKED, START + self.node.clock.seconds() + 1)
+        self.node.feed(old, frame)
+        self.node.run()
+        order = self.desk.unlock(self.device)
+        self.pass_time()
+        self.assertEqual(self.desk.state(order), "sent")
+        new = self.other.link()
+        self.other.feed(new, frame)
+        self.pass_time()
+        self.other.feed(new, frame)
+        self.pass_time(1)
+        self.assertEqual(self.desk.state(order), "uncertain")
+        self.report(self.other, new)
+        self.report(self.other, new, lock_event(), UNLOCKED)
+        self.pass_time()
+        self.assertEqual(self.desk.state(order), "confirmed")
 
     def test_question_goes_along(self) -> None:
         """An order that does no harm is written again where the lock is now."""

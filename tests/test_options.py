@@ -68,6 +68,8 @@ BAD: dict[str, tuple[list[str], str]] = {
     "devices-max": (COUNTS, "whole number"),
     "profiles": (["", "/nowhere", "/etc/passwd"], "directory"),
     "static-password-file": (FILES, "file"),
+    "order-keys": (FILES, "file"),
+    "order-window": (SECONDS, "seconds"),
     "confirm-timeout": (SECONDS, "seconds"),
     "ask": (["", "jt808", "JT701", "all"], "one of jt709, jt705, jt701, or none"),
     "udp-window": (SECONDS, "seconds"),

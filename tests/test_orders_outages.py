@@ -95,6 +95,16 @@ class OutageTests(BenchTestCase):
         self.node.pass_time(3)
         self.assertEqual(len(self.written(link)), 1)
 
+    def test_server_becomes_a_replica(self) -> None:
+        """A fail-over ends the wait for orders with an error of its own, which is no failure of ours."""
+        link = self.come()
+        self.node.run()
+        _, reply = self.node.blocking.pending.pop(0)
+        reply.errback(txredisapi.ResponseError("UNBLOCKED force unblock from blocking operation"))
+        self.desk.unlock(self.device)
+        self.node.pass_time(3)
+        self.assertEqual(len(self.written(link)), 1)
+
     def test_numbering_fails(self) -> None:
         """Redis is lost while an order is to be repeated: it is repeated when Redis is back."""
         link = self.come()

@@ -1,7 +1,8 @@
 """What happens between two turns of the reactor: locks that come and go while Redis is asked."""
 
 from jt709c_gateway.gateway.desk import MAX_WATCHED
-from tests.orders_bench import BenchTestCase
+from tests.committing import FakeLink
+from tests.orders_bench import START, BenchTestCase
 from tests.orders_support import UNLOCKED, FakeLock, lock_event, new_device
 
 
@@ -200,3 +201,46 @@ class RaceTests(BenchTestCase):
         link = self.come()
         self.node.run()
         self.assertEqual(len(self.written(link)), 1)
+
+    def uncertain_and_confirmed(self, link: FakeLink) -> tuple[str, str, bytes]:
+        """Two unlock orders: the lock ignores the first and opens upon the second; the report of that."""
+        first = self.desk.unlock(self.device, timeout=2)
+        self.node.pass_time(4)
+        second = self.desk.unlock(self.device, timeout=2)
+        self.node.pass_time(1)
+        self.say(self.node, link, int(self.written(link)[-1].split(b",")[2]), "ELOCK", "1", "1")
+        report = self.lock.location(lock_event(), UNLOCKED, START + self.node.clock.seconds())
+        self.node.feed(link, report)
+        self.node.run()
+        self.assertEqual((self.desk.state(first), self.desk.state(second)), ("uncertain", "confirmed"))
+        return first, second, report
+
+    def test_report_of_a_movement_comes_again(self) -> None:
+        """The same report, sent again, is no second movement: it confirms no order that moved nothing."""
+        link = self.come()
+        self.node.run()
+        first, _, report = self.uncertain_and_confirmed(link)
+        for _ in range(2):
+            self.node.feed(link, report)
+            self.node.run()
+        self.assertEqual(self.desk.state(first), "uncertain")
+        # Another one does, as it may have been late.
+        self.report(self.node, link, lock_event(), UNLOCKED)
+        self.node.run()
+        self.assertEqual(self.desk.state(first), "confirmed")
+
+    def test_report_of_a_movement_comes_again_elsewhere(self) -> None:
+        """The same at another gateway, which has to know from Redis that the report is no news."""
+        link = self.come()
+        self.node.run()
+        first, _, report = self.uncertain_and_confirmed(link)
+        other = self.make("gw2", now=self.node.clock.seconds()).start()
+        there = other.link()
+        other.feed(there, report)
+        other.run()
+        other.feed(there, report)
+        other.run()
+        self.assertEqual(self.desk.state(first), "uncertain")
+        self.report(other, there, lock_event(), UNLOCKED)
+        other.run()
+        self.assertEqual(self.desk.state(first), "confirmed")

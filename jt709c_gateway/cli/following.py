@@ -1,5 +1,6 @@
 """Queueing an order and following it to its end, for `jt709c send`."""
 
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -11,11 +12,13 @@ from twisted.internet import defer, task
 
 from jt709c_gateway.cli import gist
 from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.cli.connecting import FirstConnection, once
 from jt709c_gateway.cli.ordering import to_wire
 from jt709c_gateway.cli.output import console, plain
 from jt709c_gateway.cli.redis_link import PING_EVERY, Link, glob_escape, keep_alive, listen, talk
 from jt709c_gateway.cli.running import notice
 from jt709c_gateway.commands.model import ENDED, Order, OrderState
+from jt709c_gateway.commands.order_keys import OrderKey
 from jt709c_gateway.commands.sublocks import SUBLOCK_ID
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
@@ -23,8 +26,6 @@ from jt709c_gateway.redis.keys import Keys
 _GOOD: Final = frozenset([OrderState.DONE, OrderState.CONFIRMED])
 _BAD: Final = frozenset([OrderState.REJECTED, OrderState.FAILED, OrderState.INVALID, OrderState.CANCELLED])
 _NOT_KNOWN: Final = 3
-#: Seconds to wait for Redis.
-_CONNECT: Final = 10.0
 #: Seconds after which somebody should have taken the order.
 _TAKEN_WITHIN: Final = 5.0
 #: Seconds that gateways may add to an order's own times: to confirm it, to repeat it, to notice a dead one.
@@ -40,9 +41,12 @@ class Push:
     order: Order
     wait: bool
     as_json: bool
-    #: Fires with the first thing that goes wrong before there is a connection.
-    _trouble: defer.Deferred[str] = field(factory=defer.Deferred, repr=False)
-    _connected: bool = False
+    #: What the order is signed with, None if it isn't.
+    key: OrderKey | None = None
+    first: FirstConnection = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.first = FirstConnection(self.link.address.masked())
 
     @property
     def keys(self) -> Keys:
@@ -53,24 +57,6 @@ class Push:
     def patience(self) -> float:
         """Seconds after which no more is to be expected of the order."""
         return self.order.ttl + 4 * self.order.timeout + _MARGIN
-
-    def notice(self, text: str) -> None:
-        """Something to tell the user; while there is no connection yet, a reason to give up."""
-        if self._connected:
-            notice(text)
-        elif not self._trouble.called:
-            self._trouble.callback(text.removesuffix("; trying again"))
-
-    async def connected(self, reactor: Any, ready: "defer.Deferred[None]") -> None:
-        """Wait for `ready`; UserError when something goes wrong first, or nothing happens."""
-        overdue = task.deferLater(reactor, _CONNECT, lambda: f"no connection to {self.link.address.masked()}")
-        ways: list[defer.Deferred[Any]] = [ready, self._trouble, overdue]
-        result, which = await defer.DeferredList(ways, fireOnOneCallback=True)
-        overdue.addErrback(lambda _: None)
-        overdue.cancel()
-        if which:
-            raise UserError(str(result))
-        self._connected = True
 
 
 class _Follower:
@@ -119,11 +105,11 @@ class _Follower:
 async def queue(reactor: Any, push: Push) -> int:
     """Push the order and, if asked, follow it; the exit status."""
     talking_ready: defer.Deferred[None] = defer.Deferred()
-    talking = talk(reactor, push.link, push.prefix, ready=lambda: _once(talking_ready))
+    talking = talk(reactor, push.link, push.prefix, ready=lambda: once(talking_ready))
     if not push.wait:
         talking.startService()
         try:
-            await push.connected(reactor, talking_ready)
+            await push.first.wait(reactor, talking_ready)
             await _push(talking, push)
             _told(push)
         finally:
@@ -152,7 +138,7 @@ async def _follow(
     pinging.start(PING_EVERY, now=False)
     try:
         both = defer.gatherResults([talking_ready, listening_ready], consumeErrors=True)
-        await push.connected(reactor, both.addCallback(lambda _: None))
+        await push.first.wait(reactor, both.addCallback(lambda _: None))
         await _push(talking, push)
         lonely = reactor.callLater(_TAKEN_WITHIN, _not_taken, follower)
         try:
@@ -169,11 +155,6 @@ async def _follow(
         await talking.stopService()
 
 
-def _once(ready: "defer.Deferred[None]") -> None:
-    if not ready.called:
-        ready.callback(None)
-
-
 def _pattern(push: Push) -> str:
     """Where the order's events are published: an IMEI's device, a sub-lock's master aren't known here."""
     device = push.order.device.lstrip("0")
@@ -184,7 +165,7 @@ def _pattern(push: Push) -> str:
 
 async def _push(talking: RedisConnection, push: Push) -> None:
     try:
-        await talking.call("RPUSH", push.keys.commands, to_wire(push.order))
+        await talking.call("RPUSH", push.keys.commands, to_wire(push.order, push.key, time.time()))
     except txredisapi.ResponseError as error:
         raise UserError(f"Redis refused the order: {plain(error)}") from None
     except txredisapi.ConnectionError:

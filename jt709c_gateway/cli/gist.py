@@ -107,17 +107,17 @@ def command(data: Mapping[str, Any]) -> list[Any]:
         data.get("id"),
         data.get("state"),
         data.get("reason"),
-        *_answer(data.get("answer")),
+        *answer(data.get("answer")),
         "(assumed form)" if data.get("assumed") else None,
     ]
 
 
-def _answer(answer: Any) -> list[str]:
+def answer(given: Any) -> list[str]:
     """What the lock said to an order: the arguments of its sentence, or the data it was asked for."""
-    if not isinstance(answer, dict):
+    if not isinstance(given, dict):
         return []
-    said = ",".join(map(str, answer.get("arguments") or []))
-    content = answer.get("data")
+    said = ",".join(map(str, given.get("arguments") or []))
+    content = given.get("data")
     return [text for text in (said, json.dumps(content, ensure_ascii=False) if content else "") if text]
 
 

@@ -9,6 +9,7 @@ from jt709c_gateway import __version__
 from jt709c_gateway.cli.catalogue import catalogue
 from jt709c_gateway.cli.decode import decode
 from jt709c_gateway.cli.explain import explain
+from jt709c_gateway.cli.history import history
 from jt709c_gateway.cli.profiles import profiles
 from jt709c_gateway.cli.send import send
 from jt709c_gateway.cli.simulate import simulate
@@ -25,7 +26,7 @@ def cli() -> None:
     """Tools for Jointech JT709C smart locks and their gateway."""
 
 
-for _command in (catalogue, decode, explain, profiles, send, simulate, watch):
+for _command in (catalogue, decode, explain, history, profiles, send, simulate, watch):
     cli.add_command(_command)
 
 

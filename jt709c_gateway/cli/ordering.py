@@ -16,8 +16,10 @@ from jt709c_gateway.cli.common import UserError
 from jt709c_gateway.cli.running import notice
 from jt709c_gateway.commands.catalogue import CATALOGUE, canonical
 from jt709c_gateway.commands.model import InvalidOrder, Order, new_order_id, parse_order
+from jt709c_gateway.commands.order_keys import OrderKey, OrderKeysError, load_order_keys
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.profiles.params import Param, ParamKind
+from jt709c_gateway.commands.signing import mac
 
 _ASSIGNMENT = re.compile(r"([a-z][a-z0-9_]*)(:?=)(.*)", re.DOTALL)
 _TEXT: Final = frozenset(
@@ -181,9 +183,27 @@ def make(command: str, device: str, params: Mapping[str, Any], fields: Mapping[s
         raise UserError(str(error)) from None
 
 
-def to_wire(order: Order) -> bytes:
-    """The JSON for the intake list; `created_at` is the gateway's to say."""
-    fields = {
+def read_key(key_id: str | None, path: str | None) -> OrderKey | None:
+    """The key to sign with, None for none; UserError for a file or an id that can't be used."""
+    if path is None:
+        if key_id is not None:
+            raise UserError("--key-id goes with --key-file; give both")
+        return None
+    try:
+        keys = load_order_keys(Path(path))
+    except OrderKeysError as error:
+        raise UserError(f"--key-file {error}") from None
+    if key_id is None and len(keys) == 1:
+        return next(iter(keys.values()))
+    if key_id not in keys:
+        missing = "--key-id is missing" if key_id is None else f"--key-id {key_id!r} is not in {path}"
+        raise UserError(f"{missing}; expected one of {', '.join(sorted(keys))}")
+    return keys[key_id]
+
+
+def to_wire(order: Order, key: OrderKey | None, now: float) -> bytes:
+    """The JSON for the intake list, signed with `key` if there is one. `now` in epoch seconds."""
+    fields: dict[str, Any] = {
         "id": order.id,
         "device": order.device,
         "command": order.command,
@@ -193,7 +213,12 @@ def to_wire(order: Order) -> bytes:
         "reply_to": order.reply_to,
         "issued_by": order.issued_by,
     }
-    return json.dumps({name: value for name, value in fields.items() if value not in (None, {})}).encode()
+    if key is not None:
+        fields["issued_at"] = round(now, 3)
+    text = json.dumps({name: value for name, value in fields.items() if value not in (None, {})})
+    if key is None:
+        return text.encode()
+    return json.dumps({"key": key.id, "mac": mac(key.secret, text), "order": text}).encode()
 
 
 def _who() -> str:

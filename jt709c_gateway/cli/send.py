@@ -22,6 +22,12 @@ from jt709c_gateway.cli.common import RedisOptions, check_device, redis_options
 )
 @click.option("--id", "order_id", metavar="ID", help="The order's id, made up if not given.")
 @click.option("--issued-by", metavar="WHO", help="For the audit trail; user@host if not given.")
+@click.option(
+    "--key-file",
+    metavar="FILE",
+    help="Sign the order with a key of this file (as the gateway's --order-keys).",
+)
+@click.option("--key-id", metavar="ID", help="Which key of the file; of a single one the id may be left out.")
 @click.option("--wait", is_flag=True, help="Follow the order to its end.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def send(
@@ -31,6 +37,8 @@ def send(
     redis: RedisOptions,
     prefix: str,
     password_file: str | None,
+    key_file: str | None,
+    key_id: str | None,
     wait: bool,
     as_json: bool,
     **fields: object,
@@ -50,8 +58,9 @@ def send(
     from jt709c_gateway.cli.running import run
 
     link = reach(redis)
+    key = ordering.read_key(key_id, key_file)
     given = ordering.read_params(command, params)
     ordering.add_passwords(command, given, password_file)
     order = ordering.make(command, device, given, fields)
-    push = Push(link, prefix, order, wait, as_json)
-    sys.exit(run(lambda reactor: queue(reactor, push), push.notice))
+    push = Push(link, prefix, order, wait, as_json, key)
+    sys.exit(run(lambda reactor: queue(reactor, push), push.first.notice))

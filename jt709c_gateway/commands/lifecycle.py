@@ -121,7 +121,8 @@ class OrderRun(OrderRecord):
         return self.limits.confirm_timeout + delay
 
     @property
-    def _repeats(self) -> int:
+    def allowed_writes(self) -> int:
+        """How often it may be written, in all."""
         if self._is_physical or self.spec is None:
             return 1
         return self.limits.repeats or self.spec.repeats
@@ -172,7 +173,7 @@ class OrderRun(OrderRecord):
             raise LifecycleError(f"order {self.order.id} is {self.state}; it can't be written now")
         if self._masked:
             raise LifecycleError(f"order {self.order.id} is known from its record only, without its secrets")
-        if self.attempts >= self._repeats:
+        if self.attempts >= self.allowed_writes:
             raise LifecycleError(f"order {self.order.id} was written {self._times()}; it must not be again")
         if self._resend_at is None and now >= self.order.created_at + self.order.ttl:
             return self._expired(now)
@@ -268,16 +269,17 @@ class OrderRun(OrderRecord):
         reason = f"no answer within {self.order.timeout:g} s"
         if self._is_physical:
             return Step((self._to(OrderState.UNCERTAIN, now, reason),))
-        if self.attempts >= self._repeats:
+        if self.attempts >= self.allowed_writes:
             return Step((self._to(OrderState.TIMED_OUT, now, f"{reason}, written {self._times()}"),))
         self.writing_at, self._resend_at = None, now
         return Step(action=Action.RESEND)
 
-    def cancel(self, now: float) -> Step:
+    def cancel(self, now: float, reason: str = "taken back") -> Step:
         """Take the order back; the action is ``REFUSED`` where bytes may be out or it has ended."""
         if self.state not in (OrderState.QUEUED, OrderState.WAITING) or self.in_flight:
             return Step(action=Action.REFUSED)
-        reason = f"taken back; written {self._times()} without an answer" if self.attempts else "taken back"
+        if self.attempts:
+            reason = f"{reason}; written {self._times()} without an answer"
         return Step((self._to(OrderState.CANCELLED, now, reason),))
 
     def recovered(self, now: float) -> Step:
@@ -317,7 +319,7 @@ class OrderRun(OrderRecord):
 
     def _again(self, now: float, back: OrderState, end: OrderState, reason: str) -> Step:
         """Another try for a non-physical order, if it has one left."""
-        if self.attempts >= self._repeats:
+        if self.attempts >= self.allowed_writes:
             return Step((self._to(end, now, f"{reason}, written {self._times()}"),))
         self.writing_at = None
         return self._requeued(now, back, reason)

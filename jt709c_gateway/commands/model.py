@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 from uuid import uuid4
@@ -17,20 +17,24 @@ import attrs
 import msgspec
 
 from jt709c_gateway.commands.catalogue import canonical
+from jt709c_gateway.commands.masking import MASK, masked, secrets
+from jt709c_gateway.commands.signing import MAC_DIGITS, Signature
 
-MASK: Final = "******"
 MAX_ORDER_BYTES: Final = 16 * 1024
 DEFAULT_TTL: Final = 300.0
 MAX_TTL: Final = 7 * 24 * 3600.0
 DEFAULT_TIMEOUT: Final = 30.0
 MIN_TIMEOUT: Final = 1.0
 MAX_TIMEOUT: Final = 3600.0
+#: What the gateway's own times can be: seconds since 1970, until the year 5138.
+_MAX_TIME: Final = 1e11
 _MAX_DEPTH: Final = 8
 _CUT: Final = 48
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DEVICE = re.compile(r"[0-9]{1,20}|[0-9A-Fa-f]{10}")
 _COMMAND = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_MAC = re.compile(rf"[0-9A-Fa-f]{{{MAC_DIGITS}}}")
 _REPLY_TO = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ERROR_PATH = re.compile(r"`\$\.([a-z_]+)")
 _MISSING = re.compile(r"missing required field `([a-z_]+)`")
@@ -45,6 +49,11 @@ _EXPECTED: Final[Mapping[str, str]] = {
     "reply_to": "1 to 64 letters, digits, '-', '_' or '.'",
     "issued_by": "1 to 128 printable characters",
     "created_at": "seconds since 1970",
+    "issued_at": "seconds since 1970 at which it was signed",
+    "key": "the id of a key: 1 to 64 letters, digits, '-' or '_'",
+    "mac": f"an HMAC-SHA256 of the text in order, as {MAC_DIGITS} hex digits",
+    "order": "the order's JSON as text",
+    "sublock_parameter": "the name of a parameter",
 }
 
 
@@ -79,8 +88,9 @@ ENDED: Final = frozenset(OrderState) - {
 class InvalidOrder(ValueError):
     """An order that can't be carried out as it is written.
 
-    The text is ``field: problem; expected …`` and holds no secret. ``order_id``, ``device``, ``command``
-    and ``reply_to`` are what could be read of the order, so that its sender can be told.
+    The text is ``field: problem; expected …`` and holds no secret. ``order_id``, ``device``, ``command``,
+    ``reply_to``, ``issued_by`` and ``key``, the id of the key it is said to be signed with, are what could be
+    read of the order, so that its sender can be told.
     """
 
     def __init__(
@@ -93,6 +103,8 @@ class InvalidOrder(ValueError):
         device: str | None = None,
         command: str | None = None,
         reply_to: str | None = None,
+        issued_by: str | None = None,
+        key: str | None = None,
     ) -> None:
         super().__init__(f"{field}: {problem}; expected {expected}")
         self.field = field
@@ -102,6 +114,8 @@ class InvalidOrder(ValueError):
         self.device = device
         self.command = command
         self.reply_to = reply_to
+        self.issued_by = issued_by
+        self.key = key
 
     def about(self, order: Order) -> InvalidOrder:
         """The same complaint, naming the order it is about."""
@@ -113,6 +127,8 @@ class InvalidOrder(ValueError):
             device=order.device,
             command=order.command,
             reply_to=order.reply_to,
+            issued_by=order.issued_by,
+            key=None if order.signature is None else order.signature.key,
         )
 
 
@@ -135,7 +151,9 @@ def new_order_id() -> str:
     return uuid4().hex
 
 
-class _Wire(msgspec.Struct, forbid_unknown_fields=True):
+class Wire(msgspec.Struct, forbid_unknown_fields=True):
+    """The fields of an order as they come."""
+
     device: str
     command: str
     id: str | None = None
@@ -146,8 +164,20 @@ class _Wire(msgspec.Struct, forbid_unknown_fields=True):
     issued_by: str | None = None
 
 
-class _Stored(_Wire, forbid_unknown_fields=True, kw_only=True):
-    created_at: int | float
+class _Signed(Wire, forbid_unknown_fields=True, kw_only=True):
+    """The text in a signed order."""
+
+    id: str
+    issued_at: int | float
+
+
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    key: str
+    mac: str
+    order: str
+
+
+_ENVELOPE: Final = frozenset(_Envelope.__struct_fields__)
 
 
 @attrs.frozen
@@ -156,7 +186,7 @@ class Order:
 
     ``device`` is what the sender wrote, a device id, an IMEI or a sub-lock's id, until the gateway has put in
     the id of the device that gets the order. ``ttl`` and ``timeout`` are seconds, ``created_at`` is seconds
-    since 1970.
+    since 1970: when a signed order was signed, when another was taken in.
     """
 
     id: str
@@ -168,16 +198,7 @@ class Order:
     reply_to: str | None = None
     issued_by: str | None = None
     created_at: float = 0.0
-
-    def to_json(self) -> bytes:
-        """The order for a Redis list. It carries the secrets, since it has yet to be written to a lock."""
-        return msgspec.json.encode(self)
-
-    @classmethod
-    def from_json(cls, raw: bytes) -> Order:
-        """Read what :meth:`to_json` wrote; raise :class:`InvalidOrder` for anything else."""
-        stored = _typed(_object(raw), _Stored)
-        return _order(stored, new_order_id, float(stored.created_at))
+    signature: Signature | None = None
 
     def public_params(self, secret_names: frozenset[str] | None) -> dict[str, Any]:
         """The parameters with ``******`` for each secret.
@@ -185,32 +206,59 @@ class Order:
         A name like ``parameters.0012`` means one key within a parameter. ``None`` says that nobody knows
         which are secret, and hides all values.
         """
-        return {name: _masked(name, value, secret_names) for name, value in self.params.items()}
+        return {name: masked(name, value, secret_names) for name, value in self.params.items()}
 
     def secret_values(self, secret_names: frozenset[str] | None) -> frozenset[str]:
         """The secrets themselves as text, for taking them out of what a lock echoes."""
         found: set[str] = set()
         for name, value in self.params.items():
-            found.update(_secrets(name, value, secret_names))
+            found.update(secrets(name, value, secret_names))
         return frozenset(found)
 
 
 def parse_order(raw: bytes, now: float, *, new_id: Callable[[], str] = new_order_id) -> Order:
-    """Read an order from the intake list (DESIGN.md §4); ``now`` becomes its ``created_at``.
+    """Read an order from the intake list (DESIGN.md §4), signed or not; the signature is not checked here.
 
-    Raises :class:`InvalidOrder`, which carries the order's id, device and `reply_to` where those are
-    readable.
+    ``now`` becomes its ``created_at``, unless it says itself when it was signed. Raises
+    :class:`InvalidOrder`, which carries the order's id, device and `reply_to` where those are readable.
     """
     if len(raw) > MAX_ORDER_BYTES:
         raise InvalidOrder("order", f"{len(raw)} bytes", f"at most {MAX_ORDER_BYTES} bytes")
-    fields = _object(raw)
+    fields = read_object(raw)
+    if not fields.keys().isdisjoint(_ENVELOPE):
+        return _parse_signed(fields)
     try:
-        return _order(_typed(fields, _Wire), new_id, float(now))
+        return make_order(typed(fields, Wire), float(now), new_id=new_id)
     except InvalidOrder as error:
         raise _salvaged(error, fields) from None
 
 
-def _object(raw: bytes) -> dict[str, Any]:
+def _parse_signed(fields: dict[str, Any]) -> Order:
+    inner, key = fields, fields.get("key")
+    try:
+        envelope = typed(fields, _Envelope)
+        inner = read_object(envelope.order.encode())
+        return read_signed(envelope.key, envelope.mac, envelope.order)
+    except InvalidOrder as error:
+        if not isinstance(key, str) or not _ID.fullmatch(key):
+            key = None
+        raise _salvaged(error, inner, key) from None
+
+
+def read_signed(key: str, mac: str, text: str) -> Order:
+    """The order that a signed text is; raise :class:`InvalidOrder`. The signature is not checked."""
+    for field, value, pattern in (("key", key, _ID), ("mac", mac, _MAC)):
+        if not pattern.fullmatch(value):
+            raise InvalidOrder(field, f"is {_quoted(field, value)}", _EXPECTED[field])
+    wire = typed(read_object(text.encode()), _Signed)
+    if not 0 < wire.issued_at < _MAX_TIME:
+        raise InvalidOrder("issued_at", f"is {shown(wire.issued_at)}", _EXPECTED["issued_at"])
+    order = make_order(wire, float(wire.issued_at))
+    return attrs.evolve(order, signature=Signature(key, mac, text, order.device, order.command))
+
+
+def read_object(raw: bytes) -> dict[str, Any]:
+    """A JSON object; raise :class:`InvalidOrder`."""
     try:
         fields = msgspec.json.decode(raw)
     except UnicodeDecodeError as error:
@@ -230,10 +278,11 @@ def kind_of(value: object) -> str:
     return names.get(type(value), "a number")
 
 
-_AnyWire = TypeVar("_AnyWire", bound=_Wire)
+_AnyWire = TypeVar("_AnyWire", bound=msgspec.Struct)
 
 
-def _typed(fields: dict[str, Any], wire: type[_AnyWire]) -> _AnyWire:
+def typed(fields: dict[str, Any], wire: type[_AnyWire]) -> _AnyWire:
+    """The fields of ``wire`` and no others; raise :class:`InvalidOrder`."""
     known = wire.__struct_fields__
     unknown = sorted(set(fields) - set(known))
     if unknown:
@@ -254,12 +303,16 @@ def _mistyped(message: str, fields: dict[str, Any]) -> InvalidOrder:
     if found is None:
         return InvalidOrder("order", message, "the fields of an order")
     field = found[1]
-    # A password may stand where the object should be, so parameters are not quoted.
-    problem = f"is {kind_of(fields[field])}" if field == "params" else f"is {shown(fields[field])}"
-    return InvalidOrder(field, problem, _EXPECTED[field])
+    return InvalidOrder(field, f"is {_quoted(field, fields[field])}", _EXPECTED[field])
 
 
-def _order(wire: _Wire, new_id: Callable[[], str], created_at: float) -> Order:
+def _quoted(field: str, value: object) -> str:
+    # A password may stand where another thing should be.
+    return kind_of(value) if field in ("params", "order") else shown(value, secret=field == "mac")
+
+
+def make_order(wire: Wire, created_at: float, *, new_id: Callable[[], str] = new_order_id) -> Order:
+    """An order of fields that have their types; raise :class:`InvalidOrder` where a value is wrong."""
     ttl = DEFAULT_TTL if wire.ttl is None else float(wire.ttl)
     timeout = DEFAULT_TIMEOUT if wire.timeout is None else float(wire.timeout)
     params = {name: value for name, value in (wire.params or {}).items() if value is not None}
@@ -304,12 +357,12 @@ def _bounded(value: object, depth: int) -> bool:
     return True
 
 
-def _salvaged(error: InvalidOrder, fields: Mapping[str, Any]) -> InvalidOrder:
+def _salvaged(error: InvalidOrder, fields: Mapping[str, Any], key: str | None = None) -> InvalidOrder:
     def readable(field: str, pattern: re.Pattern[str]) -> str | None:
         value = fields.get(field)
         return value if isinstance(value, str) and pattern.fullmatch(value) else None
 
-    command, device = readable("command", _COMMAND), readable("device", _DEVICE)
+    command, device, who = readable("command", _COMMAND), readable("device", _DEVICE), fields.get("issued_by")
     return InvalidOrder(
         error.field,
         error.problem,
@@ -318,50 +371,6 @@ def _salvaged(error: InvalidOrder, fields: Mapping[str, Any]) -> InvalidOrder:
         device=None if device is None else device.upper(),
         command=None if command is None else canonical(command),
         reply_to=readable("reply_to", _REPLY_TO),
+        issued_by=who if isinstance(who, str) and _printable(who) else None,
+        key=key,
     )
-
-
-def item_key(key: str) -> str:
-    """One spelling for the ids of JT/T 808 parameters: ``0x0012``, ``0012`` and ``12`` are the same."""
-    return key.lower().removeprefix("0x").lstrip("0")
-
-
-def _is_secret(path: str, names: frozenset[str]) -> bool:
-    # The net under the profiles: a name that says what it is stays hidden, whoever forgot to mark it.
-    return path in names or "passw" in path or "secret" in path
-
-
-def _secret_items(name: str, names: frozenset[str]) -> frozenset[str]:
-    prefix = f"{name}."
-    return frozenset(item_key(other.removeprefix(prefix)) for other in names if other.startswith(prefix))
-
-
-def _masked(name: str, value: object, names: frozenset[str] | None) -> object:
-    if names is None or _is_secret(name, names):
-        return MASK
-    items = _secret_items(name, names)
-    if items and isinstance(value, dict):
-        return {key: MASK if item_key(key) in items else item for key, item in value.items()}
-    return value
-
-
-def _secrets(name: str, value: object, names: frozenset[str] | None) -> Iterator[str]:
-    if names is None or _is_secret(name, names):
-        yield from _leaves(value)
-        return
-    items = _secret_items(name, names)
-    if items and isinstance(value, dict):
-        for key, item in value.items():
-            if item_key(key) in items:
-                yield from _leaves(item)
-
-
-def _leaves(value: object) -> Iterator[str]:
-    if isinstance(value, dict):
-        for item in value.values():
-            yield from _leaves(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _leaves(item)
-    elif value is not None and not isinstance(value, bool):
-        yield str(value)

@@ -7,7 +7,8 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from jt709c_gateway.commands.model import MASK, Order, OrderState
+from jt709c_gateway.commands.masking import MASK
+from jt709c_gateway.commands.model import Order, OrderState
 from jt709c_gateway.commands.profiles.spec import OrderSpec
 from jt709c_gateway.commands.stored import from_hash, iso
 
@@ -34,14 +35,15 @@ class OrderRecord:
 
     ``spec`` may be ``None`` while the lock's profile isn't known (:meth:`assign` sets it); ``secret_names``
     then says what to mask, and without it all parameters are masked. ``writing_at`` is when the bytes may
-    first have been out; a non-physical order that is to be written again has none. ``peripheral`` is the
-    sub-lock that it is for, ``None`` for the device itself.
+    first have been out; a non-physical order that is to be written again has none. ``key`` is the id of the
+    key that it is signed with. ``peripheral`` is the sub-lock that it is for, ``None`` for the device itself.
     """
 
     order: Order
     spec: OrderSpec | None = None
     limits: Limits = attrs.field(factory=Limits)
     secret_names: frozenset[str] | None = None
+    key: str | None = attrs.field(default=None, init=False)
     peripheral: str | None = attrs.field(default=None, init=False)
     profile: str | None = attrs.field(default=None, init=False)
     physical: bool | None = attrs.field(default=None, init=False)
@@ -63,6 +65,8 @@ class OrderRecord:
     _resend_at: float | None = attrs.field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        if self.order.signature is not None:
+            self.key = self.order.signature.key
         if self.spec is not None:
             self.assign(self.spec)
 
@@ -96,6 +100,7 @@ class OrderRecord:
             "state": str(self.state),
             "params": order.public_params(self.secret_names),
             "issued_by": order.issued_by,
+            "key": self.key,
             "physical": self.physical,
             "assumed": self.assumed,
             "created_at": iso(order.created_at),
@@ -140,13 +145,19 @@ class OrderRecord:
         for a hash that can't be read.
         """
         record = from_hash(fields)
-        if type(record["attempts"]) is not int or not isinstance(record["serials"], list | None):
+        if (
+            type(record["attempts"]) is not int
+            or record["attempts"] < 0
+            or not isinstance(record["serials"], list | None)
+        ):
             raise ValueError("the record of an order has no attempts or strange serials")
         taken = _stored_order(record) if order is None else order
         if record["device"] not in (None, taken.device):
             taken = attrs.evolve(taken, device=record["device"])
         run = cls(taken, spec, limits or Limits(), secret_names)
         run._masked = order is None
+        if order is None:
+            run.key = record["key"]
         run.state = OrderState(record["state"])
         run.serials = record["serials"] or []
         run.attempts = record["attempts"]

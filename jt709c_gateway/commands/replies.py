@@ -12,7 +12,8 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from jt709c_gateway.commands.model import MASK, cut, item_key
+from jt709c_gateway.commands.masking import MASK, item_key
+from jt709c_gateway.commands.model import cut
 
 TERMINAL_RESULTS: Final[Mapping[int, str]] = {
     1: "the lock could not do it",

@@ -21,6 +21,7 @@ PUBLIC_FIELDS: Final = (
     "state",
     "params",
     "issued_by",
+    "key",
     "physical",
     "assumed",
     "created_at",
@@ -41,7 +42,7 @@ PRIVATE_FIELDS: Final = ("ttl", "timeout", "reply_to", "writing_at", "serials")
 """What the hash holds besides, to take an order up again."""
 
 _TEXT: Final = frozenset(
-    {"id", "command", "device", "peripheral", "state", "issued_by", "reason", "profile", "reply_to"}
+    {"id", "command", "device", "peripheral", "state", "issued_by", "key", "reason", "profile", "reply_to"}
 )
 _TIMES: Final = frozenset(
     {"created_at", "sent_at", "acknowledged_at", "confirmed_at", "ended_at", "writing_at"}
@@ -98,6 +99,7 @@ def invalid_record(error: InvalidOrder, now: float) -> dict[str, Any]:
         id=error.order_id,
         command=error.command,
         device=error.device,
+        issued_by=error.issued_by,
         state=str(OrderState.INVALID),
         reason=str(error),
         created_at=iso(now),

@@ -47,7 +47,11 @@ def through_master(order: Order, master: str, parameter: str) -> Order:
     if named != sublock:
         right = f"{sublock}, to which the order is addressed, or nothing"
         raise InvalidOrder(f"params.{parameter}", f"is {shown(named)}", right).about(moved)
-    return attrs.evolve(moved, command=command, params={**order.params, parameter: sublock})
+    signature = order.signature
+    if signature is not None:
+        signature = attrs.evolve(signature, sublock_parameter=parameter)
+    params = {**order.params, parameter: sublock}
+    return attrs.evolve(moved, command=command, params=params, signature=signature)
 
 
 def check_type(order: Order, peripheral: str, kind: str | None) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from hashlib import blake2b
 from typing import Any, Final, Literal
 
 from attrs import define, field
@@ -29,7 +28,6 @@ from .ids import EventIds
 from .sessions import Session, Sessions
 from .sublocks import SubLocks
 
-_FINGERPRINT_BYTES: Final = 8
 #: A frame's bytes stand in each of its events. Those of a split message, longer than this in hex, stand in
 #: the first only: else a lock's whole memory would be repeated for every position in it.
 _RAW_REPEATED: Final = 2 * MAX_BINARY
@@ -160,9 +158,6 @@ class Gateway:
                 peripheral = self._peripheral(session, data, moment)
             packed.append((kind, events.to_json(event).decode()))
         self.counters.frames[dialect, message.facts[0][0] if message.facts else "none"] += 1
-        fingerprint = None
-        if message.report:
-            fingerprint = blake2b(message.wire, digest_size=_FINGERPRINT_BYTES).hexdigest()
         refresh = None
         if moment.now - session.refreshed > self.policy.session_refresh:
             session.refreshed = moment.now
@@ -170,7 +165,8 @@ class Gateway:
         state: tuple[Any, ...] = (session.dialect, message.imei, message.firmware, message.secret, location)
         if peripheral is not None:
             state = (*state, peripheral)
-        content = (message.device, fingerprint, moment.iso, moment.epoch, packed, state, refresh, None)
+        known_by = message.fingerprint
+        content = (message.device, known_by, moment.iso, moment.epoch, packed, state, refresh, None)
         answer: Answer = message.answer
         if message.time_answer is not None:
             answer = partial(self._answer_now, message)

@@ -15,6 +15,8 @@ class Counters:
     #: Connections and datagrams turned away or closed by us, by reason.
     dropped: Counter[str] = field(factory=Counter)
     orders: Counter[str] = field(factory=Counter)
+    #: Orders that whoever gave them may not give, by reason.
+    refused: Counter[str] = field(factory=Counter)
     sessions: Counter[str] = field(factory=Counter)
     #: What the gateway itself has asked locks, by what came of it.
     questions: Counter[str] = field(factory=Counter)

@@ -1,5 +1,6 @@
 """The orders of one lock: one under way at a time, and those whose effect is still to be seen."""
 
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -11,11 +12,12 @@ from twisted.logger import Logger
 
 from jt709c_gateway.commands import lockout
 from jt709c_gateway.commands.lifecycle import Action, OrderRun, Step
-from jt709c_gateway.commands.model import InvalidOrder, Order, OrderState
+from jt709c_gateway.commands.model import InvalidOrder, OrderState
 from jt709c_gateway.commands.profiles import Rendered
+from jt709c_gateway.commands.waiting import from_waiting
 from jt709c_gateway.protocol.message import Message
 
-from . import hearing, wire
+from . import complaints, hearing, wire
 from .sessions import Session
 from .sublocks import SubLocks
 
@@ -28,16 +30,22 @@ if TYPE_CHECKING:
 
 #: Ended orders per lock whose effect may still be seen; the oldest are forgotten first.
 MAX_WATCHED: Final = 16
+#: Reports kept in mind of which Redis did not know yet at the last look.
+MAX_HEARD: Final = 64
 #: Messages kept until it is known which orders they may be evidence for.
 MAX_EARLY: Final = 16
 
 
 @define(eq=False)
 class _Early:
-    """What a lock said at some moment (epoch seconds), and whether it was of use to an order already."""
+    """What a lock said at some moment (epoch seconds), and whether it was of use to an order already.
+
+    `new` is false for a report that comes again, None as long as Redis has to be asked.
+    """
 
     message: Message
     now: float
+    new: bool | None
     used: bool
 
 
@@ -71,6 +79,11 @@ class Desk:
     _early: list[_Early] | None = field(default=None, repr=False)
     #: Unsettled orders that came into our hands since Redis was asked for them.
     _joined: list[OrderRun] = field(factory=list, repr=False)
+    #: Fingerprints of the lock's reports: those that Redis knew at the last look, and those heard here.
+    _committed: frozenset[str] = field(default=frozenset(), repr=False)
+    _reports: deque[str] = field(factory=lambda: deque(maxlen=MAX_HEARD), repr=False)
+    #: Whether Redis has been asked since the lock came.
+    _looked: bool = False
     #: An order waits because nobody knows yet which dialect the lock speaks.
     _dialect_wanted: bool = False
     #: The lock has just come, and Redis doesn't know yet.
@@ -107,7 +120,7 @@ class Desk:
             self.session.desk = None
         self.session = session
         session.desk = self
-        self._early, self._joined = [], []
+        self._early, self._joined, self._looked = [], [], False
         self._dialect_wanted, self._arrived = False, arrived
         self.kick()
 
@@ -174,7 +187,12 @@ class Desk:
             else:
                 self.orders.tidy(self)
             return
-        order = Order.from_json(claim.order)
+        try:
+            order = from_waiting(claim.order)
+        except InvalidOrder as error:
+            complaints.cast_out(self.orders, self.device, claim.order, claim.record, error)
+            self.kick()
+            return
         self.orders.held.add(order.id)
         try:
             run = self.orders.restore(claim.record, order)
@@ -217,7 +235,7 @@ class Desk:
         elif run.in_flight:
             self.apply(run, run.write_failed(now, reason, nothing_written=True))
         else:
-            self.apply(run, run.cancel(now))
+            self.apply(run, run.cancel(now, reason))
 
     def _take_along(self, claim: "Claim") -> None:
         """Orders that the lock has said yes to where it was before are ours from now on."""
@@ -248,9 +266,12 @@ class Desk:
             session.sublocks.learn(claim.sublocks)
         if session.lock_state is None and not early:
             session.lock_state = state
+        self._committed, self._looked = claim.recent, True
         count = self.orders.count_wrong_passwords
         for one in early:
-            if not one.used:
+            if one.new is None:
+                one.new = one.message.fingerprint not in claim.recent
+            if one.new and not one.used:
                 steps = hearing.heard(one.message, found, state, one.now, count, sublocks)
                 one.used = bool(steps)
                 for run, step in steps:
@@ -262,6 +283,7 @@ class Desk:
         """Check the order against what this lock understands, and begin to write it."""
         now = self.orders.now()
         try:
+            self.orders.authority.check_waited(run, session, now)
             checked = self.orders.check(run.order, session, claim)
             if checked is None:
                 self._dialect_wanted = True
@@ -272,7 +294,9 @@ class Desk:
                 self.apply(run, run.settle(now, OrderState.REJECTED, lockout.REASON))
                 return
             self._rendered = run.prepare(checked, now, self.orders.supplied(claim))
+            self.orders.authority.check_form(run, now)
         except InvalidOrder as error:
+            complaints.refused(self.orders, self.device, error)
             self._give_up(run, OrderState.INVALID, str(error))
             return
         self._write(run, session, claim.serial)
@@ -283,6 +307,7 @@ class Desk:
         data, serial = wire.frame(self._rendered, session, number)
         step = run.writing(self.orders.now(), serial)
         if step.action is Action.WRITE:
+            self.orders.authority.note(run.order)
             # On the server that stores it, another than took the claim if one has failed over meanwhile.
             self.orders.publish(
                 run, step, lambda recorded: self._recorded(run, data, recorded), only_ours=True
@@ -415,18 +440,35 @@ class Desk:
         """
         if self._question is not None and self._question.answered_by(message):
             return partial(self._question.end, True)
-        runs = self._in_mind()
-        if self.current is not None and self.current.in_flight and not self._handed_over:
+        runs, early = self._in_mind(), self._early
+        new = self._is_new(message) if runs or early is not None else True
+        if not new:
+            runs = []
+        if runs and self.current is not None and self.current.in_flight and not self._handed_over:
             # Nothing that is said now can be due to bytes that aren't out yet.
             runs.remove(self.current)
         session, count = self.session, self.orders.count_wrong_passwords
         state, sublocks = (None, None) if session is None else (session.lock_state, session.sublocks)
         steps = hearing.heard(message, runs, state, moment.epoch, count, sublocks)
-        if self._early is not None and len(self._early) < MAX_EARLY:
-            self._early.append(_Early(message, moment.epoch, bool(steps)))
+        if early is not None and len(early) < MAX_EARLY:
+            known = None if new and (self._claiming or not self._looked) else new
+            early.append(_Early(message, moment.epoch, known, bool(steps)))
         if not steps and not self.waiting:
             return None
         return lambda: self._heard(steps)
+
+    def _is_new(self, message: Message) -> bool:
+        """Whether a message may be evidence: a report that comes again tells nothing new.
+
+        Taken for a second movement, it would confirm an order that moved nothing.
+        """
+        fingerprint = message.fingerprint
+        if fingerprint is None:
+            return True
+        if fingerprint in self._committed or fingerprint in self._reports:
+            return False
+        self._reports.append(fingerprint)
+        return True
 
     def _heard(self, steps: list[tuple[OrderRun, Step]]) -> None:
         for run, step in steps:

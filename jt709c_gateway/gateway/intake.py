@@ -1,7 +1,7 @@
 """Orders out of the intake list: into a lock's queue, carried out at once, or told what is wrong."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from attrs import define, evolve
 from msgspec.json import encode
@@ -11,15 +11,16 @@ from jt709c_gateway.commands import sublocks
 from jt709c_gateway.commands.catalogue import CANCEL, LOCAL_ORDERS
 from jt709c_gateway.commands.lifecycle import OrderRun
 from jt709c_gateway.commands.model import ENDED, InvalidOrder, Order, OrderState, parse_order
+from jt709c_gateway.commands.order_keys import Refusal, Why
 from jt709c_gateway.commands.profiles import OrderSpec
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, from_hash, invalid_record, iso, to_hash
+from jt709c_gateway.commands.waiting import from_waiting, to_waiting
 from jt709c_gateway.protocol.events import KIND_COMMAND
 from jt709c_gateway.redis.orders import FULL, Acceptance, Events, Known
 
+from . import complaints
+from .complaints import UNKNOWN
 from .orders import Orders
-
-#: The device in the events of an order that names none.
-_UNKNOWN: Final = "unknown"
 
 
 @define
@@ -35,6 +36,7 @@ class Intake:
         now = self.orders.now()
         try:
             order = parse_order(entry, now)
+            self.orders.authority.check_new(order, now)
             if order.command in LOCAL_ORDERS:
                 self.orders.profiles.validate_loosely(order)
                 await self._local(order, entry, now)
@@ -47,8 +49,8 @@ class Intake:
         """Give an entry up that can't be dealt with, lest it keep all others waiting."""
         store = self.orders.store
         kept = {"at": iso(self.orders.now()), "reason": reason, "id": None, "device": None}
-        self.orders.submit(_UNKNOWN, None, store.invalid_commands(encode(kept).decode()))
-        await self.orders.committed(_UNKNOWN)
+        self.orders.submit(UNKNOWN, None, store.invalid_commands(encode(kept).decode()))
+        await self.orders.committed(UNKNOWN)
         await store.drop(entry)
 
     async def _find(self, order: Order) -> Known:
@@ -96,10 +98,11 @@ class Intake:
                 order.id,
                 device,
                 entry,
-                order.to_json(),
+                to_waiting(order),
                 order.created_at + order.ttl,
                 to_hash(queued),
                 self._events(device, queued, waiting, failed),
+                str(iso(now)),
                 reachable=orders.is_reachable(device),
                 name=given.device,
                 alias=known.alias,
@@ -175,6 +178,8 @@ class Intake:
         device = known.device
         if known.peripheral is not None and order.command != CANCEL:
             sublocks.through_master(order, device, sublocks.DEFAULT_PARAMETER)
+        if order.command == CANCEL and orders.authority.keys.limits_devices(order):
+            await self._check_target(order, device)
         run = OrderRun(evolve(order, device=device), None, orders.limits, frozenset())
         orders.publish(run, run.queued(now), recorded=True)
         reason, commands = None, []
@@ -187,6 +192,15 @@ class Intake:
         await orders.committed(device)
         await orders.store.drop(entry)
 
+    async def _check_target(self, order: Order, device: str) -> None:
+        """Refuse to take back another device's order, where the key is for some devices only."""
+        target = str(order.params["id"])
+        record = await self.orders.store.record(target)
+        if record.get("device", device) != device:
+            problem = f"{target} is an order for another device than {device}"
+            right = "an order for the same device, since the key is not for all"
+            raise Refusal(Why.NOT_PERMITTED, order, "params.id", problem, right)
+
     async def _cancel(self, target: str, now: float) -> str | None:
         """Take an order back; why not, where that can't be done."""
         orders = self.orders
@@ -195,25 +209,37 @@ class Intake:
             if record.get("state") == OrderState.CANCELLED:
                 return None
             return f"order {target} is {record['state']}" if record else f"no order {target} is known"
+        try:
+            taken_back = orders.restore(record, from_waiting(payload))
+        except InvalidOrder as error:
+            complaints.cast_out(orders, None, payload, record, error)
+            return f"what waited as order {target} is no order"
         orders.held.add(target)
-        taken_back = orders.restore(record, Order.from_json(payload))
         orders.publish(taken_back, taken_back.cancel(now))
         return None
+
+    async def _whose(self, name: str | None) -> str:
+        """The device in whose history an order stands that names it so."""
+        if name is None:
+            return UNKNOWN
+        session = self.orders.gateway.sessions.get(name)
+        return (await self.orders.store.look_up(name)).device if session is None else session.device
 
     async def _invalid(self, error: InvalidOrder, entry: bytes, now: float) -> None:
         """Tell what is wrong with an order, as far as it can be said whose it is."""
         orders = self.orders
         record = invalid_record(error, now)
-        device = error.device or _UNKNOWN
+        device = await self._whose(error.device)
         if error.order_id is not None:
             stored = to_hash({name: value for name, value in record.items() if value is not None})
             events = self._events(device, record)
-            result = await orders.store.accept(error.order_id, device, entry, b"", 0.0, stored, events)
+            result = await orders.store.accept(
+                error.order_id, device, entry, b"", 0.0, stored, events, str(iso(now))
+            )
             if result is Acceptance.NOT_OURS:
                 return
         orders.gateway.counters.orders[OrderState.INVALID] += 1
-        kept = {"at": iso(now), "reason": str(error), "id": error.order_id, "device": error.device}
-        commands = orders.store.invalid_commands(encode(kept).decode())
+        commands = complaints.commands(orders, error)
         commands += orders.reply_commands(error.reply_to, record)
         if error.order_id is not None:
             # An order of the same id goes its own way, and its events tell of that.

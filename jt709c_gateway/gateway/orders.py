@@ -18,11 +18,13 @@ from jt709c_gateway.commands.profiles import CheckedOrder, ProfileSet
 from jt709c_gateway.commands.record import Limits
 from jt709c_gateway.commands.replies import Answer
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, to_hash
+from jt709c_gateway.commands.waiting import to_waiting
 from jt709c_gateway.protocol.events import KIND_COMMAND
 from jt709c_gateway.redis.orders import UNSETTLED_TTL, Claim, Command, OrderStore
 from jt709c_gateway.redis.orders import Record as StoredRecord
 from jt709c_gateway.redis.refusals import Refusals
 
+from .authority import Authority
 from .core import Gateway
 from .desk import Desk
 from .sessions import Session
@@ -47,6 +49,8 @@ class Orders:
     udp_window: float = 30.0
     #: For unlock orders that bring no password.
     static_password: str | None = field(default=None, repr=False)
+    #: Which orders may be given, and written.
+    authority: Authority = field(factory=Authority)
     desks: dict[str, Desk] = field(factory=dict, repr=False)
     #: Whether orders may be begun; not before our name is ours alone, nor while stopping.
     sending: bool = True
@@ -314,7 +318,7 @@ class Orders:
     def requeue(self, run: OrderRun) -> None:
         """Put an order back to the head of its lock's queue."""
         order = run.order
-        payload = order.to_json().decode()
+        payload = to_waiting(order).decode()
         commands = self.store.requeue_commands(order.id, order.device, payload, order.created_at + order.ttl)
 
         def requeued(written: bool) -> None:

@@ -5,9 +5,11 @@ from collections.abc import Collection
 from attrs import define
 from twisted.logger import Logger
 
-from jt709c_gateway.commands.model import Order
+from jt709c_gateway.commands.model import InvalidOrder
+from jt709c_gateway.commands.waiting import from_waiting
 from jt709c_gateway.redis.orders import SESSIONS_AT_ONCE, Record
 
+from . import complaints
 from .orders import Orders
 from .sessions import Session
 
@@ -27,8 +29,13 @@ class Recovery:
         for order_id in await orders.store.due(now):
             payload, record = await orders.store.remove(order_id)
             if payload is not None:
+                try:
+                    order = from_waiting(payload)
+                except InvalidOrder as error:
+                    complaints.cast_out(orders, None, payload, record, error)
+                    continue
                 orders.held.add(order_id)
-                run = orders.restore(record, Order.from_json(payload))
+                run = orders.restore(record, order)
                 if run.ended:
                     orders.release(run)
                 else:
@@ -110,9 +117,13 @@ class Recovery:
 
     def _take_over(self, payload: bytes, record: Record) -> None:
         try:
-            order = Order.from_json(payload)
-            if order.id in self.orders.held:
-                return
+            order = from_waiting(payload)
+        except InvalidOrder as error:
+            complaints.cast_out(self.orders, None, payload, record, error)
+            return
+        if order.id in self.orders.held:
+            return
+        try:
             run = self.orders.restore(record, order)
         except ValueError as error:
             self.log.error("an order left behind can't be read: {reason}", reason=str(error))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from hashlib import blake2b
 from typing import Final
 
 from attrs import define, field
@@ -11,6 +12,8 @@ from .jt808 import LOCATION_ANSWER
 
 #: What each dialect says in a way of its own.
 _OWN: Final = frozenset([KIND_LOCATION, KIND_LOCK, KIND_PERIPHERAL])
+
+_FINGERPRINT_BYTES: Final = 8
 
 
 @define
@@ -48,6 +51,13 @@ class Message:
     def tells_dialect(self) -> bool:
         """Whether only a lock of this dialect says so: it is a report, and no answer to a question."""
         return self.message_id != LOCATION_ANSWER and any(kind in _OWN for kind, _ in self.facts)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What a report is known by when it comes again: sixteen hex digits. None for all else."""
+        if not self.report:
+            return None
+        return blake2b(self.wire, digest_size=_FINGERPRINT_BYTES).hexdigest()
 
     def answer_at(self, now: datetime) -> bytes | None:
         """The bytes that tell the lock to forget this frame, or None when no answer is due. `now` in UTC."""

@@ -168,8 +168,11 @@ class EmbeddedServer(Service):
         while True:
             assert self._process is not None
             since = self._reactor.seconds()
-            reason = await self._process.when_ended()
-            self._report(f"embedded Valkey ended ({reason}); starting it again")
+            process = self._process
+            reason = await process.when_ended()
+            # One that was killed had no time to say why.
+            said = "" if reason.startswith("signal") else self._last_words(process)
+            self._report(f"embedded Valkey ended ({reason}){said}; starting it again")
             if self._reactor.seconds() - since >= _STEADY:
                 attempts = 0
             while True:

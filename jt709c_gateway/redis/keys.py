@@ -32,6 +32,10 @@ class Keys:
         """Hash: IMEI -> device id."""
         return f"{self.prefix}:imei"
 
+    def recent(self, device: str) -> str:
+        """String: fingerprints of a device's last reports, one after the other."""
+        return f"{self.prefix}:recent:{device}"
+
     def peripheral(self, peripheral: str) -> str:
         """Hash: last known state of a sub-lock or sensor, and the master it reported through."""
         return f"{self.prefix}:peripheral:{peripheral}"

@@ -2,13 +2,14 @@
 --
 -- KEYS  1 waiting list of the lock   2 orders under way at this gateway   3 state of the lock
 --       4 unsettled orders of the lock   5 dynamic password of the lock   6 session of the lock
+--       7 fingerprints of the lock's last reports
 -- ARGV  1 prefix   2 "1" to take an order, "0" only to look for unsettled ones
 --       3 epoch second before which unsettled orders are forgotten
 --       4 name of this gateway when the lock has just come to it, "" otherwise   5 device
 -- Returns {order JSON or nil, its record, serial, {dialect, firmware, wrong passwords, lock state}, dynamic
 -- password or nil, {record, ...} of the unsettled ones, how many wait, {{sub-lock, epoch s, lock state}, ...} for
--- those that the orders are for, {id, ...} of those that have come along}; records are flat arrays of field, value,
--- ...
+-- those that the orders are for, fingerprints or nil, {id, ...} of those that have come along}; records are flat arrays
+-- of field, value, ...
 
 local sublocks = {}
 
@@ -71,7 +72,8 @@ if ARGV[2] == '1' then
   order = redis.call('LRANGE', KEYS[1], 0, 0)[1]
 end
 if not order then
-  return {false, {}, 0, known, false, unsettled, redis.call('LLEN', KEYS[1]), sublocks, along}
+  local recent = redis.call('GET', KEYS[7])
+  return {false, {}, 0, known, false, unsettled, redis.call('LLEN', KEYS[1]), sublocks, recent, along}
 end
 local id = cjson.decode(order)['id']
 local serial = redis.call('HINCRBY', KEYS[3], 'order_serial', 1)
@@ -86,5 +88,6 @@ return {
   unsettled,
   redis.call('LLEN', KEYS[1]),
   sublocks,
+  redis.call('GET', KEYS[7]),
   along,
 }

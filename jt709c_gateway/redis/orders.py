@@ -30,6 +30,8 @@ SESSIONS_AT_ONCE: Final = 200
 ROUTE_TTL: Final = 60
 #: Characters of the id of a sub-lock or sensor (PROTOCOL.md §3).
 _PERIPHERAL_ID: Final = 10
+#: Characters of a report's fingerprint, as in `commit.lua`.
+FINGERPRINT: Final = 16
 #: Entries kept of what could not be read.
 MAX_INVALID: Final = 1000
 
@@ -79,6 +81,8 @@ class Claim:
     lock_state: str | None = None
     #: (id, epoch seconds, lock state) of the sub-locks that the orders are for.
     sublocks: list[tuple[str, float, str]] = field(factory=list, repr=False)
+    #: Fingerprints of reports that had been committed before.
+    recent: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 @define
@@ -114,6 +118,10 @@ def as_record(flat: list[bytes]) -> dict[str, str]:
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode()
+
+
+def _fingerprints(joined: str) -> frozenset[str]:
+    return frozenset(joined[at : at + FINGERPRINT] for at in range(0, len(joined), FINGERPRINT))
 
 
 @define
@@ -164,12 +172,13 @@ class OrderStore:
         expires_at: float,
         record: Record,
         events: Events,
+        now: str,
         *,
         reachable: bool = False,
         name: str = "",
         alias: str | None = None,
     ) -> Acceptance:
-        """Take an order in, unless its id is known, and announce it.
+        """Take an order in, unless its id is known, and announce it. `now` is as times are in records.
 
         `name` is how it named the device, and `alias` what was found to be the device of that IMEI.
         `order` is empty where no lock is to get it. `reachable` says that this gateway can write to the lock;
@@ -200,7 +209,7 @@ class OrderStore:
                 self.gateway,
                 "1" if reachable else "0",
                 FULL,
-                record["created_at"],
+                now,
                 device,
                 events.queued,
                 events.waiting,
@@ -244,6 +253,7 @@ class OrderStore:
                 self.keys.unsettled(device),
                 self.keys.secret(device),
                 self.keys.session(device),
+                self.keys.recent(device),
             ],
             [
                 self.keys.prefix,
@@ -253,7 +263,7 @@ class OrderStore:
                 device,
             ],
         )
-        order, record, serial, known, secret, unsettled, waiting, sublocks, along = reply
+        order, record, serial, known, secret, unsettled, waiting, sublocks, recent, along = reply
         dialect, firmware, wrong, lock_state = known
         return Claim(
             order,
@@ -268,6 +278,7 @@ class OrderStore:
             frozenset(one.decode() for one in along),
             _text(lock_state),
             [(one.decode(), float(time), state.decode()) for one, time, state in sublocks],
+            _fingerprints(_text(recent) or ""),
         )
 
     async def next_serial(self, device: str) -> int:

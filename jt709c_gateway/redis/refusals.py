@@ -15,8 +15,9 @@ REPORT_EVERY: Final = 10.0
 #: Commands whose keys are more than their first argument.
 _KEYS: Final = {"BLMOVE": 2, "LMOVE": 2}
 _ACL: Final = re.compile(r"(?:NOPERM |ACL failure in script: )No permissions to access a (?:key|channel)")
+#: UNBLOCKED is what a command that waits gets when its server becomes a replica.
 _STATE_OF_SERVER: Final = re.compile(
-    r"(?:NOPERM|NOAUTH|READONLY|OOM|MISCONF|NOREPLICAS|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)\b"
+    r"(?:NOPERM|NOAUTH|READONLY|OOM|MISCONF|NOREPLICAS|UNBLOCKED|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)\b"
     r"|.*ACL failure in script"
 )
 

@@ -42,6 +42,12 @@ class GatewayCollector(Collector):
             ("malformed", "Input that could not be read, by reason.", "reason", counters.malformed),
             ("dropped", "Links closed or turned away by the gateway, by reason.", "reason", counters.dropped),
             ("orders", "States that orders have reached.", "state", counters.orders),
+            (
+                "orders_refused",
+                "Orders not (well) signed, or replayed, by reason.",
+                "reason",
+                counters.refused,
+            ),
             ("questions", "Questions of the gateway's own to locks.", "outcome", counters.questions),
             ("session_changes", "Locks coming, going and moving.", "change", counters.sessions),
             (

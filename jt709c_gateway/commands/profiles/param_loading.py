@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from jt709c_gateway.commands.model import InvalidOrder, item_key, shown
+from jt709c_gateway.commands.masking import item_key
+from jt709c_gateway.commands.model import InvalidOrder, shown
 from jt709c_gateway.commands.profiles.params import (
     MAX_INTEGER,
     MAX_LENGTH,

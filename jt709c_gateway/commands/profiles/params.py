@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import attrs
 
-from jt709c_gateway.commands.model import InvalidOrder, item_key, kind_of, shown
+from jt709c_gateway.commands.masking import item_key
+from jt709c_gateway.commands.model import InvalidOrder, kind_of, shown
 
 _SENTENCE_FIELD = re.compile(r"[\x20-\x7e]*")
 _SENTENCE = re.compile(r"\([^()]+\)")

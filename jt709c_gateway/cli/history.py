@@ -1,0 +1,58 @@
+"""`jt709c history`: the audit trail of a device."""
+
+import sys
+
+import click
+
+from jt709c_gateway.cli.common import RedisOptions, check_device, redis_options
+
+#: What stands in a history (DESIGN.md §3).
+_KINDS = ("command", "lock", "alarm")
+
+
+@click.command()
+@click.argument("device", callback=check_device)
+@redis_options
+@click.option(
+    "--since", metavar="WHEN", help="Only what came since: 90s, 30m, 2h, 7d ago, or a time (ISO 8601; UTC)."
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    metavar="N",
+    help="At most so many entries, the newest.",
+)
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(_KINDS),
+    help="Only entries of this kind; repeatable.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the events' JSON as published, one a line.")
+def history(
+    device: str,
+    redis: RedisOptions,
+    prefix: str,
+    since: str | None,
+    limit: int,
+    kinds: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Show who asked the lock DEVICE for what, what became of it, and what the lock did: its audit trail.
+
+    DEVICE is a device id or an IMEI; of a sub-lock its master's trail is shown. What became of an order
+    stands indented below it, each step with the seconds since it was asked for; between come the lock's own
+    events. Times are in UTC.
+    """
+    from jt709c_gateway.cli import past
+    from jt709c_gateway.cli.connecting import FirstConnection
+    from jt709c_gateway.cli.redis_link import reach
+    from jt709c_gateway.cli.running import run
+
+    link = reach(redis)
+    wanted = past.Wanted(prefix, device, past.read_since(since), limit, frozenset(kinds), as_json)
+    first = FirstConnection(link.address.masked())
+    sys.exit(run(lambda reactor: past.show(reactor, link, first, wanted), first.notice))

@@ -1,0 +1,159 @@
+"""Reading a device's history out of Redis, for `jt709c history`."""
+
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+import txredisapi
+from attrs import define
+from twisted.internet import defer
+
+from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.cli.connecting import FirstConnection, once
+from jt709c_gateway.cli.output import console, plain
+from jt709c_gateway.cli.redis_link import Link, talk
+from jt709c_gateway.cli.running import notice
+from jt709c_gateway.cli.timeline import Timeline
+from jt709c_gateway.commands.sublocks import SUBLOCK_ID
+from jt709c_gateway.redis.connection import RedisConnection
+from jt709c_gateway.redis.keys import Keys
+
+_DURATION: Final = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*([smhd])")
+_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+#: Entries asked for at a time.
+_PAGE: Final = 500
+
+Entry = tuple[bytes, list[bytes]]
+
+
+@define
+class Wanted:
+    """What to show. `since` is in epoch seconds; no `kinds` are all."""
+
+    prefix: str
+    name: str
+    since: float | None
+    limit: int
+    kinds: frozenset[str]
+    as_json: bool
+
+    @property
+    def keys(self) -> Keys:
+        """The names of keys."""
+        return Keys(self.prefix)
+
+
+def read_since(text: str | None) -> float | None:
+    """A time, or how long ago it was, in epoch seconds; UserError for what is neither."""
+    if text is None:
+        return None
+    found = _DURATION.fullmatch(text.strip())
+    if found is not None:
+        return time.time() - float(found[1]) * _SECONDS[found[2]]
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        right = "a duration such as 90s, 30m, 2h or 7d, or a time such as 2026-11-22T10:15"
+        raise UserError(f"--since: {text!r} is no time; expected {right}") from None
+
+
+async def show(reactor: Any, link: Link, first: FirstConnection, wanted: Wanted) -> int:
+    """Print the history; the exit status."""
+    ready: defer.Deferred[None] = defer.Deferred()
+    talking = talk(reactor, link, wanted.prefix, ready=lambda: once(ready))
+    talking.startService()
+    try:
+        await first.wait(reactor, ready)
+        device, entries, more = await _find(talking, wanted)
+    except txredisapi.ConnectionError:
+        raise UserError(f"the connection to {link.address.masked()} was lost") from None
+    except txredisapi.ResponseError as error:
+        raise UserError(_refused(str(error))) from None
+    finally:
+        await talking.stopService()
+    if more:
+        notice(f"there are older entries; these are the newest {wanted.limit} (--limit)")
+    _print(device, entries, wanted)
+    return 0
+
+
+def _refused(error: str) -> str:
+    if error.startswith(("NOPERM", "-NOPERM")):
+        right = "expected one like jt709c-reader in etc/redis-acl.conf"
+        return f"Redis doesn't let this user read a history ({plain(error)}); {right}"
+    return f"Redis refused: {plain(error)}"
+
+
+async def _find(talking: RedisConnection, wanted: Wanted) -> tuple[str, list[Entry], bool]:
+    """The device, its entries, oldest first, and whether there are older ones; UserError if unknown."""
+    keys, name = wanted.keys, wanted.name.upper()
+    alias: bytes | None = await talking.call("HGET", keys.imei, name)
+    device = name.lstrip("0") or "0" if alias is None else alias.decode()
+    if alias is None and not await talking.call("XREVRANGE", keys.history(device), "+", "-", "COUNT", 1):
+        master = (
+            await talking.call("HGET", keys.peripheral(name), "device") if len(name) == SUBLOCK_ID else None
+        )
+        if master is not None:
+            device = master.decode()
+            notice(f"{name} is a sub-lock of {device}")
+        elif not await _has_reported(talking, keys, device):
+            where = f"with the prefix {wanted.prefix}"
+            raise UserError(
+                f"{name}: nothing is known of such a device {where}; expected a device id or an IMEI"
+            )
+    entries, more = await _read(talking, keys.history(device), wanted)
+    return device, entries, more
+
+
+async def _has_reported(talking: RedisConnection, keys: Keys, device: str) -> bool:
+    """Whether the device is known, as far as this user of Redis may see that."""
+    try:
+        return await talking.call("ZSCORE", keys.devices, device) is not None
+    except txredisapi.ResponseError:
+        return False
+
+
+async def _read(talking: RedisConnection, key: str, wanted: Wanted) -> tuple[list[Entry], bool]:
+    """The newest entries that are wanted, oldest first, and whether there are older ones."""
+    oldest = "-" if wanted.since is None else str(max(0, int(wanted.since * 1000)))
+    newest = "+"
+    found: list[Entry] = []
+    while len(found) <= wanted.limit:
+        page: list[Entry] = await talking.call("XREVRANGE", key, newest, oldest, "COUNT", _PAGE)
+        found += [entry for entry in page if not wanted.kinds or _fields(entry)["kind"] in wanted.kinds]
+        if len(page) < _PAGE:
+            break
+        newest = f"({page[-1][0].decode()}"
+    return found[: wanted.limit][::-1], len(found) > wanted.limit
+
+
+def _fields(entry: Entry) -> dict[str, str]:
+    texts = [item.decode("utf-8", "replace") for item in entry[1]]
+    return {"kind": "", "event": "", **dict(zip(texts[::2], texts[1::2], strict=False))}
+
+
+def _events(entries: list[Entry]) -> Iterator[dict[str, Any]]:
+    for entry in entries:
+        try:
+            yield msgspec.json.decode(_fields(entry)["event"], type=dict[str, Any])
+        except msgspec.MsgspecError:
+            notice(f"entry {plain(entry[0].decode('utf-8', 'replace'))} is no event")
+
+
+def _print(device: str, entries: list[Entry], wanted: Wanted) -> None:
+    out = console()
+    if wanted.as_json:
+        for entry in entries:
+            out.out(_fields(entry)["event"], highlight=False)
+        return
+    if not entries:
+        notice(f"nothing of the kind is in the history of {device}")
+        return
+    out.print(f"history of {device}, times in UTC", style="bold")
+    timeline = Timeline()
+    for event in _events(entries):
+        out.print(timeline.line(event), soft_wrap=True)

@@ -1,0 +1,117 @@
+"""A device's history for people: orders with what became of them, and the lock's own events between."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from attrs import define, field
+from rich.text import Text
+
+from jt709c_gateway.cli import gist
+from jt709c_gateway.cli.output import plain
+from jt709c_gateway.commands.model import ENDED
+
+_GOOD: Final = frozenset(["done", "confirmed"])
+_STATE_WIDTH: Final = 12
+_INDENT: Final = "    "
+#: Seconds that a lock's own time may differ from when its event came before that is worth saying.
+_LATE: Final = 60.0
+
+
+@define
+class Timeline:
+    """Makes a line of each event, oldest first. It knows the orders that have begun so far."""
+
+    #: order id -> when it was asked for, as far as these events reach back
+    _asked: dict[str, datetime | None] = field(factory=dict)
+    #: The order that the last indented line was about.
+    _current: str | None = None
+
+    def line(self, event: Mapping[str, Any]) -> Text:
+        """One event, decoded from JSON, as a line."""
+        data = event.get("data")
+        data = data if isinstance(data, dict) else {}
+        kind, when = str(event.get("kind")), _moment(event.get("received_at"))
+        text = Text(no_wrap=True, overflow="ignore", end="")
+        text.append(f"{_shown(when)}  ", "dim")
+        named = data.get("id" if kind == "command" else "command_id")
+        # One that couldn't be read may have no id.
+        order = named if isinstance(named, str) else ""
+        if kind == "command" and (not order or order not in self._asked):
+            self._begin(text, order, data, when)
+            return text
+        if order and order in self._asked:
+            self._indent(text, order, when)
+        if kind == "command":
+            _step(text, data)
+        else:
+            _own(text, kind, data, event, when)
+        return text
+
+    def _begin(self, text: Text, order: str, data: Mapping[str, Any], when: datetime | None) -> None:
+        """The first that is seen of an order: what it is and who asked."""
+        self._current = order
+        self._asked[order] = _moment(data.get("created_at")) or when
+        text.append(plain(data.get("command") or "an order that can't be read"), "bold green")
+        text.append(f"  asked for by {_who(data)}", "bold")
+        parts = [*([f"order {order}"] if order else []), *_params(data.get("params"))]
+        if data.get("assumed"):
+            parts.append("(assumed form)")
+        text.append("  " + plain("  ".join(parts)), "dim")
+        if data.get("state") != "queued":
+            text.append("  ")
+            _step(text, data)
+
+    def _indent(self, text: Text, order: str, when: datetime | None) -> None:
+        asked = self._asked[order]
+        text.append(_INDENT)
+        if when is not None and asked is not None:
+            text.append(f"{(when - asked).total_seconds():+8.3f} s  ", "dim")
+        if order != self._current:
+            text.append(plain(f"order {order}  "), "dim")
+        self._current = order
+
+
+def _who(data: Mapping[str, Any]) -> str:
+    who = plain(data.get("issued_by") or "somebody who didn't say")
+    return f"{who}, signed with key {plain(data['key'])}" if data.get("key") else who
+
+
+def _params(params: Any) -> list[str]:
+    return [f"{name}={value}" for name, value in params.items()] if isinstance(params, dict) else []
+
+
+def _step(text: Text, data: Mapping[str, Any]) -> None:
+    """A state of an order, why, and what the lock said."""
+    state = plain(data.get("state"))
+    style = "" if state not in ENDED else "bold green" if state in _GOOD else "bold red"
+    said = "  ".join(plain(part) for part in (data.get("reason"), *gist.answer(data.get("answer"))) if part)
+    text.append(f"{state:<{_STATE_WIDTH}}  " if said else state, style)
+    text.append(said)
+
+
+def _own(
+    text: Text, kind: str, data: Mapping[str, Any], event: Mapping[str, Any], when: datetime | None
+) -> None:
+    """What the lock did or reported by itself, or because of an order."""
+    text.append(f"{plain(kind):<{_STATE_WIDTH}}", gist.STYLES.get(kind, ""))
+    text.append("  " + gist.gist(kind, {**data, "command_id": None}))
+    happened = _moment(data.get("time"))
+    if happened is not None and when is not None and abs((when - happened).total_seconds()) > _LATE:
+        text.append(f"  by its clock {_shown(happened)}", "dim")
+    if event.get("stored"):
+        text.append("  (stored)", "dim")
+
+
+def _moment(value: Any) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _shown(moment: datetime | None) -> str:
+    if moment is None:
+        return "-" * 23
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]

@@ -1,0 +1,289 @@
+"""The keys that orders are signed with, and what they are good for (docs/orders.rst, "Signed orders").
+
+A file of keys is TOML. Each key's id has a secret, or a table with the secret and what the key is good for::
+
+    backoffice = "6c1f…"                    # 32 hex digits or more, or base64
+
+    [night-shift]
+    secret = "q83v…"
+    commands = ["unlock", "seal", "cancel"]
+    devices = ["794308010679"]              # as orders name them
+    prefixes = ["79430802"]
+    not_before = 2026-12-01T00:00:00Z
+    not_after = 2027-01-01T00:00:00Z
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from jt709c_gateway.commands.catalogue import canonical
+from jt709c_gateway.commands.model import InvalidOrder, Order, shown
+from jt709c_gateway.commands.profiles import ProfileError
+from jt709c_gateway.commands.profiles.reading import Table
+from jt709c_gateway.commands.stored import iso
+from jt709c_gateway.commands.sublocks import SUBLOCK_ID
+
+DEFAULT_WINDOW: Final = 300.0
+#: Seconds that the clock of whoever signs may be ahead of ours.
+MAX_AHEAD: Final = 60.0
+MIN_SECRET: Final = 16
+
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_DEVICE: Final = re.compile(r"[0-9]{1,20}|[0-9A-Fa-f]{10}")
+_PREFIX: Final = re.compile(r"[0-9A-Fa-f]{1,20}")
+#: What has only such digits is hex, though some of it could be base64 too.
+_HEX: Final = re.compile(r"[0-9A-Fa-f]+")
+_OTHERS: Final = stat.S_IROTH | stat.S_IWOTH
+_SECRET: Final = f"a secret of at least {MIN_SECRET} bytes in hex or base64"
+
+
+class Why(StrEnum):
+    """Why an order is refused; the values are labels of a metric."""
+
+    UNSIGNED = "unsigned"
+    UNKNOWN_KEY = "unknown_key"
+    WRONG_MAC = "wrong_mac"
+    TOO_OLD = "too_old"
+    FROM_THE_FUTURE = "from_the_future"
+    KEY_NOT_VALID = "key_not_valid"
+    NOT_PERMITTED = "not_permitted"
+    OTHER_DEVICE = "other_device"
+    """It waits for a device that it was not signed for."""
+    UNREADABLE = "unreadable"
+    """What waits in Redis is no order."""
+    REPLAYED = "replayed"
+    """This process has written it to a lock before."""
+    FULL = "full"
+    """So many signed orders have been written that no more can be told from replays."""
+
+
+class Refusal(InvalidOrder):
+    """An order that whoever gave it may not give, or not in this way."""
+
+    def __init__(self, why: Why, order: Order, field: str, problem: str, expected: str) -> None:
+        about = InvalidOrder(field, problem, expected).about(order)
+        super().__init__(
+            field,
+            problem,
+            expected,
+            order_id=about.order_id,
+            device=about.device,
+            command=about.command,
+            reply_to=about.reply_to,
+            issued_by=about.issued_by,
+            key=about.key,
+        )
+        self.why = why
+
+
+@attrs.frozen
+class OrderKey:
+    """A secret and what orders signed with it may be; ``None`` is no limit. Times are seconds since 1970.
+
+    ``devices`` are names as orders have them, ``prefixes`` beginnings of such.
+    """
+
+    id: str
+    secret: bytes = attrs.field(repr=False)
+    commands: frozenset[str] | None = None
+    devices: frozenset[str] | None = None
+    prefixes: tuple[str, ...] = ()
+    not_before: float | None = None
+    not_after: float | None = None
+
+    def is_for(self, name: str) -> bool:
+        """Whether an order may name this device."""
+        return self.devices is None or name in self.devices or name.startswith(self.prefixes)
+
+
+@attrs.frozen
+class OrderKeys:
+    """What orders have to satisfy. Without ``keys`` nobody has to sign, and a signature is not looked at.
+
+    A signed order says when it was signed, which counts in any case.
+    ``window`` is how many seconds may pass from signing an order to taking it in.
+    """
+
+    keys: Mapping[str, OrderKey] | None = attrs.field(default=None, repr=False)
+    window: float = DEFAULT_WINDOW
+
+    def limits_devices(self, order: Order) -> bool:
+        """Whether an order's key is for some devices only."""
+        key = None if order.signature is None else (self.keys or {}).get(order.signature.key)
+        return key is not None and key.devices is not None
+
+    def check_new(self, order: Order, now: float) -> None:
+        """Check an order that has just come in; raise :class:`Refusal`."""
+        self.check(order, now)
+        if order.signature is not None and now - order.created_at > self.window:
+            problem = f"it was signed {now - order.created_at:.0f} s ago"
+            right = f"an order that is taken in within {self.window:g} s"
+            raise Refusal(Why.TOO_OLD, order, "issued_at", problem, right)
+
+    def check(self, order: Order, now: float) -> None:
+        """Check an order that may have waited: all but how long ago it was signed; raise :class:`Refusal`.
+
+        The order must be one that was read out of the text in its signature.
+        """
+        if self.keys is not None:
+            self._check_key(order, now, self.keys)
+        if order.signature is not None and order.created_at - now > MAX_AHEAD:
+            problem = f"is {order.created_at - now:.0f} s ahead of the gateway's clock"
+            raise Refusal(
+                Why.FROM_THE_FUTURE, order, "issued_at", problem, f"at most {MAX_AHEAD:.0f} s ahead"
+            )
+
+    def _check_key(self, order: Order, now: float, keys: Mapping[str, OrderKey]) -> None:
+        signature = order.signature
+        if signature is None:
+            right = "key, mac and order, since this gateway takes signed orders only"
+            raise Refusal(Why.UNSIGNED, order, "key", "missing", right)
+        key = keys.get(signature.key)
+        if key is None:
+            problem = f"{signature.key} is not known"
+            raise Refusal(Why.UNKNOWN_KEY, order, "key", problem, "the id of a key that the gateway has")
+        if not signature.matches(key.secret):
+            right = f"the HMAC-SHA256 of the text in order, with the secret of {key.id}"
+            raise Refusal(Why.WRONG_MAC, order, "mac", "does not fit", right)
+        _check_validity(order, key, now)
+        command = signature.command
+        if key.commands is not None and command not in key.commands:
+            right = ", ".join(sorted(key.commands)) or "another key, since this one may give no order"
+            raise Refusal(
+                Why.NOT_PERMITTED, order, "command", f"{command} is not permitted to key {key.id}", right
+            )
+        if not key.is_for(_plain(signature.device)):
+            problem = f"{signature.device} is not permitted to key {key.id}"
+            raise Refusal(Why.NOT_PERMITTED, order, "device", problem, "one of the devices in the key's list")
+
+
+def _plain(name: str) -> str:
+    """A device's name as ids are written: digits without leading zeros; a sub-lock's has all its ten."""
+    return name if len(name) == SUBLOCK_ID else name.lstrip("0") or "0"
+
+
+def _check_validity(order: Order, key: OrderKey, now: float) -> None:
+    if key.not_before is not None and now < key.not_before:
+        problem, right = f"{key.id} is not valid yet", f"its use from {iso(key.not_before)} on"
+    elif key.not_after is not None and now >= key.not_after:
+        problem, right = f"{key.id} is no longer valid", f"its use before {iso(key.not_after)}"
+    else:
+        return
+    raise Refusal(Why.KEY_NOT_VALID, order, "key", problem, right)
+
+
+class OrderKeysError(ValueError):
+    """A file of keys that can't be used: one line with the file, the key and what is right; no secret."""
+
+
+def load_order_keys(path: Path) -> dict[str, OrderKey]:
+    """The keys in a file, by id; raise :class:`OrderKeysError`."""
+    try:
+        with path.open("rb") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & _OTHERS:
+                problem = (
+                    f"others can read or write it; expected a file that is closed to them: chmod o= {path}"
+                )
+                raise OrderKeysError(f"{path}: {problem}")
+            data = tomllib.loads(file.read().decode())
+    except OSError as error:
+        raise OrderKeysError(f"{path}: {error.strerror}; expected a file that can be read") from None
+    except UnicodeDecodeError:
+        raise OrderKeysError(f"{path}: not UTF-8; expected TOML") from None
+    except tomllib.TOMLDecodeError as error:
+        raise OrderKeysError(f"{path}: {error}; expected TOML") from None
+    try:
+        return _distinct(_keys(Table(str(path), "", data)))
+    except ProfileError as error:
+        raise OrderKeysError(str(error)) from None
+
+
+def _keys(table: Table) -> Iterator[tuple[Table, OrderKey]]:
+    if not table.names():
+        raise table.error("", f"holds no key; expected key = {_SECRET}")
+    for name in table.names():
+        if not _ID.fullmatch(name):
+            raise table.error("", "a key's id is wrong; expected 1 to 64 letters, digits, '-' or '_'")
+        value = table.raw(name)
+        if not isinstance(value, str | dict):
+            raise table.error(name, f"expected {_SECRET}, or a table")
+        one = table.replaced({name: {"secret": value} if isinstance(value, str) else value})
+        yield one.table_or_empty(name), _key(name, one.table_or_empty(name))
+
+
+def _key(name: str, table: Table) -> OrderKey:
+    devices, prefixes = _matching(table, "devices", _DEVICE), _matching(table, "prefixes", _PREFIX)
+    commands = _matching(table, "commands", _NAME)
+    key = OrderKey(
+        name,
+        _secret(table),
+        None if commands is None else frozenset(map(canonical, commands)),
+        None
+        if devices is None and prefixes is None
+        else frozenset(map(_plain, map(str.upper, devices or ()))),
+        tuple(map(str.upper, prefixes or ())),
+        _time(table, "not_before"),
+        _time(table, "not_after"),
+    )
+    table.finish()
+    return key
+
+
+def _secret(table: Table) -> bytes:
+    value = table.raw("secret")
+    text = value.strip() if isinstance(value, str) else ""
+    try:
+        secret = bytes.fromhex(text) if _HEX.fullmatch(text) else base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        secret = b""
+    if len(secret) < MIN_SECRET:
+        found = f"is {len(secret)} bytes" if secret else "missing or not readable"
+        raise table.error("secret", f"{found}; expected {_SECRET}")
+    return secret
+
+
+def _matching(table: Table, key: str, pattern: re.Pattern[str]) -> tuple[str, ...] | None:
+    if key not in table:
+        return None
+    values = table.texts(key)
+    for value in values:
+        if not pattern.fullmatch(value):
+            raise table.error(
+                key, f"{shown(value)} is none of them; expected a list of {key} as orders have them"
+            )
+    return values
+
+
+def _time(table: Table, key: str) -> float | None:
+    value = table.raw(key)
+    if value is None:
+        return None
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise table.error(key, f"is {value}; expected a time with its offset, such as 2026-12-01T00:00:00Z")
+    return value.timestamp()
+
+
+def _distinct(keys: Iterator[tuple[Table, OrderKey]]) -> dict[str, OrderKey]:
+    """By id. Who may do what is told by the key's id, so no two may have one secret."""
+    found: dict[str, OrderKey] = {}
+    owners: dict[bytes, str] = {}
+    for table, key in keys:
+        owner = owners.setdefault(key.secret, key.id)
+        if owner != key.id:
+            raise table.error("secret", f"is that of {owner} too; expected each key to have its own")
+        found[key.id] = key
+    return found

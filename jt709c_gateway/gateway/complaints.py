@@ -1,0 +1,65 @@
+"""Telling what is wrong with an order, beside the order's own events: in a list, in a counter, in the log."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from msgspec.json import encode
+from twisted.logger import Logger
+
+from jt709c_gateway.commands.masking import MASK
+from jt709c_gateway.commands.model import InvalidOrder, OrderState
+from jt709c_gateway.commands.order_keys import Refusal, Why
+from jt709c_gateway.commands.stored import invalid_record, iso
+from jt709c_gateway.commands.waiting import waiting_id
+from jt709c_gateway.redis.orders import Command
+
+if TYPE_CHECKING:
+    from .orders import Orders
+
+_log = Logger()
+#: The device in the events of an order that names none.
+UNKNOWN: Final = "unknown"
+#: States in which an order lies in a lock's queue.
+_QUEUED: Final = (OrderState.QUEUED, OrderState.WAITING)
+
+
+def commands(orders: "Orders", error: InvalidOrder) -> list[Command]:
+    """Count what is wrong with an order; the commands that keep it for a person to look at."""
+    if isinstance(error, Refusal):
+        orders.gateway.counters.refused[error.why] += 1
+    kept = {
+        "at": iso(orders.now()),
+        "reason": str(error),
+        "id": error.order_id,
+        "device": error.device,
+    }
+    if error.key is not None:
+        kept |= {"key": error.key, "mac": MASK}
+    return orders.store.invalid_commands(encode(kept).decode())
+
+
+def refused(orders: "Orders", device: str, error: InvalidOrder) -> None:
+    """Tell of an order that waited for a lock and may not be written to it; its run tells the rest."""
+    if isinstance(error, Refusal):
+        orders.submit(device, None, commands(orders, error))
+        _log.warn("an order for {device} is refused: {reason}", device=device, reason=str(error))
+
+
+def cast_out(
+    orders: "Orders", device: str | None, payload: bytes, record: Mapping[str, str], error: InvalidOrder
+) -> None:
+    """End what is in our hands and can't be read as an order, so that it can't be written to a lock."""
+    now = orders.now()
+    order_id, device = waiting_id(payload), device or record.get("device") or UNKNOWN
+    told = InvalidOrder(error.field, error.problem, error.expected, order_id=order_id, device=device)
+    orders.gateway.counters.refused[Why.UNREADABLE] += 1
+    orders.gateway.counters.orders[OrderState.INVALID] += 1
+    ended = invalid_record(told, now)
+    further = commands(orders, told)
+    if order_id is not None:
+        further += orders.store.release_commands(order_id)
+        if record.get("state") in _QUEUED:
+            state = {name: str(ended[name]) for name in ("state", "reason", "ended_at")}
+            further += orders.store.record_commands(order_id, state)
+    orders.submit(device, ended, further)
+    _log.error("what waited for {device} is no order: {reason}", device=device, reason=str(error))

@@ -1,0 +1,99 @@
+"""Whoever gives orders, in a thread: each order is pushed again until Redis has said that it has it."""
+
+import itertools
+import json
+import random
+import threading
+import time
+from typing import Any, Final
+
+from tests.faults.ledger import Ledger, Manner, Slip
+from tests.support import RedisClient, RedisError
+
+_MANNERS: Final = (*[Manner.OPENS] * 6, Manner.REFUSES, Manner.MUTE, Manner.MUTE)
+_orders = itertools.count(1)
+
+
+class Clerk(threading.Thread):
+    """Gives an order every `pace` seconds, unlocks and text messages, in a manner that the dice choose.
+
+    The first lock only ever says yes. Did it also open, nobody could tell for which of two orders that it has
+    said yes to: the gateway credits the older one.
+
+    A push whose reply is lost may have arrived; it is repeated under the same id, which the gateway knows.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        port: int,
+        devices: list[str],
+        seed: int,
+        pace: float = 0.08,
+        timeout: float = 1.0,
+        ttl: float = 30.0,
+    ) -> None:
+        super().__init__(daemon=True, name="clerk")
+        self._ledger = ledger
+        self._port = port
+        self._devices = devices
+        self._dice = random.Random(seed)
+        self._pace = pace
+        self._limits = {"timeout": timeout, "ttl": ttl}
+        self._ending = threading.Event()
+        self._redis: RedisClient | None = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Give orders until `stop`."""
+        try:
+            for number in itertools.count():
+                self._order(physical=number % 3 != 2)
+                if self._ending.wait(self._pace):
+                    return
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._hang_up()
+
+    def stop(self) -> None:
+        """Give no more; every order that was begun has been given."""
+        self._ending.set()
+        self.join(30)
+        assert not self.is_alive(), "Redis takes no orders"
+        if self.error is not None:
+            raise AssertionError(f"the clerk failed: {self.error!r}") from self.error
+
+    def _order(self, physical: bool) -> None:
+        number = next(_orders)
+        device = self._dice.choice(self._devices)
+        manner = self._dice.choice(_MANNERS) if physical else Manner.OPENS
+        if physical and device == self._devices[0]:
+            manner = Manner.YES_ONLY
+        # Six digits are a password, and no two orders have the same.
+        mark = f"{100000 + number}" if physical else f"text-{number}"
+        slip = Slip(f"fault-{number}", device, physical, manner, mark)
+        command: dict[str, Any] = {"id": slip.id, "device": device, **self._limits}
+        if physical:
+            command |= {"command": "unlock", "params": {"password": mark}}
+        else:
+            command |= {"command": "text", "params": {"text": mark}}
+        self._ledger.ordered(slip)
+        entry = json.dumps(command)
+        while not self._pushed(entry):
+            time.sleep(0.05)
+
+    def _pushed(self, entry: str) -> bool:
+        try:
+            if self._redis is None:
+                self._redis = RedisClient(self._port, timeout=1.0)
+            self._redis.call("RPUSH", "jt709c:commands", entry)
+        except (OSError, RedisError, ValueError):
+            self._hang_up()
+            return False
+        return True
+
+    def _hang_up(self) -> None:
+        if self._redis is not None:
+            self._redis.close()
+            self._redis = None

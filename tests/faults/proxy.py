@@ -1,0 +1,235 @@
+"""What stands between gateway and Redis: a way that can be slow, stuck, cut or closed."""
+
+import asyncio
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from tests.support import LOOPBACK
+
+_RESET: Final = struct.pack("ii", 1, 0)
+#: Calls at the same moment come in any order.
+_TICK: Final = 1e-6
+
+
+class _Side(asyncio.Protocol):
+    """One end of a way. `arrived` gets what comes in, `ended` is called once when it is over."""
+
+    def __init__(self, arrived: Callable[[bytes], None], ended: Callable[[], None]) -> None:
+        self.transport: Any = None
+        self._arrived, self._ended = arrived, ended
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def data_received(self, data: bytes) -> None:
+        self._arrived(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended()
+
+
+class _Way:
+    """A client's connection and the one to the server that belongs to it."""
+
+    def __init__(self, proxy: "Proxy") -> None:
+        self._proxy = proxy
+        self._over = False
+        self._early: list[bytes] = []
+        #: When what is under way arrives, by direction: nothing may overtake it.
+        self.due = {True: 0.0, False: 0.0}
+        self.client = _Side(self._up, self.end)
+        self.server = _Side(self._down, self.end)
+
+    async def connect(self, port: int) -> None:
+        """Reach the server."""
+        try:
+            await self._proxy.loop.create_connection(lambda: self.server, LOOPBACK, port)
+        except OSError:
+            self.end()
+            return
+        for data in self._early:
+            self.server.transport.write(data)
+        if self._over:
+            self.server.transport.abort()
+
+    def _up(self, data: bytes) -> None:
+        self._proxy.hand_on(self, True, lambda: self._write_up(data))
+
+    def _write_up(self, data: bytes) -> None:
+        if self.server.transport is None:
+            self._early.append(data)
+        elif not self._over:
+            self.server.transport.write(data)
+
+    def _down(self, data: bytes) -> None:
+        self._proxy.hand_on(self, False, lambda: self._write_down(data))
+
+    def _write_down(self, data: bytes) -> None:
+        if self._over:
+            return
+        left = self._proxy.allowance
+        if left is not None:
+            self._proxy.allowance = left = left - len(data)
+            if left < 0:
+                self.client.transport.write(data[:left])
+                self._proxy.allowance = None
+                self._proxy.cuts += 1
+                self.end(politely=True)
+                return
+        self.client.transport.write(data)
+
+    def end(self, politely: bool = False) -> None:
+        """Close both ends; `politely`: what was written to the client still goes out."""
+        if self._over:
+            return
+        self._over = True
+        self._proxy.ways.discard(self)
+        for side in (self.client, self.server):
+            if side.transport is not None:
+                side.transport.close() if politely else side.transport.abort()
+
+    def reset(self) -> None:
+        """The same with a reset to the client."""
+        if self.client.transport is not None:
+            with suppress(OSError):
+                peer = self.client.transport.get_extra_info("socket")
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.end()
+
+
+class Proxy:
+    """Passes bytes on to `port` on loopback, in a thread of its own, and does harm when told to."""
+
+    def __init__(self, port: int) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.ways: set[_Way] = set()
+        #: Bytes of replies that pass yet before their way is cut; None: as many as come.
+        self.allowance: int | None = None
+        #: How often that happened.
+        self.cuts = 0
+        self._server_port = port
+        self._delay = 0.0
+        self._frozen = False
+        self._held: list[tuple[_Way, Callable[[], None]]] = []
+        self._listener: asyncio.Server | None = None
+        #: Where it listens.
+        self.port = 0
+        self._thread = threading.Thread(target=self._run, daemon=True, name="proxy")
+
+    @property
+    def url(self) -> str:
+        """Where it is, for ``--redis``."""
+        return f"redis://{LOOPBACK}:{self.port}"
+
+    def _run(self) -> None:
+        self.loop.run_forever()
+        self.loop.run_until_complete(asyncio.sleep(0))
+        self.loop.close()
+
+    def start(self) -> "Proxy":
+        """Listen."""
+        self._thread.start()
+        self.accept()
+        return self
+
+    def hand_on(self, way: _Way, up: bool, deed: Callable[[], None]) -> None:
+        """Pass bytes on, now or later as things stand, and in order."""
+        now = self.loop.time()
+        if self._frozen:
+            self._held.append((way, deed))
+        elif self._delay or way.due[up] > now:
+            way.due[up] = max(now + self._delay, way.due[up] + _TICK)
+            self.loop.call_at(way.due[up], deed)
+        else:
+            deed()
+
+    # To be called from outside
+
+    def accept(self) -> None:
+        """Take connections (again)."""
+
+        async def listen() -> None:
+            self._listener = await self.loop.create_server(self._came, LOOPBACK, self.port)
+            self.port = self._listener.sockets[0].getsockname()[1]
+
+        asyncio.run_coroutine_threadsafe(listen(), self.loop).result(10)
+
+    def _came(self) -> _Side:
+        way = _Way(self)
+        self.ways.add(way)
+        self.loop.create_task(way.connect(self._server_port))
+        return way.client
+
+    def refuse(self) -> None:
+        """End all ways and take no connections, until `accept`."""
+
+        def deed() -> None:
+            if self._listener is not None:
+                self._listener.close()
+                self._listener = None
+            self._end_all()
+
+        self._in_loop(deed)
+
+    def reset(self) -> None:
+        """End all ways with a reset."""
+        self._in_loop(lambda: [way.reset() for way in list(self.ways)])
+
+    def slow(self, seconds: float) -> None:
+        """Have each chunk take so long, in each direction; 0: at once again."""
+
+        def deed() -> None:
+            self._delay = seconds
+
+        self._in_loop(deed)
+
+    def freeze(self) -> None:
+        """Pass nothing on, and close nothing, until `thaw`."""
+
+        def deed() -> None:
+            self._frozen = True
+
+        self._in_loop(deed)
+
+    def thaw(self, lost: bool = False) -> None:
+        """Pass on what was held, or have it `lost` with the ways that it was on."""
+
+        def deed() -> None:
+            self._frozen = False
+            held, self._held = self._held, []
+            if lost:
+                self._end_all()
+            for way, write in held:
+                if way in self.ways:
+                    write()
+
+        self._in_loop(deed)
+
+    def cut_after(self, count: int) -> None:
+        """Let so many bytes of replies pass, and cut the way on which the next one comes."""
+
+        def deed() -> None:
+            self.allowance = count
+
+        self._in_loop(deed)
+
+    def _end_all(self) -> None:
+        for way in list(self.ways):
+            way.end()
+
+    def stop(self) -> None:
+        """End everything."""
+        self.refuse()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(10)
+
+    def _in_loop(self, deed: Callable[[], Any]) -> None:
+        async def carry_out() -> None:
+            deed()
+
+        asyncio.run_coroutine_threadsafe(carry_out(), self.loop).result(10)

@@ -1,0 +1,133 @@
+"""A gateway under load, a fault, and what has to hold after it."""
+
+import os
+import random
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.commands.model import ENDED
+from tests.daemon import Daemon
+from tests.faults.clerk import Clerk
+from tests.faults.fleet import PACE, Fleet
+from tests.faults.ledger import Ledger, read_outcome
+from tests.faults.proxy import Proxy
+from tests.support import RedisClient, ValkeyServer, wait_until
+
+#: Another seed, another run: it stands in the message of each failure, and can be set to have that run again.
+SEED: Final = int(os.environ.get("JT709C_FAULT_SEED") or random.randrange(1000))
+#: Short times, so that orders come to their ends, and caps that hold all of a run.
+OPTIONS: Final = ("--confirm-timeout", "1", "--events-max", "1000000", "--gateway-ttl", "2")
+#: Reports that are to be answered before a fault, during one that lets some through, and after it.
+SOME: Final = 80
+#: What one outage may add to the log.
+_LOG_LINES: Final = 40
+
+
+class FaultTestCase(SynchronousTestCase):
+    """`load` puts a gateway under load; the test does its harm; `settle` holds Redis against the ledger."""
+
+    def setUp(self) -> None:
+        self.seed = SEED
+        self.dice = random.Random(self.seed)
+        self.ledger = Ledger()
+        self.server: ValkeyServer | None = None
+        self.proxy: Proxy | None = None
+
+    def load(
+        self,
+        *options: str,
+        embedded: bool = False,
+        proxied: bool = False,
+        pace: float = PACE,
+    ) -> None:
+        """Start it all, and wait until some reports have been answered."""
+        redis = "embedded"
+        if not embedded:
+            self.server = ValkeyServer("--appendonly", "yes", "--appendfsync", "always").start()
+            self.addCleanup(self.server.discard)
+            redis = self.server.url
+            if proxied:
+                self.proxy = Proxy(self.server.port).start()
+                self.addCleanup(self.proxy.stop)
+                redis = self.proxy.url
+        self.daemon = Daemon("--gateway", "gw1", *OPTIONS, *options, redis=redis)
+        self.addCleanup(self.daemon.discard)
+        self.daemon.start()
+        port = self.daemon.embedded_port if self.server is None else self.server.port
+        self.fleet = Fleet(self.ledger, self.daemon.tcp_port, self.daemon.udp_port, self.seed, pace=pace)
+        self.clerk = Clerk(self.ledger, port, self.fleet.devices, self.seed)
+        self.fleet.start()
+        self.addCleanup(self.fleet.stop)
+        self.clerk.start()
+        self.fleet.wait_for(SOME)
+
+    def outage(self, seconds: float) -> None:
+        """Let a fault last in which nothing can be committed: so nothing may be answered."""
+        before = self._answers_at_rest()
+        time.sleep(seconds)
+        self.assertEqual(self.ledger.answered, before, f"answered during an outage (seed {self.seed})")
+
+    def _answers_at_rest(self, timeout: float = 5.0) -> int:
+        """How many answers there are when no more come of what was committed before the fault."""
+        end = time.monotonic() + timeout
+        while True:
+            before = self.ledger.answered
+            time.sleep(0.25)
+            if self.ledger.answered == before or time.monotonic() > end:
+                return before
+
+    def redis(self) -> RedisClient:
+        """A client for the server, past any proxy."""
+        return self.daemon.embedded_client() if self.server is None else self.server.client()
+
+    def settle(self, *, settled: bool = True, timeout: float = 20.0) -> None:
+        """After the fault: the load goes on, then all comes to an end, and the books have to agree.
+
+        `settled`: what a lock moved for has to be confirmed; where a gateway died it may be uncertain too.
+        """
+        self.fleet.wait_for(SOME)
+        self.clerk.stop()
+        with self.redis() as redis:
+            self._until_ended(redis, timeout)
+            self.fleet.drain(timeout)
+            self.fleet.stop()
+            wrong = self.ledger.verify(redis, settled=settled)
+            malformed = redis.call("XLEN", "jt709c:malformed")
+        self.assertFalse(wrong, "\n".join([*wrong, f"seed {self.seed}; {self._facts()}"]))
+        self.assertEqual(malformed, 0)
+        self.assertNotIn("Traceback", self.daemon.log())
+
+    def _until_ended(self, redis: RedisClient, timeout: float) -> None:
+        """Wait until every order has an end; what has none in time is for the ledger to tell."""
+        left = list(self.ledger.slips)
+        end = time.monotonic() + timeout
+        while left and time.monotonic() < end:
+            outcomes = {one: read_outcome(redis, one) for one in left}
+            left = [one for one, found in outcomes.items() if found is None or found.state not in ENDED]
+            time.sleep(0.05)
+
+    def check_log(self, lines: int = _LOG_LINES) -> None:
+        """An outage is told, and doesn't fill the log."""
+        log = self.daemon.last_log()
+        found = [line for line in log.splitlines() if not re.search(r"listening on|Starting factory", line)]
+        self.assertLess(len(found), lines, log[-6000:])
+
+    def said(self, *words: str, timeout: float = 10.0) -> None:
+        """Wait until the log has all of these."""
+        for word in words:
+            wait_until(lambda word=word: word in self.daemon.log(), timeout, f"{word!r} is not logged")
+
+    def metric(self, name: str, holds: Callable[[float], Any], timeout: float = 10.0) -> None:
+        """Wait until a metric is as it should be."""
+        wait_until(lambda: holds(self.daemon.metrics().get(name, 0.0)), timeout, f"{name} is not as expected")
+
+    def _facts(self) -> str:
+        slips = self.ledger.slips.values()
+        return (
+            f"{self.ledger.answered} of {len(self.ledger.reports)} reports answered, "
+            f"{self.ledger.sent} sent, {len(slips)} orders, {sum(bool(slip.seen) for slip in slips)} seen"
+        )

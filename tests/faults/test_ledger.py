@@ -1,0 +1,175 @@
+"""That the checker finds what it is there to find, in a stream and in orders as the gateway leaves them."""
+
+import json
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.commands import lockout
+from jt709c_gateway.commands.model import ENDED
+from tests.faults.ledger import Ledger, Manner, Outcome, Report, Slip
+from tests.support import key_prefix, shared_server
+
+DEVICE = "794308010679"
+
+
+class StreamTests(SynchronousTestCase):
+    """Reports in a real stream, good and bad."""
+
+    def setUp(self) -> None:
+        self.prefix = key_prefix()
+        self.redis = shared_server().client()
+        self.addCleanup(self.redis.close)
+        self.ledger = Ledger()
+
+    def report(self, serial: int, answered: bool = True, published: int = 1) -> Report:
+        """A report that a lock sent, and what became of it."""
+        report = Report(DEVICE, serial, b"~%d~" % serial, f"7e{serial:04x}7e", sent=1)
+        self.ledger.note(report)
+        if answered:
+            self.ledger.was_answered(DEVICE, serial, 1.0)
+        for _ in range(published):
+            self.publish("location", device=DEVICE, serial=serial, raw=report.raw)
+        return report
+
+    def publish(self, kind: str, **event: object) -> None:
+        """An event as the gateway writes it."""
+        text = json.dumps({"kind": kind, **event})
+        self.redis.call("XADD", f"{self.prefix}:events", "*", "kind", kind, "device", DEVICE, "event", text)
+
+    def found(self, **options: bool) -> list[str]:
+        """What the checker says, each cut behind the colon."""
+        return [line.partition(":")[0] for line in self.ledger.verify(self.redis, self.prefix, **options)]
+
+    def order(self, *states: str) -> Slip:
+        """An order with the events of these states, the last of them in its hash."""
+        slip = Slip("order-1", DEVICE, True, Manner.OPENS, "100001", seen=[b"(1)"])
+        self.ledger.ordered(slip)
+        for state in states:
+            self.publish("command", data={"id": slip.id, "state": state})
+        key = f"{self.prefix}:command:{slip.id}"
+        self.redis.call("HSET", key, "state", states[-1], "reason", "", "attempts", "1")
+        return slip
+
+    def test_good(self) -> None:
+        """Every report once, an order in its place: nothing is wrong. More than a page of them, too."""
+        for serial in range(1, 2500):
+            self.report(serial)
+        self.order("queued", "sent", "acknowledged", "confirmed")
+        self.assertEqual(self.found(settled=True), [])
+
+    def test_lost(self) -> None:
+        """A report that was answered and is not in the stream."""
+        self.report(1)
+        self.report(2, published=0)
+        self.assertEqual(self.found(), ["lost"])
+
+    def test_doubled(self) -> None:
+        """A report that is in the stream twice, answered or not."""
+        self.report(1, published=2)
+        self.report(2, answered=False, published=2)
+        self.assertEqual(self.found(drained=False), ["doubled", "doubled"])
+
+    def test_never_answered(self) -> None:
+        """A report that stays unanswered is wrong once its lock has had the time."""
+        self.report(1, answered=False, published=0)
+        self.report(2, answered=False)
+        self.assertEqual(self.found(), ["left", "left"])
+        self.assertEqual(self.found(drained=False), [])
+
+    def test_other_bytes(self) -> None:
+        """The right serial with other bytes is another report: one is lost, one made up."""
+        self.report(1, published=0)
+        self.publish("location", device=DEVICE, serial=1, raw="7e7e")
+        self.assertEqual(self.found(), ["lost", "made up"])
+
+    def test_answer_to_nothing(self) -> None:
+        """An answer to what was never sent."""
+        self.ledger.was_answered(DEVICE, 7, 1.0)
+        self.assertEqual(len(self.ledger.oddities), 1)
+        self.assertEqual(len(self.found()), 1)
+
+    def test_many(self) -> None:
+        """Of many violations of a kind a few are named, and counted all."""
+        for serial in range(1, 41):
+            self.report(serial, published=0)
+        self.assertEqual(self.ledger.verify(self.redis, self.prefix)[-1], "lost: 40 in all")
+
+    def test_order_without_record(self) -> None:
+        """An order that Redis doesn't know, and one that comes to no end."""
+        slip = self.order("queued", "sent")
+        self.assertEqual(self.found(), ["no outcome"])
+        self.redis.call("DEL", f"{self.prefix}:command:{slip.id}")
+        self.assertEqual(self.found(), ["lost order"])
+
+    def test_steps(self) -> None:
+        """States that must not follow on each other."""
+        self.order("queued", "expired", "confirmed")
+        self.assertEqual(self.found(), ["steps of order-1"])
+
+    def test_order_seen_by_nobody_it_is_for(self) -> None:
+        """A frame that no order explains, or at the wrong lock."""
+        slip = self.order("queued", "sent", "confirmed")
+        self.assertIs(self.ledger.saw(DEVICE, slip.mark, b"(1)"), slip)
+        self.assertIsNone(self.ledger.saw("794308010680", slip.mark, b"(1)"))
+        self.assertIsNone(self.ledger.saw(DEVICE, "999999", b"(1)"))
+        self.assertEqual(len(self.ledger.oddities), 2)
+
+
+class OutcomeTests(SynchronousTestCase):
+    """The truth table of `Ledger.check_orders`."""
+
+    STATES = sorted(ENDED)
+
+    def true_states(self, physical: bool, manner: Manner | None, **more: object) -> set[str]:
+        """The states that pass for an order that its lock took in this manner; None: never saw."""
+        passed = set()
+        for state in self.STATES:
+            ledger = Ledger()
+            slip = Slip("order-1", DEVICE, physical, manner or Manner.OPENS, "100001")
+            if manner is not None:
+                slip.seen.append(b"(1)")
+                if manner is Manner.OPENS:
+                    slip.movement = Report(DEVICE, 1, b"", "")
+            ledger.ordered(slip)
+            outcome = Outcome(state, str(more.get("reason", "")), int(str(more.get("attempts", 0))))
+            if not ledger.check_orders({"order-1": outcome}, settled=bool(more.get("settled"))):
+                passed.add(str(state))
+        return passed
+
+    def test_unlock(self) -> None:
+        """What an unlock order may end as, by what its lock saw and did."""
+        for manner, states in (
+            (None, "failed expired uncertain"),
+            (Manner.OPENS, "confirmed uncertain unconfirmed"),
+            (Manner.YES_ONLY, "unconfirmed uncertain"),
+            (Manner.REFUSES, "rejected uncertain"),
+            (Manner.MUTE, "uncertain"),
+        ):
+            self.assertEqual(self.true_states(True, manner), set(states.split()), manner)
+
+    def test_settled(self) -> None:
+        """Where no gateway died, what moved has to be confirmed."""
+        self.assertEqual(self.true_states(True, Manner.OPENS, settled=True), {"confirmed"})
+        self.assertEqual(self.true_states(True, Manner.MUTE, settled=True), {"uncertain"})
+
+    def test_spared(self) -> None:
+        """An unlock that was kept back after two wrong passwords is rejected without having been seen."""
+        self.assertIn("rejected", self.true_states(True, None, reason=lockout.REASON))
+
+    def test_text(self) -> None:
+        """What an order that moves nothing may end as."""
+        self.assertEqual(self.true_states(False, None), {"failed", "expired", "timed_out"})
+        self.assertEqual(self.true_states(False, Manner.OPENS), {"done", "timed_out"})
+        self.assertEqual(self.true_states(False, Manner.OPENS, attempts=2), {"done", "timed_out", "expired"})
+
+    def test_written_twice(self) -> None:
+        """An unlock that its lock saw twice is wrong whatever its outcome; a text may be repeated."""
+        for physical, wrong in ((True, ["doubled order"]), (False, [])):
+            ledger = Ledger()
+            slip = Slip("order-1", DEVICE, physical, Manner.OPENS, "100001")
+            ledger.ordered(slip)
+            for _ in range(2):
+                ledger.saw(DEVICE, "100001", b"(1)")
+            state = "confirmed" if physical else "done"
+            found = ledger.check_orders({"order-1": Outcome(state)})
+            self.assertEqual([line.partition(":")[0] for line in found], wrong)

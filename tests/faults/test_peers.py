@@ -1,0 +1,53 @@
+"""What locks and networks can do to a gateway: links that end in every way, and peers that do not read."""
+
+import socket
+import time
+
+from tests.faults.scene import FaultTestCase
+from tests.support import LOOPBACK
+from tests.vectors import binary
+
+#: Frames of a deaf peer.
+_LOUD = 2000
+
+
+class PeerFaultTests(FaultTestCase):
+    def test_resets(self) -> None:
+        """Links are reset with reports and orders on their way."""
+        self.load()
+        for _ in range(25):
+            self.fleet.reset(3)
+            time.sleep(self.dice.uniform(0.0, 0.1))
+        self.settle()
+
+    def test_half_open(self) -> None:
+        """Locks vanish without a word and come back: the newest connection counts, the old are closed."""
+        self.load()
+        for _ in range(10):
+            self.fleet.vanish(3)
+            self.fleet.wait_for(20)
+        self.metric("jt709c_links", lambda value: value == len(self.fleet.devices))
+        self.settle()
+
+    def test_hundred_reconnections_a_minute(self) -> None:
+        """Locks that hang up again and again, with several reports unanswered each time."""
+        self.load()
+        for _ in range(100):
+            self.fleet.hang_up(2)
+            time.sleep(0.02)
+        self.metric("jt709c_links", lambda value: value == len(self.fleet.devices))
+        self.settle()
+
+    def test_peers_that_never_read(self) -> None:
+        """Peers that send much and read no answer hold up nobody, and not the end of the gateway either."""
+        self.load()
+        heartbeats = b"".join(binary(0x0002, serial=serial) for serial in range(_LOUD))
+        for _ in range(3):
+            peer = socket.create_connection((LOOPBACK, self.daemon.tcp_port))
+            self.addCleanup(peer.close)
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            peer.sendall(heartbeats)
+        self.settle()
+        started = time.monotonic()
+        self.assertEqual(self.daemon.stop(), 0)
+        self.assertLess(time.monotonic() - started, 8)

@@ -1,0 +1,76 @@
+"""That the proxy does the harm that it says it does."""
+
+import time
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.faults.proxy import Proxy
+from tests.support import RedisClient, shared_server
+
+
+class ProxyTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.proxy = Proxy(shared_server().port).start()
+        self.addCleanup(self.proxy.stop)
+
+    def client(self, timeout: float = 5.0) -> RedisClient:
+        """A client whose way leads through it."""
+        client = RedisClient(self.proxy.port, timeout=timeout)
+        self.addCleanup(client.close)
+        return client
+
+    def test_passes(self) -> None:
+        """Without harm it changes nothing."""
+        self.assertEqual(self.client().call("ECHO", "x" * 100_000), b"x" * 100_000)
+
+    def test_slow(self) -> None:
+        """Each way takes its time, and what comes behind doesn't overtake when it is fast again."""
+        client = self.client()
+        client.call("PING")
+        self.proxy.slow(0.1)
+        started = time.monotonic()
+        client.call("PING")
+        self.assertGreater(time.monotonic() - started, 0.19)
+        self.proxy.slow(0)
+        self.assertEqual([client.call("ECHO", number) for number in range(5)], [b"0", b"1", b"2", b"3", b"4"])
+
+    def test_frozen(self) -> None:
+        """Nothing passes until it is let, or it is lost."""
+        client = self.client(timeout=0.2)
+        client.call("PING")
+        self.proxy.freeze()
+        self.assertRaises(TimeoutError, client.call, "PING")
+        self.proxy.thaw()
+        other = self.client()
+        self.assertEqual(other.call("PING"), b"PONG")
+        self.proxy.freeze()
+        self.proxy.thaw(lost=True)
+        self.assertRaises(OSError, other.call, "PING")
+
+    def test_cut(self) -> None:
+        """So many bytes of a reply come, and no more."""
+        client = self.client()
+        client.call("PING")
+        self.proxy.cut_after(7)
+        # "$5" and its line end, three letters, and then nothing.
+        self.assertEqual(client.call("ECHO", "hello"), b"h")
+        self.assertRaises(OSError, client.call, "PING")
+        self.assertEqual(self.proxy.cuts, 1)
+        self.assertEqual(self.client().call("PING"), b"PONG")
+
+    def test_reset(self) -> None:
+        """Connections are reset."""
+        client = self.client()
+        client.call("PING")
+        self.proxy.reset()
+        self.assertRaises(OSError, client.call, "PING")
+
+    def test_refused(self) -> None:
+        """Nobody listens for a while, on the same port afterwards."""
+        client = self.client()
+        client.call("PING")
+        self.proxy.refuse()
+        self.assertRaises(OSError, client.call, "PING")
+        self.assertRaises(ConnectionRefusedError, RedisClient, self.proxy.port)
+        self.proxy.accept()
+        self.assertEqual(self.client().call("PING"), b"PONG")

@@ -1,0 +1,113 @@
+"""What Redis can do to a gateway: hang, die, forget its scripts, take no writes."""
+
+from tests.faults.scene import FaultTestCase
+from tests.support import LOOPBACK, free_port, wait_until
+
+
+class RedisFaultTests(FaultTestCase):
+    def test_frozen(self) -> None:
+        """Redis hangs for longer than it may take: nothing is answered, and then all is, once."""
+        self.load("--redis-timeout", "1")
+        self.server.pause()
+        self.outage(1.5)
+        self.said("no reply from Redis")
+        self.server.resume()
+        self.settle()
+        self.check_log()
+
+    def test_killed(self) -> None:
+        """Redis is killed at any moment and started again, several times."""
+        self.load()
+        for _ in range(3):
+            self.fleet.wait_for(self.dice.randrange(5, 60))
+            self.server.kill()
+            self.outage(0.2)
+            self.server.start()
+        self.settle()
+
+    def test_restarted(self) -> None:
+        """Redis is restarted in good order: it has its data, and has forgotten the scripts."""
+        self.load()
+        self.server.restart()
+        self.settle()
+
+    def test_scripts_flushed(self) -> None:
+        """The scripts are gone under a connection that stays: they are loaded again, and nobody notices."""
+        self.load()
+        with self.redis() as redis:
+            for _ in range(5):
+                redis.call("SCRIPT", "FLUSH")
+                self.fleet.wait_for(20)
+        self.settle()
+        self.assertNotIn("lost Redis", self.daemon.log())
+        self.check_log(20)
+
+    def refused(self, begin: tuple[object, ...], end: tuple[object, ...], word: str) -> None:
+        """The server takes no writes for a while: nothing is answered, and that is told once."""
+        self.load()
+        with self.redis() as redis:
+            redis.call(*begin)
+            self.outage(1.5)
+            self.said(word)
+            redis.call(*end)
+        self.settle()
+        self.check_log()
+
+    def test_read_only(self) -> None:
+        """The server is made a replica, as in a fail-over, and then master again."""
+        self.refused(("REPLICAOF", LOOPBACK, free_port()), ("REPLICAOF", "NO", "ONE"), "READONLY")
+
+    def test_out_of_memory(self) -> None:
+        """The server has reached its limit of memory and evicts nothing."""
+        self.refused(
+            ("CONFIG", "SET", "maxmemory", 1), ("CONFIG", "SET", "maxmemory", 0), "OOM command not allowed"
+        )
+
+
+class WayFaultTests(FaultTestCase):
+    """What can happen between gateway and Redis."""
+
+    def test_slow(self) -> None:
+        """Every reply takes long: the batches grow, and all is answered."""
+        self.load(proxied=True)
+        self.proxy.slow(0.05)
+        self.fleet.wait_for(300)
+        self.proxy.slow(0)
+        self.settle()
+
+    def test_slower_than_allowed(self) -> None:
+        """Redis does what it is asked, and each reply comes too late: repeated, and there once."""
+        self.load("--redis-timeout", "0.5", proxied=True)
+        self.proxy.slow(0.6)
+        self.said("no reply from Redis")
+        self.outage(1.0)
+        self.proxy.slow(0)
+        self.settle()
+        self.check_log()
+
+    def test_cut_in_a_reply(self) -> None:
+        """The way ends in the middle of a reply: the batch has been applied, and is not applied again."""
+        self.load(proxied=True)
+        for number in range(6):
+            self.proxy.cut_after(self.dice.randrange(4, 200))
+            wait_until(lambda number=number: self.proxy.cuts > number)
+            self.fleet.wait_for(10)
+        self.settle()
+
+    def test_reset(self) -> None:
+        """The connections to Redis are reset, again and again."""
+        self.load(proxied=True)
+        for _ in range(5):
+            self.proxy.reset()
+            self.fleet.wait_for(self.dice.randrange(1, 40))
+        self.settle()
+
+    def test_black_hole(self) -> None:
+        """What either side says is swallowed, as when a firewall forgets a connection."""
+        self.load("--redis-timeout", "1", proxied=True)
+        self.proxy.freeze()
+        self.outage(1.5)
+        self.said("no reply from Redis")
+        self.proxy.thaw(lost=True)
+        self.settle()
+        self.check_log()

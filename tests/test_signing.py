@@ -1,0 +1,270 @@
+"""Signed orders without a gateway: reading them, checking them, and how they lie in Redis."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.commands.model import InvalidOrder, Order, parse_order
+from jt709c_gateway.commands.order_keys import OrderKey, OrderKeys, Refusal, Why
+from jt709c_gateway.commands.signing import mac
+from jt709c_gateway.commands.sublocks import through_master
+from jt709c_gateway.commands.waiting import from_waiting, to_waiting, waiting_id
+from tests.signing_support import SECRET, order_text, sign, vectors
+
+NOW = 1_764_000_000.0
+DEVICE = "794308010679"
+KEY = OrderKey("k1", SECRET)
+KEYS = OrderKeys({"k1": KEY})
+
+
+def text(**more: Any) -> str:
+    """An unlock order signed at NOW."""
+    fields = {"id": "7f3c", "issued_at": NOW, **more}
+    return order_text(fields.pop("device", DEVICE), fields.pop("command", "unlock"), **fields)
+
+
+def read(entry: bytes) -> Order:
+    return parse_order(entry, NOW)
+
+
+class VectorTests(SynchronousTestCase):
+    def test_vectors(self) -> None:
+        """Each text of docs/orders.rst has its mac, and is an order that is taken."""
+        self.assertEqual(len(vectors()), 3)
+        for vector in vectors():
+            secret = vector["secret"]
+            key = bytes.fromhex(secret) if len(secret) == 64 else base64.b64decode(secret)
+            self.assertEqual(mac(key, vector["order"]), vector["mac"])
+            entry = json.dumps({name: vector[name] for name in ("key", "mac", "order")}).encode()
+            OrderKeys({"k1": OrderKey("k1", key)}).check_new(read(entry), NOW + 1)
+
+    def test_documentation(self) -> None:
+        """The vectors stand in the documentation, to the letter."""
+        page = Path(__file__).parent.parent.joinpath("docs", "orders.rst").read_text(encoding="utf-8")
+        for vector in vectors():
+            shown = [*vector["order"].split("\n"), vector["mac"]]
+            self.assertIn("\n".join(f"    {line}" for line in shown), page)
+
+
+class ReadTests(SynchronousTestCase):
+    def refused(self, entry: bytes) -> InvalidOrder:
+        return self.assertRaises(InvalidOrder, read, entry)
+
+    def test_what_is_read(self) -> None:
+        """The fields are those of the text; it was created when it was signed."""
+        order = parse_order(sign(text(command="unseal", ttl=60, issued_by="night shift")), NOW + 50)
+        self.assertEqual((order.id, order.device, order.command), ("7f3c", DEVICE, "unlock"))
+        self.assertEqual((order.ttl, order.created_at, order.issued_by), (60, NOW, "night shift"))
+        assert order.signature is not None
+        self.assertEqual((order.signature.key, order.signature.command), ("k1", "unlock"))
+
+    def test_capitals(self) -> None:
+        """A mac in capitals is as good."""
+        entry = json.loads(sign(text()))
+        KEYS.check_new(read(json.dumps({**entry, "mac": entry["mac"].upper()}).encode()), NOW)
+
+    def test_mistakes(self) -> None:
+        """What is missing or wrong is named; neither the mac nor what was signed is quoted."""
+        good = json.loads(sign(text()))
+        for change, pattern in (
+            ({"mac": None}, r"^mac: is \*+; expected an HMAC-SHA256"),
+            ({"mac": "x" * 64}, r"^mac: is \*+; expected an HMAC-SHA256"),
+            ({"mac": good["mac"][:-1]}, r"^mac: is \*+; expected"),
+            ({"mac": good["mac"] + "\n"}, r"^mac: is \*+; expected"),
+            ({"key": "a b"}, '^key: is "a b"; expected the id of a key'),
+            ({"order": {"params": {"password": "888888"}}}, "^order: is an object; expected .* as text"),
+            ({"order": "[1]"}, "^order: is a list; expected a JSON object"),
+            ({"order": "{"}, "^order: not JSON"),
+            ({"order": text(id=None)}, "^id: is null; expected 1 to 64"),
+            ({"order": text(issued_at="now")}, "^issued_at: .*expected seconds since 1970"),
+            ({"order": text(issued_at=1e12)}, "^issued_at: .*expected seconds since 1970"),
+            ({"order": text(issued_at=-1)}, "^issued_at: .*expected seconds since 1970"),
+            ({"order": text(created_at=NOW)}, '^order: unknown field "created_at"'),
+            ({"device": DEVICE}, '^order: unknown field "device"; expected only key, mac, order'),
+        ):
+            error = self.refused(json.dumps({**good, **change}).encode())
+            self.assertRegex(str(error), pattern)
+            self.assertNotIn("888888", str(error))
+            self.assertNotIn(good["mac"][:-1], str(error))
+        for name in good:
+            error = self.refused(json.dumps({**good, name: None, "id": 5} | {"id": "x"}).encode())
+            self.assertEqual(error.order_id, "x")
+        without = {name: good[name] for name in ("key", "mac")}
+        self.assertRegex(str(self.refused(json.dumps(without).encode())), "^order: missing; expected")
+
+    def test_surrogate(self) -> None:
+        """A text that has no UTF-8 is refused."""
+        self.refused(b'{"key":"k1","mac":"' + b"0" * 64 + b'","order":"{\\ud800}"}')
+
+    def test_what_can_be_told(self) -> None:
+        """Whose order it was, and of which key, is told where it can be read."""
+        error = self.refused(sign(text(ttl=-1, reply_to="me")))
+        self.assertEqual((error.order_id, error.device, error.command), ("7f3c", DEVICE, "unlock"))
+        self.assertEqual((error.reply_to, error.key), ("me", "k1"))
+        error = self.refused(sign("{", key="k1"))
+        self.assertEqual((error.order_id, error.key), (None, "k1"))
+
+    def test_unsigned_has_no_time(self) -> None:
+        """Only a signed order says when it was issued."""
+        error = self.refused(text().encode())
+        self.assertIn('unknown field "issued_at"', str(error))
+
+
+class CheckTests(SynchronousTestCase):
+    def refusal(self, entry: bytes, why: Why, keys: OrderKeys = KEYS, now: float = NOW) -> Refusal:
+        error = self.assertRaises(Refusal, keys.check_new, read(entry), now)
+        self.assertEqual(error.why, why)
+        return error
+
+    def keys(self, **limits: Any) -> OrderKeys:
+        return OrderKeys({"k1": attrs.evolve(KEY, **limits)})
+
+    def test_good(self) -> None:
+        KEYS.check_new(read(sign(text())), NOW)
+
+    def test_unsigned(self) -> None:
+        """Where there are keys every order needs one, whatever it is; where there are none, none does."""
+        for command in ("unlock", "cancel", "clear_lockout", "raw", "locate"):
+            entry = json.dumps({"device": DEVICE, "command": command, "params": {"id": "x"}}).encode()
+            error = self.refusal(entry, Why.UNSIGNED)
+            self.assertEqual(error.command, command)
+            OrderKeys().check_new(read(entry), NOW)
+        OrderKeys().check_new(read(sign(text(), secret=b"another")), NOW)
+
+    def test_unknown_key(self) -> None:
+        self.assertIn("k9 is not known", str(self.refusal(sign(text(), key="k9"), Why.UNKNOWN_KEY)))
+
+    def test_wrong_secret(self) -> None:
+        error = self.refusal(sign(text(), secret=SECRET[::-1]), Why.WRONG_MAC)
+        self.assertRegex(str(error), "^mac: does not fit; expected the HMAC-SHA256 .* secret of k1$")
+
+    def test_window(self) -> None:
+        """From a minute before it was signed, by a clock that is ahead, to the end of the window."""
+        entry = sign(text())
+        keys = OrderKeys({"k1": KEY}, window=10.0)
+        for now in (NOW - 60, NOW, NOW + 10):
+            keys.check_new(read(entry), now)
+        error = self.refusal(entry, Why.TOO_OLD, keys, NOW + 10.1)
+        self.assertRegex(str(error), "^issued_at: it was signed 10 s ago; expected .* within 10 s$")
+        self.refusal(entry, Why.FROM_THE_FUTURE, keys, NOW - 60.1)
+        self.refusal(entry, Why.TOO_OLD, OrderKeys(window=10.0), NOW + 11)
+        # What has been taken in may wait for its lock.
+        keys.check(read(entry), NOW + 200)
+        self.assertRaises(Refusal, keys.check, read(entry), NOW - 61)
+
+    def test_validity(self) -> None:
+        keys = self.keys(not_before=NOW - 10, not_after=NOW + 10)
+        entry = sign(text())
+        for now in (NOW - 10, NOW + 9.9):
+            keys.check_new(read(entry), now)
+        self.assertIn("k1 is not valid yet", str(self.refusal(entry, Why.KEY_NOT_VALID, keys, NOW - 11)))
+        error = self.refusal(entry, Why.KEY_NOT_VALID, keys, NOW + 10)
+        self.assertIn("no longer valid; expected its use before 2025-11-24T16:00:10.000000Z", str(error))
+
+    def test_commands(self) -> None:
+        """What a key may order; an alias is what it stands for."""
+        keys = self.keys(commands=frozenset(["unlock", "cancel"]))
+        for command in ("unlock", "unseal", "cancel"):
+            keys.check_new(read(sign(text(command=command))), NOW)
+        error = self.refusal(sign(text(command="raw")), Why.NOT_PERMITTED, keys)
+        self.assertIn("raw is not permitted to key k1; expected cancel, unlock", str(error))
+        self.refusal(sign(text()), Why.NOT_PERMITTED, self.keys(commands=frozenset()))
+
+    def test_devices(self) -> None:
+        """Which devices it may name, by id or by how the id begins; leading zeros don't count."""
+        keys = self.keys(devices=frozenset([DEVICE, "04A1B2C3D4"]), prefixes=("86728",))
+        for device in (DEVICE, f"00{DEVICE}", "867284063211238", "04a1b2c3d4"):
+            keys.check_new(read(sign(text(device=device))), NOW)
+        for device in ("794308010678", f"{DEVICE}0", "186728", "4A1B2C3D40"):
+            self.refusal(sign(text(device=device)), Why.NOT_PERMITTED, keys)
+        self.assertTrue(keys.limits_devices(read(sign(text()))))
+        self.assertFalse(KEYS.limits_devices(read(sign(text()))))
+
+    def test_sublock_at_its_master(self) -> None:
+        """What was signed counts, not what its master is told."""
+        keys = self.keys(commands=frozenset(["unlock"]), devices=frozenset(["04A1B2C3D4"]))
+        moved = through_master(read(sign(text(device="04A1B2C3D4"))), DEVICE, "id")
+        self.assertEqual(moved.command, "sublock_unlock")
+        keys.check(moved, NOW)
+
+    @given(st.data())
+    def test_any_other_text_is_refused(self, data: st.DataObject) -> None:
+        """Change, leave out or add any byte of what was signed, or of the mac: it is not taken."""
+        entry = json.loads(sign(text(params={"password": "888888"}, issued_by="me")))
+        field = data.draw(st.sampled_from(["order", "mac"]))
+        signed = entry[field].encode()
+        at = data.draw(st.integers(0, len(signed) - 1))
+        byte = bytes([data.draw(st.integers(32, 126))])
+        changed = data.draw(
+            st.sampled_from([signed[:at] + byte + signed[at + 1 :], signed[:at] + signed[at + 1 :]])
+            | st.just(signed[:at] + byte + signed[at:])
+        ).decode()
+        if (changed.lower() if field == "mac" else changed) == entry[field]:
+            return
+        try:
+            order = read(json.dumps({**entry, field: changed}).encode())
+        except InvalidOrder:
+            return
+        self.assertRaises(Refusal, KEYS.check_new, order, NOW)
+
+    @given(st.binary(min_size=16, max_size=64).filter(lambda other: other != SECRET))
+    def test_any_other_secret_is_refused(self, secret: bytes) -> None:
+        self.refusal(sign(text(), secret=secret), Why.WRONG_MAC)
+
+
+class WaitingTests(SynchronousTestCase):
+    """How a signed order lies in Redis."""
+
+    def test_comes_back(self) -> None:
+        """It comes back as it went in, at its device, with what was signed and nothing of it beside."""
+        order = read(sign(text(params={"password": "888888"}, device="867284063211238")))
+        at_device = attrs.evolve(order, device=DEVICE)
+        waiting = to_waiting(at_device)
+        self.assertEqual(from_waiting(waiting), at_device)
+        self.assertEqual(set(json.loads(waiting)), {"id", "device", "key", "mac", "order"})
+        self.assertEqual(waiting_id(waiting), "7f3c")
+
+    def test_sublock(self) -> None:
+        """So does one for a sub-lock, which is another order at its master."""
+        moved = through_master(read(sign(text(device="04A1B2C3D4"))), DEVICE, "id")
+        self.assertEqual(from_waiting(to_waiting(moved)), moved)
+        self.assertEqual(moved.params, {"id": "04A1B2C3D4"})
+
+    def test_unsigned_is_as_it_was(self) -> None:
+        """An unsigned order carries nothing of signatures, so that gateways of before can read it."""
+        order = parse_order(json.dumps({"device": DEVICE, "command": "unlock"}).encode(), NOW)
+        self.assertNotIn("signature", json.loads(to_waiting(order)))
+        self.assertEqual(from_waiting(to_waiting(order)), order)
+
+    def test_unsigned_copies_are_refused(self) -> None:
+        """Nothing beside the text can say what is to be written."""
+        good = json.loads(to_waiting(read(sign(text()))))
+        for change in (
+            {"command": "unlock"},
+            {"params": {}},
+            {"id": "another"},
+            {"device": "a:b"},
+            {"key": "a b"},
+            {"mac": "ä" * 64},
+            {"issued_at": NOW},
+            {"created_at": NOW},
+            {"order": good["order"].encode().hex()},
+        ):
+            self.assertRaises(InvalidOrder, from_waiting, json.dumps({**good, **change}).encode())
+
+    def test_only_a_sublock_is_moved(self) -> None:
+        """An order for a lock can't be made one for a sub-lock."""
+        waiting = {**json.loads(to_waiting(read(sign(text())))), "sublock_parameter": "id"}
+        order = from_waiting(json.dumps(waiting).encode())
+        self.assertEqual((order.command, order.params), ("unlock", {}))
+
+    @given(st.binary(max_size=100) | st.text(max_size=40).map(lambda value: json.dumps(value).encode()))
+    def test_garbage(self, raw: bytes) -> None:
+        self.assertRaises(InvalidOrder, from_waiting, raw)
+        waiting_id(raw)
