@@ -26,7 +26,8 @@ from jt709c_gateway.gateway.core import Gateway, Policy
 from jt709c_gateway.gateway.duties import Duties
 from jt709c_gateway.gateway.ids import EventIds
 from jt709c_gateway.gateway.orders import Orders
-from jt709c_gateway.options import ADMIT_FILE, ADMIT_REDIS, Options, read_password
+from jt709c_gateway.option_values import ADMIT_FILE, ADMIT_REDIS
+from jt709c_gateway.options import Options, read_password
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
 from jt709c_gateway.redis.allowed import AllowedSet

@@ -10,7 +10,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.options import OPTIONS, PASSWORD_VARIABLE, Options, UdpPort
+from jt709c_gateway.option_table import OPTIONS
+from jt709c_gateway.option_values import PASSWORD_VARIABLE, UdpPort
+from jt709c_gateway.options import Options
 from jt709c_gateway.redis.durability import Durability
 from jt709c_gateway.service import makeService
 from tests.daemon import Daemon, run_twistd

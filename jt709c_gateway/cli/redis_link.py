@@ -9,7 +9,8 @@ from attrs import evolve, frozen
 from twisted.internet.interfaces import IProtocolFactory
 
 from jt709c_gateway.cli.common import RedisOptions, UserError
-from jt709c_gateway.options import PASSWORD_VARIABLE, read_password
+from jt709c_gateway.option_values import PASSWORD_VARIABLE
+from jt709c_gateway.options import read_password
 from jt709c_gateway.redis.address import RedisAddress, client_endpoint, parse_redis_address
 from jt709c_gateway.redis.cluster import has_hash_tag
 from jt709c_gateway.redis.connection import RedisConnection

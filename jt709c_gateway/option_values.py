@@ -1,0 +1,157 @@
+"""What a value of an option may be: each reads a text, ValueError says what is right."""
+
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+from twisted.internet.endpoints import serverFromString
+
+from jt709c_gateway.commands.profiles.loading import DIALECTS
+from jt709c_gateway.gateway.device_list import DeviceList, read_device_list
+from jt709c_gateway.redis.address import parse_redis_address
+
+PASSWORD_VARIABLE: Final = "JT709C_REDIS_PASSWORD"
+#: Which locks are admitted.
+ADMIT_ANY: Final = "any"
+ADMIT_FILE: Final = "file"
+ADMIT_REDIS: Final = "redis"
+#: In place of a dialect: of none of them.
+NO_DIALECT: Final = "none"
+MAX_WORKERS: Final = 64
+
+
+def seconds(text: str) -> float:
+    """A duration above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise ValueError("expected a number of seconds above 0")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number from 1."""
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
+        raise ValueError("expected a whole number from 1")
+    return int(text)
+
+
+def worker_count(text: str) -> int:
+    """A number of processes."""
+    if not re.fullmatch(r"[0-9]{1,2}", text) or not 1 <= int(text) <= MAX_WORKERS:
+        raise ValueError(f"expected a whole number from 1 to {MAX_WORKERS}")
+    return int(text)
+
+
+def age(text: str) -> float:
+    """A duration from 0, in seconds; 0 is for ever."""
+    return 0.0 if text.strip() in ("0", "0.0") else seconds(text)
+
+
+def rate(text: str) -> float:
+    """Frames a second; 0 for any number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise ValueError("expected a number of frames a second, or 0 for no limit")
+    return value
+
+
+def admit(text: str) -> str:
+    """Which locks are admitted."""
+    if text not in (ADMIT_ANY, ADMIT_FILE, ADMIT_REDIS):
+        raise ValueError(f"expected {ADMIT_ANY}, {ADMIT_FILE} or {ADMIT_REDIS}")
+    return text
+
+
+def name(text: str) -> str:
+    """A gateway's name, which is part of keys and event ids."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise ValueError("expected 1 to 64 letters, digits, '.', '_' or '-'")
+    return text
+
+
+def prefix(text: str) -> str:
+    """What every key starts with; a hash tag such as {jt709c} is fine."""
+    if not re.fullmatch(r"[A-Za-z0-9._{}:-]{1,64}", text):
+        raise ValueError("expected 1 to 64 letters, digits, '.', '_', ':', '{', '}' or '-'")
+    return text
+
+
+def endpoint(text: str) -> str:
+    """A Twisted server endpoint."""
+    from twisted.internet import reactor
+
+    try:
+        serverFromString(reactor, text)  # type: ignore[no-untyped-call]
+        found = re.match(r"(?:tcp6?|ssl):(?:port=)?(-?\d+)(?::|$)", text)
+        if found and not 0 <= int(found[1]) <= 65535:
+            raise ValueError("a port is at most 65535")
+    except Exception as error:
+        raise ValueError(
+            f"expected a server endpoint such as tcp:8888 or tcp:8888:interface=127.0.0.1 ({error})"
+        ) from None
+    return text
+
+
+@frozen
+class UdpPort:
+    """A UDP port and the interface to bind, `""` for all."""
+
+    port: int
+    interface: str = ""
+
+
+def udp_port(text: str) -> UdpPort:
+    """`8888` or `8888:interface=127.0.0.1`."""
+    found = re.fullmatch(r"([0-9]{1,5})(?::interface=([0-9A-Za-z.:_-]+))?", text)
+    if not found or int(found[1]) > 65535:
+        raise ValueError("expected a port such as 8888 or 8888:interface=127.0.0.1")
+    return UdpPort(int(found[1]), (found[2] or "").replace("\\:", ":"))
+
+
+def existing_file(text: str) -> Path:
+    """A file that can be read."""
+    path = Path(text)
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise ValueError("expected a file that can be read")
+    return path
+
+
+def device_list(text: str) -> DeviceList:
+    """A file with one device id or IMEI a line, read and checked."""
+    return read_device_list(existing_file(text))
+
+
+def existing_directory(text: str) -> Path:
+    """A directory that can be read."""
+    path = Path(text)
+    if not text or not path.is_dir():
+        raise ValueError("expected a directory")
+    return path
+
+
+def directory(text: str) -> Path:
+    """A directory, which is made when it is needed."""
+    if not text:
+        raise ValueError("expected a directory")
+    return Path(text)
+
+
+def redis_url(text: str) -> str:
+    """An address of Redis, checked; kept as text until the password is known."""
+    parse_redis_address(text)
+    return text
+
+
+def dialect(text: str) -> str:
+    """A dialect that locks speak, or none."""
+    if text not in (*DIALECTS, NO_DIALECT):
+        raise ValueError(f"expected one of {', '.join(DIALECTS)}, or {NO_DIALECT}")
+    return text
