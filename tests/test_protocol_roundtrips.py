@@ -72,12 +72,14 @@ class BinaryTests(SynchronousTestCase):
     @given(words, st.dictionaries(st.integers(0, 2**32 - 1), st.binary(max_size=20), max_size=30))
     def test_parameters(self, serial: int, parameters: dict[int, bytes]) -> None:
         """0x0104; passwords among them are masked."""
-        found = fact(frame(jt808.PARAMETERS, binary.encode_parameters(serial, parameters)))
+        body = binary.encode_parameters(serial, parameters)
+        found = fact(frame(jt808.PARAMETERS, body))
         expected = {
             f"{number:04x}": (b"*" * len(value) if number in jt808.SECRET_PARAMETERS else value).hex()
             for number, value in parameters.items()
         }
-        if all(lock_events.ITEM not in value for value in parameters.values()):
+        # What looks like a lock event with a password is masked, also where an id is taken for its item.
+        if lock_events.ITEM not in body:
             self.assertEqual(found.parameters, expected)
         self.assertEqual((found.answered_serial, len(found.parameters)), (serial, len(parameters)))
 
