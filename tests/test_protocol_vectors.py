@@ -6,6 +6,7 @@ from typing import Any
 from msgspec.json import decode as from_json
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway.protocol import decoder
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import Origin, wrap_all
 from jt709c_gateway.protocol.events import Heartbeat, Location, Password, Reply, TimeRequest, to_json
@@ -13,7 +14,7 @@ from jt709c_gateway.protocol.framing import BinaryFrame, Malformed
 from jt709c_gateway.protocol.jt808 import unescape
 from jt709c_gateway.protocol.message import Message
 
-from .vectors import decode, frames_of, load, message
+from .vectors import binary, decode, frames_of, load, location, message, part
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 FIX = {1: "gnss", 2: "lbs", 0: "none"}
@@ -296,3 +297,28 @@ class RealTests(SynchronousTestCase):
             if device := vector["expect"].get("device"):
                 self.assertEqual(decoded.device, device)
             self.assertTrue(published(decoded))
+
+
+class ShortWayTests(SynchronousTestCase):
+    def test_plain_locations(self) -> None:
+        """What comes of a plain 0x0200 is the same by the short way as by the one that all others go."""
+        taken = 0
+        for vector in load("jt709.jsonl") + load("real.jsonl"):
+            for frame in frames_of(vector["frame"]):
+                if isinstance(frame, BinaryFrame) and (short := decoder._plain_location(frame)) is not None:
+                    self.assertEqual(short, Decoder()._any_binary(frame, 0.0))
+                    taken += 1
+        self.assertGreater(taken, 10)
+
+    def test_everything_else(self) -> None:
+        """Any other header, a body that is too short, and a lock event go the long way."""
+        for raw in (
+            binary(0x0201, b"\x00\x01" + location()),
+            binary(0x0200, location()[:-1]),
+            binary(0x0200, location(b"\x0b\x01\x22")),
+            binary(0x0200, location(), wire=b"\x01" + bytes(9) + b"\x07"),
+            part(0x0200, location(), 1, 2, 1),
+        ):
+            (frame,) = frames_of(raw)
+            assert isinstance(frame, BinaryFrame)
+            self.assertIsNone(decoder._plain_location(frame))

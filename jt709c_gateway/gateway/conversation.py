@@ -75,12 +75,12 @@ class Conversation:
             return
         moment = gateway.moment()
         self.last_received = moment.now
-        committer = gateway.committer
+        committer, decode = gateway.committer, self._decoder.decode
         for index, frame in enumerate(frames):
             if committer.full or self._unanswered >= _MAX_UNANSWERED:
                 self._hold_back(frames[index:])
                 return
-            message = self._decoder.decode(frame, moment.now)
+            message = decode(frame, moment.now)
             if message is None:
                 continue
             self._unanswered += 1

@@ -4,9 +4,10 @@ from typing import Final
 
 from attrs import define, field
 
-from . import binary, lock_events, masters, pnn, sentences
+from . import binary, jt709, lock_events, masters, pnn, sentences
 from .events import (
     KIND_HEARTBEAT,
+    KIND_LOCATION,
     KIND_PASSWORD,
     KIND_REPLY,
     KIND_TIME_REQUEST,
@@ -18,11 +19,15 @@ from .events import (
 from .framing import MALFORMED_KEPT, BinaryFrame, DollarFrame, Frame, Malformed, SentenceFrame
 from .jt808 import (
     BIT_SPLIT,
+    LOCATION,
     ONE_BYTE_SERIAL,
     REGISTRATION,
+    USUAL_HEADER,
+    USUAL_LENGTH,
     FrameError,
     Header,
     general_answer,
+    identify,
     parse_header,
     registration_answer,
 )
@@ -65,6 +70,9 @@ class Decoder:
         return Malformed(frame.reason, raw[:MALFORMED_KEPT])
 
     def _binary(self, frame: BinaryFrame, now: float) -> Message | None:
+        return _plain_location(frame) or self._any_binary(frame, now)
+
+    def _any_binary(self, frame: BinaryFrame, now: float) -> Message | None:
         payload = frame.payload
         header = parse_header(payload)
         if header.attributes & BIT_SPLIT and header.message_id not in ONE_BYTE_SERIAL:
@@ -126,6 +134,43 @@ class Decoder:
         if safe != frame.raw:
             message.raw, message.raw_masked = safe.hex(), True
         return message
+
+
+def _plain_location(frame: BinaryFrame) -> Message | None:
+    """A 0x0200 with the usual header and no lock event; None for every other frame.
+
+    Nearly all that a fleet says is this. What comes of it is the same as by the way that all others go,
+    without the steps in which it could be something else.
+    """
+    payload = frame.payload
+    message_id, attributes, wire, serial = USUAL_HEADER.unpack_from(payload)
+    if message_id != LOCATION or attributes != len(payload) - USUAL_LENGTH:
+        return None
+    body = payload[USUAL_LENGTH:]
+    if len(body) < jt709.FIXED_LENGTH or lock_events.ITEM in body:
+        return None
+    identity = identify(wire)
+    location, _ = jt709.decode(body)
+    raw = frame.raw
+    return Message(
+        JT709,
+        identity.device,
+        identity.imei,
+        serial,
+        raw.hex(),
+        False,
+        raw,
+        [(KIND_LOCATION, location)],
+        LOCATION,
+        False,
+        True,
+        general_answer(identity, serial, LOCATION),
+        None,
+        identity.wire,
+        None,
+        None,
+        location.time is None,
+    )
 
 
 def _begin(header: Header, wire: bytes) -> Message:

@@ -61,7 +61,9 @@ BODY_LENGTH: Final = 0x03FF
 _SHORTEST: Final = 13
 
 _HEAD = Struct(">HH")
-_USUAL = Struct(">HH6sH")
+#: A header without parts, of a lock whose id has six bytes, and how many bytes it has.
+USUAL_HEADER: Final = Struct(">HH6sH")
+USUAL_LENGTH: Final = USUAL_HEADER.size
 _WORD = Struct(">H")
 _SPLIT = Struct(">HH")
 _JT705_ANSWER = Struct(">HH6sBHB")
@@ -205,9 +207,9 @@ class Header:
 
 def parse_header(payload: bytes) -> Header:
     """Read the header of an unpacked frame and hold its length against the one announced (FrameError)."""
-    message_id, attributes, wire, serial = _USUAL.unpack_from(payload)
-    if attributes == len(payload) - 12 and message_id not in ONE_BYTE_SERIAL:
-        return Header(message_id, attributes, identify(wire), serial, 12)
+    message_id, attributes, wire, serial = USUAL_HEADER.unpack_from(payload)
+    if attributes == len(payload) - USUAL_LENGTH and message_id not in ONE_BYTE_SERIAL:
+        return Header(message_id, attributes, identify(wire), serial, USUAL_LENGTH)
     if message_id in ONE_BYTE_SERIAL:
         header = Header(message_id, attributes, identify(wire), payload[10], ONE_BYTE_SERIAL_HEADER)
     else:

@@ -281,14 +281,17 @@ class Committer:
 
     def _answer(self, records: list[Waiting], failed: frozenset[int]) -> None:
         answers: defaultdict[Recipient, list[bytes]] = defaultdict(list)
+        last, of_last = None, []
         for index, (_, recipient, answer, then) in enumerate(records):
-            written = index not in failed
+            written = not failed or index not in failed
             if recipient is not None:
+                if recipient is not last:
+                    last, of_last = recipient, answers[recipient]
                 if not written:
                     answer = None
                 elif callable(answer):
                     answer = self._carry_out(answer)
-                answers[recipient].append(answer or b"")
+                of_last.append(answer or b"")
             if then is not None:
                 self._carry_out(then, written)
         for recipient, waiting in answers.items():
