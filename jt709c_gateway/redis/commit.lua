@@ -9,8 +9,8 @@
 --   3 seen, ISO 8601  8 commands or nil: each an array, carried out as it is
 --   4 seen, epoch s   location: {event index, lock state, battery or nil, alarms, epoch s}
 --   5 events {{kind, json}, ...}; of a session that opens a third, told instead when it takes one over
---   peripheral, only where a sub-lock or sensor reports: {id, type, epoch s or nil, lock state or nil, battery}
 --   9 condition or nil: {hash, field}; without that field nothing of the record is written
+--   peripheral, only where a sub-lock or sensor reports: {id, type, epoch s or nil, lock state or nil, battery}
 --   A record whose device is "" is a malformed run: {"", peer, reason, raw, time}.
 --
 -- Returns how many records were duplicates, -1 when the whole batch had been applied before, or, when
