@@ -49,10 +49,11 @@ def history(
     """
     from jt709c_gateway.cli import past
     from jt709c_gateway.cli.connecting import FirstConnection
+    from jt709c_gateway.cli.moments import read_since
     from jt709c_gateway.cli.redis_link import reach
     from jt709c_gateway.cli.running import run
 
     link = reach(redis)
-    wanted = past.Wanted(prefix, device, past.read_since(since), limit, frozenset(kinds), as_json)
+    wanted = past.Wanted(prefix, device, read_since(since), limit, frozenset(kinds), as_json)
     first = FirstConnection(link.address.masked())
     sys.exit(run(lambda reactor: past.show(reactor, link, first, wanted), first.notice))

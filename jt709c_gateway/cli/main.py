@@ -8,6 +8,7 @@ import click
 from jt709c_gateway import __version__
 from jt709c_gateway.cli.catalogue import catalogue
 from jt709c_gateway.cli.decode import decode
+from jt709c_gateway.cli.devices import devices
 from jt709c_gateway.cli.explain import explain
 from jt709c_gateway.cli.history import history
 from jt709c_gateway.cli.profiles import profiles
@@ -26,7 +27,7 @@ def cli() -> None:
     """Tools for Jointech JT709C smart locks and their gateway."""
 
 
-for _command in (catalogue, decode, explain, history, profiles, send, simulate, watch):
+for _command in (catalogue, decode, devices, explain, history, profiles, send, simulate, watch):
     cli.add_command(_command)
 
 

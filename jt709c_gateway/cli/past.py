@@ -1,28 +1,23 @@
 """Reading a device's history out of Redis, for `jt709c history`."""
 
-import re
-import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 import txredisapi
 from attrs import define
-from twisted.internet import defer
 
+from jt709c_gateway.cli.asking import ask
 from jt709c_gateway.cli.common import UserError
-from jt709c_gateway.cli.connecting import FirstConnection, once
+from jt709c_gateway.cli.connecting import FirstConnection
 from jt709c_gateway.cli.output import console, plain
-from jt709c_gateway.cli.redis_link import Link, talk
+from jt709c_gateway.cli.redis_link import Link
 from jt709c_gateway.cli.running import notice
 from jt709c_gateway.cli.timeline import Timeline
 from jt709c_gateway.commands.sublocks import SUBLOCK_ID
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
 
-_DURATION: Final = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*([smhd])")
-_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 #: Entries asked for at a time.
 _PAGE: Final = 500
 
@@ -46,46 +41,17 @@ class Wanted:
         return Keys(self.prefix)
 
 
-def read_since(text: str | None) -> float | None:
-    """A time, or how long ago it was, in epoch seconds; UserError for what is neither."""
-    if text is None:
-        return None
-    found = _DURATION.fullmatch(text.strip())
-    if found is not None:
-        return time.time() - float(found[1]) * _SECONDS[found[2]]
-    try:
-        moment = datetime.fromisoformat(text.strip())
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        right = "a duration such as 90s, 30m, 2h or 7d, or a time such as 2026-11-22T10:15"
-        raise UserError(f"--since: {text!r} is no time; expected {right}") from None
-
-
 async def show(reactor: Any, link: Link, first: FirstConnection, wanted: Wanted) -> int:
     """Print the history; the exit status."""
-    ready: defer.Deferred[None] = defer.Deferred()
-    talking = talk(reactor, link, wanted.prefix, ready=lambda: once(ready))
-    talking.startService()
-    try:
-        await first.wait(reactor, ready)
-        device, entries, more = await _find(talking, wanted)
-    except txredisapi.ConnectionError:
-        raise UserError(f"the connection to {link.address.masked()} was lost") from None
-    except txredisapi.ResponseError as error:
-        raise UserError(_refused(str(error))) from None
-    finally:
-        await talking.stopService()
+
+    async def find(talking: RedisConnection) -> tuple[str, list[Entry], bool]:
+        return await _find(talking, wanted)
+
+    device, entries, more = await ask(reactor, link, wanted.prefix, first, "a history", find)
     if more:
         notice(f"there are older entries; these are the newest {wanted.limit} (--limit)")
     _print(device, entries, wanted)
     return 0
-
-
-def _refused(error: str) -> str:
-    if error.startswith(("NOPERM", "-NOPERM")):
-        right = "expected one like jt709c-reader in etc/redis-acl.conf"
-        return f"Redis doesn't let this user read a history ({plain(error)}); {right}"
-    return f"Redis refused: {plain(error)}"
 
 
 async def _find(talking: RedisConnection, wanted: Wanted) -> tuple[str, list[Entry], bool]:

@@ -8,6 +8,7 @@ from attrs import define, field
 from rich.text import Text
 
 from jt709c_gateway.cli import gist
+from jt709c_gateway.cli.moments import parse
 from jt709c_gateway.cli.output import plain
 from jt709c_gateway.commands.model import ENDED
 
@@ -31,7 +32,7 @@ class Timeline:
         """One event, decoded from JSON, as a line."""
         data = event.get("data")
         data = data if isinstance(data, dict) else {}
-        kind, when = str(event.get("kind")), _moment(event.get("received_at"))
+        kind, when = str(event.get("kind")), parse(event.get("received_at"))
         text = Text(no_wrap=True, overflow="ignore", end="")
         text.append(f"{_shown(when)}  ", "dim")
         named = data.get("id" if kind == "command" else "command_id")
@@ -51,7 +52,7 @@ class Timeline:
     def _begin(self, text: Text, order: str, data: Mapping[str, Any], when: datetime | None) -> None:
         """The first that is seen of an order: what it is and who asked."""
         self._current = order
-        self._asked[order] = _moment(data.get("created_at")) or when
+        self._asked[order] = parse(data.get("created_at")) or when
         text.append(plain(data.get("command") or "an order that can't be read"), "bold green")
         text.append(f"  asked for by {_who(data)}", "bold")
         parts = [*([f"order {order}"] if order else []), *_params(data.get("params"))]
@@ -96,19 +97,11 @@ def _own(
     """What the lock did or reported by itself, or because of an order."""
     text.append(f"{plain(kind):<{_STATE_WIDTH}}", gist.STYLES.get(kind, ""))
     text.append("  " + gist.gist(kind, {**data, "command_id": None}))
-    happened = _moment(data.get("time"))
+    happened = parse(data.get("time"))
     if happened is not None and when is not None and abs((when - happened).total_seconds()) > _LATE:
         text.append(f"  by its clock {_shown(happened)}", "dim")
     if event.get("stored"):
         text.append("  (stored)", "dim")
-
-
-def _moment(value: Any) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _shown(moment: datetime | None) -> str:
