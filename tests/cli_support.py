@@ -9,9 +9,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.support import RedisClient
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.acl import GuardedServer
+from tests.support import RedisClient, wait_until
 
 COMMAND = [sys.executable, "-m", "jt709c_gateway.cli.main"]
+DEVICE = "794308010679"
 #: Seconds that a command may take on a busy machine.
 TIMEOUT = 60
 
@@ -95,3 +99,61 @@ def put_device(
         names = ("gateway", "transport", "peer")
         pairs = [part for pair in zip(names, session, strict=True) for part in pair]
         redis.call("HSET", f"{prefix}:session:{device}", "token", "t", *pairs, "since", iso(seen))
+
+
+def event(kind: str, device: str = DEVICE, event_id: str | None = None, **data: Any) -> str:
+    """An event's JSON as the gateway publishes it."""
+    named = {} if event_id is None else {"id": event_id}
+    return json.dumps(
+        {
+            "v": 1,
+            **named,
+            "kind": kind,
+            "device": device,
+            "received_at": "2026-11-22T10:15:00.123456Z",
+            "stored": False,
+            "data": data,
+        }
+    )
+
+
+class WithRedis(SynchronousTestCase):
+    """A server of its own, empty before each test."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.server = GuardedServer().start()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.server.discard()
+
+    def setUp(self) -> None:
+        self.redis = self.server.client()
+        self.addCleanup(self.redis.close)
+        self.redis.call("FLUSHALL")
+
+    def start(self, *arguments: str, user: str | None = None) -> Running:
+        """The command with this server, as `default` or another user."""
+        url = self.server.url if user is None else self.server.url_of(user)
+        running = Running(*arguments, JT709C_REDIS=url)
+        self.addCleanup(running.__exit__)
+        return running
+
+    def publish(self, kind: str, device: str = DEVICE, event_id: str | None = None, **data: Any) -> None:
+        """Publish an event; one with an id goes into the stream, too, as with the gateway."""
+        text = event(kind, device, event_id, **data)
+        if event_id is not None:
+            self.store(text)
+        self.redis.call("PUBLISH", f"jt709c:event:{kind}:{device}", text)
+
+    def store(self, text: str) -> None:
+        """Put an event into the stream only."""
+        known = json.loads(text)
+        fields = ("kind", known["kind"], "device", known["device"], "event", text)
+        self.redis.call("XADD", "jt709c:events", "*", *fields)
+
+    def taken_order(self) -> dict[str, Any]:
+        """What the gateway would take from the intake list."""
+        found: dict[str, Any] = json.loads(wait_until(lambda: self.redis.call("LPOP", "jt709c:commands")))
+        return found

@@ -1,7 +1,7 @@
 """What several commands share: errors, and the options that lead to Redis."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, NamedTuple, TypeVar
 
@@ -69,3 +69,22 @@ def check_device(_: click.Context, __: click.Parameter, value: str | None) -> st
         right = "up to 20 digits, or the ten hex digits of a sub-lock"
         raise click.BadParameter(f"{value!r} is no device id or IMEI; expected {right}")
     return value
+
+
+def check_devices(
+    context: click.Context, parameter: click.Parameter, values: Sequence[str]
+) -> tuple[str, ...]:
+    """Several of them."""
+    for value in values:
+        check_device(context, parameter, value)
+    return tuple(values)
+
+
+def read_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
+    """Kinds of events; UserError for what is none."""
+    from jt709c_gateway.protocol.events import KINDS
+
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UserError(f"--kind: {kind!r} is no kind of event; expected one of {', '.join(KINDS)}")
+    return tuple(kinds)

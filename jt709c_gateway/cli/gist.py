@@ -7,6 +7,7 @@ from typing import Any, Final
 from rich.text import Text
 
 from jt709c_gateway.cli.output import plain
+from jt709c_gateway.commands.model import ENDED
 
 #: Colour of each kind.
 STYLES: Final[Mapping[str, str]] = {
@@ -17,11 +18,15 @@ STYLES: Final[Mapping[str, str]] = {
     "reply": "magenta",
     "password": "magenta",
     "session": "blue",
+    "peripheral": "cyan",
     "command": "green",
     "unknown": "red",
 }
+#: What a sub-lock says only when somebody should look at it.
+_FLAGS: Final = ("contact_lost", "low_voltage", "rope_open", "back_cover_open")
 _DEVICE_WIDTH: Final = 15
 _KIND_WIDTH: Final = 12
+_GOOD: Final = frozenset(["done", "confirmed"])
 
 
 def line(event: Mapping[str, Any]) -> Text:
@@ -29,20 +34,24 @@ def line(event: Mapping[str, Any]) -> Text:
     kind = plain(event.get("kind"))
     data = event.get("data")
     when = plain(event.get("received_at") or "")[11:19] or "--:--:--"
-    style = STYLES.get(kind, "")
     text = Text(no_wrap=True, overflow="ignore", end="")
     text.append(when, "dim")
     text.append(f"  {plain(event.get('device')):<{_DEVICE_WIDTH}}  ")
-    text.append(f"{kind:<{_KIND_WIDTH}}", style)
-    text.append("  " + gist(kind, data if isinstance(data, dict) else {}))
+    text.append(f"{kind:<{_KIND_WIDTH}}  ", STYLES.get(kind, ""))
+    text.append_text(styled(kind, data if isinstance(data, dict) else {}))
     if event.get("stored"):
         text.append("  (stored)", "dim")
     return text
 
 
-def gist(kind: str, data: Mapping[str, Any]) -> str:
-    """What an event of this kind says, shortly; what is null is left out."""
-    return "  ".join(plain(part) for part in _GISTS.get(kind, _other)(data) if part not in (None, ""))
+def styled(kind: str, data: Mapping[str, Any]) -> Text:
+    """What an event of this kind says, shortly, what matters most in a style; what is null is left out."""
+    text = Text(end="")
+    for part in _GISTS.get(kind, _other)(data):
+        if part not in (None, ""):
+            text.append("  " if text else "")
+            text.append(plain(part), part.style if isinstance(part, Text) else None)
+    return text
 
 
 def _place(data: Mapping[str, Any]) -> str | None:
@@ -60,10 +69,15 @@ def _location(data: Mapping[str, Any]) -> list[Any]:
         _place(data),
         None if data.get("fix") == "gnss" else f"fix {data.get('fix')}",
         _unit(data.get("speed_kmh"), "km/h"),
-        data.get("lock_state"),
+        _lock_state(data),
         _unit(data.get("battery_percent"), "%"),
-        f"alarms {', '.join(map(str, alarms))}" if alarms else None,
+        Text(f"alarms {', '.join(map(str, alarms))}", "bold red") if alarms else None,
     ]
+
+
+def _lock_state(data: Mapping[str, Any]) -> Any:
+    state = data.get("lock_state")
+    return Text("unlocked", "bold yellow") if state == "unlocked" else state
 
 
 def _lock(data: Mapping[str, Any]) -> list[Any]:
@@ -83,7 +97,29 @@ def _named(name: str, value: Any) -> str | None:
 
 
 def _alarm(data: Mapping[str, Any]) -> list[Any]:
-    return [data.get("name"), "raised" if data.get("active") else "cleared", _place(data)]
+    active = data.get("active")
+    name = data.get("name")
+    return [
+        Text(str(name), "bold red") if active else name,
+        Text("raised", "bold red") if active else Text("cleared", "green"),
+        _place(data),
+    ]
+
+
+def _peripheral(data: Mapping[str, Any]) -> list[Any]:
+    """A sub-lock or a sensor behind the device."""
+    flags = [name.replace("_", " ") for name in _FLAGS if data.get(name)]
+    return [
+        _named(str(data.get("peripheral_type") or "peripheral"), data.get("peripheral")),
+        _lock_state(data),
+        _unit(data.get("battery_percent"), "%"),
+        _unit(data.get("temperature_c"), "°C"),
+        _unit(data.get("humidity_percent"), "% humidity"),
+        _unit(data.get("rssi_dbm"), "dBm"),
+        Text(", ".join(flags), "bold red") if flags else None,
+        _named("event", data.get("event")),
+        "sent again" if data.get("resent") else None,
+    ]
 
 
 def _heartbeat(data: Mapping[str, Any]) -> list[Any]:
@@ -105,11 +141,20 @@ def command(data: Mapping[str, Any]) -> list[Any]:
         data.get("command"),
         _named("sub-lock", data.get("peripheral")),
         data.get("id"),
-        data.get("state"),
+        _state(data.get("state")),
         data.get("reason"),
         *answer(data.get("answer")),
         "(assumed form)" if data.get("assumed") else None,
     ]
+
+
+def _state(state: Any) -> Any:
+    return None if state is None else Text(plain(state), state_style(plain(state)))
+
+
+def state_style(state: str) -> str:
+    """Of the state of an order: one that has ended well, one that has ended otherwise, or under way."""
+    return "" if state not in ENDED else "bold green" if state in _GOOD else "bold red"
 
 
 def answer(given: Any) -> list[str]:
@@ -133,5 +178,6 @@ _GISTS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[Any]]]] = {
     "reply": _reply,
     "password": lambda data: ["a dynamic password was reported"],
     "session": _session,
+    "peripheral": _peripheral,
     "command": command,
 }

@@ -4,17 +4,16 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
-import txredisapi
 from attrs import define
 
 from jt709c_gateway.cli.asking import ask
 from jt709c_gateway.cli.common import UserError
 from jt709c_gateway.cli.connecting import FirstConnection
+from jt709c_gateway.cli.naming import has_reported, resolve
 from jt709c_gateway.cli.output import console, plain
 from jt709c_gateway.cli.redis_link import Link
 from jt709c_gateway.cli.running import notice
 from jt709c_gateway.cli.timeline import Timeline
-from jt709c_gateway.commands.sublocks import SUBLOCK_ID
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
 
@@ -57,30 +56,21 @@ async def show(reactor: Any, link: Link, first: FirstConnection, wanted: Wanted)
 async def _find(talking: RedisConnection, wanted: Wanted) -> tuple[str, list[Entry], bool]:
     """The device, its entries, oldest first, and whether there are older ones; UserError if unknown."""
     keys, name = wanted.keys, wanted.name.upper()
-    alias: bytes | None = await talking.call("HGET", keys.imei, name)
-    device = name.lstrip("0") or "0" if alias is None else alias.decode()
-    if alias is None and not await talking.call("XREVRANGE", keys.history(device), "+", "-", "COUNT", 1):
-        master = (
-            await talking.call("HGET", keys.peripheral(name), "device") if len(name) == SUBLOCK_ID else None
-        )
-        if master is not None:
-            device = master.decode()
-            notice(f"{name} is a sub-lock of {device}")
-        elif not await _has_reported(talking, keys, device):
-            where = f"with the prefix {wanted.prefix}"
-            raise UserError(
-                f"{name}: nothing is known of such a device {where}; expected a device id or an IMEI"
-            )
-    entries, more = await _read(talking, keys.history(device), wanted)
-    return device, entries, more
+    named = await resolve(talking, keys, name)
+    if named.sublock is not None:
+        notice(f"{name} is a sub-lock of {named.device}")
+    entries, more = await _read(talking, keys.history(named.device), wanted)
+    if not entries and not await _is_known(talking, keys, named.device):
+        where = f"with the prefix {wanted.prefix}"
+        raise UserError(f"{name}: nothing is known of such a device {where}; expected a device id or an IMEI")
+    return named.device, entries, more
 
 
-async def _has_reported(talking: RedisConnection, keys: Keys, device: str) -> bool:
-    """Whether the device is known, as far as this user of Redis may see that."""
-    try:
-        return await talking.call("ZSCORE", keys.devices, device) is not None
-    except txredisapi.ResponseError:
-        return False
+async def _is_known(talking: RedisConnection, keys: Keys, device: str) -> bool:
+    """Whether it has reported, or somebody has given an order for it."""
+    if await has_reported(talking, keys, device):
+        return True
+    return bool(await talking.call("XREVRANGE", keys.history(device), "+", "-", "COUNT", 1))
 
 
 async def _read(talking: RedisConnection, key: str, wanted: Wanted) -> tuple[list[Entry], bool]:

@@ -1,8 +1,9 @@
 """Running a coroutine under the reactor for a command, signals and notices included."""
 
 import signal
+import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 import click
 from twisted.internet import defer
@@ -11,6 +12,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from jt709c_gateway.cli.output import plain
+
+#: Seconds within which a line that repeats the one before says nothing new.
+_SAME_TIME: Final = 2.0
 
 Coro = Coroutine["defer.Deferred[Any]", Any, int]
 
@@ -22,14 +26,20 @@ def notice(text: str) -> None:
 
 @implementer(ILogObserver)
 class _Observer:
-    """Hands on what the library warns of."""
+    """Hands on what the library warns of, once where two connections say the same at the same time."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
+        self._last = ("", 0.0)
 
     def __call__(self, event: Any) -> None:
-        if event.get("log_level") in (LogLevel.warn, LogLevel.error, LogLevel.critical):
-            self._tell(" ".join(formatEvent(event).split()))
+        if event.get("log_level") not in (LogLevel.warn, LogLevel.error, LogLevel.critical):
+            return
+        text, now = " ".join(formatEvent(event).split()), time.monotonic()
+        before, then = self._last
+        self._last = (text, now)
+        if text != before or now - then > _SAME_TIME:
+            self._tell(text)
 
 
 def run(begin: Callable[[Any], Coro], tell: Callable[[str], None] = notice) -> int:

@@ -10,9 +10,7 @@ from rich.text import Text
 from jt709c_gateway.cli import gist
 from jt709c_gateway.cli.moments import parse
 from jt709c_gateway.cli.output import plain
-from jt709c_gateway.commands.model import ENDED
 
-_GOOD: Final = frozenset(["done", "confirmed"])
 _STATE_WIDTH: Final = 12
 _INDENT: Final = "    "
 #: Seconds that a lock's own time may differ from when its event came before that is worth saying.
@@ -85,7 +83,7 @@ def _params(params: Any) -> list[str]:
 def _step(text: Text, data: Mapping[str, Any]) -> None:
     """A state of an order, why, and what the lock said."""
     state = plain(data.get("state"))
-    style = "" if state not in ENDED else "bold green" if state in _GOOD else "bold red"
+    style = gist.state_style(state)
     said = "  ".join(plain(part) for part in (data.get("reason"), *gist.answer(data.get("answer"))) if part)
     text.append(f"{state:<{_STATE_WIDTH}}  " if said else state, style)
     text.append(said)
@@ -96,7 +94,8 @@ def _own(
 ) -> None:
     """What the lock did or reported by itself, or because of an order."""
     text.append(f"{plain(kind):<{_STATE_WIDTH}}", gist.STYLES.get(kind, ""))
-    text.append("  " + gist.gist(kind, {**data, "command_id": None}))
+    text.append("  ")
+    text.append_text(gist.styled(kind, {**data, "command_id": None}))
     happened = parse(data.get("time"))
     if happened is not None and when is not None and abs((when - happened).total_seconds()) > _LATE:
         text.append(f"  by its clock {_shown(happened)}", "dim")

@@ -4,30 +4,44 @@ import sys
 
 import click
 
-from jt709c_gateway.cli.common import RedisOptions, UserError, check_device, redis_options
+from jt709c_gateway.cli.common import RedisOptions, check_devices, read_kinds, redis_options
 
 
 @click.command()
 @redis_options
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only events of this kind; repeatable.")
-@click.option("--device", callback=check_device, metavar="ID", help="Only events of this device.")
-@click.option("--json", "as_json", is_flag=True, help="Print the events' JSON as published.")
+@click.option(
+    "--device",
+    "names",
+    multiple=True,
+    callback=check_devices,
+    metavar="ID",
+    help="Only events of this device, IMEI or sub-lock; repeatable.",
+)
+@click.option(
+    "--since",
+    metavar="WHEN",
+    help="Begin with what the stream has since then: 90s, 30m, 2h ago, or a time (ISO 8601; UTC).",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the events' JSON as published, one a line.")
 def watch(
     redis: RedisOptions,
     prefix: str,
     kinds: tuple[str, ...],
-    device: str | None,
+    names: tuple[str, ...],
+    since: str | None,
     as_json: bool,
 ) -> None:
-    """Show events as the gateways publish them, one line each, until interrupted."""
+    """Show events as the gateways publish them, one line each, until interrupted.
+
+    When the connection to Redis is lost, it is made anew, and what was published meanwhile is read out of the
+    stream of events, as far as that reaches back and this user may read it.
+    """
     from jt709c_gateway.cli import watching
+    from jt709c_gateway.cli.moments import read_since
     from jt709c_gateway.cli.redis_link import reach
     from jt709c_gateway.cli.running import run
-    from jt709c_gateway.protocol.events import KINDS
 
-    for kind in kinds:
-        if kind not in KINDS:
-            raise UserError(f"--kind: {kind!r} is no kind of event; expected one of {', '.join(KINDS)}")
+    wanted = watching.Wanted(prefix, read_kinds(kinds), names, read_since(since), as_json)
     link = reach(redis)
-    patterns = watching.patterns(prefix, kinds, device)
-    sys.exit(run(lambda reactor: watching.watch(reactor, link, patterns, as_json)))
+    sys.exit(run(lambda reactor: watching.watch(reactor, link, wanted)))

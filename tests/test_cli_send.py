@@ -1,4 +1,4 @@
-"""jt709c watch and jt709c send against a real server."""
+"""jt709c send against a real server."""
 
 import fcntl
 import hmac
@@ -6,12 +6,9 @@ import json
 import os
 import pty
 import select
-import signal
 import subprocess
-import sys
 import tempfile
 import termios
-import threading
 import time
 from pathlib import Path
 
@@ -19,142 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.cli import ordering
 from jt709c_gateway.cli.common import UserError
-from jt709c_gateway.cli.redis_link import glob_escape
-from jt709c_gateway.cli.watching import patterns
+from tests.cli_support import COMMAND, DEVICE, TIMEOUT, WithRedis
 from tests.signing_support import SECRET
-from tests.support import ValkeyServer, wait_until
-
-COMMAND = [sys.executable, "-m", "jt709c_gateway.cli.main"]
-DEVICE = "794308010679"
-TIMEOUT = 60
-
-
-def event(kind, device=DEVICE, **data):
-    return json.dumps(
-        {
-            "v": 1,
-            "kind": kind,
-            "device": device,
-            "received_at": "2026-11-22T10:15:00.123456Z",
-            "stored": False,
-            "data": data,
-        }
-    )
-
-
-class Running:
-    """The command as a process that can be read line by line; it is killed when it takes too long."""
-
-    def __init__(self, *arguments, **environment):
-        self.process = subprocess.Popen(
-            [*COMMAND, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **environment},
-        )
-        self._limit = threading.Timer(TIMEOUT, self.process.kill)
-        self._limit.start()
-
-    def line(self):
-        return self.process.stdout.readline()
-
-    def notice(self):
-        return self.process.stderr.readline()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._limit.cancel()
-        self.process.kill()
-        self.process.communicate()
-
-
-class WithRedis(SynchronousTestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.server = ValkeyServer().start()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.discard()
-
-    def setUp(self):
-        self.redis = self.server.client()
-        self.addCleanup(self.redis.close)
-        self.redis.call("FLUSHALL")
-
-    def start(self, *arguments):
-        running = Running(*arguments, JT709C_REDIS=self.server.url)
-        self.addCleanup(running.__exit__)
-        return running
-
-    def publish(self, kind, device=DEVICE, **data):
-        self.redis.call("PUBLISH", f"jt709c:event:{kind}:{device}", event(kind, device, **data))
-
-    def taken_order(self):
-        """What the gateway would take from the intake list."""
-        return json.loads(wait_until(lambda: self.redis.call("LPOP", "jt709c:commands")))
-
-
-class Watch(WithRedis):
-    def test_events_are_shown_one_line_each(self):
-        watch = self.start("watch")
-        self.assertIn("watching jt709c:event:*:* at redis://127.0.0.1", watch.notice())
-        self.publish(
-            "location", latitude=51.9, longitude=4.1, fix="gnss", speed_kmh=60.5, alarms=["vibration"]
-        )
-        self.publish("lock", action="unlocked", method="card", card="0006437449")
-        self.publish("surprise", what="\x1b[2J", none=None)
-        line = watch.line()
-        for text in ("10:15:00", DEVICE, "location", "51.9,4.1", "60.5 km/h", "vibration"):
-            self.assertIn(text, line)
-        self.assertIn("unlocked  by card  card 0006437449", watch.line())
-        line = watch.line()
-        self.assertIn("what \\x1b[2J", line)
-        self.assertNotIn("none", line)
-
-    def test_filters_and_json(self):
-        watch = self.start("watch", "--json", "--kind", "lock", "--kind", "alarm", "--device", f"00{DEVICE}")
-        self.assertIn(f"event:lock:{DEVICE}, jt709c:event:alarm:{DEVICE}", watch.notice())
-        self.publish("location")
-        self.publish("lock", "1")
-        self.publish("alarm", name="low_battery")
-        self.assertEqual(json.loads(watch.line())["data"], {"name": "low_battery"})
-
-    def test_what_is_no_event_is_noted_and_passed_over(self):
-        watch = self.start("watch")
-        watch.notice()
-        self.redis.call("PUBLISH", "jt709c:event:lock:1", b"\xff\x00")
-        self.publish("heartbeat", battery_percent=80)
-        self.assertIn("no event", watch.notice())
-        self.assertIn("80 %", watch.line())
-
-    def test_a_lost_connection_is_noted_and_made_anew(self):
-        watch = self.start("watch")
-        watch.notice()
-        self.redis.call("CLIENT", "KILL", "TYPE", "pubsub")
-        self.assertIn("lost Redis", watch.notice())
-        self.assertIn("watching", watch.notice())
-        self.publish("heartbeat")
-        self.assertIn("heartbeat", watch.line())
-
-    def test_a_reader_that_leaves_ends_it_quietly(self):
-        watch = self.start("watch")
-        watch.notice()
-        watch.process.stdout.close()
-        self.publish("heartbeat")
-        self.publish("heartbeat")
-        self.assertEqual(watch.process.wait(TIMEOUT), 141)
-        self.assertEqual(watch.process.stderr.read(), "")
-
-    def test_an_interrupt_ends_it(self):
-        watch = self.start("watch")
-        watch.notice()
-        watch.process.send_signal(signal.SIGINT)
-        self.assertEqual(watch.process.wait(TIMEOUT), 130)
+from tests.support import wait_until
 
 
 class Send(WithRedis):
@@ -375,10 +239,3 @@ class Parameters(SynchronousTestCase):
             error = self.assertRaises(UserError, self.read, command, assignment)
             self.assertIn(word, error.format_message())
         self.assertRaises(UserError, self.read, "text", "text=1", "text=2")
-
-
-class Patterns(SynchronousTestCase):
-    def test_a_prefix_stands_for_itself_only(self):
-        self.assertEqual(glob_escape("{a}*[b]?\\"), "{a}\\*\\[b\\]\\?\\\\")
-        self.assertEqual(patterns("{x*}", [], None), ["{x\\*}:event:*:*"])
-        self.assertEqual(patterns("p", ["lock", "alarm"], "007"), ["p:event:lock:7", "p:event:alarm:7"])
