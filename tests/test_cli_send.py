@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import tempfile
 import termios
@@ -16,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.cli import ordering
 from jt709c_gateway.cli.common import UserError
-from tests.cli_support import COMMAND, DEVICE, TIMEOUT, WithRedis
+from tests.cli_support import COMMAND, DEVICE, TIMEOUT, WithRedis, run
 from tests.signing_support import SECRET
 from tests.support import wait_until
 
@@ -58,11 +59,49 @@ class Send(WithRedis):
             },
         )
 
-    def test_a_password_on_the_command_line_is_warned_of_and_not_repeated(self):
-        result = self.send("unlock", DEVICE, "password=471100")
-        self.assertIn("warning: password on the command line", result.stderr)
-        self.assertNotIn("471100", result.stderr + result.stdout)
-        self.assertEqual(self.taken_order()["params"], {"password": "471100"})
+    def test_a_secret_on_the_command_line_is_refused_and_not_repeated(self):
+        """In each form that a shell's history and ps would show, whatever the profile calls it."""
+        for command, assignment, instead in (
+            ("unlock", "password=471100", "--password-file FILE"),
+            ("unlock", 'password:="471100"', "--password-file FILE"),
+            ("set_password", "new=471100", "--password-file FILE"),
+            ("set_server", "apn_password=471100", "apn_password=@FILE"),
+            ("set_parameters", 'parameters={"0x0012": "471100"}', "parameters=@FILE"),
+            ("set_parameters", 'parameters:={"16": "471100"}', "parameters=@FILE"),
+            ("own_order", "my_secret=471100", "my_secret=@FILE"),
+        ):
+            result = self.send(command, DEVICE, assignment)
+            self.assertEqual((result.returncode, result.stdout), (2, ""), assignment)
+            self.assertIn("doesn't belong on a command line, where ps", result.stderr)
+            self.assertIn(instead, result.stderr)
+            self.assertNotIn("471100", result.stderr)
+        self.assertEqual(self.redis.call("LLEN", "jt709c:commands"), 0)
+
+    def test_secrets_come_out_of_files_and_standard_input(self):
+        path = self.secret_file("471100")
+        for arguments, stdin, expected in (
+            (("unlock", "--password-file", "-"), "471100\n", {"password": "471100"}),
+            (("unlock", "password=@-"), "471100\n", {"password": "471100"}),
+            (("unlock", f"password=@{path}"), "", {"password": "471100"}),
+            (
+                ("set_password", "--password-file", "-"),
+                "old111\nnew222\n",
+                {"old": "old111", "new": "new222"},
+            ),
+            (("set_parameters", "parameters=@-"), '{"0012": "x"}', {"parameters": {"0012": "x"}}),
+            (("set_parameters", 'parameters={"0001": 60}'), "", {"parameters": {"0001": 60}}),
+            (("raw", "hex=7e027e"), "", {"hex": "7e027e"}),
+            (("text", "text=@home"), "", {"text": "@home"}),
+        ):
+            command, *rest = arguments
+            result = run("send", command, DEVICE, *rest, stdin=stdin, JT709C_REDIS=self.server.url)
+            self.assertEqual((result.returncode, result.stderr), (0, ""), arguments)
+            self.assertEqual(self.taken_order()["params"], expected)
+        for text in ("", "one111\ntwo222\n"):
+            result = run("send", "unlock", DEVICE, "--password-file", "-", stdin=text)
+            self.assertEqual(result.returncode, 2)
+            self.assertRegex(result.stderr, "standard input has [02] lines; unlock takes 1: password")
+        self.assertIn("is empty", run("send", "unlock", DEVICE, "password=@/dev/null").stderr)
 
     def test_a_new_password_takes_the_present_one_first(self):
         result = self.send("set_password", DEVICE, "--password-file", self.secret_file("old111", "new222"))
@@ -212,6 +251,16 @@ class Wait(WithRedis):
         self.assertEqual(running.process.wait(TIMEOUT), 0)
         self.assertEqual(running.line(), "meanwhile: done\n")
         self.assertIn("lost Redis", running.notice())
+
+    def test_an_interrupt_says_that_the_order_goes_on(self):
+        running = self.start("send", "locate", DEVICE, "--wait")
+        order = self.taken_order()
+        running.process.send_signal(signal.SIGINT)
+        self.assertEqual(running.process.wait(TIMEOUT), 130)
+        notices = running.process.stderr.read()
+        self.assertEqual(
+            notices, f"order {order['id']} goes on; jt709c history {DEVICE} shows what becomes of it\n"
+        )
 
 
 class Parameters(SynchronousTestCase):

@@ -143,6 +143,11 @@ async def _follow(
         lonely = reactor.callLater(_TAKEN_WITHIN, _not_taken, follower)
         try:
             return _status(await follower.ended.addTimeout(push.patience, reactor))
+        except defer.CancelledError:
+            notice(
+                f"order {push.order.id} goes on; jt709c history {push.order.device} shows what becomes of it"
+            )
+            raise
         except defer.TimeoutError:
             notice(f"nothing more was heard of the order within {push.patience:.0f} s")
             return _NOT_KNOWN

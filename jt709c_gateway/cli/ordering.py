@@ -15,6 +15,7 @@ import click
 from jt709c_gateway.cli.common import UserError
 from jt709c_gateway.cli.running import notice
 from jt709c_gateway.commands.catalogue import CATALOGUE, canonical
+from jt709c_gateway.commands.masking import item_key
 from jt709c_gateway.commands.model import InvalidOrder, Order, new_order_id, parse_order
 from jt709c_gateway.commands.order_keys import OrderKey, OrderKeysError, load_order_keys
 from jt709c_gateway.commands.profiles import load_profiles
@@ -31,6 +32,11 @@ _BOOLEANS: Final = {"true": True, "yes": True, "on": True, "1": True} | {
     "off": False,
     "0": False,
 }
+#: Whatever can be written to a lock, with or without a password.
+_RAW: Final = frozenset([ParamKind.HEX, ParamKind.SENTENCE])
+_SEEN: Final = "{name} doesn't belong on a command line, where ps and the shell's history show it; {instead}"
+#: Characters of a file with a secret that are looked at.
+_LONGEST_FILE: Final = 1 << 20
 #: Passwords in the order in which they are asked for: the present one before the new one.
 _PASSWORDS: Final = ("password", "old", "new")
 
@@ -51,7 +57,10 @@ def _known(command: str) -> Mapping[str, tuple[Param, ...]]:
 
 
 def read_params(command: str, assignments: Sequence[str]) -> dict[str, Any]:
-    """`name=value` and `name:=json` to parameters; UserError for what is neither."""
+    """`name=value` and `name:=json` to parameters; UserError for what is neither, and for a secret in them.
+
+    A secret may come out of a file: `name=@file`, `name=@-` for standard input.
+    """
     if canonical(command) not in CATALOGUE:
         notice(f"note: {command} is not in the catalogue; only a profile of your own can have it")
     params: dict[str, Any] = {}
@@ -63,18 +72,65 @@ def read_params(command: str, assignments: Sequence[str]) -> dict[str, Any]:
         name, sign, text = match.groups()
         if name in params:
             raise UserError(f"{name} is given twice")
-        params[name] = _json(name, text) if sign == ":=" else _value(command, name, text)
-        if name in _PASSWORDS and _is_secret(command, name):
-            notice(
-                f"warning: {name} on the command line is seen by others and kept in the shell's history;"
-                " use --password-file or be asked for it"
-            )
+        from_file = text.startswith("@") and _may_be_secret(command, name)
+        if from_file:
+            text = _read_secret(name, text[1:])
+        elif _is_password(command, name):
+            raise UserError(_SEEN.format(name=name, instead=_instead(name)))
+        params[name] = value = _json(name, text) if sign == ":=" else _value(command, name, text)
+        if not from_file:
+            _check_items(command, name, value)
     return params
 
 
-def _is_secret(command: str, name: str) -> bool:
-    known = _known(command).get(name)
-    return "password" in name if known is None else any(param.secret for param in known)
+def _may_be_secret(command: str, name: str) -> bool:
+    """Whether it is one, as a whole or in part."""
+    known = _known(command).get(name, ())
+    return _named_secret(name) or any(param.secret or param.secret_items for param in known)
+
+
+def _named_secret(name: str) -> bool:
+    # By the same words by which the gateway masks what no profile has marked.
+    return "passw" in name or "secret" in name
+
+
+def _is_password(command: str, name: str) -> bool:
+    """Whether it is a secret as a whole. Raw bytes are masked since they may contain one, but need not."""
+    known = _known(command).get(name, ())
+    return _named_secret(name) or any(param.secret and param.kind not in _RAW for param in known)
+
+
+def _instead(name: str) -> str:
+    if name in _PASSWORDS:
+        return "leave it out to be asked for it, or use --password-file FILE (- is standard input)"
+    return f"use {name}=@FILE (@- is standard input)"
+
+
+def _check_items(command: str, name: str, value: Any) -> None:
+    """UserError where a secret stands inside what was given on the command line."""
+    secret = {item for param in _known(command).get(name, ()) for item in map(item_key, param.secret_items)}
+    found = [key for key in value if item_key(key) in secret] if isinstance(value, dict) else []
+    if found:
+        raise UserError(_SEEN.format(name=f"{name}: what is in {found[0]}", instead=_instead(name)))
+
+
+def _read_secret(name: str, path: str) -> str:
+    """The text of a file without its line end; UserError when it can't be read or is empty."""
+    text = "\n".join(_secret_lines(f"{name}=@", path))
+    if not text:
+        raise UserError(f"{name}=@: {path} is empty")
+    return text
+
+
+def _secret_lines(option: str, path: str) -> list[str]:
+    """The lines of a file that are not empty; `-` is standard input."""
+    try:
+        with click.open_file(path, "r", "utf-8") as file:
+            return [line for line in file.read(_LONGEST_FILE).splitlines() if line]
+    except OSError as error:
+        raise UserError(f"{option}: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{option}: {path} is not text in UTF-8") from None
 
 
 def _json(name: str, text: str) -> Any:
@@ -87,7 +143,7 @@ def _json(name: str, text: str) -> Any:
 def _value(command: str, name: str, text: str) -> Any:
     known = _known(command).get(name)
     if known is None:
-        return text if _is_secret(command, name) else _guess(text)
+        return text if _named_secret(name) else _guess(text)
     return _typed(known[0], name, text)
 
 
@@ -147,15 +203,11 @@ def _wanted(command: str, name: str, params: Mapping[str, Any]) -> bool:
 
 
 def _read_passwords(path: str, names: Sequence[str], command: str) -> list[str]:
-    try:
-        lines = [line for line in Path(path).read_text("utf-8").splitlines() if line]
-    except OSError as error:
-        raise UserError(f"--password-file: cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"--password-file: {path} is not text in UTF-8") from None
+    lines = _secret_lines("--password-file", path)
     if len(lines) != len(names):
+        where = "standard input" if path == "-" else path
         wanted = f"{len(names)}: {', '.join(names)}" if names else "none"
-        raise UserError(f"--password-file: {path} has {len(lines)} lines; {command} takes {wanted}")
+        raise UserError(f"--password-file: {where} has {len(lines)} lines; {command} takes {wanted}")
     return lines
 
 

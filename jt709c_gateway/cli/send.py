@@ -13,7 +13,9 @@ from jt709c_gateway.cli.common import RedisOptions, check_device, redis_options
 @click.argument("params", nargs=-1, metavar="[NAME=VALUE]...")
 @redis_options
 @click.option(
-    "--password-file", metavar="FILE", help="Read the passwords the order needs from here, one a line."
+    "--password-file",
+    metavar="FILE",
+    help="Read the passwords the order needs from here, one a line; - is standard input.",
 )
 @click.option("--ttl", type=float, metavar="S", help="Seconds it may wait for a sleeping lock.")
 @click.option("--timeout", type=float, metavar="S", help="Seconds to wait for the lock's answer.")
@@ -43,14 +45,19 @@ def send(
     as_json: bool,
     **fields: object,
 ) -> None:
-    """Queue an order: COMMAND for the lock DEVICE, as in: jt709c send unlock 794308010679 --wait
+    """Queue an order: COMMAND for the lock DEVICE, which may be a device id, an IMEI or a sub-lock's id.
 
-    A value is read as the order's profile says; NAME:=JSON gives it as JSON. A password that the order needs
-    is asked for, or read from --password-file (of two, the present one first); it doesn't belong on a command
-    line.
+    A value is read as the order's profile says; NAME:=JSON gives it as JSON. A password is asked for, or read
+    from --password-file (of two, the present one first); on the command line it is refused, since others see
+    it there. What else is secret comes out of a file, as in apn_password=@FILE.
 
-    With --wait, the exit status is 0 for done or confirmed, 1 for rejected, failed, invalid or cancelled, 3
-    where it isn't known or came to nothing.
+    \b
+    With --wait the order is followed to its end, and the exit status says how it ended:
+        0  done or confirmed
+        1  rejected, failed, invalid or cancelled: nothing was opened by it
+        3  uncertain, unconfirmed, timed_out, expired, or nothing more was heard
+    Without it, 0 says that the order is queued. 2 is a mistake in the command line, or no Redis; 130 an
+    interrupted wait, while the order goes on.
     """
     from jt709c_gateway.cli import ordering
     from jt709c_gateway.cli.following import Push, queue
