@@ -5,27 +5,24 @@ import itertools
 import re
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from attrs import define, field
-from rich.console import Console, RenderableType
-from rich.live import Live
 from rich.table import Table
 from twisted.internet import defer, task
 from twisted.python.failure import Failure
 
 from jt709c_gateway.cli.common import UserError
 from jt709c_gateway.cli.output import console
-from jt709c_gateway.simulator.client import Fleet, Target, device_ids
+from jt709c_gateway.cli.progress import Progress, milliseconds
+from jt709c_gateway.simulator.client import Fleet, device_ids
 from jt709c_gateway.simulator.counters import Counters
+from jt709c_gateway.simulator.link import Target
 from jt709c_gateway.simulator.lock import VirtualLock
 from jt709c_gateway.simulator.options import FIRST_IDS, ID_DIGITS, JT701, JT709, MOST_SUBLOCKS, LockOptions
 from jt709c_gateway.simulator.route import Route
 
-#: Seconds between two looks at the counters: on a terminal, and in lines.
-_LIVE_EVERY: Final = 0.5
-_LINE_EVERY: Final = 5.0
 #: Seconds between two looks whether everything has been answered.
 _DRAIN_EVERY: Final = 0.1
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:\[\]]+)):([0-9]{1,5})")
@@ -207,20 +204,8 @@ class _Board:
         )
 
 
-class _LiveTable:
-    """What `rich.live` shows, drawn anew whenever it asks."""
-
-    def __init__(self, board: _Board, reactor: Any) -> None:
-        self._board = board
-        self._reactor = reactor
-
-    def __rich__(self) -> RenderableType:
-        return self._board.table(self._reactor.seconds())
-
-
 def _ms(counters: Counters, percent: float) -> str:
-    seconds = counters.latencies.percentile(percent)
-    return "-" if seconds is None else f"{seconds * 1000:.1f} ms"
+    return milliseconds(counters.latencies.percentile(percent))
 
 
 async def simulate(
@@ -239,7 +224,7 @@ async def simulate(
 
     unanswered = 0
     try:
-        with _Progress(out, _Board(fleet, reactor.seconds()), reactor, broken):
+        with Progress(out, _Board(fleet, reactor.seconds()), reactor, broken):
             fleet.start()
             await ended
             await _drained(reactor, fleet, grace)
@@ -255,40 +240,3 @@ async def _drained(reactor: Any, fleet: Fleet, grace: float) -> None:
     deadline = reactor.seconds() + grace
     while fleet.unanswered and reactor.seconds() < deadline:
         await task.deferLater(reactor, _DRAIN_EVERY)
-
-
-class _Progress:
-    """Shows how it goes while the block runs: a live table on a terminal, else a line now and then.
-
-    `broken` gets the failure of a display that nobody can read any more. The summary comes last.
-    """
-
-    def __init__(self, out: Console, board: _Board, reactor: Any, broken: Callable[[Failure], None]) -> None:
-        self._out = out
-        self._board = board
-        self._reactor = reactor
-        self._broken = broken
-        # Refreshed from the reactor: rich's own thread would read counters while they change.
-        self._live = Live(_LiveTable(board, reactor), console=out, auto_refresh=False)
-        self._loop = task.LoopingCall(self._refresh)
-        self._loop.clock = reactor
-
-    def _refresh(self) -> None:
-        if self._out.is_terminal:
-            self._live.refresh()
-        else:
-            self._out.print(self._board.line(self._reactor.seconds()), soft_wrap=True)
-
-    def __enter__(self) -> None:
-        if self._out.is_terminal:
-            self._live.start()
-        every = _LIVE_EVERY if self._out.is_terminal else _LINE_EVERY
-        self._loop.start(every, now=False).addErrback(self._broken)
-
-    def __exit__(self, kind: object, error: object, _: object) -> None:
-        if self._loop.running:
-            self._loop.stop()
-        if self._out.is_terminal:
-            self._live.stop()
-        if not isinstance(error, BrokenPipeError):
-            self._out.print(self._board.summary(), soft_wrap=True)

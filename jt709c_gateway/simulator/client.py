@@ -3,50 +3,18 @@
 from collections.abc import Sequence
 from math import inf
 from random import random
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from attrs import define
 from twisted.internet import defer
 from twisted.internet.base import DelayedCall
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import ClientFactory, DatagramProtocol
-from twisted.internet.protocol import Protocol as StreamProtocol
-from twisted.python.failure import Failure
 
+from jt709c_gateway.simulator.link import Link, Target, TcpLink, UdpLink
 from jt709c_gateway.simulator.lock import VirtualLock
 
-#: Seconds an attempt to connect may take.
-CONNECT_TIMEOUT: Final = 15
 #: Seconds for a connection to close in good order.
 CLOSE_TIMEOUT: Final = 5.0
 _FIRST_RETRY: Final = 0.5
 _LAST_RETRY: Final = 30.0
-
-
-@define(frozen=True)
-class Target:
-    """Where the gateway listens: `transport` is `tcp` or `udp`, `host` an address (UDP) or a name."""
-
-    transport: str
-    host: str
-    port: int
-
-
-class Link(Protocol):
-    """The way from a lock to the gateway."""
-
-    def open(self) -> None:
-        """Begin to connect; the client's `link_up` or `link_failed` tells how it went."""
-
-    def write(self, frames: list[bytes]) -> None:
-        """Send frames, in order."""
-
-    def close(self) -> None:
-        """Hang up, or give up connecting; `link_down` or `link_failed` follows."""
-
-    def abort(self) -> None:
-        """Hang up without waiting for what is still to be sent."""
 
 
 class LockClient:
@@ -55,7 +23,7 @@ class LockClient:
     def __init__(self, reactor: Any, lock: VirtualLock, target: Target) -> None:
         self.lock = lock
         self._reactor = reactor
-        self._link: Link = (_UdpLink if target.transport == "udp" else _TcpLink)(self, reactor, target)
+        self._link: Link = (UdpLink if target.transport == "udp" else TcpLink)(self, reactor, target)
         #: A link is there or being made.
         self._open = False
         self._tick_call: DelayedCall | None = None
@@ -112,6 +80,10 @@ class LockClient:
         self.lock.counters.connect_failures += 1
         self._gone()
 
+    def link_refused(self) -> None:
+        """Nobody listens: reports wait for their answers all the same and are sent again."""
+        self.lock.counters.connect_failures += 1
+
     def _gone(self) -> None:
         self._open = False
         _cancel(self._abort_call)
@@ -167,110 +139,6 @@ def _pending(call: DelayedCall | None) -> bool:
 def _cancel(call: DelayedCall | None) -> None:
     if call is not None and call.active():
         call.cancel()
-
-
-class _TcpProtocol(StreamProtocol):
-    def __init__(self, link: "_TcpLink") -> None:
-        self._link = link
-
-    def connectionMade(self) -> None:
-        self._link.made(self.transport)
-
-    def dataReceived(self, data: bytes) -> None:
-        self._link.client.received(data)
-
-    def connectionLost(self, reason: Failure | None = None) -> None:
-        self._link.lost()
-
-
-class _TcpLink(ClientFactory):
-    """A connection, and the factory of its protocol: one object per lock, as there may be thousands."""
-
-    noisy = False
-
-    def __init__(self, client: LockClient, reactor: Any, target: Target) -> None:
-        self.client = client
-        self._reactor = reactor
-        self._target = target
-        self._connector: Any = None
-        self._transport: Any = None
-
-    def open(self) -> None:
-        self._connector = self._reactor.connectTCP(
-            self._target.host, self._target.port, self, CONNECT_TIMEOUT
-        )
-
-    def buildProtocol(self, addr: IAddress | None) -> _TcpProtocol:
-        return _TcpProtocol(self)
-
-    def made(self, transport: Any) -> None:
-        self._transport = transport
-        transport.setTcpNoDelay(True)
-        self.client.link_up()
-
-    def lost(self) -> None:
-        self._transport = None
-        self.client.link_down()
-
-    def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
-        self.client.link_failed()
-
-    def write(self, frames: list[bytes]) -> None:
-        if self._transport is not None:
-            self._transport.write(b"".join(frames))
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.loseConnection()
-        else:
-            self._connector.stopConnecting()
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abortConnection()
-
-
-class _UdpLink(DatagramProtocol):
-    """A socket of its own, since the gateway knows a lock on UDP by its address."""
-
-    noisy = False
-
-    def __init__(self, client: LockClient, reactor: Any, target: Target) -> None:
-        self.client = client
-        self._reactor = reactor
-        self._target = target
-        self._port: Any = None
-
-    def open(self) -> None:
-        interface = "::" if ":" in self._target.host else ""
-        try:
-            self._port = self._reactor.listenUDP(0, self, interface=interface)
-        except CannotListenError:
-            self.client.link_failed()
-            return
-        # Connected, so that nobody else's datagrams are taken for the gateway's.
-        self._port.connect(self._target.host, self._target.port)
-        self.client.link_up()
-
-    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        self.client.received(datagram, datagram=True)
-
-    def connectionRefused(self) -> None:
-        """Nobody listens: the reports wait for their answers all the same and are sent again."""
-        self.client.lock.counters.connect_failures += 1
-
-    def write(self, frames: list[bytes]) -> None:
-        if self._port is not None:
-            for frame in frames:
-                self._port.write(frame)
-
-    def close(self) -> None:
-        port, self._port = self._port, None
-        if port is not None:
-            defer.maybeDeferred(port.stopListening).addBoth(lambda _: self.client.link_down())
-
-    def abort(self) -> None:
-        self.close()
 
 
 class Fleet:
