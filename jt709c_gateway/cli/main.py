@@ -12,6 +12,7 @@ from jt709c_gateway.cli.devices import devices
 from jt709c_gateway.cli.explain import explain
 from jt709c_gateway.cli.history import history
 from jt709c_gateway.cli.profiles import profiles
+from jt709c_gateway.cli.replay import replay
 from jt709c_gateway.cli.send import send
 from jt709c_gateway.cli.simulate import simulate
 from jt709c_gateway.cli.watch import watch
@@ -27,7 +28,7 @@ def cli() -> None:
     """Tools for Jointech JT709C smart locks and their gateway."""
 
 
-for _command in (catalogue, decode, devices, explain, history, profiles, send, simulate, watch):
+for _command in (catalogue, decode, devices, explain, history, profiles, replay, send, simulate, watch):
     cli.add_command(_command)
 
 

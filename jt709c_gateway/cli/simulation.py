@@ -29,18 +29,22 @@ _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:\[\]]+)):([0-9]{1,5})")
 _SLEEP = re.compile(r"([0-9.]+):([0-9.]+)")
 
 
-def read_target(transport: str, text: str) -> Target:
-    """`HOST:PORT` with the name looked up, once for all locks; UserError for what leads nowhere."""
+def read_target(transport: str, text: str, option: str | None = None) -> Target:
+    """`HOST:PORT` with the name looked up, once for all locks; UserError for what leads nowhere.
+
+    `option` is named in the message, `--<transport>` if not given.
+    """
+    option = option or f"--{transport}"
     found = _ADDRESS.fullmatch(text)
     if found is None or not 0 < int(found[3]) < 65536:
-        raise UserError(f"--{transport}: {text!r} is no HOST:PORT, such as 127.0.0.1:8888 or [::1]:8888")
+        raise UserError(f"{option}: {text!r} is no HOST:PORT, such as 127.0.0.1:8888 or [::1]:8888")
     host, port = found[1] or found[2], int(found[3])
     kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
     try:
         addresses = socket.getaddrinfo(host, port, type=kind)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "not a host name"
-        raise UserError(f"--{transport}: {host!r} can't be looked up: {reason}") from None
+        raise UserError(f"{option}: {host!r} can't be looked up: {reason}") from None
     # Where there are both, most gateways listen on IPv4.
     addresses.sort(key=lambda address: address[0] != socket.AF_INET)
     return Target(transport, str(addresses[0][4][0]), port)

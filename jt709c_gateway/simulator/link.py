@@ -150,6 +150,13 @@ class UdpLink(DatagramProtocol):
         self._port.connect(self._target.host, self._target.port)
         self.client.link_up()
 
+    def stopProtocol(self) -> None:
+        """The socket is closed: by us, or by the reactor, for which an answer of ICMP is an end."""
+        if self._port is not None:
+            self._port = None
+            self.client.link_refused()
+            self.client.link_down()
+
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         """Bytes from the gateway."""
         self.client.received(datagram, datagram=True)

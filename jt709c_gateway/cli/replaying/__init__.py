@@ -1,0 +1,1 @@
+"""Captures replayed: files to steps (`lines`, `packets`, `streams`), steps to a gateway (`player`)."""

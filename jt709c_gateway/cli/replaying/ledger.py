@@ -1,0 +1,189 @@
+"""Which frames of a connection are answered: what was sent against what comes back."""
+
+import re
+from collections import OrderedDict, deque
+from datetime import UTC, datetime
+from typing import Final
+
+from attrs import define, field
+
+from jt709c_gateway.protocol.decoder import Decoder
+from jt709c_gateway.protocol.framing import Frame, Framer, Malformed
+from jt709c_gateway.protocol.jt808 import USUAL_LENGTH, FrameError, unpack
+from jt709c_gateway.protocol.message import Message
+from jt709c_gateway.simulator.counters import Latencies
+
+#: Frames of one connection whose answers are waited for; beyond it the oldest counts as unanswered.
+_AWAITED: Final = 4096
+#: What a gateway sends, and how much of something else is kept to be looked at again.
+_DOWNLINK: Final = re.compile(rb"\x7e[^\x7e]{12,}\x7e|\([\x20-\x27\x2a-\x7d]*\)")
+_LONGEST_ANSWER: Final = 4096
+#: The numbers at the end of a sentence, which in an answer are the time.
+_NUMBERS: Final = re.compile(rb"(?:,[0-9]*)*\)$")
+
+
+@define
+class Counts:
+    """Of all connections. `due` are frames that are to be answered; `awaited` those that may still be."""
+
+    frames: int = 0
+    bytes: int = 0
+    malformed: int = 0
+    due: int = 0
+    answered: int = 0
+    unanswered: int = 0
+    #: What the gateway sent besides: orders, and answers that nobody waited for.
+    other: int = 0
+    connections: int = 0
+    #: Connections that never came to be, and those that the gateway ended.
+    refused: int = 0
+    closed: int = 0
+    #: Bytes of the capture that could not be sent, their connection being gone.
+    unsent: int = 0
+    latencies: Latencies = field(factory=Latencies)
+
+    @property
+    def awaited(self) -> int:
+        """Frames whose answers may still come."""
+        return self.due - self.answered - self.unanswered
+
+
+@define(eq=False)
+class _Answers:
+    """Cuts what a gateway sends: binary frames, and sentences, which to a JT701 name no device."""
+
+    _pending: bytes = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Every answer or order that is complete by now; bytes between them are passed over."""
+        buffer = self._pending + data
+        found, end = [], 0
+        for match in _DOWNLINK.finditer(buffer):
+            found.append(match[0])
+            end = match.end()
+        self._pending = buffer[end:][-_LONGEST_ANSWER:]
+        return found
+
+
+@define(eq=False)
+class _Due:
+    """Frames that are answered when all these answers have come: several make up one split message."""
+
+    sent_at: float
+    frames: int
+    answers: list[bytes]
+
+
+@define(eq=False)
+class Ledger:
+    """One connection: what it has sent and what was answered, counted in `counts`. Times in seconds."""
+
+    counts: Counts
+    _sent: Framer = field(factory=Framer)
+    _received: _Answers = field(factory=_Answers)
+    _decoder: Decoder = field(factory=Decoder)
+    _parts: int = 0
+    _by_answer: dict[bytes, deque[_Due]] = field(factory=dict)
+    _open: "OrderedDict[int, _Due]" = field(factory=OrderedDict)
+    #: Frames whose answers may still come.
+    awaited: int = 0
+
+    @property
+    def oldest(self) -> float | None:
+        """When the frame was sent that waits longest."""
+        return next((due.sent_at for due in self._open.values()), None)
+
+    def sent(self, data: bytes, now: float, *, datagram: bool = False) -> None:
+        """Bytes that are on their way to the gateway."""
+        self.counts.bytes += len(data)
+        for frame in self._sent.feed_datagram(data) if datagram else self._sent.feed(data):
+            self._note(frame, now)
+
+    def _note(self, frame: Frame, now: float) -> None:
+        if isinstance(frame, Malformed):
+            self.counts.malformed += 1
+            return
+        self.counts.frames += 1
+        message = self._decoder.decode(frame, now)
+        if message is None:
+            self._parts += 1
+        elif isinstance(message, Message):
+            self._expect(message, now)
+
+    def _expect(self, message: Message, now: float) -> None:
+        answer = message.answer_at(datetime.now(UTC))
+        if not answer:
+            return
+        loose = message.time_answer is not None
+        due = _Due(now, 1, [_key(part, loose=loose) for part in _Answers().feed(answer)])
+        # The parts of a message that was split are answered one by one, but together, when it is whole.
+        parts = min(self._parts, len(due.answers) - 1)
+        due.frames += parts
+        self._parts -= parts
+        for key in due.answers:
+            self._by_answer.setdefault(key, deque()).append(due)
+        self.counts.due += due.frames
+        self.awaited += due.frames
+        self._open[id(due)] = due
+        while len(self._open) > _AWAITED:
+            self._give_up(next(iter(self._open.values())))
+
+    def received(self, data: bytes, now: float) -> None:
+        """Bytes from the gateway."""
+        for frame in self._received.feed(data):
+            due = self._take(_key(frame)) or self._take(_key(frame, loose=True))
+            if due is None:
+                self.counts.other += 1
+            elif not due.answers:
+                self._close(due)
+                self.counts.answered += due.frames
+                self.counts.latencies.add(now - due.sent_at)
+
+    def _take(self, key: bytes) -> _Due | None:
+        """The oldest that awaits this answer, which it then does no more."""
+        waiting = self._by_answer.get(key)
+        if waiting is None:
+            return None
+        due = waiting[0]
+        self._forget(due, key)
+        return due
+
+    def _forget(self, due: _Due, key: bytes) -> None:
+        due.answers.remove(key)
+        waiting = self._by_answer[key]
+        waiting.remove(due)
+        if not waiting:
+            del self._by_answer[key]
+
+    def _close(self, due: _Due) -> None:
+        del self._open[id(due)]
+        self.awaited -= due.frames
+
+    def expire(self, before: float) -> None:
+        """Wait no longer for answers to what was sent before this moment."""
+        while self._open and (due := next(iter(self._open.values()))).sent_at <= before:
+            self._give_up(due)
+
+    def close(self) -> None:
+        """No more answers can come."""
+        for due in list(self._open.values()):
+            self._give_up(due)
+
+    def _give_up(self, due: _Due) -> None:
+        self._close(due)
+        self.counts.unanswered += due.frames
+        for key in list(due.answers):
+            self._forget(due, key)
+
+
+def _key(answer: bytes, *, loose: bool = False) -> bytes:
+    """By what an answer is known: itself, or without the time that it may tell, which nobody can know."""
+    if not loose:
+        return answer
+    if answer[:1] == b"(":
+        return b"time " + _NUMBERS.sub(b"", answer)
+    try:
+        payload = unpack(answer)
+    except FrameError:
+        return answer
+    return b"time " + payload[:2] + payload[4:USUAL_LENGTH]

@@ -1,0 +1,56 @@
+"""What a capture comes to: bytes of connections, in the order in which they were seen."""
+
+from attrs import define, frozen
+
+
+class CaptureError(ValueError):
+    """A capture that can't be read; the message names the place."""
+
+
+@frozen
+class Chunk:
+    """Bytes that a lock sent: what came in one piece. For UDP that is a datagram.
+
+    `at` is in epoch seconds; None is right behind the step before. `connection` is a name that no other
+    connection of the capture has. `transport` is `tcp` or `udp` as captured, None where nothing says so.
+    """
+
+    connection: str
+    data: bytes
+    at: float | None = None
+    transport: str | None = None
+
+
+@frozen
+class End:
+    """The lock's connection ended."""
+
+    connection: str
+    at: float | None = None
+
+
+Step = Chunk | End
+
+
+@define
+class LeftOut:
+    """What was in a capture and isn't replayed, by reason; and gaps in what is."""
+
+    #: Frames whose passwords the gateway has masked: they can't be made whole again.
+    masked: int = 0
+    #: Packets that can't be taken apart.
+    unreadable: int = 0
+    #: Pieces of IP packets, which are not put together.
+    fragments: int = 0
+    #: Places where bytes of a TCP stream are missing.
+    gaps: int = 0
+
+    def describe(self) -> str:
+        """In words, nothing when nothing was left out."""
+        parts = (
+            (self.masked, "frames with masked passwords left out"),
+            (self.unreadable, "packets left out that can't be read"),
+            (self.fragments, "IP fragments left out"),
+            (self.gaps, "gaps in TCP streams"),
+        )
+        return ", ".join(f"{count} {what}" for count, what in parts if count)
