@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import IO, Any, Final
 
@@ -16,6 +17,8 @@ _HEAD: Final = re.compile(
     r"(?:(?P<moment>\d{4}-\d\d-\d\dT\S+)\s+|(?P<epoch>\d{1,12}\.\d+)\s+|\+(?P<later>\d{1,9}(?:\.\d+)?)\s+)?"
     r"(?:(?P<label>\S+):\s+)?"
 )
+#: Devices whose last connection is remembered.
+_DEVICES: Final = 20_000
 #: The connection of lines that name none.
 _UNNAMED: Final = "-"
 
@@ -40,12 +43,18 @@ def read(file: IO[bytes], name: str, left_out: LeftOut) -> Iterator[Step]:
 
 
 class _Lines:
-    """Knows the time of the line before, and the frame that the event before was made of."""
+    """Knows the time of the line before, and the frame that the event before was made of.
+
+    Steps get seconds since the first line: what is written before the first date has no other time.
+    """
 
     def __init__(self, left_out: LeftOut) -> None:
         self._left_out = left_out
-        self._at: float | None = None
+        self._at = 0.0
+        #: The epoch second of the first line, once a line has a date.
+        self._origin: float | None = None
         self._last: tuple[Any, ...] | None = None
+        self._of_device: OrderedDict[str, str] = OrderedDict()
 
     def steps(self, text: str) -> Iterator[Step]:
         """What a line says; CaptureError or UserError, without the place, when that is nothing."""
@@ -61,12 +70,18 @@ class _Lines:
         self._at = at
         yield Chunk(head["label"] or _UNNAMED, data, at)
 
-    def _time(self, head: re.Match[str]) -> float | None:
+    def _time(self, head: re.Match[str]) -> float:
         if head["later"] is not None:
-            return (self._at or 0.0) + float(head["later"])
+            return self._at + float(head["later"])
         if head["epoch"] is not None:
-            return float(head["epoch"])
-        return self._at if head["moment"] is None else _moment(head["moment"])
+            return self._since_first(float(head["epoch"]))
+        return self._at if head["moment"] is None else self._since_first(_moment(head["moment"]))
+
+    def _since_first(self, epoch: float) -> float:
+        if self._origin is None:
+            # The first date stands right behind what came before it.
+            self._origin = epoch - self._at
+        return epoch - self._origin
 
     def _json(self, text: str) -> Iterator[Step]:
         try:
@@ -83,7 +98,7 @@ class _Lines:
     def _event(self, event: dict[str, Any]) -> Iterator[Step]:
         """An event as published: its frame, once for all events that were made of it."""
         connection = f"{event.get('gateway')} {event.get('peer') or event.get('device')}"
-        self._at = _moment(event["received_at"])
+        self._at = self._since_first(_moment(event["received_at"]))
         raw, data = event.get("raw"), event.get("data")
         if isinstance(raw, str):
             same = (connection, event["received_at"], event.get("serial"), raw)
@@ -94,9 +109,30 @@ class _Lines:
                 else:
                     transport = event.get("transport")
                     known = transport if transport in ("tcp", "udp") else None
-                    yield Chunk(connection, to_bytes(raw, "raw: "), self._at, known)
-        elif event["kind"] == "session" and isinstance(data, dict) and data.get("state") != "online":
+                    yield Chunk(connection, _raw(raw), self._at, known)
+        elif event["kind"] == "session" and isinstance(data, dict):
+            yield from self._session(connection, str(event.get("device")), data.get("state"))
+
+    def _session(self, connection: str, device: str, state: Any) -> Iterator[Step]:
+        """A connection that has ended: this one, or with `replaced` the one that the lock had before."""
+        if state == "offline":
             yield End(connection, self._at)
+        elif state == "replaced" and self._of_device.get(device, connection) != connection:
+            yield End(self._of_device[device], self._at)
+        self._of_device[device] = connection
+        self._of_device.move_to_end(device)
+        if len(self._of_device) > _DEVICES:
+            self._of_device.popitem(last=False)
+
+
+def _raw(text: str) -> bytes:
+    """A frame as an event has it: hex, or a sentence, whose characters are its bytes."""
+    if not text.startswith("("):
+        return to_bytes(text, "raw: ")
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        raise CaptureError("raw: a sentence with characters that are no bytes") from None
 
 
 def _moment(text: Any) -> float:

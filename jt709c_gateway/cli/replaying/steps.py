@@ -11,8 +11,9 @@ class CaptureError(ValueError):
 class Chunk:
     """Bytes that a lock sent: what came in one piece. For UDP that is a datagram.
 
-    `at` is in epoch seconds; None is right behind the step before. `connection` is a name that no other
-    connection of the capture has. `transport` is `tcp` or `udp` as captured, None where nothing says so.
+    `at` is in seconds from any beginning; None is right behind the step before. `connection` is a name that
+    no other connection of the capture has. `transport` is `tcp` or `udp` as captured, None where nothing
+    says so.
     """
 
     connection: str
