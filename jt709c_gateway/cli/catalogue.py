@@ -4,13 +4,18 @@ import sys
 
 import click
 
+from jt709c_gateway.cli import completing
 from jt709c_gateway.cli.common import UserError
 
 
 @click.command()
-@click.argument("orders", nargs=-1, metavar="[ORDER]...")
+@click.argument("orders", nargs=-1, metavar="[ORDER]...", shell_complete=completing.orders)
 @click.option(
-    "--profiles", "directory", metavar="DIR", help="Profiles of your own, as the gateway is given them."
+    "--profiles",
+    "directory",
+    metavar="DIR",
+    shell_complete=completing.directories,
+    help="Profiles of your own, as the gateway is given them.",
 )
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document, with the source of each form."

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from jt709c_gateway.cli import completing
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -60,7 +62,14 @@ def redis_options(command: _Command) -> Callable[..., Any]:
 
 def _file(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     variable = f"JT709C_REDIS_{name.upper().replace('-', '_')}"
-    return click.option(f"--redis-{name}", metavar="FILE", envvar=variable, show_envvar=True, help=text)
+    return click.option(
+        f"--redis-{name}",
+        metavar="FILE",
+        envvar=variable,
+        show_envvar=True,
+        shell_complete=completing.files,
+        help=text,
+    )
 
 
 def check_device(_: click.Context, __: click.Parameter, value: str | None) -> str | None:

@@ -4,10 +4,18 @@ import sys
 
 import click
 
+from jt709c_gateway.cli import completing
+
 
 @click.command()
 @click.argument("hex_text", nargs=-1, metavar="[HEX]...")
-@click.option("--file", "path", metavar="FILE", help="Read lines from a file; - is standard input.")
+@click.option(
+    "--file",
+    "path",
+    metavar="FILE",
+    shell_complete=completing.files,
+    help="Read lines from a file; - is standard input.",
+)
 @click.option("--jsonl", is_flag=True, help="One JSON object a frame instead of tables.")
 @click.option("--secrets", is_flag=True, help="Show passwords, which are masked otherwise.")
 def decode(hex_text: tuple[str, ...], path: str | None, jsonl: bool, secrets: bool) -> None:

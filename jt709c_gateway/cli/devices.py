@@ -1,12 +1,16 @@
 """`jt709c devices`: the fleet."""
 
+import re
 import sys
 from typing import Any
 
 import click
 
-from jt709c_gateway.cli.common import RedisOptions, redis_options
+from jt709c_gateway.cli import completing
+from jt709c_gateway.cli.common import RedisOptions, UserError, redis_options
 
+#: `sentence` is one of which only such sentences were heard as several dialects have.
+_DIALECTS = ("jt709", "jt705", "jt701", "sentence")
 _SORTS = ("seen", "device", "imei", "battery", "signal", "state", "alarms", "gateway", "since", "speed")
 
 
@@ -20,12 +24,15 @@ _SORTS = ("seen", "device", "imei", "battery", "signal", "state", "alarms", "gat
     "alarms",
     multiple=True,
     metavar="NAME",
+    shell_complete=completing.alarms,
     help="Only those with this alarm; repeatable, one suffices.",
 )
 @click.option("--with-alarms", is_flag=True, help="Only those with any alarm.")
 @click.option("--battery-below", type=click.IntRange(0, 101), metavar="N", help="Only those with less, in %.")
 @click.option("--silent-for", metavar="DURATION", help="Only those not heard for so long: 90s, 30m, 2h, 7d.")
-@click.option("--dialect", "dialects", multiple=True, metavar="NAME", help="Only this one; repeatable.")
+@click.option(
+    "--dialect", "dialects", multiple=True, type=click.Choice(_DIALECTS), help="Only this one; repeatable."
+)
 @click.option("--gateway", "gateways", multiple=True, metavar="NAME", help="Only those it holds; repeatable.")
 @click.option(
     "--sort",
@@ -56,7 +63,12 @@ def devices(
     from jt709c_gateway.cli.moments import read_duration
     from jt709c_gateway.cli.redis_link import reach
     from jt709c_gateway.cli.running import run
+    from jt709c_gateway.protocol.alarms import NAMES
 
+    for name in filters["alarms"]:
+        if name not in NAMES and re.fullmatch(r"bit_\d{1,2}", name) is None:
+            known = ", ".join([*NAMES, "bit_<n>"])
+            raise UserError(f"--alarm: {name!r} is no alarm; expected one of {known}")
     link = reach(redis)
     filters |= {name: frozenset(filters[name]) for name in ("alarms", "dialects", "gateways")}
     filters["texts"] = tuple(text.lower() for text in texts)

@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from jt709c_gateway.cli import completing
 from jt709c_gateway.cli.common import RedisOptions, check_device, redis_options
 
 #: What stands in a history (DESIGN.md §3).
@@ -11,7 +12,7 @@ _KINDS = ("command", "lock", "alarm")
 
 
 @click.command()
-@click.argument("device", callback=check_device)
+@click.argument("device", callback=check_device, shell_complete=completing.devices)
 @redis_options
 @click.option(
     "--since", metavar="WHEN", help="Only what came since: 90s, 30m, 2h, 7d ago, or a time (ISO 8601; UTC)."

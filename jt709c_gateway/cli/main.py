@@ -7,6 +7,7 @@ import click
 
 from jt709c_gateway import __version__
 from jt709c_gateway.cli.catalogue import catalogue
+from jt709c_gateway.cli.completion import completion
 from jt709c_gateway.cli.decode import decode
 from jt709c_gateway.cli.devices import devices
 from jt709c_gateway.cli.explain import explain
@@ -28,14 +29,26 @@ def cli() -> None:
     """Tools for Jointech JT709C smart locks and their gateway."""
 
 
-for _command in (catalogue, decode, devices, explain, history, profiles, replay, send, simulate, watch):
+for _command in (
+    catalogue,
+    completion,
+    decode,
+    devices,
+    explain,
+    history,
+    profiles,
+    replay,
+    send,
+    simulate,
+    watch,
+):
     cli.add_command(_command)
 
 
 def main() -> None:
     """Run the command line and exit with its status; what a user got wrong is one line, never a traceback."""
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(prog_name="jt709c", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()

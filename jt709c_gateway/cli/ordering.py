@@ -42,7 +42,7 @@ _PASSWORDS: Final = ("password", "old", "new")
 
 
 @cache
-def _known(command: str) -> Mapping[str, tuple[Param, ...]]:
+def known_params(command: str) -> Mapping[str, tuple[Param, ...]]:
     """The parameters of an order in all its forms in the shipped profiles, by name."""
     found: dict[str, list[Param]] = {}
     for profile in load_profiles(allow_raw=True).profiles.values():
@@ -75,7 +75,7 @@ def read_params(command: str, assignments: Sequence[str]) -> dict[str, Any]:
         from_file = text.startswith("@") and _may_be_secret(command, name)
         if from_file:
             text = _read_secret(name, text[1:])
-        elif _is_password(command, name):
+        elif is_secret(name, known_params(command).get(name, ())):
             raise UserError(_SEEN.format(name=name, instead=_instead(name)))
         params[name] = value = _json(name, text) if sign == ":=" else _value(command, name, text)
         if not from_file:
@@ -85,7 +85,7 @@ def read_params(command: str, assignments: Sequence[str]) -> dict[str, Any]:
 
 def _may_be_secret(command: str, name: str) -> bool:
     """Whether it is one, as a whole or in part."""
-    known = _known(command).get(name, ())
+    known = known_params(command).get(name, ())
     return _named_secret(name) or any(param.secret or param.secret_items for param in known)
 
 
@@ -94,10 +94,17 @@ def _named_secret(name: str) -> bool:
     return "passw" in name or "secret" in name
 
 
-def _is_password(command: str, name: str) -> bool:
-    """Whether it is a secret as a whole. Raw bytes are masked since they may contain one, but need not."""
-    known = _known(command).get(name, ())
-    return _named_secret(name) or any(param.secret and param.kind not in _RAW for param in known)
+def is_secret(name: str, forms: Sequence[Param]) -> bool:
+    """Whether it is one as a whole. Raw bytes are masked since they may contain one, but need not."""
+    return _named_secret(name) or any(param.secret and param.kind not in _RAW for param in forms)
+
+
+def values(forms: Sequence[Param]) -> list[str]:
+    """What a parameter may be, where that is one of a few words."""
+    words: dict[str, None] = {}
+    for param in forms:
+        words |= dict.fromkeys(("true", "false") if param.kind is ParamKind.BOOLEAN else param.choices)
+    return list(words)
 
 
 def _instead(name: str) -> str:
@@ -108,7 +115,9 @@ def _instead(name: str) -> str:
 
 def _check_items(command: str, name: str, value: Any) -> None:
     """UserError where a secret stands inside what was given on the command line."""
-    secret = {item for param in _known(command).get(name, ()) for item in map(item_key, param.secret_items)}
+    secret = {
+        item for param in known_params(command).get(name, ()) for item in map(item_key, param.secret_items)
+    }
     found = [key for key in value if item_key(key) in secret] if isinstance(value, dict) else []
     if found:
         raise UserError(_SEEN.format(name=f"{name}: what is in {found[0]}", instead=_instead(name)))
@@ -141,7 +150,7 @@ def _json(name: str, text: str) -> Any:
 
 
 def _value(command: str, name: str, text: str) -> Any:
-    known = _known(command).get(name)
+    known = known_params(command).get(name)
     if known is None:
         return text if _named_secret(name) else _guess(text)
     return _typed(known[0], name, text)
@@ -182,7 +191,7 @@ def add_passwords(command: str, params: dict[str, Any], path: str | None) -> Non
         params.update(zip(missing, _read_passwords(path, missing, command), strict=False))
         return
     for name in missing:
-        optional = any(param.supplied_by for param in _known(command)[name])
+        optional = any(param.supplied_by for param in known_params(command)[name])
         if not sys.stdin.isatty():
             if optional:
                 continue
@@ -196,7 +205,7 @@ def add_passwords(command: str, params: dict[str, Any], path: str | None) -> Non
 
 
 def _wanted(command: str, name: str, params: Mapping[str, Any]) -> bool:
-    known = _known(command).get(name, ())
+    known = known_params(command).get(name, ())
     # A dynamic password is the gateway's to put in: the lock told it.
     dynamic = params.get("method") == "dynamic"
     return any(param.secret for param in known) and not dynamic

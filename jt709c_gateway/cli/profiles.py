@@ -2,6 +2,8 @@
 
 import click
 
+from jt709c_gateway.cli import completing
+
 
 @click.group()
 def profiles() -> None:
@@ -9,7 +11,7 @@ def profiles() -> None:
 
 
 @profiles.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completing.files)
 def check(files: tuple[str, ...]) -> None:
     """Check profiles as a gateway would that is given just these FILEs beside its own.
 

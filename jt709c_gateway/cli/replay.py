@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from jt709c_gateway.cli import completing
 from jt709c_gateway.cli.common import UserError
 
 
@@ -22,7 +23,7 @@ def _read_speed(_: click.Context, __: click.Parameter, value: str) -> float | No
 
 
 @click.command()
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE", shell_complete=completing.files)
 @click.option(
     "--to", default="127.0.0.1:8888", show_default=True, metavar="HOST:PORT", help="Where the gateway is."
 )

@@ -4,17 +4,19 @@ import sys
 
 import click
 
+from jt709c_gateway.cli import completing
 from jt709c_gateway.cli.common import RedisOptions, check_device, redis_options
 
 
 @click.command()
-@click.argument("command")
-@click.argument("device", callback=check_device)
-@click.argument("params", nargs=-1, metavar="[NAME=VALUE]...")
+@click.argument("command", shell_complete=completing.orders)
+@click.argument("device", callback=check_device, shell_complete=completing.devices)
+@click.argument("params", nargs=-1, metavar="[NAME=VALUE]...", shell_complete=completing.params)
 @redis_options
 @click.option(
     "--password-file",
     metavar="FILE",
+    shell_complete=completing.files,
     help="Read the passwords the order needs from here, one a line; - is standard input.",
 )
 @click.option("--ttl", type=float, metavar="S", help="Seconds it may wait for a sleeping lock.")
@@ -27,6 +29,7 @@ from jt709c_gateway.cli.common import RedisOptions, check_device, redis_options
 @click.option(
     "--key-file",
     metavar="FILE",
+    shell_complete=completing.files,
     help="Sign the order with a key of this file (as the gateway's --order-keys).",
 )
 @click.option("--key-id", metavar="ID", help="Which key of the file; of a single one the id may be left out.")

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from jt709c_gateway.cli import completing
 from jt709c_gateway.cli.common import UserError
 
 
@@ -37,7 +38,10 @@ from jt709c_gateway.cli.common import UserError
     help="Of the first lock.  [default: 794308010001; jt705: 856009010001; jt701: 8000010001]",
 )
 @click.option(
-    "--route", metavar="FILE", help="CSV of latitude,longitude to travel along; else a built-in one."
+    "--route",
+    metavar="FILE",
+    shell_complete=completing.files,
+    help="CSV of latitude,longitude to travel along; else a built-in one.",
 )
 @click.option("--refuse", is_flag=True, help="Refuse every order.")
 @click.option("--mute", is_flag=True, help="Answer no order.")

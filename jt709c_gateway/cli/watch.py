@@ -4,17 +4,26 @@ import sys
 
 import click
 
+from jt709c_gateway.cli import completing
 from jt709c_gateway.cli.common import RedisOptions, check_devices, read_kinds, redis_options
 
 
 @click.command()
 @redis_options
-@click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only events of this kind; repeatable.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    metavar="KIND",
+    shell_complete=completing.kinds,
+    help="Only events of this kind; repeatable.",
+)
 @click.option(
     "--device",
     "names",
     multiple=True,
     callback=check_devices,
+    shell_complete=completing.devices,
     metavar="ID",
     help="Only events of this device, IMEI or sub-lock; repeatable.",
 )

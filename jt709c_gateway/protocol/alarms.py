@@ -41,6 +41,12 @@ JT701_ALARMS: Final = {
     14: "motor_stuck",
 }
 JT701_ALARM_BITS: Final = sum(1 << bit for bit in (*JT701_ALARMS, 15))
+#: All that an alarm may be called but for `bit_<n>`, a bit that nobody names.
+NAMES: Final = tuple(
+    dict.fromkeys(
+        name for bits in (JT709_ALARMS, *JT705_ALARMS.values(), JT701_ALARMS) for name in bits.values()
+    )
+)
 
 #: Wake-up sources that all documents of the family agree on; the rest depends on the model.
 WAKE_REASONS: Final = {0: "restart", 1: "timer", 2: "vibration", 3: "back_cover_opened", 5: "charging"}
