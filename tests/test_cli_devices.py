@@ -1,13 +1,19 @@
 """jt709c devices, with no more rights than a reader has."""
 
+import io
 import json
+import os
+import re
 import subprocess
 import time
+from datetime import UTC, datetime
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.cli import moments, roster
+from jt709c_gateway.cli import moments, roster, roster_table
 from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.cli.output import console
 from jt709c_gateway.redis.fleet import DEVICE_FIELDS, DeviceSummary, summarise
 from tests.acl import COMMANDER, READER, GuardedServer, denials
 from tests.cli_support import put_device, run
@@ -78,6 +84,36 @@ class FilterTests(SynchronousTestCase):
             self.assertEqual(self.names(**wanted), expected, wanted)
         for sort in roster.SORTS:
             self.assertEqual(len(self.names(sort=sort)), len(FLEET), sort)
+
+
+class Terminal(io.StringIO):
+    """Something that takes colours."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class ColourTests(SynchronousTestCase):
+    def shown(self, **environment: str) -> str:
+        out = Terminal()
+        with mock.patch.dict(os.environ, {"TERM": "xterm-256color", "COLUMNS": "80", **environment}):
+            roster_table.show(console(out), FLEET, datetime(2026, 11, 22, 12, 30, tzinfo=UTC))
+        return out.getvalue()
+
+    def test_colours(self) -> None:
+        """On a terminal what is worth a look has a colour, and none under NO_COLOR."""
+        self.assertIn("\x1b[1;31mrope_cut, vibration\x1b[0m", self.shown())
+        plain = self.shown(NO_COLOR="1")
+        self.assertNotRegex(plain, r"\x1b\[[0-9;]*[34][0-7]m")
+        self.assertIn("rope_cut, vibration", plain)
+
+    def test_columns(self) -> None:
+        """Each column is as wide as it has to be, and no line is cut, however narrow the terminal."""
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", self.shown()).splitlines()
+        self.assertEqual(len(lines), 5)
+        for line in lines[1:3]:
+            self.assertEqual(line.index("jt70"), lines[0].index("dialect"))
+        self.assertGreater(len(lines[2]), 80)
 
 
 class MomentTests(SynchronousTestCase):

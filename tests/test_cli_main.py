@@ -2,15 +2,21 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway import __version__
+from tests.support import wait_until
 
 COMMAND = [sys.executable, "-m", "jt709c_gateway.cli.main"]
 TIMEOUT = 60
+_COMMANDS = {"catalogue", "completion", "decode", "devices", "explain", "history", "profiles"}
+_COMMANDS |= {"replay", "send", "simulate", "watch"}
 
 
 def run(*arguments, **environment):
@@ -24,11 +30,23 @@ def run(*arguments, **environment):
     )
 
 
+def _waits(pid):
+    """Whether a process has nothing to do: it sleeps, and has used no processor time for a while."""
+    before = _cpu(pid)
+    time.sleep(0.3)
+    return before == _cpu(pid) and before[0] == "S"
+
+
+def _cpu(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return fields[0], fields[11], fields[12]
+
+
 class Process(SynchronousTestCase):
     def test_version_and_help(self):
         self.assertIn(__version__, run("--version").stdout)
         result = run("--help")
-        for name in ("catalogue", "decode", "history", "profiles", "send", "simulate", "watch"):
+        for name in _COMMANDS:
             self.assertIn(name, result.stdout)
             self.assertEqual(run(name, "--help").returncode, 0)
 
@@ -65,6 +83,22 @@ class Process(SynchronousTestCase):
             ("watch", "--redis", "embedded"),
             ("watch", "--kind", "nonsense"),
             ("watch", "--device", "abc"),
+            ("watch", "--since", "soon"),
+            ("devices", "--silent-for", "soon"),
+            ("devices", "--alarm", "ropecut"),
+            ("devices", "--battery-below", "x"),
+            ("devices", "--limit", "0"),
+            ("devices", "--sort", "x"),
+            ("history", "1", "--since", "soon"),
+            ("completion", "tcsh"),
+            ("replay", "/nonexistent"),
+            ("replay", "/"),
+            ("replay", os.devnull),
+            ("replay", "x", "--to", "nowhere"),
+            ("replay", "x", "--speed", "0"),
+            ("replay", "x", "--speed", "fast"),
+            ("replay", "x", "--speed", "nan"),
+            ("send", "unlock", "1", "password=888888"),
             ("catalogue", "dance"),
             ("profiles", "check"),
             ("send", "unlock", "abc"),
@@ -102,8 +136,68 @@ class Process(SynchronousTestCase):
         result = run("decode", "7e0002000079430801067900017e")
         self.assertNotIn("\x1b", result.stdout)
 
+    def test_a_reader_of_any_command_may_leave(self):
+        for arguments in (
+            ("catalogue",),
+            ("completion", "bash"),
+            ("explain", "7e0002000079430801067900017e"),
+        ):
+            process = subprocess.Popen(
+                [*COMMAND, *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
+            )
+            with process:
+                process.stdout.close()
+                self.assertEqual((process.wait(TIMEOUT), process.stderr.read()), (141, b""), arguments)
+
 
 class Signals(SynchronousTestCase):
+    def test_an_interrupt_ends_whatever_waits(self):
+        """For Redis that says nothing, for input that doesn't come, at any moment: 130, and no traceback."""
+        with socket.create_server(("127.0.0.1", 0)) as mute:
+            redis = ("--redis", f"redis://127.0.0.1:{mute.getsockname()[1]}")
+            for arguments in (
+                ("decode", "-"),
+                ("explain", "-"),
+                ("replay", "-"),
+                ("devices", *redis),
+                ("history", "5", *redis),
+                ("send", "locate", "5", *redis),
+                ("send", "locate", "5", "--wait", *redis),
+                ("watch", "--device", "5", *redis),
+                ("watch", *redis),
+            ):
+                process = subprocess.Popen(
+                    [*COMMAND, *arguments],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                )
+                with process:
+                    wait_until(lambda pid=process.pid: _waits(pid), TIMEOUT)
+                    process.send_signal(signal.SIGINT)
+                    self.assertEqual(process.wait(TIMEOUT), 130, arguments)
+                    said = process.stdout.read() + process.stderr.read()
+                    self.assertEqual(said.strip(), b"", arguments)
+
+    def test_an_interrupt_ends_a_replay_that_waits_for_its_input(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = subprocess.Popen(
+                [*COMMAND, "replay", "-", "--to", "127.0.0.1:9"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            with process:
+                process.stdin.write(b"7e0002000079430801067900017e\n")
+                process.stdin.flush()
+                wait_until(lambda pid=process.pid: _waits(pid), TIMEOUT)
+                process.send_signal(number)
+                self.assertEqual(process.wait(TIMEOUT), 128 + number)
+                self.assertNotIn(b"Traceback", process.stderr.read())
+
     def test_interrupting_is_quiet_and_sums_up(self):
         for number in (signal.SIGINT, signal.SIGTERM):
             process = subprocess.Popen(

@@ -55,10 +55,11 @@ class Process(TestCase):
     def test_its_help_has_examples_that_work(self):
         out, _, status = yield self.simulate("--help")
         self.assertEqual(status, 0)
-        examples = [line.split()[2:] for line in out.decode().splitlines() if "jt709c simulate " in line]
-        self.assertEqual(len(examples), 2)
+        examples = [line.split()[2:] for line in out.decode().splitlines() if "  jt709c simulate " in line]
+        self.assertEqual(len(examples), 3)
         for example in examples:
-            out, err, status = yield self.simulate(*example, "--tcp", self.tcp, "--duration", "0.5")
+            target = ("--udp", self.udp) if "--udp" in example else ("--tcp", self.tcp)
+            out, err, status = yield self.simulate(*example, *target, "--duration", "0.5")
             self.assertEqual((status, err), (0, b""), out)
 
     @defer.inlineCallbacks

@@ -24,6 +24,12 @@ def catalogue(orders: tuple[str, ...], directory: str | None, as_json: bool) -> 
     """Show orders with their parameters, the dialects that have them, and whether they are documented.
 
     All of them, or only each ORDER. An asterisk marks a parameter that has to be given.
+
+    \b
+    Examples:
+        jt709c catalogue
+        jt709c catalogue unlock query
+        jt709c catalogue --json --profiles /etc/jt709c/profiles
     """
     from jt709c_gateway.cli import listing
 

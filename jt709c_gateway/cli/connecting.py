@@ -34,9 +34,13 @@ class FirstConnection:
         """Wait for `ready`; UserError when something goes wrong first, or nothing happens."""
         overdue = task.deferLater(reactor, _CONNECT, lambda: f"no connection to {self.where}")
         ways: list[defer.Deferred[Any]] = [ready, self._trouble, overdue]
-        result, which = await defer.DeferredList(ways, fireOnOneCallback=True)
+        outcome = await defer.DeferredList(ways, fireOnOneCallback=True)
         overdue.addErrback(lambda _: None)
         overdue.cancel()
+        if isinstance(outcome, list):
+            # No way has come to anything: all of them were cancelled with us.
+            raise defer.CancelledError
+        result, which = outcome
         if which:
             raise UserError(str(result))
         self._connected = True

@@ -24,6 +24,12 @@ def decode(hex_text: tuple[str, ...], path: str | None, jsonl: bool, secrets: bo
     A line of hex may hold several frames; a line of JSON is taken for its "frame". Spaces, colons, 0x and
     upper case don't matter, and sentences may be given as text. HEX may be - for standard input. The exit
     status is 1 when anything could not be read.
+
+    \b
+    Examples:
+        jt709c decode 7e0002000308155885891510deead3ce647e
+        jt709c decode "(794308010679,1,001,BASE,2,TIME)"
+        jt709c decode --file frames.txt --jsonl
     """
     from jt709c_gateway.cli import frames
     from jt709c_gateway.cli.pretty import FramePrinter

@@ -57,6 +57,13 @@ def devices(
 
     Of several filters all have to fit. Each TEXT is looked for in device id, IMEI, firmware, gateway and
     peer. What isn't known of a device fits no filter.
+
+    \b
+    Examples:
+        jt709c devices --with-alarms
+        jt709c devices --offline --silent-for 2h --sort seen --reverse
+        jt709c devices --state unlocked --battery-below 20 --limit 10
+        jt709c devices 867284 --json | jq -r .device
     """
     from jt709c_gateway.cli import roster
     from jt709c_gateway.cli.connecting import FirstConnection

@@ -26,6 +26,11 @@ def explain(hex_text: tuple[str, ...], path: str | None, as_json: bool, secrets:
     and meaning. A frame that is broken is shown as far as it can be read, and says where it breaks.
 
     The exit status is 1 when a frame is broken or there is something else between the frames.
+
+    \b
+    Examples:
+        jt709c explain 7e0002000308155885891510deead3ce647e
+        jt709c explain --json --file frames.txt
     """
     from datetime import UTC, datetime
 

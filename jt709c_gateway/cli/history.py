@@ -47,6 +47,11 @@ def history(
     DEVICE is a device id or an IMEI; of a sub-lock its master's trail is shown. What became of an order
     stands indented below it, each step with the seconds since it was asked for; between come the lock's own
     events. Times are in UTC.
+
+    \b
+    Examples:
+        jt709c history 794308010679 --since 7d
+        jt709c history 794308010679 --kind command --json
     """
     from jt709c_gateway.cli import past
     from jt709c_gateway.cli.connecting import FirstConnection

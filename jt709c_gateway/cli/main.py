@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -23,7 +24,20 @@ _INTERRUPTED = 130
 _BROKEN_PIPE = 141
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Commands(click.Group):
+    """Sees a broken pipe before click does, for which it is a failure like others."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click has it."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return _BROKEN_PIPE
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="jt709c")
 def cli() -> None:
     """Tools for Jointech JT709C smart locks and their gateway."""
@@ -59,9 +73,10 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         status = _INTERRUPTED
     except BrokenPipeError:
-        # Whoever read us has enough. What Python still wants to flush goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = _BROKEN_PIPE
+    if status == _BROKEN_PIPE:
+        # Whoever read us has enough. What Python still wants to flush goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -16,6 +16,10 @@ def check(files: tuple[str, ...]) -> None:
     """Check profiles as a gateway would that is given just these FILEs beside its own.
 
     The exit status is 1 where they can't be used; one line then says what is wrong.
+
+    \b
+    Examples:
+        jt709c profiles check /etc/jt709c/profiles/fleet.toml
     """
     from jt709c_gateway.cli import listing
 

@@ -75,20 +75,28 @@ def replay(
 ) -> None:
     """Feed a capture to a gateway: what locks once sent, byte for byte and at the same pace.
 
-    FILE is a pcap or pcapng file (tcpdump, tshark, Wireshark), or text (- is standard input). Each captured
-    connection becomes one connection. What was sent to --port is replayed, what the gateway of then answered
-    is not.
+    FILE is a pcap or pcapng file (tcpdump, tshark, Wireshark), or text; - is standard input, which has to
+    come to its end. Each captured connection becomes one connection. What was sent to --port is replayed,
+    what the gateway of then answered is not.
+
+    A line of text is [TIME] [CONNECTION:] HEX, or JSON as decode --jsonl, watch --json and history --json
+    print it. TIME is RFC 3339, epoch seconds with a fraction, or +1.5 for seconds after the line before:
 
     \b
-    In text a line is  [TIME] [CONNECTION:] HEX  or JSON as decode --jsonl, watch --json and history --json
-    print it. TIME is RFC 3339, epoch seconds with a fraction, or +1.5 for seconds after the line before:
-        2026-11-22T10:15:00.250Z lock1: 7e0002000079430801067900017e
-        +5 lock1: (794308010679,1,001,BASE,2,TIME)
-        # what stands behind a hash at the beginning of a line is a comment
+        2026-11-22T10:15:00.250Z lock1: 7e0002000308155885891510deead3ce647e
+        +5 lock1: (815588589151,1,001,BASE,2,TIME)
+        # a comment
 
     A gateway that has the same reports already answers them, and publishes nothing anew.
 
     The exit status is 1 when a connection was refused, or something not sent or not answered.
+
+    \b
+    Examples:
+        jt709c replay monday.pcap --to 127.0.0.1:8888
+        jt709c replay monday.pcap --speed 10 --port 9999 --udp
+        jt709c replay frames.txt --speed max
+        jt709c history 794308010679 --json | jt709c replay - --to localhost:8888
     """
     from jt709c_gateway.cli.replaying import running as replaying
     from jt709c_gateway.cli.replaying.player import Pace

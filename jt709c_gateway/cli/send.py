@@ -55,12 +55,21 @@ def send(
     it there. What else is secret comes out of a file, as in apn_password=@FILE.
 
     \b
-    With --wait the order is followed to its end, and the exit status says how it ended:
-        0  done or confirmed
-        1  rejected, failed, invalid or cancelled: nothing was opened by it
-        3  uncertain, unconfirmed, timed_out, expired, or nothing more was heard
-    Without it, 0 says that the order is queued. 2 is a mistake in the command line, or no Redis; 130 an
-    interrupted wait, while the order goes on.
+    With --wait the order is followed to its end; the exit status says which:
+        0    done or confirmed
+        1    rejected, failed, invalid or cancelled
+        3    uncertain, unconfirmed, timed_out, expired, or nothing more heard
+        2    a mistake in the command line, or Redis out of reach
+        130  interrupted; the order goes on
+    Without --wait, 0 says that the order is queued.
+
+    \b
+    Examples:
+        jt709c send unlock 794308010679 --wait
+        jt709c send unlock 794308010679 --wait --password-file /run/secrets/lock
+        jt709c send locate 867284063211238 --ttl 86400 --issued-by "night shift"
+        jt709c send set_intervals 8000010001 awake=60 asleep=120
+        jt709c send cancel 794308010679 id=7f3c
     """
     from jt709c_gateway.cli import ordering
     from jt709c_gateway.cli.following import Push, queue

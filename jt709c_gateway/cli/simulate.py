@@ -78,16 +78,17 @@ def simulate(
 ) -> None:
     """Simulate locks: positions, lock events, heartbeats, and answers to orders.
 
-    \b
-    Three locks, and a fleet of all kinds whose masters have five sub-locks each:
-        jt709c simulate --locks 3
-        jt709c simulate --locks 30 --dialect jt709 --dialect jt705 --dialect jt701 --sublocks 5
-
     The sub-locks of the master 8000010001 are 0001000101, 0001000102 and so on: the last eight digits of
     its id and two that count. Unlocked by an order, one says so some seconds later, and locks after --relock.
 
     Ends after --duration or when interrupted, with a summary; the exit status is 1 when reports stayed
     unanswered.
+
+    \b
+    Examples:
+        jt709c simulate --locks 3
+        jt709c simulate --udp 127.0.0.1:8888 --duration 60 --refuse
+        jt709c simulate --locks 30 --dialect jt709 --dialect jt701 --sublocks 5
     """
     from jt709c_gateway.cli import simulation
     from jt709c_gateway.cli.running import run

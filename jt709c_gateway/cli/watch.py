@@ -45,6 +45,12 @@ def watch(
 
     When the connection to Redis is lost, it is made anew, and what was published meanwhile is read out of the
     stream of events, as far as that reaches back and this user may read it.
+
+    \b
+    Examples:
+        jt709c watch
+        jt709c watch --kind lock --kind alarm --since 1h
+        jt709c watch --device 794308010679 --device E03B60000A --json
     """
     from jt709c_gateway.cli import watching
     from jt709c_gateway.cli.moments import read_since

@@ -1,9 +1,10 @@
 """Opening a capture, playing it and showing how it goes, for `jt709c replay`."""
 
 import itertools
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NoReturn
 
 import click
 from attrs import define
@@ -39,7 +40,8 @@ def opened(path: str, ports: frozenset[int], left_out: LeftOut) -> Iterator[Iter
             first = next(steps, None)
             if first is None:
                 raise CaptureError(f"{name}: there is nothing in it to replay")
-            yield itertools.chain([first], steps)
+            steps = itertools.chain([first], steps)
+            yield steps if file.seekable() else _interruptible(steps)
     except OSError as error:
         raise UserError(f"cannot read {name}: {error.strerror}") from None
     except CaptureError as error:
@@ -56,6 +58,25 @@ def _steps(file: IO[bytes], name: str, ports: frozenset[int], left_out: LeftOut)
             f"{name}: for pcap files the library dpkt is needed: pip install 'jt709c-gateway[pcap]'"
         ) from None
     return packets.read(file, name, ports, left_out)
+
+
+def _interruptible(steps: Iterator[Step]) -> Iterator[Step]:
+    """The same where reading may wait for somebody who writes, and the reactor with it: signals end that."""
+
+    def end(number: int, _: object) -> NoReturn:
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    while True:
+        before = [signal.signal(number, end) for number in numbers]
+        try:
+            step = next(steps, None)
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+        if step is None:
+            return
+        yield step
 
 
 @define
