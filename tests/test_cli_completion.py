@@ -185,6 +185,23 @@ class HelpTests(SynchronousTestCase):
                     self.assertTrue(param.help, (path, param.name))
                     self.assertTrue(param.help.endswith((".", "]")) or "  [" in param.help, param.help)
 
+    def test_documentation(self) -> None:
+        """Every command has its place in docs/cli.rst, and what is shown there as typed is accepted."""
+        text = (Path(__file__).parent.parent / "docs" / "cli.rst").read_text()
+        for path, command in commands():
+            if not isinstance(command, click.Group):
+                self.assertIn(" ".join(path), text)
+        self.patch(os, "environ", {})
+        typed = [line for line in text.splitlines() if re.match(r"    (\$ )?jt709c ", line)]
+        self.assertGreater(len(typed), 8)
+        for line in typed:
+            (words, *_) = examples("Examples:\n" + line)
+            found = cli.commands[words[0]]
+            try:
+                found.make_context(words[0], words[1:])
+            except click.ClickException as error:
+                self.fail(f"{line}: {error.format_message()}")
+
     def test_orders_in_examples(self) -> None:
         """Orders of the examples are in the catalogue, and their parameters in a profile."""
         from jt709c_gateway.cli import ordering

@@ -117,7 +117,7 @@ def _peripheral(data: Mapping[str, Any]) -> list[Any]:
         _unit(data.get("humidity_percent"), "% humidity"),
         _unit(data.get("rssi_dbm"), "dBm"),
         Text(", ".join(flags), "bold red") if flags else None,
-        _named("event", data.get("event")),
+        _named("event", data.get("event") or None),
         "sent again" if data.get("resent") else None,
     ]
 

@@ -41,7 +41,7 @@ def watch(
     since: str | None,
     as_json: bool,
 ) -> None:
-    """Show events as the gateways publish them, one line each, until interrupted.
+    """Show events as the gateways publish them, one line each, until interrupted. Times are in UTC.
 
     When the connection to Redis is lost, it is made anew, and what was published meanwhile is read out of the
     stream of events, as far as that reaches back and this user may read it.
