@@ -22,6 +22,7 @@ from .option_values import (
     endpoint,
     existing_directory,
     existing_file,
+    lock_endpoint,
     name,
     prefix,
     rate,
@@ -86,9 +87,10 @@ OPTIONS: Final = (
     ),
     Option(
         "listen",
-        endpoint,
+        lock_endpoint,
         ("tcp:8888",),
-        "Endpoint for locks over TCP, repeatable [default: tcp:8888]",
+        "Endpoint for locks over TCP, repeatable; haproxy:tcp:8888 behind a load balancer that sends the "
+        "PROXY header [default: tcp:8888]",
         repeatable=True,
     ),
     Option(
