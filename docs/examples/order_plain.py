@@ -15,7 +15,7 @@ TTL, TIMEOUT, CONFIRM = 60, 30, 120
 
 
 def carry_out(order):
-    """Push the order and wait for its end. Doing so again is harmless: a known id is not carried out again."""
+    """Push the order and wait for its end. Doing so again is harmless: it is carried out once."""
     server = Redis()
     server.call("RPUSH", "jt709c:commands", json.dumps(order))
     deadline = time.monotonic() + TTL + TIMEOUT + CONFIRM + 30
