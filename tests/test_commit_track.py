@@ -60,6 +60,23 @@ class TrackTests(SynchronousTestCase):
             fields = ("time", "latitude", "longitude", "speed_kmh", "course_deg")
             self.assertEqual(point, [data[name] for name in fields])
 
+    def test_step(self) -> None:
+        """A lock that reports every second leaves one point in ten, and one that reports every ten all."""
+        self.make(100)
+        for second in range(49):
+            self.commit(report(second, time=MOMENT + timedelta(seconds=second)))
+        seconds = [point[0][14:19] for point in self.track()]
+        self.assertEqual(seconds, ["26:11", "26:20", "26:30", "26:40", "26:50"])
+        for number in range(5):
+            self.commit(report(100 + number, time=MOMENT + timedelta(seconds=50 + 10 * number)))
+        self.assertEqual(len(self.track()), 10)
+
+    def test_out_of_order(self) -> None:
+        """A live report that was overtaken is a point as well."""
+        self.make(10)
+        self.commit(report(1), report(2, time=MOMENT - timedelta(seconds=3)))
+        self.assertEqual([point[0][14:19] for point in self.track()], ["26:11", "26:08"])
+
     def test_memory(self) -> None:
         """Reports out of a lock's memory are part of its track, though they change no state."""
         self.make(10)
@@ -88,10 +105,10 @@ class TrackTests(SynchronousTestCase):
         """The newest stay; what is beyond the limit is cut, at the latest when it is 50 too many."""
         self.make(10)
         for minute in range(150):
-            self.commit(report(minute, time=MOMENT + timedelta(minutes=minute)))
+            self.commit(report(minute, time=MOMENT - timedelta(minutes=149 - minute)))
             self.assertLessEqual(len(self.track()), 60)
         minutes = [point[0][11:16] for point in self.track()]
-        self.assertEqual(minutes[-1], "13:55")
+        self.assertEqual(minutes[-1], "11:26")
         self.assertEqual(minutes, sorted(minutes))
         self.assertGreaterEqual(len(minutes), 10)
 

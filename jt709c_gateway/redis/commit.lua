@@ -27,6 +27,8 @@ local MAX_PERIPHERALS = 100
 local MAX_FORGOTTEN = 500
 -- Positions by which a track may be too long before it is cut.
 local TRACK_SLACK, PART = 50, 500
+-- Seconds of which a track has one live position: more would push the older ones out, and be as many writes.
+local TRACK_STEP = 10
 -- Fields of a device's hash, by the same names in `device_of`.
 local STATE = {'dialect', 'imei', 'firmware', 'lock_state', 'battery_percent'}
 local IN_HISTORY = {lock = true, alarm = true, command = true}
@@ -106,6 +108,9 @@ end
 
 -- Notes where the device was, in the order of arrival: a report from the lock's memory is of an earlier time.
 local function note_position(device, json)
+  if max_track == 0 then
+    return
+  end
   local at = string.find(json, ',"data":{', 1, true)
   local time, latitude, longitude, speed, course = string.match(json,
     '^"time":("[^"]*"),"fix":"%a+","latitude":([^,]+),"longitude":([^,]+),"altitude_m":[^,]+,"speed_kmh":([^,]+),'
@@ -144,7 +149,11 @@ local function locate(device, location, events, seen)
     device.alarms, device.time = known[1] or '[]', tonumber(known[2] or '0') or 0
   end
   time = math.min(time or seen, seen)
-  if time < device.time then
+  local older = time < device.time
+  if older or math.floor(time / TRACK_STEP) ~= math.floor(device.time / TRACK_STEP) then
+    note_position(device, events[index + 1][2])
+  end
+  if older then
     return
   end
   local shown = '[]'
@@ -406,9 +415,10 @@ local function apply(record)
     told = change_session(device.name, record[7])
   end
   if told then
-    for _, event in ipairs(record[5]) do
+    local live = record[6] and record[6][5]
+    for index, event in ipairs(record[5]) do
       emit(device.name, event[1], told == 'taken over' and event[3] or event[2])
-      if max_track > 0 and event[1] == 'location' then
+      if event[1] == 'location' and not (live and live[1] == index - 1) then
         note_position(device, event[2])
       end
     end
