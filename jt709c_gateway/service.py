@@ -100,6 +100,7 @@ class GatewayService(MultiService):
                 malformed=settings["malformed_max"],
                 devices=settings["devices_max"],
                 max_age_ms=int(settings["events_max_age"] * 1000),
+                track=settings["track_max"],
             ),
             settings["max_unacked"],
             durability=settings["durability"],
