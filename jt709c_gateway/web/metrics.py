@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from jt709c_gateway import __version__
 from jt709c_gateway.gateway.core import Gateway
+from jt709c_gateway.redis.fleet import Fleet
 
 _LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 _SIZE = (1, 2, 5, 10, 20, 50, 100, 200)
@@ -17,9 +18,12 @@ _SIZE = (1, 2, 5, 10, 20, 50, 100, 200)
 class GatewayCollector(Collector):
     """Turns the plain counters of a gateway into metric families."""
 
-    def __init__(self, gateway: Gateway, connected: Callable[[], bool]) -> None:
+    def __init__(
+        self, gateway: Gateway, connected: Callable[[], bool], fleet: Callable[[], Fleet | None]
+    ) -> None:
         self._gateway = gateway
         self._connected = connected
+        self._fleet = fleet
 
     def collect(self) -> Iterator[Any]:
         """All families, in the order of DESIGN.md §7."""
@@ -62,6 +66,16 @@ class GatewayCollector(Collector):
                 family.add_metric([str(key)], value)
             yield family
         for name, text, count in (
+            (
+                "wrong_passwords",
+                "Times a lock refused an order because of its password.",
+                counters.wrong_passwords,
+            ),
+            (
+                "locked_out_orders",
+                "Orders not sent because of wrong passwords in a row (clear_lockout).",
+                counters.locked_out,
+            ),
             ("answers", "Answers written to locks after their commit.", counters.answers),
             ("skipped_bytes", "Bytes received that belonged to no frame.", counters.skipped_bytes),
             ("pauses", "Times reading stopped because too many frames waited for Redis.", counters.pauses),
@@ -84,6 +98,35 @@ class GatewayCollector(Collector):
             ("redis_up", "Whether Redis can be used.", int(self._connected())),
         ):
             yield GaugeMetricFamily(f"jt709c_{name}", text, value=level)
+        if (fleet := self._fleet()) is not None:
+            yield from self._whole_fleet(fleet)
+
+    def _whole_fleet(self, fleet: Fleet) -> Iterator[Any]:
+        """What all gateways on one Redis say alike: to be taken once, and not to be added up."""
+        yield GaugeMetricFamily("jt709c_fleet_locks", "Locks known to Redis.", value=fleet.locks)
+        seen = GaugeMetricFamily(
+            "jt709c_fleet_locks_seen", "Of those, locks heard within a span.", labels=["within"]
+        )
+        for span, value in fleet.seen.items():
+            seen.add_metric([span], value)
+        yield seen
+        orders = GaugeMetricFamily(
+            "jt709c_fleet_orders",
+            "Orders that have not ended: not taken in yet, waiting for their lock, in a gateway's hands.",
+            labels=["stage"],
+        )
+        for stage, value in (
+            ("untaken", fleet.untaken),
+            ("waiting", fleet.waiting),
+            ("under_way", fleet.under_way),
+        ):
+            orders.add_metric([stage], value)
+        yield orders
+        if fleet.oldest is not None:
+            age = self._gateway.wall().timestamp() - fleet.oldest
+            yield GaugeMetricFamily(
+                "jt709c_fleet_oldest_order_seconds", "Age of the order that waits longest.", value=max(0, age)
+            )
 
 
 class CommitMetrics:
