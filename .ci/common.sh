@@ -1,5 +1,6 @@
 # For the steps: `source .ci/common.sh` first. They run in the top directory, each in a shell of its own, and
-# may keep files in $SCRATCH, which all of them share and which goes away at the end.
+# may keep files in $SCRATCH, which all of them share and which goes away at the end; commands in $SCRATCH/bin
+# are found by all that come after.
 # shellcheck shell=bash
 set -euo pipefail
 

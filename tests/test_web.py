@@ -79,7 +79,7 @@ class WebTests(SynchronousTestCase):
         self.assertEqual(len(re.findall(r"^# HELP \S+ \S+", text, re.MULTILINE)), len(names))
 
     def test_there_from_the_start(self) -> None:
-        """A state that no order has reached yet is a 0, so that Prometheus sees the first one as an increase."""
+        """A state that no order has reached yet is 0: so Prometheus sees the first one as an increase."""
         states = {dict(labels)["state"] for name, labels in self.samples() if name == "jt709c_orders_total"}
         self.assertEqual(states, set(OrderState))
         self.assertEqual(self.value("jt709c_orders_total", state="uncertain"), 0)
