@@ -4,7 +4,7 @@ from importlib import metadata
 
 project = "jt709c-gateway"
 release = metadata.version("jt709c-gateway")
-exclude_patterns = ["_build", "examples"]
+exclude_patterns = ["examples"]
 nitpicky = True
 html_theme = "furo"
 html_title = f"{project} {release}"

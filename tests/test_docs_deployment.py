@@ -4,9 +4,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon import Daemon, Lock
+from tests.docs_support import missing, needed
 from tests.orders_support import new_device
 from tests.reporting import report, stream_events
 from tests.support import LOOPBACK, ValkeyServer, free_port, temporary_path, wait_until
@@ -18,14 +19,6 @@ EXAMPLES = ROOT / "docs" / "examples"
 NGINX_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 #: Tenths of the ten points of exposure that `systemd-analyze security` may count.
 EXPOSURE = 16
-
-
-def needed(program: str) -> str:
-    """Where a program is; SkipTest when this machine hasn't got it."""
-    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
-    if found is None:
-        raise SkipTest(f"needs {program}")
-    return found
 
 
 class UnitTests(SynchronousTestCase):
@@ -155,6 +148,6 @@ class BalancerTests(SynchronousTestCase):
         command = [program, "-c", path, "-g", more]
         found = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
         if 'unknown directive "stream"' in found.stderr:
-            raise SkipTest("needs nginx with its module for streams")
+            missing("nginx with its module for streams")
         self.assertEqual(found.returncode, 0, found.stderr)
         self.check(command)

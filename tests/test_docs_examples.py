@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.acl import COMMANDER, READER, password_of, rules_of
 from tests.daemon import Daemon
+from tests.docs_support import missing, needed
 from tests.orders_support import Desk
 from tests.reporting import stream_events
 from tests.support import LOOPBACK, ValkeyServer, wait_until
@@ -32,26 +33,22 @@ LIMIT = 60.0
 
 
 def command(program: str) -> list[str]:
-    """What runs a program of the examples; SkipTest when this machine can't."""
+    """What runs a program of the examples."""
     if program.endswith(".py"):
         return [sys.executable, str(EXAMPLES / program)]
     if program.endswith(".sh"):
         return ["sh", str(EXAMPLES / program)]
-    modules = os.environ.get(NODE_DIRECTORY, "")
-    if not shutil.which("node") or not (Path(modules) / "node_modules" / "redis").is_dir():
-        raise SkipTest(
-            f"needs node, and {NODE_DIRECTORY} to name where `npm install` was done for the examples"
-        )
+    node, modules = needed("node"), os.environ.get(NODE_DIRECTORY, "")
+    if not (Path(modules) / "node_modules" / "redis").is_dir():
+        missing(f"{NODE_DIRECTORY} to name where `npm install` was done for the examples")
     # A module finds what it imports beside it.
-    return ["node", shutil.copy(EXAMPLES / program, modules)]
+    return [node, shutil.copy(EXAMPLES / program, modules)]
 
 
 def cli() -> dict[str, str]:
-    """Which of the two command line clients there is; SkipTest when neither, or no jq."""
-    for name in ("valkey-cli", "redis-cli"):
-        if shutil.which(name) and shutil.which("jq"):
-            return {"CLI": name}
-    raise SkipTest("needs valkey-cli or redis-cli, and jq")
+    """Which of the two command line clients there is."""
+    needed("jq")
+    return {"CLI": needed("valkey-cli", "redis-cli")}
 
 
 class ExampleCase(SynchronousTestCase):

@@ -2,17 +2,17 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from twisted.trial.unittest import SkipTest, SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.framing import Framer, Malformed
 from tests.daemon import Daemon
+from tests.docs_support import missing, needed
 from tests.orders_support import Desk, FakeLock, new_device
 from tests.support import LOOPBACK, ValkeyServer, free_port, temporary_path, wait_until
 
@@ -71,9 +71,9 @@ class QuickStartTests(SynchronousTestCase):
     """docs/quickstart.rst, command by command, but for the ports. Its first block is run by .ci/run."""
 
     def setUp(self) -> None:
-        for program in (shutil.which("curl"), _PROGRAMS / "jt709c", _PROGRAMS / "twistd"):
-            if program is None or not Path(program).exists():
-                raise SkipTest("needs curl, and the gateway installed beside this Python")
+        needed("curl")
+        if not all((_PROGRAMS / name).exists() for name in ("jt709c", "twistd")):
+            missing("the gateway installed beside this Python")
         self.blocks = _BLOCK.findall((DOCS / "quickstart.rst").read_text())
         self.directory = Path(temporary_path(self))
         self.directory.mkdir()
