@@ -9,6 +9,7 @@ nitpicky = True
 html_theme = "furo"
 html_title = f"{project} {release}"
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 # Commands and lines of a log are highlighted as what they are, or not at all.
 highlight_language = "none"

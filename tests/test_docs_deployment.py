@@ -17,8 +17,9 @@ UNIT = ROOT / "etc" / "jt709c-gateway.service"
 EXAMPLES = ROOT / "docs" / "examples"
 #: Where Debian keeps what nginx doesn't have built in.
 NGINX_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
-#: Tenths of the ten points of exposure that `systemd-analyze security` may count.
-EXPOSURE = 16
+#: Tenths of the ten points of exposure that `systemd-analyze security` may count; version 252 counts 15, and
+#: each version has something else to say.
+EXPOSURE = 20
 
 
 class UnitTests(SynchronousTestCase):
