@@ -105,6 +105,9 @@ class WaitingTests(OrderCase):
             self.assertIn("clear_lockout", self.desk.wait(order, "rejected")["reason"])
         self.lock.beat()
         self.assertEqual(len(self.lock.orders), 2)
+        metrics = self.daemon.metrics()
+        counted = [metrics[f"jt709c_{name}_total"] for name in ("wrong_passwords", "locked_out_orders")]
+        self.assertEqual(counted, [2, 2])
         cleared = self.desk.order(self.device, "clear_lockout")
         self.desk.wait(cleared, "done")
         first = self.desk.unlock(self.device)

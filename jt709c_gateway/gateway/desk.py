@@ -228,6 +228,7 @@ class Desk:
                 self.apply(run, run.connection_lost(now))
                 return
             if lockout.blocks(claim.wrong_passwords, checked.spec):
+                self.orders.gateway.counters.locked_out += 1
                 run.assign(checked.spec)
                 self.apply(run, run.settle(now, OrderState.REJECTED, lockout.REASON))
                 return
