@@ -6,7 +6,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.options import Options
-from jt709c_gateway.redis.fleet import Fleet
+from jt709c_gateway.redis.survey import Fleet
 from jt709c_gateway.service import GatewayService, makeService
 from jt709c_gateway.workers.metrics import WorkersCollector
 from tests.support import LOOPBACK, free_port

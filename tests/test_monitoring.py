@@ -22,7 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.options import Options
-from jt709c_gateway.redis.fleet import SPANS, Fleet
+from jt709c_gateway.redis.survey import SPANS, Fleet
 from jt709c_gateway.service import GatewayService
 from jt709c_gateway.workers.channel import Report
 from jt709c_gateway.workers.metrics import WorkersCollector

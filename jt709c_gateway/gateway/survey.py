@@ -7,8 +7,8 @@ from twisted.application.service import Service
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
-from jt709c_gateway.redis.fleet import Fleet, count
 from jt709c_gateway.redis.refusals import explain
+from jt709c_gateway.redis.survey import Fleet, count
 
 from .orders import Orders
 
