@@ -195,7 +195,7 @@ class PolicyTests(BalancerCase):
         lock = self.connect(v2(HOST, PORT))
         lock.ask(report(1, device))
         self.assertTrue(lock.closed_within(20))
-        told = wait_until(lambda: [one for one in self.desk.events("session", device) if len(one)][1:])
+        told = wait_until(lambda: self.desk.events("session", device)[1:])
         self.assertEqual(
             [(one["data"]["state"], one["peer"]) for one in told], [("offline", f"{HOST}:{PORT}")]
         )
