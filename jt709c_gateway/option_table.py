@@ -22,6 +22,8 @@ from .option_values import (
     endpoint,
     existing_directory,
     existing_file,
+    length,
+    lock_endpoint,
     name,
     prefix,
     rate,
@@ -86,9 +88,10 @@ OPTIONS: Final = (
     ),
     Option(
         "listen",
-        endpoint,
+        lock_endpoint,
         ("tcp:8888",),
-        "Endpoint for locks over TCP, repeatable [default: tcp:8888]",
+        "Endpoint for locks over TCP, repeatable; haproxy:tcp:8888 behind a load balancer that sends the "
+        "PROXY header [default: tcp:8888]",
         repeatable=True,
     ),
     Option(
@@ -164,6 +167,7 @@ OPTIONS: Final = (
         "events-max-age", age, 0.0, "Seconds after which events leave the stream; 0 for never [default: 0]"
     ),
     Option("history-max", count, 1_000, "Length of each lock's audit trail, about [default: 1000]"),
+    Option("track-max", length, 300, "Positions kept of each lock, about; 0 for none [default: 300]"),
     Option("malformed-max", count, 1_000, "Length of the stream of malformed input [default: 1000]"),
     Option("devices-max", count, 200_000, "Locks whose last state is kept [default: 200000]"),
     Option("profiles", existing_directory, None, "Directory of order profiles that override ours"),

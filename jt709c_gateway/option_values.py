@@ -11,6 +11,7 @@ from twisted.internet.endpoints import serverFromString
 from jt709c_gateway.commands.profiles.loading import DIALECTS
 from jt709c_gateway.gateway.device_list import DeviceList, read_device_list
 from jt709c_gateway.redis.address import parse_redis_address
+from jt709c_gateway.transport.proxy import PROXIED, split_proxied
 
 PASSWORD_VARIABLE: Final = "JT709C_REDIS_PASSWORD"
 #: Which locks are admitted.
@@ -37,6 +38,13 @@ def count(text: str) -> int:
     """A whole number from 1."""
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
         raise ValueError("expected a whole number from 1")
+    return int(text)
+
+
+def length(text: str) -> int:
+    """A whole number from 0; 0 for none."""
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError("expected a whole number from 0")
     return int(text)
 
 
@@ -97,6 +105,15 @@ def endpoint(text: str) -> str:
         raise ValueError(
             f"expected a server endpoint such as tcp:8888 or tcp:8888:interface=127.0.0.1 ({error})"
         ) from None
+    return text
+
+
+def lock_endpoint(text: str) -> str:
+    """A Twisted server endpoint, or one behind a balancer that sends the PROXY header: haproxy:tcp:8888."""
+    plain, proxied = split_proxied(text)
+    if proxied and plain.startswith(PROXIED):
+        raise ValueError(f"expected {PROXIED} once, as in {PROXIED}tcp:8888")
+    endpoint(plain)
     return text
 
 

@@ -12,12 +12,15 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
+import twisted
 from attrs import evolve
 from twisted.python import usage
 
+from jt709c_gateway import __version__
 from jt709c_gateway.commands.order_keys import OrderKey, OrderKeysError, load_order_keys
 from jt709c_gateway.redis.address import EmbeddedAddress, parse_redis_address
 from jt709c_gateway.redis.cluster import has_hash_tag
+from jt709c_gateway.transport.proxy import split_proxied
 from jt709c_gateway.transport.shared import SHARED_ENDPOINTS
 
 from .option_table import OPTIONS, Option
@@ -44,6 +47,11 @@ class Options(usage.Options):
             self._config = existing_file(path)
         except ValueError as error:
             raise usage.UsageError(f"--config {path!r}: {error}") from None
+
+    def opt_version(self) -> None:
+        """Show the version, and end."""
+        sys.stdout.write(f"jt709c-gateway {__version__} (Twisted {twisted.__version__})\n")
+        raise SystemExit(0)
 
     def parseArgs(self, *arguments: str) -> None:
         """There are options only."""
@@ -124,7 +132,7 @@ def _check_workers(values: dict[str, Any]) -> None:
     if sys.platform != "linux":
         raise usage.UsageError(f"--workers {workers}: expected 1; only Linux spreads locks over processes")
     for text in () if values["no_tcp"] else values["listen"]:
-        if text.partition(":")[0] not in SHARED_ENDPOINTS:
+        if split_proxied(text)[0].partition(":")[0] not in SHARED_ENDPOINTS:
             raise usage.UsageError(
                 f"--listen {text!r}: expected an endpoint that {workers} workers can share, tcp:… or tcp6:…"
             )

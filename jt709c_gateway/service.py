@@ -26,6 +26,7 @@ from jt709c_gateway.gateway.core import Gateway, Policy
 from jt709c_gateway.gateway.duties import Duties
 from jt709c_gateway.gateway.ids import EventIds
 from jt709c_gateway.gateway.orders import Orders
+from jt709c_gateway.gateway.survey import Survey
 from jt709c_gateway.option_values import ADMIT_FILE, ADMIT_REDIS
 from jt709c_gateway.options import Options, read_password
 from jt709c_gateway.redis import scripts
@@ -39,7 +40,8 @@ from jt709c_gateway.redis.orders import OrderStore
 from jt709c_gateway.redis.protocol import RedisProtocol
 from jt709c_gateway.starting import StartError, redis_endpoint, start_embedded
 from jt709c_gateway.transport.listen import Inherited, ListenError, TcpService, UdpService
-from jt709c_gateway.transport.tcp import LockFactory
+from jt709c_gateway.transport.proxy import split_proxied
+from jt709c_gateway.transport.tcp import LockFactory, ProxiedLockFactory
 from jt709c_gateway.transport.udp import LockDatagrams
 from jt709c_gateway.web.metrics import CommitMetrics, GatewayCollector
 from jt709c_gateway.web.site import make_site
@@ -99,6 +101,7 @@ class GatewayService(MultiService):
                 malformed=settings["malformed_max"],
                 devices=settings["devices_max"],
                 max_age_ms=int(settings["events_max_age"] * 1000),
+                track=settings["track_max"],
             ),
             settings["max_unacked"],
             durability=settings["durability"],
@@ -131,7 +134,9 @@ class GatewayService(MultiService):
         asking = Asking(self.orders, settings["ask"])
         self.duties = Duties(reactor, self.gateway, self.orders, keys, settings["gateway_ttl"], asking)
         self.duties.setServiceParent(self)  # type: ignore[no-untyped-call]
-        self.registry.register(GatewayCollector(self.gateway, self._redis_up))
+        self.survey = Survey(reactor, self.orders)
+        self.survey.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.registry.register(GatewayCollector(self.gateway, self._redis_up, lambda: self.survey.fleet))
         self._embedded: EmbeddedServer | None = None
         self._connections: list[RedisConnection] = []
         self.listeners = self._make_listeners()
@@ -150,8 +155,10 @@ class GatewayService(MultiService):
         if self._inherited is not None:
             return [self._adopt(one, factory) for one in self._inherited]
         for description in () if settings["no_tcp"] else settings["listen"]:
-            endpoint = serverFromString(self._reactor, description)  # type: ignore[no-untyped-call]
-            listeners.append(TcpService(endpoint, factory, description))
+            plain, proxied = split_proxied(description)
+            endpoint = serverFromString(self._reactor, plain)  # type: ignore[no-untyped-call]
+            connected = ProxiedLockFactory(factory) if proxied else factory
+            listeners.append(TcpService(endpoint, connected, description))
         for port in () if settings["no_udp"] else settings["udp"]:
             datagrams = LockDatagrams(self.gateway, settings["max_sessions"])
             listeners.append(UdpService(self._reactor, port.port, port.interface, datagrams))
@@ -163,7 +170,8 @@ class GatewayService(MultiService):
 
     def _adopt(self, inherited: Inherited, factory: LockFactory) -> TcpService | UdpService:
         if inherited.kind == socket.SOCK_STREAM:
-            return inherited.stream_service(self._reactor, factory)
+            connected = ProxiedLockFactory(factory) if inherited.proxied else factory
+            return inherited.stream_service(self._reactor, connected)
         datagrams = LockDatagrams(self.gateway, self._settings["max_sessions"])
         return inherited.datagram_service(self._reactor, datagrams)
 
@@ -222,7 +230,7 @@ class GatewayService(MultiService):
         timeout, durability = settings["redis_timeout"], settings["durability"]
         if durability.waits:
             # While a commit waits to be durable, its connection takes nothing else.
-            orders = usable(reply_timeout=timeout, ready=self.duties.wake)
+            orders = usable(reply_timeout=timeout, ready=self._orders_ready)
             timeout += durability.timeout
             commits = checked(reply_timeout=timeout, ready=self.committer.resume)
             self._connections = [commits, orders, blocking]
@@ -237,7 +245,11 @@ class GatewayService(MultiService):
 
     def _redis_ready(self) -> None:
         self.committer.resume()
+        self._orders_ready()
+
+    def _orders_ready(self) -> None:
         self.duties.wake()
+        self.survey.wake()
 
     async def _leave(self) -> None:
         """Take nothing more, settle what is under way, say goodbye; bounded by --shutdown-timeout."""
