@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jt709c_gateway.protocol.framing import BinaryFrame, Framer, SentenceFrame
-from tests.support import LOOPBACK, RedisClient, free_port, process_alive, wait_until
+from tests.support import LOOPBACK, PATIENCE, RedisClient, free_port, process_alive, wait_until
 
 #: What is run instead of the `twistd` script, so that no path matters. It ends with the test process.
 _TWISTD = "import ctypes; ctypes.CDLL(None).prctl(1, 9); "
@@ -43,7 +43,7 @@ def run_twistd(
     directory: str | os.PathLike[str],
     environment: dict[str, str] | None = None,
     prelude: str = "pass",
-    timeout: float = 20.0,
+    timeout: float = PATIENCE,
 ) -> subprocess.CompletedProcess[str]:
     """Run twistd until it ends by itself; what it wrote is in `stdout` and `stderr`."""
     return subprocess.run(
@@ -62,7 +62,7 @@ class Lock:
     """A TCP connection to the daemon, as a lock has one; `framer` reads what the gateway writes."""
 
     def __init__(
-        self, port: int, timeout: float = 10.0, source: str | None = None, framer: Any = None
+        self, port: int, timeout: float = PATIENCE, source: str | None = None, framer: Any = None
     ) -> None:
         self.socket = self._connected(port, timeout, source)
         self._timeout = timeout
@@ -210,7 +210,7 @@ class Daemon:
             found += ["--http", f"tcp:{self.http_port}:interface={LOOPBACK}"]
         return [*found, *self._options]
 
-    def start(self, ready: bool = True, timeout: float = 20.0) -> "Daemon":
+    def start(self, ready: bool = True, timeout: float = PATIENCE) -> "Daemon":
         """Start it; wait until its ports are bound and, if `ready`, until it has Redis."""
         path = self.directory / "log"
         self._log_start = path.stat().st_size if path.exists() else 0
@@ -228,7 +228,7 @@ class Daemon:
             self.wait_ready(timeout)
         return self
 
-    def wait_ready(self, timeout: float = 20.0) -> None:
+    def wait_ready(self, timeout: float = PATIENCE) -> None:
         """Wait until it can commit."""
         if self._wanted["http"]:
             wait_until(lambda: self.get("/readyz")[0] == 200, timeout, "the daemon is not ready")
@@ -240,7 +240,7 @@ class Daemon:
         assert self.running, f"the daemon has ended:\n{log[-2000:]}"
         return len(_LISTENING.findall(log)) >= sum(self._wanted.values())
 
-    def stop(self, timeout: float = 20.0) -> int:
+    def stop(self, timeout: float = PATIENCE) -> int:
         """End it with SIGTERM; its exit status.
 
         twistd, when it has shut down in good order, ends by the signal that it got; this counts as 0.
@@ -282,15 +282,15 @@ class Daemon:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
 
-    def lock(self, timeout: float = 10.0, source: str | None = None, framer: Any = None) -> Lock:
+    def lock(self, timeout: float = PATIENCE, source: str | None = None, framer: Any = None) -> Lock:
         """A new connection to it; `source` is the loopback address that it comes from."""
         return Lock(self.tcp_port, timeout, source, framer)
 
-    def datagram_lock(self, timeout: float = 10.0) -> DatagramLock:
+    def datagram_lock(self, timeout: float = PATIENCE) -> DatagramLock:
         """A new UDP address that talks to it."""
         return DatagramLock(self.udp_port, timeout)
 
-    def datagrams(self, timeout: float = 10.0) -> socket.socket:
+    def datagrams(self, timeout: float = PATIENCE) -> socket.socket:
         """A new UDP socket that sends to it and receives from it."""
         found = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         found.settimeout(timeout)
@@ -311,7 +311,7 @@ class Daemon:
     def metrics(self) -> dict[str, float]:
         """Every sample of /metrics by its name and labels, as they stand there."""
         found: dict[str, float] = {}
-        for line in self.get("/metrics")[1].splitlines():
+        for line in self.get("/metrics", PATIENCE)[1].splitlines():
             if line and not line.startswith("#"):
                 name, _, value = line.rpartition(" ")
                 found[name] = float(value)
@@ -336,7 +336,7 @@ class Daemon:
         """The process ids of its workers by name, of those that have been up since the last start."""
         return {name: int(pid) for name, pid in _WORKER_UP.findall(self.last_log())}
 
-    def wait_workers(self, count: int, timeout: float = 20.0) -> dict[str, int]:
+    def wait_workers(self, count: int, timeout: float = PATIENCE) -> dict[str, int]:
         """Wait until so many workers can commit; `worker_pids`."""
 
         def ready() -> bool:
@@ -352,6 +352,6 @@ class Daemon:
         return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) * 1024
 
 
-def gone(pid: int, timeout: float = 10.0) -> Any:
+def gone(pid: int, timeout: float = PATIENCE) -> Any:
     """Wait until a process that isn't ours has ended."""
     return wait_until(lambda: not process_alive(pid), timeout, f"process {pid} still runs")

@@ -91,7 +91,7 @@ class FailOver:
             except ConnectionError:
                 return False
 
-        wait_until(promoted, 20, "the replica was not promoted")
+        wait_until(promoted, message="the replica was not promoted")
 
     def add_replica(self) -> None:
         """Give the former replica one of its own."""

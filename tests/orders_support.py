@@ -14,7 +14,7 @@ from jt709c_gateway.protocol import jt709, jt808
 from jt709c_gateway.protocol.framing import Framer
 from tests.acl import GuardedServer
 from tests.daemon import Daemon, Lock
-from tests.support import RedisClient, ValkeyServer, wait_until
+from tests.support import PATIENCE, RedisClient, ValkeyServer, wait_until
 from tests.vectors import location
 
 PASSWORD = "483920"
@@ -218,7 +218,7 @@ class Desk:
         """The state of an order, "" when it is not known."""
         return self.record(order_id).get("state", "")
 
-    def wait(self, order_id: str, *states: str, timeout: float = 10.0) -> dict[str, str]:
+    def wait(self, order_id: str, *states: str, timeout: float = PATIENCE) -> dict[str, str]:
         """Wait until an order is in one of these states; its record."""
 
         def reached() -> dict[str, str] | None:
@@ -230,7 +230,7 @@ class Desk:
         except AssertionError:
             raise AssertionError(f"{order_id} is {self.record(order_id)}, not {states}") from None
 
-    def wait_end(self, order_id: str, timeout: float = 10.0) -> dict[str, str]:
+    def wait_end(self, order_id: str, timeout: float = PATIENCE) -> dict[str, str]:
         """Wait until an order has ended; its record."""
         return self.wait(order_id, *ENDED, timeout=timeout)
 
@@ -247,7 +247,7 @@ class Desk:
         """The states of an order, as its events tell them."""
         return [event["data"]["state"] for event in self.events("command") if event["data"]["id"] == order_id]
 
-    def reply(self, name: str, timeout: float = 5.0) -> dict[str, Any]:
+    def reply(self, name: str, timeout: float = PATIENCE) -> dict[str, Any]:
         """Wait for an outcome under a `reply_to` name."""
         found = self.redis.call("BLPOP", self.key("reply", name), timeout)
         assert found is not None, f"nothing came for {name}"

@@ -2,7 +2,7 @@
 
 import re
 
-from tests.support import LOOPBACK, RedisClient, RedisError, ValkeyServer, free_port, wait_until
+from tests.support import LOOPBACK, PATIENCE, RedisClient, RedisError, ValkeyServer, free_port, wait_until
 
 #: Milliseconds after which a server that doesn't answer counts as down.
 DOWN_AFTER = 500
@@ -39,9 +39,9 @@ class SentinelGroup:
         self.servers[1].start()
         # Sentinels look for replicas every ten seconds only, but first when they start.
         with self.servers[0].client() as client:
-            wait_until(lambda: b"state=online" in client.call("INFO", "replication"), 20)
+            wait_until(lambda: b"state=online" in client.call("INFO", "replication"))
         self.sentinels = [Sentinel(self.servers[0].port).start() for _ in range(sentinels)]
-        wait_until(self._watched, 20, "the sentinels don't know each other and the replica")
+        wait_until(self._watched, message="the sentinels don't know each other and the replica")
 
     def _watched(self) -> bool:
         for sentinel in self.sentinels:
@@ -113,12 +113,12 @@ class RedisCluster:
         for node, start, end in zip(self.nodes, bounds, bounds[1:], strict=False):
             with node.client() as client:
                 client.call("CLUSTER", "ADDSLOTSRANGE", start, end - 1)
-        wait_until(lambda: all(one.facts()["cluster_known_nodes"] == "4" for one in self.nodes), 20)
-        wait_until(lambda: all(one.facts()["cluster_state"] == "ok" for one in self.nodes), 20)
+        wait_until(lambda: all(one.facts()["cluster_known_nodes"] == "4" for one in self.nodes))
+        wait_until(lambda: all(one.facts()["cluster_state"] == "ok" for one in self.nodes))
         holder = self.holder
         with self.nodes[3].client() as client:
             client.call("CLUSTER", "REPLICATE", holder.id())
-        wait_until(self._has_replica, 20, "the replica does not follow")
+        wait_until(self._has_replica, message="the replica does not follow")
 
     def _has_replica(self) -> bool:
         with self.holder.client() as client:
@@ -127,7 +127,7 @@ class RedisCluster:
     @property
     def holder(self) -> ClusterNode:
         """The node that has the slot of the keys now."""
-        return wait_until(self._find_holder, 20, "no node has the slot")
+        return wait_until(self._find_holder, message="no node has the slot")
 
     def _find_holder(self) -> ClusterNode | None:
         for node in self.nodes:
@@ -151,7 +151,7 @@ class RedisCluster:
         """The address of these nodes, for ``--redis``."""
         return "redis+cluster://" + ",".join(f"{LOOPBACK}:{one.port}" for one in nodes)
 
-    def client(self, timeout: float = 10.0) -> RedisClient:
+    def client(self, timeout: float = PATIENCE) -> RedisClient:
         """A new blocking client for the node that has the keys."""
         return self.holder.client(timeout)
 
@@ -160,7 +160,7 @@ class RedisCluster:
         holder = self.holder
         with holder.client() as client:
             client.call("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", self.slot, self.slot, "NODE", to.id())
-        wait_until(lambda: self._find_holder() is to, 20, "the slot does not move")
+        wait_until(lambda: self._find_holder() is to, message="the slot does not move")
 
     def discard(self) -> None:
         """End all of them."""

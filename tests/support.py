@@ -24,8 +24,13 @@ from jt709c_gateway.redis.embedded import server_binary
 LOOPBACK = "127.0.0.1"
 
 
+#: Seconds that anything may take that has to come, where the time is no part of what is promised. It is long,
+#: since a loaded machine is slow, and costs nothing where all is well.
+PATIENCE = 60.0
+
+
 def wait_until(
-    predicate: Callable[[], Any], timeout: float = 10.0, message: str = "it did not happen"
+    predicate: Callable[[], Any], timeout: float = PATIENCE, message: str = "it did not happen"
 ) -> Any:
     """Poll until `predicate()` is true and return what it gave; AssertionError after `timeout` seconds.
 
@@ -94,7 +99,7 @@ class RedisError(Exception):
 class RedisClient:
     """A blocking Redis client: `call` sends one command and returns the reply (bytes, int, list or None)."""
 
-    def __init__(self, port: int, host: str = LOOPBACK, timeout: float = 10.0) -> None:
+    def __init__(self, port: int, host: str = LOOPBACK, timeout: float = PATIENCE) -> None:
         self._socket = socket.create_connection((host, port), timeout)
         self._file = self._socket.makefile("rb")
 
@@ -211,7 +216,7 @@ class ValkeyServer:
         except OSError:
             return False
 
-    def client(self, timeout: float = 10.0) -> RedisClient:
+    def client(self, timeout: float = PATIENCE) -> RedisClient:
         """A new blocking client for it."""
         return RedisClient(self.port, timeout=timeout)
 

@@ -113,7 +113,7 @@ class MissingRightTests(SynchronousTestCase):
                 self.assertEqual(lock.taken(), [])
                 self.mend()
                 # A record that was refused by itself comes again; one that waits is committed.
-                wait_until(lambda lock=lock: self._answered(lock), 15)
+                wait_until(lambda lock=lock: self._answered(lock))
             self.assertIn(daemon.stop(), (0,))
 
     def _answered(self, lock: Any) -> bool:

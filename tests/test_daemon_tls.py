@@ -85,7 +85,7 @@ class DaemonTlsTests(TestCase):
         daemon = self.daemon("--redis-password-file", str(path))
 
         def says(text: str) -> None:
-            wait_until(lambda: daemon.log().count(text) == 2, 30, f"{text!r} is not said")
+            wait_until(lambda: daemon.log().count(text) == 2, message=f"{text!r} is not said")
 
         def run() -> None:
             daemon.start(ready=False)

@@ -54,7 +54,7 @@ class FailoverTestCase(SynchronousTestCase):
             lock.send(frame)
             return any(one.startswith(b"\x7e\x80\x01") for one in lock.link.answers_within(0.3))
 
-        wait_until(answered, 30, "the lock gets no answer")
+        wait_until(answered, message="the lock gets no answer")
 
 
 class SentinelTests(FailoverTestCase):
@@ -72,7 +72,7 @@ class SentinelTests(FailoverTestCase):
         self.open_lock(self.desk(old), lock)
         self.servers.replicated()
         old.kill()
-        wait_until(lambda: daemon.get("/readyz")[0] == 503, 20, "readyz does not go down")
+        wait_until(lambda: daemon.get("/readyz")[0] == 503, message="readyz does not go down")
         self.report_again(lock)
         new = self.servers.primary
         self.assertIsNot(new, old)
@@ -156,7 +156,7 @@ class ClusterTests(FailoverTestCase):
         lock = self.lock_at(daemon)
         old = self.servers.holder
         old.kill()
-        wait_until(lambda: daemon.get("/readyz")[0] == 503, 20, "readyz does not go down")
+        wait_until(lambda: daemon.get("/readyz")[0] == 503, message="readyz does not go down")
         self.report_again(lock)
         self.assertIsNot(self.servers.holder, old)
         daemon.wait_ready()

@@ -179,7 +179,7 @@ class WaitingTests(OrderCase):
             chunk = [json.dumps(entry) for entry in entries[start : start + 500]]
             self.desk.redis.call("RPUSH", self.desk.key("commands"), *chunk)
         ids = [entry["id"] for entry in entries]
-        wait_until(lambda: self.desk.state(ids[-1]) == "waiting", 30)
+        wait_until(lambda: self.desk.state(ids[-1]) == "waiting")
         self.assertEqual([self.desk.state(one) for one in ids[:100]], ["waiting"] * 100)
         for one in ids[100:110]:
             record = self.desk.record(one)

@@ -311,7 +311,7 @@ class CrashTests(SynchronousTestCase):
                 self.desk.state(one) in ("", "queued", "waiting", "sent", "acknowledged") for one in orders
             )
 
-        wait_until(settled, 30, "some orders have not ended")
+        wait_until(settled, message="some orders have not ended")
         for order, lock in orders.items():
             attempts = int(self.desk.record(order)["attempts"])
             self.assertLessEqual(attempts, 1, order)

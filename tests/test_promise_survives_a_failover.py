@@ -38,7 +38,7 @@ class ReportTests(FailOverCase):
 
     def until_answered(self, reporters: list[Reporter], share: float) -> None:
         goal = share * COUNT * len(reporters)
-        wait_until(lambda: sum(one.answers for one in reporters) >= goal, 30)
+        wait_until(lambda: sum(one.answers for one in reporters) >= goal)
 
     def missing(self, reporters: list[Reporter]) -> set[tuple[str, int]]:
         """What was answered, and is not in the promoted server's stream. Nothing is there twice."""

@@ -60,7 +60,7 @@ class GatewayCase(SynchronousTestCase):
             events = self.desk.events(kind, device)
             return events if len(events) >= count else None
 
-        return wait_until(found, 15, f"no {count} {kind} events of {device}")
+        return wait_until(found, message=f"no {count} {kind} events of {device}")
 
 
 class AnsweredTests(GatewayCase):
@@ -185,7 +185,7 @@ class OrderTests(GatewayCase):
             return [(e["code"], e["method"], e["action"]) for e in told if e.get("peripheral") == SUBLOCK]
 
         expected = [(8, "lora", "unlocked"), (1, "unknown", "locked")]
-        wait_until(lambda: moves() == expected, 15, "the sub-lock does not report")
+        wait_until(lambda: moves() == expected, message="the sub-lock does not report")
         opened = [
             event["data"]
             for event in self.desk.events("peripheral", MASTER)

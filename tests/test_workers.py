@@ -53,7 +53,7 @@ class ServingTests(SynchronousTestCase):
         """Send a signal that ends a worker, and wait until its successor can commit."""
         before = self.daemon.worker_pids()[name]
         os.kill(before, number)
-        wait_until(lambda: self.daemon.worker_pids()[name] != before, 20, "the worker did not come back")
+        wait_until(lambda: self.daemon.worker_pids()[name] != before, message="the worker did not come back")
         self.daemon.wait_workers(2)
 
     def value(self, name: str, worker: str) -> float:
@@ -93,7 +93,7 @@ class ServingTests(SynchronousTestCase):
             self.assertEqual(self.value("jt709c_worker_up", name), 1)
             self.assertEqual(self.value("jt709c_redis_up", name), 1)
             # Each counts the whole fleet.
-            wait_until(lambda name=name: self.value("jt709c_fleet_locks", name) == self.known(), 20)
+            wait_until(lambda name=name: self.value("jt709c_fleet_locks", name) == self.known())
 
     def test_killed_under_load(self) -> None:
         """A worker is killed under load, twice: every report is answered, and in the stream once."""

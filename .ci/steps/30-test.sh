@@ -6,4 +6,6 @@ environment test
 command=$(readme "pip install '.[test]'")
 eval "${command%% && *} --quiet"
 pip install --quiet -e '.[test]'
+# Four at once: most of the time they wait, for daemons that start and for what is to time out.
+export PYTEST_ADDOPTS="-n 4"
 eval "${command#* && }"

@@ -56,7 +56,7 @@ def mask_malformed(raw: bytes) -> bytes:
     password is masked too, since a broken frame can't say which it is. No promise can be made where the bytes
     that tell are damaged themselves (the `0B`, the code, the word), or are in another run than the password:
     runs are cut where a chunk of the stream ends and where another frame may begin (`7E`, `(` and a digit, a
-    sound `$` header).
+    sound `$` header), behind `(` and a digit also at any further `(`, which is one of the codes.
     """
     masked = bytearray(raw)
     for item in _EVENT_ITEM.finditer(raw):

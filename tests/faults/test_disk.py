@@ -36,7 +36,7 @@ class FullDiskTests(FaultTestCase):
         self.said("embedded Valkey ended", timeout=20)
         self.outage(1.5)
         self.limit(self.daemon.pid, _NO_LIMIT)
-        wait_until(self.let_grow, 20)
+        wait_until(self.let_grow)
         self.settle()
         # Whoever looks finds out why.
         self.assertIn("AOF write error", self.daemon.log())

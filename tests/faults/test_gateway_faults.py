@@ -65,7 +65,7 @@ class GatewayFaultTests(FaultTestCase):
             time.sleep(self.dice.uniform(0.0, 0.3))
             before = self.daemon.embedded_pid()
             os.kill(before, signal.SIGKILL)
-            wait_until(lambda before=before: self.server_pid() not in (None, before), 15)
+            wait_until(lambda before=before: self.server_pid() not in (None, before))
             self.fleet.wait_for(self.dice.randrange(1, 60))
         self.settle()
 
