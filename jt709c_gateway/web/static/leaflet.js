@@ -1,0 +1,80 @@
+// The map library, fetched when a map is first shown, and a map as this page wants it.
+
+import { h } from "./dom.js";
+
+const TILE_EDGE = 85;
+
+let styled = null;
+
+/** Leaflet; null when it can't be had. */
+export async function leaflet() {
+  try {
+    // It is no module; run as one it still leaves its name behind.
+    await Promise.all([import("./leaflet/leaflet.js"), (styled ??= styleSheet("leaflet/leaflet.css"))]);
+    return globalThis.L;
+  } catch {
+    styled = null;
+    return null;
+  }
+}
+
+/** Put a style sheet before the page's own, which have the last word. */
+function styleSheet(path) {
+  return new Promise((resolve, reject) => {
+    const link = h("link", { rel: "stylesheet", href: new URL(path, import.meta.url).href, on: { load: resolve, error: reject } });
+    document.head.prepend(link);
+  });
+}
+
+/**
+ * A map in `element` with the tiles of `config`, or with a graticule where there are none or they don't come.
+ *
+ * Leaflet's own attribution reads markup out of the configured text, so the text is put up here instead.
+ */
+export async function makeMap(L, element, config, options = {}) {
+  const { graticule } = await import("./graticule.js");
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const map = L.map(element, {
+    attributionControl: false,
+    zoomControl: true,
+    preferCanvas: true,
+    minZoom: 1,
+    maxZoom: config.tiles.max_zoom ?? 19,
+    maxBounds: [[-TILE_EDGE, -200], [TILE_EDGE, 200]],
+    zoomAnimation: !still,
+    fadeAnimation: !still,
+    inertia: !still,
+    ...options,
+  });
+  map.setView([20, 0], 2);
+  L.control.scale({ imperial: false }).addTo(map);
+  const lines = graticule(L);
+  lines.addTo(map);
+  if (config.tiles.url) addTiles(L, map, config.tiles, lines);
+  return map;
+}
+
+function addTiles(L, map, tiles, lines) {
+  const layer = L.tileLayer(tiles.url, { maxZoom: tiles.max_zoom ?? 19, referrerPolicy: "no-referrer" });
+  const note = L.control({ position: "bottomright" });
+  const text = h("div", { class: "map-note" }, tiles.attribution ?? "");
+  note.onAdd = () => text;
+  note.addTo(map);
+  let came = 0;
+  let failed = 0;
+  layer.on("loading", () => {
+    came = failed = 0;
+  });
+  layer.on("tileload", () => {
+    came += 1;
+    if (map.hasLayer(lines)) lines.remove();
+    text.textContent = tiles.attribution ?? "";
+  });
+  layer.on("tileerror", () => {
+    failed += 1;
+    if (came > 0) return;
+    if (!map.hasLayer(lines)) lines.addTo(map);
+    text.textContent = "The map's tiles don't come; positions are on a plain grid.";
+  });
+  layer.addTo(map);
+}
