@@ -19,8 +19,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.cli import ordering
 from jt709c_gateway.cli.common import UserError
-from jt709c_gateway.cli.redis_link import glob_escape
 from jt709c_gateway.cli.watching import patterns
+from jt709c_gateway.redis.listening import glob_escape
 from tests.signing_support import SECRET
 from tests.support import ValkeyServer, wait_until
 

@@ -8,10 +8,11 @@ from twisted.internet import defer, task
 
 from jt709c_gateway.cli import gist
 from jt709c_gateway.cli.output import console, plain
-from jt709c_gateway.cli.redis_link import PING_EVERY, Link, glob_escape, keep_alive, listen
+from jt709c_gateway.cli.redis_link import Link, listen
 from jt709c_gateway.cli.running import notice
 from jt709c_gateway.protocol.events import KINDS
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.listening import PING_EVERY, glob_escape, keep_alive
 
 
 def patterns(prefix: str, kinds: Sequence[str], device: str | None) -> list[str]:

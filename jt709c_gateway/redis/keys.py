@@ -62,6 +62,10 @@ class Keys:
         """Stream: the audit trail of a device."""
         return f"{self.prefix}:history:{device}"
 
+    def track(self, device: str) -> str:
+        """List: a device's last positions, capped, newest at the right."""
+        return f"{self.prefix}:track:{device}"
+
     def session(self, device: str) -> str:
         """Hash, expiring: which gateway holds the device."""
         return f"{self.prefix}:session:{device}"

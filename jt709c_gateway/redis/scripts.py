@@ -1,4 +1,4 @@
-"""The Lua scripts that orders need, called by hash and loaded again when the server has forgotten them."""
+"""The Lua scripts for orders and for the status page, called by hash and loaded again when forgotten."""
 
 from hashlib import sha1
 from importlib.resources import files
@@ -13,10 +13,11 @@ REMOVE: Final = "order_remove"
 ADOPT: Final = "order_adopt"
 REPORT: Final = "order_report"
 ASK: Final = "device_ask"
+FLEET: Final = "fleet_read"
 
 _SOURCES: Final = {
     name: files(__package__).joinpath(f"{name}.lua").read_bytes()
-    for name in (ACCEPT, CLAIM, REMOVE, ADOPT, REPORT, ASK)
+    for name in (ACCEPT, CLAIM, REMOVE, ADOPT, REPORT, ASK, FLEET)
 }
 _HASHES: Final = {name: sha1(source, usedforsecurity=False).hexdigest() for name, source in _SOURCES.items()}
 

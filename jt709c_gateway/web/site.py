@@ -48,6 +48,18 @@ class _Page(Resource):
             request.processingFailed(failure)
 
 
+class _Root(Resource):
+    """The pages by name; all else is `rest`, if there is any."""
+
+    def __init__(self, rest: Resource | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._rest = rest
+
+    def getChild(self, path: bytes, request: Any) -> Any:
+        """What isn't one of the pages."""
+        return super().getChild(path, request) if self._rest is None else self._rest  # type: ignore[no-untyped-call]
+
+
 class _QuietSite(Site):
     """A site without an access log: those who watch ask every few seconds, for years."""
 
@@ -61,10 +73,11 @@ def make_site(
     registry: CollectorRegistry,
     readiness: Callable[[], dict[str, Any]],
     refresh: Callable[[], Any] = lambda: None,
+    rest: Resource | None = None,
 ) -> Site:
     """The site. `/readyz` shows what `readiness()` says; 200 when its `ready` holds, and 503 otherwise.
 
-    `refresh()`, which may give a Deferred, comes before either of the two is asked.
+    `refresh()`, which may give a Deferred, comes before either of the two is asked. `rest` serves all else.
     """
 
     def metrics() -> Page:
@@ -77,7 +90,7 @@ def make_site(
         state = readiness()
         return 200 if state["ready"] else 503, "application/json", json.dumps(state).encode() + b"\n"
 
-    root: Any = Resource()  # type: ignore[no-untyped-call]
+    root: Any = _Root(rest)
     root.putChild(b"metrics", _Page(metrics, refresh))
     root.putChild(b"healthz", _Page(health, lambda: None))
     root.putChild(b"readyz", _Page(ready, refresh))
