@@ -46,7 +46,7 @@ export class FilterBar {
         "div",
         { class: "tools" },
         this.search,
-        h("label", { class: "field-inline" }, "silent for more than ", this.silence),
+        h("label", { class: "field-inline" }, "silent after ", this.silence),
         this.shown,
       ),
     );

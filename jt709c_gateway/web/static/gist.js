@@ -56,7 +56,7 @@ const GISTS = {
   ],
   lock: (data) => [
     data.action,
-    data.method ? `by ${words(data.method)}` : null,
+    data.method === "automatic" ? "by itself" : data.method ? `by ${words(data.method)}` : null,
     named("card", data.card),
     named("fence", data.fence_id),
     named("sub-lock", data.peripheral),

@@ -55,7 +55,7 @@ export async function makeMap(L, element, config, options = {}) {
 }
 
 function addTiles(L, map, tiles, lines) {
-  const layer = L.tileLayer(tiles.url, { maxZoom: tiles.max_zoom ?? 19, referrerPolicy: "no-referrer" });
+  const layer = L.tileLayer(tiles.url, { maxZoom: tiles.max_zoom ?? 19, referrerPolicy: "strict-origin" });
   const note = L.control({ position: "bottomright" });
   const text = h("div", { class: "map-note" }, tiles.attribution ?? "");
   note.onAdd = () => text;

@@ -123,7 +123,7 @@ function details(summary, location) {
     ["Rope", yes(summary.rope_open, "open", "closed")],
     ["Back cover", yes(at.back_cover_open, "open", "closed")],
     ["Position", where ? [where, summary.fix && summary.fix !== "gnss" ? ` (${summary.fix === "lbs" ? "by cell" : "no fix"})` : ""] : "—"],
-    ["Position of", position(summary.position_time)],
+    ["Position taken", position(summary.position_time)],
     ["Moving", typeof summary.speed_kmh === "number" ? `${summary.speed_kmh} km/h towards ${known(summary.course_deg, "°")}` : "—"],
     ["Odometer", known(at.odometer_km, " km")],
     ["Woken by", known(at.wake_reason)],

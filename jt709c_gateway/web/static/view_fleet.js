@@ -77,7 +77,7 @@ export function open({ fleet, selection, go, memory }) {
     COLUMNS.map((column) => h("option", { value: column.name }, column.title)),
   );
   const way = h("button", { type: "button", class: "button small", on: { click: () => selection.sortBy(selection.sort) } });
-  bar.element.querySelector(".tools").append(h("span", { class: "narrow-only sorter" }, h("label", { for: "sort" }, "sort by "), sort, way));
+  bar.element.querySelector(".tools").append(h("span", { class: "narrow-only sorter" }, h("label", { for: "sort" }, "sort "), sort, way));
   const empty = h("p", { class: "empty" });
   const element = h("div", { class: "view view-fleet" }, h("h1", { class: "unseen", tabindex: -1 }, "Fleet"), bar.element, empty, grid.element);
 
