@@ -97,12 +97,11 @@ class Subscriptions:
             return
         for name in self._held - self._wanted:
             self._held.discard(name)
-            self._send(connection, "UNSUBSCRIBE", name)
+            self._send(connection, "PUNSUBSCRIBE" if "*" in name else "UNSUBSCRIBE", name)
         for name in self._wanted - self._held:
             self._held.add(name)
-            self._send(connection, "SUBSCRIBE", name)
+            self._send(connection, "PSUBSCRIBE" if "*" in name else "SUBSCRIBE", name)
 
     def _send(self, connection: RedisConnection, command: str, name: str) -> None:
         # One name a command, since each gets a reply of its own.
-        pending = connection.call(f"P{command}" if "*" in name else command, name)
-        pending.addErrback(lambda failure: self._refused(name, failure))
+        connection.call(command, name).addErrback(lambda failure: self._refused(name, failure))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from importlib.resources import files
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -11,20 +12,28 @@ from twisted.internet.endpoints import serverFromString
 from jt709c_gateway import __version__
 from jt709c_gateway.commands.profiles import ProfileSet
 from jt709c_gateway.commands.stored import iso
+from jt709c_gateway.option_values import WEB_EVERYBODY, Tiles
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.orders import OrderStore
 from jt709c_gateway.starting import RedisWay
 from jt709c_gateway.transport.listen import TcpService
 
 from . import assets
 from .app import App
 from .calls import Answer, Call, Shared, json_answer
+from .catalogue import Catalogue
+from .explaining import explain_get, explain_post
 from .fleet import Fleet
 from .gate import Gate, is_local
+from .issuing import Issuing
 from .link import WebRedis
 from .live import Live
+from .orders import OrderBook
+from .passwords import Users
 from .reading import Reading
 from .routing import Route, Routes
 from .site import make_site
+from .users import UserFile
 
 _MAX_ZOOM = 19
 
@@ -43,23 +52,51 @@ class WebService(MultiService):
         keys = Keys(settings["prefix"])
         self._redis = WebRedis(reactor, keys, settings["redis_timeout"])
         self._redis.setServiceParent(self)  # type: ignore[no-untyped-call]
-        fleet = Fleet(self._redis, keys)
-        self._live = Live(reactor, self._redis, fleet, time.time)
+        self._fleet = Fleet(self._redis, keys)
+        self._live = Live(reactor, self._redis, self._fleet, time.time)
         self._live.setServiceParent(self)  # type: ignore[no-untyped-call]
-        reading = Reading(self._redis, fleet, Shared(reactor), time.time, settings.get("track_max", 300))
-        users = None
-        self.routes = Routes(
-            [
-                Route("GET", "/config", self._config),
-                Route("GET", "/devices", reading.devices),
-                Route("GET", "/devices/{id}", reading.device),
-                Route("GET", "/devices/{id}/history", reading.history),
-                Route("GET", "/devices/{id}/track", reading.track),
-                Route("GET", "/events", reading.events),
-                Route("GET", "/events/live", self._live.open),
-            ]
+        tiles: Tiles | None = settings["web_tiles"]
+        self._app = App(
+            self._gate(),
+            Routes(self._routes(profiles)),
+            assets.load(),
+            None if tiles is None else tiles.source,
+            self._is_local,
         )
-        self._app = App(Gate(users), self.routes, assets.load(), None, self._is_local)
+
+    def _gate(self) -> Gate:
+        users = self._settings["web_users"]
+        return Gate(
+            Users(self._reactor, users) if isinstance(users, UserFile) else None,
+            users == WEB_EVERYBODY,
+            frozenset(self._settings["web_host"]),
+        )
+
+    def _routes(self, profiles: ProfileSet) -> list[Route]:
+        """All of the API; `openapi.json` describes it."""
+        settings, redis, fleet = self._settings, self._redis, self._fleet
+        reading = Reading(redis, fleet, Shared(self._reactor), time.time, settings.get("track_max", 300))
+        book = OrderBook(redis, fleet, time.time)
+        store = OrderStore(redis, redis.keys, settings["gateway"])
+        catalogue = Catalogue(profiles, store, settings["allow_raw"])
+        key = (settings["order_keys"] or {}).get(settings["web_order_key"])
+        issuing = Issuing(redis, store, profiles, settings["web_orders"], key)
+        return [
+            Route("GET", "/openapi.json", self._openapi),
+            Route("GET", "/config", self._config),
+            Route("GET", "/devices", reading.devices),
+            Route("GET", "/devices/{id}", reading.device),
+            Route("GET", "/devices/{id}/history", reading.history),
+            Route("GET", "/devices/{id}/track", reading.track),
+            Route("GET", "/events", reading.events),
+            Route("GET", "/events/live", self._live.open),
+            Route("GET", "/orders", book.orders),
+            Route("POST", "/orders", issuing.issue),
+            Route("GET", "/orders/{id}", book.order),
+            Route("GET", "/catalogue", catalogue.catalogue),
+            Route("GET", "/explain", explain_get),
+            Route("POST", "/explain", explain_post),
+        ]
 
     def port(
         self,
@@ -86,14 +123,24 @@ class WebService(MultiService):
         """GET /config: what the page has to know beforehand."""
         call.only()
         settings = self._settings
+        tiles: Tiles | None = settings["web_tiles"]
         return json_answer(
             {
                 "gateway": settings["gateway"],
                 "version": __version__,
                 "prefix": settings["prefix"],
-                "tiles": {"url": None, "attribution": "", "max_zoom": _MAX_ZOOM},
-                "orders": False,
+                "tiles": {
+                    "url": None if tiles is None else tiles.url,
+                    "attribution": settings["web_tiles_attribution"],
+                    "max_zoom": _MAX_ZOOM,
+                },
+                "orders": settings["web_orders"] and call.user is not None,
                 "user": call.user,
                 "server_time": iso(time.time()),
             }
         )
+
+    async def _openapi(self, call: Call) -> Answer:
+        """GET /openapi.json: this API, for programs."""
+        call.only()
+        return Answer(files(__package__).joinpath("openapi.json").read_bytes())

@@ -10,6 +10,8 @@ from twisted.internet import defer
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
+from .requests import BoundedRequest
+
 Page = tuple[int, str, bytes]
 """Status, content type and body."""
 
@@ -64,6 +66,7 @@ class _QuietSite(Site):
     """A site without an access log: those who watch ask every few seconds, for years."""
 
     noisy = False
+    requestFactory = BoundedRequest
 
     def log(self, request: Any) -> None:
         """Write nothing."""

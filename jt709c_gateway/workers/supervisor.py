@@ -116,7 +116,8 @@ class Supervisor(MultiService):
         if self._stopping:
             return
         for worker in self.workers:
-            worker.start({**settings, "http": None}, self._profiles)
+            # The page is served here; a worker has no use for its users.
+            worker.start({**settings, "http": None, "web_users": None}, self._profiles)
 
     def _failed(self, reason: str) -> None:
         if not self._stopping:
