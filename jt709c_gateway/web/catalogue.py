@@ -114,5 +114,5 @@ def _param(found: Sequence[Param], *, everywhere: bool) -> dict[str, Any]:
         "default": None if secret else param.default,
         "from": param.supplied_by,
         "expected": param.expected(),
-        "summary": next((one.description for one in found if one.description), ""),
+        "summary": " ".join(dict.fromkeys(one.description for one in found if one.description)),
     }

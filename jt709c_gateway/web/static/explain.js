@@ -12,15 +12,10 @@ export function explanation(frame) {
   const element = h("div", { class: "explanation" }, h("p", { class: "empty" }, "Taking it apart…"));
   const ask = frame.length > LONGEST_QUERY ? post("explain", { frame }) : get("explain", { frame });
   ask.then(
-    (answer) => show(element, trees(answer).map(one)),
+    (answer) => show(element, answer.frames.map(one)),
     (error) => show(element, h("p", { class: "problem" }, sentence(error))),
   );
   return element;
-}
-
-function trees(answer) {
-  if (Array.isArray(answer)) return answer;
-  return answer.frames ?? answer.explanations ?? [answer];
 }
 
 function one(tree) {

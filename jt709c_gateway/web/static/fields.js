@@ -27,9 +27,10 @@ export function paramField(param) {
   };
 }
 
-function limits({ type, minimum, maximum, default: preset }) {
-  const range = type === "integer" && minimum !== null && maximum !== null && minimum !== undefined ? `From ${minimum} to ${maximum}.` : "";
-  return [range, preset !== null && preset !== undefined ? `If left out: ${shown(preset)}.` : ""].filter(Boolean).join(" ");
+function limits({ type, secret, choices, default: preset, expected }) {
+  const plain = secret || choices?.length || type === "boolean";
+  const known = preset !== null && preset !== undefined;
+  return [expected && !plain ? `Expected: ${expected}.` : "", known && !choices?.length ? `If left out: ${shown(preset)}.` : ""].filter(Boolean).join(" ");
 }
 
 function control(param, id) {
@@ -40,7 +41,8 @@ function control(param, id) {
     case "boolean":
       return select(common, [["true", "yes"], ["false", "no"]], param);
     case "integer":
-      return h("input", { ...common, type: "number", step: 1, min: param.minimum, max: param.maximum, inputmode: "numeric" });
+    case "number":
+      return h("input", { ...common, type: "number", step: param.type === "integer" ? 1 : "any", min: param.minimum, max: param.maximum, inputmode: "decimal" });
     case "list":
       return h("textarea", { ...common, rows: 3, placeholder: "one on each line" });
     case "parameters":
@@ -72,6 +74,9 @@ function read(param, input) {
       return text === "true";
     case "integer":
       if (!/^-?\d+$/.test(text)) throw new Error(`${words(param.name)} has to be a whole number.`);
+      return Number(text);
+    case "number":
+      if (Number.isNaN(Number(text))) throw new Error(`${words(param.name)} has to be a number.`);
       return Number(text);
     case "list":
       return text.split(/[\n,]/).map((item) => item.trim()).filter(Boolean);

@@ -6,6 +6,8 @@ import { moment, now } from "./format.js";
 /** At most so often the list is fetched again because the stream had to leave something out. */
 const REFETCH_MS = 10000;
 const RETRY_MS = 5000;
+/** The server gives the same list to all who ask within a second. */
+const SHARED_MS = 1000;
 const PAGE = 20000;
 
 /** What is kept of a lock: its summary, and what sorting and searching need of it, worked out once. */
@@ -68,8 +70,10 @@ export class Fleet extends EventTarget {
     try {
       const seen = new Set();
       let cursor = null;
+      let asOf = null;
       do {
         const page = await get("devices", { limit: PAGE, cursor });
+        asOf ??= page.as_of;
         for (const summary of page.devices) {
           seen.add(summary.device);
           this.#take(summary, begun, true);
@@ -80,11 +84,24 @@ export class Fleet extends EventTarget {
       this.loaded = true;
       this.error = null;
       this.#fetched = now();
+      setTimeout(() => this.#fillGap(asOf), SHARED_MS);
     } catch (error) {
       this.error = error;
       this.#later(RETRY_MS);
     }
     this.#tell();
+  }
+
+  /** What was heard after the list was made and before the stream had begun is in neither. */
+  async #fillGap(asOf) {
+    const begun = now();
+    try {
+      const page = await get("devices", { seen_since: asOf });
+      for (const summary of page.devices) this.#take(summary, begun, true);
+      this.#tell();
+    } catch {
+      // The stream will find out that the gateway is away.
+    }
   }
 
   #later(wait) {

@@ -42,11 +42,12 @@ export function moment(value) {
   return Number.isNaN(found) ? null : found;
 }
 
-/** A time to the second, in UTC and here. */
+/** A time to the second, in UTC, and here where that is another. */
 export function exact(ms) {
   if (!ms) return "";
   const date = new Date(ms);
-  return `${date.toISOString().slice(0, 19).replace("T", " ")} UTC (${date.toLocaleString()} here)`;
+  const here = date.getTimezoneOffset() === 0 ? "" : ` (${date.toLocaleString()} here)`;
+  return `${date.toISOString().slice(0, 19).replace("T", " ")} UTC${here}`;
 }
 
 const two = (number) => String(number).padStart(2, "0");
@@ -81,6 +82,11 @@ export function place(latitude, longitude) {
   if (typeof latitude !== "number" || typeof longitude !== "number") return null;
   const half = (value, positive, negative) => `${Math.abs(value).toFixed(5)}° ${value < 0 ? negative : positive}`;
   return `${half(latitude, "N", "S")}, ${half(longitude, "E", "W")}`;
+}
+
+/** A speed, or null for what is unknown. */
+export function speed(kmh) {
+  return typeof kmh === "number" ? `${Math.round(kmh * 10) / 10} km/h` : null;
 }
 
 /** A number with its thousands set apart. */

@@ -1,6 +1,9 @@
 // What an event says, in a line, and how the states of orders read.
 
-import { place, span, words } from "./format.js";
+import { place, span, speed, words } from "./format.js";
+
+/** Characters of a value that are shown in a line. */
+const LONGEST = 40;
 
 /** Kinds of events, as they can be asked for. */
 export const KINDS = [
@@ -49,7 +52,7 @@ const GISTS = {
   location: (data) => [
     place(data.latitude, data.longitude),
     data.fix === "gnss" ? null : named("fix", data.fix),
-    unit(data.speed_kmh, "km/h"),
+    speed(data.speed_kmh),
     data.lock_state,
     unit(data.battery_percent, "%"),
     data.alarms?.length ? `alarms: ${data.alarms.map(words).join(", ")}` : null,
@@ -92,11 +95,14 @@ const GISTS = {
 export function said(answer) {
   if (!answer || typeof answer !== "object") return null;
   const text = (answer.arguments ?? []).join(",");
-  return [text, answer.data ? JSON.stringify(answer.data) : ""].filter(Boolean).join(" ") || null;
+  const parts = [text, answer.data ? JSON.stringify(answer.data) : ""].filter(Boolean);
+  return parts.length ? `answer ${parts.join(" ")}` : null;
 }
 
 function other(data) {
   return Object.entries(data)
     .filter(([, value]) => value !== null && value !== "")
-    .map(([name, value]) => `${words(name)} ${typeof value === "object" ? JSON.stringify(value) : value}`);
+    .map(([name, value]) => `${words(name)} ${cut(typeof value === "object" ? JSON.stringify(value) : String(value))}`);
 }
+
+const cut = (text) => (text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text);

@@ -1,6 +1,6 @@
 // The map library, fetched when a map is first shown, and a map as this page wants it.
 
-import { h } from "./dom.js";
+import { h, show } from "./dom.js";
 
 const TILE_EDGE = 85;
 
@@ -26,10 +26,18 @@ function styleSheet(path) {
   });
 }
 
+/** The configured text, which may be HTML as map services give it: its words and its links, and nothing else. */
+function attribution(html) {
+  const parts = [...new DOMParser().parseFromString(html, "text/html").body.childNodes];
+  return parts.map((part) => {
+    const href = part instanceof HTMLAnchorElement ? (part.getAttribute("href") ?? "") : "";
+    return /^https?:/.test(href) ? h("a", { href, rel: "noopener" }, part.textContent) : part.textContent;
+  });
+}
+
 /**
  * A map in `element` with the tiles of `config`, or with a graticule where there are none or they don't come.
- *
- * Leaflet's own attribution reads markup out of the configured text, so the text is put up here instead.
+ * Leaflet's own attribution control puts markup into the page; this page doesn't.
  */
 export async function makeMap(L, element, config, options = {}) {
   const { graticule } = await import("./graticule.js");
@@ -57,7 +65,7 @@ export async function makeMap(L, element, config, options = {}) {
 function addTiles(L, map, tiles, lines) {
   const layer = L.tileLayer(tiles.url, { maxZoom: tiles.max_zoom ?? 19, referrerPolicy: "strict-origin" });
   const note = L.control({ position: "bottomright" });
-  const text = h("div", { class: "map-note" }, tiles.attribution ?? "");
+  const text = h("div", { class: "map-note" }, attribution(tiles.attribution ?? ""));
   note.onAdd = () => text;
   note.addTo(map);
   let came = 0;
@@ -68,7 +76,7 @@ function addTiles(L, map, tiles, lines) {
   layer.on("tileload", () => {
     came += 1;
     if (map.hasLayer(lines)) lines.remove();
-    text.textContent = tiles.attribution ?? "";
+    show(text, attribution(tiles.attribution ?? ""));
   });
   layer.on("tileerror", () => {
     failed += 1;

@@ -12,6 +12,8 @@ const USUAL_WAIT = 300;
 /** The stream tells each step; this finds out what it may have missed. */
 const POLL_MS = 5000;
 const FOLLOWED = 5;
+/** The type of peripherals that have nothing to be locked. */
+const SENSOR = "jt126";
 
 /** The form for a device. `detail()` gives what is known of it: `{device: summary, …}` or null. */
 export class OrderForm {
@@ -23,6 +25,8 @@ export class OrderForm {
   constructor(device, detail) {
     this.device = device;
     this.detail = detail;
+    this.target = h("select", { id: "order-target" });
+    this.targetField = h("div", { class: "field", hidden: true }, h("label", { for: "order-target" }, "For"), this.target);
     this.choice = h("select", { id: "order-command", on: { change: () => this.#chosen() } });
     this.summary = h("p", { class: "hint" });
     this.params = h("div", { class: "fields-list" });
@@ -36,6 +40,7 @@ export class OrderForm {
     this.form = h(
       "form",
       { class: "order-form", autocomplete: "off", novalidate: true, on: { submit: (event) => this.#submit(event) } },
+      this.targetField,
       h("div", { class: "field" }, h("label", { for: "order-command" }, "Order"), this.choice, this.summary),
       this.params,
       h("div", { class: "field" }, h("label", { for: "order-ttl" }, "Wait for the lock at most"), this.wait, h("p", { class: "hint" }, "If it sleeps or is away. After that the order ends as expired, and nothing is written.")),
@@ -67,6 +72,18 @@ export class OrderForm {
       this.#say(sentence(error));
     }
     this.#chosen();
+  }
+
+  /** Offer the lock itself, and the locks behind it. */
+  offer(device, peripherals) {
+    const locks = (peripherals ?? []).filter((one) => one.type !== SENSOR).map((one) => one.peripheral);
+    const key = [device, ...locks].join();
+    if (this.target.dataset.key === key) return;
+    this.target.dataset.key = key;
+    const before = this.target.value;
+    show(this.target, h("option", { value: device }, `${device} itself`), locks.map((id) => h("option", { value: id }, `sub-lock ${id}`)));
+    if (locks.includes(before)) this.target.value = before;
+    this.targetField.hidden = locks.length === 0;
   }
 
   /** Take in a live event. */
@@ -121,7 +138,8 @@ export class OrderForm {
 
   #confirm(order, params) {
     const summary = this.detail()?.device ?? null;
-    const device = summary?.device ?? this.device;
+    const master = summary?.device ?? this.device;
+    const device = this.target.value || master;
     const wait = Number(this.wait.value);
     const given = this.#fields.filter((field) => field.name in params).map((field) => `${words(field.name)}: ${field.shown()}`);
     const no = h("button", { type: "button", class: "button", on: { click: () => this.dialog.close() } }, "No, do nothing");
@@ -218,8 +236,9 @@ function whereabouts(summary, device) {
   if (!summary) return `Lock ${device}, of which nothing is known just now.`;
   const where = place(summary.latitude, summary.longitude);
   const seen = moment(summary.seen);
+  const named = device === summary.device ? `Lock ${device}` : `Sub-lock ${device} behind lock ${summary.device}`;
   const parts = [
-    `Lock ${device}${summary.imei ? ` (IMEI ${summary.imei})` : ""}, ${summary.lock_state ?? "state unknown"}`,
+    `${named}${summary.imei ? ` (IMEI ${summary.imei})` : ""}, ${summary.lock_state ?? "state unknown"}`,
     seen ? `last seen ${ago(seen)}, ${exact(seen)}` : "never seen",
     where ? `at ${where}${summary.position_time && summary.position_time !== summary.seen ? ` (position ${ago(moment(summary.position_time))})` : ""}` : "place unknown",
   ];

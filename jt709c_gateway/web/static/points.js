@@ -16,7 +16,7 @@ export function pointLayer(L) {
     },
 
     onAdd(map) {
-      this._canvas = L.DomUtil.create("canvas", "points leaflet-zoom-hide", map.getPane("overlayPane"));
+      this._canvas = L.DomUtil.create("canvas", "points leaflet-zoom-hide", map.getPane("markerPane"));
       this._canvas.setAttribute("aria-hidden", "true");
       this.recolour();
     },

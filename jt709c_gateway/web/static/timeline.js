@@ -146,7 +146,7 @@ export function stepItem({ data, at }, since) {
   return h(
     "li",
     { class: hasEnded(data.state) ? "step ended" : "step" },
-    h("span", { class: "after", title: exact(at) }, seconds > 0 ? `+${seconds < 100 ? seconds.toFixed(1) : Math.round(seconds)} s` : timeElement(at / 1000)),
+    h("span", { class: "after", title: exact(at) }, seconds > 0 ? `+${seconds < 10 ? seconds.toFixed(3) : span(seconds)}${seconds < 10 ? " s" : ""}` : timeElement(at / 1000)),
     h("span", {}, h("strong", {}, words(data.state)), `: ${[STATES[data.state]?.text, data.reason, said(data.answer)].filter(Boolean).join("; ")}`),
   );
 }

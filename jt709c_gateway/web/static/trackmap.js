@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { h, show } from "./dom.js";
-import { exact, known, moment, place } from "./format.js";
+import { exact, known, moment, place, speed } from "./format.js";
 import { leaflet, makeMap } from "./leaflet.js";
 import { pointLayer } from "./points.js";
 
@@ -83,7 +83,7 @@ export class TrackMap {
     const last = points.at(-1);
     const first = points[0];
     this.caption.textContent = points.length
-      ? `${points.length} positions, from ${exact(moment(first.time)).slice(0, 19)} to ${exact(moment(last.time)).slice(0, 19)} UTC`
+      ? `${points.length} position${points.length === 1 ? "" : "s"}, from ${exact(moment(first.time)).slice(0, 19)} to ${exact(moment(last.time)).slice(0, 19)} UTC`
       : "No track is kept of this lock.";
     if (!this.#parts) return;
     const { L, track, here } = this.#parts;
@@ -112,12 +112,14 @@ export class TrackMap {
   close() {
     this.#closed = true;
     this.dark.removeEventListener("change", this.recolour);
+    // First what it drew: taken down together, Leaflet would draw once more on a canvas that is gone.
+    this.#parts?.track.clearLayers();
     this.#map?.remove();
     this.#map = this.#parts = null;
   }
 }
 
 function tooltip(point) {
-  const lines = [exact(moment(point.time)).slice(0, 19), place(point.latitude, point.longitude), `${known(point.speed_kmh, " km/h")}, ${known(point.course_deg, "°")}`];
+  const lines = [exact(moment(point.time)).slice(0, 19), place(point.latitude, point.longitude), `${speed(point.speed_kmh) ?? "—"}, ${known(point.course_deg, "°")}`];
   return h("div", {}, lines.map((line) => h("div", {}, line)));
 }

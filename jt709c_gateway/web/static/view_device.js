@@ -3,7 +3,7 @@
 import { get, sentence } from "./api.js";
 import { h, paced, show } from "./dom.js";
 import { Frames } from "./frames.js";
-import { ago, exact, known, moment, place, timeElement, words } from "./format.js";
+import { ago, exact, known, moment, place, speed, timeElement, words } from "./format.js";
 import { mark, markOf } from "./marks.js";
 import { OrderForm } from "./orderform.js";
 import { Timeline } from "./timeline.js";
@@ -62,6 +62,7 @@ export function open({ config, live, id }) {
     show(facts, details(summary, location));
     map.position(summary);
     drawPeripherals(peripherals, detail.peripherals);
+    form?.offer(summary.device, detail.peripherals);
   };
   const load = async () => {
     try {
@@ -124,7 +125,7 @@ function details(summary, location) {
     ["Back cover", yes(at.back_cover_open, "open", "closed")],
     ["Position", where ? [where, summary.fix && summary.fix !== "gnss" ? ` (${summary.fix === "lbs" ? "by cell" : "no fix"})` : ""] : "—"],
     ["Position taken", position(summary.position_time)],
-    ["Moving", typeof summary.speed_kmh === "number" ? `${summary.speed_kmh} km/h towards ${known(summary.course_deg, "°")}` : "—"],
+    ["Moving", typeof summary.speed_kmh === "number" ? `${speed(summary.speed_kmh)} towards ${known(summary.course_deg, "°")}` : "—"],
     ["Odometer", known(at.odometer_km, " km")],
     ["Woken by", known(at.wake_reason)],
   ];

@@ -11,6 +11,8 @@ const MOST = 1000;
 /** The steps that an order's record has a time of. */
 const STEPS = [["created_at", "queued"], ["sent_at", "sent"], ["acknowledged_at", "acknowledged"], ["confirmed_at", "confirmed"]];
 
+const TIMES = { 0: "not", 1: "once", 2: "twice" };
+
 /** Open the view; `id` is an order to show at once. */
 export function open({ live, id, memory }) {
   memory.state ??= "";
@@ -171,7 +173,7 @@ function steps(record) {
     ["Order", record.id],
     ["Parameters", Object.keys(record.params ?? {}).length ? JSON.stringify(record.params) : "none"],
     ["Profile", known(record.profile)],
-    ["Written", `${record.attempts ?? 0} times${record.physical ? ", physical" : ""}`],
+    ["Written", `${TIMES[record.attempts] ?? `${record.attempts} times`}${record.physical ? "; it moves the lock" : ""}`],
     ["Evidence", record.evidence ? JSON.stringify(record.evidence) : "—"],
   ];
   return h(
