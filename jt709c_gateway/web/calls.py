@@ -4,12 +4,13 @@ import gzip
 import io
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
+from urllib.parse import parse_qs
 
 import msgspec
 from attrs import define, field, frozen
 from twisted.internet import defer, threads
+from twisted.protocols.basic import FileSender
 from twisted.python.failure import Failure
-from twisted.web.static import NoRangeStaticProducer
 
 from jt709c_gateway.commands.model import cut
 
@@ -104,10 +105,15 @@ class Answer:
         request.setHeader(b"content-length", str(len(body)).encode())
         if len(body) < _TOO_LONG or request.method == b"HEAD":
             request.write(body)
-            request.finish()
         else:
-            producer: Any = NoRangeStaticProducer(request, io.BytesIO(body))  # type: ignore[no-untyped-call]
-            producer.start()
+            sending: Any = FileSender()
+            try:
+                await sending.beginFileTransfer(io.BytesIO(body), request)
+            except Exception:
+                # The client has gone away, as the only thing that can happen to bytes in memory.
+                return
+        if not gone.yes:
+            request.finish()
 
 
 def accepts_gzip(header: bytes | None) -> bool:
@@ -134,13 +140,18 @@ class Call:
     _gone: Gone = field(factory=Gone)
 
     @property
+    def query(self) -> dict[bytes, list[bytes]]:
+        """The query in the address; of a form that is posted nothing counts."""
+        return parse_qs(self.request.uri.partition(b"?")[2], keep_blank_values=True)
+
+    @property
     def gone(self) -> bool:
         """Whether whoever asked has gone away."""
         return self._gone.yes
 
     def only(self, *names: str) -> None:
         """Refuse a query parameter that is none of these."""
-        for name in self.request.args:
+        for name in self.query:
             if name.decode("utf-8", "replace") not in names:
                 right = ", ".join(names) or "no parameter"
                 raise ApiError(400, f"{cut(repr(name)[1:])} is no parameter of this; expected {right}")
@@ -148,7 +159,7 @@ class Call:
     def many(self, name: str, read: Callable[[str], _Value]) -> tuple[_Value, ...]:
         """The values of a parameter that may be repeated; `read` raises ValueError, saying what is right."""
         found = []
-        for raw in self.request.args.get(name.encode(), ()):
+        for raw in self.query.get(name.encode(), ()):
             text = raw.decode("utf-8", "replace")
             try:
                 found.append(read(text))

@@ -13,7 +13,7 @@ from jt709c_gateway.redis.listening import ListenerEndpoint, OnMessage, Subscrip
 from jt709c_gateway.starting import RedisWay
 
 #: Seconds that a request waits for a connection.
-_PATIENCE: Final = 5.0
+_PATIENCE: Final = 2.0
 
 
 class WebRedis(MultiService):

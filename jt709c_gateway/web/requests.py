@@ -8,7 +8,7 @@ from twisted.web.server import Request
 MAX_BODY: Final = 64 * 1024
 _BODY: Final = b'{"error":{"field":null,"message":"the body: expected at most %d bytes"}}' % MAX_BODY
 _REFUSAL: Final = (
-    b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\n"
+    b"HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncache-control: no-store\r\n"
     b"content-type: application/json; charset=utf-8\r\ncontent-length: %d\r\n\r\n%b"
 ) % (len(_BODY), _BODY)
 

@@ -55,10 +55,12 @@ class WebService(MultiService):
         self._fleet = Fleet(self._redis, keys)
         self._live = Live(reactor, self._redis, self._fleet, time.time)
         self._live.setServiceParent(self)  # type: ignore[no-untyped-call]
+        #: All of the API; `openapi.json` describes it.
+        self.routes = self._routes(profiles)
         tiles: Tiles | None = settings["web_tiles"]
         self._app = App(
             self._gate(),
-            Routes(self._routes(profiles)),
+            Routes(self.routes),
             assets.load(),
             None if tiles is None else tiles.source,
             self._is_local,
@@ -73,7 +75,6 @@ class WebService(MultiService):
         )
 
     def _routes(self, profiles: ProfileSet) -> list[Route]:
-        """All of the API; `openapi.json` describes it."""
         settings, redis, fleet = self._settings, self._redis, self._fleet
         reading = Reading(redis, fleet, Shared(self._reactor), time.time, settings.get("track_max", 300))
         book = OrderBook(redis, fleet, time.time)
