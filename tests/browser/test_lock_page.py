@@ -49,10 +49,11 @@ class LockPageTests(BrowserTestCase):
         self.assertEqual(cells[1].replace(" ", ""), lock.device)
         self.assertEqual(cells[2:], ["terminal id", lock.device, f"device {lock.device}"])
         self.assertNotIn(PASSWORD.encode().hex(), page.content())
-        open_before = frame.locator("details").get_attribute("open")
         lock.report()
         page.locator(".frames > li").nth(2).wait_for()
-        self.assertEqual(open_before, frame.locator("details").get_attribute("open"))
+        opened = page.locator(".frames > li", has=page.locator("details[open]"))
+        self.assertEqual(opened.locator("table.fields").count(), 1)
+        self.assertIn("lock", opened.inner_text())
 
     def test_track(self) -> None:
         """The track is on the map; without one the page says that none is kept."""

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# README's test command, with the highest versions of all dependencies, and the status page in Chromium
+source .ci/common.sh
+
+# A machine that has no browser, and may not get one, fails at the page's tests and is told what to install.
+if ! command -v chromium >/dev/null && ((EUID == 0)) && command -v apt-get >/dev/null; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >"$SCRATCH/chromium.log" ||
+        cat "$SCRATCH/chromium.log"
+fi
+export JT709C_REQUIRE_BROWSER=1
+
+environment test
+command=$(readme "pip install '.[test]'")
+eval "${command%% && *} --quiet"
+pip install --quiet -e '.[test,browser]'
+eval "${command#* && }"
