@@ -26,7 +26,10 @@ def _location(number: int, when: str) -> dict[str, Any]:
 
 
 def store_fleet(desk: Desk, count: int) -> list[str]:
-    """Store so many locks; their ids. Every second is unlocked, every tenth has an alarm, three of four are online."""
+    """Store so many locks; their ids.
+
+    Every second is unlocked, every tenth has an alarm, three of four are online.
+    """
     now = time.time()
     devices = []
     for number in range(count):
@@ -44,10 +47,19 @@ def store_fleet(desk: Desk, count: int) -> list[str]:
             "battery_percent": number * 37 % 101,
             "alarms": json.dumps(alarms),
         }
-        desk.redis.call("HSET", desk.key("device", device), *[part for pair in fields.items() for part in pair])
+        desk.redis.call(
+            "HSET", desk.key("device", device), *[part for pair in fields.items() for part in pair]
+        )
         desk.redis.call("ZADD", desk.key("devices"), seen, device)
         if number % 4:
-            session = ("gateway", f"gw{number % 3}", "transport", "tcp", "peer", f"198.51.100.7:{number % 60_000}")
+            session = (
+                "gateway",
+                f"gw{number % 3}",
+                "transport",
+                "tcp",
+                "peer",
+                f"198.51.100.7:{number % 60_000}",
+            )
             desk.redis.call("HSET", desk.key("session", device), *session, "since", when, "token", "gw/1-1")
         devices.append(device)
     return devices

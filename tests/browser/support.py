@@ -1,6 +1,7 @@
 """What the tests of the status page need: headless Chromium, and pages that report what goes wrong in them.
 
-Without a browser these tests are skipped and say what to install; with ``JT709C_REQUIRE_BROWSER=1`` they fail.
+Without a browser these tests are skipped and say what to install; with ``JT709C_REQUIRE_BROWSER=1`` they
+fail.
 """
 
 import atexit

@@ -62,7 +62,7 @@ class FleetTests(BrowserTestCase):
         mine.filter(has_text="online").wait_for()
 
     def test_sort_and_filter(self) -> None:
-        """The table sorts by a column either way, filters by text and by facets, and keeps that in its address."""
+        """The table sorts either way, filters by text and by facets, and keeps that in its address."""
         locks = [FakeLock(new_device()).connect(self.daemon) for _ in range(3)]
         for lock in locks:
             self.addCleanup(lock.close)
@@ -119,7 +119,10 @@ class FleetTests(BrowserTestCase):
         self.assertEqual(page.evaluate("document.activeElement.getAttribute('role')"), "grid")
         page.keyboard.press("End")
         page.keyboard.press("ArrowUp")
-        chosen = "document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))?.dataset.id"
+        chosen = (
+            "document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))?"
+            ".dataset.id"
+        )
         device = page.evaluate(chosen)
         self.assertRegex(device, r"^\d+$")
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")

@@ -15,7 +15,7 @@ class LockPageTests(BrowserTestCase):
         return lock
 
     def test_timeline(self) -> None:
-        """Locks, alarms and orders stand in one timeline, each order once with its steps; live ones come on top."""
+        """Locks, alarms and orders stand in one timeline, each order once with its steps."""
         lock = self.lock()
         order = self.desk.unlock(lock.device, issued_by="night shift")
         serial = lock.next_unlock()
@@ -101,7 +101,9 @@ class LockPageTests(BrowserTestCase):
         lock.send(f"({device},1,077,BASE,2,{attack})".encode())
         lock.beat()
         redis = self.desk.redis
-        redis.call("HSET", self.desk.key("device", device), "firmware", attack, "alarms", json.dumps([attack]))
+        redis.call(
+            "HSET", self.desk.key("device", device), "firmware", attack, "alarms", json.dumps([attack])
+        )
         stranger = f"x{attack}"
         redis.call("HSET", self.desk.key("device", stranger), "seen", "2026-11-25T10:00:00Z", "imei", attack)
         redis.call("ZADD", self.desk.key("devices"), time.time(), stranger)
@@ -117,7 +119,13 @@ class LockPageTests(BrowserTestCase):
         page.locator(".orders", has_text=attack).wait_for()
         page.goto(self.url("#/events"))
         page.locator("#connection", has_text="live").wait_for()
-        event = {"v": 1, "id": attack, "kind": "lock", "device": stranger, "data": {"action": attack, "method": attack}}
+        event = {
+            "v": 1,
+            "id": attack,
+            "kind": "lock",
+            "device": stranger,
+            "data": {"action": attack, "method": attack},
+        }
         redis.call("PUBLISH", self.desk.key("event", "lock", stranger), json.dumps(event))
         page.locator(".events", has_text=f"{attack} · by {attack}").wait_for()
         page.goto(self.url(f"#/device/{'%3Cimg%20src=x%20onerror=window.pwned=1%3E'}"))

@@ -67,11 +67,18 @@ class MapTests(BrowserTestCase):
         page.get_by_role("link", name="Map").click()
         page.locator("canvas.points").wait_for()
         self.assertEqual(page.locator('[data-facet="unlocked"]').get_attribute("aria-pressed"), "true")
-        self.wait(page, f"Number(document.querySelector('canvas.points').dataset.points) in {{{_COUNT // 2}: 1}}")
+        self.wait(
+            page, f"Number(document.querySelector('canvas.points').dataset.points) in {{{_COUNT // 2}: 1}}"
+        )
 
 
 class TilesTests(BrowserTestCase):
-    options = ("--web-tiles", "https://tiles.example.net/{z}/{x}/{y}.png", "--web-tiles-attribution", "<b>Their</b> tiles")
+    options = (
+        "--web-tiles",
+        "https://tiles.example.net/{z}/{x}/{y}.png",
+        "--web-tiles-attribution",
+        "<b>Their</b> tiles",
+    )
 
     def test_tiles_fail(self) -> None:
         """When tiles don't come, positions are on the graticule, and the map says so."""

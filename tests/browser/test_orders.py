@@ -66,7 +66,15 @@ class OrderTests(BrowserTestCase):
             self.unlock(page, "888888")
             dialog = page.get_by_role("dialog")
             text = dialog.inner_text()
-            for said in ("794308520002", "last seen", "° N", "physically opens", "at most once", "assumed", "5 min"):
+            for said in (
+                "794308520002",
+                "last seen",
+                "° N",
+                "physically opens",
+                "at most once",
+                "assumed",
+                "5 min",
+            ):
                 self.assertIn(said, text)
             self.assertNotIn("888888", text)
             self.assertEqual(self.desk.events("command", "794308520002"), [])

@@ -46,7 +46,8 @@ const isFleet = (name) => name === "fleet" || name === "map";
 function navigate() {
   const next = parse(location.hash);
   if (view && next.name === route.name && next.id === route.id) {
-    if (isFleet(next.name) && next.query.toString() !== context.selection.toQuery()) context.selection.fromQuery(next.query);
+    if (isFleet(next.name) && next.query.toString() !== context.selection.toQuery())
+      context.selection.fromQuery(next.query);
     return;
   }
   view?.close();
@@ -54,7 +55,10 @@ function navigate() {
   route = next;
   if (isFleet(next.name) && (first || next.query.size > 0)) context.selection.fromQuery(next.query);
   const memory = (memories[next.name] ??= {});
-  view = next.name === "none" ? missing() : VIEWS[next.name].open({ ...context, memory, id: next.id, query: next.query });
+  view =
+    next.name === "none"
+      ? missing()
+      : VIEWS[next.name].open({ ...context, memory, id: next.id, query: next.query });
   show(main, view.element);
   document.title = `${view.title} · ${context.config.gateway ?? "locks"}`;
   for (const link of document.querySelectorAll("nav a")) {
@@ -71,7 +75,12 @@ function navigate() {
 }
 
 function missing() {
-  const element = h("div", { class: "view" }, h("h1", { tabindex: -1 }, "Nothing here"), h("p", {}, "There is no such page. ", h("a", { href: "#/" }, "To the fleet")));
+  const element = h(
+    "div",
+    { class: "view" },
+    h("h1", { tabindex: -1 }, "Nothing here"),
+    h("p", {}, "There is no such page. ", h("a", { href: "#/" }, "To the fleet")),
+  );
   return { element, title: "Nothing here", want: { devices: 1, kind: ["session"] }, close: () => {} };
 }
 
@@ -140,7 +149,13 @@ async function start() {
   document.getElementById("gateway").textContent = config.gateway ?? "Locks";
   document.getElementById("brand").title = `jt709c-gateway ${config.version ?? ""}`;
   const live = new Live();
-  context = { config, live, fleet: new Fleet(live), selection: new Selection(), go: (hash) => (location.hash = hash) };
+  context = {
+    config,
+    live,
+    fleet: new Fleet(live),
+    selection: new Selection(),
+    go: (hash) => (location.hash = hash),
+  };
   context.selection.addEventListener("change", writeQuery);
   live.addEventListener("state", tellConnection);
   live.addEventListener("open", () => view.connected?.(true));

@@ -30,7 +30,9 @@ function fill(element, props, children) {
 
 /** What is there of a list of children, also of lists in it. */
 export function present(children) {
-  return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false && child !== "");
+  return children
+    .flat(Infinity)
+    .filter((child) => child !== null && child !== undefined && child !== false && child !== "");
 }
 
 /** Put these children in place of those that an element has. */
@@ -46,7 +48,10 @@ export function attribute(element, name, value) {
 
 /** Whether keys typed now are meant for a field. */
 export function isTyping(target) {
-  return target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
+  return (
+    target instanceof HTMLElement &&
+    (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))
+  );
 }
 
 /** Calls `deed` at most once in `wait` ms, and in the end once more. */

@@ -19,12 +19,55 @@ export function explanation(frame) {
 }
 
 function one(tree) {
-  const facts = [tree.dialect, tree.direction === "down" ? "to the lock" : tree.direction === "up" ? "from the lock" : null, named("device", tree.device)];
-  const caption = h("caption", {}, h("strong", {}, tree.title || "frame"), ` ${facts.filter(Boolean).join(" · ")}`, tree.broken ? h("span", { class: "problem" }, " broken") : "");
-  const head = h("tr", {}, ["Offset", "Bytes", "Field", "Value", "Meaning"].map((text) => h("th", { scope: "col" }, text)));
-  const table = h("table", { class: "fields" }, caption, h("thead", {}, head), h("tbody", {}, tree.fields.flatMap((field) => rows(field, 0))));
-  const whole = tree.whole?.length ? [h("h4", {}, "The whole message"), h("table", { class: "fields" }, h("tbody", {}, tree.whole.flatMap((field) => rows(field, 0))))] : [];
-  return h("div", { class: "fields-frame", tabindex: 0, role: "region", "aria-label": "Fields of the frame" }, table, whole, footer(tree));
+  const facts = [
+    tree.dialect,
+    tree.direction === "down" ? "to the lock" : tree.direction === "up" ? "from the lock" : null,
+    named("device", tree.device),
+  ];
+  const caption = h(
+    "caption",
+    {},
+    h("strong", {}, tree.title || "frame"),
+    ` ${facts.filter(Boolean).join(" · ")}`,
+    tree.broken ? h("span", { class: "problem" }, " broken") : "",
+  );
+  const head = h(
+    "tr",
+    {},
+    ["Offset", "Bytes", "Field", "Value", "Meaning"].map((text) => h("th", { scope: "col" }, text)),
+  );
+  const table = h(
+    "table",
+    { class: "fields" },
+    caption,
+    h("thead", {}, head),
+    h(
+      "tbody",
+      {},
+      tree.fields.flatMap((field) => rows(field, 0)),
+    ),
+  );
+  const whole = tree.whole?.length
+    ? [
+        h("h4", {}, "The whole message"),
+        h(
+          "table",
+          { class: "fields" },
+          h(
+            "tbody",
+            {},
+            tree.whole.flatMap((field) => rows(field, 0)),
+          ),
+        ),
+      ]
+    : [];
+  return h(
+    "div",
+    { class: "fields-frame", tabindex: 0, role: "region", "aria-label": "Fields of the frame" },
+    table,
+    whole,
+    footer(tree),
+  );
 }
 
 const named = (name, value) => (value ? `${name} ${value}` : null);
@@ -40,7 +83,11 @@ function rows(field, depth) {
     h("td", { class: "value" }, shown(field.value)),
     h("td", {}, field.meaning, field.problem ? h("span", { class: "problem" }, ` ${field.problem}`) : ""),
   );
-  return [row, ...(field.bits ?? []).map((bits) => bitRow(bits, depth + 1)), ...(field.children ?? []).flatMap((child) => rows(child, depth + 1))];
+  return [
+    row,
+    ...(field.bits ?? []).map((bits) => bitRow(bits, depth + 1)),
+    ...(field.children ?? []).flatMap((child) => rows(child, depth + 1)),
+  ];
 }
 
 function bitRow(bits, depth) {
@@ -66,8 +113,13 @@ function shown(value) {
 }
 
 function footer(tree) {
-  const kinds = (tree.events ?? []).map((event) => (typeof event === "string" ? event : event.kind)).filter(Boolean);
-  const parts = [kinds.length ? `Events made of it: ${kinds.map(words).join(", ")}.` : "", tree.answer ? `Answered with ${tree.answer}.` : ""];
+  const kinds = (tree.events ?? [])
+    .map((event) => (typeof event === "string" ? event : event.kind))
+    .filter(Boolean);
+  const parts = [
+    kinds.length ? `Events made of it: ${kinds.map(words).join(", ")}.` : "",
+    tree.answer ? `Answered with ${tree.answer}.` : "",
+  ];
   const text = parts.filter(Boolean).join(" ");
   return text ? h("p", { class: "fields-foot" }, text) : null;
 }

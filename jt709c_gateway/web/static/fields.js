@@ -10,9 +10,20 @@ import { words } from "./format.js";
 export function paramField(param) {
   const id = `param-${param.name}`;
   const input = control(param, id);
-  const label = h("label", { for: id }, words(param.name), param.required ? h("abbr", { title: "needed", class: "needed" }, " *") : "");
+  const label = h(
+    "label",
+    { for: id },
+    words(param.name),
+    param.required ? h("abbr", { title: "needed", class: "needed" }, " *") : "",
+  );
   const hint = [param.summary, limits(param)].filter(Boolean).join(" ");
-  const element = h("div", { class: "field" }, label, input, hint ? h("p", { class: "hint", id: `${id}-hint` }, hint) : null);
+  const element = h(
+    "div",
+    { class: "field" },
+    label,
+    input,
+    hint ? h("p", { class: "hint", id: `${id}-hint` }, hint) : null,
+  );
   if (hint) input.setAttribute("aria-describedby", `${id}-hint`);
   return {
     name: param.name,
@@ -30,19 +41,43 @@ export function paramField(param) {
 function limits({ type, secret, choices, default: preset, expected }) {
   const plain = secret || choices?.length || type === "boolean";
   const known = preset !== null && preset !== undefined;
-  return [expected && !plain ? `Expected: ${expected}.` : "", known && !choices?.length ? `If left out: ${shown(preset)}.` : ""].filter(Boolean).join(" ");
+  return [
+    expected && !plain ? `Expected: ${expected}.` : "",
+    known && !choices?.length ? `If left out: ${shown(preset)}.` : "",
+  ]
+    .filter(Boolean)
+    .join(" ");
 }
 
 function control(param, id) {
   const common = { id, name: param.name, required: param.required, autocomplete: "off", spellcheck: "false" };
   if (param.secret) return h("input", { ...common, type: "password", autocomplete: "new-password" });
-  if (param.choices?.length) return select(common, param.choices.map((choice) => [choice, words(choice)]), param);
+  if (param.choices?.length)
+    return select(
+      common,
+      param.choices.map((choice) => [choice, words(choice)]),
+      param,
+    );
   switch (param.type) {
     case "boolean":
-      return select(common, [["true", "yes"], ["false", "no"]], param);
+      return select(
+        common,
+        [
+          ["true", "yes"],
+          ["false", "no"],
+        ],
+        param,
+      );
     case "integer":
     case "number":
-      return h("input", { ...common, type: "number", step: param.type === "integer" ? 1 : "any", min: param.minimum, max: param.maximum, inputmode: "decimal" });
+      return h("input", {
+        ...common,
+        type: "number",
+        step: param.type === "integer" ? 1 : "any",
+        min: param.minimum,
+        max: param.maximum,
+        inputmode: "decimal",
+      });
     case "list":
       return h("textarea", { ...common, rows: 3, placeholder: "one on each line" });
     case "parameters":
@@ -57,8 +92,13 @@ function control(param, id) {
 function select(common, options, param) {
   const unset = param.required ? "choose…" : "as the lock has it";
   const preset = param.default === null || param.default === undefined ? "" : String(param.default);
-  const all = preset && options.some(([value]) => String(value) === preset) ? options : [["", unset], ...options];
-  const element = h("select", common, all.map(([value, text]) => h("option", { value }, text)));
+  const all =
+    preset && options.some(([value]) => String(value) === preset) ? options : [["", unset], ...options];
+  const element = h(
+    "select",
+    common,
+    all.map(([value, text]) => h("option", { value }, text)),
+  );
   element.value = preset;
   return element;
 }
@@ -79,7 +119,10 @@ function read(param, input) {
       if (Number.isNaN(Number(text))) throw new Error(`${words(param.name)} has to be a number.`);
       return Number(text);
     case "list":
-      return text.split(/[\n,]/).map((item) => item.trim()).filter(Boolean);
+      return text
+        .split(/[\n,]/)
+        .map((item) => item.trim())
+        .filter(Boolean);
     case "parameters":
       return parsed(param, text);
     default:

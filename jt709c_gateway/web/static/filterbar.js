@@ -23,7 +23,12 @@ export class FilterBar {
         keydown: (event) => this.#key(event),
       },
     });
-    this.all = h("button", { type: "button", class: "fact", "data-facet": "all", on: { click: () => this.#clear() } });
+    this.all = h("button", {
+      type: "button",
+      class: "fact",
+      "data-facet": "all",
+      on: { click: () => this.#clear() },
+    });
     this.buttons = FACETS.map((facet) =>
       h("button", {
         type: "button",
@@ -41,7 +46,12 @@ export class FilterBar {
     this.element = h(
       "section",
       { class: "filterbar", "aria-label": "Which locks" },
-      h("div", { class: "facts", role: "group", "aria-label": "Counts; press one to see only these" }, this.all, this.buttons),
+      h(
+        "div",
+        { class: "facts", role: "group", "aria-label": "Counts; press one to see only these" },
+        this.all,
+        this.buttons,
+      ),
       h(
         "div",
         { class: "tools" },

@@ -23,9 +23,18 @@ class Row {
     this.summary = summary;
     this.seen = moment(summary.seen) ?? 0;
     this.key = summary.device.padStart(20, "0");
-    this.where = summary.online ? [summary.gateway, summary.transport, summary.peer].filter(Boolean).join(" ") : "";
+    this.where = summary.online
+      ? [summary.gateway, summary.transport, summary.peer].filter(Boolean).join(" ")
+      : "";
     this.alarms = summary.alarms.map((name) => name.replaceAll("_", " ")).join(", ");
-    const searched = [summary.device, summary.imei, summary.gateway, summary.peer, summary.dialect, summary.firmware];
+    const searched = [
+      summary.device,
+      summary.imei,
+      summary.gateway,
+      summary.peer,
+      summary.dialect,
+      summary.firmware,
+    ];
     this.text = [...searched, this.alarms, ...summary.alarms].filter(Boolean).join("\n").toLowerCase();
   }
 }
@@ -106,10 +115,13 @@ export class Fleet extends EventTarget {
 
   #later(wait) {
     if (this.#timer !== null) return;
-    this.#timer = setTimeout(() => {
-      this.#timer = null;
-      this.load();
-    }, Math.max(0, wait));
+    this.#timer = setTimeout(
+      () => {
+        this.#timer = null;
+        this.load();
+      },
+      Math.max(0, wait),
+    );
   }
 
   /** Take in a summary. What the stream said since `when` is newer than a list begun then. */

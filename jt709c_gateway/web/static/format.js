@@ -64,7 +64,9 @@ export function stamp(ms) {
 /** A <time> element with the exact time on hover. */
 export function timeElement(value, form = stamp) {
   const ms = moment(value);
-  return ms ? h("time", { datetime: new Date(ms).toISOString(), title: exact(ms) }, form(ms)) : h("span", {}, "—");
+  return ms
+    ? h("time", { datetime: new Date(ms).toISOString(), title: exact(ms) }, form(ms))
+    : h("span", {}, "—");
 }
 
 /** A name of the contract in words: `low_battery` is "low battery". */
@@ -80,7 +82,8 @@ export function known(value, unit = "") {
 /** A place in degrees with its half of the globe. */
 export function place(latitude, longitude) {
   if (typeof latitude !== "number" || typeof longitude !== "number") return null;
-  const half = (value, positive, negative) => `${Math.abs(value).toFixed(5)}° ${value < 0 ? negative : positive}`;
+  const half = (value, positive, negative) =>
+    `${Math.abs(value).toFixed(5)}° ${value < 0 ? negative : positive}`;
   return `${half(latitude, "N", "S")}, ${half(longitude, "E", "W")}`;
 }
 

@@ -54,14 +54,16 @@ export class Frames {
     frame.element = frameItem(frame, false);
     const index = this.#frames.findIndex((one) => one.at <= at);
     this.#frames.splice(index < 0 ? this.#frames.length : index, 0, frame);
-    while (this.#frames.length > MOST) for (const old of this.#frames.pop().events) this.#known.delete(old.id);
+    while (this.#frames.length > MOST)
+      for (const old of this.#frames.pop().events) this.#known.delete(old.id);
   }
 
   // Elements that are there stay: one may be open, or have the focus.
   #draw(problem) {
     const wanted = this.#frames.map((frame) => frame.element);
     wanted.forEach((element, index) => {
-      if (this.list.children[index] !== element) this.list.insertBefore(element, this.list.children[index] ?? null);
+      if (this.list.children[index] !== element)
+        this.list.insertBefore(element, this.list.children[index] ?? null);
     });
     while (this.list.children.length > wanted.length) this.list.lastElementChild.remove();
     this.note.hidden = !problem && this.#frames.length > 0;
@@ -82,7 +84,9 @@ function frameItem({ raw, events }, isOpen) {
       h("span", { class: "gist" }, gist(events[0])),
     ),
     h("code", { class: "raw" }, raw),
-    events[0].raw_masked ? h("p", { class: "hint" }, "The bytes of a password are shown as asterisks.") : null,
+    events[0].raw_masked
+      ? h("p", { class: "hint" }, "The bytes of a password are shown as asterisks.")
+      : null,
     body,
   );
   let asked = false;

@@ -7,8 +7,19 @@ const LONGEST = 40;
 
 /** Kinds of events, as they can be asked for. */
 export const KINDS = [
-  "location", "lock", "alarm", "command", "session", "reply", "heartbeat", "peripheral", "password",
-  "registration", "attributes", "time_request", "unknown",
+  "location",
+  "lock",
+  "alarm",
+  "command",
+  "session",
+  "reply",
+  "heartbeat",
+  "peripheral",
+  "password",
+  "registration",
+  "attributes",
+  "time_request",
+  "unknown",
 ];
 
 /** Kinds that come all the time: of the whole fleet they are shown only when they are asked for. */
@@ -26,7 +37,11 @@ export const STATES = {
   failed: { end: true, tone: "bad", text: "it could not be written to the lock" },
   unconfirmed: { end: true, tone: "doubt", text: "the lock said yes, but nothing shows that it moved" },
   timed_out: { end: true, tone: "bad", text: "the lock did not answer" },
-  uncertain: { end: true, tone: "doubt", text: "it may have reached the lock or not; nobody writes it again but you" },
+  uncertain: {
+    end: true,
+    tone: "doubt",
+    text: "it may have reached the lock or not; nobody writes it again but you",
+  },
   expired: { end: true, tone: "bad", text: "the lock did not come in time; nothing was written" },
   cancelled: { end: true, tone: "", text: "taken back before it was written" },
   invalid: { end: true, tone: "bad", text: "it can't be carried out as it is written" },
@@ -66,10 +81,21 @@ const GISTS = {
     place(data.latitude, data.longitude),
     named("order", data.command_id),
   ],
-  alarm: (data) => [words(data.name), data.active ? "raised" : "cleared", place(data.latitude, data.longitude)],
+  alarm: (data) => [
+    words(data.name),
+    data.active ? "raised" : "cleared",
+    place(data.latitude, data.longitude),
+  ],
   heartbeat: (data) => [unit(data.battery_percent, "%"), named("signal", data.gsm_signal)],
-  reply: (data) => [[data.word, ...(data.arguments ?? [])].filter((word) => word !== null && word !== undefined).join(","), named("order", data.command_id)],
-  session: (data) => [data.state, data.reason, typeof data.duration_s === "number" ? `after ${span(data.duration_s)}` : null],
+  reply: (data) => [
+    [data.word, ...(data.arguments ?? [])].filter((word) => word !== null && word !== undefined).join(","),
+    named("order", data.command_id),
+  ],
+  session: (data) => [
+    data.state,
+    data.reason,
+    typeof data.duration_s === "number" ? `after ${span(data.duration_s)}` : null,
+  ],
   command: (data) => [
     data.command,
     named("sub-lock", data.peripheral),
@@ -102,7 +128,10 @@ export function said(answer) {
 function other(data) {
   return Object.entries(data)
     .filter(([, value]) => value !== null && value !== "")
-    .map(([name, value]) => `${words(name)} ${cut(typeof value === "object" ? JSON.stringify(value) : String(value))}`);
+    .map(
+      ([name, value]) =>
+        `${words(name)} ${cut(typeof value === "object" ? JSON.stringify(value) : String(value))}`,
+    );
 }
 
 const cut = (text) => (text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text);

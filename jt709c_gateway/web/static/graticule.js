@@ -60,7 +60,7 @@ export function graticule(L) {
       const context = canvas.getContext("2d");
       context.scale(scale, scale);
       draw(L, map, context, size);
-      canvas.dataset.step = String(this._step = steps(map, size).longitude);
+      canvas.dataset.step = String((this._step = steps(map, size).longitude));
     },
   });
   return new Graticule();

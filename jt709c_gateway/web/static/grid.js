@@ -27,15 +27,35 @@ export class Grid {
     this.headers = columns.map((column, index) =>
       h(
         "div",
-        { role: "columnheader", class: `cell cell-${column.name}`, "aria-colindex": index + 1, "aria-sort": "none" },
-        h("button", { type: "button", "data-sort": column.name, on: { click: () => sort(column.name) } }, column.title),
+        {
+          role: "columnheader",
+          class: `cell cell-${column.name}`,
+          "aria-colindex": index + 1,
+          "aria-sort": "none",
+        },
+        h(
+          "button",
+          { type: "button", "data-sort": column.name, on: { click: () => sort(column.name) } },
+          column.title,
+        ),
       ),
     );
-    this.head = h("div", { role: "rowgroup", class: "grid-head" }, h("div", { role: "row", class: "grid-row", "aria-rowindex": 1 }, this.headers));
+    this.head = h(
+      "div",
+      { role: "rowgroup", class: "grid-head" },
+      h("div", { role: "row", class: "grid-row", "aria-rowindex": 1 }, this.headers),
+    );
     this.body = h("div", { role: "rowgroup", class: "grid-body" });
     this.element = h(
       "div",
-      { role: "grid", class: "grid", tabindex: 0, "aria-label": label, "aria-rowcount": 1, "aria-colcount": columns.length },
+      {
+        role: "grid",
+        class: "grid",
+        tabindex: 0,
+        "aria-label": label,
+        "aria-rowcount": 1,
+        "aria-colcount": columns.length,
+      },
       this.head,
       this.body,
     );
@@ -134,7 +154,11 @@ export class Grid {
     const cells = this.columns.map((column, index) =>
       h("div", { role: "gridcell", class: `cell cell-${column.name}`, "aria-colindex": index + 1 }),
     );
-    const element = h("div", { role: "row", class: "grid-row", id: `grid-row-${number}`, hidden: true }, cells);
+    const element = h(
+      "div",
+      { role: "row", class: "grid-row", id: `grid-row-${number}`, hidden: true },
+      cells,
+    );
     this.body.append(element);
     return { element, cells, texts: cells.map(() => null), index: -1, look: "" };
   }
@@ -168,7 +192,8 @@ export class Grid {
     const top = index * this.#height;
     const sight = this.element.clientHeight - this.#headHeight;
     if (top < this.element.scrollTop) this.element.scrollTop = top;
-    else if (top + this.#height > this.element.scrollTop + sight) this.element.scrollTop = top + this.#height - sight;
+    else if (top + this.#height > this.element.scrollTop + sight)
+      this.element.scrollTop = top + this.#height - sight;
   }
 
   #key(event) {
@@ -176,7 +201,14 @@ export class Grid {
     const last = this.#rows.length - 1;
     const at = this.#rows.findIndex((row) => row.id === this.#active);
     const page = Math.max(1, Math.floor((this.element.clientHeight - this.#headHeight) / this.#height) - 1);
-    const moves = { ArrowDown: at + 1, ArrowUp: at - 1, PageDown: at + page, PageUp: at - page, Home: 0, End: last };
+    const moves = {
+      ArrowDown: at + 1,
+      ArrowUp: at - 1,
+      PageDown: at + page,
+      PageUp: at - page,
+      Home: 0,
+      End: last,
+    };
     if (event.key in moves && last >= 0) {
       this.activate(this.#rows[Math.min(last, Math.max(0, moves[event.key]))].id);
     } else if (event.key === "Enter" && at >= 0) {

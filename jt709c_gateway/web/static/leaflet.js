@@ -21,7 +21,11 @@ export async function leaflet() {
 /** Put a style sheet before the page's own, which have the last word. */
 function styleSheet(path) {
   return new Promise((resolve, reject) => {
-    const link = h("link", { rel: "stylesheet", href: new URL(path, import.meta.url).href, on: { load: resolve, error: reject } });
+    const link = h("link", {
+      rel: "stylesheet",
+      href: new URL(path, import.meta.url).href,
+      on: { load: resolve, error: reject },
+    });
     document.head.prepend(link);
   });
 }
@@ -48,7 +52,10 @@ export async function makeMap(L, element, config, options = {}) {
     preferCanvas: true,
     minZoom: 1,
     maxZoom: config.tiles.max_zoom ?? 19,
-    maxBounds: [[-TILE_EDGE, -200], [TILE_EDGE, 200]],
+    maxBounds: [
+      [-TILE_EDGE, -200],
+      [TILE_EDGE, 200],
+    ],
     zoomAnimation: !still,
     fadeAnimation: !still,
     inertia: !still,

@@ -21,14 +21,22 @@ export const MARKS = {
 /** The mark of a lock. */
 export function markOf(summary) {
   if (summary.alarms.length > 0) return "alarm";
-  return summary.lock_state === "locked" || summary.lock_state === "unlocked" ? summary.lock_state : "unknown";
+  return summary.lock_state === "locked" || summary.lock_state === "unlocked"
+    ? summary.lock_state
+    : "unknown";
 }
 
 /** A mark as an SVG element; hollow: of a lock that is not connected. Hidden from readers: text stands by it. */
 export function mark(name, hollow = false) {
   return s(
     "svg",
-    { viewBox: "-1 -1 18 18", class: `mark mark-${name}${hollow ? " hollow" : ""}`, "aria-hidden": "true", width: 14, height: 14 },
+    {
+      viewBox: "-1 -1 18 18",
+      class: `mark mark-${name}${hollow ? " hollow" : ""}`,
+      "aria-hidden": "true",
+      width: 14,
+      height: 14,
+    },
     s("path", { d: PATHS[name] }),
   );
 }
@@ -41,7 +49,8 @@ export function sprites(scale) {
   const made = new Map();
   for (const [name, { colour }] of Object.entries(MARKS)) {
     const ink = style.getPropertyValue(colour).trim();
-    for (const hollow of [false, true]) made.set(`${name}${hollow}`, drawn(PATHS[name], ink, paper, hollow, size, scale));
+    for (const hollow of [false, true])
+      made.set(`${name}${hollow}`, drawn(PATHS[name], ink, paper, hollow, size, scale));
   }
   return { size: 18, get: (name, hollow) => made.get(`${name}${hollow}`) };
 }

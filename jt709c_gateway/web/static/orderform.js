@@ -26,31 +26,60 @@ export class OrderForm {
     this.device = device;
     this.detail = detail;
     this.target = h("select", { id: "order-target" });
-    this.targetField = h("div", { class: "field", hidden: true }, h("label", { for: "order-target" }, "For"), this.target);
+    this.targetField = h(
+      "div",
+      { class: "field", hidden: true },
+      h("label", { for: "order-target" }, "For"),
+      this.target,
+    );
     this.choice = h("select", { id: "order-command", on: { change: () => this.#chosen() } });
     this.summary = h("p", { class: "hint" });
     this.params = h("div", { class: "fields-list" });
     this.wait = h(
       "select",
       { id: "order-ttl" },
-      WAITS.map((seconds) => h("option", { value: seconds, selected: seconds === USUAL_WAIT }, span(seconds))),
+      WAITS.map((seconds) =>
+        h("option", { value: seconds, selected: seconds === USUAL_WAIT }, span(seconds)),
+      ),
     );
     this.problem = h("p", { class: "problem", role: "alert", hidden: true });
     this.button = h("button", { type: "submit", class: "button primary" }, "Go on…");
     this.form = h(
       "form",
-      { class: "order-form", autocomplete: "off", novalidate: true, on: { submit: (event) => this.#submit(event) } },
+      {
+        class: "order-form",
+        autocomplete: "off",
+        novalidate: true,
+        on: { submit: (event) => this.#submit(event) },
+      },
       this.targetField,
       h("div", { class: "field" }, h("label", { for: "order-command" }, "Order"), this.choice, this.summary),
       this.params,
-      h("div", { class: "field" }, h("label", { for: "order-ttl" }, "Wait for the lock at most"), this.wait, h("p", { class: "hint" }, "If it sleeps or is away. After that the order ends as expired, and nothing is written.")),
+      h(
+        "div",
+        { class: "field" },
+        h("label", { for: "order-ttl" }, "Wait for the lock at most"),
+        this.wait,
+        h(
+          "p",
+          { class: "hint" },
+          "If it sleeps or is away. After that the order ends as expired, and nothing is written.",
+        ),
+      ),
       this.problem,
       this.button,
     );
     this.following = h("div", { class: "following", "aria-live": "polite" });
     this.dialog = h("dialog", { class: "confirm", "aria-labelledby": "confirm-title" });
     this.dialog.addEventListener("close", () => this.dialog.replaceChildren());
-    this.element = h("section", { class: "card" }, h("h2", {}, "Give an order"), this.form, this.following, this.dialog);
+    this.element = h(
+      "section",
+      { class: "card" },
+      h("h2", {}, "Give an order"),
+      this.form,
+      this.following,
+      this.dialog,
+    );
   }
 
   /** Fetch the catalogue, unless it is there. */
@@ -60,12 +89,24 @@ export class OrderForm {
     try {
       const { orders } = await get("catalogue", { device: this.device });
       this.#orders = orders;
-      const group = (label, list) => list.length && h("optgroup", { label }, list.map((order) => h("option", { value: order.name }, words(order.name))));
+      const group = (label, list) =>
+        list.length &&
+        h(
+          "optgroup",
+          { label },
+          list.map((order) => h("option", { value: order.name }, words(order.name))),
+        );
       show(
         this.choice,
         h("option", { value: "" }, "choose…"),
-        group("These move the lock", orders.filter((order) => order.physical)) || null,
-        group("These don't", orders.filter((order) => !order.physical)) || null,
+        group(
+          "These move the lock",
+          orders.filter((order) => order.physical),
+        ) || null,
+        group(
+          "These don't",
+          orders.filter((order) => !order.physical),
+        ) || null,
       );
       this.#say("");
     } catch (error) {
@@ -81,7 +122,11 @@ export class OrderForm {
     if (this.target.dataset.key === key) return;
     this.target.dataset.key = key;
     const before = this.target.value;
-    show(this.target, h("option", { value: device }, `${device} itself`), locks.map((id) => h("option", { value: id }, `sub-lock ${id}`)));
+    show(
+      this.target,
+      h("option", { value: device }, `${device} itself`),
+      locks.map((id) => h("option", { value: id }, `sub-lock ${id}`)),
+    );
     if (locks.includes(before)) this.target.value = before;
     this.targetField.hidden = locks.length === 0;
   }
@@ -112,8 +157,15 @@ export class OrderForm {
   #chosen() {
     const order = this.#order;
     this.#fields = (order?.params ?? []).map(paramField);
-    show(this.params, this.#fields.map((field) => field.element));
-    show(this.summary, order?.summary ?? "", order?.assumed ? h("span", { class: "assumed" }, "assumed form") : null);
+    show(
+      this.params,
+      this.#fields.map((field) => field.element),
+    );
+    show(
+      this.summary,
+      order?.summary ?? "",
+      order?.assumed ? h("span", { class: "assumed" }, "assumed form") : null,
+    );
     this.button.disabled = !order;
     this.#say("");
   }
@@ -141,9 +193,19 @@ export class OrderForm {
     const master = summary?.device ?? this.device;
     const device = this.target.value || master;
     const wait = Number(this.wait.value);
-    const given = this.#fields.filter((field) => field.name in params).map((field) => `${words(field.name)}: ${field.shown()}`);
-    const no = h("button", { type: "button", class: "button", on: { click: () => this.dialog.close() } }, "No, do nothing");
-    const yes = h("button", { type: "button", class: `button ${order.physical ? "danger" : "primary"}`, "data-confirm": true }, `Yes, ${words(order.name)} ${device}`);
+    const given = this.#fields
+      .filter((field) => field.name in params)
+      .map((field) => `${words(field.name)}: ${field.shown()}`);
+    const no = h(
+      "button",
+      { type: "button", class: "button", on: { click: () => this.dialog.close() } },
+      "No, do nothing",
+    );
+    const yes = h(
+      "button",
+      { type: "button", class: `button ${order.physical ? "danger" : "primary"}`, "data-confirm": true },
+      `Yes, ${words(order.name)} ${device}`,
+    );
     yes.addEventListener("click", () => {
       yes.disabled = true;
       this.#send({ device, command: order.name, params, ttl: wait });
@@ -151,7 +213,11 @@ export class OrderForm {
     show(
       this.dialog,
       h("h2", { id: "confirm-title" }, `${capital(words(order.name))} ${device}?`),
-      h("ul", {}, consequences(order, summary, device, given, wait).map((text) => h("li", {}, text))),
+      h(
+        "ul",
+        {},
+        consequences(order, summary, device, given, wait).map((text) => h("li", {}, text)),
+      ),
       h("div", { class: "buttons" }, no, yes),
     );
     this.dialog.showModal();
@@ -181,7 +247,9 @@ export class OrderForm {
     if (hasEnded(order.state)) return;
     try {
       const { order: record } = await get(`orders/${encodeURIComponent(order.id)}`);
-      const at = ["ended_at", "confirmed_at", "acknowledged_at", "sent_at", "created_at"].map((name) => moment(record[name])).find(Boolean);
+      const at = ["ended_at", "confirmed_at", "acknowledged_at", "sent_at", "created_at"]
+        .map((name) => moment(record[name]))
+        .find(Boolean);
       this.#step(order, record, at);
     } catch {
       // Not taken in yet, or the gateway is away: the next look or the stream tells.
@@ -189,7 +257,8 @@ export class OrderForm {
   }
 
   #step(order, data, at) {
-    if (order.steps.some((step) => step.data.state === data.state && step.data.attempts === data.attempts)) return;
+    if (order.steps.some((step) => step.data.state === data.state && step.data.attempts === data.attempts))
+      return;
     order.steps.push({ data, at: at ?? Date.now() });
     order.steps.sort((a, b) => a.at - b.at);
     // Out of turn a record read earlier may come; an end stays one, unless evidence comes later.
@@ -205,8 +274,17 @@ export class OrderForm {
           "div",
           { class: "followed", "data-order": order.id, "data-state": order.state ?? "" },
           h("h3", {}, words(order.command), " ", order.state ? stateChip(order.state) : "given…"),
-          h("p", { class: "hint" }, "order ", h("a", { href: `#/orders/${encodeURIComponent(order.id)}` }, order.id)),
-          h("ol", { class: "steps" }, order.steps.map((step) => stepItem(step, order.steps[0].at))),
+          h(
+            "p",
+            { class: "hint" },
+            "order ",
+            h("a", { href: `#/orders/${encodeURIComponent(order.id)}` }, order.id),
+          ),
+          h(
+            "ol",
+            { class: "steps" },
+            order.steps.map((step) => stepItem(step, order.steps[0].at)),
+          ),
         ),
       ),
     );
@@ -224,7 +302,9 @@ function consequences(order, summary, device, given, wait) {
     order.physical
       ? `This physically ${opens ? "opens" : "moves"} the lock. It is written to the lock at most once; when it can't be known whether the lock got it, it ends as uncertain and nothing is written again.`
       : "This doesn't move the lock. It may be written again when the lock doesn't answer.",
-    order.assumed ? "The form of this order is assumed: no public document has it for this kind of lock. The lock may refuse it, or not answer." : null,
+    order.assumed
+      ? "The form of this order is assumed: no public document has it for this kind of lock. The lock may refuse it, or not answer."
+      : null,
     summary?.online
       ? `The lock is connected, so it is written at once. Should it fall asleep before that, the order waits for it, at most ${span(wait)}.`
       : `The lock is not connected. The order waits for it to come, at most ${span(wait)}; then it ends as expired.`,
@@ -236,11 +316,14 @@ function whereabouts(summary, device) {
   if (!summary) return `Lock ${device}, of which nothing is known just now.`;
   const where = place(summary.latitude, summary.longitude);
   const seen = moment(summary.seen);
-  const named = device === summary.device ? `Lock ${device}` : `Sub-lock ${device} behind lock ${summary.device}`;
+  const named =
+    device === summary.device ? `Lock ${device}` : `Sub-lock ${device} behind lock ${summary.device}`;
   const parts = [
     `${named}${summary.imei ? ` (IMEI ${summary.imei})` : ""}, ${summary.lock_state ?? "state unknown"}`,
     seen ? `last seen ${ago(seen)}, ${exact(seen)}` : "never seen",
-    where ? `at ${where}${summary.position_time && summary.position_time !== summary.seen ? ` (position ${ago(moment(summary.position_time))})` : ""}` : "place unknown",
+    where
+      ? `at ${where}${summary.position_time && summary.position_time !== summary.seen ? ` (position ${ago(moment(summary.position_time))})` : ""}`
+      : "place unknown",
   ];
   return `${parts.join(", ")}.`;
 }

@@ -31,7 +31,9 @@ export function pointLayer(L) {
 
     setRows(rows) {
       this._rows = rows
-        .filter(({ summary }) => typeof summary.latitude === "number" && typeof summary.longitude === "number")
+        .filter(
+          ({ summary }) => typeof summary.latitude === "number" && typeof summary.longitude === "number",
+        )
         .map((row) => ({ row, name: markOf(row.summary) }))
         .sort((a, b) => ORDER[a.name] - ORDER[b.name]);
       this._draw();

@@ -21,7 +21,10 @@ export const FACETS = [
 ];
 
 function isLow({ summary }) {
-  return summary.alarms.includes("low_battery") || (summary.battery_percent !== null && summary.battery_percent <= LOW_BATTERY);
+  return (
+    summary.alarms.includes("low_battery") ||
+    (summary.battery_percent !== null && summary.battery_percent <= LOW_BATTERY)
+  );
 }
 
 /** What each column sorts by; null comes last, whichever way it is sorted. */
@@ -83,7 +86,8 @@ export class Selection extends EventTarget {
     const found = [];
     for (const row of rows.values()) {
       for (const facet of FACETS) if (facet.has(row, since)) counts[facet.name] += 1;
-      if (chosen.every((facet) => facet.has(row, since)) && wanted.every((word) => row.text.includes(word))) found.push(row);
+      if (chosen.every((facet) => facet.has(row, since)) && wanted.every((word) => row.text.includes(word)))
+        found.push(row);
     }
     return { rows: this.#sorted(found), counts };
   }
@@ -110,7 +114,8 @@ export class Selection extends EventTarget {
     if (this.text.trim()) query.set("q", this.text.trim());
     if (this.facets.size) query.set("show", [...this.facets].join(" "));
     if (this.silence !== 3600) query.set("silent", this.silence);
-    if (this.sort !== "device" || this.descending) query.set("sort", `${this.descending ? "-" : ""}${this.sort}`);
+    if (this.sort !== "device" || this.descending)
+      query.set("sort", `${this.descending ? "-" : ""}${this.sort}`);
     return query.toString();
   }
 

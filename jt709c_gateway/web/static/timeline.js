@@ -21,7 +21,11 @@ export class Timeline {
     this.device = device;
     this.list = h("ol", { class: "timeline" });
     this.note = h("p", { class: "empty" }, "Loading…");
-    this.more = h("button", { type: "button", class: "button", hidden: true, on: { click: () => this.#older() } }, "Older");
+    this.more = h(
+      "button",
+      { type: "button", class: "button", hidden: true, on: { click: () => this.#older() } },
+      "Older",
+    );
     this.element = h("div", {}, this.list, this.note, this.more);
   }
 
@@ -41,7 +45,10 @@ export class Timeline {
   async #older() {
     this.more.disabled = true;
     try {
-      const page = await get(`devices/${encodeURIComponent(this.device)}/history`, { limit: PAGE, cursor: this.#next });
+      const page = await get(`devices/${encodeURIComponent(this.device)}/history`, {
+        limit: PAGE,
+        cursor: this.#next,
+      });
       for (const { event } of page.entries) this.#insert(event);
       this.#next = this.#entries.length < MOST ? page.next : null;
       this.#draw("");
@@ -110,7 +117,11 @@ function item(event) {
 function late(event) {
   const [own, came] = [moment(event.data?.time), moment(event.received_at)];
   if (!own || !came || Math.abs(came - own) < LATE_S * 1000) return null;
-  return h("small", { title: exact(own) }, ` by its own clock ${span(Math.abs(came - own) / 1000)} ${own < came ? "earlier" : "later"}`);
+  return h(
+    "small",
+    { title: exact(own) },
+    ` by its own clock ${span(Math.abs(came - own) / 1000)} ${own < came ? "earlier" : "later"}`,
+  );
 }
 
 function orderItem(event, steps) {
@@ -124,12 +135,30 @@ function orderItem(event, steps) {
     h(
       "div",
       { class: "gist" },
-      h("a", { href: `#/orders/${encodeURIComponent(data.id)}` }, h("strong", {}, words(data.command ?? "an order that can't be read"))),
+      h(
+        "a",
+        { href: `#/orders/${encodeURIComponent(data.id)}` },
+        h("strong", {}, words(data.command ?? "an order that can't be read")),
+      ),
       " ",
       stateChip(data.state),
-      data.assumed ? h("span", { class: "assumed", title: "no public document has the form of this order" }, "assumed form") : null,
-      h("small", {}, ` by ${data.issued_by ?? "somebody who didn't say"}${data.key ? `, signed with key ${data.key}` : ""}`),
-      h("ol", { class: "steps" }, steps.map((step) => stepItem(step, first.at))),
+      data.assumed
+        ? h(
+            "span",
+            { class: "assumed", title: "no public document has the form of this order" },
+            "assumed form",
+          )
+        : null,
+      h(
+        "small",
+        {},
+        ` by ${data.issued_by ?? "somebody who didn't say"}${data.key ? `, signed with key ${data.key}` : ""}`,
+      ),
+      h(
+        "ol",
+        { class: "steps" },
+        steps.map((step) => stepItem(step, first.at)),
+      ),
     ),
   );
 }
@@ -137,7 +166,11 @@ function orderItem(event, steps) {
 /** The state of an order as a chip. */
 export function stateChip(state) {
   const meaning = STATES[state];
-  return h("span", { class: `chip chip-${meaning?.tone || "plain"}`, title: meaning?.text ?? "" }, words(state ?? "unknown"));
+  return h(
+    "span",
+    { class: `chip chip-${meaning?.tone || "plain"}`, title: meaning?.text ?? "" },
+    words(state ?? "unknown"),
+  );
 }
 
 /** One step of an order: what it is, why, what the lock said, and how long after the first. */
@@ -146,7 +179,18 @@ export function stepItem({ data, at }, since) {
   return h(
     "li",
     { class: hasEnded(data.state) ? "step ended" : "step" },
-    h("span", { class: "after", title: exact(at) }, seconds > 0 ? `+${seconds < 10 ? seconds.toFixed(3) : span(seconds)}${seconds < 10 ? " s" : ""}` : timeElement(at / 1000)),
-    h("span", {}, h("strong", {}, words(data.state)), `: ${[STATES[data.state]?.text, data.reason, said(data.answer)].filter(Boolean).join("; ")}`),
+    h(
+      "span",
+      { class: "after", title: exact(at) },
+      seconds > 0
+        ? `+${seconds < 10 ? seconds.toFixed(3) : span(seconds)}${seconds < 10 ? " s" : ""}`
+        : timeElement(at / 1000),
+    ),
+    h(
+      "span",
+      {},
+      h("strong", {}, words(data.state)),
+      `: ${[STATES[data.state]?.text, data.reason, said(data.answer)].filter(Boolean).join("; ")}`,
+    ),
   );
 }

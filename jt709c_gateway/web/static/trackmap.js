@@ -36,7 +36,14 @@ export class TrackMap {
     const L = await leaflet();
     if (this.#closed) return;
     if (!L) {
-      show(this.place, h("p", { class: "empty" }, "The map can't be drawn: the map library isn't installed with this gateway."));
+      show(
+        this.place,
+        h(
+          "p",
+          { class: "empty" },
+          "The map can't be drawn: the map library isn't installed with this gateway.",
+        ),
+      );
       return;
     }
     const map = await makeMap(L, this.place, this.config, { scrollWheelZoom: false });
@@ -62,14 +69,21 @@ export class TrackMap {
 
   /** Where it is now, by its summary. */
   position(summary) {
-    const moved = summary.position_time !== this.#summary?.position_time || summary.online !== this.#summary?.online;
+    const moved =
+      summary.position_time !== this.#summary?.position_time || summary.online !== this.#summary?.online;
     this.#summary = summary;
     if (moved || !this.#fitted) this.#draw();
   }
 
   /** A live report of its position. */
   add({ data }) {
-    if (data.fix === "none" || typeof data.latitude !== "number" || typeof data.longitude !== "number" || !data.time) return;
+    if (
+      data.fix === "none" ||
+      typeof data.latitude !== "number" ||
+      typeof data.longitude !== "number" ||
+      !data.time
+    )
+      return;
     const { time, latitude, longitude, speed_kmh, course_deg } = data;
     if (this.#points.some((point) => point.time === time)) return;
     this.#points.push({ time, latitude, longitude, speed_kmh, course_deg });
@@ -92,7 +106,12 @@ export class TrackMap {
     const way = points.map((point) => [point.latitude, point.longitude]);
     L.polyline(way, { color: colour, weight: 3, opacity: 0.75, interactive: false }).addTo(track);
     for (const point of points) {
-      const dot = L.circleMarker([point.latitude, point.longitude], { radius: 3, color: colour, weight: 1, fillOpacity: 0.9 });
+      const dot = L.circleMarker([point.latitude, point.longitude], {
+        radius: 3,
+        color: colour,
+        weight: 1,
+        fillOpacity: 0.9,
+      });
       dot.bindTooltip(() => tooltip(point)).addTo(track);
     }
     const summary = this.#summary;
@@ -102,7 +121,8 @@ export class TrackMap {
 
   #fit(L, way) {
     const { latitude, longitude } = this.#summary ?? {};
-    const all = typeof latitude === "number" && typeof longitude === "number" ? [...way, [latitude, longitude]] : way;
+    const all =
+      typeof latitude === "number" && typeof longitude === "number" ? [...way, [latitude, longitude]] : way;
     if (this.#fitted || all.length === 0) return;
     this.#fitted = this.#summary !== null;
     this.#map.fitBounds(L.latLngBounds(all).pad(0.15), { maxZoom: CLOSE_ZOOM, animate: false });
@@ -120,6 +140,14 @@ export class TrackMap {
 }
 
 function tooltip(point) {
-  const lines = [exact(moment(point.time)).slice(0, 19), place(point.latitude, point.longitude), `${speed(point.speed_kmh) ?? "—"}, ${known(point.course_deg, "°")}`];
-  return h("div", {}, lines.map((line) => h("div", {}, line)));
+  const lines = [
+    exact(moment(point.time)).slice(0, 19),
+    place(point.latitude, point.longitude),
+    `${speed(point.speed_kmh) ?? "—"}, ${known(point.course_deg, "°")}`,
+  ];
+  return h(
+    "div",
+    {},
+    lines.map((line) => h("div", {}, line)),
+  );
 }

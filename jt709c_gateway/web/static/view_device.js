@@ -57,7 +57,9 @@ export function open({ config, live, id }) {
       h("strong", {}, summary.lock_state ?? "state unknown"),
       ` · ${summary.online ? "online" : "offline"} · last seen `,
       timeElement(summary.seen, ago),
-      summary.alarms.length ? h("span", { class: "alarms" }, ` · ${summary.alarms.map(words).join(", ")}`) : null,
+      summary.alarms.length
+        ? h("span", { class: "alarms" }, ` · ${summary.alarms.map(words).join(", ")}`)
+        : null,
     );
     show(facts, details(summary, location));
     map.position(summary);
@@ -74,7 +76,10 @@ export function open({ config, live, id }) {
       if (before === null && device !== id) reroute();
     } catch (error) {
       problem.hidden = false;
-      problem.textContent = error.status === 404 ? `No lock ${id} is known here. It may never have reported, or its state was let go of.` : sentence(error);
+      problem.textContent =
+        error.status === 404
+          ? `No lock ${id} is known here. It may never have reported, or its state was let go of.`
+          : sentence(error);
     }
   };
   // By IMEI: the page is the device's from here on, so that live events find it.
@@ -118,14 +123,42 @@ function details(summary, location) {
   const rows = [
     ["IMEI", known(summary.imei)],
     ["Dialect, firmware", [summary.dialect, summary.firmware].filter(Boolean).join(", ") || "—"],
-    ["Connected", summary.online ? [`${summary.gateway} · ${summary.transport} · ${summary.peer} · since `, timeElement(summary.since)] : "no"],
-    ["Battery", [known(summary.battery_percent, " %"), at.battery_volts ? `, ${at.battery_volts} V` : "", summary.charging ? ", charging" : ""]],
-    ["Signal", [known(summary.gsm_signal), typeof at.satellites === "number" ? `, ${at.satellites} satellites` : ""]],
+    [
+      "Connected",
+      summary.online
+        ? [`${summary.gateway} · ${summary.transport} · ${summary.peer} · since `, timeElement(summary.since)]
+        : "no",
+    ],
+    [
+      "Battery",
+      [
+        known(summary.battery_percent, " %"),
+        at.battery_volts ? `, ${at.battery_volts} V` : "",
+        summary.charging ? ", charging" : "",
+      ],
+    ],
+    [
+      "Signal",
+      [known(summary.gsm_signal), typeof at.satellites === "number" ? `, ${at.satellites} satellites` : ""],
+    ],
     ["Rope", yes(summary.rope_open, "open", "closed")],
     ["Back cover", yes(at.back_cover_open, "open", "closed")],
-    ["Position", where ? [where, summary.fix && summary.fix !== "gnss" ? ` (${summary.fix === "lbs" ? "by cell" : "no fix"})` : ""] : "—"],
+    [
+      "Position",
+      where
+        ? [
+            where,
+            summary.fix && summary.fix !== "gnss" ? ` (${summary.fix === "lbs" ? "by cell" : "no fix"})` : "",
+          ]
+        : "—",
+    ],
     ["Position taken", position(summary.position_time)],
-    ["Moving", typeof summary.speed_kmh === "number" ? `${speed(summary.speed_kmh)} towards ${known(summary.course_deg, "°")}` : "—"],
+    [
+      "Moving",
+      typeof summary.speed_kmh === "number"
+        ? `${speed(summary.speed_kmh)} towards ${known(summary.course_deg, "°")}`
+        : "—",
+    ],
     ["Odometer", known(at.odometer_km, " km")],
     ["Woken by", known(at.wake_reason)],
   ];
@@ -134,7 +167,9 @@ function details(summary, location) {
 
 function position(value) {
   const at = moment(value);
-  return at ? h("time", { title: exact(at), datetime: value }, `${exact(at).slice(0, 19)} UTC, ${ago(at)}`) : "—";
+  return at
+    ? h("time", { title: exact(at), datetime: value }, `${exact(at).slice(0, 19)} UTC, ${ago(at)}`)
+    : "—";
 }
 
 function yes(value, positive, negative) {
@@ -144,7 +179,13 @@ function yes(value, positive, negative) {
 function drawPeripherals(section, list) {
   section.hidden = !list?.length;
   if (section.hidden) return;
-  const head = h("tr", {}, ["Sub-lock or sensor", "Type", "Lock", "Battery", "Last seen"].map((text) => h("th", { scope: "col" }, text)));
+  const head = h(
+    "tr",
+    {},
+    ["Sub-lock or sensor", "Type", "Lock", "Battery", "Last seen"].map((text) =>
+      h("th", { scope: "col" }, text),
+    ),
+  );
   const rows = list.map((one) =>
     h(
       "tr",
@@ -159,6 +200,10 @@ function drawPeripherals(section, list) {
   show(
     section,
     h("h2", {}, "Behind it"),
-    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Sub-locks and sensors" }, h("table", { class: "plain" }, h("thead", {}, head), h("tbody", {}, rows))),
+    h(
+      "div",
+      { class: "scroll", tabindex: 0, role: "region", "aria-label": "Sub-locks and sensors" },
+      h("table", { class: "plain" }, h("thead", {}, head), h("tbody", {}, rows)),
+    ),
   );
 }

@@ -33,9 +33,23 @@ export function open({ live, memory, query }) {
     on: { change: () => choose(), keydown: (event) => escape(event) },
   });
   const kinds = KINDS.map((kind) =>
-    h("button", { type: "button", class: "fact", "data-kind": kind, "aria-pressed": String(memory.kinds.has(kind)), on: { click: () => toggle(kind) } }, words(kind)),
+    h(
+      "button",
+      {
+        type: "button",
+        class: "fact",
+        "data-kind": kind,
+        "aria-pressed": String(memory.kinds.has(kind)),
+        on: { click: () => toggle(kind) },
+      },
+      words(kind),
+    ),
   );
-  const pause = h("button", { type: "button", class: "button", "aria-pressed": "false", on: { click: () => setPaused(!paused) } }, "Pause");
+  const pause = h(
+    "button",
+    { type: "button", class: "button", "aria-pressed": "false", on: { click: () => setPaused(!paused) } },
+    "Pause",
+  );
   const note = h("p", { class: "shown", role: "status" });
   const list = h("ol", { class: "events", "aria-label": "Events, newest first" });
   const empty = h("p", { class: "empty" }, "Loading…");
@@ -46,7 +60,15 @@ export function open({ live, memory, query }) {
     h(
       "section",
       { class: "filterbar", "aria-label": "Which events" },
-      h("div", { class: "facts", role: "group", "aria-label": "Kinds; none pressed is all but locations and heartbeats" }, kinds),
+      h(
+        "div",
+        {
+          class: "facts",
+          role: "group",
+          "aria-label": "Kinds; none pressed is all but locations and heartbeats",
+        },
+        kinds,
+      ),
       h("div", { class: "tools" }, device, pause, note),
     ),
     empty,
@@ -67,7 +89,8 @@ export function open({ live, memory, query }) {
   };
   const toggle = (kind) => {
     if (!memory.kinds.delete(kind)) memory.kinds.add(kind);
-    for (const button of kinds) button.setAttribute("aria-pressed", String(memory.kinds.has(button.dataset.kind)));
+    for (const button of kinds)
+      button.setAttribute("aria-pressed", String(memory.kinds.has(button.dataset.kind)));
     choose();
   };
   const choose = () => {

@@ -15,7 +15,11 @@ const CLOSE_ZOOM = 14;
 /** Open the view. */
 export function open({ config, fleet, selection, go, memory }) {
   const bar = new FilterBar(selection);
-  const place = h("div", { class: "map", role: "region", "aria-label": "Map of last positions; the list beside it has the same locks" });
+  const place = h("div", {
+    class: "map",
+    role: "region",
+    "aria-label": "Map of last positions; the list beside it has the same locks",
+  });
   const hover = h("p", { class: "map-hover", hidden: true });
   const list = h("ul", { class: "map-list", "aria-label": "Locks in sight" });
   const heading = h("h2", {}, "In sight");
@@ -26,7 +30,11 @@ export function open({ config, fleet, selection, go, memory }) {
     Object.entries(MARKS).map(([name, { text }]) => h("li", {}, mark(name), text)),
     h("li", {}, mark("locked", true), "hollow: offline"),
   );
-  const fit = h("button", { type: "button", class: "button small", on: { click: () => fitAll() } }, "Show all");
+  const fit = h(
+    "button",
+    { type: "button", class: "button small", on: { click: () => fitAll() } },
+    "Show all",
+  );
   const aside = h("aside", { class: "map-aside" }, h("div", { class: "map-aside-head" }, heading, fit), list);
   const element = h(
     "div",
@@ -68,23 +76,47 @@ export function open({ config, fleet, selection, go, memory }) {
     show(
       list,
       first.map((row) =>
-        h("li", {}, h("a", { href: href(row) }, mark(markOf(row.summary), !row.summary.online), h("span", {}, row.id), h("small", {}, row.alarms || ago(row.seen)))),
+        h(
+          "li",
+          {},
+          h(
+            "a",
+            { href: href(row) },
+            mark(markOf(row.summary), !row.summary.online),
+            h("span", {}, row.id),
+            h("small", {}, row.alarms || ago(row.seen)),
+          ),
+        ),
       ),
-      rows.length > first.length ? h("li", { class: "more" }, `and ${count(rows.length - first.length)} more: zoom in or search`) : null,
+      rows.length > first.length
+        ? h("li", { class: "more" }, `and ${count(rows.length - first.length)} more: zoom in or search`)
+        : null,
     );
   }, 1000);
   const tellHover = (event) => {
     const row = points.at(event.containerPoint);
     place.classList.toggle("pointing", row !== null);
     hover.hidden = row === null;
-    if (row) show(hover, h("strong", {}, row.id), ` ${row.summary.lock_state ?? "state unknown"}, ${ago(row.seen)}${row.alarms ? `, ${row.alarms}` : ""}`);
+    if (row)
+      show(
+        hover,
+        h("strong", {}, row.id),
+        ` ${row.summary.lock_state ?? "state unknown"}, ${ago(row.seen)}${row.alarms ? `, ${row.alarms}` : ""}`,
+      );
   };
 
   const start = async () => {
     L = await leaflet();
     if (closed) return;
     if (!L) {
-      show(place, h("p", { class: "empty" }, "The map can't be drawn: the map library isn't installed with this gateway. The table has the same locks."));
+      show(
+        place,
+        h(
+          "p",
+          { class: "empty" },
+          "The map can't be drawn: the map library isn't installed with this gateway. The table has the same locks.",
+        ),
+      );
       return;
     }
     map = await makeMap(L, place, config);

@@ -9,7 +9,12 @@ import { stateChip, stepItem } from "./timeline.js";
 const PAGE = 100;
 const MOST = 1000;
 /** The steps that an order's record has a time of. */
-const STEPS = [["created_at", "queued"], ["sent_at", "sent"], ["acknowledged_at", "acknowledged"], ["confirmed_at", "confirmed"]];
+const STEPS = [
+  ["created_at", "queued"],
+  ["sent_at", "sent"],
+  ["acknowledged_at", "acknowledged"],
+  ["confirmed_at", "confirmed"],
+];
 
 const TIMES = { 0: "not", 1: "once", 2: "twice" };
 
@@ -47,16 +52,40 @@ export function open({ live, id, memory }) {
   const table = h(
     "table",
     { class: "orders" },
-    h("thead", {}, h("tr", {}, ["Asked for", "Device", "Order", "State", "Why, and what the lock said", "By", ""].map((text) => h("th", { scope: "col" }, text || h("span", { class: "unseen" }, "Steps"))))),
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        ["Asked for", "Device", "Order", "State", "Why, and what the lock said", "By", ""].map((text) =>
+          h("th", { scope: "col" }, text || h("span", { class: "unseen" }, "Steps")),
+        ),
+      ),
+    ),
     body,
   );
   const empty = h("p", { class: "empty" }, "Loading…");
-  const more = h("button", { type: "button", class: "button", hidden: true, on: { click: () => load(next) } }, "Older");
+  const more = h(
+    "button",
+    { type: "button", class: "button", hidden: true, on: { click: () => load(next) } },
+    "Older",
+  );
   const element = h(
     "div",
     { class: "view view-orders" },
     h("h1", { class: "unseen", tabindex: -1 }, "Orders"),
-    h("section", { class: "filterbar", "aria-label": "Which orders" }, h("div", { class: "tools" }, device, h("label", { class: "field-inline", for: "order-state" }, "state "), state)),
+    h(
+      "section",
+      { class: "filterbar", "aria-label": "Which orders" },
+      h(
+        "div",
+        { class: "tools" },
+        device,
+        h("label", { class: "field-inline", for: "order-state" }, "state "),
+        state,
+      ),
+    ),
     empty,
     table,
     more,
@@ -105,8 +134,13 @@ export function open({ live, id, memory }) {
     body.querySelector(`button[data-order="${CSS.escape(one)}"]`)?.focus();
   };
   const draw = () => {
-    const list = [...orders.values()].sort((a, b) => (moment(b.created_at ?? b.time) ?? 0) - (moment(a.created_at ?? a.time) ?? 0));
-    show(body, list.flatMap((order) => rows(order, opened.has(order.id), details.get(order.id), toggle)));
+    const list = [...orders.values()].sort(
+      (a, b) => (moment(b.created_at ?? b.time) ?? 0) - (moment(a.created_at ?? a.time) ?? 0),
+    );
+    show(
+      body,
+      list.flatMap((order) => rows(order, opened.has(order.id), details.get(order.id), toggle)),
+    );
     table.hidden = list.length === 0;
     empty.hidden = list.length > 0 && !problem;
     empty.textContent = problem || (loaded ? "No order like that has been given lately." : "Loading…");
@@ -116,7 +150,9 @@ export function open({ live, id, memory }) {
   const heard = (event) => {
     const { kind, data, device: about, received_at: time } = event.detail;
     if (kind !== "command" || !data?.id) return;
-    const ours = (!memory.device.trim() || memory.device.trim() === about) && (!memory.state || memory.state === data.state);
+    const ours =
+      (!memory.device.trim() || memory.device.trim() === about) &&
+      (!memory.state || memory.state === data.state);
     if (ours) orders.set(data.id, { ...data, device: data.device ?? about, time });
     else orders.delete(data.id);
     if (details.has(data.id)) details.set(data.id, data);
@@ -144,7 +180,13 @@ export function open({ live, id, memory }) {
 function rows(order, isOpen, record, toggle) {
   const button = h(
     "button",
-    { type: "button", class: "button small", "aria-expanded": String(isOpen), "data-order": order.id, on: { click: () => toggle(order.id) } },
+    {
+      type: "button",
+      class: "button small",
+      "aria-expanded": String(isOpen),
+      "data-order": order.id,
+      on: { click: () => toggle(order.id) },
+    },
     isOpen ? "Hide" : "Steps",
     h("span", { class: "unseen" }, ` of order ${order.id}`),
   );
@@ -152,20 +194,40 @@ function rows(order, isOpen, record, toggle) {
     "tr",
     {},
     h("td", {}, timeElement(order.created_at ?? order.time)),
-    h("td", {}, order.device ? h("a", { href: `#/device/${encodeURIComponent(order.device)}` }, order.device) : "—", order.peripheral ? h("small", {}, ` sub-lock ${order.peripheral}`) : null),
-    h("td", {}, h("strong", {}, words(order.command ?? "can't be read")), order.assumed ? h("span", { class: "assumed", title: "no public document has the form of this order" }, "assumed form") : null),
+    h(
+      "td",
+      {},
+      order.device ? h("a", { href: `#/device/${encodeURIComponent(order.device)}` }, order.device) : "—",
+      order.peripheral ? h("small", {}, ` sub-lock ${order.peripheral}`) : null,
+    ),
+    h(
+      "td",
+      {},
+      h("strong", {}, words(order.command ?? "can't be read")),
+      order.assumed
+        ? h(
+            "span",
+            { class: "assumed", title: "no public document has the form of this order" },
+            "assumed form",
+          )
+        : null,
+    ),
     h("td", {}, stateChip(order.state)),
     h("td", { class: "gist" }, [order.reason, said(order.answer)].filter(Boolean).join("; ")),
     h("td", {}, order.issued_by ?? "—", order.key ? h("small", {}, ` key ${order.key}`) : null),
     h("td", {}, button),
   );
-  return isOpen ? [row, h("tr", { class: "opened" }, h("td", { colspan: 7 }, record ? steps(record) : "Loading…"))] : [row];
+  return isOpen
+    ? [row, h("tr", { class: "opened" }, h("td", { colspan: 7 }, record ? steps(record) : "Loading…"))]
+    : [row];
 }
 
 /** The steps of an order out of its record. */
 function steps(record) {
   if (record.problem) return h("p", { class: "problem" }, record.problem);
-  const known_ = STEPS.map(([field, state]) => ({ at: moment(record[field]), data: { state } })).filter((step) => step.at);
+  const known_ = STEPS.map(([field, state]) => ({ at: moment(record[field]), data: { state } })).filter(
+    (step) => step.at,
+  );
   const end = moment(record.ended_at);
   const last = { at: end ?? known_.at(-1)?.at ?? 0, data: record };
   const list = hasEnded(record.state) && record.state !== "confirmed" ? [...known_, last] : known_;
@@ -173,13 +235,24 @@ function steps(record) {
     ["Order", record.id],
     ["Parameters", Object.keys(record.params ?? {}).length ? JSON.stringify(record.params) : "none"],
     ["Profile", known(record.profile)],
-    ["Written", `${TIMES[record.attempts] ?? `${record.attempts} times`}${record.physical ? "; it moves the lock" : ""}`],
+    [
+      "Written",
+      `${TIMES[record.attempts] ?? `${record.attempts} times`}${record.physical ? "; it moves the lock" : ""}`,
+    ],
     ["Evidence", record.evidence ? JSON.stringify(record.evidence) : "—"],
   ];
   return h(
     "div",
     { class: "order-steps" },
-    h("ol", { class: "steps" }, list.map((step) => stepItem(step, list[0].at))),
-    h("dl", { class: "details" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
+    h(
+      "ol",
+      { class: "steps" },
+      list.map((step) => stepItem(step, list[0].at)),
+    ),
+    h(
+      "dl",
+      { class: "details" },
+      facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))),
+    ),
   );
 }
