@@ -87,5 +87,5 @@ export function sentence(error) {
   if (!(error instanceof ApiError)) return `Something went wrong in this page: ${error?.message ?? error}`;
   const plain = SENTENCES[error.status] ?? `The gateway answered with status ${error.status}.`;
   const said = error.status === 0 ? "" : error.message;
-  return said ? `${plain} It says: ${error.field ? `${error.field}: ` : ""}${said}` : plain;
+  return said ? `${plain} It says: ${said}` : plain;
 }

@@ -66,6 +66,10 @@ export async function makeMap(L, element, config, options = {}) {
   const lines = graticule(L);
   lines.addTo(map);
   if (config.tiles.url) addTiles(L, map, config.tiles, lines);
+  // Leaflet looks after the window's size only.
+  const size = new ResizeObserver(() => map.invalidateSize({ animate: false }));
+  size.observe(element);
+  map.on("unload", () => size.disconnect());
   return map;
 }
 

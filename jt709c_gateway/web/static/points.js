@@ -7,6 +7,11 @@ const REACH = 12;
 /** What is drawn later lies on top. */
 const ORDER = { unknown: 0, locked: 1, unlocked: 2, alarm: 3 };
 
+/** How much smaller marks are when many have to share the map. */
+function shrunk(count) {
+  return count > 3000 ? 0.6 : count > 800 ? 0.8 : 1;
+}
+
 /** A layer of Leaflet; `rows` are those of the fleet, and `at(point)` the row at a place in the map's element. */
 export function pointLayer(L) {
   const Points = L.Layer.extend({
@@ -81,15 +86,18 @@ export function pointLayer(L) {
       canvas.style.height = `${height}px`;
       const context = canvas.getContext("2d");
       context.scale(scale, scale);
-      const half = pictures.size / 2;
-      this._drawn = [];
+      const near = [];
       for (const { row, name } of this._rows) {
         const { x, y } = map.latLngToContainerPoint([row.summary.latitude, row.summary.longitude]);
-        const [left, top] = [x + margin - half, y + margin - half];
-        if (left < -pictures.size || top < -pictures.size || left > width || top > height) continue;
-        context.drawImage(pictures.get(name, !row.summary.online), left, top, pictures.size, pictures.size);
-        if (x >= 0 && y >= 0 && x <= size.x && y <= size.y) this._drawn.push({ row, x, y });
+        if (x >= -margin && y >= -margin && x <= size.x + margin && y <= size.y + margin)
+          near.push({ row, name, x, y });
       }
+      const across = pictures.size * shrunk(near.length);
+      for (const { row, name, x, y } of near) {
+        const [left, top] = [x + margin - across / 2, y + margin - across / 2];
+        context.drawImage(pictures.get(name, !row.summary.online), left, top, across, across);
+      }
+      this._drawn = near.filter(({ x, y }) => x >= 0 && y >= 0 && x <= size.x && y <= size.y);
       canvas.dataset.points = String(this._drawn.length);
       this.fire("drawn");
     },

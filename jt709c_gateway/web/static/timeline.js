@@ -38,7 +38,7 @@ export class Timeline {
       if (begun) this.#next = page.next;
       this.#draw("");
     } catch (error) {
-      this.#draw(sentence(error));
+      this.#draw(error.status === 404 ? "" : sentence(error));
     }
   }
 

@@ -33,16 +33,16 @@ export function open({ config, live, id }) {
       h(
         "div",
         { class: "column" },
-        h("section", { class: "card" }, h("h2", {}, "State"), facts),
+        h("section", { class: "card of-heard" }, h("h2", {}, "State"), facts),
         form?.element,
         h("section", { class: "card" }, h("h2", {}, "Timeline"), timeline.element),
       ),
       h(
         "div",
         { class: "column" },
-        h("section", { class: "card" }, h("h2", {}, "Track"), map.element),
+        h("section", { class: "card of-heard" }, h("h2", {}, "Track"), map.element),
         peripherals,
-        h("section", { class: "card" }, h("h2", {}, "What it sent"), frames.element),
+        h("section", { class: "card of-heard" }, h("h2", {}, "What it sent"), frames.element),
       ),
     ),
   );
@@ -72,10 +72,13 @@ export function open({ config, live, id }) {
       const before = device;
       device = detail.device.device;
       problem.hidden = true;
+      element.classList.remove("unheard");
       draw();
       if (before === null && device !== id) reroute();
     } catch (error) {
       problem.hidden = false;
+      // It may have orders that wait for it, and a history of them.
+      element.classList.toggle("unheard", error.status === 404);
       problem.textContent =
         error.status === 404
           ? `No lock ${id} is known here. It may never have reported, or its state was let go of.`
