@@ -22,8 +22,11 @@ from .sse import Client, message
 
 #: Clients at a time.
 MAX_CLIENTS: Final = 100
-#: Events a second that are passed on, each to all who want it; the rest are counted.
-MAX_RATE: Final = 500
+#: Events a second of one kind, or of one kind of one device. With more, its subscription rests until the second
+#: is over: merely to hear of every report would cost a busy gateway as much as the report itself.
+MAX_RATE: Final = 300
+#: Messages a second that are written to clients, all in all.
+MAX_WRITTEN: Final = 5000
 #: Devices a second that are told to have been heard; those heard first come first, so each has its turn.
 MAX_HEARD: Final = 1000
 #: Seconds after which a client has to come again, as browsers do by themselves: it is asked anew who it is.
@@ -65,6 +68,8 @@ def names(keys: Keys, kinds: tuple[str, ...], name: str | None) -> frozenset[str
 @define(eq=False)
 class _Subscribed:
     clients: set[Client] = field(factory=set)
+    #: How many more may come in this second, and how many were left out.
+    left: int = MAX_RATE
     skipped: int = 0
 
 
@@ -85,7 +90,8 @@ class Live(Service):
         self._ticking = task.LoopingCall(self._tick_safely)
         self._ticking.clock = reactor
         self._ticks = 0
-        self._budget = MAX_RATE
+        self._writes_left = MAX_WRITTEN
+        self._resting: set[str] = set()
         self._heard = 0.0
         self._reading = False
 
@@ -125,10 +131,13 @@ class Live(Service):
             # None still where it isn't known yet where Redis is: the next tick tries again.
             self._connection = self._redis.listen(self._message, self._subscriptions, self._lost)
             self._subscriptions.connection = self._connection
-        self._subscriptions.want(self._subscribed)
+        self._subscribe()
         if not self._ticking.running:
             self._heard = self._wall()
             self._ticking.start(_TICK, now=False)
+
+    def _subscribe(self) -> None:
+        self._subscriptions.want(self._subscribed.keys() - self._resting)
 
     def _left(self, client: Client) -> None:
         interest = self._clients.pop(client, None)
@@ -139,7 +148,7 @@ class Live(Service):
             clients.discard(client)
             if not clients:
                 del self._subscribed[one]
-        self._subscriptions.want(self._subscribed)
+        self._subscribe()
         if not self._clients and self._ticking.running:
             self._ticking.stop()
 
@@ -147,10 +156,14 @@ class Live(Service):
         subscribed = self._subscribed.get(subscription)
         if subscribed is None:
             return
-        if self._budget <= 0:
+        if subscribed.left <= 0 or self._writes_left < len(subscribed.clients):
             subscribed.skipped += 1
+            if subscribed.left <= 0 and subscription not in self._resting:
+                self._resting.add(subscription)
+                self._subscribe()
             return
-        self._budget -= 1
+        subscribed.left -= 1
+        self._writes_left -= len(subscribed.clients)
         try:
             event_id = _envelope.decode(payload).id
         except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -182,12 +195,16 @@ class Live(Service):
 
     def _tick(self) -> None:
         self._ticks += 1
-        self._budget = MAX_RATE
+        self._writes_left = MAX_WRITTEN
         for subscribed in self._subscribed.values():
+            subscribed.left = MAX_RATE
             if subscribed.skipped:
                 for client in subscribed.clients:
                     client.skip(subscribed.skipped, "rate")
                 subscribed.skipped = 0
+        if self._resting:
+            self._resting.clear()
+            self._subscribe()
         if self._connection is None:
             self._listen()
         elif self._ticks % int(PING_EVERY / _TICK) == 0:

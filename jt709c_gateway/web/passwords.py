@@ -100,7 +100,7 @@ class Users:
             if one.left(now) < 1:
                 raise ApiError(
                     429,
-                    "too many wrong passwords: expected a right one, later",
+                    "too many attempts that failed: try again later",
                     headers={"retry-after": str(one.wait())},
                 )
         if not await self._is_right(name, password):

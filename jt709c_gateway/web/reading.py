@@ -45,7 +45,7 @@ class Reading:
         since: float | None = call.one("seen_since", read.moment)
 
         async def make() -> Answer:
-            return json_answer(await self.fleet.read(limit, after, since, self.wall()))
+            return Answer(await self.fleet.read(limit, after, since, self.wall()))
 
         return await self.shared.get(("devices", limit, after, since), make)
 
