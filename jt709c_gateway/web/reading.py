@@ -1,5 +1,6 @@
 """What the API tells about locks and events."""
 
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +18,8 @@ from .scanning import Wanted, scan
 MAX_ENTRIES: Final = 1000
 _DEFAULT_ENTRIES: Final = 100
 
-Point = tuple[float, float | None, float | None, float | None, float | None]
+Point = tuple[datetime, float, float, float | None, float | None]
+"""An element of a track (docs/redis.rst)."""
 
 
 @define(eq=False)
@@ -80,8 +82,8 @@ class Reading:
             point
             for point in map(_point, raw)
             if point is not None
-            and (since is None or point[0] >= since)
-            and (until is None or point[0] <= until)
+            and (since is None or point[0].timestamp() >= since)
+            and (until is None or point[0].timestamp() <= until)
         ]
         # A lock that empties its memory tells of what was before.
         points.sort(key=lambda point: point[0])
@@ -134,7 +136,7 @@ def _point(raw: bytes) -> Point | None:
 def _shown(point: Point) -> dict[str, Any]:
     time, latitude, longitude, speed, course = point
     return {
-        "time": iso(time),
+        "time": iso(time.timestamp()),
         "latitude": latitude,
         "longitude": longitude,
         "speed_kmh": speed,

@@ -3,6 +3,7 @@
 import json
 import time
 
+from jt709c_gateway.commands.stored import iso
 from tests.browser.support import BrowserTestCase
 from tests.masters import LORA, OPEN, FakeMaster, new_master, new_sublock
 from tests.orders_support import PASSWORD, UNLOCKED, FakeLock, lock_event, new_device
@@ -58,7 +59,7 @@ class LockPageTests(BrowserTestCase):
     def test_track(self) -> None:
         """The track is on the map; without one the page says that none is kept."""
         lock = self.lock()
-        points = [[time.time() - 600 + 60 * n, 51.9 + n / 100, 4.4 + n / 50, 42.5, 90] for n in range(8)]
+        points = [[iso(time.time() - 600 + 60 * n), 51.9 + n / 100, 4.4 + n / 50, 42.5, 90] for n in range(8)]
         key = self.desk.key("track", lock.device)
         self.desk.redis.call("DEL", key)
         self.desk.redis.call("RPUSH", key, *[json.dumps(point) for point in points])

@@ -5,7 +5,7 @@ import { h, show } from "./dom.js";
 import { paramField } from "./fields.js";
 import { ago, exact, moment, place, span, words } from "./format.js";
 import { hasEnded } from "./gist.js";
-import { stateChip, stepItem } from "./timeline.js";
+import { stateChip, stepItem, stepsOf } from "./timeline.js";
 
 const WAITS = [60, 300, 3600, 21600, 86400, 604800];
 const USUAL_WAIT = 300;
@@ -247,22 +247,21 @@ export class OrderForm {
     if (hasEnded(order.state)) return;
     try {
       const { order: record } = await get(`orders/${encodeURIComponent(order.id)}`);
-      const at = ["ended_at", "confirmed_at", "acknowledged_at", "sent_at", "created_at"]
-        .map((name) => moment(record[name]))
-        .find(Boolean);
-      this.#step(order, record, at);
+      this.#step(order, record, null);
     } catch {
       // Not taken in yet, or the gateway is away: the next look or the stream tells.
     }
   }
 
-  #step(order, data, at) {
-    if (order.steps.some((step) => step.data.state === data.state && step.data.attempts === data.attempts))
-      return;
-    order.steps.push({ data, at: at ?? Date.now() });
+  /** Take in a record, of an event at `at` or as it stands; it also tells steps that were not heard of. */
+  #step(order, record, at) {
+    for (const step of stepsOf(record)) {
+      const known = order.steps.find((one) => one.data.state === step.data.state);
+      if (!known) order.steps.push(step.data === record && at ? { ...step, at } : step);
+    }
     order.steps.sort((a, b) => a.at - b.at);
-    // Out of turn a record read earlier may come; an end stays one, unless evidence comes later.
-    if (!hasEnded(order.state) || hasEnded(data.state)) order.state = data.state;
+    // A record that was read earlier may come later; an end stays one, unless evidence comes after it.
+    if (!hasEnded(order.state) || hasEnded(record.state)) order.state = record.state;
     this.#draw();
   }
 

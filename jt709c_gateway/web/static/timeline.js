@@ -163,6 +163,28 @@ function orderItem(event, steps) {
   );
 }
 
+/** The steps that an order's record has a time of. */
+const TIMED = [
+  ["created_at", "queued"],
+  ["sent_at", "sent"],
+  ["acknowledged_at", "acknowledged"],
+  ["confirmed_at", "confirmed"],
+];
+
+/** The steps of an order as far as its record tells them, oldest first: `{at, data}`. */
+export function stepsOf(record) {
+  const steps = [];
+  for (const [field, state] of TIMED) {
+    const at = moment(record[field]);
+    // What the lock said, and why, belongs to the state that it led to.
+    if (at) steps.push({ at, data: state === record.state ? record : { state } });
+  }
+  if (!steps.some((step) => step.data.state === record.state)) {
+    steps.push({ at: moment(record.ended_at) ?? steps.at(-1)?.at ?? 0, data: record });
+  }
+  return steps;
+}
+
 /** The state of an order as a chip. */
 export function stateChip(state) {
   const meaning = STATES[state];

@@ -7,11 +7,13 @@ import { leaflet, makeMap } from "./leaflet.js";
 import { pointLayer } from "./points.js";
 
 const CLOSE_ZOOM = 15;
+/** Positions that are shown while it is not known how many are kept, or none are. */
+const MOST = 300;
 
 /** The map; `start()` makes it, `load(id)` fetches the track, `position` and `add` keep it up. */
 export class TrackMap {
   #points = [];
-  #capacity = Infinity;
+  #capacity = MOST;
   #summary = null;
   #map = null;
   #parts = null;
@@ -59,7 +61,7 @@ export class TrackMap {
     try {
       const { points, capacity } = await get(`devices/${encodeURIComponent(id)}/track`);
       this.#points = points;
-      this.#capacity = capacity || Infinity;
+      this.#capacity = capacity || MOST;
     } catch {
       // The page says what is wrong with the lock; a map without a track is still one.
       this.#points = [];

@@ -3,19 +3,11 @@
 import { get, sentence } from "./api.js";
 import { h, paced, show } from "./dom.js";
 import { known, moment, timeElement, words } from "./format.js";
-import { STATES, hasEnded, said } from "./gist.js";
-import { stateChip, stepItem } from "./timeline.js";
+import { STATES, said } from "./gist.js";
+import { stateChip, stepItem, stepsOf } from "./timeline.js";
 
 const PAGE = 100;
 const MOST = 1000;
-/** The steps that an order's record has a time of. */
-const STEPS = [
-  ["created_at", "queued"],
-  ["sent_at", "sent"],
-  ["acknowledged_at", "acknowledged"],
-  ["confirmed_at", "confirmed"],
-];
-
 const TIMES = { 0: "not", 1: "once", 2: "twice" };
 
 /** Open the view; `id` is an order to show at once. */
@@ -225,12 +217,7 @@ function rows(order, isOpen, record, toggle) {
 /** The steps of an order out of its record. */
 function steps(record) {
   if (record.problem) return h("p", { class: "problem" }, record.problem);
-  const known_ = STEPS.map(([field, state]) => ({ at: moment(record[field]), data: { state } })).filter(
-    (step) => step.at,
-  );
-  const end = moment(record.ended_at);
-  const last = { at: end ?? known_.at(-1)?.at ?? 0, data: record };
-  const list = hasEnded(record.state) && record.state !== "confirmed" ? [...known_, last] : known_;
+  const list = stepsOf(record);
   const facts = [
     ["Order", record.id],
     ["Parameters", Object.keys(record.params ?? {}).length ? JSON.stringify(record.params) : "none"],
