@@ -115,14 +115,18 @@ class BrowserTestCase(SynchronousTestCase):
         self.assertEqual(found, [])
         super().tearDown()
 
-    def open(self, path: str = "", viewport: dict[str, int] = DESKTOP, **options: Any) -> Any:
-        """A page of the daemon in a browser that knows nothing yet; `options` are those of a context."""
+    def open(self, path: str | None = "", viewport: dict[str, int] = DESKTOP, **options: Any) -> Any:
+        """A page of the daemon in a browser that knows nothing yet; `options` are those of a context.
+
+        With None as `path` it shows nothing yet.
+        """
         context = browser().new_context(viewport=viewport, **options)
         context.set_default_timeout(PATIENCE)
         self.addCleanup(context.close)
         page = context.new_page()
         self._watch(page)
-        page.goto(self.url(path))
+        if path is not None:
+            page.goto(self.url(path))
         return page
 
     def url(self, path: str = "") -> str:

@@ -1,10 +1,16 @@
 """The table of locks."""
 
 import re
+from functools import partial
+from typing import Any
 
 from tests.browser.support import BrowserTestCase, row
 from tests.orders_support import UNLOCKED, FakeLock, card_event, lock_event, new_device
 from tests.simulation import simulated
+
+
+def _fulfil(answer: dict[str, Any], route: Any) -> None:
+    route.fulfill(**answer)
 
 
 class FleetTests(BrowserTestCase):
@@ -165,3 +171,21 @@ class FleetTests(BrowserTestCase):
             page.get_by_text("Redis is away").first.wait_for()
         finally:
             self.server.resume()
+
+    def test_refusals(self) -> None:
+        """A refusal is a sentence with what the gateway said, whether it comes at the start or later."""
+        body = '{"error": {"field": null, "message": "because <b>so</b>"}}'
+        for status, sentence in (
+            (401, "needs a name and a password"),
+            (403, "may not do this"),
+            (503, "can't answer just now"),
+            (500, "answered with status 500"),
+        ):
+            self.expected = (*self.expected, f"status of {status}")
+            for path in ("config", "devices"):
+                page = self.open(None)
+                answer = {"status": status, "body": body}
+                page.route(f"**/api/v1/{path}*", partial(_fulfil, answer))
+                page.goto(self.url())
+                page.get_by_text(sentence).first.wait_for()
+                page.get_by_text("It says: because <b>so</b>").first.wait_for()
