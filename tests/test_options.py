@@ -58,7 +58,7 @@ BAD: dict[str, tuple[list[str], str]] = {
         ["", "tiles", "https://h/{z}/{x}", "ftp://h/{z}/{x}/{y}", "https://h;/{z}/{x}/{y}"],
         "https://tiles.example.net/{z}/{x}/{y}.png",
     ),
-    "web-tiles-attribution": (["", "x" * 301, "a\nb"], "printable"),
+    "web-tiles-attribution": (["", "x" * 301, "a\u200eb"], "printable"),
     "data-dir": ([""], "directory"),
     "prefix": (["", "a b", "a*", "ä", "x" * 65], "letters"),
     "gateway": (["", "a b", "a:b", "ä", "x" * 65], "letters"),
