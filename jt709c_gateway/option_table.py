@@ -133,7 +133,7 @@ OPTIONS: Final = (
         "web-tiles",
         tiles,
         None,
-        "Where map tiles come from, such as https://tiles.example.net/{z}/{x}/{y}.png [default: nowhere]",
+        "Where map tiles come from, such as https://tiles.example.net/{z}/{x}/{y}.png [none if not given]",
     ),
     Option("web-tiles-attribution", attribution, "", "What the map says of whose tiles these are (HTML)"),
     Option(

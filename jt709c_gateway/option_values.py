@@ -2,6 +2,7 @@
 
 import os
 import re
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Final
 
@@ -191,7 +192,12 @@ def key_id(text: str) -> str:
 
 def host_name(text: str) -> str:
     """The name of a host, or an IP address, without a port."""
-    if not re.fullmatch(rf"{_LABELS}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]+", text):
+    try:
+        if ":" in text:
+            return str(IPv6Address(text))
+    except ValueError:
+        text = ""
+    if not re.fullmatch(_LABELS, text):
         raise ValueError("expected the name of a host, such as fleet.example.net, without a port")
     return text.lower()
 

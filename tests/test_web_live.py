@@ -215,7 +215,7 @@ class FanOutTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_too_many(self) -> None:
-        """Of a kind that comes too often some are left out, which is told, and the rest is not listened to."""
+        """Of a kind that comes too often some are left out, which is told, and not listened to."""
         request = self.listen("location", "lock")
         taken = self.redis.publish("location", 10_000)
         self.assertEqual(taken, live.MAX_RATE + 1)

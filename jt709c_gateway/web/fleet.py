@@ -85,9 +85,9 @@ class Fleet:
     keys: Keys
 
     async def read(self, limit: int, after: Ranked | None, seen_since: float | None, now: float) -> bytes:
-        """At most `limit` locks, newest seen first, as JSON. Times in epoch seconds; txredisapi's errors come.
+        """At most `limit` locks, newest seen first, as JSON. Times are in epoch seconds.
 
-        It is put together as it is read, since 10,000 locks are some megabytes.
+        It is put together as it is read, since 10,000 locks are some megabytes. txredisapi's errors come.
         """
         pieces: list[bytes] = []
         count, more = 0, True

@@ -22,8 +22,8 @@ from .sse import Client, message
 
 #: Clients at a time.
 MAX_CLIENTS: Final = 100
-#: Events a second of one kind, or of one kind of one device. With more, its subscription rests until the second
-#: is over: merely to hear of every report would cost a busy gateway as much as the report itself.
+#: Events a second of one kind, or of one kind of one device. With more, its subscription rests until the
+#: second is over: merely to hear of every report would cost a busy gateway as much as the report itself.
 MAX_RATE: Final = 300
 #: Messages a second that are written to clients, all in all.
 MAX_WRITTEN: Final = 5000

@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from twisted.internet import defer
+from twisted.protocols.policies import WrappingFactory
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from .requests import BoundedRequest
+
+#: Connections at a time; a browser makes some six.
+MAX_CONNECTIONS: Final = 500
 
 Page = tuple[int, str, bytes]
 """Status, content type and body."""
@@ -72,13 +76,25 @@ class _QuietSite(Site):
         """Write nothing."""
 
 
+class _Bounded(WrappingFactory):
+    """Takes a bounded number of connections at a time; one more is closed at once."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """Return a new protocol, or None when there are too many."""
+        if len(self.protocols) >= MAX_CONNECTIONS:
+            return None
+        return super().buildProtocol(addr)
+
+
 def make_site(
     registry: CollectorRegistry,
     readiness: Callable[[], dict[str, Any]],
     refresh: Callable[[], Any] = lambda: None,
     rest: Resource | None = None,
-) -> Site:
-    """The site. `/readyz` shows what `readiness()` says; 200 when its `ready` holds, and 503 otherwise.
+) -> Any:
+    """The site's factory. `/readyz` shows what `readiness()` says; 200 when its `ready` holds, otherwise 503.
 
     `refresh()`, which may give a Deferred, comes before either of the two is asked. `rest` serves all else.
     """
@@ -97,4 +113,4 @@ def make_site(
     root.putChild(b"metrics", _Page(metrics, refresh))
     root.putChild(b"healthz", _Page(health, lambda: None))
     root.putChild(b"readyz", _Page(ready, refresh))
-    return _QuietSite(root)  # type: ignore[no-untyped-call]
+    return _Bounded(_QuietSite(root))  # type: ignore[no-untyped-call]
