@@ -146,7 +146,7 @@ class BrowserTestCase(SynchronousTestCase):
                 self.complaints.append(f"asked another host: {one.url}")
 
         page.on("console", console)
-        page.on("pageerror", lambda error: self.complaints.append(f"exception: {error}"))
+        page.on("pageerror", lambda error: self.complaints.append(f"exception: {error.stack or error}"))
         page.on("request", request)
 
     def wait(self, page: Any, expression: str, timeout: float = PATIENCE / 1000) -> None:

@@ -189,3 +189,28 @@ class FleetTests(BrowserTestCase):
                 page.goto(self.url())
                 page.get_by_text(sentence).first.wait_for()
                 page.get_by_text("It says: because <b>so</b>").first.wait_for()
+
+    def test_silence(self) -> None:
+        """A connection over which nothing comes counts as lost, and a page out of sight lets go of its own."""
+        page = self.open(None)
+        page.clock.install()
+        page.goto(self.url())
+        state = page.locator("#connection")
+        state.get_by_text("live").wait_for()
+        self.daemon.pause()
+        try:
+            page.clock.fast_forward(41_000)
+            state.get_by_text("no answer since").wait_for()
+        finally:
+            self.daemon.resume()
+        page.clock.fast_forward(10_000)
+        state.get_by_text("live").wait_for()
+        turn = (
+            "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+            "document.dispatchEvent(new Event('visibilitychange')); }"
+        )
+        page.evaluate(turn, True)
+        page.clock.fast_forward(61_000)
+        state.get_by_text("paused while out of sight").wait_for()
+        page.evaluate(turn, False)
+        state.get_by_text("live").wait_for()

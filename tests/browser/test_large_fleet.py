@@ -63,7 +63,7 @@ class LargeFleetTests(BrowserTestCase):
     def test_counts(self) -> None:
         """The counts on top are those of the whole fleet."""
         page = self.open()
-        self.wait(page, "document.querySelector('[data-facet=all]').innerText.startsWith('10,000')")
+        self.wait(page, "document.querySelector('[data-facet=all]')?.innerText.startsWith('10,000')")
         texts = {
             name: page.locator(f'[data-facet="{name}"]').inner_text()
             for name in ("online", "unlocked", "alarms")

@@ -67,6 +67,26 @@ class LockPageTests(BrowserTestCase):
         page.get_by_text("8 positions, from").wait_for()
         page.locator(".map-small canvas.leaflet-zoom-animated").wait_for()
 
+    def test_leaving(self) -> None:
+        """A page that is left in the moment in which its track is drawn goes in good order."""
+        lock = self.lock()
+        for _ in range(3):
+            lock.report(at=time.time() - 20)
+        page = self.open("#/orders")
+        page.evaluate(
+            """() => new MutationObserver(() => {
+              const drawn = document.querySelector('.map-small canvas.leaflet-zoom-animated');
+              if (!drawn || !document.body.innerText.includes(', from 20')) return;
+              if (location.hash !== '#/orders') window.left = (window.left ?? 0) + 1;
+              location.hash = '#/orders';
+            }).observe(document.body, { childList: true, subtree: true })"""
+        )
+        for number in range(1, 13):
+            page.evaluate(f"location.hash = '#/device/{lock.device}'")
+            self.wait(page, f"window.left === {number}")
+            page.locator(".view-orders").wait_for()
+        page.wait_for_timeout(100)
+
     def test_sublocks(self) -> None:
         """A master's page has the sub-locks behind it, as they last reported."""
         master, sublock = FakeMaster(new_master()), new_sublock()

@@ -1,11 +1,15 @@
 """The map of last positions."""
 
+import base64
 from typing import Any
 
 from tests.browser.fleet import store_fleet
 from tests.browser.support import BrowserTestCase
 
 _COUNT = 300
+_PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
 #: How often each colour that isn't the paper's stands on a canvas.
 _INK = """
 (canvas) => {
@@ -88,3 +92,16 @@ class TilesTests(BrowserTestCase):
         page.get_by_text("tiles don't come").wait_for()
         page.locator("canvas.graticule").wait_for()
         self.wait(page, "document.querySelector('canvas.points').dataset.points === '5'")
+
+    def test_tiles(self) -> None:
+        """Tiles are asked of the host that is configured, and of its name nothing but words and links is shown."""
+        store_fleet(self.desk, 5)
+        self.expected = ("asked another host: https://tiles.example.net/",)
+        page = self.open(None)
+        answer = {"body": _PIXEL, "content_type": "image/png"}
+        page.route("https://tiles.example.net/**", lambda route: route.fulfill(**answer))
+        page.goto(self.url("#/map"))
+        page.locator(".leaflet-tile-loaded").first.wait_for()
+        self.wait(page, "document.querySelector('canvas.graticule') === null")
+        note = page.locator(".map-note")
+        self.assertEqual(note.inner_html(), "Their tiles")

@@ -6,6 +6,8 @@ import { moment, now } from "./format.js";
 /** At most so often the list is fetched again because the stream had to leave something out. */
 const REFETCH_MS = 10000;
 const RETRY_MS = 5000;
+/** Nothing tells that a session has run out whose gateway nobody missed: so it is asked for now and then. */
+const REFRESH_MS = 300000;
 /** The server gives the same list to all who ask within a second. */
 const SHARED_MS = 1000;
 const PAGE = 20000;
@@ -48,6 +50,7 @@ export class Fleet extends EventTarget {
   #again = false;
   #fetched = 0;
   #timer = null;
+  #due = 0;
 
   constructor(live) {
     super();
@@ -94,6 +97,7 @@ export class Fleet extends EventTarget {
       this.error = null;
       this.#fetched = now();
       setTimeout(() => this.#fillGap(asOf), SHARED_MS);
+      this.#later(REFRESH_MS);
     } catch (error) {
       this.error = error;
       this.#later(RETRY_MS);
@@ -113,15 +117,17 @@ export class Fleet extends EventTarget {
     }
   }
 
+  /** Fetch the list after so long, unless it is to be fetched before that. */
   #later(wait) {
-    if (this.#timer !== null) return;
-    this.#timer = setTimeout(
-      () => {
-        this.#timer = null;
-        this.load();
-      },
-      Math.max(0, wait),
-    );
+    const due = now() + Math.max(0, wait);
+    if (this.#timer !== null && this.#due <= due) return;
+    clearTimeout(this.#timer);
+    this.#due = due;
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      if (document.hidden) this.#later(REFRESH_MS);
+      else this.load();
+    }, due - now());
   }
 
   /** Take in a summary. What the stream said since `when` is newer than a list begun then. */

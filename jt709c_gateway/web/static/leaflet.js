@@ -73,6 +73,14 @@ export async function makeMap(L, element, config, options = {}) {
   return map;
 }
 
+/**
+ * Take a map down, after the next frame: Leaflet's canvas can have one left to draw that it no longer knows of, since
+ * a redraw at once forgets the frame that was asked for before, and it would be drawn on a canvas that is gone.
+ */
+export function takeDown(map) {
+  requestAnimationFrame(() => map.remove());
+}
+
 function addTiles(L, map, tiles, lines) {
   const layer = L.tileLayer(tiles.url, { maxZoom: tiles.max_zoom ?? 19, referrerPolicy: "strict-origin" });
   const note = L.control({ position: "bottomright" });
@@ -80,9 +88,8 @@ function addTiles(L, map, tiles, lines) {
   note.onAdd = () => text;
   note.addTo(map);
   let came = 0;
-  let failed = 0;
   layer.on("loading", () => {
-    came = failed = 0;
+    came = 0;
   });
   layer.on("tileload", () => {
     came += 1;
@@ -90,7 +97,6 @@ function addTiles(L, map, tiles, lines) {
     show(text, attribution(tiles.attribution ?? ""));
   });
   layer.on("tileerror", () => {
-    failed += 1;
     if (came > 0) return;
     if (!map.hasLayer(lines)) lines.addTo(map);
     text.textContent = "The map's tiles don't come; positions are on a plain grid.";

@@ -33,13 +33,20 @@ export class Timeline {
   async load() {
     try {
       const page = await get(`devices/${encodeURIComponent(this.device)}/history`, { limit: PAGE });
-      const begun = this.#entries.length === 0;
+      // Where none of them is known, there is a gap to what was: then it begins anew.
+      const follows = page.entries.some(({ event }) => this.#known.has(event.id));
+      if (!follows) this.#forget();
       for (const { event } of page.entries) this.#insert(event);
-      if (begun) this.#next = page.next;
+      if (!follows) this.#next = page.next;
       this.#draw("");
     } catch (error) {
       this.#draw(error.status === 404 ? "" : sentence(error));
     }
+  }
+
+  #forget() {
+    this.#entries = [];
+    this.#known.clear();
   }
 
   async #older() {

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { h, show } from "./dom.js";
 import { exact, known, moment, place, speed } from "./format.js";
-import { leaflet, makeMap } from "./leaflet.js";
+import { leaflet, makeMap, takeDown } from "./leaflet.js";
 import { pointLayer } from "./points.js";
 
 const CLOSE_ZOOM = 15;
@@ -49,7 +49,7 @@ export class TrackMap {
       return;
     }
     const map = await makeMap(L, this.place, this.config, { scrollWheelZoom: false });
-    if (this.#closed) return map.remove();
+    if (this.#closed) return takeDown(map);
     this.#map = map;
     this.#parts = { L, track: L.layerGroup().addTo(map), here: pointLayer(L).addTo(map) };
     this.dark.addEventListener("change", this.recolour);
@@ -134,9 +134,7 @@ export class TrackMap {
   close() {
     this.#closed = true;
     this.dark.removeEventListener("change", this.recolour);
-    // First what it drew: taken down together, Leaflet would draw once more on a canvas that is gone.
-    this.#parts?.track.clearLayers();
-    this.#map?.remove();
+    if (this.#map) takeDown(this.#map);
     this.#map = this.#parts = null;
   }
 }
