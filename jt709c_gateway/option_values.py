@@ -49,6 +49,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def length(text: str) -> int:
+    """A whole number from 0; 0 for none."""
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError("expected a whole number from 0")
+    return int(text)
+
+
 def worker_count(text: str) -> int:
     """A number of processes."""
     if not re.fullmatch(r"[0-9]{1,2}", text) or not 1 <= int(text) <= MAX_WORKERS:

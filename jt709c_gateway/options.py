@@ -12,9 +12,11 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final
 
+import twisted
 from attrs import evolve
 from twisted.python import usage
 
+from jt709c_gateway import __version__
 from jt709c_gateway.commands.order_keys import OrderKey, OrderKeysError, load_order_keys
 from jt709c_gateway.redis.address import EmbeddedAddress, parse_redis_address
 from jt709c_gateway.redis.cluster import has_hash_tag
@@ -45,6 +47,11 @@ class Options(usage.Options):
             self._config = existing_file(path)
         except ValueError as error:
             raise usage.UsageError(f"--config {path!r}: {error}") from None
+
+    def opt_version(self) -> None:
+        """Show the version, and end."""
+        sys.stdout.write(f"jt709c-gateway {__version__} (Twisted {twisted.__version__})\n")
+        raise SystemExit(0)
 
     def parseArgs(self, *arguments: str) -> None:
         """There are options only."""

@@ -25,6 +25,7 @@ from jt709c_gateway.gateway.core import Gateway, Policy
 from jt709c_gateway.gateway.duties import Duties
 from jt709c_gateway.gateway.ids import EventIds
 from jt709c_gateway.gateway.orders import Orders
+from jt709c_gateway.gateway.survey import Survey
 from jt709c_gateway.option_values import ADMIT_FILE, ADMIT_REDIS
 from jt709c_gateway.options import Options
 from jt709c_gateway.redis import scripts
@@ -98,6 +99,7 @@ class GatewayService(MultiService):
                 malformed=settings["malformed_max"],
                 devices=settings["devices_max"],
                 max_age_ms=int(settings["events_max_age"] * 1000),
+                track=settings["track_max"],
             ),
             settings["max_unacked"],
             durability=settings["durability"],
@@ -130,7 +132,9 @@ class GatewayService(MultiService):
         asking = Asking(self.orders, settings["ask"])
         self.duties = Duties(reactor, self.gateway, self.orders, keys, settings["gateway_ttl"], asking)
         self.duties.setServiceParent(self)  # type: ignore[no-untyped-call]
-        self.registry.register(GatewayCollector(self.gateway, self._redis_up))
+        self.survey = Survey(reactor, self.orders)
+        self.survey.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.registry.register(GatewayCollector(self.gateway, self._redis_up, lambda: self.survey.fleet))
         self._embedded: EmbeddedServer | None = None
         self._connections: list[RedisConnection] = []
         self._web: WebService | None = None
@@ -215,7 +219,7 @@ class GatewayService(MultiService):
         timeout, durability = settings["redis_timeout"], settings["durability"]
         if durability.waits:
             # While a commit waits to be durable, its connection takes nothing else.
-            orders = usable(reply_timeout=timeout, ready=self.duties.wake)
+            orders = usable(reply_timeout=timeout, ready=self._orders_ready)
             timeout += durability.timeout
             commits = checked(reply_timeout=timeout, ready=self.committer.resume)
             self._connections = [commits, orders, blocking]
@@ -230,7 +234,11 @@ class GatewayService(MultiService):
 
     def _redis_ready(self) -> None:
         self.committer.resume()
+        self._orders_ready()
+
+    def _orders_ready(self) -> None:
         self.duties.wake()
+        self.survey.wake()
 
     async def _leave(self) -> None:
         """Take nothing more, settle what is under way, say goodbye; bounded by --shutdown-timeout."""

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from jt709c_gateway.protocol.framing import BinaryFrame, Framer, SentenceFrame
-from tests.support import LOOPBACK, RedisClient, process_alive, wait_until
+from tests.support import LOOPBACK, RedisClient, free_port, process_alive, wait_until
 
 #: What is run instead of the `twistd` script, so that no path matters. It ends with the test process.
 _TWISTD = "import ctypes; ctypes.CDLL(None).prctl(1, 9); "
 _TWISTD += "{prelude}; from twisted.scripts.twistd import run; run()"
-_LISTENING = re.compile(r"listening on IPv4Address\(type='(TCP|UDP)', host='[^']*', port=(\d+)\)")
+_LISTENING = re.compile(r"listening on IPv4Address\(")
 _WORKER_UP = re.compile(r"worker (\S+) is up \(pid (\d+)\)")
 _EMBEDDED = re.compile(r"embedded Valkey \S+ at redis://127\.0\.0\.1:(\d+)")
 
@@ -158,8 +158,8 @@ class Daemon:
     """``twistd -n jt709c-gateway`` with free ports on loopback, the same ones from start to start.
 
     It ends with the test process. `redis` is what ``--redis`` gets; `options` go on the command line as they
-    are. `tcp`, `udp` and `http` say which ports it listens on; what was chosen is in `tcp_port`, `udp_port`
-    and `http_port`. Its data are in `directory`, which is also where it runs.
+    are. `tcp`, `udp` and `http` say which of its ports it listens on: `tcp_port`, `udp_port` and
+    `http_port`. Its data are in `directory`, which is also where it runs.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Daemon:
         environment: dict[str, str] | None = None,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="jt709c-daemon-"))
-        self.tcp_port = self.udp_port = self.http_port = 0
+        self.tcp_port, self.udp_port, self.http_port = free_port(), free_port(), free_port()
         self._options = options
         self._redis = redis
         self._wanted = {"tcp": tcp, "udp": udp, "http": http}
@@ -235,18 +235,7 @@ class Daemon:
     def _bound(self) -> bool:
         log = self.last_log()
         assert self.running, f"the daemon has ended:\n{log[-2000:]}"
-        found = _LISTENING.findall(log)
-        if len(found) < sum(self._wanted.values()):
-            return False
-        tcp = [int(port) for kind, port in found if kind == "TCP"]
-        udp = [int(port) for kind, port in found if kind == "UDP"]
-        if self._wanted["http"]:
-            self.http_port = tcp.pop()
-        if self._wanted["tcp"]:
-            self.tcp_port = tcp[0]
-        if self._wanted["udp"]:
-            self.udp_port = udp[0]
-        return True
+        return len(_LISTENING.findall(log)) >= sum(self._wanted.values())
 
     def stop(self, timeout: float = 20.0) -> int:
         """End it with SIGTERM; its exit status.

@@ -49,6 +49,11 @@ class Wire:
         self.pending.append((arguments, reply))
         return reply
 
+    def pipeline(self, commands: list[tuple[Any, ...]]) -> "defer.Deferred[list[Any]]":
+        """Commands of which the first may block, and the others then wait behind it."""
+        reply = self.call(*commands[0])
+        return reply.addCallback(lambda first: [first, *map(self._execute, commands[1:])])
+
     def _execute(self, arguments: tuple[Any, ...]) -> Any:
         if arguments[0] == "BLMOVE":
             arguments = ("LMOVE", *arguments[1:-1])

@@ -7,9 +7,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from jt709c_gateway.commands.model import ENDED
 from jt709c_gateway.protocol import jt709, jt808
 from jt709c_gateway.protocol.framing import Framer
+from tests.acl import GuardedServer
 from tests.daemon import Daemon, Lock
 from tests.support import RedisClient, ValkeyServer, wait_until
 from tests.vectors import location
@@ -259,6 +262,31 @@ class Desk:
     def close(self) -> None:
         """Hang up."""
         self.redis.close()
+
+
+class OrderCase(SynchronousTestCase):
+    """Tests of orders with one daemon for all of a class, and one lock, not connected yet, for each.
+
+    The daemon has the rights of its user in etc/redis-acl.conf and no more.
+    """
+
+    options: tuple[str, ...] = ()
+    transport = "tcp"
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.server = GuardedServer().start()
+        cls.addClassCleanup(cls.server.end)
+        listens = {name: name == cls.transport for name in ("tcp", "udp")}
+        cls.daemon = Daemon(*cls.options, redis=cls.server.gateway_url, **listens).start()
+        cls.addClassCleanup(cls.daemon.discard)
+
+    def setUp(self) -> None:
+        self.desk = Desk(self.server)
+        self.addCleanup(self.desk.close)
+        self.lock = FakeLock(new_device())
+        self.addCleanup(self.lock.close)
+        self.device = self.lock.device
 
 
 #: Where an order's states may lead (DESIGN.md §4).

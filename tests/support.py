@@ -52,14 +52,20 @@ def temporary_path(test: SynchronousTestCase) -> str:
 
 
 #: Below those that the kernel gives to outgoing connections, one of which would else have taken the port by
-#: the time that a daemon is started on it, or started again.
-_PORTS = range(15_000, 32_000)
+#: the time that a daemon is started on it, or started again. Each of pytest-xdist's processes (gw0, gw1, ...)
+#: has ports of its own, and none is given out again before all others have been.
+_PORTS = range(
+    15_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
+    32_000,
+    int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")),
+)
+_next_ports = itertools.cycle(random.sample(_PORTS, len(_PORTS)))
 
 
 def free_port() -> int:
     """A TCP and UDP port on loopback that nobody has."""
     while True:
-        port = random.choice(_PORTS)
+        port = next(_next_ports)
         with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
             try:
                 stream.bind((LOOPBACK, port))

@@ -434,7 +434,8 @@ class CapTests(ScriptCase):
                 kind = key.decode().split(":")[1]
                 left[kind] = left.get(kind, 0) + 1
         self.assertEqual(
-            left, {"events": 1, "devices": 1, "imei": 1, "device": 30, "history": 30, "sessions": 1}
+            left,
+            {"events": 1, "devices": 1, "imei": 1, "device": 30, "history": 30, "track": 30, "sessions": 1},
         )
 
     def test_age(self) -> None:

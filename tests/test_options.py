@@ -8,8 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import twisted
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway import __version__
 from jt709c_gateway.option_table import OPTIONS
 from jt709c_gateway.option_values import PASSWORD_VARIABLE, UdpPort
 from jt709c_gateway.options import Options
@@ -76,6 +78,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "events-max": (COUNTS, "whole number"),
     "events-max-age": (["", "-1", "soon", "nan"], "seconds"),
     "history-max": (COUNTS, "whole number"),
+    "track-max": (["", "-1", "1.5", "all"], "whole number from 0"),
     "malformed-max": (COUNTS, "whole number"),
     "devices-max": (COUNTS, "whole number"),
     "profiles": (["", "/nowhere", "/etc/passwd"], "directory"),
@@ -416,6 +419,12 @@ class StartTests(SynchronousTestCase):
         self.assertTrue(done.stderr.startswith("jt709c-gateway: "), done.stderr)
         self.assertNotIn("Traceback", done.stdout + done.stderr)
         return done.stderr
+
+    def test_version(self) -> None:
+        """The gateway's own version, not Twisted's alone."""
+        done = run_twistd("jt709c-gateway", "--version", directory=self.directory)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(done.stdout, f"jt709c-gateway {__version__} (Twisted {twisted.__version__})\n")
 
     def test_bad_value(self) -> None:
         """A bad value on the command line, and one in a file."""

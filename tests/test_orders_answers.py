@@ -2,12 +2,8 @@
 
 import json
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from jt709c_gateway.protocol import jt808
-from tests.acl import GuardedServer
-from tests.daemon import Daemon
-from tests.orders_support import Desk, FakeLock, new_device
+from tests.orders_support import OrderCase
 from tests.vectors import location
 
 
@@ -18,25 +14,14 @@ def taken_apart(raw: bytes) -> tuple[int, int, bytes]:
     return header.message_id, header.serial, payload[header.body_start :]
 
 
-class AnswerTests(SynchronousTestCase):
+class AnswerTests(OrderCase):
     """Orders that move nothing are repeated, and done when the lock has answered."""
 
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.server = GuardedServer().start()
-        cls.daemon = Daemon("--allow-raw", redis=cls.server.gateway_url, udp=False).start()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.daemon.discard()
-        cls.server.end()
+    options = ("--allow-raw",)
 
     def setUp(self) -> None:
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
-        self.lock = FakeLock(new_device()).connect(self.daemon)
-        self.addCleanup(self.lock.close)
-        self.device = self.lock.device
+        super().setUp()
+        self.lock.connect(self.daemon)
 
     def given(self, command: str, params: dict | None = None, **more: object) -> tuple[str, int, int, bytes]:
         """An order that was written: its own id, the message's id, serial and body."""

@@ -7,30 +7,18 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.acl import GuardedServer
 from tests.daemon import Daemon
-from tests.orders_support import PASSWORD, UNLOCKED, Desk, FakeLock, lock_event, new_device, new_id
+from tests.orders_support import PASSWORD, UNLOCKED, Desk, FakeLock, OrderCase, lock_event, new_device, new_id
 from tests.support import wait_until
 
 #: A password that stands in nothing but the orders of these tests.
 SECRET = "Z9%x7!"
 
 
-class InvalidTests(SynchronousTestCase):
+class InvalidTests(OrderCase):
     """What is wrong is told: which field, and what was expected."""
 
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.server = GuardedServer().start()
-        cls.daemon = Daemon(redis=cls.server.gateway_url, udp=False).start()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.daemon.discard()
-        cls.server.end()
-
     def setUp(self) -> None:
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
-        self.device = new_device()
+        super().setUp()
         self.desk.redis.call("DEL", self.desk.key("commands", "invalid"))
 
     def told(self) -> list[dict]:

@@ -3,32 +3,17 @@
 import json
 import time
 
-from twisted.trial.unittest import SynchronousTestCase
-
-from tests.acl import GuardedServer
-from tests.daemon import Daemon
-from tests.orders_support import UNLOCKED, Desk, FakeLock, card_event, lock_event, new_device
+from tests.orders_support import UNLOCKED, FakeLock, OrderCase, card_event, lock_event, new_device
 
 
-class UnlockTests(SynchronousTestCase):
+class UnlockTests(OrderCase):
     """A lock that answers, moves, refuses, or does nothing of the kind."""
 
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.server = GuardedServer().start()
-        cls.daemon = Daemon("--confirm-timeout", "1.5", redis=cls.server.gateway_url, udp=False).start()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.daemon.discard()
-        cls.server.end()
+    options = ("--confirm-timeout", "1.5")
 
     def setUp(self) -> None:
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
-        self.lock = FakeLock(new_device()).connect(self.daemon)
-        self.addCleanup(self.lock.close)
-        self.device = self.lock.device
+        super().setUp()
+        self.lock.connect(self.daemon)
 
     def sent(self, **more: object) -> tuple[str, int]:
         """An unlock order that was written: its id and serial."""

@@ -1,6 +1,6 @@
 """What happens between two turns of the reactor: locks that come and go while Redis is asked."""
 
-from jt709c_gateway.gateway.desk import MAX_WATCHED
+from jt709c_gateway.gateway.testimony import MAX_WATCHED
 from tests.committing import FakeLink
 from tests.orders_bench import START, BenchTestCase
 from tests.orders_support import UNLOCKED, FakeLock, lock_event, new_device

@@ -8,27 +8,18 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.acl import GuardedServer
 from tests.daemon import Daemon
 from tests.masters import BLUETOOTH, LORA, OPEN, FakeMaster, new_master, new_sublock
-from tests.orders_support import Desk, check_edges, new_id
+from tests.orders_support import Desk, OrderCase, check_edges, new_id
 
 SENSOR = b"\x01\x02\x32\x00\x00\x00"
 
 
-class SubLockCase(SynchronousTestCase):
+class SubLockCase(OrderCase):
     """A master that is connected, and a sub-lock that has reported through it."""
 
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.server = GuardedServer().start()
-        cls.daemon = Daemon("--ask", "none", redis=cls.server.gateway_url, udp=False).start()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.daemon.discard()
-        cls.server.end()
+    options = ("--ask", "none")
 
     def setUp(self) -> None:
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
+        super().setUp()
         self.master = self.new_master()
         self.sublock, self.other = new_sublock(), new_sublock()
         self.master.hear(self.sublock)

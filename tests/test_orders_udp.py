@@ -2,31 +2,17 @@
 
 import socket
 
-from twisted.trial.unittest import SynchronousTestCase
-
-from tests.acl import GuardedServer
-from tests.daemon import Daemon
-from tests.orders_support import UNLOCKED, Desk, FakeLock, lock_event, new_device
+from tests.orders_support import UNLOCKED, OrderCase, lock_event
 
 
-class DatagramTests(SynchronousTestCase):
+class DatagramTests(OrderCase):
     """A lock behind a mobile network's NAT, heard now and then."""
 
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.server = GuardedServer().start()
-        cls.daemon = Daemon("--udp-window", "0.5", redis=cls.server.gateway_url, tcp=False).start()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.daemon.discard()
-        cls.server.end()
+    options = ("--udp-window", "0.5")
+    transport = "udp"
 
     def setUp(self) -> None:
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
-        self.lock = FakeLock(new_device())
-        self.device = self.lock.device
+        super().setUp()
         self.socket = self.address()
 
     def address(self) -> socket.socket:

@@ -2,33 +2,12 @@
 
 import json
 
-from twisted.trial.unittest import SynchronousTestCase
-
-from tests.acl import GuardedServer
-from tests.daemon import Daemon
-from tests.orders_support import Desk, FakeLock, check_edges, new_device, new_id
+from tests.orders_support import OrderCase, check_edges, new_device, new_id
 from tests.support import wait_until
 
 
-class WaitingTests(SynchronousTestCase):
+class WaitingTests(OrderCase):
     """Queued, waiting, and sent when the lock comes; or not."""
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.server = GuardedServer().start()
-        cls.daemon = Daemon(redis=cls.server.gateway_url, udp=False).start()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.daemon.discard()
-        cls.server.end()
-
-    def setUp(self) -> None:
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
-        self.lock = FakeLock(new_device())
-        self.addCleanup(self.lock.close)
-        self.device = self.lock.device
 
     def waiting(self, device: str) -> int:
         """How many orders wait in Redis for a lock."""
@@ -126,6 +105,9 @@ class WaitingTests(SynchronousTestCase):
             self.assertIn("clear_lockout", self.desk.wait(order, "rejected")["reason"])
         self.lock.beat()
         self.assertEqual(len(self.lock.orders), 2)
+        metrics = self.daemon.metrics()
+        counted = [metrics[f"jt709c_{name}_total"] for name in ("wrong_passwords", "locked_out_orders")]
+        self.assertEqual(counted, [2, 2])
         cleared = self.desk.order(self.device, "clear_lockout")
         self.desk.wait(cleared, "done")
         first = self.desk.unlock(self.device)

@@ -7,6 +7,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway.commands.model import OrderState
 from tests.daemon import Daemon
 from tests.reporting import report
 from tests.support import ValkeyServer, wait_until
@@ -76,6 +77,12 @@ class WebTests(SynchronousTestCase):
         self.assertEqual(len(names), len(set(names)))
         self.assertEqual([name for name in names if not name.startswith("jt709c_")], [])
         self.assertEqual(len(re.findall(r"^# HELP \S+ \S+", text, re.MULTILINE)), len(names))
+
+    def test_there_from_the_start(self) -> None:
+        """A state that no order has reached yet is 0: so Prometheus sees the first one as an increase."""
+        states = {dict(labels)["state"] for name, labels in self.samples() if name == "jt709c_orders_total"}
+        self.assertEqual(states, set(OrderState))
+        self.assertEqual(self.value("jt709c_orders_total", state="uncertain"), 0)
 
     def test_healthy(self) -> None:
         """It is healthy as long as it answers, and ready while Redis can be used and its ports are bound."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway.commands.stored import iso
 from jt709c_gateway.web.scanning import MAX_SCANNED
 from tests.acl import GuardedServer
 from tests.daemon import Daemon
@@ -269,7 +270,7 @@ class HistoryTests(ApiCase):
 class TrackTests(ApiCase):
     def put(self, device: str, *points: Any) -> None:
         for point in points:
-            text = point if isinstance(point, str) else json.dumps(point)
+            text = point if isinstance(point, str) else json.dumps([iso(point[0]), *point[1:]])
             self.redis.call("RPUSH", f"jt709c:track:{device}", text)
 
     def test_in_order(self) -> None:
@@ -292,6 +293,17 @@ class TrackTests(ApiCase):
             },
         )
         self.assertGreater(answer["capacity"], 0)
+
+    def test_of_a_lock(self) -> None:
+        """What a lock reports is in its track."""
+        lock = self.lock()
+        wait_until(lambda: self.api.get(f"/devices/{lock.device}/track").json["points"])
+        [point] = self.api.get(f"/devices/{lock.device}/track").json["points"]
+        summary = self.api.get(f"/devices/{lock.device}").json["device"]
+        self.assertEqual(
+            (point["latitude"], point["longitude"], point["time"][:19]),
+            (summary["latitude"], summary["longitude"], summary["position_time"][:19]),
+        )
 
     def test_limits(self) -> None:
         """The newest of them, or those between two times."""

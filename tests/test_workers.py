@@ -59,6 +59,11 @@ class ServingTests(SynchronousTestCase):
     def value(self, name: str, worker: str) -> float:
         return self.daemon.metrics().get(f'{name}{{worker="{worker}"}}', 0.0)
 
+    def known(self) -> int:
+        """How many locks Redis knows."""
+        found: int = self.client.call("ZCARD", "jt709c:devices")
+        return found
+
     def test_spread(self) -> None:
         """Both workers get connections and addresses, each under a name of its own, in events as well."""
         devices = [new_device() for _ in range(48)]
@@ -87,6 +92,8 @@ class ServingTests(SynchronousTestCase):
         for name in NAMES:
             self.assertEqual(self.value("jt709c_worker_up", name), 1)
             self.assertEqual(self.value("jt709c_redis_up", name), 1)
+            # Each counts the whole fleet.
+            wait_until(lambda name=name: self.value("jt709c_fleet_locks", name) == self.known(), 20)
 
     def test_killed_under_load(self) -> None:
         """A worker is killed under load, twice: every report is answered, and in the stream once."""

@@ -20,6 +20,10 @@ class Counters:
     sessions: Counter[str] = field(factory=Counter)
     #: What the gateway itself has asked locks, by what came of it.
     questions: Counter[str] = field(factory=Counter)
+    #: Times that a lock refused an order because of its password.
+    wrong_passwords: int = 0
+    #: Orders that were not sent to a lock after too many of those in a row.
+    locked_out: int = 0
     skipped_bytes: int = 0
     answers: int = 0
     pauses: int = 0

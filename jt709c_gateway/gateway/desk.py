@@ -1,9 +1,8 @@
 """The orders of one lock: one under way at a time, and those whose effect is still to be seen."""
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import txredisapi
 from attrs import define, field
@@ -17,9 +16,9 @@ from jt709c_gateway.commands.profiles import Rendered
 from jt709c_gateway.commands.waiting import from_waiting
 from jt709c_gateway.protocol.message import Message
 
-from . import complaints, hearing, wire
+from . import complaints, wire
 from .sessions import Session
-from .sublocks import SubLocks
+from .testimony import Testimony
 
 if TYPE_CHECKING:
     from jt709c_gateway.redis.orders import Claim
@@ -27,26 +26,6 @@ if TYPE_CHECKING:
     from .asking import Question
     from .core import Moment
     from .orders import Orders
-
-#: Ended orders per lock whose effect may still be seen; the oldest are forgotten first.
-MAX_WATCHED: Final = 16
-#: Reports kept in mind of which Redis did not know yet at the last look.
-MAX_HEARD: Final = 64
-#: Messages kept until it is known which orders they may be evidence for.
-MAX_EARLY: Final = 16
-
-
-@define(eq=False)
-class _Early:
-    """What a lock said at some moment (epoch seconds), and whether it was of use to an order already.
-
-    `new` is false for a report that comes again, None as long as Redis has to be asked.
-    """
-
-    message: Message
-    now: float
-    new: bool | None
-    used: bool
 
 
 @define(eq=False)
@@ -64,7 +43,7 @@ class Desk:
     orders: "Orders"
     session: Session | None = None
     current: OrderRun | None = None
-    watched: list[OrderRun] = field(factory=list)
+    testimony: Testimony = field(init=False)
     #: Orders wait in Redis that can't be sent yet.
     waiting: bool = False
     #: Redis refused the last look; Orders has it repeated.
@@ -75,21 +54,20 @@ class Desk:
     _look_again: bool = False
     #: Records on their way to Redis that the next look has to wait for.
     _settling: int = 0
-    #: What the lock has said while it isn't known yet which orders that may settle; None when that is known.
-    _early: list[_Early] | None = field(default=None, repr=False)
-    #: Unsettled orders that came into our hands since Redis was asked for them.
-    _joined: list[OrderRun] = field(factory=list, repr=False)
-    #: Fingerprints of the lock's reports: those that Redis knew at the last look, and those heard here.
-    _committed: frozenset[str] = field(default=frozenset(), repr=False)
-    _reports: deque[str] = field(factory=lambda: deque(maxlen=MAX_HEARD), repr=False)
-    #: Whether Redis has been asked since the lock came.
-    _looked: bool = False
     #: An order waits because nobody knows yet which dialect the lock speaks.
     _dialect_wanted: bool = False
     #: The lock has just come, and Redis doesn't know yet.
     _arrived: bool = False
     #: The gateway itself asks the lock something; orders wait until that is over.
     _question: "Question | None" = field(default=None, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.testimony = Testimony(self.orders)
+
+    @property
+    def watched(self) -> list[OrderRun]:
+        """Orders that are not under way any more, and whose effect is still to be seen."""
+        return self.testimony.watched
 
     @property
     def busy(self) -> bool:
@@ -104,7 +82,7 @@ class Desk:
         if self.session is None:
             # What has ended is in Redis, and comes back with the lock.
             return all(run.ended for run in self.watched)
-        return not (self.watched or self.waiting or self._early is not None)
+        return not (self.watched or self.waiting or self.testimony.incomplete)
 
     @property
     def reachable(self) -> bool:
@@ -120,7 +98,7 @@ class Desk:
             self.session.desk = None
         self.session = session
         session.desk = self
-        self._early, self._joined, self._looked = [], [], False
+        self.testimony.begin()
         self._dialect_wanted, self._arrived = False, arrived
         self.kick()
 
@@ -128,7 +106,8 @@ class Desk:
         """The lock is gone: what was written and not answered ends or waits, as its kind asks."""
         if self.session is not None:
             self.session.desk = None
-        self.session = self._early = None
+        self.session = None
+        self.testimony.end()
         if self._question is not None:
             self._question.end(False)
         run = self.current
@@ -177,9 +156,10 @@ class Desk:
 
     def _claimed(self, claim: "Claim", session: Session) -> None:
         self._claiming = False
-        self._take_along(claim)
+        self.testimony.take_along(claim)
         if self.session is session:
-            self._catch_up(claim, session)
+            for settled, step in self.testimony.catch_up(claim, session):
+                self.apply(settled, step)
         if claim.order is None:
             self.waiting = claim.waiting > 0
             if self._look_again:
@@ -237,48 +217,6 @@ class Desk:
         else:
             self.apply(run, run.cancel(now, reason))
 
-    def _take_along(self, claim: "Claim") -> None:
-        """Orders that the lock has said yes to where it was before are ours from now on."""
-        for record in claim.unsettled:
-            if record["id"] in claim.along and (run := self.orders.watched(record)) is not None:
-                self.orders.held.add(run.order.id)
-                self.watched.append(run)
-                self._joined.append(run)
-
-    def _catch_up(self, claim: "Claim", session: Session) -> None:
-        """Redis has told of unsettled orders: what the lock said meanwhile may be evidence for them."""
-        known = {run.order.id for run in self.watched}
-        restored = [self.orders.watched(record) for record in claim.unsettled if record["id"] not in known]
-        open_ones = [run for run in restored if run is not None]
-        found = [run for run in open_ones if run.ended]
-        # Another gateway, which has them in its hands, tells when they have ended.
-        elsewhere = any(not run.ended and run.order.id not in self.orders.held for run in open_ones)
-        self.watched += found
-        self._trim()
-        found += [run for run in self._joined if run in self.watched]
-        self._joined = []
-        early = self._early or []
-        self._early = early if elsewhere else None
-        state, sublocks = claim.lock_state, SubLocks()
-        sublocks.learn(claim.sublocks)
-        if claim.sublocks:
-            session.sublocks = session.sublocks or SubLocks()
-            session.sublocks.learn(claim.sublocks)
-        if session.lock_state is None and not early:
-            session.lock_state = state
-        self._committed, self._looked = claim.recent, True
-        count = self.orders.count_wrong_passwords
-        for one in early:
-            if one.new is None:
-                one.new = one.message.fingerprint not in claim.recent
-            if one.new and not one.used:
-                steps = hearing.heard(one.message, found, state, one.now, count, sublocks)
-                one.used = bool(steps)
-                for run, step in steps:
-                    self.apply(run, step)
-            state = hearing.lock_state(one.message, state)
-            hearing.note_sublocks(one.message, sublocks, one.now)
-
     def _prepare(self, run: OrderRun, claim: "Claim", session: Session) -> None:
         """Check the order against what this lock understands, and begin to write it."""
         now = self.orders.now()
@@ -290,6 +228,7 @@ class Desk:
                 self.apply(run, run.connection_lost(now))
                 return
             if lockout.blocks(claim.wrong_passwords, checked.spec):
+                self.orders.gateway.counters.locked_out += 1
                 run.assign(checked.spec)
                 self.apply(run, run.settle(now, OrderState.REJECTED, lockout.REASON))
                 return
@@ -373,7 +312,7 @@ class Desk:
 
     def take_over(self, run: OrderRun) -> None:
         """Go on with an order that was in other hands, or in ours before a crash."""
-        self._joined.append(run)
+        self.testimony.join(run)
         step = run.recovered(self.orders.now())
         if run.ended and not step.transitions:
             # Its record says all there is to say.
@@ -389,20 +328,13 @@ class Desk:
             if not await self.orders.store.is_in_hand(run.order.id) and run in self.watched:
                 self.drop(run)
 
-    def _trim(self) -> None:
-        ended = [run for run in self.watched if run.ended]
-        for run in ended[:-MAX_WATCHED]:
-            self.watched.remove(run)
-
     def _finish(self, run: OrderRun, watch: bool = True) -> None:
         """Watch or forget an order; take the next once Redis knows of it, since a refusal may forbid that."""
         if run is self.current:
             self.current = self._rendered = None
-        if run in self.watched:
-            self.watched.remove(run)
+        self.testimony.forget(run)
         if watch and (run.confirmable or not run.ended):
-            self.watched.append(run)
-            self._trim()
+            self.testimony.watch(run)
         self._settling += 1
         self.orders.after_commit(self.device, self._settled)
 
@@ -440,35 +372,19 @@ class Desk:
         """
         if self._question is not None and self._question.answered_by(message):
             return partial(self._question.end, True)
-        runs, early = self._in_mind(), self._early
-        new = self._is_new(message) if runs or early is not None else True
-        if not new:
-            runs = []
-        if runs and self.current is not None and self.current.in_flight and not self._handed_over:
+        run = self.current
+        steps = self.testimony.hear(
+            message,
+            moment.epoch,
+            self.session,
+            run,
             # Nothing that is said now can be due to bytes that aren't out yet.
-            runs.remove(self.current)
-        session, count = self.session, self.orders.count_wrong_passwords
-        state, sublocks = (None, None) if session is None else (session.lock_state, session.sublocks)
-        steps = hearing.heard(message, runs, state, moment.epoch, count, sublocks)
-        if early is not None and len(early) < MAX_EARLY:
-            known = None if new and (self._claiming or not self._looked) else new
-            early.append(_Early(message, moment.epoch, known, bool(steps)))
+            may_be_due=run is None or not run.in_flight or self._handed_over,
+            asking=self._claiming,
+        )
         if not steps and not self.waiting:
             return None
         return lambda: self._heard(steps)
-
-    def _is_new(self, message: Message) -> bool:
-        """Whether a message may be evidence: a report that comes again tells nothing new.
-
-        Taken for a second movement, it would confirm an order that moved nothing.
-        """
-        fingerprint = message.fingerprint
-        if fingerprint is None:
-            return True
-        if fingerprint in self._committed or fingerprint in self._reports:
-            return False
-        self._reports.append(fingerprint)
-        return True
 
     def _heard(self, steps: list[tuple[OrderRun, Step]]) -> None:
         for run, step in steps:
@@ -487,8 +403,5 @@ class Desk:
             if self._is_late(run, now):
                 unwritten = run is self.current and run.in_flight and not self._handed_over
                 self.apply(run, self._late(run, now) if unwritten else run.deadline(now))
-        stale = [run for run in self.watched if self.orders.is_stale(run, now)]
-        for run in stale:
-            self.watched.remove(run)
-        if stale:
+        if self.testimony.forget_stale(now):
             self.orders.tidy(self)

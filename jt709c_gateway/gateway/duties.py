@@ -3,10 +3,9 @@
 import json
 import os
 import socket
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from uuid import uuid4
 
 import txredisapi
@@ -15,13 +14,12 @@ from twisted.internet import defer, task
 from twisted.logger import Logger
 
 from jt709c_gateway.redis.keys import Keys
-from jt709c_gateway.redis.refusals import is_state_of_server
 
 from .asking import ROUND, Asking
 from .core import Gateway
-from .intake import Intake
 from .orders import Orders
 from .recovery import Recovery
+from .taking import BlockingConnection, Taking
 
 _SWEEP: Final = 2.0
 _TICK: Final = 0.25
@@ -29,9 +27,6 @@ _EXPIRE: Final = 1.0
 #: Seconds after which another gateway's word that an order has come for a lock of ours is heard.
 _ROUTED: Final = 0.2
 _RETRY: Final = 2.0
-#: Seconds that BLMOVE waits for an order before it is asked again.
-_INTAKE_WAIT: Final = 5
-_PAUSE: Final = 0.1
 #: This run of a process, whose id another may have had before.
 _PROCESS: Final = uuid4().hex
 #: What is asked of Redis by each loop, in words.
@@ -42,8 +37,6 @@ _DUTIES: Final = {
     "_woken": "what we ask when we come back",
     "expire": "to tell of orders whose ttl has ended",
 }
-#: Failures after which an entry that can't be dealt with is set aside.
-_ATTEMPTS: Final = 3
 
 
 def _place() -> str:
@@ -71,17 +64,6 @@ def _is_dead_here(said: bytes) -> bool:
     return pid == os.getpid()
 
 
-class BlockingConnection(Protocol):
-    """A connection of its own, for a command that waits."""
-
-    def call(self, *arguments: Any) -> Any:
-        """Send one command; a Deferred of its reply."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether it can be used now."""
-
-
 class Duties(Service):
     """Runs the loops; each outlives whatever is thrown inside it."""
 
@@ -102,13 +84,9 @@ class Duties(Service):
         self._keys = keys
         self._ttl = ttl
         self._asking = asking
-        self._take = Intake(orders)
+        self._taking = Taking(reactor, orders, keys, lambda: self._owner_checked)
         self._recovery = Recovery(orders)
         self._loops: list[task.LoopingCall] = []
-        self._intake: defer.Deferred[None] | None = None
-        #: What the intake may be cancelled in; None while it deals with an entry.
-        self._resting: defer.Deferred[Any] | None = None
-        self._connection: BlockingConnection | None = None
         self._identity = json.dumps(
             {
                 "boot": gateway.committer.boot,
@@ -122,7 +100,6 @@ class Duties(Service):
         #: Until when nobody can take us for dead, and since when Redis has heard us without a gap.
         self._leased_until = 0.0
         self._steady_since = 0.0
-        self._refused: Counter[bytes] = Counter()
         #: Set while stopping: orders are left to the other gateways.
         self.leaving = False
         self._left = False
@@ -141,7 +118,6 @@ class Duties(Service):
 
     def begin(self, connection: BlockingConnection) -> None:
         """Redis's address is known: start what needs it. `connection` is for waiting for orders."""
-        self._connection = connection
         self._every(self._ttl / 3, self._stay_alive)
         self._every(self._ttl / 2, self._adopt)
         self._every(_EXPIRE, self._recovery.expire)
@@ -149,8 +125,7 @@ class Duties(Service):
         self._every(_RETRY, self._retry)
         if self._asking is not None:
             self._every(ROUND, self._asking.ask_some)
-        self._intake = defer.Deferred.fromCoroutine(self._take_in())
-        self._intake.addErrback(self._stopped)
+        self._taking.begin(connection)
 
     def wake(self) -> None:
         """Redis has (again) become usable: don't wait for the next round."""
@@ -162,8 +137,7 @@ class Duties(Service):
         """Take no more orders, and begin none."""
         self.leaving = True
         self._orders.sending = False
-        if self._resting is not None:
-            self._resting.cancel()
+        self._taking.wind_up()
 
     async def leave(self) -> None:
         """Tell the other gateways that this one is gone."""
@@ -178,9 +152,7 @@ class Duties(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         self.stop_taking()
         self._left = True
-        if self._intake is not None:
-            self._intake.cancel()
-            self._intake = None
+        self._taking.stop()
         for loop in self._loops:
             if loop.running:
                 loop.stop()
@@ -202,10 +174,6 @@ class Duties(Service):
             self._orders.refusals.say(_DUTIES.get(duty.__name__, duty.__name__), failure.value)
         else:
             self.log.failure("{duty} failed", failure, duty=duty.__name__)
-
-    @staticmethod
-    def _stopped(failure: Any) -> None:
-        failure.trap(defer.CancelledError)
 
     async def _sweep(self) -> None:
         self._gateway.sweep()
@@ -301,70 +269,3 @@ class Duties(Service):
         self._owner_checked = True
         self._orders.sending = not self.leaving
         self._orders.resume()
-
-    async def _take_in(self) -> None:
-        """Move one order after another into our own list, and deal with each."""
-        put_back_at = 0.0
-        while not self.leaving:
-            connection = self._connection
-            if connection is None or not connection.connected or not self._owner_checked:
-                await self._pause()
-                continue
-            entry: bytes | None = None
-            try:
-                # Now and then all the same: a BLMOVE whose connection has died may have moved one yet.
-                if self._reactor.seconds() >= put_back_at:
-                    await self._orders.store.put_back()
-                    put_back_at = self._reactor.seconds() + _INTAKE_WAIT
-                entry = await self._rest(
-                    connection.call(
-                        "BLMOVE",
-                        self._keys.commands,
-                        self._keys.intake(self._gateway.name),
-                        "LEFT",
-                        "RIGHT",
-                        _INTAKE_WAIT,
-                    )
-                )
-                if entry is not None:
-                    await self._take.take(entry)
-                    self._refused.clear()
-            except defer.CancelledError:
-                raise
-            except Exception as error:
-                # What was taken is in our own list still, unless it had been dealt with.
-                put_back_at = 0.0
-                pause = _PAUSE
-                if is_state_of_server(error):
-                    # No fault of the entry's: it stays where it is until the server can.
-                    self._orders.refusals.say("to give out orders", error)
-                    pause = _RETRY
-                elif not isinstance(error, txredisapi.ConnectionError):
-                    await self._not_taken(entry, error)
-                await self._pause(pause)
-
-    async def _not_taken(self, entry: bytes | None, error: Exception) -> None:
-        """An entry that fails again and again must not keep the others from being taken."""
-        self.log.failure("an order could not be taken in")
-        if entry is None:
-            return
-        self._refused[entry] += 1
-        if self._refused[entry] < _ATTEMPTS:
-            return
-        try:
-            await self._take.set_aside(entry, f"could not be taken in: {type(error).__name__}")
-        except txredisapi.RedisError:
-            self.log.failure("an order that can't be taken in could not be set aside either")
-        else:
-            del self._refused[entry]
-
-    async def _rest(self, resting: "defer.Deferred[Any]") -> Any:
-        """Wait for what may be broken off when we stop."""
-        self._resting = resting
-        try:
-            return await resting
-        finally:
-            self._resting = None
-
-    async def _pause(self, seconds: float = _PAUSE) -> None:
-        await self._rest(task.deferLater(self._reactor, seconds, lambda: None))

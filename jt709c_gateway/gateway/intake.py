@@ -1,10 +1,13 @@
 """Orders out of the intake list: into a lock's queue, carried out at once, or told what is wrong."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
 
-from attrs import define, evolve
+from attrs import define, evolve, frozen
 from msgspec.json import encode
+from twisted.internet import defer
 from twisted.logger import Logger
 
 from jt709c_gateway.commands import sublocks
@@ -23,19 +26,86 @@ from .complaints import UNKNOWN
 from .orders import Orders
 
 
+class Failed(NamedTuple):
+    """An entry that has to be dealt with again, and what went wrong: txredisapi's errors, or one of ours."""
+
+    entry: bytes
+    error: Exception
+
+
+@frozen
+class _Read:
+    """An entry, and the order in it or what is wrong with that."""
+
+    entry: bytes
+    order: Order | InvalidOrder
+
+    @property
+    def is_local(self) -> bool:
+        """Whether no lock hears of it."""
+        return isinstance(self.order, Order) and self.order.command in LOCAL_ORDERS
+
+
 @define
 class Intake:
-    """Deals with one entry after another; each leaves our list only when Redis knows what became of it."""
+    """Deals with entries; each leaves our list only when Redis knows what became of it."""
 
     log = Logger()
 
     orders: Orders
 
-    async def take(self, entry: bytes) -> None:
-        """Deal with one entry; txredisapi's errors when it has to be dealt with again."""
+    async def take(self, entries: Sequence[bytes]) -> list[Failed]:
+        """Deal with entries side by side, as far as their order doesn't matter; those that failed.
+
+        Orders for one lock are taken in one after the other, and not beyond one that failed. One that takes
+        others back (`cancel`) comes after all that are before it, and before all behind it.
+        """
         now = self.orders.now()
+        read = [_Read(entry, self._read(entry, now)) for entry in entries]
+        for is_local, group in groupby(read, lambda one: one.is_local):
+            lanes: defaultdict[object, list[_Read]] = defaultdict(list)
+            for one in group:
+                lanes[None if is_local else self._lane(one)].append(one)
+            failed = await self._side_by_side(list(lanes.values()), now)
+            if failed:
+                return failed
+        return []
+
+    def _lane(self, read: _Read) -> object:
+        """What entries have in common that must not overtake each other."""
+        if isinstance(read.order, InvalidOrder):
+            return read
+        session = self.orders.gateway.sessions.get(read.order.device)
+        return read.order.device if session is None else session.device
+
+    async def _side_by_side(self, lanes: list[list[_Read]], now: float) -> list[Failed]:
+        going = [defer.Deferred.fromCoroutine(self._one_by_one(lane, now)) for lane in lanes]
+        # Only when it is cancelled, a lane comes to no end of its own.
+        ended = await defer.DeferredList(going, consumeErrors=True)
+        return [failed for complete, failed in ended if complete and failed is not None]
+
+    async def _one_by_one(self, lane: list[_Read], now: float) -> Failed | None:
+        for one in lane:
+            try:
+                await self._deal(one, now)
+            except defer.CancelledError:
+                raise
+            except Exception as error:
+                return Failed(one.entry, error)
+        return None
+
+    @staticmethod
+    def _read(entry: bytes, now: float) -> Order | InvalidOrder:
         try:
-            order = parse_order(entry, now)
+            return parse_order(entry, now)
+        except InvalidOrder as error:
+            return error
+
+    async def _deal(self, read: _Read, now: float) -> None:
+        entry, order = read.entry, read.order
+        try:
+            if isinstance(order, InvalidOrder):
+                raise order
             self.orders.authority.check_new(order, now)
             if order.command in LOCAL_ORDERS:
                 self.orders.profiles.validate_loosely(order)

@@ -354,6 +354,7 @@ class Orders:
             return
         device = run.order.device
         if answer.wrong_password:
+            self.gateway.counters.wrong_passwords += 1
             commands: list[Command] = [("HINCRBY", self.store.keys.device(device), "wrong_passwords", 1)]
         elif lockout.next_count(1, run.spec, answer) == 0:
             commands = self.store.wrong_password_commands(device, 0)

@@ -2,7 +2,7 @@
 --
 -- KEYS[1] the stream of events (all other keys share its hash slot)
 -- ARGV[1] prefix   ARGV[2] key of this gateway run's commit marker   ARGV[3] number of the batch
--- ARGV[4] limits, MessagePack: {events, history, malformed, devices, recent, age_ms}
+-- ARGV[4] limits, MessagePack: {events, history, malformed, devices, recent, age_ms, track}
 -- ARGV[5] records, MessagePack, each an array:
 --   1 device          6 state or nil    {dialect, imei, firmware, secret, location, peripheral}
 --   2 fingerprint     7 session or nil  what becomes of it: see `sessions` below
@@ -17,13 +17,18 @@
 -- records could not be written, {that number, index, error, index, error, ...}; indices count from 0.
 
 local prefix, marker, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local max_events, max_history, max_malformed, max_devices, max_recent, max_age = unpack(cmsgpack.unpack(ARGV[4]))
+local max_events, max_history, max_malformed, max_devices, max_recent, max_age, max_track =
+  unpack(cmsgpack.unpack(ARGV[4]))
 local FINGERPRINT = 16
 local MARKER_TTL, RECENT_TTL, SECRET_TTL, ORDERS_TTL, ROUTE_TTL = 86400, 2592000, 86400, 604800, 60
 -- Sub-locks and sensors kept per master: more than one sentence can bind to it.
 local MAX_PERIPHERALS = 100
 -- Devices beyond the limit that one call lets go of: more than a batch can bring.
 local MAX_FORGOTTEN = 500
+-- Positions by which a track may be too long before it is cut.
+local TRACK_SLACK, PART = 50, 500
+-- Seconds of which a track has one live position: more would push the older ones out, and be as many writes.
+local TRACK_STEP = 10
 -- Fields of a device's hash, by the same names in `device_of`.
 local STATE = {'dialect', 'imei', 'firmware', 'lock_state', 'battery_percent'}
 local IN_HISTORY = {lock = true, alarm = true, command = true}
@@ -101,6 +106,21 @@ local function alarm_event(json, order, name, active)
     .. ',"latitude":' .. latitude .. ',"longitude":' .. longitude .. '}}'
 end
 
+-- Notes where the device was, in the order of arrival: a report from the lock's memory is of an earlier time.
+local function note_position(device, json)
+  if max_track == 0 then
+    return
+  end
+  local at = string.find(json, ',"data":{', 1, true)
+  local time, latitude, longitude, speed, course = string.match(json,
+    '^"time":("[^"]*"),"fix":"%a+","latitude":([^,]+),"longitude":([^,]+),"altitude_m":[^,]+,"speed_kmh":([^,]+),'
+    .. '"course_deg":([^,]+),', at + 9)
+  if time and latitude ~= 'null' and longitude ~= 'null' then
+    device.track = device.track or {}
+    device.track[#device.track + 1] = '[' .. table.concat({time, latitude, longitude, speed, course}, ',') .. ']'
+  end
+end
+
 local function compare_alarms(device, known, alarms, json)
   local before, now, order = {}, {}, 0
   for name in string.gmatch(known, '"(.-)"') do
@@ -129,7 +149,11 @@ local function locate(device, location, events, seen)
     device.alarms, device.time = known[1] or '[]', tonumber(known[2] or '0') or 0
   end
   time = math.min(time or seen, seen)
-  if time < device.time then
+  local older = time < device.time
+  if older or math.floor(time / TRACK_STEP) ~= math.floor(device.time / TRACK_STEP) then
+    note_position(device, events[index + 1][2])
+  end
+  if older then
     return
   end
   local shown = '[]'
@@ -247,9 +271,23 @@ local function write_state(device)
   call('HSET', prefix .. ':device:' .. device.name, unpack(fields))
 end
 
+local function write_track(device)
+  local key, track, length = prefix .. ':track:' .. device.name, device.track, 0
+  -- In parts, since only so much can be unpacked: a lock's whole memory may be in one message.
+  for from = 1, #track, PART do
+    length = call('RPUSH', key, unpack(track, from, math.min(from + PART - 1, #track)))
+  end
+  if length > max_track + TRACK_SLACK then
+    call('LTRIM', key, -max_track, -1)
+  end
+end
+
 local function write_device(device)
   if device.seen then
     write_state(device)
+  end
+  if device.track then
+    write_track(device)
   end
   if device.news and device.news ~= '' then
     write_reports(device)
@@ -377,8 +415,12 @@ local function apply(record)
     told = change_session(device.name, record[7])
   end
   if told then
-    for _, event in ipairs(record[5]) do
+    local live = record[6] and record[6][5]
+    for index, event in ipairs(record[5]) do
       emit(device.name, event[1], told == 'taken over' and event[3] or event[2])
+      if event[1] == 'location' and not (live and live[1] == index - 1) then
+        note_position(device, event[2])
+      end
     end
   end
   if record[6] then
@@ -416,7 +458,8 @@ local function tidy()
     for at = 1, #peripherals, 2 do
       forget_peripheral(device, peripherals[at])
     end
-    call('DEL', prefix .. ':device:' .. device, prefix .. ':recent:' .. device, prefix .. ':history:' .. device)
+    call('DEL', prefix .. ':device:' .. device, prefix .. ':recent:' .. device, prefix .. ':history:' .. device,
+      prefix .. ':track:' .. device)
   end
 end
 

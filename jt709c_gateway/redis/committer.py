@@ -65,11 +65,20 @@ class Limits:
     devices: int = 200_000
     recent: int = 64
     max_age_ms: int = 0
+    track: int = 300
 
     def packed(self) -> bytes:
         """As the script takes them."""
         return _encode(
-            (self.events, self.history, self.malformed, self.devices, self.recent, self.max_age_ms)
+            (
+                self.events,
+                self.history,
+                self.malformed,
+                self.devices,
+                self.recent,
+                self.max_age_ms,
+                self.track,
+            )
         )
 
 

@@ -63,7 +63,7 @@ class Keys:
         return f"{self.prefix}:history:{device}"
 
     def track(self, device: str) -> str:
-        """List: a device's last positions, capped, newest at the right."""
+        """List, capped: where a device has been, newest arrival last."""
         return f"{self.prefix}:track:{device}"
 
     def session(self, device: str) -> str:

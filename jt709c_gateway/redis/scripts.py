@@ -1,4 +1,4 @@
-"""The Lua scripts for orders and for the status page, called by hash and loaded again when forgotten."""
+"""The Lua scripts beside `commit.lua`, called by hash and loaded again when the server has forgotten them."""
 
 from hashlib import sha1
 from importlib.resources import files
@@ -14,10 +14,11 @@ ADOPT: Final = "order_adopt"
 REPORT: Final = "order_report"
 ASK: Final = "device_ask"
 FLEET: Final = "fleet_read"
+SURVEY: Final = "fleet_survey"
 
 _SOURCES: Final = {
     name: files(__package__).joinpath(f"{name}.lua").read_bytes()
-    for name in (ACCEPT, CLAIM, REMOVE, ADOPT, REPORT, ASK, FLEET)
+    for name in (ACCEPT, CLAIM, REMOVE, ADOPT, REPORT, ASK, SURVEY, FLEET)
 }
 _HASHES: Final = {name: sha1(source, usedforsecurity=False).hexdigest() for name, source in _SOURCES.items()}
 

@@ -1,67 +1,102 @@
 """The gateway's counters in Prometheus's format. They are read when asked for, not kept twice."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from jt709c_gateway import __version__
+from jt709c_gateway.commands.model import OrderState
+from jt709c_gateway.commands.order_keys import Why
 from jt709c_gateway.gateway.core import Gateway
+from jt709c_gateway.redis.durability import Shortfall
+from jt709c_gateway.redis.survey import Fleet
 
 _LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 _SIZE = (1, 2, 5, 10, 20, 50, 100, 200)
+#: What may become of a session, and of a question.
+_CHANGES: Final = ("online", "offline", "replaced")
+_OUTCOMES: Final = ("asked", "answered", "unanswered", "dropped")
 
 
 class GatewayCollector(Collector):
-    """Turns the plain counters of a gateway into metric families."""
+    """Turns the plain counters of a gateway, and what it knows of the `fleet`, into metric families."""
 
-    def __init__(self, gateway: Gateway, connected: Callable[[], bool]) -> None:
+    def __init__(
+        self, gateway: Gateway, connected: Callable[[], bool], fleet: Callable[[], Fleet | None]
+    ) -> None:
         self._gateway = gateway
         self._connected = connected
+        self._fleet = fleet
 
     def collect(self) -> Iterator[Any]:
         """All families, in the order of DESIGN.md §7."""
-        gateway, counters = self._gateway, self._gateway.counters
-        statistics = gateway.committer.statistics
         build = GaugeMetricFamily(
             "jt709c_build_info", "Version of the gateway.", labels=["version", "gateway"]
         )
-        build.add_metric([__version__, gateway.name], 1)
+        build.add_metric([__version__, self._gateway.name], 1)
         yield build
         frames = CounterMetricFamily(
             "jt709c_frames",
             "Frames decoded, by dialect and by the kind of their first event.",
             labels=["dialect", "kind"],
         )
-        for (dialect, kind), value in counters.frames.items():
+        for (dialect, kind), value in self._gateway.counters.frames.items():
             frames.add_metric([dialect, kind], value)
         yield frames
-        for name, text, label, values in (
-            ("malformed", "Input that could not be read, by reason.", "reason", counters.malformed),
-            ("dropped", "Links closed or turned away by the gateway, by reason.", "reason", counters.dropped),
-            ("orders", "States that orders have reached.", "state", counters.orders),
+        yield from self._labelled()
+        yield from self._counts()
+        yield from self._levels()
+        if (fleet := self._fleet()) is not None:
+            yield from _of_the_fleet(fleet, self._gateway.wall().timestamp())
+
+    def _labelled(self) -> Iterator[Any]:
+        counters = self._gateway.counters
+        shortfalls = self._gateway.committer.statistics.shortfalls
+        table: tuple[tuple[str, str, str, Counter[Any], Iterable[str]], ...] = (
+            ("malformed", "Input that could not be read, by reason.", "reason", counters.malformed, ()),
+            ("dropped", "Links closed or turned away, by reason.", "reason", counters.dropped, ()),
+            ("orders", "States that orders have reached.", "state", counters.orders, OrderState),
             (
                 "orders_refused",
                 "Orders not (well) signed, or replayed, by reason.",
                 "reason",
                 counters.refused,
+                Why,
             ),
-            ("questions", "Questions of the gateway's own to locks.", "outcome", counters.questions),
-            ("session_changes", "Locks coming, going and moving.", "change", counters.sessions),
+            ("questions", "The gateway's own questions.", "outcome", counters.questions, _OUTCOMES),
+            ("session_changes", "Locks coming, going and moving.", "change", counters.sessions, _CHANGES),
             (
                 "commit_waits_failed",
                 "Times that what had been written was not durable in time, by reason.",
                 "reason",
-                statistics.shortfalls,
+                shortfalls,
+                Shortfall,
             ),
-        ):
+        )
+        for name, text, label, values, known in table:
             family = CounterMetricFamily(f"jt709c_{name}", text, labels=[label])
-            for key, value in values.items():
-                family.add_metric([str(key)], value)
+            # What can be counted is there from the start: to Prometheus, from nothing to 1 is no increase.
+            for key in dict.fromkeys([*known, *values]):
+                family.add_metric([str(key)], values[key])
             yield family
+
+    def _counts(self) -> Iterator[Any]:
+        counters, statistics = self._gateway.counters, self._gateway.committer.statistics
         for name, text, count in (
+            (
+                "wrong_passwords",
+                "Times a lock refused an order because of its password.",
+                counters.wrong_passwords,
+            ),
+            (
+                "locked_out_orders",
+                "Orders not sent because of wrong passwords in a row (clear_lockout).",
+                counters.locked_out,
+            ),
             ("answers", "Answers written to locks after their commit.", counters.answers),
             ("skipped_bytes", "Bytes received that belonged to no frame.", counters.skipped_bytes),
             ("pauses", "Times reading stopped because too many frames waited for Redis.", counters.pauses),
@@ -77,13 +112,43 @@ class GatewayCollector(Collector):
             ("commit_retries", "Batches that had to be sent again.", statistics.retries),
         ):
             yield CounterMetricFamily(f"jt709c_{name}", text, value=count)
+
+    def _levels(self) -> Iterator[Any]:
+        gateway, committer = self._gateway, self._gateway.committer
         for name, text, level in (
             ("sessions", "Locks connected.", len(gateway.sessions)),
             ("links", "Connections and addresses that locks are heard from.", len(gateway.conversations)),
-            ("unacked", "Records waiting to be committed.", gateway.committer.unacked),
+            ("unacked", "Records waiting to be committed.", committer.unacked),
+            ("unacked_max", "Records that may wait before reading stops.", committer.max_unacked),
             ("redis_up", "Whether Redis can be used.", int(self._connected())),
         ):
             yield GaugeMetricFamily(f"jt709c_{name}", text, value=level)
+
+
+def _of_the_fleet(fleet: Fleet, now: float) -> Iterator[Any]:
+    """What all gateways on one Redis say alike: to be taken once, and not to be added up."""
+    yield GaugeMetricFamily("jt709c_fleet_locks", "Locks known to Redis.", value=fleet.locks)
+    seen = GaugeMetricFamily(
+        "jt709c_fleet_locks_seen", "Of those, locks heard within a span.", labels=["within"]
+    )
+    for span, value in fleet.seen.items():
+        seen.add_metric([span], value)
+    yield seen
+    orders = GaugeMetricFamily(
+        "jt709c_fleet_orders",
+        "Orders that have not ended: not taken in yet, waiting for their lock, in a gateway's hands.",
+        labels=["stage"],
+    )
+    orders.add_metric(["untaken"], fleet.untaken)
+    orders.add_metric(["waiting"], fleet.waiting)
+    orders.add_metric(["under_way"], fleet.under_way)
+    yield orders
+    if fleet.oldest is not None:
+        yield GaugeMetricFamily(
+            "jt709c_fleet_oldest_order_seconds",
+            "Age of the order that waits longest.",
+            value=max(0.0, now - fleet.oldest),
+        )
 
 
 class CommitMetrics:

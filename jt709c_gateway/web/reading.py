@@ -1,5 +1,6 @@
 """What the API tells about locks and events."""
 
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -16,8 +17,11 @@ from .scanning import Wanted, scan
 
 MAX_ENTRIES: Final = 1000
 _DEFAULT_ENTRIES: Final = 100
+MAX_POINTS: Final = 10_000
+_DEFAULT_POINTS: Final = 1000
 
-Point = tuple[float, float | None, float | None, float | None, float | None]
+Point = tuple[datetime, float, float, float | None, float | None]
+"""An element of a track (docs/redis.rst)."""
 
 
 @define(eq=False)
@@ -73,15 +77,15 @@ class Reading:
         call.only("since", "until", "limit")
         since: float | None = call.one("since", read.moment)
         until: float | None = call.one("until", read.moment)
-        limit: int = call.one("limit", read.limit(MAX_ENTRIES), MAX_ENTRIES)
+        limit: int = call.one("limit", read.limit(MAX_POINTS), _DEFAULT_POINTS)
         device = await self._known(call)
-        raw: list[bytes] = await self.redis.call("LRANGE", self._keys.track(device), -MAX_ENTRIES, -1)
+        raw: list[bytes] = await self.redis.call("LRANGE", self._keys.track(device), -MAX_POINTS, -1)
         points = [
             point
             for point in map(_point, raw)
             if point is not None
-            and (since is None or point[0] >= since)
-            and (until is None or point[0] <= until)
+            and (since is None or point[0].timestamp() >= since)
+            and (until is None or point[0].timestamp() <= until)
         ]
         # A lock that empties its memory tells of what was before.
         points.sort(key=lambda point: point[0])
@@ -134,7 +138,7 @@ def _point(raw: bytes) -> Point | None:
 def _shown(point: Point) -> dict[str, Any]:
     time, latitude, longitude, speed, course = point
     return {
-        "time": iso(time),
+        "time": iso(time.timestamp()),
         "latitude": latitude,
         "longitude": longitude,
         "speed_kmh": speed,

@@ -1,0 +1,50 @@
+"""What Redis knows of the fleet as a whole, in numbers: for /metrics."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+from attrs import frozen
+
+from . import scripts
+from .keys import Keys
+from .scripts import Caller
+
+#: Spans for which the locks seen are counted, in seconds, by the label they have in metrics.
+SPANS: Final[Mapping[str, int]] = {"1h": 3600, "1d": 86_400, "7d": 604_800}
+#: Open orders among which the oldest waiting one is sought.
+_LOOKED_AT: Final = 1000
+
+
+@frozen
+class Fleet:
+    """One count of the fleet.
+
+    `seen` has the locks heard within each of the `SPANS`. `oldest` is when the order came in that waits
+    longest, in epoch seconds; None where none waits.
+    """
+
+    locks: int
+    seen: Mapping[str, int]
+    untaken: int
+    waiting: int
+    under_way: int
+    oldest: float | None
+
+
+async def count(caller: Caller, keys: Keys, now: float) -> Fleet:
+    """Count the fleet as it is `now`, in epoch seconds; txredisapi's errors as they come."""
+    locks, seen, untaken, still_open, under_way, oldest = await scripts.run(
+        caller,
+        scripts.SURVEY,
+        [keys.devices, keys.commands, keys.deadlines, keys.gateways],
+        [keys.prefix, _LOOKED_AT, *(f"{now - seconds:.3f}" for seconds in SPANS.values())],
+    )
+    return Fleet(
+        locks,
+        dict(zip(SPANS, seen, strict=True)),
+        untaken,
+        max(0, still_open - under_way),
+        under_way,
+        None if oldest is None else datetime.fromisoformat(oldest.decode()).timestamp(),
+    )
