@@ -13,8 +13,8 @@ REMOVE: Final = "order_remove"
 ADOPT: Final = "order_adopt"
 REPORT: Final = "order_report"
 ASK: Final = "device_ask"
-FLEET: Final = "fleet_read"
 SURVEY: Final = "fleet_survey"
+FLEET: Final = "fleet_read"
 
 _SOURCES: Final = {
     name: files(__package__).joinpath(f"{name}.lua").read_bytes()
