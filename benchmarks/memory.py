@@ -1,16 +1,29 @@
-"""What an idle connection costs the gateway's process in memory: just open, and after a first frame."""
+"""What an idle connection costs the gateway's process in memory, just open and after a first frame.
+
+And what a lock and an event cost in Valkey.
+"""
 
 import argparse
 import time
 from pathlib import Path
 
-from common import Daemon, above_zero, allow_connections, positive, report, resident_bytes, run
+from common import Daemon, Redis, above_zero, allow_connections, positive, report, resident_bytes, run
 from generator import Generator
 
 _WARM_LOCKS = 50
 _WARM_FRAMES = 8
 _KIB = 1024
 _MIB = 1024 * 1024
+_STREAM = "jt709c:events"
+#: All entries of a stream are looked at, rather than five.
+_ALL = 0
+
+
+def kept(redis: Redis) -> tuple[int, int, int]:
+    """Bytes that Valkey has in use without the stream of events; those of the stream; its entries."""
+    stream = int(redis.call("MEMORY", "USAGE", _STREAM, "SAMPLES", _ALL) or 0)
+    used = int(redis.info("memory")["used_memory_dataset"])
+    return used - stream, stream, int(redis.call("XLEN", _STREAM))
 
 
 def main() -> None:
@@ -34,12 +47,16 @@ def main() -> None:
         warm.closed_loop(_WARM_FRAMES, 0.5)
         warm.close()
         base = look()
+        redis = Redis(daemon.redis_port)
+        others, _, _ = kept(redis)
         fleet = Generator(daemon.port, options.locks)
         try:
             connected = look()
             fleet.introduce()
             heard = look()
+            others_after, stream, entries = kept(redis)
         finally:
+            redis.close()
             fleet.close()
         valkey = daemon.valkey
     results = {
@@ -48,12 +65,16 @@ def main() -> None:
         "heard_mib": round(heard / _MIB, 1),
         "kib_per_open_connection": round((connected - base) / options.locks / _KIB, 2),
         "kib_per_lock_heard": round((heard - base) / options.locks / _KIB, 2),
+        "valkey_kib_per_lock": round((others_after - others) / options.locks / _KIB, 2),
+        "valkey_kib_per_event": round(stream / entries / _KIB, 2),
     }
     print(f"warmed up, no connections   {results['base_mib']:>8} MiB")
     print(f"{options.locks:>6} connections open     {results['connected_mib']:>8} MiB", end="")
     print(f"   {results['kib_per_open_connection']:.2f} KiB each")
     print(f"{'':>6} after a frame of each {results['heard_mib']:>7} MiB", end="")
     print(f"   {results['kib_per_lock_heard']:.2f} KiB each")
+    print(f"in Valkey {results['valkey_kib_per_lock']:.2f} KiB a lock", end="")
+    print(f" and {results['valkey_kib_per_event']:.2f} KiB an event in the stream")
     report("memory", options, results, valkey=valkey)
 
 

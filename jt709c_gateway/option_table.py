@@ -26,6 +26,7 @@ from .option_values import (
     host_name,
     key_id,
     length,
+    lock_endpoint,
     name,
     prefix,
     rate,
@@ -92,9 +93,10 @@ OPTIONS: Final = (
     ),
     Option(
         "listen",
-        endpoint,
+        lock_endpoint,
         ("tcp:8888",),
-        "Endpoint for locks over TCP, repeatable [default: tcp:8888]",
+        "Endpoint for locks over TCP, repeatable; haproxy:tcp:8888 behind a load balancer that sends the "
+        "PROXY header [default: tcp:8888]",
         repeatable=True,
     ),
     Option(

@@ -12,6 +12,7 @@ from twisted.internet.endpoints import serverFromString
 from jt709c_gateway.commands.profiles.loading import DIALECTS
 from jt709c_gateway.gateway.device_list import DeviceList, read_device_list
 from jt709c_gateway.redis.address import parse_redis_address
+from jt709c_gateway.transport.proxy import PROXIED, split_proxied
 from jt709c_gateway.web.users import UserFile, UsersError, read_users
 
 PASSWORD_VARIABLE: Final = "JT709C_REDIS_PASSWORD"
@@ -113,6 +114,15 @@ def endpoint(text: str) -> str:
         raise ValueError(
             f"expected a server endpoint such as tcp:8888 or tcp:8888:interface=127.0.0.1 ({error})"
         ) from None
+    return text
+
+
+def lock_endpoint(text: str) -> str:
+    """A Twisted server endpoint, or one behind a balancer that sends the PROXY header: haproxy:tcp:8888."""
+    plain, proxied = split_proxied(text)
+    if proxied and plain.startswith(PROXIED):
+        raise ValueError(f"expected {PROXIED} once, as in {PROXIED}tcp:8888")
+    endpoint(plain)
     return text
 
 

@@ -20,6 +20,7 @@ from jt709c_gateway import __version__
 from jt709c_gateway.commands.order_keys import OrderKey, OrderKeysError, load_order_keys
 from jt709c_gateway.redis.address import EmbeddedAddress, parse_redis_address
 from jt709c_gateway.redis.cluster import has_hash_tag
+from jt709c_gateway.transport.proxy import split_proxied
 from jt709c_gateway.transport.shared import SHARED_ENDPOINTS
 from jt709c_gateway.web.users import UserFile
 
@@ -149,7 +150,7 @@ def _check_workers(values: dict[str, Any]) -> None:
     if sys.platform != "linux":
         raise usage.UsageError(f"--workers {workers}: expected 1; only Linux spreads locks over processes")
     for text in () if values["no_tcp"] else values["listen"]:
-        if text.partition(":")[0] not in SHARED_ENDPOINTS:
+        if split_proxied(text)[0].partition(":")[0] not in SHARED_ENDPOINTS:
             raise usage.UsageError(
                 f"--listen {text!r}: expected an endpoint that {workers} workers can share, tcp:… or tcp6:…"
             )

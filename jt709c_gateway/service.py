@@ -39,7 +39,8 @@ from jt709c_gateway.redis.orders import OrderStore
 from jt709c_gateway.redis.protocol import RedisProtocol
 from jt709c_gateway.starting import StartError, redis_way, start_embedded
 from jt709c_gateway.transport.listen import Inherited, ListenError, TcpService, UdpService
-from jt709c_gateway.transport.tcp import LockFactory
+from jt709c_gateway.transport.proxy import split_proxied
+from jt709c_gateway.transport.tcp import LockFactory, ProxiedLockFactory
 from jt709c_gateway.transport.udp import LockDatagrams
 from jt709c_gateway.web.metrics import CommitMetrics, GatewayCollector
 from jt709c_gateway.web.service import WebService
@@ -154,8 +155,10 @@ class GatewayService(MultiService):
         if self._inherited is not None:
             return [self._adopt(one, factory) for one in self._inherited]
         for description in () if settings["no_tcp"] else settings["listen"]:
-            endpoint = serverFromString(self._reactor, description)  # type: ignore[no-untyped-call]
-            listeners.append(TcpService(endpoint, factory, description))
+            plain, proxied = split_proxied(description)
+            endpoint = serverFromString(self._reactor, plain)  # type: ignore[no-untyped-call]
+            connected = ProxiedLockFactory(factory) if proxied else factory
+            listeners.append(TcpService(endpoint, connected, description))
         for port in () if settings["no_udp"] else settings["udp"]:
             datagrams = LockDatagrams(self.gateway, settings["max_sessions"])
             listeners.append(UdpService(self._reactor, port.port, port.interface, datagrams))
@@ -167,7 +170,8 @@ class GatewayService(MultiService):
 
     def _adopt(self, inherited: Inherited, factory: LockFactory) -> TcpService | UdpService:
         if inherited.kind == socket.SOCK_STREAM:
-            return inherited.stream_service(self._reactor, factory)
+            connected = ProxiedLockFactory(factory) if inherited.proxied else factory
+            return inherited.stream_service(self._reactor, connected)
         datagrams = LockDatagrams(self.gateway, self._settings["max_sessions"])
         return inherited.datagram_service(self._reactor, datagrams)
 

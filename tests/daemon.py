@@ -158,8 +158,9 @@ class Daemon:
     """``twistd -n jt709c-gateway`` with free ports on loopback, the same ones from start to start.
 
     It ends with the test process. `redis` is what ``--redis`` gets; `options` go on the command line as they
-    are. `tcp`, `udp` and `http` say which of its ports it listens on: `tcp_port`, `udp_port` and
-    `http_port`. Its data are in `directory`, which is also where it runs.
+    are. `tcp`, `udp` and `http` say which of its ports it listens on: `tcp_port`, `udp_port` and `http_port`.
+    With `proxied` a PROXY header comes first on a TCP connection. Its data are in `directory`, which is also
+    where it runs.
     """
 
     def __init__(
@@ -169,12 +170,14 @@ class Daemon:
         tcp: bool = True,
         udp: bool = True,
         http: bool = True,
+        proxied: bool = False,
         environment: dict[str, str] | None = None,
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="jt709c-daemon-"))
         self.tcp_port, self.udp_port, self.http_port = free_port(), free_port(), free_port()
         self._options = options
         self._redis = redis
+        self._before_endpoint = "haproxy:" if proxied else ""
         self._wanted = {"tcp": tcp, "udp": udp, "http": http}
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
@@ -196,7 +199,7 @@ class Daemon:
         """Its command line behind `twistd`."""
         found = ["-n", "--pidfile=", "jt709c-gateway", "--redis", self._redis]
         if self._wanted["tcp"]:
-            found += ["--listen", f"tcp:{self.tcp_port}:interface={LOOPBACK}"]
+            found += ["--listen", f"{self._before_endpoint}tcp:{self.tcp_port}:interface={LOOPBACK}"]
         else:
             found += ["--no-tcp"]
         if self._wanted["udp"]:

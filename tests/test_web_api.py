@@ -294,6 +294,17 @@ class TrackTests(ApiCase):
         )
         self.assertGreater(answer["capacity"], 0)
 
+    def test_of_a_lock(self) -> None:
+        """What a lock reports is in its track."""
+        lock = self.lock()
+        wait_until(lambda: self.api.get(f"/devices/{lock.device}/track").json["points"])
+        [point] = self.api.get(f"/devices/{lock.device}/track").json["points"]
+        summary = self.api.get(f"/devices/{lock.device}").json["device"]
+        self.assertEqual(
+            (point["latitude"], point["longitude"], point["time"][:19]),
+            (summary["latitude"], summary["longitude"], summary["position_time"][:19]),
+        )
+
     def test_limits(self) -> None:
         """The newest of them, or those between two times."""
         device = self.lock().device

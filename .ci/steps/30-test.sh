@@ -4,9 +4,8 @@ source .ci/common.sh
 
 # A machine that has no browser, and may not get one, fails at the page's tests and is told what to install.
 if ! command -v chromium >/dev/null && ((EUID == 0)) && command -v apt-get >/dev/null; then
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >"$SCRATCH/chromium.log" ||
-        cat "$SCRATCH/chromium.log"
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; } \
+        >"$SCRATCH/chromium.log" 2>&1 || cat "$SCRATCH/chromium.log"
 fi
 export JT709C_REQUIRE_BROWSER=1
 

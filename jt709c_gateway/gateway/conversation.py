@@ -1,5 +1,6 @@
 """One link's conversation: frames to messages, messages to the gateway, committed answers back."""
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet import defer
@@ -39,7 +40,6 @@ class Conversation:
         self.opened = now
         self.last_received = now
         self.is_open = True
-        self.origin = Origin(gateway.name, link.transport_name, link.peer)
         self._gateway = gateway
         self._decoder = decoder
         self._malformed_in_row = 0
@@ -54,6 +54,11 @@ class Conversation:
         #: Datagrams that wait for such a question.
         self._asking = 0
         self._paused = False
+
+    @cached_property
+    def origin(self) -> Origin:
+        """Where its frames come from; behind a load balancer that is known with the first of them."""
+        return Origin(self._gateway.name, self.link.transport_name, self.link.peer)
 
     @property
     def is_datagram(self) -> bool:

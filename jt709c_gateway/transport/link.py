@@ -8,6 +8,11 @@ from jt709c_gateway.protocol.framing import Frame
 SHUTDOWN: Final = "shutdown"
 
 
+def peer_name(host: str, port: int) -> str:
+    """`host:port`, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Link(Protocol):
     """A way to one peer: a TCP connection, or a UDP address. No socket shows."""
 
@@ -17,7 +22,7 @@ class Link(Protocol):
 
     @property
     def peer(self) -> str:
-        """`host:port`."""
+        """`host:port`; final when the first frames are received."""
 
     def send(self, data: bytes) -> bool:
         """Hand bytes to the network; False when the link is gone and nothing was written."""

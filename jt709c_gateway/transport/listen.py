@@ -10,7 +10,7 @@ from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python.failure import Failure
 
-from .tcp import DirectServer, LockFactory
+from .tcp import DirectServer, LockFactory, ProxiedLockFactory
 
 _MAX_DATAGRAM: Final = 65_536
 
@@ -44,7 +44,7 @@ class TcpService(Service):
 
     def _bound(self, port: Any) -> None:
         self.port = port
-        if isinstance(port, tcp.Port) and isinstance(self._factory, LockFactory):
+        if isinstance(port, tcp.Port) and isinstance(self._factory, LockFactory | ProxiedLockFactory):
             port.transport = DirectServer
 
     def stopService(self) -> "defer.Deferred[Any]":
@@ -114,6 +114,8 @@ class Inherited:
     #: AF_INET or AF_INET6, SOCK_STREAM or SOCK_DGRAM.
     family: int
     kind: int
+    #: Whether a load balancer's PROXY header comes first on each connection.
+    proxied: bool = False
 
     def stream_service(self, reactor: Any, factory: Any) -> TcpService:
         """A service that takes connections from it."""

@@ -17,6 +17,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 
 from .listen import ListenError
+from .proxy import split_proxied
 
 #: Kinds of endpoints that can be shared.
 SHARED_ENDPOINTS: Final = ("tcp", "tcp6")
@@ -26,9 +27,16 @@ class SharedPort:
     """One port and its sockets, by the number of the process that each is for."""
 
     def __init__(
-        self, kind: socket.SocketKind, port: int, interface: str, description: str, backlog: int = 0
+        self,
+        kind: socket.SocketKind,
+        port: int,
+        interface: str,
+        description: str,
+        backlog: int = 0,
+        proxied: bool = False,
     ) -> None:
         self.kind = kind
+        self.proxied = proxied
         self.family = socket.AF_INET6 if isIPv6Address(interface) else socket.AF_INET
         self._port = port
         self._interface = interface
@@ -40,10 +48,11 @@ class SharedPort:
     def tcp(cls, description: str) -> "SharedPort":
         """A port for what a server endpoint of one of the SHARED_ENDPOINTS says."""
         found: list[tuple[int, str, int]] = []
-        endpoint = serverFromString(_Recorder(), description)  # type: ignore[no-untyped-call]
+        plain, proxied = split_proxied(description)
+        endpoint = serverFromString(_Recorder(), plain)  # type: ignore[no-untyped-call]
         endpoint.listen(None).addCallback(found.append)
         port, interface, backlog = found[0]
-        return cls(socket.SOCK_STREAM, port, interface, description, backlog)
+        return cls(socket.SOCK_STREAM, port, interface, description, backlog, proxied)
 
     @classmethod
     def udp(cls, port: int, interface: str) -> "SharedPort":

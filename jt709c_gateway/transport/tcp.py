@@ -11,10 +11,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from jt709c_gateway.protocol.framing import Framer
+from jt709c_gateway.protocol.framing import Framer, Malformed
 from jt709c_gateway.sockets import write_at_once
 
-from .link import SHUTDOWN, Conversation, Handler
+from .link import SHUTDOWN, Conversation, Handler, peer_name
+from .proxy import BadHeader, HeaderReader, Source
 
 #: Bits of an IPv6 address that its network chooses; the rest the subscriber does, anew whenever it likes.
 _IPV6_NETWORK: Final = 64
@@ -61,9 +62,10 @@ class LockProtocol(Protocol):
     factory: "LockFactory"
     transport: Any
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str | None) -> None:
+        #: What the connection is counted under; None while that isn't known.
         self.address = address
-        self.peer = address
+        self.peer = address or ""
         self._framer = Framer()
         self._conversation: Conversation | None = None
         self._held_by_handler = False
@@ -72,7 +74,7 @@ class LockProtocol(Protocol):
     def connectionMade(self) -> None:
         """Tune the socket and introduce the link to the handler."""
         peer = self.transport.getPeer()
-        self.peer = f"{peer.host}:{peer.port}" if hasattr(peer, "port") else str(peer)
+        self.peer = peer_name(peer.host, peer.port) if hasattr(peer, "port") else str(peer)
         for name in ("setTcpNoDelay", "setTcpKeepAlive"):
             if (tune := getattr(self.transport, name, None)) is not None:
                 tune(True)
@@ -154,6 +156,54 @@ class LockProtocol(Protocol):
             self.transport.resumeProducing()
 
 
+class ProxiedLockProtocol(LockProtocol):
+    """One connection by way of a load balancer: a PROXY header says at its start from whom it comes.
+
+    Only then is it counted under an address. A balancer that looks whether somebody listens sends no header,
+    or one that names nobody, and closes: nothing is made of that.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self._header: HeaderReader | None = HeaderReader()
+
+    def dataReceived(self, data: bytes) -> None:
+        """The header first, and then as from a lock."""
+        if self._header is not None:
+            try:
+                found = self._header.feed(data)
+            except BadHeader as error:
+                self._refuse(error.raw)
+                return
+            if found is None:
+                return
+            self._header = None
+            source, data = found
+            if not self._comes_from(source) or not data:
+                return
+        super().dataReceived(data)
+
+    def _comes_from(self, source: Source) -> bool:
+        """Take in whom the balancer speaks for; False when there are too many connections from there."""
+        host = source.host
+        if host is None:
+            host = str(getattr(self.transport.getPeer(), "host", ""))
+        else:
+            self.peer = peer_name(host, source.port)
+        address = limited_as(host)
+        if self.factory.may_come_from(address):
+            self.address = address
+            return True
+        self.close("max_per_address")
+        return False
+
+    def _refuse(self, raw: bytes) -> None:
+        conversation = self._conversation
+        if conversation is not None:
+            conversation.received([Malformed("proxy_header", raw)])
+        self.close("proxy_header")
+
+
 class LockFactory(Factory):
     """Makes a LockProtocol for each connection, within limits in all and per address (IPv6: per /64)."""
 
@@ -174,21 +224,53 @@ class LockFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> LockProtocol | None:  # type: ignore[override]
         """None, which closes the connection, when there are too many."""
         address = limited_as(str(getattr(addr, "host", addr)))
-        if self._count >= self._max_connections:
-            self.handler.dropped("max_connections")
+        if not self._has_room():
             return None
-        if self._per_address[address] >= self._max_per_address:
+        if not self.may_come_from(address):
             self.handler.dropped("max_per_address")
             return None
+        return self._count_in(LockProtocol(address))
+
+    def build_proxied(self) -> LockProtocol | None:
+        """The same by way of a load balancer, who has yet to say for which address."""
+        return self._count_in(ProxiedLockProtocol()) if self._has_room() else None
+
+    def _has_room(self) -> bool:
+        if self._count < self._max_connections:
+            return True
+        self.handler.dropped("max_connections")
+        return False
+
+    def _count_in(self, protocol: LockProtocol) -> LockProtocol:
         self._count += 1
-        self._per_address[address] += 1
-        protocol = LockProtocol(address)
         protocol.factory = self
         return protocol
 
-    def left(self, address: str) -> None:
+    def may_come_from(self, address: str) -> bool:
+        """Count one more connection from this address; False when it has as many as it may."""
+        if self._per_address[address] >= self._max_per_address:
+            return False
+        self._per_address[address] += 1
+        return True
+
+    def left(self, address: str | None) -> None:
         """A connection from this address is gone."""
         self._count -= 1
+        if address is None:
+            return
         self._per_address[address] -= 1
         if not self._per_address[address]:
             del self._per_address[address]
+
+
+class ProxiedLockFactory(Factory):
+    """Connections by way of a load balancer, under the limits that `locks` has for all."""
+
+    noisy = False
+
+    def __init__(self, locks: LockFactory) -> None:
+        self._locks = locks
+
+    def buildProtocol(self, addr: IAddress | None) -> LockProtocol | None:  # type: ignore[override]
+        """None, which closes the connection, when there are too many."""
+        return self._locks.build_proxied()

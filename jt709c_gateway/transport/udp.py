@@ -8,7 +8,7 @@ from twisted.logger import Logger
 
 from jt709c_gateway.protocol.framing import Framer
 
-from .link import SHUTDOWN, Conversation, Handler
+from .link import SHUTDOWN, Conversation, Handler, peer_name
 
 _Address = tuple[Any, ...]
 
@@ -72,8 +72,7 @@ class LockDatagrams(DatagramProtocol):
 
     def _meet(self, address: _Address) -> UdpLink:
         """A link for an address that is heard for the first time."""
-        host = f"[{address[0]}]" if ":" in address[0] else address[0]
-        link = UdpLink(self, address, peer=f"{host}:{address[1]}")
+        link = UdpLink(self, address, peer=peer_name(address[0], address[1]))
         link.conversation = self.handler.open(link)
         self._links[address] = link
         return link

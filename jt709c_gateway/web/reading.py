@@ -17,6 +17,8 @@ from .scanning import Wanted, scan
 
 MAX_ENTRIES: Final = 1000
 _DEFAULT_ENTRIES: Final = 100
+MAX_POINTS: Final = 10_000
+_DEFAULT_POINTS: Final = 1000
 
 Point = tuple[datetime, float, float, float | None, float | None]
 """An element of a track (docs/redis.rst)."""
@@ -75,9 +77,9 @@ class Reading:
         call.only("since", "until", "limit")
         since: float | None = call.one("since", read.moment)
         until: float | None = call.one("until", read.moment)
-        limit: int = call.one("limit", read.limit(MAX_ENTRIES), MAX_ENTRIES)
+        limit: int = call.one("limit", read.limit(MAX_POINTS), _DEFAULT_POINTS)
         device = await self._known(call)
-        raw: list[bytes] = await self.redis.call("LRANGE", self._keys.track(device), -MAX_ENTRIES, -1)
+        raw: list[bytes] = await self.redis.call("LRANGE", self._keys.track(device), -MAX_POINTS, -1)
         points = [
             point
             for point in map(_point, raw)

@@ -76,7 +76,7 @@ class WebService(MultiService):
 
     def _routes(self, profiles: ProfileSet) -> list[Route]:
         settings, redis, fleet = self._settings, self._redis, self._fleet
-        reading = Reading(redis, fleet, Shared(self._reactor), time.time, settings.get("track_max", 300))
+        reading = Reading(redis, fleet, Shared(self._reactor), time.time, settings["track_max"])
         book = OrderBook(redis, fleet, time.time)
         store = OrderStore(redis, redis.keys, settings["gateway"])
         catalogue = Catalogue(profiles, store, settings["allow_raw"])

@@ -57,12 +57,12 @@ class WorkerProcess(Child):
         reactor: Any,
         settings: dict[str, Any],
         profiles: ProfileSet,
-        sockets: Sequence[socket.socket],
+        sockets: Sequence[tuple[socket.socket, bool]],
     ) -> None:
-        """Start it; OSError when that is not possible."""
+        """Start it on sockets, and whether a PROXY header comes first on each; OSError when not possible."""
         inherited = tuple(
-            Inherited(FIRST_SOCKET + index, int(one.family), int(one.type))
-            for index, one in enumerate(sockets)
+            Inherited(FIRST_SOCKET + index, int(one.family), int(one.type), proxied)
+            for index, (one, proxied) in enumerate(sockets)
         )
         given = os.memfd_create("worker")
         ours, theirs = socket.socketpair()
@@ -71,7 +71,7 @@ class WorkerProcess(Child):
                 pickle.dump(Given(os.getpid(), settings, profiles, inherited), file)
             os.lseek(given, 0, os.SEEK_SET)
             descriptors = {GIVEN: given, 1: "r", 2: "r", CHANNEL: theirs.fileno()}
-            descriptors |= {FIRST_SOCKET + index: one.fileno() for index, one in enumerate(sockets)}
+            descriptors |= {FIRST_SOCKET + index: one.fileno() for index, (one, _) in enumerate(sockets)}
             # It has to find the same code, wherever that is.
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             reactor.spawnProcess(self, COMMAND[0], COMMAND, env=environment, childFDs=descriptors)

@@ -103,7 +103,7 @@ class Worker:
         """From start to end; why it ended."""
         process = WorkerProcess(self.name, self._up)
         try:
-            sockets = [port.open(self._number) for port in self._ports]
+            sockets = [(port.open(self._number), port.proxied) for port in self._ports]
             process.spawn(self._reactor, settings, profiles, sockets)
         except (OSError, ListenError) as error:
             return str(error)
