@@ -191,7 +191,7 @@ class FleetTests(BrowserTestCase):
                 page.get_by_text("It says: because <b>so</b>").first.wait_for()
 
     def test_silence(self) -> None:
-        """A connection over which nothing comes counts as lost, and a page out of sight lets go of its own."""
+        """A connection over which nothing comes counts as lost, and a page out of sight lets it go."""
         page = self.open(None)
         page.clock.install()
         page.goto(self.url())

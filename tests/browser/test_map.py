@@ -94,7 +94,7 @@ class TilesTests(BrowserTestCase):
         self.wait(page, "document.querySelector('canvas.points').dataset.points === '5'")
 
     def test_tiles(self) -> None:
-        """Tiles are asked of the host that is configured, and of its name nothing but words and links is shown."""
+        """Tiles come from the host that is configured; of its attribution words and links are shown."""
         store_fleet(self.desk, 5)
         self.expected = ("asked another host: https://tiles.example.net/",)
         page = self.open(None)
