@@ -178,6 +178,17 @@ class FakeRedis:
         return taken
 
 
+class FakeFleet:
+    """Locks by when they were heard."""
+
+    def __init__(self) -> None:
+        self.heard: dict[str, float] = {}
+
+    async def heard_since(self, after: float, most: int) -> list[tuple[float, str]]:
+        """As `Fleet` has it."""
+        return sorted((at, name) for name, at in self.heard.items() if at > after)[:most]
+
+
 class FanOutTests(SynchronousTestCase):
     """The events for all clients, second by second."""
 
@@ -256,6 +267,40 @@ class FanOutTests(SynchronousTestCase):
         for payload in (b"{", b"\xff", b'{"id":\n"a\\nb","x":"c"}', b'{"id":5}', b"[]"):
             self.redis.on_message("jt709c:event:lock:*", "x", payload)
         self.assertEqual(request.written, [b'event: event\ndata: {"id":"a\\nb","x":"c"}\n\n'])
+
+    def test_heard(self) -> None:
+        """Each lock that was heard is told once, also when its report came late, and none is left out."""
+        fleet = FakeFleet()
+        self.live._fleet = fleet  # type: ignore[assignment]
+
+        def news() -> list[str]:
+            return self.successResultOf(Deferred.fromCoroutine(self.live._news()))
+
+        self.live._heard_from = 100.0
+        self.assertEqual(news(), [])
+        fleet.heard = {"a": 101.0, "b": 102.0}
+        self.assertEqual(news(), ["a", "b"])
+        self.assertEqual(news(), [])
+        fleet.heard |= {"late": 101.5, "b": 103.0}
+        self.assertEqual(news(), ["late", "b"])
+        # More than can be told at a time; twenty are heard at each moment.
+        fleet.heard |= {f"lock{number}": 110.0 + number // 20 for number in range(3 * live.MAX_HEARD + 50)}
+        told: list[str] = []
+        while some := news():
+            self.assertLessEqual(len(some), live.MAX_HEARD)
+            told += some
+        self.assertEqual(len(told), len(set(told)))
+        self.assertEqual(set(told), {name for name in fleet.heard if name.startswith("lock")})
+        self.assertLessEqual(len(self.live._told), live.MAX_HEARD)
+
+    def test_heard_at_once(self) -> None:
+        """When more than can be told were heard at one moment, it goes on all the same."""
+        fleet = FakeFleet()
+        self.live._fleet = fleet  # type: ignore[assignment]
+        fleet.heard = {f"lock{number}": 5.0 for number in range(live.MAX_HEARD + 5)}
+        self.assertEqual(len(self.successResultOf(Deferred.fromCoroutine(self.live._news()))), live.MAX_HEARD)
+        fleet.heard["new"] = 6.0
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(self.live._news())), ["new"])
 
     def test_stopped(self) -> None:
         """When the gateway stops it says goodbye to all, and takes nobody in."""
@@ -338,10 +383,9 @@ class DaemonTests(SynchronousTestCase):
         with self.listen(("devices", 1), ("kind", "registration")) as listener:
             locks = [self.lock() for _ in range(3)]
             found: dict[str, Any] = {}
-            while len(found) < 3:
+            while not {lock.device for lock in locks} <= set(found):
                 heard = listener.next("devices")["devices"]
                 found |= {one["device"]: one for one in heard}
-            self.assertLessEqual({lock.device for lock in locks}, set(found))
             self.assertEqual(
                 found[locks[0].device], self.api.get(f"/devices/{locks[0].device}").json["device"]
             )
@@ -350,6 +394,11 @@ class DaemonTests(SynchronousTestCase):
             self.assertEqual(
                 [(one["device"], one["lock_state"]) for one in changed], [(locks[1].device, "unlocked")]
             )
+
+    def test_head(self) -> None:
+        """Who only wants to know what there is doesn't listen."""
+        reply = self.api.fetch("HEAD", "/api/v1/events/live")
+        self.assertEqual((reply.status, reply.headers["content-type"][:17]), (200, "text/event-stream"))
 
     def test_nobody(self) -> None:
         """When the last one has gone, the gateway is subscribed to nothing."""
