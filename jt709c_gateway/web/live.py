@@ -98,6 +98,8 @@ class Live(Service):
         self._heard_from = 0.0
         self._told: dict[str, float] = {}
         self._reading = False
+        #: Names of what Redis refused, so that each is told once.
+        self._complained: set[str] = set()
 
     @property
     def clients(self) -> int:
@@ -183,7 +185,9 @@ class Live(Service):
             client.send(data)
 
     def _refused(self, name: str, failure: Any) -> None:
-        if not failure.check(txredisapi.ConnectionError):
+        if not failure.check(txredisapi.ConnectionError) and name not in self._complained:
+            # The names of devices that somebody asks for may be many.
+            self._complained = {*self._complained, name} if len(self._complained) < 100 else {name}
             self.log.warn(
                 "Redis does not let the status page listen to {name}: {reason}",
                 name=name,
@@ -230,13 +234,15 @@ class Live(Service):
 
     async def _tell_heard(self) -> None:
         """Tell which devices were heard since the last time, to all who want to know."""
+        before = self._heard_from, self._told
         try:
-            names = await self._news()
-            if not names:
+            news = await self._news()
+            if not news:
                 return
-            found = await self._fleet.summaries(names)
+            found = await self._fleet.summaries(news)
         except txredisapi.RedisError:
             # Redis is away; what was heard meanwhile comes when it is back.
+            self._heard_from, self._told = before
             return
         finally:
             self._reading = False
