@@ -14,9 +14,12 @@ from urllib.parse import quote, urlencode
 import bcrypt
 import jsonschema
 from attrs import define, field, frozen
+from twisted.trial.unittest import SynchronousTestCase
 
+from tests.acl import GuardedServer
 from tests.daemon import Daemon
-from tests.support import LOOPBACK
+from tests.orders_support import FakeLock, new_device
+from tests.support import LOOPBACK, RedisClient
 
 BASE = "/api/v1"
 DESCRIPTION: dict[str, Any] = json.loads(files("jt709c_gateway.web").joinpath("openapi.json").read_text())
@@ -208,3 +211,40 @@ class Listener:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class ApiCase(SynchronousTestCase):
+    """A gateway with no more rights than it needs; it must not be denied one."""
+
+    server: GuardedServer
+    daemon: Daemon
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.server = GuardedServer().start()
+        cls.daemon = Daemon("--gateway", "gw1", redis=cls.server.gateway_url).start()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.daemon.discard()
+        cls.server.end()
+        super().tearDownClass()
+
+    def setUp(self) -> None:
+        self.api = Api(self.daemon)
+        self.redis: RedisClient = self.server.client()
+        self.addCleanup(self.redis.close)
+
+    def lock(self) -> FakeLock:
+        lock = FakeLock(new_device()).connect(self.daemon)
+        self.addCleanup(lock.close)
+        return lock
+
+    def assert_bad(self, path: str, name: str, value: object, right: str) -> None:
+        """A parameter is refused in one line that names it, its value and what is right."""
+        reply = self.api.get(path, (name, value))
+        self.assertEqual(reply.status, 400, reply)
+        self.assertEqual(reply.error["field"], name)
+        for part in (name, repr(str(value)), right):
+            self.assertIn(part, reply.error["message"])

@@ -14,11 +14,11 @@ from jt709c_gateway.protocol.events import KIND_HEARTBEAT, KIND_LOCATION, KINDS
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.listening import PING_EVERY, Subscriptions, glob_escape, keep_alive
 
-from .calls import ApiError, Call
+from .calls import Answer, ApiError, Call
 from .fleet import Fleet
 from .link import WebRedis
 from .parameters import device, flag, kind
-from .sse import Client, message
+from .sse import EVENT_STREAM, Client, message
 
 #: Clients at a time.
 MAX_CLIENTS: Final = 100
@@ -29,6 +29,8 @@ MAX_RATE: Final = 300
 MAX_WRITTEN: Final = 5000
 #: Devices a second that are told to have been heard; those heard first come first, so each has its turn.
 MAX_HEARD: Final = 1000
+#: Seconds by which a report may come to Redis later than another's that was heard after it.
+_OVERLAP: Final = 2.0
 #: Seconds after which a client has to come again, as browsers do by themselves: it is asked anew who it is.
 MAX_LIFE: Final = 3600.0
 #: What comes too often to be sent to somebody who has not asked for it.
@@ -92,16 +94,20 @@ class Live(Service):
         self._ticks = 0
         self._writes_left = MAX_WRITTEN
         self._resting: set[str] = set()
-        self._heard = 0.0
+        #: From when on to look for what was heard, and what of that has been told.
+        self._heard_from = 0.0
+        self._told: dict[str, float] = {}
         self._reading = False
+        #: Names of what Redis refused, so that each is told once.
+        self._complained: set[str] = set()
 
     @property
     def clients(self) -> int:
         """How many listen."""
         return len(self._clients)
 
-    async def open(self, call: Call) -> None:
-        """Answer a call with what happens from now on."""
+    async def open(self, call: Call) -> Answer | None:
+        """GET /events/live: what happens from now on."""
         call.only("device", "kind", "devices")
         name: str | None = call.one("device", device)
         kinds = call.many("kind", kind)
@@ -109,7 +115,9 @@ class Live(Service):
         if name is not None:
             name = await self._fleet.resolve(name)
         if call.gone:
-            return
+            return None
+        if call.request.method == b"HEAD":
+            return Answer(b"", content_type=EVENT_STREAM)
         if not self.running or len(self._clients) >= MAX_CLIENTS:
             raise ApiError(
                 503,
@@ -125,6 +133,7 @@ class Live(Service):
             self._subscribed[one].clients.add(client)
         client.begin()
         self._listen()
+        return None
 
     def _listen(self) -> None:
         if self._connection is None:
@@ -133,7 +142,7 @@ class Live(Service):
             self._subscriptions.connection = self._connection
         self._subscribe()
         if not self._ticking.running:
-            self._heard = self._wall()
+            self._heard_from, self._told = self._wall() - _OVERLAP, {}
             self._ticking.start(_TICK, now=False)
 
     def _subscribe(self) -> None:
@@ -176,7 +185,9 @@ class Live(Service):
             client.send(data)
 
     def _refused(self, name: str, failure: Any) -> None:
-        if not failure.check(txredisapi.ConnectionError):
+        if not failure.check(txredisapi.ConnectionError) and name not in self._complained:
+            # The names of devices that somebody asks for may be many.
+            self._complained = {*self._complained, name} if len(self._complained) < 100 else {name}
             self.log.warn(
                 "Redis does not let the status page listen to {name}: {reason}",
                 name=name,
@@ -223,14 +234,15 @@ class Live(Service):
 
     async def _tell_heard(self) -> None:
         """Tell which devices were heard since the last time, to all who want to know."""
+        before = self._heard_from, self._told
         try:
-            heard = await self._fleet.heard_since(self._heard, MAX_HEARD)
-            if not heard:
+            news = await self._news()
+            if not news:
                 return
-            self._heard = heard[-1][0]
-            found = await self._fleet.summaries([name for _, name in heard])
+            found = await self._fleet.summaries(news)
         except txredisapi.RedisError:
             # Redis is away; what was heard meanwhile comes when it is back.
+            self._heard_from, self._told = before
             return
         finally:
             self._reading = False
@@ -238,6 +250,22 @@ class Live(Service):
         for client, interest in list(self._clients.items()):
             if interest.devices:
                 client.send(data)
+
+    async def _news(self) -> list[str]:
+        """The devices that were heard since the last time, those heard first first; at most `MAX_HEARD`."""
+        heard = await self._fleet.heard_since(self._heard_from, MAX_HEARD)
+        if not heard:
+            return []
+        last = heard[-1][0]
+        if len(heard) == MAX_HEARD:
+            # There are more, some of which may have been heard at the same moment as the last one.
+            heard = [one for one in heard if one[0] < last] or heard
+            self._heard_from = heard[-1][0]
+        else:
+            self._heard_from = max(self._heard_from, last - _OVERLAP)
+        news = [name for at, name in heard if self._told.get(name) != at]
+        self._told = {name: at for at, name in heard if at > self._heard_from}
+        return news
 
     def stopService(self) -> None:
         """Say goodbye to all."""

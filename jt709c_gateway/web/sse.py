@@ -11,6 +11,7 @@ from zope.interface import implementer
 #: Messages and bytes that wait for a client which reads slowly; what comes beyond is left out, and counted.
 MAX_WAITING: Final = 500
 MAX_BYTES: Final = 1 << 20
+EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 _BEAT: Final = b": still here\n\n"
 #: Milliseconds after which a browser comes again when the connection has ended.
 _OPENING: Final = b"retry: 3000\n\n"
@@ -38,7 +39,7 @@ class Client:
     def begin(self) -> None:
         """Send the head, and take what comes from here on."""
         request = self._request
-        request.setHeader(b"content-type", b"text/event-stream; charset=utf-8")
+        request.setHeader(b"content-type", EVENT_STREAM.encode())
         # Reverse proxies would hold back what comes in small pieces.
         request.setHeader(b"x-accel-buffering", b"no")
         request.notifyFinish().addBoth(lambda _: self._gone())
