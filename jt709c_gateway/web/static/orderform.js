@@ -11,6 +11,8 @@ const WAITS = [60, 300, 3600, 21600, 86400, 604800];
 const USUAL_WAIT = 300;
 /** The stream tells each step; this finds out what it may have missed. */
 const POLL_MS = 5000;
+/** Sooner it may not have been taken in yet. */
+const FIRST_POLL_MS = 1500;
 const FOLLOWED = 5;
 /** The type of peripherals that have nothing to be locked. */
 const SENSOR = "jt126";
@@ -239,7 +241,7 @@ export class OrderForm {
   #follow(order) {
     this.#followed = [order, ...this.#followed].slice(0, FOLLOWED);
     this.#draw();
-    this.#poll(order);
+    setTimeout(() => this.#poll(order), FIRST_POLL_MS);
     this.#timer ??= setInterval(() => this.#followed.forEach((one) => this.#poll(one)), POLL_MS);
   }
 

@@ -17,7 +17,9 @@ export class TrackMap {
   #summary = null;
   #map = null;
   #parts = null;
-  #fitted = false;
+  #touched = false;
+  /** How many positions of the track were there when it was last fitted into the map. */
+  #shown = -1;
   #closed = false;
 
   constructor(config) {
@@ -53,6 +55,9 @@ export class TrackMap {
     this.#map = map;
     this.#parts = { L, track: L.layerGroup().addTo(map), here: pointLayer(L).addTo(map) };
     this.dark.addEventListener("change", this.recolour);
+    for (const type of ["pointerdown", "wheel", "keydown"]) {
+      this.place.addEventListener(type, () => (this.#touched = true), { passive: true });
+    }
     this.#draw();
   }
 
@@ -74,7 +79,7 @@ export class TrackMap {
     const moved =
       summary.position_time !== this.#summary?.position_time || summary.online !== this.#summary?.online;
     this.#summary = summary;
-    if (moved || !this.#fitted) this.#draw();
+    if (moved) this.#draw();
   }
 
   /** A live report of its position. */
@@ -121,13 +126,16 @@ export class TrackMap {
     this.#fit(L, way);
   }
 
+  /** Show all of it, until somebody has moved the map, and then only what is asked for. */
   #fit(L, way) {
     const { latitude, longitude } = this.#summary ?? {};
-    const all =
-      typeof latitude === "number" && typeof longitude === "number" ? [...way, [latitude, longitude]] : way;
-    if (this.#fitted || all.length === 0) return;
-    this.#fitted = this.#summary !== null;
-    this.#map.fitBounds(L.latLngBounds(all).pad(0.15), { maxZoom: CLOSE_ZOOM, animate: false });
+    const here = typeof latitude === "number" && typeof longitude === "number" ? [[latitude, longitude]] : [];
+    const all = [...way, ...here];
+    if (this.#touched || all.length === 0) return;
+    const wanted = L.latLngBounds(all);
+    if (this.#shown === way.length && this.#map.getBounds().contains(wanted)) return;
+    this.#shown = way.length;
+    this.#map.fitBounds(wanted.pad(0.15), { maxZoom: CLOSE_ZOOM, animate: false });
   }
 
   /** Take it down. */
