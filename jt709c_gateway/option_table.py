@@ -15,6 +15,7 @@ from .option_values import (
     UdpPort,
     admit,
     age,
+    attribution,
     count,
     device_list,
     dialect,
@@ -22,6 +23,8 @@ from .option_values import (
     endpoint,
     existing_directory,
     existing_file,
+    host_name,
+    key_id,
     length,
     lock_endpoint,
     name,
@@ -29,7 +32,9 @@ from .option_values import (
     rate,
     redis_url,
     seconds,
+    tiles,
     udp_port,
+    web_users,
     worker_count,
 )
 
@@ -107,8 +112,32 @@ OPTIONS: Final = (
         "http",
         endpoint,
         None,
-        "Endpoint for /metrics, /healthz and /readyz, such as tcp:8089:interface=127.0.0.1",
+        "Endpoint for the status page, its API, /metrics, /healthz and /readyz, such as "
+        "tcp:8089:interface=127.0.0.1",
     ),
+    Option(
+        "web-users",
+        web_users,
+        None,
+        "File of those who may see the status page, as htpasswd -B makes it; read again when it changes. "
+        "none lets everybody in. Without either, only this host may reach --http for it",
+    ),
+    Option(
+        "web-host",
+        host_name,
+        (),
+        "Name by which browsers may call the status page besides localhost, repeatable",
+        repeatable=True,
+    ),
+    Option("web-orders", None, False, "Let users of the status page give orders"),
+    Option("web-order-key", key_id, None, "Id of the key in --order-keys that their orders are signed with"),
+    Option(
+        "web-tiles",
+        tiles,
+        None,
+        "Where map tiles come from, such as https://tiles.example.net/{z}/{x}/{y}.png [none if not given]",
+    ),
+    Option("web-tiles-attribution", attribution, "", "What the map says of whose tiles these are (HTML)"),
     Option(
         "data-dir",
         directory,

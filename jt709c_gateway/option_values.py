@@ -2,6 +2,7 @@
 
 import os
 import re
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from jt709c_gateway.commands.profiles.loading import DIALECTS
 from jt709c_gateway.gateway.device_list import DeviceList, read_device_list
 from jt709c_gateway.redis.address import parse_redis_address
 from jt709c_gateway.transport.proxy import PROXIED, split_proxied
+from jt709c_gateway.web.users import UserFile, UsersError, read_users
 
 PASSWORD_VARIABLE: Final = "JT709C_REDIS_PASSWORD"
 #: Which locks are admitted.
@@ -21,6 +23,13 @@ ADMIT_REDIS: Final = "redis"
 #: In place of a dialect: of none of them.
 NO_DIALECT: Final = "none"
 MAX_WORKERS: Final = 64
+#: In place of a file of users: everybody may see the status page.
+WEB_EVERYBODY: Final = "none"
+_LABELS: Final = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
+_TILES: Final = re.compile(
+    rf"(https?)://(\{{s\}}\.)?({_LABELS})(:[0-9]{{1,5}})?/([\w./{{}}?=&%~+,@-]*)", re.ASCII
+)
+_PLACES: Final = frozenset({"{z}", "{x}", "{y}"})
 
 
 def seconds(text: str) -> float:
@@ -171,4 +180,57 @@ def dialect(text: str) -> str:
     """A dialect that locks speak, or none."""
     if text not in (*DIALECTS, NO_DIALECT):
         raise ValueError(f"expected one of {', '.join(DIALECTS)}, or {NO_DIALECT}")
+    return text
+
+
+def web_users(text: str) -> UserFile | str:
+    """A file of users, read and checked, or none."""
+    if text == WEB_EVERYBODY:
+        return text
+    try:
+        return read_users(existing_file(text))
+    except UsersError as error:
+        raise ValueError(error) from None
+
+
+def key_id(text: str) -> str:
+    """The id of a key that orders are signed with."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
+        raise ValueError("expected the id of a key: 1 to 64 letters, digits, '-' or '_'")
+    return text
+
+
+def host_name(text: str) -> str:
+    """The name of a host, or an IP address, without a port."""
+    try:
+        if ":" in text:
+            return str(IPv6Address(text))
+    except ValueError:
+        text = ""
+    if not re.fullmatch(_LABELS, text):
+        raise ValueError("expected the name of a host, such as fleet.example.net, without a port")
+    return text.lower()
+
+
+@frozen
+class Tiles:
+    """Where map tiles come from: a template with {z}, {x} and {y}, and its origin for a browser's policy."""
+
+    url: str
+    source: str
+
+
+def tiles(text: str) -> Tiles:
+    """A template for addresses of map tiles."""
+    found = _TILES.fullmatch(text)
+    if found is None or not set(re.findall(r"\{[a-z]\}", found[5])) >= _PLACES:
+        raise ValueError("expected an address such as https://tiles.example.net/{z}/{x}/{y}.png")
+    scheme, several, host, port, _ = found.groups()
+    return Tiles(text, f"{scheme}://{'*.' if several else ''}{host}{port or ''}")
+
+
+def attribution(text: str) -> str:
+    """A line of text for the map."""
+    if not 1 <= len(text) <= 300 or not text.isprintable():
+        raise ValueError("expected 1 to 300 printable characters")
     return text

@@ -22,6 +22,7 @@ from jt709c_gateway.redis.address import EmbeddedAddress, parse_redis_address
 from jt709c_gateway.redis.cluster import has_hash_tag
 from jt709c_gateway.transport.proxy import split_proxied
 from jt709c_gateway.transport.shared import SHARED_ENDPOINTS
+from jt709c_gateway.web.users import UserFile
 
 from .option_table import OPTIONS, Option
 from .option_values import ADMIT_ANY, ADMIT_FILE, NO_DIALECT, PASSWORD_VARIABLE, existing_file, name
@@ -101,6 +102,7 @@ class Options(usage.Options):
                 "expected a hash tag, such as {jt709c}"
             )
         values["ask"] = _dialects(values["ask"])
+        _check_web(values)
         if values["workers"] > 1:
             _check_workers(values)
         durability = evolve(values["durability"], timeout=values["durability_timeout"])
@@ -125,6 +127,22 @@ def _dialects(given: tuple[str, ...]) -> frozenset[str]:
         others = ", ".join(sorted(set(given) - {NO_DIALECT}))
         raise usage.UsageError(f"--ask {NO_DIALECT}: expected it alone, not together with {others}")
     return frozenset(given) - {NO_DIALECT}
+
+
+def _check_web(values: dict[str, Any]) -> None:
+    if values["web_orders"] and not isinstance(values["web_users"], UserFile):
+        raise usage.UsageError(
+            "--web-orders: expected --web-users with a file, so that each order has somebody who gave it"
+        )
+    keys, chosen = values["order_keys"], values["web_order_key"]
+    if chosen is not None and chosen not in (keys or {}):
+        right = "expected --order-keys" if keys is None else f"expected one of {', '.join(sorted(keys))}"
+        raise usage.UsageError(f"--web-order-key {chosen!r}: {right}")
+    if values["web_orders"] and keys is not None and chosen is None:
+        raise usage.UsageError(
+            "--web-orders: this gateway takes signed orders only; expected --web-order-key with one of "
+            + ", ".join(sorted(keys))
+        )
 
 
 def _check_workers(values: dict[str, Any]) -> None:

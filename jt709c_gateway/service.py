@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import txredisapi
-from attrs import evolve
 from prometheus_client import CollectorRegistry
 from twisted.application.service import MultiService
 from twisted.internet import defer, task
@@ -28,7 +27,7 @@ from jt709c_gateway.gateway.ids import EventIds
 from jt709c_gateway.gateway.orders import Orders
 from jt709c_gateway.gateway.survey import Survey
 from jt709c_gateway.option_values import ADMIT_FILE, ADMIT_REDIS
-from jt709c_gateway.options import Options, read_password
+from jt709c_gateway.options import Options
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
 from jt709c_gateway.redis.allowed import AllowedSet
@@ -38,13 +37,13 @@ from jt709c_gateway.redis.embedded import EmbeddedServer
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.orders import OrderStore
 from jt709c_gateway.redis.protocol import RedisProtocol
-from jt709c_gateway.starting import StartError, redis_endpoint, start_embedded
+from jt709c_gateway.starting import StartError, redis_way, start_embedded
 from jt709c_gateway.transport.listen import Inherited, ListenError, TcpService, UdpService
 from jt709c_gateway.transport.proxy import split_proxied
 from jt709c_gateway.transport.tcp import LockFactory, ProxiedLockFactory
 from jt709c_gateway.transport.udp import LockDatagrams
 from jt709c_gateway.web.metrics import CommitMetrics, GatewayCollector
-from jt709c_gateway.web.site import make_site
+from jt709c_gateway.web.service import WebService
 from jt709c_gateway.workers.supervisor import Supervisor
 
 __all__ = ["GatewayService", "Options", "StartError", "makeService"]
@@ -139,14 +138,15 @@ class GatewayService(MultiService):
         self.registry.register(GatewayCollector(self.gateway, self._redis_up, lambda: self.survey.fleet))
         self._embedded: EmbeddedServer | None = None
         self._connections: list[RedisConnection] = []
-        self.listeners = self._make_listeners()
+        self._web: WebService | None = None
+        self.listeners = self._make_listeners(profiles)
 
     def _make_admission(self) -> Admission:
         if self._settings["admit"] == ADMIT_FILE:
             return FileAdmission(self._settings["devices"])
         return SetAdmission(self.allowed) if self._settings["admit"] == ADMIT_REDIS else Admission()
 
-    def _make_listeners(self) -> list[TcpService | UdpService]:
+    def _make_listeners(self, profiles: ProfileSet) -> list[TcpService | UdpService]:
         settings = self._settings
         listeners: list[TcpService | UdpService] = []
         factory = LockFactory(
@@ -163,9 +163,9 @@ class GatewayService(MultiService):
             datagrams = LockDatagrams(self.gateway, settings["max_sessions"])
             listeners.append(UdpService(self._reactor, port.port, port.interface, datagrams))
         if settings["http"]:
-            site = make_site(self.registry, self.readiness)
-            endpoint = serverFromString(self._reactor, settings["http"])  # type: ignore[no-untyped-call]
-            listeners.append(TcpService(endpoint, site, settings["http"]))
+            self._web = WebService(self._reactor, settings, profiles)
+            self._web.setServiceParent(self)  # type: ignore[no-untyped-call]
+            listeners.append(self._web.port(self.registry, self.readiness))
         return listeners
 
     def _adopt(self, inherited: Inherited, factory: LockFactory) -> TcpService | UdpService:
@@ -213,17 +213,10 @@ class GatewayService(MultiService):
         if self._stopping:
             return
         settings = self._settings
-        if settings["redis_password"] is not None and self._embedded is None:
-            address = evolve(address, password=settings["redis_password"])
-        path: Path | None = settings["redis_password_file"]
-        make = partial(
-            RedisConnection,
-            self._reactor,
-            address,
-            redis_endpoint(self._reactor, settings, address),
-            probe=self.committer.keys.imei,
-            password=None if path is None or self._embedded else partial(read_password, path),
-        )
+        way = redis_way(self._reactor, settings, address, embedded=self._embedded is not None)
+        if self._web is not None:
+            self._web.use(way)
+        make = partial(way.connection, probe=self.committer.keys.imei)
         usable = partial(make, prepare=_load_scripts)
         blocking = make(reply_timeout=_BLOCKING_TIMEOUT)
         checked = partial(make, prepare=_check_sync) if settings["durability"].fsync else usable

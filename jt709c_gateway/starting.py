@@ -2,12 +2,17 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from attrs import evolve, frozen
 from twisted.internet import defer
 from twisted.logger import Logger
 
+from jt709c_gateway.options import read_password
 from jt709c_gateway.redis.address import RedisAddress, client_endpoint
+from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.embedded import EmbeddedServer, EmbeddedServerError
 from jt709c_gateway.redis.tls import TlsFiles
 
@@ -56,6 +61,36 @@ def redis_endpoint(reactor: Any, settings: dict[str, Any], address: RedisAddress
         return client_endpoint(address, reactor, files)
     except ValueError as error:
         raise StartError(error) from None
+
+
+@frozen
+class RedisWay:
+    """How connections to Redis are made."""
+
+    reactor: Any
+    address: RedisAddress
+    endpoint: Any
+    password: Callable[[], str | None] | None
+
+    def connection(self, endpoint: Any = None, **more: Any) -> RedisConnection:
+        """One that is not started; `more` as RedisConnection has it, `endpoint` instead of the usual."""
+        return RedisConnection(
+            self.reactor, self.address, endpoint or self.endpoint, password=self.password, **more
+        )
+
+
+def redis_way(
+    reactor: Any, settings: dict[str, Any], address: RedisAddress, *, embedded: bool = False
+) -> RedisWay:
+    """The way to Redis by the settings; those about a password are not for an embedded server.
+
+    StartError for certificates that can't be used.
+    """
+    path: Path | None = None if embedded else settings["redis_password_file"]
+    if settings["redis_password"] is not None and not embedded:
+        address = evolve(address, password=settings["redis_password"])
+    password = None if path is None else partial(read_password, path)
+    return RedisWay(reactor, address, redis_endpoint(reactor, settings, address), password)
 
 
 def start_embedded(reactor: Any, server: EmbeddedServer, use: Callable[[RedisAddress], None]) -> None:

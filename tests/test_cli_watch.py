@@ -7,8 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.cli import gist
 from jt709c_gateway.cli.naming import Named
-from jt709c_gateway.cli.redis_link import glob_escape
 from jt709c_gateway.cli.watching import Display, Wanted, patterns
+from jt709c_gateway.redis.listening import glob_escape
 from tests.acl import COMMANDER, READER
 from tests.cli_support import DEVICE, TIMEOUT, WithRedis, event
 from tests.support import wait_until

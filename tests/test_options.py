@@ -19,6 +19,7 @@ from jt709c_gateway.redis.durability import Durability
 from jt709c_gateway.service import makeService
 from tests.daemon import Daemon, run_twistd
 from tests.reporting import report
+from tests.signing_support import SECRET
 from tests.support import (
     LOOPBACK,
     ValkeyServer,
@@ -28,6 +29,7 @@ from tests.support import (
     temporary_path,
     wait_until,
 )
+from tests.web_support import user_line
 
 SECONDS = ["", "0", "-1", "soon", "nan", "inf", "1e300", "10s"]
 COUNTS = ["", "0", "-1", "1.5", "many", "99999999999", "٣"]
@@ -63,6 +65,14 @@ BAD: dict[str, tuple[list[str], str]] = {
     ),
     "udp": (["", "x", "-1", "70000", "0x1", "8888:iface=x", "8888:interface=not an address"], "8888"),
     "http": (["", "8089", "nonsense:1"], "tcp:8888"),
+    "web-users": (FILES, "file"),
+    "web-host": (["", "a b", "http://a", "a:80", "a/b", "-"], "without a port"),
+    "web-order-key": (["", "a b", "ä", "x" * 65], "id of a key"),
+    "web-tiles": (
+        ["", "tiles", "https://h/{z}/{x}", "ftp://h/{z}/{x}/{y}", "https://h;/{z}/{x}/{y}"],
+        "https://tiles.example.net/{z}/{x}/{y}.png",
+    ),
+    "web-tiles-attribution": (["", "x" * 301, "a\u200eb"], "printable"),
     "data-dir": ([""], "directory"),
     "prefix": (["", "a b", "a*", "ä", "x" * 65], "letters"),
     "gateway": (["", "a b", "a:b", "ä", "x" * 65], "letters"),
@@ -238,6 +248,30 @@ class CommandLineTests(OptionsCase):
         self.assertEqual(
             [parse(f"--max-rate={text}")["max_rate"] for text in ("0", "0.5", "100")], [0, 0.5, 100]
         )
+
+    def test_web(self) -> None:
+        """What belongs together on the status page is asked for together."""
+        users, keys = self.file(user_line("anna", "right")), self.file(f'page = "{SECRET.hex()}"\n')
+        os.chmod(keys, 0o600)
+        self.assertEqual(set(parse("--web-users", users)["web_users"].hashes), {"anna"})
+        self.assertEqual(parse("--web-users", "none")["web_users"], "none")
+        self.assertEqual(parse("--web-host", "A.b", "--web-host=::1")["web_host"], ("a.b", "::1"))
+        for arguments, right in (
+            (["--web-orders"], "--web-users with a file"),
+            (["--web-orders", "--web-users=none"], "--web-users with a file"),
+            (["--web-order-key=page"], "expected --order-keys"),
+            (["--web-order-key=other", "--order-keys", keys], "expected one of page"),
+            (["--web-orders", "--web-users", users, "--order-keys", keys], "--web-order-key with one of"),
+        ):
+            self.assertIn(right, self.refused(*arguments))
+        good = ["--web-orders", "--web-users", users, "--order-keys", keys, "--web-order-key", "page"]
+        self.assertEqual(parse(*good)["web_order_key"], "page")
+
+    def test_web_users_of_another_kind(self) -> None:
+        """A hash that is not bcrypt's is refused with its line, and not shown."""
+        said = self.refused("--web-users", self.file(user_line("anna", "right") + "ben:$apr1$x$y\n"))
+        self.assertIn("line 2: the hash of ben is of another kind; expected bcrypt", said)
+        self.assertNotIn("$apr1", said)
 
     def test_workers(self) -> None:
         """Several workers need ports that can be shared, and names that leave room for their numbers."""

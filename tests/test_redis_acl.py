@@ -181,7 +181,8 @@ FORBIDDEN_GATEWAY = """
     GET another:key
     SET another:key 1
     PUBLISH another:channel {}
-    SUBSCRIBE P:event:lock:D
+    SUBSCRIBE another:channel
+    PSUBSCRIBE *
     SHUTDOWN
 """
 
@@ -275,10 +276,12 @@ class ServiceTests(SynchronousTestCase):
                         self.assertTrue(is_denied(client, command), f"{user} may {command}")
 
     def test_every_kind_of_event(self) -> None:
-        """A reader may follow each kind of event by its pattern."""
-        for prefix, client in self.each(READER):
-            for kind in KINDS:
-                self.assertFalse(is_denied(client, ["PSUBSCRIBE", Keys(prefix).channel(kind, "*")]), kind)
+        """A reader may follow each kind of event by its pattern, and so may the gateway for its page."""
+        for user in (READER, GATEWAY):
+            for prefix, client in self.each(user):
+                for kind in KINDS:
+                    pattern = Keys(prefix).channel(kind, "*")
+                    self.assertFalse(is_denied(client, ["PSUBSCRIBE", pattern]), f"{user}: {kind}")
 
 
 class FileTests(SynchronousTestCase):
@@ -322,7 +325,7 @@ class GatewayTests(SynchronousTestCase):
             names = re.findall(r"call(?:\(|, ?)'([A-Z]+)'", path.read_text())
             self.assertTrue(names, path)
             found.update(names)
-        for folder in ("redis", "gateway"):
+        for folder in ("redis", "gateway", "web"):
             for path in (root / folder).rglob("*.py"):
                 for node in ast.walk(ast.parse(path.read_text())):
                     if isinstance(node, ast.Constant) and node.value in known:

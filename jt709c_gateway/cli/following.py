@@ -13,15 +13,16 @@ from twisted.internet import defer, task
 from jt709c_gateway.cli import gist
 from jt709c_gateway.cli.common import UserError
 from jt709c_gateway.cli.connecting import FirstConnection, once
-from jt709c_gateway.cli.ordering import to_wire
 from jt709c_gateway.cli.output import console, plain
-from jt709c_gateway.cli.redis_link import PING_EVERY, Link, glob_escape, keep_alive, listen, talk
+from jt709c_gateway.cli.redis_link import Link, listen, talk
 from jt709c_gateway.cli.running import notice
 from jt709c_gateway.commands.model import ENDED, Order, OrderState
 from jt709c_gateway.commands.order_keys import OrderKey
+from jt709c_gateway.commands.sending import to_wire
 from jt709c_gateway.commands.sublocks import SUBLOCK_ID
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.listening import PING_EVERY, glob_escape, keep_alive
 
 _GOOD: Final = frozenset([OrderState.DONE, OrderState.CONFIRMED])
 _BAD: Final = frozenset([OrderState.REJECTED, OrderState.FAILED, OrderState.INVALID, OrderState.CANCELLED])

@@ -1,7 +1,6 @@
 """From text to frames to events, for `jt709c decode`."""
 
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
@@ -15,11 +14,11 @@ from jt709c_gateway.protocol.decoder import JT701, JT709, SENTENCE, Decoder
 from jt709c_gateway.protocol.envelope import Origin, wrap_all
 from jt709c_gateway.protocol.events import Event, to_json
 from jt709c_gateway.protocol.framing import Frame, Framer, Malformed
+from jt709c_gateway.protocol.hextext import read_hex
 from jt709c_gateway.protocol.message import Message
 
 #: No frame is shorter, so shorter arguments are pieces of one.
 _SHORTEST_FRAME: Final = 5
-_DECORATION = re.compile(r"0x|[\s:,_-]", re.IGNORECASE)
 _SHOWN: Final = 40
 
 _DIALECTS: Final = {b"\x7e": JT709, b"(": SENTENCE, b"$": JT701}
@@ -117,17 +116,12 @@ def _arguments(arguments: Sequence[str]) -> list[bytes]:
 
 def to_bytes(text: str, where: str) -> bytes:
     """Hex with whatever people put between its digits, or a sentence as it is."""
-    stripped = text.strip()
-    if stripped.startswith("(") and stripped.isascii():
-        return stripped.encode("ascii")
-    digits = _DECORATION.sub("", stripped)
     try:
-        return bytes.fromhex(digits)
-    except ValueError:
+        return read_hex(text)
+    except ValueError as error:
+        stripped = text.strip()
         shown = stripped if len(stripped) <= _SHOWN else stripped[:_SHOWN] + "…"
-        odd = len(digits) % 2 and re.fullmatch("[0-9A-Fa-f]+", digits)
-        why = "an odd number of hex digits" if odd else "not hex"
-        raise UserError(f"{where}{why}: {shown!r}") from None
+        raise UserError(f"{where}{error}: {shown!r}") from None
 
 
 def _lines(path: str) -> Iterator[bytes]:

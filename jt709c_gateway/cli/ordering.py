@@ -20,7 +20,6 @@ from jt709c_gateway.commands.model import InvalidOrder, Order, new_order_id, par
 from jt709c_gateway.commands.order_keys import OrderKey, OrderKeysError, load_order_keys
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.profiles.params import Param, ParamKind
-from jt709c_gateway.commands.signing import mac
 
 _ASSIGNMENT = re.compile(r"([a-z][a-z0-9_]*)(:?=)(.*)", re.DOTALL)
 _TEXT: Final = frozenset(
@@ -260,26 +259,6 @@ def read_key(key_id: str | None, path: str | None) -> OrderKey | None:
         missing = "--key-id is missing" if key_id is None else f"--key-id {key_id!r} is not in {path}"
         raise UserError(f"{missing}; expected one of {', '.join(sorted(keys))}")
     return keys[key_id]
-
-
-def to_wire(order: Order, key: OrderKey | None, now: float) -> bytes:
-    """The JSON for the intake list, signed with `key` if there is one. `now` in epoch seconds."""
-    fields: dict[str, Any] = {
-        "id": order.id,
-        "device": order.device,
-        "command": order.command,
-        "params": dict(order.params),
-        "ttl": order.ttl,
-        "timeout": order.timeout,
-        "reply_to": order.reply_to,
-        "issued_by": order.issued_by,
-    }
-    if key is not None:
-        fields["issued_at"] = round(now, 3)
-    text = json.dumps({name: value for name, value in fields.items() if value not in (None, {})})
-    if key is None:
-        return text.encode()
-    return json.dumps({"key": key.id, "mac": mac(key.secret, text), "order": text}).encode()
 
 
 def _who() -> str:

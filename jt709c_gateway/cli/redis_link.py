@@ -3,10 +3,9 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from attrs import evolve, frozen
-from twisted.internet.interfaces import IProtocolFactory
 
 from jt709c_gateway.cli.common import RedisOptions, UserError
 from jt709c_gateway.option_values import PASSWORD_VARIABLE
@@ -15,19 +14,11 @@ from jt709c_gateway.redis.address import RedisAddress, client_endpoint, parse_re
 from jt709c_gateway.redis.cluster import has_hash_tag
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.listening import ListenerEndpoint
 from jt709c_gateway.redis.protocol import RedisProtocol
 from jt709c_gateway.redis.tls import NO_FILES, TlsFiles
 
-#: Seconds between two questions whether a silent subscription still lives.
-PING_EVERY: Final = 15.0
-_GLOB: Final = frozenset("*?[]\\")
-
 OnMessage = Callable[[str, bytes], None]
-
-
-def glob_escape(text: str) -> str:
-    """Text as part of a PSUBSCRIBE pattern that matches just this text."""
-    return "".join(f"\\{character}" if character in _GLOB else character for character in text)
 
 
 @frozen
@@ -71,42 +62,6 @@ def _password(path: str | None) -> str | None:
         raise UserError(f"--redis-password-file {error}") from None
 
 
-class _Listener(RedisProtocol):
-    """A connection on which published messages arrive among the replies."""
-
-    on_message: OnMessage
-
-    def replyReceived(self, reply: Any) -> None:
-        """Take messages out; the rest are replies."""
-        if isinstance(reply, list) and reply[:1] in ([b"message"], [b"pmessage"]):
-            channel, payload = reply[-2:]
-            self.on_message(channel.decode("utf-8", "replace"), payload)
-        else:
-            super().replyReceived(reply)
-
-
-class _ListenerEndpoint:
-    """Connects with a protocol that can listen, whatever factory RedisConnection brings along."""
-
-    def __init__(self, reactor: Any, endpoint: Any, on_message: OnMessage, reply_timeout: float) -> None:
-        self._reactor = reactor
-        self._endpoint = endpoint
-        self._on_message = on_message
-        self._reply_timeout = reply_timeout
-
-    def connect(self, factory: IProtocolFactory) -> Any:
-        from twisted.internet.protocol import Factory
-
-        def build() -> _Listener:
-            protocol = _Listener(self._reactor, self._reply_timeout)
-            protocol.on_message = self._on_message
-            return protocol
-
-        listening = Factory.forProtocol(build)
-        listening.noisy = False
-        return self._endpoint.connect(listening)
-
-
 def talk(
     reactor: Any, link: Link, prefix: str, *, ready: Callable[[], object] | None = None
 ) -> RedisConnection:
@@ -133,16 +88,15 @@ def listen(
 
     `on_message(channel, payload)` must not raise. Call `keep_alive` on it at times.
     """
-    endpoint = _ListenerEndpoint(reactor, link.endpoint(reactor), on_message, reply_timeout)
+    endpoint = ListenerEndpoint(
+        reactor,
+        link.endpoint(reactor),
+        lambda _, channel, payload: on_message(channel, payload),
+        reply_timeout,
+    )
 
     async def subscribe(protocol: RedisProtocol) -> None:
         for pattern in patterns:
             await protocol.call("PSUBSCRIBE" if "*" in pattern else "SUBSCRIBE", pattern)
 
     return RedisConnection(reactor, link.address, endpoint, prepare=subscribe, ready=ready)
-
-
-def keep_alive(connection: RedisConnection) -> None:
-    """Ask a silent server whether it is there: without an answer in time the connection is made anew."""
-    if connection.connected:
-        connection.call("PING").addErrback(lambda _: None)

@@ -13,11 +13,12 @@ from jt709c_gateway.cli.catching_up import CatchingUp
 from jt709c_gateway.cli.connecting import once
 from jt709c_gateway.cli.naming import Named, resolve
 from jt709c_gateway.cli.output import console, plain
-from jt709c_gateway.cli.redis_link import PING_EVERY, Link, glob_escape, keep_alive, listen, talk
+from jt709c_gateway.cli.redis_link import Link, listen, talk
 from jt709c_gateway.cli.running import notice
 from jt709c_gateway.protocol.events import KINDS
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.listening import PING_EVERY, glob_escape, keep_alive
 
 #: Ids of events that were shown last, by which one that comes again is known.
 _REMEMBERED: Final = 20_000

@@ -92,6 +92,17 @@ def from_hash(fields: Mapping[str, str]) -> dict[str, Any]:
     return record
 
 
+def public_from_hash(fields: Mapping[str, str]) -> dict[str, Any]:
+    """What everybody may see of what :func:`to_hash` wrote, times as they are there.
+
+    Raises :class:`ValueError` where a value can't be read.
+    """
+    return {
+        name: None if value == "" else value if name in _TEXT or name in _TIMES else json.loads(value)
+        for name, value in ((name, fields.get(name, "")) for name in PUBLIC_FIELDS)
+    }
+
+
 def invalid_record(error: InvalidOrder, now: float) -> dict[str, Any]:
     """The record of an order that could not be read, as far as it could."""
     record: dict[str, Any] = dict.fromkeys(PUBLIC_FIELDS)

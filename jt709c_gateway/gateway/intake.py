@@ -251,7 +251,8 @@ class Intake:
         if order.command == CANCEL and orders.authority.keys.limits_devices(order):
             await self._check_target(order, device)
         run = OrderRun(evolve(order, device=device), None, orders.limits, frozenset())
-        orders.publish(run, run.queued(now), recorded=True)
+        listed = orders.store.recent_commands(order.id, now)
+        orders.publish(run, run.queued(now), recorded=True, commands=listed)
         reason, commands = None, []
         if order.command == "clear_lockout":
             commands = orders.store.wrong_password_commands(device, 0)

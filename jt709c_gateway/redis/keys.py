@@ -121,6 +121,11 @@ class Keys:
         """Hash: the state of one order, expiring."""
         return f"{self.prefix}:command:{order_id}"
 
+    @property
+    def recent_orders(self) -> str:
+        """Sorted set, capped: ids of the last orders by when they were taken in, epoch seconds."""
+        return f"{self.prefix}:commands:recent"
+
     def reply(self, name: str) -> str:
         """List, expiring: outcomes of the orders that asked for them under this name."""
         return f"{self.prefix}:reply:{name}"

@@ -39,6 +39,10 @@ if known then
 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 20))
 redis.call('EXPIRE', KEYS[1], ARGV[1])
+-- As `recent_commands` of `OrderStore` does for orders that no script takes in.
+local recent, moment = ARGV[7] .. ':commands:recent', redis.call('TIME')
+redis.call('ZADD', recent, moment[1] .. '.' .. string.format('%06d', moment[2]), ARGV[4])
+redis.call('ZREMRANGEBYRANK', recent, 0, -10001)
 announce(ARGV[13])
 if ARGV[2] == '' then
   return 1

@@ -34,6 +34,8 @@ _PERIPHERAL_ID: Final = 10
 FINGERPRINT: Final = 16
 #: Entries kept of what could not be read.
 MAX_INVALID: Final = 1000
+#: Orders that can be listed; as in `order_accept.lua`.
+MAX_RECENT: Final = 10_000
 
 Record = Mapping[str, str]
 Command = tuple[Any, ...]
@@ -403,6 +405,11 @@ class OrderStore:
         key = self.keys.command(order_id)
         flat = [part for item in record.items() for part in item]
         return [("HSET", key, *flat), ("EXPIRE", key, KEEP)]
+
+    def recent_commands(self, order_id: str, now: float) -> list[Command]:
+        """The order is among the last ones, taken in at `now`, epoch seconds."""
+        key = self.keys.recent_orders
+        return [("ZADD", key, f"{now:.6f}", order_id), ("ZREMRANGEBYRANK", key, 0, -MAX_RECENT - 1)]
 
     def release_commands(self, order_id: str) -> list[Command]:
         """The order is no longer in this gateway's hands."""

@@ -14,10 +14,11 @@ ADOPT: Final = "order_adopt"
 REPORT: Final = "order_report"
 ASK: Final = "device_ask"
 SURVEY: Final = "fleet_survey"
+FLEET: Final = "fleet_read"
 
 _SOURCES: Final = {
     name: files(__package__).joinpath(f"{name}.lua").read_bytes()
-    for name in (ACCEPT, CLAIM, REMOVE, ADOPT, REPORT, ASK, SURVEY)
+    for name in (ACCEPT, CLAIM, REMOVE, ADOPT, REPORT, ASK, SURVEY, FLEET)
 }
 _HASHES: Final = {name: sha1(source, usedforsecurity=False).hexdigest() for name, source in _SOURCES.items()}
 

@@ -2,13 +2,19 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from twisted.internet import defer
+from twisted.protocols.policies import WrappingFactory
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
+
+from .requests import BoundedRequest
+
+#: Connections at a time; a browser makes some six.
+MAX_CONNECTIONS: Final = 500
 
 Page = tuple[int, str, bytes]
 """Status, content type and body."""
@@ -48,23 +54,49 @@ class _Page(Resource):
             request.processingFailed(failure)
 
 
+class _Root(Resource):
+    """The pages by name; all else is `rest`, if there is any."""
+
+    def __init__(self, rest: Resource | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._rest = rest
+
+    def getChild(self, path: bytes, request: Any) -> Any:
+        """What isn't one of the pages."""
+        return super().getChild(path, request) if self._rest is None else self._rest  # type: ignore[no-untyped-call]
+
+
 class _QuietSite(Site):
     """A site without an access log: those who watch ask every few seconds, for years."""
 
     noisy = False
+    requestFactory = BoundedRequest
 
     def log(self, request: Any) -> None:
         """Write nothing."""
+
+
+class _Bounded(WrappingFactory):
+    """Takes a bounded number of connections at a time; one more is closed at once."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """Return a new protocol, or None when there are too many."""
+        if len(self.protocols) >= MAX_CONNECTIONS:
+            return None
+        return super().buildProtocol(addr)
 
 
 def make_site(
     registry: CollectorRegistry,
     readiness: Callable[[], dict[str, Any]],
     refresh: Callable[[], Any] = lambda: None,
-) -> Site:
-    """The site. `/readyz` shows what `readiness()` says; 200 when its `ready` holds, and 503 otherwise.
+    rest: Resource | None = None,
+) -> Any:
+    """The site's factory. `/readyz` shows what `readiness()` says; 200 when its `ready` holds, otherwise 503.
 
-    `refresh()`, which may give a Deferred, comes before either of the two is asked.
+    `refresh()`, which may give a Deferred, comes before either of the two is asked. `rest` serves all else.
     """
 
     def metrics() -> Page:
@@ -77,8 +109,8 @@ def make_site(
         state = readiness()
         return 200 if state["ready"] else 503, "application/json", json.dumps(state).encode() + b"\n"
 
-    root: Any = Resource()  # type: ignore[no-untyped-call]
+    root: Any = _Root(rest)
     root.putChild(b"metrics", _Page(metrics, refresh))
     root.putChild(b"healthz", _Page(health, lambda: None))
     root.putChild(b"readyz", _Page(ready, refresh))
-    return _QuietSite(root)  # type: ignore[no-untyped-call]
+    return _Bounded(_QuietSite(root))  # type: ignore[no-untyped-call]

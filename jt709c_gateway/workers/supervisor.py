@@ -5,16 +5,15 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 from twisted.application.service import MultiService
 from twisted.internet import defer
-from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 
 from jt709c_gateway.commands.profiles import ProfileSet
 from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
 from jt709c_gateway.redis.embedded import EmbeddedServer
-from jt709c_gateway.starting import StartError, redis_endpoint, start_embedded, stop_for
+from jt709c_gateway.starting import StartError, redis_way, start_embedded, stop_for
 from jt709c_gateway.transport.listen import ListenError, TcpService
 from jt709c_gateway.transport.shared import SharedPort
-from jt709c_gateway.web.site import make_site
+from jt709c_gateway.web.service import WebService
 
 from .metrics import WorkersCollector
 from .worker import Worker
@@ -53,12 +52,13 @@ class Supervisor(MultiService):
         ]
         self.registry = CollectorRegistry()
         self.registry.register(WorkersCollector(self.workers))
-        self._web: TcpService | None = None
+        self._web: WebService | None = None
+        self._web_port: TcpService | None = None
         if settings["http"]:
-            site = make_site(self.registry, self.readiness, self.refresh)
-            endpoint = serverFromString(reactor, settings["http"])  # type: ignore[no-untyped-call]
-            self._web = TcpService(endpoint, site, settings["http"])
+            self._web = WebService(reactor, settings, profiles)
             self._web.setServiceParent(self)  # type: ignore[no-untyped-call]
+            self._web_port = self._web.port(self.registry, self.readiness, self.refresh)
+            self._web_port.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def refresh(self) -> "defer.Deferred[Any]":
         """Ask every worker how it is; fires when all have answered or had their time."""
@@ -84,8 +84,8 @@ class Supervisor(MultiService):
             super().privilegedStartService()  # type: ignore[no-untyped-call]
         except ListenError as error:
             raise StartError(error) from None
-        if self._web is not None:
-            addresses.append(self._web.port.getHost())
+        if self._web_port is not None:
+            addresses.append(self._web_port.port.getHost())
         for address in addresses:
             self.log.info("listening on {address}", address=address)
 
@@ -94,23 +94,30 @@ class Supervisor(MultiService):
         super().startService()  # type: ignore[no-untyped-call]
         address = parse_redis_address(self._settings["redis"])
         if isinstance(address, RedisAddress):
-            redis_endpoint(self._reactor, self._settings, address)
+            self._use(address)
             self._start_workers(self._settings)
         else:
             self._embedded = EmbeddedServer(self._reactor, self._settings["data_dir"], address.port)
             start_embedded(self._reactor, self._embedded, self._embedded_started)
 
     def _embedded_started(self, address: RedisAddress) -> None:
+        self._use(address)
         redis = f"redis://{address.host}:{address.port}"
         # A password that was given is for another server.
         without = {"redis_password": None, "redis_password_file": None}
         self._start_workers({**self._settings, **without, "redis": redis})
 
+    def _use(self, address: RedisAddress) -> None:
+        way = redis_way(self._reactor, self._settings, address, embedded=self._embedded is not None)
+        if self._web is not None:
+            self._web.use(way)
+
     def _start_workers(self, settings: dict[str, Any]) -> None:
         if self._stopping:
             return
         for worker in self.workers:
-            worker.start({**settings, "http": None}, self._profiles)
+            # The page is served here; a worker has no use for its users.
+            worker.start({**settings, "http": None, "web_users": None}, self._profiles)
 
     def _failed(self, reason: str) -> None:
         if not self._stopping:

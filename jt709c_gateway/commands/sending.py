@@ -1,0 +1,30 @@
+"""An order as it is pushed to the intake list (DESIGN.md §4)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from jt709c_gateway.commands.model import Order
+from jt709c_gateway.commands.order_keys import OrderKey
+from jt709c_gateway.commands.signing import mac
+
+
+def to_wire(order: Order, key: OrderKey | None, now: float) -> bytes:
+    """The JSON for the intake list, signed with `key` if there is one. `now` in epoch seconds."""
+    fields: dict[str, Any] = {
+        "id": order.id,
+        "device": order.device,
+        "command": order.command,
+        "params": dict(order.params),
+        "ttl": order.ttl,
+        "timeout": order.timeout,
+        "reply_to": order.reply_to,
+        "issued_by": order.issued_by,
+    }
+    if key is not None:
+        fields["issued_at"] = round(now, 3)
+    text = json.dumps({name: value for name, value in fields.items() if value not in (None, {})})
+    if key is None:
+        return text.encode()
+    return json.dumps({"key": key.id, "mac": mac(key.secret, text), "order": text}).encode()

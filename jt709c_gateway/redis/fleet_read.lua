@@ -1,0 +1,20 @@
+-- What is known of some devices, in one packed reply: read field by field it would cost the gateway twenty times
+-- as much.
+--
+-- KEYS  1 the sorted set of devices (all other keys share its hash slot)
+-- ARGV  1 prefix   2… devices
+-- Returns MessagePack: for each device an array of the fields named below, those of its hash and then those of its
+-- session; false for what is not there.
+
+local found = {}
+for index = 2, #ARGV do
+  local device = redis.call('HMGET', ARGV[1] .. ':device:' .. ARGV[index],
+    'seen', 'dialect', 'imei', 'firmware', 'location', 'lock_state', 'battery_percent', 'alarms')
+  local session = redis.call('HMGET', ARGV[1] .. ':session:' .. ARGV[index],
+    'gateway', 'transport', 'peer', 'since')
+  for at, value in ipairs(session) do
+    device[8 + at] = value
+  end
+  found[index - 1] = device
+end
+return cmsgpack.pack(found)

@@ -1,0 +1,50 @@
+"""Frames taken apart, for people who look at them in a browser."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from twisted.internet import threads
+
+from jt709c_gateway.commands.model import cut
+from jt709c_gateway.protocol.events import to_json
+from jt709c_gateway.protocol.explain import Explainer
+from jt709c_gateway.protocol.hextext import read_hex
+
+from .calls import Answer, ApiError, Call
+
+#: Characters of a text with frames: the longest frame there is, in hex, and some.
+MAX_TEXT: Final = 8192
+
+
+async def explain_get(call: Call) -> Answer:
+    """GET /explain: a short frame, or one in a link."""
+    call.only("frame")
+    return await _explain(call.one("frame", str, None))
+
+
+async def explain_post(call: Call) -> Answer:
+    """POST /explain."""
+    call.only()
+    body = call.object()
+    for name in body.keys() - {"frame"}:
+        raise ApiError(400, f"{cut(name)!r} is no field: expected frame alone", cut(name))
+    return await _explain(body.get("frame"))
+
+
+async def _explain(text: Any) -> Answer:
+    right = f"expected hex or a sentence, at most {MAX_TEXT} characters"
+    if not isinstance(text, str) or not text.strip():
+        raise ApiError(400, f"frame: missing or no text; {right}", "frame")
+    if len(text) > MAX_TEXT:
+        raise ApiError(400, f"frame: {len(text)} characters; {right}", "frame")
+    try:
+        data = read_hex(text)
+    except ValueError as error:
+        raise ApiError(400, f"frame: {error}; {right}", "frame") from None
+    return Answer(await threads.deferToThread(_taken_apart, data))
+
+
+def _taken_apart(data: bytes) -> bytes:
+    # Passwords are masked, and what the gateway makes of the frame is what it would publish.
+    explanations = Explainer().explain_all(data, datetime.now(UTC))
+    return b'{"frames":[%b]}' % b",".join(to_json(one) for one in explanations)

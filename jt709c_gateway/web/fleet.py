@@ -1,0 +1,211 @@
+"""Locks as they were last heard: the rows of the status page's table."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from attrs import define, field
+
+from jt709c_gateway.commands.stored import iso
+from jt709c_gateway.redis import scripts
+from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.scripts import FLEET, Caller
+
+from . import ranking
+from .parameters import Ranked
+
+#: Devices that are read at a time: some milliseconds of Redis and of the reactor.
+_AT_ONCE: Final = 200
+MAX_DEVICES: Final = 20_000
+
+
+class Summary(msgspec.Struct):
+    """What is known of one lock; None is what is not. Units as in events: degrees, km/h, percent."""
+
+    device: str
+    imei: str | None
+    dialect: str | None
+    firmware: str | None
+    seen: str | None
+    online: bool
+    gateway: str | None
+    transport: str | None
+    peer: str | None
+    since: str | None
+    lock_state: str | None
+    battery_percent: int | None
+    gsm_signal: int | None
+    fix: str | None
+    latitude: float | None
+    longitude: float | None
+    position_time: str | None
+    speed_kmh: float | None
+    course_deg: float | None
+    alarms: list[str]
+    rope_open: bool | None
+    charging: bool | None
+
+
+class _Position(msgspec.Struct):
+    """What a summary takes out of a location's data."""
+
+    time: str | None = None
+    gsm_signal: int | None = None
+    fix: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    speed_kmh: float | None = None
+    course_deg: float | None = None
+    rope_open: bool | None = None
+    charging: bool | None = None
+
+
+class _End(msgspec.Struct):
+    """What follows the devices in an answer."""
+
+    next: str | None
+    total: int
+    as_of: str | None
+
+
+_packed: Final = msgspec.msgpack.Decoder(list[list[str | bool]])
+_position: Final = msgspec.json.Decoder(_Position)
+_alarms: Final = msgspec.json.Decoder(list[str])
+_NOWHERE: Final = _Position()
+
+Raw = list[str | None]
+"""The fields of `fleet_read.lua`."""
+
+
+@define(eq=False)
+class Fleet:
+    """Reads devices, a page at a time."""
+
+    caller: Caller = field(repr=False)
+    keys: Keys
+
+    async def read(self, limit: int, after: Ranked | None, seen_since: float | None, now: float) -> bytes:
+        """At most `limit` locks, newest seen first, as JSON. Times are in epoch seconds.
+
+        It is put together as it is read, since 10,000 locks are some megabytes. txredisapi's errors come.
+        """
+        pieces: list[bytes] = []
+        count, more = 0, True
+        while more and count < limit:
+            page = await ranking.page(
+                self.caller, self.keys.devices, min(_AT_ONCE, limit - count), after, seen_since
+            )
+            if page.members:
+                count += len(page.members)
+                found = await self.summaries([device for _, device in page.members])
+                pieces.append(msgspec.json.encode(found)[1:-1])
+                after = page.members[-1]
+            more = page.more
+        end = _End(":".join(after) if more and after else None, await self._count(seen_since), iso(now))
+        return b'{"devices":[%b],%b' % (b",".join(pieces), msgspec.json.encode(end)[1:])
+
+    async def heard_since(self, after: float, most: int) -> list[tuple[float, str]]:
+        """Devices that were heard after a moment, with when, oldest first; at most so many."""
+        flat = await self.caller.call(
+            "ZRANGEBYSCORE", self.keys.devices, f"({after!r}", "+inf", "WITHSCORES", "LIMIT", 0, most
+        )
+        return [
+            (float(score), device.decode("utf-8", "replace"))
+            for device, score in zip(flat[::2], flat[1::2], strict=True)
+        ]
+
+    async def summaries(self, devices: Sequence[str]) -> list[Summary]:
+        """A summary of each, with nothing but its name where nothing is known."""
+        found: list[Summary] = []
+        for start in range(0, len(devices), _AT_ONCE):
+            names = devices[start : start + _AT_ONCE]
+            found += [summary(name, raw) for name, raw in zip(names, await self._raw(names), strict=True)]
+        return found
+
+    async def one(self, device: str) -> tuple[Summary, dict[str, Any] | None] | None:
+        """A lock and the data of its last location; None when it has not reported itself."""
+        [raw] = await self._raw([device])
+        if raw[0] is None:
+            return None
+        return summary(device, raw), None if raw[4] is None else _object(raw[4])
+
+    async def resolve(self, name: str) -> str:
+        """The device that an IMEI or an id stands for; an id may be written with leading zeros."""
+        alias: bytes | None = await self.caller.call("HGET", self.keys.imei, name)
+        return name.lstrip("0") or "0" if alias is None else alias.decode()
+
+    async def peripherals(self, device: str) -> list[dict[str, Any]]:
+        """The sub-locks and sensors behind a master, last heard first."""
+        page = await ranking.page(self.caller, self.keys.peripherals(device), _AT_ONCE)
+        found = []
+        for _, name in page.members:
+            key = self.keys.peripheral(name)
+            found.append((name, await self.caller.call("HMGET", key, *_OF_PERIPHERAL)))
+        return [_peripheral(name, raw) for name, raw in found]
+
+    async def _count(self, seen_since: float | None) -> int:
+        if seen_since is None:
+            return int(await self.caller.call("ZCARD", self.keys.devices))
+        return int(await self.caller.call("ZCOUNT", self.keys.devices, repr(seen_since), "+inf"))
+
+    async def _raw(self, devices: Sequence[str]) -> list[Raw]:
+        if not devices:
+            return []
+        packed = await scripts.run(self.caller, FLEET, [self.keys.devices], [self.keys.prefix, *devices])
+        return [
+            [value if isinstance(value, str) else None for value in fields]
+            for fields in _packed.decode(packed)
+        ]
+
+
+_OF_PERIPHERAL: Final = ("type", "seen", "lock_state", "battery_percent")
+
+
+def _peripheral(name: str, raw: Sequence[bytes | None]) -> dict[str, Any]:
+    kind, seen, lock_state, battery = (None if one is None else one.decode() for one in raw)
+    return {
+        "peripheral": name,
+        "type": kind,
+        "seen": seen,
+        "lock_state": lock_state,
+        "battery_percent": _number(battery),
+    }
+
+
+def summary(device: str, raw: Raw) -> Summary:
+    """The summary of a device from the fields of `fleet_read.lua`."""
+    seen, dialect, imei, firmware, location, lock_state, battery, alarms, *session = raw
+    gateway, transport, peer, since = session
+    position = _NOWHERE
+    if location is not None:
+        try:
+            position = _position.decode(location)
+        except msgspec.MsgspecError:
+            position = _NOWHERE
+    return Summary(
+        device, imei, dialect, firmware, seen, gateway is not None, gateway, transport, peer, since,
+        lock_state, _number(battery), position.gsm_signal, position.fix, position.latitude,
+        position.longitude, position.time, position.speed_kmh, position.course_deg, _names(alarms),
+        position.rope_open, position.charging,
+    )  # fmt: skip
+
+
+def _names(alarms: str | None) -> list[str]:
+    try:
+        return [] if alarms in (None, "[]") else _alarms.decode(alarms)
+    except msgspec.MsgspecError:
+        return []
+
+
+def _number(text: str | None) -> int | None:
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return None
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.MsgspecError:
+        return None

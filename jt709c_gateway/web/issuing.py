@@ -1,0 +1,138 @@
+"""Giving an order from the status page."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+import txredisapi
+from attrs import define, evolve, field
+from twisted.logger import Logger
+
+from jt709c_gateway.commands.catalogue import LOCAL_ORDERS
+from jt709c_gateway.commands.model import InvalidOrder, Order, cut, new_order_id, parse_order
+from jt709c_gateway.commands.order_keys import OrderKey, OrderKeys, Refusal
+from jt709c_gateway.commands.profiles import ProfileSet
+from jt709c_gateway.commands.sending import to_wire
+from jt709c_gateway.commands.sublocks import check_type, parameter, through_master
+from jt709c_gateway.redis.orders import OrderStore
+
+from .calls import Answer, ApiError, Call, json_answer
+from .link import WebRedis
+from .routing import BASE
+
+#: What an order from the page may say; the rest is not its to say.
+FIELDS: Final = ("device", "command", "params", "ttl", "timeout")
+REQUESTED_WITH: Final = "jt709c"
+
+
+@define(eq=False)
+class Issuing:
+    """The handler. `enabled` as the operator has it; `key` is what orders are signed with, if they are."""
+
+    log = Logger()
+
+    redis: WebRedis = field(repr=False)
+    store: OrderStore
+    profiles: ProfileSet
+    enabled: bool
+    key: OrderKey | None
+
+    async def issue(self, call: Call) -> Answer:
+        """POST /orders: check an order as far as that can be done, and push it to the intake list."""
+        call.only()
+        if not self.enabled or call.user is None:
+            raise ApiError(403, "orders can't be given here: expected --web-orders, and users in --web-users")
+        check_same_site(call.request)
+        body = call.object()
+        order = self._read(body, call.user)
+        try:
+            await self._check(order)
+        except InvalidOrder as error:
+            raise _complaint(error) from None
+        wire = self._signed(order)
+        try:
+            await self.redis.call("RPUSH", self.redis.keys.commands, wire)
+        except txredisapi.ConnectionError:
+            problem = f"Redis went away: order {order.id} may have been given"
+            raise ApiError(
+                503, f"{problem}; expected a look at {BASE}/orders/{order.id} before it is given again"
+            ) from None
+        self.log.info(
+            "order {id} given by web:{user}: {command} for {device}",
+            id=order.id,
+            user=call.user,
+            command=order.command,
+            device=order.device,
+        )
+        return evolve(json_answer({"id": order.id}, 202), headers={"location": f"{BASE}/orders/{order.id}"})
+
+    def _read(self, body: Mapping[str, Any], user: str) -> Order:
+        for name in body:
+            if name not in FIELDS:
+                raise ApiError(400, f"{cut(name)!r} is no field: expected {', '.join(FIELDS)}", cut(name))
+        order_id, issued_by = new_order_id(), f"web:{user}"
+        raw = msgspec.json.encode({**body, "id": order_id, "issued_by": issued_by})
+        try:
+            return parse_order(raw, time.time())
+        except InvalidOrder as error:
+            raise _complaint(error) from None
+
+    async def _check(self, order: Order) -> None:
+        """Raise :class:`InvalidOrder` for what the gateway would call so, as far as it is known here."""
+        known = await self.store.look_up(order.device)
+        if known.peripheral is None and not order.device.isdecimal():
+            right = "a device id, an IMEI, or a sub-lock that has reported through its master"
+            raise InvalidOrder("device", f"no sub-lock {order.device} has reported yet", right)
+        profile = self.profiles.pick(known.device, known.dialect, known.firmware)
+        if order.command in LOCAL_ORDERS:
+            self.profiles.validate_loosely(order)
+            return
+        if known.peripheral is not None:
+            order = through_master(order, known.device, parameter(profile))
+            check_type(order, known.peripheral, known.peripheral_type)
+        if profile is None:
+            self.profiles.validate_loosely(order)
+        else:
+            self.profiles.validate(order, profile)
+
+    def _signed(self, order: Order) -> bytes:
+        now = time.time()
+        wire = to_wire(order, self.key, now)
+        if self.key is None:
+            return wire
+        try:
+            OrderKeys({self.key.id: self.key}).check_new(parse_order(wire, now), now)
+        except Refusal as error:
+            raise ApiError(403, str(error), error.field) from None
+        except InvalidOrder as error:
+            # Signed, it may be too long.
+            raise _complaint(error) from None
+        return wire
+
+
+def _complaint(error: InvalidOrder) -> ApiError:
+    return ApiError(400, str(error), error.field)
+
+
+def check_same_site(request: Any) -> None:
+    """Refuse what a page of somebody else's can have a browser send, with the password it remembers.
+
+    A header that forms can't set, and none of those that tell of another origin.
+    """
+    if request.getHeader(b"x-requested-with") != REQUESTED_WITH.encode():
+        raise ApiError(403, f"x-requested-with: expected {REQUESTED_WITH}", "x-requested-with")
+    origin = request.getHeader(b"origin")
+    if origin is not None and not _same_host(origin, request.getHeader(b"host") or b""):
+        raise ApiError(403, "origin: expected a call from the status page itself", "origin")
+    if request.getHeader(b"sec-fetch-site") not in (None, b"same-origin", b"none"):
+        raise ApiError(403, "sec-fetch-site: expected a call from the status page itself", "sec-fetch-site")
+
+
+def _same_host(origin: bytes, host: bytes) -> bool:
+    # Not the scheme, which a proxy in front of us may have changed.
+    try:
+        return urlsplit(origin.decode()).netloc.lower() == host.decode().lower() != ""
+    except ValueError:
+        return False

@@ -1,0 +1,100 @@
+"""What a parameter of the API may be: each reads a text, ValueError says what is right."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from jt709c_gateway.commands.model import OrderState
+from jt709c_gateway.protocol.events import KINDS
+
+_DEVICE: Final = re.compile(r"[0-9]{1,20}|[0-9A-Fa-f]{10}")
+_ORDER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_EPOCH: Final = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
+#: In a query a plus sign that isn't written as %2B is a blank.
+_BLANK_OFFSET: Final = re.compile(r"(?<=\d) (?=\d\d:?\d\d$)")
+_ENTRY: Final = re.compile(r"[1-9][0-9]{0,14}-[0-9]{1,19}")
+#: A sorted set's score as the server writes it, and a member.
+_RANKED: Final = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?(?:e\+[0-9]{1,2})?):([0-9A-Za-z_-]{1,64})")
+
+Ranked = tuple[str, str]
+"""A place in a sorted set: score and member."""
+
+
+def limit(most: int) -> Callable[[str], int]:
+    """How many to give at most."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= most:
+            raise ValueError(f"a whole number from 1 to {most}")
+        return int(text)
+
+    return read
+
+
+def moment(text: str) -> float:
+    """A time, in epoch seconds."""
+    try:
+        if _EPOCH.fullmatch(text):
+            return float(text)
+        found = datetime.fromisoformat(_BLANK_OFFSET.sub("+", text))
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise ValueError("a time such as 2026-11-22T10:15:00Z, or epoch seconds") from None
+
+
+def device(text: str) -> str:
+    """A device id or an IMEI."""
+    if not _DEVICE.fullmatch(text):
+        raise ValueError("a device id or an IMEI, 1 to 20 digits, or ten hex digits")
+    return text.upper()
+
+
+def order_id(text: str) -> str:
+    """The id of an order."""
+    if not _ORDER.fullmatch(text):
+        raise ValueError("the id of an order: 1 to 64 letters, digits, '-' or '_'")
+    return text
+
+
+def kind(text: str) -> str:
+    """A kind of event."""
+    if text not in KINDS:
+        raise ValueError(f"one of {', '.join(KINDS)}")
+    return text
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """One of some words."""
+
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"one of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def state(text: str) -> str:
+    """A state of an order."""
+    return one_of(*OrderState)(text)
+
+
+def flag(text: str) -> bool:
+    """Whether something is wanted."""
+    return one_of("0", "1")(text) == "1"
+
+
+def entry(text: str) -> str:
+    """The cursor of a stream: the id of the last entry that was given."""
+    if not _ENTRY.fullmatch(text):
+        raise ValueError("the next of an earlier answer")
+    return text
+
+
+def ranked(text: str) -> Ranked:
+    """The cursor of a sorted set."""
+    found = _RANKED.fullmatch(text)
+    if found is None:
+        raise ValueError("the next of an earlier answer")
+    return found[1], found[2]

@@ -1,0 +1,147 @@
+"""The status page and its API, for a gateway or for the process that looks after several."""
+
+import time
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from twisted.application.service import MultiService
+from twisted.internet.endpoints import serverFromString
+
+from jt709c_gateway import __version__
+from jt709c_gateway.commands.profiles import ProfileSet
+from jt709c_gateway.commands.stored import iso
+from jt709c_gateway.option_values import WEB_EVERYBODY, Tiles
+from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.orders import OrderStore
+from jt709c_gateway.starting import RedisWay
+from jt709c_gateway.transport.listen import TcpService
+
+from . import assets
+from .app import App
+from .calls import Answer, Call, Shared, json_answer
+from .catalogue import Catalogue
+from .explaining import explain_get, explain_post
+from .fleet import Fleet
+from .gate import Gate, is_local
+from .issuing import Issuing
+from .link import WebRedis
+from .live import Live
+from .orders import OrderBook
+from .passwords import Users
+from .reading import Reading
+from .routing import Route, Routes
+from .site import make_site
+from .users import UserFile
+
+_MAX_ZOOM = 19
+
+
+class WebService(MultiService):
+    """Everything behind ``--http``: connections to Redis of its own, live events, handlers.
+
+    It binds nothing: `port` gives what does.
+    """
+
+    def __init__(self, reactor: Any, settings: dict[str, Any], profiles: ProfileSet) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._reactor = reactor
+        self._settings = settings
+        self._listener: TcpService | None = None
+        keys = Keys(settings["prefix"])
+        self._redis = WebRedis(reactor, keys, settings["redis_timeout"])
+        self._redis.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self._fleet = Fleet(self._redis, keys)
+        self._live = Live(reactor, self._redis, self._fleet, time.time)
+        self._live.setServiceParent(self)  # type: ignore[no-untyped-call]
+        #: All of the API; `openapi.json` describes it.
+        self.routes = self._routes(profiles)
+        tiles: Tiles | None = settings["web_tiles"]
+        self._app = App(
+            self._gate(),
+            Routes(self.routes),
+            assets.load(),
+            None if tiles is None else tiles.source,
+            self._is_local,
+        )
+
+    def _gate(self) -> Gate:
+        users = self._settings["web_users"]
+        return Gate(
+            Users(self._reactor, users) if isinstance(users, UserFile) else None,
+            users == WEB_EVERYBODY,
+            frozenset(self._settings["web_host"]),
+        )
+
+    def _routes(self, profiles: ProfileSet) -> list[Route]:
+        settings, redis, fleet = self._settings, self._redis, self._fleet
+        reading = Reading(redis, fleet, Shared(self._reactor), time.time, settings["track_max"])
+        book = OrderBook(redis, fleet, time.time)
+        store = OrderStore(redis, redis.keys, settings["gateway"])
+        catalogue = Catalogue(profiles, store, settings["allow_raw"])
+        key = (settings["order_keys"] or {}).get(settings["web_order_key"])
+        issuing = Issuing(redis, store, profiles, settings["web_orders"], key)
+        return [
+            Route("GET", "/openapi.json", self._openapi),
+            Route("GET", "/config", self._config),
+            Route("GET", "/devices", reading.devices),
+            Route("GET", "/devices/{id}", reading.device),
+            Route("GET", "/devices/{id}/history", reading.history),
+            Route("GET", "/devices/{id}/track", reading.track),
+            Route("GET", "/events", reading.events),
+            Route("GET", "/events/live", self._live.open),
+            Route("GET", "/orders", book.orders),
+            Route("POST", "/orders", issuing.issue),
+            Route("GET", "/orders/{id}", book.order),
+            Route("GET", "/catalogue", catalogue.catalogue),
+            Route("GET", "/explain", explain_get),
+            Route("POST", "/explain", explain_post),
+        ]
+
+    def port(
+        self,
+        registry: CollectorRegistry,
+        readiness: Callable[[], dict[str, Any]],
+        refresh: Callable[[], Any] = lambda: None,
+    ) -> TcpService:
+        """What listens for browsers, and for those who watch (`make_site`); it is for the caller to start."""
+        description = self._settings["http"]
+        site = make_site(registry, readiness, refresh, self._app)
+        endpoint = serverFromString(self._reactor, description)  # type: ignore[no-untyped-call]
+        self._listener = TcpService(endpoint, site, description)
+        return self._listener
+
+    def _is_local(self) -> bool:
+        port = None if self._listener is None else self._listener.port
+        return port is not None and is_local(port.getHost())
+
+    def use(self, way: RedisWay) -> None:
+        """Say where Redis is."""
+        self._redis.use(way)
+
+    async def _config(self, call: Call) -> Answer:
+        """GET /config: what the page has to know beforehand."""
+        call.only()
+        settings = self._settings
+        tiles: Tiles | None = settings["web_tiles"]
+        return json_answer(
+            {
+                "gateway": settings["gateway"],
+                "version": __version__,
+                "prefix": settings["prefix"],
+                "tiles": {
+                    "url": None if tiles is None else tiles.url,
+                    "attribution": settings["web_tiles_attribution"],
+                    "max_zoom": _MAX_ZOOM,
+                },
+                "orders": settings["web_orders"] and call.user is not None,
+                "user": call.user,
+                "server_time": iso(time.time()),
+            }
+        )
+
+    async def _openapi(self, call: Call) -> Answer:
+        """GET /openapi.json: this API, for programs."""
+        call.only()
+        return Answer(files(__package__).joinpath("openapi.json").read_bytes())

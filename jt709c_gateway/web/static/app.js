@@ -1,0 +1,173 @@
+// Start: configuration, the stream, and which view the address asks for.
+
+import { ApiError, get, sentence } from "./api.js";
+import { h, isTyping, show } from "./dom.js";
+import { Fleet } from "./fleet.js";
+import { setServerTime } from "./format.js";
+import { Live } from "./live.js";
+import { Selection } from "./selection.js";
+import * as device from "./view_device.js";
+import * as events from "./view_events.js";
+import * as fleetView from "./view_fleet.js";
+import * as mapView from "./view_map.js";
+import * as orders from "./view_orders.js";
+
+const VIEWS = { fleet: fleetView, map: mapView, events, orders, device };
+const PATHS = { f: "#/", m: "#/map", e: "#/events", o: "#/orders" };
+/** After the key "g" the next one says where to, for so long. */
+const CHORD_MS = 1500;
+
+const main = document.getElementById("main");
+const connection = document.getElementById("connection");
+const notice = document.getElementById("notice");
+const memories = {};
+let context = null;
+let view = null;
+let route = { name: "", id: "" };
+
+/** The view and the query that an address asks for. */
+function parse(hash) {
+  const [path, query = ""] = hash.replace(/^#/, "").split(/\?(.*)/s);
+  const [, first = "", second = ""] = path.split("/");
+  const name = first === "" ? "fleet" : first;
+  return { name: name in VIEWS ? name : "none", id: safeDecode(second), query: new URLSearchParams(query) };
+}
+
+function safeDecode(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+const isFleet = (name) => name === "fleet" || name === "map";
+
+function navigate() {
+  const next = parse(location.hash);
+  if (view && next.name === route.name && next.id === route.id) {
+    if (isFleet(next.name) && next.query.toString() !== context.selection.toQuery())
+      context.selection.fromQuery(next.query);
+    return;
+  }
+  view?.close();
+  const first = view === null;
+  route = next;
+  if (isFleet(next.name) && (first || next.query.size > 0)) context.selection.fromQuery(next.query);
+  const memory = (memories[next.name] ??= {});
+  view =
+    next.name === "none"
+      ? missing()
+      : VIEWS[next.name].open({ ...context, memory, id: next.id, query: next.query });
+  show(main, view.element);
+  document.title = `${view.title} · ${context.config.gateway ?? "locks"}`;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.dataset.view === next.name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  if (!first) main.querySelector("h1")?.focus({ preventScroll: true });
+  window.scrollTo(0, 0);
+  writeQuery();
+  view.opened?.();
+  // A stream that begins anew says so itself; one that goes on has told the fleet everything meanwhile.
+  const anew = context.live.want(view.want);
+  if (!anew && context.live.state === "live") view.connected?.(false);
+}
+
+function missing() {
+  const element = h(
+    "div",
+    { class: "view" },
+    h("h1", { tabindex: -1 }, "Nothing here"),
+    h("p", {}, "There is no such page. ", h("a", { href: "#/" }, "To the fleet")),
+  );
+  return { element, title: "Nothing here", want: { devices: 1, kind: ["session"] }, close: () => {} };
+}
+
+/** Keep the choice of locks in the address, so that it can be passed on and survives a reload. */
+function writeQuery() {
+  if (!isFleet(route.name)) return;
+  const query = context.selection.toQuery();
+  const path = route.name === "fleet" ? "#/" : `#/${route.name}`;
+  const hash = query ? `${path}?${query}` : path;
+  if (location.hash !== hash && (location.hash || query)) history.replaceState(null, "", hash);
+}
+
+function tellConnection() {
+  const { live, fleet } = context;
+  connection.dataset.state = live.state;
+  if (connection.textContent !== live.text) connection.textContent = live.text;
+  const text = live.state === "lost" ? live.reason : fleet.error ? sentence(fleet.error) : "";
+  notice.hidden = !text;
+  if (notice.textContent !== text) notice.textContent = text;
+}
+
+let chord = -Infinity;
+
+function shortcut(event) {
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (isTyping(event.target) || document.querySelector("dialog[open]")) return;
+  if (performance.now() - chord < CHORD_MS && event.key in PATHS) {
+    location.hash = PATHS[event.key];
+    chord = -Infinity;
+  } else if (event.key === "g") {
+    chord = performance.now();
+    return;
+  } else if (event.key === "/") {
+    const search = main.querySelector("[data-search]");
+    if (!search) return;
+    search.focus();
+    search.select();
+  } else if (event.key === "?") {
+    document.getElementById("keys").showModal();
+  } else if (event.key === "Escape" && route.name === "device") {
+    location.hash = "#/";
+  } else {
+    return;
+  }
+  event.preventDefault();
+}
+
+async function configuration() {
+  for (let wait = 1000; ; wait = Math.min(wait * 2, 30000)) {
+    try {
+      return await get("config");
+    } catch (error) {
+      const starting = document.getElementById("starting");
+      const text = error instanceof ApiError ? sentence(error) : String(error);
+      if (starting) starting.textContent = text;
+      connection.dataset.state = "lost";
+      connection.textContent = "no answer yet";
+      await new Promise((resolve) => setTimeout(resolve, wait));
+    }
+  }
+}
+
+async function start() {
+  const config = await configuration();
+  setServerTime(config.server_time);
+  document.getElementById("gateway").textContent = config.gateway ?? "Locks";
+  document.getElementById("brand").title = `jt709c-gateway ${config.version ?? ""}`;
+  const live = new Live();
+  context = {
+    config,
+    live,
+    fleet: new Fleet(live),
+    selection: new Selection(),
+    go: (hash) => (location.hash = hash),
+  };
+  context.selection.addEventListener("change", writeQuery);
+  live.addEventListener("state", tellConnection);
+  live.addEventListener("open", () => view.connected?.(true));
+  context.fleet.addEventListener("change", tellConnection);
+  document.addEventListener("keydown", shortcut);
+  document.getElementById("skip").addEventListener("click", (event) => {
+    // Not followed: the address says which view is shown.
+    event.preventDefault();
+    main.focus();
+  });
+  window.addEventListener("hashchange", navigate);
+  navigate();
+}
+
+start();

@@ -1,0 +1,99 @@
+// Search, facets with their counts, and what "silent" means: one bar, over the table and over the map.
+
+import { h, show } from "./dom.js";
+import { count, span } from "./format.js";
+import { FACETS, SILENCES } from "./selection.js";
+
+/** The bar for a selection. `tell({counts, total, shown})` keeps it up. */
+export class FilterBar {
+  constructor(selection) {
+    this.selection = selection;
+    this.search = h("input", {
+      type: "search",
+      id: "search",
+      class: "search",
+      placeholder: "id, IMEI, gateway, alarm…",
+      "aria-label": "Search locks by id, IMEI, gateway or alarm",
+      "aria-keyshortcuts": "/",
+      autocomplete: "off",
+      spellcheck: "false",
+      "data-search": true,
+      on: {
+        input: () => selection.set({ text: this.search.value }),
+        keydown: (event) => this.#key(event),
+      },
+    });
+    this.all = h("button", {
+      type: "button",
+      class: "fact",
+      "data-facet": "all",
+      on: { click: () => this.#clear() },
+    });
+    this.buttons = FACETS.map((facet) =>
+      h("button", {
+        type: "button",
+        class: `fact fact-${facet.name}`,
+        "data-facet": facet.name,
+        on: { click: () => selection.toggle(facet.name) },
+      }),
+    );
+    this.silence = h(
+      "select",
+      { id: "silence", on: { change: () => selection.set({ silence: Number(this.silence.value) }) } },
+      SILENCES.map((seconds) => h("option", { value: seconds }, span(seconds))),
+    );
+    this.shown = h("p", { class: "shown", role: "status" });
+    this.element = h(
+      "section",
+      { class: "filterbar", "aria-label": "Which locks" },
+      h(
+        "div",
+        { class: "facts", role: "group", "aria-label": "Counts; press one to see only these" },
+        this.all,
+        this.buttons,
+      ),
+      h(
+        "div",
+        { class: "tools" },
+        this.search,
+        h("label", { class: "field-inline" }, "silent after ", this.silence),
+        this.shown,
+      ),
+    );
+  }
+
+  #clear() {
+    this.selection.set({ facets: new Set(), text: "" });
+  }
+
+  #key(event) {
+    if (event.key === "Escape") {
+      event.stopPropagation();
+      event.preventDefault();
+      if (this.search.value) this.selection.set({ text: "" });
+      else this.search.blur();
+    }
+  }
+
+  /** Show counts and the state of the selection. */
+  tell({ counts, total, shown }) {
+    const { selection } = this;
+    if (this.search.value.trim() !== selection.text.trim()) this.search.value = selection.text;
+    this.silence.value = String(selection.silence);
+    fact(this.all, total, "Locks", selection.isWhole);
+    FACETS.forEach((facet, index) => {
+      fact(this.buttons[index], counts[facet.name], facet.text, selection.facets.has(facet.name));
+    });
+    const text = selection.isWhole ? "" : `${count(shown)} of ${count(total)} shown`;
+    if (this.shown.textContent !== text) this.shown.textContent = text;
+  }
+}
+
+function fact(button, number, text, pressed) {
+  button.setAttribute("aria-pressed", String(pressed));
+  button.classList.toggle("none", number === 0);
+  const shown = `${count(number)} ${text}`;
+  if (button.dataset.shown === shown) return;
+  button.dataset.shown = shown;
+  show(button, h("strong", {}, count(number)), " ", h("span", {}, text));
+}

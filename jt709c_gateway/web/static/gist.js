@@ -1,0 +1,137 @@
+// What an event says, in a line, and how the states of orders read.
+
+import { place, span, speed, words } from "./format.js";
+
+/** Characters of a value that are shown in a line. */
+const LONGEST = 40;
+
+/** Kinds of events, as they can be asked for. */
+export const KINDS = [
+  "location",
+  "lock",
+  "alarm",
+  "command",
+  "session",
+  "reply",
+  "heartbeat",
+  "peripheral",
+  "password",
+  "registration",
+  "attributes",
+  "time_request",
+  "unknown",
+];
+
+/** Kinds that come all the time: of the whole fleet they are shown only when they are asked for. */
+export const FREQUENT = ["location", "heartbeat"];
+
+/** States of an order: whether it has ended, how that is to be taken, and what it means. */
+export const STATES = {
+  queued: { end: false, tone: "", text: "taken in" },
+  waiting: { end: false, tone: "", text: "waits for the lock to come" },
+  sent: { end: false, tone: "", text: "written to the lock" },
+  acknowledged: { end: false, tone: "", text: "the lock said yes" },
+  confirmed: { end: true, tone: "good", text: "the lock has done it: its own report shows it" },
+  done: { end: true, tone: "good", text: "the lock has answered" },
+  rejected: { end: true, tone: "bad", text: "the lock or the gateway refused it" },
+  failed: { end: true, tone: "bad", text: "it could not be written to the lock" },
+  unconfirmed: { end: true, tone: "doubt", text: "the lock said yes, but nothing shows that it moved" },
+  timed_out: { end: true, tone: "bad", text: "the lock did not answer" },
+  uncertain: {
+    end: true,
+    tone: "doubt",
+    text: "it may have reached the lock or not; nobody writes it again but you",
+  },
+  expired: { end: true, tone: "bad", text: "the lock did not come in time; nothing was written" },
+  cancelled: { end: true, tone: "", text: "taken back before it was written" },
+  invalid: { end: true, tone: "bad", text: "it can't be carried out as it is written" },
+};
+
+/** Whether nothing more is done for an order in this state. */
+export function hasEnded(state) {
+  return STATES[state]?.end ?? false;
+}
+
+/** The gist of an event. */
+export function gist(event) {
+  const data = event.data && typeof event.data === "object" ? event.data : {};
+  const parts = (GISTS[event.kind] ?? other)(data);
+  if (event.stored) parts.push("(from the lock's memory)");
+  return parts.filter((part) => part !== null && part !== undefined && part !== "").join(" · ");
+}
+
+const named = (name, value) => (value === null || value === undefined ? null : `${name} ${value}`);
+const unit = (value, text) => (value === null || value === undefined ? null : `${value} ${text}`);
+
+const GISTS = {
+  location: (data) => [
+    place(data.latitude, data.longitude),
+    data.fix === "gnss" ? null : named("fix", data.fix),
+    speed(data.speed_kmh),
+    data.lock_state,
+    unit(data.battery_percent, "%"),
+    data.alarms?.length ? `alarms: ${data.alarms.map(words).join(", ")}` : null,
+  ],
+  lock: (data) => [
+    data.action,
+    data.method === "automatic" ? "by itself" : data.method ? `by ${words(data.method)}` : null,
+    named("card", data.card),
+    named("fence", data.fence_id),
+    named("sub-lock", data.peripheral),
+    place(data.latitude, data.longitude),
+    named("order", data.command_id),
+  ],
+  alarm: (data) => [
+    words(data.name),
+    data.active ? "raised" : "cleared",
+    place(data.latitude, data.longitude),
+  ],
+  heartbeat: (data) => [unit(data.battery_percent, "%"), named("signal", data.gsm_signal)],
+  reply: (data) => [
+    [data.word, ...(data.arguments ?? [])].filter((word) => word !== null && word !== undefined).join(","),
+    named("order", data.command_id),
+  ],
+  session: (data) => [
+    data.state,
+    data.reason,
+    typeof data.duration_s === "number" ? `after ${span(data.duration_s)}` : null,
+  ],
+  command: (data) => [
+    data.command,
+    named("sub-lock", data.peripheral),
+    words(data.state),
+    data.reason,
+    said(data.answer),
+    data.assumed ? "assumed form" : null,
+    named("by", data.issued_by),
+    named("order", data.id),
+  ],
+  peripheral: (data) => [
+    data.peripheral,
+    data.peripheral_type,
+    data.lock_state,
+    unit(data.battery_percent, "%"),
+    unit(data.temperature_c, "°C"),
+    unit(data.humidity_percent, "% humidity"),
+  ],
+  password: () => ["a dynamic password was reported"],
+};
+
+/** What a lock said to an order: the arguments of its sentence, or the data that it was asked for. */
+export function said(answer) {
+  if (!answer || typeof answer !== "object") return null;
+  const text = (answer.arguments ?? []).join(",");
+  const parts = [text, answer.data ? JSON.stringify(answer.data) : ""].filter(Boolean);
+  return parts.length ? `answer ${parts.join(" ")}` : null;
+}
+
+function other(data) {
+  return Object.entries(data)
+    .filter(([, value]) => value !== null && value !== "")
+    .map(
+      ([name, value]) =>
+        `${words(name)} ${cut(typeof value === "object" ? JSON.stringify(value) : String(value))}`,
+    );
+}
+
+const cut = (text) => (text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text);

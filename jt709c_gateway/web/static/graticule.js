@@ -1,0 +1,133 @@
+// Lines of latitude and longitude with their degrees: a map for a network that reaches no map.
+
+/** Between lines, degrees. */
+const STEPS = [45, 30, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005];
+/** Lines are at least so far apart, pixels. */
+const APART = 90;
+const MOST_LATITUDE = 85;
+
+/** The step for so many degrees in so many pixels. */
+export function stepFor(degrees, pixels) {
+  const fit = (step) => (step / degrees) * pixels >= APART;
+  return STEPS.findLast(fit) ?? STEPS[0];
+}
+
+/** A degree with its half of the globe, with as many decimals as the step has. */
+export function label(value, step, positive, negative) {
+  const decimals = (String(step).split(".")[1] ?? "").length;
+  const half = Math.abs(value) < step / 2 ? "" : value < 0 ? negative : positive;
+  return `${Math.abs(value).toFixed(decimals)}°${half}`;
+}
+
+/** The multiples of `step` from `low` to `high`. */
+export function multiples(low, high, step) {
+  const found = [];
+  for (let n = Math.ceil(low / step); n * step <= high; n += 1) found.push(n * step);
+  return found;
+}
+
+/** A layer of Leaflet that draws the graticule. */
+export function graticule(L) {
+  const Graticule = L.Layer.extend({
+    onAdd(map) {
+      this._canvas = L.DomUtil.create("canvas", "graticule leaflet-zoom-hide", map.getPane("tilePane"));
+      this._canvas.setAttribute("aria-hidden", "true");
+      this._draw();
+    },
+
+    onRemove() {
+      this._canvas.remove();
+    },
+
+    getEvents() {
+      return { moveend: this._draw, move: this._draw, resize: this._draw, viewreset: this._draw };
+    },
+
+    redraw() {
+      if (this._map) this._draw();
+    },
+
+    _draw() {
+      const map = this._map;
+      const size = map.getSize();
+      const scale = window.devicePixelRatio || 1;
+      const canvas = this._canvas;
+      L.DomUtil.setPosition(canvas, map.containerPointToLayerPoint([0, 0]));
+      canvas.width = size.x * scale;
+      canvas.height = size.y * scale;
+      canvas.style.width = `${size.x}px`;
+      canvas.style.height = `${size.y}px`;
+      const context = canvas.getContext("2d");
+      context.scale(scale, scale);
+      draw(L, map, context, size);
+      canvas.dataset.step = String((this._step = steps(map, size).longitude));
+    },
+  });
+  return new Graticule();
+}
+
+function steps(map, size) {
+  const bounds = map.getBounds();
+  const longitude = stepFor(Math.max(1e-6, bounds.getEast() - bounds.getWest()), size.x || 1);
+  return { bounds, longitude, latitude: longitude };
+}
+
+function draw(L, map, context, size) {
+  const { bounds, longitude: step } = steps(map, size);
+  const style = getComputedStyle(document.documentElement);
+  const line = style.getPropertyValue("--grid-line").trim();
+  const strong = style.getPropertyValue("--grid-line-strong").trim();
+  const ink = style.getPropertyValue("--ink-soft").trim();
+  const paper = style.getPropertyValue("--map-paper").trim();
+  context.fillStyle = paper;
+  context.fillRect(0, 0, size.x, size.y);
+  const south = Math.max(-MOST_LATITUDE, bounds.getSouth());
+  const north = Math.min(MOST_LATITUDE, bounds.getNorth());
+  const west = Math.max(-180, bounds.getWest());
+  const east = Math.min(180, bounds.getEast());
+  const point = (latitude, longitude) => map.latLngToContainerPoint([latitude, longitude]);
+  const top = Math.max(0, point(north, west).y);
+  const bottom = Math.min(size.y, point(south, west).y);
+  const left = Math.max(0, point(0, west).x);
+  const right = Math.min(size.x, point(0, east).x);
+  const stroke = (value, from, to) => {
+    context.strokeStyle = Math.abs(value) < step / 2 ? strong : line;
+    context.beginPath();
+    context.moveTo(...from);
+    context.lineTo(...to);
+    context.stroke();
+  };
+  const write = (text, x, y) => {
+    context.strokeStyle = paper;
+    context.lineWidth = 3;
+    context.strokeText(text, x, y);
+    context.lineWidth = 1;
+    context.fillStyle = ink;
+    context.fillText(text, x, y);
+  };
+  context.lineWidth = 1;
+  context.font = "11px system-ui, sans-serif";
+  const across = multiples(west, east, step);
+  const up = multiples(south, north, step);
+  for (const value of across) {
+    const x = Math.round(point(0, value).x) + 0.5;
+    stroke(value, [x, top], [x, bottom]);
+  }
+  for (const value of up) {
+    const y = Math.round(point(value, 0).y) + 0.5;
+    stroke(value, [left, y], [right, y]);
+  }
+  context.textAlign = "center";
+  context.textBaseline = "top";
+  for (const value of across) write(label(value, step, "E", "W"), point(0, value).x, Math.max(4, top + 4));
+  context.textAlign = "right";
+  context.textBaseline = "middle";
+  let last = Infinity;
+  for (const value of up) {
+    const { y } = point(value, 0);
+    // Far from the equator they come to lie close together or apart; the labels keep their distance.
+    if (y < 24 || y > size.y - 8 || last - y < 16) continue;
+    last = y;
+    write(label(value, step, "N", "S"), Math.min(size.x, right) - 6, y);
+  }
+}

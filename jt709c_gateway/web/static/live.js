@@ -1,0 +1,169 @@
+// The one stream of live events that a page has open, and what state it is in.
+//
+// It is read with fetch rather than EventSource: that shows the status of a refusal, and the heartbeat comments,
+// without which a connection that has silently died would look alive. One a page: a browser opens few to a host.
+
+import { ApiError, address, refusal, sentence } from "./api.js";
+import { now, stamp } from "./format.js";
+
+/** The server sends something at least every 15 s. */
+const SILENCE_MS = 40000;
+const FIRST_WAIT_MS = 1000;
+const LONGEST_WAIT_MS = 30000;
+/** A page that nobody sees lets its stream go after so long. */
+const HIDDEN_MS = 60000;
+
+/**
+ * Fires `open` (each time the stream has begun), `state`, and one of `event`, `devices`, `skipped` with the decoded
+ * data as `detail`.
+ */
+export class Live extends EventTarget {
+  state = "connecting";
+  text = "connecting…";
+  reason = "";
+  #wanted = null;
+  #abort = null;
+  #wait = FIRST_WAIT_MS;
+  #timer = null;
+  #heard = null;
+  #hiding = null;
+
+  constructor() {
+    super();
+    document.addEventListener("visibilitychange", () => this.#visibility());
+    window.addEventListener("online", () => this.#connect());
+  }
+
+  /** Say what is to be heard: `{devices: 1, device, kind: [names]}`. Whether the stream begins anew for that. */
+  want(params) {
+    const key = address("events/live", params).href;
+    if (key === this.#wanted) return false;
+    this.#wanted = key;
+    this.#wait = FIRST_WAIT_MS;
+    this.#connect();
+    return true;
+  }
+
+  #visibility() {
+    clearTimeout(this.#hiding);
+    this.#hiding = null;
+    if (document.hidden) this.#hiding = setTimeout(() => this.#pause(), HIDDEN_MS);
+    else if (this.state !== "live") this.#connect();
+  }
+
+  #pause() {
+    this.#stop();
+    this.#say("paused", "paused while out of sight");
+  }
+
+  #stop() {
+    clearTimeout(this.#timer);
+    this.#abort?.abort();
+    this.#abort = null;
+  }
+
+  async #connect() {
+    if (!this.#wanted) return;
+    this.#stop();
+    const abort = new AbortController();
+    this.#abort = abort;
+    if (this.state !== "lost") this.#say("connecting", "connecting…");
+    let error;
+    try {
+      await this.#listen(this.#wanted, abort);
+      error = new ApiError(0, "the stream has ended");
+    } catch (caught) {
+      error = caught instanceof ApiError ? caught : new ApiError(0, String(caught?.message ?? caught));
+    }
+    if (this.#abort === abort) this.#lost(error);
+  }
+
+  #lost(error) {
+    this.#abort = null;
+    const since = this.#heard ? `no answer since ${stamp(this.#heard)}` : "no answer yet";
+    this.#say("lost", error.status ? `not live (${error.status})` : since, sentence(error));
+    const wait = this.#wait * (0.75 + Math.random() / 2);
+    this.#wait = Math.min(this.#wait * 2, LONGEST_WAIT_MS);
+    this.#timer = setTimeout(() => this.#connect(), wait);
+  }
+
+  async #listen(url, abort) {
+    let silence = null;
+    const alive = () => {
+      clearTimeout(silence);
+      silence = setTimeout(() => abort.abort(), SILENCE_MS);
+    };
+    alive();
+    try {
+      const response = await fetch(url, {
+        signal: abort.signal,
+        headers: { accept: "text/event-stream" },
+        credentials: "same-origin",
+        cache: "no-store",
+      });
+      if (!response.ok) throw refusal(response.status, await response.json().catch(() => null));
+      this.#wait = FIRST_WAIT_MS;
+      this.#say("live", "live");
+      this.dispatchEvent(new Event("open"));
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      const parser = new Parser((type, data) => this.#dispatch(type, data));
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) return;
+        if (this.#abort !== abort) return;
+        alive();
+        this.#heard = now();
+        parser.feed(value);
+      }
+    } finally {
+      clearTimeout(silence);
+    }
+  }
+
+  #dispatch(type, data) {
+    let detail;
+    try {
+      detail = JSON.parse(data);
+    } catch {
+      return;
+    }
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+
+  #say(state, text, reason = "") {
+    this.state = state;
+    this.text = text;
+    this.reason = reason;
+    this.dispatchEvent(new Event("state"));
+  }
+}
+
+/** Divides a stream of server-sent events into (type, data); comments and ids are of no use here. */
+export class Parser {
+  #rest = "";
+  #type = "";
+  #data = [];
+
+  constructor(found) {
+    this.found = found;
+  }
+
+  /** Take in the next piece of text, cut anywhere. */
+  feed(text) {
+    const lines = (this.#rest + text).split(/\r\n|\n|\r(?!$)/);
+    this.#rest = lines.pop();
+    for (const line of lines) this.#line(line);
+  }
+
+  #line(line) {
+    if (line === "") {
+      if (this.#data.length > 0) this.found(this.#type || "message", this.#data.join("\n"));
+      this.#type = "";
+      this.#data = [];
+      return;
+    }
+    const [, name, value] = /^([^:]*)(?:: ?(.*))?$/s.exec(line);
+    if (name === "event") this.#type = value ?? "";
+    else if (name === "data") this.#data.push(value ?? "");
+  }
+}

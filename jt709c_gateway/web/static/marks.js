@@ -1,0 +1,72 @@
+// What a lock looks like, in the table, on the map and in the legend: a shape and a colour that say the same.
+
+import { s } from "./dom.js";
+
+/** Shapes in a square of 16 by 16. */
+const PATHS = {
+  locked: "M8 2a6 6 0 1 0 0 12A6 6 0 1 0 8 2Z",
+  unlocked: "M2.5 2.5h11v11h-11Z",
+  alarm: "M8 1.2 15.2 14H.8Z",
+  unknown: "M8 1 15 8 8 15 1 8Z",
+};
+
+/** The states a mark can show, what each means, and its colour's custom property. */
+export const MARKS = {
+  alarm: { text: "alarm", colour: "--alarm" },
+  unlocked: { text: "unlocked", colour: "--unlocked" },
+  locked: { text: "locked", colour: "--locked" },
+  unknown: { text: "state unknown", colour: "--unknown" },
+};
+
+/** The mark of a lock. */
+export function markOf(summary) {
+  if (summary.alarms.length > 0) return "alarm";
+  return summary.lock_state === "locked" || summary.lock_state === "unlocked"
+    ? summary.lock_state
+    : "unknown";
+}
+
+/** A mark as an SVG element; hollow: of a lock that is not connected. Hidden from readers: text stands by it. */
+export function mark(name, hollow = false) {
+  return s(
+    "svg",
+    {
+      viewBox: "-1 -1 18 18",
+      class: `mark mark-${name}${hollow ? " hollow" : ""}`,
+      "aria-hidden": "true",
+      width: 14,
+      height: 14,
+    },
+    s("path", { d: PATHS[name] }),
+  );
+}
+
+/** All marks as pictures for a canvas, in the colours of the present scheme: `get(name, hollow)`. */
+export function sprites(scale) {
+  const style = getComputedStyle(document.documentElement);
+  const paper = style.getPropertyValue("--paper").trim();
+  const size = Math.ceil(18 * scale);
+  const made = new Map();
+  for (const [name, { colour }] of Object.entries(MARKS)) {
+    const ink = style.getPropertyValue(colour).trim();
+    for (const hollow of [false, true])
+      made.set(`${name}${hollow}`, drawn(PATHS[name], ink, paper, hollow, size, scale));
+  }
+  return { size: 18, get: (name, hollow) => made.get(`${name}${hollow}`) };
+}
+
+function drawn(path, ink, paper, hollow, size, scale) {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = size;
+  const context = canvas.getContext("2d");
+  context.scale(scale, scale);
+  context.translate(1, 1);
+  const shape = new Path2D(path);
+  context.lineJoin = "round";
+  context.lineWidth = hollow ? 2 : 1.2;
+  context.fillStyle = hollow ? paper : ink;
+  context.strokeStyle = hollow ? ink : paper;
+  context.fill(shape);
+  context.stroke(shape);
+  return canvas;
+}

@@ -1,0 +1,135 @@
+// Which locks are looked at, and in which order: shared by table and map, and kept in the address.
+
+import { now } from "./format.js";
+
+/** Percent at and below which a battery counts as low, when the lock itself has not said so. */
+const LOW_BATTERY = 20;
+const LOCK_ORDER = { unlocked: 0, locked: 1 };
+
+/** Spans after which a lock counts as silent, seconds. */
+export const SILENCES = [300, 900, 3600, 21600, 86400, 604800];
+
+/** Yes-or-no facets: name, text, and whether a row has it. Those of one group exclude each other. */
+export const FACETS = [
+  { name: "online", group: "link", text: "Online", has: (row) => row.summary.online },
+  { name: "offline", group: "link", text: "Offline", has: (row) => !row.summary.online },
+  { name: "locked", group: "lock", text: "Locked", has: (row) => row.summary.lock_state === "locked" },
+  { name: "unlocked", group: "lock", text: "Unlocked", has: (row) => row.summary.lock_state === "unlocked" },
+  { name: "alarms", text: "Alarms", has: (row) => row.summary.alarms.length > 0 },
+  { name: "low", text: "Low battery", has: isLow },
+  { name: "silent", text: "Silent", has: (row, since) => row.seen < since },
+];
+
+function isLow({ summary }) {
+  return (
+    summary.alarms.includes("low_battery") ||
+    (summary.battery_percent !== null && summary.battery_percent <= LOW_BATTERY)
+  );
+}
+
+/** What each column sorts by; null comes last, whichever way it is sorted. */
+const SORT_KEYS = {
+  device: (row) => row.key,
+  imei: (row) => row.summary.imei,
+  lock: (row) => LOCK_ORDER[row.summary.lock_state] ?? null,
+  battery: (row) => row.summary.battery_percent,
+  signal: (row) => row.summary.gsm_signal,
+  seen: (row) => row.seen || null,
+  where: (row) => row.where || null,
+  alarms: (row) => (row.summary.alarms.length ? row.summary.alarms.length : null),
+};
+/** Sorted by these, the first click has the largest on top: the newest, the most alarms. */
+const LARGEST_FIRST = new Set(["seen", "alarms"]);
+
+/** The choice. Fires `change`. */
+export class Selection extends EventTarget {
+  text = "";
+  facets = new Set();
+  silence = 3600;
+  sort = "device";
+  descending = false;
+
+  /** Change fields and tell. */
+  set(fields) {
+    Object.assign(this, fields);
+    this.dispatchEvent(new Event("change"));
+  }
+
+  /** Switch a facet on or off; its opposites go off. */
+  toggle(name) {
+    const facets = new Set(this.facets);
+    const group = FACETS.find((facet) => facet.name === name).group;
+    if (!facets.delete(name)) {
+      for (const other of FACETS) if (group && other.group === group) facets.delete(other.name);
+      facets.add(name);
+    }
+    this.set({ facets });
+  }
+
+  /** Sort by a column, or the other way round when it is that already. */
+  sortBy(name) {
+    const descending = name === this.sort ? !this.descending : LARGEST_FIRST.has(name);
+    this.set({ sort: name, descending });
+  }
+
+  /** Whether everything is shown. */
+  get isWhole() {
+    return this.text.trim() === "" && this.facets.size === 0;
+  }
+
+  /** The chosen rows, in order, and how many rows have each facet. */
+  apply(rows) {
+    const since = now() - this.silence * 1000;
+    const wanted = this.text.toLowerCase().split(/\s+/).filter(Boolean);
+    const chosen = FACETS.filter((facet) => this.facets.has(facet.name));
+    const counts = Object.fromEntries(FACETS.map((facet) => [facet.name, 0]));
+    const found = [];
+    for (const row of rows.values()) {
+      for (const facet of FACETS) if (facet.has(row, since)) counts[facet.name] += 1;
+      if (chosen.every((facet) => facet.has(row, since)) && wanted.every((word) => row.text.includes(word)))
+        found.push(row);
+    }
+    return { rows: this.#sorted(found), counts };
+  }
+
+  #sorted(rows) {
+    const keyOf = SORT_KEYS[this.sort];
+    const way = this.descending ? -1 : 1;
+    const keyed = rows.map((row) => ({ row, key: keyOf(row) }));
+    keyed.sort((a, b) => {
+      if (a.key !== b.key) {
+        if (a.key === null) return 1;
+        if (b.key === null) return -1;
+        if (a.key < b.key) return -way;
+        if (a.key > b.key) return way;
+      }
+      return a.row.key < b.row.key ? -1 : 1;
+    });
+    return keyed.map((one) => one.row);
+  }
+
+  /** The choice as the query of an address; "" when it is the first one. */
+  toQuery() {
+    const query = new URLSearchParams();
+    if (this.text.trim()) query.set("q", this.text.trim());
+    if (this.facets.size) query.set("show", [...this.facets].join(" "));
+    if (this.silence !== 3600) query.set("silent", this.silence);
+    if (this.sort !== "device" || this.descending)
+      query.set("sort", `${this.descending ? "-" : ""}${this.sort}`);
+    return query.toString();
+  }
+
+  /** Take over what an address says; what it doesn't say, or says wrongly, is as at first. */
+  fromQuery(query) {
+    const sort = (query.get("sort") ?? "device").replace(/^-/, "");
+    const names = new Set((query.get("show") ?? "").split(" "));
+    const silence = Number(query.get("silent") ?? 3600);
+    this.set({
+      text: query.get("q") ?? "",
+      facets: new Set(FACETS.filter((facet) => names.has(facet.name)).map((facet) => facet.name)),
+      silence: SILENCES.includes(silence) ? silence : 3600,
+      sort: sort in SORT_KEYS ? sort : "device",
+      descending: sort in SORT_KEYS && (query.get("sort") ?? "").startsWith("-"),
+    });
+  }
+}

@@ -1,0 +1,225 @@
+// What happened to a lock: its own doings, its alarms, and each order with what became of it.
+
+import { get, sentence } from "./api.js";
+import { h, show } from "./dom.js";
+import { exact, moment, span, timeElement, words } from "./format.js";
+import { STATES, gist, hasEnded, said } from "./gist.js";
+
+const PAGE = 50;
+/** So many entries are kept; older ones are fetched again when they are asked for. */
+const MOST = 1000;
+/** Seconds between a lock's own time and when its event came, from which on that is worth saying. */
+const LATE_S = 60;
+
+/** The timeline of a device. `load()` begins it (again), `add(event)` puts a live one on top. */
+export class Timeline {
+  #entries = [];
+  #known = new Set();
+  #next = null;
+
+  constructor(device) {
+    this.device = device;
+    this.list = h("ol", { class: "timeline" });
+    this.note = h("p", { class: "empty" }, "Loading…");
+    this.more = h(
+      "button",
+      { type: "button", class: "button", hidden: true, on: { click: () => this.#older() } },
+      "Older",
+    );
+    this.element = h("div", {}, this.list, this.note, this.more);
+  }
+
+  /** Fetch the newest. What came live meanwhile stays. */
+  async load() {
+    try {
+      const page = await get(`devices/${encodeURIComponent(this.device)}/history`, { limit: PAGE });
+      // Where none of them is known, there is a gap to what was: then it begins anew.
+      const follows = page.entries.some(({ event }) => this.#known.has(event.id));
+      if (!follows) this.#forget();
+      for (const { event } of page.entries) this.#insert(event);
+      if (!follows) this.#next = page.next;
+      this.#draw("");
+    } catch (error) {
+      this.#draw(error.status === 404 ? "" : sentence(error));
+    }
+  }
+
+  #forget() {
+    this.#entries = [];
+    this.#known.clear();
+  }
+
+  async #older() {
+    this.more.disabled = true;
+    try {
+      const page = await get(`devices/${encodeURIComponent(this.device)}/history`, {
+        limit: PAGE,
+        cursor: this.#next,
+      });
+      for (const { event } of page.entries) this.#insert(event);
+      this.#next = this.#entries.length < MOST ? page.next : null;
+      this.#draw("");
+    } catch (error) {
+      this.#draw(sentence(error));
+    }
+    this.more.disabled = false;
+  }
+
+  /** Take in a live event of this device. */
+  add(event) {
+    if (!["lock", "alarm", "command"].includes(event.kind)) return;
+    this.#insert(event);
+    this.#draw("");
+  }
+
+  #insert(event) {
+    if (this.#known.has(event.id)) return;
+    this.#known.add(event.id);
+    this.#entries.push({ event, at: moment(event.received_at) ?? 0 });
+    // Newest first; of one moment, the later id.
+    this.#entries.sort((a, b) => b.at - a.at || (b.event.id > a.event.id ? 1 : -1));
+    while (this.#entries.length > MOST) this.#known.delete(this.#entries.pop().event.id);
+  }
+
+  #draw(problem) {
+    show(this.list, entries(this.#entries));
+    this.more.hidden = !this.#next;
+    this.note.hidden = !problem && this.#entries.length > 0;
+    this.note.textContent = problem || "Nothing yet: no lock event, alarm or order of this lock is kept.";
+  }
+}
+
+/** Items for entries, newest first: an order is one item, where its last step is, and has its steps in it. */
+function entries(list) {
+  const orders = new Map();
+  for (const { event, at } of list) {
+    if (event.kind !== "command" || !event.data?.id) continue;
+    const steps = orders.get(event.data.id) ?? [];
+    steps.unshift({ data: event.data, at });
+    orders.set(event.data.id, steps);
+  }
+  const items = [];
+  for (const { event } of list) {
+    const steps = event.kind === "command" && orders.get(event.data?.id);
+    if (!steps) items.push(item(event));
+    else if (!steps.told) {
+      steps.told = true;
+      items.push(orderItem(event, steps));
+    }
+  }
+  return items;
+}
+
+function item(event) {
+  const name = event.kind === "alarm" ? (event.data?.active ? "alarm" : "cleared") : event.kind;
+  return h(
+    "li",
+    { class: `entry entry-${name}` },
+    timeElement(event.received_at),
+    h("span", { class: `kind kind-${event.kind}` }, event.kind),
+    h("span", { class: "gist" }, gist(event), late(event)),
+  );
+}
+
+function late(event) {
+  const [own, came] = [moment(event.data?.time), moment(event.received_at)];
+  if (!own || !came || Math.abs(came - own) < LATE_S * 1000) return null;
+  return h(
+    "small",
+    { title: exact(own) },
+    ` by its own clock ${span(Math.abs(came - own) / 1000)} ${own < came ? "earlier" : "later"}`,
+  );
+}
+
+function orderItem(event, steps) {
+  const { data } = event;
+  const first = steps[0];
+  return h(
+    "li",
+    { class: "entry entry-command" },
+    timeElement(event.received_at),
+    h("span", { class: "kind kind-command" }, "order"),
+    h(
+      "div",
+      { class: "gist" },
+      h(
+        "a",
+        { href: `#/orders/${encodeURIComponent(data.id)}` },
+        h("strong", {}, words(data.command ?? "an order that can't be read")),
+      ),
+      " ",
+      stateChip(data.state),
+      data.assumed
+        ? h(
+            "span",
+            { class: "assumed", title: "no public document has the form of this order" },
+            "assumed form",
+          )
+        : null,
+      h(
+        "small",
+        {},
+        ` by ${data.issued_by ?? "somebody who didn't say"}${data.key ? `, signed with key ${data.key}` : ""}`,
+      ),
+      h(
+        "ol",
+        { class: "steps" },
+        steps.map((step) => stepItem(step, first.at)),
+      ),
+    ),
+  );
+}
+
+/** The steps that an order's record has a time of. */
+const TIMED = [
+  ["created_at", "queued"],
+  ["sent_at", "sent"],
+  ["acknowledged_at", "acknowledged"],
+  ["confirmed_at", "confirmed"],
+];
+
+/** The steps of an order as far as its record tells them, oldest first: `{at, data}`. */
+export function stepsOf(record) {
+  const steps = [];
+  for (const [field, state] of TIMED) {
+    const at = moment(record[field]);
+    // What the lock said, and why, belongs to the state that it led to.
+    if (at) steps.push({ at, data: state === record.state ? record : { state } });
+  }
+  if (!steps.some((step) => step.data.state === record.state)) {
+    steps.push({ at: moment(record.ended_at) ?? steps.at(-1)?.at ?? 0, data: record });
+  }
+  return steps;
+}
+
+/** The state of an order as a chip. */
+export function stateChip(state) {
+  const meaning = STATES[state];
+  return h(
+    "span",
+    { class: `chip chip-${meaning?.tone || "plain"}`, title: meaning?.text ?? "" },
+    words(state ?? "unknown"),
+  );
+}
+
+/** One step of an order: what it is, why, what the lock said, and how long after the first. */
+export function stepItem({ data, at }, since) {
+  const seconds = (at - since) / 1000;
+  return h(
+    "li",
+    { class: hasEnded(data.state) ? "step ended" : "step" },
+    h(
+      "span",
+      { class: "after", title: exact(at) },
+      seconds > 0
+        ? `+${seconds < 10 ? seconds.toFixed(3) : span(seconds)}${seconds < 10 ? " s" : ""}`
+        : timeElement(at / 1000),
+    ),
+    h(
+      "span",
+      {},
+      h("strong", {}, words(data.state)),
+      `: ${[STATES[data.state]?.text, data.reason, said(data.answer)].filter(Boolean).join("; ")}`,
+    ),
+  );
+}

@@ -1,0 +1,161 @@
+// A small map with where a lock has been and where it is.
+
+import { get } from "./api.js";
+import { h, show } from "./dom.js";
+import { exact, known, moment, place, speed } from "./format.js";
+import { leaflet, makeMap, takeDown } from "./leaflet.js";
+import { pointLayer } from "./points.js";
+
+const CLOSE_ZOOM = 15;
+/** Positions that are shown while it is not known how many are kept, or none are. */
+const MOST = 300;
+
+/** The map; `start()` makes it, `load(id)` fetches the track, `position` and `add` keep it up. */
+export class TrackMap {
+  #points = [];
+  #capacity = MOST;
+  #summary = null;
+  #map = null;
+  #parts = null;
+  #touched = false;
+  /** How many positions of the track were there when it was last fitted into the map. */
+  #shown = -1;
+  #closed = false;
+
+  constructor(config) {
+    this.config = config;
+    this.place = h("div", { class: "map map-small", role: "region", "aria-label": "Map of the track" });
+    this.caption = h("p", { class: "hint" });
+    this.element = h("div", {}, h("div", { class: "map-frame" }, this.place), this.caption);
+    this.dark = matchMedia("(prefers-color-scheme: dark)");
+    this.recolour = () => {
+      this.#parts?.here.recolour();
+      this.#map?.fire("viewreset");
+      this.#draw();
+    };
+  }
+
+  /** Make the map. */
+  async start() {
+    const L = await leaflet();
+    if (this.#closed) return;
+    if (!L) {
+      show(
+        this.place,
+        h(
+          "p",
+          { class: "empty" },
+          "The map can't be drawn: the map library isn't installed with this gateway.",
+        ),
+      );
+      return;
+    }
+    const map = await makeMap(L, this.place, this.config, { scrollWheelZoom: false });
+    if (this.#closed) return takeDown(map);
+    this.#map = map;
+    this.#parts = { L, track: L.layerGroup().addTo(map), here: pointLayer(L).addTo(map) };
+    this.dark.addEventListener("change", this.recolour);
+    for (const type of ["pointerdown", "wheel", "keydown"]) {
+      this.place.addEventListener(type, () => (this.#touched = true), { passive: true });
+    }
+    this.#draw();
+  }
+
+  /** Fetch the track. */
+  async load(id) {
+    try {
+      const { points, capacity } = await get(`devices/${encodeURIComponent(id)}/track`);
+      this.#points = points;
+      this.#capacity = capacity || MOST;
+    } catch {
+      // The page says what is wrong with the lock; a map without a track is still one.
+      this.#points = [];
+    }
+    this.#draw();
+  }
+
+  /** Where it is now, by its summary. */
+  position(summary) {
+    const moved =
+      summary.position_time !== this.#summary?.position_time || summary.online !== this.#summary?.online;
+    this.#summary = summary;
+    if (moved) this.#draw();
+  }
+
+  /** A live report of its position. */
+  add({ data }) {
+    if (
+      data.fix === "none" ||
+      typeof data.latitude !== "number" ||
+      typeof data.longitude !== "number" ||
+      !data.time
+    )
+      return;
+    const { time, latitude, longitude, speed_kmh, course_deg } = data;
+    if (this.#points.some((point) => point.time === time)) return;
+    this.#points.push({ time, latitude, longitude, speed_kmh, course_deg });
+    this.#points.sort((a, b) => moment(a.time) - moment(b.time));
+    if (this.#points.length > this.#capacity) this.#points.shift();
+    this.#draw();
+  }
+
+  #draw() {
+    const points = this.#points;
+    const last = points.at(-1);
+    const first = points[0];
+    this.caption.textContent = points.length
+      ? `${points.length} position${points.length === 1 ? "" : "s"}, from ${exact(moment(first.time)).slice(0, 19)} to ${exact(moment(last.time)).slice(0, 19)} UTC`
+      : "No track is kept of this lock.";
+    if (!this.#parts) return;
+    const { L, track, here } = this.#parts;
+    const colour = getComputedStyle(document.documentElement).getPropertyValue("--track").trim();
+    track.clearLayers();
+    const way = points.map((point) => [point.latitude, point.longitude]);
+    L.polyline(way, { color: colour, weight: 3, opacity: 0.75, interactive: false }).addTo(track);
+    for (const point of points) {
+      const dot = L.circleMarker([point.latitude, point.longitude], {
+        radius: 3,
+        color: colour,
+        weight: 1,
+        fillOpacity: 0.9,
+      });
+      dot.bindTooltip(() => tooltip(point)).addTo(track);
+    }
+    const summary = this.#summary;
+    here.setRows(summary ? [{ id: summary.device, summary }] : []);
+    this.#fit(L, way);
+  }
+
+  /** Show all of it, until somebody has moved the map, and then only what is asked for. */
+  #fit(L, way) {
+    const { latitude, longitude } = this.#summary ?? {};
+    const here = typeof latitude === "number" && typeof longitude === "number" ? [[latitude, longitude]] : [];
+    const all = [...way, ...here];
+    if (this.#touched || all.length === 0) return;
+    const wanted = L.latLngBounds(all);
+    if (this.#shown === way.length && this.#map.getBounds().contains(wanted)) return;
+    this.#shown = way.length;
+    this.#map.fitBounds(wanted.pad(0.15), { maxZoom: CLOSE_ZOOM, animate: false });
+  }
+
+  /** Take it down. */
+  close() {
+    this.#closed = true;
+    this.dark.removeEventListener("change", this.recolour);
+    if (this.#map) takeDown(this.#map);
+    this.#map = this.#parts = null;
+  }
+}
+
+function tooltip(point) {
+  const lines = [
+    exact(moment(point.time)).slice(0, 19),
+    place(point.latitude, point.longitude),
+    `${speed(point.speed_kmh) ?? "—"}, ${known(point.course_deg, "°")}`,
+  ];
+  return h(
+    "div",
+    {},
+    lines.map((line) => h("div", {}, line)),
+  );
+}

@@ -1,0 +1,212 @@
+// One lock: how it stands, where it has been, what happened to it, and what it sent, byte by byte.
+
+import { get, sentence } from "./api.js";
+import { h, paced, show } from "./dom.js";
+import { Frames } from "./frames.js";
+import { ago, exact, known, moment, place, speed, timeElement, words } from "./format.js";
+import { mark, markOf } from "./marks.js";
+import { OrderForm } from "./orderform.js";
+import { Timeline } from "./timeline.js";
+import { TrackMap } from "./trackmap.js";
+
+/** Open the view of the device with this id or IMEI. */
+export function open({ config, live, id }) {
+  let device = null;
+  let detail = null;
+  const heading = h("h1", { tabindex: -1 }, id);
+  const state = h("p", { class: "lock-state" });
+  const problem = h("p", { class: "problem", hidden: true, role: "alert" });
+  const facts = h("dl", { class: "details" });
+  const peripherals = h("section", { class: "card", hidden: true });
+  const map = new TrackMap(config);
+  const timeline = new Timeline(id);
+  const frames = new Frames(id);
+  const form = config.orders ? new OrderForm(id, () => detail) : null;
+  const element = h(
+    "div",
+    { class: "view view-device" },
+    h("header", { class: "lock-head" }, h("a", { href: "#/", class: "back" }, "← Fleet"), heading, state),
+    problem,
+    h(
+      "div",
+      { class: "columns" },
+      h(
+        "div",
+        { class: "column" },
+        h("section", { class: "card of-heard" }, h("h2", {}, "State"), facts),
+        form?.element,
+        h("section", { class: "card" }, h("h2", {}, "Timeline"), timeline.element),
+      ),
+      h(
+        "div",
+        { class: "column" },
+        h("section", { class: "card of-heard" }, h("h2", {}, "Track"), map.element),
+        peripherals,
+        h("section", { class: "card of-heard" }, h("h2", {}, "What it sent"), frames.element),
+      ),
+    ),
+  );
+
+  const draw = () => {
+    if (!detail) return;
+    const { device: summary, location } = detail;
+    heading.textContent = summary.device;
+    show(
+      state,
+      mark(markOf(summary), !summary.online),
+      h("strong", {}, summary.lock_state ?? "state unknown"),
+      ` · ${summary.online ? "online" : "offline"} · last seen `,
+      timeElement(summary.seen, ago),
+      summary.alarms.length
+        ? h("span", { class: "alarms" }, ` · ${summary.alarms.map(words).join(", ")}`)
+        : null,
+    );
+    show(facts, details(summary, location));
+    map.position(summary);
+    drawPeripherals(peripherals, detail.peripherals);
+    form?.offer(summary.device, detail.peripherals);
+  };
+  const load = async () => {
+    try {
+      detail = await get(`devices/${encodeURIComponent(id)}`);
+      const before = device;
+      device = detail.device.device;
+      problem.hidden = true;
+      element.classList.remove("unheard");
+      draw();
+      if (before === null && device !== id) reroute();
+    } catch (error) {
+      problem.hidden = false;
+      // It may have orders that wait for it, and a history of them.
+      element.classList.toggle("unheard", error.status === 404);
+      problem.textContent =
+        error.status === 404
+          ? `No lock ${id} is known here. It may never have reported, or its state was let go of.`
+          : sentence(error);
+    }
+  };
+  // By IMEI: the page is the device's from here on, so that live events find it.
+  const reroute = () => location.replace(`#/device/${encodeURIComponent(device)}`);
+  const reload = paced(load, 1000);
+  const loadAll = () => Promise.all([load(), timeline.load(), frames.load(), map.load(id), form?.load()]);
+  const catchUp = paced(loadAll, 10000);
+  const heard = (event) => {
+    const told = event.detail;
+    if (told.device !== (device ?? id)) return;
+    timeline.add(told);
+    frames.add(told);
+    form?.heard(told);
+    if (told.kind === "location") map.add(told);
+    reload();
+  };
+  live.addEventListener("event", heard);
+  live.addEventListener("skipped", catchUp);
+  const tick = setInterval(draw, 5000);
+  return {
+    element,
+    title: id,
+    want: { device: id },
+    opened: () => map.start(),
+    connected: loadAll,
+    close: () => {
+      clearInterval(tick);
+      reload.stop();
+      catchUp.stop();
+      live.removeEventListener("skipped", catchUp);
+      form?.close();
+      map.close();
+      live.removeEventListener("event", heard);
+    },
+  };
+}
+
+function details(summary, location) {
+  const where = place(summary.latitude, summary.longitude);
+  const at = location ?? {};
+  const rows = [
+    ["IMEI", known(summary.imei)],
+    ["Dialect, firmware", [summary.dialect, summary.firmware].filter(Boolean).join(", ") || "—"],
+    [
+      "Connected",
+      summary.online
+        ? [`${summary.gateway} · ${summary.transport} · ${summary.peer} · since `, timeElement(summary.since)]
+        : "no",
+    ],
+    [
+      "Battery",
+      [
+        known(summary.battery_percent, " %"),
+        at.battery_volts ? `, ${at.battery_volts} V` : "",
+        summary.charging ? ", charging" : "",
+      ],
+    ],
+    [
+      "Signal",
+      [known(summary.gsm_signal), typeof at.satellites === "number" ? `, ${at.satellites} satellites` : ""],
+    ],
+    ["Rope", yes(summary.rope_open, "open", "closed")],
+    ["Back cover", yes(at.back_cover_open, "open", "closed")],
+    [
+      "Position",
+      where
+        ? [
+            where,
+            summary.fix && summary.fix !== "gnss" ? ` (${summary.fix === "lbs" ? "by cell" : "no fix"})` : "",
+          ]
+        : "—",
+    ],
+    ["Position taken", position(summary.position_time)],
+    [
+      "Moving",
+      typeof summary.speed_kmh === "number"
+        ? `${speed(summary.speed_kmh)} towards ${known(summary.course_deg, "°")}`
+        : "—",
+    ],
+    ["Odometer", known(at.odometer_km, " km")],
+    ["Woken by", known(at.wake_reason)],
+  ];
+  return rows.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)));
+}
+
+function position(value) {
+  const at = moment(value);
+  return at
+    ? h("time", { title: exact(at), datetime: value }, `${exact(at).slice(0, 19)} UTC, ${ago(at)}`)
+    : "—";
+}
+
+function yes(value, positive, negative) {
+  return value === null || value === undefined ? "—" : value ? positive : negative;
+}
+
+function drawPeripherals(section, list) {
+  section.hidden = !list?.length;
+  if (section.hidden) return;
+  const head = h(
+    "tr",
+    {},
+    ["Sub-lock or sensor", "Type", "Lock", "Battery", "Last seen"].map((text) =>
+      h("th", { scope: "col" }, text),
+    ),
+  );
+  const rows = list.map((one) =>
+    h(
+      "tr",
+      {},
+      h("th", { scope: "row" }, one.peripheral),
+      h("td", {}, known(one.type)),
+      h("td", {}, known(one.lock_state)),
+      h("td", {}, known(one.battery_percent, " %")),
+      h("td", {}, timeElement(one.seen, ago)),
+    ),
+  );
+  show(
+    section,
+    h("h2", {}, "Behind it"),
+    h(
+      "div",
+      { class: "scroll", tabindex: 0, role: "region", "aria-label": "Sub-locks and sensors" },
+      h("table", { class: "plain" }, h("thead", {}, head), h("tbody", {}, rows)),
+    ),
+  );
+}

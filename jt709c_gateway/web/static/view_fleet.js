@@ -1,0 +1,197 @@
+// The fleet as a table.
+
+import { h, paced } from "./dom.js";
+import { sentence } from "./api.js";
+import { FilterBar } from "./filterbar.js";
+import { ago, exact, known, now } from "./format.js";
+import { Grid } from "./grid.js";
+import { mark, markOf } from "./marks.js";
+
+/** While somebody is at the table its order stays as it is, until so long after the last touch. */
+const HOLD_MS = 4000;
+const FRESH_MS = 3000;
+
+const where = (row) =>
+  row.summary.online
+    ? `${row.summary.gateway ?? "?"} · ${row.summary.transport ?? "?"} · ${row.summary.peer ?? "?"}`
+    : "offline";
+
+const COLUMNS = [
+  {
+    name: "device",
+    title: "Device",
+    text: (row) => row.id,
+    render: (row) => h("a", { href: `#/device/${encodeURIComponent(row.id)}`, tabindex: -1 }, row.id),
+  },
+  {
+    name: "imei",
+    title: "IMEI",
+    text: (row) => known(row.summary.imei),
+    render: (row) => known(row.summary.imei),
+  },
+  {
+    name: "lock",
+    title: "Lock",
+    text: (row) =>
+      `${markOf(row.summary)} ${row.summary.lock_state} ${row.summary.online} ${row.summary.rope_open}`,
+    render: (row) => [
+      mark(markOf(row.summary), !row.summary.online),
+      row.summary.lock_state ?? "unknown",
+      row.summary.rope_open ? ", rope open" : "",
+    ],
+  },
+  {
+    name: "battery",
+    title: "Battery",
+    text: (row) => `${row.summary.battery_percent} ${row.summary.charging}`,
+    render: (row) => battery(row.summary),
+  },
+  {
+    name: "signal",
+    title: "Signal",
+    text: (row) => known(row.summary.gsm_signal),
+    render: (row) => known(row.summary.gsm_signal),
+  },
+  {
+    name: "seen",
+    title: "Last seen",
+    text: (row) => `${row.seen} ${ago(row.seen)}`,
+    render: (row) => h("time", { title: exact(row.seen), datetime: row.summary.seen }, ago(row.seen)),
+  },
+  {
+    name: "where",
+    title: "Connected",
+    text: where,
+    render: (row) => h("span", { title: where(row) }, where(row)),
+  },
+  {
+    name: "alarms",
+    title: "Alarms",
+    text: (row) => row.alarms,
+    render: (row) => (row.alarms ? h("span", { class: "alarms", title: row.alarms }, row.alarms) : ""),
+  },
+];
+
+function battery(summary) {
+  if (summary.battery_percent === null) return "—";
+  const level = h("meter", {
+    min: 0,
+    max: 100,
+    low: 21,
+    high: 40,
+    optimum: 100,
+    value: summary.battery_percent,
+    "aria-hidden": "true",
+  });
+  return [
+    level,
+    `${summary.battery_percent} %`,
+    summary.charging ? h("span", { title: "charging" }, " ⚡") : "",
+  ];
+}
+
+/** Open the view. */
+export function open({ fleet, selection, go, memory }) {
+  let touched = -Infinity;
+  let answer = { rows: [], counts: {} };
+  const bar = new FilterBar(selection);
+  const grid = new Grid({
+    label: "Locks",
+    columns: COLUMNS,
+    open: (row) => go(`#/device/${encodeURIComponent(row.id)}`),
+    sort: (name) => selection.sortBy(name),
+    rowClass: (row) =>
+      `${row.summary.online ? "" : "offline "}${row.alarms ? "alarm " : ""}${now() - row.changed < FRESH_MS ? "fresh" : ""}`,
+    hold: () => {
+      touched = performance.now();
+    },
+  });
+  const sort = h(
+    "select",
+    { id: "sort", on: { change: () => selection.set({ sort: sort.value, descending: false }) } },
+    COLUMNS.map((column) => h("option", { value: column.name }, column.title)),
+  );
+  const way = h("button", {
+    type: "button",
+    class: "button small",
+    on: { click: () => selection.sortBy(selection.sort) },
+  });
+  bar.element
+    .querySelector(".tools")
+    .append(h("span", { class: "narrow-only sorter" }, h("label", { for: "sort" }, "sort "), sort, way));
+  const empty = h("p", { class: "empty" });
+  const element = h(
+    "div",
+    { class: "view view-fleet" },
+    h("h1", { class: "unseen", tabindex: -1 }, "Fleet"),
+    bar.element,
+    empty,
+    grid.element,
+  );
+
+  const refresh = (asked) => {
+    const fresh = selection.apply(fleet.rows);
+    const held = !asked && performance.now() - touched < HOLD_MS;
+    answer = {
+      rows: held ? answer.rows.filter((row) => fleet.rows.get(row.id) === row) : fresh.rows,
+      counts: fresh.counts,
+    };
+    grid.rows = answer.rows;
+    grid.sorted(selection.sort, selection.descending);
+    sort.value = selection.sort;
+    way.textContent = selection.descending ? "↓" : "↑";
+    way.setAttribute(
+      "aria-label",
+      selection.descending ? "largest first; turn round" : "smallest first; turn round",
+    );
+    bar.tell({ counts: fresh.counts, total: fleet.rows.size, shown: fresh.rows.length });
+    tellEmpty();
+  };
+  const tellEmpty = () => {
+    const text =
+      fleet.error && !fleet.loaded
+        ? sentence(fleet.error)
+        : !fleet.loaded
+          ? "Loading the locks…"
+          : emptyText();
+    empty.hidden = answer.rows.length > 0;
+    if (empty.textContent !== text) empty.textContent = text;
+  };
+  const emptyText = () =>
+    fleet.rows.size === 0
+      ? "No lock has been heard yet. The first that reports appears here by itself."
+      : "No lock is like that. Escape in the search empties it; the first count shows all.";
+
+  const changed = paced(() => refresh(false), 500);
+  const chosen = () => {
+    refresh(true);
+    grid.element.scrollTop = 0;
+  };
+  fleet.addEventListener("change", changed);
+  selection.addEventListener("change", chosen);
+  const tick = setInterval(
+    () => (performance.now() - touched < HOLD_MS ? grid.draw() : refresh(false)),
+    1000,
+  );
+  return {
+    element,
+    title: "Fleet",
+    want: { devices: 1, kind: ["session"] },
+    opened: () => {
+      refresh(true);
+      if (memory.active) {
+        grid.activate(memory.active);
+        grid.element.focus();
+      }
+    },
+    connected: (anew) => (anew || !fleet.loaded) && fleet.load(),
+    close: () => {
+      memory.active = grid.active;
+      clearInterval(tick);
+      changed.stop();
+      grid.close();
+      fleet.removeEventListener("change", changed);
+      selection.removeEventListener("change", chosen);
+    },
+  };
+}

@@ -1,0 +1,167 @@
+// The last positions of the chosen locks on a map.
+
+import { h, paced, show } from "./dom.js";
+import { sentence } from "./api.js";
+import { FilterBar } from "./filterbar.js";
+import { ago, count } from "./format.js";
+import { leaflet, makeMap } from "./leaflet.js";
+import { MARKS, mark, markOf } from "./marks.js";
+import { pointLayer } from "./points.js";
+
+/** So many of the locks in sight are listed beside the map. */
+const LISTED = 60;
+const CLOSE_ZOOM = 14;
+
+/** Open the view. */
+export function open({ config, fleet, selection, go, memory }) {
+  const bar = new FilterBar(selection);
+  const place = h("div", {
+    class: "map",
+    role: "region",
+    "aria-label": "Map of last positions; the list beside it has the same locks",
+  });
+  const hover = h("p", { class: "map-hover", hidden: true });
+  const list = h("ul", { class: "map-list", "aria-label": "Locks in sight" });
+  const heading = h("h2", {}, "In sight");
+  const note = h("p", { class: "empty", hidden: true });
+  const legend = h("ul", { class: "legend", "aria-label": "Legend" });
+  show(
+    legend,
+    Object.entries(MARKS).map(([name, { text }]) => h("li", {}, mark(name), text)),
+    h("li", {}, mark("locked", true), "hollow: offline"),
+  );
+  const fit = h(
+    "button",
+    { type: "button", class: "button small", on: { click: () => fitAll() } },
+    "Show all",
+  );
+  const aside = h("aside", { class: "map-aside" }, h("div", { class: "map-aside-head" }, heading, fit), list);
+  const element = h(
+    "div",
+    { class: "view view-map" },
+    h("h1", { class: "unseen", tabindex: -1 }, "Map"),
+    bar.element,
+    note,
+    h("div", { class: "map-area" }, h("div", { class: "map-frame" }, place, hover, legend), aside),
+  );
+  let L = null;
+  let map = null;
+  let points = null;
+  let fitted = false;
+  let closed = false;
+
+  const href = (row) => `#/device/${encodeURIComponent(row.id)}`;
+  const refresh = () => {
+    const { rows, counts } = selection.apply(fleet.rows);
+    bar.tell({ counts, total: fleet.rows.size, shown: rows.length });
+    const text = fleet.error && !fleet.loaded ? sentence(fleet.error) : "";
+    note.hidden = !text;
+    note.textContent = text;
+    if (!points) return;
+    points.setRows(rows);
+    if (!fitted && fleet.loaded) {
+      fitted = true;
+      if (memory.view) map.setView(...memory.view, { animate: false });
+      else fitAll();
+    }
+  };
+  const fitAll = () => {
+    const bounds = points?.bounds();
+    if (bounds) map.fitBounds(bounds.pad(0.05), { maxZoom: CLOSE_ZOOM, animate: false });
+  };
+  const tellSight = paced(() => {
+    const rows = points.inView();
+    heading.textContent = `${count(rows.length)} in sight`;
+    const first = rows.slice(-LISTED).reverse();
+    show(
+      list,
+      first.map((row) =>
+        h(
+          "li",
+          {},
+          h(
+            "a",
+            { href: href(row) },
+            mark(markOf(row.summary), !row.summary.online),
+            h("span", {}, row.id),
+            h("small", {}, row.alarms || ago(row.seen)),
+          ),
+        ),
+      ),
+      rows.length > first.length
+        ? h("li", { class: "more" }, `and ${count(rows.length - first.length)} more: zoom in or search`)
+        : null,
+    );
+  }, 1000);
+  const tellHover = (event) => {
+    const row = points.at(event.containerPoint);
+    place.classList.toggle("pointing", row !== null);
+    hover.hidden = row === null;
+    if (row)
+      show(
+        hover,
+        h("strong", {}, row.id),
+        ` ${row.summary.lock_state ?? "state unknown"}, ${ago(row.seen)}${row.alarms ? `, ${row.alarms}` : ""}`,
+      );
+  };
+
+  const start = async () => {
+    L = await leaflet();
+    if (closed) return;
+    if (!L) {
+      show(
+        place,
+        h(
+          "p",
+          { class: "empty" },
+          "The map can't be drawn: the map library isn't installed with this gateway. The table has the same locks.",
+        ),
+      );
+      return;
+    }
+    map = await makeMap(L, place, config);
+    if (closed) return map.remove();
+    points = pointLayer(L).addTo(map);
+    points.on("drawn", tellSight);
+    map.on("mousemove", tellHover);
+    map.on("mouseout", () => {
+      hover.hidden = true;
+    });
+    map.on("click", (event) => {
+      const row = points.at(event.containerPoint);
+      if (row) go(href(row));
+    });
+    refresh();
+  };
+  const changed = paced(refresh, 1000);
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const recolour = () => {
+    points?.recolour();
+    map?.fire("viewreset");
+  };
+  dark.addEventListener("change", recolour);
+  fleet.addEventListener("change", changed);
+  selection.addEventListener("change", refresh);
+  return {
+    element,
+    title: "Map",
+    want: { devices: 1, kind: ["session"] },
+    opened: () => {
+      refresh();
+      start();
+    },
+    connected: (anew) => (anew || !fleet.loaded) && fleet.load(),
+    close: () => {
+      closed = true;
+      changed.stop();
+      tellSight.stop();
+      dark.removeEventListener("change", recolour);
+      fleet.removeEventListener("change", changed);
+      selection.removeEventListener("change", refresh);
+      if (map) {
+        memory.view = [map.getCenter(), map.getZoom()];
+        map.remove();
+      }
+    },
+  };
+}

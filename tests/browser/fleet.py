@@ -1,0 +1,65 @@
+"""A fleet as it stands in Redis, without the locks."""
+
+import json
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.orders_support import Desk
+
+FIRST = 794308600000
+_ALARMS = ("low_battery", "rope_cut", "vibration")
+
+
+def _location(number: int, when: str) -> dict[str, Any]:
+    return {
+        "time": when,
+        "fix": "gnss",
+        "latitude": round(36 + (number * 7919 % 10_000) / 400, 6),
+        "longitude": round(-9 + (number * 104_729 % 10_000) / 250, 6),
+        "speed_kmh": float(number % 90),
+        "course_deg": float(number % 360),
+        "gsm_signal": number % 32,
+        "rope_open": False,
+        "charging": False,
+    }
+
+
+def store_fleet(desk: Desk, count: int) -> list[str]:
+    """Store so many locks; their ids.
+
+    Every second is unlocked, every tenth has an alarm, three of four are online.
+    """
+    now = time.time()
+    devices = []
+    for number in range(count):
+        device = str(FIRST + number)
+        seen = now - number * 3
+        when = datetime.fromtimestamp(seen, UTC).isoformat().replace("+00:00", "Z")
+        alarms = [_ALARMS[number // 10 % 3]] if number % 10 == 0 else []
+        fields = {
+            "seen": when,
+            "dialect": "jt709",
+            "imei": f"86{number:013d}",
+            "firmware": "JT709C_1.0",
+            "location": json.dumps(_location(number, when)),
+            "lock_state": "unlocked" if number % 2 else "locked",
+            "battery_percent": number * 37 % 101,
+            "alarms": json.dumps(alarms),
+        }
+        desk.redis.call(
+            "HSET", desk.key("device", device), *[part for pair in fields.items() for part in pair]
+        )
+        desk.redis.call("ZADD", desk.key("devices"), seen, device)
+        if number % 4:
+            session = (
+                "gateway",
+                f"gw{number % 3}",
+                "transport",
+                "tcp",
+                "peer",
+                f"198.51.100.7:{number % 60_000}",
+            )
+            desk.redis.call("HSET", desk.key("session", device), *session, "since", when, "token", "gw/1-1")
+        devices.append(device)
+    return devices

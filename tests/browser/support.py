@@ -1,0 +1,165 @@
+"""What the tests of the status page need: headless Chromium, and pages that report what goes wrong in them.
+
+Without a browser these tests are skipped and say what to install; with ``JT709C_REQUIRE_BROWSER=1`` they
+fail.
+"""
+
+import atexit
+import os
+import shutil
+import time
+import unittest
+from contextlib import ExitStack
+from typing import Any
+from urllib.parse import urlsplit
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemon import Daemon
+from tests.orders_support import Desk
+from tests.support import LOOPBACK, ValkeyServer
+
+try:
+    from playwright.sync_api import sync_playwright
+except ImportError:
+    sync_playwright = None  # type: ignore[assignment]
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+#: Without these it looks for its maker's hosts at every start.
+_OPTIONS = (
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+DESKTOP = {"width": 1280, "height": 800}
+PHONE = {"width": 360, "height": 740}
+#: Milliseconds that anything on the page may take to come, unless a test is about how long it takes.
+PATIENCE = 15_000
+
+
+def _chromium() -> str | None:
+    named = os.environ.get("JT709C_CHROMIUM")
+    if named:
+        return named
+    return next((path for path in map(shutil.which, _NAMES) if path), None)
+
+
+def what_is_missing() -> str | None:
+    """What to install before these tests can run; None when all is there."""
+    if sync_playwright is None:
+        return "the page is tested with playwright: pip install '.[browser]'"
+    if _chromium() is None:
+        return "the page is tested in Chromium: apt-get install chromium, or set JT709C_CHROMIUM to its path"
+    return None
+
+
+_browser: Any = None
+
+
+def browser() -> Any:
+    """The one browser of the test session, started when first asked for."""
+    global _browser
+    if _browser is None:
+        stack = ExitStack()
+        atexit.register(stack.close)
+        playwright = stack.enter_context(sync_playwright())
+        # Chromium's own sandbox refuses to run as root.
+        options = [*_OPTIONS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+        _browser = playwright.chromium.launch(executable_path=_chromium(), args=options)
+        stack.callback(_browser.close)
+    return _browser
+
+
+class BrowserTestCase(SynchronousTestCase):
+    """Has a daemon with a Valkey of its own, shared by the tests of the class, and pages that are watched.
+
+    After each test, whatever a page has complained of fails it: errors in the console (a violation of the
+    content security policy is one), exceptions, and requests to another host. `options` go to the daemon.
+    """
+
+    options: tuple[str, ...] = ()
+    server: ValkeyServer
+    daemon: Daemon
+    desk: Desk
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        missing = what_is_missing()
+        if missing:
+            if os.environ.get("JT709C_REQUIRE_BROWSER") == "1":
+                raise AssertionError(missing)
+            raise unittest.SkipTest(missing)
+        cls.server = ValkeyServer().start()
+        cls.daemon = Daemon("--gateway", "gw-page", *cls.options, redis=cls.server.url, udp=False).start()
+        cls.desk = Desk(cls.server)
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.desk.close()
+        cls.daemon.discard()
+        cls.server.discard()
+        super().tearDownClass()
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.complaints: list[str] = []
+        #: Texts of complaints that this test brings about.
+        self.expected: tuple[str, ...] = ()
+
+    def tearDown(self) -> None:
+        found = [one for one in self.complaints if not any(text in one for text in self.expected)]
+        self.assertEqual(found, [])
+        super().tearDown()
+
+    def open(self, path: str | None = "", viewport: dict[str, int] = DESKTOP, **options: Any) -> Any:
+        """A page of the daemon in a browser that knows nothing yet; `options` are those of a context.
+
+        With None as `path` it shows nothing yet.
+        """
+        context = browser().new_context(viewport=viewport, **options)
+        context.set_default_timeout(PATIENCE)
+        self.addCleanup(context.close)
+        page = context.new_page()
+        self._watch(page)
+        if path is not None:
+            page.goto(self.url(path))
+        return page
+
+    def url(self, path: str = "") -> str:
+        """The address of a path on the daemon."""
+        return f"http://{LOOPBACK}:{self.daemon.http_port}/{path}"
+
+    def _watch(self, page: Any) -> None:
+        here = urlsplit(self.url()).netloc
+
+        def console(message: Any) -> None:
+            if message.type in ("error", "warning"):
+                self.complaints.append(f"console: {message.text} {message.location.get('url', '')}")
+
+        def request(one: Any) -> None:
+            parts = urlsplit(one.url)
+            if parts.scheme not in ("data", "blob") and parts.netloc != here:
+                self.complaints.append(f"asked another host: {one.url}")
+
+        page.on("console", console)
+        page.on("pageerror", lambda error: self.complaints.append(f"exception: {error.stack or error}"))
+        page.on("request", request)
+
+    def wait(self, page: Any, expression: str, timeout: float = PATIENCE / 1000) -> None:
+        """Wait until a JavaScript expression is true in the page.
+
+        Playwright's own `wait_for_function` evaluates text in the page, which its policy forbids.
+        """
+        deadline = time.monotonic() + timeout
+        while not page.evaluate(expression):
+            self.assertLess(time.monotonic(), deadline, f"not within {timeout:g} s: {expression}")
+            page.wait_for_timeout(20)
+
+
+def row(page: Any, device: str) -> Any:
+    """The row of a lock in the table."""
+    return page.locator(f'[role="row"][data-id="{device}"]:not([hidden])')

@@ -1,0 +1,81 @@
+"""10,000 locks on the page."""
+
+from typing import Any
+
+from tests.browser.fleet import store_fleet
+from tests.browser.support import BrowserTestCase, row
+
+_COUNT = 10_000
+#: Seconds that a deed may take until its result is drawn. It is 0.04 to 0.07 where nothing else runs.
+_LIMIT = 0.5
+#: JavaScript that tells the seconds from a deed until what it led to has been drawn.
+_TIMED = """
+async () => {
+  const drawn = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+  await drawn();
+  const begun = performance.now();
+  %s;
+  await drawn();
+  await drawn();
+  return (performance.now() - begun) / 1000;
+}
+"""
+
+
+class LargeFleetTests(BrowserTestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.devices = store_fleet(cls.desk, _COUNT)
+
+    def timed(self, page: Any, deed: str) -> float:
+        """Seconds that a deed, JavaScript, takes until it is on the screen."""
+        took = page.evaluate(_TIMED % deed)
+        return float(took)
+
+    def test_usable(self) -> None:
+        """Filtering, sorting and scrolling are quick, and only the rows in sight have elements."""
+        page = self.open()
+        self.wait(page, f"document.querySelector('.grid')?.getAttribute('aria-rowcount') === '{_COUNT + 1}'")
+        took = {
+            "sort": self.timed(page, "document.querySelector('[data-sort=battery]').click()"),
+            "sort again": self.timed(page, "document.querySelector('[data-sort=where]').click()"),
+            "filter": self.timed(
+                page,
+                "const search = document.getElementById('search'); search.value = 'rope cut gw1';"
+                "search.dispatchEvent(new Event('input'))",
+            ),
+        }
+        page.locator(".shown", has_text="of 10,000 shown").wait_for()
+        shown = int(page.locator(".grid").get_attribute("aria-rowcount")) - 1
+        self.assertTrue(0 < shown < 400, shown)
+        took["filter away"] = self.timed(page, "document.querySelector('[data-facet=all]').click()")
+        took["facet"] = self.timed(page, "document.querySelector('[data-facet=alarms]').click()")
+        took["facet away"] = self.timed(page, "document.querySelector('[data-facet=alarms]').click()")
+        page.locator('[data-sort="device"]').click()
+        took["scroll"] = self.timed(page, "document.querySelector('.grid').scrollTop = 1e9")
+        row(page, self.devices[-1]).wait_for()
+        self.assertEqual({deed: seconds for deed, seconds in took.items() if seconds > _LIMIT}, {}, took)
+        elements = page.evaluate("document.querySelectorAll('*').length")
+        self.assertLess(elements, 1500)
+        self.assertEqual(row(page, self.devices[-1]).get_attribute("aria-rowindex"), str(_COUNT + 1))
+
+    def test_counts(self) -> None:
+        """The counts on top are those of the whole fleet."""
+        page = self.open()
+        self.wait(page, "document.querySelector('[data-facet=all]')?.innerText.startsWith('10,000')")
+        texts = {
+            name: page.locator(f'[data-facet="{name}"]').inner_text()
+            for name in ("online", "unlocked", "alarms")
+        }
+        self.assertEqual(
+            texts, {"online": "7,500 Online", "unlocked": "5,000 Unlocked", "alarms": "1,000 Alarms"}
+        )
+
+    def test_map(self) -> None:
+        """The map draws them all, and again within the same time when it is moved."""
+        page = self.open("#/map")
+        self.wait(page, f"document.querySelector('canvas.points')?.dataset.points === '{_COUNT}'")
+        took = self.timed(page, "document.querySelector('.leaflet-control-zoom-in').click()")
+        self.assertLess(took, _LIMIT)
+        self.assertLess(page.evaluate("document.querySelectorAll('*').length"), 1500)

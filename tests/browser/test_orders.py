@@ -1,0 +1,150 @@
+"""Giving orders on the page of a lock."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.browser.support import BrowserTestCase
+from tests.orders_support import PASSWORD, FakeLock, new_device
+from tests.simulation import simulated
+from tests.support import wait_until
+from tests.web_support import user_line
+
+_USER = {"name": "ann", "password": "one two three"}
+_CREDENTIALS = {"username": _USER["name"], "password": _USER["password"]}
+
+
+def _users_file() -> str:
+    """A file with one user."""
+    handle, path = tempfile.mkstemp(prefix="jt709c-test-users-")
+    with os.fdopen(handle, "w") as file:
+        file.write(user_line(**_USER))
+    return path
+
+
+class WithoutOrdersTests(BrowserTestCase):
+    def test_read_only(self) -> None:
+        """Without --web-orders there is nothing to give an order with, and past orders are shown."""
+        with simulated(self.daemon, "--locks", "1", "--first-id", "794308520001"):
+            self.desk.wait_end(self.desk.unlock("794308520001", "888888", ttl=20))
+        page = self.open("#/device/794308520001")
+        page.locator(".timeline .chip", has_text="confirmed").wait_for()
+        self.assertEqual(page.locator("form.order-form").count(), 0)
+        self.assertEqual(page.get_by_text("Give an order").count(), 0)
+
+
+class OrderTests(BrowserTestCase):
+    @classmethod
+    def setUpClass(cls) -> None:
+        path = _users_file()
+        cls.options = ("--web-users", path, "--web-orders")
+        cls.addClassCleanup(Path(path).unlink)
+        super().setUpClass()
+
+    def lock_page(self, device: str) -> Any:
+        page = self.open(f"#/device/{device}", http_credentials=_CREDENTIALS)
+        page.locator("#order-command option[value=unlock]").wait_for(state="attached")
+        return page
+
+    def unlock(self, page: Any, password: str) -> None:
+        page.select_option("#order-command", "unlock")
+        page.fill("#param-password", password)
+        page.get_by_role("button", name="Go on").click()
+
+    def test_unlock(self) -> None:
+        """An order is confirmed in words, reaches the lock, and is followed to its end."""
+        with simulated(self.daemon, "--locks", "1", "--first-id", "794308520002"):
+            wait_until(lambda: self.desk.redis.call("EXISTS", self.desk.key("device", "794308520002")))
+            page = self.lock_page("794308520002")
+            page.locator(".lock-state", has_text="online").wait_for()
+            password = page.locator("#param-password")
+            page.select_option("#order-command", "unlock")
+            self.assertEqual(password.get_attribute("type"), "password")
+            self.assertIn(password.get_attribute("autocomplete"), ("off", "new-password"))
+            self.unlock(page, "888888")
+            dialog = page.get_by_role("dialog")
+            text = dialog.inner_text()
+            for said in (
+                "794308520002",
+                "last seen",
+                "° N",
+                "physically opens",
+                "at most once",
+                "assumed",
+                "5 min",
+            ):
+                self.assertIn(said, text)
+            self.assertNotIn("888888", text)
+            self.assertEqual(self.desk.events("command", "794308520002"), [])
+            dialog.get_by_role("button", name="Yes, unlock 794308520002").click()
+            followed = page.locator('.followed[data-state="confirmed"]')
+            followed.wait_for()
+            for state in ("queued", "sent", "confirmed"):
+                self.assertEqual(followed.locator(".step", has_text=state).count(), 1)
+            self.assertEqual(password.input_value(), "")
+            page.locator(".timeline", has_text="by web:ann").wait_for()
+            order = followed.get_attribute("data-order")
+        record = self.desk.record(order)
+        self.assertEqual((record["state"], record["issued_by"]), ("confirmed", "web:ann"))
+        page.goto(self.url(f"#/orders/{order}"))
+        page.locator(".orders .opened", has_text=order).wait_for()
+        page.locator(".orders .assumed").first.wait_for()
+
+    def test_no(self) -> None:
+        """Who says no, or leaves the question with Escape, gives no order."""
+        lock = FakeLock(new_device()).connect(self.daemon)
+        self.addCleanup(lock.close)
+        page = self.lock_page(lock.device)
+        dialog = page.get_by_role("dialog")
+        self.unlock(page, PASSWORD)
+        self.assertEqual(page.evaluate("document.activeElement.innerText"), "No, do nothing")
+        page.keyboard.press("Enter")
+        dialog.wait_for(state="hidden")
+        self.unlock(page, PASSWORD)
+        page.keyboard.press("Escape")
+        dialog.wait_for(state="hidden")
+        page.get_by_role("heading", level=1, name=lock.device).wait_for()
+        lock.beat()
+        self.assertEqual(lock.unlocks(), [])
+        self.assertEqual(self.desk.events("command", lock.device), [])
+
+    def test_asleep(self) -> None:
+        """Of a lock that is away it is said how long the order waits; it is written when the lock comes."""
+        lock = FakeLock(new_device()).connect(self.daemon)
+        lock.close()
+        page = self.lock_page(lock.device)
+        page.locator(".lock-state", has_text="offline").wait_for()
+        page.select_option("#order-ttl", "3600")
+        self.unlock(page, PASSWORD)
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_text("is not connected. The order waits for it to come, at most 1 h").wait_for()
+        dialog.get_by_role("button", name="Yes").click()
+        page.locator('.followed[data-state="waiting"]').wait_for()
+        lock.connect(self.daemon)
+        self.addCleanup(lock.close)
+        lock.refuse(lock.next_unlock())
+        page.locator('.followed[data-state="rejected"]').wait_for()
+
+    def test_mistakes(self) -> None:
+        """What is missing or wrong is said at the form, and nothing is given."""
+        self.expected = ("400",)
+        lock = FakeLock(new_device()).connect(self.daemon)
+        self.addCleanup(lock.close)
+        page = self.lock_page(lock.device)
+        self.unlock(page, "12,45(")
+        page.get_by_role("dialog").get_by_role("button", name="Yes").click()
+        problem = page.locator(".order-form .problem")
+        problem.get_by_text("password").wait_for()
+        self.assertNotIn("12,45(", problem.inner_text())
+        page.select_option("#order-command", "text")
+        page.get_by_role("button", name="Go on").click()
+        problem.get_by_text("text is needed").wait_for()
+        self.assertEqual(self.desk.events("command", lock.device), [])
+
+    def test_who(self) -> None:
+        """Without the right name and password there is no page, but a line that says what is needed."""
+        self.expected = ("401",)
+        page = self.open(http_credentials={"username": "ann", "password": "wrong"})
+        self.assertEqual(page.locator("script").count(), 0)
+        self.assertRegex(page.locator("body").inner_text(), "password")

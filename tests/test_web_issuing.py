@@ -1,0 +1,174 @@
+"""Orders that are given on the status page."""
+
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemon import Daemon
+from tests.orders_support import PASSWORD, Desk, FakeLock, new_device
+from tests.signing_support import SECRET
+from tests.support import ValkeyServer, temporary_path, wait_until
+from tests.web_support import FROM_THE_PAGE, Api, Reply, basic, user_line
+
+ANNA, BEN = user_line("anna", "right"), user_line("ben", "väldigt hemligt")
+MD5 = "carl:$apr1$dqk6kV2n$yYbcDVoMwFxyVfHzCiNxk0\n"
+SHA = "carl:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n"
+
+
+class GivingOrdersTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.server = ValkeyServer().start()
+        self.addCleanup(self.server.discard)
+        self.desk = Desk(self.server)
+        self.addCleanup(self.desk.close)
+
+    def users(self) -> str:
+        path = temporary_path(self)
+        Path(path).write_text(user_line("anna", "right"))
+        return path
+
+    def begin(self, *options: str) -> Api:
+        self.daemon = Daemon("--web-users", self.users(), *options, redis=self.server.url, udp=False)
+        self.addCleanup(self.daemon.discard)
+        return Api(self.daemon.start(), basic("anna", "right"))
+
+    def lock(self) -> FakeLock:
+        lock = FakeLock(new_device()).connect(self.daemon)
+        self.addCleanup(lock.close)
+        return lock
+
+    def test_unlock(self) -> None:
+        """An order from the page opens a lock; who gave it is in the audit trail, its password nowhere."""
+        api = self.begin("--web-orders")
+        self.assertTrue(api.get("/config").json["orders"])
+        lock = self.lock()
+        body = {"device": lock.device, "command": "unlock", "params": {"password": PASSWORD}, "ttl": 60}
+        reply = api.post("/orders", body)
+        self.assertEqual(reply.status, 202)
+        order = reply.json["id"]
+        self.assertEqual(reply.headers["location"], f"/api/v1/orders/{order}")
+        lock.say_yes(lock.next_unlock())
+        lock.open()
+        record = self.desk.wait(order, "confirmed")
+        self.assertEqual((record["issued_by"], record["ttl"]), ("web:anna", "60.0"))
+        seen = [api.get(path).body for path in ("/orders", f"/orders/{order}", "/events", "/devices")]
+        seen.append(api.get(f"/devices/{lock.device}/history").body)
+        for text in (*seen, self.daemon.log().encode(), reply.body):
+            self.assertNotIn(PASSWORD.encode(), text)
+
+    def test_for_a_lock_that_is_away(self) -> None:
+        """An order for a lock that nobody has heard waits for it, and can be taken back."""
+        api = self.begin("--web-orders")
+        device = new_device()
+        order = api.post("/orders", {"device": device, "command": "locate"}).json["id"]
+        self.desk.wait(order, "waiting")
+        api.post("/orders", {"device": device, "command": "cancel", "params": {"id": order}})
+        self.desk.wait(order, "cancelled")
+
+    def test_off(self) -> None:
+        """Without --web-orders there are none."""
+        api = self.begin()
+        reply = api.post("/orders", {"device": "1", "command": "locate"})
+        self.assertEqual(reply.status, 403)
+        self.assertIn("--web-orders", reply.error["message"])
+        self.assertEqual(self.desk.redis.call("LLEN", "jt709c:commands"), 0)
+
+    def refused(self, api: Api, body: Any, status: int = 400, **headers: Any) -> Reply:
+        reply = api.post("/orders", body, **headers)
+        self.assertEqual(reply.status, status, reply.body)
+        self.assertNotIn(PASSWORD.encode(), reply.body)
+        return reply
+
+    def test_other_sites(self) -> None:
+        """What another site's page can have a browser send is refused."""
+        api = self.begin("--web-orders")
+        body = {"device": "1", "command": "locate"}
+        own = f"http://127.0.0.1:{self.daemon.http_port}"
+        for headers in (
+            {"x-requested-with": None},
+            {"x-requested-with": "XMLHttpRequest"},
+            {"origin": "http://evil.example"},
+            {"origin": "null"},
+            {"origin": "http://127.0.0.1:1"},
+            {"origin": f"{own}.evil.example"},
+            {"sec-fetch-site": "cross-site"},
+            {"sec-fetch-site": "same-site"},
+        ):
+            self.refused(api, body, 403, **headers)
+        for kind in ("text/plain", "application/x-www-form-urlencoded", None):
+            self.refused(api, body, 415, **{"content-type": kind})
+        self.assertEqual(self.desk.redis.call("LLEN", "jt709c:commands"), 0)
+        for headers in ({"origin": own}, {"sec-fetch-site": "same-origin"}, {"origin": own.upper()}):
+            self.assertEqual(api.post("/orders", body, **headers).status, 202)
+
+    def test_mistakes(self) -> None:
+        """Each is refused before anything is pushed, with the field, what is wrong and what is right."""
+        api = self.begin("--web-orders")
+        lock = self.lock()
+
+        def said(body: Any) -> tuple[str | None, str]:
+            error = self.refused(api, body).error
+            return error["field"], error["message"]
+
+        good = {"device": lock.device, "command": "unlock", "params": {"password": PASSWORD}}
+        for changed, field, right in (
+            ({"device": None}, "device", "expected a device id"),
+            ({"device": 5}, "device", "expected a device id"),
+            ({"device": "x"}, "device", "expected a device id"),
+            ({"device": "E03B60FFFF"}, "device", "has reported yet"),
+            ({"command": "unlok"}, "command", "is not in profile jt709"),
+            ({"command": "raw", "params": {"sentence": "(1)"}}, "command", "--allow-raw"),
+            ({"params": [PASSWORD]}, "params", "is a list"),
+            ({"params": {"password": f"{PASSWORD}0"}}, "params.password", "is ******"),
+            ({"params": {"password": int(PASSWORD)}}, "params.password", "is a number"),
+            ({"params": {"pass": PASSWORD}}, "params.pass", "has no meaning here"),
+            ({"ttl": 0}, "ttl", "seconds above 0"),
+            ({"ttl": "60"}, "ttl", "seconds above 0"),
+            ({"timeout": 4000}, "timeout", "seconds from 1 to 3600"),
+            ({"id": "mine"}, "id", "expected device, command, params, ttl, timeout"),
+            ({"issued_by": "somebody"}, "issued_by", "expected device, command"),
+            ({"reply_to": "me"}, "reply_to", "expected device, command"),
+            ({"params": {"password": "x" * 20_000}}, "order", "at most 16384 bytes"),
+        ):
+            found = said({**good, **changed})
+            self.assertEqual(found[0], field, found)
+            self.assertIn(right, found[1])
+        self.assertIn("missing", said({"command": "locate"})[1])
+        for raw in (b"", b"{", b"[]", b'"x"', b"\xff", b"[" * 60_000):
+            reply = api.call("POST", "/orders", body=raw, headers=FROM_THE_PAGE)
+            self.assertEqual(
+                (reply.status, reply.error["message"]), (400, "the body: expected a JSON object in UTF-8")
+            )
+        self.assertEqual(self.desk.redis.call("KEYS", "jt709c:command:*"), [])
+        self.assertEqual(lock.unlocks(), [])
+
+    def test_signed(self) -> None:
+        """Where orders have to be signed, those from the page are, with the key that was named for them."""
+        keys = Path(temporary_path(self))
+        keys.write_text(f'[page]\nsecret = "{SECRET.hex()}"\ncommands = ["locate", "unlock"]\n')
+        keys.chmod(0o600)
+        api = self.begin("--web-orders", "--order-keys", str(keys), "--web-order-key", "page")
+        lock = self.lock()
+        body = {"device": lock.device, "command": "unlock", "params": {"password": PASSWORD}}
+        order = api.post("/orders", body).json["id"]
+        lock.say_yes(lock.next_unlock())
+        record = self.desk.wait(order, "acknowledged")
+        self.assertEqual((record["key"], record["issued_by"]), ("page", "web:anna"))
+        error = self.refused(api, {"device": lock.device, "command": "seal"}, 403).error
+        self.assertIn("seal is not permitted to key page", error["message"])
+        self.assertNotIn(SECRET.hex(), self.daemon.log())
+
+    def test_redis_away(self) -> None:
+        """While Redis is away nothing is pushed, and that is said."""
+        api = self.begin("--web-orders")
+        self.server.stop()
+        self.refused(api, {"device": "1", "command": "locate"}, 503)
+        self.server.start()
+        wait_until(lambda: api.get("/devices").status == 200)
+        self.assertEqual(self.desk_again().call("LLEN", "jt709c:commands"), 0)
+
+    def desk_again(self) -> Any:
+        client = self.server.client()
+        self.addCleanup(client.close)
+        return client
