@@ -2,7 +2,6 @@
 
 import json
 
-import attrs
 import msgspec
 import txredisapi
 from hypothesis import given
@@ -90,7 +89,7 @@ class SummariseTests(SynchronousTestCase):
 
     def test_nothing_known(self) -> None:
         """A device whose hash has gone since it was listed: all unknown, and offline."""
-        found = attrs.asdict(fleet.summarise(DEVICE, UNKNOWN, OFFLINE))
+        found = msgspec.structs.asdict(fleet.summarise(DEVICE, UNKNOWN, OFFLINE))
         self.assertEqual((found.pop("device"), found.pop("online"), found.pop("alarms")), (DEVICE, False, []))
         self.assertEqual(set(found.values()), {None})
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
-from attrs import define
 
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.protocol import Argument
@@ -23,12 +22,11 @@ DEVICE_FIELDS: Final = (
 SESSION_FIELDS: Final = ("gateway", "transport", "peer", "since")
 
 _Read = TypeVar("_Read")
-#: The reply to HMGET: a value for each field, None for one that isn't there.
-Values = Sequence[bytes | None]
+#: A value for each field, as HMGET or `fleet_read.lua` has it; None for one that isn't there.
+Values = Sequence[bytes | str | None]
 
 
-@define(slots=False)
-class DeviceSummary:
+class DeviceSummary(msgspec.Struct):
     """A device as a list of the fleet shows it; None is unknown.
 
     Times are RFC 3339 in UTC, degrees, km/h, percent; `gsm_signal` and `fix` are as in a `location` event.
@@ -55,7 +53,7 @@ class DeviceSummary:
     longitude: float | None
     position_time: str | None
     speed_kmh: float | None
-    course_deg: int | None
+    course_deg: float | None
     alarms: list[str]
     rope_open: bool | None
     charging: bool | None
@@ -69,7 +67,7 @@ class _Place(msgspec.Struct):
     latitude: float | None = None
     longitude: float | None = None
     speed_kmh: float | None = None
-    course_deg: int | None = None
+    course_deg: float | None = None
     gsm_signal: int | None = None
     rope_open: bool | None = None
     charging: bool | None = None
@@ -133,15 +131,15 @@ def summarise(device: str, state: Values, session: Values) -> DeviceSummary:
     )
 
 
-def _percent(value: bytes | None) -> int | None:
+def _percent(value: bytes | str | None) -> int | None:
     return int(value) if value is not None and value.isdigit() and len(value) <= len("100") else None
 
 
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("utf-8", "replace")
+def _text(value: bytes | str | None) -> str | None:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-def _decoded(decoder: "msgspec.json.Decoder[_Read]", value: bytes | None, otherwise: _Read) -> _Read:
+def _decoded(decoder: "msgspec.json.Decoder[_Read]", value: bytes | str | None, otherwise: _Read) -> _Read:
     if value is None:
         return otherwise
     try:

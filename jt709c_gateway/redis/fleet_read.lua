@@ -4,12 +4,12 @@
 -- KEYS  1 the sorted set of devices (all other keys share its hash slot)
 -- ARGV  1 prefix   2… devices
 -- Returns MessagePack: for each device an array of the fields named below, those of its hash and then those of its
--- session; false for what is not there.
+-- session, as fleet.py has them; false for what is not there.
 
 local found = {}
 for index = 2, #ARGV do
   local device = redis.call('HMGET', ARGV[1] .. ':device:' .. ARGV[index],
-    'seen', 'dialect', 'imei', 'firmware', 'location', 'lock_state', 'battery_percent', 'alarms')
+    'imei', 'dialect', 'firmware', 'seen', 'lock_state', 'battery_percent', 'alarms', 'location')
   local session = redis.call('HMGET', ARGV[1] .. ':session:' .. ARGV[index],
     'gateway', 'transport', 'peer', 'since')
   for at, value in ipairs(session) do

@@ -8,6 +8,7 @@ from attrs import define, field
 
 from jt709c_gateway.commands.stored import iso
 from jt709c_gateway.redis import scripts
+from jt709c_gateway.redis.fleet import DEVICE_FIELDS, DeviceSummary, summarise
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.scripts import FLEET, Caller
 
@@ -19,47 +20,6 @@ _AT_ONCE: Final = 200
 MAX_DEVICES: Final = 20_000
 
 
-class Summary(msgspec.Struct):
-    """What is known of one lock; None is what is not. Units as in events: degrees, km/h, percent."""
-
-    device: str
-    imei: str | None
-    dialect: str | None
-    firmware: str | None
-    seen: str | None
-    online: bool
-    gateway: str | None
-    transport: str | None
-    peer: str | None
-    since: str | None
-    lock_state: str | None
-    battery_percent: int | None
-    gsm_signal: int | None
-    fix: str | None
-    latitude: float | None
-    longitude: float | None
-    position_time: str | None
-    speed_kmh: float | None
-    course_deg: float | None
-    alarms: list[str]
-    rope_open: bool | None
-    charging: bool | None
-
-
-class _Position(msgspec.Struct):
-    """What a summary takes out of a location's data."""
-
-    time: str | None = None
-    gsm_signal: int | None = None
-    fix: str | None = None
-    latitude: float | None = None
-    longitude: float | None = None
-    speed_kmh: float | None = None
-    course_deg: float | None = None
-    rope_open: bool | None = None
-    charging: bool | None = None
-
-
 class _End(msgspec.Struct):
     """What follows the devices in an answer."""
 
@@ -69,12 +29,9 @@ class _End(msgspec.Struct):
 
 
 _packed: Final = msgspec.msgpack.Decoder(list[list[str | bool]])
-_position: Final = msgspec.json.Decoder(_Position)
-_alarms: Final = msgspec.json.Decoder(list[str])
-_NOWHERE: Final = _Position()
 
 Raw = list[str | None]
-"""The fields of `fleet_read.lua`."""
+"""The values of `DEVICE_FIELDS`, and behind them those of `SESSION_FIELDS`."""
 
 
 @define(eq=False)
@@ -114,20 +71,22 @@ class Fleet:
             for device, score in zip(flat[::2], flat[1::2], strict=True)
         ]
 
-    async def summaries(self, devices: Sequence[str]) -> list[Summary]:
+    async def summaries(self, devices: Sequence[str]) -> list[DeviceSummary]:
         """A summary of each, with nothing but its name where nothing is known."""
-        found: list[Summary] = []
+        found: list[DeviceSummary] = []
         for start in range(0, len(devices), _AT_ONCE):
             names = devices[start : start + _AT_ONCE]
-            found += [summary(name, raw) for name, raw in zip(names, await self._raw(names), strict=True)]
+            found += [_summary(name, raw) for name, raw in zip(names, await self._raw(names), strict=True)]
         return found
 
-    async def one(self, device: str) -> tuple[Summary, dict[str, Any] | None] | None:
+    async def one(self, device: str) -> tuple[DeviceSummary, dict[str, Any] | None] | None:
         """A lock and the data of its last location; None when it has not reported itself."""
         [raw] = await self._raw([device])
-        if raw[0] is None:
+        found = _summary(device, raw)
+        if found.seen is None:
             return None
-        return summary(device, raw), None if raw[4] is None else _object(raw[4])
+        location = raw[DEVICE_FIELDS.index("location")]
+        return found, None if location is None else _object(location)
 
     async def resolve(self, name: str) -> str:
         """The device that an IMEI or an id stands for; an id may be written with leading zeros."""
@@ -172,29 +131,8 @@ def _peripheral(name: str, raw: Sequence[bytes | None]) -> dict[str, Any]:
     }
 
 
-def summary(device: str, raw: Raw) -> Summary:
-    """The summary of a device from the fields of `fleet_read.lua`."""
-    seen, dialect, imei, firmware, location, lock_state, battery, alarms, *session = raw
-    gateway, transport, peer, since = session
-    position = _NOWHERE
-    if location is not None:
-        try:
-            position = _position.decode(location)
-        except msgspec.MsgspecError:
-            position = _NOWHERE
-    return Summary(
-        device, imei, dialect, firmware, seen, gateway is not None, gateway, transport, peer, since,
-        lock_state, _number(battery), position.gsm_signal, position.fix, position.latitude,
-        position.longitude, position.time, position.speed_kmh, position.course_deg, _names(alarms),
-        position.rope_open, position.charging,
-    )  # fmt: skip
-
-
-def _names(alarms: str | None) -> list[str]:
-    try:
-        return [] if alarms in (None, "[]") else _alarms.decode(alarms)
-    except msgspec.MsgspecError:
-        return []
+def _summary(device: str, raw: Raw) -> DeviceSummary:
+    return summarise(device, raw[: len(DEVICE_FIELDS)], raw[len(DEVICE_FIELDS) :])
 
 
 def _number(text: str | None) -> int | None:
