@@ -25,7 +25,13 @@ EVENTS_ONLY = [
     "~jt709c:session*",
     "~jt709c:recent:*",
 ]
-EVENTS_ONLY += ["~jt709c:imei", "~jt709c:history:*", "~jt709c:malformed", "~jt709c:peripheral*"]
+EVENTS_ONLY += [
+    "~jt709c:imei",
+    "~jt709c:history:*",
+    "~jt709c:malformed",
+    "~jt709c:peripheral*",
+    "~jt709c:track:*",
+]
 NO_RECORDS = [*EVENTS_ONLY, "~jt709c:commands*", "~jt709c:gateway*"]
 
 
