@@ -12,7 +12,6 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.web.calls import Shared, accepts_gzip
-from jt709c_gateway.web.fleet import summary
 from tests.acl import GuardedServer
 from tests.daemon import Daemon
 from tests.support import RedisClient
@@ -146,28 +145,6 @@ class TenThousandTests(SynchronousTestCase):
         pages = LOCKS // 200 + 1
         self.assertLessEqual(calls, 3 * pages)
         self.assertLess(statistics.median(waits), 0.1)
-
-
-class SummaryTests(SynchronousTestCase):
-    """What stands in Redis, as far as it can be read."""
-
-    def test_nothing_known(self) -> None:
-        """What is not known is null."""
-        found = summary("1", [None] * 12)
-        self.assertEqual((found.device, found.online, found.alarms), ("1", False, []))
-        rest = [
-            getattr(found, name)
-            for name in found.__struct_fields__
-            if name not in ("device", "online", "alarms")
-        ]
-        self.assertEqual(set(rest), {None})
-
-    def test_spoilt(self) -> None:
-        """What can't be read is not known, and spoils nothing else."""
-        raw: list[str | None] = ["2026-11-22T10:15:01Z", "jt709", None, None, "{", "locked", "x", "{}"]
-        found = summary("1", [*raw, "gw1", "tcp", "p", "s"])
-        self.assertEqual((found.battery_percent, found.latitude, found.alarms), (None, None, []))
-        self.assertEqual((found.lock_state, found.online), ("locked", True))
 
 
 class SharedTests(SynchronousTestCase):
