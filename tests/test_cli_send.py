@@ -141,7 +141,8 @@ class Send(WithRedis):
                 shown += os.read(ours, 1024)
             except OSError:
                 break
-            if not written and b"gateway has)" in shown:
+            # The space comes once the terminal no longer echoes; what was typed before that is thrown away.
+            if not written and b"gateway has): " in shown:
                 os.write(ours, b"471100\n")
                 written = True
         os.close(ours)

@@ -137,8 +137,10 @@ class OrderTests(FailOverCase):
     def test_server(self) -> None:
         """By default the promoted replica doesn't know that it was written, and it is once more."""
         self.start("server")
-        self.claimed_unreplicated()
+        order = self.claimed_unreplicated()
         self.lock.next_unlock()
+        # Were that still on its way, it would go to the promoted replica, and the order would be uncertain.
+        self.desk.wait(order, "sent")
         self.fail_over()
         self.lock.next_unlock()
 

@@ -11,6 +11,7 @@ version=$(python -c 'import jt709c_gateway; print(jt709c_gateway.__version__)')
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 dist=$SCRATCH/dist
+rm -rf build
 python -m build --outdir "$dist" >"$SCRATCH/build.log" 2>&1 || { cat "$SCRATCH/build.log"; exit 1; }
 python -m build --wheel --outdir "$dist/again" >"$SCRATCH/build.log" 2>&1 || { cat "$SCRATCH/build.log"; exit 1; }
 rm -rf build
@@ -22,10 +23,10 @@ python .ci/check_contents.py "$sdist" "$wheel"
 deactivate
 
 echo "-- the wheel: a gateway, and a first unlock"
-environment wheel "$wheel[embedded]"
-[[ $(jt709c --version) == "jt709c, version $version" ]]
-[[ $(cd "$SCRATCH" && twistd jt709c-gateway --version) == "jt709c-gateway $version (Twisted "* ]]
+environment wheel "${wheel}[embedded]"
 mkdir "$SCRATCH/wheel"
+jt709c --version | grep -xF "jt709c, version $version"
+env -C "$SCRATCH/wheel" twistd jt709c-gateway --version | grep -F "jt709c-gateway $version (Twisted "
 in_background "$SCRATCH/wheel.log" env -C "$SCRATCH/wheel" \
     twistd -n jt709c-gateway --redis embedded --listen tcp:8888:interface=127.0.0.1 --no-udp
 first_unlock "$SCRATCH/wheel.log"
@@ -36,7 +37,7 @@ deactivate
 echo "-- the sdist: its own tests of the codec, with what was installed from it"
 mkdir "$SCRATCH/sdist"
 tar -xzf "$sdist" -C "$SCRATCH/sdist" --strip-components=1
-environment sdist "$sdist[test]"
+environment sdist "${sdist}[test]"
 cd "$SCRATCH/sdist"
 rm -r jt709c_gateway
 python -m pytest -q tests/test_cli_decode.py tests/test_protocol_vectors.py

@@ -20,6 +20,8 @@ _SOURCES: Final = {
     name: files(__package__).joinpath(f"{name}.lua").read_bytes()
     for name in (ACCEPT, CLAIM, REMOVE, ADOPT, REPORT, ASK, SURVEY, FLEET)
 }
+#: How often a script is loaded for one run: it can be flushed between that and its use.
+_LOADS: Final = 3
 _HASHES: Final = {name: sha1(source, usedforsecurity=False).hexdigest() for name, source in _SOURCES.items()}
 
 
@@ -38,12 +40,13 @@ async def load(caller: Caller) -> None:
 
 async def run(caller: Caller, name: str, keys: list[str], arguments: list[Any]) -> Any:
     """Run one of the scripts; txredisapi's errors as they come."""
-    try:
-        return await _evaluate(caller, name, keys, arguments)
-    except txredisapi.ResponseError as error:
-        if "NOSCRIPT" not in str(error):
-            raise
-    await caller.call("SCRIPT", "LOAD", _SOURCES[name])
+    for _ in range(_LOADS):
+        try:
+            return await _evaluate(caller, name, keys, arguments)
+        except txredisapi.ResponseError as error:
+            if "NOSCRIPT" not in str(error):
+                raise
+        await caller.call("SCRIPT", "LOAD", _SOURCES[name])
     return await _evaluate(caller, name, keys, arguments)
 
 
