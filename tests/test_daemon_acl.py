@@ -203,7 +203,7 @@ class CommandTests(SynchronousTestCase):
             ("--device", device, "--kind", "location"),
         ):
             process = self.start(READER, "watch", "--json", *arguments)
-            self.assertIn("watching jt709c:event:", process.stderr.readline())
+            self.assertRegex(process.stderr.readline(), "^watching (jt709c:event:.*|13 channels) at redis://")
             self.lock.report()
             self.assertEqual(json.loads(process.stdout.readline())["device"], device)
 
