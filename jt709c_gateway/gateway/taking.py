@@ -69,6 +69,11 @@ class Taking:
         self._running = defer.Deferred.fromCoroutine(self._run())
         self._running.addErrback(self._ended)
 
+    @property
+    def busy(self) -> bool:
+        """Whether orders that have been taken are being dealt with."""
+        return self._running is not None and not self._running.called and self._resting is None
+
     def wind_up(self) -> None:
         """Take no more; what has been taken is dealt with still."""
         self._stopping = True
@@ -107,6 +112,8 @@ class Taking:
         if self._reactor.seconds() >= self._put_back_at:
             await self._orders.store.put_back()
             self._put_back_at = self._reactor.seconds() + _WAIT
+            if self._stopping:
+                return
         replies = await self._rest(connection.pipeline(self._moves))
         for reply in replies:
             if isinstance(reply, Exception):
