@@ -107,7 +107,7 @@ class Lock:
         found, self._answers = self._answers, []
         return found
 
-    def closed_within(self, seconds: float) -> bool:
+    def closed_within(self, seconds: float = PATIENCE) -> bool:
         """Whether the other side closes the connection in the next so many seconds."""
         deadline = time.monotonic() + seconds
         while not self.ended and (left := deadline - time.monotonic()) > 0:

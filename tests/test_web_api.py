@@ -9,7 +9,7 @@ from jt709c_gateway.commands.stored import iso
 from jt709c_gateway.web.scanning import MAX_SCANNED
 from tests.masters import sublock_report
 from tests.orders_support import PASSWORD, Desk, new_device
-from tests.support import wait_until
+from tests.support import PATIENCE, wait_until
 from tests.web_support import ApiCase
 
 
@@ -37,7 +37,7 @@ class DeviceTests(ApiCase):
         self.assertEqual(answer["location"]["time"], summary["position_time"])
         self.assertEqual(answer["peripherals"], [])
         seen = datetime.fromisoformat(summary["seen"]).timestamp()
-        self.assertLess(abs(time.time() - seen), 5)
+        self.assertLess(abs(time.time() - seen), PATIENCE)
 
     def test_changes(self) -> None:
         """It is as the lock reported last; offline, it has no peer."""
@@ -70,7 +70,7 @@ class DeviceTests(ApiCase):
     def test_fleet(self) -> None:
         """All locks, those heard last first; what one asked may be told to another within a second."""
         locks = [self.lock() for _ in range(3)]
-        wait_until(lambda: self.names()[:3] == [lock.device for lock in locks[::-1]], 3)
+        wait_until(lambda: self.names()[:3] == [lock.device for lock in locks[::-1]])
         answer = self.api.get("/devices").json
         self.assertEqual(answer["total"], len(answer["devices"]))
         self.assertIsNone(answer["next"])

@@ -153,7 +153,7 @@ class ServingTests(SynchronousTestCase):
         with self.daemon.lock() as lock:
             lock.ask(report(1, device))
             self.end_worker(self.holder(device), signal.SIGTERM)
-            self.assertTrue(lock.closed_within(5))
+            self.assertTrue(lock.closed_within())
         said = [one["data"] for one in stream_events(self.client) if one["device"] == device]
         self.assertEqual((said[-1]["state"], said[-1]["reason"]), ("offline", "shutdown"))
 
@@ -255,7 +255,7 @@ class EndTests(SynchronousTestCase):
             self.assertEqual(daemon.stop(), 0)
             for lock in locks:
                 self.assertEqual(len(lock.answers(7)), 7)
-                self.assertTrue(lock.closed_within(5))
+                self.assertTrue(lock.closed_within())
         self.assertFalse(any(process_alive(pid) for pid in self.pids))
         self.assertNotIn("Traceback", daemon.log())
         daemon.start()
