@@ -58,12 +58,14 @@ class DeviceTests(ApiCase):
         self.assertEqual(self.summary("867284063211238")["device"], lock.device)
 
     def test_peripherals(self) -> None:
-        """A master's sub-locks are told, those heard last first."""
+        """A master's sub-locks are told, those heard last first; their names lead to the master."""
         with self.daemon.lock() as master:
             for identity in ("E03B60000A", "E03B60000B"):
                 master.send(sublock_report("8054201973", identity, at=time.time() - 60))
             wait_until(lambda: self.redis.call("ZCARD", "jt709c:peripherals:8054201973") == 2)
         found = self.api.get("/devices/8054201973").json["peripherals"]
+        for name in ("E03B60000A", "e03b60000a"):
+            self.assertEqual(self.summary(name)["device"], "8054201973")
         self.assertEqual([one["peripheral"] for one in found], ["E03B60000B", "E03B60000A"])
         self.assertEqual((found[0]["type"], found[0]["battery_percent"]), ("jt709", 88))
 

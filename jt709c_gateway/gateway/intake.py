@@ -167,10 +167,7 @@ class Intake:
         session = self.orders.gateway.sessions.get(order.device)
         if session is not None:
             return evolve(known, device=session.device, peripheral=None)
-        if known.peripheral is None and not order.device.isdecimal():
-            problem = f"no sub-lock {order.device} has reported yet"
-            right = "a device id, an IMEI, or a sub-lock that has reported through its master"
-            raise InvalidOrder("device", problem, right).about(order)
+        sublocks.check_known(order, is_sublock=known.peripheral is not None)
         return known
 
     async def _check(self, order: Order, known: Known) -> tuple[Order, OrderSpec | None]:
