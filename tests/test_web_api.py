@@ -132,6 +132,15 @@ class DeviceTests(ApiCase):
         self.assert_bad("/orders", "state", "open", "one of queued, waiting")
         self.assertEqual(self.api.fetch("GET", "/api/v1/devices/xyz").status, 400)
 
+    def test_before_all_times(self) -> None:
+        """A time before 1970 is one like others: since then is all, until then is nothing."""
+        lock = self.lock()
+        lock.open()
+        path = f"/devices/{lock.device}/history"
+        found = [self.api.get(path, (name, "1900-01-01")).json["entries"] for name in ("since", "until")]
+        self.assertEqual([len(one) > 0 for one in found], [True, False])
+        self.assertIn(lock.device, self.names(("seen_since", "1900-01-01")))
+
     def test_parameters_that_there_are_not(self) -> None:
         """One that is misspelt or given twice is refused, and not left out without a word."""
         reply = self.api.get("/devices", ("limits", 5))
