@@ -1,35 +1,19 @@
 """Behind a TCP load balancer: the PROXY header says whom a connection comes from (``haproxy:tcp:8888``)."""
 
-from twisted.trial.unittest import SynchronousTestCase
-
-from tests.daemon import Daemon, Lock, run_twistd
+from tests.daemon import DaemonCase, Lock, run_twistd
 from tests.orders_support import Desk, FakeLock, new_device
 from tests.proxy_headers import INET, LOCAL, PROXY, binary, v1, v2
 from tests.reporting import report, stream_events
-from tests.support import ValkeyServer, temporary_path, wait_until
+from tests.support import temporary_path, wait_until
 
 HOST, PORT = "198.51.100.7", 50112
 NO_ONE = (b"", binary(LOCAL, 0), b"PROXY UNKNOWN\r\n")
 
 
-class BalancerCase(SynchronousTestCase):
+class BalancerCase(DaemonCase):
     """A server and a daemon behind a balancer that the tests play."""
 
-    options: tuple[str, ...] = ()
-    server: ValkeyServer
-    daemon: Daemon
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.server = ValkeyServer().start()
-        cls.daemon = Daemon(*cls.options, redis=cls.server.url, proxied=True).start()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.daemon.discard()
-        cls.server.discard()
-        super().tearDownClass()
+    proxied = True
 
     def setUp(self) -> None:
         self.desk = Desk(self.server)

@@ -5,11 +5,9 @@ import subprocess
 import sys
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
-from tests.daemon import Daemon
+from tests.daemon import DaemonCase
 from tests.orders_support import Desk
-from tests.support import LOOPBACK, ValkeyServer, wait_until
+from tests.support import LOOPBACK, wait_until
 
 COMMAND = [sys.executable, "-m", "jt709c_gateway.cli.main", "simulate"]
 DIALECTS = ("jt709", "jt705", "jt701")
@@ -20,18 +18,8 @@ MASTER = LOCKS["jt701"]
 SUBLOCK = "0001000101"
 
 
-class GatewayCase(SynchronousTestCase):
-    """A daemon shared by the tests of a class."""
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.server = ValkeyServer().start()
-        cls.daemon = Daemon(redis=cls.server.url).start()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.daemon.discard()
-        cls.server.discard()
+class GatewayCase(DaemonCase):
+    """A daemon shared by the tests of a class, and virtual locks."""
 
     def setUp(self) -> None:
         self.desk = Desk(self.server)
