@@ -5,7 +5,7 @@ import json
 from jt709c_gateway.commands.model import Order, parse_order
 from jt709c_gateway.gateway import intake
 from tests.masters import new_sublock
-from tests.orders_bench import BenchTestCase
+from tests.orders_bench import GATEWAY_TTL, BenchTestCase
 from tests.orders_support import PASSWORD, new_device, new_id
 
 MANY = 20
@@ -265,6 +265,13 @@ class EndingTests(IntakeTestCase):
         other = self.make("gw2", now=self.node.clock.seconds()).start()
         other.run()
         self.assertEqual(self.desk.states(order), ["queued", "waiting"])
+
+    def test_waiting_ends_before_adoption(self) -> None:
+        """Redis waits no longer for a gateway than others do: it would move orders to where nobody looks."""
+        for ttl, wait in ((GATEWAY_TTL, 5.0), (3.0, 1.5)):
+            node = self.make(f"gw-{ttl:g}", ttl=ttl).start()
+            ((blocked, _),) = node.blocking.pending
+            self.assertEqual((blocked[0], blocked[-1]), ("BLMOVE", wait))
 
     def test_stopped(self) -> None:
         """Stopped at once, it begins with nothing more: a `cancel` must not go ahead of its order."""

@@ -84,7 +84,7 @@ class Duties(Service):
         self._keys = keys
         self._ttl = ttl
         self._asking = asking
-        self._taking = Taking(reactor, orders, keys, lambda: self._owner_checked)
+        self._taking = Taking(reactor, orders, keys, ttl, lambda: self._owner_checked)
         self._recovery = Recovery(orders)
         self._loops: list[task.LoopingCall] = []
         self._identity = json.dumps(
