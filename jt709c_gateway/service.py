@@ -251,7 +251,7 @@ class GatewayService(MultiService):
         await self._stop_listening(TcpService)
         limit = self._reactor.seconds() + self._settings["shutdown_timeout"]
         if self._redis_up():
-            await self._until(lambda: not self.orders.under_way, limit)
+            await self._until(lambda: self.duties.settled, limit)
             # From here on nothing is taken, so that what was taken can all be committed and answered.
             self.gateway.draining = True
             await self._until(lambda: not self.committer.unacked, limit)

@@ -16,8 +16,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from jt709c_gateway.protocol.framing import BinaryFrame, Framer, SentenceFrame
-from tests.support import LOOPBACK, PATIENCE, RedisClient, free_port, process_alive, wait_until
+from tests.support import LOOPBACK, PATIENCE, RedisClient, ValkeyServer, free_port, process_alive, wait_until
 
 #: What is run instead of the `twistd` script, so that no path matters. It ends with the test process.
 _TWISTD = "import ctypes; ctypes.CDLL(None).prctl(1, 9); "
@@ -107,7 +109,7 @@ class Lock:
         found, self._answers = self._answers, []
         return found
 
-    def closed_within(self, seconds: float) -> bool:
+    def closed_within(self, seconds: float = PATIENCE) -> bool:
         """Whether the other side closes the connection in the next so many seconds."""
         deadline = time.monotonic() + seconds
         while not self.ended and (left := deadline - time.monotonic()) > 0:
@@ -355,3 +357,21 @@ class Daemon:
 def gone(pid: int, timeout: float = PATIENCE) -> Any:
     """Wait until a process that isn't ours has ended."""
     return wait_until(lambda: not process_alive(pid), timeout, f"process {pid} still runs")
+
+
+class DaemonCase(SynchronousTestCase):
+    """A server and a daemon with these options, from test to test the same."""
+
+    options: tuple[str, ...] = ()
+    #: Whether its port is one behind a load balancer.
+    proxied = False
+    server: ValkeyServer
+    daemon: Daemon
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.server = ValkeyServer().start()
+        cls.addClassCleanup(cls.server.discard)
+        cls.daemon = Daemon(*cls.options, redis=cls.server.url, proxied=cls.proxied).start()
+        cls.addClassCleanup(cls.daemon.discard)

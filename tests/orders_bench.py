@@ -109,9 +109,10 @@ class Node:
         store = OrderStore(self.wire, self.keys, name)
         limits = options.pop("limits", None) or Limits()
         dialects = frozenset(options.pop("ask", ()))
+        ttl = options.pop("ttl", GATEWAY_TTL)
         self.orders = Orders(self.gateway, store, _profiles, limits, **options)
         asking = Asking(self.orders, dialects)
-        self.duties = Duties(self.clock, self.gateway, self.orders, self.keys, GATEWAY_TTL, asking)
+        self.duties = Duties(self.clock, self.gateway, self.orders, self.keys, ttl, asking)
 
     def wall(self) -> datetime:
         """What the clock on the wall shows."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.daemon import Daemon, twistd_environment
-from tests.support import LOOPBACK
+from tests.support import LOOPBACK, PATIENCE
 
 
 @contextmanager
@@ -26,4 +26,4 @@ def simulated(daemon: Daemon, *options: str) -> Iterator[None]:
         yield
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(PATIENCE)

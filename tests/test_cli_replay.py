@@ -7,12 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from jt709c_gateway.protocol import jt808
 from tests.cli_support import COMMAND, TIMEOUT, Running, run
-from tests.daemon import Daemon
-from tests.support import ValkeyServer, free_port, temporary_path, wait_until
+from tests.daemon import Daemon, DaemonCase
+from tests.support import free_port, temporary_path, wait_until
 from tests.test_replay_packets import ACK, FIN, SYN, ethernet, pcap, tcp, udp
 from tests.vectors import binary, load, location
 
@@ -21,17 +19,7 @@ def report(device: int, serial: int) -> bytes:
     return binary(jt808.LOCATION, location(), serial, bytes.fromhex(f"{device:012d}"))
 
 
-class ReplayTests(SynchronousTestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.server = ValkeyServer().start()
-        cls.daemon = Daemon(redis=cls.server.url).start()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.daemon.discard()
-        cls.server.discard()
-
+class ReplayTests(DaemonCase):
     def setUp(self) -> None:
         self.redis = self.server.client()
         self.addCleanup(self.redis.close)

@@ -101,6 +101,25 @@ class TrackTests(SynchronousTestCase):
         self.script.commit(self.teller.contents(report(1)))
         self.assertEqual(len(self.track()), 1)
 
+    def test_not_written(self) -> None:
+        """A report whose position can't be kept stays unanswered, and is taken for new when it comes again.
+
+        Other locks of the same batch don't suffer from that.
+        """
+        self.make(10)
+        key, other = self.script.keys.track(DEVICE), "794308010701"
+        self.script.client.call("SET", key, "in the way")
+        both = (report(1), binary(0x0200, location(), 1, bytes.fromhex(other)))
+        contents = self.teller.contents(*both)
+        duplicates, index, reason = self.script.commit(contents)
+        self.assertEqual((duplicates, contents[index][0]), (0, DEVICE))
+        self.assertIsNotNone(contents[index][1])
+        self.assertIn(b"WRONGTYPE", reason)
+        self.assertEqual(len(self.track(other)), 1)
+        self.script.client.call("DEL", key)
+        self.assertEqual(self.script.commit(self.teller.contents(*both)), 1)
+        self.assertEqual((len(self.track()), len(self.track(other))), (1, 1))
+
     def test_cap(self) -> None:
         """The newest stay; what is beyond the limit is cut, at the latest when it is 50 too many."""
         self.make(10)

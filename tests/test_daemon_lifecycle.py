@@ -63,7 +63,7 @@ class StopTests(SynchronousTestCase):
         self.assertEqual(daemon.stop(), 0)
         for lock in locks:
             self.assertEqual(len(lock.answers(27)), 27)
-            self.assertTrue(lock.closed_within(5))
+            self.assertTrue(lock.closed_within())
             lock.close()
         self.check_left(daemon)
 

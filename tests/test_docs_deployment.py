@@ -101,7 +101,7 @@ class BalancerTests(SynchronousTestCase):
         self.addCleanup(balancer.wait)
         self.addCleanup(balancer.terminate)
         device = new_device()
-        lock = wait_until(lambda: self.served(device), 15, "the balancer doesn't serve")
+        lock = wait_until(lambda: self.served(device), message="the balancer doesn't serve")
         self.addCleanup(lock.close)
         peer = "{}:{}".format(*lock.socket.getsockname())
         with self.server.client() as client:

@@ -230,23 +230,22 @@ class ConsumerTests(ExampleCase):
         fleet = self.simulate("--locks=3", "--interval=0.2", "--first-id=794308950001")
         self.addCleanup(fleet.kill)
         first = self.start(program, more)
-        wait_until(lambda: len(first.ids) >= 8, 20, f"nothing comes: {first.said}")
+        wait_until(lambda: len(first.ids) >= 8, message=f"nothing comes: {first.said}")
         first.kill()
         # Some are given to it that it never acknowledges.
         read = ("XREADGROUP", "GROUP", GROUP, f"{GROUP}-1", "COUNT", 3, "STREAMS", "jt709c:events", ">")
         wait_until(lambda: self.desk.redis.call(*read))
         self.assertTrue(self.pending() >= 1)
         second = self.start(program, more)
-        wait_until(lambda: len(second.ids) >= 8, 20, f"nothing comes: {second.said}")
+        wait_until(lambda: len(second.ids) >= 8, message=f"nothing comes: {second.said}")
         self.desk.redis.call("CLIENT", "KILL", "USER", READER)
         count = len(second.ids)
-        wait_until(lambda: len(second.ids) >= count + 4, 20, f"it did not go on: {second.said}")
+        wait_until(lambda: len(second.ids) >= count + 4, message=f"it did not go on: {second.said}")
         fleet.send_signal(signal.SIGINT)
-        fleet.wait(20)
+        fleet.wait(LIMIT)
         wait_until(
             lambda: not self.all_ids() - {*first.ids, *second.ids} and not self.pending(),
-            30,
-            f"events are missing: {second.said[-3:]}",
+            message=f"events are missing: {second.said[-3:]}",
         )
         second.kill()
 
@@ -261,7 +260,7 @@ class ConsumerTests(ExampleCase):
             self.desk.redis.call("XADD", "jt709c:events", "*", "event", json.dumps({"id": number}))
         self.desk.redis.call("XTRIM", "jt709c:events", "MAXLEN", 30)
         consumer = self.start("consumer_redis_py.py", {})
-        wait_until(lambda: consumer.said, 20)
+        wait_until(lambda: consumer.said)
         self.assertEqual(consumer.said[0], "away for too long: 10 events were cut off (--events-max)\n")
 
     def test_plain(self) -> None:

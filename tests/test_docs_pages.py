@@ -53,7 +53,7 @@ class Terminal:
     def shows(self, text: str) -> None:
         """Wait until something is said."""
         try:
-            wait_until(lambda: text in self.said(), 30)
+            wait_until(lambda: text in self.said())
         except AssertionError:
             raise AssertionError(f"{text!r} is not in: {self.said()}") from None
 

@@ -1,16 +1,35 @@
 """Orders that come many at a time: taken in side by side, but for those whose order matters."""
 
-from tests.orders_bench import BenchTestCase
-from tests.orders_support import new_device, new_id
+import json
+
+from jt709c_gateway.commands.model import Order, parse_order
+from jt709c_gateway.gateway import intake
+from tests.masters import new_sublock
+from tests.orders_bench import GATEWAY_TTL, BenchTestCase
+from tests.orders_support import PASSWORD, new_device, new_id
 
 MANY = 20
 
 
-class SideBySideTests(BenchTestCase):
+class IntakeTestCase(BenchTestCase):
     def queue(self, device: str) -> list[bytes]:
         """What waits for a lock, in order."""
         return self.desk.redis.call("LRANGE", self.desk.key("commands", "waiting", device), 0, -1)
 
+    def assert_queue(self, orders: list[str]) -> None:
+        """These wait for the lock, in this order."""
+        self.assertEqual([json.loads(entry)["id"] for entry in self.queue(self.device)], orders)
+
+    def assert_all_taken(self) -> None:
+        """Nothing is left to be taken in."""
+        keys = [
+            self.desk.key("commands"),
+            *(self.desk.key("commands", "intake", name) for name in ("gw1", "gw2")),
+        ]
+        self.assertEqual(self.desk.redis.call("EXISTS", *keys), 0)
+
+
+class SideBySideTests(IntakeTestCase):
     def test_many_locks(self) -> None:
         """Orders for different locks don't wait for each other's round trips to Redis."""
         devices = [new_device() for _ in range(MANY)]
@@ -22,7 +41,7 @@ class SideBySideTests(BenchTestCase):
         for order, device in zip(orders, devices, strict=True):
             self.assertEqual(self.desk.state(order), "waiting")
             self.assertEqual(len(self.queue(device)), 1)
-        self.assertEqual(self.desk.redis.call("EXISTS", self.desk.key("commands", "intake", "gw1")), 0)
+        self.assert_all_taken()
 
     def test_one_lock(self) -> None:
         """Orders for one lock wait in the order in which they came, whatever comes between."""
@@ -31,10 +50,7 @@ class SideBySideTests(BenchTestCase):
             orders.append(self.desk.unlock(self.device))
             self.desk.unlock(new_device())
         self.node.run()
-        queue = self.queue(self.device)
-        self.assertEqual(len(queue), MANY)
-        for order, entry in zip(orders, queue, strict=True):
-            self.assertIn(f'"{order}"'.encode(), entry)
+        self.assert_queue(orders)
 
     def test_cancel(self) -> None:
         """An order can be taken back by one that is right behind it, also one that names another device."""
@@ -59,8 +75,7 @@ class SideBySideTests(BenchTestCase):
         self.assertEqual(len(self.flushLoggedErrors()), 1)
         self.desk.redis.call("DEL", key)
         self.node.pass_time(1.0)
-        for order, entry in zip((first, second), self.queue(self.device), strict=True):
-            self.assertIn(f'"{order}"'.encode(), entry)
+        self.assert_queue([first, second])
 
     def test_known_id_in_one_go(self) -> None:
         """Of two orders with one id that are taken in side by side, one is carried out."""
@@ -72,3 +87,201 @@ class SideBySideTests(BenchTestCase):
         self.assertEqual(self.desk.states(order)[0], "queued")
         self.assertEqual(self.desk.states(order).count("queued"), 1)
         self.assertEqual(sorted(len(self.queue(device)) for device in devices), [0, 1])
+
+    def test_other_names(self) -> None:
+        """Orders for one lock keep their order also when it is called by its IMEI, or with zeros before."""
+        imei = "8678" + self.device[1:]
+        self.desk.redis.call("HSET", self.desk.key("imei"), imei, self.device)
+        names = [self.device, self.device, self.device, f"00{self.device}", imei, self.device]
+        orders = [self.desk.unlock(name) for name in names]
+        self.node.run()
+        self.assert_queue(orders)
+
+    def test_sublock(self) -> None:
+        """An order for a sub-lock keeps its place among those for its master, whose name is found at once."""
+        sublock = new_sublock()
+        key = self.desk.key("peripheral", sublock)
+        self.desk.redis.call("HSET", key, "device", self.device, "type", "sublock")
+        orders = [
+            self.desk.order(sublock, "unlock"),
+            self.desk.unlock(self.device),
+            self.desk.order(sublock, "unlock"),
+        ]
+        self.node.run()
+        self.assert_queue(orders)
+
+    def test_unforeseen(self) -> None:
+        """An order over which the gateway stumbles is set aside, and told as invalid; the others go on."""
+
+        def parse(raw: bytes, now: float) -> Order:
+            if b"stumble" in raw:
+                raise ZeroDivisionError
+            return parse_order(raw, now)
+
+        self.patch(intake, "parse_order", parse)
+        before, bad, after = self.desk.unlock(self.device), "stumble", self.desk.unlock(self.device)
+        self.desk.push(json.dumps({"device": self.device, "command": "locate", "params": {"x": bad}}))
+        last = self.desk.unlock(self.device)
+        self.node.run()
+        self.assert_queue([before, after, last])
+        self.node.pass_time(1.0)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 3)
+        (told,) = self.desk.redis.call("LRANGE", self.desk.key("commands", "invalid"), 0, -1)
+        self.assertIn("ZeroDivisionError", json.loads(told)["reason"])
+        self.assert_all_taken()
+
+    def test_set_aside(self) -> None:
+        """Whoever gave an order that can't be taken in is told, by its id and under its `reply_to`."""
+        key = self.desk.key("commands", "waiting", self.device)
+        self.desk.redis.call("SET", key, "in the way")
+        order = self.desk.unlock(self.device, reply_to=(name := new_id()), issued_by="dispatch")
+        self.node.pass_time(1.0)
+        self.assertEqual(len(self.flushLoggedErrors()), 3)
+        record, reply = self.desk.record(order), self.desk.reply(name)
+        for told in (record, reply):
+            self.assertEqual((told["state"], told["issued_by"]), ("invalid", "dispatch"))
+            self.assertRegex(told["reason"], "^could not be taken in: ResponseError$")
+        self.assertEqual(self.desk.states(order), ["invalid"])
+        (kept,) = self.desk.redis.call("LRANGE", self.desk.key("commands", "invalid"), 0, -1)
+        self.assertEqual(json.loads(kept)["id"], order)
+        self.assert_all_taken()
+
+    def test_set_aside_under_a_known_id(self) -> None:
+        """One that has the id of another says nothing in that one's name."""
+        order = self.desk.unlock(self.device)
+        self.node.run()
+        history = self.desk.key("history", self.device)
+        self.desk.redis.call("DEL", history)
+        self.desk.redis.call("SET", history, "in the way")
+        self.desk.order(self.device, "cancel", {"id": new_id()}, id=order)
+        self.node.pass_time(1.0)
+        self.assertEqual(len(self.flushLoggedErrors()), 3)
+        self.assertEqual(self.desk.state(order), "waiting")
+        self.assertNotIn("invalid", self.desk.states(order))
+        self.assert_all_taken()
+
+    def test_two_alike(self) -> None:
+        """Entries that are the same, to the last byte, are as many orders."""
+        entry = json.dumps({"device": self.device, "command": "unlock", "params": {"password": PASSWORD}})
+        for _ in range(3):
+            self.desk.push(entry)
+        self.node.run()
+        self.assertEqual(len(self.queue(self.device)), 3)
+        self.assert_all_taken()
+
+
+class EndingTests(IntakeTestCase):
+    """What ends while orders are being taken in: the gateway, its connection, its turn."""
+
+    def halfway(self) -> list[str]:
+        """Orders in the gateway's hands, some of which Redis has accepted; their ids, one lock's each."""
+        orders = [self.desk.unlock(new_device()) for _ in range(MANY)]
+        self.steps_until("order_accept")
+        for _ in range(MANY // 2):
+            self.assertTrue(self.node.step())
+        states = [self.desk.state(order) for order in orders]
+        self.assertIn("", states)
+        self.assertIn("waiting", states)
+        return orders
+
+    def adopted(self) -> None:
+        """The gateway counts as dead, and another adopts what it has left."""
+        self.desk.redis.call("DEL", self.desk.key("gateway", "gw1"))
+        self.make("gw2", now=self.node.clock.seconds()).start().pass_time(40.0)
+
+    def assert_each_taken_once(self, orders: list[str]) -> None:
+        for order in orders:
+            self.assertEqual(self.desk.states(order), ["queued", "waiting"])
+            self.assertEqual(len(self.queue(self.desk.record(order)["device"])), 1)
+        self.assert_all_taken()
+
+    def test_lost_connection(self) -> None:
+        """Whether a reply was lost or never given, each order is taken in once when Redis is back."""
+        for executed in (0, 5):
+            orders = self.halfway()
+            self.node.wire.lose(executed)
+            self.node.blocking.lose()
+            self.node.run()
+            self.node.connected()
+            self.node.pass_time(1.0)
+            self.assert_each_taken_once(orders)
+
+    def test_other_gateway(self) -> None:
+        """Of a gateway that dies another takes over what it had not dealt with; what had been stays."""
+        orders = self.halfway()
+        self.node.wire.lose(3)
+        self.node.blocking.lose()
+        self.adopted()
+        self.assert_each_taken_once(orders)
+
+    def test_taken_for_dead(self) -> None:
+        """One that goes on after its orders were adopted takes in none of them a second time."""
+        orders = self.halfway()
+        self.adopted()
+        self.node.run()
+        self.assert_each_taken_once(orders)
+
+    def test_winding_up(self) -> None:
+        """A gateway that takes no more deals with what it has, and says so when that is done."""
+        orders = self.halfway()
+        self.node.duties.stop_taking()
+        self.assertFalse(self.node.duties.settled)
+        late = self.desk.unlock(self.device)
+        self.node.run()
+        self.node.pass_time(10.0)
+        self.assertTrue(self.node.duties.settled)
+        self.assertEqual(self.desk.state(late), "")
+        (entry,) = self.desk.redis.call("LRANGE", self.desk.key("commands"), 0, -1)
+        self.assertEqual(json.loads(entry)["id"], late)
+        self.desk.redis.call("DEL", self.desk.key("commands"))
+        self.assert_each_taken_once(orders)
+
+    def test_winding_up_before_the_next_round(self) -> None:
+        """Nothing is taken when it is told to stop while it gives back what it hadn't dealt with."""
+        key = self.desk.key("commands", "waiting", self.device)
+        self.desk.redis.call("SET", key, "in the way")
+        first = self.desk.unlock(self.device)
+        self.node.run()
+        self.node.clock.advance(0.2)
+        self.steps_until("LMOVE")
+        self.node.duties.stop_taking()
+        self.desk.redis.call("DEL", key)
+        self.node.pass_time(10.0)
+        self.assertEqual(len(self.flushLoggedErrors()), 1)
+        self.assertEqual(self.desk.state(first), "")
+        self.assertEqual(self.desk.redis.call("LLEN", self.desk.key("commands")), 1)
+        self.assertTrue(self.node.duties.settled)
+
+    def test_leaving(self) -> None:
+        """Orders that Redis still moved for a gateway that takes no more are left to the others at once."""
+        self.node.run()
+        ((blocked, _),) = self.node.blocking.pending
+        self.node.duties.stop_taking()
+        order = self.desk.unlock(self.device)
+        self.node.blocking._execute(blocked)
+        self.assertEqual(self.desk.redis.call("EXISTS", self.desk.key("commands")), 0)
+        self.node.duties._carry_out(self.node.duties.leave)
+        self.node.run()
+        other = self.make("gw2", now=self.node.clock.seconds()).start()
+        other.run()
+        self.assertEqual(self.desk.states(order), ["queued", "waiting"])
+
+    def test_waiting_ends_before_adoption(self) -> None:
+        """Redis waits no longer for a gateway than others do: it would move orders to where nobody looks."""
+        for ttl, wait in ((GATEWAY_TTL, 5.0), (3.0, 1.5)):
+            node = self.make(f"gw-{ttl:g}", ttl=ttl).start()
+            ((blocked, _),) = node.blocking.pending
+            self.assertEqual((blocked[0], blocked[-1]), ("BLMOVE", wait))
+
+    def test_stopped(self) -> None:
+        """Stopped at once, it begins with nothing more: a `cancel` must not go ahead of its order."""
+        order = self.desk.unlock(self.device)
+        cancel = self.desk.order(self.device, "cancel", {"id": order})
+        self.steps_until("order_accept")
+        asked = len(self.node.wire.calls)
+        self.node.duties.stopService()
+        self.assertEqual(self.node.wire.calls[asked:], [])
+        self.node.wire.lose()
+        self.adopted()
+        self.assertEqual((self.desk.state(order), self.desk.state(cancel)), ("cancelled", "done"))
+        self.assert_all_taken()

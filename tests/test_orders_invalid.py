@@ -118,6 +118,7 @@ class InvalidTests(OrderCase):
             ("^device: .*expected a device id", {"device": 794308010679}),
             ("^ttl: .*expected seconds above 0", {"ttl": 0}),
             ("^ttl: .*7 days", {"ttl": 604801}),
+            ("^ttl: .*7 days", {"ttl": 10**400}),
             ("^timeout: .*expected seconds", {"timeout": 0.5}),
             ("^params: ", {"params": SECRET}),
             ("^issued_by: ", {"issued_by": "a\nb"}),

@@ -159,10 +159,10 @@ class NothingGrowsWithoutBoundTests(SynchronousTestCase):
         daemon = self.start("--max-connections", "5", "--max-connections-per-address", "3")
         locks = [daemon.lock() for _ in range(3)]
         with daemon.lock() as fourth:
-            self.assertTrue(fourth.closed_within(5))
+            self.assertTrue(fourth.closed_within())
         others = [daemon.lock(source="127.0.0.2") for _ in range(2)]
         with daemon.lock(source="127.0.0.3") as sixth:
-            self.assertTrue(sixth.closed_within(5))
+            self.assertTrue(sixth.closed_within())
         metrics = daemon.metrics()
         self.assertEqual(metrics['jt709c_dropped_total{reason="max_per_address"}'], 1)
         self.assertEqual(metrics['jt709c_dropped_total{reason="max_connections"}'], 1)
@@ -187,7 +187,7 @@ class NothingGrowsWithoutBoundTests(SynchronousTestCase):
                 if number % 100 == 0:
                     with daemon.lock() as stranger:
                         stranger.send(report(1, str(794500000000 + number)))
-                        self.assertTrue(stranger.closed_within(5))
+                        self.assertTrue(stranger.closed_within())
                     lock.ask(report(number + 2))
             refused = 'jt709c_dropped_total{reason="not_admitted"}'
             wait_until(lambda: daemon.metrics()[refused] > count // 2)

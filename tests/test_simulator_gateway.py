@@ -5,11 +5,9 @@ import subprocess
 import sys
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
-from tests.daemon import Daemon
+from tests.daemon import DaemonCase
 from tests.orders_support import Desk
-from tests.support import LOOPBACK, ValkeyServer, wait_until
+from tests.support import LOOPBACK, wait_until
 
 COMMAND = [sys.executable, "-m", "jt709c_gateway.cli.main", "simulate"]
 DIALECTS = ("jt709", "jt705", "jt701")
@@ -20,18 +18,8 @@ MASTER = LOCKS["jt701"]
 SUBLOCK = "0001000101"
 
 
-class GatewayCase(SynchronousTestCase):
-    """A daemon shared by the tests of a class."""
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.server = ValkeyServer().start()
-        cls.daemon = Daemon(redis=cls.server.url).start()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.daemon.discard()
-        cls.server.discard()
+class GatewayCase(DaemonCase):
+    """A daemon shared by the tests of a class, and virtual locks."""
 
     def setUp(self) -> None:
         self.desk = Desk(self.server)
@@ -140,7 +128,7 @@ class OrderTests(GatewayCase):
             self.assertEqual(self.desk.states(order), ["queued", "sent", "acknowledged", "confirmed"])
             (moved,) = [e["data"] for e in self.events("lock", device) if e["data"]["command_id"] == order]
             self.assertEqual((moved["method"], moved["action"]), ("password", "unlocked"))
-        wait_until(lambda: self.desk.events("lock", MASTER)[-1]["data"]["action"] == "locked", 10)
+        wait_until(lambda: self.desk.events("lock", MASTER)[-1]["data"]["action"] == "locked")
 
     def test_unlock_dynamic(self) -> None:
         """With the dynamic password that the lock told the gateway."""
@@ -178,7 +166,7 @@ class OrderTests(GatewayCase):
     def test_a_sublock_unlocks_reports_and_locks_again(self) -> None:
         """WLNET,8: the master answers, the sub-lock says that LoRa opened it, and later that it is locked."""
         order = self.desk.order(MASTER, "sublock_unlock", {"id": SUBLOCK})
-        wait_until(lambda: "acknowledged" in self.desk.states(order), 10, "the master does not answer")
+        wait_until(lambda: "acknowledged" in self.desk.states(order), message="the master does not answer")
 
         def moves() -> list[tuple[int, str, str]]:
             told = [event["data"] for event in self.desk.events("lock", MASTER)]

@@ -5,30 +5,16 @@ import re
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
-from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.model import OrderState
-from tests.daemon import Daemon
+from tests.daemon import DaemonCase
 from tests.reporting import report
-from tests.support import ValkeyServer, wait_until
+from tests.support import wait_until
 from tests.vectors import binary, location
 
 
-class WebTests(SynchronousTestCase):
-    daemon: Daemon
-    server: ValkeyServer
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.server = ValkeyServer().start()
-        cls.daemon = Daemon("--gateway", "gw-web", redis=cls.server.url).start()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.daemon.discard()
-        cls.server.discard()
-        super().tearDownClass()
+class WebTests(DaemonCase):
+    options = ("--gateway", "gw-web")
 
     def samples(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         status, text = self.daemon.get("/metrics")

@@ -124,6 +124,7 @@ class GivingOrdersTests(SynchronousTestCase):
             ({"params": {"password": int(PASSWORD)}}, "params.password", "is a number"),
             ({"params": {"pass": PASSWORD}}, "params.pass", "has no meaning here"),
             ({"ttl": 0}, "ttl", "seconds above 0"),
+            ({"ttl": 10**400}, "ttl", "seconds above 0"),
             ({"ttl": "60"}, "ttl", "seconds above 0"),
             ({"timeout": 4000}, "timeout", "seconds from 1 to 3600"),
             ({"id": "mine"}, "id", "expected device, command, params, ttl, timeout"),

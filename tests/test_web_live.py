@@ -8,40 +8,14 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.web import live
-from tests.acl import GuardedServer
 from tests.daemon import Daemon
 from tests.orders_support import FakeLock, new_device
-from tests.support import RedisClient, ValkeyServer, temporary_path, wait_until
-from tests.web_support import Api, Listener, basic, user_line
+from tests.support import ValkeyServer, temporary_path, wait_until
+from tests.web_support import Api, ApiCase, Listener, basic, user_line
 
 
-class DaemonTests(SynchronousTestCase):
+class DaemonTests(ApiCase):
     """A real gateway, real browsers' connections."""
-
-    server: GuardedServer
-    daemon: Daemon
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        super().setUpClass()
-        cls.server = GuardedServer().start()
-        cls.daemon = Daemon("--gateway", "gw1", redis=cls.server.gateway_url).start()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.daemon.discard()
-        cls.server.end()
-        super().tearDownClass()
-
-    def setUp(self) -> None:
-        self.api = Api(self.daemon)
-        self.redis: RedisClient = self.server.client()
-        self.addCleanup(self.redis.close)
-
-    def lock(self) -> FakeLock:
-        lock = FakeLock(new_device()).connect(self.daemon)
-        self.addCleanup(lock.close)
-        return lock
 
     def listen(self, *query: tuple[str, object], **more: Any) -> Listener:
         """A client, once the gateway is subscribed for it."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tests.masters import new_sublock
 from tests.orders_support import PASSWORD, Desk, new_device, new_id
 from tests.web_support import ApiCase
 
@@ -77,6 +78,17 @@ class OrderTests(ApiCase):
         found = self.pages()
         self.assertIn(kept, found)
         self.assertNotIn(order, found)
+
+    def test_of_a_sublock(self) -> None:
+        """By its id only the orders for it are listed, by its master's those for both."""
+        master, sublock = new_device(), new_sublock()
+        self.redis.call("HSET", f"jt709c:peripheral:{sublock}", "device", master, "type", "sublock")
+        self.redis.call("HSET", f"jt709c:device:{master}", "dialect", "jt701")
+        orders = [self.desk.order(sublock, "unlock", ttl=600), self.desk.order(master, "restart", ttl=600)]
+        for order in orders:
+            self.desk.wait(order, "waiting")
+        self.assertEqual(self.pages(("device", sublock)), orders[:1])
+        self.assertEqual(self.pages(("device", master)), orders[::-1])
 
     def test_capped(self) -> None:
         """Of the list of orders no more is kept than is said."""

@@ -27,7 +27,7 @@ class PageCase(FailoverTestCase):
                     # It was not subscribed yet.
                     return False
 
-        wait_until(heard, 30, "nothing is heard")
+        wait_until(heard, message="nothing is heard")
 
     def devices(self, api: Api) -> Any:
         """The names of all devices; None while Redis is away."""
@@ -48,10 +48,10 @@ class SentinelPageTests(PageCase):
         with api.listen() as listener:
             self.servers.replicated()
             self.servers.primary.kill()
-            wait_until(lambda: daemon.get("/readyz")[0] == 503, 20, "readyz does not go down")
+            wait_until(lambda: daemon.get("/readyz")[0] == 503, message="readyz does not go down")
             self.report_again(lock)
             self.assertEqual(listener.next("skipped", 30)["reason"], "redis")
-        wait_until(lambda: self.devices(api) == [lock.device], 30)
+        wait_until(lambda: self.devices(api) == [lock.device])
         self.hears(api, lock)
         self.assertNotIn("NOSCRIPT", daemon.log())
 
@@ -74,7 +74,7 @@ class ClusterPageTests(PageCase):
         kinds = {one["event"]["kind"] for one in api.get(f"/devices/{lock.device}/history").json["entries"]}
         self.assertEqual(kinds, {"lock", "command"})
         self.servers.migrate(next(one for one in self.servers.nodes[:3] if one is not self.servers.holder))
-        wait_until(lambda: self.devices(api) == [lock.device], 20)
+        wait_until(lambda: self.devices(api) == [lock.device])
         self.hears(api, lock)
         for word in ("CROSSSLOT", "Traceback", "NOSCRIPT"):
             self.assertNotIn(word, daemon.log())

@@ -12,7 +12,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemon import Daemon, gone, run_twistd
+from tests.daemon import Daemon, DaemonCase, gone, run_twistd
 from tests.orders_support import Desk, FakeLock, new_device
 from tests.reporting import DatagramReporter, Reporter, published, report, stream_events
 from tests.support import LOOPBACK, ValkeyServer, free_port, process_alive, temporary_path, wait_until
@@ -21,24 +21,15 @@ NAMES = {"gw-1", "gw-2"}
 REFUSED = "something is missing"
 
 
-class ServingTests(SynchronousTestCase):
+class ServingTests(DaemonCase):
     """Two workers and one Redis, from test to test the same."""
 
-    server: ValkeyServer
-    daemon: Daemon
+    options = ("--workers", "2", "--gateway", "gw")
 
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.server = ValkeyServer().start()
-        cls.daemon = Daemon("--workers", "2", "--gateway", "gw", redis=cls.server.url).start()
         cls.daemon.wait_workers(2)
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        cls.daemon.discard()
-        cls.server.discard()
-        super().tearDownClass()
 
     def setUp(self) -> None:
         self.client = self.server.client()
@@ -153,7 +144,7 @@ class ServingTests(SynchronousTestCase):
         with self.daemon.lock() as lock:
             lock.ask(report(1, device))
             self.end_worker(self.holder(device), signal.SIGTERM)
-            self.assertTrue(lock.closed_within(5))
+            self.assertTrue(lock.closed_within())
         said = [one["data"] for one in stream_events(self.client) if one["device"] == device]
         self.assertEqual((said[-1]["state"], said[-1]["reason"]), ("offline", "shutdown"))
 
@@ -255,7 +246,7 @@ class EndTests(SynchronousTestCase):
             self.assertEqual(daemon.stop(), 0)
             for lock in locks:
                 self.assertEqual(len(lock.answers(7)), 7)
-                self.assertTrue(lock.closed_within(5))
+                self.assertTrue(lock.closed_within())
         self.assertFalse(any(process_alive(pid) for pid in self.pids))
         self.assertNotIn("Traceback", daemon.log())
         daemon.start()

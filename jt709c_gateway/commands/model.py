@@ -313,8 +313,9 @@ def _quoted(field: str, value: object) -> str:
 
 def make_order(wire: Wire, created_at: float, *, new_id: Callable[[], str] = new_order_id) -> Order:
     """An order of fields that have their types; raise :class:`InvalidOrder` where a value is wrong."""
-    ttl = DEFAULT_TTL if wire.ttl is None else float(wire.ttl)
-    timeout = DEFAULT_TIMEOUT if wire.timeout is None else float(wire.timeout)
+    # Not floats before they are known to be small enough for one.
+    ttl = DEFAULT_TTL if wire.ttl is None else wire.ttl
+    timeout = DEFAULT_TIMEOUT if wire.timeout is None else wire.timeout
     params = {name: value for name, value in (wire.params or {}).items() if value is not None}
     for field, good in (
         ("id", wire.id is None or _ID.fullmatch(wire.id)),
@@ -335,8 +336,8 @@ def make_order(wire: Wire, created_at: float, *, new_id: Callable[[], str] = new
         device=wire.device.upper(),
         command=canonical(wire.command),
         params=params,
-        ttl=ttl,
-        timeout=timeout,
+        ttl=float(ttl),
+        timeout=float(timeout),
         reply_to=wire.reply_to,
         issued_by=wire.issued_by,
         created_at=created_at,

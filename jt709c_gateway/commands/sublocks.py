@@ -54,6 +54,14 @@ def through_master(order: Order, master: str, parameter: str) -> Order:
     return attrs.evolve(moved, command=command, params=params, signature=signature)
 
 
+def check_known(order: Order, *, is_sublock: bool) -> None:
+    """Refuse an order whose device can only be a sub-lock, and has reported through no master yet."""
+    if not is_sublock and not order.device.isdecimal():
+        problem = f"no sub-lock {order.device} has reported yet"
+        right = "a device id, an IMEI, or a sub-lock that has reported through its master"
+        raise InvalidOrder("device", problem, right).about(order)
+
+
 def check_type(order: Order, peripheral: str, kind: str | None) -> None:
     """Refuse an order for what can't be opened; ``kind`` is its type where that is known."""
     if kind in _SENSORS:

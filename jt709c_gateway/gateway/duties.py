@@ -84,7 +84,7 @@ class Duties(Service):
         self._keys = keys
         self._ttl = ttl
         self._asking = asking
-        self._taking = Taking(reactor, orders, keys, lambda: self._owner_checked)
+        self._taking = Taking(reactor, orders, keys, ttl, lambda: self._owner_checked)
         self._recovery = Recovery(orders)
         self._loops: list[task.LoopingCall] = []
         self._identity = json.dumps(
@@ -133,6 +133,11 @@ class Duties(Service):
         self._orders.resume()
         self._carry_out(self._woken)
 
+    @property
+    def settled(self) -> bool:
+        """Whether no order is being taken in, or written, or awaits its answer."""
+        return not (self._taking.busy or self._orders.under_way)
+
     def stop_taking(self) -> None:
         """Take no more orders, and begin none."""
         self.leaving = True
@@ -140,9 +145,10 @@ class Duties(Service):
         self._taking.wind_up()
 
     async def leave(self) -> None:
-        """Tell the other gateways that this one is gone."""
+        """Tell the other gateways that this one is gone, and leave them the orders that came too late."""
         self._left = True
         try:
+            await self._orders.store.put_back()
             await self._orders.store.leave()
         except txredisapi.RedisError as error:
             self.log.debug("could not say goodbye to the other gateways: {reason}", reason=str(error))

@@ -1,9 +1,9 @@
 """Orders out of the intake list: into a lock's queue, carried out at once, or told what is wrong."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from attrs import define, evolve, frozen
 from msgspec.json import encode
@@ -25,6 +25,23 @@ from . import complaints
 from .complaints import UNKNOWN
 from .orders import Orders
 
+_T = TypeVar("_T")
+
+
+async def _side_by_side(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """What they return, when all have ended. They raise only when they, or all of this, are cancelled."""
+    going = [defer.Deferred.fromCoroutine(one) for one in coroutines]
+    ended: list[tuple[bool, Any]] = await defer.DeferredList(going, consumeErrors=True)
+    for complete, result in ended:
+        if not complete:
+            result.raiseException()
+    return [result for _, result in ended]
+
+
+def _stored(record: Mapping[str, Any]) -> Mapping[str, str]:
+    """The hash of an order that is nothing but invalid."""
+    return to_hash({name: value for name, value in record.items() if value is not None})
+
 
 class Failed(NamedTuple):
     """An entry that has to be dealt with again, and what went wrong: txredisapi's errors, or one of ours."""
@@ -33,12 +50,13 @@ class Failed(NamedTuple):
     error: Exception
 
 
-@frozen
+@frozen(eq=False)
 class _Read:
-    """An entry, and the order in it or what is wrong with that."""
+    """An entry: the order in it, or why that can't be had, and the device that the order is for."""
 
     entry: bytes
-    order: Order | InvalidOrder
+    order: Order | Exception
+    known: Known | None = None
 
     @property
     def is_local(self) -> bool:
@@ -61,28 +79,40 @@ class Intake:
         others back (`cancel`) comes after all that are before it, and before all behind it.
         """
         now = self.orders.now()
-        read = [_Read(entry, self._read(entry, now)) for entry in entries]
+        read = [self._read(entry, now) for entry in entries]
         for is_local, group in groupby(read, lambda one: one.is_local):
-            lanes: defaultdict[object, list[_Read]] = defaultdict(list)
-            for one in group:
-                lanes[None if is_local else self._lane(one)].append(one)
-            failed = await self._side_by_side(list(lanes.values()), now)
-            if failed:
-                return failed
+            alike = list(group)
+            lanes = [alike] if is_local else await self._lanes(alike)
+            failed = await _side_by_side(self._one_by_one(lane, now) for lane in lanes)
+            if found := [one for one in failed if one is not None]:
+                return found
         return []
 
-    def _lane(self, read: _Read) -> object:
-        """What entries have in common that must not overtake each other."""
-        if isinstance(read.order, InvalidOrder):
-            return read
-        session = self.orders.gateway.sessions.get(read.order.device)
-        return read.order.device if session is None else session.device
+    def _read(self, entry: bytes, now: float) -> _Read:
+        try:
+            order = parse_order(entry, now)
+            self.orders.authority.check_new(order, now)
+        except Exception as error:
+            # Also one that nobody thought of: it must be this entry's alone.
+            return _Read(entry, error)
+        return _Read(entry, order)
 
-    async def _side_by_side(self, lanes: list[list[_Read]], now: float) -> list[Failed]:
-        going = [defer.Deferred.fromCoroutine(self._one_by_one(lane, now)) for lane in lanes]
-        # Only when it is cancelled, a lane comes to no end of its own.
-        ended = await defer.DeferredList(going, consumeErrors=True)
-        return [failed for complete, failed in ended if complete and failed is not None]
+    async def _lanes(self, group: Iterable[_Read]) -> list[list[_Read]]:
+        """Divided by device: orders for one must not overtake each other, whatever they call it."""
+        lanes: defaultdict[object, list[_Read]] = defaultdict(list)
+        for one in await _side_by_side(self._placed(one) for one in group):
+            lanes[one if one.known is None else one.known.device].append(one)
+        return list(lanes.values())
+
+    async def _placed(self, read: _Read) -> _Read:
+        if isinstance(read.order, Exception):
+            return read
+        try:
+            return evolve(read, known=await self._find(read.order))
+        except defer.CancelledError:
+            raise
+        except Exception as error:
+            return evolve(read, order=error)
 
     async def _one_by_one(self, lane: list[_Read], now: float) -> Failed | None:
         for one in lane:
@@ -94,33 +124,41 @@ class Intake:
                 return Failed(one.entry, error)
         return None
 
-    @staticmethod
-    def _read(entry: bytes, now: float) -> Order | InvalidOrder:
-        try:
-            return parse_order(entry, now)
-        except InvalidOrder as error:
-            return error
-
     async def _deal(self, read: _Read, now: float) -> None:
         entry, order = read.entry, read.order
         try:
-            if isinstance(order, InvalidOrder):
+            if isinstance(order, Exception):
                 raise order
-            self.orders.authority.check_new(order, now)
-            if order.command in LOCAL_ORDERS:
+            if read.known is None:
                 self.orders.profiles.validate_loosely(order)
                 await self._local(order, entry, now)
             else:
-                await self._take(order, entry, now)
+                await self._take(order, read.known, entry, now)
         except InvalidOrder as error:
             await self._invalid(error, entry, now)
 
     async def set_aside(self, entry: bytes, reason: str) -> None:
-        """Give an entry up that can't be dealt with, lest it keep all others waiting."""
-        store = self.orders.store
-        kept = {"at": iso(self.orders.now()), "reason": reason, "id": None, "device": None}
-        self.orders.submit(UNKNOWN, None, store.invalid_commands(encode(kept).decode()))
-        await self.orders.committed(UNKNOWN)
+        """Give an entry up that can't be dealt with, lest it keep all others waiting.
+
+        That is told as of an invalid order, as far as it can be read whose it is.
+        """
+        orders, store, now = self.orders, self.orders.store, self.orders.now()
+        order = self._read(entry, now).order
+        about = order if isinstance(order, InvalidOrder) else InvalidOrder("order", reason, "another")
+        if isinstance(order, Order):
+            about = about.about(order)
+        device, order_id = about.device or UNKNOWN, about.order_id
+        kept = {"at": iso(now), "reason": reason, "id": order_id, "device": about.device}
+        orders.submit(UNKNOWN, None, store.invalid_commands(encode(kept).decode()))
+        if order_id is None or not await store.is_known(order_id):
+            record = invalid_record(about, now) | {"reason": reason}
+            commands = orders.reply_commands(about.reply_to, record)
+            if order_id is not None:
+                commands += store.recent_commands(order_id, now)
+                commands += store.record_commands(order_id, _stored(record))
+            orders.gateway.counters.orders[OrderState.INVALID] += 1
+            orders.submit(device, record, commands)
+        await orders.committed(device)
         await store.drop(entry)
 
     async def _find(self, order: Order) -> Known:
@@ -129,10 +167,7 @@ class Intake:
         session = self.orders.gateway.sessions.get(order.device)
         if session is not None:
             return evolve(known, device=session.device, peripheral=None)
-        if known.peripheral is None and not order.device.isdecimal():
-            problem = f"no sub-lock {order.device} has reported yet"
-            right = "a device id, an IMEI, or a sub-lock that has reported through its master"
-            raise InvalidOrder("device", problem, right).about(order)
+        sublocks.check_known(order, is_sublock=known.peripheral is not None)
         return known
 
     async def _check(self, order: Order, known: Known) -> tuple[Order, OrderSpec | None]:
@@ -155,9 +190,8 @@ class Intake:
             sublocks.check_type(order, peripheral, await self.orders.store.peripheral_type(peripheral))
         return order, spec
 
-    async def _take(self, order: Order, entry: bytes, now: float) -> None:
-        orders, given = self.orders, order
-        known = await self._find(given)
+    async def _take(self, given: Order, known: Known, entry: bytes, now: float) -> None:
+        orders = self.orders
         order, spec = await self._check(given, known)
         device = order.device
         run = OrderRun(order, spec, orders.limits, orders.profiles.secret_names(order.command))
@@ -184,7 +218,7 @@ class Intake:
         if result is Acceptance.NOT_OURS:
             return
         if result is Acceptance.RENAMED:
-            await self._take(given, entry, now)
+            await self._take(given, await self._find(given), entry, now)
             return
         if result is Acceptance.KNOWN:
             await self._report(order)
@@ -302,8 +336,7 @@ class Intake:
         record = invalid_record(error, now)
         device = await self._whose(error.device)
         if error.order_id is not None:
-            stored = to_hash({name: value for name, value in record.items() if value is not None})
-            events = self._events(device, record)
+            stored, events = _stored(record), self._events(device, record)
             result = await orders.store.accept(
                 error.order_id, device, entry, b"", 0.0, stored, events, str(iso(now))
             )

@@ -17,8 +17,8 @@ from .orders import Orders
 
 #: Entries taken at a time: so many round trips go on side by side when Redis is far away.
 MAX_TAKEN: Final = 32
-#: Seconds that BLMOVE waits for an order before it is asked again.
-_WAIT: Final = 5
+#: Seconds that BLMOVE waits for an order before it is asked again, at most.
+_WAIT: Final = 5.0
 _PAUSE: Final = 0.1
 #: Seconds until it is tried again when the server can't take anything in.
 _RETRY: Final = 2.0
@@ -43,18 +43,25 @@ class BlockingConnection(Protocol):
 
 
 class Taking:
-    """Takes orders in while it is `allowed` to, until it is told to stop. It outlives what goes wrong."""
+    """Takes orders in while it is `allowed` to, until it is told to stop. It outlives what goes wrong.
+
+    `ttl` is in seconds: others adopt what we had taken when they haven't heard of us for so long. A BLMOVE
+    that went on waiting then, as it may when our host has died, would move an order to where nobody looks.
+    """
 
     log = Logger()
 
-    def __init__(self, reactor: Any, orders: Orders, keys: Keys, allowed: Callable[[], bool]) -> None:
+    def __init__(
+        self, reactor: Any, orders: Orders, keys: Keys, ttl: float, allowed: Callable[[], bool]
+    ) -> None:
         self._reactor = reactor
         self._orders = orders
         self._allowed = allowed
         self._intake = Intake(orders)
         move = (keys.commands, keys.intake(orders.gateway.name), "LEFT", "RIGHT")
+        self._wait = min(_WAIT, ttl / 2)
         # What is behind BLMOVE is carried out as soon as that has found something.
-        self._moves = [("BLMOVE", *move, _WAIT), *[("LMOVE", *move)] * (MAX_TAKEN - 1)]
+        self._moves = [("BLMOVE", *move, self._wait), *[("LMOVE", *move)] * (MAX_TAKEN - 1)]
         self._connection: BlockingConnection | None = None
         self._running: defer.Deferred[None] | None = None
         #: What may be broken off when we stop; None while orders are dealt with.
@@ -68,6 +75,11 @@ class Taking:
         self._connection = connection
         self._running = defer.Deferred.fromCoroutine(self._run())
         self._running.addErrback(self._ended)
+
+    @property
+    def busy(self) -> bool:
+        """Whether orders that have been taken are being dealt with."""
+        return self._running is not None and not self._running.called and self._resting is None
 
     def wind_up(self) -> None:
         """Take no more; what has been taken is dealt with still."""
@@ -106,7 +118,9 @@ class Taking:
         # Now and then all the same: a BLMOVE whose connection has died may have moved one yet.
         if self._reactor.seconds() >= self._put_back_at:
             await self._orders.store.put_back()
-            self._put_back_at = self._reactor.seconds() + _WAIT
+            self._put_back_at = self._reactor.seconds() + self._wait
+            if self._stopping:
+                return
         replies = await self._rest(connection.pipeline(self._moves))
         for reply in replies:
             if isinstance(reply, Exception):

@@ -283,11 +283,12 @@ local function write_track(device)
 end
 
 local function write_device(device)
-  if device.seen then
-    write_state(device)
-  end
+  -- Before the time of the last location: if this fails, the position still counts as one of a new span.
   if device.track then
     write_track(device)
+  end
+  if device.seen then
+    write_state(device)
   end
   if device.news and device.news ~= '' then
     write_reports(device)

@@ -229,6 +229,10 @@ class OrderStore:
         """The record of an order; empty when there is none."""
         return as_record(await self.caller.call("HGETALL", self.keys.command(order_id)))
 
+    async def is_known(self, order_id: str) -> bool:
+        """Whether there is a record of an order."""
+        return bool(await self.caller.call("EXISTS", self.keys.command(order_id)))
+
     async def report(self, order_id: str, device: str, state: str, event: str, caps: tuple[int, int]) -> bool:
         """Announce an order's state once more; False when it is another by now."""
         keys = self.keys

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from attrs import define, field
+from attrs import define
 
 from jt709c_gateway.commands.stored import iso
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.fleet import DEVICE_FIELDS, DeviceSummary, summarise
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.orders import OrderStore
 from jt709c_gateway.redis.scripts import FLEET, Caller
 
 from . import ranking
@@ -38,8 +39,17 @@ Raw = list[str | None]
 class Fleet:
     """Reads devices, a page at a time."""
 
-    caller: Caller = field(repr=False)
-    keys: Keys
+    store: OrderStore
+
+    @property
+    def caller(self) -> Caller:
+        """The connection to Redis."""
+        return self.store.caller
+
+    @property
+    def keys(self) -> Keys:
+        """The names of keys."""
+        return self.store.keys
 
     async def read(self, limit: int, after: Ranked | None, seen_since: float | None, now: float) -> bytes:
         """At most `limit` locks, newest seen first, as JSON. Times are in epoch seconds.
@@ -89,9 +99,8 @@ class Fleet:
         return found, None if location is None else _object(location)
 
     async def resolve(self, name: str) -> str:
-        """The device that an IMEI or an id stands for; an id may be written with leading zeros."""
-        alias: bytes | None = await self.caller.call("HGET", self.keys.imei, name)
-        return name.lstrip("0") or "0" if alias is None else alias.decode()
+        """The device that an id, with leading zeros or without, an IMEI, or a sub-lock's id stands for."""
+        return (await self.store.look_up(name)).device
 
     async def peripherals(self, device: str) -> list[dict[str, Any]]:
         """The sub-locks and sensors behind a master, last heard first."""

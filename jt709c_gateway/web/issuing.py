@@ -15,7 +15,7 @@ from jt709c_gateway.commands.model import InvalidOrder, Order, cut, new_order_id
 from jt709c_gateway.commands.order_keys import OrderKey, OrderKeys, Refusal
 from jt709c_gateway.commands.profiles import ProfileSet
 from jt709c_gateway.commands.sending import to_wire
-from jt709c_gateway.commands.sublocks import check_type, parameter, through_master
+from jt709c_gateway.commands.sublocks import check_known, check_type, parameter, through_master
 from jt709c_gateway.redis.orders import OrderStore
 
 from .calls import Answer, ApiError, Call, json_answer
@@ -82,9 +82,7 @@ class Issuing:
     async def _check(self, order: Order) -> None:
         """Raise :class:`InvalidOrder` for what the gateway would call so, as far as it is known here."""
         known = await self.store.look_up(order.device)
-        if known.peripheral is None and not order.device.isdecimal():
-            right = "a device id, an IMEI, or a sub-lock that has reported through its master"
-            raise InvalidOrder("device", f"no sub-lock {order.device} has reported yet", right)
+        check_known(order, is_sublock=known.peripheral is not None)
         profile = self.profiles.pick(known.device, known.dialect, known.firmware)
         if order.command in LOCAL_ORDERS:
             self.profiles.validate_loosely(order)

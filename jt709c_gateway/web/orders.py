@@ -44,7 +44,10 @@ class OrderBook:
         states: frozenset[str] = frozenset(call.many("state", read.state))
         limit: int = call.one("limit", read.limit(MAX_ORDERS), _DEFAULT_ORDERS)
         after: read.Ranked | None = call.one("cursor", read.ranked)
-        devices = frozenset(() if name is None else (name, await self.fleet.resolve(name)))
+        devices = frozenset[str]()
+        if name is not None:
+            known = await self.fleet.store.look_up(name)
+            devices = frozenset((name, known.peripheral or known.device))
         found: list[dict[str, Any]] = []
         looked_at, more = 0, True
         while more and len(found) < limit and looked_at < _MAX_LOOKED_AT:

@@ -45,8 +45,8 @@ class Wanted:
 
 async def scan(caller: Caller, key: str, wanted: Wanted) -> Scan:
     """Entries of a stream of events (`jt709c:events`, `jt709c:history:<device>`), newest first."""
-    newest = "+" if wanted.until is None else str(int(wanted.until * 1000))
-    oldest = "-" if wanted.since is None else str(int(wanted.since * 1000))
+    newest = "+" if wanted.until is None else _at(wanted.until)
+    oldest = "-" if wanted.since is None else _at(wanted.since)
     if wanted.after is not None:
         newest = _earlier(f"({wanted.after}", newest)
     found: list[Entry] = []
@@ -65,6 +65,11 @@ async def scan(caller: Caller, key: str, wanted: Wanted) -> Scan:
             return Scan(found, None, scanned)
         newest = f"({last}"
     return Scan(found, last, scanned)
+
+
+def _at(moment: float) -> str:
+    """The first id that an entry of this moment can have; there are none before 1970."""
+    return str(max(0, int(moment * 1000)))
 
 
 def _earlier(exclusive: str, newest: str) -> str:

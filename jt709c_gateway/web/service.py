@@ -52,7 +52,8 @@ class WebService(MultiService):
         keys = Keys(settings["prefix"])
         self._redis = WebRedis(reactor, keys, settings["redis_timeout"])
         self._redis.setServiceParent(self)  # type: ignore[no-untyped-call]
-        self._fleet = Fleet(self._redis, keys)
+        self._store = OrderStore(self._redis, keys, settings["gateway"])
+        self._fleet = Fleet(self._store)
         self._live = Live(reactor, self._redis, self._fleet, time.time)
         self._live.setServiceParent(self)  # type: ignore[no-untyped-call]
         #: All of the API; `openapi.json` describes it.
@@ -78,10 +79,9 @@ class WebService(MultiService):
         settings, redis, fleet = self._settings, self._redis, self._fleet
         reading = Reading(redis, fleet, Shared(self._reactor), time.time, settings["track_max"])
         book = OrderBook(redis, fleet, time.time)
-        store = OrderStore(redis, redis.keys, settings["gateway"])
-        catalogue = Catalogue(profiles, store, settings["allow_raw"])
+        catalogue = Catalogue(profiles, self._store, settings["allow_raw"])
         key = (settings["order_keys"] or {}).get(settings["web_order_key"])
-        issuing = Issuing(redis, store, profiles, settings["web_orders"], key)
+        issuing = Issuing(redis, self._store, profiles, settings["web_orders"], key)
         return [
             Route("GET", "/openapi.json", self._openapi),
             Route("GET", "/config", self._config),

@@ -37,7 +37,7 @@ _OPTIONS = (
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
 #: Milliseconds that anything on the page may take to come, unless a test is about how long it takes.
-PATIENCE = 15_000
+PATIENCE = 60_000
 
 
 def _chromium() -> str | None:

@@ -7,7 +7,7 @@ from tests.browser.support import BrowserTestCase, row
 
 _COUNT = 10_000
 #: Seconds that a deed may take until its result is drawn. It is 0.04 to 0.07 where nothing else runs.
-_LIMIT = 0.5
+_LIMIT = 1.0
 #: JavaScript that tells the seconds from a deed until what it led to has been drawn.
 _TIMED = """
 async () => {
