@@ -50,6 +50,12 @@ class Process(SynchronousTestCase):
             self.assertIn(name, result.stdout)
             self.assertEqual(run(name, "--help").returncode, 0)
 
+    def test_the_list_of_commands_is_in_whole_sentences(self):
+        """click cuts what is too long for 80 columns."""
+        listed = run("--help", COLUMNS="80").stdout.partition("Commands:\n")[2].splitlines()
+        self.assertEqual([line for line in listed if not line.endswith(".") or line.endswith("..")], [])
+        self.assertIn("  send        Queue an order, and follow it to its end.", listed)
+
     def test_help_imports_nothing_heavy(self):
         code = (
             "import sys, jt709c_gateway.cli.main\n"

@@ -174,6 +174,24 @@ class OrderTests(ExampleCase):
         """A shell with redis-cli or valkey-cli."""
         self.check_outcomes("order.sh", cli())
 
+    def test_cli_half_said(self) -> None:
+        """Without a device or a password the shell says so at once and pushes nothing."""
+        before = self.desk.events("command")
+        for arguments, said in (([], "usage: order.sh DEVICE"), (["794308900001"], "no password")):
+            with self.subTest(arguments=arguments):
+                done = subprocess.run(
+                    [*command("order.sh"), *arguments],
+                    env={**os.environ, **cli(), "JT709C_REDIS": self.server.url},
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    timeout=10,
+                )
+                self.assertEqual((done.returncode, done.stdout), (1, ""))
+                self.assertIn(said, done.stderr)
+        self.assertEqual(self.desk.redis.call("LLEN", "jt709c:commands"), 0)
+        self.assertEqual(self.desk.events("command"), before)
+
 
 class Consumer:
     """A consumer that runs, and what it has printed of events: their ids."""

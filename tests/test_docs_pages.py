@@ -10,6 +10,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol.decoder import Decoder
+from jt709c_gateway.protocol.events import KINDS
 from jt709c_gateway.protocol.framing import Framer, Malformed
 from tests.daemon import Daemon
 from tests.docs_support import missing, needed
@@ -174,3 +175,20 @@ class ProtocolTests(SynchronousTestCase):
             assert message is not None and not isinstance(message, Malformed)
             expected = answer.encode() if answer.startswith("(") else bytes.fromhex(answer)
             self.assertEqual(message.answer, expected)
+
+
+class ContractTests(SynchronousTestCase):
+    """What README and the Redis contract list."""
+
+    def test_kinds(self) -> None:
+        """Both name every kind of event."""
+        readme = (DOCS.parent / "README.rst").read_text()
+        listed = readme.partition("Kinds of events:")[2].partition(".")[0]
+        self.assertEqual(sorted(re.findall(r"``(\w+)``", listed)), sorted(KINDS))
+        contract = (DOCS / "redis.rst").read_text()
+        self.assertEqual([kind for kind in KINDS if f"``{kind}``" not in contract], [])
+
+    def test_pages(self) -> None:
+        """README names every page."""
+        named = set(re.findall(r"``(\w+\.rst)``", (DOCS.parent / "README.rst").read_text()))
+        self.assertEqual({page.name for page in DOCS.glob("*.rst")} - named, {"index.rst"})

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.gateway.core import Policy
@@ -247,6 +248,30 @@ class LimitTests(SessionCase):
         self.fleet.clock.advance(2)
         self.gateway.sweep()
         self.assertEqual((mute.closed, noisy.closed, lock.closed), (["no_frame"], ["no_frame"], []))
+
+    def test_limit_told(self) -> None:
+        """The log names a limit that turns locks away, at most every ten minutes, and nothing everyday."""
+        lines: list[str] = []
+
+        def observe(event: dict[str, Any]) -> None:
+            if event["log_level"] is LogLevel.warn:
+                lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        for reason in ("max_per_address", "max_per_address", "idle", "max_connections"):
+            self.gateway.dropped(reason)
+        self.fleet.clock.advance(600)
+        self.gateway.dropped("max_per_address")
+        said = " is reached, so locks are turned away"
+        self.assertEqual(
+            lines,
+            [
+                f"--max-connections-per-address{said} (max_per_address, so far 1)",
+                f"--max-connections{said} (max_connections, so far 1)",
+                f"--max-connections-per-address{said} (max_per_address, so far 3)",
+            ],
+        )
 
     def test_max_sessions(self) -> None:
         """With as many locks as allowed a further one is turned away; those that are there may move."""

@@ -8,7 +8,7 @@ from jt709c_gateway.cli import completing
 from jt709c_gateway.cli.common import UserError
 
 
-@click.command()
+@click.command(short_help="Show orders with their parameters, documented or assumed.")
 @click.argument("orders", nargs=-1, metavar="[ORDER]...", shell_complete=completing.orders)
 @click.option(
     "--profiles",

@@ -7,7 +7,7 @@ import click
 from jt709c_gateway.cli import completing
 
 
-@click.command()
+@click.command(short_help="Show what frames say, or the events made from them.")
 @click.argument("hex_text", nargs=-1, metavar="[HEX]...")
 @click.option(
     "--file",

@@ -14,7 +14,7 @@ _DIALECTS = ("jt709", "jt705", "jt701", "sentence")
 _SORTS = ("seen", "device", "imei", "battery", "signal", "state", "alarms", "gateway", "since", "speed")
 
 
-@click.command()
+@click.command(short_help="Show the fleet, with filters.")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @redis_options
 @click.option("--online/--offline", default=None, help="Only those that a gateway holds, or that none does.")

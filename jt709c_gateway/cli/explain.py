@@ -7,7 +7,7 @@ import click
 from jt709c_gateway.cli import completing
 
 
-@click.command()
+@click.command(short_help="Take frames apart, to the last byte.")
 @click.argument("hex_text", nargs=-1, metavar="[HEX]...")
 @click.option(
     "--file",

@@ -11,7 +11,7 @@ from jt709c_gateway.cli.common import RedisOptions, check_device, redis_options
 _KINDS = ("command", "lock", "alarm")
 
 
-@click.command()
+@click.command(short_help="Show who asked a lock for what, and what became of it.")
 @click.argument("device", callback=check_device, shell_complete=completing.devices)
 @redis_options
 @click.option(

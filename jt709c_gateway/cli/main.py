@@ -40,7 +40,15 @@ class _Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="jt709c")
 def cli() -> None:
-    """Tools for Jointech JT709C smart locks and their gateway."""
+    """Tools for Jointech JT709C smart locks and their gateway.
+
+    \b
+    Examples:
+        jt709c devices --with-alarms
+        jt709c watch --kind lock --kind alarm
+        jt709c send unlock 794308010679 --wait
+        jt709c send --help
+    """
 
 
 for _command in (

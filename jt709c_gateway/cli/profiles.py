@@ -10,7 +10,7 @@ def profiles() -> None:
     """Look after profiles, which say what locks understand."""
 
 
-@profiles.command()
+@profiles.command(short_help="Say what is wrong in profiles.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completing.files)
 def check(files: tuple[str, ...]) -> None:
     """Check profiles as a gateway would that is given just these FILEs beside its own.

@@ -22,7 +22,7 @@ def _read_speed(_: click.Context, __: click.Parameter, value: str) -> float | No
     return speed
 
 
-@click.command()
+@click.command(short_help="Feed a capture to a gateway.")
 @click.argument("file", metavar="FILE", shell_complete=completing.files)
 @click.option(
     "--to", default="127.0.0.1:8888", show_default=True, metavar="HOST:PORT", help="Where the gateway is."

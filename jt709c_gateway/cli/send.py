@@ -8,7 +8,7 @@ from jt709c_gateway.cli import completing
 from jt709c_gateway.cli.common import RedisOptions, check_device, redis_options
 
 
-@click.command()
+@click.command(short_help="Queue an order, and follow it to its end.")
 @click.argument("command", shell_complete=completing.orders)
 @click.argument("device", callback=check_device, shell_complete=completing.devices)
 @click.argument("params", nargs=-1, metavar="[NAME=VALUE]...", shell_complete=completing.params)

@@ -9,7 +9,7 @@ from jt709c_gateway.cli import completing
 from jt709c_gateway.cli.common import UserError
 
 
-@click.command()
+@click.command(short_help="Simulate locks that report and obey.")
 @click.option(
     "--dialect",
     "dialects",

@@ -8,7 +8,7 @@ from jt709c_gateway.cli import completing
 from jt709c_gateway.cli.common import RedisOptions, check_devices, read_kinds, redis_options
 
 
-@click.command()
+@click.command(short_help="Show events as they come.")
 @redis_options
 @click.option(
     "--kind",

@@ -27,6 +27,7 @@ from .gate import Gate, kept
 from .ids import EventIds
 from .sessions import Session, Sessions
 from .sublocks import SubLocks
+from .turning_away import TurningAway
 
 #: A frame's bytes stand in each of its events. Those of a split message, longer than this in hex, stand in
 #: the first only: else a lock's whole memory would be repeated for every position in it.
@@ -98,6 +99,7 @@ class Gateway:
     _paused: dict[Conversation, None] = field(factory=dict, repr=False)
     #: Datagrams of one lock may come from many addresses, so split messages are put together in one place.
     _datagram_decoder: Decoder = field(init=False, repr=False)
+    _turning_away: TurningAway = field(factory=TurningAway, init=False, repr=False)
     _tokens: int = 0
     _log_minute: float = 0.0
     _logged: int = 0
@@ -134,6 +136,7 @@ class Gateway:
     def dropped(self, reason: str) -> None:
         """A link was closed by us, or turned away, for this reason."""
         self.counters.dropped[reason] += 1
+        self._turning_away.tell(reason, self.counters.dropped[reason], self.clock.seconds())
 
     # What conversations see
 

@@ -143,6 +143,24 @@ class FleetTests(BrowserTestCase):
         page.keyboard.press("o")
         page.get_by_role("heading", level=1, name="Orders").wait_for(state="attached")
 
+    def test_keyboard_into_the_table(self) -> None:
+        """The arrow down leads into the table, from the search and from wherever nothing else takes it."""
+        lock = FakeLock(new_device()).connect(self.daemon)
+        self.addCleanup(lock.close)
+        page = self.open(f"#/?q={lock.device}")
+        row(page, lock.device).wait_for()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", level=1, name=lock.device).wait_for()
+        page = self.open("#/")
+        page.locator("#search").wait_for()
+        page.keyboard.press("/")
+        page.keyboard.type(lock.device)
+        page.locator(".shown", has_text=re.compile("^1 of")).wait_for()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        page.get_by_role("heading", level=1, name=lock.device).wait_for()
+
     def test_gateway_away(self) -> None:
         """While the gateway is away the page says since when, and afterwards all is as it is there."""
         self.expected = ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "503")

@@ -120,6 +120,8 @@ function shortcut(event) {
     search.select();
   } else if (event.key === "?") {
     document.getElementById("keys").showModal();
+  } else if (event.key === "ArrowDown" && view.enter) {
+    view.enter();
   } else if (event.key === "Escape" && route.name === "device") {
     location.hash = "#/";
   } else {

@@ -4,10 +4,11 @@ import { h, show } from "./dom.js";
 import { count, span } from "./format.js";
 import { FACETS, SILENCES } from "./selection.js";
 
-/** The bar for a selection. `tell({counts, total, shown})` keeps it up. */
+/** The bar for a selection. `tell({counts, total, shown})` keeps it up; `leave` is where the arrow down leads to. */
 export class FilterBar {
-  constructor(selection) {
+  constructor(selection, leave = () => {}) {
     this.selection = selection;
+    this.leave = leave;
     this.search = h("input", {
       type: "search",
       id: "search",
@@ -72,6 +73,9 @@ export class FilterBar {
       event.preventDefault();
       if (this.search.value) this.selection.set({ text: "" });
       else this.search.blur();
+    } else if (event.key === "ArrowDown" && !event.ctrlKey && !event.metaKey && !event.altKey) {
+      event.preventDefault();
+      this.leave();
     }
   }
 

@@ -103,6 +103,14 @@ export class Grid {
     this.draw();
   }
 
+  /** Take the keyboard: at the row where it was last, else at the first in sight. */
+  enter() {
+    const first = this.#rows[Math.ceil(this.element.scrollTop / (this.#height || 1))];
+    if (!first) return;
+    this.element.focus();
+    if (!this.#rows.some((row) => row.id === this.#active)) this.activate(first.id);
+  }
+
   /** Stop watching its size. */
   close() {
     this.observer.disconnect();

@@ -94,7 +94,7 @@ function battery(summary) {
 export function open({ fleet, selection, go, memory }) {
   let touched = -Infinity;
   let answer = { rows: [], counts: {} };
-  const bar = new FilterBar(selection);
+  const bar = new FilterBar(selection, () => grid.enter());
   const grid = new Grid({
     label: "Locks",
     columns: COLUMNS,
@@ -177,6 +177,7 @@ export function open({ fleet, selection, go, memory }) {
     element,
     title: "Fleet",
     want: { devices: 1, kind: ["session"] },
+    enter: () => grid.enter(),
     opened: () => {
       refresh(true);
       if (memory.active) {
