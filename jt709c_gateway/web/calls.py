@@ -14,6 +14,8 @@ from twisted.python.failure import Failure
 
 from jt709c_gateway.commands.model import cut
 
+from .requests import JSON_BODY, content_type
+
 JSON: Final = "application/json; charset=utf-8"
 #: Bytes from which compressing pays, and from which it is done in a thread.
 _WORTH_IT: Final = 1400
@@ -183,9 +185,8 @@ class Call:
 
     def object(self) -> dict[str, Any]:
         """The body, which has to be a JSON object; what stands in it is repeated in no complaint."""
-        kind = (self.request.getHeader(b"content-type") or b"").partition(b";")[0].strip().lower()
-        if kind != b"application/json":
-            raise ApiError(415, "content-type: expected application/json", "content-type")
+        if content_type(self.request.getHeader(b"content-type") or b"") != JSON_BODY.encode():
+            raise ApiError(415, f"content-type: expected {JSON_BODY}", "content-type")
         try:
             found: dict[str, Any] = msgspec.json.decode(self.request.content.read(), type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

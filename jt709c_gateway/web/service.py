@@ -107,7 +107,7 @@ class WebService(MultiService):
     ) -> TcpService:
         """What listens for browsers, and for those who watch (`make_site`); it is for the caller to start."""
         description = self._settings["http"]
-        site = make_site(registry, readiness, refresh, self._app)
+        site = make_site(self._reactor, registry, readiness, refresh, self._app)
         endpoint = serverFromString(self._reactor, description)  # type: ignore[no-untyped-call]
         self._listener = TcpService(endpoint, site, description)
         return self._listener
