@@ -132,7 +132,9 @@ def summarise(device: str, state: Values, session: Values) -> DeviceSummary:
 
 
 def _percent(value: bytes | str | None) -> int | None:
-    return int(value) if value is not None and value.isdigit() and len(value) <= len("100") else None
+    if value is None or not (value.isascii() and value.isdigit()) or len(value) > len("100"):
+        return None
+    return int(value)
 
 
 def _text(value: bytes | str | None) -> str | None:
@@ -144,5 +146,5 @@ def _decoded(decoder: "msgspec.json.Decoder[_Read]", value: bytes | str | None, 
         return otherwise
     try:
         return decoder.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return otherwise

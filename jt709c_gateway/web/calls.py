@@ -142,9 +142,11 @@ class Call:
     _gone: Gone = field(factory=Gone)
 
     @property
-    def query(self) -> dict[bytes, list[bytes]]:
-        """The query in the address; of a form that is posted nothing counts."""
-        return parse_qs(self.request.uri.partition(b"?")[2], keep_blank_values=True)
+    def query(self) -> dict[str, list[str]]:
+        """The query in the address, what is no UTF-8 replaced."""
+        # As text: of bytes, what is not ASCII once it is unquoted makes an error.
+        text = self.request.uri.partition(b"?")[2].decode("ascii", "replace")
+        return parse_qs(text, keep_blank_values=True)
 
     @property
     def gone(self) -> bool:
@@ -154,15 +156,14 @@ class Call:
     def only(self, *names: str) -> None:
         """Refuse a query parameter that is none of these."""
         for name in self.query:
-            if name.decode("utf-8", "replace") not in names:
+            if name not in names:
                 right = ", ".join(names) or "no parameter"
-                raise ApiError(400, f"{cut(repr(name)[1:])} is no parameter of this; expected {right}")
+                raise ApiError(400, f"{cut(repr(name))} is no parameter of this; expected {right}")
 
     def many(self, name: str, read: Callable[[str], _Value]) -> tuple[_Value, ...]:
         """The values of a parameter that may be repeated; `read` raises ValueError, saying what is right."""
         found = []
-        for raw in self.query.get(name.encode(), ()):
-            text = raw.decode("utf-8", "replace")
+        for text in self.query.get(name, ()):
             try:
                 found.append(read(text))
             except ValueError as error:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+import txredisapi
 from attrs import define, field
 
 from jt709c_gateway.commands.stored import iso
 from jt709c_gateway.redis import scripts
-from jt709c_gateway.redis.fleet import DEVICE_FIELDS, DeviceSummary, summarise
+from jt709c_gateway.redis.fleet import DEVICE_FIELDS, DeviceSummary, commands, summarise
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.scripts import FLEET, Caller
 
@@ -18,6 +19,8 @@ from .parameters import Ranked
 #: Devices that are read at a time: some milliseconds of Redis and of the reactor.
 _AT_ONCE: Final = 200
 MAX_DEVICES: Final = 20_000
+#: What an error of the server says, also out of a script, where a key of ours is something else.
+WRONG_TYPE: Final = "WRONGTYPE"
 
 
 class _End(msgspec.Struct):
@@ -91,7 +94,7 @@ class Fleet:
     async def resolve(self, name: str) -> str:
         """The device that an IMEI or an id stands for; an id may be written with leading zeros."""
         alias: bytes | None = await self.caller.call("HGET", self.keys.imei, name)
-        return name.lstrip("0") or "0" if alias is None else alias.decode()
+        return name.lstrip("0") or "0" if alias is None else alias.decode("utf-8", "replace")
 
     async def peripherals(self, device: str) -> list[dict[str, Any]]:
         """The sub-locks and sensors behind a master, last heard first."""
@@ -110,18 +113,38 @@ class Fleet:
     async def _raw(self, devices: Sequence[str]) -> list[Raw]:
         if not devices:
             return []
-        packed = await scripts.run(self.caller, FLEET, [self.keys.devices], [self.keys.prefix, *devices])
-        return [
-            [value if isinstance(value, str) else None for value in fields]
-            for fields in _packed.decode(packed)
-        ]
+        try:
+            packed = await scripts.run(self.caller, FLEET, [self.keys.devices], [self.keys.prefix, *devices])
+            return [
+                [value if isinstance(value, str) else None for value in fields]
+                for fields in _packed.decode(packed)
+            ]
+        except UnicodeDecodeError:
+            pass
+        except txredisapi.ResponseError as error:
+            if WRONG_TYPE not in str(error):
+                raise
+        # One of them can't be read so: it takes longer, and only what is wrong is unknown then.
+        return [await self._raw_one(device) for device in devices]
+
+    async def _raw_one(self, device: str) -> Raw:
+        values: Raw = []
+        for command, key, *names in commands(self.keys, [device]):
+            try:
+                found = await self.caller.call(command, key, *names)
+            except txredisapi.ResponseError as error:
+                if WRONG_TYPE not in str(error):
+                    raise
+                found = [None] * len(names)
+            values += [None if one is None else one.decode("utf-8", "replace") for one in found]
+        return values
 
 
 _OF_PERIPHERAL: Final = ("type", "seen", "lock_state", "battery_percent")
 
 
 def _peripheral(name: str, raw: Sequence[bytes | None]) -> dict[str, Any]:
-    kind, seen, lock_state, battery = (None if one is None else one.decode() for one in raw)
+    kind, seen, lock_state, battery = (None if one is None else one.decode("utf-8", "replace") for one in raw)
     return {
         "peripheral": name,
         "type": kind,
@@ -145,5 +168,5 @@ def _number(text: str | None) -> int | None:
 def _object(text: str) -> dict[str, Any] | None:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return None

@@ -67,6 +67,15 @@ def names(keys: Keys, kinds: tuple[str, ...], name: str | None) -> frozenset[str
     return frozenset(escaped.channel(one, "*") for one in wanted)
 
 
+def _event(payload: bytes) -> bytes:
+    """The message of an event as it was published; what can't be decoded raises what msgspec does."""
+    event_id = _envelope.decode(payload).id
+    if b"\n" in payload or b"\r" in payload:
+        # Not from a gateway, whose JSON has no line breaks: they would end the message in the middle.
+        payload = msgspec.json.encode(msgspec.json.decode(payload))
+    return message("event", payload, event_id if event_id and event_id.isprintable() else None)
+
+
 @define(eq=False)
 class _Subscribed:
     clients: set[Client] = field(factory=set)
@@ -174,13 +183,10 @@ class Live(Service):
         subscribed.left -= 1
         self._writes_left -= len(subscribed.clients)
         try:
-            event_id = _envelope.decode(payload).id
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+            data = _event(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            # Nobody but a gateway should publish here.
             return
-        if b"\n" in payload or b"\r" in payload:
-            # Not from a gateway, whose JSON has no line breaks: they would end the message in the middle.
-            payload = msgspec.json.encode(msgspec.json.decode(payload))
-        data = message("event", payload, event_id if event_id and event_id.isprintable() else None)
         for client in list(subscribed.clients):
             client.send(data)
 

@@ -45,8 +45,8 @@ class Wanted:
 
 async def scan(caller: Caller, key: str, wanted: Wanted) -> Scan:
     """Entries of a stream of events (`jt709c:events`, `jt709c:history:<device>`), newest first."""
-    newest = "+" if wanted.until is None else str(int(wanted.until * 1000))
-    oldest = "-" if wanted.since is None else str(int(wanted.since * 1000))
+    newest = "+" if wanted.until is None else _milliseconds(wanted.until)
+    oldest = "-" if wanted.since is None else _milliseconds(wanted.since)
     if wanted.after is not None:
         newest = _earlier(f"({wanted.after}", newest)
     found: list[Entry] = []
@@ -67,6 +67,11 @@ async def scan(caller: Caller, key: str, wanted: Wanted) -> Scan:
     return Scan(found, last, scanned)
 
 
+def _milliseconds(moment: float) -> str:
+    # A stream has nothing from before 1970, nor ids for it.
+    return str(max(0, int(moment * 1000)))
+
+
 def _earlier(exclusive: str, newest: str) -> str:
     """The earlier of the end of an earlier scan and the newest that is asked for."""
     at = int(exclusive[1:].partition("-")[0])
@@ -81,7 +86,7 @@ def _event(flat: list[bytes], wanted: Wanted) -> msgspec.Raw | None:
         return None
     try:
         msgspec.json.decode(event, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         # Nobody but the gateway should write here; what is no event would spoil the whole answer.
         return None
     return msgspec.Raw(event)
