@@ -207,16 +207,17 @@ class _Entry:
 
 
 class Shared:
-    """Answers that many ask for at a time: made once for all who ask within `seconds`.
+    """Answers that many ask for at a time: made once for all who ask within `seconds`, and one after another.
 
-    A result is as old as the moment at which it was asked for; at most `most` are kept.
+    A result is as old as the moment at which it was asked for; at most `most` are kept, and none for longer.
     """
 
-    def __init__(self, clock: Any, seconds: float = 1.0, most: int = 32) -> None:
+    def __init__(self, clock: Any, seconds: float = 1.0, most: int = 8) -> None:
         self._clock = clock
         self._seconds = seconds
         self._most = most
         self._entries: dict[Any, _Entry] = {}
+        self._turn = defer.DeferredLock()
 
     async def get(self, key: Any, make: Callable[[], Awaitable[_Value]]) -> _Value:
         """The result under a key; what `make` raises goes to all who wait for it."""
@@ -229,7 +230,7 @@ class Shared:
                 if one.waiting is not None or now - one.at < self._seconds
             }
             entry = self._entries[key] = _Entry(now)
-            running = defer.Deferred.fromCoroutine(_awaited(make()))
+            running = self._turn.run(lambda: defer.Deferred.fromCoroutine(_awaited(make())))
             running.addBoth(self._made, key, entry)
         if entry.waiting is None:
             if isinstance(entry.result, Failure):
@@ -242,11 +243,18 @@ class Shared:
 
     def _made(self, result: Any, key: Any, entry: _Entry) -> None:
         waiting, entry.waiting, entry.result = entry.waiting or [], None, result
-        if isinstance(result, Failure) and self._entries.get(key) is entry:
-            del self._entries[key]
+        if isinstance(result, Failure):
+            self._forget(key, entry)
+        else:
+            # Of a large fleet it is some megabytes.
+            self._clock.callLater(self._seconds, self._forget, key, entry)
         for one in waiting:
             if not one.called:
                 one.callback(result)
+
+    def _forget(self, key: Any, entry: _Entry) -> None:
+        if self._entries.get(key) is entry:
+            del self._entries[key]
 
 
 async def _awaited(awaitable: Awaitable[_Value]) -> _Value:

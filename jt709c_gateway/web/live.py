@@ -107,6 +107,8 @@ class Live(Service):
         self._heard_from = 0.0
         self._told: dict[str, float] = {}
         self._reading = False
+        #: Whether there has been no connection for as long as a client may have missed something.
+        self._deaf = False
         #: Names of what Redis refused, so that each is told once.
         self._complained: set[str] = set()
 
@@ -147,7 +149,7 @@ class Live(Service):
     def _listen(self) -> None:
         if self._connection is None:
             # None still where it isn't known yet where Redis is: the next tick tries again.
-            self._connection = self._redis.listen(self._message, self._subscriptions, self._lost)
+            self._connection = self._redis.listen(self._message, self._subscriptions, self._ready, self._lost)
             self._subscriptions.connection = self._connection
         self._subscribe()
         if not self._ticking.running:
@@ -200,7 +202,18 @@ class Live(Service):
                 reason=failure.getErrorMessage(),
             )
 
+    def _ready(self) -> None:
+        self._subscriptions.ready()
+        if self._deaf:
+            # Once more: what was published until now was not heard, and who reads it again now finds Redis.
+            self._deaf = False
+            self._tell_gap()
+
     def _lost(self, reason: str) -> None:
+        self._deaf = True
+        self._tell_gap()
+
+    def _tell_gap(self) -> None:
         for client in self._clients:
             client.skip(0, "redis")
 
@@ -222,6 +235,8 @@ class Live(Service):
         if self._resting:
             self._resting.clear()
             self._subscribe()
+        if self._connection is None or not self._connection.connected:
+            self._deaf = True
         if self._connection is None:
             self._listen()
         elif self._ticks % int(PING_EVERY / _TICK) == 0:
