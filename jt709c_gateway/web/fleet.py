@@ -9,7 +9,7 @@ from attrs import define, field
 
 from jt709c_gateway.commands.stored import iso
 from jt709c_gateway.redis import scripts
-from jt709c_gateway.redis.fleet import DEVICE_FIELDS, DeviceSummary, commands, summarise
+from jt709c_gateway.redis.fleet import DEVICE_FIELDS, WRONG_TYPE, DeviceSummary, commands, known, summarise
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.scripts import FLEET, Caller
 
@@ -19,8 +19,6 @@ from .parameters import Ranked
 #: Devices that are read at a time: some milliseconds of Redis and of the reactor.
 _AT_ONCE: Final = 200
 MAX_DEVICES: Final = 20_000
-#: What an error of the server says, also out of a script, where a key of ours is something else.
-WRONG_TYPE: Final = "WRONGTYPE"
 
 
 class _End(msgspec.Struct):
@@ -131,12 +129,13 @@ class Fleet:
         values: Raw = []
         for command, key, *names in commands(self.keys, [device]):
             try:
-                found = await self.caller.call(command, key, *names)
+                reply = await self.caller.call(command, key, *names)
             except txredisapi.ResponseError as error:
-                if WRONG_TYPE not in str(error):
-                    raise
-                found = [None] * len(names)
-            values += [None if one is None else one.decode("utf-8", "replace") for one in found]
+                reply = error
+            values += [
+                one.decode("utf-8", "replace") if isinstance(one, bytes) else one
+                for one in known(reply, names)
+            ]
         return values
 
 
