@@ -18,7 +18,7 @@ class GarbageTests(SynchronousTestCase):
     def test_events_of_another_shape_have_a_line(self) -> None:
         """Of any kind, whatever their data are."""
         for kind in (*KINDS, "another", None, 5):
-            for data in (ODD, None, 5, [ODD], {name: None for name in ODD}):
+            for data in (ODD, None, 5, [ODD], dict.fromkeys(ODD)):
                 self.assertNotIn("\n", gist.line({"kind": kind, "device": 5, "data": data}).plain)
 
     def test_an_event_too_deep_to_be_read_does_not_end_the_watch(self) -> None:
