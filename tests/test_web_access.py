@@ -1,6 +1,7 @@
 """Who may see the status page and give orders there."""
 
 import os
+import socket
 import threading
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import bcrypt
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -17,7 +19,7 @@ from jt709c_gateway.web.calls import ApiError
 from jt709c_gateway.web.passwords import Users
 from jt709c_gateway.web.users import MAX_BYTES, UsersError, read_users
 from tests.daemon import Daemon, run_twistd
-from tests.support import free_port, shared_server, temporary_path, wait_until
+from tests.support import LOOPBACK, free_port, shared_server, temporary_path, wait_until
 from tests.web_support import Api, basic, user_line
 
 ANNA, BEN = user_line("anna", "right"), user_line("ben", "väldigt hemligt")
@@ -142,6 +144,25 @@ class PasswordTests(TestCase):
         self.assertEqual(await self.refused(), 401)
         self.assertEqual(await self.refused(), 429)
 
+    async def test_many_at_a_time_are_no_more_guesses(self) -> None:
+        """Wrong attempts that come at the same time are counted like those that come one after another."""
+        found = await gatherResults([Deferred.fromCoroutine(self.refused()) for _ in range(15)])
+        self.assertEqual((found.count(401), found.count(429), len(self.checked)), (10, 5, 10))
+
+    async def test_many_at_a_time_of_one_user_are_checked_once(self) -> None:
+        """A browser asks for many files at a time, and none of them is an attempt of its own."""
+        asking = [Deferred.fromCoroutine(self.who("anna", "right")) for _ in range(15)]
+        self.assertEqual(await gatherResults(asking), ["anna"] * 15)
+        self.assertEqual(len(self.checked), 1)
+
+    async def test_unknown_users_take_as_long_in_a_changed_file(self) -> None:
+        """Nobody tells by the time it takes whether there is a user, also when the cost has changed."""
+        hashed = bcrypt.hashpw(b"right", bcrypt.gensalt(5))
+        self.replace(f"anna:{hashed.decode()}\n")
+        self.clock.advance(2)
+        self.assertEqual(await self.refused("nobody"), 401)
+        self.assertEqual(self.checked[-1][1], hashed)
+
     async def test_many_addresses(self) -> None:
         """Many addresses get no further, nor are they all remembered; of an IPv6 address half counts."""
         for number in range(100):
@@ -226,8 +247,24 @@ class HostTests(DaemonCase):
         good = ["localhost", "LOCALHOST:8089", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:8089"]
         good += ["fleet.example.net", "fleet.example.net:443", "10.0.0.5"]
         self.assertEqual(self.hosts(api, *good), [200] * len(good))
-        bad = ["evil.example", "localhost.evil.example", "10.0.0.6", "", "[", "127.0.0.1.evil.example"]
+        bad = [
+            "evil@localhost",
+            "localhost/x",
+            "localhost#",
+            "localhost?x",
+            "x\\@localhost",
+            "evil.example",
+            "localhost.evil.example",
+            "10.0.0.6",
+            "",
+            "[",
+            "127.0.0.1.evil.example",
+        ]
         self.assertEqual(self.hosts(api, *bad), [403] * len(bad))
+        two = b"GET /api/v1/config HTTP/1.0\r\nhost: evil.example\r\nhost: localhost\r\n\r\n"
+        with socket.create_connection((LOOPBACK, self.daemon.http_port), 10) as connection:
+            connection.sendall(two)
+            self.assertIn(b" 403 ", connection.recv(100))
         # Not for those who watch.
         self.assertEqual(api.fetch("GET", "/metrics", headers={"host": "gw1.internal"}).status, 200)
 

@@ -189,6 +189,23 @@ class SharedTests(SynchronousTestCase):
         self.get()
         self.assertEqual(len(self.made), 1)
 
+    def test_one_after_another(self) -> None:
+        """Somebody who asks in many ways has one made at a time, and takes no more memory than others."""
+        first, second = self.get(1), self.get(2)
+        self.assertEqual(len(self.made), 1)
+        self.made[0].errback(ValueError())
+        self.failureResultOf(first, ValueError)
+        self.made[1].callback("two")
+        self.assertEqual(self.successResultOf(second), "two")
+
+    def test_forgotten(self) -> None:
+        """When a second is over nothing is kept, also when nobody asks any more."""
+        self.get()
+        self.made[0].callback("one")
+        self.assertEqual(len(self.shared._entries), 1)
+        self.clock.advance(1)
+        self.assertEqual(self.shared._entries, {})
+
     def test_bounded(self) -> None:
         """No more are kept than is said."""
         for key in range(20):

@@ -147,9 +147,9 @@ class FakeRedis:
         self.names: set[str] = set()
         self.on_message: Any = None
 
-    def listen(self, on_message: Any, subscriptions: Any, lost: Any) -> "FakeRedis":
+    def listen(self, on_message: Any, subscriptions: Any, ready: Any, lost: Any) -> "FakeRedis":
         """It is there at once."""
-        self.on_message, self.lost = on_message, lost
+        self.on_message, self.ready, self.lost = on_message, ready, lost
         return self
 
     def call(self, command: str, *names: str) -> Any:
@@ -253,6 +253,29 @@ class FanOutTests(SynchronousTestCase):
         self.redis.lost("x")
         self.clock.advance(1)
         self.assertEqual(self.skipped(request), [{"count": 0, "reason": "redis"}])
+
+    def test_told_again_when_redis_is_back(self) -> None:
+        """What was published before it was listened to again is missing too, also to who came meanwhile."""
+        first = self.listen("lock")
+        self.redis.connected = False
+        self.redis.lost("x")
+        self.clock.advance(1)
+        first.written.clear()
+        second = self.listen("lock")
+        self.clock.advance(1)
+        self.assertEqual((self.skipped(first), self.skipped(second)), ([], []))
+        self.redis.connected = True
+        self.redis.ready()
+        self.clock.advance(1)
+        for request in (first, second):
+            self.assertEqual(self.skipped(request), [{"count": 0, "reason": "redis"}])
+
+    def test_nothing_is_missed_at_the_start(self) -> None:
+        """The first connection takes a moment, in which nobody is told of a gap."""
+        request = self.listen("lock")
+        self.redis.ready()
+        self.clock.advance(1)
+        self.assertEqual(self.skipped(request), [])
 
     def test_odd_messages(self) -> None:
         """What isn't an event, or would end the message in the middle, does no harm."""

@@ -11,7 +11,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from jt709c_gateway.option_values import Tiles, tiles
 from jt709c_gateway.web import assets
 from jt709c_gateway.web.app import content_policy
-from jt709c_gateway.web.site import MAX_CONNECTIONS
 from tests.daemon import Daemon
 from tests.orders_support import FakeLock, new_device
 from tests.support import LOOPBACK, ValkeyServer, shared_server, wait_until
@@ -144,16 +143,6 @@ class BoundsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.daemon = Daemon(redis=shared_server().url).start()
         self.addCleanup(self.daemon.discard)
-
-    def test_connections(self) -> None:
-        """So many connections are served at a time; one more is closed, and let in when one has gone."""
-        held = [socket.create_connection((LOOPBACK, self.daemon.http_port)) for _ in range(MAX_CONNECTIONS)]
-        try:
-            wait_until(lambda: self.daemon.get("/healthz")[0] == 0, message="there is no end of connections")
-        finally:
-            for one in held:
-                one.close()
-        wait_until(lambda: self.daemon.get("/healthz")[0] == 200)
 
     def test_long_body(self) -> None:
         """A body that is too long is refused at once, with its length or in chunks, and is not taken in."""

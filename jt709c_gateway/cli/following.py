@@ -76,7 +76,7 @@ class _Follower:
             event = msgspec.json.decode(payload, type=dict[str, Any])
             if isinstance(data := event.get("data"), dict) and data.get("id") == self._push.order.id:
                 self._show(event, payload)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             notice(f"on {plain(channel)} came something that is no event")
         except Exception:
             if not self.ended.called:

@@ -47,7 +47,12 @@ def line(event: Mapping[str, Any]) -> Text:
 def styled(kind: str, data: Mapping[str, Any]) -> Text:
     """What an event of this kind says, shortly, what matters most in a style; what is null is left out."""
     text = Text(end="")
-    for part in _GISTS.get(kind, _other)(data):
+    try:
+        parts = list(_GISTS.get(kind, _other)(data))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        # Not as a gateway publishes it: one such event must not keep the others from being shown.
+        parts = list(_other(data))
+    for part in parts:
         if part not in (None, ""):
             text.append("  " if text else "")
             text.append(plain(part), part.style if isinstance(part, Text) else None)
@@ -161,7 +166,8 @@ def answer(given: Any) -> list[str]:
     """What the lock said to an order: the arguments of its sentence, or the data it was asked for."""
     if not isinstance(given, dict):
         return []
-    said = ",".join(map(str, given.get("arguments") or []))
+    words = given.get("arguments")
+    said = ",".join(map(str, words)) if isinstance(words, list) else ""
     content = given.get("data")
     return [text for text in (said, json.dumps(content, ensure_ascii=False) if content else "") if text]
 

@@ -96,7 +96,7 @@ def _events(entries: list[Entry]) -> Iterator[dict[str, Any]]:
     for entry in entries:
         try:
             yield msgspec.json.decode(_fields(entry)["event"], type=dict[str, Any])
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             notice(f"entry {plain(entry[0].decode('utf-8', 'replace'))} is no event")
 
 

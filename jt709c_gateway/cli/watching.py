@@ -59,7 +59,7 @@ class Display:
         """One event's JSON; `source` is where it stood, to be named when it is none."""
         try:
             event = msgspec.json.decode(payload, type=dict[str, Any])
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             notice(f"on {plain(source)} came something that is no event")
             return
         if not self._fits(event) or self._is_known(event.get("id")):

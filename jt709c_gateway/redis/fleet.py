@@ -20,6 +20,8 @@ DEVICE_FIELDS: Final = (
     "location",
 )
 SESSION_FIELDS: Final = ("gateway", "transport", "peer", "since")
+#: What an error of the server says, also out of a script, where a key of ours is something else.
+WRONG_TYPE: Final = "WRONGTYPE"
 
 _Read = TypeVar("_Read")
 #: A value for each field, as HMGET or `fleet_read.lua` has it; None for one that isn't there.
@@ -88,12 +90,25 @@ def commands(keys: Keys, devices: Sequence[str]) -> list[tuple[Argument, ...]]:
 
 
 def summaries(devices: Sequence[str], replies: Sequence[Any]) -> list[DeviceSummary]:
-    """The devices, from the replies to `commands`; an error among those is raised."""
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
+    """The devices, from the replies to `commands`; an error among those is raised.
+
+    Except one about a key that is no hash, of which nothing is known: see `summarise`.
+    """
     pairs = zip(devices, replies[::2], replies[1::2], strict=True)
-    return [summarise(device, state, session) for device, state, session in pairs]
+    return [
+        summarise(device, known(state, DEVICE_FIELDS), known(session, SESSION_FIELDS))
+        for device, state, session in pairs
+    ]
+
+
+def known(reply: Any, names: Sequence[Argument]) -> Values:
+    """The values of these fields, from the reply to an HMGET or the error; raises any but WRONGTYPE."""
+    if isinstance(reply, Exception):
+        if WRONG_TYPE not in str(reply):
+            raise reply
+        return [None] * len(names)
+    values: Values = reply
+    return values
 
 
 def summarise(device: str, state: Values, session: Values) -> DeviceSummary:
@@ -132,7 +147,9 @@ def summarise(device: str, state: Values, session: Values) -> DeviceSummary:
 
 
 def _percent(value: bytes | str | None) -> int | None:
-    return int(value) if value is not None and value.isdigit() and len(value) <= len("100") else None
+    if value is None or not (value.isascii() and value.isdigit()) or len(value) > len("100"):
+        return None
+    return int(value)
 
 
 def _text(value: bytes | str | None) -> str | None:
@@ -144,5 +161,5 @@ def _decoded(decoder: "msgspec.json.Decoder[_Read]", value: bytes | str | None, 
         return otherwise
     try:
         return decoder.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return otherwise

@@ -119,7 +119,7 @@ def as_record(flat: list[bytes]) -> dict[str, str]:
 
 
 def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode()
+    return None if value is None else value.decode("utf-8", "replace")
 
 
 def _fingerprints(joined: str) -> frozenset[str]:
@@ -147,7 +147,7 @@ class OrderStore:
         if alias is None and seen is None and len(name) == _PERIPHERAL_ID:
             master, kind = await self.caller.call("HMGET", self.keys.peripheral(name), "device", "type")
             if master is not None:
-                device = master.decode()
+                device = master.decode("utf-8", "replace")
                 dialect, firmware = await self.caller.call(
                     "HMGET", self.keys.device(device), "dialect", "firmware"
                 )

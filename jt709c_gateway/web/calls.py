@@ -14,6 +14,8 @@ from twisted.python.failure import Failure
 
 from jt709c_gateway.commands.model import cut
 
+from .requests import JSON_BODY, content_type
+
 JSON: Final = "application/json; charset=utf-8"
 #: Bytes from which compressing pays, and from which it is done in a thread.
 _WORTH_IT: Final = 1400
@@ -140,9 +142,11 @@ class Call:
     _gone: Gone = field(factory=Gone)
 
     @property
-    def query(self) -> dict[bytes, list[bytes]]:
-        """The query in the address; of a form that is posted nothing counts."""
-        return parse_qs(self.request.uri.partition(b"?")[2], keep_blank_values=True)
+    def query(self) -> dict[str, list[str]]:
+        """The query in the address, what is no UTF-8 replaced."""
+        # As text: of bytes, what is not ASCII once it is unquoted makes an error.
+        text = self.request.uri.partition(b"?")[2].decode("ascii", "replace")
+        return parse_qs(text, keep_blank_values=True)
 
     @property
     def gone(self) -> bool:
@@ -152,15 +156,14 @@ class Call:
     def only(self, *names: str) -> None:
         """Refuse a query parameter that is none of these."""
         for name in self.query:
-            if name.decode("utf-8", "replace") not in names:
+            if name not in names:
                 right = ", ".join(names) or "no parameter"
-                raise ApiError(400, f"{cut(repr(name)[1:])} is no parameter of this; expected {right}")
+                raise ApiError(400, f"{cut(repr(name))} is no parameter of this; expected {right}")
 
     def many(self, name: str, read: Callable[[str], _Value]) -> tuple[_Value, ...]:
         """The values of a parameter that may be repeated; `read` raises ValueError, saying what is right."""
         found = []
-        for raw in self.query.get(name.encode(), ()):
-            text = raw.decode("utf-8", "replace")
+        for text in self.query.get(name, ()):
             try:
                 found.append(read(text))
             except ValueError as error:
@@ -183,9 +186,8 @@ class Call:
 
     def object(self) -> dict[str, Any]:
         """The body, which has to be a JSON object; what stands in it is repeated in no complaint."""
-        kind = (self.request.getHeader(b"content-type") or b"").partition(b";")[0].strip().lower()
-        if kind != b"application/json":
-            raise ApiError(415, "content-type: expected application/json", "content-type")
+        if content_type(self.request.getHeader(b"content-type") or b"") != JSON_BODY.encode():
+            raise ApiError(415, f"content-type: expected {JSON_BODY}", "content-type")
         try:
             found: dict[str, Any] = msgspec.json.decode(self.request.content.read(), type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -205,16 +207,17 @@ class _Entry:
 
 
 class Shared:
-    """Answers that many ask for at a time: made once for all who ask within `seconds`.
+    """Answers that many ask for at a time: made once for all who ask within `seconds`, and one after another.
 
-    A result is as old as the moment at which it was asked for; at most `most` are kept.
+    A result is as old as the moment at which it was asked for; at most `most` are kept, and none for longer.
     """
 
-    def __init__(self, clock: Any, seconds: float = 1.0, most: int = 32) -> None:
+    def __init__(self, clock: Any, seconds: float = 1.0, most: int = 8) -> None:
         self._clock = clock
         self._seconds = seconds
         self._most = most
         self._entries: dict[Any, _Entry] = {}
+        self._turn = defer.DeferredLock()
 
     async def get(self, key: Any, make: Callable[[], Awaitable[_Value]]) -> _Value:
         """The result under a key; what `make` raises goes to all who wait for it."""
@@ -227,7 +230,7 @@ class Shared:
                 if one.waiting is not None or now - one.at < self._seconds
             }
             entry = self._entries[key] = _Entry(now)
-            running = defer.Deferred.fromCoroutine(_awaited(make()))
+            running = self._turn.run(lambda: defer.Deferred.fromCoroutine(_awaited(make())))
             running.addBoth(self._made, key, entry)
         if entry.waiting is None:
             if isinstance(entry.result, Failure):
@@ -240,11 +243,18 @@ class Shared:
 
     def _made(self, result: Any, key: Any, entry: _Entry) -> None:
         waiting, entry.waiting, entry.result = entry.waiting or [], None, result
-        if isinstance(result, Failure) and self._entries.get(key) is entry:
-            del self._entries[key]
+        if isinstance(result, Failure):
+            self._forget(key, entry)
+        else:
+            # Of a large fleet it is some megabytes.
+            self._clock.callLater(self._seconds, self._forget, key, entry)
         for one in waiting:
             if not one.called:
                 one.callback(result)
+
+    def _forget(self, key: Any, entry: _Entry) -> None:
+        if self._entries.get(key) is entry:
+            del self._entries[key]
 
 
 async def _awaited(awaitable: Awaitable[_Value]) -> _Value:

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from twisted.internet import threads
+from attrs import define, field
+from twisted.internet import defer, threads
 
 from jt709c_gateway.commands.model import cut
 from jt709c_gateway.protocol.events import to_json
@@ -16,32 +17,37 @@ from .calls import Answer, ApiError, Call
 MAX_TEXT: Final = 8192
 
 
-async def explain_get(call: Call) -> Answer:
-    """GET /explain: a short frame, or one in a link."""
-    call.only("frame")
-    return await _explain(call.one("frame", str, None))
+@define(eq=False)
+class Explaining:
+    """The handlers. Frames are taken apart in a thread, one call after another: more threads that compute
+    would hold up the reactor's."""
 
+    _turn: defer.DeferredLock = field(factory=defer.DeferredLock, init=False, repr=False)
 
-async def explain_post(call: Call) -> Answer:
-    """POST /explain."""
-    call.only()
-    body = call.object()
-    for name in body.keys() - {"frame"}:
-        raise ApiError(400, f"{cut(name)!r} is no field: expected frame alone", cut(name))
-    return await _explain(body.get("frame"))
+    async def get(self, call: Call) -> Answer:
+        """GET /explain: a short frame, or one in a link."""
+        call.only("frame")
+        return await self._explain(call.one("frame", str, None))
 
+    async def post(self, call: Call) -> Answer:
+        """POST /explain."""
+        call.only()
+        body = call.object()
+        for name in body.keys() - {"frame"}:
+            raise ApiError(400, f"{cut(name)!r} is no field: expected frame alone", cut(name))
+        return await self._explain(body.get("frame"))
 
-async def _explain(text: Any) -> Answer:
-    right = f"expected hex or a sentence, at most {MAX_TEXT} characters"
-    if not isinstance(text, str) or not text.strip():
-        raise ApiError(400, f"frame: missing or no text; {right}", "frame")
-    if len(text) > MAX_TEXT:
-        raise ApiError(400, f"frame: {len(text)} characters; {right}", "frame")
-    try:
-        data = read_hex(text)
-    except ValueError as error:
-        raise ApiError(400, f"frame: {error}; {right}", "frame") from None
-    return Answer(await threads.deferToThread(_taken_apart, data))
+    async def _explain(self, text: Any) -> Answer:
+        right = f"expected hex or a sentence, at most {MAX_TEXT} characters"
+        if not isinstance(text, str) or not text.strip():
+            raise ApiError(400, f"frame: missing or no text; {right}", "frame")
+        if len(text) > MAX_TEXT:
+            raise ApiError(400, f"frame: {len(text)} characters; {right}", "frame")
+        try:
+            data = read_hex(text)
+        except ValueError as error:
+            raise ApiError(400, f"frame: {error}; {right}", "frame") from None
+        return Answer(await self._turn.run(threads.deferToThread, _taken_apart, data))
 
 
 def _taken_apart(data: bytes) -> bytes:

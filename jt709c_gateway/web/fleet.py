@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+import txredisapi
 from attrs import define
 
 from jt709c_gateway.commands.stored import iso
 from jt709c_gateway.redis import scripts
-from jt709c_gateway.redis.fleet import DEVICE_FIELDS, DeviceSummary, summarise
+from jt709c_gateway.redis.fleet import DEVICE_FIELDS, WRONG_TYPE, DeviceSummary, commands, known, summarise
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.orders import OrderStore
 from jt709c_gateway.redis.scripts import FLEET, Caller
@@ -119,18 +120,39 @@ class Fleet:
     async def _raw(self, devices: Sequence[str]) -> list[Raw]:
         if not devices:
             return []
-        packed = await scripts.run(self.caller, FLEET, [self.keys.devices], [self.keys.prefix, *devices])
-        return [
-            [value if isinstance(value, str) else None for value in fields]
-            for fields in _packed.decode(packed)
-        ]
+        try:
+            packed = await scripts.run(self.caller, FLEET, [self.keys.devices], [self.keys.prefix, *devices])
+            return [
+                [value if isinstance(value, str) else None for value in fields]
+                for fields in _packed.decode(packed)
+            ]
+        except UnicodeDecodeError:
+            pass
+        except txredisapi.ResponseError as error:
+            if WRONG_TYPE not in str(error):
+                raise
+        # One of them can't be read so: it takes longer, and only what is wrong is unknown then.
+        return [await self._raw_one(device) for device in devices]
+
+    async def _raw_one(self, device: str) -> Raw:
+        values: Raw = []
+        for command, key, *names in commands(self.keys, [device]):
+            try:
+                reply = await self.caller.call(command, key, *names)
+            except txredisapi.ResponseError as error:
+                reply = error
+            values += [
+                one.decode("utf-8", "replace") if isinstance(one, bytes) else one
+                for one in known(reply, names)
+            ]
+        return values
 
 
 _OF_PERIPHERAL: Final = ("type", "seen", "lock_state", "battery_percent")
 
 
 def _peripheral(name: str, raw: Sequence[bytes | None]) -> dict[str, Any]:
-    kind, seen, lock_state, battery = (None if one is None else one.decode() for one in raw)
+    kind, seen, lock_state, battery = (None if one is None else one.decode("utf-8", "replace") for one in raw)
     return {
         "peripheral": name,
         "type": kind,
@@ -154,5 +176,5 @@ def _number(text: str | None) -> int | None:
 def _object(text: str) -> dict[str, Any] | None:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return None

@@ -56,10 +56,12 @@ class Gate:
 
 
 def host_of(request: Any) -> str:
-    """The name in the Host header, without port and brackets."""
-    raw = (request.getHeader(b"host") or b"").decode("ascii", "replace")
+    """The name in the Host header, without port and brackets; "" unless there is just one, and it is one."""
+    given = request.requestHeaders.getRawHeaders(b"host", [])
+    raw = given[0].decode("ascii", "replace") if len(given) == 1 else ""
     try:
-        return urlsplit(f"//{raw}").hostname or ""
+        parts = urlsplit(f"//{raw}")
+        return parts.hostname or "" if parts.netloc == raw and "@" not in raw else ""
     except ValueError:
         return ""
 

@@ -121,8 +121,9 @@ def check_same_site(request: Any) -> None:
     """
     if request.getHeader(b"x-requested-with") != REQUESTED_WITH.encode():
         raise ApiError(403, f"x-requested-with: expected {REQUESTED_WITH}", "x-requested-with")
-    origin = request.getHeader(b"origin")
-    if origin is not None and not _same_host(origin, request.getHeader(b"host") or b""):
+    host = request.getHeader(b"host") or b""
+    origins = request.requestHeaders.getRawHeaders(b"origin", [])
+    if not all(_same_host(origin, host) for origin in origins):
         raise ApiError(403, "origin: expected a call from the status page itself", "origin")
     if request.getHeader(b"sec-fetch-site") not in (None, b"same-origin", b"none"):
         raise ApiError(403, "sec-fetch-site: expected a call from the status page itself", "sec-fetch-site")

@@ -43,15 +43,19 @@ class WebRedis(MultiService):
         """Send commands in one write; one result for each. An error reply fails the whole."""
         return defer.Deferred.fromCoroutine(self._pipeline(commands))
 
-    def listen(self, on_message: OnMessage, subscriptions: Subscriptions, lost: Callable[[str], Any]) -> Any:
+    def listen(
+        self,
+        on_message: OnMessage,
+        subscriptions: Subscriptions,
+        ready: Callable[[], Any],
+        lost: Callable[[str], Any],
+    ) -> Any:
         """Start the connection to listen on; None when it isn't known yet where Redis is."""
         way = self._way
         if way is None:
             return None
         endpoint = ListenerEndpoint(self._reactor, way.endpoint, on_message, self._reply_timeout)
-        connection = way.connection(
-            endpoint, prepare=subscriptions.prepare, ready=subscriptions.ready, lost=lost
-        )
+        connection = way.connection(endpoint, prepare=subscriptions.prepare, ready=ready, lost=lost)
         connection.setServiceParent(self)  # type: ignore[no-untyped-call]
         return connection
 

@@ -67,6 +67,15 @@ def names(keys: Keys, kinds: tuple[str, ...], name: str | None) -> frozenset[str
     return frozenset(escaped.channel(one, "*") for one in wanted)
 
 
+def _event(payload: bytes) -> bytes:
+    """The message of an event as it was published; what can't be decoded raises what msgspec does."""
+    event_id = _envelope.decode(payload).id
+    if b"\n" in payload or b"\r" in payload:
+        # Not from a gateway, whose JSON has no line breaks: they would end the message in the middle.
+        payload = msgspec.json.encode(msgspec.json.decode(payload))
+    return message("event", payload, event_id if event_id and event_id.isprintable() else None)
+
+
 @define(eq=False)
 class _Subscribed:
     clients: set[Client] = field(factory=set)
@@ -98,6 +107,8 @@ class Live(Service):
         self._heard_from = 0.0
         self._told: dict[str, float] = {}
         self._reading = False
+        #: Whether there has been no connection for as long as a client may have missed something.
+        self._deaf = False
         #: Names of what Redis refused, so that each is told once.
         self._complained: set[str] = set()
 
@@ -138,7 +149,7 @@ class Live(Service):
     def _listen(self) -> None:
         if self._connection is None:
             # None still where it isn't known yet where Redis is: the next tick tries again.
-            self._connection = self._redis.listen(self._message, self._subscriptions, self._lost)
+            self._connection = self._redis.listen(self._message, self._subscriptions, self._ready, self._lost)
             self._subscriptions.connection = self._connection
         self._subscribe()
         if not self._ticking.running:
@@ -174,13 +185,10 @@ class Live(Service):
         subscribed.left -= 1
         self._writes_left -= len(subscribed.clients)
         try:
-            event_id = _envelope.decode(payload).id
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+            data = _event(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            # Nobody but a gateway should publish here.
             return
-        if b"\n" in payload or b"\r" in payload:
-            # Not from a gateway, whose JSON has no line breaks: they would end the message in the middle.
-            payload = msgspec.json.encode(msgspec.json.decode(payload))
-        data = message("event", payload, event_id if event_id and event_id.isprintable() else None)
         for client in list(subscribed.clients):
             client.send(data)
 
@@ -194,7 +202,18 @@ class Live(Service):
                 reason=failure.getErrorMessage(),
             )
 
+    def _ready(self) -> None:
+        self._subscriptions.ready()
+        if self._deaf:
+            # Once more: what was published until now was not heard, and who reads it again now finds Redis.
+            self._deaf = False
+            self._tell_gap()
+
     def _lost(self, reason: str) -> None:
+        self._deaf = True
+        self._tell_gap()
+
+    def _tell_gap(self) -> None:
         for client in self._clients:
             client.skip(0, "redis")
 
@@ -216,6 +235,8 @@ class Live(Service):
         if self._resting:
             self._resting.clear()
             self._subscribe()
+        if self._connection is None or not self._connection.connected:
+            self._deaf = True
         if self._connection is None:
             self._listen()
         elif self._ticks % int(PING_EVERY / _TICK) == 0:

@@ -102,7 +102,7 @@ class OrderBook:
 def _shown(fields: dict[str, str]) -> dict[str, Any] | None:
     try:
         record = public_from_hash(fields)
-    except ValueError:
+    except (ValueError, RecursionError):
         # Nobody but the gateway should write here.
         return None
     return {**record, "time": next((record[name] for name in _TIMES if record[name]), None)}

@@ -77,14 +77,11 @@ class Users:
     _waiting: int = field(default=0, init=False)
     _of_all: _Attempts = field(init=False)
     _of_one: dict[str, _Attempts] = field(factory=dict, init=False, repr=False)
-    _nobody: bytes = field(init=False, repr=False)
     _reviewed: float = field(default=0.0, init=False)
     _refused: Signature | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._of_all = _Attempts(_ATTEMPTS_OF_ALL, 10 * _FORGIVEN)
-        # So that a name that there isn't takes as long as a password that is wrong.
-        self._nobody = max(self.file.hashes.values(), key=lambda one: one[4:6])
         self._reviewed = self.clock.seconds()
 
     async def who(self, authorization: bytes | None, address: str) -> str:
@@ -92,25 +89,10 @@ class Users:
         self._review()
         name, password = _credentials(authorization)
         digest = hmac.digest(self._key, f"{name}:".encode() + password, "sha256")
-        now = self.clock.seconds()
-        if self._right.get(digest, -1.0) >= now:
+        if self._is_known(digest):
             return name
         attempts = self._attempts(address)
-        for one in (attempts, self._of_all):
-            if one.left(now) < 1:
-                raise ApiError(
-                    429,
-                    "too many attempts that failed: try again later",
-                    headers={"retry-after": str(one.wait())},
-                )
-        if not await self._is_right(name, password):
-            attempts.count += 1
-            self._of_all.count += 1
-            raise refused("user and password do not fit: expected those of a user in --web-users")
-        self._remember(digest)
-        return name
-
-    async def _is_right(self, name: str, password: bytes) -> bool:
+        self._slow_down(attempts)
         if self._waiting >= _MOST_WAITING:
             raise ApiError(
                 503, "too many passwords wait for their check: try again", headers={"retry-after": "5"}
@@ -119,14 +101,39 @@ class Users:
         try:
             await self._turn.acquire()
             try:
-                known = self.file.hashes.get(name)
-                fits: bool = await threads.deferToThread(self.check, password, known or self._nobody)
+                # The same may have been found right meanwhile, or others wrong.
+                if not self._is_known(digest):
+                    self._slow_down(attempts)
+                    await self._check(name, password, digest, attempts)
             finally:
                 self._turn.release()
         finally:
             self._waiting -= 1
+        return name
+
+    def _is_known(self, digest: bytes) -> bool:
+        now: float = self.clock.seconds()
+        return self._right.get(digest, -1.0) >= now
+
+    def _slow_down(self, attempts: _Attempts) -> None:
+        now = self.clock.seconds()
+        for one in (attempts, self._of_all):
+            if one.left(now) < 1:
+                raise ApiError(
+                    429,
+                    "too many attempts that failed: try again later",
+                    headers={"retry-after": str(one.wait())},
+                )
+
+    async def _check(self, name: str, password: bytes, digest: bytes, attempts: _Attempts) -> None:
+        known = self.file.hashes.get(name)
+        fits: bool = await threads.deferToThread(self.check, password, known or _costliest(self.file))
         # The user may have been taken out of the file meanwhile.
-        return fits and known is not None and self.file.hashes.get(name) == known
+        if not fits or known is None or self.file.hashes.get(name) != known:
+            attempts.count += 1
+            self._of_all.count += 1
+            raise refused("user and password do not fit: expected those of a user in --web-users")
+        self._remember(digest)
 
     def _remember(self, digest: bytes) -> None:
         now = self.clock.seconds()
@@ -170,6 +177,11 @@ class Users:
 def refused(message: str) -> ApiError:
     """The answer to whoever hasn't said, or not rightly, who he is."""
     return ApiError(401, message, headers=_CHALLENGE)
+
+
+def _costliest(file: UserFile) -> bytes:
+    """A hash by which a name that there isn't takes as long as a password that is wrong."""
+    return max(file.hashes.values(), key=lambda one: one[4:6])
 
 
 def _credentials(authorization: bytes | None) -> tuple[str, bytes]:

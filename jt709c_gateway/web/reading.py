@@ -1,7 +1,7 @@
 """What the API tells about locks and events."""
 
-from datetime import datetime
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
 
 import msgspec
 from attrs import define, field
@@ -20,7 +20,8 @@ _DEFAULT_ENTRIES: Final = 100
 MAX_POINTS: Final = 10_000
 _DEFAULT_POINTS: Final = 1000
 
-Point = tuple[datetime, float, float, float | None, float | None]
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+Point = tuple[Moment, float, float, float | None, float | None]
 """An element of a track (docs/redis.rst)."""
 
 
@@ -125,14 +126,18 @@ def _wanted(call: Call, device: str | None = None) -> Wanted:
     )
 
 
+#: Times that can be written in UTC, whatever their offset.
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC)
 _points: "Final[msgspec.json.Decoder[Point]]" = msgspec.json.Decoder(Point)
 
 
 def _point(raw: bytes) -> Point | None:
     try:
-        return _points.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        point = _points.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+    return point if _EARLIEST <= point[0] < _LATEST else None
 
 
 def _shown(point: Point) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def _event(flat: list[bytes], wanted: Wanted) -> msgspec.Raw | None:
         return None
     try:
         msgspec.json.decode(event, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         # Nobody but the gateway should write here; what is no event would spoil the whole answer.
         return None
     return msgspec.Raw(event)

@@ -22,7 +22,7 @@ from . import assets
 from .app import App
 from .calls import Answer, Call, Shared, json_answer
 from .catalogue import Catalogue
-from .explaining import explain_get, explain_post
+from .explaining import Explaining
 from .fleet import Fleet
 from .gate import Gate, is_local
 from .issuing import Issuing
@@ -82,6 +82,7 @@ class WebService(MultiService):
         catalogue = Catalogue(profiles, self._store, settings["allow_raw"])
         key = (settings["order_keys"] or {}).get(settings["web_order_key"])
         issuing = Issuing(redis, self._store, profiles, settings["web_orders"], key)
+        explaining = Explaining()
         return [
             Route("GET", "/openapi.json", self._openapi),
             Route("GET", "/config", self._config),
@@ -95,8 +96,8 @@ class WebService(MultiService):
             Route("POST", "/orders", issuing.issue),
             Route("GET", "/orders/{id}", book.order),
             Route("GET", "/catalogue", catalogue.catalogue),
-            Route("GET", "/explain", explain_get),
-            Route("POST", "/explain", explain_post),
+            Route("GET", "/explain", explaining.get),
+            Route("POST", "/explain", explaining.post),
         ]
 
     def port(
@@ -107,7 +108,7 @@ class WebService(MultiService):
     ) -> TcpService:
         """What listens for browsers, and for those who watch (`make_site`); it is for the caller to start."""
         description = self._settings["http"]
-        site = make_site(registry, readiness, refresh, self._app)
+        site = make_site(self._reactor, registry, readiness, refresh, self._app)
         endpoint = serverFromString(self._reactor, description)  # type: ignore[no-untyped-call]
         self._listener = TcpService(endpoint, site, description)
         return self._listener

@@ -7,51 +7,81 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from twisted.internet import defer
-from twisted.protocols.policies import WrappingFactory
+from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
+from .connections import Bounded
 from .requests import BoundedRequest
 
-#: Connections at a time; a browser makes some six.
-MAX_CONNECTIONS: Final = 500
+#: Seconds between two pages: making one takes some milliseconds, in which no lock is served.
+_PACE: Final = 0.05
 
 Page = tuple[int, str, bytes]
 """Status, content type and body."""
 
 
 class _Page(Resource):
-    """A page without children, made anew for each request, after what it shows has been refreshed."""
+    """A page without children, made after what it shows has been refreshed.
+
+    Whoever asks gets one that was made after that; it is made at most every `_PACE` seconds, for all who ask.
+    """
 
     isLeaf = True
+    log = Logger()
 
-    def __init__(self, render: Callable[[], Page], refresh: Callable[[], Any]) -> None:
+    def __init__(self, clock: Any, render: Callable[[], Page], refresh: Callable[[], Any]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._clock = clock
         self._render = render
         self._refresh = refresh
+        self._waiting: set[Any] = set()
+        self._making = False
+        self._made = -_PACE
 
     def render_GET(self, request: Any) -> int:
         """The page; HEAD comes here too."""
-        waiting: defer.Deferred[Any] = defer.maybeDeferred(self._refresh)
-        request.notifyFinish().addErrback(lambda _: waiting.cancel())
-        waiting.addCallback(self._answer, request)
-        waiting.addErrback(self._failed, request)
+        self._waiting.add(request)
+        request.notifyFinish().addErrback(lambda _: self._waiting.discard(request))
+        self._make_soon()
         return NOT_DONE_YET
 
-    def _answer(self, _: Any, request: Any) -> None:
-        status, content_type, body = self._render()
-        request.setResponseCode(status)
-        request.setHeader(b"content-type", content_type.encode())
-        request.setHeader(b"content-length", str(len(body)).encode())
-        request.setHeader(b"cache-control", b"no-store")
-        request.write(body)
-        request.finish()
+    def _make_soon(self) -> None:
+        if self._waiting and not self._making:
+            self._making = True
+            self._clock.callLater(max(0.0, self._made + _PACE - self._clock.seconds()), self._make)
+
+    def _make(self) -> None:
+        asking, self._waiting = self._waiting, set()
+        making: defer.Deferred[Any] = defer.maybeDeferred(self._refresh)
+        making.addCallback(lambda _: self._render())
+        making.addCallbacks(self._answer, self._failed, callbackArgs=(asking,), errbackArgs=(asking,))
+        making.addErrback(lambda failure: self.log.failure("answering failed", failure))
+        making.addCallback(self._is_made)
+
+    def _is_made(self, _: Any) -> None:
+        self._making = False
+        self._made = self._clock.seconds()
+        self._make_soon()
 
     @staticmethod
-    def _failed(failure: Any, request: Any) -> None:
-        # Whoever asked may have gone away meanwhile.
-        if not failure.check(defer.CancelledError):
-            request.processingFailed(failure)
+    def _answer(page: Page, asking: set[Any]) -> None:
+        status, content_type, body = page
+        for request in asking:
+            # Whoever asked may have gone away meanwhile.
+            if request.channel is not None:
+                request.setResponseCode(status)
+                request.setHeader(b"content-type", content_type.encode())
+                request.setHeader(b"content-length", str(len(body)).encode())
+                request.setHeader(b"cache-control", b"no-store")
+                request.write(body)
+                request.finish()
+
+    @staticmethod
+    def _failed(failure: Any, asking: set[Any]) -> None:
+        for request in asking:
+            if request.channel is not None:
+                request.processingFailed(failure)
 
 
 class _Root(Resource):
@@ -76,19 +106,8 @@ class _QuietSite(Site):
         """Write nothing."""
 
 
-class _Bounded(WrappingFactory):
-    """Takes a bounded number of connections at a time; one more is closed at once."""
-
-    noisy = False
-
-    def buildProtocol(self, addr: Any) -> Any:
-        """Return a new protocol, or None when there are too many."""
-        if len(self.protocols) >= MAX_CONNECTIONS:
-            return None
-        return super().buildProtocol(addr)
-
-
 def make_site(
+    clock: Any,
     registry: CollectorRegistry,
     readiness: Callable[[], dict[str, Any]],
     refresh: Callable[[], Any] = lambda: None,
@@ -110,7 +129,7 @@ def make_site(
         return 200 if state["ready"] else 503, "application/json", json.dumps(state).encode() + b"\n"
 
     root: Any = _Root(rest)
-    root.putChild(b"metrics", _Page(metrics, refresh))
-    root.putChild(b"healthz", _Page(health, lambda: None))
-    root.putChild(b"readyz", _Page(ready, refresh))
-    return _Bounded(_QuietSite(root))  # type: ignore[no-untyped-call]
+    root.putChild(b"metrics", _Page(clock, metrics, refresh))
+    root.putChild(b"healthz", _Page(clock, health, lambda: None))
+    root.putChild(b"readyz", _Page(clock, ready, refresh))
+    return Bounded(_QuietSite(root))  # type: ignore[no-untyped-call]

@@ -30,7 +30,11 @@ function parse(hash) {
   const [path, query = ""] = hash.replace(/^#/, "").split(/\?(.*)/s);
   const [, first = "", second = ""] = path.split("/");
   const name = first === "" ? "fleet" : first;
-  return { name: name in VIEWS ? name : "none", id: safeDecode(second), query: new URLSearchParams(query) };
+  return {
+    name: Object.hasOwn(VIEWS, name) ? name : "none",
+    id: safeDecode(second),
+    query: new URLSearchParams(query),
+  };
 }
 
 function safeDecode(text) {
@@ -107,7 +111,7 @@ let chord = -Infinity;
 function shortcut(event) {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
   if (isTyping(event.target) || document.querySelector("dialog[open]")) return;
-  if (performance.now() - chord < CHORD_MS && event.key in PATHS) {
+  if (performance.now() - chord < CHORD_MS && Object.hasOwn(PATHS, event.key)) {
     location.hash = PATHS[event.key];
     chord = -Infinity;
   } else if (event.key === "g") {

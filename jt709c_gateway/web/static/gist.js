@@ -55,7 +55,13 @@ export function hasEnded(state) {
 /** The gist of an event. */
 export function gist(event) {
   const data = event.data && typeof event.data === "object" ? event.data : {};
-  const parts = (GISTS[event.kind] ?? other)(data);
+  let parts;
+  try {
+    parts = (Object.hasOwn(GISTS, event.kind) ? GISTS[event.kind] : other)(data);
+  } catch {
+    // Not as a gateway publishes it: one such event must not keep all others from being shown.
+    parts = other(data);
+  }
   if (event.stored) parts.push("(from the lock's memory)");
   return parts.filter((part) => part !== null && part !== undefined && part !== "").join(" · ");
 }
@@ -120,7 +126,7 @@ const GISTS = {
 /** What a lock said to an order: the arguments of its sentence, or the data that it was asked for. */
 export function said(answer) {
   if (!answer || typeof answer !== "object") return null;
-  const text = (answer.arguments ?? []).join(",");
+  const text = Array.isArray(answer.arguments) ? answer.arguments.join(",") : "";
   const parts = [text, answer.data ? JSON.stringify(answer.data) : ""].filter(Boolean);
   return parts.length ? `answer ${parts.join(" ")}` : null;
 }

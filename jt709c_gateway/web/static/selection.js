@@ -128,8 +128,8 @@ export class Selection extends EventTarget {
       text: query.get("q") ?? "",
       facets: new Set(FACETS.filter((facet) => names.has(facet.name)).map((facet) => facet.name)),
       silence: SILENCES.includes(silence) ? silence : 3600,
-      sort: sort in SORT_KEYS ? sort : "device",
-      descending: sort in SORT_KEYS && (query.get("sort") ?? "").startsWith("-"),
+      sort: Object.hasOwn(SORT_KEYS, sort) ? sort : "device",
+      descending: Object.hasOwn(SORT_KEYS, sort) && (query.get("sort") ?? "").startsWith("-"),
     });
   }
 }

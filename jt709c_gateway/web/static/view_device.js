@@ -96,7 +96,7 @@ export function open({ config, live, id }) {
     timeline.add(told);
     frames.add(told);
     form?.heard(told);
-    if (told.kind === "location") map.add(told);
+    if (told.kind === "location" && told.data) map.add(told);
     reload();
   };
   live.addEventListener("event", heard);
