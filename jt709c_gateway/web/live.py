@@ -107,8 +107,8 @@ class Live(Service):
         self._heard_from = 0.0
         self._told: dict[str, float] = {}
         self._reading = False
-        #: Whether there has been no connection for as long as a client may have missed something.
-        self._deaf = False
+        #: Whether a client may have missed something, because there was no connection, or not yet.
+        self._deaf = True
         #: Names of what Redis refused, so that each is told once.
         self._complained: set[str] = set()
 
