@@ -25,7 +25,7 @@ MAX_CLIENTS: Final = 100
 #: Events a second of one kind, or of one kind of one device. With more, its subscription rests until the
 #: second is over: merely to hear of every report would cost a busy gateway as much as the report itself.
 MAX_RATE: Final = 300
-#: Messages a second that are written to clients, all in all.
+#: Messages a second that are written to clients, all in all; with more, subscriptions rest as well.
 MAX_WRITTEN: Final = 5000
 #: Devices a second that are told to have been heard; those heard first come first, so each has its turn.
 MAX_HEARD: Final = 1000
@@ -178,7 +178,7 @@ class Live(Service):
             return
         if subscribed.left <= 0 or self._writes_left < len(subscribed.clients):
             subscribed.skipped += 1
-            if subscribed.left <= 0 and subscription not in self._resting:
+            if subscription not in self._resting:
                 self._resting.add(subscription)
                 self._subscribe()
             return
