@@ -34,6 +34,9 @@ environment() {
     if (($# > 1)); then python -m pip install --quiet "${@:2}"; fi
 }
 
+# Whether this is a checkout, and not sources that were unpacked.
+is_checkout() { git rev-parse --is-inside-work-tree >/dev/null 2>&1; }
+
 # wait_for TEXT FILE: until FILE holds TEXT, or fail after 30 s.
 wait_for() {
     for _ in $(seq 300); do

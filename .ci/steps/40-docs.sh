@@ -36,7 +36,11 @@ deactivate
 
 echo "-- the quick start's first block, in a copy of the sources"
 mkdir "$SCRATCH/quickstart"
-git ls-files -z | xargs -0 cp --parents --target-directory="$SCRATCH/quickstart"
+if is_checkout; then
+    git ls-files -z | xargs -0 cp --parents --target-directory="$SCRATCH/quickstart"
+else
+    cp -a . "$SCRATCH/quickstart"
+fi
 sed -n '/:caption: Install/,/^[^ ]/s/^   \([^:]\)/\1/p' docs/quickstart.rst >"$SCRATCH/install"
 grep -q pip "$SCRATCH/install"
 cd "$SCRATCH/quickstart"

@@ -8,7 +8,7 @@ towncrier build --draft >"$SCRATCH/changelog.rst"
 version=$(python -c 'import jt709c_gateway; print(jt709c_gateway.__version__)')
 
 # The wheel is made from the sdist; made straight from the checkout it is the same, byte for byte.
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+SOURCE_DATE_EPOCH=$(if is_checkout; then git log -1 --format=%ct; else date +%s; fi)
 export SOURCE_DATE_EPOCH
 dist=$SCRATCH/dist
 rm -rf build
@@ -19,7 +19,11 @@ sdist=$dist/jt709c_gateway-$version.tar.gz
 wheel=$dist/jt709c_gateway-$version-py3-none-any.whl
 cmp "$wheel" "$dist/again/$(basename "$wheel")"
 twine check --strict "$sdist" "$wheel"
-python .ci/check_contents.py "$sdist" "$wheel"
+if is_checkout; then
+    python .ci/check_contents.py "$sdist" "$wheel"
+else
+    echo "************ NO CHECKOUT: WHAT SDIST AND WHEEL HOLD IS NOT COMPARED ************"
+fi
 deactivate
 
 echo "-- the wheel: a gateway, and a first unlock"
