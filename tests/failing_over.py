@@ -2,6 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import redis_groups
 from tests.support import LOOPBACK, ValkeyServer, wait_until
 
 _MASTER = "fleet"
@@ -11,21 +12,11 @@ _DOWN_AFTER = 300
 _AT_ONCE = ("--repl-diskless-sync-delay", "0")
 
 
-class Sentinel(ValkeyServer):
+class Sentinel(redis_groups.Sentinel):
     """A sentinel that watches over one primary and decides by itself."""
 
     def __init__(self, primary: ValkeyServer) -> None:
-        super().__init__()
-        self.conf = self.directory / "sentinel.conf"
-        self.conf.write_text(
-            f"sentinel monitor {_MASTER} {LOOPBACK} {primary.port} 1\n"
-            f"sentinel down-after-milliseconds {_MASTER} {_DOWN_AFTER}\n"
-            f"sentinel failover-timeout {_MASTER} 5000\n"
-        )
-
-    def arguments(self) -> list[str]:
-        """It keeps what it learns in its file."""
-        return [str(self.conf), "--sentinel"]
+        super().__init__(primary.port, _MASTER, 1, _DOWN_AFTER, 5000)
 
     @property
     def url(self) -> str:

@@ -10,15 +10,25 @@ MASTER_NAME = "fleet"
 
 
 class Sentinel(ValkeyServer):
-    """A sentinel that watches over the server on this port; two have to agree that it is down."""
+    """A sentinel that watches over the server on this port; `quorum` have to agree that it is down.
 
-    def __init__(self, port: int) -> None:
+    It is down when it is silent for `down_after`; both times are in milliseconds.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        name: str = MASTER_NAME,
+        quorum: int = 2,
+        down_after: int = DOWN_AFTER,
+        failover_timeout: int = 3000,
+    ) -> None:
         super().__init__()
         self._configuration = self.directory / "sentinel.conf"
         self._configuration.write_text(
-            f"sentinel monitor {MASTER_NAME} {LOOPBACK} {port} 2\n"
-            f"sentinel down-after-milliseconds {MASTER_NAME} {DOWN_AFTER}\n"
-            f"sentinel failover-timeout {MASTER_NAME} 3000\n"
+            f"sentinel monitor {name} {LOOPBACK} {port} {quorum}\n"
+            f"sentinel down-after-milliseconds {name} {down_after}\n"
+            f"sentinel failover-timeout {name} {failover_timeout}\n"
         )
 
     def arguments(self) -> list[str]:
