@@ -18,7 +18,7 @@ from jt709c_gateway.commands.model import InvalidOrder, Order
 from jt709c_gateway.commands.profiles import CheckedOrder, Rendered
 from jt709c_gateway.commands.replies import match
 from jt709c_gateway.protocol.message import Message
-from jt709c_gateway.redis.orders import Unasked
+from jt709c_gateway.redis.order_replies import Unasked
 
 from . import hearing, wire
 from .desk import Desk

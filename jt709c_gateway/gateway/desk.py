@@ -21,7 +21,7 @@ from .sessions import Session
 from .testimony import Testimony
 
 if TYPE_CHECKING:
-    from jt709c_gateway.redis.orders import Claim
+    from jt709c_gateway.redis.order_replies import Claim
 
     from .asking import Question
     from .core import Moment

@@ -19,7 +19,8 @@ from jt709c_gateway.commands.profiles import OrderSpec
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, from_hash, invalid_record, iso, to_hash
 from jt709c_gateway.commands.waiting import from_waiting, to_waiting
 from jt709c_gateway.protocol.events import KIND_COMMAND
-from jt709c_gateway.redis.orders import FULL, Acceptance, Events, Known
+from jt709c_gateway.redis.order_replies import Acceptance, Events, Known
+from jt709c_gateway.redis.orders import FULL
 
 from . import complaints
 from .complaints import UNKNOWN

@@ -20,8 +20,9 @@ from jt709c_gateway.commands.replies import Answer
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, to_hash
 from jt709c_gateway.commands.waiting import to_waiting
 from jt709c_gateway.protocol.events import KIND_COMMAND
-from jt709c_gateway.redis.orders import UNSETTLED_TTL, Claim, Command, OrderStore
-from jt709c_gateway.redis.orders import Record as StoredRecord
+from jt709c_gateway.redis.order_replies import Claim
+from jt709c_gateway.redis.order_replies import Record as StoredRecord
+from jt709c_gateway.redis.orders import UNSETTLED_TTL, Command, OrderStore
 from jt709c_gateway.redis.refusals import Refusals
 
 from .authority import Authority

@@ -14,7 +14,7 @@ from .sessions import Session
 from .sublocks import SubLocks
 
 if TYPE_CHECKING:
-    from jt709c_gateway.redis.orders import Claim
+    from jt709c_gateway.redis.order_replies import Claim
 
     from .orders import Orders
 

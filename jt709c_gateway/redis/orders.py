@@ -1,14 +1,14 @@
 """Where orders wait, who has them in hand, and what a crash leaves behind (DESIGN.md §4)."""
 
-from collections.abc import Mapping, Sequence
-from enum import IntEnum
+from collections.abc import Sequence
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define
 from twisted.internet import defer
 
 from . import scripts
 from .keys import Keys
+from .order_replies import Acceptance, Claim, Events, Known, Record, Unasked
 from .scripts import Caller
 
 #: Seconds for which the record of an order is kept.
@@ -37,79 +37,7 @@ MAX_INVALID: Final = 1000
 #: Orders that can be listed; as in `order_accept.lua`.
 MAX_RECENT: Final = 10_000
 
-Record = Mapping[str, str]
 Command = tuple[Any, ...]
-
-
-class Acceptance(IntEnum):
-    """What became of an order that was to be taken in."""
-
-    QUEUED = 1
-    WAITING = 2
-    KNOWN = 0
-    FULL = -1
-    NOT_OURS = -2
-    """Its entry was adopted by another gateway, which deals with it."""
-    RENAMED = -3
-    """The name stands for another device since it was looked up: to be looked up again."""
-
-
-@define
-class Events:
-    """What to announce of an order that is taken in, as JSON, and how long the streams may become."""
-
-    queued: str
-    waiting: str
-    failed: str
-    max_events: int
-    max_history: int
-
-
-@define
-class Claim:
-    """What a look into a lock's queue gave. `order` is None when nothing was taken."""
-
-    order: bytes | None = field(repr=False)
-    record: Record = field(repr=False)
-    serial: int
-    dialect: str | None
-    firmware: str | None
-    wrong_passwords: int
-    dynamic_password: str | None = field(repr=False)
-    unsettled: list[Record] = field(repr=False)
-    waiting: int
-    #: Ids of the unsettled ones that came into this gateway's hands together with the lock.
-    along: frozenset[str] = frozenset()
-    lock_state: str | None = None
-    #: (id, epoch seconds, lock state) of the sub-locks that the orders are for.
-    sublocks: list[tuple[str, float, str]] = field(factory=list, repr=False)
-    #: Fingerprints of reports that had been committed before.
-    recent: frozenset[str] = field(default=frozenset(), repr=False)
-
-
-@define
-class Known:
-    """What is known of a device: its id and how it speaks.
-
-    `alias` is the device that the name looked up is the IMEI of, None where it is none. `peripheral` is the
-    name when it is the id of a sub-lock or sensor, of this type; `device` is then its master.
-    """
-
-    device: str
-    dialect: str | None
-    firmware: str | None
-    alias: str | None = None
-    peripheral: str | None = None
-    peripheral_type: str | None = None
-
-
-@define
-class Unasked:
-    """What is known of a device that may be asked what it is; None is what isn't."""
-
-    imei: str | None
-    firmware: str | None
-    dialect: str | None
 
 
 def as_record(flat: list[bytes]) -> dict[str, str]:
