@@ -1,8 +1,11 @@
 """Settings for all tests."""
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
+from twisted.internet import reactor
 
 # The same examples each time: a change is judged by what it does, and not by what was drawn. Without CI set,
 # every run looks for new ones.
@@ -13,3 +16,17 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("default")
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_to_the_reactor() -> Iterator[None]:
+    """A test leaves no delayed call in the real reactor.
+
+    Trial looks for them only after its asynchronous tests, where those that a synchronous one has left would be
+    laid to the charge of whichever comes next in that process.
+    """
+    yield
+    left = reactor.getDelayedCalls()  # type: ignore[attr-defined]
+    for call in left:
+        call.cancel()
+    assert not left, f"{len(left)} delayed calls, the first of them {left[0]}"

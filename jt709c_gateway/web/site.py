@@ -132,4 +132,4 @@ def make_site(
     root.putChild(b"metrics", _Page(clock, metrics, refresh))
     root.putChild(b"healthz", _Page(clock, health, lambda: None))
     root.putChild(b"readyz", _Page(clock, ready, refresh))
-    return Bounded(_QuietSite(root))  # type: ignore[no-untyped-call]
+    return Bounded(_QuietSite(root, reactor=clock))  # type: ignore[no-untyped-call]
