@@ -22,8 +22,8 @@ if os.environ.get("CI"):
 def nothing_left_to_the_reactor() -> Iterator[None]:
     """A test leaves no delayed call in the real reactor.
 
-    Trial looks for them only after its asynchronous tests, where those that a synchronous one has left would be
-    laid to the charge of whichever comes next in that process.
+    Trial looks for them only after its asynchronous tests, where those that a synchronous one has left would
+    be laid to the charge of whichever comes next in that process.
     """
     yield
     left = reactor.getDelayedCalls()  # type: ignore[attr-defined]
