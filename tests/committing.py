@@ -13,7 +13,7 @@ from jt709c_gateway.gateway.admission import Admission
 from jt709c_gateway.gateway.core import Gateway, Policy
 from jt709c_gateway.gateway.ids import EventIds
 from jt709c_gateway.protocol.framing import Framer
-from jt709c_gateway.redis.batch import Answer, Recipient, Then
+from jt709c_gateway.redis.batch import Answer, Batch, Recipient, Then
 from jt709c_gateway.redis.committer import SCRIPT, SCRIPT_HASH, Committer, Content, Limits
 from jt709c_gateway.redis.keys import Keys
 from tests.support import RedisClient
@@ -153,7 +153,12 @@ class Fleet:
 
 def events_in(contents: list[Any]) -> list[dict[str, Any]]:
     """The events in the contents of records."""
-    return [json.loads(text) for content in contents if content[0] for _, text, *_ in content[4]]
+    return [json.loads(text) for content in contents if content[0] for text in texts_in(content)]
+
+
+def texts_in(content: Any) -> list[str]:
+    """The events in one record, as JSON."""
+    return [content[4]] if isinstance(content[4], str) else [text for _, text, *_ in content[4]]
 
 
 @define
@@ -214,6 +219,11 @@ class Teller:
         return found
 
 
+def packed(contents: list[tuple[Any, ...]]) -> bytes:
+    """Records as a batch has them."""
+    return Batch.of(1, [(msgspec.msgpack.encode(one), None, None, None) for one in contents]).packed
+
+
 class Script:
     """`commit.lua` on a real server, under one prefix."""
 
@@ -244,7 +254,7 @@ class Script:
             self.keys.commit_marker(gateway, boot),
             number,
             self.limits.packed(),
-            msgspec.msgpack.encode(contents),
+            packed(contents),
         )
 
     def stream(self, key: str) -> list[dict[str, str]]:

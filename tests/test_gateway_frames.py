@@ -112,7 +112,7 @@ class AnswerTests(FrameCase):
         for kind in (b"\x00", b"\x01"):
             self.fleet.feed(self.link, binary(0x0704, b"\x00\x02" + kind + body))
         live, stored = (content[5][4] for content in self.fleet.commit() if content[5])
-        self.assertEqual((live[0], live[3]), (1, ["overspeed"]))
+        self.assertEqual((live[0], live[3]), (1, '["overspeed"]'))
         self.assertIsNone(stored)
 
 

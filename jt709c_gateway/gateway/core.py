@@ -25,6 +25,7 @@ from .counters import Counters
 from .datagrams import DatagramDecoder
 from .gate import Gate, kept
 from .ids import EventIds
+from .records import record_of
 from .sessions import Session, Sessions
 from .sublocks import SubLocks
 from .turning_away import TurningAway
@@ -156,7 +157,8 @@ class Gateway:
             if isinstance(data, events.Location) and not message.stored:
                 session.lock_state = data.lock_state
                 time = None if data.time is None else data.time.timestamp()
-                location = (len(packed), data.lock_state, data.battery_percent, data.alarms, time)
+                alarms = '["' + '","'.join(data.alarms) + '"]' if data.alarms else "[]"
+                location = (len(packed), data.lock_state, data.battery_percent, alarms, time)
             elif type(data) is events.Peripheral:
                 peripheral = self._peripheral(session, data, moment)
             packed.append((kind, events.to_json(event).decode()))
@@ -165,11 +167,7 @@ class Gateway:
         if moment.now - session.refreshed > self.policy.session_refresh:
             session.refreshed = moment.now
             refresh = ("keep", session.token, self.policy.session_ttl)
-        state: tuple[Any, ...] = (session.dialect, message.imei, message.firmware, message.secret, location)
-        if peripheral is not None:
-            state = (*state, peripheral)
-        known_by = message.fingerprint
-        content = (message.device, known_by, moment.iso, moment.epoch, packed, state, refresh, None)
+        content = record_of(session, message, moment, packed, location, peripheral, refresh)
         answer: Answer = message.answer
         if message.time_answer is not None:
             answer = partial(self._answer_now, message)

@@ -33,7 +33,8 @@ MAX_TRAIN: Final = 50
 _RETRY_FIRST: Final = 0.1
 _RETRY_LONGEST: Final = 5.0
 
-SCRIPT: Final = files(__package__).joinpath("commit.lua").read_bytes()
+_PARTS: Final = ("commit.lua", "commit_state.lua", "commit_sessions.lua", "commit_batch.lua")
+SCRIPT: Final = b"\n".join(files(__package__).joinpath(part).read_bytes() for part in _PARTS)
 SCRIPT_HASH: Final = sha1(SCRIPT, usedforsecurity=False).hexdigest()
 
 _encode = Encoder().encode

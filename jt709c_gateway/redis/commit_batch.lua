@@ -1,0 +1,159 @@
+-- Last part of commit.lua: the records of a batch, one after the other, and what they have changed.
+
+-- True when the record is a report that had been committed before.
+local function apply(record)
+  if record[1] == '' then
+    call('XADD', prefix .. ':malformed', 'MAXLEN', '~', max_malformed, '*',
+      'peer', record[2], 'reason', record[3], 'raw', record[4], 'time', record[5])
+    return false
+  end
+  local condition = record[9]
+  if condition and not call('HGET', condition[1], condition[2]) then
+    error({err = 'another gateway has the order'})
+  end
+  local device, fingerprint = device_of(record[1]), record[2]
+  if fingerprint and is_known(device, fingerprint) then
+    -- What a report that comes again says besides has not been said before for certain.
+    local secret = record[6] and record[6][4]
+    if secret then
+      call('SET', prefix .. ':secret:' .. device.name, secret, 'EX', SECRET_TTL)
+    end
+    if record[7] then
+      change_session(device.name, record[7])
+    end
+    return true
+  end
+  local told = true
+  if record[7] then
+    told = change_session(device.name, record[7])
+  end
+  if told then
+    local live = record[6] and record[6][5]
+    for index, event in ipairs(record[5]) do
+      emit(device.name, event[1], told == 'taken over' and event[3] or event[2])
+      if event[1] == 'location' and not (live and live[1] == index - 1) then
+        note_position(device, event[2])
+      end
+    end
+  end
+  if record[6] then
+    remember(device, record)
+  end
+  if record[8] then
+    for _, command in ipairs(record[8]) do
+      call(unpack(command))
+    end
+  end
+  if fingerprint then
+    device.news = device.news .. fingerprint
+  end
+  return false
+end
+
+-- The same of a report with a live location and nothing else.
+local function apply_located(device, fingerprint, seen, seen_at, json, dialect, imei, ...)
+  device = device_of(device)
+  if is_known(device, fingerprint) then
+    return true
+  end
+  emit(device.name, 'location', json)
+  recognise(device, seen, seen_at, dialect, imei)
+  locate(device, json, seen_at, ...)
+  device.news = device.news .. fingerprint
+  return false
+end
+
+-- Keeps what the caps promise: the stream's age, and the number of devices that anything is known of.
+local function tidy()
+  if max_age > 0 then
+    local now = call('TIME')
+    call('XTRIM', KEYS[1], 'MINID', '~', format('%.0f', now[1] * 1000 - max_age))
+  end
+  local too_many = call('ZCARD', prefix .. ':devices') - max_devices
+  if too_many <= 0 then
+    return
+  end
+  local oldest = call('ZPOPMIN', prefix .. ':devices', min(too_many, MAX_FORGOTTEN))
+  for i = 1, #oldest, 2 do
+    local device = oldest[i]
+    local imei = call('HGET', prefix .. ':device:' .. device, 'imei')
+    if imei and call('HGET', prefix .. ':imei', imei) == device then
+      call('HDEL', prefix .. ':imei', imei)
+    end
+    local peripherals = call('ZPOPMIN', prefix .. ':peripherals:' .. device, MAX_PERIPHERALS)
+    for at = 1, #peripherals, 2 do
+      forget_peripheral(device, peripherals[at])
+    end
+    call('DEL', prefix .. ':device:' .. device, prefix .. ':recent:' .. device, prefix .. ':history:' .. device,
+      prefix .. ':track:' .. device)
+  end
+end
+
+local packed, position, count = ARGV[5], HEAD, 0
+-- By the number of the record: why it could not be written, and the device whose state it changes.
+local errors, owners, duplicates = {}, {}, 0
+
+local function reason_of(failure)
+  return type(failure) == 'table' and failure.err or tostring(failure)
+end
+
+-- The next record's device, and whether it changes the state of it; then what came of carrying it out.
+local function carry_out(from, device, ...)
+  position = from
+  if type(device) ~= 'table' then
+    return device, true, pcall(apply_located, device, ...)
+  end
+  return device[1], device[2] or device[6], pcall(apply, device)
+end
+
+local function following()
+  if byte(packed, position + 1) == LOCATED then
+    return carry_out(unpack_limit(packed, LOCATED_VALUES, position + 1))
+  end
+  return carry_out(unpack_limit(packed, 1, position))
+end
+
+while position >= 0 and position < #packed do
+  local name, keeps, ok, result = following()
+  count = count + 1
+  owners[count] = keeps and devices[name] or false
+  if not ok then
+    errors[count] = reason_of(result)
+  elseif result then
+    duplicates = duplicates + 1
+  end
+end
+local seen = {}
+for _, device in ipairs(changed) do
+  local ok, result = pcall(write_device, device)
+  device.failure = not ok and reason_of(result)
+  if device.seen then
+    seen[#seen + 1], seen[#seen + 2] = format('%.3f', device.seen_at), device.name
+  end
+end
+local listed, result = true, nil
+if #seen > 0 then
+  listed, result = pcall(call, 'ZADD', prefix .. ':devices', unpack(seen))
+end
+
+local failures, failed = {}, ''
+for index = 1, count do
+  local failure, device = errors[index], owners[index]
+  if device and not failure then
+    -- What the record changed of its device may not have been written: it has to come again.
+    failure = device.failure or device.seen and not listed and reason_of(result)
+  end
+  if failure then
+    failed = failed .. ' ' .. (index - 1)
+    failures[#failures + 1] = index - 1
+    failures[#failures + 1] = failure
+  end
+end
+
+-- What goes wrong in here must not make the caller repeat a batch that has been written.
+pcall(tidy)
+call('SET', marker, number .. failed, 'EX', MARKER_TTL)
+if #failures > 0 then
+  return {duplicates, unpack(failures)}
+end
+return duplicates

@@ -1,0 +1,94 @@
+-- Third part of commit.lua: what becomes of sessions.
+
+-- A session's token is `<gateway>/<run>-<number>`.
+local function gateway_of(token)
+  return token and match(token, '^(.*)/')
+end
+
+-- The set of devices that are online at a gateway, as far as anybody has been told.
+local function online_at(gateway)
+  return prefix .. ':sessions:' .. gateway
+end
+
+-- Has a gateway look what has become of its session of a device, as order_accept.lua does for orders.
+local function tell(gateway, device)
+  if call('EXISTS', prefix .. ':gateway:' .. gateway) == 1 then
+    local route = prefix .. ':commands:route:' .. gateway
+    call('RPUSH', route, device)
+    call('EXPIRE', route, ROUTE_TTL)
+  end
+end
+
+local function write_session(key, session)
+  call('HSET', key, 'token', session[2], unpack(session, 4))
+  call('EXPIRE', key, session[3])
+end
+
+-- What can become of a session. Each is given the device, the key of its session, the token of the session that
+-- is known there or false, and the record's session; it returns whether the record's events are to be told,
+-- 'taken over' for the other form of them.
+local sessions = {}
+
+-- {"open", token, ttl, field, value, ...}: a device has come, or has come anew.
+function sessions.open(device, key, known, session)
+  local gateway, before = gateway_of(session[2]), gateway_of(known)
+  call('SADD', online_at(gateway), device)
+  if before and before ~= gateway then
+    call('SREM', online_at(before), device)
+    tell(before, device)
+  end
+  call('DEL', key)
+  write_session(key, session)
+  return known and known ~= session[2] and 'taken over' or true
+end
+
+-- {"keep", token, ttl}: it has spoken again.
+function sessions.keep(device, key, known, session)
+  if known == session[2] then
+    call('EXPIRE', key, session[3])
+  else
+    tell(gateway_of(session[2]), device)
+  end
+  return true
+end
+
+-- {"affirm", token, ttl, field, value, ...}: it is there still, though Redis may have lost its session, or
+-- another gateway may have told that it is offline.
+function sessions.affirm(device, key, known, session)
+  local gateway = gateway_of(session[2])
+  if known and known ~= session[2] then
+    tell(gateway, device)
+    return false
+  end
+  write_session(key, session)
+  return call('SADD', online_at(gateway), device) == 1
+end
+
+-- {"close", token}: it is gone, which is told unless it is elsewhere by now, or that has been told.
+function sessions.close(device, key, known, session)
+  if known and known ~= session[2] then
+    return false
+  end
+  call('DEL', key)
+  return call('SREM', online_at(gateway_of(session[2])), device) == 1 or known == session[2]
+end
+
+-- {"lost", gateway, "1" when it is gone for certain, how tokens of its present run begin}: its gateway has died.
+function sessions.lost(device, key, known, session)
+  local gateway, gone, living = session[2], session[3] == '1', session[4]
+  if not gone and call('EXISTS', prefix .. ':gateway:' .. gateway) == 1
+    or known and sub(known, 1, #living) == living
+    or call('SREM', online_at(gateway), device) == 0 then
+    return false
+  end
+  if known and gateway_of(known) ~= gateway then
+    return false
+  end
+  call('DEL', key)
+  return true
+end
+
+local function change_session(device, session)
+  local key = prefix .. ':session:' .. device
+  return sessions[session[1]](device, key, call('HGET', key, 'token'), session)
+end

@@ -1,0 +1,201 @@
+-- Second part of commit.lua: alarms, positions, peripherals, and the last known state of a device.
+
+-- One alarm event, made of the location event that shows the change: same envelope, other kind and data.
+local function alarm_event(json, order, name, active)
+  local at = find(json, ',"data":{"time":', 1, true)
+  local head = sub(json, 1, at - 1)
+  local time, latitude, longitude = match(json,
+    '^{"time":(.-),"fix":.-,"latitude":(.-),"longitude":(.-),', at + 8)
+  head = string.gsub(head, '^{"v":(%d+),"id":"(.-)","kind":"location"', function(version, id)
+    return '{"v":' .. version .. ',"id":"' .. id .. '.' .. order .. '","kind":"alarm"'
+  end, 1)
+  return head .. ',"data":{"time":' .. time .. ',"name":"' .. name .. '","active":' .. tostring(active)
+    .. ',"latitude":' .. latitude .. ',"longitude":' .. longitude .. '}}'
+end
+
+-- Notes where the device was, in the order of arrival: a report from the lock's memory is of an earlier time.
+local function note_position(device, json)
+  if max_track == 0 then
+    return
+  end
+  local at = find(json, ',"data":{', 1, true)
+  local time, latitude, longitude, speed, course = match(json,
+    '^"time":("[^"]*"),"fix":"%a+","latitude":([^,]+),"longitude":([^,]+),"altitude_m":[^,]+,"speed_kmh":([^,]+),'
+    .. '"course_deg":([^,]+),', at + 9)
+  if time and latitude ~= 'null' and longitude ~= 'null' then
+    device.track = device.track or {}
+    device.track[#device.track + 1] = '[' .. table.concat({time, latitude, longitude, speed, course}, ',') .. ']'
+  end
+end
+
+-- Tells which alarms began, and then which ended; both lists are JSON.
+local function compare_alarms(device, before, now, json)
+  local order = 0
+  local function tell(list, other, active)
+    for name in string.gmatch(list, '"(.-)"') do
+      if not find(other, '"' .. name .. '"', 1, true) then
+        order = order + 1
+        emit(device, 'alarm', alarm_event(json, order, name, active))
+      end
+    end
+  end
+  tell(now, before, true)
+  tell(before, now, false)
+end
+
+-- Takes in what a live location says of the device's state; an older one than the last changes nothing.
+local function locate(device, json, seen, lock_state, battery, alarms, time)
+  if not device.alarms then
+    local known = call('HMGET', prefix .. ':device:' .. device.name, 'alarms', 'location_time')
+    device.alarms, device.time = known[1] or '[]', tonumber(known[2] or '0') or 0
+  end
+  time = min(time or seen, seen)
+  local older = time < device.time
+  if older or floor(time / TRACK_STEP) ~= floor(device.time / TRACK_STEP) then
+    note_position(device, json)
+  end
+  if older then
+    return
+  end
+  if alarms ~= device.alarms then
+    compare_alarms(device.name, device.alarms, alarms, json)
+  end
+  device.alarms, device.time, device.location = alarms, floor(time), json
+  device.lock_state = lock_state or device.lock_state
+  device.battery_percent = battery or device.battery_percent
+end
+
+-- The lock has said its IMEI, which isn't its id: what waits under the IMEI waits for the lock from now on.
+local function take_name(device, imei)
+  local names = prefix .. ':imei'
+  local before = device.imei or call('HGET', prefix .. ':device:' .. device.name, 'imei')
+  if before and before ~= imei and call('HGET', names, before) == device.name then
+    call('HDEL', names, before)
+  end
+  local from, to = prefix .. ':commands:waiting:' .. imei, prefix .. ':commands:waiting:' .. device.name
+  local orders = call('LRANGE', from, 0, -1)
+  for _, order in ipairs(orders) do
+    -- Whose it is, is what its record says.
+    call('HSET', prefix .. ':command:' .. cjson.decode(order)['id'], 'device', device.name)
+    call('RPUSH', to, order)
+  end
+  if #orders > 0 then
+    call('DEL', from)
+    call('EXPIRE', to, ORDERS_TTL)
+  end
+end
+
+local function forget_peripheral(device, id)
+  local key = prefix .. ':peripheral:' .. id
+  if call('HGET', key, 'device') == device then
+    call('DEL', key)
+  end
+end
+
+-- Keeps what a sub-lock or sensor last said, and through which master; an older report changes nothing.
+local function remember_peripheral(device, seen_iso, seen, peripheral)
+  local id, kind, time, lock_state, battery = unpack(peripheral, 1, 5)
+  local key, ours = prefix .. ':peripheral:' .. id, prefix .. ':peripherals:' .. device
+  local known = call('HMGET', key, 'device', 'time')
+  time = floor(min(time or seen, seen))
+  if time < (tonumber(known[2] or '0') or 0) then
+    return
+  end
+  if known[1] and known[1] ~= device then
+    call('ZREM', prefix .. ':peripherals:' .. known[1], id)
+  end
+  local fields = {'device', device, 'seen', seen_iso, 'type', kind, 'time', format('%d', time),
+    'battery_percent', battery}
+  if lock_state then
+    fields[#fields + 1], fields[#fields + 2] = 'lock_state', lock_state
+  end
+  call('HSET', key, unpack(fields))
+  call('ZADD', ours, format('%.3f', seen), id)
+  if call('ZCARD', ours) > MAX_PERIPHERALS then
+    forget_peripheral(device, call('ZPOPMIN', ours)[1])
+  end
+end
+
+local function recognise(device, seen, seen_at, dialect, imei)
+  device.seen, device.seen_at = seen, seen_at
+  device.dialect = dialect or device.dialect
+  if imei and imei ~= device.imei then
+    if imei ~= device.name then
+      take_name(device, imei)
+    end
+    call('HSET', prefix .. ':imei', imei, device.name)
+    device.imei = imei
+  end
+end
+
+local function remember(device, record)
+  local dialect, imei, firmware, secret, location, peripheral = unpack(record[6], 1, 6)
+  recognise(device, record[3], record[4], dialect, imei)
+  device.firmware = firmware or device.firmware
+  if secret then
+    call('SET', prefix .. ':secret:' .. device.name, secret, 'EX', SECRET_TTL)
+  end
+  if location then
+    locate(device, record[5][location[1] + 1][2], record[4], unpack(location, 2, 5))
+  end
+  if peripheral then
+    remember_peripheral(device.name, record[3], record[4], peripheral)
+  end
+end
+
+-- Fingerprints of a device's reports stand in one string, newest last. It is appended to, and cut only when it
+-- is twice as long as it has to be.
+local function write_reports(device)
+  local key, kept = prefix .. ':recent:' .. device.name, max_recent * FINGERPRINT
+  if device.recent ~= '' and #device.recent + #device.news <= 2 * kept then
+    call('APPEND', key, device.news)
+  else
+    call('SET', key, sub(device.recent .. device.news, -kept), 'EX', RECENT_TTL)
+  end
+end
+
+local fields = {}
+
+local function write_state(device)
+  fields[1], fields[2] = 'seen', device.seen
+  local n = 2
+  for _, name in ipairs(STATE) do
+    if device[name] then
+      fields[n + 1], fields[n + 2] = name, device[name]
+      n = n + 2
+    end
+  end
+  local location = device.location
+  if location then
+    local at = find(location, ',"data":{', 1, true)
+    fields[n + 1], fields[n + 2] = 'location', sub(location, at + 8, -2)
+    fields[n + 3], fields[n + 4] = 'alarms', device.alarms
+    fields[n + 5], fields[n + 6] = 'location_time', format('%d', device.time)
+    n = n + 6
+  end
+  call('HSET', prefix .. ':device:' .. device.name, unpack(fields, 1, n))
+end
+
+local function write_track(device)
+  local key, track, length = prefix .. ':track:' .. device.name, device.track, 0
+  -- In parts, since only so much can be unpacked: a lock's whole memory may be in one message.
+  for from = 1, #track, PART do
+    length = call('RPUSH', key, unpack(track, from, min(from + PART - 1, #track)))
+  end
+  if length > max_track + TRACK_SLACK then
+    call('LTRIM', key, -max_track, -1)
+  end
+end
+
+local function write_device(device)
+  -- Before the time of the last location: if this fails, the position still counts as one of a new span.
+  if device.track then
+    write_track(device)
+  end
+  if device.seen then
+    write_state(device)
+  end
+  if device.news and device.news ~= '' then
+    write_reports(device)
+  end
+end
