@@ -1,11 +1,16 @@
 """Settings for all tests."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 from twisted.internet import reactor
+
+# A shell has what it runs in the background ignore interrupts, and all that is started from here would too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples each time: a change is judged by what it does, and not by what was drawn. Without CI set,
 # every run looks for new ones.
