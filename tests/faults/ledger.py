@@ -121,7 +121,8 @@ class Ledger:
         """A lock got an order; None when nobody gave it to this lock."""
         slip = self._by_mark.get(mark)
         if slip is None or slip.device != device:
-            self.oddities.append(f"{device} got an order that nobody gave: {frame!r}")
+            whose = "that nobody gave" if slip is None else f"that is for {slip.device}"
+            self.oddities.append(f"{device} got an order {whose}: {frame!r}")
             return None
         slip.seen.append(frame)
         return slip

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -11,8 +12,6 @@ from typing import Any, Final
 from tests.support import LOOPBACK
 
 _RESET: Final = struct.pack("ii", 1, 0)
-#: Calls at the same moment come in any order.
-_TICK: Final = 1e-6
 
 
 class _Side(asyncio.Protocol):
@@ -40,8 +39,8 @@ class _Way:
         self._proxy = proxy
         self._over = False
         self._early: list[bytes] = []
-        #: When what is under way arrives, by direction: nothing may overtake it.
-        self.due = {True: 0.0, False: 0.0}
+        #: What is under way, by direction: nothing may overtake it.
+        self.under_way: dict[bool, deque[Callable[[], None]]] = {True: deque(), False: deque()}
         self.client = _Side(self._up, self.end)
         self.server = _Side(self._down, self.end)
 
@@ -83,6 +82,10 @@ class _Way:
                 return
         self.client.transport.write(data)
 
+    def arrive(self, up: bool) -> None:
+        """Pass on what has been under way for longest."""
+        self.under_way[up].popleft()()
+
     def end(self, politely: bool = False) -> None:
         """Close both ends; `politely`: what was written to the client still goes out."""
         if self._over:
@@ -115,7 +118,7 @@ class Proxy:
         self._server_port = port
         self._delay = 0.0
         self._frozen = False
-        self._held: list[tuple[_Way, Callable[[], None]]] = []
+        self._held: list[tuple[_Way, bool, Callable[[], None]]] = []
         self._listener: asyncio.Server | None = None
         #: Where it listens.
         self.port = 0
@@ -139,12 +142,11 @@ class Proxy:
 
     def hand_on(self, way: _Way, up: bool, deed: Callable[[], None]) -> None:
         """Pass bytes on, now or later as things stand, and in order."""
-        now = self.loop.time()
         if self._frozen:
-            self._held.append((way, deed))
-        elif self._delay or way.due[up] > now:
-            way.due[up] = max(now + self._delay, way.due[up] + _TICK)
-            self.loop.call_at(way.due[up], deed)
+            self._held.append((way, up, deed))
+        elif self._delay or way.under_way[up]:
+            way.under_way[up].append(deed)
+            self.loop.call_later(self._delay, way.arrive, up)
         else:
             deed()
 
@@ -204,9 +206,9 @@ class Proxy:
             held, self._held = self._held, []
             if lost:
                 self._end_all()
-            for way, write in held:
+            for way, up, write in held:
                 if way in self.ways:
-                    write()
+                    self.hand_on(way, up, write)
 
         self._in_loop(deed)
 

@@ -1,11 +1,12 @@
 """That the proxy does the harm that it says it does."""
 
+import socket
 import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.faults.proxy import Proxy
-from tests.support import RedisClient, shared_server
+from tests.support import LOOPBACK, RedisClient, shared_server
 
 
 class ProxyTests(SynchronousTestCase):
@@ -33,6 +34,23 @@ class ProxyTests(SynchronousTestCase):
         self.assertGreater(time.monotonic() - started, 0.19)
         self.proxy.slow(0)
         self.assertEqual([client.call("ECHO", number) for number in range(5)], [b"0", b"1", b"2", b"3", b"4"])
+
+    def test_nothing_overtakes(self) -> None:
+        """Whatever the moment at which the way is fast again."""
+        client = socket.create_connection((LOOPBACK, self.proxy.port), 5)
+        self.addCleanup(client.close)
+        expected = b""
+        for number in range(200):
+            self.proxy.slow(0.002)
+            client.sendall(b"ECHO %d\r\n" % (1000 + number))
+            time.sleep(number * 0.00001)
+            self.proxy.slow(0)
+            client.sendall(b"ECHO %d\r\n" % (2000 + number))
+            expected += b"$4\r\n%d\r\n$4\r\n%d\r\n" % (1000 + number, 2000 + number)
+        received = b""
+        while len(received) < len(expected) and (data := client.recv(65536)):
+            received += data
+        self.assertEqual(received, expected)
 
     def test_frozen(self) -> None:
         """Nothing passes until it is let, or it is lost."""
