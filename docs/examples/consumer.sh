@@ -16,6 +16,8 @@ cli XGROUP CREATE "$stream" "$group" 0 MKSTREAM >/dev/null 2>&1 || true
 after=0
 while true; do
     reply=$(cli --json XREADGROUP GROUP "$group" "$consumer" COUNT 1 BLOCK 5000 STREAMS "$stream" "$after") || {
+        # What was on its way to us is ours still: begin anew.
+        after=0
         sleep 1
         continue
     }
@@ -26,7 +28,7 @@ while true; do
             (.[$stream][0][1] // []) as $fields | $fields | index("event") as $at
             | if $at then $fields[$at + 1] else empty end')
         [ -z "$event" ] || handle "$event"
-        cli XACK "$stream" "$group" "$entry" >/dev/null
+        cli XACK "$stream" "$group" "$entry" >/dev/null || after=0
     elif [ "$after" != ">" ]; then
         after=">"
     fi
