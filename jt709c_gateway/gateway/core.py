@@ -12,8 +12,7 @@ from twisted.logger import Logger
 from jt709c_gateway.clock import Clock
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.decoder import Decoder
-from jt709c_gateway.protocol.envelope import VERSION, wrap
-from jt709c_gateway.protocol.framing import MAX_BINARY
+from jt709c_gateway.protocol.envelope import VERSION
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.redis.batch import Answer
 from jt709c_gateway.redis.committer import Committer
@@ -25,14 +24,10 @@ from .counters import Counters
 from .datagrams import DatagramDecoder
 from .gate import Gate, kept
 from .ids import EventIds
-from .records import record_of
+from .records import position_record, record_of
 from .sessions import Session, Sessions
-from .sublocks import SubLocks
 from .turning_away import TurningAway
 
-#: A frame's bytes stand in each of its events. Those of a split message, longer than this in hex, stand in
-#: the first only: else a lock's whole memory would be repeated for every position in it.
-_RAW_REPEATED: Final = 2 * MAX_BINARY
 #: Lines about bad input in so many seconds; all of it is counted, and the last of it is in Redis.
 _LOG_LINES: Final = 20
 _LOG_SECONDS: Final = 60.0
@@ -148,26 +143,15 @@ class Gateway:
         dialect = message.dialect
         if dialect != session.dialect:
             dialect = session.hear_dialect(message)
-        origin, location, peripheral = session.origin, None, None
-        packed: list[tuple[str, str]] = []
-        for kind, data in message.facts:
-            event = wrap(message, kind, data, origin, dialect, moment.utc, self.ids())
-            if packed and len(message.raw) > _RAW_REPEATED:
-                event.raw = None
-            if isinstance(data, events.Location) and not message.stored:
-                session.lock_state = data.lock_state
-                time = None if data.time is None else data.time.timestamp()
-                alarms = '["' + '","'.join(data.alarms) + '"]' if data.alarms else "[]"
-                location = (len(packed), data.lock_state, data.battery_percent, alarms, time)
-            elif type(data) is events.Peripheral:
-                peripheral = self._peripheral(session, data, moment)
-            packed.append((kind, events.to_json(event).decode()))
-        self.counters.frames[dialect, message.facts[0][0] if message.facts else "none"] += 1
-        refresh = None
         if moment.now - session.refreshed > self.policy.session_refresh:
             session.refreshed = moment.now
             refresh = ("keep", session.token, self.policy.session_ttl)
-        content = record_of(session, message, moment, packed, location, peripheral, refresh)
+            content = record_of(session, message, moment, dialect, self.ids, refresh)
+        elif message.is_position:
+            content = position_record(session, message, moment, dialect, self.ids())
+        else:
+            content = record_of(session, message, moment, dialect, self.ids)
+        self.counters.frames[dialect, message.facts[0][0] if message.facts else "none"] += 1
         answer: Answer = message.answer
         if message.time_answer is not None:
             answer = partial(self._answer_now, message)
@@ -187,15 +171,6 @@ class Gateway:
     def _answer_now(self, message: Message) -> bytes | None:
         """The time is that of the answer, not of the question: a commit may have to wait for Redis."""
         return message.answer_at(self.wall())
-
-    def _peripheral(self, session: Session, data: events.Peripheral, moment: Moment) -> tuple[Any, ...]:
-        """What Redis keeps of a sub-lock or sensor; the state of a lock is kept here as well."""
-        if session.sublocks is None:
-            session.sublocks = SubLocks()
-        session.sublocks.note(data, moment.epoch)
-        time = None if data.time is None else data.time.timestamp()
-        state = data.lock_state if isinstance(data.lock_state, str) else None
-        return (data.peripheral, data.peripheral_type, time, state, data.battery_percent)
 
     def _reported(self, session: Session, written: bool) -> None:
         if written:
@@ -362,7 +337,7 @@ class Gateway:
             UNSET,
             data,
         )
-        return events.to_json(event).decode()
+        return events.to_text(event)
 
     def _drained(self) -> None:
         paused, self._paused = self._paused, {}

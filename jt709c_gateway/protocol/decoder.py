@@ -83,6 +83,10 @@ class Decoder:
             start = header.body_start
             shifted = [(first + start, last + start) for first, last in spans]
             message.raw, message.raw_masked = mask_spans(frame, shifted).hex(), True
+        facts = message.facts
+        message.is_position = (
+            message.report and not message.stored and len(facts) == 1 and facts[0][0] == KIND_LOCATION
+        )
         return message
 
     def _part(self, header: Header, frame: BinaryFrame, now: float) -> Message | None:
@@ -170,6 +174,7 @@ def _plain_location(frame: BinaryFrame) -> Message | None:
         None,
         None,
         location.time is None,
+        True,
     )
 
 

@@ -317,5 +317,14 @@ class Event:
     data: EventData
 
 
+_encoder: Final = Encoder()
 #: attrs object -> JSON bytes. Times become RFC 3339 text ending in Z.
-to_json = Encoder().encode
+to_json = _encoder.encode
+#: Keeps the room that an event takes, which `to_json` would have to find for each anew.
+_buffer: Final = bytearray(4096)
+
+
+def to_text(event: Any) -> str:
+    """The same as text."""
+    _encoder.encode_into(event, _buffer)
+    return _buffer.decode()

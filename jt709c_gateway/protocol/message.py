@@ -46,6 +46,8 @@ class Message:
     secret: str | None = field(default=None, repr=False)
     #: The location's own date is impossible; the report counts all the same.
     impossible_date: bool = False
+    #: It reports where the lock is now, and says nothing else: all of it is in its one fact.
+    is_position: bool = False
 
     @property
     def tells_dialect(self) -> bool:
