@@ -1,6 +1,8 @@
 """The embedded server's directory: bounded, tidy, and safe to name."""
 
 import os
+import shutil
+from types import SimpleNamespace
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -45,6 +47,14 @@ class DirectoryTests(SynchronousTestCase):
         self.assertEqual(self.directory.last_log_line(len(old)), "")
         self.directory.log_file.write_bytes(b"Bad directive or wrong number of arguments\n")
         self.assertEqual(self.directory.last_log_line(), "Bad directive or wrong number of arguments")
+
+    def test_log_of_changes(self) -> None:
+        """It may take a quarter of what the disk has free, within bounds, before it is written anew."""
+        for free, limit in ((1 << 20, 64 << 20), (2 << 30, 512 << 20), (1 << 40, 2 << 30)):
+            self.patch(shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+            self.directory.write_config(1)
+            written = self.directory.config_file.read_text()
+            self.assertIn(f"\nauto-aof-rewrite-min-size {limit}\n", written)
 
     def test_control_character(self) -> None:
         """A path that would break out of its line in the configuration is refused."""
