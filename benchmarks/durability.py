@@ -110,7 +110,7 @@ def main() -> None:
             Daemon(options.data_dir, arguments, redis=port) as daemon,
         ):
             for name, load in loads.items():
-                result = measure(Target("gateway", daemon.port, daemon.pid, daemon), load, options)
+                result = measure(Target("gateway", daemon.port, daemon.pids, daemon), load, options)
                 case = f"{durability}, appendfsync {appendfsync}, {name}"
                 found.setdefault(case, []).append(result)
                 _show(case, result)

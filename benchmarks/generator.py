@@ -24,7 +24,7 @@ _READ = 65536
 _RESET = struct.pack("ii", 1, 0)
 _DRAIN = 20.0
 _AT_A_TIME = 100
-#: Seconds that the open loop sleeps at least: to wake for each frame would take too much of the cores.
+#: Seconds that the open loop sleeps at least: to wake for each of many frames would take much of the cores.
 _TICK = 0.0005
 _LOST = "the server closed a connection"
 
@@ -197,8 +197,10 @@ class Generator:
             if self._full:
                 self._write_on()
             pause = start + position / rate - clock()
-            if pause > 0:
-                time.sleep(max(pause, _TICK))
+            if pause > _TICK:
+                select.select([self._poll], (), (), pause)
+            elif pause > 0:
+                time.sleep(_TICK)
             self._read(0)
         self.drain()
 

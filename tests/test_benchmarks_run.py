@@ -1,0 +1,52 @@
+"""That every benchmark still runs, small: what it measures then means nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+LIMIT = 120.0
+
+
+class RunTests(SynchronousTestCase):
+    def run_one(self, name: str, *options: str) -> dict[str, Any]:
+        """Run a benchmark; what its last line says."""
+        command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+        said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        self.assertEqual(said["benchmark"], name)
+        results: dict[str, Any] = said["results"]
+        return results
+
+    def test_codec(self) -> None:
+        """µs of each step."""
+        results = self.run_one("codec", "--seconds", "0.1", "--frames", "20")
+        self.assertGreater(results["frames_per_second"], 0)
+
+    def test_end_to_end(self) -> None:
+        """Both loops, with one process and with two, and the floor."""
+        small = ("--locks", "20", "--seconds", "0.5", "--in-flight", "2", "--rate", "200")
+        results = self.run_one("end_to_end", *small, "--floor", "--workers", "1", "2")
+        for load in ("2 in flight", "200 frames/s"):
+            self.assertEqual(set(results[load]), {"gateway", "floor", "2 workers"})
+            self.assertGreater(results[load]["gateway"]["answered"], 0)
+
+    def test_durability(self) -> None:
+        """Each kind, both loops."""
+        results = self.run_one("durability", "--locks", "20", "--seconds", "0.5", "--rate", "200")
+        self.assertEqual(len(results), 9)
+
+    def test_orders(self) -> None:
+        """Through the queue, and to an idle lock."""
+        results = self.run_one("orders", "--orders", "20", "--locks", "5", "--seconds", "0.5")
+        self.assertTrue(results)
+
+    def test_memory(self) -> None:
+        """Of few locks."""
+        results = self.run_one("memory", "--locks", "20", "--seconds", "0.2")
+        self.assertTrue(results)
