@@ -6,12 +6,10 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.protocol import jt709
-from jt709c_gateway.protocol.jt808 import pack
 from jt709c_gateway.redis.committer import Limits
 from tests.committing import NOW, Script, Teller
 from tests.support import RedisError, ValkeyServer, free_port, key_prefix, shared_server, wait_until
-from tests.vectors import MOMENT, binary, location
+from tests.vectors import binary, location
 
 DEVICE = "794308010679"
 OTHER = bytes.fromhex("794308010680")
@@ -40,64 +38,6 @@ class ScriptCase(SynchronousTestCase):
 
     def device(self) -> dict[str, str]:
         return self.script.hash(self.keys.device(DEVICE))
-
-
-def at_length(content: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A record in the form that fits every message, if it has the one for a position and nothing else."""
-    if len(content) != 11:
-        return content
-    device, known_by, seen, epoch, text, dialect, imei, *location = content
-    state = (dialect, imei, None, None, (0, *location))
-    return (device, known_by, seen, epoch, [("location", text)], state, None, None)
-
-
-class TwoFormsTests(ScriptCase):
-    """A report with a position and nothing else has a form of its own, and leaves the same as the other."""
-
-    def left_behind(self, script: Script) -> list[Any]:
-        """All that is in Redis under a prefix, but for the ids of stream entries."""
-        prefix = script.keys.prefix
-        reads: dict[bytes, tuple[Any, ...]] = {
-            b"hash": ("HGETALL",),
-            b"string": ("GET",),
-            b"list": ("LRANGE", 0, -1),
-            b"set": ("SMEMBERS",),
-            b"zset": ("ZRANGE", 0, -1, "WITHSCORES"),
-        }
-        found: list[Any] = []
-        for key in sorted(self.client.call("KEYS", prefix + ":*")):
-            kind = self.client.call("TYPE", key)
-            kind = kind.encode() if isinstance(kind, str) else kind
-            if kind == b"stream":
-                value = script.stream(key.decode())
-            else:
-                command, *rest = reads[kind]
-                value = self.client.call(command, key, *rest)
-            found.append((key.decode()[len(prefix) :], value))
-        return found
-
-    def test_the_same(self) -> None:
-        """Alarms that begin and end, times that are impossible, old or ahead, an IMEI, a repetition."""
-        later = MOMENT + timedelta(seconds=20)
-        imei = bytes.fromhex("4d8f3c6e1a2b")
-        body = location()
-        undated = binary(0x0200, body[:22] + b"\x99" * 6 + body[28:], 5)
-        batches = [
-            self.teller.contents(*frames)
-            for frames in (
-                [report(), report(2, alarm_bits=LOW_BATTERY, time=later), report(2, wire=imei)],
-                [report(3, alarm_bits=LOW_BATTERY | FENCE, time=later), report(3, alarm_bits=FENCE)],
-                [report(), report(4, time=NOW + timedelta(days=1)), undated],
-                [report(6, items=CARD), report(7, items=bytes.fromhex("d40121")), report(7, wire=imei)],
-            )
-        ]
-        short = sum(len(content) == 11 for batch in batches for content in batch)
-        self.assertGreater(short, 8)
-        other = Script(self.client, key_prefix(), self.limits)
-        for batch in batches:
-            self.assertEqual(self.script.commit(batch), other.commit([at_length(one) for one in batch]))
-        self.assertEqual(self.left_behind(self.script), self.left_behind(other))
-        self.assertEqual(len(self.script.events("alarm")), 4)
 
 
 class EverythingItWritesTests(ScriptCase):
@@ -335,119 +275,6 @@ class DuplicateTests(ScriptCase):
         """What a run leaves behind to know its batches by expires."""
         self.commit(report())
         self.assertTrue(self.client.call("TTL", self.keys.commit_marker("gw1", "boot1")) > 0)
-
-
-class AlarmTests(ScriptCase):
-    def alarms(self) -> list[tuple[str, bool]]:
-        return [(one["data"]["name"], one["data"]["active"]) for one in self.script.events("alarm")]
-
-    def send(
-        self, serial: int, bits: int, seconds: int = 0, teller: Teller | None = None, **changes: Any
-    ) -> None:
-        frame = report(serial, alarm_bits=bits, time=MOMENT + timedelta(seconds=seconds), **changes)
-        self.script.commit((teller or self.teller).contents(frame))
-
-    def test_rise_and_clear(self) -> None:
-        """An alarm is told when it rises and when it clears, not in between."""
-        for serial, bits in enumerate((0, LOW_BATTERY, LOW_BATTERY, LOW_BATTERY | FENCE, FENCE, 0), 1):
-            self.send(serial, bits, serial)
-        self.assertEqual(
-            self.alarms(),
-            [
-                ("low_battery", True),
-                ("fence_entered", True),
-                ("low_battery", False),
-                ("fence_entered", False),
-            ],
-        )
-        self.assertEqual(self.device()["alarms"], "[]")
-
-    def test_the_event(self) -> None:
-        """An alarm event has the envelope of the location that shows it, and an id of its own."""
-        self.send(1, LOW_BATTERY | FENCE)
-        (cause,) = self.script.events("location")
-        first, second = self.script.events("alarm")
-        for alarm in (first, second):
-            for name in ("v", "device", "imei", "dialect", "serial", "stored", "received_at", "peer", "raw"):
-                self.assertEqual(alarm[name], cause[name], name)
-        self.assertEqual(len({cause["id"], first["id"], second["id"]}), 3)
-        self.assertEqual(list(first), list(cause))
-        self.assertEqual(
-            first["data"],
-            {
-                "time": "2025-11-18T11:26:11Z",
-                "name": "low_battery",
-                "active": True,
-                "latitude": -25.269608,
-                "longitude": -57.602956,
-            },
-        )
-
-    def test_reconnect(self) -> None:
-        """A lock that comes back with its alarm still on raises nothing anew."""
-        self.send(1, LOW_BATTERY)
-        self.script.commit(self.teller.leaves())
-        self.send(2, LOW_BATTERY, 1, Teller())
-        self.assertEqual(self.alarms(), [("low_battery", True)])
-
-    def test_other_gateway(self) -> None:
-        """The last known state is the fleet's: another gateway sees the alarm clear."""
-        self.send(1, LOW_BATTERY)
-        frame = report(2, time=MOMENT + timedelta(seconds=1))
-        self.script.commit(Teller("gw2").contents(frame), "gw2", "boot2")
-        self.assertEqual(self.alarms(), [("low_battery", True), ("low_battery", False)])
-
-    def test_unnamed_bit(self) -> None:
-        """A bit nobody names rises and clears by its number."""
-        self.send(1, 1 << 29)
-        self.send(2, 0, 1)
-        self.assertEqual(self.alarms(), [("bit_29", True), ("bit_29", False)])
-
-    def test_stored_report(self) -> None:
-        """A report from the lock's memory is published and changes no state."""
-        self.send(1, 0)
-        before = {key: value for key, value in self.device().items() if key != "seen"}
-        item = location(alarm_bits=LOW_BATTERY, status=jt709.STATUS_MOTOR, time=MOMENT + timedelta(hours=1))
-        self.commit(binary(0x0704, b"\x00\x01\x01" + len(item).to_bytes(2, "big") + item, 2))
-        after = {key: value for key, value in self.device().items() if key != "seen"}
-        self.assertEqual(after, before)
-        self.assertEqual(self.alarms(), [])
-        self.assertEqual([one["stored"] for one in self.script.events("location")], [False, True])
-
-    def test_older_report(self) -> None:
-        """A report that is older than the last known one is published and changes no state."""
-        self.send(1, LOW_BATTERY, 60)
-        self.send(2, 0, 0, status=jt709.STATUS_MOTOR)
-        self.assertEqual(self.alarms(), [("low_battery", True)])
-        self.assertEqual(self.device()["lock_state"], "locked")
-        self.assertEqual(len(self.script.events("location")), 2)
-
-    def test_same_second(self) -> None:
-        """Of two reports in one second the later one counts."""
-        self.send(1, LOW_BATTERY)
-        self.send(2, 0)
-        self.assertEqual(self.alarms(), [("low_battery", True), ("low_battery", False)])
-
-    def test_impossible_time(self) -> None:
-        """A report without a readable time counts as of now: it changes the state, and no older one does."""
-        frame = bytearray(report(1, alarm_bits=LOW_BATTERY)[1:-2])
-        frame[12 + 22 : 12 + 28] = b"\x99" * 6
-        self.commit(pack(bytes(frame)))
-        (event,) = self.script.events("location")
-        self.assertIsNone(event["data"]["time"])
-        (alarm,) = self.script.events("alarm")
-        self.assertIsNone(alarm["data"]["time"])
-        self.send(2, 0)
-        self.assertEqual(self.alarms(), [("low_battery", True)])
-        self.send(3, 0, 3600)
-        self.assertEqual(self.alarms(), [("low_battery", True), ("low_battery", False)])
-
-    def test_clock_in_the_future(self) -> None:
-        """A lock whose clock was years ahead and is right now has its reports counted again."""
-        self.send(1, LOW_BATTERY, 10 * 365 * 86400)
-        self.teller.wall += timedelta(minutes=5)
-        self.send(2, 0, 400)
-        self.assertEqual(self.alarms(), [("low_battery", True), ("low_battery", False)])
 
 
 class CapTests(ScriptCase):

@@ -143,14 +143,14 @@ class Gateway:
         dialect = message.dialect
         if dialect != session.dialect:
             dialect = session.hear_dialect(message)
+        refresh = None
         if moment.now - session.refreshed > self.policy.session_refresh:
             session.refreshed = moment.now
             refresh = ("keep", session.token, self.policy.session_ttl)
-            content = record_of(session, message, moment, dialect, self.ids, refresh)
-        elif message.is_position:
+        if message.is_position and refresh is None:
             content = position_record(session, message, moment, dialect, self.ids())
         else:
-            content = record_of(session, message, moment, dialect, self.ids)
+            content = record_of(session, message, moment, dialect, self.ids, refresh)
         self.counters.frames[dialect, message.facts[0][0] if message.facts else "none"] += 1
         answer: Answer = message.answer
         if message.time_answer is not None:

@@ -45,7 +45,7 @@ def record_of(
     moment: "Moment",
     dialect: str,
     next_id: Callable[[], str],
-    refresh: tuple[Any, ...] | None = None,
+    refresh: tuple[Any, ...] | None,
 ) -> Content:
     """The record of any message. `refresh` is what becomes of its session in Redis."""
     location, peripheral = None, None
@@ -68,12 +68,11 @@ def record_of(
 def _shown(session: Session, location: events.Location) -> tuple[Any, ...]:
     """What Redis keeps of a live position beside the event; the state of the lock is kept here as well."""
     session.lock_state = location.lock_state
-    alarms = location.alarms
-    time = location.time
+    alarms, time = location.alarms, location.time
     return (
         location.lock_state,
         location.battery_percent,
-        '["' + '","'.join(alarms) + '"]' if alarms else "[]",
+        events.to_text(alarms) if alarms else "[]",
         None if time is None else time.timestamp(),
     )
 

@@ -324,7 +324,7 @@ to_json = _encoder.encode
 _buffer: Final = bytearray(4096)
 
 
-def to_text(event: Any) -> str:
+def to_text(value: Any) -> str:
     """The same as text."""
-    _encoder.encode_into(event, _buffer)
+    _encoder.encode_into(value, _buffer)
     return _buffer.decode()

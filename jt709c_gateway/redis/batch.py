@@ -53,8 +53,9 @@ class Batch:
     @classmethod
     def of(cls, number: int, records: list[Waiting]) -> "Batch":
         """Make a batch of records, all of which can be sent."""
-        contents = b"".join([record[0] for record in records])
-        return cls(number, records, _ARRAY.pack(_ARRAY_16, len(records)) + contents, len(contents))
+        head = _ARRAY.pack(_ARRAY_16, len(records))
+        packed = b"".join([head, *[record[0] for record in records]])
+        return cls(number, records, packed, len(packed) - len(head))
 
 
 def gather(waiting: deque[Waiting]) -> list[Waiting]:
