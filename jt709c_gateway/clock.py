@@ -1,5 +1,6 @@
 """What is needed of a reactor to tell the time and to do things later."""
 
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -12,3 +13,18 @@ class Clock(Protocol):
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any:
         """Call it `delay` seconds from now."""
+
+
+def count_monotonic(reactor: Any) -> None:
+    """Have a reactor count its seconds on the monotonic clock, and with it every timer that it runs.
+
+    Twisted's own count is the wall clock's: set back by an hour, it holds every delayed call for that hour.
+    What has been scheduled already keeps the time that it has left.
+    """
+    if reactor.seconds is time.monotonic:
+        return
+    shift = time.monotonic() - reactor.seconds()
+    for call in reactor.getDelayedCalls():
+        call.time += shift
+        call.seconds = time.monotonic
+    reactor.seconds = time.monotonic

@@ -3,8 +3,8 @@
 import gc
 import secrets
 import socket
-import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from twisted.internet import defer, task
 from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 
+from jt709c_gateway.clock import count_monotonic
 from jt709c_gateway.commands.order_keys import OrderKeys
 from jt709c_gateway.commands.profiles import ProfileError, ProfileSet, load_profiles
 from jt709c_gateway.commands.record import Limits as OrderLimits
@@ -27,6 +28,7 @@ from jt709c_gateway.gateway.duties import Duties
 from jt709c_gateway.gateway.ids import EventIds
 from jt709c_gateway.gateway.orders import Orders
 from jt709c_gateway.gateway.survey import Survey
+from jt709c_gateway.gateway.timekeeping import Timekeeping
 from jt709c_gateway.option_values import ADMIT_FILE, ADMIT_REDIS
 from jt709c_gateway.options import Options
 from jt709c_gateway.redis import scripts
@@ -38,6 +40,7 @@ from jt709c_gateway.redis.embedded import EmbeddedServer
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.orders import OrderStore
 from jt709c_gateway.redis.protocol import RedisProtocol
+from jt709c_gateway.redis.redis_time import RedisTime
 from jt709c_gateway.starting import StartError, redis_way, start_embedded
 from jt709c_gateway.transport.listen import Inherited, ListenError, TcpService, UdpService
 from jt709c_gateway.transport.proxy import split_proxied
@@ -89,6 +92,7 @@ class GatewayService(MultiService):
         keys = Keys(settings["prefix"])
         self.allowed = AllowedSet(_NoConnection(), keys)
         self.registry = CollectorRegistry()
+        self.redis_time = RedisTime(reactor)
         self.committer = Committer(
             reactor,
             _NoConnection(),
@@ -111,7 +115,7 @@ class GatewayService(MultiService):
             settings["gateway"],
             reactor,
             self.committer,
-            EventIds(settings["gateway"], time.time),
+            EventIds(settings["gateway"], self.redis_time.seconds),
             Policy(
                 idle_timeout=settings["idle_timeout"],
                 first_frame_timeout=settings["first_frame_timeout"],
@@ -120,6 +124,7 @@ class GatewayService(MultiService):
                 max_rate=settings["max_rate"],
             ),
             self._make_admission(),
+            wall=self.redis_time.utc,
         )
         self.store = OrderStore(_NoConnection(), keys, settings["gateway"])
         self.orders = Orders(
@@ -136,7 +141,16 @@ class GatewayService(MultiService):
         self.duties.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.survey = Survey(reactor, self.orders)
         self.survey.setServiceParent(self)  # type: ignore[no-untyped-call]
-        self.registry.register(GatewayCollector(self.gateway, self._redis_up, lambda: self.survey.fleet))
+        self.redis_time.stepped = self.orders.clock_set
+        self._timekeeping = Timekeeping(
+            reactor, self.redis_time, _NoConnection(), settings["gateway_ttl"] / 3
+        )
+        self._timekeeping.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.registry.register(
+            GatewayCollector(
+                self.gateway, self._redis_up, lambda: self.survey.fleet, lambda: self.redis_time.skew
+            )
+        )
         self._embedded: EmbeddedServer | None = None
         self._connections: list[RedisConnection] = []
         self._web: WebService | None = None
@@ -164,7 +178,7 @@ class GatewayService(MultiService):
             datagrams = LockDatagrams(self.gateway, settings["max_sessions"])
             listeners.append(UdpService(self._reactor, port.port, port.interface, datagrams))
         if settings["http"]:
-            self._web = WebService(self._reactor, settings, profiles)
+            self._web = WebService(self._reactor, settings, profiles, self.redis_time)
             self._web.setServiceParent(self)  # type: ignore[no-untyped-call]
             listeners.append(self._web.port(self.registry, self.readiness))
         return listeners
@@ -179,13 +193,15 @@ class GatewayService(MultiService):
     def _redis_up(self) -> bool:
         return bool(self._connections) and all(one.connected for one in self._connections)
 
-    def readiness(self) -> dict[str, bool]:
-        """Whether locks can be served, and what that takes."""
+    def readiness(self) -> dict[str, Any]:
+        """Whether locks can be served, and what that takes; and whether this host's clock is right."""
         checks = {
             "redis": self._redis_up(),
             "listeners": all(one.port is not None for one in self.listeners),
         }
-        return {"ready": all(checks.values()), **checks}
+        skew = self.redis_time.skew
+        clock = {} if skew is None else {"clock": self.redis_time.is_right, "clock_offset_s": round(skew, 1)}
+        return {"ready": all(checks.values()), **checks, **clock}
 
     def privilegedStartService(self) -> None:
         """Bind every port, while there may still be the right to; StartError when one can't be had."""
@@ -222,9 +238,9 @@ class GatewayService(MultiService):
         if self._web is not None:
             self._web.use(way)
         make = partial(way.connection, probe=self.committer.keys.imei)
-        usable = partial(make, prepare=_load_scripts)
+        usable = partial(make, prepare=self._prepare)
         blocking = make(reply_timeout=_BLOCKING_TIMEOUT)
-        checked = partial(make, prepare=_check_sync) if settings["durability"].fsync else usable
+        checked = partial(make, prepare=self._prepare_synced) if settings["durability"].fsync else usable
         timeout, durability = settings["redis_timeout"], settings["durability"]
         if durability.waits:
             # While a commit waits to be durable, its connection takes nothing else.
@@ -236,10 +252,21 @@ class GatewayService(MultiService):
             commits = orders = usable(reply_timeout=timeout, ready=self._redis_ready)
             self._connections = [commits, blocking]
         self.committer.connection = commits
-        self.store.caller = self.allowed.caller = orders
+        self.store.caller = self.allowed.caller = self._timekeeping.caller = orders
         for one in self._connections:
             one.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.duties.begin(blocking)
+
+    async def _prepare(self, protocol: RedisProtocol) -> None:
+        """A connection is of use only to a server that knows the scripts, and whose time is known."""
+        # A right that is missing is told by the next regular look.
+        with suppress(txredisapi.ResponseError):
+            await self.redis_time.measure(protocol)
+        await _load_scripts(protocol)
+
+    async def _prepare_synced(self, protocol: RedisProtocol) -> None:
+        await self._prepare(protocol)
+        await _check_sync(protocol)
 
     def _redis_ready(self) -> None:
         self.committer.resume()
@@ -296,17 +323,16 @@ class GatewayService(MultiService):
 
 
 async def _load_scripts(protocol: RedisProtocol) -> None:
-    """A connection is of use only to a server that knows the scripts."""
+    """Have a server know the scripts."""
     await protocol.call("SCRIPT", "LOAD", SCRIPT)
     await scripts.load(protocol)
 
 
 async def _check_sync(protocol: RedisProtocol) -> None:
-    """Also say it when the server is set up so that its word on what it has synced may be false.
+    """Say it when the server is set up so that its word on what it has synced may be false.
 
     WAITAOF replies too early with everysec in Redis 7.4 and in Valkey up to 9.1 at least (redis/redis#13793).
     """
-    await _load_scripts(protocol)
     try:
         _, policy = await protocol.call("CONFIG", "GET", "appendfsync")
     except (txredisapi.ResponseError, ValueError):
@@ -323,6 +349,7 @@ def makeService(options: Options) -> GatewayService | Supervisor:
     """What ``twistd jt709c-gateway`` runs; StartError for what can be known to be wrong before the start."""
     from twisted.internet import reactor
 
+    count_monotonic(reactor)
     settings = options.settings
     directory: Path | None = settings["profiles"]
     try:

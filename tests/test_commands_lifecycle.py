@@ -68,6 +68,20 @@ class PhysicalTests(LifecycleCase):
         self.expect(one.reply(YES, T + 7))
         self.assertEqual(one.state, OrderState.REJECTED)
 
+    def test_the_clock_is_set_while_it_awaits_its_answer(self) -> None:
+        """It has the time that it had left; its ttl is never made longer."""
+        for change in (3600.0, -3600.0):
+            one = sent()
+            one.clock_set(change)
+            self.assertEqual(one.next_deadline, T + 31 + change)
+            self.expect(one.deadline(T + change + 30))
+            self.expect(one.deadline(T + change + 31), "uncertain")
+        for change, ends in ((3600.0, T + 300), (-3600.0, T + 300 - 3600)):
+            one = run()
+            one.queued(T)
+            one.clock_set(change)
+            self.assertEqual(one.next_deadline, ends)
+
     def test_no_answer(self) -> None:
         """Written and not answered is uncertain; later evidence confirms it."""
         one = sent()

@@ -25,6 +25,7 @@ def exported() -> set[str]:
     service = makeService(options)
     assert isinstance(service, GatewayService)
     service.survey.fleet = Fleet(0, {}, 0, 0, 0, oldest=0.0)
+    service.redis_time.known = True
     families = [*service.registry.collect(), *WorkersCollector([]).collect()]
     return {f"{one.name}_total" if one.type == "counter" else one.name for one in families}
 

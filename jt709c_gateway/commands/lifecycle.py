@@ -274,6 +274,17 @@ class OrderRun(OrderRecord):
         self.writing_at, self._resend_at = None, now
         return Step(action=Action.RESEND)
 
+    def clock_set(self, change: float) -> None:
+        """The clock was set by so many seconds: what has been waited for an answer or evidence is kept.
+
+        A ttl is never made longer by that: behind a clock that was set forward there may be real time.
+        """
+        for name in ("writing_at", "sent_at", "acknowledged_at", "_resend_at"):
+            if (at := getattr(self, name)) is not None:
+                setattr(self, name, at + change)
+        if change < 0:
+            self.order = attrs.evolve(self.order, created_at=self.order.created_at + change)
+
     def cancel(self, now: float, reason: str = "taken back") -> Step:
         """Take the order back; the action is ``REFUSED`` where bytes may be out or it has ended."""
         if self.state not in (OrderState.QUEUED, OrderState.WAITING) or self.in_flight:

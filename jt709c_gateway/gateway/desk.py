@@ -395,6 +395,13 @@ class Desk:
     def _in_mind(self) -> list[OrderRun]:
         return [*self.watched] if self.current is None else [self.current, *self.watched]
 
+    def clock_set(self, change: float) -> None:
+        """The clock that everybody's times go by was set by so many seconds."""
+        if self._question is not None:
+            self._question.until += change
+        for run in self._in_mind():
+            run.clock_set(change)
+
     def tick(self, now: float) -> None:
         """Time has passed."""
         if self._question is not None and now >= self._question.until:

@@ -170,6 +170,11 @@ class Orders:
             except Exception:
                 self.log.failure("the orders of {device} could not be looked after", device=desk.device)
 
+    def clock_set(self, change: float) -> None:
+        """The clock that `now` goes by was set by so many seconds: what has been waited for is kept."""
+        for desk in list(self.desks.values()):
+            desk.clock_set(change)
+
     # Checking and restoring
 
     def check(self, order: Order, session: Session, claim: Claim) -> CheckedOrder | None:

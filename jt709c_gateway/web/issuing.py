@@ -1,7 +1,6 @@
 """Giving an order from the status page."""
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -29,7 +28,10 @@ REQUESTED_WITH: Final = "jt709c"
 
 @define(eq=False)
 class Issuing:
-    """The handler. `enabled` as the operator has it; `key` is what orders are signed with, if they are."""
+    """The handler. `enabled` as the operator has it; `key` is what orders are signed with, if they are.
+
+    `now()` is the time of the gateways in epoch seconds.
+    """
 
     log = Logger()
 
@@ -38,6 +40,7 @@ class Issuing:
     profiles: ProfileSet
     enabled: bool
     key: OrderKey | None
+    now: Callable[[], float]
 
     async def issue(self, call: Call) -> Answer:
         """POST /orders: check an order as far as that can be done, and push it to the intake list."""
@@ -75,7 +78,7 @@ class Issuing:
         order_id, issued_by = new_order_id(), f"web:{user}"
         raw = msgspec.json.encode({**body, "id": order_id, "issued_by": issued_by})
         try:
-            return parse_order(raw, time.time())
+            return parse_order(raw, self.now())
         except InvalidOrder as error:
             raise _complaint(error) from None
 
@@ -96,7 +99,7 @@ class Issuing:
             self.profiles.validate(order, profile)
 
     def _signed(self, order: Order) -> bytes:
-        now = time.time()
+        now = self.now()
         wire = to_wire(order, self.key, now)
         if self.key is None:
             return wire

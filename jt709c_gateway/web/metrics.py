@@ -26,11 +26,16 @@ class GatewayCollector(Collector):
     """Turns the plain counters of a gateway, and what it knows of the `fleet`, into metric families."""
 
     def __init__(
-        self, gateway: Gateway, connected: Callable[[], bool], fleet: Callable[[], Fleet | None]
+        self,
+        gateway: Gateway,
+        connected: Callable[[], bool],
+        fleet: Callable[[], Fleet | None],
+        skew: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._gateway = gateway
         self._connected = connected
         self._fleet = fleet
+        self._skew = skew
 
     def collect(self) -> Iterator[Any]:
         """All families, in the order of DESIGN.md §7."""
@@ -50,6 +55,12 @@ class GatewayCollector(Collector):
         yield from self._labelled()
         yield from self._counts()
         yield from self._levels()
+        if (skew := self._skew()) is not None:
+            yield GaugeMetricFamily(
+                "jt709c_clock_offset_seconds",
+                "Seconds by which this host's clock is ahead of Redis's.",
+                value=skew,
+            )
         if (fleet := self._fleet()) is not None:
             yield from _of_the_fleet(fleet, self._gateway.wall().timestamp())
 

@@ -1,6 +1,5 @@
 """The status page and its API, for a gateway or for the process that looks after several."""
 
-import time
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
@@ -12,9 +11,11 @@ from twisted.internet.endpoints import serverFromString
 from jt709c_gateway import __version__
 from jt709c_gateway.commands.profiles import ProfileSet
 from jt709c_gateway.commands.stored import iso
+from jt709c_gateway.gateway.timekeeping import Timekeeping
 from jt709c_gateway.option_values import WEB_EVERYBODY, Tiles
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.orders import OrderStore
+from jt709c_gateway.redis.redis_time import RedisTime
 from jt709c_gateway.starting import RedisWay
 from jt709c_gateway.transport.listen import TcpService
 
@@ -44,7 +45,14 @@ class WebService(MultiService):
     It binds nothing: `port` gives what does.
     """
 
-    def __init__(self, reactor: Any, settings: dict[str, Any], profiles: ProfileSet) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        settings: dict[str, Any],
+        profiles: ProfileSet,
+        redis_time: RedisTime | None = None,
+    ) -> None:
+        """Without `redis_time`, which a gateway keeps, it looks at Redis's clock itself."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
         self._settings = settings
@@ -52,9 +60,15 @@ class WebService(MultiService):
         keys = Keys(settings["prefix"])
         self._redis = WebRedis(reactor, keys, settings["redis_timeout"])
         self._redis.setServiceParent(self)  # type: ignore[no-untyped-call]
+        if redis_time is None:
+            # The workers say it in the log when the host's clock is wrong.
+            redis_time = RedisTime(reactor, says=False)
+            keeping = Timekeeping(reactor, redis_time, self._redis, settings["gateway_ttl"] / 3)
+            keeping.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self._now = redis_time.seconds
         self._store = OrderStore(self._redis, keys, settings["gateway"])
         self._fleet = Fleet(self._store)
-        self._live = Live(reactor, self._redis, self._fleet, time.time)
+        self._live = Live(reactor, self._redis, self._fleet, self._now)
         self._live.setServiceParent(self)  # type: ignore[no-untyped-call]
         #: All of the API; `openapi.json` describes it.
         self.routes = self._routes(profiles)
@@ -77,11 +91,11 @@ class WebService(MultiService):
 
     def _routes(self, profiles: ProfileSet) -> list[Route]:
         settings, redis, fleet = self._settings, self._redis, self._fleet
-        reading = Reading(redis, fleet, Shared(self._reactor), time.time, settings["track_max"])
-        book = OrderBook(redis, fleet, time.time)
+        reading = Reading(redis, fleet, Shared(self._reactor), self._now, settings["track_max"])
+        book = OrderBook(redis, fleet, self._now)
         catalogue = Catalogue(profiles, self._store, settings["allow_raw"])
         key = (settings["order_keys"] or {}).get(settings["web_order_key"])
-        issuing = Issuing(redis, self._store, profiles, settings["web_orders"], key)
+        issuing = Issuing(redis, self._store, profiles, settings["web_orders"], key, self._now)
         explaining = Explaining()
         return [
             Route("GET", "/openapi.json", self._openapi),
@@ -138,7 +152,7 @@ class WebService(MultiService):
                 },
                 "orders": settings["web_orders"] and call.user is not None,
                 "user": call.user,
-                "server_time": iso(time.time()),
+                "server_time": iso(self._now()),
             }
         )
 

@@ -11,6 +11,7 @@ from prometheus_client import generate_latest
 from twisted.internet.protocol import Factory
 from twisted.logger import LogLevel, eventAsText, globalLogBeginner
 
+from jt709c_gateway.clock import count_monotonic
 from jt709c_gateway.redis.launcher import belong_to
 from jt709c_gateway.service import GatewayService
 from jt709c_gateway.workers.channel import Report, Reporter
@@ -53,6 +54,7 @@ def main() -> None:
     from twisted.internet import reactor
 
     running: Any = reactor
+    count_monotonic(running)
     gateway = GatewayService(running, given.settings, given.profiles, given.inherited)
     gateway.privilegedStartService()
     gateway.startService()
