@@ -17,6 +17,7 @@ OWN = (
     '[orders.blink]\ndescription = "Show a light."\ntemplate = { sentence = "BASE,9,{times}" }\n'
     '[orders.blink.params.times]\ntype = "integer"\nmax = 9\ndefault = 1\n'
 )
+COUNTS = "orders: 13, wholly or partly assumed: 3, standard: 7"
 JT701 = 'name = "jt701"\ndialect = "jt701"\nsource = "x"\n[orders.sleep]\ntemplate = { pnn = "P32" }\n'
 
 
@@ -91,7 +92,7 @@ class CatalogueTests(WithFiles):
         for start, *texts in (
             ("set_intervals", "awake*: an integer from 5 to 600", "jt701", "documented"),
             ("seal", "jt705, jt709", "assumed"),
-            ("restart", "jt701, jt705, jt709", "documented"),
+            ("get_parameters", "jt705, jt709", "standard"),
             ("set_dynamic_passwords", "on*: true or false", "partly assumed"),
             ("set_fence", "word*: one of P24, P29", "jt701", "assumed"),
             ("cancel", "id*", "all", "the gateway's own"),
@@ -99,6 +100,10 @@ class CatalogueTests(WithFiles):
             (row,) = [row for row in rows if row.split(" ")[0] == start]
             for text in texts:
                 self.assertIn(text, row)
+        for standing in ("partly standard", "  standard"):
+            self.assertTrue(
+                any("jt705, jt709" in row and row.rstrip().endswith(standing) for row in rows), standing
+            )
         self.assertIn('number: an integer from 1 to 2; else 1 [what="sim"]', result.stdout)
         self.assertIn("secret; else the static password the gateway has [otherwise]", result.stdout)
         self.assertNotIn("\x1b", result.stdout)
@@ -132,9 +137,12 @@ class CatalogueTests(WithFiles):
 
 class CheckTests(WithFiles):
     def test_what_can_be_used_is_summed_up(self):
-        counts = "orders: 1, wholly or partly assumed: 0"
+        counts = "orders: 1, wholly or partly assumed: 0, standard: 0"
         for text, summary in (
-            (OWN, "mine: can be used, for some jt709 locks; orders: 13, wholly or partly assumed: 3\n"),
+            (
+                OWN,
+                f"mine: can be used, for some jt709 locks; {COUNTS}\n",
+            ),
             (
                 JT701,
                 f"jt701: can be used, for all jt701 locks; {counts}; takes the shipped profile's place\n",

@@ -381,7 +381,7 @@ class Jt705Tests(SynchronousTestCase):
                     self.assertIs(mine, its)
                     continue
                 self.assertEqual((mine.template, mine.reply), (its.template, its.reply))
-                self.assertEqual((mine.assumed, mine.physical), (its.assumed, its.physical))
+                self.assertEqual((mine.provenance, mine.physical), (its.provenance, its.physical))
                 self.assertEqual(mine.profile, "jt705")
 
     def test_dialects_do_not_mix(self) -> None:

@@ -14,6 +14,8 @@ from jt709c_gateway.commands.profiles import (
     Rendered,
     load_profiles,
 )
+from jt709c_gateway.commands.profiles.templates import BinaryTemplate
+from jt709c_gateway.commands.provenance import Provenance
 from jt709c_gateway.commands.replies import ReplyKind
 from tests.commands_support import DEVICE
 
@@ -86,6 +88,8 @@ class ShippedTests(SynchronousTestCase):
         for spec in specs:
             self.assertTrue(spec.description)
             self.assertEqual("[ASM]" in spec.source, spec.assumed, spec.name)
+            is_standard = isinstance(spec.template, BinaryTemplate)
+            self.assertEqual(spec.provenance is Provenance.STANDARD, is_standard, spec.name)
 
     def test_unlock_answers(self) -> None:
         """The variant shares the base's reply and evidence, and is answered by its own number."""

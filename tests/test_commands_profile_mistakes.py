@@ -52,6 +52,16 @@ class MistakeTests(WithDirectory):
             self.assertNotIn("\n", message)
         self.assertIn("is in", self.refused(HEAD, HEAD))
 
+    def test_provenance(self) -> None:
+        """One of three words, and not in contradiction to `assumed`, which older profiles have."""
+        for body, expected in (
+            ('provenance = "hearsay"', '"hearsay"; expected one of documented, standard, assumed'),
+            ("provenance = true", "provenance: is true; expected text"),
+            ('provenance = "standard"\nassumed = true', "assumed: contradicts provenance"),
+            ('provenance = "assumed"\nassumed = false', "assumed: contradicts provenance"),
+        ):
+            self.assertIn(expected, self.order(body + '\ntemplate = { sentence = "X,1" }'))
+
     def test_names(self) -> None:
         body = 'template = { sentence = "X,1" }'
         self.assertIn("orders.lock: is an alias; expected seal", self.order(body, "lock"))

@@ -26,6 +26,44 @@ class OverrideTests(WithDirectory):
         self.assertEqual(profile.orders["seal"].choose({}).source, "[ASM] no public document")
         self.assertIs(profiles.pick(DEVICE, "jt709"), profile)
 
+    def test_provenance(self) -> None:
+        """Each form says where it comes from; `assumed`, as older profiles have it, says the same."""
+        for line, before, expected in (
+            ("", "seal", "assumed"),
+            ("assumed = true", "restart", "assumed"),
+            ("assumed = false", "seal", "documented"),
+            ("assumed = false", "restart", "documented"),
+            ('provenance = "documented"', "seal", "documented"),
+            ('provenance = "standard"', "seal", "standard"),
+            ("", "restart", "standard"),
+        ):
+            text = f'{HEAD}extends = "jt709"\n[orders.{before}]\ndescription = "x"\n{line}\n'
+            spec = self.load(text).profiles["mine"].orders[before].choose({})
+            self.assertEqual((spec.provenance, spec.assumed), (expected, expected == "assumed"), line)
+        old = f'{HEAD}extends = "grand"\n[orders.seal]\nprovenance = "standard"\n'
+        grand = old.replace('"mine"', '"grand"').replace('extends = "grand"', 'extends = "jt709"')
+        grand = grand.replace('provenance = "standard"', "assumed = true") + '[match]\ndevices = ["1"]\n'
+        self.assertEqual(
+            self.load(old, grand).profiles["mine"].orders["seal"].choose({}).provenance, "standard"
+        )
+
+    def test_provenance_of_a_variant(self) -> None:
+        """A variant has its order's, unless it says another by either key."""
+        for line, expected in (
+            ("", "standard"),
+            ("assumed = true", "assumed"),
+            ("assumed = false", "documented"),
+            ('provenance = "documented"', "documented"),
+        ):
+            text = (
+                f'{HEAD}[orders.x]\nprovenance = "standard"\ntemplate = {{ sentence = "X,1" }}\n'
+                '[orders.x.params.a]\ntype = "text"\n'
+                f'[[orders.x.variants]]\ngiven = ["a"]\n{line}\ntemplate = {{ sentence = "X,{{a}}" }}\n'
+            )
+            definition = self.load(text.replace('"X,{a}"', '"X,1,{a}"')).profiles["mine"].orders["x"]
+            self.assertEqual(definition.choose({"a": "b"}).provenance, expected, line)
+            self.assertEqual(definition.choose({}).provenance, "standard")
+
     def test_another_template(self) -> None:
         """A whole new form, with the shipped variants dropped; another order switched off."""
         profiles = self.load(

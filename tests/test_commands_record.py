@@ -6,7 +6,14 @@ from jt709c_gateway.commands.lifecycle import Action, LifecycleError, OrderRun
 from jt709c_gateway.commands.masking import MASK
 from jt709c_gateway.commands.model import InvalidOrder
 from jt709c_gateway.commands.replies import Answer
-from jt709c_gateway.commands.stored import PRIVATE_FIELDS, PUBLIC_FIELDS, from_hash, invalid_record, to_hash
+from jt709c_gateway.commands.stored import (
+    PRIVATE_FIELDS,
+    PUBLIC_FIELDS,
+    from_hash,
+    invalid_record,
+    public_from_hash,
+    to_hash,
+)
 from jt709c_gateway.commands.waiting import from_waiting, to_waiting
 from tests.commands_support import DEVICE, PROFILES, UNLOCKED, YES, LifecycleCase, T, run, sent
 
@@ -35,6 +42,7 @@ class RecordTests(LifecycleCase):
                 "key": None,
                 "physical": True,
                 "assumed": True,
+                "provenance": "assumed",
                 "created_at": "2023-11-14T22:13:20.000000Z",
                 "sent_at": "2023-11-14T22:13:21.000000Z",
                 "acknowledged_at": None,
@@ -48,6 +56,13 @@ class RecordTests(LifecycleCase):
                 "evidence": None,
             },
         )
+
+    def test_provenance_in_records_of_older_gateways(self) -> None:
+        """Where a hash has only the boolean, `assumed` is told, and of the two others nothing made up."""
+        for assumed, expected in (("true", "assumed"), ("false", None), ("", None)):
+            fields = {"assumed": assumed, "state": "done"}
+            self.assertEqual(from_hash(fields)["provenance"], expected)
+            self.assertEqual(public_from_hash(fields)["provenance"], expected)
 
     def test_invalid_record(self) -> None:
         """An order that could not be read is reported as far as it could."""

@@ -196,8 +196,17 @@ class UnlockTests(OrderCase):
         self.lock.refuse(serial)
         self.desk.wait(order, "rejected")
         told = [event["data"] for event in self.desk.events("command") if event["data"]["id"] == order]
-        self.assertEqual({one["assumed"] for one in told}, {True})
+        self.assertEqual({(one["assumed"], one["provenance"]) for one in told}, {(True, "assumed")})
         self.assertEqual({one["physical"] for one in told}, {True})
+
+    def test_standard(self) -> None:
+        """Every state of an order whose form is JT/T 808's says so, in the events and in the record."""
+        order = self.desk.order(self.device, "locate")
+        self.desk.wait(order, "sent")
+        told = [event["data"] for event in self.desk.events("command") if event["data"]["id"] == order]
+        self.assertEqual({(one["assumed"], one["provenance"]) for one in told}, {(False, "standard")})
+        record = self.desk.record(order)
+        self.assertEqual((record["assumed"], record["provenance"]), ("false", "standard"))
 
     def test_serials(self) -> None:
         """Two orders in a row never have the same serial, also across a restart of the gateway."""

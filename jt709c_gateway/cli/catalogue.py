@@ -8,7 +8,7 @@ from jt709c_gateway.cli import completing
 from jt709c_gateway.cli.common import UserError
 
 
-@click.command(short_help="Show orders with their parameters, documented or assumed.")
+@click.command(short_help="Show orders with their parameters and provenance.")
 @click.argument("orders", nargs=-1, metavar="[ORDER]...", shell_complete=completing.orders)
 @click.option(
     "--profiles",
@@ -21,7 +21,8 @@ from jt709c_gateway.cli.common import UserError
     "--json", "as_json", is_flag=True, help="Print one JSON document, with the source of each form."
 )
 def catalogue(orders: tuple[str, ...], directory: str | None, as_json: bool) -> None:
-    """Show orders with their parameters, the dialects that have them, and whether they are documented.
+    """Show orders with their parameters, the dialects that have them, and their provenance:
+    documented, standard (of JT/T 808, nobody has shown a unit obeying) or assumed.
 
     All of them, or only each ORDER. An asterisk marks a parameter that has to be given.
 

@@ -149,8 +149,14 @@ def command(data: Mapping[str, Any]) -> list[Any]:
         _state(data.get("state")),
         data.get("reason"),
         *answer(data.get("answer")),
-        "(assumed form)" if data.get("assumed") else None,
+        provenance(data),
     ]
+
+
+def provenance(data: Mapping[str, Any]) -> str | None:
+    """A remark on an order whose form the maker doesn't document."""
+    said = data.get("provenance") or ("assumed" if data.get("assumed") else None)
+    return f"({said} form)" if said in ("assumed", "standard") else None
 
 
 def _state(state: Any) -> Any:

@@ -17,10 +17,9 @@ from jt709c_gateway.commands.profiles import OrderSpec, Profile, ProfileError, l
 from jt709c_gateway.commands.profiles.params import Param
 from jt709c_gateway.commands.profiles.profileset import LOCAL_PARAMS
 from jt709c_gateway.commands.profiles.spec import OrderDefinition
+from jt709c_gateway.commands.provenance import Provenance, weakest
 
-DOCUMENTED: Final = "documented"
-ASSUMED: Final = "assumed"
-PARTLY: Final = "partly assumed"
+PARTLY: Final = "partly "
 
 
 class ProfileMistake(click.ClickException):
@@ -52,9 +51,9 @@ class Holder:
 
     @property
     def standing(self) -> str:
-        """Whether public documents say so."""
-        assumed = {form.spec.assumed for form in self.forms}
-        return PARTLY if len(assumed) > 1 else ASSUMED if True in assumed else DOCUMENTED
+        """Where the forms come from: the weakest provenance, and whether it is that of some only."""
+        found = {form.spec.provenance for form in self.forms}
+        return f"{PARTLY if len(found) > 1 else ''}{weakest(found)}"
 
 
 @attrs.frozen
@@ -118,6 +117,7 @@ def _holder(holder: Holder) -> dict[str, Any]:
         {
             "condition": form.condition or None,
             "assumed": form.spec.assumed,
+            "provenance": str(form.spec.provenance),
             "physical": form.spec.physical,
             "source": form.spec.source,
             "peripheral": form.spec.peripheral,
@@ -157,7 +157,7 @@ def show(entries: Sequence[Entry]) -> None:
     table.add_column("standing", no_wrap=True)
     for entry in entries:
         for number, (params, dialects, standing) in enumerate(_rows(entry)):
-            style = "yellow" if standing in (ASSUMED, PARTLY) else ""
+            style = "yellow" if standing.endswith(Provenance.ASSUMED) else ""
             cells = (Text(plain(entry.name) if not number else ""), Text(params), Text(dialects))
             table.add_row(*cells, Text(standing, style))
     console().print(table)
@@ -217,8 +217,11 @@ def check(files: Sequence[str]) -> list[str]:
 
 def _summary(profile: Profile, shipped: Mapping[str, Profile]) -> str:
     specs = [(name, form.spec) for name, one in profile.orders.items() for form in _forms(one)]
-    assumed = len({name for name, spec in specs if spec.assumed})
+    assumed, standard = (
+        len({name for name, spec in specs if spec.provenance is one})
+        for one in (Provenance.ASSUMED, Provenance.STANDARD)
+    )
     locks = "some" if not profile.general else "all"
     line = f"{plain(profile.name)}: can be used, for {locks} {profile.dialect} locks"
-    line += f"; orders: {len(profile.orders)}, wholly or partly assumed: {assumed}"
+    line += f"; orders: {len(profile.orders)}, wholly or partly assumed: {assumed}, standard: {standard}"
     return f"{line}; takes the shipped profile's place" if profile.name in shipped else line

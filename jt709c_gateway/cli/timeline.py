@@ -54,8 +54,8 @@ class Timeline:
         text.append(plain(data.get("command") or "an order that can't be read"), "bold green")
         text.append(f"  asked for by {_who(data)}", "bold")
         parts = [*([f"order {order}"] if order else []), *_params(data.get("params"))]
-        if data.get("assumed"):
-            parts.append("(assumed form)")
+        if remark := gist.provenance(data):
+            parts.append(remark)
         text.append("  " + plain("  ".join(parts)), "dim")
         if data.get("state") != "queued":
             text.append("  ")

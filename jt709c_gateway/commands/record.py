@@ -48,6 +48,7 @@ class OrderRecord:
     profile: str | None = attrs.field(default=None, init=False)
     physical: bool | None = attrs.field(default=None, init=False)
     assumed: bool | None = attrs.field(default=None, init=False)
+    provenance: str | None = attrs.field(default=None, init=False)
     state: OrderState = attrs.field(default=OrderState.QUEUED, init=False)
     attempts: int = attrs.field(default=0, init=False)
     serials: list[int] = attrs.field(factory=list, init=False)
@@ -74,7 +75,7 @@ class OrderRecord:
         """Say which form of the order the lock gets; what was written as physical stays physical."""
         self.spec = spec
         self.secret_names = spec.secret_names | (self.secret_names or frozenset())
-        self.profile, self.assumed = spec.profile, spec.assumed
+        self.profile, self.assumed, self.provenance = spec.profile, spec.assumed, str(spec.provenance)
         self.peripheral = spec.peripheral_of(self.order.params)
         self.physical = spec.physical or (self.attempts > 0 and self.physical is True)
 
@@ -103,6 +104,7 @@ class OrderRecord:
             "key": self.key,
             "physical": self.physical,
             "assumed": self.assumed,
+            "provenance": self.provenance,
             "created_at": iso(order.created_at),
             "sent_at": iso(self.sent_at),
             "acknowledged_at": iso(self.acknowledged_at),
@@ -174,7 +176,7 @@ class OrderRecord:
 
 
 _TIMES: Final = ("writing_at", "sent_at", "acknowledged_at", "confirmed_at", "ended_at")
-_FROM_SPEC: Final = ("peripheral", "profile", "physical", "assumed")
+_FROM_SPEC: Final = ("peripheral", "profile", "physical", "assumed", "provenance")
 
 
 def _stored_order(record: Mapping[str, Any]) -> Order:

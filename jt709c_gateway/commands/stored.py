@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from jt709c_gateway.commands.model import InvalidOrder, OrderState
+from jt709c_gateway.commands.provenance import Provenance
 
 PUBLIC_FIELDS: Final = (
     "id",
@@ -24,6 +25,7 @@ PUBLIC_FIELDS: Final = (
     "key",
     "physical",
     "assumed",
+    "provenance",
     "created_at",
     "sent_at",
     "acknowledged_at",
@@ -42,7 +44,10 @@ PRIVATE_FIELDS: Final = ("ttl", "timeout", "reply_to", "writing_at", "serials")
 """What the hash holds besides, to take an order up again."""
 
 _TEXT: Final = frozenset(
-    {"id", "command", "device", "peripheral", "state", "issued_by", "key", "reason", "profile", "reply_to"}
+    {
+        *("id", "command", "device", "peripheral", "state", "provenance"),
+        *("issued_by", "key", "reason", "profile", "reply_to"),
+    }
 )
 _TIMES: Final = frozenset(
     {"created_at", "sent_at", "acknowledged_at", "confirmed_at", "ended_at", "writing_at"}
@@ -89,7 +94,7 @@ def from_hash(fields: Mapping[str, str]) -> dict[str, Any]:
             record[name] = from_iso(value)
         else:
             record[name] = value if name in _TEXT else json.loads(value)
-    return record
+    return _with_provenance(record)
 
 
 def public_from_hash(fields: Mapping[str, str]) -> dict[str, Any]:
@@ -97,10 +102,18 @@ def public_from_hash(fields: Mapping[str, str]) -> dict[str, Any]:
 
     Raises :class:`ValueError` where a value can't be read.
     """
-    return {
+    record = {
         name: None if value == "" else value if name in _TEXT or name in _TIMES else json.loads(value)
         for name, value in ((name, fields.get(name, "")) for name in PUBLIC_FIELDS)
     }
+    return _with_provenance(record)
+
+
+def _with_provenance(record: dict[str, Any]) -> dict[str, Any]:
+    # Records of older gateways have only the boolean, which tells one of the three.
+    if record["provenance"] is None and record["assumed"] is True:
+        record["provenance"] = str(Provenance.ASSUMED)
+    return record
 
 
 def invalid_record(error: InvalidOrder, now: float) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from jt709c_gateway.commands.profiles.params import Param, ParamKind
 from jt709c_gateway.commands.profiles.profileset import LOCAL_PARAMS
 from jt709c_gateway.commands.profiles.spec import OrderDefinition
 from jt709c_gateway.commands.profiles.templates import RawTemplate
+from jt709c_gateway.commands.provenance import weakest
 from jt709c_gateway.redis.orders import OrderStore
 
 from . import parameters as read
@@ -78,6 +79,7 @@ def describe(name: str, forms: Sequence[Form], params: Mapping[str, Param] | Non
         "aliases": [alias for alias, of in ALIASES.items() if of == name],
         "physical": any(spec.physical for spec in specs),
         "assumed": any(spec.assumed for spec in specs),
+        "provenance": str(weakest(spec.provenance for spec in specs)) if specs else None,
         "summary": CATALOGUE.get(name) or next((spec.description for spec in specs if spec.description), ""),
         "params": [_param(found, everywhere=len(found) == len(usable)) for found in merged.values()],
         "forms": [
@@ -86,6 +88,7 @@ def describe(name: str, forms: Sequence[Form], params: Mapping[str, Param] | Non
                 "condition": condition or None,
                 "physical": spec.physical,
                 "assumed": spec.assumed,
+                "provenance": str(spec.provenance),
                 "params": sorted(_usable(spec)),
             }
             for condition, spec in forms

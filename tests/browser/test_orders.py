@@ -91,6 +91,21 @@ class OrderTests(BrowserTestCase):
         page.locator(".orders .opened", has_text=order).wait_for()
         page.locator(".orders .assumed").first.wait_for()
 
+    def test_standard(self) -> None:
+        """An order whose form is only JT/T 808's says so before it is given, and in the list of orders."""
+        lock = FakeLock(new_device()).connect(self.daemon)
+        self.addCleanup(lock.close)
+        page = self.lock_page(lock.device)
+        page.select_option("#order-command", "restart")
+        page.locator(".standard", has_text="standard form").wait_for()
+        page.get_by_role("button", name="Go on").click()
+        dialog = page.get_by_role("dialog")
+        self.assertIn("national standard", dialog.inner_text())
+        dialog.get_by_role("button", name=f"Yes, restart {lock.device}").click()
+        page.locator(".timeline .standard").first.wait_for()
+        page.goto(self.url("#/orders"))
+        page.locator(".orders .standard").first.wait_for()
+
     def test_no(self) -> None:
         """Who says no, or leaves the question with Escape, gives no order."""
         lock = FakeLock(new_device()).connect(self.daemon)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from jt709c_gateway.commands.catalogue import ALIASES, LOCAL_ORDERS
 from jt709c_gateway.commands.evidence import DEFAULT_WITHIN, Delay, EvidenceRule
-from jt709c_gateway.commands.model import InvalidOrder
+from jt709c_gateway.commands.model import InvalidOrder, shown
 from jt709c_gateway.commands.profiles.param_loading import read_params
 from jt709c_gateway.commands.profiles.params import Param, ParamKind
 from jt709c_gateway.commands.profiles.reading import Table
@@ -31,6 +31,7 @@ from jt709c_gateway.commands.profiles.templates import (
     SentenceTemplate,
     Template,
 )
+from jt709c_gateway.commands.provenance import Provenance
 from jt709c_gateway.commands.replies import ReplyKind, ReplyRule
 
 DIALECTS: Final = ("jt709", "jt705", "jt701")
@@ -39,6 +40,7 @@ _PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_DELAY: Final = 3600.0
 """Seconds that an order may take before its evidence is awaited."""
 _ACTIONS: Final = frozenset({"unlocked", "locked"})
+_RIVALS: Final = {"provenance": "assumed", "assumed": "provenance"}
 _METHODS: Final = frozenset(
     {"password", "dynamic_password", "card", "bluetooth", "lora", "automatic", "unknown"}
 )
@@ -115,7 +117,7 @@ def _when(variant: Table, params: Mapping[str, Param]) -> tuple[dict[str, object
 def _merged(table: Table, variant: Table) -> Table:
     """A variant is the order's table with its own keys in place; its parameters are added by name."""
     own = {key: variant.raw(key) for key in variant.names() if key not in ("when", "given")}
-    shared = {key: table.raw(key) for key in table.names() if key != "variants"}
+    shared = without_rival({key: table.raw(key) for key in table.names() if key != "variants"}, own)
     added = variant.table_or_empty("params")
     params = {**(shared.get("params") or {}), **{name: added.raw(name) for name in added.names()}}
     return variant.replaced({**shared, **own, "params": params})
@@ -146,7 +148,7 @@ def _spec(
         description=table.text("description") or "",
         source=table.text("source") or source,
         physical=physical,
-        assumed=table.boolean("assumed"),
+        provenance=_provenance(table),
         repeats=1 if physical else repeats or DEFAULT_REPEATS,
         evidence=_evidence(table, physical, params),
         params=params,
@@ -156,6 +158,25 @@ def _spec(
     table.raw("disabled")
     table.finish()
     return spec
+
+
+def without_rival(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` without what ``own`` says by the other of the two keys, ``provenance`` and ``assumed``."""
+    replaced = {rival for key, rival in _RIVALS.items() if key in own}
+    return {key: value for key, value in base.items() if key not in replaced}
+
+
+def _provenance(table: Table) -> Provenance:
+    """``provenance = "standard"``, or what says the same in older profiles: ``assumed = true`` or false."""
+    text, assumed = table.text("provenance"), table.boolean("assumed")
+    if text is None:
+        return Provenance.ASSUMED if assumed else Provenance.DOCUMENTED
+    if text not in list(Provenance):
+        raise table.error("provenance", f"is {shown(text)}; expected one of {', '.join(Provenance)}")
+    provenance = Provenance(text)
+    if "assumed" in table and assumed is not (provenance is Provenance.ASSUMED):
+        raise table.error("assumed", f"contradicts provenance = {shown(text)}; expected one of the two keys")
+    return provenance
 
 
 def _all_used(table: Table, params: Mapping[str, Param], specs: list[OrderSpec]) -> None:

@@ -14,7 +14,7 @@ import attrs
 
 from jt709c_gateway.commands.catalogue import CATALOGUE, LOCAL_ORDERS
 from jt709c_gateway.commands.model import InvalidOrder, Order
-from jt709c_gateway.commands.profiles.loading import read_profile
+from jt709c_gateway.commands.profiles.loading import read_profile, without_rival
 from jt709c_gateway.commands.profiles.params import Param, ParamKind
 from jt709c_gateway.commands.profiles.reading import ProfileError
 from jt709c_gateway.commands.profiles.spec import (
@@ -281,7 +281,7 @@ def _merged_orders(base: Any, own: Any) -> Any:
         if not isinstance(order, dict) or not isinstance(before, dict):
             merged[name] = order
             continue
-        merged[name] = {**before, **order}
+        merged[name] = {**without_rival(before, order), **order}
         if isinstance(before.get("params"), dict) and isinstance(order.get("params"), dict):
             merged[name]["params"] = {**before["params"], **order["params"]}
     return merged

@@ -11,6 +11,7 @@ from jt709c_gateway.commands.evidence import Delay, EvidenceRule
 from jt709c_gateway.commands.model import InvalidOrder, Order, shown
 from jt709c_gateway.commands.profiles.params import Param
 from jt709c_gateway.commands.profiles.templates import Rendered, Template
+from jt709c_gateway.commands.provenance import Provenance
 from jt709c_gateway.commands.replies import ReplyRule
 
 DEFAULT_REPEATS = 3
@@ -50,8 +51,8 @@ class OrderSpec:
     """One form of an order in one profile: how it is written, answered and confirmed.
 
     ``physical`` orders are written once at most; others up to ``repeats`` times, each under a new serial.
-    ``assumed`` marks what no public document says. ``selectors`` are the parameters that chose this form.
-    ``peripheral`` is the parameter that names the sub-lock it is for.
+    ``selectors`` are the parameters that chose this form. ``peripheral`` is the parameter that names the
+    sub-lock it is for.
     """
 
     name: str
@@ -61,12 +62,17 @@ class OrderSpec:
     description: str = ""
     source: str = ""
     physical: bool = False
-    assumed: bool = False
+    provenance: Provenance = Provenance.DOCUMENTED
     repeats: int = DEFAULT_REPEATS
     evidence: EvidenceRule | None = None
     params: Mapping[str, Param] = attrs.field(factory=dict)
     selectors: frozenset[str] = frozenset()
     peripheral: str | None = None
+
+    @property
+    def assumed(self) -> bool:
+        """Whether no public document has it."""
+        return self.provenance is Provenance.ASSUMED
 
     @property
     def secret_names(self) -> frozenset[str]:

@@ -2,6 +2,17 @@
 
 import { place, span, speed, words } from "./format.js";
 
+/** Where the form of an order comes from, when that isn't the maker; records of older gateways have only `assumed`. */
+export function provenance(data) {
+  const said = data?.provenance ?? (data?.assumed ? "assumed" : null);
+  return said === "assumed" || said === "standard" ? said : null;
+}
+
+function formRemark(data) {
+  const said = provenance(data);
+  return said ? `${said} form` : null;
+}
+
 /** Characters of a value that are shown in a line. */
 const LONGEST = 40;
 
@@ -108,7 +119,7 @@ const GISTS = {
     words(data.state),
     data.reason,
     said(data.answer),
-    data.assumed ? "assumed form" : null,
+    formRemark(data),
     named("by", data.issued_by),
     named("order", data.id),
   ],

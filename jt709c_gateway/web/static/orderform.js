@@ -4,10 +4,16 @@ import { get, post, sentence } from "./api.js";
 import { h, show } from "./dom.js";
 import { paramField } from "./fields.js";
 import { ago, exact, moment, place, span, words } from "./format.js";
-import { hasEnded } from "./gist.js";
-import { stateChip, stepItem, stepsOf } from "./timeline.js";
+import { hasEnded, provenance } from "./gist.js";
+import { formChip, stateChip, stepItem, stepsOf } from "./timeline.js";
 
 const WAITS = [60, 300, 3600, 21600, 86400, 604800];
+const FORM_WARNINGS = {
+  assumed:
+    "The form of this order is assumed: no public document has it for this kind of lock. The lock may refuse it, or not answer.",
+  standard:
+    "The form of this order is that of the national standard JT/T 808; no unit of this maker is known to obey it. The lock may refuse it, or not answer.",
+};
 const USUAL_WAIT = 300;
 /** The stream tells each step; this finds out what it may have missed. */
 const POLL_MS = 5000;
@@ -166,7 +172,7 @@ export class OrderForm {
     show(
       this.summary,
       order?.summary ?? "",
-      order?.assumed ? h("span", { class: "assumed" }, "assumed form") : null,
+      formChip(order),
     );
     this.button.disabled = !order;
     this.#say("");
@@ -303,9 +309,7 @@ function consequences(order, summary, device, given, wait) {
     order.physical
       ? `This physically ${opens ? "opens" : "moves"} the lock. It is written to the lock at most once; when it can't be known whether the lock got it, it ends as uncertain and nothing is written again.`
       : "This doesn't move the lock. It may be written again when the lock doesn't answer.",
-    order.assumed
-      ? "The form of this order is assumed: no public document has it for this kind of lock. The lock may refuse it, or not answer."
-      : null,
+    FORM_WARNINGS[provenance(order)],
     summary?.online
       ? `The lock is connected, so it is written at once. Should it fall asleep before that, the order waits for it, at most ${span(wait)}.`
       : `The lock is not connected. The order waits for it to come, at most ${span(wait)}; then it ends as expired.`,

@@ -3,9 +3,13 @@
 import { get, sentence } from "./api.js";
 import { h, show } from "./dom.js";
 import { exact, moment, span, timeElement, words } from "./format.js";
-import { STATES, gist, hasEnded, said } from "./gist.js";
+import { STATES, gist, hasEnded, provenance, said } from "./gist.js";
 
 const PAGE = 50;
+const FORM_TITLES = {
+  assumed: "no public document has the form of this order",
+  standard: "the form is that of the standard JT/T 808; no unit of this maker is known to obey it",
+};
 /** So many entries are kept; older ones are fetched again when they are asked for. */
 const MOST = 1000;
 /** Seconds between a lock's own time and when its event came, from which on that is worth saying. */
@@ -149,13 +153,7 @@ function orderItem(event, steps) {
       ),
       " ",
       stateChip(data.state),
-      data.assumed
-        ? h(
-            "span",
-            { class: "assumed", title: "no public document has the form of this order" },
-            "assumed form",
-          )
-        : null,
+      formChip(data),
       h(
         "small",
         {},
@@ -190,6 +188,12 @@ export function stepsOf(record) {
     steps.push({ at: moment(record.ended_at) ?? steps.at(-1)?.at ?? 0, data: record });
   }
   return steps;
+}
+
+/** Says so when the maker doesn't document the form of an order. */
+export function formChip(order) {
+  const said = provenance(order);
+  return said ? h("span", { class: said, title: FORM_TITLES[said] }, `${said} form`) : null;
 }
 
 /** The state of an order as a chip. */

@@ -4,7 +4,7 @@ import { get, sentence } from "./api.js";
 import { h, paced, show } from "./dom.js";
 import { known, moment, timeElement, words } from "./format.js";
 import { STATES, said } from "./gist.js";
-import { stateChip, stepItem, stepsOf } from "./timeline.js";
+import { formChip, stateChip, stepItem, stepsOf } from "./timeline.js";
 
 const PAGE = 100;
 const MOST = 1000;
@@ -196,13 +196,7 @@ function rows(order, isOpen, record, toggle) {
       "td",
       {},
       h("strong", {}, words(order.command ?? "can't be read")),
-      order.assumed
-        ? h(
-            "span",
-            { class: "assumed", title: "no public document has the form of this order" },
-            "assumed form",
-          )
-        : null,
+      formChip(order),
     ),
     h("td", {}, stateChip(order.state)),
     h("td", { class: "gist" }, [order.reason, said(order.answer)].filter(Boolean).join("; ")),
