@@ -54,6 +54,11 @@ _TIMES: Final = frozenset(
 )
 
 
+def is_text(name: str) -> bool:
+    """Whether a field's value in the hash is the text itself, where that of another field is JSON."""
+    return name in _TEXT or name in _TIMES
+
+
 def iso(at: float | None) -> str | None:
     """Seconds since 1970 as ISO 8601 text with ``Z``."""
     if at is None:

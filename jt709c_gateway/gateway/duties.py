@@ -17,13 +17,15 @@ from jt709c_gateway.redis.keys import Keys
 
 from .asking import ROUND, Asking
 from .core import Gateway
+from .expiring import Expiring
 from .orders import Orders
 from .recovery import Recovery
 from .taking import BlockingConnection, Taking
 
 _SWEEP: Final = 2.0
 _TICK: Final = 0.25
-_EXPIRE: Final = 1.0
+#: An outcome is to be there within a second of the ttl.
+_EXPIRE: Final = 0.25
 #: Seconds after which another gateway's word that an order has come for a lock of ours is heard.
 _ROUTED: Final = 0.2
 _RETRY: Final = 2.0
@@ -86,6 +88,7 @@ class Duties(Service):
         self._asking = asking
         self._taking = Taking(reactor, orders, keys, ttl, lambda: self._owner_checked)
         self._recovery = Recovery(orders)
+        self._expiring = Expiring(reactor, orders)
         self._loops: list[task.LoopingCall] = []
         self._identity = json.dumps(
             {
@@ -120,7 +123,7 @@ class Duties(Service):
         """Redis's address is known: start what needs it. `connection` is for waiting for orders."""
         self._every(self._ttl / 3, self._stay_alive)
         self._every(self._ttl / 2, self._adopt)
-        self._every(_EXPIRE, self._recovery.expire)
+        self._every(_EXPIRE, self._expiring.expire)
         self._every(_ROUTED, self._heed)
         self._every(_RETRY, self._retry)
         if self._asking is not None:

@@ -23,26 +23,6 @@ class Recovery:
 
     orders: Orders
 
-    async def expire(self) -> None:
-        """End orders whose ttl has run out while their lock was away."""
-        orders = self.orders
-        now = orders.now()
-        for order_id in await orders.store.due(now):
-            payload, record = await orders.store.remove(order_id)
-            if payload is not None:
-                try:
-                    order = from_waiting(payload)
-                except InvalidOrder as error:
-                    complaints.cast_out(orders, None, payload, record, error)
-                    continue
-                orders.held.add(order_id)
-                run = orders.restore(record, order)
-                if run.ended:
-                    orders.release(run)
-                else:
-                    # Redis rounds; an order that it calls due is due.
-                    orders.publish(run, run.deadline(max(now, run.next_deadline or now)))
-
     async def adopt(self, gateway: str, gone: bool = False) -> int:
         """Settle what a dead gateway had in hand; gives how many orders that were."""
         count = 0

@@ -289,13 +289,6 @@ class OrderStore:
             await self.caller.call("RPUSH", route, device)
             await self.caller.call("EXPIRE", route, ROUTE_TTL)
 
-    async def due(self, now: float) -> list[str]:
-        """Ids of waiting orders whose ttl has ended, at most a hundred."""
-        ids = await self.caller.call(
-            "ZRANGEBYSCORE", self.keys.deadlines, "-inf", f"{now:.3f}", "LIMIT", 0, 100
-        )
-        return [one.decode() for one in ids]
-
     async def gateways(self) -> list[str]:
         """All gateways that may have left something behind."""
         return [one.decode() for one in await self.caller.call("SMEMBERS", self.keys.gateways)]

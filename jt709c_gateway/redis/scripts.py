@@ -11,6 +11,7 @@ ACCEPT: Final = "order_accept"
 CLAIM: Final = "order_claim"
 REMOVE: Final = "order_remove"
 ADOPT: Final = "order_adopt"
+EXPIRE: Final = "order_expire"
 REPORT: Final = "order_report"
 ASK: Final = "device_ask"
 SURVEY: Final = "fleet_survey"
@@ -18,7 +19,7 @@ FLEET: Final = "fleet_read"
 
 _SOURCES: Final = {
     name: files(__package__).joinpath(f"{name}.lua").read_bytes()
-    for name in (ACCEPT, CLAIM, REMOVE, ADOPT, REPORT, ASK, SURVEY, FLEET)
+    for name in (ACCEPT, CLAIM, REMOVE, ADOPT, EXPIRE, REPORT, ASK, SURVEY, FLEET)
 }
 #: How often a script is loaded for one run: it can be flushed between that and its use.
 _LOADS: Final = 3

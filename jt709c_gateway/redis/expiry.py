@@ -1,0 +1,68 @@
+"""Ending the orders whose ttl has run out, as `order_expire.lua` does it."""
+
+from typing import Final
+
+from attrs import define
+from msgspec.msgpack import encode
+
+from jt709c_gateway.commands.stored import PUBLIC_FIELDS, is_text
+
+from . import scripts
+from .keys import Keys
+from .orders import MAX_REPLIES, REPLY_TTL
+from .scripts import Caller
+
+#: Orders that one call looks at. The server spends some 60 µs on each, and whatever else it is asked waits.
+AT_ONCE: Final = 50
+
+_FIELDS: Final = encode([(name, is_text(name)) for name in PUBLIC_FIELDS])
+
+
+@define
+class Announcement:
+    """An event, in the parts around its number, its device and its data; and the streams' caps."""
+
+    parts: tuple[str, str, str, str]
+    max_events: int
+    max_history: int
+
+
+@define
+class Expired:
+    """What one call has done."""
+
+    #: Due orders that were looked at, and the ids of those that ended.
+    looked_at: int
+    ended: list[str]
+    #: Orders that could not be ended, and why not the last of them. They stay where they are.
+    refused: int
+    reason: str | None
+
+
+async def expire(
+    caller: Caller, keys: Keys, now: float, at: str, event: Announcement, skip: int = 0
+) -> Expired:
+    """End up to `AT_ONCE` orders that are due at `now`, epoch seconds; `at` is the same as in records.
+
+    The first `skip` due ones are left out. txredisapi's errors come as they are.
+    """
+    looked_at, ended, refused, reason = await scripts.run(
+        caller,
+        scripts.EXPIRE,
+        [keys.deadlines, keys.events],
+        [
+            keys.prefix,
+            f"{now:.3f}",
+            AT_ONCE,
+            skip,
+            at,
+            event.max_events,
+            event.max_history,
+            MAX_REPLIES,
+            REPLY_TTL,
+            _FIELDS,
+            *event.parts,
+        ],
+    )
+    text = None if reason is None else reason.decode("utf-8", "replace")
+    return Expired(looked_at, [one.decode() for one in ended], refused, text)

@@ -1,0 +1,222 @@
+"""Orders whose ttl ends before they are written have their outcome within a second, however many."""
+
+import json
+import time
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.commands.lifecycle import OrderRun
+from jt709c_gateway.commands.model import Order
+from jt709c_gateway.commands.stored import PUBLIC_FIELDS, to_hash
+from jt709c_gateway.commands.waiting import to_waiting
+from tests.acl import GATEWAY, rules_of
+from tests.daemon import Daemon
+from tests.orders_bench import START, BenchTestCase
+from tests.orders_support import Desk, check_edges, new_device, new_id
+from tests.reporting import report
+from tests.support import ValkeyServer, wait_until
+
+#: Outcomes are told so many seconds after the ttl at the latest.
+PROMISED = 1.0
+#: Commands of the script.
+NEEDED = (
+    "xadd",
+    "publish",
+    "hset",
+    "lrem",
+    "zrem",
+    "rpush",
+    "ltrim",
+    "expire",
+    "hdel",
+    "lrange",
+    "hmget",
+    "type",
+)
+
+
+class EndTests(BenchTestCase):
+    """What the script makes of one order, beside what the life cycle says of it."""
+
+    def put(self, device: str | None = None, due: float = START - 1, **fields: Any) -> OrderRun:
+        """An order in the queue of its lock, as it stands in Redis."""
+        created = due - 10.0
+        order = Order(
+            new_id(), device or new_device(), "unlock", {"password": "483920"}, 10.0, created_at=created
+        )
+        run = OrderRun(order, None, secret_names=frozenset({"password"}))
+        run.queued(created)
+        for name, value in fields.items():
+            target = order if hasattr(order, name) else run
+            object.__setattr__(target, name, value)
+        call, key = self.desk.redis.call, self.desk.key
+        flat = [part for item in to_hash(run.stored()).items() for part in item]
+        call("HSET", key("command", order.id), *flat)
+        call("RPUSH", key("commands", "waiting", order.device), to_waiting(order))
+        call("ZADD", key("commands", "deadlines"), due, order.id)
+        return run
+
+    def rights(self, *rules: str) -> None:
+        """Change what the gateway may do."""
+        self.desk.redis.call("ACL", "SETUSER", f"gateway-of-{self.prefix}", *rules)
+
+    def end(self) -> None:
+        """Let the gateway see what is due."""
+        self.node.pass_time(0.3)
+
+    def history(self, device: str) -> list[dict[str, Any]]:
+        """The events in a lock's history."""
+        entries = self.desk.redis.call("XRANGE", self.desk.key("history", device), "-", "+")
+        return [json.loads(flat[flat.index(b"event") + 1]) for _, flat in entries]
+
+    def test_as_the_life_cycle_says(self) -> None:
+        """Record, event, history and reply say what the life cycle would, whatever the fields hold."""
+        awkward = 'a "quoted" \\/ path/to\u00e9\x7f'
+        for more in (
+            {},
+            {"issued_by": awkward, "ttl": 0.3},
+            {"attempts": 1, "serials": [7], "physical": False, "profile": "jt709", "assumed": True},
+            {"attempts": 3, "command": "text", "params": {"text": awkward, "n": [1, {"a": None}]}},
+        ):
+            run = self.put(reply_to="me", **more)
+            run.secret_names = frozenset({"password"})
+            self.end()
+            now = START + self.node.clock.seconds()
+            order = run.order
+            expected = run.deadline(max(now, run.next_deadline or now)).transitions[0].fields
+            record = self.desk.record(order.id)
+            ended = record["ended_at"]
+            self.assertEqual(record, to_hash({**expected, "ended_at": ended}), more)
+            (event,) = [one for one in self.desk.events("command") if one["data"]["id"] == order.id]
+            public = {name: {**expected, "ended_at": ended}[name] for name in PUBLIC_FIELDS}
+            self.assertEqual((event["data"], event["device"]), (public, order.device))
+            self.assertEqual(list(event["data"]), list(PUBLIC_FIELDS))
+            ours = json.loads(self.node.gateway.encode(order.device, "command", public))
+            self.assertEqual({**ours, "id": event["id"], "received_at": event["received_at"]}, event)
+            self.assertEqual(self.history(order.device), [event])
+            self.assertEqual(self.desk.reply("me"), public)
+            left = self.desk.redis.call("LLEN", self.desk.key("commands", "waiting", order.device))
+            self.assertEqual(left, 0)
+
+    def test_ids_differ(self) -> None:
+        """No two events have the same id."""
+        for _ in range(120):
+            self.put()
+        self.end()
+        ids = [event["id"] for event in self.desk.events("command")]
+        self.assertEqual(len(ids), 120)
+        self.assertEqual(len(set(ids)), 120)
+
+    def test_others_stay(self) -> None:
+        """What is not due, what has ended and what a gateway has in hand are left alone."""
+        early, ended, held = self.put(due=START + 60), self.put(state="cancelled"), self.put()
+        call, key = self.desk.redis.call, self.desk.key
+        call("DEL", key("commands", "waiting", held.order.device))
+        call("HSET", key("commands", "underway", "gw2"), held.order.id, to_waiting(held.order))
+        call("SADD", key("gateways"), "gw2")
+        call("SET", key("gateway", "gw2"), "{}")
+        self.end()
+        self.assertEqual(self.desk.events("command"), [])
+        for run, state in ((early, "queued"), (ended, "cancelled"), (held, "queued")):
+            self.assertEqual(self.desk.state(run.order.id), state)
+
+    def test_in_no_list(self) -> None:
+        """An order that was lost out of every list, unwritten, ends too; one that may be written does not."""
+        lost, doubtful = self.put(), self.put(writing_at=START - 5, attempts=1)
+        for run in (lost, doubtful):
+            self.desk.redis.call("DEL", self.desk.key("commands", "waiting", run.order.device))
+        self.end()
+        self.assertEqual(self.desk.state(lost.order.id), "expired")
+        self.assertEqual(self.desk.state(doubtful.order.id), "queued")
+
+    def test_refused_ones_hold_up_nobody(self) -> None:
+        """Where a key is of another type nothing is written; others end, and this one once it is mended."""
+        call = self.desk.redis.call
+        for name in ("history", "commands:unsettled", "commands:waiting", "reply"):
+            spoiled = [self.put(reply_to="other", due=START - 5) for _ in range(60)]
+            keys = [self.desk.key(name, "other" if name == "reply" else one.order.device) for one in spoiled]
+            for one in keys:
+                call("DEL", one)
+                call("SET", one, "x")
+            sound = self.put()
+            self.end()
+            self.assertEqual(self.desk.state(sound.order.id), "expired", name)
+            ids = {one.order.id for one in spoiled}
+            self.assertEqual({self.desk.state(one) for one in ids}, {"queued"}, name)
+            self.assertEqual([e for e in self.desk.events("command") if e["data"]["id"] in ids], [])
+            call("DEL", *keys)
+            self.end()
+            for one in ids:
+                self.assertEqual(self.desk.states(one), ["expired"], name)
+
+    def test_missing_right(self) -> None:
+        """Without one of the rights nothing is written; with it the order ends once."""
+        for command in NEEDED:
+            run = self.put(reply_to="me")
+            self.rights(f"-{command}")
+            self.end()
+            self.assertEqual(self.desk.states(run.order.id), [], command)
+            self.assertEqual(self.desk.state(run.order.id), "queued", command)
+            self.rights("reset", *rules_of(GATEWAY, self.prefix))
+            self.node.blocking.client.call("AUTH", f"gateway-of-{self.prefix}", "secret-of-gateway")
+            self.end()
+            self.assertEqual(self.desk.states(run.order.id), ["expired"], command)
+            self.assertEqual(len(self.history(run.order.device)), 1, command)
+        self.desk.redis.call("ACL", "LOG", "RESET")
+
+    def test_counted(self) -> None:
+        """They count among the outcomes in the metrics."""
+        for _ in range(3):
+            self.put()
+        self.end()
+        self.assertEqual(self.node.gateway.counters.orders["expired"], 3)
+
+
+class ManyTests(SynchronousTestCase):
+    """A daemon, and thousands of orders whose ttl ends in the same second."""
+
+    COUNT = 1000
+
+    def test_within_a_second(self) -> None:
+        """All have their outcome within a second of their ttl, and reports are answered meanwhile."""
+        server = ValkeyServer().start()
+        self.addCleanup(server.discard)
+        desk = Desk(server)
+        self.addCleanup(desk.close)
+        daemon = Daemon("--events-max", "1000000", redis=server.url).start()
+        self.addCleanup(daemon.discard)
+        self.put(desk, due := time.time() + 3.0)
+        waits = []
+        with daemon.lock() as lock:
+            lock.ask(report(1))
+            time.sleep(max(0.0, due - time.time()))
+            for serial in range(2, 1000):
+                began = time.monotonic()
+                lock.ask(report(serial))
+                waits.append(time.monotonic() - began)
+                if not desk.redis.call("ZCARD", desk.key("commands", "deadlines")):
+                    break
+        late = [
+            float(stamp.split(b"-")[0]) / 1000 - due
+            for stamp, flat in desk.redis.call("XRANGE", desk.key("events"), "-", "+")
+            if b"command" in flat
+        ]
+        self.assertEqual(len(late), self.COUNT)
+        self.assertLess(max(late), PROMISED)
+        self.assertLess(sorted(waits)[len(waits) // 2], 0.1)
+        check_edges(["queued", *desk.states("many-7")])
+
+    def put(self, desk: Desk, due: float) -> None:
+        """Orders for locks that are away."""
+        for number in range(self.COUNT):
+            device = str(700000000000 + number)
+            order = Order(
+                f"many-{number}", device, "unlock", {"password": "483920"}, 3.0, created_at=due - 3.0
+            )
+            run = OrderRun(order, None, secret_names=frozenset({"password"}))
+            flat = [part for item in to_hash(run.stored()).items() for part in item]
+            desk.redis.call("HSET", desk.key("command", order.id), *flat)
+            desk.redis.call("RPUSH", desk.key("commands", "waiting", device), to_waiting(order))
+            desk.redis.call("ZADD", desk.key("commands", "deadlines"), due, order.id)
+        wait_until(lambda: desk.redis.call("ZCARD", desk.key("commands", "deadlines")) == self.COUNT)
