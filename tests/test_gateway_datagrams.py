@@ -15,6 +15,7 @@ from jt709c_gateway.protocol.message import Message
 from tests.committing import FakeLink, Fleet
 from tests.test_dialect_streams import SOUND
 from tests.vectors import DEVICE, binary, load, location, part
+from tests.vectors.lines import Line, case, one_test_each, sent
 
 IMEI_WIRE = bytes.fromhex("4d8f3c6e1a2b")
 #: Version byte and ten of id, as in a 2019 header.
@@ -120,6 +121,40 @@ class ExchangeTests(DatagramCase):
         for number, piece in enumerate(pieces, 1):
             sent.append(self.ask(part(0x0704, piece, number, len(pieces), number)))
         self.assertEqual([len(one) for one in sent], [20] + [0] * (len(pieces) - 1) + [20 * len(pieces)])
+
+
+@one_test_each([case("F1 ")])
+class LoopTests(DatagramCase):
+    """Two gateways never answer each other: what goes from a platform to locks gets no answer."""
+
+    def check(self, line: Line) -> None:
+        """A case, over both transports."""
+        for data in sent(line):
+            self.unanswered(data)
+
+    def unanswered(self, data: bytes) -> None:
+        for transport in ("udp", "tcp"):
+            link = self.fleet.link(transport, "192.0.2.9:1")
+            self.assertEqual(self.ask(data, link), b"", data)
+            link.close("closed")
+
+    def test_ids_for_locks(self) -> None:
+        """Nothing that only platforms send is answered, in any kind of header, whole or split."""
+        ids = (0x8000, 0x8001, 0x8100, 0x8103, 0x8109, 0x8300, 0x8F00, 0x9101, 0x9205, 0xA000, 0xFFFF, 0x4401)
+        for message_id in ids:
+            for wire in (DEVICE, IMEI_WIRE, WIRE_2019):
+                self.unanswered(binary(message_id, bytes(5), 1, wire))
+            self.unanswered(part(message_id, b"ab", 1, 2, 1) + part(message_id, b"cd", 2, 2, 2))
+
+    def test_answers(self) -> None:
+        """No answer that a gateway gives is answered by another."""
+        asked = [binary(message_id, body) for message_id, body in BODIES.items()]
+        asked += [*SENTENCES, *SOUND, *(one["frame"] for one in load("real.jsonl"))]
+        asked.append(jt808.encode_jt705(0x5501, DEVICE, 1, bytes(40), answer_wanted=True))
+        answers = {self.ask(one) for one in asked} - {b""}
+        self.assertTrue(len(answers) > 10)
+        for answer in answers:
+            self.unanswered(answer)
 
 
 class LimitTests(DatagramCase):

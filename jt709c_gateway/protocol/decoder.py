@@ -27,6 +27,7 @@ from .jt808 import (
     FrameError,
     Header,
     general_answer,
+    goes_to_locks,
     identify,
     parse_header,
     registration_answer,
@@ -98,7 +99,7 @@ class Decoder:
         bodies = [part.frame.payload[part.header.body_start :] for part in parts]
         spans = binary.decode_body(message, header, b"".join(bodies))
         if message.answer is not None:
-            message.answer = b"".join(_answer(part.header) for part in parts)
+            message.answer = b"".join(_answer(part.header) or b"" for part in parts)
         if spans and not self.secrets:
             masked = []
             offset = 0
@@ -199,7 +200,11 @@ def _begin(header: Header, wire: bytes) -> Message:
     )
 
 
-def _answer(header: Header) -> bytes:
+def _answer(header: Header) -> bytes | None:
+    if goes_to_locks(header.message_id):
+        # It comes from another gateway, or from somebody who sends in its name: answered, the two would
+        # answer each other for ever.
+        return None
     if header.message_id == REGISTRATION:
         return registration_answer(header.identity, header.serial)
     return general_answer(header.identity, header.serial, header.message_id)

@@ -33,6 +33,8 @@ GENERAL_ANSWER: Final = 0x8001
 REGISTRATION_ANSWER: Final = 0x8100
 TIME_ANSWER: Final = 0x8109
 JT705_ANSWER: Final = 0x4401
+#: From here on ids go from platforms to locks (JT/T 808-2013).
+_FROM_PLATFORMS: Final = 0x8000
 #: Orders (JT/T 808-2013).
 SET_PARAMETERS: Final = 0x8103
 QUERY_PARAMETERS: Final = 0x8104
@@ -67,6 +69,11 @@ USUAL_LENGTH: Final = USUAL_HEADER.size
 _WORD = Struct(">H")
 _SPLIT = Struct(">HH")
 _JT705_ANSWER = Struct(">HH6sBHB")
+
+
+def goes_to_locks(message_id: int) -> bool:
+    """Whether only a platform sends this id, and locks receive it."""
+    return message_id >= _FROM_PLATFORMS or message_id == JT705_ANSWER
 
 
 class FrameError(Exception):
