@@ -223,6 +223,26 @@ class DatagramTests(SessionCase):
         self.assertEqual(len(_split(second.sent[0])), 2)
 
 
+class PartsTests(SessionCase):
+    """Parts of split messages take no memory for longer than they have to."""
+
+    def test_silent(self) -> None:
+        """What was never completed is let go though its sender says nothing more."""
+        for transport in ("tcp", "udp"):
+            self.fleet.feed(self.fleet.link(transport), part(0x0200, b"abc", 1, 2, 1))
+        self.assertEqual(len(self.gateway.parts), 2)
+        self.fleet.clock.advance(60.1)
+        self.gateway.sweep()
+        self.assertEqual((len(self.gateway.parts), self.gateway.parts.size), (0, 0))
+
+    def test_gone(self) -> None:
+        """What a connection held is let go when it ends."""
+        link = self.fleet.link()
+        self.fleet.feed(link, part(0x0200, b"abc", 1, 2, 1))
+        link.conversation.closed("closed")
+        self.assertEqual(self.gateway.parts.size, 0)
+
+
 class LimitTests(SessionCase):
     def test_idle(self) -> None:
         """A connection that is silent for too long is closed; one that speaks isn't."""

@@ -262,20 +262,3 @@ class SplitTests(SynchronousTestCase):
         for packets, packet in ((0, 0), (0, 1), (2, 0), (2, 3)):
             self.assertIsNone(decode(part(0x0704, b"abc", 1, packets, packet), decoder))
         self.assertEqual(decoder.parts.dropped, 4)
-
-    def test_bounds(self) -> None:
-        """Unfinished messages and their memory are bounded; the oldest goes first."""
-        decoder = Decoder()
-        for number in range(50):
-            decode(part(0x0704, b"abc", number * 10, 3, 1), decoder)
-        self.assertEqual(len(decoder.parts._open), split.MAX_MESSAGES)
-        self.assertEqual(decoder.parts.dropped, 50 - split.MAX_MESSAGES)
-        for size in (1000, 0):
-            decoder = Decoder()
-            most = 0
-            for number in range(1, 400):
-                decode(part(0x0704, bytes(size), number, 65535, number), decoder)
-                most = max(most, decoder.parts._bytes())
-            self.assertGreater(decoder.parts.dropped, 0)
-            self.assertLessEqual(most, split.MAX_BYTES)
-        self.assertIsNotNone(decode(binary(0x0002), decoder))

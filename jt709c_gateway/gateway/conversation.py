@@ -275,6 +275,7 @@ class Conversation:
             return
         self.is_open = False
         self._held_back, self._kept = [], None
+        self._decoder.parts.close()
         if self._asked is not None:
             self._asked.cancel()
         self._gateway.conversation_ended(self, reason)

@@ -14,6 +14,7 @@ from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import VERSION
 from jt709c_gateway.protocol.message import Message
+from jt709c_gateway.protocol.split import PartStore, Reassembler
 from jt709c_gateway.redis.batch import Answer
 from jt709c_gateway.redis.committer import Committer
 from jt709c_gateway.transport.link import SHUTDOWN, Link
@@ -93,8 +94,8 @@ class Gateway:
     conversations: set[Conversation] = field(factory=set, repr=False)
     #: Those that stopped reading, in the order in which they did.
     _paused: dict[Conversation, None] = field(factory=dict, repr=False)
-    #: Datagrams of one lock may come from many addresses, so split messages are put together in one place.
-    _datagram_decoder: Decoder = field(init=False, repr=False)
+    #: Parts of split messages, of all connections and addresses together.
+    parts: PartStore = field(factory=PartStore, init=False, repr=False)
     _turning_away: TurningAway = field(factory=TurningAway, init=False, repr=False)
     _tokens: int = 0
     _log_minute: float = 0.0
@@ -103,7 +104,6 @@ class Gateway:
     def __attrs_post_init__(self) -> None:
         self.sessions = Sessions(self.policy.max_sessions)
         self.gate = Gate(self, self.admission, self.policy.max_rate)
-        self._datagram_decoder = DatagramDecoder(withheld=lambda: self.dropped("long_answer"))
         self.committer.drained = self._drained
 
     @property
@@ -123,8 +123,11 @@ class Gateway:
 
     def open(self, link: Link) -> Conversation:
         """A peer is there."""
-        datagram = link.transport_name == "udp"
-        decoder = self._datagram_decoder if datagram else Decoder()
+        if link.transport_name == "udp":
+            parts = self.parts.address(link.peer)
+            decoder: Decoder = DatagramDecoder(parts=parts, withheld=lambda: self.dropped("long_answer"))
+        else:
+            decoder = Decoder(parts=Reassembler(self.parts))
         conversation = Conversation(self, link, decoder, self.clock.seconds())
         self.conversations.add(conversation)
         return conversation
@@ -353,6 +356,7 @@ class Gateway:
         """
         self.gate.read_on()
         now = self.clock.seconds()
+        self.parts.expire(now)
         for conversation in list(self.conversations):
             silent = now - conversation.last_received
             if silent > self.policy.idle_timeout:

@@ -2,24 +2,42 @@
 
 Parts are held, unanswered, until the last one is here; then the whole message is decoded and every part is
 answered. Parts that never become whole are let go unanswered, so the lock sends them again.
+
+All connections and addresses share one `PartStore`. When it is full, whoever holds the most there loses the
+oldest message; those that hold little lose theirs, the oldest of all first, only when everybody holds little.
 """
 
+from bisect import bisect, insort
+from itertools import islice
 from typing import Final
 
 from attrs import define, field
 
 from .framing import BinaryFrame
-from .jt808 import Header
+from .jt808 import Header, pack, parse_header
 
 #: Seconds after its first part in which a message must be complete.
 TIMEOUT: Final = 60.0
-#: Unfinished messages, and bytes of memory in them, that one connection may have.
+#: Unfinished messages, and bytes of memory in them, that one device may have on one connection or address.
 MAX_MESSAGES: Final = 8
-MAX_BYTES: Final = 131072
-#: What holding a part costs beside its bytes, which are held twice (raw and payload).
-_PART_COST: Final = 512
+MAX_BYTES: Final = 65_536
+#: Bytes of memory in the unfinished messages of all connections and addresses together.
+MAX_BYTES_IN_ALL: Final = 64 << 20
+#: What holding a part costs beside its bytes, and what holding an unfinished message costs besides.
+_PART_COST: Final = 224
+_MESSAGE_COST: Final = 1024
+#: Whoever holds less than this counts as holding nothing when room has to be made.
+_SHARE: Final = 8_192
+#: Serials of other messages that may stand between the parts of one over a connection. Datagrams may be lost,
+#: so over UDP there are to be fewer than parts: the last parts of a message's successor are further away.
+_MAX_BETWEEN: Final = 256
+#: Sets of parts from other addresses that one part is tried with.
+_MAX_TRIED: Final = 8
+#: Messages given up at most by one part that comes, and by one call of `expire`.
+_EXPIRED_BY_PART: Final = 8
+_EXPIRED_AT_ONCE: Final = 5_000
 
-_Key = tuple[bytes, int, int, int]
+_Kind = tuple[int, int]
 
 
 @define
@@ -30,53 +48,273 @@ class Part:
     frame: BinaryFrame
 
 
-@define
+@define(eq=False)
 class _Unfinished:
+    """The parts of one message from one place: serial and payload by number."""
+
+    holder: "Reassembler"
+    wire: bytes
+    #: Message id and number of parts.
+    kind: _Kind
     started: float
-    parts: dict[int, Part] = field(factory=dict)
+    parts: dict[int, tuple[int, bytes]] = field(factory=dict)
     size: int = 0
+    #: The numbers of the parts that are here, sorted.
+    _numbers: list[int] = field(factory=list)
+    #: Whether all of them have one serial.
+    _alike: bool = True
+
+    @property
+    def whole(self) -> bool:
+        """Whether no part is missing."""
+        return len(self.parts) == self.kind[1]
+
+    def put(self, number: int, serial: int, payload: bytes) -> None:
+        """Take a part that wasn't here."""
+        self._alike = self._alike and all(held == serial for held, _ in islice(self.parts.values(), 1))
+        self.parts[number] = (serial, payload)
+        insort(self._numbers, number)
+
+    def spread(self, number: int, serial: int) -> int | None:
+        """How many serials of other messages stand between the parts if this is one; None when it can't be.
+
+        Serials go up with the numbers of the parts, or all parts have one serial.
+        """
+        if number in self.parts:
+            return 0 if self.parts[number][0] == serial else None
+        first = self._numbers[0]
+        if self._alike and self.parts[first][0] == serial:
+            return 0
+        if self._alike and len(self.parts) > 1:
+            return None
+        at = bisect(self._numbers, number)
+        # How far the serials on both sides are ahead of this one, apart from what their numbers make up for.
+        sides = [self._ahead(other, number, serial) for other in self._numbers[max(at - 1, 0) : at + 1]]
+        if (at and sides[0] > 0) or (at < len(self._numbers) and sides[-1] < 0):
+            return None
+        ends = [0, self._ahead(first, number, serial), self._ahead(self._numbers[-1], number, serial)]
+        return max(ends) - min(ends)
+
+    def _ahead(self, other: int, number: int, serial: int) -> int:
+        return _signed(self.parts[other][0] - serial) - (other - number)
+
+    def copy(self) -> "_Unfinished":
+        """The same parts, to try others with them."""
+        parts, numbers = dict(self.parts), list(self._numbers)
+        return _Unfinished(self.holder, self.wire, self.kind, self.started, parts, 0, numbers, self._alike)
+
+    def absorb(self, other: "_Unfinished", limit: int) -> bool:
+        """Take over the parts of another set; False when they can't all belong to this message."""
+        for number, (serial, payload) in other.parts.items():
+            spread = self.spread(number, serial)
+            if spread is None or spread >= limit or self.parts.get(number, (0, payload))[1] != payload:
+                return False
+        for number, (serial, payload) in other.parts.items():
+            if number not in self.parts:
+                self.put(number, serial, payload)
+        return True
 
 
-@define
+def _signed(difference: int) -> int:
+    """A difference of serials, which begin again after 65535."""
+    return (difference + 0x8000 & 0xFFFF) - 0x8000
+
+
+@define(eq=False)
+class PartStore:
+    """All unfinished messages of the process, bounded in bytes by `limit`."""
+
+    limit: int = MAX_BYTES_IN_ALL
+    size: int = field(default=0, init=False)
+    #: Parts let go because their message was never completed, or because there were too many.
+    dropped: int = field(default=0, init=False)
+    #: In the order in which they began.
+    _messages: dict[_Unfinished, None] = field(factory=dict, init=False, repr=False)
+    #: Who holds how many whole shares.
+    _holders: "dict[int, dict[Reassembler, None]]" = field(factory=dict, init=False, repr=False)
+    #: Over UDP: who holds parts, by address; which sets of parts there are, by the bytes of a device's id.
+    _addresses: "dict[str, Reassembler]" = field(factory=dict, init=False, repr=False)
+    _datagrams: dict[bytes, dict[_Unfinished, None]] = field(factory=dict, init=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def address(self, peer: str) -> "Reassembler":
+        """Where the parts are held that come in datagrams from an address."""
+        return self._addresses.get(peer) or Reassembler(self, peer)
+
+    def expire(self, now: float, most: int = _EXPIRED_AT_ONCE) -> None:
+        """Let go of what has been waiting longer than `TIMEOUT`; to be called every few seconds."""
+        while most and self._messages:
+            oldest = next(iter(self._messages))
+            if now - oldest.started <= TIMEOUT:
+                return
+            self.drop(oldest)
+            most -= 1
+
+    def drop(self, message: _Unfinished) -> None:
+        """Let go of a message: its parts stay unanswered."""
+        self.dropped += len(message.parts)
+        self.take_out(message)
+
+    def begin(self, holder: "Reassembler", wire: bytes, kind: _Kind, now: float) -> _Unfinished:
+        """Make room for a message of which the first part is here."""
+        message = _Unfinished(holder, wire, kind, now)
+        self._messages[message] = None
+        holder.messages[message] = None
+        holder.devices.setdefault(wire, {})[message] = None
+        if holder.peer is not None:
+            self._addresses[holder.peer] = holder
+            self._datagrams.setdefault(wire, {})[message] = None
+        self.grow(message, _MESSAGE_COST)
+        return message
+
+    def take_out(self, message: _Unfinished) -> None:
+        """Forget a message."""
+        holder = message.holder
+        self.grow(message, -message.size)
+        del self._messages[message], holder.messages[message]
+        _remove(holder.devices, message)
+        if holder.peer is not None:
+            _remove(self._datagrams, message)
+            if not holder.devices:
+                self._addresses.pop(holder.peer, None)
+
+    def grow(self, message: _Unfinished, size: int) -> None:
+        """Count bytes that a message takes, or gives back."""
+        holder = message.holder
+        before = holder.size // _SHARE
+        message.size += size
+        holder.size += size
+        self.size += size
+        after = holder.size // _SHARE
+        if before == after:
+            return
+        if before:
+            del self._holders[before][holder]
+            if not self._holders[before]:
+                del self._holders[before]
+        if after:
+            self._holders.setdefault(after, {})[holder] = None
+
+    def keep_within_limit(self) -> None:
+        """While there is too much: whoever holds the most loses the oldest of it."""
+        while self.size > self.limit:
+            if self._holders:
+                fullest = next(iter(self._holders[max(self._holders)]))
+                self.drop(next(iter(fullest.messages)))
+            else:
+                self.drop(next(iter(self._messages)))
+
+    def others(self, message: _Unfinished) -> list[_Unfinished]:
+        """What other addresses have sent of a message like this for the same device, the newest first."""
+        found = []
+        for other in reversed(self._datagrams[message.wire]):
+            if other.kind == message.kind and other.holder is not message.holder:
+                found.append(other)
+                if len(found) == _MAX_TRIED:
+                    break
+        return found
+
+
+def _remove(devices: dict[bytes, dict[_Unfinished, None]], message: _Unfinished) -> None:
+    of_device = devices[message.wire]
+    del of_device[message]
+    if not of_device:
+        del devices[message.wire]
+
+
+@define(eq=False)
 class Reassembler:
-    """Holds parts of split messages. Bounded in messages, bytes and seconds; the oldest goes first.
+    """Holds the parts that come over one connection, or in datagrams from the address `peer`.
 
-    Packets of one message have consecutive serials, so serial minus packet number tells messages apart.
+    Bounded in messages and bytes per device, over a connection in bytes for all devices together; the oldest
+    goes first. Datagrams of one lock may come from several addresses: where those of one address don't make
+    a message whole, those of the others are tried with them.
     """
 
-    _open: dict[_Key, _Unfinished] = field(factory=dict)
-    #: Parts let go because their message was never completed, or because there were too many.
-    dropped: int = 0
+    store: PartStore = field(factory=PartStore, repr=False)
+    peer: str | None = None
+    size: int = field(default=0, init=False)
+    #: In the order in which they began, and the same by the bytes of the device's id.
+    messages: dict[_Unfinished, None] = field(factory=dict, init=False, repr=False)
+    devices: dict[bytes, dict[_Unfinished, None]] = field(factory=dict, init=False, repr=False)
+
+    @property
+    def dropped(self) -> int:
+        """Parts that the store has let go."""
+        return self.store.dropped
 
     def add(self, header: Header, frame: BinaryFrame, now: float) -> list[Part] | None:
         """Take one part; give all parts in order once they are complete. `now` in seconds, monotonic.
 
         A part numbered outside 1..total never completes anything and is dropped.
         """
-        self.expire(now)
-        if not 1 <= header.packet <= header.packets:
-            self.dropped += 1
+        store = self.store
+        store.expire(now, _EXPIRED_BY_PART)
+        number, serial = header.packet, header.serial
+        if not 1 <= number <= header.packets:
+            store.dropped += 1
             return None
-        first = header.serial - header.packet & 0xFFFF
-        key = (header.identity.wire, header.message_id, header.packets, first)
-        unfinished = self._open.setdefault(key, _Unfinished(now))
-        if header.packet not in unfinished.parts:
-            unfinished.parts[header.packet] = Part(header, frame)
-            unfinished.size += 2 * len(frame.raw) + _PART_COST
-        if len(unfinished.parts) == header.packets:
-            del self._open[key]
-            return [unfinished.parts[number] for number in range(1, header.packets + 1)]
-        while len(self._open) > MAX_MESSAGES or self._bytes() > MAX_BYTES:
-            self._drop(next(iter(self._open)))
-        return None
+        wire, kind = header.identity.wire, (header.message_id, header.packets)
+        message = self._place(wire, kind, number, serial)
+        if message is not None and message.parts.get(number, (0, frame.payload))[1] != frame.payload:
+            # The lock has begun anew, and says something else under the same serials.
+            store.drop(message)
+            message = None
+        if message is None:
+            message = store.begin(self, wire, kind, now)
+        if number not in message.parts:
+            message.put(number, serial, frame.payload)
+            store.grow(message, len(frame.payload) + _PART_COST)
+        whole = self._finish(message)
+        if whole is None:
+            self._keep_within_limits(message)
+        return whole
 
-    def expire(self, now: float) -> None:
-        """Let go of what has been waiting longer than `TIMEOUT`."""
-        for key in [key for key, held in self._open.items() if now - held.started > TIMEOUT]:
-            self._drop(key)
+    def _place(self, wire: bytes, kind: _Kind, number: int, serial: int) -> _Unfinished | None:
+        """The message that a part belongs to: the one whose serials are nearest, the newest of these."""
+        best, least = None, self._spread_limit(kind)
+        for message in reversed(self.devices.get(wire, {})):
+            if message.kind == kind:
+                spread = message.spread(number, serial)
+                if spread is not None and spread < least:
+                    best, least = message, spread
+        return best
 
-    def _bytes(self) -> int:
-        return sum(held.size for held in self._open.values())
+    def _spread_limit(self, kind: _Kind) -> int:
+        return _MAX_BETWEEN if self.peer is None else kind[1]
 
-    def _drop(self, key: _Key) -> None:
-        self.dropped += len(self._open.pop(key).parts)
+    def _finish(self, message: _Unfinished) -> list[Part] | None:
+        used = [message]
+        if not message.whole and self.peer is not None and (others := self.store.others(message)):
+            message = message.copy()
+            for other in others:
+                if message.absorb(other, self._spread_limit(message.kind)):
+                    used.append(other)
+                if message.whole:
+                    break
+        if not message.whole:
+            return None
+        for one in used:
+            self.store.take_out(one)
+        return [_part(message.parts[number][1]) for number in range(1, message.kind[1] + 1)]
+
+    def _keep_within_limits(self, message: _Unfinished) -> None:
+        of_device = self.devices[message.wire]
+        while len(of_device) > MAX_MESSAGES or sum(one.size for one in of_device) > MAX_BYTES:
+            self.store.drop(next(iter(of_device)))
+        while self.peer is None and self.size > MAX_BYTES:
+            self.store.drop(next(iter(self.messages)))
+        self.store.keep_within_limit()
+
+    def close(self) -> None:
+        """The connection is gone. An address isn't: what it has sent may still be completed."""
+        if self.peer is None:
+            for message in list(self.messages):
+                self.store.drop(message)
+
+
+def _part(payload: bytes) -> Part:
+    # A payload has one form on the wire, so the bytes that came need not be held as well.
+    return Part(parse_header(payload), BinaryFrame(pack(payload), payload))

@@ -116,6 +116,11 @@ class GatewayCollector(Collector):
                 "Times reading of a connection stopped because its lock sent more than it may.",
                 counters.rate_pauses,
             ),
+            (
+                "parts_dropped",
+                "Parts of split messages let go because the message was never whole, or for want of room.",
+                self._gateway.parts.dropped,
+            ),
             ("commits", "Batches committed to Redis.", statistics.batches),
             ("records", "Records committed to Redis.", statistics.records),
             ("duplicates", "Reports that came again and were not published again.", statistics.duplicates),
@@ -131,6 +136,7 @@ class GatewayCollector(Collector):
             ("links", "Connections and addresses that locks are heard from.", len(gateway.conversations)),
             ("unacked", "Records waiting to be committed.", committer.unacked),
             ("unacked_max", "Records that may wait before reading stops.", committer.max_unacked),
+            ("parts_bytes", "Memory in parts of split messages that are not whole yet.", gateway.parts.size),
             ("redis_up", "Whether Redis can be used.", int(self._connected())),
         ):
             yield GaugeMetricFamily(f"jt709c_{name}", text, value=level)
