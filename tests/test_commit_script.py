@@ -222,7 +222,7 @@ class DuplicateTests(ScriptCase):
     def test_other_gateway(self) -> None:
         """A report that comes again to another gateway is published once."""
         self.commit(report())
-        again = Teller("gw2").reports(report())
+        again = Teller("gw2").contents(report())
         self.assertEqual(self.script.commit(again, "gw2", "boot9"), 1)
         self.assertEqual(self.locations(), 1)
 

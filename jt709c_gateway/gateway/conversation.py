@@ -269,6 +269,13 @@ class Conversation:
         if self._held_back and self._unanswered <= _MAX_UNANSWERED // 2:
             self.read_on()
 
+    def superseded(self, token: str) -> None:
+        """A device that spoke here has a newer session elsewhere, as Redis found when it took a report."""
+        for session in self.sessions.values():
+            if session.token == token:
+                self._gateway.moved_away(session)
+                return
+
     def closed(self, reason: str) -> None:
         """The link is gone: its locks are offline."""
         if not self.is_open:

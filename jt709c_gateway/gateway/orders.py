@@ -298,11 +298,11 @@ class Orders:
         public: dict[str, Any] | None,
         commands: list[Command],
         then: Callable[[bool], None] | None = None,
-        condition: tuple[str, str] | None = None,
+        condition: tuple[str, ...] | None = None,
     ) -> None:
         """Have commands carried out and, if there is one, a `command` event published, all or nothing.
 
-        Nothing without the field of the hash that `condition` names, if it does.
+        Nothing unless `condition` holds, of those in `commit_conditions.lua`.
         """
         packed = []
         if public is not None:

@@ -36,6 +36,7 @@ def position_record(
         session.dialect,
         message.imei,
         *_shown(session, location),
+        session.token,
     )
 
 
@@ -62,7 +63,8 @@ def record_of(
     state: tuple[Any, ...] = (session.dialect, message.imei, message.firmware, message.secret, location)
     if peripheral is not None:
         state = (*state, peripheral)
-    return (message.device, message.fingerprint, moment.iso, moment.epoch, told, state, refresh, None)
+    reported = (message.device, message.fingerprint, moment.iso, moment.epoch, told, state, refresh)
+    return (*reported, None, None, session.token)
 
 
 def _shown(session: Session, location: events.Location) -> tuple[Any, ...]:

@@ -25,6 +25,9 @@ class Recipient(Protocol):
     def committed(self, answers: list[bytes]) -> None:
         """Write these; called once per batch. One for each record, in order, empty for one that gets none."""
 
+    def superseded(self, token: str) -> None:
+        """The device of the session with this token has a newer one: what it said in this one was let go."""
+
 
 #: What a recipient gets; a callable makes it when the record has been written.
 Answer = bytes | Callable[[], bytes | None] | None

@@ -1,5 +1,6 @@
 -- Writes everything that one batch of frames causes: publish, streams, last known state, sessions.
--- One script in four files: commit_state.lua, commit_sessions.lua and commit_batch.lua follow.
+-- One script in five files: commit_state.lua, commit_sessions.lua, commit_conditions.lua and commit_batch.lua
+-- follow.
 --
 -- KEYS[1] the stream of events (all other keys share its hash slot)
 -- ARGV[1] prefix   ARGV[2] key of this gateway run's commit marker   ARGV[3] number of the batch
@@ -10,14 +11,16 @@
 --   3 seen, ISO 8601  8 commands or nil: each an array, carried out as it is
 --   4 seen, epoch s   location: {event index, lock state, battery or nil, alarms as JSON, epoch s or nil}
 --   5 events {{kind, json}, ...}; of a session that opens a third, told instead when it takes one over
---   9 condition or nil: {hash, field}; without that field nothing of the record is written
+--   9 condition or nil: what has to hold of an order, or nothing of the record is written: see `conditions` below
+--   10 token of the session in which the device said it, or nil; from any but its newest nothing is written
 --   peripheral, only where a sub-lock or sensor reports: {id, type, epoch s or nil, lock state or nil, battery}
 --   A record whose device is "" is a malformed run: {"", peer, reason, raw, time}.
---   One of 11 is a report with a live location as its one event, and nothing else, as nearly all are: 1 to 4 as
---   above, 5 the event, 6 dialect, 7 imei or nil, 8 to 11 what else is in `location`.
+--   One of 12 is a report with a live location as its one event, and nothing else, as nearly all are: 1 to 4 as
+--   above, 5 the event, 6 dialect, 7 imei or nil, 8 to 11 what else is in `location`, 12 token of the session.
 --
 -- Returns how many records were duplicates, -1 when the whole batch had been applied before, or, when
--- records could not be written, {that number, index, error, index, error, ...}; indices count from 0.
+-- records could not be written, {that number, index, error, index, error, ...}; indices count from 0. The error is
+-- "LATE" where a condition doesn't hold, and "STALE <token>" where the device has a newer session than this one.
 
 local prefix, marker, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local max_events, max_history, max_malformed, max_devices, max_recent, max_age, max_track =
@@ -25,8 +28,8 @@ local max_events, max_history, max_malformed, max_devices, max_recent, max_age, 
 -- As text: a number would be formatted for each event.
 max_events, max_history, max_malformed = tostring(max_events), tostring(max_history), tostring(max_malformed)
 local FINGERPRINT = 16
--- How the array of all records begins, and how a record of 11 does.
-local HEAD, LOCATED, LOCATED_VALUES = 3, 0x9b, 11
+-- How the array of all records begins, and how a record of 12 does.
+local HEAD, LOCATED, LOCATED_VALUES = 3, 0x9c, 12
 local MARKER_TTL, RECENT_TTL, SECRET_TTL, ORDERS_TTL, ROUTE_TTL = 86400, 2592000, 86400, 604800, 60
 -- Sub-locks and sensors kept per master: more than one sentence can bind to it.
 local MAX_PERIPHERALS = 100
@@ -78,12 +81,30 @@ local function device_of(name)
     device = {
       name = name, recent = false, news = false, alarms = false, time = false, location = false, track = false,
       seen = false, seen_at = false, dialect = false, imei = false, firmware = false, lock_state = false,
-      battery_percent = false, failure = false,
+      battery_percent = false, failure = false, session = false,
     }
     devices[name] = device
     changed[#changed + 1] = device
   end
   return device
+end
+
+-- Reads what decides how a record is taken, once in a batch.
+local function know(device)
+  if not device.alarms then
+    local known = call('HMGET', prefix .. ':device:' .. device.name, 'alarms', 'location_time', 'session')
+    device.alarms, device.time = known[1] or '[]', tonumber(known[2] or '0') or 0
+    device.session = device.session or known[3] or ''
+  end
+end
+
+-- Raises an error for what the device said in a session that isn't its newest: a gateway that was paused may have
+-- it in its hands still, while the device has been heard elsewhere. Where no session is known, none is newer.
+local function check_session(device, token)
+  know(device)
+  if token and device.session ~= '' and device.session ~= token then
+    error({err = 'STALE ' .. token})
+  end
 end
 
 local function is_among(recent, fingerprint)

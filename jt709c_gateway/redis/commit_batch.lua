@@ -7,11 +7,13 @@ local function apply(record)
       'peer', record[2], 'reason', record[3], 'raw', record[4], 'time', record[5])
     return false
   end
-  local condition = record[9]
-  if condition and not call('HGET', condition[1], condition[2]) then
-    error({err = 'another gateway has the order'})
-  end
   local device, fingerprint = device_of(record[1]), record[2]
+  if record[10] then
+    check_session(device, record[10])
+  end
+  if record[9] then
+    check_condition(record[9])
+  end
   if fingerprint and is_known(device, fingerprint) then
     -- What a report that comes again says besides has not been said before for certain.
     local secret = record[6] and record[6][4]
@@ -51,14 +53,16 @@ local function apply(record)
 end
 
 -- The same of a report with a live location and nothing else.
-local function apply_located(device, fingerprint, seen, seen_at, json, dialect, imei, ...)
+local function apply_located(device, fingerprint, seen, seen_at, json, dialect, imei, lock_state, battery, alarms,
+  time, token)
   device = device_of(device)
+  check_session(device, token)
   if is_known(device, fingerprint) then
     return true
   end
   emit(device.name, 'location', json)
   recognise(device, seen, seen_at, dialect, imei)
-  locate(device, json, seen_at, ...)
+  locate(device, json, seen_at, lock_state, battery, alarms, time)
   device.news = device.news .. fingerprint
   return false
 end

@@ -24,6 +24,12 @@ local function write_session(key, session)
   call('EXPIRE', key, session[3])
 end
 
+-- Keeps which session of a device is its newest: what it said in an older one is let go from now on.
+local function note_newest(device, token)
+  call('HSET', prefix .. ':device:' .. device, 'session', token)
+  device_of(device).session = token
+end
+
 -- What can become of a session. Each is given the device, the key of its session, the token of the session that
 -- is known there or false, and the record's session; it returns whether the record's events are to be told,
 -- 'taken over' for the other form of them.
@@ -39,6 +45,7 @@ function sessions.open(device, key, known, session)
   end
   call('DEL', key)
   write_session(key, session)
+  note_newest(device, session[2])
   return known and known ~= session[2] and 'taken over' or true
 end
 
@@ -56,11 +63,15 @@ end
 -- another gateway may have told that it is offline.
 function sessions.affirm(device, key, known, session)
   local gateway = gateway_of(session[2])
-  if known and known ~= session[2] then
+  local state = device_of(device)
+  know(state)
+  local newest = state.session ~= '' and state.session or session[2]
+  if known and known ~= session[2] or newest ~= session[2] then
     tell(gateway, device)
     return false
   end
   write_session(key, session)
+  note_newest(device, session[2])
   return call('SADD', online_at(gateway), device) == 1
 end
 

@@ -45,10 +45,7 @@ end
 
 -- Takes in what a live location says of the device's state; an older one than the last changes nothing.
 local function locate(device, json, seen, lock_state, battery, alarms, time)
-  if not device.alarms then
-    local known = call('HMGET', prefix .. ':device:' .. device.name, 'alarms', 'location_time')
-    device.alarms, device.time = known[1] or '[]', tonumber(known[2] or '0') or 0
-  end
+  know(device)
   time = min(time or seen, seen)
   local older = time < device.time
   if older or floor(time / TRACK_STEP) ~= floor(device.time / TRACK_STEP) then

@@ -33,13 +33,16 @@ MAX_TRAIN: Final = 50
 _RETRY_FIRST: Final = 0.1
 _RETRY_LONGEST: Final = 5.0
 
-_PARTS: Final = ("commit.lua", "commit_state.lua", "commit_sessions.lua", "commit_batch.lua")
+_PARTS: Final = tuple(f"commit{part}.lua" for part in ("", "_state", "_sessions", "_conditions", "_batch"))
 SCRIPT: Final = b"\n".join(files(__package__).joinpath(part).read_bytes() for part in _PARTS)
 SCRIPT_HASH: Final = sha1(SCRIPT, usedforsecurity=False).hexdigest()
 
 _encode = Encoder().encode
 #: What a waiting record takes beside its bytes.
 _OVERHEAD: Final = 256
+#: What the script says of a record that came too late: see the head of `commit.lua`.
+_LATE: Final = b"LATE"
+_STALE: Final = b"STALE "
 
 
 class Connection(Protocol):
@@ -95,6 +98,9 @@ class Statistics:
     records: int = 0
     duplicates: int = 0
     failed_records: int = 0
+    #: Records that were refused because another gateway has the order, or the device a newer session.
+    late: int = 0
+    stale: int = 0
     retries: int = 0
     #: Times that what had been written was not durable in time, by reason.
     shortfalls: Counter[Shortfall] = field(factory=Counter)
@@ -276,8 +282,8 @@ class Committer:
             self.full = False
             self._carry_out(self.drained)
 
-    def _count(self, batch: Batch) -> frozenset[int]:
-        """Take a batch off the books; the indices of those of its records that could not be written."""
+    def _count(self, batch: Batch) -> dict[int, bytes]:
+        """Take a batch off the books; which of its records were not written, by index, and why."""
         size = len(batch.records)
         self.unacked -= size
         self._bytes -= batch.size + _OVERHEAD * size
@@ -287,9 +293,9 @@ class Committer:
         self.statistics.records += size
         self.statistics.duplicates += max(duplicates, 0)
         self._carry_out(self.observed, self.clock.seconds() - batch.began, size)
-        return self._report(failures) if failures else frozenset()
+        return self._report(failures) if failures else {}
 
-    def _answer(self, records: list[Waiting], failed: frozenset[int]) -> None:
+    def _answer(self, records: list[Waiting], failed: dict[int, bytes]) -> None:
         answers: defaultdict[Recipient, list[bytes]] = defaultdict(list)
         last, of_last = None, []
         for index, (_, recipient, answer, then) in enumerate(records):
@@ -306,6 +312,9 @@ class Committer:
                 self._carry_out(then, written)
         for recipient, waiting in answers.items():
             self._carry_out(recipient.committed, waiting)
+        for index, reason in failed.items():
+            if reason.startswith(_STALE) and (recipient := records[index][1]) is not None:
+                self._carry_out(recipient.superseded, reason.removeprefix(_STALE).decode())
 
     def _carry_out(self, callback: Callable[..., Any], *arguments: Any) -> Any:
         """Call what belongs to others: its failure is its own."""
@@ -315,24 +324,26 @@ class Committer:
             self.log.failure("what follows a commit failed")
             return None
 
-    def _report(self, failures: Sequence[Any]) -> frozenset[int]:
-        indices = frozenset(failures[::2])
-        self.statistics.failed_records += len(indices)
-        reason = failures[1]
-        if isinstance(reason, bytes):
-            reason = explain(reason.decode("utf-8", "replace"))
-        self._unreported += len(indices)
+    def _report(self, failures: Sequence[Any]) -> dict[int, bytes]:
+        reasons: dict[int, bytes] = dict(zip(failures[::2], failures[1::2], strict=True))
+        late = sum(reason == _LATE for reason in reasons.values())
+        stale = sum(reason.startswith(_STALE) for reason in reasons.values())
+        self.statistics.late += late
+        self.statistics.stale += stale
+        broken = [reason for reason in reasons.values() if reason != _LATE and not reason.startswith(_STALE)]
+        self.statistics.failed_records += len(broken)
+        self._unreported += len(broken)
         now = self.clock.seconds()
-        if now >= self._report_at:
+        if broken and now >= self._report_at:
             # A user without a permission, say, would otherwise fill the log with one line per batch.
             self._report_at = now + REPORT_EVERY
             self.log.error(
                 "{count} records could not be written to Redis and stay unanswered: {reason}",
                 count=self._unreported,
-                reason=reason,
+                reason=explain(broken[0].decode("utf-8", "replace")),
             )
             self._unreported = 0
-        return indices
+        return reasons
 
     def _failed(self, failure: Failure) -> None:
         """Keep the batch: it is repeated when the connection is ready, or after a while when it still is."""

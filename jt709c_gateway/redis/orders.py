@@ -251,9 +251,9 @@ class OrderStore:
         """Whether an order is in this gateway's hands."""
         return await self.caller.call("HGET", self.keys.under_way(self.gateway), order_id) is not None
 
-    def in_hand_condition(self, order_id: str) -> tuple[str, str]:
-        """The same for the committer: the hash and its field that must be there."""
-        return self.keys.under_way(self.gateway), order_id
+    def in_hand_condition(self, order_id: str) -> tuple[str, ...]:
+        """The same for the committer."""
+        return "in hand", self.keys.under_way(self.gateway), order_id
 
     async def routed(self) -> list[str]:
         """Locks of ours for which others have taken in orders; the same again until `heed`."""

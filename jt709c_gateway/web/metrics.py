@@ -125,6 +125,16 @@ class GatewayCollector(Collector):
             ("records", "Records committed to Redis.", statistics.records),
             ("duplicates", "Reports that came again and were not published again.", statistics.duplicates),
             ("failed_records", "Records that Redis refused.", statistics.failed_records),
+            (
+                "late_records",
+                "Steps of orders that came too late: another gateway has the order, or it has ended.",
+                statistics.late,
+            ),
+            (
+                "stale_records",
+                "Messages of locks that have a newer session, which were let go unanswered.",
+                statistics.stale,
+            ),
             ("commit_retries", "Batches that had to be sent again.", statistics.retries),
         ):
             yield CounterMetricFamily(f"jt709c_{name}", text, value=count)

@@ -1,0 +1,150 @@
+"""commit.lua against a real server: what comes too late, of an order or of a lock, leaves nothing behind."""
+
+from datetime import timedelta
+from typing import Any
+
+from jt709c_gateway.commands.model import ENDED, OrderState
+from jt709c_gateway.protocol import jt808
+from tests.committing import Teller
+from tests.test_commit_script import ScriptCase, report
+from tests.vectors import MOMENT
+
+HOLDER, ORDER = "gw1/1-a", "o1"
+DEVICE = "794308010679"
+
+
+class ConditionTests(ScriptCase):
+    """The record of an order's step is written as long as the order is this claim's, not beyond its end."""
+
+    def record(self, **fields: Any) -> None:
+        """Let the order's record be this."""
+        key = self.script.keys.command(ORDER)
+        self.client.call("DEL", key)
+        if fields:
+            self.client.call("HSET", key, *[part for item in fields.items() for part in item])
+
+    def holds(self, kind: str, *arguments: str) -> bool:
+        """Whether a record with this condition is written; that nothing is, where it isn't."""
+        before = len(self.script.events("command"))
+        condition = (kind, self.script.keys.command(ORDER), *arguments)
+        step = (DEVICE, None, "", 0.0, [("command", "{}")], None, None, [("SET", self.key, 1)], condition)
+        outcome = self.script.commit([step])
+        written = self.client.call("GETDEL", self.key) == b"1"
+        self.assertEqual(len(self.script.events("command")) - before, int(written))
+        self.assertEqual(outcome, 0 if written else [0, 0, b"LATE"])
+        return written
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.key = f"{self.script.keys.prefix}:written"
+
+    def test_held(self) -> None:
+        """Holder and token have to be those of the claim, and the state must be no end."""
+        states = [str(state) for state in OrderState]
+        for state in states:
+            self.record(holder=HOLDER, token=3, state=state, attempts=0)
+            self.assertEqual(self.holds("held", HOLDER, "3"), state not in ENDED, state)
+            self.assertFalse(self.holds("held", HOLDER, "2"))
+            self.assertFalse(self.holds("held", "gw1/2-b", "3"))
+            self.assertFalse(self.holds("held", "", "3"))
+        self.record()
+        self.assertFalse(self.holds("held", HOLDER, "3"))
+
+    def test_held_with_attempts(self) -> None:
+        """A write is recorded only behind those that the claim knows of."""
+        self.record(holder=HOLDER, token=1, state="queued", attempts=0)
+        self.assertTrue(self.holds("held", HOLDER, "1", "0"))
+        self.record(holder=HOLDER, token=1, state="queued", attempts=1)
+        self.assertFalse(self.holds("held", HOLDER, "1", "0"))
+        self.assertTrue(self.holds("held", HOLDER, "1", "1"))
+
+    def test_put_back(self) -> None:
+        """A physical order that may be out doesn't go back to its queue, nor one that may be physical."""
+        for physical, attempts, allowed in (
+            ("true", 0, True),
+            ("", 0, True),
+            ("false", 2, True),
+            ("true", 1, False),
+            ("", 1, False),
+        ):
+            self.record(holder=HOLDER, token=1, state="queued", attempts=attempts, physical=physical)
+            self.assertEqual(self.holds("put_back", HOLDER, "1"), allowed, (physical, attempts))
+            self.assertFalse(self.holds("put_back", HOLDER, "2"))
+
+    def test_evidence(self) -> None:
+        """Evidence settles what may be out and isn't settled for good, whoever holds it."""
+        open_states = {"sent", "acknowledged", "uncertain", "unconfirmed"}
+        for state in map(str, OrderState):
+            self.record(holder="", token=1, state=state, attempts=1, writing_at="2026-11-30T10:00:00Z")
+            not_ended = state not in ENDED
+            self.assertEqual(self.holds("evidence"), state in open_states or not_ended, state)
+            self.record(holder="", token=1, state=state, attempts=0, writing_at="")
+            self.assertEqual(self.holds("evidence"), state in open_states, state)
+        self.record()
+        self.assertFalse(self.holds("evidence"))
+
+    def test_unknown(self) -> None:
+        """An order that was carried out without a record gets one once."""
+        self.record()
+        self.assertTrue(self.holds("unknown"))
+        self.record(state="done")
+        self.assertFalse(self.holds("unknown"))
+
+    def test_repeated_call(self) -> None:
+        """A call that is repeated, its reply being lost, says of the same records that they were refused."""
+        self.record()
+        condition = ("held", self.script.keys.command(ORDER), "x", "1")
+        step = (DEVICE, None, "", 0.0, [], None, None, [], condition)
+        self.assertEqual(self.script.commit([step, step[:8]], number=7), [0, 0, b"LATE"])
+        self.assertEqual(self.script.commit([step, step[:8]], number=7)[:2], [-1, 0])
+
+
+class OlderSessionTests(ScriptCase):
+    """What a lock said in an older session is let go once a newer one has been opened, wherever."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.one, self.other = Teller("gw1"), Teller("gw2")
+        self.assertEqual(self.script.commit(self.one.contents(report(1)), "gw1", "b1"), 0)
+
+    def stale(self, outcome: Any) -> bool:
+        """Whether one record was refused since it came from an older session."""
+        return isinstance(outcome, list) and outcome[2].startswith(b"STALE gw1/")
+
+    def test_report(self) -> None:
+        """A report that another gateway has published since, and one that nobody has, are refused alike."""
+        late, only_here = report(2, time=MOMENT), report(3, time=MOMENT + timedelta(seconds=9))
+        held = [self.one.reports(late), self.one.reports(only_here)]
+        self.assertEqual(self.script.commit(self.other.contents(late), "gw2", "b2"), 0)
+        for number, contents in enumerate(held, 2):
+            self.assertTrue(self.stale(self.script.commit(contents, "gw1", "b1", number=number)))
+        self.assertEqual([event["serial"] for event in self.script.events("location")], [1, 2])
+
+    def test_after_the_newer_session_has_ended(self) -> None:
+        """That the newer session is over makes the older one no newer."""
+        held = self.one.reports(report(2))
+        self.script.commit([*self.other.contents(report(5)), *self.other.leaves()], "gw2", "b2")
+        self.assertTrue(self.stale(self.script.commit(held, "gw1", "b1", number=2)))
+
+    def test_other_messages(self) -> None:
+        """A heartbeat from the older session is refused as well."""
+        held = self.one.contents(self.heartbeat())
+        self.script.commit(self.other.contents(report(5)), "gw2", "b2")
+        self.assertTrue(self.stale(self.script.commit(held, "gw1", "b1", number=2)))
+
+    def heartbeat(self) -> bytes:
+        """A heartbeat of the same lock."""
+        return jt808.encode(0x0002, bytes.fromhex(DEVICE), 9, b"")
+
+    def test_forgotten(self) -> None:
+        """Where Redis knows of no session, as after it has lost its data, reports are taken."""
+        self.client.call("DEL", self.script.keys.device(DEVICE), self.script.keys.session(DEVICE))
+        self.assertEqual(self.script.commit(self.one.reports(report(2)), "gw1", "b1", number=2), 0)
+
+    def test_session_isnt_affirmed(self) -> None:
+        """An older session does not become the newest again by being affirmed."""
+        device = DEVICE
+        self.script.commit([*self.other.contents(report(5)), *self.other.leaves()], "gw2", "b2")
+        session = ("affirm", f"{self.one.gateway.token_start}1", 60, "gateway", "gw1")
+        self.script.commit([(device, None, "", 0.0, [], None, session, None)], "gw1", "b1", number=2)
+        self.assertEqual(self.client.call("EXISTS", self.script.keys.session(device)), 0)
