@@ -54,8 +54,7 @@ no_traceback() { if grep -q Traceback "$1"; then cat "$1"; return 1; fi; }
 # first_unlock LOG: with the gateway whose log this is, let simulated locks carry out README's first unlock.
 first_unlock() {
     wait_for 'connected to Redis' "$1"
-    JT709C_REDIS=$(sed -n 's/.*valkey-cli -u \(redis:[^)]*\)).*/\1/p' "$1")
-    export JT709C_REDIS
+    eval "$(grep -o -m1 'export JT709C_REDIS=embedded:[^ ]*' "$1")"
     in_background "$SCRATCH/simulate.log" bash -c "exec $(readme 'jt709c simulate --locks 3' | sed 's/ *&$//')"
     echo 888888 >"$SCRATCH/password"
     eval "$(readme 'jt709c send unlock') --password-file $SCRATCH/password" | tee "$SCRATCH/unlock.log"

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from jt709c_gateway import __version__
+from jt709c_gateway.redis.embedded_access import PasswordFile
 from jt709c_gateway.redis.protocol import encode_command
 
 LOOPBACK = "127.0.0.1"
@@ -191,10 +192,12 @@ def fsync_us(directory: Path) -> float:
 class Redis:
     """One blocking connection to the embedded server; just enough to look and to push."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, password: str | None = None) -> None:
         self._socket = socket.create_connection((LOOPBACK, port), timeout=30)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._file = self._socket.makefile("rb")
+        if password is not None:
+            self.call("AUTH", password)
 
     def call(self, *arguments: str | bytes | int) -> Any:
         """Send one command; its reply, text as bytes."""
@@ -342,7 +345,7 @@ class Daemon(Child):
         try:
             super().__init__(command, self.home)
             self._wait_until_ready()
-            self.redis = Redis(self.redis_port)
+            self.redis = self.client()
         except BaseException:
             self.stop()
             raise
@@ -351,6 +354,11 @@ class Daemon(Child):
         #: The gateway's process and, if it has any, its workers'.
         self.pids = [self.pid, *(pid for pid in children(self.pid) if pid != self.valkey_pid)]
         self.valkey = server.get("valkey_version", server["redis_version"])
+
+    def client(self) -> Redis:
+        """A connection to its server."""
+        password = PasswordFile(self.home / "data").read()
+        return Redis(self.redis_port, password)
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + 30

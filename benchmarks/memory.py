@@ -47,7 +47,7 @@ def main() -> None:
         warm.closed_loop(_WARM_FRAMES, 0.5)
         warm.close()
         base = look()
-        redis = Redis(daemon.redis_port)
+        redis = daemon.client()
         others, _, _ = kept(redis)
         fleet = Generator(daemon.port, options.locks)
         try:

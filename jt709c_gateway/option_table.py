@@ -1,7 +1,6 @@
 """All options: names, how their values are read, defaults, and what --help says."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -11,6 +10,7 @@ from jt709c_gateway.redis.durability import Durability
 from jt709c_gateway.redis.keys import DEFAULT_PREFIX
 
 from .option_values import (
+    DEFAULT_DATA_DIR,
     PASSWORD_VARIABLE,
     UdpPort,
     admit,
@@ -141,8 +141,15 @@ OPTIONS: Final = (
     Option(
         "data-dir",
         directory,
-        Path("jt709c-data"),
-        "Directory of the embedded server's data [default: jt709c-data]",
+        DEFAULT_DATA_DIR,
+        "Directory of the embedded server's data and password [default: jt709c-data]",
+    ),
+    Option(
+        "embedded-open",
+        None,
+        False,
+        "Give the embedded server no password: every user of this host can then read passwords there and "
+        "open locks",
     ),
     Option("prefix", prefix, DEFAULT_PREFIX, "What keys and channels start with [default: jt709c]"),
     Option("gateway", name, None, "Name of this gateway [default: host-pid]"),

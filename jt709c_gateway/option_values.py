@@ -16,6 +16,7 @@ from jt709c_gateway.transport.proxy import PROXIED, split_proxied
 from jt709c_gateway.web.users import UserFile, UsersError, read_users
 
 PASSWORD_VARIABLE: Final = "JT709C_REDIS_PASSWORD"
+DEFAULT_DATA_DIR: Final = Path("jt709c-data")
 #: Which locks are admitted.
 ADMIT_ANY: Final = "any"
 ADMIT_FILE: Final = "file"

@@ -101,12 +101,15 @@ class Options(usage.Options):
                 f"--prefix: {values['prefix']!r} would spread the keys over the cluster's slots; "
                 "expected a hash tag, such as {jt709c}"
             )
+        embedded = isinstance(parse_redis_address(values["redis"]), EmbeddedAddress)
+        if values["embedded_open"] and not embedded:
+            raise usage.UsageError("--embedded-open: expected --redis embedded, whose server it is about")
         values["ask"] = _dialects(values["ask"])
         _check_web(values)
         if values["workers"] > 1:
             _check_workers(values)
         durability = evolve(values["durability"], timeout=values["durability_timeout"])
-        if durability.replicas and isinstance(parse_redis_address(values["redis"]), EmbeddedAddress):
+        if durability.replicas and embedded:
             raise usage.UsageError(
                 f"--durability replicas:{durability.replicas} needs a Redis with replicas, and the embedded "
                 "server has none; it syncs each write to its disk as it is"

@@ -41,7 +41,7 @@ from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.orders import OrderStore
 from jt709c_gateway.redis.protocol import RedisProtocol
 from jt709c_gateway.redis.redis_time import RedisTime
-from jt709c_gateway.starting import StartError, redis_way, start_embedded
+from jt709c_gateway.starting import StartError, embedded_server, redis_way, start_embedded
 from jt709c_gateway.transport.listen import Inherited, ListenError, TcpService, UdpService
 from jt709c_gateway.transport.proxy import split_proxied
 from jt709c_gateway.transport.tcp import LockFactory, ProxiedLockFactory
@@ -223,7 +223,7 @@ class GatewayService(MultiService):
         if isinstance(address, RedisAddress):
             self._connect(address)
         else:
-            self._embedded = EmbeddedServer(self._reactor, self._settings["data_dir"], address.port)
+            self._embedded = embedded_server(self._reactor, self._settings, address)
             start_embedded(self._reactor, self._embedded, self._connect)
         # What has been loaded stays. Looked at by each full collection, it would keep locks waiting for some
         # 40 ms at a time.

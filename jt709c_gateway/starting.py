@@ -11,7 +11,7 @@ from twisted.internet import defer
 from twisted.logger import Logger
 
 from jt709c_gateway.options import read_password
-from jt709c_gateway.redis.address import RedisAddress, client_endpoint
+from jt709c_gateway.redis.address import EmbeddedAddress, RedisAddress, client_endpoint
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.embedded import EmbeddedServer, EmbeddedServerError
 from jt709c_gateway.redis.tls import TlsFiles
@@ -91,6 +91,11 @@ def redis_way(
         address = evolve(address, password=settings["redis_password"])
     password = None if path is None else partial(read_password, path)
     return RedisWay(reactor, address, redis_endpoint(reactor, settings, address), password)
+
+
+def embedded_server(reactor: Any, settings: dict[str, Any], address: EmbeddedAddress) -> EmbeddedServer:
+    """The embedded server as the settings ask for it; not started yet."""
+    return EmbeddedServer(reactor, settings["data_dir"], address.port, open_to_all=settings["embedded_open"])
 
 
 def start_embedded(reactor: Any, server: EmbeddedServer, use: Callable[[RedisAddress], None]) -> None:

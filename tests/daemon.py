@@ -324,9 +324,15 @@ class Daemon:
         """The port of its embedded server."""
         return int(_EMBEDDED.findall(self.last_log())[-1])
 
+    @property
+    def embedded_password(self) -> str | None:
+        """The password of its embedded server; None when it has none."""
+        path = self.directory / "jt709c-data" / "redis-password"
+        return path.read_text().strip() if path.exists() else None
+
     def embedded_client(self) -> RedisClient:
         """A new blocking client for its embedded server."""
-        return RedisClient(self.embedded_port)
+        return RedisClient(self.embedded_port, password=self.embedded_password)
 
     def embedded_pid(self) -> int:
         """The process id of its embedded server."""

@@ -99,9 +99,13 @@ class RedisError(Exception):
 class RedisClient:
     """A blocking Redis client: `call` sends one command and returns the reply (bytes, int, list or None)."""
 
-    def __init__(self, port: int, host: str = LOOPBACK, timeout: float = PATIENCE) -> None:
+    def __init__(
+        self, port: int, host: str = LOOPBACK, timeout: float = PATIENCE, password: str | None = None
+    ) -> None:
         self._socket = socket.create_connection((host, port), timeout)
         self._file = self._socket.makefile("rb")
+        if password is not None:
+            self.call("AUTH", password)
 
     def call(self, *arguments: Any) -> Any:
         """Send one command and wait for its reply; RedisError for an error reply."""

@@ -86,7 +86,7 @@ class Process(SynchronousTestCase):
             ("simulate", "--route", "/nonexistent"),
             ("simulate", "--route", os.devnull),
             ("watch", "--redis", "http://x"),
-            ("watch", "--redis", "embedded"),
+            ("watch", "--redis", "embedded:"),
             ("watch", "--kind", "nonsense"),
             ("watch", "--device", "abc"),
             ("watch", "--since", "soon"),

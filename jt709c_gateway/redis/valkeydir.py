@@ -120,7 +120,7 @@ class ValkeyDirectory:
             raise EmbeddedServerError(
                 f"port {wanted} on {LOOPBACK} can't be used ({problem}); choose another with embedded:PORT"
             )
-        last = self._last_port()
+        last = self.last_port()
         if last is not None and port_problem(last) is None:
             return last
         with socket.socket() as probe:
@@ -128,21 +128,28 @@ class ValkeyDirectory:
             port: int = probe.getsockname()[1]
         return port
 
-    def _last_port(self) -> int | None:
+    def last_port(self) -> int | None:
+        """The port of the server that runs here, or ran here last; None if there was none."""
         try:
             port = int(self._port_file.read_text())
         except (OSError, ValueError):
             return None
         return port if 0 < port < 65536 else None
 
-    def write_config(self, port: int) -> None:
-        """Write what the server reads when it starts, and remember the port."""
+    def write_config(self, port: int, access: str | None = None) -> None:
+        """Write what the server reads when it starts, and remember the port.
+
+        `access` is a rule of its ACL for the user that everybody is; without it everybody may do everything.
+        """
         path = str(self.path)
         if any(ord(character) < 32 for character in path):
             raise EmbeddedServerError(f"the data directory {path!r} has a control character in its name")
-        lines = [f"{name} {value}" for name, value in _settings(self.path, self.log_file, port).items()]
-        _write_private(self.config_file, "\n".join(lines) + "\n")
-        _write_private(self._port_file, f"{port}\n")
+        settings = _settings(self.path, self.log_file, port)
+        if access is not None:
+            settings["user"] = access
+        lines = [f"{name} {value}" for name, value in settings.items()]
+        write_private(self.config_file, "\n".join(lines) + "\n")
+        write_private(self._port_file, f"{port}\n")
 
     def tidy(self) -> None:
         """Bound the log, and remove what a server that was killed while rewriting its log of changes left
@@ -214,12 +221,15 @@ def _quoted(path: Path) -> str:
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Put a file in place at once, whole and for its owner only."""
     temporary = path.with_name(path.name + ".new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(os.fsencode(text))
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(path)
 
 

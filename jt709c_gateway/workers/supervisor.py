@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from jt709c_gateway.commands.profiles import ProfileSet
 from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
 from jt709c_gateway.redis.embedded import EmbeddedServer
-from jt709c_gateway.starting import StartError, redis_way, start_embedded, stop_for
+from jt709c_gateway.starting import StartError, embedded_server, redis_way, start_embedded, stop_for
 from jt709c_gateway.transport.listen import ListenError, TcpService
 from jt709c_gateway.transport.shared import SharedPort
 from jt709c_gateway.web.service import WebService
@@ -97,15 +97,15 @@ class Supervisor(MultiService):
             self._use(address)
             self._start_workers(self._settings)
         else:
-            self._embedded = EmbeddedServer(self._reactor, self._settings["data_dir"], address.port)
+            self._embedded = embedded_server(self._reactor, self._settings, address)
             start_embedded(self._reactor, self._embedded, self._embedded_started)
 
     def _embedded_started(self, address: RedisAddress) -> None:
         self._use(address)
         redis = f"redis://{address.host}:{address.port}"
         # A password that was given is for another server.
-        without = {"redis_password": None, "redis_password_file": None}
-        self._start_workers({**self._settings, **without, "redis": redis})
+        login = {"redis_password": address.password, "redis_password_file": None}
+        self._start_workers({**self._settings, **login, "redis": redis})
 
     def _use(self, address: RedisAddress) -> None:
         way = redis_way(self._reactor, self._settings, address, embedded=self._embedded is not None)

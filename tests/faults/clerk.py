@@ -5,6 +5,7 @@ import json
 import random
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from tests.faults.ledger import Ledger, Manner, Slip
@@ -26,7 +27,7 @@ class Clerk(threading.Thread):
     def __init__(
         self,
         ledger: Ledger,
-        port: int,
+        connect: Callable[..., RedisClient],
         devices: list[str],
         seed: int,
         pace: float = 0.08,
@@ -35,7 +36,7 @@ class Clerk(threading.Thread):
     ) -> None:
         super().__init__(daemon=True, name="clerk")
         self._ledger = ledger
-        self._port = port
+        self._connect = connect
         self._devices = devices
         self._dice = random.Random(seed)
         self._pace = pace
@@ -86,7 +87,7 @@ class Clerk(threading.Thread):
     def _pushed(self, entry: str) -> bool:
         try:
             if self._redis is None:
-                self._redis = RedisClient(self._port, timeout=1.0)
+                self._redis = self._connect(timeout=1.0)
             self._redis.call("RPUSH", "jt709c:commands", entry)
         except (OSError, RedisError, ValueError):
             self._hang_up()

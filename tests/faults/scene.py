@@ -5,6 +5,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -57,9 +58,8 @@ class FaultTestCase(SynchronousTestCase):
         self.daemon = Daemon("--gateway", "gw1", *OPTIONS, *options, redis=redis)
         self.addCleanup(self.daemon.discard)
         self.daemon.start()
-        port = self.daemon.embedded_port if self.server is None else self.server.port
         self.fleet = Fleet(self.ledger, self.daemon.tcp_port, self.daemon.udp_port, self.seed, pace=pace)
-        self.clerk = Clerk(self.ledger, port, self.fleet.devices, self.seed)
+        self.clerk = Clerk(self.ledger, self._login(), self.fleet.devices, self.seed)
         self.fleet.start()
         self.addCleanup(self.fleet.stop)
         self.clerk.start()
@@ -79,6 +79,12 @@ class FaultTestCase(SynchronousTestCase):
             time.sleep(0.25)
             if self.ledger.answered == before or time.monotonic() > end:
                 return before
+
+    def _login(self) -> Callable[..., RedisClient]:
+        """What makes a client for the server, past any proxy, also while the daemon is not there."""
+        if self.server is not None:
+            return self.server.client
+        return partial(RedisClient, self.daemon.embedded_port, password=self.daemon.embedded_password)
 
     def redis(self) -> RedisClient:
         """A client for the server, past any proxy."""
