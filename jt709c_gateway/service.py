@@ -26,6 +26,7 @@ from jt709c_gateway.gateway.authority import Authority
 from jt709c_gateway.gateway.core import Gateway, Policy
 from jt709c_gateway.gateway.duties import Duties
 from jt709c_gateway.gateway.ids import EventIds
+from jt709c_gateway.gateway.losses import Losses
 from jt709c_gateway.gateway.orders import Orders
 from jt709c_gateway.gateway.survey import Survey
 from jt709c_gateway.gateway.timekeeping import Timekeeping
@@ -110,6 +111,7 @@ class GatewayService(MultiService):
             settings["max_unacked"],
             durability=settings["durability"],
             observed=CommitMetrics(self.registry).observe,
+            now=self.redis_time.seconds,
         )
         self.gateway = Gateway(
             settings["gateway"],
@@ -146,6 +148,8 @@ class GatewayService(MultiService):
             reactor, self.redis_time, _NoConnection(), settings["gateway_ttl"] / 3
         )
         self._timekeeping.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.losses = Losses(reactor, self.orders)
+        self.losses.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.registry.register(
             GatewayCollector(
                 self.gateway, self._redis_up, lambda: self.survey.fleet, lambda: self.redis_time.skew
@@ -275,6 +279,7 @@ class GatewayService(MultiService):
     def _orders_ready(self) -> None:
         self.duties.wake()
         self.survey.wake()
+        self.losses.look()
 
     async def _leave(self) -> None:
         """Take nothing more, settle what is under way, say goodbye; bounded by --shutdown-timeout."""

@@ -62,7 +62,7 @@ class FakeRedis:
 
 def make_committer(clock: task.Clock, redis: FakeRedis, **options: Any) -> Committer:
     """A committer that nothing but the test drives."""
-    return Committer(clock, redis, Keys("t"), "gw1", "boot1", **options)
+    return Committer(clock, redis, Keys("t"), "gw1", "boot1", **{"now": lambda: NOW.timestamp(), **options})
 
 
 class FakeLink:
@@ -240,6 +240,7 @@ class Script:
         gateway: str = "gw1",
         boot: str = "boot1",
         number: int | None = None,
+        sent_at: float | None = None,
     ) -> Any:
         """Run it with one batch, numbered next unless `number` is given; its reply."""
         if number is None:
@@ -255,6 +256,7 @@ class Script:
             number,
             self.limits.packed(),
             packed(contents),
+            *([] if sent_at is None else [f"{sent_at:.3f}"]),
         )
 
     def stream(self, key: str) -> list[dict[str, str]]:

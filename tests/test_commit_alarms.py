@@ -1,11 +1,11 @@
 """commit.lua against a real server: which alarms begin and end with a report."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jt709c_gateway.protocol import jt709
 from jt709c_gateway.protocol.jt808 import pack
-from tests.committing import Teller
+from tests.committing import NOW, Teller
 from tests.test_commit_script import FENCE, LOW_BATTERY, ScriptCase, report
 from tests.vectors import MOMENT, binary, location
 
@@ -55,6 +55,19 @@ class AlarmTests(ScriptCase):
                 "longitude": -57.602956,
             },
         )
+
+    def test_whose_clock_is_wrong(self) -> None:
+        """What is live is so by Redis's time, whatever a gateway or what is stored has for it."""
+        now = datetime.now(UTC).replace(microsecond=0)
+        key = self.keys.device("794308010679")
+        for number, known in enumerate((now - timedelta(seconds=30), now + timedelta(hours=1)), start=1):
+            self.client.call("HSET", key, "location_time", int(known.timestamp()), "alarms", "[]")
+            frame = report(number, alarm_bits=LOW_BATTERY, time=now)
+            # The teller is a year behind, and knows no better.
+            self.script.commit(self.teller.contents(frame), sent_at=NOW.timestamp())
+            self.assertEqual(self.alarms(), [("low_battery", True)] * number)
+        seen = float(self.client.call("ZSCORE", self.keys.devices, "794308010679"))
+        self.assertLess(abs(seen - now.timestamp()), 600)
 
     def test_reconnect(self) -> None:
         """A lock that comes back with its alarm still on raises nothing anew."""

@@ -271,6 +271,21 @@ class DuplicateTests(ScriptCase):
         self.assertEqual(self.script.commit(again, boot="boot2", number=1), 0)
         self.assertEqual(len(self.script.events("heartbeat")), 2)
 
+    def test_what_was_lost_is_noted(self) -> None:
+        """A batch that finds less than what was before it notes that, until the next such one."""
+        marker = self.keys.commit_marker("gw1", "boot1")
+
+        def noted() -> Any:
+            return self.client.call("GET", marker)
+
+        for number, expected in ((1, b"1"), (2, b"2"), (2, b"2")):
+            self.script.commit([], number=number)
+            self.assertEqual(noted(), expected)
+        self.client.call("DEL", marker)
+        for number, expected in ((3, b"3 @3"), (4, b"4 @3"), (4, b"4 @3"), (6, b"6 @6")):
+            self.script.commit([], number=number)
+            self.assertEqual(noted(), expected)
+
     def test_marker_expires(self) -> None:
         """What a run leaves behind to know its batches by expires."""
         self.commit(report())

@@ -254,6 +254,15 @@ class Gateway:
         stored = ("affirm", session.token, self.policy.session_ttl, *session.hash_fields())
         self._session_event(session, [("online", "known again")], None, self.moment(), stored)
 
+    def reintroduce(self, session: Session) -> None:
+        """Tell a Redis that may have lost all of it again what lock this is, and that it is here."""
+        self.affirm(session)
+        moment = self.moment()
+        heard = moment.epoch - (moment.now - session.last_heard)
+        iso = datetime.fromtimestamp(heard, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        state = (session.dialect, session.imei, None, None, None, None)
+        self.committer.submit((session.device, None, iso, heard, [], state, None, None))
+
     def lost(self, device: str, gateway: str, gone: bool) -> None:
         """The gateway that had this device has died: say offline, unless it is somewhere by now.
 

@@ -27,5 +27,7 @@ class Counters:
     skipped_bytes: int = 0
     answers: int = 0
     pauses: int = 0
+    #: Times that Redis was found to have lost what it had been given.
+    losses: int = 0
     #: Times reading of a connection stopped because its lock sent more than it may.
     rate_pauses: int = 0

@@ -18,6 +18,8 @@
 --   One of 12 is a report with a live location as its one event, and nothing else, as nearly all are: 1 to 4 as
 --   above, 5 the event, 6 dialect, 7 imei or nil, 8 to 11 what else is in `location`, 12 token of the session.
 --
+-- ARGV[6] when the batch is sent, epoch s, by the clock that `seen` goes by
+--
 -- Returns how many records were duplicates, -1 when the whole batch had been applied before, or, when
 -- records could not be written, {that number, index, error, index, error, ...}; indices count from 0. The error is
 -- "LATE" where a condition doesn't hold, and "STALE <token>" where the device has a newer session than this one.
@@ -41,13 +43,16 @@ local TRACK_SLACK, PART = 50, 500
 local TRACK_STEP = 10
 -- Fields of a device's hash, by the same names in `device_of`.
 local STATE = {'dialect', 'imei', 'firmware', 'lock_state', 'battery_percent'}
+-- Seconds by which times that were taken elsewhere may differ from Redis's.
+local CLOCKS_AGREE = 2
 local IN_HISTORY = {lock = true, alarm = true, command = true}
 
 -- Looked up once, and not for each record.
 local call, unpack_limit, pcall, type, unpack = redis.call, cmsgpack.unpack_limit, pcall, type, unpack
 local byte, find, format, match, sub = string.byte, string.find, string.format, string.match, string.sub
 local floor, min, max = math.floor, math.min, math.max
--- The number of the last batch, and behind it the indices of those of its records that could not be written.
+-- The number of the last batch, and behind it the indices of those of its records that could not be written; last,
+-- behind an @, the number of the batch before which Redis had lost what it had been given.
 local done = call('GET', marker) or '0'
 -- Written in every call, also in one that is a repetition: WAIT and WAITAOF, when they follow, wait for the last
 -- write of their own connection, and so for all that stands before it. And a server that takes no writes
@@ -59,6 +64,18 @@ if number <= tonumber(match(done, '^%d+')) then
     reply[#reply + 1], reply[#reply + 2] = tonumber(index), 'not written at the first attempt'
   end
   return #reply > 1 and reply or -1
+end
+
+local lost = match(done, ' @(%d+)')
+if number > tonumber(match(done, '^%d+')) + 1 then
+  lost = number
+end
+
+-- Seconds by which the gateway's clock is behind Redis's, where that is more than the way here takes.
+local present, late = call('TIME'), 0
+present = present[1] + present[2] / 1000000
+if ARGV[6] and math.abs(present - ARGV[6]) > CLOCKS_AGREE then
+  late = present - ARGV[6]
 end
 
 local function emit(device, kind, json)
@@ -94,6 +111,10 @@ local function know(device)
   if not device.alarms then
     local known = call('HMGET', prefix .. ':device:' .. device.name, 'alarms', 'location_time', 'session')
     device.alarms, device.time = known[1] or '[]', tonumber(known[2] or '0') or 0
+    if device.time > present + CLOCKS_AGREE then
+      -- From before Redis's clock was set back, or of a clock that was wrong: it makes nothing older.
+      device.time = 0
+    end
     device.session = device.session or known[3] or ''
   end
 end

@@ -61,6 +61,7 @@ local function apply_located(device, fingerprint, seen, seen_at, json, dialect, 
     return true
   end
   emit(device.name, 'location', json)
+  seen_at = seen_at + late
   recognise(device, seen, seen_at, dialect, imei)
   locate(device, json, seen_at, lock_state, battery, alarms, time)
   device.news = device.news .. fingerprint
@@ -156,7 +157,7 @@ end
 
 -- What goes wrong in here must not make the caller repeat a batch that has been written.
 pcall(tidy)
-call('SET', marker, number .. failed, 'EX', MARKER_TTL)
+call('SET', marker, number .. failed .. (lost and ' @' .. lost or ''), 'EX', MARKER_TTL)
 if #failures > 0 then
   return {duplicates, unpack(failures)}
 end

@@ -95,7 +95,8 @@ local function remember_peripheral(device, seen_iso, seen, peripheral)
   local key, ours = prefix .. ':peripheral:' .. id, prefix .. ':peripherals:' .. device
   local known = call('HMGET', key, 'device', 'time')
   time = floor(min(time or seen, seen))
-  if time < (tonumber(known[2] or '0') or 0) then
+  local last = tonumber(known[2] or '0') or 0
+  if time < last and last <= present + CLOCKS_AGREE then
     return
   end
   if known[1] and known[1] ~= device then
@@ -127,16 +128,17 @@ end
 
 local function remember(device, record)
   local dialect, imei, firmware, secret, location, peripheral = unpack(record[6], 1, 6)
-  recognise(device, record[3], record[4], dialect, imei)
+  local seen_at = record[4] + late
+  recognise(device, record[3], seen_at, dialect, imei)
   device.firmware = firmware or device.firmware
   if secret then
     call('SET', prefix .. ':secret:' .. device.name, secret, 'EX', SECRET_TTL)
   end
   if location then
-    locate(device, record[5][location[1] + 1][2], record[4], unpack(location, 2, 5))
+    locate(device, record[5][location[1] + 1][2], seen_at, unpack(location, 2, 5))
   end
   if peripheral then
-    remember_peripheral(device.name, record[3], record[4], peripheral)
+    remember_peripheral(device.name, record[3], seen_at, peripheral)
   end
 end
 

@@ -9,6 +9,7 @@ it, in one write. While Redis waits it takes nothing further from this connectio
 there is more to commit, several calls make a train, with one wait behind the last of them.
 """
 
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from hashlib import sha1
@@ -132,11 +133,15 @@ class Committer:
     max_bytes: int = 128 << 20
     durability: Durability = field(factory=Durability)
     drained: Callable[[], None] = lambda: None
+    #: The time that records carry, in epoch seconds.
+    now: Callable[[], float] = time.time
     #: Called per batch with its seconds and its number of records.
     observed: Callable[[float, int], None] = lambda seconds, size: None
     statistics: Statistics = field(factory=Statistics)
     #: Records that are not committed yet.
     unacked: int = field(default=0, init=False)
+    #: The number of the last batch that Redis is known to have.
+    applied: int = field(default=0, init=False)
     #: Whether frames should not be taken any more for now.
     full: bool = field(default=False, init=False)
     _waiting: deque[Waiting] = field(factory=deque, repr=False)
@@ -160,9 +165,14 @@ class Committer:
     _limits: bytes = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        marker = self.keys.commit_marker(self.gateway, self.boot)
+        marker = self.marker
         self._call = ("EVALSHA", SCRIPT_HASH, 1, self.keys.events, self.keys.prefix, marker)
         self._limits = self.limits.packed()
+
+    @property
+    def marker(self) -> str:
+        """The key that has the number of the last batch that was applied."""
+        return self.keys.commit_marker(self.gateway, self.boot)
 
     def submit(
         self,
@@ -208,7 +218,7 @@ class Committer:
         batch.began = now if batch.began is None else batch.began
         if not self._train:
             self._train_began = now
-        script = (*self._call, batch.number, self._limits, batch.packed)
+        script = (*self._call, batch.number, self._limits, batch.packed, f"{self.now():.3f}")
         waits = self.durability.waits
         last = not waits or self._closes_train(now)
         if waits and last:
@@ -271,6 +281,7 @@ class Committer:
             self._flush()
             return
         self._delay = _RETRY_FIRST
+        self.applied = batch.number
         done, self._train = self._train, []
         failed = [self._count(batch) for batch in done]
         if self._waiting:

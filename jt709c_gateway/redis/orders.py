@@ -1,6 +1,6 @@
 """Where orders wait, who has them in hand, and what a crash leaves behind (DESIGN.md §4)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 from attrs import define
@@ -274,6 +274,16 @@ class OrderStore:
             raise failure.value from None
         return [_text(one) for one in found]
 
+    async def any_waiting(self, devices: Sequence[str]) -> list[str]:
+        """Those of the devices for which orders wait."""
+        asked = [self.caller.call("LLEN", self.keys.waiting(device)) for device in devices]
+        try:
+            counts: list[int] = await defer.gatherResults(asked, consumeErrors=True)
+        except defer.FirstError as error:
+            failure: Any = error.subFailure
+            raise failure.value from None
+        return [device for device, count in zip(devices, counts, strict=True) if count]
+
     async def online_at(self, gateway: str, cursor: str) -> tuple[list[str], str]:
         """Some devices that are online at a gateway, and the next cursor: from "0" until it is "0" again."""
         after, devices = await self.caller.call(
@@ -292,6 +302,11 @@ class OrderStore:
     async def gateways(self) -> list[str]:
         """All gateways that may have left something behind."""
         return [one.decode() for one in await self.caller.call("SMEMBERS", self.keys.gateways)]
+
+    async def know(self, gateways: Collection[str]) -> None:
+        """See to it that these are among the gateways that may have left something behind."""
+        if gateways:
+            await self.caller.call("SADD", self.keys.gateways, *gateways)
 
     async def liveness(self, gateway: str) -> bytes | None:
         """What a live gateway says of itself; None when it is gone."""

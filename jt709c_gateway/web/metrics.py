@@ -121,6 +121,7 @@ class GatewayCollector(Collector):
                 "Parts of split messages let go because the message was never whole, or for want of room.",
                 self._gateway.parts.dropped,
             ),
+            ("redis_losses", "Times Redis was found to have lost what it had.", counters.losses),
             ("commits", "Batches committed to Redis.", statistics.batches),
             ("records", "Records committed to Redis.", statistics.records),
             ("duplicates", "Reports that came again and were not published again.", statistics.duplicates),
