@@ -6,6 +6,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from jt709c_gateway.commands.order_keys import DEFAULT_WINDOW
+from jt709c_gateway.gateway.proving import UdpOrders
 from jt709c_gateway.redis.durability import Durability
 from jt709c_gateway.redis.keys import DEFAULT_PREFIX
 
@@ -33,6 +34,7 @@ from .option_values import (
     redis_url,
     seconds,
     tiles,
+    udp_orders,
     udp_port,
     web_users,
     worker_count,
@@ -245,6 +247,14 @@ OPTIONS: Final = (
         seconds,
         30.0,
         "Seconds after a datagram in which an order may follow to its address [default: 30]",
+    ),
+    Option(
+        "udp-orders",
+        udp_orders,
+        UdpOrders.CONFIRMED,
+        "Where orders that open a lock, or show a password, go over UDP: confirmed (an address that has "
+        "answered a question sent there), any (wherever its last datagram came from) or tcp (nowhere, they "
+        "wait for the lock to come over TCP) [default: confirmed]",
     ),
     Option(
         "gateway-ttl",

@@ -11,6 +11,7 @@ from twisted.internet.endpoints import serverFromString
 
 from jt709c_gateway.commands.profiles.loading import DIALECTS
 from jt709c_gateway.gateway.device_list import DeviceList, read_device_list
+from jt709c_gateway.gateway.proving import UdpOrders
 from jt709c_gateway.redis.address import parse_redis_address
 from jt709c_gateway.transport.proxy import PROXIED, split_proxied
 from jt709c_gateway.web.users import UserFile, UsersError, read_users
@@ -133,6 +134,14 @@ class UdpPort:
 
     port: int
     interface: str = ""
+
+
+def udp_orders(text: str) -> UdpOrders:
+    """One of the ways in which orders may go over UDP."""
+    try:
+        return UdpOrders(text)
+    except ValueError:
+        raise ValueError(f"expected one of {', '.join(UdpOrders)}") from None
 
 
 def udp_port(text: str) -> UdpPort:

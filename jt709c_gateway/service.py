@@ -137,6 +137,7 @@ class GatewayService(MultiService):
             settings["udp_window"],
             settings["static_password"],
             Authority(OrderKeys(settings["order_keys"], settings["order_window"])),
+            udp_orders=settings["udp_orders"],
         )
         asking = Asking(self.orders, settings["ask"])
         self.duties = Duties(reactor, self.gateway, self.orders, keys, settings["gateway_ttl"], asking)

@@ -87,6 +87,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "confirm-timeout": (SECONDS, "seconds"),
     "ask": (["", "jt808", "JT701", "all"], "one of jt709, jt705, jt701, or none"),
     "udp-window": (SECONDS, "seconds"),
+    "udp-orders": (["", "yes", "TCP", "confirmed "], "confirmed, any, tcp"),
     "gateway-ttl": (SECONDS, "seconds"),
     "shutdown-timeout": (SECONDS, "seconds"),
 }

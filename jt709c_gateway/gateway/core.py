@@ -239,6 +239,7 @@ class Gateway:
         if before is not None:
             session.lock_state, session.sublocks = before.lock_state, before.sublocks
             session.dialect, session.guess = before.dialect, before.guess
+            session.proofs = before.proofs
             self._taken_over(before)
         self.on_online(session)
         return session

@@ -23,9 +23,9 @@ from .testimony import Testimony
 if TYPE_CHECKING:
     from jt709c_gateway.redis.order_replies import Claim
 
-    from .asking import Question
     from .core import Moment
     from .orders import Orders
+    from .question import Question
 
 
 @define(eq=False)
@@ -56,6 +56,8 @@ class Desk:
     _settling: int = 0
     #: An order waits because nobody knows yet which dialect the lock speaks.
     _dialect_wanted: bool = False
+    #: An order waits until the lock has shown that it is where its datagrams come from.
+    _proof_wanted: bool = False
     #: The lock has just come, and Redis doesn't know yet.
     _arrived: bool = False
     #: The gateway itself asks the lock something; orders wait until that is over.
@@ -100,6 +102,7 @@ class Desk:
         session.desk = self
         self.testimony.begin()
         self._dialect_wanted, self._arrived = False, arrived
+        self._proof_wanted = False
         self.kick()
 
     def detach(self) -> None:
@@ -120,9 +123,9 @@ class Desk:
             step = run.connection_lost(now)
         self.apply(run, step)
 
-    def hold(self, question: "Question") -> bool:
+    def hold(self, question: "Question", behind_orders: bool = True) -> bool:
         """Keep orders waiting while the gateway itself asks the lock something; False when they go first."""
-        if self.busy or self.waiting or self._question is not None:
+        if self.busy or (self.waiting and behind_orders) or self._question is not None:
             return False
         self._question = question
         return True
@@ -144,7 +147,8 @@ class Desk:
             self._look_again = True
             return
         speaks = not self._dialect_wanted or session.speaks(None) is not None
-        take = self.reachable and self.orders.sending and speaks
+        proven = not self._proof_wanted or self.orders.proving.trusts(session)
+        take = self.reachable and self.orders.sending and speaks and proven
         arrived, self._arrived = self._arrived, False
         self.waiting = not take
         self.failed = self._look_again = False
@@ -164,6 +168,8 @@ class Desk:
             self.waiting = claim.waiting > 0
             if self._look_again:
                 self.kick()
+            elif self.waiting and self._proof_wanted and self.session is not None:
+                self.orders.proving.ask(self, self.session)
             else:
                 self.orders.tidy(self)
             return
@@ -225,6 +231,10 @@ class Desk:
             checked = self.orders.check(run.order, session, claim)
             if checked is None:
                 self._dialect_wanted = True
+                self.apply(run, run.connection_lost(now))
+                return
+            if not self.orders.proving.allows(session, checked.spec):
+                self._proof_wanted = True
                 self.apply(run, run.connection_lost(now))
                 return
             if lockout.blocks(claim.wrong_passwords, checked.spec):
@@ -371,8 +381,10 @@ class Desk:
         consumers see cause before effect.
         """
         if self._question is not None and self._question.answered_by(message):
+            self._prove()
             return partial(self._question.end, True)
         run = self.current
+        answered_before = None if run is None else run.answer
         steps = self.testimony.hear(
             message,
             moment.epoch,
@@ -382,9 +394,16 @@ class Desk:
             may_be_due=run is None or not run.in_flight or self._handed_over,
             asking=self._claiming,
         )
+        if run is not None and run.answer is not answered_before:
+            self._prove()
         if not steps and not self.waiting:
             return None
         return lambda: self._heard(steps)
+
+    def _prove(self) -> None:
+        """The lock has answered what was sent to it."""
+        if self.session is not None and self.session.conversation.is_datagram:
+            self.session.prove()
 
     def _heard(self, steps: list[tuple[OrderRun, Step]]) -> None:
         for run, step in steps:

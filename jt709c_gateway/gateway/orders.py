@@ -28,6 +28,7 @@ from jt709c_gateway.redis.refusals import Refusals
 from .authority import Authority
 from .core import Gateway
 from .desk import Desk
+from .proving import Proving, UdpOrders
 from .sessions import Session
 
 _UNSETTLED: Final = frozenset({OrderState.UNCONFIRMED, OrderState.UNCERTAIN})
@@ -61,10 +62,14 @@ class Orders:
     leased: Callable[[], bool] = lambda: True
     renew: Callable[[], Awaitable[None]] = _nothing
 
+    #: What orders that open a lock are written to over UDP.
+    udp_orders: UdpOrders = UdpOrders.CONFIRMED
+    proving: Proving = field(init=False, repr=False)
     refusals: Refusals = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self.refusals = Refusals(self.gateway.clock)
+        self.proving = Proving(self, self.udp_orders)
         self.gateway.on_online = self._online
         self.gateway.on_offline = self._offline
         self.gateway.on_named = self.serve

@@ -1,7 +1,7 @@
 """Who is connected: one session per device, the newest connection wins (DESIGN.md §2, §3)."""
 
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field
 
@@ -14,6 +14,9 @@ from .sublocks import SubLocks
 if TYPE_CHECKING:
     from .conversation import Conversation
     from .desk import Desk
+
+#: Addresses of a lock that stay proven while it moves between them.
+_MAX_PROOFS: Final = 4
 
 
 @define(eq=False)
@@ -46,6 +49,10 @@ class Session:
     sublocks: SubLocks | None = field(default=None, repr=False)
     #: Whether its first report over this link is still to come.
     fresh: bool = True
+    #: Over UDP: addresses from which an answer came that only who is there can give, the last of them last;
+    #: and when the lock may be asked again, in epoch seconds.
+    proofs: tuple[str, ...] = ()
+    ask_again: float = 0.0
     #: Orders for this lock that are under way, or may still be settled by what it reports.
     desk: "Desk | None" = field(default=None, repr=False)
 
@@ -62,6 +69,17 @@ class Session:
             "since",
             self.since,
         )
+
+    @property
+    def proven(self) -> bool:
+        """Whether its address has answered what was sent there."""
+        return self.conversation.link.peer in self.proofs
+
+    def prove(self) -> None:
+        """Its address has answered what was sent there."""
+        peer = self.conversation.link.peer
+        if peer not in self.proofs:
+            self.proofs = (*self.proofs[1 - _MAX_PROOFS :], peer)
 
     def hear_dialect(self, message: Message) -> str:
         """Take up what a message tells of the lock's dialect; the dialect of the message's events.
