@@ -65,6 +65,7 @@ class TrackTests(SynchronousTestCase):
         self.make(100)
         for second in range(49):
             self.commit(report(second, time=MOMENT + timedelta(seconds=second)))
+            self.teller.wall += timedelta(seconds=1)
         seconds = [point[0][14:19] for point in self.track()]
         self.assertEqual(seconds, ["26:11", "26:20", "26:30", "26:40", "26:50"])
         for number in range(5):

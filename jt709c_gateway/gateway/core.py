@@ -25,7 +25,7 @@ from .counters import Counters
 from .datagrams import DatagramDecoder
 from .gate import Gate, kept
 from .ids import EventIds
-from .records import position_record, record_of
+from .records import listen, position_record, record_of
 from .sessions import Session, Sessions
 from .turning_away import TurningAway
 
@@ -141,6 +141,8 @@ class Gateway:
 
     def take(self, session: Session, message: Message, moment: Moment) -> None:
         """Have all that a message says committed, and its answer sent after that."""
+        # Before anything is made of what it says: when that was, is seen by its clock.
+        at = listen(session, message, moment)
         steps = session.desk.hear(message, moment) if session.desk is not None else None
         session.last_heard = moment.now
         dialect = message.dialect
@@ -151,7 +153,7 @@ class Gateway:
             session.refreshed = moment.now
             refresh = ("keep", session.token, self.policy.session_ttl)
         if message.is_position and refresh is None:
-            content = position_record(session, message, moment, dialect, self.ids())
+            content = position_record(session, message, moment, dialect, self.ids(), at)
         else:
             content = record_of(session, message, moment, dialect, self.ids, refresh)
         self.counters.frames[dialect, message.facts[0][0] if message.facts else "none"] += 1
@@ -237,7 +239,9 @@ class Gateway:
         lasted = None if before is None else round(moment.now - before.opened, 3)
         self._session_event(session, told, lasted, moment, opening)
         if before is not None:
-            session.lock_state, session.sublocks = before.lock_state, before.sublocks
+            session.lock_state, session.state_at = before.lock_state, before.state_at
+            session.sublocks = before.sublocks
+            session.clock.take_over(before.clock, same_link=not told)
             session.dialect, session.guess = before.dialect, before.guess
             session.proofs = before.proofs
             self._taken_over(before)
@@ -343,6 +347,7 @@ class Gateway:
             None,
             False,
             self.wall(),
+            None if session is None else session.clock.skew_s,
             self.name,
             transport,
             None if session is None else session.origin.peer,

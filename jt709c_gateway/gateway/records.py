@@ -1,6 +1,7 @@
 """What is written to Redis of a message, as `commit.lua` takes it: its head says what stands where."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from jt709c_gateway.protocol import events
@@ -9,6 +10,7 @@ from jt709c_gateway.protocol.framing import MAX_BINARY
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.redis.committer import Content
 
+from .lock_clock import credible
 from .sessions import Session
 from .sublocks import SubLocks
 
@@ -20,13 +22,50 @@ if TYPE_CHECKING:
 _RAW_REPEATED: Final = 2 * MAX_BINARY
 
 
+def listen(session: Session, message: Message, moment: "Moment") -> float | None:
+    """Have the clocks of a lock and its sub-locks learn from a message.
+
+    Returns the newest time in it, epoch seconds; None for a message from its memory, and for one without a
+    time that can be true.
+    """
+    clock, facts = session.clock, message.facts
+    if message.is_position:
+        location: Any = facts[0][1]
+        return clock.hear(location.time, moment.epoch)
+    if message.stored:
+        return None
+    newest, dated = None, False
+    for _, data in facts:
+        if type(data) is events.Peripheral:
+            time = _heard_through(session, data, moment.epoch)
+        elif isinstance(data, (events.Location, events.LockEvent)):
+            time = data.time
+        else:
+            continue
+        dated = True
+        if time is not None and (newest is None or time > newest):
+            newest = time
+    return clock.hear(newest, moment.epoch) if dated else None
+
+
+def _heard_through(session: Session, data: events.Peripheral, now: float) -> datetime | None:
+    """Have the clock of a sub-lock learn from its report; the time by the clock of its master."""
+    if session.sublocks is None:
+        session.sublocks = SubLocks()
+    session.sublocks.hear(data, now)
+    return data.master_time
+
+
 def position_record(
-    session: Session, message: Message, moment: "Moment", dialect: str, event_id: str
+    session: Session, message: Message, moment: "Moment", dialect: str, event_id: str, at: float | None
 ) -> Content:
-    """The record of a message that `is_position`: nearly all are, so it is short and takes no detour."""
+    """The record of a message that `is_position`: nearly all are, so it is short and takes no detour.
+
+    `at` is its time where that can be true.
+    """
     location: Any = message.facts[0][1]
-    kind = events.KIND_LOCATION
-    event = wrap(message, kind, location, session.origin, dialect, moment.utc, event_id)
+    skew = None if at is None else session.clock.skew_s
+    event = wrap(message, events.KIND_LOCATION, location, session.origin, dialect, moment.utc, event_id, skew)
     return (
         message.device,
         message.fingerprint,
@@ -35,7 +74,7 @@ def position_record(
         events.to_text(event),
         session.dialect,
         message.imei,
-        *_shown(session, location),
+        *_shown(session, location, moment.epoch, at),
         session.token,
     )
 
@@ -51,14 +90,16 @@ def record_of(
     """The record of any message. `refresh` is what becomes of its session in Redis."""
     location, peripheral = None, None
     told: list[tuple[str, str]] = []
+    now = moment.epoch
     for kind, data in message.facts:
-        event = wrap(message, kind, data, session.origin, dialect, moment.utc, next_id())
+        skew = session.clock.skew_s if _is_dated(data, now) else None
+        event = wrap(message, kind, data, session.origin, dialect, moment.utc, next_id(), skew)
         if told and len(message.raw) > _RAW_REPEATED:
             event.raw = None
         if isinstance(data, events.Location) and not message.stored:
-            location = (len(told), *_shown(session, data))
+            location = (len(told), *_shown(session, data, now, credible(data.time, now)))
         elif type(data) is events.Peripheral:
-            peripheral = _peripheral(session, data, moment.epoch)
+            peripheral = _peripheral(session, data, now)
         told.append((kind, events.to_text(event)))
     state: tuple[Any, ...] = (session.dialect, message.imei, message.firmware, message.secret, location)
     if peripheral is not None:
@@ -67,15 +108,25 @@ def record_of(
     return (*reported, None, None, session.token)
 
 
-def _shown(session: Session, location: events.Location) -> tuple[Any, ...]:
+def _is_dated(data: events.EventData, now: float) -> bool:
+    """Whether the times in it are by a clock that runs: what has none isn't asked."""
+    time = getattr(data, "time", None)
+    return time is None or credible(time, now) is not None
+
+
+def _shown(session: Session, location: events.Location, now: float, at: float | None) -> tuple[Any, ...]:
     """What Redis keeps of a live position beside the event; the state of the lock is kept here as well."""
-    session.lock_state = location.lock_state
-    alarms, time = location.alarms, location.time
+    clock = session.clock
+    happened = now if at is None else clock.by_ours(at, now)
+    if happened >= session.state_at:
+        session.lock_state, session.state_at = location.lock_state, happened
+    alarms = location.alarms
     return (
         location.lock_state,
         location.battery_percent,
         events.to_text(alarms) if alarms else "[]",
-        None if time is None else time.timestamp(),
+        at,
+        clock.skew if clock.sure else None,
     )
 
 
@@ -84,6 +135,6 @@ def _peripheral(session: Session, data: events.Peripheral, now: float) -> tuple[
     if session.sublocks is None:
         session.sublocks = SubLocks()
     session.sublocks.note(data, now)
-    time = None if data.time is None else data.time.timestamp()
+    time = session.sublocks.happened(data, now)
     state = data.lock_state if isinstance(data.lock_state, str) else None
     return (data.peripheral, data.peripheral_type, time, state, data.battery_percent)

@@ -9,6 +9,7 @@ from jt709c_gateway.protocol.decoder import SENTENCE
 from jt709c_gateway.protocol.envelope import Origin
 from jt709c_gateway.protocol.message import Message
 
+from .lock_clock import LockClock
 from .sublocks import SubLocks
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Session:
     refreshed: float = 0.0
     last_heard: float = 0.0
     lock_state: str | None = None
+    #: When it was in that state, epoch seconds: what its reports say of before changes nothing.
+    state_at: float = 0.0
     #: Whether Redis knows of it. A session that Redis names later is newer, wherever it is.
     stored: bool = False
     #: What its reports have shown it to speak, and what it seems to speak as long as none has come.
@@ -47,6 +50,8 @@ class Session:
     hasty: bool = False
     #: What is known of the sub-locks behind it; None where it has none.
     sublocks: SubLocks | None = field(default=None, repr=False)
+    #: How far its clock is from ours.
+    clock: LockClock = field(factory=LockClock, repr=False)
     #: Whether its first report over this link is still to come.
     fresh: bool = True
     #: Over UDP: addresses from which an answer came that only who is there can give, the last of them last;

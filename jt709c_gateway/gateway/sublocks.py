@@ -8,13 +8,10 @@ from attrs import define, field
 
 from jt709c_gateway.protocol.events import Peripheral
 
+from .lock_clock import LockClock
+
 #: Sub-locks kept per master; the longest unheard are forgotten first.
 MAX_SUBLOCKS: Final = 100
-
-
-def _moment(data: Peripheral, now: float) -> float:
-    """The moment that a report is about, epoch seconds: the sub-lock's own time, but never in the future."""
-    return now if data.time is None else min(data.time.timestamp(), now)
 
 
 @define
@@ -25,11 +22,24 @@ class SubLocks:
     _states: dict[str, tuple[float, str]] = field(factory=dict)
     #: id -> the sub-lock's own time, code
     _events: dict[str, tuple[datetime, int]] = field(factory=dict)
+    #: id -> the sub-lock's clock, which is none of its master's
+    _clocks: dict[str, LockClock] = field(factory=dict, repr=False)
+
+    def hear(self, data: Peripheral, now: float) -> None:
+        """Have a sub-lock's clock learn from its report, but for one that its master had kept."""
+        if data.resent is not True and data.contact_lost is not True:
+            clock = self._clocks.get(data.peripheral) or LockClock()
+            clock.hear(data.time, now)
+            _keep(self._clocks, data.peripheral, clock)
+
+    def happened(self, data: Peripheral, now: float) -> float | None:
+        """When a report that came at `now` took place; None without a time that can be true."""
+        return (self._clocks.get(data.peripheral) or LockClock()).happened(data.time, now)
 
     def note(self, data: Peripheral, now: float) -> None:
         """A sub-lock has reported. An older state changes nothing."""
         if isinstance(data.lock_state, str):
-            self._put(data.peripheral, _moment(data, now), data.lock_state)
+            self._put(data.peripheral, self._moment(data, now), data.lock_state)
         if isinstance(data.event, int) and data.event and data.time is not None:
             _keep(self._events, data.peripheral, (data.time, data.event))
 
@@ -41,11 +51,15 @@ class SubLocks:
     def before(self, data: Peripheral, now: float) -> str | None:
         """The state before a report; None where that isn't known, or where it comes too late to be news."""
         time, state = self._states.get(data.peripheral, (now, None))
-        return None if _moment(data, now) < time else state
+        return None if self._moment(data, now) < time else state
 
     def repeats(self, data: Peripheral) -> bool:
         """Whether a report tells of the event that was heard last, as one that is sent again does."""
         return data.time is not None and self._events.get(data.peripheral) == (data.time, data.event)
+
+    def _moment(self, data: Peripheral, now: float) -> float:
+        happened = self.happened(data, now)
+        return now if happened is None else happened
 
     def _put(self, peripheral: str, time: float, state: str) -> None:
         if self._states.get(peripheral, (time,))[0] <= time:

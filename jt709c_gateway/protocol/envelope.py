@@ -34,6 +34,7 @@ def wrap(
     dialect: str,
     received_at: datetime | None,
     event_id: str | None,
+    clock_skew_s: int | None = None,
 ) -> Event:
     """One fact of a message in its envelope. `dialect` is the session's when the bytes alone don't tell."""
     return Event(
@@ -46,6 +47,7 @@ def wrap(
         message.serial,
         message.stored,
         received_at,
+        clock_skew_s,
         origin.gateway,
         origin.transport,
         origin.peer,

@@ -298,7 +298,10 @@ EventData = (
 
 @define(slots=False)
 class Event:
-    """The envelope every event travels in; `data` is one of the classes above."""
+    """The envelope every event travels in; `data` is one of the classes above.
+
+    `clock_skew_s` is how far the lock's clock, by which the times in `data` are, is ahead of ours.
+    """
 
     v: int
     id: str | None
@@ -309,6 +312,7 @@ class Event:
     serial: int | None
     stored: bool
     received_at: datetime | None
+    clock_skew_s: int | None
     gateway: str | None
     transport: str | None
     peer: str | None

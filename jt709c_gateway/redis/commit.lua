@@ -9,14 +9,15 @@
 --   1 device          6 state or nil    {dialect, imei, firmware, secret, location, peripheral}
 --   2 fingerprint     7 session or nil  what becomes of it: see `sessions` below
 --   3 seen, ISO 8601  8 commands or nil: each an array, carried out as it is
---   4 seen, epoch s   location: {event index, lock state, battery or nil, alarms as JSON, epoch s or nil}
+--   4 seen, epoch s   location: {event index, lock state, battery or nil, alarms as JSON, epoch s or nil, skew or nil};
+--     the time is by the lock's clock, nil where it can't be true; that is `skew` seconds ahead of ours for certain
 --   5 events {{kind, json}, ...}; of a session that opens a third, told instead when it takes one over
 --   9 condition or nil: what has to hold of an order, or nothing of the record is written: see `conditions` below
 --   10 token of the session in which the device said it, or nil; from any but its newest nothing is written
 --   peripheral, only where a sub-lock or sensor reports: {id, type, epoch s or nil, lock state or nil, battery}
 --   A record whose device is "" is a malformed run: {"", peer, reason, raw, time}.
---   One of 12 is a report with a live location as its one event, and nothing else, as nearly all are: 1 to 4 as
---   above, 5 the event, 6 dialect, 7 imei or nil, 8 to 11 what else is in `location`, 12 token of the session.
+--   One of 13 is a report with a live location as its one event, and nothing else, as nearly all are: 1 to 4 as
+--   above, 5 the event, 6 dialect, 7 imei or nil, 8 to 12 what else is in `location`, 13 token of the session.
 --
 -- ARGV[6] when the batch is sent, epoch s, by the clock that `seen` goes by
 --
@@ -30,8 +31,8 @@ local max_events, max_history, max_malformed, max_devices, max_recent, max_age, 
 -- As text: a number would be formatted for each event.
 max_events, max_history, max_malformed = tostring(max_events), tostring(max_history), tostring(max_malformed)
 local FINGERPRINT = 16
--- How the array of all records begins, and how a record of 12 does.
-local HEAD, LOCATED, LOCATED_VALUES = 3, 0x9c, 12
+-- How the array of all records begins, and how a record of 13 does.
+local HEAD, LOCATED, LOCATED_VALUES = 3, 0x9d, 13
 local MARKER_TTL, RECENT_TTL, SECRET_TTL, ORDERS_TTL, ROUTE_TTL = 86400, 2592000, 86400, 604800, 60
 -- Sub-locks and sensors kept per master: more than one sentence can bind to it.
 local MAX_PERIPHERALS = 100
@@ -41,8 +42,11 @@ local MAX_FORGOTTEN = 500
 local TRACK_SLACK, PART = 50, 500
 -- Seconds of which a track has one live position: more would push the older ones out, and be as many writes.
 local TRACK_STEP = 10
+-- Seconds that a live report may be on its way, and by which a lock's clock may move before that is written anew; both
+-- as in lock_clock.py.
+local ON_ITS_WAY, STEADY = 20, 2
 -- Fields of a device's hash, by the same names in `device_of`.
-local STATE = {'dialect', 'imei', 'firmware', 'lock_state', 'battery_percent'}
+local STATE = {'dialect', 'imei', 'firmware', 'lock_state', 'battery_percent', 'clock_skew_s'}
 -- Seconds by which times that were taken elsewhere may differ from Redis's.
 local CLOCKS_AGREE = 2
 local IN_HISTORY = {lock = true, alarm = true, command = true}
@@ -50,7 +54,7 @@ local IN_HISTORY = {lock = true, alarm = true, command = true}
 -- Looked up once, and not for each record.
 local call, unpack_limit, pcall, type, unpack = redis.call, cmsgpack.unpack_limit, pcall, type, unpack
 local byte, find, format, match, sub = string.byte, string.find, string.format, string.match, string.sub
-local floor, min, max = math.floor, math.min, math.max
+local abs, floor, min, max = math.abs, math.floor, math.min, math.max
 -- The number of the last batch, and behind it the indices of those of its records that could not be written; last,
 -- behind an @, the number of the batch before which Redis had lost what it had been given.
 local done = call('GET', marker) or '0'
@@ -98,7 +102,7 @@ local function device_of(name)
     device = {
       name = name, recent = false, news = false, alarms = false, time = false, location = false, track = false,
       seen = false, seen_at = false, dialect = false, imei = false, firmware = false, lock_state = false,
-      battery_percent = false, failure = false, session = false,
+      battery_percent = false, skew = false, clock_skew_s = false, failure = false, session = false,
     }
     devices[name] = device
     changed[#changed + 1] = device
@@ -109,13 +113,15 @@ end
 -- Reads what decides how a record is taken, once in a batch.
 local function know(device)
   if not device.alarms then
-    local known = call('HMGET', prefix .. ':device:' .. device.name, 'alarms', 'location_time', 'session')
+    local known = call('HMGET', prefix .. ':device:' .. device.name, 'alarms', 'location_time', 'session',
+      'clock_skew_s')
     device.alarms, device.time = known[1] or '[]', tonumber(known[2] or '0') or 0
     if device.time > present + CLOCKS_AGREE then
       -- From before Redis's clock was set back, or of a clock that was wrong: it makes nothing older.
       device.time = 0
     end
     device.session = device.session or known[3] or ''
+    device.skew = tonumber(known[4])
   end
 end
 

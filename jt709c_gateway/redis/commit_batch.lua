@@ -54,7 +54,7 @@ end
 
 -- The same of a report with a live location and nothing else.
 local function apply_located(device, fingerprint, seen, seen_at, json, dialect, imei, lock_state, battery, alarms,
-  time, token)
+  time, skew, token)
   device = device_of(device)
   check_session(device, token)
   if is_known(device, fingerprint) then
@@ -63,7 +63,7 @@ local function apply_located(device, fingerprint, seen, seen_at, json, dialect, 
   emit(device.name, 'location', json)
   seen_at = seen_at + late
   recognise(device, seen, seen_at, dialect, imei)
-  locate(device, json, seen_at, lock_state, battery, alarms, time)
+  locate(device, json, seen_at, lock_state, battery, alarms, time, skew)
   device.news = device.news .. fingerprint
   return false
 end

@@ -43,12 +43,37 @@ local function compare_alarms(device, before, now, json)
   tell(before, now, false)
 end
 
+-- When a live report took place by our clock. Where it has no time that can be true, that is its arrival.
+local function happened(device, seen, time, skew)
+  if not time then
+    return seen
+  end
+  skew = skew or device.skew
+  if not skew then
+    if time < seen - ON_ITS_WAY then
+      return time
+    end
+    skew = time - seen
+  end
+  if not device.skew or abs(skew - device.skew) > STEADY then
+    device.skew = floor(skew + 0.5)
+    device.clock_skew_s = device.skew
+  end
+  if skew > 0 and time <= seen then
+    -- A clock that was ahead, and shows no time to come: most likely it has been set right.
+    return time
+  end
+  return min(time - skew, seen)
+end
+
 -- Takes in what a live location says of the device's state; an older one than the last changes nothing.
-local function locate(device, json, seen, lock_state, battery, alarms, time)
+local function locate(device, json, seen, lock_state, battery, alarms, time, skew)
   know(device)
-  time = min(time or seen, seen)
+  -- The track's steps are those of the lock's clock.
+  local step_before = floor((device.time + (device.skew or 0)) / TRACK_STEP)
+  time = happened(device, seen, time, skew)
   local older = time < device.time
-  if older or floor(time / TRACK_STEP) ~= floor(device.time / TRACK_STEP) then
+  if older or floor((time + (device.skew or 0)) / TRACK_STEP) ~= step_before then
     note_position(device, json)
   end
   if older then
@@ -135,7 +160,7 @@ local function remember(device, record)
     call('SET', prefix .. ':secret:' .. device.name, secret, 'EX', SECRET_TTL)
   end
   if location then
-    locate(device, record[5][location[1] + 1][2], seen_at, unpack(location, 2, 5))
+    locate(device, record[5][location[1] + 1][2], seen_at, unpack(location, 2, 6))
   end
   if peripheral then
     remember_peripheral(device.name, record[3], seen_at, peripheral)
