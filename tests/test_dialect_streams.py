@@ -12,9 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import Origin, wrap_all
 from jt709c_gateway.protocol.events import KINDS, to_json
-from jt709c_gateway.protocol.framing import MAX_BINARY, MAX_DOLLAR, MAX_SENTENCE, Framer, Malformed
+from jt709c_gateway.protocol.framing import MAX_BINARY, MAX_SENTENCE, Framer, Malformed
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.protocol.split import MAX_BYTES
+from jt709c_gateway.protocol.wholeness import MAX_DOLLAR
 
 from .vectors import load
 

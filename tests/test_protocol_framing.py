@@ -8,7 +8,6 @@ from jt709c_gateway.protocol import framing
 from jt709c_gateway.protocol.framing import (
     MALFORMED_KEPT,
     MAX_BINARY,
-    MAX_DOLLAR,
     MAX_SENTENCE,
     BinaryFrame,
     DollarFrame,
@@ -17,6 +16,7 @@ from jt709c_gateway.protocol.framing import (
     Malformed,
     SentenceFrame,
 )
+from jt709c_gateway.protocol.wholeness import MAX_DOLLAR
 
 from .vectors import binary, frames_of, load
 

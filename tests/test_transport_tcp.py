@@ -12,12 +12,15 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from jt709c_gateway.protocol.framing import BinaryFrame, Frame, Malformed, SentenceFrame
+from jt709c_gateway.protocol.framing import BinaryFrame, DollarFrame, Frame, Malformed, SentenceFrame
 from jt709c_gateway.transport.link import SHUTDOWN
 from jt709c_gateway.transport.listen import ListenError, TcpService
-from jt709c_gateway.transport.tcp import DirectServer, LockFactory, LockProtocol, limited_as
+from jt709c_gateway.transport.tcp import SETTLING, DirectServer, LockFactory, LockProtocol, limited_as
 from tests.support import free_port
-from tests.vectors import binary
+from tests.vectors import binary, load
+
+#: A master's report.
+DOLLAR = next(vector["frame"] for vector in load("real.jsonl") if vector["frame"][:1] == b"$")
 
 
 class Conversation:
@@ -78,7 +81,8 @@ class Transport(StringTransport):
 class TcpCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.handler: Any = Handler()
-        self.factory = LockFactory(self.handler, 5, 3)
+        self.clock = task.Clock()
+        self.factory = LockFactory(self.handler, 5, 3, self.clock)
 
     def connect(self, host: str = "192.0.2.7") -> tuple[LockProtocol, Transport, Conversation]:
         protocol = self.factory.buildProtocol(IPv4Address("TCP", host, 50112))
@@ -98,6 +102,29 @@ class ConnectionTests(TcpCase):
         sound = [frame for frame in conversation.frames if not isinstance(frame, Malformed)]
         self.assertEqual([type(frame) for frame in sound], [BinaryFrame, SentenceFrame])
         self.assertEqual(sum(conversation.skips), 2)
+
+    def test_frame_in_doubt(self) -> None:
+        """A `$` frame whose last byte may begin another frame is handed over when nothing follows it."""
+        raw = DOLLAR[:-1] + b"$"
+        protocol, _, conversation = self.connect()
+        protocol.dataReceived(raw)
+        self.clock.advance(SETTLING * 0.9)
+        self.assertEqual(conversation.frames, [])
+        self.clock.advance(SETTLING * 0.2)
+        self.assertEqual(conversation.frames, [DollarFrame(raw)])
+        protocol.dataReceived(raw)
+        protocol.dataReceived(DOLLAR)
+        self.assertEqual(conversation.frames, [DollarFrame(raw), DollarFrame(raw), DollarFrame(DOLLAR)])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_frame_in_doubt_at_the_end(self) -> None:
+        """When the connection ends first, nothing is left to do."""
+        for end in (lambda one: one.close("idle"), lambda one: one.connectionLost(Failure(ConnectionDone()))):
+            protocol, _, conversation = self.connect()
+            protocol.dataReceived(DOLLAR[:-1] + b"$")
+            self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+            end(protocol)
+            self.assertEqual((self.clock.getDelayedCalls(), conversation.frames), ([], []))
 
     def test_introduced(self) -> None:
         """The handler learns of a peer when it connects; the socket is tuned."""

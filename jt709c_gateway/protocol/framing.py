@@ -15,16 +15,15 @@ from typing import Final
 
 from attrs import define, field
 
+from .jt701 import HEADER_LENGTH
 from .jt808 import BODY_LENGTH, ONE_BYTE_SERIAL, ONE_BYTE_SERIAL_HEADER, FrameError, checksum, unpack
 from .sublock import unescape as unescape_sublock
+from .wholeness import DOLLAR_START, Fit, Patience, Verdict, dollar_end, fit, judge
 
 #: Longest `7E` frame: 22 bytes of header, 1023 of body and the check byte, all escaped, between two flags.
 MAX_BINARY: Final = 2 * (22 + 1023 + 1) + 2
 #: Longest sentence. A sub-lock report is about 100 bytes; 20 RFID cards are about 250.
 MAX_SENTENCE: Final = 1024
-#: Longest data part of a `$` frame: several records of at most 64 bytes each.
-MAX_DOLLAR: Final = 1024
-_DOLLAR_HEADER: Final = 10
 #: Shortest `7E` frame: a header without a body and the check byte, between two flags.
 _SHORTEST: Final = 15
 #: How much of a malformed run is kept for a person to look at, bytes.
@@ -32,13 +31,14 @@ MALFORMED_KEPT: Final = 512
 
 #: Two decimal digits in a byte.
 _BCD: Final = b"[" + b"".join(b"\\x%x0-\\x%x9" % (tens, tens) for tens in range(10)) + b"]"
-#: What a `$` header must look like, as far as it has arrived: id in decimal digits, two bytes, a fair length.
-_DOLLAR: Final = (
-    rb"\$(?=%(d)s{5}..(?!\x00\x00)(?:[\x00-\x03].|\x04\x00|[\x00-\x04]?\Z)|%(d)s{5}.?\Z|%(d)s{0,4}\Z)"
-    % {b"d": _BCD}
+#: What the header of a `$` frame must look like also when its data can't be read: an id, two bytes, a length.
+_DOLLAR_IN_STEP: Final = re.compile(
+    rb"\$(?:%(d)s{5}..(?!\x00\x00)(?:[\x00-\x03].|\x04\x00|[\x00-\x04]?\Z)|%(d)s{5}.?\Z|%(d)s{0,4}\Z)"
+    % {b"d": _BCD},
+    re.DOTALL,
 )
 #: Where a sentence or a `$` frame may begin, and where anything may. Strict, so that noise is passed quickly.
-_INNER_START = re.compile(rb"\((?=[0-9]|\Z)|" + _DOLLAR, re.DOTALL)
+_INNER_START = re.compile(rb"\((?=[0-9]|\Z)|" + DOLLAR_START, re.DOTALL)
 _START = re.compile(rb"\x7e|" + _INNER_START.pattern, re.DOTALL)
 #: A flag right before another family's first byte opens nothing: no message id looks like that.
 _STRAY_FLAG = re.compile(rb"\x7e[\r\n]{0,4}(?=[($])")
@@ -138,14 +138,19 @@ class Framer:
 
     After a frame that didn't check out it goes on at the next start byte, so that one broken frame costs
     no other. `skipped` counts bytes that belonged to no frame. The sound frames of a stream don't depend on
-    the pieces it arrives in, but for a sub-lock's card that begins with `29` (see `_goes_on`); how a run of
-    garbage is divided into reports does.
+    the pieces it arrives in, but for a sub-lock's card that begins with `29` (see `_goes_on`), and for a `$`
+    frame with bytes too many in it (wholeness.py); how a run of garbage is divided into reports does.
     """
 
     skipped: int = 0
     _pending: bytes = field(default=b"", repr=False)
     #: The last byte consumed was a closing flag, which may open the next frame too.
     _after_flag: bool = False
+    #: A `$` frame is held that has all its bytes, though the last ones may be the beginning of another frame.
+    in_doubt: bool = False
+    #: The bytes before `_pending` were a whole frame, or there were none.
+    _in_step: bool = True
+    _patience: Patience = Patience.WAIT
 
     @property
     def pending(self) -> int:
@@ -177,14 +182,28 @@ class Framer:
 
     def feed_datagram(self, data: bytes) -> list[Frame]:
         """Take one whole datagram; what is left over at its end is malformed (`truncated`)."""
-        frames = self.feed(data)
+        frames = self._settled(data, Patience.ENDED)
         if rest := self._pending:
             frames.append(Malformed("truncated", rest[:MALFORMED_KEPT]))
             self.skipped += len(rest)
             self._pending = b""
             self._salvage(rest, frames)
-        self._after_flag = False
+        self._after_flag, self._in_step = False, True
         return frames
+
+    def settle(self) -> list[Frame]:
+        """Nothing has followed a `$` frame that is in doubt for a while: it counts as whole.
+
+        Unless enough of another frame has been seen in it that it can be no chance.
+        """
+        return self._settled(b"", Patience.QUIET)
+
+    def _settled(self, data: bytes, patience: Patience) -> list[Frame]:
+        self._patience = patience
+        try:
+            return self.feed(data)
+        finally:
+            self._patience = Patience.WAIT
 
     # Each of these looks at the buffer from `position` on, appends what it found and returns how many
     # bytes are done with; 0 means that more bytes have to arrive first.
@@ -194,6 +213,8 @@ class Framer:
         if closing < 0:
             if _STRAY_FLAG.match(buffer, position):
                 return self._stray_flag()
+            if step := self._up_to_dollar(buffer, position, None, frames):
+                return step
             if len(buffer) - position < MAX_BINARY:
                 return 0
             return self._give_up("too_long", buffer, position, MAX_BINARY, frames)
@@ -203,13 +224,17 @@ class Framer:
         if buffer[position + 1] in _BEFORE_START and _STRAY_FLAG.match(buffer, position):
             return self._stray_flag()
         raw = buffer[position : closing + 1]
-        self._after_flag = True
+        self._after_flag = self._in_step = True
         try:
             frames.append(BinaryFrame(raw, unpack(raw)))
         except FrameError as error:
             by_length = self._by_length(buffer, position, closing, frames)
             if by_length is not None:
                 return by_length
+            step = self._up_to_dollar(buffer, position, closing, frames)
+            if step is not None:
+                return step
+            self._in_step = False
             self.skipped += length
             frames.append(Malformed(error.reason, raw[:MALFORMED_KEPT]))
             self._salvage(raw, frames)
@@ -219,6 +244,25 @@ class Framer:
         self._after_flag = False
         self.skipped += 1
         return 1
+
+    def _up_to_dollar(
+        self, buffer: bytes, position: int, closing: int | None, frames: list[Frame]
+    ) -> int | None:
+        """A `$` frame that begins inside of what is no `7E` frame, and that its closing flag belongs to.
+
+        Gives 0 while it isn't known to be whole, None where there is none.
+        """
+        start = buffer.find(b"$", position + 1, closing)
+        while start >= 0:
+            how = fit(buffer, start)
+            if how is Fit.WHOLE and (closing is None or dollar_end(buffer, start) > closing):
+                step = self._broken_off("truncated", buffer, position, start - position, frames)
+                self._salvage(buffer[position:start], frames)
+                return step
+            if how is Fit.PART and len(buffer) - start >= HEADER_LENGTH and self._patience < Patience.ENDED:
+                return 0
+            start = buffer.find(b"$", start + 1, closing)
+        return None
 
     def _by_length(self, buffer: bytes, position: int, closing: int, frames: list[Frame]) -> int | None:
         """Real units send 0x5501 without escapes: then only the header tells a flag from a byte like it."""
@@ -246,6 +290,8 @@ class Framer:
             return self._garbage(buffer, position, frames)
         closing = buffer.find(b"\x7e", position, position + MAX_BINARY - 1)
         if closing < 0:
+            if step := self._up_to_dollar(buffer, position, None, frames):
+                return step
             if len(buffer) - position < MAX_BINARY - 1:
                 return 0
         else:
@@ -275,22 +321,33 @@ class Framer:
             if len(buffer) < limit:
                 return 0
             return self._give_up("too_long", buffer, position, MAX_SENTENCE, frames)
-        self._after_flag = False
+        self._after_flag, self._in_step = False, True
         frames.append(SentenceFrame(buffer[position : closing + 1]))
         return closing + 1 - position
 
     def _dollar(self, buffer: bytes, position: int, frames: list[Frame]) -> int:
-        if not _INNER_START.match(buffer, position):
+        possible = _DOLLAR_IN_STEP if self._in_step else _INNER_START
+        if not possible.match(buffer, position):
             return self._garbage(buffer, position, frames)
-        stop = position + _DOLLAR_HEADER + int.from_bytes(buffer[position + 8 : position + 10], "big")
-        if len(buffer) < position + _DOLLAR_HEADER or len(buffer) < stop:
-            return 0
-        self._after_flag = False
-        frames.append(DollarFrame(buffer[position:stop]))
-        return stop - position
+        judgement = judge(buffer, position, self._in_step, self._patience)
+        length = judgement.length
+        self.in_doubt = judgement.verdict is Verdict.DOUBT
+        if judgement.verdict is Verdict.BROKEN:
+            return self._broken_off("truncated", buffer, position, length, frames)
+        if length:
+            self._after_flag, self._in_step = False, True
+            frames.append(DollarFrame(buffer[position : position + length]))
+        return length
+
+    def _broken_off(self, reason: str, buffer: bytes, position: int, length: int, frames: list[Frame]) -> int:
+        """Report a frame that ends early, and go on where something else begins."""
+        self._after_flag = self._in_step = False
+        self.skipped += length
+        frames.append(Malformed(reason, buffer[position : position + min(length, MALFORMED_KEPT)]))
+        return length
 
     def _garbage(self, buffer: bytes, position: int, frames: list[Frame]) -> int:
-        start = _START.search(buffer, position)
+        start = _START.search(buffer, position + 1)
         run = buffer[position : start.start() if start else len(buffer)]
         return self._noise("garbage", run, frames)
 
@@ -299,12 +356,13 @@ class Framer:
         self._after_flag = False
         self.skipped += len(run)
         if run.strip(_PADDING):
+            self._in_step = False
             frames.append(Malformed(reason, run[:MALFORMED_KEPT]))
         return len(run)
 
     def _give_up(self, reason: str, buffer: bytes, position: int, length: int, frames: list[Frame]) -> int:
         """Report the unfinished frame and go on behind its start byte, where another may begin."""
-        self._after_flag = False
+        self._after_flag = self._in_step = False
         frames.append(Malformed(reason, buffer[position : position + min(length, MALFORMED_KEPT)]))
         start = _START.search(buffer, position + 1, position + length)
         done = start.start() - position if start else length
@@ -321,9 +379,7 @@ class Framer:
                 if sentence := _SENTENCE.match(broken, position):
                     stop = sentence.end()
                     frames.append(SentenceFrame(sentence[0]))
-            elif len(broken) >= position + _DOLLAR_HEADER:
-                end = position + _DOLLAR_HEADER + int.from_bytes(broken[position + 8 : position + 10], "big")
-                if end <= len(broken):
-                    stop = end
-                    frames.append(DollarFrame(broken[position:stop]))
+            elif fit(broken, position) is Fit.WHOLE:
+                stop = dollar_end(broken, position)
+                frames.append(DollarFrame(broken[position:stop]))
             start = _INNER_START.search(broken, stop)

@@ -43,7 +43,7 @@ SHORTEST: Final = _BATTERY_END + 1
 #: Less data than this is one record, whether its length is known or not.
 _TWO_RECORDS: Final = 2 * _BATTERY_END + 1
 #: One record may be a little longer than any that is known; more is nothing that can be read.
-_LONGEST: Final = 64
+LONGEST: Final = 64
 
 STATUS_BASE_STATION: Final = 1 << 0
 STATUS_ANSWER_WANTED: Final = 1 << 5
@@ -119,7 +119,7 @@ def divide(data: bytes) -> Iterator[tuple[bytes, int]]:
         if len(data) % size == 1 and _all_sound(data[:-1], size):
             yield from ((data[at : at + size], data[-1]) for at in range(0, len(data) - 1, size))
             return
-    if SHORTEST <= len(data) <= _LONGEST and position.looks_sound(data):
+    if SHORTEST <= len(data) <= LONGEST and position.looks_sound(data):
         yield data[:-1], data[-1]
 
 

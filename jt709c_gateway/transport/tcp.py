@@ -11,12 +11,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from jt709c_gateway.protocol.framing import Framer, Malformed
+from jt709c_gateway.protocol.framing import Frame, Framer, Malformed
 from jt709c_gateway.sockets import write_at_once
 
 from .link import SHUTDOWN, Conversation, Handler, peer_name
 from .proxy import BadHeader, HeaderReader, Source
 
+#: Seconds of silence after which a `$` frame counts as whole whose last bytes may begin another one.
+SETTLING: Final = 0.5
 #: Bits of an IPv6 address that its network chooses; the rest the subscriber does, anew whenever it likes.
 _IPV6_NETWORK: Final = 64
 
@@ -70,6 +72,7 @@ class LockProtocol(Protocol):
         self._conversation: Conversation | None = None
         self._held_by_handler = False
         self._held_by_transport = False
+        self._settling: Any = None
 
     def connectionMade(self) -> None:
         """Tune the socket and introduce the link to the handler."""
@@ -87,18 +90,46 @@ class LockProtocol(Protocol):
         if conversation is None:
             return
         try:
-            frames = self._framer.feed(data)
-            if self._framer.skipped:
-                conversation.skipped(self._framer.skipped)
-                self._framer.skipped = 0
-            if frames:
-                conversation.received(frames)
+            framer = self._framer
+            self._pass_on(conversation, framer.feed(data))
+            if framer.in_doubt or self._settling is not None:
+                self._wait_for_more()
+        except Exception:
+            self.log.failure("handling what {peer} sent failed", peer=self.peer)
+            self.close("error")
+
+    def _pass_on(self, conversation: Conversation, frames: list[Frame]) -> None:
+        if self._framer.skipped:
+            conversation.skipped(self._framer.skipped)
+            self._framer.skipped = 0
+        if frames:
+            conversation.received(frames)
+
+    def _wait_for_more(self) -> None:
+        """Only what follows a frame in doubt can tell whether it is whole; or that nothing follows."""
+        self._stop_waiting()
+        if self._framer.in_doubt and self._conversation is not None:
+            self._settling = self.factory.clock.callLater(SETTLING, self._settle)
+
+    def _stop_waiting(self) -> None:
+        settling, self._settling = self._settling, None
+        if settling is not None and settling.active():
+            settling.cancel()
+
+    def _settle(self) -> None:
+        self._settling = None
+        conversation = self._conversation
+        if conversation is None:
+            return
+        try:
+            self._pass_on(conversation, self._framer.settle())
         except Exception:
             self.log.failure("handling what {peer} sent failed", peer=self.peer)
             self.close("error")
 
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Say goodbye to the handler, once."""
+        self._stop_waiting()
         conversation, self._conversation = self._conversation, None
         self.factory.left(self.address)
         if conversation is not None:
@@ -116,6 +147,7 @@ class LockProtocol(Protocol):
         conversation, self._conversation = self._conversation, None
         if conversation is None:
             return
+        self._stop_waiting()
         self.factory.handler.dropped(reason)
         self.transport.unregisterProducer()
         if reason == SHUTDOWN:
@@ -204,13 +236,26 @@ class ProxiedLockProtocol(LockProtocol):
         self.close("proxy_header")
 
 
+def _reactor() -> Any:
+    from twisted.internet import reactor
+
+    return reactor
+
+
 class LockFactory(Factory):
     """Makes a LockProtocol for each connection, within limits in all and per address (IPv6: per /64)."""
 
     noisy = False
 
-    def __init__(self, handler: Handler, max_connections: int, max_per_address: int) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        max_connections: int,
+        max_per_address: int,
+        clock: Any = None,
+    ) -> None:
         self.handler = handler
+        self.clock = clock or _reactor()
         self._max_connections = max_connections
         self._max_per_address = max_per_address
         self._count = 0

@@ -58,7 +58,7 @@ def frames_of(data: bytes) -> list[Frame]:
 
 def decode(data: bytes, decoder: Decoder | None = None) -> Message | Malformed | None:
     """The one frame in `data`, decoded."""
-    (frame,) = frames_of(data)
+    (frame,) = Framer().feed_datagram(data)
     return (decoder or Decoder()).decode(frame, 0.0)
 
 

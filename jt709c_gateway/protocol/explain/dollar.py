@@ -7,7 +7,7 @@ from ..alarms import JT701_ALARMS
 from ..bcd import two_digits
 from ..decoder import JT701
 from ..events import Location
-from ..framing import MAX_DOLLAR
+from ..wholeness import MAX_DOLLAR
 from . import hiding, place, text
 from .heading import UP, Heading
 from .reader import Ended, Reader, Wire

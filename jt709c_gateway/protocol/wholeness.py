@@ -1,0 +1,281 @@
+"""Whether a `$` frame is whole (PROTOCOL.md §2.3).
+
+A `$` frame has no check byte, and one that was cut short takes what its length field asks for out of the
+frames behind it. So the length alone proves nothing. Two things do: the digits of its records, and what
+stands inside of it and behind it. A frame that begins inside shows that the one around it broke off there.
+"""
+
+import re
+from enum import IntEnum
+from typing import Final
+
+from attrs import frozen
+
+from . import jt701
+from .jt808 import FrameError, parse_header, unpack
+
+#: Longest data part of a `$` frame: several records of at most 64 bytes each.
+MAX_DOLLAR: Final = 1024
+
+
+class Fit(IntEnum):
+    """How well bytes fit a frame: not at all, as far as they have arrived, or as a whole."""
+
+    NONE = 0
+    PART = 1
+    WHOLE = 2
+
+
+class Patience(IntEnum):
+    """How much longer to wait for bytes that would settle a doubt.
+
+    `ENDED`: no more will come. `QUIET`: none have come for a while. `WAIT`: more may follow at once.
+    """
+
+    WAIT = 0
+    QUIET = 1
+    ENDED = 2
+
+
+class Verdict(IntEnum):
+    """What to do with bytes that begin like a `$` frame.
+
+    `DOUBT` waits as `INCOMPLETE` does, but the frame has all its bytes, and counts as whole once it is quiet.
+    """
+
+    INCOMPLETE = 0
+    DOUBT = 1
+    WHOLE = 2
+    BROKEN = 3
+
+
+@frozen
+class Judgement:
+    """A verdict, and how many bytes it is about."""
+
+    verdict: Verdict
+    length: int = 0
+
+
+def _class(values: "range | list[int]") -> bytes:
+    return b"[" + b"".join(b"\\x%02x" % value for value in values) + b"]"
+
+
+def _digits(most: int = 99) -> bytes:
+    """A byte that holds two decimal digits, up to `most`."""
+    return _class([int(str(number), 16) for number in range(most + 1)])
+
+
+_ANY: Final = rb"[\x00-\xff]"
+#: Id, protocol version, types, and the high byte of a fair length.
+_HEAD: Final = (*(_digits() for _ in range(5)), _ANY, _ANY, _class(range(MAX_DOLLAR // 256 + 1)), _ANY)
+#: What can be told of a record by looking at it (position.py): a moment of a calendar and a clock, though it
+#: may be all zeros, degrees on a globe, the flag that is always set, and a course of at most 360 degrees.
+_RECORD: Final = (
+    *(_digits(most) for most in (31, 12, 99, 23, 59, 59)),
+    *(_digits(most) for most in (90, 59, 99, 99)),
+    _digits(18),
+    _class([tens << 4 | ones for tens in range(10) for ones in range(6)]),
+    _digits(),
+    _digits(),
+    _class([digit << 4 | flags for digit in range(10) for flags in range(8, 16)]),
+    _ANY,
+    _class(range(181)),
+)
+
+
+def _as_far_as_there(classes: tuple[bytes, ...]) -> bytes:
+    """A pattern for bytes of these classes, of which the last ones may not have arrived."""
+    pattern = b""
+    for each in reversed(classes):
+        pattern = rb"(?:\Z|%b%b)" % (each, pattern)
+    return pattern
+
+
+#: Where a `$` frame may begin: its header and the place of its first record, as far as they have arrived.
+DOLLAR_START: Final = rb"\$" + _as_far_as_there(_HEAD + _RECORD)
+_DOLLAR: Final = re.compile(DOLLAR_START, re.DOTALL)
+_RECORD_HEAD: Final = re.compile(b"".join(_RECORD), re.DOTALL)
+#: A flag and one of the ids that locks send.
+_BINARY: Final = re.compile(
+    rb"\x7e(?:\Z|[\x00-\x02\x07\x55]\Z|\x00[\x01-\x03]|\x01[\x00\x02\x04\x07\x09]|\x02[\x00\x01]|\x07\x04"
+    rb"|\x55[\x01\x02])",
+    re.DOTALL,
+)
+_SENTENCE: Final = re.compile(rb"\([0-9]{6,20},")
+_SENTENCE_PART: Final = re.compile(rb"\([0-9]{0,20}\Z")
+_FIRST: Final = re.compile(rb"[$(\x7e]")
+_LIKELY: Final = re.compile(
+    b"|".join((DOLLAR_START, _BINARY.pattern, _SENTENCE.pattern, _SENTENCE_PART.pattern)), re.DOTALL
+)
+#: Bytes by which the beginning of a frame is no chance any more, by its first one.
+_FIRM: Final = {0x24: jt701.HEADER_LENGTH, 0x28: 6, 0x7E: 5}
+#: Shortest `7E` frame.
+_SHORTEST_BINARY: Final = 15
+#: Beginnings looked at inside one frame: more are no chance, but somebody who wants to keep us busy.
+_MAX_LOOKED_AT: Final = 64
+#: What may stand between two frames.
+_PADDING: Final = re.compile(rb"[\r\n\x00 \t\x7e]+")
+#: Fewer bytes than this may belong to the frame before them: then it isn't as long as it says.
+_STRAY: Final = 4
+#: Where the IMEI of a record stands: fifteen digits and F, or 0F eight times.
+_IMEI: Final = slice(38, 46)
+_NO_IMEI: Final = bytes([jt701.ABSENT]) * 8
+
+
+def _lengths() -> frozenset[int]:
+    """Lengths of data that can be divided into records."""
+    found = {*range(jt701.SHORTEST, jt701.LONGEST + 1)}
+    for size in jt701.SIZES:
+        found.update(range(size + 1, MAX_DOLLAR + 1, size + 1))
+        found.update(range(size + 1, MAX_DOLLAR + 1, size))
+    return frozenset(found)
+
+
+_LENGTHS: Final = _lengths()
+#: Those of records as units send them, each with its serial.
+_USUAL: Final = frozenset(
+    length for size in jt701.SIZES for length in range(size + 1, MAX_DOLLAR + 1, size + 1)
+)
+
+
+def is_sound(data: bytes) -> bool:
+    """Whether the data of a `$` frame are records, each with a moment and a place that there can be."""
+    records = [record for record, _ in jt701.divide(data)]
+    return bool(records) and all(_RECORD_HEAD.match(record) for record in records)
+
+
+def dollar_end(buffer: bytes, at: int) -> int:
+    """Where a `$` frame ends by its length field, which has to be there."""
+    start = at + jt701.HEADER_LENGTH
+    return start + int.from_bytes(buffer[start - 2 : start], "big")
+
+
+def fit(buffer: bytes, at: int) -> Fit:
+    """How well the bytes from `at` on fit a frame of any family."""
+    if buffer[at] == 0x24:
+        return _dollar_fit(buffer, at)
+    if buffer[at] == 0x7E:
+        return _binary_fit(buffer, at)
+    if _SENTENCE.match(buffer, at):
+        return Fit.WHOLE
+    return Fit.PART if _SENTENCE_PART.match(buffer, at) else Fit.NONE
+
+
+def _dollar_fit(buffer: bytes, at: int) -> Fit:
+    if not _DOLLAR.match(buffer, at):
+        return Fit.NONE
+    start = at + jt701.HEADER_LENGTH
+    if len(buffer) < start:
+        return Fit.PART
+    length = int.from_bytes(buffer[start - 2 : start], "big")
+    if length not in _LENGTHS:
+        return Fit.NONE
+    if len(buffer) < start + length:
+        return Fit.PART
+    return Fit.WHOLE if is_sound(buffer[start : start + length]) else Fit.NONE
+
+
+def _binary_fit(buffer: bytes, at: int) -> Fit:
+    if not _BINARY.match(buffer, at):
+        return Fit.NONE
+    closing = buffer.find(b"\x7e", at + 1)
+    if closing < 0:
+        return Fit.PART
+    if closing + 1 - at < _SHORTEST_BINARY:
+        return Fit.NONE
+    try:
+        parse_header(unpack(buffer[at : closing + 1]))
+    except FrameError:
+        return Fit.NONE
+    return Fit.WHOLE
+
+
+def first_whole(buffer: bytes, start: int, stop: int) -> tuple[int | None, int | None]:
+    """Where from `start` to `stop` the first whole frame begins, and the first that has partly arrived."""
+    partly: int | None = None
+    at = start - 1
+    for _ in range(_MAX_LOOKED_AT):
+        found = _LIKELY.search(buffer, at + 1)
+        if found is None or found.start() >= stop:
+            break
+        at = found.start()
+        how = fit(buffer, at)
+        if how is Fit.WHOLE:
+            return at, partly
+        if how is Fit.PART and partly is None:
+            partly = at
+    return None, partly
+
+
+def judge(buffer: bytes, at: int, in_step: bool, patience: Patience) -> Judgement:
+    """What the bytes from `at` on are, which begin with a `$` and a possible header.
+
+    `in_step` says that the bytes before them were a whole frame: then data that can't be read are those of a
+    unit that nobody knows, and else a piece of something broken.
+    """
+    if not in_step and fit(buffer, at) is Fit.NONE:
+        return Judgement(Verdict.BROKEN, _to_next(buffer, at, len(buffer)) - at)
+    start = at + jt701.HEADER_LENGTH
+    stop = dollar_end(buffer, at)
+    complete = start <= len(buffer) and stop <= len(buffer)
+    whole, partly = first_whole(buffer, at + 1, stop if complete else len(buffer))
+    if whole is not None:
+        return Judgement(Verdict.BROKEN, whole - at)
+    if not complete:
+        return Judgement(Verdict.INCOMPLETE)
+    sound = is_sound(buffer[start:stop])
+    if partly is not None:
+        firm = len(buffer) - partly >= _FIRM[buffer[partly]]
+        if patience is Patience.WAIT or (firm and patience is Patience.QUIET):
+            return Judgement(Verdict.DOUBT)
+        if firm and not sound:
+            return Judgement(Verdict.BROKEN, partly - at)
+    if not sound or _follows(buffer, stop):
+        return Judgement(Verdict.WHOLE, stop - at)
+    return _followed_by_garbage(buffer, at, stop)
+
+
+def _follows(buffer: bytes, stop: int) -> bool:
+    """Whether nothing stands from `stop` on but padding and then another frame, as far as it has arrived."""
+    found = _PADDING.match(buffer, stop)
+    end = found.end() if found else stop
+    if end == len(buffer) or _any_fit(buffer, end):
+        return True
+    return end > stop and _any_fit(buffer, end - 1)
+
+
+def _any_fit(buffer: bytes, at: int) -> bool:
+    return buffer[at] in _FIRM and fit(buffer, at) is not Fit.NONE
+
+
+def _to_next(buffer: bytes, at: int, stop: int) -> int:
+    """Where something may begin next in a frame that is none."""
+    found = _FIRST.search(buffer, at + 1, stop)
+    return found.start() if found else stop
+
+
+def _followed_by_garbage(buffer: bytes, at: int, stop: int) -> Judgement:
+    """A frame with sound digits, and what is no frame behind it.
+
+    Either that is noise, or a piece of the next frame, which is broken; or this one is longer than it says.
+    Few bytes up to the next frame behind a record of no usual length, or as many as make a record with an
+    IMEI in its place, tell that it is the latter.
+    """
+    start = at + jt701.HEADER_LENGTH
+    whole, partly = first_whole(buffer, stop, len(buffer))
+    found = partly if whole is None else whole if partly is None else min(whole, partly)
+    if found is not None and not _has_imei(buffer[start:stop]):
+        data = buffer[start:found]
+        odd = stop - start not in _USUAL and found - stop < _STRAY
+        if odd or (_has_imei(data) and is_sound(data)):
+            return Judgement(Verdict.BROKEN, found - at)
+    return Judgement(Verdict.WHOLE, stop - at)
+
+
+def _has_imei(data: bytes) -> bool:
+    """Whether it is one record with an IMEI, or what stands for none, in its place."""
+    imei = data[_IMEI]
+    if len(data) != jt701.FULL_END + 1:
+        return False
+    return imei == _NO_IMEI or (imei.hex()[:15].isdecimal() and imei[-1] & 0x0F == 0x0F)
