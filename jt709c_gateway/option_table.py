@@ -13,6 +13,7 @@ from jt709c_gateway.redis.keys import DEFAULT_PREFIX
 from .option_values import (
     DEFAULT_DATA_DIR,
     PASSWORD_VARIABLE,
+    SUBLOCK_SERIAL,
     UdpPort,
     admit,
     age,
@@ -33,6 +34,7 @@ from .option_values import (
     rate,
     redis_url,
     seconds,
+    sublock_answer,
     tiles,
     udp_orders,
     udp_port,
@@ -228,6 +230,13 @@ OPTIONS: Final = (
         "Seconds that may pass from signing an order to taking it in [default: 300]",
     ),
     Option("allow-raw", None, False, "Allow orders of raw bytes"),
+    Option(
+        "sublock-answer",
+        sublock_answer,
+        SUBLOCK_SERIAL,
+        "Which serial the answer to a sub-lock's report names: the sub-lock's own (sublock) or that of the "
+        "master's sentence (sentence) [default: sublock]",
+    ),
     Option(
         "confirm-timeout",
         seconds,

@@ -24,6 +24,9 @@ ADMIT_FILE: Final = "file"
 ADMIT_REDIS: Final = "redis"
 #: In place of a dialect: of none of them.
 NO_DIALECT: Final = "none"
+#: What the answer to a sub-lock's report names.
+SUBLOCK_SERIAL: Final = "sublock"
+SENTENCE_SERIAL: Final = "sentence"
 MAX_WORKERS: Final = 64
 #: In place of a file of users: everybody may see the status page.
 WEB_EVERYBODY: Final = "none"
@@ -190,6 +193,13 @@ def dialect(text: str) -> str:
     """A dialect that locks speak, or none."""
     if text not in (*DIALECTS, NO_DIALECT):
         raise ValueError(f"expected one of {', '.join(DIALECTS)}, or {NO_DIALECT}")
+    return text
+
+
+def sublock_answer(text: str) -> str:
+    """Whose serial answers a sub-lock's report."""
+    if text not in (SUBLOCK_SERIAL, SENTENCE_SERIAL):
+        raise ValueError(f"expected {SUBLOCK_SERIAL} or {SENTENCE_SERIAL}")
     return text
 
 

@@ -30,7 +30,7 @@ from jt709c_gateway.gateway.losses import Losses
 from jt709c_gateway.gateway.orders import Orders
 from jt709c_gateway.gateway.survey import Survey
 from jt709c_gateway.gateway.timekeeping import Timekeeping
-from jt709c_gateway.option_values import ADMIT_FILE, ADMIT_REDIS
+from jt709c_gateway.option_values import ADMIT_FILE, ADMIT_REDIS, SENTENCE_SERIAL
 from jt709c_gateway.options import Options
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
@@ -124,6 +124,7 @@ class GatewayService(MultiService):
                 max_malformed=settings["max_malformed"],
                 max_sessions=settings["max_sessions"],
                 max_rate=settings["max_rate"],
+                sentence_serial=settings["sublock_answer"] == SENTENCE_SERIAL,
             ),
             self._make_admission(),
             wall=self.redis_time.utc,

@@ -86,6 +86,7 @@ class Unit:
     """As much of a session as framing needs."""
 
     identity_wire = None
+    sentence_version = None
 
     def __init__(self, device: str = DEVICE) -> None:
         self.device = device

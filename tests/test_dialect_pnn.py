@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 from msgspec.json import decode as from_json
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -11,6 +12,7 @@ from jt709c_gateway.protocol import pnn
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import Origin, wrap_all
 from jt709c_gateway.protocol.events import (
+    Cell,
     Heartbeat,
     LockEvent,
     Password,
@@ -91,16 +93,20 @@ class LockReportTests(SynchronousTestCase):
             (1, 99, "card", "refused", None),
             (2, 0, "card", "refused", None),
             (2, 1, "card", "refused", None),
-            (3, 98, "card", "unlocked", None),
+            (3, 0, "card", "unknown", None),
+            (3, 98, "card", "unknown", None),
             (4, 0, "password", "refused", None),
             (4, 1, "password", "unlocked", None),
-            (4, 2, "password", "unknown", None),
+            (4, 2, "password", "unlocked", 2),
+            (4, 98, "password", "unlocked", None),
             (5, 0, "automatic", "locked", None),
             (6, 3, "dynamic_password", "unlocked", 3),
             (6, 99, "dynamic_password", "refused", None),
-            (7, 1, "bluetooth", "unlocked", 1),
+            (6, 1, "dynamic_password", "unlocked", 1),
+            (7, 1, "bluetooth", "unlocked", None),
+            (7, 2, "bluetooth", "unlocked", 2),
             (7, 0, "bluetooth", "refused", None),
-            (8, 1, "unknown", "unknown", None),
+            (8, 0, "unknown", "unknown", None),
             (0, 0, "unknown", "unknown", None),
         ):
             found = self.event(source, verification)
@@ -134,6 +140,128 @@ class LockReportTests(SynchronousTestCase):
         found = fact(text.encode())
         self.assertEqual((found.time, found.latitude, found.longitude), (None, None, None))
         self.assertEqual((found.action, found.card), ("unlocked", "0000012345"))
+
+    def test_old_units(self) -> None:
+        """What stands behind the verification may be missing, and the report still counts."""
+        whole = "(8000620011,P45,170720,020614,22.56035,N,114.01640,E,A,36,270,4,1,0000000000,1,0,24,5)"
+        for count in range(len(whole.split(",")), 12, -1):
+            shorter = ",".join(whole.split(",")[:count]).rstrip(")") + ")"
+            found = fact(shorter.encode())
+            assert isinstance(found, LockEvent), shorter
+            self.assertEqual((found.method, found.action), ("password", "unlocked"), shorter)
+            decoded = message(shorter.encode())
+            self.assertEqual(decoded.answer_at(NOW), b"(P69,0,24)" if count > 16 else None, shorter)
+
+    def test_blanks(self) -> None:
+        """Blanks before a field are no part of it."""
+        decoded = message(self.FORM.format(" 4", " 1", " 0000000000", " 24").encode())
+        self.assertEqual((decoded.answer_at(NOW), decoded.serial), (b"(P69,0,24)", 24))
+        event = decoded.facts[0][1]
+        assert isinstance(event, LockEvent)
+        self.assertEqual((event.method, event.action), ("password", "unlocked"))
+
+    def test_fields_of_p94(self) -> None:
+        """IMEI, fence and cell stand behind the mileage; that fence goes before the verification's."""
+        form = self.FORM.replace(",5)", ",5,{},{},{})")
+        imei, cell = "863977039060871", "460:0:19526:584115"
+        for source, verification, own, action, fence in (
+            (1, 1, "7", "unlocked", 7),
+            (1, 1, "0", "unlocked", None),
+            (1, 1, "", "unlocked", 1),
+            (6, 3, "", "unlocked", 3),
+            (6, 3, "9", "unlocked", 9),
+            (1, 99, "4", "refused", 4),
+            (1, 99, "0", "refused", None),
+        ):
+            decoded = message(form.format(source, verification, "1", 24, imei, own, cell).encode())
+            event = decoded.facts[0][1]
+            assert isinstance(event, LockEvent)
+            self.assertEqual((event.action, event.fence_id), (action, fence))
+            self.assertEqual((decoded.imei, event.imei), (imei, imei))
+            self.assertEqual(event.cell, Cell(460, 0, 584115, 19526))
+        for odd in ("", "863977039060870", "000000000000000", "12345"):
+            decoded = message(form.format(1, 1, "1", 24, odd, "", "460:0").encode())
+            event = decoded.facts[0][1]
+            assert isinstance(event, LockEvent)
+            self.assertEqual((decoded.imei, event.imei, event.cell), (None, UNSET, UNSET))
+
+    def test_packed_places(self) -> None:
+        """A latitude above 90 or a longitude above 180 tells that both are written as DDMM.MMMM."""
+        for north, east, latitude, longitude in (
+            ("2233.3218", "11325.3659", 22.555363, 113.422765),
+            ("933.3218", "1325.3659", 9.555363, 13.422765),
+            ("0033.3218", "00325.3659", 0.555363, 3.422765),
+            ("33.3218", "11325.3659", 0.555363, 113.422765),
+            ("22.56035", "114.01640", 22.56035, 114.0164),
+            ("9.861502", "83.950336", 9.861502, 83.950336),
+            ("2275.0", "11325.3659", None, None),
+            ("22.5", "190.5", 22.5, None),
+            ("9100.5", "11325.3659", None, None),
+        ):
+            text = self.FORM.replace("22.56035", north).replace("114.01640", east)
+            found = fact(text.format(1, 1, "1", 24).encode())
+            self.assertEqual((found.latitude, found.longitude), (latitude, longitude), (north, east))
+            found = fact(text.replace(",N,", ",S,").replace(",E,", ",W,").format(1, 1, "1", 24).encode())
+            signed = tuple(None if one is None else -one for one in (latitude, longitude))
+            self.assertEqual((found.latitude, found.longitude), signed, (north, east))
+
+    def test_no_place(self) -> None:
+        """0,0 without a fix is no place; with one it is."""
+        for form in ("0.00000,N,0.00000,E", "0000.0000,N,00000.0000,E"):
+            text = self.FORM.replace("22.56035,N,114.01640,E", form).format(1, 1, "1", 24)
+            self.assertEqual((fact(text.encode()).latitude, fact(text.encode()).longitude), (0.0, 0.0))
+            event = fact(text.replace(",A,", ",V,").encode())
+            self.assertEqual((event.latitude, event.longitude), (None, None))
+
+
+class AnswerTests(SynchronousTestCase):
+    """What answers to orders tell besides."""
+
+    def reply(self, text: str) -> Reply:
+        found = fact(text.encode())
+        assert isinstance(found, Reply)
+        return found
+
+    def test_battery(self) -> None:
+        """P01 has it behind the firmware, with or without the sign."""
+        for said, percent in (("41%", 41), ("98", 98), ("100 %", 100), ("101%", UNSET), ("full", UNSET)):
+            self.assertEqual(self.reply(f"(8130630001,P01,JT701D,{said})").battery_percent, percent)
+        self.assertEqual(self.reply("(8130630001,P01,JT701D)").battery_percent, UNSET)
+        self.assertEqual(self.reply("(8130630001,P01)").battery_percent, UNSET)
+
+    def test_records(self) -> None:
+        """P98 counts those that wait; the answer to their deletion counts nothing."""
+        self.assertEqual(self.reply("(8130630001,P98,10,0,37,0)").records_waiting, 37)
+        for said in ("10,1,0,0", "10,0,x,0", "10,0", ""):
+            self.assertEqual(self.reply(f"(8130630001,P98,{said})").records_waiting, UNSET)
+
+    def test_cards(self) -> None:
+        """P42 names those that were registered."""
+        found = self.reply("(8130630001,P42,2,0008932328,0008933493)")
+        self.assertEqual(found.cards, ("0008932328", "0008933493"))
+        self.assertEqual(self.reply("(8130630001,P42,0)").cards, ())
+
+    def test_sublocks(self) -> None:
+        """The ids of what is bound are known by their looks, with the function in front and without."""
+        for said in (
+            "1,0,2,E03B60000A,1021220618",
+            "1,2,e03b60000a,1021220618",
+            "1,1,2,E03B60000A,1021220618",
+        ):
+            found = self.reply(f"(8054201973,1,007,WLNET,{said})")
+            self.assertEqual(found.peripherals, ("E03B60000A", "1021220618"))
+        self.assertEqual(self.reply("(8054201973,1,007,WLNET,8,0,E03B60000A)").peripherals, UNSET)
+
+    def test_current_dynamic_password(self) -> None:
+        """P52,0 tells it, and nobody sees it or the one before, however long."""
+        for last, current in (("000000", "386531"), ("12", "34"), ("", "386531")):
+            decoded = message(f"(8130630001,P52,0,{last},{current})".encode())
+            self.assertEqual(decoded.secret, current)
+            for event in wrap_all(decoded, Origin(), NOW):
+                self.assertNotIn(current.encode(), to_json(event).partition(b'"raw"')[2])
+            self.assertEqual(decoded.raw, f"(8130630001,P52,0,{'*' * len(last)},{'*' * len(current)})")
+        for said in ("P52,0,,", "P52,0", "P52,0,123456", "P52,1,1,0"):
+            self.assertIsNone(message(f"(8130630001,{said})".encode()).secret)
 
 
 class PasswordTests(SynchronousTestCase):
@@ -180,7 +308,7 @@ class OtherSentenceTests(SynchronousTestCase):
         decoded = message(b"(8000620011,P22,2)")
         self.assertEqual((decoded.facts, decoded.report), ([("time_request", TimeRequest())], False))
         self.assertEqual(decoded.answer_at(NOW), b"(P22,020126030405)")
-        self.assertEqual(fact(b"(8000620011,P22,1)"), Reply("P22", ("1",)))
+        self.assertEqual(fact(b"(8000620011,P22,1)"), Reply("P22", ("1",), time_taken=True))
 
     def test_reply(self) -> None:
         """Everything else is a reply by its word."""

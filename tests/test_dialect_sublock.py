@@ -1,7 +1,7 @@
 """Sub-locks and sensors behind a JT701 master: `WLNET,5`."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,14 +10,16 @@ from msgspec.json import decode as from_json
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol import position, sublock
+from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import Origin, wrap_all
-from jt709c_gateway.protocol.events import LockEvent, Peripheral, Reply, Unknown, to_json
+from jt709c_gateway.protocol.events import Alarm, LockEvent, Peripheral, Reply, Unknown, to_json
 from jt709c_gateway.protocol.framing import Framer, SentenceFrame
 from jt709c_gateway.protocol.message import Message
 
 from .test_dialect_jt705 import moments, places
 from .vectors import load, message
 
+T = TypeVar("T")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 MASTER = position.encode(NOW, -25.281482, -57.546568, True, 18.52, 304)
 
@@ -49,11 +51,9 @@ def peripheral(data: bytes) -> Peripheral:
     return found
 
 
-def lock_event(data: bytes) -> LockEvent:
-    kind, found = reported(data).facts[1]
-    assert isinstance(found, LockEvent)
-    assert kind == "lock"
-    return found
+def told(data: bytes, what: type[T]) -> list[T]:
+    """What a report tells of one sort, in order."""
+    return [found for _, found in reported(data).facts if isinstance(found, what)]
 
 
 class VectorTests(SynchronousTestCase):
@@ -89,6 +89,7 @@ class VectorTests(SynchronousTestCase):
                 "low_voltage": False,
                 "temperature_c": 28.5,
                 "humidity_percent": 67,
+                "records_waiting": 0,
             },
         )
 
@@ -100,39 +101,80 @@ class VectorTests(SynchronousTestCase):
             )
         )
         found, event = decoded.facts[0][1], decoded.facts[1][1]
-        assert isinstance(found, Peripheral) and isinstance(event, LockEvent)
+        assert isinstance(found, Peripheral) and isinstance(event, Alarm)
         self.assertEqual((found.peripheral, found.peripheral_type), ("E03B60000A", "jt709"))
         self.assertEqual((found.battery_volts, found.battery_percent, found.rssi_dbm), (3.12, 99, -22))
         self.assertEqual((found.fix, found.event, found.lock_cycles), ("none", 4, 19))
         self.assertEqual((found.lock_state, found.back_cover_open), ("locked", True))
         self.assertEqual((found.rope_open, found.motor_open, found.charging), (False, False, False))
         self.assertEqual((found.card, found.value), (None, UNSET))
-        self.assertEqual((event.peripheral, event.code), ("E03B60000A", 4))
-        self.assertEqual((event.method, event.action), ("unknown", "unknown"))
+        self.assertEqual((found.alarms, found.reasons), (("back_cover_opened",), ()))
+        self.assertEqual(
+            (event.name, event.active, event.peripheral), ("back_cover_opened", True, "E03B60000A")
+        )
+        self.assertEqual((event.latitude, event.longitude), (None, None))
+        self.assertEqual((found.latitude, found.longitude), (None, None))
 
 
 class LockTests(SynchronousTestCase):
     """JT709 sub-locks."""
 
-    def test_events(self) -> None:
-        """An event gives a lock event that names the sub-lock; without one there is none."""
-        for code, method, action in (
-            (1, "unknown", "locked"),
-            (2, "bluetooth", "unlocked"),
-            (8, "lora", "unlocked"),
-            (4, "unknown", "unknown"),
-            (0x7FFF, "unknown", "unknown"),
-        ):
-            for resent in (0, sublock.RESENT):
-                data = jt709(code | resent, card=6437449)
-                event = lock_event(data)
-                self.assertEqual((event.code, event.method, event.action), (code, method, action))
+    def test_movements(self) -> None:
+        """The event is a mask: bits 0, 1, 3 and 9 give a lock event each, alone and with any others."""
+        moves = {
+            0: ("unknown", "locked"),
+            1: ("bluetooth", "unlocked"),
+            3: ("lora", "unlocked"),
+            9: ("card", "unlocked"),
+        }
+        for others in (0, 1 << 6, 1 << 2 | 1 << 4 | 1 << 12, sublock.RESENT, sublock.SIGNAL_LOST):
+            for bit, (method, action) in moves.items():
+                (event,) = told(jt709(1 << bit | others, card=6437449), LockEvent)
+                self.assertEqual((event.code, event.method, event.action), (1 << bit, method, action))
                 self.assertEqual((event.card, event.peripheral), ("0006437449", "E03B60000A"))
                 self.assertEqual((event.time, event.result), (NOW, None))
                 self.assertEqual((event.latitude, event.longitude), (-25.281482, -57.546568))
-                found = peripheral(data)
-                self.assertEqual((found.event, found.resent), (code, resent > 0))
+        several = told(jt709(0b10_0000_1011, card=7), LockEvent)
+        self.assertEqual([event.code for event in several], [1, 2, 8, 512])
+        self.assertEqual([event.card for event in several], [None, None, None, "0000000007"])
+
+    def test_what_moves_nothing(self) -> None:
+        """All other bits say why it reported, or are alarms of the sub-lock; none is a lock event."""
+        for bit, reason, alarm in (
+            (2, None, "back_cover_opened"), (4, None, "rope_cut"), (5, "button", None), (6, "timer", None),
+            (7, "charging", None), (8, "rope_pulled_out", None), (10, "bit_10", None), (13, "bit_13", None),
+        ):  # fmt: skip
+            data = jt709(1 << bit)
+            found = peripheral(data)
+            self.assertEqual(told(data, LockEvent), [])
+            self.assertEqual(found.reasons, () if reason is None else (reason,))
+            self.assertEqual(found.alarms, () if alarm is None else (alarm,))
+            alarms = [(each.name, each.active, each.peripheral) for each in told(data, Alarm)]
+            self.assertEqual(alarms, [] if alarm is None else [(alarm, True, "E03B60000A")])
         self.assertEqual([kind for kind, _ in reported(jt709()).facts], ["peripheral"])
+
+    def test_link(self) -> None:
+        """Bits 14 and 15 are of the link to it, and no part of the event."""
+        for bits, lost, resent in ((0, False, False), (1 << 14, True, False), (1 << 15, False, True)):
+            found = peripheral(jt709(1 << 6 | bits))
+            self.assertEqual((found.event, found.reasons), (1 << 6, ("timer",)))
+            self.assertEqual((found.contact_lost, found.resent), (lost, resent))
+
+    def test_reasons_by_name(self) -> None:
+        """A movement is among the reasons, too."""
+        found = peripheral(jt709(0b11_0110_1011))
+        self.assertEqual(
+            found.reasons,
+            (
+                "locked",
+                "unlocked_by_bluetooth",
+                "unlocked_by_lora",
+                "button",
+                "timer",
+                "rope_pulled_out",
+                "unlocked_by_card",
+            ),
+        )
 
     def test_no_peripheral(self) -> None:
         """The lock events of the device itself don't have the field at all."""
@@ -169,7 +211,13 @@ class LockTests(SynchronousTestCase):
                 self.assertEqual((found.resent, found.contact_lost, found.low_voltage), (resent, lost, low))
 
     def test_card(self) -> None:
-        """Older firmware sends no card; 0 is none."""
+        """Older firmware sends no card; 0 is none. It has no bits for cover and charging either."""
+        self.assertEqual(
+            (peripheral(jt709(card=None)).back_cover_open, peripheral(jt709(card=None)).charging),
+            (None, None),
+        )
+        old = peripheral(jt709(card=None, status=sublock.STATUS_COVER | sublock.STATUS_CHARGING))
+        self.assertEqual((old.back_cover_open, old.charging, old.lock_state), (True, True, "locked"))
         self.assertIs(peripheral(jt709(card=None)).card, UNSET)
         self.assertIsNone(peripheral(jt709(card=0)).card)
         self.assertEqual(peripheral(jt709(card=1)).card, "0000000001")
@@ -185,8 +233,50 @@ class OtherTests(SynchronousTestCase):
             found = peripheral(payload(sublock.SENSOR_JT126, rest))
             self.assertEqual((found.temperature_c, found.humidity_percent), (expected, 67))
 
+    def test_records_waiting(self) -> None:
+        """A sensor tells how many it has."""
+        rest = sublock.encode_jt126(21.5, 50, 0, 300)
+        self.assertEqual(peripheral(payload(sublock.SENSOR_JT126, rest)).records_waiting, 300)
+
+    def test_valve_events(self) -> None:
+        """Valves and valve locks have the tail of a lock, and bits of their own."""
+        for kind in (5, 6, sublock.VALVE_JT802):
+            for bit, event, reason, alarm in (
+                (0, None, "valve_closed", None), (1, None, "valve_opened", None),
+                (2, None, None, "low_battery"), (3, None, "timer", None),
+                (4, None, None, "tampered"), (5, None, None, "back_cover_opened"),
+                (6, ("lora", "unlocked"), "unlocked_by_lora", None),
+                (7, ("unknown", "locked"), "locked", None),
+                (8, ("bluetooth", "unlocked"), "unlocked_by_bluetooth", None),
+                (9, None, "rope_pulled_out", None),
+                (10, None, "rope_inserted", None), (11, None, "bluetooth", None), (12, None, "button", None),
+                (13, None, "bit_13", None), (15, None, "bit_15", None),
+            ):  # fmt: skip
+                data = payload(kind, sublock.encode_jt709(1 << bit, sublock.STATUS_MOTOR, 7, 2, 5))
+                found = peripheral(data)
+                self.assertEqual(
+                    (found.lock_state, found.lock_cycles, found.card), ("unlocked", 7, "0000000005")
+                )
+                self.assertEqual((found.event, found.contact_lost), (1 << bit, True))
+                self.assertEqual(found.reasons, () if reason is None else (reason,))
+                self.assertEqual(found.alarms, () if alarm is None else (alarm,))
+                events = [(each.method, each.action) for each in told(data, LockEvent)]
+                self.assertEqual(events, [] if event is None else [event])
+                self.assertEqual([each.name for each in told(data, Alarm)], [] if alarm is None else [alarm])
+
+    def test_no_place(self) -> None:
+        """0,0 without a fix is no place of anything."""
+        nowhere = position.encode(NOW, 0.0, 0.0, False, 0, 0)
+        data = payload(sublock.LOCK_JT709, sublock.encode_jt709(3, 0, 1, 0, 0), master=nowhere)
+        found = peripheral(data)
+        self.assertEqual((found.fix, found.latitude, found.longitude), ("none", None, None))
+        self.assertEqual([each.latitude for each in told(data, LockEvent)], [None, None])
+        somewhere = position.encode(NOW, 0.5, 0.0, False, 0, 0)
+        found = peripheral(payload(sublock.LOCK_JT709, sublock.encode_jt709(0, 0, 1, 0, 0), master=somewhere))
+        self.assertEqual((found.fix, found.latitude, found.longitude), ("none", 0.5, 0.0))
+
     def test_valve(self) -> None:
-        """A JT802 and a type that nobody knows are carried with the bytes of their own."""
+        """A JT802 with a tail that is too short and a type that nobody knows are carried with their bytes."""
         for kind, name in ((sublock.VALVE_JT802, "jt802"), (77, 77)):
             decoded = reported(payload(kind, b"\x01\x02\x03"))
             self.assertEqual([fact for fact, _ in decoded.facts], ["peripheral"])
@@ -199,22 +289,35 @@ class OtherTests(SynchronousTestCase):
         for kind, whole in ((4, sublock.encode_jt709(2, 2, 1, 0, 7)), (1, sublock.encode_jt126(1.5, 2, 0))):
             found, event = sublock.decode(payload(kind, whole + b"\xab\xcd"))
             self.assertEqual(found.value, "abcd")
-            self.assertEqual(event is not None, kind == 4)
+            self.assertEqual(len(event), int(kind == 4))
             for length in range(1, 6):
                 found, event = sublock.decode(payload(kind, whole[:length]))
-                self.assertEqual((found.value, event), (whole[:length].hex(), None))
+                self.assertEqual((found.value, event), (whole[:length].hex(), []))
 
     def test_unreadable(self) -> None:
-        """What is no such report is carried and answered."""
-        for sentence in (
-            b"(8054201973,1,007,WLNET,5,2," + b"a" * 40 + b")",
-            b"(8054201973,1,007,WLNET,5,3,abc)",
-            b"(8054201973,1,007,WLNET,5)",
+        """What is no such report is carried and answered, by the sub-lock's serial where there is one."""
+        for sentence, answered in (
+            (b"(8054201973,1,007,WLNET,5,2," + b"a" * 40 + b")", ord("a")),
+            (b"(8054201973,1,007,WLNET,5,3,abc)", 7),
+            (b"(8054201973,1,007,WLNET,5)", 7),
+            (b"(8054201973,1,007,WLNET,7)", 7),
         ):
             decoded = message(sentence)
             self.assertIsInstance(decoded.facts[0][1], Unknown)
-            self.assertEqual((decoded.answer_at(NOW), decoded.dialect), (b"(P69,0,7)", "jt701"))
+            self.assertEqual((decoded.answer_at(NOW), decoded.dialect), (b"(P69,0,%d)" % answered, "jt701"))
             self.assertTrue(decoded.report)
+
+    def test_answers(self) -> None:
+        """The answer has the sub-lock's own serial, or, where so chosen, the sentence's."""
+        for kind, rest in (
+            (sublock.LOCK_JT709, sublock.encode_jt709(0, 0, 1, 0, 0)),
+            (sublock.SENSOR_JT126, sublock.encode_jt126(1.0, 2, 0)),
+            (77, b""),
+        ):
+            raw = sublock.encode_report("8054201973", 110, payload(kind, rest, serial=0x12))
+            decoded = message(raw)
+            self.assertEqual((decoded.answer, decoded.serial), (b"(P69,0,18)", 110))
+            self.assertEqual(message(raw, Decoder(sentence_serial=True)).answer, b"(P69,0,110)")
 
     def test_replies(self) -> None:
         """Other WLNET sentences are replies to orders, and not answered."""
@@ -227,8 +330,8 @@ class OtherTests(SynchronousTestCase):
         data = jt709(2)
         for bad, master_time, time in ((0, None, NOW), (17, NOW, None)):
             found, event = sublock.decode(data[:bad] + bytes(6) + data[bad + 6 :])
-            assert event is not None
-            self.assertEqual((found.master_time, found.time, event.time), (master_time, time, time))
+            self.assertEqual((found.master_time, found.time), (master_time, time))
+            self.assertEqual([each.time for each in event], [time])
 
 
 class EscapeTests(SynchronousTestCase):
@@ -278,12 +381,16 @@ class RoundTripTests(SynchronousTestCase):
         self.assertEqual((found.peripheral, found.time, found.serial), (identity, time, serial))
         self.assertEqual((found.battery_volts, found.battery_percent), (volts / 100, percent))
         self.assertEqual((found.rssi_dbm, found.master_time), (-rssi, place["time"]))
+        nowhere = not (place["fix"] or place["latitude"] or place["longitude"])
         for name in ("latitude", "longitude", "speed_kmh", "course_deg"):
-            self.assertEqual(getattr(found, name), place[name], name)
-        self.assertEqual((found.event, found.status_bits), (lock[0] & 0x7FFF, lock[1]))
-        self.assertEqual((found.lock_cycles, found.contact_lost), (lock[2], bool(lock[3] & 2)))
+            expected = None if nowhere and name in ("latitude", "longitude") else place[name]
+            self.assertEqual(getattr(found, name), expected, name)
+        self.assertEqual((found.event, found.status_bits), (lock[0] & 0x3FFF, lock[1]))
+        self.assertEqual(
+            (found.lock_cycles, found.contact_lost), (lock[2], bool(lock[3] & 2 or lock[0] & 1 << 14))
+        )
         self.assertEqual(found.card, UNSET if card is None else f"{card:010d}" if card else None)
-        self.assertEqual(event is None, lock[0] & 0x7FFF == 0)
+        self.assertEqual(len(event), (lock[0] & 0b10_0001_1111).bit_count())
 
     @given(st.none() | st.integers(-4095, 4094).map(lambda tenths: tenths / 10), st.integers(0, 255))
     def test_sensor(self, temperature: float | None, humidity: int) -> None:
@@ -291,7 +398,7 @@ class RoundTripTests(SynchronousTestCase):
         rest = sublock.encode_jt126(temperature, humidity, 0)
         found, event = sublock.decode(payload(sublock.SENSOR_JT126, rest))
         self.assertEqual((found.temperature_c, found.humidity_percent), (temperature, humidity))
-        self.assertIsNone(event)
+        self.assertEqual(event, [])
 
     @given(st.binary(max_size=60), st.booleans())
     def test_any_payload(self, data: bytes, sound: bool) -> None:
@@ -301,6 +408,7 @@ class RoundTripTests(SynchronousTestCase):
         for frame in Framer().feed(raw):
             if frame.raw == raw:
                 decoded = message(raw)
-                self.assertEqual(decoded.answer_at(NOW), b"(P69,0,1)")
+                own = data[sublock.SERIAL_AT] if len(data) > sublock.SERIAL_AT else 1
+                self.assertEqual(decoded.answer_at(NOW), b"(P69,0,%d)" % own)
                 for event in wrap_all(decoded, Origin(), NOW):
                     self.assertNotIn(b"NaN", to_json(event))

@@ -282,7 +282,7 @@ class SentenceTests(SynchronousTestCase):
         explanation = explain(frame)
         self.assertFalse(explanation.broken)
         found = told(explanation)
-        self.assertEqual(found["event"], "unlocked by lora, card 0673786941")
+        self.assertEqual(found["event"], "unlocked_by_lora, resent")
         self.assertEqual(found["status_bits"], "unlocked, charging")
         self.assertEqual(found["rssi_dbm"], "-22 dBm")
         card = find(explanation.fields, "card")
@@ -302,10 +302,10 @@ class SentenceTests(SynchronousTestCase):
     def test_broken(self) -> None:
         """No id, no end, an end that comes too late, and a lock report that says nothing."""
         for frame, name, start in (
-            (b"()", "start", "expected (id,1,serial,GROUP,…) or (id,Pnn,…), found another form"),
-            (b"(12a456,P45)", "device", "expected (id,1,serial,GROUP,…) or (id,Pnn,…), found another form"),
+            (b"()", "start", "expected (id,version,serial,GROUP,…) or (id,Pnn,…), found another form"),
+            (b"(12a456,P45)", "device", "expected (id,version,serial,GROUP,…) or (id,Pnn,…), found another"),
             (b"(123456,1,001,BASE,1,x", "argument", "expected ) behind it, found the end"),
-            (b"(123456,P45,1,2)", "word", "expected a source, a verification and a serial behind it"),
+            (b"(123456,P45,1,2)", "word", "expected a source and a verification behind it"),
             (b"(123456,@JT" + b"x" * 1100 + b")", "end", "expected within 1024 bytes, found behind 1111"),
             (b"(123456,@JT)x", "left_over", "expected the end, found 1 byte more"),
         ):  # fmt: skip

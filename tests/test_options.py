@@ -85,6 +85,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "order-keys": (FILES, "file"),
     "order-window": (SECONDS, "seconds"),
     "confirm-timeout": (SECONDS, "seconds"),
+    "sublock-answer": (["", "both", "Sublock", "1"], "sublock or sentence"),
     "ask": (["", "jt808", "JT701", "all"], "one of jt709, jt705, jt701, or none"),
     "udp-window": (SECONDS, "seconds"),
     "udp-orders": (["", "yes", "TCP", "confirmed "], "confirmed, any, tcp"),

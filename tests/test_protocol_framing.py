@@ -315,8 +315,32 @@ class SublockTests(SynchronousTestCase):
         for tail in (b"\x01" * 9, b"\x01" * 20, b"\x01" * 3):
             raw = self.lock(tail)
             self.assertEqual(sound(frames_of(raw + SENTENCE)), [raw, SENTENCE])
-        unknown = self.HEAD + b"\x01" * 33 + b"\x09" + b"\x01" * 5 + b")"
-        self.assertEqual(sound(frames_of(unknown)), [unknown])
+        for kind in (b"\x02", b"\x05", b"\x06", b"\x09", b"\xff"):
+            unknown = self.HEAD + b"\x01" * 33 + kind + b"\x01" * 5 + b")"
+            for behind in (b"", SENTENCE, LOCATION, DOLLAR):
+                self.assertEqual(sound(frames_of(unknown + behind)), [unknown, *sound(frames_of(behind))])
+
+    def test_valves(self) -> None:
+        """Valves are as long as locks, so that a bracket inside ends none of them."""
+        for kind in (b"\x05", b"\x06", b"\x09"):
+            for tail in (
+                b"\x01" * 7,
+                b"\x01" * 11,
+                b"\x00\x01\x00\x00\x00)\x00",
+                b"\x01" * 7 + b"\x00)\x00\x01",
+            ):
+                raw = self.HEAD + b"\x01" * 33 + kind + tail + b")"
+                for behind in (b"", SENTENCE, LOCATION):
+                    self.assertEqual(sound(frames_of(raw + behind)), [raw, *sound(frames_of(behind))])
+
+    def test_heads(self) -> None:
+        """Any version and serial of one to three digits, and WLNET,7 like WLNET,5."""
+        for version in (b"1", b"2", b"23", b"123"):
+            for serial in (b"7", b"29", b"168"):
+                for number in (b"5", b"7"):
+                    head = b"(8054201973,%b,%b,WLNET,%b,2," % (version, serial, number)
+                    raw = head + b"\x01" * 33 + b"\x04" + b")" * 7 + b")"
+                    self.assertEqual(sound(frames_of(raw + SENTENCE)), [raw, SENTENCE])
 
 
 class LoadTests(SynchronousTestCase):

@@ -30,6 +30,19 @@ class SentenceTests(SynchronousTestCase):
         short = sentences.parse(b"(8000620011,P43,1,0)")
         self.assertEqual((short.serial, short.word, short.arguments), (None, "P43", ("1", "0")))
 
+    def test_heads(self) -> None:
+        """A version and a serial of one to three digits and a word that begins with a letter make a head."""
+        for head, version, serial in (
+            ("2,001", 2, 1), ("23,29", 23, 29), ("1,7", 1, 7), ("123,999", 123, 999), ("23,029", 23, 29),
+        ):  # fmt: skip
+            found = sentences.parse(f"(100170110019,{head},BASE,11)".encode())
+            self.assertEqual((found.version, found.serial), (version, serial))
+            self.assertEqual((found.word, found.arguments), ("BASE", ("11",)))
+        for text in ("1234,001,BASE", "1,0001,BASE", "1,001,11", "1,,BASE", "x,001,BASE", "P41,1,A"):
+            found = sentences.parse(f"(100170110019,{text})".encode())
+            self.assertEqual((found.version, found.serial), (None, None))
+            self.assertEqual((found.word, *found.arguments), tuple(text.split(",")))
+
     def test_no_sentence(self) -> None:
         """Without a device id or a word there is no sentence."""
         for raw in (b"(123)", b"(12a,P43)", b"(,P43)", b"(123,)", b"(123,\xff)", b"(" + b"1" * 21 + b",P43)"):
@@ -60,7 +73,16 @@ class SentenceTests(SynchronousTestCase):
             ("8130630001,P44,123456", "8130630001,P44,******"),
             ("8130630001,P52,3,12345678", "8130630001,P52,3,********"),
             ("8130630001,P43,1,12", "8130630001,P43,1,12"),
-            ("8130630001,P06,1,h.com,80,apn,me,pw,0", "8130630001,P06,1,h.com,80,apn,**,**,*"),
+            ("8130630001,P06,1,h.com,80,apn,me,pw,0", "8130630001,P06,1,h.com,80,apn,**,**,0"),
+            ("8130630001,P06,h.com,80,apn,me,pw,1", "8130630001,P06,h.com,80,apn,**,**,1"),
+            ("8130630001,P06,h.com,80,apn,,,1", "8130630001,P06,h.com,80,apn,,,1"),
+            ("8130630001,P06,h.com,80,apn,me,pw,x,0", "8130630001,P06,h.com,80,apn,**,**,*,*"),
+            ("8130630001,P52,0,12,34", "8130630001,P52,0,**,**"),
+            (
+                "8130630001,1,001,OTA,9,1,f.com,21,me,pw,a.bin,9,77,0",
+                "8130630001,1,001,OTA,9,1,f.com,21,**,**,a.bin,9,77,0",
+            ),
+            ("8130630001,1,001,OTA,9,1,2", "8130630001,1,001,OTA,9,1,2"),
             ("8130630001,P14,869999040159249", "8130630001,P14,869999040159249"),
             ("8130630001,1,001,ELOCK,1,1", "8130630001,1,001,ELOCK,1,1"),
             ("8130630001,1,001,ELOCK,2,s3cr3t,1", "8130630001,1,001,ELOCK,2,******,1"),

@@ -107,6 +107,7 @@ def _alarm(data: Mapping[str, Any]) -> list[Any]:
     return [
         Text(str(name), "bold red") if active else name,
         Text("raised", "bold red") if active else Text("cleared", "green"),
+        _named("sub-lock", data.get("peripheral")),
         _place(data),
     ]
 

@@ -48,6 +48,8 @@ class Policy:
     max_sessions: int = 100_000
     #: Frames a second of one lock; 0 for any number.
     max_rate: float = 0.0
+    #: Answer a sub-lock's report by the serial of its sentence, not by the sub-lock's own.
+    sentence_serial: bool = False
     #: How often a session that speaks has its time to live in Redis renewed.
     session_refresh: float = 60.0
 
@@ -123,11 +125,14 @@ class Gateway:
 
     def open(self, link: Link) -> Conversation:
         """A peer is there."""
+        sentence_serial = self.policy.sentence_serial
         if link.transport_name == "udp":
             parts = self.parts.address(link.peer)
-            decoder: Decoder = DatagramDecoder(parts=parts, withheld=lambda: self.dropped("long_answer"))
+            decoder: Decoder = DatagramDecoder(
+                sentence_serial=sentence_serial, parts=parts, withheld=lambda: self.dropped("long_answer")
+            )
         else:
-            decoder = Decoder(parts=Reassembler(self.parts))
+            decoder = Decoder(sentence_serial=sentence_serial, parts=Reassembler(self.parts))
         conversation = Conversation(self, link, decoder, self.clock.seconds())
         self.conversations.add(conversation)
         return conversation
@@ -157,7 +162,7 @@ class Gateway:
         else:
             content = record_of(session, message, moment, dialect, self.ids, refresh)
         self.counters.frames[dialect, message.facts[0][0] if message.facts else "none"] += 1
-        answer: Answer = message.answer
+        answer: Answer = message.answer if message.is_position else session.answer_to(message)
         if message.time_answer is not None:
             answer = partial(self._answer_now, message)
         then = None
@@ -244,6 +249,7 @@ class Gateway:
             session.clock.take_over(before.clock, same_link=not told)
             session.dialect, session.guess = before.dialect, before.guess
             session.proofs = before.proofs
+            session.master_version, session.sentence_version = before.master_version, before.sentence_version
             self._taken_over(before)
         self.on_online(session)
         return session

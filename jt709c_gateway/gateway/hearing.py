@@ -134,11 +134,17 @@ def _of_sublock(message: Message, data: events.Peripheral, known: SubLocks, now:
     """What a sub-lock's report shows, `known` being what was heard before it."""
     found: list[Seen] = []
     time, peripheral = _epoch(data.time), data.peripheral
-    event = next((one for _, one in message.facts if isinstance(one, events.LockEvent)), None)
-    if event is not None and not known.repeats(data):
-        seen = Observation(ObservationKind.LOCK, event.action, event.method, time=time, peripheral=peripheral)
-        found.append((seen, event))
+    moves = [one for _, one in message.facts if isinstance(one, events.LockEvent)]
+    if not known.repeats(data):
+        for move in moves:
+            seen = Observation(
+                ObservationKind.LOCK, move.action, move.method, time=time, peripheral=peripheral
+            )
+            found.append((seen, move))
     if isinstance(data.lock_state, str) and not (data.resent is True or data.contact_lost is True):
+        # Of several movements the one that led to this state.
+        event = next((move for move in reversed(moves) if move.action == data.lock_state), None)
+        event = event or next(iter(moves), None)
         seen = Observation(
             ObservationKind.STATUS,
             method=None if event is None else event.method,

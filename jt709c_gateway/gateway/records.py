@@ -4,6 +4,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import UNSET
+
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.envelope import wrap
 from jt709c_gateway.protocol.framing import MAX_BINARY
@@ -88,7 +90,7 @@ def record_of(
     refresh: tuple[Any, ...] | None,
 ) -> Content:
     """The record of any message. `refresh` is what becomes of its session in Redis."""
-    location, peripheral = None, None
+    location, peripheral, known = None, None, None
     told: list[tuple[str, str]] = []
     now = moment.epoch
     for kind, data in message.facts:
@@ -100,10 +102,12 @@ def record_of(
             location = (len(told), *_shown(session, data, now, credible(data.time, now)))
         elif type(data) is events.Peripheral:
             peripheral = _peripheral(session, data, now)
+        elif type(data) is events.Reply:
+            known = _told(data, moment.iso)
         told.append((kind, events.to_text(event)))
     state: tuple[Any, ...] = (session.dialect, message.imei, message.firmware, message.secret, location)
-    if peripheral is not None:
-        state = (*state, peripheral)
+    if peripheral is not None or known:
+        state = (*state, peripheral, known)
     reported = (message.device, message.fingerprint, moment.iso, moment.epoch, told, state, refresh)
     return (*reported, None, None, session.token)
 
@@ -128,6 +132,17 @@ def _shown(session: Session, location: events.Location, now: float, at: float | 
         at,
         clock.skew if clock.sure else None,
     )
+
+
+def _told(reply: events.Reply, now: str) -> dict[str, str]:
+    """What an answer says of the device's last known state, by the names in its hash."""
+    found: dict[str, Any] = {
+        "battery_percent": reply.battery_percent,
+        "records_waiting": reply.records_waiting,
+        "cards_registered": UNSET if reply.cards is UNSET else events.to_text(reply.cards),
+        "clock_set_at": now if reply.time_taken is True else UNSET,
+    }
+    return {name: str(value) for name, value in found.items() if value is not UNSET}
 
 
 def _peripheral(session: Session, data: events.Peripheral, now: float) -> tuple[Any, ...]:

@@ -7,7 +7,8 @@ from attrs import define, field
 
 from jt709c_gateway.protocol.decoder import SENTENCE
 from jt709c_gateway.protocol.envelope import Origin
-from jt709c_gateway.protocol.message import Message
+from jt709c_gateway.protocol.jt701 import VERSION_JT701D
+from jt709c_gateway.protocol.message import Message, VersionedMessage
 
 from .lock_clock import LockClock
 from .sublocks import SubLocks
@@ -43,6 +44,9 @@ class Session:
     #: What its reports have shown it to speak, and what it seems to speak as long as none has come.
     dialect: str | None = None
     guess: str | None = None
+    #: The protocol version of its `$` frames, and the one in the head of its grouped sentences.
+    master_version: int | None = None
+    sentence_version: int | None = None
     #: Frames that it may send before it is looked at how fast it does, and when that was done last.
     allowance: float = inf
     counted_at: float = 0.0
@@ -97,6 +101,18 @@ class Session:
         elif self.dialect is None and message.dialect != SENTENCE:
             self.guess = message.dialect
         return self.dialect or self.guess or SENTENCE
+
+    def answer_to(self, message: Message) -> bytes | None:
+        """The answer to a message, as a unit of this version wants it; the message may tell the version."""
+        if not isinstance(message, VersionedMessage):
+            return message.answer
+        if message.master_version is not None:
+            self.master_version = message.master_version
+        if message.sentence_version is not None:
+            self.sentence_version = message.sentence_version
+        if self.master_version is None or self.master_version >= VERSION_JT701D:
+            return message.answer
+        return message.old_answer or message.answer
 
     def speaks(self, known: str | None) -> str | None:
         """The lock's dialect, `known` being what it was before it came."""

@@ -19,8 +19,11 @@ def frame(rendered: Rendered, session: Session, number: int) -> tuple[bytes, int
     if isinstance(rendered, GroupedSentence):
         serial = number % 1000
         device = session.device.zfill(_MASTER_DIGITS if session.speaks(None) == JT701 else 0)
-        data = sentences.grouped(device, serial, rendered.group, str(rendered.number), *rendered.parameters)
-        return data, serial
+        version = session.sentence_version
+        parameters = (rendered.group, str(rendered.number), *rendered.parameters)
+        if version not in sentences.OWN_VERSIONS:
+            version = sentences.USUAL_VERSION
+        return sentences.grouped(device, serial, *parameters, version=version), serial
     if isinstance(rendered, BinaryMessage):
         serial = number & 0xFFFF
         wire = session.identity_wire or bytes.fromhex(session.device.zfill(_ID_DIGITS))

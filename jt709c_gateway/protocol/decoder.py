@@ -4,7 +4,7 @@ from typing import Final
 
 from attrs import define, field
 
-from . import binary, jt709, lock_events, masters, pnn, sentences
+from . import answers, binary, jt709, lock_events, masters, pnn, sentences
 from .events import (
     KIND_HEARTBEAT,
     KIND_LOCATION,
@@ -32,7 +32,7 @@ from .jt808 import (
     parse_header,
     registration_answer,
 )
-from .message import Message
+from .message import Message, VersionedMessage
 from .redact import mask_malformed, mask_spans
 from .split import Reassembler
 
@@ -47,10 +47,12 @@ _FIRMWARE_WORD: Final = ("BASE", "1")
 class Decoder:
     """Decodes the frames of one connection (it holds the parts of split messages).
 
-    With `secrets`, passwords stay readable in `raw`: for a person at a terminal, never for publishing.
+    With `secrets`, passwords stay readable in `raw`: for a person at a terminal, never for publishing. With
+    `sentence_serial`, a sub-lock's report is answered by the serial of its sentence, not by the sub-lock's.
     """
 
     secrets: bool = False
+    sentence_serial: bool = False
     parts: Reassembler = field(factory=Reassembler)
 
     def decode(self, frame: Frame, now: float) -> Message | Malformed | None:
@@ -119,7 +121,7 @@ class Decoder:
         except sentences.SentenceError:
             return self._malformed(Malformed("sentence", frame.raw))
         raw, masked = (safe.decode("latin-1"), False) if self.secrets else sentences.mask(safe)
-        message = Message(
+        message = VersionedMessage(
             SENTENCE if sentence.grouped else JT701,
             sentence.device,
             None,
@@ -129,7 +131,9 @@ class Decoder:
             frame.raw,
             [],
         )
-        _read_sentence(message, sentence)
+        message.sentence_version = sentence.version
+        if not masters.read_sentence(message, sentence, self.sentence_serial):
+            _read_sentence(message, sentence)
         return message
 
     def _dollar(self, frame: DollarFrame) -> Message:
@@ -210,9 +214,7 @@ def _answer(header: Header) -> bytes | None:
     return general_answer(header.identity, header.serial, header.message_id)
 
 
-def _read_sentence(message: Message, sentence: sentences.Sentence) -> None:
-    if masters.read_sentence(message, sentence):
-        return
+def _read_sentence(message: VersionedMessage, sentence: sentences.Sentence) -> None:
     starts = sentence.starts
     if sentence.grouped and starts[:3] == sentences.TIME_REQUEST:
         message.facts.append((KIND_TIME_REQUEST, TimeRequest()))
@@ -229,4 +231,6 @@ def _read_sentence(message: Message, sentence: sentences.Sentence) -> None:
     if sentence.grouped and starts[:2] == _FIRMWARE_WORD and len(starts) > 2:
         message.firmware = ",".join(sentence.arguments[1:])
     arguments = tuple(sentences.mask_arguments(sentence.word, sentence.arguments))
-    message.facts.append((KIND_REPLY, Reply(sentence.word, arguments)))
+    reply = Reply(sentence.word, arguments)
+    answers.read(message, reply, sentence.word, sentence.arguments)
+    message.facts.append((KIND_REPLY, reply))

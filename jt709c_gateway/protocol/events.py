@@ -66,7 +66,7 @@ class LockEvent:
     """Somebody opened, closed or tried a lock. Degrees; `fence_id` 1-99 where it happened; `code` as sent.
 
     `value` holds, as hex, the bytes behind a code that no document names. `peripheral` is the sub-lock, when
-    it was one behind the device.
+    it was one behind the device. `imei` and `cell` come with a P45 of a master that was told to send them.
     """
 
     time: datetime | None
@@ -81,6 +81,8 @@ class LockEvent:
     command_id: str | None = None
     value: str | UnsetType = UNSET
     peripheral: str | UnsetType = UNSET
+    imei: str | UnsetType = UNSET
+    cell: Cell | UnsetType = UNSET
 
 
 @define(slots=False)
@@ -158,7 +160,9 @@ class Peripheral:
 
     Percent, volts, dBm, degrees, km/h, degrees Celsius. Place and movement, and `master_time`, are the
     master's. `resent`, `contact_lost` and `low_voltage` are what the master says of the link to it.
-    A lock adds what begins with `event`, a sensor temperature and humidity; `value` is the rest, as hex.
+    A lock adds what begins with `event`: its bits, and by name the `alarms` among them and the other
+    `reasons` for which it reported. A sensor adds temperature, humidity, and how many records it still has
+    to send. `value` is the rest, as hex. None is what older firmware doesn't say.
     """
 
     peripheral: str
@@ -178,28 +182,35 @@ class Peripheral:
     contact_lost: bool | UnsetType = UNSET
     low_voltage: bool | UnsetType = UNSET
     event: int | UnsetType = UNSET
+    alarms: tuple[str, ...] | UnsetType = UNSET
+    reasons: tuple[str, ...] | UnsetType = UNSET
     lock_state: LockState | UnsetType = UNSET
     rope_open: bool | UnsetType = UNSET
     motor_open: bool | UnsetType = UNSET
-    back_cover_open: bool | UnsetType = UNSET
-    charging: bool | UnsetType = UNSET
+    back_cover_open: bool | UnsetType | None = UNSET
+    charging: bool | UnsetType | None = UNSET
     lock_cycles: int | UnsetType = UNSET
     status_bits: int | UnsetType = UNSET
     card: str | UnsetType | None = UNSET
     temperature_c: float | UnsetType | None = UNSET
     humidity_percent: int | UnsetType = UNSET
+    records_waiting: int | UnsetType = UNSET
     value: str | UnsetType = UNSET
 
 
 @define(slots=False)
 class Alarm:
-    """An alarm rose (`active`) or cleared against the last known state of the lock."""
+    """An alarm rose (`active`) or cleared against the last known state of the lock.
+
+    `peripheral` is the sub-lock that reported it, which tells of each alarm once and never of its end.
+    """
 
     time: datetime | None
     name: str
     active: bool
     latitude: float | None
     longitude: float | None
+    peripheral: str | UnsetType = UNSET
 
 
 @define(slots=False)
@@ -218,6 +229,10 @@ class Reply:
     `word` is the sentence's word (`BASE`, `P43`) or the message id in hex (`0001`); `arguments` what follows
     it, as text. A binary answer names what it answers: `answered_serial`, `answered_id` (hex), `result`
     (0 done, 1 failed, 2 wrong, 3 unsupported). `parameters` maps ids to values, both hex (0x0104).
+
+    What follows is read out of the arguments: percent of the battery (P01), reports that wait to be sent
+    (P98), cards registered at the lock (P42), whether it took the time (P22), ids of bound sub-locks
+    (WLNET,1).
     """
 
     word: str
@@ -227,6 +242,11 @@ class Reply:
     answered_id: str | UnsetType = UNSET
     result: int | UnsetType = UNSET
     parameters: dict[str, str] | UnsetType = UNSET
+    battery_percent: int | UnsetType = UNSET
+    records_waiting: int | UnsetType = UNSET
+    cards: tuple[str, ...] | UnsetType = UNSET
+    time_taken: bool | UnsetType = UNSET
+    peripherals: tuple[str, ...] | UnsetType = UNSET
 
 
 @define(slots=False)

@@ -54,15 +54,20 @@ _NO_SENTENCE = re.compile(rb"[^\x20-\x7e]|\(")
 #: A whole sentence inside a broken frame.
 _SENTENCE = re.compile(rb"\([0-9]{6,20},[\x20-\x27\x2a-\x7e]{1,1000}\)")
 #: A sub-lock's report up to its binary payload (PROTOCOL.md §3).
-_SUBLOCK_REPORT = re.compile(rb"\(\d{6,15},1,\d{3},WLNET,5,2,")
+_SUBLOCK_REPORT = re.compile(rb"\([0-9]{1,20},[0-9]{1,3},[0-9]{1,3},WLNET,[57],2,")
 #: Bytes of that payload up to its type byte, and how many there are for each type.
 _SUBLOCK_TYPE_AT: Final = 33
 SUBLOCK_LENGTHS: Final = {1: (40,), 4: (41, 45)}
+#: Valves are said to have those of a lock. None was recorded: another length ends where it seems to.
+_LIKELY_LENGTHS: Final = {5: (41, 45), 6: (41, 45), 9: (41, 45)}
+_ANY_LENGTHS: Final = SUBLOCK_LENGTHS | _LIKELY_LENGTHS
 #: A closing bracket comes behind the type byte at the earliest.
 _SUBLOCK_SHORTEST: Final = _SUBLOCK_TYPE_AT + 1
 _PADDING = b"\r\n\x00 \t\x7e"
 #: What may stand behind a frame: padding, or the first byte of the next one.
 _BETWEEN = _PADDING + b"($"
+#: Nothing, or the first byte of the next frame.
+_NEXT: Final = (b"", b"(", b"$", b"\x7e")
 #: High bytes of the message ids that locks send: only these may follow a flag shared by two frames. 0A and 0D
 #: are line ends, and an id that begins with 00 is no padding only when one of the known ids follows.
 _UPLINK_HIGH = frozenset([*range(0x0A), 0x0B, 0x0C, 0x55])
@@ -121,13 +126,17 @@ def _sublock_end(buffer: bytes, start: int) -> int:
     while closing >= 0:
         payload = unescape_sublock(buffer[start:closing])
         if len(payload) >= _SUBLOCK_SHORTEST:
-            lengths = SUBLOCK_LENGTHS.get(payload[_SUBLOCK_TYPE_AT])
+            kind = payload[_SUBLOCK_TYPE_AT]
+            lengths = _ANY_LENGTHS.get(kind)
             if lengths is None or len(payload) == lengths[-1]:
                 return closing
             if len(payload) in lengths and not _goes_on(buffer, closing):
                 return closing
             if len(payload) > lengths[-1]:
                 return first
+            likely = kind in _LIKELY_LENGTHS and len(payload) not in lengths
+            if likely and buffer[closing + 1 : closing + 2] in _NEXT:
+                return closing
         closing = buffer.find(b")", closing + 1, limit)
     return first if len(buffer) >= limit else -1
 

@@ -1,32 +1,37 @@
 """Messages of JT701 masters: `$` frames, `Pnn` sentences, their sub-locks' reports (PROTOCOL.md §2.2-§3)."""
 
+import re
 from typing import Final
 
 from . import jt701, pnn, sublock
 from .events import (
+    KIND_ALARM,
     KIND_LOCATION,
     KIND_LOCK,
     KIND_PASSWORD,
     KIND_PERIPHERAL,
     KIND_TIME_REQUEST,
     KIND_UNKNOWN,
+    LockEvent,
     Password,
     TimeRequest,
     Unknown,
 )
-from .message import Message
+from .message import VersionedMessage
 from .sentences import DYNAMIC_PASSWORD_PNN, Sentence
 
 JT701: Final = "jt701"
-SUBLOCK_REPORT: Final = ("WLNET", "5")
-PAYLOAD_MARK: Final = b",WLNET,5,2,"
+SUBLOCK_REPORTS: Final = (("WLNET", "5"), ("WLNET", "7"))
+#: What stands in front of the payload of such a report.
+PAYLOAD_MARK = re.compile(rb",WLNET,[57],2,")
 
 
-def dollar(raw: bytes) -> Message:
+def dollar(raw: bytes) -> VersionedMessage:
     """A `$` frame; its serial is that of its last record. What can't be read is answered all the same."""
     head = jt701.parse_head(raw)
     device = head.device.lstrip("0") or "0"
-    message = Message(JT701, device, None, None, raw.hex(), False, raw, [], report=True)
+    message = VersionedMessage(JT701, device, None, None, raw.hex(), False, raw, [], report=True)
+    message.master_version = head.version
     message.stored = head.data_type == jt701.STORED
     records = jt701.decode(raw)
     for record in records:
@@ -39,11 +44,14 @@ def dollar(raw: bytes) -> Message:
     return message
 
 
-def read_sentence(message: Message, sentence: Sentence) -> bool:
-    """Add what a sentence of a master says, and its answer; False when it is not one of these."""
+def read_sentence(message: VersionedMessage, sentence: Sentence, sentence_serial: bool) -> bool:
+    """Add what a sentence of a master says, and its answer; False when it is not one of these.
+
+    A sub-lock's report is answered by the sub-lock's serial, or, with `sentence_serial`, by the sentence's.
+    """
     starts = sentence.starts
-    if starts[:2] == SUBLOCK_REPORT and sentence.serial is not None:
-        _sublock(message, sentence.serial)
+    if starts[:2] in SUBLOCK_REPORTS and sentence.serial is not None:
+        _sublock(message, sentence.serial, sentence_serial)
     elif sentence.grouped:
         return False
     elif starts == pnn.TIME_REQUEST:
@@ -51,12 +59,6 @@ def read_sentence(message: Message, sentence: Sentence) -> bool:
         message.time_answer = pnn.time_answer
     elif sentence.word == pnn.LOCK_REPORT:
         _lock_report(message, sentence.arguments)
-    elif sentence.word == pnn.IMEI:
-        message.imei = pnn.imei(sentence.arguments)
-        return False
-    elif sentence.word == pnn.FIRMWARE:
-        message.firmware = pnn.firmware(sentence.arguments)
-        return False
     elif starts[:2] == DYNAMIC_PASSWORD_PNN and len(starts) > 2 and starts[2]:
         message.facts.append((KIND_PASSWORD, Password()))
         message.report = True
@@ -67,8 +69,10 @@ def read_sentence(message: Message, sentence: Sentence) -> bool:
     return True
 
 
-def _lock_report(message: Message, arguments: tuple[str, ...]) -> None:
+def _lock_report(message: VersionedMessage, arguments: tuple[str, ...]) -> None:
     message.report = True
+    message.old_answer = pnn.OLD_LOCK_ANSWER
+    message.imei = pnn.report_imei(arguments)
     message.serial = pnn.report_serial(arguments)
     if message.serial is not None:
         message.answer = pnn.acknowledge(message.serial)
@@ -79,24 +83,28 @@ def _lock_report(message: Message, arguments: tuple[str, ...]) -> None:
         message.facts.append((KIND_LOCK, event))
 
 
-def _sublock(message: Message, serial: int) -> None:
+def _sublock(message: VersionedMessage, serial: int, sentence_serial: bool) -> None:
     """The payload is taken from the wire: commas may be part of it."""
     message.dialect = JT701
     message.report = True
     message.answer = pnn.acknowledge(serial)
-    _, mark, escaped = message.wire[:-1].partition(PAYLOAD_MARK)
-    if not mark:
+    mark = PAYLOAD_MARK.search(message.wire)
+    if mark is None:
         _unreadable(message, "no such kind of sub-lock report is known")
         return
+    payload = sublock.unescape(message.wire[mark.end() : -1])
+    own = sublock.serial_of(payload)
+    if own is not None and not sentence_serial:
+        message.answer = pnn.acknowledge(own)
     try:
-        peripheral, event = sublock.decode(sublock.unescape(escaped))
+        peripheral, told = sublock.decode(payload)
     except sublock.PayloadError as error:
         _unreadable(message, str(error))
         return
     message.facts.append((KIND_PERIPHERAL, peripheral))
-    if event is not None:
-        message.facts.append((KIND_LOCK, event))
+    for one in told:
+        message.facts.append((KIND_LOCK if isinstance(one, LockEvent) else KIND_ALARM, one))
 
 
-def _unreadable(message: Message, reason: str) -> None:
+def _unreadable(message: VersionedMessage, reason: str) -> None:
     message.facts.append((KIND_UNKNOWN, Unknown(None, reason)))

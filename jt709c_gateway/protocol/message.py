@@ -64,3 +64,16 @@ class Message:
     def answer_at(self, now: datetime) -> bytes | None:
         """The bytes that tell the lock to forget this frame, or None when no answer is due. `now` in UTC."""
         return self.time_answer(now) if self.time_answer else self.answer
+
+
+@define
+class VersionedMessage(Message):
+    """A `$` frame or a sentence, whose head may tell the unit's version.
+
+    `master_version` is the protocol version of a `$` frame, as sent; `sentence_version` that in the head of a
+    grouped sentence. `old_answer` takes the place of `answer` for a master with a protocol version below 19h.
+    """
+
+    master_version: int | None = None
+    sentence_version: int | None = None
+    old_answer: bytes | None = None

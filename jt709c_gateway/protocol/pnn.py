@@ -4,13 +4,11 @@
 
     (id,P22,2)               asks for the time
     (id,P45,ddMMyy,HHmmss,lat,N/S,lon,E/W,A/V,km/h,course,source,verification,card,password ok,wrong tries,
-     serial,mileage…)        was opened, closed, or refused to open
+     serial,mileage[,imei,fence,mcc:mnc:lac:cell]…)     was opened, closed, or refused to open
     (id,P52,2,password)      a new dynamic password
-    (id,P01,version,battery%)   the firmware (§4)
-    (id,P14,imei)            the IMEI (§4)
     (id,@JT)                 is there
 
-What goes down has no id: `(P69,0,serial)`.
+What goes down has no id: `(P69,0,serial)`. Answers to orders are read in `answers.py`.
 """
 
 import re
@@ -18,18 +16,24 @@ from datetime import UTC, datetime
 from typing import Final
 
 from .bcd import time_dmy
-from .events import Action, LockEvent, Method
+from .events import Action, Cell, LockEvent, Method
 from .jt808 import luhn_digit
 from .sentences import DYNAMIC_PASSWORD_PNN
 
 HEARTBEAT: Final = "@JT"
 TIME_REQUEST: Final = ("P22", "2")
 LOCK_REPORT: Final = "P45"
-FIRMWARE: Final = "P01"
-IMEI: Final = "P14"
+#: What masters with a protocol version below 19h want in place of `(P69,0,serial)`.
+OLD_LOCK_ANSWER: Final = b"(P46)"
 #: Index of the serial among the arguments: the field after the 16th comma of the sentence.
 SERIAL_AT: Final = 14
 _SOURCE_AT: Final = 9
+#: A P45 has as many fields at least: those up to the verification.
+_SHORTEST: Final = _SOURCE_AT + 2
+#: IMEI, fence and cell, where P94 has switched them on.
+_IMEI_AT: Final = 16
+_FENCE_AT: Final = 17
+_CELL_AT: Final = 18
 
 #: Where the order to move came from.
 SOURCES: Final[dict[int, Method]] = {
@@ -40,19 +44,31 @@ SOURCES: Final[dict[int, Method]] = {
     5: "automatic",
     6: "dynamic_password",
     7: "bluetooth",
+    8: "unknown",
 }
-_ILLEGAL_CARD: Final = 2
-_STATIC_PASSWORD: Final = 4
-_BY_ITSELF: Final = 5
-#: Verification: 1-10 is the fence it opened in, 98 no fence needed, 99 outside the fence.
-_FENCES: Final = range(1, 11)
+#: What the other sources say by themselves; a rope that was pulled out (8) says nothing of the lock.
+_FIXED: Final[dict[int, Action]] = {2: "refused", 3: "unknown", 5: "locked", 8: "unknown"}
+#: Sources whose verification counts. It is 0 for all others, and says nothing.
+_VERIFIED: Final = frozenset([1, 4, 6, 7])
+#: Those of which verification 1 means fence 1.
+_OPENED_IS_FENCE: Final = frozenset([1, 6])
+#: Verification: 1 opened, 2-10 opened in that fence, 98 no fence needed, 99 outside the fence.
+_OPENED: Final = 1
+_FENCES: Final = range(2, 11)
 _NO_FENCE_NEEDED: Final = 98
 _REFUSED: Final = (0, 99)
+_FENCE_NUMBERS: Final = range(1, 100)
 
 _SIX_DIGITS = re.compile(r"[0-9]{6}")
 _IMEI = re.compile(r"[0-9]{15}")
 _NUMBER = re.compile(r"[0-9]{1,10}")
-_DEGREES = re.compile(r"[0-9]{1,3}(\.[0-9]{1,12})?")
+_CELL = re.compile(r"([0-9]{1,5}):([0-9]{1,5}):([0-9]{1,5}):([0-9]{1,10})")
+_DEGREES = re.compile(r"([0-9]{1,5})(\.[0-9]{1,12})?")
+_MOST_NORTH: Final = 90
+_MOST_EAST: Final = 180
+_MINUTES: Final = 60
+#: Digits in front of the point that only packed degrees (DDDMM.MMMM) have.
+_PACKED_DIGITS: Final = 4
 _CARD_DIGITS: Final = 10
 _DEVICE_DIGITS: Final = 10
 
@@ -99,20 +115,13 @@ def password_answer(password: str) -> bytes:
 
 
 def report_serial(arguments: tuple[str, ...]) -> int | None:
-    """The serial of a P45; None when there is none, and so no way to answer."""
-    if len(arguments) > SERIAL_AT and _NUMBER.fullmatch(arguments[SERIAL_AT]):
-        return int(arguments[SERIAL_AT])
-    return None
+    """The serial of a P45; None when there is none, and so nothing that an answer could name."""
+    return _number(_field(arguments, SERIAL_AT))
 
 
-def firmware(arguments: tuple[str, ...]) -> str | None:
-    """What a P01 says: the version, in front of the battery's percent."""
-    return (arguments[0].strip() or None) if arguments else None
-
-
-def imei(arguments: tuple[str, ...]) -> str | None:
-    """What a P14 says, when it is an IMEI: 15 digits of which the last is the check digit (Luhn)."""
-    text = arguments[0].strip() if arguments else ""
+def imei(text: str) -> str | None:
+    """An IMEI, when it is one: 15 digits of which the last is the check digit (Luhn)."""
+    text = text.strip()
     sound = _IMEI.fullmatch(text) and text.strip("0") and luhn_digit(text[:-1]) == text[-1]
     return text if sound else None
 
@@ -120,32 +129,40 @@ def imei(arguments: tuple[str, ...]) -> str | None:
 def lock_event(arguments: tuple[str, ...]) -> LockEvent | None:
     """The arguments of a P45 to an event; None when they say neither who nor with what result.
 
-    `code` is the source, `result` the verification. PROTOCOL.md names results for the sources 1, 4 and 6;
-    those of vehicle cards (3) and Bluetooth (7) are read like those of cards.
+    `code` is the source, `result` the verification. What stands behind it may be missing, as older units
+    leave it out.
     """
-    if len(arguments) <= SERIAL_AT:
+    if len(arguments) < _SHORTEST:
         return None
-    date, time, north, north_south, east, east_west = arguments[:6]
-    source, verification, card = arguments[_SOURCE_AT : _SOURCE_AT + 3]
-    if not (_NUMBER.fullmatch(source) and _NUMBER.fullmatch(verification)):
+    date, time, *place = (text.strip() for text in arguments[:6])
+    code, result = _number(_field(arguments, _SOURCE_AT)), _number(_field(arguments, _SOURCE_AT + 1))
+    if code is None or result is None:
         return None
-    code, result = int(source), int(verification)
-    action = _action(code, result)
-    in_fence = action == "unlocked" and code != _STATIC_PASSWORD and result in _FENCES
+    action = _FIXED.get(code) or _verified(code, result)
     moment = None
     if _SIX_DIGITS.fullmatch(date) and _SIX_DIGITS.fullmatch(time):
         moment = time_dmy(bytes.fromhex(date + time))
-    return LockEvent(
+    event = LockEvent(
         moment,
         code,
         SOURCES.get(code, "unknown"),
         action,
-        _card(card),
-        result if in_fence else None,
+        _card(_field(arguments, _SOURCE_AT + 2)),
+        _fence(code, result, action, _number(_field(arguments, _FENCE_AT))),
         result,
-        _degrees(north, north_south, "NS", 90),
-        _degrees(east, east_west, "EW", 180),
+        *_place(*place, fix=_field(arguments, 6) == "A"),
     )
+    if unit := report_imei(arguments):
+        event.imei = unit
+    if found := _CELL.fullmatch(_field(arguments, _CELL_AT)):
+        mcc, mnc, lac, cell = map(int, found.groups())
+        event.cell = Cell(mcc, mnc, cell, lac)
+    return event
+
+
+def report_imei(arguments: tuple[str, ...]) -> str | None:
+    """The IMEI in a P45, where it has a sound one."""
+    return imei(_field(arguments, _IMEI_AT))
 
 
 def lock_report(
@@ -188,16 +205,33 @@ def lock_report(
     )
 
 
-def _action(source: int, verification: int) -> Action:
-    if source not in SOURCES:
+def _field(arguments: tuple[str, ...], index: int) -> str:
+    return arguments[index].strip() if index < len(arguments) else ""
+
+
+def _number(text: str) -> int | None:
+    return int(text) if _NUMBER.fullmatch(text) else None
+
+
+def _verified(source: int, verification: int) -> Action:
+    if source not in _VERIFIED:
         return "unknown"
-    if source == _BY_ITSELF:
-        return "locked"
-    if source == _ILLEGAL_CARD or verification in _REFUSED:
+    if verification in _REFUSED:
         return "refused"
-    if source == _STATIC_PASSWORD:
-        return "unlocked" if verification == 1 else "unknown"
-    return "unlocked" if verification in _FENCES or verification == _NO_FENCE_NEEDED else "unknown"
+    opened = verification in (_OPENED, _NO_FENCE_NEEDED) or verification in _FENCES
+    return "unlocked" if opened else "unknown"
+
+
+def _fence(source: int, verification: int, action: Action, own: int | None) -> int | None:
+    """The fence it happened in: that of the report's own field, or the one that the verification names."""
+    if own in _FENCE_NUMBERS:
+        return own
+    if action != "unlocked":
+        return None
+    if verification in _FENCES:
+        return verification
+    is_fence = own is None and verification == _OPENED and source in _OPENED_IS_FENCE
+    return _OPENED if is_fence else None
 
 
 def _card(text: str) -> str | None:
@@ -206,10 +240,35 @@ def _card(text: str) -> str | None:
     return text.zfill(_CARD_DIGITS) if text.isdecimal() else text
 
 
-def _degrees(text: str, side: str, sides: str, most: int) -> float | None:
+def _place(
+    north: str, north_south: str, east: str, east_west: str, *, fix: bool
+) -> tuple[float | None, float | None]:
+    """Latitude and longitude; None for what is on no globe, and for the 0,0 of a unit without a fix."""
+    packed = _is_packed(north, _MOST_NORTH) or _is_packed(east, _MOST_EAST)
+    latitude = longitude = None
+    for form in (True, False) if packed else (False,):
+        latitude = _degrees(north, north_south, "NS", _MOST_NORTH, form)
+        longitude = _degrees(east, east_west, "EW", _MOST_EAST, form)
+        if latitude is not None and longitude is not None:
+            break
+    return (latitude, longitude) if fix or latitude or longitude else (None, None)
+
+
+def _is_packed(text: str, most: int) -> bool:
+    """Whether a place is written as DDMM.MMMM, which a number that no place has tells."""
+    found = _DEGREES.fullmatch(text)
+    return found is not None and (len(found[1]) >= _PACKED_DIGITS or float(text) > most)
+
+
+def _degrees(text: str, side: str, sides: str, most: int, packed: bool) -> float | None:
     if not _DEGREES.fullmatch(text) or len(side) != 1 or side not in sides:
         return None
     degrees = float(text)
+    if packed:
+        whole, minutes = divmod(degrees, 100)
+        if minutes >= _MINUTES:
+            return None
+        degrees = round(whole + minutes / _MINUTES, 6)
     if degrees > most:
         return None
     return degrees if side == sides[0] else -degrees

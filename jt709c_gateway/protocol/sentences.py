@@ -2,10 +2,13 @@
 
 ::
 
-    (device id,1,serial,GROUP,number[,function][,parameters…])    serial: three decimal digits
-    (device id,Pnn[,parameters…])                                  also @JT for a heartbeat
+    (device id,version,serial,GROUP,number[,function][,parameters…])    both of one to three decimal digits
+    (device id,Pnn[,parameters…])                                        also @JT for a heartbeat
+
+What goes down has the version 1 and a serial of three digits. Units answer under other versions too.
 """
 
+import re
 from datetime import UTC, datetime
 from typing import Final
 
@@ -15,14 +18,31 @@ from attrs import define, field
 MASK: Final = "*"
 #: Passwords have six characters; shorter arguments than this are results, counters and switches.
 _SECRET_LENGTH: Final = 4
-#: Words whose arguments may hold a password (PROTOCOL.md §2, §4): ELOCK, and P43, P44, P52, P06 (APN).
-SECRET_WORDS: Final = frozenset(["ELOCK", "P43", "P44", "P52", "P06"])
-#: P06 carries the APN's user and password behind the host, port and APN, in any length.
+#: Words whose arguments may hold a password (PROTOCOL.md §2, §4): P06 the APN's, OTA an FTP server's.
+SECRET_WORDS: Final = frozenset(["ELOCK", "P43", "P44", "P52", "P06", "OTA"])
+#: P06: the APN's user and password stand behind host, port and APN, which an order has behind its operation;
+#: the mark behind them says which server it is.
 _APN_WORD: Final = "P06"
-_APN_SECRETS_FROM: Final = 4
+_APN_OPERATIONS: Final = frozenset("0123")
+_APN_SECRETS_AT: Final = 3
+_SERVER_MARKS: Final = ("0", "1")
+#: OTA,9,1: user and password stand behind host and port, and file, bytes and checksum behind them.
+_FTP_WORD: Final = "OTA"
+_FTP_SECRETS_AT: Final = range(4, 6)
+#: P52 with one of these has dynamic passwords behind it.
+_DYNAMIC_WORD: Final = "P52"
+_DYNAMIC_OPERATIONS: Final = ("0", "2")
 DYNAMIC_PASSWORD: Final = ("ELOCK", "3")
 DYNAMIC_PASSWORD_PNN: Final = ("P52", "2")
 TIME_REQUEST: Final = ("BASE", "2", "TIME")
+#: The version that orders are written with.
+USUAL_VERSION: Final = 1
+#: Of units that send one of these, each is written to with its own (JT701T: 23).
+OWN_VERSIONS: Final = frozenset([23])
+
+#: A version or a serial in the head of a grouped sentence, and how the word behind them begins.
+_HEAD_NUMBER = re.compile(r"[0-9]{1,3}")
+_GROUP = re.compile(r"[A-Za-z]")
 
 
 class SentenceError(Exception):
@@ -31,7 +51,7 @@ class SentenceError(Exception):
 
 @define
 class Sentence:
-    """A sentence taken apart. `serial` is None in the `Pnn` form, which has none.
+    """A sentence taken apart. `serial` and `version` are None in the `Pnn` form, which has neither.
 
     `word` is the group (`BASE`) or the word (`P43`); `arguments` is all that follows it.
     """
@@ -40,6 +60,7 @@ class Sentence:
     serial: int | None
     word: str
     arguments: tuple[str, ...] = field(repr=False)
+    version: int | None = None
 
     @property
     def grouped(self) -> bool:
@@ -61,20 +82,22 @@ def parse(raw: bytes) -> Sentence:
     device = parts[0]
     if not (device.isascii() and device.isdigit() and len(device) <= 20):
         raise SentenceError("a sentence starts with the digits of a device id")
-    if len(parts) >= 4 and parts[1] == "1" and len(parts[2]) == 3 and parts[2].isdecimal():
-        word, serial, rest = parts[3], int(parts[2]), parts[4:]
+    version = serial = None
+    if len(parts) >= 4 and all(map(_HEAD_NUMBER.fullmatch, parts[1:3])) and _GROUP.match(parts[3]):
+        word, version, serial, rest = parts[3], int(parts[1]), int(parts[2]), parts[4:]
     elif len(parts) >= 2:
-        word, serial, rest = parts[1], None, parts[2:]
+        word, rest = parts[1], parts[2:]
     else:
         raise SentenceError("a sentence has a word behind the device id")
     if not word or not word.isascii() or not word.isprintable() or len(word) > 16:
         raise SentenceError("a sentence's word has 1 to 16 printable characters")
-    return Sentence(device.lstrip("0") or "0", serial, word, tuple(rest))
+    return Sentence(device.lstrip("0") or "0", serial, word, tuple(rest), version)
 
 
-def grouped(device: str, serial: int, group: str, *parameters: str) -> bytes:
+def grouped(device: str, serial: int, group: str, *parameters: str, version: int = USUAL_VERSION) -> bytes:
     """Encode the grouped form, serial modulo 1000. A unit drops a repeated one (PROTOCOL.md §2.1)."""
-    return ("(" + ",".join((device, "1", f"{serial % 1000:03d}", group, *parameters)) + ")").encode("ascii")
+    parts = (device, str(version), f"{serial % 1000:03d}", group, *parameters)
+    return f"({','.join(parts)})".encode("ascii")
 
 
 def time_answer(raw: bytes, now: datetime) -> bytes:
@@ -100,14 +123,19 @@ def mask_arguments(word: str, arguments: list[str] | tuple[str, ...]) -> list[st
         return list(arguments)
     if (word, *arguments[:-1]) == DYNAMIC_PASSWORD:
         return [arguments[0], MASK * len(arguments[1])]
-    reported = (word, *arguments[:1]) == DYNAMIC_PASSWORD_PNN
     return [
-        MASK * len(argument) if (reported and index == 1) or _secret(word, index, argument) else argument
+        MASK * len(argument) if _secret(word, index, arguments) else argument
         for index, argument in enumerate(arguments)
     ]
 
 
-def _secret(word: str, index: int, argument: str) -> bool:
+def _secret(word: str, index: int, arguments: list[str] | tuple[str, ...]) -> bool:
+    if word == _FTP_WORD:
+        return index in _FTP_SECRETS_AT
     if word == _APN_WORD:
-        return index >= _APN_SECRETS_FROM
-    return len(argument) >= _SECRET_LENGTH
+        first = _APN_SECRETS_AT + (arguments[0] in _APN_OPERATIONS)
+        is_mark = index == first + 2 and arguments[index].strip() in _SERVER_MARKS
+        return index >= first and not is_mark
+    if word == _DYNAMIC_WORD and index and arguments[0].strip() in _DYNAMIC_OPERATIONS:
+        return True
+    return len(arguments[index]) >= _SECRET_LENGTH

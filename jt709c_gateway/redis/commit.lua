@@ -6,7 +6,7 @@
 -- ARGV[1] prefix   ARGV[2] key of this gateway run's commit marker   ARGV[3] number of the batch
 -- ARGV[4] limits, MessagePack: {events, history, malformed, devices, recent, age_ms, track}
 -- ARGV[5] records, MessagePack, an array of arrays:
---   1 device          6 state or nil    {dialect, imei, firmware, secret, location, peripheral}
+--   1 device          6 state or nil    {dialect, imei, firmware, secret, location, peripheral, told}
 --   2 fingerprint     7 session or nil  what becomes of it: see `sessions` below
 --   3 seen, ISO 8601  8 commands or nil: each an array, carried out as it is
 --   4 seen, epoch s   location: {event index, lock state, battery or nil, alarms as JSON, epoch s or nil, skew or nil};
@@ -15,6 +15,7 @@
 --   9 condition or nil: what has to hold of an order, or nothing of the record is written: see `conditions` below
 --   10 token of the session in which the device said it, or nil; from any but its newest nothing is written
 --   peripheral, only where a sub-lock or sensor reports: {id, type, epoch s or nil, lock state or nil, battery}
+--   told, only where an answer says so: {field: value} of those in STATE
 --   A record whose device is "" is a malformed run: {"", peer, reason, raw, time}.
 --   One of 13 is a report with a live location as its one event, and nothing else, as nearly all are: 1 to 4 as
 --   above, 5 the event, 6 dialect, 7 imei or nil, 8 to 12 what else is in `location`, 13 token of the session.
@@ -46,7 +47,8 @@ local TRACK_STEP = 10
 -- as in lock_clock.py.
 local ON_ITS_WAY, STEADY = 20, 2
 -- Fields of a device's hash, by the same names in `device_of`.
-local STATE = {'dialect', 'imei', 'firmware', 'lock_state', 'battery_percent', 'clock_skew_s'}
+local STATE = {'dialect', 'imei', 'firmware', 'lock_state', 'battery_percent', 'clock_skew_s', 'records_waiting',
+  'cards_registered', 'clock_set_at'}
 -- Seconds by which times that were taken elsewhere may differ from Redis's.
 local CLOCKS_AGREE = 2
 local IN_HISTORY = {lock = true, alarm = true, command = true}
@@ -102,7 +104,8 @@ local function device_of(name)
     device = {
       name = name, recent = false, news = false, alarms = false, time = false, location = false, track = false,
       seen = false, seen_at = false, dialect = false, imei = false, firmware = false, lock_state = false,
-      battery_percent = false, skew = false, clock_skew_s = false, failure = false, session = false,
+      battery_percent = false, skew = false, clock_skew_s = false, records_waiting = false, cards_registered = false,
+      clock_set_at = false, failure = false, session = false,
     }
     devices[name] = device
     changed[#changed + 1] = device

@@ -152,10 +152,13 @@ local function recognise(device, seen, seen_at, dialect, imei)
 end
 
 local function remember(device, record)
-  local dialect, imei, firmware, secret, location, peripheral = unpack(record[6], 1, 6)
+  local dialect, imei, firmware, secret, location, peripheral, told = unpack(record[6], 1, 7)
   local seen_at = record[4] + late
   recognise(device, record[3], seen_at, dialect, imei)
   device.firmware = firmware or device.firmware
+  for name, value in pairs(told or {}) do
+    device[name] = value
+  end
   if secret then
     call('SET', prefix .. ':secret:' .. device.name, secret, 'EX', SECRET_TTL)
   end

@@ -1,8 +1,8 @@
 """The `jt701` dialect, spoken by a virtual master: a JT701D (PROTOCOL.md §2.2, §2.3, §3).
 
 Positions are `$` records, several stored ones to a frame; movements are P45 sentences, each followed by a
-record with the new status; what sub-locks report is passed on. All of them share one serial of a byte, since
-`(P69,0,serial)` answers each.
+record with the new status; what sub-locks report is passed on. `(P69,0,serial)` answers each, so that no two
+with one serial, which is a byte, are under way; that of a sub-lock's report is the sub-lock's own.
 """
 
 import re
@@ -78,8 +78,9 @@ class Jt701(Speech[bytes]):
     def tick(self, now: float, online: bool) -> list[bytes]:
         """Take what the sub-locks report; tell the dynamic password again."""
         for payload, movement in self.sublocks.reports(now):
-            serial = self._next_serial()
-            self.lock.keep(Entry(_SENTENCE, sublock.encode_report(self._identity, serial, payload), serial))
+            sentence = sublock.encode_report(self._identity, self._next_serial(), payload)
+            # It is answered by the sub-lock's own serial.
+            self.lock.keep(Entry(_SENTENCE, sentence, sublock.serial_of(payload)))
             self.lock.counters.sublock_reports += 1
             self.lock.counters.unlocked += movement == "unlocked"
             self.lock.counters.sealed += movement == "locked"

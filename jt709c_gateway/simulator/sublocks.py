@@ -15,9 +15,9 @@ from jt709c_gateway.protocol import position, sublock
 from jt709c_gateway.simulator.options import MOST_SUBLOCKS, LockOptions
 from jt709c_gateway.simulator.unit import Unit
 
-#: Events of a JT709 sub-lock.
-LOCKED: Final = 1
-UNLOCKED_BY_LORA: Final = 8
+#: Event bits of a JT709 sub-lock.
+LOCKED: Final = 1 << 0
+UNLOCKED_BY_LORA: Final = 1 << 3
 _NO_EVENT: Final = 0
 _SENSOR_EVERY: Final = 4
 #: Seconds that an order takes from the master to a sub-lock.
@@ -60,6 +60,8 @@ class SubLock:
             humidity=dice.randint(30, 90),
             report_at=first_report,
             cycles=dice.randint(0, 500),
+            # So that few of one master's sub-locks have the same at a time: one answer would release both.
+            serial=dice.randrange(256),
         )
 
     @property

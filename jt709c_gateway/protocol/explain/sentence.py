@@ -5,6 +5,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
+from msgspec import UNSET
+
 from .. import masters, pnn, sentences
 from ..bcd import time_dmy
 from ..decoder import JT701, SENTENCE
@@ -16,14 +18,14 @@ from .tree import Field
 
 #: A `Pnn` sentence to a lock: it has no id.
 ORDER: Final = re.compile(rb"\(P\d\d(?:,[^()]*)?(?:\)|\Z)", re.DOTALL)
-_EXPECTED: Final = "expected (id,1,serial,GROUP,…) or (id,Pnn,…)"
+_EXPECTED: Final = "expected (id,version,serial,GROUP,…) or (id,Pnn,…)"
 _UNLOCK: Final = ("P43", "P52")
 _DMY: Final = re.compile(r"[0-9]{12}")
 
 
 def _closing(raw: bytes) -> int:
     """Where a sentence closes, or -1. A payload may hold brackets: there only the end counts."""
-    if raw[-1:] == b")" or masters.PAYLOAD_MARK in raw:
+    if raw[-1:] == b")" or masters.PAYLOAD_MARK.search(raw):
         return len(raw) - 1 if raw[-1:] == b")" else -1
     return raw.find(b")")
 
@@ -31,10 +33,10 @@ def _closing(raw: bytes) -> int:
 def _payload_start(raw: bytes) -> int:
     """Where the payload of a sub-lock's report begins; -1 in other sentences."""
     sentence = _parse(raw)
-    mark = raw.find(masters.PAYLOAD_MARK)
-    if isinstance(sentence, str) or not sentence.grouped or mark < 0:
+    mark = masters.PAYLOAD_MARK.search(raw)
+    if isinstance(sentence, str) or not sentence.grouped or mark is None:
         return -1
-    return mark + len(masters.PAYLOAD_MARK) if sentence.starts[:2] == masters.SUBLOCK_REPORT else -1
+    return mark.end() if sentence.starts[:2] in masters.SUBLOCK_REPORTS else -1
 
 
 def _parse(raw: bytes) -> sentences.Sentence | str:
@@ -109,7 +111,7 @@ def _pnn(reader: Reader, word: str, arguments: tuple[str, ...], forms: words.Nam
     names = words.named(forms, (word, *arguments))
     if word == pnn.LOCK_REPORT and forms is words.UP:
         readable = pnn.lock_event(arguments) is not None
-        problem = None if readable else "expected a source, a verification and a serial behind it"
+        problem = None if readable else "expected a source and a verification behind it"
         _token(reader, "word", title, problem)
         _arguments(reader, names, _lock_report(arguments))
     else:
@@ -174,5 +176,6 @@ def _lock_report(arguments: tuple[str, ...]) -> Callable[[str, str], str]:
         "result": event.action + (f", fence {event.fence_id}" if event.fence_id else ""),
         "card": f"card {event.card}" if event.card else "none",
         "serial": f"serial {pnn.report_serial(arguments)}",
+        "cell": "" if event.cell is UNSET else text.cell(event.cell),
     }  # fmt: skip
     return lambda name, value: known.get(name) or _meaning(name, value)

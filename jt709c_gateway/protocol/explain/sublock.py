@@ -5,13 +5,12 @@ from typing import Final
 from msgspec import UNSET
 
 from .. import position, sublock
-from ..events import LockEvent, Peripheral
+from ..events import Peripheral
 from ..framing import SUBLOCK_LENGTHS
 from . import place, text
 from .reader import Reader
 from .tree import Bits
 
-_EVENTS: Final = {0: "none", 4: "back cover opened"}
 _STATUS: Final = text.by_bit(
     {
         sublock.STATUS_ROPE: "rope_open",
@@ -27,7 +26,7 @@ _GATEWAY: Final = text.by_bit(
         sublock.GATEWAY_LOW_VOLTAGE: "low_voltage",
     }
 )
-_RESENT_BIT: Final = sublock.RESENT.bit_length() - 1
+_LINK: Final = text.by_bit({sublock.SIGNAL_LOST: "signal_lost", sublock.RESENT: "resent"})
 
 
 def read(reader: Reader) -> None:
@@ -36,7 +35,7 @@ def read(reader: Reader) -> None:
     if not position.looks_sound(payload.ljust(position.LENGTH, b"\x00")[: position.LENGTH]):
         reader.rest("payload", problem="expected the place of the master, in decimal digits, found others")
         return
-    known, event = sublock.decode(payload.ljust(sublock.COMMON_LENGTH, b"\x00"))
+    known, _ = sublock.decode(payload.ljust(sublock.COMMON_LENGTH, b"\x00"))
     place.read(reader, prefix="master_")
     reader.take(6, "time", reader.peek(6).hex(), text.moment(known.time))
     reader.take(5, "peripheral", known.peripheral, f"sub-lock or sensor {known.peripheral}")
@@ -47,8 +46,8 @@ def read(reader: Reader) -> None:
     kind = (reader.peek(1) or b"\x00")[0]
     name = str(sublock.TYPES.get(kind, "not known"))
     reader.number(1, "peripheral_type", name, problem=_length_problem(kind, len(payload)))
-    if kind == sublock.LOCK_JT709:
-        _lock(reader, known, event)
+    if kind in sublock.EVENTS:
+        _lock(reader, known, sublock.EVENTS[kind])
     elif kind == sublock.SENSOR_JT126:
         _sensor(reader, known)
     reader.rest("value", "not understood")
@@ -62,13 +61,12 @@ def _length_problem(kind: int, found: int) -> str | None:
     return f"expected a payload of {' or '.join(map(str, lengths))} bytes, found {found}"
 
 
-def _lock(reader: Reader, known: Peripheral, event: LockEvent | None) -> None:
+def _lock(reader: Reader, known: Peripheral, names: sublock.EventBits) -> None:
     if known.event is UNSET:
         return
-    resent = reader.peek(1)[0] >> 7
-    bits = [Bits(0, _RESENT_BIT - 1, "event", known.event or 0, _event(known.event or 0, event))]
-    bits.append(Bits(_RESENT_BIT, _RESENT_BIT, "resent", resent, text.yes(resent)))
-    reader.number(2, "event", bits[0].meaning, bits=bits)
+    event = int.from_bytes(reader.peek(2), "big")
+    bits = [Bits(bit, bit, _event(bit, names), 1) for bit in sublock.set_bits(event)]
+    reader.number(2, "event", text.listed(each.name for each in bits), bits=bits)
     status = known.status_bits or 0
     said = [known.lock_state or "", *(["back cover open"] if known.back_cover_open else [])]
     said += ["charging"] if known.charging else []
@@ -79,10 +77,8 @@ def _lock(reader: Reader, known: Peripheral, event: LockEvent | None) -> None:
         reader.number(4, "card", f"card {known.card}" if known.card else "none")
 
 
-def _event(code: int, event: LockEvent | None) -> str:
-    if code in sublock.MOVES or code not in _EVENTS:
-        return text.lock_event(event)
-    return _EVENTS[code]
+def _event(bit: int, names: sublock.EventBits) -> str:
+    return _LINK[bit] if names.link >> bit & 1 else names.name(bit)
 
 
 def _sensor(reader: Reader, known: Peripheral) -> None:
@@ -90,7 +86,8 @@ def _sensor(reader: Reader, known: Peripheral) -> None:
         return
     reader.number(2, "temperature_c", text.unit(known.temperature_c, "°C"))
     reader.number(1, "humidity_percent", text.unit(known.humidity_percent, "%"))
-    reader.take(2, "reserved")
+    waiting = int.from_bytes(reader.peek(2), "big")
+    reader.number(2, "records_waiting", text.count(waiting, "record"))
     _gateway(reader)
 
 

@@ -41,7 +41,9 @@ GROUPS: Final[Mapping[tuple[str, ...], str]] = {
     ("ELOCK", "3"): "dynamic password (assumed)",
     ("WLNET", "1"): "bound sub-locks",
     ("WLNET", "4"): "firmware of sub-locks",
+    ("WLNET", "2"): "interval of sensors",
     ("WLNET", "5"): "report of a sub-lock or sensor",
+    ("WLNET", "7"): "report of a sub-lock or sensor",
     ("WLNET", "8"): "unlock a sub-lock",
     ("WLNET", "18"): "heartbeat of sub-locks",
 }
@@ -52,6 +54,7 @@ Names = Mapping[tuple[str, ...], tuple[str, ...]]
 LOCK_REPORT: Final = (
     "date", "time", "latitude", "north_south", "longitude", "east_west", "fix", "speed_kmh", "course_deg",
     "code", "result", "card", "password_ok", "wrong_tries", "serial", "odometer_km",
+    "imei", "fence_id", "cell",
 )  # fmt: skip
 UP: Final[Names] = {
     ("P01",): ("firmware", "battery_percent"),
@@ -88,6 +91,7 @@ GROUPED: Final[Names] = {
     ("ELOCK", "3"): ("number", "password"),
     ("WLNET", "1", "1"): ("number", "function", "count", "peripheral"),
     ("WLNET", "5"): ("number", "function"),
+    ("WLNET", "7"): ("number", "function"),
     ("WLNET", "8", "1", "1"): ("number", "function", "count", "minutes", "peripheral"),
     ("WLNET", "18", "1"): ("number", "function", "heartbeat_s", "alarm_s"),
 }

@@ -101,6 +101,7 @@ const GISTS = {
   alarm: (data) => [
     words(data.name),
     data.active ? "raised" : "cleared",
+    named("sub-lock", data.peripheral),
     place(data.latitude, data.longitude),
   ],
   heartbeat: (data) => [unit(data.battery_percent, "%"), named("signal", data.gsm_signal)],
