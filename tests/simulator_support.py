@@ -26,7 +26,7 @@ def read(frames: list[bytes]) -> list[Message]:
     """What a gateway makes of the frames; all of them have to be sound."""
     decoder = Decoder(secrets=True)
     messages = []
-    for frame in Framer().feed(b"".join(frames)):
+    for frame in Framer().feed_datagram(b"".join(frames)):
         message = decoder.decode(frame, 0.0)
         assert isinstance(message, Message), message
         messages.append(message)

@@ -293,7 +293,7 @@ class RoundTripTests(SynchronousTestCase):
     def test_frame(self, written: dict[str, Any], device: str, version: int, data_type: int) -> None:
         """What was written is read again, through the framer too."""
         raw = jt701.encode_frame(device, version, data_type, [jt701.encode_record(**written)])
-        self.assertEqual(Framer().feed(raw), [DollarFrame(raw)])
+        self.assertEqual(Framer().feed_datagram(raw), [DollarFrame(raw)])
         self.assertEqual(jt701.parse_head(raw), jt701.Head(device, version, data_type))
         (read,) = jt701.decode(raw)
         self.check(read.location, written)

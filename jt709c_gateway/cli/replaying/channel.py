@@ -8,7 +8,7 @@ from attrs import define, field
 
 from jt709c_gateway.cli.replaying.ledger import Ledger
 from jt709c_gateway.cli.replaying.steps import Chunk
-from jt709c_gateway.protocol.framing import Framer, Malformed
+from jt709c_gateway.protocol.framing import Frame, Framer, Malformed
 from jt709c_gateway.simulator.link import Link, Target, TcpLink, UdpLink
 
 
@@ -96,18 +96,22 @@ class Channel:
             self.ledger.counts.unsent += len(chunk.data)
         elif self._udp and chunk.transport == "tcp":
             # Of a stream, each datagram gets what it has to have: a whole frame.
-            for frame in self._splitter.feed(chunk.data):
-                if isinstance(frame, Malformed):
-                    self.ledger.counts.malformed += 1
-                else:
-                    self._queue.append(frame.raw)
+            self._split(self._splitter.feed(chunk.data))
         else:
             self._queue.append(chunk.data)
         self.flush()
 
+    def _split(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            if isinstance(frame, Malformed):
+                self.ledger.counts.malformed += 1
+            else:
+                self._queue.append(frame.raw)
+
     def end(self) -> None:
         """No more is to come: hang up when all is sent and answered."""
         self.ended = True
+        self._split(self._splitter.settle())
         self.flush()
 
     def expire(self, before: float) -> None:

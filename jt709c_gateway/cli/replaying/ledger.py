@@ -96,7 +96,11 @@ class Ledger:
     def sent(self, data: bytes, now: float, *, datagram: bool = False) -> None:
         """Bytes that are on their way to the gateway."""
         self.counts.bytes += len(data)
-        for frame in self._sent.feed_datagram(data) if datagram else self._sent.feed(data):
+        frames = self._sent.feed_datagram(data) if datagram else self._sent.feed(data)
+        if self._sent.in_doubt:
+            # Nobody here waits for what follows: the gateway will take it for whole when nothing does.
+            frames += self._sent.settle()
+        for frame in frames:
             self._note(frame, now)
 
     def _note(self, frame: Frame, now: float) -> None:
