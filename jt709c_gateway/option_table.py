@@ -207,6 +207,12 @@ OPTIONS: Final = (
         "events-max-age", age, 0.0, "Seconds after which events leave the stream; 0 for never [default: 0]"
     ),
     Option("history-max", count, 1_000, "Length of each lock's audit trail, about [default: 1000]"),
+    Option(
+        "histories-max",
+        count,
+        200_000,
+        "Locks whose audit trail is kept; it makes room for none that begins [default: 200000]",
+    ),
     Option("track-max", length, 300, "Positions kept of each lock, about; 0 for none [default: 300]"),
     Option("malformed-max", count, 1_000, "Length of the stream of malformed input [default: 1000]"),
     Option("devices-max", count, 200_000, "Locks whose last state is kept [default: 200000]"),

@@ -107,6 +107,7 @@ class GatewayService(MultiService):
                 devices=settings["devices_max"],
                 max_age_ms=int(settings["events_max_age"] * 1000),
                 track=settings["track_max"],
+                histories=settings["histories_max"],
             ),
             settings["max_unacked"],
             durability=settings["durability"],

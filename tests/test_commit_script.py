@@ -293,7 +293,7 @@ class DuplicateTests(ScriptCase):
 
 
 class CapTests(ScriptCase):
-    limits = Limits(events=100, history=50, malformed=20, devices=30)
+    limits = Limits(events=100, history=50, malformed=20, devices=30, histories=40)
     #: "About": whole nodes of a stream are dropped.
     NODE = 100
 
@@ -333,7 +333,17 @@ class CapTests(ScriptCase):
                 left[kind] = left.get(kind, 0) + 1
         self.assertEqual(
             left,
-            {"events": 1, "devices": 1, "imei": 1, "device": 30, "history": 30, "track": 30, "sessions": 1},
+            {
+                "events": 1,
+                "devices": 1,
+                "imei": 1,
+                "device": 30,
+                "history": 40,
+                "histories": 1,
+                "let_go": 1,
+                "track": 30,
+                "sessions": 1,
+            },
         )
 
     def test_age(self) -> None:

@@ -77,6 +77,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "events-max": (COUNTS, "whole number"),
     "events-max-age": (["", "-1", "soon", "nan"], "seconds"),
     "history-max": (COUNTS, "whole number"),
+    "histories-max": (COUNTS, "whole number"),
     "track-max": (["", "-1", "1.5", "all"], "whole number from 0"),
     "malformed-max": (COUNTS, "whole number"),
     "devices-max": (COUNTS, "whole number"),

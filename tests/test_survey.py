@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import capturedLogs, formatEvent, globalLogPublisher
 
 from jt709c_gateway.gateway.survey import EVERY, Survey
 from jt709c_gateway.web.metrics import GatewayCollector
@@ -49,6 +49,7 @@ class SurveyTests(BenchTestCase):
     def test_empty(self) -> None:
         """Of a fleet that is not there yet: zeros, and no age where no order waits."""
         names = ["locks", "locks_seen/1h", "locks_seen/1d", "locks_seen/7d"]
+        names += ["let_go_total/devices", "let_go_total/histories"]
         names += ["orders/untaken", "orders/waiting", "orders/under_way"]
         self.assertEqual(self.values(self.survey, self.node), dict.fromkeys(names, 0.0))
 
@@ -62,6 +63,24 @@ class SurveyTests(BenchTestCase):
         self.assertEqual(
             [found[name] for name in ("locks", "locks_seen/1h", "locks_seen/1d", "locks_seen/7d")],
             [5, 2, 3, 4],
+        )
+
+    def test_limits(self) -> None:
+        """What goes at a limit of the whole fleet is counted and logged: once, and not again at once."""
+        key = self.desk.key("let_go")
+        with capturedLogs() as captured:
+            for histories in (7, 10, 20, 30):
+                self.desk.redis.call("HSET", key, "devices", 5, "histories", histories)
+                found = self.counted()
+            self.node.pass_time(600)
+        self.assertEqual((found["let_go_total/devices"], found["let_go_total/histories"]), (5, 30))
+        self.assertEqual(
+            [formatEvent(one) for one in captured],
+            [
+                "--devices-max is reached: 5 locks' last states had to go, 5 so far",
+                "--histories-max is reached: 7 locks' audit trails had to go, 7 so far",
+                "--histories-max is reached: 23 locks' audit trails had to go, 30 so far",
+            ],
         )
 
     def test_orders(self) -> None:

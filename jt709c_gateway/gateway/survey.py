@@ -1,5 +1,6 @@
 """Counts the whole fleet every now and then, so that /metrics needs not wait for Redis."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import txredisapi
@@ -14,6 +15,13 @@ from .orders import Orders
 
 #: Seconds from one count to the next: as often as Prometheus usually asks.
 EVERY: Final = 15.0
+#: Seconds from one line about a limit of the whole fleet to the next.
+_PAUSE: Final = 600.0
+#: What goes at such a limit: the option that sets it, and what that is in words.
+_LIMITS: Final = {
+    "devices": ("--devices-max", "locks' last states"),
+    "histories": ("--histories-max", "locks' audit trails"),
+}
 
 
 class Survey(Service):
@@ -25,6 +33,10 @@ class Survey(Service):
         self.fleet: Fleet | None = None
         self._orders = orders
         self._refusal = ""
+        #: What had been let go at the last line about it, and when another may follow.
+        self._let_go: Mapping[str, int] | None = None
+        self._next_line = 0.0
+        self._reactor = reactor
         self._loop = task.LoopingCall(self.wake)
         self._loop.clock = reactor
 
@@ -48,6 +60,7 @@ class Survey(Service):
         try:
             self.fleet = await count(orders.store.caller, orders.store.keys, orders.now())
             self._refusal = ""
+            self._tell_of_limits(self.fleet)
         except txredisapi.ConnectionError:
             self.fleet = None
         except txredisapi.RedisError as error:
@@ -62,6 +75,23 @@ class Survey(Service):
                 "Redis refuses to count the fleet: {reason}; without it /metrics has no jt709c_fleet_*",
                 reason=refusal,
             )
+
+    def _tell_of_limits(self, fleet: Fleet) -> None:
+        before, now = self._let_go, self._reactor.seconds()
+        if before is None or any(fleet.let_go[what] < before[what] for what in _LIMITS):
+            # At the start it isn't known since when, and a store that was emptied begins anew.
+            self._let_go = before = fleet.let_go
+        if now < self._next_line:
+            return
+        for what, (option, text) in _LIMITS.items():
+            if fleet.let_go[what] > before[what]:
+                self._let_go, self._next_line = fleet.let_go, now + _PAUSE
+                self.log.warn(
+                    "{option} is reached: {count} " + text + " had to go, {total} so far",
+                    option=option,
+                    count=fleet.let_go[what] - before[what],
+                    total=fleet.let_go[what],
+                )
 
     def _failed(self, failure: Any) -> None:
         self.fleet = None

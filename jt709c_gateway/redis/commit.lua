@@ -4,7 +4,7 @@
 --
 -- KEYS[1] the stream of events (all other keys share its hash slot)
 -- ARGV[1] prefix   ARGV[2] key of this gateway run's commit marker   ARGV[3] number of the batch
--- ARGV[4] limits, MessagePack: {events, history, malformed, devices, recent, age_ms, track}
+-- ARGV[4] limits, MessagePack: {events, history, malformed, devices, recent, age_ms, track, histories}
 -- ARGV[5] records, MessagePack, an array of arrays:
 --   1 device          6 state or nil    {dialect, imei, firmware, secret, location, peripheral, told}
 --   2 fingerprint     7 session or nil  what becomes of it: see `sessions` below
@@ -27,7 +27,7 @@
 -- "LATE" where a condition doesn't hold, and "STALE <token>" where the device has a newer session than this one.
 
 local prefix, marker, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local max_events, max_history, max_malformed, max_devices, max_recent, max_age, max_track =
+local max_events, max_history, max_malformed, max_devices, max_recent, max_age, max_track, max_histories =
   unpack(cmsgpack.unpack(ARGV[4]))
 -- As text: a number would be formatted for each event.
 max_events, max_history, max_malformed = tostring(max_events), tostring(max_history), tostring(max_malformed)
@@ -37,8 +37,13 @@ local HEAD, LOCATED, LOCATED_VALUES = 3, 0x9d, 13
 local MARKER_TTL, RECENT_TTL, SECRET_TTL, ORDERS_TTL, ROUTE_TTL = 86400, 2592000, 86400, 604800, 60
 -- Sub-locks and sensors kept per master: more than one sentence can bind to it.
 local MAX_PERIPHERALS = 100
--- Devices beyond the limit that one call lets go of: more than a batch can bring.
-local MAX_FORGOTTEN = 500
+-- Devices, and audit trails, beyond the limit that one call lets go of: more than a batch can bring. And seconds for
+-- which it is remembered how many of the devices unseen for longest stay, since they have an audit trail.
+local MAX_FORGOTTEN, SPARED_TTL, JUST_NOW = 500, 600, 600
+-- How audit trails rank: the lowest goes first when there are too many, and of one rank the one that came to it
+-- last, so that no trail makes room for one that begins. Orders for a device that was never heard are 0.
+local RANK_ALARM, RANK_LOCK, RANK_COMMAND = 1, 2, 3
+local RANK = 100000000000
 -- Positions by which a track may be too long before it is cut.
 local TRACK_SLACK, PART = 50, 500
 -- Seconds of which a track has one live position: more would push the older ones out, and be as many writes.
@@ -84,12 +89,22 @@ if ARGV[6] and math.abs(present - ARGV[6]) > CLOCKS_AGREE then
   late = present - ARGV[6]
 end
 
+-- Keeps the place of a device's audit trail among all of them. Where that fails it has none, and stays.
+local function rank_trail(device, kind)
+  local rank = kind == 'alarm' and RANK_ALARM or RANK_LOCK
+  if kind == 'command' then
+    rank = call('HGET', prefix .. ':device:' .. device, 'seen') and RANK_COMMAND or 0
+  end
+  redis.pcall('ZADD', prefix .. ':histories', 'GT', format('%.3f', rank * RANK - present), device)
+end
+
 local function emit(device, kind, json)
   call('PUBLISH', prefix .. ':event:' .. kind .. ':' .. device, json)
   call('XADD', KEYS[1], 'MAXLEN', '~', max_events, '*', 'kind', kind, 'device', device, 'event', json)
   if IN_HISTORY[kind] then
     call('XADD', prefix .. ':history:' .. device, 'MAXLEN', '~', max_history, '*',
       'kind', kind, 'device', device, 'event', json)
+    rank_trail(device, kind)
   end
 end
 

@@ -68,29 +68,71 @@ local function apply_located(device, fingerprint, seen, seen_at, json, dialect, 
   return false
 end
 
--- Keeps what the caps promise: the stream's age, and the number of devices that anything is known of.
+local function forget_device(device)
+  local imei = call('HGET', prefix .. ':device:' .. device, 'imei')
+  if imei and call('HGET', prefix .. ':imei', imei) == device then
+    call('HDEL', prefix .. ':imei', imei)
+  end
+  local peripherals = call('ZPOPMIN', prefix .. ':peripherals:' .. device, MAX_PERIPHERALS)
+  for at = 1, #peripherals, 2 do
+    forget_peripheral(device, peripherals[at])
+  end
+  call('ZREM', prefix .. ':devices', device)
+  call('DEL', prefix .. ':device:' .. device, prefix .. ':recent:' .. device, prefix .. ':track:' .. device)
+end
+
+local function unseen_longest(until_when, from, count)
+  return call('ZRANGEBYSCORE', prefix .. ':devices', '-inf', until_when, 'LIMIT', from, count)
+end
+
+-- Lets go of what is known of so many devices: those unseen for longest that have no audit trail, and only where
+-- all have one, those unseen for longest. One that was heard just now may send its last reports again.
+local function forget_devices(too_many)
+  local spared_key, gone = prefix .. ':devices:spared', 0
+  local spared = tonumber(call('GET', spared_key) or '0')
+  local oldest = unseen_longest(format('%.3f', present - JUST_NOW), spared, MAX_FORGOTTEN)
+  for _, device in ipairs(oldest) do
+    if gone == too_many then
+      break
+    elseif call('EXISTS', prefix .. ':history:' .. device) == 1 then
+      spared = spared + 1
+    else
+      forget_device(device)
+      gone = gone + 1
+    end
+  end
+  if gone < too_many and #oldest < MAX_FORGOTTEN then
+    spared = 0
+    for _, device in ipairs(unseen_longest('+inf', 0, min(too_many - gone, MAX_FORGOTTEN))) do
+      forget_device(device)
+      gone = gone + 1
+    end
+  end
+  call('SET', spared_key, spared, 'EX', SPARED_TTL)
+  call('HINCRBY', prefix .. ':let_go', 'devices', gone)
+end
+
+local function forget_histories(too_many)
+  local lowest = call('ZPOPMIN', prefix .. ':histories', min(too_many, MAX_FORGOTTEN))
+  for i = 1, #lowest, 2 do
+    call('DEL', prefix .. ':history:' .. lowest[i])
+  end
+  call('HINCRBY', prefix .. ':let_go', 'histories', #lowest / 2)
+end
+
+-- Keeps what the caps promise: the stream's age, the number of devices that anything is known of, and the number of
+-- audit trails.
 local function tidy()
   if max_age > 0 then
-    local now = call('TIME')
-    call('XTRIM', KEYS[1], 'MINID', '~', format('%.0f', now[1] * 1000 - max_age))
+    call('XTRIM', KEYS[1], 'MINID', '~', format('%.0f', present * 1000 - max_age))
   end
   local too_many = call('ZCARD', prefix .. ':devices') - max_devices
-  if too_many <= 0 then
-    return
+  if too_many > 0 then
+    forget_devices(too_many)
   end
-  local oldest = call('ZPOPMIN', prefix .. ':devices', min(too_many, MAX_FORGOTTEN))
-  for i = 1, #oldest, 2 do
-    local device = oldest[i]
-    local imei = call('HGET', prefix .. ':device:' .. device, 'imei')
-    if imei and call('HGET', prefix .. ':imei', imei) == device then
-      call('HDEL', prefix .. ':imei', imei)
-    end
-    local peripherals = call('ZPOPMIN', prefix .. ':peripherals:' .. device, MAX_PERIPHERALS)
-    for at = 1, #peripherals, 2 do
-      forget_peripheral(device, peripherals[at])
-    end
-    call('DEL', prefix .. ':device:' .. device, prefix .. ':recent:' .. device, prefix .. ':history:' .. device,
-      prefix .. ':track:' .. device)
+  too_many = call('ZCARD', prefix .. ':histories') - max_histories
+  if too_many > 0 then
+    forget_histories(too_many)
   end
 end
 

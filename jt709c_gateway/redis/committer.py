@@ -71,6 +71,7 @@ class Limits:
     recent: int = 64
     max_age_ms: int = 0
     track: int = 300
+    histories: int = 200_000
 
     def packed(self) -> bytes:
         """As the script takes them."""
@@ -83,6 +84,7 @@ class Limits:
                 self.recent,
                 self.max_age_ms,
                 self.track,
+                self.histories,
             )
         )
 

@@ -28,6 +28,16 @@ class Keys:
         return f"{self.prefix}:devices"
 
     @property
+    def histories(self) -> str:
+        """Sorted set: devices that have an audit trail; the lowest goes first when there are too many."""
+        return f"{self.prefix}:histories"
+
+    @property
+    def let_go(self) -> str:
+        """Hash: how many `devices` and `histories` had to be let go because of their limits."""
+        return f"{self.prefix}:let_go"
+
+    @property
     def imei(self) -> str:
         """Hash: IMEI -> device id."""
         return f"{self.prefix}:imei"

@@ -44,6 +44,10 @@ local recent, moment = ARGV[7] .. ':commands:recent', redis.call('TIME')
 redis.call('ZADD', recent, moment[1] .. '.' .. string.format('%06d', moment[2]), ARGV[4])
 redis.call('ZREMRANGEBYRANK', recent, 0, -10001)
 announce(ARGV[13])
+-- As `rank_trail` of commit.lua does for what comes later.
+local heard = redis.call('HGET', ARGV[7] .. ':device:' .. ARGV[12], 'seen')
+redis.pcall('ZADD', ARGV[7] .. ':histories', 'GT',
+  string.format('%.3f', (heard and 300000000000 or 0) - redis.call('TIME')[1]), ARGV[12])
 if ARGV[2] == '' then
   return 1
 end

@@ -139,6 +139,10 @@ local function announce(device, json)
   call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], '*', 'kind', 'command', 'device', device, 'event', event)
   call('XADD', prefix .. ':history:' .. device, 'MAXLEN', '~', ARGV[7], '*',
     'kind', 'command', 'device', device, 'event', event)
+  -- As `rank_trail` of commit.lua does; it has that place already, unless it was let go meanwhile.
+  local heard = call('HGET', prefix .. ':device:' .. device, 'seen')
+  redis.pcall('ZADD', prefix .. ':histories', 'GT',
+    format('%.3f', (heard and 300000000000 or 0) - call('TIME')[1]), device)
 end
 
 local function reply(name, json)

@@ -11,4 +11,8 @@ redis.call('PUBLISH', ARGV[1] .. ':event:command:' .. ARGV[2], ARGV[4])
 for key, length in pairs({[KEYS[2]] = ARGV[5], [KEYS[3]] = ARGV[6]}) do
   redis.call('XADD', key, 'MAXLEN', '~', length, '*', 'kind', 'command', 'device', ARGV[2], 'event', ARGV[4])
 end
+-- As `rank_trail` of commit.lua does for what comes later.
+local heard = redis.call('HGET', ARGV[1] .. ':device:' .. ARGV[2], 'seen')
+redis.pcall('ZADD', ARGV[1] .. ':histories', 'GT',
+  string.format('%.3f', (heard and 300000000000 or 0) - redis.call('TIME')[1]), ARGV[2])
 return 1

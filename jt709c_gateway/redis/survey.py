@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 from . import scripts
 from .keys import Keys
@@ -21,7 +21,8 @@ class Fleet:
     """One count of the fleet.
 
     `seen` has the locks heard within each of the `SPANS`. `oldest` is when the order came in that waits
-    longest, in epoch seconds; None where none waits.
+    longest, in epoch seconds; None where none waits. `let_go` is how many `devices` and `histories` had to go
+    because of their limits, ever.
     """
 
     locks: int
@@ -30,14 +31,15 @@ class Fleet:
     waiting: int
     under_way: int
     oldest: float | None
+    let_go: Mapping[str, int] = field(factory=dict)
 
 
 async def count(caller: Caller, keys: Keys, now: float) -> Fleet:
     """Count the fleet as it is `now`, in epoch seconds; txredisapi's errors as they come."""
-    locks, seen, untaken, still_open, under_way, oldest = await scripts.run(
+    locks, seen, untaken, still_open, under_way, oldest, devices, histories = await scripts.run(
         caller,
         scripts.SURVEY,
-        [keys.devices, keys.commands, keys.deadlines, keys.gateways],
+        [keys.devices, keys.commands, keys.deadlines, keys.gateways, keys.let_go],
         [keys.prefix, _LOOKED_AT, *(f"{now - seconds:.3f}" for seconds in SPANS.values())],
     )
     return Fleet(
@@ -47,4 +49,5 @@ async def count(caller: Caller, keys: Keys, now: float) -> Fleet:
         max(0, still_open - under_way),
         under_way,
         None if oldest is None else datetime.fromisoformat(oldest.decode()).timestamp(),
+        {"devices": int(devices or 0), "histories": int(histories or 0)},
     )

@@ -162,6 +162,14 @@ def _of_the_fleet(fleet: Fleet, now: float) -> Iterator[Any]:
     for span, value in fleet.seen.items():
         seen.add_metric([span], value)
     yield seen
+    let_go = CounterMetricFamily(
+        "jt709c_fleet_let_go",
+        "Last states (devices) and audit trails (histories) of locks that went because of their limits.",
+        labels=["what"],
+    )
+    for what, value in fleet.let_go.items():
+        let_go.add_metric([what], value)
+    yield let_go
     orders = GaugeMetricFamily(
         "jt709c_fleet_orders",
         "Orders that have not ended: not taken in yet, waiting for their lock, in a gateway's hands.",
