@@ -150,6 +150,9 @@ class Gateway:
         at = listen(session, message, moment)
         steps = session.desk.hear(message, moment) if session.desk is not None else None
         session.last_heard = moment.now
+        if session.refused:
+            session.refused = False
+            self.affirm(session)
         dialect = message.dialect
         if dialect != session.dialect:
             dialect = session.hear_dialect(message)
@@ -332,7 +335,7 @@ class Gateway:
             texts = [self.encode(session.device, events.KIND_SESSION, data, session) for data in changes]
             packed.append((events.KIND_SESSION, *texts))
         content = (session.device, None, moment.iso, moment.epoch, packed, None, stored, None)
-        self.committer.submit(content, None, None, partial(setattr, session, "stored"))
+        self.committer.submit(content, None, None, session.noted)
 
     def encode(
         self,

@@ -41,6 +41,8 @@ class Session:
     state_at: float = 0.0
     #: Whether Redis knows of it. A session that Redis names later is newer, wherever it is.
     stored: bool = False
+    #: Redis refused to note it, which is tried again when the lock speaks.
+    refused: bool = False
     #: What its reports have shown it to speak, and what it seems to speak as long as none has come.
     dialect: str | None = None
     guess: str | None = None
@@ -89,6 +91,10 @@ class Session:
         peer = self.conversation.link.peer
         if peer not in self.proofs:
             self.proofs = (*self.proofs[1 - _MAX_PROOFS :], peer)
+
+    def noted(self, written: bool) -> None:
+        """Redis has noted it, or refused to."""
+        self.stored, self.refused = written, not written
 
     def hear_dialect(self, message: Message) -> str:
         """Take up what a message tells of the lock's dialect; the dialect of the message's events.

@@ -1,6 +1,10 @@
 -- Writes everything that one batch of frames causes: publish, streams, last known state, sessions.
--- One script in five files: commit_state.lua, commit_sessions.lua, commit_conditions.lua and commit_batch.lua
--- follow.
+-- One script in six files: commit_checks.lua, commit_state.lua, commit_sessions.lua, commit_conditions.lua and
+-- commit_batch.lua follow.
+--
+-- A record is written as a whole or not at all: before its first write everything that it will write is looked at
+-- (commit_checks.lua), since what a script has written before a refusal stays, and would be written again each time
+-- that the record comes again.
 --
 -- KEYS[1] the stream of events (all other keys share its hash slot)
 -- ARGV[1] prefix   ARGV[2] key of this gateway run's commit marker   ARGV[3] number of the batch
@@ -93,11 +97,13 @@ end
 local function rank_trail(device, kind)
   local rank = kind == 'alarm' and RANK_ALARM or RANK_LOCK
   if kind == 'command' then
-    rank = call('HGET', prefix .. ':device:' .. device, 'seen') and RANK_COMMAND or 0
+    local seen = redis.pcall('HGET', prefix .. ':device:' .. device, 'seen')
+    rank = type(seen) == 'string' and RANK_COMMAND or 0
   end
   redis.pcall('ZADD', prefix .. ':histories', 'GT', format('%.3f', rank * RANK - present), device)
 end
 
+-- Only after `check_events`.
 local function emit(device, kind, json)
   call('PUBLISH', prefix .. ':event:' .. kind .. ':' .. device, json)
   call('XADD', KEYS[1], 'MAXLEN', '~', max_events, '*', 'kind', kind, 'device', device, 'event', json)

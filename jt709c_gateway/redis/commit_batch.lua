@@ -1,5 +1,48 @@
 -- Last part of commit.lua: the records of a batch, one after the other, and what they have changed.
 
+-- Whether all that a record says anew can be written.
+local function check_news(device, record)
+  local state = record[6]
+  local live = state and state[5]
+  for index, event in ipairs(record[5]) do
+    check_event(device.name, event[1])
+    if event[1] == 'location' and not (live and live[1] == index - 1) then
+      check_track(device)
+    end
+  end
+  if state then
+    check_state(device)
+    if state[2] and state[2] ~= device.imei then
+      check_name(device, state[2])
+    end
+    if state[5] then
+      check_location(device, state[5][4])
+    end
+    if state[6] then
+      check_peripheral(device, state[6][1])
+    end
+  end
+  if record[8] then
+    check_commands(record[8])
+  end
+end
+
+-- Whether it can be written, in all; what is `known` is not told again.
+local function check(device, record, known)
+  if record[6] and record[6][4] then
+    check_secret(device)
+  end
+  if record[7] then
+    check_sessions(device.name, record[7])
+  end
+  if not known then
+    if record[2] then
+      check_report(device)
+    end
+    check_news(device, record)
+  end
+end
+
 -- True when the record is a report that had been committed before.
 local function apply(record)
   if record[1] == '' then
@@ -14,7 +57,9 @@ local function apply(record)
   if record[9] then
     check_condition(record[9])
   end
-  if fingerprint and is_known(device, fingerprint) then
+  local known = fingerprint and is_known(device, fingerprint)
+  check(device, record, known)
+  if known then
     -- What a report that comes again says besides has not been said before for certain.
     local secret = record[6] and record[6][4]
     if secret then
@@ -59,6 +104,12 @@ local function apply_located(device, fingerprint, seen, seen_at, json, dialect, 
   check_session(device, token)
   if is_known(device, fingerprint) then
     return true
+  end
+  check_report(device)
+  check_event(device.name, 'location')
+  check_location(device, alarms)
+  if imei and imei ~= device.imei then
+    check_name(device, imei)
   end
   emit(device.name, 'location', json)
   seen_at = seen_at + late

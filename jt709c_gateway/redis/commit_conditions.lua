@@ -1,4 +1,4 @@
--- Fourth part of commit.lua: what has to hold of an order before anything of its record is written.
+-- Fifth part of commit.lua: what has to hold of an order before anything of its record is written.
 --
 -- The record of an order says whose it is: `holder` is the run of a gateway that has claimed it, or empty, and
 -- `token` grows by one with each claim and adoption. docs/fencing.rst has the protocol and what follows from it.

@@ -1,4 +1,4 @@
--- Third part of commit.lua: what becomes of sessions.
+-- Fourth part of commit.lua: what becomes of sessions.
 
 -- A session's token is `<gateway>/<run>-<number>`.
 local function gateway_of(token)
@@ -45,7 +45,6 @@ function sessions.open(device, key, known, session)
   end
   call('DEL', key)
   write_session(key, session)
-  note_newest(device, session[2])
   return known and known ~= session[2] and 'taken over' or true
 end
 
@@ -99,7 +98,27 @@ function sessions.lost(device, key, known, session)
   return true
 end
 
-local function change_session(device, session)
+local function session_of(device)
   local key = prefix .. ':session:' .. device
-  return sessions[session[1]](device, key, call('HGET', key, 'token'), session)
+  return key, call('HGET', key, 'token')
+end
+
+local function change_session(device, session)
+  local key, known = session_of(device)
+  return sessions[session[1]](device, key, known, session)
+end
+
+-- That all of it can be written: see commit_checks.lua.
+local function check_sessions(device, session)
+  local key, known = session_of(device)
+  local before = gateway_of(known)
+  check_change(device, key)
+  if session[1] == 'open' then
+    -- Whatever else can't be written: what comes over the new link now must not be taken for what came over the old.
+    note_newest(device, session[2])
+  end
+  check_gateway(session[1] == 'lost' and session[2] or gateway_of(session[2]))
+  if before then
+    check_gateway(before)
+  end
 end

@@ -1,4 +1,4 @@
--- Second part of commit.lua: alarms, positions, peripherals, and the last known state of a device.
+-- Third part of commit.lua: alarms, positions, peripherals, and the last known state of a device.
 
 -- One alarm event, made of the location event that shows the change: same envelope, other kind and data.
 local function alarm_event(json, order, name, active)
@@ -68,7 +68,6 @@ end
 
 -- Takes in what a live location says of the device's state; an older one than the last changes nothing.
 local function locate(device, json, seen, lock_state, battery, alarms, time, skew)
-  know(device)
   -- The track's steps are those of the lock's clock.
   local step_before = floor((device.time + (device.skew or 0)) / TRACK_STEP)
   time = happened(device, seen, time, skew)
@@ -96,9 +95,12 @@ local function take_name(device, imei)
   end
   local from, to = prefix .. ':commands:waiting:' .. imei, prefix .. ':commands:waiting:' .. device.name
   local orders = call('LRANGE', from, 0, -1)
-  for _, order in ipairs(orders) do
-    -- Whose it is, is what its record says.
-    call('HSET', prefix .. ':command:' .. cjson.decode(order)['id'], 'device', device.name)
+  local ids = ids_of(orders)
+  for index, order in ipairs(orders) do
+    if ids[index] then
+      -- Whose it is, is what its record says.
+      call('HSET', prefix .. ':command:' .. ids[index], 'device', device.name)
+    end
     call('RPUSH', to, order)
   end
   if #orders > 0 then
@@ -109,7 +111,8 @@ end
 
 local function forget_peripheral(device, id)
   local key = prefix .. ':peripheral:' .. id
-  if call('HGET', key, 'device') == device then
+  -- Of another type it is not ours to delete.
+  if redis.pcall('HGET', key, 'device') == device then
     call('DEL', key)
   end
 end

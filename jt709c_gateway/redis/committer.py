@@ -34,7 +34,9 @@ MAX_TRAIN: Final = 50
 _RETRY_FIRST: Final = 0.1
 _RETRY_LONGEST: Final = 5.0
 
-_PARTS: Final = tuple(f"commit{part}.lua" for part in ("", "_state", "_sessions", "_conditions", "_batch"))
+_PARTS: Final = tuple(
+    f"commit{part}.lua" for part in ("", "_checks", "_state", "_sessions", "_conditions", "_batch")
+)
 SCRIPT: Final = b"\n".join(files(__package__).joinpath(part).read_bytes() for part in _PARTS)
 SCRIPT_HASH: Final = sha1(SCRIPT, usedforsecurity=False).hexdigest()
 

@@ -1,0 +1,209 @@
+-- Second part of commit.lua: whether a record can be written, before anything of it is.
+--
+-- Three things can stand against it: a key of another type, a right that is missing, and a Cluster that is moving the
+-- key to another node; that one refuses already a look at a key.
+
+-- Keys that have been looked at in this call, and kinds of keys. Rights are given by pattern: one device's key stands
+-- for those of all others.
+local sound, granted = {}, {}
+
+local function check_type(key, kind)
+  if not sound[key] then
+    local found = call('TYPE', key).ok
+    if found ~= kind and found ~= 'none' then
+      error({err = 'WRONGTYPE ' .. key .. ' is a ' .. found .. ', and no ' .. kind})
+    end
+    sound[key] = true
+  end
+end
+
+local function check_right(...)
+  if not redis.acl_check_cmd(...) then
+    -- The server refuses it, and says in its own words, and in its ACL LOG, what is missing.
+    call(...)
+  end
+end
+
+local function check_entry(key)
+  check_right('XADD', key, '*', 'f', 'v')
+end
+
+-- An event of a kind can be told.
+local function check_event(device, kind)
+  if not granted[kind] then
+    check_type(KEYS[1], 'stream')
+    check_entry(KEYS[1])
+    check_right('PUBLISH', prefix .. ':event:' .. kind .. ':' .. device, 'v')
+    granted[kind] = true
+  end
+  if IN_HISTORY[kind] then
+    local history = prefix .. ':history:' .. device
+    check_type(history, 'stream')
+    if not granted.history then
+      check_entry(history)
+      granted.history = true
+    end
+  end
+end
+
+-- What is known of a device can be kept.
+local function check_device(device)
+  -- Its type is seen by that as well.
+  know(device)
+  if not granted.device then
+    check_right('HSET', prefix .. ':device:' .. device.name, 'f', 'v')
+    granted.device = true
+  end
+end
+
+-- And that it was seen.
+local function check_state(device)
+  check_device(device)
+  if not granted.devices then
+    local devices = prefix .. ':devices'
+    check_type(devices, 'zset')
+    check_right('ZADD', devices, 0, 'm')
+    granted.devices = true
+  end
+end
+
+-- That a report was taken can be kept; its key has been read.
+local function check_report(device)
+  if not granted.report then
+    local key = prefix .. ':recent:' .. device.name
+    check_right('SET', key, 'v', 'EX', 1)
+    check_right('APPEND', key, 'v')
+    granted.report = true
+  end
+end
+
+-- Where a device was can be kept.
+local function check_track(device)
+  if max_track == 0 or device.track then
+    return
+  end
+  local key = prefix .. ':track:' .. device.name
+  check_type(key, 'list')
+  if not granted.track then
+    check_right('RPUSH', key, 'v')
+    check_right('LTRIM', key, 0, 1)
+    granted.track = true
+  end
+end
+
+-- A live location: where the lock is, and the alarms that begin or end.
+local function check_location(device, alarms)
+  check_state(device)
+  check_track(device)
+  if alarms ~= device.alarms then
+    check_event(device.name, 'alarm')
+  end
+end
+
+-- The ids of orders that wait under a name; false for what is no order.
+local function ids_of(orders)
+  local ids = {}
+  for index, order in ipairs(orders) do
+    local ok, content = pcall(cjson.decode, order)
+    ids[index] = ok and type(content) == 'table' and type(content.id) == 'string' and content.id or false
+  end
+  return ids
+end
+
+-- The orders that wait for a device under its IMEI can come to wait under its name.
+local function check_orders(from, to)
+  local orders = call('LRANGE', from, 0, -1)
+  if #orders == 0 then
+    return
+  end
+  check_type(to, 'list')
+  check_right('RPUSH', to, 'v')
+  check_right('EXPIRE', to, 1)
+  check_right('DEL', from)
+  for _, id in ipairs(ids_of(orders)) do
+    if id then
+      check_type(prefix .. ':command:' .. id, 'hash')
+      check_right('HSET', prefix .. ':command:' .. id, 'f', 'v')
+    end
+  end
+end
+
+-- What a device says is its IMEI can be kept.
+local function check_name(device, imei)
+  local names, waiting = prefix .. ':imei', prefix .. ':commands:waiting:'
+  check_type(names, 'hash')
+  check_right('HSET', names, 'f', 'v')
+  check_right('HDEL', names, 'f')
+  if imei ~= device.name then
+    check_orders(waiting .. imei, waiting .. device.name)
+  end
+end
+
+-- What a sub-lock or sensor has said can be kept.
+local function check_peripheral(device, id)
+  local key, ours = prefix .. ':peripheral:' .. id, prefix .. ':peripherals:' .. device.name
+  local master = call('HGET', key, 'device')
+  if master and master ~= device.name then
+    check_type(prefix .. ':peripherals:' .. master, 'zset')
+  end
+  check_type(ours, 'zset')
+  check_right('HSET', key, 'f', 'v')
+  check_right('DEL', key)
+  check_right('ZADD', ours, 0, 'm')
+  check_right('ZREM', ours, 'm')
+  check_right('ZCARD', ours)
+  check_right('ZPOPMIN', ours)
+end
+
+-- What becomes of a device's session can be kept; its key has been read.
+local function check_change(device, key)
+  check_device(device_of(device))
+  check_right('HSET', key, 'f', 'v')
+  check_right('EXPIRE', key, 1)
+  check_right('DEL', key)
+end
+
+-- A gateway's set of those that are online, and the list by which it is told, can be written.
+local function check_gateway(gateway)
+  local online, route = prefix .. ':sessions:' .. gateway, prefix .. ':commands:route:' .. gateway
+  check_type(online, 'set')
+  check_right('SADD', online, 'm')
+  check_right('SREM', online, 'm')
+  check_type(route, 'list')
+  check_right('RPUSH', route, 'v')
+  check_right('EXPIRE', route, 1)
+  call('EXISTS', prefix .. ':gateway:' .. gateway)
+end
+
+local function check_secret(device)
+  local key = prefix .. ':secret:' .. device.name
+  call('EXISTS', key)
+  check_right('SET', key, 'v', 'EX', 1)
+end
+
+-- Of which type a command's key has to be; any will do for others.
+local function type_for(command)
+  if find(command, '^H') then
+    return 'hash'
+  elseif find(command, '^Z') then
+    return 'zset'
+  elseif find(command, '^X') then
+    return 'stream'
+  elseif command == 'SADD' or command == 'SREM' then
+    return 'set'
+  elseif find(command, '^[LR]') then
+    return 'list'
+  end
+end
+
+local function check_commands(commands)
+  for _, command in ipairs(commands) do
+    local kind = type_for(command[1])
+    if kind then
+      check_type(command[2], kind)
+    else
+      call('EXISTS', command[2])
+    end
+    check_right(unpack(command))
+  end
+end
