@@ -1,8 +1,7 @@
 """Every key of the commit script x every right x every wrong type: a record is written once or not at all.
 
-Each case commits the records of a scene under one hindrance, and once more when it is gone. What is in the
-stream, in the histories and on the channels in the end has to be what it is without a hindrance: nothing twice,
-and no alarm lost.
+Each case commits the records of a scene under one hindrance, and again when it is gone. Streams, histories
+and channels then have what they have without a hindrance: nothing twice, and no alarm lost.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A Redis Cluster that moves the keys of our slot, one by one: a report is written once, and answered then."""
+"""A Redis Cluster that moves the keys of our slot, one by one: a report is written once, then answered."""
 
 from typing import Any
 
