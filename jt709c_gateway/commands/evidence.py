@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import attrs
 
-CLOCK_SKEW: Final = 60.0
-"""Seconds that a lock's clock may be behind ours."""
+SLACK: Final = 5.0
+"""Seconds by which the time of a movement may be wrong after the skew of the lock's clock is taken off."""
 
 DEFAULT_WITHIN: Final = 600.0
 """Seconds after an order was written in which a movement counts as its effect."""
@@ -29,9 +29,9 @@ class Observation:
     """One fact from a lock's report.
 
     ``action``, ``method`` and ``lock_state`` are the words of the ``lock`` and ``location`` events (DESIGN.md
-    §3). A status may carry the ``method`` of a lock event in the same report. ``time`` is the report's own,
-    seconds since 1970, ``None`` where it has none. ``previous_lock_state`` is the state last known before.
-    ``peripheral`` is the sub-lock it is about, ``None`` for the device itself.
+    §3). A status may carry the ``method`` of a lock event in the same report. ``time`` is when it happened by
+    our clock, seconds since 1970, ``None`` where the report doesn't tell. ``previous_lock_state`` is what was
+    last known before. ``peripheral`` is the sub-lock it is about, ``None`` for the device itself.
     """
 
     kind: ObservationKind
@@ -91,13 +91,13 @@ def confirms(
 ) -> bool:
     """Whether ``observation``, come at ``now``, shows the effect of an order written at ``written_at``.
 
-    Times are seconds since 1970. A report without a time of its own counts as of its arrival. ``peripheral``
+    Times are seconds since 1970. A report that doesn't tell when counts as of its arrival. ``peripheral``
     is the sub-lock that the order is for: what another one does, or the master itself, proves nothing.
     """
     if observation.peripheral != peripheral:
         return False
     happened = now if observation.time is None else observation.time
-    if not written_at - CLOCK_SKEW <= happened <= written_at + rule.within + CLOCK_SKEW:
+    if not written_at - SLACK <= happened <= written_at + rule.within + SLACK:
         return False
     if observation.kind is ObservationKind.LOCK:
         return observation.action in rule.lock_actions and observation.method in rule.methods

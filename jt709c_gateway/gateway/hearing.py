@@ -1,7 +1,6 @@
 """What a lock's message means for its orders: an answer to one, or evidence that one was carried out."""
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import attrs
@@ -15,6 +14,7 @@ from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.jt808 import ATTRIBUTES, LOCATION_ANSWER, PARAMETERS
 from jt709c_gateway.protocol.message import Message
 
+from .lock_clock import LockClock
 from .sublocks import SubLocks
 
 #: An observation, and the lock event in which an order that it confirms is named.
@@ -27,12 +27,13 @@ def heard(
     lock_state: str | None,
     now: float,
     answered: Callable[[OrderRun, Answer], None],
+    clock: LockClock,
     sublocks: SubLocks | None = None,
 ) -> list[tuple[OrderRun, Step]]:
     """What a message leads to for the orders of its lock, the first that it fits; and names it in the events.
 
-    `lock_state` and `sublocks` are what was known before. `answered` is called with an order and its first
-    answer.
+    `lock_state` and `sublocks` are what was known before, `clock` is the lock's. `answered` is called with an
+    order and its first answer.
     """
     steps: list[tuple[OrderRun, Step]] = []
     if not runs:
@@ -47,7 +48,7 @@ def heard(
                     answered(run, answer)
                 steps.append((run, run.reply(answer, now)))
                 break
-    return steps + _evidence(runs, observations(message, lock_state, sublocks, now), now)
+    return steps + _evidence(runs, observations(message, lock_state, clock, sublocks, now), now)
 
 
 def _evidence(runs: list[OrderRun], seen: list[Seen], now: float) -> list[tuple[OrderRun, Step]]:
@@ -77,12 +78,23 @@ def _likelihood(run: OrderRun) -> tuple[int, float]:
     return (2, -written) if run.ended else (1, written)
 
 
-def lock_state(message: Message, before: str | None) -> str | None:
-    """The state a lock is in after a message."""
-    for _, data in message.facts:
-        if isinstance(data, events.Location) and not message.stored:
-            before = data.lock_state or before
-    return before
+@attrs.frozen
+class LockState:
+    """Locked or unlocked, as far as that is known, since some moment (epoch seconds)."""
+
+    state: str | None
+    since: float = 0.0
+
+    def after(self, message: Message, clock: LockClock, now: float) -> "LockState":
+        """The state after a message that came at `now`: what is older changes nothing."""
+        state = self
+        for _, data in message.facts:
+            if isinstance(data, events.Location) and not message.stored:
+                happened = clock.happened(data.time, now)
+                moment = now if happened is None else happened
+                if moment >= state.since:
+                    state = LockState(data.lock_state or state.state, moment)
+        return state
 
 
 def note_sublocks(message: Message, known: SubLocks, now: float) -> None:
@@ -133,9 +145,10 @@ def _position(message: Message) -> dict[str, Any]:
 def _of_sublock(message: Message, data: events.Peripheral, known: SubLocks, now: float) -> list[Seen]:
     """What a sub-lock's report shows, `known` being what was heard before it."""
     found: list[Seen] = []
-    time, peripheral = _epoch(data.time), data.peripheral
+    time, peripheral = known.happened(data, now), data.peripheral
     moves = [one for _, one in message.facts if isinstance(one, events.LockEvent)]
-    if not known.repeats(data):
+    dated = time is not None or data.resent is not True
+    if dated and not known.repeats(data):
         for move in moves:
             seen = Observation(
                 ObservationKind.LOCK, move.action, move.method, time=time, peripheral=peripheral
@@ -157,23 +170,25 @@ def _of_sublock(message: Message, data: events.Peripheral, known: SubLocks, now:
     return found
 
 
-def _epoch(time: datetime | None) -> float | None:
-    return None if time is None else time.timestamp()
-
-
 def observations(
-    message: Message, lock_state: str | None, sublocks: SubLocks | None = None, now: float = 0.0
+    message: Message,
+    lock_state: str | None,
+    clock: LockClock,
+    sublocks: SubLocks | None = None,
+    now: float = 0.0,
 ) -> list[Seen]:
     """Movements and states that a message come at `now` shows; the others are the states known before it.
 
     With each comes the lock event in which an order that it confirms is named. A stored report, and one that
-    a master sends again for its sub-lock, shows what happened then, but not how things stand now.
+    a master sends again for its sub-lock, shows what happened then, but not how things stand now; where it
+    doesn't tell when that was, it shows nothing.
     """
     found: list[Seen] = []
     for _, data in message.facts:
         if isinstance(data, events.LockEvent) and data.peripheral is UNSET:
-            seen = Observation(ObservationKind.LOCK, data.action, data.method, time=_epoch(data.time))
-            found.append((seen, data))
+            time = clock.happened(data.time, now)
+            if time is not None or not message.stored:
+                found.append((Observation(ObservationKind.LOCK, data.action, data.method, time=time), data))
         elif isinstance(data, events.Peripheral):
             found += _of_sublock(message, data, sublocks or SubLocks(), now)
         elif isinstance(data, events.Location) and not message.stored:
@@ -182,7 +197,7 @@ def observations(
                 method=None if data.lock_event is None else data.lock_event.method,
                 lock_state=data.lock_state,
                 previous_lock_state=lock_state,
-                time=_epoch(data.time),
+                time=clock.happened(data.time, now),
             )
             found.append((seen, data.lock_event))
     # An event says more than a status: it names the way the lock was opened.

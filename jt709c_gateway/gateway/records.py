@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from msgspec import UNSET
 
@@ -33,28 +33,33 @@ def listen(session: Session, message: Message, moment: "Moment") -> float | None
     clock, facts = session.clock, message.facts
     if message.is_position:
         location: Any = facts[0][1]
-        return clock.hear(location.time, moment.epoch)
+        return clock.hear(location.time, moment.epoch, message.wire)
     if message.stored:
         return None
     newest, dated = None, False
     for _, data in facts:
         if type(data) is events.Peripheral:
-            time = _heard_through(session, data, moment.epoch)
-        elif isinstance(data, (events.Location, events.LockEvent)):
+            time = _heard_through(session, data, moment.epoch, message.wire)
+        elif isinstance(data, events.Location) or _is_own(data):
             time = data.time
         else:
             continue
         dated = True
         if time is not None and (newest is None or time > newest):
             newest = time
-    return clock.hear(newest, moment.epoch) if dated else None
+    return clock.hear(newest, moment.epoch, message.wire) if dated else None
 
 
-def _heard_through(session: Session, data: events.Peripheral, now: float) -> datetime | None:
+def _is_own(data: events.EventData) -> TypeGuard[events.LockEvent]:
+    """Whether it is an event of the lock itself: one of a sub-lock is dated by that one's clock."""
+    return isinstance(data, events.LockEvent) and data.peripheral is UNSET
+
+
+def _heard_through(session: Session, data: events.Peripheral, now: float, wire: bytes) -> datetime | None:
     """Have the clock of a sub-lock learn from its report; the time by the clock of its master."""
     if session.sublocks is None:
         session.sublocks = SubLocks()
-    session.sublocks.hear(data, now)
+    session.sublocks.hear(data, now, wire)
     return data.master_time
 
 

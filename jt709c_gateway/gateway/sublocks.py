@@ -25,16 +25,20 @@ class SubLocks:
     #: id -> the sub-lock's clock, which is none of its master's
     _clocks: dict[str, LockClock] = field(factory=dict, repr=False)
 
-    def hear(self, data: Peripheral, now: float) -> None:
+    def hear(self, data: Peripheral, now: float, wire: bytes) -> None:
         """Have a sub-lock's clock learn from its report, but for one that its master had kept."""
         if data.resent is not True and data.contact_lost is not True:
             clock = self._clocks.get(data.peripheral) or LockClock()
-            clock.hear(data.time, now)
+            clock.hear(data.time, now, wire)
             _keep(self._clocks, data.peripheral, clock)
 
     def happened(self, data: Peripheral, now: float) -> float | None:
         """When a report that came at `now` took place; None without a time that can be true."""
         return (self._clocks.get(data.peripheral) or LockClock()).happened(data.time, now)
+
+    def anew(self) -> "SubLocks":
+        """The same sub-locks, with their clocks but without what they have reported."""
+        return SubLocks(clocks=self._clocks)
 
     def note(self, data: Peripheral, now: float) -> None:
         """A sub-lock has reported. An older state changes nothing."""

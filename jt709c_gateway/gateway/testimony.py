@@ -10,6 +10,7 @@ from jt709c_gateway.commands.lifecycle import OrderRun, Step
 from jt709c_gateway.protocol.message import Message
 
 from . import hearing
+from .lock_clock import LockClock
 from .sessions import Session
 from .sublocks import SubLocks
 
@@ -104,24 +105,27 @@ class Testimony:
     def catch_up(self, claim: "Claim", session: Session) -> Iterator[tuple[OrderRun, Step]]:
         """Redis has told of unsettled orders: what that makes of them with what the lock said meanwhile."""
         found, elsewhere = self._restore(claim)
-        early, state, sublocks = self._early or [], claim.lock_state, SubLocks()
+        early, state, clock = self._early or [], hearing.LockState(claim.lock_state), session.clock
+        if claim.clock_skew is not None:
+            clock.learn(claim.clock_skew)
+        sublocks = SubLocks() if session.sublocks is None else session.sublocks.anew()
         self._early = early if elsewhere else None
         sublocks.learn(claim.sublocks)
         if claim.sublocks:
             session.sublocks = session.sublocks or SubLocks()
             session.sublocks.learn(claim.sublocks)
         if session.lock_state is None and not early:
-            session.lock_state = state
+            session.lock_state = claim.lock_state
         self._committed, self._looked = claim.recent, True
         count = self.orders.count_wrong_passwords
         for one in early:
             if one.new is None:
                 one.new = one.message.fingerprint not in claim.recent
             if one.new and not one.used:
-                steps = hearing.heard(one.message, found, state, one.now, count, sublocks)
+                steps = hearing.heard(one.message, found, state.state, one.now, count, clock, sublocks)
                 one.used = bool(steps)
                 yield from steps
-            state = hearing.lock_state(one.message, state)
+            state = state.after(one.message, clock, one.now)
             hearing.note_sublocks(one.message, sublocks, one.now)
 
     def hear(
@@ -146,8 +150,10 @@ class Testimony:
             runs = []
         elif current is not None and not may_be_due:
             runs = self.watched
-        state, sublocks = (None, None) if session is None else (session.lock_state, session.sublocks)
-        steps = hearing.heard(message, runs, state, now, self.orders.count_wrong_passwords, sublocks)
+        state, sublocks, clock = None, None, LockClock()
+        if session is not None:
+            state, sublocks, clock = session.lock_state, session.sublocks, session.clock
+        steps = hearing.heard(message, runs, state, now, self.orders.count_wrong_passwords, clock, sublocks)
         if early is not None and len(early) < MAX_EARLY:
             known = None if new and (asking or not self._looked) else new
             early.append(_Early(message, now, known, bool(steps)))

@@ -6,8 +6,8 @@
 -- ARGV  1 prefix   2 "1" to take an order, "0" only to look for unsettled ones
 --       3 epoch second before which unsettled orders are forgotten
 --       4 name of this gateway when the lock has just come to it, "" otherwise   5 device
--- Returns {order JSON or nil, its record, serial, {dialect, firmware, wrong passwords, lock state}, dynamic
--- password or nil, {record, ...} of the unsettled ones, how many wait, {{sub-lock, epoch s, lock state}, ...} for
+-- Returns {order JSON or nil, its record, serial, {dialect, firmware, wrong passwords, lock state, clock
+-- skew}, dynamic password or nil, {record, ...} of the unsettled ones, how many wait, {{sub-lock, epoch s, lock state}, ...} for
 -- those that the orders are for, fingerprints or nil, {id, ...} of those that have come along}; records are flat arrays
 -- of field, value, ...
 
@@ -66,7 +66,8 @@ for i = 1, #open, 2 do
     redis.call('HDEL', KEYS[4], open[i])
   end
 end
-local known = redis.call('HMGET', KEYS[3], 'dialect', 'firmware', 'wrong_passwords', 'lock_state')
+local known = redis.call('HMGET', KEYS[3], 'dialect', 'firmware', 'wrong_passwords', 'lock_state',
+  'clock_skew_s')
 local order = false
 if ARGV[2] == '1' then
   order = redis.call('LRANGE', KEYS[1], 0, 0)[1]

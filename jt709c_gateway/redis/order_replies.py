@@ -52,6 +52,8 @@ class Claim:
     sublocks: list[tuple[str, float, str]] = field(factory=list, repr=False)
     #: Fingerprints of reports that had been committed before.
     recent: frozenset[str] = field(default=frozenset(), repr=False)
+    #: Seconds that the lock's clock was ahead of ours when it was last heard.
+    clock_skew: float | None = None
 
 
 @define

@@ -198,7 +198,7 @@ class OrderStore:
             ],
         )
         order, record, serial, known, secret, unsettled, waiting, sublocks, recent, along = reply
-        dialect, firmware, wrong, lock_state = known
+        dialect, firmware, wrong, lock_state, skew = known
         return Claim(
             order,
             as_record(record),
@@ -213,6 +213,7 @@ class OrderStore:
             _text(lock_state),
             [(one.decode(), float(time), state.decode()) for one, time, state in sublocks],
             _fingerprints(_text(recent) or ""),
+            None if skew is None else float(skew),
         )
 
     async def next_serial(self, device: str) -> int:
