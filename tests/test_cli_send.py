@@ -68,7 +68,7 @@ class Send(WithRedis):
             ("set_server", "apn_password=471100", "apn_password=@FILE"),
             ("set_parameters", 'parameters={"0x0012": "471100"}', "parameters=@FILE"),
             ("set_parameters", 'parameters:={"16": "471100"}', "parameters=@FILE"),
-            ("own_order", "my_secret=471100", "my_secret=@FILE"),
+            ("own_order", "my_secret=471100", "NAME=@FILE"),
         ):
             result = self.send(command, DEVICE, assignment)
             self.assertEqual((result.returncode, result.stdout), (2, ""), assignment)

@@ -163,11 +163,15 @@ class OrderTests(Jt701Case):
             ("cards_list", {"group": 0}, "an integer from 1 to 25"),
             ("cards_list", {"group": 26}, "an integer from 1 to 25"),
             ("set_unlock_channels", {"gprs": True}, "missing; expected true or false"),
-            ("set_unlock_channels", {**CHANNELS, "sms": 1}, "params.sms: is 1; expected true or false"),
+            (
+                "set_unlock_channels",
+                {**CHANNELS, "sms": 1},
+                "params.sms: is a number of 1 digit; expected true",
+            ),
             (
                 "set_intervals",
                 {"awake": 4, "asleep": 5},
-                "params.awake: is 4; expected an integer from 5 to 600",
+                "params.awake: is a number of 1 digit; expected an integer from 5 to 600",
             ),
             ("set_intervals", {"awake": 601, "asleep": 5}, "from 5 to 600"),
             ("set_intervals", {"awake": 5, "asleep": 4}, "from 5 to 1440"),

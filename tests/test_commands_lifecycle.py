@@ -370,7 +370,7 @@ class BeforeWritingTests(LifecycleCase):
         one = OrderRun(order())
         public = one.public()
         self.assertEqual((public["physical"], public["assumed"], public["profile"]), (None, None, None))
-        self.assertEqual(public["params"], {"password": MASK})
+        self.assertEqual(public["params"], {"parameter 1": MASK})
         self.assertRaises(LifecycleError, one.writing, T, 7)
         self.assertIsNone(one.match(SentenceReply(7, "ELOCK", 1, ("1",))))
         self.expect(one.waiting(T), "waiting")

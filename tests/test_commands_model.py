@@ -78,7 +78,7 @@ class ParseTests(SynchronousTestCase):
             self.assertIn(name, CATALOGUE)
 
     def test_fields_out_of_bounds(self) -> None:
-        """The complaint names the field, the value and what is right."""
+        """The complaint names the field and what is right, and tells of the value only kind and length."""
         for field, value, expected in [
             ("id", "a b", "1 to 64 letters"),
             ("id", "x" * 65, "1 to 64 letters"),
@@ -104,7 +104,8 @@ class ParseTests(SynchronousTestCase):
             error = self.refused(raw(**{field: value}))
             self.assertEqual(error.field, field)
             self.assertIn(expected, str(error))
-            self.assertIn(json.dumps(value)[:20], str(error))
+            if len(str(value)) > 2:
+                self.assertNotIn(str(value), str(error))
 
     def test_missing(self) -> None:
         """A missing field is named."""
@@ -112,12 +113,14 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(str(self.refused(b'{"command":"x"}'))[:16], "device: missing;")
 
     def test_unknown_fields(self) -> None:
-        """Unknown fields are refused by name, all of them."""
-        self.assertIn('unknown field "frist", "zweit"', str(self.refused(raw(zweit=1, frist=2))))
+        """Unknown fields are told by place, length and likeness, all of them, and never repeated."""
+        said = str(self.refused(raw(zweit=1, tll=2)))
+        self.assertIn("(a name of 5 characters), field ", said)
+        self.assertIn("(a name of 3 characters, near ttl); expected only command", said)
 
     def test_created_at_is_ours(self) -> None:
         """A sender can't backdate an order."""
-        self.assertIn('"created_at"', str(self.refused(raw(created_at=1))))
+        self.assertIn("unknown field", str(self.refused(raw(created_at=1))))
 
     def test_params_are_never_quoted(self) -> None:
         """A password where the object should be stays out of the message."""

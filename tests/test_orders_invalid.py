@@ -96,7 +96,8 @@ class InvalidTests(OrderCase):
             888888,
         ):
             self.assert_order_invalid("^(params.)?password: .*expected", params={"password": bad})
-        self.assert_order_invalid("sesame", params={"password": SECRET, "sesame": 1})
+        two = {"password": SECRET, "sesame": 1}
+        self.assert_order_invalid("parameter 2 .a name of 6 characters", params=two)
 
     def test_bad_parameters_of_a_known_lock(self) -> None:
         """The same for a lock that is there: nothing is written to it."""
@@ -110,7 +111,7 @@ class InvalidTests(OrderCase):
     def test_bad_fields(self) -> None:
         """Each field is checked, and an unknown one named."""
         for pattern, fields in (
-            ("unknown field .*sesame", {"sesame": 1}),
+            ("unknown field 6 .a name of 6 characters", {"sesame": 1}),
             ("^id: .*expected 1 to 64", {"id": "a b"}),
             ("^id: .*expected 1 to 64", {"id": "x" * 65}),
             ("^id: .*expected 1 to 64", {"id": "a:b"}),

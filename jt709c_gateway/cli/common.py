@@ -72,11 +72,31 @@ def _file(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., 
     )
 
 
+class _Seconds(click.types.FloatParamType):
+    """A number of seconds; what is none isn't repeated, since it may be a password out of place."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it; click's error for what is no number."""
+        try:
+            return float(value)
+        except ValueError:
+            from jt709c_gateway.commands.describing import described
+
+            self.fail(f"{described(value)} is no number of seconds", param, ctx)
+
+
+SECONDS = _Seconds()
+
+
 def check_device(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """A device id, an IMEI or a sub-lock's id, for click."""
     if value is not None and re.fullmatch(r"[0-9]{1,20}|[0-9A-Fa-f]{10}", value) is None:
+        from jt709c_gateway.commands.describing import described
+
         right = "up to 20 digits, or the ten hex digits of a sub-lock"
-        raise click.BadParameter(f"{value!r} is no device id or IMEI; expected {right}")
+        raise click.BadParameter(f"{described(value)} is no device id or IMEI; expected {right}")
     return value
 
 

@@ -16,6 +16,7 @@ from jt709c_gateway.cli.connecting import FirstConnection, once
 from jt709c_gateway.cli.output import console, plain
 from jt709c_gateway.cli.redis_link import Link, listen, talk
 from jt709c_gateway.cli.running import notice
+from jt709c_gateway.commands.catalogue import CATALOGUE
 from jt709c_gateway.commands.model import ENDED, Order, OrderState
 from jt709c_gateway.commands.order_keys import OrderKey
 from jt709c_gateway.commands.sending import to_wire
@@ -181,18 +182,23 @@ async def _push(talking: RedisConnection, push: Push) -> None:
         ) from None
 
 
+def _known(command: str) -> str | None:
+    """A name of the catalogue; any other may be a password that somebody put there."""
+    return command if command in CATALOGUE else None
+
+
 def _told(push: Push) -> None:
     order = push.order
     if push.as_json:
         told = {
             "id": order.id,
             "device": order.device,
-            "command": order.command,
+            "command": _known(order.command),
             "reply_to": order.reply_to,
         }
         click.echo(msgspec.json.encode(told))
         return
-    click.echo(f"order {order.id} queued: {order.command} for {order.device}")
+    click.echo(f"order {order.id} queued: {_known(order.command) or 'an order'} for {order.device}")
     if order.reply_to:
         click.echo(f"outcomes also in {push.keys.reply(order.reply_to)}")
 

@@ -15,6 +15,7 @@ import click
 from jt709c_gateway.cli.common import UserError
 from jt709c_gateway.cli.running import notice
 from jt709c_gateway.commands.catalogue import CATALOGUE, canonical
+from jt709c_gateway.commands.describing import described, unknown_name
 from jt709c_gateway.commands.masking import item_key
 from jt709c_gateway.commands.model import InvalidOrder, Order, new_order_id, parse_order
 from jt709c_gateway.commands.order_keys import OrderKey, OrderKeysError, load_order_keys
@@ -61,7 +62,8 @@ def read_params(command: str, assignments: Sequence[str]) -> dict[str, Any]:
     A secret may come out of a file: `name=@file`, `name=@-` for standard input.
     """
     if canonical(command) not in CATALOGUE:
-        notice(f"note: {command} is not in the catalogue; only a profile of your own can have it")
+        named = unknown_name(command, CATALOGUE)
+        notice(f"note: the order, {named}, is not in the catalogue; only a profile of your own can have it")
     params: dict[str, Any] = {}
     for assignment in assignments:
         match = _ASSIGNMENT.fullmatch(assignment)
@@ -70,16 +72,24 @@ def read_params(command: str, assignments: Sequence[str]) -> dict[str, Any]:
             raise UserError("a parameter is written as name=value, or name:=json")
         name, sign, text = match.groups()
         if name in params:
-            raise UserError(f"{name} is given twice")
+            raise UserError(f"{_named(command, name)} is given twice")
         from_file = text.startswith("@") and _may_be_secret(command, name)
         if from_file:
-            text = _read_secret(name, text[1:])
+            text = _read_secret(_named(command, name), text[1:])
         elif is_secret(name, known_params(command).get(name, ())):
-            raise UserError(_SEEN.format(name=name, instead=_instead(name)))
-        params[name] = value = _json(name, text) if sign == ":=" else _value(command, name, text)
+            named = _named(command, name)
+            raise UserError(_SEEN.format(name=named, instead=_instead(named)))
+        params[name] = value = (
+            _json(_named(command, name), text) if sign == ":=" else _value(command, name, text)
+        )
         if not from_file:
             _check_items(command, name, value)
     return params
+
+
+def _named(command: str, name: str) -> str:
+    """The name of a parameter for a message: one that no profile has may be a password out of place."""
+    return name if known_params(command).get(name) else "NAME"
 
 
 def _may_be_secret(command: str, name: str) -> bool:
@@ -176,7 +186,7 @@ def _typed(param: Param, name: str, text: str) -> Any:
             return json.loads(text)
         except ValueError:
             pass
-    shown = "" if param.secret or param.secret_items else f"{text!r} is not right; "
+    shown = "" if param.secret or param.secret_items else f"is {described(text)}; "
     raise UserError(f"{name}: {shown}expected {param.expected()}")
 
 
@@ -256,7 +266,9 @@ def read_key(key_id: str | None, path: str | None) -> OrderKey | None:
     if key_id is None and len(keys) == 1:
         return next(iter(keys.values()))
     if key_id not in keys:
-        missing = "--key-id is missing" if key_id is None else f"--key-id {key_id!r} is not in {path}"
+        missing = (
+            "--key-id is missing" if key_id is None else f"--key-id is {described(key_id)}, and not in {path}"
+        )
         raise UserError(f"{missing}; expected one of {', '.join(sorted(keys))}")
     return keys[key_id]
 

@@ -5,7 +5,7 @@ import sys
 import click
 
 from jt709c_gateway.cli import completing
-from jt709c_gateway.cli.common import RedisOptions, check_device, redis_options
+from jt709c_gateway.cli.common import SECONDS, RedisOptions, check_device, redis_options
 
 
 @click.command(short_help="Queue an order, and follow it to its end.")
@@ -19,8 +19,8 @@ from jt709c_gateway.cli.common import RedisOptions, check_device, redis_options
     shell_complete=completing.files,
     help="Read the passwords the order needs from here, one a line; - is standard input.",
 )
-@click.option("--ttl", type=float, metavar="S", help="Seconds it may wait for a sleeping lock.")
-@click.option("--timeout", type=float, metavar="S", help="Seconds to wait for the lock's answer.")
+@click.option("--ttl", type=SECONDS, metavar="S", help="Seconds it may wait for a sleeping lock.")
+@click.option("--timeout", type=SECONDS, metavar="S", help="Seconds to wait for the lock's answer.")
 @click.option(
     "--reply-to", metavar="NAME", help="Also push outcomes to <prefix>:reply:NAME; auto makes a name."
 )

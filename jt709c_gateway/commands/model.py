@@ -16,7 +16,8 @@ from uuid import uuid4
 import attrs
 import msgspec
 
-from jt709c_gateway.commands.catalogue import canonical
+from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, canonical
+from jt709c_gateway.commands.describing import described, kind_of, unknown_name, unknown_names
 from jt709c_gateway.commands.masking import MASK, masked, secrets
 from jt709c_gateway.commands.signing import MAC_DIGITS, Signature
 
@@ -31,7 +32,7 @@ _MAX_TIME: Final = 1e11
 _MAX_DEPTH: Final = 8
 _CUT: Final = 48
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ORDER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DEVICE = re.compile(r"[0-9]{1,20}|[0-9A-Fa-f]{10}")
 _COMMAND = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MAC = re.compile(rf"[0-9A-Fa-f]{{{MAC_DIGITS}}}")
@@ -133,7 +134,7 @@ class InvalidOrder(ValueError):
 
 
 def shown(value: object, *, secret: bool = False) -> str:
-    """``value`` as JSON for a message: secrets masked, long values cut."""
+    """``value`` as JSON for a message to the operator about his own file: secrets masked, long values cut."""
     if secret:
         return MASK
     text = json.dumps(value, default=repr)
@@ -240,19 +241,19 @@ def _parse_signed(fields: dict[str, Any]) -> Order:
         inner = read_object(envelope.order.encode())
         return read_signed(envelope.key, envelope.mac, envelope.order)
     except InvalidOrder as error:
-        if not isinstance(key, str) or not _ID.fullmatch(key):
+        if not isinstance(key, str) or not ORDER_ID.fullmatch(key):
             key = None
         raise _salvaged(error, inner, key) from None
 
 
 def read_signed(key: str, mac: str, text: str) -> Order:
     """The order that a signed text is; raise :class:`InvalidOrder`. The signature is not checked."""
-    for field, value, pattern in (("key", key, _ID), ("mac", mac, _MAC)):
+    for field, value, pattern in (("key", key, ORDER_ID), ("mac", mac, _MAC)):
         if not pattern.fullmatch(value):
-            raise InvalidOrder(field, f"is {_quoted(field, value)}", _EXPECTED[field])
+            raise InvalidOrder(field, f"is {described(value)}", _EXPECTED[field])
     wire = typed(read_object(text.encode()), _Signed)
     if not 0 < wire.issued_at < _MAX_TIME:
-        raise InvalidOrder("issued_at", f"is {shown(wire.issued_at)}", _EXPECTED["issued_at"])
+        raise InvalidOrder("issued_at", f"is {described(wire.issued_at)}", _EXPECTED["issued_at"])
     order = make_order(wire, float(wire.issued_at))
     return attrs.evolve(order, signature=Signature(key, mac, text, order.device, order.command))
 
@@ -272,22 +273,14 @@ def read_object(raw: bytes) -> dict[str, Any]:
     return fields
 
 
-def kind_of(value: object) -> str:
-    """What a JSON value is, in words."""
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
 _AnyWire = TypeVar("_AnyWire", bound=msgspec.Struct)
 
 
 def typed(fields: dict[str, Any], wire: type[_AnyWire]) -> _AnyWire:
     """The fields of ``wire`` and no others; raise :class:`InvalidOrder`."""
     known = wire.__struct_fields__
-    unknown = sorted(set(fields) - set(known))
-    if unknown:
-        names = ", ".join(shown(name) for name in unknown[:5])
-        raise InvalidOrder("order", f"unknown field {names}", "only " + ", ".join(sorted(known)))
+    if unknown := unknown_names(fields, known, "field"):
+        raise InvalidOrder("order", f"unknown {unknown}", "only " + ", ".join(sorted(known)))
     try:
         return msgspec.convert(fields, wire, strict=True)
     except msgspec.ValidationError as error:
@@ -295,20 +288,15 @@ def typed(fields: dict[str, Any], wire: type[_AnyWire]) -> _AnyWire:
 
 
 def _mistyped(message: str, fields: dict[str, Any]) -> InvalidOrder:
-    """Put msgspec's complaint into our words; it names the field, we add the value and what is right."""
+    """Put msgspec's complaint, which names the field, into our words: what is there, what is right."""
     missing = _MISSING.search(message)
     if missing is not None:
         return InvalidOrder(missing[1], "missing", _EXPECTED[missing[1]])
     found = _ERROR_PATH.search(message)
-    if found is None:
-        return InvalidOrder("order", message, "the fields of an order")
+    if found is None or found[1] not in fields:
+        return InvalidOrder("order", "has a field of the wrong kind", "the fields of an order")
     field = found[1]
-    return InvalidOrder(field, f"is {_quoted(field, fields[field])}", _EXPECTED[field])
-
-
-def _quoted(field: str, value: object) -> str:
-    # A password may stand where another thing should be.
-    return kind_of(value) if field in ("params", "order") else shown(value, secret=field == "mac")
+    return InvalidOrder(field, f"is {described(fields[field])}", _EXPECTED[field])
 
 
 def make_order(wire: Wire, created_at: float, *, new_id: Callable[[], str] = new_order_id) -> Order:
@@ -318,7 +306,7 @@ def make_order(wire: Wire, created_at: float, *, new_id: Callable[[], str] = new
     timeout = DEFAULT_TIMEOUT if wire.timeout is None else wire.timeout
     params = {name: value for name, value in (wire.params or {}).items() if value is not None}
     for field, good in (
-        ("id", wire.id is None or _ID.fullmatch(wire.id)),
+        ("id", wire.id is None or ORDER_ID.fullmatch(wire.id)),
         ("device", _DEVICE.fullmatch(wire.device)),
         ("command", _COMMAND.fullmatch(wire.command)),
         ("ttl", 0 < ttl <= MAX_TTL),
@@ -327,7 +315,10 @@ def make_order(wire: Wire, created_at: float, *, new_id: Callable[[], str] = new
         ("issued_by", wire.issued_by is None or _printable(wire.issued_by)),
     ):
         if not good:
-            raise InvalidOrder(field, f"is {shown(getattr(wire, field))}", _EXPECTED[field])
+            value = getattr(wire, field)
+            names = [*CATALOGUE, *ALIASES]
+            seen = unknown_name(value, names) if field == "command" else described(value)
+            raise InvalidOrder(field, f"is {seen}", _EXPECTED[field])
     if not _bounded(params, _MAX_DEPTH):
         raise InvalidOrder("params", "nested too deep, or an integer too large", _EXPECTED["params"])
     return Order(
@@ -368,7 +359,7 @@ def _salvaged(error: InvalidOrder, fields: Mapping[str, Any], key: str | None = 
         error.field,
         error.problem,
         error.expected,
-        order_id=readable("id", _ID),
+        order_id=readable("id", ORDER_ID),
         device=None if device is None else device.upper(),
         command=None if command is None else canonical(command),
         reply_to=readable("reply_to", _REPLY_TO),

@@ -29,7 +29,8 @@ from typing import Final
 
 import attrs
 
-from jt709c_gateway.commands.catalogue import canonical
+from jt709c_gateway.commands.catalogue import CATALOGUE, canonical
+from jt709c_gateway.commands.describing import described, unknown_name
 from jt709c_gateway.commands.model import InvalidOrder, Order, shown
 from jt709c_gateway.commands.profiles import ProfileError
 from jt709c_gateway.commands.profiles.reading import Table
@@ -154,7 +155,7 @@ class OrderKeys:
             raise Refusal(Why.UNSIGNED, order, "key", "missing", right)
         key = keys.get(signature.key)
         if key is None:
-            problem = f"{signature.key} is not known"
+            problem = f"is {described(signature.key)}, and not known"
             raise Refusal(Why.UNKNOWN_KEY, order, "key", problem, "the id of a key that the gateway has")
         if not signature.matches(key.secret):
             right = f"the HMAC-SHA256 of the text in order, with the secret of {key.id}"
@@ -162,12 +163,13 @@ class OrderKeys:
         _check_validity(order, key, now)
         command = signature.command
         if key.commands is not None and command not in key.commands:
+            named = command if command in CATALOGUE else unknown_name(command, key.commands)
             right = ", ".join(sorted(key.commands)) or "another key, since this one may give no order"
             raise Refusal(
-                Why.NOT_PERMITTED, order, "command", f"{command} is not permitted to key {key.id}", right
+                Why.NOT_PERMITTED, order, "command", f"{named} is not permitted to key {key.id}", right
             )
         if not key.is_for(_plain(signature.device)):
-            problem = f"{signature.device} is not permitted to key {key.id}"
+            problem = f"is not permitted to key {key.id}"
             raise Refusal(Why.NOT_PERMITTED, order, "device", problem, "one of the devices in the key's list")
 
 

@@ -90,6 +90,12 @@ class OrderRecord:
             value, sorted((one for one in secrets if one and one != MASK), key=len, reverse=True)
         )
 
+    def _public_params(self) -> dict[str, Any]:
+        if self.secret_names is None and not self._masked:
+            # No profile has such an order, so its parameters' names mean nothing either.
+            return {f"parameter {place}": MASK for place, _ in enumerate(self.order.params, 1)}
+        return self.order.public_params(self.secret_names)
+
     def public(self) -> dict[str, Any]:
         """The record for the ``command`` event: JSON-able, times in ISO 8601, secrets masked."""
         order = self.order
@@ -99,7 +105,7 @@ class OrderRecord:
             "device": order.device,
             "peripheral": self.peripheral,
             "state": str(self.state),
-            "params": order.public_params(self.secret_names),
+            "params": self._public_params(),
             "issued_by": order.issued_by,
             "key": self.key,
             "physical": self.physical,

@@ -7,7 +7,9 @@ from typing import Final
 
 import attrs
 
-from jt709c_gateway.commands.model import InvalidOrder, Order, shown
+from jt709c_gateway.commands.catalogue import CATALOGUE
+from jt709c_gateway.commands.describing import described, unknown_name
+from jt709c_gateway.commands.model import InvalidOrder, Order
 from jt709c_gateway.commands.profiles import Profile
 
 SUBLOCK_UNLOCK: Final = "sublock_unlock"
@@ -41,12 +43,14 @@ def through_master(order: Order, master: str, parameter: str) -> Order:
     command = SUBLOCK_ORDERS.get(order.command)
     if command is None:
         taken = " or ".join(SUBLOCK_ORDERS)
-        problem = f"{order.command} can't be given to {sublock}, a sub-lock of master {master}"
+        known = order.command in CATALOGUE
+        named = order.command if known else unknown_name(order.command, SUBLOCK_ORDERS)
+        problem = f"{named} can't be given to {sublock}, a sub-lock of master {master}"
         raise InvalidOrder("command", problem, f"{taken}, or the master as device").about(moved)
     named = order.params.get(parameter, sublock)
     if named != sublock:
         right = f"{sublock}, to which the order is addressed, or nothing"
-        raise InvalidOrder(f"params.{parameter}", f"is {shown(named)}", right).about(moved)
+        raise InvalidOrder(f"params.{parameter}", f"is {described(named)}", right).about(moved)
     signature = order.signature
     if signature is not None:
         signature = attrs.evolve(signature, sublock_parameter=parameter)
@@ -57,7 +61,7 @@ def through_master(order: Order, master: str, parameter: str) -> Order:
 def check_known(order: Order, *, is_sublock: bool) -> None:
     """Refuse an order whose device can only be a sub-lock, and has reported through no master yet."""
     if not is_sublock and not order.device.isdecimal():
-        problem = f"no sub-lock {order.device} has reported yet"
+        problem = "no sub-lock of this id has reported yet"
         right = "a device id, an IMEI, or a sub-lock that has reported through its master"
         raise InvalidOrder("device", problem, right).about(order)
 

@@ -13,6 +13,7 @@ import attrs
 import msgspec
 
 from jt709c_gateway.commands.model import (
+    ORDER_ID,
     InvalidOrder,
     Order,
     Wire,
@@ -74,7 +75,7 @@ def from_waiting(raw: bytes) -> Order:
     kept = typed(fields, _Signed)
     order = read_signed(kept.key, kept.mac, kept.order)
     if kept.id != order.id:
-        raise InvalidOrder("id", "is not the one that was signed", order.id).about(order)
+        raise InvalidOrder("id", "is not the one that was signed", "the id in the signed text").about(order)
     if not _DEVICE.fullmatch(kept.device):
         raise InvalidOrder("device", "is no device id", "text of 1 to 20 digits").about(order)
     if kept.sublock_parameter is not None and len(order.device) == SUBLOCK_ID:
@@ -88,4 +89,5 @@ def waiting_id(raw: bytes) -> str | None:
         found: dict[str, Any] = read_object(raw)
     except InvalidOrder:
         return None
-    return found["id"] if isinstance(found.get("id"), str) else None
+    order_id = found.get("id")
+    return order_id if isinstance(order_id, str) and ORDER_ID.fullmatch(order_id) else None

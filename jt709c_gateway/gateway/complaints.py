@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _log = Logger()
 #: The device in the events of an order that names none.
 UNKNOWN: Final = "unknown"
+#: Digits of the shortest ids that locks have (docs/protocol.rst).
+_SHORTEST_ID: Final = 10
 #: States in which an order lies in a lock's queue.
 _QUEUED: Final = (OrderState.QUEUED, OrderState.WAITING)
 
@@ -36,6 +38,21 @@ def commands(orders: "Orders", error: InvalidOrder) -> list[Command]:
     if error.key is not None:
         kept |= {"key": error.key, "mac": MASK}
     return orders.store.invalid_commands(encode(kept).decode())
+
+
+def withhold(orders: "Orders", error: InvalidOrder, *, is_known: bool) -> None:
+    """Take out of a complaint the names that mean nothing here: a password may stand where they do.
+
+    ``is_known`` says whether the order's device has been heard. The id of another stays when it is as long as
+    ids are; passwords are shorter.
+    """
+    if error.command is not None and not orders.profiles.knows(error.command):
+        error.command = None
+    if error.key is not None and error.key not in (orders.authority.keys.keys or {}):
+        error.key = MASK
+    device = error.device or ""
+    if not is_known and not (device.isdecimal() and len(device) >= _SHORTEST_ID):
+        error.device = None
 
 
 def refused(orders: "Orders", device: str, error: InvalidOrder) -> None:

@@ -148,6 +148,7 @@ class Intake:
         about = order if isinstance(order, InvalidOrder) else InvalidOrder("order", reason, "another")
         if isinstance(order, Order):
             about = about.about(order)
+        complaints.withhold(orders, about, is_known=False)
         device, order_id = about.device or UNKNOWN, about.order_id
         kept = {"at": iso(now), "reason": reason, "id": order_id, "device": about.device}
         orders.submit(UNKNOWN, None, store.invalid_commands(encode(kept).decode()))
@@ -285,7 +286,10 @@ class Intake:
             sublocks.through_master(order, device, sublocks.DEFAULT_PARAMETER)
         if order.command == CANCEL and orders.authority.keys.limits_devices(order):
             await self._check_target(order, device)
-        run = OrderRun(evolve(order, device=device), None, orders.limits, frozenset())
+        # A cancelled order's id is shown when there is such an order; else it may be anything.
+        shown = order.command != CANCEL or await orders.store.record(str(order.params["id"]))
+        hidden = frozenset() if shown else frozenset({"id"})
+        run = OrderRun(evolve(order, device=device), None, orders.limits, hidden)
         listed = orders.store.recent_commands(order.id, now)
         orders.publish(run, run.queued(now), recorded=True, commands=listed)
         reason, commands = None, []
@@ -314,7 +318,7 @@ class Intake:
         if payload is None:
             if record.get("state") == OrderState.CANCELLED:
                 return None
-            return f"order {target} is {record['state']}" if record else f"no order {target} is known"
+            return f"order {target} is {record['state']}" if record else "no order of this id is known"
         try:
             taken_back = orders.restore(record, from_waiting(payload))
         except InvalidOrder as error:
@@ -324,18 +328,22 @@ class Intake:
         orders.publish(taken_back, taken_back.cancel(now))
         return None
 
-    async def _whose(self, name: str | None) -> str:
-        """The device in whose history an order stands that names it so."""
-        if name is None:
-            return UNKNOWN
-        session = self.orders.gateway.sessions.get(name)
-        return (await self.orders.store.look_up(name)).device if session is None else session.device
+    async def _whose(self, error: InvalidOrder) -> str:
+        """The device in whose history a complaint stands, which then names nothing that isn't known."""
+        device, is_known = UNKNOWN, False
+        if error.device is not None:
+            session = self.orders.gateway.sessions.get(error.device)
+            known = await self.orders.store.look_up(error.device)
+            device = known.device if session is None else session.device
+            is_known = session is not None or known.is_known
+        complaints.withhold(self.orders, error, is_known=is_known)
+        return UNKNOWN if error.device is None else device
 
     async def _invalid(self, error: InvalidOrder, entry: bytes, now: float) -> None:
         """Tell what is wrong with an order, as far as it can be said whose it is."""
         orders = self.orders
+        device = await self._whose(error)
         record = invalid_record(error, now)
-        device = await self._whose(error.device)
         if error.order_id is not None:
             stored, events = _stored(record), self._events(device, record)
             result = await orders.store.accept(

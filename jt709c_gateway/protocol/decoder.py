@@ -230,7 +230,8 @@ def _read_sentence(message: VersionedMessage, sentence: sentences.Sentence) -> N
         return
     if sentence.grouped and starts[:2] == _FIRMWARE_WORD and len(starts) > 2:
         message.firmware = ",".join(sentence.arguments[1:])
-    arguments = tuple(sentences.mask_arguments(sentence.word, sentence.arguments))
-    reply = Reply(sentence.word, arguments)
+    # As they stand in `raw`: what is masked there is masked here, and the other way round.
+    word, *arguments = message.raw[1:-1].split(",")[-len(starts) :]
+    reply = Reply(word, tuple(arguments))
     answers.read(message, reply, sentence.word, sentence.arguments)
     message.facts.append((KIND_REPLY, reply))

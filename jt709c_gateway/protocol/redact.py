@@ -24,9 +24,12 @@ _EVENT_ITEM = re.compile(
     ),
     re.DOTALL,
 )
-_SECRET_TEXT = re.compile(
-    rb"(?:%b)(.*)" % b"|".join(sorted(word.encode() for word in sentences.SECRET_WORDS)), re.DOTALL
-)
+#: The words in either case, and the long ones with one byte damaged.
+_WORDS: Final = sorted(word.encode() for word in sentences.SECRET_WORDS)
+_DAMAGED: Final = [
+    word[:at] + b"." + word[at + 1 :] for word in _WORDS if len(word) >= 5 for at in range(len(word))
+]
+_SECRET_TEXT = re.compile(rb"(?:%b)(.*)" % b"|".join(_WORDS + _DAMAGED), re.DOTALL | re.IGNORECASE)
 _NOT_SHAPE = re.compile(rb"[^,()\r\n]", re.DOTALL)
 
 
@@ -48,6 +51,12 @@ def mask_answer(answer: bytes) -> bytes:
     return sentences.mask(answer)[0].encode("latin-1") if answer[:1] == b"(" else answer
 
 
+def _mask_sentence(raw: bytes) -> bytes:
+    """Bytes that begin like a sentence, masked as one, closed or not."""
+    said, _, behind = raw.partition(b")")
+    return sentences.mask(said + b")")[0].encode("latin-1")[: len(raw) - len(behind)] + behind
+
+
 def mask_malformed(raw: bytes) -> bytes:
     """Bytes that could not be read, with everything that may be a password as `2A`; as long as before.
 
@@ -58,10 +67,10 @@ def mask_malformed(raw: bytes) -> bytes:
     runs are cut where a chunk of the stream ends and where another frame may begin (`7E`, `(` and a digit, a
     sound `$` header), behind `(` and a digit also at any further `(`, which is one of the codes.
     """
-    masked = bytearray(raw)
+    masked = bytearray(_mask_sentence(raw) if raw[:1] == b"(" else raw)
     for item in _EVENT_ITEM.finditer(raw):
         start, end = item.span(1)
         masked[start:end] = b"*" * (end - start)
-    if text := _SECRET_TEXT.search(raw):
+    if text := _SECRET_TEXT.search(bytes(masked)):
         masked[text.start(1) :] = _NOT_SHAPE.sub(b"*", text[1])
     return bytes(masked)

@@ -14,6 +14,8 @@ from typing import Final
 
 from attrs import define, field
 
+from . import secret_words
+
 #: What stands for one byte of a password.
 MASK: Final = "*"
 #: Passwords have six characters; shorter arguments than this are results, counters and switches.
@@ -107,13 +109,20 @@ def time_answer(raw: bytes, now: datetime) -> bytes:
 
 
 def mask(raw: bytes) -> tuple[str, bool]:
-    """The sentence as text with every password in it as `*`, and whether there was one."""
+    """The sentence as text with every password in it as `*`, and whether there was one.
+
+    Where the word is damaged, so that nobody can tell which part is a password, all that may be one is.
+    """
     text = raw.decode("latin-1")
     parts = text[1:-1].split(",")
-    word_at = next((index for index, part in enumerate(parts) if part in SECRET_WORDS), None)
-    if word_at is None:
+    found = secret_words.find(parts, SECRET_WORDS)
+    if found is None:
         return text, False
-    masked = [*parts[: word_at + 1], *mask_arguments(parts[word_at], parts[word_at + 1 :])]
+    if found.word is None:
+        masked = found.masked(parts, MASK)
+    else:
+        behind = found.at + 1
+        masked = [*parts[:behind], *mask_arguments(found.word, parts[behind:])]
     return f"({','.join(masked)})", masked != parts
 
 

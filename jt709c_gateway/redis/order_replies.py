@@ -71,6 +71,11 @@ class Known:
     peripheral: str | None = None
     peripheral_type: str | None = None
 
+    @property
+    def is_known(self) -> bool:
+        """Whether such a device, or a sub-lock of this id, has been heard."""
+        return any((self.dialect, self.firmware, self.alias, self.peripheral))
+
 
 @define
 class Unasked:

@@ -12,7 +12,7 @@ from twisted.internet import defer, threads
 from twisted.protocols.basic import FileSender
 from twisted.python.failure import Failure
 
-from jt709c_gateway.commands.model import cut
+from jt709c_gateway.commands.describing import described, unknown_names
 
 from .requests import JSON_BODY, content_type
 
@@ -51,7 +51,7 @@ class ApiError(Exception):
 
 def bad(name: str, value: object, right: str) -> ApiError:
     """The complaint about a parameter; `right` is what was expected."""
-    return ApiError(400, f"{name} {cut(repr(value))}: expected {right}", name)
+    return ApiError(400, f"{name} is {described(value)}: expected {right}", name)
 
 
 @define
@@ -155,10 +155,8 @@ class Call:
 
     def only(self, *names: str) -> None:
         """Refuse a query parameter that is none of these."""
-        for name in self.query:
-            if name not in names:
-                right = ", ".join(names) or "no parameter"
-                raise ApiError(400, f"{cut(repr(name))} is no parameter of this; expected {right}")
+        if unknown := unknown_names(self.query, names, "parameter"):
+            raise ApiError(400, f"unknown {unknown}: expected {', '.join(names) or 'no parameter'}")
 
     def many(self, name: str, read: Callable[[str], _Value]) -> tuple[_Value, ...]:
         """The values of a parameter that may be repeated; `read` raises ValueError, saying what is right."""

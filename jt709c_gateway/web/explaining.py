@@ -6,7 +6,7 @@ from typing import Any, Final
 from attrs import define, field
 from twisted.internet import defer, threads
 
-from jt709c_gateway.commands.model import cut
+from jt709c_gateway.commands.describing import unknown_names
 from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.protocol.explain import Explainer
 from jt709c_gateway.protocol.hextext import read_hex
@@ -33,8 +33,8 @@ class Explaining:
         """POST /explain."""
         call.only()
         body = call.object()
-        for name in body.keys() - {"frame"}:
-            raise ApiError(400, f"{cut(name)!r} is no field: expected frame alone", cut(name))
+        if unknown := unknown_names(body, ("frame",), "field"):
+            raise ApiError(400, f"unknown {unknown}: expected frame alone")
         return await self._explain(body.get("frame"))
 
     async def _explain(self, text: Any) -> Answer:

@@ -10,7 +10,8 @@ from attrs import define, evolve, field
 from twisted.logger import Logger
 
 from jt709c_gateway.commands.catalogue import LOCAL_ORDERS
-from jt709c_gateway.commands.model import InvalidOrder, Order, cut, new_order_id, parse_order
+from jt709c_gateway.commands.describing import unknown_names
+from jt709c_gateway.commands.model import InvalidOrder, Order, new_order_id, parse_order
 from jt709c_gateway.commands.order_keys import OrderKey, OrderKeys, Refusal
 from jt709c_gateway.commands.profiles import ProfileSet
 from jt709c_gateway.commands.sending import to_wire
@@ -72,9 +73,8 @@ class Issuing:
         return evolve(json_answer({"id": order.id}, 202), headers={"location": f"{BASE}/orders/{order.id}"})
 
     def _read(self, body: Mapping[str, Any], user: str) -> Order:
-        for name in body:
-            if name not in FIELDS:
-                raise ApiError(400, f"{cut(name)!r} is no field: expected {', '.join(FIELDS)}", cut(name))
+        if unknown := unknown_names(body, FIELDS, "field"):
+            raise ApiError(400, f"unknown {unknown}: expected {', '.join(FIELDS)}")
         order_id, issued_by = new_order_id(), f"web:{user}"
         raw = msgspec.json.encode({**body, "id": order_id, "issued_by": issued_by})
         try:

@@ -71,7 +71,7 @@ class OrderBook:
         order_id = call.argument("id", read.order_id)
         found = await self._read([order_id])
         if not found:
-            raise ApiError(404, f"id {order_id!r}: no such order is known; they are kept for 7 days", "id")
+            raise ApiError(404, "id: no such order is known; they are kept for 7 days", "id")
         return json_answer({"order": found[0]})
 
     async def _kept(

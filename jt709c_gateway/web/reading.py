@@ -61,7 +61,7 @@ class Reading:
         device = await self.fleet.resolve(name)
         found = await self.fleet.one(device)
         if found is None:
-            raise unknown_device(name)
+            raise unknown_device()
         summary, location = found
         peripherals = await self.fleet.peripherals(device)
         return json_answer({"device": summary, "location": location, "peripherals": peripherals})
@@ -104,15 +104,13 @@ class Reading:
         name = call.argument("id", read.device)
         device = await self.fleet.resolve(name)
         if not await self.redis.call("EXISTS", self._keys.device(device), self._keys.history(device)):
-            raise unknown_device(name)
+            raise unknown_device()
         return device
 
 
-def unknown_device(name: str) -> ApiError:
+def unknown_device() -> ApiError:
     """Nothing is known of a device."""
-    return ApiError(
-        404, f"id {name!r}: nothing is known of such a device; expected a device id or an IMEI", "id"
-    )
+    return ApiError(404, "id: nothing is known of such a device; expected a device id or an IMEI", "id")
 
 
 def _wanted(call: Call, device: str | None = None) -> Wanted:

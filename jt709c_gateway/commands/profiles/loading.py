@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from attrs import evolve
+
 from jt709c_gateway.commands.catalogue import ALIASES, LOCAL_ORDERS
 from jt709c_gateway.commands.evidence import DEFAULT_WITHIN, Delay, EvidenceRule
 from jt709c_gateway.commands.model import InvalidOrder, shown
@@ -93,6 +95,9 @@ def _order(name: str, table: Table, profile: str, source: str) -> OrderDefinitio
         )
         for variant, (when, given) in zip(variants, whens, strict=True)
     )
+    known = frozenset(params).union(*(form.spec.params for form in forms))
+    base = base and evolve(base, known_params=known)
+    forms = tuple(evolve(form, spec=evolve(form.spec, known_params=known)) for form in forms)
     _all_used(table, params, [form.spec for form in forms] + ([base] if base else []))
     return OrderDefinition(name, params, base, forms)
 
@@ -107,7 +112,7 @@ def _when(variant: Table, params: Mapping[str, Param]) -> tuple[dict[str, object
         try:
             wanted[key] = params[key].check(when.raw(key))
         except InvalidOrder as error:
-            raise when.error(key, f"{error.problem}; expected {error.expected}") from None
+            raise when.error(key, f"is {shown(when.raw(key))}; expected {error.expected}") from None
     given = frozenset(variant.texts("given"))
     if not wanted and not given:
         raise variant.error("when", "missing; expected when = { parameter = value } or given = [parameters]")

@@ -154,4 +154,5 @@ def _check_default(table: Table, param: Param) -> Any:
     try:
         param.check(param.default)
     except InvalidOrder as error:
-        raise table.error("default", f"{error.problem}; expected {error.expected}") from None
+        problem = error.problem if param.secret else f"is {shown(param.default)}"
+        raise table.error("default", f"{problem}; expected {error.expected}") from None

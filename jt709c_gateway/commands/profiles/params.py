@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import attrs
 
-from jt709c_gateway.commands.masking import item_key
-from jt709c_gateway.commands.model import InvalidOrder, kind_of, shown
+from jt709c_gateway.commands.describing import described, kind_of
+from jt709c_gateway.commands.masking import MASK, item_key
+from jt709c_gateway.commands.model import InvalidOrder
 
 _SENTENCE_FIELD = re.compile(r"[\x20-\x7e]*")
 _SENTENCE = re.compile(r"\([^()]+\)")
@@ -131,9 +132,10 @@ class Param:
                 return self._parameters(value)
 
     def wrong(self, value: object, problem: str | None = None) -> InvalidOrder:
-        """The complaint about a value; secrets are not quoted."""
+        """The complaint about a value, which tells its kind and length, and of a secret only the kind."""
         secret = self.secret or bool(self.secret_items)
-        seen = kind_of(value) if secret and not isinstance(value, str) else shown(value, secret=secret)
+        hidden = MASK if isinstance(value, str) else kind_of(value)
+        seen = hidden if secret else described(value)
         return InvalidOrder(f"params.{self.name}", problem or f"is {seen}", self.expected())
 
     def wire(self, value: Any) -> str:
@@ -188,18 +190,22 @@ class Param:
         if not isinstance(value, dict) or not 1 <= len(value) <= 255:
             raise self.wrong(value)
         found: dict[int, bytes] = {}
-        for key, item in value.items():
+        for place, (key, item) in enumerate(value.items(), 1):
             if _ITEM_ID.fullmatch(key) is None:
-                raise self.wrong(value, f"{shown(key)} is no parameter id")
+                raise self.wrong(value, f"the key of item {place} is {described(key)}, and no parameter id")
             number = int(key, 16)
             if number in found:
-                raise self.wrong(value, f"parameter {key} is given twice")
-            found[number] = self._item(key, item)
+                raise self.wrong(value, f"item {place} has the id of one before it")
+            found[number] = self._item(place, key, item)
         return tuple(found.items())
 
-    def _item(self, key: str, item: object) -> bytes:
+    def _item(self, place: int, key: str, item: object) -> bytes:
         secret = self.secret or item_key(key) in self.secret_items
-        wrong = InvalidOrder(f"params.{self.name}.{key}", f"is {shown(item, secret=secret)}", _VALUE_FORMS)
+        named = secret or item_key(key) in self.widths
+        field = f"params.{self.name}" + (f".{key}" if named else "")
+        which = "is" if named else f"item {place} is"
+        seen = MASK if secret else described(item)
+        wrong = InvalidOrder(field, f"{which} {seen}", _VALUE_FORMS)
         form, content = "", item
         if isinstance(item, dict):
             if len(item) != 1:

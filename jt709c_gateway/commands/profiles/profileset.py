@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 
 from jt709c_gateway.commands.catalogue import CATALOGUE, LOCAL_ORDERS
+from jt709c_gateway.commands.describing import unknown_name
 from jt709c_gateway.commands.model import InvalidOrder, Order
 from jt709c_gateway.commands.profiles.loading import read_profile, without_rival
 from jt709c_gateway.commands.profiles.params import Param, ParamKind
@@ -60,6 +61,11 @@ class ProfileSet:
         self._devices = self._claims("devices")
         self._prefixes = self._claims("prefixes")
         self._general = self._by_dialect()
+        self._names = CATALOGUE.keys() | {name for one in self._profiles.values() for name in one.orders}
+
+    def knows(self, command: str) -> bool:
+        """Whether the catalogue or a profile has a command of this name."""
+        return command in self._names
 
     @property
     def profiles(self) -> Mapping[str, Profile]:
@@ -132,9 +138,10 @@ class ProfileSet:
         definition = profile.orders.get(order.command)
         if definition is None:
             known = ", ".join(sorted(profile.orders))
-            raise InvalidOrder(
-                "command", f"{order.command} is not in profile {profile.name}", f"one of {known}"
+            named = (
+                order.command if self.knows(order.command) else unknown_name(order.command, profile.orders)
             )
+            raise InvalidOrder("command", f"{named} is not in profile {profile.name}", f"one of {known}")
         spec = definition.choose(order.params)
         if isinstance(spec.template, RawTemplate) and not self._allow_raw:
             raise InvalidOrder(
@@ -148,11 +155,9 @@ class ProfileSet:
             check_params(params, order.params, frozenset(params))
             return
         able = [profile for profile in self._profiles.values() if order.command in profile.orders]
-        if not able and order.command not in CATALOGUE:
-            known = sorted(
-                CATALOGUE.keys() | {name for one in self._profiles.values() for name in one.orders}
-            )
-            raise InvalidOrder("command", f"{order.command} is not known", f"one of {', '.join(known)}")
+        if not self.knows(order.command):
+            problem = f"{unknown_name(order.command, self._names)} is not known"
+            raise InvalidOrder("command", problem, f"one of {', '.join(sorted(self._names))}")
         errors = []
         for profile in able:
             try:

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from jt709c_gateway.commands.describing import unknown_names
 from jt709c_gateway.commands.evidence import Delay, EvidenceRule
 from jt709c_gateway.commands.model import InvalidOrder, Order, shown
 from jt709c_gateway.commands.profiles.params import Param
@@ -25,17 +26,22 @@ def secret_names(params: Mapping[str, Param]) -> frozenset[str]:
 
 
 def check_params(
-    params: Mapping[str, Param], given: Mapping[str, object], usable: frozenset[str]
+    params: Mapping[str, Param],
+    given: Mapping[str, object],
+    usable: frozenset[str],
+    known: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
     """Check the parameters of an order; what the gateway supplies may still be missing from the result.
 
     Raises :class:`InvalidOrder`, also for a parameter outside ``usable``: it would be left out without a
-    word.
+    word. Of such the complaint has only the names that are ``known``: others may be anything.
     """
+    some = ", ".join(sorted(usable)) or "no parameters"
+    if unknown := unknown_names(given, params.keys() | usable | known, "parameter"):
+        raise InvalidOrder("params", f"{unknown} has no meaning here", some)
     for name in given:
         if name not in usable:
-            some = ", ".join(sorted(usable)) or "no parameters"
-            raise InvalidOrder(f"params.{shown(name)[1:-1]}", "has no meaning here", some)
+            raise InvalidOrder(f"params.{name}", "has no meaning here", some)
     values = {}
     for name in sorted(usable):
         param, value = params[name], given.get(name, params[name].default)
@@ -52,7 +58,7 @@ class OrderSpec:
 
     ``physical`` orders are written once at most; others up to ``repeats`` times, each under a new serial.
     ``selectors`` are the parameters that chose this form. ``peripheral`` is the parameter that names the
-    sub-lock it is for.
+    sub-lock it is for, ``known_params`` what the order takes in any of its forms.
     """
 
     name: str
@@ -68,6 +74,7 @@ class OrderSpec:
     params: Mapping[str, Param] = attrs.field(factory=dict)
     selectors: frozenset[str] = frozenset()
     peripheral: str | None = None
+    known_params: frozenset[str] = frozenset()
 
     @property
     def assumed(self) -> bool:
@@ -101,7 +108,7 @@ class OrderSpec:
 
     def check(self, given: Mapping[str, object]) -> dict[str, Any]:
         """The checked parameters; raise :class:`InvalidOrder`."""
-        return check_params(self.params, given, self.template.names | self.selectors)
+        return check_params(self.params, given, self.template.names | self.selectors, self.known_params)
 
     def render(
         self, values: Mapping[str, Any], now: float, supplied: Mapping[str, str] | None = None
