@@ -1,6 +1,7 @@
 """Keeping passwords out of everything that is published, stored or logged (DESIGN.md §3, §6).
 
-In frames the bytes of a password become `2A` (`*`); the check byte stays as it came.
+In frames the bytes of a password become `2A` (`*`), and so does the check byte behind them: together with the
+other bytes it would give the XOR of the password's.
 """
 
 import re
@@ -30,20 +31,25 @@ _DAMAGED: Final = [
     word[:at] + b"." + word[at + 1 :] for word in _WORDS if len(word) >= 5 for at in range(len(word))
 ]
 _SECRET_TEXT = re.compile(rb"(?:%b)(.*)" % b"|".join(_WORDS + _DAMAGED), re.DOTALL | re.IGNORECASE)
+#: What may be the check byte: the last before the flags at the end.
+_LAST_BYTE = re.compile(rb"(%b)\x7e*\Z" % _BYTE, re.DOTALL)
 _NOT_SHAPE = re.compile(rb"[^,()\r\n]", re.DOTALL)
 
 
 def mask_spans(frame: BinaryFrame, spans: list[tuple[int, int]]) -> bytes:
-    """The frame as it came, but for the spans of its unescaped payload, which become `2A`."""
+    """The frame as it came, but for the spans of its unescaped payload and the check byte: they become `2A`.
+
+    Without spans all of it is as it came.
+    """
+    if not spans:
+        return frame.raw
     payload = bytearray(frame.payload)
     for start, end in spans:
         payload[start:end] = b"*" * (end - start)
     raw = frame.raw[1:-1]
     escaped = len(raw) != len(payload) + 1
-    # The check byte is the last one, or the last pair when it had to be escaped.
-    check = raw[-2:] if escaped and raw[-2] == 0x7D else raw[-1:]
     body = escape(bytes(payload)) if escaped else bytes(payload)
-    return b"\x7e" + body + check + b"\x7e"
+    return b"\x7e" + body + b"*\x7e"
 
 
 def mask_answer(answer: bytes) -> bytes:
@@ -61,15 +67,18 @@ def mask_malformed(raw: bytes) -> bytes:
     """Bytes that could not be read, with everything that may be a password as `2A`; as long as before.
 
     Masked are up to six bytes (an escape counts as the byte it stands for) behind `0B`, any length and a
-    code that a password follows, and all that stands behind a word like `ELOCK`: what only looks like a
-    password is masked too, since a broken frame can't say which it is. No promise can be made where the bytes
+    code that a password follows, with the last byte, which may be the check byte; and all that stands behind
+    a word like `ELOCK`: what only looks like a password is masked too, since a broken frame can't say which
+    it is. No promise can be made where the bytes
     that tell are damaged themselves (the `0B`, the code, the word), or are in another run than the password:
     runs are cut where a chunk of the stream ends and where another frame may begin (`7E`, `(` and a digit, a
     sound `$` header), behind `(` and a digit also at any further `(`, which is one of the codes.
     """
     masked = bytearray(_mask_sentence(raw) if raw[:1] == b"(" else raw)
-    for item in _EVENT_ITEM.finditer(raw):
-        start, end = item.span(1)
+    hidden = [item.span(1) for item in _EVENT_ITEM.finditer(raw)]
+    if hidden and raw[:1] != b"(" and (check := _LAST_BYTE.search(raw)):
+        hidden.append(check.span(1))
+    for start, end in hidden:
         masked[start:end] = b"*" * (end - start)
     if text := _SECRET_TEXT.search(bytes(masked)):
         masked[text.start(1) :] = _NOT_SHAPE.sub(b"*", text[1])

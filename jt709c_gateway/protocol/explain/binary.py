@@ -33,7 +33,7 @@ def read(raw: bytes, secrets: bool, run_hidden: frozenset[int]) -> tuple[Heading
     reader.take(1, "flag", meaning="start of the frame")
     heading = _payload(reader, payload)
     if payload < len(content):
-        _check(reader, content[:payload], masked)
+        _check(reader, content[:payload], masked, secret=bool(wire.hidden) and not masked)
     if closed:
         reader.take(1, "flag", meaning="end of the frame")
     elif not reader.left and not any(problems(reader.fields)):
@@ -168,10 +168,13 @@ def read_body(reader: Reader, message_id: int, attributes: int) -> None:
         bodies.read(reader, message_id)
 
 
-def _check(reader: Reader, payload: bytes, masked: bool) -> None:
-    """The XOR of header and body; nobody can check a frame in which a password is masked."""
+def _check(reader: Reader, payload: bytes, masked: bool, secret: bool) -> None:
+    """The XOR of header and body; nobody can check a frame in which a password is masked.
+
+    It is hidden where a password is: with the other bytes it would give the XOR of the password's.
+    """
     right = jt808.checksum(payload)
     found = reader.peek(1)[0]
     meaning = "right" if found == right else "can't be checked: a password is masked" if masked else "wrong"
     problem = f"expected {right:02x}, found {found:02x}" if meaning == "wrong" else None
-    reader.take(1, "check", f"{found:02x}", meaning, problem=problem)
+    reader.take(1, "check", f"{found:02x}", meaning, problem=problem, secret=secret)
