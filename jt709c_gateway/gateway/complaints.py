@@ -40,6 +40,14 @@ def commands(orders: "Orders", error: InvalidOrder) -> list[Command]:
     return orders.store.invalid_commands(encode(kept).decode())
 
 
+def may_log(orders: "Orders") -> bool:
+    """Whether one more line about an order that is no good may go into the log; if not, it is counted."""
+    if orders.mistakes.may_log():
+        return True
+    orders.gateway.counters.unlogged_orders += 1
+    return False
+
+
 def withhold(orders: "Orders", error: InvalidOrder, *, is_known: bool) -> None:
     """Take out of a complaint the names that mean nothing here: a password may stand where they do.
 
@@ -59,7 +67,8 @@ def refused(orders: "Orders", device: str, error: InvalidOrder) -> None:
     """Tell of an order that waited for a lock and may not be written to it; its run tells the rest."""
     if isinstance(error, Refusal):
         orders.submit(device, None, commands(orders, error))
-        _log.warn("an order for {device} is refused: {reason}", device=device, reason=str(error))
+        if may_log(orders):
+            _log.warn("an order for {device} is refused: {reason}", device=device, reason=str(error))
 
 
 def cast_out(
@@ -79,4 +88,5 @@ def cast_out(
             state = {name: str(ended[name]) for name in ("state", "reason", "ended_at")}
             further += orders.store.record_commands(order_id, state)
     orders.submit(device, ended, further)
-    _log.error("what waited for {device} is no order: {reason}", device=device, reason=str(error))
+    if may_log(orders):
+        _log.error("what waited for {device} is no order: {reason}", device=device, reason=str(error))

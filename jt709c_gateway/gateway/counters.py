@@ -24,6 +24,10 @@ class Counters:
     wrong_passwords: int = 0
     #: Orders that were not sent to a lock after too many of those in a row.
     locked_out: int = 0
+    #: Complaints about orders for which there was no room in the log.
+    unlogged_orders: int = 0
+    #: Times that Redis refused to give out orders: a list of another type, a missing right.
+    intake_errors: int = 0
     skipped_bytes: int = 0
     answers: int = 0
     pauses: int = 0

@@ -161,6 +161,7 @@ class Duties(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         self.stop_taking()
         self._left = True
+        self._orders.mistakes.sum_up(now=True)
         self._taking.stop()
         for loop in self._loops:
             if loop.running:

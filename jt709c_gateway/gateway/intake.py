@@ -361,4 +361,5 @@ class Intake:
             orders.submit(device, record, commands)
             await orders.committed(device)
             await orders.store.drop(entry)
-        self.log.warn("an order is invalid: {reason}", reason=str(error))
+        if complaints.may_log(orders):
+            self.log.warn("an order is invalid: {reason}", reason=str(error))

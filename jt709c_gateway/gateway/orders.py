@@ -28,6 +28,7 @@ from jt709c_gateway.redis.refusals import Refusals
 from .authority import Authority
 from .core import Gateway
 from .desk import Desk
+from .log_window import LogWindow
 from .proving import Proving, UdpOrders
 from .sessions import Session
 
@@ -66,9 +67,12 @@ class Orders:
     udp_orders: UdpOrders = UdpOrders.CONFIRMED
     proving: Proving = field(init=False, repr=False)
     refusals: Refusals = field(init=False, repr=False)
+    #: Lines about orders that are no good.
+    mistakes: LogWindow = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self.refusals = Refusals(self.gateway.clock)
+        self.mistakes = LogWindow(self.gateway.clock, "complaints about orders")
         self.proving = Proving(self, self.udp_orders)
         self.gateway.on_online = self._online
         self.gateway.on_offline = self._offline
@@ -169,6 +173,7 @@ class Orders:
     def tick(self) -> None:
         """Time has passed; to be called several times a second."""
         now = self.now()
+        self.mistakes.sum_up()
         for desk in list(self.desks.values()):
             try:
                 desk.tick(now)

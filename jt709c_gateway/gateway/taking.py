@@ -62,6 +62,7 @@ class Taking:
         self._wait = min(_WAIT, ttl / 2)
         # What is behind BLMOVE is carried out as soon as that has found something.
         self._moves = [("BLMOVE", *move, self._wait), *[("LMOVE", *move)] * (MAX_TAKEN - 1)]
+        self._lists = " into ".join(move[:2])
         self._connection: BlockingConnection | None = None
         self._running: defer.Deferred[None] | None = None
         #: What may be broken off when we stop; None while orders are dealt with.
@@ -109,7 +110,7 @@ class Taking:
             except defer.CancelledError:
                 raise
             except Exception as error:
-                if not _is_of_redis(error):
+                if not isinstance(error, txredisapi.RedisError):
                     self.log.failure("taking orders in failed")
                 await self._recover(error)
 
@@ -135,9 +136,10 @@ class Taking:
     async def _recover(self, error: Exception) -> None:
         """What was taken is in our own list still, unless it had been dealt with: it goes back soon."""
         self._put_back_at = 0.0
-        if is_state_of_server(error):
+        if isinstance(error, txredisapi.ResponseError):
             # No fault of an entry's: it stays where it is until the server can.
-            self._orders.refusals.say("to give out orders", error)
+            self._orders.gateway.counters.intake_errors += 1
+            self._orders.refusals.say(f"to give out orders from {self._lists}", error)
             await self._pause(_RETRY)
         else:
             await self._pause()

@@ -45,6 +45,11 @@ def is_state_of_server(error: BaseException) -> bool:
     return isinstance(error, txredisapi.ResponseError) and bool(_STATE_OF_SERVER.match(str(error)))
 
 
+def is_wrong_type(reply: object) -> bool:
+    """Whether a reply says that a key is of another type than it should be."""
+    return isinstance(reply, txredisapi.ResponseError) and str(reply).startswith("WRONGTYPE")
+
+
 @define
 class Refusals:
     """Logs what Redis refuses, each thing at most every `REPORT_EVERY` seconds, while others keep trying."""

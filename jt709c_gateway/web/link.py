@@ -10,10 +10,18 @@ from twisted.internet import defer
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.listening import ListenerEndpoint, OnMessage, Subscriptions
+from jt709c_gateway.redis.refusals import is_wrong_type
 from jt709c_gateway.starting import RedisWay
 
 #: Seconds that a request waits for a connection.
 _PATIENCE: Final = 2.0
+
+
+def _sound(result: Any) -> Any:
+    """A reply; raises one that is an error."""
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 class WebRedis(MultiService):
@@ -43,6 +51,11 @@ class WebRedis(MultiService):
         """Send commands in one write; one result for each. An error reply fails the whole."""
         return defer.Deferred.fromCoroutine(self._pipeline(commands))
 
+    async def readable(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """The same, with None for what can't be read since its key is of another type."""
+        results = await (await self._connection()).pipeline(commands)
+        return [None if is_wrong_type(result) else _sound(result) for result in results]
+
     def listen(
         self,
         on_message: OnMessage,
@@ -64,10 +77,7 @@ class WebRedis(MultiService):
 
     async def _pipeline(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         results = await (await self._connection()).pipeline(commands)
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
-        return results
+        return [_sound(result) for result in results]
 
     async def _connection(self) -> RedisConnection:
         if self._talking is None and self._way is not None:

@@ -108,6 +108,12 @@ class GatewayCollector(Collector):
                 "Orders not sent because of wrong passwords in a row (clear_lockout).",
                 counters.locked_out,
             ),
+            (
+                "unlogged_orders",
+                "Complaints about orders left out of the log, which takes 20 a minute.",
+                counters.unlogged_orders,
+            ),
+            ("intake_errors", "Times that Redis refused to give out orders.", counters.intake_errors),
             ("answers", "Answers written to locks after their commit.", counters.answers),
             ("skipped_bytes", "Bytes received that belonged to no frame.", counters.skipped_bytes),
             ("pauses", "Times reading stopped because too many frames waited for Redis.", counters.pauses),

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from jt709c_gateway.commands.stored import public_from_hash
+from jt709c_gateway.commands.stored import PUBLIC_FIELDS, public_from_hash
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.orders import KEEP
 
@@ -78,11 +78,15 @@ class OrderBook:
         self, order_ids: Sequence[str], devices: frozenset[str], states: frozenset[str]
     ) -> set[str]:
         """Those of these orders that are still known, are for the device, and in one of the states."""
-        rows = await self.redis.pipeline(
+        rows = await self.redis.readable(
             [("HMGET", self._keys.command(one), "state", "device", "peripheral") for one in order_ids]
         )
         kept = set()
         for order_id, row in zip(order_ids, rows, strict=True):
+            if row is None:
+                if not devices and not states:
+                    kept.add(order_id)
+                continue
             state, *about = (None if one is None else one.decode("utf-8", "replace") for one in row)
             fits = not devices or not devices.isdisjoint(about)
             if state is not None and fits and (not states or state in states):
@@ -90,13 +94,22 @@ class OrderBook:
         return kept
 
     async def _read(self, order_ids: Sequence[str]) -> list[dict[str, Any]]:
-        rows = await self.redis.pipeline([("HGETALL", self._keys.command(one)) for one in order_ids])
+        rows = await self.redis.readable([("HGETALL", self._keys.command(one)) for one in order_ids])
         found = []
-        for flat in rows:
+        for order_id, flat in zip(order_ids, rows, strict=True):
+            if flat is None:
+                found.append(_unreadable(order_id))
+                continue
             texts = [item.decode("utf-8", "replace") for item in flat]
             if texts and (record := _shown(dict(zip(texts[::2], texts[1::2], strict=True)))) is not None:
                 found.append(record)
         return found
+
+
+def _unreadable(order_id: str) -> dict[str, Any]:
+    """An order of which nothing is known but that something stands where its record should be."""
+    reason = "the record can't be read: it is no hash"
+    return {**dict.fromkeys(PUBLIC_FIELDS), "id": order_id, "reason": reason, "time": None}
 
 
 def _shown(fields: dict[str, str]) -> dict[str, Any] | None:

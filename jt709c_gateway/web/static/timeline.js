@@ -222,7 +222,7 @@ export function stepItem({ data, at }, since) {
     h(
       "span",
       {},
-      h("strong", {}, words(data.state)),
+      h("strong", {}, words(data.state ?? "unknown")),
       `: ${[STATES[data.state]?.text, data.reason, said(data.answer)].filter(Boolean).join("; ")}`,
     ),
   );

@@ -1,0 +1,43 @@
+"""So many lines a minute about one thing, and how many were left out."""
+
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.gateway.log_window import LogWindow
+
+
+class LogWindowTests(SynchronousTestCase):
+    def test_a_minute(self) -> None:
+        """Twenty lines go in, the others are counted, and told when the minute is over."""
+        clock = Clock()
+        window = LogWindow(clock, "complaints")
+        with capturedLogs() as told:
+            self.assertEqual(sum(window.may_log() for _ in range(50)), 20)
+            clock.advance(59)
+            window.sum_up()
+            self.assertEqual((window.may_log(), list(told)), (False, []))
+            clock.advance(1)
+            window.sum_up()
+            self.assertEqual([(one["count"], one["things"]) for one in told], [(31, "complaints")])
+            self.assertTrue(window.may_log())
+
+    def test_nothing_left_out(self) -> None:
+        """A minute in which all lines had room ends without a word, and so does one without lines."""
+        clock = Clock()
+        window = LogWindow(clock, "complaints")
+        with capturedLogs() as told:
+            window.sum_up(now=True)
+            window.may_log()
+            clock.advance(61)
+            window.sum_up()
+        self.assertEqual(told, [])
+
+    def test_the_end(self) -> None:
+        """What was left out is told when the gateway stops."""
+        window = LogWindow(Clock(), "complaints", most=1)
+        with capturedLogs() as told:
+            window.may_log()
+            window.may_log()
+            window.sum_up(now=True)
+        self.assertEqual([one["count"] for one in told], [1])
