@@ -93,8 +93,8 @@ class CatalogueTests(WithFiles):
             ("set_intervals", "awake*: an integer from 5 to 600", "jt701", "documented"),
             ("seal", "jt705, jt709", "assumed"),
             ("get_parameters", "jt705, jt709", "standard"),
-            ("set_dynamic_passwords", "on*: true or false", "partly assumed"),
-            ("set_fence", "word*: one of P24, P29", "jt701", "assumed"),
+            ("set_dynamic_passwords", "on*: true or false", "documented"),
+            ("set_fence", "id*: an integer from 1 to 10", "jt701", "documented"),
             ("cancel", "id*", "all", "the gateway's own"),
         ):
             (row,) = [row for row in rows if row.split(" ")[0] == start]

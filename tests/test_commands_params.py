@@ -75,6 +75,30 @@ class ParamTests(SynchronousTestCase):
         self.good(param, "(P43,888888)", "(P43,888888)")
         self.bad(param, "P43", "(P43)(P44)", "(P43\n)", "()", "((P43))", "(ü)")
 
+    def test_numbers_beyond_the_bounds(self) -> None:
+        """Those that are right, too."""
+        param = Param("p", ParamKind.INTEGER, minimum=5, maximum=9, also=(0,))
+        for value in (0, 5, 9):
+            self.good(param, value, value)
+        self.bad(param, 1, 4, 10, -1, False)
+        self.assertEqual(param.expected(), "0 or an integer from 5 to 9")
+
+    def test_places(self) -> None:
+        """Pairs of latitude and longitude on the globe."""
+        param = Param("p", ParamKind.PLACES, shortest=1, longest=2)
+        self.good(param, [[90, -180], (0.5, 0)], [(90.0, -180.0), (0.5, 0.0)])
+        self.bad(
+            param, [], [[0, 0]] * 3, [[0]], [[0, 0, 0]], [[91, 0]], [[0, 180.1]], [["0", 0]], [[True, 0]]
+        )
+        self.bad(param, [[float("nan"), 0]], [[float("inf"), 0]], [0, 0], "0,0", {"0": 0}, None)
+        for place, text in (
+            ((22.555363, 113.422765), "11325.3659,2233.3218"),
+            ((-25.269608, -57.602956), "-05736.1774,-2516.1765"),
+            ((0.9999999, -0.0000001), "00000.0000,0100.0000"),
+            ((90.0, 180.0), "18000.0000,9000.0000"),
+        ):
+            self.assertEqual(param.wire([place]), text)
+
     def test_lists(self) -> None:
         """Lists have a length, and each item is checked."""
         param = Param("p", ParamKind.LIST, longest=2, items=TEXT)
@@ -180,6 +204,23 @@ class TemplateTests(SynchronousTestCase):
             self.render(template, {"cards": ["1", "2"]}, cards=cards), PnnSentence("P41,1,1,2,1,2")
         )
         self.assertEqual(self.render(parse_pnn("P13"), {}), PnnSentence("P13"))
+
+    def test_several(self) -> None:
+        """Several Pnn sentences in the order of writing; the last is answered. Places come in pages."""
+        nodes = Param("nodes", ParamKind.PLACES)
+        template = parse_pnn("P24,{p}", "P29,{p},{nodes.count},{nodes.pages}", "P31")
+        self.assertEqual((template.word, template.names), ("P31", {"p", "nodes"}))
+        for count, pages in ((1, (1,)), (10, (10,)), (11, (10, 1)), (30, (10, 10, 10))):
+            rendered = self.render(template, {"p": "x", "nodes": [(1.5, -2.25)] * count}, p=TEXT, nodes=nodes)
+            expected = [
+                f"P29,x,{count},{number},{size}" + ",-00215.0000,0130.0000" * size
+                for number, size in enumerate(pages, 1)
+            ]
+            self.assertEqual(rendered, PnnSentence("P31", ("P24,x", *expected)))
+        last = self.render(parse_pnn("P29,{nodes.pages}"), {"nodes": [(0.0, 0.0)] * 11}, nodes=nodes)
+        self.assertEqual(
+            last, PnnSentence("P29,2,1,00000.0000,0000.0000", ("P29,1,10" + ",00000.0000,0000.0000" * 10,))
+        )
 
     def test_now(self) -> None:
         """The time is UTC, in the order asked for."""

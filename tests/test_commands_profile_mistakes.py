@@ -78,6 +78,22 @@ class MistakeTests(WithDirectory):
             ('template = { sentence = "X,1", word = 1 }', "orders.x.template.word: unknown key"),
             ('template = { raw = "x" }', "expected one placeholder"),
             ('template = { message_id = 1, body = "text" }', "expected an integer from 32768"),
+            ("template = { pnn = [] }", "orders.x.template.pnn: expected a sentence, or a list of them"),
+            ('template = { pnn = ["P31", "31"] }', "orders.x.template.pnn: expected a word"),
+            ("template = { pnn = [31] }", "expected a list of text"),
+            ('template = { pnn = "P31,{now.pages}" }', "expected a strftime format"),
+            (
+                'template = { pnn = ["P29,{p.pages}", "P31"] }\nparams.p.type = "text"',
+                "{p.pages} divides text; expected places",
+            ),
+            (
+                'template = { pnn = "P37,{p}" }\nparams.p = { type = "integer", also = ["0"] }',
+                'params.p.also: is ["0"]; expected a list of numbers',
+            ),
+            (
+                'template = { pnn = "P37,{p}" }\nparams.p = { type = "text", also = [0] }',
+                "params.p.also: unknown key",
+            ),
             ("template = { message_id = 0x8300 }", "template.body: missing"),
             (
                 'template = { message_id = 0x8300, body = "x" }',

@@ -9,6 +9,11 @@ from jt709c_gateway.commands.model import InvalidOrder, Order, OrderState, parse
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.replies import Answer
 from jt709c_gateway.commands.stored import to_hash
+from jt709c_gateway.gateway import hearing
+from jt709c_gateway.protocol.decoder import Decoder
+from jt709c_gateway.protocol.framing import Framer
+from jt709c_gateway.protocol.message import Message
+from tests.masters import OPEN, sublock_report
 
 MASTER = "8054201973"
 SUBLOCK = "E03B60000A"
@@ -49,6 +54,24 @@ class SubLockTests(SynchronousTestCase):
             run = self.sent()
             run.observe(observation, NOW + 31)
             self.assertEqual(run.state is OrderState.CONFIRMED, proves, observation)
+
+    def test_what_its_report_says_besides(self) -> None:
+        """Bit 3 of its event proves it, whatever other bits are set; and no other bit does."""
+        for event, proves in (
+            (1 << 3, True), (1 << 3 | 1 << 5, True), (1 << 3 | 1 << 6 | 1 << 7, True),
+            (1 << 3 | 1 << 15, True), (1 << 3 | 1 << 0, True), (1 << 3 | 1 << 1, True),
+            (1 << 3 | 1 << 2 | 1 << 4 | 1 << 9, True),
+            (1 << 1, False), (1 << 9, False), (1 << 0, False), (1 << 2, False),
+            (1 << 4 | 1 << 5 | 1 << 8, False),
+        ):  # fmt: skip
+            run = self.sent()
+            (frame,) = Framer().feed(sublock_report(MASTER, SUBLOCK, event, OPEN, at=NOW + 30))
+            message = Decoder().decode(frame, 0.0)
+            assert isinstance(message, Message)
+            steps = hearing.heard(message, [run], None, NOW + 31, lambda *_: None)
+            self.assertEqual(run.state is OrderState.CONFIRMED, proves, event)
+            named = [data.method for _, data in message.facts if getattr(data, "command_id", None)]
+            self.assertEqual((bool(steps), named), (proves, ["lora"] if proves else []))
 
     def test_the_master_itself_is_proved_by_the_master_only(self) -> None:
         """The other way round: no sub-lock confirms an order for the master's own lock."""

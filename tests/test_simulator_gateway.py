@@ -154,9 +154,9 @@ class OrderTests(GatewayCase):
         for command, params, answer in (
             ("query", {"what": "firmware"}, "JT701D_SIM_1.0"),
             ("query", {"what": "imei"}, "860008000010001"),
-            ("set_intervals", {"awake": 60, "asleep": 120}, "1,60,120"),
+            ("set_intervals", {"awake": 60, "asleep": 120}, "60,120"),
             ("set_tracking", {"on": True}, "1,1"),
-            ("cards_list", {"group": 1}, "0,1,0"),
+            ("cards_list", {"group": 1}, "1,0"),
             ("sublock_list", {}, f"0,2,{SUBLOCK},0001000102"),
         ):
             record = self.desk.wait(self.desk.order(MASTER, command, params), "done")

@@ -88,7 +88,7 @@ class Unlocking(SynchronousTestCase):
     def test_the_master_answers_then_the_sublock_opens_and_later_it_locks(self) -> None:
         lock = online(relock=20.0)
         frames = lock.receive(self.ORDER, START)
-        self.assertEqual(replies(frames), [f"({DEVICE},1,007,WLNET,8,1,1,5,{FIRST})"])
+        self.assertEqual(replies(frames), [f"({DEVICE},1,007,WLNET,8,0,{FIRST})"])
         opening = facts(run(lock, 4), LockEvent)
         self.assertEqual(
             [(one.code, one.method, one.action, one.peripheral) for one in opening],
@@ -113,18 +113,18 @@ class Unlocking(SynchronousTestCase):
         self.assertEqual(len(lock.receive(self.ORDER + self.ORDER, START)), 1)
         self.assertEqual((lock.counters.orders, lock.counters.orders_dropped), (2, 1))
 
-    def test_what_is_no_lock_of_this_master_is_refused(self) -> None:
+    def test_what_is_no_lock_of_this_master_does_not_open(self) -> None:
         lock = online()
         for serial, name in enumerate((SENSOR, "E03B60000A")):
             said = replies(lock.receive(order(serial, "8", "1", "1", "5", name), START))
-            self.assertEqual(said, [f"({DEVICE},1,{serial:03d},WLNET,8,1,0,5,{name})"])
+            self.assertEqual(said, [f"({DEVICE},1,{serial:03d},WLNET,8,0,{name})"])
         self.assertEqual(facts(run(lock, 10), LockEvent), [])
 
     def test_refuse_mute_and_no_evidence(self) -> None:
         for options, said in (
-            ({"refuse": True}, [f"({DEVICE},1,007,WLNET,8,1,0,5,{FIRST})"]),
+            ({"refuse": True}, [f"({DEVICE},1,007,WLNET,8,0,{FIRST})"]),
             ({"mute": True}, []),
-            ({"no_evidence": True}, [f"({DEVICE},1,007,WLNET,8,1,1,5,{FIRST})"]),
+            ({"no_evidence": True}, [f"({DEVICE},1,007,WLNET,8,0,{FIRST})"]),
         ):
             lock = online(**options)
             self.assertEqual(replies(lock.receive(self.ORDER, START)), said)
@@ -136,7 +136,7 @@ class Unlocking(SynchronousTestCase):
         self.assertEqual(lock.receive(other, START), [])
         self.assertEqual(lock.counters.unreadable, 1)
         for serial, words in enumerate(
-            (("8",), ("8", "1", "1", "6", FIRST), ("8", "1", "1", "5"), ("1",), ("18", "1", "0", "5"), ("9",))
+            (("8",), ("8", "1", "1", "6", FIRST), ("8", "1", "1", "5"), ("1",), ("18", "1", "4", "5"), ("9",))
         ):
             self.assertEqual(lock.receive(order(serial, *words), START), [])
 
@@ -154,7 +154,7 @@ class Binding(SynchronousTestCase):
         self.assertEqual(self.said(lock, 3, "1", "0"), f"1,0,2,{FIRST},E03B60000A")
         names = {one.peripheral for one in facts(run(lock, 30), Peripheral)}
         self.assertEqual(names, {FIRST, "E03B60000A"})
-        self.assertEqual(self.said(lock, 4, "8", "1", "1", "5", "E03B60000A"), "8,1,1,5,E03B60000A")
+        self.assertEqual(self.said(lock, 4, "8", "1", "1", "5", "E03B60000A"), "8,0,E03B60000A")
 
     def test_binding_what_can_not_be_changes_nothing(self) -> None:
         lock = online()
@@ -169,6 +169,28 @@ class Binding(SynchronousTestCase):
         self.assertEqual(self.said(lock, 1, "4"), "4,JT701D_SIM_1.0")
         self.assertEqual(self.said(lock, 2, "18", "1", "20", "5"), "18,1,20,5")
         self.assertEqual(len(facts(run(lock, 20), Peripheral)), 4)
+        self.assertEqual(self.said(lock, 3, "18", "0"), "18,0,20,5")
+        self.assertEqual(self.said(lock, 4, "2", "1", "30"), "2,1,30")
+        self.assertEqual(self.said(lock, 5, "2", "0"), "2,0,30")
+
+    def test_no_more_heartbeats(self) -> None:
+        lock = online()
+        self.assertEqual(self.said(lock, 1, "18", "1", "0", "0"), "18,1,0,0")
+        self.assertEqual(facts(run(lock, 600), Peripheral), [])
+
+    def test_nothing_is_bound_any_more(self) -> None:
+        lock = online()
+        self.assertEqual(self.said(lock, 1, "1", "1", "0"), "1,1,0")
+        self.assertEqual(self.said(lock, 2, "1", "0"), "1,0,0")
+
+    def test_firmware_over_ftp(self) -> None:
+        for options, result in (({}, "0"), ({"refuse": True}, "3")):
+            lock = online(**options)
+            begin = ("9", "1", "ftp.example.com", "21", "me", "pw", "a.bin", "9", "77")
+            for serial, words in enumerate((begin, ("9", "0"), ("9", "2"))):
+                raw = sentences.grouped(DEVICE, serial, "OTA", *words)
+                said = f"({DEVICE},1,{serial:03d},OTA,9,{words[1]},{result})"
+                self.assertEqual(replies(lock.receive(raw, START)), [said])
 
 
 class Strictness(SynchronousTestCase):

@@ -15,6 +15,9 @@ import attrs
 from jt709c_gateway.commands.masking import MASK, item_key
 from jt709c_gateway.commands.model import cut
 
+LAST: Final = -1
+"""Position of an answer's last argument."""
+
 TERMINAL_RESULTS: Final[Mapping[int, str]] = {
     1: "the lock could not do it",
     2: "the lock found the message wrong",
@@ -97,10 +100,10 @@ class ReplyKind(StrEnum):
 class ReplyRule:
     """What answers an order; from a profile's ``reply`` table.
 
-    ``starts`` are arguments the reply must begin with. ``result`` is the position, from 0, of the argument
-    that holds the outcome; without it every matching reply is a yes. ``data`` is the id of the JT/T 808
-    message that brings the data asked for. ``secret_arguments`` (positions) and ``secret_items`` (ids) are
-    masked.
+    ``starts`` are arguments the reply must begin with. ``result`` is the position, from 0 or :data:`LAST`, of
+    the argument that holds the outcome; without it every matching reply is a yes. ``data`` is the id of the
+    JT/T 808 message that brings the data asked for. ``secret_arguments`` (positions) and ``secret_items``
+    (ids) are masked.
     """
 
     kind: ReplyKind
@@ -159,7 +162,7 @@ def _outcome(rule: ReplyRule, arguments: tuple[str, ...]) -> Answer | None:
     )
     if rule.result is None:
         return Answer(True, arguments=public)
-    if rule.result >= len(arguments):
+    if rule.result >= len(arguments) or not arguments:
         return Answer(False, "the lock's answer holds no result", arguments=public, understood=False)
     value = arguments[rule.result]
     if value in rule.accepted:

@@ -29,5 +29,6 @@ def frame(rendered: Rendered, session: Session, number: int) -> tuple[bytes, int
         wire = session.identity_wire or bytes.fromhex(session.device.zfill(_ID_DIGITS))
         return jt808.encode(rendered.message_id, wire, serial, rendered.body), serial
     if isinstance(rendered, PnnSentence):
-        return f"({rendered.text})".encode("ascii"), None
+        texts = (*rendered.before, rendered.text)
+        return "".join(f"({text})" for text in texts).encode("ascii"), None
     return rendered.data, None

@@ -80,6 +80,11 @@ class Memory:
             del self.live[0]
         return 1
 
+    def clear(self) -> None:
+        """Forget all that was not sent yet."""
+        self.live.clear()
+        self.stored.clear()
+
     def store_live(self) -> None:
         """The connection is gone: what was not sent will have waited for the next one."""
         self.stored.extend(entry for entry in self.live if entry.kept)

@@ -15,8 +15,8 @@ DIALECTS: Final = (JT709, JT705, JT701)
 #: Ids of the first virtual lock of each, and digits that an id may have.
 FIRST_IDS: Final = {JT709: "794308010001", JT705: "856009010001", JT701: "8000010001"}
 ID_DIGITS: Final = {JT709: 12, JT705: 12, JT701: 10}
-#: Sub-locks of one master: as many as a sentence can list.
-MOST_SUBLOCKS: Final = 80
+#: Sub-locks of one master: 50 JT126 and 16 JT709.
+MOST_SUBLOCKS: Final = 66
 FACTORY_PASSWORD: Final = "888888"
 #: Seconds that any interval may last: what JT/T 808 parameters can hold.
 _LONGEST: Final = 2**32 - 1

@@ -190,12 +190,12 @@ class Jt701(Speech[bytes]):
         return []
 
     def _time(self, moment: str, now: float) -> list[bytes]:
-        """`ddMMyyHHmmss`: the answer to its question, or an order, which gets no answer."""
+        """`ddMMyyHHmmss`: the answer to its question, or an order; whether it was taken is told."""
         if not self._asked_time:
             self.lock.counters.orders += 1
+        taken = self.lock.set_clock(now, f"20{moment[4:6]}{moment[2:4]}{moment[:2]}{moment[6:]}")
         self._asked_time = False
-        self.lock.set_clock(now, f"20{moment[4:6]}{moment[2:4]}{moment[:2]}{moment[6:]}")
-        return []
+        return [pnn.sentence(self.lock.device, "P22", str(int(taken)))]
 
     def _grouped(self, frame: bytes, now: float) -> list[bytes]:
         try:

@@ -34,7 +34,7 @@ from jt709c_gateway.commands.profiles.templates import (
     Template,
 )
 from jt709c_gateway.commands.provenance import Provenance
-from jt709c_gateway.commands.replies import ReplyKind, ReplyRule
+from jt709c_gateway.commands.replies import LAST, ReplyKind, ReplyRule
 
 DIALECTS: Final = ("jt709", "jt705", "jt701")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -224,7 +224,7 @@ def _reply_rule(table: Table, kind: ReplyKind, template: Template) -> ReplyRule:
         message_id=binary.message_id if binary else None,
         data=table.integer("data", 1, 0xFFFF) if binary else None,
         starts=() if binary else table.texts("starts"),
-        result=None if binary else table.integer("result", 0, 99),
+        result=None if binary else table.integer("result", LAST, 99),
         accepted=frozenset() if binary else frozenset(table.texts("accepted")),
         refused=frozenset() if binary else frozenset(table.texts("refused")),
         wrong_password=frozenset() if binary else frozenset(table.texts("wrong_password")),

@@ -22,7 +22,7 @@ SUPPLIED: Final = ("static_password", "dynamic_password")
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MEASURED: Final = frozenset(
-    {ParamKind.TEXT, ParamKind.FREE_TEXT, ParamKind.HEX, ParamKind.SENTENCE, ParamKind.LIST}
+    {ParamKind.TEXT, ParamKind.FREE_TEXT, ParamKind.HEX, ParamKind.SENTENCE, ParamKind.LIST, ParamKind.PLACES}
 )
 _NUMBERS: Final = frozenset({ParamKind.INTEGER, ParamKind.NUMBER})
 
@@ -53,6 +53,7 @@ def _param(name: str, table: Table, *, secret: bool = False) -> Param:
         supplied_by=_supplied_by(table),
         minimum=minimum,
         maximum=maximum,
+        also=_also(table) if kind in _NUMBERS else (),
         shortest=shortest,
         longest=longest,
         pattern=_pattern(table) if kind in (ParamKind.TEXT, ParamKind.FREE_TEXT) else None,
@@ -88,6 +89,16 @@ def _bounds(table: Table) -> tuple[float, float]:
     return minimum, maximum
 
 
+def _also(table: Table) -> tuple[float, ...]:
+    """``also = [0]``: numbers outside of the bounds that are right, too."""
+    values = table.raw("also")
+    if values is None:
+        return ()
+    if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
+        raise table.error("also", f"is {shown(values)}; expected a list of numbers")
+    return tuple(values)
+
+
 def _pattern(table: Table) -> re.Pattern[str] | None:
     text = table.text("pattern")
     try:
@@ -115,7 +126,7 @@ def _items(name: str, table: Table, *, secret: bool) -> Param:
     if items is None:
         raise table.error("items", 'missing; expected what each item is: items = { type = "text" }')
     param = _param(f"{name}[]", items, secret=secret)
-    if param.kind in (ParamKind.LIST, ParamKind.PARAMETERS):
+    if param.kind in (ParamKind.LIST, ParamKind.PARAMETERS, ParamKind.PLACES):
         raise items.error("type", f"is {param.kind}; expected a single value")
     return param
 

@@ -23,6 +23,10 @@ _ITEM_ID = re.compile(r"(?:[0-9A-Fa-f]{4}){1,2}")
 _SEPARATORS: Final = frozenset("(),")
 _WIDTHS: Final[Mapping[str, int]] = {"u8": 1, "u16": 2, "u32": 4}
 _DECIMALS: Final = 6
+#: Most latitude and longitude.
+_GLOBE: Final = (90, 180)
+#: Ten-thousandths of a minute in a degree.
+_PER_DEGREE: Final = 600_000
 MAX_INTEGER: Final = 2**32 - 1
 MAX_LENGTH: Final = 1000
 _VALUE_FORMS: Final = (
@@ -43,6 +47,7 @@ class ParamKind(StrEnum):
     SENTENCE = "sentence"
     LIST = "list"
     PARAMETERS = "parameters"
+    PLACES = "places"
 
 
 def fits_sentence(text: str) -> bool:
@@ -54,10 +59,10 @@ def fits_sentence(text: str) -> bool:
 class Param:
     """One parameter of an order, from a profile's ``params`` table.
 
-    ``minimum`` and ``maximum`` bound numbers; ``shortest`` and ``longest`` count characters of text, bytes of
-    hex, or items of lists. ``supplied_by`` names what the gateway puts in when the order leaves the parameter
-    out. ``choices`` maps each allowed word to what is written for it. ``widths`` (bytes) and ``secret_items``
-    belong to JT/T 808 parameters, by id in hex.
+    ``minimum`` and ``maximum`` bound numbers, but for those in ``also``; ``shortest`` and ``longest`` count
+    characters of text, bytes of hex, or items of lists. ``supplied_by`` names what the gateway puts in when
+    the order leaves the parameter out. ``choices`` maps each allowed word to what is written for it.
+    ``widths`` (bytes) and ``secret_items`` belong to JT/T 808 parameters, by id in hex.
     """
 
     name: str
@@ -69,6 +74,7 @@ class Param:
     supplied_by: str | None = None
     minimum: float = 0
     maximum: float = MAX_INTEGER
+    also: tuple[float, ...] = ()
     shortest: int = 1
     longest: int = MAX_LENGTH
     pattern: re.Pattern[str] | None = None
@@ -86,6 +92,7 @@ class Param:
         """What is right, in words."""
         length = f"{self.shortest}" if self.shortest == self.longest else f"{self.shortest} to {self.longest}"
         matching = f" matching {self.pattern.pattern}" if self.pattern else ""
+        others = "".join(f"{value:g} or " for value in self.also)
         bounds = f" from {self.minimum:g} to {self.maximum:.10g}"
         match self.kind:
             case ParamKind.TEXT:
@@ -93,9 +100,9 @@ class Param:
             case ParamKind.FREE_TEXT:
                 return f"text of {length} printable characters{matching}"
             case ParamKind.INTEGER:
-                return f"an integer{bounds}"
+                return f"{others}an integer{bounds}"
             case ParamKind.NUMBER:
-                return f"a number{bounds}"
+                return f"{others}a number{bounds}"
             case ParamKind.BOOLEAN:
                 return "true or false"
             case ParamKind.CHOICE:
@@ -106,6 +113,8 @@ class Param:
                 return f"one sentence of at most {self.longest} printable ASCII characters, (…)"
             case ParamKind.LIST:
                 return f"a list of {length} items" + (f", each {self.items.expected()}" if self.items else "")
+            case ParamKind.PLACES:
+                return f"a list of {length} places, each [latitude, longitude] in degrees"
             case ParamKind.PARAMETERS:
                 return f"an object of 1 to 255 ids (four or eight hex digits), each with {_VALUE_FORMS}"
 
@@ -128,6 +137,8 @@ class Param:
                 return self._hex(value)
             case ParamKind.LIST:
                 return self._list(value)
+            case ParamKind.PLACES:
+                return self._places(value)
             case ParamKind.PARAMETERS:
                 return self._parameters(value)
 
@@ -139,7 +150,12 @@ class Param:
         return InvalidOrder(f"params.{self.name}", problem or f"is {seen}", self.expected())
 
     def wire(self, value: Any) -> str:
-        """A checked value as it stands in a sentence; the items of a list are separated by commas."""
+        """A checked value as it stands in a sentence; the items of a list are separated by commas.
+
+        Of a place the longitude comes first, each as DDDMM.MMMM, minus in west and south (PROTOCOL.md §4).
+        """
+        if self.kind is ParamKind.PLACES:
+            return ",".join(f"{_packed(east, 3)},{_packed(north, 2)}" for north, east in value)
         if isinstance(value, list):
             return ",".join(self.items.wire(item) if self.items else str(item) for item in value)
         if self.kind is ParamKind.CHOICE:
@@ -168,7 +184,7 @@ class Param:
         if isinstance(value, bool) or not isinstance(value, allowed):
             raise self.wrong(value)
         # A NaN is within no range.
-        if not self.minimum <= value <= self.maximum:
+        if not self.minimum <= value <= self.maximum and value not in self.also:
             raise self.wrong(value)
         return value if self.kind is ParamKind.INTEGER else float(value)
 
@@ -185,6 +201,23 @@ class Param:
         if self.items is None:
             raise self.wrong(value)
         return [self.items.check(item) for item in value]
+
+    def _places(self, value: object) -> list[tuple[float, float]]:
+        if not isinstance(value, list) or not self.shortest <= len(value) <= self.longest:
+            raise self.wrong(value)
+        places = []
+        for place in value:
+            if not isinstance(place, list | tuple) or len(place) != len(_GLOBE):
+                raise self.wrong(value)
+            for degrees, most in zip(place, _GLOBE, strict=True):
+                if (
+                    isinstance(degrees, bool)
+                    or not isinstance(degrees, int | float)
+                    or not abs(degrees) <= most
+                ):
+                    raise self.wrong(value)
+            places.append((float(place[0]), float(place[1])))
+        return places
 
     def _parameters(self, value: object) -> tuple[tuple[int, bytes], ...]:
         if not isinstance(value, dict) or not 1 <= len(value) <= 255:
@@ -215,6 +248,13 @@ class Param:
         if encoded is None or len(encoded) > 255:
             raise wrong
         return encoded
+
+
+def _packed(degrees: float, digits: int) -> str:
+    """Degrees as DDDMM.MMMM, so many digits for whole ones."""
+    whole, minutes = divmod(round(abs(degrees) * _PER_DEGREE), _PER_DEGREE)
+    sign = "-" if degrees < 0 and (whole or minutes) else ""
+    return f"{sign}{whole:0{digits}d}{minutes // 10_000:02d}.{minutes % 10_000:04d}"
 
 
 def _encode_item(form: str, content: object, width: int) -> bytes | None:

@@ -32,6 +32,7 @@ _WRITABLE: Final = frozenset(
         ParamKind.CHOICE,
         ParamKind.HEX,
         ParamKind.LIST,
+        ParamKind.PLACES,
     }
 )
 """Kinds that can stand in a sentence."""
@@ -61,7 +62,11 @@ def _read(table: Table, sort: str) -> Template:
     if sort == "sentence":
         return parse_sentence(table.needed_text("sentence"))
     if sort == "pnn":
-        return parse_pnn(table.needed_text("pnn"))
+        several = isinstance(table.raw("pnn"), list)
+        sentences = table.texts("pnn") if several else (table.needed_text("pnn"),)
+        if not sentences:
+            raise TemplateError("expected a sentence, or a list of them")
+        return parse_pnn(*sentences)
     if sort == "message_id":
         return _binary(table)
     placeholder = parse_placeholder(table.needed_text("raw"))
@@ -100,8 +105,11 @@ def _argument(table: Table, key: str, kinds: tuple[ParamKind, ...]) -> int | str
 
 def _check_kinds(table: Table, template: Template, params: Mapping[str, Param]) -> None:
     match template:
-        case SentenceTemplate(line=line) | PnnTemplate(line=line):
+        case SentenceTemplate(line=line):
             _check_line(table, line, params)
+        case PnnTemplate(line=line, before=before):
+            for each in (*before, line):
+                _check_line(table, each, params)
         case RawTemplate(name=name):
             if params[name].kind not in (ParamKind.HEX, ParamKind.SENTENCE):
                 raise table.error("raw", f"{{{name}}} is {params[name].kind}; expected hex or sentence")
@@ -133,5 +141,7 @@ def _check_line(table: Table, line: Line, params: Mapping[str, Param]) -> None:
             raise table.error(
                 "", f"{{{piece.name}}} is {param.kind}, which can't stand in a sentence; expected text"
             )
-        if piece.count and param.kind is not ParamKind.LIST:
+        if piece.count and param.kind not in (ParamKind.LIST, ParamKind.PLACES):
             raise table.error("", f"{{{piece.name}.count}} counts {param.kind}; expected a list")
+        if piece.pages and param.kind is not ParamKind.PLACES:
+            raise table.error("", f"{{{piece.name}.pages}} divides {param.kind}; expected places")

@@ -4,12 +4,15 @@ There are four sorts, told apart by their keys in a profile:
 
 - ``sentence = "ELOCK,1,1,{password}"``: a grouped sentence (PROTOCOL.md §2.1); whoever frames it adds
   ``(device,1,serial,`` in front and ``)`` behind;
-- ``pnn = "P43,{password}"``: a ``Pnn`` sentence (PROTOCOL.md §2.2), to which the brackets are added;
+- ``pnn = "P43,{password}"``: a ``Pnn`` sentence (PROTOCOL.md §2.2), to which the brackets are added; a list
+  of them is written one behind the other, and the last one's answer is the order's;
 - ``message_id`` and ``body``: a JT/T 808 message (:mod:`~jt709c_gateway.commands.profiles.bodies`);
 - ``raw = "{hex}"``: bytes that are written as they are.
 
 ``{name}`` stands for a parameter, ``{name.count}`` for the length of a list, ``{now}`` for the present UTC
-time as yyyyMMddHHmmss, ``{now:%d%m%y%H%M%S}`` for the same in another strftime format.
+time as yyyyMMddHHmmss, ``{now:%d%m%y%H%M%S}`` for the same in another strftime format. A sentence with
+``{name.pages}`` is written once for each ten of the places in ``name``: the page's number from 1, how many
+places are on it, and these.
 """
 
 from __future__ import annotations
@@ -28,7 +31,10 @@ from jt709c_gateway.commands.profiles.params import Param, ParamKind, fits_sente
 MAX_SENTENCE: Final = 1000
 """Characters of a sentence without its head; longer ones fit no lock's buffer for certain [ASM]."""
 
-_PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)(\.count)?(?::([^{}]*))?\}")
+PAGE: Final = 10
+"""Places on a page of a fence (PROTOCOL.md §4: P29)."""
+
+_PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)(\.count|\.pages)?(?::([^{}]*))?\}")
 _STATIC = re.compile(r"[\x20-\x7e]*")
 _DEFAULT_TIME: Final = "%Y%m%d%H%M%S"
 NOW: Final = "now"
@@ -45,9 +51,10 @@ class GroupedSentence:
 
 @attrs.frozen
 class PnnSentence:
-    """``Pnn,…`` without its brackets (PROTOCOL.md §2.2)."""
+    """``Pnn,…`` without its brackets (PROTOCOL.md §2.2); ``before`` are those that go in front of it."""
 
     text: str = attrs.field(repr=False)
+    before: tuple[str, ...] = attrs.field(default=(), repr=False)
 
 
 @attrs.frozen
@@ -78,6 +85,7 @@ class Placeholder:
 
     name: str
     count: bool = False
+    pages: bool = False
     time_format: str | None = None
 
 
@@ -99,7 +107,8 @@ class Line:
         static = "".join(piece for piece in pieces if isinstance(piece, str))
         if _STATIC.fullmatch(static) is None or set("(){}") & set(static):
             raise TemplateError(
-                "expected printable ASCII without brackets, and placeholders {name}, {name.count}, {now}"
+                "expected printable ASCII without brackets, and placeholders {name}, {name.count}, "
+                "{name.pages}, {now}"
             )
         return cls(tuple(piece for piece in pieces if piece))
 
@@ -120,15 +129,28 @@ class Line:
             )
         return text
 
+    def render_pages(self, params: Mapping[str, Param], values: Mapping[str, Any], now: float) -> list[str]:
+        """The text, or, with a placeholder for pages, one for each page."""
+        paged = next((one for one in self.pieces if isinstance(one, Placeholder) and one.pages), None)
+        if paged is None:
+            return [self.render(params, values, now)]
+        found, places = [], values[paged.name]
+        for start in range(0, len(places), PAGE):
+            page = places[start : start + PAGE]
+            text = f"{start // PAGE + 1},{len(page)},{params[paged.name].wire(page)}"
+            line = Line(tuple(text if piece is paged else piece for piece in self.pieces))
+            found.append(line.render(params, values, now))
+        return found
+
 
 def _placeholder(found: re.Match[str]) -> Placeholder:
-    name, count, time_format = found[1], bool(found[2]), found[3]
+    name, count, pages, time_format = found[1], found[2] == ".count", found[2] == ".pages", found[3]
     if name != NOW:
         if time_format is not None:
             raise TemplateError(f"{found[0]}: only {{now}} takes a format; expected {{{name}}}")
-        return Placeholder(name, count)
+        return Placeholder(name, count, pages)
     chosen = time_format or _DEFAULT_TIME
-    if count or not fits_sentence(datetime.fromtimestamp(0, UTC).strftime(chosen)):
+    if count or pages or not fits_sentence(datetime.fromtimestamp(0, UTC).strftime(chosen)):
         raise TemplateError(
             f"{found[0]}: expected a strftime format without comma, such as {{now:%d%m%y%H%M%S}}"
         )
@@ -141,6 +163,8 @@ def _field(piece: Placeholder, params: Mapping[str, Param], values: Mapping[str,
     value, param = values[piece.name], params[piece.name]
     if piece.count:
         return str(len(value))
+    if param.kind is ParamKind.PLACES:
+        return param.wire(value)
     # The last check before the wire: whatever the profile allows, no value may end its field or its sentence.
     parts = value if isinstance(value, list) else [value]
     if not all(fits_sentence((param.items or param).wire(part)) for part in parts):
@@ -171,19 +195,22 @@ class SentenceTemplate:
 
 @attrs.frozen
 class PnnTemplate:
-    """A ``Pnn`` sentence; its word is fixed."""
+    """A ``Pnn`` sentence, its word fixed, and those that are written ``before`` it."""
 
     word: str
     line: Line
+    before: tuple[Line, ...] = ()
 
     @property
     def names(self) -> frozenset[str]:
         """The parameters it needs."""
-        return self.line.names
+        return self.line.names.union(*(line.names for line in self.before))
 
     def render(self, params: Mapping[str, Param], values: Mapping[str, Any], now: float) -> Rendered:
-        """The sentence for checked values."""
-        return PnnSentence(self.line.render(params, values, now))
+        """The sentences for checked values."""
+        before = [text for line in self.before for text in line.render_pages(params, values, now)]
+        *more, last = self.line.render_pages(params, values, now)
+        return PnnSentence(last, (*before, *more))
 
 
 @attrs.frozen
@@ -244,8 +271,11 @@ def parse_sentence(text: str) -> SentenceTemplate:
     return SentenceTemplate(found[1], int(found[2]), Line.parse(found[3] or ""))
 
 
-def parse_pnn(text: str) -> PnnTemplate:
-    """Read ``Pnn[,…]``; raise :class:`TemplateError`."""
+def parse_pnn(text: str, *more: str) -> PnnTemplate:
+    """Read ``Pnn[,…]``, or several in the order of writing; raise :class:`TemplateError`."""
+    if more:
+        *before, last = (parse_pnn(one) for one in (text, *more))
+        return attrs.evolve(last, before=tuple(one.line for one in before))
     found = re.fullmatch(r"(P[0-9]{2,3})(?:,.+)?", text)
     if found is None:
         raise TemplateError('expected a word and perhaps arguments: "P43,{password}"')

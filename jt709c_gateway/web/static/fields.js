@@ -80,6 +80,8 @@ function control(param, id) {
       });
     case "list":
       return h("textarea", { ...common, rows: 3, placeholder: "one on each line" });
+    case "places":
+      return h("textarea", { ...common, rows: 4, placeholder: "22.5550, 113.4227 on each line" });
     case "parameters":
       return h("textarea", { ...common, rows: 4, placeholder: '{"0013": "gate.example.com"}' });
     case "free_text":
@@ -123,11 +125,22 @@ function read(param, input) {
         .split(/[\n,]/)
         .map((item) => item.trim())
         .filter(Boolean);
+    case "places":
+      return text
+        .split("\n")
+        .filter((line) => line.trim())
+        .map((line) => place(param, line));
     case "parameters":
       return parsed(param, text);
     default:
       return text;
   }
+}
+
+function place(param, line) {
+  const numbers = line.split(",").map((part) => (part.trim() ? Number(part) : NaN));
+  if (numbers.length === 2 && !numbers.some(Number.isNaN)) return numbers;
+  throw new Error(`${words(param.name)} have to be a latitude and a longitude on each line.`);
 }
 
 function parsed(param, text) {
