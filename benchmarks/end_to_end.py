@@ -51,7 +51,8 @@ class Target:
 
 @contextmanager
 def _gateway(options: argparse.Namespace, workers: int, profile: Path | None) -> Iterator[Target]:
-    settings = ["--max-connections-per-address", "50000", "--max-rate", "0", "--workers", str(workers)]
+    settings = ["--max-connections-per-address", "50000", "--workers", str(workers)]
+    settings += ["--max-rate", "0", "--max-share", "0"]
     with Daemon(options.data_dir, settings, profile) as daemon:
         name = "gateway" if workers == 1 else f"{workers} workers"
         yield Target(name, daemon.port, daemon.pids, daemon)

@@ -30,6 +30,7 @@ from .option_values import (
     length,
     lock_endpoint,
     name,
+    percent,
     prefix,
     rate,
     redis_url,
@@ -197,7 +198,13 @@ OPTIONS: Final = (
         "max-rate",
         rate,
         500.0,
-        "Frames a second of one lock, ten seconds' worth at once; 0 for any number [default: 500]",
+        "Events a second of one lock, ten seconds' worth at once; 0 for any number [default: 500]",
+    ),
+    Option(
+        "max-share",
+        percent,
+        20.0,
+        "Percent of --events-max that one lock may take in an hour; 0 for any number [default: 20]",
     ),
     Option(
         "max-unacked", count, 20_000, "Frames that may wait for Redis before reading stops [default: 20000]"

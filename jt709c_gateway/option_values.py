@@ -75,13 +75,24 @@ def age(text: str) -> float:
 
 
 def rate(text: str) -> float:
-    """Frames a second; 0 for any number."""
+    """Events a second; 0 for any number."""
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value < 1e9:
-        raise ValueError("expected a number of frames a second, or 0 for no limit")
+        raise ValueError("expected a number of events a second, or 0 for no limit")
+    return value
+
+
+def percent(text: str) -> float:
+    """A part of something in percent."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise ValueError("expected percent, from 0 to 100")
     return value
 
 

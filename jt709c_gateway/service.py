@@ -23,6 +23,7 @@ from jt709c_gateway.commands.record import Limits as OrderLimits
 from jt709c_gateway.gateway.admission import Admission, FileAdmission, SetAdmission
 from jt709c_gateway.gateway.asking import Asking
 from jt709c_gateway.gateway.authority import Authority
+from jt709c_gateway.gateway.budget import share_of
 from jt709c_gateway.gateway.core import Gateway, Policy
 from jt709c_gateway.gateway.duties import Duties
 from jt709c_gateway.gateway.ids import EventIds
@@ -125,6 +126,7 @@ class GatewayService(MultiService):
                 max_malformed=settings["max_malformed"],
                 max_sessions=settings["max_sessions"],
                 max_rate=settings["max_rate"],
+                max_share=share_of(settings["events_max"], settings["max_share"]),
                 sentence_serial=settings["sublock_answer"] == SENTENCE_SERIAL,
             ),
             self._make_admission(),

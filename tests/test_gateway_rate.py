@@ -2,6 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway.gateway.budget import share_of
 from jt709c_gateway.gateway.core import Policy
 from tests.committing import FakeLink, Fleet, events_in
 from tests.vectors import binary, location, part
@@ -99,10 +100,10 @@ class ConnectionTests(RateCase):
         self.assertEqual(len(self.fleet.gateway.sessions), 3)
 
     def test_connects_anew(self) -> None:
-        """A lock that comes over a new connection while it is here has no more than before."""
+        """A lock that comes over a new connection while it is here has what is left but for one event."""
         self.fleet.feed(self.link, *heartbeats(1, 15))
         self.fleet.feed(self.fleet.link(), *heartbeats(16, 40))
-        self.assertEqual(self.heard(), list(range(1, 21)))
+        self.assertEqual(self.heard(), list(range(1, 20)))
 
     def test_split_message(self) -> None:
         """The last part of a split message waits as the whole message that it completes."""
@@ -189,3 +190,104 @@ class SlowTests(RateCase):
         self.assertEqual(self.heard(), [1])
         self.assertEqual(self.after(99), [])
         self.assertEqual(self.after(2), [2])
+
+
+def batch(serial: int, count: int, device: str = FIRST) -> bytes:
+    """A report of many positions."""
+    body = location()
+    content = count.to_bytes(2, "big") + b"\x01" + (len(body).to_bytes(2, "big") + body) * count
+    return binary(0x0704, content, serial, bytes.fromhex(device))
+
+
+class ShareTests(SynchronousTestCase):
+    """A hundred events an hour, at once if need be, at any rate."""
+
+    def setUp(self) -> None:
+        self.fleet = Fleet(Policy(max_share=100.0))
+        self.counters = self.fleet.gateway.counters
+        self.link = self.fleet.link()
+
+    def heard(self, kind: str = "heartbeat") -> int:
+        """How many events are committed now."""
+        return sum(one["kind"] == kind for one in events_in(self.fleet.commit()))
+
+    def after(self, seconds: float, kind: str = "heartbeat") -> int:
+        """How many are so many seconds later."""
+        self.fleet.clock.advance(seconds)
+        self.fleet.gateway.sweep()
+        return self.heard(kind)
+
+    def come_again(self) -> FakeLink:
+        """The lock's link is gone, and it has a new one."""
+        self.link.close("idle")
+        self.link = self.fleet.link()
+        return self.link
+
+    def test_what_is_too_much_waits_and_none_is_lost(self) -> None:
+        """Reading stops, nothing is answered that is not committed, and goes on as the share comes back."""
+        for start in range(1, 121, 20):
+            self.fleet.feed(self.link, *heartbeats(start, start + 19))
+        found = self.heard()
+        self.assertEqual(found, 100)
+        self.assertFalse(self.link.reading)
+        while found < 120:
+            self.assertLessEqual(after := self.after(360), 10)
+            found += after
+        self.assertEqual(found, 120)
+        self.assertTrue(self.link.reading)
+        self.assertEqual(len(b"".join(self.link.sent).split(b"\x7e\x7e")), 120)
+
+    def test_events_count_and_not_frames(self) -> None:
+        """A batch of 33 positions is 33 events."""
+        self.fleet.feed(self.link, *[batch(serial, 33) for serial in range(1, 9)])
+        self.assertEqual(self.heard("location"), 132)
+        self.assertFalse(self.link.reading)
+        self.assertEqual(self.after(360, "location"), 0)
+        self.assertEqual(self.after(900, "location"), 33)
+
+    def test_alarms_count(self) -> None:
+        """One that rises or clears is an event as well."""
+        reports = [
+            binary(0x0200, location(alarm_bits=0xFFFF if serial % 2 else 0), serial)
+            for serial in range(1, 60)
+        ]
+        self.fleet.feed(self.link, *reports)
+        self.assertLess(self.heard("location"), 12)
+
+    def test_coming_again_gives_nothing_back(self) -> None:
+        """Neither over a new connection, with and without the old one, nor as events of sessions."""
+        self.fleet.feed(self.link, *heartbeats(1, 60))
+        self.assertEqual(self.heard(), 60)
+        self.fleet.feed(self.come_again(), *heartbeats(1, 60))
+        self.assertEqual(self.heard(), 38)
+        for _ in range(50):
+            self.fleet.feed(self.come_again(), *heartbeats(1, 1))
+        other = self.fleet.link()
+        self.fleet.feed(other, *heartbeats(1, 1))
+        self.assertEqual([one["kind"] for one in events_in(self.fleet.commit())], ["session"])
+
+    def test_others_on_the_same_link_are_heard(self) -> None:
+        """What one lock of a relay sends too much of is left unanswered; it sends that again."""
+        self.fleet.feed(self.link, *heartbeats(1, 1, SECOND))
+        self.fleet.feed(self.link, *heartbeats(1, 60), *heartbeats(2, 2, SECOND))
+        self.heard()
+        self.fleet.feed(self.link, *heartbeats(61, 120), *heartbeats(3, 3, SECOND))
+        self.assertEqual(self.heard(), 41)
+        self.assertEqual(self.counters.dropped["share"], 20)
+        self.assertTrue(self.link.reading)
+
+    def test_datagrams(self) -> None:
+        """Those beyond it are let go unanswered."""
+        link = self.fleet.link("udp")
+        for serial in range(1, 111):
+            self.fleet.feed(link, *heartbeats(serial, serial))
+            self.fleet.commit()
+        self.assertEqual(self.counters.dropped["share"], 10)
+
+
+class DefaultShareTests(SynchronousTestCase):
+    def test_of_the_stream(self) -> None:
+        """A part of the stream, and never so little that a lock could not be heard."""
+        self.assertEqual(share_of(100_000, 20), 20_000)
+        self.assertEqual(share_of(100, 20), 1000)
+        self.assertEqual(share_of(100_000, 0), 0)

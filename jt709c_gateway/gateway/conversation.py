@@ -54,6 +54,8 @@ class Conversation:
         #: Datagrams that wait for such a question.
         self._asking = 0
         self._paused = False
+        #: The last message was left unanswered, and those behind it are heard.
+        self._passed_over = False
 
     @cached_property
     def origin(self) -> Origin:
@@ -94,11 +96,14 @@ class Conversation:
             else:
                 self._malformed_in_row = self._skipped_in_row = 0
                 session = self.sessions.get(message.device)
-                if session is None or session.allowance < 1:
+                if session is None or session.budget.allowance < 1:
                     session = self._admit(message, moment, frames[index + 1 :])
                     if session is None:
+                        if self._passed_over:
+                            self._passed_over = False
+                            continue
                         return
-                session.allowance -= 1
+                session.budget.charge(message)
                 gateway.take(session, message, moment)
             if not self.is_open:
                 return
@@ -121,6 +126,10 @@ class Conversation:
             if admitted is None:
                 self._ask(message, rest)
                 return None
+            if admitted and gate.is_spent(message.device, moment.now):
+                self._let_go("rate")
+                self._passed_over = not self.is_datagram and self.is_open
+                return None
             if admitted:
                 session = self._gateway.open_session(self, message, moment)
             else:
@@ -130,11 +139,14 @@ class Conversation:
                 return None
         if gate.allows(session, moment.now):
             return session
-        if self.is_datagram:
-            self._let_go("rate")
+        gate.complain(self, session, moment.now)
+        if self.is_datagram or len(self.sessions) > 1:
+            # What one lock sends too much of keeps no other from being heard over the same link.
+            self._let_go("share" if session.budget.spent_share else "rate")
+            self._passed_over = not self.is_datagram
         else:
             self._put_off(message, rest)
-        gate.slow_down(self, session, moment.now)
+            gate.slow_down(self)
         return None
 
     def _ask(self, message: Message, rest: list[Frame]) -> None:
@@ -185,8 +197,11 @@ class Conversation:
         moment = gateway.moment()
         session = self._admit(message, moment, rest, admitted)
         if session is not None:
-            session.allowance -= 1
+            session.budget.charge(message)
             gateway.take(session, message, moment)
+            self.received(rest)
+        elif self._passed_over:
+            self._passed_over = False
             self.received(rest)
 
     def _put_off(self, message: Message, rest: list[Frame]) -> None:

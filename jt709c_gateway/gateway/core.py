@@ -20,6 +20,7 @@ from jt709c_gateway.redis.committer import Committer
 from jt709c_gateway.transport.link import SHUTDOWN, Link
 
 from .admission import Admission
+from .budget import Allowed
 from .conversation import Conversation
 from .counters import Counters
 from .datagrams import DatagramDecoder
@@ -48,6 +49,8 @@ class Policy:
     max_sessions: int = 100_000
     #: Frames a second of one lock; 0 for any number.
     max_rate: float = 0.0
+    #: Events of one lock in an hour, at once if need be; 0 for any number.
+    max_share: float = 0.0
     #: Answer a sub-lock's report by the serial of its sentence, not by the sub-lock's own.
     sentence_serial: bool = False
     #: How often a session that speaks has its time to live in Redis renewed.
@@ -105,7 +108,7 @@ class Gateway:
 
     def __attrs_post_init__(self) -> None:
         self.sessions = Sessions(self.policy.max_sessions)
-        self.gate = Gate(self, self.admission, self.policy.max_rate)
+        self.gate = Gate(self, self.admission, Allowed(self.policy.max_rate, self.policy.max_share))
         self.committer.drained = self._drained
 
     @property
@@ -242,6 +245,8 @@ class Gateway:
             # A lock whose datagrams come from a new address behind a mobile network's NAT has not moved.
             told = [_TAKEN_OVER]
         if told:
+            # A lock that comes again and again takes room in the stream by that alone.
+            session.budget.allowance -= before is not None
             self.counters.sessions[told[0][0]] += 1
         opening = ("open", token, self.policy.session_ttl, *session.hash_fields())
         lasted = None if before is None else round(moment.now - before.opened, 3)
@@ -261,6 +266,7 @@ class Gateway:
         """Another gateway has a newer session of this device, and has told so."""
         if self.sessions.remove(session):
             self.counters.sessions["replaced"] += 1
+            self.gate.remember(session, self.clock.seconds())
             self._taken_over(session)
 
     def affirm(self, session: Session) -> None:
@@ -306,6 +312,7 @@ class Gateway:
             if self.sessions.remove(session):
                 lasted = round(moment.now - session.opened, 3)
                 self.counters.sessions["offline"] += 1
+                self.gate.remember(session, moment.now)
                 closing = ("close", session.token)
                 self._session_event(session, [("offline", reason)], lasted, moment, closing)
                 self.on_offline(session, reason)

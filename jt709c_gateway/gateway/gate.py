@@ -1,6 +1,5 @@
-"""Who is heard, and how often: admission and the message rate of each lock (DESIGN.md §6)."""
+"""Who is heard, and how often: admission, and what each lock may send (DESIGN.md §6)."""
 
-from math import inf
 from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
@@ -10,6 +9,7 @@ from jt709c_gateway.protocol.framing import MALFORMED_KEPT
 from jt709c_gateway.protocol.message import Message
 
 from .admission import Admission
+from .budget import Allowed, Budget
 from .conversation import Conversation
 from .sessions import Session
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 #: Why a link is closed, or a frame is kept in `jt709c:malformed`.
 NOT_ADMITTED: Final = "not_admitted"
-#: A lock may send the frames of so many seconds at once.
-_BURST: Final = 10.0
+#: Locks that are gone of which is known what they have used up. The first of more are forgotten.
+_MAX_REMEMBERED: Final = 20_000
 #: Devices of which is known that they were reported. The first of more are forgotten.
 _MAX_REPORTED: Final = 10_000
 
@@ -32,10 +32,12 @@ class Gate:
 
     gateway: "Gateway" = field(repr=False)
     admission: Admission
-    #: Frames a second of one lock; 0 for any number.
-    max_rate: float
+    #: What one lock may send.
+    allowed: Allowed
     _slowed: dict[Conversation, None] = field(factory=dict, repr=False)
     _reported: dict[str, None] = field(factory=dict, repr=False)
+    #: What locks that are gone have left, unless that is all.
+    _remembered: dict[str, Budget] = field(factory=dict, repr=False)
 
     def admits(self, device: str) -> bool | None:
         """Whether a lock is heard; None when that has to be asked for."""
@@ -69,42 +71,55 @@ class Gate:
             if (session := self.gateway.sessions.get(device)) is not None:
                 session.conversation.link.close(NOT_ADMITTED)
 
-    def begin(self, session: Session, before: Session | None) -> None:
-        """Give a lock that comes its allowance; one that comes anew has what is left of it."""
-        if before is not None:
-            session.allowance, session.counted_at, session.hasty = (
-                before.allowance,
-                before.counted_at,
-                before.hasty,
-            )
-        else:
-            session.allowance, session.counted_at = self._burst, session.opened
+    def is_spent(self, device: str, now: float) -> bool:
+        """Whether a lock that comes anew has nothing left of what it may send."""
+        session = self.gateway.sessions.get(device)
+        budget = self._remembered.get(device) if session is None else session.budget
+        return budget is not None and not budget.look(self.allowed, now)
 
-    @property
-    def _burst(self) -> float:
-        return max(self.max_rate * _BURST, 1.0) if self.max_rate else inf
+    def begin(self, session: Session, before: Session | None) -> None:
+        """Give a lock that comes what it may send; one that comes anew has what is left of it."""
+        if before is not None:
+            session.budget = before.budget
+        else:
+            left = self._remembered.pop(session.device, None)
+            session.budget = self.allowed.new(session.opened) if left is None else left
+
+    def remember(self, session: Session, now: float) -> None:
+        """A lock goes: coming anew it has no more than it has now."""
+        budget = session.budget
+        # That it came, and that it goes.
+        budget.allowance -= 2
+        budget.look(self.allowed, now)
+        if budget.is_whole(self.allowed):
+            return
+        if len(self._remembered) >= _MAX_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered[session.device] = budget
 
     def allows(self, session: Session, now: float) -> bool:
-        """Whether a lock may send one more frame: what it has used up comes back with time."""
-        if session.allowance < 1:
-            earned = session.allowance + self.max_rate * (now - session.counted_at)
-            session.allowance, session.counted_at = min(earned, self._burst), now
-        return session.allowance >= 1
+        """Whether a lock may cause one more event."""
+        return session.budget.allowance >= 1 or session.budget.look(self.allowed, now)
 
-    def slow_down(self, conversation: Conversation, session: Session, now: float) -> None:
-        """A lock sends too much. Its connection is read on with the next round of `read_on`."""
-        if not session.hasty and self.gateway.may_log(now):
-            session.hasty = True
+    def complain(self, conversation: Conversation, session: Session, now: float) -> None:
+        """A lock sends too much: that is said once."""
+        budget = session.budget
+        if not budget.hasty and self.gateway.may_log(now):
+            budget.hasty = True
             self.log.warn(
-                "lock {device} at {peer} sends more than {rate:g} frames a second",
+                "lock {device} at {peer} sends more than {most:g} events {span} ({option})",
                 device=session.device,
                 peer=conversation.link.peer,
-                rate=self.max_rate,
+                most=self.allowed.share if budget.spent_share else self.allowed.rate,
+                span="an hour" if budget.spent_share else "a second",
+                option="--max-share" if budget.spent_share else "--max-rate",
             )
-        if not conversation.is_datagram:
-            if conversation not in self._slowed:
-                self.gateway.counters.rate_pauses += 1
-            self._slowed[conversation] = None
+
+    def slow_down(self, conversation: Conversation) -> None:
+        """A connection's lock sends too much. It is read on with the next round of `read_on`."""
+        if conversation not in self._slowed:
+            self.gateway.counters.rate_pauses += 1
+        self._slowed[conversation] = None
 
     def read_on(self) -> None:
         """Read on from connections that were slowed down; to be called every few seconds."""

@@ -10,6 +10,7 @@ from jt709c_gateway.protocol.envelope import Origin
 from jt709c_gateway.protocol.jt701 import VERSION_JT701D
 from jt709c_gateway.protocol.message import Message, VersionedMessage
 
+from .budget import Budget
 from .lock_clock import LockClock
 from .sublocks import SubLocks
 
@@ -49,11 +50,8 @@ class Session:
     #: The protocol version of its `$` frames, and the one in the head of its grouped sentences.
     master_version: int | None = None
     sentence_version: int | None = None
-    #: Frames that it may send before it is looked at how fast it does, and when that was done last.
-    allowance: float = inf
-    counted_at: float = 0.0
-    #: It was reported that it sends too fast.
-    hasty: bool = False
+    #: What it may still send.
+    budget: Budget = field(factory=lambda: Budget(inf, inf, 0.0), repr=False)
     #: What is known of the sub-locks behind it; None where it has none.
     sublocks: SubLocks | None = field(default=None, repr=False)
     #: How far its clock is from ours.
