@@ -39,6 +39,7 @@ from .option_values import (
     tiles,
     udp_orders,
     udp_port,
+    utc8,
     web_users,
     worker_count,
 )
@@ -249,6 +250,14 @@ OPTIONS: Final = (
         SUBLOCK_SERIAL,
         "Which serial the answer to a sub-lock's report names: the sub-lock's own (sublock) or that of the "
         "master's sentence (sentence) [default: sublock]",
+    ),
+    Option(
+        "utc8",
+        utc8,
+        (),
+        "First digits of the ids of units whose clocks show UTC+8, as JT/T 808 asks, and not UTC; "
+        "repeatable, all for every unit",
+        repeatable=True,
     ),
     Option(
         "confirm-timeout",

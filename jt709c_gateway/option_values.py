@@ -12,6 +12,7 @@ from twisted.internet.endpoints import serverFromString
 from jt709c_gateway.commands.profiles.loading import DIALECTS
 from jt709c_gateway.gateway.device_list import DeviceList, read_device_list
 from jt709c_gateway.gateway.proving import UdpOrders
+from jt709c_gateway.protocol.zones import ALL
 from jt709c_gateway.redis.address import parse_redis_address
 from jt709c_gateway.transport.proxy import PROXIED, split_proxied
 from jt709c_gateway.web.users import UserFile, UsersError, read_users
@@ -198,6 +199,14 @@ def redis_url(text: str) -> str:
     """An address of Redis, checked; kept as text until the password is known."""
     parse_redis_address(text)
     return text
+
+
+def utc8(text: str) -> str:
+    """What the ids of units begin with that send UTC+8, or all."""
+    digits = text.lstrip("0")
+    if text != ALL and not re.fullmatch(r"[0-9A-F]{1,20}", digits):
+        raise ValueError(f"expected the first digits of device ids, or {ALL}")
+    return ALL if text == ALL else digits
 
 
 def dialect(text: str) -> str:

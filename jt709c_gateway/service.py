@@ -33,6 +33,7 @@ from jt709c_gateway.gateway.survey import Survey
 from jt709c_gateway.gateway.timekeeping import Timekeeping
 from jt709c_gateway.option_values import ADMIT_FILE, ADMIT_REDIS, SENTENCE_SERIAL
 from jt709c_gateway.options import Options
+from jt709c_gateway.protocol.zones import Utc8
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
 from jt709c_gateway.redis.allowed import AllowedSet
@@ -127,6 +128,7 @@ class GatewayService(MultiService):
                 max_sessions=settings["max_sessions"],
                 max_rate=settings["max_rate"],
                 max_share=share_of(settings["events_max"], settings["max_share"]),
+                utc8=Utc8(settings["utc8"]),
                 sentence_serial=settings["sublock_answer"] == SENTENCE_SERIAL,
             ),
             self._make_admission(),

@@ -88,6 +88,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "order-window": (SECONDS, "seconds"),
     "confirm-timeout": (SECONDS, "seconds"),
     "sublock-answer": (["", "both", "Sublock", "1"], "sublock or sentence"),
+    "utc8": (["", "0", "All", "79 43", "7943*", "1" * 21], "first digits of device ids, or all"),
     "ask": (["", "jt808", "JT701", "all"], "one of jt709, jt705, jt701, or none"),
     "udp-window": (SECONDS, "seconds"),
     "udp-orders": (["", "yes", "TCP", "confirmed "], "confirmed, any, tcp"),

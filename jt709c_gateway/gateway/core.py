@@ -15,6 +15,7 @@ from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import VERSION
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.protocol.split import PartStore, Reassembler
+from jt709c_gateway.protocol.zones import Utc8
 from jt709c_gateway.redis.batch import Answer
 from jt709c_gateway.redis.committer import Committer
 from jt709c_gateway.transport.link import SHUTDOWN, Link
@@ -53,6 +54,8 @@ class Policy:
     max_share: float = 0.0
     #: Answer a sub-lock's report by the serial of its sentence, not by the sub-lock's own.
     sentence_serial: bool = False
+    #: Whose times are UTC+8.
+    utc8: Utc8 = field(factory=Utc8)
     #: How often a session that speaks has its time to live in Redis renewed.
     session_refresh: float = 60.0
 
@@ -234,6 +237,7 @@ class Gateway:
             moment.now,
             moment.now,
         )
+        session.utc8 = self.policy.utc8.is_sent_by(session.device)
         self.gate.begin(session, before)
         self.sessions.put(session)
         conversation.sessions[session.device] = session

@@ -127,8 +127,8 @@ class LockClock:
 
     def _take(self, skew: float, sure: bool) -> None:
         self.skew, self.sure = skew, sure
-        if self.skew_s is None or abs(skew - self.skew_s) > _STEADY:
-            self.skew_s = round(skew)
+        told = self.skew_s or 0
+        self.skew_s = round(skew) if abs(skew - told) > _STEADY else told
 
 
 def _ours(at: float, arrival: float, skew: float) -> float:

@@ -10,6 +10,7 @@ from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.envelope import wrap
 from jt709c_gateway.protocol.framing import MAX_BINARY
 from jt709c_gateway.protocol.message import Message
+from jt709c_gateway.protocol.zones import to_utc
 from jt709c_gateway.redis.committer import Content
 
 from .lock_clock import credible
@@ -25,11 +26,13 @@ _RAW_REPEATED: Final = 2 * MAX_BINARY
 
 
 def listen(session: Session, message: Message, moment: "Moment") -> float | None:
-    """Have the clocks of a lock and its sub-locks learn from a message.
+    """Have the clocks of a lock and its sub-locks learn from a message, whose times are UTC from here on.
 
     Returns the newest time in it, epoch seconds; None for a message from its memory, and for one without a
     time that can be true.
     """
+    if session.utc8:
+        to_utc(message)
     clock, facts = session.clock, message.facts
     if message.is_position:
         location: Any = facts[0][1]

@@ -54,6 +54,8 @@ class Session:
     budget: Budget = field(factory=lambda: Budget(inf, inf, 0.0), repr=False)
     #: What is known of the sub-locks behind it; None where it has none.
     sublocks: SubLocks | None = field(default=None, repr=False)
+    #: Whether the times that it sends are UTC+8.
+    utc8: bool = False
     #: How far its clock is from ours.
     clock: LockClock = field(factory=LockClock, repr=False)
     #: Whether its first report over this link is still to come.

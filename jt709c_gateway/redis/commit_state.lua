@@ -55,9 +55,12 @@ local function happened(device, seen, time, skew)
     end
     skew = time - seen
   end
-  if not device.skew or abs(skew - device.skew) > STEADY then
-    device.skew = floor(skew + 0.5)
-    device.clock_skew_s = device.skew
+  local told = device.skew or 0
+  if abs(skew - told) > STEADY then
+    told = floor(skew + 0.5)
+  end
+  if told ~= device.skew then
+    device.skew, device.clock_skew_s = told, told
   end
   if skew > 0 and time <= seen then
     -- A clock that was ahead, and shows no time to come: most likely it has been set right.
