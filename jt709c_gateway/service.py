@@ -29,6 +29,7 @@ from jt709c_gateway.gateway.duties import Duties
 from jt709c_gateway.gateway.ids import EventIds
 from jt709c_gateway.gateway.losses import Losses
 from jt709c_gateway.gateway.orders import Orders
+from jt709c_gateway.gateway.rights import Rights
 from jt709c_gateway.gateway.survey import Survey
 from jt709c_gateway.gateway.timekeeping import Timekeeping
 from jt709c_gateway.option_values import ADMIT_FILE, ADMIT_REDIS, SENTENCE_SERIAL
@@ -159,9 +160,15 @@ class GatewayService(MultiService):
         self.losses.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.registry.register(
             GatewayCollector(
-                self.gateway, self._redis_up, lambda: self.survey.fleet, lambda: self.redis_time.skew
+                self.gateway,
+                self._redis_up,
+                lambda: self.survey.fleet,
+                lambda: self.redis_time.skew,
+                lambda: len(self.rights.missing),
             )
         )
+        self.rights = Rights(reactor, self.committer.keys, _NoConnection(), settings["admit"] == ADMIT_REDIS)
+        self.rights.setServiceParent(self)  # type: ignore[no-untyped-call]
         self._embedded: EmbeddedServer | None = None
         self._connections: list[RedisConnection] = []
         self._web: WebService | None = None
@@ -212,7 +219,8 @@ class GatewayService(MultiService):
         }
         skew = self.redis_time.skew
         clock = {} if skew is None else {"clock": self.redis_time.is_right, "clock_offset_s": round(skew, 1)}
-        return {"ready": all(checks.values()), **checks, **clock}
+        lacking = {"rights": False, "rights_missing": self.rights.missing} if self.rights.missing else {}
+        return {"ready": all(checks.values()) and not lacking, **checks, **lacking, **clock}
 
     def privilegedStartService(self) -> None:
         """Bind every port, while there may still be the right to; StartError when one can't be had."""
@@ -263,7 +271,7 @@ class GatewayService(MultiService):
             commits = orders = usable(reply_timeout=timeout, ready=self._redis_ready)
             self._connections = [commits, blocking]
         self.committer.connection = commits
-        self.store.caller = self.allowed.caller = self._timekeeping.caller = orders
+        self.store.caller = self.allowed.caller = self._timekeeping.caller = self.rights.caller = orders
         for one in self._connections:
             one.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.duties.begin(blocking)
@@ -274,6 +282,7 @@ class GatewayService(MultiService):
         with suppress(txredisapi.ResponseError):
             await self.redis_time.measure(protocol)
         await _load_scripts(protocol)
+        await self.rights.examine(protocol)
 
     async def _prepare_synced(self, protocol: RedisProtocol) -> None:
         await self._prepare(protocol)

@@ -13,6 +13,7 @@ REMOVE: Final = "order_remove"
 ADOPT: Final = "order_adopt"
 EXPIRE: Final = "order_expire"
 REPORT: Final = "order_report"
+RIGHTS: Final = "rights"
 ASK: Final = "device_ask"
 SURVEY: Final = "fleet_survey"
 FLEET: Final = "fleet_read"
@@ -21,6 +22,18 @@ _SOURCES: Final = {
     name: files(__package__).joinpath(f"{name}.lua").read_bytes()
     for name in (ACCEPT, CLAIM, REMOVE, ADOPT, EXPIRE, REPORT, ASK, SURVEY, FLEET)
 }
+#: Which of some commands our user may not run, by their indices; it touches no key.
+#: ARGV[1] is MessagePack: arrays of a command and its keys, or channel. Unknown commands are left out.
+_SOURCES[RIGHTS] = b"""
+local denied = {}
+for index, command in ipairs(cmsgpack.unpack(ARGV[1])) do
+  local known, allowed = pcall(redis.acl_check_cmd, unpack(command))
+  if known and not allowed then
+    denied[#denied + 1] = index - 1
+  end
+end
+return denied
+"""
 #: How often a script is loaded for one run: it can be flushed between that and its use.
 _LOADS: Final = 3
 _HASHES: Final = {name: sha1(source, usedforsecurity=False).hexdigest() for name, source in _SOURCES.items()}

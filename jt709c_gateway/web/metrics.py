@@ -31,11 +31,13 @@ class GatewayCollector(Collector):
         connected: Callable[[], bool],
         fleet: Callable[[], Fleet | None],
         skew: Callable[[], float | None] = lambda: None,
+        rights_missing: Callable[[], int] = lambda: 0,
     ) -> None:
         self._gateway = gateway
         self._connected = connected
         self._fleet = fleet
         self._skew = skew
+        self._rights_missing = rights_missing
 
     def collect(self) -> Iterator[Any]:
         """All families, in the order of DESIGN.md §7."""
@@ -55,6 +57,11 @@ class GatewayCollector(Collector):
         yield from self._labelled()
         yield from self._counts()
         yield from self._levels()
+        yield GaugeMetricFamily(
+            "jt709c_redis_rights_missing",
+            "Commands that the gateway's user in Redis lacks a right for.",
+            value=self._rights_missing(),
+        )
         if (skew := self._skew()) is not None:
             yield GaugeMetricFamily(
                 "jt709c_clock_offset_seconds",

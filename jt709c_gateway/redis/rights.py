@@ -1,0 +1,82 @@
+"""The rights that a gateway needs in Redis: each command with the keys, and the channels, that it is for."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from msgspec.msgpack import encode
+
+from jt709c_gateway.protocol.events import KINDS
+
+from . import scripts
+from .keys import Keys
+from .scripts import Caller
+
+#: Stands for a device, an order or a gateway in a key: rights are given by pattern.
+_ANY: Final = "0"
+#: Commands by the key that they are for, named as in `Keys`.
+NEEDED: Final = {
+    "events": "TYPE XADD XTRIM",
+    "devices": "TYPE ZADD ZCARD ZCOUNT ZPOPMIN",
+    "histories": "ZADD ZCARD ZPOPMIN",
+    "let_go": "HINCRBY HGET",
+    "imei": "TYPE HGET HSET HDEL",
+    "recent": "GET SET APPEND DEL",
+    "peripheral": "HGET HMGET HSET DEL",
+    "peripherals": "TYPE ZADD ZREM ZCARD ZPOPMIN",
+    "malformed": "XADD",
+    "device": "HGET HMGET HSET HINCRBY DEL",
+    "history": "TYPE XADD DEL",
+    "track": "TYPE RPUSH LTRIM DEL",
+    "session": "EXISTS HGET HMGET HSET EXPIRE DEL",
+    "online_at": "TYPE SADD SREM SSCAN",
+    "secret": "EXISTS GET SET",
+    "commit_marker": "GET SET EXPIRE",
+    "commands": "LLEN RPUSH",
+    "intake": "LREM LRANGE",
+    "route": "TYPE RPUSH LRANGE LTRIM EXPIRE",
+    "waiting": "TYPE RPUSH LPUSH LPOP LRANGE LREM LLEN EXPIRE DEL",
+    "under_way": "TYPE HSET HGET HGETALL HDEL HLEN",
+    "unsettled": "TYPE HSET HGETALL HDEL EXPIRE",
+    "deadlines": "TYPE ZADD ZREM ZCARD ZRANGEBYSCORE",
+    "invalid": "TYPE LPUSH LTRIM",
+    "command": "TYPE EXISTS HGET HMGET HGETALL HSET EXPIRE",
+    "recent_orders": "TYPE ZADD ZREMRANGEBYRANK",
+    "reply": "TYPE RPUSH LTRIM EXPIRE",
+    "gateway": "EXISTS GET SET DEL",
+    "gateways": "SADD SREM SMEMBERS",
+}
+#: Those of an option, by the key.
+ADMITTING: Final = {"allowed": "SMISMEMBER"}
+
+
+def _key(keys: Keys, name: str) -> str:
+    found = getattr(keys, name)
+    if isinstance(found, str):
+        return found
+    # `commit_marker` has a gateway and its run.
+    return str(found(_ANY, _ANY) if name == "commit_marker" else found(_ANY))
+
+
+def needed(keys: Keys, admits: bool = False) -> list[tuple[str, ...]]:
+    """Every command that a gateway runs, with the key or channel; `admits` for one with ``--admit redis``."""
+    table = {**NEEDED, **(ADMITTING if admits else {})}
+    found = [(command, _key(keys, name)) for name, commands in table.items() for command in commands.split()]
+    moves = [(one, keys.commands, keys.intake(_ANY)) for one in ("LMOVE", "BLMOVE")]
+    channels = [("PUBLISH", keys.channel(kind, _ANY)) for kind in KINDS]
+    return [*found, *moves, ("LMOVE", keys.intake(_ANY), keys.commands), *channels, ("TIME",)]
+
+
+def told(denied: Sequence[Sequence[str]]) -> list[str]:
+    """What is missing, by command, as people say it: ``XADD jt709c:history:*``."""
+    lines: dict[str, list[str]] = {}
+    for command, *names in denied:
+        patterns = [name.removesuffix(_ANY) + "*" if name.endswith(f":{_ANY}") else name for name in names]
+        lines.setdefault(command, []).append(" ".join(patterns))
+    return [f"{command} {', '.join(names)}".strip() for command, names in sorted(lines.items())]
+
+
+async def missing(caller: Caller, keys: Keys, admits: bool = False) -> list[str]:
+    """The rights that our user lacks, as `told` has them; txredisapi's errors as they come."""
+    commands = needed(keys, admits)
+    indices = await scripts.run(caller, scripts.RIGHTS, [], [encode(commands)])
+    return told([commands[index] for index in indices])
