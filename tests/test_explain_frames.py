@@ -212,7 +212,7 @@ class DollarTests(SynchronousTestCase):
             self.assertEqual(names[-1], "serial")
             for name, end in (
                 ("battery_percent", 29), ("gsm_signal", jt701.SIGNAL_END), ("fence_id", jt701.FENCE_END),
-                ("reserved", jt701.RESERVED_END), ("mnc_low", jt701.FULL_END),
+                ("reserved", jt701.EXTENDED_END), ("mnc_low", jt701.FULL_END),
             ):  # fmt: skip
                 self.assertEqual(name in names, size >= end)
 

@@ -1,16 +1,21 @@
 """The location body: status, items, lock events."""
 
 import json
+from datetime import timedelta
+from typing import Any
 
+from msgspec import UNSET
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol import alarms, events, jt709, lock_events
-from jt709c_gateway.protocol.events import Cell, Location, LockEvent, RopeStatus
+from jt709c_gateway.protocol.events import Battery, Cell, LockEvent, RopeStatus
 
-from .vectors import MOMENT, location
+from .vectors import MOMENT, binary, location, message
+
+IMEI = b"\xf2\x0f868822040248195"
 
 
-def read(items: str = "", **changes: object) -> Location:
+def read(items: str = "", **changes: object) -> Any:
     return jt709.decode(location(bytes.fromhex(items), **changes))[0]
 
 
@@ -129,6 +134,64 @@ class ItemTests(SynchronousTestCase):
         for item in ("0f02ffff", "f802ffff", ""):
             self.assertNotIn("temperature_c", json.loads(events.to_json(read(item))))
 
+    def test_items_of_a_jt709x(self) -> None:
+        """Battery record, light, acceleration and hardware version, by the offsets of their document."""
+        found = read("33170000000189ffff516402cb266400000001fffc00003a98" + "f5020002fa06fffc0001ffffef014a")
+        self.assertEqual(
+            (found.battery, found.items), (Battery(0, 3.93, -44700, 21.5, 38, 100, 0, 15000), {})
+        )
+        self.assertEqual((found.illuminance, found.acceleration), (2, (-4, 1, -1)))
+        self.assertEqual(found.hardware_version, "J")
+        unread = read("ef02ff00")
+        self.assertEqual(unread.items, {"ef": "ff00"})
+
+    def test_imei(self) -> None:
+        """Item F2 is the IMEI of the event; what are no fifteen digits is kept as hex."""
+        for wire in (binary(0x0200, location(IMEI)), binary(0x0200, location(IMEI + b"\x0b\x01\x0d"))):
+            decoded = message(wire)
+            self.assertEqual((decoded.imei, decoded.device), ("868822040248195", "794308010679"))
+        other = IMEI.replace(b"5", b"x")
+        self.assertIsNone(message(binary(0x0200, location(other))).imei)
+        self.assertEqual(jt709.decode(location(other))[0].items, {"f2": other[2:].hex()})
+        self.assertIsNone(message(binary(0x0200, location(b"\xef\x11" + IMEI))).imei)
+
+    def test_power(self) -> None:
+        """A percentage above 100 is none: FF is charging, AA power from outside."""
+        for value, charging, external in (("ff", True, UNSET), ("aa", None, True), ("65", None, UNSET)):
+            found = read("d401" + value)
+            self.assertEqual((found.battery_percent, found.charging), (None, charging))
+            self.assertEqual(getattr(found, "external_power", UNSET), external)
+        self.assertEqual(read("d40164").battery_percent, 100)
+
+    def test_charging_by_status(self) -> None:
+        """Two bits of a JT709X say that it is being charged; that they are clear says nothing."""
+        for status, charging in ((1, True), (16, True), (17, True), (2, None)):
+            self.assertEqual(jt709.decode(location(status=status))[0].charging, charging)
+
+    def test_no_value(self) -> None:
+        """What a unit sends for none is none."""
+        found = read("3101ff3001ff", altitude_m=8000, speed_kmh=6553.5, course_deg=361)
+        self.assertEqual((found.altitude_m, found.speed_kmh, found.course_deg), (None, None, None))
+        self.assertEqual((found.satellites, found.gsm_signal), (None, None))
+        found = read("", altitude_m=7999, speed_kmh=6553.4, course_deg=360)
+        self.assertEqual((found.altitude_m, found.speed_kmh, found.course_deg), (7999, 6553.4, 360))
+
+    def test_no_place(self) -> None:
+        """0,0 without a fix is no place, whatever else is said of it; the cell is kept."""
+        cell = "fd0a02e8000400044a150fe6"
+        for status, fix in ((0, "none"), (64, "none"), (2, "gnss"), (1 << 18, "gnss")):
+            found = read(cell, status=status, latitude=0.0, longitude=0.0)
+            place = (0.0, 0.0) if fix == "gnss" else (None, None)
+            self.assertEqual((found.fix, found.latitude, found.longitude), (fix, *place))
+            self.assertIsNotNone(found.cell)
+        found = read("", status=0, latitude=0.0, longitude=1.0)
+        self.assertEqual((found.latitude, found.longitude), (0.0, 1.0))
+
+    def test_either_cover_bit(self) -> None:
+        """The back cover is open when either of its two bits is set."""
+        for status, open_ in ((1 << 7, True), (1 << 13, True), (1 << 7 | 1 << 13, True), (1 << 15, False)):
+            self.assertEqual(jt709.decode(location(status=status))[0].back_cover_open, open_)
+
     def test_unknown_network(self) -> None:
         """Network generation 0 means unknown."""
         self.assertIsNone(read("f40100").network_generation)
@@ -136,9 +199,11 @@ class ItemTests(SynchronousTestCase):
     def test_odd_lengths(self) -> None:
         """An item of another length than its own is kept as hex, and the others are read."""
         for odd, name, value in (
-            ("d4020064", "d4", "0064"), ("3000", "30", ""), ("ef014a", "ef", "4a"), ("0b00", "0b", ""),
+            ("d4020064", "d4", "0064"), ("3000", "30", ""), ("ef00", "ef", ""), ("0b00", "0b", ""),
             ("fd0802e80400044a150f", "fd", "02e80400044a150f"), ("fe03000090", "fe", "000090"),
-            ("da020005", "da", "0005"),
+            ("da020005", "da", "0005"), ("330101", "33", "01"), ("e703000001", "e7", "000001"),
+            ("3200", "32", ""),
+            ("f50101", "f5", "01"), ("fa0400010002", "fa", "00010002"), ("f20131", "f2", "31"),
         ):  # fmt: skip
             found = read(odd + "31010c")
             self.assertEqual((found.items, found.satellites), ({name: value}, 12))
@@ -216,10 +281,39 @@ class LockEventTests(SynchronousTestCase):
             self.check(code + "00623a49", "card", "refused", card="0006437449")
             self.check(code + "00000000", "card", "refused")
 
+    def test_whatever_the_method(self) -> None:
+        """These codes say that it was opened or locked, and not how; bytes behind them are kept."""
+        for code, action in (("0d", "locked"), ("0c", "unlocked"), ("12", "unlocked"), ("1c", "unlocked")):
+            self.check(code, "unknown", action)
+            self.assertIs(event(code).value, UNSET)
+            self.check(code + "01", "unknown", action)
+            self.assertEqual(event(code + "01").value, "01")
+
+    def test_own_time(self) -> None:
+        """Item E7 is when it happened, if that is at most ten minutes before the report; else it is hex."""
+        reported = int(MOMENT.timestamp())
+        for age, counts in ((0, True), (2, True), (600, True), (601, False), (-1, False)):
+            item = bytes([0xE7, 4]) + (reported - age).to_bytes(4, "big")
+            for items in (item + b"\x0b\x01\x0d", b"\x0b\x01\x0d" + item):
+                found, (happened,) = jt709.decode(location(items))
+                self.assertEqual(happened.time, MOMENT - timedelta(seconds=age) if counts else MOMENT)
+                self.assertEqual(
+                    (found.time, found.items), (MOMENT, {} if counts else {"e7": item[2:].hex()})
+                )
+                self.assertIs(found.lock_event, happened)
+        self.assertEqual(read("e70400000001").items, {"e7": "00000001"})
+
+    def test_detail(self) -> None:
+        """Item 32 belongs to the lock event; without one it is kept as hex."""
+        _, (happened,) = jt709.decode(location(bytes.fromhex("0b010d32020d00")))
+        self.assertEqual(happened.detail, "0d00")
+        self.assertEqual(read("32020d00").items, {"32": "0d00"})
+
     def test_unknown_codes(self) -> None:
         """A code that nobody names keeps its bytes."""
         known = lock_events.WITH_PASSWORD | lock_events.CARD_REFUSED | {lock_events.CARD_WITH_RESULT}
-        self.assertEqual(len(known), 20)
+        known |= lock_events.OPENED | lock_events.LOCKED
+        self.assertEqual(len(known), 24)
         for code in set(range(256)) - known:
             self.check(f"{code:02x}0102", "unknown", "unknown")
             self.assertEqual(event(f"{code:02x}0102").value, "0102")

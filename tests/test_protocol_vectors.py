@@ -6,10 +6,18 @@ from typing import Any
 from msgspec.json import decode as from_json
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.protocol import decoder
+from jt709c_gateway.protocol import decoder, jt709
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import Origin, wrap_all
-from jt709c_gateway.protocol.events import Heartbeat, Location, Password, Reply, TimeRequest, to_json
+from jt709c_gateway.protocol.events import (
+    ExtendedLocation,
+    Heartbeat,
+    Location,
+    Password,
+    Reply,
+    TimeRequest,
+    to_json,
+)
 from jt709c_gateway.protocol.framing import BinaryFrame, Malformed
 from jt709c_gateway.protocol.jt808 import unescape
 from jt709c_gateway.protocol.message import Message
@@ -87,7 +95,9 @@ class VendorTests(SynchronousTestCase):
             self.assertEqual(location.altitude_m, body["Altitude"])
             self.assertEqual(location.lock_state, "unlocked" if body["LockStatus"] else "locked")
             self.assertEqual(location.rope_open, bool(body["LockRope"]))
-            self.assertEqual(location.back_cover_open, bool(body["BackCover"]))
+            # The vendor's decoder doesn't know the bit that a JT709X has for it.
+            newer = bool((location.status_bits or 0) & jt709.STATUS_BACK_COVER_709X)
+            self.assertEqual(location.back_cover_open, bool(body["BackCover"]) or newer)
             self.assertEqual(location.wake_source, body["Awaken"])
 
     def test_items(self) -> None:
@@ -138,10 +148,11 @@ class VendorTests(SynchronousTestCase):
             self.assertEqual(decoded.facts[1:], [("lock", event)])
             self.assertEqual((event.code, event.card), (theirs["Type"], theirs["CardNo"]))
             self.assertEqual(event.fence_id, None if theirs["FenceId"] == -1 else theirs["FenceId"])
-            if event.action != "unknown":
+            if event.code != 0x12:
                 self.assertEqual(event.action == "unlocked", bool(theirs["UnLockStatus"]))
             else:
-                self.assertEqual((event.code, theirs["UnLockStatus"]), (0x12, 0))
+                # The vendor's decoder doesn't know that this one opens.
+                self.assertEqual((event.action, theirs["UnLockStatus"]), ("unlocked", 0))
         self.assertEqual(seen, 40)
 
     def test_passwords(self) -> None:
@@ -238,7 +249,8 @@ class RealTests(SynchronousTestCase):
         ):  # fmt: skip
             self.assertEqual(getattr(location, name), expect[name], name)
         self.assertEqual(vars(location.cell), expect["cell"])
-        self.assertEqual(location.items, {"ef": "4a"})
+        assert isinstance(location, ExtendedLocation)
+        self.assertEqual((location.items, location.hardware_version), ({}, "J"))
         self.assertIs(location.lock_event, event)
         self.assertEqual(
             {

@@ -57,7 +57,14 @@ JT705_WAKE_REASONS: Final = WAKE_REASONS | {
     10: "vip_call_or_sms",
     11: "rfid",
 }
-JT701_WAKE_REASONS: Final = WAKE_REASONS | {4: "rope", 6: "rfid", 7: "lora", 8: "vip_sms", 9: "sms"}
+JT701_WAKE_REASONS: Final = WAKE_REASONS | {
+    4: "rope",
+    6: "rfid",
+    7: "lora",
+    8: "vip_sms",
+    9: "sms",
+    10: "bluetooth",
+}
 
 
 def name_bits(bits: int, names: dict[int, str]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from struct import Struct
 from typing import Final
 
-from . import jt705, jt709, jt808, lock_events
+from . import jt705, jt709, jt709x, jt808, lock_events
 from .events import (
     KIND_ATTRIBUTES,
     KIND_HEARTBEAT,
@@ -16,6 +16,7 @@ from .events import (
     KIND_UNKNOWN,
     Attributes,
     Heartbeat,
+    Location,
     Registration,
     Reply,
     TimeRequest,
@@ -59,6 +60,8 @@ def _unknown(message: Message, header: Header, body: bytes) -> list[tuple[int, i
 
 def _add_location(message: Message, body: bytes, offset: int) -> list[tuple[int, int]]:
     location, events = jt709.decode(body)
+    if message.imei is None and type(location) is not Location:
+        message.imei = jt709x.imei(body[jt709.FIXED_LENGTH :])
     message.report = True
     message.facts.append((KIND_LOCATION, location))
     if location.time is None:

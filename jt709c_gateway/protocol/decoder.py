@@ -4,7 +4,7 @@ from typing import Final
 
 from attrs import define, field
 
-from . import answers, binary, jt709, lock_events, masters, pnn, sentences
+from . import answers, binary, jt709, jt709x, lock_events, masters, pnn, sentences
 from .events import (
     KIND_HEARTBEAT,
     KIND_LOCATION,
@@ -12,6 +12,7 @@ from .events import (
     KIND_REPLY,
     KIND_TIME_REQUEST,
     Heartbeat,
+    Location,
     Password,
     Reply,
     TimeRequest,
@@ -160,11 +161,14 @@ def _plain_location(frame: BinaryFrame) -> Message | None:
         return None
     identity = identify(wire)
     location, _ = jt709.decode(body)
+    imei = identity.imei
+    if imei is None and type(location) is not Location:
+        imei = jt709x.imei(body[jt709.FIXED_LENGTH :])
     raw = frame.raw
     return Message(
         JT709,
         identity.device,
-        identity.imei,
+        imei,
         serial,
         raw.hex(),
         False,

@@ -65,8 +65,9 @@ class Cell:
 class LockEvent:
     """Somebody opened, closed or tried a lock. Degrees; `fence_id` 1-99 where it happened; `code` as sent.
 
-    `value` holds, as hex, the bytes behind a code that no document names. `peripheral` is the sub-lock, when
-    it was one behind the device. `imei` and `cell` come with a P45 of a master that was told to send them.
+    `value` holds, as hex, the bytes behind a code that has none by any document, `detail` what item 0x32 says
+    of the event. `peripheral` is the sub-lock, when it was one behind the device. `imei` and `cell` come with
+    a P45 of a master that was told to send them.
     """
 
     time: datetime | None
@@ -83,6 +84,21 @@ class LockEvent:
     peripheral: str | UnsetType = UNSET
     imei: str | UnsetType = UNSET
     cell: Cell | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
+
+
+@define(slots=False)
+class Battery:
+    """Item 0x33 of a JT709X. Volts, degrees Celsius, percent, mAh; `current_ua` perhaps in microamperes."""
+
+    state: int
+    volts: float
+    current_ua: int
+    temperature_c: float | None
+    percent: int | None
+    health_percent: int | None
+    cycles: int
+    capacity_mah: int
 
 
 @define(slots=False)
@@ -137,9 +153,10 @@ class Location:
 
 @define(slots=False)
 class ExtendedLocation(Location):
-    """A position report with what sister models say besides (JT707, JT705, JT701).
+    """A position report with what sister models say besides (JT709X, JT707, JT705, JT701).
 
-    Degrees Celsius; `tilt` is as a JT705 sends it, in a unit that no document names.
+    Degrees Celsius; `tilt`, `illuminance` and `acceleration` are as sent, in units that no document names.
+    `external_power` says so where a unit gives that in the place of a percentage.
     """
 
     temperature_c: float | UnsetType = UNSET
@@ -147,6 +164,11 @@ class ExtendedLocation(Location):
     rope: RopeStatus | UnsetType = UNSET
     tilt: tuple[int, int, int] | UnsetType = UNSET
     vehicle_id: int | UnsetType = UNSET
+    battery: Battery | UnsetType = UNSET
+    external_power: bool | UnsetType = UNSET
+    illuminance: int | UnsetType = UNSET
+    acceleration: tuple[int, int, int] | UnsetType = UNSET
+    hardware_version: str | UnsetType = UNSET
 
 
 def extend(location: Location) -> ExtendedLocation:
@@ -177,7 +199,7 @@ class Peripheral:
     latitude: float | None
     longitude: float | None
     speed_kmh: float
-    course_deg: int
+    course_deg: int | None
     resent: bool | UnsetType = UNSET
     contact_lost: bool | UnsetType = UNSET
     low_voltage: bool | UnsetType = UNSET

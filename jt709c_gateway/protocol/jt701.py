@@ -4,15 +4,19 @@
 
     24 | device id BCD[5] | protocol version u8 | device type, data type: a nibble each | length u16 | data
 
-A record in the data; those of older units end after the battery, the signal, the fence id or the reserved
-byte, and the serial u8 comes last in each::
+A record in the data; those of older units end after the battery, the signal, the fence id or the extended
+status, and the serial u8 comes last in each::
 
     0  position, 17 bytes (position.py) | 17 mileage u32 (km) | 21 satellites u8 | 22 vehicle id u32
     26 status u16 | 28 battery u8 (%, FF while charging)
     29 cell id u16, its low half | 31 LAC u16 | 33 mobile signal u8 (99 = none)
     34 fence id u8 | 35 wake-up source u8 (low nibble) | 36 MNC u8, its high half (0F = absent)
-    37 reserved u8 | 38 IMEI[8], reserved | 46 cell id u16, its high half | 48 MCC u16
+    37 extended status u8 (0F = absent) | 38 IMEI[8] (0F each = absent) | 46 cell id u16, its high half
+    48 MCC u16
     50 MNC u8, its low half
+
+Battery FF is from boards before PCB 2.7.1; later ones send a percentage, and the extended status says whether
+the unit is being charged. A unit whose clock was never set sends the date 010100 or 000000.
 
 In the status 1 means locked, inserted, closed; the events say `open` where a bit is 0, as for every dialect.
 """
@@ -35,10 +39,10 @@ _RECORD = Struct(">17sIBIHBHHBBBBB8sHHB")
 _BATTERY_END: Final = 29
 SIGNAL_END: Final = 34
 FENCE_END: Final = 35
-RESERVED_END: Final = 38
+EXTENDED_END: Final = 38
 FULL_END: Final = _RECORD.size
 #: Bytes that a record may have before its serial, longest first.
-SIZES: Final = (FULL_END, RESERVED_END, FENCE_END, SIGNAL_END, _BATTERY_END)
+SIZES: Final = (FULL_END, EXTENDED_END, FENCE_END, SIGNAL_END, _BATTERY_END)
 SHORTEST: Final = _BATTERY_END + 1
 #: Less data than this is one record, whether its length is known or not.
 _TWO_RECORDS: Final = 2 * _BATTERY_END + 1
@@ -51,7 +55,11 @@ STATUS_ROPE_INSERTED: Final = 1 << 6
 STATUS_MOTOR_LOCKED: Final = 1 << 7
 STATUS_COVER_CLOSED: Final = 1 << 13
 
+EXTENDED_CHARGING: Final = 1 << 0
+
 STORED: Final = 3
+#: Positions of the last seconds, newest first: of now, not of then.
+SECOND_NEWEST: Final = 4
 #: From this protocol version on (JT701D) a report is answered by its serial, before it by `(P35)`.
 VERSION_JT701D: Final = 0x19
 _DEVICE_TYPE: Final = 1
@@ -59,15 +67,19 @@ _CHARGING: Final = 0xFF
 _FULL: Final = 100
 _NO_SIGNAL: Final = 99
 ABSENT: Final = 0x0F
+#: The date, ddMMyy, of a clock that was never set; zeros are no date anyway.
+_NEVER_SET: Final = bytes.fromhex("010100")
+_IMEI_DIGITS: Final = 15
 
 
 @define
 class Record:
-    """One position of a frame, its serial, and whether the lock waits for an answer to it."""
+    """One position of a frame, its serial, whether the lock waits for an answer to it, and its IMEI."""
 
     location: Location
     serial: int
     answer_wanted: bool
+    imei: str | None
 
 
 @define
@@ -132,29 +144,39 @@ def _record(data: bytes, serial: int, version: int | None) -> Record:
     size = next(size for size in SIZES if size <= len(data))
     (
         head, mileage, satellites, vehicle, status, battery, cell_low, lac, signal,
-        fence, wake, mnc_high, _, _, cell_high, mcc, mnc_low,
+        fence, wake, mnc_high, extended, imei, cell_high, mcc, mnc_low,
     ) = _RECORD.unpack(data[:size].ljust(FULL_END, b"\x00"))  # fmt: skip
     place = position.decode(head)
     cell = None if size < SIGNAL_END else Cell(None, None, cell_low, lac)
     if size == FULL_END:
         mnc = mnc_low if mnc_high == ABSENT else mnc_high << 8 | mnc_low
         cell = Cell(mcc, mnc, cell_high << 16 | cell_low, lac)
-    source = wake & 0x0F if size >= RESERVED_END and wake != ABSENT else None
-    fix: Fix = "gnss" if place.fix else "lbs" if status & STATUS_BASE_STATION else "none"
+    source = wake & 0x0F if size >= EXTENDED_END and wake != ABSENT else None
     rope, motor = not status & STATUS_ROPE_INSERTED, not status & STATUS_MOTOR_LOCKED
+    time, latitude, longitude = place.time, place.latitude, place.longitude
+    if time is None or data[:3] == _NEVER_SET:
+        time = None
+        if not latitude and not longitude:
+            latitude = longitude = None
+    fix: Fix = "gnss" if place.fix else "lbs" if status & STATUS_BASE_STATION else "none"
+    if fix == "lbs" and latitude is None:
+        fix = "none"
+    charging = True if battery == _CHARGING else False if battery <= _FULL else None
+    if size >= EXTENDED_END and extended != ABSENT:
+        charging = charging or bool(extended & EXTENDED_CHARGING)
     location = ExtendedLocation(
-        place.time,
+        time,
         fix,
-        place.latitude,
-        place.longitude,
+        latitude,
+        longitude,
         None,
         place.speed_kmh,
         place.course_deg,
-        satellites,
+        satellites if satellites != position.NO_SATELLITES else None,
         signal if size >= SIGNAL_END and signal != _NO_SIGNAL else None,
         battery if battery <= _FULL else None,
         None,
-        True if battery == _CHARGING else False if battery <= _FULL else None,
+        charging,
         mileage,
         "unlocked" if rope or motor else "locked",
         rope,
@@ -173,7 +195,16 @@ def _record(data: bytes, serial: int, version: int | None) -> Record:
         {},
         vehicle_id=vehicle,
     )
-    return Record(location, serial, bool(status & STATUS_ANSWER_WANTED))
+    wanted = bool(status & STATUS_ANSWER_WANTED)
+    return Record(location, serial, wanted, read_imei(imei) if size == FULL_END else None)
+
+
+def read_imei(field: bytes) -> str | None:
+    """The IMEI field of a record: fifteen digits and F; units of older firmware have 0F in all of it."""
+    digits = field.hex()
+    if digits[_IMEI_DIGITS:] == "f" and digits[:_IMEI_DIGITS].isdecimal():
+        return digits[:_IMEI_DIGITS]
+    return None
 
 
 def encode_record(
@@ -194,6 +225,8 @@ def encode_record(
     fence_id: int | None,
     wake_source: int | None,
     serial: int,
+    extended: int = ABSENT,
+    imei: str | None = None,
     length: int = FULL_END + 1,
 ) -> bytes:
     """One record for virtual locks, the inverse of `decode`; `battery` is the byte as sent."""
@@ -211,8 +244,8 @@ def encode_record(
         fence_id or 0,
         ABSENT if wake_source is None else wake_source,
         mnc >> 8 or ABSENT,
-        ABSENT,
-        bytes([ABSENT]) * 8,
+        extended,
+        bytes([ABSENT]) * 8 if imei is None else bytes.fromhex(imei + "f"),
         cell.cell_id >> 16,
         cell.mcc or 0,
         mnc & 0xFF,

@@ -78,7 +78,7 @@ def decode(body: bytes) -> tuple[ExtendedLocation, list[LockEvent]]:
         None,
         place.speed_kmh,
         place.course_deg,
-        satellites,
+        satellites if satellites != position.NO_SATELLITES else None,
         signal,
         battery if battery <= _FULL else None,
         None,

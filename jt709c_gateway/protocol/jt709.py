@@ -20,22 +20,43 @@ from typing import Any, Final
 
 from attrs import define
 
-from . import lock_events
+from . import jt709x, lock_events
 from .alarms import WAKE_REASONS, jt709_alarms
 from .bcd import encode_ymd, time_ymd
-from .events import Cell, ExtendedLocation, Fix, Location, LockEvent, LockState, RopeStatus, extend
+from .events import (
+    Cell,
+    ExtendedLocation,
+    Fix,
+    Location,
+    LockEvent,
+    LockState,
+    RopeStatus,
+    extend,
+)
+from .position import MAX_COURSE, NO_SATELLITES
 
 FIXED: Final = Struct(">IIIIhHH6s")
 FIXED_LENGTH: Final = FIXED.size
 
+STATUS_SUN: Final = 1 << 0
 STATUS_FIX: Final = 1 << 1
 STATUS_SOUTH: Final = 1 << 2
 STATUS_WEST: Final = 1 << 3
+STATUS_USB: Final = 1 << 4
 STATUS_BASE_STATION: Final = 1 << 6
 STATUS_BACK_COVER: Final = 1 << 7
+STATUS_MOVING: Final = 1 << 12
+STATUS_BACK_COVER_709X: Final = 1 << 13
+STATUS_PICTURE: Final = 1 << 14
+STATUS_TOP_COVER: Final = 1 << 15
+STATUS_SIM_COVER: Final = 1 << 16
 STATUS_GNSS: Final = 1 << 18
+STATUS_BEIDOU: Final = 1 << 19
 STATUS_ROPE: Final = 1 << 20
 STATUS_MOTOR: Final = 1 << 21
+STATUS_ASLEEP: Final = 1 << 31
+_COVER: Final = STATUS_BACK_COVER | STATUS_BACK_COVER_709X
+_CHARGED: Final = STATUS_SUN | STATUS_USB
 
 SATELLITES: Final = 0x31
 GSM_SIGNAL: Final = 0x30
@@ -63,6 +84,13 @@ NUMBERS: Final = {
     PROTOCOL_VERSION: "H",
 }
 CELLS: Final = {9: "HBIH", 10: "HHIH"}
+#: Values that say that there is no value.
+NO_ALTITUDE: Final = 8000
+NO_SPEED: Final = 0xFFFF
+NO_SIGNAL: Final = 255
+FULL: Final = 100
+CHARGING: Final = 0xFF
+EXTERNAL_POWER: Final = 0xAA
 _NO_TEMPERATURE: Final = 0xFFFF
 _EXTRAS: Final = {ROPE_STATUS: "HB", REPORTS_SENT: "H", TEMPERATURE_SIGNED: "H", TEMPERATURE_OFFSET: "H"}
 
@@ -72,8 +100,8 @@ class BodyError(Exception):
 
 
 @lru_cache(maxsize=4096)
-def _status(bits: int) -> tuple[Fix, LockState, bool, bool, bool, int, str | None]:
-    """Status u32: fix, lock state, rope, motor, back cover, wake-up source and its agreed name."""
+def _status(bits: int) -> tuple[Fix, LockState, bool, bool, bool, int, str | None, bool | None]:
+    """Status u32: fix, lock state, rope, motor, back cover, wake-up source and its agreed name, charging."""
     if bits & (STATUS_FIX | STATUS_GNSS):
         fix: Fix = "gnss"
     else:
@@ -81,7 +109,9 @@ def _status(bits: int) -> tuple[Fix, LockState, bool, bool, bool, int, str | Non
     rope, motor = bool(bits & STATUS_ROPE), bool(bits & STATUS_MOTOR)
     state: LockState = "unlocked" if rope or motor else "locked"
     wake = bits >> 24 & 0x0F
-    return fix, state, rope, motor, bool(bits & STATUS_BACK_COVER), wake, WAKE_REASONS.get(wake)
+    # A clear bit says nothing: only a JT709X has these.
+    charging = True if bits & _CHARGED else None
+    return fix, state, rope, motor, bool(bits & _COVER), wake, WAKE_REASONS.get(wake), charging
 
 
 @lru_cache(maxsize=8192)
@@ -103,8 +133,10 @@ class _Layout:
     #: Lock event items of a length that is not read.
     odd_events: list[int]
     extras: list[tuple[int, int]]
+    #: Items of a JT709X and where their bytes stand.
+    more: list[tuple[int, int]]
     unknown: list[tuple[str, int]]
-    #: Whether there is anything in the last four lists.
+    #: Whether there is anything in the last five lists.
     uncommon: bool = False
 
 
@@ -113,7 +145,7 @@ def _compile(items: bytes) -> _Layout:
     mask, expected = bytearray(len(items)), bytearray(len(items))
     codes: list[str] = []
     places: dict[int, int] = {}
-    layout = _Layout(0, 0, Struct(">"), itemgetter(0, 1), None, [], [], [], [])
+    layout = _Layout(0, 0, Struct(">"), itemgetter(0, 1), None, [], [], [], [], [])
     count = 0
     position = 0
     while position + 2 <= len(items):
@@ -134,6 +166,8 @@ def _compile(items: bytes) -> _Layout:
             code = f"{length}s"
             if item == lock_events.ITEM:
                 (layout.lock_events if 1 <= length <= 8 else layout.odd_events).append(count)
+            elif jt709x.is_read(item, length):
+                layout.more.append((item, count))
             else:
                 layout.unknown.append((f"{item:02x}", count))
         codes.append("xx" + code)
@@ -141,7 +175,7 @@ def _compile(items: bytes) -> _Layout:
         position += 2 + length
     layout.mask, layout.expected = int.from_bytes(mask, "big"), int.from_bytes(expected, "big")
     layout.struct = Struct(">" + "".join(codes))
-    layout.uncommon = any((layout.lock_events, layout.odd_events, layout.extras, layout.unknown))
+    layout.uncommon = any((layout.lock_events, layout.odd_events, layout.extras, layout.more, layout.unknown))
     # Index `count` is a None appended to the unpacked values, for what this layout lacks.
     layout.numbers = itemgetter(*(places.get(item, count) for item in NUMBERS))
     return layout
@@ -177,14 +211,18 @@ _EVENT_KEPT: Final = f"{lock_events.ITEM:02x}"
 def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
     """A location body to a Location and the lock events among its items; BodyError when under 28 bytes.
 
-    A coordinate that lies on no globe and a time that never was are None.
+    A coordinate that lies on no globe, a time that never was, and what a unit sends for none are None. 0,0
+    without a fix is no place, whatever the unit says of a base station.
     """
     if len(body) < FIXED_LENGTH:
         raise BodyError(f"a location has at least {FIXED_LENGTH} bytes, not {len(body)}")
     alarm_bits, status, lat, lon, altitude, speed, course, moment = FIXED.unpack_from(body)
-    fix, state, rope, motor, cover, wake, reason = _status(status)
+    fix, state, rope, motor, cover, wake, reason, charging = _status(status)
     latitude: float | None = (-lat if status & STATUS_SOUTH else lat) / 1e6 if lat <= 90_000_000 else None
     longitude: float | None = (-lon if status & STATUS_WEST else lon) / 1e6 if lon <= 180_000_000 else None
+    if not latitude and lat == lon == 0 and fix != "gnss":
+        latitude = longitude = None
+        fix = "none"
     items = body[FIXED_LENGTH:]
     layout = _layout(items)
     values = layout.struct.unpack_from(items) + _NONE
@@ -195,14 +233,14 @@ def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
         fix,
         latitude,
         longitude,
-        altitude,
-        speed / 10,
-        course,
-        satellites,
-        signal,
+        altitude if altitude != NO_ALTITUDE else None,
+        speed / 10 if speed != NO_SPEED else None,
+        course if course <= MAX_COURSE else None,
+        satellites if satellites != NO_SATELLITES else None,
+        signal if signal != NO_SIGNAL else None,
         percent,
         None if volts is None else volts / 100,
-        None,
+        charging,
         odometer,
         state,
         rope,
@@ -220,7 +258,20 @@ def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
         None,
         {},
     )
+    if percent is not None and percent > FULL:
+        location = _powered(location, percent)
     return _uncommon(location, layout, values, body) if layout.uncommon else (location, [])
+
+
+def _powered(location: Location, percent: int) -> Location:
+    """In the place of a percentage some units say that they are charged, or get power from outside."""
+    location.battery_percent = None
+    if percent == CHARGING:
+        location.charging = True
+    elif percent == EXTERNAL_POWER:
+        location = extended = extend(location)
+        extended.external_power = True
+    return location
 
 
 def _uncommon(
@@ -248,6 +299,11 @@ def _uncommon(
     ]
     if events:
         location.lock_event = events[-1]
+    if layout.more:
+        location = extend(location)
+        for item, index in layout.more:
+            if not jt709x.read(location, item, kept[index], events):
+                location.items[f"{item:02x}"] = kept[index].hex()
     return location, events
 
 

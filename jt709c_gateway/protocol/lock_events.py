@@ -6,6 +6,7 @@
     code u8 | password ASCII[6]                  06 07 08 10 11 18 19 20 28 29: refused
     code u8 | card u32 | result u8 (optional)    22: result FF refused, else unlocked
     code u8 | card u32                           23 2A 2B: refused
+    code u8                                      0D: locked; 0C 12 1C: opened, in whatever way
 """
 
 import re
@@ -20,6 +21,8 @@ PASSWORD_WITH_RESULT: Final = frozenset([0x01, 0x02, 0x03, 0x05, 0x1E, 0x1F])
 PASSWORD_REFUSED: Final = frozenset([0x06, 0x07, 0x08, 0x10, 0x11, 0x18, 0x19, 0x20, 0x28, 0x29])
 CARD_WITH_RESULT: Final = 0x22
 CARD_REFUSED: Final = frozenset([0x23, 0x2A, 0x2B])
+LOCKED: Final = frozenset([0x0D])
+OPENED: Final = frozenset([0x0C, 0x12, 0x1C])
 WITH_PASSWORD: Final = PASSWORD_WITH_RESULT | PASSWORD_REFUSED
 REFUSED: Final = 0xFF
 
@@ -88,6 +91,10 @@ def decode(
             _accept(event, value[5])
         elif len(value) == 5:
             event.action = "unlocked"
+    elif code in LOCKED or code in OPENED:
+        event.action = "locked" if code in LOCKED else "unlocked"
+        if len(value) > 1:
+            event.value = value[1:].hex()
     else:
         event.value = value[1:].hex()
     return event

@@ -38,6 +38,7 @@ def dollar(raw: bytes) -> VersionedMessage:
         message.facts.append((KIND_LOCATION, record.location))
         message.impossible_date |= record.location.time is None
         message.serial = record.serial
+        message.imei = record.imei or message.imei
     if not records:
         _unreadable(message, "the data can't be divided into records")
     message.answer = jt701.answers(raw, records)

@@ -17,6 +17,10 @@ from .bcd import encode_dmy, time_dmy
 
 LENGTH: Final = 17
 KNOT_KMH: Final = 1.852
+#: Degrees; more says that there is no course.
+MAX_COURSE: Final = 360
+#: Satellites; so many say that nobody knows.
+NO_SATELLITES: Final = 255
 FIX: Final = 1
 NORTH: Final = 2
 EAST: Final = 4
@@ -27,27 +31,35 @@ _PER_DEGREE: Final = 600_000
 
 @define
 class Position:
-    """Place, time and movement; degrees, km/h. None for a time that never was or a place on no globe."""
+    """Place, time and movement; degrees, km/h.
+
+    None for a time that never was, a place on no globe, 0,0 without a fix, and a course above 360 degrees.
+    """
 
     time: datetime | None
     fix: bool
     latitude: float | None
     longitude: float | None
     speed_kmh: float
-    course_deg: int
+    course_deg: int | None
 
 
 def decode(data: bytes) -> Position:
     """Read the first `LENGTH` bytes, which have to be there."""
     digits = data[6:15].hex()
     flags = data[14]
+    latitude = _degrees(digits[:2], digits[2:8], 90, bool(flags & NORTH))
+    longitude = _degrees(digits[8:11], digits[11:17], 180, bool(flags & EAST))
+    if not latitude and not longitude and not flags & FIX:
+        latitude = longitude = None
+    course = data[16] * 2
     return Position(
         time_dmy(data[:6]),
         bool(flags & FIX),
-        _degrees(digits[:2], digits[2:8], 90, bool(flags & NORTH)),
-        _degrees(digits[8:11], digits[11:17], 180, bool(flags & EAST)),
+        latitude,
+        longitude,
         round(data[15] * KNOT_KMH, 3),
-        data[16] * 2,
+        course if course <= MAX_COURSE else None,
     )
 
 

@@ -13,7 +13,7 @@ from .heading import UP, Heading
 from .reader import Ended, Reader, Wire
 from .tree import Bits, Field, problems
 
-_TYPES: Final = {1: "live", 2: "alarm", jt701.STORED: "stored", 4: "second newest"}
+_TYPES: Final = {1: "live", 2: "alarm", jt701.STORED: "stored", jt701.SECOND_NEWEST: "second newest"}
 _STATUS: Final = JT701_ALARMS | text.by_bit(
     {
         jt701.STATUS_BASE_STATION: "base_station",
@@ -23,6 +23,14 @@ _STATUS: Final = JT701_ALARMS | text.by_bit(
         jt701.STATUS_COVER_CLOSED: "back_cover_closed",
     }
 )
+#: Charging; the covers are those of a JT701E.
+_EXTENDED: Final = {
+    0: "charging",
+    2: "upper_cover_alarm",
+    3: "upper_cover_closed",
+    4: "lower_cover_alarm",
+    5: "lower_cover_closed",
+}
 
 
 def read(raw: bytes, secrets: bool, run_hidden: frozenset[int]) -> tuple[Heading, list[Field]]:
@@ -108,7 +116,7 @@ def _record(reader: Reader, location: Location, size: int) -> None:
     end = reader.position + size
     place.read(reader)
     reader.number(4, "odometer_km", text.unit(location.odometer_km, "km"))
-    reader.number(1, "satellites", f"{location.satellites} satellites")
+    reader.number(1, "satellites", text.satellites(location.satellites))
     reader.number(4, "vehicle_id")
     bits = text.set_bits(location.status_bits or 0, _STATUS)
     reader.number(2, "status_bits", _status(location), bits=bits)
@@ -120,17 +128,27 @@ def _record(reader: Reader, location: Location, size: int) -> None:
         reader.number(1, "gsm_signal", "none" if signal is None else f"signal {signal}")
     if size >= jt701.FENCE_END:
         reader.number(1, "fence_id", f"fence {location.fence_id}" if location.fence_id else "none")
-    if size >= jt701.RESERVED_END:
+    if size >= jt701.EXTENDED_END:
         reader.number(1, "wake_source", text.wake(location.wake_source, location.wake_reason))
         reader.number(1, "mnc_high", lambda high: "absent" if high == jt701.ABSENT else "")
-        reader.take(1, "reserved")
+        _extended(reader)
     if size >= jt701.FULL_END:
-        reader.take(8, "imei", meaning="reserved")
+        digits = jt701.read_imei(reader.peek(8))
+        reader.take(8, "imei", digits, "absent" if digits is None else "IMEI of the unit")
         reader.number(2, "cell_id_high", text.cell(location.cell))
         reader.number(2, "mcc")
         reader.number(1, "mnc_low")
     if reader.position < end:
         reader.take(end - reader.position, "value", meaning="not understood")
+
+
+def _extended(reader: Reader) -> None:
+    status = (reader.peek(1) or b"\x00")[0]
+    if status == jt701.ABSENT:
+        reader.number(1, "extended_status", "absent")
+        return
+    bits = text.set_bits(status, _EXTENDED)
+    reader.number(1, "extended_status", text.listed(each.name for each in bits), bits=bits)
 
 
 def _status(location: Location) -> str:

@@ -10,13 +10,22 @@ from .reader import Reader
 
 _UNKNOWN: Final = "not understood"
 _CARD_LENGTH: Final = 4
+_NONE: Final[Mapping[int, int]] = {}
 
 #: Takes the value of an item; what the decoder makes of a report with only this item is the location.
 ItemReader = Callable[[Reader, Location], None]
 
 
-def walk(reader: Reader, decode: Callable[[bytes], Location], readers: Mapping[int, ItemReader]) -> None:
-    """Take all items; `decode` gives what the decoder makes of one of them."""
+def walk(
+    reader: Reader,
+    decode: Callable[[bytes], Location],
+    readers: Mapping[int, ItemReader],
+    beside: Mapping[int, int] = _NONE,
+) -> None:
+    """Take all items; `decode` gives what the decoder makes of one of them.
+
+    Items `beside` others, with their lengths, are those that say something of another item only.
+    """
     while reader.left > 1:
         identifier, length = reader.peek(2)
         whole = reader.peek(2 + length)
@@ -31,7 +40,7 @@ def walk(reader: Reader, decode: Callable[[bytes], Location], readers: Mapping[i
             item.number(1, "length", text.count(length, "byte"))
             location = decode(whole)
             read = readers.get(identifier)
-            if read is None or f"{identifier:02x}" in location.items:
+            if read is None or (f"{identifier:02x}" in location.items and beside.get(identifier) != length):
                 item.describe(name, _UNKNOWN)
                 _value(item, identifier)
             else:
@@ -81,4 +90,8 @@ def _code(code: int) -> str:
         return "password, refused"
     if code == lock_events.CARD_WITH_RESULT:
         return "card"
+    if code in lock_events.LOCKED:
+        return "locked"
+    if code in lock_events.OPENED:
+        return "opened"
     return "card, refused" if code in lock_events.CARD_REFUSED else "not known"

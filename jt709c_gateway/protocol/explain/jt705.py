@@ -29,7 +29,7 @@ def read(reader: Reader) -> None:
     names = _STATUS if product == jt705.PRODUCT_LOCK else {}
     place.read(reader)
     reader.number(1, "gsm_signal", f"signal {location.gsm_signal}")
-    reader.number(1, "satellites", f"{location.satellites} satellites")
+    reader.number(1, "satellites", text.satellites(location.satellites))
     reader.number(4, "odometer_km", text.unit(location.odometer_km, "km"))
     reader.number(1, "battery_percent", text.battery(location.battery_percent, location.charging))
     reader.number(4, "cell_id")

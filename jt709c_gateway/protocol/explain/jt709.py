@@ -1,10 +1,11 @@
 """The 0x0200 location body (PROTOCOL.md §1.1)."""
 
+from datetime import UTC, datetime
 from functools import partial
 from struct import calcsize
 from typing import Final
 
-from .. import jt709, lock_events
+from .. import jt709, jt709x, lock_events
 from ..alarms import JT709_ALARMS
 from ..events import Location, extend
 from . import items, text
@@ -14,14 +15,23 @@ from .tree import Bits
 _WAKE_BITS: Final = 0x0F << 24
 _STATUS: Final = text.by_bit(
     {
+        jt709.STATUS_SUN: "charging_by_sun",
         jt709.STATUS_FIX: "gnss_fix",
         jt709.STATUS_SOUTH: "south",
         jt709.STATUS_WEST: "west",
+        jt709.STATUS_USB: "charging_by_usb",
         jt709.STATUS_BASE_STATION: "base_station",
         jt709.STATUS_BACK_COVER: "back_cover_open",
+        jt709.STATUS_MOVING: "moving",
+        jt709.STATUS_BACK_COVER_709X: "back_cover_open",
+        jt709.STATUS_PICTURE: "picture_taken",
+        jt709.STATUS_TOP_COVER: "top_cover_open",
+        jt709.STATUS_SIM_COVER: "sim_cover_open",
         jt709.STATUS_GNSS: "gnss_in_use",
+        jt709.STATUS_BEIDOU: "beidou_in_use",
         jt709.STATUS_ROPE: "rope_open",
         jt709.STATUS_MOTOR: "motor_open",
+        jt709.STATUS_ASLEEP: "asleep",
     }
 )
 _ROPE_STATUS: Final = {0: "locked", 1: "moving", 2: "sim"}
@@ -37,13 +47,14 @@ def read(reader: Reader) -> None:
         bits=text.set_bits(location.alarm_bits or 0, JT709_ALARMS),
     )  # fmt: skip
     reader.number(4, "status_bits", _status(location), bits=_status_bits(location))
-    reader.number(4, "latitude", text.latitude(location.latitude))
-    reader.number(4, "longitude", text.longitude(location.longitude))
+    nowhere = not any(head[8:16])
+    reader.number(4, "latitude", text.latitude(location.latitude, nowhere))
+    reader.number(4, "longitude", text.longitude(location.longitude, nowhere))
     reader.number(2, "altitude_m", text.unit(location.altitude_m, "m"), signed=True)
     reader.number(2, "speed_kmh", text.unit(location.speed_kmh, "km/h"))
-    reader.number(2, "course_deg", f"{location.course_deg}°")
+    reader.number(2, "course_deg", text.course(location.course_deg))
     reader.take(6, "time", head[22:28].hex(), text.moment(location.time))
-    items.walk(reader, partial(_decode, head), _ITEMS)
+    items.walk(reader, partial(_decode, head), _ITEMS, {jt709x.EVENT_TIME: 4, jt709x.EVENT_DETAIL: 2})
 
 
 def _decode(head: bytes, item: bytes) -> Location:
@@ -54,6 +65,8 @@ def _status(location: Location) -> str:
     state = [location.lock_state or "", f"fix {location.fix}"]
     if location.back_cover_open:
         state.append("back cover open")
+    if location.charging:
+        state.append("charging")
     return ", ".join([*state, f"woken by {text.wake(location.wake_source, location.wake_reason)}"])
 
 
@@ -85,15 +98,66 @@ def _rope_status(reader: Reader, location: Location) -> None:
     reader.number(1, "rope_status", ", ".join(said[1:]), bits=[*text.each_bit(status, _ROPE_STATUS), wake])
 
 
+def _battery(reader: Reader, location: Location) -> None:
+    """Read the battery record of a JT709X, with bytes that its document passes over."""
+    known = extend(location).battery
+    if not known:
+        return
+    charge, volts = text.unit(known.percent, "%"), text.unit(known.volts, "V")
+    reader.describe("battery", f"{charge}, {volts}")
+    reader.take(2, "value", meaning="not understood")
+    reader.number(1, "state")
+    reader.number(2, "volts", volts)
+    reader.number(4, "current_ua", f"{known.current_ua} µA, perhaps", signed=True)
+    reader.number(2, "temperature_c", text.unit(known.temperature_c, "°C"))
+    reader.number(1, "percent", charge)
+    reader.number(1, "health_percent", text.unit(known.health_percent, "%"))
+    reader.number(2, "cycles", text.count(known.cycles, "cycle"))
+    reader.take(4, "value", meaning="not understood")
+    reader.number(4, "capacity_mah", text.unit(known.capacity_mah, "mAh"))
+
+
+def _event_time(reader: Reader, location: Location) -> None:
+    seconds = int.from_bytes(reader.peek(4), "big")
+    said = f"{text.moment(datetime.fromtimestamp(seconds, UTC))}, of the lock event"
+    reader.describe("event_time", said)
+    reader.number(4, "event_time", said)
+
+
+def _acceleration(reader: Reader, location: Location) -> None:
+    reader.describe("acceleration", "three axes, in a unit that no document names")
+    for axis in "xyz":
+        reader.number(2, f"acceleration_{axis}", signed=True)
+
+
+def _text_item(name: str, meaning: str) -> items.ItemReader:
+    def read(reader: Reader, location: Location) -> None:
+        reader.describe(name, meaning)
+        reader.text(reader.left, name)
+
+    return read
+
+
+def _detail(reader: Reader, location: Location) -> None:
+    reader.describe("event_detail", "more about the lock event")
+    reader.rest("event_detail", "more about the lock event")
+
+
+def _percent(location: Location) -> str:
+    if extend(location).external_power is True:
+        return "power from outside"
+    return text.battery(location.battery_percent, location.charging)
+
+
 def _temperature(location: Location) -> str:
     return text.unit(extend(location).temperature_c, "°C")
 
 
 _ITEMS: Final = {
     lock_events.ITEM: items.lock_event,
-    jt709.SATELLITES: items.number("satellites", lambda at: f"{at.satellites} satellites"),
-    jt709.GSM_SIGNAL: items.number("gsm_signal", lambda at: f"signal {at.gsm_signal}"),
-    jt709.BATTERY_PERCENT: items.number("battery_percent", lambda at: text.unit(at.battery_percent, "%")),
+    jt709.SATELLITES: items.number("satellites", lambda at: text.satellites(at.satellites)),
+    jt709.GSM_SIGNAL: items.number("gsm_signal", lambda at: text.signal(at.gsm_signal)),
+    jt709.BATTERY_PERCENT: items.number("battery_percent", _percent),
     jt709.BATTERY_VOLTS: items.number("battery_volts", lambda at: text.unit(at.battery_volts, "V")),
     jt709.ODOMETER: items.number("odometer_km", lambda at: text.unit(at.odometer_km, "km")),
     jt709.FENCE: items.number("fence_id", lambda at: f"fence {at.fence_id}"),
@@ -106,4 +170,11 @@ _ITEMS: Final = {
     ),
     jt709.TEMPERATURE_SIGNED: items.number("temperature_c", _temperature),
     jt709.TEMPERATURE_OFFSET: items.number("temperature_c", _temperature),
+    jt709x.BATTERY: _battery,
+    jt709x.EVENT_TIME: _event_time,
+    jt709x.EVENT_DETAIL: _detail,
+    jt709x.ILLUMINANCE: items.number("illuminance", lambda at: "in a unit that no document names"),
+    jt709x.ACCELERATION: _acceleration,
+    jt709x.HARDWARE: _text_item("hardware_version", "hardware version"),
+    jt709x.IMEI: _text_item("imei", "IMEI of the unit"),
 }

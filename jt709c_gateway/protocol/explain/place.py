@@ -20,8 +20,9 @@ def read(reader: Reader, prefix: str = "") -> None:
     place = position.decode(data)
     digits = data[6:15].hex()
     reader.take(6, f"{prefix}time", data[:6].hex(), text.moment(place.time))
-    reader.take(4, "latitude", digits[:8], text.latitude(place.latitude) if sided else "")
-    meaning = text.longitude(place.longitude) + ("" if place.fix else ", no fix")
+    nowhere = not any(data[6:14]) and not data[14] & 0xF0
+    reader.take(4, "latitude", digits[:8], text.latitude(place.latitude, nowhere) if sided else "")
+    meaning = text.longitude(place.longitude, nowhere) + ("" if place.fix else ", no fix")
     reader.take(5, "longitude", digits[8:17], meaning, bits=text.each_bit(data[14] & 0x0F, _FLAGS))
     reader.number(1, "speed_kmh", text.unit(place.speed_kmh, "km/h"))
-    reader.number(1, "course_deg", f"{place.course_deg}°")
+    reader.number(1, "course_deg", text.course(place.course_deg))

@@ -11,22 +11,23 @@ from ..events import Cell, LockEvent
 from .tree import Bits
 
 _NO_PLACE: Final = "on no globe"
+_UNKNOWN_PLACE: Final = "no place"
 _NO_TIME: Final = "no such moment"
 
 
-def latitude(degrees: float | None) -> str:
-    """Signed degrees with the side of the equator."""
-    return _degrees(degrees, "N", "S")
+def latitude(degrees: float | None, nowhere: bool = False) -> str:
+    """Signed degrees with the side of the equator. `nowhere` when the unit sent 0,0."""
+    return _degrees(degrees, "N", "S", nowhere)
 
 
-def longitude(degrees: float | None) -> str:
-    """Signed degrees with the side of Greenwich."""
-    return _degrees(degrees, "E", "W")
+def longitude(degrees: float | None, nowhere: bool = False) -> str:
+    """Signed degrees with the side of Greenwich. `nowhere` when the unit sent 0,0."""
+    return _degrees(degrees, "E", "W", nowhere)
 
 
-def _degrees(degrees: float | None, positive: str, negative: str) -> str:
+def _degrees(degrees: float | None, positive: str, negative: str, nowhere: bool) -> str:
     if degrees is None:
-        return _NO_PLACE
+        return _UNKNOWN_PLACE if nowhere else _NO_PLACE
     return f"{abs(degrees):.6f}° {negative if degrees < 0 else positive}"
 
 
@@ -38,6 +39,21 @@ def moment(time: datetime | None) -> str:
 def unit(value: float | UnsetType | None, name: str) -> str:
     """A number with its unit."""
     return "none" if value is None or value is UNSET else f"{value} {name}"
+
+
+def course(degrees: int | None) -> str:
+    """A course, clockwise from north."""
+    return "none" if degrees is None else f"{degrees}°"
+
+
+def satellites(number: int | None) -> str:
+    """Satellites in view."""
+    return "none known" if number is None else f"{number} satellites"
+
+
+def signal(strength: int | None) -> str:
+    """A mobile signal."""
+    return "none" if strength is None else f"signal {strength}"
 
 
 def count(number: int, name: str) -> str:
