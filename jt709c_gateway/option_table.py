@@ -208,6 +208,13 @@ OPTIONS: Final = (
         "Percent of --events-max that one lock may take in an hour; 0 for any number [default: 20]",
     ),
     Option(
+        "max-new-devices",
+        length,
+        None,
+        "Devices never heard of that may come from one address in a minute; 0 for any number [1000 if not "
+        "given, and then any number from this host itself]",
+    ),
+    Option(
         "max-unacked", count, 20_000, "Frames that may wait for Redis before reading stops [default: 20000]"
     ),
     Option("events-max", count, 100_000, "Length of the stream of events, about [default: 100000]"),

@@ -130,6 +130,7 @@ class GatewayService(MultiService):
                 max_rate=settings["max_rate"],
                 max_share=share_of(settings["events_max"], settings["max_share"]),
                 utc8=Utc8(settings["utc8"]),
+                max_new_devices=settings["max_new_devices"],
                 sentence_serial=settings["sublock_answer"] == SENTENCE_SERIAL,
             ),
             self._make_admission(),
@@ -151,6 +152,7 @@ class GatewayService(MultiService):
         self.duties.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.survey = Survey(reactor, self.orders)
         self.survey.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.gateway.gate.newcomers.store = self.store
         self.redis_time.stepped = self.orders.clock_set
         self._timekeeping = Timekeeping(
             reactor, self.redis_time, _NoConnection(), settings["gateway_ttl"] / 3

@@ -74,6 +74,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "devices": (FILES, "file"),
     "max-rate": (["", "-1", "many", "nan", "inf", "1e300"], "events a second"),
     "max-share": (["", "-1", "101", "all", "nan", "20%"], "percent"),
+    "max-new-devices": (["", "-1", "1.5", "all"], "whole number from 0"),
     "max-unacked": (COUNTS, "whole number"),
     "events-max": (COUNTS, "whole number"),
     "events-max-age": (["", "-1", "soon", "nan"], "seconds"),

@@ -130,6 +130,14 @@ class Conversation:
                 self._let_go("rate")
                 self._passed_over = not self.is_datagram and self.is_open
                 return None
+            if admitted and not gate.lets_come(self, message.device, moment.now):
+                if self.is_datagram or self.sessions:
+                    self._let_go("new_devices")
+                    self._passed_over = not self.is_datagram
+                else:
+                    self._put_off(message, rest)
+                    gate.wait(self)
+                return None
             if admitted:
                 session = self._gateway.open_session(self, message, moment)
             else:

@@ -27,6 +27,7 @@ from .counters import Counters
 from .datagrams import DatagramDecoder
 from .gate import Gate, kept
 from .ids import EventIds
+from .newcomers import Newcomers
 from .records import listen, position_record, record_of
 from .sessions import Session, Sessions
 from .turning_away import TurningAway
@@ -52,6 +53,8 @@ class Policy:
     max_rate: float = 0.0
     #: Events of one lock in an hour, at once if need be; 0 for any number.
     max_share: float = 0.0
+    #: Devices that nobody has heard of, a minute from one address; 0 for any number. See `Newcomers`.
+    max_new_devices: int | None = 0
     #: Answer a sub-lock's report by the serial of its sentence, not by the sub-lock's own.
     sentence_serial: bool = False
     #: Whose times are UTC+8.
@@ -111,7 +114,12 @@ class Gateway:
 
     def __attrs_post_init__(self) -> None:
         self.sessions = Sessions(self.policy.max_sessions)
-        self.gate = Gate(self, self.admission, Allowed(self.policy.max_rate, self.policy.max_share))
+        self.gate = Gate(
+            self,
+            self.admission,
+            Allowed(self.policy.max_rate, self.policy.max_share),
+            Newcomers(self.policy.max_new_devices),
+        )
         self.committer.drained = self._drained
 
     @property

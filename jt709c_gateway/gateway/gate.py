@@ -11,6 +11,7 @@ from jt709c_gateway.protocol.message import Message
 from .admission import Admission
 from .budget import Allowed, Budget
 from .conversation import Conversation
+from .newcomers import Newcomers
 from .sessions import Session
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Gate:
     admission: Admission
     #: What one lock may send.
     allowed: Allowed
+    newcomers: Newcomers
     _slowed: dict[Conversation, None] = field(factory=dict, repr=False)
     _reported: dict[str, None] = field(factory=dict, repr=False)
     #: What locks that are gone have left, unless that is all.
@@ -70,6 +72,12 @@ class Gate:
         for device in gone:
             if (session := self.gateway.sessions.get(device)) is not None:
                 session.conversation.link.close(NOT_ADMITTED)
+
+    def lets_come(self, conversation: Conversation, device: str, now: float) -> bool:
+        """Whether a lock that isn't here may come now, as far as others from its address leave room."""
+        if device in self.gateway.sessions:
+            return True
+        return self.newcomers.admits(conversation.link.peer, device, now)
 
     def is_spent(self, device: str, now: float) -> bool:
         """Whether a lock that comes anew has nothing left of what it may send."""
@@ -119,6 +127,10 @@ class Gate:
         """A connection's lock sends too much. It is read on with the next round of `read_on`."""
         if conversation not in self._slowed:
             self.gateway.counters.rate_pauses += 1
+        self.wait(conversation)
+
+    def wait(self, conversation: Conversation) -> None:
+        """Read on from a connection with the next round of `read_on`."""
         self._slowed[conversation] = None
 
     def read_on(self) -> None:

@@ -1,6 +1,6 @@
 """Where orders wait, who has them in hand, and what a crash leaves behind (DESIGN.md §4)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from attrs import define
@@ -275,15 +275,23 @@ class OrderStore:
             raise failure.value from None
         return [_text(one) for one in found]
 
+    async def known(self, devices: Sequence[str]) -> list[bool]:
+        """For each device whether it has been heard before, and not been forgotten since."""
+        return [bool(found) for found in await self._each("EXISTS", self.keys.device, devices)]
+
     async def any_waiting(self, devices: Sequence[str]) -> list[str]:
         """Those of the devices for which orders wait."""
-        asked = [self.caller.call("LLEN", self.keys.waiting(device)) for device in devices]
+        counts = await self._each("LLEN", self.keys.waiting, devices)
+        return [device for device, count in zip(devices, counts, strict=True) if count]
+
+    async def _each(self, command: str, key: Callable[[str], str], devices: Sequence[str]) -> list[int]:
+        asked = [self.caller.call(command, key(device)) for device in devices]
         try:
             counts: list[int] = await defer.gatherResults(asked, consumeErrors=True)
         except defer.FirstError as error:
             failure: Any = error.subFailure
             raise failure.value from None
-        return [device for device, count in zip(devices, counts, strict=True) if count]
+        return counts
 
     async def online_at(self, gateway: str, cursor: str) -> tuple[list[str], str]:
         """Some devices that are online at a gateway, and the next cursor: from "0" until it is "0" again."""

@@ -134,6 +134,11 @@ class GatewayCollector(Collector):
                 "Parts of split messages let go because the message was never whole, or for want of room.",
                 self._gateway.parts.dropped,
             ),
+            (
+                "new_devices_held",
+                "Times a device had to wait for others from its address (--max-new-devices).",
+                self._gateway.gate.newcomers.held,
+            ),
             ("redis_losses", "Times Redis was found to have lost what it had.", counters.losses),
             ("commits", "Batches committed to Redis.", statistics.batches),
             ("records", "Records committed to Redis.", statistics.records),

@@ -1,0 +1,122 @@
+"""How many devices that nobody has heard of may come from one address in a minute."""
+
+from ipaddress import ip_address
+from itertools import islice
+from typing import Any, Final, Protocol
+
+import txredisapi
+from attrs import define, field
+from twisted.internet import defer
+from twisted.logger import Logger
+
+from jt709c_gateway.transport.tcp import limited_as
+
+#: What holds where the option isn't given; this host's own addresses are left out then.
+DEFAULT_LIMIT: Final = 1000
+#: Addresses that are counted, devices remembered, devices that Redis is asked about; the first of more go.
+_MAX_ADDRESSES: Final = 10_000
+_MAX_KNOWN: Final = 100_000
+_MAX_ASKED: Final = 10_000
+#: Devices in one question.
+_BATCH: Final = 500
+#: Seconds from one line in the log to the next.
+_PAUSE: Final = 600.0
+
+
+class Known(Protocol):
+    """Whoever knows which devices have been heard before."""
+
+    async def known(self, devices: list[str]) -> list[bool]:
+        """For each device whether it has; txredisapi's errors as they come."""
+
+
+@define(eq=False)
+class Newcomers:
+    """Lets so many new devices a minute in from an address, a minute's worth at once. Others have to wait.
+
+    Only when an address has used that up is Redis asked which of them it knows: those don't count, so that
+    everybody can come back at once after a restart.
+    """
+
+    log = Logger()
+
+    #: Devices a minute; 0 for any number, None for `DEFAULT_LIMIT` from other hosts.
+    limit: int | None
+    #: None as long as nobody can be asked.
+    store: Known | None = None
+    #: Times that a device had to wait.
+    held: int = 0
+    _left: dict[str, tuple[float, float]] = field(factory=dict, init=False, repr=False)
+    _known: dict[str, None] = field(factory=dict, init=False, repr=False)
+    _asked: dict[str, None] = field(factory=dict, init=False, repr=False)
+    _asking: bool = field(default=False, init=False)
+    _quiet_until: float = field(default=-_PAUSE, init=False)
+
+    def admits(self, peer: str, device: str, now: float) -> bool:
+        """Whether a device may come from `peer`, as `host:port`, now; else it is to try again in a while."""
+        limit = DEFAULT_LIMIT if self.limit is None else self.limit
+        if not limit or device in self._known:
+            return True
+        host = peer.rpartition(":")[0].strip("[]")
+        if self.limit is None and _is_local(host):
+            return True
+        address = limited_as(host)
+        left, counted_at = self._left.pop(address, (float(limit), now))
+        left = min(left + (now - counted_at) * limit / 60, float(limit))
+        may_come = left >= 1
+        _keep(self._left, address, (left - may_come, now), _MAX_ADDRESSES)
+        if may_come:
+            _keep(self._known, device, None, _MAX_KNOWN)
+            return True
+        self.held += 1
+        self._say(address, limit, now)
+        self._ask(device)
+        return False
+
+    def _say(self, address: str, limit: int, now: float) -> None:
+        if now < self._quiet_until:
+            return
+        self._quiet_until = now + _PAUSE
+        self.log.warn(
+            "more than {limit} new devices a minute come from {address} (--max-new-devices); the others wait",
+            limit=limit,
+            address=address,
+        )
+
+    def _ask(self, device: str) -> None:
+        if self.store is None:
+            return
+        _keep(self._asked, device, None, _MAX_ASKED)
+        if not self._asking:
+            self._asking = True
+            defer.Deferred.fromCoroutine(self._tell(self.store)).addErrback(self._failed)
+
+    async def _tell(self, store: Known) -> None:
+        try:
+            while self._asked:
+                batch = list(islice(self._asked, _BATCH))
+                for device, known in zip(batch, await store.known(batch), strict=True):
+                    self._asked.pop(device, None)
+                    if known:
+                        _keep(self._known, device, None, _MAX_KNOWN)
+        finally:
+            self._asking = False
+
+    def _failed(self, failure: Any) -> None:
+        # Whoever has to wait asks again.
+        self._asked.clear()
+        if not failure.check(txredisapi.RedisError):
+            self.log.failure("asking which devices are known failed", failure)
+
+
+def _keep(kept: dict[str, Any], name: str, value: Any, most: int) -> None:
+    if name not in kept and len(kept) >= most:
+        del kept[next(iter(kept))]
+    kept[name] = value
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
