@@ -21,6 +21,8 @@ from jt709c_gateway.commands.model import ENDED, Order, OrderState
 from jt709c_gateway.commands.order_keys import OrderKey
 from jt709c_gateway.commands.sending import to_wire
 from jt709c_gateway.commands.sublocks import SUBLOCK_ID
+from jt709c_gateway.protocol.events import to_json
+from jt709c_gateway.protocol.json_text import escape_text
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.listening import PING_EVERY, glob_escape, keep_alive
@@ -85,7 +87,7 @@ class _Follower:
 
     def _show(self, event: Mapping[str, Any], payload: bytes) -> None:
         if self._push.as_json:
-            self._out.out(payload.decode("utf-8", "replace"), highlight=False)
+            self._out.out(escape_text(payload.decode("utf-8", "replace")), highlight=False)
         else:
             self._out.print(gist.line(event), soft_wrap=True)
         self.reached(event["data"].get("state"))
@@ -196,7 +198,7 @@ def _told(push: Push) -> None:
             "command": _known(order.command),
             "reply_to": order.reply_to,
         }
-        click.echo(msgspec.json.encode(told))
+        click.echo(to_json(told))
         return
     click.echo(f"order {order.id} queued: {_known(order.command) or 'an order'} for {order.device}")
     if order.reply_to:

@@ -18,6 +18,7 @@ from jt709c_gateway.commands.profiles.params import Param
 from jt709c_gateway.commands.profiles.profileset import LOCAL_PARAMS
 from jt709c_gateway.commands.profiles.spec import OrderDefinition
 from jt709c_gateway.commands.provenance import Provenance, weakest
+from jt709c_gateway.protocol.json_text import escape_text
 
 PARTLY: Final = "partly "
 
@@ -109,7 +110,7 @@ def to_json(entries: Sequence[Entry]) -> str:
         }
         for entry in entries
     ]
-    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    return escape_text(json.dumps(found, indent=2, ensure_ascii=False)) + "\n"
 
 
 def _holder(holder: Holder) -> dict[str, Any]:

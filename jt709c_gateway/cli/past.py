@@ -14,6 +14,7 @@ from jt709c_gateway.cli.output import console, plain
 from jt709c_gateway.cli.redis_link import Link
 from jt709c_gateway.cli.running import notice
 from jt709c_gateway.cli.timeline import Timeline
+from jt709c_gateway.protocol.json_text import escape_text
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
 
@@ -104,7 +105,7 @@ def _print(device: str, entries: list[Entry], wanted: Wanted) -> None:
     out = console()
     if wanted.as_json:
         for entry in entries:
-            out.out(_fields(entry)["event"], highlight=False)
+            out.out(escape_text(_fields(entry)["event"]), highlight=False)
         return
     if not entries:
         notice(f"nothing of the kind is in the history of {device}")

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
-import msgspec
 from attrs import frozen
 
 from jt709c_gateway.cli import roster_table
@@ -15,6 +14,7 @@ from jt709c_gateway.cli.connecting import FirstConnection
 from jt709c_gateway.cli.output import console
 from jt709c_gateway.cli.redis_link import Link
 from jt709c_gateway.cli.running import notice
+from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.redis import fleet
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.fleet import DeviceSummary
@@ -150,7 +150,7 @@ async def show(
     roster = await ask(reactor, link, prefix, first, "the fleet", question)
     if as_json:
         for one in roster.devices:
-            click.echo(msgspec.json.encode(one))
+            click.echo(to_json(one))
         return 0
     if roster.devices:
         roster_table.show(console(), roster.devices, datetime.now(UTC))

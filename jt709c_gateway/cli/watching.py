@@ -16,6 +16,7 @@ from jt709c_gateway.cli.output import console, plain
 from jt709c_gateway.cli.redis_link import Link, listen, talk
 from jt709c_gateway.cli.running import notice
 from jt709c_gateway.protocol.events import KINDS
+from jt709c_gateway.protocol.json_text import escape_text
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.listening import PING_EVERY, glob_escape, keep_alive
@@ -65,7 +66,7 @@ class Display:
         if not self._fits(event) or self._is_known(event.get("id")):
             return
         if self.wanted.as_json:
-            self._out.out(payload.decode("utf-8", "replace"), highlight=False)
+            self._out.out(escape_text(payload.decode("utf-8", "replace")), highlight=False)
         else:
             self._out.print(gist.line(event), soft_wrap=True)
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from msgspec.json import encode
 from twisted.logger import Logger
 
 from jt709c_gateway.commands.masking import MASK
@@ -11,6 +10,7 @@ from jt709c_gateway.commands.model import InvalidOrder, OrderState
 from jt709c_gateway.commands.order_keys import Refusal, Why
 from jt709c_gateway.commands.stored import invalid_record, iso
 from jt709c_gateway.commands.waiting import waiting_id
+from jt709c_gateway.protocol.events import to_text
 from jt709c_gateway.redis.orders import Command
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def commands(orders: "Orders", error: InvalidOrder) -> list[Command]:
     }
     if error.key is not None:
         kept |= {"key": error.key, "mac": MASK}
-    return orders.store.invalid_commands(encode(kept).decode())
+    return orders.store.invalid_commands(to_text(kept))
 
 
 def may_log(orders: "Orders") -> bool:

@@ -6,7 +6,6 @@ from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
 
 from attrs import define, evolve, frozen
-from msgspec.json import encode
 from twisted.internet import defer
 from twisted.logger import Logger
 
@@ -18,7 +17,7 @@ from jt709c_gateway.commands.order_keys import Refusal, Why
 from jt709c_gateway.commands.profiles import OrderSpec
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, from_hash, invalid_record, iso, to_hash
 from jt709c_gateway.commands.waiting import from_waiting, to_waiting
-from jt709c_gateway.protocol.events import KIND_COMMAND
+from jt709c_gateway.protocol.events import KIND_COMMAND, to_text
 from jt709c_gateway.redis.order_replies import Acceptance, Events, Known
 from jt709c_gateway.redis.orders import FULL
 
@@ -151,7 +150,7 @@ class Intake:
         complaints.withhold(orders, about, is_known=False)
         device, order_id = about.device or UNKNOWN, about.order_id
         kept = {"at": iso(now), "reason": reason, "id": order_id, "device": about.device}
-        orders.submit(UNKNOWN, None, store.invalid_commands(encode(kept).decode()))
+        orders.submit(UNKNOWN, None, store.invalid_commands(to_text(kept)))
         if order_id is None or not await store.is_known(order_id):
             record = invalid_record(about, now) | {"reason": reason}
             commands = orders.reply_commands(about.reply_to, record)

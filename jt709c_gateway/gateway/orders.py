@@ -5,7 +5,6 @@ from typing import Any, Final
 
 import txredisapi
 from attrs import define, field
-from msgspec.json import encode
 from twisted.internet import defer
 from twisted.logger import Logger
 
@@ -19,7 +18,7 @@ from jt709c_gateway.commands.record import Limits
 from jt709c_gateway.commands.replies import Answer
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, to_hash
 from jt709c_gateway.commands.waiting import to_waiting
-from jt709c_gateway.protocol.events import KIND_COMMAND
+from jt709c_gateway.protocol.events import KIND_COMMAND, to_text
 from jt709c_gateway.redis.order_replies import Claim
 from jt709c_gateway.redis.order_replies import Record as StoredRecord
 from jt709c_gateway.redis.orders import UNSETTLED_TTL, Command, OrderStore
@@ -300,7 +299,7 @@ class Orders:
 
     def reply_commands(self, name: str | None, public: dict[str, Any]) -> list[Command]:
         """Push an outcome to whoever asked for it."""
-        return [] if name is None else self.store.reply_commands(name, encode(public).decode())
+        return [] if name is None else self.store.reply_commands(name, to_text(public))
 
     def submit(
         self,

@@ -13,6 +13,8 @@ from attrs import define, field
 from msgspec import UNSET, UnsetType
 from msgspec.json import Encoder
 
+from .json_text import escape_bytes, escape_text
+
 Fix = Literal["gnss", "lbs", "none"]
 LockState = Literal["locked", "unlocked"]
 Method = Literal["password", "dynamic_password", "card", "bluetooth", "lora", "automatic", "unknown"]
@@ -364,13 +366,16 @@ class Event:
 
 
 _encoder: Final = Encoder()
-#: attrs object -> JSON bytes. Times become RFC 3339 text ending in Z.
-to_json = _encoder.encode
 #: Keeps the room that an event takes, which `to_json` would have to find for each anew.
 _buffer: Final = bytearray(4096)
+
+
+def to_json(value: Any) -> bytes:
+    """An attrs object as JSON. Times become RFC 3339 text ending in Z, control characters are escaped."""
+    return escape_bytes(_encoder.encode(value))
 
 
 def to_text(value: Any) -> str:
     """The same as text."""
     _encoder.encode_into(value, _buffer)
-    return _buffer.decode()
+    return escape_text(_buffer.decode())

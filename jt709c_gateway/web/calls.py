@@ -13,6 +13,7 @@ from twisted.protocols.basic import FileSender
 from twisted.python.failure import Failure
 
 from jt709c_gateway.commands.describing import described, unknown_names
+from jt709c_gateway.protocol.events import to_json
 
 from .requests import JSON_BODY, content_type
 
@@ -43,7 +44,7 @@ class ApiError(Exception):
     def answer(self) -> "Answer":
         """What is sent."""
         return Answer(
-            msgspec.json.encode({"error": {"field": self.field, "message": self.message}}),
+            to_json({"error": {"field": self.field, "message": self.message}}),
             self.status,
             headers=self.headers,
         )
@@ -129,7 +130,7 @@ def accepts_gzip(header: bytes | None) -> bool:
 
 def json_answer(value: object, status: int = 200) -> Answer:
     """An answer of anything that msgspec encodes."""
-    return Answer(msgspec.json.encode(value), status)
+    return Answer(to_json(value), status)
 
 
 @frozen

@@ -8,6 +8,7 @@ import txredisapi
 from attrs import define
 
 from jt709c_gateway.commands.stored import iso
+from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.fleet import DEVICE_FIELDS, WRONG_TYPE, DeviceSummary, commands, known, summarise
 from jt709c_gateway.redis.keys import Keys
@@ -66,7 +67,7 @@ class Fleet:
             if page.members:
                 count += len(page.members)
                 found = await self.summaries([device for _, device in page.members])
-                pieces.append(msgspec.json.encode(found)[1:-1])
+                pieces.append(to_json(found)[1:-1])
                 after = page.members[-1]
             more = page.more
         end = _End(":".join(after) if more and after else None, await self._count(seen_since), iso(now))

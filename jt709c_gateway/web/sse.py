@@ -8,6 +8,8 @@ import msgspec
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
+from jt709c_gateway.protocol.json_text import escape_bytes
+
 #: Messages and bytes that wait for a client which reads slowly; what comes beyond is left out, and counted.
 MAX_WAITING: Final = 500
 MAX_BYTES: Final = 1 << 20
@@ -18,9 +20,9 @@ _OPENING: Final = b"retry: 3000\n\n"
 
 
 def message(event: str, data: bytes, event_id: str | None = None) -> bytes:
-    """One message; `data` is JSON without line breaks."""
+    """One message; `data` is JSON without line breaks, in which control characters are escaped."""
     head = b"" if event_id is None else b"id: %b\n" % event_id.encode()
-    return b"%bevent: %b\ndata: %b\n\n" % (head, event.encode(), data)
+    return b"%bevent: %b\ndata: %b\n\n" % (head, event.encode(), escape_bytes(data))
 
 
 @implementer(IPushProducer)

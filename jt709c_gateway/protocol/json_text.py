@@ -1,0 +1,26 @@
+r"""JSON in which no control character stands as it is.
+
+JSON lets DEL, the C1 controls (U+0080 to U+009F) and the line separators U+2028 and U+2029 stand in text, and
+a sentence may hold any byte. A terminal obeys some of them, and others end a line. Written as ``\u0085`` they
+mean the same to every reader of JSON.
+"""
+
+import re
+from typing import Final
+
+_IN_BYTES: Final = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]")
+_IN_TEXT: Final = re.compile("[\x7f-\x9f\u2028\u2029]")
+
+
+def escape_bytes(data: bytes) -> bytes:
+    """JSON in UTF-8 with those characters escaped."""
+    if data.isascii() and b"\x7f" not in data:
+        return data
+    return _IN_BYTES.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), data)
+
+
+def escape_text(text: str) -> str:
+    """The same of text."""
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return _IN_TEXT.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
