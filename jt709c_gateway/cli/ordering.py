@@ -134,13 +134,13 @@ def _check_items(command: str, name: str, value: Any) -> None:
 
 def _read_secret(name: str, path: str) -> str:
     """The text of a file without its line end; UserError when it can't be read or is empty."""
-    text = "\n".join(_secret_lines(f"{name}=@", path))
+    text = "\n".join(read_secret_lines(f"{name}=@", path))
     if not text:
         raise UserError(f"{name}=@: {path} is empty")
     return text
 
 
-def _secret_lines(option: str, path: str) -> list[str]:
+def read_secret_lines(option: str, path: str) -> list[str]:
     """The lines of a file that are not empty; `-` is standard input."""
     try:
         with click.open_file(path, "r", "utf-8") as file:
@@ -221,7 +221,7 @@ def _wanted(command: str, name: str, params: Mapping[str, Any]) -> bool:
 
 
 def _read_passwords(path: str, names: Sequence[str], command: str) -> list[str]:
-    lines = _secret_lines("--password-file", path)
+    lines = read_secret_lines("--password-file", path)
     if len(lines) != len(names):
         where = "standard input" if path == "-" else path
         wanted = f"{len(names)}: {', '.join(names)}" if names else "none"

@@ -164,6 +164,15 @@ def read(file: IO[bytes], name: str, ports: frozenset[int], left_out: LeftOut) -
     yield from dissector.steps(_pcapng(source) if magic == PCAPNG else _pcap(source))
 
 
+def records(file: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
+    """Link type and bytes of each packet, whatever it is; CaptureError where the file is broken."""
+    source = _Source(file, name)
+    magic = file.read(4)
+    file.seek(0)
+    for packet in _pcapng(source) if magic == PCAPNG else _pcap(source):
+        yield packet.link, packet.data
+
+
 class _Dissector:
     """Takes packets apart, and sorts them by connection."""
 
