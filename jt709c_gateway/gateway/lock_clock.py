@@ -11,8 +11,9 @@ from typing import Final
 
 from attrs import define, field
 
-#: Before this no lock of the family was made: a clock that shows it was reset.
-_FIRST: Final = datetime(2015, 1, 1, tzinfo=UTC).timestamp()
+from jt709c_gateway.protocol.message import FIRST_YEAR
+
+_FIRST: Final = datetime(FIRST_YEAR, 1, 1, tzinfo=UTC).timestamp()
 _DAY: Final = 86_400.0
 #: A receiver that lost count of the weeks is 1024 of them behind; no report is nearly as late as that.
 _OLDEST: Final = 1000 * 7 * _DAY

@@ -117,7 +117,7 @@ def record_of(
     if peripheral is not None or known:
         state = (*state, peripheral, known)
     reported = (message.device, message.fingerprint, moment.iso, moment.epoch, told, state, refresh)
-    return (*reported, None, None, session.token)
+    return (*reported, None, None, session.token, message.keys_of_several())
 
 
 def _is_dated(data: events.EventData, now: float) -> bool:

@@ -23,7 +23,7 @@ from .events import (
     Unknown,
 )
 from .jt808 import Header
-from .message import Message
+from .message import Message, content_of
 
 _TERMINAL_ANSWER = Struct(">HHB")
 _STORED_HEAD = Struct(">HB")
@@ -64,6 +64,7 @@ def _add_location(message: Message, body: bytes, offset: int) -> list[tuple[int,
         message.imei = jt709x.imei(body[jt709.FIXED_LENGTH :])
     message.report = True
     message.facts.append((KIND_LOCATION, location))
+    message.contents.append(content_of(location, body))
     if location.time is None:
         message.impossible_date = True
     if lock_events.ITEM not in body:
@@ -266,6 +267,7 @@ def _jt705(message: Message, header: Header, body: bytes) -> list[tuple[int, int
         return _unreadable(message, header, str(error))
     message.report = True
     message.facts.append((KIND_LOCATION, location))
+    message.contents.append(content_of(location, body))
     message.impossible_date = location.time is None
     message.facts += [(KIND_LOCK, event) for event in events]
     return jt709.password_spans(body, jt705.FIXED_LENGTH)

@@ -33,7 +33,7 @@ from .jt808 import (
     parse_header,
     registration_answer,
 )
-from .message import Message, VersionedMessage
+from .message import Message, VersionedMessage, content_of
 from .redact import mask_malformed, mask_spans
 from .split import Reassembler
 
@@ -183,6 +183,7 @@ def _plain_location(frame: BinaryFrame) -> Message | None:
         None,
         None,
         location.time is None,
+        [content_of(location, body)],
         True,
     )
 

@@ -17,7 +17,7 @@ from .events import (
     TimeRequest,
     Unknown,
 )
-from .message import VersionedMessage
+from .message import VersionedMessage, content_of
 from .sentences import DYNAMIC_PASSWORD_PNN, Sentence
 
 JT701: Final = "jt701"
@@ -39,6 +39,9 @@ def dollar(raw: bytes) -> VersionedMessage:
         message.impossible_date |= record.location.time is None
         message.serial = record.serial
         message.imei = record.imei or message.imei
+    if len(records) == 1:
+        # Between its head, which says whether it is live or stored, and its serial.
+        message.contents.append(content_of(records[0].location, raw[jt701.HEADER_LENGTH : -1]))
     if not records:
         _unreadable(message, "the data can't be divided into records")
     message.answer = jt701.answers(raw, records)

@@ -18,6 +18,7 @@
 --   5 events {{kind, json}, ...}; of a session that opens a third, told instead when it takes one over
 --   9 condition or nil: what has to hold of an order, or nothing of the record is written: see `conditions` below
 --   10 token of the session in which the device said it, or nil; from any but its newest nothing is written
+--   11 what each event says, as fingerprints begin, or nil; only of a message with several reports
 --   peripheral, only where a sub-lock or sensor reports: {id, type, epoch s or nil, lock state or nil, battery}
 --   told, only where an answer says so: {field: value} of those in STATE
 --   A record whose device is "" is a malformed run: {"", peer, reason, raw, time}.
@@ -35,7 +36,8 @@ local max_events, max_history, max_malformed, max_devices, max_recent, max_age, 
   unpack(cmsgpack.unpack(ARGV[4]))
 -- As text: a number would be formatted for each event.
 max_events, max_history, max_malformed = tostring(max_events), tostring(max_history), tostring(max_malformed)
-local FINGERPRINT = 16
+-- A report is known by what it says, and its serial.
+local FINGERPRINT, CONTENT = 16, 12
 -- How the array of all records begins, and how a record of 13 does.
 local HEAD, LOCATED, LOCATED_VALUES = 3, 0x9d, 13
 local MARKER_TTL, RECENT_TTL, SECRET_TTL, ORDERS_TTL, ROUTE_TTL = 86400, 2592000, 86400, 604800, 60
@@ -158,24 +160,46 @@ local function check_session(device, token)
   end
 end
 
-local function is_among(recent, fingerprint)
-  local from = max(1, #recent - max_recent * FINGERPRINT + 1)
+-- Whether a report is among these; if not, the serial (four hex digits) of one that says the same, or nil.
+local function is_among(recent, content, serial)
+  local from, other = max(1, #recent - max_recent * FINGERPRINT + 1), nil
   while true do
-    local at = find(recent, fingerprint, from, true)
+    local at = find(recent, content, from, true)
     if not at then
-      return false
+      return false, other
     end
     if (at - 1) % FINGERPRINT == 0 then
-      return true
+      local its = sub(recent, at + CONTENT, at + FINGERPRINT - 1)
+      if its == serial then
+        return true
+      end
+      other = other or its
     end
     from = at + 1
   end
 end
 
--- Whether a report is among the device's last ones, this batch's included.
+-- Whether a report is among the device's last ones, this batch's included; if not, the serial of one among them
+-- that says the same, if there is one.
 local function is_known(device, fingerprint)
   if not device.recent then
     device.recent, device.news = call('GET', prefix .. ':recent:' .. device.name) or '', ''
   end
-  return is_among(device.recent, fingerprint) or device.news ~= '' and is_among(device.news, fingerprint)
+  local content, serial = sub(fingerprint, 1, CONTENT), sub(fingerprint, CONTENT + 1)
+  local known, other = is_among(device.recent, content, serial)
+  if not known and device.news ~= '' then
+    local later
+    known, later = is_among(device.news, content, serial)
+    other = other or later
+  end
+  return known, other
+end
+
+-- An event with the serial of the report that it repeats, if it does.
+local function marked(json, repeats)
+  if not repeats then
+    return json
+  end
+  local at = find(json, ',"data":{', 1, true)
+  return sub(json, 1, at - 1) .. ',"repeats":' .. tonumber(repeats, 16) .. sub(json, at)
 end

@@ -57,7 +57,10 @@ local function apply(record)
   if record[9] then
     check_condition(record[9])
   end
-  local known = fingerprint and is_known(device, fingerprint)
+  local known, repeats
+  if fingerprint then
+    known, repeats = is_known(device, fingerprint)
+  end
   check(device, record, known)
   if known then
     -- What a report that comes again says besides has not been said before for certain.
@@ -77,6 +80,8 @@ local function apply(record)
   if told then
     local live = record[6] and record[6][5]
     for index, event in ipairs(record[5]) do
+      local of = record[11] and select(2, is_known(device, record[11][index])) or repeats
+      event[2] = marked(event[2], of)
       emit(device.name, event[1], told == 'taken over' and event[3] or event[2])
       if event[1] == 'location' and not (live and live[1] == index - 1) then
         note_position(device, event[2])
@@ -102,9 +107,11 @@ local function apply_located(device, fingerprint, seen, seen_at, json, dialect, 
   time, skew, token)
   device = device_of(device)
   check_session(device, token)
-  if is_known(device, fingerprint) then
+  local known, repeats = is_known(device, fingerprint)
+  if known then
     return true
   end
+  json = marked(json, repeats)
   check_report(device)
   check_event(device.name, 'location')
   check_location(device, alarms)
