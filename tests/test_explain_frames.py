@@ -257,7 +257,7 @@ class SentenceTests(SynchronousTestCase):
             (b"(123456,P22,2)", "time", "up", "device word operation"),
             (b"(123456,P43,1,0)", "unlock with the static password", "up", "device word result wrong_tries"),
             (b"(123456,P01,V1,90)", "firmware", "up", "device word firmware battery_percent"),
-            (b"(123456,P99,1)", "sentence", "up", "device word argument"),
+            (b"(123456,P77,1)", "sentence", "up", "device word argument"),
             (b"(P69,0,24)", "acknowledgement", "down", "word operation serial"),
             (b"(P35)", "acknowledgement to an older unit", "down", "word"),
             (b"(P41,1,1,2,00001,00002)", "RFID cards", "down", "word operation action count card card"),

@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from msgspec import UNSET
+
 from . import jt701, pnn, sublock
 from .events import (
     KIND_ALARM,
@@ -76,7 +78,6 @@ def read_sentence(message: VersionedMessage, sentence: Sentence, sentence_serial
 def _lock_report(message: VersionedMessage, arguments: tuple[str, ...]) -> None:
     message.report = True
     message.old_answer = pnn.OLD_LOCK_ANSWER
-    message.imei = pnn.report_imei(arguments)
     message.serial = pnn.report_serial(arguments)
     if message.serial is not None:
         message.answer = pnn.acknowledge(message.serial)
@@ -85,6 +86,7 @@ def _lock_report(message: VersionedMessage, arguments: tuple[str, ...]) -> None:
         _unreadable(message, "the report lacks its source or its verification")
     else:
         message.facts.append((KIND_LOCK, event))
+        message.imei = None if event.imei is UNSET else event.imei
 
 
 def _sublock(message: VersionedMessage, serial: int, sentence_serial: bool) -> None:

@@ -30,10 +30,10 @@ SERIAL_AT: Final = 14
 _SOURCE_AT: Final = 9
 #: A P45 has as many fields at least: those up to the verification.
 _SHORTEST: Final = _SOURCE_AT + 2
-#: IMEI, fence and cell, where P94 has switched them on.
-_IMEI_AT: Final = 16
-_FENCE_AT: Final = 17
-_CELL_AT: Final = 18
+#: Behind the verification: IMEI, fence and cell, where P94 has switched them on.
+_IMEI_BEHIND: Final = 16 - _SHORTEST
+_FENCE_BEHIND: Final = 17 - _SHORTEST
+_CELL_BEHIND: Final = 18 - _SHORTEST
 
 #: Where the order to move came from.
 SOURCES: Final[dict[int, Method]] = {
@@ -116,7 +116,7 @@ def password_answer(password: str) -> bytes:
 
 def report_serial(arguments: tuple[str, ...]) -> int | None:
     """The serial of a P45; None when there is none, and so nothing that an answer could name."""
-    return _number(_field(arguments, SERIAL_AT))
+    return _number(arguments[SERIAL_AT].strip()) if len(arguments) > SERIAL_AT else None
 
 
 def imei(text: str) -> str | None:
@@ -134,35 +134,37 @@ def lock_event(arguments: tuple[str, ...]) -> LockEvent | None:
     """
     if len(arguments) < _SHORTEST:
         return None
-    date, time, *place = (text.strip() for text in arguments[:6])
-    code, result = _number(_field(arguments, _SOURCE_AT)), _number(_field(arguments, _SOURCE_AT + 1))
+    date, time, north, north_south, east, east_west, fix, _, _, source, verification, *rest = map(
+        str.strip, arguments
+    )
+    code, result = _number(source), _number(verification)
     if code is None or result is None:
         return None
     action = _FIXED.get(code) or _verified(code, result)
     moment = None
     if _SIX_DIGITS.fullmatch(date) and _SIX_DIGITS.fullmatch(time):
         moment = time_dmy(bytes.fromhex(date + time))
+    latitude, longitude = _place(north, north_south, east, east_west)
+    if fix != "A" and not (latitude or longitude):
+        latitude = longitude = None
+    own = _number(rest[_FENCE_BEHIND]) if len(rest) > _FENCE_BEHIND else None
     event = LockEvent(
         moment,
         code,
         SOURCES.get(code, "unknown"),
         action,
-        _card(_field(arguments, _SOURCE_AT + 2)),
-        _fence(code, result, action, _number(_field(arguments, _FENCE_AT))),
+        _card(rest[0]) if rest else None,
+        _fence(code, result, action, own),
         result,
-        *_place(*place, fix=_field(arguments, 6) == "A"),
+        latitude,
+        longitude,
     )
-    if unit := report_imei(arguments):
+    if len(rest) > _IMEI_BEHIND and (unit := imei(rest[_IMEI_BEHIND])):
         event.imei = unit
-    if found := _CELL.fullmatch(_field(arguments, _CELL_AT)):
+    if len(rest) > _CELL_BEHIND and (found := _CELL.fullmatch(rest[_CELL_BEHIND])):
         mcc, mnc, lac, cell = map(int, found.groups())
         event.cell = Cell(mcc, mnc, cell, lac)
     return event
-
-
-def report_imei(arguments: tuple[str, ...]) -> str | None:
-    """The IMEI in a P45, where it has a sound one."""
-    return imei(_field(arguments, _IMEI_AT))
 
 
 def lock_report(
@@ -205,10 +207,6 @@ def lock_report(
     )
 
 
-def _field(arguments: tuple[str, ...], index: int) -> str:
-    return arguments[index].strip() if index < len(arguments) else ""
-
-
 def _number(text: str) -> int | None:
     return int(text) if _NUMBER.fullmatch(text) else None
 
@@ -224,7 +222,7 @@ def _verified(source: int, verification: int) -> Action:
 
 def _fence(source: int, verification: int, action: Action, own: int | None) -> int | None:
     """The fence it happened in: that of the report's own field, or the one that the verification names."""
-    if own in _FENCE_NUMBERS:
+    if own is not None and own in _FENCE_NUMBERS:
         return own
     if action != "unlocked":
         return None
@@ -240,35 +238,27 @@ def _card(text: str) -> str | None:
     return text.zfill(_CARD_DIGITS) if text.isdecimal() else text
 
 
-def _place(
-    north: str, north_south: str, east: str, east_west: str, *, fix: bool
-) -> tuple[float | None, float | None]:
-    """Latitude and longitude; None for what is on no globe, and for the 0,0 of a unit without a fix."""
-    packed = _is_packed(north, _MOST_NORTH) or _is_packed(east, _MOST_EAST)
-    latitude = longitude = None
-    for form in (True, False) if packed else (False,):
-        latitude = _degrees(north, north_south, "NS", _MOST_NORTH, form)
-        longitude = _degrees(east, east_west, "EW", _MOST_EAST, form)
-        if latitude is not None and longitude is not None:
-            break
-    return (latitude, longitude) if fix or latitude or longitude else (None, None)
+def _place(north: str, north_south: str, east: str, east_west: str) -> tuple[float | None, float | None]:
+    """Latitude and longitude; None for what is on no globe."""
+    first, second = _DEGREES.fullmatch(north), _DEGREES.fullmatch(east)
+    up, right = float(north) if first else None, float(east) if second else None
+    if up is not None and right is not None:
+        # A number that no place has tells that both are written as DDMM.MMMM.
+        digits = max(first.end(1), second.end(1)) if first and second else 0
+        if up > _MOST_NORTH or right > _MOST_EAST or digits >= _PACKED_DIGITS:
+            packed = _unpacked(up, _MOST_NORTH), _unpacked(right, _MOST_EAST)
+            if None not in packed:
+                up, right = packed
+    return _signed(up, north_south, "NS", _MOST_NORTH), _signed(right, east_west, "EW", _MOST_EAST)
 
 
-def _is_packed(text: str, most: int) -> bool:
-    """Whether a place is written as DDMM.MMMM, which a number that no place has tells."""
-    found = _DEGREES.fullmatch(text)
-    return found is not None and (len(found[1]) >= _PACKED_DIGITS or float(text) > most)
+def _unpacked(number: float, most: int) -> float | None:
+    whole, minutes = divmod(number, 100)
+    degrees = round(whole + minutes / _MINUTES, 6)
+    return degrees if minutes < _MINUTES and degrees <= most else None
 
 
-def _degrees(text: str, side: str, sides: str, most: int, packed: bool) -> float | None:
-    if not _DEGREES.fullmatch(text) or len(side) != 1 or side not in sides:
-        return None
-    degrees = float(text)
-    if packed:
-        whole, minutes = divmod(degrees, 100)
-        if minutes >= _MINUTES:
-            return None
-        degrees = round(whole + minutes / _MINUTES, 6)
-    if degrees > most:
+def _signed(degrees: float | None, side: str, sides: str, most: int) -> float | None:
+    if degrees is None or degrees > most or len(side) != 1 or side not in sides:
         return None
     return degrees if side == sides[0] else -degrees
