@@ -33,6 +33,7 @@ class Clerk(threading.Thread):
         pace: float = 0.08,
         timeout: float = 1.0,
         ttl: float = 30.0,
+        cancels: float = 0.0,
     ) -> None:
         super().__init__(daemon=True, name="clerk")
         self._ledger = ledger
@@ -40,6 +41,8 @@ class Clerk(threading.Thread):
         self._devices = devices
         self._dice = random.Random(seed)
         self._pace = pace
+        #: Of so many orders, as a share of one, somebody tries to take the order back.
+        self._cancels = cancels
         self._limits = {"timeout": timeout, "ttl": ttl}
         self._ending = threading.Event()
         self._redis: RedisClient | None = None
@@ -80,6 +83,15 @@ class Clerk(threading.Thread):
         else:
             command |= {"command": "text", "params": {"text": mark}}
         self._ledger.ordered(slip)
+        self._give(command)
+        if self._cancels and self._dice.random() < self._cancels:
+            slip.recalled = True
+            self._ledger.cancels.append(f"cancel-{number}")
+            self._give(
+                {"id": f"cancel-{number}", "device": device, "command": "cancel", "params": {"id": slip.id}}
+            )
+
+    def _give(self, command: dict[str, Any]) -> None:
         entry = json.dumps(command)
         while not self._pushed(entry):
             time.sleep(0.05)

@@ -10,7 +10,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -104,7 +104,11 @@ class VirtualLock:
         moment = datetime.now(UTC).replace(microsecond=0)
         body = location(mileage + items, status=status, time=moment)
         frame = jt808.encode(0x0200, self._wire, serial, body)
-        shown = frame.replace(secret, b"*" * len(secret)) if secret else frame
+        shown = frame
+        if secret:
+            # With the check byte behind it, which may be escaped, one could find the password.
+            shown = frame.replace(secret, b"*" * len(secret))
+            shown = shown[: -3 if shown[-3] == 0x7D else -2] + b"*\x7e"
         report = Report(self.device, serial, frame, shown.hex())
         self._ledger.note(report)
         self._memory[serial] = report
@@ -139,6 +143,10 @@ class VirtualLock:
 
     def _unlock(self, raw: bytes) -> None:
         device, _, serial, *words = raw[1:-1].decode("ascii", "replace").split(",")
+        if device == self.device and words[:1] == ["BASE"]:
+            # The gateway looks whether somebody answers at this address.
+            self._say(f"({device},1,{serial},{','.join(words)},20261130)".encode())
+            return
         if device != self.device or words[:3] != ["ELOCK", "1", "1"]:
             self._ledger.oddities.append(f"{self.device} got a sentence that it doesn't know: {raw!r}")
             return
@@ -200,8 +208,8 @@ class Fleet:
     def __init__(
         self,
         ledger: Ledger,
-        tcp_port: int,
-        udp_port: int,
+        tcp_ports: int | Sequence[int],
+        udp_ports: int | Sequence[int],
         seed: int,
         tcp: int = 8,
         udp: int = 2,
@@ -213,7 +221,9 @@ class Fleet:
         self._streams = [VirtualLock(ledger, one, self._dice, pace) for one in ids[:tcp]]
         self._datagrams = [VirtualLock(ledger, one, self._dice, pace) for one in ids[tcp:]]
         self._ledger = ledger
-        self._tcp_port, self._udp_port = tcp_port, udp_port
+        #: Where the gateways listen: a lock that connects anew chooses one of them.
+        self._tcp_ports = [tcp_ports] if isinstance(tcp_ports, int) else list(tcp_ports)
+        self._udp_ports = [udp_ports] if isinstance(udp_ports, int) else list(udp_ports)
         self._links: dict[VirtualLock, _Stream] = {}
         #: Connections that their locks have abandoned without a word, kept so that nothing closes them.
         self._abandoned: list[asyncio.Transport] = []
@@ -251,7 +261,8 @@ class Fleet:
         try:
             for lock in self._datagrams:
                 transport, _ = await self._loop.create_datagram_endpoint(
-                    lambda lock=lock: _Datagrams(lock), remote_addr=(LOOPBACK, self._udp_port)
+                    lambda lock=lock: _Datagrams(lock),
+                    remote_addr=(LOOPBACK, self._dice.choice(self._udp_ports)),
                 )
                 lock.linked(transport.sendto)
                 sockets.append(transport)
@@ -274,7 +285,9 @@ class Fleet:
     async def _stay_linked(self, lock: VirtualLock) -> None:
         while True:
             try:
-                _, link = await self._loop.create_connection(lambda: _Stream(lock), LOOPBACK, self._tcp_port)
+                _, link = await self._loop.create_connection(
+                    lambda: _Stream(lock), LOOPBACK, self._dice.choice(self._tcp_ports)
+                )
             except OSError:
                 pass
             else:

@@ -63,6 +63,8 @@ class Slip:
     manner: Manner
     mark: str
     seen: list[bytes] = field(factory=list)
+    #: Somebody has tried to take it back.
+    recalled: bool = False
     #: The report in which the lock said that it had opened.
     movement: Report | None = None
 
@@ -92,6 +94,8 @@ class Ledger:
 
     reports: dict[tuple[str, int], Report] = field(factory=dict, repr=False)
     slips: dict[str, Slip] = field(factory=dict, repr=False)
+    #: Ids of the orders that took others back.
+    cancels: list[str] = field(factory=list)
     #: Frames that no order explains, and answers to what was never sent.
     oddities: list[str] = field(factory=list)
     answered: int = 0
@@ -172,6 +176,7 @@ class Ledger:
         saw it, said yes, stood      ``unconfirmed``; ``uncertain`` where the yes got lost
         saw it and refused           ``rejected``; ``uncertain`` where the no got lost
         saw it and was mute          ``uncertain``
+        was to be taken back         ``cancelled`` too, where it never saw it
         never saw it, but had        ``rejected``, and the reason says that the gateway spared the lock
         refused two in a row         a third wrong password
         ===========================  =====================================================================
@@ -208,6 +213,8 @@ class Ledger:
 
     @staticmethod
     def _is_true(slip: Slip, outcome: Outcome) -> bool:
+        if slip.recalled and outcome.state == "cancelled":
+            return not (slip.physical and slip.seen)
         if not slip.physical:
             if not slip.seen:
                 return outcome.state in ("failed", "expired", "timed_out")
@@ -219,7 +226,13 @@ class Ledger:
         return outcome.state in _PHYSICAL[slip.manner if slip.seen else None]
 
     def verify(
-        self, redis: RedisClient, prefix: str = "jt709c", *, drained: bool = True, settled: bool = False
+        self,
+        redis: RedisClient,
+        prefix: str = "jt709c",
+        *,
+        drained: bool = True,
+        settled: bool = False,
+        named: int = _NAMED,
     ) -> list[str]:
         """All that is wrong, in words, the first of each kind; empty when every promise was kept."""
         entries, steps = read_stream(redis, prefix)
@@ -231,7 +244,7 @@ class Ledger:
                 check_edges(states, complete=False)
             except AssertionError as error:
                 wrong.append(f"steps of {order_id}: {error}")
-        return _shortened(wrong)
+        return _shortened(wrong, named)
 
 
 def _story(slip: Slip) -> str:
@@ -240,7 +253,7 @@ def _story(slip: Slip) -> str:
     return f"saw it and {slip.manner}"
 
 
-def _shortened(wrong: list[str]) -> list[str]:
+def _shortened(wrong: list[str], named: int) -> list[str]:
     """The first few of each kind, and how many there are."""
     kinds = Counter(line.partition(":")[0] for line in wrong)
     shown: Counter[str] = Counter()
@@ -248,9 +261,9 @@ def _shortened(wrong: list[str]) -> list[str]:
     for line in wrong:
         kind = line.partition(":")[0]
         shown[kind] += 1
-        if shown[kind] <= _NAMED:
+        if shown[kind] <= named:
             kept.append(line)
-        elif shown[kind] == _NAMED + 1:
+        elif shown[kind] == named + 1:
             kept.append(f"{kind}: {kinds[kind]} in all")
     return kept
 

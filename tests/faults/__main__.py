@@ -1,0 +1,31 @@
+"""``python -m tests.faults --faults 1000 --seed 7``: the long run of the fault suite."""
+
+import random
+import sys
+from datetime import datetime
+
+import click
+
+from tests.faults.long import run
+
+
+@click.command()
+@click.option("--faults", default=1000, show_default=True, help="How many.")
+@click.option("--seed", type=int, help="Of an earlier run, to have its plan again; else one by chance.")
+@click.option("--quiet", is_flag=True, help="Print the ledger only.")
+def main(faults: int, seed: int | None, quiet: bool) -> None:
+    """Break gateways, servers and connections again and again; status 1 when a promise was broken."""
+    seed = random.randrange(1_000_000) if seed is None else seed
+    click.echo(f"seed {seed}")
+
+    def say(line: str) -> None:
+        if not quiet:
+            click.echo(f"{datetime.now():%H:%M:%S} {line}")
+
+    tally = run(faults, seed, say)
+    click.echo(tally.shown(seed))
+    sys.exit(1 if tally.broken else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""Does each kind of harm, for a while, and takes it back."""
+
+import random
+import resource
+import time
+from contextlib import suppress
+from typing import Any
+
+from attrs import define
+
+from tests.acl import GATEWAY, GuardedServer, rules_of
+from tests.daemon import Daemon
+from tests.faults.fleet import Fleet
+from tests.faults.plan import Fault
+from tests.faults.proxy import Proxy
+from tests.support import RedisError
+
+#: Rights that every gateway uses all the time, and kinds of keys that can be told to be of another type.
+RIGHTS = (
+    *("append", "xadd", "hset", "publish", "zadd", "rpush", "hdel", "lrem", "expire", "hget", "set", "zrem"),
+)
+KEYS = ("events", "devices", "commands:deadlines", "history:{}", "device:{}", "recent:{}", "track:{}")
+#: Patterns of keys of which one is taken away, and the gateway's others.
+PATTERNS = (
+    *("history:", "recent:", "commands:waiting:", "command:", "device:", "commands:underway:", "session:"),
+)
+OTHERS = (
+    *("events", "devices", "histories", "let_go", "imei", "gateway*", "commands", "commit:*", "track:*"),
+    *("peripheral*", "malformed", "secret:*", "reply:*", "sessions:*", "commands:[!wu]*", "epoch"),
+    "commands:unsettled:*",
+)
+
+
+@define
+class Harm:
+    """What stands in one round, and can be broken. Each method's name is a fault's."""
+
+    server: GuardedServer
+    proxy: Proxy
+    daemons: list[Daemon]
+    #: A gateway that isn't there but for a while, under the name of the first.
+    namesakes: Daemon
+    fleet: Fleet
+
+    def do(self, fault: Fault) -> None:
+        """Do it, and have all as before afterwards, as far as that is in our hands."""
+        dice = random.Random(fault.seed)
+        try:
+            getattr(self, fault.name)(fault.seconds, dice)
+        finally:
+            self.revive()
+
+    def revive(self) -> None:
+        """Whoever has ended is started again, as systemd would."""
+        if not self.server.running:
+            self.server.start()
+        for daemon in self.daemons:
+            if not daemon.running:
+                daemon.start()
+
+    def kill_gateway(self, seconds: float, dice: random.Random) -> None:
+        """``kill -9``."""
+        daemon = dice.choice(self.daemons)
+        daemon.kill()
+        time.sleep(seconds / 3)
+
+    def pause_gateway(self, seconds: float, dice: random.Random) -> None:
+        """SIGSTOP, for longer or shorter than it counts as alive."""
+        daemon = dice.choice(self.daemons)
+        daemon.pause()
+        time.sleep(2 * seconds)
+        daemon.resume()
+
+    def namesake(self, seconds: float, dice: random.Random) -> None:
+        """A second process under the name of the first gateway; then one of the two is killed."""
+        self.namesakes.start(ready=False)
+        time.sleep(seconds)
+        dice.choice([self.namesakes, self.daemons[0]]).kill()
+        time.sleep(0.5)
+        self.namesakes.kill()
+
+    def kill_server(self, seconds: float, dice: random.Random) -> None:
+        """``kill -9`` of the server, which has its data on the disk."""
+        self.server.kill()
+        time.sleep(seconds / 3)
+
+    def pause_server(self, seconds: float, dice: random.Random) -> None:
+        """SIGSTOP of the server."""
+        self.server.pause()
+        time.sleep(seconds)
+        self.server.resume()
+
+    def full_disk(self, seconds: float, dice: random.Random) -> None:
+        """No room for the server's log: it ends before it answers what it could not write."""
+        logs = list(self.server.directory.glob("appendonlydir/*.incr.aof"))
+        room = max((one.stat().st_size for one in logs), default=0) + dice.randrange(2000, 20_000)
+        _, hard = resource.prlimit(self.server.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(self.server.pid, resource.RLIMIT_FSIZE, (room, hard))
+        end = time.monotonic() + 5
+        while self.server.running and time.monotonic() < end:
+            time.sleep(0.05)
+        if self.server.running:
+            resource.prlimit(self.server.pid, resource.RLIMIT_FSIZE, (hard, hard))
+
+    def _tell(self, *command: Any) -> Any:
+        with self.server.client() as admin:
+            return admin.call(*command)
+
+    def out_of_memory(self, seconds: float, dice: random.Random) -> None:
+        """The server has reached its limit of memory."""
+        self._tell("CONFIG", "SET", "maxmemory", 1)
+        time.sleep(seconds / 2)
+        self._tell("CONFIG", "SET", "maxmemory", 0)
+
+    def right_taken(self, seconds: float, dice: random.Random) -> None:
+        """A command, or a kind of keys, that the gateways' user may not use for a while."""
+        if dice.random() < 0.6:
+            self._tell("ACL", "SETUSER", GATEWAY, f"-{dice.choice(RIGHTS)}")
+        else:
+            lost = dice.choice(PATTERNS)
+            others = [f"~jt709c:{one}*" for one in PATTERNS if one != lost]
+            self._tell("ACL", "SETUSER", GATEWAY, "resetkeys", *others, *(f"~jt709c:{one}" for one in OTHERS))
+        time.sleep(seconds / 2)
+        self._tell("ACL", "SETUSER", GATEWAY, "reset", *rules_of(GATEWAY))
+
+    def key_spoiled(self, seconds: float, dice: random.Random) -> None:
+        """A key is of another type for a while."""
+        key = "jt709c:" + dice.choice(KEYS).format(dice.choice(self.fleet.devices))
+        with self.server.client() as admin:
+            script = (
+                "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('RENAME', KEYS[1], KEYS[2]) end "
+                "redis.call('SET', KEYS[1], 'x')"
+            )
+            admin.call("EVAL", script, 2, key, "kept")
+            time.sleep(seconds / 2)
+            script = (
+                "redis.call('DEL', KEYS[1]) "
+                "if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('RENAME', KEYS[2], KEYS[1]) end"
+            )
+            admin.call("EVAL", script, 2, key, "kept")
+
+    def connections_killed(self, seconds: float, dice: random.Random) -> None:
+        """The server closes all connections."""
+        for _ in range(1 + int(seconds)):
+            with suppress(RedisError, OSError):
+                self._tell("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            time.sleep(dice.uniform(0.0, 0.3))
+
+    def proxy_reset(self, seconds: float, dice: random.Random) -> None:
+        """The connections to Redis are reset."""
+        for _ in range(1 + int(seconds)):
+            self.proxy.reset()
+            time.sleep(dice.uniform(0.0, 0.3))
+
+    def proxy_cut(self, seconds: float, dice: random.Random) -> None:
+        """A reply ends in its middle."""
+        self.proxy.cut_after(dice.randrange(4, 400))
+        time.sleep(seconds / 3)
+
+    def proxy_slow(self, seconds: float, dice: random.Random) -> None:
+        """Replies come late, some after the gateway has given up on them."""
+        self.proxy.slow(dice.uniform(0.05, 0.8))
+        time.sleep(seconds)
+        self.proxy.slow(0)
+
+    def proxy_half_open(self, seconds: float, dice: random.Random) -> None:
+        """What is said is swallowed, and nothing is closed for a while."""
+        self.proxy.freeze()
+        time.sleep(2 * seconds)
+        self.proxy.thaw(lost=True)
+
+    def proxy_stuck(self, seconds: float, dice: random.Random) -> None:
+        """All of it arrives, in the end."""
+        self.proxy.freeze()
+        time.sleep(2 * seconds)
+        self.proxy.thaw()
+
+    def proxy_refuses(self, seconds: float, dice: random.Random) -> None:
+        """Nobody listens for a while."""
+        self.proxy.refuse()
+        time.sleep(seconds / 2)
+        self.proxy.accept()
+
+    def links_reset(self, seconds: float, dice: random.Random) -> None:
+        """Locks lose their links, and connect to any gateway."""
+        for _ in range(1 + int(3 * seconds)):
+            self.fleet.reset(3)
+            time.sleep(dice.uniform(0.0, 0.3))
+
+    def links_vanish(self, seconds: float, dice: random.Random) -> None:
+        """Locks come anew while their old links stay half open."""
+        for _ in range(1 + int(2 * seconds)):
+            self.fleet.vanish(3)
+            time.sleep(dice.uniform(0.0, 0.3))
+
+    def links_end(self, seconds: float, dice: random.Random) -> None:
+        """Locks hang up with reports unanswered."""
+        for _ in range(1 + int(3 * seconds)):
+            self.fleet.hang_up(3)
+            time.sleep(dice.uniform(0.0, 0.3))

@@ -1,0 +1,80 @@
+"""The long run of faults: its plan follows from its seed, its ledger counts, a short run breaks nothing."""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.faults.harm import Harm
+from tests.faults.long import KINDS, Scene, Tally, late_changes
+from tests.faults.plan import FAULTS, HOUSES, Fault, Round, plan
+
+
+class PlanTests(SynchronousTestCase):
+    def test_seed(self) -> None:
+        """The same seed gives the same plan, another seed another."""
+        self.assertEqual(list(plan(120, 7)), list(plan(120, 7)))
+        self.assertNotEqual(list(plan(120, 7)), list(plan(120, 8)))
+
+    def test_longer(self) -> None:
+        """A longer plan begins as a shorter one does, and has as many faults as were asked for."""
+        short, long = list(plan(60, 7)), list(plan(120, 7))
+        self.assertEqual(long[:2], short[:2])
+        self.assertEqual(sum(len(one.faults) for one in short), 60)
+
+    def test_everything_comes(self) -> None:
+        """A thousand faults have every fault and every house, and each fault can be done."""
+        rounds = list(plan(1000, 7))
+        self.assertEqual({one.house for one in rounds}, set(HOUSES))
+        self.assertEqual({fault.name for one in rounds for fault in one.faults}, set(FAULTS))
+        for name in FAULTS:
+            self.assertTrue(callable(getattr(Harm, name)), name)
+
+
+class TallyTests(SynchronousTestCase):
+    def test_kinds(self) -> None:
+        """Each broken promise counts as what it is."""
+        tally = Tally()
+        for line in (
+            "lost: report 1",
+            "doubled: report 2",
+            "doubled order: unlock",
+            "no outcome: text",
+            "lost order: text",
+            "after its end: o1",
+            "false outcome: unlock",
+            "left: report 3",
+        ):
+            tally.note(line, "round 1")
+        self.assertEqual([tally.broken[kind] for kind in KINDS], [1, 1, 1, 2, 1, 1, 1])
+        self.assertIn("commands without an outcome: 2", tally.shown(7))
+
+    def test_late_changes(self) -> None:
+        """After an end only evidence changes a state."""
+        steps = {
+            "a": ["queued", "sent", "uncertain", "confirmed"],
+            "b": ["queued", "expired"],
+            "c": ["queued", "sent", "confirmed", "uncertain"],
+            "d": ["queued", "failed", "confirmed"],
+        }
+        found = late_changes(steps)
+        self.assertEqual([line.split()[3] for line in found], ["c", "d"])
+
+
+class ShortRunTests(SynchronousTestCase):
+    def test_short_run(self) -> None:
+        """Some faults in a house of two gateways: the ledger is empty."""
+        names = (
+            "proxy_stuck",
+            "links_vanish",
+            "pause_server",
+            "proxy_cut",
+            "connections_killed",
+            "out_of_memory",
+        )
+        faults = [Fault(name, 0.2, 0.9, number) for number, name in enumerate(names)]
+        tally = Tally()
+        scene = Scene(Round(1, HOUSES[1], 7, faults), tally)
+        self.addCleanup(scene.discard)
+        scene.play(lambda line: None)
+        self.assertFalse(tally.broken, tally.shown(7))
+        self.assertEqual(tally.faults.total(), len(names))
+        self.assertGreater(tally.answered, 100)
+        self.assertGreater(tally.commands, 10)
