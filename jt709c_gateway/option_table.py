@@ -194,6 +194,20 @@ OPTIONS: Final = (
         "Connections per address; mobile networks hide many locks behind one [default: 5000]",
     ),
     Option("max-sessions", count, 100_000, "Locks at a time [default: 100000]"),
+    Option(
+        "devices-per-connection",
+        count,
+        8,
+        "Locks of one connection or UDP address that keep their places when --max-sessions is reached; what "
+        "is beyond goes first. More for relays that speak for many locks [default: 8]",
+    ),
+    Option(
+        "sessions-per-address",
+        count,
+        20_000,
+        "The same for all of one address (IPv6: /64 network); mobile networks hide many locks behind one "
+        "[default: 20000]",
+    ),
     Option("max-malformed", count, 20, "Malformed frames in a row that end a connection [default: 20]"),
     Option(
         "max-rate",

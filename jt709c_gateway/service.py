@@ -127,6 +127,8 @@ class GatewayService(MultiService):
                 first_frame_timeout=settings["first_frame_timeout"],
                 max_malformed=settings["max_malformed"],
                 max_sessions=settings["max_sessions"],
+                devices_per_connection=settings["devices_per_connection"],
+                sessions_per_address=settings["sessions_per_address"],
                 max_rate=settings["max_rate"],
                 max_share=share_of(settings["events_max"], settings["max_share"]),
                 utc8=Utc8(settings["utc8"]),
@@ -310,8 +312,9 @@ class GatewayService(MultiService):
             # From here on nothing is taken, so that what was taken can all be committed and answered.
             self.gateway.draining = True
             await self._until(lambda: not self.committer.unacked, limit)
-        self.gateway.shut_down()
+        self.gateway.presence.shut_down()
         await self._stop_listening(UdpService)
+        await self._until(lambda: not self.gateway.slices.under_way, limit)
         if self._redis_up():
             await self._until(lambda: not self.committer.unacked, limit)
         if self.committer.unacked:

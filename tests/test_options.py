@@ -69,6 +69,8 @@ BAD: dict[str, tuple[list[str], str]] = {
     "max-connections": (COUNTS, "whole number"),
     "max-connections-per-address": (COUNTS, "whole number"),
     "max-sessions": (COUNTS, "whole number"),
+    "devices-per-connection": (COUNTS, "whole number"),
+    "sessions-per-address": (COUNTS, "whole number"),
     "max-malformed": (COUNTS, "whole number"),
     "admit": (["", "all", "none", "Redis"], "any, file or redis"),
     "devices": (FILES, "file"),

@@ -9,10 +9,12 @@ from twisted.python.failure import Failure
 
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import Origin
+from jt709c_gateway.protocol.events import Location
 from jt709c_gateway.protocol.framing import Frame, Malformed
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.transport.link import Link
 
+from .datagrams import DatagramDecoder
 from .sessions import Session
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ _MAX_UNANSWERED: Final = 64
 _MAX_SKIPPED: Final = 65_536
 #: Questions whether a lock is admitted that may wait before datagrams that raise one more are let go.
 _MAX_ASKING: Final = 500
+#: Whoever speaks over a connection has a session.
+_NOBODY: Final[dict[str, Session]] = {}
 
 
 class Conversation:
@@ -37,11 +41,16 @@ class Conversation:
     def __init__(self, gateway: "Gateway", link: Link, decoder: Decoder, now: float) -> None:
         self.link = link
         self.sessions: dict[str, Session] = {}
+        #: Over UDP: who speaks from here for devices whose session is elsewhere, or not known to Redis yet.
+        self.guests: dict[str, Session] = {} if self.is_datagram else _NOBODY
+        #: How many sessions it has, as `Room` counts.
+        self.locks = 0
         self.opened = now
         self.last_received = now
         self.is_open = True
         self._gateway = gateway
         self._decoder = decoder
+        self._parts = decoder.parts
         self._malformed_in_row = 0
         self._skipped_in_row = 0
         #: Frames that have been submitted and not been committed yet.
@@ -66,6 +75,11 @@ class Conversation:
     def is_datagram(self) -> bool:
         """Whether this is an address rather than a connection."""
         return self.link.transport_name == "udp"
+
+    def place(self, device: str) -> tuple[Location | None, float]:
+        """Where a lock was when it was last heard in datagrams from here, and when that was."""
+        places = self._decoder.places if isinstance(self._decoder, DatagramDecoder) else {}
+        return places.get(device, (None, self.last_received))
 
     @property
     def asking(self) -> bool:
@@ -103,11 +117,23 @@ class Conversation:
                             self._passed_over = False
                             continue
                         return
+                    if session.device in self.guests:
+                        session.budget.charge(message)
+                        gateway.guests.hear(session, message, moment)
+                        continue
                 session.budget.charge(message)
                 gateway.take(session, message, moment)
             if not self.is_open:
                 return
-        if self.is_datagram and not self.sessions and not self._asking:
+        self._forget_if_empty()
+
+    def _forget_if_empty(self) -> None:
+        """An address from which nobody is heard is not remembered, once its guests have their answers."""
+        if not self.is_datagram or self.sessions or self._asking:
+            return
+        if not self.guests or (
+            self._unanswered <= 0 and not any(one.offered for one in self.guests.values())
+        ):
             self.link.close("no_session")
 
     def _admit(
@@ -121,16 +147,22 @@ class Conversation:
         gate = self._gateway.gate
         session = self.sessions.get(message.device)
         if session is None:
+            if admitted is None and message.device in self.guests:
+                admitted = True
             if admitted is None:
                 admitted = gate.admits(message.device)
             if admitted is None:
                 self._ask(message, rest)
                 return None
-            if admitted and gate.is_spent(message.device, moment.now):
+            if admitted and not self.is_datagram and gate.is_spent(message.device, moment.now):
                 self._let_go("rate")
-                self._passed_over = not self.is_datagram and self.is_open
+                self._passed_over = self.is_open
                 return None
-            if admitted and not gate.lets_come(self, message.device, moment.now):
+            if (
+                admitted
+                and message.device not in self.guests
+                and not gate.lets_come(self, message.device, moment.now)
+            ):
                 if self.is_datagram or self.sessions:
                     self._let_go("new_devices")
                     self._passed_over = not self.is_datagram
@@ -138,8 +170,14 @@ class Conversation:
                     self._put_off(message, rest)
                     gate.wait(self)
                 return None
-            if admitted:
-                session = self._gateway.open_session(self, message, moment)
+            if admitted and self.is_datagram:
+                session = self._gateway.guests.receive(self, message, moment)
+            elif admitted and self._gateway.presence.waits(self, message.device, moment):
+                self._put_off(message, rest)
+                gate.wait(self)
+                return None
+            elif admitted:
+                session = self._gateway.presence.open(self, message, moment)
             else:
                 gate.turn_away(self, message, moment)
             if session is None:
@@ -206,7 +244,10 @@ class Conversation:
         session = self._admit(message, moment, rest, admitted)
         if session is not None:
             session.budget.charge(message)
-            gateway.take(session, message, moment)
+            if session.device in self.guests:
+                gateway.guests.hear(session, message, moment)
+            else:
+                gateway.take(session, message, moment)
             self.received(rest)
         elif self._passed_over:
             self._passed_over = False
@@ -226,8 +267,9 @@ class Conversation:
 
     def drop_datagram(self, reason: str) -> None:
         """Let one go. An address is forgotten unless a lock is heard from there, or may soon be."""
-        if self.sessions or self._asking:
+        if self.sessions or self.guests or self._asking:
             self._gateway.dropped(reason)
+            self._forget_if_empty()
         else:
             self.link.close(reason)
 
@@ -289,6 +331,8 @@ class Conversation:
         data = b"".join(answers)
         if data and self.link.send(data):
             self._gateway.counters.answers += len(answers) - answers.count(b"")
+        if self.guests:
+            self._forget_if_empty()
         if self._held_back and self._unanswered <= _MAX_UNANSWERED // 2:
             self.read_on()
 
@@ -296,7 +340,7 @@ class Conversation:
         """A device that spoke here has a newer session elsewhere, as Redis found when it took a report."""
         for session in self.sessions.values():
             if session.token == token:
-                self._gateway.moved_away(session)
+                self._gateway.presence.moved_away(session)
                 return
 
     def closed(self, reason: str) -> None:
@@ -305,7 +349,7 @@ class Conversation:
             return
         self.is_open = False
         self._held_back, self._kept = [], None
-        self._decoder.parts.close()
+        self._parts.close()
         if self._asked is not None:
             self._asked.cancel()
-        self._gateway.conversation_ended(self, reason)
+        self._gateway.presence.ended(self, reason)

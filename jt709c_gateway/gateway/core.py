@@ -18,7 +18,7 @@ from jt709c_gateway.protocol.split import PartStore, Reassembler
 from jt709c_gateway.protocol.zones import Utc8
 from jt709c_gateway.redis.batch import Answer
 from jt709c_gateway.redis.committer import Committer
-from jt709c_gateway.transport.link import SHUTDOWN, Link
+from jt709c_gateway.transport.link import Link
 
 from .admission import Admission
 from .budget import Allowed
@@ -26,19 +26,19 @@ from .conversation import Conversation
 from .counters import Counters
 from .datagrams import DatagramDecoder
 from .gate import Gate, kept
+from .guests import Guests
 from .ids import EventIds
 from .newcomers import Newcomers
+from .presence import Presence
 from .records import listen, position_record, record_of
+from .room import Room
 from .sessions import Session, Sessions
+from .slices import Slices
 from .turning_away import TurningAway
 
 #: Lines about bad input in so many seconds; all of it is counted, and the last of it is in Redis.
 _LOG_LINES: Final = 20
 _LOG_SECONDS: Final = 60.0
-#: What is told of a session: state and reason.
-_Change = tuple[Literal["online", "offline", "replaced"], str]
-#: When it takes over from an older one, here or at another gateway.
-_TAKEN_OVER: Final[_Change] = ("replaced", "newer connection")
 
 
 @define
@@ -49,6 +49,9 @@ class Policy:
     first_frame_timeout: float = 60.0
     max_malformed: int = 20
     max_sessions: int = 100_000
+    #: Locks of one link, and of one address, that keep their places when there are too many.
+    devices_per_connection: int = 8
+    sessions_per_address: int = 20_000
     #: Frames a second of one lock; 0 for any number.
     max_rate: float = 0.0
     #: Events of one lock in an hour, at once if need be; 0 for any number.
@@ -102,23 +105,30 @@ class Gateway:
     draining: bool = False
     sessions: Sessions = field(init=False)
     gate: Gate = field(init=False, repr=False)
+    presence: Presence = field(init=False, repr=False)
+    guests: Guests = field(init=False, repr=False)
+    slices: Slices = field(init=False, repr=False)
     conversations: set[Conversation] = field(factory=set, repr=False)
     #: Those that stopped reading, in the order in which they did.
     _paused: dict[Conversation, None] = field(factory=dict, repr=False)
     #: Parts of split messages, of all connections and addresses together.
     parts: PartStore = field(factory=PartStore, init=False, repr=False)
     _turning_away: TurningAway = field(factory=TurningAway, init=False, repr=False)
-    _tokens: int = 0
     _log_minute: float = 0.0
     _logged: int = 0
 
     def __attrs_post_init__(self) -> None:
-        self.sessions = Sessions(self.policy.max_sessions)
+        policy = self.policy
+        room = Room(policy.devices_per_connection, policy.sessions_per_address)
+        self.sessions = Sessions(policy.max_sessions, room)
+        self.slices = Slices(self.clock)
+        self.presence = Presence(self)
+        self.guests = Guests(self)
         self.gate = Gate(
             self,
             self.admission,
-            Allowed(self.policy.max_rate, self.policy.max_share),
-            Newcomers(self.policy.max_new_devices),
+            Allowed(policy.max_rate, policy.max_share),
+            Newcomers(policy.max_new_devices),
         )
         self.committer.drained = self._drained
 
@@ -166,7 +176,7 @@ class Gateway:
         session.last_heard = moment.now
         if session.refused:
             session.refused = False
-            self.affirm(session)
+            self.presence.affirm(session)
         dialect = message.dialect
         if dialect != session.dialect:
             dialect = session.hear_dialect(message)
@@ -224,137 +234,11 @@ class Gateway:
         self._logged += 1
         return self._logged <= _LOG_LINES
 
-    def open_session(self, conversation: Conversation, message: Message, moment: Moment) -> Session | None:
-        """A device speaks on a link for the first time. None when there is no room for it."""
-        before = self.sessions.get(message.device)
-        if before is None and self.sessions.full:
-            conversation.link.close("max_sessions")
-            return None
-        self._tokens += 1
-        token = f"{self.token_start}{self._tokens}"
-        session = Session(
-            message.device,
-            conversation,
-            token,
-            moment.iso,
-            moment.now,
-            conversation.origin,
-            # One that isn't its id is taken up like any that it says later.
-            message.imei if message.imei == message.device else None,
-            message.identity_wire,
-            moment.now,
-            moment.now,
-        )
-        session.utc8 = self.policy.utc8.is_sent_by(session.device)
-        self.gate.begin(session, before)
-        self.sessions.put(session)
-        conversation.sessions[session.device] = session
-        told: list[_Change] = []
-        if before is None:
-            # Whether another gateway has an older session of this device only Redis knows.
-            told = [("online", "connected"), _TAKEN_OVER]
-        elif not (conversation.is_datagram and before.conversation.is_datagram):
-            # A lock whose datagrams come from a new address behind a mobile network's NAT has not moved.
-            told = [_TAKEN_OVER]
-        if told:
-            # A lock that comes again and again takes room in the stream by that alone.
-            session.budget.allowance -= before is not None
-            self.counters.sessions[told[0][0]] += 1
-        opening = ("open", token, self.policy.session_ttl, *session.hash_fields())
-        lasted = None if before is None else round(moment.now - before.opened, 3)
-        self._session_event(session, told, lasted, moment, opening)
-        if before is not None:
-            session.lock_state, session.state_at = before.lock_state, before.state_at
-            session.sublocks = before.sublocks
-            session.clock.take_over(before.clock, same_link=not told)
-            session.dialect, session.guess = before.dialect, before.guess
-            session.proofs = before.proofs
-            session.master_version, session.sentence_version = before.master_version, before.sentence_version
-            self._taken_over(before)
-        self.on_online(session)
-        return session
-
-    def moved_away(self, session: Session) -> None:
-        """Another gateway has a newer session of this device, and has told so."""
-        if self.sessions.remove(session):
-            self.counters.sessions["replaced"] += 1
-            self.gate.remember(session, self.clock.seconds())
-            self._taken_over(session)
-
-    def affirm(self, session: Session) -> None:
-        """See to it that Redis knows of a session that it should know; where it didn't, that is told."""
-        stored = ("affirm", session.token, self.policy.session_ttl, *session.hash_fields())
-        self._session_event(session, [("online", "known again")], None, self.moment(), stored)
-
-    def reintroduce(self, session: Session) -> None:
-        """Tell a Redis that may have lost all of it again what lock this is, and that it is here."""
-        self.affirm(session)
-        moment = self.moment()
-        heard = moment.epoch - (moment.now - session.last_heard)
-        iso = datetime.fromtimestamp(heard, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        state = (session.dialect, session.imei, None, None, None, None)
-        self.committer.submit((session.device, None, iso, heard, [], state, None, None))
-
-    def lost(self, device: str, gateway: str, gone: bool) -> None:
-        """The gateway that had this device has died: say offline, unless it is somewhere by now.
-
-        `gone` says that this is certain, even if Redis has the gateway's liveness still.
-        """
-        moment = self.moment()
-        data = events.Session("offline", "gateway died", None)
-        packed = [(events.KIND_SESSION, self.encode(device, events.KIND_SESSION, data))]
-        change = ("lost", gateway, "1" if gone else "0", self.token_start)
-        self.committer.submit((device, None, moment.iso, moment.epoch, packed, None, change, None))
-
-    def _taken_over(self, before: Session) -> None:
-        """The device has a newer session: close the old link, unless others speak over it too."""
-        self.on_offline(before, "replaced")
-        old = before.conversation
-        old.sessions.pop(before.device, None)
-        if not old.sessions:
-            old.link.close("replaced")
-
-    def conversation_ended(self, conversation: Conversation, reason: str) -> None:
-        """A link is gone: its locks are offline, but for those that are elsewhere by now."""
-        self.conversations.discard(conversation)
-        self._paused.pop(conversation, None)
-        self.gate.left(conversation)
-        moment = self.moment()
-        for session in list(conversation.sessions.values()):
-            if self.sessions.remove(session):
-                lasted = round(moment.now - session.opened, 3)
-                self.counters.sessions["offline"] += 1
-                self.gate.remember(session, moment.now)
-                closing = ("close", session.token)
-                self._session_event(session, [("offline", reason)], lasted, moment, closing)
-                self.on_offline(session, reason)
-        conversation.sessions.clear()
-
     def paused(self, conversation: Conversation) -> None:
         """This conversation waits until there is room."""
         self._paused[conversation] = None
 
     # Events of our own
-
-    def _session_event(
-        self,
-        session: Session,
-        told: list[_Change],
-        lasted: float | None,
-        moment: Moment,
-        stored: tuple[Any, ...],
-    ) -> None:
-        """Have Redis take in what becomes of a session, and tell it.
-
-        Of two in `told` the second is told when an older session, of another gateway or run, ends by that.
-        """
-        packed: list[tuple[str, ...]] = []
-        if told:
-            changes = [events.Session(state, reason, lasted) for state, reason in told]
-            texts = [self.encode(session.device, events.KIND_SESSION, data, session) for data in changes]
-            packed.append((events.KIND_SESSION, *texts))
-        content = (session.device, None, moment.iso, moment.epoch, packed, None, stored, None)
-        self.committer.submit(content, None, None, session.noted)
 
     def encode(
         self,
@@ -387,27 +271,8 @@ class Gateway:
 
     def _drained(self) -> None:
         paused, self._paused = self._paused, {}
-        for conversation in paused:
-            conversation.read_on()
+        self.slices.run(paused, Conversation.read_on)
 
-    # Housekeeping
-
-    def sweep(self) -> None:
-        """Close links that have been silent for too long, read on from those that were slowed down.
-
-        To be called every few seconds.
-        """
-        self.gate.read_on()
-        now = self.clock.seconds()
-        self.parts.expire(now)
-        for conversation in list(self.conversations):
-            silent = now - conversation.last_received
-            if silent > self.policy.idle_timeout:
-                conversation.link.close("idle")
-            elif not conversation.sessions and now - conversation.opened > self.policy.first_frame_timeout:
-                conversation.link.close("admission" if conversation.asking else "no_frame")
-
-    def shut_down(self) -> None:
-        """Say goodbye for every lock and close every link."""
-        for conversation in list(self.conversations):
-            conversation.link.close(SHUTDOWN)
+    def forget_paused(self, conversation: Conversation) -> None:
+        """This conversation is over."""
+        self._paused.pop(conversation, None)

@@ -28,6 +28,8 @@ class Counters:
     unlogged_orders: int = 0
     #: Times that Redis refused to give out orders: a list of another type, a missing right.
     intake_errors: int = 0
+    #: Takeovers that had to wait since a lock's newest sessions ended each other too fast.
+    contested: int = 0
     skipped_bytes: int = 0
     answers: int = 0
     pauses: int = 0

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from attrs import define
+from attrs import define, field
 
 from jt709c_gateway.protocol.decoder import Decoder
+from jt709c_gateway.protocol.events import Location
 from jt709c_gateway.protocol.framing import Frame, Malformed
 from jt709c_gateway.protocol.message import Message
 
@@ -24,11 +25,16 @@ class DatagramDecoder(Decoder):
     """
 
     withheld: Callable[[], None] = lambda: None
+    #: By device: where it was when it last said so, and when that was heard (monotonic seconds).
+    places: dict[str, tuple[Location, float]] = field(factory=dict, repr=False)
 
     def decode(self, frame: Frame, now: float) -> Message | Malformed | None:
         """As `Decoder.decode`."""
         message = super().decode(frame, now)
         if isinstance(message, Message):
+            if message.is_position:
+                location: Any = message.facts[0][1]
+                self.places[message.device] = (location, now)
             # The flag in front may be the end of the frame before.
             limit = _FACTOR * (len(message.wire) - 1)
             if message.answer is not None and len(message.answer) > limit:

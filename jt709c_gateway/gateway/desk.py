@@ -374,13 +374,14 @@ class Desk:
         failure.trap(txredisapi.RedisError)
         self.orders.refusals.say("a serial for an order", failure.value)
 
-    def hear(self, message: Message, moment: "Moment") -> Callable[[], None] | None:
+    def hear(self, message: Message, moment: "Moment", elsewhere: bool = False) -> Callable[[], None] | None:
         """What a message means for the orders here.
 
         Names the order in the message's events; gives what is to be done once they are on their way, so that
-        consumers see cause before effect.
+        consumers see cause before effect. What was said `elsewhere` than where the session is proves nothing
+        of that place.
         """
-        if self._question is not None and self._question.answered_by(message):
+        if not elsewhere and self._question is not None and self._question.answered_by(message):
             self._prove()
             return partial(self._question.end, True)
         run = self.current
@@ -394,7 +395,7 @@ class Desk:
             may_be_due=run is None or not run.in_flight or self._handed_over,
             asking=self._claiming,
         )
-        if run is not None and run.answer is not answered_before:
+        if not elsewhere and run is not None and run.answer is not answered_before:
             self._prove()
         if not steps and not self.waiting:
             return None

@@ -186,7 +186,7 @@ class Duties(Service):
             self.log.failure("{duty} failed", failure, duty=duty.__name__)
 
     async def _sweep(self) -> None:
-        self._gateway.sweep()
+        self._gateway.presence.sweep()
 
     async def _tick(self) -> None:
         self._orders.tick()

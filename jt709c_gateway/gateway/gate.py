@@ -69,9 +69,7 @@ class Gate:
         gone = await self.admission.review([session.device for session in self.gateway.sessions])
         if gone:
             self.log.info("{count} locks are admitted no more: {first} …", count=len(gone), first=gone[0])
-        for device in gone:
-            if (session := self.gateway.sessions.get(device)) is not None:
-                session.conversation.link.close(NOT_ADMITTED)
+        self.gateway.slices.run(gone, self._close)
 
     def lets_come(self, conversation: Conversation, device: str, now: float) -> bool:
         """Whether a lock that isn't here may come now, as far as others from its address leave room."""
@@ -84,6 +82,10 @@ class Gate:
         session = self.gateway.sessions.get(device)
         budget = self._remembered.get(device) if session is None else session.budget
         return budget is not None and not budget.look(self.allowed, now)
+
+    def _close(self, device: str) -> None:
+        if (session := self.gateway.sessions.get(device)) is not None:
+            session.conversation.link.close(NOT_ADMITTED)
 
     def begin(self, session: Session, before: Session | None) -> None:
         """Give a lock that comes what it may send; one that comes anew has what is left of it."""
@@ -136,8 +138,7 @@ class Gate:
     def read_on(self) -> None:
         """Read on from connections that were slowed down; to be called every few seconds."""
         slowed, self._slowed = self._slowed, {}
-        for conversation in slowed:
-            conversation.read_on()
+        self.gateway.slices.run(slowed, Conversation.read_on)
 
     def left(self, conversation: Conversation) -> None:
         """A link is gone."""

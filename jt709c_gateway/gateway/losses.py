@@ -129,7 +129,7 @@ class Losses(Service):
         for some in _in_parts(sessions):
             here = [one for one in some if orders.gateway.sessions.get(one.device) is one]
             for session in here:
-                orders.gateway.reintroduce(session)
+                orders.gateway.presence.reintroduce(session)
             if not here:
                 continue
             # The next ones wait until these are written, and reports come in between.

@@ -41,7 +41,7 @@ class Recovery:
         while cursor != "0":
             devices, cursor = await orders.store.online_at(gateway, cursor or "0")
             for device in devices:
-                orders.gateway.lost(device, gateway, gone)
+                orders.gateway.presence.lost(device, gateway, gone)
             if devices:
                 await orders.committed(devices[-1])
 
@@ -55,10 +55,10 @@ class Recovery:
             if gateway.sessions.get(session.device) is not session:
                 continue
             if token is None:
-                gateway.affirm(session)
+                gateway.presence.affirm(session)
             elif token != session.token:
                 had_orders = session.desk is not None
-                gateway.moved_away(session)
+                gateway.presence.moved_away(session)
                 if had_orders:
                     self._tell_when_settled(session.device)
         for device in devices:
@@ -75,7 +75,7 @@ class Recovery:
         for start in range(0, len(sessions), SESSIONS_AT_ONCE):
             for session in sessions[start : start + SESSIONS_AT_ONCE]:
                 if gateway.sessions.get(session.device) is session:
-                    gateway.affirm(session)
+                    gateway.presence.affirm(session)
             await self.orders.committed(sessions[start].device)
 
     async def reconcile(self) -> None:

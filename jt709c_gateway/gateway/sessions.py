@@ -12,6 +12,7 @@ from jt709c_gateway.protocol.message import Message, VersionedMessage
 
 from .budget import Budget
 from .lock_clock import LockClock
+from .room import Room
 from .sublocks import SubLocks
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Session:
     #: and when the lock may be asked again, in epoch seconds.
     proofs: tuple[str, ...] = ()
     ask_again: float = 0.0
+    #: Whether Redis was asked to take it and has not said so yet.
+    offered: bool = False
     #: Orders for this lock that are under way, or may still be settled by what it reports.
     desk: "Desk | None" = field(default=None, repr=False)
 
@@ -131,9 +134,10 @@ class Session:
 
 @define
 class Sessions:
-    """device -> session. At most `limit` at a time."""
+    """device -> session. At most `limit` at a time; `room` knows who goes first."""
 
     limit: int
+    room: Room = field(factory=Room)
     _by_device: dict[str, Session] = field(factory=dict)
     _by_imei: dict[str, str] = field(factory=dict)
 
@@ -158,6 +162,9 @@ class Sessions:
     def put(self, session: Session) -> Session | None:
         """Make this the device's session; give the one it takes over from."""
         before = self._by_device.get(session.device)
+        if before is not None:
+            self.room.leave(before)
+        self.room.enter(session)
         self._by_device[session.device] = session
         if before is not None and session.imei is None:
             session.imei = before.imei
@@ -178,6 +185,7 @@ class Sessions:
         if self._by_device.get(session.device) is not session:
             return False
         del self._by_device[session.device]
+        self.room.leave(session)
         if session.imei and self._by_imei.get(session.imei) == session.device:
             del self._by_imei[session.imei]
         return True

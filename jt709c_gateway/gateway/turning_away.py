@@ -10,6 +10,7 @@ _OPTIONS: Final = {
     "max_connections": "--max-connections",
     "max_per_address": "--max-connections-per-address",
     "max_sessions": "--max-sessions",
+    "evicted": "--max-sessions",
     "max_addresses": "--max-sessions",
 }
 #: Seconds between two lines about one limit.

@@ -19,6 +19,7 @@
 --   9 condition or nil: what has to hold of an order, or nothing of the record is written: see `conditions` below
 --   10 token of the session in which the device said it, or nil; from any but its newest nothing is written
 --   11 what each event says, as fingerprints begin, or nil; only of a message with several reports
+--   12 true where a report that comes again is to be told of, as "KNOWN"
 --   peripheral, only where a sub-lock or sensor reports: {id, type, epoch s or nil, lock state or nil, battery}
 --   told, only where an answer says so: {field: value} of those in STATE
 --   A record whose device is "" is a malformed run: {"", peer, reason, raw, time}.
@@ -29,7 +30,8 @@
 --
 -- Returns how many records were duplicates, -1 when the whole batch had been applied before, or, when
 -- records could not be written, {that number, index, error, index, error, ...}; indices count from 0. The error is
--- "LATE" where a condition doesn't hold, and "STALE <token>" where the device has a newer session than this one.
+-- "KNOWN" where that was asked for, "DECLINED" for a session that is offered and not taken, "LATE" where a condition
+-- doesn't hold, and "STALE <token>" where the device has a newer session than this one.
 
 local prefix, marker, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local max_events, max_history, max_malformed, max_devices, max_recent, max_age, max_track, max_histories =

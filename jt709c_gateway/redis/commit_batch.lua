@@ -71,6 +71,9 @@ local function apply(record)
     if record[7] then
       change_session(device.name, record[7])
     end
+    if record[12] then
+      error({err = 'KNOWN'})
+    end
     return true
   end
   local told = true

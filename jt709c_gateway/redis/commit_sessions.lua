@@ -48,6 +48,12 @@ function sessions.open(device, key, known, session)
   return known and known ~= session[2] and 'taken over' or true
 end
 
+-- {"offer", token, ttl, report, field, value, ...}: a device seems to have come, in datagrams, whose sender may be
+-- anybody. `report` is the fingerprint of what it reports, or empty: see `is_declined`.
+function sessions.offer(device, key, known, session)
+  return sessions.open(device, key, known, {'open', session[2], session[3], unpack(session, 5)})
+end
+
 -- {"keep", token, ttl}: it has spoken again.
 function sessions.keep(device, key, known, session)
   if known == session[2] then
@@ -108,12 +114,25 @@ local function change_session(device, session)
   return sessions[session[1]](device, key, known, session)
 end
 
+-- Whether an offered session isn't taken: another living gateway keeps a device that it has over TCP, and over UDP
+-- unless the device reports something new.
+local function is_declined(device, key, known, session)
+  local before, report = gateway_of(known), session[4]
+  if not before or before == gateway_of(session[2]) or call('EXISTS', prefix .. ':gateway:' .. before) == 0 then
+    return false
+  end
+  return call('HGET', key, 'transport') == 'tcp' or report == '' or is_known(device_of(device), report)
+end
+
 -- That all of it can be written: see commit_checks.lua.
 local function check_sessions(device, session)
   local key, known = session_of(device)
   local before = gateway_of(known)
   check_change(device, key)
-  if session[1] == 'open' then
+  if session[1] == 'offer' and is_declined(device, key, known, session) then
+    error({err = 'DECLINED'})
+  end
+  if session[1] == 'open' or session[1] == 'offer' then
     -- Whatever else can't be written: what comes over the new link now must not be taken for what came over the old.
     note_newest(device, session[2])
   end

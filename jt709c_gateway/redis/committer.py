@@ -46,6 +46,9 @@ _OVERHEAD: Final = 256
 #: What the script says of a record that came too late: see the head of `commit.lua`.
 _LATE: Final = b"LATE"
 _STALE: Final = b"STALE "
+_KNOWN: Final = b"KNOWN"
+#: What is no fault of Redis's.
+_EXPECTED: Final = (_LATE, _STALE, _KNOWN, b"DECLINED")
 
 
 class Connection(Protocol):
@@ -318,7 +321,7 @@ class Committer:
             if recipient is not None:
                 if recipient is not last:
                     last, of_last = recipient, answers[recipient]
-                if not written:
+                if not written and failed[index] != _KNOWN:
                     answer = None
                 elif callable(answer):
                     answer = self._carry_out(answer)
@@ -345,7 +348,8 @@ class Committer:
         stale = sum(reason.startswith(_STALE) for reason in reasons.values())
         self.statistics.late += late
         self.statistics.stale += stale
-        broken = [reason for reason in reasons.values() if reason != _LATE and not reason.startswith(_STALE)]
+        self.statistics.duplicates += sum(reason == _KNOWN for reason in reasons.values())
+        broken = [reason for reason in reasons.values() if not reason.startswith(_EXPECTED)]
         self.statistics.failed_records += len(broken)
         self._unreported += len(broken)
         now = self.clock.seconds()

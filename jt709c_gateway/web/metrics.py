@@ -130,6 +130,11 @@ class GatewayCollector(Collector):
                 counters.rate_pauses,
             ),
             (
+                "contested_takeovers",
+                "Takeovers that had to wait since a lock's sessions ended each other too fast.",
+                counters.contested,
+            ),
+            (
                 "parts_dropped",
                 "Parts of split messages let go because the message was never whole, or for want of room.",
                 self._gateway.parts.dropped,

@@ -1,0 +1,56 @@
+"""Two locks with one id: they may take turns, but not as fast as they can connect."""
+
+from typing import Final
+
+from attrs import define, field
+from twisted.logger import Logger
+
+#: Takeovers of one device that may follow each other at once, and seconds after which one more may.
+_AT_ONCE: Final = 10.0
+_EVERY: Final = 2.0
+#: Devices of which is known that they were taken over lately, or that this was told. The first of more are
+#: forgotten.
+_MAX_DEVICES: Final = 10_000
+
+
+@define
+class Contests:
+    """Counts how often the newest session of a device ends an older one, and says when that is too often."""
+
+    log = Logger()
+
+    #: By device: how many may follow at once, and when that was so.
+    _lately: dict[str, tuple[float, float]] = field(factory=dict, init=False, repr=False)
+    _told: dict[str, None] = field(factory=dict, init=False, repr=False)
+
+    def may_take_over(self, device: str, now: float) -> bool:
+        """Whether a newer session of a device may end the older one now."""
+        return self._left(device, now) >= 1
+
+    def taken_over(self, device: str, now: float) -> None:
+        """It did, here or at another gateway."""
+        left = self._left(device, now) - 1
+        self._lately.pop(device, None)
+        if len(self._lately) >= _MAX_DEVICES:
+            del self._lately[next(iter(self._lately))]
+        self._lately[device] = (left, now)
+
+    def _left(self, device: str, now: float) -> float:
+        left, since = self._lately.get(device, (_AT_ONCE, now))
+        return min(_AT_ONCE, left + (now - since) / _EVERY)
+
+    def tell(self, device: str, first: str, second: str) -> None:
+        """Name a device that alternates between two peers, once."""
+        if device in self._told:
+            return
+        if len(self._told) >= _MAX_DEVICES:
+            del self._told[next(iter(self._told))]
+        self._told[device] = None
+        self.log.warn(
+            "two locks seem to have the id {device}: {first} and {second} take turns in ending each other's "
+            "session; from now on not more often than every {every:g} s",
+            device=device,
+            first=first,
+            second=second,
+            every=_EVERY,
+        )
