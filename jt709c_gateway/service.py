@@ -45,7 +45,14 @@ from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.orders import OrderStore
 from jt709c_gateway.redis.protocol import RedisProtocol
 from jt709c_gateway.redis.redis_time import RedisTime
-from jt709c_gateway.starting import StartError, embedded_server, redis_way, start_embedded
+from jt709c_gateway.starting import (
+    StartError,
+    embedded_server,
+    redis_way,
+    reply_timeout,
+    start_embedded,
+    stop_for,
+)
 from jt709c_gateway.transport.listen import Inherited, ListenError, TcpService, UdpService
 from jt709c_gateway.transport.proxy import split_proxied
 from jt709c_gateway.transport.tcp import LockFactory, ProxiedLockFactory
@@ -151,6 +158,7 @@ class GatewayService(MultiService):
         )
         asking = Asking(self.orders, settings["ask"])
         self.duties = Duties(reactor, self.gateway, self.orders, keys, settings["gateway_ttl"], asking)
+        self.duties.superseded = self._superseded
         self.duties.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.survey = Survey(reactor, self.orders)
         self.survey.setServiceParent(self)  # type: ignore[no-untyped-call]
@@ -264,7 +272,7 @@ class GatewayService(MultiService):
         usable = partial(make, prepare=self._prepare)
         blocking = make(reply_timeout=_BLOCKING_TIMEOUT)
         checked = partial(make, prepare=self._prepare_synced) if settings["durability"].fsync else usable
-        timeout, durability = settings["redis_timeout"], settings["durability"]
+        timeout, durability = reply_timeout(settings), settings["durability"]
         if durability.waits:
             # While a commit waits to be durable, its connection takes nothing else.
             orders = usable(reply_timeout=timeout, ready=self._orders_ready)
@@ -291,6 +299,10 @@ class GatewayService(MultiService):
     async def _prepare_synced(self, protocol: RedisProtocol) -> None:
         await self._prepare(protocol)
         await _check_sync(protocol)
+
+    def _superseded(self) -> None:
+        name = self._settings["gateway"]
+        stop_for(self._reactor, f"a process that was started later as gateway {name} goes on in its place")
 
     def _redis_ready(self) -> None:
         self.committer.resume()

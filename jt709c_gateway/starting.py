@@ -1,10 +1,13 @@
 """What a start has to say when it fails, and the start of the embedded server."""
 
+import atexit
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from attrs import evolve, frozen
 from twisted.internet import defer
@@ -15,6 +18,12 @@ from jt709c_gateway.redis.address import EmbeddedAddress, RedisAddress, client_e
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.embedded import EmbeddedServer, EmbeddedServerError
 from jt709c_gateway.redis.tls import TlsFiles
+
+#: How the process ends when it stops by itself since it can't go on.
+EXIT_FAILURE: Final = 1
+#: What of the ttl of a gateway's liveness a reply of Redis may take at the most: a renewal must be able to
+#: fail, and be tried again, before others take the gateway for dead.
+_REPLY_SHARE: Final = 2 / 3
 
 _log = Logger()
 
@@ -36,10 +45,23 @@ class StartError(SystemExit, Exception):
         _tell(str(self))
 
 
+def _exit_with_failure() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(EXIT_FAILURE)
+
+
 def stop_for(reactor: Any, reason: str) -> None:
-    """Stop for a reason that showed when the start was over, and nobody is there any more to raise to."""
+    """Stop for a reason that showed when the start was over, and nobody is there any more to raise to.
+
+    The process ends with the status `EXIT_FAILURE`, so that whoever supervises it starts it again.
+    """
     _log.critical("stopping: {reason}", reason=reason)
     _tell(f"jt709c-gateway: {reason}")
+    if reactor is sys.modules.get("twisted.internet.reactor"):
+        # twistd has no other way to say so once its reactor runs.
+        atexit.register(_exit_with_failure)
 
     def stop() -> None:
         # A signal may have been faster.
@@ -47,6 +69,19 @@ def stop_for(reactor: Any, reason: str) -> None:
             reactor.stop()
 
     reactor.callLater(0, stop)
+
+
+def reply_timeout(settings: dict[str, Any]) -> float:
+    """Seconds that Redis may take for a reply: `--redis-timeout`, but well below `--gateway-ttl`."""
+    asked, most = settings["redis_timeout"], settings["gateway_ttl"] * _REPLY_SHARE
+    if asked > most:
+        _log.warn(
+            "--redis-timeout {asked:g} is not well below --gateway-ttl {ttl:g}; {most:g} s is used instead",
+            asked=asked,
+            ttl=settings["gateway_ttl"],
+            most=most,
+        )
+    return float(min(asked, most))
 
 
 def redis_endpoint(reactor: Any, settings: dict[str, Any], address: RedisAddress) -> Any:

@@ -87,7 +87,7 @@ class EndTests(BenchTestCase):
             expected = run.deadline(max(now, run.next_deadline or now)).transitions[0].fields
             record = self.desk.record(order.id)
             ended = record["ended_at"]
-            self.assertEqual(record, to_hash({**expected, "ended_at": ended}), more)
+            self.assertEqual(record, {**to_hash({**expected, "ended_at": ended}), "holder": ""}, more)
             (event,) = [one for one in self.desk.events("command") if one["data"]["id"] == order.id]
             public = {name: {**expected, "ended_at": ended}[name] for name in PUBLIC_FIELDS}
             self.assertEqual((event["data"], event["device"]), (public, order.device))
@@ -115,20 +115,40 @@ class EndTests(BenchTestCase):
         call("DEL", key("commands", "waiting", held.order.device))
         call("HSET", key("commands", "underway", "gw2"), held.order.id, to_waiting(held.order))
         call("SADD", key("gateways"), "gw2")
-        call("SET", key("gateway", "gw2"), "{}")
+        call("SET", key("gateway", "gw2"), '{"run":"2-b"}')
+        call("HSET", key("command", held.order.id), "holder", "gw2/2-b")
         self.end()
         self.assertEqual(self.desk.events("command"), [])
         for run, state in ((early, "queued"), (ended, "cancelled"), (held, "queued")):
             self.assertEqual(self.desk.state(run.order.id), state)
 
     def test_in_no_list(self) -> None:
-        """An order that was lost out of every list, unwritten, ends too; one that may be written does not."""
-        lost, doubtful = self.put(), self.put(writing_at=START - 5, attempts=1)
-        for run in (lost, doubtful):
+        """An order that was lost out of every list ends too, and is called unwritten only if it is."""
+        lost = self.put()
+        doubtful = self.put(writing_at=START - 5, attempts=1)
+        harmless = self.put(writing_at=START - 5, attempts=1, physical=False)
+        for run in (lost, doubtful, harmless):
             self.desk.redis.call("DEL", self.desk.key("commands", "waiting", run.order.device))
         self.end()
-        self.assertEqual(self.desk.state(lost.order.id), "expired")
-        self.assertEqual(self.desk.state(doubtful.order.id), "queued")
+        states = [self.desk.state(run.order.id) for run in (lost, doubtful, harmless)]
+        self.assertEqual(states, ["expired", "uncertain", "timed_out"])
+
+    def test_lost_before_its_ttl_is_over(self) -> None:
+        """A minute after it came in, what is in no list ends; what waits or is in hand does not."""
+        call, key = self.desk.redis.call, self.desk.key
+        lost, waiting, held = (self.put(due=START + 7000) for _ in range(3))
+        for run in (lost, held):
+            call("DEL", key("commands", "waiting", run.order.device))
+        call("HSET", key("commands", "underway", "gw2"), held.order.id, to_waiting(held.order))
+        call("HSET", key("command", held.order.id), "holder", "gw2/2-b")
+        runs = (lost, waiting, held)
+        for run in runs:
+            call("ZADD", key("commands", "recent"), START, run.order.id)
+        self.node.pass_time(55, tick=5)
+        self.assertEqual([self.desk.state(run.order.id) for run in runs], ["queued"] * 3)
+        self.node.pass_time(10)
+        self.assertEqual([self.desk.state(run.order.id) for run in runs], ["failed", "queued", "queued"])
+        self.assertEqual(self.desk.states(lost.order.id), ["failed"])
 
     def test_refused_ones_hold_up_nobody(self) -> None:
         """Where a key is of another type nothing is written; others end, and this one once it is mended."""

@@ -263,7 +263,7 @@ class ModelTests(SynchronousTestCase):
                 self.assertNotIn(record["state"], ("expired", "cancelled", "failed", "invalid"), where)
         self.assertEqual(world.desk.under_way(), [], f"seed {seed}")
         for node in world.alive:
-            self.assertEqual(node.orders.held, set(), f"seed {seed}")
+            self.assertEqual(node.orders.held, {}, f"seed {seed}")
             self.assertTrue(
                 all(desk.session is not None for desk in node.orders.desks.values()), f"seed {seed}"
             )

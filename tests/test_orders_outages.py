@@ -33,7 +33,7 @@ class OutageTests(BenchTestCase):
         self.node.run()
         self.assertEqual(self.desk.state(order), "confirmed")
         self.assertEqual(self.desk.under_way(), [])
-        self.assertEqual(self.node.orders.held, set())
+        self.assertEqual(self.node.orders.held, {})
         self.assertEqual(self.node.orders.desks, {})
         self.assertEqual(self.desk.redis.call("LLEN", self.desk.key("commands", "intake", "gw1")), 0)
 
@@ -126,7 +126,7 @@ class OutageTests(BenchTestCase):
         self.node.run()
         self.assertEqual(self.desk.state(order), "waiting")
         self.node.clock.advance(6)
-        self.steps_until("order_remove")
+        self.steps_until("order_expire")
         self.node.wire.lose(1)
         self.node.blocking.lose()
         self.node.connected()
@@ -166,7 +166,7 @@ class OutageTests(BenchTestCase):
         self.node.run()
         self.assertEqual(len(self.written(link, there)), 1)
         self.assertEqual(len(self.written(there)), 1)
-        self.assertEqual(self.node.orders.held, set())
+        self.assertEqual(self.node.orders.held, {})
         self.say(other, there, int(self.written(there)[0].split(b",")[2]), "ELOCK", "1", "1")
         self.report(other, there, lock_event(), UNLOCKED)
         other.run()
@@ -226,17 +226,22 @@ class OutageTests(BenchTestCase):
         self.assertEqual(self.desk.states(order), ["queued", "sent", "acknowledged"])
 
     def test_same_name_twice(self) -> None:
-        """A second gateway of the same name takes no orders while the first lives."""
-        twin = self.make("gw1").start()
-        twin.run()
-        twin.pass_time(60, tick=1)
-        link = self.come(twin)
-        order = self.desk.unlock(self.device)
-        twin.pass_time(2)
-        self.assertEqual(self.desk.state(order), "")
+        """A second gateway of the same name ends the first, which does nothing more."""
+        ended: list[bool] = []
+        self.node.duties.superseded = lambda: ended.append(True)
+        old = self.come()
         self.node.run()
+        twin = self.make("gw1").start()
+        link = self.come(twin)
+        twin.run()
+        order = self.desk.unlock(self.device)
+        twin.run()
+        self.node.pass_time(GATEWAY_TTL / 3)
+        self.assertEqual((ended, old.closed), ([True], ["superseded"]))
         twin.pass_time(2)
-        self.assertEqual(self.written(link), [])
+        self.node.pass_time(60, tick=1)
+        self.assertEqual((len(self.written(old)), len(self.written(link))), (0, 1))
+        self.assertEqual(self.desk.state(order), "sent")
 
     def test_known_id_with_a_lost_record(self) -> None:
         """A cancelled order that is cancelled again is still cancelled."""

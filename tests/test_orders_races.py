@@ -53,7 +53,7 @@ class RaceTests(BenchTestCase):
         link.conversation.closed("closed")
         self.node.run()
         self.assertEqual(self.node.orders.desks, {})
-        self.assertEqual(self.node.orders.held, set())
+        self.assertEqual(self.node.orders.held, {})
 
     def test_one_movement_is_evidence_for_one_order(self) -> None:
         """A movement confirms the order the lock has said yes to, not the one just written behind it."""

@@ -174,7 +174,11 @@ class CrashTests(SynchronousTestCase):
         self.desk.wait(order, "sent")
         first.resume()
         wait_until(lambda: self.desk.redis.call("EXISTS", gone))
-        self.assert_once(0)
+        # The lock has a newer session: what it says over the older link is let go, and nothing comes over it.
+        self.lock.send(self.lock.frame(0x0002))
+        assert self.lock.link is not None
+        self.assertTrue(self.lock.link.closed_within())
+        self.assertEqual(self.lock.unlocks(), [])
         again.beat()
         self.assertEqual(len(again.orders), 1)
 

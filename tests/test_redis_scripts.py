@@ -35,7 +35,7 @@ class FlushedTests(SynchronousTestCase):
 
     def run_one(self) -> "defer.Deferred[Any]":
         keys = Keys("t")
-        names = [keys.devices, keys.commands, keys.deadlines, keys.gateways]
+        names = [keys.devices, keys.commands, keys.deadlines, keys.gateways, keys.let_go]
         return defer.Deferred.fromCoroutine(scripts.run(self, scripts.SURVEY, names, ["t", 10]))
 
     def test_not_there(self) -> None:

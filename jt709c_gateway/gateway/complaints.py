@@ -11,7 +11,7 @@ from jt709c_gateway.commands.order_keys import Refusal, Why
 from jt709c_gateway.commands.stored import invalid_record, iso
 from jt709c_gateway.commands.waiting import waiting_id
 from jt709c_gateway.protocol.events import to_text
-from jt709c_gateway.redis.orders import Command
+from jt709c_gateway.redis.order_writes import Command
 
 if TYPE_CHECKING:
     from .orders import Orders
@@ -82,11 +82,14 @@ def cast_out(
     orders.gateway.counters.orders[OrderState.INVALID] += 1
     ended = invalid_record(told, now)
     further = commands(orders, told)
-    if order_id is not None:
+    condition = None
+    if order_id is not None and record.get("state") in _QUEUED:
         further += orders.store.release_commands(order_id)
-        if record.get("state") in _QUEUED:
-            state = {name: str(ended[name]) for name in ("state", "reason", "ended_at")}
-            further += orders.store.record_commands(order_id, state)
-    orders.submit(device, ended, further)
+        state = {name: str(ended[name]) for name in ("state", "reason", "ended_at")}
+        further += orders.store.record_commands(order_id, state)
+        condition = orders.store.held(order_id, int(record.get("token") or 0))
+    elif order_id is not None:
+        further += orders.store.forget_commands(order_id)
+    orders.submit(device, ended, further, condition=condition)
     if may_log(orders):
         _log.error("what waited for {device} is no order: {reason}", device=device, reason=str(error))

@@ -15,6 +15,7 @@ from jt709c_gateway.commands.model import InvalidOrder, OrderState
 from jt709c_gateway.commands.profiles import Rendered
 from jt709c_gateway.commands.waiting import from_waiting
 from jt709c_gateway.protocol.message import Message
+from jt709c_gateway.redis.order_replies import NotOurs, SessionClaim
 
 from . import complaints, wire
 from .sessions import Session
@@ -153,9 +154,12 @@ class Desk:
         self.waiting = not take
         self.failed = self._look_again = False
         self._claiming = True
-        claim = self.orders.store.claim(self.device, take, self.orders.now(), arrived)
+        asking = SessionClaim(session.token, arrived, session.stored)
+        claim = self.orders.store.claim(self.device, take, self.orders.now(), asking)
         claiming = defer.Deferred.fromCoroutine(claim)
-        claiming.addCallbacks(self._claimed, self._not_claimed, callbackArgs=(session,))
+        claiming.addCallbacks(
+            self._claimed, self._not_claimed, callbackArgs=(session,), errbackArgs=(session,)
+        )
         claiming.addErrback(self._broken)
 
     def _claimed(self, claim: "Claim", session: Session) -> None:
@@ -179,7 +183,7 @@ class Desk:
             complaints.cast_out(self.orders, self.device, claim.order, claim.record, error)
             self.kick()
             return
-        self.orders.held.add(order.id)
+        self.orders.take(order.id, claim.record)
         try:
             run = self.orders.restore(claim.record, order)
         except ValueError as error:
@@ -196,12 +200,16 @@ class Desk:
         else:
             self._prepare(run, claim, self.session)
 
-    def _not_claimed(self, failure: Any) -> None:
+    def _not_claimed(self, failure: Any, session: Session) -> None:
         """Redis is away, or refuses; `Orders` kicks again."""
         self._claiming = False
         self.waiting = self.failed = self._arrived = True
-        failure.trap(txredisapi.RedisError)
-        self.orders.refusals.say("a look for a lock's orders", failure.value)
+        if failure.check(NotOurs):
+            if failure.value.moved:
+                self.orders.gateway.presence.moved_away(session)
+        else:
+            failure.trap(txredisapi.RedisError)
+            self.orders.refusals.say("a look for a lock's orders", failure.value)
         if self.session is None:
             self.orders.tidy(self)
 
@@ -258,19 +266,19 @@ class Desk:
         if step.action is Action.WRITE:
             self.orders.authority.note(run.order)
             # On the server that stores it, another than took the claim if one has failed over meanwhile.
-            self.orders.publish(
-                run, step, lambda recorded: self._recorded(run, data, recorded), only_ours=True
-            )
+            self.orders.publish(run, step, lambda recorded: self._recorded(run, data, recorded), writing=True)
         else:
             self.apply(run, step)
 
     def _recorded(self, run: OrderRun, data: bytes, recorded: bool) -> None:
-        """Redis knows that the bytes may be out from now on: let them out, if the order is ours still."""
+        """Redis knows that the bytes may be out from now on: let them out, while nobody takes us for dead."""
         if recorded and self.orders.leased():
             self._hand_over(run, data, recorded)
             return
-        checking = defer.Deferred.fromCoroutine(self.orders.still_ours(run.order.id))
-        checking.addCallback(lambda ours: self._hand_over(run, data, recorded) if ours else self.drop(run))
+        checking = defer.Deferred.fromCoroutine(self.orders.is_recorded(run))
+        checking.addCallback(
+            lambda known: self.drop(run) if known is None else self._hand_over(run, data, known)
+        )
         checking.addErrback(self._not_known, run)
 
     def _hand_over(self, run: OrderRun, data: bytes, recorded: bool) -> None:
@@ -281,6 +289,8 @@ class Desk:
             step = run.write_failed(now, "could not be recorded in Redis", nothing_written=True)
         elif self._is_late(run, now):
             step = self._late(run, now)
+        elif not self.orders.leased():
+            step = run.write_failed(now, "this gateway was cut off from Redis", nothing_written=True)
         elif self.session is not None and self.reachable and self.session.send(data):
             self._handed_over = True
             step = run.written(now)
@@ -299,12 +309,13 @@ class Desk:
     def _not_known(self, failure: Any, run: OrderRun) -> None:
         """Redis was asked whose the order is, and is away: nothing is written, and `Recovery` settles it."""
         self.drop(run)
-        failure.trap(txredisapi.RedisError)
-        self.orders.refusals.say("to say whose an order is", failure.value)
+        if not failure.check(NotOurs):
+            failure.trap(txredisapi.RedisError)
+            self.orders.refusals.say("to say whose an order is", failure.value)
 
     def drop(self, run: OrderRun) -> None:
         """Forget an order that another gateway has adopted, which says what becomes of it."""
-        self.orders.held.discard(run.order.id)
+        self.orders.held.pop(run.order.id, None)
         self._finish(run, watch=False)
 
     def apply(self, run: OrderRun, step: Step) -> None:
@@ -335,7 +346,8 @@ class Desk:
     async def drop_moved(self) -> None:
         """Forget orders that went to another gateway together with the lock."""
         for run in [run for run in self.watched if not run.ended]:
-            if not await self.orders.store.is_in_hand(run.order.id) and run in self.watched:
+            found = await self.orders.store.ownership(run.order.id)
+            if found.holder != self.orders.store.holder and run in self.watched and not run.ended:
                 self.drop(run)
 
     def _finish(self, run: OrderRun, watch: bool = True) -> None:

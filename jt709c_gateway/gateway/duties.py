@@ -1,12 +1,7 @@
 """What a gateway does all the time: take orders in, say that it lives, adopt the dead's, sweep."""
 
-import json
-import os
-import socket
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
 import txredisapi
 from twisted.application.service import Service
@@ -14,10 +9,12 @@ from twisted.internet import defer, task
 from twisted.logger import Logger
 
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.order_replies import NotOurs
 
 from .asking import ROUND, Asking
 from .core import Gateway
 from .expiring import Expiring
+from .membership import Membership, is_dead_here
 from .orders import Orders
 from .recovery import Recovery
 from .taking import BlockingConnection, Taking
@@ -29,8 +26,8 @@ _EXPIRE: Final = 0.25
 #: Seconds after which another gateway's word that an order has come for a lock of ours is heard.
 _ROUTED: Final = 0.2
 _RETRY: Final = 2.0
-#: This run of a process, whose id another may have had before.
-_PROCESS: Final = uuid4().hex
+#: Seconds after which it is looked again whether what is in our hands is what we have in mind.
+_RECONCILE: Final = 30.0
 #: What is asked of Redis by each loop, in words.
 _DUTIES: Final = {
     "_stay_alive": "to note that we live",
@@ -38,32 +35,9 @@ _DUTIES: Final = {
     "_heed": "to tell of orders that others took in for us",
     "_woken": "what we ask when we come back",
     "expire": "to tell of orders whose ttl has ended",
+    "_search": "to tell of lost orders",
+    "_reconcile": "to tell what is in our hands",
 }
-
-
-def _place() -> str:
-    """Where our process id means us and nobody else; containers may share a host's name, but not this."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:
-        return f"{socket.gethostname()}/{uuid4()}"
-
-
-def _is_dead_here(said: bytes) -> bool:
-    """Whether what says so of itself was a process in this very place, and is no more."""
-    try:
-        other = json.loads(said)
-        if other["place"] != _place() or other["process"] == _PROCESS:
-            return False
-        pid = int(other["pid"])
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except (ValueError, KeyError, TypeError, OSError):
-        return False
-    # Our own pid, used again after a restart: it is not that one that lives.
-    return pid == os.getpid()
 
 
 class Duties(Service):
@@ -86,28 +60,22 @@ class Duties(Service):
         self._keys = keys
         self._ttl = ttl
         self._asking = asking
-        self._taking = Taking(reactor, orders, keys, ttl, lambda: self._owner_checked)
+        self._taking = Taking(reactor, orders, keys, ttl, lambda: self._entered)
         self._recovery = Recovery(orders)
         self._expiring = Expiring(reactor, orders)
         self._loops: list[task.LoopingCall] = []
-        self._identity = json.dumps(
-            {
-                "boot": gateway.committer.boot,
-                "place": _place(),
-                "pid": os.getpid(),
-                "process": _PROCESS,
-            }
-        ).encode()
-        self._owner_checked = False
+        self.membership = Membership(
+            reactor, orders.store, gateway.committer.boot, ttl, superseded=self._give_way
+        )
+        #: Whether this run has its name, and what earlier ones have left behind is adopted.
+        self._entered = False
         self._adopting = False
-        #: Until when nobody can take us for dead, and since when Redis has heard us without a gap.
-        self._leased_until = 0.0
-        self._steady_since = 0.0
         #: Set while stopping: orders are left to the other gateways.
         self.leaving = False
-        self._left = False
+        #: Called when a later run has our name, after all that this one does has been stopped.
+        self.superseded: Callable[[], None] = lambda: None
         orders.sending = False
-        orders.leased = self._is_leased
+        orders.leased = self.membership.is_leased
         orders.renew = self._renew
 
     def startService(self) -> None:
@@ -126,6 +94,8 @@ class Duties(Service):
         self._every(_EXPIRE, self._expiring.expire)
         self._every(_ROUTED, self._heed)
         self._every(_RETRY, self._retry)
+        self._every(_RETRY, self._search)
+        self._every(_RECONCILE, self._reconcile)
         if self._asking is not None:
             self._every(ROUND, self._asking.ask_some)
         self._taking.begin(connection)
@@ -149,10 +119,10 @@ class Duties(Service):
 
     async def leave(self) -> None:
         """Tell the other gateways that this one is gone, and leave them the orders that came too late."""
-        self._left = True
         try:
-            await self._orders.store.put_back()
-            await self._orders.store.leave()
+            if self.membership.is_leased():
+                await self._orders.store.put_back()
+            await self.membership.leave()
         except txredisapi.RedisError as error:
             self.log.debug("could not say goodbye to the other gateways: {reason}", reason=str(error))
 
@@ -160,7 +130,7 @@ class Duties(Service):
         """Stop all loops."""
         super().stopService()  # type: ignore[no-untyped-call]
         self.stop_taking()
-        self._left = True
+        self.membership.stop()
         self._orders.mistakes.sum_up(now=True)
         self._taking.stop()
         for loop in self._loops:
@@ -180,7 +150,10 @@ class Duties(Service):
         return done.addErrback(self._failed, duty)
 
     def _failed(self, failure: Any, duty: Callable[[], Any]) -> None:
-        if failure.check(txredisapi.RedisError):
+        if failure.check(NotOurs):
+            # A later round finds out what of ours is ours still.
+            self.log.debug("{duty} came too late", duty=duty.__name__)
+        elif failure.check(txredisapi.RedisError):
             self._orders.refusals.say(_DUTIES.get(duty.__name__, duty.__name__), failure.value)
         else:
             self.log.failure("{duty} failed", failure, duty=duty.__name__)
@@ -196,60 +169,67 @@ class Duties(Service):
 
     async def _woken(self) -> None:
         """What only can be done with Redis, and has to be done after it was away."""
-        self._steady_since = self._reactor.seconds()
+        self.membership.steady_since = self._reactor.seconds()
         await self._stay_alive()
         await self._adopt()
-        if self._owner_checked:
-            await self._recovery.reconcile()
-
-    def _is_leased(self) -> bool:
-        return bool(self._reactor.seconds() < self._leased_until)
+        await self._reconcile()
 
     async def _renew(self) -> None:
-        asked = self._reactor.seconds()
-        lapsed = asked >= self._leased_until
-        await self._orders.store.stay_alive(self._identity, self._ttl)
-        self._leased_until = asked + self._ttl
-        if lapsed:
-            # We were not heard for a while, and perhaps nobody was: the others get time to speak up too.
-            self._steady_since = self._reactor.seconds()
+        await self.membership.renew()
 
     async def _stay_alive(self) -> None:
-        if not self._owner_checked or self._left:
+        if not self._entered or (self.leaving and not self.membership.is_leased()):
             return
-        lapsed = not self._is_leased()
-        await self._renew()
-        if lapsed:
+        if await self.membership.renew():
             await self._recovery.reconcile()
             await self._recovery.affirm_sessions()
+            self._orders.retry()
+
+    async def _reconcile(self) -> None:
+        if self._entered and self.membership.is_leased():
+            await self._recovery.reconcile()
+
+    async def _search(self) -> None:
+        if self._entered and self.membership.is_leased():
+            await self._expiring.search()
+
+    def _give_way(self) -> None:
+        """A later run has our name: no byte more, of orders or of answers."""
+        self.stop_taking()
+        self._gateway.draining = True
+        for conversation in list(self._gateway.conversations):
+            conversation.link.close("superseded")
+        self.superseded()
 
     async def _adopt(self) -> None:
         if self.leaving or self._adopting:
             return
         self._adopting = True
         try:
-            if not self._owner_checked:
-                await self._take_name()
-            if self._owner_checked:
-                await self._adopt_others()
+            if not self._entered:
+                await self._enter()
+            elif self.membership.is_leased():
+                await self._adopt_one(self._gateway.name)
+            await self._adopt_others()
         finally:
             self._adopting = False
 
     async def _adopt_others(self) -> None:
-        # After an outage everybody looks dead until they have had time to speak up.
-        steady = self._reactor.seconds() - self._steady_since >= self._ttl
         for name in await self._orders.store.gateways():
             if name == self._gateway.name:
                 continue
             said = await self._orders.store.liveness(name)
-            if said is None and steady:
-                await self._adopt_one(name, gone=False)
-            elif said is not None and _is_dead_here(said):
-                await self._adopt_one(name, gone=True)
+            # After an outage everybody looks dead until they have had time to speak up.
+            if said is None and self.membership.is_steady:
+                await self._recovery.end_sessions(name)
+                await self._adopt_one(name)
+            elif said is not None and is_dead_here(said):
+                await self._recovery.end_sessions(name, gone=True)
+                await self._adopt_one(name, said)
 
     async def _heed(self) -> None:
         """Look after the locks that others have named: an order has come in, or the lock is with them."""
-        if not self._owner_checked or not self._is_leased():
+        if not self._entered or not self.membership.is_leased():
             return
         devices = await self._orders.store.routed()
         if devices:
@@ -258,24 +238,17 @@ class Duties(Service):
                 self._orders.serve(device)
             await self._orders.store.heed(len(devices))
 
-    async def _adopt_one(self, name: str, gone: bool) -> None:
-        # Sessions first: with its orders settled nobody thinks of that gateway any more.
-        await self._recovery.end_sessions(name, gone)
-        count = await self._recovery.adopt(name, gone)
+    async def _adopt_one(self, name: str, said: bytes = b"") -> None:
+        """Adopt what a gateway has left behind whose sessions have ended: after that it is forgotten."""
+        count = await self._recovery.adopt(name, said)
         if count:
             self.log.warn("adopted {count} orders of gateway {name}", count=count, name=name)
 
-    async def _take_name(self) -> None:
-        """Become the gateway of this name, once nobody else is: an earlier run may have left orders."""
-        said = await self._orders.store.liveness(self._gateway.name)
-        if said is not None and said != self._identity and not _is_dead_here(said):
-            self.log.warn(
-                "another gateway called {name} is alive or died just now; taking no orders until it is gone",
-                name=self._gateway.name,
-            )
-            return
-        await self._renew()
-        await self._adopt_one(self._gateway.name, gone=True)
-        self._owner_checked = True
+    async def _enter(self) -> None:
+        """Take our name, from an earlier run that may be alive still, and what that has left behind."""
+        await self.membership.renew()
+        await self._recovery.end_sessions(self._gateway.name, gone=True)
+        await self._adopt_one(self._gateway.name)
+        self._entered = True
         self._orders.sending = not self.leaving
         self._orders.resume()

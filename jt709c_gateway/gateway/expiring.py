@@ -5,6 +5,7 @@ from typing import Any, Final
 import txredisapi
 from attrs import define, field
 from twisted.internet import task
+from twisted.logger import Logger
 
 from jt709c_gateway.commands.model import OrderState
 from jt709c_gateway.commands.stored import iso
@@ -13,6 +14,8 @@ from jt709c_gateway.redis.expiry import AT_ONCE, Announcement, expire
 
 from .orders import Orders
 
+#: Seconds since it came in before an order that is in no list counts as lost.
+LOST_AFTER: Final = 60.0
 #: Stands for a device until the script puts one in.
 _DEVICE: Final = "device"
 _DATA: Final = {"data": None}
@@ -22,9 +25,13 @@ _DATA: Final = {"data": None}
 class Expiring:
     """Ends such orders, all that are due, in calls between which Redis and the reactor see to others."""
 
+    log = Logger()
+
     reactor: Any
     orders: Orders
     _going_on: bool = field(default=False, init=False)
+    #: How many of the last orders the present search for lost ones has been through.
+    _searched: int = field(default=0, init=False)
 
     async def expire(self) -> None:
         """End all orders that are due."""
@@ -44,11 +51,22 @@ class Expiring:
                 orders.store.caller, orders.store.keys, now, str(iso(now)), self._announcement(), skip
             )
             looked_at, skip = done.looked_at, skip + done.refused
-            orders.gateway.counters.orders[OrderState.EXPIRED] += len(done.ended)
+            for state in done.states:
+                orders.gateway.counters.orders[OrderState(state)] += 1
             if done.reason is not None:
                 orders.refusals.say("to end orders whose ttl is over", txredisapi.ResponseError(done.reason))
             if looked_at == AT_ONCE:
                 await task.deferLater(self.reactor, 0)
+
+    async def search(self) -> None:
+        """Look at some of the last orders, the next ones at each call, and end those that are in no list."""
+        orders, now = self.orders, self.orders.now()
+        caller, keys, event = orders.store.caller, orders.store.keys, self._announcement()
+        done = await expire(caller, keys, now - LOST_AFTER, str(iso(now)), event, self._searched, lost=True)
+        self._searched = self._searched + done.looked_at if done.looked_at == AT_ONCE else 0
+        for order_id, state in zip(done.ended, done.states, strict=True):
+            orders.gateway.counters.orders[OrderState(state)] += 1
+            self.log.error("order {id} was in no list any more; it ends as {state}", id=order_id, state=state)
 
     def _announcement(self) -> Announcement:
         gateway = self.orders.gateway

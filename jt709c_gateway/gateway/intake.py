@@ -290,14 +290,14 @@ class Intake:
         hidden = frozenset() if shown else frozenset({"id"})
         run = OrderRun(evolve(order, device=device), None, orders.limits, hidden)
         listed = orders.store.recent_commands(order.id, now)
-        orders.publish(run, run.queued(now), recorded=True, commands=listed)
+        orders.publish(run, run.queued(now), commands=listed, local=True)
         reason, commands = None, []
         if order.command == "clear_lockout":
             commands = orders.store.wrong_password_commands(device, 0)
         else:
             reason = await self._cancel(str(order.params["id"]), now)
         state = OrderState.DONE if reason is None else OrderState.REJECTED
-        orders.publish(run, run.settle(now, state, reason), commands=commands)
+        orders.publish(run, run.settle(now, state, reason), commands=commands, local=True)
         await orders.committed(device)
         await orders.store.drop(entry)
 
@@ -323,7 +323,7 @@ class Intake:
         except InvalidOrder as error:
             complaints.cast_out(orders, None, payload, record, error)
             return f"what waited as order {target} is no order"
-        orders.held.add(target)
+        orders.take(target, record)
         orders.publish(taken_back, taken_back.cancel(now))
         return None
 

@@ -12,7 +12,7 @@ from jt709c_gateway.clock import Clock
 from jt709c_gateway.commands import lockout
 from jt709c_gateway.commands.catalogue import LOCAL_ORDERS
 from jt709c_gateway.commands.lifecycle import OrderRun, Step, Transition
-from jt709c_gateway.commands.model import Order, OrderState
+from jt709c_gateway.commands.model import ENDED, Order, OrderState
 from jt709c_gateway.commands.profiles import CheckedOrder, ProfileSet
 from jt709c_gateway.commands.record import Limits
 from jt709c_gateway.commands.replies import Answer
@@ -21,7 +21,8 @@ from jt709c_gateway.commands.waiting import to_waiting
 from jt709c_gateway.protocol.events import KIND_COMMAND, to_text
 from jt709c_gateway.redis.order_replies import Claim
 from jt709c_gateway.redis.order_replies import Record as StoredRecord
-from jt709c_gateway.redis.orders import UNSETTLED_TTL, Command, OrderStore
+from jt709c_gateway.redis.order_writes import UNSETTLED_TTL, Command, Condition
+from jt709c_gateway.redis.orders import OrderStore
 from jt709c_gateway.redis.refusals import Refusals
 
 from .authority import Authority
@@ -56,8 +57,8 @@ class Orders:
     desks: dict[str, Desk] = field(factory=dict, repr=False)
     #: Whether orders may be begun; not before our name is ours alone, nor while stopping.
     sending: bool = True
-    #: Ids of the orders that Redis has in our hands, as far as we have heard from it.
-    held: set[str] = field(factory=set, repr=False)
+    #: The orders that Redis has in our hands, as far as we have heard from it: id -> token of the claim.
+    held: dict[str, int] = field(factory=dict, repr=False)
     #: Whether no other gateway can take us for dead, and how to say that we live.
     leased: Callable[[], bool] = lambda: True
     renew: Callable[[], Awaitable[None]] = _nothing
@@ -81,6 +82,10 @@ class Orders:
     def clock(self) -> Clock:
         """The gateway's monotonic clock."""
         return self.gateway.clock
+
+    def is_held(self, order_id: str) -> bool:
+        """Whether Redis has an order in our hands, as far as we have heard from it."""
+        return order_id in self.held
 
     @property
     def under_way(self) -> int:
@@ -204,7 +209,7 @@ class Orders:
 
         Raises ValueError for a record that can't be read.
         """
-        if order is not None and not record:
+        if order is not None and not record.get("state"):
             return OrderRun(order, None, self.limits, self.profiles.secret_names(order.command))
         run = OrderRun.restore(record, None, self.limits, order=order)
         if run.profile is not None:
@@ -229,10 +234,23 @@ class Orders:
         """Whether an order has ended so long ago that nothing will settle it any more."""
         return run.ended and (run.writing_at is None or now - run.writing_at > UNSETTLED_TTL)
 
-    async def still_ours(self, order_id: str) -> bool:
-        """Whether no other gateway has adopted an order while we could be taken for dead."""
+    async def is_recorded(self, run: OrderRun) -> bool | None:
+        """Whether Redis has recorded that an order of ours is about to be written; None when it isn't ours.
+
+        Asked after our lease was renewed, so that the answer holds for as long as that does.
+        """
         await self.renew()
-        return await self.store.is_in_hand(order_id)
+        found = await self.store.ownership(run.order.id)
+        if not self._is_claim(run.order.id, found.holder, found.token) or found.state in ENDED:
+            return None
+        return found.attempts == run.attempts
+
+    def _is_claim(self, order_id: str, holder: str, token: int) -> bool:
+        return holder == self.store.holder and self.held.get(order_id) == token
+
+    def take(self, order_id: str, record: StoredRecord) -> None:
+        """An order came into our hands, and its record says by which claim."""
+        self.held[order_id] = int(record.get("token") or 0)
 
     # Publishing
 
@@ -243,20 +261,35 @@ class Orders:
         then: Callable[[bool], None] | None = None,
         commands: list[Command] | None = None,
         *,
-        recorded: bool = False,
-        only_ours: bool = False,
+        local: bool = False,
+        writing: bool = False,
     ) -> None:
         """Have the transitions of a step stored and announced, in order; `then` follows the last of them.
 
-        `recorded` says that Redis has the record already, and another gateway may have gone on with it. With
-        `only_ours` nothing is stored unless Redis, as it stores, has the order in our hands; `then` is told.
+        `then` is told whether that was done: Redis refuses what comes from a claim that has ended. `local` is
+        for an order that no lock hears of: it has no record before its end. `writing` says that bytes are to
+        follow: nobody may have recorded that for this write before.
         """
         for transition in step.transitions:
             last = transition is step.transitions[-1]
             further = list(commands or []) if last else []
-            if not recorded:
+            if not local or transition.fields["ended_at"] is not None:
                 further = self._record_commands(run, transition) + further
-            self._announce(run, transition, then if last else None, further, only_ours)
+            condition = self._condition(run, transition, local, writing)
+            self._announce(run, transition, then if last else None, further, condition)
+
+    def _condition(self, run: OrderRun, transition: Transition, local: bool, writing: bool) -> Condition:
+        """What has to hold of an order as Redis takes a step of it."""
+        store, order_id = self.store, run.order.id
+        if local:
+            return store.unknown(order_id)
+        if transition.state is OrderState.CONFIRMED:
+            return store.open_to("evidence", order_id)
+        if transition.state is OrderState.UNCERTAIN and not transition.announce:
+            return store.open_to("answer", order_id)
+        # What isn't ours has no token that could fit.
+        token = self.held.get(order_id, -1)
+        return store.held(order_id, token, run.attempts - 1 if writing else None)
 
     def _record_commands(self, run: OrderRun, transition: Transition) -> list[Command]:
         order = run.order
@@ -276,26 +309,33 @@ class Orders:
         transition: Transition,
         then: Callable[[bool], None] | None,
         commands: list[Command],
-        only_ours: bool,
+        condition: Condition,
     ) -> None:
         order = run.order
+        token = self.held.get(order.id)
         public = {name: transition.fields[name] for name in PUBLIC_FIELDS}
         ended = transition.fields["ended_at"] is not None
         if ended and transition.announce:
             commands = commands + self.reply_commands(order.reply_to, public)
-        if transition.announce:
-            self.gateway.counters.orders[transition.state] += 1
 
         def committed(written: bool) -> None:
-            if ended:
-                self.held.discard(order.id)
+            if written and transition.announce:
+                self.gateway.counters.orders[transition.state] += 1
+            if ended and self.held.get(order.id) == token:
+                self.held.pop(order.id, None)
             if ended and run.attempts and self.gateway.sessions.get(order.device) is None:
                 self.tell_holder(order.device)
             if then is not None:
                 then(written)
+            elif not written:
+                self._refused(run, commands, condition)
 
-        condition = self.store.in_hand_condition(order.id) if only_ours else None
-        self.submit(order.device, public if transition.announce else None, commands, committed, condition)
+        # What has seen it is the lock's newest session, or it counts for nothing.
+        session = (
+            self.gateway.sessions.get(order.device) if transition.state is OrderState.CONFIRMED else None
+        )
+        event = public if transition.announce else None
+        self.submit(order.device, event, commands, committed, condition, session)
 
     def reply_commands(self, name: str | None, public: dict[str, Any]) -> list[Command]:
         """Push an outcome to whoever asked for it."""
@@ -307,17 +347,20 @@ class Orders:
         public: dict[str, Any] | None,
         commands: list[Command],
         then: Callable[[bool], None] | None = None,
-        condition: tuple[str, ...] | None = None,
+        condition: Condition | None = None,
+        seen_in: Session | None = None,
     ) -> None:
         """Have commands carried out and, if there is one, a `command` event published, all or nothing.
 
-        Nothing unless `condition` holds, of those in `commit_conditions.lua`.
+        Nothing unless `condition` holds, of those in `commit_conditions.lua`, and `seen_in` is the lock's
+        newest session.
         """
         packed = []
         if public is not None:
             session = self.gateway.sessions.get(device)
             packed.append((KIND_COMMAND, self.gateway.encode(device, KIND_COMMAND, public, session)))
-        content = (device, None, "", 0.0, packed, None, None, commands, condition)
+        token = None if seen_in is None else seen_in.token
+        content = (device, None, "", 0.0, packed, None, None, commands, condition, token)
         self.gateway.committer.submit(content, then=then)
 
     def after_commit(self, device: str, then: Callable[[bool], None]) -> None:
@@ -335,21 +378,39 @@ class Orders:
         order = run.order
         payload = to_waiting(order).decode()
         commands = self.store.requeue_commands(order.id, order.device, payload, order.created_at + order.ttl)
+        token = self.held.get(order.id, -1)
 
         def requeued(written: bool) -> None:
-            self.held.discard(order.id)
+            if self.held.get(order.id) == token:
+                del self.held[order.id]
             if self.gateway.sessions.get(order.device) is None:
                 self.tell_holder(order.device)
             else:
                 self.serve(order.device)
 
-        self.submit(order.device, None, commands, requeued)
+        self.submit(order.device, None, commands, requeued, self.store.may_go_back(order.id, token))
 
     def release(self, run: OrderRun) -> None:
         """Let go of an order that has ended already."""
         order_id = run.order.id
-        commands = self.store.release_commands(order_id)
-        self.submit(run.order.device, None, commands, lambda written: self.held.discard(order_id))
+
+        def released(written: bool) -> None:
+            self.held.pop(order_id, None)
+
+        self.submit(run.order.device, None, self.store.release_commands(order_id), released)
+
+    def _refused(self, run: OrderRun, commands: list[Command], condition: Condition) -> None:
+        """Try once more to store a step, without its event, and give the order up where that fails too.
+
+        Either the order isn't ours any more, and whoever has it tells of it. Or its event could not be
+        written, since the history of its device is of another type, say: others rely on record and reply.
+        """
+
+        def tried(written: bool) -> None:
+            if not written and (desk := self.desks.get(run.order.device)) is not None:
+                desk.drop(run)
+
+        self.submit(run.order.device, None, commands, tried, condition)
 
     def tell_holder(self, device: str) -> None:
         """The lock may be at another gateway by now, which is to look what there is for it."""

@@ -23,19 +23,20 @@ class Recovery:
 
     orders: Orders
 
-    async def adopt(self, gateway: str, gone: bool = False) -> int:
-        """Settle what a dead gateway had in hand; gives how many orders that were."""
+    async def adopt(self, gateway: str, said: bytes = b"") -> int:
+        """Settle what a dead gateway had in hand; gives how many orders that were.
+
+        `said` is what its liveness says when it is known to be gone all the same. Under our own name these
+        are the orders of earlier runs.
+        """
         count = 0
-        while taken := await self.orders.store.adopt(gateway, gone):
+        while taken := await self.orders.store.adopt(gateway, said):
             for payload, record in taken:
                 self._take_over(payload, record)
             count += len(taken)
-            if gateway == self.orders.gateway.name:
-                # Ours stay where they are until they are settled, so they would be found again.
-                break
         return count
 
-    async def end_sessions(self, gateway: str, gone: bool) -> None:
+    async def end_sessions(self, gateway: str, gone: bool = False) -> None:
         """Say offline for the locks that a dead gateway had, but for those that are somewhere by now."""
         orders, cursor = self.orders, None
         while cursor != "0":
@@ -85,16 +86,24 @@ class Recovery:
         doesn't say was adopted by another gateway, which took us for dead.
         """
         orders = self.orders
-        ours = set(orders.held)
+        ours = dict(orders.held)
         found = await orders.store.in_hand()
-        lost = (ours & orders.held) - found.keys()
+        lost = {
+            order_id
+            for order_id, token in ours.items()
+            if orders.held.get(order_id) == token
+            and (order_id not in found or found[order_id].token != token)
+        }
         for desk in list(orders.desks.values()):
             for run in [run for run in (desk.current, *desk.watched) if run is not None]:
                 if run.order.id in lost and not run.ended:
                     desk.drop(run)
-        orders.held -= lost
-        for order_id in found.keys() - orders.held:
-            self._take_over(found[order_id], await orders.store.record(order_id))
+        for order_id in lost:
+            orders.held.pop(order_id, None)
+        for order_id in found.keys() - orders.held.keys():
+            record = await orders.store.record(order_id)
+            if record.get("holder") == orders.store.holder:
+                self._take_over(found[order_id].order, record)
 
     def _take_over(self, payload: bytes, record: Record) -> None:
         try:
@@ -102,13 +111,18 @@ class Recovery:
         except InvalidOrder as error:
             complaints.cast_out(self.orders, None, payload, record, error)
             return
-        if order.id in self.orders.held:
+        if self.orders.held.get(order.id) == int(record.get("token") or 0):
+            return
+        if not record.get("state"):
+            # Whether it was written is not known any more, so it can't be carried out.
+            self.log.error("order {id} was left behind without a record; it is dropped", id=order.id)
+            self.orders.submit(order.device, None, self.orders.store.forget_commands(order.id))
             return
         try:
             run = self.orders.restore(record, order)
         except ValueError as error:
             self.log.error("an order left behind can't be read: {reason}", reason=str(error))
             return
-        self.orders.held.add(order.id)
+        self.orders.take(order.id, record)
         self.orders.desk(run.order.device).take_over(run)
         self.orders.serve(run.order.device)

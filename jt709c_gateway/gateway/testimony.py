@@ -98,7 +98,7 @@ class Testimony:
         """Orders that the lock has said yes to where it was before are ours from now on."""
         for record in claim.unsettled:
             if record["id"] in claim.along and (run := self.orders.watched(record)) is not None:
-                self.orders.held.add(run.order.id)
+                self.orders.take(run.order.id, record)
                 self.watched.append(run)
                 self._joined.append(run)
 

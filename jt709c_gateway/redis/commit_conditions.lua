@@ -34,9 +34,10 @@ function conditions.evidence(condition)
   return SETTLED_BY_EVIDENCE[known[1]] or known[1] and not ENDED[known[1]] and (known[2] or '') ~= ''
 end
 
--- {"in hand", hash, id}: the order is in a gateway's hands.
-conditions["in hand"] = function(condition)
-  return call('HGET', condition[2], condition[3])
+-- {"answer", key}: its fate is unknown, and the lock has not been heard to answer it.
+function conditions.answer(condition)
+  local known = call('HMGET', condition[2], 'state', 'answer')
+  return known[1] == 'uncertain' and (known[2] or '') == ''
 end
 
 -- {"unknown", key}: there is no record of it.

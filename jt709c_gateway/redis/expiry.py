@@ -1,4 +1,4 @@
-"""Ending the orders whose ttl has run out, as `order_expire.lua` does it."""
+"""Ending the orders whose ttl has run out, and those that are lost, as `order_expire.lua` does it."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from jt709c_gateway.commands.stored import PUBLIC_FIELDS, is_text
 
 from . import scripts
 from .keys import Keys
-from .orders import MAX_REPLIES, REPLY_TTL
+from .order_writes import MAX_REPLIES, REPLY_TTL
 from .scripts import Caller
 
 #: Orders that one call looks at. The server spends some 60 µs on each, and whatever else it is asked waits.
@@ -37,19 +37,22 @@ class Expired:
     #: Orders that could not be ended, and why not the last of them. They stay where they are.
     refused: int
     reason: str | None
+    #: The states in which those have ended.
+    states: list[str]
 
 
 async def expire(
-    caller: Caller, keys: Keys, now: float, at: str, event: Announcement, skip: int = 0
+    caller: Caller, keys: Keys, now: float, at: str, event: Announcement, skip: int = 0, *, lost: bool = False
 ) -> Expired:
-    """End up to `AT_ONCE` orders that are due at `now`, epoch seconds; `at` is the same as in records.
+    """End up to `AT_ONCE` orders that are due at `now`, epoch seconds; `at` is now as in records.
 
-    The first `skip` due ones are left out. txredisapi's errors come as they are.
+    With `lost`, look at those that came before `now`, and end what is in no list. The first `skip` are left
+    out. txredisapi's errors come as they are.
     """
-    looked_at, ended, refused, reason = await scripts.run(
+    looked_at, ended, refused, reason, states = await scripts.run(
         caller,
         scripts.EXPIRE,
-        [keys.deadlines, keys.events],
+        [keys.deadlines, keys.events, keys.recent_orders],
         [
             keys.prefix,
             f"{now:.3f}",
@@ -62,7 +65,10 @@ async def expire(
             REPLY_TTL,
             _FIELDS,
             *event.parts,
+            "1" if lost else "0",
         ],
     )
     text = None if reason is None else reason.decode("utf-8", "replace")
-    return Expired(looked_at, [one.decode() for one in ended], refused, text)
+    return Expired(
+        looked_at, [one.decode() for one in ended], refused, text, [one.decode() for one in states]
+    )

@@ -145,6 +145,11 @@ class Keys:
         return f"{self.prefix}:gateway:{gateway}"
 
     @property
+    def epoch(self) -> str:
+        """Number of the last run of any gateway."""
+        return f"{self.prefix}:epoch"
+
+    @property
     def gateways(self) -> str:
         """Set of all gateways that may have left something behind."""
         return f"{self.prefix}:gateways"

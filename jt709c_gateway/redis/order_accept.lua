@@ -14,35 +14,61 @@
 -- many wait for this lock (its record says so), -2 when the entry is in other hands by now, -3 when the name
 -- stands for another device by now: nothing is done then.
 
--- What may fail comes first: a script that stops half-way has done the first half.
-local known = redis.call('EXISTS', KEYS[1]) == 1
-local waiting = redis.call('LLEN', KEYS[2])
-local holder = redis.call('HGET', KEYS[5], 'gateway')
-if ARGV[18] ~= '' and (redis.call('HGET', KEYS[8], ARGV[18]) or '') ~= ARGV[19] then
+local prefix, id, device = ARGV[7], ARGV[4], ARGV[12]
+local known = call('EXISTS', KEYS[1]) == 1
+local waiting = call('LLEN', KEYS[2])
+local owner = call('HGET', KEYS[5], 'gateway')
+if ARGV[18] ~= '' and (call('HGET', KEYS[8], ARGV[18]) or '') ~= ARGV[19] then
   return -3
+end
+-- All that may be refused is looked at before the first write: one that stopped half-way would lose the order.
+local recent, channel = prefix .. ':commands:recent', prefix .. ':event:command:' .. device
+local route = owner and prefix .. ':commands:route:' .. owner
+check_type('hash', KEYS[1])
+check_type('list', KEYS[4])
+check_type('stream', KEYS[6])
+check_type('stream', KEYS[7])
+check_type('zset', KEYS[3])
+check_type('zset', recent)
+check_right('LREM', KEYS[4], 1, id)
+check_right('HSET', KEYS[1], 'state', '')
+check_right('EXPIRE', KEYS[1], 1)
+check_right('ZADD', recent, 0, id)
+check_right('ZREMRANGEBYRANK', recent, 0, 0)
+check_right('PUBLISH', channel, '')
+check_right('XADD', KEYS[6], '*', 'kind', 'command')
+check_right('XADD', KEYS[7], '*', 'kind', 'command')
+if ARGV[2] ~= '' then
+  check_right('RPUSH', KEYS[2], id)
+  check_right('EXPIRE', KEYS[2], 1)
+  check_right('ZADD', KEYS[3], 0, id)
+  if route then
+    check_type('list', route)
+    check_right('RPUSH', route, device)
+    check_right('EXPIRE', route, 60)
+  end
 end
 
 -- Announced in here, the first steps of an order come before whatever another gateway does with it.
 local function announce(json)
-  local device = ARGV[12]
-  redis.call('PUBLISH', ARGV[7] .. ':event:command:' .. device, json)
+  call('PUBLISH', channel, json)
   for key, length in pairs({[KEYS[6]] = ARGV[16], [KEYS[7]] = ARGV[17]}) do
-    redis.call('XADD', key, 'MAXLEN', '~', length, '*', 'kind', 'command', 'device', device, 'event', json)
+    call('XADD', key, 'MAXLEN', '~', length, '*', 'kind', 'command', 'device', device, 'event', json)
   end
 end
 
-if redis.call('LREM', KEYS[4], 1, ARGV[5]) == 0 then
+if call('LREM', KEYS[4], 1, ARGV[5]) == 0 then
   return -2
 end
 if known then
   return 0
 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 20))
-redis.call('EXPIRE', KEYS[1], ARGV[1])
+call('HSET', KEYS[1], 'holder', '', 'token', '0', unpack(ARGV, 20))
+call('EXPIRE', KEYS[1], ARGV[1])
 -- As `recent_commands` of `OrderStore` does for orders that no script takes in.
-local recent, moment = ARGV[7] .. ':commands:recent', redis.call('TIME')
-redis.call('ZADD', recent, moment[1] .. '.' .. string.format('%06d', moment[2]), ARGV[4])
-redis.call('ZREMRANGEBYRANK', recent, 0, -10001)
+local moment = call('TIME')
+call('ZADD', recent, moment[1] .. '.' .. string.format('%06d', moment[2]), id)
+call('ZREMRANGEBYRANK', recent, 0, -10001)
 announce(ARGV[13])
 -- As `rank_trail` of commit.lua does for what comes later.
 local heard = redis.call('HGET', ARGV[7] .. ':device:' .. ARGV[12], 'seen')
@@ -52,22 +78,21 @@ if ARGV[2] == '' then
   return 1
 end
 if waiting >= tonumber(ARGV[6]) then
-  redis.call('HSET', KEYS[1], 'state', 'failed', 'reason', ARGV[10], 'ended_at', ARGV[11])
+  call('HSET', KEYS[1], 'state', 'failed', 'reason', ARGV[10], 'ended_at', ARGV[11])
   announce(ARGV[15])
   return -1
 end
-redis.call('RPUSH', KEYS[2], ARGV[2])
-redis.call('EXPIRE', KEYS[2], ARGV[1])
-redis.call('ZADD', KEYS[3], ARGV[3], ARGV[4])
+call('RPUSH', KEYS[2], ARGV[2])
+call('EXPIRE', KEYS[2], ARGV[1])
+call('ZADD', KEYS[3], ARGV[3], id)
 if ARGV[9] == '1' then
   return 1
 end
-if holder and holder ~= ARGV[8] and redis.call('EXISTS', ARGV[7] .. ':gateway:' .. holder) == 1 then
-  local route = ARGV[7] .. ':commands:route:' .. holder
-  redis.call('RPUSH', route, ARGV[12])
-  redis.call('EXPIRE', route, 60)
+if owner and owner ~= ARGV[8] and call('EXISTS', prefix .. ':gateway:' .. owner) == 1 then
+  call('RPUSH', route, device)
+  call('EXPIRE', route, 60)
   return 1
 end
-redis.call('HSET', KEYS[1], 'state', 'waiting')
+call('HSET', KEYS[1], 'state', 'waiting')
 announce(ARGV[14])
 return 2

@@ -1,28 +1,70 @@
--- Takes over what a gateway that is gone has left behind.
+-- Takes over what a run of a gateway that is gone has left behind.
 --
--- KEYS  1 its liveness   2 its intake list   3 its orders under way   4 the list all orders come in by
+-- KEYS  1 liveness of its name   2 its intake list   3 its orders under way   4 the list all orders come in by
 --       5 our orders under way   6 the set of gateways
--- ARGV  1 prefix   2 its name   3 "1" when it is known to be gone, whatever its liveness says
--- Returns {{order JSON, its record}, ...}, at most a hundred at a time but for our own of an earlier run, which
--- stay where they are; nil while it lives.
+-- ARGV  1 prefix   2 its name   3 what its liveness says, if it is known to be gone all the same, or ""
+--       4 this run of the gateway   5 how many to take at the most
+-- Returns {{order JSON, its record}, ...}; nil while it lives, {"LATE"} when this gateway counts as dead itself, or
+-- another has its name. Of our own name these are the orders of earlier runs.
 
-if ARGV[3] ~= '1' and redis.call('EXISTS', KEYS[1]) == 1 then
+local prefix, name, holder = ARGV[1], ARGV[2], ARGV[4]
+if not is_alive(prefix, holder) then
+  return LATE
+end
+local own = KEYS[3] == KEYS[5]
+local said = not own and call('GET', KEYS[1])
+if said and said ~= ARGV[3] then
   return false
 end
-while redis.call('LMOVE', KEYS[2], KEYS[4], 'RIGHT', 'LEFT') do
+local entries = call('HGETALL', KEYS[3])
+check_type('list', KEYS[2])
+check_type('list', KEYS[4])
+check_type('hash', KEYS[5])
+check_right('LMOVE', KEYS[2], KEYS[4], 'RIGHT', 'LEFT')
+check_right('HSET', KEYS[5], '', '')
+check_right('HDEL', KEYS[3], '')
+
+-- Whether an order in its hands is one that it left behind, and no one's who took it since.
+local function is_left(record)
+  local of = call('HGET', record, 'holder') or ''
+  if of == '' or match(of, '^(.*)/[^/]+$') == name then
+    return of ~= holder and (not own or not is_alive(prefix, of))
+  end
+  return not is_alive(prefix, of)
+end
+
+local left = {}
+for i = 1, #entries, 2 do
+  local record = record_of(prefix, entries[i])
+  check_type('hash', record)
+  if #left < tonumber(ARGV[5]) and is_left(record) then
+    check_take(record, holder)
+    left[#left + 1] = {entries[i], entries[i + 1], record}
+  end
+end
+
+if not own then
+  while call('LMOVE', KEYS[2], KEYS[4], 'RIGHT', 'LEFT') do
+  end
 end
 local taken = {}
-local entries = redis.call('HGETALL', KEYS[3])
-local own = KEYS[3] == KEYS[5]
-local count = own and #entries or math.min(#entries, 200)
-for i = 1, count, 2 do
-  if not own then
-    redis.call('HSET', KEYS[5], entries[i], entries[i + 1])
-    redis.call('HDEL', KEYS[3], entries[i])
+for _, one in ipairs(left) do
+  local id, order, record = unpack(one)
+  if call('EXISTS', record) == 1 then
+    take(record, holder)
   end
-  taken[#taken + 1] = {entries[i + 1], redis.call('HGETALL', ARGV[1] .. ':command:' .. entries[i])}
+  if not own then
+    call('HSET', KEYS[5], id, order)
+    call('HDEL', KEYS[3], id)
+  end
+  taken[#taken + 1] = {order, call('HGETALL', record)}
 end
-if count == #entries and not own then
-  redis.call('SREM', KEYS[6], ARGV[2])
+if #left == 0 and not own then
+  -- What others hold by now stands there still. The name is forgotten a round later than its last order, since
+  -- something may have been on its way to its intake list.
+  for i = 1, #entries, 2 do
+    call('HDEL', KEYS[3], entries[i])
+  end
+  call('SREM', KEYS[6], name)
 end
 return taken

@@ -1,94 +1,120 @@
 -- Takes the next order for a lock out of its queue, into the hands of one gateway.
 --
 -- KEYS  1 waiting list of the lock   2 orders under way at this gateway   3 state of the lock
---       4 unsettled orders of the lock   5 dynamic password of the lock   6 session of the lock
---       7 fingerprints of the lock's last reports
+--       4 unsettled orders of the lock   5 dynamic password of the lock   6 fingerprints of the lock's last reports
+--       7 session of the lock
 -- ARGV  1 prefix   2 "1" to take an order, "0" only to look for unsettled ones
 --       3 epoch second before which unsettled orders are forgotten
---       4 name of this gateway when the lock has just come to it, "" otherwise   5 device
+--       4 "1" when the lock has just come to this gateway, "0" otherwise   5 device   6 this run of the gateway
+--       7 token of the lock's session here   8 "1" when that is still on its way to Redis, "0" otherwise
 -- Returns {order JSON or nil, its record, serial, {dialect, firmware, wrong passwords, lock state, clock
 -- skew}, dynamic password or nil, {record, ...} of the unsettled ones, how many wait, {{sub-lock, epoch s, lock state}, ...} for
 -- those that the orders are for, fingerprints or nil, {id, ...} of those that have come along}; records are flat arrays
--- of field, value, ...
+-- of field, value, ... {"LATE"} when this gateway counts as dead, or another has its name; {"MOVED"} when the lock has
+-- a newer session: nothing is done then.
+
+local prefix, device, holder = ARGV[1], ARGV[5], ARGV[6]
+if not is_alive(prefix, holder) then
+  return LATE
+end
+local newest = call('HGET', KEYS[3], 'session')
+local opening = ARGV[8] == '1' and newest ~= ARGV[7]
+if newest and newest ~= ARGV[7] and not opening then
+  return {'MOVED'}
+end
 
 local sublocks = {}
 
-local function record(id)
-  local fields = redis.call('HGETALL', ARGV[1] .. ':command:' .. id)
-  for i = 1, #fields, 2 do
-    if fields[i] == 'peripheral' and fields[i + 1] ~= '' then
-      local state = redis.call('HMGET', ARGV[1] .. ':peripheral:' .. fields[i + 1], 'time', 'lock_state')
-      if state[1] and state[2] then
-        sublocks[#sublocks + 1] = {fields[i + 1], state[1], state[2]}
-      end
+local function read(id)
+  local fields = call('HGETALL', record_of(prefix, id))
+  local peripheral = value_of(fields, 'peripheral')
+  if peripheral and peripheral ~= '' then
+    local state = call('HMGET', prefix .. ':peripheral:' .. peripheral, 'time', 'lock_state')
+    if state[1] and state[2] then
+      sublocks[#sublocks + 1] = {peripheral, state[1], state[2]}
     end
   end
   return fields
 end
 
--- An order that a lock has said yes to goes where the lock goes, since there its effect will be seen. The gateway
--- that had it in its hands is told, and lets go of it.
-local function take_along(id, owner)
-  local hands = ARGV[1] .. ':commands:underway:' .. owner
-  local order = redis.call('HGET', hands, id)
-  if not order or redis.call('HGET', ARGV[1] .. ':command:' .. id, 'state') ~= 'acknowledged' then
-    return false
+-- All is read, and what may be written is known, before the first write.
+local forgotten, moving, ids, unsettled, along = {}, {}, {}, {}, {}
+local open = call('HGETALL', KEYS[4])
+for i = 1, #open, 2 do
+  local id, fields = open[i], read(open[i])
+  local written = tonumber(match(open[i + 1], '^%S+')) or 0
+  if #fields == 0 or written < tonumber(ARGV[3]) then
+    forgotten[#forgotten + 1] = id
+  else
+    ids[#ids + 1], unsettled[#unsettled + 1] = id, fields
+    local of = value_of(fields, 'holder') or ''
+    local hands = prefix .. ':commands:underway:' .. (match(of, '^(.*)/[^/]+$') or '')
+    -- An order that a lock has said yes to goes where the lock goes, since there its effect will be seen.
+    local order = ARGV[4] == '1' and of ~= holder and value_of(fields, 'state') == 'acknowledged'
+      and call('HGET', hands, id)
+    if order then
+      check_take(record_of(prefix, id), holder)
+      moving[#moving + 1] = {id, order, hands, of, open[i + 1], #ids}
+    end
   end
-  redis.call('HSET', KEYS[2], id, order)
-  redis.call('HDEL', hands, id)
-  if redis.call('EXISTS', ARGV[1] .. ':gateway:' .. owner) == 1 then
-    redis.call('RPUSH', ARGV[1] .. ':commands:route:' .. owner, ARGV[5])
-    redis.call('EXPIRE', ARGV[1] .. ':commands:route:' .. owner, 60)
+end
+local known = call('HMGET', KEYS[3], 'dialect', 'firmware', 'wrong_passwords', 'lock_state', 'clock_skew_s')
+local waiting, recent, secret = call('LLEN', KEYS[1]), call('GET', KEYS[6]), call('GET', KEYS[5])
+local order = ARGV[2] == '1' and call('LRANGE', KEYS[1], 0, 0)[1] or false
+local ok, read_order = pcall(cjson.decode, order or '{}')
+local id = ok and type(read_order) == 'table' and type(read_order['id']) == 'string' and read_order['id'] or ''
+local fields = order and read(id) or {}
+check_type('hash', KEYS[2])
+check_right('HSET', KEYS[2], id, order or '')
+check_right('HDEL', KEYS[4], id)
+check_type('hash', KEYS[7])
+check_right('HSET', KEYS[7], 'gateway', '')
+check_right('EXPIRE', KEYS[7], 60)
+if order then
+  check_right('HINCRBY', KEYS[3], 'order_serial', 1)
+  check_right('LPOP', KEYS[1])
+  if id ~= '' then
+    check_take(record_of(prefix, id), holder)
   end
-  return true
 end
 
-if ARGV[4] ~= '' then
-  -- From now on whoever takes in an order for this lock has to tell us: it may come right behind this look.
-  local new = redis.call('EXISTS', KEYS[6]) == 0
-  redis.call('HSET', KEYS[6], 'gateway', ARGV[4])
+if opening then
+  -- This session is the lock's newest from now on, as commit_sessions.lua will have it, and whoever takes in an order
+  -- has to tell us: it may come right behind this look.
+  call('HSET', KEYS[3], 'session', ARGV[7])
+  local new = call('EXISTS', KEYS[7]) == 0
+  call('HSET', KEYS[7], 'gateway', match(holder, '^(.*)/[^/]+$'))
   if new then
-    redis.call('EXPIRE', KEYS[6], 60)
+    call('EXPIRE', KEYS[7], 60)
   end
 end
-local unsettled, along = {}, {}
-local open = redis.call('HGETALL', KEYS[4])
-for i = 1, #open, 2 do
-  local fields = record(open[i])
-  local written, owner = string.match(open[i + 1], '^(%S+) ?(.*)$')
-  if #fields > 0 and tonumber(written) >= tonumber(ARGV[3]) then
-    unsettled[#unsettled + 1] = fields
-    if ARGV[4] ~= '' and owner ~= ARGV[4] and take_along(open[i], owner) then
-      redis.call('HSET', KEYS[4], open[i], written .. ' ' .. ARGV[4])
-      along[#along + 1] = open[i]
-    end
-  else
-    redis.call('HDEL', KEYS[4], open[i])
-  end
+for _, one in ipairs(forgotten) do
+  call('HDEL', KEYS[4], one)
 end
-local known = redis.call('HMGET', KEYS[3], 'dialect', 'firmware', 'wrong_passwords', 'lock_state',
-  'clock_skew_s')
-local order = false
-if ARGV[2] == '1' then
-  order = redis.call('LRANGE', KEYS[1], 0, 0)[1]
+-- The gateway that had it in its hands is told, and lets go of it.
+for _, one in ipairs(moving) do
+  local moved, text, hands, of, since, index = unpack(one)
+  take(record_of(prefix, moved), holder)
+  call('HSET', KEYS[2], moved, text)
+  call('HDEL', hands, moved)
+  call('HSET', KEYS[4], moved, match(since, '^%S+') .. ' ' .. match(holder, '^(.*)/[^/]+$'))
+  unsettled[index] = call('HGETALL', record_of(prefix, moved))
+  along[#along + 1] = moved
+  if is_alive(prefix, of) then
+    local route = prefix .. ':commands:route:' .. match(of, '^(.*)/[^/]+$')
+    call('RPUSH', route, device)
+    call('EXPIRE', route, 60)
+  end
 end
 if not order then
-  local recent = redis.call('GET', KEYS[7])
-  return {false, {}, 0, known, false, unsettled, redis.call('LLEN', KEYS[1]), sublocks, recent, along}
+  return {false, {}, 0, known, false, unsettled, waiting, sublocks, recent, along}
 end
-local id = cjson.decode(order)['id']
-local serial = redis.call('HINCRBY', KEYS[3], 'order_serial', 1)
-redis.call('HSET', KEYS[2], id, order)
-redis.call('LPOP', KEYS[1])
-return {
-  order,
-  record(id),
-  serial,
-  known,
-  redis.call('GET', KEYS[5]),
-  unsettled,
-  redis.call('LLEN', KEYS[1]),
-  sublocks,
-  redis.call('GET', KEYS[7]),
-  along,
-}
+local serial = call('HINCRBY', KEYS[3], 'order_serial', 1)
+if id ~= '' then
+  take(record_of(prefix, id), holder)
+  call('HSET', KEYS[2], id, order)
+  fields = call('HGETALL', record_of(prefix, id))
+end
+-- What has no id is no order: it is only told of.
+call('LPOP', KEYS[1])
+return {order, fields, serial, known, secret, unsettled, waiting - 1, sublocks, recent, along}

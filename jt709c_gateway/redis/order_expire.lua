@@ -1,21 +1,32 @@
--- Ends the orders whose ttl has run out before they were written: record, event, history, reply and queue, each
--- order in one step, and only while it is `queued` or `waiting` and in no gateway's hands.
+-- Ends the orders whose ttl has run out before they were written, or that are lost: record, event, history, reply and
+-- queue, each order in one step, and only while it is in no living gateway's hands.
 --
--- KEYS  1 deadlines   2 stream of events (all other keys share their hash slot)
--- ARGV  1 prefix   2 now, epoch seconds   3 orders to look at   4 how many due ones to leave out, the first
+-- An order is lost when it has not ended and is in no list: neither in its lock's queue nor in the hands of a gateway.
+-- No script leaves one behind so; somebody who deletes keys can.
+--
+-- KEYS  1 deadlines   2 stream of events (all other keys share their hash slot)   3 the last orders by when they came
+-- ARGV  1 prefix   2 epoch second: those due by then, or those that came by then
+--       3 orders to look at   4 how many of these to leave out, the first
 --       5 now, as in records   6, 7 lengths of the stream of events and of a history
 --       8 longest list of replies   9 seconds to keep it
 --       10 fields of the event, MessagePack: {{name, whether its value in the record is text and not JSON}, ...}
 --       11 to 14 the event, around its number, its device and its data
--- Returns {due orders looked at, {id of each that has ended, ...}, how many of them could not be ended, why}; those
--- stay where they are.
+--       15 "1" to look for lost orders among the last ones, "0" for those whose ttl is over
+-- Returns {orders looked at, {id of each that has ended, ...}, how many of them could not be ended, why}; those
+-- stay where they are; {state of each that has ended, ...}.
 
-local call = redis.call
 local prefix, count, at = ARGV[1], tonumber(ARGV[3]), ARGV[5]
 local fields = cmsgpack.unpack(ARGV[10])
-local FURTHER = {'ttl', 'reply_to', 'writing_at'}
+local FURTHER = {'ttl', 'reply_to', 'writing_at', 'holder'}
+local ENDED = {
+  done = true, confirmed = true, rejected = true, failed = true, unconfirmed = true, timed_out = true,
+  uncertain = true, expired = true, cancelled = true, invalid = true,
+}
+-- Seconds until an order that a gateway has in its hands is looked at again.
+local LATER = 60
+local due_only = ARGV[15] ~= '1'
 local TIMES = {'once', 'twice'}
-local find, format = string.find, string.format
+local format = string.format
 local names, heads = {}, {}
 for index, one in ipairs(fields) do
   names[index], heads[index] = one[1], '"' .. one[1] .. '":'
@@ -24,24 +35,12 @@ for _, name in ipairs(FURTHER) do
   names[#names + 1] = name
 end
 
--- Before an order's first write: that a key is of the type that it has to be. Reading it is also what a Cluster
--- refuses while it moves the key to another node.
-local function check_type(kind, key)
-  local found = call('TYPE', key)['ok']
-  if found ~= kind and found ~= 'none' then
-    error({err = 'WRONGTYPE ' .. key .. ' is a ' .. found})
-  end
-end
-
--- And that it may be written with a command. Rights are given by pattern: one order stands for the others.
+-- Rights are given by pattern: one order stands for the others.
 local granted = {}
 
-local function check_right(what, ...)
+local function check_once(what, ...)
   if not granted[what] then
-    if not redis.acl_check_cmd(...) then
-      -- The server refuses it, and says in its own words, and in its ACL LOG, what is missing.
-      call(...)
-    end
+    check_right(...)
     granted[what] = true
   end
 end
@@ -72,61 +71,52 @@ end
 -- The record, without what is absent.
 local function read(id)
   local record = {}
-  for index, value in ipairs(call('HMGET', prefix .. ':command:' .. id, unpack(names))) do
+  for index, value in ipairs(call('HMGET', record_of(prefix, id), unpack(names))) do
     record[names[index]] = value ~= '' and value or nil
   end
   return record
 end
 
--- The order's own text in the queue of its lock.
-local function entry_of(queue, id)
-  for _, entry in ipairs(call('LRANGE', queue, 0, -1)) do
-    if find(entry, id, 1, true) then
-      local ok, order = pcall(cjson.decode, entry)
-      if ok and type(order) == 'table' and order['id'] == id then
-        return entry
-      end
-    end
-  end
+-- Whether a gateway has the order in its hands: it lives, or another will adopt what it has left behind.
+local function is_in_hand(id, holder)
+  local name = match(holder or '', '^(.*)/[^/]+$')
+  return name and (is_alive(prefix, holder) or call('HGET', prefix .. ':commands:underway:' .. name, id))
 end
 
-local function is_in_hand(id)
-  for _, gateway in ipairs(call('SMEMBERS', prefix .. ':gateways')) do
-    if call('HGET', prefix .. ':commands:underway:' .. gateway, id) then
-      return true
-    end
-  end
-  return false
-end
-
-local function reason_of(record, attempts)
+-- The end of an order that nobody can carry out any more, and why.
+local function end_of(record, attempts)
   local ttl = format('%g', tonumber(record.ttl) or 0)
-  if attempts == 0 then
-    return 'not sent within ' .. ttl .. ' s'
+  local written = attempts > 0 and ', written ' .. (TIMES[attempts] or attempts .. ' times') or ''
+  if not record.writing_at and due_only then
+    return 'expired', (attempts == 0 and 'not sent within ' or 'not answered within ') .. ttl .. ' s' .. written
   end
-  return 'not answered within ' .. ttl .. ' s, written ' .. (TIMES[attempts] or attempts .. ' times')
+  local why = 'its entry is in no list any more'
+  if not record.writing_at then
+    return 'failed', why .. written
+  end
+  return record.physical == 'false' and 'timed_out' or 'uncertain', why .. written
 end
 
 local function check_all(id, record, queue, json)
-  local key, device = prefix .. ':command:' .. id, record.device
+  local key, device = record_of(prefix, id), record.device
   local history, unsettled = prefix .. ':history:' .. device, prefix .. ':commands:unsettled:' .. device
   check_type('list', queue)
   check_type('stream', KEYS[2])
   check_type('stream', history)
   check_type('hash', unsettled)
-  check_right('record', 'HSET', key, 'state', 'expired')
-  check_right('queue', 'LREM', queue, 0, id)
-  check_right('deadlines', 'ZREM', KEYS[1], id)
-  check_right('unsettled', 'HDEL', unsettled, id)
-  check_right('events', 'XADD', KEYS[2], '*', 'kind', 'command')
-  check_right('history', 'XADD', history, '*', 'kind', 'command')
-  check_right('channel', 'PUBLISH', prefix .. ':event:command:' .. device, json)
+  check_once('record', 'HSET', key, 'state', 'expired')
+  check_once('queue', 'LREM', queue, 0, id)
+  check_once('deadlines', 'ZREM', KEYS[1], id)
+  check_once('unsettled', 'HDEL', unsettled, id)
+  check_once('events', 'XADD', KEYS[2], '*', 'kind', 'command')
+  check_once('history', 'XADD', history, '*', 'kind', 'command')
+  check_once('channel', 'PUBLISH', prefix .. ':event:command:' .. device, json)
   if record.reply_to then
     local replies = prefix .. ':reply:' .. record.reply_to
     check_type('list', replies)
-    check_right('replies', 'RPUSH', replies, json)
-    check_right('replies cut', 'LTRIM', replies, 0, -1)
-    check_right('replies kept', 'EXPIRE', replies, 1)
+    check_once('replies', 'RPUSH', replies, json)
+    check_once('replies cut', 'LTRIM', replies, 0, -1)
+    check_once('replies kept', 'EXPIRE', replies, 1)
   end
 end
 
@@ -152,45 +142,52 @@ local function reply(name, json)
   call('EXPIRE', replies, ARGV[9])
 end
 
--- Whether the order has come to its end by this.
-local function expire(id)
+-- The state in which the order has ended by this; false when it has not.
+local function finish(id)
   local record = read(id)
-  local open = record.device and (record.state == 'queued' or record.state == 'waiting')
-  local queue = open and prefix .. ':commands:waiting:' .. record.device
-  local entry = open and entry_of(queue, id)
-  local attempts = tonumber(record.attempts or '0') or 0
-  local unwritten = attempts == 0 and not record.writing_at
-  if not open or not entry and (not unwritten or is_in_hand(id)) then
-    -- It has ended, or is in the hands of a gateway, which ends it.
-    call('ZREM', KEYS[1], id)
+  if not record.device or not record.state or ENDED[record.state] then
+    if due_only then
+      call('ZREM', KEYS[1], id)
+    end
     return false
   end
-  record.state, record.reason, record.ended_at = 'expired', reason_of(record, attempts), at
+  local queue = prefix .. ':commands:waiting:' .. record.device
+  local entry = not record.holder and entry_of(queue, id)
+  if is_in_hand(id, record.holder) or entry and not due_only then
+    if due_only then
+      call('ZADD', KEYS[1], ARGV[2] + LATER, id)
+    end
+    return false
+  end
+  local attempts = tonumber(record.attempts or '0') or 0
+  record.state, record.reason = end_of(record, attempts)
+  record.ended_at = at
   local json = data_of(record)
   check_all(id, record, queue, json)
   if entry then
     call('LREM', queue, 0, entry)
   end
   call('ZREM', KEYS[1], id)
-  call('HSET', prefix .. ':command:' .. id, 'state', record.state, 'reason', record.reason, 'ended_at', at)
-  if attempts > 0 then
+  call('HSET', record_of(prefix, id), 'state', record.state, 'reason', record.reason, 'ended_at', at, 'holder', '')
+  if attempts > 0 and record.state ~= 'uncertain' then
     call('HDEL', prefix .. ':commands:unsettled:' .. record.device, id)
   end
   announce(record.device, json)
   if record.reply_to then
     reply(record.reply_to, json)
   end
-  return true
+  return record.state
 end
 
-local due = call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[2], 'LIMIT', ARGV[4], count)
-local ended, refused, why = {}, 0, false
+local looked_at = due_only and KEYS[1] or KEYS[3]
+local due = call('ZRANGEBYSCORE', looked_at, '-inf', ARGV[2], 'LIMIT', ARGV[4], count)
+local ended, states, refused, why = {}, {}, 0, false
 for _, id in ipairs(due) do
-  local ok, result = pcall(expire, id)
+  local ok, result = pcall(finish, id)
   if not ok then
     refused, why = refused + 1, type(result) == 'table' and result.err or tostring(result)
   elseif result then
-    ended[#ended + 1] = id
+    ended[#ended + 1], states[#states + 1] = id, result
   end
 end
-return {#due, ended, refused, why}
+return {#due, ended, refused, why, states}

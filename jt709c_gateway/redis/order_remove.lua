@@ -1,21 +1,27 @@
 -- Takes one order out of the queue of its lock, wherever it stands there, into the hands of this gateway, unless
 -- a gateway has it in hand.
 --
--- KEYS  1 record of the order   2 deadlines   3 orders under way at this gateway
--- ARGV  1 prefix   2 order id
--- Returns {order JSON, its record} or {false, its record}; the record is a flat array, empty if unknown.
+-- KEYS  1 record of the order   2 orders under way at this gateway
+-- ARGV  1 prefix   2 order id   3 this run of the gateway
+-- Returns {order JSON, its record} or {false, its record}; the record is a flat array, empty if unknown. {"LATE"} when
+-- this gateway counts as dead, or another has its name: nothing is done then.
 
-redis.call('ZREM', KEYS[2], ARGV[2])
-local fields = redis.call('HGETALL', KEYS[1])
-local device = redis.call('HGET', KEYS[1], 'device')
-if device then
-  local queue = ARGV[1] .. ':commands:waiting:' .. device
-  for _, order in ipairs(redis.call('LRANGE', queue, 0, -1)) do
-    if cjson.decode(order)['id'] == ARGV[2] then
-      redis.call('HSET', KEYS[3], ARGV[2], order)
-      redis.call('LREM', queue, 1, order)
-      return {order, fields}
-    end
-  end
+local prefix, id, holder = ARGV[1], ARGV[2], ARGV[3]
+if not is_alive(prefix, holder) then
+  return LATE
 end
-return {false, fields}
+local fields = call('HGETALL', KEYS[1])
+local device = value_of(fields, 'device')
+local queue = device and prefix .. ':commands:waiting:' .. device
+local order = queue and entry_of(queue, id)
+if not order then
+  return {false, fields}
+end
+check_type('hash', KEYS[2])
+check_take(KEYS[1], holder)
+check_right('HSET', KEYS[2], id, order)
+check_right('LREM', queue, 1, order)
+take(KEYS[1], holder)
+call('HSET', KEYS[2], id, order)
+call('LREM', queue, 1, order)
+return {order, call('HGETALL', KEYS[1])}

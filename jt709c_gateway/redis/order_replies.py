@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import IntEnum
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 Record = Mapping[str, str]
 
@@ -19,6 +19,44 @@ class Acceptance(IntEnum):
     """Its entry was adopted by another gateway, which deals with it."""
     RENAMED = -3
     """The name stands for another device since it was looked up: to be looked up again."""
+
+
+class NotOurs(Exception):
+    """A script refused, since this gateway counts as dead, or the lock has a newer session (`moved`)."""
+
+    def __init__(self, moved: bool) -> None:
+        super().__init__("the lock has a newer session" if moved else "this gateway counts as dead")
+        self.moved = moved
+
+
+@frozen
+class SessionClaim:
+    """The session for which orders are claimed: its token, and whether its lock has just come.
+
+    `stored` is false while the session is on its way to Redis.
+    """
+
+    token: str
+    arrived: bool
+    stored: bool
+
+
+@frozen
+class InHand:
+    """An order as it lies in a gateway's hands, and the token of its claim."""
+
+    order: bytes = field(repr=False)
+    token: int
+
+
+@frozen
+class Ownership:
+    """Whose an order is: the run of a gateway, or "" when it is nobody's, and the token of that claim."""
+
+    holder: str
+    token: int
+    attempts: int
+    state: str
 
 
 @define

@@ -4,12 +4,18 @@
 -- ARGV  1 prefix   2 device   3 state   4 event   5, 6 lengths of the stream of events and of the history
 -- Returns 1, or 0 when the state is another by now.
 
-if redis.call('HGET', KEYS[1], 'state') ~= ARGV[3] then
+local channel = ARGV[1] .. ':event:command:' .. ARGV[2]
+if call('HGET', KEYS[1], 'state') ~= ARGV[3] then
   return 0
 end
-redis.call('PUBLISH', ARGV[1] .. ':event:command:' .. ARGV[2], ARGV[4])
+check_type('stream', KEYS[2])
+check_type('stream', KEYS[3])
+check_right('PUBLISH', channel, '')
+check_right('XADD', KEYS[2], '*', 'kind', 'command')
+check_right('XADD', KEYS[3], '*', 'kind', 'command')
+call('PUBLISH', channel, ARGV[4])
 for key, length in pairs({[KEYS[2]] = ARGV[5], [KEYS[3]] = ARGV[6]}) do
-  redis.call('XADD', key, 'MAXLEN', '~', length, '*', 'kind', 'command', 'device', ARGV[2], 'event', ARGV[4])
+  call('XADD', key, 'MAXLEN', '~', length, '*', 'kind', 'command', 'device', ARGV[2], 'event', ARGV[4])
 end
 -- As `rank_trail` of commit.lua does for what comes later.
 local heard = redis.call('HGET', ARGV[1] .. ':device:' .. ARGV[2], 'seen')

@@ -8,16 +8,21 @@ from twisted.internet import defer
 
 from . import scripts
 from .keys import Keys
-from .order_replies import Acceptance, Claim, Events, Known, Record, Unasked
+from .order_replies import (
+    Acceptance,
+    Claim,
+    Events,
+    InHand,
+    Known,
+    NotOurs,
+    Ownership,
+    Record,
+    SessionClaim,
+    Unasked,
+)
+from .order_writes import KEEP, UNSETTLED_TTL, OrderWrites
 from .scripts import Caller
 
-#: Seconds for which the record of an order is kept.
-KEEP: Final = 7 * 24 * 3600
-#: Seconds for which outcomes wait under a `reply_to` name, and how many.
-REPLY_TTL: Final = 3600
-MAX_REPLIES: Final = 1000
-#: Seconds in which a report may still settle an order whose fate is unknown.
-UNSETTLED_TTL: Final = 24 * 3600
 #: Orders that may wait for one lock.
 MAX_WAITING: Final = 100
 #: What is said of one that comes when so many wait.
@@ -32,12 +37,14 @@ ROUTE_TTL: Final = 60
 _PERIPHERAL_ID: Final = 10
 #: Characters of a report's fingerprint, as in `commit.lua`.
 FINGERPRINT: Final = 16
-#: Entries kept of what could not be read.
-MAX_INVALID: Final = 1000
-#: Orders that can be listed; as in `order_accept.lua`.
-MAX_RECENT: Final = 10_000
+#: Orders that are adopted in one go.
+ADOPTED_AT_ONCE: Final = 100
 
-Command = tuple[Any, ...]
+
+def _check_ours(reply: Any) -> None:
+    """Raise NotOurs for a script's word that it came too late."""
+    if isinstance(reply, list) and reply[:1] in ([b"LATE"], [b"MOVED"]):
+        raise NotOurs(reply[0] == b"MOVED")
 
 
 def as_record(flat: list[bytes]) -> dict[str, str]:
@@ -55,12 +62,14 @@ def _fingerprints(joined: str) -> frozenset[str]:
 
 
 @define
-class OrderStore:
+class OrderStore(OrderWrites):
     """Orders in Redis. Calls fail with txredisapi's errors; the `*_commands` are for the committer."""
 
     caller: Caller
     keys: Keys
     gateway: str
+    #: This run of the gateway, `<gateway>/<number>-<boot>`: what the records of its orders have as `holder`.
+    holder: str = ""
 
     async def look_up(self, name: str) -> Known:
         """The device that `name` stands for: its IMEI, its id, which has no leading zeros, or its sub-lock's.
@@ -172,10 +181,10 @@ class OrderStore:
         )
         return bool(result)
 
-    async def claim(self, device: str, take: bool, now: float, arrived: bool = False) -> Claim:
-        """Take the next order for a lock in hand, or only look for unsettled ones.
+    async def claim(self, device: str, take: bool, now: float, session: SessionClaim) -> Claim:
+        """Take the next order for a lock in hand, or only look for unsettled ones. `now` is in epoch seconds.
 
-        `arrived` says that the lock has just come to this gateway; `now` is in epoch seconds.
+        `NotOurs` when this gateway counts as dead, or the lock has a newer session.
         """
         reply = await scripts.run(
             self.caller,
@@ -186,17 +195,21 @@ class OrderStore:
                 self.keys.device(device),
                 self.keys.unsettled(device),
                 self.keys.secret(device),
-                self.keys.session(device),
                 self.keys.recent(device),
+                self.keys.session(device),
             ],
             [
                 self.keys.prefix,
                 "1" if take else "0",
                 f"{now - UNSETTLED_TTL:.3f}",
-                self.gateway if arrived else "",
+                "1" if session.arrived else "0",
                 device,
+                self.holder,
+                session.token,
+                "0" if session.stored else "1",
             ],
         )
+        _check_ours(reply)
         order, record, serial, known, secret, unsettled, waiting, sublocks, recent, along = reply
         dialect, firmware, wrong, lock_state, skew = known
         return Claim(
@@ -223,12 +236,14 @@ class OrderStore:
 
     async def remove(self, order_id: str) -> tuple[bytes | None, Record]:
         """Take an order out of its lock's queue into our hands; None when it isn't there (any more)."""
-        order, record = await scripts.run(
+        reply = await scripts.run(
             self.caller,
             scripts.REMOVE,
-            [self.keys.command(order_id), self.keys.deadlines, self.keys.under_way(self.gateway)],
-            [self.keys.prefix, order_id],
+            [self.keys.command(order_id), self.keys.under_way(self.gateway)],
+            [self.keys.prefix, order_id, self.holder],
         )
+        _check_ours(reply)
+        order, record = reply
         return order, as_record(record)
 
     async def put_back(self) -> None:
@@ -243,18 +258,24 @@ class OrderStore:
         """An entry of the intake list has been dealt with."""
         await self.caller.call("LREM", self.keys.intake(self.gateway), 1, entry)
 
-    async def in_hand(self) -> dict[str, bytes]:
-        """The orders that are in this gateway's hands, by id."""
-        flat = await self.caller.call("HGETALL", self.keys.under_way(self.gateway))
-        return {key.decode(): order for key, order in zip(flat[::2], flat[1::2], strict=True)}
+    async def in_hand(self) -> dict[str, InHand]:
+        """The orders that are in the hands of this run of the gateway, by id."""
+        found = await scripts.run(
+            self.caller, scripts.HANDS, [self.keys.under_way(self.gateway)], [self.keys.prefix]
+        )
+        mine = self.holder.encode()
+        return {
+            order_id.decode(): InHand(order, int(token))
+            for order_id, order, holder, token in found
+            if holder == mine
+        }
 
-    async def is_in_hand(self, order_id: str) -> bool:
-        """Whether an order is in this gateway's hands."""
-        return await self.caller.call("HGET", self.keys.under_way(self.gateway), order_id) is not None
-
-    def in_hand_condition(self, order_id: str) -> tuple[str, ...]:
-        """The same for the committer."""
-        return "in hand", self.keys.under_way(self.gateway), order_id
+    async def ownership(self, order_id: str) -> Ownership:
+        """Whose an order is, by which claim, and how often it has been written."""
+        holder, token, attempts, state = await self.caller.call(
+            "HMGET", self.keys.command(order_id), "holder", "token", "attempts", "state"
+        )
+        return Ownership(_text(holder) or "", int(token or 0), int(attempts or 0), _text(state) or "")
 
     async def routed(self) -> list[str]:
         """Locks of ours for which others have taken in orders; the same again until `heed`."""
@@ -322,17 +343,35 @@ class OrderStore:
         said: bytes | None = await self.caller.call("GET", self.keys.gateway(gateway))
         return said
 
-    async def stay_alive(self, said: bytes, ttl: float) -> None:
-        """Say that this gateway lives, for `ttl` seconds."""
-        await self.caller.call("SET", self.keys.gateway(self.gateway), said, "PX", int(ttl * 1000))
-        await self.caller.call("SADD", self.keys.gateways, self.gateway)
+    async def enter(self) -> int:
+        """The number of a new run, higher than that of any before."""
+        number: int = await scripts.run(self.caller, scripts.ENTER, [self.keys.epoch], [])
+        return number
 
-    async def leave(self) -> None:
+    async def renew(self, said: bytes, ttl: float) -> bool:
+        """Say that this run of the gateway lives, for `ttl` seconds; False when a later one has its name."""
+        keys = self.keys
+        _, _, run = self.holder.rpartition("/")
+        renewed = await scripts.run(
+            self.caller,
+            scripts.RENEW,
+            [keys.gateway(self.gateway), keys.gateways, keys.epoch],
+            [said, int(ttl * 1000), self.gateway, run],
+        )
+        return bool(renewed)
+
+    async def leave(self, said: bytes) -> None:
         """Say that this gateway is gone, so that others adopt at once what it may leave."""
-        await self.caller.call("DEL", self.keys.gateway(self.gateway))
+        # Not what a later run says under the same name.
+        if await self.liveness(self.gateway) == said:
+            await self.caller.call("DEL", self.keys.gateway(self.gateway))
 
-    async def adopt(self, gateway: str, gone: bool) -> list[tuple[bytes, Record]] | None:
-        """Take over orders of a gateway that is gone; None while it lives. Repeat until it gives none."""
+    async def adopt(self, gateway: str, said: bytes = b"") -> list[tuple[bytes, Record]] | None:
+        """Take over orders of a gateway that is gone; None while it lives. Repeat until it gives none.
+
+        `said` is what its liveness says when it is known to be gone all the same. Under our own name, these
+        are the orders of earlier runs. `NotOurs` when this gateway counts as dead itself.
+        """
         keys = self.keys
         reply = await scripts.run(
             self.caller,
@@ -345,59 +384,7 @@ class OrderStore:
                 keys.under_way(self.gateway),
                 keys.gateways,
             ],
-            [keys.prefix, gateway, "1" if gone else "0"],
+            [keys.prefix, gateway, said, self.holder, ADOPTED_AT_ONCE],
         )
+        _check_ours(reply)
         return None if reply is None else [(order, as_record(record)) for order, record in reply]
-
-    def record_commands(self, order_id: str, record: Record) -> list[Command]:
-        """Write the record of an order."""
-        key = self.keys.command(order_id)
-        flat = [part for item in record.items() for part in item]
-        return [("HSET", key, *flat), ("EXPIRE", key, KEEP)]
-
-    def recent_commands(self, order_id: str, now: float) -> list[Command]:
-        """The order is among the last ones, taken in at `now`, epoch seconds."""
-        key = self.keys.recent_orders
-        return [("ZADD", key, f"{now:.6f}", order_id), ("ZREMRANGEBYRANK", key, 0, -MAX_RECENT - 1)]
-
-    def release_commands(self, order_id: str) -> list[Command]:
-        """The order is no longer in this gateway's hands."""
-        return [
-            ("HDEL", self.keys.under_way(self.gateway), order_id),
-            ("ZREM", self.keys.deadlines, order_id),
-        ]
-
-    def requeue_commands(self, order_id: str, device: str, order: str, expires_at: float) -> list[Command]:
-        """The order goes back to the head of its lock's queue."""
-        waiting = self.keys.waiting(device)
-        return [
-            ("HDEL", self.keys.under_way(self.gateway), order_id),
-            ("LPUSH", waiting, order),
-            ("EXPIRE", waiting, KEEP),
-            ("ZADD", self.keys.deadlines, f"{expires_at:.3f}", order_id),
-        ]
-
-    def unsettled_commands(self, device: str, order_id: str, written_at: float | None) -> list[Command]:
-        """What its lock reports may settle the order, written then; with None nothing may (any more)."""
-        key = self.keys.unsettled(device)
-        if written_at is None:
-            return [("HDEL", key, order_id)]
-        value = f"{written_at:.3f} {self.gateway}"
-        return [("HSET", key, order_id, value), ("EXPIRE", key, UNSETTLED_TTL)]
-
-    def reply_commands(self, name: str, outcome: str) -> list[Command]:
-        """Push an outcome to whoever asked for it under this name."""
-        key = self.keys.reply(name)
-        return [
-            ("RPUSH", key, outcome),
-            ("LTRIM", key, -MAX_REPLIES, -1),
-            ("EXPIRE", key, REPLY_TTL),
-        ]
-
-    def invalid_commands(self, entry: str) -> list[Command]:
-        """Keep what could not be read for a person to look at."""
-        return [("LPUSH", self.keys.invalid, entry), ("LTRIM", self.keys.invalid, 0, MAX_INVALID - 1)]
-
-    def wrong_password_commands(self, device: str, count: int) -> list[Command]:
-        """How many wrong passwords in a row orders have shown to this lock."""
-        return [("HSET", self.keys.device(device), "wrong_passwords", count)]

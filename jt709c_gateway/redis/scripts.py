@@ -15,12 +15,26 @@ EXPIRE: Final = "order_expire"
 REPORT: Final = "order_report"
 RIGHTS: Final = "rights"
 ASK: Final = "device_ask"
+HANDS: Final = "order_hands"
+ENTER: Final = "gateway_enter"
+RENEW: Final = "gateway_renew"
 SURVEY: Final = "fleet_survey"
 FLEET: Final = "fleet_read"
 
+#: What scripts that touch an order begin with.
+_COMMON: Final = "order_common"
+
+
+def _read(name: str) -> bytes:
+    return files(__package__).joinpath(f"{name}.lua").read_bytes()
+
+
 _SOURCES: Final = {
-    name: files(__package__).joinpath(f"{name}.lua").read_bytes()
-    for name in (ACCEPT, CLAIM, REMOVE, ADOPT, EXPIRE, REPORT, ASK, SURVEY, FLEET)
+    **{
+        name: _read(_COMMON) + b"\n" + _read(name)
+        for name in (ACCEPT, CLAIM, REMOVE, ADOPT, EXPIRE, REPORT, HANDS)
+    },
+    **{name: _read(name) for name in (ASK, ENTER, RENEW, SURVEY, FLEET)},
 }
 #: Which of some commands our user may not run, by their indices; it touches no key.
 #: ARGV[1] is MessagePack: arrays of a command and its keys, or channel. Unknown commands are left out.

@@ -7,7 +7,7 @@ from attrs import define, field
 
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, public_from_hash
 from jt709c_gateway.redis.keys import Keys
-from jt709c_gateway.redis.orders import KEEP
+from jt709c_gateway.redis.order_writes import KEEP
 
 from . import parameters as read
 from . import ranking

@@ -1,0 +1,30 @@
+-- Says that a gateway lives, unless a later process has taken its name.
+--
+-- KEYS  1 its liveness   2 the set of gateways   3 the number of the last run
+-- ARGV  1 what it says of itself, JSON   2 milliseconds for which that holds   3 its name   4 its run, `<number>-<boot>`
+-- Returns 1, or 0 when a later run has the name: nothing is written then.
+
+local call, match = redis.call, string.match
+
+-- Redis may have lost its data, and the numbers with it: of two with the same, any may be the later one, but both
+-- have to think the same.
+local function is_later(run, other)
+  local number, of_other = tonumber(match(run, '^%d+') or '0'), tonumber(match(other, '^%d+') or '0')
+  if number ~= of_other then
+    return number > of_other
+  end
+  return run > other
+end
+
+local said = call('GET', KEYS[1])
+local holder = said and match(said, '"run":"([^"]*)"')
+if holder and is_later(holder, ARGV[4]) then
+  return 0
+end
+local number, last = tonumber(match(ARGV[4], '^%d+')), tonumber(call('GET', KEYS[3]) or '0') or 0
+call('SADD', KEYS[2], ARGV[3])
+if last < number then
+  call('SET', KEYS[3], string.format('%.0f', number))
+end
+call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1

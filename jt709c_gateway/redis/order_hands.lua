@@ -1,0 +1,12 @@
+-- Says what Redis has in the hands of a gateway.
+--
+-- KEYS  1 orders under way at this gateway
+-- ARGV  1 prefix
+-- Returns {{id, order JSON, holder, token}, ...}.
+
+local entries, found = call('HGETALL', KEYS[1]), {}
+for i = 1, #entries, 2 do
+  local known = call('HMGET', record_of(ARGV[1], entries[i]), 'holder', 'token')
+  found[#found + 1] = {entries[i], entries[i + 1], known[1] or '', known[2] or '0'}
+end
+return found
