@@ -112,7 +112,7 @@ class ReplayTests(DaemonCase):
         """One line that names the file and the place, and what was sent before it."""
         good = report(880000000006, 1).hex()
         for content, place in (
-            (f"{good}\n+0.5 zz\n".encode(), ", line 2: not hex: 'zz'"),
+            (f"{good}\n+0.5 zz\n".encode(), ", line 2: not hex: text of 2 characters"),
             (pcap([ethernet(udp(report(880000000006, 1)))])[:-2], ", packet 1: the file ends in the middle"),
             (pcap([]), ": nothing was sent to port 8888 (--port)"),
             (b"# nothing\n", ": there is nothing in it to replay"),

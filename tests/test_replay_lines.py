@@ -101,10 +101,10 @@ class LineTests(SynchronousTestCase):
     def test_mistakes(self) -> None:
         """Each says in which line it is, and what is wrong."""
         for line, word in (
-            ("zz", "not hex: 'zz'"),
+            ("zz", "not hex: text of 2 characters"),
             ("7e0", "an odd number of hex digits"),
             (f"2026-13-22T10:15:00Z {FRAME}", "is no time; expected one such as"),
-            ("lock1: ", "not hex: 'lock1:'"),
+            ("lock1: ", "not hex: text of 6 characters"),
             ("+1 lock1: 0x", "no frame; expected"),
             ("{", "not JSON"),
             ("{}", 'neither "frame" with hex nor an event'),

@@ -9,6 +9,7 @@ import click
 from attrs import define, field
 
 from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.commands.describing import described
 from jt709c_gateway.protocol import redact
 from jt709c_gateway.protocol.decoder import JT701, JT709, SENTENCE, Decoder
 from jt709c_gateway.protocol.envelope import Origin, wrap_all
@@ -19,7 +20,6 @@ from jt709c_gateway.protocol.message import Message
 
 #: No frame is shorter, so shorter arguments are pieces of one.
 _SHORTEST_FRAME: Final = 5
-_SHOWN: Final = 40
 
 _DIALECTS: Final = {b"\x7e": JT709, b"(": SENTENCE, b"$": JT701}
 
@@ -119,9 +119,8 @@ def to_bytes(text: str, where: str) -> bytes:
     try:
         return read_hex(text)
     except ValueError as error:
-        stripped = text.strip()
-        shown = stripped if len(stripped) <= _SHOWN else stripped[:_SHOWN] + "…"
-        raise UserError(f"{where}{error}: {shown!r}") from None
+        # Not repeated: it may be a sentence with a password in which a character is wrong.
+        raise UserError(f"{where}{error}: {described(text.strip())}") from None
 
 
 def _lines(path: str) -> Iterator[bytes]:
