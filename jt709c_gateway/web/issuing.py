@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from jt709c_gateway.commands.catalogue import LOCAL_ORDERS
 from jt709c_gateway.commands.describing import unknown_names
-from jt709c_gateway.commands.model import InvalidOrder, Order, new_order_id, parse_order
+from jt709c_gateway.commands.model import InvalidOrder, Order, Wire, new_order_id, parse_order
 from jt709c_gateway.commands.order_keys import OrderKey, OrderKeys, Refusal
 from jt709c_gateway.commands.profiles import ProfileSet
 from jt709c_gateway.commands.sending import to_wire
@@ -73,6 +73,9 @@ class Issuing:
         return evolve(json_answer({"id": order.id}, 202), headers={"location": f"{BASE}/orders/{order.id}"})
 
     def _read(self, body: Mapping[str, Any], user: str) -> Order:
+        for name in Wire.__struct_fields__:
+            if name in body and name not in FIELDS:
+                raise ApiError(400, f"{name} can't be given here: expected {', '.join(FIELDS)}", name)
         if unknown := unknown_names(body, FIELDS, "field"):
             raise ApiError(400, f"unknown {unknown}: expected {', '.join(FIELDS)}")
         order_id, issued_by = new_order_id(), f"web:{user}"
