@@ -24,6 +24,7 @@ from jt709c_gateway.protocol import (
     sentences,
     sublock,
 )
+from jt709c_gateway.protocol.attributes import encode as encode_attributes
 from jt709c_gateway.protocol.events import (
     Attributes,
     Heartbeat,
@@ -94,7 +95,7 @@ class BinaryTests(SynchronousTestCase):
     ) -> None:
         """0x0107."""
         written = Attributes(kind, maker, model, terminal, iccid, hardware, firmware)
-        decoded = message(frame(jt808.ATTRIBUTES, binary.encode_attributes(written)))
+        decoded = message(frame(jt808.ATTRIBUTES, encode_attributes(written)))
         self.assertEqual(decoded.facts, [("attributes", written)])
         self.assertEqual(decoded.firmware, firmware)
 

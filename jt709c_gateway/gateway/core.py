@@ -200,8 +200,9 @@ class Gateway:
             self.sessions.name(session, message.imei)
             then = partial(self._named, session.device)
         self.committer.submit(content, session.conversation, answer, then)
-        if message.impossible_date:
-            self.malformed(session.origin.peer or "", "date", kept(message), moment.iso)
+        if message.impossible_date or message.wrong_length:
+            reason = "length" if message.wrong_length else "date"
+            self.malformed(session.origin.peer or "", reason, kept(message), moment.iso)
         if steps is not None:
             steps()
 

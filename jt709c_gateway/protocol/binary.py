@@ -1,10 +1,11 @@
 """`7E` messages by their id (PROTOCOL.md §1, table of message ids); what locks send is encoded beside it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from struct import Struct
 from typing import Final
 
-from . import jt705, jt709, jt709x, jt808, lock_events
+from . import attributes, jt705, jt709, jt709x, jt808, lock_events
 from .events import (
     KIND_ATTRIBUTES,
     KIND_HEARTBEAT,
@@ -14,7 +15,7 @@ from .events import (
     KIND_REPLY,
     KIND_TIME_REQUEST,
     KIND_UNKNOWN,
-    Attributes,
+    EventData,
     Heartbeat,
     Location,
     Registration,
@@ -27,8 +28,9 @@ from .message import Message, content_of
 
 _TERMINAL_ANSWER = Struct(">HHB")
 _STORED_HEAD = Struct(">HB")
-_ATTRIBUTES_HEAD = Struct(">H5s20s7s10s")
+HEARTBEAT_LENGTH: Final = 3
 _PARAMETER_HEAD = Struct(">IB")
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 #: 0x0704 type: the positions were kept in a blind zone.
 STORED_TYPE: Final = 1
 
@@ -43,7 +45,8 @@ def decode_body(message: Message, header: Header, body: bytes) -> list[tuple[int
         message.report = True
         message.facts.append((KIND_UNKNOWN, Unknown(f"{header.message_id:04x}", "the body is encrypted")))
         return []
-    spans = _READERS.get(header.message_id, _unknown)(message, header, body)
+    reader = _odd_length if header.surplus else _READERS.get(header.message_id, _unknown)
+    spans = reader(message, header, body)
     # An unknown message, or one that doesn't mean what it seems to, may hold an event all the same.
     return spans + lock_events.password_like(body) if lock_events.ITEM in body else spans
 
@@ -52,6 +55,18 @@ def _unreadable(message: Message, header: Header, reason: str) -> list[tuple[int
     message.report = True
     message.facts.append((KIND_UNKNOWN, Unknown(f"{header.message_id:04x}", reason)))
     return []
+
+
+def _odd_length(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
+    """Where the bytes are missing or too many nobody knows, so nothing is read; but it has arrived."""
+    message.wrong_length = True
+    if header.message_id in jt808.ONE_BYTE_SERIAL:
+        _prepare_jt705(message, header)
+    elif header.message_id == jt808.TERMINAL_ANSWER:
+        message.answer = None
+    return _unreadable(
+        message, header, f"the body has {len(body)} bytes, the header says {len(body) - header.surplus}"
+    )
 
 
 def _unknown(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
@@ -99,29 +114,45 @@ def encode_location_answer(serial: int, body: bytes) -> bytes:
 
 
 def _stored_locations(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
-    """0x0704: count u16, type u8, then per item its length u16 and a location body."""
+    """0x0704: count u16, type u8, then per item its length u16 and a location body.
+
+    All items that can be read are, whatever the count says; what can't be is carried with the whole message.
+    """
     if len(body) < _STORED_HEAD.size:
         return _unreadable(message, header, "too short for a count and a type")
     count, kind = _STORED_HEAD.unpack_from(body)
     message.stored = kind == STORED_TYPE
     spans: list[tuple[int, int]] = []
+    facts = message.facts
+    read: list[list[tuple[str, EventData]]] = []
     position = _STORED_HEAD.size
-    read = 0
-    sound = True
-    while position + 2 <= len(body):
+    whole = True
+    while position < len(body):
         length = int.from_bytes(body[position : position + 2], "big")
         start, position = position + 2, position + 2 + length
         item = body[start:position]
-        sound = sound and read < count and jt709.FIXED_LENGTH <= length == len(item)
-        if sound:
+        if jt709.FIXED_LENGTH <= length == len(item):
+            message.facts = []
             spans += _add_location(message, item, start)
-            read += 1
+            read.append(message.facts)
         else:
+            whole = False
             # What isn't read may hold a password all the same.
             spans += _password_spans(item, start)
-    if read < count or not count:
-        _unreadable(message, header, f"{read} of {count} locations could be read")
+    message.facts = facts + [fact for one in _in_order(read, message.stored) for fact in one]
+    if not whole or len(read) < count or not count:
+        _unreadable(message, header, f"{len(read)} of {max(count, len(read))} locations could be read")
     return spans
+
+
+def _in_order(read: list[list[tuple[str, EventData]]], stored: bool) -> list[list[tuple[str, EventData]]]:
+    """Live positions in the order of their times, the newest last: units send them either way round."""
+    times = [location.time for ((_, location), *_) in read if isinstance(location, Location)]
+    if stored or None in times:
+        return read
+    # By the times alone: positions of one time stay as they came.
+    order = sorted(range(len(read)), key=lambda index: times[index] or _NEVER)
+    return [read[index] for index in order]
 
 
 def stored_length(body: bytes) -> int:
@@ -136,8 +167,8 @@ def encode_stored(bodies: Sequence[bytes]) -> bytes:
 
 
 def _heartbeat(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
-    """0x0002: empty, or battery % u8, signal u8, status u8."""
-    heartbeat = Heartbeat(*body[:3]) if len(body) >= 3 else Heartbeat()
+    """0x0002: empty, or battery % u8, signal u8, status u8. A body of any other length is something else."""
+    heartbeat = Heartbeat(*body) if len(body) == HEARTBEAT_LENGTH else Heartbeat()
     message.facts.append((KIND_HEARTBEAT, heartbeat))
     return []
 
@@ -163,44 +194,13 @@ def _logout(message: Message, header: Header, body: bytes) -> list[tuple[int, in
 
 
 def _attributes(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
-    """0x0107: type u16, maker[5], model[20], id[7], ICCID BCD[10], hardware and firmware with a length u8."""
-    if len(body) < _ATTRIBUTES_HEAD.size:
+    """0x0107, whose texts have other lengths in 2019 units (attributes.py)."""
+    found = attributes.decode(body, header.is_2019)
+    if found is None:
         return _unreadable(message, header, "too short for terminal attributes")
-    kind, maker, model, terminal_id, iccid = _ATTRIBUTES_HEAD.unpack_from(body)
-    hardware, position = _counted_text(body, _ATTRIBUTES_HEAD.size)
-    message.firmware, _ = _counted_text(body, position)
-    message.facts.append(
-        (
-            KIND_ATTRIBUTES,
-            Attributes(
-                kind, _text(maker), _text(model), _text(terminal_id), iccid.hex(), hardware, message.firmware
-            ),
-        )
-    )
+    message.firmware = found.firmware or None
+    message.facts.append((KIND_ATTRIBUTES, found))
     return []
-
-
-def encode_attributes(attributes: Attributes) -> bytes:
-    """A body of 0x0107; texts are cut to their fields, and None is an empty one."""
-    texts = [attributes.maker, attributes.model, attributes.terminal_id]
-    head = _ATTRIBUTES_HEAD.pack(
-        attributes.terminal_type,
-        *(text.encode("latin-1") for text in texts),
-        bytes.fromhex(attributes.iccid),
-    )
-    counted = [(text or "").encode("latin-1") for text in (attributes.hardware, attributes.firmware)]
-    return head + b"".join(bytes([len(text)]) + text for text in counted)
-
-
-def _text(value: bytes) -> str:
-    return value.strip(b"\x00 ").decode("latin-1")
-
-
-def _counted_text(body: bytes, position: int) -> tuple[str | None, int]:
-    if position >= len(body) or position + 1 + body[position] > len(body):
-        return None, len(body)
-    end = position + 1 + body[position]
-    return _text(body[position + 1 : end]), end
 
 
 def _time_request(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
@@ -256,11 +256,15 @@ def encode_parameters(serial: int, parameters: Mapping[int, bytes]) -> bytes:
     return serial.to_bytes(2, "big") + bytes([len(parameters)]) + items
 
 
-def _jt705(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
-    """0x5501, 0x5502: answered with 0x4401, and only when the lock asks for it."""
+def _prepare_jt705(message: Message, header: Header) -> None:
     message.dialect = "jt705"
     message.stored = header.message_id == jt808.JT705_STORED
     message.answer = jt808.jt705_answer(header.identity, header.message_id) if header.answer_wanted else None
+
+
+def _jt705(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
+    """0x5501, 0x5502: answered with 0x4401, and only when the lock asks for it."""
+    _prepare_jt705(message, header)
     try:
         location, events = jt705.decode(body)
     except jt709.BodyError as error:

@@ -47,6 +47,9 @@ TEXT: Final = 0x8300
 RESTART: Final = 4
 FACTORY_RESET: Final = 5
 
+#: Bytes of a terminal id, but for that of a 2019 header.
+ID_LENGTH: Final = 6
+
 #: Message ids whose header has a serial of one byte and whose attribute bits 10-14 mean something else.
 ONE_BYTE_SERIAL: Final = frozenset([JT705_LOCATION, JT705_STORED])
 ONE_BYTE_SERIAL_HEADER: Final = 11
@@ -59,6 +62,8 @@ BIT_2019: Final = 0x4000
 BIT_ANSWER_WANTED: Final = 0x8000
 ENCRYPTION: Final = 0x1C00
 BODY_LENGTH: Final = 0x03FF
+#: Bytes by which the length field of a frame with a right check byte may be off: such units exist.
+MAX_SURPLUS: Final = 4
 #: A heartbeat: a header and the check byte. (A 0x5501 has a shorter header but always a body.)
 _SHORTEST: Final = 13
 
@@ -66,6 +71,8 @@ _HEAD = Struct(">HH")
 #: A header without parts, of a lock whose id has six bytes, and how many bytes it has.
 USUAL_HEADER: Final = Struct(">HH6sH")
 USUAL_LENGTH: Final = USUAL_HEADER.size
+#: The same of JT/T 808-2019.
+LENGTH_2019: Final = USUAL_LENGTH + 5
 _WORD = Struct(">H")
 _SPLIT = Struct(">HH")
 _JT705_ANSWER = Struct(">HH6sBHB")
@@ -200,11 +207,18 @@ class Header:
     body_start: int
     packets: int = 0
     packet: int = 0
+    #: Bytes by which the body is longer than announced; few, or the frame is none.
+    surplus: int = 0
 
     @property
     def encrypted(self) -> bool:
         """Whether the body is encrypted, which can't be decoded here."""
         return bool(self.attributes & ENCRYPTION) and self.message_id not in ONE_BYTE_SERIAL
+
+    @property
+    def is_2019(self) -> bool:
+        """Whether it is a header of JT/T 808-2019."""
+        return len(self.identity.wire) > ID_LENGTH
 
     @property
     def answer_wanted(self) -> bool:
@@ -220,7 +234,7 @@ def parse_header(payload: bytes) -> Header:
     if message_id in ONE_BYTE_SERIAL:
         header = Header(message_id, attributes, identify(wire), payload[10], ONE_BYTE_SERIAL_HEADER)
     else:
-        start = 15 if attributes & BIT_2019 else 10
+        start = 15 if has_2019_header(payload) else 10
         if len(payload) < start + 2 + (4 if attributes & BIT_SPLIT else 0):
             raise FrameError("length", f"{len(payload)} bytes are too few for this header")
         serial = _WORD.unpack_from(payload, start)[0]
@@ -229,9 +243,22 @@ def parse_header(payload: bytes) -> Header:
             header.packets, header.packet = _SPLIT.unpack_from(payload, start + 2)
             header.body_start += 4
     body = len(payload) - header.body_start
-    if body != attributes & BODY_LENGTH:
+    header.surplus = body - (attributes & BODY_LENGTH)
+    if header.surplus and (abs(header.surplus) > MAX_SURPLUS or header.packets):
         raise FrameError("length", f"body has {body} bytes, the header says {attributes & BODY_LENGTH}")
     return header
+
+
+def has_2019_header(payload: bytes) -> bool:
+    """Whether header and body are those of JT/T 808-2019.
+
+    Some units set the bit over a header of 2013, so it counts only where the length fits better with it.
+    """
+    attributes = int.from_bytes(payload[2:4], "big")
+    if not attributes & BIT_2019:
+        return False
+    rest = len(payload) - (attributes & BODY_LENGTH) - (4 if attributes & BIT_SPLIT else 0)
+    return abs(rest - LENGTH_2019) < abs(rest - USUAL_LENGTH)
 
 
 def _header_start(message_id: int, wire: bytes, body_length: int) -> bytes:

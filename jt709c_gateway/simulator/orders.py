@@ -18,6 +18,7 @@ from typing import Final, Protocol
 from attrs import define, field
 
 from jt709c_gateway.protocol import binary, jt808, sentences
+from jt709c_gateway.protocol.attributes import encode as encode_attributes
 from jt709c_gateway.protocol.events import Attributes
 from jt709c_gateway.protocol.sentences import Sentence
 from jt709c_gateway.simulator.speech import Host
@@ -142,7 +143,7 @@ class Orders:
         attributes = Attributes(
             0, "SIMUL", self.model, self.lock.device[-7:], iccid, hardware="SIM", firmware=self.firmware
         )
-        return [self.voice.encode(jt808.ATTRIBUTES, binary.encode_attributes(attributes))]
+        return [self.voice.encode(jt808.ATTRIBUTES, encode_attributes(attributes))]
 
     def _all_parameters(self, serial: int, body: bytes, now: float) -> list[bytes]:
         return self._tell_parameters(serial, self._current())

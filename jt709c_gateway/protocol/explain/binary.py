@@ -61,8 +61,14 @@ def _header_length(data: bytes) -> int:
     if int.from_bytes(data[:2], "big") in _ONE_BYTE_SERIAL:
         return jt808.ONE_BYTE_SERIAL_HEADER
     attributes = int.from_bytes(data[2:4], "big")
-    more = (5 if attributes & jt808.BIT_2019 else 0) + (4 if attributes & jt808.BIT_SPLIT else 0)
+    more = (5 if _is_2019(data) else 0) + (4 if attributes & jt808.BIT_SPLIT else 0)
     return _HEADER_LENGTH + more
+
+
+def _is_2019(data: bytes) -> bool:
+    """Of bytes that end early nobody knows what length they have, so what the header says counts."""
+    short = len(data) < (int.from_bytes(data[2:4], "big") & jt808.BODY_LENGTH) + jt808.USUAL_LENGTH
+    return jt808.has_2019_header(data) or (short and bool(int.from_bytes(data[2:4], "big") & jt808.BIT_2019))
 
 
 def _announced(data: bytes) -> int:
@@ -97,7 +103,7 @@ def _header(reader: Reader, heading: Heading, data: bytes) -> None:
         heading.dialect = _JT705
     _attributes(reader, data, one_byte)
     attributes = int.from_bytes(data[2:4], "big")
-    long = bool(attributes & jt808.BIT_2019) and not one_byte
+    long = _is_2019(data) and not one_byte
     if long:
         reader.number(1, "version", "version of the header")
     _terminal_id(reader, heading, data[4 : 15 if long else 10], 10 if long else 6)
@@ -157,15 +163,15 @@ def _body(reader: Reader, data: bytes) -> None:
             # A password may begin in another part, so nothing of this one tells where it stands.
             body.rest("part", "read when all parts are there", secret=True)
         else:
-            read_body(body, message_id, attributes)
+            read_body(body, message_id, attributes, _is_2019(data))
 
 
-def read_body(reader: Reader, message_id: int, attributes: int) -> None:
-    """Take a whole body."""
+def read_body(reader: Reader, message_id: int, attributes: int, is_2019: bool = False) -> None:
+    """Take a whole body, which is behind a header of JT/T 808-2019 or of before."""
     if attributes & jt808.ENCRYPTION and message_id not in _ONE_BYTE_SERIAL:
         reader.rest("data", "encrypted")
     else:
-        bodies.read(reader, message_id)
+        bodies.read(reader, message_id, is_2019)
 
 
 def _check(reader: Reader, payload: bytes, masked: bool, secret: bool) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from .. import binary, jt808
+from .. import attributes, binary, jt808
 from . import jt705, jt709, text
 from .reader import Reader
 
@@ -43,8 +43,10 @@ NAMES: Final = {
 
 
 def _heartbeat(reader: Reader) -> None:
-    """Empty, or three bytes."""
-    if reader.left:
+    """Empty, or three bytes; others are not taken apart."""
+    if reader.left != binary.HEARTBEAT_LENGTH:
+        reader.rest("data", "not taken apart")
+    else:
         reader.number(1, "battery_percent", lambda percent: text.unit(percent, "%"))
         reader.number(1, "gsm_signal", lambda signal: f"signal {signal}")
         reader.number(1, "status_bits")
@@ -55,8 +57,10 @@ def _stored_locations(reader: Reader) -> None:
     count = reader.number(2, "count", lambda number: text.count(number, "location"), problem=none)
     stored = {binary.STORED_TYPE: "stored in a blind zone"}
     reader.number(1, "type", lambda kind: stored.get(kind, "sent in a batch"))
-    for index in range(count):
-        with reader.group(f"location_{index + 1}") as item:
+    index = 0
+    while reader.left or index < count:
+        index += 1
+        with reader.group(f"location_{index}") as item:
             length = int.from_bytes(item.peek(2), "big")
             found = max(item.left - 2, 0)
             short = f"expected {length} bytes behind it, found {found}" if found < length else None
@@ -66,15 +70,16 @@ def _stored_locations(reader: Reader) -> None:
                     jt709.read(location)
 
 
-def _attributes(reader: Reader) -> None:
+def _attributes(reader: Reader, is_2019: bool = False) -> None:
+    each = attributes.lengths(reader.peek(), is_2019)
     reader.number(2, "terminal_type")
-    reader.text(5, "maker")
-    reader.text(20, "model")
-    reader.text(7, "terminal_id")
+    for name, length in zip(("maker", "model", "terminal_id"), each, strict=True):
+        reader.text(length, name)
     reader.take(10, "iccid")
     for name in ("hardware", "firmware"):
         length = reader.number(1, f"{name}_length", lambda size: text.count(size, "byte"))
         reader.text(length, name)
+    reader.rest("gnss_and_network", "not taken apart")
 
 
 def _terminal_answer(reader: Reader) -> None:
@@ -188,6 +193,9 @@ READERS: Final[dict[int, BodyReader]] = {
 }
 
 
-def read(reader: Reader, message_id: int) -> None:
+def read(reader: Reader, message_id: int, is_2019: bool = False) -> None:
     """Take a whole body; what belongs to no message that is known is one field."""
+    if message_id == jt808.ATTRIBUTES:
+        _attributes(reader, is_2019)
+        return
     READERS.get(message_id, _body)(reader)

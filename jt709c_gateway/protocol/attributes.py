@@ -1,0 +1,83 @@
+"""0x0107, what a unit says of itself (PROTOCOL.md §1), decoded and encoded.
+
+::
+
+    type u16 | maker | model | id | ICCID BCD[10] | hardware and firmware, each a length u8 and text
+             | GNSS u8, network u8 (JT/T 808; units may leave them out)
+
+How long the three texts are depends on the edition of JT/T 808, and on who made the unit. Which lengths are
+meant shows in what follows them: an ICCID of digits, and two texts that end where the body does.
+"""
+
+from typing import Final
+
+from .events import Attributes
+
+_KIND_LENGTH: Final = 2
+_ICCID_LENGTH: Final = 10
+#: Bytes behind the two texts.
+_ENDINGS: Final = (0, 2)
+#: Bytes of maker, model and id: of 2013, of 2011, of 2019, and as units of 2019 have been seen with.
+_OF_2013: Final = ((5, 20, 7), (5, 8, 7))
+_OF_2019: Final = ((5, 30, 30), (11, 30, 30))
+
+Lengths = tuple[int, int, int]
+
+
+def lengths(body: bytes, is_2019: bool) -> Lengths:
+    """Bytes of maker, model and id: those of the edition, unless only others fit the body."""
+    editions = (_OF_2019 + _OF_2013) if is_2019 else (_OF_2013 + _OF_2019)
+    return next((each for each in editions if _fits(body, each)), editions[0])
+
+
+def _fits(body: bytes, each: Lengths) -> bool:
+    iccid = _KIND_LENGTH + sum(each)
+    position = iccid + _ICCID_LENGTH
+    if not body[iccid:position].hex().isdecimal():
+        return False
+    for _ in range(2):
+        if position >= len(body):
+            return False
+        position += 1 + body[position]
+    return len(body) - position in _ENDINGS
+
+
+def decode(body: bytes, is_2019: bool) -> Attributes | None:
+    """Read a body; None when it is too short for its texts of fixed length."""
+    each = lengths(body, is_2019)
+    if len(body) < _KIND_LENGTH + sum(each) + _ICCID_LENGTH:
+        return None
+    texts = []
+    position = _KIND_LENGTH
+    for length in each:
+        texts.append(_text(body[position : position + length]))
+        position += length
+    iccid = body[position : position + _ICCID_LENGTH].hex()
+    hardware, position = _counted_text(body, position + _ICCID_LENGTH)
+    firmware, _ = _counted_text(body, position)
+    maker, model, terminal_id = texts
+    kind = int.from_bytes(body[:_KIND_LENGTH], "big")
+    return Attributes(kind, maker, model, terminal_id, iccid, hardware, firmware)
+
+
+def encode(attributes: Attributes, each: Lengths = _OF_2013[0]) -> bytes:
+    """The inverse, with fields of these lengths; texts are cut to their fields, and None is an empty one."""
+    texts = (attributes.maker, attributes.model, attributes.terminal_id)
+    fixed = b"".join(
+        text.encode("latin-1")[:length].ljust(length, b"\x00")
+        for text, length in zip(texts, each, strict=True)
+    )
+    counted = [(text or "").encode("latin-1") for text in (attributes.hardware, attributes.firmware)]
+    head = attributes.terminal_type.to_bytes(_KIND_LENGTH, "big") + fixed + bytes.fromhex(attributes.iccid)
+    return head + b"".join(bytes([len(text)]) + text for text in counted)
+
+
+def _text(value: bytes) -> str:
+    return value.strip(b"\x00 ").decode("latin-1")
+
+
+def _counted_text(body: bytes, position: int) -> tuple[str | None, int]:
+    if position >= len(body) or position + 1 + body[position] > len(body):
+        return None, len(body)
+    end = position + 1 + body[position]
+    return _text(body[position + 1 : end]), end
