@@ -173,13 +173,13 @@ class DevicesTests(SynchronousTestCase):
         result = self.devices()
         self.assertEqual((result.returncode, result.stderr), (0, "2 of 2 devices: 1 online, 1 with alarms\n"))
         heading, one, other = (" ".join(line.split()) for line in result.stdout.splitlines())
-        self.assertEqual(heading, "device imei dialect state battery signal seen where alarms")
+        self.assertEqual(heading, "device imei dialect state battery signal seen place where alarms")
         self.assertEqual(
             one,
-            "794308010679 867284063211238 jt709 unlocked 15 % charging 29 1 min ago gw1 tcp 203.0.113.7:50112"
-            " rope_cut, low_battery",
+            "794308010679 867284063211238 jt709 unlocked 15 % charging 29 1 min ago - gw1 tcp"
+            " 203.0.113.7:50112 rope_cut, low_battery",
         )
-        self.assertEqual(other, "8000010001 - jt701 - - - 2 h ago offline")
+        self.assertEqual(other, "8000010001 - jt701 - - - 2 h ago - offline")
         self.assertNotIn("\x1b", result.stdout)
 
     def test_json(self) -> None:

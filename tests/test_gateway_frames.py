@@ -106,13 +106,13 @@ class AnswerTests(FrameCase):
         self.assertEqual(self.gateway.counters.skipped_bytes, 5)
 
     def test_last_known_state(self) -> None:
-        """Only what the lock reports of now goes into its state; the last position of several counts."""
+        """Only what the lock reports of now goes into its state; of several positions each does."""
         items = [location(alarm_bits=1 << 7), location(alarm_bits=1 << 1)]
         body = b"".join(len(item).to_bytes(2, "big") + item for item in items)
         for kind in (b"\x00", b"\x01"):
             self.fleet.feed(self.link, binary(0x0704, b"\x00\x02" + kind + body))
         live, stored = (content[5][4] for content in self.fleet.commit() if content[5])
-        self.assertEqual((live[0], live[3]), (1, '["overspeed"]'))
+        self.assertEqual([(one[0], one[3]) for one in live], [(0, '["low_battery"]'), (1, '["overspeed"]')])
         self.assertIsNone(stored)
 
 

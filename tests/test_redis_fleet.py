@@ -38,6 +38,7 @@ STATE = {
     "battery_percent": "97",
     "alarms": '["vibration","rope_cut"]',
     "location": json.dumps(LOCATION),
+    "place": json.dumps({"time": "2026-11-22T10:00:00Z", "fix": "gnss", "latitude": 1.0, "longitude": 2.0}),
 }
 SESSION = {
     "gateway": "gw1",
@@ -99,12 +100,13 @@ class SummariseTests(SynchronousTestCase):
             values = state()
             values[fleet.DEVICE_FIELDS.index("location")] = location.encode("utf-8", "surrogateescape")
             found = fleet.summarise(DEVICE, values, OFFLINE)
-            self.assertEqual((found.latitude, found.fix, found.battery_percent), (None, None, 97))
+            self.assertEqual((found.latitude, found.fix, found.battery_percent), (1.0, None, 97))
+            self.assertEqual(found.position_time, "2026-11-22T10:00:00Z")
         found = fleet.summarise(DEVICE, state(alarms="5", battery_percent="9" * 5000), OFFLINE)
         self.assertEqual((found.alarms, found.battery_percent, found.gsm_signal), ([], None, 29))
 
     @given(
-        st.lists(st.none() | st.binary(), min_size=8, max_size=8),
+        st.lists(st.none() | st.binary(), min_size=len(UNKNOWN), max_size=len(UNKNOWN)),
         st.lists(st.none() | st.binary(), min_size=4, max_size=4),
     )
     def test_any_bytes(self, values: list[bytes | None], session: list[bytes | None]) -> None:

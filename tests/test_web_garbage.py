@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.redis.fleet import summarise
+from jt709c_gateway.redis.fleet import DEVICE_FIELDS, summarise
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.web import live
 from tests.orders_support import FakeLock
@@ -188,7 +188,7 @@ class UnitTests(SynchronousTestCase):
     def test_summaries_never_fail(self) -> None:
         """The command line reads the same records."""
         for value in (DEEP, DEEP.encode(), b"\xff", "\u00b2", "[]", ""):
-            summarise("1", [value] * 8, [value] * 4)
+            summarise("1", [value] * len(DEVICE_FIELDS), [value] * 4)
 
     def test_bytes_in_an_event_do_not_end_its_message(self) -> None:
         """A message is one line of data."""

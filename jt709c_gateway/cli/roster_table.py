@@ -50,6 +50,17 @@ def _seen(one: DeviceSummary, now: datetime) -> Cell:
     return _NOTHING if moment is None else (f"{moments.age((now - moment).total_seconds())} ago", "")
 
 
+def _placed(one: DeviceSummary, now: datetime) -> Cell:
+    """How old the position is; yellow when the last report had none."""
+    moment = moments.parse(one.position_time)
+    if moment is None or one.latitude is None:
+        return _NOTHING
+    return (
+        f"{moments.age(max((now - moment).total_seconds(), 0.0))} ago",
+        "" if one.fix != "none" else "yellow",
+    )
+
+
 def _alarms(one: DeviceSummary, _: datetime) -> Cell:
     return plain(", ".join(one.alarms)), "bold red"
 
@@ -62,6 +73,7 @@ _COLUMNS: Final[Sequence[tuple[str, Callable[[DeviceSummary, datetime], Cell]]]]
     ("battery", _battery),
     ("signal", lambda one, _: _known(one.gsm_signal)),
     ("seen", _seen),
+    ("place", _placed),
     ("where", _where),
     ("alarms", _alarms),
 )

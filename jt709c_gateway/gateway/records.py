@@ -98,7 +98,8 @@ def record_of(
     refresh: tuple[Any, ...] | None,
 ) -> Content:
     """The record of any message. `refresh` is what becomes of its session in Redis."""
-    location, peripheral, known = None, None, None
+    peripheral, known = None, None
+    located: list[tuple[Any, ...]] = []
     told: list[tuple[str, str]] = []
     now = moment.epoch
     for kind, data in message.facts:
@@ -107,13 +108,19 @@ def record_of(
         if told and len(message.raw) > _RAW_REPEATED:
             event.raw = None
         if isinstance(data, events.Location) and not message.stored:
-            location = (len(told), *_shown(session, data, now, credible(data.time, now)))
+            located.append((len(told), *_shown(session, data, now, credible(data.time, now))))
         elif type(data) is events.Peripheral:
             peripheral = _peripheral(session, data, now)
         elif type(data) is events.Reply:
             known = _told(data, moment.iso)
         told.append((kind, events.to_text(event)))
-    state: tuple[Any, ...] = (session.dialect, message.imei, message.firmware, message.secret, location)
+    state: tuple[Any, ...] = (
+        session.dialect,
+        message.imei,
+        message.firmware,
+        message.secret,
+        located or None,
+    )
     if peripheral is not None or known:
         state = (*state, peripheral, known)
     reported = (message.device, message.fingerprint, moment.iso, moment.epoch, told, state, refresh)

@@ -30,6 +30,8 @@ _TERMINAL_ANSWER = Struct(">HHB")
 _STORED_HEAD = Struct(">HB")
 HEARTBEAT_LENGTH: Final = 3
 _PARAMETER_HEAD = Struct(">IB")
+#: What one position of a batch tells, and its bytes that are the same when it is sent once more.
+_Position = tuple[list[tuple[str, EventData]], bytes]
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 #: 0x0704 type: the positions were kept in a blind zone.
 STORED_TYPE: Final = 1
@@ -124,7 +126,7 @@ def _stored_locations(message: Message, header: Header, body: bytes) -> list[tup
     message.stored = kind == STORED_TYPE
     spans: list[tuple[int, int]] = []
     facts = message.facts
-    read: list[list[tuple[str, EventData]]] = []
+    read: list[_Position] = []
     position = _STORED_HEAD.size
     whole = True
     while position < len(body):
@@ -134,20 +136,22 @@ def _stored_locations(message: Message, header: Header, body: bytes) -> list[tup
         if jt709.FIXED_LENGTH <= length == len(item):
             message.facts = []
             spans += _add_location(message, item, start)
-            read.append(message.facts)
+            read.append((message.facts, message.contents.pop()))
         else:
             whole = False
             # What isn't read may hold a password all the same.
             spans += _password_spans(item, start)
-    message.facts = facts + [fact for one in _in_order(read, message.stored) for fact in one]
+    ordered = _in_order(read, message.stored)
+    message.facts = facts + [fact for one, _ in ordered for fact in one]
+    message.contents += [content for _, content in ordered]
     if not whole or len(read) < count or not count:
         _unreadable(message, header, f"{len(read)} of {max(count, len(read))} locations could be read")
     return spans
 
 
-def _in_order(read: list[list[tuple[str, EventData]]], stored: bool) -> list[list[tuple[str, EventData]]]:
+def _in_order(read: list[_Position], stored: bool) -> list[_Position]:
     """Live positions in the order of their times, the newest last: units send them either way round."""
-    times = [location.time for ((_, location), *_) in read if isinstance(location, Location)]
+    times = [location.time for (((_, location), *_), _) in read if isinstance(location, Location)]
     if stored or None in times:
         return read
     # By the times alone: positions of one time stay as they came.

@@ -10,10 +10,11 @@
 -- ARGV[1] prefix   ARGV[2] key of this gateway run's commit marker   ARGV[3] number of the batch
 -- ARGV[4] limits, MessagePack: {events, history, malformed, devices, recent, age_ms, track, histories}
 -- ARGV[5] records, MessagePack, an array of arrays:
---   1 device          6 state or nil    {dialect, imei, firmware, secret, location, peripheral, told}
+--   1 device          6 state or nil    {dialect, imei, firmware, secret, locations, peripheral, told}
 --   2 fingerprint     7 session or nil  what becomes of it: see `sessions` below
 --   3 seen, ISO 8601  8 commands or nil: each an array, carried out as it is
---   4 seen, epoch s   location: {event index, lock state, battery or nil, alarms as JSON, epoch s or nil, skew or nil};
+--   4 seen, epoch s   locations or nil, one for each live location among the events, in their order:
+--     {event index, lock state, battery or nil, alarms as JSON, epoch s or nil, skew or nil};
 --     the time is by the lock's clock, nil where it can't be true; that is `skew` seconds ahead of ours for certain
 --   5 events {{kind, json}, ...}; of a session that opens a third, told instead when it takes one over
 --   9 condition or nil: what has to hold of an order, or nothing of the record is written: see `conditions` below
@@ -61,7 +62,7 @@ local TRACK_STEP = 10
 local ON_ITS_WAY, STEADY = 20, 2
 -- Fields of a device's hash, by the same names in `device_of`.
 local STATE = {'dialect', 'imei', 'firmware', 'lock_state', 'battery_percent', 'clock_skew_s', 'records_waiting',
-  'cards_registered', 'clock_set_at'}
+  'cards_registered', 'clock_set_at', 'place'}
 -- Seconds by which times that were taken elsewhere may differ from Redis's.
 local CLOCKS_AGREE = 2
 local IN_HISTORY = {lock = true, alarm = true, command = true}
@@ -129,7 +130,7 @@ local function device_of(name)
     device = {
       name = name, recent = false, news = false, alarms = false, time = false, location = false, track = false,
       seen = false, seen_at = false, dialect = false, imei = false, firmware = false, lock_state = false,
-      battery_percent = false, skew = false, clock_skew_s = false, records_waiting = false, cards_registered = false,
+      battery_percent = false, place = false, skew = false, clock_skew_s = false, records_waiting = false, cards_registered = false,
       clock_set_at = false, failure = false, session = false,
     }
     devices[name] = device

@@ -4,9 +4,9 @@
 local function check_news(device, record)
   local state = record[6]
   local live = state and state[5]
-  for index, event in ipairs(record[5]) do
+  for _, event in ipairs(record[5]) do
     check_event(device.name, event[1])
-    if event[1] == 'location' and not (live and live[1] == index - 1) then
+    if event[1] == 'location' and not live then
       check_track(device)
     end
   end
@@ -15,8 +15,8 @@ local function check_news(device, record)
     if state[2] and state[2] ~= device.imei then
       check_name(device, state[2])
     end
-    if state[5] then
-      check_location(device, state[5][4])
+    for _, location in ipairs(live or {}) do
+      check_location(device, location[4])
     end
     if state[6] then
       check_peripheral(device, state[6][1])
@@ -86,7 +86,7 @@ local function apply(record)
       local of = record[11] and select(2, is_known(device, record[11][index])) or repeats
       event[2] = marked(event[2], of)
       emit(device.name, event[1], told == 'taken over' and event[3] or event[2])
-      if event[1] == 'location' and not (live and live[1] == index - 1) then
+      if event[1] == 'location' and not live then
         note_position(device, event[2])
       end
     end

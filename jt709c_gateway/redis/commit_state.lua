@@ -28,6 +28,15 @@ local function note_position(device, json)
   end
 end
 
+-- Where a location says that the device is, as JSON; nil when it says no place, or one without a fix.
+local function place_of(device, json)
+  local at = find(json, ',"data":{', 1, true)
+  local time, fix, latitude, longitude = match(json,
+    '^"time":([^,]+),"fix":"([gl]%a+)","latitude":([^,n]+),"longitude":([^,n]+),', at + 9)
+  return time and '{"time":' .. time .. ',"seen":"' .. device.seen .. '","fix":"' .. fix .. '","latitude":' .. latitude
+    .. ',"longitude":' .. longitude .. '}'
+end
+
 -- Tells which alarms began, and then which ended; both lists are JSON.
 local function compare_alarms(device, before, now, json)
   local order = 0
@@ -85,6 +94,7 @@ local function locate(device, json, seen, lock_state, battery, alarms, time, ske
     compare_alarms(device.name, device.alarms, alarms, json)
   end
   device.alarms, device.time, device.location = alarms, floor(time), json
+  device.place = place_of(device, json) or device.place
   device.lock_state = lock_state or device.lock_state
   device.battery_percent = battery or device.battery_percent
 end
@@ -158,7 +168,7 @@ local function recognise(device, seen, seen_at, dialect, imei)
 end
 
 local function remember(device, record)
-  local dialect, imei, firmware, secret, location, peripheral, told = unpack(record[6], 1, 7)
+  local dialect, imei, firmware, secret, locations, peripheral, told = unpack(record[6], 1, 7)
   local seen_at = record[4] + late
   recognise(device, record[3], seen_at, dialect, imei)
   device.firmware = firmware or device.firmware
@@ -168,7 +178,7 @@ local function remember(device, record)
   if secret then
     call('SET', prefix .. ':secret:' .. device.name, secret, 'EX', SECRET_TTL)
   end
-  if location then
+  for _, location in ipairs(locations or {}) do
     locate(device, record[5][location[1] + 1][2], seen_at, unpack(location, 2, 6))
   end
   if peripheral then

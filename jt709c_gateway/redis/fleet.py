@@ -18,6 +18,7 @@ DEVICE_FIELDS: Final = (
     "battery_percent",
     "alarms",
     "location",
+    "place",
 )
 SESSION_FIELDS: Final = ("gateway", "transport", "peer", "since")
 #: What an error of the server says, also out of a script, where a key of ours is something else.
@@ -33,8 +34,9 @@ class DeviceSummary(msgspec.Struct):
 
     Times are RFC 3339 in UTC, degrees, km/h, percent; `gsm_signal` and `fix` are as in a `location` event.
     `online` says whether a gateway holds it; `gateway`, `transport`, `peer` and `since` say which and how.
-    What `lock_state` and `battery_percent` say is the last that was heard; the position, `gsm_signal`,
-    `rope_open` and `charging` are those of the last live location.
+    What `lock_state` and `battery_percent` say is the last that was heard; `fix`, `gsm_signal`, `rope_open`
+    and `charging` are those of the last live location. The position is too, unless that had none: then it is
+    the last one with a fix. `position_time` is its own, so it tells how old it is.
     """
 
     device: str
@@ -62,9 +64,10 @@ class DeviceSummary(msgspec.Struct):
 
 
 class _Place(msgspec.Struct):
-    """What is wanted of the data of a location event; the rest is passed over."""
+    """What is wanted of the data of a location event, or of the last place; the rest is passed over."""
 
     time: str | None = None
+    seen: str | None = None
     fix: str | None = None
     latitude: float | None = None
     longitude: float | None = None
@@ -116,9 +119,11 @@ def summarise(device: str, state: Values, session: Values) -> DeviceSummary:
 
     A value that can't be read counts as unknown: a list of the fleet doesn't end at one device of it.
     """
-    imei, dialect, firmware, seen, lock_state, battery, alarms, location = state
+    imei, dialect, firmware, seen, lock_state, battery, alarms, location, last_place = state
     gateway, transport, peer, since = map(_text, session)
-    place = _decoded(_place, location, _NOWHERE)
+    place = where = _decoded(_place, location, _NOWHERE)
+    if place.latitude is None or place.longitude is None:
+        where = _decoded(_place, last_place, place)
     return DeviceSummary(
         device=device,
         imei=_text(imei),
@@ -135,9 +140,9 @@ def summarise(device: str, state: Values, session: Values) -> DeviceSummary:
         battery_percent=_percent(battery),
         gsm_signal=place.gsm_signal,
         fix=place.fix,
-        latitude=place.latitude,
-        longitude=place.longitude,
-        position_time=place.time,
+        latitude=where.latitude,
+        longitude=where.longitude,
+        position_time=where.time or where.seen,
         speed_kmh=place.speed_kmh,
         course_deg=place.course_deg,
         alarms=_decoded(_names, alarms, []),

@@ -9,11 +9,11 @@
 local found = {}
 for index = 2, #ARGV do
   local device = redis.call('HMGET', ARGV[1] .. ':device:' .. ARGV[index],
-    'imei', 'dialect', 'firmware', 'seen', 'lock_state', 'battery_percent', 'alarms', 'location')
+    'imei', 'dialect', 'firmware', 'seen', 'lock_state', 'battery_percent', 'alarms', 'location', 'place')
   local session = redis.call('HMGET', ARGV[1] .. ':session:' .. ARGV[index],
     'gateway', 'transport', 'peer', 'since')
   for at, value in ipairs(session) do
-    device[8 + at] = value
+    device[9 + at] = value
   end
   found[index - 1] = device
 end
