@@ -16,8 +16,9 @@ from twisted.logger import Logger
 from jt709c_gateway.options import read_password
 from jt709c_gateway.redis.address import EmbeddedAddress, RedisAddress, client_endpoint
 from jt709c_gateway.redis.connection import RedisConnection
-from jt709c_gateway.redis.embedded import EmbeddedServer, EmbeddedServerError
+from jt709c_gateway.redis.embedded import EmbeddedServer
 from jt709c_gateway.redis.tls import TlsFiles
+from jt709c_gateway.transport.proxy import split_proxied
 
 #: How the process ends when it stops by itself since it can't go on.
 EXIT_FAILURE: Final = 1
@@ -128,9 +129,21 @@ def redis_way(
     return RedisWay(reactor, address, redis_endpoint(reactor, settings, address), password)
 
 
+def tcp_descriptions(settings: dict[str, Any]) -> list[str]:
+    """The stream endpoints that the settings have listened on, as Twisted takes them."""
+    locks = [] if settings["no_tcp"] else [split_proxied(one)[0] for one in settings["listen"]]
+    return [*locks, settings["http"]] if settings["http"] else locks
+
+
 def embedded_server(reactor: Any, settings: dict[str, Any], address: EmbeddedAddress) -> EmbeddedServer:
     """The embedded server as the settings ask for it; not started yet."""
-    return EmbeddedServer(reactor, settings["data_dir"], address.port, open_to_all=settings["embedded_open"])
+    return EmbeddedServer(
+        reactor,
+        settings["data_dir"],
+        address.port,
+        open_to_all=settings["embedded_open"],
+        gone=partial(stop_for, reactor),
+    )
 
 
 def start_embedded(reactor: Any, server: EmbeddedServer, use: Callable[[RedisAddress], None]) -> None:
@@ -140,7 +153,7 @@ def start_embedded(reactor: Any, server: EmbeddedServer, use: Callable[[RedisAdd
     if not starting.called:
         starting.addErrback(_embedded_failed, reactor)
     starting.addCallbacks(use, failed.append)
-    if failed and failed[0].check(EmbeddedServerError):
+    if failed and not failed[0].check(defer.CancelledError):
         raise StartError(failed[0].getErrorMessage())
 
 

@@ -161,8 +161,8 @@ class Daemon:
 
     It ends with the test process. `redis` is what ``--redis`` gets; `options` go on the command line as they
     are. `tcp`, `udp` and `http` say which of its ports it listens on: `tcp_port`, `udp_port` and `http_port`.
-    With `proxied` a PROXY header comes first on a TCP connection. Its data are in `directory`, which is also
-    where it runs.
+    With `proxied` a PROXY header comes first on a TCP connection. `prelude` is Python that it executes
+    first. Its data are in `directory`, which is also where it runs.
     """
 
     def __init__(
@@ -174,6 +174,7 @@ class Daemon:
         http: bool = True,
         proxied: bool = False,
         environment: dict[str, str] | None = None,
+        prelude: str = "pass",
     ) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="jt709c-daemon-"))
         self.tcp_port, self.udp_port, self.http_port = free_port(), free_port(), free_port()
@@ -182,6 +183,7 @@ class Daemon:
         self._before_endpoint = "haproxy:" if proxied else ""
         self._wanted = {"tcp": tcp, "udp": udp, "http": http}
         self._environment = environment
+        self._prelude = prelude
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
         atexit.register(self.discard)
@@ -218,7 +220,7 @@ class Daemon:
         self._log_start = path.stat().st_size if path.exists() else 0
         with path.open("ab") as log:
             self._process = subprocess.Popen(
-                twistd_command(*self.arguments()),
+                twistd_command(*self.arguments(), prelude=self._prelude),
                 cwd=self.directory,
                 env=twistd_environment(self._environment),
                 stdin=subprocess.DEVNULL,
@@ -253,6 +255,11 @@ class Daemon:
         status = self._process.wait(timeout)
         in_order = status == -signal.SIGTERM and "Server Shut Down." in self.last_log()
         return 0 if in_order else status
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        """Wait until it has ended by itself; its exit status."""
+        assert self._process is not None
+        return self._process.wait(timeout)
 
     def kill(self) -> None:
         """End it with SIGKILL, and wait for that."""

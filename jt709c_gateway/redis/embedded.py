@@ -1,10 +1,12 @@
 """A real Valkey server that belongs to the gateway: started, watched over and ended with it."""
 
+import errno
 import os
 import shlex
 import signal
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 from twisted.application.service import Service
 from twisted.internet import defer, task
@@ -13,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from jt709c_gateway.child import Child
+from jt709c_gateway.descriptors import Reserve
 from jt709c_gateway.redis import launcher
 from jt709c_gateway.redis.address import RedisAddress
 from jt709c_gateway.redis.connection import retry_delay
@@ -27,6 +30,16 @@ _PROBE_PAUSE = 0.02
 _LOG_CHECK = 3600.0
 _STEADY = 60.0
 _PORTS_TRIED = 5
+#: Descriptors that a start takes beside the server's own: its configuration, its log, the connection to it.
+_RESERVE: Final = 8
+#: What this process, and not the server, lacks when these errors come. Another process may have it.
+_OUR_WANTS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+#: Seconds of such failures in a row after which only a new process can help.
+_HOPELESS: Final = 30.0
+
+
+class _OwnFault(EmbeddedServerError):
+    """The server could not even be tried, for a reason that lies in this process."""
 
 
 def server_binary() -> str:
@@ -54,7 +67,9 @@ class EmbeddedServer(Service):
     do nothing with it; with `open_to_all` it has none.
 
     Every write is synced to disk before it is answered. The server ends with this process however that ends
-    (`launcher` says how). A server that dies by itself is started again, on the same port.
+    (`launcher` says how). A server that dies by itself is started again, on the same port, as often as it
+    takes. Only when this process can't start it for half a minute (no memory, no descriptors, an error of
+    ours) is it given up: `gone` is called with the reason, so that the process can be replaced.
     """
 
     log = Logger()
@@ -66,6 +81,7 @@ class EmbeddedServer(Service):
         port: int | None = None,
         *,
         open_to_all: bool = False,
+        gone: Callable[[str], object] = lambda reason: None,
         start_timeout: float = 60.0,
         stop_timeout: float = 10.0,
     ) -> None:
@@ -74,6 +90,8 @@ class EmbeddedServer(Service):
         self._password_file = PasswordFile(data_dir)
         self._open_to_all = open_to_all
         self._password: str | None = None
+        self._gone = gone
+        self._reserve = Reserve(_RESERVE)
         self._wanted_port = port
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
@@ -125,6 +143,7 @@ class EmbeddedServer(Service):
         return stopped
 
     def _ended(self, failure: Failure) -> None:
+        was_up = self._address is not None
         self._life = self._address = None
         if isinstance(failure.value, EmbeddedServerError):
             self.log.error("no embedded Valkey: {reason}", reason=one_line(failure.value))
@@ -133,10 +152,13 @@ class EmbeddedServer(Service):
         waiting, self._waiting = self._waiting, []
         for result in waiting:
             result.errback(failure)
+        if was_up and not isinstance(failure.value, defer.CancelledError):
+            self._gone(one_line(failure.value))
 
     async def _live(self) -> None:
         self._directory.claim()
-        log_check = task.LoopingCall(self._directory.bound_log)
+        self._reserve.fill()
+        log_check = task.LoopingCall(self._bound_log)
         log_check.clock = self._reactor
         try:
             binary = server_binary()
@@ -145,7 +167,7 @@ class EmbeddedServer(Service):
             port, version = await self._first_start(binary)
             self._address = RedisAddress(host=LOOPBACK, port=port, password=self._password)
             self._announce(port, version)
-            log_check.start(_LOG_CHECK, now=False).addErrback(self._log_check_failed)
+            log_check.start(_LOG_CHECK, now=False)
             waiting, self._waiting = self._waiting, []
             for result in waiting:
                 result.callback(self._address)
@@ -155,6 +177,7 @@ class EmbeddedServer(Service):
                 log_check.stop()
             await self._end_process()
             self._directory.release()
+            self._reserve.release()
 
     def _choose_password(self) -> str | None:
         if self._open_to_all:
@@ -178,12 +201,18 @@ class EmbeddedServer(Service):
             client=client,
         )
 
-    def _log_check_failed(self, failure: Failure) -> None:
-        self.log.failure("the size of the embedded server's log is no longer watched", failure)
+    def _bound_log(self) -> None:
+        try:
+            self._directory.bound_log()
+        except OSError as problem:
+            self._report(f"the embedded server's log can't be moved aside: {problem.strerror}")
 
     async def _first_start(self, binary: str) -> tuple[int, str]:
         for tries_left in reversed(range(_PORTS_TRIED)):
-            port = self._directory.choose_port(self._wanted_port)
+            try:
+                port = self._directory.choose_port(self._wanted_port)
+            except OSError as problem:
+                raise EmbeddedServerError(f"no port for embedded Valkey: {problem.strerror}") from None
             try:
                 return port, await self._bring_up(binary, port)
             except EmbeddedServerError:
@@ -204,15 +233,27 @@ class EmbeddedServer(Service):
             self._report(f"embedded Valkey ended ({reason}){said}; starting it again")
             if self._reactor.seconds() - since >= _STEADY:
                 attempts = 0
+            fault_since = None
             while True:
                 attempts += 1
                 await task.deferLater(self._reactor, retry_delay(attempts), lambda: None)
                 try:
                     await self._bring_up(binary, port)
-                except EmbeddedServerError as problem:
-                    self._report(one_line(problem))
-                else:
                     break
+                except defer.CancelledError:
+                    raise
+                except Exception as problem:
+                    self._report(one_line(problem))
+                    if not _is_own_fault(problem):
+                        fault_since = None
+                        continue
+                    now = self._reactor.seconds()
+                    fault_since = now if fault_since is None else fault_since
+                    if now - fault_since >= _HOPELESS:
+                        raise EmbeddedServerError(
+                            f"embedded Valkey can't be started again for {now - fault_since:.0f} s: "
+                            f"{one_line(problem)}"
+                        ) from problem
             self._reported = ""
             self.log.info("embedded Valkey is back at {url}", url=f"redis://{LOOPBACK}:{port}")
 
@@ -280,30 +321,45 @@ class EmbeddedServer(Service):
         return f"; it said last: {line}" if line else ""
 
     def _spawn(self, binary: str, port: int) -> "_ServerProcess":
+        with self._reserve.lent():
+            try:
+                log = self._prepare_files(port)
+            except OSError as problem:
+                kind = _OwnFault if problem.errno in _OUR_WANTS else EmbeddedServerError
+                raise kind(f"cannot write in {self._directory.path}: {problem.strerror}") from None
+            try:
+                return self._spawn_with(log, binary)
+            except (OSError, MemoryError) as problem:
+                raise _OwnFault(f"cannot start a process for embedded Valkey: {one_line(problem)}") from None
+            finally:
+                os.close(log)
+
+    def _prepare_files(self, port: int) -> int:
+        """Write the configuration; the log, as a descriptor."""
+        self._directory.tidy()
+        self._directory.write_config(port, None if self._password is None else access_rule(self._password))
+        return self._directory.open_log()
+
+    def _spawn_with(self, log: int, binary: str) -> "_ServerProcess":
         directory = self._directory
-        try:
-            directory.tidy()
-            directory.write_config(port, None if self._password is None else access_rule(self._password))
-            log = directory.open_log()
-        except OSError as problem:
-            raise EmbeddedServerError(f"cannot write in {directory.path}: {problem.strerror}") from None
-        nothing = os.open(os.devnull, os.O_RDONLY)
         process = _ServerProcess(os.fstat(log).st_size)
         command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), str(directory.path)]
         command += [str(directory.server_lock), binary, str(directory.config_file)]
+        nothing = os.open(os.devnull, os.O_RDONLY)
         try:
             self._reactor.spawnProcess(
                 process, sys.executable, command, env=None, childFDs={0: nothing, 1: log, 2: log}
             )
         finally:
             os.close(nothing)
-            os.close(log)
         return process
 
     def _probe(self, port: int, pid: int | None) -> "defer.Deferred[str]":
         async def ask() -> str:
             endpoint = TCP4ClientEndpoint(self._reactor, LOOPBACK, port, timeout=_PROBE_TIMEOUT)
-            protocol = await connect(endpoint, RedisProtocolFactory(self._reactor))
+            with self._reserve.lent():
+                connecting = connect(endpoint, RedisProtocolFactory(self._reactor))
+            protocol = await connecting
             try:
                 if self._password is not None:
                     await protocol.call("AUTH", self._password)
@@ -327,6 +383,11 @@ class EmbeddedServer(Service):
             return
         if not await process.end(self._reactor, self._stop_timeout):
             self.log.warn("embedded Valkey did not end within {n:g} s; killed it", n=self._stop_timeout)
+
+
+def _is_own_fault(problem: Exception) -> bool:
+    """Whether it lies in this process, as far as can be told: what the server has to say is no such fault."""
+    return isinstance(problem, _OwnFault) or not isinstance(problem, EmbeddedServerError)
 
 
 class _ServerProcess(Child):

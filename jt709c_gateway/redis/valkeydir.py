@@ -71,9 +71,13 @@ class ValkeyDirectory:
             raise EmbeddedServerError(
                 f"the data directory {self.path} is in use by the gateway with pid {holder}"
             ) from None
-        os.truncate(held, 0)
-        os.write(held, b"%d\n" % os.getpid())
         self._held = held
+        try:
+            os.truncate(held, 0)
+            os.write(held, b"%d\n" % os.getpid())
+        except OSError as error:
+            self.release()
+            raise EmbeddedServerError(f"cannot write in {self.path}: {error.strerror}") from None
 
     def release(self) -> None:
         """Let others have the directory."""
