@@ -307,7 +307,8 @@ class Child:
 class Daemon(Child):
     """The gateway as an operator runs it, on free ports, in a fresh directory.
 
-    With its embedded server, or with the one on loopback port `redis`. With `udp` it listens for datagrams,
+    With its embedded server, or with the one on loopback port `redis`. `backlog` is its TCP endpoint's, where
+    that is not to be the gateway's own. With `udp` it listens for datagrams,
     too, on the number of its TCP port.
     """
 
@@ -319,6 +320,7 @@ class Daemon(Child):
         redis: int | None = None,
         *,
         udp: bool = False,
+        backlog: int | None = None,
     ):
         self._home = tempfile.TemporaryDirectory(prefix="jt709c-benchmark-", dir=scratch)
         self.home = Path(self._home.name)
@@ -339,7 +341,8 @@ class Daemon(Child):
             "--data-dir",
             self.home / "data",
         ]
-        command += ["--listen", f"tcp:{self.port}:interface={LOOPBACK}:backlog=4096"]
+        waiting = "" if backlog is None else f":backlog={backlog}"
+        command += ["--listen", f"tcp:{self.port}:interface={LOOPBACK}{waiting}"]
         command += ["--udp", f"{self.port}:interface={LOOPBACK}"] if udp else ["--no-udp"]
         command += ["--http", f"tcp:{self.http}:interface={LOOPBACK}", *options]
         try:

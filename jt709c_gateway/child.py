@@ -23,7 +23,7 @@ class Child(ProcessProtocol):
         self.pid = transport.pid
 
     def signal(self, name: str) -> None:
-        """Send TERM or KILL, unless it has just ended."""
+        """Send TERM, KILL or HUP, unless it has just ended."""
         transport: Any = self.transport
         with suppress(error.ProcessExitedAlready):
             transport.signalProcess(name)

@@ -146,6 +146,8 @@ def _check_web(values: dict[str, Any]) -> None:
             "--web-orders: this gateway takes signed orders only; expected --web-order-key with one of "
             + ", ".join(sorted(keys))
         )
+    if values["web_orders"] and not values["http"]:
+        raise usage.UsageError("--web-orders: expected --http with the endpoint of the status page")
 
 
 def _check_workers(values: dict[str, Any]) -> None:

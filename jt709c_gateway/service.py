@@ -13,13 +13,13 @@ import txredisapi
 from prometheus_client import CollectorRegistry
 from twisted.application.service import MultiService
 from twisted.internet import defer, task
-from twisted.internet.endpoints import serverFromString
 from twisted.logger import Logger
 
 from jt709c_gateway.clock import count_monotonic
 from jt709c_gateway.commands.order_keys import OrderKeys
 from jt709c_gateway.commands.profiles import ProfileError, ProfileSet, load_profiles
 from jt709c_gateway.commands.record import Limits as OrderLimits
+from jt709c_gateway.descriptors import room_for_connections
 from jt709c_gateway.gateway.admission import Admission, FileAdmission, SetAdmission
 from jt709c_gateway.gateway.asking import Asking
 from jt709c_gateway.gateway.authority import Authority
@@ -45,6 +45,7 @@ from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.orders import OrderStore
 from jt709c_gateway.redis.protocol import RedisProtocol
 from jt709c_gateway.redis.redis_time import RedisTime
+from jt709c_gateway.signals import Signals
 from jt709c_gateway.starting import (
     StartError,
     embedded_server,
@@ -52,7 +53,9 @@ from jt709c_gateway.starting import (
     reply_timeout,
     start_embedded,
     stop_for,
+    tcp_descriptions,
 )
+from jt709c_gateway.transport.backlog import listening_endpoint, warn_of_limit
 from jt709c_gateway.transport.listen import Inherited, ListenError, TcpService, UdpService
 from jt709c_gateway.transport.proxy import split_proxied
 from jt709c_gateway.transport.tcp import LockFactory, ProxiedLockFactory
@@ -197,11 +200,12 @@ class GatewayService(MultiService):
         factory = LockFactory(
             self.gateway, settings["max_connections"], settings["max_connections_per_address"]
         )
+        self._factory = factory
         if self._inherited is not None:
             return [self._adopt(one, factory) for one in self._inherited]
         for description in () if settings["no_tcp"] else settings["listen"]:
             plain, proxied = split_proxied(description)
-            endpoint = serverFromString(self._reactor, plain)  # type: ignore[no-untyped-call]
+            endpoint = listening_endpoint(self._reactor, plain)
             connected = ProxiedLockFactory(factory) if proxied else factory
             listeners.append(TcpService(endpoint, connected, description))
         for port in () if settings["no_udp"] else settings["udp"]:
@@ -242,12 +246,18 @@ class GatewayService(MultiService):
                 listener.privilegedStartService()
         except ListenError as error:
             raise StartError(error) from None
-        for listener in self.listeners if self._inherited is None else ():
+        if self._inherited is not None:
+            return
+        for listener in self.listeners:
             self.log.info("listening on {address}", address=listener.port.getHost())
+        warn_of_limit(tcp_descriptions(self._settings))
+        if self._web is not None:
+            self._web.warn_of_plain_text()
 
     def startService(self) -> None:
         """Start everything; StartError when the embedded server can't be started at once."""
         super().startService()  # type: ignore[no-untyped-call]
+        self._factory.max_connections = room_for_connections(self._settings["max_connections"])
         for listener in self.listeners:
             listener.startService()
         address = parse_redis_address(self._settings["redis"])
@@ -303,6 +313,15 @@ class GatewayService(MultiService):
     def _superseded(self) -> None:
         name = self._settings["gateway"]
         stop_for(self._reactor, f"a process that was started later as gateway {name} goes on in its place")
+
+    def reread(self) -> None:
+        """Look now at the files that are read again when they have changed; as asked for by SIGHUP."""
+        self.gateway.gate.admission.reread()
+        defer.ensureDeferred(self.gateway.gate.review()).addErrback(
+            lambda failure: self.log.failure("reviewing which locks are admitted failed", failure)
+        )
+        if self._web is not None:
+            self._web.reread()
 
     def _redis_ready(self) -> None:
         self.committer.resume()
@@ -394,6 +413,7 @@ def makeService(options: Options) -> GatewayService | Supervisor:
         profiles = load_profiles(directory, allow_raw=settings["allow_raw"])
     except ProfileError as error:
         raise StartError(error) from None
-    if settings["workers"] > 1:
-        return Supervisor(reactor, settings, profiles)
-    return GatewayService(reactor, settings, profiles)
+    kind = Supervisor if settings["workers"] > 1 else GatewayService
+    service: Supervisor | GatewayService = kind(reactor, settings, profiles)
+    Signals(reactor, service.reread).setServiceParent(service)  # type: ignore[no-untyped-call]
+    return service

@@ -46,6 +46,12 @@ class RunTests(SynchronousTestCase):
         results = self.run_one("orders", "--orders", "20", "--locks", "5", "--seconds", "0.5")
         self.assertTrue(results)
 
+    def test_storm(self) -> None:
+        """Of few locks: all are answered."""
+        results = self.run_one("storm", "--locks", "200", "--rounds", "2")
+        self.assertEqual((results["answered"], results["refused"]), (200, 0))
+        self.assertGreater(results["answered_ms"]["max"], 0)
+
     def test_memory(self) -> None:
         """Of few locks."""
         results = self.run_one("memory", "--locks", "20", "--seconds", "0.2")

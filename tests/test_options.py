@@ -260,7 +260,10 @@ class CommandLineTests(OptionsCase):
         ):
             self.assertIn(right, self.refused(*arguments))
         good = ["--web-orders", "--web-users", users, "--order-keys", keys, "--web-order-key", "page"]
-        self.assertEqual(parse(*good)["web_order_key"], "page")
+        self.assertEqual(parse(*good, "--http=tcp:0")["web_order_key"], "page")
+        # Orders are given on a page, which somebody has to be able to call.
+        for arguments in (good, ["--web-orders", "--web-users", users]):
+            self.assertIn("--web-orders: expected --http", self.refused(*arguments))
 
     def test_web_users_of_another_kind(self) -> None:
         """A hash that is not bcrypt's is refused with its line, and not shown."""

@@ -39,6 +39,9 @@ class Admission:
     def wake(self) -> None:
         """Redis can be used (again)."""
 
+    def reread(self) -> None:
+        """Somebody asks for the next review to read all there is to read."""
+
     async def review(self, devices: Iterable[str]) -> list[str]:
         """Those of the locks that are here which are admitted no more. txredisapi's errors as they come."""
         return []
@@ -64,6 +67,10 @@ class FileAdmission(Admission):
     def admits(self, device: str) -> bool:
         """Whether it is in the file."""
         return device in self._devices
+
+    def reread(self) -> None:
+        """Have the next review read what is there now, even if it has been refused before."""
+        self._done, self._seen = None, signature_of(self._path)
 
     async def review(self, devices: Iterable[str]) -> list[str]:
         """Read a new version; the locks that are in it no more."""

@@ -1,6 +1,7 @@
 """Services that bind ports: a port that is taken stops the start."""
 
 import os
+from functools import partial
 from typing import Any, Final
 
 from attrs import frozen
@@ -13,10 +14,22 @@ from twisted.python.failure import Failure
 from .tcp import DirectServer, LockFactory, ProxiedLockFactory
 
 _MAX_DATAGRAM: Final = 65_536
+#: A new lock's connection with its first report takes up to a millisecond.
+_ACCEPTED_AT_ONCE: Final = 32
 
 
 class ListenError(Exception):
     """A port could not be bound: which, and why."""
+
+
+def _accept_some(port: tcp.Port) -> None:
+    """Accept what waits, but not so much that nothing else has its turn for long.
+
+    Twisted accepts more each time that there are more, hundreds in the end; each brings a report, and while
+    these are taken in nobody reads what Redis replies.
+    """
+    port.numberAccepts = _ACCEPTED_AT_ONCE
+    tcp.Port.doRead(port)  # type: ignore[no-untyped-call]
 
 
 class TcpService(Service):
@@ -46,6 +59,7 @@ class TcpService(Service):
         self.port = port
         if isinstance(port, tcp.Port) and isinstance(self._factory, LockFactory | ProxiedLockFactory):
             port.transport = DirectServer
+            port.doRead = partial(_accept_some, port)  # type: ignore[method-assign]
 
     def stopService(self) -> "defer.Deferred[Any]":
         """Stop listening; open connections stay."""

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from twisted.internet.abstract import isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 
+from .backlog import listening_endpoint
 from .listen import ListenError
 from .proxy import split_proxied
 
@@ -49,7 +49,7 @@ class SharedPort:
         """A port for what a server endpoint of one of the SHARED_ENDPOINTS says."""
         found: list[tuple[int, str, int]] = []
         plain, proxied = split_proxied(description)
-        endpoint = serverFromString(_Recorder(), plain)  # type: ignore[no-untyped-call]
+        endpoint = listening_endpoint(_Recorder(), plain)
         endpoint.listen(None).addCallback(found.append)
         port, interface, backlog = found[0]
         return cls(socket.SOCK_STREAM, port, interface, description, backlog, proxied)

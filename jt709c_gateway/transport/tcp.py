@@ -256,7 +256,8 @@ class LockFactory(Factory):
     ) -> None:
         self.handler = handler
         self.clock = clock or _reactor()
-        self._max_connections = max_connections
+        #: Beyond so many a new connection is closed.
+        self.max_connections = max_connections
         self._max_per_address = max_per_address
         self._count = 0
         self._per_address: Counter[str] = Counter()
@@ -281,7 +282,7 @@ class LockFactory(Factory):
         return self._count_in(ProxiedLockProtocol()) if self._has_room() else None
 
     def _has_room(self) -> bool:
-        if self._count < self._max_connections:
+        if self._count < self.max_connections:
             return True
         self.handler.dropped("max_connections")
         return False

@@ -149,6 +149,11 @@ class Users:
             del self._of_one[next(iter(self._of_one))]
         return found
 
+    def reread(self) -> None:
+        """Look at the file now, and say again what is wrong with it."""
+        self._reviewed, self._refused = -_REVIEW, None
+        self._review()
+
     def _review(self) -> None:
         """Read the file again when it has changed."""
         if self.clock.seconds() - self._reviewed < _REVIEW:

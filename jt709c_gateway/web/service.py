@@ -6,7 +6,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 from twisted.application.service import MultiService
-from twisted.internet.endpoints import serverFromString
+from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from jt709c_gateway import __version__
 from jt709c_gateway.commands.profiles import ProfileSet
@@ -17,6 +18,7 @@ from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.orders import OrderStore
 from jt709c_gateway.redis.redis_time import RedisTime
 from jt709c_gateway.starting import RedisWay
+from jt709c_gateway.transport.backlog import listening_endpoint
 from jt709c_gateway.transport.listen import TcpService
 
 from . import assets
@@ -44,6 +46,8 @@ class WebService(MultiService):
 
     It binds nothing: `port` gives what does.
     """
+
+    log = Logger()
 
     def __init__(
         self,
@@ -73,20 +77,38 @@ class WebService(MultiService):
         #: All of the API; `openapi.json` describes it.
         self.routes = self._routes(profiles)
         tiles: Tiles | None = settings["web_tiles"]
+        self._users = self._who_has_a_password()
         self._app = App(
-            self._gate(),
+            Gate(self._users, settings["web_users"] == WEB_EVERYBODY, frozenset(settings["web_host"])),
             Routes(self.routes),
             assets.load(),
             None if tiles is None else tiles.source,
             self._is_local,
         )
 
-    def _gate(self) -> Gate:
+    def _who_has_a_password(self) -> Users | None:
         users = self._settings["web_users"]
-        return Gate(
-            Users(self._reactor, users) if isinstance(users, UserFile) else None,
-            users == WEB_EVERYBODY,
-            frozenset(self._settings["web_host"]),
+        return Users(self._reactor, users) if isinstance(users, UserFile) else None
+
+    def reread(self) -> None:
+        """Read the file of users again, if it has changed."""
+        if self._users is not None:
+            self._users.reread()
+
+    def warn_of_plain_text(self) -> None:
+        """Say in the log when passwords, or what the page shows, leave this host without TLS."""
+        names = [one for one in ("web_users", "web_orders") if self._settings[one]]
+        port = None if self._listener is None else self._listener.port
+        if not names or port is None or is_local(port.getHost()):
+            return
+        if isinstance(port.factory, TLSMemoryBIOFactory):
+            return
+        options = " and ".join("--" + name.replace("_", "-") for name in names)
+        self.log.warn(
+            "{options} beyond loopback without TLS (--http {address}): passwords and all that the page shows "
+            "can be read on the way; bind it to loopback, behind a proxy with TLS",
+            options=options,
+            address=self._settings["http"],
         )
 
     def _routes(self, profiles: ProfileSet) -> list[Route]:
@@ -123,7 +145,7 @@ class WebService(MultiService):
         """What listens for browsers, and for those who watch (`make_site`); it is for the caller to start."""
         description = self._settings["http"]
         site = make_site(self._reactor, registry, readiness, refresh, self._app)
-        endpoint = serverFromString(self._reactor, description)  # type: ignore[no-untyped-call]
+        endpoint = listening_endpoint(self._reactor, description)
         self._listener = TcpService(endpoint, site, description)
         return self._listener
 

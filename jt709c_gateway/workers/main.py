@@ -14,6 +14,7 @@ from twisted.logger import LogLevel, eventAsText, globalLogBeginner
 from jt709c_gateway.clock import count_monotonic
 from jt709c_gateway.redis.launcher import belong_to
 from jt709c_gateway.service import GatewayService
+from jt709c_gateway.signals import Signals
 from jt709c_gateway.workers.channel import Report, Reporter
 from jt709c_gateway.workers.process import CHANNEL, GIVEN, Given
 
@@ -58,6 +59,7 @@ def main() -> None:
     gateway = GatewayService(running, given.settings, given.profiles, given.inherited)
     gateway.privilegedStartService()
     gateway.startService()
+    Signals(running, gateway.reread).startService()
     running.addSystemEventTrigger("before", "shutdown", gateway.stopService)
     reporter = Reporter(lambda: Report(gateway.readiness(), generate_latest(gateway.registry).decode()))
     running.adoptStreamConnection(CHANNEL, socket.AF_UNIX, Factory.forProtocol(lambda: reporter))

@@ -6,6 +6,7 @@ import pickle
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, Final
 
 from attrs import frozen
@@ -49,6 +50,8 @@ class WorkerProcess(Child):
         self.questions = Questions(started)
         #: The last line that it wrote past its log: why it could not start.
         self.last_words = ""
+        #: It has reported, and hears signals.
+        self.is_up = False
         self._name = name
         self._rests = {1: b"", 2: b""}
 
@@ -64,9 +67,12 @@ class WorkerProcess(Child):
             Inherited(FIRST_SOCKET + index, int(one.family), int(one.type), proxied)
             for index, (one, proxied) in enumerate(sockets)
         )
-        given = os.memfd_create("worker")
-        ours, theirs = socket.socketpair()
-        try:
+        with ExitStack() as closing:
+            given = os.memfd_create("worker")
+            closing.callback(os.close, given)
+            ours, theirs = socket.socketpair()
+            closing.callback(ours.close)
+            closing.callback(theirs.close)
             with open(given, "wb", closefd=False) as file:
                 pickle.dump(Given(os.getpid(), settings, profiles, inherited), file)
             os.lseek(given, 0, os.SEEK_SET)
@@ -74,15 +80,13 @@ class WorkerProcess(Child):
             descriptors |= {FIRST_SOCKET + index: one.fileno() for index, (one, _) in enumerate(sockets)}
             # It has to find the same code, wherever that is.
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            reactor.spawnProcess(self, COMMAND[0], COMMAND, env=environment, childFDs=descriptors)
+            # What may fail comes first: nobody would look after a process that runs already. Without one the
+            # channel ends by itself, as its other end is closed below.
             ours.setblocking(False)
             reactor.adoptStreamConnection(
                 ours.fileno(), socket.AF_UNIX, Factory.forProtocol(lambda: self.questions)
             )
-        finally:
-            os.close(given)
-            ours.close()
-            theirs.close()
+            reactor.spawnProcess(self, COMMAND[0], COMMAND, env=environment, childFDs=descriptors)
 
     async def ask(self, reactor: Any, timeout: float) -> Report | None:
         """Its report; None when there is none within `timeout` seconds."""

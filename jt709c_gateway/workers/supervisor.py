@@ -10,7 +10,15 @@ from twisted.logger import Logger
 from jt709c_gateway.commands.profiles import ProfileSet
 from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
 from jt709c_gateway.redis.embedded import EmbeddedServer
-from jt709c_gateway.starting import StartError, embedded_server, redis_way, start_embedded, stop_for
+from jt709c_gateway.starting import (
+    StartError,
+    embedded_server,
+    redis_way,
+    start_embedded,
+    stop_for,
+    tcp_descriptions,
+)
+from jt709c_gateway.transport.backlog import warn_of_limit
 from jt709c_gateway.transport.listen import ListenError, TcpService
 from jt709c_gateway.transport.shared import SharedPort
 from jt709c_gateway.web.service import WebService
@@ -88,6 +96,9 @@ class Supervisor(MultiService):
             addresses.append(self._web_port.port.getHost())
         for address in addresses:
             self.log.info("listening on {address}", address=address)
+        warn_of_limit(tcp_descriptions(self._settings))
+        if self._web is not None:
+            self._web.warn_of_plain_text()
 
     def startService(self) -> None:
         """Start everything; StartError for what can be seen at once to make that impossible."""
@@ -118,6 +129,13 @@ class Supervisor(MultiService):
         for worker in self.workers:
             # The page is served here; a worker has no use for its users.
             worker.start({**settings, "http": None, "web_users": None}, self._profiles)
+
+    def reread(self) -> None:
+        """Look now at the files that are read again when they have changed, here and in each worker."""
+        if self._web is not None:
+            self._web.reread()
+        for worker in self.workers:
+            worker.reread()
 
     def _failed(self, reason: str) -> None:
         if not self._stopping:

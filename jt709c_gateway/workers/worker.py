@@ -67,6 +67,11 @@ class Worker:
         life.cancel()
         return life
 
+    def reread(self) -> None:
+        """Have it look at its files; one that has just been started has read them."""
+        if self._process is not None and self._process.is_up:
+            self._process.signal("HUP")
+
     async def ask(self) -> None:
         """Have it report."""
         process = self._process
@@ -115,6 +120,7 @@ class Worker:
     def _up(self) -> None:
         self._was_up = True
         if self._process is not None:
+            self._process.is_up = True
             self.log.info("worker {name} is up (pid {pid})", name=self.name, pid=self._process.pid)
 
     async def _end_process(self) -> None:
