@@ -249,6 +249,33 @@ class LifeTests(_EmbeddedTestCase):
         manifest.unlink()
         await server.start()
 
+    async def test_newer_data_are_not_to_be_repaired(self) -> None:
+        """Data that a newer server has written: what to install, and no word of repairing but not to."""
+        for change in (self.newer_format, self.newer_command):
+            data_dir = temporary_path(self)
+            server = self.embedded(data_dir)
+            await server.start()
+            await server.stopService()
+            change(Path(data_dir, "valkey", "appendonlydir"))
+            with self.assertRaises(EmbeddedServerError) as caught:
+                await server.start()
+            message = str(caught.exception)
+            self.assertRegex(
+                message, r"are of a newer version \(Valkey \d+\.\d+\.\d+\) than this server can read"
+            )
+            self.assertIn("don't repair them, but install that version again", message)
+            self.assertNotIn("check-aof", message)
+            self.assertNotIn("\n", message)
+
+    def newer_format(self, directory: Path) -> None:
+        (base,) = directory.glob("*.base.rdb")
+        data = base.read_bytes()
+        base.write_bytes(data[:6] + b"999" + data[9:])
+
+    def newer_command(self, directory: Path) -> None:
+        (changes,) = directory.glob("*.incr.aof")
+        changes.write_bytes(changes.read_bytes() + b"*2\r\n$9\r\nNEWTHINGS\r\n$1\r\nx\r\n")
+
     async def test_not_ready_in_time(self) -> None:
         """A start that takes too long is given up."""
         server = self.embedded(temporary_path(self), start_timeout=0.0)

@@ -303,9 +303,9 @@ class EmbeddedServer(Service):
                 except Exception as failure:
                     problem = one_line(failure)
                 if process.exit is not None:
-                    raise EmbeddedServerError(
-                        f"embedded Valkey did not start: {process.exit}{self._last_words(process)}"
-                    )
+                    newer = self._directory.refusal_of_newer_data(process.log_start)
+                    reason = newer or f"{process.exit}{self._last_words(process)}"
+                    raise EmbeddedServerError(f"embedded Valkey did not start: {reason}")
                 if self._reactor.seconds() >= deadline:
                     raise EmbeddedServerError(
                         f"embedded Valkey is not ready after {self._start_timeout:g} s: "

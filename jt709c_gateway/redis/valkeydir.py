@@ -175,14 +175,46 @@ class ValkeyDirectory:
         """The log as a descriptor to append to, for what is said before the server opens it by itself."""
         return os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def last_log_line(self, since: int = 0) -> str:
-        """What was logged last behind offset `since` (bytes), without pid and time; may be empty."""
+    def refusal_of_newer_data(self, since: int = 0) -> str | None:
+        """What keeps a server from reading data that a newer one has written; None when it is something else.
+
+        By what was logged behind offset `since`. What the server itself says there sounds like damage, and
+        leads to repairing, by which data are lost.
+        """
+        found = re.search(
+            r"Can't handle RDB format version (\d+)|(?i:unknown command) '([^'\n]{1,40})", self._log(since)
+        )
+        if found is None:
+            return None
+        what = f"format {found[1]}" if found[1] else f"command {found[2]}"
+        return (
+            f"the data in {self.path} are of a newer version{self._written_by()} than this server can read "
+            f"({what}). They are whole: don't repair them, but install that version again, or a later one"
+        )
+
+    def _written_by(self) -> str:
+        """The server that wrote the data, as they say in their first bytes."""
+        for base in sorted(self.path.glob("appendonlydir/*.base.rdb")):
+            try:
+                with base.open("rb") as file:
+                    found = re.search(rb"(valkey|redis)-ver.([0-9.]{3,15})", file.read(200), re.DOTALL)
+            except OSError:
+                continue
+            if found is not None:
+                return f" ({found[1].decode().title()} {found[2].decode()})"
+        return ""
+
+    def _log(self, since: int) -> str:
         try:
             with self.log_file.open("rb") as log:
                 log.seek(max(since, log.seek(0, os.SEEK_END) - 4096))
-                lines = log.read().decode("utf-8", "replace").split("\n")
+                return log.read().decode("utf-8", "replace")
         except OSError:
             return ""
+
+    def last_log_line(self, since: int = 0) -> str:
+        """What was logged last behind offset `since` (bytes), without pid and time; may be empty."""
+        lines = self._log(since).split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return re.sub(r"^\d+:[A-Z] [^*#]*?\.\d{3} [.*#-] ", "", last)[:200]
 
