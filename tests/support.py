@@ -151,6 +151,11 @@ class RedisClient:
         self.close()
 
 
+def tested_server() -> str:
+    """The server that tests run against: that of the extra ``embedded``, or what JT709C_TEST_SERVER names."""
+    return os.environ.get("JT709C_TEST_SERVER") or server_binary()
+
+
 class ValkeyServer:
     """A real server in a temporary directory, on the same port from start to start.
 
@@ -197,7 +202,7 @@ class ValkeyServer:
             str(self.directory),
             "lock",
         ]
-        command += [server_binary(), *self.arguments(), "--port", str(self.port), "--bind", LOOPBACK]
+        command += [tested_server(), *self.arguments(), "--port", str(self.port), "--bind", LOOPBACK]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*command, *self._options], stdin=subprocess.DEVNULL, stdout=log, stderr=log

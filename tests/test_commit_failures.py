@@ -83,7 +83,7 @@ class RefusalTests(SynchronousTestCase):
 
     def test_out_of_memory(self) -> None:
         """A server without memory refuses the whole batch, and takes it whole when it has some again."""
-        self.client.call("CONFIG", "SET", "maxmemory", "1mb")
+        self.client.call("CONFIG", "SET", "maxmemory", "1kb")
         self.refused("OOM")
         self.client.call("CONFIG", "SET", "maxmemory", "0")
         self.written()
