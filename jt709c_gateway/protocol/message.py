@@ -68,10 +68,10 @@ class Message:
     impossible_date: bool = False
     #: The bytes of each position in it that are the same when a lock sends it once more: see `content_of`.
     contents: list[bytes] = field(factory=list, repr=False)
-    #: The length field is off by a few; the frame is carried raw, and counted.
-    wrong_length: bool = False
     #: It reports where the lock is now, and says nothing else: all of it is in its one fact.
     is_position: bool = False
+    #: The length field is off by a few; the frame is carried raw, and counted.
+    wrong_length: bool = False
 
     @property
     def tells_dialect(self) -> bool:
