@@ -1,0 +1,137 @@
+"""Every key x right x wrong type: an order that comes meanwhile ends once, and is written once at most.
+
+Two orders come under each hindrance: one for a lock that is there and answers nothing, one for a lock that
+is away. The hindrance lasts some seconds; a minute later both have their outcome.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from jt709c_gateway.commands.model import ENDED
+from jt709c_gateway.redis import rights
+from tests.acl import GATEWAY, log_in, password_of, rules_of
+from tests.orders_bench import BenchTestCase
+from tests.orders_support import check_edges, new_device, new_id
+from tests.support import key_prefix, shared_server
+
+#: How a key of each type is made.
+MAKE = {"string": ("SET", "x"), "list": ("RPUSH", "x")}
+#: Keys of the contract that orders have to do with.
+NAMES = (
+    *("events", "devices", "imei", "device:{device}", "history:{device}", "session:{device}"),
+    *("secret:{device}", "recent:{device}", "commands", "commands:intake:gw1", "commands:route:gw1"),
+    *("commands:waiting:{device}", "commands:underway:gw1", "commands:unsettled:{device}"),
+    *("commands:deadlines", "commands:invalid", "commands:recent", "command:{order}", "reply:me"),
+    *("gateway:gw1", "gateways", "histories"),
+)
+Hindrance = Callable[[dict[str, str]], AbstractContextManager[None]]
+
+
+class MatrixTests(BenchTestCase):
+    def begin(self) -> None:
+        """A prefix, a lock and a gateway of its own."""
+        self.prefix = self.desk.prefix = key_prefix()
+        self.user = f"gateway-of-{self.prefix}"
+        self.mend()
+        self.guarded = log_in(shared_server().client(), self.user, password_of(GATEWAY))
+        self.lock.device = self.device = new_device()
+        self.node = self.make("gw1").start()
+
+    def mend(self) -> None:
+        """The user has its rights (again)."""
+        self.desk.redis.call("ACL", "SETUSER", self.user, "reset", *rules_of(GATEWAY, self.prefix))
+
+    def play(self, what: str, hindrance: Hindrance) -> str | None:
+        """What is wrong after orders came under a hindrance."""
+        self.begin()
+        link = self.come()
+        self.node.pass_time(1, tick=0.5)
+        names = {"device": self.device, "away": new_device(), "order": new_id()}
+        with hindrance(names):
+            present = self.desk.unlock(self.device, id=names["order"], ttl=10, timeout=2, reply_to="me")
+            away = self.desk.unlock(names["away"], ttl=10, reply_to="me")
+            self.node.pass_time(4, tick=0.5)
+        # A user that is made anew has its connections log in anew.
+        self.guarded.call("AUTH", self.user, password_of(GATEWAY))
+        for _ in range(30):
+            self.report(self.node, link)
+            self.node.pass_time(4, tick=1)
+            if all(self.desk.state(one) in ENDED for one in (present, away)):
+                break
+        wrong = [
+            f"{one} order is {self.desk.state(order) or 'not known'}"
+            for one, order in (("present", present), ("absent", away))
+            if self.desk.state(order) not in ENDED
+        ]
+        if (count := len(self.written(link))) > 1:
+            wrong.append(f"written {count} times")
+        for order in (present, away):
+            states = self.desk.states(order)
+            if doubled := [state for state, count in Counter(states).items() if count > 1 and state in ENDED]:
+                wrong.append(f"told twice: {doubled}")
+            try:
+                check_edges(states, complete=False)
+            except (AssertionError, IndexError) as error:
+                wrong.append(f"steps: {error!r}")
+        self.guarded.close()
+        return f"{what}: {'; '.join(wrong)}" if wrong else None
+
+    @contextmanager
+    def spoiled(self, name: str, kind: str) -> Iterator[None]:
+        """Within, a key is of another type."""
+        call, key = self.desk.redis.call, f"{self.prefix}:{name}"
+        kept = call("DUMP", key)
+        call("DEL", key)
+        command, *rest = MAKE[kind]
+        call(command, key, *rest)
+        try:
+            yield
+        finally:
+            call("DEL", key)
+            if kept is not None:
+                call("RESTORE", key, 0, kept)
+
+    @contextmanager
+    def without(self, *rules: str) -> Iterator[None]:
+        """Within, the user has other rights."""
+        self.desk.redis.call("ACL", "SETUSER", self.user, *rules)
+        try:
+            yield
+        finally:
+            self.mend()
+
+    def test_every_type(self) -> None:
+        """With each key of each wrong type."""
+        wrong = [
+            self.play(f"{name} a {kind}", lambda names, n=name, k=kind: self.spoiled(n.format(**names), k))
+            for name in NAMES
+            for kind in MAKE
+        ]
+        self.assertEqual([one for one in wrong if one], [])
+
+    def test_every_command(self) -> None:
+        """Without the right to each command."""
+        commands = sorted({command for command, *_ in rights.needed(self.node.keys)})
+        wrong = [
+            self.play(f"-{one}", lambda _, c=one: self.without(f"-{c}"))
+            for one in commands
+            if one not in ("TIME",)
+        ]
+        self.assertEqual([one for one in wrong if one], [])
+
+    def test_every_key(self) -> None:
+        """Without the right to write each key."""
+        wrong = []
+        for name in NAMES:
+
+            def hindrance(names: dict[str, str], name: str = name) -> AbstractContextManager[None]:
+                every = [f"{self.prefix}:{one.format(**names)}" for one in NAMES]
+                lost = f"{self.prefix}:{name.format(**names)}"
+                more = [f"~{self.prefix}:{one}" for one in ("commit:*", "track:*", "sessions:*", "let_go")]
+                more += [f"~{self.prefix}:*:{names['away']}"]
+                rules = [f"~{one}" for one in every if one != lost]
+                return self.without("resetkeys", *rules, *more, f"%R~{lost}")
+
+            wrong.append(self.play(f"{name} read only", hindrance))
+        self.assertEqual([one for one in wrong if one], [])
