@@ -149,14 +149,18 @@ class Taking:
         entry, error = failed
         if _is_of_redis(error):
             return
-        self.log.failure("an order could not be taken in", Failure(error))  # type: ignore[no-untyped-call]
+        if isinstance(error, txredisapi.ResponseError):
+            # A key of another type, say, which somebody may mend.
+            self._orders.refusals.say("to take an order in", error)
+        else:
+            self.log.failure("an order could not be taken in", Failure(error))  # type: ignore[no-untyped-call]
         self._refused[entry] += 1
         if self._refused[entry] < _ATTEMPTS:
             return
         try:
             await self._intake.set_aside(entry, f"could not be taken in: {type(error).__name__}")
-        except txredisapi.RedisError:
-            self.log.failure("an order that can't be taken in could not be set aside either")
+        except txredisapi.RedisError as again:
+            self._orders.refusals.say("to set an order aside that can't be taken in", again)
         else:
             del self._refused[entry]
 
