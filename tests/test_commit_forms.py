@@ -14,7 +14,7 @@ def at_length(content: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(content) != 13:
         return content
     device, known_by, seen, epoch, text, dialect, imei, *location = content
-    state = (dialect, imei, None, None, (0, *location))
+    state = (dialect, imei, None, None, [(0, *location)])
     return (device, known_by, seen, epoch, [("location", text)], state, None, None)
 
 

@@ -177,7 +177,6 @@ class BinaryTests(SynchronousTestCase):
                 "expected an item's id, length and value, found 1 byte more",
             ),
             (binary(0x0200), "header", "expected 4 bytes of alarm_bits, found the end"),
-            (binary(0x0002, b"\x01\x02"), "body", "expected 1 byte of status_bits, found the end"),
             (binary(0x0109, b"x"), "left_over", "expected the end, found 1 byte more"),
             (
                 binary(0x0704, b"\x00\x02\x01\x00\x1c" + location()), "body",
@@ -212,7 +211,7 @@ class DollarTests(SynchronousTestCase):
             self.assertEqual(names[-1], "serial")
             for name, end in (
                 ("battery_percent", 29), ("gsm_signal", jt701.SIGNAL_END), ("fence_id", jt701.FENCE_END),
-                ("reserved", jt701.EXTENDED_END), ("mnc_low", jt701.FULL_END),
+                ("extended_status", jt701.EXTENDED_END), ("mnc_low", jt701.FULL_END),
             ):  # fmt: skip
                 self.assertEqual(name in names, size >= end)
 

@@ -11,7 +11,7 @@ from tests.support import RedisClient, key_prefix, shared_server, wait_until
 from tests.vectors import binary, location
 
 UNKNOWN_MESSAGE = binary(0x0F42, b"\x01\x02\x03\xff", serial=11)
-UNKNOWN_ITEM = binary(0x0200, location(bytes.fromhex("ef034a4b4c")), serial=12)
+UNKNOWN_ITEM = binary(0x0200, location(bytes.fromhex("ee034a4b4c")), serial=12)
 UNKNOWN_CODE = binary(0x0200, location(bytes.fromhex("0b0377aabb")), serial=13)
 ODD_LENGTH = binary(0x0200, location(bytes.fromhex("d403111213")), serial=14)
 UNKNOWN_ALARM = binary(0x0200, location(alarm_bits=1 << 30), serial=15)
@@ -63,7 +63,7 @@ class CarriedNotDroppedTests(SynchronousTestCase):
     def test_unknown_item(self) -> None:
         """An item nobody knows is published in hex under its id, and the rest of the report counts."""
         (event,) = self.hear(UNKNOWN_ITEM)
-        self.assertEqual((event["kind"], event["data"]["items"]), ("location", {"ef": "4a4b4c"}))
+        self.assertEqual((event["kind"], event["data"]["items"]), ("location", {"ee": "4a4b4c"}))
         self.assertEqual(event["data"]["altitude_m"], 92)
 
     def test_unknown_lock_event(self) -> None:

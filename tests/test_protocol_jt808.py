@@ -91,15 +91,33 @@ class HeaderTests(SynchronousTestCase):
         self.assertFalse(self.parse("5502 0403 740190311185 09", b"abc").answer_wanted)
 
     def test_wrong_length(self) -> None:
-        """A body longer or shorter than announced, or no room for the header, is an error."""
+        """A body much longer or shorter than announced, or no room for the header, is an error."""
         for head, body in (
-            ("0200 0003 794308010679 0138", b"ab"),
-            ("0200 0003 794308010679 0138", b"abcd"),
+            ("0200 0007 794308010679 0138", b"ab"),
+            ("0200 0003 794308010679 0138", b"abcdefgh"),
             ("0200 4000 01 000000000139 1234", b""),
             ("0704 2000 794308010679 0001", b"ab"),
-            ("5501 8403 740190311185 09", b"ab"),
+            ("5501 8407 740190311185 09", b"ab"),
         ):
             self.assertEqual(self.assertRaises(FrameError, self.parse, head, body).reason, "length")
+
+    def test_length_a_little_off(self) -> None:
+        """By up to four bytes a body may be longer or shorter than announced, which is noted."""
+        for size in range(16):
+            for announced in range(16):
+                head = f"0200 {announced:04x} 794308010679 0138"
+                if abs(size - announced) > 4:
+                    self.assertRaises(FrameError, self.parse, head, b"x" * size)
+                else:
+                    self.assertEqual(self.parse(head, b"x" * size).surplus, size - announced)
+
+    def test_bit_of_a_2019_header(self) -> None:
+        """It counts where the length fits such a header, not where only one of 2013 does."""
+        for announced in (0, 5, 30):
+            old = self.parse(f"0102 {announced | 0x4000:04x} 010000000001 0031", b"x" * announced)
+            self.assertEqual((old.identity.wire.hex(), old.serial, old.surplus), ("010000000001", 0x31, 0))
+            new = self.parse(f"0102 {announced | 0x4000:04x} 01 00000000000012345678 0031", b"x" * announced)
+            self.assertEqual((new.identity.device, new.serial, new.surplus), ("12345678", 0x31, 0))
 
 
 class IdentifyTests(SynchronousTestCase):

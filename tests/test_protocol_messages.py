@@ -150,7 +150,7 @@ class SimpleTests(SynchronousTestCase):
     def test_bad_header(self) -> None:
         """A header that doesn't fit its frame, or an id that is none, is malformed."""
         for payload, reason in (
-            (bytes.fromhex("02000005") + DEVICE + b"\x00\x07abc", "length"),
+            (bytes.fromhex("02000009") + DEVICE + b"\x00\x07abc", "length"),
             (bytes.fromhex("02000000") + b"\xff" * 6 + b"\x00\x07", "terminal_id"),
         ):
             decoded = decode(jt808.pack(payload))
@@ -181,7 +181,8 @@ class StoredTests(SynchronousTestCase):
         for body, read in (
             (self.stored(good, event)[:-1], 1),
             (self.stored(good, event)[:-5], 1),
-            (self.stored(good, good[:20], event), 1),
+            (self.stored(good, good[:20], event), 2),
+            (self.stored(good[:20], good), 1),
             (self.stored(good, count=2), 1),
             (self.stored(), 0),
             (self.stored(event)[:10], 0),
@@ -195,10 +196,11 @@ class StoredTests(SynchronousTestCase):
         self.assertIsInstance(fact(binary(0x0704, b"\x00\x01")), Unknown)
 
     def test_more_than_counted(self) -> None:
-        """Items beyond the count are not read, but masked."""
+        """Items beyond the count are read and masked like the others."""
         raw = binary(0x0704, self.stored(location(), location(EVENT), count=1))
         decoded = message(raw)
-        self.assertEqual((kinds(decoded), decoded.raw), (["location"], raw.replace(EVENT, MASKED).hex()))
+        self.assertEqual(kinds(decoded), ["location", "location", "lock"])
+        self.assertIn(MASKED.hex(), decoded.raw)
 
 
 class SplitTests(SynchronousTestCase):

@@ -62,7 +62,9 @@ class DeviceGarbageTests(GarbageCase):
 
     def test_a_location_too_deep_to_be_read(self) -> None:
         """It is unknown where that lock is."""
-        self.redis.call("HSET", KEYS.device(self.bad.device), "location", DEEP, "battery_percent", "\u00b2")
+        self.redis.call(
+            "HSET", KEYS.device(self.bad.device), "location", DEEP, "place", DEEP, "battery_percent", "\u00b2"
+        )
         found = self.summaries()[self.bad.device]
         self.assertEqual((found["latitude"], found["battery_percent"]), (None, None))
         self.assertEqual(self.api.get(f"/devices/{self.bad.device}").status, 200)

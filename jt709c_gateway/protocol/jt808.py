@@ -244,7 +244,9 @@ def parse_header(payload: bytes) -> Header:
             header.body_start += 4
     body = len(payload) - header.body_start
     header.surplus = body - (attributes & BODY_LENGTH)
-    if header.surplus and (abs(header.surplus) > MAX_SURPLUS or header.packets):
+    # With the bit of a 2019 header set over one of 2013, only a length that fits tells where the id is.
+    doubtful = attributes & BIT_2019 and not header.is_2019 and message_id not in ONE_BYTE_SERIAL
+    if header.surplus and (abs(header.surplus) > MAX_SURPLUS or header.packets or doubtful):
         raise FrameError("length", f"body has {body} bytes, the header says {attributes & BODY_LENGTH}")
     return header
 
