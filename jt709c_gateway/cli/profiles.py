@@ -71,8 +71,8 @@ def learn(
     \b
     Examples:
         jt709c profiles learn btsnoop_hci.log
-        jt709c profiles learn btsnoop_hci.log --order unlock --sentence 3 --name depot
-            --source "app 1.4 with firmware 2.31" --firmware "JT709C_2.31*" -o depot.toml
+        jt709c profiles learn btsnoop_hci.log --order unlock --sentence 3
+            --name depot --source "app 1.4 with firmware 2.31" --firmware "JT709C_2.31*" -o depot.toml
     """
     from jt709c_gateway.cli.learning import running
 
