@@ -10,6 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.order_replies import NotOurs
 from jt709c_gateway.redis.refusals import is_state_of_server
 
 from .intake import Failed, Intake
@@ -27,8 +28,8 @@ _ATTEMPTS: Final = 3
 
 
 def _is_of_redis(error: Exception) -> bool:
-    """Whether an error is the server's or of the way there, whatever the entry is."""
-    return isinstance(error, txredisapi.ConnectionError) or is_state_of_server(error)
+    """Whether an error is the server's, or of the way there, or ours, whatever the entry is."""
+    return isinstance(error, txredisapi.ConnectionError | NotOurs) or is_state_of_server(error)
 
 
 class BlockingConnection(Protocol):
