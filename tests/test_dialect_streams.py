@@ -174,7 +174,7 @@ class FuzzTests(SynchronousTestCase):
             for frame in framer.feed(stream[at : at + size]):
                 decoder.decode(frame, 0.0)
             self.assertLessEqual(framer.pending, BOUND)
-        self.assertLessEqual(decoder.parts._bytes(), MAX_BYTES)
+        self.assertLessEqual(decoder.parts.size, MAX_BYTES)
 
     def followed(self, broken: bytes, sound: bytes) -> None:
         """A sound frame behind it is heard: the next datagram at once, in a stream after `BOUND` bytes."""

@@ -37,7 +37,7 @@ def record(random: Random, serial: int, length: int, odd: bool) -> bytes:
         satellites=random.choice([6, 0x24, 0x28, 0x7E]),
         vehicle_id=random.choice([0, random.randrange(2**32)]),
         status=random.choice([ASKED, CLOSED, random.randrange(65536)]),
-        battery=random.choice([40, 0x24, 255]),
+        battery=random.choice([40, 0x24, 255] if odd else [40, 255]),
         cell=Cell(
             random.randrange(1000), random.randrange(1000), random.randrange(2**32), 0x2424 if odd else 0xFFFF
         ),
@@ -153,6 +153,21 @@ class CutTests(SynchronousTestCase):
             self.assertEqual(found[len(found) - len(frames[index + 1 :]) :], frames[index + 1 :], told)
             self.assertLessEqual(len(rest), 1, told)
 
+    def test_bytes_too_many_before_the_imei(self) -> None:
+        """A long record whose fields have been moved makes up nothing, and all others are given."""
+        unit = bytes.fromhex("868822040248195f")
+        for seed in range(40):
+            random = Random(seed)
+            records = [record(random, 0xFF, 52, False) for _ in range(3)]
+            frames = [
+                jt701.encode_frame(f"75003136{n:02}", 0x19, 1, [one[:38] + unit + one[46:]])
+                for n, one in enumerate(records)
+            ]
+            more = bytes(random.randrange(0x80, 0xFF) for _ in range(random.randrange(1, 5)))
+            for at in range(10 + 17, 10 + 38):
+                broken = frames[1][:at] + more + frames[1][at:]
+                self.check(frames, 1, broken, random, at % 7 == seed % 7)
+
     def test_recorded_in_a_case(self) -> None:
         """A frame cut short before three whole ones: they are heard, and nothing of the first."""
         (stream,) = sent(case("F3"))
@@ -218,6 +233,19 @@ class DoubtTests(SynchronousTestCase):
         for raw in RECORDED:
             framer = Framer()
             self.assertEqual((framer.feed(raw), framer.in_doubt), ([DollarFrame(raw)], False))
+
+    def test_what_looks_like_a_flag(self) -> None:
+        """A course of 252 degrees and a mileage of more than 65,535 km look like the head of a `7E` frame."""
+        for length in (30, 35, 36, 39, 52):
+            for mileage in (0x00010003, 0x00011170, 0x00020345, 0x0003FFFF):
+                flag = record(Random(length), 9, length, False)
+                flag = flag[:16] + b"\x7e" + mileage.to_bytes(4, "big") + flag[21:]
+                frames = [
+                    jt701.encode_frame("7500313620", 0x19, 1, [flag]),
+                    jt701.encode_frame("7500313621", 0x19, 1, [record(Random(1), 1, length, False)]),
+                ]
+                for chunks in pieces(b"".join(frames), Random(2)):
+                    self.assertEqual(over_tcp(chunks), frames, (length, mileage))
 
     def test_too_much_of_another_frame(self) -> None:
         """When a header has been seen inside, the pause is one of the network, not the end."""

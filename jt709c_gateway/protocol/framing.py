@@ -16,7 +16,15 @@ from typing import Final
 from attrs import define, field
 
 from .jt701 import HEADER_LENGTH
-from .jt808 import BODY_LENGTH, ONE_BYTE_SERIAL, ONE_BYTE_SERIAL_HEADER, FrameError, checksum, unpack
+from .jt808 import (
+    BODY_LENGTH,
+    ONE_BYTE_SERIAL,
+    ONE_BYTE_SERIAL_HEADER,
+    FrameError,
+    checksum,
+    parse_header,
+    unpack,
+)
 from .sublock import unescape as unescape_sublock
 from .wholeness import DOLLAR_START, Fit, Patience, Verdict, dollar_end, fit, judge
 
@@ -306,10 +314,13 @@ class Framer:
         else:
             raw = b"\x7e" + buffer[position : closing + 1]
             try:
-                frames.append(BinaryFrame(raw, unpack(raw)))
+                payload = unpack(raw)
+                # One in 256 pieces of something else has a check byte that is right.
+                parse_header(payload)
             except FrameError:
                 pass
             else:
+                frames.append(BinaryFrame(raw, payload))
                 return closing + 1 - position
         return self._garbage(buffer, position, frames)
 

@@ -12,7 +12,18 @@ from typing import Final
 from attrs import frozen
 
 from . import jt701
-from .jt808 import FrameError, parse_header, unpack
+from .jt808 import (
+    BIT_ANSWER_WANTED,
+    BODY_LENGTH,
+    ENCRYPTION,
+    HEARTBEAT,
+    LOGOUT,
+    ONE_BYTE_SERIAL,
+    TERMINAL_ANSWER,
+    FrameError,
+    parse_header,
+    unpack,
+)
 
 #: Longest data part of a `$` frame: several records of at most 64 bytes each.
 MAX_DOLLAR: Final = 1024
@@ -110,12 +121,17 @@ _LIKELY: Final = re.compile(
 )
 #: Bytes by which the beginning of a frame is no chance any more, by its first one.
 _FIRM: Final = {0x24: jt701.HEADER_LENGTH, 0x28: 6, 0x7E: 5}
-#: Shortest `7E` frame.
+#: Shortest `7E` frame, and bytes in one beside its body: the longest header, check byte and flags.
 _SHORTEST_BINARY: Final = 15
+_LONGEST_AROUND: Final = 25
+#: Messages that say little, and how many bytes their bodies have at most.
+_SHORT_MESSAGES: Final = (TERMINAL_ANSWER, HEARTBEAT, LOGOUT)
+_SHORT_BODY: Final = 64
 #: Beginnings looked at inside one frame: more are no chance, but somebody who wants to keep us busy.
 _MAX_LOOKED_AT: Final = 64
 #: What may stand between two frames.
-_PADDING: Final = re.compile(rb"[\r\n\x00 \t\x7e]+")
+_PADDED: Final = b"\r\n\x00 \t\x7e"
+_PADDING: Final = re.compile(b"[" + _PADDED + b"]+")
 #: Fewer bytes than this may belong to the frame before them: then it isn't as long as it says.
 _STRAY: Final = 4
 #: Where the IMEI of a record stands: fifteen digits and F, or 0F eight times.
@@ -181,7 +197,7 @@ def _binary_fit(buffer: bytes, at: int) -> Fit:
         return Fit.NONE
     closing = buffer.find(b"\x7e", at + 1)
     if closing < 0:
-        return Fit.PART
+        return Fit.PART if _may_be_part(buffer, at) else Fit.NONE
     if closing + 1 - at < _SHORTEST_BINARY:
         return Fit.NONE
     try:
@@ -189,6 +205,21 @@ def _binary_fit(buffer: bytes, at: int) -> Fit:
     except FrameError:
         return Fit.NONE
     return Fit.WHOLE
+
+
+def _may_be_part(buffer: bytes, at: int) -> bool:
+    """Whether a `7E` frame without its closing flag may be under way: by its attributes, and its length."""
+    if len(buffer) - at < _FIRM[0x7E]:
+        return True
+    message_id = int.from_bytes(buffer[at + 1 : at + 3], "big")
+    attributes = int.from_bytes(buffer[at + 3 : at + 5], "big")
+    length = attributes & BODY_LENGTH
+    if message_id not in ONE_BYTE_SERIAL and attributes & (ENCRYPTION | BIT_ANSWER_WANTED):
+        return False
+    if message_id in _SHORT_MESSAGES and length > _SHORT_BODY:
+        return False
+    # Each byte between the flags may have been escaped.
+    return len(buffer) - at < 2 * (length + _LONGEST_AROUND)
 
 
 def first_whole(buffer: bytes, start: int, stop: int) -> tuple[int | None, int | None]:
@@ -225,15 +256,30 @@ def judge(buffer: bytes, at: int, in_step: bool, patience: Patience) -> Judgemen
     if not complete:
         return Judgement(Verdict.INCOMPLETE)
     sound = is_sound(buffer[start:stop])
-    if partly is not None:
+    if partly is not None and not (sound and _outweighs(buffer, start, stop, partly)):
         firm = len(buffer) - partly >= _FIRM[buffer[partly]]
         if patience is Patience.WAIT or (firm and patience is Patience.QUIET):
             return Judgement(Verdict.DOUBT)
         if firm and not sound:
             return Judgement(Verdict.BROKEN, partly - at)
-    if not sound or _follows(buffer, stop):
+    if not sound:
+        return Judgement(Verdict.WHOLE, stop - at)
+    if _follows(buffer, stop):
+        if patience is Patience.WAIT and _is_moved(buffer[start:stop]) and not buffer[stop:].strip(_PADDED):
+            return Judgement(Verdict.DOUBT)
         return Judgement(Verdict.WHOLE, stop - at)
     return _followed_by_garbage(buffer, at, stop)
+
+
+def _outweighs(buffer: bytes, start: int, stop: int, partly: int) -> bool:
+    """Whether sound data from `start` to `stop` are those of one frame, though another seems to begin inside.
+
+    They are when an IMEI, or what stands for none, is in its place behind that, and when a whole frame begins
+    where they end or later: it would stand in the middle of the other.
+    """
+    if partly < start + _IMEI.start and _has_imei(buffer[start:stop]):
+        return True
+    return first_whole(buffer, stop, len(buffer))[0] is not None
 
 
 def _follows(buffer: bytes, stop: int) -> bool:
@@ -260,12 +306,17 @@ def _followed_by_garbage(buffer: bytes, at: int, stop: int) -> Judgement:
 
     Either that is noise, or a piece of the next frame, which is broken; or this one is longer than it says.
     Few bytes up to the next frame behind a record of no usual length, or as many as make a record with an
-    IMEI in its place, tell that it is the latter.
+    IMEI in its place, tell that it is the latter. A long record without one in its place isn't whole either:
+    bytes too many have moved what stands behind them.
     """
     start = at + jt701.HEADER_LENGTH
     whole, partly = first_whole(buffer, stop, len(buffer))
     found = partly if whole is None else whole if partly is None else min(whole, partly)
-    if found is not None and not _has_imei(buffer[start:stop]):
+    if _has_imei(buffer[start:stop]):
+        return Judgement(Verdict.WHOLE, stop - at)
+    if _is_moved(buffer[start:stop]):
+        return Judgement(Verdict.BROKEN, (stop if found is None else found) - at)
+    if found is not None:
         data = buffer[start:found]
         odd = stop - start not in _USUAL and found - stop < _STRAY
         if odd or (_has_imei(data) and is_sound(data)):
@@ -279,3 +330,8 @@ def _has_imei(data: bytes) -> bool:
     if len(data) != jt701.FULL_END + 1:
         return False
     return imei == _NO_IMEI or (imei.hex()[:15].isdecimal() and imei[-1] & 0x0F == 0x0F)
+
+
+def _is_moved(data: bytes) -> bool:
+    """Whether it is as long as a record with an IMEI, and has neither that nor what stands for none."""
+    return len(data) == jt701.FULL_END + 1 and not _has_imei(data)
