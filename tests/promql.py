@@ -12,7 +12,7 @@ _RANGE = re.compile(r"\[[^]]*\]")
 _NAME = re.compile(r"\b[a-z_]\w*", re.IGNORECASE)
 #: Words that are no metric.
 _WORDS = {"and", "or", "unless", "by", "on", "group_left", "offset"}
-_FUNCTIONS = {"sum", "max", "min", "rate", "increase", "histogram_quantile", "absent"}
+_FUNCTIONS = {"sum", "max", "min", "rate", "increase", "histogram_quantile", "absent", "abs"}
 
 
 @frozen

@@ -241,7 +241,9 @@ class InvalidTests(SubLockCase):
     def test_parameters(self) -> None:
         """What has no meaning there, or names another sub-lock."""
         reason = self.invalid(self.sublock, "unlock", password="888888")
-        self.assertIn("params.password: has no meaning here; expected id, minutes", reason)
+        self.assertIn(
+            "params: parameter 1 (a name of 8 characters) has no meaning here; expected id, minutes", reason
+        )
         self.assertIn("params.minutes", self.invalid(self.sublock, "unlock", minutes=6))
         reason = self.invalid(self.sublock, "sublock_unlock", id=self.other)
         self.assertIn("params.id", reason)
