@@ -294,8 +294,9 @@ EDGES = {
     before: set(after.split())
     for before, after in {
         "": "queued invalid",
-        "queued": "waiting sent failed uncertain expired cancelled invalid rejected done",
-        "waiting": "queued sent failed uncertain expired cancelled invalid rejected",
+        # `confirmed` where the gateway that wrote it was too late to say `sent`, and its lock has moved.
+        "queued": "waiting sent failed uncertain expired cancelled invalid rejected done confirmed",
+        "waiting": "queued sent failed uncertain expired cancelled invalid rejected confirmed",
         "sent": "acknowledged confirmed done rejected uncertain timed_out failed waiting queued sent expired",
         "acknowledged": "confirmed unconfirmed done rejected",
         "unconfirmed": "confirmed",

@@ -178,9 +178,9 @@ class Duties(Service):
         await self.membership.renew()
 
     async def _stay_alive(self) -> None:
-        if not self._entered or (self.leaving and not self.membership.is_leased()):
+        if not self.membership.has_begun or (self.leaving and not self.membership.is_leased()):
             return
-        if await self.membership.renew():
+        if await self.membership.renew() and self._entered:
             await self._recovery.reconcile()
             await self._recovery.affirm_sessions()
             self._orders.retry()

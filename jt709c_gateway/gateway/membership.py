@@ -77,6 +77,11 @@ class Membership:
         return self.clock.seconds() < self._leased_until
 
     @property
+    def has_begun(self) -> bool:
+        """Whether this run has its number."""
+        return bool(self._said)
+
+    @property
     def is_steady(self) -> bool:
         """Whether Redis has heard us long enough for others to have had the time to speak up, too."""
         return self.clock.seconds() - self.steady_since >= self.ttl
