@@ -94,13 +94,16 @@ class Wire:
 class Node:
     """One gateway, in parts that the test drives."""
 
+    #: What its connections to Redis are.
+    wire_class: type[Wire] = Wire
+
     def __init__(
         self, client: RedisClient, prefix: str, name: str = "gw1", now: float = 0.0, **options: Any
     ) -> None:
         self.name = name
         self.clock = task.Clock()
         self.clock.rightNow = now
-        self.wire, self.blocking = Wire(client), Wire(client)
+        self.wire, self.blocking = self.wire_class(client), self.wire_class(client)
         self.keys = Keys(prefix)
         boot = f"boot{next(_boots)}"
         self.committer = Committer(self.clock, self.wire, self.keys, name, boot)

@@ -328,7 +328,7 @@ class Orders:
             if then is not None:
                 then(written)
             elif not written:
-                self._refused(run, commands, condition)
+                self._refused(run, commands, condition, session)
 
         # What has seen it is the lock's newest session, or it counts for nothing.
         session = (
@@ -399,7 +399,9 @@ class Orders:
 
         self.submit(run.order.device, None, self.store.release_commands(order_id), released)
 
-    def _refused(self, run: OrderRun, commands: list[Command], condition: Condition) -> None:
+    def _refused(
+        self, run: OrderRun, commands: list[Command], condition: Condition, seen_in: Session | None
+    ) -> None:
         """Try once more to store a step, without its event, and give the order up where that fails too.
 
         Either the order isn't ours any more, and whoever has it tells of it. Or its event could not be
@@ -410,7 +412,7 @@ class Orders:
             if not written and (desk := self.desks.get(run.order.device)) is not None:
                 desk.drop(run)
 
-        self.submit(run.order.device, None, commands, tried, condition)
+        self.submit(run.order.device, None, commands, tried, condition, seen_in)
 
     def tell_holder(self, device: str) -> None:
         """The lock may be at another gateway by now, which is to look what there is for it."""
