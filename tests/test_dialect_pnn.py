@@ -179,7 +179,7 @@ class LockReportTests(SynchronousTestCase):
             self.assertEqual((event.action, event.fence_id), (action, fence))
             self.assertEqual((decoded.imei, event.imei), (imei, imei))
             self.assertEqual(event.cell, Cell(460, 0, 584115, 19526))
-        for odd in ("", "863977039060870", "000000000000000", "12345"):
+        for odd in ("", "86397703906087x", "000000000000000", "12345"):
             decoded = message(form.format(1, 1, "1", 24, odd, "", "460:0").encode())
             event = decoded.facts[0][1]
             assert isinstance(event, LockEvent)

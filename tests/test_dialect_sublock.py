@@ -358,7 +358,7 @@ class RoundTripTests(SynchronousTestCase):
         st.fixed_dictionaries(places),
         moments,
         st.text("0123456789ABCDEF", min_size=10, max_size=10),
-        st.tuples(*[st.integers(0, 255)] * 3),
+        st.tuples(st.integers(0, 255), st.integers(0, 100), st.integers(0, 255)),
         st.integers(0, 65535),
         st.tuples(st.integers(0, 65535), st.integers(0, 65535), st.integers(0, 65535), st.integers(0, 7)),
         st.none() | st.integers(0, 2**32 - 1),
@@ -392,7 +392,7 @@ class RoundTripTests(SynchronousTestCase):
         self.assertEqual(found.card, UNSET if card is None else f"{card:010d}" if card else None)
         self.assertEqual(len(event), (lock[0] & 0b10_0001_1111).bit_count())
 
-    @given(st.none() | st.integers(-4095, 4094).map(lambda tenths: tenths / 10), st.integers(0, 255))
+    @given(st.none() | st.integers(-4095, 4094).map(lambda tenths: tenths / 10), st.integers(0, 100))
     def test_sensor(self, temperature: float | None, humidity: int) -> None:
         """Temperature and humidity are read again."""
         rest = sublock.encode_jt126(temperature, humidity, 0)

@@ -55,7 +55,7 @@ def canonical(digits: str) -> str:
 class BinaryTests(SynchronousTestCase):
     """`7E` messages."""
 
-    @given(bytes_, bytes_, bytes_)
+    @given(st.integers(0, 100), st.integers(0, 254), bytes_)
     def test_heartbeat(self, battery: int, signal: int, status: int) -> None:
         """0x0002."""
         found = fact(frame(jt808.HEARTBEAT, binary.encode_heartbeat(battery, signal, status)))

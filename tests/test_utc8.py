@@ -37,6 +37,16 @@ class Utc8Tests(SynchronousTestCase):
         """The event that stands by itself and in its position is put into UTC once."""
         self.check(report(items=CARD, time=THERE), kinds={"location", "lock"})
 
+    def test_the_time_of_a_lock_event(self) -> None:
+        """That of item E7 is UTC already, in some units; in others it is by the unit's clock, like all."""
+        for clock in (NOW, THERE):
+            item = b"\xe7\x04" + int(clock.timestamp() - 9).to_bytes(4, "big")
+            position, event = self.hear(report(items=CARD + item, time=THERE))
+            self.assertEqual(position["data"]["time"], HERE)
+            self.assertEqual(event["data"]["time"], "2025-11-18T11:29:51Z")
+            self.assertEqual(position["data"]["lock_event"]["time"], "2025-11-18T11:29:51Z")
+            self.assertEqual(position["data"]["items"], {})
+
     def test_the_short_way(self) -> None:
         (event,) = self.hear(report(time=THERE))
         self.assertEqual((event["data"]["time"], event["clock_skew_s"]), (HERE, 0))

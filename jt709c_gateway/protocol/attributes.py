@@ -9,6 +9,7 @@ How long the three texts are depends on the edition of JT/T 808, and on who made
 meant shows in what follows them: an ICCID of digits, and two texts that end where the body does.
 """
 
+from itertools import product
 from typing import Final
 
 from .events import Attributes
@@ -20,20 +21,25 @@ _ENDINGS: Final = (0, 2)
 #: Bytes of maker, model and id: of 2013, of 2011, of 2019, and as units of 2019 have been seen with.
 _OF_2013: Final = ((5, 20, 7), (5, 8, 7))
 _OF_2019: Final = ((5, 30, 30), (11, 30, 30))
+#: Then those that mix them.
+_MIXED: Final = tuple(
+    each for each in product((5, 11), (20, 30, 8), (7, 30)) if each not in _OF_2013 + _OF_2019
+)
 
 Lengths = tuple[int, int, int]
 
 
 def lengths(body: bytes, is_2019: bool) -> Lengths:
     """Bytes of maker, model and id: those of the edition, unless only others fit the body."""
-    editions = (_OF_2019 + _OF_2013) if is_2019 else (_OF_2013 + _OF_2019)
+    editions = (_OF_2019 + _OF_2013 + _MIXED) if is_2019 else (_OF_2013 + _OF_2019 + _MIXED)
     return next((each for each in editions if _fits(body, each)), editions[0])
 
 
 def _fits(body: bytes, each: Lengths) -> bool:
     iccid = _KIND_LENGTH + sum(each)
     position = iccid + _ICCID_LENGTH
-    if not body[iccid:position].hex().isdecimal():
+    # Nineteen digits are filled up with F.
+    if not body[iccid:position].hex().rstrip("f").isdecimal():
         return False
     for _ in range(2):
         if position >= len(body):

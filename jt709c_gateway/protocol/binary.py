@@ -24,7 +24,7 @@ from .events import (
     Unknown,
 )
 from .jt808 import Header
-from .message import Message, content_of
+from .message import FIRST_YEAR, Message, content_of
 
 _TERMINAL_ANSWER = Struct(">HHB")
 _STORED_HEAD = Struct(">HB")
@@ -32,7 +32,8 @@ HEARTBEAT_LENGTH: Final = 3
 _PARAMETER_HEAD = Struct(">IB")
 #: What one position of a batch tells, and its bytes that are the same when it is sent once more.
 _Position = tuple[list[tuple[str, EventData]], bytes]
-_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+#: For a position that tells no time.
+_LAST: Final = datetime.max.replace(tzinfo=UTC)
 #: 0x0704 type: the positions were kept in a blind zone.
 STORED_TYPE: Final = 1
 
@@ -144,19 +145,23 @@ def _stored_locations(message: Message, header: Header, body: bytes) -> list[tup
     ordered = _in_order(read, message.stored)
     message.facts = facts + [fact for one, _ in ordered for fact in one]
     message.contents += [content for _, content in ordered]
-    if not whole or len(read) < count or not count:
+    if not whole or len(read) < count or not read:
         _unreadable(message, header, f"{len(read)} of {max(count, len(read))} locations could be read")
     return spans
 
 
 def _in_order(read: list[_Position], stored: bool) -> list[_Position]:
-    """Live positions in the order of their times, the newest last: units send them either way round."""
-    times = [location.time for (((_, location), *_), _) in read if isinstance(location, Location)]
-    if stored or None in times:
-        return read
-    # By the times alone: positions of one time stay as they came.
-    order = sorted(range(len(read)), key=lambda index: times[index] or _NEVER)
-    return [read[index] for index in order]
+    """Live positions in the order of their times, the newest last: units send them either way round.
+
+    Those whose time can't be true come last, since such a report counts as of its arrival. Positions of one
+    time stay as they came.
+    """
+    return read if stored else sorted(read, key=lambda one: _moment(one[0]))
+
+
+def _moment(told: list[tuple[str, EventData]]) -> datetime:
+    time = getattr(told[0][1], "time", None)
+    return time if isinstance(time, datetime) and time.year >= FIRST_YEAR else _LAST
 
 
 def stored_length(body: bytes) -> int:
@@ -173,6 +178,10 @@ def encode_stored(bodies: Sequence[bytes]) -> bytes:
 def _heartbeat(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
     """0x0002: empty, or battery % u8, signal u8, status u8. A body of any other length is something else."""
     heartbeat = Heartbeat(*body) if len(body) == HEARTBEAT_LENGTH else Heartbeat()
+    if heartbeat.battery_percent is not None and heartbeat.battery_percent > jt709.FULL:
+        heartbeat.battery_percent = None
+    if heartbeat.gsm_signal == jt709.NO_SIGNAL:
+        heartbeat.gsm_signal = None
     message.facts.append((KIND_HEARTBEAT, heartbeat))
     return []
 

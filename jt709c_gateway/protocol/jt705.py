@@ -18,7 +18,7 @@ from typing import Final
 from . import lock_events, position
 from .alarms import JT705_WAKE_REASONS, LOW_BATTERY, jt705_alarms
 from .events import Cell, ExtendedLocation, LockEvent
-from .jt709 import BodyError
+from .jt709 import NO_SIGNAL, BodyError
 
 _FIXED = Struct(">17sBBIBIHBHH")
 FIXED_LENGTH: Final = _FIXED.size
@@ -79,7 +79,7 @@ def decode(body: bytes) -> tuple[ExtendedLocation, list[LockEvent]]:
         place.speed_kmh,
         place.course_deg,
         satellites if satellites != position.NO_SATELLITES else None,
-        signal,
+        signal if signal != NO_SIGNAL else None,
         battery if battery <= _FULL else None,
         None,
         _charging(battery),

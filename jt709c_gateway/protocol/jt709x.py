@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from struct import Struct
 from typing import Final
 
-from .events import Battery, ExtendedLocation, LockEvent
+from .events import Battery, ExtendedLocation, Location, LockEvent
 
 BATTERY: Final = 0x33
 EVENT_TIME: Final = 0xE7
@@ -66,6 +66,13 @@ def _event_time(reported: datetime | None, event: LockEvent, seconds: int) -> bo
         return False
     event.time = datetime.fromtimestamp(seconds, UTC)
     return True
+
+
+def event_time_kept(location: Location, event: LockEvent) -> None:
+    """Read the event's time again that did not fit the report's and was kept as hex: that has changed."""
+    kept = location.items.get(f"{EVENT_TIME:02x}", "")
+    if len(kept) == 2 * _LENGTHS[EVENT_TIME] and _event_time(location.time, event, int(kept, 16)):
+        del location.items[f"{EVENT_TIME:02x}"]
 
 
 def _battery(value: bytes) -> Battery:

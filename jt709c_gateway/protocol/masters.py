@@ -86,7 +86,8 @@ def _lock_report(message: VersionedMessage, arguments: tuple[str, ...]) -> None:
         _unreadable(message, "the report lacks its source or its verification")
     else:
         message.facts.append((KIND_LOCK, event))
-        message.imei = None if event.imei is UNSET else event.imei
+        # A digit that was damaged on the way must not give the unit the name of another.
+        message.imei = None if event.imei is UNSET else pnn.imei(event.imei)
 
 
 def _sublock(message: VersionedMessage, serial: int, sentence_serial: bool) -> None:

@@ -122,8 +122,11 @@ def report_serial(arguments: tuple[str, ...]) -> int | None:
 def imei(text: str) -> str | None:
     """An IMEI, when it is one: 15 digits of which the last is the check digit (Luhn)."""
     text = text.strip()
-    sound = _IMEI.fullmatch(text) and text.strip("0") and luhn_digit(text[:-1]) == text[-1]
-    return text if sound else None
+    return text if _like_an_imei(text) and luhn_digit(text[:-1]) == text[-1] else None
+
+
+def _like_an_imei(text: str) -> bool:
+    return bool(_IMEI.fullmatch(text)) and bool(text.strip("0"))
 
 
 def lock_event(arguments: tuple[str, ...]) -> LockEvent | None:
@@ -159,8 +162,8 @@ def lock_event(arguments: tuple[str, ...]) -> LockEvent | None:
         latitude,
         longitude,
     )
-    if len(rest) > _IMEI_BEHIND and (unit := imei(rest[_IMEI_BEHIND])):
-        event.imei = unit
+    if len(rest) > _IMEI_BEHIND and _like_an_imei(rest[_IMEI_BEHIND]):
+        event.imei = rest[_IMEI_BEHIND]
     if len(rest) > _CELL_BEHIND and (found := _CELL.fullmatch(rest[_CELL_BEHIND])):
         mcc, mnc, lac, cell = map(int, found.groups())
         event.cell = Cell(mcc, mnc, cell, lac)

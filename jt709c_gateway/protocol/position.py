@@ -19,6 +19,8 @@ LENGTH: Final = 17
 KNOT_KMH: Final = 1.852
 #: Degrees; more says that there is no course.
 MAX_COURSE: Final = 360
+#: Percent; more says that nobody knows.
+FULL: Final = 100
 #: Satellites; so many say that nobody knows.
 NO_SATELLITES: Final = 255
 FIX: Final = 1

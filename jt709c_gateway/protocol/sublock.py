@@ -165,7 +165,7 @@ def decode(payload: bytes) -> tuple[Peripheral, list[LockEvent | Alarm]]:
         TYPES.get(kind, kind),
         time_dmy(time),
         serial,
-        percent,
+        _percent(percent),
         volts / 100,
         -rssi,
         place.time,
@@ -242,12 +242,17 @@ def _alarms(peripheral: Peripheral) -> list[Alarm]:
 
 
 def _jt126(peripheral: Peripheral, rest: bytes) -> bytes:
-    temperature, peripheral.humidity_percent, peripheral.records_waiting, gateway = _JT126.unpack_from(rest)
+    temperature, humidity, peripheral.records_waiting, gateway = _JT126.unpack_from(rest)
+    peripheral.humidity_percent = _percent(humidity)
     peripheral.temperature_c = None
     if temperature != _NO_TEMPERATURE:
         peripheral.temperature_c = (-1 if temperature & ~0x0FFF else 1) * (temperature & 0x0FFF) / 10
     _gateway(peripheral, gateway)
     return rest[_JT126.size :]
+
+
+def _percent(value: int) -> int | None:
+    return value if value <= position.FULL else None
 
 
 def _gateway(peripheral: Peripheral, bits: int, *, resent: bool = False, lost: bool = False) -> None:

@@ -5,6 +5,8 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from . import jt709x
+from .events import Location
 from .message import Message
 
 _AHEAD: Final = timedelta(hours=8)
@@ -34,6 +36,9 @@ def to_utc(message: Message) -> None:
             if one is not None and id(one) not in done:
                 done.add(id(one))
                 _shift(one)
+        if isinstance(data, Location) and data.lock_event is not None and data.items:
+            # This one is UTC in any unit, and fits only now.
+            jt709x.event_time_kept(data, data.lock_event)
 
 
 def _shift(data: Any) -> None:
