@@ -1,5 +1,7 @@
 """Recorded sentences, and the cases about sentences, sub-locks and lock reports that went wrong once."""
 
+import json
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from .vectors.lines import (
@@ -7,6 +9,7 @@ from .vectors.lines import (
     FIELD,
     NOW,
     REAL,
+    VENDOR,
     Line,
     case,
     check_expected,
@@ -47,6 +50,26 @@ class RealSentenceTests(SynchronousTestCase):
             for mark, time in times.items():
                 expected = expected.replace(mark, time)
             self.assertEqual(given, expected.encode())
+
+
+@one_test_each(line for line in lines(VENDOR) if not line.binary)
+class VendorSentenceTests(SynchronousTestCase):
+    """Each sentence that the manufacturer's decoder has read."""
+
+    def check(self, line: Line) -> None:
+        """Device and kind are the vendor's, a question for the time is answered, and no password is told."""
+        vendor, (event,) = line.data["vendor"], published(line.frame)
+        (message,) = messages(line.frame)
+        kind = {"BASE2": "time_request", "ELOCK3": "password"}.get(vendor["MsgType"], "reply")
+        self.assertEqual((event["device"], event["kind"]), (vendor["DeviceID"], kind))
+        answer = line.frame.replace(b"TIME", f"{NOW:%Y%m%d%H%M%S}".encode())
+        self.assertEqual(message.answer_at(NOW), answer if kind == "time_request" else None)
+        words = line.frame.decode()[1:-1].split(",")
+        if kind == "password":
+            self.assertEqual(message.secret, words[-1])
+            self.assertNotIn(words[-1], json.dumps(event))
+        elif kind == "reply":
+            self.assertEqual([event["data"]["word"], *event["data"]["arguments"]], words[3:])
 
 
 @one_test_each(line for line in lines(CASES) if line.data["name"].startswith(_CASES))

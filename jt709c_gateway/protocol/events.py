@@ -193,7 +193,7 @@ class Peripheral:
     peripheral_type: PeripheralType
     time: datetime | None
     serial: int
-    battery_percent: int
+    battery_percent: int | None
     battery_volts: float
     rssi_dbm: int
     master_time: datetime | None
@@ -217,7 +217,7 @@ class Peripheral:
     status_bits: int | UnsetType = UNSET
     card: str | UnsetType | None = UNSET
     temperature_c: float | UnsetType | None = UNSET
-    humidity_percent: int | UnsetType = UNSET
+    humidity_percent: int | UnsetType | None = UNSET
     records_waiting: int | UnsetType = UNSET
     value: str | UnsetType = UNSET
 

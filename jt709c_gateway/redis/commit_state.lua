@@ -103,8 +103,21 @@ end
 local function take_name(device, imei)
   local names = prefix .. ':imei'
   local before = device.imei or call('HGET', prefix .. ':device:' .. device.name, 'imei')
+  local ours = prefix .. ':device:' .. device.name
   if before and before ~= imei and call('HGET', names, before) == device.name then
-    call('HDEL', names, before)
+    -- Who had it before, and still says so, has it again.
+    local owner = call('HGET', ours, 'imei_taken_from')
+    if owner and owner ~= '' and call('HGET', prefix .. ':device:' .. owner, 'imei') == before then
+      call('HSET', names, before, owner)
+    else
+      call('HDEL', names, before)
+    end
+  end
+  local holder = call('HGET', names, imei)
+  if holder and holder ~= device.name then
+    call('HSET', ours, 'imei_taken_from', holder)
+  elseif before then
+    call('HSET', ours, 'imei_taken_from', '')
   end
   local from, to = prefix .. ':commands:waiting:' .. imei, prefix .. ':commands:waiting:' .. device.name
   local orders = call('LRANGE', from, 0, -1)
