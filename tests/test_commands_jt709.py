@@ -158,7 +158,7 @@ class ShippedTests(SynchronousTestCase):
         """Before the lock is known a name has to be known and some profile has to take the parameters."""
         for command, params in [
             ("unlock", {}),
-            ("set_fence", {"word": "P24", "arguments": ["1"]}),
+            ("set_fence", {"id": 1, "name": "depot"}),
             ("cancel", {"id": "x"}),
             ("clear_lockout", {}),
         ]:

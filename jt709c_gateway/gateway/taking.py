@@ -113,7 +113,7 @@ class Taking:
             except Exception as error:
                 if not isinstance(error, txredisapi.RedisError):
                     self.log.failure("taking orders in failed")
-                await self._recover(error)
+                await self._recover(error, isinstance(error, txredisapi.ResponseError))
 
     async def _round(self, connection: BlockingConnection) -> None:
         """Take what is there, up to MAX_TAKEN, and deal with it."""
@@ -132,13 +132,18 @@ class Taking:
         for failed in failures:
             await self._not_taken(failed)
         if failures:
-            await self._recover(failures[0].error)
+            errors = [failed.error for failed in failures]
+            error = next(filter(is_state_of_server, errors), errors[0])
+            await self._recover(error, is_state_of_server(error))
 
-    async def _recover(self, error: Exception) -> None:
-        """What was taken is in our own list still, unless it had been dealt with: it goes back soon."""
+    async def _recover(self, error: Exception, of_all: bool) -> None:
+        """What was taken is in our own list still, unless it had been dealt with: it goes back soon.
+
+        Where Redis gives out nothing, or takes nothing in, the error is `of_all`, and no entry's own.
+        """
         self._put_back_at = 0.0
-        if isinstance(error, txredisapi.ResponseError):
-            # No fault of an entry's: it stays where it is until the server can.
+        if of_all:
+            # The entries stay where they are until the server can.
             self._orders.gateway.counters.intake_errors += 1
             self._orders.refusals.say(f"to give out orders from {self._lists}", error)
             await self._pause(_RETRY)
