@@ -402,6 +402,9 @@ class World:
             self.pass_time(1.0)
             for gateway in [one for one in self.gateways if one.superseded]:
                 self.kill(gateway)
+            if not self.gateways:
+                # A later run of its name had been killed in the meantime.
+                self.boot(NAMES[0])
             for unit in self.units:
                 if not unit.places:
                     unit.connect(self.gateways[-1], self.now, keeping=False)

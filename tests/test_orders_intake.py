@@ -164,6 +164,30 @@ class SideBySideTests(IntakeTestCase):
         self.assertEqual(json.loads(kept)["id"], order)
         self.assert_all_taken()
 
+    def test_set_aside_has_an_outcome_where_no_event_can_be_written(self) -> None:
+        """While the stream of events is of another type, an order that is set aside has record and reply."""
+        self.desk.redis.call("SET", self.desk.key("events"), "x")
+        order = self.desk.unlock(self.device, reply_to="me")
+        self.node.pass_time(20)
+        self.assertEqual(self.desk.state(order), "invalid")
+        self.assertEqual(self.desk.reply("me", timeout=1)["state"], "invalid")
+        self.assert_all_taken()
+
+    def test_carried_out_here_has_an_outcome_when_a_right_was_missing(self) -> None:
+        """An order that no lock hears of stays in the list until what became of it is stored."""
+        user = f"gateway-of-{self.prefix}"
+        self.desk.redis.call("ACL", "SETUSER", user, "-hset")
+        order = self.desk.order(self.device, "clear_lockout", reply_to="me")
+        self.node.pass_time(3)
+        self.assertEqual(self.desk.state(order), "")
+        self.desk.redis.call("ACL", "SETUSER", user, "+hset")
+        self.desk.redis.call("ACL", "LOG", "RESET")
+        self.node.pass_time(10)
+        self.assertIn(self.desk.state(order), ("done", "invalid"))
+        self.assertEqual(self.desk.reply("me", timeout=1)["id"], order)
+        self.assertEqual(self.desk.redis.call("LLEN", self.desk.key("reply", "me")), 0)
+        self.assert_all_taken()
+
     def test_set_aside_under_a_known_id(self) -> None:
         """One that has the id of another says nothing in that one's name."""
         order = self.desk.unlock(self.device)

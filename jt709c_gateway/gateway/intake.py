@@ -5,6 +5,7 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
 
+import txredisapi
 from attrs import define, evolve, frozen
 from twisted.internet import defer
 from twisted.logger import Logger
@@ -19,6 +20,7 @@ from jt709c_gateway.commands.stored import PUBLIC_FIELDS, from_hash, invalid_rec
 from jt709c_gateway.commands.waiting import from_waiting, to_waiting
 from jt709c_gateway.protocol.events import KIND_COMMAND, to_text
 from jt709c_gateway.redis.order_replies import Acceptance, Events, Known
+from jt709c_gateway.redis.order_writes import Command
 from jt709c_gateway.redis.orders import FULL
 
 from . import complaints
@@ -150,17 +152,26 @@ class Intake:
         complaints.withhold(orders, about, is_known=False)
         device, order_id = about.device or UNKNOWN, about.order_id
         kept = {"at": iso(now), "reason": reason, "id": order_id, "device": about.device}
-        orders.submit(UNKNOWN, None, store.invalid_commands(to_text(kept)))
         if order_id is None or not await store.is_known(order_id):
             record = invalid_record(about, now) | {"reason": reason}
             commands = orders.reply_commands(about.reply_to, record)
             if order_id is not None:
                 commands += store.recent_commands(order_id, now)
                 commands += store.record_commands(order_id, _stored(record))
+            await self._tell(device, record, commands)
             orders.gateway.counters.orders[OrderState.INVALID] += 1
-            orders.submit(device, record, commands)
+        orders.submit(UNKNOWN, None, store.invalid_commands(to_text(kept)))
         await orders.committed(device)
         await store.drop(entry)
+
+    async def _tell(self, device: str, record: dict[str, Any], commands: list[Command]) -> None:
+        """Store an outcome, where need be without its event; ResponseError when it can't be stored."""
+        for event in (record, None):
+            done: defer.Deferred[bool] = defer.Deferred()
+            self.orders.submit(device, event, commands, done.callback)
+            if await done:
+                return
+        raise txredisapi.ResponseError("an outcome could not be stored")
 
     async def _find(self, order: Order) -> Known:
         """The device that an order is for; InvalidOrder where its name can be no device's."""
@@ -297,8 +308,10 @@ class Intake:
         else:
             reason = await self._cancel(str(order.params["id"]), now)
         state = OrderState.DONE if reason is None else OrderState.REJECTED
-        orders.publish(run, run.settle(now, state, reason), commands=commands, local=True)
-        await orders.committed(device)
+        settled: defer.Deferred[bool] = defer.Deferred()
+        orders.publish(run, run.settle(now, state, reason), settled.callback, commands, local=True)
+        if not await settled and not await orders.store.is_known(order.id):
+            raise txredisapi.ResponseError("an outcome could not be stored")
         await orders.store.drop(entry)
 
     async def _check_target(self, order: Order, device: str) -> None:

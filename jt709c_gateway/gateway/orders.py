@@ -325,10 +325,10 @@ class Orders:
                 self.held.pop(order.id, None)
             if ended and run.attempts and self.gateway.sessions.get(order.device) is None:
                 self.tell_holder(order.device)
-            if then is not None:
+            if not written and (then is None or condition[0] == "unknown"):
+                self._refused(run, commands, condition, session, then)
+            elif then is not None:
                 then(written)
-            elif not written:
-                self._refused(run, commands, condition, session)
 
         # What has seen it is the lock's newest session, or it counts for nothing.
         session = (
@@ -400,7 +400,12 @@ class Orders:
         self.submit(run.order.device, None, self.store.release_commands(order_id), released)
 
     def _refused(
-        self, run: OrderRun, commands: list[Command], condition: Condition, seen_in: Session | None
+        self,
+        run: OrderRun,
+        commands: list[Command],
+        condition: Condition,
+        seen_in: Session | None,
+        then: Callable[[bool], None] | None,
     ) -> None:
         """Try once more to store a step, without its event, and give the order up where that fails too.
 
@@ -411,6 +416,8 @@ class Orders:
         def tried(written: bool) -> None:
             if not written and (desk := self.desks.get(run.order.device)) is not None:
                 desk.drop(run)
+            if then is not None:
+                then(written)
 
         self.submit(run.order.device, None, commands, tried, condition, seen_in)
 
