@@ -1,5 +1,9 @@
 """Sentences with a damaged head or word: what may be a password shows nowhere in what is made of them."""
 
+import re
+from itertools import product
+from unittest import mock
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -108,6 +112,19 @@ class DamageTests(SynchronousTestCase):
             b"(P22,170720020614)",
         ):
             self.assertEqual(sentences.mask(raw), (raw.decode(), False))
+
+    def test_the_short_way_is_the_long_one(self) -> None:
+        """A sentence that begins as nearly all do is passed by only where each of its parts would be."""
+        heads = ("8000630001", "8000630001,1,012")
+        words = ("P45", "P22", "P4", "@JT", "BASE", "WLNET", "ELOXK", "OTAP", "P045", "LOCK")
+        behind = ("7", "170720", "22.56035", ".43", "2.5", "N", "CK", "elock", "P4")
+        rests = [rest for count in range(4) for rest in product(behind, repeat=count)]
+        some = [
+            ",".join([head, word, *rest]).split(",") for head in heads for word in words for rest in rests
+        ]
+        found = [secret_words.find(parts, sentences.SECRET_WORDS) for parts in some]
+        with mock.patch.object(secret_words, "_USUAL", re.compile(r"(?!)")):
+            self.assertEqual([secret_words.find(parts, sentences.SECRET_WORDS) for parts in some], found)
 
     def test_no_parts(self) -> None:
         """A sentence of an id alone has no word."""

@@ -13,7 +13,7 @@ from attrs import define, field
 from msgspec import UNSET, UnsetType
 from msgspec.json import Encoder
 
-from .json_text import escape_bytes, escape_text
+from .json_text import escape_bytes
 
 Fix = Literal["gnss", "lbs", "none"]
 LockState = Literal["locked", "unlocked"]
@@ -378,4 +378,8 @@ def to_json(value: Any) -> bytes:
 def to_text(value: Any) -> str:
     """The same as text."""
     _encoder.encode_into(value, _buffer)
-    return escape_text(_buffer.decode())
+    text = _buffer.decode()
+    # As `escape_bytes` begins: nearly every event passes here.
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return escape_bytes(bytes(_buffer)).decode()

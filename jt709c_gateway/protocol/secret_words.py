@@ -4,7 +4,8 @@ Sentences have no check byte: one damaged byte in the head or in the word makes 
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from attrs import frozen
@@ -20,6 +21,13 @@ _HEAD_NUMBER: Final = re.compile(r"[0-9]{1,3}")
 _LONG: Final = 5
 #: Behind what is no word, shorter parts are results, counters and switches.
 _SHORTEST: Final = 3
+#: A number in which no word can be, damaged or not: one with a point is longer than any of them.
+_NUMBER: Final = r",(?:[0-9]+|[0-9.]{7,})"
+#: How nearly all sentences begin, up to `_LAST_WORD`: a word far from the others, with numbers around it.
+_USUAL: Final = re.compile(
+    rf"[0-9]+,(?:(?:P[0-9]{{2}}|@JT)(?:(?:{_NUMBER}){{3}}(?:,|\Z)|(?:{_NUMBER}){{0,2}}\Z)"
+    r"|[0-9]{1,3},[0-9]{1,3},(?:BASE|WLNET)(?:,[0-9]+(?:,|\Z)|\Z))"
+)
 
 
 @frozen
@@ -42,41 +50,83 @@ class Found:
         return [*parts[: self.at], first, *behind]
 
 
-def find(parts: Sequence[str], words: Collection[str]) -> Found | None:
-    """Where passwords may stand; `parts` are what stands between the commas of a sentence."""
-    for index, part in enumerate(parts):
-        if part in words:
-            return Found(index, part, len(part))
-    for index, part in enumerate(parts[1:], 1):
-        shown = _damaged(part, parts[index + 1 : index + 2], index, words)
-        if shown:
+@frozen
+class _Shapes:
+    """What tells the words, whole and damaged, from all else."""
+
+    #: Any of the words inside a text, and any of those that are told from noise wherever they stand.
+    within: re.Pattern[str]
+    long_within: re.Pattern[str]
+    long: tuple[str, ...]
+    #: Characters of the longest, with one put in.
+    longest: int
+
+
+@lru_cache(maxsize=16)
+def _shapes(words: frozenset[str]) -> _Shapes:
+    long = tuple(sorted(word for word in words if len(word) >= _LONG))
+    within, long_within = ("|".join(map(re.escape, some)) or r"(?!)" for some in (sorted(words), long))
+    return _Shapes(re.compile(within), re.compile(long_within), long, max(map(len, words), default=0) + 1)
+
+
+def find(parts: Sequence[str], words: frozenset[str]) -> Found | None:
+    """Where passwords may stand; `parts` are what stands between the commas of a sentence.
+
+    Each of the words has a letter in it, and neither a comma nor a blank.
+    """
+    if not words.isdisjoint(parts):
+        index, word = next((index, part) for index, part in enumerate(parts) if part in words)
+        return Found(index, word, len(word))
+    shapes = _shapes(words)
+    count = len(parts)
+    everything = ",".join(parts)
+    is_anywhere = shapes.long_within.search(everything.upper())
+    if not is_anywhere and _USUAL.match(everything):
+        return None
+    for index in range(1, count if is_anywhere else min(count, _LAST_WORD + 1)):
+        part = parts[index]
+        if part.isdecimal():
+            continue
+        following = parts[index + 1] if index + 1 < count else ""
+        if shown := _damaged(part, following, index, words, shapes):
             return Found(index, None, shown)
     # Without an id it is a sentence to a lock, or none at all.
-    at = _word_at(parts) if parts[0].isdecimal() else len(parts)
-    if at < len(parts) and not _WORD.fullmatch(parts[at]):
+    at = _word_at(parts) if parts[0].isdecimal() else count
+    if at < count and not _WORD.fullmatch(parts[at]):
         return Found(at, None, len(parts[at]) if len(parts[at]) < _SHORTEST else 0, _SHORTEST)
     return None
 
 
 def _word_at(parts: Sequence[str]) -> int:
     """The part in which the word of a sentence with an id should be."""
-    return 3 if len(parts) > 3 and all(map(_HEAD_NUMBER.fullmatch, parts[1:3])) else 1
+    is_grouped = len(parts) > 3 and _HEAD_NUMBER.fullmatch(parts[1]) and _HEAD_NUMBER.fullmatch(parts[2])
+    return 3 if is_grouped else 1
 
 
-def _damaged(part: str, following: Sequence[str], index: int, words: Collection[str]) -> int:
+def _damaged(part: str, following: str, index: int, words: frozenset[str], shapes: _Shapes) -> int:
     """How much of a part is one of the words, damaged or run into another part; 0 where it is none."""
     text = part.upper()
-    for word in words:
-        if word in text and (len(word) >= _LONG or index <= _LAST_WORD):
-            return text.index(word) + len(word)
+    if index > _LAST_WORD:
+        found = shapes.long_within.search(text)
+        return found.end() if found else 0
+    if len(text) >= _SHORTEST and (found := shapes.within.search(text)):
+        return found.end()
     stripped = text.strip()
-    if index > _LAST_WORD or stripped.isdecimal() or _PNN.fullmatch(stripped):
+    if len(stripped) > shapes.longest or stripped.isdecimal() or _PNN.fullmatch(stripped):
         return 0
-    joined = stripped + "".join(following).strip().upper()
-    for word in words:
-        if _is_near(stripped, word) or joined == word or (len(word) >= _LONG and _is_near(joined, word)):
-            return len(part)
-    return 0
+    if _is_near_any(stripped, words):
+        return len(part)
+    joined = stripped + following.strip().upper()
+    if len(joined) > shapes.longest:
+        return 0
+    is_one = joined in words or any(_is_near(joined, word) for word in shapes.long)
+    return len(part) if is_one else 0
+
+
+@lru_cache(maxsize=1024)
+def _is_near_any(text: str, words: frozenset[str]) -> bool:
+    """Whether a short text is near to one of the words. Remembered, since units have few words."""
+    return any(_is_near(text, word) for word in words)
 
 
 def _is_near(text: str, word: str) -> bool:

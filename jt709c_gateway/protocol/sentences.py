@@ -85,7 +85,12 @@ def parse(raw: bytes) -> Sentence:
     if not (device.isascii() and device.isdigit() and len(device) <= 20):
         raise SentenceError("a sentence starts with the digits of a device id")
     version = serial = None
-    if len(parts) >= 4 and all(map(_HEAD_NUMBER.fullmatch, parts[1:3])) and _GROUP.match(parts[3]):
+    if (
+        len(parts) >= 4
+        and _HEAD_NUMBER.fullmatch(parts[1])
+        and _HEAD_NUMBER.fullmatch(parts[2])
+        and _GROUP.match(parts[3])
+    ):
         word, version, serial, rest = parts[3], int(parts[1]), int(parts[2]), parts[4:]
     elif len(parts) >= 2:
         word, rest = parts[1], parts[2:]
