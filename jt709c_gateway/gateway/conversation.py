@@ -40,6 +40,8 @@ class Conversation:
 
     def __init__(self, gateway: "Gateway", link: Link, decoder: Decoder, now: float) -> None:
         self.link = link
+        #: Whether this is an address rather than a connection.
+        self.is_datagram = link.transport_name == "udp"
         self.sessions: dict[str, Session] = {}
         #: Over UDP: who speaks from here for devices whose session is elsewhere, or not known to Redis yet.
         self.guests: dict[str, Session] = {} if self.is_datagram else _NOBODY
@@ -70,11 +72,6 @@ class Conversation:
     def origin(self) -> Origin:
         """Where its frames come from; behind a load balancer that is known with the first of them."""
         return Origin(self._gateway.name, self.link.transport_name, self.link.peer)
-
-    @property
-    def is_datagram(self) -> bool:
-        """Whether this is an address rather than a connection."""
-        return self.link.transport_name == "udp"
 
     def place(self, device: str) -> tuple[Location | None, float]:
         """Where a lock was when it was last heard in datagrams from here, and when that was."""
@@ -125,7 +122,8 @@ class Conversation:
                 gateway.take(session, message, moment)
             if not self.is_open:
                 return
-        self._forget_if_empty()
+        if self.is_datagram:
+            self._forget_if_empty()
 
     def _forget_if_empty(self) -> None:
         """An address from which nobody is heard is not remembered, once its guests have their answers."""

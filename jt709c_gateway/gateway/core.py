@@ -141,9 +141,7 @@ class Gateway:
         """Now, on all clocks; event ids made from here on carry it."""
         self.ids.tick()
         utc = self.wall()
-        # In the same form as in events, but always with microseconds.
-        iso = events.to_json(utc)[1:-2].decode() + ("Z" if utc.microsecond else ".000000Z")
-        return Moment(self.clock.seconds(), utc, iso, utc.timestamp())
+        return Moment(self.clock.seconds(), utc, events.time_text(utc), utc.timestamp())
 
     # What transports see (transport.link.Handler)
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Final
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+#: The last two characters of a millisecond; those before them change once a second.
+_PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
 #: The counter's last two digits; the rest of an id is the same for so many in a row.
 _LAST: Final = [f"{number:02X}" for number in range(256)]
 
@@ -26,8 +28,8 @@ class EventIds:
         self._clock = clock
         self._run = _base32(secrets.randbits(30), 6)
         self._count = 0
-        self._millisecond = -1
-        self._prefix = self._page = ""
+        self._millisecond = self._second = -1
+        self._head = self._prefix = self._page = ""
         self.tick()
 
     def tick(self) -> None:
@@ -35,7 +37,11 @@ class EventIds:
         millisecond = int(self._clock() * 1000)
         if millisecond != self._millisecond:
             self._millisecond = millisecond
-            self._prefix = f"{self._gateway}-{_base32(millisecond, 10)}{self._run}"
+            second = millisecond >> 10
+            if second != self._second:
+                self._second = second
+                self._head = f"{self._gateway}-{_base32(second, 8)}"
+            self._prefix = f"{self._head}{_PAIRS[millisecond & 1023]}{self._run}"
             self._turn()
 
     def _turn(self) -> None:

@@ -56,8 +56,9 @@ class LockClock:
 
     def hear(self, time: datetime | None, arrival: float, wire: bytes) -> float | None:
         """Learn from a live report with this time, sent as these bytes; its time if that is `credible`."""
-        at = credible(time, arrival)
-        if at is None:
+        at = None if time is None else time.timestamp()
+        # As `credible` has it: every report of every lock passes here.
+        if at is None or not (_FIRST <= at <= arrival + _DAY and at >= arrival - _OLDEST):
             self._time = None
             return None
         ahead, before, arrival_before = at - arrival, self._time, self._arrival
@@ -137,4 +138,5 @@ def _ours(at: float, arrival: float, skew: float) -> float:
     if skew > 0.0 and at <= arrival:
         # A clock that was ahead, and shows no time to come: most likely it has been set right.
         return at
-    return min(at - skew, arrival)
+    ours = at - skew
+    return ours if ours < arrival else arrival

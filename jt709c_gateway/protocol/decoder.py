@@ -33,7 +33,7 @@ from .jt808 import (
     parse_header,
     registration_answer,
 )
-from .message import Message, VersionedMessage, content_of
+from .message import FIRST_YEAR, Message, VersionedMessage
 from .redact import mask_malformed, mask_spans
 from .split import Reassembler
 
@@ -165,6 +165,9 @@ def _plain_location(frame: BinaryFrame) -> Message | None:
     if imei is None and type(location) is not Location:
         imei = jt709x.imei(body[jt709.FIXED_LENGTH :])
     raw = frame.raw
+    time = location.time
+    # What `content_of` gives.
+    content = body if time is not None and time.year >= FIRST_YEAR else b""
     return Message(
         JT709,
         identity.device,
@@ -182,8 +185,8 @@ def _plain_location(frame: BinaryFrame) -> Message | None:
         identity.wire,
         None,
         None,
-        location.time is None,
-        [content_of(location, body)],
+        time is None,
+        [content],
         True,
     )
 

@@ -375,6 +375,11 @@ def to_json(value: Any) -> bytes:
     return escape_bytes(_encoder.encode(value))
 
 
+def time_text(time: datetime) -> str:
+    """A time in UTC in the same form as in events, but always with microseconds."""
+    return _encoder.encode(time)[1:-2].decode() + ("Z" if time.microsecond else ".000000Z")
+
+
 def to_text(value: Any) -> str:
     """The same as text."""
     _encoder.encode_into(value, _buffer)

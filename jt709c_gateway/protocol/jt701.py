@@ -45,7 +45,7 @@ FULL_END: Final = _RECORD.size
 SIZES: Final = (FULL_END, EXTENDED_END, FENCE_END, SIGNAL_END, _BATTERY_END)
 SHORTEST: Final = _BATTERY_END + 1
 #: Less data than this is one record, whether its length is known or not.
-_TWO_RECORDS: Final = 2 * _BATTERY_END + 1
+TWO_RECORDS: Final = 2 * _BATTERY_END + 1
 #: One record may be a little longer than any that is known; more is nothing that can be read.
 LONGEST: Final = 64
 
@@ -124,7 +124,7 @@ def divide(data: bytes) -> Iterator[tuple[bytes, int]]:
 
     Each record has its serial behind it, or the last one's counts for all.
     """
-    for size in SIZES if len(data) >= _TWO_RECORDS else ():
+    for size in SIZES if len(data) >= TWO_RECORDS else ():
         if len(data) % (size + 1) == 0 and _all_sound(data, size + 1):
             yield from ((data[at : at + size], data[at + size]) for at in range(0, len(data), size + 1))
             return

@@ -9,7 +9,7 @@ import re
 from enum import IntEnum
 from typing import Final
 
-from attrs import frozen
+from attrs import define
 
 from . import jt701
 from .jt808 import (
@@ -60,7 +60,7 @@ class Verdict(IntEnum):
     BROKEN = 3
 
 
-@frozen
+@define
 class Judgement:
     """A verdict, and how many bytes it is about."""
 
@@ -116,6 +116,8 @@ _BINARY: Final = re.compile(
 _SENTENCE: Final = re.compile(rb"\([0-9]{6,20},")
 _SENTENCE_PART: Final = re.compile(rb"\([0-9]{0,20}\Z")
 _FIRST: Final = re.compile(rb"[$(\x7e]")
+#: The same, but for brackets that begin no sentence: where there is none of these, nothing begins.
+_POSSIBLE: Final = re.compile(rb"[$\x7e]|\((?=[0-9]|\Z)")
 _LIKELY: Final = re.compile(
     b"|".join((DOLLAR_START, _BINARY.pattern, _SENTENCE.pattern, _SENTENCE_PART.pattern)), re.DOTALL
 )
@@ -157,6 +159,9 @@ _USUAL: Final = frozenset(
 
 def is_sound(data: bytes) -> bool:
     """Whether the data of a `$` frame are records, each with a moment and a place that there can be."""
+    if jt701.SHORTEST <= len(data) < jt701.TWO_RECORDS:
+        # One record, whose digits are sound where it fits the pattern.
+        return _RECORD_HEAD.match(data) is not None
     records = [record for record, _ in jt701.divide(data)]
     return bool(records) and all(_RECORD_HEAD.match(record) for record in records)
 
@@ -225,6 +230,8 @@ def _may_be_part(buffer: bytes, at: int) -> bool:
 def first_whole(buffer: bytes, start: int, stop: int) -> tuple[int | None, int | None]:
     """Where from `start` to `stop` the first whole frame begins, and the first that has partly arrived."""
     partly: int | None = None
+    if not _POSSIBLE.search(buffer, start, stop):
+        return None, None
     at = start - 1
     for _ in range(_MAX_LOOKED_AT):
         found = _LIKELY.search(buffer, at + 1)
@@ -264,7 +271,7 @@ def judge(buffer: bytes, at: int, in_step: bool, patience: Patience) -> Judgemen
             return Judgement(Verdict.BROKEN, partly - at)
     if not sound:
         return Judgement(Verdict.WHOLE, stop - at)
-    if _follows(buffer, stop):
+    if stop == len(buffer) or _follows(buffer, stop):
         if patience is Patience.WAIT and _is_moved(buffer[start:stop]) and not buffer[stop:].strip(_PADDED):
             return Judgement(Verdict.DOUBT)
         return Judgement(Verdict.WHOLE, stop - at)
