@@ -337,8 +337,9 @@ class Intake:
             complaints.cast_out(orders, None, payload, record, error)
             return f"what waited as order {target} is no order"
         orders.take(target, record)
-        orders.publish(taken_back, taken_back.cancel(now))
-        return None
+        stored: defer.Deferred[bool] = defer.Deferred()
+        orders.publish(taken_back, taken_back.cancel(now), stored.callback)
+        return None if await stored else f"order {target} could not be taken back"
 
     async def _whose(self, error: InvalidOrder) -> str:
         """The device in whose history a complaint stands, which then names nothing that isn't known."""

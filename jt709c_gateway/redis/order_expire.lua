@@ -77,10 +77,11 @@ local function read(id)
   return record
 end
 
--- Whether a gateway has the order in its hands: it lives, or another will adopt what it has left behind.
+-- Whether a gateway has the order in its hands. One that lives and has lost it from there has let go of it as well; what
+-- it may say yet comes too late.
 local function is_in_hand(id, holder)
   local name = match(holder or '', '^(.*)/[^/]+$')
-  return name and (is_alive(prefix, holder) or call('HGET', prefix .. ':commands:underway:' .. name, id))
+  return name and call('HGET', prefix .. ':commands:underway:' .. name, id)
 end
 
 -- The end of an order that nobody can carry out any more, and why.
