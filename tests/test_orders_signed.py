@@ -5,6 +5,7 @@ None of what is tried here may have a lock get an order that nobody signed for i
 
 import json
 import time
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -285,13 +286,22 @@ class WithRedisAlone(SignedCase):
         self.assert_quiet()
 
     def test_left_behind_by_nobody(self) -> None:
-        """An unsigned order in the hands of a gateway that never was is adopted, and not written."""
-        forged = {"id": "forged-2", "device": self.device, "command": "unlock", "created_at": time.time()}
+        """Unsigned orders in the hands of a gateway that never was are adopted, and not written."""
+        real = self.give(self.unlock())
+        record = self.desk.wait(real, "waiting")
+        self.desk.wait(self.give(sign(order_text(self.device, "cancel", {"id": real}))), "done")
+        forged = {"device": self.device, "command": "unlock", "created_at": time.time()}
         forged |= {"params": {"password": PASSWORD}}
+        under_way = self.desk.key("commands", "underway", "ghost")
         self.lock.connect(self.daemon)
-        self.call("HSET", self.desk.key("commands", "underway", "ghost"), "forged-2", json.dumps(forged))
+        made_up = {**record, "id": "forged-2", "state": "queued"}
+        self.call("HSET", self.desk.key("command", "forged-2"), *chain.from_iterable(made_up.items()))
+        # The second has no record.
+        for name in ("forged-2", "forged-3"):
+            self.call("HSET", under_way, name, json.dumps({**forged, "id": name}))
         self.call("SADD", self.desk.key("gateways"), "ghost")
         self.desk.wait("forged-2", "invalid", timeout=40.0)
+        wait_until(lambda: not self.call("EXISTS", under_way) and not self.desk.under_way())
         self.assert_quiet()
 
 

@@ -92,7 +92,7 @@ class WaitingTests(OrderCase):
     def test_cancel_unknown(self) -> None:
         """An order that nobody knows can't be taken back."""
         cancel = self.desk.order(self.device, "cancel", {"id": "nothing"})
-        self.assertEqual(self.desk.wait(cancel, "rejected")["reason"], "no order nothing is known")
+        self.assertEqual(self.desk.wait(cancel, "rejected")["reason"], "no order of this id is known")
 
     def test_lockout(self) -> None:
         """After two wrong passwords in a row no unlock is sent until clear_lockout; a success starts anew."""
