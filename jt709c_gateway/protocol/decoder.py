@@ -60,7 +60,7 @@ class Decoder:
         """One frame to a Message; None for a part of a split message. `now` in seconds, monotonic."""
         if isinstance(frame, BinaryFrame):
             try:
-                return self._binary(frame, now)
+                return _plain_location(frame) or self._any_binary(frame, now)
             except FrameError as error:
                 return self._malformed(Malformed(error.reason, frame.raw))
         if isinstance(frame, SentenceFrame):
@@ -72,9 +72,6 @@ class Decoder:
     def _malformed(self, frame: Malformed) -> Malformed:
         raw = frame.raw if self.secrets else mask_malformed(frame.raw)
         return Malformed(frame.reason, raw[:MALFORMED_KEPT])
-
-    def _binary(self, frame: BinaryFrame, now: float) -> Message | None:
-        return _plain_location(frame) or self._any_binary(frame, now)
 
     def _any_binary(self, frame: BinaryFrame, now: float) -> Message | None:
         payload = frame.payload

@@ -138,6 +138,8 @@ class _Layout:
     unknown: list[tuple[str, int]]
     #: Whether there is anything in the last five lists.
     uncommon: bool = False
+    #: What a report of this layout becomes.
+    location: type[Location] = Location
 
 
 def _compile(items: bytes) -> _Layout:
@@ -176,6 +178,8 @@ def _compile(items: bytes) -> _Layout:
     layout.mask, layout.expected = int.from_bytes(mask, "big"), int.from_bytes(expected, "big")
     layout.struct = Struct(">" + "".join(codes))
     layout.uncommon = any((layout.lock_events, layout.odd_events, layout.extras, layout.more, layout.unknown))
+    if layout.extras or layout.more:
+        layout.location = ExtendedLocation
     # Index `count` is a None appended to the unpacked values, for what this layout lacks.
     layout.numbers = itemgetter(*(places.get(item, count) for item in NUMBERS))
     return layout
@@ -189,9 +193,10 @@ _LONGEST_KEPT: Final = 192
 
 
 def _layout(items: bytes) -> _Layout:
-    if len(items) > _LONGEST_KEPT:
+    length = len(items)
+    if length > _LONGEST_KEPT:
         return _compile(items)
-    known = _layouts[len(items)]
+    known = _layouts[length]
     number = int.from_bytes(items, "big")
     for layout in known:
         if number & layout.mask == layout.expected:
@@ -228,7 +233,7 @@ def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
     values = layout.struct.unpack_from(items) + _NONE
     satellites, signal, percent, volts, odometer, fence, network, version = layout.numbers(values)
     at = layout.cell
-    location = Location(
+    location = layout.location(
         time_ymd(moment),
         fix,
         latitude,
@@ -252,7 +257,7 @@ def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
         network or None,
         version,
         None if at is None else _cell(*values[at : at + 4]),
-        jt709_alarms(alarm_bits),
+        jt709_alarms(alarm_bits) if alarm_bits else (),
         alarm_bits,
         status,
         None,

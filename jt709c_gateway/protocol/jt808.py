@@ -124,10 +124,11 @@ def checksum(data: bytes) -> int:
         value ^= value >> half
         value &= (1 << half) - 1
         bits = half
-    # Only the lowest half is of interest after each fold; what is left above it falls away at the end.
+    # Only the lowest half is of interest after each fold. What is left above it is cut off once: that takes
+    # as long as a fold, and makes those that follow shorter.
     value ^= value >> 512
     value ^= value >> 256
-    value ^= value >> 128
+    value = (value ^ value >> 128) & 0xFFFF_FFFF_FFFF_FFFF_FFFF_FFFF_FFFF_FFFF
     value ^= value >> 64
     value ^= value >> 32
     value ^= value >> 16
