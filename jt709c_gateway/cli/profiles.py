@@ -31,7 +31,13 @@ def check(files: tuple[str, ...]) -> None:
 
 @profiles.command(short_help="Learn a unit's sentences from a capture.")
 @click.argument("sources", nargs=-1, metavar="[CAPTURE]...", shell_complete=completing.files)
-@click.option("--dialect", type=click.Choice(["jt709", "jt705", "jt701"]), default="jt709", show_default=True)
+@click.option(
+    "--dialect",
+    type=click.Choice(["jt709", "jt705", "jt701"]),
+    default="jt709",
+    show_default=True,
+    help="The dialect of the lock.",
+)
 @click.option("-o", "--output", metavar="FILE", shell_complete=completing.files, help="Write a profile here.")
 @click.option("--order", metavar="ORDER", help="The order that the sentence is.")
 @click.option("--sentence", type=int, metavar="N", help="Which sentence, as they are numbered when shown.")
@@ -71,8 +77,7 @@ def learn(
     \b
     Examples:
         jt709c profiles learn btsnoop_hci.log
-        jt709c profiles learn btsnoop_hci.log --order unlock --sentence 3
-            --name depot --source "app 1.4 with firmware 2.31" --firmware "JT709C_2.31*" -o depot.toml
+        jt709c profiles learn log.txt --order unlock --sentence 3 -o depot.toml
     """
     from jt709c_gateway.cli.learning import running
 
