@@ -50,6 +50,10 @@ def decode_body(message: Message, header: Header, body: bytes) -> list[tuple[int
         return []
     reader = _odd_length if header.surplus else _READERS.get(header.message_id, _unknown)
     spans = reader(message, header, body)
+    if header.surplus and header.serial is not None:
+        # Bytes that tell a password may stand where the serial is read.
+        shifted = lock_events.password_like(header.serial.to_bytes(2, "big") + body)
+        spans = spans + [(max(start - 2, 0), end - 2) for start, end in shifted if end > 2]
     # An unknown message, or one that doesn't mean what it seems to, may hold an event all the same.
     return spans + lock_events.password_like(body) if lock_events.ITEM in body else spans
 
