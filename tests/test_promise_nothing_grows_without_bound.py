@@ -215,7 +215,7 @@ class NothingGrowsWithoutBoundTests(SynchronousTestCase):
         self.assertEqual(len(hasty.answers(300, timeout=20)), 300)
         self.assertTrue(time.monotonic() - started > 300 / 100 - 1)
         self.assertTrue(daemon.metrics()["jt709c_rate_pauses_total"] >= 1)
-        self.assertIn("sends more than 100 frames a second", daemon.log())
+        self.assertIn("sends more than 100 events a second", daemon.log())
         hasty.close()
 
     def test_peer_that_never_reads(self) -> None:
