@@ -375,8 +375,9 @@ class Framer:
         """Report bytes in which nothing can begin. Line ends, padding and doubled flags harm nobody."""
         self._after_flag = False
         self.skipped += len(run)
+        # Also behind padding: in one piece a `$` there has to be as strict a beginning.
+        self._in_step = False
         if run.strip(_PADDING):
-            self._in_step = False
             frames.append(Malformed(reason, run[:MALFORMED_KEPT]))
         return len(run)
 
