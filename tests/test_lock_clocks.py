@@ -4,9 +4,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jt709c_gateway.protocol import jt709
+from jt709c_gateway.protocol.framing import Framer
 from tests.committing import NOW, FakeLink, Teller
 from tests.masters import FakeMaster, sublock_report
-from tests.test_commit_script import LOW_BATTERY, ScriptCase, report
+from tests.test_commit_script import DEVICE, LOW_BATTERY, ScriptCase, report
 from tests.vectors import MOMENT, binary, location
 from tests.vectors.lines import Line, case, one_test_each, sent
 
@@ -27,6 +28,7 @@ class ClockCase(ScriptCase):
     def setUp(self) -> None:
         super().setUp()
         self.serial = 0
+        self.ports: dict[int, FakeLink] = {}
 
     def say(
         self,
@@ -227,14 +229,40 @@ class OlderLiveReportTests(ClockCase):
         self.say(ahead=-HOUR, status=OPEN, teller=other)
         self.assertEqual(self.state(), "locked")
 
-    def test_datagrams_from_changing_ports(self) -> None:
-        """Behind a mobile network's NAT they are of one link."""
-        self.say()
+    def say_from(self, port: int, **said: Any) -> None:
+        """The same in a datagram from some port; the gateway is told what Redis has said to each record."""
+        teller = self.teller
+        if port not in self.ports:
+            self.ports[port] = FakeLink("udp", f"192.0.2.7:{port}")
+            self.ports[port].conversation = teller.gateway.open(self.ports[port])
+        teller.wall += 30 * SECOND
+        self.serial += 1
+        ahead = said.pop("ahead", timedelta(0))
+        frame = report(self.serial, time=(teller.wall + ahead).replace(microsecond=0), **said)
+        self.ports[port].conversation.received(Framer().feed(frame))
+        while teller.sink.records:
+            record = teller.sink.records.pop(0)
+            written = self.script.commit([record.content]) == 0
+            if record.then is not None:
+                record.then(written)
+
+    def test_datagrams_of_a_clock_that_was_set_back(self) -> None:
+        """Two in a row from one port show it, as over TCP, whatever other ports have sent."""
+        self.say_from(50112)
         for port in (50113, 50114):
-            self.teller.link = FakeLink("udp", f"192.0.2.7:{port}")
-            self.teller.link.conversation = self.teller.gateway.open(self.teller.link)
-            self.say(ahead=-HOUR, status=OPEN)
+            self.say_from(port, ahead=-HOUR, status=OPEN)
+            self.assertEqual(self.state(), "locked")
+        self.say_from(50113, ahead=-HOUR, status=OPEN)
         self.assertEqual(self.state(), "unlocked")
+
+    def test_datagrams_from_changing_ports(self) -> None:
+        """Behind a mobile network's NAT what was shown over one port holds for the next."""
+        self.say_from(50112, ahead=-HOUR)
+        for port, status, state in ((50113, OPEN, "unlocked"), (50114, jt709.STATUS_FIX, "locked")):
+            self.say_from(port, ahead=-HOUR, status=status)
+            self.assertEqual(self.state(), state)
+        session = self.teller.gateway.sessions.get(DEVICE)
+        self.assertEqual(session.origin.peer, "192.0.2.7:50114")
 
     def test_a_clock_that_is_known_to_be_back(self) -> None:
         """What one link has shown holds for the next one, from its first report on."""

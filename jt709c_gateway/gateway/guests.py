@@ -96,6 +96,10 @@ class Guests:
         if guest is None:
             guest = self.gateway.presence.make(conversation, message, moment)
             guest.budget = self._budget_of(guest)
+            registered = self.gateway.sessions.get(device)
+            if registered is not None and registered.conversation.is_datagram:
+                # Behind a mobile network's NAT, each report of one lock may come from another port.
+                guest.clock.take_over(registered.clock, same_link=True)
             conversation.guests[device] = guest
         return guest
 

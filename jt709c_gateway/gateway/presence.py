@@ -130,7 +130,9 @@ class Presence:
         if before is not None:
             session.lock_state, session.state_at = before.lock_state, before.state_at
             session.sublocks = before.sublocks
-            session.clock.take_over(before.clock, same_link=not told)
+            if told:
+                # Otherwise it went on from there as a guest's, and has heard more since.
+                session.clock.take_over(before.clock, same_link=False)
             session.dialect, session.guess = before.dialect, before.guess
             session.proofs = before.proofs
             session.master_version, session.sentence_version = before.master_version, before.sentence_version
