@@ -75,10 +75,17 @@ class RedisTimeTests(SynchronousTestCase):
     def test_a_slow_first_answer_is_made_better_by_a_quick_one(self) -> None:
         """All of the delay may have been on one way."""
         host = Host()
-        host.time.note(500.0, 504.0, 1_000_000.0)
-        self.assertAlmostEqual(host.time.seconds(), 999_998.0)
+        host.time.note(500.0, 504.0, 1_000_006.0)
+        self.assertAlmostEqual(host.time.seconds(), 1_000_004.0)
         host.look()
         self.assertAlmostEqual(host.time.seconds(), host.redis, places=3)
+
+    def test_a_slow_first_answer_changes_nothing_when_it_agrees(self) -> None:
+        """The host's clock may be as right as Redis's, and such an answer can't tell."""
+        host = Host()
+        host.time.note(500.0, 504.0, 1_000_000.0)
+        self.assertEqual(host.time.seconds(), 1_000_000.0)
+        self.assertTrue(host.time.known)
 
     def test_the_skew_is_told_once_and_once_that_it_is_over(self) -> None:
         """A line when the host's clock is found to be off, none with each look, and one when it is right."""

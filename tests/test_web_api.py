@@ -83,8 +83,9 @@ class DeviceTests(ApiCase):
     def test_seen_since(self) -> None:
         """Only locks that were heard since a time, which may be written in several ways."""
         self.lock()
-        time.sleep(0.01)
+        time.sleep(0.05)
         now = time.time()
+        time.sleep(0.05)
         lock = self.lock()
         moment = datetime.fromtimestamp(now, UTC).isoformat()
         for since in (f"{now:.6f}", moment, moment.replace("+00:00", "Z")):

@@ -28,7 +28,7 @@ class RedisTime:
 
     `measure` takes a look, at each new connection and with each heartbeat; in between, `clock`, which must be
     monotonic, carries the time on, so that a gateway's wall clock that is wrong or is set changes nothing.
-    Before the first look it is the wall clock's time as of the start.
+    Before the first look it is the wall clock's time as of the start, and after it if the two agree.
     """
 
     log = Logger()
@@ -82,7 +82,7 @@ class RedisTime:
         offset = said - (asked + doubt)
         change = offset - self._offset
         known, self.known = self.known, True
-        if not known or abs(change) > doubt + _JITTER:
+        if abs(change) > doubt + _JITTER:
             self._offset = offset
             if known and abs(change) > doubt + _STEP:
                 self.log.warn(
