@@ -106,6 +106,8 @@ def _as_far_as_there(classes: tuple[bytes, ...]) -> bytes:
 #: Where a `$` frame may begin: its header and the place of its first record, as far as they have arrived.
 DOLLAR_START: Final = rb"\$" + _as_far_as_there(_HEAD + _RECORD)
 _DOLLAR: Final = re.compile(DOLLAR_START, re.DOTALL)
+#: Bytes of a `$` frame up to the place of its first record and with it.
+_PLACED: Final = 1 + len(_HEAD) + len(_RECORD)
 _RECORD_HEAD: Final = re.compile(b"".join(_RECORD), re.DOTALL)
 #: A flag and one of the ids that locks send.
 _BINARY: Final = re.compile(
@@ -282,9 +284,11 @@ def _outweighs(buffer: bytes, start: int, stop: int, partly: int) -> bool:
     """Whether sound data from `start` to `stop` are those of one frame, though another seems to begin inside.
 
     They are when an IMEI, or what stands for none, is in its place behind that, and when a whole frame begins
-    where they end or later: it would stand in the middle of the other.
+    where they end or later: it would stand in the middle of the other. The place of another record may look
+    like an IMEI; so that is no proof against a header with a place of its own.
     """
-    if partly < start + _IMEI.start and _has_imei(buffer[start:stop]):
+    chance = buffer[partly] != 0x24 or len(buffer) - partly < _PLACED
+    if chance and partly < start + _IMEI.start and _has_imei(buffer[start:stop]):
         return True
     return first_whole(buffer, stop, len(buffer))[0] is not None
 
