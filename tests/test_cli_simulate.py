@@ -105,8 +105,8 @@ class Arguments(SynchronousTestCase):
     def test_what_can_not_be_is_one_line_that_names_it(self):
         for changes, text in (
             ({"sublocks": 2}, "--sublocks: only jt701 masters have sub-locks; add --dialect jt701"),
-            ({"sublocks": 81, "dialects": ("jt701",)}, "--sublocks: 81 is not from 0 to 80"),
-            ({"sublocks": -1, "dialects": ("jt701",)}, "--sublocks: -1 is not from 0 to 80"),
+            ({"sublocks": 67, "dialects": ("jt701",)}, "--sublocks: 67 is not from 0 to 66"),
+            ({"sublocks": -1, "dialects": ("jt701",)}, "--sublocks: -1 is not from 0 to 66"),
             (
                 {"first_id": "12345678901", "dialects": ("jt701",)},
                 "--first-id: the first id has 1 to 10 digits",
