@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +13,12 @@ from twisted.internet import reactor
 # A shell has what it runs in the background ignore interrupts, and all that is started from here would too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+if sys.dont_write_bytecode and "PYTHONPYCACHEPREFIX" not in os.environ:
+    # Hundreds of processes are started from here, and each would compile all of its modules: half of its start.
+    _COMPILED = tempfile.TemporaryDirectory(prefix="jt709c-tests-")
+    os.environ["PYTHONPYCACHEPREFIX"] = _COMPILED.name
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # The same examples each time: a change is judged by what it does, and not by what was drawn. Without CI set,
 # every run looks for new ones.
