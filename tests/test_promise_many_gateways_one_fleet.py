@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from jt709c_gateway.gateway.recovery import Recovery
 from tests.orders_bench import GATEWAY_TTL, START, BenchTestCase, Node
 from tests.orders_support import UNLOCKED, lock_event, new_device
 
@@ -216,6 +217,29 @@ class MovingTests(FleetTestCase):
         self.assertEqual(self.node.orders.desks, {})
         self.pass_time(125)
         self.assertEqual(self.desk.states(order), ["queued", "sent", "acknowledged", "unconfirmed"])
+
+    def test_acknowledged_order_goes_along_to_a_later_run(self) -> None:
+        """The lock comes to the next run of its gateway before that has adopted what the first one left."""
+
+        async def nothing(*_: object) -> int:
+            return 0
+
+        old = self.come()
+        order = self.desk.unlock(self.device)
+        self.pass_time()
+        self.say(self.node, old, 1, "ELOCK", "1", "1")
+        self.pass_time()
+        self.patch(Recovery, "adopt", nothing)
+        again = self.make("gw1").start()
+        self.nodes = [again]
+        self.come(again)
+        self.pass_time(1)
+        self.assertEqual(again.orders.held, {order: 2})
+        hands = self.desk.key("commands", "underway", "gw1")
+        self.assertEqual(self.desk.redis.call("HKEYS", hands), [order.encode()])
+        self.pass_time(125)
+        self.assertEqual(self.desk.states(order), ["queued", "sent", "acknowledged", "unconfirmed"])
+        self.assertEqual(self.desk.redis.call("HKEYS", hands), [])
 
     def test_evidence_is_the_first_thing_heard(self) -> None:
         """The first frame at the second gateway is the evidence, for an order that has no answer yet."""

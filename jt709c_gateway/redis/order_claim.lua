@@ -95,8 +95,11 @@ end
 for _, one in ipairs(moving) do
   local moved, text, hands, of, since, index = unpack(one)
   take(record_of(prefix, moved), holder)
-  call('HSET', KEYS[2], moved, text)
-  call('HDEL', hands, moved)
+  if hands ~= KEYS[2] then
+    -- An earlier run of our own name had it in the same list.
+    call('HSET', KEYS[2], moved, text)
+    call('HDEL', hands, moved)
+  end
   call('HSET', KEYS[4], moved, match(since, '^%S+') .. ' ' .. match(holder, '^(.*)/[^/]+$'))
   unsettled[index] = call('HGETALL', record_of(prefix, moved))
   along[#along + 1] = moved
