@@ -265,20 +265,28 @@ class Framer:
     def _up_to_dollar(
         self, buffer: bytes, position: int, closing: int | None, frames: list[Frame]
     ) -> int | None:
-        """A `$` frame that begins inside of what is no `7E` frame, and that its closing flag belongs to.
+        """Go on at a whole `$` frame that begins inside of what is no `7E` frame.
 
-        Gives 0 while it isn't known to be whole, None where there is none.
+        Gives 0 while it isn't known to be whole, None where there is none. What stands behind it is read as
+        it would be had the closing flag not arrived yet.
         """
-        start = buffer.find(b"$", position + 1, closing)
+        start = self._dollar_inside(buffer, position, len(buffer) if closing is None else closing)
+        if not start:
+            return start
+        step = self._broken_off("truncated", buffer, position, start - position, frames)
+        self._salvage(buffer[position:start], frames)
+        return step
+
+    def _dollar_inside(self, buffer: bytes, position: int, stop: int) -> int | None:
+        """Where behind `position` a whole `$` frame begins; 0 where one may be under way, None if none is."""
+        start = buffer.find(b"$", position + 1, stop)
         while start >= 0:
             how = fit(buffer, start)
-            if how is Fit.WHOLE and (closing is None or dollar_end(buffer, start) > closing):
-                step = self._broken_off("truncated", buffer, position, start - position, frames)
-                self._salvage(buffer[position:start], frames)
-                return step
+            if how is Fit.WHOLE:
+                return start
             if how is Fit.PART and len(buffer) - start >= HEADER_LENGTH and self._patience < Patience.ENDED:
                 return 0
-            start = buffer.find(b"$", start + 1, closing)
+            start = buffer.find(b"$", start + 1, stop)
         return None
 
     def _by_length(self, buffer: bytes, position: int, closing: int, frames: list[Frame]) -> int | None:
@@ -307,9 +315,10 @@ class Framer:
             return self._garbage(buffer, position, frames)
         closing = buffer.find(b"\x7e", position, position + MAX_BINARY - 1)
         if closing < 0:
-            if step := self._up_to_dollar(buffer, position, None, frames):
-                return step
-            if len(buffer) - position < MAX_BINARY - 1:
+            if (
+                not self._dollar_inside(buffer, position, len(buffer))
+                and len(buffer) - position < MAX_BINARY - 1
+            ):
                 return 0
         else:
             raw = b"\x7e" + buffer[position : closing + 1]
