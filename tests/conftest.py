@@ -15,7 +15,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if sys.dont_write_bytecode and "PYTHONPYCACHEPREFIX" not in os.environ:
-    # Hundreds of processes are started from here, and each would compile all of its modules: half of its start.
+    # Hundreds of processes are started from here, and each would compile its modules: half of its start.
     _COMPILED = tempfile.TemporaryDirectory(prefix="jt709c-tests-")
     os.environ["PYTHONPYCACHEPREFIX"] = _COMPILED.name
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
