@@ -16,6 +16,7 @@ from jt709c_gateway.protocol.framing import (
     Malformed,
     SentenceFrame,
 )
+from jt709c_gateway.protocol.jt808 import BODY_LENGTH, pack
 from jt709c_gateway.protocol.wholeness import MAX_DOLLAR
 
 from .vectors import binary, frames_of, load
@@ -234,9 +235,11 @@ class EndlessTests(SynchronousTestCase):
 
     def test_limits(self) -> None:
         """The longest frames there can be are taken, one byte more is too long."""
-        longest = b"\x7e" + b"\x7d\x02" * (MAX_BINARY // 2 - 1) + b"\x7e"
+        longest = pack(bytes.fromhex("090043ff01794308010679000000017e7e") + b"\x7e" * BODY_LENGTH)
+        self.assertGreater(len(longest), MAX_BINARY - 2 * 22)
         self.assertEqual(sound(frames_of(longest)), [longest])
-        self.assertEqual(reasons(frames_of(longest[:-1] + b"x\x7e"))[0], "too_long")
+        too_long = b"\x7e" + b"\x7d\x02" * (MAX_BINARY // 2 - 1) + b"x\x7e"
+        self.assertEqual(reasons(frames_of(too_long))[0], "too_long")
         sentence = b"(" + b"1" * (MAX_SENTENCE - 2) + b")"
         self.assertEqual(frames_of(sentence), [SentenceFrame(sentence)])
         self.assertEqual(reasons(frames_of(sentence[:-1] + b"1)"))[0], "too_long")

@@ -20,6 +20,7 @@ from .jt808 import (
     BODY_LENGTH,
     ONE_BYTE_SERIAL,
     ONE_BYTE_SERIAL_HEADER,
+    USUAL_LENGTH,
     FrameError,
     checksum,
     parse_header,
@@ -243,7 +244,11 @@ class Framer:
         raw = buffer[position : closing + 1]
         self._after_flag = self._in_step = True
         try:
-            frames.append(BinaryFrame(raw, unpack(raw)))
+            payload = unpack(raw)
+            if payload[3] != len(payload) - USUAL_LENGTH & 0xFF:
+                # One in 256 pieces of something else has a check byte that is right.
+                parse_header(payload)
+            frames.append(BinaryFrame(raw, payload))
         except FrameError as error:
             by_length = self._by_length(buffer, position, closing, frames)
             if by_length is not None:
@@ -324,7 +329,6 @@ class Framer:
             raw = b"\x7e" + buffer[position : closing + 1]
             try:
                 payload = unpack(raw)
-                # One in 256 pieces of something else has a check byte that is right.
                 parse_header(payload)
             except FrameError:
                 pass
