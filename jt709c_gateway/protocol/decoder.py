@@ -41,6 +41,9 @@ JT709: Final = "jt709"
 JT701: Final = masters.JT701
 #: The grouped form is common to jt709 and jt705; the bytes alone don't say which.
 SENTENCE: Final = "sentence"
+#: Where the year of a location body stands, two decimal digits, and the first that counts as one.
+_YEAR_AT: Final = jt709.FIXED_LENGTH - 6
+_FIRST_YEAR: Final = int(str(FIRST_YEAR % 100), 16)
 _FIRMWARE_WORD: Final = ("BASE", "1")
 
 
@@ -162,9 +165,7 @@ def _plain_location(frame: BinaryFrame) -> Message | None:
     if imei is None and type(location) is not Location:
         imei = jt709x.imei(body[jt709.FIXED_LENGTH :])
     raw = frame.raw
-    time = location.time
-    # What `content_of` gives.
-    content = body if time is not None and time.year >= FIRST_YEAR else b""
+    is_dated = location.time is not None
     return Message(
         JT709,
         identity.device,
@@ -182,8 +183,9 @@ def _plain_location(frame: BinaryFrame) -> Message | None:
         identity.wire,
         None,
         None,
-        time is None,
-        [content],
+        not is_dated,
+        # What `content_of` gives.
+        [body if is_dated and body[_YEAR_AT] >= _FIRST_YEAR else b""],
         True,
     )
 

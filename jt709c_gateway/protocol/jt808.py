@@ -75,6 +75,7 @@ USUAL_LENGTH: Final = USUAL_HEADER.size
 LENGTH_2019: Final = USUAL_LENGTH + 5
 _WORD = Struct(">H")
 _SPLIT = Struct(">HH")
+_TWO_WORDS = _SPLIT
 _JT705_ANSWER = Struct(">HH6sBHB")
 
 
@@ -141,7 +142,9 @@ _FOLDED: Final = 1024
 
 def unpack(raw: bytes) -> bytes:
     """Strip flags, escapes and check byte of one whole frame: header and body, FrameError if not sound."""
-    data = unescape(raw[1:-1])
+    data = raw[1:-1]
+    if 0x7D in data:
+        data = unescape(data)
     if len(data) < _SHORTEST:
         raise FrameError("length", f"{len(data)} bytes are too few for a header and a check byte")
     if checksum(data):
@@ -309,7 +312,7 @@ def general_answer(identity: Identity, serial: int, message_id: int) -> bytes:
     prepared once per lock.
     """
     before, behind = identity.answers.get(message_id) or _answer_parts(identity, message_id)
-    serials = _WORD.pack(serial) * 2
+    serials = _TWO_WORDS.pack(serial, serial)
     if 0x7D in serials or 0x7E in serials:
         serials = escape(serials)
     return before + serials + behind
