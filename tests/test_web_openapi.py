@@ -125,6 +125,7 @@ class AnswerTests(SynchronousTestCase):
             if operation[0] == "POST":
                 self.assertEqual(self.ask(operation, body=b"x" * 70_000).status, 413)
                 self.assertEqual(self.ask(operation, headers={"content-type": "text/plain"}).status, 415)
+        self.again()
         self.refused_by_redis()
         self.without_redis()
         self.too_many()
@@ -139,6 +140,14 @@ class AnswerTests(SynchronousTestCase):
         }
         endless = {(*one, 200) for one in ENDLESS}
         self.assertEqual(declared - self.api.seen - idle - endless, set())
+
+    def again(self) -> None:
+        """An order that is given again under its id, and another one under the same."""
+        body = {"id": "once", "device": self.known["{device}"], "command": "locate"}
+        self.assertEqual(self.api.post("/orders", body).status, 202)
+        wait_until(lambda: self.api.get("/orders/once").status == 200)
+        self.assertEqual(self.api.post("/orders", body).status, 200)
+        self.assertEqual(self.api.post("/orders", {**body, "command": "unlock"}).status, 409)
 
     def refused_by_redis(self) -> None:
         """A user of Redis that may read nothing."""

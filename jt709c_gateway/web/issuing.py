@@ -20,10 +20,12 @@ from jt709c_gateway.redis.orders import OrderStore
 
 from .calls import Answer, ApiError, Call, json_answer
 from .link import WebRedis
+from .orders import OrderBook
+from .repeating import Repeats
 from .routing import BASE
 
 #: What an order from the page may say; the rest is not its to say.
-FIELDS: Final = ("device", "command", "params", "ttl", "timeout")
+FIELDS: Final = ("device", "command", "id", "params", "ttl", "timeout")
 REQUESTED_WITH: Final = "jt709c"
 
 
@@ -38,31 +40,52 @@ class Issuing:
 
     redis: WebRedis = field(repr=False)
     store: OrderStore
+    book: OrderBook
     profiles: ProfileSet
     enabled: bool
     key: OrderKey | None
     now: Callable[[], float]
+    _repeats: Repeats = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._repeats = Repeats(self.store, self.profiles)
 
     async def issue(self, call: Call) -> Answer:
-        """POST /orders: check an order as far as that can be done, and push it to the intake list."""
+        """POST /orders: check an order as far as that can be done, and push it to the intake list.
+
+        One whose id is known is told as it stands instead. One that was pushed but has no record yet is
+        pushed again: of one id, intake takes in only the first.
+        """
         call.only()
         if not self.enabled or call.user is None:
             raise ApiError(403, "orders can't be given here: expected --web-orders, and users in --web-users")
         check_same_site(call.request)
         body = call.object()
         order = self._read(body, call.user)
+        has_own_id = body.get("id") is not None
+        record = await self.book.find(order.id) if has_own_id else None
+        if record is not None:
+            await self._repeats.check(order, record)
+            self.log.info(
+                "order {id} given again by web:{user}: it is {state} already",
+                id=order.id,
+                user=call.user,
+                state=record["state"],
+            )
+            return _located(json_answer({"id": order.id, "order": record}), order.id)
         try:
             await self._check(order)
         except InvalidOrder as error:
             raise _complaint(error) from None
         wire = self._signed(order)
+        if has_own_id:
+            self._repeats.note(order)
         try:
             await self.redis.call("RPUSH", self.redis.keys.commands, wire)
         except txredisapi.ConnectionError:
             problem = f"Redis went away: order {order.id} may have been given"
-            raise ApiError(
-                503, f"{problem}; expected a look at {BASE}/orders/{order.id} before it is given again"
-            ) from None
+            right = f"a look at {BASE}/orders/{order.id} before it is given again, or the same id"
+            raise ApiError(503, f"{problem}; expected {right}") from None
         self.log.info(
             "order {id} given by web:{user}: {command} for {device}",
             id=order.id,
@@ -70,7 +93,7 @@ class Issuing:
             command=order.command,
             device=order.device,
         )
-        return evolve(json_answer({"id": order.id}, 202), headers={"location": f"{BASE}/orders/{order.id}"})
+        return _located(json_answer({"id": order.id}, 202), order.id)
 
     def _read(self, body: Mapping[str, Any], user: str) -> Order:
         for name in Wire.__struct_fields__:
@@ -78,8 +101,8 @@ class Issuing:
                 raise ApiError(400, f"{name} can't be given here: expected {', '.join(FIELDS)}", name)
         if unknown := unknown_names(body, FIELDS, "field"):
             raise ApiError(400, f"unknown {unknown}: expected {', '.join(FIELDS)}")
-        order_id, issued_by = new_order_id(), f"web:{user}"
-        raw = msgspec.json.encode({**body, "id": order_id, "issued_by": issued_by})
+        named = {"id": new_order_id()} if body.get("id") is None else {}
+        raw = msgspec.json.encode({**body, **named, "issued_by": f"web:{user}"})
         try:
             return parse_order(raw, self.now())
         except InvalidOrder as error:
@@ -114,6 +137,10 @@ class Issuing:
             # Signed, it may be too long.
             raise _complaint(error) from None
         return wire
+
+
+def _located(answer: Answer, order_id: str) -> Answer:
+    return evolve(answer, headers={"location": f"{BASE}/orders/{order_id}"})
 
 
 def _complaint(error: InvalidOrder) -> ApiError:

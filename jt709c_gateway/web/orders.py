@@ -69,10 +69,15 @@ class OrderBook:
         """GET /orders/{id}: one as it stands."""
         call.only()
         order_id = call.argument("id", read.order_id)
-        found = await self._read([order_id])
-        if not found:
+        found = await self.find(order_id)
+        if found is None:
             raise ApiError(404, "id: no such order is known; they are kept for 7 days", "id")
-        return json_answer({"order": found[0]})
+        return json_answer({"order": found})
+
+    async def find(self, order_id: str) -> dict[str, Any] | None:
+        """One as everybody may see it; None when none of this id is known."""
+        found = await self._read([order_id])
+        return found[0] if found else None
 
     async def _kept(
         self, order_ids: Sequence[str], devices: frozenset[str], states: frozenset[str]

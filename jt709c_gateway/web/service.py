@@ -117,7 +117,7 @@ class WebService(MultiService):
         book = OrderBook(redis, fleet, self._now)
         catalogue = Catalogue(profiles, self._store, settings["allow_raw"])
         key = (settings["order_keys"] or {}).get(settings["web_order_key"])
-        issuing = Issuing(redis, self._store, profiles, settings["web_orders"], key, self._now)
+        issuing = Issuing(redis, self._store, book, profiles, settings["web_orders"], key, self._now)
         explaining = Explaining()
         return [
             Route("GET", "/openapi.json", self._openapi),

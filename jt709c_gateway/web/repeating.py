@@ -1,0 +1,89 @@
+"""The same order, given again under its id: a client does that when the answer was lost."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from attrs import define, field
+
+from jt709c_gateway.commands.masking import MASK
+from jt709c_gateway.commands.model import Order
+from jt709c_gateway.commands.profiles import ProfileSet
+from jt709c_gateway.commands.sublocks import SUBLOCK_ORDERS
+from jt709c_gateway.redis.order_replies import Known
+from jt709c_gateway.redis.orders import OrderStore
+
+from .calls import ApiError
+
+#: Orders pushed lately of which is remembered what they ask for, until their records tell.
+_REMEMBERED: Final = 1000
+
+
+@define(eq=False)
+class Repeats:
+    """Tells an order that is given again from another one under the same id: :class:`ApiError` 409 for that.
+
+    Secret parameters are not compared, since records don't have them.
+    """
+
+    store: OrderStore
+    profiles: ProfileSet
+    _pushed: dict[str, tuple[object, ...]] = field(factory=dict, init=False, repr=False)
+
+    async def check(self, order: Order, record: Mapping[str, Any]) -> None:
+        """Refuse an order whose id has a record of another; by another user it is another, too."""
+        known = await self.store.look_up(order.device)
+        for name, same in (
+            ("issued_by", record["issued_by"] == order.issued_by),
+            ("device", _same_device(order, known, record)),
+            ("command", record["command"] in _commands(order, known)),
+            ("params", _same_params(self._public(order), known, record)),
+        ):
+            if not same:
+                raise _another(order.id, name)
+
+    def note(self, order: Order) -> None:
+        """It is about to be pushed; refuse it if another of its id was, which may have no record yet."""
+        asked = (order.issued_by, order.device, order.command, self._public(order))
+        before = self._pushed.setdefault(order.id, asked)
+        names = ("issued_by", "device", "command", "params")
+        for name, mine, other in zip(names, asked, before, strict=True):
+            if mine != other:
+                raise _another(order.id, name)
+        while len(self._pushed) > _REMEMBERED:
+            del self._pushed[next(iter(self._pushed))]
+
+    def _public(self, order: Order) -> dict[str, Any]:
+        return order.public_params(self.profiles.secret_names(order.command))
+
+
+def _another(order_id: str, name: str) -> ApiError:
+    problem = f"id: {order_id} is the id of another order, which differs in {name}"
+    return ApiError(409, f"{problem}: expected an id of its own for each order", "id")
+
+
+def _same_device(order: Order, known: Known, record: Mapping[str, Any]) -> bool:
+    if known.peripheral is not None and record["peripheral"] is not None:
+        return bool(record["peripheral"] == known.peripheral)
+    # An invalid order's record has the name that it came with, or, of a device never heard, none.
+    return record["device"] in (known.device, order.device, None)
+
+
+def _commands(order: Order, known: Known) -> tuple[str, ...]:
+    """What the order's command may be called in its record: that for a sub-lock is another to its master."""
+    if known.peripheral is None:
+        return (order.command,)
+    return (order.command, SUBLOCK_ORDERS.get(order.command, order.command))
+
+
+def _same_params(mine: Mapping[str, Any], known: Known, record: Mapping[str, Any]) -> bool:
+    theirs = record["params"]
+    if theirs is None:
+        # An invalid order's record has none.
+        return True
+    for name in mine.keys() | theirs.keys():
+        # Intake has put the sub-lock into the order for its master.
+        if name not in mine and known.peripheral is not None and theirs[name] == known.peripheral:
+            continue
+        if mine.get(name) != theirs.get(name) and MASK not in (mine.get(name), theirs.get(name)):
+            return False
+    return True
