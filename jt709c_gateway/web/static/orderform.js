@@ -1,24 +1,22 @@
 // Giving an order: a form by the lock's catalogue, a confirmation that says what will happen, and what becomes of it.
 
-import { get, post, sentence } from "./api.js";
+import { get, sentence } from "./api.js";
+import { Confirmation, NEWS } from "./confirm.js";
 import { h, show } from "./dom.js";
 import { paramField } from "./fields.js";
-import { ago, exact, moment, place, span, words } from "./format.js";
-import { hasEnded, provenance } from "./gist.js";
+import { moment, span, words } from "./format.js";
+import { hasEnded } from "./gist.js";
 import { formChip, stateChip, stepItem, stepsOf } from "./timeline.js";
+import { forget, unsure } from "./unsure.js";
 
 const WAITS = [60, 300, 3600, 21600, 86400, 604800];
-const FORM_WARNINGS = {
-  assumed:
-    "The form of this order is assumed: no public document has it for this kind of lock. The lock may refuse it, or not answer.",
-  standard:
-    "The form of this order is that of the national standard JT/T 808; no unit of this maker is known to obey it. The lock may refuse it, or not answer.",
-};
 const USUAL_WAIT = 300;
 /** The stream tells each step; this finds out what it may have missed. */
 const POLL_MS = 5000;
 /** Sooner it may not have been taken in yet. */
 const FIRST_POLL_MS = 1500;
+/** When to ask first after an order whose answer was lost. */
+const UNSURE_POLLS_MS = [0, 1000, 3000];
 const FOLLOWED = 5;
 /** The type of peripherals that have nothing to be locked. */
 const SENSOR = "jt126";
@@ -29,6 +27,7 @@ export class OrderForm {
   #fields = [];
   #followed = [];
   #timer = null;
+  #closed = false;
 
   constructor(device, detail) {
     this.device = device;
@@ -78,21 +77,28 @@ export class OrderForm {
       this.button,
     );
     this.following = h("div", { class: "following", "aria-live": "polite" });
-    this.dialog = h("dialog", { class: "confirm", "aria-labelledby": "confirm-title" });
-    this.dialog.addEventListener("close", () => this.dialog.replaceChildren());
+    this.confirmation = new Confirmation({
+      given: (order, record) => this.#given(order, record),
+      unsure: (order) => this.#doubt(order),
+      refused: (text) => {
+        this.#say(text);
+        this.button.focus();
+      },
+    });
     this.element = h(
       "section",
       { class: "card" },
       h("h2", {}, "Give an order"),
       this.form,
       this.following,
-      this.dialog,
+      this.confirmation.element,
     );
   }
 
   /** Fetch the catalogue, unless it is there. */
   async load() {
     this.#followed.forEach((order) => this.#poll(order));
+    for (const order of unsure()) if ([order.lock, order.device].includes(this.device)) this.#doubt(order);
     if (this.#orders.length) return;
     try {
       const { orders } = await get("catalogue", { device: this.device });
@@ -148,9 +154,10 @@ export class OrderForm {
 
   /** Leave nothing behind. */
   close() {
+    this.#closed = true;
     clearInterval(this.#timer);
     this.#fields.forEach((field) => field.clear());
-    if (this.dialog.open) this.dialog.close();
+    this.confirmation.close();
   }
 
   get #order() {
@@ -199,66 +206,65 @@ export class OrderForm {
   #confirm(order, params) {
     const summary = this.detail()?.device ?? null;
     const master = summary?.device ?? this.device;
-    const device = this.target.value || master;
-    const wait = Number(this.wait.value);
+    const body = {
+      device: this.target.value || master,
+      command: order.name,
+      params,
+      ttl: Number(this.wait.value),
+    };
     const given = this.#fields
       .filter((field) => field.name in params)
       .map((field) => `${words(field.name)}: ${field.shown()}`);
-    const no = h(
-      "button",
-      { type: "button", class: "button", on: { click: () => this.dialog.close() } },
-      "No, do nothing",
-    );
-    const yes = h(
-      "button",
-      { type: "button", class: `button ${order.physical ? "danger" : "primary"}`, "data-confirm": true },
-      `Yes, ${words(order.name)} ${device}`,
-    );
-    yes.addEventListener("click", () => {
-      yes.disabled = true;
-      this.#send({ device, command: order.name, params, ttl: wait });
-    });
-    show(
-      this.dialog,
-      h("h2", { id: "confirm-title" }, `${capital(words(order.name))} ${device}?`),
-      h(
-        "ul",
-        {},
-        consequences(order, summary, device, given, wait).map((text) => h("li", {}, text)),
-      ),
-      h("div", { class: "buttons" }, no, yes),
-    );
-    this.dialog.showModal();
-    no.focus();
+    this.confirmation.ask(order, body, given, summary, master);
   }
 
-  async #send(order) {
-    try {
-      const { id } = await post("orders", order);
-      this.#fields.forEach((field) => field.clear());
-      this.#follow({ id, command: order.command, steps: [], state: null });
-    } catch (error) {
-      this.#say(sentence(error));
-    }
-    this.dialog.close();
-    (this.problem.hidden ? this.choice : this.button).focus();
-  }
-
-  #follow(order) {
-    this.#followed = [order, ...this.#followed].slice(0, FOLLOWED);
+  #given(order, record) {
+    this.#fields.forEach((field) => field.clear());
+    const followed = this.#follow(order);
+    followed.unsure = false;
+    if (record) this.#step(followed, record, null);
+    else setTimeout(() => this.#poll(followed), FIRST_POLL_MS);
     this.#draw();
-    setTimeout(() => this.#poll(order), FIRST_POLL_MS);
-    this.#timer ??= setInterval(() => this.#followed.forEach((one) => this.#poll(one)), POLL_MS);
+    this.confirmation.told(followed);
+    this.choice.focus();
+  }
+
+  /** Follow an order of which it isn't known whether it arrived. */
+  #doubt(order) {
+    if (this.#followed.some((one) => one.id === order.id)) return;
+    const followed = this.#follow(order);
+    followed.unsure = true;
+    followed.news = "asking";
+    this.#draw();
+    for (const wait of UNSURE_POLLS_MS) setTimeout(() => this.#poll(followed), wait);
+  }
+
+  /** The order among those that are followed; those in doubt stay, however many come after them. */
+  #follow(order) {
+    const known = this.#followed.find((one) => one.id === order.id);
+    if (known) return known;
+    const followed = Object.assign(order, { steps: order.steps ?? [], state: order.state ?? null });
+    this.#followed = [followed, ...this.#followed].filter((one, index) => index < FOLLOWED || one.unsure);
+    if (!this.#closed)
+      this.#timer ??= setInterval(() => this.#followed.forEach((one) => this.#poll(one)), POLL_MS);
+    return followed;
   }
 
   async #poll(order) {
-    if (hasEnded(order.state)) return;
+    if (this.#closed || order.asking || hasEnded(order.state)) return;
+    order.asking = true;
     try {
       const { order: record } = await get(`orders/${encodeURIComponent(order.id)}`);
       this.#step(order, record, null);
-    } catch {
+    } catch (error) {
       // Not taken in yet, or the gateway is away: the next look or the stream tells.
+      if (order.unsure) {
+        order.news = error.status === 404 ? "unknown" : "away";
+        this.#draw();
+        this.confirmation.told(order);
+      }
     }
+    order.asking = false;
   }
 
   /** Take in a record, of an event at `at` or as it stands; it also tells steps that were not heard of. */
@@ -270,7 +276,12 @@ export class OrderForm {
     order.steps.sort((a, b) => a.at - b.at);
     // A record that was read earlier may come later; an end stays one, unless evidence comes after it.
     if (!hasEnded(order.state) || hasEnded(record.state)) order.state = record.state;
+    if (order.unsure) {
+      order.unsure = false;
+      forget(order.id);
+    }
     this.#draw();
+    this.confirmation.told(order);
   }
 
   #draw() {
@@ -280,7 +291,8 @@ export class OrderForm {
         h(
           "div",
           { class: "followed", "data-order": order.id, "data-state": order.state ?? "" },
-          h("h3", {}, words(order.command), " ", order.state ? stateChip(order.state) : "given…"),
+          h("h3", {}, words(order.command), " ", chip(order)),
+          order.unsure ? h("p", { class: "problem" }, NEWS[order.news]) : null,
           h(
             "p",
             { class: "hint" },
@@ -298,37 +310,7 @@ export class OrderForm {
   }
 }
 
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
-
-/** What giving this order means, in sentences. */
-function consequences(order, summary, device, given, wait) {
-  const opens = /unlock|unseal/.test(order.name);
-  return [
-    whereabouts(summary, device),
-    given.length ? `With ${given.join(", ")}.` : null,
-    order.physical
-      ? `This physically ${opens ? "opens" : "moves"} the lock. It is written to the lock at most once; when it can't be known whether the lock got it, it ends as uncertain and nothing is written again.`
-      : "This doesn't move the lock. It may be written again when the lock doesn't answer.",
-    FORM_WARNINGS[provenance(order)],
-    summary?.online
-      ? `The lock is connected, so it is written at once. Should it fall asleep before that, the order waits for it, at most ${span(wait)}.`
-      : `The lock is not connected. The order waits for it to come, at most ${span(wait)}; then it ends as expired.`,
-    "Who gave it is kept in the lock's history.",
-  ].filter(Boolean);
-}
-
-function whereabouts(summary, device) {
-  if (!summary) return `Lock ${device}, of which nothing is known just now.`;
-  const where = place(summary.latitude, summary.longitude);
-  const seen = moment(summary.seen);
-  const named =
-    device === summary.device ? `Lock ${device}` : `Sub-lock ${device} behind lock ${summary.device}`;
-  const parts = [
-    `${named}${summary.imei ? ` (IMEI ${summary.imei})` : ""}, ${summary.lock_state ?? "state unknown"}`,
-    seen ? `last seen ${ago(seen)}, ${exact(seen)}` : "never seen",
-    where
-      ? `at ${where}${summary.position_time && summary.position_time !== summary.seen ? ` (position ${ago(moment(summary.position_time))})` : ""}`
-      : "place unknown",
-  ];
-  return `${parts.join(", ")}.`;
+function chip(order) {
+  if (order.state) return stateChip(order.state);
+  return order.unsure ? h("span", { class: "chip chip-doubt" }, "may have been given") : "given…";
 }

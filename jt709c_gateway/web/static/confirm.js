@@ -1,0 +1,219 @@
+// The last question before an order is given: what it means, and, when its answer is lost, what became of it.
+
+import { ApiError, post, sentence } from "./api.js";
+import { h, show } from "./dom.js";
+import { ago, exact, moment, now, place, span, stamp, words } from "./format.js";
+import { STATES, provenance } from "./gist.js";
+import { stateChip } from "./timeline.js";
+import { forget, newId, remember, unsure } from "./unsure.js";
+
+const FORM_WARNINGS = {
+  assumed:
+    "The form of this order is assumed: no public document has it for this kind of lock. The lock may refuse it, or not answer.",
+  standard:
+    "The form of this order is that of the national standard JT/T 808; no unit of this maker is known to obey it. The lock may refuse it, or not answer.",
+};
+/** What asking after an order has led to so far. */
+export const NEWS = {
+  asking: "The page asks the gateway what became of it.",
+  away: "The gateway doesn't answer so far; the page goes on asking.",
+  unknown: "The gateway answers, and knows of no such order so far: most likely it was not given.",
+};
+
+/**
+ * The dialog. `on.given(order, record)` is called with an order that the gateway has got, the record as far as it is
+ * known; `on.unsure(order)` with one whose answer was lost; `on.refused(text)` with why one was refused.
+ */
+export class Confirmation {
+  /** What is asked now: one order with one id, however often it is sent. */
+  #asked = null;
+
+  constructor(on) {
+    this.on = on;
+    this.element = h("dialog", { class: "confirm", "aria-labelledby": "confirm-title" });
+    this.element.addEventListener("close", () => {
+      this.#asked = null;
+      this.element.replaceChildren();
+    });
+  }
+
+  /** Ask whether to give an order: `spec` of the catalogue, `body` for the gateway, `given` are its parameters in words. */
+  ask(spec, body, given, summary, lock) {
+    const { device, command } = body;
+    const earlier = unsure().filter((order) => order.device === device);
+    const again = earlier.some((order) => order.command === command) ? " a second time" : "";
+    const no = h("button", { type: "button", class: "button", on: { click: () => this.close() } });
+    const yes = h("button", {
+      type: "button",
+      class: `button ${spec.physical ? "danger" : "primary"}`,
+      "data-confirm": true,
+    });
+    const outcome = h("div", { class: "outcome", role: "alert" });
+    const order = { id: newId(), command, device, lock, at: null, steps: [], state: null };
+    const asked = {
+      order,
+      body,
+      no,
+      yes,
+      outcome,
+      label: `Yes, ${words(command)} ${device}${again}`,
+      earlier: earlier.map((one) => ({ order: one, element: h("p", { class: "problem" }, warning(one)) })),
+      sending: false,
+      lost: false,
+      said: "",
+    };
+    yes.addEventListener("click", () => this.#give(asked));
+    show(
+      this.element,
+      h("h2", { id: "confirm-title" }, `${capital(words(command))} ${device}?`),
+      h(
+        "div",
+        { class: "earlier", role: "alert" },
+        asked.earlier.map((one) => one.element),
+      ),
+      h(
+        "ul",
+        {},
+        consequences(spec, summary, device, given, body.ttl).map((text) => h("li", {}, text)),
+      ),
+      outcome,
+      h("div", { class: "buttons" }, no, yes),
+    );
+    this.#asked = asked;
+    this.#draw();
+    this.element.showModal();
+    no.focus();
+  }
+
+  /** Take in what is known of an order by now: its `state`, or the `news` of asking after it. */
+  told(order) {
+    const asked = this.#asked;
+    if (!asked) return;
+    for (const one of asked.earlier) {
+      if (one.order.id === order.id) one.element.textContent = warning({ ...one.order, ...order });
+    }
+    if (asked.order.id !== order.id) return;
+    asked.order = order;
+    this.#draw();
+  }
+
+  /** Leave it. */
+  close() {
+    if (this.element.open) this.element.close();
+  }
+
+  async #give(asked) {
+    const { order, body } = asked;
+    asked.sending = true;
+    this.#draw();
+    order.at ??= now();
+    // Before it is sent: from here on it may arrive, whatever becomes of this page.
+    remember(order);
+    try {
+      const { order: record } = await post("orders", { ...body, id: order.id });
+      forget(order.id);
+      this.#leave(asked);
+      this.on.given(order, record ?? null);
+    } catch (error) {
+      asked.sending = false;
+      if (!isLost(error) && !asked.lost) {
+        forget(order.id);
+        this.#leave(asked);
+        this.on.refused(sentence(error));
+        return;
+      }
+      asked.lost = true;
+      asked.said = error instanceof ApiError && error.status === 0 ? "" : sentence(error);
+      this.#draw();
+      this.on.unsure(order);
+    }
+  }
+
+  #leave(asked) {
+    if (this.#asked === asked) this.close();
+  }
+
+  #draw() {
+    const asked = this.#asked;
+    if (!asked) return;
+    const { order, no, yes, sending, lost } = asked;
+    const known = lost && order.state !== null;
+    no.textContent = sending || lost ? "Close" : "No, do nothing";
+    yes.textContent = sending ? "Sending…" : lost ? "Send the same order again" : asked.label;
+    yes.disabled = sending;
+    yes.hidden = known;
+    const parts = known ? outcomeOf(order) : lost ? doubts(asked) : [];
+    const text = h("div", {}, parts).textContent;
+    // Told once by screen readers, however often it is drawn.
+    if (asked.outcome.textContent !== text) show(asked.outcome, parts);
+  }
+}
+
+/** Whether an order may have arrived although there is no good answer to it. */
+function isLost(error) {
+  return !(error instanceof ApiError) || error.status < 400 || error.status >= 500;
+}
+
+function outcomeOf({ state }) {
+  return [
+    h("p", {}, "The answer was lost, but the command has been given. It is ", stateChip(state), "."),
+    h("p", { class: "hint" }, STATES[state]?.text ?? ""),
+  ];
+}
+
+function doubts({ order, said }) {
+  return [
+    h("p", { class: "problem" }, "The answer was lost: the command may have been given."),
+    said ? h("p", { class: "hint" }, said) : null,
+    h("p", {}, NEWS[order.news] ?? NEWS.asking),
+    h(
+      "p",
+      { class: "hint" },
+      `To send it again does no harm: it is the same order, ${order.id}, and the lock gets it once at most.`,
+    ),
+  ];
+}
+
+/** What is said of an order that was given earlier and of which it isn't, or wasn't, known whether it arrived. */
+function warning(order) {
+  const what = `${words(order.command)} of ${stamp(order.at)}`;
+  if (order.state || order.unsure === false)
+    return `The ${what} has been given. ${order.state ? `It is ${words(order.state)}.` : ""}`;
+  const news = NEWS[order.news] ?? "";
+  return `The ${what} may have been given: there was no answer to it. ${news} What you give now comes on top of it.`;
+}
+
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+/** What giving this order means, in sentences. */
+function consequences(order, summary, device, given, wait) {
+  const opens = /unlock|unseal/.test(order.name);
+  return [
+    whereabouts(summary, device),
+    given.length ? `With ${given.join(", ")}.` : null,
+    order.physical
+      ? `This physically ${opens ? "opens" : "moves"} the lock. It is written to the lock at most once; when it can't be known whether the lock got it, it ends as uncertain and nothing is written again.`
+      : "This doesn't move the lock. It may be written again when the lock doesn't answer.",
+    FORM_WARNINGS[provenance(order)],
+    summary?.online
+      ? `The lock is connected, so it is written at once. Should it fall asleep before that, the order waits for it, at most ${span(wait)}.`
+      : `The lock is not connected. The order waits for it to come, at most ${span(wait)}; then it ends as expired.`,
+    "Who gave it is kept in the lock's history.",
+  ].filter(Boolean);
+}
+
+function whereabouts(summary, device) {
+  if (!summary) return `Lock ${device}, of which nothing is known just now.`;
+  const where = place(summary.latitude, summary.longitude);
+  const seen = moment(summary.seen);
+  const named =
+    device === summary.device ? `Lock ${device}` : `Sub-lock ${device} behind lock ${summary.device}`;
+  const parts = [
+    `${named}${summary.imei ? ` (IMEI ${summary.imei})` : ""}, ${summary.lock_state ?? "state unknown"}`,
+    seen ? `last seen ${ago(seen)}, ${exact(seen)}` : "never seen",
+    where
+      ? `at ${where}${summary.position_time && summary.position_time !== summary.seen ? ` (position ${ago(moment(summary.position_time))})` : ""}`
+      : "place unknown",
+  ];
+  return `${parts.join(", ")}.`;
+}
