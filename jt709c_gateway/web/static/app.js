@@ -13,7 +13,7 @@ import * as mapView from "./view_map.js";
 import * as orders from "./view_orders.js";
 
 const VIEWS = { fleet: fleetView, map: mapView, events, orders, device };
-const PATHS = { f: "#/", m: "#/map", e: "#/events", o: "#/orders" };
+const CHORDS = { f: "fleet", m: "map", e: "events", o: "orders" };
 /** After the key "g" the next one says where to, for so long. */
 const CHORD_MS = 1500;
 
@@ -23,7 +23,7 @@ const notice = document.getElementById("notice");
 const memories = {};
 let context = null;
 let view = null;
-let route = { name: "", id: "" };
+let route = { name: "", id: "", query: new URLSearchParams() };
 
 /** The view and the query that an address asks for. */
 function parse(hash) {
@@ -52,6 +52,10 @@ function navigate() {
   if (view && next.name === route.name && next.id === route.id) {
     if (isFleet(next.name) && next.query.toString() !== context.selection.toQuery())
       context.selection.fromQuery(next.query);
+    else if (next.query.toString() !== route.query.toString()) {
+      route = next;
+      view.chosen?.(next.query);
+    }
     return;
   }
   view?.close();
@@ -62,7 +66,7 @@ function navigate() {
   view =
     next.name === "none"
       ? missing()
-      : VIEWS[next.name].open({ ...context, memory, id: next.id, query: next.query });
+      : VIEWS[next.name].open({ ...context, memory, id: next.id, query: next.query, keep });
   show(main, view.element);
   document.title = `${view.title} · ${context.config.gateway ?? "locks"}`;
   for (const link of document.querySelectorAll("nav a")) {
@@ -72,6 +76,7 @@ function navigate() {
   if (!first) main.querySelector("h1")?.focus({ preventScroll: true });
   window.scrollTo(0, 0);
   writeQuery();
+  leadBack();
   view.opened?.();
   // A stream that begins anew says so itself; one that goes on has told the fleet everything meanwhile.
   const anew = context.live.want(view.want);
@@ -97,6 +102,22 @@ function writeQuery() {
   if (location.hash !== hash && (location.hash || query)) history.replaceState(null, "", hash);
 }
 
+/** Keep what a view of events or orders is asked for in the address, and in the link to it. */
+function keep(query) {
+  route.query = query;
+  const [path] = location.hash.split("?");
+  const hash = query.size ? `${path}?${query}` : path;
+  if (location.hash !== hash) history.replaceState(null, "", hash);
+  leadBack();
+}
+
+/** Have the link to a list lead to the choice that was made there last. */
+function leadBack() {
+  if (!["events", "orders"].includes(route.name)) return;
+  const query = route.query.size ? `?${route.query}` : "";
+  document.querySelector(`nav a[data-view="${route.name}"]`).hash = `#/${route.name}${query}`;
+}
+
 function tellConnection() {
   const { live, fleet } = context;
   connection.dataset.state = live.state;
@@ -111,8 +132,8 @@ let chord = -Infinity;
 function shortcut(event) {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
   if (isTyping(event.target) || document.querySelector("dialog[open]")) return;
-  if (performance.now() - chord < CHORD_MS && Object.hasOwn(PATHS, event.key)) {
-    location.hash = PATHS[event.key];
+  if (performance.now() - chord < CHORD_MS && Object.hasOwn(CHORDS, event.key)) {
+    location.hash = document.querySelector(`nav a[data-view="${CHORDS[event.key]}"]`).hash;
     chord = -Infinity;
   } else if (event.key === "g") {
     chord = performance.now();

@@ -1,46 +1,71 @@
 // The last frames of a lock, each taken apart when it is opened.
 
-import { get, sentence } from "./api.js";
 import { h, show } from "./dom.js";
 import { explanation } from "./explain.js";
 import { moment, timeElement } from "./format.js";
 import { gist } from "./gist.js";
+import { Past } from "./past.js";
 
+/** Events that are asked for at a time, and frames that are enough at first. */
 const PAGE = 100;
-const MOST = 100;
+const ENOUGH = 20;
+/** Frames that are shown, as long as nobody asks for older ones, and at most. */
+const SHOWN = 100;
+const MOST = 1000;
 
 /** The frames of a device. `load()` fetches the last ones, `add(event)` takes in a live one. */
 export class Frames {
-  /** Newest first: `{raw, kinds, event, at, element}`. Several events can come of one frame. */
+  /** Newest first: `{raw, kinds, event, at, entry, element}`. Several events can come of one frame. */
   #frames = [];
   #known = new Set();
+  #most = SHOWN;
 
   constructor(device) {
-    this.device = device;
     this.list = h("ol", { class: "frames" });
     this.note = h("p", { class: "empty" }, "Loading…");
-    this.element = h("div", {}, this.list, this.note);
+    this.past = new Past({
+      path: () => "events",
+      params: () => ({ device, limit: PAGE }),
+      wanted: ENOUGH,
+      take: (page, begins) => this.#take(page, begins),
+      changed: () => this.#draw(),
+    });
+    this.element = h("div", {}, this.list, this.note, this.past.element);
   }
 
   /** Fetch the last events. */
-  async load() {
-    let problem = "";
-    try {
-      const page = await get("events", { device: this.device, limit: PAGE });
-      for (const { event } of page.entries.toReversed()) this.#insert(event);
-    } catch (error) {
-      problem = sentence(error);
+  load() {
+    return this.past.newest();
+  }
+
+  /** Leave nothing behind. */
+  close() {
+    this.past.stop();
+  }
+
+  #take({ entries }, begins) {
+    const joins = begins && this.past.loaded && entries.some(({ event }) => this.#known.has(event.id));
+    // A gap to what was, unless nothing came: then it begins anew.
+    if (begins && this.past.loaded && !joins && entries.length) {
+      this.#frames = [];
+      this.#known.clear();
+      this.#most = SHOWN;
+      this.past.full = "";
     }
-    this.#draw(problem);
+    if (!begins) this.#most = Math.min(Math.max(this.#most, this.#frames.length + PAGE), MOST);
+    const before = this.#frames.length;
+    for (const { event, entry } of entries.toReversed()) this.#insert(event, entry);
+    if (this.#frames.length >= MOST) this.past.full = `The last ${MOST} are shown.`;
+    return joins ? null : this.#frames.length - before;
   }
 
   /** Take in a live event. */
   add(event) {
-    this.#insert(event);
-    this.#draw("");
+    this.#insert(event, null);
+    this.#draw();
   }
 
-  #insert(event) {
+  #insert(event, entry) {
     if (!event.raw || this.#known.has(event.id)) return;
     this.#known.add(event.id);
     const at = moment(event.received_at) ?? 0;
@@ -50,24 +75,26 @@ export class Frames {
       same.element = frameItem(same, same.element.open);
       return;
     }
-    const frame = { raw: event.raw, at, events: [event] };
+    const frame = { raw: event.raw, at, entry, events: [event] };
     frame.element = frameItem(frame, false);
     const index = this.#frames.findIndex((one) => one.at <= at);
     this.#frames.splice(index < 0 ? this.#frames.length : index, 0, frame);
-    while (this.#frames.length > MOST)
-      for (const old of this.#frames.pop().events) this.#known.delete(old.id);
+    if (this.#frames.length <= this.#most) return;
+    for (const old of this.#frames.pop().events) this.#known.delete(old.id);
+    this.past.rewind(this.#frames.findLast((one) => one.entry)?.entry);
   }
 
   // Elements that are there stay: one may be open, or have the focus.
-  #draw(problem) {
+  #draw() {
     const wanted = this.#frames.map((frame) => frame.element);
     wanted.forEach((element, index) => {
       if (this.list.children[index] !== element)
         this.list.insertBefore(element, this.list.children[index] ?? null);
     });
     while (this.list.children.length > wanted.length) this.list.lastElementChild.remove();
+    const { problem, ended } = this.past;
     this.note.hidden = !problem && this.#frames.length > 0;
-    this.note.textContent = problem || "Nothing that it sent is kept any more.";
+    this.note.textContent = problem || (ended ? "Nothing that it sent is kept any more." : "Loading…");
   }
 }
 

@@ -1,16 +1,16 @@
 // What happened to a lock: its own doings, its alarms, and each order with what became of it.
 
-import { get, sentence } from "./api.js";
 import { h, show } from "./dom.js";
 import { exact, moment, span, timeElement, words } from "./format.js";
 import { STATES, gist, hasEnded, provenance, said } from "./gist.js";
+import { Past } from "./past.js";
 
 const PAGE = 50;
 const FORM_TITLES = {
   assumed: "no public document has the form of this order",
   standard: "the form is that of the standard JT/T 808; no unit of this maker is known to obey it",
 };
-/** So many entries are kept; older ones are fetched again when they are asked for. */
+/** So many entries are shown. */
 const MOST = 1000;
 /** Seconds between a lock's own time and when its event came, from which on that is worth saying. */
 const LATE_S = 60;
@@ -19,61 +19,49 @@ const LATE_S = 60;
 export class Timeline {
   #entries = [];
   #known = new Set();
-  #next = null;
 
   constructor(device) {
-    this.device = device;
     this.list = h("ol", { class: "timeline" });
     this.note = h("p", { class: "empty" }, "Loading…");
-    this.more = h(
-      "button",
-      { type: "button", class: "button", hidden: true, on: { click: () => this.#older() } },
-      "Older",
-    );
-    this.element = h("div", {}, this.list, this.note, this.more);
+    this.past = new Past({
+      path: () => `devices/${encodeURIComponent(device)}/history`,
+      params: () => ({ limit: PAGE }),
+      wanted: PAGE,
+      take: (page, begins) => this.#take(page, begins),
+      changed: () => this.#draw(),
+    });
+    this.element = h("div", {}, this.list, this.note, this.past.element);
   }
 
   /** Fetch the newest. What came live meanwhile stays. */
-  async load() {
-    try {
-      const page = await get(`devices/${encodeURIComponent(this.device)}/history`, { limit: PAGE });
-      // Where none of them is known, there is a gap to what was: then it begins anew.
-      const follows = page.entries.some(({ event }) => this.#known.has(event.id));
-      if (!follows) this.#forget();
-      for (const { event } of page.entries) this.#insert(event);
-      if (!follows) this.#next = page.next;
-      this.#draw("");
-    } catch (error) {
-      this.#draw(error.status === 404 ? "" : sentence(error));
-    }
+  load() {
+    return this.past.newest();
+  }
+
+  /** Leave nothing behind. */
+  close() {
+    this.past.stop();
+  }
+
+  #take({ entries }, begins) {
+    // Where none of them is known, there is a gap to what was: then it begins anew.
+    const joins = begins && this.past.loaded && entries.some(({ event }) => this.#known.has(event.id));
+    if (begins && this.past.loaded && !joins) this.#forget();
+    for (const { event } of entries) this.#insert(event);
+    return joins ? null : entries.length;
   }
 
   #forget() {
+    this.past.full = "";
     this.#entries = [];
     this.#known.clear();
-  }
-
-  async #older() {
-    this.more.disabled = true;
-    try {
-      const page = await get(`devices/${encodeURIComponent(this.device)}/history`, {
-        limit: PAGE,
-        cursor: this.#next,
-      });
-      for (const { event } of page.entries) this.#insert(event);
-      this.#next = this.#entries.length < MOST ? page.next : null;
-      this.#draw("");
-    } catch (error) {
-      this.#draw(sentence(error));
-    }
-    this.more.disabled = false;
   }
 
   /** Take in a live event of this device. */
   add(event) {
     if (!["lock", "alarm", "command"].includes(event.kind)) return;
     this.#insert(event);
-    this.#draw("");
+    this.#draw();
   }
 
   #insert(event) {
@@ -82,14 +70,16 @@ export class Timeline {
     this.#entries.push({ event, at: moment(event.received_at) ?? 0 });
     // Newest first; of one moment, the later id.
     this.#entries.sort((a, b) => b.at - a.at || (b.event.id > a.event.id ? 1 : -1));
+    if (this.#entries.length >= MOST) this.past.full = `The last ${MOST} are shown.`;
     while (this.#entries.length > MOST) this.#known.delete(this.#entries.pop().event.id);
   }
 
-  #draw(problem) {
+  #draw() {
     show(this.list, entries(this.#entries));
-    this.more.hidden = !this.#next;
+    const { problem, ended } = this.past;
     this.note.hidden = !problem && this.#entries.length > 0;
-    this.note.textContent = problem || "Nothing yet: no lock event, alarm or order of this lock is kept.";
+    const nothing = ended ? "Nothing yet: no lock event, alarm or order of this lock is kept." : "Loading…";
+    this.note.textContent = problem || nothing;
   }
 }
 

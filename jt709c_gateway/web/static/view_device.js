@@ -114,6 +114,8 @@ export function open({ config, live, id }) {
       catchUp.stop();
       live.removeEventListener("skipped", catchUp);
       form?.close();
+      timeline.close();
+      frames.close();
       map.close();
       live.removeEventListener("event", heard);
     },

@@ -1,32 +1,31 @@
 // Events as they happen.
 
-import { get, sentence } from "./api.js";
 import { h, paced, show } from "./dom.js";
 import { explanation } from "./explain.js";
 import { moment, timeElement, words } from "./format.js";
 import { FREQUENT, KINDS, gist } from "./gist.js";
+import { Past } from "./past.js";
 
-/** So many are shown; the oldest go. While paused as many wait. */
-const MOST = 500;
-const FIRST = 100;
+/** So many are shown, the oldest go, as long as nobody asks for older ones; and at most. While paused as many wait. */
+const SHOWN = 500;
+const MOST = 2000;
+const PAGE = 100;
 
-/** Open the view. */
-export function open({ live, memory, query }) {
-  memory.kinds ??= new Set();
-  if (query.has("device")) memory.device = query.get("device");
-  memory.device ??= "";
+/** Open the view. The choice is in `query`, and `keep` writes it there. */
+export function open({ live, query, keep }) {
+  let chosen = fromQuery(query);
   let shown = [];
   let waiting = [];
   let missed = 0;
   let paused = false;
-  let generation = 0;
+  let most = SHOWN;
 
   const device = h("input", {
     type: "search",
     class: "search",
     placeholder: "device id or IMEI",
     "aria-label": "Only events of this device",
-    value: memory.device,
+    value: chosen.device,
     autocomplete: "off",
     spellcheck: "false",
     "data-search": true,
@@ -39,7 +38,7 @@ export function open({ live, memory, query }) {
         type: "button",
         class: "fact",
         "data-kind": kind,
-        "aria-pressed": String(memory.kinds.has(kind)),
+        "aria-pressed": String(chosen.kinds.has(kind)),
         on: { click: () => toggle(kind) },
       },
       words(kind),
@@ -53,6 +52,13 @@ export function open({ live, memory, query }) {
   const note = h("p", { class: "shown", role: "status" });
   const list = h("ol", { class: "events", "aria-label": "Events, newest first" });
   const empty = h("p", { class: "empty" }, "Loading…");
+  const past = new Past({
+    path: () => "events",
+    params: () => ({ ...wanted(), limit: PAGE }),
+    wanted: PAGE,
+    take: (page, begins) => takePage(page, begins),
+    changed: () => draw(),
+  });
   const element = h(
     "div",
     { class: "view view-events" },
@@ -73,12 +79,13 @@ export function open({ live, memory, query }) {
     ),
     empty,
     list,
+    past.element,
   );
 
   const wanted = () => {
-    const one = memory.device.trim() || null;
+    const one = chosen.device || null;
     const usual = one ? [] : KINDS.filter((kind) => !FREQUENT.includes(kind));
-    return { device: one, kind: memory.kinds.size ? [...memory.kinds] : usual };
+    return { device: one, kind: chosen.kinds.size ? [...chosen.kinds] : usual };
   };
   const escape = (event) => {
     if (event.key !== "Escape") return;
@@ -88,55 +95,71 @@ export function open({ live, memory, query }) {
     choose();
   };
   const toggle = (kind) => {
-    if (!memory.kinds.delete(kind)) memory.kinds.add(kind);
-    for (const button of kinds)
-      button.setAttribute("aria-pressed", String(memory.kinds.has(button.dataset.kind)));
+    if (!chosen.kinds.delete(kind)) chosen.kinds.add(kind);
     choose();
   };
   const choose = () => {
-    memory.device = device.value;
+    chosen.device = device.value.trim();
+    keep(toQuery(chosen));
+    for (const button of kinds)
+      button.setAttribute("aria-pressed", String(chosen.kinds.has(button.dataset.kind)));
     shown = [];
     waiting = [];
     missed = 0;
+    most = SHOWN;
     list.replaceChildren();
-    empty.textContent = "Loading…";
+    past.reset();
+    draw();
     if (!live.want(wanted())) load();
   };
-  const load = async () => {
-    const mine = (generation += 1);
-    try {
-      const page = await get("events", { ...wanted(), limit: FIRST });
-      if (mine !== generation) return;
-      take(page.entries.map((entry) => entry.event));
-      empty.textContent = "Nothing of this kind has happened lately. What happens appears here by itself.";
-    } catch (error) {
-      if (mine === generation) empty.textContent = sentence(error);
+  const load = () => past.newest();
+  const takePage = ({ entries }, begins) => {
+    const ids = known();
+    const joins = begins && past.loaded && entries.some(({ event }) => ids.has(event.id));
+    if (!begins) {
+      most = Math.min(Math.max(most, shown.length + entries.length), MOST);
+      take(entries, shown);
+      if (shown.length >= MOST)
+        past.full = `The last ${MOST} are shown. Choose a kind or a lock to see older ones.`;
+    } else {
+      if (past.loaded && !joins && !paused && entries.length) {
+        // A gap to what was: it begins anew.
+        shown = [];
+        most = SHOWN;
+        past.full = "";
+      }
+      take(entries, paused && past.loaded ? waiting : shown);
     }
-    draw();
+    return joins ? null : entries.length;
   };
+  const known = () => new Set([...shown, ...waiting].map((one) => one.event.id));
   // The list and the stream overlap; an event has one id.
-  const take = (events) => {
-    const into = paused ? waiting : shown;
-    const ids = new Set([...shown, ...waiting].map((one) => one.event.id));
-    for (const event of events) {
-      if (!ids.has(event.id)) into.push({ event, at: moment(event.received_at) ?? 0, element: null });
+  const take = (entries, into) => {
+    const ids = known();
+    for (const { event, entry } of entries) {
+      if (!ids.has(event.id)) into.push({ event, entry, at: moment(event.received_at) ?? 0, element: null });
     }
     into.sort((a, b) => b.at - a.at);
-    into.splice(MOST);
+    cut(into);
+  };
+  const cut = (some) => {
+    if (some.length <= most) return;
+    some.length = most;
+    if (some === shown) past.rewind(shown.findLast((one) => one.entry)?.entry);
   };
   const draw = () => {
-    if (!paused) {
-      const wantedElements = shown.map((one) => (one.element ??= eventItem(one.event)));
-      const kept = new Set(wantedElements);
-      for (const old of [...list.children]) if (!kept.has(old)) old.remove();
-      wantedElements.forEach((item, index) => {
-        if (list.children[index] !== item) list.insertBefore(item, list.children[index] ?? null);
-      });
-    }
-    empty.hidden = list.children.length > 0;
+    const wantedElements = shown.map((one) => (one.element ??= eventItem(one.event)));
+    const kept = new Set(wantedElements);
+    for (const old of [...list.children]) if (!kept.has(old)) old.remove();
+    wantedElements.forEach((item, index) => {
+      if (list.children[index] !== item) list.insertBefore(item, list.children[index] ?? null);
+    });
+    empty.hidden = list.children.length > 0 && !past.problem;
+    const nothing = "Nothing of this kind has happened lately. What happens appears here by itself.";
+    empty.textContent = past.problem || (past.ended ? nothing : "Loading…");
     const parts = [
-      memory.kinds.size || memory.device.trim() ? "" : "without locations and heartbeats",
-      paused ? `paused, ${waiting.length}${waiting.length === MOST ? " or more" : ""} new` : "",
+      chosen.kinds.size || chosen.device ? "" : "without locations and heartbeats",
+      paused ? `paused, ${waiting.length}${waiting.length >= most ? " or more" : ""} new` : "",
       missed ? `${missed} left out: more happened than can be sent` : "",
     ];
     const text = parts.filter(Boolean).join("; ");
@@ -147,21 +170,25 @@ export function open({ live, memory, query }) {
     pause.textContent = paused ? "Go on" : "Pause";
     pause.setAttribute("aria-pressed", String(paused));
     if (!paused) {
-      shown = [...waiting, ...shown].sort((a, b) => b.at - a.at).slice(0, MOST);
+      shown = [...waiting, ...shown].sort((a, b) => b.at - a.at);
       waiting = [];
+      cut(shown);
     }
     draw();
   };
 
   let arrived = [];
   const later = paced(() => {
-    take(arrived);
+    take(
+      arrived.map((event) => ({ event, entry: null })),
+      paused ? waiting : shown,
+    );
     arrived = [];
     draw();
   }, 250);
   const heard = (event) => {
     arrived.push(event.detail);
-    if (arrived.length > MOST) arrived.shift();
+    if (arrived.length > SHOWN) arrived.shift();
     later();
   };
   const skipped = (event) => {
@@ -177,13 +204,32 @@ export function open({ live, memory, query }) {
     title: "Events",
     want: wanted(),
     connected: load,
+    chosen: (asked) => {
+      chosen = fromQuery(asked);
+      device.value = chosen.device;
+      choose();
+    },
     close: () => {
-      generation += 1;
+      past.stop();
       later.stop();
       live.removeEventListener("event", heard);
       live.removeEventListener("skipped", skipped);
     },
   };
+}
+
+/** The choice that an address has; what it says wrongly is left out. */
+function fromQuery(query) {
+  return {
+    device: (query.get("device") ?? "").trim(),
+    kinds: new Set(query.getAll("kind").filter((kind) => KINDS.includes(kind))),
+  };
+}
+
+function toQuery({ device, kinds }) {
+  const query = new URLSearchParams([...kinds].map((kind) => ["kind", kind]));
+  if (device) query.set("device", device);
+  return query;
 }
 
 function eventItem(event) {

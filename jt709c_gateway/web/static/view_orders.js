@@ -4,22 +4,18 @@ import { get, sentence } from "./api.js";
 import { h, paced, show } from "./dom.js";
 import { known, moment, timeElement, words } from "./format.js";
 import { STATES, said } from "./gist.js";
+import { Past } from "./past.js";
 import { formChip, stateChip, stepItem, stepsOf } from "./timeline.js";
 
 const PAGE = 100;
 const MOST = 1000;
 const TIMES = { 0: "not", 1: "once", 2: "twice" };
 
-/** Open the view; `id` is an order to show at once. */
-export function open({ live, id, memory }) {
-  memory.state ??= "";
-  memory.device ??= "";
+/** Open the view; `id` is an order to show at once. The choice is in `query`, and `keep` writes it there. */
+export function open({ live, id, query, keep }) {
+  let chosen = fromQuery(query);
   const orders = new Map();
   const details = new Map();
-  let next = null;
-  let problem = "";
-  let loaded = false;
-  let generation = 0;
   const opened = new Set(id ? [id] : []);
 
   const device = h("input", {
@@ -27,7 +23,7 @@ export function open({ live, id, memory }) {
     class: "search",
     placeholder: "device id or IMEI",
     "aria-label": "Only orders of this device",
-    value: memory.device,
+    value: chosen.device,
     autocomplete: "off",
     spellcheck: "false",
     "data-search": true,
@@ -39,7 +35,7 @@ export function open({ live, id, memory }) {
     h("option", { value: "" }, "any state"),
     Object.keys(STATES).map((name) => h("option", { value: name }, words(name))),
   );
-  state.value = memory.state;
+  state.value = chosen.state;
   const body = h("tbody", {});
   const table = h(
     "table",
@@ -58,11 +54,13 @@ export function open({ live, id, memory }) {
     body,
   );
   const empty = h("p", { class: "empty" }, "Loading…");
-  const more = h(
-    "button",
-    { type: "button", class: "button", hidden: true, on: { click: () => load(next) } },
-    "Older",
-  );
+  const past = new Past({
+    path: () => "orders",
+    params: () => ({ ...chosen, limit: PAGE }),
+    wanted: PAGE,
+    take: (page, begins) => take(page, begins),
+    changed: () => draw(),
+  });
   const element = h(
     "div",
     { class: "view view-orders" },
@@ -80,39 +78,32 @@ export function open({ live, id, memory }) {
     ),
     empty,
     table,
-    more,
+    past.element,
   );
 
   const choose = () => {
-    memory.device = device.value;
-    memory.state = state.value;
+    chosen = { device: device.value.trim(), state: state.value };
+    keep(toQuery(chosen));
     orders.clear();
-    loaded = false;
+    past.reset();
     load();
   };
-  const load = async (cursor = null) => {
-    const mine = (generation += 1);
-    try {
-      const [page] = await Promise.all([
-        get("orders", { device: memory.device.trim(), state: memory.state, limit: PAGE, cursor }),
-        ...[...opened].map((one) => loadOne(one)),
-      ]);
-      if (mine !== generation) return;
-      for (const order of page.orders) orders.set(order.id, order);
-      if (cursor || !loaded) next = orders.size < MOST ? page.next : null;
-      problem = "";
-      loaded = true;
-    } catch (error) {
-      if (mine !== generation) return;
-      problem = sentence(error);
+  const load = () => Promise.all([past.newest(), ...[...opened].map((one) => loadOne(one).then(draw))]);
+  const take = (page, begins) => {
+    const joins = begins && past.loaded && page.orders.some((order) => orders.has(order.id));
+    if (begins && past.loaded && !joins && page.orders.length) {
+      // More has been given meanwhile than one answer has.
+      orders.clear();
+      past.full = "";
     }
-    draw();
+    for (const order of page.orders) orders.set(order.id, order);
+    if (orders.size >= MOST) past.full = `The last ${MOST} are shown.`;
+    return joins ? null : page.orders.length;
   };
   const loadOne = async (one) => {
     try {
       const { order } = await get(`orders/${encodeURIComponent(one)}`);
       details.set(one, order);
-      if (one === id) orders.set(one, order);
     } catch (error) {
       details.set(one, { problem: error.status === 404 ? "Its record is no longer kept." : sentence(error) });
     }
@@ -126,6 +117,8 @@ export function open({ live, id, memory }) {
     body.querySelector(`button[data-order="${CSS.escape(one)}"]`)?.focus();
   };
   const draw = () => {
+    const asked = details.get(id);
+    if (asked && !asked.problem && !orders.has(id)) orders.set(id, asked);
     const list = [...orders.values()].sort(
       (a, b) => (moment(b.created_at ?? b.time) ?? 0) - (moment(a.created_at ?? a.time) ?? 0),
     );
@@ -134,21 +127,23 @@ export function open({ live, id, memory }) {
       list.flatMap((order) => rows(order, opened.has(order.id), details.get(order.id), toggle)),
     );
     table.hidden = list.length === 0;
-    empty.hidden = list.length > 0 && !problem;
-    empty.textContent = problem || (loaded ? "No order like that has been given lately." : "Loading…");
-    more.hidden = !next;
+    empty.hidden = list.length > 0 && !past.problem;
+    empty.textContent = past.problem || (past.ended ? "No order like that has been given lately." : "Loading…");
   };
   const later = paced(draw, 250);
   const heard = (event) => {
     const { kind, data, device: about, received_at: time } = event.detail;
     if (kind !== "command" || !data?.id) return;
-    const ours =
-      (!memory.device.trim() || memory.device.trim() === about) &&
-      (!memory.state || memory.state === data.state);
-    if (ours) orders.set(data.id, { ...data, device: data.device ?? about, time });
+    // One that is in the list may have been found by the lock's IMEI.
+    const named = !chosen.device || [about, data.peripheral].includes(chosen.device) || orders.has(data.id);
+    if (named && (!chosen.state || chosen.state === data.state))
+      orders.set(data.id, { ...data, device: data.device ?? about, time });
     else orders.delete(data.id);
     if (details.has(data.id)) details.set(data.id, data);
-    if (orders.size > MOST) orders.delete(orders.keys().next().value);
+    if (orders.size > MOST) {
+      orders.delete(orders.keys().next().value);
+      past.full = `The last ${MOST} are shown.`;
+    }
     later();
   };
   const skipped = paced(() => load(), 5000);
@@ -159,14 +154,30 @@ export function open({ live, id, memory }) {
     title: "Orders",
     want: { kind: ["command"] },
     connected: () => load(),
+    chosen: (asked) => {
+      const { device: name, state: which } = fromQuery(asked);
+      device.value = name;
+      state.value = which;
+      choose();
+    },
     close: () => {
-      generation += 1;
+      past.stop();
       later.stop();
       skipped.stop();
       live.removeEventListener("skipped", skipped);
       live.removeEventListener("event", heard);
     },
   };
+}
+
+/** The choice that an address has; what it says wrongly is left out. */
+function fromQuery(query) {
+  const state = query.get("state") ?? "";
+  return { device: (query.get("device") ?? "").trim(), state: Object.hasOwn(STATES, state) ? state : "" };
+}
+
+function toQuery(chosen) {
+  return new URLSearchParams(Object.entries(chosen).filter(([, value]) => value));
 }
 
 function rows(order, isOpen, record, toggle) {
