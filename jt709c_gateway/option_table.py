@@ -7,10 +7,7 @@ from attrs import field, frozen
 
 from jt709c_gateway.commands.order_keys import DEFAULT_WINDOW
 from jt709c_gateway.gateway.proving import UdpOrders
-from jt709c_gateway.redis.durability import Durability
-from jt709c_gateway.redis.keys import DEFAULT_PREFIX
-
-from .option_values import (
+from jt709c_gateway.option_values import (
     DEFAULT_DATA_DIR,
     PASSWORD_VARIABLE,
     SUBLOCK_SERIAL,
@@ -43,6 +40,8 @@ from .option_values import (
     web_users,
     worker_count,
 )
+from jt709c_gateway.redis.durability import Durability
+from jt709c_gateway.redis.keys import DEFAULT_PREFIX
 
 
 @frozen

@@ -18,14 +18,20 @@ from twisted.python import usage
 
 from jt709c_gateway import __version__
 from jt709c_gateway.commands.order_keys import OrderKey, OrderKeysError, load_order_keys
+from jt709c_gateway.option_table import OPTIONS, Option
+from jt709c_gateway.option_values import (
+    ADMIT_ANY,
+    ADMIT_FILE,
+    NO_DIALECT,
+    PASSWORD_VARIABLE,
+    existing_file,
+    name,
+)
 from jt709c_gateway.redis.address import EmbeddedAddress, parse_redis_address
 from jt709c_gateway.redis.cluster import has_hash_tag
 from jt709c_gateway.transport.proxy import split_proxied
 from jt709c_gateway.transport.shared import SHARED_ENDPOINTS
 from jt709c_gateway.web.users import UserFile
-
-from .option_table import OPTIONS, Option
-from .option_values import ADMIT_ANY, ADMIT_FILE, NO_DIALECT, PASSWORD_VARIABLE, existing_file, name
 
 _BY_NAME: Final = {option.name: option for option in OPTIONS}
 

@@ -15,8 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.cli.main import cli
 from jt709c_gateway.protocol import jt808
-
-from .vectors import binary, load, location
+from tests.vectors import binary, load, location
 
 REAL = load("real.jsonl")[0]["frame"]
 HEARTBEAT = binary(0x0002, bytes([83, 25, 0]))

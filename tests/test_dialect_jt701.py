@@ -17,9 +17,8 @@ from jt709c_gateway.protocol.events import (
 )
 from jt709c_gateway.protocol.framing import DollarFrame, Framer
 from jt709c_gateway.protocol.message import Message
-
-from .test_dialect_jt705 import places
-from .vectors import fact, load, message
+from tests.test_dialect_jt705 import places
+from tests.vectors import fact, load, message
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 LENGTHS = (30, 35, 36, 39, 52)

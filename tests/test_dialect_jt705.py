@@ -13,8 +13,7 @@ from jt709c_gateway.protocol.envelope import Origin, wrap_all
 from jt709c_gateway.protocol.events import Location, LockEvent, Unknown, to_json
 from jt709c_gateway.protocol.framing import BinaryFrame, Malformed
 from jt709c_gateway.protocol.message import Message
-
-from .vectors import DEVICE, decode, fact, frames_of, load, message
+from tests.vectors import DEVICE, decode, fact, frames_of, load, message
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 #: Published with an id that the check byte doesn't fit, so on the wire it is malformed.

@@ -22,8 +22,7 @@ from jt709c_gateway.protocol.events import (
     to_json,
 )
 from jt709c_gateway.protocol.message import Message
-
-from .vectors import fact, load, message
+from tests.vectors import fact, load, message
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

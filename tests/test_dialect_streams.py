@@ -16,8 +16,7 @@ from jt709c_gateway.protocol.framing import MAX_BINARY, MAX_SENTENCE, Framer, Ma
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.protocol.split import MAX_BYTES
 from jt709c_gateway.protocol.wholeness import MAX_DOLLAR
-
-from .vectors import load
+from tests.vectors import load
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 VECTORS = [*load("real.jsonl"), load("jt709.jsonl")[0]]

@@ -15,9 +15,8 @@ from jt709c_gateway.protocol.envelope import Origin, wrap_all
 from jt709c_gateway.protocol.events import Alarm, LockEvent, Peripheral, Reply, Unknown, to_json
 from jt709c_gateway.protocol.framing import Framer, SentenceFrame
 from jt709c_gateway.protocol.message import Message
-
-from .test_dialect_jt705 import moments, places
-from .vectors import load, message
+from tests.test_dialect_jt705 import moments, places
+from tests.vectors import load, message
 
 T = TypeVar("T")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

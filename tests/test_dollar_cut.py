@@ -13,10 +13,9 @@ from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.events import Cell, Location
 from jt709c_gateway.protocol.framing import DollarFrame, Framer, Malformed
 from jt709c_gateway.protocol.message import Message
-
-from .test_dialect_jt701 import CLOSED
-from .vectors import binary, load, location
-from .vectors.lines import case, sent
+from tests.test_dialect_jt701 import CLOSED
+from tests.vectors import binary, load, location
+from tests.vectors.lines import case, sent
 
 SENTENCES = [vector["frame"] for vector in load("real.jsonl") if vector["dialect"] == "sentence"]
 BINARIES = [binary(0x0002), binary(0x0200, location())]

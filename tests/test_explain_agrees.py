@@ -10,8 +10,7 @@ from jt709c_gateway.protocol.explain import Field, explain, leaves, walk
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.protocol.jt808 import unescape
 from jt709c_gateway.protocol.message import Message
-
-from .vectors import load
+from tests.vectors import load
 
 VECTORS = [vector for name in ("jt709.jsonl", "real.jsonl") for vector in load(name)]
 #: Unit behind a number, by the name that field and event share.

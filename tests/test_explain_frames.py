@@ -6,11 +6,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol import jt701, jt808, sublock
 from jt709c_gateway.protocol.explain import Explanation, Field, explain, explain_all, walk
-
-from .test_dialect_jt701 import frame as dollar
-from .test_dialect_jt701 import record
-from .test_dialect_sublock import jt709 as sublock_lock
-from .vectors import DEVICE, binary, load, location, part
+from tests.test_dialect_jt701 import frame as dollar
+from tests.test_dialect_jt701 import record
+from tests.test_dialect_sublock import jt709 as sublock_lock
+from tests.vectors import DEVICE, binary, load, location, part
 
 REAL = {vector["frame"][:1]: vector["frame"] for vector in reversed(load("real.jsonl"))}
 EVENT = bytes.fromhex("0b0803") + b"s3cr3t\x01"

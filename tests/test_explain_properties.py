@@ -14,9 +14,8 @@ from jt709c_gateway.protocol.explain import Explanation, escapes, explain, expla
 from jt709c_gateway.protocol.framing import Framer, Malformed
 from jt709c_gateway.protocol.jt808 import FrameError, pack, unescape
 from jt709c_gateway.protocol.message import Message
-
-from .test_protocol_properties import FRAMES, lenient, streams
-from .vectors import binary, load, location, part
+from tests.test_protocol_properties import FRAMES, lenient, streams
+from tests.vectors import binary, load, location, part
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 PASSWORD = b"s3cr3t"

@@ -18,8 +18,7 @@ from jt709c_gateway.protocol.framing import (
 )
 from jt709c_gateway.protocol.jt808 import BODY_LENGTH, pack
 from jt709c_gateway.protocol.wholeness import MAX_DOLLAR
-
-from .vectors import binary, frames_of, load
+from tests.vectors import binary, frames_of, load
 
 HEARTBEAT = binary(0x0002)
 LOCATION = load("real.jsonl")[0]["frame"]

@@ -9,8 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol import alarms, events, jt709, lock_events
 from jt709c_gateway.protocol.events import Battery, Cell, LockEvent, RopeStatus
-
-from .vectors import MOMENT, binary, location, message
+from tests.vectors import MOMENT, binary, location, message
 
 IMEI = b"\xf2\x0f868822040248195"
 

@@ -6,8 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol import bcd, jt808
 from jt709c_gateway.protocol.jt808 import FrameError
-
-from .vectors import DEVICE, binary
+from tests.vectors import DEVICE, binary
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

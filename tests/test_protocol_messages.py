@@ -16,8 +16,7 @@ from jt709c_gateway.protocol.events import (
 )
 from jt709c_gateway.protocol.framing import BinaryFrame, Malformed
 from jt709c_gateway.protocol.message import Message
-
-from .vectors import DEVICE, binary, decode, fact, frames_of, location, message, part
+from tests.vectors import DEVICE, binary, decode, fact, frames_of, location, message, part
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 EVENT = bytes([0x0B, 8, 0x03]) + b"s3cr3t" + b"\x01"

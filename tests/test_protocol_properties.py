@@ -15,8 +15,7 @@ from jt709c_gateway.protocol.events import Location, to_json
 from jt709c_gateway.protocol.framing import MAX_BINARY, MAX_SENTENCE, BinaryFrame, Frame, Framer, Malformed
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.protocol.redact import mask_malformed
-
-from .vectors import binary, load, location, part
+from tests.vectors import binary, load, location, part
 
 #: A slow machine is no failure.
 lenient = settings(deadline=None)

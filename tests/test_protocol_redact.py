@@ -7,8 +7,7 @@ from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.events import Location
 from jt709c_gateway.protocol.framing import MALFORMED_KEPT, Malformed
 from jt709c_gateway.protocol.redact import mask_malformed
-
-from .vectors import binary, decode, location, message
+from tests.vectors import binary, decode, location, message
 
 EVENT = bytes([0x0B, 8, 0x03]) + b"s3cr3t" + b"\x01"
 MASKED = bytes([0x0B, 8, 0x03]) + b"******" + b"\x01"

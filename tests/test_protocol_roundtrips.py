@@ -35,12 +35,11 @@ from jt709c_gateway.protocol.events import (
     TimeRequest,
 )
 from jt709c_gateway.protocol.framing import BinaryFrame, Framer, SentenceFrame
-
-from .test_dialect_jt705 import body as jt705_body
-from .test_dialect_jt705 import degrees, moments, places
-from .test_protocol_properties import wires
-from .vectors import DEVICE, fact, location, message
-from .vectors import binary as frame
+from tests.test_dialect_jt705 import body as jt705_body
+from tests.test_dialect_jt705 import degrees, moments, places
+from tests.test_protocol_properties import wires
+from tests.vectors import DEVICE, fact, location, message
+from tests.vectors import binary as frame
 
 bytes_ = st.integers(0, 255)
 words = st.integers(0, 0xFFFF)

@@ -9,8 +9,7 @@ from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.events import Password, Reply
 from jt709c_gateway.protocol.framing import Malformed
 from jt709c_gateway.protocol.message import Message
-
-from .vectors import decode, message
+from tests.vectors import decode, message
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -9,9 +9,8 @@ from jt709c_gateway.protocol import attributes, position, sublock
 from jt709c_gateway.protocol.events import Attributes, Location
 from jt709c_gateway.protocol.pnn import imei
 from tests.test_commit_script import LOW_BATTERY, ScriptCase
-
-from .vectors import MOMENT, binary, fact, location, message
-from .vectors.lines import published
+from tests.vectors import MOMENT, binary, fact, location, message
+from tests.vectors.lines import published
 
 NOWHERE = position.encode(MOMENT, 0.0, 0.0, False, 0, 0)
 P45 = "(8130630001,P45,260915,102329,22.5,N,113.4,E,A,0,15,1,1,0026589876,0,0,9,234,{},7,460:0:19526:584115)"

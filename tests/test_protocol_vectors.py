@@ -21,8 +21,7 @@ from jt709c_gateway.protocol.events import (
 from jt709c_gateway.protocol.framing import BinaryFrame, Malformed
 from jt709c_gateway.protocol.jt808 import unescape
 from jt709c_gateway.protocol.message import Message
-
-from .vectors import binary, decode, frames_of, load, location, message, part
+from tests.vectors import binary, decode, frames_of, load, location, message, part
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 FIX = {1: "gnss", 2: "lbs", 0: "none"}

@@ -8,8 +8,7 @@ from jt709c_gateway.redis.committer import Limits
 from tests.committing import Script, Teller
 from tests.support import key_prefix, shared_server
 from tests.vectors import binary, location
-
-from .vectors.lines import NOW, case, messages, published, sent
+from tests.vectors.lines import NOW, case, messages, published, sent
 
 
 def only(name: str) -> dict[str, Any]:

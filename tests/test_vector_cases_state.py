@@ -7,9 +7,8 @@ from jt709c_gateway.redis.committer import Limits
 from tests.committing import Fleet
 from tests.test_commit_script import CARD, DEVICE, LOW_BATTERY, ScriptCase, report
 from tests.test_gateway_masters import dollar
-
-from .vectors import binary
-from .vectors.lines import Line, case, messages, one_test_each, published
+from tests.vectors import binary
+from tests.vectors.lines import Line, case, messages, one_test_each, published
 
 
 @one_test_each([case("F13")])

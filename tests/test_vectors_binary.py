@@ -8,8 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.framing import Framer, Malformed
-
-from .vectors.lines import (
+from tests.vectors.lines import (
     FIELD,
     NOW,
     REAL,

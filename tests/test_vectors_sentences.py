@@ -4,7 +4,7 @@ import json
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from .vectors.lines import (
+from tests.vectors.lines import (
     CASES,
     FIELD,
     NOW,

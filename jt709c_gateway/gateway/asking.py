@@ -16,13 +16,12 @@ from twisted.python.failure import Failure
 
 from jt709c_gateway.commands.model import InvalidOrder, Order
 from jt709c_gateway.commands.profiles import CheckedOrder, Rendered
+from jt709c_gateway.gateway import wire
+from jt709c_gateway.gateway.desk import Desk
+from jt709c_gateway.gateway.orders import Orders
+from jt709c_gateway.gateway.question import PATIENCE, Question
+from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.redis.order_replies import Unasked
-
-from . import wire
-from .desk import Desk
-from .orders import Orders
-from .question import PATIENCE, Question
-from .sessions import Session
 
 #: Seconds from one time that a lock is asked to the next.
 EVERY: Final = 24 * 3600.0

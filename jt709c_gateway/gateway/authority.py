@@ -13,8 +13,7 @@ from attrs import define, field
 from jt709c_gateway.commands.lifecycle import OrderRun
 from jt709c_gateway.commands.model import Order
 from jt709c_gateway.commands.order_keys import MAX_AHEAD, OrderKeys, Refusal, Why
-
-from .sessions import Session
+from jt709c_gateway.gateway.sessions import Session
 
 #: Signed orders of which a process remembers that it has written them, until they can't be written any more.
 MAX_REMEMBERED: Final = 100_000

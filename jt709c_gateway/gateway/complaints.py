@@ -14,7 +14,7 @@ from jt709c_gateway.protocol.events import to_text
 from jt709c_gateway.redis.order_writes import Command
 
 if TYPE_CHECKING:
-    from .orders import Orders
+    from jt709c_gateway.gateway.orders import Orders
 
 _log = Logger()
 #: The device in the events of an order that names none.

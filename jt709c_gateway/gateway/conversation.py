@@ -7,6 +7,8 @@ from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from jt709c_gateway.gateway.datagrams import DatagramDecoder
+from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import Origin
 from jt709c_gateway.protocol.events import Location
@@ -14,11 +16,8 @@ from jt709c_gateway.protocol.framing import Frame, Malformed
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.transport.link import Link
 
-from .datagrams import DatagramDecoder
-from .sessions import Session
-
 if TYPE_CHECKING:
-    from .core import Gateway, Moment
+    from jt709c_gateway.gateway.core import Gateway, Moment
 
 _LOGGED_HEX: Final = 64
 #: Frames of one link that may wait for Redis. So one that sends without waiting for its answers keeps no

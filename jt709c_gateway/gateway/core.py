@@ -10,6 +10,21 @@ from msgspec import UNSET
 from twisted.logger import Logger
 
 from jt709c_gateway.clock import Clock
+from jt709c_gateway.gateway.admission import Admission
+from jt709c_gateway.gateway.budget import Allowed
+from jt709c_gateway.gateway.conversation import Conversation
+from jt709c_gateway.gateway.counters import Counters
+from jt709c_gateway.gateway.datagrams import DatagramDecoder
+from jt709c_gateway.gateway.gate import Gate, kept
+from jt709c_gateway.gateway.guests import Guests
+from jt709c_gateway.gateway.ids import EventIds
+from jt709c_gateway.gateway.newcomers import Newcomers
+from jt709c_gateway.gateway.presence import Presence
+from jt709c_gateway.gateway.records import listen, position_record, record_of
+from jt709c_gateway.gateway.room import Room
+from jt709c_gateway.gateway.sessions import Session, Sessions
+from jt709c_gateway.gateway.slices import Slices
+from jt709c_gateway.gateway.turning_away import TurningAway
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import VERSION
@@ -19,22 +34,6 @@ from jt709c_gateway.protocol.zones import Utc8
 from jt709c_gateway.redis.batch import Answer
 from jt709c_gateway.redis.committer import Committer
 from jt709c_gateway.transport.link import Link
-
-from .admission import Admission
-from .budget import Allowed
-from .conversation import Conversation
-from .counters import Counters
-from .datagrams import DatagramDecoder
-from .gate import Gate, kept
-from .guests import Guests
-from .ids import EventIds
-from .newcomers import Newcomers
-from .presence import Presence
-from .records import listen, position_record, record_of
-from .room import Room
-from .sessions import Session, Sessions
-from .slices import Slices
-from .turning_away import TurningAway
 
 #: Lines about bad input in so many seconds; all of it is counted, and the last of it is in Redis.
 _LOG_LINES: Final = 20

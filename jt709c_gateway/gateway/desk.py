@@ -14,19 +14,17 @@ from jt709c_gateway.commands.lifecycle import Action, OrderRun, Step
 from jt709c_gateway.commands.model import InvalidOrder, OrderState
 from jt709c_gateway.commands.profiles import Rendered
 from jt709c_gateway.commands.waiting import from_waiting
+from jt709c_gateway.gateway import complaints, wire
+from jt709c_gateway.gateway.sessions import Session
+from jt709c_gateway.gateway.testimony import Testimony
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.redis.order_replies import NotOurs, SessionClaim
 
-from . import complaints, wire
-from .sessions import Session
-from .testimony import Testimony
-
 if TYPE_CHECKING:
+    from jt709c_gateway.gateway.core import Moment
+    from jt709c_gateway.gateway.orders import Orders
+    from jt709c_gateway.gateway.question import Question
     from jt709c_gateway.redis.order_replies import Claim
-
-    from .core import Moment
-    from .orders import Orders
-    from .question import Question
 
 
 @define(eq=False)

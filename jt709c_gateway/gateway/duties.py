@@ -8,16 +8,15 @@ from twisted.application.service import Service
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
+from jt709c_gateway.gateway.asking import ROUND, Asking
+from jt709c_gateway.gateway.core import Gateway
+from jt709c_gateway.gateway.expiring import Expiring
+from jt709c_gateway.gateway.membership import Membership, is_dead_here
+from jt709c_gateway.gateway.orders import Orders
+from jt709c_gateway.gateway.recovery import Recovery
+from jt709c_gateway.gateway.taking import BlockingConnection, Taking
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.order_replies import NotOurs
-
-from .asking import ROUND, Asking
-from .core import Gateway
-from .expiring import Expiring
-from .membership import Membership, is_dead_here
-from .orders import Orders
-from .recovery import Recovery
-from .taking import BlockingConnection, Taking
 
 _SWEEP: Final = 2.0
 _TICK: Final = 0.25

@@ -9,10 +9,9 @@ from twisted.logger import Logger
 
 from jt709c_gateway.commands.model import OrderState
 from jt709c_gateway.commands.stored import iso
+from jt709c_gateway.gateway.orders import Orders
 from jt709c_gateway.protocol.events import KIND_COMMAND
 from jt709c_gateway.redis.expiry import AT_ONCE, Announcement, expire
-
-from .orders import Orders
 
 #: Seconds since it came in before an order that is in no list counts as lost.
 LOST_AFTER: Final = 60.0

@@ -5,17 +5,16 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, field
 from twisted.logger import Logger
 
+from jt709c_gateway.gateway.admission import Admission
+from jt709c_gateway.gateway.budget import Allowed, Budget
+from jt709c_gateway.gateway.conversation import Conversation
+from jt709c_gateway.gateway.newcomers import Newcomers
+from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol.framing import MALFORMED_KEPT
 from jt709c_gateway.protocol.message import Message
 
-from .admission import Admission
-from .budget import Allowed, Budget
-from .conversation import Conversation
-from .newcomers import Newcomers
-from .sessions import Session
-
 if TYPE_CHECKING:
-    from .core import Gateway, Moment
+    from jt709c_gateway.gateway.core import Gateway, Moment
 
 #: Why a link is closed, or a frame is kept in `jt709c:malformed`.
 NOT_ADMITTED: Final = "not_admitted"

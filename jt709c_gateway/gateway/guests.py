@@ -12,20 +12,19 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
+from jt709c_gateway.gateway import hearing
+from jt709c_gateway.gateway.budget import Budget
+from jt709c_gateway.gateway.conversation import Conversation
+from jt709c_gateway.gateway.gate import kept
+from jt709c_gateway.gateway.records import listen, record_of
+from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.redis.batch import Answer
 from jt709c_gateway.redis.committer import Content
 
-from . import hearing
-from .budget import Budget
-from .conversation import Conversation
-from .gate import kept
-from .records import listen, record_of
-from .sessions import Session
-
 if TYPE_CHECKING:
-    from .core import Gateway, Moment
+    from jt709c_gateway.gateway.core import Gateway, Moment
 
 #: Metres by which positions of a lock that stands still may differ; metres a second that it travels at most.
 _JUMP: Final = 5_000.0

@@ -10,12 +10,11 @@ from jt709c_gateway.commands.evidence import Observation, ObservationKind
 from jt709c_gateway.commands.lifecycle import OrderRun, Step
 from jt709c_gateway.commands.model import OrderState
 from jt709c_gateway.commands.replies import Answer, DataReply, PnnReply, Reply, SentenceReply, TerminalReply
+from jt709c_gateway.gateway.lock_clock import LockClock
+from jt709c_gateway.gateway.sublocks import SubLocks
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.jt808 import ATTRIBUTES, LOCATION_ANSWER, PARAMETERS
 from jt709c_gateway.protocol.message import Message
-
-from .lock_clock import LockClock
-from .sublocks import SubLocks
 
 #: An observation, and the lock event in which an order that it confirms is named.
 Seen = tuple[Observation, events.LockEvent | None]

@@ -18,14 +18,13 @@ from jt709c_gateway.commands.order_keys import Refusal, Why
 from jt709c_gateway.commands.profiles import OrderSpec
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, from_hash, invalid_record, iso, to_hash
 from jt709c_gateway.commands.waiting import from_waiting, to_waiting
+from jt709c_gateway.gateway import complaints
+from jt709c_gateway.gateway.complaints import UNKNOWN
+from jt709c_gateway.gateway.orders import Orders
 from jt709c_gateway.protocol.events import KIND_COMMAND, to_text
 from jt709c_gateway.redis.order_replies import Acceptance, Events, Known
 from jt709c_gateway.redis.order_writes import Command
 from jt709c_gateway.redis.orders import FULL
-
-from . import complaints
-from .complaints import UNKNOWN
-from .orders import Orders
 
 _T = TypeVar("_T")
 

@@ -9,10 +9,9 @@ from twisted.application.service import Service
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
+from jt709c_gateway.gateway.orders import Orders
+from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.redis.orders import SESSIONS_AT_ONCE
-
-from .orders import Orders
-from .sessions import Session
 
 #: Seconds from one look to the next.
 _EVERY: Final = 0.5

@@ -18,19 +18,18 @@ from jt709c_gateway.commands.record import Limits
 from jt709c_gateway.commands.replies import Answer
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, to_hash
 from jt709c_gateway.commands.waiting import to_waiting
+from jt709c_gateway.gateway.authority import Authority
+from jt709c_gateway.gateway.core import Gateway
+from jt709c_gateway.gateway.desk import Desk
+from jt709c_gateway.gateway.log_window import LogWindow
+from jt709c_gateway.gateway.proving import Proving, UdpOrders
+from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol.events import KIND_COMMAND, to_text
 from jt709c_gateway.redis.order_replies import Claim
 from jt709c_gateway.redis.order_replies import Record as StoredRecord
 from jt709c_gateway.redis.order_writes import UNSETTLED_TTL, Command, Condition
 from jt709c_gateway.redis.orders import OrderStore
 from jt709c_gateway.redis.refusals import Refusals
-
-from .authority import Authority
-from .core import Gateway
-from .desk import Desk
-from .log_window import LogWindow
-from .proving import Proving, UdpOrders
-from .sessions import Session
 
 _UNSETTLED: Final = frozenset({OrderState.UNCONFIRMED, OrderState.UNCERTAIN})
 

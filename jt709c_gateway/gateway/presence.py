@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from attrs import define, field
 from twisted.internet import defer, task
 
+from jt709c_gateway.gateway.contests import Contests
+from jt709c_gateway.gateway.conversation import Conversation
+from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.transport.link import SHUTDOWN
 
-from .contests import Contests
-from .conversation import Conversation
-from .sessions import Session
-
 if TYPE_CHECKING:
-    from .core import Gateway, Moment
+    from jt709c_gateway.gateway.core import Gateway, Moment
 
 #: What is told of a session: state and reason.
 _Change = tuple[Literal["online", "offline", "replaced"], str]

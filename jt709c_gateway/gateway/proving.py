@@ -16,14 +16,13 @@ from twisted.python.failure import Failure
 
 from jt709c_gateway.commands.model import InvalidOrder, Order
 from jt709c_gateway.commands.profiles import OrderSpec
-
-from . import wire
-from .question import PATIENCE, Question
-from .sessions import Session
+from jt709c_gateway.gateway import wire
+from jt709c_gateway.gateway.question import PATIENCE, Question
+from jt709c_gateway.gateway.sessions import Session
 
 if TYPE_CHECKING:
-    from .desk import Desk
-    from .orders import Orders
+    from jt709c_gateway.gateway.desk import Desk
+    from jt709c_gateway.gateway.orders import Orders
 
 #: Seconds from one question to the next while none is answered.
 _PAUSE: Final = 5.0

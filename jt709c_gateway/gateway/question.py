@@ -7,9 +7,8 @@ from twisted.internet import defer
 
 from jt709c_gateway.commands.profiles import CheckedOrder
 from jt709c_gateway.commands.replies import match
+from jt709c_gateway.gateway import hearing
 from jt709c_gateway.protocol.message import Message
-
-from . import hearing
 
 #: Seconds that a lock's orders may have to wait behind its questions, all in all.
 PATIENCE: Final = 5.0

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from msgspec import UNSET
 
+from jt709c_gateway.gateway.lock_clock import credible
+from jt709c_gateway.gateway.sessions import Session
+from jt709c_gateway.gateway.sublocks import SubLocks
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.envelope import wrap
 from jt709c_gateway.protocol.framing import MAX_BINARY
@@ -13,12 +16,8 @@ from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.protocol.zones import to_utc
 from jt709c_gateway.redis.committer import Content
 
-from .lock_clock import credible
-from .sessions import Session
-from .sublocks import SubLocks
-
 if TYPE_CHECKING:
-    from .core import Moment
+    from jt709c_gateway.gateway.core import Moment
 
 #: A frame's bytes stand in each of its events. Those of a split message, longer than this in hex, stand in
 #: the first only: else a lock's whole memory would be repeated for every position in it.

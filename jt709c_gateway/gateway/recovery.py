@@ -7,12 +7,11 @@ from twisted.logger import Logger
 
 from jt709c_gateway.commands.model import InvalidOrder
 from jt709c_gateway.commands.waiting import from_waiting
+from jt709c_gateway.gateway import complaints
+from jt709c_gateway.gateway.orders import Orders
+from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.redis.order_replies import Record
 from jt709c_gateway.redis.orders import SESSIONS_AT_ONCE
-
-from . import complaints
-from .orders import Orders
-from .sessions import Session
 
 
 @define

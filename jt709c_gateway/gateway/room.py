@@ -8,8 +8,8 @@ from attrs import define, field
 from jt709c_gateway.transport.tcp import limited_as
 
 if TYPE_CHECKING:
-    from .conversation import Conversation
-    from .sessions import Session
+    from jt709c_gateway.gateway.conversation import Conversation
+    from jt709c_gateway.gateway.sessions import Session
 
 #: Sessions that are compared to find one that has been silent for long.
 _SAMPLE: Final = 16

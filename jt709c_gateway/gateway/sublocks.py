@@ -6,9 +6,8 @@ from typing import Any, Final
 
 from attrs import define, field
 
+from jt709c_gateway.gateway.lock_clock import LockClock
 from jt709c_gateway.protocol.events import Peripheral
-
-from .lock_clock import LockClock
 
 #: Sub-locks kept per master; the longest unheard are forgotten first.
 MAX_SUBLOCKS: Final = 100

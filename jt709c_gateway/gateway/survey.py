@@ -8,10 +8,9 @@ from twisted.application.service import Service
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
+from jt709c_gateway.gateway.orders import Orders
 from jt709c_gateway.redis.refusals import explain
 from jt709c_gateway.redis.survey import Fleet, count
-
-from .orders import Orders
 
 #: Seconds from one count to the next: as often as Prometheus usually asks.
 EVERY: Final = 15.0

@@ -9,12 +9,11 @@ from twisted.internet import defer, task
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from jt709c_gateway.gateway.intake import Failed, Intake
+from jt709c_gateway.gateway.orders import Orders
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.order_replies import NotOurs
 from jt709c_gateway.redis.refusals import is_state_of_server
-
-from .intake import Failed, Intake
-from .orders import Orders
 
 #: Entries taken at a time: so many round trips go on side by side when Redis is far away.
 MAX_TAKEN: Final = 32

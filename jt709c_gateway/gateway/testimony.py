@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, field
 
 from jt709c_gateway.commands.lifecycle import OrderRun, Step
+from jt709c_gateway.gateway import hearing
+from jt709c_gateway.gateway.lock_clock import LockClock
+from jt709c_gateway.gateway.sessions import Session
+from jt709c_gateway.gateway.sublocks import SubLocks
 from jt709c_gateway.protocol.message import Message
 
-from . import hearing
-from .lock_clock import LockClock
-from .sessions import Session
-from .sublocks import SubLocks
-
 if TYPE_CHECKING:
+    from jt709c_gateway.gateway.orders import Orders
     from jt709c_gateway.redis.order_replies import Claim
-
-    from .orders import Orders
 
 #: Ended orders per lock whose effect may still be seen; the oldest are forgotten first.
 MAX_WATCHED: Final = 16

@@ -1,10 +1,9 @@
 """Orders as they go down to a lock: what a profile rendered, framed for this very lock."""
 
 from jt709c_gateway.commands.profiles import BinaryMessage, GroupedSentence, PnnSentence, Rendered
+from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol import jt808, sentences
 from jt709c_gateway.protocol.decoder import JT701
-
-from .sessions import Session
 
 _ID_DIGITS = 12
 #: A master knows its own id by all of its digits (PROTOCOL.md §2.2).

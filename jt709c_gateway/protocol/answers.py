@@ -15,9 +15,9 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from . import pnn
-from .events import Reply
-from .message import VersionedMessage
+from jt709c_gateway.protocol import pnn
+from jt709c_gateway.protocol.events import Reply
+from jt709c_gateway.protocol.message import VersionedMessage
 
 _PERCENT = re.compile(r"([0-9]{1,3})\s*%?")
 _CARD = re.compile(r"[0-9]{10}")

@@ -12,7 +12,7 @@ meant shows in what follows them: an ICCID of digits, and two texts that end whe
 from itertools import product
 from typing import Final
 
-from .events import Attributes
+from jt709c_gateway.protocol.events import Attributes
 
 _KIND_LENGTH: Final = 2
 _ICCID_LENGTH: Final = 10

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from struct import Struct
 from typing import Final
 
-from . import attributes, jt705, jt709, jt709x, jt808, lock_events
-from .events import (
+from jt709c_gateway.protocol import attributes, jt705, jt709, jt709x, jt808, lock_events
+from jt709c_gateway.protocol.events import (
     KIND_ATTRIBUTES,
     KIND_HEARTBEAT,
     KIND_LOCATION,
@@ -23,8 +23,8 @@ from .events import (
     TimeRequest,
     Unknown,
 )
-from .jt808 import Header
-from .message import FIRST_YEAR, Message, content_of
+from jt709c_gateway.protocol.jt808 import Header
+from jt709c_gateway.protocol.message import FIRST_YEAR, Message, content_of
 
 _TERMINAL_ANSWER = Struct(">HHB")
 _STORED_HEAD = Struct(">HB")

@@ -4,8 +4,8 @@ from typing import Final
 
 from attrs import define, field
 
-from . import answers, binary, jt709, jt709x, lock_events, masters, pnn, sentences
-from .events import (
+from jt709c_gateway.protocol import answers, binary, jt709, jt709x, lock_events, masters, pnn, sentences
+from jt709c_gateway.protocol.events import (
     KIND_HEARTBEAT,
     KIND_LOCATION,
     KIND_PASSWORD,
@@ -17,8 +17,15 @@ from .events import (
     Reply,
     TimeRequest,
 )
-from .framing import MALFORMED_KEPT, BinaryFrame, DollarFrame, Frame, Malformed, SentenceFrame
-from .jt808 import (
+from jt709c_gateway.protocol.framing import (
+    MALFORMED_KEPT,
+    BinaryFrame,
+    DollarFrame,
+    Frame,
+    Malformed,
+    SentenceFrame,
+)
+from jt709c_gateway.protocol.jt808 import (
     BIT_SPLIT,
     LOCATION,
     ONE_BYTE_SERIAL,
@@ -33,9 +40,9 @@ from .jt808 import (
     parse_header,
     registration_answer,
 )
-from .message import FIRST_YEAR, Message, VersionedMessage
-from .redact import mask_malformed, mask_spans
-from .split import Reassembler
+from jt709c_gateway.protocol.message import FIRST_YEAR, Message, VersionedMessage
+from jt709c_gateway.protocol.redact import mask_malformed, mask_spans
+from jt709c_gateway.protocol.split import Reassembler
 
 JT709: Final = "jt709"
 JT701: Final = masters.JT701

@@ -6,8 +6,8 @@ from datetime import datetime
 from attrs import define
 from msgspec import UNSET
 
-from .events import Event, EventData
-from .message import Message
+from jt709c_gateway.protocol.events import Event, EventData
+from jt709c_gateway.protocol.message import Message
 
 VERSION = 1
 

@@ -13,7 +13,7 @@ from attrs import define, field
 from msgspec import UNSET, UnsetType
 from msgspec.json import Encoder
 
-from .json_text import escape_bytes
+from jt709c_gateway.protocol.json_text import escape_bytes
 
 Fix = Literal["gnss", "lbs", "none"]
 LockState = Literal["locked", "unlocked"]

@@ -15,8 +15,8 @@ from typing import Final
 
 from attrs import define, field
 
-from .jt701 import HEADER_LENGTH
-from .jt808 import (
+from jt709c_gateway.protocol.jt701 import HEADER_LENGTH
+from jt709c_gateway.protocol.jt808 import (
     BODY_LENGTH,
     ONE_BYTE_SERIAL,
     ONE_BYTE_SERIAL_HEADER,
@@ -26,8 +26,8 @@ from .jt808 import (
     parse_header,
     unpack,
 )
-from .sublock import unescape as unescape_sublock
-from .wholeness import DOLLAR_START, Fit, Patience, Verdict, dollar_end, fit, judge
+from jt709c_gateway.protocol.sublock import unescape as unescape_sublock
+from jt709c_gateway.protocol.wholeness import DOLLAR_START, Fit, Patience, Verdict, dollar_end, fit, judge
 
 #: Longest `7E` frame: 22 bytes of header, 1023 of body and the check byte, all escaped, between two flags.
 MAX_BINARY: Final = 2 * (22 + 1023 + 1) + 2

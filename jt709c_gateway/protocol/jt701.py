@@ -28,10 +28,10 @@ from typing import Final
 
 from attrs import define
 
-from . import position
-from .alarms import JT701_ALARM_BITS, JT701_WAKE_REASONS, jt701_alarms
-from .bcd import two_digits
-from .events import Cell, ExtendedLocation, Fix, Location
+from jt709c_gateway.protocol import position
+from jt709c_gateway.protocol.alarms import JT701_ALARM_BITS, JT701_WAKE_REASONS, jt701_alarms
+from jt709c_gateway.protocol.bcd import two_digits
+from jt709c_gateway.protocol.events import Cell, ExtendedLocation, Fix, Location
 
 HEADER_LENGTH: Final = 10
 _HEADER = Struct(">c5sBBH")

@@ -15,10 +15,10 @@ from datetime import datetime
 from struct import Struct
 from typing import Final
 
-from . import lock_events, position
-from .alarms import JT705_WAKE_REASONS, LOW_BATTERY, jt705_alarms
-from .events import Cell, ExtendedLocation, LockEvent
-from .jt709 import NO_SIGNAL, BodyError
+from jt709c_gateway.protocol import lock_events, position
+from jt709c_gateway.protocol.alarms import JT705_WAKE_REASONS, LOW_BATTERY, jt705_alarms
+from jt709c_gateway.protocol.events import Cell, ExtendedLocation, LockEvent
+from jt709c_gateway.protocol.jt709 import NO_SIGNAL, BodyError
 
 _FIXED = Struct(">17sBBIBIHBHH")
 FIXED_LENGTH: Final = _FIXED.size

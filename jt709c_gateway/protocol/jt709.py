@@ -20,10 +20,10 @@ from typing import Any, Final
 
 from attrs import define
 
-from . import jt709x, lock_events
-from .alarms import WAKE_REASONS, jt709_alarms
-from .bcd import encode_ymd, time_ymd
-from .events import (
+from jt709c_gateway.protocol import jt709x, lock_events
+from jt709c_gateway.protocol.alarms import WAKE_REASONS, jt709_alarms
+from jt709c_gateway.protocol.bcd import encode_ymd, time_ymd
+from jt709c_gateway.protocol.events import (
     Cell,
     ExtendedLocation,
     Fix,
@@ -33,7 +33,7 @@ from .events import (
     RopeStatus,
     extend,
 )
-from .position import MAX_COURSE, NO_SATELLITES
+from jt709c_gateway.protocol.position import MAX_COURSE, NO_SATELLITES
 
 FIXED: Final = Struct(">IIIIhHH6s")
 FIXED_LENGTH: Final = FIXED.size

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from struct import Struct
 from typing import Final
 
-from .events import Battery, ExtendedLocation, Location, LockEvent
+from jt709c_gateway.protocol.events import Battery, ExtendedLocation, Location, LockEvent
 
 BATTERY: Final = 0x33
 EVENT_TIME: Final = 0xE7

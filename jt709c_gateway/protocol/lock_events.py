@@ -13,7 +13,7 @@ import re
 from datetime import datetime
 from typing import Final
 
-from .events import LockEvent
+from jt709c_gateway.protocol.events import LockEvent
 
 ITEM: Final = 0x0B
 PASSWORD_LENGTH: Final = 6

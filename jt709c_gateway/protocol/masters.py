@@ -5,8 +5,8 @@ from typing import Final
 
 from msgspec import UNSET
 
-from . import jt701, pnn, sublock
-from .events import (
+from jt709c_gateway.protocol import jt701, pnn, sublock
+from jt709c_gateway.protocol.events import (
     KIND_ALARM,
     KIND_LOCATION,
     KIND_LOCK,
@@ -19,8 +19,8 @@ from .events import (
     TimeRequest,
     Unknown,
 )
-from .message import VersionedMessage, content_of
-from .sentences import DYNAMIC_PASSWORD_PNN, Sentence
+from jt709c_gateway.protocol.message import VersionedMessage, content_of
+from jt709c_gateway.protocol.sentences import DYNAMIC_PASSWORD_PNN, Sentence
 
 JT701: Final = "jt701"
 SUBLOCK_REPORTS: Final = (("WLNET", "5"), ("WLNET", "7"))

@@ -7,8 +7,8 @@ from typing import Final
 
 from attrs import define, field
 
-from .events import KIND_LOCATION, KIND_LOCK, KIND_PERIPHERAL, EventData, Location
-from .jt808 import LOCATION_ANSWER
+from jt709c_gateway.protocol.events import KIND_LOCATION, KIND_LOCK, KIND_PERIPHERAL, EventData, Location
+from jt709c_gateway.protocol.jt808 import LOCATION_ANSWER
 
 #: What each dialect says in a way of its own.
 _OWN: Final = frozenset([KIND_LOCATION, KIND_LOCK, KIND_PERIPHERAL])

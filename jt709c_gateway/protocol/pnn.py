@@ -15,10 +15,10 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
-from .bcd import time_dmy
-from .events import Action, Cell, LockEvent, Method
-from .jt808 import luhn_digit
-from .sentences import DYNAMIC_PASSWORD_PNN
+from jt709c_gateway.protocol.bcd import time_dmy
+from jt709c_gateway.protocol.events import Action, Cell, LockEvent, Method
+from jt709c_gateway.protocol.jt808 import luhn_digit
+from jt709c_gateway.protocol.sentences import DYNAMIC_PASSWORD_PNN
 
 HEARTBEAT: Final = "@JT"
 TIME_REQUEST: Final = ("P22", "2")

@@ -13,7 +13,7 @@ from typing import Final
 
 from attrs import define
 
-from .bcd import encode_dmy, time_dmy
+from jt709c_gateway.protocol.bcd import encode_dmy, time_dmy
 
 LENGTH: Final = 17
 KNOT_KMH: Final = 1.852

@@ -7,9 +7,9 @@ other bytes it would give the XOR of the password's.
 import re
 from typing import Final
 
-from . import lock_events, sentences
-from .framing import BinaryFrame
-from .jt808 import escape
+from jt709c_gateway.protocol import lock_events, sentences
+from jt709c_gateway.protocol.framing import BinaryFrame
+from jt709c_gateway.protocol.jt808 import escape
 
 #: A byte, or the pair that stands for one in a frame.
 _BYTE: Final = rb"(?:\x7d[\x01\x02]|.)"

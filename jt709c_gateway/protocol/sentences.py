@@ -14,7 +14,7 @@ from typing import Final
 
 from attrs import define, field
 
-from . import secret_words
+from jt709c_gateway.protocol import secret_words
 
 #: What stands for one byte of a password.
 MASK: Final = "*"

@@ -13,8 +13,8 @@ from typing import Final
 
 from attrs import define, field
 
-from .framing import BinaryFrame
-from .jt808 import Header, pack, parse_header
+from jt709c_gateway.protocol.framing import BinaryFrame
+from jt709c_gateway.protocol.jt808 import Header, pack, parse_header
 
 #: Seconds after its first part in which a message must be complete.
 TIMEOUT: Final = 60.0

@@ -21,9 +21,9 @@ from typing import Final
 
 from attrs import frozen
 
-from . import position
-from .bcd import encode_dmy, time_dmy
-from .events import Action, Alarm, LockEvent, Method, Peripheral, PeripheralType
+from jt709c_gateway.protocol import position
+from jt709c_gateway.protocol.bcd import encode_dmy, time_dmy
+from jt709c_gateway.protocol.events import Action, Alarm, LockEvent, Method, Peripheral, PeripheralType
 
 ESCAPES: Final = (
     (b"\x3d\x15", b"\x28"),

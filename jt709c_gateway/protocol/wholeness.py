@@ -11,8 +11,8 @@ from typing import Final
 
 from attrs import define
 
-from . import jt701
-from .jt808 import (
+from jt709c_gateway.protocol import jt701
+from jt709c_gateway.protocol.jt808 import (
     BIT_ANSWER_WANTED,
     BODY_LENGTH,
     ENCRYPTION,

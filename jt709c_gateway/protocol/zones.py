@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from . import jt709x
-from .events import Location
-from .message import Message
+from jt709c_gateway.protocol import jt709x
+from jt709c_gateway.protocol.events import Location
+from jt709c_gateway.protocol.message import Message
 
 _AHEAD: Final = timedelta(hours=8)
 #: The fields in which a fact has times.

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from attrs import define
 
-from .keys import Keys
-from .scripts import Caller
+from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.scripts import Caller
 
 
 @define

@@ -23,11 +23,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from jt709c_gateway.clock import Clock
-
-from .batch import Answer, Batch, Recipient, Then, Waiting, gather
-from .durability import Durability, NotDurable, Shortfall
-from .keys import Keys
-from .refusals import REPORT_EVERY, explain
+from jt709c_gateway.redis.batch import Answer, Batch, Recipient, Then, Waiting, gather
+from jt709c_gateway.redis.durability import Durability, NotDurable, Shortfall
+from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.refusals import REPORT_EVERY, explain
 
 #: Batches that may wait together to be durable.
 MAX_TRAIN: Final = 50

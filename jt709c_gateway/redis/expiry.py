@@ -6,11 +6,10 @@ from attrs import define
 from msgspec.msgpack import encode
 
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, is_text
-
-from . import scripts
-from .keys import Keys
-from .order_writes import MAX_REPLIES, REPLY_TTL
-from .scripts import Caller
+from jt709c_gateway.redis import scripts
+from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.order_writes import MAX_REPLIES, REPLY_TTL
+from jt709c_gateway.redis.scripts import Caller
 
 #: Orders that one call looks at. The server spends some 60 µs on each, and whatever else it is asked waits.
 AT_ONCE: Final = 50

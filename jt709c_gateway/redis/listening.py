@@ -6,8 +6,8 @@ from typing import Any, Final
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import Factory
 
-from .connection import RedisConnection
-from .protocol import RedisProtocol
+from jt709c_gateway.redis.connection import RedisConnection
+from jt709c_gateway.redis.protocol import RedisProtocol
 
 #: Seconds between two questions whether a silent subscription still lives.
 PING_EVERY: Final = 15.0

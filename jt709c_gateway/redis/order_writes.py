@@ -2,8 +2,8 @@
 
 from typing import Any, Final, Literal
 
-from .keys import Keys
-from .order_replies import Record
+from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.order_replies import Record
 
 #: Seconds for which the record of an order is kept.
 KEEP: Final = 7 * 24 * 3600

@@ -6,9 +6,9 @@ from typing import Any, Final
 from attrs import define
 from twisted.internet import defer
 
-from . import scripts
-from .keys import Keys
-from .order_replies import (
+from jt709c_gateway.redis import scripts
+from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.order_replies import (
     Acceptance,
     Claim,
     Events,
@@ -20,8 +20,8 @@ from .order_replies import (
     SessionClaim,
     Unasked,
 )
-from .order_writes import KEEP, UNSETTLED_TTL, OrderWrites
-from .scripts import Caller
+from jt709c_gateway.redis.order_writes import KEEP, UNSETTLED_TTL, OrderWrites
+from jt709c_gateway.redis.scripts import Caller
 
 #: Orders that may wait for one lock.
 MAX_WAITING: Final = 100

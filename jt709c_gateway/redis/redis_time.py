@@ -9,8 +9,7 @@ from attrs import define, field
 from twisted.logger import Logger
 
 from jt709c_gateway.clock import Clock
-
-from .scripts import Caller
+from jt709c_gateway.redis.scripts import Caller
 
 #: Seconds by which a gateway's clock may differ from Redis's without being called wrong.
 TOLERANCE: Final = 3.0

@@ -6,10 +6,9 @@ from typing import Final
 from msgspec.msgpack import encode
 
 from jt709c_gateway.protocol.events import KINDS
-
-from . import scripts
-from .keys import Keys
-from .scripts import Caller
+from jt709c_gateway.redis import scripts
+from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.scripts import Caller
 
 #: Stands for a device, an order or a gateway in a key: rights are given by pattern.
 _ANY: Final = "0"

@@ -6,9 +6,9 @@ from typing import Final
 
 from attrs import field, frozen
 
-from . import scripts
-from .keys import Keys
-from .scripts import Caller
+from jt709c_gateway.redis import scripts
+from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.scripts import Caller
 
 #: Spans for which the locks seen are counted, in seconds, by the label they have in metrics.
 SPANS: Final[Mapping[str, int]] = {"1h": 3600, "1d": 86_400, "7d": 604_800}

@@ -11,7 +11,7 @@ from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python.failure import Failure
 
-from .tcp import DirectServer, LockFactory, ProxiedLockFactory
+from jt709c_gateway.transport.tcp import DirectServer, LockFactory, ProxiedLockFactory
 
 _MAX_DATAGRAM: Final = 65_536
 #: A new lock's connection with its first report takes up to a millisecond.

@@ -15,9 +15,9 @@ from twisted.internet.abstract import isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import CannotListenError
 
-from .backlog import listening_endpoint
-from .listen import ListenError
-from .proxy import split_proxied
+from jt709c_gateway.transport.backlog import listening_endpoint
+from jt709c_gateway.transport.listen import ListenError
+from jt709c_gateway.transport.proxy import split_proxied
 
 #: Kinds of endpoints that can be shared.
 SHARED_ENDPOINTS: Final = ("tcp", "tcp6")

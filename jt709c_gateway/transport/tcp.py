@@ -13,9 +13,8 @@ from zope.interface import implementer
 
 from jt709c_gateway.protocol.framing import Frame, Framer, Malformed
 from jt709c_gateway.sockets import write_at_once
-
-from .link import SHUTDOWN, Conversation, Handler, peer_name
-from .proxy import BadHeader, HeaderReader, Source
+from jt709c_gateway.transport.link import SHUTDOWN, Conversation, Handler, peer_name
+from jt709c_gateway.transport.proxy import BadHeader, HeaderReader, Source
 
 #: Seconds of silence after which a `$` frame counts as whole whose last bytes may begin another one.
 SETTLING: Final = 0.5

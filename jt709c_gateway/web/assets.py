@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from .calls import Answer, Gone
+from jt709c_gateway.web.calls import Answer, Gone
 
 _TYPES: Final = {
     "html": "text/html; charset=utf-8",

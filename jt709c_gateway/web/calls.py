@@ -14,8 +14,7 @@ from twisted.python.failure import Failure
 
 from jt709c_gateway.commands.describing import described, unknown_names
 from jt709c_gateway.protocol.events import to_json
-
-from .requests import JSON_BODY, content_type
+from jt709c_gateway.web.requests import JSON_BODY, content_type
 
 JSON: Final = "application/json; charset=utf-8"
 #: Bytes from which compressing pays, and from which it is done in a thread.

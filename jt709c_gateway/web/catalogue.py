@@ -13,9 +13,8 @@ from jt709c_gateway.commands.profiles.spec import OrderDefinition
 from jt709c_gateway.commands.profiles.templates import RawTemplate
 from jt709c_gateway.commands.provenance import weakest
 from jt709c_gateway.redis.orders import OrderStore
-
-from . import parameters as read
-from .calls import Answer, Call, json_answer
+from jt709c_gateway.web import parameters as read
+from jt709c_gateway.web.calls import Answer, Call, json_answer
 
 _NUMBERS = frozenset({ParamKind.INTEGER, ParamKind.NUMBER})
 

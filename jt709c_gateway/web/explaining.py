@@ -10,8 +10,7 @@ from jt709c_gateway.commands.describing import unknown_names
 from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.protocol.explain import Explainer
 from jt709c_gateway.protocol.hextext import read_hex
-
-from .calls import Answer, ApiError, Call
+from jt709c_gateway.web.calls import Answer, ApiError, Call
 
 #: Characters of a text with frames: the longest frame there is, in hex, and some.
 MAX_TEXT: Final = 8192

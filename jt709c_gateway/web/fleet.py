@@ -14,9 +14,8 @@ from jt709c_gateway.redis.fleet import DEVICE_FIELDS, WRONG_TYPE, DeviceSummary,
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.orders import OrderStore
 from jt709c_gateway.redis.scripts import FLEET, Caller
-
-from . import ranking
-from .parameters import Ranked
+from jt709c_gateway.web import ranking
+from jt709c_gateway.web.parameters import Ranked
 
 #: Devices that are read at a time: some milliseconds of Redis and of the reactor.
 _AT_ONCE: Final = 200

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 from attrs import define
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-from .calls import ApiError
-from .passwords import Users
+from jt709c_gateway.web.calls import ApiError
+from jt709c_gateway.web.passwords import Users
 
 _LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 

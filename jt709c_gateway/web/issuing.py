@@ -17,12 +17,11 @@ from jt709c_gateway.commands.profiles import ProfileSet
 from jt709c_gateway.commands.sending import to_wire
 from jt709c_gateway.commands.sublocks import check_known, check_type, parameter, through_master
 from jt709c_gateway.redis.orders import OrderStore
-
-from .calls import Answer, ApiError, Call, json_answer
-from .link import WebRedis
-from .orders import OrderBook
-from .repeating import Repeats
-from .routing import BASE
+from jt709c_gateway.web.calls import Answer, ApiError, Call, json_answer
+from jt709c_gateway.web.link import WebRedis
+from jt709c_gateway.web.orders import OrderBook
+from jt709c_gateway.web.repeating import Repeats
+from jt709c_gateway.web.routing import BASE
 
 #: What an order from the page may say; the rest is not its to say.
 FIELDS: Final = ("device", "command", "id", "params", "ttl", "timeout")

@@ -13,12 +13,11 @@ from twisted.logger import Logger
 from jt709c_gateway.protocol.events import KIND_HEARTBEAT, KIND_LOCATION, KINDS
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.listening import PING_EVERY, Subscriptions, glob_escape, keep_alive
-
-from .calls import Answer, ApiError, Call
-from .fleet import Fleet
-from .link import WebRedis
-from .parameters import device, flag, kind
-from .sse import EVENT_STREAM, Client, message
+from jt709c_gateway.web.calls import Answer, ApiError, Call
+from jt709c_gateway.web.fleet import Fleet
+from jt709c_gateway.web.link import WebRedis
+from jt709c_gateway.web.parameters import device, flag, kind
+from jt709c_gateway.web.sse import EVENT_STREAM, Client, message
 
 #: Clients at a time.
 MAX_CLIENTS: Final = 100

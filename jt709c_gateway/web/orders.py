@@ -8,12 +8,11 @@ from attrs import define, field
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, public_from_hash
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.order_writes import KEEP
-
-from . import parameters as read
-from . import ranking
-from .calls import Answer, ApiError, Call, json_answer
-from .fleet import Fleet
-from .link import WebRedis
+from jt709c_gateway.web import parameters as read
+from jt709c_gateway.web import ranking
+from jt709c_gateway.web.calls import Answer, ApiError, Call, json_answer
+from jt709c_gateway.web.fleet import Fleet
+from jt709c_gateway.web.link import WebRedis
 
 MAX_ORDERS: Final = 1000
 _DEFAULT_ORDERS: Final = 100

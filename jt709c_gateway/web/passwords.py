@@ -17,8 +17,8 @@ from attrs import define, field
 from twisted.internet import defer, threads
 from twisted.logger import Logger
 
-from .calls import ApiError
-from .users import Signature, UserFile, UsersError, read_users, signature_of
+from jt709c_gateway.web.calls import ApiError
+from jt709c_gateway.web.users import Signature, UserFile, UsersError, read_users, signature_of
 
 #: Seconds for which credentials that were right count without a check, and how many are remembered.
 _REMEMBERED: Final = 300.0

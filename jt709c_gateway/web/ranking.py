@@ -5,8 +5,7 @@ from typing import Any
 from attrs import frozen
 
 from jt709c_gateway.redis.scripts import Caller
-
-from .parameters import Ranked
+from jt709c_gateway.web.parameters import Ranked
 
 
 @frozen

@@ -8,12 +8,11 @@ from attrs import define, field
 
 from jt709c_gateway.commands.stored import iso
 from jt709c_gateway.redis.keys import Keys
-
-from . import parameters as read
-from .calls import Answer, ApiError, Call, Shared, json_answer
-from .fleet import MAX_DEVICES, Fleet
-from .link import WebRedis
-from .scanning import Wanted, scan
+from jt709c_gateway.web import parameters as read
+from jt709c_gateway.web.calls import Answer, ApiError, Call, Shared, json_answer
+from jt709c_gateway.web.fleet import MAX_DEVICES, Fleet
+from jt709c_gateway.web.link import WebRedis
+from jt709c_gateway.web.scanning import Wanted, scan
 
 MAX_ENTRIES: Final = 1000
 _DEFAULT_ENTRIES: Final = 100

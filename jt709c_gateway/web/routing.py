@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 from attrs import frozen
 
-from .calls import ApiError, Handler
+from jt709c_gateway.web.calls import ApiError, Handler
 
 BASE: Final = "/api/v1"
 

@@ -20,23 +20,22 @@ from jt709c_gateway.redis.redis_time import RedisTime
 from jt709c_gateway.starting import RedisWay
 from jt709c_gateway.transport.backlog import listening_endpoint
 from jt709c_gateway.transport.listen import TcpService
-
-from . import assets
-from .app import App
-from .calls import Answer, Call, Shared, json_answer
-from .catalogue import Catalogue
-from .explaining import Explaining
-from .fleet import Fleet
-from .gate import Gate, is_local
-from .issuing import Issuing
-from .link import WebRedis
-from .live import Live
-from .orders import OrderBook
-from .passwords import Users
-from .reading import Reading
-from .routing import Route, Routes
-from .site import make_site
-from .users import UserFile
+from jt709c_gateway.web import assets
+from jt709c_gateway.web.app import App
+from jt709c_gateway.web.calls import Answer, Call, Shared, json_answer
+from jt709c_gateway.web.catalogue import Catalogue
+from jt709c_gateway.web.explaining import Explaining
+from jt709c_gateway.web.fleet import Fleet
+from jt709c_gateway.web.gate import Gate, is_local
+from jt709c_gateway.web.issuing import Issuing
+from jt709c_gateway.web.link import WebRedis
+from jt709c_gateway.web.live import Live
+from jt709c_gateway.web.orders import OrderBook
+from jt709c_gateway.web.passwords import Users
+from jt709c_gateway.web.reading import Reading
+from jt709c_gateway.web.routing import Route, Routes
+from jt709c_gateway.web.site import make_site
+from jt709c_gateway.web.users import UserFile
 
 _MAX_ZOOM = 19
 

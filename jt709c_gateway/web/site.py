@@ -11,8 +11,8 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from .connections import Bounded
-from .requests import BoundedRequest
+from jt709c_gateway.web.connections import Bounded
+from jt709c_gateway.web.requests import BoundedRequest
 
 #: Seconds between two pages: making one takes some milliseconds, in which no lock is served.
 _PACE: Final = 0.05

@@ -6,7 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from .worker import Worker
+from jt709c_gateway.workers.worker import Worker
 
 
 class WorkersCollector(Collector):

@@ -18,8 +18,7 @@ from twisted.python.failure import Failure
 from jt709c_gateway.child import Child
 from jt709c_gateway.commands.profiles import ProfileSet
 from jt709c_gateway.transport.listen import Inherited
-
-from .channel import Questions, Report
+from jt709c_gateway.workers.channel import Questions, Report
 
 #: Descriptors of a worker: what it is given, its log, its channel, and from there on its sockets.
 GIVEN: Final = 0

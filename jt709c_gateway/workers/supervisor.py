@@ -22,9 +22,8 @@ from jt709c_gateway.transport.backlog import warn_of_limit
 from jt709c_gateway.transport.listen import ListenError, TcpService
 from jt709c_gateway.transport.shared import SharedPort
 from jt709c_gateway.web.service import WebService
-
-from .metrics import WorkersCollector
-from .worker import Worker
+from jt709c_gateway.workers.metrics import WorkersCollector
+from jt709c_gateway.workers.worker import Worker
 
 #: Seconds that a worker has to end beyond --shutdown-timeout.
 _GRACE: Final = 5.0

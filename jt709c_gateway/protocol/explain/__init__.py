@@ -4,8 +4,8 @@ Bytes in, a tree of fields out; nothing here knows network, clock or terminal. M
 decoders, so they are what the gateway publishes.
 """
 
-from .dissector import Explainer, explain, explain_all
-from .tree import Bits, Explanation, Field, leaves, problems, walk
+from jt709c_gateway.protocol.explain.dissector import Explainer, explain, explain_all
+from jt709c_gateway.protocol.explain.tree import Bits, Explanation, Field, leaves, problems, walk
 
 __all__ = [
     "Bits",

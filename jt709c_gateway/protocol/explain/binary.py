@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from .. import jt808
-from ..decoder import JT709
-from . import bodies, escapes, hiding, text
-from .heading import DOWN, UP, Heading
-from .reader import Ended, Reader, Wire
-from .tree import Bits, Field, problems
+from jt709c_gateway.protocol import jt808
+from jt709c_gateway.protocol.decoder import JT709
+from jt709c_gateway.protocol.explain import bodies, escapes, hiding, text
+from jt709c_gateway.protocol.explain.heading import DOWN, UP, Heading
+from jt709c_gateway.protocol.explain.reader import Ended, Reader, Wire
+from jt709c_gateway.protocol.explain.tree import Bits, Field, problems
 
 _JT705: Final = "jt705"
 #: Ids in whose header the serial has one byte, and attribute bits 10-14 mean something else.

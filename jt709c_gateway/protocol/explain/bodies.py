@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Final
 
-from .. import attributes, binary, jt808
-from . import jt705, jt709, text
-from .reader import Reader
+from jt709c_gateway.protocol import attributes, binary, jt808
+from jt709c_gateway.protocol.explain import jt705, jt709, text
+from jt709c_gateway.protocol.explain.reader import Reader
 
 BodyReader = Callable[[Reader], None]
 

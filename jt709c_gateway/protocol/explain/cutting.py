@@ -6,8 +6,8 @@ from typing import Final
 
 from attrs import define
 
-from ..framing import MALFORMED_KEPT, BinaryFrame, Framer, Malformed
-from .hiding import in_run
+from jt709c_gateway.protocol.explain.hiding import in_run
+from jt709c_gateway.protocol.framing import MALFORMED_KEPT, BinaryFrame, Framer, Malformed
 
 #: Flags, line ends and the like, which the framer passes over.
 _PADDING: Final = b"\r\n\x00 \t\x7e"

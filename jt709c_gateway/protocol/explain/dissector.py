@@ -6,15 +6,15 @@ from typing import Final
 
 from attrs import define, field
 
-from .. import jt808
-from ..decoder import Decoder
-from ..framing import BinaryFrame, Framer
-from ..message import Message
-from ..redact import mask_answer
-from . import binary, cutting, dollar, hiding, sentence
-from .heading import DOWN, Heading
-from .reader import Ended, Reader, Wire
-from .tree import Explanation, Field, problems
+from jt709c_gateway.protocol import jt808
+from jt709c_gateway.protocol.decoder import Decoder
+from jt709c_gateway.protocol.explain import binary, cutting, dollar, hiding, sentence
+from jt709c_gateway.protocol.explain.heading import DOWN, Heading
+from jt709c_gateway.protocol.explain.reader import Ended, Reader, Wire
+from jt709c_gateway.protocol.explain.tree import Explanation, Field, problems
+from jt709c_gateway.protocol.framing import BinaryFrame, Framer
+from jt709c_gateway.protocol.message import Message
+from jt709c_gateway.protocol.redact import mask_answer
 
 _DISSECTORS: Final = {b"\x7e": binary.read, b"(": sentence.read, b"$": dollar.read}
 _STARTS: Final = "expected 7e, a sentence or a $ header, found other bytes"

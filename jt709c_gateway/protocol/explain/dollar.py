@@ -2,16 +2,16 @@
 
 from typing import Final
 
-from .. import jt701
-from ..alarms import JT701_ALARMS
-from ..bcd import two_digits
-from ..decoder import JT701
-from ..events import Location
-from ..wholeness import MAX_DOLLAR
-from . import hiding, place, text
-from .heading import UP, Heading
-from .reader import Ended, Reader, Wire
-from .tree import Bits, Field, problems
+from jt709c_gateway.protocol import jt701
+from jt709c_gateway.protocol.alarms import JT701_ALARMS
+from jt709c_gateway.protocol.bcd import two_digits
+from jt709c_gateway.protocol.decoder import JT701
+from jt709c_gateway.protocol.events import Location
+from jt709c_gateway.protocol.explain import hiding, place, text
+from jt709c_gateway.protocol.explain.heading import UP, Heading
+from jt709c_gateway.protocol.explain.reader import Ended, Reader, Wire
+from jt709c_gateway.protocol.explain.tree import Bits, Field, problems
+from jt709c_gateway.protocol.wholeness import MAX_DOLLAR
 
 _TYPES: Final = {1: "live", 2: "alarm", jt701.STORED: "stored", jt701.SECOND_NEWEST: "second newest"}
 _STATUS: Final = JT701_ALARMS | text.by_bit(

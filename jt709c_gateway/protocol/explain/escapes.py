@@ -6,7 +6,7 @@ from typing import Final
 
 from attrs import define, field
 
-from ..sublock import ESCAPES
+from jt709c_gateway.protocol.sublock import ESCAPES
 
 _BINARY: Final = {b"\x7d\x01": b"\x7d", b"\x7d\x02": b"\x7e"}
 _PAYLOAD: Final = dict(ESCAPES)

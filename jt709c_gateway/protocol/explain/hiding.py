@@ -5,10 +5,10 @@ Offsets are those of the bytes as received.
 
 from typing import Final
 
-from .. import binary, jt808, lock_events, sentences
-from ..message import Message
-from ..redact import mask_malformed
-from .reader import Wire
+from jt709c_gateway.protocol import binary, jt808, lock_events, sentences
+from jt709c_gateway.protocol.explain.reader import Wire
+from jt709c_gateway.protocol.message import Message
+from jt709c_gateway.protocol.redact import mask_malformed
 
 _MASK: Final = sentences.MASK.encode()
 #: A header without parts; shorter ones can't be read.

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from .. import lock_events
-from ..events import Location
-from . import text
-from .reader import Reader
+from jt709c_gateway.protocol import lock_events
+from jt709c_gateway.protocol.events import Location
+from jt709c_gateway.protocol.explain import text
+from jt709c_gateway.protocol.explain.reader import Reader
 
 _UNKNOWN: Final = "not understood"
 _CARD_LENGTH: Final = 4

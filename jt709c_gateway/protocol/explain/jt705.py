@@ -3,11 +3,11 @@
 from functools import partial
 from typing import Final
 
-from .. import jt705, lock_events
-from ..alarms import JT705_ALARMS
-from ..events import Location, extend
-from . import items, place, text
-from .reader import Reader
+from jt709c_gateway.protocol import jt705, lock_events
+from jt709c_gateway.protocol.alarms import JT705_ALARMS
+from jt709c_gateway.protocol.events import Location, extend
+from jt709c_gateway.protocol.explain import items, place, text
+from jt709c_gateway.protocol.explain.reader import Reader
 
 _PRODUCTS: Final = {1: "tracker", 2: "tracker", jt705.PRODUCT_LOCK: "lock"}
 _STATUS: Final = text.by_bit(

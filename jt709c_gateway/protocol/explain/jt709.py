@@ -5,12 +5,12 @@ from functools import partial
 from struct import calcsize
 from typing import Final
 
-from .. import jt709, jt709x, lock_events
-from ..alarms import JT709_ALARMS
-from ..events import Location, extend
-from . import items, text
-from .reader import Reader
-from .tree import Bits
+from jt709c_gateway.protocol import jt709, jt709x, lock_events
+from jt709c_gateway.protocol.alarms import JT709_ALARMS
+from jt709c_gateway.protocol.events import Location, extend
+from jt709c_gateway.protocol.explain import items, text
+from jt709c_gateway.protocol.explain.reader import Reader
+from jt709c_gateway.protocol.explain.tree import Bits
 
 _WAKE_BITS: Final = 0x0F << 24
 _STATUS: Final = text.by_bit(

@@ -2,9 +2,9 @@
 
 from typing import Final
 
-from .. import position
-from . import text
-from .reader import Reader
+from jt709c_gateway.protocol import position
+from jt709c_gateway.protocol.explain import text
+from jt709c_gateway.protocol.explain.reader import Reader
 
 #: Bytes up to the flags, without which nobody tells north from south.
 _FLAGS_END: Final = 15

@@ -6,7 +6,7 @@ from typing import Final
 
 from attrs import define, field
 
-from .tree import Bits, Field
+from jt709c_gateway.protocol.explain.tree import Bits, Field
 
 #: What is shown in the place of a password.
 HIDDEN: Final = "******"

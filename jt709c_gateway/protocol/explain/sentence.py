@@ -7,14 +7,14 @@ from typing import Final
 
 from msgspec import UNSET
 
-from .. import masters, pnn, sentences
-from ..bcd import time_dmy
-from ..decoder import JT701, SENTENCE
-from ..framing import MAX_SENTENCE
-from . import escapes, hiding, sublock, text, words
-from .heading import DOWN, UP, Heading
-from .reader import Reader, Wire
-from .tree import Field
+from jt709c_gateway.protocol import masters, pnn, sentences
+from jt709c_gateway.protocol.bcd import time_dmy
+from jt709c_gateway.protocol.decoder import JT701, SENTENCE
+from jt709c_gateway.protocol.explain import escapes, hiding, sublock, text, words
+from jt709c_gateway.protocol.explain.heading import DOWN, UP, Heading
+from jt709c_gateway.protocol.explain.reader import Reader, Wire
+from jt709c_gateway.protocol.explain.tree import Field
+from jt709c_gateway.protocol.framing import MAX_SENTENCE
 
 #: A `Pnn` sentence to a lock: it has no id.
 ORDER: Final = re.compile(rb"\(P\d\d(?:,[^()]*)?(?:\)|\Z)", re.DOTALL)

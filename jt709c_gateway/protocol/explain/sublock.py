@@ -4,12 +4,12 @@ from typing import Final
 
 from msgspec import UNSET
 
-from .. import position, sublock
-from ..events import Peripheral
-from ..framing import SUBLOCK_LENGTHS
-from . import place, text
-from .reader import Reader
-from .tree import Bits
+from jt709c_gateway.protocol import position, sublock
+from jt709c_gateway.protocol.events import Peripheral
+from jt709c_gateway.protocol.explain import place, text
+from jt709c_gateway.protocol.explain.reader import Reader
+from jt709c_gateway.protocol.explain.tree import Bits
+from jt709c_gateway.protocol.framing import SUBLOCK_LENGTHS
 
 _STATUS: Final = text.by_bit(
     {

@@ -6,9 +6,9 @@ from typing import Final
 
 from msgspec import UNSET, UnsetType
 
-from ..alarms import name_bits
-from ..events import Cell, LockEvent
-from .tree import Bits
+from jt709c_gateway.protocol.alarms import name_bits
+from jt709c_gateway.protocol.events import Cell, LockEvent
+from jt709c_gateway.protocol.explain.tree import Bits
 
 _NO_PLACE: Final = "on no globe"
 _UNKNOWN_PLACE: Final = "no place"
