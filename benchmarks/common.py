@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from jt709c_gateway import __version__
-from jt709c_gateway.redis.embedded_access import PasswordFile
-from jt709c_gateway.redis.protocol import encode_command
+from jt709c_gateway.redis.client_protocol import encode_command
+from jt709c_gateway.redis.embedded.access import PasswordFile
 
 LOOPBACK = "127.0.0.1"
 HERE = Path(__file__).resolve().parent

@@ -27,7 +27,7 @@ from common import (
 )
 from end_to_end import Target, measure, middle
 
-from jt709c_gateway.redis.embedded import server_binary
+from jt709c_gateway.redis.embedded.server import server_binary
 
 #: --durability and the server's appendfsync. Not fsync with everysec: Valkey 9.1 doesn't wait then.
 _CASES = (

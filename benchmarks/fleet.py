@@ -16,8 +16,8 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.protocols.basic import LineOnlyReceiver
 
 from jt709c_gateway.simulator.client import Fleet, device_ids
+from jt709c_gateway.simulator.connections import Target
 from jt709c_gateway.simulator.counters import Counters, Latencies
-from jt709c_gateway.simulator.link import Target
 from jt709c_gateway.simulator.lock import VirtualLock
 from jt709c_gateway.simulator.options import DIALECTS, FIRST_IDS, JT701, JT709, LockOptions
 

@@ -15,38 +15,35 @@ from twisted.application.service import MultiService
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
-from jt709c_gateway.clock import count_monotonic
 from jt709c_gateway.commands.order_keys import OrderKeys
 from jt709c_gateway.commands.profiles import ProfileError, ProfileSet, load_profiles
 from jt709c_gateway.commands.record import Limits as OrderLimits
-from jt709c_gateway.descriptors import room_for_connections
+from jt709c_gateway.config.options import Options
+from jt709c_gateway.config.values import ADMIT_FILE, ADMIT_REDIS, SENTENCE_SERIAL
 from jt709c_gateway.gateway.admission import Admission, FileAdmission, SetAdmission
-from jt709c_gateway.gateway.asking import Asking
-from jt709c_gateway.gateway.authority import Authority
-from jt709c_gateway.gateway.budget import share_of
-from jt709c_gateway.gateway.core import Gateway, Policy
-from jt709c_gateway.gateway.duties import Duties
-from jt709c_gateway.gateway.ids import EventIds
-from jt709c_gateway.gateway.losses import Losses
-from jt709c_gateway.gateway.orders import Orders
-from jt709c_gateway.gateway.rights import Rights
-from jt709c_gateway.gateway.survey import Survey
-from jt709c_gateway.gateway.timekeeping import Timekeeping
-from jt709c_gateway.option_values import ADMIT_FILE, ADMIT_REDIS, SENTENCE_SERIAL
-from jt709c_gateway.options import Options
+from jt709c_gateway.gateway.background_tasks import Duties
+from jt709c_gateway.gateway.clock_sync import Timekeeping
+from jt709c_gateway.gateway.commands.authorization import Authority
+from jt709c_gateway.gateway.commands.dispatcher import Orders
+from jt709c_gateway.gateway.commands.identity_queries import Asking
+from jt709c_gateway.gateway.data_loss import Losses
+from jt709c_gateway.gateway.event_budget import share_of
+from jt709c_gateway.gateway.event_ids import EventIds
+from jt709c_gateway.gateway.fleet_stats import Survey
+from jt709c_gateway.gateway.gateway import Gateway, Policy
+from jt709c_gateway.gateway.rights_check import Rights
 from jt709c_gateway.protocol.zones import Utc8
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
-from jt709c_gateway.redis.allowed import AllowedSet
+from jt709c_gateway.redis.allowlist import AllowedSet
+from jt709c_gateway.redis.client_protocol import RedisProtocol
+from jt709c_gateway.redis.command_store import OrderStore
 from jt709c_gateway.redis.committer import SCRIPT, Committer, Limits
 from jt709c_gateway.redis.connection import RedisConnection
-from jt709c_gateway.redis.embedded import EmbeddedServer
+from jt709c_gateway.redis.embedded.server import EmbeddedServer
 from jt709c_gateway.redis.keys import Keys
-from jt709c_gateway.redis.orders import OrderStore
-from jt709c_gateway.redis.protocol import RedisProtocol
 from jt709c_gateway.redis.redis_time import RedisTime
-from jt709c_gateway.signals import Signals
-from jt709c_gateway.starting import (
+from jt709c_gateway.startup import (
     StartError,
     embedded_server,
     redis_way,
@@ -56,10 +53,13 @@ from jt709c_gateway.starting import (
     tcp_descriptions,
 )
 from jt709c_gateway.transport.backlog import listening_endpoint, warn_of_limit
-from jt709c_gateway.transport.listen import Inherited, ListenError, TcpService, UdpService
-from jt709c_gateway.transport.proxy import split_proxied
+from jt709c_gateway.transport.listeners import Inherited, ListenError, TcpService, UdpService
+from jt709c_gateway.transport.proxy_protocol import split_proxied
 from jt709c_gateway.transport.tcp import LockFactory, ProxiedLockFactory
 from jt709c_gateway.transport.udp import LockDatagrams
+from jt709c_gateway.util.clock import count_monotonic
+from jt709c_gateway.util.file_descriptors import room_for_connections
+from jt709c_gateway.util.signals import Signals
 from jt709c_gateway.web.metrics import CommitMetrics, GatewayCollector
 from jt709c_gateway.web.service import WebService
 from jt709c_gateway.workers.supervisor import Supervisor

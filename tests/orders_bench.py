@@ -10,16 +10,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.record import Limits
-from jt709c_gateway.gateway.asking import Asking
-from jt709c_gateway.gateway.core import Gateway
-from jt709c_gateway.gateway.duties import Duties
-from jt709c_gateway.gateway.ids import EventIds
-from jt709c_gateway.gateway.orders import Orders
+from jt709c_gateway.gateway.background_tasks import Duties
+from jt709c_gateway.gateway.commands.dispatcher import Orders
+from jt709c_gateway.gateway.commands.identity_queries import Asking
+from jt709c_gateway.gateway.event_ids import EventIds
+from jt709c_gateway.gateway.gateway import Gateway
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.redis import scripts
+from jt709c_gateway.redis.command_store import OrderStore
 from jt709c_gateway.redis.committer import SCRIPT_HASH, Committer
 from jt709c_gateway.redis.keys import Keys
-from jt709c_gateway.redis.orders import OrderStore
 from tests.acl import GATEWAY, denials, log_in, password_of, rules_of
 from tests.committing import FakeLink
 from tests.orders_support import Desk, FakeLock, new_device

@@ -17,9 +17,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.redis import launcher
 from jt709c_gateway.redis.address import RedisAddress
-from jt709c_gateway.redis.embedded import server_binary
+from jt709c_gateway.redis.embedded import launcher
+from jt709c_gateway.redis.embedded.server import server_binary
 
 LOOPBACK = "127.0.0.1"
 

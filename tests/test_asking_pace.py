@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.gateway.asking import MAX_QUEUED, PATIENCE, PER_ROUND, ROUND
+from jt709c_gateway.gateway.commands.identity_queries import MAX_QUEUED, PATIENCE, PER_ROUND, ROUND
 from jt709c_gateway.gateway.sessions import Session
 from tests.committing import FakeLink
 from tests.masters import FakeMaster, new_master

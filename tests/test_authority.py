@@ -11,7 +11,7 @@ from jt709c_gateway.commands.model import Order, parse_order
 from jt709c_gateway.commands.order_keys import OrderKey, OrderKeys, Refusal, Why
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.sublocks import through_master
-from jt709c_gateway.gateway.authority import Authority, Written
+from jt709c_gateway.gateway.commands.authorization import Authority, Written
 from tests.signing_support import SECRET, order_text, sign
 
 NOW = 1_764_000_000.0

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.transport import backlog
 from jt709c_gateway.transport.backlog import BACKLOG, listening_endpoint, warn_of_limit, with_backlog
-from jt709c_gateway.transport.listen import TcpService
+from jt709c_gateway.transport.listeners import TcpService
 from jt709c_gateway.transport.tcp import LockFactory
 from tests.daemon import Daemon
 from tests.support import LOOPBACK, free_port, shared_server

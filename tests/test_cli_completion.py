@@ -204,12 +204,13 @@ class HelpTests(SynchronousTestCase):
 
     def test_orders_in_examples(self) -> None:
         """Orders of the examples are in the catalogue, and their parameters in a profile."""
-        from jt709c_gateway.cli import ordering
+        from jt709c_gateway.cli import command_arguments
 
         for words in examples(run("send", "--help").stdout):
             self.assertIn(words[1], CATALOGUE)
             given = [word for word in words[3:] if re.match("[a-z]+=", word)]
-            ordering.read_params(words[1], given)
+            command_arguments.read_params(words[1], given)
             self.assertLessEqual(
-                {word.partition("=")[0] for word in given} - {"id"}, set(ordering.known_params(words[1]))
+                {word.partition("=")[0] for word in given} - {"id"},
+                set(command_arguments.known_params(words[1])),
             )

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.cli.frames import FrameDecoder, to_bytes
+from jt709c_gateway.cli.frame_input import FrameDecoder, to_bytes
 from jt709c_gateway.cli.main import cli
 from jt709c_gateway.protocol import jt808, sentences
 from jt709c_gateway.protocol.framing import Framer

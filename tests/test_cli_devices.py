@@ -11,10 +11,10 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.cli import moments, roster, roster_table
+from jt709c_gateway.cli import device_query, device_table, time_format
 from jt709c_gateway.cli.common import UserError
-from jt709c_gateway.cli.output import console
-from jt709c_gateway.redis.fleet import DEVICE_FIELDS, DeviceSummary, summarise
+from jt709c_gateway.cli.console import console
+from jt709c_gateway.redis.device_summary import DEVICE_FIELDS, DeviceSummary, summarise
 from tests.acl import COMMANDER, READER, GuardedServer, denials
 from tests.cli_support import put_device, run
 
@@ -47,7 +47,7 @@ FLEET = [
 
 class FilterTests(SynchronousTestCase):
     def names(self, **wanted: object) -> list[str]:
-        query = roster.Wanted(**wanted)  # type: ignore[arg-type]
+        query = device_query.Wanted(**wanted)  # type: ignore[arg-type]
         return [one.device for one in query.sorted([one for one in FLEET if query.fits(one)])]
 
     def test_each(self) -> None:
@@ -82,7 +82,7 @@ class FilterTests(SynchronousTestCase):
             ({"sort": "gateway", "limit": 1}, ["1"]),
         ):
             self.assertEqual(self.names(**wanted), expected, wanted)
-        for sort in roster.SORTS:
+        for sort in device_query.SORTS:
             self.assertEqual(len(self.names(sort=sort)), len(FLEET), sort)
 
 
@@ -97,7 +97,7 @@ class ColourTests(SynchronousTestCase):
     def shown(self, **environment: str) -> str:
         out = Terminal()
         with mock.patch.dict(os.environ, {"TERM": "xterm-256color", "COLUMNS": "80", **environment}):
-            roster_table.show(console(out), FLEET, datetime(2026, 11, 22, 12, 30, tzinfo=UTC))
+            device_table.show(console(out), FLEET, datetime(2026, 11, 22, 12, 30, tzinfo=UTC))
         return out.getvalue()
 
     def test_colours(self) -> None:
@@ -119,11 +119,11 @@ class ColourTests(SynchronousTestCase):
 class MomentTests(SynchronousTestCase):
     def test_ages(self) -> None:
         for seconds, shown in ((-5, "0 s"), (59.9, "59 s"), (60, "1 min"), (7200, "2 h"), (200_000, "2 d")):
-            self.assertEqual(moments.age(seconds), shown)
+            self.assertEqual(time_format.age(seconds), shown)
 
     def test_durations(self) -> None:
-        self.assertEqual(moments.read_duration("--silent-for", "1.5h"), 5400)
-        error = self.assertRaises(UserError, moments.read_duration, "--silent-for", "2 weeks")
+        self.assertEqual(time_format.read_duration("--silent-for", "1.5h"), 5400)
+        error = self.assertRaises(UserError, time_format.read_duration, "--silent-for", "2 weeks")
         self.assertIn(
             "--silent-for: '2 weeks' is no duration; expected one such as 90s", error.format_message()
         )

@@ -5,10 +5,10 @@ import json
 from twisted.trial.unittest import SynchronousTestCase
 from txredisapi import ResponseError
 
-from jt709c_gateway.cli import gist
-from jt709c_gateway.cli.watching import Display, Wanted
+from jt709c_gateway.cli import event_format
+from jt709c_gateway.cli.watch_stream import Display, Wanted
 from jt709c_gateway.protocol.events import KINDS
-from jt709c_gateway.redis.fleet import DEVICE_FIELDS, SESSION_FIELDS, summaries
+from jt709c_gateway.redis.device_summary import DEVICE_FIELDS, SESSION_FIELDS, summaries
 
 ODD = {"latitude": [], "duration_s": "x", "answer": {"arguments": 5}, "arguments": 5, "alarms": 5, "name": {}}
 WRONG = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
@@ -19,7 +19,7 @@ class GarbageTests(SynchronousTestCase):
         """Of any kind, whatever their data are."""
         for kind in (*KINDS, "another", None, 5):
             for data in (ODD, None, 5, [ODD], dict.fromkeys(ODD)):
-                self.assertNotIn("\n", gist.line({"kind": kind, "device": 5, "data": data}).plain)
+                self.assertNotIn("\n", event_format.line({"kind": kind, "device": 5, "data": data}).plain)
 
     def test_an_event_too_deep_to_be_read_does_not_end_the_watch(self) -> None:
         """It is named as no event."""

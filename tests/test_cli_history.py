@@ -10,7 +10,7 @@ from typing import Any
 from rich.text import Text
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.cli import moments
+from jt709c_gateway.cli import time_format
 from jt709c_gateway.cli.common import UserError
 from jt709c_gateway.cli.timeline import Timeline
 from tests.acl import COMMANDER, READER, password_of, rules_of
@@ -111,16 +111,16 @@ class SinceTests(SynchronousTestCase):
     def test_durations_and_times(self) -> None:
         now = time.time()
         for text, seconds in (("90s", 90), ("30m", 1800), ("2h", 7200), ("1.5d", 129600)):
-            since = moments.read_since(text)
+            since = time_format.read_since(text)
             assert since is not None
             self.assertLess(abs(now - seconds - since), 5)
         for text in ("2026-11-22T10:15", "2026-11-22 10:15:00Z", "2026-11-22T11:15+01:00"):
-            self.assertEqual(moments.read_since(text), 1795342500.0)
-        self.assertIsNone(moments.read_since(None))
+            self.assertEqual(time_format.read_since(text), 1795342500.0)
+        self.assertIsNone(time_format.read_since(None))
 
     def test_mistakes(self) -> None:
         for text in ("", "2", "2y", "yesterday", "-2h", "2026-13-01"):
-            error = self.assertRaises(UserError, moments.read_since, text)
+            error = self.assertRaises(UserError, time_format.read_since, text)
             self.assertIn("expected a duration such as 90s", error.format_message())
 
 

@@ -3,7 +3,7 @@
 import struct
 import tomllib
 
-from jt709c_gateway.cli.learning import capture
+from jt709c_gateway.cli.learn import capture
 from jt709c_gateway.commands.model import Order
 from jt709c_gateway.commands.profiles import GroupedSentence, PnnSentence, load_profiles
 from tests.test_cli_catalogue import WithFiles

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.cli import ordering
+from jt709c_gateway.cli import command_arguments
 from jt709c_gateway.cli.common import UserError
 from tests.cli_support import COMMAND, DEVICE, TIMEOUT, WithRedis, run
 from tests.signing_support import SECRET
@@ -266,7 +266,7 @@ class Wait(WithRedis):
 
 class Parameters(SynchronousTestCase):
     def read(self, command, *assignments):
-        return ordering.read_params(command, assignments)
+        return command_arguments.read_params(command, assignments)
 
     def test_values_are_read_as_the_profile_says(self):
         self.assertEqual(self.read("text", "text=12", "flags=4"), {"text": "12", "flags": 4})

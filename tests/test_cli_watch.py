@@ -5,10 +5,10 @@ import signal
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.cli import gist
-from jt709c_gateway.cli.naming import Named
-from jt709c_gateway.cli.watching import Display, Wanted, patterns
-from jt709c_gateway.redis.listening import glob_escape
+from jt709c_gateway.cli import event_format
+from jt709c_gateway.cli.device_lookup import Named
+from jt709c_gateway.cli.watch_stream import Display, Wanted, patterns
+from jt709c_gateway.redis.pubsub import glob_escape
 from tests.acl import COMMANDER, READER
 from tests.cli_support import DEVICE, TIMEOUT, WithRedis, event
 from tests.support import wait_until
@@ -160,7 +160,7 @@ class Lines(SynchronousTestCase):
     """What is worth a look stands out."""
 
     def styles(self, kind, **data):
-        text = gist.line(json.loads(event(kind, **data)))
+        text = event_format.line(json.loads(event(kind, **data)))
         return {text.plain[span.start : span.end]: str(span.style) for span in text.spans}
 
     def test_alarms_and_open_locks(self):
@@ -178,7 +178,7 @@ class Lines(SynchronousTestCase):
         self.styles("command", id="o-1", state={"a": 1})
 
     def test_sublocks(self):
-        line = gist.line(
+        line = event_format.line(
             json.loads(
                 event(
                     "peripheral",

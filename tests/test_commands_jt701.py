@@ -8,7 +8,7 @@ from jt709c_gateway.commands.evidence import confirms
 from jt709c_gateway.commands.model import InvalidOrder, Order
 from jt709c_gateway.commands.profiles import OrderSpec, PnnSentence, load_profiles
 from jt709c_gateway.commands.replies import Answer, ReplyKind, match
-from jt709c_gateway.gateway import hearing, wire
+from jt709c_gateway.gateway.commands import encoder, matching
 from jt709c_gateway.gateway.lock_clock import LockClock
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.framing import Framer
@@ -182,14 +182,14 @@ class Jt701Case(SynchronousTestCase):
         order = Order("i", DEVICE, command, params)
         self.profiles.validate_loosely(order)
         rendered = self.profiles.validate(order, self.profile).render(NOW, SUPPLIED)
-        return wire.frame(rendered, Unit(device), 7)[0].decode("ascii")  # type: ignore[arg-type]
+        return encoder.frame(rendered, Unit(device), 7)[0].decode("ascii")  # type: ignore[arg-type]
 
     def spec(self, command: str, **params: Any) -> OrderSpec:
         return self.profile.orders[command].choose(params)
 
     def answer(self, said: str, command: str, **params: Any) -> Answer | None:
         """What a sentence from the lock means for an order written under serial 7."""
-        found = hearing.as_reply(heard(said))
+        found = matching.as_reply(heard(said))
         return None if found is None else match(self.spec(command, **params).reply, 7, found[0])
 
 
@@ -496,7 +496,7 @@ class EvidenceTests(Jt701Case):
     def confirmed(self, source: int, verification: int) -> bool:
         rule = self.spec("unlock").evidence
         assert rule is not None
-        ((seen, _),) = hearing.observations(
+        ((seen, _),) = matching.observations(
             heard(self.REPORT.format(source=source, verification=verification)), "locked", LockClock()
         )
         return confirms(rule, seen, NOW, NOW + 60)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.profiles import ProfileError, load_profiles
-from jt709c_gateway.commands.profiles.loading import read_profile
+from jt709c_gateway.commands.profiles.loader import read_profile
 from tests.commands_support import HEAD, WithDirectory
 
 

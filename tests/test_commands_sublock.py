@@ -9,7 +9,7 @@ from jt709c_gateway.commands.model import InvalidOrder, Order, OrderState, parse
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.replies import Answer
 from jt709c_gateway.commands.stored import to_hash
-from jt709c_gateway.gateway import hearing
+from jt709c_gateway.gateway.commands import matching
 from jt709c_gateway.gateway.lock_clock import LockClock
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.framing import Framer
@@ -69,7 +69,7 @@ class SubLockTests(SynchronousTestCase):
             (frame,) = Framer().feed(sublock_report(MASTER, SUBLOCK, event, OPEN, at=NOW + 30))
             message = Decoder().decode(frame, 0.0)
             assert isinstance(message, Message)
-            steps = hearing.heard(message, [run], None, NOW + 31, lambda *_: None, LockClock())
+            steps = matching.heard(message, [run], None, NOW + 31, lambda *_: None, LockClock())
             self.assertEqual(run.state is OrderState.CONFIRMED, proves, event)
             named = [data.method for _, data in message.facts if getattr(data, "command_id", None)]
             self.assertEqual((bool(steps), named), (proves, ["lora"] if proves else []))

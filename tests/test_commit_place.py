@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.redis import fleet
+from jt709c_gateway.redis import device_summary
 from jt709c_gateway.redis.committer import Limits
 from tests.committing import Script, Teller
 from tests.support import key_prefix, shared_server
@@ -44,9 +44,9 @@ class PlaceTests(SynchronousTestCase):
         self.assertEqual(len(self.script.events("location")), 2)
         values = [
             self.script.client.call("HGET", self.script.keys.device(DEVICE), name)
-            for name in fleet.DEVICE_FIELDS
+            for name in device_summary.DEVICE_FIELDS
         ]
-        shown = fleet.summarise(DEVICE, values, [None] * 4)
+        shown = device_summary.summarise(DEVICE, values, [None] * 4)
         self.assertEqual((shown.latitude, shown.position_time), (-25.269608, "2025-11-18T11:26:11Z"))
         self.assertEqual(shown.fix, "none")
 

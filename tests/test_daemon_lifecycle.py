@@ -9,7 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.option_table import OPTIONS
+from jt709c_gateway.config.settings import OPTIONS
 from tests.daemon import Daemon, gone, run_twistd, twistd_command, twistd_environment
 from tests.reporting import answered, report, stream_events
 from tests.support import (

@@ -10,12 +10,12 @@ from msgspec.json import decode as from_json
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol.decoder import Decoder
+from jt709c_gateway.protocol.dollar_check import MAX_DOLLAR
 from jt709c_gateway.protocol.envelope import Origin, wrap_all
 from jt709c_gateway.protocol.events import KINDS, to_json
 from jt709c_gateway.protocol.framing import MAX_BINARY, MAX_SENTENCE, Framer, Malformed
 from jt709c_gateway.protocol.message import Message
-from jt709c_gateway.protocol.split import MAX_BYTES
-from jt709c_gateway.protocol.wholeness import MAX_DOLLAR
+from jt709c_gateway.protocol.reassembly import MAX_BYTES
 from tests.vectors import load
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

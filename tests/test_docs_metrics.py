@@ -5,8 +5,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.options import Options
-from jt709c_gateway.redis.survey import Fleet
+from jt709c_gateway.config.options import Options
+from jt709c_gateway.redis.fleet_stats import Fleet
 from jt709c_gateway.service import GatewayService, makeService
 from jt709c_gateway.workers.metrics import WorkersCollector
 from tests.support import LOOPBACK, free_port

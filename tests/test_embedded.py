@@ -14,17 +14,17 @@ from twisted.internet import defer, reactor, task
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
-from jt709c_gateway.redis import embedded
 from jt709c_gateway.redis.address import RedisAddress
-from jt709c_gateway.redis.embedded import EmbeddedServer, EmbeddedServerError
-from jt709c_gateway.redis.embedded_access import PasswordFile
-from jt709c_gateway.redis.valkeydir import ValkeyDirectory
+from jt709c_gateway.redis.embedded import server as embedded
+from jt709c_gateway.redis.embedded.access import PasswordFile
+from jt709c_gateway.redis.embedded.data_directory import ValkeyDirectory
+from jt709c_gateway.redis.embedded.server import EmbeddedServer, EmbeddedServerError
 from tests.support import LOOPBACK, RedisClient, free_port, process_alive, temporary_path, wait_until
 
 _HOST = """
 import sys
 from twisted.internet import reactor
-from jt709c_gateway.redis.embedded import EmbeddedServer
+from jt709c_gateway.redis.embedded.server import EmbeddedServer
 
 server = EmbeddedServer(reactor, sys.argv[1])
 reactor.addSystemEventTrigger("before", "shutdown", server.stopService)

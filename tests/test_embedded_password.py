@@ -14,8 +14,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.redis.embedded_access import PasswordFile, running_server
-from jt709c_gateway.redis.valkeydir import EmbeddedServerError
+from jt709c_gateway.redis.embedded.access import PasswordFile, running_server
+from jt709c_gateway.redis.embedded.data_directory import EmbeddedServerError
 from tests.daemon import Daemon, run_twistd
 from tests.reporting import report
 from tests.support import LOOPBACK, RedisClient, RedisError, free_port, temporary_path, wait_until

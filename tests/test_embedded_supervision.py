@@ -15,9 +15,9 @@ from twisted.internet import reactor, task
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from jt709c_gateway.descriptors import Reserve, room_for_connections
-from jt709c_gateway.redis import embedded
-from jt709c_gateway.redis.embedded import EmbeddedServer, EmbeddedServerError
+from jt709c_gateway.redis.embedded import server as embedded
+from jt709c_gateway.redis.embedded.server import EmbeddedServer, EmbeddedServerError
+from jt709c_gateway.util.file_descriptors import Reserve, room_for_connections
 from tests.daemon import Daemon, Lock
 from tests.reporting import report
 from tests.support import RedisClient, temporary_path, wait_until
@@ -37,7 +37,7 @@ class SupervisionTests(TestCase):
         self.addCleanup(self.server.stopService)
 
     def observe(self, event: dict[str, Any]) -> None:
-        if event.get("log_namespace", "").startswith("jt709c_gateway.redis.embedded"):
+        if event.get("log_namespace", "").startswith("jt709c_gateway.redis.embedded.server"):
             self.lines.append(formatEvent(event))
 
     async def until(self, predicate: Callable[[], object]) -> None:
@@ -159,7 +159,7 @@ class DaemonTests(SynchronousTestCase):
     def test_ends_with_a_clear_line_when_it_cannot(self) -> None:
         """With no descriptor to be had, the process ends with status 1 and says why; workers end with it."""
         for options in ((), ("--workers", "2")):
-            prelude = "import jt709c_gateway.redis.embedded as e; e._HOPELESS = 1.0"
+            prelude = "import jt709c_gateway.redis.embedded.server as e; e._HOPELESS = 1.0"
             daemon = self.start(prelude, *options)
             server = daemon.embedded_pid()
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, 3))

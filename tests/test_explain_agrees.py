@@ -4,9 +4,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway.dissector import Field, explain, leaves, walk
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.events import Location, LockEvent, Peripheral
-from jt709c_gateway.protocol.explain import Field, explain, leaves, walk
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.protocol.jt808 import unescape
 from jt709c_gateway.protocol.message import Message

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway.dissector import Explanation, Field, explain, explain_all, walk
 from jt709c_gateway.protocol import jt701, jt808, sublock
-from jt709c_gateway.protocol.explain import Explanation, Field, explain, explain_all, walk
 from tests.test_dialect_jt701 import frame as dollar
 from tests.test_dialect_jt701 import record
 from tests.test_dialect_sublock import jt709 as sublock_lock

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from msgspec.json import decode as from_json
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway.dissector import Explanation, escapes, explain, explain_all, leaves
 from jt709c_gateway.protocol import sublock
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.events import to_json
-from jt709c_gateway.protocol.explain import Explanation, escapes, explain, explain_all, leaves
 from jt709c_gateway.protocol.framing import Framer, Malformed
 from jt709c_gateway.protocol.jt808 import FrameError, pack, unescape
 from jt709c_gateway.protocol.message import Message

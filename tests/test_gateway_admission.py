@@ -8,9 +8,9 @@ from twisted.internet import defer
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.gateway import gate
+from jt709c_gateway.gateway import rate_limit
 from jt709c_gateway.gateway.admission import FileAdmission
-from jt709c_gateway.gateway.device_list import read_device_list
+from jt709c_gateway.gateway.allowlist_file import read_device_list
 from tests.committing import Fleet, events_in
 from tests.support import temporary_path
 from tests.test_gateway_frames import PASSWORD_EVENT
@@ -110,7 +110,7 @@ class StrangerTests(FileCase):
 
     def test_reports_are_bounded(self) -> None:
         """So many strangers in a minute are not all reported, and not all remembered; the rest is later."""
-        self.patch(gate, "_MAX_REPORTED", 30)
+        self.patch(rate_limit, "_MAX_REPORTED", 30)
         for number in range(100):
             self.fleet.feed(self.fleet.link(), heartbeat(f"79430802{number:04}"))
         self.assertEqual(len(self.log("not admitted")), 20)

@@ -6,8 +6,8 @@ import txredisapi
 from twisted.internet import defer
 
 from jt709c_gateway.gateway.admission import SetAdmission
-from jt709c_gateway.gateway.core import Policy
-from jt709c_gateway.redis.allowed import AllowedSet
+from jt709c_gateway.gateway.gateway import Policy
+from jt709c_gateway.redis.allowlist import AllowedSet
 from jt709c_gateway.redis.keys import Keys
 from tests.committing import FakeLink, FakeRedis, Fleet, events_in
 from tests.test_gateway_admission import KNOWN, OTHER, STRANGER, AdmissionCase, heartbeat, report, states

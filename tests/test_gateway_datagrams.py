@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.gateway.datagrams import DatagramDecoder
+from jt709c_gateway.gateway.udp_decoder import DatagramDecoder
 from jt709c_gateway.protocol import jt808
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.framing import Framer

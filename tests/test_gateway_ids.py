@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.gateway.ids import EventIds
+from jt709c_gateway.gateway.event_ids import EventIds
 
 
 class EventIdTests(SynchronousTestCase):

@@ -3,8 +3,8 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.profiles import GroupedSentence
-from jt709c_gateway.gateway import wire
-from jt709c_gateway.gateway.core import Policy
+from jt709c_gateway.gateway.commands import encoder
+from jt709c_gateway.gateway.gateway import Policy
 from jt709c_gateway.protocol import jt701
 from jt709c_gateway.protocol.events import Cell
 from tests.committing import NOW, FakeLink, Fleet
@@ -67,7 +67,7 @@ class VersionTests(SynchronousTestCase):
             self.answered(b"(8000620011,%b,WLNET,4,V1)" % head)
             session = self.fleet.gateway.sessions.get(MASTER)
             assert session is not None
-            self.assertEqual(wire.frame(order, session, 7), (b"(8000620011,%b,007,WLNET,4)" % version, 7))
+            self.assertEqual(encoder.frame(order, session, 7), (b"(8000620011,%b,007,WLNET,4)" % version, 7))
 
     def test_whose_serial_answers_a_sublock(self) -> None:
         """The sub-lock's own, or the sentence's where the operator has chosen that; also over UDP."""

@@ -4,7 +4,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.gateway.log_window import LogWindow
+from jt709c_gateway.gateway.log_limit import LogWindow
 
 
 class LogWindowTests(SynchronousTestCase):

@@ -21,10 +21,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.profiles import load_profiles
-from jt709c_gateway.options import Options
-from jt709c_gateway.redis.survey import SPANS, Fleet
+from jt709c_gateway.config.options import Options
+from jt709c_gateway.redis.fleet_stats import SPANS, Fleet
 from jt709c_gateway.service import GatewayService
-from jt709c_gateway.workers.channel import Report
+from jt709c_gateway.workers.ipc import Report
 from jt709c_gateway.workers.metrics import WorkersCollector
 from jt709c_gateway.workers.worker import Worker
 from tests.promql import grouping_labels, selectors

@@ -8,9 +8,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.option_table import OPTIONS
-from jt709c_gateway.option_values import PASSWORD_VARIABLE, UdpPort
-from jt709c_gateway.options import Options
+from jt709c_gateway.config.options import Options
+from jt709c_gateway.config.settings import OPTIONS
+from jt709c_gateway.config.values import PASSWORD_VARIABLE, UdpPort
 from jt709c_gateway.redis.durability import Durability
 from tests.signing_support import SECRET
 from tests.support import (

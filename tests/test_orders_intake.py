@@ -5,7 +5,7 @@ import json
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from jt709c_gateway.commands.model import Order, parse_order
-from jt709c_gateway.gateway import intake
+from jt709c_gateway.gateway.commands import intake
 from tests.masters import new_sublock
 from tests.orders_bench import GATEWAY_TTL, BenchTestCase
 from tests.orders_support import PASSWORD, new_device, new_id
@@ -218,7 +218,7 @@ class EndingTests(IntakeTestCase):
     def halfway(self) -> list[str]:
         """Orders in the gateway's hands, some of which Redis has accepted; their ids, one lock's each."""
         orders = [self.desk.unlock(new_device()) for _ in range(MANY)]
-        self.steps_until("order_accept")
+        self.steps_until("command_accept")
         for _ in range(MANY // 2):
             self.assertTrue(self.node.step())
         states = [self.desk.state(order) for order in orders]
@@ -319,7 +319,7 @@ class EndingTests(IntakeTestCase):
         """Stopped at once, it begins with nothing more: a `cancel` must not go ahead of its order."""
         order = self.desk.unlock(self.device)
         cancel = self.desk.order(self.device, "cancel", {"id": order})
-        self.steps_until("order_accept")
+        self.steps_until("command_accept")
         asked = len(self.node.wire.calls)
         self.node.duties.stopService()
         self.assertEqual(self.node.wire.calls[asked:], [])

@@ -43,20 +43,20 @@ class OutageTests(BenchTestCase):
 
     def test_redis_lost_accepting(self) -> None:
         """Redis is lost while an order is recorded, before or after it got there."""
-        self.assert_goes_on("order_accept", 0)
+        self.assert_goes_on("command_accept", 0)
 
     def test_redis_lost_accepted(self) -> None:
         """The reply is lost."""
-        self.assert_goes_on("order_accept", 1)
+        self.assert_goes_on("command_accept", 1)
 
     def test_redis_lost_claiming(self) -> None:
         """Redis is lost while an order is taken, before it got there."""
-        self.assert_goes_on("order_claim", 0)
+        self.assert_goes_on("command_claim", 0)
 
     def test_redis_lost_claimed(self) -> None:
         """An order is taken, and the reply is lost."""
         # With it comes what was asked behind it.
-        self.assert_goes_on("order_claim", 3)
+        self.assert_goes_on("command_claim", 3)
 
     def test_redis_lost_recording(self) -> None:
         """Redis is lost while it is recorded that an order is about to be written."""
@@ -72,7 +72,7 @@ class OutageTests(BenchTestCase):
         self.node.run()
         order = self.desk.unlock(self.device, timeout=5)
         self.node.blocking.step()
-        self.steps_until("order_claim")
+        self.steps_until("command_claim")
         self.node.step()
         self.node.wire.lose()
         self.node.pass_time(6)
@@ -87,7 +87,7 @@ class OutageTests(BenchTestCase):
         self.node.run()
         self.desk.unlock(self.device)
         self.node.blocking.step()
-        self.steps_until("order_claim")
+        self.steps_until("command_claim")
         _, reply = self.node.wire.pending.pop(0)
         reply.errback(txredisapi.ResponseError("OOM command not allowed"))
         self.node.run()
@@ -126,7 +126,7 @@ class OutageTests(BenchTestCase):
         self.node.run()
         self.assertEqual(self.desk.state(order), "waiting")
         self.node.clock.advance(6)
-        self.steps_until("order_expire")
+        self.steps_until("command_expire")
         self.node.wire.lose(1)
         self.node.blocking.lose()
         self.node.connected()
@@ -140,7 +140,7 @@ class OutageTests(BenchTestCase):
         self.node.run()
         cancel = self.desk.order(self.device, "cancel", {"id": order})
         self.node.blocking.step()
-        self.steps_until("order_remove")
+        self.steps_until("command_remove")
         self.node.wire.lose(1)
         self.node.blocking.lose()
         self.node.connected()
@@ -155,7 +155,7 @@ class OutageTests(BenchTestCase):
         self.node.run()
         order = self.desk.unlock(self.device)
         self.node.blocking.step()
-        self.steps_until("order_claim")
+        self.steps_until("command_claim")
         self.node.step()
         other = self.make("gw2", now=100.0).start()
         self.desk.redis.call("DEL", self.desk.key("gateway", "gw1"))
@@ -178,7 +178,7 @@ class OutageTests(BenchTestCase):
         fields = {"device": self.device, "command": "unlock", "params": {"password": "888888"}}
         self.desk.push(json.dumps(fields))
         self.node.blocking.step()
-        self.steps_until("order_accept")
+        self.steps_until("command_accept")
         other = self.make("gw2").start()
         self.desk.redis.call("DEL", self.desk.key("gateway", "gw1"))
         other.pass_time(GATEWAY_TTL * 2, tick=1)
@@ -195,7 +195,7 @@ class OutageTests(BenchTestCase):
         other = self.make("gw2").start()
         self.desk.unlock(self.device)
         self.node.blocking.step()
-        self.steps_until("order_accept")
+        self.steps_until("command_accept")
         link = self.come(other)
         # Its question is answered, but that it is there has not been committed yet.
         other.wire.step()

@@ -1,6 +1,6 @@
 """What happens between two turns of the reactor: locks that come and go while Redis is asked."""
 
-from jt709c_gateway.gateway.testimony import MAX_WATCHED
+from jt709c_gateway.gateway.commands.evidence_tracker import MAX_WATCHED
 from tests.committing import FakeLink
 from tests.orders_bench import START, BenchTestCase
 from tests.orders_support import UNLOCKED, FakeLock, lock_event, new_device
@@ -119,7 +119,7 @@ class RaceTests(BenchTestCase):
         """A lock that connects while its order is being recorded gets it."""
         order = self.desk.unlock(self.device)
         self.node.blocking.step()
-        self.steps_until("order_accept")
+        self.steps_until("command_accept")
         link = self.come()
         self.node.run()
         self.assertEqual(self.desk.states(order)[-1], "sent")
@@ -131,7 +131,7 @@ class RaceTests(BenchTestCase):
         self.node.run()
         order = self.desk.unlock(self.device)
         self.node.blocking.step()
-        self.steps_until("order_claim")
+        self.steps_until("command_claim")
         link.conversation.closed("closed")
         self.node.run()
         self.assertEqual(self.desk.state(order), "waiting")
@@ -146,7 +146,7 @@ class RaceTests(BenchTestCase):
         self.node.run()
         self.desk.unlock(self.device)
         self.node.blocking.step()
-        self.steps_until("order_claim")
+        self.steps_until("command_claim")
         again = self.come()
         self.node.run()
         self.assertEqual((len(self.written(link)), len(self.written(again))), (0, 1))
@@ -157,7 +157,7 @@ class RaceTests(BenchTestCase):
         self.node.run()
         order = self.desk.unlock(self.device)
         self.node.blocking.step()
-        self.steps_until("order_claim")
+        self.steps_until("command_claim")
         self.node.step()
         again = self.come()
         self.node.run()
@@ -193,7 +193,7 @@ class RaceTests(BenchTestCase):
         """Looked up before another gateway learnt the IMEI, taken in after that: the order is the lock's."""
         imei = "490154203237518"
         order = self.desk.unlock(imei)
-        self.steps_until("order_accept")
+        self.steps_until("command_accept")
         self.desk.redis.call("HSET", self.node.keys.imei, imei, self.device)
         self.node.run()
         self.assertEqual(self.desk.wait(order, "waiting")["device"], self.device)

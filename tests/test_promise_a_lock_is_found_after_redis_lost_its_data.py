@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from jt709c_gateway.gateway.losses import Losses
-from jt709c_gateway.redis.orders import SESSIONS_AT_ONCE
+from jt709c_gateway.gateway.data_loss import Losses
+from jt709c_gateway.redis.command_store import SESSIONS_AT_ONCE
 from tests.daemon import Daemon
 from tests.orders_bench import START, BenchTestCase
 from tests.orders_support import FakeLock, new_device, new_id

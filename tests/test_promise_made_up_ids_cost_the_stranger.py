@@ -6,8 +6,8 @@ from twisted.internet import defer
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.gateway.core import Policy
-from jt709c_gateway.gateway.newcomers import Newcomers
+from jt709c_gateway.gateway.gateway import Policy
+from jt709c_gateway.gateway.new_device_limit import Newcomers
 from tests.committing import FakeLink, Fleet, events_in
 from tests.orders_bench import BenchTestCase
 from tests.vectors import binary

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jt709c_gateway.gateway.recovery import Recovery
+from jt709c_gateway.gateway.commands.recovery import Recovery
 from tests.orders_bench import GATEWAY_TTL, START, BenchTestCase, Node
 from tests.orders_support import UNLOCKED, lock_event, new_device
 

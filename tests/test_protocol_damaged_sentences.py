@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway.dissector import explain_all
 from jt709c_gateway.protocol import secret_words, sentences
 from jt709c_gateway.protocol.decoder import Decoder
-from jt709c_gateway.protocol.explain import explain_all
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.protocol.message import Message
 

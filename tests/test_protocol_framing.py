@@ -5,6 +5,7 @@ import time
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol import framing
+from jt709c_gateway.protocol.dollar_check import MAX_DOLLAR
 from jt709c_gateway.protocol.framing import (
     MALFORMED_KEPT,
     MAX_BINARY,
@@ -17,7 +18,6 @@ from jt709c_gateway.protocol.framing import (
     SentenceFrame,
 )
 from jt709c_gateway.protocol.jt808 import BODY_LENGTH, pack
-from jt709c_gateway.protocol.wholeness import MAX_DOLLAR
 from tests.vectors import binary, frames_of, load
 
 HEARTBEAT = binary(0x0002)

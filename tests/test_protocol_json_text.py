@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.cli import watching
+from jt709c_gateway.cli import watch_stream
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import Origin, wrap_all
 from jt709c_gateway.protocol.events import to_json, to_text
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.protocol.json_text import escape_bytes, escape_text
-from jt709c_gateway.web.calls import ApiError, json_answer
+from jt709c_gateway.web.http import ApiError, json_answer
 from jt709c_gateway.web.sse import message
 
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)]
@@ -56,8 +56,8 @@ class EscapeTests(SynchronousTestCase):
     def test_watch(self) -> None:
         """`jt709c watch --json` shows what others have published without them, too."""
         shown: list[str] = []
-        wanted = watching.Wanted("jt709c", (), (), None, True)
-        display = watching.Display(wanted, [])
+        wanted = watch_stream.Wanted("jt709c", (), (), None, True)
+        display = watch_stream.Display(wanted, [])
         display._out.out = lambda text, **_: shown.append(text)
         event = {"id": "1", "kind": "reply", "device": "1", "data": {"word": "".join(CONTROLS)}}
         display.show("x", json.dumps(event, ensure_ascii=False).encode())

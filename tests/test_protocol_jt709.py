@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import UNSET
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.protocol import alarms, events, jt709, lock_events
+from jt709c_gateway.protocol import alarms, events, jt709, lock_event_item
 from jt709c_gateway.protocol.events import Battery, Cell, LockEvent, RopeStatus
 from tests.vectors import MOMENT, binary, location, message
 
@@ -19,7 +19,7 @@ def read(items: str = "", **changes: object) -> Any:
 
 
 def event(value: str) -> LockEvent:
-    found = lock_events.decode(bytes.fromhex(value), MOMENT, 1.5, 2.5)
+    found = lock_event_item.decode(bytes.fromhex(value), MOMENT, 1.5, 2.5)
     assert found is not None
     return found
 
@@ -310,8 +310,10 @@ class LockEventTests(SynchronousTestCase):
 
     def test_unknown_codes(self) -> None:
         """A code that nobody names keeps its bytes."""
-        known = lock_events.WITH_PASSWORD | lock_events.CARD_REFUSED | {lock_events.CARD_WITH_RESULT}
-        known |= lock_events.OPENED | lock_events.LOCKED
+        known = (
+            lock_event_item.WITH_PASSWORD | lock_event_item.CARD_REFUSED | {lock_event_item.CARD_WITH_RESULT}
+        )
+        known |= lock_event_item.OPENED | lock_event_item.LOCKED
         self.assertEqual(len(known), 24)
         for code in set(range(256)) - known:
             self.check(f"{code:02x}0102", "unknown", "unknown")
@@ -319,7 +321,7 @@ class LockEventTests(SynchronousTestCase):
 
     def test_no_password_anywhere(self) -> None:
         """An event says nothing of the password, at any length, read or kept as hex."""
-        for code in lock_events.WITH_PASSWORD:
+        for code in lock_event_item.WITH_PASSWORD:
             value = bytes([code]) + b"s3cr3t" + b"\x01\x02\x03"
             for length in range(2, len(value) + 1):
                 item = bytes([0x0B, length]) + value[:length]
@@ -328,5 +330,5 @@ class LockEventTests(SynchronousTestCase):
                 self.assertNotIn("s3", shown)
                 self.assertNotIn(b"s3".hex(), shown)
                 self.assertEqual(len(happened), 1 if length <= 8 else 0)
-        self.assertEqual(lock_events.decode(b"", None, None, None), None)
-        self.assertEqual(lock_events.decode(bytes(9), None, None, None), None)
+        self.assertEqual(lock_event_item.decode(b"", None, None, None), None)
+        self.assertEqual(lock_event_item.decode(bytes(9), None, None, None), None)

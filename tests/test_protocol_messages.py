@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.protocol import jt808, split
+from jt709c_gateway.protocol import jt808, reassembly
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.events import (
     Attributes,
@@ -258,7 +258,7 @@ class SplitTests(SynchronousTestCase):
         """Parts that wait too long are let go unanswered."""
         first, second = self.parts([50])
         decoder = Decoder()
-        for raw, now in ((first, 0.0), (second, split.TIMEOUT + 0.1)):
+        for raw, now in ((first, 0.0), (second, reassembly.TIMEOUT + 0.1)):
             (frame,) = frames_of(raw)
             self.assertIsNone(decoder.decode(frame, now))
         self.assertEqual(decoder.parts.dropped, 1)

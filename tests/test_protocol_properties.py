@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.json import decode as from_json
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.protocol import bcd, jt709, jt808, lock_events
+from jt709c_gateway.protocol import bcd, jt709, jt808, lock_event_item
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import Origin, wrap_all
 from jt709c_gateway.protocol.events import Location, to_json
@@ -198,7 +198,7 @@ no_start = no_dollar.filter(lambda byte: byte != b"(")
 def secret_frames(draw: st.DrawFn) -> tuple[bytes, bytes]:
     """A frame with a password among its items, and the password, which occurs there once."""
     password = draw(st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=6, max_size=6)).encode()
-    code = draw(st.sampled_from(sorted(lock_events.WITH_PASSWORD)))
+    code = draw(st.sampled_from(sorted(lock_event_item.WITH_PASSWORD)))
     tail = draw(st.binary(max_size=4))
     length = draw(st.integers(7, 7 + len(tail)))
     before = draw(st.sampled_from([b"", b"\x31\x01\x09", b"\xd4\x01\x64\x30\x01\x1d"]))

@@ -15,16 +15,15 @@ from twisted.trial.unittest import SynchronousTestCase
 from jt709c_gateway.protocol import (
     alarms,
     bcd,
-    binary,
     jt705,
     jt808,
-    lock_events,
+    jt808_messages,
+    lock_event_item,
     pnn,
     position,
     sentences,
     sublock,
 )
-from jt709c_gateway.protocol.attributes import encode as encode_attributes
 from jt709c_gateway.protocol.events import (
     Attributes,
     Heartbeat,
@@ -35,6 +34,7 @@ from jt709c_gateway.protocol.events import (
     TimeRequest,
 )
 from jt709c_gateway.protocol.framing import BinaryFrame, Framer, SentenceFrame
+from jt709c_gateway.protocol.terminal_attributes import encode as encode_attributes
 from tests.test_dialect_jt705 import body as jt705_body
 from tests.test_dialect_jt705 import degrees, moments, places
 from tests.test_protocol_properties import wires
@@ -57,13 +57,13 @@ class BinaryTests(SynchronousTestCase):
     @given(st.integers(0, 100), st.integers(0, 254), bytes_)
     def test_heartbeat(self, battery: int, signal: int, status: int) -> None:
         """0x0002."""
-        found = fact(frame(jt808.HEARTBEAT, binary.encode_heartbeat(battery, signal, status)))
+        found = fact(frame(jt808.HEARTBEAT, jt808_messages.encode_heartbeat(battery, signal, status)))
         self.assertEqual(found, Heartbeat(battery, signal, status))
 
     @given(words, words, st.integers(0, 3))
     def test_terminal_answer(self, serial: int, message_id: int, result: int) -> None:
         """0x0001."""
-        body = binary.encode_terminal_answer(serial, message_id, result)
+        body = jt808_messages.encode_terminal_answer(serial, message_id, result)
         found = fact(frame(jt808.TERMINAL_ANSWER, body))
         self.assertEqual(
             (found.answered_serial, found.answered_id, found.result), (serial, f"{message_id:04x}", result)
@@ -72,14 +72,14 @@ class BinaryTests(SynchronousTestCase):
     @given(words, st.dictionaries(st.integers(0, 2**32 - 1), st.binary(max_size=20), max_size=30))
     def test_parameters(self, serial: int, parameters: dict[int, bytes]) -> None:
         """0x0104; passwords among them are masked."""
-        body = binary.encode_parameters(serial, parameters)
+        body = jt808_messages.encode_parameters(serial, parameters)
         found = fact(frame(jt808.PARAMETERS, body))
         expected = {
             f"{number:04x}": (b"*" * len(value) if number in jt808.SECRET_PARAMETERS else value).hex()
             for number, value in parameters.items()
         }
         # What looks like a lock event with a password is masked, also where an id is taken for its item.
-        if lock_events.ITEM not in body:
+        if lock_event_item.ITEM not in body:
             self.assertEqual(found.parameters, expected)
         self.assertEqual((found.answered_serial, len(found.parameters)), (serial, len(parameters)))
 
@@ -102,8 +102,8 @@ class BinaryTests(SynchronousTestCase):
     def test_stored_locations(self, written: list[tuple[datetime, float]]) -> None:
         """0x0704."""
         bodies = [location(time=time, latitude=latitude) for time, latitude in written]
-        body = binary.encode_stored(bodies)
-        self.assertEqual(len(body), 3 + sum(map(binary.stored_length, bodies)))
+        body = jt808_messages.encode_stored(bodies)
+        self.assertEqual(len(body), 3 + sum(map(jt808_messages.stored_length, bodies)))
         decoded = message(frame(jt808.STORED_LOCATIONS, body))
         found = [(data.time, data.latitude) for _, data in decoded.facts if isinstance(data, Location)]
         self.assertEqual((found, decoded.stored), (written, True))
@@ -111,7 +111,7 @@ class BinaryTests(SynchronousTestCase):
     @given(words, degrees)
     def test_location_answer(self, serial: int, latitude: float) -> None:
         """0x0201."""
-        body = binary.encode_location_answer(serial, location(latitude=latitude))
+        body = jt808_messages.encode_location_answer(serial, location(latitude=latitude))
         (_, place), (_, reply) = message(frame(jt808.LOCATION_ANSWER, body)).facts
         assert isinstance(place, Location) and isinstance(reply, Reply)
         self.assertEqual((place.latitude, reply.answered_serial), (latitude, serial))
@@ -153,35 +153,35 @@ class LockEventTests(SynchronousTestCase):
     """Item 0x0B."""
 
     def read(self, value: bytes) -> LockEvent:
-        found = lock_events.decode(value, None, None, None)
+        found = lock_event_item.decode(value, None, None, None)
         assert found is not None
         return found
 
-    @given(st.sampled_from(sorted(lock_events.PASSWORD_WITH_RESULT)), passwords, bytes_)
+    @given(st.sampled_from(sorted(lock_event_item.PASSWORD_WITH_RESULT)), passwords, bytes_)
     def test_password(self, code: int, password: str, result: int) -> None:
         """A password with its result."""
-        value = lock_events.encode(code, password=password, result=result)
-        self.assertEqual(lock_events.password_span(value), (1, 7))
+        value = lock_event_item.encode(code, password=password, result=result)
+        self.assertEqual(lock_event_item.password_span(value), (1, 7))
         self.assertEqual(value[1:7].decode(), password)
         found = self.read(value)
         self.assertEqual((found.code, found.method, found.result), (code, "password", result))
         self.assertEqual(found.action, "refused" if result == 0xFF else "unlocked")
 
-    @given(st.sampled_from(sorted(lock_events.PASSWORD_REFUSED)), st.text(max_size=12))
+    @given(st.sampled_from(sorted(lock_event_item.PASSWORD_REFUSED)), st.text(max_size=12))
     def test_refused_password(self, code: int, typed: str) -> None:
         """Whatever was typed takes six bytes."""
-        value = lock_events.encode(code, password=typed)
+        value = lock_event_item.encode(code, password=typed)
         self.assertEqual(len(value), 7)
         self.assertEqual((self.read(value).code, self.read(value).action), (code, "refused"))
 
     @given(st.integers(0, 2**32 - 1), st.none() | bytes_)
     def test_card(self, card: int, result: int | None) -> None:
         """A card, with a result or without."""
-        found = self.read(lock_events.encode(lock_events.CARD_WITH_RESULT, card=card, result=result))
+        found = self.read(lock_event_item.encode(lock_event_item.CARD_WITH_RESULT, card=card, result=result))
         self.assertEqual(found.card, f"{card:010d}" if card else None)
         self.assertEqual((found.action, found.result), ("refused" if result == 255 else "unlocked", result))
-        for code in lock_events.CARD_REFUSED:
-            self.assertEqual(self.read(lock_events.encode(code, card=card)).action, "refused")
+        for code in lock_event_item.CARD_REFUSED:
+            self.assertEqual(self.read(lock_event_item.encode(code, card=card)).action, "refused")
 
 
 class SentenceTests(SynchronousTestCase):

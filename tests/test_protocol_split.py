@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.protocol import jt808, split
+from jt709c_gateway.protocol import jt808, reassembly
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.protocol.message import Message
-from jt709c_gateway.protocol.split import PartStore, Reassembler
+from jt709c_gateway.protocol.reassembly import PartStore, Reassembler
 from tests.vectors import DEVICE, binary, location
 from tests.vectors.lines import Line, case, one_test_each, sent
 
@@ -222,13 +222,13 @@ class RoomTests(SynchronousTestCase):
         decoder = Decoder()
         for number in range(50):
             heard(decoder, [part_of(b"abc", number * 10, 3, 1)])
-        self.assertEqual(len(decoder.parts.store), split.MAX_MESSAGES)
-        self.assertEqual(decoder.parts.dropped, 50 - split.MAX_MESSAGES)
+        self.assertEqual(len(decoder.parts.store), reassembly.MAX_MESSAGES)
+        self.assertEqual(decoder.parts.dropped, 50 - reassembly.MAX_MESSAGES)
         for size in (1000, 0):
             decoder = Decoder()
             for number in range(1, 400):
                 heard(decoder, [part_of(bytes(size), number, 65535, number)])
-                self.assertTrue(decoder.parts.store.size <= split.MAX_BYTES)
+                self.assertTrue(decoder.parts.store.size <= reassembly.MAX_BYTES)
             self.assertTrue(decoder.parts.dropped > 0)
         self.assertEqual(len(heard(decoder, [binary(HEARTBEAT)])), 1)
 
@@ -237,7 +237,7 @@ class RoomTests(SynchronousTestCase):
         decoder = Decoder()
         for number in range(2000):
             heard(decoder, [part_of(bytes(500), 1, 4, 1, device(number))])
-            self.assertTrue(decoder.parts.store.size <= split.MAX_BYTES)
+            self.assertTrue(decoder.parts.store.size <= reassembly.MAX_BYTES)
 
     def test_all_together(self) -> None:
         """All connections and addresses share one limit."""
@@ -301,9 +301,9 @@ class RoomTests(SynchronousTestCase):
         store = PartStore()
         heard(Decoder(parts=Reassembler(store)), [part_of(b"abc", 1, 2, 1)])
         Place(store, "192.0.2.7:1").hear(part_of(b"abc", 1, 2, 1))
-        store.expire(split.TIMEOUT)
+        store.expire(reassembly.TIMEOUT)
         self.assertEqual(len(store), 2)
-        store.expire(split.TIMEOUT + 0.1)
+        store.expire(reassembly.TIMEOUT + 0.1)
         self.assertEqual((len(store), store.size, store.dropped), (0, 0, 2))
         self.assertEqual(store._addresses, {})
 
@@ -340,6 +340,6 @@ class RoomTests(SynchronousTestCase):
             self.assertTrue(store.size <= 20_000)
         for one in connections:
             one.close()
-        store.expire(split.TIMEOUT + 1)
+        store.expire(reassembly.TIMEOUT + 1)
         self.assertEqual((store.size, store._messages, store._holders), (0, {}, {}))
         self.assertEqual((store._addresses, store._datagrams), ({}, {}))

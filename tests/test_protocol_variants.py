@@ -5,7 +5,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.protocol import attributes, position, sublock
+from jt709c_gateway.protocol import position, sublock, terminal_attributes
 from jt709c_gateway.protocol.events import Attributes, Location
 from jt709c_gateway.protocol.pnn import imei
 from tests.test_commit_script import LOW_BATTERY, ScriptCase
@@ -111,7 +111,7 @@ class AttributesTests(SynchronousTestCase):
         unit = Attributes(4, "50000", "CR03", "id00156", "8986000000000000000f", "HW1.0", "FW_2.31")
         head = bytes.fromhex("0100000000123456789012")
         for each in ((5, 20, 7), (5, 8, 7), (5, 30, 30), (11, 30, 30), (11, 20, 7), (5, 20, 30), (11, 30, 7)):
-            body = attributes.encode(unit, each)
+            body = terminal_attributes.encode(unit, each)
             for more in (b"", b"\x03\xff"):
                 for raw in (binary(0x0107, body + more), binary(0x0107, body + more, 1, head)):
                     self.assertEqual(fact(raw), unit, each)

@@ -9,7 +9,7 @@ from twisted.protocols.haproxy._v1parser import V1Parser
 from twisted.protocols.haproxy._v2parser import V2Parser
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.transport.proxy import BadHeader, HeaderReader, Source, split_proxied
+from jt709c_gateway.transport.proxy_protocol import BadHeader, HeaderReader, Source, split_proxied
 from tests.proxy_headers import INET, LOCAL, PROXY, SIGNATURE, UNIX, binary, v1, v2
 
 HOSTS = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)

@@ -12,7 +12,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 import jt709c_gateway
-from jt709c_gateway.option_values import prefix as read_prefix
+from jt709c_gateway.config.values import prefix as read_prefix
 from jt709c_gateway.protocol.events import KINDS
 from jt709c_gateway.redis.keys import Keys
 from tests.acl import (

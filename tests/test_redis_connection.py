@@ -12,8 +12,8 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from jt709c_gateway.redis.address import RedisAddress, client_endpoint
+from jt709c_gateway.redis.client_protocol import RedisProtocol
 from jt709c_gateway.redis.connection import RedisConnection
-from jt709c_gateway.redis.protocol import RedisProtocol
 from tests.support import LOOPBACK, ValkeyServer, free_port, key_prefix, shared_server, temporary_path
 
 

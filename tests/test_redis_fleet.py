@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.redis import fleet
+from jt709c_gateway.redis import device_summary
 from jt709c_gateway.redis.keys import Keys
 from tests.acl import READER, GuardedServer
 
@@ -46,20 +46,20 @@ SESSION = {
     "peer": "203.0.113.7:50112",
     "since": "2026-11-22T09:00:00Z",
 }
-UNKNOWN = [None] * len(fleet.DEVICE_FIELDS)
-OFFLINE = [None] * len(fleet.SESSION_FIELDS)
+UNKNOWN = [None] * len(device_summary.DEVICE_FIELDS)
+OFFLINE = [None] * len(device_summary.SESSION_FIELDS)
 
 
 def state(**changed: str) -> list[bytes | None]:
     """The reply of HMGET with these fields changed."""
-    return [(STATE | changed)[name].encode() for name in fleet.DEVICE_FIELDS]
+    return [(STATE | changed)[name].encode() for name in device_summary.DEVICE_FIELDS]
 
 
 class SummariseTests(SynchronousTestCase):
     def test_all_known(self) -> None:
         """Each field stands where the contract of the web API has it, in its order."""
-        session = [SESSION[name].encode() for name in fleet.SESSION_FIELDS]
-        found = json.loads(msgspec.json.encode(fleet.summarise(DEVICE, state(), session)))
+        session = [SESSION[name].encode() for name in device_summary.SESSION_FIELDS]
+        found = json.loads(msgspec.json.encode(device_summary.summarise(DEVICE, state(), session)))
         self.assertEqual(
             found,
             {
@@ -90,7 +90,7 @@ class SummariseTests(SynchronousTestCase):
 
     def test_nothing_known(self) -> None:
         """A device whose hash has gone since it was listed: all unknown, and offline."""
-        found = msgspec.structs.asdict(fleet.summarise(DEVICE, UNKNOWN, OFFLINE))
+        found = msgspec.structs.asdict(device_summary.summarise(DEVICE, UNKNOWN, OFFLINE))
         self.assertEqual((found.pop("device"), found.pop("online"), found.pop("alarms")), (DEVICE, False, []))
         self.assertEqual(set(found.values()), {None})
 
@@ -98,11 +98,13 @@ class SummariseTests(SynchronousTestCase):
         """One that can't be read is unknown, and takes no other with it."""
         for location in ("{", "[]", "\udcff", '{"latitude": "x"}'):
             values = state()
-            values[fleet.DEVICE_FIELDS.index("location")] = location.encode("utf-8", "surrogateescape")
-            found = fleet.summarise(DEVICE, values, OFFLINE)
+            values[device_summary.DEVICE_FIELDS.index("location")] = location.encode(
+                "utf-8", "surrogateescape"
+            )
+            found = device_summary.summarise(DEVICE, values, OFFLINE)
             self.assertEqual((found.latitude, found.fix, found.battery_percent), (1.0, None, 97))
             self.assertEqual(found.position_time, "2026-11-22T10:00:00Z")
-        found = fleet.summarise(DEVICE, state(alarms="5", battery_percent="9" * 5000), OFFLINE)
+        found = device_summary.summarise(DEVICE, state(alarms="5", battery_percent="9" * 5000), OFFLINE)
         self.assertEqual((found.alarms, found.battery_percent, found.gsm_signal), ([], None, 29))
 
     @given(
@@ -111,20 +113,20 @@ class SummariseTests(SynchronousTestCase):
     )
     def test_any_bytes(self, values: list[bytes | None], session: list[bytes | None]) -> None:
         """Whatever stands in the hashes, there is a record that can be sent as JSON."""
-        msgspec.json.encode(fleet.summarise(DEVICE, values, session))
+        msgspec.json.encode(device_summary.summarise(DEVICE, values, session))
 
 
 class SummariesTests(SynchronousTestCase):
     def test_in_order(self) -> None:
         replies = [state(), OFFLINE, UNKNOWN, [b"gw2", b"udp", b"p:1", b"s"]]
-        one, other = fleet.summaries([DEVICE, "5"], replies)
+        one, other = device_summary.summaries([DEVICE, "5"], replies)
         self.assertEqual((one.device, one.online, one.lock_state), (DEVICE, False, "unlocked"))
         self.assertEqual((other.device, other.online, other.gateway), ("5", True, "gw2"))
 
     def test_errors(self) -> None:
         """A refused command is raised, not shown as a device that nothing is known of."""
         error = txredisapi.ResponseError("NOPERM")
-        self.assertRaises(txredisapi.ResponseError, fleet.summaries, [DEVICE], [error, OFFLINE])
+        self.assertRaises(txredisapi.ResponseError, device_summary.summaries, [DEVICE], [error, OFFLINE])
 
     def test_reader(self) -> None:
         """A reader of etc/redis-acl.conf may send the commands, and a real server's replies fit."""
@@ -134,7 +136,7 @@ class SummariesTests(SynchronousTestCase):
         with server.client() as admin, server.client_of(READER) as client:
             for key, fields in ((keys.device(DEVICE), STATE), (keys.session(DEVICE), SESSION)):
                 admin.call("HSET", key, *(part for item in fields.items() for part in item))
-            replies = [client.call(*command) for command in fleet.commands(keys, [DEVICE, "5"])]
-        one, other = fleet.summaries([DEVICE, "5"], replies)
+            replies = [client.call(*command) for command in device_summary.commands(keys, [DEVICE, "5"])]
+        one, other = device_summary.summaries([DEVICE, "5"], replies)
         self.assertEqual((one.gateway, one.alarms), ("gw1", ["vibration", "rope_cut"]))
         self.assertEqual((other.seen, other.online), (None, False))

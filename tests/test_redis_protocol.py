@@ -9,8 +9,8 @@ from twisted.internet import defer, task
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway.redis.client_protocol import RedisProtocol, encode_command, one_line
 from jt709c_gateway.redis.connection import retry_delay
-from jt709c_gateway.redis.protocol import RedisProtocol, encode_command, one_line
 
 
 class _Transport(StringTransport):

@@ -8,8 +8,8 @@ from twisted.internet.base import ReactorBase
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.clock import count_monotonic
 from jt709c_gateway.redis.redis_time import RedisTime
+from jt709c_gateway.util.clock import count_monotonic
 
 
 class Host:

@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from jt709c_gateway.redis import tls
 from jt709c_gateway.redis.address import RedisAddress, client_endpoint
+from jt709c_gateway.redis.client_protocol import one_line
 from jt709c_gateway.redis.connection import RedisConnection
-from jt709c_gateway.redis.protocol import one_line
 from jt709c_gateway.redis.tls import NO_FILES, TlsFiles
 from tests.certificates import Authority, TlsFront
 from tests.support import LOOPBACK, ValkeyServer

@@ -5,8 +5,8 @@ import json
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.cli.replaying import lines
-from jt709c_gateway.cli.replaying.steps import CaptureError, Chunk, End, LeftOut, Step
+from jt709c_gateway.cli.replay import text_capture
+from jt709c_gateway.cli.replay.steps import CaptureError, Chunk, End, LeftOut, Step
 
 FRAME = "7e0002000079430801067900017e"
 BYTES = bytes.fromhex(FRAME)
@@ -15,7 +15,7 @@ BYTES = bytes.fromhex(FRAME)
 def read(*text: str, left_out: LeftOut | None = None) -> list[Step]:
     """The steps of these lines."""
     file = io.BytesIO("\n".join(text).encode("utf-8", "surrogateescape"))
-    return list(lines.read(file, "capture.txt", left_out or LeftOut()))
+    return list(text_capture.read(file, "capture.txt", left_out or LeftOut()))
 
 
 def event(**changes: object) -> str:

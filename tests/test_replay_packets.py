@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import dpkt
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.cli.replaying import packets
-from jt709c_gateway.cli.replaying.steps import CaptureError, Chunk, End, LeftOut, Step
+from jt709c_gateway.cli.replay import pcap as packets
+from jt709c_gateway.cli.replay.steps import CaptureError, Chunk, End, LeftOut, Step
 
 AT = 1795342500.25
 FRAME = bytes.fromhex("7e0002000079430801067900017e")

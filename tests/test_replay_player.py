@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from twisted.internet import defer, reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from jt709c_gateway.cli.replaying.ledger import Counts, Ledger
-from jt709c_gateway.cli.replaying.player import Pace, Player
-from jt709c_gateway.cli.replaying.steps import CaptureError, Chunk, End, Step
+from jt709c_gateway.cli.replay.ack_tracker import Counts, Ledger
+from jt709c_gateway.cli.replay.player import Pace, Player
+from jt709c_gateway.cli.replay.steps import CaptureError, Chunk, End, Step
 from jt709c_gateway.protocol import jt808
 from jt709c_gateway.protocol.framing import Framer
 from tests.support import free_port

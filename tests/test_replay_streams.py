@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.cli.replaying.steps import Chunk, End, LeftOut, Step
-from jt709c_gateway.cli.replaying.streams import FIN, RST, SYN, Segment, Streams
+from jt709c_gateway.cli.replay.steps import Chunk, End, LeftOut, Step
+from jt709c_gateway.cli.replay.tcp_reassembly import FIN, RST, SYN, Segment, Streams
 
 NAME = "10.0.0.1:4000"
 ISN = (1 << 32) - 20

@@ -14,8 +14,8 @@ from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.simulator.client import Fleet, device_ids
+from jt709c_gateway.simulator.connections import Target
 from jt709c_gateway.simulator.counters import Counters
-from jt709c_gateway.simulator.link import Target
 from jt709c_gateway.simulator.lock import VirtualLock
 from jt709c_gateway.simulator.options import FIRST_IDS, LockOptions
 

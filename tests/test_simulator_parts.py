@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from jt709c_gateway.protocol import jt808
 from jt709c_gateway.simulator.counters import Latencies
 from jt709c_gateway.simulator.lock import VirtualLock
-from jt709c_gateway.simulator.memory import Entry, Memory, Report
+from jt709c_gateway.simulator.report_buffer import Entry, Memory, Report
 from jt709c_gateway.simulator.route import Route
 
 

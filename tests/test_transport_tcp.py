@@ -13,8 +13,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from jt709c_gateway.protocol.framing import BinaryFrame, DollarFrame, Frame, Malformed, SentenceFrame
-from jt709c_gateway.transport.link import SHUTDOWN
-from jt709c_gateway.transport.listen import ListenError, TcpService
+from jt709c_gateway.transport.interfaces import SHUTDOWN
+from jt709c_gateway.transport.listeners import ListenError, TcpService
 from jt709c_gateway.transport.tcp import SETTLING, DirectServer, LockFactory, LockProtocol, limited_as
 from tests.support import free_port
 from tests.vectors import binary, load

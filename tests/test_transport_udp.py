@@ -6,8 +6,8 @@ from twisted.internet import defer, reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from jt709c_gateway.protocol.framing import BinaryFrame, Malformed
-from jt709c_gateway.transport.link import SHUTDOWN
-from jt709c_gateway.transport.listen import ListenError, UdpService
+from jt709c_gateway.transport.interfaces import SHUTDOWN
+from jt709c_gateway.transport.listeners import ListenError, UdpService
 from jt709c_gateway.transport.udp import LockDatagrams
 from tests.test_transport_tcp import Handler
 from tests.vectors import binary

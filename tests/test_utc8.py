@@ -5,7 +5,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.gateway.core import Policy
+from jt709c_gateway.gateway.gateway import Policy
 from jt709c_gateway.protocol.zones import Utc8
 from tests.committing import NOW, Fleet
 from tests.masters import FakeMaster, sublock_report

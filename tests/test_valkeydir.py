@@ -6,7 +6,11 @@ from types import SimpleNamespace
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.redis.valkeydir import LOG_LIMIT, EmbeddedServerError, ValkeyDirectory
+from jt709c_gateway.redis.embedded.data_directory import (
+    LOG_LIMIT,
+    EmbeddedServerError,
+    ValkeyDirectory,
+)
 from tests.support import temporary_path
 
 

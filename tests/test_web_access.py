@@ -14,10 +14,10 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from jt709c_gateway.web import gate, passwords
-from jt709c_gateway.web.calls import ApiError
-from jt709c_gateway.web.passwords import Users
-from jt709c_gateway.web.users import MAX_BYTES, UsersError, read_users
+from jt709c_gateway.web import access, basic_auth
+from jt709c_gateway.web.basic_auth import Users
+from jt709c_gateway.web.htpasswd import MAX_BYTES, UsersError, read_users
+from jt709c_gateway.web.http import ApiError
 from tests.daemon import Daemon, run_twistd
 from tests.support import LOOPBACK, free_port, shared_server, temporary_path, wait_until
 from tests.web_support import Api, basic, user_line
@@ -168,7 +168,7 @@ class PasswordTests(TestCase):
         for number in range(100):
             self.assertEqual(await self.refused(address=f"198.51.100.{number}"), 401)
         self.assertEqual(await self.refused(address="203.0.113.9"), 429)
-        self.assertEqual(passwords._network("2001:db8::1"), passwords._network("2001:db8::2:3"))
+        self.assertEqual(basic_auth._network("2001:db8::1"), basic_auth._network("2001:db8::2:3"))
         for number in range(5000):
             self.users._attempts(f"10.0.{number // 250}.{number % 250}")
         self.assertLessEqual(len(self.users._of_one), 2000)
@@ -213,7 +213,7 @@ class LocalTests(SynchronousTestCase):
             (IPv6Address("TCP", "::", 1), False),
             (IPv4Address("TCP", "192.0.2.1", 1), False),
         ):
-            self.assertEqual(gate.is_local(address), local, address)
+            self.assertEqual(access.is_local(address), local, address)
 
 
 class DaemonCase(SynchronousTestCase):

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.web.calls import Shared, accepts_gzip
+from jt709c_gateway.web.http import Shared, accepts_gzip
 from tests.acl import GuardedServer
 from tests.daemon import Daemon
 from tests.support import RedisClient

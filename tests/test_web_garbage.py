@@ -8,9 +8,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.redis.fleet import DEVICE_FIELDS, summarise
+from jt709c_gateway.redis.device_summary import DEVICE_FIELDS, summarise
 from jt709c_gateway.redis.keys import Keys
-from jt709c_gateway.web import live
+from jt709c_gateway.web import live_events
 from tests.orders_support import FakeLock
 from tests.support import wait_until
 from tests.web_support import BASE, ApiCase
@@ -194,5 +194,5 @@ class UnitTests(SynchronousTestCase):
 
     def test_bytes_in_an_event_do_not_end_its_message(self) -> None:
         """A message is one line of data."""
-        data = live._event(b'{"id":"a\\nb",\n\n"x":\r1}')
+        data = live_events._event(b'{"id":"a\\nb",\n\n"x":\r1}')
         self.assertEqual(data, b'event: event\ndata: {"id":"a\\nb","x":1}\n\n')

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.web import live
+from jt709c_gateway.web import live_events
 from tests.daemon import Daemon
 from tests.orders_support import FakeLock, new_device
 from tests.support import ValkeyServer, temporary_path, wait_until
@@ -109,7 +109,7 @@ class DaemonTests(ApiCase):
 
     def test_many_clients(self) -> None:
         """As many as is said; one more is told so, and comes in when one has gone."""
-        clients = [self.listen(("kind", "lock")) for _ in range(live.MAX_CLIENTS)]
+        clients = [self.listen(("kind", "lock")) for _ in range(live_events.MAX_CLIENTS)]
         refused = self.api.listen()
         self.addCleanup(refused.close)
         self.assertEqual((refused.status, refused.headers["retry-after"]), (503, "30"))

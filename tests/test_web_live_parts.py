@@ -8,8 +8,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.redis.keys import Keys
-from jt709c_gateway.web import live, sse
-from jt709c_gateway.web.calls import ApiError, Call
+from jt709c_gateway.web import live_events, sse
+from jt709c_gateway.web.http import ApiError, Call
 from jt709c_gateway.web.sse import Client
 
 
@@ -126,14 +126,15 @@ class NamesTests(SynchronousTestCase):
     def test_names(self) -> None:
         """Patterns for kinds, channels for a device; what comes all the time only for those who name it."""
         keys = Keys("{jt709c}")
-        everything = live.names(keys, (), None)
+        everything = live_events.names(keys, (), None)
         self.assertIn("{jt709c}:event:lock:*", everything)
         self.assertNotIn("{jt709c}:event:location:*", everything)
         self.assertNotIn("{jt709c}:event:heartbeat:*", everything)
-        self.assertEqual(live.names(keys, ("location",), None), {"{jt709c}:event:location:*"})
-        self.assertIn("{jt709c}:event:location:5", live.names(keys, (), "5"))
+        self.assertEqual(live_events.names(keys, ("location",), None), {"{jt709c}:event:location:*"})
+        self.assertIn("{jt709c}:event:location:5", live_events.names(keys, (), "5"))
         self.assertEqual(
-            live.names(keys, ("lock", "alarm"), "5"), {"{jt709c}:event:lock:5", "{jt709c}:event:alarm:5"}
+            live_events.names(keys, ("lock", "alarm"), "5"),
+            {"{jt709c}:event:lock:5", "{jt709c}:event:alarm:5"},
         )
 
 
@@ -189,7 +190,7 @@ class FanOutTests(SynchronousTestCase):
         self.clock = Clock()
         self.redis: Any = FakeRedis()
         fleet: Any = None
-        self.live = live.Live(self.clock, self.redis, fleet, self.clock.seconds)
+        self.live = live_events.Live(self.clock, self.redis, fleet, self.clock.seconds)
         self.live.startService()
 
     def listen(self, *kinds: str) -> FakeRequest:
@@ -222,9 +223,9 @@ class FanOutTests(SynchronousTestCase):
         """Of a kind that comes too often some are left out, which is told, and not listened to."""
         request = self.listen("location", "lock")
         taken = self.redis.publish("location", 10_000)
-        self.assertEqual(taken, live.MAX_RATE + 1)
+        self.assertEqual(taken, live_events.MAX_RATE + 1)
         self.assertEqual(self.redis.publish("lock"), 1)
-        self.assertEqual(len(request.written), live.MAX_RATE + 1)
+        self.assertEqual(len(request.written), live_events.MAX_RATE + 1)
         self.clock.advance(1)
         self.assertEqual(self.skipped(request), [{"count": 1, "reason": "rate"}])
         self.assertEqual(self.redis.publish("location"), 1)
@@ -233,9 +234,9 @@ class FanOutTests(SynchronousTestCase):
         """Many clients don't get more written than is said, and what can't be is not listened to."""
         requests = [self.listen("location", "lock", "alarm") for _ in range(50)]
         heard = [self.redis.publish(kind, 200) for kind in ("location", "lock", "alarm")]
-        self.assertEqual(heard, [live.MAX_WRITTEN // 50 + 1, 1, 1])
+        self.assertEqual(heard, [live_events.MAX_WRITTEN // 50 + 1, 1, 1])
         written = sum(len(request.written) for request in requests)
-        self.assertEqual(written, live.MAX_WRITTEN)
+        self.assertEqual(written, live_events.MAX_WRITTEN)
         self.clock.advance(1)
         self.assertEqual(self.skipped(requests[0]), [{"count": 3, "reason": "rate"}])
 
@@ -302,21 +303,25 @@ class FanOutTests(SynchronousTestCase):
         fleet.heard |= {"late": 101.5, "b": 103.0}
         self.assertEqual(news(), ["late", "b"])
         # More than can be told at a time; twenty are heard at each moment.
-        fleet.heard |= {f"lock{number}": 110.0 + number // 20 for number in range(3 * live.MAX_HEARD + 50)}
+        fleet.heard |= {
+            f"lock{number}": 110.0 + number // 20 for number in range(3 * live_events.MAX_HEARD + 50)
+        }
         told: list[str] = []
         while some := news():
-            self.assertLessEqual(len(some), live.MAX_HEARD)
+            self.assertLessEqual(len(some), live_events.MAX_HEARD)
             told += some
         self.assertEqual(len(told), len(set(told)))
         self.assertEqual(set(told), {name for name in fleet.heard if name.startswith("lock")})
-        self.assertLessEqual(len(self.live._told), live.MAX_HEARD)
+        self.assertLessEqual(len(self.live._told), live_events.MAX_HEARD)
 
     def test_heard_at_once(self) -> None:
         """When more than can be told were heard at one moment, it goes on all the same."""
         fleet = FakeFleet()
         self.live._fleet = fleet  # type: ignore[assignment]
-        fleet.heard = {f"lock{number}": 5.0 for number in range(live.MAX_HEARD + 5)}
-        self.assertEqual(len(self.successResultOf(Deferred.fromCoroutine(self.live._news()))), live.MAX_HEARD)
+        fleet.heard = {f"lock{number}": 5.0 for number in range(live_events.MAX_HEARD + 5)}
+        self.assertEqual(
+            len(self.successResultOf(Deferred.fromCoroutine(self.live._news()))), live_events.MAX_HEARD
+        )
         fleet.heard["new"] = 6.0
         self.assertEqual(self.successResultOf(Deferred.fromCoroutine(self.live._news())), ["new"])
 

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.profiles import load_profiles
-from jt709c_gateway.options import Options
+from jt709c_gateway.config.options import Options
 from jt709c_gateway.web.service import WebService
 from tests.acl import GATEWAY, GuardedServer, rules_of
 from tests.daemon import Daemon

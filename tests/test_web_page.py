@@ -8,8 +8,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.option_values import Tiles, tiles
-from jt709c_gateway.web import assets
+from jt709c_gateway.config.values import Tiles, tiles
+from jt709c_gateway.web import static_files
 from jt709c_gateway.web.app import content_policy
 from tests.daemon import Daemon
 from tests.orders_support import FakeLock, new_device
@@ -37,7 +37,7 @@ class PageTests(SynchronousTestCase):
         """Each file of the package is served under its name, with its type; the page is the first of them."""
         folder = files("jt709c_gateway.web").joinpath("static")
         names = [item.name for item in folder.iterdir() if item.is_file()] if folder.is_dir() else []
-        served = [path for path in assets.load() if path != "/"]
+        served = [path for path in static_files.load() if path != "/"]
         self.assertLessEqual({f"/static/{name}" for name in names}, set(served))
         for path in served:
             reply = self.api.fetch("GET", path)
@@ -52,7 +52,7 @@ class PageTests(SynchronousTestCase):
 
     def test_map_library(self) -> None:
         """Leaflet's own files, and of its package no others."""
-        paths = [path for path in assets.load() if path.startswith("/static/leaflet/")]
+        paths = [path for path in static_files.load() if path.startswith("/static/leaflet/")]
         self.assertIn("/static/leaflet/leaflet.js", paths)
         self.assertIn("/static/leaflet/leaflet.css", paths)
         self.assertIn("/static/leaflet/images/marker-icon.png", paths)

@@ -13,8 +13,8 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.web.connections import MAX_CONNECTIONS
-from jt709c_gateway.web.site import make_site
+from jt709c_gateway.web.connection_limit import MAX_CONNECTIONS
+from jt709c_gateway.web.monitoring import make_site
 from tests.daemon import Daemon
 from tests.support import LOOPBACK, shared_server, wait_until
 

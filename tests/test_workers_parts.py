@@ -13,12 +13,12 @@ from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from jt709c_gateway.child import Child
-from jt709c_gateway.transport.listen import Inherited, ListenError
-from jt709c_gateway.transport.shared import SharedPort
-from jt709c_gateway.workers.channel import Questions, Report, Reporter
+from jt709c_gateway.transport.listeners import Inherited, ListenError
+from jt709c_gateway.transport.shared_ports import SharedPort
+from jt709c_gateway.util.child_process import Child
+from jt709c_gateway.workers.ipc import Questions, Report, Reporter
 from jt709c_gateway.workers.metrics import WorkersCollector
-from jt709c_gateway.workers.process import WorkerProcess
+from jt709c_gateway.workers.worker_process import WorkerProcess
 from tests.support import LOOPBACK
 
 

@@ -4,17 +4,17 @@ import sys
 
 import click
 
-from jt709c_gateway.cli import completing
+from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.common import UserError
 
 
 @click.command(short_help="Show orders with their parameters and provenance.")
-@click.argument("orders", nargs=-1, metavar="[ORDER]...", shell_complete=completing.orders)
+@click.argument("orders", nargs=-1, metavar="[ORDER]...", shell_complete=completion_values.orders)
 @click.option(
     "--profiles",
     "directory",
     metavar="DIR",
-    shell_complete=completing.directories,
+    shell_complete=completion_values.directories,
     help="Profiles of your own, as the gateway is given them.",
 )
 @click.option(
@@ -32,15 +32,15 @@ def catalogue(orders: tuple[str, ...], directory: str | None, as_json: bool) -> 
         jt709c catalogue unlock query
         jt709c catalogue --json --profiles /etc/jt709c/profiles
     """
-    from jt709c_gateway.cli import listing
+    from jt709c_gateway.cli import catalogue_table
 
-    found = listing.catalogue(directory)
+    found = catalogue_table.catalogue(directory)
     unknown = [name for name in orders if name not in found]
     if unknown:
         raise UserError(f"{unknown[0]!r} is no order; expected one of {', '.join(found)}")
     chosen = [entry for name, entry in found.items() if not orders or name in orders]
     if as_json:
-        sys.stdout.write(listing.to_json(chosen))
+        sys.stdout.write(catalogue_table.to_json(chosen))
     else:
-        listing.show(chosen)
+        catalogue_table.show(chosen)
     sys.stdout.flush()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from jt709c_gateway.cli import completing
+from jt709c_gateway.cli import completion_values
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -67,7 +67,7 @@ def _file(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., 
         metavar="FILE",
         envvar=variable,
         show_envvar=True,
-        shell_complete=completing.files,
+        shell_complete=completion_values.files,
         help=text,
     )
 
@@ -82,7 +82,7 @@ class _Seconds(click.types.FloatParamType):
         try:
             return float(value)
         except ValueError:
-            from jt709c_gateway.commands.describing import described
+            from jt709c_gateway.commands.value_description import described
 
             self.fail(f"{described(value)} is no number of seconds", param, ctx)
 
@@ -93,7 +93,7 @@ SECONDS = _Seconds()
 def check_device(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """A device id, an IMEI or a sub-lock's id, for click."""
     if value is not None and re.fullmatch(r"[0-9]{1,20}|[0-9A-Fa-f]{10}", value) is None:
-        from jt709c_gateway.commands.describing import described
+        from jt709c_gateway.commands.value_description import described
 
         right = "up to 20 digits, or the ten hex digits of a sub-lock"
         raise click.BadParameter(f"{described(value)} is no device id or IMEI; expected {right}")

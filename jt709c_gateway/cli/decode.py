@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from jt709c_gateway.cli import completing
+from jt709c_gateway.cli import completion_values
 
 
 @click.command(short_help="Show what frames say, or the events made from them.")
@@ -13,7 +13,7 @@ from jt709c_gateway.cli import completing
     "--file",
     "path",
     metavar="FILE",
-    shell_complete=completing.files,
+    shell_complete=completion_values.files,
     help="Read lines from a file; - is standard input.",
 )
 @click.option("--jsonl", is_flag=True, help="One JSON object a frame instead of tables.")
@@ -31,18 +31,18 @@ def decode(hex_text: tuple[str, ...], path: str | None, jsonl: bool, secrets: bo
         jt709c decode "(794308010679,1,001,BASE,2,TIME)"
         jt709c decode --file frames.txt --jsonl
     """
-    from jt709c_gateway.cli import frames
-    from jt709c_gateway.cli.pretty import FramePrinter
+    from jt709c_gateway.cli import frame_input
+    from jt709c_gateway.cli.message_format import FramePrinter
 
-    items = frames.items(hex_text, path)
-    decoder = frames.FrameDecoder(secrets)
+    items = frame_input.items(hex_text, path)
+    decoder = frame_input.FrameDecoder(secrets)
     printer = None if jsonl else FramePrinter()
     malformed = False
     for item in items:
         for result in decoder.decode(item):
             malformed |= result.error is not None
             if printer is None:
-                sys.stdout.buffer.write(frames.to_line(result))
+                sys.stdout.buffer.write(frame_input.to_line(result))
             else:
                 printer.show(result)
     sys.stdout.flush()

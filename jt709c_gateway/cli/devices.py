@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from jt709c_gateway.cli import completing
+from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.common import RedisOptions, UserError, redis_options
 
 #: `sentence` is one of which only such sentences were heard as several dialects have.
@@ -24,7 +24,7 @@ _SORTS = ("seen", "device", "imei", "battery", "signal", "state", "alarms", "gat
     "alarms",
     multiple=True,
     metavar="NAME",
-    shell_complete=completing.alarms,
+    shell_complete=completion_values.alarms,
     help="Only those with this alarm; repeatable, one suffices.",
 )
 @click.option("--with-alarms", is_flag=True, help="Only those with any alarm.")
@@ -65,11 +65,11 @@ def devices(
         jt709c devices --state unlocked --battery-below 20 --limit 10
         jt709c devices 867284 --json | jq -r .device
     """
-    from jt709c_gateway.cli import roster
-    from jt709c_gateway.cli.connecting import FirstConnection
-    from jt709c_gateway.cli.moments import read_duration
-    from jt709c_gateway.cli.redis_link import reach
-    from jt709c_gateway.cli.running import run
+    from jt709c_gateway.cli import device_query
+    from jt709c_gateway.cli.redis_client import reach
+    from jt709c_gateway.cli.redis_connection import FirstConnection
+    from jt709c_gateway.cli.runner import run
+    from jt709c_gateway.cli.time_format import read_duration
     from jt709c_gateway.protocol.alarms import NAMES
 
     for name in filters["alarms"]:
@@ -81,6 +81,8 @@ def devices(
     filters["texts"] = tuple(text.lower() for text in texts)
     if silent_for is not None:
         filters["silent_for"] = read_duration("--silent-for", silent_for)
-    wanted = roster.Wanted(**filters)
+    wanted = device_query.Wanted(**filters)
     first = FirstConnection(link.address.masked())
-    sys.exit(run(lambda reactor: roster.show(reactor, link, prefix, first, wanted, as_json), first.notice))
+    sys.exit(
+        run(lambda reactor: device_query.show(reactor, link, prefix, first, wanted, as_json), first.notice)
+    )

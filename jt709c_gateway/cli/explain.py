@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from jt709c_gateway.cli import completing
+from jt709c_gateway.cli import completion_values
 
 
 @click.command(short_help="Take frames apart, to the last byte.")
@@ -13,7 +13,7 @@ from jt709c_gateway.cli import completing
     "--file",
     "path",
     metavar="FILE",
-    shell_complete=completing.files,
+    shell_complete=completion_values.files,
     help="Read lines from a file; - is standard input.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a frame instead of tables.")
@@ -34,15 +34,15 @@ def explain(hex_text: tuple[str, ...], path: str | None, as_json: bool, secrets:
     """
     from datetime import UTC, datetime
 
-    from jt709c_gateway.cli import frames
-    from jt709c_gateway.cli.fields import ExplanationPrinter
+    from jt709c_gateway.cli import frame_input
+    from jt709c_gateway.cli.field_table import ExplanationPrinter
+    from jt709c_gateway.dissector import Explainer
     from jt709c_gateway.protocol.events import to_json
-    from jt709c_gateway.protocol.explain import Explainer
 
     explainer = Explainer(secrets)
     printer = None if as_json else ExplanationPrinter()
     broken = False
-    for item in frames.items(hex_text, path):
+    for item in frame_input.items(hex_text, path):
         for explanation in explainer.explain_all(item, datetime.now(UTC)):
             broken |= explanation.broken
             if printer is None:

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from jt709c_gateway.cli import completing
+from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.common import RedisOptions, check_device, redis_options
 
 #: What stands in a history (DESIGN.md §3).
@@ -12,7 +12,7 @@ _KINDS = ("command", "lock", "alarm")
 
 
 @click.command(short_help="Show who asked a lock for what, and what became of it.")
-@click.argument("device", callback=check_device, shell_complete=completing.devices)
+@click.argument("device", callback=check_device, shell_complete=completion_values.devices)
 @redis_options
 @click.option(
     "--since", metavar="WHEN", help="Only what came since: 90s, 30m, 2h, 7d ago, or a time (ISO 8601; UTC)."
@@ -53,13 +53,13 @@ def history(
         jt709c history 794308010679 --since 7d
         jt709c history 794308010679 --kind command --json
     """
-    from jt709c_gateway.cli import past
-    from jt709c_gateway.cli.connecting import FirstConnection
-    from jt709c_gateway.cli.moments import read_since
-    from jt709c_gateway.cli.redis_link import reach
-    from jt709c_gateway.cli.running import run
+    from jt709c_gateway.cli import history_query
+    from jt709c_gateway.cli.redis_client import reach
+    from jt709c_gateway.cli.redis_connection import FirstConnection
+    from jt709c_gateway.cli.runner import run
+    from jt709c_gateway.cli.time_format import read_since
 
     link = reach(redis)
-    wanted = past.Wanted(prefix, device, read_since(since), limit, frozenset(kinds), as_json)
+    wanted = history_query.Wanted(prefix, device, read_since(since), limit, frozenset(kinds), as_json)
     first = FirstConnection(link.address.masked())
-    sys.exit(run(lambda reactor: past.show(reactor, link, first, wanted), first.notice))
+    sys.exit(run(lambda reactor: history_query.show(reactor, link, first, wanted), first.notice))

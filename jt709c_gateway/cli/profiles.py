@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from jt709c_gateway.cli import completing
+from jt709c_gateway.cli import completion_values
 
 
 @click.group()
@@ -13,7 +13,7 @@ def profiles() -> None:
 
 
 @profiles.command(short_help="Say what is wrong in profiles.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completing.files)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completion_values.files)
 def check(files: tuple[str, ...]) -> None:
     """Check profiles as a gateway would that is given just these FILEs beside its own.
 
@@ -23,14 +23,14 @@ def check(files: tuple[str, ...]) -> None:
     Examples:
         jt709c profiles check /etc/jt709c/profiles/fleet.toml
     """
-    from jt709c_gateway.cli import listing
+    from jt709c_gateway.cli import catalogue_table
 
-    for line in listing.check(files):
+    for line in catalogue_table.check(files):
         click.echo(line)
 
 
 @profiles.command(short_help="Learn a unit's sentences from a capture.")
-@click.argument("sources", nargs=-1, metavar="[CAPTURE]...", shell_complete=completing.files)
+@click.argument("sources", nargs=-1, metavar="[CAPTURE]...", shell_complete=completion_values.files)
 @click.option(
     "--dialect",
     type=click.Choice(["jt709", "jt705", "jt701"]),
@@ -38,7 +38,9 @@ def check(files: tuple[str, ...]) -> None:
     show_default=True,
     help="The dialect of the lock.",
 )
-@click.option("-o", "--output", metavar="FILE", shell_complete=completing.files, help="Write a profile here.")
+@click.option(
+    "-o", "--output", metavar="FILE", shell_complete=completion_values.files, help="Write a profile here."
+)
 @click.option("--order", metavar="ORDER", help="The order that the sentence is.")
 @click.option("--sentence", type=int, metavar="N", help="Which sentence, as they are numbered when shown.")
 @click.option("--name", metavar="NAME", help="The profile's name.")
@@ -56,7 +58,7 @@ def check(files: tuple[str, ...]) -> None:
 @click.option(
     "--password-file",
     metavar="FILE",
-    shell_complete=completing.files,
+    shell_complete=completion_values.files,
     help="The passwords in the capture, one a line; they are shown and written nowhere.",
 )
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
@@ -79,9 +81,9 @@ def learn(
         jt709c profiles learn btsnoop_hci.log
         jt709c profiles learn log.txt --order unlock --sentence 3 -o depot.toml
     """
-    from jt709c_gateway.cli.learning import running
+    from jt709c_gateway.cli.learn import runner
 
     match = {"devices": devices, "prefixes": prefixes, "firmware": firmware}
-    running.learn(
-        running.Request(sources, match={name: found for name, found in match.items() if found}, **given)
+    runner.learn(
+        runner.Request(sources, match={name: found for name, found in match.items() if found}, **given)
     )

@@ -4,19 +4,19 @@ import sys
 
 import click
 
-from jt709c_gateway.cli import completing
+from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.common import SECONDS, RedisOptions, check_device, redis_options
 
 
 @click.command(short_help="Queue an order, and follow it to its end.")
-@click.argument("command", shell_complete=completing.orders)
-@click.argument("device", callback=check_device, shell_complete=completing.devices)
-@click.argument("params", nargs=-1, metavar="[NAME=VALUE]...", shell_complete=completing.params)
+@click.argument("command", shell_complete=completion_values.orders)
+@click.argument("device", callback=check_device, shell_complete=completion_values.devices)
+@click.argument("params", nargs=-1, metavar="[NAME=VALUE]...", shell_complete=completion_values.params)
 @redis_options
 @click.option(
     "--password-file",
     metavar="FILE",
-    shell_complete=completing.files,
+    shell_complete=completion_values.files,
     help="Read the passwords the order needs from here, one a line; - is standard input.",
 )
 @click.option("--ttl", type=SECONDS, metavar="S", help="Seconds it may wait for a sleeping lock.")
@@ -29,7 +29,7 @@ from jt709c_gateway.cli.common import SECONDS, RedisOptions, check_device, redis
 @click.option(
     "--key-file",
     metavar="FILE",
-    shell_complete=completing.files,
+    shell_complete=completion_values.files,
     help="Sign the order with a key of this file (as the gateway's --order-keys).",
 )
 @click.option("--key-id", metavar="ID", help="Which key of the file; of a single one the id may be left out.")
@@ -71,15 +71,15 @@ def send(
         jt709c send set_intervals 8000010001 awake=60 asleep=120
         jt709c send cancel 794308010679 id=7f3c
     """
-    from jt709c_gateway.cli import ordering
-    from jt709c_gateway.cli.following import Push, queue
-    from jt709c_gateway.cli.redis_link import reach
-    from jt709c_gateway.cli.running import run
+    from jt709c_gateway.cli import command_arguments
+    from jt709c_gateway.cli.command_progress import Push, queue
+    from jt709c_gateway.cli.redis_client import reach
+    from jt709c_gateway.cli.runner import run
 
     link = reach(redis)
-    key = ordering.read_key(key_id, key_file)
-    given = ordering.read_params(command, params)
-    ordering.add_passwords(command, given, password_file)
-    order = ordering.make(command, device, given, fields)
+    key = command_arguments.read_key(key_id, key_file)
+    given = command_arguments.read_params(command, params)
+    command_arguments.add_passwords(command, given, password_file)
+    order = command_arguments.make(command, device, given, fields)
     push = Push(link, prefix, order, wait, as_json, key)
     sys.exit(run(lambda reactor: queue(reactor, push), push.first.notice))

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from jt709c_gateway.cli import completing
+from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.common import UserError
 
 
@@ -40,7 +40,7 @@ from jt709c_gateway.cli.common import UserError
 @click.option(
     "--route",
     metavar="FILE",
-    shell_complete=completing.files,
+    shell_complete=completion_values.files,
     help="CSV of latitude,longitude to travel along; else a built-in one.",
 )
 @click.option("--refuse", is_flag=True, help="Refuse every order.")
@@ -90,11 +90,11 @@ def simulate(
         jt709c simulate --udp 127.0.0.1:8888 --duration 60 --refuse
         jt709c simulate --locks 30 --dialect jt709 --dialect jt701 --sublocks 5
     """
-    from jt709c_gateway.cli import simulation
-    from jt709c_gateway.cli.running import run
+    from jt709c_gateway.cli import simulator_runner
+    from jt709c_gateway.cli.runner import run
 
     if tcp and udp:
         raise UserError("give --tcp or --udp, not both")
-    target = simulation.read_target("udp" if udp else "tcp", udp or tcp or "127.0.0.1:8888")
-    fleet = simulation.make_locks(locks, **behaviour)
-    sys.exit(run(lambda reactor: simulation.simulate(reactor, fleet, target, duration, grace)))
+    target = simulator_runner.read_target("udp" if udp else "tcp", udp or tcp or "127.0.0.1:8888")
+    fleet = simulator_runner.make_locks(locks, **behaviour)
+    sys.exit(run(lambda reactor: simulator_runner.simulate(reactor, fleet, target, duration, grace)))

@@ -7,9 +7,9 @@ from typing import Any, Final
 from attrs import define, field
 from rich.text import Text
 
-from jt709c_gateway.cli import gist
-from jt709c_gateway.cli.moments import parse
-from jt709c_gateway.cli.output import plain
+from jt709c_gateway.cli import event_format
+from jt709c_gateway.cli.console import plain
+from jt709c_gateway.cli.time_format import parse
 
 _STATE_WIDTH: Final = 12
 _INDENT: Final = "    "
@@ -54,7 +54,7 @@ class Timeline:
         text.append(plain(data.get("command") or "an order that can't be read"), "bold green")
         text.append(f"  asked for by {_who(data)}", "bold")
         parts = [*([f"order {order}"] if order else []), *_params(data.get("params"))]
-        if remark := gist.provenance(data):
+        if remark := event_format.provenance(data):
             parts.append(remark)
         text.append("  " + plain("  ".join(parts)), "dim")
         if data.get("state") != "queued":
@@ -83,8 +83,10 @@ def _params(params: Any) -> list[str]:
 def _step(text: Text, data: Mapping[str, Any]) -> None:
     """A state of an order, why, and what the lock said."""
     state = plain(data.get("state"))
-    style = gist.state_style(state)
-    said = "  ".join(plain(part) for part in (data.get("reason"), *gist.answer(data.get("answer"))) if part)
+    style = event_format.state_style(state)
+    said = "  ".join(
+        plain(part) for part in (data.get("reason"), *event_format.answer(data.get("answer"))) if part
+    )
     text.append(f"{state:<{_STATE_WIDTH}}  " if said else state, style)
     text.append(said)
 
@@ -93,9 +95,9 @@ def _own(
     text: Text, kind: str, data: Mapping[str, Any], event: Mapping[str, Any], when: datetime | None
 ) -> None:
     """What the lock did or reported by itself, or because of an order."""
-    text.append(f"{plain(kind):<{_STATE_WIDTH}}", gist.STYLES.get(kind, ""))
+    text.append(f"{plain(kind):<{_STATE_WIDTH}}", event_format.STYLES.get(kind, ""))
     text.append("  ")
-    text.append_text(gist.styled(kind, {**data, "command_id": None}))
+    text.append_text(event_format.styled(kind, {**data, "command_id": None}))
     happened = parse(data.get("time"))
     if happened is not None and when is not None and abs((when - happened).total_seconds()) > _LATE:
         text.append(f"  by its clock {_shown(happened)}", "dim")

@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from jt709c_gateway.cli import completing
+from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.common import RedisOptions, check_devices, read_kinds, redis_options
 
 
@@ -15,7 +15,7 @@ from jt709c_gateway.cli.common import RedisOptions, check_devices, read_kinds, r
     "kinds",
     multiple=True,
     metavar="KIND",
-    shell_complete=completing.kinds,
+    shell_complete=completion_values.kinds,
     help="Only events of this kind; repeatable.",
 )
 @click.option(
@@ -23,7 +23,7 @@ from jt709c_gateway.cli.common import RedisOptions, check_devices, read_kinds, r
     "names",
     multiple=True,
     callback=check_devices,
-    shell_complete=completing.devices,
+    shell_complete=completion_values.devices,
     metavar="ID",
     help="Only events of this device, IMEI or sub-lock; repeatable.",
 )
@@ -52,11 +52,11 @@ def watch(
         jt709c watch --kind lock --kind alarm --since 1h
         jt709c watch --device 794308010679 --device E03B60000A --json
     """
-    from jt709c_gateway.cli import watching
-    from jt709c_gateway.cli.moments import read_since
-    from jt709c_gateway.cli.redis_link import reach
-    from jt709c_gateway.cli.running import run
+    from jt709c_gateway.cli import watch_stream
+    from jt709c_gateway.cli.redis_client import reach
+    from jt709c_gateway.cli.runner import run
+    from jt709c_gateway.cli.time_format import read_since
 
-    wanted = watching.Wanted(prefix, read_kinds(kinds), names, read_since(since), as_json)
+    wanted = watch_stream.Wanted(prefix, read_kinds(kinds), names, read_since(since), as_json)
     link = reach(redis)
-    sys.exit(run(lambda reactor: watching.watch(reactor, link, wanted)))
+    sys.exit(run(lambda reactor: watch_stream.watch(reactor, link, wanted)))

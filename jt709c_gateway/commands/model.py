@@ -17,9 +17,9 @@ import attrs
 import msgspec
 
 from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, canonical
-from jt709c_gateway.commands.describing import described, kind_of, unknown_name, unknown_names
 from jt709c_gateway.commands.masking import MASK, masked, secrets
 from jt709c_gateway.commands.signing import MAC_DIGITS, Signature
+from jt709c_gateway.commands.value_description import described, kind_of, unknown_name, unknown_names
 
 MAX_ORDER_BYTES: Final = 16 * 1024
 DEFAULT_TTL: Final = 300.0

@@ -30,12 +30,12 @@ from typing import Final
 import attrs
 
 from jt709c_gateway.commands.catalogue import CATALOGUE, canonical
-from jt709c_gateway.commands.describing import described, unknown_name
 from jt709c_gateway.commands.model import InvalidOrder, Order, shown
 from jt709c_gateway.commands.profiles import ProfileError
-from jt709c_gateway.commands.profiles.reading import Table
+from jt709c_gateway.commands.profiles.toml_table import Table
 from jt709c_gateway.commands.stored import iso
 from jt709c_gateway.commands.sublocks import SUBLOCK_ID
+from jt709c_gateway.commands.value_description import described, unknown_name
 
 DEFAULT_WINDOW: Final = 300.0
 #: Seconds that the clock of whoever signs may be ahead of ours.

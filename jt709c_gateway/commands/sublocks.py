@@ -8,9 +8,9 @@ from typing import Final
 import attrs
 
 from jt709c_gateway.commands.catalogue import CATALOGUE
-from jt709c_gateway.commands.describing import described, unknown_name
 from jt709c_gateway.commands.model import InvalidOrder, Order
 from jt709c_gateway.commands.profiles import Profile
+from jt709c_gateway.commands.value_description import described, unknown_name
 
 SUBLOCK_UNLOCK: Final = "sublock_unlock"
 SUBLOCK_ORDERS: Final[Mapping[str, str]] = {"unlock": SUBLOCK_UNLOCK, SUBLOCK_UNLOCK: SUBLOCK_UNLOCK}

@@ -9,14 +9,14 @@ from attrs import define, field
 from twisted.internet import defer
 from twisted.logger import Logger
 
-from jt709c_gateway.gateway.device_list import (
+from jt709c_gateway.gateway.allowlist_file import (
     DeviceList,
     DeviceListError,
     Signature,
     read_device_list,
     signature_of,
 )
-from jt709c_gateway.redis.allowed import AllowedSet
+from jt709c_gateway.redis.allowlist import AllowedSet
 
 #: Ids that Redis is asked about in one call.
 _BATCH: Final = 500

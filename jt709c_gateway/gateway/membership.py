@@ -14,9 +14,9 @@ from uuid import uuid4
 from attrs import define, field
 from twisted.logger import Logger
 
-from jt709c_gateway.clock import Clock
-from jt709c_gateway.redis.order_replies import NotOurs
-from jt709c_gateway.redis.orders import OrderStore
+from jt709c_gateway.redis.command_store import OrderStore
+from jt709c_gateway.redis.command_store_types import NotOurs
+from jt709c_gateway.util.clock import Clock
 
 #: This run of a process, whose id another may have had before.
 _PROCESS: Final = uuid4().hex

@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field
 
-from jt709c_gateway.gateway.budget import Budget
+from jt709c_gateway.gateway.event_budget import Budget
 from jt709c_gateway.gateway.lock_clock import LockClock
-from jt709c_gateway.gateway.room import Room
-from jt709c_gateway.gateway.sublocks import SubLocks
+from jt709c_gateway.gateway.session_limits import Room
+from jt709c_gateway.gateway.sublock_states import SubLocks
 from jt709c_gateway.protocol.decoder import SENTENCE
 from jt709c_gateway.protocol.envelope import Origin
 from jt709c_gateway.protocol.jt701 import VERSION_JT701D
 from jt709c_gateway.protocol.message import Message, VersionedMessage
 
 if TYPE_CHECKING:
-    from jt709c_gateway.gateway.conversation import Conversation
-    from jt709c_gateway.gateway.desk import Desk
+    from jt709c_gateway.gateway.commands.executor import Desk
+    from jt709c_gateway.gateway.connection import Conversation
 
 #: Addresses of a lock that stay proven while it moves between them.
 _MAX_PROOFS: Final = 4

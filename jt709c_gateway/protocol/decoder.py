@@ -4,7 +4,16 @@ from typing import Final
 
 from attrs import define, field
 
-from jt709c_gateway.protocol import answers, binary, jt709, jt709x, lock_events, masters, pnn, sentences
+from jt709c_gateway.protocol import (
+    answers,
+    jt701_messages,
+    jt709,
+    jt709x,
+    jt808_messages,
+    lock_event_item,
+    pnn,
+    sentences,
+)
 from jt709c_gateway.protocol.events import (
     KIND_HEARTBEAT,
     KIND_LOCATION,
@@ -41,11 +50,11 @@ from jt709c_gateway.protocol.jt808 import (
     registration_answer,
 )
 from jt709c_gateway.protocol.message import FIRST_YEAR, Message, VersionedMessage
+from jt709c_gateway.protocol.reassembly import Reassembler
 from jt709c_gateway.protocol.redact import mask_malformed, mask_spans
-from jt709c_gateway.protocol.split import Reassembler
 
 JT709: Final = "jt709"
-JT701: Final = masters.JT701
+JT701: Final = jt701_messages.JT701
 #: The grouped form is common to jt709 and jt705; the bytes alone don't say which.
 SENTENCE: Final = "sentence"
 #: Where the year of a location body stands, two decimal digits, and the first that counts as one.
@@ -89,7 +98,7 @@ class Decoder:
         if header.attributes & BIT_SPLIT and header.message_id not in ONE_BYTE_SERIAL:
             return self._part(header, frame, now)
         message = _begin(header, frame.raw)
-        spans = binary.decode_body(message, header, payload[header.body_start :])
+        spans = jt808_messages.decode_body(message, header, payload[header.body_start :])
         if spans and not self.secrets:
             start = header.body_start
             shifted = [(first + start, last + start) for first, last in spans]
@@ -107,7 +116,7 @@ class Decoder:
             return None
         message = _begin(parts[0].header, b"".join(part.frame.raw for part in parts))
         bodies = [part.frame.payload[part.header.body_start :] for part in parts]
-        spans = binary.decode_body(message, header, b"".join(bodies))
+        spans = jt808_messages.decode_body(message, header, b"".join(bodies))
         if message.answer is not None:
             message.answer = b"".join(_answer(part.header) or b"" for part in parts)
         if spans and not self.secrets:
@@ -123,7 +132,7 @@ class Decoder:
 
     def _sentence(self, frame: SentenceFrame) -> Message | Malformed:
         # A sub-lock's report that was cut off may have swallowed a broken frame.
-        safe = frame.raw if self.secrets else lock_events.mask(frame.raw)
+        safe = frame.raw if self.secrets else lock_event_item.mask(frame.raw)
         try:
             sentence = sentences.parse(safe)
         except sentences.SentenceError:
@@ -140,14 +149,14 @@ class Decoder:
             [],
         )
         message.sentence_version = sentence.version
-        if not masters.read_sentence(message, sentence, self.sentence_serial):
+        if not jt701_messages.read_sentence(message, sentence, self.sentence_serial):
             _read_sentence(message, sentence)
         return message
 
     def _dollar(self, frame: DollarFrame) -> Message:
-        message = masters.dollar(frame.raw)
+        message = jt701_messages.dollar(frame.raw)
         # None of its own fields is a password, but it may be a piece of another, broken frame.
-        safe = frame.raw if self.secrets else lock_events.mask(frame.raw)
+        safe = frame.raw if self.secrets else lock_event_item.mask(frame.raw)
         if safe != frame.raw:
             message.raw, message.raw_masked = safe.hex(), True
         return message
@@ -164,7 +173,7 @@ def _plain_location(frame: BinaryFrame) -> Message | None:
     if message_id != LOCATION or attributes != len(payload) - USUAL_LENGTH:
         return None
     body = payload[USUAL_LENGTH:]
-    if len(body) < jt709.FIXED_LENGTH or lock_events.ITEM in body:
+    if len(body) < jt709.FIXED_LENGTH or lock_event_item.ITEM in body:
         return None
     identity = identify(wire)
     location, _ = jt709.decode(body)

@@ -15,6 +15,7 @@ from typing import Final
 
 from attrs import define, field
 
+from jt709c_gateway.protocol.dollar_check import DOLLAR_START, Fit, Patience, Verdict, dollar_end, fit, judge
 from jt709c_gateway.protocol.jt701 import HEADER_LENGTH
 from jt709c_gateway.protocol.jt808 import (
     BODY_LENGTH,
@@ -27,7 +28,6 @@ from jt709c_gateway.protocol.jt808 import (
     unpack,
 )
 from jt709c_gateway.protocol.sublock import unescape as unescape_sublock
-from jt709c_gateway.protocol.wholeness import DOLLAR_START, Fit, Patience, Verdict, dollar_end, fit, judge
 
 #: Longest `7E` frame: 22 bytes of header, 1023 of body and the check byte, all escaped, between two flags.
 MAX_BINARY: Final = 2 * (22 + 1023 + 1) + 2
@@ -157,7 +157,7 @@ class Framer:
     After a frame that didn't check out it goes on at the next start byte, so that one broken frame costs
     no other. `skipped` counts bytes that belonged to no frame. The sound frames of a stream don't depend on
     the pieces it arrives in, but for a sub-lock's card that begins with `29` (see `_goes_on`), and for a `$`
-    frame with bytes too many in it (wholeness.py); how a run of garbage is divided into reports does.
+    frame with bytes too many in it (dollar_check.py); how a run of garbage is divided into reports does.
     """
 
     skipped: int = 0

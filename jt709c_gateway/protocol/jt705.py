@@ -15,7 +15,7 @@ from datetime import datetime
 from struct import Struct
 from typing import Final
 
-from jt709c_gateway.protocol import lock_events, position
+from jt709c_gateway.protocol import lock_event_item, position
 from jt709c_gateway.protocol.alarms import JT705_WAKE_REASONS, LOW_BATTERY, jt705_alarms
 from jt709c_gateway.protocol.events import Cell, ExtendedLocation, LockEvent
 from jt709c_gateway.protocol.jt709 import NO_SIGNAL, BodyError
@@ -50,7 +50,7 @@ _LENGTHS: Final = {
     WAKE_SOURCE: (1,),
     NETWORK: (1,),
     FENCE: (1,),
-    lock_events.ITEM: range(1, _LONGEST_EVENT + 1),
+    lock_event_item.ITEM: range(1, _LONGEST_EVENT + 1),
 }
 
 
@@ -100,7 +100,7 @@ def decode(body: bytes) -> tuple[ExtendedLocation, list[LockEvent]]:
         None,
         {},
     )
-    return location, _read_items(location, body[FIXED_LENGTH:], lock_events.mask(body)[FIXED_LENGTH:])
+    return location, _read_items(location, body[FIXED_LENGTH:], lock_event_item.mask(body)[FIXED_LENGTH:])
 
 
 def _charging(battery: int) -> bool | None:
@@ -122,11 +122,11 @@ def _read_items(location: ExtendedLocation, items: bytes, safe: bytes) -> list[L
         kept = safe[at + 2 : at + 2 + len(value)]
         at += 2 + len(value)
         if len(value) not in _LENGTHS.get(item, ()):
-            kept = lock_events.masked(kept) if item == lock_events.ITEM else kept
+            kept = lock_event_item.masked(kept) if item == lock_event_item.ITEM else kept
             location.items[f"{item:02x}"] = kept.hex()
-        elif item != lock_events.ITEM:
+        elif item != lock_event_item.ITEM:
             _read_item(location, item, value)
-        elif event := lock_events.decode(value, location.time, location.latitude, location.longitude):
+        elif event := lock_event_item.decode(value, location.time, location.latitude, location.longitude):
             events.append(event)
             location.lock_event = event
     return events

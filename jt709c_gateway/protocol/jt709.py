@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from attrs import define
 
-from jt709c_gateway.protocol import jt709x, lock_events
+from jt709c_gateway.protocol import jt709x, lock_event_item
 from jt709c_gateway.protocol.alarms import WAKE_REASONS, jt709_alarms
 from jt709c_gateway.protocol.bcd import encode_ymd, time_ymd
 from jt709c_gateway.protocol.events import (
@@ -166,7 +166,7 @@ def _compile(items: bytes) -> _Layout:
                 places[item] = count
         else:
             code = f"{length}s"
-            if item == lock_events.ITEM:
+            if item == lock_event_item.ITEM:
                 (layout.lock_events if 1 <= length <= 8 else layout.odd_events).append(count)
             elif jt709x.is_read(item, length):
                 layout.more.append((item, count))
@@ -210,7 +210,7 @@ def _layout(items: bytes) -> _Layout:
 
 _NONE: Final = (None,)
 #: A lock event item of a length that is not read, as it is named among the items kept as hex.
-_EVENT_KEPT: Final = f"{lock_events.ITEM:02x}"
+_EVENT_KEPT: Final = f"{lock_event_item.ITEM:02x}"
 
 
 def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
@@ -285,14 +285,14 @@ def _uncommon(
     """Add items that most reports don't have; gives the lock events among them as well."""
     # In a frame that only seems sound, an unknown item may hold another item with a password.
     kept = (
-        layout.struct.unpack_from(lock_events.mask(body), FIXED_LENGTH)
-        if lock_events.ITEM in body
+        layout.struct.unpack_from(lock_event_item.mask(body), FIXED_LENGTH)
+        if lock_event_item.ITEM in body
         else values
     )
     for name, index in layout.unknown:
         location.items[name] = kept[index].hex()
     for index in layout.odd_events:
-        location.items[_EVENT_KEPT] = lock_events.masked(kept[index]).hex()
+        location.items[_EVENT_KEPT] = lock_event_item.masked(kept[index]).hex()
     if layout.extras:
         location = extended = extend(location)
         for item, index in layout.extras:
@@ -300,7 +300,11 @@ def _uncommon(
     events = [
         event
         for index in layout.lock_events
-        if (event := lock_events.decode(values[index], location.time, location.latitude, location.longitude))
+        if (
+            event := lock_event_item.decode(
+                values[index], location.time, location.latitude, location.longitude
+            )
+        )
     ]
     if events:
         location.lock_event = events[-1]
@@ -335,7 +339,9 @@ def password_spans(body: bytes, items_start: int = FIXED_LENGTH) -> list[tuple[i
         item, length = body[position], body[position + 1]
         start = position + 2
         # A truncated item may hold a password as well as a whole one.
-        if item == lock_events.ITEM and (span := lock_events.password_span(body[start : start + length])):
+        if item == lock_event_item.ITEM and (
+            span := lock_event_item.password_span(body[start : start + length])
+        ):
             spans.append((start + span[0], start + span[1]))
         position = start + length
     return spans

@@ -7,7 +7,7 @@ other bytes it would give the XOR of the password's.
 import re
 from typing import Final
 
-from jt709c_gateway.protocol import lock_events, sentences
+from jt709c_gateway.protocol import lock_event_item, sentences
 from jt709c_gateway.protocol.framing import BinaryFrame
 from jt709c_gateway.protocol.jt808 import escape
 
@@ -19,9 +19,9 @@ _EVENT_ITEM = re.compile(
     rb"(?=\x0b%b[%b](%b{1,%d}))"
     % (
         _BYTE,
-        b"".join(b"\\x%02x" % code for code in sorted(lock_events.WITH_PASSWORD)),
+        b"".join(b"\\x%02x" % code for code in sorted(lock_event_item.WITH_PASSWORD)),
         _BYTE,
-        lock_events.PASSWORD_LENGTH,
+        lock_event_item.PASSWORD_LENGTH,
     ),
     re.DOTALL,
 )

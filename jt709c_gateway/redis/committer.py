@@ -22,11 +22,11 @@ from msgspec.msgpack import Encoder
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from jt709c_gateway.clock import Clock
 from jt709c_gateway.redis.batch import Answer, Batch, Recipient, Then, Waiting, gather
 from jt709c_gateway.redis.durability import Durability, NotDurable, Shortfall
+from jt709c_gateway.redis.errors import REPORT_EVERY, explain
 from jt709c_gateway.redis.keys import Keys
-from jt709c_gateway.redis.refusals import REPORT_EVERY, explain
+from jt709c_gateway.util.clock import Clock
 
 #: Batches that may wait together to be durable.
 MAX_TRAIN: Final = 50
@@ -36,7 +36,7 @@ _RETRY_LONGEST: Final = 5.0
 _PARTS: Final = tuple(
     f"commit{part}.lua" for part in ("", "_checks", "_state", "_sessions", "_conditions", "_batch")
 )
-SCRIPT: Final = b"\n".join(files(__package__).joinpath(part).read_bytes() for part in _PARTS)
+SCRIPT: Final = b"\n".join(files(__package__).joinpath("lua", part).read_bytes() for part in _PARTS)
 SCRIPT_HASH: Final = sha1(SCRIPT, usedforsecurity=False).hexdigest()
 
 _encode = Encoder().encode

@@ -10,8 +10,7 @@ from twisted.internet import defer, task
 from twisted.logger import Logger
 
 from jt709c_gateway.redis.address import RedisAddress
-from jt709c_gateway.redis.cluster import ClusterEndpoint, moved_to
-from jt709c_gateway.redis.protocol import (
+from jt709c_gateway.redis.client_protocol import (
     Argument,
     ClosedByServer,
     RedisProtocol,
@@ -19,6 +18,7 @@ from jt709c_gateway.redis.protocol import (
     connect,
     one_line,
 )
+from jt709c_gateway.redis.cluster import ClusterEndpoint, moved_to
 
 _REASONS_LOGGED = 8
 _STEADY = 5.0

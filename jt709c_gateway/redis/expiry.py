@@ -1,4 +1,4 @@
-"""Ending the orders whose ttl has run out, and those that are lost, as `order_expire.lua` does it."""
+"""Ending the orders whose ttl has run out, and those that are lost, as `command_expire.lua` does it."""
 
 from typing import Final
 
@@ -7,8 +7,8 @@ from msgspec.msgpack import encode
 
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, is_text
 from jt709c_gateway.redis import scripts
+from jt709c_gateway.redis.command_writes import MAX_REPLIES, REPLY_TTL
 from jt709c_gateway.redis.keys import Keys
-from jt709c_gateway.redis.order_writes import MAX_REPLIES, REPLY_TTL
 from jt709c_gateway.redis.scripts import Caller
 
 #: Orders that one call looks at. The server spends some 60 µs on each, and whatever else it is asked waits.

@@ -8,8 +8,8 @@ from typing import Final
 from attrs import define, field
 from twisted.logger import Logger
 
-from jt709c_gateway.clock import Clock
 from jt709c_gateway.redis.scripts import Caller
+from jt709c_gateway.util.clock import Clock
 
 #: Seconds by which a gateway's clock may differ from Redis's without being called wrong.
 TOLERANCE: Final = 3.0

@@ -7,26 +7,26 @@ from typing import Any, Final, Protocol
 import txredisapi
 from twisted.internet import defer
 
-ACCEPT: Final = "order_accept"
-CLAIM: Final = "order_claim"
-REMOVE: Final = "order_remove"
-ADOPT: Final = "order_adopt"
-EXPIRE: Final = "order_expire"
-REPORT: Final = "order_report"
+ACCEPT: Final = "command_accept"
+CLAIM: Final = "command_claim"
+REMOVE: Final = "command_remove"
+ADOPT: Final = "command_adopt"
+EXPIRE: Final = "command_expire"
+REPORT: Final = "command_report"
 RIGHTS: Final = "rights"
 ASK: Final = "device_ask"
-HANDS: Final = "order_hands"
+HANDS: Final = "command_in_hand"
 ENTER: Final = "gateway_enter"
 RENEW: Final = "gateway_renew"
 SURVEY: Final = "fleet_survey"
 FLEET: Final = "fleet_read"
 
 #: What scripts that touch an order begin with.
-_COMMON: Final = "order_common"
+_COMMON: Final = "command_common"
 
 
 def _read(name: str) -> bytes:
-    return files(__package__).joinpath(f"{name}.lua").read_bytes()
+    return files(__package__).joinpath("lua", f"{name}.lua").read_bytes()
 
 
 _SOURCES: Final = {

@@ -6,7 +6,7 @@ from typing import Any
 import txredisapi
 from twisted.internet import defer
 
-from jt709c_gateway.redis.protocol import RedisProtocolFactory, connect, one_line
+from jt709c_gateway.redis.client_protocol import RedisProtocolFactory, connect, one_line
 
 
 class SentinelEndpoint:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from twisted.internet import defer
 from twisted.internet.base import DelayedCall
 
-from jt709c_gateway.simulator.link import Link, Target, TcpLink, UdpLink
+from jt709c_gateway.simulator.connections import Link, Target, TcpLink, UdpLink
 from jt709c_gateway.simulator.lock import VirtualLock
 
 #: Seconds for a connection to close in good order.

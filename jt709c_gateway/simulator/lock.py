@@ -16,14 +16,14 @@ from typing import Any, Final
 from attrs import Factory, define, field
 
 from jt709c_gateway.simulator.counters import Counters
-from jt709c_gateway.simulator.guard import Guard, Movement
-from jt709c_gateway.simulator.memory import Entry, Memory, Report
+from jt709c_gateway.simulator.dialect import Speech
+from jt709c_gateway.simulator.jt701 import Jt701
+from jt709c_gateway.simulator.jt705 import Jt705
+from jt709c_gateway.simulator.jt709 import Jt709
+from jt709c_gateway.simulator.lock_mechanism import Guard, Movement
 from jt709c_gateway.simulator.options import ID_DIGITS, JT701, JT705, JT709, LockOptions
-from jt709c_gateway.simulator.speech import Speech
-from jt709c_gateway.simulator.speech_jt701 import Jt701
-from jt709c_gateway.simulator.speech_jt705 import Jt705
-from jt709c_gateway.simulator.speech_jt709 import Jt709
-from jt709c_gateway.simulator.unit import WAKE_CHARGING, WAKE_RESTART, WAKE_TIMER, Unit
+from jt709c_gateway.simulator.report_buffer import Entry, Memory, Report
+from jt709c_gateway.simulator.vehicle import WAKE_CHARGING, WAKE_RESTART, WAKE_TIMER, Unit
 
 _SPEECHES: Final[dict[str, type[Speech[Any]]]] = {JT709: Jt709, JT705: Jt705, JT701: Jt701}
 #: A clock is off by less than this after setting it to whole seconds.

@@ -4,8 +4,8 @@ from typing import Any, Final
 
 from attrs import Attribute, define, field, validators
 
-from jt709c_gateway.protocol.lock_events import PASSWORD_LENGTH
-from jt709c_gateway.simulator.memory import CAPACITY
+from jt709c_gateway.protocol.lock_event_item import PASSWORD_LENGTH
+from jt709c_gateway.simulator.report_buffer import CAPACITY
 from jt709c_gateway.simulator.route import Route
 
 JT709: Final = "jt709"

@@ -13,7 +13,7 @@ from attrs import define, field
 
 from jt709c_gateway.protocol import position, sublock
 from jt709c_gateway.simulator.options import MOST_SUBLOCKS, LockOptions
-from jt709c_gateway.simulator.unit import Unit
+from jt709c_gateway.simulator.vehicle import Unit
 
 #: Event bits of a JT709 sub-lock.
 LOCKED: Final = 1 << 0

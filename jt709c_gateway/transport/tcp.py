@@ -12,9 +12,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from jt709c_gateway.protocol.framing import Frame, Framer, Malformed
-from jt709c_gateway.sockets import write_at_once
-from jt709c_gateway.transport.link import SHUTDOWN, Conversation, Handler, peer_name
-from jt709c_gateway.transport.proxy import BadHeader, HeaderReader, Source
+from jt709c_gateway.transport.interfaces import SHUTDOWN, Conversation, Handler, peer_name
+from jt709c_gateway.transport.proxy_protocol import BadHeader, HeaderReader, Source
+from jt709c_gateway.util.direct_write import write_at_once
 
 #: Seconds of silence after which a `$` frame counts as whole whose last bytes may begin another one.
 SETTLING: Final = 0.5

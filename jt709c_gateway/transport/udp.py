@@ -7,7 +7,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from jt709c_gateway.protocol.framing import Framer
-from jt709c_gateway.transport.link import SHUTDOWN, Conversation, Handler, peer_name
+from jt709c_gateway.transport.interfaces import SHUTDOWN, Conversation, Handler, peer_name
 
 _Address = tuple[Any, ...]
 

@@ -10,10 +10,10 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from jt709c_gateway.web.assets import Asset
-from jt709c_gateway.web.calls import Answer, ApiError, Call, Gone
-from jt709c_gateway.web.gate import Gate
-from jt709c_gateway.web.routing import BASE, Routes
+from jt709c_gateway.web.access import Gate
+from jt709c_gateway.web.http import Answer, ApiError, Call, Gone
+from jt709c_gateway.web.router import BASE, Routes
+from jt709c_gateway.web.static_files import Asset
 
 _HEADERS: Final = {
     b"server": b"jt709c-gateway",

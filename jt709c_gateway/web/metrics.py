@@ -11,9 +11,9 @@ from prometheus_client.registry import Collector
 from jt709c_gateway import __version__
 from jt709c_gateway.commands.model import OrderState
 from jt709c_gateway.commands.order_keys import Why
-from jt709c_gateway.gateway.core import Gateway
+from jt709c_gateway.gateway.gateway import Gateway
 from jt709c_gateway.redis.durability import Shortfall
-from jt709c_gateway.redis.survey import Fleet
+from jt709c_gateway.redis.fleet_stats import Fleet
 
 _LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 _SIZE = (1, 2, 5, 10, 20, 50, 100, 200)

@@ -9,9 +9,9 @@ from jt709c_gateway.commands.masking import MASK
 from jt709c_gateway.commands.model import Order
 from jt709c_gateway.commands.profiles import ProfileSet
 from jt709c_gateway.commands.sublocks import SUBLOCK_ORDERS
-from jt709c_gateway.redis.order_replies import Known
-from jt709c_gateway.redis.orders import OrderStore
-from jt709c_gateway.web.calls import ApiError
+from jt709c_gateway.redis.command_store import OrderStore
+from jt709c_gateway.redis.command_store_types import Known
+from jt709c_gateway.web.http import ApiError
 
 #: Orders pushed lately of which is remembered what they ask for, until their records tell.
 _REMEMBERED: Final = 1000

@@ -12,30 +12,30 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from jt709c_gateway import __version__
 from jt709c_gateway.commands.profiles import ProfileSet
 from jt709c_gateway.commands.stored import iso
-from jt709c_gateway.gateway.timekeeping import Timekeeping
-from jt709c_gateway.option_values import WEB_EVERYBODY, Tiles
+from jt709c_gateway.config.values import WEB_EVERYBODY, Tiles
+from jt709c_gateway.gateway.clock_sync import Timekeeping
+from jt709c_gateway.redis.command_store import OrderStore
 from jt709c_gateway.redis.keys import Keys
-from jt709c_gateway.redis.orders import OrderStore
 from jt709c_gateway.redis.redis_time import RedisTime
-from jt709c_gateway.starting import RedisWay
+from jt709c_gateway.startup import RedisWay
 from jt709c_gateway.transport.backlog import listening_endpoint
-from jt709c_gateway.transport.listen import TcpService
-from jt709c_gateway.web import assets
+from jt709c_gateway.transport.listeners import TcpService
+from jt709c_gateway.web import static_files
+from jt709c_gateway.web.access import Gate, is_local
+from jt709c_gateway.web.api.catalogue import Catalogue
+from jt709c_gateway.web.api.command_requests import Issuing
+from jt709c_gateway.web.api.commands import OrderBook
+from jt709c_gateway.web.api.devices import Reading
+from jt709c_gateway.web.api.explain import Explaining
 from jt709c_gateway.web.app import App
-from jt709c_gateway.web.calls import Answer, Call, Shared, json_answer
-from jt709c_gateway.web.catalogue import Catalogue
-from jt709c_gateway.web.explaining import Explaining
-from jt709c_gateway.web.fleet import Fleet
-from jt709c_gateway.web.gate import Gate, is_local
-from jt709c_gateway.web.issuing import Issuing
-from jt709c_gateway.web.link import WebRedis
-from jt709c_gateway.web.live import Live
-from jt709c_gateway.web.orders import OrderBook
-from jt709c_gateway.web.passwords import Users
-from jt709c_gateway.web.reading import Reading
-from jt709c_gateway.web.routing import Route, Routes
-from jt709c_gateway.web.site import make_site
-from jt709c_gateway.web.users import UserFile
+from jt709c_gateway.web.basic_auth import Users
+from jt709c_gateway.web.device_table import Fleet
+from jt709c_gateway.web.htpasswd import UserFile
+from jt709c_gateway.web.http import Answer, Call, Shared, json_answer
+from jt709c_gateway.web.live_events import Live
+from jt709c_gateway.web.monitoring import make_site
+from jt709c_gateway.web.redis_client import WebRedis
+from jt709c_gateway.web.router import Route, Routes
 
 _MAX_ZOOM = 19
 
@@ -80,7 +80,7 @@ class WebService(MultiService):
         self._app = App(
             Gate(self._users, settings["web_users"] == WEB_EVERYBODY, frozenset(settings["web_host"])),
             Routes(self.routes),
-            assets.load(),
+            static_files.load(),
             None if tiles is None else tiles.source,
             self._is_local,
         )

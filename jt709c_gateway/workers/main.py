@@ -11,12 +11,12 @@ from prometheus_client import generate_latest
 from twisted.internet.protocol import Factory
 from twisted.logger import LogLevel, eventAsText, globalLogBeginner
 
-from jt709c_gateway.clock import count_monotonic
-from jt709c_gateway.redis.launcher import belong_to
+from jt709c_gateway.redis.embedded.launcher import belong_to
 from jt709c_gateway.service import GatewayService
-from jt709c_gateway.signals import Signals
-from jt709c_gateway.workers.channel import Report, Reporter
-from jt709c_gateway.workers.process import CHANNEL, GIVEN, Given
+from jt709c_gateway.util.clock import count_monotonic
+from jt709c_gateway.util.signals import Signals
+from jt709c_gateway.workers.ipc import Report, Reporter
+from jt709c_gateway.workers.worker_process import CHANNEL, GIVEN, Given
 
 _MAX_TEXT = 16_384
 

@@ -9,8 +9,8 @@ from twisted.logger import Logger
 
 from jt709c_gateway.commands.profiles import ProfileSet
 from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
-from jt709c_gateway.redis.embedded import EmbeddedServer
-from jt709c_gateway.starting import (
+from jt709c_gateway.redis.embedded.server import EmbeddedServer
+from jt709c_gateway.startup import (
     StartError,
     embedded_server,
     redis_way,
@@ -19,8 +19,8 @@ from jt709c_gateway.starting import (
     tcp_descriptions,
 )
 from jt709c_gateway.transport.backlog import warn_of_limit
-from jt709c_gateway.transport.listen import ListenError, TcpService
-from jt709c_gateway.transport.shared import SharedPort
+from jt709c_gateway.transport.listeners import ListenError, TcpService
+from jt709c_gateway.transport.shared_ports import SharedPort
 from jt709c_gateway.web.service import WebService
 from jt709c_gateway.workers.metrics import WorkersCollector
 from jt709c_gateway.workers.worker import Worker

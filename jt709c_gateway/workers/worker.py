@@ -8,10 +8,10 @@ from twisted.logger import Logger
 
 from jt709c_gateway.commands.profiles import ProfileSet
 from jt709c_gateway.redis.connection import retry_delay
-from jt709c_gateway.transport.listen import ListenError
-from jt709c_gateway.transport.shared import SharedPort
-from jt709c_gateway.workers.channel import Report
-from jt709c_gateway.workers.process import WorkerProcess
+from jt709c_gateway.transport.listeners import ListenError
+from jt709c_gateway.transport.shared_ports import SharedPort
+from jt709c_gateway.workers.ipc import Report
+from jt709c_gateway.workers.worker_process import WorkerProcess
 
 #: Seconds after which a worker counts as running well.
 _STEADY: Final = 60.0

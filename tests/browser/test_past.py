@@ -7,7 +7,7 @@ from typing import Any
 from jt709c_gateway.commands.model import OrderState
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, iso, to_hash
 from jt709c_gateway.redis.keys import Keys
-from jt709c_gateway.web.scanning import MAX_SCANNED
+from jt709c_gateway.web.stream_scan import MAX_SCANNED
 from tests.browser.support import BrowserTestCase
 from tests.orders_support import FakeLock, new_device, new_id
 from tests.support import wait_until

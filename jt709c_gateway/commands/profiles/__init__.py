@@ -5,8 +5,7 @@ The TOML files beside this module are the shipped profiles; the head of ``jt709.
 
 from __future__ import annotations
 
-from jt709c_gateway.commands.profiles.profileset import ProfileSet, load_profiles
-from jt709c_gateway.commands.profiles.reading import ProfileError
+from jt709c_gateway.commands.profiles.registry import ProfileSet, load_profiles
 from jt709c_gateway.commands.profiles.spec import CheckedOrder, OrderSpec, Profile
 from jt709c_gateway.commands.profiles.templates import (
     BinaryMessage,
@@ -15,6 +14,7 @@ from jt709c_gateway.commands.profiles.templates import (
     RawBytes,
     Rendered,
 )
+from jt709c_gateway.commands.profiles.toml_table import ProfileError
 
 __all__ = [
     "BinaryMessage",

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import attrs
 
-from jt709c_gateway.commands.describing import described, kind_of
 from jt709c_gateway.commands.masking import MASK, item_key
 from jt709c_gateway.commands.model import InvalidOrder
+from jt709c_gateway.commands.value_description import described, kind_of
 
 _SENTENCE_FIELD = re.compile(r"[\x20-\x7e]*")
 _SENTENCE = re.compile(r"\([^()]+\)")

@@ -7,13 +7,13 @@ from typing import Any
 
 import attrs
 
-from jt709c_gateway.commands.describing import unknown_names
 from jt709c_gateway.commands.evidence import Delay, EvidenceRule
 from jt709c_gateway.commands.model import InvalidOrder, Order, shown
 from jt709c_gateway.commands.profiles.params import Param
 from jt709c_gateway.commands.profiles.templates import Rendered, Template
 from jt709c_gateway.commands.provenance import Provenance
 from jt709c_gateway.commands.replies import ReplyRule
+from jt709c_gateway.commands.value_description import unknown_names
 
 DEFAULT_REPEATS = 3
 

@@ -1,0 +1,228 @@
+"""Orders and profiles, for people and as JSON."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import click
+from rich.table import Table
+from rich.text import Text
+
+from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.cli.console import console, plain
+from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, LOCAL_ORDERS
+from jt709c_gateway.commands.profiles import OrderSpec, Profile, ProfileError, load_profiles
+from jt709c_gateway.commands.profiles.params import Param
+from jt709c_gateway.commands.profiles.registry import LOCAL_PARAMS
+from jt709c_gateway.commands.profiles.spec import OrderDefinition
+from jt709c_gateway.commands.provenance import Provenance, weakest
+from jt709c_gateway.protocol.json_text import escape_text
+
+PARTLY: Final = "partly "
+
+
+class ProfileMistake(click.ClickException):
+    """A profile that can't be used; shown as one line."""
+
+    exit_code = 1
+
+
+@attrs.frozen
+class Form:
+    """One form of an order: when it is used, and what it takes."""
+
+    condition: str
+    spec: OrderSpec
+
+    @property
+    def params(self) -> dict[str, Param]:
+        """The parameters that have a meaning in it."""
+        usable = self.spec.template.names | self.spec.selectors
+        return {name: param for name, param in self.spec.params.items() if name in usable}
+
+
+@attrs.frozen
+class Holder:
+    """A profile that has the order, with the order's forms in it."""
+
+    profile: Profile
+    forms: tuple[Form, ...]
+
+    @property
+    def standing(self) -> str:
+        """Where the forms come from: the weakest provenance, and whether it is that of some only."""
+        found = {form.spec.provenance for form in self.forms}
+        return f"{PARTLY if len(found) > 1 else ''}{weakest(found)}"
+
+
+@attrs.frozen
+class Entry:
+    """An order and the profiles that have it."""
+
+    name: str
+    description: str
+    holders: tuple[Holder, ...]
+
+    @property
+    def local(self) -> bool:
+        """Whether the gateway carries it out itself."""
+        return self.name in LOCAL_ORDERS
+
+
+def catalogue(directory: str | None) -> dict[str, Entry]:
+    """All orders by name, those of the catalogue first; UserError where `directory` can't be used."""
+    try:
+        known = load_profiles(None if directory is None else Path(directory), allow_raw=True)
+    except ProfileError as error:
+        raise UserError(f"--profiles: {plain(error)}") from None
+    profiles = sorted(known.profiles.values(), key=lambda one: one.name)
+    names = dict.fromkeys([*CATALOGUE, *(name for one in profiles for name in sorted(one.orders))])
+    return {name: _entry(name, profiles) for name in names}
+
+
+def _entry(name: str, profiles: Iterable[Profile]) -> Entry:
+    able = [profile for profile in profiles if name in profile.orders]
+    holders = tuple(Holder(profile, _forms(profile.orders[name])) for profile in able)
+    lines = (form.spec.description for holder in holders for form in holder.forms)
+    return Entry(name, CATALOGUE.get(name) or next(filter(None, lines), ""), holders)
+
+
+def _forms(definition: OrderDefinition) -> tuple[Form, ...]:
+    forms = [Form(variant.describe(), variant.spec) for variant in definition.variants]
+    if definition.base is not None:
+        forms.append(Form("otherwise" if forms else "", definition.base))
+    return tuple(forms)
+
+
+def to_json(entries: Sequence[Entry]) -> str:
+    """The orders as one JSON document."""
+    aliases = {name: [alias for alias, of in ALIASES.items() if of == name] for name in ALIASES.values()}
+    found = [
+        {
+            "order": entry.name,
+            "aliases": aliases.get(entry.name, []),
+            "description": entry.description,
+            "gateway": entry.local,
+            "params": [_param(param) for param in LOCAL_PARAMS.get(entry.name, {}).values()],
+            "profiles": [_holder(holder) for holder in entry.holders],
+        }
+        for entry in entries
+    ]
+    return escape_text(json.dumps(found, indent=2, ensure_ascii=False)) + "\n"
+
+
+def _holder(holder: Holder) -> dict[str, Any]:
+    forms = [
+        {
+            "condition": form.condition or None,
+            "assumed": form.spec.assumed,
+            "provenance": str(form.spec.provenance),
+            "physical": form.spec.physical,
+            "source": form.spec.source,
+            "peripheral": form.spec.peripheral,
+            "delay": form.spec.evidence.delay.describe() if form.spec.evidence else None,
+            "params": [_param(param) for param in form.params.values()],
+        }
+        for form in holder.forms
+    ]
+    profile = holder.profile
+    return {
+        "profile": profile.name,
+        "dialect": profile.dialect,
+        "standing": holder.standing,
+        "forms": forms,
+    }
+
+
+def _param(param: Param) -> dict[str, Any]:
+    return {
+        "name": param.name,
+        "type": str(param.kind),
+        "required": param.required,
+        "default": None if param.secret else param.default,
+        "from": param.supplied_by,
+        "secret": param.secret,
+        "expected": param.expected(),
+        "description": param.description,
+    }
+
+
+def show(entries: Sequence[Entry]) -> None:
+    """Print a table: for each order one row for every way in which profiles have it."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    table.add_column("order", no_wrap=True, style="bold cyan")
+    table.add_column("parameters", overflow="fold")
+    table.add_column("dialects", overflow="fold")
+    table.add_column("standing", no_wrap=True)
+    for entry in entries:
+        for number, (params, dialects, standing) in enumerate(_rows(entry)):
+            style = "yellow" if standing.endswith(Provenance.ASSUMED) else ""
+            cells = (Text(plain(entry.name) if not number else ""), Text(params), Text(dialects))
+            table.add_row(*cells, Text(standing, style))
+    console().print(table)
+
+
+def _rows(entry: Entry) -> list[tuple[str, str, str]]:
+    """Parameters, dialects and standing; profiles that agree share a row."""
+    if entry.local:
+        return [(_lines([("", LOCAL_PARAMS[entry.name])]), "all", "the gateway's own")]
+    if not entry.holders:
+        return [("", "none", "in no profile")]
+    rows: dict[tuple[str, str], list[str]] = {}
+    for holder in entry.holders:
+        params = _lines([(form.condition, form.params) for form in holder.forms])
+        rows.setdefault((params, holder.standing), []).append(_dialect(holder.profile))
+    return [(params, ", ".join(names), standing) for (params, standing), names in rows.items()]
+
+
+def _dialect(profile: Profile) -> str:
+    """The dialect; for a profile of another name with the name."""
+    own = plain(profile.name)
+    return profile.dialect if own == profile.dialect else f"{profile.dialect} ({own})"
+
+
+def _lines(forms: Sequence[tuple[str, Mapping[str, Param]]]) -> str:
+    """One line for each parameter, and for what only some forms take, when they do."""
+    found: dict[str, list[str]] = {}
+    for condition, params in forms:
+        for param in params.values():
+            found.setdefault(_line(param), []).append(condition)
+    return "\n".join(
+        line if len(conditions) == len(forms) else f"{line} [{'; '.join(map(plain, conditions))}]"
+        for line, conditions in found.items()
+    )
+
+
+def _line(param: Param) -> str:
+    notes = [plain(param.expected())]
+    if param.secret or param.secret_items:
+        notes.append("secret" if param.secret else "secret in part")
+    if param.supplied_by is not None:
+        notes.append(f"else the {param.supplied_by.replace('_', ' ')} the gateway has")
+    if param.default is not None and not param.secret:
+        notes.append(f"else {plain(json.dumps(param.default))}")
+    return f"{param.name}{'*' if param.required else ''}: {'; '.join(notes)}"
+
+
+def check(files: Sequence[str]) -> list[str]:
+    """One line for each profile, when all can be used together; else :class:`ProfileMistake`."""
+    try:
+        shipped = load_profiles().profiles
+        known = load_profiles(files=[Path(file) for file in files], allow_raw=True)
+    except ProfileError as error:
+        raise ProfileMistake(plain(error)) from None
+    return [_summary(one, shipped) for one in known.profiles.values() if not one.shipped]
+
+
+def _summary(profile: Profile, shipped: Mapping[str, Profile]) -> str:
+    specs = [(name, form.spec) for name, one in profile.orders.items() for form in _forms(one)]
+    assumed, standard = (
+        len({name for name, spec in specs if spec.provenance is one})
+        for one in (Provenance.ASSUMED, Provenance.STANDARD)
+    )
+    locks = "some" if not profile.general else "all"
+    line = f"{plain(profile.name)}: can be used, for {locks} {profile.dialect} locks"
+    line += f"; orders: {len(profile.orders)}, wholly or partly assumed: {assumed}, standard: {standard}"
+    return f"{line}; takes the shipped profile's place" if profile.name in shipped else line

@@ -1,0 +1,226 @@
+"""Queueing an order and following it to its end, for `jt709c send`."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import click
+import msgspec
+import txredisapi
+from attrs import define, field
+from twisted.internet import defer, task
+
+from jt709c_gateway.cli import event_format
+from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.cli.console import console, plain
+from jt709c_gateway.cli.redis_client import Link, listen, talk
+from jt709c_gateway.cli.redis_connection import FirstConnection, once
+from jt709c_gateway.cli.runner import notice
+from jt709c_gateway.commands.catalogue import CATALOGUE
+from jt709c_gateway.commands.model import ENDED, Order, OrderState
+from jt709c_gateway.commands.order_keys import OrderKey
+from jt709c_gateway.commands.sending import to_wire
+from jt709c_gateway.commands.sublocks import SUBLOCK_ID
+from jt709c_gateway.protocol.events import to_json
+from jt709c_gateway.protocol.json_text import escape_text
+from jt709c_gateway.redis.connection import RedisConnection
+from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.pubsub import PING_EVERY, glob_escape, keep_alive
+
+_GOOD: Final = frozenset([OrderState.DONE, OrderState.CONFIRMED])
+_BAD: Final = frozenset([OrderState.REJECTED, OrderState.FAILED, OrderState.INVALID, OrderState.CANCELLED])
+_NOT_KNOWN: Final = 3
+#: Seconds after which somebody should have taken the order.
+_TAKEN_WITHIN: Final = 5.0
+#: Seconds that gateways may add to an order's own times: to confirm it, to repeat it, to notice a dead one.
+_MARGIN: Final = 600.0
+
+
+@define(eq=False)
+class Push:
+    """What to queue, where, and how to tell about it."""
+
+    link: Link
+    prefix: str
+    order: Order
+    wait: bool
+    as_json: bool
+    #: What the order is signed with, None if it isn't.
+    key: OrderKey | None = None
+    first: FirstConnection = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.first = FirstConnection(self.link.address.masked())
+
+    @property
+    def keys(self) -> Keys:
+        """The names of keys."""
+        return Keys(self.prefix)
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which no more is to be expected of the order."""
+        return self.order.ttl + 4 * self.order.timeout + _MARGIN
+
+
+class _Follower:
+    """Prints the states of one order as they come; `ended` fires with the last one."""
+
+    def __init__(self, push: Push) -> None:
+        self.ended: defer.Deferred[OrderState] = defer.Deferred()
+        self.heard = False
+        self._push = push
+        self._state: str | None = None
+        self._out = console()
+
+    def on_message(self, channel: str, payload: bytes) -> None:
+        """A `command` event; those of other orders are passed over."""
+        try:
+            event = msgspec.json.decode(payload, type=dict[str, Any])
+            if isinstance(data := event.get("data"), dict) and data.get("id") == self._push.order.id:
+                self._show(event, payload)
+        except (msgspec.MsgspecError, RecursionError):
+            notice(f"on {plain(channel)} came something that is no event")
+        except Exception:
+            if not self.ended.called:
+                self.ended.errback()
+
+    def _show(self, event: Mapping[str, Any], payload: bytes) -> None:
+        if self._push.as_json:
+            self._out.out(escape_text(payload.decode("utf-8", "replace")), highlight=False)
+        else:
+            self._out.print(event_format.line(event), soft_wrap=True)
+        self.reached(event["data"].get("state"))
+
+    def missed(self, state: str) -> None:
+        """The state found in the order's record after a lost connection."""
+        if state != self._state and not self.ended.called:
+            if not self._push.as_json:
+                self._out.print(f"meanwhile: {plain(state)}")
+            self.reached(state)
+
+    def reached(self, state: Any) -> None:
+        """Note a state; the last one ends it."""
+        self.heard, self._state = True, state
+        if state in ENDED and not self.ended.called:
+            self.ended.callback(OrderState(state))
+
+
+async def queue(reactor: Any, push: Push) -> int:
+    """Push the order and, if asked, follow it; the exit status."""
+    talking_ready: defer.Deferred[None] = defer.Deferred()
+    talking = talk(reactor, push.link, push.prefix, ready=lambda: once(talking_ready))
+    if not push.wait:
+        talking.startService()
+        try:
+            await push.first.wait(reactor, talking_ready)
+            await _push(talking, push)
+            _told(push)
+        finally:
+            await talking.stopService()
+        return 0
+    return await _follow(reactor, push, talking, talking_ready)
+
+
+async def _follow(
+    reactor: Any, push: Push, talking: RedisConnection, talking_ready: "defer.Deferred[None]"
+) -> int:
+    follower = _Follower(push)
+    listening_ready: defer.Deferred[None] = defer.Deferred()
+
+    def subscribed() -> None:
+        if listening_ready.called:
+            _look_up(talking, push, follower)
+        else:
+            listening_ready.callback(None)
+
+    listening = listen(reactor, push.link, [_pattern(push)], follower.on_message, ready=subscribed)
+    pinging = task.LoopingCall(keep_alive, listening)
+    pinging.clock = reactor
+    for connection in (talking, listening):
+        connection.startService()
+    pinging.start(PING_EVERY, now=False)
+    try:
+        both = defer.gatherResults([talking_ready, listening_ready], consumeErrors=True)
+        await push.first.wait(reactor, both.addCallback(lambda _: None))
+        await _push(talking, push)
+        lonely = reactor.callLater(_TAKEN_WITHIN, _not_taken, follower)
+        try:
+            return _status(await follower.ended.addTimeout(push.patience, reactor))
+        except defer.CancelledError:
+            notice(
+                f"order {push.order.id} goes on; jt709c history {push.order.device} shows what becomes of it"
+            )
+            raise
+        except defer.TimeoutError:
+            notice(f"nothing more was heard of the order within {push.patience:.0f} s")
+            return _NOT_KNOWN
+        finally:
+            if lonely.active():
+                lonely.cancel()
+    finally:
+        pinging.stop()
+        await listening.stopService()
+        await talking.stopService()
+
+
+def _pattern(push: Push) -> str:
+    """Where the order's events are published: an IMEI's device, a sub-lock's master aren't known here."""
+    device = push.order.device.lstrip("0")
+    may_be_sublock = len(push.order.device) == SUBLOCK_ID
+    keys = Keys(glob_escape(push.prefix))
+    return keys.channel("command", device if 0 < len(device) <= 12 and not may_be_sublock else "*")
+
+
+async def _push(talking: RedisConnection, push: Push) -> None:
+    try:
+        await talking.call("RPUSH", push.keys.commands, to_wire(push.order, push.key, time.time()))
+    except txredisapi.ResponseError as error:
+        raise UserError(f"Redis refused the order: {plain(error)}") from None
+    except txredisapi.ConnectionError:
+        raise UserError(
+            f"the connection to Redis was lost; order {push.order.id} may have been queued: send it again"
+            " with this --id, and it won't be carried out twice"
+        ) from None
+
+
+def _known(command: str) -> str | None:
+    """A name of the catalogue; any other may be a password that somebody put there."""
+    return command if command in CATALOGUE else None
+
+
+def _told(push: Push) -> None:
+    order = push.order
+    if push.as_json:
+        told = {
+            "id": order.id,
+            "device": order.device,
+            "command": _known(order.command),
+            "reply_to": order.reply_to,
+        }
+        click.echo(to_json(told))
+        return
+    click.echo(f"order {order.id} queued: {_known(order.command) or 'an order'} for {order.device}")
+    if order.reply_to:
+        click.echo(f"outcomes also in {push.keys.reply(order.reply_to)}")
+
+
+def _look_up(talking: RedisConnection, push: Push, follower: _Follower) -> None:
+    """Events were missed while the connection was gone; the record knows where the order stands."""
+
+    def found(state: Any) -> None:
+        if isinstance(state, bytes):
+            follower.missed(state.decode("utf-8", "replace"))
+
+    talking.call("HGET", push.keys.command(push.order.id), "state").addCallbacks(found, lambda _: None)
+
+
+def _not_taken(follower: _Follower) -> None:
+    if not follower.heard:
+        notice("no gateway has taken the order so far; it waits in Redis until one does")
+
+
+def _status(state: OrderState) -> int:
+    if state in _GOOD:
+        return 0
+    return 1 if state in _BAD else _NOT_KNOWN

@@ -1,0 +1,125 @@
+"""What a shell completes beyond commands and options. Imported with the commands, so it imports little."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import click
+from click.shell_completion import CompletionItem
+
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+#: Seconds that Redis has to name devices, and how many are offered, of those heard last.
+_PATIENCE: Final = 0.5
+_OFFERED: Final = 100
+_READ: Final = 10_000
+
+
+def completer(offer: Callable[[click.Context], Iterable[str | tuple[str, str]]]) -> Completer:
+    """A completer of words, with or without a help text, that begin as what was typed.
+
+    What goes wrong is no reason to disturb somebody who is typing: then nothing is offered.
+    """
+
+    def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        try:
+            offered = [(word, None) if isinstance(word, str) else word for word in offer(context)]
+        except Exception:
+            return []
+        return [CompletionItem(word, help=text) for word, text in offered if word.startswith(incomplete)]
+
+    return complete
+
+
+def _path(kind: str) -> Completer:
+    return lambda context, parameter, incomplete: [CompletionItem(incomplete, type=kind)]
+
+
+files = _path("file")
+directories = _path("dir")
+
+
+@completer
+def orders(_: click.Context) -> Iterator[tuple[str, str]]:
+    """Names of orders, and their aliases."""
+    from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE
+
+    yield from CATALOGUE.items()
+    for alias, name in ALIASES.items():
+        yield alias, f"The same as {name}."
+
+
+@completer
+def kinds(_: click.Context) -> Iterable[str]:
+    """Kinds of events."""
+    from jt709c_gateway.protocol.events import KINDS
+
+    return KINDS
+
+
+@completer
+def alarms(_: click.Context) -> Iterable[str]:
+    """Names of alarms."""
+    from jt709c_gateway.protocol.alarms import NAMES
+
+    return NAMES
+
+
+@completer
+def params(context: click.Context) -> Iterator[str | tuple[str, str]]:
+    """`NAME=` of the order's parameters, with each value where there are few. Secrets don't belong there."""
+    from jt709c_gateway.cli import command_arguments
+
+    given = [str(text) for text in context.params.get("params") or ()]
+    known = command_arguments.known_params(str(context.params.get("command")))
+    # bash takes what stands around a = for words of their own.
+    if given[-1:] == ["="] and len(given) > 1:
+        yield from command_arguments.values(known.get(given[-2], ()))
+        return
+    used = {text.partition("=")[0] for text in given}
+    for name, forms in known.items():
+        if name in used or command_arguments.is_secret(name, forms):
+            continue
+        values = list(command_arguments.values(forms))
+        help_text = next((form.description or form.expected() for form in forms), "")
+        yield from ((f"{name}={value}", help_text) for value in values or [""])
+
+
+def devices(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids of the devices heard last, when Redis can be reached soon with the options given so far."""
+    try:
+        found = _devices(context.params, incomplete)
+    except Exception:
+        return []
+    return [CompletionItem(device) for device in found[:_OFFERED]]
+
+
+def _devices(given: Mapping[str, Any], incomplete: str) -> list[str]:
+    from twisted.internet import defer
+
+    from jt709c_gateway.cli.common import RedisOptions
+    from jt709c_gateway.cli.redis_client import reach, talk
+    from jt709c_gateway.cli.redis_connection import once
+    from jt709c_gateway.cli.runner import run
+    from jt709c_gateway.redis.keys import Keys
+
+    link = reach(RedisOptions(**{name: given[name] for name in RedisOptions._fields}))
+    found: list[str] = []
+
+    async def ask(reactor: Any) -> int:
+        ready: defer.Deferred[None] = defer.Deferred()
+        talking = talk(reactor, link, given["prefix"], ready=lambda: once(ready))
+        late = reactor.callLater(_PATIENCE, ready.cancel)
+        talking.startService()
+        try:
+            await ready
+            latest = talking.call("ZREVRANGE", Keys(given["prefix"]).devices, 0, _READ - 1)
+            reply = await latest.addTimeout(max(0.0, late.getTime() - reactor.seconds()), reactor)
+            found.extend(name.decode("utf-8", "replace") for name in reply)
+        finally:
+            if late.active():
+                late.cancel()
+            talking.stopService()
+        return 0
+
+    run(ask, lambda _: None)
+    return [name for name in found if name.startswith(incomplete)]

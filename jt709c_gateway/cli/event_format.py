@@ -1,0 +1,196 @@
+"""The gist of an event in one line, for people (DESIGN.md §3)."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from rich.text import Text
+
+from jt709c_gateway.cli.console import plain
+from jt709c_gateway.commands.model import ENDED
+
+#: Colour of each kind.
+STYLES: Final[Mapping[str, str]] = {
+    "location": "cyan",
+    "lock": "bold yellow",
+    "alarm": "bold red",
+    "heartbeat": "dim",
+    "reply": "magenta",
+    "password": "magenta",
+    "session": "blue",
+    "peripheral": "cyan",
+    "command": "green",
+    "unknown": "red",
+}
+#: What a sub-lock says only when somebody should look at it.
+_FLAGS: Final = ("contact_lost", "low_voltage", "rope_open", "back_cover_open")
+_DEVICE_WIDTH: Final = 15
+_KIND_WIDTH: Final = 12
+_GOOD: Final = frozenset(["done", "confirmed"])
+
+
+def line(event: Mapping[str, Any]) -> Text:
+    """One event, decoded from JSON, as a line: time, device, kind, gist."""
+    kind = plain(event.get("kind"))
+    data = event.get("data")
+    when = plain(event.get("received_at") or "")[11:19] or "--:--:--"
+    text = Text(no_wrap=True, overflow="ignore", end="")
+    text.append(when, "dim")
+    text.append(f"  {plain(event.get('device')):<{_DEVICE_WIDTH}}  ")
+    text.append(f"{kind:<{_KIND_WIDTH}}  ", STYLES.get(kind, ""))
+    text.append_text(styled(kind, data if isinstance(data, dict) else {}))
+    if event.get("stored"):
+        text.append("  (stored)", "dim")
+    return text
+
+
+def styled(kind: str, data: Mapping[str, Any]) -> Text:
+    """What an event of this kind says, shortly, what matters most in a style; what is null is left out."""
+    text = Text(end="")
+    try:
+        parts = list(_GISTS.get(kind, _other)(data))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        # Not as a gateway publishes it: one such event must not keep the others from being shown.
+        parts = list(_other(data))
+    for part in parts:
+        if part not in (None, ""):
+            text.append("  " if text else "")
+            text.append(plain(part), part.style if isinstance(part, Text) else None)
+    return text
+
+
+def _place(data: Mapping[str, Any]) -> str | None:
+    latitude, longitude = data.get("latitude"), data.get("longitude")
+    return None if latitude is None or longitude is None else f"{latitude},{longitude}"
+
+
+def _unit(value: Any, unit: str) -> str | None:
+    return None if value is None else f"{value} {unit}"
+
+
+def _location(data: Mapping[str, Any]) -> list[Any]:
+    alarms = data.get("alarms") or []
+    return [
+        _place(data),
+        None if data.get("fix") == "gnss" else f"fix {data.get('fix')}",
+        _unit(data.get("speed_kmh"), "km/h"),
+        _lock_state(data),
+        _unit(data.get("battery_percent"), "%"),
+        Text(f"alarms {', '.join(map(str, alarms))}", "bold red") if alarms else None,
+    ]
+
+
+def _lock_state(data: Mapping[str, Any]) -> Any:
+    state = data.get("lock_state")
+    return Text("unlocked", "bold yellow") if state == "unlocked" else state
+
+
+def _lock(data: Mapping[str, Any]) -> list[Any]:
+    return [
+        data.get("action"),
+        f"by {data.get('method')}",
+        _named("card", data.get("card")),
+        _named("fence", data.get("fence_id")),
+        _named("sub-lock", data.get("peripheral")),
+        _place(data),
+        _named("order", data.get("command_id")),
+    ]
+
+
+def _named(name: str, value: Any) -> str | None:
+    return None if value is None else f"{name} {value}"
+
+
+def _alarm(data: Mapping[str, Any]) -> list[Any]:
+    active = data.get("active")
+    name = data.get("name")
+    return [
+        Text(str(name), "bold red") if active else name,
+        Text("raised", "bold red") if active else Text("cleared", "green"),
+        _named("sub-lock", data.get("peripheral")),
+        _place(data),
+    ]
+
+
+def _peripheral(data: Mapping[str, Any]) -> list[Any]:
+    """A sub-lock or a sensor behind the device."""
+    flags = [name.replace("_", " ") for name in _FLAGS if data.get(name)]
+    return [
+        _named(str(data.get("peripheral_type") or "peripheral"), data.get("peripheral")),
+        _lock_state(data),
+        _unit(data.get("battery_percent"), "%"),
+        _unit(data.get("temperature_c"), "°C"),
+        _unit(data.get("humidity_percent"), "% humidity"),
+        _unit(data.get("rssi_dbm"), "dBm"),
+        Text(", ".join(flags), "bold red") if flags else None,
+        _named("event", data.get("event") or None),
+        "sent again" if data.get("resent") else None,
+    ]
+
+
+def _heartbeat(data: Mapping[str, Any]) -> list[Any]:
+    return [_unit(data.get("battery_percent"), "%"), _named("signal", data.get("gsm_signal"))]
+
+
+def _reply(data: Mapping[str, Any]) -> list[Any]:
+    words = [data.get("word"), *(data.get("arguments") or [])]
+    return [",".join(map(str, words)), _named("order", data.get("command_id"))]
+
+
+def _session(data: Mapping[str, Any]) -> list[Any]:
+    return [data.get("state"), data.get("reason"), _unit(data.get("duration_s"), "s")]
+
+
+def command(data: Mapping[str, Any]) -> list[Any]:
+    """The parts of the gist of an order's state."""
+    return [
+        data.get("command"),
+        _named("sub-lock", data.get("peripheral")),
+        data.get("id"),
+        _state(data.get("state")),
+        data.get("reason"),
+        *answer(data.get("answer")),
+        provenance(data),
+    ]
+
+
+def provenance(data: Mapping[str, Any]) -> str | None:
+    """A remark on an order whose form the maker doesn't document."""
+    said = data.get("provenance") or ("assumed" if data.get("assumed") else None)
+    return f"({said} form)" if said in ("assumed", "standard") else None
+
+
+def _state(state: Any) -> Any:
+    return None if state is None else Text(plain(state), state_style(plain(state)))
+
+
+def state_style(state: str) -> str:
+    """Of the state of an order: one that has ended well, one that has ended otherwise, or under way."""
+    return "" if state not in ENDED else "bold green" if state in _GOOD else "bold red"
+
+
+def answer(given: Any) -> list[str]:
+    """What the lock said to an order: the arguments of its sentence, or the data it was asked for."""
+    if not isinstance(given, dict):
+        return []
+    words = given.get("arguments")
+    said = ",".join(map(str, words)) if isinstance(words, list) else ""
+    content = given.get("data")
+    return [text for text in (said, json.dumps(content, ensure_ascii=False) if content else "") if text]
+
+
+def _other(data: Mapping[str, Any]) -> list[Any]:
+    return [f"{name} {value}" for name, value in data.items() if value is not None]
+
+
+_GISTS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[Any]]]] = {
+    "location": _location,
+    "lock": _lock,
+    "alarm": _alarm,
+    "heartbeat": _heartbeat,
+    "reply": _reply,
+    "password": lambda data: ["a dynamic password was reported"],
+    "session": _session,
+    "peripheral": _peripheral,
+    "command": command,
+}

@@ -1,0 +1,147 @@
+"""From text to frames to events, for `jt709c decode`."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+import click
+from attrs import define, field
+
+from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.commands.value_description import described
+from jt709c_gateway.protocol import redact
+from jt709c_gateway.protocol.decoder import JT701, JT709, SENTENCE, Decoder
+from jt709c_gateway.protocol.envelope import Origin, wrap_all
+from jt709c_gateway.protocol.events import Event, to_json
+from jt709c_gateway.protocol.framing import Frame, Framer, Malformed
+from jt709c_gateway.protocol.hex_input import read_hex
+from jt709c_gateway.protocol.message import Message
+
+#: No frame is shorter, so shorter arguments are pieces of one.
+_SHORTEST_FRAME: Final = 5
+
+_DIALECTS: Final = {b"\x7e": JT709, b"(": SENTENCE, b"$": JT701}
+
+#: The codec's reasons, which are short since they are metric labels, in words.
+_REASONS: Final = {
+    "escape": "7D is followed by something other than 01 or 02",
+    "check": "the check byte doesn't fit the bytes",
+    "length": "the length differs from what the header says",
+    "terminal_id": "the terminal id is neither decimal digits nor an IMEI",
+    "too_long": "no end where the longest frame would have ended",
+    "sentence": "not a sentence of either form: (id,1,serial,GROUP,…) or (id,Pnn,…)",
+    "dollar_header": "not a $ header: decimal id digits and a possible length",
+    "garbage": "no frame starts with these bytes; expected 7e, 28 or 24",
+    "truncated": "the end of the frame is missing",
+}
+
+
+@define(slots=False)
+class Result:
+    """What became of one frame, with the fields in the order of the JSON.
+
+    `frame` and `answer` are hex; `error` says in words why nothing could be read.
+    """
+
+    frame: str
+    dialect: str | None
+    events: list[Event]
+    answer: str | None
+    error: str | None = None
+
+
+def to_line(result: Result) -> bytes:
+    """The result as a line of JSON."""
+    return to_json(result) + b"\n"
+
+
+@define
+class FrameDecoder:
+    """Decodes one item of input after the other; parts of split messages may be spread over several."""
+
+    secrets: bool = False
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    _decoder: Decoder = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._decoder = Decoder(self.secrets)
+
+    def decode(self, data: bytes) -> list[Result]:
+        """Every frame in `data`, in order; what is no frame is a result with an error."""
+        return [self._result(frame) for frame in Framer().feed_datagram(data)]
+
+    def _result(self, frame: Frame) -> Result:
+        # Time stands still, so that parts of a message don't grow old while a file is read.
+        message = self._decoder.decode(frame, now=0.0)
+        dialect = _DIALECTS.get(frame.raw[:1])
+        if isinstance(message, Malformed):
+            error = _REASONS.get(message.reason, message.reason)
+            return Result(message.raw.hex(), dialect, [], None, error)
+        if message is None:
+            raw = frame.raw if self.secrets else redact.mask_malformed(frame.raw)
+            return Result(raw.hex(), dialect, [], None)
+        answer = message.answer_at(self.now())
+        if answer is not None and not self.secrets:
+            answer = redact.mask_answer(answer)
+        return Result(
+            _raw_hex(message), message.dialect, wrap_all(message, Origin()), answer.hex() if answer else None
+        )
+
+
+def _raw_hex(message: Message) -> str:
+    """The frame as it may be shown: for sentences, whose `raw` is text, the hex of that."""
+    return message.raw.encode("latin-1").hex() if message.wire[:1] == b"(" else message.raw
+
+
+def items(arguments: Sequence[str], path: str | None) -> Iterator[bytes]:
+    """The bytes to decode, from arguments or from lines; UserError for what is no hex."""
+    if path is not None and arguments:
+        raise UserError("give hex or --file, not both")
+    if list(arguments) == ["-"]:
+        path = "-"
+    if path is not None:
+        return _lines(path)
+    if not arguments:
+        raise UserError("nothing to decode: give hex, or --file FILE, or - for standard input")
+    return iter(_arguments(arguments))
+
+
+def _arguments(arguments: Sequence[str]) -> list[bytes]:
+    pieces = [to_bytes(argument, "") for argument in arguments]
+    if any(len(piece) < _SHORTEST_FRAME for piece in pieces):
+        return [b"".join(pieces)]
+    return pieces
+
+
+def to_bytes(text: str, where: str) -> bytes:
+    """Hex with whatever people put between its digits, or a sentence as it is."""
+    try:
+        return read_hex(text)
+    except ValueError as error:
+        # Not repeated: it may be a sentence with a password in which a character is wrong.
+        raise UserError(f"{where}{error}: {described(text.strip())}") from None
+
+
+def _lines(path: str) -> Iterator[bytes]:
+    name = "standard input" if path == "-" else path
+    try:
+        with click.open_file(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                text = line.decode("utf-8", "replace").strip()
+                if text and not text.startswith("#"):
+                    yield _line(text, f"{name}, line {number}: ")
+    except OSError as error:
+        raise UserError(f"cannot read {name}: {error.strerror}") from None
+
+
+def _line(text: str, where: str) -> bytes:
+    if not text.startswith("{"):
+        return to_bytes(text, where)
+    try:
+        frame = json.loads(text).get("frame")
+    except ValueError:
+        raise UserError(f"{where}not JSON") from None
+    if not isinstance(frame, str):
+        raise UserError(f'{where}no "frame" with hex in this JSON')
+    return to_bytes(frame, where)

@@ -1,0 +1,162 @@
+"""Captured sentences beside a profile's: which word, number and arguments they have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from attrs import define, field, frozen
+
+from jt709c_gateway.cli.learn.capture import Captured
+from jt709c_gateway.commands.profiles import OrderSpec, Profile
+from jt709c_gateway.commands.profiles.templates import Line, Placeholder, PnnTemplate, SentenceTemplate
+from jt709c_gateway.protocol import sentences
+
+#: Words behind which no password stands; of others what is as long as one is not shown.
+_HARMLESS: Final = frozenset(["BASE", "GSENS", "WLNET", "P01", "P14", "P22", "P45", "P69", "@JT"])
+_SHOWN: Final = 4
+MASK: Final = "*"
+
+
+@frozen
+class Spoken:
+    """A captured sentence: what is behind its head. `number` is None in the `Pnn` form."""
+
+    word: str
+    number: int | None
+    arguments: tuple[str, ...] = field(repr=False)
+    serial: int | None = None
+    sent: bool | None = None
+
+    @property
+    def key(self) -> tuple[str, int | None]:
+        """Word and number, which are fixed in a profile's template."""
+        return self.word, self.number
+
+    def shown(self, secrets: Sequence[str]) -> str:
+        """The sentence without its head, with `*` for what is a password or may be one."""
+        number = [] if self.number is None else [str(self.number)]
+        rest = [*number, *self.arguments]
+        masked = sentences.mask_arguments(self.word, rest)
+        if self.word not in _HARMLESS:
+            masked = [MASK * len(one) if len(one) >= _SHOWN else one for one in masked]
+        hidden = [
+            MASK * len(now) if given in secrets else now for given, now in zip(rest, masked, strict=True)
+        ]
+        return ",".join([self.word, *hidden])
+
+
+def spoken(captured: Captured) -> Spoken | None:
+    """A captured sentence taken apart; None for one that is damaged."""
+    text = captured.raw[1:-1].decode("latin-1")
+    if not text[:1].isdecimal():
+        word, *arguments = text.split(",")
+        return Spoken(word, None, tuple(arguments), None, captured.sent is not False)
+    try:
+        parsed = sentences.parse(captured.raw)
+    except sentences.SentenceError:
+        return None
+    if not parsed.grouped:
+        return Spoken(parsed.word, None, parsed.arguments, None, captured.sent or False)
+    first = parsed.arguments[0] if parsed.arguments else ""
+    if not (first.isascii() and first.isdecimal() and len(first) <= 5):
+        return None
+    return Spoken(parsed.word, int(first), parsed.arguments[1:], parsed.serial, captured.sent)
+
+
+@define
+class Conversation:
+    """What was said, each order with what answers it."""
+
+    said: list[Spoken]
+
+    @classmethod
+    def of(cls, captured: Sequence[Captured]) -> Conversation:
+        """Sentences that are whole, and each only once when it was repeated at once."""
+        said: list[Spoken] = []
+        for one in filter(None, map(spoken, captured)):
+            if not said or said[-1] != one:
+                said.append(one)
+        return cls(said)
+
+    def is_answer(self, index: int) -> bool:
+        """Whether one answers an earlier one: with its serial and word, or from a lock that was asked."""
+        one = self.said[index]
+        if one.sent is not None:
+            return not one.sent
+        return any(
+            before.serial == one.serial and before.word == one.word
+            for before in self.said[max(0, index - 8) : index]
+        )
+
+
+def template_text(template: SentenceTemplate | PnnTemplate) -> str:
+    """A template as a profile has it."""
+    behind = _line(template.line)
+    if isinstance(template, PnnTemplate):
+        return behind
+    return ",".join([template.group, str(template.number), *([behind] if behind else [])])
+
+
+def _line(line: Line) -> str:
+    return "".join(piece if isinstance(piece, str) else _placeholder(piece) for piece in line.pieces)
+
+
+def _placeholder(piece: Placeholder) -> str:
+    form = f":{piece.time_format}" if piece.time_format else ""
+    return f"{{{piece.name}{'.count' if piece.count else ''}{form}}}"
+
+
+@frozen
+class Form:
+    """A form of an order that is a sentence, with the condition under which it is used."""
+
+    order: str
+    condition: str
+    spec: OrderSpec
+    text: str
+
+    @property
+    def key(self) -> tuple[str, int | None]:
+        """Word and number."""
+        template = self.spec.template
+        if isinstance(template, SentenceTemplate):
+            return template.group, template.number
+        assert isinstance(template, PnnTemplate)
+        return template.word, None
+
+
+def forms(profile: Profile) -> Iterator[Form]:
+    """All forms in a profile that are sentences."""
+    for name, definition in profile.orders.items():
+        found = [(variant.describe(), variant.spec) for variant in definition.variants]
+        if definition.base is not None:
+            found.append(("", definition.base))
+        for condition, spec in found:
+            if isinstance(spec.template, SentenceTemplate | PnnTemplate):
+                yield Form(name, condition, spec, template_text(spec.template))
+
+
+def compared(one: Spoken, known: Sequence[Form]) -> list[str]:
+    """What the profile has of this word, a line for each form, and in what it differs."""
+    lines = []
+    for form in known:
+        if form.key[0] != one.word:
+            continue
+        condition = f" ({form.condition})" if form.condition else ""
+        lines.append(
+            f"{form.order}{condition}, {form.spec.provenance}: {form.text}; {_difference(one, form)}"
+        )
+    return lines or [f"no order of the profile has the word {one.word}"]
+
+
+def _difference(one: Spoken, form: Form) -> str:
+    if one.number is not None and form.key[1] != one.number:
+        return f"number {one.number} here, {form.key[1]} there"
+    behind = form.text.split(",")[1 if one.number is None else 2 :]
+    if len(behind) != len(one.arguments):
+        return f"{len(one.arguments)} arguments here, {len(behind)} there"
+    for place, (here, there) in enumerate(zip(one.arguments, behind, strict=True), 1):
+        if not there.startswith("{") and here != there:
+            return f"argument {place} differs"
+    return "the same"

@@ -1,0 +1,115 @@
+"""`jt709c replay`: a capture fed to a gateway."""
+
+import sys
+
+import click
+
+from jt709c_gateway.cli import completion_values
+from jt709c_gateway.cli.common import UserError
+
+
+def _read_speed(_: click.Context, __: click.Parameter, value: str) -> float | None:
+    """A number, or `max`, which is None."""
+    if value == "max":
+        return None
+    try:
+        speed = float(value)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        right = "a number above 0, such as 10 or 0.5, or max"
+        raise click.BadParameter(f"{value!r} is no speed; expected {right}")
+    return speed
+
+
+@click.command(short_help="Feed a capture to a gateway.")
+@click.argument("file", metavar="FILE", shell_complete=completion_values.files)
+@click.option(
+    "--to", default="127.0.0.1:8888", show_default=True, metavar="HOST:PORT", help="Where the gateway is."
+)
+@click.option(
+    "--tcp/--udp", "over_tcp", default=None, help="Use this for all.  [default: as captured, else TCP]"
+)
+@click.option(
+    "--speed",
+    callback=_read_speed,
+    default="1",
+    show_default=True,
+    metavar="N|max",
+    help="So many times faster than captured; max is as fast as the gateway answers.",
+)
+@click.option(
+    "--port",
+    "ports",
+    type=click.IntRange(1, 65535),
+    multiple=True,
+    default=[8888],
+    show_default=True,
+    metavar="N",
+    help="The gateway's port in a pcap file; repeatable.",
+)
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 20_000),
+    default=500,
+    show_default=True,
+    metavar="N",
+    help="Open at most so many at a time; of more, the longest quiet one is closed.",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(0, 3600),
+    default=10.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds to wait for an answer.",
+)
+def replay(
+    file: str,
+    to: str,
+    over_tcp: bool | None,
+    speed: float | None,
+    ports: tuple[int, ...],
+    connections: int,
+    grace: float,
+) -> None:
+    """Feed a capture to a gateway: what locks once sent, byte for byte and at the same pace.
+
+    FILE is a pcap or pcapng file (tcpdump, tshark, Wireshark), or text; - is standard input, which has to
+    come to its end. Each captured connection becomes one connection. What was sent to --port is replayed,
+    what the gateway of then answered is not.
+
+    A line of text is [TIME] [CONNECTION:] HEX, or JSON as decode --jsonl, watch --json and history --json
+    print it. TIME is RFC 3339, epoch seconds with a fraction, or +1.5 for seconds after the line before:
+
+    \b
+        2026-11-22T10:15:00.250Z lock1: 7e0002000308155885891510deead3ce647e
+        +5 lock1: (815588589151,1,001,BASE,2,TIME)
+        # a comment
+
+    A gateway that has the same reports already answers them, and publishes nothing anew.
+
+    The exit status is 1 when a connection was refused, or something not sent or not answered.
+
+    \b
+    Examples:
+        jt709c replay monday.pcap --to 127.0.0.1:8888
+        jt709c replay monday.pcap --speed 10 --port 9999 --udp
+        jt709c replay frames.txt --speed max
+        jt709c history 794308010679 --json | jt709c replay - --to localhost:8888
+    """
+    from jt709c_gateway.cli.replay import runner as replaying
+    from jt709c_gateway.cli.replay.player import Pace
+    from jt709c_gateway.cli.replay.steps import LeftOut
+    from jt709c_gateway.cli.runner import run
+    from jt709c_gateway.cli.simulator_runner import read_target
+
+    if file == "-" and sys.stdin.isatty():
+        raise UserError("FILE: give a file; standard input is a terminal")
+    transport = None if over_tcp is None else "tcp" if over_tcp else "udp"
+    target = read_target(transport or "tcp", to, "--to")
+    pace = Pace(speed, transport, connections, grace)
+    left_out = LeftOut()
+    with replaying.opened(file, frozenset(ports), left_out) as steps:
+        status = run(lambda reactor: replaying.replay(reactor, target, pace, steps, left_out, file))
+    sys.exit(status)

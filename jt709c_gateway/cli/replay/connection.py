@@ -1,0 +1,186 @@
+"""One connection of a capture, carried to the gateway."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field
+
+from jt709c_gateway.cli.replay.ack_tracker import Ledger
+from jt709c_gateway.cli.replay.steps import Chunk
+from jt709c_gateway.protocol.framing import Frame, Framer, Malformed
+from jt709c_gateway.simulator.connections import Link, Target, TcpLink, UdpLink
+
+
+class _PacedLink(TcpLink):
+    """A TCP connection that takes no more while the gateway doesn't read."""
+
+    full = False
+
+    def made(self, transport: Any) -> None:
+        """The connection is there."""
+        transport.registerProducer(self, True)
+        super().made(transport)
+
+    def close(self) -> None:
+        """See `Link`."""
+        if self._transport is not None:
+            self._transport.unregisterProducer()
+        super().close()
+
+    def pauseProducing(self) -> None:
+        """What was written waits to be sent."""
+        self.full = True
+
+    def resumeProducing(self) -> None:
+        """It has been sent."""
+        self.full = False
+        assert isinstance(self.client, Channel)
+        self.client.flush()
+
+    def stopProducing(self) -> None:
+        """The connection is about to go; `lost` tells."""
+
+
+@define(eq=False)
+class Channel:
+    """Sends the chunks of one connection in order, and counts what comes back.
+
+    At most `window` frames are unanswered at a time (None: any number). `changed` is called with this channel
+    whenever something has happened that others may wait for.
+    """
+
+    name: str
+    reactor: Any
+    target: Target
+    ledger: Ledger
+    window: int | None
+    changed: Callable[["Channel"], None]
+    _link: Link = field(init=False, repr=False)
+    _queue: deque[bytes] = field(factory=deque, init=False, repr=False)
+    _splitter: Framer = field(factory=Framer, init=False, repr=False)
+    up: bool = field(default=False, init=False)
+    #: The capture has no more of it.
+    ended: bool = field(default=False, init=False)
+    #: No link, and none to come.
+    gone: bool = field(default=False, init=False)
+    #: Of `queued`, what its owner has reckoned with.
+    noted: int = field(default=0, init=False)
+    _closing: bool = field(default=False, init=False)
+    _refused: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._link = (UdpLink if self._udp else _PacedLink)(self, self.reactor, self.target)
+
+    @property
+    def _udp(self) -> bool:
+        return self.target.transport == "udp"
+
+    @property
+    def queued(self) -> int:
+        """Pieces that wait to be sent."""
+        return len(self._queue)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits, to be sent or to be answered."""
+        return not self._queue and not self.ledger.awaited
+
+    def open(self) -> None:
+        """Begin to connect."""
+        self._link.open()
+
+    def push(self, chunk: Chunk) -> None:
+        """Send this behind what was pushed before."""
+        if self.gone or self._closing:
+            self.ledger.counts.unsent += len(chunk.data)
+        elif self._udp and chunk.transport == "tcp":
+            # Of a stream, each datagram gets what it has to have: a whole frame.
+            self._split(self._splitter.feed(chunk.data))
+        else:
+            self._queue.append(chunk.data)
+        self.flush()
+
+    def _split(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            if isinstance(frame, Malformed):
+                self.ledger.counts.malformed += 1
+            else:
+                self._queue.append(frame.raw)
+
+    def end(self) -> None:
+        """No more is to come: hang up when all is sent and answered."""
+        self.ended = True
+        self._split(self._splitter.settle())
+        self.flush()
+
+    def expire(self, before: float) -> None:
+        """Wait no longer for answers to what was sent before this moment."""
+        self.ledger.expire(before)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what may be sent now."""
+        while self._queue and self._may_send():
+            data = self._queue.popleft()
+            self.ledger.sent(data, self.reactor.seconds(), datagram=self._udp)
+            self._link.write([data])
+        if self.ended and self.up and self.idle and not self._closing:
+            self._closing = True
+            self._link.close()
+        self.changed(self)
+
+    def _may_send(self) -> bool:
+        if not self.up or (isinstance(self._link, _PacedLink) and self._link.full):
+            return False
+        return self.window is None or self.ledger.awaited < self.window
+
+    def abort(self, *, at_once: bool) -> None:
+        """Hang up without waiting for answers; `at_once` also without waiting for what was written."""
+        if self.gone:
+            self.changed(self)
+        elif at_once:
+            self._link.abort()
+        elif not self._closing:
+            self._closing = True
+            self._drop()
+            self._link.close()
+
+    # What the link calls.
+
+    def link_up(self) -> None:
+        """The link is there."""
+        self.up = True
+        self.ledger.counts.connections += 1
+        self.flush()
+
+    def received(self, data: bytes, *, datagram: bool = False) -> None:
+        """Bytes from the gateway."""
+        self.ledger.received(data, self.reactor.seconds())
+        self.flush()
+
+    def link_down(self) -> None:
+        """The link is gone: by us, or the gateway has ended it."""
+        self.up, self.gone = False, True
+        if not self._closing and not self._refused:
+            self.ledger.counts.closed += 1
+        self._drop()
+        self.changed(self)
+
+    def link_failed(self) -> None:
+        """There was no link."""
+        self.gone = True
+        if not self._closing:
+            self.ledger.counts.refused += 1
+        self._drop()
+        self.changed(self)
+
+    def link_refused(self) -> None:
+        """A datagram found nobody; that counts once."""
+        self.ledger.counts.refused += not self._refused
+        self._refused = True
+
+    def _drop(self) -> None:
+        self.ledger.counts.unsent += sum(map(len, self._queue))
+        self._queue.clear()
+        self.ledger.close()

@@ -1,0 +1,171 @@
+"""Playing a capture: when each step is due, and over which connection it goes."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any, Final
+
+from attrs import define, field
+from twisted.internet import defer, task
+
+from jt709c_gateway.cli.replay.ack_tracker import Counts, Ledger
+from jt709c_gateway.cli.replay.connection import Channel
+from jt709c_gateway.cli.replay.steps import Chunk, Step
+from jt709c_gateway.simulator.connections import Target
+
+#: Pieces that may wait to be sent, of all connections; beyond it the file is not read on.
+_QUEUED: Final = 2000
+#: Frames of one connection that may be unanswered when everything goes as fast as it is answered.
+_WINDOW: Final = 16
+#: Seconds between two looks for answers that won't come any more.
+_LOOK_EVERY: Final = 0.5
+#: Steps after which the reactor has its turn.
+_TURN: Final = 50
+#: Seconds for connections to close in the end.
+_CLOSING: Final = 5.0
+
+
+@define(frozen=True)
+class Pace:
+    """How to play. `speed` is how many times faster than captured; None is as fast as it is answered.
+
+    `transport` is what to use (`tcp`, `udp`), None for what each connection was captured over. `connections`
+    are open at a time at most: beyond it the one that has been quiet for longest is closed, once it is idle.
+    An answer that has not come `grace` seconds after its frame was sent is waited for no longer.
+    """
+
+    speed: float | None = 1.0
+    transport: str | None = None
+    connections: int = 500
+    grace: float = 10.0
+
+
+@define(eq=False)
+class Player:
+    """Plays steps to the gateway at `host` and `port`; what comes of it is in `counts`."""
+
+    reactor: Any
+    host: str
+    port: int
+    pace: Pace
+    counts: Counts = field(factory=Counts)
+    #: Seconds by which the last step was sent later than it was due.
+    late: float = 0.0
+    #: When the next step is due that has to be waited for, by the reactor's time.
+    due: float = 0.0
+    #: Steps taken from the capture.
+    steps: int = 0
+    #: By the captured connection, the one that was quiet for longest first.
+    _channels: "OrderedDict[str, Channel]" = field(factory=OrderedDict, init=False, repr=False)
+    _queued: int = field(default=0, init=False)
+    _waiter: "defer.Deferred[None] | None" = field(default=None, init=False, repr=False)
+    _began: float | None = field(default=None, init=False)
+    _base: float = field(default=0.0, init=False)
+
+    @property
+    def open(self) -> int:
+        """Connections that are up."""
+        return sum(channel.up for channel in self._channels.values())
+
+    async def play(self, steps: Iterable[Step]) -> None:
+        """Play all of them, and wait for the last answers; what `steps` raises is raised."""
+        looking = task.LoopingCall(self._look)
+        looking.clock = self.reactor
+        # What it calls does not raise.
+        looking.start(_LOOK_EVERY, now=False)
+        try:
+            for step in steps:
+                await self._until_due(step)
+                await self._take(step)
+            for channel in list(self._channels.values()):
+                channel.end()
+            # Each answer that doesn't come is given up in time, and so everything ends.
+            while self._channels:
+                await self._change()
+        finally:
+            looking.stop()
+            await self._hang_up()
+
+    async def _until_due(self, step: Step) -> None:
+        self.steps += 1
+        if self.pace.speed is not None and step.at is not None:
+            now = self.reactor.seconds()
+            if self._began is None:
+                self._began, self._base = now, step.at
+            wait = self._began + (step.at - self._base) / self.pace.speed - now
+            self.late = max(0.0, -wait)
+            if wait > 0:
+                self.due = now + wait
+                await task.deferLater(self.reactor, wait, lambda: None)
+                return
+        if self.steps % _TURN == 0:
+            await task.deferLater(self.reactor, 0, lambda: None)
+
+    async def _take(self, step: Step) -> None:
+        while self._queued >= _QUEUED:
+            await self._change()
+        channel = self._channels.get(step.connection)
+        if isinstance(step, Chunk):
+            if channel is None or channel.ended:
+                channel = await self._new(step)
+            self._channels.move_to_end(step.connection)
+            channel.push(step)
+        elif channel is not None:
+            channel.end()
+            # What is as fast as it can be overtakes no connection of the same lock that came later.
+            while self.pace.speed is None and step.connection in self._channels:
+                await self._change()
+
+    async def _new(self, step: Chunk) -> Channel:
+        # One of the same name that has ended has to go first.
+        while step.connection in self._channels:
+            await self._change()
+        while len(self._channels) >= self.pace.connections:
+            quiet = next((one for one in self._channels.values() if one.idle and not one.ended), None)
+            if quiet is None or any(one.ended for one in self._channels.values()):
+                await self._change()
+            else:
+                quiet.end()
+        transport = self.pace.transport or step.transport or "tcp"
+        channel = Channel(
+            step.connection,
+            self.reactor,
+            Target(transport, self.host, self.port),
+            Ledger(self.counts),
+            _WINDOW if self.pace.speed is None else None,
+            self._changed,
+        )
+        self._channels[step.connection] = channel
+        channel.open()
+        return channel
+
+    def _changed(self, channel: Channel) -> None:
+        """Something that the loop may be waiting for has happened."""
+        self._queued += channel.queued - channel.noted
+        channel.noted = channel.queued
+        if channel.gone and channel.ended:
+            self._channels.pop(channel.name, None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None:
+            # Not from inside a channel, which may be in the middle of something.
+            self.reactor.callLater(0, waiter.callback, None)
+
+    def _change(self) -> "defer.Deferred[None]":
+        """Fires when something has changed."""
+        waiter: defer.Deferred[None] = defer.Deferred()
+        self._waiter = waiter
+        return waiter
+
+    def _look(self) -> None:
+        before = self.reactor.seconds() - self.pace.grace
+        for channel in list(self._channels.values()):
+            channel.expire(before)
+
+    async def _hang_up(self) -> None:
+        """Close what is still open, and wait for that, but not for ever."""
+        for again in (False, True):
+            for channel in list(self._channels.values()):
+                channel.ended = True
+                channel.abort(at_once=again)
+            deadline = self.reactor.seconds() + _CLOSING
+            while self._channels and self.reactor.seconds() < deadline:
+                await task.deferLater(self.reactor, 0.02, lambda: None)

@@ -1,1 +1,0 @@
-"""Captures replayed: files to steps (`lines`, `packets`, `streams`), steps to a gateway (`player`)."""

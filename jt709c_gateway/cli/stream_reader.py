@@ -1,0 +1,117 @@
+"""Reading what a listener has missed out of the stream of events."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import txredisapi
+from attrs import define, field
+from twisted.internet import defer, task
+
+from jt709c_gateway.cli.redis_queries import refused
+from jt709c_gateway.cli.runner import notice
+from jt709c_gateway.redis.connection import RedisConnection
+
+#: Entries read at a time.
+_PAGE: Final = 500
+#: Live events held back meanwhile; of more the oldest go, which stand in the stream by then.
+_HELD: Final = 10_000
+#: Seconds between two attempts to read on.
+_RETRY: Final = 1.0
+
+
+@define(eq=False)
+class CatchingUp:
+    """Puts what stands in the stream before what comes live: at first since a moment, later since a loss.
+
+    `show(source, payload)` gets the events in order, some of them twice, and must not raise. `since` is in
+    epoch seconds; without it the first connection shows what comes from then on.
+
+    A user of Redis who may not read the stream is told so and misses what is published while the connection
+    is away.
+    """
+
+    _reactor: Any
+    _talking: RedisConnection
+    _stream: str
+    _show: Callable[[str, bytes], None]
+    _since: float | None
+    #: The entry from which on to read; None as long as none is known.
+    _position: str | None = None
+    _held: deque[tuple[str, bytes]] | None = None
+    _run: "defer.Deferred[None] | None" = field(default=None, repr=False)
+    _denied: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if self._since is not None:
+            self._position = str(max(0, int(self._since * 1000)))
+
+    def live(self, channel: str, payload: bytes) -> None:
+        """A published event: shown at once, or behind what is being read."""
+        if self._held is None:
+            self._show(channel, payload)
+        else:
+            self._held.append((channel, payload))
+
+    def begin(self) -> None:
+        """The subscription is there: read what was missed, if it is known from where on."""
+        if self._run is not None:
+            return
+        if self._denied:
+            notice("what was published meanwhile is missing: this user may not read the stream of events")
+        elif self._position is None:
+            self.note_position()
+        else:
+            self._held = deque(maxlen=_HELD)
+            self._run = defer.Deferred.fromCoroutine(self._read())
+            self._run.addBoth(self._done)
+
+    def note_position(self) -> None:
+        """Remember where the stream ends, to read on from here after a loss."""
+        if self._run is None and not self._denied and self._talking.connected:
+            last = self._talking.call("XREVRANGE", self._stream, "+", "-", "COUNT", 1)
+            last.addCallbacks(self._noted, self._not_noted)
+
+    def stop(self) -> None:
+        """Read no more."""
+        if self._run is not None:
+            self._run.cancel()
+
+    def _noted(self, last: list[Any]) -> None:
+        if self._run is None:
+            self._position = last[0][0].decode() if last else "0"
+
+    def _not_noted(self, failure: Any) -> None:
+        # Without a connection the position before will do.
+        if failure.check(txredisapi.ResponseError):
+            self._denied = True
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                page = await self._talking.call(
+                    "XRANGE", self._stream, self._position or "-", "+", "COUNT", _PAGE
+                )
+            except txredisapi.ConnectionError:
+                await task.deferLater(self._reactor, _RETRY, lambda: None)
+                continue
+            for entry, fields in page:
+                texts = dict(zip(fields[::2], fields[1::2], strict=False))
+                self._show(f"entry {entry.decode('utf-8', 'replace')}", texts.get(b"event", b""))
+            if page:
+                self._position = f"({page[-1][0].decode()}"
+            if len(page) < _PAGE:
+                return
+
+    def _done(self, outcome: Any) -> None:
+        held, self._held, self._run = self._held, None, None
+        error = getattr(outcome, "value", None)
+        if isinstance(error, txredisapi.ResponseError):
+            self._denied = True
+            notice(refused("the stream of events, so some have been missed", str(error)))
+        elif error is not None and not isinstance(error, defer.CancelledError):
+            notice(f"what was missed can't be read: {error}")
+        if isinstance(error, defer.CancelledError):
+            return
+        for channel, payload in held or ():
+            self._show(channel, payload)

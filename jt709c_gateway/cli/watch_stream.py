@@ -1,0 +1,150 @@
+"""Showing events from Redis as they come, for `jt709c watch`."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+from attrs import define, field, frozen
+from twisted.internet import defer, task
+
+from jt709c_gateway.cli import event_format
+from jt709c_gateway.cli.console import console, plain
+from jt709c_gateway.cli.device_lookup import Named, resolve
+from jt709c_gateway.cli.redis_client import Link, listen, talk
+from jt709c_gateway.cli.redis_connection import once
+from jt709c_gateway.cli.runner import notice
+from jt709c_gateway.cli.stream_reader import CatchingUp
+from jt709c_gateway.protocol.events import KINDS
+from jt709c_gateway.protocol.json_text import escape_text
+from jt709c_gateway.redis.connection import RedisConnection
+from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.pubsub import PING_EVERY, glob_escape, keep_alive
+
+#: Ids of events that were shown last, by which one that comes again is known.
+_REMEMBERED: Final = 20_000
+#: Channels that are named when the watch begins; of more, how many there are.
+_NAMED: Final = 4
+
+
+@frozen
+class Wanted:
+    """What to show; no `kinds` are all, no `names` all devices. `since` is in epoch seconds."""
+
+    prefix: str
+    kinds: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    since: float | None = None
+    as_json: bool = False
+
+
+def patterns(prefix: str, kinds: Sequence[str], devices: Sequence[str]) -> list[str]:
+    """Channels, or patterns of them, for these kinds (none: all) and these devices (none: all)."""
+    keys = Keys(glob_escape(prefix))
+    if not devices:
+        return [keys.channel(kind, "*") for kind in kinds or ("*",)]
+    # Channels of all kinds and no pattern: no ACL could have one for each device.
+    return [Keys(prefix).channel(kind, device) for device in devices for kind in kinds or KINDS]
+
+
+@define
+class Display:
+    """Prints the events that are wanted, each once."""
+
+    wanted: Wanted
+    named: Sequence[Named] = ()
+    _shown: OrderedDict[str, None] = field(factory=OrderedDict, init=False, repr=False)
+    _out: Any = field(factory=console, init=False, repr=False)
+
+    def show(self, source: str, payload: bytes) -> None:
+        """One event's JSON; `source` is where it stood, to be named when it is none."""
+        try:
+            event = msgspec.json.decode(payload, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            notice(f"on {plain(source)} came something that is no event")
+            return
+        if not self._fits(event) or self._is_known(event.get("id")):
+            return
+        if self.wanted.as_json:
+            self._out.out(escape_text(payload.decode("utf-8", "replace")), highlight=False)
+        else:
+            self._out.print(event_format.line(event), soft_wrap=True)
+
+    def _fits(self, event: dict[str, Any]) -> bool:
+        if self.wanted.kinds and event.get("kind") not in self.wanted.kinds:
+            return False
+        data = event.get("data")
+        behind = data.get("peripheral") if isinstance(data, dict) else None
+        return not self.named or any(
+            one.device == event.get("device") and one.sublock in (None, behind) for one in self.named
+        )
+
+    def _is_known(self, event_id: Any) -> bool:
+        """Whether it has been shown: what is read out of the stream may also have come live."""
+        if not isinstance(event_id, str):
+            return False
+        if event_id in self._shown:
+            return True
+        self._shown[event_id] = None
+        if len(self._shown) > _REMEMBERED:
+            self._shown.popitem(last=False)
+        return False
+
+
+async def watch(reactor: Any, link: Link, wanted: Wanted) -> int:
+    """Print events until cancelled, or until nobody reads them any more."""
+    ended: defer.Deferred[int] = defer.Deferred()
+    ready: defer.Deferred[None] = defer.Deferred()
+    talking = talk(reactor, link, wanted.prefix, ready=lambda: once(ready))
+    talking.startService()
+    try:
+        named: list[Named] = []
+        if wanted.names:
+            await ready
+            named = [await resolve(talking, Keys(wanted.prefix), name) for name in wanted.names]
+        await _follow(reactor, link, talking, Display(wanted, named), ended)
+        return 0
+    finally:
+        await talking.stopService()
+
+
+async def _follow(
+    reactor: Any, link: Link, talking: RedisConnection, display: Display, ended: "defer.Deferred[int]"
+) -> None:
+    wanted = display.wanted
+    channels = patterns(wanted.prefix, wanted.kinds, list({one.device: None for one in display.named}))
+
+    def guarded(step: Callable[..., None], *arguments: Any) -> None:
+        """Run it; what it raises, such as a broken pipe, ends the watch."""
+        try:
+            step(*arguments)
+        except Exception:
+            if not ended.called:
+                ended.errback()
+
+    def show(source: str, payload: bytes) -> None:
+        guarded(display.show, source, payload)
+
+    catching_up = CatchingUp(reactor, talking, Keys(wanted.prefix).events, show, wanted.since)
+
+    def subscribed() -> None:
+        shown = ", ".join(channels) if len(channels) <= _NAMED else f"{len(channels)} channels"
+        notice(f"watching {shown} at {link.address.masked()}")
+        catching_up.begin()
+
+    def tick() -> None:
+        keep_alive(listening)
+        catching_up.note_position()
+
+    listening = listen(reactor, link, channels, catching_up.live, ready=subscribed)
+    pinging = task.LoopingCall(tick)
+    pinging.clock = reactor
+    listening.startService()
+    # What is called does not raise, so this Deferred fires only when the loop is stopped.
+    pinging.start(PING_EVERY, now=False)
+    try:
+        await ended
+    finally:
+        pinging.stop()
+        catching_up.stop()
+        await listening.stopService()

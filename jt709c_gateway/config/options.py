@@ -1,0 +1,261 @@
+"""Command line and configuration file: one table of options, each checked while it is read.
+
+A value that is wrong is named together with what is right, whether it comes from the command line or from
+the file; the command line wins.
+"""
+
+import os
+import re
+import socket
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+import twisted
+from attrs import evolve
+from twisted.python import usage
+
+from jt709c_gateway import __version__
+from jt709c_gateway.commands.order_keys import OrderKey, OrderKeysError, load_order_keys
+from jt709c_gateway.config.settings import OPTIONS, Option
+from jt709c_gateway.config.values import (
+    ADMIT_ANY,
+    ADMIT_FILE,
+    NO_DIALECT,
+    PASSWORD_VARIABLE,
+    existing_file,
+    name,
+)
+from jt709c_gateway.redis.address import EmbeddedAddress, parse_redis_address
+from jt709c_gateway.redis.cluster import has_hash_tag
+from jt709c_gateway.transport.proxy_protocol import split_proxied
+from jt709c_gateway.transport.shared_ports import SHARED_ENDPOINTS
+from jt709c_gateway.web.htpasswd import UserFile
+
+_BY_NAME: Final = {option.name: option for option in OPTIONS}
+
+
+class Options(usage.Options):
+    """Options of ``twistd jt709c-gateway``; `settings` has every value by its key afterwards."""
+
+    synopsis = "[options]"
+    longdesc = "Gateway between Jointech JT709C smart locks and Redis."
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._given: dict[str, Any] = {}
+        self._config: Path | None = None
+        self.settings: dict[str, Any] = {}
+
+    def opt_config(self, path: str) -> None:
+        """TOML file with any of these options, by the same names; the command line wins."""
+        try:
+            self._config = existing_file(path)
+        except ValueError as error:
+            raise usage.UsageError(f"--config {path!r}: {error}") from None
+
+    def opt_version(self) -> None:
+        """Show the version, and end."""
+        sys.stdout.write(f"jt709c-gateway {__version__} (Twisted {twisted.__version__})\n")
+        raise SystemExit(0)
+
+    def parseArgs(self, *arguments: str) -> None:
+        """There are options only."""
+        if arguments:
+            raise usage.UsageError(f"{arguments[0]!r}: expected options only, each beginning with --")
+
+    def parseOptions(self, options: Any = None) -> None:
+        """Parse; a mistake ends the program with one line instead of a page of usage."""
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
+        except usage.UsageError as error:
+            raise SystemExit(f"jt709c-gateway: {error}") from None
+
+    def postOptions(self) -> None:
+        """Put together defaults, the file, and the command line."""
+        values = {option.key: option.default for option in OPTIONS}
+        if self._config is not None:
+            values.update(read_config(self._config))
+        values.update(self._given)
+        if values["gateway"] is None:
+            host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:48] or "gateway"
+            values["gateway"] = f"{host}-{os.getpid()}"
+        values["redis_password"] = (
+            _secret(values, "redis-password-file") or os.environ.get(PASSWORD_VARIABLE) or None
+        )
+        values["static_password"] = _secret(values, "static-password-file")
+        values["order_keys"] = _order_keys(values["order_keys"])
+        if values["admit"] is None:
+            values["admit"] = ADMIT_ANY if values["devices"] is None else ADMIT_FILE
+        if values["admit"] == ADMIT_FILE and values["devices"] is None:
+            raise usage.UsageError("--admit 'file': expected --devices with the file")
+        if values["admit"] != ADMIT_FILE and values["devices"] is not None:
+            raise usage.UsageError(f"--admit {values['admit']!r}: --devices goes with --admit file only")
+        if (values["redis_cert"] is None) != (values["redis_key"] is None):
+            raise usage.UsageError("--redis-cert and --redis-key go together: give both or none")
+        certificates = [name for name in ("redis_ca", "redis_cert", "redis_key") if values[name] is not None]
+        if certificates and not values["redis"].strip().startswith("rediss"):
+            raise usage.UsageError(
+                f"--{certificates[0].replace('_', '-')} goes with an address that begins with rediss://, "
+                "rediss+sentinel:// or rediss+cluster://"
+            )
+        if values["redis"].partition(":")[0].strip().endswith("+cluster") and not has_hash_tag(
+            values["prefix"]
+        ):
+            raise usage.UsageError(
+                f"--prefix: {values['prefix']!r} would spread the keys over the cluster's slots; "
+                "expected a hash tag, such as {jt709c}"
+            )
+        embedded = isinstance(parse_redis_address(values["redis"]), EmbeddedAddress)
+        if values["embedded_open"] and not embedded:
+            raise usage.UsageError("--embedded-open: expected --redis embedded, whose server it is about")
+        values["ask"] = _dialects(values["ask"])
+        _check_web(values)
+        if values["workers"] > 1:
+            _check_workers(values)
+        durability = evolve(values["durability"], timeout=values["durability_timeout"])
+        if durability.replicas and embedded:
+            raise usage.UsageError(
+                f"--durability replicas:{durability.replicas} needs a Redis with replicas, and the embedded "
+                "server has none; it syncs each write to its disk as it is"
+            )
+        values["durability"] = durability
+        self.settings = values
+
+    def _set(self, option: Option, text: str) -> None:
+        value = _checked(option, text, f"--{option.name}")
+        if option.repeatable:
+            self._given[option.key] = (*self._given.get(option.key, ()), value)
+        else:
+            self._given[option.key] = value
+
+
+def _dialects(given: tuple[str, ...]) -> frozenset[str]:
+    if NO_DIALECT in given and len(set(given)) > 1:
+        others = ", ".join(sorted(set(given) - {NO_DIALECT}))
+        raise usage.UsageError(f"--ask {NO_DIALECT}: expected it alone, not together with {others}")
+    return frozenset(given) - {NO_DIALECT}
+
+
+def _check_web(values: dict[str, Any]) -> None:
+    if values["web_orders"] and not isinstance(values["web_users"], UserFile):
+        raise usage.UsageError(
+            "--web-orders: expected --web-users with a file, so that each order has somebody who gave it"
+        )
+    keys, chosen = values["order_keys"], values["web_order_key"]
+    if chosen is not None and chosen not in (keys or {}):
+        right = "expected --order-keys" if keys is None else f"expected one of {', '.join(sorted(keys))}"
+        raise usage.UsageError(f"--web-order-key {chosen!r}: {right}")
+    if values["web_orders"] and keys is not None and chosen is None:
+        raise usage.UsageError(
+            "--web-orders: this gateway takes signed orders only; expected --web-order-key with one of "
+            + ", ".join(sorted(keys))
+        )
+    if values["web_orders"] and not values["http"]:
+        raise usage.UsageError("--web-orders: expected --http with the endpoint of the status page")
+
+
+def _check_workers(values: dict[str, Any]) -> None:
+    workers = values["workers"]
+    if sys.platform != "linux":
+        raise usage.UsageError(f"--workers {workers}: expected 1; only Linux spreads locks over processes")
+    for text in () if values["no_tcp"] else values["listen"]:
+        if split_proxied(text)[0].partition(":")[0] not in SHARED_ENDPOINTS:
+            raise usage.UsageError(
+                f"--listen {text!r}: expected an endpoint that {workers} workers can share, tcp:… or tcp6:…"
+            )
+    try:
+        name(f"{values['gateway']}-{workers}")
+    except ValueError:
+        raise usage.UsageError(
+            f"--gateway {values['gateway']!r}: expected a shorter name, as each of {workers} workers adds "
+            "its number"
+        ) from None
+
+
+def _checked(option: Option, text: str, where: str) -> Any:
+    assert option.parse is not None
+    try:
+        return option.parse(text)
+    except ValueError as error:
+        shown = "" if option.secret else f" {text!r}"
+        raise usage.UsageError(f"{where}{shown}: {error}") from None
+
+
+def _order_keys(path: Path | None) -> dict[str, OrderKey] | None:
+    try:
+        return None if path is None else load_order_keys(path)
+    except OrderKeysError as error:
+        raise usage.UsageError(f"--order-keys {error}") from None
+
+
+def read_password(path: Path) -> str:
+    """The password in the first line of a file; ValueError, which shows no part of it, when there is none."""
+    try:
+        line = path.read_text(encoding="utf-8").partition("\n")[0].strip()
+    except (OSError, UnicodeDecodeError):
+        line = ""
+    if not line:
+        raise ValueError(f"{str(path)!r}: expected a text file with a password in its first line")
+    return line
+
+
+def _secret(values: dict[str, Any], option: str) -> str | None:
+    path = values[_BY_NAME[option].key]
+    try:
+        return None if path is None else read_password(path)
+    except ValueError as error:
+        raise usage.UsageError(f"--{option} {error}") from None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Values from a TOML file; usage.UsageError names the file, the key and what is right."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise usage.UsageError(f"{path}: not a TOML file: {error}") from None
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        option = _BY_NAME.get(key.replace("_", "-"))
+        if option is None:
+            raise usage.UsageError(f"{path}: {key}: no such option; see twistd jt709c-gateway --help")
+        if option.key in values:
+            raise usage.UsageError(f"{path}: {key}: expected each option once, spelled with - or with _")
+        values[option.key] = _from_toml(option, value, f"{path}: {key}")
+    return values
+
+
+def _from_toml(option: Option, value: Any, where: str) -> Any:
+    if option.parse is None:
+        if not isinstance(value, bool):
+            raise usage.UsageError(f"{where} {value!r}: expected true or false")
+        return value
+    if option.repeatable and isinstance(value, list):
+        return tuple(_checked(option, str(item), where) for item in value)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise usage.UsageError(f"{where}: expected a text or a number, not {type(value).__name__}")
+    checked = _checked(option, str(value), where)
+    return (checked,) if option.repeatable else checked
+
+
+def _add(option: Option) -> None:
+    """Give Options the method from which usage.Options learns of one option."""
+    if option.parse is None:
+
+        def flag(self: Options) -> None:
+            self._given[option.key] = True
+
+        flag.__doc__ = option.help
+        setattr(Options, f"opt_{option.key}", flag)
+    else:
+
+        def parameter(self: Options, value: str) -> None:
+            self._set(option, value)
+
+        parameter.__doc__ = option.help
+        setattr(Options, f"opt_{option.key}", parameter)
+
+
+for _option in OPTIONS:
+    _add(_option)

@@ -1,0 +1,322 @@
+"""All options: names, how their values are read, defaults, and what --help says."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from attrs import field, frozen
+
+from jt709c_gateway.commands.order_keys import DEFAULT_WINDOW
+from jt709c_gateway.config.values import (
+    DEFAULT_DATA_DIR,
+    PASSWORD_VARIABLE,
+    SUBLOCK_SERIAL,
+    UdpPort,
+    admit,
+    age,
+    attribution,
+    count,
+    device_list,
+    dialect,
+    directory,
+    endpoint,
+    existing_directory,
+    existing_file,
+    host_name,
+    key_id,
+    length,
+    lock_endpoint,
+    name,
+    percent,
+    prefix,
+    rate,
+    redis_url,
+    seconds,
+    sublock_answer,
+    tiles,
+    udp_orders,
+    udp_port,
+    utc8,
+    web_users,
+    worker_count,
+)
+from jt709c_gateway.gateway.commands.address_proof import UdpOrders
+from jt709c_gateway.redis.durability import Durability
+from jt709c_gateway.redis.keys import DEFAULT_PREFIX
+
+
+@frozen
+class Option:
+    """One option: `parse` turns its text into a value or raises ValueError saying what is right."""
+
+    name: str
+    parse: Callable[[str], Any] | None
+    default: Any
+    help: str
+    repeatable: bool = False
+    #: Not to be repeated in an error message.
+    secret: bool = field(default=False)
+
+    @property
+    def key(self) -> str:
+        """Its name as an attribute of `Settings`."""
+        return self.name.replace("-", "_")
+
+
+OPTIONS: Final = (
+    Option(
+        "redis",
+        redis_url,
+        "redis://127.0.0.1:6379",
+        "Where Redis is: redis://[user[:password]@]host[:port][/db], rediss://…, unix:///path, "
+        "redis+sentinel://host1,host2/name, redis+cluster://host1,host2 (both with rediss+ for TLS), or "
+        "embedded[:PORT] for a server of its own [default: redis://127.0.0.1:6379]",
+        secret=True,
+    ),
+    Option(
+        "redis-password-file",
+        existing_file,
+        None,
+        f"File with the password for Redis (or set {PASSWORD_VARIABLE})",
+    ),
+    Option("redis-ca", existing_file, None, "PEM file of the authority that signed Redis's certificate"),
+    Option("redis-cert", existing_file, None, "PEM file with our certificate for Redis"),
+    Option("redis-key", existing_file, None, "PEM file with the key of that certificate"),
+    Option("redis-timeout", seconds, 10.0, "Seconds that Redis may take for a reply [default: 10]"),
+    Option(
+        "durability",
+        Durability.parse,
+        Durability(),
+        "What a report has to survive before it is answered, and an order before it is written: server (what "
+        "the server's own settings give), fsync (a crash of its host), or replicas:N (its loss) "
+        "[default: server]",
+    ),
+    Option(
+        "durability-timeout",
+        seconds,
+        Durability().timeout,
+        "Seconds that Redis may take for that before it is asked again [default: 5]",
+    ),
+    Option(
+        "listen",
+        lock_endpoint,
+        ("tcp:8888",),
+        "Endpoint for locks over TCP, repeatable; haproxy:tcp:8888 behind a load balancer that sends the "
+        "PROXY header [default: tcp:8888]",
+        repeatable=True,
+    ),
+    Option(
+        "udp",
+        udp_port,
+        (UdpPort(8888),),
+        "Port for locks over UDP, as 8888 or 8888:interface=127.0.0.1, repeatable [default: 8888]",
+        repeatable=True,
+    ),
+    Option("no-tcp", None, False, "Listen to no locks over TCP"),
+    Option("no-udp", None, False, "Listen to no locks over UDP"),
+    Option(
+        "http",
+        endpoint,
+        None,
+        "Endpoint for the status page, its API, /metrics, /healthz and /readyz, such as "
+        "tcp:8089:interface=127.0.0.1",
+    ),
+    Option(
+        "web-users",
+        web_users,
+        None,
+        "File of those who may see the status page, as htpasswd -B makes it; read again when it changes. "
+        "none lets everybody in. Without either, only this host may reach --http for it",
+    ),
+    Option(
+        "web-host",
+        host_name,
+        (),
+        "Name by which browsers may call the status page besides localhost, repeatable",
+        repeatable=True,
+    ),
+    Option("web-orders", None, False, "Let users of the status page give orders"),
+    Option("web-order-key", key_id, None, "Id of the key in --order-keys that their orders are signed with"),
+    Option(
+        "web-tiles",
+        tiles,
+        None,
+        "Where map tiles come from, such as https://tiles.example.net/{z}/{x}/{y}.png [none if not given]",
+    ),
+    Option("web-tiles-attribution", attribution, "", "What the map says of whose tiles these are (HTML)"),
+    Option(
+        "data-dir",
+        directory,
+        DEFAULT_DATA_DIR,
+        "Directory of the embedded server's data and password [default: jt709c-data]",
+    ),
+    Option(
+        "embedded-open",
+        None,
+        False,
+        "Give the embedded server no password: every user of this host can then read passwords there and "
+        "open locks",
+    ),
+    Option("prefix", prefix, DEFAULT_PREFIX, "What keys and channels start with [default: jt709c]"),
+    Option("gateway", name, None, "Name of this gateway [default: host-pid]"),
+    Option(
+        "admit",
+        admit,
+        None,
+        "Which locks are heard: any, file (those in --devices, which alone says so too) or redis (those in "
+        "the set <prefix>:allowed)",
+    ),
+    Option(
+        "devices",
+        device_list,
+        None,
+        "File of the locks that are heard, a device id or IMEI a line; read again when it changes",
+    ),
+    Option(
+        "workers",
+        worker_count,
+        1,
+        "Processes that share the ports, each a gateway called NAME-1, NAME-2, …; all limits are each one's "
+        "[default: 1]",
+    ),
+    Option("idle-timeout", seconds, 900.0, "Seconds of silence that end a session [default: 900]"),
+    Option(
+        "first-frame-timeout",
+        seconds,
+        60.0,
+        "Seconds a connection has for its first valid frame [default: 60]",
+    ),
+    Option("max-connections", count, 50_000, "Connections in all [default: 50000]"),
+    Option(
+        "max-connections-per-address",
+        count,
+        5_000,
+        "Connections per address; mobile networks hide many locks behind one [default: 5000]",
+    ),
+    Option("max-sessions", count, 100_000, "Locks at a time [default: 100000]"),
+    Option(
+        "devices-per-connection",
+        count,
+        8,
+        "Locks of one connection or UDP address that keep their places when --max-sessions is reached; what "
+        "is beyond goes first. More for relays that speak for many locks [default: 8]",
+    ),
+    Option(
+        "sessions-per-address",
+        count,
+        20_000,
+        "The same for all of one address (IPv6: /64 network); mobile networks hide many locks behind one "
+        "[default: 20000]",
+    ),
+    Option("max-malformed", count, 20, "Malformed frames in a row that end a connection [default: 20]"),
+    Option(
+        "max-rate",
+        rate,
+        500.0,
+        "Events a second of one lock, ten seconds' worth at once; 0 for any number [default: 500]",
+    ),
+    Option(
+        "max-share",
+        percent,
+        20.0,
+        "Percent of --events-max that one lock may take in an hour; 0 for any number [default: 20]",
+    ),
+    Option(
+        "max-new-devices",
+        length,
+        None,
+        "Devices never heard of that may come from one address in a minute; 0 for any number [1000 if not "
+        "given, and then any number from this host itself]",
+    ),
+    Option(
+        "max-unacked", count, 20_000, "Frames that may wait for Redis before reading stops [default: 20000]"
+    ),
+    Option("events-max", count, 100_000, "Length of the stream of events, about [default: 100000]"),
+    Option(
+        "events-max-age", age, 0.0, "Seconds after which events leave the stream; 0 for never [default: 0]"
+    ),
+    Option("history-max", count, 1_000, "Length of each lock's audit trail, about [default: 1000]"),
+    Option(
+        "histories-max",
+        count,
+        200_000,
+        "Locks whose audit trail is kept; it makes room for none that begins [default: 200000]",
+    ),
+    Option("track-max", length, 300, "Positions kept of each lock, about; 0 for none [default: 300]"),
+    Option("malformed-max", count, 1_000, "Length of the stream of malformed input [default: 1000]"),
+    Option("devices-max", count, 200_000, "Locks whose last state is kept [default: 200000]"),
+    Option("profiles", existing_directory, None, "Directory of order profiles that override ours"),
+    Option(
+        "static-password-file",
+        existing_file,
+        None,
+        "File with the locks' static password, for unlock orders that bring none",
+    ),
+    Option(
+        "order-keys",
+        existing_file,
+        None,
+        "TOML file of keys; every order then has to be signed with one of them",
+    ),
+    Option(
+        "order-window",
+        seconds,
+        DEFAULT_WINDOW,
+        "Seconds that may pass from signing an order to taking it in [default: 300]",
+    ),
+    Option("allow-raw", None, False, "Allow orders of raw bytes"),
+    Option(
+        "sublock-answer",
+        sublock_answer,
+        SUBLOCK_SERIAL,
+        "Which serial the answer to a sub-lock's report names: the sub-lock's own (sublock) or that of the "
+        "master's sentence (sentence) [default: sublock]",
+    ),
+    Option(
+        "utc8",
+        utc8,
+        (),
+        "First digits of the ids of units whose clocks show UTC+8, as JT/T 808 asks, and not UTC; "
+        "repeatable, all for every unit",
+        repeatable=True,
+    ),
+    Option(
+        "confirm-timeout",
+        seconds,
+        120.0,
+        "Seconds in which a lock has to be seen moving after it said yes [default: 120]",
+    ),
+    Option(
+        "ask",
+        dialect,
+        ("jt701",),
+        "Dialect of locks that are asked for IMEI and firmware, at most once a day; repeatable, "
+        "none for no lock [default: jt701]",
+        repeatable=True,
+    ),
+    Option(
+        "udp-window",
+        seconds,
+        30.0,
+        "Seconds after a datagram in which an order may follow to its address [default: 30]",
+    ),
+    Option(
+        "udp-orders",
+        udp_orders,
+        UdpOrders.CONFIRMED,
+        "Where orders that open a lock, or show a password, go over UDP: confirmed (an address that has "
+        "answered a question sent there), any (wherever its last datagram came from) or tcp (nowhere, they "
+        "wait for the lock to come over TCP) [default: confirmed]",
+    ),
+    Option(
+        "gateway-ttl",
+        seconds,
+        15.0,
+        "Seconds after which a silent gateway counts as dead and its orders are adopted [default: 15]",
+    ),
+    Option(
+        "shutdown-timeout",
+        seconds,
+        10.0,
+        "Seconds that what is under way has to finish when stopping [default: 10]",
+    ),
+)

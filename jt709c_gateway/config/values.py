@@ -1,0 +1,276 @@
+"""What a value of an option may be: each reads a text, ValueError says what is right."""
+
+import os
+import re
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+from twisted.internet.endpoints import serverFromString
+
+from jt709c_gateway.commands.profiles.loader import DIALECTS
+from jt709c_gateway.gateway.allowlist_file import DeviceList, read_device_list
+from jt709c_gateway.gateway.commands.address_proof import UdpOrders
+from jt709c_gateway.protocol.zones import ALL
+from jt709c_gateway.redis.address import parse_redis_address
+from jt709c_gateway.transport.proxy_protocol import PROXIED, split_proxied
+from jt709c_gateway.web.htpasswd import UserFile, UsersError, read_users
+
+PASSWORD_VARIABLE: Final = "JT709C_REDIS_PASSWORD"
+DEFAULT_DATA_DIR: Final = Path("jt709c-data")
+#: Which locks are admitted.
+ADMIT_ANY: Final = "any"
+ADMIT_FILE: Final = "file"
+ADMIT_REDIS: Final = "redis"
+#: In place of a dialect: of none of them.
+NO_DIALECT: Final = "none"
+#: What the answer to a sub-lock's report names.
+SUBLOCK_SERIAL: Final = "sublock"
+SENTENCE_SERIAL: Final = "sentence"
+MAX_WORKERS: Final = 64
+#: In place of a file of users: everybody may see the status page.
+WEB_EVERYBODY: Final = "none"
+_LABELS: Final = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
+_TILES: Final = re.compile(
+    rf"(https?)://(\{{s\}}\.)?({_LABELS})(:[0-9]{{1,5}})?/([\w./{{}}?=&%~+,@-]*)", re.ASCII
+)
+_PLACES: Final = frozenset({"{z}", "{x}", "{y}"})
+
+
+def seconds(text: str) -> float:
+    """A duration above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise ValueError("expected a number of seconds above 0")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number from 1."""
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
+        raise ValueError("expected a whole number from 1")
+    return int(text)
+
+
+def length(text: str) -> int:
+    """A whole number from 0; 0 for none."""
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError("expected a whole number from 0")
+    return int(text)
+
+
+def worker_count(text: str) -> int:
+    """A number of processes."""
+    if not re.fullmatch(r"[0-9]{1,2}", text) or not 1 <= int(text) <= MAX_WORKERS:
+        raise ValueError(f"expected a whole number from 1 to {MAX_WORKERS}")
+    return int(text)
+
+
+def age(text: str) -> float:
+    """A duration from 0, in seconds; 0 is for ever."""
+    return 0.0 if text.strip() in ("0", "0.0") else seconds(text)
+
+
+def rate(text: str) -> float:
+    """Events a second; 0 for any number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e9:
+        raise ValueError("expected a number of events a second, or 0 for no limit")
+    return value
+
+
+def percent(text: str) -> float:
+    """A part of something in percent."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise ValueError("expected percent, from 0 to 100")
+    return value
+
+
+def admit(text: str) -> str:
+    """Which locks are admitted."""
+    if text not in (ADMIT_ANY, ADMIT_FILE, ADMIT_REDIS):
+        raise ValueError(f"expected {ADMIT_ANY}, {ADMIT_FILE} or {ADMIT_REDIS}")
+    return text
+
+
+def name(text: str) -> str:
+    """A gateway's name, which is part of keys and event ids."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
+        raise ValueError("expected 1 to 64 letters, digits, '.', '_' or '-'")
+    return text
+
+
+def prefix(text: str) -> str:
+    """What every key starts with; a hash tag such as {jt709c} is fine."""
+    if not re.fullmatch(r"[A-Za-z0-9._{}:-]{1,64}", text):
+        raise ValueError("expected 1 to 64 letters, digits, '.', '_', ':', '{', '}' or '-'")
+    return text
+
+
+def endpoint(text: str) -> str:
+    """A Twisted server endpoint."""
+    from twisted.internet import reactor
+
+    try:
+        serverFromString(reactor, text)  # type: ignore[no-untyped-call]
+        found = re.match(r"(?:tcp6?|ssl):(?:port=)?(-?\d+)(?::|$)", text)
+        if found and not 0 <= int(found[1]) <= 65535:
+            raise ValueError("a port is at most 65535")
+    except Exception as error:
+        raise ValueError(
+            f"expected a server endpoint such as tcp:8888 or tcp:8888:interface=127.0.0.1 ({error})"
+        ) from None
+    return text
+
+
+def lock_endpoint(text: str) -> str:
+    """A Twisted server endpoint, or one behind a balancer that sends the PROXY header: haproxy:tcp:8888."""
+    plain, proxied = split_proxied(text)
+    if proxied and plain.startswith(PROXIED):
+        raise ValueError(f"expected {PROXIED} once, as in {PROXIED}tcp:8888")
+    endpoint(plain)
+    return text
+
+
+@frozen
+class UdpPort:
+    """A UDP port and the interface to bind, `""` for all."""
+
+    port: int
+    interface: str = ""
+
+
+def udp_orders(text: str) -> UdpOrders:
+    """One of the ways in which orders may go over UDP."""
+    try:
+        return UdpOrders(text)
+    except ValueError:
+        raise ValueError(f"expected one of {', '.join(UdpOrders)}") from None
+
+
+def udp_port(text: str) -> UdpPort:
+    """`8888` or `8888:interface=127.0.0.1`."""
+    found = re.fullmatch(r"([0-9]{1,5})(?::interface=([0-9A-Za-z.:_-]+))?", text)
+    if not found or int(found[1]) > 65535:
+        raise ValueError("expected a port such as 8888 or 8888:interface=127.0.0.1")
+    return UdpPort(int(found[1]), (found[2] or "").replace("\\:", ":"))
+
+
+def existing_file(text: str) -> Path:
+    """A file that can be read."""
+    path = Path(text)
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise ValueError("expected a file that can be read")
+    return path
+
+
+def device_list(text: str) -> DeviceList:
+    """A file with one device id or IMEI a line, read and checked."""
+    return read_device_list(existing_file(text))
+
+
+def existing_directory(text: str) -> Path:
+    """A directory that can be read."""
+    path = Path(text)
+    if not text or not path.is_dir():
+        raise ValueError("expected a directory")
+    return path
+
+
+def directory(text: str) -> Path:
+    """A directory, which is made when it is needed."""
+    if not text:
+        raise ValueError("expected a directory")
+    return Path(text)
+
+
+def redis_url(text: str) -> str:
+    """An address of Redis, checked; kept as text until the password is known."""
+    parse_redis_address(text)
+    return text
+
+
+def utc8(text: str) -> str:
+    """What the ids of units begin with that send UTC+8, or all."""
+    digits = text.lstrip("0")
+    if text != ALL and not re.fullmatch(r"[0-9A-F]{1,20}", digits):
+        raise ValueError(f"expected the first digits of device ids, or {ALL}")
+    return ALL if text == ALL else digits
+
+
+def dialect(text: str) -> str:
+    """A dialect that locks speak, or none."""
+    if text not in (*DIALECTS, NO_DIALECT):
+        raise ValueError(f"expected one of {', '.join(DIALECTS)}, or {NO_DIALECT}")
+    return text
+
+
+def sublock_answer(text: str) -> str:
+    """Whose serial answers a sub-lock's report."""
+    if text not in (SUBLOCK_SERIAL, SENTENCE_SERIAL):
+        raise ValueError(f"expected {SUBLOCK_SERIAL} or {SENTENCE_SERIAL}")
+    return text
+
+
+def web_users(text: str) -> UserFile | str:
+    """A file of users, read and checked, or none."""
+    if text == WEB_EVERYBODY:
+        return text
+    try:
+        return read_users(existing_file(text))
+    except UsersError as error:
+        raise ValueError(error) from None
+
+
+def key_id(text: str) -> str:
+    """The id of a key that orders are signed with."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
+        raise ValueError("expected the id of a key: 1 to 64 letters, digits, '-' or '_'")
+    return text
+
+
+def host_name(text: str) -> str:
+    """The name of a host, or an IP address, without a port."""
+    try:
+        if ":" in text:
+            return str(IPv6Address(text))
+    except ValueError:
+        text = ""
+    if not re.fullmatch(_LABELS, text):
+        raise ValueError("expected the name of a host, such as fleet.example.net, without a port")
+    return text.lower()
+
+
+@frozen
+class Tiles:
+    """Where map tiles come from: a template with {z}, {x} and {y}, and its origin for a browser's policy."""
+
+    url: str
+    source: str
+
+
+def tiles(text: str) -> Tiles:
+    """A template for addresses of map tiles."""
+    found = _TILES.fullmatch(text)
+    if found is None or not set(re.findall(r"\{[a-z]\}", found[5])) >= _PLACES:
+        raise ValueError("expected an address such as https://tiles.example.net/{z}/{x}/{y}.png")
+    scheme, several, host, port, _ = found.groups()
+    return Tiles(text, f"{scheme}://{'*.' if several else ''}{host}{port or ''}")
+
+
+def attribution(text: str) -> str:
+    """A line of text for the map."""
+    if not 1 <= len(text) <= 300 or not text.isprintable():
+        raise ValueError("expected 1 to 300 printable characters")
+    return text

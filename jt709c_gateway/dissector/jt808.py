@@ -1,0 +1,187 @@
+"""The envelope of `7E` frames (PROTOCOL.md §1)."""
+
+from typing import Final
+
+from jt709c_gateway.dissector import bodies, escapes, formatting
+from jt709c_gateway.dissector import secrets as hiding
+from jt709c_gateway.dissector.fields import Bits, Field, problems
+from jt709c_gateway.dissector.header_fields import DOWN, UP, Heading
+from jt709c_gateway.dissector.reader import Ended, Reader, Wire
+from jt709c_gateway.protocol import jt808
+from jt709c_gateway.protocol.decoder import JT709
+
+_JT705: Final = "jt705"
+#: Ids in whose header the serial has one byte, and attribute bits 10-14 mean something else.
+_ONE_BYTE_SERIAL: Final = jt808.ONE_BYTE_SERIAL | {jt808.JT705_ANSWER}
+_HEADER_LENGTH: Final = 12
+#: Ids from here on are the gateway's, and 0x4401.
+_FROM_GATEWAY: Final = 0x8000
+
+
+def read(raw: bytes, secrets: bool, run_hidden: frozenset[int]) -> tuple[Heading, list[Field]]:
+    """Take apart bytes that begin with a flag. `run_hidden` is hidden in any case."""
+    found, closing = _unescape(raw)
+    closed = closing >= 0
+    # What stands between the flags ends here.
+    limit = len(found.data) - (len(raw) - closing) if closed else len(found.data)
+    content = found.data[1:limit]
+    sound = closed and closing == len(raw) - 1 and not found.faults and not jt808.checksum(content)
+    payload = max(len(content) - 1, 0) if closed else min(len(content), _announced(content))
+    wire = Wire(raw, found.data, found.at, secrets, faults=found.faults)
+    hidden, masked = hiding.in_binary(wire, 1 + payload, sound)
+    wire.hidden = hidden | run_hidden
+    reader = Reader(wire, 0, len(found.data))
+    reader.take(1, "flag", meaning="start of the frame")
+    heading = _payload(reader, payload)
+    if payload < len(content):
+        _check(reader, content[:payload], masked, secret=bool(wire.hidden) and not masked)
+    if closed:
+        reader.take(1, "flag", meaning="end of the frame")
+    elif not reader.left and not any(problems(reader.fields)):
+        reader.fields[-1].problem = "expected 7e behind it, found the end"
+    reader.nothing_more("the end" if closed else "7e")
+    return heading, reader.fields
+
+
+def _unescape(raw: bytes) -> tuple[escapes.Unescaped, int]:
+    """The frame without escapes, and the offset of its closing flag, -1 when it has none.
+
+    A 0x5501 may come without any escapes, so that a flag is a byte like any other: only its length tells.
+    """
+    first = raw.find(b"\x7e", 1)
+    data = raw[1:-1]
+    if 0 <= first < len(raw) - 1 and raw[-1:] == b"\x7e" and len(data) == _announced(data) + 1:
+        one_byte = int.from_bytes(data[:2], "big") in jt808.ONE_BYTE_SERIAL
+        if one_byte and not jt808.checksum(data):
+            return escapes.whole(raw), len(raw) - 1
+    return escapes.binary(raw, first if first >= 0 else len(raw)), first
+
+
+def _header_length(data: bytes) -> int:
+    """Bytes of a header by its id and its attributes."""
+    if int.from_bytes(data[:2], "big") in _ONE_BYTE_SERIAL:
+        return jt808.ONE_BYTE_SERIAL_HEADER
+    attributes = int.from_bytes(data[2:4], "big")
+    more = (5 if _is_2019(data) else 0) + (4 if attributes & jt808.BIT_SPLIT else 0)
+    return _HEADER_LENGTH + more
+
+
+def _is_2019(data: bytes) -> bool:
+    """Of bytes that end early nobody knows what length they have, so what the header says counts."""
+    short = len(data) < (int.from_bytes(data[2:4], "big") & jt808.BODY_LENGTH) + jt808.USUAL_LENGTH
+    return jt808.has_2019_header(data) or (short and bool(int.from_bytes(data[2:4], "big") & jt808.BIT_2019))
+
+
+def _announced(data: bytes) -> int:
+    """Bytes of header and body, as the header has it."""
+    return _header_length(data) + (int.from_bytes(data[2:4], "big") & jt808.BODY_LENGTH)
+
+
+def _payload(reader: Reader, size: int) -> Heading:
+    """Header and body."""
+    payload = Reader(reader.wire, reader.position, reader.position + size, reader.fields)
+    data = payload.peek()
+    heading = Heading(JT709, "7e frame")
+    try:
+        with payload.group("header") as header:
+            _header(header, heading, data)
+        _body(payload, data)
+    except Ended as ended:
+        if not any(problems(reader.fields)):
+            reader.fields[-1].problem = str(ended)
+    payload.nothing_more("the check byte")
+    reader.position = payload.position
+    return heading
+
+
+def _header(reader: Reader, heading: Heading, data: bytes) -> None:
+    message_id = reader.identifier(2, "message_id", lambda number: bodies.NAMES.get(number, "not known"))
+    heading.title = bodies.NAMES.get(message_id, f"message {message_id:04x}")
+    down = message_id & _FROM_GATEWAY or message_id == jt808.JT705_ANSWER
+    heading.direction = DOWN if down else UP
+    one_byte = message_id in _ONE_BYTE_SERIAL
+    if one_byte:
+        heading.dialect = _JT705
+    _attributes(reader, data, one_byte)
+    attributes = int.from_bytes(data[2:4], "big")
+    long = _is_2019(data) and not one_byte
+    if long:
+        reader.number(1, "version", "version of the header")
+    _terminal_id(reader, heading, data[4 : 15 if long else 10], 10 if long else 6)
+    reader.number(1 if one_byte else 2, "serial", lambda serial: f"serial {serial}")
+    if attributes & jt808.BIT_SPLIT and not one_byte:
+        packets = reader.number(2, "packets", lambda number: formatting.count(number, "part"))
+        packet = reader.number(2, "packet", lambda number: f"part {number}")
+        heading.title += f", part {packet} of {packets}"
+
+
+def _attributes(reader: Reader, data: bytes, one_byte: bool) -> None:
+    number = int.from_bytes(data[2:4], "big")
+    length = number & jt808.BODY_LENGTH
+    found = len(data) - _header_length(data)
+    bits = [Bits(0, 9, "body_length", length, formatting.count(length, "byte"))]
+    if one_byte:
+        wanted = number >> 15
+        bits.append(Bits(15, 15, "answer_wanted", wanted, formatting.yes(wanted)))
+    else:
+        method = (number & jt808.ENCRYPTION) >> 10
+        bits.append(Bits(10, 12, "encryption", method, f"method {method}" if method else "none"))
+        for bit, name in ((13, "split"), (14, "header_2019")):
+            bits.append(Bits(bit, bit, name, number >> bit & 1, formatting.yes(number >> bit & 1)))
+        bits += formatting.set_bits(number & jt808.BIT_ANSWER_WANTED, {})
+    problem = None
+    if found < length:
+        problem = f"expected a body of {formatting.count(length, 'byte')}, found {max(found, 0)}"
+    reader.number(2, "attributes", ", ".join(_told(bits)), bits=bits, problem=problem)
+
+
+def _told(bits: list[Bits]) -> list[str]:
+    """The body's length, and what else is set."""
+    first, *others = bits
+    return [f"body of {first.meaning}", *(each.name.replace("_", " ") for each in others if each.value)]
+
+
+def _terminal_id(reader: Reader, heading: Heading, wire: bytes, size: int) -> None:
+    problem, meaning, device, imei = None, "", None, None
+    if len(wire) in (6, 11):
+        try:
+            identity = jt808.identify(wire)
+        except jt808.FrameError:
+            problem = f"expected decimal digits, or an IMEI as a number, found {wire[-size:].hex()}"
+        else:
+            device, imei = identity.device, identity.imei
+            meaning = f"device {device}" + (", an IMEI" if imei else "")
+    taken = reader.take(size, "terminal_id", wire[-size:].hex(), meaning, problem=problem)
+    if taken.value is not None:
+        heading.device, heading.imei = device, imei
+
+
+def _body(reader: Reader, data: bytes) -> None:
+    """As long as the header says, or as long as there are bytes."""
+    message_id, attributes = (int.from_bytes(data[at : at + 2], "big") for at in (0, 2))
+    with reader.group("body", size=min(attributes & jt808.BODY_LENGTH, reader.left)) as body:
+        if attributes & jt808.BIT_SPLIT and message_id not in _ONE_BYTE_SERIAL:
+            # A password may begin in another part, so nothing of this one tells where it stands.
+            body.rest("part", "read when all parts are there", secret=True)
+        else:
+            read_body(body, message_id, attributes, _is_2019(data))
+
+
+def read_body(reader: Reader, message_id: int, attributes: int, is_2019: bool = False) -> None:
+    """Take a whole body, which is behind a header of JT/T 808-2019 or of before."""
+    if attributes & jt808.ENCRYPTION and message_id not in _ONE_BYTE_SERIAL:
+        reader.rest("data", "encrypted")
+    else:
+        bodies.read(reader, message_id, is_2019)
+
+
+def _check(reader: Reader, payload: bytes, masked: bool, secret: bool) -> None:
+    """The XOR of header and body; nobody can check a frame in which a password is masked.
+
+    It is hidden where a password is: with the other bytes it would give the XOR of the password's.
+    """
+    right = jt808.checksum(payload)
+    found = reader.peek(1)[0]
+    meaning = "right" if found == right else "can't be checked: a password is masked" if masked else "wrong"
+    problem = f"expected {right:02x}, found {found:02x}" if meaning == "wrong" else None
+    reader.take(1, "check", f"{found:02x}", meaning, problem=problem, secret=secret)

@@ -1,0 +1,189 @@
+"""Reading a frame from front to back into fields, so that no byte is left out or told twice."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from attrs import define, field
+
+from jt709c_gateway.dissector.fields import Bits, Field
+
+#: What is shown in the place of a password.
+HIDDEN: Final = "******"
+_HIDDEN_PROBLEM: Final = "not as expected; what was found may be a password"
+#: A number's meaning, or what makes it of the number.
+Meaning = str | Callable[[int], str]
+
+
+class Ended(Exception):
+    """A field should begin where the bytes end. `told` once a field says so."""
+
+    def __init__(self, problem: str, told: bool) -> None:
+        super().__init__(problem)
+        self.told = told
+
+
+@define
+class Wire:
+    """A frame as received, and the same without escapes.
+
+    `at` gives for each byte of `data`, and for its end, the offset in `raw`. `faults` tells of bytes of
+    `data` that are no right escape. Bytes of `raw` at the offsets in `hidden` may be a password; with
+    `secrets` nothing is hidden.
+    """
+
+    raw: bytes = field(repr=False)
+    data: bytes = field(repr=False)
+    at: Sequence[int] = field(repr=False)
+    secrets: bool = False
+    hidden: frozenset[int] = frozenset()
+    faults: dict[int, str] = field(factory=dict)
+
+    @classmethod
+    def plain(cls, raw: bytes, secrets: bool, hidden: frozenset[int]) -> "Wire":
+        """Bytes without escapes."""
+        return cls(raw, raw, range(len(raw) + 1), secrets, hidden)
+
+    def shown(self, start: int, end: int, secret: bool) -> tuple[str, bool]:
+        """The bytes of `data[start:end]` as received, in hex, and whether some of them are hidden."""
+        first, last = self.at[start], self.at[end]
+        if self.secrets:
+            return self.raw[first:last].hex(), False
+        hidden = [secret or offset in self.hidden for offset in range(first, last)]
+        text = "".join(
+            "2a" if covered else f"{byte:02x}"
+            for byte, covered in zip(self.raw[first:last], hidden, strict=True)
+        )
+        return text, any(hidden)
+
+
+@define
+class Reader:
+    """Takes fields from `position` on; nothing behind `end` is its own. `fields` are those taken."""
+
+    wire: Wire
+    position: int
+    end: int
+    fields: list[Field] = field(factory=list)
+    #: The group that is being read.
+    _group: Field | None = None
+    #: A field was hidden that is no password by its place, so what the group tells may tell too much.
+    _meddled: bool = False
+
+    @property
+    def left(self) -> int:
+        """Bytes that have not been taken."""
+        return self.end - self.position
+
+    def peek(self, size: int | None = None) -> bytes:
+        """The next bytes, fewer where there are no more, without taking them."""
+        return self.wire.data[
+            self.position : self.end if size is None else min(self.position + size, self.end)
+        ]
+
+    def take(
+        self,
+        size: int,
+        name: str,
+        value: int | str | None = None,
+        meaning: str = "",
+        *,
+        bits: Sequence[Bits] = (),
+        secret: bool = False,
+        problem: str | None = None,
+    ) -> Field:
+        """One field of `size` bytes; without a value it is their hex.
+
+        Where fewer are left, they are a field with a problem; Ended is raised then, and where none are left.
+        """
+        short = min(size, self.left)
+        expected = f"expected {size} byte{'s' if size > 1 else ''} of {name}, found "
+        if not short:
+            raise Ended(expected + "the end", told=False)
+        start, self.position = self.position, self.position + short
+        if short < size:
+            value, meaning, bits, problem = None, "", (), f"{expected}{short}"
+        fault = "; ".join(text for at, text in self.wire.faults.items() if start <= at < self.position)
+        raw, hidden = self.wire.shown(start, self.position, secret)
+        if hidden:
+            value, meaning, bits = None, HIDDEN, ()
+            problem = problem and _HIDDEN_PROBLEM
+            self._meddled = self._meddled or not secret
+        elif value is None:
+            value = self.wire.data[start : self.position].hex()
+        taken = Field(self.wire.at[start], raw, name, value, meaning, problem or fault or None, list(bits))
+        self.fields.append(taken)
+        if short < size:
+            raise Ended(f"{expected}{short}", told=True)
+        return taken
+
+    def number(
+        self,
+        size: int,
+        name: str,
+        meaning: Meaning = "",
+        *,
+        bits: Sequence[Bits] = (),
+        signed: bool = False,
+        problem: str | None = None,
+    ) -> int:
+        """A big-endian number of `size` bytes; gives it."""
+        number = int.from_bytes(self.peek(size), "big", signed=signed)
+        text = meaning if isinstance(meaning, str) else meaning(number)
+        self.take(size, name, number, text, bits=bits, problem=problem)
+        return number
+
+    def identifier(self, size: int, name: str, meaning: Meaning = "") -> int:
+        """A number that is written in hex wherever people meet it; gives it."""
+        number = int.from_bytes(self.peek(size), "big")
+        self.take(size, name, None, meaning if isinstance(meaning, str) else meaning(number))
+        return number
+
+    def text(self, size: int, name: str, encoding: str = "latin-1", secret: bool = False) -> str:
+        """Text of `size` bytes, padding left out; nothing when there are none."""
+        said = self.peek(size).decode(encoding, "replace").strip("\x00 ")
+        if size:
+            self.take(size, name, said, secret=secret)
+        return said
+
+    def rest(self, name: str, meaning: str = "", *, secret: bool = False, problem: str | None = None) -> None:
+        """All that is left as one field; nothing when nothing is left."""
+        if self.left:
+            self.take(self.left, name, None, meaning, secret=secret, problem=problem)
+
+    def describe(self, name: str, meaning: str) -> None:
+        """Name the group that is being read, and say what it tells in all."""
+        if self._group is not None:
+            self._group.name, self._group.meaning = name, meaning
+
+    def nothing_more(self, expected: str = "the end") -> None:
+        """What is left doesn't belong here."""
+        found = f"{self.left} byte{'s' if self.left > 1 else ''} more"
+        self.rest("left_over", problem=f"expected {expected}, found {found}")
+
+    @contextmanager
+    def group(self, name: str, meaning: str = "", size: int | None = None) -> "Iterator[Reader]":
+        """Read a group: the reader given takes what is in it, up to `size` bytes when that is known.
+
+        A group of known size is whole when left: what nobody took is left over, and when it ends too early
+        that is told and reading goes on behind it (but for an empty group, which nobody sees).
+        """
+        group = Field(self.wire.at[self.position], "", name, None, meaning)
+        end = self.end if size is None else min(self.position + size, self.end)
+        inner = Reader(self.wire, self.position, end, group.children, group)
+        try:
+            yield inner
+            if size is not None:
+                inner.nothing_more()
+        except Ended as ended:
+            if not ended.told:
+                group.problem = group.problem or str(ended)
+                ended.told = bool(group.children)
+            if size is None or not group.children:
+                raise
+        finally:
+            self.position = inner.position
+            group.meaning = "" if inner._meddled else group.meaning
+            group.raw = "".join(child.raw for child in group.children)
+            if group.children:
+                self.fields.append(group)

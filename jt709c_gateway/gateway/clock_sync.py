@@ -1,0 +1,51 @@
+"""Looks at Redis's clock again and again, so that all times between gateways can go by it."""
+
+from typing import Any, Final
+
+import txredisapi
+from twisted.application.service import Service
+from twisted.internet import defer, task
+from twisted.logger import Logger
+
+from jt709c_gateway.redis.errors import Refusals
+from jt709c_gateway.redis.redis_time import RedisTime
+from jt709c_gateway.redis.scripts import Caller
+
+#: Seconds from one look to the next, at most.
+_EVERY: Final = 5.0
+
+
+class Timekeeping(Service):
+    """Measures over `caller` while there is a connection; a failure is said, and the next look comes."""
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, redis_time: RedisTime, caller: Caller, heartbeat: float) -> None:
+        """`heartbeat` is in seconds, from one sign of life to the next."""
+        self._time = redis_time
+        self.caller = caller
+        self._interval = min(heartbeat, _EVERY)
+        self._refusals = Refusals(reactor)
+        self._loop = task.LoopingCall(self.look)
+        self._loop.clock = reactor
+
+    def startService(self) -> None:
+        """Look at once, and then with each heartbeat."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._loop.start(self._interval)
+
+    def stopService(self) -> None:
+        """Look no more."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        if self._loop.running:
+            self._loop.stop()
+
+    def look(self) -> "defer.Deferred[None]":
+        """Measure now. It never fails."""
+        return defer.Deferred.fromCoroutine(self._time.measure(self.caller)).addErrback(self._failed)
+
+    def _failed(self, failure: Any) -> None:
+        if failure.check(txredisapi.RedisError):
+            self._refusals.say("to tell the time", failure.value)
+        else:
+            self.log.failure("looking at Redis's clock failed", failure)

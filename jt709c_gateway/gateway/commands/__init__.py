@@ -1,0 +1,1 @@
+"""Commands on their way from the queue in Redis to the lock and to their outcome."""

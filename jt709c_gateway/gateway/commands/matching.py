@@ -1,0 +1,204 @@
+"""What a lock's message means for its orders: an answer to one, or evidence that one was carried out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from msgspec import UNSET
+
+from jt709c_gateway.commands.evidence import Observation, ObservationKind
+from jt709c_gateway.commands.lifecycle import OrderRun, Step
+from jt709c_gateway.commands.model import OrderState
+from jt709c_gateway.commands.replies import Answer, DataReply, PnnReply, Reply, SentenceReply, TerminalReply
+from jt709c_gateway.gateway.lock_clock import LockClock
+from jt709c_gateway.gateway.sublock_states import SubLocks
+from jt709c_gateway.protocol import events
+from jt709c_gateway.protocol.jt808 import ATTRIBUTES, LOCATION_ANSWER, PARAMETERS
+from jt709c_gateway.protocol.message import Message
+
+#: An observation, and the lock event in which an order that it confirms is named.
+Seen = tuple[Observation, events.LockEvent | None]
+
+
+def heard(
+    message: Message,
+    runs: list[OrderRun],
+    lock_state: str | None,
+    now: float,
+    answered: Callable[[OrderRun, Answer], None],
+    clock: LockClock,
+    sublocks: SubLocks | None = None,
+) -> list[tuple[OrderRun, Step]]:
+    """What a message leads to for the orders of its lock, the first that it fits; and names it in the events.
+
+    `lock_state` and `sublocks` are what was known before, `clock` is the lock's. `answered` is called with an
+    order and its first answer.
+    """
+    steps: list[tuple[OrderRun, Step]] = []
+    if not runs:
+        return steps
+    if (reply := as_reply(message)) is not None:
+        for run in runs:
+            answer = run.match(reply[0])
+            if answer is not None:
+                if reply[1] is not None:
+                    reply[1].command_id = run.order.id
+                if run.answer is None:
+                    answered(run, answer)
+                steps.append((run, run.reply(answer, now)))
+                break
+    return steps + _evidence(runs, observations(message, lock_state, clock, sublocks, now), now)
+
+
+def _evidence(runs: list[OrderRun], seen: list[Seen], now: float) -> list[tuple[OrderRun, Step]]:
+    """Each movement is evidence for one order; a status beside an event is the same movement."""
+    steps: list[tuple[OrderRun, Step]] = []
+    for observation, lock_event in seen:
+        if observation.kind is ObservationKind.STATUS and steps:
+            break
+        for run in sorted(runs, key=_likelihood):
+            step = run.observe(observation, now)
+            if step.transitions:
+                if lock_event is not None:
+                    lock_event.command_id = run.order.id
+                steps.append((run, step))
+                break
+    return steps
+
+
+def _likelihood(run: OrderRun) -> tuple[int, float]:
+    """The order to think of first when a lock moves: one it has said yes to, the oldest of these.
+
+    Then one that awaits its answer, and last what has ended with its fate unknown, the newest of these.
+    """
+    written = run.writing_at or 0.0
+    if run.state is OrderState.ACKNOWLEDGED:
+        return 0, written
+    return (2, -written) if run.ended else (1, written)
+
+
+@attrs.frozen
+class LockState:
+    """Locked or unlocked, as far as that is known, since some moment (epoch seconds)."""
+
+    state: str | None
+    since: float = 0.0
+
+    def after(self, message: Message, clock: LockClock, now: float) -> "LockState":
+        """The state after a message that came at `now`: what is older changes nothing."""
+        state = self
+        for _, data in message.facts:
+            if isinstance(data, events.Location) and not message.stored:
+                happened = clock.happened(data.time, now)
+                moment = now if happened is None else happened
+                if moment >= state.since:
+                    state = LockState(data.lock_state or state.state, moment)
+        return state
+
+
+def note_sublocks(message: Message, known: SubLocks, now: float) -> None:
+    """Take up what a message says of sub-locks."""
+    for _, data in message.facts:
+        if isinstance(data, events.Peripheral):
+            known.note(data, now)
+
+
+def as_reply(message: Message) -> tuple[Reply, events.Reply | None] | None:
+    """The answer that a message may be, and the event in which the order it answers is named."""
+    for _, data in message.facts:
+        if isinstance(data, events.Reply):
+            return _reply(message, data), data
+        if isinstance(data, events.Attributes):
+            return DataReply(None, ATTRIBUTES, attrs.asdict(data)), None
+    return None
+
+
+def _reply(message: Message, data: events.Reply) -> Reply:
+    serial = data.answered_serial
+    if isinstance(serial, int) and isinstance(data.result, int):
+        return TerminalReply(serial, int(str(data.answered_id), 16), data.result)
+    if isinstance(serial, int) and isinstance(data.parameters, dict):
+        return DataReply(serial, PARAMETERS, data.parameters)
+    if isinstance(serial, int):
+        return DataReply(serial, LOCATION_ANSWER, _position(message))
+    if message.serial is None:
+        return PnnReply(data.word, data.arguments)
+    number, parameters = None, data.arguments
+    if parameters and parameters[0].isdecimal():
+        number, parameters = int(parameters[0]), parameters[1:]
+    return SentenceReply(message.serial, data.word, number, parameters)
+
+
+def _position(message: Message) -> dict[str, Any]:
+    for _, data in message.facts:
+        if isinstance(data, events.Location):
+            return {
+                "time": None if data.time is None else f"{data.time:%Y-%m-%dT%H:%M:%SZ}",
+                "fix": data.fix,
+                "latitude": data.latitude,
+                "longitude": data.longitude,
+            }
+    return {}
+
+
+def _of_sublock(message: Message, data: events.Peripheral, known: SubLocks, now: float) -> list[Seen]:
+    """What a sub-lock's report shows, `known` being what was heard before it."""
+    found: list[Seen] = []
+    time, peripheral = known.happened(data, now), data.peripheral
+    moves = [one for _, one in message.facts if isinstance(one, events.LockEvent)]
+    dated = time is not None or data.resent is not True
+    if dated and not known.repeats(data):
+        for move in moves:
+            seen = Observation(
+                ObservationKind.LOCK, move.action, move.method, time=time, peripheral=peripheral
+            )
+            found.append((seen, move))
+    if isinstance(data.lock_state, str) and not (data.resent is True or data.contact_lost is True):
+        # Of several movements the one that led to this state.
+        event = next((move for move in reversed(moves) if move.action == data.lock_state), None)
+        event = event or next(iter(moves), None)
+        seen = Observation(
+            ObservationKind.STATUS,
+            method=None if event is None else event.method,
+            lock_state=data.lock_state,
+            previous_lock_state=known.before(data, now),
+            time=time,
+            peripheral=peripheral,
+        )
+        found.append((seen, event))
+    return found
+
+
+def observations(
+    message: Message,
+    lock_state: str | None,
+    clock: LockClock,
+    sublocks: SubLocks | None = None,
+    now: float = 0.0,
+) -> list[Seen]:
+    """Movements and states that a message come at `now` shows; the others are the states known before it.
+
+    With each comes the lock event in which an order that it confirms is named. A stored report, and one that
+    a master sends again for its sub-lock, shows what happened then, but not how things stand now; where it
+    doesn't tell when that was, it shows nothing.
+    """
+    found: list[Seen] = []
+    for _, data in message.facts:
+        if isinstance(data, events.LockEvent) and data.peripheral is UNSET:
+            time = clock.happened(data.time, now)
+            if time is not None or not message.stored:
+                found.append((Observation(ObservationKind.LOCK, data.action, data.method, time=time), data))
+        elif isinstance(data, events.Peripheral):
+            found += _of_sublock(message, data, sublocks or SubLocks(), now)
+        elif isinstance(data, events.Location) and not message.stored:
+            seen = Observation(
+                ObservationKind.STATUS,
+                method=None if data.lock_event is None else data.lock_event.method,
+                lock_state=data.lock_state,
+                previous_lock_state=lock_state,
+                time=clock.happened(data.time, now),
+            )
+            found.append((seen, data.lock_event))
+    # An event says more than a status: it names the way the lock was opened.
+    found.sort(key=lambda one: one[0].kind is not ObservationKind.LOCK)
+    return found

@@ -1,0 +1,97 @@
+"""Counts the whole fleet every now and then, so that /metrics needs not wait for Redis."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import txredisapi
+from twisted.application.service import Service
+from twisted.internet import defer, task
+from twisted.logger import Logger
+
+from jt709c_gateway.gateway.commands.dispatcher import Orders
+from jt709c_gateway.redis.errors import explain
+from jt709c_gateway.redis.fleet_stats import Fleet, count
+
+#: Seconds from one count to the next: as often as Prometheus usually asks.
+EVERY: Final = 15.0
+#: Seconds from one line about a limit of the whole fleet to the next.
+_PAUSE: Final = 600.0
+#: What goes at such a limit: the option that sets it, and what that is in words.
+_LIMITS: Final = {
+    "devices": ("--devices-max", "locks' last states"),
+    "histories": ("--histories-max", "locks' audit trails"),
+}
+
+
+class Survey(Service):
+    """`fleet` is what the last count gave; None where it failed: no number is better than an old one."""
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, orders: Orders) -> None:
+        self.fleet: Fleet | None = None
+        self._orders = orders
+        self._refusal = ""
+        #: What had been let go at the last line about it, and when another may follow.
+        self._let_go: Mapping[str, int] | None = None
+        self._next_line = 0.0
+        self._reactor = reactor
+        self._loop = task.LoopingCall(self.wake)
+        self._loop.clock = reactor
+
+    def startService(self) -> None:
+        """Count at once, and then every `EVERY` seconds."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._loop.start(EVERY)
+
+    def stopService(self) -> None:
+        """Count no more."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        if self._loop.running:
+            self._loop.stop()
+
+    def wake(self) -> "defer.Deferred[None]":
+        """Count now: Redis has (again) become usable. It never fails."""
+        return defer.Deferred.fromCoroutine(self._count()).addErrback(self._failed)
+
+    async def _count(self) -> None:
+        orders = self._orders
+        try:
+            self.fleet = await count(orders.store.caller, orders.store.keys, orders.now())
+            self._refusal = ""
+            self._tell_of_limits(self.fleet)
+        except txredisapi.ConnectionError:
+            self.fleet = None
+        except txredisapi.RedisError as error:
+            self.fleet = None
+            self._say(explain(str(error)))
+
+    def _say(self, refusal: str) -> None:
+        # Once: no lock and no order suffers from it.
+        if refusal != self._refusal:
+            self._refusal = refusal
+            self.log.warn(
+                "Redis refuses to count the fleet: {reason}; without it /metrics has no jt709c_fleet_*",
+                reason=refusal,
+            )
+
+    def _tell_of_limits(self, fleet: Fleet) -> None:
+        before, now = self._let_go, self._reactor.seconds()
+        if before is None or any(fleet.let_go[what] < before[what] for what in _LIMITS):
+            # At the start it isn't known since when, and a store that was emptied begins anew.
+            self._let_go = before = fleet.let_go
+        if now < self._next_line:
+            return
+        for what, (option, text) in _LIMITS.items():
+            if fleet.let_go[what] > before[what]:
+                self._let_go, self._next_line = fleet.let_go, now + _PAUSE
+                self.log.warn(
+                    "{option} is reached: {count} " + text + " had to go, {total} so far",
+                    option=option,
+                    count=fleet.let_go[what] - before[what],
+                    total=fleet.let_go[what],
+                )
+
+    def _failed(self, failure: Any) -> None:
+        self.fleet = None
+        self.log.failure("counting the fleet failed", failure)

@@ -1,0 +1,91 @@
+"""Who goes when there are too many sessions: made-up ids of one sender never keep out a lock."""
+
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from attrs import define, field
+
+from jt709c_gateway.transport.tcp import limited_as
+
+if TYPE_CHECKING:
+    from jt709c_gateway.gateway.connection import Conversation
+    from jt709c_gateway.gateway.sessions import Session
+
+#: Sessions that are compared to find one that has been silent for long.
+_SAMPLE: Final = 16
+
+
+def address_of(session: "Session") -> str:
+    """What a session is counted under: its host's address, or the /64 network of an IPv6 address."""
+    return limited_as((session.origin.peer or "").rpartition(":")[0].strip("[]"))
+
+
+@define(eq=False)
+class Room:
+    """Counts sessions by link and by address, and finds those that are the first to go.
+
+    A link and an address have so many places each that are theirs. What is beyond may be there while there is
+    room.
+    """
+
+    per_link: int = 8
+    per_address: int = 20_000
+    #: Links with more sessions than places, by how many they have.
+    _links: "dict[int, dict[Conversation, None]]" = field(factory=dict, repr=False)
+    _addresses: "dict[str, dict[Session, None]]" = field(factory=dict, repr=False)
+    #: Addresses with more sessions than places.
+    _crowded: dict[str, None] = field(factory=dict, repr=False)
+
+    def enter(self, session: "Session") -> None:
+        """A session begins."""
+        self._count(session.conversation, 1)
+        address = address_of(session)
+        there = self._addresses.setdefault(address, {})
+        there[session] = None
+        if len(there) > self.per_address:
+            self._crowded[address] = None
+
+    def leave(self, session: "Session") -> None:
+        """A session ends."""
+        self._count(session.conversation, -1)
+        address = address_of(session)
+        there = self._addresses[address]
+        del there[session]
+        if len(there) <= self.per_address:
+            self._crowded.pop(address, None)
+        if not there:
+            del self._addresses[address]
+
+    def _count(self, link: "Conversation", change: int) -> None:
+        before, link.locks = link.locks, link.locks + change
+        if before > self.per_link:
+            del self._links[before][link]
+            if not self._links[before]:
+                del self._links[before]
+        if link.locks > self.per_link:
+            self._links.setdefault(link.locks, {})[link] = None
+
+    def first_to_go(self) -> "Session | None":
+        """One of the link with the most sessions beyond its places, else of a crowded address, or None.
+
+        Of some that have been there for long, the one that was silent for longest.
+        """
+        if self._links:
+            link = next(iter(self._links[max(self._links)]))
+            by_device = link.sessions
+            found = [by_device.pop(device) for device in list(islice(by_device, _SAMPLE))]
+            # The others are looked at again when all have been.
+            by_device.update((session.device, session) for session in found)
+            return min(found, key=_last_heard, default=None)
+        if self._crowded:
+            there = self._addresses[max(self._crowded, key=lambda address: len(self._addresses[address]))]
+            some = list(islice(there, _SAMPLE))
+            for session in some:
+                del there[session]
+                there[session] = None
+            return min(some, key=_last_heard)
+        return None
+
+
+def _last_heard(session: "Session") -> float:
+    return session.last_heard

@@ -1,0 +1,66 @@
+"""Long work in short slices, so that no lock waits for the end of another's."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from twisted.internet import defer, task
+from twisted.logger import Logger
+
+from jt709c_gateway.util.clock import Clock
+
+_Item = TypeVar("_Item")
+#: So much is done at once; the rest in slices of 10 ms.
+_AT_ONCE: Final = 100
+
+
+class Slices:
+    """Carries out one thing after the other; between slices the reactor does what else there is."""
+
+    log = Logger()
+
+    def __init__(self, clock: Clock) -> None:
+        self._cooperator = task.Cooperator(scheduler=partial(clock.callLater, 0))
+        #: How many pieces of work go on.
+        self.under_way = 0
+
+    def run(
+        self,
+        items: Iterable[_Item],
+        each: Callable[[_Item], Any],
+        pause: Callable[[], "defer.Deferred[Any] | None"] = lambda: None,
+    ) -> None:
+        """Call `each` with every item: the first hundred at once, the others in slices.
+
+        What `pause` gives is waited for before the next one.
+        """
+        rest = iter(items)
+        for _, item in zip(range(_AT_ONCE), rest, strict=False):
+            self._carry_out(each, item)
+        if (following := next(rest, None)) is None:
+            return
+        self.under_way += 1
+        done = self._cooperator.cooperate(self._steps(following, rest, each, pause)).whenDone()
+        done.addErrback(lambda failure: self.log.failure("what was done in slices failed", failure))
+        done.addCallback(self._done)
+
+    def _done(self, _: object) -> None:
+        self.under_way -= 1
+
+    def _steps(
+        self,
+        first: _Item,
+        rest: Iterator[_Item],
+        each: Callable[[_Item], Any],
+        pause: Callable[[], "defer.Deferred[Any] | None"],
+    ) -> Iterator[Any]:
+        self._carry_out(each, first)
+        for item in rest:
+            yield pause()
+            self._carry_out(each, item)
+
+    def _carry_out(self, each: Callable[[_Item], Any], item: _Item) -> None:
+        try:
+            each(item)
+        except Exception:
+            self.log.failure("a step of what is done in slices failed")

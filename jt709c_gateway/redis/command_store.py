@@ -1,0 +1,390 @@
+"""Where orders wait, who has them in hand, and what a crash leaves behind (DESIGN.md §4)."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final
+
+from attrs import define
+from twisted.internet import defer
+
+from jt709c_gateway.redis import scripts
+from jt709c_gateway.redis.command_store_types import (
+    Acceptance,
+    Claim,
+    Events,
+    InHand,
+    Known,
+    NotOurs,
+    Ownership,
+    Record,
+    SessionClaim,
+    Unasked,
+)
+from jt709c_gateway.redis.command_writes import KEEP, UNSETTLED_TTL, OrderWrites
+from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.scripts import Caller
+
+#: Orders that may wait for one lock.
+MAX_WAITING: Final = 100
+#: What is said of one that comes when so many wait.
+FULL: Final = f"{MAX_WAITING} orders wait for this lock already"
+#: Locks of which a gateway hears in one go that orders have come for them.
+MAX_ROUTED: Final = 200
+#: About how many sessions of a dead gateway are looked at in one go.
+SESSIONS_AT_ONCE: Final = 200
+#: Seconds for which such a word is kept.
+ROUTE_TTL: Final = 60
+#: Characters of the id of a sub-lock or sensor (PROTOCOL.md §3).
+_PERIPHERAL_ID: Final = 10
+#: Characters of a report's fingerprint, as in `commit.lua`.
+FINGERPRINT: Final = 16
+#: Orders that are adopted in one go.
+ADOPTED_AT_ONCE: Final = 100
+
+
+def _check_ours(reply: Any) -> None:
+    """Raise NotOurs for a script's word that it came too late."""
+    if isinstance(reply, list) and reply[:1] in ([b"LATE"], [b"MOVED"]):
+        raise NotOurs(reply[0] == b"MOVED")
+
+
+def as_record(flat: list[bytes]) -> dict[str, str]:
+    """Field, value, … of a hash to a dict of text."""
+    texts = [item.decode() for item in flat]
+    return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")
+
+
+def _fingerprints(joined: str) -> frozenset[str]:
+    return frozenset(joined[at : at + FINGERPRINT] for at in range(0, len(joined), FINGERPRINT))
+
+
+@define
+class OrderStore(OrderWrites):
+    """Orders in Redis. Calls fail with txredisapi's errors; the `*_commands` are for the committer."""
+
+    caller: Caller
+    keys: Keys
+    gateway: str
+    #: This run of the gateway, `<gateway>/<number>-<boot>`: what the records of its orders have as `holder`.
+    holder: str = ""
+
+    async def look_up(self, name: str) -> Known:
+        """The device that `name` stands for: its IMEI, its id, which has no leading zeros, or its sub-lock's.
+
+        A device that has reported itself goes before a sub-lock of the same id.
+        """
+        alias = _text(await self.caller.call("HGET", self.keys.imei, name))
+        device = alias or name.lstrip("0") or "0"
+        dialect, firmware, seen = await self.caller.call(
+            "HMGET", self.keys.device(device), "dialect", "firmware", "seen"
+        )
+        if alias is None and seen is None and len(name) == _PERIPHERAL_ID:
+            master, kind = await self.caller.call("HMGET", self.keys.peripheral(name), "device", "type")
+            if master is not None:
+                device = master.decode("utf-8", "replace")
+                dialect, firmware = await self.caller.call(
+                    "HMGET", self.keys.device(device), "dialect", "firmware"
+                )
+                return Known(device, _text(dialect), _text(firmware), None, name, _text(kind))
+        return Known(device, _text(dialect), _text(firmware), alias)
+
+    async def peripheral_type(self, peripheral: str) -> str | None:
+        """What a sub-lock or sensor is; None where it has not reported."""
+        return _text(await self.caller.call("HGET", self.keys.peripheral(peripheral), "type"))
+
+    async def may_ask(self, device: str, now: float, every: float) -> Unasked | None:
+        """Whether a device may be asked what it is: once in `every` seconds, and that is now."""
+        reply = await scripts.run(
+            self.caller, scripts.ASK, [self.keys.device(device)], [f"{now:.0f}", f"{every:.0f}"]
+        )
+        return None if reply is None else Unasked(*map(_text, reply))
+
+    async def accept(
+        self,
+        order_id: str,
+        device: str,
+        entry: bytes,
+        order: bytes,
+        expires_at: float,
+        record: Record,
+        events: Events,
+        now: str,
+        *,
+        reachable: bool = False,
+        name: str = "",
+        alias: str | None = None,
+    ) -> Acceptance:
+        """Take an order in, unless its id is known, and announce it. `now` is as times are in records.
+
+        `name` is how it named the device, and `alias` what was found to be the device of that IMEI.
+        `order` is empty where no lock is to get it. `reachable` says that this gateway can write to the lock;
+        else the gateway that holds it is told.
+        """
+        flat = [part for item in record.items() for part in item]
+        result: int = await scripts.run(
+            self.caller,
+            scripts.ACCEPT,
+            [
+                self.keys.command(order_id),
+                self.keys.waiting(device),
+                self.keys.deadlines,
+                self.keys.intake(self.gateway),
+                self.keys.session(device),
+                self.keys.events,
+                self.keys.history(device),
+                self.keys.imei,
+            ],
+            [
+                KEEP,
+                order,
+                f"{expires_at:.3f}",
+                order_id,
+                entry,
+                MAX_WAITING,
+                self.keys.prefix,
+                self.gateway,
+                "1" if reachable else "0",
+                FULL,
+                now,
+                device,
+                events.queued,
+                events.waiting,
+                events.failed,
+                events.max_events,
+                events.max_history,
+                name,
+                alias or "",
+                *flat,
+            ],
+        )
+        return Acceptance(result)
+
+    async def record(self, order_id: str) -> Record:
+        """The record of an order; empty when there is none."""
+        return as_record(await self.caller.call("HGETALL", self.keys.command(order_id)))
+
+    async def is_known(self, order_id: str) -> bool:
+        """Whether there is a record of an order."""
+        return bool(await self.caller.call("EXISTS", self.keys.command(order_id)))
+
+    async def report(self, order_id: str, device: str, state: str, event: str, caps: tuple[int, int]) -> bool:
+        """Announce an order's state once more; False when it is another by now."""
+        keys = self.keys
+        result = await scripts.run(
+            self.caller,
+            scripts.REPORT,
+            [keys.command(order_id), keys.events, keys.history(device)],
+            [keys.prefix, device, state, event, *caps],
+        )
+        return bool(result)
+
+    async def claim(self, device: str, take: bool, now: float, session: SessionClaim) -> Claim:
+        """Take the next order for a lock in hand, or only look for unsettled ones. `now` is in epoch seconds.
+
+        `NotOurs` when this gateway counts as dead, or the lock has a newer session.
+        """
+        reply = await scripts.run(
+            self.caller,
+            scripts.CLAIM,
+            [
+                self.keys.waiting(device),
+                self.keys.under_way(self.gateway),
+                self.keys.device(device),
+                self.keys.unsettled(device),
+                self.keys.secret(device),
+                self.keys.recent(device),
+                self.keys.session(device),
+            ],
+            [
+                self.keys.prefix,
+                "1" if take else "0",
+                f"{now - UNSETTLED_TTL:.3f}",
+                "1" if session.arrived else "0",
+                device,
+                self.holder,
+                session.token,
+                "0" if session.stored else "1",
+            ],
+        )
+        _check_ours(reply)
+        order, record, serial, known, secret, unsettled, waiting, sublocks, recent, along = reply
+        dialect, firmware, wrong, lock_state, skew = known
+        return Claim(
+            order,
+            as_record(record),
+            serial,
+            _text(dialect),
+            _text(firmware),
+            int(wrong or 0),
+            _text(secret),
+            [as_record(one) for one in unsettled],
+            waiting,
+            frozenset(one.decode() for one in along),
+            _text(lock_state),
+            [(one.decode(), float(time), state.decode()) for one, time, state in sublocks],
+            _fingerprints(_text(recent) or ""),
+            None if skew is None else float(skew),
+        )
+
+    async def next_serial(self, device: str) -> int:
+        """A number that no order to this device had just before, whichever gateway sent that."""
+        serial: int = await self.caller.call("HINCRBY", self.keys.device(device), "order_serial", 1)
+        return serial
+
+    async def remove(self, order_id: str) -> tuple[bytes | None, Record]:
+        """Take an order out of its lock's queue into our hands; None when it isn't there (any more)."""
+        reply = await scripts.run(
+            self.caller,
+            scripts.REMOVE,
+            [self.keys.command(order_id), self.keys.under_way(self.gateway)],
+            [self.keys.prefix, order_id, self.holder],
+        )
+        _check_ours(reply)
+        order, record = reply
+        return order, as_record(record)
+
+    async def put_back(self) -> None:
+        """Give what was taken and not dealt with back to the common list, in its old order."""
+        moved: object = b""
+        while moved is not None:
+            moved = await self.caller.call(
+                "LMOVE", self.keys.intake(self.gateway), self.keys.commands, "RIGHT", "LEFT"
+            )
+
+    async def drop(self, entry: bytes) -> None:
+        """An entry of the intake list has been dealt with."""
+        await self.caller.call("LREM", self.keys.intake(self.gateway), 1, entry)
+
+    async def in_hand(self) -> dict[str, InHand]:
+        """The orders that are in the hands of this run of the gateway, by id."""
+        found = await scripts.run(
+            self.caller, scripts.HANDS, [self.keys.under_way(self.gateway)], [self.keys.prefix]
+        )
+        mine = self.holder.encode()
+        return {
+            order_id.decode(): InHand(order, int(token))
+            for order_id, order, holder, token in found
+            if holder == mine
+        }
+
+    async def ownership(self, order_id: str) -> Ownership:
+        """Whose an order is, by which claim, and how often it has been written."""
+        holder, token, attempts, state = await self.caller.call(
+            "HMGET", self.keys.command(order_id), "holder", "token", "attempts", "state"
+        )
+        return Ownership(_text(holder) or "", int(token or 0), int(attempts or 0), _text(state) or "")
+
+    async def routed(self) -> list[str]:
+        """Locks of ours for which others have taken in orders; the same again until `heed`."""
+        devices = await self.caller.call("LRANGE", self.keys.route(self.gateway), 0, MAX_ROUTED - 1)
+        return [one.decode() for one in devices]
+
+    async def heed(self, count: int) -> None:
+        """So many of the locks that `routed` gave have been looked after."""
+        await self.caller.call("LTRIM", self.keys.route(self.gateway), count, -1)
+
+    async def tokens(self, devices: Sequence[str]) -> list[str | None]:
+        """The token of the session that Redis knows of each device; None where it knows of none."""
+        asked = [self.caller.call("HGET", self.keys.session(device), "token") for device in devices]
+        try:
+            found: list[bytes | None] = await defer.gatherResults(asked, consumeErrors=True)
+        except defer.FirstError as error:
+            failure: Any = error.subFailure
+            raise failure.value from None
+        return [_text(one) for one in found]
+
+    async def known(self, devices: Sequence[str]) -> list[bool]:
+        """For each device whether it has been heard before, and not been forgotten since."""
+        return [bool(found) for found in await self._each("EXISTS", self.keys.device, devices)]
+
+    async def any_waiting(self, devices: Sequence[str]) -> list[str]:
+        """Those of the devices for which orders wait."""
+        counts = await self._each("LLEN", self.keys.waiting, devices)
+        return [device for device, count in zip(devices, counts, strict=True) if count]
+
+    async def _each(self, command: str, key: Callable[[str], str], devices: Sequence[str]) -> list[int]:
+        asked = [self.caller.call(command, key(device)) for device in devices]
+        try:
+            counts: list[int] = await defer.gatherResults(asked, consumeErrors=True)
+        except defer.FirstError as error:
+            failure: Any = error.subFailure
+            raise failure.value from None
+        return counts
+
+    async def online_at(self, gateway: str, cursor: str) -> tuple[list[str], str]:
+        """Some devices that are online at a gateway, and the next cursor: from "0" until it is "0" again."""
+        after, devices = await self.caller.call(
+            "SSCAN", self.keys.online_at(gateway), cursor, "COUNT", SESSIONS_AT_ONCE
+        )
+        return [one.decode() for one in devices], after.decode()
+
+    async def tell_holder(self, device: str) -> None:
+        """Have the gateway that holds a lock look for its orders, if another than this one does."""
+        holder = _text(await self.caller.call("HGET", self.keys.session(device), "gateway"))
+        if holder is not None and holder != self.gateway:
+            route = self.keys.route(holder)
+            await self.caller.call("RPUSH", route, device)
+            await self.caller.call("EXPIRE", route, ROUTE_TTL)
+
+    async def gateways(self) -> list[str]:
+        """All gateways that may have left something behind."""
+        return [one.decode() for one in await self.caller.call("SMEMBERS", self.keys.gateways)]
+
+    async def know(self, gateways: Collection[str]) -> None:
+        """See to it that these are among the gateways that may have left something behind."""
+        if gateways:
+            await self.caller.call("SADD", self.keys.gateways, *gateways)
+
+    async def liveness(self, gateway: str) -> bytes | None:
+        """What a live gateway says of itself; None when it is gone."""
+        said: bytes | None = await self.caller.call("GET", self.keys.gateway(gateway))
+        return said
+
+    async def enter(self) -> int:
+        """The number of a new run, higher than that of any before."""
+        number: int = await scripts.run(self.caller, scripts.ENTER, [self.keys.epoch], [])
+        return number
+
+    async def renew(self, said: bytes, ttl: float) -> bool:
+        """Say that this run of the gateway lives, for `ttl` seconds; False when a later one has its name."""
+        keys = self.keys
+        _, _, run = self.holder.rpartition("/")
+        renewed = await scripts.run(
+            self.caller,
+            scripts.RENEW,
+            [keys.gateway(self.gateway), keys.gateways, keys.epoch],
+            [said, int(ttl * 1000), self.gateway, run],
+        )
+        return bool(renewed)
+
+    async def leave(self, said: bytes) -> None:
+        """Say that this gateway is gone, so that others adopt at once what it may leave."""
+        # Not what a later run says under the same name.
+        if await self.liveness(self.gateway) == said:
+            await self.caller.call("DEL", self.keys.gateway(self.gateway))
+
+    async def adopt(self, gateway: str, said: bytes = b"") -> list[tuple[bytes, Record]] | None:
+        """Take over orders of a gateway that is gone; None while it lives. Repeat until it gives none.
+
+        `said` is what its liveness says when it is known to be gone all the same. Under our own name, these
+        are the orders of earlier runs. `NotOurs` when this gateway counts as dead itself.
+        """
+        keys = self.keys
+        reply = await scripts.run(
+            self.caller,
+            scripts.ADOPT,
+            [
+                keys.gateway(gateway),
+                keys.intake(gateway),
+                keys.under_way(gateway),
+                keys.commands,
+                keys.under_way(self.gateway),
+                keys.gateways,
+            ],
+            [keys.prefix, gateway, said, self.holder, ADOPTED_AT_ONCE],
+        )
+        _check_ours(reply)
+        return None if reply is None else [(order, as_record(record)) for order, record in reply]

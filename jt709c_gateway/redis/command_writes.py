@@ -1,0 +1,106 @@
+"""What the committer carries out for an order, and what has to hold as it does (docs/fencing.rst)."""
+
+from typing import Any, Final, Literal
+
+from jt709c_gateway.redis.command_store_types import Record
+from jt709c_gateway.redis.keys import Keys
+
+#: Seconds for which the record of an order is kept.
+KEEP: Final = 7 * 24 * 3600
+#: Seconds for which outcomes wait under a `reply_to` name, and how many.
+REPLY_TTL: Final = 3600
+MAX_REPLIES: Final = 1000
+#: Seconds in which a report may still settle an order whose fate is unknown.
+UNSETTLED_TTL: Final = 24 * 3600
+#: Entries kept of what could not be read.
+MAX_INVALID: Final = 1000
+#: Orders that can be listed; as in `command_accept.lua`.
+MAX_RECENT: Final = 10_000
+
+Command = tuple[Any, ...]
+#: What has to hold before anything of a record is written: see `commit_conditions.lua`.
+Condition = tuple[str, ...]
+
+
+class OrderWrites:
+    """Commands and conditions for the committer."""
+
+    keys: Keys
+    gateway: str
+    holder: str
+
+    def held(self, order_id: str, token: int, attempts: int | None = None) -> Condition:
+        """For the committer: the order is of this claim still, and has been written so often."""
+        condition = ("held", self.keys.command(order_id), self.holder, str(token))
+        return condition if attempts is None else (*condition, str(attempts))
+
+    def may_go_back(self, order_id: str, token: int) -> Condition:
+        """The same, and it may go back into its lock's queue."""
+        return "put_back", self.keys.command(order_id), self.holder, str(token)
+
+    def open_to(self, what: Literal["evidence", "answer"], order_id: str) -> Condition:
+        """For the committer: what a lock says may still change the order's record."""
+        return what, self.keys.command(order_id)
+
+    def unknown(self, order_id: str) -> Condition:
+        """For the committer: there is no record of the order."""
+        return "unknown", self.keys.command(order_id)
+
+    def record_commands(self, order_id: str, record: Record) -> list[Command]:
+        """Write the record of an order."""
+        key = self.keys.command(order_id)
+        flat = [part for item in record.items() for part in item]
+        return [("HSET", key, *flat), ("EXPIRE", key, KEEP)]
+
+    def recent_commands(self, order_id: str, now: float) -> list[Command]:
+        """The order is among the last ones, taken in at `now`, epoch seconds."""
+        key = self.keys.recent_orders
+        return [("ZADD", key, f"{now:.6f}", order_id), ("ZREMRANGEBYRANK", key, 0, -MAX_RECENT - 1)]
+
+    def release_commands(self, order_id: str) -> list[Command]:
+        """The order is no longer in this gateway's hands."""
+        return [
+            ("HSET", self.keys.command(order_id), "holder", ""),
+            ("HDEL", self.keys.under_way(self.gateway), order_id),
+            ("ZREM", self.keys.deadlines, order_id),
+        ]
+
+    def forget_commands(self, order_id: str) -> list[Command]:
+        """What has no record is in nobody's hands."""
+        return self.release_commands(order_id)[1:]
+
+    def requeue_commands(self, order_id: str, device: str, order: str, expires_at: float) -> list[Command]:
+        """The order goes back to the head of its lock's queue."""
+        waiting = self.keys.waiting(device)
+        return [
+            ("HSET", self.keys.command(order_id), "holder", ""),
+            ("HDEL", self.keys.under_way(self.gateway), order_id),
+            ("LPUSH", waiting, order),
+            ("EXPIRE", waiting, KEEP),
+            ("ZADD", self.keys.deadlines, f"{expires_at:.3f}", order_id),
+        ]
+
+    def unsettled_commands(self, device: str, order_id: str, written_at: float | None) -> list[Command]:
+        """What its lock reports may settle the order, written then; with None nothing may (any more)."""
+        key = self.keys.unsettled(device)
+        if written_at is None:
+            return [("HDEL", key, order_id)]
+        value = f"{written_at:.3f} {self.gateway}"
+        return [("HSET", key, order_id, value), ("EXPIRE", key, UNSETTLED_TTL)]
+
+    def reply_commands(self, name: str, outcome: str) -> list[Command]:
+        """Push an outcome to whoever asked for it under this name."""
+        key = self.keys.reply(name)
+        return [
+            ("RPUSH", key, outcome),
+            ("LTRIM", key, -MAX_REPLIES, -1),
+            ("EXPIRE", key, REPLY_TTL),
+        ]
+
+    def invalid_commands(self, entry: str) -> list[Command]:
+        """Keep what could not be read for a person to look at."""
+        return [("LPUSH", self.keys.invalid, entry), ("LTRIM", self.keys.invalid, 0, MAX_INVALID - 1)]
+
+    def wrong_password_commands(self, device: str, count: int) -> list[Command]:
+        """How many wrong passwords in a row orders have shown to this lock."""
+        return [("HSET", self.keys.device(device), "wrong_passwords", count)]

@@ -1,0 +1,170 @@
+"""A device in one record, made of the fields of its hashes, for lists of the fleet (DESIGN.md §3)."""
+
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from jt709c_gateway.redis.client_protocol import Argument
+from jt709c_gateway.redis.keys import Keys
+
+#: Fields of `jt709c:device:<device>` and `jt709c:session:<device>`, as `summarise` takes their values.
+DEVICE_FIELDS: Final = (
+    "imei",
+    "dialect",
+    "firmware",
+    "seen",
+    "lock_state",
+    "battery_percent",
+    "alarms",
+    "location",
+    "place",
+)
+SESSION_FIELDS: Final = ("gateway", "transport", "peer", "since")
+#: What an error of the server says, also out of a script, where a key of ours is something else.
+WRONG_TYPE: Final = "WRONGTYPE"
+
+_Read = TypeVar("_Read")
+#: A value for each field, as HMGET or `fleet_read.lua` has it; None for one that isn't there.
+Values = Sequence[bytes | str | None]
+
+
+class DeviceSummary(msgspec.Struct):
+    """A device as a list of the fleet shows it; None is unknown.
+
+    Times are RFC 3339 in UTC, degrees, km/h, percent; `gsm_signal` and `fix` are as in a `location` event.
+    `online` says whether a gateway holds it; `gateway`, `transport`, `peer` and `since` say which and how.
+    What `lock_state` and `battery_percent` say is the last that was heard; `fix`, `gsm_signal`, `rope_open`
+    and `charging` are those of the last live location. The position is too, unless that had none: then it is
+    the last one with a fix. `position_time` is its own, so it tells how old it is.
+    """
+
+    device: str
+    imei: str | None
+    dialect: str | None
+    firmware: str | None
+    seen: str | None
+    online: bool
+    gateway: str | None
+    transport: str | None
+    peer: str | None
+    since: str | None
+    lock_state: str | None
+    battery_percent: int | None
+    gsm_signal: int | None
+    fix: str | None
+    latitude: float | None
+    longitude: float | None
+    position_time: str | None
+    speed_kmh: float | None
+    course_deg: float | None
+    alarms: list[str]
+    rope_open: bool | None
+    charging: bool | None
+
+
+class _Place(msgspec.Struct):
+    """What is wanted of the data of a location event, or of the last place; the rest is passed over."""
+
+    time: str | None = None
+    seen: str | None = None
+    fix: str | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    speed_kmh: float | None = None
+    course_deg: float | None = None
+    gsm_signal: int | None = None
+    rope_open: bool | None = None
+    charging: bool | None = None
+
+
+_place = msgspec.json.Decoder(_Place)
+_names = msgspec.json.Decoder(list[str])
+_NOWHERE: Final = _Place()
+
+
+def commands(keys: Keys, devices: Sequence[str]) -> list[tuple[Argument, ...]]:
+    """What to pipeline for these devices: two commands for each, which `summaries` takes the replies of."""
+    wanted: list[tuple[Argument, ...]] = []
+    for device in devices:
+        wanted.append(("HMGET", keys.device(device), *DEVICE_FIELDS))
+        wanted.append(("HMGET", keys.session(device), *SESSION_FIELDS))
+    return wanted
+
+
+def summaries(devices: Sequence[str], replies: Sequence[Any]) -> list[DeviceSummary]:
+    """The devices, from the replies to `commands`; an error among those is raised.
+
+    Except one about a key that is no hash, of which nothing is known: see `summarise`.
+    """
+    pairs = zip(devices, replies[::2], replies[1::2], strict=True)
+    return [
+        summarise(device, known(state, DEVICE_FIELDS), known(session, SESSION_FIELDS))
+        for device, state, session in pairs
+    ]
+
+
+def known(reply: Any, names: Sequence[Argument]) -> Values:
+    """The values of these fields, from the reply to an HMGET or the error; raises any but WRONGTYPE."""
+    if isinstance(reply, Exception):
+        if WRONG_TYPE not in str(reply):
+            raise reply
+        return [None] * len(names)
+    values: Values = reply
+    return values
+
+
+def summarise(device: str, state: Values, session: Values) -> DeviceSummary:
+    """One device, from the values of `DEVICE_FIELDS` and `SESSION_FIELDS`.
+
+    A value that can't be read counts as unknown: a list of the fleet doesn't end at one device of it.
+    """
+    imei, dialect, firmware, seen, lock_state, battery, alarms, location, last_place = state
+    gateway, transport, peer, since = map(_text, session)
+    place = where = _decoded(_place, location, _NOWHERE)
+    if place.latitude is None or place.longitude is None:
+        where = _decoded(_place, last_place, place)
+    return DeviceSummary(
+        device=device,
+        imei=_text(imei),
+        dialect=_text(dialect),
+        firmware=_text(firmware),
+        seen=_text(seen),
+        # Not its other fields: they are written in one go, and the gateway has a name always.
+        online=gateway is not None,
+        gateway=gateway,
+        transport=transport,
+        peer=peer,
+        since=since,
+        lock_state=_text(lock_state),
+        battery_percent=_percent(battery),
+        gsm_signal=place.gsm_signal,
+        fix=place.fix,
+        latitude=where.latitude,
+        longitude=where.longitude,
+        position_time=where.time or where.seen,
+        speed_kmh=place.speed_kmh,
+        course_deg=place.course_deg,
+        alarms=_decoded(_names, alarms, []),
+        rope_open=place.rope_open,
+        charging=place.charging,
+    )
+
+
+def _percent(value: bytes | str | None) -> int | None:
+    if value is None or not (value.isascii() and value.isdigit()) or len(value) > len("100"):
+        return None
+    return int(value)
+
+
+def _text(value: bytes | str | None) -> str | None:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _decoded(decoder: "msgspec.json.Decoder[_Read]", value: bytes | str | None, otherwise: _Read) -> _Read:
+    if value is None:
+        return otherwise
+    try:
+        return decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return otherwise

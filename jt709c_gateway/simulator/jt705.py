@@ -1,0 +1,98 @@
+"""The `jt705` dialect, spoken by a virtual lock: another report, the same orders (PROTOCOL.md §1.2, §2.1)."""
+
+from collections.abc import Hashable, Sequence
+from typing import ClassVar, Final
+
+from attrs import define, field
+
+from jt709c_gateway.protocol import jt705, jt808
+from jt709c_gateway.protocol.alarms import JT705_ALARMS, LOW_BATTERY, alarm_bits
+from jt709c_gateway.protocol.framing import BinaryFrame, Framer
+from jt709c_gateway.simulator.jt709 import NETWORK, Jt709, lock_event
+from jt709c_gateway.simulator.lock_mechanism import Movement
+from jt709c_gateway.simulator.report_buffer import Entry
+
+_ALARMS: Final = JT705_ALARMS[jt705.PRODUCT_LOCK]
+
+
+@define(eq=False)
+class Jt705(Jt709):
+    """0x5501 and 0x5502 instead of locations; heartbeats, sentences and orders as in `jt709`."""
+
+    model: ClassVar[str] = "JT705A"
+
+    _report_serial: int = field(init=False, default=0)
+
+    @property
+    def window(self) -> int:
+        """One: 0x4401 doesn't name the report that it answers, only its message id."""
+        return 1
+
+    def connected(self, now: float) -> list[bytes]:
+        """It doesn't register."""
+        self._framer = Framer()
+        return []
+
+    def ask_time(self, first: bool) -> bytes:
+        """Always as a sentence."""
+        return self._ask_by_sentence()
+
+    def record(self, now: float, wake: int, movement: Movement | None) -> list[Entry]:
+        """A location, with the lock event when there is one."""
+        return [Entry(jt808.JT705_LOCATION, self._report(now, wake, movement))]
+
+    def fit(self, entries: Sequence[Entry]) -> int:
+        """Each has a frame of its own."""
+        return 1
+
+    def pack(self, entries: Sequence[Entry], stored: bool) -> tuple[set[Hashable], bytes]:
+        """0x5501, or 0x5502 when it was stored, with the wish for an answer."""
+        (entry,) = entries
+        if entry.kind != jt808.JT705_LOCATION:
+            return super().pack(entries, False)
+        message_id = jt808.JT705_STORED if stored else jt808.JT705_LOCATION
+        self._report_serial = self._report_serial + 1 & 0xFF
+        frame = jt808.encode_jt705(
+            message_id, self._wire, self._report_serial, entry.body, answer_wanted=True
+        )
+        return {message_id}, frame
+
+    def _report(self, now: float, wake: int, movement: Movement | None) -> bytes:
+        """A body as in PROTOCOL.md §1.2. A rope of its own the status doesn't show."""
+        unit = self.lock.unit
+        place = unit.place
+        status = jt705.STATUS_MOTOR if unit.unlocked else 0
+        status |= jt705.STATUS_BATTERY_LOW if LOW_BATTERY in unit.alarms else 0
+        cell = unit.cell
+        items = {
+            jt705.ALTITUDE: unit.altitude_m.to_bytes(2, "big"),
+            jt705.WAKE_SOURCE: bytes([wake]),
+            jt705.NETWORK_CODES: (cell.mcc or 0).to_bytes(2, "big") + (cell.mnc or 0).to_bytes(2, "big"),
+            jt705.NETWORK: bytes([NETWORK]),
+        }
+        return jt705.encode(
+            time=unit.time(now),
+            latitude=place.latitude,
+            longitude=place.longitude,
+            fix=True,
+            speed_kmh=unit.speed_kmh,
+            course_deg=place.course,
+            gsm_signal=unit.signal,
+            satellites=unit.satellites,
+            odometer_km=unit.odometer_km,
+            battery=round(unit.battery),
+            cell_id=cell.cell_id,
+            lac=cell.lac,
+            status=status,
+            alarm_bits=alarm_bits(unit.alarms, _ALARMS),
+            items=items | lock_event(movement),
+        )
+
+    def _binary(self, frame: BinaryFrame, now: float) -> list[bytes]:
+        """0x4401 has a header of its own; the rest is as in `jt709`."""
+        answer = jt808.parse_jt705_answer(frame.payload)
+        if answer is None or answer[0] != self._wire:
+            return super()._binary(frame, now)
+        if not answer[2]:
+            self.lock.answered(answer[1], now)
+        return []

@@ -1,0 +1,100 @@
+"""Who may open a lock, and what happens when somebody tries: the same whatever the lock speaks."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Final, Literal
+
+from attrs import define, field, frozen
+
+from jt709c_gateway.protocol.events import Action, Method
+from jt709c_gateway.protocol.lock_event_item import PASSWORD_LENGTH
+from jt709c_gateway.simulator.counters import Counters
+from jt709c_gateway.simulator.options import FACTORY_PASSWORD, LockOptions
+from jt709c_gateway.simulator.vehicle import WRONG_PASSWORD, Unit
+
+#: Wrong passwords in a row that raise the alarm (PROTOCOL.md §4).
+_TRIES: Final = 5
+
+
+@frozen
+class Movement:
+    """Somebody opened, closed or tried the lock; `shown` is the password or the card's number, if any."""
+
+    method: Method
+    action: Action
+    shown: str | None = field(default=None, repr=False)
+
+
+@define(eq=False)
+class Guard:
+    """Passwords, tries and the bolt of one lock. `moved` is called with `now` and each movement."""
+
+    device: str
+    options: LockOptions = field(repr=False)
+    unit: Unit = field(repr=False)
+    counters: Counters = field(repr=False)
+    moved: Callable[[float, Movement], None] = field(repr=False)
+    password: str = field(repr=False)
+    dynamic_password: str | None = field(default=None, repr=False)
+    #: Wrong passwords in a row.
+    tries: int = 0
+    _dynamic_made: int = 0
+
+    def new_dynamic_password(self) -> str:
+        """Throw dice for another one."""
+        self._dynamic_made += 1
+        dice = Random(f"{self.options.seed}:{self.device}:{self._dynamic_made}")
+        self.dynamic_password = f"{dice.randrange(10**PASSWORD_LENGTH):0{PASSWORD_LENGTH}d}"
+        return self.dynamic_password
+
+    def unlock(self, given: str, method: Literal["password", "dynamic_password"], now: float) -> bool:
+        """Somebody shows a password; whether the lock says yes. The fifth wrong one raises an alarm."""
+        right = self.password if method == "password" else self.dynamic_password
+        if self.options.refuse or right is None or given != right:
+            self.tries += 1
+            self.counters.refused += 1
+            if self.tries >= _TRIES:
+                self.unit.alarm(WRONG_PASSWORD, True)
+            self.moved(now, Movement(method, "refused", given))
+            return False
+        self.tries = 0
+        self.unit.alarm(WRONG_PASSWORD, False)
+        if not self.options.no_evidence:
+            self._open(now, Movement(method, "unlocked", given))
+        return True
+
+    def show_card(self, card: str, now: float) -> None:
+        """Somebody holds a card to it that may open it."""
+        self._open(now, Movement("card", "unlocked", card))
+
+    def seal(self, now: float) -> bool:
+        """It is told to close; whether it says yes."""
+        if self.options.refuse:
+            self.counters.refused += 1
+            return False
+        if not self.options.no_evidence:
+            self.close(now)
+        return True
+
+    def close(self, now: float) -> None:
+        """The rope is in and the motor turns."""
+        self.unit.motor_open = self.unit.rope_open = False
+        self.counters.sealed += 1
+        self.moved(now, Movement("automatic", "locked"))
+
+    def set_password(self, new: str, old: str) -> bool:
+        """Change the static password; whether it says yes."""
+        if self.options.refuse or old != self.password or len(new) != PASSWORD_LENGTH:
+            self.counters.refused += 1
+            return False
+        self.password = new
+        return True
+
+    def reset(self) -> None:
+        """Back to the factory's password."""
+        self.password, self.tries = FACTORY_PASSWORD, 0
+
+    def _open(self, now: float, movement: Movement) -> None:
+        self.unit.motor_open = True
+        self.counters.unlocked += 1
+        self.moved(now, movement)

@@ -1,0 +1,81 @@
+"""Who may see the page and use the API (docs/web.rst, "Who may see it")."""
+
+from ipaddress import ip_address
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from attrs import define
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+
+from jt709c_gateway.web.basic_auth import Users
+from jt709c_gateway.web.http import ApiError
+
+_LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@define(eq=False)
+class Gate:
+    """Lets requests in.
+
+    `users` are those who have a password, None when there is no file of them; `anybody` says that this is
+    meant. `hosts` are names, besides the usual ones, by which browsers may call us.
+    """
+
+    users: Users | None = None
+    anybody: bool = False
+    hosts: frozenset[str] = frozenset()
+
+    async def admit(self, request: Any, local: bool) -> str | None:
+        """The user, None without users; :class:`ApiError` for who isn't let in.
+
+        `local` says that the server can be reached from its own host only.
+        """
+        if not local and self.users is None and not self.anybody:
+            raise ApiError(
+                403,
+                "the status page is closed to other hosts: expected --web-users FILE, or --web-users none to "
+                "let everybody in",
+            )
+        self._check_host(request, local)
+        if self.users is None:
+            return None
+        peer = request.getClientAddress()
+        address = peer.host if isinstance(peer, IPv4Address | IPv6Address) else ""
+        return await self.users.who(request.getHeader(b"authorization"), address)
+
+    def _check_host(self, request: Any, local: bool) -> None:
+        """Refuse a page of somebody else's whose name was made to lead here (DNS rebinding)."""
+        if not local and self.users is not None and not self.hosts:
+            # Its browser would have to know a password for that name.
+            return
+        host = host_of(request)
+        known = host in _LOOPBACK_HOSTS or host in self.hosts or (not local and _is_address(host))
+        if not known:
+            right = ", ".join(["localhost", "127.0.0.1", "[::1]", *sorted(self.hosts)])
+            raise ApiError(403, f"host {host[:64]!r}: expected {right}, or --web-host with the name", "host")
+
+
+def host_of(request: Any) -> str:
+    """The name in the Host header, without port and brackets; "" unless there is just one, and it is one."""
+    given = request.requestHeaders.getRawHeaders(b"host", [])
+    raw = given[0].decode("ascii", "replace") if len(given) == 1 else ""
+    try:
+        parts = urlsplit(f"//{raw}")
+        return parts.hostname or "" if parts.netloc == raw and "@" not in raw else ""
+    except ValueError:
+        return ""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_local(address: object) -> bool:
+    """Whether only this host can reach a port bound to this address."""
+    if isinstance(address, UNIXAddress):
+        return True
+    return isinstance(address, IPv4Address | IPv6Address) and ip_address(address.host).is_loopback

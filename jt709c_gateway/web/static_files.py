@@ -1,0 +1,70 @@
+"""The page's files: ours, and the map library's out of its package."""
+
+from hashlib import sha256
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any, Final
+
+from attrs import frozen
+
+from jt709c_gateway.web.http import Answer, Gone
+
+_TYPES: Final = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "svg": "image/svg+xml",
+    "png": "image/png",
+    "ico": "image/x-icon",
+    "webmanifest": "application/manifest+json",
+    "woff2": "font/woff2",
+}
+#: What of Leaflet's package is served: the library, its style sheet, and the pictures that this names.
+_LEAFLET: Final = ("leaflet.js", "leaflet.css")
+
+
+@frozen
+class Asset:
+    """A file, and what it is called by: its content."""
+
+    answer: Answer
+    etag: bytes
+
+    async def send(self, request: Any, gone: Gone) -> None:
+        """Send it, unless the client has it (RFC 9110 §13.1.2)."""
+        request.setHeader(b"etag", self.etag)
+        # Kept, and asked after each time: a new version of the gateway counts at once.
+        request.setHeader(b"cache-control", b"no-cache")
+        known = request.getHeader(b"if-none-match") or b""
+        if self.etag in [one.strip().removeprefix(b"W/") for one in known.split(b",")]:
+            request.setResponseCode(304)
+            request.finish()
+        else:
+            await self.answer.send(request, gone)
+
+
+def load() -> dict[str, Asset]:
+    """All files by the path under which they are served; `/` is the page."""
+    found: dict[str, Asset] = {}
+    _add(found, "/static/", files(__package__).joinpath("static"))
+    leaflet = files("xstatic.pkg.leaflet").joinpath("data")
+    for name in _LEAFLET:
+        found[f"/static/leaflet/{name}"] = _asset(leaflet.joinpath(name))
+    _add(found, "/static/leaflet/images/", leaflet.joinpath("images"))
+    if "/static/index.html" in found:
+        found["/"] = found["/static/index.html"]
+    return found
+
+
+def _add(found: dict[str, Asset], path: str, folder: Traversable) -> None:
+    for item in folder.iterdir() if folder.is_dir() else ():
+        if item.is_dir():
+            _add(found, f"{path}{item.name}/", item)
+        elif item.name.rpartition(".")[2] in _TYPES:
+            found[f"{path}{item.name}"] = _asset(item)
+
+
+def _asset(item: Traversable) -> Asset:
+    body = item.read_bytes()
+    etag = b'"%b"' % sha256(body).hexdigest()[:32].encode()
+    return Asset(Answer(body, content_type=_TYPES[item.name.rpartition(".")[2]]), etag)
