@@ -15,29 +15,29 @@ from twisted.application.service import MultiService
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
-from jt709c_gateway.commands.order_keys import OrderKeys
-from jt709c_gateway.commands.profiles import ProfileError, ProfileSet, load_profiles
+from jt709c_gateway.commands.order_keys import SigningKeys
+from jt709c_gateway.commands.profiles import ProfileError, ProfileRegistry, load_profiles
 from jt709c_gateway.commands.record import Limits as OrderLimits
 from jt709c_gateway.config.options import Options
 from jt709c_gateway.config.values import ADMIT_FILE, ADMIT_REDIS, SENTENCE_SERIAL
 from jt709c_gateway.gateway.admission import Admission, FileAdmission, SetAdmission
-from jt709c_gateway.gateway.background_tasks import Duties
-from jt709c_gateway.gateway.clock_sync import Timekeeping
-from jt709c_gateway.gateway.commands.authorization import Authority
-from jt709c_gateway.gateway.commands.dispatcher import Orders
-from jt709c_gateway.gateway.commands.identity_queries import Asking
-from jt709c_gateway.gateway.data_loss import Losses
+from jt709c_gateway.gateway.background_tasks import BackgroundTasks
+from jt709c_gateway.gateway.clock_sync import ClockSync
+from jt709c_gateway.gateway.commands.authorization import CommandAuthorizer
+from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
+from jt709c_gateway.gateway.commands.identity_queries import IdentityPoller
+from jt709c_gateway.gateway.data_loss import DataLossDetector
 from jt709c_gateway.gateway.event_budget import share_of
 from jt709c_gateway.gateway.event_ids import EventIds
-from jt709c_gateway.gateway.fleet_stats import Survey
+from jt709c_gateway.gateway.fleet_stats import FleetStats
 from jt709c_gateway.gateway.gateway import Gateway, Policy
-from jt709c_gateway.gateway.rights_check import Rights
-from jt709c_gateway.protocol.zones import Utc8
+from jt709c_gateway.gateway.rights_check import RightsCheck
+from jt709c_gateway.protocol.zones import Utc8Devices
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
-from jt709c_gateway.redis.allowlist import AllowedSet
+from jt709c_gateway.redis.allowlist import RedisAllowlist
 from jt709c_gateway.redis.client_protocol import RedisProtocol
-from jt709c_gateway.redis.command_store import OrderStore
+from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.redis.committer import SCRIPT, Committer, Limits
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.embedded.server import EmbeddedServer
@@ -46,7 +46,7 @@ from jt709c_gateway.redis.redis_time import RedisTime
 from jt709c_gateway.startup import (
     StartError,
     embedded_server,
-    redis_way,
+    redis_connector,
     reply_timeout,
     start_embedded,
     stop_for,
@@ -94,7 +94,7 @@ class GatewayService(MultiService):
         self,
         reactor: Any,
         settings: dict[str, Any],
-        profiles: ProfileSet,
+        profiles: ProfileRegistry,
         inherited: Sequence[Inherited] | None = None,
     ) -> None:
         """With `inherited`, what a worker is given, locks come over these sockets and nothing is bound."""
@@ -104,7 +104,7 @@ class GatewayService(MultiService):
         self._inherited = inherited
         self._stopping = False
         keys = Keys(settings["prefix"])
-        self.allowed = AllowedSet(_NoConnection(), keys)
+        self.allowed = RedisAllowlist(_NoConnection(), keys)
         self.registry = CollectorRegistry()
         self.redis_time = RedisTime(reactor)
         self.committer = Committer(
@@ -141,37 +141,37 @@ class GatewayService(MultiService):
                 sessions_per_address=settings["sessions_per_address"],
                 max_rate=settings["max_rate"],
                 max_share=share_of(settings["events_max"], settings["max_share"]),
-                utc8=Utc8(settings["utc8"]),
+                utc8=Utc8Devices(settings["utc8"]),
                 max_new_devices=settings["max_new_devices"],
                 sentence_serial=settings["sublock_answer"] == SENTENCE_SERIAL,
             ),
             self._make_admission(),
             wall=self.redis_time.utc,
         )
-        self.store = OrderStore(_NoConnection(), keys, settings["gateway"])
-        self.orders = Orders(
+        self.store = CommandStore(_NoConnection(), keys, settings["gateway"])
+        self.orders = CommandDispatcher(
             self.gateway,
             self.store,
             profiles,
             OrderLimits(confirm_timeout=settings["confirm_timeout"]),
             settings["udp_window"],
             settings["static_password"],
-            Authority(OrderKeys(settings["order_keys"], settings["order_window"])),
+            CommandAuthorizer(SigningKeys(settings["order_keys"], settings["order_window"])),
             udp_orders=settings["udp_orders"],
         )
-        asking = Asking(self.orders, settings["ask"])
-        self.duties = Duties(reactor, self.gateway, self.orders, keys, settings["gateway_ttl"], asking)
+        asking = IdentityPoller(self.orders, settings["ask"])
+        self.duties = BackgroundTasks(
+            reactor, self.gateway, self.orders, keys, settings["gateway_ttl"], asking
+        )
         self.duties.superseded = self._superseded
         self.duties.setServiceParent(self)  # type: ignore[no-untyped-call]
-        self.survey = Survey(reactor, self.orders)
+        self.survey = FleetStats(reactor, self.orders)
         self.survey.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.gateway.gate.newcomers.store = self.store
         self.redis_time.stepped = self.orders.clock_set
-        self._timekeeping = Timekeeping(
-            reactor, self.redis_time, _NoConnection(), settings["gateway_ttl"] / 3
-        )
+        self._timekeeping = ClockSync(reactor, self.redis_time, _NoConnection(), settings["gateway_ttl"] / 3)
         self._timekeeping.setServiceParent(self)  # type: ignore[no-untyped-call]
-        self.losses = Losses(reactor, self.orders)
+        self.losses = DataLossDetector(reactor, self.orders)
         self.losses.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.registry.register(
             GatewayCollector(
@@ -182,7 +182,9 @@ class GatewayService(MultiService):
                 lambda: len(self.rights.missing),
             )
         )
-        self.rights = Rights(reactor, self.committer.keys, _NoConnection(), settings["admit"] == ADMIT_REDIS)
+        self.rights = RightsCheck(
+            reactor, self.committer.keys, _NoConnection(), settings["admit"] == ADMIT_REDIS
+        )
         self.rights.setServiceParent(self)  # type: ignore[no-untyped-call]
         self._embedded: EmbeddedServer | None = None
         self._connections: list[RedisConnection] = []
@@ -194,7 +196,7 @@ class GatewayService(MultiService):
             return FileAdmission(self._settings["devices"])
         return SetAdmission(self.allowed) if self._settings["admit"] == ADMIT_REDIS else Admission()
 
-    def _make_listeners(self, profiles: ProfileSet) -> list[TcpService | UdpService]:
+    def _make_listeners(self, profiles: ProfileRegistry) -> list[TcpService | UdpService]:
         settings = self._settings
         listeners: list[TcpService | UdpService] = []
         factory = LockFactory(
@@ -275,7 +277,7 @@ class GatewayService(MultiService):
         if self._stopping:
             return
         settings = self._settings
-        way = redis_way(self._reactor, settings, address, embedded=self._embedded is not None)
+        way = redis_connector(self._reactor, settings, address, embedded=self._embedded is not None)
         if self._web is not None:
             self._web.use(way)
         make = partial(way.connection, probe=self.committer.keys.imei)

@@ -100,7 +100,7 @@ def redis_endpoint(reactor: Any, settings: dict[str, Any], address: RedisAddress
 
 
 @frozen
-class RedisWay:
+class RedisConnector:
     """How connections to Redis are made."""
 
     reactor: Any
@@ -115,9 +115,9 @@ class RedisWay:
         )
 
 
-def redis_way(
+def redis_connector(
     reactor: Any, settings: dict[str, Any], address: RedisAddress, *, embedded: bool = False
-) -> RedisWay:
+) -> RedisConnector:
     """The way to Redis by the settings; those about a password are not for an embedded server.
 
     StartError for certificates that can't be used.
@@ -126,7 +126,7 @@ def redis_way(
     if settings["redis_password"] is not None and not embedded:
         address = evolve(address, password=settings["redis_password"])
     password = None if path is None else partial(read_password, path)
-    return RedisWay(reactor, address, redis_endpoint(reactor, settings, address), password)
+    return RedisConnector(reactor, address, redis_endpoint(reactor, settings, address), password)
 
 
 def tcp_descriptions(settings: dict[str, Any]) -> list[str]:

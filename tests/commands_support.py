@@ -7,9 +7,9 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.evidence import Observation, ObservationKind
-from jt709c_gateway.commands.lifecycle import Action, Limits, OrderRun, Step
-from jt709c_gateway.commands.model import Order
-from jt709c_gateway.commands.profiles import ProfileError, ProfileSet, load_profiles
+from jt709c_gateway.commands.lifecycle import Action, CommandExecution, Limits, Step
+from jt709c_gateway.commands.model import Command
+from jt709c_gateway.commands.profiles import ProfileError, ProfileRegistry, load_profiles
 from jt709c_gateway.commands.replies import Answer
 
 DEVICE = "794308010679"
@@ -23,18 +23,18 @@ WRONG = Answer(False, "wrong password", True, ("0",))
 UNLOCKED = Observation(ObservationKind.LOCK, action="unlocked", method="password", time=T + 5)
 
 
-def order(command: str = "unlock", **fields: Any) -> Order:
+def order(command: str = "unlock", **fields: Any) -> Command:
     params = {"unlock": {"password": "778899"}, "query": {"what": "firmware"}}.get(command, {})
     given = {"id": "i", "device": DEVICE, "command": command, "params": params, "created_at": T}
-    return Order(**{**given, **fields})
+    return Command(**{**given, **fields})
 
 
-def run(command: str = "unlock", limits: Limits | None = None, **fields: Any) -> OrderRun:
+def run(command: str = "unlock", limits: Limits | None = None, **fields: Any) -> CommandExecution:
     one = order(command, **fields)
-    return OrderRun(one, JT709.orders[command].choose(one.params), limits or Limits())
+    return CommandExecution(one, JT709.orders[command].choose(one.params), limits or Limits())
 
 
-def sent(command: str = "unlock", limits: Limits | None = None, **fields: Any) -> OrderRun:
+def sent(command: str = "unlock", limits: Limits | None = None, **fields: Any) -> CommandExecution:
     one = run(command, limits, **fields)
     one.writing(T, 7)
     one.written(T + 1)
@@ -54,7 +54,7 @@ class WithDirectory(SynchronousTestCase):
         self.addCleanup(folder.cleanup)
         self.directory = Path(folder.name)
 
-    def load(self, *texts: str, allow_raw: bool = False) -> ProfileSet:
+    def load(self, *texts: str, allow_raw: bool = False) -> ProfileRegistry:
         for number, text in enumerate(texts):
             (self.directory / f"{number}.toml").write_text(text, encoding="utf-8")
         return load_profiles(self.directory, allow_raw=allow_raw)

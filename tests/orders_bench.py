@@ -10,14 +10,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.record import Limits
-from jt709c_gateway.gateway.background_tasks import Duties
-from jt709c_gateway.gateway.commands.dispatcher import Orders
-from jt709c_gateway.gateway.commands.identity_queries import Asking
+from jt709c_gateway.gateway.background_tasks import BackgroundTasks
+from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
+from jt709c_gateway.gateway.commands.identity_queries import IdentityPoller
 from jt709c_gateway.gateway.event_ids import EventIds
 from jt709c_gateway.gateway.gateway import Gateway
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.redis import scripts
-from jt709c_gateway.redis.command_store import OrderStore
+from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.redis.committer import SCRIPT_HASH, Committer
 from jt709c_gateway.redis.keys import Keys
 from tests.acl import GATEWAY, denials, log_in, password_of, rules_of
@@ -109,13 +109,13 @@ class Node:
         self.committer = Committer(self.clock, self.wire, self.keys, name, boot)
         ids = EventIds(name, lambda: START + self.clock.seconds())
         self.gateway = Gateway(name, self.clock, self.committer, ids, wall=self.wall)
-        store = OrderStore(self.wire, self.keys, name)
+        store = CommandStore(self.wire, self.keys, name)
         limits = options.pop("limits", None) or Limits()
         dialects = frozenset(options.pop("ask", ()))
         ttl = options.pop("ttl", GATEWAY_TTL)
-        self.orders = Orders(self.gateway, store, _profiles, limits, **options)
-        asking = Asking(self.orders, dialects)
-        self.duties = Duties(self.clock, self.gateway, self.orders, self.keys, ttl, asking)
+        self.orders = CommandDispatcher(self.gateway, store, _profiles, limits, **options)
+        asking = IdentityPoller(self.orders, dialects)
+        self.duties = BackgroundTasks(self.clock, self.gateway, self.orders, self.keys, ttl, asking)
 
     def wall(self) -> datetime:
         """What the clock on the wall shows."""

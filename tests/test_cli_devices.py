@@ -47,7 +47,7 @@ FLEET = [
 
 class FilterTests(SynchronousTestCase):
     def names(self, **wanted: object) -> list[str]:
-        query = device_query.Wanted(**wanted)  # type: ignore[arg-type]
+        query = device_query.DeviceFilter(**wanted)  # type: ignore[arg-type]
         return [one.device for one in query.sorted([one for one in FLEET if query.fits(one)])]
 
     def test_each(self) -> None:

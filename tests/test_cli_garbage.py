@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txredisapi import ResponseError
 
 from jt709c_gateway.cli import event_format
-from jt709c_gateway.cli.watch_stream import Display, Wanted
+from jt709c_gateway.cli.watch_stream import Display, EventFilter
 from jt709c_gateway.protocol.events import KINDS
 from jt709c_gateway.redis.device_summary import DEVICE_FIELDS, SESSION_FIELDS, summaries
 
@@ -23,7 +23,7 @@ class GarbageTests(SynchronousTestCase):
 
     def test_an_event_too_deep_to_be_read_does_not_end_the_watch(self) -> None:
         """It is named as no event."""
-        display = Display(Wanted("jt709c"))
+        display = Display(EventFilter("jt709c"))
         display.show("x", b'{"a":' + b"[" * 20_000 + b"]" * 20_000 + b"}")
         display.show("x", json.dumps({"kind": "command", "data": ODD}).encode())
 

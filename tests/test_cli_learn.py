@@ -4,7 +4,7 @@ import struct
 import tomllib
 
 from jt709c_gateway.cli.learn import capture
-from jt709c_gateway.commands.model import Order
+from jt709c_gateway.commands.model import Command
 from jt709c_gateway.commands.profiles import GroupedSentence, PnnSentence, load_profiles
 from tests.test_cli_catalogue import WithFiles
 
@@ -131,7 +131,7 @@ class LearnTests(WithFiles):
         self.assertEqual(tomllib.loads(text)["source"], 'app "1.4"')
         profiles = load_profiles(files=[path])
         profile = profiles.profiles["depot"]
-        checked = profiles.validate(Order("i", "1", "unlock", {"password": "888888"}), profile)
+        checked = profiles.validate(Command("i", "1", "unlock", {"password": "888888"}), profile)
         self.assertEqual(checked.render(0), GroupedSentence("ELOCK", 2, ("1", "888888")))
         self.assertEqual((checked.spec.provenance, checked.spec.source), ("documented", 'app "1.4"'))
         self.assertTrue(checked.spec.physical)
@@ -165,7 +165,7 @@ class LearnTests(WithFiles):
         result, path = self.write("--dialect", "jt701", log="(P43,1,471100)")
         self.assertEqual(result.exit_code, 0, result.output)
         profiles = load_profiles(files=[path])
-        order = Order("i", "1", "unlock", {"password": "888888"})
+        order = Command("i", "1", "unlock", {"password": "888888"})
         checked = profiles.validate(order, profiles.profiles["depot"])
         self.assertEqual(checked.render(0), PnnSentence("P43,1,888888"))
 

@@ -6,8 +6,8 @@ import signal
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.cli import event_format
-from jt709c_gateway.cli.device_lookup import Named
-from jt709c_gateway.cli.watch_stream import Display, Wanted, patterns
+from jt709c_gateway.cli.device_lookup import ResolvedDevice
+from jt709c_gateway.cli.watch_stream import Display, EventFilter, patterns
 from jt709c_gateway.redis.pubsub import glob_escape
 from tests.acl import COMMANDER, READER
 from tests.cli_support import DEVICE, TIMEOUT, WithRedis, event
@@ -201,11 +201,11 @@ class Lines(SynchronousTestCase):
 class Bounds(SynchronousTestCase):
     def test_memory(self):
         """Of the events that were shown only the ids of the last are kept."""
-        display = Display(Wanted("p", as_json=True), [Named("nobody")])
+        display = Display(EventFilter("p", as_json=True), [ResolvedDevice("nobody")])
         for number in range(3):
             display.show("x", event("lock", event_id=f"a-{number}").encode())
         self.assertEqual(len(display._shown), 0)
-        display = Display(Wanted("p", as_json=True))
+        display = Display(EventFilter("p", as_json=True))
         display._out.out = lambda *_, **__: None
         for number in range(20_100):
             display.show("x", event("lock", event_id=f"a-{number}").encode())

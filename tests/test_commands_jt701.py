@@ -5,8 +5,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.evidence import confirms
-from jt709c_gateway.commands.model import InvalidOrder, Order
-from jt709c_gateway.commands.profiles import OrderSpec, PnnSentence, load_profiles
+from jt709c_gateway.commands.model import Command, InvalidCommand
+from jt709c_gateway.commands.profiles import CommandSpec, PnnSentence, load_profiles
 from jt709c_gateway.commands.replies import Answer, ReplyKind, match
 from jt709c_gateway.gateway.commands import encoder, matching
 from jt709c_gateway.gateway.lock_clock import LockClock
@@ -179,12 +179,12 @@ class Jt701Case(SynchronousTestCase):
         self.profile = profile
 
     def wire(self, command: str, device: str = DEVICE, **params: Any) -> str:
-        order = Order("i", DEVICE, command, params)
+        order = Command("i", DEVICE, command, params)
         self.profiles.validate_loosely(order)
         rendered = self.profiles.validate(order, self.profile).render(NOW, SUPPLIED)
         return encoder.frame(rendered, Unit(device), 7)[0].decode("ascii")  # type: ignore[arg-type]
 
-    def spec(self, command: str, **params: Any) -> OrderSpec:
+    def spec(self, command: str, **params: Any) -> CommandSpec:
         return self.profile.orders[command].choose(params)
 
     def answer(self, said: str, command: str, **params: Any) -> Answer | None:
@@ -308,7 +308,7 @@ class OrderTests(Jt701Case):
             ("sublock_bind", {"ids": []}, "a list of 1 to 66 items"),
             ("sublock_bind", {"ids": [SUBLOCK] * 67}, "a list of 1 to 66 items"),
         ]:
-            refusal = str(self.assertRaises(InvalidOrder, self.wire, command, **params))
+            refusal = str(self.assertRaises(InvalidCommand, self.wire, command, **params))
             self.assertIn(text, refusal, (command, params))
 
     def test_the_longest_list_of_sublocks_fits(self) -> None:
@@ -551,6 +551,6 @@ class Jt705Tests(SynchronousTestCase):
         profiles = load_profiles()
         profile = profiles.pick("1", "jt705")
         assert profile is not None
-        self.assertRaises(InvalidOrder, profiles.validate, Order("i", "1", "cards_clear"), profile)
-        rendered = profiles.validate(Order("i", "1", "unlock", {"password": "888888"}), profile).render(NOW)
+        self.assertRaises(InvalidCommand, profiles.validate, Command("i", "1", "cards_clear"), profile)
+        rendered = profiles.validate(Command("i", "1", "unlock", {"password": "888888"}), profile).render(NOW)
         self.assertNotIsInstance(rendered, PnnSentence)

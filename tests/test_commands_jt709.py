@@ -5,11 +5,11 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.evidence import EvidenceRule
-from jt709c_gateway.commands.model import InvalidOrder, Order
+from jt709c_gateway.commands.model import Command, InvalidCommand
 from jt709c_gateway.commands.profiles import (
     BinaryMessage,
     GroupedSentence,
-    ProfileSet,
+    ProfileRegistry,
     RawBytes,
     Rendered,
     load_profiles,
@@ -28,12 +28,12 @@ class ShippedTests(SynchronousTestCase):
         self.profile = self.profiles.profiles["jt709"]
 
     def rendered(self, command: str, **params: Any) -> Rendered:
-        order = Order("i", DEVICE, command, params)
+        order = Command("i", DEVICE, command, params)
         self.profiles.validate_loosely(order)
         return self.profiles.validate(order, self.profile).render(1_600_000_000.0, SUPPLIED)
 
     def refusal(self, command: str, **params: Any) -> str:
-        return str(self.assertRaises(InvalidOrder, self.rendered, command, **params))
+        return str(self.assertRaises(InvalidCommand, self.rendered, command, **params))
 
     def test_bytes_of_each_order(self) -> None:
         """What each order puts on the wire."""
@@ -132,27 +132,27 @@ class ShippedTests(SynchronousTestCase):
 
     def test_refusal_names_the_order(self) -> None:
         """The outcome `invalid` can be reported to whoever waits for it."""
-        order = Order("i", DEVICE, "unlock", {"x": 1}, reply_to="r")
+        order = Command("i", DEVICE, "unlock", {"x": 1}, reply_to="r")
         for check in (self.profiles.validate_loosely, lambda one: self.profiles.validate(one, self.profile)):
-            error = self.assertRaises(InvalidOrder, check, order)
+            error = self.assertRaises(InvalidCommand, check, order)
             self.assertEqual((error.order_id, error.reply_to), ("i", "r"))
 
     def test_nothing_supplied(self) -> None:
         """Without a password in the order or the configuration there is nothing to send."""
-        checked = self.profiles.validate(Order("i", DEVICE, "unlock"), self.profile)
-        error = self.assertRaises(InvalidOrder, checked.render, 0)
+        checked = self.profiles.validate(Command("i", DEVICE, "unlock"), self.profile)
+        error = self.assertRaises(InvalidCommand, checked.render, 0)
         self.assertIn("the gateway has no static_password", str(error))
         self.assertEqual(error.order_id, "i")
-        self.assertRaises(InvalidOrder, checked.render, 0, {"static_password": "a,b(c)"})
+        self.assertRaises(InvalidCommand, checked.render, 0, {"static_password": "a,b(c)"})
 
     def test_raw_is_off(self) -> None:
         """Raw orders need --allow-raw."""
         profiles = load_profiles()
-        order = Order("i", DEVICE, "raw", {"hex": "00"})
+        order = Command("i", DEVICE, "raw", {"hex": "00"})
         self.assertIn(
-            "--allow-raw", str(self.assertRaises(InvalidOrder, profiles.validate, order, self.profile))
+            "--allow-raw", str(self.assertRaises(InvalidCommand, profiles.validate, order, self.profile))
         )
-        self.assertRaises(InvalidOrder, profiles.validate_loosely, order)
+        self.assertRaises(InvalidCommand, profiles.validate_loosely, order)
 
     def test_loosely(self) -> None:
         """Before the lock is known a name has to be known and some profile has to take the parameters."""
@@ -162,7 +162,7 @@ class ShippedTests(SynchronousTestCase):
             ("cancel", {"id": "x"}),
             ("clear_lockout", {}),
         ]:
-            self.profiles.validate_loosely(Order("i", DEVICE, command, params))
+            self.profiles.validate_loosely(Command("i", DEVICE, command, params))
         for command, params in [
             ("dance", {}),
             ("set_fence", {"whatever": 1}),
@@ -170,12 +170,12 @@ class ShippedTests(SynchronousTestCase):
             ("cancel", {"id": 7}),
             ("clear_lockout", {"a": 1}),
         ]:
-            order = Order("i", DEVICE, command, params)
-            self.assertRaises(InvalidOrder, self.profiles.validate_loosely, order)
+            order = Command("i", DEVICE, command, params)
+            self.assertRaises(InvalidCommand, self.profiles.validate_loosely, order)
 
     def test_loosely_where_no_profile_knows_the_order(self) -> None:
         """A name of the catalogue that no profile has: anything may be its parameters."""
-        ProfileSet([self.profile]).validate_loosely(Order("i", DEVICE, "set_fence", {"whatever": 1}))
+        ProfileRegistry([self.profile]).validate_loosely(Command("i", DEVICE, "set_fence", {"whatever": 1}))
 
     def test_unknown_for_this_lock(self) -> None:
         """An order of another dialect is refused with what there is."""
@@ -190,7 +190,7 @@ class ShippedTests(SynchronousTestCase):
         self.assertEqual(self.profiles.secret_names("set_parameters"), {"parameters.12", "parameters.16"})
         self.assertEqual(self.profiles.secret_names("raw"), {"hex", "sentence"})
         self.assertEqual(self.profiles.secret_names("cancel"), frozenset())
-        self.assertIsNone(ProfileSet([self.profile]).secret_names("set_fence"))
+        self.assertIsNone(ProfileRegistry([self.profile]).secret_names("set_fence"))
 
     def test_spec_of_a_stored_order(self) -> None:
         """A record with masked parameters still tells which form it was."""
@@ -202,5 +202,5 @@ class ShippedTests(SynchronousTestCase):
 
     def test_reprs_hold_no_password(self) -> None:
         """Checked orders may be logged."""
-        checked = self.profiles.validate(Order("i", DEVICE, "unlock", {"password": "778899"}), self.profile)
+        checked = self.profiles.validate(Command("i", DEVICE, "unlock", {"password": "778899"}), self.profile)
         self.assertNotIn("778899", repr(checked))

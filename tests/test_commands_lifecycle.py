@@ -5,9 +5,9 @@ from collections.abc import Callable
 import attrs
 
 from jt709c_gateway.commands.evidence import Observation, ObservationKind
-from jt709c_gateway.commands.lifecycle import Action, LifecycleError, Limits, OrderRun
+from jt709c_gateway.commands.lifecycle import Action, CommandExecution, LifecycleError, Limits
 from jt709c_gateway.commands.masking import MASK
-from jt709c_gateway.commands.model import OrderState
+from jt709c_gateway.commands.model import CommandState
 from jt709c_gateway.commands.profiles import GroupedSentence
 from jt709c_gateway.commands.replies import (
     Answer,
@@ -42,7 +42,7 @@ class PhysicalTests(LifecycleCase):
 
     def test_writing_once(self) -> None:
         """A physical order is never written twice, however its first writing went."""
-        endings: list[Callable[[OrderRun], object]] = [
+        endings: list[Callable[[CommandExecution], object]] = [
             lambda one: None,
             lambda one: one.written(T),
             lambda one: one.write_failed(T, "gone", True),
@@ -66,7 +66,7 @@ class PhysicalTests(LifecycleCase):
         self.assertEqual(one.reason, "wrong password")
         self.expect(one.observe(UNLOCKED, T + 6))
         self.expect(one.reply(YES, T + 7))
-        self.assertEqual(one.state, OrderState.REJECTED)
+        self.assertEqual(one.state, CommandState.REJECTED)
 
     def test_the_clock_is_set_while_it_awaits_its_answer(self) -> None:
         """It has the time that it had left; its ttl is never made longer."""
@@ -99,7 +99,7 @@ class PhysicalTests(LifecycleCase):
         step = one.reply(YES, T + 40)
         self.expect(step)
         self.assertEqual(step.transitions[0].fields["answer"]["accepted"], True)
-        self.assertEqual(one.state, OrderState.UNCERTAIN)
+        self.assertEqual(one.state, CommandState.UNCERTAIN)
         self.expect(one.reply(WRONG, T + 41))
         self.assertEqual(one.public()["answer"]["accepted"], True)
 
@@ -159,7 +159,7 @@ class PhysicalTests(LifecycleCase):
         one = sent()
         one.reply(YES, T + 2)
         self.expect(one.connection_lost(T + 3))
-        self.assertEqual(one.state, OrderState.ACKNOWLEDGED)
+        self.assertEqual(one.state, CommandState.ACKNOWLEDGED)
 
     def test_recovered(self) -> None:
         """After a crash: queued if unwritten, uncertain if perhaps written, watched on if acknowledged."""
@@ -351,12 +351,12 @@ class BeforeWritingTests(LifecycleCase):
 
     def test_settle(self) -> None:
         """The gateway may end an order that it did not write, and no other."""
-        for state in (OrderState.DONE, OrderState.REJECTED, OrderState.INVALID, OrderState.FAILED):
+        for state in (CommandState.DONE, CommandState.REJECTED, CommandState.INVALID, CommandState.FAILED):
             one = run()
             self.expect(one.settle(T, state, "why"), str(state))
             self.assertRaises(LifecycleError, one.settle, T, state)
-        self.assertRaises(LifecycleError, run().settle, T, OrderState.CONFIRMED)
-        self.assertRaises(LifecycleError, sent().settle, T, OrderState.FAILED)
+        self.assertRaises(LifecycleError, run().settle, T, CommandState.CONFIRMED)
+        self.assertRaises(LifecycleError, sent().settle, T, CommandState.FAILED)
 
     def test_waiting_too_late(self) -> None:
         """What is out does not wait."""
@@ -367,7 +367,7 @@ class BeforeWritingTests(LifecycleCase):
 
     def test_unknown_lock(self) -> None:
         """Without a profile nothing is known or written, and every parameter is masked."""
-        one = OrderRun(order())
+        one = CommandExecution(order())
         public = one.public()
         self.assertEqual((public["physical"], public["assumed"], public["profile"]), (None, None, None))
         self.assertEqual(public["params"], {"parameter 1": MASK})
@@ -377,7 +377,9 @@ class BeforeWritingTests(LifecycleCase):
 
     def test_prepare(self) -> None:
         """When the lock comes, its profile says what to write and what to mask."""
-        one = OrderRun(order(params={"method": "static"}), secret_names=PROFILES.secret_names("unlock"))
+        one = CommandExecution(
+            order(params={"method": "static"}), secret_names=PROFILES.secret_names("unlock")
+        )
         checked = PROFILES.validate(one.order, JT709)
         rendered = one.prepare(checked, T, {"static_password": "554433"})
         self.assertEqual(rendered, GroupedSentence("ELOCK", 1, ("1", "554433")))

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from jt709c_gateway.commands.evidence import Observation, ObservationKind
-from jt709c_gateway.commands.lifecycle import Action, LifecycleError, OrderRun, Step
-from jt709c_gateway.commands.model import ENDED, Order, OrderState
+from jt709c_gateway.commands.lifecycle import Action, CommandExecution, LifecycleError, Step
+from jt709c_gateway.commands.model import ENDED, Command, CommandState
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.replies import Answer
 from jt709c_gateway.commands.stored import to_hash
@@ -42,7 +42,7 @@ ANSWERS = st.builds(
     understood=st.booleans(),
     final=st.booleans(),
 )
-OPEN = (OrderState.UNCONFIRMED, OrderState.UNCERTAIN)
+OPEN = (CommandState.UNCONFIRMED, CommandState.UNCERTAIN)
 
 
 class OrderMachine(RuleBasedStateMachine):
@@ -51,15 +51,15 @@ class OrderMachine(RuleBasedStateMachine):
     @initialize(command=st.sampled_from(sorted(ORDERS)), ttl=st.sampled_from([5.0, 300.0]))
     def begin(self, command: str, ttl: float) -> None:
         self.now = 1_700_000_000.0
-        self.order = Order("i", "794308010679", command, ORDERS[command], ttl=ttl, created_at=self.now)
+        self.order = Command("i", "794308010679", command, ORDERS[command], ttl=ttl, created_at=self.now)
         # An order without secrets has nothing to hide but what the gateway supplied.
         self.secret = {"raw": SENTENCE}.get(command, SECRET) if SECRET in repr(ORDERS[command]) else SUPPLIED
-        self.run = OrderRun(self.order, secret_names=PROFILES.secret_names(command))
+        self.run = CommandExecution(self.order, secret_names=PROFILES.secret_names(command))
         self.run.hide({SUPPLIED})
         self.serial = 0
         self.writes = 0
-        self.seen: list[OrderState] = []
-        self.states: list[OrderState] = [OrderState.QUEUED]
+        self.seen: list[CommandState] = []
+        self.states: list[CommandState] = [CommandState.QUEUED]
         self.record = to_hash(self.run.stored())
 
     def take(self, step: Step) -> Step:
@@ -148,8 +148,8 @@ class OrderMachine(RuleBasedStateMachine):
         except LifecycleError:
             assert self.run.attempts or self.run.ended
 
-    @rule(state=st.sampled_from(OrderState))
-    def settle(self, state: OrderState) -> None:
+    @rule(state=st.sampled_from(CommandState))
+    def settle(self, state: CommandState) -> None:
         with contextlib.suppress(LifecycleError):
             self.take(self.run.settle(self.now, state, f"because {self.secret}"))
 
@@ -160,11 +160,11 @@ class OrderMachine(RuleBasedStateMachine):
         spec = JT709.orders[self.order.command].choose(self.order.params) if self.run.spec else None
         stored = from_waiting(to_waiting(self.order)) if order is not None else None
         names = PROFILES.secret_names(self.order.command)
-        self.run = OrderRun.restore(self.record, spec, order=stored, secret_names=names)
+        self.run = CommandExecution.restore(self.record, spec, order=stored, secret_names=names)
         self.run.hide({SUPPLIED})
         perhaps_out = self.run.in_flight and self.physical
         self.take(self.run.recovered(self.now))
-        assert not perhaps_out or self.run.state is OrderState.UNCERTAIN
+        assert not perhaps_out or self.run.state is CommandState.UNCERTAIN
 
     @invariant()
     def never_opens_twice(self) -> None:
@@ -176,7 +176,7 @@ class OrderMachine(RuleBasedStateMachine):
         if not hasattr(self, "run"):
             return
         ends = [state for state in self.states if state in ENDED]
-        assert len(ends) <= 1 or (len(ends) == 2 and ends[0] in OPEN and ends[1] is OrderState.CONFIRMED), (
+        assert len(ends) <= 1 or (len(ends) == 2 and ends[0] in OPEN and ends[1] is CommandState.CONFIRMED), (
             ends
         )
         if ends:
@@ -184,9 +184,9 @@ class OrderMachine(RuleBasedStateMachine):
             assert self.run.next_deadline is None
         else:
             assert self.run.next_deadline is not None
-        if self.run.state in (OrderState.CONFIRMED, *OPEN):
+        if self.run.state in (CommandState.CONFIRMED, *OPEN):
             assert self.physical and self.writes == 1
-        if self.run.state is OrderState.TIMED_OUT:
+        if self.run.state is CommandState.TIMED_OUT:
             assert not self.physical
 
     @invariant()

@@ -12,12 +12,12 @@ from jt709c_gateway.commands.masking import MASK
 from jt709c_gateway.commands.model import (
     ENDED,
     MAX_ORDER_BYTES,
-    InvalidOrder,
-    Order,
-    OrderState,
-    cut,
-    parse_order,
-    shown,
+    Command,
+    CommandState,
+    InvalidCommand,
+    parse_command,
+    quote,
+    truncate,
 )
 from jt709c_gateway.commands.waiting import from_waiting, to_waiting
 
@@ -32,24 +32,24 @@ def raw(**fields: Any) -> bytes:
 
 
 class ParseTests(SynchronousTestCase):
-    def refused(self, data: bytes) -> InvalidOrder:
-        return self.assertRaises(InvalidOrder, parse_order, data, 1.0)
+    def refused(self, data: bytes) -> InvalidCommand:
+        return self.assertRaises(InvalidCommand, parse_command, data, 1.0)
 
     def test_smallest(self) -> None:
         """Device and command are enough; the rest has defaults."""
-        order = parse_order(raw(), 12.5, new_id=lambda: "made")
-        self.assertEqual(order, Order("made", "794308010679", "unlock", created_at=12.5))
+        order = parse_command(raw(), 12.5, new_id=lambda: "made")
+        self.assertEqual(order, Command("made", "794308010679", "unlock", created_at=12.5))
         self.assertEqual((order.ttl, order.timeout, order.reply_to), (300.0, 30.0, None))
 
     def test_made_ids_differ(self) -> None:
         """An order without an id gets one of 32 hex digits."""
-        first, second = parse_order(raw(), 0), parse_order(raw(), 0)
+        first, second = parse_command(raw(), 0), parse_command(raw(), 0)
         self.assertNotEqual(first.id, second.id)
         self.assertRegex(first.id, "^[0-9a-f]{32}$")
 
     def test_everything(self) -> None:
         """Each field arrives where it belongs."""
-        order = parse_order(
+        order = parse_command(
             raw(
                 id="a-B_9",
                 params={"password": "888888", "method": None},
@@ -67,13 +67,13 @@ class ParseTests(SynchronousTestCase):
 
     def test_nulls_are_absent(self) -> None:
         """A null stands for a field left out."""
-        order = parse_order(raw(ttl=None, timeout=None, params=None, id=None), 0)
+        order = parse_command(raw(ttl=None, timeout=None, params=None, id=None), 0)
         self.assertEqual((order.ttl, order.timeout, order.params), (300.0, 30.0, {}))
 
     def test_aliases(self) -> None:
         """unseal is unlock, lock is seal."""
         for alias, name in ALIASES.items():
-            self.assertEqual(parse_order(raw(command=alias), 0).command, name)
+            self.assertEqual(parse_command(raw(command=alias), 0).command, name)
             self.assertEqual(canonical(alias), name)
             self.assertIn(name, CATALOGUE)
 
@@ -167,16 +167,16 @@ class ParseTests(SynchronousTestCase):
     def test_long_values_are_cut(self) -> None:
         """A message does not grow with the value it complains about."""
         self.assertLess(len(str(self.refused(raw(id="x" * 5000)))), 200)
-        self.assertEqual(cut("a\x00b"), "a\\x00b")
-        self.assertEqual(len(cut("a" * 100)), 49)
-        self.assertEqual(shown("888888", secret=True), MASK)
+        self.assertEqual(truncate("a\x00b"), "a\\x00b")
+        self.assertEqual(len(truncate("a" * 100)), 49)
+        self.assertEqual(quote("888888", secret=True), MASK)
 
     @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
     def test_any_bytes(self, data: bytes) -> None:
-        """Anything is an order or an InvalidOrder."""
+        """Anything is an order or an InvalidCommand."""
         try:
-            parse_order(data, 0)
-        except InvalidOrder as error:
+            parse_command(data, 0)
+        except InvalidCommand as error:
             self.assertIn("; expected ", str(error))
 
     @given(
@@ -186,8 +186,8 @@ class ParseTests(SynchronousTestCase):
     def test_any_field(self, field: str, value: Any) -> None:
         """Any value of a field is taken or refused; what is taken can be stored and read again."""
         try:
-            order = parse_order(raw(**{field: value}), 3.25)
-        except InvalidOrder as error:
+            order = parse_command(raw(**{field: value}), 3.25)
+        except InvalidCommand as error:
             self.assertIn(error.field, (field, "order"))
         else:
             self.assertEqual(from_waiting(to_waiting(order)), order)
@@ -196,22 +196,22 @@ class ParseTests(SynchronousTestCase):
 class OrderTests(SynchronousTestCase):
     def test_storing(self) -> None:
         """An order comes back from a list as it went in, with what is needed to write it."""
-        order = parse_order(raw(id="x", params={"password": "888888"}, ttl=9), 1.5)
+        order = parse_command(raw(id="x", params={"password": "888888"}, ttl=9), 1.5)
         self.assertEqual(from_waiting(to_waiting(order)), order)
 
     def test_stored_garbage(self) -> None:
         """What to_waiting never wrote is refused."""
         for data in (b"", b"{}", raw(), b'{"device":"1","command":"x","created_at":"now"}'):
-            self.assertRaises(InvalidOrder, from_waiting, data)
+            self.assertRaises(InvalidCommand, from_waiting, data)
 
     def test_repr_keeps_secrets(self) -> None:
         """Parameters are not in the repr."""
-        self.assertNotIn("888888", repr(Order("x", "1", "unlock", {"password": "888888"})))
+        self.assertNotIn("888888", repr(Command("x", "1", "unlock", {"password": "888888"})))
 
     def test_masking(self) -> None:
         """Named secrets are masked, within parameters too and however their id is spelt."""
         params = {"pin": "1234", "parameters": {"0012": "apn", "0x0012": "b", "0001": 60}, "n": 1}
-        order = Order("x", "1", "set", params)
+        order = Command("x", "1", "set", params)
         names = frozenset({"pin", "parameters.12"})
         self.assertEqual(
             order.public_params(names),
@@ -221,19 +221,19 @@ class OrderTests(SynchronousTestCase):
 
     def test_masking_without_knowledge(self) -> None:
         """Where nobody knows what is secret, all is."""
-        order = Order("x", "1", "set", {"a": {"b": ["c", 7]}})
+        order = Command("x", "1", "set", {"a": {"b": ["c", 7]}})
         self.assertEqual(order.public_params(None), {"a": MASK})
         self.assertEqual(order.secret_values(None), {"c", "7"})
 
     def test_names_that_speak_for_themselves(self) -> None:
         """A parameter called password is masked even if a profile forgets to say so."""
-        order = Order("x", "1", "set", {"old_password": "888888"})
+        order = Command("x", "1", "set", {"old_password": "888888"})
         self.assertEqual(order.public_params(frozenset()), {"old_password": MASK})
 
     def test_states(self) -> None:
         """Four states are on the way, ten are ends."""
         self.assertEqual(
-            {state.value for state in OrderState} - {state.value for state in ENDED},
+            {state.value for state in CommandState} - {state.value for state in ENDED},
             {"queued", "waiting", "sent", "acknowledged"},
         )
         self.assertEqual(len(ENDED), 10)
@@ -247,7 +247,7 @@ class OrderTests(SynchronousTestCase):
 
     def test_about(self) -> None:
         """A complaint can be given the order it is about."""
-        error = InvalidOrder("params.x", "is 1", "2").about(Order("i", "1", "unlock", reply_to="r"))
+        error = InvalidCommand("params.x", "is 1", "2").about(Command("i", "1", "unlock", reply_to="r"))
         self.assertEqual(
             (error.order_id, error.device, error.command, error.reply_to), ("i", "1", "unlock", "r")
         )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.commands.model import InvalidOrder
+from jt709c_gateway.commands.model import InvalidCommand
 from jt709c_gateway.commands.profiles import BinaryMessage, GroupedSentence, PnnSentence, RawBytes
 from jt709c_gateway.commands.profiles.bodies import BodyError, build
 from jt709c_gateway.commands.profiles.params import Param, ParamKind, fits_sentence
@@ -32,7 +32,7 @@ class ParamTests(SynchronousTestCase):
 
     def bad(self, param: Param, *values: object) -> None:
         for value in values:
-            error = self.assertRaises(InvalidOrder, param.check, value)
+            error = self.assertRaises(InvalidCommand, param.check, value)
             self.assertTrue(error.field.startswith(f"params.{param.name}"), error.field)
 
     def test_text(self) -> None:
@@ -148,11 +148,11 @@ class ParamTests(SynchronousTestCase):
     def test_secrets_are_masked(self) -> None:
         """A complaint about a secret says what is right, not what came."""
         secret = Param("p", ParamKind.TEXT, longest=6, secret=True)
-        self.assertNotIn("8888", str(self.assertRaises(InvalidOrder, secret.check, "8888,8888")))
-        self.assertIn("is a number", str(self.assertRaises(InvalidOrder, secret.check, 88888888)))
+        self.assertNotIn("8888", str(self.assertRaises(InvalidCommand, secret.check, "8888,8888")))
+        self.assertIn("is a number", str(self.assertRaises(InvalidCommand, secret.check, 88888888)))
         items = Param("p", ParamKind.PARAMETERS, secret_items=frozenset({"12"}))
         for value in ({"0012": "hush\n"}, {"0012": "hush", "x": 1}, {"0012": {"text": "hush", "u8": 1}}):
-            self.assertNotIn("hush", str(self.assertRaises(InvalidOrder, items.check, value)))
+            self.assertNotIn("hush", str(self.assertRaises(InvalidCommand, items.check, value)))
 
     def test_wire(self) -> None:
         """What stands in a sentence for each kind."""
@@ -179,7 +179,7 @@ class ParamTests(SynchronousTestCase):
         template = parse_sentence("ELOCK,1,1,{p},x")
         try:
             value = Param("p", ParamKind.TEXT).check(text)
-        except InvalidOrder:
+        except InvalidCommand:
             return
         rendered = template.render({"p": TEXT}, {"p": value}, 0)
         self.assertEqual(rendered, GroupedSentence("ELOCK", 1, ("1", text, "x")))
@@ -238,7 +238,7 @@ class TemplateTests(SynchronousTestCase):
         text = Param("t", ParamKind.FREE_TEXT)
         self.assertEqual(self.render(template, {"t": "hé"[:1]}, t=text), BinaryMessage(0x8300, b"\x04h"))
         for value in ("\U0001f512", "x" * 1023):
-            error = self.assertRaises(InvalidOrder, self.render, template, {"t": value}, t=text)
+            error = self.assertRaises(InvalidCommand, self.render, template, {"t": value}, t=text)
             self.assertIn(error.field, ("params.t", "params"))
 
     def test_raw(self) -> None:
@@ -255,8 +255,8 @@ class TemplateTests(SynchronousTestCase):
         """Even a value that nobody checked can't leave its field."""
         template = parse_pnn("P43,{p}")
         for value in ("1,2", "1)", "\n", "ü"):
-            self.assertRaises(InvalidOrder, self.render, template, {"p": value}, p=TEXT)
-        self.assertRaises(InvalidOrder, self.render, template, {"p": "x" * 1000}, p=TEXT)
+            self.assertRaises(InvalidCommand, self.render, template, {"p": value}, p=TEXT)
+        self.assertRaises(InvalidCommand, self.render, template, {"p": "x" * 1000}, p=TEXT)
 
     def test_bad_templates(self) -> None:
         """What can't be read is refused when the profile is loaded."""

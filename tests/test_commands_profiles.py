@@ -4,8 +4,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.commands.model import InvalidOrder, Order
-from jt709c_gateway.commands.profiles import PnnSentence, Profile, ProfileError, ProfileSet
+from jt709c_gateway.commands.model import Command, InvalidCommand
+from jt709c_gateway.commands.profiles import PnnSentence, Profile, ProfileError, ProfileRegistry
 from jt709c_gateway.commands.replies import ReplyKind
 from tests.commands_support import DEVICE, HEAD, WithDirectory
 
@@ -121,13 +121,13 @@ class PickTests(SynchronousTestCase):
     def profile(self, name: str, dialect: str = "jt709", **match: Any) -> Profile:
         return Profile(name, dialect, "", {}, **match)
 
-    def picked(self, profiles: ProfileSet, *arguments: str | None) -> str | None:
+    def picked(self, profiles: ProfileRegistry, *arguments: str | None) -> str | None:
         profile = profiles.pick(*arguments)  # type: ignore[arg-type]
         return None if profile is None else profile.name
 
     def test_order_of_choice(self) -> None:
         """Device, longest prefix, firmware, dialect."""
-        profiles = ProfileSet(
+        profiles = ProfileRegistry(
             [
                 self.profile("general"),
                 self.profile("device", devices=frozenset({"7943"})),
@@ -159,16 +159,16 @@ class PickTests(SynchronousTestCase):
         """Two of the operator's profiles for the same locks are a mistake; a shipped one steps back."""
         for match in ({"devices": frozenset({"1"})}, {"prefixes": ("1",)}, {}):
             mine, yours = self.profile("mine", **match), self.profile("yours", **match)
-            self.assertRaises(ProfileError, ProfileSet, [mine, yours])
+            self.assertRaises(ProfileError, ProfileRegistry, [mine, yours])
             shipped = self.profile("shipped", shipped=True, **match)
             for order in ([mine, shipped], [shipped, mine]):
-                self.assertEqual(self.picked(ProfileSet(order), "1", "jt709"), "mine")
+                self.assertEqual(self.picked(ProfileRegistry(order), "1", "jt709"), "mine")
 
     def test_firmware_of_the_operator_first(self) -> None:
         """Of two patterns that fit, the operator's counts."""
         shipped = self.profile("shipped", firmware=("*",), shipped=True)
         mine = self.profile("mine", firmware=("JT*",))
-        self.assertEqual(self.picked(ProfileSet([shipped, mine]), "1", "jt709", "JT1"), "mine")
+        self.assertEqual(self.picked(ProfileRegistry([shipped, mine]), "1", "jt709", "JT1"), "mine")
 
 
 class Jt701Tests(WithDirectory):
@@ -195,13 +195,15 @@ class Jt701Tests(WithDirectory):
             ("cards_add", {"cards": ["0006437449", "0008627839"]}, "P41,1,1,2,0006437449,0008627839"),
             ("set_tracking", {"on": True}, "P54,1,1"),
         ]:
-            checked = profiles.validate(Order("i", "8000620011", command, params), profile)
+            checked = profiles.validate(Command("i", "8000620011", command, params), profile)
             self.assertEqual(checked.render(0), PnnSentence(text))
             self.assertEqual((checked.spec.reply.kind, checked.spec.reply.word), (ReplyKind.PNN, text[:3]))
 
     def test_loosely_takes_either(self) -> None:
         """Two dialects differ; one that takes the order is enough while the lock is unknown."""
         profiles = self.load(self.TEXT)
-        profiles.validate_loosely(Order("i", "1", "unlock", {"password": "888888"}))
-        profiles.validate_loosely(Order("i", "1", "unlock", {"method": "dynamic"}))
-        self.assertRaises(InvalidOrder, profiles.validate_loosely, Order("i", "1", "unlock", {"method": "x"}))
+        profiles.validate_loosely(Command("i", "1", "unlock", {"password": "888888"}))
+        profiles.validate_loosely(Command("i", "1", "unlock", {"method": "dynamic"}))
+        self.assertRaises(
+            InvalidCommand, profiles.validate_loosely, Command("i", "1", "unlock", {"method": "x"})
+        )

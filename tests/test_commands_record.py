@@ -2,9 +2,9 @@
 
 import attrs
 
-from jt709c_gateway.commands.lifecycle import Action, LifecycleError, OrderRun
+from jt709c_gateway.commands.lifecycle import Action, CommandExecution, LifecycleError
 from jt709c_gateway.commands.masking import MASK
-from jt709c_gateway.commands.model import InvalidOrder
+from jt709c_gateway.commands.model import InvalidCommand
 from jt709c_gateway.commands.replies import Answer
 from jt709c_gateway.commands.stored import (
     PRIVATE_FIELDS,
@@ -24,7 +24,7 @@ class RecordTests(LifecycleCase):
         one = sent()
         self.assertEqual(tuple(one.public()), PUBLIC_FIELDS)
         self.assertEqual(tuple(one.stored()), PUBLIC_FIELDS + PRIVATE_FIELDS)
-        self.assertEqual(tuple(invalid_record(InvalidOrder("a", "b", "c"), T)), PUBLIC_FIELDS)
+        self.assertEqual(tuple(invalid_record(InvalidCommand("a", "b", "c"), T)), PUBLIC_FIELDS)
 
     def test_public(self) -> None:
         """One whole record."""
@@ -66,7 +66,7 @@ class RecordTests(LifecycleCase):
 
     def test_invalid_record(self) -> None:
         """An order that could not be read is reported as far as it could."""
-        record = invalid_record(InvalidOrder("ttl", "is 0", "more", order_id="i", device="1"), T)
+        record = invalid_record(InvalidCommand("ttl", "is 0", "more", order_id="i", device="1"), T)
         self.assertEqual((record["id"], record["device"], record["state"]), ("i", "1", "invalid"))
         self.assertEqual(record["reason"], "ttl: is 0; expected more")
 
@@ -82,7 +82,7 @@ class RecordTests(LifecycleCase):
             self.assertTrue(all(isinstance(value, str) for value in fields.values()))
             self.assertNotIn("778899", repr(fields))
             spec = PROFILES.spec_of(fields["profile"], fields["command"], one.public()["params"])
-            again = OrderRun.restore(fields, spec)
+            again = CommandExecution.restore(fields, spec)
             self.assertEqual(again.stored(), one.stored())
             self.assertEqual(again.order.reply_to, "r")
             self.expect(again.observe(UNLOCKED, T + 200), "confirmed")
@@ -91,7 +91,7 @@ class RecordTests(LifecycleCase):
         """A run that doesn't know its secrets can't take them out of a late answer."""
         one = sent()
         one.deadline(T + 31)
-        again = OrderRun.restore(to_hash(one.stored()), one.spec)
+        again = CommandExecution.restore(to_hash(one.stored()), one.spec)
         again.reply(Answer(False, "no 778899", True, ("0", "778899")), T + 40)
         self.assertEqual(
             again.public()["answer"], {"accepted": False, "understood": True, "wrong_password": True}
@@ -102,7 +102,7 @@ class RecordTests(LifecycleCase):
         one = run()
         record = one.writing(T, 7).transitions[0]
         stored = from_waiting(to_waiting(one.order))
-        again = OrderRun.restore(to_hash(record.fields), one.spec, order=stored)
+        again = CommandExecution.restore(to_hash(record.fields), one.spec, order=stored)
         self.assertTrue(again.in_flight)
         self.assertRaises(LifecycleError, again.writing, T + 1, 8)
         self.expect(again.recovered(T + 1), "uncertain")
@@ -110,7 +110,7 @@ class RecordTests(LifecycleCase):
     def test_plain_order_after_a_crash(self) -> None:
         """A plain order goes on with the repeats it has left."""
         one = sent("query")
-        again = OrderRun.restore(to_hash(one.stored()), one.spec, order=one.order)
+        again = CommandExecution.restore(to_hash(one.stored()), one.spec, order=one.order)
         self.assertEqual(again.next_deadline, one.next_deadline)
         self.expect(again.recovered(T + 2), "queued", action=Action.REQUEUE)
         again.writing(T + 3, 8)
@@ -119,7 +119,7 @@ class RecordTests(LifecycleCase):
     def test_masks_are_never_written(self) -> None:
         """Six stars would pass for a password."""
         one = run()
-        again = OrderRun.restore(to_hash(one.stored()), one.spec)
+        again = CommandExecution.restore(to_hash(one.stored()), one.spec)
         self.assertRaises(LifecycleError, again.writing, T, 7)
 
     def test_profile_changed(self) -> None:
@@ -127,14 +127,14 @@ class RecordTests(LifecycleCase):
         one = sent()
         assert one.spec is not None
         tame = attrs.evolve(one.spec, physical=False, evidence=None, repeats=3)
-        again = OrderRun.restore(to_hash(one.stored()), tame, order=one.order)
+        again = CommandExecution.restore(to_hash(one.stored()), tame, order=one.order)
         again.assign(tame)
         self.expect(again.deadline(T + 31), "uncertain")
 
     def test_profile_gone(self) -> None:
         """Without its profile a record can be read, not confirmed."""
         one = sent()
-        again = OrderRun.restore(to_hash(one.stored()), None)
+        again = CommandExecution.restore(to_hash(one.stored()), None)
         self.assertEqual(again.public(), one.public())
         self.assertFalse(again.confirmable)
         self.expect(again.observe(UNLOCKED, T + 6))
@@ -153,7 +153,7 @@ class RecordTests(LifecycleCase):
             {**fields, "attempts": "{}"},
             {**fields, "serials": "7"},
         ):
-            self.assertRaises(ValueError, OrderRun.restore, broken, None)
+            self.assertRaises(ValueError, CommandExecution.restore, broken, None)
 
     def test_hash(self) -> None:
         """Text stays as it is, so that a person can read the hash; foreign fields are left out."""

@@ -4,8 +4,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands import sublocks
 from jt709c_gateway.commands.evidence import Observation, ObservationKind, confirms
-from jt709c_gateway.commands.lifecycle import OrderRun
-from jt709c_gateway.commands.model import InvalidOrder, Order, OrderState, parse_order
+from jt709c_gateway.commands.lifecycle import CommandExecution
+from jt709c_gateway.commands.model import Command, CommandState, InvalidCommand, parse_command
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.replies import Answer
 from jt709c_gateway.commands.stored import to_hash
@@ -27,10 +27,10 @@ SPEC = JT701.orders["sublock_unlock"].choose({})
 class SubLockTests(SynchronousTestCase):
     """An order for a sub-lock: whose evidence counts, and how long it is awaited."""
 
-    def sent(self, **params: object) -> OrderRun:
+    def sent(self, **params: object) -> CommandExecution:
         """An order that the master has said yes to, a second after it was written."""
-        order = Order("i", MASTER, "sublock_unlock", {"id": SUBLOCK, **params}, created_at=NOW)
-        run = OrderRun(order, SPEC)
+        order = Command("i", MASTER, "sublock_unlock", {"id": SUBLOCK, **params}, created_at=NOW)
+        run = CommandExecution(order, SPEC)
         run.writing(NOW, 7)
         run.written(NOW)
         run.reply(Answer(True), NOW + 1)
@@ -54,7 +54,7 @@ class SubLockTests(SynchronousTestCase):
         ]:
             run = self.sent()
             run.observe(observation, NOW + 31)
-            self.assertEqual(run.state is OrderState.CONFIRMED, proves, observation)
+            self.assertEqual(run.state is CommandState.CONFIRMED, proves, observation)
 
     def test_what_its_report_says_besides(self) -> None:
         """Bit 3 of its event proves it, whatever other bits are set; and no other bit does."""
@@ -69,8 +69,8 @@ class SubLockTests(SynchronousTestCase):
             (frame,) = Framer().feed(sublock_report(MASTER, SUBLOCK, event, OPEN, at=NOW + 30))
             message = Decoder().decode(frame, 0.0)
             assert isinstance(message, Message)
-            steps = matching.heard(message, [run], None, NOW + 31, lambda *_: None, LockClock())
-            self.assertEqual(run.state is OrderState.CONFIRMED, proves, event)
+            steps = matching.match_message(message, [run], None, NOW + 31, lambda *_: None, LockClock())
+            self.assertEqual(run.state is CommandState.CONFIRMED, proves, event)
             named = [data.method for _, data in message.facts if getattr(data, "command_id", None)]
             self.assertEqual((bool(steps), named), (proves, ["lora"] if proves else []))
 
@@ -87,33 +87,33 @@ class SubLockTests(SynchronousTestCase):
             run = self.sent(**params)
             self.assertEqual(run.next_deadline, NOW + 1 + minutes * 60 + 120)
             step = run.deadline(NOW + 1 + minutes * 60 + 120)
-            self.assertEqual(step.transitions[-1].state, OrderState.UNCONFIRMED)
+            self.assertEqual(step.transitions[-1].state, CommandState.UNCONFIRMED)
             self.assertIn(f"no evidence within {minutes * 60 + 120} s", str(run.reason))
 
     def test_a_record_holds_what_is_needed_to_match(self) -> None:
         """Taken up from its hash alone, the order is confirmed by its own sub-lock and no other."""
         for peripheral, proves in [(SUBLOCK, True), ("79001A0001", False)]:
             lost = self.sent(minutes=1)
-            restored = OrderRun.restore(to_hash(lost.stored()), SPEC)
+            restored = CommandExecution.restore(to_hash(lost.stored()), SPEC)
             self.assertEqual((restored.peripheral, restored.next_deadline), (SUBLOCK, NOW + 181))
             restored.observe(self.seen(peripheral), NOW + 31)
-            self.assertEqual(restored.state is OrderState.CONFIRMED, proves)
+            self.assertEqual(restored.state is CommandState.CONFIRMED, proves)
 
 
 class AddressTests(SynchronousTestCase):
     """From an order for a sub-lock to the one for its master."""
 
-    def through(self, command: str, **params: object) -> Order:
+    def through(self, command: str, **params: object) -> Command:
         """The order for the master."""
-        order = Order("i", SUBLOCK, command, params, reply_to="r")
-        return sublocks.through_master(order, MASTER, sublocks.parameter(JT701))
+        order = Command("i", SUBLOCK, command, params, reply_to="r")
+        return sublocks.redirect_to_master(order, MASTER, sublocks.parameter(JT701))
 
     def test_small_letters(self) -> None:
         """A sub-lock's id is the same in small letters; with another length it is no device at all."""
         raw = b'{"device": "%s", "command": "unlock"}'
-        self.assertEqual(parse_order(raw % b"e03b60000a", NOW).device, SUBLOCK)
+        self.assertEqual(parse_command(raw % b"e03b60000a", NOW).device, SUBLOCK)
         for wrong in (b"e03b60000", b"e03b60000a0", b"g03b60000a"):
-            error = self.assertRaises(InvalidOrder, parse_order, raw % wrong, NOW)
+            error = self.assertRaises(InvalidCommand, parse_command, raw % wrong, NOW)
             self.assertIn("a sub-lock's id, ten hex digits", str(error))
 
     def test_an_unlock_is_one_through_the_master(self) -> None:
@@ -129,7 +129,7 @@ class AddressTests(SynchronousTestCase):
 
     def test_a_parameter_that_contradicts_the_device(self) -> None:
         """It is not for the gateway to choose between two locks."""
-        error = self.assertRaises(InvalidOrder, self.through, "sublock_unlock", id=OTHER)
+        error = self.assertRaises(InvalidCommand, self.through, "sublock_unlock", id=OTHER)
         self.assertEqual(error.field, "params.id")
         self.assertIn("is text of 10 characters", str(error))
         self.assertNotIn(OTHER, str(error))
@@ -138,14 +138,14 @@ class AddressTests(SynchronousTestCase):
     def test_other_orders(self) -> None:
         """They are the master's, whose id the message tells."""
         for command in ("seal", "restart", "sublock_list", "clear_lockout"):
-            said = str(self.assertRaises(InvalidOrder, self.through, command))
+            said = str(self.assertRaises(InvalidCommand, self.through, command))
             self.assertIn(f"{command} can't be given to {SUBLOCK}, a sub-lock of master {MASTER}", said)
             self.assertIn("expected unlock or sublock_unlock, or the master as device", said)
 
     def test_a_sensor_opens_nothing(self) -> None:
         """A JT126 can't be unlocked; a valve lock can, and so can what no document names."""
-        order = Order("i", MASTER, "sublock_unlock", {"id": SUBLOCK})
-        error = self.assertRaises(InvalidOrder, sublocks.check_type, order, SUBLOCK, "jt126")
+        order = Command("i", MASTER, "sublock_unlock", {"id": SUBLOCK})
+        error = self.assertRaises(InvalidCommand, sublocks.check_type, order, SUBLOCK, "jt126")
         self.assertIn(f"{SUBLOCK} is a JT126 sensor of master {MASTER}", str(error))
         for kind in ("jt709", "jt802", "7", None):
             sublocks.check_type(order, SUBLOCK, kind)

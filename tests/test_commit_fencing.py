@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from jt709c_gateway.commands.model import ENDED, OrderState
+from jt709c_gateway.commands.model import ENDED, CommandState
 from jt709c_gateway.protocol import jt808
 from tests.committing import Teller
 from tests.test_commit_script import ScriptCase, report
@@ -40,7 +40,7 @@ class ConditionTests(ScriptCase):
 
     def test_held(self) -> None:
         """Holder and token have to be those of the claim, and the state must be no end."""
-        states = [str(state) for state in OrderState]
+        states = [str(state) for state in CommandState]
         for state in states:
             self.record(holder=HOLDER, token=3, state=state, attempts=0)
             self.assertEqual(self.holds("held", HOLDER, "3"), state not in ENDED, state)
@@ -74,7 +74,7 @@ class ConditionTests(ScriptCase):
     def test_evidence(self) -> None:
         """Evidence settles what may be out and isn't settled for good, whoever holds it."""
         open_states = {"sent", "acknowledged", "uncertain", "unconfirmed"}
-        for state in map(str, OrderState):
+        for state in map(str, CommandState):
             self.record(holder="", token=1, state=state, attempts=1, writing_at="2026-11-30T10:00:00Z")
             not_ended = state not in ENDED
             self.assertEqual(self.holds("evidence"), state in open_states or not_ended, state)

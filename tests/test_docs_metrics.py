@@ -6,7 +6,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.config.options import Options
-from jt709c_gateway.redis.fleet_stats import Fleet
+from jt709c_gateway.redis.fleet_stats import FleetCounts
 from jt709c_gateway.service import GatewayService, makeService
 from jt709c_gateway.workers.metrics import WorkersCollector
 from tests.support import LOOPBACK, free_port
@@ -24,7 +24,7 @@ def exported() -> set[str]:
     )
     service = makeService(options)
     assert isinstance(service, GatewayService)
-    service.survey.fleet = Fleet(0, {}, 0, 0, 0, oldest=0.0)
+    service.survey.fleet = FleetCounts(0, {}, 0, 0, 0, oldest=0.0)
     service.redis_time.known = True
     families = [*service.registry.collect(), *WorkersCollector([]).collect()]
     return {f"{one.name}_total" if one.type == "counter" else one.name for one in families}

@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from jt709c_gateway.redis.embedded import server as embedded
 from jt709c_gateway.redis.embedded.server import EmbeddedServer, EmbeddedServerError
-from jt709c_gateway.util.file_descriptors import Reserve, room_for_connections
+from jt709c_gateway.util.file_descriptors import DescriptorReserve, room_for_connections
 from tests.daemon import Daemon, Lock
 from tests.reporting import report
 from tests.support import RedisClient, temporary_path, wait_until
@@ -173,7 +173,7 @@ class DaemonTests(SynchronousTestCase):
 class DescriptorTests(SynchronousTestCase):
     def test_reserve_is_there_when_all_others_are_taken(self) -> None:
         """With every descriptor taken, what is done in `lent` still gets some; they are kept back again."""
-        reserve = Reserve(4)
+        reserve = DescriptorReserve(4)
         reserve.fill()
         self.addCleanup(reserve.release)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.gateway import rate_limit
 from jt709c_gateway.gateway.admission import FileAdmission
-from jt709c_gateway.gateway.allowlist_file import read_device_list
+from jt709c_gateway.gateway.allowlist_file import read_allowlist
 from tests.committing import Fleet, events_in
 from tests.support import temporary_path
 from tests.test_gateway_frames import PASSWORD_EVENT
@@ -57,7 +57,7 @@ class FileCase(AdmissionCase):
         super().setUp()
         self.path = Path(temporary_path(self))
         self.write(KNOWN, OTHER)
-        self.admission = FileAdmission(read_device_list(self.path))
+        self.admission = FileAdmission(read_allowlist(self.path))
         self.fleet = Fleet(admission=self.admission)
         self.gate = self.fleet.gateway.gate
         self.link = self.fleet.link()

@@ -7,7 +7,7 @@ from twisted.internet import defer
 
 from jt709c_gateway.gateway.admission import SetAdmission
 from jt709c_gateway.gateway.gateway import Policy
-from jt709c_gateway.redis.allowlist import AllowedSet
+from jt709c_gateway.redis.allowlist import RedisAllowlist
 from jt709c_gateway.redis.keys import Keys
 from tests.committing import FakeLink, FakeRedis, Fleet, events_in
 from tests.test_gateway_admission import KNOWN, OTHER, STRANGER, AdmissionCase, heartbeat, report, states
@@ -20,7 +20,7 @@ class SetCase(AdmissionCase):
     def setUp(self) -> None:
         super().setUp()
         self.redis = FakeRedis()
-        self.admission = SetAdmission(AllowedSet(self.redis, Keys("t")))
+        self.admission = SetAdmission(RedisAllowlist(self.redis, Keys("t")))
         self.fleet = Fleet(Policy(first_frame_timeout=10), admission=self.admission)
         self.gateway = self.fleet.gateway
         self.link = self.fleet.link()

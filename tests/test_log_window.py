@@ -4,14 +4,14 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.gateway.log_limit import LogWindow
+from jt709c_gateway.gateway.log_limit import LogLimiter
 
 
 class LogWindowTests(SynchronousTestCase):
     def test_a_minute(self) -> None:
         """Twenty lines go in, the others are counted, and told when the minute is over."""
         clock = Clock()
-        window = LogWindow(clock, "complaints")
+        window = LogLimiter(clock, "complaints")
         with capturedLogs() as told:
             self.assertEqual(sum(window.may_log() for _ in range(50)), 20)
             clock.advance(59)
@@ -25,7 +25,7 @@ class LogWindowTests(SynchronousTestCase):
     def test_nothing_left_out(self) -> None:
         """A minute in which all lines had room ends without a word, and so does one without lines."""
         clock = Clock()
-        window = LogWindow(clock, "complaints")
+        window = LogLimiter(clock, "complaints")
         with capturedLogs() as told:
             window.sum_up(now=True)
             window.may_log()
@@ -35,7 +35,7 @@ class LogWindowTests(SynchronousTestCase):
 
     def test_the_end(self) -> None:
         """What was left out is told when the gateway stops."""
-        window = LogWindow(Clock(), "complaints", most=1)
+        window = LogLimiter(Clock(), "complaints", most=1)
         with capturedLogs() as told:
             window.may_log()
             window.may_log()

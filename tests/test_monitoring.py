@@ -22,7 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.config.options import Options
-from jt709c_gateway.redis.fleet_stats import SPANS, Fleet
+from jt709c_gateway.redis.fleet_stats import SPANS, FleetCounts
 from jt709c_gateway.service import GatewayService
 from jt709c_gateway.workers.ipc import Report
 from jt709c_gateway.workers.metrics import WorkersCollector
@@ -47,7 +47,7 @@ def known_metrics() -> Known:
     options = Options()
     options.parseOptions(["--redis", "redis://127.0.0.1:1", "--gateway", "gw1", "--no-tcp", "--no-udp"])
     service = GatewayService(Clock(), options.settings, load_profiles(None))
-    service.survey.fleet = Fleet(1, dict.fromkeys(SPANS, 1), 1, 1, 1, oldest=1.0)
+    service.survey.fleet = FleetCounts(1, dict.fromkeys(SPANS, 1), 1, 1, 1, oldest=1.0)
     service.redis_time.note(0.0, 0.0, 0.0)
     counters = service.gateway.counters
     counters.frames["jt709", "location"] = counters.malformed["check"] = counters.dropped["idle"] = 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.commands.order_keys import OrderKey, OrderKeysError, load_order_keys
+from jt709c_gateway.commands.order_keys import SigningKey, SigningKeysError, load_signing_keys
 from tests.signing_support import SECRET
 from tests.support import temporary_path
 
@@ -21,12 +21,12 @@ class OrderKeysFileTests(SynchronousTestCase):
         path.chmod(mode)
         return path
 
-    def load(self, content: str) -> dict[str, OrderKey]:
-        return load_order_keys(self.file(content))
+    def load(self, content: str) -> dict[str, SigningKey]:
+        return load_signing_keys(self.file(content))
 
     def refused(self, content: str | bytes) -> str:
         path = self.file(content)
-        said = str(self.assertRaises(OrderKeysError, load_order_keys, path))
+        said = str(self.assertRaises(SigningKeysError, load_signing_keys, path))
         self.assertTrue(said.startswith(f"{path}: "), said)
         self.assertEqual(len(said.splitlines()), 1)
         for secret in (HEX, BASE64, HEX[:30], BASE64[:20]):
@@ -36,7 +36,7 @@ class OrderKeysFileTests(SynchronousTestCase):
     def test_secrets(self) -> None:
         """In hex, in base64, alone or in a table."""
         found = self.load(f'a = "{HEX.upper()}"\n[c]\nsecret = "{base64.b64encode(b"x" * 16).decode()}"\n')
-        self.assertEqual(found, {"a": OrderKey("a", SECRET), "c": OrderKey("c", b"x" * 16)})
+        self.assertEqual(found, {"a": SigningKey("a", SECRET), "c": SigningKey("c", b"x" * 16)})
         self.assertEqual(self.load(f'k = "{BASE64}"')["k"].secret, SECRET)
         self.assertNotIn(repr(SECRET)[2:-1], repr(found))
 
@@ -94,12 +94,12 @@ class OrderKeysFileTests(SynchronousTestCase):
         """A file that others can read or write is refused, with the command that closes it."""
         for mode in (0o644, 0o642):
             path = self.file(f'k1 = "{HEX}"', mode)
-            said = str(self.assertRaises(OrderKeysError, load_order_keys, path))
+            said = str(self.assertRaises(SigningKeysError, load_signing_keys, path))
             self.assertIn(f"chmod o= {path}", said)
             os.chmod(path, 0o640)
-            load_order_keys(path)
+            load_signing_keys(path)
 
     def test_no_file(self) -> None:
         path = Path(temporary_path(self))
-        said = str(self.assertRaises(OrderKeysError, load_order_keys, path))
+        said = str(self.assertRaises(SigningKeysError, load_signing_keys, path))
         self.assertEqual(said, f"{path}: No such file or directory; expected a file that can be read")

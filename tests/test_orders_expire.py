@@ -6,8 +6,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.commands.lifecycle import OrderRun
-from jt709c_gateway.commands.model import Order
+from jt709c_gateway.commands.lifecycle import CommandExecution
+from jt709c_gateway.commands.model import Command
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, to_hash
 from jt709c_gateway.commands.waiting import to_waiting
 from tests.acl import GATEWAY, rules_of
@@ -39,13 +39,13 @@ NEEDED = (
 class EndTests(BenchTestCase):
     """What the script makes of one order, beside what the life cycle says of it."""
 
-    def put(self, device: str | None = None, due: float = START - 1, **fields: Any) -> OrderRun:
+    def put(self, device: str | None = None, due: float = START - 1, **fields: Any) -> CommandExecution:
         """An order in the queue of its lock, as it stands in Redis."""
         created = due - 10.0
-        order = Order(
+        order = Command(
             new_id(), device or new_device(), "unlock", {"password": "483920"}, 10.0, created_at=created
         )
-        run = OrderRun(order, None, secret_names=frozenset({"password"}))
+        run = CommandExecution(order, None, secret_names=frozenset({"password"}))
         run.queued(created)
         for name, value in fields.items():
             target = order if hasattr(order, name) else run
@@ -232,8 +232,10 @@ class ManyTests(SynchronousTestCase):
         created, ids = time.time(), []
         for number in range(self.COUNT):
             device = str(700000000000 + number)
-            order = Order(f"many-{number}", device, "unlock", {"password": "483920"}, 3.0, created_at=created)
-            run = OrderRun(order, None, secret_names=frozenset({"password"}))
+            order = Command(
+                f"many-{number}", device, "unlock", {"password": "483920"}, 3.0, created_at=created
+            )
+            run = CommandExecution(order, None, secret_names=frozenset({"password"}))
             flat = [part for item in to_hash(run.stored()).items() for part in item]
             desk.redis.call("HSET", desk.key("command", order.id), *flat)
             desk.redis.call("RPUSH", desk.key("commands", "waiting", device), to_waiting(order))

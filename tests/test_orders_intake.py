@@ -4,7 +4,7 @@ import json
 
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
-from jt709c_gateway.commands.model import Order, parse_order
+from jt709c_gateway.commands.model import Command, parse_command
 from jt709c_gateway.gateway.commands import intake
 from tests.masters import new_sublock
 from tests.orders_bench import GATEWAY_TTL, BenchTestCase
@@ -131,12 +131,12 @@ class SideBySideTests(IntakeTestCase):
     def test_unforeseen(self) -> None:
         """An order over which the gateway stumbles is set aside, and told as invalid; the others go on."""
 
-        def parse(raw: bytes, now: float) -> Order:
+        def parse(raw: bytes, now: float) -> Command:
             if b"stumble" in raw:
                 raise ZeroDivisionError
-            return parse_order(raw, now)
+            return parse_command(raw, now)
 
-        self.patch(intake, "parse_order", parse)
+        self.patch(intake, "parse_command", parse)
         before, bad, after = self.desk.unlock(self.device), "stumble", self.desk.unlock(self.device)
         self.desk.push(json.dumps({"device": self.device, "command": "locate", "params": {"x": bad}}))
         last = self.desk.unlock(self.device)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from jt709c_gateway.gateway.data_loss import Losses
+from jt709c_gateway.gateway.data_loss import DataLossDetector
 from jt709c_gateway.redis.command_store import SESSIONS_AT_ONCE
 from tests.daemon import Daemon
 from tests.orders_bench import START, BenchTestCase
@@ -17,7 +17,7 @@ class LossTestCase(BenchTestCase):
         super().setUp()
         self.other = self.make("gw2").start()
         self.link = self.come()
-        self.losses = Losses(self.node.clock, self.node.orders)
+        self.losses = DataLossDetector(self.node.clock, self.node.orders)
         self.node.pass_time(0.5)
         self.look()
 
@@ -139,7 +139,7 @@ class LossTests(LossTestCase):
         self.come(self.other)
         self.other.pass_time(0.5)
         self.empty()
-        losses = Losses(self.other.clock, self.other.orders)
+        losses = DataLossDetector(self.other.clock, self.other.orders)
         losses.look()
         self.other.run()
         self.look()

@@ -7,7 +7,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.gateway.gateway import Policy
-from jt709c_gateway.gateway.new_device_limit import Newcomers
+from jt709c_gateway.gateway.new_device_limit import NewDeviceLimiter
 from tests.committing import FakeLink, Fleet, events_in
 from tests.orders_bench import BenchTestCase
 from tests.vectors import binary
@@ -138,7 +138,7 @@ class NewcomersTests(SynchronousTestCase):
 class DefaultTests(SynchronousTestCase):
     def test_this_host(self) -> None:
         """Unless it is set, a relay on this host brings any number; from elsewhere it is 1,000."""
-        newcomers = Newcomers(None)
+        newcomers = NewDeviceLimiter(None)
         for peer, expected in (("127.0.0.1:1", 2000), ("[::1]:1", 2000), ("203.0.113.7:1", 1000)):
             found = sum(newcomers.admits(peer, f"{peer}-{number}", 0.0) for number in range(2000))
             self.assertEqual(found, expected, peer)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jt709c_gateway.gateway.commands.recovery import Recovery
+from jt709c_gateway.gateway.commands.recovery import CommandRecovery
 from tests.orders_bench import GATEWAY_TTL, START, BenchTestCase, Node
 from tests.orders_support import UNLOCKED, lock_event, new_device
 
@@ -229,7 +229,7 @@ class MovingTests(FleetTestCase):
         self.pass_time()
         self.say(self.node, old, 1, "ELOCK", "1", "1")
         self.pass_time()
-        self.patch(Recovery, "adopt", nothing)
+        self.patch(CommandRecovery, "adopt", nothing)
         again = self.make("gw1").start()
         self.nodes = [again]
         self.come(again)

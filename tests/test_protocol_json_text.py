@@ -12,7 +12,7 @@ from jt709c_gateway.protocol.envelope import Origin, wrap_all
 from jt709c_gateway.protocol.events import to_json, to_text
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.protocol.json_text import escape_bytes, escape_text
-from jt709c_gateway.web.http import ApiError, json_answer
+from jt709c_gateway.web.http import ApiError, json_response
 from jt709c_gateway.web.sse import message
 
 CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)]
@@ -48,7 +48,7 @@ class EscapeTests(SynchronousTestCase):
     def test_the_web(self) -> None:
         """Answers, errors and the stream of events of the API."""
         value = "".join(CONTROLS)
-        self.assert_clean(json_answer({"a": value}).body.decode())
+        self.assert_clean(json_response({"a": value}).body.decode())
         self.assert_clean(ApiError(400, value).answer().body.decode())
         data = json.dumps(value, ensure_ascii=False).encode()
         self.assert_clean(message("event", data).decode().replace("\n", ""))
@@ -56,7 +56,7 @@ class EscapeTests(SynchronousTestCase):
     def test_watch(self) -> None:
         """`jt709c watch --json` shows what others have published without them, too."""
         shown: list[str] = []
-        wanted = watch_stream.Wanted("jt709c", (), (), None, True)
+        wanted = watch_stream.EventFilter("jt709c", (), (), None, True)
         display = watch_stream.Display(wanted, [])
         display._out.out = lambda text, **_: shown.append(text)
         event = {"id": "1", "kind": "reply", "device": "1", "data": {"word": "".join(CONTROLS)}}

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from twisted.internet import defer, reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from jt709c_gateway.cli.replay.ack_tracker import Counts, Ledger
+from jt709c_gateway.cli.replay.ack_tracker import AckTracker, Counts
 from jt709c_gateway.cli.replay.player import Pace, Player
 from jt709c_gateway.cli.replay.steps import CaptureError, Chunk, End, Step
 from jt709c_gateway.protocol import jt808
@@ -33,7 +33,7 @@ def answer_to(frame: bytes) -> bytes:
 class LedgerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.counts = Counts()
-        self.ledger = Ledger(self.counts)
+        self.ledger = AckTracker(self.counts)
 
     def test_answers(self) -> None:
         """Each answer belongs to one frame, in whatever pieces both come; what else comes is no answer."""

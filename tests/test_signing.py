@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.commands.model import InvalidOrder, Order, parse_order
-from jt709c_gateway.commands.order_keys import OrderKey, OrderKeys, Refusal, Why
+from jt709c_gateway.commands.model import Command, InvalidCommand, parse_command
+from jt709c_gateway.commands.order_keys import CommandRefused, RefusalReason, SigningKey, SigningKeys
 from jt709c_gateway.commands.signing import mac
-from jt709c_gateway.commands.sublocks import through_master
+from jt709c_gateway.commands.sublocks import redirect_to_master
 from jt709c_gateway.commands.waiting import from_waiting, to_waiting, waiting_id
 from tests.signing_support import SECRET, order_text, sign, vectors
 
 NOW = 1_764_000_000.0
 DEVICE = "794308010679"
-KEY = OrderKey("k1", SECRET)
-KEYS = OrderKeys({"k1": KEY})
+KEY = SigningKey("k1", SECRET)
+KEYS = SigningKeys({"k1": KEY})
 
 
 def text(**more: Any) -> str:
@@ -29,8 +29,8 @@ def text(**more: Any) -> str:
     return order_text(fields.pop("device", DEVICE), fields.pop("command", "unlock"), **fields)
 
 
-def read(entry: bytes) -> Order:
-    return parse_order(entry, NOW)
+def read(entry: bytes) -> Command:
+    return parse_command(entry, NOW)
 
 
 class VectorTests(SynchronousTestCase):
@@ -42,7 +42,7 @@ class VectorTests(SynchronousTestCase):
             key = bytes.fromhex(secret) if len(secret) == 64 else base64.b64decode(secret)
             self.assertEqual(mac(key, vector["order"]), vector["mac"])
             entry = json.dumps({name: vector[name] for name in ("key", "mac", "order")}).encode()
-            OrderKeys({"k1": OrderKey("k1", key)}).check_new(read(entry), NOW + 1)
+            SigningKeys({"k1": SigningKey("k1", key)}).check_new(read(entry), NOW + 1)
 
     def test_documentation(self) -> None:
         """The vectors stand in the documentation, to the letter."""
@@ -53,12 +53,12 @@ class VectorTests(SynchronousTestCase):
 
 
 class ReadTests(SynchronousTestCase):
-    def refused(self, entry: bytes) -> InvalidOrder:
-        return self.assertRaises(InvalidOrder, read, entry)
+    def refused(self, entry: bytes) -> InvalidCommand:
+        return self.assertRaises(InvalidCommand, read, entry)
 
     def test_what_is_read(self) -> None:
         """The fields are those of the text; it was created when it was signed."""
-        order = parse_order(sign(text(command="unseal", ttl=60, issued_by="night shift")), NOW + 50)
+        order = parse_command(sign(text(command="unseal", ttl=60, issued_by="night shift")), NOW + 50)
         self.assertEqual((order.id, order.device, order.command), ("7f3c", DEVICE, "unlock"))
         self.assertEqual((order.ttl, order.created_at, order.issued_by), (60, NOW, "night shift"))
         assert order.signature is not None
@@ -117,13 +117,15 @@ class ReadTests(SynchronousTestCase):
 
 
 class CheckTests(SynchronousTestCase):
-    def refusal(self, entry: bytes, why: Why, keys: OrderKeys = KEYS, now: float = NOW) -> Refusal:
-        error = self.assertRaises(Refusal, keys.check_new, read(entry), now)
+    def refusal(
+        self, entry: bytes, why: RefusalReason, keys: SigningKeys = KEYS, now: float = NOW
+    ) -> CommandRefused:
+        error = self.assertRaises(CommandRefused, keys.check_new, read(entry), now)
         self.assertEqual(error.why, why)
         return error
 
-    def keys(self, **limits: Any) -> OrderKeys:
-        return OrderKeys({"k1": attrs.evolve(KEY, **limits)})
+    def keys(self, **limits: Any) -> SigningKeys:
+        return SigningKeys({"k1": attrs.evolve(KEY, **limits)})
 
     def test_good(self) -> None:
         KEYS.check_new(read(sign(text())), NOW)
@@ -132,40 +134,42 @@ class CheckTests(SynchronousTestCase):
         """Where there are keys every order needs one, whatever it is; where there are none, none does."""
         for command in ("unlock", "cancel", "clear_lockout", "raw", "locate"):
             entry = json.dumps({"device": DEVICE, "command": command, "params": {"id": "x"}}).encode()
-            error = self.refusal(entry, Why.UNSIGNED)
+            error = self.refusal(entry, RefusalReason.UNSIGNED)
             self.assertEqual(error.command, command)
-            OrderKeys().check_new(read(entry), NOW)
-        OrderKeys().check_new(read(sign(text(), secret=b"another")), NOW)
+            SigningKeys().check_new(read(entry), NOW)
+        SigningKeys().check_new(read(sign(text(), secret=b"another")), NOW)
 
     def test_unknown_key(self) -> None:
-        error = self.refusal(sign(text(), key="k9"), Why.UNKNOWN_KEY)
+        error = self.refusal(sign(text(), key="k9"), RefusalReason.UNKNOWN_KEY)
         self.assertRegex(str(error), "^key: is text of 2 characters, and not known; expected the id of a key")
 
     def test_wrong_secret(self) -> None:
-        error = self.refusal(sign(text(), secret=SECRET[::-1]), Why.WRONG_MAC)
+        error = self.refusal(sign(text(), secret=SECRET[::-1]), RefusalReason.WRONG_MAC)
         self.assertRegex(str(error), "^mac: does not fit; expected the HMAC-SHA256 .* secret of k1$")
 
     def test_window(self) -> None:
         """From a minute before it was signed, by a clock that is ahead, to the end of the window."""
         entry = sign(text())
-        keys = OrderKeys({"k1": KEY}, window=10.0)
+        keys = SigningKeys({"k1": KEY}, window=10.0)
         for now in (NOW - 60, NOW, NOW + 10):
             keys.check_new(read(entry), now)
-        error = self.refusal(entry, Why.TOO_OLD, keys, NOW + 10.1)
+        error = self.refusal(entry, RefusalReason.TOO_OLD, keys, NOW + 10.1)
         self.assertRegex(str(error), "^issued_at: it was signed 10 s ago; expected .* within 10 s$")
-        self.refusal(entry, Why.FROM_THE_FUTURE, keys, NOW - 60.1)
-        self.refusal(entry, Why.TOO_OLD, OrderKeys(window=10.0), NOW + 11)
+        self.refusal(entry, RefusalReason.FROM_THE_FUTURE, keys, NOW - 60.1)
+        self.refusal(entry, RefusalReason.TOO_OLD, SigningKeys(window=10.0), NOW + 11)
         # What has been taken in may wait for its lock.
         keys.check(read(entry), NOW + 200)
-        self.assertRaises(Refusal, keys.check, read(entry), NOW - 61)
+        self.assertRaises(CommandRefused, keys.check, read(entry), NOW - 61)
 
     def test_validity(self) -> None:
         keys = self.keys(not_before=NOW - 10, not_after=NOW + 10)
         entry = sign(text())
         for now in (NOW - 10, NOW + 9.9):
             keys.check_new(read(entry), now)
-        self.assertIn("k1 is not valid yet", str(self.refusal(entry, Why.KEY_NOT_VALID, keys, NOW - 11)))
-        error = self.refusal(entry, Why.KEY_NOT_VALID, keys, NOW + 10)
+        self.assertIn(
+            "k1 is not valid yet", str(self.refusal(entry, RefusalReason.KEY_NOT_VALID, keys, NOW - 11))
+        )
+        error = self.refusal(entry, RefusalReason.KEY_NOT_VALID, keys, NOW + 10)
         self.assertIn("no longer valid; expected its use before 2025-11-24T16:00:10.000000Z", str(error))
 
     def test_commands(self) -> None:
@@ -173,9 +177,9 @@ class CheckTests(SynchronousTestCase):
         keys = self.keys(commands=frozenset(["unlock", "cancel"]))
         for command in ("unlock", "unseal", "cancel"):
             keys.check_new(read(sign(text(command=command))), NOW)
-        error = self.refusal(sign(text(command="raw")), Why.NOT_PERMITTED, keys)
+        error = self.refusal(sign(text(command="raw")), RefusalReason.NOT_PERMITTED, keys)
         self.assertIn("raw is not permitted to key k1; expected cancel, unlock", str(error))
-        self.refusal(sign(text()), Why.NOT_PERMITTED, self.keys(commands=frozenset()))
+        self.refusal(sign(text()), RefusalReason.NOT_PERMITTED, self.keys(commands=frozenset()))
 
     def test_devices(self) -> None:
         """Which devices it may name, by id or by how the id begins; leading zeros don't count."""
@@ -183,14 +187,14 @@ class CheckTests(SynchronousTestCase):
         for device in (DEVICE, f"00{DEVICE}", "867284063211238", "04a1b2c3d4"):
             keys.check_new(read(sign(text(device=device))), NOW)
         for device in ("794308010678", f"{DEVICE}0", "186728", "4A1B2C3D40"):
-            self.refusal(sign(text(device=device)), Why.NOT_PERMITTED, keys)
+            self.refusal(sign(text(device=device)), RefusalReason.NOT_PERMITTED, keys)
         self.assertTrue(keys.limits_devices(read(sign(text()))))
         self.assertFalse(KEYS.limits_devices(read(sign(text()))))
 
     def test_sublock_at_its_master(self) -> None:
         """What was signed counts, not what its master is told."""
         keys = self.keys(commands=frozenset(["unlock"]), devices=frozenset(["04A1B2C3D4"]))
-        moved = through_master(read(sign(text(device="04A1B2C3D4"))), DEVICE, "id")
+        moved = redirect_to_master(read(sign(text(device="04A1B2C3D4"))), DEVICE, "id")
         self.assertEqual(moved.command, "sublock_unlock")
         keys.check(moved, NOW)
 
@@ -210,13 +214,13 @@ class CheckTests(SynchronousTestCase):
             return
         try:
             order = read(json.dumps({**entry, field: changed}).encode())
-        except InvalidOrder:
+        except InvalidCommand:
             return
-        self.assertRaises(Refusal, KEYS.check_new, order, NOW)
+        self.assertRaises(CommandRefused, KEYS.check_new, order, NOW)
 
     @given(st.binary(min_size=16, max_size=64).filter(lambda other: other != SECRET))
     def test_any_other_secret_is_refused(self, secret: bytes) -> None:
-        self.refusal(sign(text(), secret=secret), Why.WRONG_MAC)
+        self.refusal(sign(text(), secret=secret), RefusalReason.WRONG_MAC)
 
 
 class WaitingTests(SynchronousTestCase):
@@ -233,13 +237,13 @@ class WaitingTests(SynchronousTestCase):
 
     def test_sublock(self) -> None:
         """So does one for a sub-lock, which is another order at its master."""
-        moved = through_master(read(sign(text(device="04A1B2C3D4"))), DEVICE, "id")
+        moved = redirect_to_master(read(sign(text(device="04A1B2C3D4"))), DEVICE, "id")
         self.assertEqual(from_waiting(to_waiting(moved)), moved)
         self.assertEqual(moved.params, {"id": "04A1B2C3D4"})
 
     def test_unsigned_is_as_it_was(self) -> None:
         """An unsigned order carries nothing of signatures, so that gateways of before can read it."""
-        order = parse_order(json.dumps({"device": DEVICE, "command": "unlock"}).encode(), NOW)
+        order = parse_command(json.dumps({"device": DEVICE, "command": "unlock"}).encode(), NOW)
         self.assertNotIn("signature", json.loads(to_waiting(order)))
         self.assertEqual(from_waiting(to_waiting(order)), order)
 
@@ -257,7 +261,7 @@ class WaitingTests(SynchronousTestCase):
             {"created_at": NOW},
             {"order": good["order"].encode().hex()},
         ):
-            self.assertRaises(InvalidOrder, from_waiting, json.dumps({**good, **change}).encode())
+            self.assertRaises(InvalidCommand, from_waiting, json.dumps({**good, **change}).encode())
 
     def test_only_a_sublock_is_moved(self) -> None:
         """An order for a lock can't be made one for a sub-lock."""
@@ -267,5 +271,5 @@ class WaitingTests(SynchronousTestCase):
 
     @given(st.binary(max_size=100) | st.text(max_size=40).map(lambda value: json.dumps(value).encode()))
     def test_garbage(self, raw: bytes) -> None:
-        self.assertRaises(InvalidOrder, from_waiting, raw)
+        self.assertRaises(InvalidCommand, from_waiting, raw)
         waiting_id(raw)

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from jt709c_gateway.protocol import jt808
 from jt709c_gateway.simulator.counters import Latencies
 from jt709c_gateway.simulator.lock import VirtualLock
-from jt709c_gateway.simulator.report_buffer import Entry, Memory, Report
+from jt709c_gateway.simulator.report_buffer import Entry, Report, ReportBuffer
 from jt709c_gateway.simulator.route import Route
 
 
@@ -81,7 +81,7 @@ class Memories(SynchronousTestCase):
 
     def test_stored_reports_share_frames_that_are_not_too_long(self):
         for size, batches in ((60, [10, 10, 5]), (300, [3] * 8 + [1]), (1000, [1] * 25)):
-            speech, memory = VirtualLock("1").speech, Memory()
+            speech, memory = VirtualLock("1").speech, ReportBuffer()
             for _ in range(25):
                 memory.add(Entry(jt808.LOCATION, bytes(size)), connected=False)
             counts = []
@@ -95,7 +95,7 @@ class Memories(SynchronousTestCase):
             self.assertEqual(counts, batches)
 
     def test_live_reports_go_first_and_alone(self):
-        memory = Memory()
+        memory = ReportBuffer()
         for body, connected, first in ((b"old", False, False), (b"new", True, False), (b"asked", True, True)):
             memory.add(Entry("any", body), connected=connected, first=first)
         taken = [memory.take(self.all_at_once) for _ in range(3)]
@@ -104,21 +104,21 @@ class Memories(SynchronousTestCase):
         self.assertIsNone(memory.take(self.all_at_once))
 
     def test_what_does_not_fit_yet_stays_where_it_is(self):
-        memory = Memory()
+        memory = ReportBuffer()
         memory.add(Entry("any", b"new"), connected=True)
         memory.add(Entry("any", b"old"), connected=False)
         self.assertIsNone(memory.take(lambda entries: 0))
         self.assertEqual(memory.unanswered, 2)
 
     def test_without_a_connection_only_what_still_makes_sense_is_kept(self):
-        memory = Memory()
+        memory = ReportBuffer()
         memory.add(Entry("any", b"report"), connected=True)
         memory.add(Entry("any", b"answer", kept=False), connected=True)
         memory.store_live()
         self.assertEqual(([entry.body for entry in memory.stored], memory.live), ([b"report"], []))
 
     def test_a_frame_is_answered_when_all_that_it_waits_for_has_come(self):
-        memory = Memory()
+        memory = ReportBuffer()
         memory.sent(Report(b"", 2, {1, 2}, 0.0, 10.0))
         memory.sent(Report(b"", 1, {3}, 0.0, 10.0))
         self.assertTrue(memory.awaits(1) and memory.awaits(2))
@@ -130,7 +130,7 @@ class Memories(SynchronousTestCase):
         self.assertEqual((memory.unanswered, memory.awaits(2)), (0, False))
 
     def test_frames_fall_due_in_order_and_once_per_interval(self):
-        memory = Memory()
+        memory = ReportBuffer()
         for number in range(3):
             memory.sent(Report(bytes([number]), 1, {number}, 0.0, 10.0 + number))
         self.assertEqual(memory.overdue(11.0, 20.0), [b"\x00", b"\x01"])

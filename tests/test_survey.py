@@ -6,7 +6,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from twisted.logger import capturedLogs, formatEvent, globalLogPublisher
 
-from jt709c_gateway.gateway.fleet_stats import EVERY, Survey
+from jt709c_gateway.gateway.fleet_stats import EVERY, FleetStats
 from jt709c_gateway.web.metrics import GatewayCollector
 from tests.acl import GATEWAY, log_in, password_of, rules_of
 from tests.orders_bench import START, BenchTestCase, Node
@@ -18,15 +18,15 @@ class SurveyTests(BenchTestCase):
         super().setUp()
         self.survey = self.begin(self.node)
 
-    def begin(self, node: Node) -> Survey:
+    def begin(self, node: Node) -> FleetStats:
         """Have a gateway count the fleet as the daemon does."""
-        survey = Survey(node.clock, node.orders)
+        survey = FleetStats(node.clock, node.orders)
         survey.startService()
         self.addCleanup(survey.stopService)
         node.run()
         return survey
 
-    def values(self, survey: Survey, node: Node) -> dict[str, float]:
+    def values(self, survey: FleetStats, node: Node) -> dict[str, float]:
         """What its /metrics says of the fleet, by name without prefix, and label."""
         registry = CollectorRegistry()
         registry.register(GatewayCollector(node.gateway, lambda: True, lambda: survey.fleet))

@@ -6,7 +6,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.gateway.gateway import Policy
-from jt709c_gateway.protocol.zones import Utc8
+from jt709c_gateway.protocol.zones import Utc8Devices
 from tests.committing import NOW, Fleet
 from tests.masters import FakeMaster, sublock_report
 from tests.orders_support import OrderCase
@@ -21,7 +21,7 @@ MASTER, SUBLOCK = "8054201973", "E03B60000A"
 
 class Utc8Tests(SynchronousTestCase):
     def hear(self, *frames: bytes, prefixes: tuple[str, ...] = ("all",)) -> list[dict[str, Any]]:
-        fleet = Fleet(Policy(utc8=Utc8(prefixes)))
+        fleet = Fleet(Policy(utc8=Utc8Devices(prefixes)))
         found = fleet.hear(fleet.link(), *frames)
         return [one for one in found if one["kind"] != "session"]
 

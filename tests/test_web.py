@@ -6,7 +6,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from jt709c_gateway.commands.model import OrderState
+from jt709c_gateway.commands.model import CommandState
 from tests.daemon import DaemonCase
 from tests.reporting import report
 from tests.support import wait_until
@@ -67,7 +67,7 @@ class WebTests(DaemonCase):
     def test_there_from_the_start(self) -> None:
         """A state that no order has reached yet is 0: so Prometheus sees the first one as an increase."""
         states = {dict(labels)["state"] for name, labels in self.samples() if name == "jt709c_orders_total"}
-        self.assertEqual(states, set(OrderState))
+        self.assertEqual(states, set(CommandState))
         self.assertEqual(self.value("jt709c_orders_total", state="uncertain"), 0)
 
     def test_healthy(self) -> None:

@@ -15,7 +15,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from jt709c_gateway.web import access, basic_auth
-from jt709c_gateway.web.basic_auth import Users
+from jt709c_gateway.web.basic_auth import BasicAuth
 from jt709c_gateway.web.htpasswd import MAX_BYTES, UsersError, read_users
 from jt709c_gateway.web.http import ApiError
 from tests.daemon import Daemon, run_twistd
@@ -72,7 +72,7 @@ class PasswordTests(TestCase):
         self.clock = Clock()
         self.clock.advance(1000)
         self.checked: list[tuple[bytes, bytes]] = []
-        self.users = Users(self.clock, read_users(self.path), self.check)
+        self.users = BasicAuth(self.clock, read_users(self.path), self.check)
         self.logged: list[Any] = []
         globalLogPublisher.addObserver(self.logged.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.logged.append)

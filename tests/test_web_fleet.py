@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.web.http import Shared, accepts_gzip
+from jt709c_gateway.web.http import SharedResponse, accepts_gzip
 from tests.acl import GuardedServer
 from tests.daemon import Daemon
 from tests.support import RedisClient
@@ -152,7 +152,7 @@ class SharedTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.shared = Shared(self.clock, most=3)
+        self.shared = SharedResponse(self.clock, most=3)
         self.made: list[Deferred[Any]] = []
 
     def get(self, key: object = "k") -> Deferred[Any]:

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.web import live_events, sse
-from jt709c_gateway.web.http import ApiError, Call
+from jt709c_gateway.web.http import ApiError, ApiRequest
 from jt709c_gateway.web.sse import Client
 
 
@@ -190,13 +190,13 @@ class FanOutTests(SynchronousTestCase):
         self.clock = Clock()
         self.redis: Any = FakeRedis()
         fleet: Any = None
-        self.live = live_events.Live(self.clock, self.redis, fleet, self.clock.seconds)
+        self.live = live_events.LiveEvents(self.clock, self.redis, fleet, self.clock.seconds)
         self.live.startService()
 
     def listen(self, *kinds: str) -> FakeRequest:
         request: Any = FakeRequest()
         request.uri = b"/x?" + b"&".join(b"kind=%b" % kind.encode() for kind in kinds)
-        self.successResultOf(Deferred.fromCoroutine(self.live.open(Call(request))))
+        self.successResultOf(Deferred.fromCoroutine(self.live.open(ApiRequest(request))))
         request.written.clear()
         return request
 
@@ -332,4 +332,4 @@ class FanOutTests(SynchronousTestCase):
         self.assertTrue(request.finished)
         late: Any = FakeRequest()
         late.uri = b"/x"
-        self.failureResultOf(Deferred.fromCoroutine(self.live.open(Call(late))), ApiError)
+        self.failureResultOf(Deferred.fromCoroutine(self.live.open(ApiRequest(late))), ApiError)

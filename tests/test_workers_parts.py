@@ -15,8 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from jt709c_gateway.transport.listeners import Inherited, ListenError
 from jt709c_gateway.transport.shared_ports import SharedPort
-from jt709c_gateway.util.child_process import Child
-from jt709c_gateway.workers.ipc import Questions, Report, Reporter
+from jt709c_gateway.util.child_process import ChildProcess
+from jt709c_gateway.workers.ipc import Report, StatusClient, StatusReporter
 from jt709c_gateway.workers.metrics import WorkersCollector
 from jt709c_gateway.workers.worker_process import WorkerProcess
 from tests.support import LOOPBACK
@@ -102,7 +102,10 @@ class ChannelTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.started: list[bool] = []
         self.reports = 0
-        self.questions, self.reporter = Questions(lambda: self.started.append(True)), Reporter(self.report)
+        self.questions, self.reporter = (
+            StatusClient(lambda: self.started.append(True)),
+            StatusReporter(self.report),
+        )
         self.ours, self.theirs = StringTransport(), StringTransport()
 
     def connect(self) -> None:
@@ -237,10 +240,10 @@ class MetricsTests(SynchronousTestCase):
 
 
 class ChildTests(TestCase):
-    def start(self, script: str) -> tuple[Child, "defer.Deferred[None]"]:
+    def start(self, script: str) -> tuple[ChildProcess, "defer.Deferred[None]"]:
         """A process that runs this, and what fires with its first output."""
         ready: defer.Deferred[None] = defer.Deferred()
-        child = Child()
+        child = ChildProcess()
         child.outReceived = lambda _: ready.callback(None)  # type: ignore[method-assign]
         reactor.spawnProcess(child, sys.executable, [sys.executable, "-c", script])  # type: ignore[attr-defined]
         return child, ready

@@ -13,10 +13,10 @@ from rich.text import Text
 from jt709c_gateway.cli.common import UserError
 from jt709c_gateway.cli.console import console, plain
 from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, LOCAL_ORDERS
-from jt709c_gateway.commands.profiles import OrderSpec, Profile, ProfileError, load_profiles
+from jt709c_gateway.commands.profiles import CommandSpec, Profile, ProfileError, load_profiles
 from jt709c_gateway.commands.profiles.params import Param
 from jt709c_gateway.commands.profiles.registry import LOCAL_PARAMS
-from jt709c_gateway.commands.profiles.spec import OrderDefinition
+from jt709c_gateway.commands.profiles.spec import CommandDefinition
 from jt709c_gateway.commands.provenance import Provenance, weakest
 from jt709c_gateway.protocol.json_text import escape_text
 
@@ -34,7 +34,7 @@ class Form:
     """One form of an order: when it is used, and what it takes."""
 
     condition: str
-    spec: OrderSpec
+    spec: CommandSpec
 
     @property
     def params(self) -> dict[str, Param]:
@@ -89,7 +89,7 @@ def _entry(name: str, profiles: Iterable[Profile]) -> Entry:
     return Entry(name, CATALOGUE.get(name) or next(filter(None, lines), ""), holders)
 
 
-def _forms(definition: OrderDefinition) -> tuple[Form, ...]:
+def _forms(definition: CommandDefinition) -> tuple[Form, ...]:
     forms = [Form(variant.describe(), variant.spec) for variant in definition.variants]
     if definition.base is not None:
         forms.append(Form("otherwise" if forms else "", definition.base))

@@ -16,8 +16,8 @@ from jt709c_gateway.cli.common import UserError
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.commands.catalogue import CATALOGUE, canonical
 from jt709c_gateway.commands.masking import item_key
-from jt709c_gateway.commands.model import InvalidOrder, Order, new_order_id, parse_order
-from jt709c_gateway.commands.order_keys import OrderKey, OrderKeysError, load_order_keys
+from jt709c_gateway.commands.model import Command, InvalidCommand, new_command_id, parse_command
+from jt709c_gateway.commands.order_keys import SigningKey, SigningKeysError, load_signing_keys
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.profiles.params import Param, ParamKind
 from jt709c_gateway.commands.value_description import described, unknown_name
@@ -229,12 +229,12 @@ def _read_passwords(path: str, names: Sequence[str], command: str) -> list[str]:
     return lines
 
 
-def make(command: str, device: str, params: Mapping[str, Any], fields: Mapping[str, Any]) -> Order:
+def make(command: str, device: str, params: Mapping[str, Any], fields: Mapping[str, Any]) -> Command:
     """The order, checked as far as it can be without knowing the lock; UserError for what is wrong.
 
     `fields` are `order_id`, `ttl`, `timeout`, `reply_to` and `issued_by`, None for what wasn't given.
     """
-    order_id = fields["order_id"] or new_order_id()
+    order_id = fields["order_id"] or new_command_id()
     reply_to = fields["reply_to"]
     wire = {
         "id": order_id,
@@ -248,20 +248,20 @@ def make(command: str, device: str, params: Mapping[str, Any], fields: Mapping[s
     }
     given = {name: value for name, value in wire.items() if value is not None}
     try:
-        return parse_order(json.dumps(given).encode(), 0.0)
-    except InvalidOrder as error:
+        return parse_command(json.dumps(given).encode(), 0.0)
+    except InvalidCommand as error:
         raise UserError(str(error)) from None
 
 
-def read_key(key_id: str | None, path: str | None) -> OrderKey | None:
+def read_key(key_id: str | None, path: str | None) -> SigningKey | None:
     """The key to sign with, None for none; UserError for a file or an id that can't be used."""
     if path is None:
         if key_id is not None:
             raise UserError("--key-id goes with --key-file; give both")
         return None
     try:
-        keys = load_order_keys(Path(path))
-    except OrderKeysError as error:
+        keys = load_signing_keys(Path(path))
+    except SigningKeysError as error:
         raise UserError(f"--key-file {error}") from None
     if key_id is None and len(keys) == 1:
         return next(iter(keys.values()))

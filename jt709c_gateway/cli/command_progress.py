@@ -17,8 +17,8 @@ from jt709c_gateway.cli.redis_client import Link, listen, talk
 from jt709c_gateway.cli.redis_connection import FirstConnection, once
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.commands.catalogue import CATALOGUE
-from jt709c_gateway.commands.model import ENDED, Order, OrderState
-from jt709c_gateway.commands.order_keys import OrderKey
+from jt709c_gateway.commands.model import ENDED, Command, CommandState
+from jt709c_gateway.commands.order_keys import SigningKey
 from jt709c_gateway.commands.sending import to_wire
 from jt709c_gateway.commands.sublocks import SUBLOCK_ID
 from jt709c_gateway.protocol.events import to_json
@@ -27,8 +27,10 @@ from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.pubsub import PING_EVERY, glob_escape, keep_alive
 
-_GOOD: Final = frozenset([OrderState.DONE, OrderState.CONFIRMED])
-_BAD: Final = frozenset([OrderState.REJECTED, OrderState.FAILED, OrderState.INVALID, OrderState.CANCELLED])
+_GOOD: Final = frozenset([CommandState.DONE, CommandState.CONFIRMED])
+_BAD: Final = frozenset(
+    [CommandState.REJECTED, CommandState.FAILED, CommandState.INVALID, CommandState.CANCELLED]
+)
 _NOT_KNOWN: Final = 3
 #: Seconds after which somebody should have taken the order.
 _TAKEN_WITHIN: Final = 5.0
@@ -42,11 +44,11 @@ class Push:
 
     link: Link
     prefix: str
-    order: Order
+    order: Command
     wait: bool
     as_json: bool
     #: What the order is signed with, None if it isn't.
-    key: OrderKey | None = None
+    key: SigningKey | None = None
     first: FirstConnection = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -67,7 +69,7 @@ class _Follower:
     """Prints the states of one order as they come; `ended` fires with the last one."""
 
     def __init__(self, push: Push) -> None:
-        self.ended: defer.Deferred[OrderState] = defer.Deferred()
+        self.ended: defer.Deferred[CommandState] = defer.Deferred()
         self.heard = False
         self._push = push
         self._state: str | None = None
@@ -103,7 +105,7 @@ class _Follower:
         """Note a state; the last one ends it."""
         self.heard, self._state = True, state
         if state in ENDED and not self.ended.called:
-            self.ended.callback(OrderState(state))
+            self.ended.callback(CommandState(state))
 
 
 async def queue(reactor: Any, push: Push) -> int:
@@ -220,7 +222,7 @@ def _not_taken(follower: _Follower) -> None:
         notice("no gateway has taken the order so far; it waits in Redis until one does")
 
 
-def _status(state: OrderState) -> int:
+def _status(state: CommandState) -> int:
     if state in _GOOD:
         return 0
     return 1 if state in _BAD else _NOT_KNOWN

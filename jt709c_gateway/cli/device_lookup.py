@@ -9,14 +9,14 @@ from jt709c_gateway.redis.keys import Keys
 
 
 @frozen
-class Named:
+class ResolvedDevice:
     """The device, and the sub-lock behind it when the name was that one's."""
 
     device: str
     sublock: str | None = None
 
 
-async def resolve(talking: RedisConnection, keys: Keys, name: str) -> Named:
+async def resolve(talking: RedisConnection, keys: Keys, name: str) -> ResolvedDevice:
     """What a name means by what Redis knows. One that nothing is known of is taken for a device's id.
 
     An id of ten digits that is also that of a device which has reported itself means that device, as in
@@ -25,13 +25,13 @@ async def resolve(talking: RedisConnection, keys: Keys, name: str) -> Named:
     name = name.upper()
     alias = await talking.call("HGET", keys.imei, name)
     if alias is not None:
-        return Named(alias.decode())
+        return ResolvedDevice(alias.decode())
     device = name.lstrip("0") or "0"
     if len(name) == SUBLOCK_ID:
         master = await talking.call("HGET", keys.peripheral(name), "device")
         if master is not None and not await has_reported(talking, keys, device):
-            return Named(master.decode(), name)
-    return Named(device)
+            return ResolvedDevice(master.decode(), name)
+    return ResolvedDevice(device)
 
 
 async def has_reported(talking: RedisConnection, keys: Keys, device: str) -> bool:

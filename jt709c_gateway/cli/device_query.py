@@ -41,7 +41,7 @@ FALLING: Final = frozenset(["seen", "alarms", "since", "speed"])
 
 
 @frozen
-class Wanted:
+class DeviceFilter:
     """Which devices to show; None and what is empty want all.
 
     `silent_for` is in seconds. `texts` are looked for in id, IMEI, firmware, gateway and peer, in lower
@@ -94,7 +94,7 @@ def _has(one: DeviceSummary, texts: tuple[str, ...]) -> bool:
 
 
 @frozen
-class Roster:
+class DevicePage:
     """What was found: the devices wanted, how many were looked through, and how many fitted."""
 
     devices: list[DeviceSummary]
@@ -102,7 +102,7 @@ class Roster:
     fitting: int
 
 
-async def find(talking: RedisConnection, keys: Keys, wanted: Wanted) -> Roster:
+async def find(talking: RedisConnection, keys: Keys, wanted: DeviceFilter) -> DevicePage:
     """The devices that are wanted, in order; an error reply of Redis is raised."""
     found: list[DeviceSummary] = []
     read = fitting = 0
@@ -113,10 +113,12 @@ async def find(talking: RedisConnection, keys: Keys, wanted: Wanted) -> Roster:
         found += fits
         if wanted.limit is not None and len(found) > wanted.limit + 10 * _PAGE:
             found = wanted.sorted(found)
-    return Roster(wanted.sorted(found), read, fitting)
+    return DevicePage(wanted.sorted(found), read, fitting)
 
 
-async def _pages(talking: RedisConnection, keys: Keys, wanted: Wanted) -> AsyncIterator[list[DeviceSummary]]:
+async def _pages(
+    talking: RedisConnection, keys: Keys, wanted: DeviceFilter
+) -> AsyncIterator[list[DeviceSummary]]:
     devices = await _ids(talking, keys, wanted)
     under_way = None
     for start in range(0, len(devices) + _PAGE, _PAGE):
@@ -128,7 +130,7 @@ async def _pages(talking: RedisConnection, keys: Keys, wanted: Wanted) -> AsyncI
         under_way = None if coming is None else (asked, coming)
 
 
-async def _ids(talking: RedisConnection, keys: Keys, wanted: Wanted) -> list[str]:
+async def _ids(talking: RedisConnection, keys: Keys, wanted: DeviceFilter) -> list[str]:
     """All devices there are, or those that are silent long enough, from the longest unheard on.
 
     In one reply, which is the fleet at one moment: in pages, a device that is heard while they are read
@@ -140,11 +142,11 @@ async def _ids(talking: RedisConnection, keys: Keys, wanted: Wanted) -> list[str
 
 
 async def show(
-    reactor: Any, link: Link, prefix: str, first: FirstConnection, wanted: Wanted, as_json: bool
+    reactor: Any, link: Link, prefix: str, first: FirstConnection, wanted: DeviceFilter, as_json: bool
 ) -> int:
     """Print the devices that are wanted; the exit status."""
 
-    async def question(talking: RedisConnection) -> Roster:
+    async def question(talking: RedisConnection) -> DevicePage:
         return await find(talking, Keys(prefix), wanted)
 
     roster = await ask(reactor, link, prefix, first, "the fleet", question)
@@ -158,7 +160,7 @@ async def show(
     return 0
 
 
-def _summary(roster: Roster, wanted: Wanted) -> str:
+def _summary(roster: DevicePage, wanted: DeviceFilter) -> str:
     online = sum(one.online for one in roster.devices)
     alarmed = sum(bool(one.alarms) for one in roster.devices)
     shown = f"{len(roster.devices)} of {roster.read} devices: {online} online, {alarmed} with alarms"

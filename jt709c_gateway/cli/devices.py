@@ -81,7 +81,7 @@ def devices(
     filters["texts"] = tuple(text.lower() for text in texts)
     if silent_for is not None:
         filters["silent_for"] = read_duration("--silent-for", silent_for)
-    wanted = device_query.Wanted(**filters)
+    wanted = device_query.DeviceFilter(**filters)
     first = FirstConnection(link.address.masked())
     sys.exit(
         run(lambda reactor: device_query.show(reactor, link, prefix, first, wanted, as_json), first.notice)

@@ -60,6 +60,6 @@ def history(
     from jt709c_gateway.cli.time_format import read_since
 
     link = reach(redis)
-    wanted = history_query.Wanted(prefix, device, read_since(since), limit, frozenset(kinds), as_json)
+    wanted = history_query.HistoryFilter(prefix, device, read_since(since), limit, frozenset(kinds), as_json)
     first = FirstConnection(link.address.masked())
     sys.exit(run(lambda reactor: history_query.show(reactor, link, first, wanted), first.notice))

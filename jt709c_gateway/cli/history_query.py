@@ -25,7 +25,7 @@ Entry = tuple[bytes, list[bytes]]
 
 
 @define
-class Wanted:
+class HistoryFilter:
     """What to show. `since` is in epoch seconds; no `kinds` are all."""
 
     prefix: str
@@ -41,7 +41,7 @@ class Wanted:
         return Keys(self.prefix)
 
 
-async def show(reactor: Any, link: Link, first: FirstConnection, wanted: Wanted) -> int:
+async def show(reactor: Any, link: Link, first: FirstConnection, wanted: HistoryFilter) -> int:
     """Print the history; the exit status."""
 
     async def find(talking: RedisConnection) -> tuple[str, list[Entry], bool]:
@@ -54,7 +54,7 @@ async def show(reactor: Any, link: Link, first: FirstConnection, wanted: Wanted)
     return 0
 
 
-async def _find(talking: RedisConnection, wanted: Wanted) -> tuple[str, list[Entry], bool]:
+async def _find(talking: RedisConnection, wanted: HistoryFilter) -> tuple[str, list[Entry], bool]:
     """The device, its entries, oldest first, and whether there are older ones; UserError if unknown."""
     keys, name = wanted.keys, wanted.name.upper()
     named = await resolve(talking, keys, name)
@@ -74,7 +74,7 @@ async def _is_known(talking: RedisConnection, keys: Keys, device: str) -> bool:
     return bool(await talking.call("XREVRANGE", keys.history(device), "+", "-", "COUNT", 1))
 
 
-async def _read(talking: RedisConnection, key: str, wanted: Wanted) -> tuple[list[Entry], bool]:
+async def _read(talking: RedisConnection, key: str, wanted: HistoryFilter) -> tuple[list[Entry], bool]:
     """The newest entries that are wanted, oldest first, and whether there are older ones."""
     oldest = "-" if wanted.since is None else str(max(0, int(wanted.since * 1000)))
     newest = "+"
@@ -101,7 +101,7 @@ def _events(entries: list[Entry]) -> Iterator[dict[str, Any]]:
             notice(f"entry {plain(entry[0].decode('utf-8', 'replace'))} is no event")
 
 
-def _print(device: str, entries: list[Entry], wanted: Wanted) -> None:
+def _print(device: str, entries: list[Entry], wanted: HistoryFilter) -> None:
     out = console()
     if wanted.as_json:
         for entry in entries:

@@ -21,7 +21,7 @@ _RETRY: Final = 1.0
 
 
 @define(eq=False)
-class CatchingUp:
+class StreamReader:
     """Puts what stands in the stream before what comes live: at first since a moment, later since a loss.
 
     `show(source, payload)` gets the events in order, some of them twice, and must not raise. `since` is in

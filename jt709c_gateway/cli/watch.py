@@ -57,6 +57,6 @@ def watch(
     from jt709c_gateway.cli.runner import run
     from jt709c_gateway.cli.time_format import read_since
 
-    wanted = watch_stream.Wanted(prefix, read_kinds(kinds), names, read_since(since), as_json)
+    wanted = watch_stream.EventFilter(prefix, read_kinds(kinds), names, read_since(since), as_json)
     link = reach(redis)
     sys.exit(run(lambda reactor: watch_stream.watch(reactor, link, wanted)))

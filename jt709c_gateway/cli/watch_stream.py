@@ -10,11 +10,11 @@ from twisted.internet import defer, task
 
 from jt709c_gateway.cli import event_format
 from jt709c_gateway.cli.console import console, plain
-from jt709c_gateway.cli.device_lookup import Named, resolve
+from jt709c_gateway.cli.device_lookup import ResolvedDevice, resolve
 from jt709c_gateway.cli.redis_client import Link, listen, talk
 from jt709c_gateway.cli.redis_connection import once
 from jt709c_gateway.cli.runner import notice
-from jt709c_gateway.cli.stream_reader import CatchingUp
+from jt709c_gateway.cli.stream_reader import StreamReader
 from jt709c_gateway.protocol.events import KINDS
 from jt709c_gateway.protocol.json_text import escape_text
 from jt709c_gateway.redis.connection import RedisConnection
@@ -28,7 +28,7 @@ _NAMED: Final = 4
 
 
 @frozen
-class Wanted:
+class EventFilter:
     """What to show; no `kinds` are all, no `names` all devices. `since` is in epoch seconds."""
 
     prefix: str
@@ -51,8 +51,8 @@ def patterns(prefix: str, kinds: Sequence[str], devices: Sequence[str]) -> list[
 class Display:
     """Prints the events that are wanted, each once."""
 
-    wanted: Wanted
-    named: Sequence[Named] = ()
+    wanted: EventFilter
+    named: Sequence[ResolvedDevice] = ()
     _shown: OrderedDict[str, None] = field(factory=OrderedDict, init=False, repr=False)
     _out: Any = field(factory=console, init=False, repr=False)
 
@@ -91,14 +91,14 @@ class Display:
         return False
 
 
-async def watch(reactor: Any, link: Link, wanted: Wanted) -> int:
+async def watch(reactor: Any, link: Link, wanted: EventFilter) -> int:
     """Print events until cancelled, or until nobody reads them any more."""
     ended: defer.Deferred[int] = defer.Deferred()
     ready: defer.Deferred[None] = defer.Deferred()
     talking = talk(reactor, link, wanted.prefix, ready=lambda: once(ready))
     talking.startService()
     try:
-        named: list[Named] = []
+        named: list[ResolvedDevice] = []
         if wanted.names:
             await ready
             named = [await resolve(talking, Keys(wanted.prefix), name) for name in wanted.names]
@@ -125,7 +125,7 @@ async def _follow(
     def show(source: str, payload: bytes) -> None:
         guarded(display.show, source, payload)
 
-    catching_up = CatchingUp(reactor, talking, Keys(wanted.prefix).events, show, wanted.since)
+    catching_up = StreamReader(reactor, talking, Keys(wanted.prefix).events, show, wanted.since)
 
     def subscribed() -> None:
         shown = ", ".join(channels) if len(channels) <= _NAMED else f"{len(channels)} channels"

@@ -20,17 +20,17 @@ from typing import Any, Final
 import attrs
 
 from jt709c_gateway.commands.evidence import Observation, confirms
-from jt709c_gateway.commands.model import ENDED, OrderState, cut
-from jt709c_gateway.commands.profiles.spec import CheckedOrder
+from jt709c_gateway.commands.model import ENDED, CommandState, truncate
+from jt709c_gateway.commands.profiles.spec import CheckedCommand
 from jt709c_gateway.commands.profiles.templates import Rendered
-from jt709c_gateway.commands.record import Limits, OrderRecord
+from jt709c_gateway.commands.record import CommandRecord, Limits
 from jt709c_gateway.commands.replies import Answer, Reply, ReplyKind, match
 from jt709c_gateway.commands.stored import iso
 
-__all__ = ["Action", "LifecycleError", "Limits", "OrderRun", "Step", "Transition"]
+__all__ = ["Action", "CommandExecution", "LifecycleError", "Limits", "Step", "Transition"]
 
 _REASON: Final = 200
-_OPEN: Final = frozenset({OrderState.UNCONFIRMED, OrderState.UNCERTAIN})
+_OPEN: Final = frozenset({CommandState.UNCONFIRMED, CommandState.UNCERTAIN})
 
 
 class LifecycleError(RuntimeError):
@@ -59,7 +59,7 @@ class Transition:
     it).
     """
 
-    state: OrderState
+    state: CommandState
     at: float
     reason: str | None
     fields: Mapping[str, Any] = attrs.field(repr=False)
@@ -75,7 +75,7 @@ class Step:
 
 
 @attrs.define
-class OrderRun(OrderRecord):
+class CommandExecution(CommandRecord):
     """One order under way; what is known of it is in :class:`~jt709c_gateway.commands.record.OrderRecord`."""
 
     @property
@@ -92,7 +92,7 @@ class OrderRun(OrderRecord):
     @property
     def in_flight(self) -> bool:
         """Whether bytes may be out that nobody has answered."""
-        return self.writing_at is not None and not self.ended and self.state is not OrderState.ACKNOWLEDGED
+        return self.writing_at is not None and not self.ended and self.state is not CommandState.ACKNOWLEDGED
 
     @property
     def next_deadline(self) -> float | None:
@@ -100,7 +100,7 @@ class OrderRun(OrderRecord):
         if self.ended:
             return None
         expiry = self.order.created_at + self.order.ttl
-        if self.state is OrderState.ACKNOWLEDGED and self.acknowledged_at is not None:
+        if self.state is CommandState.ACKNOWLEDGED and self.acknowledged_at is not None:
             patience = self._confirm_timeout if self._is_physical else self.order.timeout
             return self.acknowledged_at + patience
         if self.writing_at is not None:
@@ -129,29 +129,29 @@ class OrderRun(OrderRecord):
 
     def queued(self, now: float) -> Step:
         """The gateway has taken the order in."""
-        return Step((self._to(OrderState.QUEUED, now),))
+        return Step((self._to(CommandState.QUEUED, now),))
 
     def waiting(self, now: float) -> Step:
         """The lock is away."""
-        if self.ended or self.in_flight or self.state is OrderState.ACKNOWLEDGED:
+        if self.ended or self.in_flight or self.state is CommandState.ACKNOWLEDGED:
             raise LifecycleError(f"order {self.order.id} is {self.state}; it can't wait")
-        if self.state is OrderState.WAITING:
+        if self.state is CommandState.WAITING:
             return Step()
-        return Step((self._to(OrderState.WAITING, now),))
+        return Step((self._to(CommandState.WAITING, now),))
 
-    def settle(self, now: float, state: OrderState, reason: str | None = None) -> Step:
+    def settle(self, now: float, state: CommandState, reason: str | None = None) -> Step:
         """End an order that was never written, by the gateway's own decision.
 
         ``done`` for an order it carries out itself, ``rejected`` during a lockout, ``invalid`` where its
         parameters don't suit the lock, ``failed`` where it can't be carried out.
         """
-        allowed = (OrderState.DONE, OrderState.REJECTED, OrderState.INVALID, OrderState.FAILED)
+        allowed = (CommandState.DONE, CommandState.REJECTED, CommandState.INVALID, CommandState.FAILED)
         if self.ended or self.attempts or state not in allowed:
             raise LifecycleError(f"order {self.order.id} is {self.state}; it can't be settled as {state}")
         return Step((self._to(state, now, reason),))
 
     def prepare(
-        self, checked: CheckedOrder, now: float, supplied: Mapping[str, str] | None = None
+        self, checked: CheckedCommand, now: float, supplied: Mapping[str, str] | None = None
     ) -> Rendered:
         """Take over the lock's form of the order and render it; ``supplied`` is as in ``OrderSpec.render``.
 
@@ -168,7 +168,7 @@ class OrderRun(OrderRecord):
         With the action ``WRITE`` the transition must be stored before the bytes are handed over; an order
         whose ttl has run out expires instead. Raises :class:`LifecycleError` where it must not be written.
         """
-        acknowledged = self.state is OrderState.ACKNOWLEDGED
+        acknowledged = self.state is CommandState.ACKNOWLEDGED
         if self.spec is None or self.ended or acknowledged or self.writing_at is not None:
             raise LifecycleError(f"order {self.order.id} is {self.state}; it can't be written now")
         if self._masked:
@@ -188,9 +188,9 @@ class OrderRun(OrderRecord):
         if not self.in_flight or self._handed_over or self.spec is None:
             return Step()
         self.sent_at, self._handed_over = now, True
-        sent = self._to(OrderState.SENT, now)
+        sent = self._to(CommandState.SENT, now)
         if self.spec.reply.kind is ReplyKind.NONE and not self._is_physical:
-            return Step((sent, self._to(OrderState.DONE, now, "the lock does not answer this order")))
+            return Step((sent, self._to(CommandState.DONE, now, "the lock does not answer this order")))
         return Step((sent,))
 
     def write_failed(self, now: float, reason: str, nothing_written: bool) -> Step:
@@ -198,9 +198,9 @@ class OrderRun(OrderRecord):
         if not self.in_flight:
             return Step()
         if self._is_physical:
-            state = OrderState.FAILED if nothing_written else OrderState.UNCERTAIN
+            state = CommandState.FAILED if nothing_written else CommandState.UNCERTAIN
             return Step((self._to(state, now, reason),))
-        return self._again(now, OrderState.WAITING, OrderState.FAILED, reason)
+        return self._again(now, CommandState.WAITING, CommandState.FAILED, reason)
 
     def match(self, reply: Reply) -> Answer | None:
         """Whether ``reply`` answers this order, under any of the serials it was written with."""
@@ -215,24 +215,24 @@ class OrderRun(OrderRecord):
 
     def reply(self, answer: Answer, now: float) -> Step:
         """The lock answered. After the end only the record grows, and only where the fate was unknown."""
-        if self.state is OrderState.UNCERTAIN and self.answer is None:
+        if self.state is CommandState.UNCERTAIN and self.answer is None:
             self._note(answer, now)
             return Step((self._record(now),))
         if self.ended or not self.attempts:
             return Step()
-        acknowledged = self.state is OrderState.ACKNOWLEDGED
+        acknowledged = self.state is CommandState.ACKNOWLEDGED
         if acknowledged and self._is_physical:
             return Step()
         self._note(answer, now)
         if not answer.accepted:
             unknown = self._is_physical and not answer.understood
-            state = OrderState.UNCERTAIN if unknown else OrderState.REJECTED
+            state = CommandState.UNCERTAIN if unknown else CommandState.REJECTED
             return Step((self._to(state, now, answer.reason),))
         if self._is_physical:
             return self._acknowledged(now)
         if answer.final:
-            return Step((self._to(OrderState.DONE, now),))
-        return Step() if acknowledged else Step((self._to(OrderState.ACKNOWLEDGED, now),))
+            return Step((self._to(CommandState.DONE, now),))
+        return Step() if acknowledged else Step((self._to(CommandState.ACKNOWLEDGED, now),))
 
     def observe(self, observation: Observation, now: float) -> Step:
         """The lock reported a movement or a status; whether it proves that the order was carried out."""
@@ -244,33 +244,33 @@ class OrderRun(OrderRecord):
             return Step()
         self.evidence = {**observation.public(), "time": iso(observation.time)}
         self.confirmed_at = now
-        return Step((self._to(OrderState.CONFIRMED, now),))
+        return Step((self._to(CommandState.CONFIRMED, now),))
 
     def connection_lost(self, now: float) -> Step:
         """The connection over which it was, or would have been, written is gone."""
-        if self.ended or self.state is OrderState.ACKNOWLEDGED:
+        if self.ended or self.state is CommandState.ACKNOWLEDGED:
             return Step()
         if not self.in_flight:
-            return self._requeued(now, OrderState.WAITING, None)
+            return self._requeued(now, CommandState.WAITING, None)
         reason = "the connection was lost after writing"
         if self._is_physical:
-            return Step((self._to(OrderState.UNCERTAIN, now, reason),))
-        return self._again(now, OrderState.WAITING, OrderState.TIMED_OUT, reason)
+            return Step((self._to(CommandState.UNCERTAIN, now, reason),))
+        return self._again(now, CommandState.WAITING, CommandState.TIMED_OUT, reason)
 
     def deadline(self, now: float) -> Step:
         """Time has passed; nothing happens before :attr:`next_deadline`."""
         due = self.next_deadline
         if due is None or now < due:
             return Step()
-        if self.state is OrderState.ACKNOWLEDGED:
+        if self.state is CommandState.ACKNOWLEDGED:
             return self._unanswered_further(now)
         if self.writing_at is None:
             return self._expired(now)
         reason = f"no answer within {self.order.timeout:g} s"
         if self._is_physical:
-            return Step((self._to(OrderState.UNCERTAIN, now, reason),))
+            return Step((self._to(CommandState.UNCERTAIN, now, reason),))
         if self.attempts >= self.allowed_writes:
-            return Step((self._to(OrderState.TIMED_OUT, now, f"{reason}, written {self._times()}"),))
+            return Step((self._to(CommandState.TIMED_OUT, now, f"{reason}, written {self._times()}"),))
         self.writing_at, self._resend_at = None, now
         return Step(action=Action.RESEND)
 
@@ -287,11 +287,11 @@ class OrderRun(OrderRecord):
 
     def cancel(self, now: float, reason: str = "taken back") -> Step:
         """Take the order back; the action is ``REFUSED`` where bytes may be out or it has ended."""
-        if self.state not in (OrderState.QUEUED, OrderState.WAITING) or self.in_flight:
+        if self.state not in (CommandState.QUEUED, CommandState.WAITING) or self.in_flight:
             return Step(action=Action.REFUSED)
         if self.attempts:
             reason = f"{reason}; written {self._times()} without an answer"
-        return Step((self._to(OrderState.CANCELLED, now, reason),))
+        return Step((self._to(CommandState.CANCELLED, now, reason),))
 
     def recovered(self, now: float) -> Step:
         """Found in the list of a gateway that died.
@@ -301,20 +301,20 @@ class OrderRun(OrderRecord):
         """
         if self.ended:
             return Step()
-        if self.state is OrderState.ACKNOWLEDGED:
+        if self.state is CommandState.ACKNOWLEDGED:
             return self.deadline(now) if self._is_physical else self._unanswered_further(now)
         if self.in_flight:
             reason = "the gateway died after writing"
             if self._is_physical:
-                return Step((self._to(OrderState.UNCERTAIN, now, reason),))
-            return self._again(now, OrderState.QUEUED, OrderState.TIMED_OUT, reason)
+                return Step((self._to(CommandState.UNCERTAIN, now, reason),))
+            return self._again(now, CommandState.QUEUED, CommandState.TIMED_OUT, reason)
         if now >= self.order.created_at + self.order.ttl:
             return self._expired(now)
-        return self._requeued(now, OrderState.QUEUED, None)
+        return self._requeued(now, CommandState.QUEUED, None)
 
-    def _to(self, state: OrderState, now: float, reason: str | None = None) -> Transition:
+    def _to(self, state: CommandState, now: float, reason: str | None = None) -> Transition:
         # Cleaned before it is cut, lest half a secret remain.
-        self.state, self.reason = state, None if reason is None else cut(self.clean(reason), _REASON)
+        self.state, self.reason = state, None if reason is None else truncate(self.clean(reason), _REASON)
         if state in ENDED:
             self.ended_at = now
         return Transition(state, now, self.reason, self.stored())
@@ -326,32 +326,32 @@ class OrderRun(OrderRecord):
         reason = f"not sent within {self.order.ttl:g} s"
         if self.attempts:
             reason = f"not answered within {self.order.ttl:g} s, written {self._times()}"
-        return Step((self._to(OrderState.EXPIRED, now, reason),))
+        return Step((self._to(CommandState.EXPIRED, now, reason),))
 
-    def _again(self, now: float, back: OrderState, end: OrderState, reason: str) -> Step:
+    def _again(self, now: float, back: CommandState, end: CommandState, reason: str) -> Step:
         """Another try for a non-physical order, if it has one left."""
         if self.attempts >= self.allowed_writes:
             return Step((self._to(end, now, f"{reason}, written {self._times()}"),))
         self.writing_at = None
         return self._requeued(now, back, reason)
 
-    def _requeued(self, now: float, state: OrderState, reason: str | None) -> Step:
+    def _requeued(self, now: float, state: CommandState, reason: str | None) -> Step:
         self._resend_at = None
         changed = self.state is not state or reason is not None
         return Step((self._to(state, now, reason),) if changed else (), Action.REQUEUE)
 
     def _acknowledged(self, now: float) -> Step:
-        first = self._to(OrderState.ACKNOWLEDGED, now)
+        first = self._to(CommandState.ACKNOWLEDGED, now)
         if self.spec is not None and self.spec.evidence is not None:
             return Step((first,))
         reason = "the lock said yes; the profile names nothing that could confirm it"
-        return Step((first, self._to(OrderState.UNCONFIRMED, now, reason)))
+        return Step((first, self._to(CommandState.UNCONFIRMED, now, reason)))
 
     def _unanswered_further(self, now: float) -> Step:
         if self._is_physical:
             reason = f"the lock said yes; no evidence within {self._confirm_timeout:g} s"
-            return Step((self._to(OrderState.UNCONFIRMED, now, reason),))
-        return Step((self._to(OrderState.DONE, now, "the lock said yes, but the data never came"),))
+            return Step((self._to(CommandState.UNCONFIRMED, now, reason),))
+        return Step((self._to(CommandState.DONE, now, "the lock said yes, but the data never came"),))
 
     def _note(self, answer: Answer, now: float) -> None:
         self.answer = {

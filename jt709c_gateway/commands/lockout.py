@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from jt709c_gateway.commands.profiles.spec import OrderSpec
+from jt709c_gateway.commands.profiles.spec import CommandSpec
 from jt709c_gateway.commands.replies import Answer
 
 LIMIT: Final = 2
@@ -18,7 +18,7 @@ LIMIT: Final = 2
 REASON: Final = f"not sent: {LIMIT} wrong passwords in a row; clear_lockout allows unlocks again"
 
 
-def next_count(count: int, spec: OrderSpec, answer: Answer) -> int:
+def next_count(count: int, spec: CommandSpec, answer: Answer) -> int:
     """Wrong passwords in a row after ``answer``; orders that show no password leave the count as it is."""
     if not spec.shows_password:
         return count
@@ -27,6 +27,6 @@ def next_count(count: int, spec: OrderSpec, answer: Answer) -> int:
     return 0 if answer.accepted else count
 
 
-def blocks(count: int, spec: OrderSpec) -> bool:
+def blocks(count: int, spec: CommandSpec) -> bool:
     """Whether an order must not be sent to a lock with ``count`` wrong passwords in a row."""
     return spec.physical and spec.shows_password and count >= LIMIT

@@ -58,7 +58,7 @@ _EXPECTED: Final[Mapping[str, str]] = {
 }
 
 
-class OrderState(StrEnum):
+class CommandState(StrEnum):
     """Where an order stands; the values are what Redis shows (DESIGN.md §4)."""
 
     QUEUED = "queued"
@@ -77,16 +77,16 @@ class OrderState(StrEnum):
     INVALID = "invalid"
 
 
-ENDED: Final = frozenset(OrderState) - {
-    OrderState.QUEUED,
-    OrderState.WAITING,
-    OrderState.SENT,
-    OrderState.ACKNOWLEDGED,
+ENDED: Final = frozenset(CommandState) - {
+    CommandState.QUEUED,
+    CommandState.WAITING,
+    CommandState.SENT,
+    CommandState.ACKNOWLEDGED,
 }
 """States in which nothing more is done; evidence may still make `unconfirmed` and `uncertain` `confirmed`."""
 
 
-class InvalidOrder(ValueError):
+class InvalidCommand(ValueError):
     """An order that can't be carried out as it is written.
 
     The text is ``field: problem; expected …`` and holds no secret. ``order_id``, ``device``, ``command``,
@@ -118,9 +118,9 @@ class InvalidOrder(ValueError):
         self.issued_by = issued_by
         self.key = key
 
-    def about(self, order: Order) -> InvalidOrder:
+    def about(self, order: Command) -> InvalidCommand:
         """The same complaint, naming the order it is about."""
-        return InvalidOrder(
+        return InvalidCommand(
             self.field,
             self.problem,
             self.expected,
@@ -133,7 +133,7 @@ class InvalidOrder(ValueError):
         )
 
 
-def shown(value: object, *, secret: bool = False) -> str:
+def quote(value: object, *, secret: bool = False) -> str:
     """``value`` as JSON for a message to the operator about his own file: secrets masked, long values cut."""
     if secret:
         return MASK
@@ -141,13 +141,13 @@ def shown(value: object, *, secret: bool = False) -> str:
     return text if len(text) <= _CUT else f"{text[:_CUT]}… ({len(text)} characters)"
 
 
-def cut(text: str, limit: int = _CUT) -> str:
+def truncate(text: str, limit: int = _CUT) -> str:
     """``text`` for a message: what can't be printed escaped, at most ``limit`` characters of it."""
     clean = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
     return clean if len(clean) <= limit else clean[:limit] + "…"
 
 
-def new_order_id() -> str:
+def new_command_id() -> str:
     """An id for an order that came without one."""
     return uuid4().hex
 
@@ -182,7 +182,7 @@ _ENVELOPE: Final = frozenset(_Envelope.__struct_fields__)
 
 
 @attrs.frozen
-class Order:
+class Command:
     """An order, checked but for its parameters.
 
     ``device`` is what the sender wrote, a device id, an IMEI or a sub-lock's id, until the gateway has put in
@@ -217,44 +217,44 @@ class Order:
         return frozenset(found)
 
 
-def parse_order(raw: bytes, now: float, *, new_id: Callable[[], str] = new_order_id) -> Order:
+def parse_command(raw: bytes, now: float, *, new_id: Callable[[], str] = new_command_id) -> Command:
     """Read an order from the intake list (DESIGN.md §4), signed or not; the signature is not checked here.
 
     ``now`` becomes its ``created_at``, unless it says itself when it was signed. Raises
     :class:`InvalidOrder`, which carries the order's id, device and `reply_to` where those are readable.
     """
     if len(raw) > MAX_ORDER_BYTES:
-        raise InvalidOrder("order", f"{len(raw)} bytes", f"at most {MAX_ORDER_BYTES} bytes")
+        raise InvalidCommand("order", f"{len(raw)} bytes", f"at most {MAX_ORDER_BYTES} bytes")
     fields = read_object(raw)
     if not fields.keys().isdisjoint(_ENVELOPE):
         return _parse_signed(fields)
     try:
-        return make_order(typed(fields, Wire), float(now), new_id=new_id)
-    except InvalidOrder as error:
+        return make_command(typed(fields, Wire), float(now), new_id=new_id)
+    except InvalidCommand as error:
         raise _salvaged(error, fields) from None
 
 
-def _parse_signed(fields: dict[str, Any]) -> Order:
+def _parse_signed(fields: dict[str, Any]) -> Command:
     inner, key = fields, fields.get("key")
     try:
         envelope = typed(fields, _Envelope)
         inner = read_object(envelope.order.encode())
         return read_signed(envelope.key, envelope.mac, envelope.order)
-    except InvalidOrder as error:
+    except InvalidCommand as error:
         if not isinstance(key, str) or not ORDER_ID.fullmatch(key):
             key = None
         raise _salvaged(error, inner, key) from None
 
 
-def read_signed(key: str, mac: str, text: str) -> Order:
+def read_signed(key: str, mac: str, text: str) -> Command:
     """The order that a signed text is; raise :class:`InvalidOrder`. The signature is not checked."""
     for field, value, pattern in (("key", key, ORDER_ID), ("mac", mac, _MAC)):
         if not pattern.fullmatch(value):
-            raise InvalidOrder(field, f"is {described(value)}", _EXPECTED[field])
+            raise InvalidCommand(field, f"is {described(value)}", _EXPECTED[field])
     wire = typed(read_object(text.encode()), _Signed)
     if not 0 < wire.issued_at < _MAX_TIME:
-        raise InvalidOrder("issued_at", f"is {described(wire.issued_at)}", _EXPECTED["issued_at"])
-    order = make_order(wire, float(wire.issued_at))
+        raise InvalidCommand("issued_at", f"is {described(wire.issued_at)}", _EXPECTED["issued_at"])
+    order = make_command(wire, float(wire.issued_at))
     return attrs.evolve(order, signature=Signature(key, mac, text, order.device, order.command))
 
 
@@ -263,13 +263,13 @@ def read_object(raw: bytes) -> dict[str, Any]:
     try:
         fields = msgspec.json.decode(raw)
     except UnicodeDecodeError as error:
-        raise InvalidOrder("order", f"not UTF-8 at byte {error.start}", "a JSON object in UTF-8") from None
+        raise InvalidCommand("order", f"not UTF-8 at byte {error.start}", "a JSON object in UTF-8") from None
     except RecursionError:
-        raise InvalidOrder("order", "nested too deep", "a JSON object") from None
+        raise InvalidCommand("order", "nested too deep", "a JSON object") from None
     except msgspec.MsgspecError as error:
-        raise InvalidOrder("order", f"not JSON ({error})", "a JSON object") from None
+        raise InvalidCommand("order", f"not JSON ({error})", "a JSON object") from None
     if not isinstance(fields, dict):
-        raise InvalidOrder("order", f"is {kind_of(fields)}", "a JSON object")
+        raise InvalidCommand("order", f"is {kind_of(fields)}", "a JSON object")
     return fields
 
 
@@ -280,26 +280,26 @@ def typed(fields: dict[str, Any], wire: type[_AnyWire]) -> _AnyWire:
     """The fields of ``wire`` and no others; raise :class:`InvalidOrder`."""
     known = wire.__struct_fields__
     if unknown := unknown_names(fields, known, "field"):
-        raise InvalidOrder("order", f"unknown {unknown}", "only " + ", ".join(sorted(known)))
+        raise InvalidCommand("order", f"unknown {unknown}", "only " + ", ".join(sorted(known)))
     try:
         return msgspec.convert(fields, wire, strict=True)
     except msgspec.ValidationError as error:
         raise _mistyped(str(error), fields) from None
 
 
-def _mistyped(message: str, fields: dict[str, Any]) -> InvalidOrder:
+def _mistyped(message: str, fields: dict[str, Any]) -> InvalidCommand:
     """Put msgspec's complaint, which names the field, into our words: what is there, what is right."""
     missing = _MISSING.search(message)
     if missing is not None:
-        return InvalidOrder(missing[1], "missing", _EXPECTED[missing[1]])
+        return InvalidCommand(missing[1], "missing", _EXPECTED[missing[1]])
     found = _ERROR_PATH.search(message)
     if found is None or found[1] not in fields:
-        return InvalidOrder("order", "has a field of the wrong kind", "the fields of an order")
+        return InvalidCommand("order", "has a field of the wrong kind", "the fields of an order")
     field = found[1]
-    return InvalidOrder(field, f"is {described(fields[field])}", _EXPECTED[field])
+    return InvalidCommand(field, f"is {described(fields[field])}", _EXPECTED[field])
 
 
-def make_order(wire: Wire, created_at: float, *, new_id: Callable[[], str] = new_order_id) -> Order:
+def make_command(wire: Wire, created_at: float, *, new_id: Callable[[], str] = new_command_id) -> Command:
     """An order of fields that have their types; raise :class:`InvalidOrder` where a value is wrong."""
     # Not floats before they are known to be small enough for one.
     ttl = DEFAULT_TTL if wire.ttl is None else wire.ttl
@@ -318,10 +318,10 @@ def make_order(wire: Wire, created_at: float, *, new_id: Callable[[], str] = new
             value = getattr(wire, field)
             names = [*CATALOGUE, *ALIASES]
             seen = unknown_name(value, names) if field == "command" else described(value)
-            raise InvalidOrder(field, f"is {seen}", _EXPECTED[field])
+            raise InvalidCommand(field, f"is {seen}", _EXPECTED[field])
     if not _bounded(params, _MAX_DEPTH):
-        raise InvalidOrder("params", "nested too deep, or an integer too large", _EXPECTED["params"])
-    return Order(
+        raise InvalidCommand("params", "nested too deep, or an integer too large", _EXPECTED["params"])
+    return Command(
         id=wire.id or new_id(),
         # Sub-locks' ids are written with capitals.
         device=wire.device.upper(),
@@ -349,13 +349,13 @@ def _bounded(value: object, depth: int) -> bool:
     return True
 
 
-def _salvaged(error: InvalidOrder, fields: Mapping[str, Any], key: str | None = None) -> InvalidOrder:
+def _salvaged(error: InvalidCommand, fields: Mapping[str, Any], key: str | None = None) -> InvalidCommand:
     def readable(field: str, pattern: re.Pattern[str]) -> str | None:
         value = fields.get(field)
         return value if isinstance(value, str) and pattern.fullmatch(value) else None
 
     command, device, who = readable("command", _COMMAND), readable("device", _DEVICE), fields.get("issued_by")
-    return InvalidOrder(
+    return InvalidCommand(
         error.field,
         error.problem,
         error.expected,

@@ -30,9 +30,9 @@ from typing import Final
 import attrs
 
 from jt709c_gateway.commands.catalogue import CATALOGUE, canonical
-from jt709c_gateway.commands.model import InvalidOrder, Order, shown
+from jt709c_gateway.commands.model import Command, InvalidCommand, quote
 from jt709c_gateway.commands.profiles import ProfileError
-from jt709c_gateway.commands.profiles.toml_table import Table
+from jt709c_gateway.commands.profiles.toml_table import TomlTable
 from jt709c_gateway.commands.stored import iso
 from jt709c_gateway.commands.sublocks import SUBLOCK_ID
 from jt709c_gateway.commands.value_description import described, unknown_name
@@ -52,7 +52,7 @@ _OTHERS: Final = stat.S_IROTH | stat.S_IWOTH
 _SECRET: Final = f"a secret of at least {MIN_SECRET} bytes in hex or base64"
 
 
-class Why(StrEnum):
+class RefusalReason(StrEnum):
     """Why an order is refused; the values are labels of a metric."""
 
     UNSIGNED = "unsigned"
@@ -72,11 +72,11 @@ class Why(StrEnum):
     """So many signed orders have been written that no more can be told from replays."""
 
 
-class Refusal(InvalidOrder):
+class CommandRefused(InvalidCommand):
     """An order that whoever gave it may not give, or not in this way."""
 
-    def __init__(self, why: Why, order: Order, field: str, problem: str, expected: str) -> None:
-        about = InvalidOrder(field, problem, expected).about(order)
+    def __init__(self, why: RefusalReason, order: Command, field: str, problem: str, expected: str) -> None:
+        about = InvalidCommand(field, problem, expected).about(order)
         super().__init__(
             field,
             problem,
@@ -92,7 +92,7 @@ class Refusal(InvalidOrder):
 
 
 @attrs.frozen
-class OrderKey:
+class SigningKey:
     """A secret and what orders signed with it may be; ``None`` is no limit. Times are seconds since 1970.
 
     ``devices`` are names as orders have them, ``prefixes`` beginnings of such.
@@ -112,30 +112,30 @@ class OrderKey:
 
 
 @attrs.frozen
-class OrderKeys:
+class SigningKeys:
     """What orders have to satisfy. Without ``keys`` nobody has to sign, and a signature is not looked at.
 
     A signed order says when it was signed, which counts in any case.
     ``window`` is how many seconds may pass from signing an order to taking it in.
     """
 
-    keys: Mapping[str, OrderKey] | None = attrs.field(default=None, repr=False)
+    keys: Mapping[str, SigningKey] | None = attrs.field(default=None, repr=False)
     window: float = DEFAULT_WINDOW
 
-    def limits_devices(self, order: Order) -> bool:
+    def limits_devices(self, order: Command) -> bool:
         """Whether an order's key is for some devices only."""
         key = None if order.signature is None else (self.keys or {}).get(order.signature.key)
         return key is not None and key.devices is not None
 
-    def check_new(self, order: Order, now: float) -> None:
+    def check_new(self, order: Command, now: float) -> None:
         """Check an order that has just come in; raise :class:`Refusal`."""
         self.check(order, now)
         if order.signature is not None and now - order.created_at > self.window:
             problem = f"it was signed {now - order.created_at:.0f} s ago"
             right = f"an order that is taken in within {self.window:g} s"
-            raise Refusal(Why.TOO_OLD, order, "issued_at", problem, right)
+            raise CommandRefused(RefusalReason.TOO_OLD, order, "issued_at", problem, right)
 
-    def check(self, order: Order, now: float) -> None:
+    def check(self, order: Command, now: float) -> None:
         """Check an order that may have waited: all but how long ago it was signed; raise :class:`Refusal`.
 
         The order must be one that was read out of the text in its signature.
@@ -144,33 +144,41 @@ class OrderKeys:
             self._check_key(order, now, self.keys)
         if order.signature is not None and order.created_at - now > MAX_AHEAD:
             problem = f"is {order.created_at - now:.0f} s ahead of the gateway's clock"
-            raise Refusal(
-                Why.FROM_THE_FUTURE, order, "issued_at", problem, f"at most {MAX_AHEAD:.0f} s ahead"
+            raise CommandRefused(
+                RefusalReason.FROM_THE_FUTURE, order, "issued_at", problem, f"at most {MAX_AHEAD:.0f} s ahead"
             )
 
-    def _check_key(self, order: Order, now: float, keys: Mapping[str, OrderKey]) -> None:
+    def _check_key(self, order: Command, now: float, keys: Mapping[str, SigningKey]) -> None:
         signature = order.signature
         if signature is None:
             right = "key, mac and order, since this gateway takes signed orders only"
-            raise Refusal(Why.UNSIGNED, order, "key", "missing", right)
+            raise CommandRefused(RefusalReason.UNSIGNED, order, "key", "missing", right)
         key = keys.get(signature.key)
         if key is None:
             problem = f"is {described(signature.key)}, and not known"
-            raise Refusal(Why.UNKNOWN_KEY, order, "key", problem, "the id of a key that the gateway has")
+            raise CommandRefused(
+                RefusalReason.UNKNOWN_KEY, order, "key", problem, "the id of a key that the gateway has"
+            )
         if not signature.matches(key.secret):
             right = f"the HMAC-SHA256 of the text in order, with the secret of {key.id}"
-            raise Refusal(Why.WRONG_MAC, order, "mac", "does not fit", right)
+            raise CommandRefused(RefusalReason.WRONG_MAC, order, "mac", "does not fit", right)
         _check_validity(order, key, now)
         command = signature.command
         if key.commands is not None and command not in key.commands:
             named = command if command in CATALOGUE else unknown_name(command, key.commands)
             right = ", ".join(sorted(key.commands)) or "another key, since this one may give no order"
-            raise Refusal(
-                Why.NOT_PERMITTED, order, "command", f"{named} is not permitted to key {key.id}", right
+            raise CommandRefused(
+                RefusalReason.NOT_PERMITTED,
+                order,
+                "command",
+                f"{named} is not permitted to key {key.id}",
+                right,
             )
         if not key.is_for(_plain(signature.device)):
             problem = f"is not permitted to key {key.id}"
-            raise Refusal(Why.NOT_PERMITTED, order, "device", problem, "one of the devices in the key's list")
+            raise CommandRefused(
+                RefusalReason.NOT_PERMITTED, order, "device", problem, "one of the devices in the key's list"
+            )
 
 
 def _plain(name: str) -> str:
@@ -178,21 +186,21 @@ def _plain(name: str) -> str:
     return name if len(name) == SUBLOCK_ID else name.lstrip("0") or "0"
 
 
-def _check_validity(order: Order, key: OrderKey, now: float) -> None:
+def _check_validity(order: Command, key: SigningKey, now: float) -> None:
     if key.not_before is not None and now < key.not_before:
         problem, right = f"{key.id} is not valid yet", f"its use from {iso(key.not_before)} on"
     elif key.not_after is not None and now >= key.not_after:
         problem, right = f"{key.id} is no longer valid", f"its use before {iso(key.not_after)}"
     else:
         return
-    raise Refusal(Why.KEY_NOT_VALID, order, "key", problem, right)
+    raise CommandRefused(RefusalReason.KEY_NOT_VALID, order, "key", problem, right)
 
 
-class OrderKeysError(ValueError):
+class SigningKeysError(ValueError):
     """A file of keys that can't be used: one line with the file, the key and what is right; no secret."""
 
 
-def load_order_keys(path: Path) -> dict[str, OrderKey]:
+def load_signing_keys(path: Path) -> dict[str, SigningKey]:
     """The keys in a file, by id; raise :class:`OrderKeysError`."""
     try:
         with path.open("rb") as file:
@@ -200,21 +208,21 @@ def load_order_keys(path: Path) -> dict[str, OrderKey]:
                 problem = (
                     f"others can read or write it; expected a file that is closed to them: chmod o= {path}"
                 )
-                raise OrderKeysError(f"{path}: {problem}")
+                raise SigningKeysError(f"{path}: {problem}")
             data = tomllib.loads(file.read().decode())
     except OSError as error:
-        raise OrderKeysError(f"{path}: {error.strerror}; expected a file that can be read") from None
+        raise SigningKeysError(f"{path}: {error.strerror}; expected a file that can be read") from None
     except UnicodeDecodeError:
-        raise OrderKeysError(f"{path}: not UTF-8; expected TOML") from None
+        raise SigningKeysError(f"{path}: not UTF-8; expected TOML") from None
     except tomllib.TOMLDecodeError as error:
-        raise OrderKeysError(f"{path}: {error}; expected TOML") from None
+        raise SigningKeysError(f"{path}: {error}; expected TOML") from None
     try:
-        return _distinct(_keys(Table(str(path), "", data)))
+        return _distinct(_keys(TomlTable(str(path), "", data)))
     except ProfileError as error:
-        raise OrderKeysError(str(error)) from None
+        raise SigningKeysError(str(error)) from None
 
 
-def _keys(table: Table) -> Iterator[tuple[Table, OrderKey]]:
+def _keys(table: TomlTable) -> Iterator[tuple[TomlTable, SigningKey]]:
     if not table.names():
         raise table.error("", f"holds no key; expected key = {_SECRET}")
     for name in table.names():
@@ -227,10 +235,10 @@ def _keys(table: Table) -> Iterator[tuple[Table, OrderKey]]:
         yield one.table_or_empty(name), _key(name, one.table_or_empty(name))
 
 
-def _key(name: str, table: Table) -> OrderKey:
+def _key(name: str, table: TomlTable) -> SigningKey:
     devices, prefixes = _matching(table, "devices", _DEVICE), _matching(table, "prefixes", _PREFIX)
     commands = _matching(table, "commands", _NAME)
-    key = OrderKey(
+    key = SigningKey(
         name,
         _secret(table),
         None if commands is None else frozenset(map(canonical, commands)),
@@ -245,7 +253,7 @@ def _key(name: str, table: Table) -> OrderKey:
     return key
 
 
-def _secret(table: Table) -> bytes:
+def _secret(table: TomlTable) -> bytes:
     value = table.raw("secret")
     text = value.strip() if isinstance(value, str) else ""
     try:
@@ -258,19 +266,19 @@ def _secret(table: Table) -> bytes:
     return secret
 
 
-def _matching(table: Table, key: str, pattern: re.Pattern[str]) -> tuple[str, ...] | None:
+def _matching(table: TomlTable, key: str, pattern: re.Pattern[str]) -> tuple[str, ...] | None:
     if key not in table:
         return None
     values = table.texts(key)
     for value in values:
         if not pattern.fullmatch(value):
             raise table.error(
-                key, f"{shown(value)} is none of them; expected a list of {key} as orders have them"
+                key, f"{quote(value)} is none of them; expected a list of {key} as orders have them"
             )
     return values
 
 
-def _time(table: Table, key: str) -> float | None:
+def _time(table: TomlTable, key: str) -> float | None:
     value = table.raw(key)
     if value is None:
         return None
@@ -279,9 +287,9 @@ def _time(table: Table, key: str) -> float | None:
     return value.timestamp()
 
 
-def _distinct(keys: Iterator[tuple[Table, OrderKey]]) -> dict[str, OrderKey]:
+def _distinct(keys: Iterator[tuple[TomlTable, SigningKey]]) -> dict[str, SigningKey]:
     """By id. Who may do what is told by the key's id, so no two may have one secret."""
-    found: dict[str, OrderKey] = {}
+    found: dict[str, SigningKey] = {}
     owners: dict[bytes, str] = {}
     for table, key in keys:
         owner = owners.setdefault(key.secret, key.id)

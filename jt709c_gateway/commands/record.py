@@ -8,13 +8,13 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from jt709c_gateway.commands.masking import MASK
-from jt709c_gateway.commands.model import Order, OrderState
-from jt709c_gateway.commands.profiles.spec import OrderSpec
+from jt709c_gateway.commands.model import Command, CommandState
+from jt709c_gateway.commands.profiles.spec import CommandSpec
 from jt709c_gateway.commands.stored import from_hash, iso
 
 DEFAULT_CONFIRM_TIMEOUT: Final = 120.0
 
-_Self = TypeVar("_Self", bound="OrderRecord")
+_Self = TypeVar("_Self", bound="CommandRecord")
 
 
 @attrs.frozen
@@ -30,7 +30,7 @@ class Limits:
 
 
 @attrs.define
-class OrderRecord:
+class CommandRecord:
     """An order and what has become of it. All times are seconds since 1970.
 
     ``spec`` may be ``None`` while the lock's profile isn't known (:meth:`assign` sets it); ``secret_names``
@@ -39,8 +39,8 @@ class OrderRecord:
     key that it is signed with. ``peripheral`` is the sub-lock that it is for, ``None`` for the device itself.
     """
 
-    order: Order
-    spec: OrderSpec | None = None
+    order: Command
+    spec: CommandSpec | None = None
     limits: Limits = attrs.field(factory=Limits)
     secret_names: frozenset[str] | None = None
     key: str | None = attrs.field(default=None, init=False)
@@ -49,7 +49,7 @@ class OrderRecord:
     physical: bool | None = attrs.field(default=None, init=False)
     assumed: bool | None = attrs.field(default=None, init=False)
     provenance: str | None = attrs.field(default=None, init=False)
-    state: OrderState = attrs.field(default=OrderState.QUEUED, init=False)
+    state: CommandState = attrs.field(default=CommandState.QUEUED, init=False)
     attempts: int = attrs.field(default=0, init=False)
     serials: list[int] = attrs.field(factory=list, init=False)
     writing_at: float | None = attrs.field(default=None, init=False)
@@ -71,7 +71,7 @@ class OrderRecord:
         if self.spec is not None:
             self.assign(self.spec)
 
-    def assign(self, spec: OrderSpec) -> None:
+    def assign(self, spec: CommandSpec) -> None:
         """Say which form of the order the lock gets; what was written as physical stays physical."""
         self.spec = spec
         self.secret_names = spec.secret_names | (self.secret_names or frozenset())
@@ -139,10 +139,10 @@ class OrderRecord:
     def restore(
         cls: type[_Self],
         fields: Mapping[str, str],
-        spec: OrderSpec | None,
+        spec: CommandSpec | None,
         limits: Limits | None = None,
         *,
-        order: Order | None = None,
+        order: Command | None = None,
         secret_names: frozenset[str] | None = None,
     ) -> _Self:
         """Take up an order from its hash, for late evidence to confirm, or to recover it after a crash.
@@ -166,7 +166,7 @@ class OrderRecord:
         run._masked = order is None
         if order is None:
             run.key = record["key"]
-        run.state = OrderState(record["state"])
+        run.state = CommandState(record["state"])
         run.serials = record["serials"] or []
         run.attempts = record["attempts"]
         for name in (*_TIMES, "reason", "answer", "evidence"):
@@ -177,7 +177,7 @@ class OrderRecord:
         elif record["physical"] and run.attempts:
             # What was written as a physical order stays one, whatever a new profile makes of it.
             run.physical = True
-        run._handed_over = run.state is OrderState.SENT and (run.sent_at or 0) >= (run.writing_at or 0)
+        run._handed_over = run.state is CommandState.SENT and (run.sent_at or 0) >= (run.writing_at or 0)
         return run
 
 
@@ -185,11 +185,11 @@ _TIMES: Final = ("writing_at", "sent_at", "acknowledged_at", "confirmed_at", "en
 _FROM_SPEC: Final = ("peripheral", "profile", "physical", "assumed", "provenance")
 
 
-def _stored_order(record: Mapping[str, Any]) -> Order:
+def _stored_order(record: Mapping[str, Any]) -> Command:
     for name in ("id", "device", "command", "params", "ttl", "timeout", "created_at"):
         if record[name] is None:
             raise ValueError(f"the record of an order has no {name}")
-    return Order(
+    return Command(
         id=record["id"],
         device=record["device"],
         command=record["command"],

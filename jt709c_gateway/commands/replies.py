@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import attrs
 
 from jt709c_gateway.commands.masking import MASK, item_key
-from jt709c_gateway.commands.model import cut
+from jt709c_gateway.commands.model import truncate
 
 LAST: Final = -1
 """Position of an answer's last argument."""
@@ -169,9 +169,9 @@ def _outcome(rule: ReplyRule, arguments: tuple[str, ...]) -> Answer | None:
         return Answer(True, arguments=public)
     wrong_password = value in rule.wrong_password
     if wrong_password or value in rule.refused:
-        plain = "wrong password" if wrong_password else f"the lock answered {cut(value)}"
+        plain = "wrong password" if wrong_password else f"the lock answered {truncate(value)}"
         return Answer(False, rule.reasons.get(value, plain), wrong_password, public)
-    reason = f"the lock answered {cut(value)}, which the profile does not know"
+    reason = f"the lock answered {truncate(value)}, which the profile does not know"
     return Answer(False, reason, arguments=public, understood=False)
 
 

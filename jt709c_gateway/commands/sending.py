@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from jt709c_gateway.commands.model import Order
-from jt709c_gateway.commands.order_keys import OrderKey
+from jt709c_gateway.commands.model import Command
+from jt709c_gateway.commands.order_keys import SigningKey
 from jt709c_gateway.commands.signing import mac
 
 
-def to_wire(order: Order, key: OrderKey | None, now: float) -> bytes:
+def to_wire(order: Command, key: SigningKey | None, now: float) -> bytes:
     """The JSON for the intake list, signed with `key` if there is one. `now` in epoch seconds."""
     fields: dict[str, Any] = {
         "id": order.id,

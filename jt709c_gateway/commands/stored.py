@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from jt709c_gateway.commands.model import InvalidOrder, OrderState
+from jt709c_gateway.commands.model import CommandState, InvalidCommand
 from jt709c_gateway.commands.provenance import Provenance
 
 PUBLIC_FIELDS: Final = (
@@ -121,7 +121,7 @@ def _with_provenance(record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def invalid_record(error: InvalidOrder, now: float) -> dict[str, Any]:
+def invalid_record(error: InvalidCommand, now: float) -> dict[str, Any]:
     """The record of an order that could not be read, as far as it could."""
     record: dict[str, Any] = dict.fromkeys(PUBLIC_FIELDS)
     record.update(
@@ -129,7 +129,7 @@ def invalid_record(error: InvalidOrder, now: float) -> dict[str, Any]:
         command=error.command,
         device=error.device,
         issued_by=error.issued_by,
-        state=str(OrderState.INVALID),
+        state=str(CommandState.INVALID),
         reason=str(error),
         created_at=iso(now),
         ended_at=iso(now),

@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from jt709c_gateway.commands.catalogue import CATALOGUE
-from jt709c_gateway.commands.model import InvalidOrder, Order
+from jt709c_gateway.commands.model import Command, InvalidCommand
 from jt709c_gateway.commands.profiles import Profile
 from jt709c_gateway.commands.value_description import described, unknown_name
 
@@ -33,7 +33,7 @@ def parameter(profile: Profile | None) -> str:
     return named or DEFAULT_PARAMETER
 
 
-def through_master(order: Order, master: str, parameter: str) -> Order:
+def redirect_to_master(order: Command, master: str, parameter: str) -> Command:
     """The order for ``master`` that an order whose device is a sub-lock stands for.
 
     ``parameter`` names the sub-lock in it. Raises :class:`InvalidOrder`, about the order at its master.
@@ -46,11 +46,11 @@ def through_master(order: Order, master: str, parameter: str) -> Order:
         known = order.command in CATALOGUE
         named = order.command if known else unknown_name(order.command, SUBLOCK_ORDERS)
         problem = f"{named} can't be given to {sublock}, a sub-lock of master {master}"
-        raise InvalidOrder("command", problem, f"{taken}, or the master as device").about(moved)
+        raise InvalidCommand("command", problem, f"{taken}, or the master as device").about(moved)
     named = order.params.get(parameter, sublock)
     if named != sublock:
         right = f"{sublock}, to which the order is addressed, or nothing"
-        raise InvalidOrder(f"params.{parameter}", f"is {described(named)}", right).about(moved)
+        raise InvalidCommand(f"params.{parameter}", f"is {described(named)}", right).about(moved)
     signature = order.signature
     if signature is not None:
         signature = attrs.evolve(signature, sublock_parameter=parameter)
@@ -58,16 +58,16 @@ def through_master(order: Order, master: str, parameter: str) -> Order:
     return attrs.evolve(moved, command=command, params=params, signature=signature)
 
 
-def check_known(order: Order, *, is_sublock: bool) -> None:
+def check_known(order: Command, *, is_sublock: bool) -> None:
     """Refuse an order whose device can only be a sub-lock, and has reported through no master yet."""
     if not is_sublock and not order.device.isdecimal():
         problem = "no sub-lock of this id has reported yet"
         right = "a device id, an IMEI, or a sub-lock that has reported through its master"
-        raise InvalidOrder("device", problem, right).about(order)
+        raise InvalidCommand("device", problem, right).about(order)
 
 
-def check_type(order: Order, peripheral: str, kind: str | None) -> None:
+def check_type(order: Command, peripheral: str, kind: str | None) -> None:
     """Refuse an order for what can't be opened; ``kind`` is its type where that is known."""
     if kind in _SENSORS:
         problem = f"{peripheral} is a {kind.upper()} sensor of master {order.device} and opens nothing"
-        raise InvalidOrder("device", problem, "a sub-lock").about(order)
+        raise InvalidCommand("device", problem, "a sub-lock").about(order)

@@ -14,15 +14,15 @@ import msgspec
 
 from jt709c_gateway.commands.model import (
     ORDER_ID,
-    InvalidOrder,
-    Order,
+    Command,
+    InvalidCommand,
     Wire,
-    make_order,
+    make_command,
     read_object,
     read_signed,
     typed,
 )
-from jt709c_gateway.commands.sublocks import SUBLOCK_ID, through_master
+from jt709c_gateway.commands.sublocks import SUBLOCK_ID, redirect_to_master
 
 _DEVICE: Final = re.compile(r"[0-9]{1,20}")
 _UNSIGNED: Final = attrs.filters.exclude("signature")
@@ -46,7 +46,7 @@ class _Signed(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     sublock_parameter: str | None = None
 
 
-def to_waiting(order: Order) -> bytes:
+def to_waiting(order: Command) -> bytes:
     """An order for a Redis list."""
     signature = order.signature
     if signature is None:
@@ -63,7 +63,7 @@ def to_waiting(order: Order) -> bytes:
     )
 
 
-def from_waiting(raw: bytes) -> Order:
+def from_waiting(raw: bytes) -> Command:
     """Read what :func:`to_waiting` wrote; raise :class:`InvalidOrder` for anything else.
 
     A signature is not checked here, and ``device`` is a claim: whoever writes to a lock checks both.
@@ -71,15 +71,15 @@ def from_waiting(raw: bytes) -> Order:
     fields = read_object(raw)
     if "mac" not in fields:
         plain = typed(fields, _Plain)
-        return make_order(plain, float(plain.created_at))
+        return make_command(plain, float(plain.created_at))
     kept = typed(fields, _Signed)
     order = read_signed(kept.key, kept.mac, kept.order)
     if kept.id != order.id:
-        raise InvalidOrder("id", "is not the one that was signed", "the id in the signed text").about(order)
+        raise InvalidCommand("id", "is not the one that was signed", "the id in the signed text").about(order)
     if not _DEVICE.fullmatch(kept.device):
-        raise InvalidOrder("device", "is no device id", "text of 1 to 20 digits").about(order)
+        raise InvalidCommand("device", "is no device id", "text of 1 to 20 digits").about(order)
     if kept.sublock_parameter is not None and len(order.device) == SUBLOCK_ID:
-        return through_master(order, kept.device, kept.sublock_parameter)
+        return redirect_to_master(order, kept.device, kept.sublock_parameter)
     return attrs.evolve(order, device=kept.device)
 
 
@@ -87,7 +87,7 @@ def waiting_id(raw: bytes) -> str | None:
     """The id under which an order waits that can't be read otherwise."""
     try:
         found: dict[str, Any] = read_object(raw)
-    except InvalidOrder:
+    except InvalidCommand:
         return None
     order_id = found.get("id")
     return order_id if isinstance(order_id, str) and ORDER_ID.fullmatch(order_id) else None

@@ -17,7 +17,7 @@ from attrs import evolve
 from twisted.python import usage
 
 from jt709c_gateway import __version__
-from jt709c_gateway.commands.order_keys import OrderKey, OrderKeysError, load_order_keys
+from jt709c_gateway.commands.order_keys import SigningKey, SigningKeysError, load_signing_keys
 from jt709c_gateway.config.settings import OPTIONS, Option
 from jt709c_gateway.config.values import (
     ADMIT_ANY,
@@ -183,10 +183,10 @@ def _checked(option: Option, text: str, where: str) -> Any:
         raise usage.UsageError(f"{where}{shown}: {error}") from None
 
 
-def _order_keys(path: Path | None) -> dict[str, OrderKey] | None:
+def _order_keys(path: Path | None) -> dict[str, SigningKey] | None:
     try:
-        return None if path is None else load_order_keys(path)
-    except OrderKeysError as error:
+        return None if path is None else load_signing_keys(path)
+    except SigningKeysError as error:
         raise usage.UsageError(f"--order-keys {error}") from None
 
 

@@ -39,7 +39,7 @@ from jt709c_gateway.config.values import (
     web_users,
     worker_count,
 )
-from jt709c_gateway.gateway.commands.address_proof import UdpOrders
+from jt709c_gateway.gateway.commands.address_proof import UdpCommands
 from jt709c_gateway.redis.durability import Durability
 from jt709c_gateway.redis.keys import DEFAULT_PREFIX
 
@@ -302,7 +302,7 @@ OPTIONS: Final = (
     Option(
         "udp-orders",
         udp_orders,
-        UdpOrders.CONFIRMED,
+        UdpCommands.CONFIRMED,
         "Where orders that open a lock, or show a password, go over UDP: confirmed (an address that has "
         "answered a question sent there), any (wherever its last datagram came from) or tcp (nowhere, they "
         "wait for the lock to come over TCP) [default: confirmed]",

@@ -10,8 +10,8 @@ from attrs import frozen
 from twisted.internet.endpoints import serverFromString
 
 from jt709c_gateway.commands.profiles.loader import DIALECTS
-from jt709c_gateway.gateway.allowlist_file import DeviceList, read_device_list
-from jt709c_gateway.gateway.commands.address_proof import UdpOrders
+from jt709c_gateway.gateway.allowlist_file import Allowlist, read_allowlist
+from jt709c_gateway.gateway.commands.address_proof import UdpCommands
 from jt709c_gateway.protocol.zones import ALL
 from jt709c_gateway.redis.address import parse_redis_address
 from jt709c_gateway.transport.proxy_protocol import PROXIED, split_proxied
@@ -151,12 +151,12 @@ class UdpPort:
     interface: str = ""
 
 
-def udp_orders(text: str) -> UdpOrders:
+def udp_orders(text: str) -> UdpCommands:
     """One of the ways in which orders may go over UDP."""
     try:
-        return UdpOrders(text)
+        return UdpCommands(text)
     except ValueError:
-        raise ValueError(f"expected one of {', '.join(UdpOrders)}") from None
+        raise ValueError(f"expected one of {', '.join(UdpCommands)}") from None
 
 
 def udp_port(text: str) -> UdpPort:
@@ -175,9 +175,9 @@ def existing_file(text: str) -> Path:
     return path
 
 
-def device_list(text: str) -> DeviceList:
+def device_list(text: str) -> Allowlist:
     """A file with one device id or IMEI a line, read and checked."""
-    return read_device_list(existing_file(text))
+    return read_allowlist(existing_file(text))
 
 
 def existing_directory(text: str) -> Path:

@@ -10,13 +10,13 @@ from twisted.internet import defer
 from twisted.logger import Logger
 
 from jt709c_gateway.gateway.allowlist_file import (
-    DeviceList,
-    DeviceListError,
+    Allowlist,
+    AllowlistError,
     Signature,
-    read_device_list,
+    read_allowlist,
     signature_of,
 )
-from jt709c_gateway.redis.allowlist import AllowedSet
+from jt709c_gateway.redis.allowlist import RedisAllowlist
 
 #: Ids that Redis is asked about in one call.
 _BATCH: Final = 500
@@ -62,7 +62,7 @@ class FileAdmission(Admission):
     log = Logger()
     review_every = _FILE_REVIEW
 
-    def __init__(self, listed: DeviceList) -> None:
+    def __init__(self, listed: Allowlist) -> None:
         self._path = listed.path
         self._devices = listed.devices
         #: The version dealt with last, and the one seen last.
@@ -84,8 +84,8 @@ class FileAdmission(Admission):
             return []
         self._done = self._seen
         try:
-            listed = read_device_list(self._path)
-        except DeviceListError as error:
+            listed = read_allowlist(self._path)
+        except AllowlistError as error:
             self.log.error(
                 "--devices {path}: {reason}. The {count} locks read before stay admitted",
                 path=str(self._path),
@@ -115,7 +115,7 @@ class SetAdmission(Admission):
     log = Logger()
     review_every = _SET_REVIEW
 
-    allowed: AllowedSet
+    allowed: RedisAllowlist
     #: In the order in which they came.
     _waiting: "dict[defer.Deferred[bool], str]" = field(factory=dict, repr=False)
     _calling: bool = False

@@ -25,12 +25,12 @@ _SHOWN: Final = 40
 Signature = tuple[int, int, int]
 
 
-class DeviceListError(ValueError):
+class AllowlistError(ValueError):
     """A file that can't be used: which line of it, what stands there, and what is right."""
 
 
 @frozen
-class DeviceList:
+class Allowlist:
     """One version of the file, its ids in the canonical form."""
 
     path: Path
@@ -50,31 +50,31 @@ def _signature(status: os.stat_result) -> Signature:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def read_device_list(path: Path) -> DeviceList:
+def read_allowlist(path: Path) -> Allowlist:
     """Read and check the whole file; DeviceListError for the first thing that is wrong with it."""
     try:
         with path.open("rb") as file:
             signature = _signature(os.fstat(file.fileno()))
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise DeviceListError(f"can't be read ({error.strerror}); expected a file of device ids") from None
+        raise AllowlistError(f"can't be read ({error.strerror}); expected a file of device ids") from None
     if len(data) > MAX_BYTES:
-        raise DeviceListError(f"expected at most {MAX_BYTES >> 20} MiB; keep so many ids in Redis")
+        raise AllowlistError(f"expected at most {MAX_BYTES >> 20} MiB; keep so many ids in Redis")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise DeviceListError("expected a text file with one device id or IMEI a line") from None
+        raise AllowlistError("expected a text file with one device id or IMEI a line") from None
     devices = set()
     for number, line in enumerate(text.split("\n"), 1):
         entry = line.partition("#")[0].strip()
         if not entry:
             continue
         if not _ID.fullmatch(entry):
-            raise DeviceListError(
+            raise AllowlistError(
                 f"line {number}: {entry[:_SHOWN]!r}: expected a device id or an IMEI, 1 to 20 digits"
             )
         devices.add(entry.lstrip("0") or "0")
     if not devices:
         # More likely a write that was cut short than the wish to turn every lock away.
-        raise DeviceListError("expected a file with at least one device id or IMEI")
-    return DeviceList(path, signature, frozenset(devices))
+        raise AllowlistError("expected a file with at least one device id or IMEI")
+    return Allowlist(path, signature, frozenset(devices))

@@ -8,13 +8,13 @@ from twisted.application.service import Service
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
-from jt709c_gateway.gateway.commands.consumer import BlockingConnection, Taking
-from jt709c_gateway.gateway.commands.dispatcher import Orders
-from jt709c_gateway.gateway.commands.expiry import Expiring
-from jt709c_gateway.gateway.commands.identity_queries import ROUND, Asking
-from jt709c_gateway.gateway.commands.recovery import Recovery
+from jt709c_gateway.gateway.commands.consumer import BlockingConnection, IntakeConsumer
+from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
+from jt709c_gateway.gateway.commands.expiry import CommandExpiry
+from jt709c_gateway.gateway.commands.identity_queries import ROUND, IdentityPoller
+from jt709c_gateway.gateway.commands.recovery import CommandRecovery
 from jt709c_gateway.gateway.gateway import Gateway
-from jt709c_gateway.gateway.membership import Membership, is_dead_here
+from jt709c_gateway.gateway.membership import GatewayMembership, is_dead_here
 from jt709c_gateway.redis.command_store_types import NotOurs
 from jt709c_gateway.redis.keys import Keys
 
@@ -39,7 +39,7 @@ _DUTIES: Final = {
 }
 
 
-class Duties(Service):
+class BackgroundTasks(Service):
     """Runs the loops; each outlives whatever is thrown inside it."""
 
     log = Logger()
@@ -48,10 +48,10 @@ class Duties(Service):
         self,
         reactor: Any,
         gateway: Gateway,
-        orders: Orders,
+        orders: CommandDispatcher,
         keys: Keys,
         ttl: float,
-        asking: Asking | None = None,
+        asking: IdentityPoller | None = None,
     ) -> None:
         self._reactor = reactor
         self._gateway = gateway
@@ -59,11 +59,11 @@ class Duties(Service):
         self._keys = keys
         self._ttl = ttl
         self._asking = asking
-        self._taking = Taking(reactor, orders, keys, ttl, lambda: self._entered)
-        self._recovery = Recovery(orders)
-        self._expiring = Expiring(reactor, orders)
+        self._taking = IntakeConsumer(reactor, orders, keys, ttl, lambda: self._entered)
+        self._recovery = CommandRecovery(orders)
+        self._expiring = CommandExpiry(reactor, orders)
         self._loops: list[task.LoopingCall] = []
-        self.membership = Membership(
+        self.membership = GatewayMembership(
             reactor, orders.store, gateway.committer.boot, ttl, superseded=self._give_way
         )
         #: Whether this run has its name, and what earlier ones have left behind is adopted.

@@ -7,7 +7,7 @@ from twisted.application.service import Service
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
-from jt709c_gateway.redis.errors import Refusals
+from jt709c_gateway.redis.errors import ErrorLog
 from jt709c_gateway.redis.redis_time import RedisTime
 from jt709c_gateway.redis.scripts import Caller
 
@@ -15,7 +15,7 @@ from jt709c_gateway.redis.scripts import Caller
 _EVERY: Final = 5.0
 
 
-class Timekeeping(Service):
+class ClockSync(Service):
     """Measures over `caller` while there is a connection; a failure is said, and the next look comes."""
 
     log = Logger()
@@ -25,7 +25,7 @@ class Timekeeping(Service):
         self._time = redis_time
         self.caller = caller
         self._interval = min(heartbeat, _EVERY)
-        self._refusals = Refusals(reactor)
+        self._refusals = ErrorLog(reactor)
         self._loop = task.LoopingCall(self.look)
         self._loop.clock = reactor
 

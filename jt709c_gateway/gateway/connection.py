@@ -32,7 +32,7 @@ _MAX_ASKING: Final = 500
 _NOBODY: Final[dict[str, Session]] = {}
 
 
-class Conversation:
+class DeviceConnection:
     """The gateway's side of one TCP connection or UDP address."""
 
     log = Logger()

@@ -9,7 +9,7 @@ from twisted.application.service import Service
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
-from jt709c_gateway.gateway.commands.dispatcher import Orders
+from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.redis.command_store import SESSIONS_AT_ONCE
 
@@ -25,7 +25,7 @@ _MARKER_TTL: Final = 86_400
 _MARKER: Final = re.compile(rb"(\d+)(?:.* @(\d+))?")
 
 
-class Losses(Service):
+class DataLossDetector(Service):
     """Compares what Redis says that this run has committed with what it had said before.
 
     A store that was emptied, that came back without its data or as an older copy of it, and a replica that
@@ -35,7 +35,7 @@ class Losses(Service):
 
     log = Logger()
 
-    def __init__(self, reactor: Any, orders: Orders) -> None:
+    def __init__(self, reactor: Any, orders: CommandDispatcher) -> None:
         self._orders = orders
         self._reactor = reactor
         self._looking = False

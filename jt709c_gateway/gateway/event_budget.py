@@ -22,7 +22,7 @@ def share_of(stream: int, percent: float) -> float:
 
 
 @frozen
-class Allowed:
+class EventAllowance:
     """`rate` is events a second, `share` events an hour, at once if need be; 0 is any number."""
 
     rate: float = 0.0
@@ -33,15 +33,15 @@ class Allowed:
         """Events that may come at once as far as the rate goes."""
         return max(self.rate * _BURST, 1.0) if self.rate else inf
 
-    def new(self, now: float) -> "Budget":
+    def new(self, now: float) -> "EventBudget":
         """What a device has that was not heard before. `now` in seconds, monotonic."""
-        budget = Budget(self.burst, self.share or inf, now)
+        budget = EventBudget(self.burst, self.share or inf, now)
         budget.allowance = budget.granted = min(budget.of_rate, budget.of_share)
         return budget
 
 
 @define(eq=False)
-class Budget:
+class EventBudget:
     """What one device has left of both. It goes along from session to session."""
 
     of_rate: float
@@ -55,7 +55,7 @@ class Budget:
     #: It was reported that it sends too much.
     hasty: bool = field(default=False, init=False)
 
-    def look(self, allowed: Allowed, now: float) -> bool:
+    def look(self, allowed: EventAllowance, now: float) -> bool:
         """Whether it may cause one more event: what it has used up comes back with time."""
         if self.granted == inf:
             return True
@@ -73,7 +73,7 @@ class Budget:
         """Whether it is the share, rather than the rate, that it has used up."""
         return self.of_share < self.of_rate
 
-    def is_whole(self, allowed: Allowed) -> bool:
+    def is_whole(self, allowed: EventAllowance) -> bool:
         """Whether nothing is used up, as of the last look."""
         return self.of_rate >= allowed.burst and (not allowed.share or self.of_share >= allowed.share)
 

@@ -8,7 +8,7 @@ from msgspec import UNSET
 
 from jt709c_gateway.gateway.lock_clock import credible
 from jt709c_gateway.gateway.sessions import Session
-from jt709c_gateway.gateway.sublock_states import SubLocks
+from jt709c_gateway.gateway.sublock_states import SubLockStates
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.envelope import wrap
 from jt709c_gateway.protocol.framing import MAX_BINARY
@@ -60,7 +60,7 @@ def _is_own(data: events.EventData) -> TypeGuard[events.LockEvent]:
 def _heard_through(session: Session, data: events.Peripheral, now: float, wire: bytes) -> datetime | None:
     """Have the clock of a sub-lock learn from its report; the time by the clock of its master."""
     if session.sublocks is None:
-        session.sublocks = SubLocks()
+        session.sublocks = SubLockStates()
     session.sublocks.hear(data, now, wire)
     return data.master_time
 
@@ -162,7 +162,7 @@ def _told(reply: events.Reply, now: str) -> dict[str, str]:
 def _peripheral(session: Session, data: events.Peripheral, now: float) -> tuple[Any, ...]:
     """What Redis keeps of a sub-lock or sensor; the state of a lock is kept here as well."""
     if session.sublocks is None:
-        session.sublocks = SubLocks()
+        session.sublocks = SubLockStates()
     session.sublocks.note(data, now)
     time = session.sublocks.happened(data, now)
     state = data.lock_state if isinstance(data.lock_state, str) else None

@@ -8,9 +8,9 @@ from twisted.application.service import Service
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
-from jt709c_gateway.gateway.commands.dispatcher import Orders
+from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.redis.errors import explain
-from jt709c_gateway.redis.fleet_stats import Fleet, count
+from jt709c_gateway.redis.fleet_stats import FleetCounts, count_fleet
 
 #: Seconds from one count to the next: as often as Prometheus usually asks.
 EVERY: Final = 15.0
@@ -23,13 +23,13 @@ _LIMITS: Final = {
 }
 
 
-class Survey(Service):
+class FleetStats(Service):
     """`fleet` is what the last count gave; None where it failed: no number is better than an old one."""
 
     log = Logger()
 
-    def __init__(self, reactor: Any, orders: Orders) -> None:
-        self.fleet: Fleet | None = None
+    def __init__(self, reactor: Any, orders: CommandDispatcher) -> None:
+        self.fleet: FleetCounts | None = None
         self._orders = orders
         self._refusal = ""
         #: What had been let go at the last line about it, and when another may follow.
@@ -57,7 +57,7 @@ class Survey(Service):
     async def _count(self) -> None:
         orders = self._orders
         try:
-            self.fleet = await count(orders.store.caller, orders.store.keys, orders.now())
+            self.fleet = await count_fleet(orders.store.caller, orders.store.keys, orders.now())
             self._refusal = ""
             self._tell_of_limits(self.fleet)
         except txredisapi.ConnectionError:
@@ -75,7 +75,7 @@ class Survey(Service):
                 reason=refusal,
             )
 
-    def _tell_of_limits(self, fleet: Fleet) -> None:
+    def _tell_of_limits(self, fleet: FleetCounts) -> None:
         before, now = self._let_go, self._reactor.seconds()
         if before is None or any(fleet.let_go[what] < before[what] for what in _LIMITS):
             # At the start it isn't known since when, and a store that was emptied begins anew.

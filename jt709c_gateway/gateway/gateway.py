@@ -10,26 +10,26 @@ from msgspec import UNSET
 from twisted.logger import Logger
 
 from jt709c_gateway.gateway.admission import Admission
-from jt709c_gateway.gateway.connection import Conversation
+from jt709c_gateway.gateway.connection import DeviceConnection
 from jt709c_gateway.gateway.counters import Counters
-from jt709c_gateway.gateway.event_budget import Allowed
+from jt709c_gateway.gateway.event_budget import EventAllowance
 from jt709c_gateway.gateway.event_ids import EventIds
 from jt709c_gateway.gateway.event_records import listen, position_record, record_of
-from jt709c_gateway.gateway.limit_warnings import TurningAway
-from jt709c_gateway.gateway.new_device_limit import Newcomers
-from jt709c_gateway.gateway.rate_limit import Gate, kept
-from jt709c_gateway.gateway.session_lifecycle import Presence
-from jt709c_gateway.gateway.session_limits import Room
+from jt709c_gateway.gateway.limit_warnings import LimitWarnings
+from jt709c_gateway.gateway.new_device_limit import NewDeviceLimiter
+from jt709c_gateway.gateway.rate_limit import RateLimiter, kept
+from jt709c_gateway.gateway.session_lifecycle import SessionLifecycle
+from jt709c_gateway.gateway.session_limits import SessionLimits
 from jt709c_gateway.gateway.sessions import Session, Sessions
-from jt709c_gateway.gateway.time_slices import Slices
+from jt709c_gateway.gateway.time_slices import TimeSlicer
 from jt709c_gateway.gateway.udp_decoder import DatagramDecoder
-from jt709c_gateway.gateway.udp_guests import Guests
+from jt709c_gateway.gateway.udp_guests import UdpGuests
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import VERSION
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.protocol.reassembly import PartStore, Reassembler
-from jt709c_gateway.protocol.zones import Utc8
+from jt709c_gateway.protocol.zones import Utc8Devices
 from jt709c_gateway.redis.batch import Answer
 from jt709c_gateway.redis.committer import Committer
 from jt709c_gateway.transport.interfaces import Link
@@ -60,7 +60,7 @@ class Policy:
     #: Answer a sub-lock's report by the serial of its sentence, not by the sub-lock's own.
     sentence_serial: bool = False
     #: Whose times are UTC+8.
-    utc8: Utc8 = field(factory=Utc8)
+    utc8: Utc8Devices = field(factory=Utc8Devices)
     #: How often a session that speaks has its time to live in Redis renewed.
     session_refresh: float = 60.0
 
@@ -103,31 +103,31 @@ class Gateway:
     #: Set while stopping: frames are let go unanswered, and the locks send them to whoever comes next.
     draining: bool = False
     sessions: Sessions = field(init=False)
-    gate: Gate = field(init=False, repr=False)
-    presence: Presence = field(init=False, repr=False)
-    guests: Guests = field(init=False, repr=False)
-    slices: Slices = field(init=False, repr=False)
-    conversations: set[Conversation] = field(factory=set, repr=False)
+    gate: RateLimiter = field(init=False, repr=False)
+    presence: SessionLifecycle = field(init=False, repr=False)
+    guests: UdpGuests = field(init=False, repr=False)
+    slices: TimeSlicer = field(init=False, repr=False)
+    conversations: set[DeviceConnection] = field(factory=set, repr=False)
     #: Those that stopped reading, in the order in which they did.
-    _paused: dict[Conversation, None] = field(factory=dict, repr=False)
+    _paused: dict[DeviceConnection, None] = field(factory=dict, repr=False)
     #: Parts of split messages, of all connections and addresses together.
     parts: PartStore = field(factory=PartStore, init=False, repr=False)
-    _turning_away: TurningAway = field(factory=TurningAway, init=False, repr=False)
+    _turning_away: LimitWarnings = field(factory=LimitWarnings, init=False, repr=False)
     _log_minute: float = 0.0
     _logged: int = 0
 
     def __attrs_post_init__(self) -> None:
         policy = self.policy
-        room = Room(policy.devices_per_connection, policy.sessions_per_address)
+        room = SessionLimits(policy.devices_per_connection, policy.sessions_per_address)
         self.sessions = Sessions(policy.max_sessions, room)
-        self.slices = Slices(self.clock)
-        self.presence = Presence(self)
-        self.guests = Guests(self)
-        self.gate = Gate(
+        self.slices = TimeSlicer(self.clock)
+        self.presence = SessionLifecycle(self)
+        self.guests = UdpGuests(self)
+        self.gate = RateLimiter(
             self,
             self.admission,
-            Allowed(policy.max_rate, policy.max_share),
-            Newcomers(policy.max_new_devices),
+            EventAllowance(policy.max_rate, policy.max_share),
+            NewDeviceLimiter(policy.max_new_devices),
         )
         self.committer.drained = self._drained
 
@@ -144,7 +144,7 @@ class Gateway:
 
     # What transports see (transport.link.Handler)
 
-    def open(self, link: Link) -> Conversation:
+    def open(self, link: Link) -> DeviceConnection:
         """A peer is there."""
         sentence_serial = self.policy.sentence_serial
         if link.transport_name == "udp":
@@ -154,7 +154,7 @@ class Gateway:
             )
         else:
             decoder = Decoder(sentence_serial=sentence_serial, parts=Reassembler(self.parts))
-        conversation = Conversation(self, link, decoder, self.clock.seconds())
+        conversation = DeviceConnection(self, link, decoder, self.clock.seconds())
         self.conversations.add(conversation)
         return conversation
 
@@ -216,7 +216,7 @@ class Gateway:
             self.on_named(device)
 
     def malformed(
-        self, peer: str, reason: str, raw: bytes, iso: str, sender: Conversation | None = None
+        self, peer: str, reason: str, raw: bytes, iso: str, sender: DeviceConnection | None = None
     ) -> None:
         """Keep what could not be read for a person to look at; passwords are masked already.
 
@@ -232,7 +232,7 @@ class Gateway:
         self._logged += 1
         return self._logged <= _LOG_LINES
 
-    def paused(self, conversation: Conversation) -> None:
+    def paused(self, conversation: DeviceConnection) -> None:
         """This conversation waits until there is room."""
         self._paused[conversation] = None
 
@@ -269,8 +269,8 @@ class Gateway:
 
     def _drained(self) -> None:
         paused, self._paused = self._paused, {}
-        self.slices.run(paused, Conversation.read_on)
+        self.slices.run(paused, DeviceConnection.read_on)
 
-    def forget_paused(self, conversation: Conversation) -> None:
+    def forget_paused(self, conversation: DeviceConnection) -> None:
         """This conversation is over."""
         self._paused.pop(conversation, None)

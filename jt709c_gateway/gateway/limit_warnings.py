@@ -18,7 +18,7 @@ _PAUSE: Final = 600.0
 
 
 @define
-class TurningAway:
+class LimitWarnings:
     """Names a limit when it first turns a lock away, and again every ten minutes while it does."""
 
     log = Logger()

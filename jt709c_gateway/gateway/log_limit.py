@@ -12,7 +12,7 @@ _SECONDS: Final = 60.0
 
 
 @define
-class LogWindow:
+class LogLimiter:
     """Lets at most `most` lines about one thing into the log in a minute, and tells how many it left out.
 
     `things` says in the log what they are about, in the plural.

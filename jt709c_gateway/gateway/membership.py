@@ -14,7 +14,7 @@ from uuid import uuid4
 from attrs import define, field
 from twisted.logger import Logger
 
-from jt709c_gateway.redis.command_store import OrderStore
+from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.redis.command_store_types import NotOurs
 from jt709c_gateway.util.clock import Clock
 
@@ -50,7 +50,7 @@ def is_dead_here(said: bytes) -> bool:
 
 
 @define(eq=False)
-class Membership:
+class GatewayMembership:
     """Says in Redis that this run lives, and knows until when nobody else can take it for dead.
 
     `clock` must be monotonic; `ttl` is in seconds. `superseded` is called once, when a later run has the
@@ -60,7 +60,7 @@ class Membership:
     log = Logger()
 
     clock: Clock
-    store: OrderStore
+    store: CommandStore
     boot: str
     ttl: float
     superseded: Callable[[], None] = lambda: None

@@ -31,7 +31,7 @@ class Known(Protocol):
 
 
 @define(eq=False)
-class Newcomers:
+class NewDeviceLimiter:
     """Lets so many new devices a minute in from an address, a minute's worth at once. Others have to wait.
 
     Only when an address has used that up is Redis asked which of them it knows: those don't count, so that

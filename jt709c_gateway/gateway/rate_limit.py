@@ -6,9 +6,9 @@ from attrs import define, field
 from twisted.logger import Logger
 
 from jt709c_gateway.gateway.admission import Admission
-from jt709c_gateway.gateway.connection import Conversation
-from jt709c_gateway.gateway.event_budget import Allowed, Budget
-from jt709c_gateway.gateway.new_device_limit import Newcomers
+from jt709c_gateway.gateway.connection import DeviceConnection
+from jt709c_gateway.gateway.event_budget import EventAllowance, EventBudget
+from jt709c_gateway.gateway.new_device_limit import NewDeviceLimiter
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol.framing import MALFORMED_KEPT
 from jt709c_gateway.protocol.message import Message
@@ -25,7 +25,7 @@ _MAX_REPORTED: Final = 10_000
 
 
 @define(eq=False)
-class Gate:
+class RateLimiter:
     """Lets locks in, turns others away, and slows down those that send too much."""
 
     log = Logger()
@@ -33,19 +33,19 @@ class Gate:
     gateway: "Gateway" = field(repr=False)
     admission: Admission
     #: What one lock may send.
-    allowed: Allowed
-    newcomers: Newcomers
-    _slowed: dict[Conversation, None] = field(factory=dict, repr=False)
+    allowed: EventAllowance
+    newcomers: NewDeviceLimiter
+    _slowed: dict[DeviceConnection, None] = field(factory=dict, repr=False)
     _reported: dict[str, None] = field(factory=dict, repr=False)
     #: What locks that are gone have left, unless that is all.
-    _remembered: dict[str, Budget] = field(factory=dict, repr=False)
+    _remembered: dict[str, EventBudget] = field(factory=dict, repr=False)
 
     def admits(self, device: str) -> bool | None:
         """Whether a lock is heard; None when that has to be asked for."""
         # One that is here was asked about when it came, and is so at each review.
         return device in self.gateway.sessions or self.admission.admits(device)
 
-    def turn_away(self, conversation: Conversation, message: Message, moment: "Moment") -> None:
+    def turn_away(self, conversation: DeviceConnection, message: Message, moment: "Moment") -> None:
         """A device that isn't admitted spoke: it is reported once, and its link is closed without an answer.
 
         But a UDP address that others are heard from is not forgotten: anybody may claim to send from there.
@@ -70,7 +70,7 @@ class Gate:
             self.log.info("{count} locks are admitted no more: {first} …", count=len(gone), first=gone[0])
         self.gateway.slices.run(gone, self._close)
 
-    def lets_come(self, conversation: Conversation, device: str, now: float) -> bool:
+    def lets_come(self, conversation: DeviceConnection, device: str, now: float) -> bool:
         """Whether a lock that isn't here may come now, as far as others from its address leave room."""
         if device in self.gateway.sessions:
             return True
@@ -110,7 +110,7 @@ class Gate:
         """Whether a lock may cause one more event."""
         return session.budget.allowance >= 1 or session.budget.look(self.allowed, now)
 
-    def complain(self, conversation: Conversation, session: Session, now: float) -> None:
+    def complain(self, conversation: DeviceConnection, session: Session, now: float) -> None:
         """A lock sends too much: that is said once."""
         budget = session.budget
         if not budget.hasty and self.gateway.may_log(now):
@@ -124,22 +124,22 @@ class Gate:
                 option="--max-share" if budget.spent_share else "--max-rate",
             )
 
-    def slow_down(self, conversation: Conversation) -> None:
+    def slow_down(self, conversation: DeviceConnection) -> None:
         """A connection's lock sends too much. It is read on with the next round of `read_on`."""
         if conversation not in self._slowed:
             self.gateway.counters.rate_pauses += 1
         self.wait(conversation)
 
-    def wait(self, conversation: Conversation) -> None:
+    def wait(self, conversation: DeviceConnection) -> None:
         """Read on from a connection with the next round of `read_on`."""
         self._slowed[conversation] = None
 
     def read_on(self) -> None:
         """Read on from connections that were slowed down; to be called every few seconds."""
         slowed, self._slowed = self._slowed, {}
-        self.gateway.slices.run(slowed, Conversation.read_on)
+        self.gateway.slices.run(slowed, DeviceConnection.read_on)
 
-    def left(self, conversation: Conversation) -> None:
+    def left(self, conversation: DeviceConnection) -> None:
         """A link is gone."""
         self._slowed.pop(conversation, None)
 

@@ -16,7 +16,7 @@ from jt709c_gateway.redis.scripts import Caller
 EVERY: Final = 5.0
 
 
-class Rights(Service):
+class RightsCheck(Service):
     """`missing` lists the rights that our user in Redis lacks, as far as the last look has shown."""
 
     log = Logger()

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from attrs import define, field
 from twisted.internet import defer, task
 
-from jt709c_gateway.gateway.connection import Conversation
+from jt709c_gateway.gateway.connection import DeviceConnection
 from jt709c_gateway.gateway.sessions import Session
-from jt709c_gateway.gateway.takeover_limit import Contests
+from jt709c_gateway.gateway.takeover_limit import TakeoverLimiter
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.transport.interfaces import SHUTDOWN
@@ -29,16 +29,16 @@ _ENDED_AT_ONCE: Final = 500
 
 
 @define(eq=False)
-class Presence:
+class SessionLifecycle:
     """Opens sessions, hands them on to newer ones, and ends them."""
 
     gateway: "Gateway" = field(repr=False)
-    contests: Contests = field(factory=Contests, repr=False)
+    contests: TakeoverLimiter = field(factory=TakeoverLimiter, repr=False)
     _tokens: int = 0
 
     # Locks that come
 
-    def make(self, conversation: Conversation, message: Message, moment: "Moment") -> Session:
+    def make(self, conversation: DeviceConnection, message: Message, moment: "Moment") -> Session:
         """A session of a device on a link, of which nobody knows yet."""
         self._tokens += 1
         session = Session(
@@ -57,7 +57,7 @@ class Presence:
         session.utc8 = self.gateway.policy.utc8.is_sent_by(session.device)
         return session
 
-    def open(self, conversation: Conversation, message: Message, moment: "Moment") -> Session | None:
+    def open(self, conversation: DeviceConnection, message: Message, moment: "Moment") -> Session | None:
         """A device speaks on a link for the first time. None when there is no room for it."""
         session = self.make(conversation, message, moment)
         before = self.gateway.sessions.get(message.device)
@@ -68,7 +68,7 @@ class Presence:
         self.begin(session, before, moment)
         return session
 
-    def waits(self, conversation: Conversation, device: str, moment: "Moment") -> bool:
+    def waits(self, conversation: DeviceConnection, device: str, moment: "Moment") -> bool:
         """Whether a device has to wait until it may end its older session, as that went on too fast."""
         if self.contests.may_take_over(device, moment.now):
             return False
@@ -199,7 +199,7 @@ class Presence:
 
     # Locks that go
 
-    def ended(self, conversation: Conversation, reason: str) -> None:
+    def ended(self, conversation: DeviceConnection, reason: str) -> None:
         """A link is gone: its locks are offline, but for those that are elsewhere by now."""
         gateway = self.gateway
         gateway.conversations.discard(conversation)
@@ -263,7 +263,7 @@ class Presence:
         gateway.parts.expire(gateway.clock.seconds())
         gateway.slices.run(list(gateway.conversations), self._look_after)
 
-    def _look_after(self, conversation: Conversation) -> None:
+    def _look_after(self, conversation: DeviceConnection) -> None:
         policy, now = self.gateway.policy, self.gateway.clock.seconds()
         limit = policy.idle_timeout
         if not conversation.is_open:

@@ -8,7 +8,7 @@ from attrs import define, field
 from jt709c_gateway.transport.tcp import limited_as
 
 if TYPE_CHECKING:
-    from jt709c_gateway.gateway.connection import Conversation
+    from jt709c_gateway.gateway.connection import DeviceConnection
     from jt709c_gateway.gateway.sessions import Session
 
 #: Sessions that are compared to find one that has been silent for long.
@@ -21,7 +21,7 @@ def address_of(session: "Session") -> str:
 
 
 @define(eq=False)
-class Room:
+class SessionLimits:
     """Counts sessions by link and by address, and finds those that are the first to go.
 
     A link and an address have so many places each that are theirs. What is beyond may be there while there is
@@ -31,7 +31,7 @@ class Room:
     per_link: int = 8
     per_address: int = 20_000
     #: Links with more sessions than places, by how many they have.
-    _links: "dict[int, dict[Conversation, None]]" = field(factory=dict, repr=False)
+    _links: "dict[int, dict[DeviceConnection, None]]" = field(factory=dict, repr=False)
     _addresses: "dict[str, dict[Session, None]]" = field(factory=dict, repr=False)
     #: Addresses with more sessions than places.
     _crowded: dict[str, None] = field(factory=dict, repr=False)
@@ -56,7 +56,7 @@ class Room:
         if not there:
             del self._addresses[address]
 
-    def _count(self, link: "Conversation", change: int) -> None:
+    def _count(self, link: "DeviceConnection", change: int) -> None:
         before, link.locks = link.locks, link.locks + change
         if before > self.per_link:
             del self._links[before][link]

@@ -5,18 +5,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field
 
-from jt709c_gateway.gateway.event_budget import Budget
+from jt709c_gateway.gateway.event_budget import EventBudget
 from jt709c_gateway.gateway.lock_clock import LockClock
-from jt709c_gateway.gateway.session_limits import Room
-from jt709c_gateway.gateway.sublock_states import SubLocks
+from jt709c_gateway.gateway.session_limits import SessionLimits
+from jt709c_gateway.gateway.sublock_states import SubLockStates
 from jt709c_gateway.protocol.decoder import SENTENCE
 from jt709c_gateway.protocol.envelope import Origin
 from jt709c_gateway.protocol.jt701 import VERSION_JT701D
 from jt709c_gateway.protocol.message import Message, VersionedMessage
 
 if TYPE_CHECKING:
-    from jt709c_gateway.gateway.commands.executor import Desk
-    from jt709c_gateway.gateway.connection import Conversation
+    from jt709c_gateway.gateway.commands.executor import CommandExecutor
+    from jt709c_gateway.gateway.connection import DeviceConnection
 
 #: Addresses of a lock that stay proven while it moves between them.
 _MAX_PROOFS: Final = 4
@@ -27,7 +27,7 @@ class Session:
     """A lock that is there. Times are monotonic seconds, but for `since`, which is ISO 8601."""
 
     device: str
-    conversation: "Conversation"
+    conversation: "DeviceConnection"
     token: str
     since: str
     opened: float
@@ -51,9 +51,9 @@ class Session:
     master_version: int | None = None
     sentence_version: int | None = None
     #: What it may still send.
-    budget: Budget = field(factory=lambda: Budget(inf, inf, 0.0), repr=False)
+    budget: EventBudget = field(factory=lambda: EventBudget(inf, inf, 0.0), repr=False)
     #: What is known of the sub-locks behind it; None where it has none.
-    sublocks: SubLocks | None = field(default=None, repr=False)
+    sublocks: SubLockStates | None = field(default=None, repr=False)
     #: Whether the times that it sends are UTC+8.
     utc8: bool = False
     #: How far its clock is from ours.
@@ -67,7 +67,7 @@ class Session:
     #: Whether Redis was asked to take it and has not said so yet.
     offered: bool = False
     #: Orders for this lock that are under way, or may still be settled by what it reports.
-    desk: "Desk | None" = field(default=None, repr=False)
+    desk: "CommandExecutor | None" = field(default=None, repr=False)
 
     def hash_fields(self) -> tuple[str, ...]:
         """Field, value, … of `jt709c:session:<device>`."""
@@ -136,7 +136,7 @@ class Sessions:
     """device -> session. At most `limit` at a time; `room` knows who goes first."""
 
     limit: int
-    room: Room = field(factory=Room)
+    room: SessionLimits = field(factory=SessionLimits)
     _by_device: dict[str, Session] = field(factory=dict)
     _by_imei: dict[str, str] = field(factory=dict)
 

@@ -14,7 +14,7 @@ MAX_SUBLOCKS: Final = 100
 
 
 @define
-class SubLocks:
+class SubLockStates:
     """The newest states of sub-locks, and the last event of each. All times are epoch seconds."""
 
     #: id -> when, locked or unlocked
@@ -35,9 +35,9 @@ class SubLocks:
         """When a report that came at `now` took place; None without a time that can be true."""
         return (self._clocks.get(data.peripheral) or LockClock()).happened(data.time, now)
 
-    def anew(self) -> "SubLocks":
+    def anew(self) -> "SubLockStates":
         """The same sub-locks, with their clocks but without what they have reported."""
-        return SubLocks(clocks=self._clocks)
+        return SubLockStates(clocks=self._clocks)
 
     def note(self, data: Peripheral, now: float) -> None:
         """A sub-lock has reported. An older state changes nothing."""

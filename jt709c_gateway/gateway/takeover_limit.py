@@ -14,7 +14,7 @@ _MAX_DEVICES: Final = 10_000
 
 
 @define
-class Contests:
+class TakeoverLimiter:
     """Counts how often the newest session of a device ends an older one, and says when that is too often."""
 
     log = Logger()

@@ -14,7 +14,7 @@ _Item = TypeVar("_Item")
 _AT_ONCE: Final = 100
 
 
-class Slices:
+class TimeSlicer:
     """Carries out one thing after the other; between slices the reactor does what else there is."""
 
     log = Logger()

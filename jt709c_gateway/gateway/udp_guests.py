@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 from attrs import define, field
 
 from jt709c_gateway.gateway.commands import matching
-from jt709c_gateway.gateway.connection import Conversation
-from jt709c_gateway.gateway.event_budget import Budget
+from jt709c_gateway.gateway.connection import DeviceConnection
+from jt709c_gateway.gateway.event_budget import EventBudget
 from jt709c_gateway.gateway.event_records import listen, record_of
 from jt709c_gateway.gateway.rate_limit import kept
 from jt709c_gateway.gateway.sessions import Session
@@ -81,14 +81,14 @@ def _as_a_guests(content: Content, asks: bool) -> Content:
 
 
 @define(eq=False)
-class Guests:
+class UdpGuests:
     """Hears what comes from addresses without a session."""
 
     gateway: "Gateway" = field(repr=False)
     #: By device: what guests may still send in its name.
-    _budgets: dict[str, Budget] = field(factory=dict, repr=False)
+    _budgets: dict[str, EventBudget] = field(factory=dict, repr=False)
 
-    def receive(self, conversation: Conversation, message: Message, moment: "Moment") -> Session:
+    def receive(self, conversation: DeviceConnection, message: Message, moment: "Moment") -> Session:
         """Whoever speaks at an address in the name of a device that has no session there."""
         device = message.device
         guest = conversation.guests.get(device)
@@ -102,7 +102,7 @@ class Guests:
             conversation.guests[device] = guest
         return guest
 
-    def _budget_of(self, guest: Session) -> Budget:
+    def _budget_of(self, guest: Session) -> EventBudget:
         """What guests may send in the name of one device, all together."""
         gate, device = self.gateway.gate, guest.device
         budget = self._budgets.get(device)

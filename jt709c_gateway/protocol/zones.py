@@ -17,7 +17,7 @@ ALL: Final = "all"
 
 
 @frozen
-class Utc8:
+class Utc8Devices:
     """Which units send UTC+8: those whose ids begin with one of the prefixes, or every one."""
 
     prefixes: tuple[str, ...] = ()

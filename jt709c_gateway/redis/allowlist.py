@@ -9,7 +9,7 @@ from jt709c_gateway.redis.scripts import Caller
 
 
 @define
-class AllowedSet:
+class RedisAllowlist:
     """`jt709c:allowed`: device ids in the form in which they stand in events."""
 
     caller: Caller

@@ -19,7 +19,7 @@ from jt709c_gateway.redis.command_store_types import (
     SessionClaim,
     Unasked,
 )
-from jt709c_gateway.redis.command_writes import KEEP, UNSETTLED_TTL, OrderWrites
+from jt709c_gateway.redis.command_writes import KEEP, UNSETTLED_TTL, CommandWrites
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.scripts import Caller
 
@@ -62,7 +62,7 @@ def _fingerprints(joined: str) -> frozenset[str]:
 
 
 @define
-class OrderStore(OrderWrites):
+class CommandStore(CommandWrites):
     """Orders in Redis. Calls fail with txredisapi's errors; the `*_commands` are for the committer."""
 
     caller: Caller

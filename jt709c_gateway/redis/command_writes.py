@@ -17,12 +17,12 @@ MAX_INVALID: Final = 1000
 #: Orders that can be listed; as in `command_accept.lua`.
 MAX_RECENT: Final = 10_000
 
-Command = tuple[Any, ...]
+RedisCommand = tuple[Any, ...]
 #: What has to hold before anything of a record is written: see `commit_conditions.lua`.
 Condition = tuple[str, ...]
 
 
-class OrderWrites:
+class CommandWrites:
     """Commands and conditions for the committer."""
 
     keys: Keys
@@ -46,18 +46,18 @@ class OrderWrites:
         """For the committer: there is no record of the order."""
         return "unknown", self.keys.command(order_id)
 
-    def record_commands(self, order_id: str, record: Record) -> list[Command]:
+    def record_writes(self, order_id: str, record: Record) -> list[RedisCommand]:
         """Write the record of an order."""
         key = self.keys.command(order_id)
         flat = [part for item in record.items() for part in item]
         return [("HSET", key, *flat), ("EXPIRE", key, KEEP)]
 
-    def recent_commands(self, order_id: str, now: float) -> list[Command]:
+    def recent_writes(self, order_id: str, now: float) -> list[RedisCommand]:
         """The order is among the last ones, taken in at `now`, epoch seconds."""
         key = self.keys.recent_orders
         return [("ZADD", key, f"{now:.6f}", order_id), ("ZREMRANGEBYRANK", key, 0, -MAX_RECENT - 1)]
 
-    def release_commands(self, order_id: str) -> list[Command]:
+    def release_writes(self, order_id: str) -> list[RedisCommand]:
         """The order is no longer in this gateway's hands."""
         return [
             ("HSET", self.keys.command(order_id), "holder", ""),
@@ -65,11 +65,11 @@ class OrderWrites:
             ("ZREM", self.keys.deadlines, order_id),
         ]
 
-    def forget_commands(self, order_id: str) -> list[Command]:
+    def forget_writes(self, order_id: str) -> list[RedisCommand]:
         """What has no record is in nobody's hands."""
-        return self.release_commands(order_id)[1:]
+        return self.release_writes(order_id)[1:]
 
-    def requeue_commands(self, order_id: str, device: str, order: str, expires_at: float) -> list[Command]:
+    def requeue_writes(self, order_id: str, device: str, order: str, expires_at: float) -> list[RedisCommand]:
         """The order goes back to the head of its lock's queue."""
         waiting = self.keys.waiting(device)
         return [
@@ -80,7 +80,7 @@ class OrderWrites:
             ("ZADD", self.keys.deadlines, f"{expires_at:.3f}", order_id),
         ]
 
-    def unsettled_commands(self, device: str, order_id: str, written_at: float | None) -> list[Command]:
+    def unsettled_writes(self, device: str, order_id: str, written_at: float | None) -> list[RedisCommand]:
         """What its lock reports may settle the order, written then; with None nothing may (any more)."""
         key = self.keys.unsettled(device)
         if written_at is None:
@@ -88,7 +88,7 @@ class OrderWrites:
         value = f"{written_at:.3f} {self.gateway}"
         return [("HSET", key, order_id, value), ("EXPIRE", key, UNSETTLED_TTL)]
 
-    def reply_commands(self, name: str, outcome: str) -> list[Command]:
+    def reply_writes(self, name: str, outcome: str) -> list[RedisCommand]:
         """Push an outcome to whoever asked for it under this name."""
         key = self.keys.reply(name)
         return [
@@ -97,10 +97,10 @@ class OrderWrites:
             ("EXPIRE", key, REPLY_TTL),
         ]
 
-    def invalid_commands(self, entry: str) -> list[Command]:
+    def invalid_writes(self, entry: str) -> list[RedisCommand]:
         """Keep what could not be read for a person to look at."""
         return [("LPUSH", self.keys.invalid, entry), ("LTRIM", self.keys.invalid, 0, MAX_INVALID - 1)]
 
-    def wrong_password_commands(self, device: str, count: int) -> list[Command]:
+    def wrong_password_writes(self, device: str, count: int) -> list[RedisCommand]:
         """How many wrong passwords in a row orders have shown to this lock."""
         return [("HSET", self.keys.device(device), "wrong_passwords", count)]

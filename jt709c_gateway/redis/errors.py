@@ -51,7 +51,7 @@ def is_wrong_type(reply: object) -> bool:
 
 
 @define
-class Refusals:
+class ErrorLog:
     """Logs what Redis refuses, each thing at most every `REPORT_EVERY` seconds, while others keep trying."""
 
     log = Logger()

@@ -17,7 +17,7 @@ _LOOKED_AT: Final = 1000
 
 
 @frozen
-class Fleet:
+class FleetCounts:
     """One count of the fleet.
 
     `seen` has the locks heard within each of the `SPANS`. `oldest` is when the order came in that waits
@@ -34,7 +34,7 @@ class Fleet:
     let_go: Mapping[str, int] = field(factory=dict)
 
 
-async def count(caller: Caller, keys: Keys, now: float) -> Fleet:
+async def count_fleet(caller: Caller, keys: Keys, now: float) -> FleetCounts:
     """Count the fleet as it is `now`, in epoch seconds; txredisapi's errors as they come."""
     locks, seen, untaken, still_open, under_way, oldest, devices, histories = await scripts.run(
         caller,
@@ -42,7 +42,7 @@ async def count(caller: Caller, keys: Keys, now: float) -> Fleet:
         [keys.devices, keys.commands, keys.deadlines, keys.gateways, keys.let_go],
         [keys.prefix, _LOOKED_AT, *(f"{now - seconds:.3f}" for seconds in SPANS.values())],
     )
-    return Fleet(
+    return FleetCounts(
         locks,
         dict(zip(SPANS, seen, strict=True)),
         untaken,

@@ -11,10 +11,10 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 from attrs import define, field
 
 from jt709c_gateway.simulator.counters import Counters
-from jt709c_gateway.simulator.lock_mechanism import Guard, Movement
+from jt709c_gateway.simulator.lock_mechanism import LockMechanism, LockMovement
 from jt709c_gateway.simulator.options import LockOptions
-from jt709c_gateway.simulator.report_buffer import Entry, Memory
-from jt709c_gateway.simulator.vehicle import Unit
+from jt709c_gateway.simulator.report_buffer import Entry, ReportBuffer
+from jt709c_gateway.simulator.vehicle import Vehicle
 
 
 class Host(Protocol):
@@ -23,9 +23,9 @@ class Host(Protocol):
     device: str
     options: LockOptions
     counters: Counters
-    unit: Unit
-    memory: Memory
-    guard: Guard
+    unit: Vehicle
+    memory: ReportBuffer
+    guard: LockMechanism
 
     def keep(self, entry: Entry, *, first: bool = False) -> None:
         """Put a report into the memory; it goes out when its turn comes, or with `first` before others."""
@@ -44,7 +44,7 @@ FrameT = TypeVar("FrameT")
 
 
 @define(eq=False)
-class Speech(ABC, Generic[FrameT]):
+class Dialect(ABC, Generic[FrameT]):
     """A dialect, spoken by one lock. None of it raises, whatever the gateway sends."""
 
     #: Whether the lock closes by itself some time after it was opened.
@@ -84,7 +84,7 @@ class Speech(ABC, Generic[FrameT]):
         """Do what a frame from the gateway says; what to send at once because of it."""
 
     @abstractmethod
-    def record(self, now: float, wake: int, movement: Movement | None) -> list[Entry]:
+    def record(self, now: float, wake: int, movement: LockMovement | None) -> list[Entry]:
         """Reports of this moment, of a movement if there was one."""
 
     @abstractmethod

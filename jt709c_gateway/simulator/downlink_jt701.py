@@ -58,7 +58,7 @@ class Voice(Protocol):
 
 
 @define(eq=False)
-class MasterOrders:
+class Jt701Downlink:
     """Carries out orders for one master; what it gives back are frames to be sent at once."""
 
     lock: Host = field(repr=False)
@@ -294,28 +294,28 @@ def _said(yes: bool) -> str:
     return "1" if yes else "0"
 
 
-_Handler = Callable[[MasterOrders, _Arguments, float], _Arguments | None]
+_Handler = Callable[[Jt701Downlink, _Arguments, float], _Arguments | None]
 _HANDLERS: Final[dict[str, _Handler]] = {
-    "P01": MasterOrders._firmware,
-    "P13": MasterOrders._factory_reset,
-    "P14": MasterOrders._imei,
-    "P15": MasterOrders._restart,
-    "P24": MasterOrders._fence,
-    "P30": MasterOrders._delete_fence,
-    "P31": MasterOrders._fences_configured,
-    "P32": MasterOrders._sleep,
-    "P41": MasterOrders._cards,
-    "P43": MasterOrders._unlock,
-    "P44": MasterOrders._password,
-    "P52": MasterOrders._dynamic_password,
-    "P68": MasterOrders._sim,
-    "P98": MasterOrders._records,
+    "P01": Jt701Downlink._firmware,
+    "P13": Jt701Downlink._factory_reset,
+    "P14": Jt701Downlink._imei,
+    "P15": Jt701Downlink._restart,
+    "P24": Jt701Downlink._fence,
+    "P30": Jt701Downlink._delete_fence,
+    "P31": Jt701Downlink._fences_configured,
+    "P32": Jt701Downlink._sleep,
+    "P41": Jt701Downlink._cards,
+    "P43": Jt701Downlink._unlock,
+    "P44": Jt701Downlink._password,
+    "P52": Jt701Downlink._dynamic_password,
+    "P68": Jt701Downlink._sim,
+    "P98": Jt701Downlink._records,
 }
 _GROUPED: Final[dict[_Arguments, _Handler]] = {
-    ("WLNET", "1"): MasterOrders._bindings,
-    ("WLNET", "2"): MasterOrders._sensor_interval,
-    ("WLNET", "4"): MasterOrders._sublock_firmware,
-    ("WLNET", "8"): MasterOrders._unlock_sublock,
-    ("WLNET", "18"): MasterOrders._beat,
-    ("OTA", "9"): MasterOrders._firmware_update,
+    ("WLNET", "1"): Jt701Downlink._bindings,
+    ("WLNET", "2"): Jt701Downlink._sensor_interval,
+    ("WLNET", "4"): Jt701Downlink._sublock_firmware,
+    ("WLNET", "8"): Jt701Downlink._unlock_sublock,
+    ("WLNET", "18"): Jt701Downlink._beat,
+    ("OTA", "9"): Jt701Downlink._firmware_update,
 }

@@ -48,7 +48,7 @@ class Voice(Protocol):
 
 
 @define(eq=False)
-class Orders:
+class Jt709Downlink:
     """Carries out orders for one lock; what it gives back are frames to be sent at once."""
 
     lock: Host = field(repr=False)
@@ -203,23 +203,23 @@ def _said(yes: bool) -> tuple[str, ...]:
     return ("1",) if yes else ("0",)
 
 
-_SentenceHandler = Callable[[Orders, tuple[str, ...], float], tuple[str, ...] | None]
+_SentenceHandler = Callable[[Jt709Downlink, tuple[str, ...], float], tuple[str, ...] | None]
 _SENTENCES: Final[dict[tuple[str, str], _SentenceHandler]] = {
-    ("ELOCK", "1"): Orders._unlock,
-    ("ELOCK", "4"): Orders._seal,
-    ("ELOCK", "5"): Orders._set_password,
-    ("ELOCK", "6"): Orders._unlock_dynamic,
-    ("BASE", "1"): Orders._firmware,
-    ("BASE", "2"): Orders._sync_time,
+    ("ELOCK", "1"): Jt709Downlink._unlock,
+    ("ELOCK", "4"): Jt709Downlink._seal,
+    ("ELOCK", "5"): Jt709Downlink._set_password,
+    ("ELOCK", "6"): Jt709Downlink._unlock_dynamic,
+    ("BASE", "1"): Jt709Downlink._firmware,
+    ("BASE", "2"): Jt709Downlink._sync_time,
 }
-_DATA: Final[dict[int, Callable[[Orders, int, bytes, float], list[bytes]]]] = {
-    jt808.LOCATE: Orders._locate,
-    jt808.QUERY_ATTRIBUTES: Orders._attributes,
-    jt808.QUERY_PARAMETERS: Orders._all_parameters,
-    jt808.QUERY_SOME_PARAMETERS: Orders._some_parameters,
+_DATA: Final[dict[int, Callable[[Jt709Downlink, int, bytes, float], list[bytes]]]] = {
+    jt808.LOCATE: Jt709Downlink._locate,
+    jt808.QUERY_ATTRIBUTES: Jt709Downlink._attributes,
+    jt808.QUERY_PARAMETERS: Jt709Downlink._all_parameters,
+    jt808.QUERY_SOME_PARAMETERS: Jt709Downlink._some_parameters,
 }
-_ACTIONS: Final[dict[int, Callable[[Orders, bytes, float], int]]] = {
-    jt808.SET_PARAMETERS: Orders._set_parameters,
-    jt808.CONTROL: Orders._control,
-    jt808.TEXT: Orders._text,
+_ACTIONS: Final[dict[int, Callable[[Jt709Downlink, bytes, float], int]]] = {
+    jt808.SET_PARAMETERS: Jt709Downlink._set_parameters,
+    jt808.CONTROL: Jt709Downlink._control,
+    jt808.TEXT: Jt709Downlink._text,
 }

@@ -15,9 +15,9 @@ from attrs import define, field
 from jt709c_gateway.protocol import jt701, pnn, sentences, sublock
 from jt709c_gateway.protocol.alarms import JT701_ALARMS, alarm_bits
 from jt709c_gateway.protocol.events import Method
-from jt709c_gateway.simulator.dialect import Speech
-from jt709c_gateway.simulator.downlink_jt701 import MasterOrders
-from jt709c_gateway.simulator.lock_mechanism import Movement
+from jt709c_gateway.simulator.dialect import Dialect
+from jt709c_gateway.simulator.downlink_jt701 import Jt701Downlink
+from jt709c_gateway.simulator.lock_mechanism import LockMovement
 from jt709c_gateway.simulator.report_buffer import Entry
 from jt709c_gateway.simulator.sublocks import SubLocks
 
@@ -40,13 +40,13 @@ _SENTENCE_BYTES = re.compile(rb"\([\x20-\x27\x2a-\x7e]*\)")
 
 
 @define(eq=False)
-class Jt701(Speech[bytes]):
+class Jt701(Dialect[bytes]):
     """`$` frames and `Pnn` sentences. A frame from the gateway is a sentence, or bytes that are none."""
 
     locks_itself: ClassVar[bool] = True
 
     sublocks: SubLocks = field(init=False, repr=False)
-    orders: MasterOrders = field(init=False, repr=False)
+    orders: Jt701Downlink = field(init=False, repr=False)
     _pending: bytes = field(init=False, default=b"", repr=False)
     _serial: int = field(init=False, default=0)
     _asked_time: bool = field(init=False, default=False)
@@ -55,7 +55,7 @@ class Jt701(Speech[bytes]):
     def __attrs_post_init__(self) -> None:
         lock = self.lock
         self.sublocks = SubLocks(lock.device, lock.options, lock.unit, lock.options.interval)
-        self.orders = MasterOrders(lock, self, self.sublocks)
+        self.orders = Jt701Downlink(lock, self, self.sublocks)
 
     @property
     def window(self) -> int:
@@ -134,7 +134,7 @@ class Jt701(Speech[bytes]):
                 return self.orders.on_pnn(word, arguments, now)
         return []
 
-    def record(self, now: float, wake: int, movement: Movement | None) -> list[Entry]:
+    def record(self, now: float, wake: int, movement: LockMovement | None) -> list[Entry]:
         """A record, after the P45 of a movement if there was one."""
         entries = []
         if movement is not None:
@@ -231,7 +231,7 @@ class Jt701(Speech[bytes]):
             serial=serial,
         )
 
-    def _lock_report(self, now: float, movement: Movement, serial: int) -> bytes:
+    def _lock_report(self, now: float, movement: LockMovement, serial: int) -> bytes:
         unit = self.lock.unit
         place = unit.place
         verification = _REFUSED

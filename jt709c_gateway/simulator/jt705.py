@@ -9,7 +9,7 @@ from jt709c_gateway.protocol import jt705, jt808
 from jt709c_gateway.protocol.alarms import JT705_ALARMS, LOW_BATTERY, alarm_bits
 from jt709c_gateway.protocol.framing import BinaryFrame, Framer
 from jt709c_gateway.simulator.jt709 import NETWORK, Jt709, lock_event
-from jt709c_gateway.simulator.lock_mechanism import Movement
+from jt709c_gateway.simulator.lock_mechanism import LockMovement
 from jt709c_gateway.simulator.report_buffer import Entry
 
 _ALARMS: Final = JT705_ALARMS[jt705.PRODUCT_LOCK]
@@ -37,7 +37,7 @@ class Jt705(Jt709):
         """Always as a sentence."""
         return self._ask_by_sentence()
 
-    def record(self, now: float, wake: int, movement: Movement | None) -> list[Entry]:
+    def record(self, now: float, wake: int, movement: LockMovement | None) -> list[Entry]:
         """A location, with the lock event when there is one."""
         return [Entry(jt808.JT705_LOCATION, self._report(now, wake, movement))]
 
@@ -57,7 +57,7 @@ class Jt705(Jt709):
         )
         return {message_id}, frame
 
-    def _report(self, now: float, wake: int, movement: Movement | None) -> bytes:
+    def _report(self, now: float, wake: int, movement: LockMovement | None) -> bytes:
         """A body as in PROTOCOL.md §1.2. A rope of its own the status doesn't show."""
         unit = self.lock.unit
         place = unit.place

@@ -10,9 +10,9 @@ from jt709c_gateway.protocol import jt709, jt808, jt808_messages, lock_event_ite
 from jt709c_gateway.protocol.alarms import JT709_ALARMS, alarm_bits
 from jt709c_gateway.protocol.framing import BinaryFrame, Frame, Framer, SentenceFrame
 from jt709c_gateway.protocol.jt808 import FrameError
-from jt709c_gateway.simulator.dialect import Speech
-from jt709c_gateway.simulator.downlink_jt709 import Orders
-from jt709c_gateway.simulator.lock_mechanism import Movement
+from jt709c_gateway.simulator.dialect import Dialect
+from jt709c_gateway.simulator.downlink_jt709 import Jt709Downlink
+from jt709c_gateway.simulator.lock_mechanism import LockMovement
 from jt709c_gateway.simulator.report_buffer import Entry
 from jt709c_gateway.simulator.vehicle import WAKE_TIMER, WRONG_PASSWORD
 
@@ -30,7 +30,7 @@ _PROTOCOL_VERSION: Final = 7
 NETWORK: Final = 4
 
 
-def lock_event(movement: Movement | None) -> dict[int, bytes]:
+def lock_event(movement: LockMovement | None) -> dict[int, bytes]:
     """The lock event item of a movement; locking by itself has none, the status tells it."""
     if movement is None or movement.shown is None:
         return {}
@@ -46,13 +46,13 @@ def lock_event(movement: Movement | None) -> dict[int, bytes]:
 
 
 @define(eq=False)
-class Jt709(Speech[Frame]):
+class Jt709(Dialect[Frame]):
     """`7E` frames and grouped sentences."""
 
     model: ClassVar[str] = "JT709C"
 
     _wire: bytes = field(init=False, repr=False)
-    orders: Orders = field(init=False, repr=False)
+    orders: Jt709Downlink = field(init=False, repr=False)
     _framer: Framer = field(init=False, repr=False, factory=Framer)
     _serial: int = field(init=False, default=0)
     _sentence_serial: int = field(init=False, default=0)
@@ -62,7 +62,7 @@ class Jt709(Speech[Frame]):
 
     def __attrs_post_init__(self) -> None:
         self._wire = bytes.fromhex(self.lock.device.zfill(12))
-        self.orders = Orders(self.lock, self, self.model)
+        self.orders = Jt709Downlink(self.lock, self, self.model)
 
     def connected(self, now: float) -> list[bytes]:
         """Registration, or what it got for it."""
@@ -81,7 +81,7 @@ class Jt709(Speech[Frame]):
             return self._on_sentence(frame, now)
         return self._unreadable()
 
-    def record(self, now: float, wake: int, movement: Movement | None) -> list[Entry]:
+    def record(self, now: float, wake: int, movement: LockMovement | None) -> list[Entry]:
         """A location, with the lock event when there is one."""
         return [Entry(jt808.LOCATION, self._location(now, wake, movement))]
 
@@ -146,7 +146,7 @@ class Jt709(Speech[Frame]):
             self._serial = self._serial + 1 & 0xFFFF
         return self._serial
 
-    def _location(self, now: float, wake: int, movement: Movement | None) -> bytes:
+    def _location(self, now: float, wake: int, movement: LockMovement | None) -> bytes:
         """A body as in PROTOCOL.md §1.1."""
         unit = self.lock.unit
         place = unit.place

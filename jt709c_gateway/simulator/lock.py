@@ -16,16 +16,16 @@ from typing import Any, Final
 from attrs import Factory, define, field
 
 from jt709c_gateway.simulator.counters import Counters
-from jt709c_gateway.simulator.dialect import Speech
+from jt709c_gateway.simulator.dialect import Dialect
 from jt709c_gateway.simulator.jt701 import Jt701
 from jt709c_gateway.simulator.jt705 import Jt705
 from jt709c_gateway.simulator.jt709 import Jt709
-from jt709c_gateway.simulator.lock_mechanism import Guard, Movement
+from jt709c_gateway.simulator.lock_mechanism import LockMechanism, LockMovement
 from jt709c_gateway.simulator.options import ID_DIGITS, JT701, JT705, JT709, LockOptions
-from jt709c_gateway.simulator.report_buffer import Entry, Memory, Report
-from jt709c_gateway.simulator.vehicle import WAKE_CHARGING, WAKE_RESTART, WAKE_TIMER, Unit
+from jt709c_gateway.simulator.report_buffer import Entry, Report, ReportBuffer
+from jt709c_gateway.simulator.vehicle import WAKE_CHARGING, WAKE_RESTART, WAKE_TIMER, Vehicle
 
-_SPEECHES: Final[dict[str, type[Speech[Any]]]] = {JT709: Jt709, JT705: Jt705, JT701: Jt701}
+_SPEECHES: Final[dict[str, type[Dialect[Any]]]] = {JT709: Jt709, JT705: Jt705, JT701: Jt701}
 #: A clock is off by less than this after setting it to whole seconds.
 _CLOCK_STEP: Final = 1.0
 
@@ -40,12 +40,14 @@ class VirtualLock:
     online: bool = field(default=False, init=False)
     #: False while it sleeps and wants no connection.
     awake: bool = field(default=True, init=False)
-    unit: Unit = field(init=False, repr=False)
-    memory: Memory = field(
-        init=False, repr=False, default=Factory(lambda self: Memory(self.options.memory), takes_self=True)
+    unit: Vehicle = field(init=False, repr=False)
+    memory: ReportBuffer = field(
+        init=False,
+        repr=False,
+        default=Factory(lambda self: ReportBuffer(self.options.memory), takes_self=True),
     )
-    guard: Guard = field(init=False, repr=False)
-    speech: Speech[Any] = field(init=False, repr=False)
+    guard: LockMechanism = field(init=False, repr=False)
+    speech: Dialect[Any] = field(init=False, repr=False)
     _phase: float = field(init=False, default=0.0)
     _reports: int = field(init=False, default=0)
     _draining: bool = field(init=False, default=False)
@@ -66,8 +68,8 @@ class VirtualLock:
         self.device = self.device.lstrip("0") or "0"
         dice = Random(f"{self.options.seed}:{self.device}")
         self._phase = dice.random()
-        self.unit = Unit.make(self.options.route, self.options.speed_factor, dice)
-        self.guard = Guard(
+        self.unit = Vehicle.make(self.options.route, self.options.speed_factor, dice)
+        self.guard = LockMechanism(
             self.device, self.options, self.unit, self.counters, self._moved, self.options.password
         )
         self.speech = _SPEECHES[self.options.dialect](self)
@@ -189,14 +191,14 @@ class VirtualLock:
         else:
             self._turns_at = now + self.options.sleep[0 if self.awake else 1]
 
-    def _report(self, now: float, wake: int = WAKE_TIMER, movement: Movement | None = None) -> None:
+    def _report(self, now: float, wake: int = WAKE_TIMER, movement: LockMovement | None = None) -> None:
         """Make a report of this moment; it goes out when its turn comes."""
         charged = self.unit.advance(now)
         self._reports += 1
         for entry in self.speech.record(now, WAKE_CHARGING if charged else wake, movement):
             self.keep(entry)
 
-    def _moved(self, now: float, movement: Movement) -> None:
+    def _moved(self, now: float, movement: LockMovement) -> None:
         """Somebody opened, closed or tried the lock."""
         if movement.action == "unlocked" and self.speech.locks_itself and not self._draining:
             self._locks_at = now + self.options.relock if self.options.relock else inf

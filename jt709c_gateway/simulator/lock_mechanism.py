@@ -10,14 +10,14 @@ from jt709c_gateway.protocol.events import Action, Method
 from jt709c_gateway.protocol.lock_event_item import PASSWORD_LENGTH
 from jt709c_gateway.simulator.counters import Counters
 from jt709c_gateway.simulator.options import FACTORY_PASSWORD, LockOptions
-from jt709c_gateway.simulator.vehicle import WRONG_PASSWORD, Unit
+from jt709c_gateway.simulator.vehicle import WRONG_PASSWORD, Vehicle
 
 #: Wrong passwords in a row that raise the alarm (PROTOCOL.md §4).
 _TRIES: Final = 5
 
 
 @frozen
-class Movement:
+class LockMovement:
     """Somebody opened, closed or tried the lock; `shown` is the password or the card's number, if any."""
 
     method: Method
@@ -26,14 +26,14 @@ class Movement:
 
 
 @define(eq=False)
-class Guard:
+class LockMechanism:
     """Passwords, tries and the bolt of one lock. `moved` is called with `now` and each movement."""
 
     device: str
     options: LockOptions = field(repr=False)
-    unit: Unit = field(repr=False)
+    unit: Vehicle = field(repr=False)
     counters: Counters = field(repr=False)
-    moved: Callable[[float, Movement], None] = field(repr=False)
+    moved: Callable[[float, LockMovement], None] = field(repr=False)
     password: str = field(repr=False)
     dynamic_password: str | None = field(default=None, repr=False)
     #: Wrong passwords in a row.
@@ -55,17 +55,17 @@ class Guard:
             self.counters.refused += 1
             if self.tries >= _TRIES:
                 self.unit.alarm(WRONG_PASSWORD, True)
-            self.moved(now, Movement(method, "refused", given))
+            self.moved(now, LockMovement(method, "refused", given))
             return False
         self.tries = 0
         self.unit.alarm(WRONG_PASSWORD, False)
         if not self.options.no_evidence:
-            self._open(now, Movement(method, "unlocked", given))
+            self._open(now, LockMovement(method, "unlocked", given))
         return True
 
     def show_card(self, card: str, now: float) -> None:
         """Somebody holds a card to it that may open it."""
-        self._open(now, Movement("card", "unlocked", card))
+        self._open(now, LockMovement("card", "unlocked", card))
 
     def seal(self, now: float) -> bool:
         """It is told to close; whether it says yes."""
@@ -80,7 +80,7 @@ class Guard:
         """The rope is in and the motor turns."""
         self.unit.motor_open = self.unit.rope_open = False
         self.counters.sealed += 1
-        self.moved(now, Movement("automatic", "locked"))
+        self.moved(now, LockMovement("automatic", "locked"))
 
     def set_password(self, new: str, old: str) -> bool:
         """Change the static password; whether it says yes."""
@@ -94,7 +94,7 @@ class Guard:
         """Back to the factory's password."""
         self.password, self.tries = FACTORY_PASSWORD, 0
 
-    def _open(self, now: float, movement: Movement) -> None:
+    def _open(self, now: float, movement: LockMovement) -> None:
         self.unit.motor_open = True
         self.counters.unlocked += 1
         self.moved(now, movement)

@@ -48,7 +48,7 @@ Fit = Callable[[Sequence[Entry]], int]
 
 
 @define
-class Memory:
+class ReportBuffer:
     """Bounded: beyond `capacity` reports the oldest stored one goes; `add` says how many were lost."""
 
     capacity: int = CAPACITY

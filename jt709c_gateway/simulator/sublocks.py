@@ -13,7 +13,7 @@ from attrs import define, field
 
 from jt709c_gateway.protocol import position, sublock
 from jt709c_gateway.simulator.options import MOST_SUBLOCKS, LockOptions
-from jt709c_gateway.simulator.vehicle import Unit
+from jt709c_gateway.simulator.vehicle import Vehicle
 
 #: Event bits of a JT709 sub-lock.
 LOCKED: Final = 1 << 0
@@ -69,7 +69,7 @@ class SubLock:
         """When it has something to report."""
         return min(self.report_at, self.unlocks_at, self.locks_at)
 
-    def payload(self, master: Unit, now: float, event: int) -> bytes:
+    def payload(self, master: Vehicle, now: float, event: int) -> bytes:
         """What the master passes on, not escaped."""
         self.serial = self.serial + 1 & 0xFF
         place = master.place
@@ -99,7 +99,7 @@ class SubLocks:
 
     master: str
     options: LockOptions = field(repr=False)
-    unit: Unit = field(repr=False)
+    unit: Vehicle = field(repr=False)
     interval: float
     _bound: dict[str, SubLock] = field(factory=dict, repr=False)
     _dice: Random = field(init=False, repr=False)

@@ -30,7 +30,7 @@ _LAC: Final = 4070
 
 
 @define(eq=False)
-class Unit:
+class Vehicle:
     """One lock on its way. Metres, km/h, percent; `now` in seconds since 1970.
 
     `factor` makes it travel and drain so many times faster than it says.
@@ -53,7 +53,7 @@ class Unit:
     clock_ahead: float = field(default=0.0)
 
     @classmethod
-    def make(cls, route: Route, factor: float, dice: Random) -> "Unit":
+    def make(cls, route: Route, factor: float, dice: Random) -> "Vehicle":
         """A locked unit somewhere on the route, as `dice` fall."""
         return cls(
             route=route,

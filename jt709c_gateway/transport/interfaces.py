@@ -37,7 +37,7 @@ class Link(Protocol):
         """Go on reading."""
 
 
-class Conversation(Protocol):
+class ConnectionHandler(Protocol):
     """The handler's side of one link."""
 
     def received(self, frames: list[Frame]) -> None:
@@ -53,7 +53,7 @@ class Conversation(Protocol):
 class Handler(Protocol):
     """Where TCP and UDP meet."""
 
-    def open(self, link: Link) -> Conversation:
+    def open(self, link: Link) -> ConnectionHandler:
         """A peer is there."""
 
     def dropped(self, reason: str) -> None:

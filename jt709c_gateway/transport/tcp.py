@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from jt709c_gateway.protocol.framing import Frame, Framer, Malformed
-from jt709c_gateway.transport.interfaces import SHUTDOWN, Conversation, Handler, peer_name
+from jt709c_gateway.transport.interfaces import SHUTDOWN, ConnectionHandler, Handler, peer_name
 from jt709c_gateway.transport.proxy_protocol import BadHeader, HeaderReader, Source
 from jt709c_gateway.util.direct_write import write_at_once
 
@@ -68,7 +68,7 @@ class LockProtocol(Protocol):
         self.address = address
         self.peer = address or ""
         self._framer = Framer()
-        self._conversation: Conversation | None = None
+        self._conversation: ConnectionHandler | None = None
         self._held_by_handler = False
         self._held_by_transport = False
         self._settling: Any = None
@@ -97,7 +97,7 @@ class LockProtocol(Protocol):
             self.log.failure("handling what {peer} sent failed", peer=self.peer)
             self.close("error")
 
-    def _pass_on(self, conversation: Conversation, frames: list[Frame]) -> None:
+    def _pass_on(self, conversation: ConnectionHandler, frames: list[Frame]) -> None:
         if self._framer.skipped:
             conversation.skipped(self._framer.skipped)
             self._framer.skipped = 0

@@ -7,7 +7,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from jt709c_gateway.protocol.framing import Framer
-from jt709c_gateway.transport.interfaces import SHUTDOWN, Conversation, Handler, peer_name
+from jt709c_gateway.transport.interfaces import SHUTDOWN, ConnectionHandler, Handler, peer_name
 
 _Address = tuple[Any, ...]
 
@@ -20,7 +20,7 @@ class UdpLink:
     address: _Address
     transport_name: str = "udp"
     peer: str = ""
-    conversation: Conversation = field(init=False)
+    conversation: ConnectionHandler = field(init=False)
 
     def send(self, data: bytes) -> bool:
         """Send one datagram; that it left is all that can be known."""

@@ -8,7 +8,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
 
-class Child(ProcessProtocol):
+class ChildProcess(ProcessProtocol):
     """A child process: its pid, and how it ended."""
 
     def __init__(self) -> None:

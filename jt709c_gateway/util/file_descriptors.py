@@ -14,7 +14,7 @@ _OTHERS: Final = 64
 _log = Logger()
 
 
-class Reserve:
+class DescriptorReserve:
     """Descriptors that are held open for nothing, to be given up for a moment when others have taken all."""
 
     def __init__(self, count: int) -> None:

@@ -7,21 +7,21 @@ from urllib.parse import urlsplit
 from attrs import define
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
-from jt709c_gateway.web.basic_auth import Users
+from jt709c_gateway.web.basic_auth import BasicAuth
 from jt709c_gateway.web.http import ApiError
 
 _LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @define(eq=False)
-class Gate:
+class AccessControl:
     """Lets requests in.
 
     `users` are those who have a password, None when there is no file of them; `anybody` says that this is
     meant. `hosts` are names, besides the usual ones, by which browsers may call us.
     """
 
-    users: Users | None = None
+    users: BasicAuth | None = None
     anybody: bool = False
     hosts: frozenset[str] = frozenset()
 

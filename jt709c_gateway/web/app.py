@@ -10,8 +10,8 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from jt709c_gateway.web.access import Gate
-from jt709c_gateway.web.http import Answer, ApiError, Call, Gone
+from jt709c_gateway.web.access import AccessControl
+from jt709c_gateway.web.http import ApiError, ApiRequest, ClientGone, Response
 from jt709c_gateway.web.router import BASE, Routes
 from jt709c_gateway.web.static_files import Asset
 
@@ -45,7 +45,7 @@ class App(Resource):
 
     def __init__(
         self,
-        gate: Gate,
+        gate: AccessControl,
         routes: Routes,
         assets: Mapping[str, Asset],
         tiles: str | None,
@@ -60,12 +60,12 @@ class App(Resource):
 
     def render(self, request: Any) -> int:
         """Any method; HEAD comes here too."""
-        gone = Gone.watch(request)
+        gone = ClientGone.watch(request)
         serving = defer.Deferred.fromCoroutine(self._serve(request, gone))
         serving.addErrback(self._failed, request, gone)
         return NOT_DONE_YET
 
-    async def _serve(self, request: Any, gone: Gone) -> None:
+    async def _serve(self, request: Any, gone: ClientGone) -> None:
         for name, value in _HEADERS.items():
             request.setHeader(name, value)
         request.setHeader(b"content-security-policy", self._policy)
@@ -90,9 +90,9 @@ class App(Resource):
         if answer is not None and not gone.yes:
             await answer.send(request, gone)
 
-    async def _call(self, request: Any, path: str, user: str | None, gone: Gone) -> Answer | None:
+    async def _call(self, request: Any, path: str, user: str | None, gone: ClientGone) -> Response | None:
         handler, arguments = self._routes.find(request.method.decode("ascii", "replace"), path)
-        return await handler(Call(request, user, arguments, gone))
+        return await handler(ApiRequest(request, user, arguments, gone))
 
     def _file(self, request: Any, path: str) -> Asset:
         asset = self._assets.get(path)
@@ -102,7 +102,7 @@ class App(Resource):
             raise ApiError(405, "expected GET", headers={"allow": "GET"})
         return asset
 
-    def _failed(self, failure: Any, request: Any, gone: Gone) -> None:
+    def _failed(self, failure: Any, request: Any, gone: ClientGone) -> None:
         self.log.failure("a request for {path} failed", failure, path=request.path.decode("ascii", "replace"))
         if not gone.yes and not request.startedWriting:
             request.setResponseCode(500)
@@ -110,7 +110,7 @@ class App(Resource):
             request.finish()
 
 
-def _as_text(error: ApiError) -> Answer:
+def _as_text(error: ApiError) -> Response:
     return evolve(
         error.answer(), body=f"{error.message}\n".encode(), content_type="text/plain; charset=utf-8"
     )

@@ -60,7 +60,7 @@ class _Attempts:
 
 
 @define(eq=False)
-class Users:
+class BasicAuth:
     """Knows users by their passwords.
 
     The file is read again when it has changed; a version that can't be used changes nothing.

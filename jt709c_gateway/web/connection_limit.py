@@ -11,7 +11,7 @@ MAX_CONNECTIONS: Final = 500
 class Connection(ProtocolWrapper):
     """A connection, which is quiet while no request of it is being answered."""
 
-    factory: "Bounded"
+    factory: "ConnectionLimit"
 
     def asked(self) -> None:
         """A whole request has come."""
@@ -22,7 +22,7 @@ class Connection(ProtocolWrapper):
         self.factory.quiet[self] = None
 
 
-class Bounded(WrappingFactory):
+class ConnectionLimit(WrappingFactory):
     """Takes at most `MAX_CONNECTIONS` at a time. For one more the longest quiet one is closed.
 
     So clients that merely connect, or send a request for ever, can't shut out a load balancer which asks for

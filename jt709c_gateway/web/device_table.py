@@ -10,7 +10,7 @@ from attrs import define
 from jt709c_gateway.commands.stored import iso
 from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.redis import scripts
-from jt709c_gateway.redis.command_store import OrderStore
+from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.redis.device_summary import (
     DEVICE_FIELDS,
     WRONG_TYPE,
@@ -44,10 +44,10 @@ Raw = list[str | None]
 
 
 @define(eq=False)
-class Fleet:
+class DeviceTable:
     """Reads devices, a page at a time."""
 
-    store: OrderStore
+    store: CommandStore
 
     @property
     def caller(self) -> Caller:

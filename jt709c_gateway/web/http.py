@@ -40,28 +40,28 @@ class ApiError(Exception):
         self.field = field
         self.headers = headers or {}
 
-    def answer(self) -> "Answer":
+    def answer(self) -> "Response":
         """What is sent."""
-        return Answer(
+        return Response(
             to_json({"error": {"field": self.field, "message": self.message}}),
             self.status,
             headers=self.headers,
         )
 
 
-def bad(name: str, value: object, right: str) -> ApiError:
+def bad_request(name: str, value: object, right: str) -> ApiError:
     """The complaint about a parameter; `right` is what was expected."""
     return ApiError(400, f"{name} is {described(value)}: expected {right}", name)
 
 
 @define
-class Gone:
+class ClientGone:
     """Whether whoever asked has gone away; a call to Redis that is under way can't be cancelled for that."""
 
     yes: bool = False
 
     @classmethod
-    def watch(cls, request: Any) -> "Gone":
+    def watch(cls, request: Any) -> "ClientGone":
         """One that follows a request."""
         gone = cls()
 
@@ -73,7 +73,7 @@ class Gone:
 
 
 @define(eq=False)
-class Answer:
+class Response:
     """What a call is answered. It may be sent to any number of clients; it is compressed once."""
 
     body: bytes = field(repr=False)
@@ -90,7 +90,7 @@ class Answer:
                 self._compressed = await threads.deferToThread(gzip.compress, self.body, 2)
         return self._compressed
 
-    async def send(self, request: Any, gone: "Gone") -> None:
+    async def send(self, request: Any, gone: "ClientGone") -> None:
         """Send it, compressed where the client takes that and it pays; a long body as the client reads it."""
         body = self.body
         if len(body) >= _WORTH_IT:
@@ -127,19 +127,19 @@ def accepts_gzip(header: bytes | None) -> bool:
     return False
 
 
-def json_answer(value: object, status: int = 200) -> Answer:
+def json_response(value: object, status: int = 200) -> Response:
     """An answer of anything that msgspec encodes."""
-    return Answer(to_json(value), status)
+    return Response(to_json(value), status)
 
 
 @frozen
-class Call:
+class ApiRequest:
     """What is asked: `arguments` are the parts of the path that the route names, `user` is who asks."""
 
     request: Any = field(repr=False)
     user: str | None = None
     arguments: Mapping[str, str] = field(factory=dict)
-    _gone: Gone = field(factory=Gone)
+    _gone: ClientGone = field(factory=ClientGone)
 
     @property
     def query(self) -> dict[str, list[str]]:
@@ -165,7 +165,7 @@ class Call:
             try:
                 found.append(read(text))
             except ValueError as error:
-                raise bad(name, text, str(error)) from None
+                raise bad_request(name, text, str(error)) from None
         return tuple(found)
 
     def one(self, name: str, read: Callable[[str], _Value], default: Any = None) -> Any:
@@ -180,7 +180,7 @@ class Call:
         try:
             return read(self.arguments[name])
         except ValueError as error:
-            raise bad(name, self.arguments[name], str(error)) from None
+            raise bad_request(name, self.arguments[name], str(error)) from None
 
     def object(self) -> dict[str, Any]:
         """The body, which has to be a JSON object; what stands in it is repeated in no complaint."""
@@ -193,7 +193,7 @@ class Call:
         return found
 
 
-Handler = Callable[[Call], Awaitable[Answer | None]]
+Handler = Callable[[ApiRequest], Awaitable[Response | None]]
 """Answers a call; None when it has dealt with the request itself, or is going to."""
 
 
@@ -204,7 +204,7 @@ class _Entry:
     result: Any = None
 
 
-class Shared:
+class SharedResponse:
     """Answers that many ask for at a time: made once for all who ask within `seconds`, and one after another.
 
     A result is as old as the moment at which it was asked for; at most `most` are kept, and none for longer.

@@ -1,4 +1,4 @@
-"""Live events for all who listen, from one subscription."""
+"""LiveEvents events for all who listen, from one subscription."""
 
 from collections import defaultdict
 from typing import Any, Final
@@ -13,8 +13,8 @@ from twisted.logger import Logger
 from jt709c_gateway.protocol.events import KIND_HEARTBEAT, KIND_LOCATION, KINDS
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.pubsub import PING_EVERY, Subscriptions, glob_escape, keep_alive
-from jt709c_gateway.web.device_table import Fleet
-from jt709c_gateway.web.http import Answer, ApiError, Call
+from jt709c_gateway.web.device_table import DeviceTable
+from jt709c_gateway.web.http import ApiError, ApiRequest, Response
 from jt709c_gateway.web.query import device, flag, kind
 from jt709c_gateway.web.redis_client import WebRedis
 from jt709c_gateway.web.sse import EVENT_STREAM, Client, message
@@ -83,12 +83,12 @@ class _Subscribed:
     skipped: int = 0
 
 
-class Live(Service):
+class LiveEvents(Service):
     """Passes on events. It is subscribed to what its clients want, and to nothing while there are none."""
 
     log = Logger()
 
-    def __init__(self, reactor: Any, redis: WebRedis, fleet: Fleet, wall: Any) -> None:
+    def __init__(self, reactor: Any, redis: WebRedis, fleet: DeviceTable, wall: Any) -> None:
         self._reactor = reactor
         self._redis = redis
         self._fleet = fleet
@@ -116,7 +116,7 @@ class Live(Service):
         """How many listen."""
         return len(self._clients)
 
-    async def open(self, call: Call) -> Answer | None:
+    async def open(self, call: ApiRequest) -> Response | None:
         """GET /events/live: what happens from now on."""
         call.only("device", "kind", "devices")
         name: str | None = call.one("device", device)
@@ -127,7 +127,7 @@ class Live(Service):
         if call.gone:
             return None
         if call.request.method == b"HEAD":
-            return Answer(b"", content_type=EVENT_STREAM)
+            return Response(b"", content_type=EVENT_STREAM)
         if not self.running or len(self._clients) >= MAX_CLIENTS:
             raise ApiError(
                 503,

@@ -9,11 +9,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from jt709c_gateway import __version__
-from jt709c_gateway.commands.model import OrderState
-from jt709c_gateway.commands.order_keys import Why
+from jt709c_gateway.commands.model import CommandState
+from jt709c_gateway.commands.order_keys import RefusalReason
 from jt709c_gateway.gateway.gateway import Gateway
 from jt709c_gateway.redis.durability import Shortfall
-from jt709c_gateway.redis.fleet_stats import Fleet
+from jt709c_gateway.redis.fleet_stats import FleetCounts
 
 _LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 _SIZE = (1, 2, 5, 10, 20, 50, 100, 200)
@@ -29,7 +29,7 @@ class GatewayCollector(Collector):
         self,
         gateway: Gateway,
         connected: Callable[[], bool],
-        fleet: Callable[[], Fleet | None],
+        fleet: Callable[[], FleetCounts | None],
         skew: Callable[[], float | None] = lambda: None,
         rights_missing: Callable[[], int] = lambda: 0,
     ) -> None:
@@ -77,13 +77,13 @@ class GatewayCollector(Collector):
         table: tuple[tuple[str, str, str, Counter[Any], Iterable[str]], ...] = (
             ("malformed", "Input that could not be read, by reason.", "reason", counters.malformed, ()),
             ("dropped", "Links closed or turned away, by reason.", "reason", counters.dropped, ()),
-            ("orders", "States that orders have reached.", "state", counters.orders, OrderState),
+            ("orders", "States that orders have reached.", "state", counters.orders, CommandState),
             (
                 "orders_refused",
                 "Orders not (well) signed, or replayed, by reason.",
                 "reason",
                 counters.refused,
-                Why,
+                RefusalReason,
             ),
             ("questions", "The gateway's own questions.", "outcome", counters.questions, _OUTCOMES),
             ("session_changes", "Locks coming, going and moving.", "change", counters.sessions, _CHANGES),
@@ -176,7 +176,7 @@ class GatewayCollector(Collector):
             yield GaugeMetricFamily(f"jt709c_{name}", text, value=level)
 
 
-def _of_the_fleet(fleet: Fleet, now: float) -> Iterator[Any]:
+def _of_the_fleet(fleet: FleetCounts, now: float) -> Iterator[Any]:
     """What all gateways on one Redis say alike: to be taken once, and not to be added up."""
     yield GaugeMetricFamily("jt709c_fleet_locks", "Locks known to Redis.", value=fleet.locks)
     seen = GaugeMetricFamily(

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from jt709c_gateway.web.connection_limit import Bounded
+from jt709c_gateway.web.connection_limit import ConnectionLimit
 from jt709c_gateway.web.request_site import BoundedRequest
 
 #: Seconds between two pages: making one takes some milliseconds, in which no lock is served.
@@ -132,4 +132,4 @@ def make_site(
     root.putChild(b"metrics", _Page(clock, metrics, refresh))
     root.putChild(b"healthz", _Page(clock, health, lambda: None))
     root.putChild(b"readyz", _Page(clock, ready, refresh))
-    return Bounded(_QuietSite(root, reactor=clock))  # type: ignore[no-untyped-call]
+    return ConnectionLimit(_QuietSite(root, reactor=clock))  # type: ignore[no-untyped-call]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from jt709c_gateway.commands.model import OrderState
+from jt709c_gateway.commands.model import CommandState
 from jt709c_gateway.protocol.events import KINDS
 
 _DEVICE: Final = re.compile(r"[0-9]{1,20}|[0-9A-Fa-f]{10}")
@@ -50,7 +50,7 @@ def device(text: str) -> str:
     return text.upper()
 
 
-def order_id(text: str) -> str:
+def command_id(text: str) -> str:
     """The id of an order."""
     if not _ORDER.fullmatch(text):
         raise ValueError("the id of an order: 1 to 64 letters, digits, '-' or '_'")
@@ -77,7 +77,7 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 def state(text: str) -> str:
     """A state of an order."""
-    return one_of(*OrderState)(text)
+    return one_of(*CommandState)(text)
 
 
 def flag(text: str) -> bool:

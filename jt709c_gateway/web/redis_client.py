@@ -11,7 +11,7 @@ from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.errors import is_wrong_type
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.pubsub import ListenerEndpoint, OnMessage, Subscriptions
-from jt709c_gateway.startup import RedisWay
+from jt709c_gateway.startup import RedisConnector
 
 #: Seconds that a request waits for a connection.
 _PATIENCE: Final = 2.0
@@ -35,11 +35,11 @@ class WebRedis(MultiService):
         self.keys = keys
         self._reactor = reactor
         self._reply_timeout = reply_timeout
-        self._way: RedisWay | None = None
+        self._way: RedisConnector | None = None
         self._talking: RedisConnection | None = None
         self._waiting: list[defer.Deferred[None]] = []
 
-    def use(self, way: RedisWay) -> None:
+    def use(self, way: RedisConnector) -> None:
         """Say where Redis is."""
         self._way = way
 

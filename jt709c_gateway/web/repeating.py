@@ -6,10 +6,10 @@ from typing import Any, Final
 from attrs import define, field
 
 from jt709c_gateway.commands.masking import MASK
-from jt709c_gateway.commands.model import Order
-from jt709c_gateway.commands.profiles import ProfileSet
+from jt709c_gateway.commands.model import Command
+from jt709c_gateway.commands.profiles import ProfileRegistry
 from jt709c_gateway.commands.sublocks import SUBLOCK_ORDERS
-from jt709c_gateway.redis.command_store import OrderStore
+from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.redis.command_store_types import Known
 from jt709c_gateway.web.http import ApiError
 
@@ -24,11 +24,11 @@ class Repeats:
     Secret parameters are not compared, since records don't have them.
     """
 
-    store: OrderStore
-    profiles: ProfileSet
+    store: CommandStore
+    profiles: ProfileRegistry
     _pushed: dict[str, tuple[object, ...]] = field(factory=dict, init=False, repr=False)
 
-    async def check(self, order: Order, record: Mapping[str, Any]) -> None:
+    async def check(self, order: Command, record: Mapping[str, Any]) -> None:
         """Refuse an order whose id has a record of another; by another user it is another, too."""
         known = await self.store.look_up(order.device)
         for name, same in (
@@ -40,7 +40,7 @@ class Repeats:
             if not same:
                 raise _another(order.id, name)
 
-    def note(self, order: Order) -> None:
+    def note(self, order: Command) -> None:
         """It is about to be pushed; refuse it if another of its id was, which may have no record yet."""
         asked = (order.issued_by, order.device, order.command, self._public(order))
         before = self._pushed.setdefault(order.id, asked)
@@ -51,7 +51,7 @@ class Repeats:
         while len(self._pushed) > _REMEMBERED:
             del self._pushed[next(iter(self._pushed))]
 
-    def _public(self, order: Order) -> dict[str, Any]:
+    def _public(self, order: Command) -> dict[str, Any]:
         return order.public_params(self.profiles.secret_names(order.command))
 
 
@@ -60,14 +60,14 @@ def _another(order_id: str, name: str) -> ApiError:
     return ApiError(409, f"{problem}: expected an id of its own for each order", "id")
 
 
-def _same_device(order: Order, known: Known, record: Mapping[str, Any]) -> bool:
+def _same_device(order: Command, known: Known, record: Mapping[str, Any]) -> bool:
     if known.peripheral is not None and record["peripheral"] is not None:
         return bool(record["peripheral"] == known.peripheral)
     # An invalid order's record has the name that it came with, or, of a device never heard, none.
     return record["device"] in (known.device, order.device, None)
 
 
-def _commands(order: Order, known: Known) -> tuple[str, ...]:
+def _commands(order: Command, known: Known) -> tuple[str, ...]:
     """What the order's command may be called in its record: that for a sub-lock is another to its master."""
     if known.peripheral is None:
         return (order.command,)

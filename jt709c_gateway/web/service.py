@@ -10,29 +10,29 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from jt709c_gateway import __version__
-from jt709c_gateway.commands.profiles import ProfileSet
+from jt709c_gateway.commands.profiles import ProfileRegistry
 from jt709c_gateway.commands.stored import iso
 from jt709c_gateway.config.values import WEB_EVERYBODY, Tiles
-from jt709c_gateway.gateway.clock_sync import Timekeeping
-from jt709c_gateway.redis.command_store import OrderStore
+from jt709c_gateway.gateway.clock_sync import ClockSync
+from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.redis_time import RedisTime
-from jt709c_gateway.startup import RedisWay
+from jt709c_gateway.startup import RedisConnector
 from jt709c_gateway.transport.backlog import listening_endpoint
 from jt709c_gateway.transport.listeners import TcpService
 from jt709c_gateway.web import static_files
-from jt709c_gateway.web.access import Gate, is_local
-from jt709c_gateway.web.api.catalogue import Catalogue
-from jt709c_gateway.web.api.command_requests import Issuing
-from jt709c_gateway.web.api.commands import OrderBook
-from jt709c_gateway.web.api.devices import Reading
-from jt709c_gateway.web.api.explain import Explaining
+from jt709c_gateway.web.access import AccessControl, is_local
+from jt709c_gateway.web.api.catalogue import CatalogueApi
+from jt709c_gateway.web.api.command_requests import CommandRequests
+from jt709c_gateway.web.api.commands import CommandsApi
+from jt709c_gateway.web.api.devices import DevicesApi
+from jt709c_gateway.web.api.explain import ExplainApi
 from jt709c_gateway.web.app import App
-from jt709c_gateway.web.basic_auth import Users
-from jt709c_gateway.web.device_table import Fleet
+from jt709c_gateway.web.basic_auth import BasicAuth
+from jt709c_gateway.web.device_table import DeviceTable
 from jt709c_gateway.web.htpasswd import UserFile
-from jt709c_gateway.web.http import Answer, Call, Shared, json_answer
-from jt709c_gateway.web.live_events import Live
+from jt709c_gateway.web.http import ApiRequest, Response, SharedResponse, json_response
+from jt709c_gateway.web.live_events import LiveEvents
 from jt709c_gateway.web.monitoring import make_site
 from jt709c_gateway.web.redis_client import WebRedis
 from jt709c_gateway.web.router import Route, Routes
@@ -52,7 +52,7 @@ class WebService(MultiService):
         self,
         reactor: Any,
         settings: dict[str, Any],
-        profiles: ProfileSet,
+        profiles: ProfileRegistry,
         redis_time: RedisTime | None = None,
     ) -> None:
         """Without `redis_time`, which a gateway keeps, it looks at Redis's clock itself."""
@@ -66,28 +66,30 @@ class WebService(MultiService):
         if redis_time is None:
             # The workers say it in the log when the host's clock is wrong.
             redis_time = RedisTime(reactor, says=False)
-            keeping = Timekeeping(reactor, redis_time, self._redis, settings["gateway_ttl"] / 3)
+            keeping = ClockSync(reactor, redis_time, self._redis, settings["gateway_ttl"] / 3)
             keeping.setServiceParent(self)  # type: ignore[no-untyped-call]
         self._now = redis_time.seconds
-        self._store = OrderStore(self._redis, keys, settings["gateway"])
-        self._fleet = Fleet(self._store)
-        self._live = Live(reactor, self._redis, self._fleet, self._now)
+        self._store = CommandStore(self._redis, keys, settings["gateway"])
+        self._fleet = DeviceTable(self._store)
+        self._live = LiveEvents(reactor, self._redis, self._fleet, self._now)
         self._live.setServiceParent(self)  # type: ignore[no-untyped-call]
         #: All of the API; `openapi.json` describes it.
         self.routes = self._routes(profiles)
         tiles: Tiles | None = settings["web_tiles"]
         self._users = self._who_has_a_password()
         self._app = App(
-            Gate(self._users, settings["web_users"] == WEB_EVERYBODY, frozenset(settings["web_host"])),
+            AccessControl(
+                self._users, settings["web_users"] == WEB_EVERYBODY, frozenset(settings["web_host"])
+            ),
             Routes(self.routes),
             static_files.load(),
             None if tiles is None else tiles.source,
             self._is_local,
         )
 
-    def _who_has_a_password(self) -> Users | None:
+    def _who_has_a_password(self) -> BasicAuth | None:
         users = self._settings["web_users"]
-        return Users(self._reactor, users) if isinstance(users, UserFile) else None
+        return BasicAuth(self._reactor, users) if isinstance(users, UserFile) else None
 
     def reread(self) -> None:
         """Read the file of users again, if it has changed."""
@@ -110,14 +112,14 @@ class WebService(MultiService):
             address=self._settings["http"],
         )
 
-    def _routes(self, profiles: ProfileSet) -> list[Route]:
+    def _routes(self, profiles: ProfileRegistry) -> list[Route]:
         settings, redis, fleet = self._settings, self._redis, self._fleet
-        reading = Reading(redis, fleet, Shared(self._reactor), self._now, settings["track_max"])
-        book = OrderBook(redis, fleet, self._now)
-        catalogue = Catalogue(profiles, self._store, settings["allow_raw"])
+        reading = DevicesApi(redis, fleet, SharedResponse(self._reactor), self._now, settings["track_max"])
+        book = CommandsApi(redis, fleet, self._now)
+        catalogue = CatalogueApi(profiles, self._store, settings["allow_raw"])
         key = (settings["order_keys"] or {}).get(settings["web_order_key"])
-        issuing = Issuing(redis, self._store, book, profiles, settings["web_orders"], key, self._now)
-        explaining = Explaining()
+        issuing = CommandRequests(redis, self._store, book, profiles, settings["web_orders"], key, self._now)
+        explaining = ExplainApi()
         return [
             Route("GET", "/openapi.json", self._openapi),
             Route("GET", "/config", self._config),
@@ -152,16 +154,16 @@ class WebService(MultiService):
         port = None if self._listener is None else self._listener.port
         return port is not None and is_local(port.getHost())
 
-    def use(self, way: RedisWay) -> None:
+    def use(self, way: RedisConnector) -> None:
         """Say where Redis is."""
         self._redis.use(way)
 
-    async def _config(self, call: Call) -> Answer:
+    async def _config(self, call: ApiRequest) -> Response:
         """GET /config: what the page has to know beforehand."""
         call.only()
         settings = self._settings
         tiles: Tiles | None = settings["web_tiles"]
-        return json_answer(
+        return json_response(
             {
                 "gateway": settings["gateway"],
                 "version": __version__,
@@ -177,7 +179,7 @@ class WebService(MultiService):
             }
         )
 
-    async def _openapi(self, call: Call) -> Answer:
+    async def _openapi(self, call: ApiRequest) -> Response:
         """GET /openapi.json: this API, for programs."""
         call.only()
-        return Answer(files(__package__).joinpath("openapi.json").read_bytes())
+        return Response(files(__package__).joinpath("openapi.json").read_bytes())

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from jt709c_gateway.web.http import Answer, Gone
+from jt709c_gateway.web.http import ClientGone, Response
 
 _TYPES: Final = {
     "html": "text/html; charset=utf-8",
@@ -27,10 +27,10 @@ _LEAFLET: Final = ("leaflet.js", "leaflet.css")
 class Asset:
     """A file, and what it is called by: its content."""
 
-    answer: Answer
+    answer: Response
     etag: bytes
 
-    async def send(self, request: Any, gone: Gone) -> None:
+    async def send(self, request: Any, gone: ClientGone) -> None:
         """Send it, unless the client has it (RFC 9110 §13.1.2)."""
         request.setHeader(b"etag", self.etag)
         # Kept, and asked after each time: a new version of the gateway counts at once.
@@ -67,4 +67,4 @@ def _add(found: dict[str, Asset], path: str, folder: Traversable) -> None:
 def _asset(item: Traversable) -> Asset:
     body = item.read_bytes()
     etag = b'"%b"' % sha256(body).hexdigest()[:32].encode()
-    return Asset(Answer(body, content_type=_TYPES[item.name.rpartition(".")[2]]), etag)
+    return Asset(Response(body, content_type=_TYPES[item.name.rpartition(".")[2]]), etag)

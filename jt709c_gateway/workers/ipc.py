@@ -25,7 +25,7 @@ class Report:
     metrics: str
 
 
-class Reporter(NetstringReceiver):
+class StatusReporter(NetstringReceiver):
     """The worker's end."""
 
     def __init__(self, report: Callable[[], Report]) -> None:
@@ -42,7 +42,7 @@ class Reporter(NetstringReceiver):
         self.say()
 
 
-class Questions(NetstringReceiver):
+class StatusClient(NetstringReceiver):
     """The supervisor's end. `started` is called with the first report."""
 
     MAX_LENGTH = _MAX_REPORT

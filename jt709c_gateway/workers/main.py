@@ -15,8 +15,8 @@ from jt709c_gateway.redis.embedded.launcher import belong_to
 from jt709c_gateway.service import GatewayService
 from jt709c_gateway.util.clock import count_monotonic
 from jt709c_gateway.util.signals import Signals
-from jt709c_gateway.workers.ipc import Report, Reporter
-from jt709c_gateway.workers.worker_process import CHANNEL, GIVEN, Given
+from jt709c_gateway.workers.ipc import Report, StatusReporter
+from jt709c_gateway.workers.worker_process import CHANNEL, GIVEN, WorkerArguments
 
 _MAX_TEXT = 16_384
 
@@ -36,10 +36,10 @@ class _Log:
         self._file.flush()
 
 
-def _take() -> Given:
+def _take() -> WorkerArguments:
     """What the supervisor gives us; there are passwords in it, so that the descriptor is not kept."""
     with open(GIVEN, "rb", closefd=False) as file:
-        given: Given = pickle.load(file)
+        given: WorkerArguments = pickle.load(file)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, GIVEN)
     os.close(nothing)
@@ -61,7 +61,7 @@ def main() -> None:
     gateway.startService()
     Signals(running, gateway.reread).startService()
     running.addSystemEventTrigger("before", "shutdown", gateway.stopService)
-    reporter = Reporter(lambda: Report(gateway.readiness(), generate_latest(gateway.registry).decode()))
+    reporter = StatusReporter(lambda: Report(gateway.readiness(), generate_latest(gateway.registry).decode()))
     running.adoptStreamConnection(CHANNEL, socket.AF_UNIX, Factory.forProtocol(lambda: reporter))
     os.close(CHANNEL)
     running.callWhenRunning(reporter.say)

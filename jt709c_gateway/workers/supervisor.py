@@ -7,13 +7,13 @@ from twisted.application.service import MultiService
 from twisted.internet import defer
 from twisted.logger import Logger
 
-from jt709c_gateway.commands.profiles import ProfileSet
+from jt709c_gateway.commands.profiles import ProfileRegistry
 from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
 from jt709c_gateway.redis.embedded.server import EmbeddedServer
 from jt709c_gateway.startup import (
     StartError,
     embedded_server,
-    redis_way,
+    redis_connector,
     start_embedded,
     stop_for,
     tcp_descriptions,
@@ -34,7 +34,7 @@ class Supervisor(MultiService):
 
     log = Logger()
 
-    def __init__(self, reactor: Any, settings: dict[str, Any], profiles: ProfileSet) -> None:
+    def __init__(self, reactor: Any, settings: dict[str, Any], profiles: ProfileRegistry) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
         self._settings = settings
@@ -118,7 +118,7 @@ class Supervisor(MultiService):
         self._start_workers({**self._settings, **login, "redis": redis})
 
     def _use(self, address: RedisAddress) -> None:
-        way = redis_way(self._reactor, self._settings, address, embedded=self._embedded is not None)
+        way = redis_connector(self._reactor, self._settings, address, embedded=self._embedded is not None)
         if self._web is not None:
             self._web.use(way)
 

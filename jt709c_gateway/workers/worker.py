@@ -6,7 +6,7 @@ from typing import Any, Final
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
-from jt709c_gateway.commands.profiles import ProfileSet
+from jt709c_gateway.commands.profiles import ProfileRegistry
 from jt709c_gateway.redis.connection import retry_delay
 from jt709c_gateway.transport.listeners import ListenError
 from jt709c_gateway.transport.shared_ports import SharedPort
@@ -52,7 +52,7 @@ class Worker:
         self._process: WorkerProcess | None = None
         self._was_up = False
 
-    def start(self, settings: dict[str, Any], profiles: ProfileSet) -> None:
+    def start(self, settings: dict[str, Any], profiles: ProfileRegistry) -> None:
         """Start it, and keep it running."""
         settings = {**settings, "gateway": self.name}
         self._life = defer.Deferred.fromCoroutine(self._live(settings, profiles))
@@ -81,7 +81,7 @@ class Worker:
             self.log.failure("worker {name} is no longer looked after", failure, name=self.name)
             self._failed(f"worker {self.name}: {failure.getErrorMessage()}")
 
-    async def _live(self, settings: dict[str, Any], profiles: ProfileSet) -> None:
+    async def _live(self, settings: dict[str, Any], profiles: ProfileRegistry) -> None:
         quick_ends = 0
         try:
             while True:
@@ -103,7 +103,7 @@ class Worker:
         finally:
             await self._end_process()
 
-    async def _run(self, settings: dict[str, Any], profiles: ProfileSet) -> str:
+    async def _run(self, settings: dict[str, Any], profiles: ProfileRegistry) -> str:
         """From start to end; why it ended."""
         process = WorkerProcess(self.name, self._up)
         try:

@@ -15,10 +15,10 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from jt709c_gateway.commands.profiles import ProfileSet
+from jt709c_gateway.commands.profiles import ProfileRegistry
 from jt709c_gateway.transport.listeners import Inherited
-from jt709c_gateway.util.child_process import Child
-from jt709c_gateway.workers.ipc import Questions, Report
+from jt709c_gateway.util.child_process import ChildProcess
+from jt709c_gateway.workers.ipc import Report, StatusClient
 
 #: Descriptors of a worker: what it is given, its log, its channel, and from there on its sockets.
 GIVEN: Final = 0
@@ -32,21 +32,21 @@ _MAX_LINE: Final = 1 << 17
 
 
 @frozen
-class Given:
+class WorkerArguments:
     """All that makes a worker. It goes through a descriptor: nothing of it is on a command line."""
 
     parent: int
     settings: dict[str, Any]
-    profiles: ProfileSet
+    profiles: ProfileRegistry
     inherited: tuple[Inherited, ...]
 
 
-class WorkerProcess(Child):
+class WorkerProcess(ChildProcess):
     """A running worker. What it logs goes into our log, with its name in front."""
 
     def __init__(self, name: str, started: Callable[[], None]) -> None:
         super().__init__()
-        self.questions = Questions(started)
+        self.questions = StatusClient(started)
         #: The last line that it wrote past its log: why it could not start.
         self.last_words = ""
         #: It has reported, and hears signals.
@@ -58,7 +58,7 @@ class WorkerProcess(Child):
         self,
         reactor: Any,
         settings: dict[str, Any],
-        profiles: ProfileSet,
+        profiles: ProfileRegistry,
         sockets: Sequence[tuple[socket.socket, bool]],
     ) -> None:
         """Start it on sockets, and whether a PROXY header comes first on each; OSError when not possible."""
@@ -73,7 +73,7 @@ class WorkerProcess(Child):
             closing.callback(ours.close)
             closing.callback(theirs.close)
             with open(given, "wb", closefd=False) as file:
-                pickle.dump(Given(os.getpid(), settings, profiles, inherited), file)
+                pickle.dump(WorkerArguments(os.getpid(), settings, profiles, inherited), file)
             os.lseek(given, 0, os.SEEK_SET)
             descriptors = {GIVEN: given, 1: "r", 2: "r", CHANNEL: theirs.fileno()}
             descriptors |= {FIRST_SOCKET + index: one.fileno() for index, (one, _) in enumerate(sockets)}

@@ -4,7 +4,7 @@ import json
 import time
 from typing import Any
 
-from jt709c_gateway.commands.model import OrderState
+from jt709c_gateway.commands.model import CommandState
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, iso, to_hash
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.web.stream_scan import MAX_SCANNED
@@ -120,8 +120,8 @@ class PastTests(BrowserTestCase):
 
     def test_orders(self) -> None:
         """An order in a rare state is found behind thousands of others."""
-        self.put_orders(1, "rare", OrderState.REJECTED)
-        self.put_orders(MAX_SCANNED + 500, "usual", OrderState.DONE)
+        self.put_orders(1, "rare", CommandState.REJECTED)
+        self.put_orders(MAX_SCANNED + 500, "usual", CommandState.DONE)
         page = self.open("#/orders?state=rejected")
         page.locator(".orders", has_text="rejected").wait_for()
         self.assertEqual(page.locator(".orders tbody tr").count(), 1)
@@ -133,7 +133,7 @@ class PastTests(BrowserTestCase):
         page.get_by_role("button", name="Older").click()
         self.wait(page, "document.querySelectorAll('.orders tbody tr').length === 200")
 
-    def put_orders(self, count: int, name: str, state: OrderState) -> None:
+    def put_orders(self, count: int, name: str, state: CommandState) -> None:
         """Orders in a state, newer than those before."""
         record = dict.fromkeys(PUBLIC_FIELDS) | {
             "command": "locate",

@@ -24,7 +24,7 @@ _CONTINUES: Final = 1
 
 
 @define
-class Links:
+class AttConnections:
     """Puts L2CAP packets together again, for each direction and connection."""
 
     _pending: dict[tuple[bool | None, int], bytearray] = field(factory=dict, repr=False)

@@ -8,7 +8,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from jt709c_gateway.cli.learn.bluetooth import Links
+from jt709c_gateway.cli.learn.bluetooth import AttConnections
 from jt709c_gateway.cli.replay import pcap
 from jt709c_gateway.cli.replay.steps import CaptureError
 
@@ -68,7 +68,7 @@ Hci = Iterator[tuple[bool | None, bytes]]
 
 
 def _from_bluetooth(acl: Hci) -> list[Captured]:
-    links, streams = Links(), _Streams()
+    links, streams = AttConnections(), _Streams()
     for sent, packet in acl:
         for channel, value in links.feed(sent, packet):
             streams.feed(sent, channel, value)
@@ -100,7 +100,7 @@ def _btsnoop(data: bytes, name: str) -> Hci:
 
 
 def _from_packets(data: bytes, name: str) -> list[Captured]:
-    links, streams = Links(), _Streams()
+    links, streams = AttConnections(), _Streams()
     for link, packet in pcap.records(io.BytesIO(data), name):
         if link in _HCI:
             if acl := _HCI[link](packet):

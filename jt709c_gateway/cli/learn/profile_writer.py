@@ -11,17 +11,17 @@ from typing import Final
 from attrs import frozen
 
 from jt709c_gateway.cli.common import UserError
-from jt709c_gateway.cli.learn.sentences_seen import Form, Spoken
+from jt709c_gateway.cli.learn.sentences_seen import Form, SeenSentence
 from jt709c_gateway.commands.profiles import Profile, ProfileError, load_profiles
 from jt709c_gateway.commands.profiles.params import Param, fits_sentence
-from jt709c_gateway.commands.profiles.spec import OrderDefinition
+from jt709c_gateway.commands.profiles.spec import CommandDefinition
 
 #: Literal arguments of so many characters may be passwords.
 _SUSPICIOUS: Final = 4
 
 
 @frozen
-class Wanted:
+class ProfileDraft:
     """What is to be written: the profile's head, and which sentence is which order.
 
     `places` maps positions among the arguments, from 1, to names of parameters.
@@ -35,7 +35,7 @@ class Wanted:
     secrets: Sequence[str]
 
 
-def template(one: Spoken, definition: OrderDefinition, base: Form, wanted: Wanted) -> str:
+def template(one: SeenSentence, definition: CommandDefinition, base: Form, wanted: ProfileDraft) -> str:
     """The sentence as a template, with parameters for what was said; UserError where a password may remain.
 
     What `places` names comes first, then the passwords that were given, then what the profile's own form has
@@ -65,11 +65,11 @@ def _in_order(theirs: Sequence[str], params: Mapping[str, Param]) -> list[str]:
 def _piece(
     place: int,
     argument: str,
-    one: Spoken,
+    one: SeenSentence,
     params: Mapping[str, Param],
     theirs: Sequence[str],
     secret: Sequence[str],
-    wanted: Wanted,
+    wanted: ProfileDraft,
 ) -> str:
     if name := wanted.places.get(place):
         if name not in params:
@@ -94,7 +94,7 @@ def _piece(
     return argument
 
 
-def document(text: str, form: Form, profile: Profile, wanted: Wanted) -> str:
+def document(text: str, form: Form, profile: Profile, wanted: ProfileDraft) -> str:
     """The profile as TOML."""
     key = "sentence" if form.key[1] is not None else "pnn"
     lines = [

@@ -99,7 +99,7 @@ def _write(
     one = talk.said[at]
     if (one.number is None) != (form.key[1] is None):
         raise UserError(f"sentence {at + 1} is of another form than orders of {request.dialect} have")
-    wanted = profile_writer.Wanted(
+    wanted = profile_writer.ProfileDraft(
         order, request.name, request.source, request.match, _places(request.arguments), secrets
     )
     text = profile_writer.template(one, profile.orders[order], form, wanted)

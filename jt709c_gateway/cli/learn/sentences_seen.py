@@ -8,7 +8,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from jt709c_gateway.cli.learn.capture import Captured
-from jt709c_gateway.commands.profiles import OrderSpec, Profile
+from jt709c_gateway.commands.profiles import CommandSpec, Profile
 from jt709c_gateway.commands.profiles.templates import Line, Placeholder, PnnTemplate, SentenceTemplate
 from jt709c_gateway.protocol import sentences
 
@@ -19,7 +19,7 @@ MASK: Final = "*"
 
 
 @frozen
-class Spoken:
+class SeenSentence:
     """A captured sentence: what is behind its head. `number` is None in the `Pnn` form."""
 
     word: str
@@ -46,35 +46,35 @@ class Spoken:
         return ",".join([self.word, *hidden])
 
 
-def spoken(captured: Captured) -> Spoken | None:
+def read_sentences(captured: Captured) -> SeenSentence | None:
     """A captured sentence taken apart; None for one that is damaged."""
     text = captured.raw[1:-1].decode("latin-1")
     if not text[:1].isdecimal():
         word, *arguments = text.split(",")
-        return Spoken(word, None, tuple(arguments), None, captured.sent is not False)
+        return SeenSentence(word, None, tuple(arguments), None, captured.sent is not False)
     try:
         parsed = sentences.parse(captured.raw)
     except sentences.SentenceError:
         return None
     if not parsed.grouped:
-        return Spoken(parsed.word, None, parsed.arguments, None, captured.sent or False)
+        return SeenSentence(parsed.word, None, parsed.arguments, None, captured.sent or False)
     first = parsed.arguments[0] if parsed.arguments else ""
     if not (first.isascii() and first.isdecimal() and len(first) <= 5):
         return None
-    return Spoken(parsed.word, int(first), parsed.arguments[1:], parsed.serial, captured.sent)
+    return SeenSentence(parsed.word, int(first), parsed.arguments[1:], parsed.serial, captured.sent)
 
 
 @define
 class Conversation:
     """What was said, each order with what answers it."""
 
-    said: list[Spoken]
+    said: list[SeenSentence]
 
     @classmethod
     def of(cls, captured: Sequence[Captured]) -> Conversation:
         """Sentences that are whole, and each only once when it was repeated at once."""
-        said: list[Spoken] = []
-        for one in filter(None, map(spoken, captured)):
+        said: list[SeenSentence] = []
+        for one in filter(None, map(read_sentences, captured)):
             if not said or said[-1] != one:
                 said.append(one)
         return cls(said)
@@ -113,7 +113,7 @@ class Form:
 
     order: str
     condition: str
-    spec: OrderSpec
+    spec: CommandSpec
     text: str
 
     @property
@@ -137,7 +137,7 @@ def forms(profile: Profile) -> Iterator[Form]:
                 yield Form(name, condition, spec, template_text(spec.template))
 
 
-def compared(one: Spoken, known: Sequence[Form]) -> list[str]:
+def compared(one: SeenSentence, known: Sequence[Form]) -> list[str]:
     """What the profile has of this word, a line for each form, and in what it differs."""
     lines = []
     for form in known:
@@ -150,7 +150,7 @@ def compared(one: Spoken, known: Sequence[Form]) -> list[str]:
     return lines or [f"no order of the profile has the word {one.word}"]
 
 
-def _difference(one: Spoken, form: Form) -> str:
+def _difference(one: SeenSentence, form: Form) -> str:
     if one.number is not None and form.key[1] != one.number:
         return f"number {one.number} here, {form.key[1]} there"
     behind = form.text.split(",")[1 if one.number is None else 2 :]

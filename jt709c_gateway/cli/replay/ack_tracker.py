@@ -75,7 +75,7 @@ class _Due:
 
 
 @define(eq=False)
-class Ledger:
+class AckTracker:
     """One connection: what it has sent and what was answered, counted in `counts`. Times in seconds."""
 
     counts: Counts

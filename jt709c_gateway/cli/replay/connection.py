@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import define, field
 
-from jt709c_gateway.cli.replay.ack_tracker import Ledger
+from jt709c_gateway.cli.replay.ack_tracker import AckTracker
 from jt709c_gateway.cli.replay.steps import Chunk
 from jt709c_gateway.protocol.framing import Frame, Framer, Malformed
 from jt709c_gateway.simulator.connections import Link, Target, TcpLink, UdpLink
@@ -35,7 +35,7 @@ class _PacedLink(TcpLink):
     def resumeProducing(self) -> None:
         """It has been sent."""
         self.full = False
-        assert isinstance(self.client, Channel)
+        assert isinstance(self.client, ReplayConnection)
         self.client.flush()
 
     def stopProducing(self) -> None:
@@ -43,7 +43,7 @@ class _PacedLink(TcpLink):
 
 
 @define(eq=False)
-class Channel:
+class ReplayConnection:
     """Sends the chunks of one connection in order, and counts what comes back.
 
     At most `window` frames are unanswered at a time (None: any number). `changed` is called with this channel
@@ -53,9 +53,9 @@ class Channel:
     name: str
     reactor: Any
     target: Target
-    ledger: Ledger
+    ledger: AckTracker
     window: int | None
-    changed: Callable[["Channel"], None]
+    changed: Callable[["ReplayConnection"], None]
     _link: Link = field(init=False, repr=False)
     _queue: deque[bytes] = field(factory=deque, init=False, repr=False)
     _splitter: Framer = field(factory=Framer, init=False, repr=False)

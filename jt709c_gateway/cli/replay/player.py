@@ -7,8 +7,8 @@ from typing import Any, Final
 from attrs import define, field
 from twisted.internet import defer, task
 
-from jt709c_gateway.cli.replay.ack_tracker import Counts, Ledger
-from jt709c_gateway.cli.replay.connection import Channel
+from jt709c_gateway.cli.replay.ack_tracker import AckTracker, Counts
+from jt709c_gateway.cli.replay.connection import ReplayConnection
 from jt709c_gateway.cli.replay.steps import Chunk, Step
 from jt709c_gateway.simulator.connections import Target
 
@@ -55,7 +55,7 @@ class Player:
     #: Steps taken from the capture.
     steps: int = 0
     #: By the captured connection, the one that was quiet for longest first.
-    _channels: "OrderedDict[str, Channel]" = field(factory=OrderedDict, init=False, repr=False)
+    _channels: "OrderedDict[str, ReplayConnection]" = field(factory=OrderedDict, init=False, repr=False)
     _queued: int = field(default=0, init=False)
     _waiter: "defer.Deferred[None] | None" = field(default=None, init=False, repr=False)
     _began: float | None = field(default=None, init=False)
@@ -115,7 +115,7 @@ class Player:
             while self.pace.speed is None and step.connection in self._channels:
                 await self._change()
 
-    async def _new(self, step: Chunk) -> Channel:
+    async def _new(self, step: Chunk) -> ReplayConnection:
         # One of the same name that has ended has to go first.
         while step.connection in self._channels:
             await self._change()
@@ -126,11 +126,11 @@ class Player:
             else:
                 quiet.end()
         transport = self.pace.transport or step.transport or "tcp"
-        channel = Channel(
+        channel = ReplayConnection(
             step.connection,
             self.reactor,
             Target(transport, self.host, self.port),
-            Ledger(self.counts),
+            AckTracker(self.counts),
             _WINDOW if self.pace.speed is None else None,
             self._changed,
         )
@@ -138,7 +138,7 @@ class Player:
         channel.open()
         return channel
 
-    def _changed(self, channel: Channel) -> None:
+    def _changed(self, channel: ReplayConnection) -> None:
         """Something that the loop may be waiting for has happened."""
         self._queued += channel.queued - channel.noted
         channel.noted = channel.queued

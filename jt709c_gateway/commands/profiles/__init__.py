@@ -5,8 +5,8 @@ The TOML files beside this module are the shipped profiles; the head of ``jt709.
 
 from __future__ import annotations
 
-from jt709c_gateway.commands.profiles.registry import ProfileSet, load_profiles
-from jt709c_gateway.commands.profiles.spec import CheckedOrder, OrderSpec, Profile
+from jt709c_gateway.commands.profiles.registry import ProfileRegistry, load_profiles
+from jt709c_gateway.commands.profiles.spec import CheckedCommand, CommandSpec, Profile
 from jt709c_gateway.commands.profiles.templates import (
     BinaryMessage,
     GroupedSentence,
@@ -18,13 +18,13 @@ from jt709c_gateway.commands.profiles.toml_table import ProfileError
 
 __all__ = [
     "BinaryMessage",
-    "CheckedOrder",
+    "CheckedCommand",
+    "CommandSpec",
     "GroupedSentence",
-    "OrderSpec",
     "PnnSentence",
     "Profile",
     "ProfileError",
-    "ProfileSet",
+    "ProfileRegistry",
     "RawBytes",
     "Rendered",
     "load_profiles",

@@ -14,13 +14,13 @@ from attrs import evolve
 
 from jt709c_gateway.commands.catalogue import ALIASES, LOCAL_ORDERS
 from jt709c_gateway.commands.evidence import DEFAULT_WITHIN, Delay, EvidenceRule
-from jt709c_gateway.commands.model import InvalidOrder, shown
+from jt709c_gateway.commands.model import InvalidCommand, quote
 from jt709c_gateway.commands.profiles.param_loader import read_params
 from jt709c_gateway.commands.profiles.params import Param, ParamKind
 from jt709c_gateway.commands.profiles.spec import (
     DEFAULT_REPEATS,
-    OrderDefinition,
-    OrderSpec,
+    CommandDefinition,
+    CommandSpec,
     Profile,
     Variant,
 )
@@ -32,7 +32,7 @@ from jt709c_gateway.commands.profiles.templates import (
     SentenceTemplate,
     Template,
 )
-from jt709c_gateway.commands.profiles.toml_table import Table
+from jt709c_gateway.commands.profiles.toml_table import TomlTable
 from jt709c_gateway.commands.provenance import Provenance
 from jt709c_gateway.commands.replies import LAST, ReplyKind, ReplyRule
 
@@ -53,7 +53,7 @@ def read_profile(file: str, data: Mapping[str, Any], *, shipped: bool = False) -
 
     Raises :class:`~jt709c_gateway.commands.profiles.toml_table.ProfileError`, which names ``file``.
     """
-    table = Table(file, "", data)
+    table = TomlTable(file, "", data)
     table.raw("extends")
     name, dialect = table.needed_text("name"), table.needed_text("dialect")
     if _PROFILE_NAME.fullmatch(name) is None:
@@ -73,7 +73,7 @@ def read_profile(file: str, data: Mapping[str, Any], *, shipped: bool = False) -
     return Profile(name, dialect, source, orders, frozenset(devices), prefixes, firmware, shipped)
 
 
-def _order(name: str, table: Table, profile: str, source: str) -> OrderDefinition:
+def _order(name: str, table: TomlTable, profile: str, source: str) -> CommandDefinition:
     if _NAME.fullmatch(name) is None or name in LOCAL_ORDERS:
         raise table.error(
             "", "expected a name of lower-case letters, digits and '_' that the gateway doesn't use itself"
@@ -99,10 +99,10 @@ def _order(name: str, table: Table, profile: str, source: str) -> OrderDefinitio
     base = base and evolve(base, known_params=known)
     forms = tuple(evolve(form, spec=evolve(form.spec, known_params=known)) for form in forms)
     _all_used(table, params, [form.spec for form in forms] + ([base] if base else []))
-    return OrderDefinition(name, params, base, forms)
+    return CommandDefinition(name, params, base, forms)
 
 
-def _when(variant: Table, params: Mapping[str, Param]) -> tuple[dict[str, object], frozenset[str]]:
+def _when(variant: TomlTable, params: Mapping[str, Param]) -> tuple[dict[str, object], frozenset[str]]:
     """A variant's condition: ``when = { method = "dynamic" }``, ``given = ["ids"]``, or both."""
     when = variant.table_or_empty("when")
     wanted: dict[str, object] = {}
@@ -111,15 +111,15 @@ def _when(variant: Table, params: Mapping[str, Param]) -> tuple[dict[str, object
             raise when.error(key, "expected a parameter of the order that isn't secret")
         try:
             wanted[key] = params[key].check(when.raw(key))
-        except InvalidOrder as error:
-            raise when.error(key, f"is {shown(when.raw(key))}; expected {error.expected}") from None
+        except InvalidCommand as error:
+            raise when.error(key, f"is {quote(when.raw(key))}; expected {error.expected}") from None
     given = frozenset(variant.texts("given"))
     if not wanted and not given:
         raise variant.error("when", "missing; expected when = { parameter = value } or given = [parameters]")
     return wanted, given
 
 
-def _merged(table: Table, variant: Table) -> Table:
+def _merged(table: TomlTable, variant: TomlTable) -> TomlTable:
     """A variant is the order's table with its own keys in place; its parameters are added by name."""
     own = {key: variant.raw(key) for key in variant.names() if key not in ("when", "given")}
     shared = without_rival({key: table.raw(key) for key in table.names() if key != "variants"}, own)
@@ -129,8 +129,8 @@ def _merged(table: Table, variant: Table) -> Table:
 
 
 def _spec(
-    name: str, table: Table, profile: str, source: str, selectors: frozenset[str], given: frozenset[str]
-) -> OrderSpec:
+    name: str, table: TomlTable, profile: str, source: str, selectors: frozenset[str], given: frozenset[str]
+) -> CommandSpec:
     table.raw("variants")
     params = read_params(table.table_or_empty("params"))
     template = read_template(table, params)
@@ -145,7 +145,7 @@ def _spec(
     repeats = table.integer("repeats", 1, 10)
     if physical and repeats not in (None, 1):
         raise table.error("repeats", f"is {repeats}; a physical order is written once; expected 1 or nothing")
-    spec = OrderSpec(
+    spec = CommandSpec(
         name=name,
         profile=profile,
         template=template,
@@ -171,27 +171,27 @@ def without_rival(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, 
     return {key: value for key, value in base.items() if key not in replaced}
 
 
-def _provenance(table: Table) -> Provenance:
+def _provenance(table: TomlTable) -> Provenance:
     """``provenance = "standard"``, or what says the same in older profiles: ``assumed = true`` or false."""
     text, assumed = table.text("provenance"), table.boolean("assumed")
     if text is None:
         return Provenance.ASSUMED if assumed else Provenance.DOCUMENTED
     if text not in list(Provenance):
-        raise table.error("provenance", f"is {shown(text)}; expected one of {', '.join(Provenance)}")
+        raise table.error("provenance", f"is {quote(text)}; expected one of {', '.join(Provenance)}")
     provenance = Provenance(text)
     if "assumed" in table and assumed is not (provenance is Provenance.ASSUMED):
-        raise table.error("assumed", f"contradicts provenance = {shown(text)}; expected one of the two keys")
+        raise table.error("assumed", f"contradicts provenance = {quote(text)}; expected one of the two keys")
     return provenance
 
 
-def _all_used(table: Table, params: Mapping[str, Param], specs: list[OrderSpec]) -> None:
+def _all_used(table: TomlTable, params: Mapping[str, Param], specs: list[CommandSpec]) -> None:
     used = frozenset[str]().union(*(spec.template.names | spec.selectors for spec in specs))
     for name in params:
         if name not in used:
             raise table.error(f"params.{name}", "is in no template; expected a placeholder for it")
 
 
-def _reply(table: Table, template: Template) -> ReplyRule:
+def _reply(table: TomlTable, template: Template) -> ReplyRule:
     kind = ReplyKind.NONE
     match template:
         case SentenceTemplate():
@@ -211,7 +211,7 @@ def _reply(table: Table, template: Template) -> ReplyRule:
     return rule
 
 
-def _reply_rule(table: Table, kind: ReplyKind, template: Template) -> ReplyRule:
+def _reply_rule(table: TomlTable, kind: ReplyKind, template: Template) -> ReplyRule:
     sentence = template if isinstance(template, SentenceTemplate) else None
     pnn = template if isinstance(template, PnnTemplate) else None
     binary = template if isinstance(template, BinaryTemplate) else None
@@ -238,7 +238,7 @@ def _first(value: int | None, otherwise: int) -> int:
     return otherwise if value is None else value
 
 
-def _check_outcomes(table: Table, rule: ReplyRule) -> None:
+def _check_outcomes(table: TomlTable, rule: ReplyRule) -> None:
     refusals = rule.refused | rule.wrong_password
     if rule.result is None:
         if rule.accepted or refusals:
@@ -251,7 +251,7 @@ def _check_outcomes(table: Table, rule: ReplyRule) -> None:
         raise table.error("accepted", f"{both[0]!r} is a yes and a refusal; expected one of the two")
 
 
-def _peripheral(table: Table, params: Mapping[str, Param]) -> str | None:
+def _peripheral(table: TomlTable, params: Mapping[str, Param]) -> str | None:
     """The parameter that names the sub-lock; it stands in the order's record, so it can be no secret."""
     name = table.text("peripheral")
     if name is None:
@@ -264,7 +264,7 @@ def _peripheral(table: Table, params: Mapping[str, Param]) -> str | None:
     return name
 
 
-def _delay(table: Table, params: Mapping[str, Param]) -> Delay:
+def _delay(table: TomlTable, params: Mapping[str, Param]) -> Delay:
     """``delay = 30`` or ``delay = { parameter = "minutes", seconds = 60 }``."""
     if not isinstance(table.raw("delay"), dict):
         delay = Delay(table.number("delay") or 0.0)
@@ -286,7 +286,7 @@ def _delay(table: Table, params: Mapping[str, Param]) -> Delay:
     return delay
 
 
-def _evidence(order: Table, physical: bool, params: Mapping[str, Param]) -> EvidenceRule | None:
+def _evidence(order: TomlTable, physical: bool, params: Mapping[str, Param]) -> EvidenceRule | None:
     table = order.table("evidence")
     if table is None:
         return None
@@ -312,7 +312,7 @@ def _evidence(order: Table, physical: bool, params: Mapping[str, Param]) -> Evid
     return rule
 
 
-def _words(table: Table, key: str, known: frozenset[str]) -> frozenset[str]:
+def _words(table: TomlTable, key: str, known: frozenset[str]) -> frozenset[str]:
     words = frozenset(table.texts(key))
     strange = sorted(words - known)
     if strange:

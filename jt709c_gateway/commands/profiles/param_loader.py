@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from jt709c_gateway.commands.masking import item_key
-from jt709c_gateway.commands.model import InvalidOrder, shown
+from jt709c_gateway.commands.model import InvalidCommand, quote
 from jt709c_gateway.commands.profiles.params import (
     MAX_INTEGER,
     MAX_LENGTH,
@@ -15,7 +15,7 @@ from jt709c_gateway.commands.profiles.params import (
     ParamKind,
     fits_sentence,
 )
-from jt709c_gateway.commands.profiles.toml_table import Table
+from jt709c_gateway.commands.profiles.toml_table import TomlTable
 
 SUPPLIED: Final = ("static_password", "dynamic_password")
 """What the gateway can put in for a parameter left out (``from``)."""
@@ -27,12 +27,12 @@ _MEASURED: Final = frozenset(
 _NUMBERS: Final = frozenset({ParamKind.INTEGER, ParamKind.NUMBER})
 
 
-def read_params(table: Table) -> dict[str, Param]:
+def read_params(table: TomlTable) -> dict[str, Param]:
     """All parameters of an order, by name."""
     return {name: _param(name, sub) for name, sub in table.subtables() if not sub.boolean("disabled")}
 
 
-def _param(name: str, table: Table, *, secret: bool = False) -> Param:
+def _param(name: str, table: TomlTable, *, secret: bool = False) -> Param:
     word = table.needed_text("type")
     try:
         kind = ParamKind(word)
@@ -67,7 +67,7 @@ def _param(name: str, table: Table, *, secret: bool = False) -> Param:
     return param
 
 
-def _length(table: Table) -> tuple[int, int]:
+def _length(table: TomlTable) -> tuple[int, int]:
     """``length = 6`` or ``length = [4, 8]``."""
     value = table.raw("length")
     if value is None:
@@ -76,12 +76,12 @@ def _length(table: Table) -> tuple[int, int]:
     low, high = bounds if len(bounds) == 2 else (None, None)
     if type(low) is not int or type(high) is not int or not 0 <= low <= high <= MAX_LENGTH:
         raise table.error(
-            "length", f"is {shown(value)}; expected n or [shortest, longest], up to {MAX_LENGTH}"
+            "length", f"is {quote(value)}; expected n or [shortest, longest], up to {MAX_LENGTH}"
         )
     return low, high
 
 
-def _bounds(table: Table) -> tuple[float, float]:
+def _bounds(table: TomlTable) -> tuple[float, float]:
     low, high = table.number("min"), table.number("max")
     minimum, maximum = 0.0 if low is None else low, float(MAX_INTEGER) if high is None else high
     if minimum > maximum:
@@ -89,17 +89,17 @@ def _bounds(table: Table) -> tuple[float, float]:
     return minimum, maximum
 
 
-def _also(table: Table) -> tuple[float, ...]:
+def _also(table: TomlTable) -> tuple[float, ...]:
     """``also = [0]``: numbers outside of the bounds that are right, too."""
     values = table.raw("also")
     if values is None:
         return ()
     if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
-        raise table.error("also", f"is {shown(values)}; expected a list of numbers")
+        raise table.error("also", f"is {quote(values)}; expected a list of numbers")
     return tuple(values)
 
 
-def _pattern(table: Table) -> re.Pattern[str] | None:
+def _pattern(table: TomlTable) -> re.Pattern[str] | None:
     text = table.text("pattern")
     try:
         return None if text is None else re.compile(text)
@@ -107,7 +107,7 @@ def _pattern(table: Table) -> re.Pattern[str] | None:
         raise table.error("pattern", f"{error}; expected a regular expression") from None
 
 
-def _choices(table: Table) -> Mapping[str, str]:
+def _choices(table: TomlTable) -> Mapping[str, str]:
     """``choices = ["on", "off"]``, or ``choices = { on = "1", off = "0" }`` with what is written for each."""
     if isinstance(table.raw("choices"), dict):
         written = table.table_or_empty("choices")
@@ -121,7 +121,7 @@ def _choices(table: Table) -> Mapping[str, str]:
     return choices
 
 
-def _items(name: str, table: Table, *, secret: bool) -> Param:
+def _items(name: str, table: TomlTable, *, secret: bool) -> Param:
     items = table.table("items")
     if items is None:
         raise table.error("items", 'missing; expected what each item is: items = { type = "text" }')
@@ -131,7 +131,7 @@ def _items(name: str, table: Table, *, secret: bool) -> Param:
     return param
 
 
-def _widths(table: Table) -> Mapping[str, int]:
+def _widths(table: TomlTable) -> Mapping[str, int]:
     widths = table.table_or_empty("widths")
     found: dict[str, int] = {}
     for key in widths.names():
@@ -140,30 +140,30 @@ def _widths(table: Table) -> Mapping[str, int]:
     return found
 
 
-def _secret_items(table: Table) -> frozenset[str]:
+def _secret_items(table: TomlTable) -> frozenset[str]:
     ids = table.texts("secret_items")
     for key in ids:
         _item_id(table, key)
     return frozenset(item_key(key) for key in ids)
 
 
-def _item_id(table: Table, key: str) -> None:
+def _item_id(table: TomlTable, key: str) -> None:
     if re.fullmatch(r"(?:[0-9A-Fa-f]{4}){1,2}", key) is None:
         raise table.error(key, "expected the id of a JT/T 808 parameter: four or eight hex digits")
 
 
-def _supplied_by(table: Table) -> str | None:
+def _supplied_by(table: TomlTable) -> str | None:
     name = table.text("from")
     if name is not None and name not in SUPPLIED:
         raise table.error("from", f"is {name!r}; expected one of {', '.join(SUPPLIED)}")
     return name
 
 
-def _check_default(table: Table, param: Param) -> Any:
+def _check_default(table: TomlTable, param: Param) -> Any:
     if param.default is None:
         return
     try:
         param.check(param.default)
-    except InvalidOrder as error:
-        problem = error.problem if param.secret else f"is {shown(param.default)}"
+    except InvalidCommand as error:
+        problem = error.problem if param.secret else f"is {quote(param.default)}"
         raise table.error("default", f"{problem}; expected {error.expected}") from None

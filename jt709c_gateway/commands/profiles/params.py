@@ -14,7 +14,7 @@ from typing import Any, Final
 import attrs
 
 from jt709c_gateway.commands.masking import MASK, item_key
-from jt709c_gateway.commands.model import InvalidOrder
+from jt709c_gateway.commands.model import InvalidCommand
 from jt709c_gateway.commands.value_description import described, kind_of
 
 _SENTENCE_FIELD = re.compile(r"[\x20-\x7e]*")
@@ -142,12 +142,12 @@ class Param:
             case ParamKind.PARAMETERS:
                 return self._parameters(value)
 
-    def wrong(self, value: object, problem: str | None = None) -> InvalidOrder:
+    def wrong(self, value: object, problem: str | None = None) -> InvalidCommand:
         """The complaint about a value, which tells its kind and length, and of a secret only the kind."""
         secret = self.secret or bool(self.secret_items)
         hidden = MASK if isinstance(value, str) else kind_of(value)
         seen = hidden if secret else described(value)
-        return InvalidOrder(f"params.{self.name}", problem or f"is {seen}", self.expected())
+        return InvalidCommand(f"params.{self.name}", problem or f"is {seen}", self.expected())
 
     def wire(self, value: Any) -> str:
         """A checked value as it stands in a sentence; the items of a list are separated by commas.
@@ -238,7 +238,7 @@ class Param:
         field = f"params.{self.name}" + (f".{key}" if named else "")
         which = "is" if named else f"item {place} is"
         seen = MASK if secret else described(item)
-        wrong = InvalidOrder(field, f"{which} {seen}", _VALUE_FORMS)
+        wrong = InvalidCommand(field, f"{which} {seen}", _VALUE_FORMS)
         form, content = "", item
         if isinstance(item, dict):
             if len(item) != 1:

@@ -13,15 +13,10 @@ from typing import Any, Final
 import attrs
 
 from jt709c_gateway.commands.catalogue import CATALOGUE, LOCAL_ORDERS
-from jt709c_gateway.commands.model import InvalidOrder, Order
+from jt709c_gateway.commands.model import Command, InvalidCommand
 from jt709c_gateway.commands.profiles.loader import read_profile, without_rival
 from jt709c_gateway.commands.profiles.params import Param, ParamKind
-from jt709c_gateway.commands.profiles.spec import (
-    CheckedOrder,
-    OrderSpec,
-    Profile,
-    check_params,
-)
+from jt709c_gateway.commands.profiles.spec import CheckedCommand, CommandSpec, Profile, check_params
 from jt709c_gateway.commands.profiles.templates import RawTemplate
 from jt709c_gateway.commands.profiles.toml_table import ProfileError
 from jt709c_gateway.commands.value_description import unknown_name
@@ -47,7 +42,7 @@ class _Document:
         return name
 
 
-class ProfileSet:
+class ProfileRegistry:
     """The profiles of a gateway.
 
     ``allow_raw`` lets through orders that write bytes as they are. Raises :class:`ProfileError` where two
@@ -93,15 +88,15 @@ class ProfileSet:
                     return profile
         return self._general.get(dialect)
 
-    def validate(self, order: Order, profile: Profile) -> CheckedOrder:
+    def validate(self, order: Command, profile: Profile) -> CheckedCommand:
         """Check an order against its lock's profile; raise :class:`InvalidOrder` naming the order."""
         try:
             spec = self._spec(order, profile)
-            return CheckedOrder(order, spec, spec.check(order.params))
-        except InvalidOrder as error:
+            return CheckedCommand(order, spec, spec.check(order.params))
+        except InvalidCommand as error:
             raise error.about(order) from None
 
-    def validate_loosely(self, order: Order) -> None:
+    def validate_loosely(self, order: Command) -> None:
         """Check an order for a lock whose profile isn't known, or one the gateway carries out itself.
 
         Raises :class:`InvalidOrder` where no profile could take it. A catalogue name that no profile has
@@ -109,7 +104,7 @@ class ProfileSet:
         """
         try:
             self._check_loosely(order)
-        except InvalidOrder as error:
+        except InvalidCommand as error:
             raise error.about(order) from None
 
     def secret_names(self, command: str) -> frozenset[str] | None:
@@ -122,7 +117,7 @@ class ProfileSet:
             return None
         return frozenset[str]().union(*(one.secret_names for one in found))
 
-    def spec_of(self, profile: str, command: str, params: Mapping[str, object]) -> OrderSpec | None:
+    def spec_of(self, profile: str, command: str, params: Mapping[str, object]) -> CommandSpec | None:
         """The form that a stored order had, from the names in its record; its secrets may be masked.
 
         ``None`` when the profiles no longer know it.
@@ -131,25 +126,25 @@ class ProfileSet:
         definition = None if found is None else found.orders.get(command)
         try:
             return None if definition is None else definition.choose(params)
-        except InvalidOrder:
+        except InvalidCommand:
             return None
 
-    def _spec(self, order: Order, profile: Profile) -> OrderSpec:
+    def _spec(self, order: Command, profile: Profile) -> CommandSpec:
         definition = profile.orders.get(order.command)
         if definition is None:
             known = ", ".join(sorted(profile.orders))
             named = (
                 order.command if self.knows(order.command) else unknown_name(order.command, profile.orders)
             )
-            raise InvalidOrder("command", f"{named} is not in profile {profile.name}", f"one of {known}")
+            raise InvalidCommand("command", f"{named} is not in profile {profile.name}", f"one of {known}")
         spec = definition.choose(order.params)
         if isinstance(spec.template, RawTemplate) and not self._allow_raw:
-            raise InvalidOrder(
+            raise InvalidCommand(
                 "command", f"{order.command} is switched off", "a gateway run with --allow-raw"
             )
         return spec
 
-    def _check_loosely(self, order: Order) -> None:
+    def _check_loosely(self, order: Command) -> None:
         if order.command in LOCAL_ORDERS:
             params = LOCAL_PARAMS[order.command]
             check_params(params, order.params, frozenset(params))
@@ -157,12 +152,12 @@ class ProfileSet:
         able = [profile for profile in self._profiles.values() if order.command in profile.orders]
         if not self.knows(order.command):
             problem = f"{unknown_name(order.command, self._names)} is not known"
-            raise InvalidOrder("command", problem, f"one of {', '.join(sorted(self._names))}")
+            raise InvalidCommand("command", problem, f"one of {', '.join(sorted(self._names))}")
         errors = []
         for profile in able:
             try:
                 self._spec(order, profile).check(order.params)
-            except InvalidOrder as error:
+            except InvalidCommand as error:
                 errors.append(error)
             else:
                 return
@@ -197,7 +192,7 @@ class ProfileSet:
 
 def load_profiles(
     directory: Path | None = None, *, files: Iterable[Path] = (), allow_raw: bool = False
-) -> ProfileSet:
+) -> ProfileRegistry:
     """The shipped profiles, with those of ``directory`` and ``files`` added or in their place.
 
     A profile of the same name takes a shipped one's place; with ``extends = "jt709"`` it takes over that
@@ -215,7 +210,7 @@ def load_profiles(
             ) from None
     own = _documents([(str(path), path) for path in chosen], shipped=False)
     documents = {**shipped, **own}
-    return ProfileSet(
+    return ProfileRegistry(
         (
             read_profile(one.file, _resolved(one, documents, shipped), shipped=one.shipped)
             for one in documents.values()

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from jt709c_gateway.commands.evidence import Delay, EvidenceRule
-from jt709c_gateway.commands.model import InvalidOrder, Order, shown
+from jt709c_gateway.commands.model import Command, InvalidCommand, quote
 from jt709c_gateway.commands.profiles.params import Param
 from jt709c_gateway.commands.profiles.templates import Rendered, Template
 from jt709c_gateway.commands.provenance import Provenance
@@ -38,22 +38,22 @@ def check_params(
     """
     some = ", ".join(sorted(usable)) or "no parameters"
     if unknown := unknown_names(given, params.keys() | usable | known, "parameter"):
-        raise InvalidOrder("params", f"{unknown} has no meaning here", some)
+        raise InvalidCommand("params", f"{unknown} has no meaning here", some)
     for name in given:
         if name not in usable:
-            raise InvalidOrder(f"params.{name}", "has no meaning here", some)
+            raise InvalidCommand(f"params.{name}", "has no meaning here", some)
     values = {}
     for name in sorted(usable):
         param, value = params[name], given.get(name, params[name].default)
         if value is not None:
             values[name] = param.check(value)
         elif param.required:
-            raise InvalidOrder(f"params.{name}", "missing", param.expected())
+            raise InvalidCommand(f"params.{name}", "missing", param.expected())
     return values
 
 
 @attrs.frozen
-class OrderSpec:
+class CommandSpec:
     """One form of an order in one profile: how it is written, answered and confirmed.
 
     ``physical`` orders are written once at most; others up to ``repeats`` times, each under a new serial.
@@ -126,7 +126,7 @@ class OrderSpec:
             value = (supplied or {}).get(param.supplied_by or "")
             if value is None:
                 missing = f"not given, and the gateway has no {param.supplied_by}"
-                raise InvalidOrder(f"params.{name}", missing, param.expected())
+                raise InvalidCommand(f"params.{name}", missing, param.expected())
             filled[name] = param.check(value)
         return self.template.render(self.params, filled, now)
 
@@ -138,24 +138,24 @@ class Variant:
     It is used when the parameters in ``when`` have those values and those in ``given`` are there.
     """
 
-    spec: OrderSpec
+    spec: CommandSpec
     when: Mapping[str, object] = attrs.field(factory=dict)
     given: frozenset[str] = frozenset()
 
     def describe(self) -> str:
         """The condition in words."""
         return " and ".join(
-            [*(f"{name}={shown(value)}" for name, value in self.when.items()), *sorted(self.given)]
+            [*(f"{name}={quote(value)}" for name, value in self.when.items()), *sorted(self.given)]
         )
 
 
 @attrs.frozen
-class OrderDefinition:
+class CommandDefinition:
     """An order in a profile with all its forms; ``params`` are those that every form shares."""
 
     name: str
     params: Mapping[str, Param]
-    base: OrderSpec | None
+    base: CommandSpec | None
     variants: tuple[Variant, ...] = ()
 
     @property
@@ -170,7 +170,7 @@ class OrderDefinition:
         forms = [*([self.base] if self.base else []), *(variant.spec for variant in self.variants)]
         return next((form.peripheral for form in forms if form.peripheral), None)
 
-    def choose(self, given: Mapping[str, object]) -> OrderSpec:
+    def choose(self, given: Mapping[str, object]) -> CommandSpec:
         """The form for these parameters: the first variant that fits, else the base. Values may be masked.
 
         Raises :class:`InvalidOrder` when none fits.
@@ -185,7 +185,7 @@ class OrderDefinition:
                 return variant.spec
         if self.base is None:
             forms = "; or ".join(variant.describe() for variant in self.variants)
-            raise InvalidOrder("params", f"fit no form of {self.name}", forms)
+            raise InvalidCommand("params", f"fit no form of {self.name}", forms)
         return self.base
 
 
@@ -199,7 +199,7 @@ class Profile:
     name: str
     dialect: str
     source: str
-    orders: Mapping[str, OrderDefinition]
+    orders: Mapping[str, CommandDefinition]
     devices: frozenset[str] = frozenset()
     prefixes: tuple[str, ...] = ()
     firmware: tuple[str, ...] = ()
@@ -212,16 +212,16 @@ class Profile:
 
 
 @attrs.frozen
-class CheckedOrder:
+class CheckedCommand:
     """An order whose parameters fit its form in a lock's profile."""
 
-    order: Order
-    spec: OrderSpec
+    order: Command
+    spec: CommandSpec
     values: Mapping[str, Any] = attrs.field(repr=False)
 
     def render(self, now: float, supplied: Mapping[str, str] | None = None) -> Rendered:
         """What to write; see :meth:`OrderSpec.render`."""
         try:
             return self.spec.render(self.values, now, supplied)
-        except InvalidOrder as error:
+        except InvalidCommand as error:
             raise error.about(self.order) from None

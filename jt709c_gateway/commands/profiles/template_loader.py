@@ -20,7 +20,7 @@ from jt709c_gateway.commands.profiles.templates import (
     parse_pnn,
     parse_sentence,
 )
-from jt709c_gateway.commands.profiles.toml_table import Table
+from jt709c_gateway.commands.profiles.toml_table import TomlTable
 
 _SORTS: Final = ("sentence", "pnn", "message_id", "raw")
 _WRITABLE: Final = frozenset(
@@ -38,7 +38,7 @@ _WRITABLE: Final = frozenset(
 """Kinds that can stand in a sentence."""
 
 
-def read_template(order: Table, params: Mapping[str, Param]) -> Template:
+def read_template(order: TomlTable, params: Mapping[str, Param]) -> Template:
     """The order's template; its placeholders are checked against ``params``."""
     table = order.table("template")
     if table is None:
@@ -58,7 +58,7 @@ def read_template(order: Table, params: Mapping[str, Param]) -> Template:
     return template
 
 
-def _read(table: Table, sort: str) -> Template:
+def _read(table: TomlTable, sort: str) -> Template:
     if sort == "sentence":
         return parse_sentence(table.needed_text("sentence"))
     if sort == "pnn":
@@ -75,7 +75,7 @@ def _read(table: Table, sort: str) -> Template:
     return RawTemplate(placeholder.name)
 
 
-def _binary(table: Table) -> BinaryTemplate:
+def _binary(table: TomlTable) -> BinaryTemplate:
     message_id = table.integer("message_id", 0x8000, 0x8FFF) or 0
     body = table.needed_text("body")
     if body not in BUILDERS:
@@ -91,7 +91,7 @@ def _binary(table: Table) -> BinaryTemplate:
     return BinaryTemplate(message_id, body, found)
 
 
-def _argument(table: Table, key: str, kinds: tuple[ParamKind, ...]) -> int | str | Placeholder:
+def _argument(table: TomlTable, key: str, kinds: tuple[ParamKind, ...]) -> int | str | Placeholder:
     value = table.raw(key)
     placeholder = parse_placeholder(value) if isinstance(value, str) else None
     if placeholder is not None:
@@ -103,7 +103,7 @@ def _argument(table: Table, key: str, kinds: tuple[ParamKind, ...]) -> int | str
     return table.needed_text(key)
 
 
-def _check_kinds(table: Table, template: Template, params: Mapping[str, Param]) -> None:
+def _check_kinds(table: TomlTable, template: Template, params: Mapping[str, Param]) -> None:
     match template:
         case SentenceTemplate(line=line):
             _check_line(table, line, params)
@@ -132,7 +132,7 @@ def _fits(param: Param, allowed: tuple[ParamKind, ...]) -> bool:
     return param.kind in allowed
 
 
-def _check_line(table: Table, line: Line, params: Mapping[str, Param]) -> None:
+def _check_line(table: TomlTable, line: Line, params: Mapping[str, Param]) -> None:
     for piece in line.pieces:
         if not isinstance(piece, Placeholder) or piece.time_format is not None:
             continue

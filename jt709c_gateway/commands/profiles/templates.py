@@ -24,7 +24,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from jt709c_gateway.commands.model import InvalidOrder
+from jt709c_gateway.commands.model import InvalidCommand
 from jt709c_gateway.commands.profiles.bodies import BodyError, build
 from jt709c_gateway.commands.profiles.params import Param, ParamKind, fits_sentence
 
@@ -124,7 +124,7 @@ class Line:
             piece if isinstance(piece, str) else _field(piece, params, values, now) for piece in self.pieces
         )
         if len(text) > MAX_SENTENCE:
-            raise InvalidOrder(
+            raise InvalidCommand(
                 "params", f"make a sentence of {len(text)} characters", f"at most {MAX_SENTENCE}"
             )
         return text
@@ -237,7 +237,7 @@ class BinaryTemplate:
         except BodyError as error:
             culprit = self.arguments.get(error.argument or "")
             field = f"params.{culprit.name}" if isinstance(culprit, Placeholder) else "params"
-            raise InvalidOrder(field, error.problem, error.expected) from None
+            raise InvalidCommand(field, error.problem, error.expected) from None
 
 
 @attrs.frozen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
-from jt709c_gateway.commands.model import shown
+from jt709c_gateway.commands.model import quote
 
 _T = TypeVar("_T")
 
@@ -28,7 +28,7 @@ class ProfileError(ValueError):
         self.problem = problem
 
 
-class Table:
+class TomlTable:
     """One TOML table, which remembers what was read of it, so that :meth:`finish` can refuse the rest."""
 
     def __init__(self, file: str, path: str, data: Mapping[str, Any]) -> None:
@@ -62,7 +62,7 @@ class Table:
             return None
         # To Python true is an integer; to whoever writes a profile it isn't.
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise self.error(key, f"is {shown(value)}; expected {_WORDS[kind]}")
+            raise self.error(key, f"is {quote(value)}; expected {_WORDS[kind]}")
         return value
 
     def text(self, key: str) -> str | None:
@@ -89,7 +89,7 @@ class Table:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e15:
-            raise self.error(key, f"is {shown(value)}; expected a number")
+            raise self.error(key, f"is {quote(value)}; expected a number")
         return float(value)
 
     def boolean(self, key: str, default: bool = False) -> bool:
@@ -101,39 +101,39 @@ class Table:
         """A list of text; empty where it is absent."""
         values: list[Any] = self._typed(key, list) or []
         if not all(isinstance(value, str) for value in values):
-            raise self.error(key, f"is {shown(values)}; expected a list of text")
+            raise self.error(key, f"is {quote(values)}; expected a list of text")
         return tuple(values)
 
     def integers(self, key: str) -> tuple[int, ...]:
         """A list of integers from 0 up; empty where it is absent."""
         values: list[Any] = self._typed(key, list) or []
         if not all(type(value) is int and value >= 0 for value in values):
-            raise self.error(key, f"is {shown(values)}; expected a list of integers from 0 up")
+            raise self.error(key, f"is {quote(values)}; expected a list of integers from 0 up")
         return tuple(values)
 
-    def table(self, key: str) -> Table | None:
+    def table(self, key: str) -> TomlTable | None:
         """A table within this one."""
         value: dict[str, Any] | None = self._typed(key, dict)
-        return None if value is None else Table(self._file, self._path(key), value)
+        return None if value is None else TomlTable(self._file, self._path(key), value)
 
-    def table_or_empty(self, key: str) -> Table:
+    def table_or_empty(self, key: str) -> TomlTable:
         """A table within this one; an empty one where it is absent."""
-        return self.table(key) or Table(self._file, self._path(key), {})
+        return self.table(key) or TomlTable(self._file, self._path(key), {})
 
-    def tables(self, key: str) -> list[Table]:
+    def tables(self, key: str) -> list[TomlTable]:
         """An array of tables (``[[…]]``); empty where it is absent."""
         values: list[Any] = self._typed(key, list) or []
         if not all(isinstance(value, dict) for value in values):
-            raise self.error(key, f"is {shown(values)}; expected tables, [[{self._path(key)}]]")
-        return [Table(self._file, f"{self._path(key)}[{n}]", value) for n, value in enumerate(values)]
+            raise self.error(key, f"is {quote(values)}; expected tables, [[{self._path(key)}]]")
+        return [TomlTable(self._file, f"{self._path(key)}[{n}]", value) for n, value in enumerate(values)]
 
-    def subtables(self) -> list[tuple[str, Table]]:
+    def subtables(self) -> list[tuple[str, TomlTable]]:
         """Every key as a table of its own."""
         return [(key, self.table_or_empty(key)) for key in self._data]
 
-    def replaced(self, data: Mapping[str, Any]) -> Table:
+    def replaced(self, data: Mapping[str, Any]) -> TomlTable:
         """A table with other content that errors place where this one stands."""
-        return Table(self._file, self.path, data)
+        return TomlTable(self._file, self.path, data)
 
     def finish(self) -> None:
         """Refuse keys that nobody read: a misspelt one would otherwise change nothing, silently."""

@@ -14,21 +14,21 @@ from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from jt709c_gateway.commands.model import InvalidOrder, Order
-from jt709c_gateway.commands.profiles import OrderSpec
+from jt709c_gateway.commands.model import Command, InvalidCommand
+from jt709c_gateway.commands.profiles import CommandSpec
 from jt709c_gateway.gateway.commands import encoder
-from jt709c_gateway.gateway.commands.pending_query import PATIENCE, Question
+from jt709c_gateway.gateway.commands.pending_query import PATIENCE, PendingQuery
 from jt709c_gateway.gateway.sessions import Session
 
 if TYPE_CHECKING:
-    from jt709c_gateway.gateway.commands.dispatcher import Orders
-    from jt709c_gateway.gateway.commands.executor import Desk
+    from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
+    from jt709c_gateway.gateway.commands.executor import CommandExecutor
 
 #: Seconds from one question to the next while none is answered.
 _PAUSE: Final = 5.0
 
 
-class UdpOrders(StrEnum):
+class UdpCommands(StrEnum):
     """What orders that open a lock, or show a password, are written to over UDP."""
 
     CONFIRMED = "confirmed"
@@ -39,36 +39,36 @@ class UdpOrders(StrEnum):
     """None: such orders wait until the lock comes over TCP."""
 
 
-def needs_proof(spec: OrderSpec) -> bool:
+def needs_proof(spec: CommandSpec) -> bool:
     """Whether an order must not get into a stranger's hands."""
     return spec.physical or spec.shows_password or bool(spec.secret_names)
 
 
 @define(eq=False)
-class Proving:
+class AddressProof:
     """Says which orders may be written over UDP, and asks locks for what is missing."""
 
     log = Logger()
 
-    orders: "Orders" = field(repr=False)
-    policy: UdpOrders = UdpOrders.CONFIRMED
+    orders: "CommandDispatcher" = field(repr=False)
+    policy: UdpCommands = UdpCommands.CONFIRMED
 
     def trusts(self, session: Session) -> bool:
         """Whether orders that open may be written to where this session is."""
-        if self.policy is UdpOrders.ANY or not session.conversation.is_datagram:
+        if self.policy is UdpCommands.ANY or not session.conversation.is_datagram:
             return True
-        return self.policy is UdpOrders.CONFIRMED and session.proven
+        return self.policy is UdpCommands.CONFIRMED and session.proven
 
-    def allows(self, session: Session, spec: OrderSpec) -> bool:
+    def allows(self, session: Session, spec: CommandSpec) -> bool:
         """Whether this order may be."""
         return self.trusts(session) or not needs_proof(spec)
 
-    def ask(self, desk: "Desk", session: Session) -> None:
+    def ask(self, desk: "CommandExecutor", session: Session) -> None:
         """An order waits at `desk` for a proof: ask the lock, unless it was asked just now."""
         now = self.orders.now()
-        if self.policy is not UdpOrders.CONFIRMED or not desk.reachable or now < session.ask_again:
+        if self.policy is not UdpCommands.CONFIRMED or not desk.reachable or now < session.ask_again:
             return
-        question = Question(now + PATIENCE)
+        question = PendingQuery(now + PATIENCE)
         if desk.hold(question, behind_orders=False):
             session.ask_again = now + PATIENCE + _PAUSE
             asking = defer.Deferred.fromCoroutine(self._ask(desk, session, question))
@@ -77,12 +77,12 @@ class Proving:
     def _failed(self, failure: Failure) -> None:
         self.log.failure("asking a lock whether it is there failed", failure)
 
-    async def _ask(self, desk: "Desk", session: Session, question: Question) -> None:
+    async def _ask(self, desk: "CommandExecutor", session: Session, question: PendingQuery) -> None:
         profile = self.orders.profiles.pick(session.device, session.speaks(None), None)
         try:
             if profile is None:
                 return
-            query = Order("", session.device, "query", {"what": "firmware"})
+            query = Command("", session.device, "query", {"what": "firmware"})
             checked = self.orders.profiles.validate(query, profile)
             number = await self.orders.store.next_serial(session.device)
             data, serial = encoder.frame(checked.render(self.orders.now()), session, number)
@@ -92,7 +92,7 @@ class Proving:
                 counted = self.orders.gateway.counters.questions
                 counted["asked"] += 1
                 counted["answered" if await answered else "unanswered"] += 1
-        except InvalidOrder as error:
+        except InvalidCommand as error:
             self.log.warn("lock {device} can't be asked: {reason}", device=session.device, reason=str(error))
         except txredisapi.RedisError as error:
             self.log.debug("a lock could not be asked: {reason}", reason=str(error))

@@ -10,9 +10,9 @@ from typing import Final
 
 from attrs import define, field
 
-from jt709c_gateway.commands.lifecycle import OrderRun
-from jt709c_gateway.commands.model import Order
-from jt709c_gateway.commands.order_keys import MAX_AHEAD, OrderKeys, Refusal, Why
+from jt709c_gateway.commands.lifecycle import CommandExecution
+from jt709c_gateway.commands.model import Command
+from jt709c_gateway.commands.order_keys import MAX_AHEAD, CommandRefused, RefusalReason, SigningKeys
 from jt709c_gateway.gateway.sessions import Session
 
 #: Signed orders of which a process remembers that it has written them, until they can't be written any more.
@@ -37,7 +37,7 @@ class Written:
             del self._times[heappop(self._ends)[1]]
         return len(self._times) < self.limit
 
-    def note(self, order: Order) -> None:
+    def note(self, order: Command) -> None:
         """It is about to be written."""
         if order.id not in self._times:
             # A minute more than it can be written for: clocks are set.
@@ -46,17 +46,17 @@ class Written:
 
 
 @define
-class Authority:
+class CommandAuthorizer:
     """Says which orders may come in and which may be written; `Refusal` where one may not."""
 
-    keys: OrderKeys = field(factory=OrderKeys)
+    keys: SigningKeys = field(factory=SigningKeys)
     written: Written = field(factory=Written)
 
-    def check_new(self, order: Order, now: float) -> None:
+    def check_new(self, order: Command, now: float) -> None:
         """Check an order that has come in."""
         self.keys.check_new(order, now)
 
-    def check_waited(self, run: OrderRun, session: Session, now: float) -> None:
+    def check_waited(self, run: CommandExecution, session: Session, now: float) -> None:
         """Check an order that was taken out of Redis, to be written to this lock, before anything else."""
         order = run.order
         self.keys.check(order, now)
@@ -65,9 +65,11 @@ class Authority:
         name = order.signature.device
         if order.signature.sublock_parameter is None and not _is_called(session, name):
             problem = f"it is signed for {name}, and this is {session.device}"
-            raise Refusal(Why.OTHER_DEVICE, order, "device", problem, "the lock that was signed for")
+            raise CommandRefused(
+                RefusalReason.OTHER_DEVICE, order, "device", problem, "the lock that was signed for"
+            )
 
-    def check_form(self, run: OrderRun, now: float) -> None:
+    def check_form(self, run: CommandExecution, now: float) -> None:
         """Check the form that an order has got for its lock, and that it is no replay."""
         order = run.order
         if self.keys.keys is None or order.signature is None:
@@ -75,16 +77,20 @@ class Authority:
         name = order.signature.device
         if order.signature.sublock_parameter is not None and run.peripheral != name:
             problem = f"it is signed for the sub-lock {name}, and would be for {run.peripheral}"
-            raise Refusal(Why.OTHER_DEVICE, order, "device", problem, "the sub-lock that was signed for")
+            raise CommandRefused(
+                RefusalReason.OTHER_DEVICE, order, "device", problem, "the sub-lock that was signed for"
+            )
         times = self.written.times(order.id)
         if times >= run.allowed_writes:
             problem = f"{order.id} was written by this gateway before"
-            raise Refusal(Why.REPLAYED, order, "id", problem, "an id of its own for each order")
+            raise CommandRefused(
+                RefusalReason.REPLAYED, order, "id", problem, "an id of its own for each order"
+            )
         if not times and not self.written.has_room(now):
             problem = f"{self.written.limit} signed orders that could be written again are remembered already"
-            raise Refusal(Why.FULL, order, "id", problem, "fewer, or with a shorter ttl")
+            raise CommandRefused(RefusalReason.FULL, order, "id", problem, "fewer, or with a shorter ttl")
 
-    def note(self, order: Order) -> None:
+    def note(self, order: Command) -> None:
         """The order is about to be written."""
         if self.keys.keys is not None:
             self.written.note(order)

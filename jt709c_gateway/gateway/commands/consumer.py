@@ -9,7 +9,7 @@ from twisted.internet import defer, task
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from jt709c_gateway.gateway.commands.dispatcher import Orders
+from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.gateway.commands.intake import Failed, Intake
 from jt709c_gateway.redis.command_store_types import NotOurs
 from jt709c_gateway.redis.errors import is_state_of_server
@@ -42,7 +42,7 @@ class BlockingConnection(Protocol):
         """Whether it can be used now."""
 
 
-class Taking:
+class IntakeConsumer:
     """Takes orders in while it is `allowed` to, until it is told to stop. It outlives what goes wrong.
 
     `ttl` is in seconds: others adopt what we had taken when they haven't heard of us for so long. A BLMOVE
@@ -52,7 +52,7 @@ class Taking:
     log = Logger()
 
     def __init__(
-        self, reactor: Any, orders: Orders, keys: Keys, ttl: float, allowed: Callable[[], bool]
+        self, reactor: Any, orders: CommandDispatcher, keys: Keys, ttl: float, allowed: Callable[[], bool]
     ) -> None:
         self._reactor = reactor
         self._orders = orders

@@ -10,28 +10,28 @@ from twisted.logger import Logger
 
 from jt709c_gateway.commands import lockout
 from jt709c_gateway.commands.catalogue import LOCAL_ORDERS
-from jt709c_gateway.commands.lifecycle import OrderRun, Step, Transition
-from jt709c_gateway.commands.model import ENDED, Order, OrderState
-from jt709c_gateway.commands.profiles import CheckedOrder, ProfileSet
+from jt709c_gateway.commands.lifecycle import CommandExecution, Step, Transition
+from jt709c_gateway.commands.model import ENDED, Command, CommandState
+from jt709c_gateway.commands.profiles import CheckedCommand, ProfileRegistry
 from jt709c_gateway.commands.record import Limits
 from jt709c_gateway.commands.replies import Answer
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, to_hash
 from jt709c_gateway.commands.waiting import to_waiting
-from jt709c_gateway.gateway.commands.address_proof import Proving, UdpOrders
-from jt709c_gateway.gateway.commands.authorization import Authority
-from jt709c_gateway.gateway.commands.executor import Desk
+from jt709c_gateway.gateway.commands.address_proof import AddressProof, UdpCommands
+from jt709c_gateway.gateway.commands.authorization import CommandAuthorizer
+from jt709c_gateway.gateway.commands.executor import CommandExecutor
 from jt709c_gateway.gateway.gateway import Gateway
-from jt709c_gateway.gateway.log_limit import LogWindow
+from jt709c_gateway.gateway.log_limit import LogLimiter
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol.events import KIND_COMMAND, to_text
-from jt709c_gateway.redis.command_store import OrderStore
+from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.redis.command_store_types import Claim
 from jt709c_gateway.redis.command_store_types import Record as StoredRecord
-from jt709c_gateway.redis.command_writes import UNSETTLED_TTL, Command, Condition
-from jt709c_gateway.redis.errors import Refusals
+from jt709c_gateway.redis.command_writes import UNSETTLED_TTL, Condition, RedisCommand
+from jt709c_gateway.redis.errors import ErrorLog
 from jt709c_gateway.util.clock import Clock
 
-_UNSETTLED: Final = frozenset({OrderState.UNCONFIRMED, OrderState.UNCERTAIN})
+_UNSETTLED: Final = frozenset({CommandState.UNCONFIRMED, CommandState.UNCERTAIN})
 
 
 async def _nothing() -> None:
@@ -39,21 +39,21 @@ async def _nothing() -> None:
 
 
 @define(eq=False)
-class Orders:
+class CommandDispatcher:
     """Has orders carried out at the locks' desks, and publishes every step."""
 
     log = Logger()
 
     gateway: Gateway
-    store: OrderStore
-    profiles: ProfileSet
+    store: CommandStore
+    profiles: ProfileRegistry
     limits: Limits = field(factory=Limits)
     udp_window: float = 30.0
     #: For unlock orders that bring no password.
     static_password: str | None = field(default=None, repr=False)
     #: Which orders may be given, and written.
-    authority: Authority = field(factory=Authority)
-    desks: dict[str, Desk] = field(factory=dict, repr=False)
+    authority: CommandAuthorizer = field(factory=CommandAuthorizer)
+    desks: dict[str, CommandExecutor] = field(factory=dict, repr=False)
     #: Whether orders may be begun; not before our name is ours alone, nor while stopping.
     sending: bool = True
     #: The orders that Redis has in our hands, as far as we have heard from it: id -> token of the claim.
@@ -63,16 +63,16 @@ class Orders:
     renew: Callable[[], Awaitable[None]] = _nothing
 
     #: What orders that open a lock are written to over UDP.
-    udp_orders: UdpOrders = UdpOrders.CONFIRMED
-    proving: Proving = field(init=False, repr=False)
-    refusals: Refusals = field(init=False, repr=False)
+    udp_orders: UdpCommands = UdpCommands.CONFIRMED
+    proving: AddressProof = field(init=False, repr=False)
+    refusals: ErrorLog = field(init=False, repr=False)
     #: Lines about orders that are no good.
-    mistakes: LogWindow = field(init=False, repr=False)
+    mistakes: LogLimiter = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self.refusals = Refusals(self.gateway.clock)
-        self.mistakes = LogWindow(self.gateway.clock, "complaints about orders")
-        self.proving = Proving(self, self.udp_orders)
+        self.refusals = ErrorLog(self.gateway.clock)
+        self.mistakes = LogLimiter(self.gateway.clock, "complaints about orders")
+        self.proving = AddressProof(self, self.udp_orders)
         self.gateway.on_online = self._online
         self.gateway.on_offline = self._offline
         self.gateway.on_named = self.serve
@@ -111,18 +111,18 @@ class Orders:
         desk.detach()
         self.tidy(desk)
 
-    def seat(self, session: Session) -> Desk:
+    def seat(self, session: Session) -> CommandExecutor:
         """The desk of a lock that is there, without looking for its orders; to be kicked or tidied."""
         desk = self.desk(session.device)
         if desk.session is not session:
             desk.session, session.desk = session, desk
         return desk
 
-    def desk(self, device: str) -> Desk:
+    def desk(self, device: str) -> CommandExecutor:
         """The desk of a lock; to be attached, kicked or tidied."""
         desk = self.desks.get(device)
         if desk is None:
-            desk = self.desks[device] = Desk(device, self)
+            desk = self.desks[device] = CommandExecutor(device, self)
         return desk
 
     def serve(self, device: str) -> None:
@@ -155,7 +155,7 @@ class Orders:
         desk = self.seat(session)
         desk.waiting = desk.failed = True
 
-    def tidy(self, desk: Desk) -> None:
+    def tidy(self, desk: CommandExecutor) -> None:
         """Let go of a desk that has nothing to do; its lock then costs nothing more per message."""
         if desk.idle and self.desks.get(desk.device) is desk:
             if desk.session is not None:
@@ -190,7 +190,7 @@ class Orders:
 
     # Checking and restoring
 
-    def check(self, order: Order, session: Session, claim: Claim) -> CheckedOrder | None:
+    def check(self, order: Command, session: Session, claim: Claim) -> CheckedCommand | None:
         """The order in the form that this lock understands; InvalidOrder where it understands none.
 
         None while it is not known yet which dialect it speaks.
@@ -203,24 +203,24 @@ class Orders:
         known = {"static_password": self.static_password, "dynamic_password": claim.dynamic_password}
         return {name: value for name, value in known.items() if value is not None}
 
-    def restore(self, record: StoredRecord, order: Order | None = None) -> OrderRun:
+    def restore(self, record: StoredRecord, order: Command | None = None) -> CommandExecution:
         """An order from its record. Without `order` its secrets are masked: it can't be written then.
 
         Raises ValueError for a record that can't be read.
         """
         if order is not None and not record.get("state"):
-            return OrderRun(order, None, self.limits, self.profiles.secret_names(order.command))
-        run = OrderRun.restore(record, None, self.limits, order=order)
+            return CommandExecution(order, None, self.limits, self.profiles.secret_names(order.command))
+        run = CommandExecution.restore(record, None, self.limits, order=order)
         if run.profile is not None:
             spec = self.profiles.spec_of(run.profile, run.order.command, run.order.params)
-            run = OrderRun.restore(record, spec, self.limits, order=order)
+            run = CommandExecution.restore(record, spec, self.limits, order=order)
         elif run.order.command not in LOCAL_ORDERS:
             run.secret_names = self.profiles.secret_names(run.order.command)
         else:
             run.secret_names = frozenset()
         return run
 
-    def watched(self, record: StoredRecord) -> OrderRun | None:
+    def watched(self, record: StoredRecord) -> CommandExecution | None:
         """An order whose fate a report of its lock may settle; None when it is no such order."""
         try:
             run = self.restore(record)
@@ -229,11 +229,11 @@ class Orders:
             return None
         return run if run.confirmable else None
 
-    def is_stale(self, run: OrderRun, now: float) -> bool:
+    def is_stale(self, run: CommandExecution, now: float) -> bool:
         """Whether an order has ended so long ago that nothing will settle it any more."""
         return run.ended and (run.writing_at is None or now - run.writing_at > UNSETTLED_TTL)
 
-    async def is_recorded(self, run: OrderRun) -> bool | None:
+    async def is_recorded(self, run: CommandExecution) -> bool | None:
         """Whether Redis has recorded that an order of ours is about to be written; None when it isn't ours.
 
         Asked after our lease was renewed, so that the answer holds for as long as that does.
@@ -255,10 +255,10 @@ class Orders:
 
     def publish(
         self,
-        run: OrderRun,
+        run: CommandExecution,
         step: Step,
         then: Callable[[bool], None] | None = None,
-        commands: list[Command] | None = None,
+        commands: list[RedisCommand] | None = None,
         *,
         local: bool = False,
         writing: bool = False,
@@ -273,41 +273,43 @@ class Orders:
             last = transition is step.transitions[-1]
             further = list(commands or []) if last else []
             if not local or transition.fields["ended_at"] is not None:
-                further = self._record_commands(run, transition) + further
+                further = self._record_writes(run, transition) + further
             condition = self._condition(run, transition, local, writing)
             self._announce(run, transition, then if last else None, further, condition)
 
-    def _condition(self, run: OrderRun, transition: Transition, local: bool, writing: bool) -> Condition:
+    def _condition(
+        self, run: CommandExecution, transition: Transition, local: bool, writing: bool
+    ) -> Condition:
         """What has to hold of an order as Redis takes a step of it."""
         store, order_id = self.store, run.order.id
         if local:
             return store.unknown(order_id)
-        if transition.state is OrderState.CONFIRMED:
+        if transition.state is CommandState.CONFIRMED:
             return store.open_to("evidence", order_id)
-        if transition.state is OrderState.UNCERTAIN and not transition.announce:
+        if transition.state is CommandState.UNCERTAIN and not transition.announce:
             return store.open_to("answer", order_id)
         # What isn't ours has no token that could fit.
         token = self.held.get(order_id, -1)
         return store.held(order_id, token, run.attempts - 1 if writing else None)
 
-    def _record_commands(self, run: OrderRun, transition: Transition) -> list[Command]:
+    def _record_writes(self, run: CommandExecution, transition: Transition) -> list[RedisCommand]:
         order = run.order
-        commands = self.store.record_commands(order.id, to_hash(transition.fields))
+        commands = self.store.record_writes(order.id, to_hash(transition.fields))
         if transition.fields["ended_at"] is not None:
-            commands += self.store.release_commands(order.id)
+            commands += self.store.release_writes(order.id)
         if run.spec is not None and run.spec.evidence is not None and run.attempts:
             # From the moment it may be out: the lock may go elsewhere before it answers, and be opened there.
             settled = transition.fields["ended_at"] is not None and transition.state not in _UNSETTLED
             written_at = None if settled else run.writing_at
-            commands += self.store.unsettled_commands(order.device, order.id, written_at)
+            commands += self.store.unsettled_writes(order.device, order.id, written_at)
         return commands
 
     def _announce(
         self,
-        run: OrderRun,
+        run: CommandExecution,
         transition: Transition,
         then: Callable[[bool], None] | None,
-        commands: list[Command],
+        commands: list[RedisCommand],
         condition: Condition,
     ) -> None:
         order = run.order
@@ -315,7 +317,7 @@ class Orders:
         public = {name: transition.fields[name] for name in PUBLIC_FIELDS}
         ended = transition.fields["ended_at"] is not None
         if ended and transition.announce:
-            commands = commands + self.reply_commands(order.reply_to, public)
+            commands = commands + self.reply_writes(order.reply_to, public)
 
         def committed(written: bool) -> None:
             if written and transition.announce:
@@ -331,20 +333,20 @@ class Orders:
 
         # What has seen it is the lock's newest session, or it counts for nothing.
         session = (
-            self.gateway.sessions.get(order.device) if transition.state is OrderState.CONFIRMED else None
+            self.gateway.sessions.get(order.device) if transition.state is CommandState.CONFIRMED else None
         )
         event = public if transition.announce else None
         self.submit(order.device, event, commands, committed, condition, session)
 
-    def reply_commands(self, name: str | None, public: dict[str, Any]) -> list[Command]:
+    def reply_writes(self, name: str | None, public: dict[str, Any]) -> list[RedisCommand]:
         """Push an outcome to whoever asked for it."""
-        return [] if name is None else self.store.reply_commands(name, to_text(public))
+        return [] if name is None else self.store.reply_writes(name, to_text(public))
 
     def submit(
         self,
         device: str,
         public: dict[str, Any] | None,
-        commands: list[Command],
+        commands: list[RedisCommand],
         then: Callable[[bool], None] | None = None,
         condition: Condition | None = None,
         seen_in: Session | None = None,
@@ -372,11 +374,11 @@ class Orders:
         self.after_commit(device, done.callback)
         return done
 
-    def requeue(self, run: OrderRun) -> None:
+    def requeue(self, run: CommandExecution) -> None:
         """Put an order back to the head of its lock's queue."""
         order = run.order
         payload = to_waiting(order).decode()
-        commands = self.store.requeue_commands(order.id, order.device, payload, order.created_at + order.ttl)
+        commands = self.store.requeue_writes(order.id, order.device, payload, order.created_at + order.ttl)
         token = self.held.get(order.id, -1)
 
         def requeued(written: bool) -> None:
@@ -389,19 +391,19 @@ class Orders:
 
         self.submit(order.device, None, commands, requeued, self.store.may_go_back(order.id, token))
 
-    def release(self, run: OrderRun) -> None:
+    def release(self, run: CommandExecution) -> None:
         """Let go of an order that has ended already."""
         order_id = run.order.id
 
         def released(written: bool) -> None:
             self.held.pop(order_id, None)
 
-        self.submit(run.order.device, None, self.store.release_commands(order_id), released)
+        self.submit(run.order.device, None, self.store.release_writes(order_id), released)
 
     def _refused(
         self,
-        run: OrderRun,
-        commands: list[Command],
+        run: CommandExecution,
+        commands: list[RedisCommand],
         condition: Condition,
         seen_in: Session | None,
         then: Callable[[bool], None] | None,
@@ -432,16 +434,16 @@ class Orders:
         except txredisapi.RedisError as error:
             self.log.debug("another gateway could not be told: {reason}", reason=str(error))
 
-    def count_wrong_passwords(self, run: OrderRun, answer: Answer) -> None:
+    def count_wrong_passwords(self, run: CommandExecution, answer: Answer) -> None:
         """Keep the number of wrong passwords in a row that orders have shown to a lock."""
         if run.spec is None or not run.spec.shows_password:
             return
         device = run.order.device
         if answer.wrong_password:
             self.gateway.counters.wrong_passwords += 1
-            commands: list[Command] = [("HINCRBY", self.store.keys.device(device), "wrong_passwords", 1)]
+            commands: list[RedisCommand] = [("HINCRBY", self.store.keys.device(device), "wrong_passwords", 1)]
         elif lockout.next_count(1, run.spec, answer) == 0:
-            commands = self.store.wrong_password_commands(device, 0)
+            commands = self.store.wrong_password_writes(device, 0)
         else:
             return
         self.submit(device, None, commands)

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
-from jt709c_gateway.commands.lifecycle import OrderRun, Step
+from jt709c_gateway.commands.lifecycle import CommandExecution, Step
 from jt709c_gateway.gateway.commands import matching
 from jt709c_gateway.gateway.lock_clock import LockClock
 from jt709c_gateway.gateway.sessions import Session
-from jt709c_gateway.gateway.sublock_states import SubLocks
+from jt709c_gateway.gateway.sublock_states import SubLockStates
 from jt709c_gateway.protocol.message import Message
 
 if TYPE_CHECKING:
-    from jt709c_gateway.gateway.commands.dispatcher import Orders
+    from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
     from jt709c_gateway.redis.command_store_types import Claim
 
 #: Ended orders per lock whose effect may still be seen; the oldest are forgotten first.
@@ -39,19 +39,19 @@ class _Early:
 
 
 @define(eq=False)
-class Testimony:
+class EvidenceTracker:
     """The orders of one lock whose effect is still to be seen, and what the lock has said about them.
 
     Of a lock that has just come it is not known at once which orders are unsettled: those are in Redis. What
     the lock says meanwhile is kept, and weighed when Redis has told (`catch_up`).
     """
 
-    orders: "Orders"
-    watched: list[OrderRun] = field(factory=list)
+    orders: "CommandDispatcher"
+    watched: list[CommandExecution] = field(factory=list)
     #: None when it is known which orders may be settled.
     _early: list[_Early] | None = field(default=None, repr=False)
     #: Unsettled orders that came into our hands since Redis was asked for them.
-    _joined: list[OrderRun] = field(factory=list, repr=False)
+    _joined: list[CommandExecution] = field(factory=list, repr=False)
     #: Fingerprints of the lock's reports: those that Redis knew at the last look, and those heard here.
     _committed: frozenset[str] = field(default=frozenset(), repr=False)
     _reports: deque[str] = field(factory=lambda: deque(maxlen=MAX_HEARD), repr=False)
@@ -71,12 +71,12 @@ class Testimony:
         """The lock is gone: it says nothing more."""
         self._early = None
 
-    def watch(self, run: OrderRun) -> None:
+    def watch(self, run: CommandExecution) -> None:
         """Look out for the effect of an order from now on."""
         self.watched.append(run)
         self._trim()
 
-    def forget(self, run: OrderRun) -> None:
+    def forget(self, run: CommandExecution) -> None:
         """Look out for it no longer."""
         if run in self.watched:
             self.watched.remove(run)
@@ -88,29 +88,29 @@ class Testimony:
             self.watched.remove(run)
         return bool(stale)
 
-    def join(self, run: OrderRun) -> None:
+    def join(self, run: CommandExecution) -> None:
         """An order came into our hands: what the lock has said already may settle it."""
         self._joined.append(run)
 
     def take_along(self, claim: "Claim") -> None:
-        """Orders that the lock has said yes to where it was before are ours from now on."""
+        """CommandDispatcher that the lock has said yes to where it was before are ours from now on."""
         for record in claim.unsettled:
             if record["id"] in claim.along and (run := self.orders.watched(record)) is not None:
                 self.orders.take(run.order.id, record)
                 self.watched.append(run)
                 self._joined.append(run)
 
-    def catch_up(self, claim: "Claim", session: Session) -> Iterator[tuple[OrderRun, Step]]:
+    def catch_up(self, claim: "Claim", session: Session) -> Iterator[tuple[CommandExecution, Step]]:
         """Redis has told of unsettled orders: what that makes of them with what the lock said meanwhile."""
         found, elsewhere = self._restore(claim)
         early, state, clock = self._early or [], matching.LockState(claim.lock_state), session.clock
         if claim.clock_skew is not None:
             clock.learn(claim.clock_skew)
-        sublocks = SubLocks() if session.sublocks is None else session.sublocks.anew()
+        sublocks = SubLockStates() if session.sublocks is None else session.sublocks.anew()
         self._early = early if elsewhere else None
         sublocks.learn(claim.sublocks)
         if claim.sublocks:
-            session.sublocks = session.sublocks or SubLocks()
+            session.sublocks = session.sublocks or SubLockStates()
             session.sublocks.learn(claim.sublocks)
         if session.lock_state is None and not early:
             session.lock_state = claim.lock_state
@@ -120,7 +120,9 @@ class Testimony:
             if one.new is None:
                 one.new = one.message.fingerprint not in claim.recent
             if one.new and not one.used:
-                steps = matching.heard(one.message, found, state.state, one.now, count, clock, sublocks)
+                steps = matching.match_message(
+                    one.message, found, state.state, one.now, count, clock, sublocks
+                )
                 one.used = bool(steps)
                 yield from steps
             state = state.after(one.message, clock, one.now)
@@ -131,11 +133,11 @@ class Testimony:
         message: Message,
         now: float,
         session: Session | None,
-        current: OrderRun | None,
+        current: CommandExecution | None,
         *,
         may_be_due: bool,
         asking: bool,
-    ) -> list[tuple[OrderRun, Step]]:
+    ) -> list[tuple[CommandExecution, Step]]:
         """What a message leads to for the orders here and the `current` one, and names it in the events.
 
         `now` is in epoch seconds. `may_be_due` says whether bytes of the current order are out, so that what
@@ -151,13 +153,15 @@ class Testimony:
         state, sublocks, clock = None, None, LockClock()
         if session is not None:
             state, sublocks, clock = session.lock_state, session.sublocks, session.clock
-        steps = matching.heard(message, runs, state, now, self.orders.count_wrong_passwords, clock, sublocks)
+        steps = matching.match_message(
+            message, runs, state, now, self.orders.count_wrong_passwords, clock, sublocks
+        )
         if early is not None and len(early) < MAX_EARLY:
             known = None if new and (asking or not self._looked) else new
             early.append(_Early(message, now, known, bool(steps)))
         return steps
 
-    def _restore(self, claim: "Claim") -> tuple[list[OrderRun], bool]:
+    def _restore(self, claim: "Claim") -> tuple[list[CommandExecution], bool]:
         """The unsettled orders that what was said early may be evidence for, and whether there are others.
 
         Those are in the hands of another gateway, which tells when they have ended.

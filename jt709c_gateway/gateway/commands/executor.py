@@ -10,25 +10,25 @@ from twisted.internet import defer
 from twisted.logger import Logger
 
 from jt709c_gateway.commands import lockout
-from jt709c_gateway.commands.lifecycle import Action, OrderRun, Step
-from jt709c_gateway.commands.model import InvalidOrder, OrderState
+from jt709c_gateway.commands.lifecycle import Action, CommandExecution, Step
+from jt709c_gateway.commands.model import CommandState, InvalidCommand
 from jt709c_gateway.commands.profiles import Rendered
 from jt709c_gateway.commands.waiting import from_waiting
 from jt709c_gateway.gateway.commands import encoder, rejections
-from jt709c_gateway.gateway.commands.evidence_tracker import Testimony
+from jt709c_gateway.gateway.commands.evidence_tracker import EvidenceTracker
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.redis.command_store_types import NotOurs, SessionClaim
 
 if TYPE_CHECKING:
-    from jt709c_gateway.gateway.commands.dispatcher import Orders
-    from jt709c_gateway.gateway.commands.pending_query import Question
+    from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
+    from jt709c_gateway.gateway.commands.pending_query import PendingQuery
     from jt709c_gateway.gateway.gateway import Moment
     from jt709c_gateway.redis.command_store_types import Claim
 
 
 @define(eq=False)
-class Desk:
+class CommandExecutor:
     """Takes orders for one lock from Redis, writes them, and hears what becomes of them.
 
     An order is recorded as being written before its bytes are handed over, and the bytes are handed over
@@ -39,10 +39,10 @@ class Desk:
     log = Logger()
 
     device: str
-    orders: "Orders"
+    orders: "CommandDispatcher"
     session: Session | None = None
-    current: OrderRun | None = None
-    testimony: Testimony = field(init=False)
+    current: CommandExecution | None = None
+    testimony: EvidenceTracker = field(init=False)
     #: Orders wait in Redis that can't be sent yet.
     waiting: bool = False
     #: Redis refused the last look; Orders has it repeated.
@@ -60,14 +60,14 @@ class Desk:
     #: The lock has just come, and Redis doesn't know yet.
     _arrived: bool = False
     #: The gateway itself asks the lock something; orders wait until that is over.
-    _question: "Question | None" = field(default=None, repr=False)
+    _question: "PendingQuery | None" = field(default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self.testimony = Testimony(self.orders)
+        self.testimony = EvidenceTracker(self.orders)
 
     @property
-    def watched(self) -> list[OrderRun]:
-        """Orders that are not under way any more, and whose effect is still to be seen."""
+    def watched(self) -> list[CommandExecution]:
+        """CommandDispatcher that are not under way any more, and whose effect is still to be seen."""
         return self.testimony.watched
 
     @property
@@ -122,7 +122,7 @@ class Desk:
             step = run.connection_lost(now)
         self.apply(run, step)
 
-    def hold(self, question: "Question", behind_orders: bool = True) -> bool:
+    def hold(self, question: "PendingQuery", behind_orders: bool = True) -> bool:
         """Keep orders waiting while the gateway itself asks the lock something; False when they go first."""
         if self.busy or (self.waiting and behind_orders) or self._question is not None:
             return False
@@ -177,7 +177,7 @@ class Desk:
             return
         try:
             order = from_waiting(claim.order)
-        except InvalidOrder as error:
+        except InvalidCommand as error:
             rejections.cast_out(self.orders, self.device, claim.order, claim.record, error)
             self.kick()
             return
@@ -191,7 +191,7 @@ class Desk:
             return
         self.current = run
         self._handed_over = False
-        if run.ended or run.in_flight or run.state is OrderState.ACKNOWLEDGED:
+        if run.ended or run.in_flight or run.state is CommandState.ACKNOWLEDGED:
             self.take_over(run)
         elif self.session is None or not self.reachable or not self.orders.sending:
             self.apply(run, run.connection_lost(self.orders.now()))
@@ -215,9 +215,9 @@ class Desk:
         self.log.failure("an order for {device} could not be handled", failure, device=self.device)
         run = self.current
         if run is not None and not (run.in_flight and self._handed_over):
-            self._give_up(run, OrderState.FAILED, "the gateway failed to handle it")
+            self._give_up(run, CommandState.FAILED, "the gateway failed to handle it")
 
-    def _give_up(self, run: OrderRun, state: OrderState, reason: str) -> None:
+    def _give_up(self, run: CommandExecution, state: CommandState, reason: str) -> None:
         """End an order that can't be written (again)."""
         now = self.orders.now()
         if run.ended:
@@ -229,7 +229,7 @@ class Desk:
         else:
             self.apply(run, run.cancel(now, reason))
 
-    def _prepare(self, run: OrderRun, claim: "Claim", session: Session) -> None:
+    def _prepare(self, run: CommandExecution, claim: "Claim", session: Session) -> None:
         """Check the order against what this lock understands, and begin to write it."""
         now = self.orders.now()
         try:
@@ -246,17 +246,17 @@ class Desk:
             if lockout.blocks(claim.wrong_passwords, checked.spec):
                 self.orders.gateway.counters.locked_out += 1
                 run.assign(checked.spec)
-                self.apply(run, run.settle(now, OrderState.REJECTED, lockout.REASON))
+                self.apply(run, run.settle(now, CommandState.REJECTED, lockout.REASON))
                 return
             self._rendered = run.prepare(checked, now, self.orders.supplied(claim))
             self.orders.authority.check_form(run, now)
-        except InvalidOrder as error:
+        except InvalidCommand as error:
             rejections.refused(self.orders, self.device, error)
-            self._give_up(run, OrderState.INVALID, str(error))
+            self._give_up(run, CommandState.INVALID, str(error))
             return
         self._write(run, session, claim.serial)
 
-    def _write(self, run: OrderRun, session: Session, number: int) -> None:
+    def _write(self, run: CommandExecution, session: Session, number: int) -> None:
         assert self._rendered is not None
         self._handed_over = False
         data, serial = encoder.frame(self._rendered, session, number)
@@ -268,7 +268,7 @@ class Desk:
         else:
             self.apply(run, step)
 
-    def _recorded(self, run: OrderRun, data: bytes, recorded: bool) -> None:
+    def _recorded(self, run: CommandExecution, data: bytes, recorded: bool) -> None:
         """Redis knows that the bytes may be out from now on: let them out, while nobody takes us for dead."""
         if recorded and self.orders.leased():
             self._hand_over(run, data, recorded)
@@ -279,7 +279,7 @@ class Desk:
         )
         checking.addErrback(self._not_known, run)
 
-    def _hand_over(self, run: OrderRun, data: bytes, recorded: bool) -> None:
+    def _hand_over(self, run: CommandExecution, data: bytes, recorded: bool) -> None:
         if self.current is not run or not run.in_flight or self._handed_over:
             return
         now = self.orders.now()
@@ -296,27 +296,27 @@ class Desk:
             step = run.write_failed(now, "the connection was gone", nothing_written=True)
         self.apply(run, step)
 
-    def _is_late(self, run: OrderRun, now: float) -> bool:
+    def _is_late(self, run: CommandExecution, now: float) -> bool:
         due = run.next_deadline
         return due is not None and now >= due
 
-    def _late(self, run: OrderRun, now: float) -> Step:
+    def _late(self, run: CommandExecution, now: float) -> Step:
         reason = f"could not be recorded in Redis within {run.order.timeout:g} s"
         return run.write_failed(now, reason, nothing_written=True)
 
-    def _not_known(self, failure: Any, run: OrderRun) -> None:
+    def _not_known(self, failure: Any, run: CommandExecution) -> None:
         """Redis was asked whose the order is, and is away: nothing is written, and `Recovery` settles it."""
         self.drop(run)
         if not failure.check(NotOurs):
             failure.trap(txredisapi.RedisError)
             self.orders.refusals.say("to say whose an order is", failure.value)
 
-    def drop(self, run: OrderRun) -> None:
+    def drop(self, run: CommandExecution) -> None:
         """Forget an order that another gateway has adopted, which says what becomes of it."""
         self.orders.held.pop(run.order.id, None)
         self._finish(run, watch=False)
 
-    def apply(self, run: OrderRun, step: Step) -> None:
+    def apply(self, run: CommandExecution, step: Step) -> None:
         """Publish what happened, and do what is to be done next."""
         if not step.transitions and step.action is Action.NONE:
             return
@@ -326,10 +326,10 @@ class Desk:
         elif step.action is Action.REQUEUE:
             self.orders.requeue(run)
             self._finish(run, watch=False)
-        elif run.ended or (run.confirmable and run.state is OrderState.ACKNOWLEDGED):
+        elif run.ended or (run.confirmable and run.state is CommandState.ACKNOWLEDGED):
             self._finish(run)
 
-    def take_over(self, run: OrderRun) -> None:
+    def take_over(self, run: CommandExecution) -> None:
         """Go on with an order that was in other hands, or in ours before a crash."""
         self.testimony.join(run)
         step = run.recovered(self.orders.now())
@@ -348,7 +348,7 @@ class Desk:
             if found.holder != self.orders.store.holder and run in self.watched and not run.ended:
                 self.drop(run)
 
-    def _finish(self, run: OrderRun, watch: bool = True) -> None:
+    def _finish(self, run: CommandExecution, watch: bool = True) -> None:
         """Watch or forget an order; take the next once Redis knows of it, since a refusal may forbid that."""
         if run is self.current:
             self.current = self._rendered = None
@@ -362,14 +362,14 @@ class Desk:
         self._settling -= 1
         self.kick()
 
-    def _resend(self, run: OrderRun) -> None:
+    def _resend(self, run: CommandExecution) -> None:
         numbering = defer.Deferred.fromCoroutine(self.orders.store.next_serial(self.device))
         numbering.addCallbacks(
             lambda number: self._resent(run, number), self._not_numbered, errbackArgs=(run,)
         )
         numbering.addErrback(self._broken)
 
-    def _resent(self, run: OrderRun, number: int) -> None:
+    def _resent(self, run: CommandExecution, number: int) -> None:
         if run is not self.current or run.ended:
             return
         if self.session is not None and self.reachable:
@@ -377,7 +377,7 @@ class Desk:
         else:
             self.apply(run, run.connection_lost(self.orders.now()))
 
-    def _not_numbered(self, failure: Any, run: OrderRun) -> None:
+    def _not_numbered(self, failure: Any, run: CommandExecution) -> None:
         """Redis is away: the order waits for it in its lock's queue."""
         if run is self.current and not run.ended:
             self.apply(run, run.connection_lost(self.orders.now()))
@@ -416,13 +416,13 @@ class Desk:
         if self.session is not None and self.session.conversation.is_datagram:
             self.session.prove()
 
-    def _heard(self, steps: list[tuple[OrderRun, Step]]) -> None:
+    def _heard(self, steps: list[tuple[CommandExecution, Step]]) -> None:
         for run, step in steps:
             self.apply(run, step)
         if self.waiting:
             self.kick()
 
-    def _in_mind(self) -> list[OrderRun]:
+    def _in_mind(self) -> list[CommandExecution]:
         return [*self.watched] if self.current is None else [self.current, *self.watched]
 
     def clock_set(self, change: float) -> None:

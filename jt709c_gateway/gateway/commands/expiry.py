@@ -1,4 +1,4 @@
-"""Orders whose ttl ends while their locks are away."""
+"""CommandDispatcher whose ttl ends while their locks are away."""
 
 from typing import Any, Final
 
@@ -7,9 +7,9 @@ from attrs import define, field
 from twisted.internet import task
 from twisted.logger import Logger
 
-from jt709c_gateway.commands.model import OrderState
+from jt709c_gateway.commands.model import CommandState
 from jt709c_gateway.commands.stored import iso
-from jt709c_gateway.gateway.commands.dispatcher import Orders
+from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.protocol.events import KIND_COMMAND
 from jt709c_gateway.redis.expiry import AT_ONCE, Announcement, expire
 
@@ -21,13 +21,13 @@ _DATA: Final = {"data": None}
 
 
 @define
-class Expiring:
+class CommandExpiry:
     """Ends such orders, all that are due, in calls between which Redis and the reactor see to others."""
 
     log = Logger()
 
     reactor: Any
-    orders: Orders
+    orders: CommandDispatcher
     _going_on: bool = field(default=False, init=False)
     #: How many of the last orders the present search for lost ones has been through.
     _searched: int = field(default=0, init=False)
@@ -51,7 +51,7 @@ class Expiring:
             )
             looked_at, skip = done.looked_at, skip + done.refused
             for state in done.states:
-                orders.gateway.counters.orders[OrderState(state)] += 1
+                orders.gateway.counters.orders[CommandState(state)] += 1
             if done.reason is not None:
                 orders.refusals.say("to end orders whose ttl is over", txredisapi.ResponseError(done.reason))
             if looked_at == AT_ONCE:
@@ -64,7 +64,7 @@ class Expiring:
         done = await expire(caller, keys, now - LOST_AFTER, str(iso(now)), event, self._searched, lost=True)
         self._searched = self._searched + done.looked_at if done.looked_at == AT_ONCE else 0
         for order_id, state in zip(done.ended, done.states, strict=True):
-            orders.gateway.counters.orders[OrderState(state)] += 1
+            orders.gateway.counters.orders[CommandState(state)] += 1
             self.log.error("order {id} was in no list any more; it ends as {state}", id=order_id, state=state)
 
     def _announcement(self) -> Announcement:

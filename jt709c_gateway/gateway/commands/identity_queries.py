@@ -14,12 +14,12 @@ from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from jt709c_gateway.commands.model import InvalidOrder, Order
-from jt709c_gateway.commands.profiles import CheckedOrder, Rendered
+from jt709c_gateway.commands.model import Command, InvalidCommand
+from jt709c_gateway.commands.profiles import CheckedCommand, Rendered
 from jt709c_gateway.gateway.commands import encoder
-from jt709c_gateway.gateway.commands.dispatcher import Orders
-from jt709c_gateway.gateway.commands.executor import Desk
-from jt709c_gateway.gateway.commands.pending_query import PATIENCE, Question
+from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
+from jt709c_gateway.gateway.commands.executor import CommandExecutor
+from jt709c_gateway.gateway.commands.pending_query import PATIENCE, PendingQuery
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.redis.command_store_types import Unasked
 
@@ -33,12 +33,12 @@ MAX_QUEUED: Final = 20_000
 
 
 @define(eq=False)
-class Asking:
+class IdentityPoller:
     """Takes locks of these dialects as they report, and asks a few of them at a time."""
 
     log = Logger()
 
-    orders: Orders
+    orders: CommandDispatcher
     dialects: frozenset[str]
     _queue: dict[str, None] = field(factory=dict, repr=False)
 
@@ -72,7 +72,7 @@ class Asking:
         if not orders.sending or not session.conversation.is_open or not orders.heard_lately(session):
             session.fresh = True
             return
-        question = Question(orders.now() + PATIENCE)
+        question = PendingQuery(orders.now() + PATIENCE)
         desk = orders.seat(session)
         if not desk.hold(question):
             session.fresh = True
@@ -87,7 +87,9 @@ class Asking:
         finally:
             desk.let_go()
 
-    async def _put(self, desk: Desk, session: Session, question: Question, known: Unasked) -> None:
+    async def _put(
+        self, desk: CommandExecutor, session: Session, question: PendingQuery, known: Unasked
+    ) -> None:
         """One question after another, until one isn't answered."""
         counted = self.orders.gateway.counters.questions
         for checked, rendered in self._questions(session, known):
@@ -104,7 +106,7 @@ class Asking:
             if not answered:
                 return
 
-    def _questions(self, session: Session, known: Unasked) -> Iterable[tuple[CheckedOrder, Rendered]]:
+    def _questions(self, session: Session, known: Unasked) -> Iterable[tuple[CheckedCommand, Rendered]]:
         """The questions that the lock's profile has: an IMEI stays what it is, firmware may be renewed."""
         profiles = self.orders.profiles
         profile = profiles.pick(session.device, session.speaks(known.dialect), known.firmware)
@@ -112,9 +114,9 @@ class Asking:
             if profile is None:
                 return
             try:
-                checked = profiles.validate(Order("", session.device, "query", {"what": what}), profile)
+                checked = profiles.validate(Command("", session.device, "query", {"what": what}), profile)
                 rendered = checked.render(self.orders.now())
-            except InvalidOrder:
+            except InvalidCommand:
                 continue
             if not checked.spec.physical:
                 yield checked, rendered

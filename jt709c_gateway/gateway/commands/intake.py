@@ -12,19 +12,19 @@ from twisted.logger import Logger
 
 from jt709c_gateway.commands import sublocks
 from jt709c_gateway.commands.catalogue import CANCEL, LOCAL_ORDERS
-from jt709c_gateway.commands.lifecycle import OrderRun
-from jt709c_gateway.commands.model import ENDED, InvalidOrder, Order, OrderState, parse_order
-from jt709c_gateway.commands.order_keys import Refusal, Why
-from jt709c_gateway.commands.profiles import OrderSpec
+from jt709c_gateway.commands.lifecycle import CommandExecution
+from jt709c_gateway.commands.model import ENDED, Command, CommandState, InvalidCommand, parse_command
+from jt709c_gateway.commands.order_keys import CommandRefused, RefusalReason
+from jt709c_gateway.commands.profiles import CommandSpec
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, from_hash, invalid_record, iso, to_hash
 from jt709c_gateway.commands.waiting import from_waiting, to_waiting
 from jt709c_gateway.gateway.commands import rejections
-from jt709c_gateway.gateway.commands.dispatcher import Orders
+from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.gateway.commands.rejections import UNKNOWN
 from jt709c_gateway.protocol.events import KIND_COMMAND, to_text
 from jt709c_gateway.redis.command_store import FULL
 from jt709c_gateway.redis.command_store_types import Acceptance, Events, Known
-from jt709c_gateway.redis.command_writes import Command
+from jt709c_gateway.redis.command_writes import RedisCommand
 
 _T = TypeVar("_T")
 
@@ -56,13 +56,13 @@ class _Read:
     """An entry: the order in it, or why that can't be had, and the device that the order is for."""
 
     entry: bytes
-    order: Order | Exception
+    order: Command | Exception
     known: Known | None = None
 
     @property
     def is_local(self) -> bool:
         """Whether no lock hears of it."""
-        return isinstance(self.order, Order) and self.order.command in LOCAL_ORDERS
+        return isinstance(self.order, Command) and self.order.command in LOCAL_ORDERS
 
 
 @define
@@ -71,7 +71,7 @@ class Intake:
 
     log = Logger()
 
-    orders: Orders
+    orders: CommandDispatcher
 
     async def take(self, entries: Sequence[bytes]) -> list[Failed]:
         """Deal with entries side by side, as far as their order doesn't matter; those that failed.
@@ -91,7 +91,7 @@ class Intake:
 
     def _read(self, entry: bytes, now: float) -> _Read:
         try:
-            order = parse_order(entry, now)
+            order = parse_command(entry, now)
             self.orders.authority.check_new(order, now)
         except Exception as error:
             # Also one that nobody thought of: it must be this entry's alone.
@@ -135,7 +135,7 @@ class Intake:
                 await self._local(order, entry, now)
             else:
                 await self._take(order, read.known, entry, now)
-        except InvalidOrder as error:
+        except InvalidCommand as error:
             await self._invalid(error, entry, now)
 
     async def set_aside(self, entry: bytes, reason: str) -> None:
@@ -145,25 +145,25 @@ class Intake:
         """
         orders, store, now = self.orders, self.orders.store, self.orders.now()
         order = self._read(entry, now).order
-        about = order if isinstance(order, InvalidOrder) else InvalidOrder("order", reason, "another")
-        if isinstance(order, Order):
+        about = order if isinstance(order, InvalidCommand) else InvalidCommand("order", reason, "another")
+        if isinstance(order, Command):
             about = about.about(order)
         rejections.withhold(orders, about, is_known=False)
         device, order_id = about.device or UNKNOWN, about.order_id
         kept = {"at": iso(now), "reason": reason, "id": order_id, "device": about.device}
         if order_id is None or not await store.is_known(order_id):
             record = invalid_record(about, now) | {"reason": reason}
-            commands = orders.reply_commands(about.reply_to, record)
+            commands = orders.reply_writes(about.reply_to, record)
             if order_id is not None:
-                commands += store.recent_commands(order_id, now)
-                commands += store.record_commands(order_id, _stored(record))
+                commands += store.recent_writes(order_id, now)
+                commands += store.record_writes(order_id, _stored(record))
             await self._tell(device, record, commands)
-            orders.gateway.counters.orders[OrderState.INVALID] += 1
-        orders.submit(UNKNOWN, None, store.invalid_commands(to_text(kept)))
+            orders.gateway.counters.orders[CommandState.INVALID] += 1
+        orders.submit(UNKNOWN, None, store.invalid_writes(to_text(kept)))
         await orders.committed(device)
         await store.drop(entry)
 
-    async def _tell(self, device: str, record: dict[str, Any], commands: list[Command]) -> None:
+    async def _tell(self, device: str, record: dict[str, Any], commands: list[RedisCommand]) -> None:
         """Store an outcome, where need be without its event; ResponseError when it can't be stored."""
         for event in (record, None):
             done: defer.Deferred[bool] = defer.Deferred()
@@ -172,7 +172,7 @@ class Intake:
                 return
         raise txredisapi.ResponseError("an outcome could not be stored")
 
-    async def _find(self, order: Order) -> Known:
+    async def _find(self, order: Command) -> Known:
         """The device that an order is for; InvalidOrder where its name can be no device's."""
         known = await self.orders.store.look_up(order.device)
         session = self.orders.gateway.sessions.get(order.device)
@@ -181,7 +181,7 @@ class Intake:
         sublocks.check_known(order, is_sublock=known.peripheral is not None)
         return known
 
-    async def _check(self, order: Order, known: Known) -> tuple[Order, OrderSpec | None]:
+    async def _check(self, order: Command, known: Known) -> tuple[Command, CommandSpec | None]:
         """The order for the device itself, and its form where that is known; InvalidOrder if it has none."""
         profiles = self.orders.profiles
         session = self.orders.gateway.sessions.get(known.device)
@@ -190,7 +190,7 @@ class Intake:
         if known.peripheral is None:
             order = evolve(order, device=known.device)
         else:
-            order = sublocks.through_master(order, known.device, sublocks.parameter(profile))
+            order = sublocks.redirect_to_master(order, known.device, sublocks.parameter(profile))
             sublocks.check_type(order, known.peripheral, known.peripheral_type)
         if profile is None:
             profiles.validate_loosely(order)
@@ -201,12 +201,12 @@ class Intake:
             sublocks.check_type(order, peripheral, await self.orders.store.peripheral_type(peripheral))
         return order, spec
 
-    async def _take(self, given: Order, known: Known, entry: bytes, now: float) -> None:
+    async def _take(self, given: Command, known: Known, entry: bytes, now: float) -> None:
         orders = self.orders
         order, spec = await self._check(given, known)
         device = order.device
-        run = OrderRun(order, spec, orders.limits, orders.profiles.secret_names(order.command))
-        steps = [run.queued(now), run.waiting(now), run.settle(now, OrderState.FAILED, FULL)]
+        run = CommandExecution(order, spec, orders.limits, orders.profiles.secret_names(order.command))
+        steps = [run.queued(now), run.waiting(now), run.settle(now, CommandState.FAILED, FULL)]
         queued, waiting, failed = (step.transitions[-1].fields for step in steps)
         try:
             result = await orders.store.accept(
@@ -235,14 +235,14 @@ class Intake:
             await self._report(order)
             return
         counted = orders.gateway.counters.orders
-        counted[OrderState.QUEUED] += 1
+        counted[CommandState.QUEUED] += 1
         if result is Acceptance.FULL:
-            counted[OrderState.FAILED] += 1
+            counted[CommandState.FAILED] += 1
             public = {name: failed[name] for name in PUBLIC_FIELDS}
-            orders.submit(device, None, orders.reply_commands(order.reply_to, public))
+            orders.submit(device, None, orders.reply_writes(order.reply_to, public))
             return
         if result is Acceptance.WAITING:
-            counted[OrderState.WAITING] += 1
+            counted[CommandState.WAITING] += 1
         orders.serve(device)
 
     def _events(
@@ -265,7 +265,7 @@ class Intake:
         limits = gateway.committer.limits
         return Events(text(queued), text(waiting), text(failed), limits.events, limits.history)
 
-    async def _report(self, order: Order) -> None:
+    async def _report(self, order: Command) -> None:
         """The id is known: the order isn't carried out again, its present state is told again."""
         orders = self.orders
         while record := await orders.store.record(order.id):
@@ -273,16 +273,16 @@ class Intake:
             public = {
                 name: iso(fields[name]) if name.endswith("_at") else fields[name] for name in PUBLIC_FIELDS
             }
-            state, device = OrderState(str(public["state"])), public["device"] or order.device
+            state, device = CommandState(str(public["state"])), public["device"] or order.device
             event = orders.gateway.encode(device, KIND_COMMAND, public, orders.gateway.sessions.get(device))
             limits = orders.gateway.committer.limits
             caps = (limits.events, limits.history)
             if await orders.store.report(order.id, device, state, event, caps):
                 if state in ENDED:
-                    orders.submit(device, None, orders.reply_commands(order.reply_to, public))
+                    orders.submit(device, None, orders.reply_writes(order.reply_to, public))
                 return
 
-    async def _local(self, order: Order, entry: bytes, now: float) -> None:
+    async def _local(self, order: Command, entry: bytes, now: float) -> None:
         """Carry out an order that no lock hears of. Doing that twice, after a crash, does no harm."""
         orders = self.orders
         if await orders.store.record(order.id):
@@ -292,47 +292,47 @@ class Intake:
         known = await self._find(order)
         device = known.device
         if known.peripheral is not None and order.command != CANCEL:
-            sublocks.through_master(order, device, sublocks.DEFAULT_PARAMETER)
+            sublocks.redirect_to_master(order, device, sublocks.DEFAULT_PARAMETER)
         if order.command == CANCEL and orders.authority.keys.limits_devices(order):
             await self._check_target(order, device)
         # A cancelled order's id is shown when there is such an order; else it may be anything.
         shown = order.command != CANCEL or await orders.store.record(str(order.params["id"]))
         hidden = frozenset() if shown else frozenset({"id"})
-        run = OrderRun(evolve(order, device=device), None, orders.limits, hidden)
-        listed = orders.store.recent_commands(order.id, now)
+        run = CommandExecution(evolve(order, device=device), None, orders.limits, hidden)
+        listed = orders.store.recent_writes(order.id, now)
         orders.publish(run, run.queued(now), commands=listed, local=True)
         reason, commands = None, []
         if order.command == "clear_lockout":
-            commands = orders.store.wrong_password_commands(device, 0)
+            commands = orders.store.wrong_password_writes(device, 0)
         else:
             reason = await self._cancel(str(order.params["id"]), now)
-        state = OrderState.DONE if reason is None else OrderState.REJECTED
+        state = CommandState.DONE if reason is None else CommandState.REJECTED
         settled: defer.Deferred[bool] = defer.Deferred()
         orders.publish(run, run.settle(now, state, reason), settled.callback, commands, local=True)
         if not await settled and not await orders.store.is_known(order.id):
             raise txredisapi.ResponseError("an outcome could not be stored")
         await orders.store.drop(entry)
 
-    async def _check_target(self, order: Order, device: str) -> None:
+    async def _check_target(self, order: Command, device: str) -> None:
         """Refuse to take back another device's order, where the key is for some devices only."""
         target = str(order.params["id"])
         record = await self.orders.store.record(target)
         if record.get("device", device) != device:
             problem = f"{target} is an order for another device than {device}"
             right = "an order for the same device, since the key is not for all"
-            raise Refusal(Why.NOT_PERMITTED, order, "params.id", problem, right)
+            raise CommandRefused(RefusalReason.NOT_PERMITTED, order, "params.id", problem, right)
 
     async def _cancel(self, target: str, now: float) -> str | None:
         """Take an order back; why not, where that can't be done."""
         orders = self.orders
         payload, record = await orders.store.remove(target)
         if payload is None:
-            if record.get("state") == OrderState.CANCELLED:
+            if record.get("state") == CommandState.CANCELLED:
                 return None
             return f"order {target} is {record['state']}" if record else "no order of this id is known"
         try:
             taken_back = orders.restore(record, from_waiting(payload))
-        except InvalidOrder as error:
+        except InvalidCommand as error:
             rejections.cast_out(orders, None, payload, record, error)
             return f"what waited as order {target} is no order"
         orders.take(target, record)
@@ -340,7 +340,7 @@ class Intake:
         orders.publish(taken_back, taken_back.cancel(now), stored.callback)
         return None if await stored else f"order {target} could not be taken back"
 
-    async def _whose(self, error: InvalidOrder) -> str:
+    async def _whose(self, error: InvalidCommand) -> str:
         """The device in whose history a complaint stands, which then names nothing that isn't known."""
         device, is_known = UNKNOWN, False
         if error.device is not None:
@@ -351,7 +351,7 @@ class Intake:
         rejections.withhold(self.orders, error, is_known=is_known)
         return UNKNOWN if error.device is None else device
 
-    async def _invalid(self, error: InvalidOrder, entry: bytes, now: float) -> None:
+    async def _invalid(self, error: InvalidCommand, entry: bytes, now: float) -> None:
         """Tell what is wrong with an order, as far as it can be said whose it is."""
         orders = self.orders
         device = await self._whose(error)
@@ -363,9 +363,9 @@ class Intake:
             )
             if result is Acceptance.NOT_OURS:
                 return
-        orders.gateway.counters.orders[OrderState.INVALID] += 1
+        orders.gateway.counters.orders[CommandState.INVALID] += 1
         commands = rejections.commands(orders, error)
-        commands += orders.reply_commands(error.reply_to, record)
+        commands += orders.reply_writes(error.reply_to, record)
         if error.order_id is not None:
             # An order of the same id goes its own way, and its events tell of that.
             orders.submit(device, None, commands)

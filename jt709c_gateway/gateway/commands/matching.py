@@ -7,11 +7,11 @@ import attrs
 from msgspec import UNSET
 
 from jt709c_gateway.commands.evidence import Observation, ObservationKind
-from jt709c_gateway.commands.lifecycle import OrderRun, Step
-from jt709c_gateway.commands.model import OrderState
+from jt709c_gateway.commands.lifecycle import CommandExecution, Step
+from jt709c_gateway.commands.model import CommandState
 from jt709c_gateway.commands.replies import Answer, DataReply, PnnReply, Reply, SentenceReply, TerminalReply
 from jt709c_gateway.gateway.lock_clock import LockClock
-from jt709c_gateway.gateway.sublock_states import SubLocks
+from jt709c_gateway.gateway.sublock_states import SubLockStates
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.jt808 import ATTRIBUTES, LOCATION_ANSWER, PARAMETERS
 from jt709c_gateway.protocol.message import Message
@@ -20,21 +20,21 @@ from jt709c_gateway.protocol.message import Message
 Seen = tuple[Observation, events.LockEvent | None]
 
 
-def heard(
+def match_message(
     message: Message,
-    runs: list[OrderRun],
+    runs: list[CommandExecution],
     lock_state: str | None,
     now: float,
-    answered: Callable[[OrderRun, Answer], None],
+    answered: Callable[[CommandExecution, Answer], None],
     clock: LockClock,
-    sublocks: SubLocks | None = None,
-) -> list[tuple[OrderRun, Step]]:
+    sublocks: SubLockStates | None = None,
+) -> list[tuple[CommandExecution, Step]]:
     """What a message leads to for the orders of its lock, the first that it fits; and names it in the events.
 
     `lock_state` and `sublocks` are what was known before, `clock` is the lock's. `answered` is called with an
     order and its first answer.
     """
-    steps: list[tuple[OrderRun, Step]] = []
+    steps: list[tuple[CommandExecution, Step]] = []
     if not runs:
         return steps
     if (reply := as_reply(message)) is not None:
@@ -50,9 +50,11 @@ def heard(
     return steps + _evidence(runs, observations(message, lock_state, clock, sublocks, now), now)
 
 
-def _evidence(runs: list[OrderRun], seen: list[Seen], now: float) -> list[tuple[OrderRun, Step]]:
+def _evidence(
+    runs: list[CommandExecution], seen: list[Seen], now: float
+) -> list[tuple[CommandExecution, Step]]:
     """Each movement is evidence for one order; a status beside an event is the same movement."""
-    steps: list[tuple[OrderRun, Step]] = []
+    steps: list[tuple[CommandExecution, Step]] = []
     for observation, lock_event in seen:
         if observation.kind is ObservationKind.STATUS and steps:
             break
@@ -66,13 +68,13 @@ def _evidence(runs: list[OrderRun], seen: list[Seen], now: float) -> list[tuple[
     return steps
 
 
-def _likelihood(run: OrderRun) -> tuple[int, float]:
+def _likelihood(run: CommandExecution) -> tuple[int, float]:
     """The order to think of first when a lock moves: one it has said yes to, the oldest of these.
 
     Then one that awaits its answer, and last what has ended with its fate unknown, the newest of these.
     """
     written = run.writing_at or 0.0
-    if run.state is OrderState.ACKNOWLEDGED:
+    if run.state is CommandState.ACKNOWLEDGED:
         return 0, written
     return (2, -written) if run.ended else (1, written)
 
@@ -96,7 +98,7 @@ class LockState:
         return state
 
 
-def note_sublocks(message: Message, known: SubLocks, now: float) -> None:
+def note_sublocks(message: Message, known: SubLockStates, now: float) -> None:
     """Take up what a message says of sub-locks."""
     for _, data in message.facts:
         if isinstance(data, events.Peripheral):
@@ -141,7 +143,7 @@ def _position(message: Message) -> dict[str, Any]:
     return {}
 
 
-def _of_sublock(message: Message, data: events.Peripheral, known: SubLocks, now: float) -> list[Seen]:
+def _of_sublock(message: Message, data: events.Peripheral, known: SubLockStates, now: float) -> list[Seen]:
     """What a sub-lock's report shows, `known` being what was heard before it."""
     found: list[Seen] = []
     time, peripheral = known.happened(data, now), data.peripheral
@@ -173,7 +175,7 @@ def observations(
     message: Message,
     lock_state: str | None,
     clock: LockClock,
-    sublocks: SubLocks | None = None,
+    sublocks: SubLockStates | None = None,
     now: float = 0.0,
 ) -> list[Seen]:
     """Movements and states that a message come at `now` shows; the others are the states known before it.
@@ -189,7 +191,7 @@ def observations(
             if time is not None or not message.stored:
                 found.append((Observation(ObservationKind.LOCK, data.action, data.method, time=time), data))
         elif isinstance(data, events.Peripheral):
-            found += _of_sublock(message, data, sublocks or SubLocks(), now)
+            found += _of_sublock(message, data, sublocks or SubLockStates(), now)
         elif isinstance(data, events.Location) and not message.stored:
             seen = Observation(
                 ObservationKind.STATUS,

@@ -5,7 +5,7 @@ from typing import Final
 from attrs import define, field
 from twisted.internet import defer
 
-from jt709c_gateway.commands.profiles import CheckedOrder
+from jt709c_gateway.commands.profiles import CheckedCommand
 from jt709c_gateway.commands.replies import match
 from jt709c_gateway.gateway.commands import matching
 from jt709c_gateway.protocol.message import Message
@@ -15,14 +15,14 @@ PATIENCE: Final = 5.0
 
 
 @define(eq=False)
-class Question:
+class PendingQuery:
     """Holds the lane of a lock while it is asked; `until`, in epoch seconds, its orders wait at most."""
 
     until: float
-    _asked: tuple[CheckedOrder, int | None] | None = field(default=None, repr=False)
+    _asked: tuple[CheckedCommand, int | None] | None = field(default=None, repr=False)
     _answer: "defer.Deferred[bool] | None" = field(default=None, repr=False)
 
-    def put(self, checked: CheckedOrder, serial: int | None) -> "defer.Deferred[bool]":
+    def put(self, checked: CheckedCommand, serial: int | None) -> "defer.Deferred[bool]":
         """This was written; fires with whether it was answered."""
         self._asked, self._answer = (checked, serial), defer.Deferred()
         return self._answer

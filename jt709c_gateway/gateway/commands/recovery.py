@@ -5,22 +5,22 @@ from collections.abc import Collection
 from attrs import define
 from twisted.logger import Logger
 
-from jt709c_gateway.commands.model import InvalidOrder
+from jt709c_gateway.commands.model import InvalidCommand
 from jt709c_gateway.commands.waiting import from_waiting
 from jt709c_gateway.gateway.commands import rejections
-from jt709c_gateway.gateway.commands.dispatcher import Orders
+from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.redis.command_store import SESSIONS_AT_ONCE
 from jt709c_gateway.redis.command_store_types import Record
 
 
 @define
-class Recovery:
+class CommandRecovery:
     """Ends, goes on with, or gives back orders that nobody has in mind any more."""
 
     log = Logger()
 
-    orders: Orders
+    orders: CommandDispatcher
 
     async def adopt(self, gateway: str, said: bytes = b"") -> int:
         """Settle what a dead gateway had in hand; gives how many orders that were.
@@ -107,7 +107,7 @@ class Recovery:
     def _take_over(self, payload: bytes, record: Record) -> None:
         try:
             order = from_waiting(payload)
-        except InvalidOrder as error:
+        except InvalidCommand as error:
             rejections.cast_out(self.orders, None, payload, record, error)
             return
         if self.orders.held.get(order.id) == int(record.get("token") or 0):
@@ -115,7 +115,7 @@ class Recovery:
         if not record.get("state"):
             # Whether it was written is not known any more, so it can't be carried out.
             self.log.error("order {id} was left behind without a record; it is dropped", id=order.id)
-            self.orders.submit(order.device, None, self.orders.store.forget_commands(order.id))
+            self.orders.submit(order.device, None, self.orders.store.forget_writes(order.id))
             return
         try:
             run = self.orders.restore(record, order)

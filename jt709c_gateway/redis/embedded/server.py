@@ -25,8 +25,8 @@ from jt709c_gateway.redis.embedded.data_directory import (
     ValkeyDirectory,
     port_problem,
 )
-from jt709c_gateway.util.child_process import Child
-from jt709c_gateway.util.file_descriptors import Reserve
+from jt709c_gateway.util.child_process import ChildProcess
+from jt709c_gateway.util.file_descriptors import DescriptorReserve
 
 __all__ = ["EmbeddedServer", "EmbeddedServerError", "server_binary"]
 
@@ -96,7 +96,7 @@ class EmbeddedServer(Service):
         self._open_to_all = open_to_all
         self._password: str | None = None
         self._gone = gone
-        self._reserve = Reserve(_RESERVE)
+        self._reserve = DescriptorReserve(_RESERVE)
         self._wanted_port = port
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
@@ -395,7 +395,7 @@ def _is_own_fault(problem: Exception) -> bool:
     return isinstance(problem, _OwnFault) or not isinstance(problem, EmbeddedServerError)
 
 
-class _ServerProcess(Child):
+class _ServerProcess(ChildProcess):
     """The running server."""
 
     def __init__(self, log_start: int) -> None:

@@ -6,28 +6,28 @@ from typing import Any
 from attrs import define
 
 from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, LOCAL_ORDERS
-from jt709c_gateway.commands.profiles import OrderSpec, Profile, ProfileSet
+from jt709c_gateway.commands.profiles import CommandSpec, Profile, ProfileRegistry
 from jt709c_gateway.commands.profiles.params import Param, ParamKind
 from jt709c_gateway.commands.profiles.registry import LOCAL_PARAMS
-from jt709c_gateway.commands.profiles.spec import OrderDefinition
+from jt709c_gateway.commands.profiles.spec import CommandDefinition
 from jt709c_gateway.commands.profiles.templates import RawTemplate
 from jt709c_gateway.commands.provenance import weakest
-from jt709c_gateway.redis.command_store import OrderStore
+from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.web import query as read
-from jt709c_gateway.web.http import Answer, Call, json_answer
+from jt709c_gateway.web.http import ApiRequest, Response, json_response
 
 _NUMBERS = frozenset({ParamKind.INTEGER, ParamKind.NUMBER})
 
 
 @define(eq=False)
-class Catalogue:
+class CatalogueApi:
     """The handler; `raw` says that bytes may be sent as they are."""
 
-    profiles: ProfileSet
-    store: OrderStore
+    profiles: ProfileRegistry
+    store: CommandStore
     raw: bool
 
-    async def catalogue(self, call: Call) -> Answer:
+    async def catalogue(self, call: ApiRequest) -> Response:
         """GET /catalogue: what can be ordered of a lock, or of any."""
         call.only("device")
         name: str | None = call.one("device", read.device)
@@ -37,7 +37,7 @@ class Catalogue:
             profile = self.profiles.pick(known.device, known.dialect, known.firmware)
         able = list(self.profiles.profiles.values()) if profile is None else [profile]
         orders = [one for one in self._orders(able) if one is not None]
-        return json_answer({"profile": None if profile is None else profile.name, "orders": orders})
+        return json_response({"profile": None if profile is None else profile.name, "orders": orders})
 
     def _orders(self, profiles: Sequence[Profile]) -> Iterable[dict[str, Any] | None]:
         names = dict.fromkeys([*CATALOGUE, *(name for one in profiles for name in sorted(one.orders))])
@@ -52,11 +52,11 @@ class Catalogue:
                 yield describe(name, forms) if forms else None
 
 
-Form = tuple[str, OrderSpec]
+Form = tuple[str, CommandSpec]
 """A form of an order: when it is used, and what it is."""
 
 
-def _forms(definition: OrderDefinition) -> list[Form]:
+def _forms(definition: CommandDefinition) -> list[Form]:
     forms = [(variant.describe(), variant.spec) for variant in definition.variants]
     return [*forms, *([("", definition.base)] if definition.base is not None else [])]
 
@@ -95,7 +95,7 @@ def describe(name: str, forms: Sequence[Form], params: Mapping[str, Param] | Non
     }
 
 
-def _usable(spec: OrderSpec) -> dict[str, Param]:
+def _usable(spec: CommandSpec) -> dict[str, Param]:
     names = spec.template.names | spec.selectors
     return {name: param for name, param in spec.params.items() if name in names}
 

@@ -10,15 +10,15 @@ from attrs import define, evolve, field
 from twisted.logger import Logger
 
 from jt709c_gateway.commands.catalogue import LOCAL_ORDERS
-from jt709c_gateway.commands.model import InvalidOrder, Order, Wire, new_order_id, parse_order
-from jt709c_gateway.commands.order_keys import OrderKey, OrderKeys, Refusal
-from jt709c_gateway.commands.profiles import ProfileSet
+from jt709c_gateway.commands.model import Command, InvalidCommand, Wire, new_command_id, parse_command
+from jt709c_gateway.commands.order_keys import CommandRefused, SigningKey, SigningKeys
+from jt709c_gateway.commands.profiles import ProfileRegistry
 from jt709c_gateway.commands.sending import to_wire
-from jt709c_gateway.commands.sublocks import check_known, check_type, parameter, through_master
+from jt709c_gateway.commands.sublocks import check_known, check_type, parameter, redirect_to_master
 from jt709c_gateway.commands.value_description import unknown_names
-from jt709c_gateway.redis.command_store import OrderStore
-from jt709c_gateway.web.api.commands import OrderBook
-from jt709c_gateway.web.http import Answer, ApiError, Call, json_answer
+from jt709c_gateway.redis.command_store import CommandStore
+from jt709c_gateway.web.api.commands import CommandsApi
+from jt709c_gateway.web.http import ApiError, ApiRequest, Response, json_response
 from jt709c_gateway.web.redis_client import WebRedis
 from jt709c_gateway.web.repeating import Repeats
 from jt709c_gateway.web.router import BASE
@@ -29,7 +29,7 @@ REQUESTED_WITH: Final = "jt709c"
 
 
 @define(eq=False)
-class Issuing:
+class CommandRequests:
     """The handler. `enabled` as the operator has it; `key` is what orders are signed with, if they are.
 
     `now()` is the time of the gateways in epoch seconds.
@@ -38,18 +38,18 @@ class Issuing:
     log = Logger()
 
     redis: WebRedis = field(repr=False)
-    store: OrderStore
-    book: OrderBook
-    profiles: ProfileSet
+    store: CommandStore
+    book: CommandsApi
+    profiles: ProfileRegistry
     enabled: bool
-    key: OrderKey | None
+    key: SigningKey | None
     now: Callable[[], float]
     _repeats: Repeats = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._repeats = Repeats(self.store, self.profiles)
 
-    async def issue(self, call: Call) -> Answer:
+    async def issue(self, call: ApiRequest) -> Response:
         """POST /orders: check an order as far as that can be done, and push it to the intake list.
 
         One whose id is known is told as it stands instead. One that was pushed but has no record yet is
@@ -71,10 +71,10 @@ class Issuing:
                 user=call.user,
                 state=record["state"],
             )
-            return _located(json_answer({"id": order.id, "order": record}), order.id)
+            return _located(json_response({"id": order.id, "order": record}), order.id)
         try:
             await self._check(order)
-        except InvalidOrder as error:
+        except InvalidCommand as error:
             raise _complaint(error) from None
         wire = self._signed(order)
         if has_own_id:
@@ -92,22 +92,22 @@ class Issuing:
             command=order.command,
             device=order.device,
         )
-        return _located(json_answer({"id": order.id}, 202), order.id)
+        return _located(json_response({"id": order.id}, 202), order.id)
 
-    def _read(self, body: Mapping[str, Any], user: str) -> Order:
+    def _read(self, body: Mapping[str, Any], user: str) -> Command:
         for name in Wire.__struct_fields__:
             if name in body and name not in FIELDS:
                 raise ApiError(400, f"{name} can't be given here: expected {', '.join(FIELDS)}", name)
         if unknown := unknown_names(body, FIELDS, "field"):
             raise ApiError(400, f"unknown {unknown}: expected {', '.join(FIELDS)}")
-        named = {"id": new_order_id()} if body.get("id") is None else {}
+        named = {"id": new_command_id()} if body.get("id") is None else {}
         raw = msgspec.json.encode({**body, **named, "issued_by": f"web:{user}"})
         try:
-            return parse_order(raw, self.now())
-        except InvalidOrder as error:
+            return parse_command(raw, self.now())
+        except InvalidCommand as error:
             raise _complaint(error) from None
 
-    async def _check(self, order: Order) -> None:
+    async def _check(self, order: Command) -> None:
         """Raise :class:`InvalidOrder` for what the gateway would call so, as far as it is known here."""
         known = await self.store.look_up(order.device)
         check_known(order, is_sublock=known.peripheral is not None)
@@ -116,33 +116,33 @@ class Issuing:
             self.profiles.validate_loosely(order)
             return
         if known.peripheral is not None:
-            order = through_master(order, known.device, parameter(profile))
+            order = redirect_to_master(order, known.device, parameter(profile))
             check_type(order, known.peripheral, known.peripheral_type)
         if profile is None:
             self.profiles.validate_loosely(order)
         else:
             self.profiles.validate(order, profile)
 
-    def _signed(self, order: Order) -> bytes:
+    def _signed(self, order: Command) -> bytes:
         now = self.now()
         wire = to_wire(order, self.key, now)
         if self.key is None:
             return wire
         try:
-            OrderKeys({self.key.id: self.key}).check_new(parse_order(wire, now), now)
-        except Refusal as error:
+            SigningKeys({self.key.id: self.key}).check_new(parse_command(wire, now), now)
+        except CommandRefused as error:
             raise ApiError(403, str(error), error.field) from None
-        except InvalidOrder as error:
+        except InvalidCommand as error:
             # Signed, it may be too long.
             raise _complaint(error) from None
         return wire
 
 
-def _located(answer: Answer, order_id: str) -> Answer:
+def _located(answer: Response, order_id: str) -> Response:
     return evolve(answer, headers={"location": f"{BASE}/orders/{order_id}"})
 
 
-def _complaint(error: InvalidOrder) -> ApiError:
+def _complaint(error: InvalidCommand) -> ApiError:
     return ApiError(400, str(error), error.field)
 
 

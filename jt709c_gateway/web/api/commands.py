@@ -10,8 +10,8 @@ from jt709c_gateway.redis.command_writes import KEEP
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.web import pagination
 from jt709c_gateway.web import query as read
-from jt709c_gateway.web.device_table import Fleet
-from jt709c_gateway.web.http import Answer, ApiError, Call, json_answer
+from jt709c_gateway.web.device_table import DeviceTable
+from jt709c_gateway.web.http import ApiError, ApiRequest, Response, json_response
 from jt709c_gateway.web.redis_client import WebRedis
 
 MAX_ORDERS: Final = 1000
@@ -25,18 +25,18 @@ _TIMES: Final = ("ended_at", "confirmed_at", "acknowledged_at", "sent_at", "crea
 
 
 @define(eq=False)
-class OrderBook:
+class CommandsApi:
     """Handlers that read orders. `wall()` is the time in epoch seconds."""
 
     redis: WebRedis = field(repr=False)
-    fleet: Fleet
+    fleet: DeviceTable
     wall: Any
 
     @property
     def _keys(self) -> Keys:
         return self.redis.keys
 
-    async def orders(self, call: Call) -> Answer:
+    async def orders(self, call: ApiRequest) -> Response:
         """GET /orders: those taken in last, each as it stands; each answer looks at a bounded number."""
         call.only("device", "state", "limit", "cursor")
         name: str | None = call.one("device", read.device)
@@ -62,16 +62,16 @@ class OrderBook:
                 after, more = chosen[-1], True
                 break
             after = page.members[-1] if page.members else after
-        return json_answer({"orders": found, "next": ":".join(after) if more and after else None})
+        return json_response({"orders": found, "next": ":".join(after) if more and after else None})
 
-    async def order(self, call: Call) -> Answer:
+    async def order(self, call: ApiRequest) -> Response:
         """GET /orders/{id}: one as it stands."""
         call.only()
-        order_id = call.argument("id", read.order_id)
+        order_id = call.argument("id", read.command_id)
         found = await self.find(order_id)
         if found is None:
             raise ApiError(404, "id: no such order is known; they are kept for 7 days", "id")
-        return json_answer({"order": found})
+        return json_response({"order": found})
 
     async def find(self, order_id: str) -> dict[str, Any] | None:
         """One as everybody may see it; None when none of this id is known."""

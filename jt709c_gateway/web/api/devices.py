@@ -9,8 +9,8 @@ from attrs import define, field
 from jt709c_gateway.commands.stored import iso
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.web import query as read
-from jt709c_gateway.web.device_table import MAX_DEVICES, Fleet
-from jt709c_gateway.web.http import Answer, ApiError, Call, Shared, json_answer
+from jt709c_gateway.web.device_table import MAX_DEVICES, DeviceTable
+from jt709c_gateway.web.http import ApiError, ApiRequest, Response, SharedResponse, json_response
 from jt709c_gateway.web.redis_client import WebRedis
 from jt709c_gateway.web.stream_scan import Wanted, scan
 
@@ -25,15 +25,15 @@ Point = tuple[Moment, float, float, float | None, float | None]
 
 
 @define(eq=False)
-class Reading:
+class DevicesApi:
     """Handlers that read devices and their events. `wall()` is the time in epoch seconds.
 
     `track_max` is how many positions of a lock are kept.
     """
 
     redis: WebRedis = field(repr=False)
-    fleet: Fleet
-    shared: Shared
+    fleet: DeviceTable
+    shared: SharedResponse
     wall: Any
     track_max: int
 
@@ -41,19 +41,19 @@ class Reading:
     def _keys(self) -> Keys:
         return self.redis.keys
 
-    async def devices(self, call: Call) -> Answer:
+    async def devices(self, call: ApiRequest) -> Response:
         """GET /devices: the fleet, newest seen first; the same for all who ask within a second."""
         call.only("limit", "cursor", "seen_since")
         limit: int = call.one("limit", read.limit(MAX_DEVICES), MAX_DEVICES)
         after: read.Ranked | None = call.one("cursor", read.ranked)
         since: float | None = call.one("seen_since", read.moment)
 
-        async def make() -> Answer:
-            return Answer(await self.fleet.read(limit, after, since, self.wall()))
+        async def make() -> Response:
+            return Response(await self.fleet.read(limit, after, since, self.wall()))
 
         return await self.shared.get(("devices", limit, after, since), make)
 
-    async def device(self, call: Call) -> Answer:
+    async def device(self, call: ApiRequest) -> Response:
         """GET /devices/{id}: what is known of one lock."""
         call.only()
         name = call.argument("id", read.device)
@@ -63,16 +63,16 @@ class Reading:
             raise unknown_device()
         summary, location = found
         peripherals = await self.fleet.peripherals(device)
-        return json_answer({"device": summary, "location": location, "peripherals": peripherals})
+        return json_response({"device": summary, "location": location, "peripherals": peripherals})
 
-    async def history(self, call: Call) -> Answer:
+    async def history(self, call: ApiRequest) -> Response:
         """GET /devices/{id}/history: its audit trail."""
         call.only("kind", "since", "until", "limit", "cursor")
         device = await self._known(call)
         found = await scan(self.redis, self._keys.history(device), _wanted(call))
-        return json_answer(found)
+        return json_response(found)
 
-    async def track(self, call: Call) -> Answer:
+    async def track(self, call: ApiRequest) -> Response:
         """GET /devices/{id}/track: where it was, oldest first."""
         call.only("since", "until", "limit")
         since: float | None = call.one("since", read.moment)
@@ -89,16 +89,16 @@ class Reading:
         ]
         # A lock that empties its memory tells of what was before.
         points.sort(key=lambda point: point[0])
-        return json_answer({"points": [_shown(one) for one in points[-limit:]], "capacity": self.track_max})
+        return json_response({"points": [_shown(one) for one in points[-limit:]], "capacity": self.track_max})
 
-    async def events(self, call: Call) -> Answer:
+    async def events(self, call: ApiRequest) -> Response:
         """GET /events: the durable stream backwards; each answer reads a bounded piece of it."""
         call.only("device", "kind", "since", "limit", "cursor")
         name: str | None = call.one("device", read.device)
         device = None if name is None else await self.fleet.resolve(name)
-        return json_answer(await scan(self.redis, self._keys.events, _wanted(call, device)))
+        return json_response(await scan(self.redis, self._keys.events, _wanted(call, device)))
 
-    async def _known(self, call: Call) -> str:
+    async def _known(self, call: ApiRequest) -> str:
         """The device in the path; one that is only in a history, since it has never been heard, counts."""
         name = call.argument("id", read.device)
         device = await self.fleet.resolve(name)
@@ -112,7 +112,7 @@ def unknown_device() -> ApiError:
     return ApiError(404, "id: nothing is known of such a device; expected a device id or an IMEI", "id")
 
 
-def _wanted(call: Call, device: str | None = None) -> Wanted:
+def _wanted(call: ApiRequest, device: str | None = None) -> Wanted:
     return Wanted(
         call.one("limit", read.limit(MAX_ENTRIES), _DEFAULT_ENTRIES),
         frozenset(call.many("kind", read.kind)),
