@@ -135,7 +135,7 @@ class Soak(LineOnlyReceiver):
     def _tell(self) -> None:
         counters = self._counters
         latencies, counters.latencies = counters.latencies, Latencies()
-        names = ("sent", "answered", "resent", "lost", "up", "connects", "orders", "unlocked", "unreadable")
+        names = ("sent", "answered", "resent", "lost", "up", "connects", "commands", "unlocked", "unreadable")
         said: dict[str, Any] = {name: getattr(counters, name) for name in names}
         for percent in (50, 99):
             seconds = latencies.percentile(percent)

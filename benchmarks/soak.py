@@ -1,9 +1,9 @@
 """Does anything creep? A gateway under a mixed load for minutes or hours: memory, descriptors and latency.
 
 Starts the gateway with its embedded server, and `fleet.py` in front of it: virtual locks of every dialect
-over TCP and UDP, with sub-locks, that sleep, come back with stored reports and obey orders; and peers that
+over TCP and UDP, with sub-locks, that sleep, come back with stored reports and obey commands; and peers that
 speak no dialect. One line for each interval, then a verdict, and last a line of JSON. The exit status is 1
-when something grows, or when a report or an order is left over at the end.
+when something grows, or when a report or a command is left over at the end.
 """
 
 import argparse
@@ -70,8 +70,8 @@ _PATIENCE, _SUBLOCK_PATIENCE = 45.0, 90.0
 
 
 @define
-class Orders:
-    """Gives orders to all kinds of locks, and sees that each comes to an end.
+class Commands:
+    """Gives commands to all kinds of locks, and sees that each comes to an end.
 
     A record is taken out of Redis once its end has been seen: it would stay for a week, and grow the server's
     memory for as long.
@@ -92,19 +92,19 @@ class Orders:
         number = self.given
         dialect = DIALECTS[number % len(DIALECTS)]
         device = self._one_of(dialect)
-        order: dict[str, Any] = {"id": f"soak-{number}", "device": device, "ttl": 30, "timeout": 4}
+        command: dict[str, Any] = {"id": f"soak-{number}", "device": device, "ttl": 30, "timeout": 4}
         patience = _PATIENCE
         if number % 16 == 0:
             sublock = identity(self._one_of(JT701), self._dice.randint(1, _SUBLOCKS))
-            order |= {"device": sublock, "command": "unlock", "params": {"minutes": 1}}
+            command |= {"device": sublock, "command": "unlock", "params": {"minutes": 1}}
             patience = _SUBLOCK_PATIENCE
-            self._sublocks.add(order["id"])
+            self._sublocks.add(command["id"])
         elif number % 4 == 1:
-            order |= {"command": "query", "params": {"what": "firmware"}}
+            command |= {"command": "query", "params": {"what": "firmware"}}
         else:
-            order |= {"command": "unlock", "params": {"password": FACTORY_PASSWORD}}
-        self._open[order["id"]] = time.monotonic() + patience
-        self.daemon.redis.call("RPUSH", f"{_PREFIX}:commands", json.dumps(order))
+            command |= {"command": "unlock", "params": {"password": FACTORY_PASSWORD}}
+        self._open[command["id"]] = time.monotonic() + patience
+        self.daemon.redis.call("RPUSH", f"{_PREFIX}:commands", json.dumps(command))
 
     def _one_of(self, dialect: str) -> str:
         """A lock of this dialect."""
@@ -112,15 +112,15 @@ class Orders:
 
     def look(self) -> None:
         """Count what has ended, and remove it; BenchmarkError for one that has no end after so long."""
-        for order_id, until in list(self._open.items()):
-            key = f"{_PREFIX}:command:{order_id}"
+        for command_id, until in list(self._open.items()):
+            key = f"{_PREFIX}:command:{command_id}"
             state = (self.daemon.redis.call("HGET", key, "state") or b"unknown").decode()
             if state in ENDED:
                 self.ends[state] = self.ends.get(state, 0) + 1
-                del self._open[order_id]
+                del self._open[command_id]
                 self.daemon.redis.call("DEL", key)
             elif time.monotonic() > until:
-                raise BenchmarkError(f"order {order_id} is still {state}")
+                raise BenchmarkError(f"command {command_id} is still {state}")
 
     @property
     def open(self) -> int:
@@ -133,8 +133,8 @@ class Orders:
         return len(self._open.keys() - self._sublocks)
 
 
-def _sample(daemon: Daemon, fleet: Child, orders: Orders, began: float) -> dict[str, Any]:
-    orders.look()
+def _sample(daemon: Daemon, fleet: Child, commands: Commands, began: float) -> dict[str, Any]:
+    commands.look()
     fleet.say("look")
     heard = fleet.hear()
     unacked, links = daemon.metric("jt709c_unacked"), daemon.metric("jt709c_links")
@@ -148,8 +148,8 @@ def _sample(daemon: Daemon, fleet: Child, orders: Orders, began: float) -> dict[
         "beside_links": opened - int(links),
         "unacked": int(unacked),
         "stream": int(daemon.redis.call("XLEN", f"{_PREFIX}:events")),
-        "orders": orders.given,
-        "orders_open": orders.open,
+        "commands": commands.given,
+        "commands_open": commands.open,
     }
 
 
@@ -161,7 +161,7 @@ def _line(now: dict[str, Any], before: dict[str, Any]) -> str:
         f"{now['at']:7.0f} s  gateway {gateway:6.1f} MiB  server {server:6.1f} MiB"
         f"  descriptors {now['descriptors']:4}  answers/s {rate:6.1f}  p50 {_shown(now['p50_ms'])}"
         f"  p99 {_shown(now['p99_ms'])}  unacked {now['unacked']:3}  stream {now['stream']:5}"
-        f"  orders {now['orders']} ({now['orders_open']} open)  reconnected {now['connects']}"
+        f"  commands {now['commands']} ({now['commands_open']} open)  reconnected {now['connects']}"
     )
 
 
@@ -197,14 +197,14 @@ def judge(samples: list[dict[str, Any]]) -> tuple[list[str], dict[str, float]]:
     return wrong, rates
 
 
-def _finish(fleet: Child, orders: Orders) -> list[str]:
+def _finish(fleet: Child, commands: Commands) -> list[str]:
     """Let everything come to its end; what doesn't is wrong."""
     fleet.say("drain")
     heard = fleet.hear()
     end = time.monotonic() + _PATIENCE
-    while orders.unended and time.monotonic() < end:
+    while commands.unended and time.monotonic() < end:
         time.sleep(0.2)
-        orders.look()
+        commands.look()
     wrong = []
     for name, text in (
         ("unanswered", "reports were left unanswered"),
@@ -214,27 +214,29 @@ def _finish(fleet: Child, orders: Orders) -> list[str]:
             wrong.append(f"{heard[name]} {text}")
     if heard["unreadable"]:
         wrong.append(f"{heard['unreadable']} bytes from the gateway were no frame")
-    if orders.unended:
-        wrong.append(f"{orders.unended} orders came to no end")
-    if orders.ends.get("invalid"):
-        wrong.append(f"{orders.ends['invalid']} orders were invalid")
+    if commands.unended:
+        wrong.append(f"{commands.unended} commands came to no end")
+    if commands.ends.get("invalid"):
+        wrong.append(f"{commands.ends['invalid']} commands were invalid")
     return wrong
 
 
-def soak(daemon: Daemon, fleet: Child, orders: Orders, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Sample for as long as was asked, giving orders in between."""
+def soak(
+    daemon: Daemon, fleet: Child, commands: Commands, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Sample for as long as was asked, giving commands in between."""
     began = time.monotonic()
-    samples = [_sample(daemon, fleet, orders, began)]
+    samples = [_sample(daemon, fleet, commands, began)]
     end, look = began + options.minutes * 60, began + options.interval
     for turn in itertools.count(1):
-        due = began + turn / options.orders
+        due = began + turn / options.commands
         if due > end:
             break
         time.sleep(max(0.0, due - time.monotonic()))
-        orders.give()
+        commands.give()
         if time.monotonic() >= look:
             look += options.interval
-            samples.append(_sample(daemon, fleet, orders, began))
+            samples.append(_sample(daemon, fleet, commands, began))
             print(_line(samples[-1], samples[-2]), flush=True)
     return samples
 
@@ -252,7 +254,7 @@ def main() -> None:
     parser.add_argument(
         "--every", type=above_zero, default=0.2, help="seconds between two reports of a lock [%(default)s]"
     )
-    parser.add_argument("--orders", type=above_zero, default=4.0, help="orders a second [%(default)s]")
+    parser.add_argument("--commands", type=above_zero, default=4.0, help="commands a second [%(default)s]")
     parser.add_argument(
         "--data-dir", type=Path, help="on which disk the gateway's data are [the system's choice]"
     )
@@ -265,9 +267,9 @@ def main() -> None:
         command += ["--locks", str(options.locks), "--interval", str(options.every)]
         command += ["--sublocks", str(_SUBLOCKS)]
         with Child(command, pipes=True) as fleet:
-            orders = Orders(daemon, options.locks)
-            samples = soak(daemon, fleet, orders, options)
-            left = _finish(fleet, orders)
+            commands = Commands(daemon, options.locks)
+            samples = soak(daemon, fleet, commands, options)
+            left = _finish(fleet, commands)
         valkey = daemon.valkey
     judged = [one for one in samples if one["at"] >= warm]
     wrong, rates = judge(judged)
@@ -291,7 +293,7 @@ def main() -> None:
         "answered": last["answered"],
         "reconnections": last["connects"],
         "strangers": last["strangers"],
-        "orders": orders.ends,
+        "commands": commands.ends,
     }
     report("soak", options, results, valkey=valkey)
     sys.exit(1 if wrong else 0)

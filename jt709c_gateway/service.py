@@ -15,9 +15,9 @@ from twisted.application.service import MultiService
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
-from jt709c_gateway.commands.order_keys import SigningKeys
 from jt709c_gateway.commands.profiles import ProfileError, ProfileRegistry, load_profiles
-from jt709c_gateway.commands.record import Limits as OrderLimits
+from jt709c_gateway.commands.record import Limits as CommandLimits
+from jt709c_gateway.commands.signing_keys import SigningKeys
 from jt709c_gateway.config.options import Options
 from jt709c_gateway.config.values import ADMIT_FILE, ADMIT_REDIS, SENTENCE_SERIAL
 from jt709c_gateway.gateway.admission import Admission, FileAdmission, SetAdmission
@@ -86,7 +86,7 @@ class _NoConnection:
 
 
 class GatewayService(MultiService):
-    """The whole daemon. Started and stopped as one, in an order that keeps its promises."""
+    """The whole daemon. Started and stopped as one, in a command that keeps its promises."""
 
     log = Logger()
 
@@ -149,29 +149,29 @@ class GatewayService(MultiService):
             wall=self.redis_time.utc,
         )
         self.store = CommandStore(_NoConnection(), keys, settings["gateway"])
-        self.orders = CommandDispatcher(
+        self.dispatcher = CommandDispatcher(
             self.gateway,
             self.store,
             profiles,
-            OrderLimits(confirm_timeout=settings["confirm_timeout"]),
+            CommandLimits(confirm_timeout=settings["confirm_timeout"]),
             settings["udp_window"],
             settings["static_password"],
-            CommandAuthorizer(SigningKeys(settings["order_keys"], settings["order_window"])),
-            udp_orders=settings["udp_orders"],
+            CommandAuthorizer(SigningKeys(settings["command_keys"], settings["command_window"])),
+            udp_commands=settings["udp_commands"],
         )
-        asking = IdentityPoller(self.orders, settings["ask"])
+        asking = IdentityPoller(self.dispatcher, settings["ask"])
         self.duties = BackgroundTasks(
-            reactor, self.gateway, self.orders, keys, settings["gateway_ttl"], asking
+            reactor, self.gateway, self.dispatcher, keys, settings["gateway_ttl"], asking
         )
         self.duties.superseded = self._superseded
         self.duties.setServiceParent(self)  # type: ignore[no-untyped-call]
-        self.survey = FleetStats(reactor, self.orders)
+        self.survey = FleetStats(reactor, self.dispatcher)
         self.survey.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.gateway.gate.newcomers.store = self.store
-        self.redis_time.stepped = self.orders.clock_set
+        self.redis_time.stepped = self.dispatcher.clock_set
         self._timekeeping = ClockSync(reactor, self.redis_time, _NoConnection(), settings["gateway_ttl"] / 3)
         self._timekeeping.setServiceParent(self)  # type: ignore[no-untyped-call]
-        self.losses = DataLossDetector(reactor, self.orders)
+        self.losses = DataLossDetector(reactor, self.dispatcher)
         self.losses.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.registry.register(
             GatewayCollector(
@@ -287,15 +287,15 @@ class GatewayService(MultiService):
         timeout, durability = reply_timeout(settings), settings["durability"]
         if durability.waits:
             # While a commit waits to be durable, its connection takes nothing else.
-            orders = usable(reply_timeout=timeout, ready=self._orders_ready)
+            dispatcher = usable(reply_timeout=timeout, ready=self._commands_ready)
             timeout += durability.timeout
             commits = checked(reply_timeout=timeout, ready=self.committer.resume)
-            self._connections = [commits, orders, blocking]
+            self._connections = [commits, dispatcher, blocking]
         else:
-            commits = orders = usable(reply_timeout=timeout, ready=self._redis_ready)
+            commits = dispatcher = usable(reply_timeout=timeout, ready=self._redis_ready)
             self._connections = [commits, blocking]
         self.committer.connection = commits
-        self.store.caller = self.allowed.caller = self._timekeeping.caller = self.rights.caller = orders
+        self.store.caller = self.allowed.caller = self._timekeeping.caller = self.rights.caller = dispatcher
         for one in self._connections:
             one.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.duties.begin(blocking)
@@ -327,9 +327,9 @@ class GatewayService(MultiService):
 
     def _redis_ready(self) -> None:
         self.committer.resume()
-        self._orders_ready()
+        self._commands_ready()
 
-    def _orders_ready(self) -> None:
+    def _commands_ready(self) -> None:
         self.duties.wake()
         self.survey.wake()
         self.losses.look()
@@ -337,7 +337,7 @@ class GatewayService(MultiService):
     async def _leave(self) -> None:
         """Take nothing more, settle what is under way, say goodbye; bounded by --shutdown-timeout."""
         self.duties.stop_taking()
-        # Datagrams go on being heard: a lock that answers its order over UDP has no other way.
+        # Datagrams go on being heard: a lock that answers its command over UDP has no other way.
         await self._stop_listening(TcpService)
         limit = self._reactor.seconds() + self._settings["shutdown_timeout"]
         if self._redis_up():
@@ -376,7 +376,7 @@ class GatewayService(MultiService):
             await self._embedded.stopService()
 
     def stopService(self) -> "defer.Deferred[None]":
-        """Stop in order: listeners, locks, orders, connections, and last the embedded server."""
+        """Stop in order: listeners, locks, commands, connections, and last the embedded server."""
         self._stopping = True
         return defer.Deferred.fromCoroutine(self._stop())
 

@@ -153,7 +153,7 @@ class WithRedis(SynchronousTestCase):
         fields = ("kind", known["kind"], "device", known["device"], "event", text)
         self.redis.call("XADD", "jt709c:events", "*", *fields)
 
-    def taken_order(self) -> dict[str, Any]:
+    def taken_command(self) -> dict[str, Any]:
         """What the gateway would take from the intake list."""
         found: dict[str, Any] = json.loads(wait_until(lambda: self.redis.call("LPOP", "jt709c:commands")))
         return found

@@ -1,4 +1,4 @@
-"""What the tests of orders share."""
+"""What the tests of commands share."""
 
 import tempfile
 from pathlib import Path
@@ -23,19 +23,19 @@ WRONG = Answer(False, "wrong password", True, ("0",))
 UNLOCKED = Observation(ObservationKind.LOCK, action="unlocked", method="password", time=T + 5)
 
 
-def order(command: str = "unlock", **fields: Any) -> Command:
-    params = {"unlock": {"password": "778899"}, "query": {"what": "firmware"}}.get(command, {})
-    given = {"id": "i", "device": DEVICE, "command": command, "params": params, "created_at": T}
+def command(name: str = "unlock", **fields: Any) -> Command:
+    params = {"unlock": {"password": "778899"}, "query": {"what": "firmware"}}.get(name, {})
+    given = {"id": "i", "device": DEVICE, "name": name, "params": params, "created_at": T}
     return Command(**{**given, **fields})
 
 
-def run(command: str = "unlock", limits: Limits | None = None, **fields: Any) -> CommandExecution:
-    one = order(command, **fields)
-    return CommandExecution(one, JT709.orders[command].choose(one.params), limits or Limits())
+def run(name: str = "unlock", limits: Limits | None = None, **fields: Any) -> CommandExecution:
+    one = command(name, **fields)
+    return CommandExecution(one, JT709.commands[name].choose(one.params), limits or Limits())
 
 
-def sent(command: str = "unlock", limits: Limits | None = None, **fields: Any) -> CommandExecution:
-    one = run(command, limits, **fields)
+def sent(name: str = "unlock", limits: Limits | None = None, **fields: Any) -> CommandExecution:
+    one = run(name, limits, **fields)
     one.writing(T, 7)
     one.written(T + 1)
     return one

@@ -22,8 +22,8 @@ _RENEW, _ACCEPT = scripts._HASHES[scripts.RENEW], scripts._HASHES[scripts.ACCEPT
 class Account:
     """A gateway's user at the server, at a time that the test sets.
 
-    The server's own clock is not the test's, so it is noted here when a liveness was renewed, and orders get
-    the test's time as that at which they came in.
+    The server's own clock is not the test's, so it is noted here when a liveness was renewed, and commands
+    get the test's time as that at which they came in.
     """
 
     client: RedisClient
@@ -38,10 +38,10 @@ class Account:
         if arguments[:2] == ("EVALSHA", _RENEW) and result == 1:
             self.renewed[str(arguments[3])] = self.now
         elif arguments[:2] == ("EVALSHA", _ACCEPT) and result != 0:
-            prefix, order_id = arguments[3 + 8 + 6], arguments[3 + 8 + 3]
+            prefix, command_id = arguments[3 + 8 + 6], arguments[3 + 8 + 3]
             recent, came = f"{prefix}:commands:recent", f"{self.start + self.now:.6f}"
             if self.admin.call("TYPE", recent) == b"zset":
-                self.admin.call("ZADD", recent, "XX", came, order_id)
+                self.admin.call("ZADD", recent, "XX", came, command_id)
         return result
 
 

@@ -45,9 +45,9 @@ class Unit:
     #: All connections that it ever had.
     all_places: list[Place] = field(factory=list)
     reports: dict[bytes, Report] = field(factory=dict)
-    #: What was written for orders, over whichever connection.
+    #: What was written for commands, over whichever connection.
     written: list[bytes] = field(factory=list)
-    #: Orders that it has not done anything about.
+    #: Commands that it has not done anything about.
     unheeded: list[bytes] = field(factory=list)
     body: FakeLock = field(init=False)
     _numbers: "itertools.count[int]" = field(factory=lambda: itertools.count(1))
@@ -117,7 +117,7 @@ class Unit:
                         self.unheeded.append(data)
 
     def answer(self, how: str, now: float, index: int = -1) -> None:
-        """Say something to the oldest order that has come."""
+        """Say something to the oldest command that has come."""
         if not self.unheeded:
             return
         data = self.unheeded.pop(0)

@@ -30,13 +30,13 @@ OPEN: Final = frozenset({"uncertain", "unconfirmed"})
 
 @define(eq=False)
 class Given:
-    """An order that was given, perhaps several times under the same id."""
+    """A command that was given, perhaps several times under the same id."""
 
     id: str
     physical: bool
     #: What is written for it has one of these in it.
     marks: list[bytes] = field(factory=list)
-    #: The order that it takes back.
+    #: The command that it takes back.
     target: str | None = None
     state: str = ""
 
@@ -205,23 +205,24 @@ class World:
                 redis.call("DEL", f"{key}:aside")
         self.displaced.clear()
 
-    # Orders
+    # Commands
 
     def give(self, unit: Unit, command: str, ttl: int, again: str | None = None) -> None:
-        """Give an order, or one of an id that was given before."""
+        """Give a command, or one of an id that was given before."""
         number = sum(len(one.marks) for one in self.given.values()) + len(self.given) + 1
-        order_id = again or f"o{number}"
-        one = self.given.setdefault(order_id, Given(order_id, command == "unlock"))
-        more = {"id": order_id, "ttl": ttl, "timeout": 3, "reply_to": f"r{number}"}
+        command_id = again or f"o{number}"
+        one = self.given.setdefault(command_id, Given(command_id, command == "unlock"))
+        more = {"id": command_id, "ttl": ttl, "timeout": 3, "reply_to": f"r{number}"}
         if command == "unlock":
             password = f"{number:06d}"
             one.marks.append(b"," + password.encode() + b")")
             self.desk.unlock(unit.device, password, **more)
         else:
-            self.desk.order(unit.device, command, **more)
+            self.desk.command(unit.device, command, **more)
 
     def carry_out(self, unit: Unit, stage: str, before_reply: bool) -> None:
-        """Give an unlock order, and have it come so far; the reply to what brought it there may have come."""
+        """Give an unlock command, and have it come so far; the reply to what brought it there may have
+        come."""
         self.give(unit, "unlock", 40)
         one = next(reversed(self.given.values()))
         for _ in range(100):
@@ -256,15 +257,15 @@ class World:
         return reached[stage]
 
     def take_back(self, unit: Unit, target: str) -> None:
-        """Give an order that takes another back."""
-        order_id = f"c{len(self.given) + 1}"
-        self.given[order_id] = Given(order_id, False, target=target)
-        self.desk.order(unit.device, "cancel", {"id": target}, id=order_id)
+        """Give a command that takes another back."""
+        command_id = f"c{len(self.given) + 1}"
+        self.given[command_id] = Given(command_id, False, target=target)
+        self.desk.command(unit.device, "cancel", {"id": target}, id=command_id)
 
     # What has to hold
 
     def writes(self, one: Given) -> int:
-        """How often an order was written, over all links."""
+        """How often a command was written, over all links."""
         written = [data for unit in self.units for data in unit.written]
         return sum(mark in data for mark in one.marks for data in written)
 
@@ -302,8 +303,8 @@ class World:
                 assert target["state"] == "cancelled", f"{one.id} has taken back {target}"
         assert self.desk.under_way() == [], f"under way: {self.desk.under_way()}"
         for gateway in self.gateways:
-            assert gateway.orders.held == {}, f"{gateway.name} holds {gateway.orders.held}"
-            desks = gateway.orders.desks.values()
+            assert gateway.dispatcher.held == {}, f"{gateway.name} holds {gateway.dispatcher.held}"
+            desks = gateway.dispatcher.desks.values()
             assert all(desk.session is not None and not desk.busy for desk in desks), list(desks)
         self._check_reports()
 
@@ -317,7 +318,9 @@ class World:
                 read |= {b"zset": ("ZRANGE", 0, -1), b"string": ("GET",)}
                 command, *more = read[kind]
                 found.append(f"{key.decode()}: {redis.call(command, key, *more)}")
-        alive = [f"{one.name} {one.orders.store.holder} held {one.orders.held}" for one in self.gateways]
+        alive = [
+            f"{one.name} {one.dispatcher.store.holder} held {one.dispatcher.held}" for one in self.gateways
+        ]
         return "\n".join(["", *found, *alive])
 
     def _check_told(self, one: Given, record: dict[str, str], told: list[str]) -> None:
@@ -338,7 +341,7 @@ class World:
             assert good and states[-1] == record["state"], f"{one.id}: replies {states}, record {record}"
 
     def _events(self) -> dict[str, list[str]]:
-        """The states of each order as its events tell them; told again, one counts once."""
+        """The states of each command as its events tell them; told again, one counts once."""
         told: dict[str, list[str]] = {}
         for event in self.desk.events("command"):
             states = told.setdefault(event["data"]["id"], [])
@@ -411,9 +414,9 @@ class World:
             yield
 
     def _is_over(self) -> bool:
-        if self.desk.under_way() or any(gateway.orders.held for gateway in self.gateways):
+        if self.desk.under_way() or any(gateway.dispatcher.held for gateway in self.gateways):
             return False
-        return all(self.desk.state(order) in ENDED for order in self.given)
+        return all(self.desk.state(command) in ENDED for command in self.given)
 
     def steps_to(self, gateway: Gateway, script: str, most: int = 60) -> None:
         """Go on with a gateway until it is about to ask for this."""

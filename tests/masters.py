@@ -74,7 +74,7 @@ class Sentences:
 
 
 class FakeMaster(FakeLock):
-    """A master over TCP. All that comes and is no `P69`, the answer to a report, is an order."""
+    """A master over TCP. All that comes and is no `P69`, the answer to a report, is a command."""
 
     def location(self, *_: Any, at: float | None = None, **__: Any) -> bytes:
         """A `$` report that wants an answer; its lock is locked."""
@@ -121,7 +121,7 @@ class FakeMaster(FakeLock):
 
     def next_sublock_unlock(self) -> tuple[int, str, str]:
         """Wait for an unlock of a sub-lock; its serial, minutes and the sub-lock."""
-        raw = self.next_order()
+        raw = self.next_command()
         parts = raw[1:-1].decode().split(",")
         assert parts[0] == self.device and parts[3:7] == ["WLNET", "8", "1", "1"], raw
         return int(parts[2]), parts[7], parts[8]

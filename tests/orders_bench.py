@@ -113,9 +113,9 @@ class Node:
         limits = options.pop("limits", None) or Limits()
         dialects = frozenset(options.pop("ask", ()))
         ttl = options.pop("ttl", GATEWAY_TTL)
-        self.orders = CommandDispatcher(self.gateway, store, _profiles, limits, **options)
-        asking = IdentityPoller(self.orders, dialects)
-        self.duties = BackgroundTasks(self.clock, self.gateway, self.orders, self.keys, ttl, asking)
+        self.dispatcher = CommandDispatcher(self.gateway, store, _profiles, limits, **options)
+        asking = IdentityPoller(self.dispatcher, dialects)
+        self.duties = BackgroundTasks(self.clock, self.gateway, self.dispatcher, self.keys, ttl, asking)
 
     def wall(self) -> datetime:
         """What the clock on the wall shows."""
@@ -186,7 +186,7 @@ class BenchTestCase(SynchronousTestCase):
         return Node(self.guarded, self.prefix, name, **options)
 
     def written(self, *links: FakeLink) -> list[bytes]:
-        """The orders that were written over these links."""
+        """The commands that were written over these links."""
         return [data for link in links for data in link.sent if data.startswith(b"(")]
 
     def report(self, node: Node, link: FakeLink, items: bytes = b"", status: int = 2) -> None:

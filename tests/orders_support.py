@@ -1,4 +1,5 @@
-"""What the tests of orders need: a daemon shared by a module, locks played by hand, and orders in and out."""
+"""What the tests of commands need: a daemon shared by a module, locks played by hand, and commands in and
+out."""
 
 import itertools
 import json
@@ -29,8 +30,8 @@ def new_device() -> str:
 
 
 def new_id() -> str:
-    """An order id that no other test has."""
-    return f"order-{next(_ids)}"
+    """A command id that no other test has."""
+    return f"command-{next(_ids)}"
 
 
 def lock_event(code: int = 0x01, password: str = PASSWORD, result: int = 0) -> bytes:
@@ -50,7 +51,7 @@ class FakeLock:
         self.device = device
         self.link: Lock | None = None
         #: All that was ever written to it but for answers, and how many of these a test has looked at.
-        self.orders: list[bytes] = []
+        self.commands: list[bytes] = []
         self._seen = 0
         self._serial = 0
 
@@ -109,27 +110,27 @@ class FakeLock:
         (raw,) = self.link.answers()
         if self._is_answer(raw):
             return True
-        self.orders.append(raw)
+        self.commands.append(raw)
         return False
 
     def _is_answer(self, raw: bytes) -> bool:
-        """Whether this is the answer to a report, and no order."""
+        """Whether this is the answer to a report, and no command."""
         return raw.startswith(b"\x7e\x80\x01")
 
     def _until_answered(self) -> None:
         while not self._read():
             pass
 
-    def next_order(self) -> bytes:
+    def next_command(self) -> bytes:
         """Wait for what the gateway writes next, apart from answers."""
-        while self._seen == len(self.orders):
+        while self._seen == len(self.commands):
             self._read()
         self._seen += 1
-        return self.orders[self._seen - 1]
+        return self.commands[self._seen - 1]
 
     def next_unlock(self) -> int:
-        """Wait for an unlock order; its serial."""
-        raw = self.next_order()
+        """Wait for an unlock command; its serial."""
+        raw = self.next_command()
         parts = raw[1:-1].split(b",")
         assert parts[0].decode() == self.device, raw
         assert parts[3:6] == [b"ELOCK", b"1", b"1"], raw
@@ -140,11 +141,11 @@ class FakeLock:
         self.send(f"({self.device},1,{serial:03d},{','.join(words)})".encode())
 
     def say_yes(self, serial: int) -> None:
-        """The unlock order was taken."""
+        """The unlock command was taken."""
         self.answer(serial, "ELOCK", "1", "1")
 
     def refuse(self, serial: int) -> None:
-        """The password of the unlock order was wrong."""
+        """The password of the unlock command was wrong."""
         self.answer(serial, "ELOCK", "1", "0", "1")
 
     def open(self) -> None:
@@ -156,11 +157,11 @@ class FakeLock:
         self.send(self.location(lock_event(), UNLOCKED), self.location())
 
     def unlocks(self) -> list[int]:
-        """The serials of the unlock orders that have come since the last look; doesn't wait."""
+        """The serials of the unlock commands that have come since the last look; doesn't wait."""
         if self.link is not None:
-            self.orders += [raw for raw in self.link.answers_within(0.001) if raw[:1] == b"("]
-        found = [int(raw.split(b",")[2]) for raw in self.orders[self._seen :]]
-        self._seen = len(self.orders)
+            self.commands += [raw for raw in self.link.answers_within(0.001) if raw[:1] == b"("]
+        found = [int(raw.split(b",")[2]) for raw in self.commands[self._seen :]]
+        self._seen = len(self.commands)
         return found
 
     def try_to(self, deed: Callable[..., None], *arguments: Any) -> None:
@@ -171,7 +172,7 @@ class FakeLock:
             self.close()
 
     def result(self, serial: int, message_id: int, result: int = 0) -> None:
-        """0x0001: the answer to a binary order."""
+        """0x0001: the answer to a binary command."""
         body = serial.to_bytes(2, "big") + message_id.to_bytes(2, "big") + bytes([result])
         self.send(self.frame(0x0001, body))
 
@@ -183,7 +184,7 @@ class FakeLock:
 
 
 class Desk:
-    """Gives orders through Redis and reads what becomes of them."""
+    """Gives commands through Redis and reads what becomes of them."""
 
     def __init__(self, server: ValkeyServer, prefix: str = "jt709c") -> None:
         self.redis: RedisClient = server.client()
@@ -197,42 +198,42 @@ class Desk:
         """Put something into the intake list as it is."""
         self.redis.call("RPUSH", self.key("commands"), entry)
 
-    def order(self, device: str, command: str, params: dict[str, Any] | None = None, **more: Any) -> str:
-        """Give an order; its id."""
-        order_id = more.pop("id", None) or new_id()
-        fields = {"id": order_id, "device": device, "command": command, "params": params or {}, **more}
+    def command(self, device: str, command: str, params: dict[str, Any] | None = None, **more: Any) -> str:
+        """Give a command; its id."""
+        command_id = more.pop("id", None) or new_id()
+        fields = {"id": command_id, "device": device, "command": command, "params": params or {}, **more}
         self.push(json.dumps(fields))
-        return order_id
+        return command_id
 
     def unlock(self, device: str, password: str = PASSWORD, **more: Any) -> str:
-        """Give an unlock order; its id."""
-        return self.order(device, "unlock", {"password": password}, **more)
+        """Give an unlock command; its id."""
+        return self.command(device, "unlock", {"password": password}, **more)
 
-    def record(self, order_id: str) -> dict[str, str]:
-        """The record of an order as it stands."""
-        flat = self.redis.call("HGETALL", self.key("command", order_id))
+    def record(self, command_id: str) -> dict[str, str]:
+        """The record of a command as it stands."""
+        flat = self.redis.call("HGETALL", self.key("command", command_id))
         texts = [item.decode() for item in flat]
         return dict(zip(texts[::2], texts[1::2], strict=True))
 
-    def state(self, order_id: str) -> str:
-        """The state of an order, "" when it is not known."""
-        return self.record(order_id).get("state", "")
+    def state(self, command_id: str) -> str:
+        """The state of a command, "" when it is not known."""
+        return self.record(command_id).get("state", "")
 
-    def wait(self, order_id: str, *states: str, timeout: float = PATIENCE) -> dict[str, str]:
-        """Wait until an order is in one of these states; its record."""
+    def wait(self, command_id: str, *states: str, timeout: float = PATIENCE) -> dict[str, str]:
+        """Wait until a command is in one of these states; its record."""
 
         def reached() -> dict[str, str] | None:
-            record = self.record(order_id)
+            record = self.record(command_id)
             return record if record.get("state") in states else None
 
         try:
             return wait_until(reached, timeout)
         except AssertionError:
-            raise AssertionError(f"{order_id} is {self.record(order_id)}, not {states}") from None
+            raise AssertionError(f"{command_id} is {self.record(command_id)}, not {states}") from None
 
-    def wait_end(self, order_id: str, timeout: float = PATIENCE) -> dict[str, str]:
-        """Wait until an order has ended; its record."""
-        return self.wait(order_id, *ENDED, timeout=timeout)
+    def wait_end(self, command_id: str, timeout: float = PATIENCE) -> dict[str, str]:
+        """Wait until a command has ended; its record."""
+        return self.wait(command_id, *ENDED, timeout=timeout)
 
     def events(self, kind: str, device: str | None = None) -> list[dict[str, Any]]:
         """The published events of one kind, oldest first."""
@@ -243,9 +244,11 @@ class Desk:
                 found.append(json.loads(fields[b"event"]))
         return found
 
-    def states(self, order_id: str) -> list[str]:
-        """The states of an order, as its events tell them."""
-        return [event["data"]["state"] for event in self.events("command") if event["data"]["id"] == order_id]
+    def states(self, command_id: str) -> list[str]:
+        """The states of a command, as its events tell them."""
+        return [
+            event["data"]["state"] for event in self.events("command") if event["data"]["id"] == command_id
+        ]
 
     def reply(self, name: str, timeout: float = PATIENCE) -> dict[str, Any]:
         """Wait for an outcome under a `reply_to` name."""
@@ -254,7 +257,7 @@ class Desk:
         return json.loads(found[1])
 
     def under_way(self) -> list[str]:
-        """Ids of the orders that gateways have in their hands."""
+        """Ids of the commands that gateways have in their hands."""
         names = self.redis.call("SMEMBERS", self.key("gateways"))
         keys = [self.key("commands", "underway", name.decode()) for name in names]
         return [one.decode() for key in keys for one in self.redis.call("HKEYS", key)]
@@ -264,8 +267,8 @@ class Desk:
         self.redis.close()
 
 
-class OrderCase(SynchronousTestCase):
-    """Tests of orders with one daemon for all of a class, and one lock, not connected yet, for each.
+class CommandCase(SynchronousTestCase):
+    """Tests of commands with one daemon for all of a class, and one lock, not connected yet, for each.
 
     The daemon has the rights of its user in etc/redis-acl.conf and no more.
     """
@@ -289,7 +292,7 @@ class OrderCase(SynchronousTestCase):
         self.device = self.lock.device
 
 
-#: Where an order's states may lead (DESIGN.md §4).
+#: Where a command's states may lead (DESIGN.md §4).
 EDGES = {
     before: set(after.split())
     for before, after in {

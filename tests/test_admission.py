@@ -144,11 +144,11 @@ class SetTests(Case):
         self.assertEqual(daemon.log().count("WRONGTYPE"), 1)
         self.assertNotIn("Traceback", daemon.log())
 
-    def test_order(self) -> None:
-        """An order for a lock that isn't admitted waits, and goes out when it is admitted and comes."""
+    def test_command(self) -> None:
+        """A command for a lock that isn't admitted waits, and goes out when it is admitted and comes."""
         daemon, client = self.start("--admit", "redis"), self.client()
-        order = {"id": "one", "device": KNOWN, "command": "query", "params": {"what": "firmware"}}
-        client.call("RPUSH", f"{self.prefix}:commands", json.dumps(order))
+        command = {"id": "one", "device": KNOWN, "command": "query", "params": {"what": "firmware"}}
+        client.call("RPUSH", f"{self.prefix}:commands", json.dumps(command))
 
         def state() -> Any:
             return client.call("HGET", f"{self.prefix}:command:one", "state")

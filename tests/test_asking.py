@@ -14,7 +14,7 @@ from tests.support import ValkeyServer, temporary_path, wait_until
 FIRMWARE = "JT701D_V8111"
 NEWER = (
     'name = "newer"\nextends = "jt701"\ndialect = "jt701"\nsource = "a test"\n'
-    '[match]\nfirmware = ["JT701D_V9*"]\n[orders.restart]\ntemplate = { pnn = "P15,9" }\n'
+    '[match]\nfirmware = ["JT701D_V9*"]\n[commands.restart]\ntemplate = { pnn = "P15,9" }\n'
 )
 
 
@@ -54,19 +54,19 @@ class AskingCase(SynchronousTestCase):
     def introduce(self, firmware: str = FIRMWARE) -> None:
         """The lock connects and answers what it is asked."""
         self.lock.connect(self.daemon)
-        self.assertEqual(self.lock.next_order(), b"(P14)")
+        self.assertEqual(self.lock.next_command(), b"(P14)")
         self.lock.say("P14", self.imei)
-        self.assertEqual(self.lock.next_order(), b"(P01)")
+        self.assertEqual(self.lock.next_command(), b"(P01)")
         self.lock.say("P01", firmware, "89")
         wait_until(lambda: self.state().get("firmware") == firmware)
 
     def unlock(self, device: str, **more: object) -> str:
-        """Give an order and play it to its end at the lock; its id."""
-        order = self.desk.unlock(device, "888888", **more)
-        self.assertEqual(self.lock.next_order(), b"(P43,888888)")
+        """Give a command and play it to its end at the lock; its id."""
+        command = self.desk.unlock(device, "888888", **more)
+        self.assertEqual(self.lock.next_command(), b"(P43,888888)")
         self.lock.say("P43", "1", "0")
-        self.desk.wait(order, "acknowledged")
-        return order
+        self.desk.wait(command, "acknowledged")
+        return command
 
 
 class AskedTests(AskingCase):
@@ -85,7 +85,7 @@ class AskedTests(AskingCase):
     def test_once_a_day(self) -> None:
         """Not again when it comes back, nor by another gateway, nor after a restart."""
         self.introduce()
-        asked = len(self.lock.orders)
+        asked = len(self.lock.commands)
         other = Daemon("--gateway", "other", redis=self.server.url, udp=False).start()
         self.addCleanup(other.discard)
         for daemon in (self.daemon, other, self.daemon):
@@ -99,9 +99,9 @@ class AskedTests(AskingCase):
         # One that comes after it has been asked, so its turn is over.
         last = FakeMaster(new_master()).connect(self.daemon)
         self.addCleanup(last.close)
-        self.assertEqual(last.next_order(), b"(P14)")
+        self.assertEqual(last.next_command(), b"(P14)")
         self.lock.beat()
-        self.assertEqual(len(self.lock.orders), asked)
+        self.assertEqual(len(self.lock.commands), asked)
 
     def test_the_next_day(self) -> None:
         """Then the firmware is asked again, which may be another, and the IMEI is not."""
@@ -109,7 +109,7 @@ class AskedTests(AskingCase):
         before = int(self.state()["asked"]) - 24 * 3600
         self.desk.redis.call("HSET", self.desk.key("device", self.device), "asked", before)
         self.lock.connect(self.daemon)
-        self.assertEqual(self.lock.next_order(), b"(P01)")
+        self.assertEqual(self.lock.next_command(), b"(P01)")
         self.lock.say("P01", "JT701D_V8112", "88")
         wait_until(lambda: self.state()["firmware"] == "JT701D_V8112")
         self.assertGreater(int(self.state()["asked"]), before)
@@ -120,118 +120,120 @@ class AskedTests(AskingCase):
         self.lock.say("@JT")
         last = FakeMaster(new_master()).connect(self.daemon)
         self.addCleanup(last.close)
-        self.assertEqual(last.next_order(), b"(P14)")
+        self.assertEqual(last.next_command(), b"(P14)")
         self.assertEqual(self.lock.unlocks(), [])
-        self.assertEqual(self.lock.orders, [])
+        self.assertEqual(self.lock.commands, [])
 
     def test_other_dialects(self) -> None:
         """They are not asked unless it is said so."""
         other = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(other.close)
         self.lock.connect(self.daemon)
-        self.assertEqual(self.lock.next_order(), b"(P14)")
+        self.assertEqual(self.lock.next_command(), b"(P14)")
         other.beat()
-        self.assertEqual(other.orders, [])
+        self.assertEqual(other.commands, [])
 
     def test_no_answer(self) -> None:
-        """An order waits a few seconds behind a question that isn't answered; nothing is asked again."""
+        """A command waits a few seconds behind a question that isn't answered; nothing is asked again."""
         self.lock.connect(self.daemon)
-        self.assertEqual(self.lock.next_order(), b"(P14)")
+        self.assertEqual(self.lock.next_command(), b"(P14)")
         self.unlock(self.device)
         self.lock.connect(self.daemon)
         self.lock.beat()
-        self.assertEqual(self.lock.orders, [b"(P14)", b"(P43,888888)"])
+        self.assertEqual(self.lock.commands, [b"(P14)", b"(P43,888888)"])
         self.assertNotIn("imei", self.state())
         self.assertIn('jt709c_questions_total{outcome="unanswered"}', self.daemon.metrics())
 
     def test_no_imei(self) -> None:
         """What is no IMEI is an answer all the same, and names nothing."""
         self.lock.connect(self.daemon)
-        self.lock.next_order()
+        self.lock.next_command()
         self.lock.say("P14", "490154203237519")
-        self.assertEqual(self.lock.next_order(), b"(P01)")
+        self.assertEqual(self.lock.next_command(), b"(P01)")
         self.assertIsNone(self.desk.redis.call("HGET", self.desk.key("imei"), "490154203237519"))
 
-    def test_the_answer_is_for_no_order(self) -> None:
-        """An order given meanwhile takes no answer to a question for its own."""
+    def test_the_answer_is_for_no_command(self) -> None:
+        """A command given meanwhile takes no answer to a question for its own."""
         self.lock.connect(self.daemon)
-        self.lock.next_order()
-        order = self.desk.order(self.device, "query", {"what": "imei"})
-        self.desk.wait(order, "queued")
+        self.lock.next_command()
+        command = self.desk.command(self.device, "query", {"what": "imei"})
+        self.desk.wait(command, "queued")
         self.lock.say("P14", self.imei)
-        self.assertEqual(self.lock.next_order(), b"(P01)")
-        self.assertEqual(self.desk.state(order), "queued")
+        self.assertEqual(self.lock.next_command(), b"(P01)")
+        self.assertEqual(self.desk.state(command), "queued")
         self.lock.say("P01", FIRMWARE, "89")
-        self.assertEqual(self.lock.next_order(), b"(P14)")
+        self.assertEqual(self.lock.next_command(), b"(P14)")
         self.lock.say("P14", self.imei)
-        self.desk.wait(order, "done")
+        self.desk.wait(command, "done")
         named = [one["data"]["command_id"] for one in self.desk.events("reply", self.device)]
-        self.assertEqual(named, [None, None, order])
+        self.assertEqual(named, [None, None, command])
 
 
 class NameTests(AskingCase):
-    """Orders by a learnt IMEI."""
+    """Commands by a learnt IMEI."""
 
-    def test_an_order_by_the_imei(self) -> None:
+    def test_a_command_by_the_imei(self) -> None:
         """It finds the lock, and is the device's everywhere."""
         self.introduce()
-        order = self.unlock(self.imei)
-        self.assertEqual(self.desk.record(order)["device"], self.device)
-        self.assertEqual(self.desk.states(order), ["queued", "sent", "acknowledged"])
+        command = self.unlock(self.imei)
+        self.assertEqual(self.desk.record(command)["device"], self.device)
+        self.assertEqual(self.desk.states(command), ["queued", "sent", "acknowledged"])
 
     def test_when_the_lock_is_away(self) -> None:
         """It waits for it, and is sent when it comes."""
         self.introduce()
         self.lock.close()
-        order = self.desk.unlock(self.imei, "888888")
-        self.desk.wait(order, "waiting", "queued")
+        command = self.desk.unlock(self.imei, "888888")
+        self.desk.wait(command, "waiting", "queued")
         self.lock.connect(self.daemon)
-        self.assertEqual(self.lock.next_order(), b"(P43,888888)")
-        self.desk.wait(order, "sent")
+        self.assertEqual(self.lock.next_command(), b"(P43,888888)")
+        self.desk.wait(command, "sent")
 
     def test_an_imei_that_nobody_knew(self) -> None:
         """What waited under it goes to the lock as soon as it has said its IMEI, in its order."""
-        first, second = (self.desk.order(self.imei, "query", {"what": what}) for what in ("sim", "channels"))
-        for order in (first, second):
-            self.assertEqual(self.desk.wait(order, "waiting")["device"], self.imei)
+        first, second = (
+            self.desk.command(self.imei, "query", {"what": what}) for what in ("sim", "channels")
+        )
+        for command in (first, second):
+            self.assertEqual(self.desk.wait(command, "waiting")["device"], self.imei)
         self.introduce()
-        for order, said in ((first, "P68,1,8959"), (second, "P59,1,1,1,1,1")):
-            self.assertEqual(self.lock.next_order().split(b",")[0].strip(b"()").decode(), said[:3])
+        for command, said in ((first, "P68,1,8959"), (second, "P59,1,1,1,1,1")):
+            self.assertEqual(self.lock.next_command().split(b",")[0].strip(b"()").decode(), said[:3])
             self.lock.say(said)
-            record = self.desk.wait(order, "done")
+            record = self.desk.wait(command, "done")
             self.assertEqual(record["device"], self.device)
-            self.assertEqual(self.desk.states(order)[-2:], ["sent", "done"])
+            self.assertEqual(self.desk.states(command)[-2:], ["sent", "done"])
         self.assertEqual(self.desk.redis.call("KEYS", self.desk.key("commands", "waiting", "*")), [])
         self.assertEqual(self.desk.under_way(), [])
 
     def test_taken_back_after_it_has_gone_on(self) -> None:
-        """Such an order can be cancelled, and expires, as any other of the lock's."""
+        """Such a command can be cancelled, and expires, as any other of the lock's."""
         cancelled = self.desk.unlock(self.imei, "888888")
         expiring = self.desk.unlock(self.imei, "888888", ttl=4)
         self.desk.wait(expiring, "waiting")
         self.lock.connect(self.daemon)
-        self.lock.next_order()
+        self.lock.next_command()
         self.lock.say("P14", self.imei)
         wait_until(lambda: self.desk.record(cancelled)["device"] == self.device)
         self.lock.close()
-        cancel = self.desk.order(self.imei, "cancel", {"id": cancelled})
+        cancel = self.desk.command(self.imei, "cancel", {"id": cancelled})
         self.desk.wait(cancel, "done")
         self.assertEqual(self.desk.wait(cancelled, "cancelled")["device"], self.device)
         self.assertEqual(self.desk.wait(expiring, "expired")["device"], self.device)
 
     def test_written_when_the_gateway_dies(self) -> None:
         """One that had waited under the IMEI is its device's after a crash too: uncertain, not repeated."""
-        order = self.desk.unlock(self.imei, "888888")
-        self.desk.wait(order, "waiting")
+        command = self.desk.unlock(self.imei, "888888")
+        self.desk.wait(command, "waiting")
         self.introduce()
-        self.assertEqual(self.lock.next_order(), b"(P43,888888)")
-        self.desk.wait(order, "sent")
+        self.assertEqual(self.lock.next_command(), b"(P43,888888)")
+        self.desk.wait(command, "sent")
         self.daemon.kill()
         self.daemon.start()
-        self.assertEqual(self.desk.wait(order, "uncertain")["device"], self.device)
+        self.assertEqual(self.desk.wait(command, "uncertain")["device"], self.device)
         self.lock.connect(self.daemon)
         self.lock.beat()
-        self.assertEqual(self.lock.orders.count(b"(P43,888888)"), 1)
+        self.assertEqual(self.lock.commands.count(b"(P43,888888)"), 1)
         event = self.desk.events("command")[-1]
         self.assertEqual((event["device"], event["data"]["state"]), (self.device, "uncertain"))
 
@@ -248,7 +250,7 @@ class FirmwareTests(AskingCase):
         super().setUpClass()
 
     def test_the_learnt_firmware_chooses_the_profile(self) -> None:
-        """The lock that has said it gets its orders in the form of that profile; another does not."""
+        """The lock that has said it gets its commands in the form of that profile; another does not."""
         for firmware, written, profile in [
             ("JT701D_V9001", b"(P15,9)", "newer"),
             (FIRMWARE, b"(P15)", "jt701"),
@@ -258,10 +260,10 @@ class FirmwareTests(AskingCase):
             self.device = self.lock.device
             self.imei = new_imei(self.device)
             self.introduce(firmware)
-            order = self.desk.order(self.device, "restart")
-            self.assertEqual(self.lock.next_order(), written)
+            command = self.desk.command(self.device, "restart")
+            self.assertEqual(self.lock.next_command(), written)
             self.lock.say("P15")
-            self.assertEqual(self.desk.wait(order, "done")["profile"], profile)
+            self.assertEqual(self.desk.wait(command, "done")["profile"], profile)
 
 
 class OthersTests(AskingCase):
@@ -274,14 +276,14 @@ class OthersTests(AskingCase):
         self.lock.connect(self.daemon)
         other = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(other.close)
-        self.assertEqual(other.next_order(), f"({other.device},1,001,BASE,1)".encode())
+        self.assertEqual(other.next_command(), f"({other.device},1,001,BASE,1)".encode())
         other.answer(1, "BASE", "1", "JT709C_2.31")
         wait_until(lambda: self.state(other.device).get("firmware") == "JT709C_2.31")
-        order = self.desk.unlock(other.device)
+        command = self.desk.unlock(other.device)
         self.assertEqual(other.next_unlock(), 2)
-        self.desk.wait(order, "sent")
+        self.desk.wait(command, "sent")
         self.lock.beat()
-        self.assertEqual(self.lock.orders, [])
+        self.assertEqual(self.lock.commands, [])
 
 
 class NobodyTests(AskingCase):
@@ -290,8 +292,8 @@ class NobodyTests(AskingCase):
     def test_nobody_is_asked(self) -> None:
         """Nothing is written that nobody has ordered."""
         self.lock.connect(self.daemon)
-        order = self.desk.order(self.device, "query", {"what": "sim"})
-        self.assertEqual(self.lock.next_order(), b"(P68,1,0)")
+        command = self.desk.command(self.device, "query", {"what": "sim"})
+        self.assertEqual(self.lock.next_command(), b"(P68,1,0)")
         self.lock.say("P68", "1", "8959")
-        self.assertEqual(json.loads(self.desk.wait(order, "done")["answer"])["arguments"], ["1", "8959"])
+        self.assertEqual(json.loads(self.desk.wait(command, "done")["answer"])["arguments"], ["1", "8959"])
         self.assertNotIn("asked", self.state())

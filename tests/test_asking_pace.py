@@ -77,21 +77,21 @@ class PaceTests(SynchronousTestCase):
         self.node.pass_time(2 * ROUND)
         self.assertEqual(self.written(link), [b"(P14)"])
 
-    def test_an_order_goes_first(self) -> None:
+    def test_a_command_goes_first(self) -> None:
         """A lock whose order is under way is asked after a later report."""
-        order = self.desk.unlock(self.device, "888888")
+        command = self.desk.unlock(self.device, "888888")
         self.node.pass_time(1)
         link = self.come()
         self.node.pass_time(2)
         self.assertEqual(self.written(link), [b"(P43,888888)"])
         self.say(link, "P43", "1", "0")
         self.node.pass_time(1)
-        self.assertEqual(self.desk.state(order), "acknowledged")
+        self.assertEqual(self.desk.state(command), "acknowledged")
         self.report(link)
         self.node.pass_time(1)
         self.assertEqual(self.written(link), [b"(P43,888888)", b"(P14)"])
 
-    def test_an_order_behind_a_question(self) -> None:
+    def test_a_command_behind_a_question(self) -> None:
         """It waits while the question may be answered, and no longer; no second question is put then."""
         link = self.come()
         self.node.pass_time(1)
@@ -103,7 +103,7 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual(self.written(link), [b"(P14)", b"(P43,888888)"])
 
     def test_the_time_is_for_all_questions(self) -> None:
-        """An answer at the last moment doesn't make an order wait as long again."""
+        """An answer at the last moment doesn't make a command wait as long again."""
         link = self.come()
         self.node.pass_time(0.5)
         self.desk.unlock(self.device, "888888")
@@ -117,7 +117,7 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual(firmware, b"JT701D_V8111")
 
     def test_a_lock_that_hangs_up(self) -> None:
-        """It is over then, and its order goes out over the next connection."""
+        """It is over then, and its command goes out over the next connection."""
         link = self.come()
         self.node.pass_time(1)
         self.desk.unlock(self.device, "888888")
@@ -133,9 +133,9 @@ class PaceTests(SynchronousTestCase):
         """One that was not heard for a while is asked when it is heard again."""
         link = self.come()
         self.node.run()
-        self.node.orders.sending = False
+        self.node.dispatcher.sending = False
         self.node.pass_time(1)
-        self.node.orders.sending = True
+        self.node.dispatcher.sending = True
         self.node.pass_time(40, tick=1)
         self.assertEqual(self.written(link), [])
         self.report(link)
@@ -143,7 +143,7 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual(self.written(link), [b"(P14)"])
 
     def test_redis_is_lost(self) -> None:
-        """Under a question's own request as well: orders go on, and it is asked with a later report."""
+        """Under a question's own request as well: commands go on, and it is asked with a later report."""
         link = self.come()
         self.node.run()
         self.node.clock.advance(ROUND)
@@ -166,5 +166,5 @@ class PaceTests(SynchronousTestCase):
         self.node.run()
         self.say(link, "P01", "JT701D_V8111", "89")
         self.node.pass_time(1)
-        self.assertEqual(self.node.orders.desks, {})
+        self.assertEqual(self.node.dispatcher.desks, {})
         self.assertEqual(self.written(link), [b"(P14)", b"(P01)"])

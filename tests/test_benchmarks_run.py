@@ -41,9 +41,9 @@ class RunTests(SynchronousTestCase):
         results = self.run_one("durability", "--locks", "20", "--seconds", "0.5", "--rate", "200")
         self.assertEqual(len(results), 9)
 
-    def test_orders(self) -> None:
+    def test_commands(self) -> None:
         """Through the queue, and to an idle lock."""
-        results = self.run_one("orders", "--orders", "20", "--locks", "5", "--seconds", "0.5")
+        results = self.run_one("commands", "--commands", "20", "--locks", "5", "--seconds", "0.5")
         self.assertTrue(results)
 
     def test_storm(self) -> None:

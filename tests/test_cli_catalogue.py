@@ -1,4 +1,4 @@
-"""jt709c catalogue, jt709c profiles check: what orders there are, and whether a profile can be used."""
+"""jt709c catalogue, jt709c profiles check: what commands there are, and whether a profile can be used."""
 
 import json
 import tempfile
@@ -13,12 +13,12 @@ from jt709c_gateway.commands.catalogue import CATALOGUE
 OWN = (
     'name = "mine"\ndialect = "jt709"\nextends = "jt709"\nsource = "a test"\n'
     '[match]\nprefixes = ["7943"]\n'
-    '[orders.unlock]\nassumed = false\nsource = "a manual"\n'
-    '[orders.blink]\ndescription = "Show a light."\ntemplate = { sentence = "BASE,9,{times}" }\n'
-    '[orders.blink.params.times]\ntype = "integer"\nmax = 9\ndefault = 1\n'
+    '[commands.unlock]\nassumed = false\nsource = "a manual"\n'
+    '[commands.blink]\ndescription = "Show a light."\ntemplate = { sentence = "BASE,9,{times}" }\n'
+    '[commands.blink.params.times]\ntype = "integer"\nmax = 9\ndefault = 1\n'
 )
-COUNTS = "orders: 13, wholly or partly assumed: 3, standard: 7"
-JT701 = 'name = "jt701"\ndialect = "jt701"\nsource = "x"\n[orders.sleep]\ntemplate = { pnn = "P32" }\n'
+COUNTS = "commands: 13, wholly or partly assumed: 3, standard: 7"
+JT701 = 'name = "jt701"\ndialect = "jt701"\nsource = "x"\n[commands.sleep]\ntemplate = { pnn = "P32" }\n'
 
 
 class WithFiles(SynchronousTestCase):
@@ -37,16 +37,16 @@ class WithFiles(SynchronousTestCase):
 
 
 class CatalogueTests(WithFiles):
-    def orders(self, *arguments):
+    def commands(self, *arguments):
         result = self.run_cli("catalogue", "--json", *arguments)
         self.assertEqual(result.exit_code, 0, result.output)
-        return {entry["order"]: entry for entry in json.loads(result.stdout)}
+        return {entry["command"]: entry for entry in json.loads(result.stdout)}
 
-    def test_every_order_of_the_catalogue_is_there_in_its_order(self):
-        self.assertEqual(list(self.orders()), list(CATALOGUE))
+    def test_every_command_of_the_catalogue_is_there_in_its_order(self):
+        self.assertEqual(list(self.commands()), list(CATALOGUE))
 
     def test_forms_say_what_they_take_and_where_they_come_from(self):
-        unlock = self.orders("unlock")["unlock"]
+        unlock = self.commands("unlock")["unlock"]
         self.assertEqual(unlock["aliases"], ["unseal"])
         self.assertEqual(
             [(one["profile"], one["dialect"], one["standing"]) for one in unlock["profiles"]],
@@ -65,24 +65,24 @@ class CatalogueTests(WithFiles):
         self.assertEqual((password["secret"], password["from"]), (True, "static_password"))
 
     def test_a_parameter_is_listed_only_where_it_has_a_meaning(self):
-        (jt701,) = [one for one in self.orders("query")["query"]["profiles"] if one["profile"] == "jt701"]
+        (jt701,) = [one for one in self.commands("query")["query"]["profiles"] if one["profile"] == "jt701"]
         takes = {form["condition"]: [param["name"] for param in form["params"]] for form in jt701["forms"]}
         self.assertEqual(takes['what="sim"'], ["what", "number"])
         self.assertEqual(takes['what="imei"'], ["what"])
 
-    def test_orders_of_the_gateway_and_of_nobody(self):
+    def test_commands_of_the_gateway_and_of_nobody(self):
         self.file(JT701)
-        orders = self.orders("--profiles", str(self.directory), "cancel", "set_fence")
-        self.assertTrue(orders["cancel"]["gateway"])
-        self.assertEqual([param["name"] for param in orders["cancel"]["params"]], ["id"])
-        self.assertEqual((orders["set_fence"]["gateway"], orders["set_fence"]["profiles"]), (False, []))
+        commands = self.commands("--profiles", str(self.directory), "cancel", "set_fence")
+        self.assertTrue(commands["cancel"]["gateway"])
+        self.assertEqual([param["name"] for param in commands["cancel"]["params"]], ["id"])
+        self.assertEqual((commands["set_fence"]["gateway"], commands["set_fence"]["profiles"]), (False, []))
 
     def test_profiles_of_ones_own(self):
         self.file(OWN)
-        orders = self.orders("--profiles", str(self.directory))
-        self.assertEqual(list(orders)[-1], "blink")
-        self.assertEqual(orders["blink"]["description"], "Show a light.")
-        standing = {one["profile"]: one["standing"] for one in orders["unlock"]["profiles"]}
+        commands = self.commands("--profiles", str(self.directory))
+        self.assertEqual(list(commands)[-1], "blink")
+        self.assertEqual(commands["blink"]["description"], "Show a light.")
+        standing = {one["profile"]: one["standing"] for one in commands["unlock"]["profiles"]}
         self.assertEqual((standing["mine"], standing["jt709"]), ("documented", "assumed"))
 
     def test_table(self):
@@ -125,7 +125,7 @@ class CatalogueTests(WithFiles):
     def test_mistakes_are_one_line_and_status_2(self):
         self.file("nonsense")
         for arguments, word in (
-            (("dance",), "'dance' is no order; expected one of unlock"),
+            (("dance",), "'dance' is no command; expected one of unlock"),
             (("--profiles", str(self.directory / "absent")), "--profiles: "),
             (("--profiles", str(self.directory)), "expected TOML"),
         ):
@@ -137,7 +137,7 @@ class CatalogueTests(WithFiles):
 
 class CheckTests(WithFiles):
     def test_what_can_be_used_is_summed_up(self):
-        counts = "orders: 1, wholly or partly assumed: 0, standard: 0"
+        counts = "commands: 1, wholly or partly assumed: 0, standard: 0"
         for text, summary in (
             (
                 OWN,
@@ -172,9 +172,9 @@ class CheckTests(WithFiles):
                 'name = "mine"\ndialect = "x"\nsource = "x"\n',
                 "dialect: is 'x'; expected one of jt709, jt705, jt701",
             ),
-            (head + "[orders.unlock]\n", "orders.unlock.template: missing; expected one with"),
+            (head + "[commands.unlock]\n", "commands.unlock.template: missing; expected one with"),
             (
-                head + "[orders.unlock]\nphysicla = true\ntemplate = { pnn = 'P43' }\n",
+                head + "[commands.unlock]\nphysicla = true\ntemplate = { pnn = 'P43' }\n",
                 "physicla: unknown key",
             ),
         ):

@@ -47,7 +47,7 @@ class CompletionTests(SynchronousTestCase):
         self.assertEqual(plain("completion", ""), {"bash", "zsh", "fish"})
 
     def test_words_of_ours(self) -> None:
-        """Orders with their aliases, kinds and alarms."""
+        """Commands with their aliases, kinds and alarms."""
         self.assertEqual(plain("send", ""), {*CATALOGUE, *ALIASES})
         self.assertEqual(plain("catalogue", "unl"), {"unlock"})
         self.assertEqual(plain("watch", "--kind", ""), set(KINDS))
@@ -70,7 +70,7 @@ class CompletionTests(SynchronousTestCase):
         self.assertEqual(complete("catalogue", "--profiles", "x"), ["dir,x"])
 
     def test_other_shells(self) -> None:
-        """zsh and fish get a word about each order."""
+        """zsh and fish get a word about each command."""
         self.assertEqual(complete("send", "seal", shell="zsh"), ["plain", "seal", "Close the lock."])
         (line,) = complete("send", "seal", shell="fish")
         self.assertRegex(line, "^plain,seal\tClose the lock.$")
@@ -202,8 +202,8 @@ class HelpTests(SynchronousTestCase):
             except click.ClickException as error:
                 self.fail(f"{line}: {error.format_message()}")
 
-    def test_orders_in_examples(self) -> None:
-        """Orders of the examples are in the catalogue, and their parameters in a profile."""
+    def test_commands_in_examples(self) -> None:
+        """Commands of the examples are in the catalogue, and their parameters in a profile."""
         from jt709c_gateway.cli import command_arguments
 
         for words in examples(run("send", "--help").stdout):

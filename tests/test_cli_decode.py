@@ -41,8 +41,8 @@ def unlock_report(password="471100"):
     lock = VirtualLock(DEVICE, options)
     lock.start(1_800_000_000)
     lock.connected(1_800_000_000)
-    order = sentences.grouped(DEVICE, 1, "ELOCK", "1", "1", password)
-    return lock.receive(order, 1_800_000_000)[-1]
+    command = sentences.grouped(DEVICE, 1, "ELOCK", "1", "1", password)
+    return lock.receive(command, 1_800_000_000)[-1]
 
 
 class Lines(SynchronousTestCase):

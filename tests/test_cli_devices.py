@@ -71,7 +71,7 @@ class FilterTests(SynchronousTestCase):
         ):
             self.assertEqual(self.names(**wanted), expected, wanted)
 
-    def test_orders(self) -> None:
+    def test_commands(self) -> None:
         """By each field; what isn't known comes last both ways round, and a limit counts from the front."""
         for wanted, expected in (
             ({"sort": "device"}, ["1", "3", "22", "40"]),

@@ -109,7 +109,7 @@ class Tables(SynchronousTestCase):
 
 
 class Input(SynchronousTestCase):
-    def test_orders_to_a_lock_are_understood_as_text(self):
+    def test_commands_to_a_lock_are_understood_as_text(self):
         result = run("(P43,888888)")
         self.assertIn("unlock with the static password", result.stdout)
         self.assertNotIn("888888", result.stdout)

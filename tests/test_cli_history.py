@@ -29,8 +29,8 @@ def event(kind: str, second: float, **data: Any) -> dict[str, Any]:
     return {"kind": kind, "device": DEVICE, "received_at": at, "stored": stored, "data": data}
 
 
-def step(second: float, state: str, order: str = "7f3c", **data: Any) -> dict[str, Any]:
-    fields = {"id": order, "command": "unlock", "state": state, "created_at": "2026-11-22T10:15:00Z"}
+def step(second: float, state: str, command: str = "7f3c", **data: Any) -> dict[str, Any]:
+    fields = {"id": command, "command": "unlock", "state": state, "created_at": "2026-11-22T10:15:00Z"}
     return event("command", second, **{**fields, **data})
 
 
@@ -41,7 +41,7 @@ class TimelineTests(SynchronousTestCase):
         self.assertTrue(all(isinstance(one, Text) for one in made))
         return [one.plain for one in made]
 
-    def test_one_order(self) -> None:
+    def test_one_command(self) -> None:
         """Who asked for what; below it each step with its time, and what the lock did because of it."""
         first, *steps = self.lines(
             step(0.5, "queued", issued_by="night shift", key="k1", params={"password": "******"}),
@@ -53,7 +53,7 @@ class TimelineTests(SynchronousTestCase):
         self.assertEqual(
             first,
             "2026-11-22 10:15:00.500  unlock  asked for by night shift, signed with key k1"
-            "  order 7f3c  password=******",
+            "  command 7f3c  password=******",
         )
         self.assertEqual(
             steps,
@@ -66,7 +66,7 @@ class TimelineTests(SynchronousTestCase):
         )
 
     def test_between(self) -> None:
-        """What the lock does by itself stands at the margin; of another order it is said which it is."""
+        """What the lock does by itself stands at the margin; of another command it is said which it is."""
         lines = self.lines(
             step(0, "queued", "a"),
             step(1, "queued", "b"),
@@ -76,15 +76,15 @@ class TimelineTests(SynchronousTestCase):
             step(5, "done", "b"),
         )
         self.assertEqual(lines[2][25:], "alarm         rope_cut  raised")
-        self.assertEqual(lines[3][25:], "      +3.000 s  order a  sent")
-        self.assertEqual(lines[4][25:], "      +4.000 s  order b  sent")
+        self.assertEqual(lines[3][25:], "      +3.000 s  command a  sent")
+        self.assertEqual(lines[4][25:], "      +4.000 s  command b  sent")
         self.assertEqual(lines[5][25:], "      +5.000 s  done")
 
     def test_what_begins_in_the_middle(self) -> None:
-        """An order whose beginning has been cut off is introduced with the first that is left of it."""
+        """A command whose beginning has been cut off is introduced with the first that is left of it."""
         (line,) = self.lines(step(9, "rejected", reason="wrong password"))
         self.assertIn("unlock  asked for by somebody who didn't say", line)
-        self.assertTrue(line.endswith("order 7f3c  rejected      wrong password"), line)
+        self.assertTrue(line.endswith("command 7f3c  rejected      wrong password"), line)
 
     def test_late_and_stored(self) -> None:
         """Where the lock's own time is another, it is said."""
@@ -125,7 +125,7 @@ class SinceTests(SynchronousTestCase):
 
 
 class HistoryTests(SynchronousTestCase):
-    """Against a real gateway, after a real order."""
+    """Against a real gateway, after a real command."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -160,20 +160,20 @@ class HistoryTests(SynchronousTestCase):
         return result.stdout.splitlines()
 
     def live(self) -> str:
-        """An unlock order from its beginning to its end, and somebody with a card; the order's id."""
-        order = self.desk.unlock(self.device, issued_by="night shift")
+        """An unlock command from its beginning to its end, and somebody with a card; the command's id."""
+        command = self.desk.unlock(self.device, issued_by="night shift")
         self.lock.say_yes(self.lock.next_unlock())
         self.lock.open()
-        self.desk.wait(order, "confirmed")
+        self.desk.wait(command, "confirmed")
         self.lock.report(card_event())
-        return order
+        return command
 
     def test_a_life(self) -> None:
         """Asked, written, answered, moved, confirmed, and what the lock did afterwards, in that order."""
-        order = self.live()
+        command = self.live()
         heading, *lines = self.lines()
         self.assertEqual(heading, f"history of {self.device}, times in UTC")
-        self.assertIn(f"unlock  asked for by night shift  order {order}  password=******", lines[0])
+        self.assertIn(f"unlock  asked for by night shift  command {command}  password=******", lines[0])
         self.assertNotIn(PASSWORD, "\n".join(lines))
         self.assertEqual(len(lines), 6)
         for line, said in zip(
@@ -186,14 +186,14 @@ class HistoryTests(SynchronousTestCase):
 
     def test_json_kinds_and_limits(self) -> None:
         """The events as they were published, oldest first."""
-        order = self.live()
+        command = self.live()
         found = [json.loads(line) for line in self.lines("--json")]
         published = self.desk.events("command", self.device) + self.desk.events("lock", self.device)
         self.assertEqual({one["id"]: one for one in found}, {one["id"]: one for one in published})
         times = [one["received_at"] for one in found if one["kind"] == "command"]
         self.assertEqual(times, sorted(times))
         locks = [json.loads(line) for line in self.lines("--json", "--kind", "lock")]
-        self.assertEqual([one["data"]["command_id"] for one in locks], [order, None])
+        self.assertEqual([one["data"]["command_id"] for one in locks], [command, None])
         result = self.history(self.device, "--json", "--limit", "2")
         self.assertEqual([json.loads(line) for line in result.stdout.splitlines()], found[-2:])
         self.assertIn("there are older entries; these are the newest 2", result.stderr)
@@ -214,12 +214,14 @@ class HistoryTests(SynchronousTestCase):
             result = self.history(name)
             self.assertEqual(result.stdout.splitlines(), expected)
 
-    def test_invalid_order_by_imei(self) -> None:
-        """What was wrong with an order stands in the history of the lock that it names, with who asked."""
+    def test_invalid_command_by_imei(self) -> None:
+        """What was wrong with a command stands in the history of the lock that it names, with who asked."""
         redis = self.desk.redis
         redis.call("HSET", self.desk.key("imei"), "867284063211239", self.device)
-        order = self.desk.order("867284063211239", "unlock", {"x": 1}, issued_by="night shift", id=new_id())
-        self.desk.wait(order, "invalid")
+        command = self.desk.command(
+            "867284063211239", "unlock", {"x": 1}, issued_by="night shift", id=new_id()
+        )
+        self.desk.wait(command, "invalid")
         line = self.lines()[-1]
         self.assertIn("asked for by night shift", line)
         self.assertRegex(line, "invalid +.*expected")

@@ -102,16 +102,16 @@ class LearnTests(WithFiles):
     def learn(self, *arguments, log=f"TX {ASKED}\nRX {ANSWERED}\n"):
         return self.run_cli("profiles", "learn", self.file(log, "x.log"), *arguments)
 
-    def write(self, *arguments, log=f"TX {ASKED}\n", order="unlock"):
+    def write(self, *arguments, log=f"TX {ASKED}\n", command="unlock"):
         path = self.directory / "own.toml"
-        head = ("--order", order, "--name", "depot", "--source", 'app "1.4"', "-o", str(path))
+        head = ("--command", command, "--name", "depot", "--source", 'app "1.4"', "-o", str(path))
         return self.learn(*head, *arguments, log=log), path
 
     def test_what_is_shown(self):
         """Word, number and arguments beside the profile's, without the password."""
         result = self.learn()
         self.assertEqual(result.exit_code, 0, result.output)
-        self.assertIn("1. order  ELOCK,2,1,******", result.stdout)
+        self.assertIn("1. command  ELOCK,2,1,******", result.stdout)
         self.assertIn("unlock, assumed: ELOCK,1,1,{password}; number 2 here, 1 there", result.stdout)
         self.assertIn("2. answer  ELOCK,2,1", result.stdout)
         self.assertNotIn("471100", result.output)
@@ -120,10 +120,10 @@ class LearnTests(WithFiles):
         """It is said so, and what may be a password isn't shown either."""
         result = self.learn(log=f"{HEAD}LOCK,7,471100)")
         self.assertIn("LOCK,7,******", result.stdout)
-        self.assertIn("no order of the profile has the word LOCK", result.stdout)
+        self.assertIn("no command of the profile has the word LOCK", result.stdout)
 
     def test_a_profile(self):
-        """It is the profile's order with the captured sentence, loads, and holds no password."""
+        """It is the profile's command with the captured sentence, loads, and holds no password."""
         result, path = self.write("--firmware", "JT709C_2*")
         self.assertEqual(result.exit_code, 0, result.output)
         text = path.read_text()
@@ -136,7 +136,7 @@ class LearnTests(WithFiles):
         self.assertEqual((checked.spec.provenance, checked.spec.source), ("documented", 'app "1.4"'))
         self.assertTrue(checked.spec.physical)
         self.assertEqual(profile.firmware, ("JT709C_2*",))
-        self.assertEqual(profile.orders["seal"].choose({}).provenance, "assumed")
+        self.assertEqual(profile.commands["seal"].choose({}).provenance, "assumed")
 
     def test_another_number_of_arguments(self):
         """The password is known by its length, by the file with it, or by its place."""
@@ -148,16 +148,16 @@ class LearnTests(WithFiles):
         ):
             result, path = self.write("--force", *arguments, log=log)
             self.assertEqual(result.exit_code, 0, result.output)
-            template = tomllib.loads(path.read_text())["orders"]["unlock"]["template"]
+            template = tomllib.loads(path.read_text())["commands"]["unlock"]["template"]
             self.assertEqual(template, {"sentence": "LOCK,7,12,0,{password},3"})
 
     def test_two_passwords(self):
         """The new one and the old one, in the order of the file."""
         path = self.file("471100\n888888\n", "pw")
         log = f"{HEAD}ELOCK,5,888888,0,471100)"
-        result, own = self.write("--password-file", path, log=log, order="set_password")
+        result, own = self.write("--password-file", path, log=log, command="set_password")
         self.assertEqual(result.exit_code, 0, result.output)
-        template = tomllib.loads(own.read_text())["orders"]["set_password"]["template"]
+        template = tomllib.loads(own.read_text())["commands"]["set_password"]["template"]
         self.assertEqual(template, {"sentence": "ELOCK,5,{old},0,{new}"})
 
     def test_masters(self):
@@ -165,13 +165,13 @@ class LearnTests(WithFiles):
         result, path = self.write("--dialect", "jt701", log="(P43,1,471100)")
         self.assertEqual(result.exit_code, 0, result.output)
         profiles = load_profiles(files=[path])
-        order = Command("i", "1", "unlock", {"password": "888888"})
-        checked = profiles.validate(order, profiles.profiles["depot"])
+        command = Command("i", "1", "unlock", {"password": "888888"})
+        checked = profiles.validate(command, profiles.profiles["depot"])
         self.assertEqual(checked.render(0), PnnSentence("P43,1,888888"))
 
     def test_what_may_be_a_password_is_not_written(self):
         """An argument that no parameter explains stops it, and nothing is there then."""
-        result, path = self.write(log=f"{HEAD}ELOCK,4,s3cr3t)", order="seal")
+        result, path = self.write(log=f"{HEAD}ELOCK,4,s3cr3t)", command="seal")
         self.assertEqual(result.exit_code, 2)
         self.assertIn("argument 1, of 6 characters, may be a password and is not written", result.stderr)
         self.assertNotIn("s3cr3t", result.output)
@@ -184,7 +184,7 @@ class LearnTests(WithFiles):
         for arguments, said in (
             ((), "is there already; expected another file, or --force"),
             (("--force", "--name", "a b"), "the profile would be no good: name: is 'a b'"),
-            (("--force", "--firmware", "x", "--order", "dance"), "--order: a name of 5 characters"),
+            (("--force", "--firmware", "x", "--command", "dance"), "--command: a name of 5 characters"),
             (("--force", "--sentence", "9"), "--sentence 9: expected a number from 1 to 1"),
             (
                 ("--force", "--argument", "s3cr3t"),
@@ -204,4 +204,4 @@ class LearnTests(WithFiles):
         from jt709c_gateway.cli.main import cli
 
         result = CliRunner().invoke(cli, ["profiles", "learn"], input=ASKED + "\n")
-        self.assertIn("1. order  ELOCK,2,1,******", result.stdout)
+        self.assertIn("1. command  ELOCK,2,1,******", result.stdout)

@@ -40,15 +40,15 @@ class Send(WithRedis):
         path.write_text("\n".join(lines) + "\n")
         return str(path)
 
-    def test_an_order_is_queued_as_the_design_says(self):
+    def test_a_command_is_queued_as_the_design_says(self):
         path = self.secret_file("471100")
         result = self.send("unseal", DEVICE, "--password-file", path, "--ttl", "60", "--id", "o-1")
         self.assertEqual((result.returncode, result.stderr), (0, ""))
-        self.assertIn("order o-1 queued: unlock for 794308010679", result.stdout)
-        order = self.taken_order()
-        self.assertRegex(order.pop("issued_by"), ".@.")
+        self.assertIn("command o-1 queued: unlock for 794308010679", result.stdout)
+        command = self.taken_command()
+        self.assertRegex(command.pop("issued_by"), ".@.")
         self.assertEqual(
-            order,
+            command,
             {
                 "id": "o-1",
                 "device": DEVICE,
@@ -68,7 +68,7 @@ class Send(WithRedis):
             ("set_server", "apn_password=471100", "apn_password=@FILE"),
             ("set_parameters", 'parameters={"0x0012": "471100"}', "parameters=@FILE"),
             ("set_parameters", 'parameters:={"16": "471100"}', "parameters=@FILE"),
-            ("own_order", "my_secret=471100", "NAME=@FILE"),
+            ("own_command", "my_secret=471100", "NAME=@FILE"),
         ):
             result = self.send(command, DEVICE, assignment)
             self.assertEqual((result.returncode, result.stdout), (2, ""), assignment)
@@ -96,7 +96,7 @@ class Send(WithRedis):
             command, *rest = arguments
             result = run("send", command, DEVICE, *rest, stdin=stdin, JT709C_REDIS=self.server.url)
             self.assertEqual((result.returncode, result.stderr), (0, ""), arguments)
-            self.assertEqual(self.taken_order()["params"], expected)
+            self.assertEqual(self.taken_command()["params"], expected)
         for text in ("", "one111\ntwo222\n"):
             result = run("send", "unlock", DEVICE, "--password-file", "-", stdin=text)
             self.assertEqual(result.returncode, 2)
@@ -106,7 +106,7 @@ class Send(WithRedis):
     def test_a_new_password_takes_the_present_one_first(self):
         result = self.send("set_password", DEVICE, "--password-file", self.secret_file("old111", "new222"))
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertEqual(self.taken_order()["params"], {"old": "old111", "new": "new222"})
+        self.assertEqual(self.taken_command()["params"], {"old": "old111", "new": "new222"})
 
     def test_a_password_file_that_does_not_fit_is_refused(self):
         for lines in ((), ("one111", "two222")):
@@ -117,7 +117,7 @@ class Send(WithRedis):
 
     def test_without_a_terminal_the_gateway_puts_in_its_own_password(self):
         self.assertEqual(self.send("unlock", DEVICE).returncode, 0)
-        self.assertNotIn("params", self.taken_order())
+        self.assertNotIn("params", self.taken_command())
 
     def test_at_a_terminal_the_password_is_asked_for_and_hidden(self):
         ours, theirs = pty.openpty()
@@ -148,21 +148,21 @@ class Send(WithRedis):
         os.close(ours)
         self.assertEqual(process.wait(TIMEOUT), 0, shown)
         self.assertNotIn(b"471100", shown)
-        self.assertEqual(self.taken_order()["params"], {"password": "471100"})
+        self.assertEqual(self.taken_command()["params"], {"password": "471100"})
 
     def test_json_and_a_list_for_the_outcome(self):
         result = self.send("restart", DEVICE, "--json", "--reply-to", "auto", "--issued-by", "night shift")
         told = json.loads(result.stdout)
-        order = self.taken_order()
-        self.assertEqual((order["reply_to"], order["issued_by"]), (told["id"], "night shift"))
-        self.assertEqual(told["reply_to"], order["id"])
+        command = self.taken_command()
+        self.assertEqual((command["reply_to"], command["issued_by"]), (told["id"], "night shift"))
+        self.assertEqual(told["reply_to"], command["id"])
 
     def key_file(self, text=None):
         path = Path(self.secret_file(text or f'k1 = "{SECRET.hex()}"'))
         path.chmod(0o600)
         return str(path)
 
-    def test_an_order_is_signed_with_a_key_of_a_file(self):
+    def test_a_command_is_signed_with_a_key_of_a_file(self):
         two = self.key_file(f'k1 = "{SECRET.hex()}"\nk2 = "{SECRET[::-1].hex()}"')
         for arguments in (("--key-file", self.key_file()), ("--key-file", two, "--key-id", "k1")):
             result = self.send("text", DEVICE, "text=Tür 7", "--id", "o-1", *arguments)
@@ -171,9 +171,9 @@ class Send(WithRedis):
             envelope = json.loads(entry)
             mac = hmac.new(SECRET, envelope["order"].encode(), "sha256").hexdigest()
             self.assertEqual((envelope["key"], envelope["mac"]), ("k1", mac))
-            order = json.loads(envelope["order"])
-            self.assertLess(abs(order["issued_at"] - time.time()), 60)
-            self.assertEqual((order["id"], order["params"]), ("o-1", {"text": "Tür 7"}))
+            command = json.loads(envelope["order"])
+            self.assertLess(abs(command["issued_at"] - time.time()), 60)
+            self.assertEqual((command["id"], command["params"]), ("o-1", {"text": "Tür 7"}))
 
     def test_a_key_that_can_not_be_used_is_one_line_without_the_secret(self):
         good = self.key_file()
@@ -206,12 +206,12 @@ class Send(WithRedis):
 
 class Wait(WithRedis):
     def follow(self, *states, device=DEVICE):
-        """Send an order and publish these states of it; the process, and what it printed."""
+        """Send a command and publish these states of it; the process, and what it printed."""
         running = self.start("send", "locate", device, "--wait")
-        order = self.taken_order()
+        command = self.taken_command()
         for state in states:
             self.publish("command", "794308010679", id="another", state="done", command="locate")
-            self.publish("command", id=order["id"], state=state, command="locate", reason="because")
+            self.publish("command", id=command["id"], state=state, command="locate", reason="because")
         self.assertIsNotNone(running.process.wait(TIMEOUT))
         return running, running.process.stdout.read()
 
@@ -233,34 +233,36 @@ class Wait(WithRedis):
             self.assertEqual(len(output.splitlines()), 3)
             self.assertIn("because", output)
 
-    def test_an_order_for_a_sublock_is_followed_at_its_master(self):
+    def test_a_command_for_a_sublock_is_followed_at_its_master(self):
         for device in ("e03b60000a", "1234567890"):
             running = self.start("send", "unlock", device, "--wait")
-            order = self.taken_order()
-            self.publish("command", "8054201973", id=order["id"], state="confirmed", command="sublock_unlock")
+            command = self.taken_command()
+            self.publish(
+                "command", "8054201973", id=command["id"], state="confirmed", command="sublock_unlock"
+            )
             self.assertEqual(running.process.wait(TIMEOUT), 0, device)
 
-    def test_an_order_by_imei_is_followed_too(self):
+    def test_a_command_by_imei_is_followed_too(self):
         running, output = self.follow("done", device="867284063211238")
         self.assertEqual((running.process.returncode, len(output.splitlines())), (0, 1))
 
     def test_what_was_missed_while_the_connection_was_gone_is_looked_up(self):
         running = self.start("send", "locate", DEVICE, "--wait")
-        order = self.taken_order()
-        self.redis.call("HSET", f"jt709c:command:{order['id']}", "state", "done")
+        command = self.taken_command()
+        self.redis.call("HSET", f"jt709c:command:{command['id']}", "state", "done")
         self.redis.call("CLIENT", "KILL", "TYPE", "pubsub")
         self.assertEqual(running.process.wait(TIMEOUT), 0)
         self.assertEqual(running.line(), "meanwhile: done\n")
         self.assertIn("lost Redis", running.notice())
 
-    def test_an_interrupt_says_that_the_order_goes_on(self):
+    def test_an_interrupt_says_that_the_command_goes_on(self):
         running = self.start("send", "locate", DEVICE, "--wait")
-        order = self.taken_order()
+        command = self.taken_command()
         running.process.send_signal(signal.SIGINT)
         self.assertEqual(running.process.wait(TIMEOUT), 130)
         notices = running.process.stderr.read()
         self.assertEqual(
-            notices, f"order {order['id']} goes on; jt709c history {DEVICE} shows what becomes of it\n"
+            notices, f"command {command['id']} goes on; jt709c history {DEVICE} shows what becomes of it\n"
         )
 
 
@@ -275,7 +277,7 @@ class Parameters(SynchronousTestCase):
         self.assertEqual(self.read("query", "what=firmware"), {"what": "firmware"})
 
     def test_what_no_profile_knows_is_json_or_text(self):
-        given = self.read("own_order", "a=5", "b=007", "c=[1]", "d=x y", 'e:="5"')
+        given = self.read("own_command", "a=5", "b=007", "c=[1]", "d=x y", 'e:="5"')
         self.assertEqual(given, {"a": 5, "b": "007", "c": [1], "d": "x y", "e": "5"})
 
     def test_mistakes_say_what_is_expected(self):

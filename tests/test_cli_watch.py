@@ -118,7 +118,7 @@ class Watch(WithRedis):
         self.assertEqual([json.loads(watch.line())["id"] for _ in range(2)], ["gw-2", "gw-3"])
 
     def test_without_the_right_to_the_stream_it_says_what_is_missing(self):
-        """A commander may listen to its orders, but not read the stream."""
+        """A commander may listen to its commands, but not read the stream."""
         watch = self.start("watch", "--kind", "command", user=COMMANDER)
         watch.notice()
         with self.server.client() as admin:
@@ -172,7 +172,7 @@ class Lines(SynchronousTestCase):
         self.assertEqual(cleared["cleared"], "green")
         self.assertNotIn("rope_cut", cleared)
 
-    def test_ends_of_orders(self):
+    def test_ends_of_commands(self):
         for state, style in (("confirmed", "bold green"), ("uncertain", "bold red"), ("sent", "")):
             self.assertEqual(self.styles("command", id="o-1", state=state).get(state, ""), style)
         self.styles("command", id="o-1", state={"a": 1})

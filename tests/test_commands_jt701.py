@@ -1,4 +1,4 @@
-"""The shipped jt701 and jt705 profiles: what each order writes, what answers it, what is refused."""
+"""The shipped jt701 and jt705 profiles: what each command writes, what answers it, what is refused."""
 
 from typing import Any
 
@@ -34,11 +34,11 @@ UPDATE = {
     "host": "ftp.example.com", "user": "me", "password": "hush99", "file": "a.bin", "bytes": 9,
     "checksum": "77",
 }  # fmt: skip
-#: The one order whose answer depends on the firmware.
+#: The one command whose answer depends on the firmware.
 ASSUMED = {"locate"}
 NOW = 1_600_000_000.0
 
-ORDERS: list[tuple[str, dict[str, Any], str]] = [
+COMMANDS: list[tuple[str, dict[str, Any], str]] = [
     ("unlock", {}, "(P43,888888)"),
     ("unlock", {"password": "a#1b c"}, "(P43,a#1b c)"),
     ("unlock", {"method": "static"}, "(P43,888888)"),
@@ -179,34 +179,34 @@ class Jt701Case(SynchronousTestCase):
         self.profile = profile
 
     def wire(self, command: str, device: str = DEVICE, **params: Any) -> str:
-        order = Command("i", DEVICE, command, params)
-        self.profiles.validate_loosely(order)
-        rendered = self.profiles.validate(order, self.profile).render(NOW, SUPPLIED)
+        command = Command("i", DEVICE, command, params)
+        self.profiles.validate_loosely(command)
+        rendered = self.profiles.validate(command, self.profile).render(NOW, SUPPLIED)
         return encoder.frame(rendered, Unit(device), 7)[0].decode("ascii")  # type: ignore[arg-type]
 
     def spec(self, command: str, **params: Any) -> CommandSpec:
-        return self.profile.orders[command].choose(params)
+        return self.profile.commands[command].choose(params)
 
     def answer(self, said: str, command: str, **params: Any) -> Answer | None:
-        """What a sentence from the lock means for an order written under serial 7."""
+        """What a sentence from the lock means for a command written under serial 7."""
         found = matching.as_reply(heard(said))
         return None if found is None else match(self.spec(command, **params).reply, 7, found[0])
 
 
-class OrderTests(Jt701Case):
-    def test_bytes_of_each_order(self) -> None:
-        """What each order puts on the wire."""
-        for command, params, expected in ORDERS:
+class CommandTests(Jt701Case):
+    def test_bytes_of_each_command(self) -> None:
+        """What each command puts on the wire."""
+        for command, params, expected in COMMANDS:
             self.assertEqual(self.wire(command, **params), expected, command)
 
     def test_all_digits_of_the_master(self) -> None:
         """Zeros that ids are shown without are back where a sentence names the master."""
         self.assertEqual(self.wire("sublock_list", device="620011"), "(0000620011,1,007,WLNET,1,0)")
 
-    def test_every_order_and_form_is_tried_above(self) -> None:
+    def test_every_command_and_form_is_tried_above(self) -> None:
         """The list above grows with the profile."""
-        tried = {id(self.spec(command, **params)) for command, params, _ in ORDERS}
-        for definition in self.profile.orders.values():
+        tried = {id(self.spec(command, **params)) for command, params, _ in COMMANDS}
+        for definition in self.profile.commands.values():
             for form in (definition.base, *(variant.spec for variant in definition.variants)):
                 self.assertTrue(form is None or id(form) in tried, definition.name)
 
@@ -317,7 +317,7 @@ class OrderTests(Jt701Case):
 
     def test_what_moves_a_lock_is_written_once(self) -> None:
         """Unlocking and raw are physical; what must not be said twice is not repeated either."""
-        specs = [self.spec(command, **params) for command, params, _ in ORDERS]
+        specs = [self.spec(command, **params) for command, params, _ in COMMANDS]
         self.assertEqual({one.name for one in specs if one.physical}, {"unlock", "sublock_unlock", "raw"})
         once = {"set_password", "set_server", "restart", "sleep", "factory_reset", "records_delete"}
         for one in specs:
@@ -326,7 +326,7 @@ class OrderTests(Jt701Case):
 
     def test_sources(self) -> None:
         """Each form says where it comes from, and an assumption says that it is one."""
-        specs = [self.spec(command, **params) for command, params, _ in ORDERS]
+        specs = [self.spec(command, **params) for command, params, _ in COMMANDS]
         for one in specs:
             self.assertTrue(one.description)
             self.assertEqual("[ASM]" in one.source, one.assumed, one.name)
@@ -526,14 +526,14 @@ class EvidenceTests(Jt701Case):
 
 class Jt705Tests(SynchronousTestCase):
     def test_it_is_jt709_under_another_dialect(self) -> None:
-        """The same orders and templates, the same assumptions."""
+        """The same commands and templates, the same assumptions."""
         profiles = load_profiles(allow_raw=True)
         profile, model = profiles.pick("1", "jt705"), profiles.profiles["jt709"]
         assert profile is not None
         self.assertEqual((profile.name, profile.dialect), ("jt705", "jt705"))
-        self.assertEqual(set(profile.orders), set(model.orders))
-        for name, definition in profile.orders.items():
-            other = model.orders[name]
+        self.assertEqual(set(profile.commands), set(model.commands))
+        for name, definition in profile.commands.items():
+            other = model.commands[name]
             for mine, its in zip(
                 (definition.base, *(variant.spec for variant in definition.variants)),
                 (other.base, *(variant.spec for variant in other.variants)),
@@ -547,7 +547,7 @@ class Jt705Tests(SynchronousTestCase):
                 self.assertEqual(mine.profile, "jt705")
 
     def test_dialects_do_not_mix(self) -> None:
-        """A jt701 order is none of a jt705's."""
+        """A jt701 command is none of a jt705's."""
         profiles = load_profiles()
         profile = profiles.pick("1", "jt705")
         assert profile is not None

@@ -1,4 +1,4 @@
-"""The shipped jt709 profile: what each order puts on the wire, and what it refuses."""
+"""The shipped jt709 profile: what each command puts on the wire, and what it refuses."""
 
 from typing import Any
 
@@ -28,15 +28,15 @@ class ShippedTests(SynchronousTestCase):
         self.profile = self.profiles.profiles["jt709"]
 
     def rendered(self, command: str, **params: Any) -> Rendered:
-        order = Command("i", DEVICE, command, params)
-        self.profiles.validate_loosely(order)
-        return self.profiles.validate(order, self.profile).render(1_600_000_000.0, SUPPLIED)
+        command = Command("i", DEVICE, command, params)
+        self.profiles.validate_loosely(command)
+        return self.profiles.validate(command, self.profile).render(1_600_000_000.0, SUPPLIED)
 
     def refusal(self, command: str, **params: Any) -> str:
         return str(self.assertRaises(InvalidCommand, self.rendered, command, **params))
 
-    def test_bytes_of_each_order(self) -> None:
-        """What each order puts on the wire."""
+    def test_bytes_of_each_command(self) -> None:
+        """What each command puts on the wire."""
         for command, params, expected in [
             ("unlock", {}, GroupedSentence("ELOCK", 1, ("1", "888888"))),
             ("unlock", {"password": "a#1b c"}, GroupedSentence("ELOCK", 1, ("1", "a#1b c"))),
@@ -64,19 +64,20 @@ class ShippedTests(SynchronousTestCase):
         ]:
             self.assertEqual(self.rendered(command, **params), expected, command)
 
-    def test_every_order_is_tried_above(self) -> None:
+    def test_every_command_is_tried_above(self) -> None:
         """The list above grows with the profile."""
         self.assertEqual(
-            set(self.profile.orders),
+            set(self.profile.commands),
             {"unlock", "seal", "set_password", "query", "locate", "sync_time"}
             | {"set_parameters", "get_parameters", "text", "restart", "factory_reset", "raw"},
         )
 
     def test_what_moves_the_lock(self) -> None:
-        """Unlock, seal and raw are physical and written once; the ELOCK orders and sync_time are assumed."""
+        """Unlock, seal and raw are physical and written once; the ELOCK commands and sync_time are
+        assumed."""
         specs = [
             form
-            for one in self.profile.orders.values()
+            for one in self.profile.commands.values()
             for form in (one.base, *(variant.spec for variant in one.variants))
             if form is not None
         ]
@@ -94,7 +95,7 @@ class ShippedTests(SynchronousTestCase):
     def test_unlock_answers(self) -> None:
         """The variant shares the base's reply and evidence, and is answered by its own number."""
         for method, number in (("static", 1), ("dynamic", 6)):
-            spec = self.profile.orders["unlock"].choose({"method": method})
+            spec = self.profile.commands["unlock"].choose({"method": method})
             self.assertEqual(
                 (spec.reply.kind, spec.reply.group, spec.reply.number), (ReplyKind.SENTENCE, "ELOCK", number)
             )
@@ -130,29 +131,29 @@ class ShippedTests(SynchronousTestCase):
         ]:
             self.assertIn(text, self.refusal(command, **params))
 
-    def test_refusal_names_the_order(self) -> None:
+    def test_refusal_names_the_command(self) -> None:
         """The outcome `invalid` can be reported to whoever waits for it."""
-        order = Command("i", DEVICE, "unlock", {"x": 1}, reply_to="r")
+        command = Command("i", DEVICE, "unlock", {"x": 1}, reply_to="r")
         for check in (self.profiles.validate_loosely, lambda one: self.profiles.validate(one, self.profile)):
-            error = self.assertRaises(InvalidCommand, check, order)
-            self.assertEqual((error.order_id, error.reply_to), ("i", "r"))
+            error = self.assertRaises(InvalidCommand, check, command)
+            self.assertEqual((error.command_id, error.reply_to), ("i", "r"))
 
     def test_nothing_supplied(self) -> None:
         """Without a password in the order or the configuration there is nothing to send."""
         checked = self.profiles.validate(Command("i", DEVICE, "unlock"), self.profile)
         error = self.assertRaises(InvalidCommand, checked.render, 0)
         self.assertIn("the gateway has no static_password", str(error))
-        self.assertEqual(error.order_id, "i")
+        self.assertEqual(error.command_id, "i")
         self.assertRaises(InvalidCommand, checked.render, 0, {"static_password": "a,b(c)"})
 
     def test_raw_is_off(self) -> None:
-        """Raw orders need --allow-raw."""
+        """Raw commands need --allow-raw."""
         profiles = load_profiles()
-        order = Command("i", DEVICE, "raw", {"hex": "00"})
+        command = Command("i", DEVICE, "raw", {"hex": "00"})
         self.assertIn(
-            "--allow-raw", str(self.assertRaises(InvalidCommand, profiles.validate, order, self.profile))
+            "--allow-raw", str(self.assertRaises(InvalidCommand, profiles.validate, command, self.profile))
         )
-        self.assertRaises(InvalidCommand, profiles.validate_loosely, order)
+        self.assertRaises(InvalidCommand, profiles.validate_loosely, command)
 
     def test_loosely(self) -> None:
         """Before the lock is known a name has to be known and some profile has to take the parameters."""
@@ -170,10 +171,10 @@ class ShippedTests(SynchronousTestCase):
             ("cancel", {"id": 7}),
             ("clear_lockout", {"a": 1}),
         ]:
-            order = Command("i", DEVICE, command, params)
-            self.assertRaises(InvalidCommand, self.profiles.validate_loosely, order)
+            command = Command("i", DEVICE, command, params)
+            self.assertRaises(InvalidCommand, self.profiles.validate_loosely, command)
 
-    def test_loosely_where_no_profile_knows_the_order(self) -> None:
+    def test_loosely_where_no_profile_knows_the_command(self) -> None:
         """A name of the catalogue that no profile has: anything may be its parameters."""
         ProfileRegistry([self.profile]).validate_loosely(Command("i", DEVICE, "set_fence", {"whatever": 1}))
 
@@ -185,14 +186,14 @@ class ShippedTests(SynchronousTestCase):
         )
 
     def test_secret_names(self) -> None:
-        """What to mask before the lock's profile is known; everything, where no profile knows the order."""
+        """What to mask before the lock's profile is known; everything, where no profile knows the command."""
         self.assertEqual(self.profiles.secret_names("set_password"), {"new", "old"})
         self.assertEqual(self.profiles.secret_names("set_parameters"), {"parameters.12", "parameters.16"})
         self.assertEqual(self.profiles.secret_names("raw"), {"hex", "sentence"})
         self.assertEqual(self.profiles.secret_names("cancel"), frozenset())
         self.assertIsNone(ProfileRegistry([self.profile]).secret_names("set_fence"))
 
-    def test_spec_of_a_stored_order(self) -> None:
+    def test_spec_of_a_stored_command(self) -> None:
         """A record with masked parameters still tells which form it was."""
         spec = self.profiles.spec_of("jt709", "unlock", {"method": "dynamic", "password": "******"})
         assert spec is not None
@@ -201,6 +202,6 @@ class ShippedTests(SynchronousTestCase):
             self.assertIsNone(self.profiles.spec_of(profile, command, {}))
 
     def test_reprs_hold_no_password(self) -> None:
-        """Checked orders may be logged."""
+        """Checked commands may be logged."""
         checked = self.profiles.validate(Command("i", DEVICE, "unlock", {"password": "778899"}), self.profile)
         self.assertNotIn("778899", repr(checked))

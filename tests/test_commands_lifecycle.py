@@ -1,4 +1,4 @@
-"""The life of an order: every state of DESIGN.md §4, and what leads there."""
+"""The life of a command: every state of DESIGN.md §4, and what leads there."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ from jt709c_gateway.commands.replies import (
     TerminalReply,
 )
 from jt709c_gateway.commands.stored import iso
-from tests.commands_support import JT709, PROFILES, UNLOCKED, WRONG, YES, LifecycleCase, T, order, run, sent
+from tests.commands_support import JT709, PROFILES, UNLOCKED, WRONG, YES, LifecycleCase, T, command, run, sent
 
 
 class PhysicalTests(LifecycleCase):
@@ -41,7 +41,7 @@ class PhysicalTests(LifecycleCase):
         self.assertIsNone(one.next_deadline)
 
     def test_writing_once(self) -> None:
-        """A physical order is never written twice, however its first writing went."""
+        """A physical command is never written twice, however its first writing went."""
         endings: list[Callable[[CommandExecution], object]] = [
             lambda one: None,
             lambda one: one.written(T),
@@ -134,7 +134,7 @@ class PhysicalTests(LifecycleCase):
         self.expect(one.reply(YES, T + 7))
 
     def test_evidence_before_writing(self) -> None:
-        """What happens before the order is written is not its effect."""
+        """What happens before the command is written is not its effect."""
         one = run()
         self.expect(one.observe(UNLOCKED, T + 6))
 
@@ -178,14 +178,14 @@ class PhysicalTests(LifecycleCase):
         self.expect(one.recovered(T + 122), "unconfirmed")
 
     def test_nothing_can_confirm(self) -> None:
-        """A raw order that was answered is unconfirmed at once: no evidence is named."""
+        """A raw command that was answered is unconfirmed at once: no evidence is named."""
         one = sent("raw", params={"hex": "7e7e"})
         self.expect(one.reply(Answer(True), T + 2), "acknowledged", "unconfirmed")
         self.assertFalse(one.confirmable)
 
 
 class PlainTests(LifecycleCase):
-    """Orders that move nothing."""
+    """Commands that move nothing."""
 
     def test_done(self) -> None:
         """An answer ends it."""
@@ -222,7 +222,7 @@ class PlainTests(LifecycleCase):
         self.expect(one.deadline(T + 31), "timed_out")
 
     def test_answer_to_an_earlier_writing(self) -> None:
-        """A late answer under the first serial still answers the order."""
+        """A late answer under the first serial still answers the command."""
         one = sent("query")
         one.deadline(T + 31)
         one.writing(T + 31, 8)
@@ -234,7 +234,7 @@ class PlainTests(LifecycleCase):
         self.expect(one.reply(YES, T + 32), "done")
 
     def test_resend_forgotten(self) -> None:
-        """An order that was to be repeated and was not still ends."""
+        """A command that was to be repeated and was not still ends."""
         one = sent("query", ttl=10.0)
         self.expect(one.deadline(T + 31), action=Action.RESEND)
         self.assertEqual(one.next_deadline, T + 61)
@@ -304,7 +304,7 @@ class PlainTests(LifecycleCase):
             self.assertIn("data never came", one.reason or "")
 
     def test_no_answer_expected(self) -> None:
-        """An order that the lock does not answer is done when it is written."""
+        """A command that the lock does not answer is done when it is written."""
         one = run("text", params={"text": "x"})
         assert one.spec is not None
         one.assign(attrs.evolve(one.spec, reply=ReplyRule(ReplyKind.NONE)))
@@ -312,7 +312,7 @@ class PlainTests(LifecycleCase):
         self.expect(one.written(T), "sent", "done")
 
     def test_answer_before_anything_was_written(self) -> None:
-        """An answer to an order that was never written is none."""
+        """An answer to a command that was never written is none."""
         one = run("query")
         self.assertIsNone(one.match(SentenceReply(7, "BASE", 1)))
         self.expect(one.reply(YES, T))
@@ -320,7 +320,7 @@ class PlainTests(LifecycleCase):
 
 class BeforeWritingTests(LifecycleCase):
     def test_expiry(self) -> None:
-        """An order is not written after its ttl, not by a hair."""
+        """A command is not written after its ttl, not by a hair."""
         one = run(ttl=10.0)
         one.waiting(T)
         self.assertEqual(one.next_deadline, T + 10)
@@ -350,7 +350,7 @@ class BeforeWritingTests(LifecycleCase):
         self.assertIn("written once", one.reason or "")
 
     def test_settle(self) -> None:
-        """The gateway may end an order that it did not write, and no other."""
+        """The gateway may end a command that it did not write, and no other."""
         for state in (CommandState.DONE, CommandState.REJECTED, CommandState.INVALID, CommandState.FAILED):
             one = run()
             self.expect(one.settle(T, state, "why"), str(state))
@@ -367,7 +367,7 @@ class BeforeWritingTests(LifecycleCase):
 
     def test_unknown_lock(self) -> None:
         """Without a profile nothing is known or written, and every parameter is masked."""
-        one = CommandExecution(order())
+        one = CommandExecution(command())
         public = one.public()
         self.assertEqual((public["physical"], public["assumed"], public["profile"]), (None, None, None))
         self.assertEqual(public["params"], {"parameter 1": MASK})
@@ -378,9 +378,9 @@ class BeforeWritingTests(LifecycleCase):
     def test_prepare(self) -> None:
         """When the lock comes, its profile says what to write and what to mask."""
         one = CommandExecution(
-            order(params={"method": "static"}), secret_names=PROFILES.secret_names("unlock")
+            command(params={"method": "static"}), secret_names=PROFILES.secret_names("unlock")
         )
-        checked = PROFILES.validate(one.order, JT709)
+        checked = PROFILES.validate(one.command, JT709)
         rendered = one.prepare(checked, T, {"static_password": "554433"})
         self.assertEqual(rendered, GroupedSentence("ELOCK", 1, ("1", "554433")))
         self.assertEqual(

@@ -1,4 +1,4 @@
-"""Whatever happens to an order, in whatever order: the promises of DESIGN.md §1 and §4 hold."""
+"""Whatever happens to a command, in whatever order: the promises of DESIGN.md §1 and §4 hold."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ PROFILES = load_profiles(allow_raw=True)
 JT709 = PROFILES.profiles["jt709"]
 SECRET, SUPPLIED = "Zq#7!x", "Wv$3?k"
 SENTENCE = f"(P43,{SECRET})"
-ORDERS: dict[str, dict[str, Any]] = {
+COMMANDS: dict[str, dict[str, Any]] = {
     "unlock": {"password": SECRET},
     "seal": {},
     "set_password": {"new": SECRET},
@@ -45,16 +45,18 @@ ANSWERS = st.builds(
 OPEN = (CommandState.UNCONFIRMED, CommandState.UNCERTAIN)
 
 
-class OrderMachine(RuleBasedStateMachine):
-    """Drives one order as a gateway would, with crashes, and counts what reaches the lock."""
+class CommandMachine(RuleBasedStateMachine):
+    """Drives one command as a gateway would, with crashes, and counts what reaches the lock."""
 
-    @initialize(command=st.sampled_from(sorted(ORDERS)), ttl=st.sampled_from([5.0, 300.0]))
+    @initialize(command=st.sampled_from(sorted(COMMANDS)), ttl=st.sampled_from([5.0, 300.0]))
     def begin(self, command: str, ttl: float) -> None:
         self.now = 1_700_000_000.0
-        self.order = Command("i", "794308010679", command, ORDERS[command], ttl=ttl, created_at=self.now)
-        # An order without secrets has nothing to hide but what the gateway supplied.
-        self.secret = {"raw": SENTENCE}.get(command, SECRET) if SECRET in repr(ORDERS[command]) else SUPPLIED
-        self.run = CommandExecution(self.order, secret_names=PROFILES.secret_names(command))
+        self.command = Command("i", "794308010679", command, COMMANDS[command], ttl=ttl, created_at=self.now)
+        # A command without secrets has nothing to hide but what the gateway supplied.
+        self.secret = (
+            {"raw": SENTENCE}.get(command, SECRET) if SECRET in repr(COMMANDS[command]) else SUPPLIED
+        )
+        self.run = CommandExecution(self.command, secret_names=PROFILES.secret_names(command))
         self.run.hide({SUPPLIED})
         self.serial = 0
         self.writes = 0
@@ -77,7 +79,7 @@ class OrderMachine(RuleBasedStateMachine):
 
     @property
     def physical(self) -> bool:
-        return JT709.orders[self.order.command].choose(self.order.params).physical
+        return JT709.commands[self.command.name].choose(self.command.params).physical
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 29.0, 31.0, 200.0, 4000.0]))
     def time_passes(self, seconds: float) -> None:
@@ -89,7 +91,7 @@ class OrderMachine(RuleBasedStateMachine):
     @rule()
     def write(self) -> None:
         self.serial += 1
-        checked = PROFILES.validate(self.order, JT709)
+        checked = PROFILES.validate(self.command, JT709)
         if not self.run.ended and not self.run.attempts:
             self.run.prepare(checked, self.now, {"static_password": SUPPLIED})
         before = self.run.state
@@ -153,14 +155,14 @@ class OrderMachine(RuleBasedStateMachine):
         with contextlib.suppress(LifecycleError):
             self.take(self.run.settle(self.now, state, f"because {self.secret}"))
 
-    @rule(with_order=st.booleans())
-    def crash(self, with_order: bool) -> None:
-        """Another gateway finds the record; for what has ended, perhaps without the order itself."""
-        order = self.order if with_order or not self.run.ended else None
-        spec = JT709.orders[self.order.command].choose(self.order.params) if self.run.spec else None
-        stored = from_waiting(to_waiting(self.order)) if order is not None else None
-        names = PROFILES.secret_names(self.order.command)
-        self.run = CommandExecution.restore(self.record, spec, order=stored, secret_names=names)
+    @rule(with_command=st.booleans())
+    def crash(self, with_command: bool) -> None:
+        """Another gateway finds the record; for what has ended, perhaps without the command itself."""
+        command = self.command if with_command or not self.run.ended else None
+        spec = JT709.commands[self.command.name].choose(self.command.params) if self.run.spec else None
+        stored = from_waiting(to_waiting(self.command)) if command is not None else None
+        names = PROFILES.secret_names(self.command.name)
+        self.run = CommandExecution.restore(self.record, spec, command=stored, secret_names=names)
         self.run.hide({SUPPLIED})
         perhaps_out = self.run.in_flight and self.physical
         self.take(self.run.recovered(self.now))
@@ -196,5 +198,5 @@ class OrderMachine(RuleBasedStateMachine):
             assert self.secret not in text and SUPPLIED not in text
 
 
-OrderMachine.TestCase.settings = settings(max_examples=250, stateful_step_count=25, deadline=None)
-OrderTests = OrderMachine.TestCase
+CommandMachine.TestCase.settings = settings(max_examples=250, stateful_step_count=25, deadline=None)
+CommandTests = CommandMachine.TestCase

@@ -1,4 +1,4 @@
-"""Reading orders: what is taken, what is refused and how it is told."""
+"""Reading commands: what is taken, what is refused and how it is told."""
 
 import json
 from typing import Any
@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, LOCAL_ORDERS, canonical
+from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, LOCAL_COMMANDS, canonical
 from jt709c_gateway.commands.masking import MASK
 from jt709c_gateway.commands.model import (
     ENDED,
-    MAX_ORDER_BYTES,
+    MAX_COMMAND_BYTES,
     Command,
     CommandState,
     InvalidCommand,
@@ -37,19 +37,19 @@ class ParseTests(SynchronousTestCase):
 
     def test_smallest(self) -> None:
         """Device and command are enough; the rest has defaults."""
-        order = parse_command(raw(), 12.5, new_id=lambda: "made")
-        self.assertEqual(order, Command("made", "794308010679", "unlock", created_at=12.5))
-        self.assertEqual((order.ttl, order.timeout, order.reply_to), (300.0, 30.0, None))
+        command = parse_command(raw(), 12.5, new_id=lambda: "made")
+        self.assertEqual(command, Command("made", "794308010679", "unlock", created_at=12.5))
+        self.assertEqual((command.ttl, command.timeout, command.reply_to), (300.0, 30.0, None))
 
     def test_made_ids_differ(self) -> None:
-        """An order without an id gets one of 32 hex digits."""
+        """A command without an id gets one of 32 hex digits."""
         first, second = parse_command(raw(), 0), parse_command(raw(), 0)
         self.assertNotEqual(first.id, second.id)
         self.assertRegex(first.id, "^[0-9a-f]{32}$")
 
     def test_everything(self) -> None:
         """Each field arrives where it belongs."""
-        order = parse_command(
+        command = parse_command(
             raw(
                 id="a-B_9",
                 params={"password": "888888", "method": None},
@@ -60,20 +60,20 @@ class ParseTests(SynchronousTestCase):
             ),
             0,
         )
-        self.assertEqual(order.id, "a-B_9")
-        self.assertEqual(order.params, {"password": "888888"})
-        self.assertEqual((order.ttl, order.timeout), (604800.0, 1.5))
-        self.assertEqual((order.reply_to, order.issued_by), ("me.1", "Zoë"))
+        self.assertEqual(command.id, "a-B_9")
+        self.assertEqual(command.params, {"password": "888888"})
+        self.assertEqual((command.ttl, command.timeout), (604800.0, 1.5))
+        self.assertEqual((command.reply_to, command.issued_by), ("me.1", "Zoë"))
 
     def test_nulls_are_absent(self) -> None:
         """A null stands for a field left out."""
-        order = parse_command(raw(ttl=None, timeout=None, params=None, id=None), 0)
-        self.assertEqual((order.ttl, order.timeout, order.params), (300.0, 30.0, {}))
+        command = parse_command(raw(ttl=None, timeout=None, params=None, id=None), 0)
+        self.assertEqual((command.ttl, command.timeout, command.params), (300.0, 30.0, {}))
 
     def test_aliases(self) -> None:
         """unseal is unlock, lock is seal."""
         for alias, name in ALIASES.items():
-            self.assertEqual(parse_command(raw(command=alias), 0).command, name)
+            self.assertEqual(parse_command(raw(command=alias), 0).name, name)
             self.assertEqual(canonical(alias), name)
             self.assertIn(name, CATALOGUE)
 
@@ -119,7 +119,7 @@ class ParseTests(SynchronousTestCase):
         self.assertIn("(a name of 3 characters, near ttl); expected only command", said)
 
     def test_created_at_is_ours(self) -> None:
-        """A sender can't backdate an order."""
+        """A sender can't backdate a command."""
         self.assertIn("unknown field", str(self.refused(raw(created_at=1))))
 
     def test_params_are_never_quoted(self) -> None:
@@ -147,22 +147,22 @@ class ParseTests(SynchronousTestCase):
             (b"[1]", "is a list"),
             (b"7", "is a number"),
             (b'{"ttl":1e999}', "not JSON"),
-            (b"x" * (MAX_ORDER_BYTES + 1), "16385 bytes"),
+            (b"x" * (MAX_COMMAND_BYTES + 1), "16385 bytes"),
         ]:
             error = self.refused(data)
-            self.assertEqual(error.field, "order")
+            self.assertEqual(error.field, "entry")
             self.assertIn(words, str(error))
-            self.assertIsNone(error.order_id)
+            self.assertIsNone(error.command_id)
 
     def test_salvage(self) -> None:
         """Id, device, command and reply_to come along when they are readable themselves."""
         error = self.refused(raw(id="o1", command="lock", reply_to="r", ttl=-1))
         self.assertEqual(
-            (error.order_id, error.device, error.command, error.reply_to),
+            (error.command_id, error.device, error.command, error.reply_to),
             ("o1", "794308010679", "seal", "r"),
         )
         error = self.refused(raw(id="o 1", reply_to="a:b", ttl=-1))
-        self.assertEqual((error.order_id, error.reply_to), (None, None))
+        self.assertEqual((error.command_id, error.reply_to), (None, None))
 
     def test_long_values_are_cut(self) -> None:
         """A message does not grow with the value it complains about."""
@@ -173,7 +173,7 @@ class ParseTests(SynchronousTestCase):
 
     @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
     def test_any_bytes(self, data: bytes) -> None:
-        """Anything is an order or an InvalidCommand."""
+        """Anything is a command or an InvalidCommand."""
         try:
             parse_command(data, 0)
         except InvalidCommand as error:
@@ -186,18 +186,18 @@ class ParseTests(SynchronousTestCase):
     def test_any_field(self, field: str, value: Any) -> None:
         """Any value of a field is taken or refused; what is taken can be stored and read again."""
         try:
-            order = parse_command(raw(**{field: value}), 3.25)
+            command = parse_command(raw(**{field: value}), 3.25)
         except InvalidCommand as error:
-            self.assertIn(error.field, (field, "order"))
+            self.assertIn(error.field, (field, "entry"))
         else:
-            self.assertEqual(from_waiting(to_waiting(order)), order)
+            self.assertEqual(from_waiting(to_waiting(command)), command)
 
 
-class OrderTests(SynchronousTestCase):
+class CommandTests(SynchronousTestCase):
     def test_storing(self) -> None:
-        """An order comes back from a list as it went in, with what is needed to write it."""
-        order = parse_command(raw(id="x", params={"password": "888888"}, ttl=9), 1.5)
-        self.assertEqual(from_waiting(to_waiting(order)), order)
+        """A command comes back from a list as it went in, with what is needed to write it."""
+        command = parse_command(raw(id="x", params={"password": "888888"}, ttl=9), 1.5)
+        self.assertEqual(from_waiting(to_waiting(command)), command)
 
     def test_stored_garbage(self) -> None:
         """What to_waiting never wrote is refused."""
@@ -211,24 +211,24 @@ class OrderTests(SynchronousTestCase):
     def test_masking(self) -> None:
         """Named secrets are masked, within parameters too and however their id is spelt."""
         params = {"pin": "1234", "parameters": {"0012": "apn", "0x0012": "b", "0001": 60}, "n": 1}
-        order = Command("x", "1", "set", params)
+        command = Command("x", "1", "set", params)
         names = frozenset({"pin", "parameters.12"})
         self.assertEqual(
-            order.public_params(names),
+            command.public_params(names),
             {"pin": MASK, "parameters": {"0012": MASK, "0x0012": MASK, "0001": 60}, "n": 1},
         )
-        self.assertEqual(order.secret_values(names), {"1234", "apn", "b"})
+        self.assertEqual(command.secret_values(names), {"1234", "apn", "b"})
 
     def test_masking_without_knowledge(self) -> None:
         """Where nobody knows what is secret, all is."""
-        order = Command("x", "1", "set", {"a": {"b": ["c", 7]}})
-        self.assertEqual(order.public_params(None), {"a": MASK})
-        self.assertEqual(order.secret_values(None), {"c", "7"})
+        command = Command("x", "1", "set", {"a": {"b": ["c", 7]}})
+        self.assertEqual(command.public_params(None), {"a": MASK})
+        self.assertEqual(command.secret_values(None), {"c", "7"})
 
     def test_names_that_speak_for_themselves(self) -> None:
         """A parameter called password is masked even if a profile forgets to say so."""
-        order = Command("x", "1", "set", {"old_password": "888888"})
-        self.assertEqual(order.public_params(frozenset()), {"old_password": MASK})
+        command = Command("x", "1", "set", {"old_password": "888888"})
+        self.assertEqual(command.public_params(frozenset()), {"old_password": MASK})
 
     def test_states(self) -> None:
         """Four states are on the way, ten are ends."""
@@ -243,12 +243,12 @@ class OrderTests(SynchronousTestCase):
         for name, line in CATALOGUE.items():
             self.assertRegex(name, "^[a-z_]+$")
             self.assertTrue(line.endswith("."))
-        self.assertLess(set(LOCAL_ORDERS), set(CATALOGUE))
+        self.assertLess(set(LOCAL_COMMANDS), set(CATALOGUE))
 
     def test_about(self) -> None:
-        """A complaint can be given the order it is about."""
+        """A complaint can be given the command it is about."""
         error = InvalidCommand("params.x", "is 1", "2").about(Command("i", "1", "unlock", reply_to="r"))
         self.assertEqual(
-            (error.order_id, error.device, error.command, error.reply_to), ("i", "1", "unlock", "r")
+            (error.command_id, error.device, error.command, error.reply_to), ("i", "1", "unlock", "r")
         )
         self.assertEqual(str(error), "params.x: is 1; expected 2")

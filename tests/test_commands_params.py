@@ -272,7 +272,7 @@ class TemplateTests(SynchronousTestCase):
         self.assertIsNone(parse_placeholder("x{b}"))
 
     def test_reprs_hold_no_values(self) -> None:
-        """Rendered orders may hold a password."""
+        """Rendered commands may hold a password."""
         for rendered in (
             GroupedSentence("ELOCK", 1, ("888888",)),
             PnnSentence("P43,888888"),

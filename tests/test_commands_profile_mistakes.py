@@ -18,8 +18,8 @@ from tests.commands_support import HEAD, WithDirectory
 class MistakeTests(WithDirectory):
     """Each mistake is told in one line with file, table, what is wrong and what is right."""
 
-    def order(self, body: str, name: str = "x") -> str:
-        return self.refused(f"{HEAD}[match]\ndevices = ['1']\n[orders.{name}]\n{body}\n")
+    def command(self, body: str, name: str = "x") -> str:
+        return self.refused(f"{HEAD}[match]\ndevices = ['1']\n[commands.{name}]\n{body}\n")
 
     def test_files(self) -> None:
         self.assertIn(
@@ -40,8 +40,8 @@ class MistakeTests(WithDirectory):
             ('name = "a"', "dialect: missing"),
             ('name = "a"\ndialect = "jt808"', "dialect: is 'jt808'; expected one of jt709, jt705, jt701"),
             ('name = "a"\ndialect = "jt709"', "source: missing"),
-            (HEAD + "orders = 7", "orders: is 7; expected a table"),
-            (HEAD + "order = 7", "order: unknown key; expected one of dialect, extends, match"),
+            (HEAD + "commands = 7", "commands: is 7; expected a table"),
+            (HEAD + "command = 7", "command: unknown key; expected one of commands, dialect, extends, match"),
             (HEAD + '[match]\ndevices = "1"', 'match.devices: is "1"; expected a list'),
             (HEAD + "[match]\ndevices = [1]", "match.devices: is [1]; expected a list of text"),
             (HEAD + '[match]\ndevice = ["1"]', "match.device: unknown key"),
@@ -60,26 +60,29 @@ class MistakeTests(WithDirectory):
             ('provenance = "standard"\nassumed = true', "assumed: contradicts provenance"),
             ('provenance = "assumed"\nassumed = false', "assumed: contradicts provenance"),
         ):
-            self.assertIn(expected, self.order(body + '\ntemplate = { sentence = "X,1" }'))
+            self.assertIn(expected, self.command(body + '\ntemplate = { sentence = "X,1" }'))
 
     def test_names(self) -> None:
         body = 'template = { sentence = "X,1" }'
-        self.assertIn("orders.lock: is an alias; expected seal", self.order(body, "lock"))
-        self.assertIn("orders.cancel: expected a name", self.order(body, "cancel"))
-        self.assertIn("orders.Up: expected a name", self.order(body, "Up"))
+        self.assertIn("commands.lock: is an alias; expected seal", self.command(body, "lock"))
+        self.assertIn("commands.cancel: expected a name", self.command(body, "cancel"))
+        self.assertIn("commands.Up: expected a name", self.command(body, "Up"))
 
-    def test_orders(self) -> None:
+    def test_commands(self) -> None:
         for body, expected in [
-            ("", "orders.x.template: missing"),
-            ("template = {}", "orders.x.template: has none; expected one of sentence, pnn"),
+            ("", "commands.x.template: missing"),
+            ("template = {}", "commands.x.template: has none; expected one of sentence, pnn"),
             ('template = { sentence = "X,1", pnn = "P01" }', "has sentence and pnn"),
-            ('template = { sentence = "X" }', "orders.x.template.sentence: expected a group"),
-            ('template = { sentence = "X,1,{p}" }', "{p} is no parameter of the order; expected one of none"),
-            ('template = { sentence = "X,1", word = 1 }', "orders.x.template.word: unknown key"),
+            ('template = { sentence = "X" }', "commands.x.template.sentence: expected a group"),
+            (
+                'template = { sentence = "X,1,{p}" }',
+                "{p} is no parameter of the command; expected one of none",
+            ),
+            ('template = { sentence = "X,1", word = 1 }', "commands.x.template.word: unknown key"),
             ('template = { raw = "x" }', "expected one placeholder"),
             ('template = { message_id = 1, body = "text" }', "expected an integer from 32768"),
-            ("template = { pnn = [] }", "orders.x.template.pnn: expected a sentence, or a list of them"),
-            ('template = { pnn = ["P31", "31"] }', "orders.x.template.pnn: expected a word"),
+            ("template = { pnn = [] }", "commands.x.template.pnn: expected a sentence, or a list of them"),
+            ('template = { pnn = ["P31", "31"] }', "commands.x.template.pnn: expected a word"),
             ("template = { pnn = [31] }", "expected a list of text"),
             ('template = { pnn = "P31,{now.pages}" }', "expected a strftime format"),
             (
@@ -108,21 +111,21 @@ class MistakeTests(WithDirectory):
                 'template = { message_id = 0x8103, body = "parameters_set", arguments = { parameters = 1 } }',
                 'expected a placeholder such as "{parameters}"',
             ),
-            ('template = { sentence = "X,1" }\nfoo = 1', "orders.x.foo: unknown key"),
-            ('template = { sentence = "X,1" }\nwhen = {}', "orders.x.when: unknown key"),
+            ('template = { sentence = "X,1" }\nfoo = 1', "commands.x.foo: unknown key"),
+            ('template = { sentence = "X,1" }\nwhen = {}', "commands.x.when: unknown key"),
             (
                 'template = { sentence = "X,1" }\nphysical = 1',
-                "orders.x.physical: is 1; expected true or false",
+                "commands.x.physical: is 1; expected true or false",
             ),
             ('template = { sentence = "X,1" }\nrepeats = 11', "expected an integer from 1 to 10"),
             (
                 'template = { sentence = "X,1" }\nphysical = true\nrepeats = 2',
-                "a physical order is written once",
+                "a physical command is written once",
             ),
             ('template = { sentence = "X,1" }\nrepeats = true', "repeats: is true; expected an integer"),
             ('template = { sentence = "X,1" }\nvariants = [1]', "variants: is [1]; expected tables"),
         ]:
-            self.assertIn(expected, self.order(body))
+            self.assertIn(expected, self.command(body))
 
     def test_params(self) -> None:
         for body, expected in [
@@ -146,19 +149,19 @@ class MistakeTests(WithDirectory):
             ('type = "parameters"\nwidths = { 1 = 2 }', "params.p.widths.1: expected the id"),
             ('type = "parameters"\nsecret_items = ["x"]', "params.p.x: expected the id"),
         ]:
-            text = f'template = {{ sentence = "X,1,{{p}}" }}\n[orders.x.params.p]\n{body}'
+            text = f'template = {{ sentence = "X,1,{{p}}" }}\n[commands.x.params.p]\n{body}'
             self.assertIn(
-                f"orders.x.{expected}" if expected.startswith("params") else expected, self.order(text)
+                f"commands.x.{expected}" if expected.startswith("params") else expected, self.command(text)
             )
         self.assertIn(
-            "orders.x.params.q: is in no template",
-            self.order('template = { sentence = "X,1" }\n[orders.x.params.q]\ntype = "text"'),
+            "commands.x.params.q: is in no template",
+            self.command('template = { sentence = "X,1" }\n[commands.x.params.q]\ntype = "text"'),
         )
         self.assertIn(
             "{p.count} counts text; expected a list",
-            self.order(
+            self.command(
                 'template = { sentence = "X,1,{p.count}" }\n'
-                '[orders.x.params.p]\ntype = "text"\nrequired = true'
+                '[commands.x.params.p]\ntype = "text"\nrequired = true'
             ),
         )
 
@@ -170,19 +173,18 @@ class MistakeTests(WithDirectory):
             ("raw", "hex", 'type = "text"'),
             ("parameters_query_some", "ids", 'type = "list"\nlength = [1, 9]\nitems = { type = "text" }'),
         ]:
-            message = self.order(
+            message = self.command(
                 f'template = {{ message_id = 0x8105, body = "{body}", '
                 f'arguments = {{ {argument} = "{{p}}" }} }}\n'
-                f"[orders.x.params.p]\nrequired = true\n{param}"
+                f"[commands.x.params.p]\nrequired = true\n{param}"
             )
-            self.assertIn(f"orders.x.template.arguments.{argument}: {{p}} is ", message)
+            self.assertIn(f"commands.x.template.arguments.{argument}: {{p}} is ", message)
 
     def test_raw_is_physical(self) -> None:
-        body = (
-            'template = {{ raw = "{{p}}" }}\nphysical = {}\n[orders.x.params.p]\nrequired = true\ntype = "{}"'
-        )
-        self.assertIn("orders.x.physical: is false", self.order(body.format("false", "hex")))
-        self.assertIn("{p} is text; expected hex or sentence", self.order(body.format("true", "text")))
+        body = 'template = {{ raw = "{{p}}" }}\nphysical = {}\n[commands.x.params.p]\nrequired = true\n'
+        body += 'type = "{}"'
+        self.assertIn("commands.x.physical: is false", self.command(body.format("false", "hex")))
+        self.assertIn("{p} is text; expected hex or sentence", self.command(body.format("true", "text")))
 
     def test_replies(self) -> None:
         for reply, expected in [
@@ -194,7 +196,7 @@ class MistakeTests(WithDirectory):
             ("secret_arguments = [-1]", "reply.secret_arguments: is [-1]"),
         ]:
             text = f'template = {{ sentence = "X,1" }}\nreply = {{ {reply} }}'
-            self.assertIn(f"orders.x.{expected}", self.order(text))
+            self.assertIn(f"commands.x.{expected}", self.command(text))
 
     def test_evidence(self) -> None:
         for evidence, expected in [
@@ -206,14 +208,14 @@ class MistakeTests(WithDirectory):
             ('state = "locked"', "evidence.state: unknown key"),
         ]:
             text = f'template = {{ sentence = "X,1" }}\nphysical = true\nevidence = {{ {evidence} }}'
-            self.assertIn(f"orders.x.{expected}", self.order(text))
+            self.assertIn(f"commands.x.{expected}", self.command(text))
         text = 'template = { sentence = "X,1" }\nevidence = { lock_state = "locked" }'
-        self.assertIn("expected physical = true", self.order(text))
+        self.assertIn("expected physical = true", self.command(text))
 
-    MINUTES = '[orders.x.params.m]\ntype = "integer"\nmin = 1\nmax = 5\ndefault = 5\n'
+    MINUTES = '[commands.x.params.m]\ntype = "integer"\nmin = 1\nmax = 5\ndefault = 5\n'
 
     def test_delay(self) -> None:
-        """How long the lock may take is bounded, whatever the order says."""
+        """How long the lock may take is bounded, whatever the command says."""
         for delay, expected in [
             ("-1", "evidence.delay: is -1; expected seconds from 0 to 3600"),
             ("3601", "evidence.delay: is 3601; expected seconds from 0 to 3600"),
@@ -228,29 +230,34 @@ class MistakeTests(WithDirectory):
             text = (
                 'template = { sentence = "X,1,{m},{t}" }\nphysical = true\n'
                 f'evidence = {{ lock_state = "unlocked", delay = {delay} }}\n'
-                f'{self.MINUTES}[orders.x.params.t]\ntype = "text"\nrequired = true\n'
+                f'{self.MINUTES}[commands.x.params.t]\ntype = "text"\nrequired = true\n'
             )
-            self.assertIn(expected, self.order(text))
+            self.assertIn(expected, self.command(text))
 
     def test_peripheral(self) -> None:
         """What names the sub-lock has to be there, and to be seen in the order's record."""
         for param in ("", 'type = "text"', 'type = "hex"\nrequired = true', 'type = "text"\nsecret = true'):
             name, template = ("p", "X,1,{p}") if param else ("q", "X,1")
-            params = f'[orders.x.params.p]\n{param}\nfrom = "static_password"\n' if param else ""
+            params = f'[commands.x.params.p]\n{param}\nfrom = "static_password"\n' if param else ""
             if "required" in param:
                 params = params.replace('from = "static_password"\n', "")
             text = f'template = {{ sentence = "{template}" }}\nperipheral = "{name}"\n{params}'
-            self.assertIn(f"orders.x.peripheral: is '{name}'; expected a parameter of type", self.order(text))
+            self.assertIn(
+                f"commands.x.peripheral: is '{name}'; expected a parameter of type", self.command(text)
+            )
 
     def test_variants(self) -> None:
         params = (
-            '[orders.x.params.p]\ntype = "choice"\nchoices = ["a"]\n'
-            '[orders.x.params.s]\ntype = "text"\nsecret = true\n'
+            '[commands.x.params.p]\ntype = "choice"\nchoices = ["a"]\n'
+            '[commands.x.params.s]\ntype = "text"\nsecret = true\n'
         )
         for variant, expected in [
             ('template = { sentence = "X,1" }', "variants[0].when: missing"),
-            ('when = { q = "a" }', "variants[0].when.q: expected a parameter of the order"),
-            ('when = { s = "a" }', "variants[0].when.s: expected a parameter of the order that isn't secret"),
+            ('when = { q = "a" }', "variants[0].when.q: expected a parameter of the command"),
+            (
+                'when = { s = "a" }',
+                "variants[0].when.s: expected a parameter of the command that isn't secret",
+            ),
             ('when = { p = "b" }', 'variants[0].when.p: is "b"; expected one of a'),
             ('when = { p = "a" }', "variants[0].template: missing"),
             ('when = { p = "a" }\nparams = 7', "variants[0].params: is 7; expected a table"),
@@ -260,7 +267,9 @@ class MistakeTests(WithDirectory):
             ),
             ('when = { p = "a" }\ntemplate = { sentence = "X,1" }\nbar = 1', "variants[0].bar: unknown key"),
         ]:
-            self.assertIn(f"orders.x.{expected}", self.order(f"{params}[[orders.x.variants]]\n{variant}"))
+            self.assertIn(
+                f"commands.x.{expected}", self.command(f"{params}[[commands.x.variants]]\n{variant}")
+            )
 
 
 SHIPPED = tomllib.loads(

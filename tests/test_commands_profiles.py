@@ -12,18 +12,18 @@ from tests.commands_support import DEVICE, HEAD, WithDirectory
 
 class OverrideTests(WithDirectory):
     def test_one_word(self) -> None:
-        """An operator who has read the manual changes one thing of one order."""
+        """An operator who has read the manual changes one thing of one command."""
         profiles = self.load(
             'name = "jt709"\nextends = "jt709"\ndialect = "jt709"\nsource = "manual"\n'
-            '[orders.unlock]\nassumed = false\nsource = "manual, page 12"\n'
-            '[orders.unlock.params.password]\ntype = "text"\n'
+            '[commands.unlock]\nassumed = false\nsource = "manual, page 12"\n'
+            '[commands.unlock.params.password]\ntype = "text"\n'
             'length = 8\nsecret = true\nfrom = "static_password"\n'
         )
         profile = profiles.profiles["jt709"]
-        spec = profile.orders["unlock"].choose({})
+        spec = profile.commands["unlock"].choose({})
         self.assertEqual((spec.assumed, spec.physical, spec.source), (False, True, "manual, page 12"))
         self.assertEqual(spec.params["password"].longest, 8)
-        self.assertEqual(profile.orders["seal"].choose({}).source, "[ASM] no public document")
+        self.assertEqual(profile.commands["seal"].choose({}).source, "[ASM] no public document")
         self.assertIs(profiles.pick(DEVICE, "jt709"), profile)
 
     def test_provenance(self) -> None:
@@ -37,18 +37,18 @@ class OverrideTests(WithDirectory):
             ('provenance = "standard"', "seal", "standard"),
             ("", "restart", "standard"),
         ):
-            text = f'{HEAD}extends = "jt709"\n[orders.{before}]\ndescription = "x"\n{line}\n'
-            spec = self.load(text).profiles["mine"].orders[before].choose({})
+            text = f'{HEAD}extends = "jt709"\n[commands.{before}]\ndescription = "x"\n{line}\n'
+            spec = self.load(text).profiles["mine"].commands[before].choose({})
             self.assertEqual((spec.provenance, spec.assumed), (expected, expected == "assumed"), line)
-        old = f'{HEAD}extends = "grand"\n[orders.seal]\nprovenance = "standard"\n'
+        old = f'{HEAD}extends = "grand"\n[commands.seal]\nprovenance = "standard"\n'
         grand = old.replace('"mine"', '"grand"').replace('extends = "grand"', 'extends = "jt709"')
         grand = grand.replace('provenance = "standard"', "assumed = true") + '[match]\ndevices = ["1"]\n'
         self.assertEqual(
-            self.load(old, grand).profiles["mine"].orders["seal"].choose({}).provenance, "standard"
+            self.load(old, grand).profiles["mine"].commands["seal"].choose({}).provenance, "standard"
         )
 
     def test_provenance_of_a_variant(self) -> None:
-        """A variant has its order's, unless it says another by either key."""
+        """A variant has its command's, unless it says another by either key."""
         for line, expected in (
             ("", "standard"),
             ("assumed = true", "assumed"),
@@ -56,40 +56,40 @@ class OverrideTests(WithDirectory):
             ('provenance = "documented"', "documented"),
         ):
             text = (
-                f'{HEAD}[orders.x]\nprovenance = "standard"\ntemplate = {{ sentence = "X,1" }}\n'
-                '[orders.x.params.a]\ntype = "text"\n'
-                f'[[orders.x.variants]]\ngiven = ["a"]\n{line}\ntemplate = {{ sentence = "X,{{a}}" }}\n'
+                f'{HEAD}[commands.x]\nprovenance = "standard"\ntemplate = {{ sentence = "X,1" }}\n'
+                '[commands.x.params.a]\ntype = "text"\n'
+                f'[[commands.x.variants]]\ngiven = ["a"]\n{line}\ntemplate = {{ sentence = "X,{{a}}" }}\n'
             )
-            definition = self.load(text.replace('"X,{a}"', '"X,1,{a}"')).profiles["mine"].orders["x"]
+            definition = self.load(text.replace('"X,{a}"', '"X,1,{a}"')).profiles["mine"].commands["x"]
             self.assertEqual(definition.choose({"a": "b"}).provenance, expected, line)
             self.assertEqual(definition.choose({}).provenance, "standard")
 
     def test_another_template(self) -> None:
-        """A whole new form, with the shipped variants dropped; another order switched off."""
+        """A whole new form, with the shipped variants dropped; another command switched off."""
         profiles = self.load(
             f'{HEAD}extends = "jt709"\n[match]\nprefixes = ["7943"]\n'
-            '[orders.unlock]\ntemplate = { pnn = "P43,{password}" }\nvariants = []\n'
+            '[commands.unlock]\ntemplate = { pnn = "P43,{password}" }\nvariants = []\n'
             'reply = { result = 0, accepted = ["1"], wrong_password = ["0"] }\n'
-            "[orders.unlock.params.method]\ndisabled = true\n"
-            "[orders.seal]\ndisabled = true\n"
+            "[commands.unlock.params.method]\ndisabled = true\n"
+            "[commands.seal]\ndisabled = true\n"
         )
-        orders = profiles.profiles["mine"].orders
-        unlock = orders["unlock"].choose({})
+        commands = profiles.profiles["mine"].commands
+        unlock = commands["unlock"].choose({})
         self.assertEqual((unlock.reply.word, unlock.reply.group, unlock.reply.number), ("P43", "", None))
         self.assertEqual(set(unlock.params), {"password"})
-        self.assertNotIn("seal", orders)
+        self.assertNotIn("seal", commands)
 
     def test_in_place_of_the_shipped_one(self) -> None:
         """The same name without `extends` replaces all of it."""
         profiles = self.load(
             'name = "jt709"\ndialect = "jt709"\nsource = "x"\n'
-            '[orders.seal]\ntemplate = { sentence = "X,1" }\n'
+            '[commands.seal]\ntemplate = { sentence = "X,1" }\n'
         )
-        self.assertEqual(set(profiles.profiles["jt709"].orders), {"seal"})
+        self.assertEqual(set(profiles.profiles["jt709"].commands), {"seal"})
 
     def test_general_profile_of_the_operator(self) -> None:
         """One without a match table goes before the shipped one."""
-        profiles = self.load(HEAD + '[orders.seal]\ntemplate = { sentence = "X,1" }\n')
+        profiles = self.load(HEAD + '[commands.seal]\ntemplate = { sentence = "X,1" }\n')
         picked = profiles.pick(DEVICE, "jt709")
         assert picked is not None
         self.assertEqual(picked.name, "mine")
@@ -97,14 +97,15 @@ class OverrideTests(WithDirectory):
     def test_chains(self) -> None:
         """A profile may build on another of the operator's, whose locks it does not take over."""
         profiles = self.load(
-            HEAD + 'extends = "jt709"\n[match]\nprefixes = ["7943"]\n[orders.seal]\ndescription = "first"\n',
+            HEAD
+            + 'extends = "jt709"\n[match]\nprefixes = ["7943"]\n[commands.seal]\ndescription = "first"\n',
             'name = "second"\ndialect = "jt709"\nextends = "mine"\n[match]\ndevices = ["1"]\n'
-            '[orders.unlock]\ndescription = "second"\n',
+            '[commands.unlock]\ndescription = "second"\n',
         )
         second = profiles.profiles["second"]
         self.assertEqual((second.source, second.prefixes, second.devices), ("a test", (), {"1"}))
-        self.assertEqual(second.orders["seal"].choose({}).description, "first")
-        self.assertEqual(second.orders["unlock"].choose({}).description, "second")
+        self.assertEqual(second.commands["seal"].choose({}).description, "first")
+        self.assertEqual(second.commands["unlock"].choose({}).description, "second")
 
     def test_bad_chains(self) -> None:
         """Building on nothing, or in a circle, is refused."""
@@ -161,8 +162,8 @@ class PickTests(SynchronousTestCase):
             mine, yours = self.profile("mine", **match), self.profile("yours", **match)
             self.assertRaises(ProfileError, ProfileRegistry, [mine, yours])
             shipped = self.profile("shipped", shipped=True, **match)
-            for order in ([mine, shipped], [shipped, mine]):
-                self.assertEqual(self.picked(ProfileRegistry(order), "1", "jt709"), "mine")
+            for command in ([mine, shipped], [shipped, mine]):
+                self.assertEqual(self.picked(ProfileRegistry(command), "1", "jt709"), "mine")
 
     def test_firmware_of_the_operator_first(self) -> None:
         """Of two patterns that fit, the operator's counts."""
@@ -176,14 +177,14 @@ class Jt701Tests(WithDirectory):
 
     TEXT = (
         'name = "jt701"\ndialect = "jt701"\nsource = "PROTOCOL.md §4"\n'
-        '[orders.unlock]\nphysical = true\ntemplate = { pnn = "P43,{password}" }\n'
+        '[commands.unlock]\nphysical = true\ntemplate = { pnn = "P43,{password}" }\n'
         'reply = { result = 0, accepted = ["1"], wrong_password = ["0"] }\n'
-        '[orders.unlock.params.password]\ntype = "text"\nlength = 6\nsecret = true\nrequired = true\n'
-        '[orders.cards_add]\ntemplate = { pnn = "P41,1,1,{cards.count},{cards}" }\n'
-        '[orders.cards_add.params.cards]\ntype = "list"\nrequired = true\nlength = [1, 20]\n'
+        '[commands.unlock.params.password]\ntype = "text"\nlength = 6\nsecret = true\nrequired = true\n'
+        '[commands.cards_add]\ntemplate = { pnn = "P41,1,1,{cards.count},{cards}" }\n'
+        '[commands.cards_add.params.cards]\ntype = "list"\nrequired = true\nlength = [1, 20]\n'
         'items = { type = "text", pattern = "[0-9]{10}" }\n'
-        '[orders.set_tracking]\ntemplate = { pnn = "P54,1,{on}" }\n'
-        '[orders.set_tracking.params.on]\ntype = "boolean"\nrequired = true\n'
+        '[commands.set_tracking]\ntemplate = { pnn = "P54,1,{on}" }\n'
+        '[commands.set_tracking.params.on]\ntype = "boolean"\nrequired = true\n'
     )  # fmt: skip
 
     def test_rendering(self) -> None:
@@ -200,7 +201,7 @@ class Jt701Tests(WithDirectory):
             self.assertEqual((checked.spec.reply.kind, checked.spec.reply.word), (ReplyKind.PNN, text[:3]))
 
     def test_loosely_takes_either(self) -> None:
-        """Two dialects differ; one that takes the order is enough while the lock is unknown."""
+        """Two dialects differ; one that takes the command is enough while the lock is unknown."""
         profiles = self.load(self.TEXT)
         profiles.validate_loosely(Command("i", "1", "unlock", {"password": "888888"}))
         profiles.validate_loosely(Command("i", "1", "unlock", {"method": "dynamic"}))

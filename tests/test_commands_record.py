@@ -1,4 +1,4 @@
-"""The record of an order: what is shown, what is stored, and taking an order up again from it."""
+"""The record of a command: what is shown, what is stored, and taking a command up again from it."""
 
 import attrs
 
@@ -65,13 +65,13 @@ class RecordTests(LifecycleCase):
             self.assertEqual(public_from_hash(fields)["provenance"], expected)
 
     def test_invalid_record(self) -> None:
-        """An order that could not be read is reported as far as it could."""
-        record = invalid_record(InvalidCommand("ttl", "is 0", "more", order_id="i", device="1"), T)
+        """A command that could not be read is reported as far as it could."""
+        record = invalid_record(InvalidCommand("ttl", "is 0", "more", command_id="i", device="1"), T)
         self.assertEqual((record["id"], record["device"], record["state"]), ("i", "1", "invalid"))
         self.assertEqual(record["reason"], "ttl: is 0; expected more")
 
     def test_late_evidence_after_a_restart(self) -> None:
-        """From the hash alone an order can still be confirmed."""
+        """From the hash alone a command can still be confirmed."""
         for end in (
             lambda one: one.deadline(T + 31),
             lambda one: (one.reply(YES, T + 2), one.deadline(T + 122)),
@@ -84,7 +84,7 @@ class RecordTests(LifecycleCase):
             spec = PROFILES.spec_of(fields["profile"], fields["command"], one.public()["params"])
             again = CommandExecution.restore(fields, spec)
             self.assertEqual(again.stored(), one.stored())
-            self.assertEqual(again.order.reply_to, "r")
+            self.assertEqual(again.command.reply_to, "r")
             self.expect(again.observe(UNLOCKED, T + 200), "confirmed")
 
     def test_masked_run_keeps_no_words(self) -> None:
@@ -98,19 +98,19 @@ class RecordTests(LifecycleCase):
         )
 
     def test_crash_after_recording(self) -> None:
-        """With the record that went before the bytes, a physical order is never written again."""
+        """With the record that went before the bytes, a physical command is never written again."""
         one = run()
         record = one.writing(T, 7).transitions[0]
-        stored = from_waiting(to_waiting(one.order))
-        again = CommandExecution.restore(to_hash(record.fields), one.spec, order=stored)
+        stored = from_waiting(to_waiting(one.command))
+        again = CommandExecution.restore(to_hash(record.fields), one.spec, command=stored)
         self.assertTrue(again.in_flight)
         self.assertRaises(LifecycleError, again.writing, T + 1, 8)
         self.expect(again.recovered(T + 1), "uncertain")
 
-    def test_plain_order_after_a_crash(self) -> None:
-        """A plain order goes on with the repeats it has left."""
+    def test_plain_command_after_a_crash(self) -> None:
+        """A plain command goes on with the repeats it has left."""
         one = sent("query")
-        again = CommandExecution.restore(to_hash(one.stored()), one.spec, order=one.order)
+        again = CommandExecution.restore(to_hash(one.stored()), one.spec, command=one.command)
         self.assertEqual(again.next_deadline, one.next_deadline)
         self.expect(again.recovered(T + 2), "queued", action=Action.REQUEUE)
         again.writing(T + 3, 8)
@@ -127,7 +127,7 @@ class RecordTests(LifecycleCase):
         one = sent()
         assert one.spec is not None
         tame = attrs.evolve(one.spec, physical=False, evidence=None, repeats=3)
-        again = CommandExecution.restore(to_hash(one.stored()), tame, order=one.order)
+        again = CommandExecution.restore(to_hash(one.stored()), tame, command=one.command)
         again.assign(tame)
         self.expect(again.deadline(T + 31), "uncertain")
 

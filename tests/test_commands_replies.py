@@ -1,4 +1,4 @@
-"""What answers an order, what proves it, and when to stop trying passwords."""
+"""What answers a command, what proves it, and when to stop trying passwords."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -140,14 +140,15 @@ class BinaryTests(SynchronousTestCase):
         )
 
     def test_kinds_do_not_mix(self) -> None:
-        """An order in one form is not answered in another."""
+        """A command in one form is not answered in another."""
         for kind in (ReplyKind.SENTENCE, ReplyKind.PNN, ReplyKind.TERMINAL):
             rule = ReplyRule(kind, group="ELOCK", number=1, word="P43", message_id=0x8104, data=0x0104)
             matching = [reply for reply in ALL_REPLIES if match(rule, 7, reply) is not None]
             self.assertEqual(len(matching), 2 if kind is ReplyKind.TERMINAL else 1)
 
     def test_none_and_any(self) -> None:
-        """Nothing answers some orders, anything others; what it said isn't kept, for it may hold a secret."""
+        """Nothing answers some commands, anything others; what it said isn't kept, for it may hold a
+        secret."""
         for reply in ALL_REPLIES:
             self.assertIsNone(match(ReplyRule(ReplyKind.NONE), 7, reply))
             answer = match(ReplyRule(ReplyKind.ANY), 7, reply)
@@ -203,7 +204,8 @@ class EvidenceTests(SynchronousTestCase):
         self.assertFalse(self.proves(self.status("locked", "unlocked")))
 
     def test_times(self) -> None:
-        """What happened before the order proves nothing, but for the seconds that a time may be wrong by."""
+        """What happened before the command proves nothing, but for the seconds that a time may be wrong
+        by."""
         for time, result in [
             (940, False),
             (994, False),
@@ -230,7 +232,7 @@ class EvidenceTests(SynchronousTestCase):
         self.assertFalse(confirms(lock_only, self.status("locked", "unlocked"), 1000, 1001))
 
     def test_public(self) -> None:
-        """What the order's record says about it."""
+        """What the command's record says about it."""
         self.assertEqual(self.lock().public(), {"kind": "lock", "action": "unlocked", "method": "password"})
         self.assertEqual(
             self.status("unlocked", "locked").public(),
@@ -240,9 +242,9 @@ class EvidenceTests(SynchronousTestCase):
 
 class LockoutTests(SynchronousTestCase):
     def setUp(self) -> None:
-        orders = load_profiles().profiles["jt709"].orders
+        commands = load_profiles().profiles["jt709"].commands
         self.unlock, self.seal, self.locate, self.change = (
-            orders[name].choose({}) for name in ("unlock", "seal", "locate", "set_password")
+            commands[name].choose({}) for name in ("unlock", "seal", "locate", "set_password")
         )
 
     def test_two_in_a_row(self) -> None:
@@ -256,7 +258,7 @@ class LockoutTests(SynchronousTestCase):
             self.assertFalse(lockout.blocks(count, spec))
 
     def test_what_leaves_the_count(self) -> None:
-        """A success begins anew; other refusals and other orders leave the count alone."""
+        """A success begins anew; other refusals and other commands leave the count alone."""
         self.assertEqual(lockout.next_count(1, self.unlock, Answer(True)), 0)
         self.assertEqual(lockout.next_count(1, self.unlock, Answer(False, "rope")), 1)
         self.assertEqual(lockout.next_count(1, self.locate, Answer(True)), 1)

@@ -1,4 +1,5 @@
-"""Orders for sub-locks, without a gateway: their evidence, how long it is awaited, how they are addressed."""
+"""Commands for sub-locks, without a gateway: their evidence, how long it is awaited, how they are
+addressed."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -21,16 +22,16 @@ SUBLOCK = "E03B60000A"
 OTHER = "79001A0001"
 NOW = 1_600_000_000.0
 JT701 = load_profiles().profiles["jt701"]
-SPEC = JT701.orders["sublock_unlock"].choose({})
+SPEC = JT701.commands["sublock_unlock"].choose({})
 
 
 class SubLockTests(SynchronousTestCase):
-    """An order for a sub-lock: whose evidence counts, and how long it is awaited."""
+    """A command for a sub-lock: whose evidence counts, and how long it is awaited."""
 
     def sent(self, **params: object) -> CommandExecution:
-        """An order that the master has said yes to, a second after it was written."""
-        order = Command("i", MASTER, "sublock_unlock", {"id": SUBLOCK, **params}, created_at=NOW)
-        run = CommandExecution(order, SPEC)
+        """A command that the master has said yes to, a second after it was written."""
+        command = Command("i", MASTER, "sublock_unlock", {"id": SUBLOCK, **params}, created_at=NOW)
+        run = CommandExecution(command, SPEC)
         run.writing(NOW, 7)
         run.written(NOW)
         run.reply(Answer(True), NOW + 1)
@@ -75,8 +76,8 @@ class SubLockTests(SynchronousTestCase):
             self.assertEqual((bool(steps), named), (proves, ["lora"] if proves else []))
 
     def test_the_master_itself_is_proved_by_the_master_only(self) -> None:
-        """The other way round: no sub-lock confirms an order for the master's own lock."""
-        rule = JT701.orders["unlock"].choose({}).evidence
+        """The other way round: no sub-lock confirms a command for the master's own lock."""
+        rule = JT701.commands["unlock"].choose({}).evidence
         assert rule is not None
         for peripheral, proves in [(None, True), (SUBLOCK, False)]:
             self.assertEqual(confirms(rule, self.seen(peripheral, "password"), NOW, NOW + 31), proves)
@@ -91,7 +92,7 @@ class SubLockTests(SynchronousTestCase):
             self.assertIn(f"no evidence within {minutes * 60 + 120} s", str(run.reason))
 
     def test_a_record_holds_what_is_needed_to_match(self) -> None:
-        """Taken up from its hash alone, the order is confirmed by its own sub-lock and no other."""
+        """Taken up from its hash alone, the command is confirmed by its own sub-lock and no other."""
         for peripheral, proves in [(SUBLOCK, True), ("79001A0001", False)]:
             lost = self.sent(minutes=1)
             restored = CommandExecution.restore(to_hash(lost.stored()), SPEC)
@@ -101,12 +102,12 @@ class SubLockTests(SynchronousTestCase):
 
 
 class AddressTests(SynchronousTestCase):
-    """From an order for a sub-lock to the one for its master."""
+    """From a command for a sub-lock to the one for its master."""
 
     def through(self, command: str, **params: object) -> Command:
-        """The order for the master."""
-        order = Command("i", SUBLOCK, command, params, reply_to="r")
-        return sublocks.redirect_to_master(order, MASTER, sublocks.parameter(JT701))
+        """The command for the master."""
+        command = Command("i", SUBLOCK, command, params, reply_to="r")
+        return sublocks.redirect_to_master(command, MASTER, sublocks.parameter(JT701))
 
     def test_small_letters(self) -> None:
         """A sub-lock's id is the same in small letters; with another length it is no device at all."""
@@ -123,9 +124,9 @@ class AddressTests(SynchronousTestCase):
             ("sublock_unlock", {}),
             ("sublock_unlock", {"id": SUBLOCK}),
         ]:
-            order = self.through(command, **params, minutes=2)
-            self.assertEqual((order.device, order.command), (MASTER, "sublock_unlock"))
-            self.assertEqual(order.params, {"id": SUBLOCK, "minutes": 2})
+            command = self.through(command, **params, minutes=2)
+            self.assertEqual((command.device, command.name), (MASTER, "sublock_unlock"))
+            self.assertEqual(command.params, {"id": SUBLOCK, "minutes": 2})
 
     def test_a_parameter_that_contradicts_the_device(self) -> None:
         """It is not for the gateway to choose between two locks."""
@@ -133,9 +134,9 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(error.field, "params.id")
         self.assertIn("is text of 10 characters", str(error))
         self.assertNotIn(OTHER, str(error))
-        self.assertEqual((error.device, error.order_id, error.reply_to), (MASTER, "i", "r"))
+        self.assertEqual((error.device, error.command_id, error.reply_to), (MASTER, "i", "r"))
 
-    def test_other_orders(self) -> None:
+    def test_other_commands(self) -> None:
         """They are the master's, whose id the message tells."""
         for command in ("seal", "restart", "sublock_list", "clear_lockout"):
             said = str(self.assertRaises(InvalidCommand, self.through, command))
@@ -144,8 +145,8 @@ class AddressTests(SynchronousTestCase):
 
     def test_a_sensor_opens_nothing(self) -> None:
         """A JT126 can't be unlocked; a valve lock can, and so can what no document names."""
-        order = Command("i", MASTER, "sublock_unlock", {"id": SUBLOCK})
-        error = self.assertRaises(InvalidCommand, sublocks.check_type, order, SUBLOCK, "jt126")
+        command = Command("i", MASTER, "sublock_unlock", {"id": SUBLOCK})
+        error = self.assertRaises(InvalidCommand, sublocks.check_type, command, SUBLOCK, "jt126")
         self.assertIn(f"{SUBLOCK} is a JT126 sensor of master {MASTER}", str(error))
         for kind in ("jt709", "jt802", "7", None):
-            sublocks.check_type(order, SUBLOCK, kind)
+            sublocks.check_type(command, SUBLOCK, kind)

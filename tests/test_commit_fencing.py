@@ -1,4 +1,4 @@
-"""commit.lua against a real server: what comes too late, of an order or of a lock, leaves nothing behind."""
+"""commit.lua against a real server: what comes too late, of a command or of a lock, leaves nothing behind."""
 
 from datetime import timedelta
 from typing import Any
@@ -9,16 +9,17 @@ from tests.committing import Teller
 from tests.test_commit_script import ScriptCase, report
 from tests.vectors import MOMENT
 
-HOLDER, ORDER = "gw1/1-a", "o1"
+HOLDER, COMMAND = "gw1/1-a", "o1"
 DEVICE = "794308010679"
 
 
 class ConditionTests(ScriptCase):
-    """The record of an order's step is written as long as the order is this claim's, not beyond its end."""
+    """The record of a command's step is written as long as the command is this claim's, not beyond its
+    end."""
 
     def record(self, **fields: Any) -> None:
-        """Let the order's record be this."""
-        key = self.script.keys.command(ORDER)
+        """Let the command's record be this."""
+        key = self.script.keys.command(COMMAND)
         self.client.call("DEL", key)
         if fields:
             self.client.call("HSET", key, *[part for item in fields.items() for part in item])
@@ -26,7 +27,7 @@ class ConditionTests(ScriptCase):
     def holds(self, kind: str, *arguments: str) -> bool:
         """Whether a record with this condition is written; that nothing is, where it isn't."""
         before = len(self.script.events("command"))
-        condition = (kind, self.script.keys.command(ORDER), *arguments)
+        condition = (kind, self.script.keys.command(COMMAND), *arguments)
         step = (DEVICE, None, "", 0.0, [("command", "{}")], None, None, [("SET", self.key, 1)], condition)
         outcome = self.script.commit([step])
         written = self.client.call("GETDEL", self.key) == b"1"
@@ -59,7 +60,7 @@ class ConditionTests(ScriptCase):
         self.assertTrue(self.holds("held", HOLDER, "1", "1"))
 
     def test_put_back(self) -> None:
-        """A physical order that may be out doesn't go back to its queue, nor one that may be physical."""
+        """A physical command that may be out doesn't go back to its queue, nor one that may be physical."""
         for physical, attempts, allowed in (
             ("true", 0, True),
             ("", 0, True),
@@ -84,7 +85,7 @@ class ConditionTests(ScriptCase):
         self.assertFalse(self.holds("evidence"))
 
     def test_unknown(self) -> None:
-        """An order that was carried out without a record gets one once."""
+        """A command that was carried out without a record gets one once."""
         self.record()
         self.assertTrue(self.holds("unknown"))
         self.record(state="done")
@@ -93,7 +94,7 @@ class ConditionTests(ScriptCase):
     def test_repeated_call(self) -> None:
         """A call that is repeated, its reply being lost, says of the same records that they were refused."""
         self.record()
-        condition = ("held", self.script.keys.command(ORDER), "x", "1")
+        condition = ("held", self.script.keys.command(COMMAND), "x", "1")
         step = (DEVICE, None, "", 0.0, [], None, None, [], condition)
         self.assertEqual(self.script.commit([step, step[:8]], number=7), [0, 0, b"LATE"])
         self.assertEqual(self.script.commit([step, step[:8]], number=7)[:2], [-1, 0])

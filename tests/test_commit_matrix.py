@@ -25,7 +25,7 @@ from tests.vectors import binary
 Records = list[tuple[Any, ...]]
 IMEI = "861234567890121"
 ISO = "2025-11-18T11:30:00.000000Z"
-#: Commands of the commit script, and those that orders have it carry out.
+#: Commands of the commit script, and those that commands have it carry out.
 COMMANDS = sorted({*re.findall(rb"call(?:\(|, )'([A-Z]+)'", SCRIPT), b"LPUSH", b"LREM"})
 #: How a key of each type is made.
 MAKE: dict[str, tuple[str, ...]] = {
@@ -38,14 +38,14 @@ MAKE: dict[str, tuple[str, ...]] = {
 }
 
 
-def order_record(keys: Keys) -> tuple[Any, ...]:
-    """An order that ends: what a gateway has carried out for it."""
+def command_record(keys: Keys) -> tuple[Any, ...]:
+    """A command that ends: what a gateway has carried out for it."""
     end = [
         ("HSET", keys.command("o1"), "state", "done"),
         ("EXPIRE", keys.command("o1"), 60),
         ("HDEL", keys.under_way("gw1"), "o1"),
         ("ZREM", keys.deadlines, "o1"),
-        ("ZADD", keys.recent_orders, "1", "o1"),
+        ("ZADD", keys.recent_commands, "1", "o1"),
         ("HSET", keys.unsettled(DEVICE), "o1", "1 gw1"),
         ("RPUSH", keys.reply("me"), "{}"),
         ("LTRIM", keys.reply("me"), -9, -1),
@@ -81,19 +81,19 @@ class Scenes:
         return self.teller.contents(report(1)), self.teller.leaves()
 
     def named(self) -> tuple[Records, Records]:
-        """It says its IMEI, under which orders wait."""
+        """It says its IMEI, under which commands wait."""
         self.call("RPUSH", self.keys.waiting(IMEI), json.dumps({"id": "w1"}), json.dumps({"id": "w2"}))
         said = f"({DEVICE},1,001,VERSION,1,JT709C_20200101,{IMEI})".encode()
         state = ("jt709", IMEI, "v1", "998877", None, ("0123456789", "jt126", None, "locked", 90))
         made = (DEVICE, "f" * 16, ISO, NOW.timestamp(), [("reply", '{"id":"r"}')], state, None, None)
         return self.teller.contents(report(1)), [*self.teller.contents(said), made]
 
-    def order(self) -> tuple[Records, Records]:
-        """An order ends."""
-        return self.teller.contents(report(1)), [order_record(self.keys)]
+    def command(self) -> tuple[Records, Records]:
+        """A command ends."""
+        return self.teller.contents(report(1)), [command_record(self.keys)]
 
 
-SCENES = ("position", "first", "moved", "gone", "named", "order")
+SCENES = ("position", "first", "moved", "gone", "named", "command")
 
 
 class World:

@@ -130,11 +130,11 @@ class ImeiTests(ScriptCase):
         return self.script.hash(self.keys.imei)
 
     def wait_under(self, imei: str, *ids: str) -> None:
-        """Orders that wait under a name that nobody has."""
+        """Commands that wait under a name that nobody has."""
         for one in ids:
             self.client.call("HSET", self.keys.command(one), "device", imei, "state", "waiting")
-            order = {"id": one, "device": imei, "params": {"list": [], "big": 2**60}}
-            self.client.call("RPUSH", self.keys.waiting(imei), json.dumps(order))
+            command = {"id": one, "device": imei, "params": {"list": [], "big": 2**60}}
+            self.client.call("RPUSH", self.keys.waiting(imei), json.dumps(command))
 
     def test_known(self) -> None:
         """The IMEI leads to the device, whose state says it too."""
@@ -158,7 +158,7 @@ class ImeiTests(ScriptCase):
         self.assertEqual(self.names(), {self.OTHER_IMEI: MASTER})
 
     def test_what_waits_goes_on(self) -> None:
-        """Orders under the IMEI wait for the device from then on, as they were, behind those that do."""
+        """Commands under the IMEI wait for the device from then on, as they were, behind those that do."""
         self.wait_under(MASTER, "own")
         self.wait_under(IMEI, "first", "second")
         before = self.client.call("LRANGE", self.keys.waiting(IMEI), 0, -1)

@@ -84,7 +84,7 @@ class GroupTests(CommitterCase):
         self.assertEqual(self.redis.number(), 2)
 
     def test_batches_are_bounded(self) -> None:
-        """A batch has at most MAX_BATCH records; the order holds across batches."""
+        """A batch has at most MAX_BATCH records; the command holds across batches."""
         names = [f"{number}" for number in range(2 * MAX_BATCH + 50)]
         links = [Link(), Link()]
         for number, name in enumerate(names):

@@ -17,7 +17,7 @@ from tests.support import wait_until
 from tests.test_dialect_streams import GARBAGE, SOUND
 
 COMMAND = [sys.executable, "-m", "jt709c_gateway.cli.main"]
-#: Without the keys that orders need, or without those of one kind.
+#: Without the keys that commands need, or without those of one kind.
 EVENTS_ONLY = [
     "~jt709c:events",
     "~jt709c:commit:*",
@@ -129,32 +129,32 @@ class MissingRightTests(SynchronousTestCase):
         return bool(lock.answers_within(0.3))
 
     def test_intake(self) -> None:
-        """Orders that can't be taken wait where they are, and are carried out when they can."""
+        """Commands that can't be taken wait where they are, and are carried out when they can."""
         for rules, said in (
-            (["-blmove"], "Redis refuses to give out orders from jt709c:commands into "),
+            (["-blmove"], "Redis refuses to give out commands from jt709c:commands into "),
             (["resetkeys", *EVENTS_ONLY], "No permissions to access a key: EVALSHA jt709c:commands:waiting:"),
             (["resetkeys", *NO_RECORDS], "No permissions to access a key: EVALSHA jt709c:command:"),
         ):
             daemon = self.start(*rules)
             lock = FakeLock(new_device()).connect(daemon)
             self.addCleanup(lock.close)
-            order = self.desk.unlock(lock.device)
+            command = self.desk.unlock(lock.device)
             self.said(daemon, said)
             self.assertEqual(self.desk.redis.call("LLEN", "jt709c:commands:invalid"), 0)
             self.mend()
             lock.say_yes(lock.next_unlock())
             lock.open()
-            self.desk.wait(order, "confirmed")
+            self.desk.wait(command, "confirmed")
             self.assertNotIn(PASSWORD, daemon.log())
             self.assertEqual(daemon.stop(), 0)
 
     def test_claims(self) -> None:
-        """A look for a lock's orders that is refused is said as well."""
+        """A look for a lock's commands that is refused is said as well."""
         daemon = self.start("-hincrby")
         lock = FakeLock(new_device()).connect(daemon)
         self.addCleanup(lock.close)
         self.desk.unlock(lock.device)
-        self.said(daemon, "Redis refuses a look for a lock's orders: ERR ACL failure in script: User")
+        self.said(daemon, "Redis refuses a look for a lock's commands: ERR ACL failure in script: User")
         self.mend()
         lock.next_unlock()
 
@@ -210,14 +210,14 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual(json.loads(process.stdout.readline())["device"], device)
 
     def test_reader_sends_nothing(self) -> None:
-        """A reader's order is refused: which right is missing, in one line."""
+        """A reader's command is refused: which right is missing, in one line."""
         status, out, err = self.run_to_end(READER, "send", "locate", self.lock.device)
         self.assertEqual((status, out), (2, ""))
         self.assertEqual(err.count("\n"), 1)
         self.assertIn("no permissions to run the 'rpush' command", err)
 
-    def test_commander_watches_orders_only(self) -> None:
-        """A commander hears of orders, and not of locations."""
+    def test_commander_watches_commands_only(self) -> None:
+        """A commander hears of commands, and not of locations."""
         process = self.start(COMMANDER, "watch", "--kind", "location")
         self.assertIn(
             "No permissions to access a channel: PSUBSCRIBE jt709c:event:location:*",
@@ -227,9 +227,9 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("watching", process.stderr.readline())
 
     def test_send_and_wait(self) -> None:
-        """A commander's order is followed to its end, by device id and where only a pattern finds it."""
+        """A commander's command is followed to its end, by device id and where only a pattern finds it."""
         process = self.start(COMMANDER, "send", "locate", self.lock.device, "--wait", "--reply-to", "desk")
-        raw = self.lock.next_order()
+        raw = self.lock.next_command()
         self.lock.result(int.from_bytes(raw[11:13], "big"), 0x8201)
         self.lock.send(self.lock.frame(0x0201, raw[11:13] + self.lock.location()[13:-2]))
         out, err = process.communicate(timeout=30)
@@ -239,14 +239,14 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(json.loads(outcome)["state"], "done")
 
     def test_cancel(self) -> None:
-        """A commander takes back an order for a lock that is away."""
-        order = new_id()
+        """A commander takes back a command for a lock that is away."""
+        command = new_id()
         away = new_device()
-        status, _, err = self.run_to_end(COMMANDER, "send", "locate", away, "--id", order)
+        status, _, err = self.run_to_end(COMMANDER, "send", "locate", away, "--id", command)
         self.assertEqual(status, 0, err)
         with self.server.client_of(COMMANDER) as client:
-            key = f"jt709c:command:{order}"
+            key = f"jt709c:command:{command}"
             wait_until(lambda: client.call("HGET", key, "state") == b"waiting")
-            status, out, err = self.run_to_end(COMMANDER, "send", "cancel", away, f"id={order}", "--wait")
+            status, out, err = self.run_to_end(COMMANDER, "send", "cancel", away, f"id={command}", "--wait")
             self.assertEqual(status, 0, out + err)
             self.assertEqual(client.call("HGET", key, "state"), b"cancelled")

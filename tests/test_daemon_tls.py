@@ -143,7 +143,7 @@ class DaemonTlsTests(TestCase):
                 watch.communicate()
             sent = self.send(lock.device)
             self.assertEqual(sent.returncode, 0, sent.stderr)
-            lock.next_order()
+            lock.next_command()
 
         await self.run_in_thread(run)
 

@@ -214,7 +214,7 @@ class LockReportTests(SynchronousTestCase):
 
 
 class AnswerTests(SynchronousTestCase):
-    """What answers to orders tell besides."""
+    """What answers to commands tell besides."""
 
     def reply(self, text: str) -> Reply:
         found = fact(text.encode())
@@ -281,7 +281,7 @@ class PasswordTests(SynchronousTestCase):
         self.assertEqual((open_.raw, open_.raw_masked), ("(8000620011,P52,2,113271)", False))
 
     def test_replies(self) -> None:
-        """Other P52 sentences answer orders: no password, no answer."""
+        """Other P52 sentences answer commands: no password, no answer."""
         for text in (
             "(8000620011,P52,3,1,0)",
             "(8000620011,P52,1,1,1)",

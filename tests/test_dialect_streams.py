@@ -124,7 +124,7 @@ class MixedTests(SynchronousTestCase):
         st.lists(st.integers(0, 4000), max_size=12),
     )
     @settings(max_examples=200)
-    def test_any_order(self, parts: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
+    def test_any_command(self, parts: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
         """Any frames in any order, with or without garbage, in any pieces."""
         stream = b"".join(raw + garbage for raw, garbage in parts)
         edges = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})

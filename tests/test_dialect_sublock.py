@@ -319,7 +319,7 @@ class OtherTests(SynchronousTestCase):
             self.assertEqual(message(raw, Decoder(sentence_serial=True)).answer, b"(P69,0,110)")
 
     def test_replies(self) -> None:
-        """Other WLNET sentences are replies to orders, and not answered."""
+        """Other WLNET sentences are replies to commands, and not answered."""
         decoded = message(b"(8054201973,1,007,WLNET,8,1,E03B60000A)")
         self.assertEqual(decoded.facts, [("reply", Reply("WLNET", ("8", "1", "E03B60000A")))])
         self.assertIsNone(decoded.answer_at(NOW))

@@ -52,7 +52,7 @@ def cli() -> dict[str, str]:
 
 
 class ExampleCase(SynchronousTestCase):
-    """A server with users, a daemon, and fleets that treat orders in different ways."""
+    """A server with users, a daemon, and fleets that treat commands in different ways."""
 
     fleets: dict[str, Iterator[int]]
     running: dict[str, subprocess.Popen[bytes]]
@@ -107,8 +107,8 @@ class ExampleCase(SynchronousTestCase):
         return {**os.environ, "JT709C_REDIS": address, "PYTHONUNBUFFERED": "1", **more}
 
 
-class OrderTests(ExampleCase):
-    """An order, followed to its end: the exit status tells the outcomes apart."""
+class CommandTests(ExampleCase):
+    """A command, followed to its end: the exit status tells the outcomes apart."""
 
     def give(self, program: str, device: str, more: Mapping[str, str]) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -145,7 +145,7 @@ class OrderTests(ExampleCase):
         self.check_uncertain(program, more)
 
     def check_uncertain(self, program: str, more: Mapping[str, str]) -> None:
-        """The lock goes away with the order that was written to it."""
+        """The lock goes away with the command that was written to it."""
         first = 794308900001 + len(self.desk.events("command"))
         fleet = self.simulate("--mute", f"--first-id={first}")
         self.addCleanup(fleet.kill)
@@ -160,27 +160,27 @@ class OrderTests(ExampleCase):
 
     def test_redis_py(self) -> None:
         """Python with redis-py."""
-        self.check_outcomes("order_redis_py.py")
+        self.check_outcomes("command_redis_py.py")
 
     def test_plain(self) -> None:
         """Python without a library."""
-        self.check_outcomes("order_plain.py")
+        self.check_outcomes("command_plain.py")
 
     def test_node(self) -> None:
         """Node with the package redis."""
-        self.check_outcomes("order.mjs")
+        self.check_outcomes("command.mjs")
 
     def test_cli(self) -> None:
         """A shell with redis-cli or valkey-cli."""
-        self.check_outcomes("order.sh", cli())
+        self.check_outcomes("command.sh", cli())
 
     def test_cli_half_said(self) -> None:
         """Without a device or a password the shell says so at once and pushes nothing."""
         before = self.desk.events("command")
-        for arguments, said in (([], "usage: order.sh DEVICE"), (["794308900001"], "no password")):
+        for arguments, said in (([], "usage: command.sh DEVICE"), (["794308900001"], "no password")):
             with self.subTest(arguments=arguments):
                 done = subprocess.run(
-                    [*command("order.sh"), *arguments],
+                    [*command("command.sh"), *arguments],
                     env={**os.environ, **cli(), "JT709C_REDIS": self.server.url},
                     stdin=subprocess.DEVNULL,
                     capture_output=True,

@@ -146,18 +146,18 @@ class ProfileTests(SynchronousTestCase):
             self.assertIn(f"794308010679,1,004,ELOCK,{number},1,888888)", self.page)
             lock = FakeLock(new_device()).connect(daemon)
             self.addCleanup(lock.close)
-            parts = lock.next_order()[1:-1].decode().split(",")
+            parts = lock.next_command()[1:-1].decode().split(",")
             self.assertEqual(parts[3:], ["BASE", "1"])
             lock.answer(int(parts[2]), "BASE", "1", firmware)
             wait_until(lambda: desk.redis.call("HGET", f"jt709c:device:{lock.device}", "firmware"))  # noqa: B023
-            order = desk.unlock(lock.device, "888888")
-            written = lock.next_order()[1:-1].decode().split(",")
+            command = desk.unlock(lock.device, "888888")
+            written = lock.next_command()[1:-1].decode().split(",")
             self.assertEqual([written[0], *written[3:]], [lock.device, "ELOCK", str(number), "1", "888888"])
             lock.answer(int(written[2]), "ELOCK", str(number), "2")
-            record = desk.wait(order, outcome["state"])
+            record = desk.wait(command, outcome["state"])
             self.assertEqual({name: record[name] for name in outcome}, outcome)
             self.assertEqual(record["assumed"], "false" if number == 2 else "true")
-        seal = desk.order(lock.device, "seal")
+        seal = desk.command(lock.device, "seal")
         desk.wait(seal, "sent")
 
 

@@ -393,7 +393,7 @@ class ServerTests(SynchronousTestCase):
         client = shared_server().client()
         self.addCleanup(client.close)
         script = Script(client, key_prefix())
-        order = script.keys.command("o1")
+        command = script.keys.command("o1")
         record = (
             "7",
             None,
@@ -404,11 +404,11 @@ class ServerTests(SynchronousTestCase):
             None,
             [("SET", f"{script.keys.prefix}:x", 1)],
         )
-        batch = [(*record, ("held", order, "gw1/1-a", "1")), (*record[:7], None)]
+        batch = [(*record, ("held", command, "gw1/1-a", "1")), (*record[:7], None)]
         self.assertEqual(script.commit(batch), [0, 0, b"LATE"])
         self.assertEqual(len(script.events("command")), 1)
         self.assertEqual(client.call("EXISTS", f"{script.keys.prefix}:x"), 0)
-        client.call("HSET", order, "holder", "gw1/1-a", "token", 1, "state", "queued")
+        client.call("HSET", command, "holder", "gw1/1-a", "token", 1, "state", "queued")
         self.assertEqual(script.commit(batch), 0)
         self.assertEqual(len(script.events("command")), 3)
         self.assertEqual(client.call("EXISTS", f"{script.keys.prefix}:x"), 1)

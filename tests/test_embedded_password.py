@@ -53,7 +53,7 @@ class EmbeddedDaemonTests(SynchronousTestCase):
             lock.ask(report(1))
 
     def test_nothing_is_carried_out_without_the_password(self) -> None:
-        """No order is read or pushed, nor anything else done, without the password or with a wrong one."""
+        """No command is read or pushed, nor anything else done, without the password or with a wrong one."""
         for password in (None, "wrong"):
             with RedisClient(self.daemon.embedded_port) as client:
                 if password is not None:

@@ -68,7 +68,7 @@ class BinaryTests(SynchronousTestCase):
         )  # fmt: skip
         self.assertEqual(find(find(parameters.fields, "parameter_0001").children, "value").value, "0000003c")
 
-    def test_orders(self) -> None:
+    def test_commands(self) -> None:
         """What the gateway sends: never answered, and no event."""
         identity = jt808.identify(DEVICE)
         for frame, title in (

@@ -105,7 +105,8 @@ class EveryByteTests(SynchronousTestCase):
     @given(anything)
     @settings(max_examples=500, deadline=None)
     def test_what_the_gateway_refuses_is_broken(self, raw: bytes) -> None:
-        """Bytes that the gateway calls malformed have a problem somewhere; only its own orders have none."""
+        """Bytes that the gateway calls malformed have a problem somewhere; only its own commands have
+        none."""
         frames = Framer().feed_datagram(raw)
         explanation = explain(raw)
         if len(frames) != 1 or frames[0].raw != raw or explanation.direction == "down":
@@ -143,7 +144,7 @@ class SecretTests(SynchronousTestCase):
         return PASSWORD.hex() in text or PASSWORD.decode() in text
 
     def test_sound(self) -> None:
-        """No field, title or answer has a password, in sound frames and orders of every kind."""
+        """No field, title or answer has a password, in sound frames and commands of every kind."""
         for frame in SECRET_FRAMES:
             self.assertFalse(self.shows(explain(frame)), frame)
             for each in explain_all(frame + b"\r\n" + frame):

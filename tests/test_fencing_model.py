@@ -141,7 +141,7 @@ class Fencing(RuleBasedStateMachine):
     def leases_lapse(self) -> None:
         self.world.pass_time(GATEWAY_TTL + 1)
 
-    # Orders
+    # Commands
 
     @rule(unit=units, command=st.sampled_from(("unlock", "unlock", "locate")), ttl=st.sampled_from((4, 40)))
     def give(self, unit: int, command: str, ttl: int) -> None:
@@ -158,8 +158,8 @@ class Fencing(RuleBasedStateMachine):
     @precondition(lambda self: self.world.given)
     @rule(unit=units, which=st.integers(0, 20), what=st.sampled_from(("again", "cancel")))
     def give_of_another(self, unit: int, which: int, what: str) -> None:
-        orders = [one for one in self.world.given.values() if one.target is None]
-        one = orders[which % len(orders)]
+        commands = [one for one in self.world.given.values() if one.target is None]
+        one = commands[which % len(commands)]
         if what == "cancel":
             self.world.take_back(self.world.units[unit], one.id)
         elif one.physical:
@@ -273,15 +273,15 @@ class Fencing(RuleBasedStateMachine):
     @rule(what=st.sampled_from((*KEYS, *LISTS)), name=st.sampled_from(NAMES), unit=units, lost=st.booleans())
     def displace(self, what: str, name: str, unit: int, lost: bool) -> None:
         key, device = self.world.key, self.world.units[unit].device
-        order = next(reversed(self.world.given), "o1")
+        command = next(reversed(self.world.given), "o1")
         name_of = {
-            "command": key("command", order),
+            "command": key("command", command),
             "intake": key("commands", "intake", name),
             "history": key("history", device),
             "session": key("session", device),
             "device": key("device", device),
             "gateway": key("gateway", name),
-            "reply": key("reply", f"r{order[1:]}"),
+            "reply": key("reply", f"r{command[1:]}"),
             "recent": key("commands", "recent"),
             "waiting": key("commands", "waiting", device),
             "unsettled": key("commands", "unsettled", device),

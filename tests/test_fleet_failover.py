@@ -39,11 +39,11 @@ class FailoverTestCase(SynchronousTestCase):
         return desk
 
     def open_lock(self, desk: Desk, lock: FakeLock) -> None:
-        """An order goes all the way: pushed, written, answered, confirmed."""
-        order = desk.unlock(lock.device)
+        """A command goes all the way: pushed, written, answered, confirmed."""
+        command = desk.unlock(lock.device)
         lock.say_yes(lock.next_unlock())
         lock.open()
-        desk.wait(order, "confirmed")
+        desk.wait(command, "confirmed")
 
     def report_again(self, lock: FakeLock) -> None:
         """Report, as a lock does, until it is answered; over a new connection when the old one is closed."""
@@ -94,7 +94,7 @@ class ClusterTests(FailoverTestCase):
         self.addCleanup(self.servers.discard)
 
     def test_everything(self) -> None:
-        """Two gateways that know of other nodes only: reports, events, orders, moving, adoption, limits."""
+        """Two gateways that know of other nodes only: reports, events, commands, moving, adoption, limits."""
         first, second = (self.daemon(self.servers.url(*self.servers.others), name) for name in ("gw1", "gw2"))
         desk = self.desk(self.servers)
         with self.servers.others[0].client() as listener:
@@ -113,7 +113,7 @@ class ClusterTests(FailoverTestCase):
         self.assertEqual([one["data"]["name"] for one in desk.events("alarm")], ["low_battery"])
         cancelled = desk.unlock(new_device())
         desk.wait(cancelled, "waiting")
-        desk.wait(desk.order("1", "cancel", {"id": cancelled}), "done")
+        desk.wait(desk.command("1", "cancel", {"id": cancelled}), "done")
         expired = desk.unlock(new_device(), ttl=1)
         desk.wait(expired, "expired")
         # The lock moves; its old link is closed.
@@ -122,12 +122,12 @@ class ClusterTests(FailoverTestCase):
         lock.connect(second)
         self.assertTrue(old.closed_within(5))
         self.open_lock(desk, lock)
-        # And its gateway dies with an order under way.
-        order = desk.unlock(lock.device)
+        # And its gateway dies with a command under way.
+        command = desk.unlock(lock.device)
         lock.next_unlock()
-        desk.wait(order, "sent")
+        desk.wait(command, "sent")
         second.kill()
-        desk.wait(order, "uncertain")
+        desk.wait(command, "uncertain")
         wait_until(lambda: desk.events("session", other.device)[-1]["data"]["state"] == "offline")
         self.assertEqual(desk.events("session", other.device)[-1]["data"]["reason"], "gateway died")
         log = first.log() + second.log()

@@ -222,7 +222,7 @@ class FloodTests(SynchronousTestCase):
     @settings(max_examples=300, deadline=None)
     @given(st.lists(st.tuples(QUESTIONS, st.booleans()), max_size=12), CUT)
     def test_one_datagram(self, questions: list[tuple[bytes, bool]], cut: tuple[int, int]) -> None:
-        """Frames in any number and order, some sharing a flag, cut at both ends, with noise between."""
+        """Frames in any number and command, some sharing a flag, cut at both ends, with noise between."""
         datagram = b""
         for question, shares in questions:
             both = shares and datagram.endswith(b"\x7e") and question.startswith(b"\x7e")
@@ -236,14 +236,16 @@ class FloodTests(SynchronousTestCase):
 
     @settings(max_examples=100, deadline=None)
     @given(st.lists(st.sampled_from(range(30)), max_size=60), st.integers(1, 30))
-    def test_split_messages(self, order: list[int], per_datagram: int) -> None:
+    def test_split_messages(self, command: list[int], per_datagram: int) -> None:
         """Parts in any order and number: what goes back is at most twice all that came."""
         frames = [one for count in (2, 5, 23) for one in parts_of_registrations(count)]
         fleet = Fleet()
         received = 0
-        links = [fleet.link("udp", f"192.0.2.7:{number}") for number in range(len(order) // per_datagram + 1)]
+        links = [
+            fleet.link("udp", f"192.0.2.7:{number}") for number in range(len(command) // per_datagram + 1)
+        ]
         for number, link in enumerate(links):
-            chosen = order[number * per_datagram : (number + 1) * per_datagram]
+            chosen = command[number * per_datagram : (number + 1) * per_datagram]
             datagram = b"\x7e" + b"".join(frames[index][1:] for index in chosen) if chosen else b""
             received += len(datagram)
             fleet.feed(link, datagram)

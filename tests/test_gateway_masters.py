@@ -27,7 +27,7 @@ def dollar(version: int, device: str = MASTER) -> bytes:
 
 
 class VersionTests(SynchronousTestCase):
-    """Answers and orders follow the versions that a unit has shown."""
+    """Answers and commands follow the versions that a unit has shown."""
 
     def setUp(self) -> None:
         self.fleet = Fleet()
@@ -60,14 +60,16 @@ class VersionTests(SynchronousTestCase):
         self.answered(dollar(0x17))
         self.assertEqual(self.answered(P45, link=self.fleet.link(peer="192.0.2.8:1")), b"(P46)")
 
-    def test_orders_to_a_jt701t(self) -> None:
+    def test_commands_to_a_jt701t(self) -> None:
         """A unit that sends the version 23 is written to with 23, one that answers under another with 1."""
-        order = GroupedSentence("WLNET", 4, ())
+        command = GroupedSentence("WLNET", 4, ())
         for head, version in ((b"1,001", b"1"), (b"2,001", b"1"), (b"23,29", b"23"), (b"1,002", b"1")):
             self.answered(b"(8000620011,%b,WLNET,4,V1)" % head)
             session = self.fleet.gateway.sessions.get(MASTER)
             assert session is not None
-            self.assertEqual(encoder.frame(order, session, 7), (b"(8000620011,%b,007,WLNET,4)" % version, 7))
+            self.assertEqual(
+                encoder.frame(command, session, 7), (b"(8000620011,%b,007,WLNET,4)" % version, 7)
+            )
 
     def test_whose_serial_answers_a_sublock(self) -> None:
         """The sub-lock's own, or the sentence's where the operator has chosen that; also over UDP."""
@@ -106,7 +108,7 @@ class ToldTests(ScriptCase):
         self.assertEqual((device["records_waiting"], device.get("clock_set_at")), ("37", None))
 
     def test_current_dynamic_password(self) -> None:
-        """It is kept where unlock orders find it, and nowhere else."""
+        """It is kept where unlock commands find it, and nowhere else."""
         self.commit(b"(8000620011,P52,0,000000,386531)")
         self.assertEqual(self.client.call("GET", self.keys.secret(MASTER)), b"386531")
         self.commit(b"(8000620011,P52,0,,)")

@@ -141,17 +141,17 @@ class AddressTests(BalancerCase):
         self.assertEqual(self.peers(device), set())
         self.assertNotIn("Traceback", self.daemon.log())
 
-    def test_order(self) -> None:
-        """An order finds its way to a lock behind a balancer, and the lock's answer back."""
+    def test_command(self) -> None:
+        """A command finds its way to a lock behind a balancer, and the lock's answer back."""
         device = new_device()
         lock = FakeLock(device).connect(self.daemon, known=False)
         self.addCleanup(lock.close)
         lock.send(v2("198.51.100.20", PORT))
         lock.report()
-        order = self.desk.unlock(device)
+        command = self.desk.unlock(device)
         lock.say_yes(lock.next_unlock())
         lock.open()
-        self.desk.wait(order, "confirmed")
+        self.desk.wait(command, "confirmed")
 
 
 class PolicyTests(BalancerCase):

@@ -108,8 +108,8 @@ class ExpressionTests(SynchronousTestCase):
         for expression in (
             "jt709c_session",
             'rate(jt709c_frames_total{kinds="location"}[5m])',
-            'sum by (reason) (jt709c_orders_total{state="done"})',
-            'jt709c_orders_total{state=~"done|doen"}',
+            'sum by (reason) (jt709c_commands_total{state="done"})',
+            'jt709c_commands_total{state=~"done|doen"}',
             "summ(jt709c_sessions)",
         ):
             self.assertRaises(self.failureException, self.check, expression, "here")

@@ -54,7 +54,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "http": (["", "8089", "nonsense:1"], "tcp:8888"),
     "web-users": (FILES, "file"),
     "web-host": (["", "a b", "http://a", "a:80", "a/b", "-"], "without a port"),
-    "web-order-key": (["", "a b", "ä", "x" * 65], "id of a key"),
+    "web-command-key": (["", "a b", "ä", "x" * 65], "id of a key"),
     "web-tiles": (
         ["", "tiles", "https://h/{z}/{x}", "ftp://h/{z}/{x}/{y}", "https://h;/{z}/{x}/{y}"],
         "https://tiles.example.net/{z}/{x}/{y}.png",
@@ -87,14 +87,14 @@ BAD: dict[str, tuple[list[str], str]] = {
     "devices-max": (COUNTS, "whole number"),
     "profiles": (["", "/nowhere", "/etc/passwd"], "directory"),
     "static-password-file": (FILES, "file"),
-    "order-keys": (FILES, "file"),
-    "order-window": (SECONDS, "seconds"),
+    "command-keys": (FILES, "file"),
+    "command-window": (SECONDS, "seconds"),
     "confirm-timeout": (SECONDS, "seconds"),
     "sublock-answer": (["", "both", "Sublock", "1"], "sublock or sentence"),
     "utc8": (["", "0", "All", "79 43", "7943*", "1" * 21], "first digits of device ids, or all"),
     "ask": (["", "jt808", "JT701", "all"], "one of jt709, jt705, jt701, or none"),
     "udp-window": (SECONDS, "seconds"),
-    "udp-orders": (["", "yes", "TCP", "confirmed "], "confirmed, any, tcp"),
+    "udp-commands": (["", "yes", "TCP", "confirmed "], "confirmed, any, tcp"),
     "gateway-ttl": (SECONDS, "seconds"),
     "shutdown-timeout": (SECONDS, "seconds"),
 }
@@ -252,18 +252,21 @@ class CommandLineTests(OptionsCase):
         self.assertEqual(parse("--web-users", "none")["web_users"], "none")
         self.assertEqual(parse("--web-host", "A.b", "--web-host=::1")["web_host"], ("a.b", "::1"))
         for arguments, right in (
-            (["--web-orders"], "--web-users with a file"),
-            (["--web-orders", "--web-users=none"], "--web-users with a file"),
-            (["--web-order-key=page"], "expected --order-keys"),
-            (["--web-order-key=other", "--order-keys", keys], "expected one of page"),
-            (["--web-orders", "--web-users", users, "--order-keys", keys], "--web-order-key with one of"),
+            (["--web-commands"], "--web-users with a file"),
+            (["--web-commands", "--web-users=none"], "--web-users with a file"),
+            (["--web-command-key=page"], "expected --command-keys"),
+            (["--web-command-key=other", "--command-keys", keys], "expected one of page"),
+            (
+                ["--web-commands", "--web-users", users, "--command-keys", keys],
+                "--web-command-key with one of",
+            ),
         ):
             self.assertIn(right, self.refused(*arguments))
-        good = ["--web-orders", "--web-users", users, "--order-keys", keys, "--web-order-key", "page"]
-        self.assertEqual(parse(*good, "--http=tcp:0")["web_order_key"], "page")
-        # Orders are given on a page, which somebody has to be able to call.
-        for arguments in (good, ["--web-orders", "--web-users", users]):
-            self.assertIn("--web-orders: expected --http", self.refused(*arguments))
+        good = ["--web-commands", "--web-users", users, "--command-keys", keys, "--web-command-key", "page"]
+        self.assertEqual(parse(*good, "--http=tcp:0")["web_command_key"], "page")
+        # Commands are given on a page, which somebody has to be able to call.
+        for arguments in (good, ["--web-commands", "--web-users", users]):
+            self.assertIn("--web-commands: expected --http", self.refused(*arguments))
 
     def test_web_users_of_another_kind(self) -> None:
         """A hash that is not bcrypt's is refused with its line, and not shown."""

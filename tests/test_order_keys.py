@@ -6,7 +6,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.commands.order_keys import SigningKey, SigningKeysError, load_signing_keys
+from jt709c_gateway.commands.signing_keys import SigningKey, SigningKeysError, load_signing_keys
 from tests.signing_support import SECRET
 from tests.support import temporary_path
 
@@ -14,7 +14,7 @@ HEX = SECRET.hex()
 BASE64 = base64.b64encode(SECRET).decode()
 
 
-class OrderKeysFileTests(SynchronousTestCase):
+class CommandKeysFileTests(SynchronousTestCase):
     def file(self, content: str | bytes, mode: int = 0o640) -> Path:
         path = Path(temporary_path(self))
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -45,14 +45,14 @@ class OrderKeysFileTests(SynchronousTestCase):
             f"""
             [k1]
             secret = "{HEX}"
-            commands = ["unseal", "own_order"]
+            commands = ["unseal", "own_command"]
             devices = ["00794308010679", "04a1b2c3d4"]
             prefixes = ["79430802"]
             not_before = 2026-12-01T00:00:00Z
             not_after = 2027-01-01T01:00:00+01:00
             """
         )["k1"]
-        self.assertEqual(key.commands, frozenset(["unlock", "own_order"]))
+        self.assertEqual(key.commands, frozenset(["unlock", "own_command"]))
         self.assertEqual(key.devices, frozenset(["794308010679", "04A1B2C3D4"]))
         self.assertEqual(key.prefixes, ("79430802",))
         self.assertEqual((key.not_before, key.not_after), (1796083200.0, 1798761600.0))

@@ -36,19 +36,19 @@ class SkewedCase(BenchTestCase):
         self.node.run()
 
     def write(self, answered: bool = True) -> str:
-        """An unlock order is written, and the lock says yes or nothing."""
-        order = self.desk.unlock(self.device, timeout=2.0)
+        """An unlock command is written, and the lock says yes or nothing."""
+        command = self.desk.unlock(self.device, timeout=2.0)
         self.node.pass_time(0.5)
         (data,) = self.written(self.link)
         if answered:
             serial = int(data.split(b",")[2])
             self.node.feed(self.link, f"({self.device},1,{serial:03d},ELOCK,1,1)".encode())
             self.node.run()
-            self.assertEqual(self.desk.state(order), "acknowledged")
+            self.assertEqual(self.desk.state(command), "acknowledged")
         else:
             self.node.pass_time(3.0)
-            self.assertEqual(self.desk.state(order), "uncertain")
-        return order
+            self.assertEqual(self.desk.state(command), "uncertain")
+        return command
 
     def opens(self, age: float = 0.0) -> None:
         self.node.feed(self.link, self.frame(lock_event(), UNLOCKED, age))
@@ -64,29 +64,29 @@ class SkewedClockVectorTests(SkewedCase):
             self.device = self.lock.device
             self.ahead = skew
             self.come_skewed()
-            order = self.write()
+            command = self.write()
             self.opens()
-            self.assertEqual(self.desk.state(order), "confirmed", (line.name, skew))
+            self.assertEqual(self.desk.state(command), "confirmed", (line.name, skew))
 
     def test_all_in_one_second(self) -> None:
         """The lock is so fast that all of it bears the same time."""
         self.ahead = -90.0
         self.come_skewed()
-        order = self.desk.unlock(self.device)
+        command = self.desk.unlock(self.device)
         self.node.run()
         self.opens()
-        self.assertEqual(self.desk.state(order), "confirmed")
+        self.assertEqual(self.desk.state(command), "confirmed")
 
     def test_a_clock_that_cannot_be(self) -> None:
         """A reset clock says nothing of when it was: the event counts as of its arrival."""
         self.ahead = -START
         self.come_skewed()
-        order = self.write()
+        command = self.write()
         self.opens()
-        self.assertEqual(self.desk.state(order), "confirmed")
+        self.assertEqual(self.desk.state(command), "confirmed")
 
     def test_known_from_an_earlier_link(self) -> None:
-        """The first report over a new link, which comes after the order's bytes."""
+        """The first report over a new link, which comes after the command's bytes."""
         self.ahead = -90.0
         self.come_skewed()
         for _ in range(2):
@@ -97,34 +97,34 @@ class SkewedClockVectorTests(SkewedCase):
         self.node.run()
         self.link = self.node.link()
         self.node.feed(self.link, self.lock.frame(0x0002))
-        order = self.write()
+        command = self.write()
         self.opens()
-        self.assertEqual(self.desk.state(order), "confirmed")
+        self.assertEqual(self.desk.state(command), "confirmed")
 
 
 @one_test_each([case("F5b")])
 class OlderMovementTests(SkewedCase):
     def check(self, line: Line) -> None:
-        """An opening of a minute before the order, told after it."""
+        """An opening of a minute before the command, told after it."""
         self.lock = FakeLock(new_master())
         self.device = self.lock.device
         self.link = self.node.link()
         self.node.feed(self.link, f"({self.device},@JT)".encode())
-        order = self.desk.unlock(self.device, timeout=1.0)
+        command = self.desk.unlock(self.device, timeout=1.0)
         self.node.pass_time(0.5)
         written = self.now()
         self.node.pass_time(3.0)
-        self.assertEqual(self.desk.state(order), "uncertain")
+        self.assertEqual(self.desk.state(command), "uncertain")
         for serial, age in enumerate((60, 30, 10), 1):
             self.node.feed(self.link, p45(self.device, written - age, serial))
             self.node.run()
-            self.assertEqual(self.desk.state(order), "uncertain", (line.name, age))
+            self.assertEqual(self.desk.state(command), "uncertain", (line.name, age))
         self.node.feed(self.link, p45(self.device, written + 2, 9))
         self.node.run()
-        self.assertEqual(self.desk.state(order), "confirmed")
+        self.assertEqual(self.desk.state(command), "confirmed")
 
     def test_whatever_the_clock(self) -> None:
-        """A movement of before the order proves nothing, as soon as the clock is known."""
+        """A movement of before the command proves nothing, as soon as the clock is known."""
         for skew in (0, -90, 28800, -7200):
             self.lock = FakeLock(f"7953{skew + 90000000:08d}"[:12])
             self.device = self.lock.device
@@ -132,39 +132,39 @@ class OlderMovementTests(SkewedCase):
             self.come_skewed()
             self.node.pass_time(30.0)
             self.node.feed(self.link, self.frame())
-            order = self.write(answered=False)
+            command = self.write(answered=False)
             for age in (90.0, 60.0, 30.0, 12.0):
                 self.opens(age)
-                self.assertEqual(self.desk.state(order), "uncertain", (skew, age))
+                self.assertEqual(self.desk.state(command), "uncertain", (skew, age))
             self.opens()
-            self.assertEqual(self.desk.state(order), "confirmed", skew)
+            self.assertEqual(self.desk.state(command), "confirmed", skew)
 
     def test_a_status_of_before(self) -> None:
         """A backlog that shows the lock open is no change of now, and no state to change from."""
         self.come_skewed()
-        order = self.write(answered=False)
+        command = self.write(answered=False)
         self.node.feed(self.link, self.frame(status=UNLOCKED, age=600.0))
         self.node.feed(self.link, self.frame())
         self.node.run()
-        self.assertEqual(self.desk.state(order), "uncertain")
+        self.assertEqual(self.desk.state(command), "uncertain")
         self.node.feed(self.link, self.frame(status=UNLOCKED))
         self.node.run()
-        self.assertEqual(self.desk.state(order), "confirmed")
+        self.assertEqual(self.desk.state(command), "confirmed")
 
     def test_a_stored_report(self) -> None:
         """It counts by its corrected time; one that doesn't tell when it was made proves nothing."""
         self.ahead = 28800.0
         self.come_skewed()
-        order = self.write(answered=False)
+        command = self.write(answered=False)
 
         for at in (self.now() - START, self.now() + self.ahead - 60.0):
             self.lock._serial += 1
             self.node.feed(self.link, self.lock.frame(0x0704, _memory(at)))
             self.node.run()
-            self.assertEqual(self.desk.state(order), "uncertain", at)
+            self.assertEqual(self.desk.state(command), "uncertain", at)
         self.node.feed(self.link, self.lock.frame(0x0704, _memory(self.now() + self.ahead - 1.0)))
         self.node.run()
-        self.assertEqual(self.desk.state(order), "confirmed")
+        self.assertEqual(self.desk.state(command), "confirmed")
 
 
 def _memory(at: float) -> bytes:
@@ -197,7 +197,7 @@ class SubLockTests(SkewedCase):
                 self.node.run()
 
             hear(1, 0, 1)
-            order = self.desk.order(self.device, "sublock_unlock", {"id": sublock})
+            command = self.desk.command(self.device, "sublock_unlock", {"id": sublock})
             self.node.pass_time(2.0)
             hear(LORA, OPEN, 2)
-            self.assertEqual(self.desk.state(order), "confirmed", skew)
+            self.assertEqual(self.desk.state(command), "confirmed", skew)

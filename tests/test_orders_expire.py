@@ -1,4 +1,4 @@
-"""Orders whose ttl ends before they are written have their outcome within a second, however many."""
+"""Commands whose ttl ends before they are written have their outcome within a second, however many."""
 
 import json
 import time
@@ -37,24 +37,24 @@ NEEDED = (
 
 
 class EndTests(BenchTestCase):
-    """What the script makes of one order, beside what the life cycle says of it."""
+    """What the script makes of one command, beside what the life cycle says of it."""
 
     def put(self, device: str | None = None, due: float = START - 1, **fields: Any) -> CommandExecution:
-        """An order in the queue of its lock, as it stands in Redis."""
+        """A command in the queue of its lock, as it stands in Redis."""
         created = due - 10.0
-        order = Command(
+        command = Command(
             new_id(), device or new_device(), "unlock", {"password": "483920"}, 10.0, created_at=created
         )
-        run = CommandExecution(order, None, secret_names=frozenset({"password"}))
+        run = CommandExecution(command, None, secret_names=frozenset({"password"}))
         run.queued(created)
         for name, value in fields.items():
-            target = order if hasattr(order, name) else run
+            target = command if hasattr(command, name) else run
             object.__setattr__(target, name, value)
         call, key = self.desk.redis.call, self.desk.key
         flat = [part for item in to_hash(run.stored()).items() for part in item]
-        call("HSET", key("command", order.id), *flat)
-        call("RPUSH", key("commands", "waiting", order.device), to_waiting(order))
-        call("ZADD", key("commands", "deadlines"), due, order.id)
+        call("HSET", key("command", command.id), *flat)
+        call("RPUSH", key("commands", "waiting", command.device), to_waiting(command))
+        call("ZADD", key("commands", "deadlines"), due, command.id)
         return run
 
     def rights(self, *rules: str) -> None:
@@ -77,26 +77,26 @@ class EndTests(BenchTestCase):
             {},
             {"issued_by": awkward, "ttl": 0.3},
             {"attempts": 1, "serials": [7], "physical": False, "profile": "jt709", "assumed": True},
-            {"attempts": 3, "command": "text", "params": {"text": awkward, "n": [1, {"a": None}]}},
+            {"attempts": 3, "name": "text", "params": {"text": awkward, "n": [1, {"a": None}]}},
         ):
             run = self.put(reply_to="me", **more)
             run.secret_names = frozenset({"password"})
             self.end()
             now = START + self.node.clock.seconds()
-            order = run.order
+            command = run.command
             expected = run.deadline(max(now, run.next_deadline or now)).transitions[0].fields
-            record = self.desk.record(order.id)
+            record = self.desk.record(command.id)
             ended = record["ended_at"]
             self.assertEqual(record, {**to_hash({**expected, "ended_at": ended}), "holder": ""}, more)
-            (event,) = [one for one in self.desk.events("command") if one["data"]["id"] == order.id]
+            (event,) = [one for one in self.desk.events("command") if one["data"]["id"] == command.id]
             public = {name: {**expected, "ended_at": ended}[name] for name in PUBLIC_FIELDS}
-            self.assertEqual((event["data"], event["device"]), (public, order.device))
+            self.assertEqual((event["data"], event["device"]), (public, command.device))
             self.assertEqual(list(event["data"]), list(PUBLIC_FIELDS))
-            ours = json.loads(self.node.gateway.encode(order.device, "command", public))
+            ours = json.loads(self.node.gateway.encode(command.device, "command", public))
             self.assertEqual({**ours, "id": event["id"], "received_at": event["received_at"]}, event)
-            self.assertEqual(self.history(order.device), [event])
+            self.assertEqual(self.history(command.device), [event])
             self.assertEqual(self.desk.reply("me"), public)
-            left = self.desk.redis.call("LLEN", self.desk.key("commands", "waiting", order.device))
+            left = self.desk.redis.call("LLEN", self.desk.key("commands", "waiting", command.device))
             self.assertEqual(left, 0)
 
     def test_ids_differ(self) -> None:
@@ -112,25 +112,25 @@ class EndTests(BenchTestCase):
         """What is not due, what has ended and what a gateway has in hand are left alone."""
         early, ended, held = self.put(due=START + 60), self.put(state="cancelled"), self.put()
         call, key = self.desk.redis.call, self.desk.key
-        call("DEL", key("commands", "waiting", held.order.device))
-        call("HSET", key("commands", "underway", "gw2"), held.order.id, to_waiting(held.order))
+        call("DEL", key("commands", "waiting", held.command.device))
+        call("HSET", key("commands", "underway", "gw2"), held.command.id, to_waiting(held.command))
         call("SADD", key("gateways"), "gw2")
         call("SET", key("gateway", "gw2"), '{"run":"2-b"}')
-        call("HSET", key("command", held.order.id), "holder", "gw2/2-b")
+        call("HSET", key("command", held.command.id), "holder", "gw2/2-b")
         self.end()
         self.assertEqual(self.desk.events("command"), [])
         for run, state in ((early, "queued"), (ended, "cancelled"), (held, "queued")):
-            self.assertEqual(self.desk.state(run.order.id), state)
+            self.assertEqual(self.desk.state(run.command.id), state)
 
     def test_in_no_list(self) -> None:
-        """An order that was lost out of every list ends too, and is called unwritten only if it is."""
+        """A command that was lost out of every list ends too, and is called unwritten only if it is."""
         lost = self.put()
         doubtful = self.put(writing_at=START - 5, attempts=1)
         harmless = self.put(writing_at=START - 5, attempts=1, physical=False)
         for run in (lost, doubtful, harmless):
-            self.desk.redis.call("DEL", self.desk.key("commands", "waiting", run.order.device))
+            self.desk.redis.call("DEL", self.desk.key("commands", "waiting", run.command.device))
         self.end()
-        states = [self.desk.state(run.order.id) for run in (lost, doubtful, harmless)]
+        states = [self.desk.state(run.command.id) for run in (lost, doubtful, harmless)]
         self.assertEqual(states, ["expired", "uncertain", "timed_out"])
 
     def test_lost_before_its_ttl_is_over(self) -> None:
@@ -138,31 +138,33 @@ class EndTests(BenchTestCase):
         call, key = self.desk.redis.call, self.desk.key
         lost, waiting, held = (self.put(due=START + 7000) for _ in range(3))
         for run in (lost, held):
-            call("DEL", key("commands", "waiting", run.order.device))
-        call("HSET", key("commands", "underway", "gw2"), held.order.id, to_waiting(held.order))
-        call("HSET", key("command", held.order.id), "holder", "gw2/2-b")
+            call("DEL", key("commands", "waiting", run.command.device))
+        call("HSET", key("commands", "underway", "gw2"), held.command.id, to_waiting(held.command))
+        call("HSET", key("command", held.command.id), "holder", "gw2/2-b")
         runs = (lost, waiting, held)
         for run in runs:
-            call("ZADD", key("commands", "recent"), START, run.order.id)
+            call("ZADD", key("commands", "recent"), START, run.command.id)
         self.node.pass_time(55, tick=5)
-        self.assertEqual([self.desk.state(run.order.id) for run in runs], ["queued"] * 3)
+        self.assertEqual([self.desk.state(run.command.id) for run in runs], ["queued"] * 3)
         self.node.pass_time(10)
-        self.assertEqual([self.desk.state(run.order.id) for run in runs], ["failed", "queued", "queued"])
-        self.assertEqual(self.desk.states(lost.order.id), ["failed"])
+        self.assertEqual([self.desk.state(run.command.id) for run in runs], ["failed", "queued", "queued"])
+        self.assertEqual(self.desk.states(lost.command.id), ["failed"])
 
     def test_refused_ones_hold_up_nobody(self) -> None:
         """Where a key is of another type nothing is written; others end, and this one once it is mended."""
         call = self.desk.redis.call
         for name in ("history", "commands:unsettled", "commands:waiting", "reply"):
             spoiled = [self.put(reply_to="other", due=START - 5) for _ in range(60)]
-            keys = [self.desk.key(name, "other" if name == "reply" else one.order.device) for one in spoiled]
+            keys = [
+                self.desk.key(name, "other" if name == "reply" else one.command.device) for one in spoiled
+            ]
             for one in keys:
                 call("DEL", one)
                 call("SET", one, "x")
             sound = self.put()
             self.end()
-            self.assertEqual(self.desk.state(sound.order.id), "expired", name)
-            ids = {one.order.id for one in spoiled}
+            self.assertEqual(self.desk.state(sound.command.id), "expired", name)
+            ids = {one.command.id for one in spoiled}
             self.assertEqual({self.desk.state(one) for one in ids}, {"queued"}, name)
             self.assertEqual([e for e in self.desk.events("command") if e["data"]["id"] in ids], [])
             call("DEL", *keys)
@@ -171,18 +173,18 @@ class EndTests(BenchTestCase):
                 self.assertEqual(self.desk.states(one), ["expired"], name)
 
     def test_missing_right(self) -> None:
-        """Without one of the rights nothing is written; with it the order ends once."""
+        """Without one of the rights nothing is written; with it the command ends once."""
         for command in NEEDED:
             run = self.put(reply_to="me")
             self.rights(f"-{command}")
             self.end()
-            self.assertEqual(self.desk.states(run.order.id), [], command)
-            self.assertEqual(self.desk.state(run.order.id), "queued", command)
+            self.assertEqual(self.desk.states(run.command.id), [], command)
+            self.assertEqual(self.desk.state(run.command.id), "queued", command)
             self.rights("reset", *rules_of(GATEWAY, self.prefix))
             self.node.blocking.client.call("AUTH", f"gateway-of-{self.prefix}", "secret-of-gateway")
             self.end()
-            self.assertEqual(self.desk.states(run.order.id), ["expired"], command)
-            self.assertEqual(len(self.history(run.order.device)), 1, command)
+            self.assertEqual(self.desk.states(run.command.id), ["expired"], command)
+            self.assertEqual(len(self.history(run.command.device)), 1, command)
         self.desk.redis.call("ACL", "LOG", "RESET")
 
     def test_counted(self) -> None:
@@ -190,11 +192,11 @@ class EndTests(BenchTestCase):
         for _ in range(3):
             self.put()
         self.end()
-        self.assertEqual(self.node.gateway.counters.orders["expired"], 3)
+        self.assertEqual(self.node.gateway.counters.commands["expired"], 3)
 
 
 class ManyTests(SynchronousTestCase):
-    """A daemon, and thousands of orders whose ttl ends in the same second."""
+    """A daemon, and thousands of commands whose ttl ends in the same second."""
 
     COUNT = 1000
 
@@ -228,18 +230,18 @@ class ManyTests(SynchronousTestCase):
         check_edges(["queued", *desk.states("many-7")])
 
     def put(self, desk: Desk) -> float:
-        """Orders for locks that are away; when their ttl ends."""
+        """Commands for locks that are away; when their ttl ends."""
         created, ids = time.time(), []
         for number in range(self.COUNT):
             device = str(700000000000 + number)
-            order = Command(
+            command = Command(
                 f"many-{number}", device, "unlock", {"password": "483920"}, 3.0, created_at=created
             )
-            run = CommandExecution(order, None, secret_names=frozenset({"password"}))
+            run = CommandExecution(command, None, secret_names=frozenset({"password"}))
             flat = [part for item in to_hash(run.stored()).items() for part in item]
-            desk.redis.call("HSET", desk.key("command", order.id), *flat)
-            desk.redis.call("RPUSH", desk.key("commands", "waiting", device), to_waiting(order))
-            ids.append(order.id)
+            desk.redis.call("HSET", desk.key("command", command.id), *flat)
+            desk.redis.call("RPUSH", desk.key("commands", "waiting", device), to_waiting(command))
+            ids.append(command.id)
         due = time.time() + 1.0
         ranked = [part for one in ids for part in (due, one)]
         desk.redis.call("ZADD", desk.key("commands", "deadlines"), *ranked)

@@ -1,4 +1,4 @@
-"""Orders that can't be carried out as they are written, where outcomes go, and what must never show."""
+"""Commands that can't be carried out as they are written, where outcomes go, and what must never show."""
 
 import json
 import re
@@ -7,14 +7,23 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.acl import GuardedServer
 from tests.daemon import Daemon
-from tests.orders_support import PASSWORD, UNLOCKED, Desk, FakeLock, OrderCase, lock_event, new_device, new_id
+from tests.orders_support import (
+    PASSWORD,
+    UNLOCKED,
+    CommandCase,
+    Desk,
+    FakeLock,
+    lock_event,
+    new_device,
+    new_id,
+)
 from tests.support import wait_until
 
-#: A password that stands in nothing but the orders of these tests.
+#: A password that stands in nothing but the commands of these tests.
 SECRET = "Z9%x7!"
 
 
-class InvalidTests(OrderCase):
+class InvalidTests(CommandCase):
     """What is wrong is told: which field, and what was expected."""
 
     def setUp(self) -> None:
@@ -22,13 +31,13 @@ class InvalidTests(OrderCase):
         self.desk.redis.call("DEL", self.desk.key("commands", "invalid"))
 
     def told(self) -> list[dict]:
-        """What stands in the list of invalid orders, newest first."""
+        """What stands in the list of invalid commands, newest first."""
         return [
             json.loads(one)
             for one in self.desk.redis.call("LRANGE", self.desk.key("commands", "invalid"), 0, -1)
         ]
 
-    def assert_invalid(self, entry: str | bytes, pattern: str, order: str | None = None) -> None:
+    def assert_invalid(self, entry: str | bytes, pattern: str, command: str | None = None) -> None:
         """The entry is told to be invalid, everywhere where that can be told, and without its secrets."""
         before = len(self.told())
         self.desk.push(entry)
@@ -37,18 +46,18 @@ class InvalidTests(OrderCase):
         event = self.desk.events("command")[-1]
         self.assertEqual(event["data"]["state"], "invalid")
         self.assertRegex(event["data"]["reason"], pattern)
-        if order is not None:
-            record = self.desk.record(order)
+        if command is not None:
+            record = self.desk.record(command)
             self.assertEqual(record["state"], "invalid")
             self.assertRegex(record["reason"], pattern)
         self.assertNotIn(SECRET, json.dumps(self.told()) + json.dumps(self.desk.events("command")))
 
-    def assert_order_invalid(self, pattern: str, **fields: object) -> None:
-        """The same for an order with these fields changed, which has a `reply_to` as well."""
-        order, name = new_id(), new_id()
-        base = {"id": order, "device": self.device, "command": "unlock", "params": {"password": SECRET}}
+    def assert_command_invalid(self, pattern: str, **fields: object) -> None:
+        """The same for a command with these fields changed, which has a `reply_to` as well."""
+        command, name = new_id(), new_id()
+        base = {"id": command, "device": self.device, "command": "unlock", "params": {"password": SECRET}}
         entry = {**base, "reply_to": name, **fields}
-        self.assert_invalid(json.dumps(entry), pattern, order if entry["id"] == order else None)
+        self.assert_invalid(json.dumps(entry), pattern, command if entry["id"] == command else None)
         if entry["reply_to"] == name:
             outcome = self.desk.reply(name)
             self.assertEqual(outcome["state"], "invalid")
@@ -56,31 +65,31 @@ class InvalidTests(OrderCase):
             self.assertNotIn(SECRET, json.dumps(outcome))
 
     def test_no_json(self) -> None:
-        """What is no JSON object is told and set aside; the next order is taken."""
+        """What is no JSON object is told and set aside; the next command is taken."""
         for entry in ("{", "", "[1]", "null", '"x"', b"\xff\xfe", b"{" * 3000, f'{{"id": "{SECRET}"'):
-            self.assert_invalid(entry, "^order: .*expected")
-        order = self.desk.unlock(self.device)
-        self.desk.wait(order, "waiting")
+            self.assert_invalid(entry, "^entry: .*expected")
+        command = self.desk.unlock(self.device)
+        self.desk.wait(command, "waiting")
 
     def test_too_long(self) -> None:
-        """An order has a limited length."""
+        """A command has a limited length."""
         self.assert_invalid(
             json.dumps({"device": "1", "params": {"x": "y" * 20000}}), "expected at most 16384"
         )
 
     def test_unknown_command(self) -> None:
         """A name that no profile and no catalogue has."""
-        self.assert_order_invalid("^command: .*expected one of", command="open_sesame")
+        self.assert_command_invalid("^command: .*expected one of", command="open_sesame")
 
     def test_raw_is_off(self) -> None:
         """Without --allow-raw no bytes can be sent, to a lock that is there or away."""
         pattern = "^command: raw is switched off; expected a gateway run with --allow-raw"
-        self.assert_order_invalid(pattern, command="raw", params={"hex": "7e7e"})
+        self.assert_command_invalid(pattern, command="raw", params={"hex": "7e7e"})
         lock = FakeLock(self.device).connect(self.daemon)
         self.addCleanup(lock.close)
-        self.assert_order_invalid(pattern, command="raw", params={"sentence": "(1)"})
+        self.assert_command_invalid(pattern, command="raw", params={"sentence": "(1)"})
         lock.beat()
-        self.assertEqual(lock.orders, [])
+        self.assertEqual(lock.commands, [])
 
     def test_bad_parameters(self) -> None:
         """No comma, bracket or control byte leaves its field; and the password isn't quoted."""
@@ -95,18 +104,20 @@ class InvalidTests(OrderCase):
             "",
             888888,
         ):
-            self.assert_order_invalid("^(params.)?password: .*expected", params={"password": bad})
+            self.assert_command_invalid("^(params.)?password: .*expected", params={"password": bad})
         two = {"password": SECRET, "sesame": 1}
-        self.assert_order_invalid("parameter 2 .a name of 6 characters", params=two)
+        self.assert_command_invalid("parameter 2 .a name of 6 characters", params=two)
 
     def test_bad_parameters_of_a_known_lock(self) -> None:
         """The same for a lock that is there: nothing is written to it."""
         lock = FakeLock(self.device).connect(self.daemon)
         self.addCleanup(lock.close)
-        self.assert_order_invalid("^(params.)?password: .*expected", params={"password": "1)(2,3"})
-        self.assert_order_invalid("^(params.)?what: .*expected", command="query", params={"what": "weather"})
+        self.assert_command_invalid("^(params.)?password: .*expected", params={"password": "1)(2,3"})
+        self.assert_command_invalid(
+            "^(params.)?what: .*expected", command="query", params={"what": "weather"}
+        )
         lock.beat()
-        self.assertEqual(lock.orders, [])
+        self.assertEqual(lock.commands, [])
 
     def test_bad_fields(self) -> None:
         """Each field is checked, and an unknown one named."""
@@ -124,35 +135,35 @@ class InvalidTests(OrderCase):
             ("^params: ", {"params": SECRET}),
             ("^issued_by: ", {"issued_by": "a\nb"}),
         ):
-            self.assert_order_invalid(pattern, **fields)
+            self.assert_command_invalid(pattern, **fields)
 
     def test_reply_to_names_no_other_key(self) -> None:
         """A `reply_to` that would name a key of another kind is refused, and nothing is pushed."""
         keys = set(self.desk.redis.call("KEYS", "*"))
         for bad in ("a:b", "../commands", "", "x" * 65, "a b", "*", "a\x00", "{x}"):
-            self.assert_order_invalid("^reply_to: .*expected 1 to 64", reply_to=bad, id=new_id())
+            self.assert_command_invalid("^reply_to: .*expected 1 to 64", reply_to=bad, id=new_id())
         new = set(self.desk.redis.call("KEYS", "*")) - keys
         self.assertTrue(
             all(re.search(rb":command:|:history:|:commands:(invalid|recent)", key) for key in new), new
         )
 
     def test_id_that_is_under_way(self) -> None:
-        """An invalid order with the id of another changes nothing about that one, and is told."""
-        order = self.desk.unlock(self.device)
-        self.desk.wait(order, "waiting")
-        self.desk.unlock(self.device, "(", id=order, reply_to=(name := new_id()))
+        """An invalid command with the id of another changes nothing about that one, and is told."""
+        command = self.desk.unlock(self.device)
+        self.desk.wait(command, "waiting")
+        self.desk.unlock(self.device, "(", id=command, reply_to=(name := new_id()))
         self.assertEqual(self.desk.reply(name)["state"], "invalid")
-        self.assertEqual(self.desk.state(order), "waiting")
-        self.assertEqual(self.desk.states(order), ["queued", "waiting"])
+        self.assertEqual(self.desk.state(command), "waiting")
+        self.assertEqual(self.desk.states(command), ["queued", "waiting"])
 
-    def test_id_of_an_invalid_order(self) -> None:
-        """The id of an order that was invalid is known too: the next order of that id is told so."""
-        order = self.desk.unlock(self.device, "(")
-        self.desk.wait(order, "invalid")
-        self.desk.unlock(self.device, id=order, reply_to=(name := new_id()))
+    def test_id_of_an_invalid_command(self) -> None:
+        """The id of a command that was invalid is known too: the next order of that id is told so."""
+        command = self.desk.unlock(self.device, "(")
+        self.desk.wait(command, "invalid")
+        self.desk.unlock(self.device, id=command, reply_to=(name := new_id()))
         outcome = self.desk.reply(name)
-        self.assertEqual((outcome["state"], outcome["id"]), ("invalid", order))
-        self.assertEqual(self.desk.states(order), ["invalid", "invalid"])
+        self.assertEqual((outcome["state"], outcome["id"]), ("invalid", command))
+        self.assertEqual(self.desk.states(command), ["invalid", "invalid"])
 
     def test_invalid_list_is_capped(self) -> None:
         """The list of what could not be read keeps the newest thousand."""
@@ -165,7 +176,7 @@ class InvalidTests(OrderCase):
         self.assertEqual(len(self.told()), 1000)
 
     def test_poisoned_record(self) -> None:
-        """An order that Redis can't take in is set aside, with a reason; the next one is taken."""
+        """A command that Redis can't take in is set aside, with a reason; the next one is taken."""
         self.desk.redis.call("SET", self.desk.key("commands", "waiting", self.device), "in the way")
         entry = json.dumps({"device": self.device, "command": "unlock", "params": {"password": SECRET}})
         before = len(self.told())
@@ -178,8 +189,8 @@ class InvalidTests(OrderCase):
     def test_reply_list_expires(self) -> None:
         """Outcomes under a `reply_to` name are bounded in number and in time."""
         for _ in range(2):
-            order = self.desk.unlock(self.device, ttl=0.1, reply_to="shared")
-            self.desk.wait(order, "expired")
+            command = self.desk.unlock(self.device, ttl=0.1, reply_to="shared")
+            self.desk.wait(command, "expired")
         key = self.desk.key("reply", "shared")
         self.assertEqual(self.desk.redis.call("LLEN", key), 2)
         self.assertTrue(0 < self.desk.redis.call("TTL", key) <= 3600)
@@ -190,9 +201,9 @@ class InvalidTests(OrderCase):
 
 
 class SecretTests(SynchronousTestCase):
-    """A password is in the lists that carry the order to the lock while it is on its way; nowhere else."""
+    """A password is in the lists that carry the command to the lock while it is on its way; nowhere else."""
 
-    #: Where an order is allowed to be with its secrets.
+    #: Where a command is allowed to be with its secrets.
     CARRIERS = re.compile(rb"^jt709c:commands($|:intake:|:waiting:|:underway:)")
 
     def setUp(self) -> None:
@@ -246,13 +257,13 @@ class SecretTests(SynchronousTestCase):
         strange = self.desk.unlock(device, SECRET)
         self.lock.answer(self.lock.next_unlock(), "ELOCK", "1", SECRET)
         self.desk.wait(strange, "uncertain")
-        changed = self.desk.order(device, "set_password", {"new": SECRET, "old": PASSWORD})
-        self.assertIn(SECRET.encode(), self.lock.next_order())
+        changed = self.desk.command(device, "set_password", {"new": SECRET, "old": PASSWORD})
+        self.assertIn(SECRET.encode(), self.lock.next_command())
         cancelled = self.desk.unlock(device, SECRET)
-        self.desk.order(device, "cancel", {"id": cancelled})
+        self.desk.command(device, "cancel", {"id": cancelled})
         self.desk.wait(cancelled, "cancelled")
         for params in ({"password": SECRET, "x": 1}, {"password": SECRET + ","}):
-            self.desk.wait(self.desk.order(device, "unlock", params), "invalid")
+            self.desk.wait(self.desk.command(device, "unlock", params), "invalid")
         nobody = self.desk.unlock(new_device(), SECRET, ttl=0.2)
         self.desk.wait(nobody, "expired")
         self.lock.close()

@@ -1,6 +1,6 @@
-"""Every key x right x wrong type: an order that comes meanwhile ends once, and is written once at most.
+"""Every key x right x wrong type: a command that comes meanwhile ends once, and is written once at most.
 
-Two orders come under each hindrance: one for a lock that is there and answers nothing, one for a lock that
+Two commands come under each hindrance: one for a lock that is there and answers nothing, one for a lock that
 is away. It begins before they are taken in, or when the first has been written, and lasts some seconds. A
 minute later both have their outcome.
 """
@@ -19,7 +19,7 @@ from tests.support import key_prefix, shared_server
 
 #: How a key of each type is made.
 MAKE = {"string": ("SET", "x"), "list": ("RPUSH", "x")}
-#: Keys of the contract that orders have to do with.
+#: Keys of the contract that commands have to do with.
 NAMES = (
     *("events", "devices", "imei", "device:{device}", "history:{device}", "session:{device}"),
     *("secret:{device}", "recent:{device}", "commands", "commands:intake:gw1", "commands:route:gw1"),
@@ -45,11 +45,11 @@ class MatrixTests(BenchTestCase):
         self.desk.redis.call("ACL", "SETUSER", self.user, "reset", *rules_of(GATEWAY, self.prefix))
 
     def play(self, what: str, hindrance: Hindrance) -> list[str]:
-        """What is wrong after orders came under a hindrance, at whichever moment it began."""
+        """What is wrong after commands came under a hindrance, at whichever moment it began."""
         return [*self.play_once(what, hindrance, False), *self.play_once(f"{what}, late", hindrance, True)]
 
     def play_once(self, what: str, hindrance: Hindrance, written: bool) -> list[str]:
-        """The same; it begins when an order has been `written`, or before any is taken in."""
+        """The same; it begins when a command has been `written`, or before any is taken in."""
         self.begin()
         link = self.come()
         self.node.pass_time(1, tick=0.5)
@@ -68,15 +68,15 @@ class MatrixTests(BenchTestCase):
             if all(self.desk.state(one) in ENDED for one in (present, away)):
                 break
         wrong = [
-            f"{one} order is {self.desk.state(order) or 'not known'}"
-            for one, order in (("present", present), ("absent", away))
-            if self.desk.state(order) not in ENDED and not self.is_set_aside(order)
+            f"{one} command is {self.desk.state(command) or 'not known'}"
+            for one, command in (("present", present), ("absent", away))
+            if self.desk.state(command) not in ENDED and not self.is_set_aside(command)
         ]
         if (count := len(self.written(link))) > 1:
             wrong.append(f"written {count} times")
-        for order in (present, away):
-            states = self.desk.states(order)
-            if not states and self.is_set_aside(order):
+        for command in (present, away):
+            states = self.desk.states(command)
+            if not states and self.is_set_aside(command):
                 continue
             if doubled := [state for state, count in Counter(states).items() if count > 1 and state in ENDED]:
                 wrong.append(f"told twice: {doubled}")
@@ -87,10 +87,10 @@ class MatrixTests(BenchTestCase):
         self.guarded.close()
         return [f"{what}: {'; '.join(wrong)}"] if wrong else []
 
-    def is_set_aside(self, order: str) -> bool:
-        """Whether its own keys kept an order from being taken in; `commands:invalid` tells that."""
+    def is_set_aside(self, command: str) -> bool:
+        """Whether its own keys kept a command from being taken in; `commands:invalid` tells that."""
         told = self.desk.redis.call("LRANGE", self.desk.key("commands", "invalid"), 0, -1)
-        return order in [json.loads(one)["id"] for one in told]
+        return command in [json.loads(one)["id"] for one in told]
 
     @contextmanager
     def spoiled(self, name: str, kind: str) -> Iterator[None]:

@@ -50,7 +50,7 @@ class Unit:
             node.feed(link, *frames)
 
     def collect(self) -> list[bytes]:
-        """Orders that have been written since the last look."""
+        """Commands that have been written since the last look."""
         found = []
         for index, (_, link) in enumerate(self.links):
             new, self.seen[index] = link.sent[self.seen[index] :], len(link.sent)
@@ -59,7 +59,7 @@ class Unit:
         return found
 
     def live(self, dice: random.Random, reliable: bool = False) -> None:
-        """Do something about the orders that have come."""
+        """Do something about the commands that have come."""
         for data in self.collect():
             if data[:1] != b"(":
                 serial = data[11:13]
@@ -95,8 +95,8 @@ class World:
         for name in self.names:
             self.boot(name)
         self.units = [Unit(self) for _ in range(3)]
-        #: Order id -> the passwords it was given with; none for one that opens nothing.
-        self.orders: dict[str, list[bytes]] = {}
+        #: Command id -> the passwords it was given with; none for one that opens nothing.
+        self.commands: dict[str, list[bytes]] = {}
         self.passwords = 0
 
     def boot(self, name: str) -> None:
@@ -117,31 +117,31 @@ class World:
             wire.pending.clear()
             wire.connected = False
 
-    def order(self) -> None:
-        """Give an order."""
+    def command(self) -> None:
+        """Give a command."""
         dice, unit = self.dice, self.dice.choice(self.units)
-        known = list(self.orders)
+        known = list(self.commands)
         kind = dice.random()
         if known and kind < 0.1:
-            self.desk.order(unit.body.device, "cancel", {"id": dice.choice(known)})
+            self.desk.command(unit.body.device, "cancel", {"id": dice.choice(known)})
         elif known and kind < 0.15:
             # After a crash this may come in before the first of that id.
             again = dice.choice(known)
             self.desk.unlock(unit.body.device, self.password(again), id=again)
         elif kind < 0.2:
-            self.desk.order(unit.body.device, "clear_lockout")
+            self.desk.command(unit.body.device, "clear_lockout")
         elif kind < 0.3:
-            self.orders[self.desk.order(unit.body.device, "locate", timeout=2, ttl=40)] = []
+            self.commands[self.desk.command(unit.body.device, "locate", timeout=2, ttl=40)] = []
         else:
-            order = new_id()
+            command = new_id()
             ttl = dice.choice((3, 40))
-            self.desk.unlock(unit.body.device, self.password(order), timeout=3, ttl=ttl, id=order)
+            self.desk.unlock(unit.body.device, self.password(command), timeout=3, ttl=ttl, id=command)
 
-    def password(self, order: str) -> str:
-        """A password by which what is written for this order can be told."""
+    def password(self, command: str) -> str:
+        """A password by which what is written for this command can be told."""
         self.passwords += 1
         password = f"{self.passwords:06d}"
-        self.orders.setdefault(order, []).append(b"," + password.encode() + b")")
+        self.commands.setdefault(command, []).append(b"," + password.encode() + b")")
         return password
 
     def pass_time(self, seconds: float) -> None:
@@ -165,7 +165,7 @@ class World:
         if what < 0.75 and running:
             dice.choice(running).step()
         elif what < 0.80:
-            self.order()
+            self.command()
         elif what < 0.87:
             self.pass_time(dice.choice((0.05, 0.3, 1.0, 2.0)))
         elif what < 0.93:
@@ -234,7 +234,7 @@ class World:
                 unit.live(self.dice, reliable=True)
 
     def done(self) -> bool:
-        return all(self.desk.state(order) in ENDED for order in self.orders)
+        return all(self.desk.state(command) in ENDED for command in self.commands)
 
 
 class ModelTests(SynchronousTestCase):
@@ -252,9 +252,9 @@ class ModelTests(SynchronousTestCase):
 
     def check(self, world: World, seed: int) -> None:
         written = [data for unit in world.units for data in unit.written]
-        for order, marks in world.orders.items():
-            record = world.desk.record(order)
-            where = f"seed {seed}: {order} {record}"
+        for command, marks in world.commands.items():
+            record = world.desk.record(command)
+            where = f"seed {seed}: {command} {record}"
             self.assertIn(record.get("state"), ENDED, where)
             count = sum(mark in data for mark in marks for data in written)
             self.assertLessEqual(count, 1, where)
@@ -263,21 +263,22 @@ class ModelTests(SynchronousTestCase):
                 self.assertNotIn(record["state"], ("expired", "cancelled", "failed", "invalid"), where)
         self.assertEqual(world.desk.under_way(), [], f"seed {seed}")
         for node in world.alive:
-            self.assertEqual(node.orders.held, {}, f"seed {seed}")
+            self.assertEqual(node.dispatcher.held, {}, f"seed {seed}")
             self.assertTrue(
-                all(desk.session is not None for desk in node.orders.desks.values()), f"seed {seed}"
+                all(desk.session is not None for desk in node.dispatcher.desks.values()), f"seed {seed}"
             )
         self.assertEqual(self.flushLoggedErrors(), [], f"seed {seed}")
 
     def test_without_trouble(self) -> None:
-        """Locks come, go, answer and refuse at random: each order ends, by allowed steps."""
+        """Locks come, go, answer and refuse at random: each command ends, by allowed steps."""
         for seed in range(10):
             world = self.live(seed, trouble=False, steps=600)
-            for order in world.orders:
+            for command in world.commands:
                 # A known id has its state told again.
-                check_edges([state for state, _ in itertools.groupby(world.desk.states(order))])
+                check_edges([state for state, _ in itertools.groupby(world.desk.states(command))])
 
     def test_with_trouble(self) -> None:
-        """Gateways crash and freeze, Redis is lost at any request: each order ends, written once at most."""
+        """Gateways crash and freeze, Redis is lost at any request: each command ends, written once at
+        most."""
         for seed in range(1000, 1012):
             self.live(seed, trouble=True, steps=900)

@@ -14,10 +14,11 @@ class OutageTests(BenchTestCase):
     # Redis fails
 
     def assert_goes_on(self, where: str, executed: int) -> None:
-        """An order is given, the connection to Redis is lost at this request, and it goes on all the same."""
+        """A command is given, the connection to Redis is lost at this request, and it goes on all the
+        same."""
         link = self.come()
         self.node.run()
-        order = self.desk.unlock(self.device)
+        command = self.desk.unlock(self.device)
         self.node.blocking.step()
         self.steps_until(where)
         self.node.wire.lose(executed)
@@ -28,13 +29,13 @@ class OutageTests(BenchTestCase):
         self.assertEqual(len(self.written(link)), 1, where)
         self.say(self.node, link, int(self.written(link)[0].split(b",")[2]), "ELOCK", "1", "1")
         self.node.run()
-        self.assertEqual(self.desk.state(order), "acknowledged")
+        self.assertEqual(self.desk.state(command), "acknowledged")
         self.report(self.node, link, lock_event(), UNLOCKED)
         self.node.run()
-        self.assertEqual(self.desk.state(order), "confirmed")
+        self.assertEqual(self.desk.state(command), "confirmed")
         self.assertEqual(self.desk.under_way(), [])
-        self.assertEqual(self.node.orders.held, {})
-        self.assertEqual(self.node.orders.desks, {})
+        self.assertEqual(self.node.dispatcher.held, {})
+        self.assertEqual(self.node.dispatcher.desks, {})
         self.assertEqual(self.desk.redis.call("LLEN", self.desk.key("commands", "intake", "gw1")), 0)
 
     def test_redis_lost_looking_up(self) -> None:
@@ -42,7 +43,7 @@ class OutageTests(BenchTestCase):
         self.assert_goes_on("HGET", 0)
 
     def test_redis_lost_accepting(self) -> None:
-        """Redis is lost while an order is recorded, before or after it got there."""
+        """Redis is lost while a command is recorded, before or after it got there."""
         self.assert_goes_on("command_accept", 0)
 
     def test_redis_lost_accepted(self) -> None:
@@ -50,16 +51,16 @@ class OutageTests(BenchTestCase):
         self.assert_goes_on("command_accept", 1)
 
     def test_redis_lost_claiming(self) -> None:
-        """Redis is lost while an order is taken, before it got there."""
+        """Redis is lost while a command is taken, before it got there."""
         self.assert_goes_on("command_claim", 0)
 
     def test_redis_lost_claimed(self) -> None:
-        """An order is taken, and the reply is lost."""
+        """A command is taken, and the reply is lost."""
         # With it comes what was asked behind it.
         self.assert_goes_on("command_claim", 3)
 
     def test_redis_lost_recording(self) -> None:
-        """Redis is lost while it is recorded that an order is about to be written."""
+        """Redis is lost while it is recorded that a command is about to be written."""
         self.assert_goes_on("commit", 0)
 
     def test_redis_lost_recorded(self) -> None:
@@ -67,10 +68,10 @@ class OutageTests(BenchTestCase):
         self.assert_goes_on("commit", 5)
 
     def test_outage_longer_than_timeout(self) -> None:
-        """An order that couldn't be recorded within its timeout has failed, and isn't written any more."""
+        """A command that couldn't be recorded within its timeout has failed, and isn't written any more."""
         link = self.come()
         self.node.run()
-        order = self.desk.unlock(self.device, timeout=5)
+        command = self.desk.unlock(self.device, timeout=5)
         self.node.blocking.step()
         self.steps_until("command_claim")
         self.node.step()
@@ -79,10 +80,10 @@ class OutageTests(BenchTestCase):
         self.node.connected()
         self.node.run()
         self.assertEqual(self.written(link), [])
-        self.assertEqual(self.desk.state(order), "failed")
+        self.assertEqual(self.desk.state(command), "failed")
 
     def test_claim_is_refused(self) -> None:
-        """A server that refuses for a while is asked again, without a reconnection or another order."""
+        """A server that refuses for a while is asked again, without a reconnection or another command."""
         link = self.come()
         self.node.run()
         self.desk.unlock(self.device)
@@ -96,7 +97,7 @@ class OutageTests(BenchTestCase):
         self.assertEqual(len(self.written(link)), 1)
 
     def test_server_becomes_a_replica(self) -> None:
-        """A fail-over ends the wait for orders with an error of its own, which is no failure of ours."""
+        """A fail-over ends the wait for commands with an error of its own, which is no failure of ours."""
         link = self.come()
         self.node.run()
         _, reply = self.node.blocking.pending.pop(0)
@@ -106,9 +107,9 @@ class OutageTests(BenchTestCase):
         self.assertEqual(len(self.written(link)), 1)
 
     def test_numbering_fails(self) -> None:
-        """Redis is lost while an order is to be repeated: it is repeated when Redis is back."""
+        """Redis is lost while a command is to be repeated: it is repeated when Redis is back."""
         link = self.come()
-        order = self.desk.order(self.device, "text", {"text": "x"}, timeout=2)
+        command = self.desk.command(self.device, "text", {"text": "x"}, timeout=2)
         self.node.run()
         self.node.clock.advance(2.5)
         self.assertIn("HINCRBY", [arguments[0] for arguments, _ in self.node.wire.pending])
@@ -118,42 +119,43 @@ class OutageTests(BenchTestCase):
         self.node.connected()
         self.node.pass_time(1)
         self.assertEqual(sum(data.startswith(b"\x7e\x83\x00") for data in link.sent), 2)
-        self.assertEqual(self.desk.state(order), "sent")
+        self.assertEqual(self.desk.state(command), "sent")
 
     def test_expiry_reply_lost(self) -> None:
-        """An order is taken from its queue at the end of its ttl, and the reply is lost: it still expires."""
-        order = self.desk.unlock(self.device, ttl=5)
+        """A command is taken from its queue at the end of its ttl, and the reply is lost: it still
+        expires."""
+        command = self.desk.unlock(self.device, ttl=5)
         self.node.run()
-        self.assertEqual(self.desk.state(order), "waiting")
+        self.assertEqual(self.desk.state(command), "waiting")
         self.node.clock.advance(6)
         self.steps_until("command_expire")
         self.node.wire.lose(1)
         self.node.blocking.lose()
         self.node.connected()
         self.node.pass_time(1)
-        self.assertEqual(self.desk.state(order), "expired")
+        self.assertEqual(self.desk.state(command), "expired")
         self.assertEqual(self.desk.under_way(), [])
 
     def test_cancel_reply_lost(self) -> None:
-        """The same for an order that is taken back."""
-        order = self.desk.unlock(self.device)
+        """The same for a command that is taken back."""
+        command = self.desk.unlock(self.device)
         self.node.run()
-        cancel = self.desk.order(self.device, "cancel", {"id": order})
+        cancel = self.desk.command(self.device, "cancel", {"id": command})
         self.node.blocking.step()
         self.steps_until("command_remove")
         self.node.wire.lose(1)
         self.node.blocking.lose()
         self.node.connected()
         self.node.pass_time(1)
-        self.assertEqual((self.desk.state(cancel), self.desk.state(order)), ("done", "cancelled"))
+        self.assertEqual((self.desk.state(cancel), self.desk.state(command)), ("done", "cancelled"))
 
     # Several gateways, and several lives of one
 
     def test_adopted_while_recorded(self) -> None:
-        """Taken for dead while an order is being recorded: it is written by its adopter only."""
+        """Taken for dead while a command is being recorded: it is written by its adopter only."""
         link = self.come()
         self.node.run()
-        order = self.desk.unlock(self.device)
+        command = self.desk.unlock(self.device)
         self.node.blocking.step()
         self.steps_until("command_claim")
         self.node.step()
@@ -166,12 +168,12 @@ class OutageTests(BenchTestCase):
         self.node.run()
         self.assertEqual(len(self.written(link, there)), 1)
         self.assertEqual(len(self.written(there)), 1)
-        self.assertEqual(self.node.orders.held, {})
+        self.assertEqual(self.node.dispatcher.held, {})
         self.say(other, there, int(self.written(there)[0].split(b",")[2]), "ELOCK", "1", "1")
         self.report(other, there, lock_event(), UNLOCKED)
         other.run()
         self.node.run()
-        self.assertEqual(self.desk.state(order), "confirmed")
+        self.assertEqual(self.desk.state(command), "confirmed")
 
     def test_adopted_while_taken_in(self) -> None:
         """Taken for dead while an entry without an id is taken in: one of the two carries it out."""
@@ -191,7 +193,7 @@ class OutageTests(BenchTestCase):
         self.assertEqual(len(self.written(link)), 1)
 
     def test_comes_to_another_while_accepted(self) -> None:
-        """A lock that connects to another gateway while this one takes its order in gets it there."""
+        """A lock that connects to another gateway while this one takes its command in gets it there."""
         other = self.make("gw2").start()
         self.desk.unlock(self.device)
         self.node.blocking.step()
@@ -207,7 +209,7 @@ class OutageTests(BenchTestCase):
     def test_no_adoption_after_outage(self) -> None:
         """After an outage in which nobody could speak up, nobody is taken for dead."""
         link = self.come()
-        order = self.desk.unlock(self.device)
+        command = self.desk.unlock(self.device)
         self.node.run()
         other = self.make("gw2").start()
         for node in (self.node, other):
@@ -223,7 +225,7 @@ class OutageTests(BenchTestCase):
         other.pass_time(40)
         self.say(self.node, link, 1, "ELOCK", "1", "1")
         self.node.run()
-        self.assertEqual(self.desk.states(order), ["queued", "sent", "acknowledged"])
+        self.assertEqual(self.desk.states(command), ["queued", "sent", "acknowledged"])
 
     def test_same_name_twice(self) -> None:
         """A second gateway of the same name ends the first, which does nothing more."""
@@ -234,21 +236,21 @@ class OutageTests(BenchTestCase):
         twin = self.make("gw1").start()
         link = self.come(twin)
         twin.run()
-        order = self.desk.unlock(self.device)
+        command = self.desk.unlock(self.device)
         twin.run()
         self.node.pass_time(GATEWAY_TTL / 3)
         self.assertEqual((ended, old.closed), ([True], ["superseded"]))
         twin.pass_time(2)
         self.node.pass_time(60, tick=1)
         self.assertEqual((len(self.written(old)), len(self.written(link))), (0, 1))
-        self.assertEqual(self.desk.state(order), "sent")
+        self.assertEqual(self.desk.state(command), "sent")
 
     def test_known_id_with_a_lost_record(self) -> None:
-        """A cancelled order that is cancelled again is still cancelled."""
-        order = self.desk.unlock(self.device, id=new_id())
+        """A cancelled command that is cancelled again is still cancelled."""
+        command = self.desk.unlock(self.device, id=new_id())
         self.node.run()
         for _ in range(2):
-            cancel = self.desk.order(self.device, "cancel", {"id": order})
+            cancel = self.desk.command(self.device, "cancel", {"id": command})
             self.node.run()
             self.assertEqual(self.desk.state(cancel), "done")
-        self.assertEqual(self.desk.states(order), ["queued", "waiting", "cancelled"])
+        self.assertEqual(self.desk.states(command), ["queued", "waiting", "cancelled"])

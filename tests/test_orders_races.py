@@ -12,13 +12,13 @@ class RaceTests(BenchTestCase):
     # Cost
 
     def test_idle_lock_has_no_desk(self) -> None:
-        """A lock without orders has no desk soon after it has connected; one question was asked for it."""
+        """A lock without commands has no desk soon after it has connected; one question was asked for it."""
         before = len(self.node.wire.calls)
         link = self.come()
         self.node.run()
         (session,) = link.conversation.sessions.values()
         self.assertIsNone(session.desk)
-        self.assertEqual(self.node.orders.desks, {})
+        self.assertEqual(self.node.dispatcher.desks, {})
         claims = [
             call for call in self.node.wire.calls[before:] if f"{self.prefix}:commands:waiting:" in str(call)
         ]
@@ -35,28 +35,28 @@ class RaceTests(BenchTestCase):
             self.node.run()
             claims = [call for call in self.node.wire.calls[before:] if ":commands:waiting:" in str(call)]
             self.assertEqual(len(claims), len(locks))
-            self.assertEqual(self.node.orders.desks, {})
+            self.assertEqual(self.node.dispatcher.desks, {})
 
-    def test_desk_goes_after_the_order(self) -> None:
-        """A desk is let go of when its order has ended, and with the lock while one is unsettled."""
+    def test_desk_goes_after_the_command(self) -> None:
+        """A desk is let go of when its command has ended, and with the lock while one is unsettled."""
         link = self.come()
-        order = self.desk.unlock(self.device)
+        command = self.desk.unlock(self.device)
         self.node.run()
         self.say(self.node, link, 1, "ELOCK", "1", "1")
         self.report(self.node, link, lock_event(), UNLOCKED)
         self.node.run()
-        self.assertEqual(self.desk.state(order), "confirmed")
-        self.assertEqual(self.node.orders.desks, {})
+        self.assertEqual(self.desk.state(command), "confirmed")
+        self.assertEqual(self.node.dispatcher.desks, {})
         self.desk.unlock(self.device)
         self.node.run()
-        self.assertEqual(len(self.node.orders.desks), 1)
+        self.assertEqual(len(self.node.dispatcher.desks), 1)
         link.conversation.closed("closed")
         self.node.run()
-        self.assertEqual(self.node.orders.desks, {})
-        self.assertEqual(self.node.orders.held, {})
+        self.assertEqual(self.node.dispatcher.desks, {})
+        self.assertEqual(self.node.dispatcher.held, {})
 
-    def test_one_movement_is_evidence_for_one_order(self) -> None:
-        """A movement confirms the order the lock has said yes to, not the one just written behind it."""
+    def test_one_movement_is_evidence_for_one_command(self) -> None:
+        """A movement confirms the command the lock has said yes to, not the one just written behind it."""
         link = self.come()
         first, second = self.desk.unlock(self.device), self.desk.unlock(self.device)
         self.node.run()
@@ -71,15 +71,15 @@ class RaceTests(BenchTestCase):
         self.node.run()
         self.assertEqual(self.desk.state(second), "confirmed")
 
-    def test_watched_orders_are_bounded(self) -> None:
-        """Of orders that are unsettled only the newest are kept in mind."""
+    def test_watched_commands_are_bounded(self) -> None:
+        """Of commands that are unsettled only the newest are kept in mind."""
         link = self.come()
         for number in range(MAX_WATCHED + 5):
             self.desk.unlock(self.device, timeout=1)
             self.node.run()
             self.node.pass_time(1.5)
             self.assertEqual(len(self.written(link)), number + 1)
-        (desk,) = self.node.orders.desks.values()
+        (desk,) = self.node.dispatcher.desks.values()
         self.assertEqual(len(desk.watched), MAX_WATCHED)
 
     # Long times
@@ -87,20 +87,20 @@ class RaceTests(BenchTestCase):
     def test_confirm_timeout(self) -> None:
         """Acknowledged, and no evidence for two minutes: unconfirmed; a day later nobody waits for it."""
         link = self.come()
-        order = self.desk.unlock(self.device)
+        command = self.desk.unlock(self.device)
         self.node.run()
         self.say(self.node, link, 1, "ELOCK", "1", "1")
         self.node.run()
         self.node.pass_time(119)
-        self.assertEqual(self.desk.state(order), "acknowledged")
+        self.assertEqual(self.desk.state(command), "acknowledged")
         self.node.pass_time(2)
-        self.assertEqual(self.desk.state(order), "unconfirmed")
-        self.assertEqual(len(self.node.orders.desks), 1)
+        self.assertEqual(self.desk.state(command), "unconfirmed")
+        self.assertEqual(len(self.node.dispatcher.desks), 1)
         self.node.pass_time(24 * 3600, tick=600)
-        self.assertEqual(self.node.orders.desks, {})
+        self.assertEqual(self.node.dispatcher.desks, {})
 
-    def test_unsettled_orders_are_forgotten_in_redis(self) -> None:
-        """A day after it was written no lock is asked any more about an order, though others came since."""
+    def test_unsettled_commands_are_forgotten_in_redis(self) -> None:
+        """A day after it was written no lock is asked any more about a command, though others came since."""
         link = self.come()
         self.desk.unlock(self.device, timeout=1)
         self.node.run()
@@ -116,25 +116,26 @@ class RaceTests(BenchTestCase):
     # Comings and goings
 
     def test_lock_comes_while_accepted(self) -> None:
-        """A lock that connects while its order is being recorded gets it."""
-        order = self.desk.unlock(self.device)
+        """A lock that connects while its command is being recorded gets it."""
+        command = self.desk.unlock(self.device)
         self.node.blocking.step()
         self.steps_until("command_accept")
         link = self.come()
         self.node.run()
-        self.assertEqual(self.desk.states(order)[-1], "sent")
+        self.assertEqual(self.desk.states(command)[-1], "sent")
         self.assertEqual(len(self.written(link)), 1)
 
     def test_lock_goes_while_claimed(self) -> None:
-        """A lock that goes while its order is being taken leaves it waiting, and gets it when it is back."""
+        """A lock that goes while its command is being taken leaves it waiting, and gets it when it is
+        back."""
         link = self.come()
         self.node.run()
-        order = self.desk.unlock(self.device)
+        command = self.desk.unlock(self.device)
         self.node.blocking.step()
         self.steps_until("command_claim")
         link.conversation.closed("closed")
         self.node.run()
-        self.assertEqual(self.desk.state(order), "waiting")
+        self.assertEqual(self.desk.state(command), "waiting")
         self.assertEqual(self.desk.under_way(), [])
         again = self.come()
         self.node.run()
@@ -152,58 +153,59 @@ class RaceTests(BenchTestCase):
         self.assertEqual((len(self.written(link)), len(self.written(again))), (0, 1))
 
     def test_reconnects_while_recorded(self) -> None:
-        """While a physical order is being recorded the lock comes again: failed, and nothing is written."""
+        """While a physical command is being recorded the lock comes again: failed, and nothing is written."""
         link = self.come()
         self.node.run()
-        order = self.desk.unlock(self.device)
+        command = self.desk.unlock(self.device)
         self.node.blocking.step()
         self.steps_until("command_claim")
         self.node.step()
         again = self.come()
         self.node.run()
         self.assertEqual(self.written(link, again), [])
-        self.assertEqual(self.desk.state(order), "failed")
-        self.assertIn("before writing", self.desk.record(order)["reason"])
+        self.assertEqual(self.desk.state(command), "failed")
+        self.assertIn("before writing", self.desk.record(command)["reason"])
 
     def test_question_goes_to_new_connection(self) -> None:
-        """An order that does no harm is written again to a lock that comes again before it has answered."""
+        """A command that does no harm is written again to a lock that comes again before it has answered."""
         link = self.come()
-        order = self.desk.order(self.device, "locate")
+        command = self.desk.command(self.device, "locate")
         self.node.run()
-        self.assertEqual(self.desk.state(order), "sent")
+        self.assertEqual(self.desk.state(command), "sent")
         again = self.come()
         self.node.run()
-        self.assertEqual(self.desk.state(order), "sent")
+        self.assertEqual(self.desk.state(command), "sent")
         self.assertEqual(sum(data.startswith(b"\x7e\x82\x01") for data in again.sent), 1)
         self.assertEqual(link.closed, ["replaced"])
 
     def test_wrong_passwords_are_counted_before_the_next(self) -> None:
-        """The third of three waiting orders isn't begun before Redis knows of the second refusal."""
-        orders = [self.desk.unlock(self.device) for _ in range(3)]
+        """The third of three waiting commands isn't begun before Redis knows of the second refusal."""
+        commands = [self.desk.unlock(self.device) for _ in range(3)]
         self.node.run()
         link = self.come()
         self.node.run()
         for serial in (1, 2):
             self.say(self.node, link, serial, "ELOCK", "1", "0", "1")
             self.node.run()
-        self.assertEqual([self.desk.state(one) for one in orders], ["rejected"] * 3)
+        self.assertEqual([self.desk.state(one) for one in commands], ["rejected"] * 3)
         self.assertEqual(len(self.written(link)), 2)
 
-    def test_an_imei_becomes_known_while_its_order_comes_in(self) -> None:
-        """Looked up before another gateway learnt the IMEI, taken in after that: the order is the lock's."""
+    def test_an_imei_becomes_known_while_its_command_comes_in(self) -> None:
+        """Looked up before another gateway learnt the IMEI, taken in after that: the command is the
+        lock's."""
         imei = "490154203237518"
-        order = self.desk.unlock(imei)
+        command = self.desk.unlock(imei)
         self.steps_until("command_accept")
         self.desk.redis.call("HSET", self.node.keys.imei, imei, self.device)
         self.node.run()
-        self.assertEqual(self.desk.wait(order, "waiting")["device"], self.device)
+        self.assertEqual(self.desk.wait(command, "waiting")["device"], self.device)
         self.assertEqual(self.desk.redis.call("EXISTS", self.node.keys.waiting(imei)), 0)
         link = self.come()
         self.node.run()
         self.assertEqual(len(self.written(link)), 1)
 
     def uncertain_and_confirmed(self, link: FakeLink) -> tuple[str, str, bytes]:
-        """Two unlock orders: the lock ignores the first and opens upon the second; the report of that."""
+        """Two unlock commands: the lock ignores the first and opens upon the second; the report of that."""
         first = self.desk.unlock(self.device, timeout=2)
         self.node.pass_time(4)
         second = self.desk.unlock(self.device, timeout=2)
@@ -216,7 +218,7 @@ class RaceTests(BenchTestCase):
         return first, second, report
 
     def test_report_of_a_movement_comes_again(self) -> None:
-        """The same report, sent again, is no second movement: it confirms no order that moved nothing."""
+        """The same report, sent again, is no second movement: it confirms no command that moved nothing."""
         link = self.come()
         self.node.run()
         first, _, report = self.uncertain_and_confirmed(link)

@@ -1,6 +1,6 @@
-"""Signed orders at a real gateway, and somebody who has all of Redis and no key (docs/orders.rst).
+"""Signed commands at a real gateway, and somebody who has all of Redis and no key (docs/commands.rst).
 
-None of what is tried here may have a lock get an order that nobody signed for it, or one order twice.
+None of what is tried here may have a lock get a command that nobody signed for it, or one command twice.
 """
 
 import json
@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.daemon import Daemon
 from tests.masters import LORA, OPEN, FakeMaster, new_master, new_sublock
 from tests.orders_support import PASSWORD, Desk, FakeLock, new_device
-from tests.signing_support import SECRET, id_of, order_text, sign
+from tests.signing_support import SECRET, command_text, id_of, sign
 from tests.support import ValkeyServer, temporary_path, wait_until
 
 OTHER = bytes(range(64, 96))
@@ -35,7 +35,7 @@ class SignedCase(SynchronousTestCase):
         cls.keys.chmod(0o600)
         cls.server = ValkeyServer().start()
         cls.daemon = Daemon(
-            "--order-keys", str(cls.keys), *cls.OPTIONS, redis=cls.server.url, udp=False
+            "--command-keys", str(cls.keys), *cls.OPTIONS, redis=cls.server.url, udp=False
         ).start()
 
     @classmethod
@@ -56,8 +56,8 @@ class SignedCase(SynchronousTestCase):
         self.device = self.lock.device
 
     def unlock(self, device: str | None = None, **more: Any) -> bytes:
-        """A signed unlock order."""
-        return sign(order_text(device or self.device, "unlock", {"password": PASSWORD}, **more))
+        """A signed unlock command."""
+        return sign(command_text(device or self.device, "unlock", {"password": PASSWORD}, **more))
 
     def give(self, entry: bytes) -> str:
         """Push it; its id."""
@@ -67,13 +67,13 @@ class SignedCase(SynchronousTestCase):
     def waiting(self, device: str | None = None) -> str:
         return self.desk.key("commands", "waiting", device or self.device)
 
-    def carry_out(self, order: str) -> None:
+    def carry_out(self, command: str) -> None:
         self.lock.say_yes(self.lock.next_unlock())
         self.lock.open()
-        self.desk.wait(order, "confirmed")
+        self.desk.wait(command, "confirmed")
 
     def told(self) -> dict[str, Any]:
-        """The newest of the invalid orders."""
+        """The newest of the invalid commands."""
         return json.loads(self.call("LINDEX", self.desk.key("commands", "invalid"), 0))
 
     def assert_quiet(self) -> None:
@@ -81,16 +81,16 @@ class SignedCase(SynchronousTestCase):
         self.lock.beat()
         self.assertEqual(self.lock.unlocks(), [])
 
-    def assert_refused(self, order: str, why: str, pattern: str, trigger: Any = None) -> dict[str, str]:
-        """The order ends as invalid, everywhere; its record."""
-        metric = f'jt709c_orders_refused_total{{reason="{why}"}}'
+    def assert_refused(self, command: str, why: str, pattern: str, trigger: Any = None) -> dict[str, str]:
+        """The command ends as invalid, everywhere; its record."""
+        metric = f'jt709c_commands_refused_total{{reason="{why}"}}'
         before = self.daemon.metrics().get(metric, 0)
         if trigger is not None:
             trigger()
-        record = self.desk.wait(order, "invalid")
+        record = self.desk.wait(command, "invalid")
         self.assertRegex(record["reason"], pattern)
         wait_until(lambda: self.daemon.metrics().get(metric, 0) == before + 1)
-        wait_until(lambda: self.told()["id"] == order)
+        wait_until(lambda: self.told()["id"] == command)
         self.assertRegex(self.told()["reason"], pattern)
         return record
 
@@ -99,24 +99,24 @@ class IntakeTests(SignedCase):
     """What is taken in."""
 
     def test_signed(self) -> None:
-        """A signed order is carried out; whose key it was stands in its events, its mac nowhere."""
+        """A signed command is carried out; whose key it was stands in its events, its mac nowhere."""
         self.lock.connect(self.daemon)
         entry = self.unlock(issued_by="night shift")
-        order = self.give(entry)
-        self.carry_out(order)
-        events = [one for one in self.desk.events("command", self.device) if one["data"]["id"] == order]
+        command = self.give(entry)
+        self.carry_out(command)
+        events = [one for one in self.desk.events("command", self.device) if one["data"]["id"] == command]
         self.assertEqual({one["data"]["key"] for one in events}, {"k1"})
-        self.assertEqual(self.desk.record(order)["key"], "k1")
+        self.assertEqual(self.desk.record(command)["key"], "k1")
         self.assertNotIn(json.loads(entry)["mac"], json.dumps(self.desk.events("command")))
         self.give(entry)
-        wait_until(lambda: self.desk.states(order).count("confirmed") == 2)
+        wait_until(lambda: self.desk.states(command).count("confirmed") == 2)
         self.assert_quiet()
 
     def test_created_when_signed(self) -> None:
         """Its ttl counts from its signing."""
         signed = time.time() - 20
-        order = self.give(self.unlock(issued_at=signed, ttl=10))
-        self.desk.wait(order, "expired")
+        command = self.give(self.unlock(issued_at=signed, ttl=10))
+        self.desk.wait(command, "expired")
         self.lock.connect(self.daemon)
         self.assert_quiet()
 
@@ -126,48 +126,48 @@ class IntakeTests(SignedCase):
         fields = {"id": "unsigned-1", "device": self.device, "command": "unlock"}
         plain = json.dumps(fields).encode()
         self.assert_refused("unsigned-1", "unsigned", "^key: missing", lambda: self.desk.push(plain))
-        good = order_text(self.device, "unlock")
+        good = command_text(self.device, "unlock")
         now = time.time()
         for why, entry in (
             ("unknown_key", sign(good, key="k9")),
-            ("wrong_mac", sign(order_text(self.device, "unlock"), secret=OTHER)),
-            ("wrong_mac", sign(order_text(self.device, "seal"))[:-2].replace(b"seal", b"unlock") + b'"}'),
+            ("wrong_mac", sign(command_text(self.device, "unlock"), secret=OTHER)),
+            ("wrong_mac", sign(command_text(self.device, "seal"))[:-2].replace(b"seal", b"unlock") + b'"}'),
             ("too_old", self.unlock(issued_at=now - 301)),
             ("from_the_future", self.unlock(issued_at=now + 90)),
-            ("not_permitted", sign(order_text(self.device, "restart"), "small", OTHER)),
-            ("not_permitted", sign(order_text(self.device, "unlock"), "small", OTHER)),
+            ("not_permitted", sign(command_text(self.device, "restart"), "small", OTHER)),
+            ("not_permitted", sign(command_text(self.device, "unlock"), "small", OTHER)),
         ):
-            order = id_of(entry)
-            self.assert_refused(order, why, "; expected ", lambda entry=entry: self.desk.push(entry))
+            command = id_of(entry)
+            self.assert_refused(command, why, "; expected ", lambda entry=entry: self.desk.push(entry))
             self.assertEqual(self.told()["mac"], "******")
             key = "******" if why == "unknown_key" else json.loads(entry)["key"]
             self.assertEqual(self.told()["key"], key)
-            self.assertEqual(self.desk.record(order).get("key", ""), "")
+            self.assertEqual(self.desk.record(command).get("key", ""), "")
         self.assert_quiet()
         self.assertNotIn(SECRET.hex(), self.daemon.log())
 
-    def test_orders_that_no_lock_hears_of(self) -> None:
+    def test_commands_that_no_lock_hears_of(self) -> None:
         """So are `cancel` and `clear_lockout`: they need a signature, and a key that may."""
-        order = self.give(self.unlock())
-        self.desk.wait(order, "waiting")
-        refused = self.desk.order(self.device, "cancel", {"id": order})
+        command = self.give(self.unlock())
+        self.desk.wait(command, "waiting")
+        refused = self.desk.command(self.device, "cancel", {"id": command})
         self.desk.wait(refused, "invalid")
-        self.desk.wait(self.desk.order(self.device, "clear_lockout"), "invalid")
+        self.desk.wait(self.desk.command(self.device, "clear_lockout"), "invalid")
         elsewhere = "794308030001"
-        other = sign(order_text(elsewhere, "cancel", {"id": order}), "small", OTHER)
+        other = sign(command_text(elsewhere, "cancel", {"id": command}), "small", OTHER)
         self.assert_refused(
             id_of(other), "not_permitted", "for another device", lambda: self.desk.push(other)
         )
-        self.assertEqual(self.desk.state(order), "waiting")
-        done = self.give(sign(order_text(self.device, "cancel", {"id": order})))
+        self.assertEqual(self.desk.state(command), "waiting")
+        done = self.give(sign(command_text(self.device, "cancel", {"id": command})))
         self.desk.wait(done, "done")
-        self.assertEqual(self.desk.state(order), "cancelled")
+        self.assertEqual(self.desk.state(command), "cancelled")
 
 
 class WithRedisAlone(SignedCase):
-    """Somebody can write every key, and has seen every signed order that went by."""
+    """Somebody can write every key, and has seen every signed command that went by."""
 
-    def test_waiting_order_is_changed(self) -> None:
+    def test_waiting_command_is_changed(self) -> None:
         """Whatever is changed in what waits, it is not written to the lock."""
         other = self.unlock()
         for number, change in enumerate(
@@ -183,14 +183,14 @@ class WithRedisAlone(SignedCase):
                 lambda it: {**it, "sublock_parameter": 5},
             )
         ):
-            order = self.give(self.unlock(ttl=60))
-            self.desk.wait(order, "waiting")
+            command = self.give(self.unlock(ttl=60))
+            self.desk.wait(command, "waiting")
             payload = json.loads(self.call("LINDEX", self.waiting(), 0))
             changed = change(payload)
             self.assertNotEqual(changed, payload, number)
             self.call("LSET", self.waiting(), 0, json.dumps(changed))
             self.lock.connect(self.daemon)
-            record = self.desk.wait(order, "invalid")
+            record = self.desk.wait(command, "invalid")
             self.assertIn("expected", record["reason"])
             self.assert_quiet()
             self.assertEqual(self.desk.under_way(), [])
@@ -198,30 +198,32 @@ class WithRedisAlone(SignedCase):
             wait_until(lambda: not self.call("EXISTS", self.desk.key("session", self.device)))
 
     def test_garbage_waits(self) -> None:
-        """What is no order is told and thrown away; the order behind it is carried out."""
-        order = self.give(self.unlock())
-        self.desk.wait(order, "waiting")
+        """What is no command is told and thrown away; the command behind it is carried out."""
+        command = self.give(self.unlock())
+        self.desk.wait(command, "waiting")
         self.call("LPUSH", self.waiting(), '{"id":"made-up"}')
         self.call("LPUSH", self.waiting(), json.dumps({"id": "forged", "device": self.device}))
         self.lock.connect(self.daemon)
-        self.carry_out(order)
+        self.carry_out(command)
         self.assertEqual(self.desk.under_way(), [])
-        self.assertGreaterEqual(self.daemon.metrics()['jt709c_orders_refused_total{reason="unreadable"}'], 2)
+        self.assertGreaterEqual(
+            self.daemon.metrics()['jt709c_commands_refused_total{reason="unreadable"}'], 2
+        )
 
-    def test_another_locks_order(self) -> None:
-        """An order for one lock is not written to another, in whose queue somebody has put it."""
+    def test_another_locks_command(self) -> None:
+        """A command for one lock is not written to another, in whose queue somebody has put it."""
         entry = self.unlock("794308039999")
-        order = self.give(entry)
-        self.desk.wait(order, "waiting")
+        command = self.give(entry)
+        self.desk.wait(command, "waiting")
         payload = json.loads(self.call("LPOP", self.waiting("794308039999")))
         self.call("RPUSH", self.waiting(), json.dumps({**payload, "device": self.device}))
-        self.call("HSET", self.desk.key("command", order), "device", self.device)
+        self.call("HSET", self.desk.key("command", command), "device", self.device)
         connect = lambda: self.lock.connect(self.daemon)  # noqa: E731
-        self.assert_refused(order, "other_device", "signed for 794308039999, and this is", connect)
+        self.assert_refused(command, "other_device", "signed for 794308039999, and this is", connect)
         self.assert_quiet()
 
     def test_renamed(self) -> None:
-        """Nor when the order names an IMEI or an id that is made out to be this lock's."""
+        """Nor when the command names an IMEI or an id that is made out to be this lock's."""
         self.lock.connect(self.daemon)
         for name in ("867284063211238", "794308039998"):
             self.call("HSET", self.desk.key("imei"), name, self.device)
@@ -231,65 +233,67 @@ class WithRedisAlone(SignedCase):
         self.assert_quiet()
 
     def replay(self, entry: bytes, payload: bytes) -> str:
-        """Have all that Redis knows of an order forgotten, and put it back to where it waits."""
-        order = id_of(entry)
-        self.call("DEL", self.desk.key("command", order), self.desk.key("commands", "unsettled", self.device))
+        """Have all that Redis knows of a command forgotten, and put it back to where it waits."""
+        command = id_of(entry)
+        self.call(
+            "DEL", self.desk.key("command", command), self.desk.key("commands", "unsettled", self.device)
+        )
         self.call("RPUSH", self.waiting(), payload)
         self.lock.close()
         self.lock.connect(self.daemon)
-        return order
+        return command
 
     def test_replays(self) -> None:
         """What this gateway has written it doesn't write again, whatever Redis has forgotten."""
         entry = self.unlock(ttl=3600)
-        order = self.give(entry)
-        self.desk.wait(order, "waiting")
+        command = self.give(entry)
+        self.desk.wait(command, "waiting")
         payload = self.call("LINDEX", self.waiting(), 0)
         self.lock.connect(self.daemon)
-        self.carry_out(order)
+        self.carry_out(command)
         self.assert_refused(
-            order, "replayed", "written by this gateway before", lambda: self.replay(entry, payload)
+            command, "replayed", "written by this gateway before", lambda: self.replay(entry, payload)
         )
         self.assert_quiet()
         # The same from the very beginning, through the intake list.
-        self.call("DEL", self.desk.key("command", order))
+        self.call("DEL", self.desk.key("command", command))
         push = lambda: self.desk.push(entry)  # noqa: E731
-        self.assert_refused(order, "replayed", "written by this gateway before", push)
+        self.assert_refused(command, "replayed", "written by this gateway before", push)
         # And with a record that says that it was never written.
-        record = self.desk.record(order) | {
+        record = self.desk.record(command) | {
             "state": "queued",
             "attempts": "0",
             "writing_at": "",
             "ended_at": "",
         }
-        self.call("DEL", self.desk.key("command", order))
+        self.call("DEL", self.desk.key("command", command))
         self.call(
-            "HSET", self.desk.key("command", order), *(part for item in record.items() for part in item)
+            "HSET", self.desk.key("command", command), *(part for item in record.items() for part in item)
         )
         self.call("RPUSH", self.waiting(), payload)
         self.lock.close()
         self.lock.connect(self.daemon)
-        self.desk.wait(order, "invalid")
+        self.desk.wait(command, "invalid")
         self.assert_quiet()
 
     def test_another_gateway_after_the_ttl(self) -> None:
-        """A gateway that knows nothing of an order writes it no more when its ttl has ended."""
+        """A gateway that knows nothing of a command writes it no more when its ttl has ended."""
         entry = self.unlock(ttl=1)
-        order = self.give(entry)
-        self.desk.wait(order, "waiting")
+        command = self.give(entry)
+        self.desk.wait(command, "waiting")
         payload = self.call("LINDEX", self.waiting(), 0)
-        self.desk.wait(order, "expired")
-        self.call("DEL", self.desk.key("command", order))
+        self.desk.wait(command, "expired")
+        self.call("DEL", self.desk.key("command", command))
         self.call("RPUSH", self.waiting(), payload)
         self.lock.connect(self.daemon)
-        self.desk.wait(order, "expired")
+        self.desk.wait(command, "expired")
         self.assert_quiet()
 
     def test_left_behind_by_nobody(self) -> None:
-        """Unsigned orders in the hands of a gateway that never was are adopted, and not written."""
+        """Unsigned commands in the hands of a gateway that never was are adopted, and not written."""
         real = self.give(self.unlock())
         record = self.desk.wait(real, "waiting")
-        self.desk.wait(self.give(sign(order_text(self.device, "cancel", {"id": real}))), "done")
+        self.desk.wait(self.give(sign(command_text(self.device, "cancel", {"id": real}))), "done")
         forged = {"device": self.device, "command": "unlock", "created_at": time.time()}
         forged |= {"params": {"password": PASSWORD}}
         under_way = self.desk.key("commands", "underway", "ghost")
@@ -306,7 +310,7 @@ class WithRedisAlone(SignedCase):
 
 
 class SubLockTests(SignedCase):
-    """A signed order for a sub-lock is another order at its master, and still what was signed."""
+    """A signed command for a sub-lock is another command at its master, and still what was signed."""
 
     OPTIONS = ("--ask", "none")
 
@@ -319,12 +323,12 @@ class SubLockTests(SignedCase):
 
     def test_through_its_master(self) -> None:
         """It is written to the master, and confirmed by what the sub-lock reports."""
-        order = self.give(sign(order_text(self.sublock, "unlock", {"minutes": 2})))
+        command = self.give(sign(command_text(self.sublock, "unlock", {"minutes": 2})))
         serial, minutes, identity = self.master.next_sublock_unlock()
         self.assertEqual((minutes, identity), ("2", self.sublock))
         self.master.take(serial)
         self.master.hear(self.sublock, LORA, OPEN)
-        record = self.desk.wait(order, "confirmed")
+        record = self.desk.wait(command, "confirmed")
         self.assertEqual((record["key"], record["peripheral"]), ("k1", self.sublock))
 
     def test_another_sublock(self) -> None:
@@ -333,11 +337,11 @@ class SubLockTests(SignedCase):
         wait_until(lambda: not self.call("EXISTS", self.desk.key("session", self.master.device)))
         key, changed = self.waiting(self.master.device), []
         for parameter in ("minutes", "nonsense", None):
-            changed.append(self.give(sign(order_text(self.sublock, "unlock"))))
+            changed.append(self.give(sign(command_text(self.sublock, "unlock"))))
             self.desk.wait(changed[-1], "waiting")
             payload = json.loads(self.call("RPOP", key)) | {"sublock_parameter": parameter}
             self.call("RPUSH", key, json.dumps(payload))
-        intact = self.give(sign(order_text(self.sublock, "unlock")))
+        intact = self.give(sign(command_text(self.sublock, "unlock")))
         self.desk.wait(intact, "waiting")
         self.master.connect(self.daemon)
         serial, _, identity = self.master.next_sublock_unlock()
@@ -346,11 +350,11 @@ class SubLockTests(SignedCase):
         self.master.take(serial)
         self.master.hear(self.sublock, LORA, OPEN)
         self.desk.wait(intact, "confirmed")
-        self.assertEqual(len(self.master.orders), 1)
+        self.assertEqual(len(self.master.commands), 1)
 
 
 class WithoutKeysTests(SynchronousTestCase):
-    """A gateway without --order-keys takes signed orders as well, so that writers can go first."""
+    """A gateway without --command-keys takes signed commands as well, so that writers can go first."""
 
     def test_both(self) -> None:
         server = ValkeyServer().start()
@@ -361,12 +365,12 @@ class WithoutKeysTests(SynchronousTestCase):
         self.addCleanup(desk.close)
         lock = FakeLock(new_device()).connect(daemon)
         self.addCleanup(lock.close)
-        entry = sign(order_text(lock.device, "unlock", {"password": PASSWORD}), secret=OTHER)
+        entry = sign(command_text(lock.device, "unlock", {"password": PASSWORD}), secret=OTHER)
         desk.push(entry)
-        for order in (id_of(entry), desk.unlock(lock.device)):
+        for command in (id_of(entry), desk.unlock(lock.device)):
             lock.say_yes(lock.next_unlock())
             lock.open()
-            desk.wait(order, "confirmed")
-        old = sign(order_text(lock.device, "unlock", issued_at=time.time() - 400))
+            desk.wait(command, "confirmed")
+        old = sign(command_text(lock.device, "unlock", issued_at=time.time() - 400))
         desk.push(old)
         self.assertIn("signed 400 s ago", desk.wait(id_of(old), "invalid")["reason"])

@@ -1,4 +1,4 @@
-"""Orders for sub-locks, carried out by their master: the real daemon, and masters played by hand."""
+"""Commands for sub-locks, carried out by their master: the real daemon, and masters played by hand."""
 
 import json
 import time
@@ -8,12 +8,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.acl import GuardedServer
 from tests.daemon import Daemon
 from tests.masters import BLUETOOTH, LORA, OPEN, FakeMaster, new_master, new_sublock
-from tests.orders_support import Desk, OrderCase, check_edges, new_id
+from tests.orders_support import CommandCase, Desk, check_edges, new_id
 
 SENSOR = b"\x01\x02\x32\x00\x00\x00"
 
 
-class SubLockCase(OrderCase):
+class SubLockCase(CommandCase):
     """A master that is connected, and a sub-lock that has reported through it."""
 
     options = ("--ask", "none")
@@ -31,51 +31,52 @@ class SubLockCase(OrderCase):
         return master
 
     def sent(self, device: str, command: str = "unlock", **params: object) -> tuple[str, int]:
-        """An order that was written to the master: its id and serial."""
-        order = self.desk.order(device, command, params)
+        """A command that was written to the master: its id and serial."""
+        command = self.desk.command(device, command, params)
         serial, _, _ = self.master.next_sublock_unlock()
-        return order, serial
+        return command, serial
 
     def acknowledged(self, device: str, **params: object) -> str:
-        """An order that the master has said yes to; its id."""
-        order, serial = self.sent(device, **params)
+        """A command that the master has said yes to; its id."""
+        command, serial = self.sent(device, **params)
         self.master.take(serial)
-        self.desk.wait(order, "acknowledged")
-        return order
+        self.desk.wait(command, "acknowledged")
+        return command
 
-    def assert_open(self, order: str) -> None:
-        """What has been heard so far was no evidence for this order."""
+    def assert_open(self, command: str) -> None:
+        """What has been heard so far was no evidence for this command."""
         self.master.beat()
-        self.assertIn(self.desk.state(order), ("sent", "acknowledged"))
+        self.assertIn(self.desk.state(command), ("sent", "acknowledged"))
 
-    def invalid(self, device: str, command: str, **params: object) -> str:
-        """The reason for which an order is invalid; nothing is written for it."""
-        order, name = new_id(), new_id()
-        self.desk.order(device, command, params, id=order, reply_to=name)
-        self.assertEqual(self.desk.reply(name)["state"], "invalid")
+    def invalid(self, device: str, name: str, **params: object) -> str:
+        """The reason for which a command is invalid; nothing is written for it."""
+        command, reply_to = new_id(), new_id()
+        self.desk.command(device, name, params, id=command, reply_to=reply_to)
+        self.assertEqual(self.desk.reply(reply_to)["state"], "invalid")
         self.master.beat()
-        self.assertEqual(self.master.orders, [])
-        return self.desk.record(order)["reason"]
+        self.assertEqual(self.master.commands, [])
+        return self.desk.record(command)["reason"]
 
 
 class UnlockTests(SubLockCase):
-    def test_an_unlock_of_a_sublock_through_its_master_from_order_to_confirmed(self) -> None:
-        """The order names the sub-lock only; its master is asked, and the sub-lock's own report proves it."""
-        order = self.desk.order(self.sublock.lower(), "unlock", {"minutes": 2}, issued_by="night shift")
+    def test_an_unlock_of_a_sublock_through_its_master_from_command_to_confirmed(self) -> None:
+        """The command names the sub-lock only; its master is asked, and the sub-lock's own report proves
+        it."""
+        command = self.desk.command(self.sublock.lower(), "unlock", {"minutes": 2}, issued_by="night shift")
         serial, minutes, identity = self.master.next_sublock_unlock()
         self.assertEqual((minutes, identity), ("2", self.sublock))
-        self.desk.wait(order, "sent")
+        self.desk.wait(command, "sent")
         self.master.take(serial)
-        self.desk.wait(order, "acknowledged")
+        self.desk.wait(command, "acknowledged")
         self.master.hear(self.sublock, LORA, OPEN)
-        record = self.desk.wait(order, "confirmed")
-        self.assertEqual(self.desk.states(order), ["queued", "sent", "acknowledged", "confirmed"])
+        record = self.desk.wait(command, "confirmed")
+        self.assertEqual(self.desk.states(command), ["queued", "sent", "acknowledged", "confirmed"])
         self.assertEqual((record["device"], record["peripheral"]), (self.master.device, self.sublock))
         self.assertEqual((record["command"], record["issued_by"]), ("sublock_unlock", "night shift"))
         self.assertEqual(json.loads(record["evidence"])["kind"], "lock")
         (lock,) = self.desk.events("lock", self.master.device)
         self.assertEqual((lock["data"]["peripheral"], lock["data"]["method"]), (self.sublock, "lora"))
-        self.assertEqual(lock["data"]["command_id"], order)
+        self.assertEqual(lock["data"]["command_id"], command)
         told = self.desk.events("command", self.master.device)
         self.assertEqual({one["data"]["peripheral"] for one in told}, {self.sublock})
         history = self.desk.redis.call("XLEN", self.desk.key("history", self.master.device))
@@ -83,43 +84,43 @@ class UnlockTests(SubLockCase):
 
     def test_by_its_master(self) -> None:
         """The same order given to the master, with the sub-lock as a parameter."""
-        order, serial = self.sent(self.master.device, "sublock_unlock", id=self.sublock)
+        command, serial = self.sent(self.master.device, "sublock_unlock", id=self.sublock)
         self.master.take(serial)
         self.master.hear(self.sublock, LORA, OPEN)
-        record = self.desk.wait(order, "confirmed")
+        record = self.desk.wait(command, "confirmed")
         self.assertEqual(record["peripheral"], self.sublock)
 
     def test_unseal_and_the_parameter_once_more(self) -> None:
         """An alias is an alias here too, and what the device says may be said again."""
-        order = self.desk.order(self.sublock, "unseal", {"id": self.sublock})
+        command = self.desk.command(self.sublock, "unseal", {"id": self.sublock})
         self.assertEqual(self.master.next_sublock_unlock()[1:], ("5", self.sublock))
-        self.desk.wait(order, "sent")
+        self.desk.wait(command, "sent")
 
     def test_confirmed_by_state(self) -> None:
         """A report without an event in which it has become unlocked confirms as well."""
-        order = self.acknowledged(self.sublock)
+        command = self.acknowledged(self.sublock)
         self.master.hear(self.sublock, status=OPEN)
-        record = self.desk.wait(order, "confirmed")
+        record = self.desk.wait(command, "confirmed")
         self.assertEqual(json.loads(record["evidence"])["kind"], "status")
 
     def test_unlocked_already(self) -> None:
         """A state that is what it was before proves nothing."""
         self.master.hear(self.sublock, status=OPEN)
-        order = self.acknowledged(self.sublock)
+        command = self.acknowledged(self.sublock)
         self.master.hear(self.sublock, status=OPEN)
-        self.assert_open(order)
+        self.assert_open(command)
 
     def test_another_sublock(self) -> None:
         """What another one behind the same master does is no evidence."""
         self.master.hear(self.other)
-        order = self.acknowledged(self.sublock)
+        command = self.acknowledged(self.sublock)
         self.master.hear(self.other, LORA, OPEN)
-        self.assert_open(order)
+        self.assert_open(command)
         (lock,) = self.desk.events("lock", self.master.device)
         self.assertIsNone(lock["data"]["command_id"])
 
     def test_two_at_once(self) -> None:
-        """Two sub-locks of one master, each with an order: each report goes to its own, in any order."""
+        """Two sub-locks of one master, each with a command: each report goes to its own, in any order."""
         self.master.hear(self.other)
         first, second = self.acknowledged(self.sublock), self.acknowledged(self.other)
         self.master.hear(self.other, LORA, OPEN)
@@ -134,22 +135,22 @@ class UnlockTests(SubLockCase):
         self.assertEqual(named, {self.sublock: first, self.other: second})
 
     def test_by_hand(self) -> None:
-        """Opened with a phone, it was not opened by the order, though it is open now."""
-        order = self.acknowledged(self.sublock)
+        """Opened with a phone, it was not opened by the command, though it is open now."""
+        command = self.acknowledged(self.sublock)
         self.master.hear(self.sublock, BLUETOOTH, OPEN)
-        self.assert_open(order)
+        self.assert_open(command)
         self.master.hear(self.sublock, status=OPEN)
-        self.assert_open(order)
+        self.assert_open(command)
 
     def test_the_master_and_its_sublock(self) -> None:
-        """The master's own opening confirms its own order, not the sub-lock's; and the other way round."""
-        order = self.acknowledged(self.sublock)
+        """The master's own opening confirms its own command, not the sub-lock's; and the other way round."""
+        command = self.acknowledged(self.sublock)
         own = self.desk.unlock(self.master.device, "888888")
-        self.assertEqual(self.master.next_order(), b"(P43,888888)")
+        self.assertEqual(self.master.next_command(), b"(P43,888888)")
         self.master.say("P43", "1", "0")
         self.desk.wait(own, "acknowledged")
         self.master.hear(self.sublock, LORA, OPEN)
-        self.desk.wait(order, "confirmed")
+        self.desk.wait(command, "confirmed")
         self.assertEqual(self.desk.state(own), "acknowledged")
         again = self.acknowledged(self.sublock)
         now = time.strftime("%d%m%y,%H%M%S", time.gmtime()).split(",")
@@ -172,40 +173,40 @@ class UnlockTests(SubLockCase):
         self.desk.wait(second, "confirmed")
 
     def test_an_old_report(self) -> None:
-        """An opening from long before the order proves nothing, also when it is sent again."""
-        order = self.acknowledged(self.sublock)
+        """An opening from long before the command proves nothing, also when it is sent again."""
+        command = self.acknowledged(self.sublock)
         for resent in (False, True):
             self.master.hear(self.sublock, LORA, OPEN, at=time.time() - 600, resent=resent)
-        self.assert_open(order)
+        self.assert_open(command)
 
-    def test_the_next_order_does_not_wait(self) -> None:
-        """While the master tries, its lane is free, as with any order that was said yes to."""
+    def test_the_next_command_does_not_wait(self) -> None:
+        """While the master tries, its lane is free, as with any command that was said yes to."""
         self.acknowledged(self.sublock)
-        order = self.desk.order(self.master.device, "query", {"what": "firmware"})
-        self.assertEqual(self.master.next_order(), b"(P01)")
+        command = self.desk.command(self.master.device, "query", {"what": "firmware"})
+        self.assertEqual(self.master.next_command(), b"(P01)")
         self.master.say("P01", "JT701D_V8111", "89")
-        self.desk.wait(order, "done")
+        self.desk.wait(command, "done")
 
     def test_a_valve_lock(self) -> None:
         """A JT802 is addressed like any sub-lock."""
         self.master.hear(self.other, kind=9, rest=b"\x01\x02")
-        order, serial = self.sent(self.other)
+        command, serial = self.sent(self.other)
         self.master.take(serial)
-        self.desk.wait(order, "acknowledged")
+        self.desk.wait(command, "acknowledged")
 
 
 class MovedTests(SubLockCase):
     def test_it_has_moved(self) -> None:
-        """The order goes to the master that it reported through last."""
+        """The command goes to the master that it reported through last."""
         first, second = self.master, self.new_master()
         second.hear(self.sublock)
         self.master = second
-        order = self.acknowledged(self.sublock)
+        command = self.acknowledged(self.sublock)
         second.hear(self.sublock, LORA, OPEN)
-        record = self.desk.wait(order, "confirmed")
+        record = self.desk.wait(command, "confirmed")
         self.assertEqual(record["device"], second.device)
         first.beat()
-        self.assertEqual(first.orders, [])
+        self.assertEqual(first.commands, [])
 
     def test_an_old_report_moves_nothing_back(self) -> None:
         """What its earlier master still has to tell changes nothing."""
@@ -213,25 +214,25 @@ class MovedTests(SubLockCase):
         second.hear(self.sublock, at=time.time() + 1)
         first.hear(self.sublock, at=time.time() - 100)
         self.master = second
-        order, _ = self.sent(self.sublock)
-        self.assertEqual(self.desk.record(order)["device"], second.device)
+        command, _ = self.sent(self.sublock)
+        self.assertEqual(self.desk.record(command)["device"], second.device)
 
     def test_a_master_that_is_away(self) -> None:
-        """The order waits for the master."""
+        """The command waits for the master."""
         self.master.close()
-        order = self.desk.order(self.sublock, "unlock")
-        self.desk.wait(order, "waiting", "queued")
+        command = self.desk.command(self.sublock, "unlock")
+        self.desk.wait(command, "waiting", "queued")
         self.master.connect(self.daemon)
         serial, _, identity = self.master.next_sublock_unlock()
         self.assertEqual(identity, self.sublock)
         self.master.take(serial)
         self.master.hear(self.sublock, LORA, OPEN)
-        self.desk.wait(order, "confirmed")
-        self.assertEqual(self.desk.record(order)["peripheral"], self.sublock)
+        self.desk.wait(command, "confirmed")
+        self.assertEqual(self.desk.record(command)["peripheral"], self.sublock)
 
 
 class InvalidTests(SubLockCase):
-    def test_other_orders(self) -> None:
+    def test_other_commands(self) -> None:
         """What isn't an unlock is the master's."""
         for command in ("restart", "seal", "clear_lockout"):
             reason = self.invalid(self.sublock, command)
@@ -247,7 +248,7 @@ class InvalidTests(SubLockCase):
         self.assertIn("params.minutes", self.invalid(self.sublock, "unlock", minutes=6))
         reason = self.invalid(self.sublock, "sublock_unlock", id=self.other)
         self.assertIn("params.id", reason)
-        self.assertIn(f"expected {self.sublock}, to which the order is addressed", reason)
+        self.assertIn(f"expected {self.sublock}, to which the command is addressed", reason)
 
     def test_a_sensor(self) -> None:
         """A JT126 opens nothing, whether it is addressed itself or by its master."""
@@ -263,16 +264,16 @@ class InvalidTests(SubLockCase):
         self.assertIn("no sub-lock of this id has reported yet", self.invalid(self.other, "unlock"))
 
     def test_taken_back(self) -> None:
-        """An order for a sub-lock can be cancelled under the name that it was given under."""
+        """A command for a sub-lock can be cancelled under the name that it was given under."""
         self.master.close()
-        order = self.desk.order(self.sublock, "unlock")
-        self.desk.wait(order, "waiting", "queued")
-        cancel = self.desk.order(self.sublock, "cancel", {"id": order})
+        command = self.desk.command(self.sublock, "unlock")
+        self.desk.wait(command, "waiting", "queued")
+        cancel = self.desk.command(self.sublock, "cancel", {"id": command})
         self.desk.wait(cancel, "done")
-        self.desk.wait(order, "cancelled")
+        self.desk.wait(command, "cancelled")
         self.master.connect(self.daemon)
         self.master.beat()
-        self.assertEqual(self.master.orders, [])
+        self.assertEqual(self.master.commands, [])
 
 
 class CrashTests(SynchronousTestCase):
@@ -301,30 +302,30 @@ class CrashTests(SynchronousTestCase):
     def test_uncertain_after_a_crash_then_confirmed(self) -> None:
         """Written when the gateway died: uncertain, not written again, confirmed by its own sub-lock."""
         for event, kind in ((LORA, "lock"), (0, "status")):
-            order = self.desk.order(self.sublock, "unlock")
+            command = self.desk.command(self.sublock, "unlock")
             self.master.next_sublock_unlock()
-            self.desk.wait(order, "sent")
+            self.desk.wait(command, "sent")
             self.crash()
-            self.desk.wait(order, "uncertain")
+            self.desk.wait(command, "uncertain")
             self.master.connect(self.daemon)
             self.master.hear(self.other, LORA, OPEN)
-            self.assertEqual(self.desk.state(order), "uncertain")
+            self.assertEqual(self.desk.state(command), "uncertain")
             self.master.hear(self.sublock, event, OPEN)
-            record = self.desk.wait(order, "confirmed")
+            record = self.desk.wait(command, "confirmed")
             self.assertEqual(json.loads(record["evidence"])["kind"], kind)
-            check_edges(self.desk.states(order))
+            check_edges(self.desk.states(command))
             self.master.hear(self.sublock, status=0)
-        self.assertEqual(len(self.master.orders), 2)
+        self.assertEqual(len(self.master.commands), 2)
 
     def test_acknowledged_over_a_crash(self) -> None:
         """Said yes to before the gateway died: the evidence finds it after that."""
-        order = self.desk.order(self.sublock, "unlock")
+        command = self.desk.command(self.sublock, "unlock")
         self.master.take(self.master.next_sublock_unlock()[0])
-        self.desk.wait(order, "acknowledged")
+        self.desk.wait(command, "acknowledged")
         self.crash()
         self.master.connect(self.daemon)
         self.master.beat()
-        self.assertEqual(self.desk.state(order), "acknowledged")
+        self.assertEqual(self.desk.state(command), "acknowledged")
         self.master.hear(self.sublock, LORA, OPEN)
-        self.desk.wait(order, "confirmed")
-        self.assertEqual(len(self.master.orders), 1)
+        self.desk.wait(command, "confirmed")
+        self.assertEqual(len(self.master.commands), 1)

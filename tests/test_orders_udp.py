@@ -1,11 +1,11 @@
-"""Orders over UDP: they go out right after a datagram, to where it came from."""
+"""Commands over UDP: they go out right after a datagram, to where it came from."""
 
 import socket
 
-from tests.orders_support import UNLOCKED, OrderCase, lock_event
+from tests.orders_support import UNLOCKED, CommandCase, lock_event
 
 
-class DatagramCase(OrderCase):
+class DatagramCase(CommandCase):
     """A lock behind a mobile network's NAT, heard now and then."""
 
     options: tuple[str, ...] = ("--udp-window", "0.5")
@@ -39,69 +39,69 @@ class DatagramCase(OrderCase):
                 place.send(data.replace(b",BASE,1)", b",BASE,1,V2)"))
         return data
 
-    def states(self, order: str) -> list[str]:
-        """The states of an order; how often it had to wait is no matter."""
-        found = self.desk.states(order)
+    def states(self, command: str) -> list[str]:
+        """The states of a command; how often it had to wait is no matter."""
+        found = self.desk.states(command)
         return [state for at, state in enumerate(found) if not at or state != found[at - 1]]
 
-    def play(self, order: str, raw: bytes) -> None:
-        """Answer an unlock order and move."""
+    def play(self, command: str, raw: bytes) -> None:
+        """Answer an unlock command and move."""
         serial = int(raw.split(b",")[2])
         self.socket.send(f"({self.device},1,{serial:03d},ELOCK,1,1)".encode())
         self.report(lock_event(), UNLOCKED)
-        self.desk.wait(order, "confirmed")
+        self.desk.wait(command, "confirmed")
 
 
 class DatagramTests(DatagramCase):
-    """Orders go out right after a datagram."""
+    """Commands go out right after a datagram."""
 
     def test_at_once(self) -> None:
-        """Within the window an order goes to the address that was heard last."""
+        """Within the window a command goes to the address that was heard last."""
         self.report()
-        order = self.desk.unlock(self.device)
-        self.play(order, self.next())
+        command = self.desk.unlock(self.device)
+        self.play(command, self.next())
 
     def test_waits_for_datagram(self) -> None:
-        """Outside the window an order waits, and goes out right after the next datagram."""
+        """Outside the window a command waits, and goes out right after the next datagram."""
         self.report()
         # The window is half a second.
         self.desk.redis.call("BLPOP", "nothing", "0.6")
-        order = self.desk.unlock(self.device)
-        self.desk.wait(order, "waiting")
+        command = self.desk.unlock(self.device)
+        self.desk.wait(command, "waiting")
         self.socket = self.address()
         early = self.report()
-        self.play(order, early[0] if early else self.next())
-        self.assertEqual(self.states(order)[:3], ["queued", "waiting", "sent"])
+        self.play(command, early[0] if early else self.next())
+        self.assertEqual(self.states(command)[:3], ["queued", "waiting", "sent"])
 
     def test_waits_for_lock(self) -> None:
-        """An order for a lock that was never heard goes out after its first datagram."""
-        order = self.desk.unlock(self.device)
-        self.desk.wait(order, "waiting")
+        """A command for a lock that was never heard goes out after its first datagram."""
+        command = self.desk.unlock(self.device)
+        self.desk.wait(command, "waiting")
         early = self.report()
-        self.play(order, early[0] if early else self.next())
+        self.play(command, early[0] if early else self.next())
 
     def test_answer_from_new_address(self) -> None:
-        """A lock that answers from another address has not moved: its order goes on."""
+        """A lock that answers from another address has not moved: its command goes on."""
         self.report()
-        order = self.desk.unlock(self.device)
+        command = self.desk.unlock(self.device)
         raw = self.next()
-        self.desk.wait(order, "sent")
+        self.desk.wait(command, "sent")
         self.socket = self.address()
-        self.play(order, raw)
-        self.assertEqual(self.states(order)[-3:], ["sent", "acknowledged", "confirmed"])
+        self.play(command, raw)
+        self.assertEqual(self.states(command)[-3:], ["sent", "acknowledged", "confirmed"])
 
     def test_not_repeated_outside_window(self) -> None:
         """What is to be repeated waits as well: for the next datagram."""
         self.report()
-        order = self.desk.order(self.device, "text", {"text": "hello"}, timeout=1)
+        command = self.desk.command(self.device, "text", {"text": "hello"}, timeout=1)
         first = self.socket.recv(2000)
-        self.desk.wait(order, "waiting")
+        self.desk.wait(command, "waiting")
         early = self.report()
         second = early[0] if early else self.next()
         self.assertNotEqual(first, second)
         serial = second[11:13]
         self.socket.send(self.lock.frame(0x0001, serial + b"\x83\x00\x00"))
-        self.desk.wait(order, "done")
+        self.desk.wait(command, "done")
 
 
 class ProofTests(DatagramCase):
@@ -110,16 +110,16 @@ class ProofTests(DatagramCase):
     options = ("--udp-window", "30")
 
     def test_unanswered(self) -> None:
-        """An unlock waits while nobody answers; the question is no order, and nothing else shows."""
+        """An unlock waits while nobody answers; the question is no command, and nothing else shows."""
         self.answers = False
         self.report()
-        order = self.desk.unlock(self.device, ttl=3)
+        command = self.desk.unlock(self.device, ttl=3)
         self.assertIn(b",BASE,1)", self.socket.recv(2000))
-        self.desk.wait(order, "waiting")
+        self.desk.wait(command, "waiting")
         for _ in range(5):
             self.assertEqual(self.report(), [])
-        self.desk.wait(order, "expired")
-        self.assertEqual(self.desk.record(order).get("sent_at", ""), "")
+        self.desk.wait(command, "expired")
+        self.assertEqual(self.desk.record(command).get("sent_at", ""), "")
 
     def test_answered_once(self) -> None:
         """A lock that has answered is asked no more while it stays where it is."""
@@ -135,59 +135,59 @@ class ProofTests(DatagramCase):
         """An answer under another serial than the question's proves nothing."""
         self.answers = False
         self.report()
-        order = self.desk.unlock(self.device, ttl=3)
+        command = self.desk.unlock(self.device, ttl=3)
         asked = self.socket.recv(2000)
         serial = int(asked.split(b",")[2])
         for wrong in (serial + 1, serial + 500):
             self.socket.send(f"({self.device},1,{wrong % 1000:03d},BASE,1,V2)".encode())
-        self.desk.wait(order, "expired")
+        self.desk.wait(command, "expired")
 
     def test_harmless(self) -> None:
         """What neither opens nor shows a password goes out as before, and its answer is a proof."""
         self.answers = False
         self.report()
-        self.desk.order(self.device, "text", {"text": "hello"})
+        self.desk.command(self.device, "text", {"text": "hello"})
         serial = self.socket.recv(2000)[11:13]
         self.socket.send(self.lock.frame(0x0001, serial + b"\x83\x00\x00"))
-        order = self.desk.unlock(self.device)
+        command = self.desk.unlock(self.device)
         raw = self.next()
         while b"ELOCK" not in raw:
             raw = self.next()
-        self.play(order, raw)
+        self.play(command, raw)
 
     def test_passwords(self) -> None:
         """What shows a password waits as well, though it opens nothing."""
         self.answers = False
         self.report()
-        order = self.desk.order(self.device, "set_password", {"old": "111111", "new": "222222"}, ttl=2)
+        command = self.desk.command(self.device, "set_password", {"old": "111111", "new": "222222"}, ttl=2)
         self.assertIn(b",BASE,1)", self.socket.recv(2000))
-        self.desk.wait(order, "expired", "invalid")
-        self.assertEqual(self.desk.record(order)["state"], "expired")
+        self.desk.wait(command, "expired", "invalid")
+        self.assertEqual(self.desk.record(command)["state"], "expired")
 
 
 class AnyAddressTests(DatagramCase):
-    """--udp-orders any: as the lock was heard."""
+    """--udp-commands any: as the lock was heard."""
 
-    options = ("--udp-orders", "any")
+    options = ("--udp-commands", "any")
     answers = False
 
     def test_at_once(self) -> None:
         """It isn't asked."""
         self.report()
-        order = self.desk.unlock(self.device)
+        command = self.desk.unlock(self.device)
         self.assertIn(b"ELOCK", raw := self.socket.recv(2000))
-        self.play(order, raw)
+        self.play(command, raw)
 
 
 class OverTcpOnlyTests(DatagramCase):
-    """--udp-orders tcp: nothing that opens goes over UDP, whatever the lock answers."""
+    """--udp-commands tcp: nothing that opens goes over UDP, whatever the lock answers."""
 
-    options = ("--udp-orders", "tcp")
+    options = ("--udp-commands", "tcp")
 
     def test_waits(self) -> None:
-        """Neither the order nor a question goes out."""
+        """Neither the command nor a question goes out."""
         self.report()
-        order = self.desk.unlock(self.device, ttl=2)
-        self.desk.wait(order, "waiting")
+        command = self.desk.unlock(self.device, ttl=2)
+        self.desk.wait(command, "waiting")
         self.assertEqual(self.report(), [])
-        self.desk.wait(order, "expired")
+        self.desk.wait(command, "expired")

@@ -1,4 +1,4 @@
-"""A Redis that lost its data is told at once again which locks are here, so that their orders find them."""
+"""A Redis that lost its data is told at once again which locks are here, so that their commands find them."""
 
 from collections.abc import Callable
 
@@ -11,13 +11,13 @@ from tests.support import PATIENCE, ValkeyServer, wait_until
 
 
 class LossTestCase(BenchTestCase):
-    """Gateway `node` with a lock, and `other`, which takes orders in for it."""
+    """Gateway `node` with a lock, and `other`, which takes commands in for it."""
 
     def setUp(self) -> None:
         super().setUp()
         self.other = self.make("gw2").start()
         self.link = self.come()
-        self.losses = DataLossDetector(self.node.clock, self.node.orders)
+        self.losses = DataLossDetector(self.node.clock, self.node.dispatcher)
         self.node.pass_time(0.5)
         self.look()
 
@@ -59,27 +59,27 @@ class LossTests(LossTestCase):
         marker = self.node.committer.marker
         self.assertGreater(self.desk.redis.call("TTL", marker), 86_000)
 
-    def test_an_order_taken_in_elsewhere_meanwhile(self) -> None:
+    def test_a_command_taken_in_elsewhere_meanwhile(self) -> None:
         """The gateway that took it in knew of no session; it is written when the loss is found."""
         self.empty()
         self.other.pass_time(6)
-        order = self.desk.order(self.device, "locate", id=new_id())
+        command = self.desk.command(self.device, "locate", id=new_id())
         self.other.pass_time(0.5)
-        self.assertEqual(self.desk.state(order), "waiting")
+        self.assertEqual(self.desk.state(command), "waiting")
         self.look()
         self.node.pass_time(0.25)
-        self.assertEqual(self.desk.state(order), "sent")
+        self.assertEqual(self.desk.state(command), "sent")
         self.assertEqual(self.holder(), b"gw1")
 
-    def test_an_order_that_comes_after_it(self) -> None:
+    def test_a_command_that_comes_after_it(self) -> None:
         """The gateway that takes it in finds the lock, although no gateway has said since that it lives."""
         self.empty()
         self.look()
         self.other.pass_time(0.5)
-        order = self.desk.order(self.device, "locate", id=new_id())
+        command = self.desk.command(self.device, "locate", id=new_id())
         self.other.pass_time(0.5)
         self.node.pass_time(0.5)
-        self.assertEqual(self.desk.state(order), "sent")
+        self.assertEqual(self.desk.state(command), "sent")
 
     def test_what_is_lost_and_how_it_is_noticed(self) -> None:
         """All or the newest part, idle or busy: it is found once, and the session is there again."""
@@ -123,7 +123,7 @@ class LossTests(LossTestCase):
             self.assertEqual(self.count(), number, lose.__name__)
 
     def test_names(self) -> None:
-        """An order that names the lock by its IMEI finds it as well."""
+        """A command that names the lock by its IMEI finds it as well."""
         session = self.node.gateway.sessions.get(self.device)
         assert session is not None
         self.node.gateway.sessions.name(session, "356938035643809")
@@ -139,7 +139,7 @@ class LossTests(LossTestCase):
         self.come(self.other)
         self.other.pass_time(0.5)
         self.empty()
-        losses = DataLossDetector(self.other.clock, self.other.orders)
+        losses = DataLossDetector(self.other.clock, self.other.dispatcher)
         losses.look()
         self.other.run()
         self.look()
@@ -147,7 +147,7 @@ class LossTests(LossTestCase):
         self.assertEqual(self.holder(), b"gw2")
 
     def test_what_a_gateway_had_taken_that_is_heard_no_more(self) -> None:
-        """After a loss nobody else knows of that gateway; its orders are adopted all the same."""
+        """After a loss nobody else knows of that gateway; its commands are adopted all the same."""
         gateways = self.desk.key("gateways")
         self.node.pass_time(6)
         self.look()

@@ -29,7 +29,7 @@ class TrailTests(ScriptCase):
         return device
 
     def give(self, device: str, state: str = "queued") -> None:
-        """Somebody gives an order for a device."""
+        """Somebody gives a command for a device."""
         self.script.commit(
             [(device, None, "", 0.0, [("command", f'{{"state":"{state}"}}')], None, None, None)]
         )
@@ -77,8 +77,9 @@ class TrailTests(ScriptCase):
         )
         self.assertEqual(int(self.let_go()["histories"]), 40)
 
-    def test_orders_for_made_up_ids(self) -> None:
-        """Whoever gives orders for ids that nobody has pushes out no trail of a lock, whatever is in that."""
+    def test_commands_for_made_up_ids(self) -> None:
+        """Whoever gives commands for ids that nobody has pushes out no trail of a lock, whatever is in
+        that."""
         self.commit(report(serial=1, alarm_bits=LOW_BATTERY))
         for number in range(40):
             self.give(f"made-up-{number}")
@@ -88,8 +89,8 @@ class TrailTests(ScriptCase):
             self.come(number, alarm_bits=LOW_BATTERY)
         self.assertEqual(self.trails(), {_OURS, *(str(_MADE_UP + number) for number in range(4))})
 
-    def test_a_lock_with_orders_goes_last(self) -> None:
-        """One that begins to have orders takes the place of one that has alarms only."""
+    def test_a_lock_with_commands_goes_last(self) -> None:
+        """One that begins to have commands takes the place of one that has alarms only."""
         self.script.limits = Limits(devices=50, histories=5)
         self.commit(report(items=CARD))
         for number in range(4):
@@ -123,8 +124,8 @@ class TrailTests(ScriptCase):
         self.assertIn(_OURS, self.trails())
 
 
-class OrderTests(BenchTestCase):
-    """What orders leave behind, by the scripts that take them in and end them."""
+class CommandTests(BenchTestCase):
+    """What commands leave behind, by the scripts that take them in and end them."""
 
     def ranked(self) -> dict[str, float]:
         """The audit trails' places: the lowest goes first."""
@@ -132,21 +133,21 @@ class OrderTests(BenchTestCase):
         return {device.decode(): float(score) for device, score in zip(flat[::2], flat[1::2], strict=True)}
 
     def test_every_trail_has_a_place(self) -> None:
-        """Orders for ids that nobody has are below all locks; a lock with orders is above one without."""
+        """Commands for ids that nobody has are below all locks; a lock with commands is above one without."""
         self.node.feed(
             self.node.link(), encode(0x0200, bytes.fromhex("600000000001"), 1, _location(lock_event()))
         )
         self.come()
         self.node.pass_time(0.5)
         for device in ("made-up", "600000000009", self.device):
-            self.desk.order(device, "locate", ttl=2)
+            self.desk.command(device, "locate", ttl=2)
         self.node.pass_time(5)
         places = self.ranked()
         start = self.desk.key("history", "")
         trails = {key.decode().removeprefix(start) for key in self.desk.redis.call("KEYS", f"{start}*")}
         self.assertEqual(set(places), trails)
-        order = sorted(places, key=lambda device: places[device])
-        self.assertEqual(order[-2:], ["600000000001", self.device])
+        command = sorted(places, key=lambda device: places[device])
+        self.assertEqual(command[-2:], ["600000000001", self.device])
 
 
 def _location(items: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""A gateway whose clock is wrong, or is set while it runs, swallows no alarm and holds no order back."""
+"""A gateway whose clock is wrong, or is set while it runs, swallows no alarm and holds no command back."""
 
 import json
 import tempfile
@@ -86,17 +86,17 @@ class ClockTests(SynchronousTestCase):
         self.assertTrue(json.loads(daemon.get("/readyz")[1])["clock"])
         self.assertEqual(daemon.log().count("s behind Redis's"), 1)
 
-    def test_orders_end_in_time_when_the_clock_is_set(self) -> None:
+    def test_commands_end_in_time_when_the_clock_is_set(self) -> None:
         """Back or forward by an hour: what awaits its answer ends by its timeout, and the next goes out."""
         daemon = self.start()
         for ahead in (-3600, 3600):
             self.set_clock(0)
             lock = FakeLock(new_device()).connect(daemon)
-            order = self.desk.unlock(lock.device, timeout=2)
+            command = self.desk.unlock(lock.device, timeout=2)
             lock.next_unlock()
-            self.desk.wait(order, "sent")
+            self.desk.wait(command, "sent")
             self.set_clock(ahead)
-            following = self.desk.order(lock.device, "locate", ttl=60)
-            self.desk.wait(order, "uncertain", timeout=20)
+            following = self.desk.command(lock.device, "locate", ttl=60)
+            self.desk.wait(command, "uncertain", timeout=20)
             self.desk.wait(following, "sent", timeout=20)
             lock.close()

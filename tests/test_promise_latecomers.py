@@ -11,7 +11,7 @@ from tests.support import key_prefix, shared_server
 
 
 class LatecomerTests(SynchronousTestCase):
-    """Two gateways, of which the first has an order in its hands as it is held up, and the lock goes on."""
+    """Two gateways, of which the first has a command in its hands as it is held up, and the lock goes on."""
 
     def setUp(self) -> None:
         self.world = World(shared_server(), key_prefix())
@@ -34,7 +34,7 @@ class LatecomerTests(SynchronousTestCase):
             self.world.check()
 
     def give(self, stage: str, before_reply: bool = False) -> str:
-        """Have an unlock order come so far at the first gateway, where the lock is; its id."""
+        """Have an unlock command come so far at the first gateway, where the lock is; its id."""
         self.lock.connect(self.first, self.world.now, keeping=False)
         self.live(1)
         self.world.carry_out(self.lock, stage, before_reply)
@@ -45,8 +45,8 @@ class LatecomerTests(SynchronousTestCase):
         self.lock.collect()
         return len(self.lock.written)
 
-    def open_at(self, gateway: Gateway, order: str, keeping: bool = False) -> None:
-        """The lock goes to another gateway, gets the order there, and opens."""
+    def open_at(self, gateway: Gateway, command: str, keeping: bool = False) -> None:
+        """The lock goes to another gateway, gets the command there, and opens."""
         self.lock.connect(gateway, self.world.now, keeping)
         for _ in range(int(GATEWAY_TTL * 2)):
             self.live(1)
@@ -55,28 +55,28 @@ class LatecomerTests(SynchronousTestCase):
         self.lock.answer("yes", self.world.now)
         self.lock.open(self.world.now)
         self.live(0.5)
-        self.assertEqual(self.world.desk.state(order), "confirmed")
+        self.assertEqual(self.world.desk.state(command), "confirmed")
 
-    def assert_stays(self, order: str, *outcomes: str) -> None:
+    def assert_stays(self, command: str, *outcomes: str) -> None:
         """It was written once, and these are its outcomes for good, told and replied with."""
         self.live(GATEWAY_TTL * 3)
         self.assertEqual(self.written(), 1, self.lock.written)
         desk = self.world.desk
-        self.assertEqual(desk.state(order), outcomes[-1])
-        self.assertEqual([one for one in desk.states(order) if one in {*outcomes, "failed"}], [*outcomes])
+        self.assertEqual(desk.state(command), outcomes[-1])
+        self.assertEqual([one for one in desk.states(command) if one in {*outcomes, "failed"}], [*outcomes])
         self.assertEqual([desk.reply("r1", timeout=1)["state"] for _ in outcomes], [*outcomes])
         self.assertEqual(desk.redis.call("LLEN", desk.key("reply", "r1")), 0)
 
     def claim_late(self, resume: Callable[[], None]) -> None:
-        """The reply to a claim has been held up, and comes when another has carried the order out."""
+        """The reply to a claim has been held up, and comes when another has carried the command out."""
         second = self.start("gw2")
-        order = self.give("claimed", before_reply=True)
+        command = self.give("claimed", before_reply=True)
         self.assertEqual(self.written(), 0)
         self.first.frozen = self.first.cut = True
-        self.open_at(second, order)
+        self.open_at(second, command)
         self.first.cut = False
         resume()
-        self.assert_stays(order, "confirmed")
+        self.assert_stays(command, "confirmed")
 
     def test_an_unlock_is_not_written_twice_by_a_late_claim(self) -> None:
         """A gateway goes on where it stood: it doesn't put back what another has carried out."""
@@ -88,58 +88,58 @@ class LatecomerTests(SynchronousTestCase):
 
     def test_two_of_one_name_write_once(self) -> None:
         """A process that is cut off while a later one has its name stops, and what it had isn't written."""
-        order = self.give("claimed")
-        self.assertEqual((self.written(), self.world.desk.record(order)["attempts"]), (0, "0"))
+        command = self.give("claimed")
+        self.assertEqual((self.written(), self.world.desk.record(command)["attempts"]), (0, "0"))
         self.first.cut = True
         second = self.start("gw1")
-        self.open_at(second, order, keeping=True)
+        self.open_at(second, command, keeping=True)
         self.world.heal(self.first)
-        self.assert_stays(order, "confirmed")
+        self.assert_stays(command, "confirmed")
         self.assertTrue(self.first.superseded)
         self.assertFalse(second.superseded)
 
-    def test_an_opened_order_never_becomes_failed(self) -> None:
+    def test_an_opened_command_never_becomes_failed(self) -> None:
         """What was about to be recorded when the way to Redis was cut is refused when another has opened."""
         second = self.start("gw2")
-        order = self.give("claimed")
+        command = self.give("claimed")
         self.first.cut = True
-        self.open_at(second, order)
+        self.open_at(second, command)
         self.world.heal(self.first)
-        self.assert_stays(order, "confirmed")
+        self.assert_stays(command, "confirmed")
 
     def confirm_late(self, data_first: bool) -> None:
-        """Paused behind the write; others end the order, and see the lock open."""
+        """Paused behind the write; others end the command, and see the lock open."""
         second = self.start("gw2")
-        order = self.give("written")
+        command = self.give("written")
         self.first.frozen = True
         self.live(GATEWAY_TTL * 2)
-        self.assertEqual(self.world.desk.state(order), "uncertain")
+        self.assertEqual(self.world.desk.state(command), "uncertain")
         self.lock.connect(second, self.world.now, keeping=False)
         self.live(1)
         self.lock.open(self.world.now)
         self.live(1)
-        self.assertEqual(self.world.desk.state(order), "confirmed")
+        self.assertEqual(self.world.desk.state(command), "confirmed")
         self.first.thaw(self.world.now, data_first)
-        self.assert_stays(order, "uncertain", "confirmed")
+        self.assert_stays(command, "uncertain", "confirmed")
 
-    def test_a_confirmed_order_never_becomes_uncertain(self) -> None:
+    def test_a_confirmed_command_never_becomes_uncertain(self) -> None:
         """What a paused gateway then says of it changes nothing."""
         self.confirm_late(data_first=True)
 
-    def test_a_confirmed_order_never_becomes_uncertain_by_what_is_due(self) -> None:
+    def test_a_confirmed_command_never_becomes_uncertain_by_what_is_due(self) -> None:
         """The same, and it sees how late it is first."""
         self.confirm_late(data_first=False)
 
     def test_evidence_of_an_older_session_is_none(self) -> None:
-        """What a lock says over a link that it has left changes no order, neither record nor events."""
+        """What a lock says over a link that it has left changes no command, neither record nor events."""
         second = self.start("gw2")
-        order = self.give("sent")
+        command = self.give("sent")
         self.lock.connect(second, self.world.now, keeping=True)
         second.run()
         self.lock.open(self.world.now, index=0)
         self.first.run()
-        self.assertEqual(self.world.desk.state(order), "sent")
+        self.assertEqual(self.world.desk.state(command), "sent")
         self.live(GATEWAY_TTL * 3)
-        record, told = self.world.desk.record(order), self.world.desk.states(order)
+        record, told = self.world.desk.record(command), self.world.desk.states(command)
         self.assertEqual(told, ["queued", "sent", record["state"]])
         self.assertEqual(record["state"], "uncertain")

@@ -151,12 +151,12 @@ class MovingTests(FleetTestCase):
         self.pass_time()
         self.assertEqual(old.closed, ["replaced"])
 
-    def test_orders_go_along(self) -> None:
-        """Orders that wait while the lock moves are sent by the gateway that it has moved to."""
+    def test_commands_go_along(self) -> None:
+        """Commands that wait while the lock moves are sent by the gateway that it has moved to."""
         old = self.come(transport="udp")
         self.node.run()
         self.pass_time(31)
-        orders = [self.desk.unlock(self.device) for _ in range(2)]
+        commands = [self.desk.unlock(self.device) for _ in range(2)]
         self.pass_time()
         self.assertEqual(self.written(old), [])
         new = self.come(self.other)
@@ -166,27 +166,27 @@ class MovingTests(FleetTestCase):
             self.say(self.other, new, serial, "ELOCK", "1", "1")
             self.report(self.other, new, lock_event(), UNLOCKED)
             self.pass_time()
-        self.assertEqual([self.desk.state(one) for one in orders], ["confirmed"] * 2)
+        self.assertEqual([self.desk.state(one) for one in commands], ["confirmed"] * 2)
         self.assertEqual(self.written(old), [])
 
-    def test_written_order(self) -> None:
-        """An order written where the lock was is uncertain; what is reported where it is confirms it."""
+    def test_written_command(self) -> None:
+        """A command written where the lock was is uncertain; what is reported where it is confirms it."""
         old = self.come()
-        order = self.desk.unlock(self.device)
+        command = self.desk.unlock(self.device)
         self.pass_time()
         self.assertEqual(len(self.written(old)), 1)
         new = self.come(self.other)
         self.pass_time(1)
-        self.assertEqual(self.desk.state(order), "uncertain")
+        self.assertEqual(self.desk.state(command), "uncertain")
         self.report(self.other, new, lock_event(), UNLOCKED)
         self.pass_time()
-        self.assertEqual(self.desk.states(order), ["queued", "sent", "uncertain", "confirmed"])
+        self.assertEqual(self.desk.states(command), ["queued", "sent", "uncertain", "confirmed"])
         self.assertEqual(self.written(new), [])
 
-    def test_acknowledged_order(self) -> None:
-        """An order that the lock has said yes to is confirmed by what it reports elsewhere."""
+    def test_acknowledged_command(self) -> None:
+        """A command that the lock has said yes to is confirmed by what it reports elsewhere."""
         old = self.come()
-        order = self.desk.unlock(self.device)
+        command = self.desk.unlock(self.device)
         self.pass_time()
         self.say(self.node, old, 1, "ELOCK", "1", "1")
         self.pass_time()
@@ -194,38 +194,38 @@ class MovingTests(FleetTestCase):
         self.pass_time(1)
         self.report(self.other, new, lock_event(), UNLOCKED)
         self.pass_time(125)
-        self.assertEqual(self.desk.states(order)[-1], "confirmed")
+        self.assertEqual(self.desk.states(command)[-1], "confirmed")
 
-    def assert_confirmed_at(self, order: str, name: str) -> None:
-        """An order was confirmed by this gateway, and by no other."""
-        told = [one for one in self.desk.events("command") if one["data"]["id"] == order]
+    def assert_confirmed_at(self, command: str, name: str) -> None:
+        """A command was confirmed by this gateway, and by no other."""
+        told = [one for one in self.desk.events("command") if one["data"]["id"] == command]
         by = [one["gateway"] for one in told if one["data"]["state"] == "confirmed"]
         self.assertEqual(by, [name])
 
-    def test_acknowledged_order_goes_along(self) -> None:
-        """An order that the lock has said yes to is in the hands of the gateway that the lock came to."""
+    def test_acknowledged_command_goes_along(self) -> None:
+        """A command that the lock has said yes to is in the hands of the gateway that the lock came to."""
         old = self.come()
-        order = self.desk.unlock(self.device)
+        command = self.desk.unlock(self.device)
         self.pass_time()
         self.say(self.node, old, 1, "ELOCK", "1", "1")
         self.pass_time()
         self.come(self.other)
         self.pass_time(1)
         hands = self.desk.key("commands", "underway", "gw2")
-        self.assertEqual(self.desk.redis.call("HKEYS", hands), [order.encode()])
-        self.assertEqual((self.node.orders.held, self.other.orders.held), ({}, {order: 2}))
-        self.assertEqual(self.node.orders.desks, {})
+        self.assertEqual(self.desk.redis.call("HKEYS", hands), [command.encode()])
+        self.assertEqual((self.node.dispatcher.held, self.other.dispatcher.held), ({}, {command: 2}))
+        self.assertEqual(self.node.dispatcher.desks, {})
         self.pass_time(125)
-        self.assertEqual(self.desk.states(order), ["queued", "sent", "acknowledged", "unconfirmed"])
+        self.assertEqual(self.desk.states(command), ["queued", "sent", "acknowledged", "unconfirmed"])
 
-    def test_acknowledged_order_goes_along_to_a_later_run(self) -> None:
+    def test_acknowledged_command_goes_along_to_a_later_run(self) -> None:
         """The lock comes to the next run of its gateway before that has adopted what the first one left."""
 
         async def nothing(*_: object) -> int:
             return 0
 
         old = self.come()
-        order = self.desk.unlock(self.device)
+        command = self.desk.unlock(self.device)
         self.pass_time()
         self.say(self.node, old, 1, "ELOCK", "1", "1")
         self.pass_time()
@@ -234,50 +234,50 @@ class MovingTests(FleetTestCase):
         self.nodes = [again]
         self.come(again)
         self.pass_time(1)
-        self.assertEqual(again.orders.held, {order: 2})
+        self.assertEqual(again.dispatcher.held, {command: 2})
         hands = self.desk.key("commands", "underway", "gw1")
-        self.assertEqual(self.desk.redis.call("HKEYS", hands), [order.encode()])
+        self.assertEqual(self.desk.redis.call("HKEYS", hands), [command.encode()])
         self.pass_time(125)
-        self.assertEqual(self.desk.states(order), ["queued", "sent", "acknowledged", "unconfirmed"])
+        self.assertEqual(self.desk.states(command), ["queued", "sent", "acknowledged", "unconfirmed"])
         self.assertEqual(self.desk.redis.call("HKEYS", hands), [])
 
     def test_evidence_is_the_first_thing_heard(self) -> None:
-        """The first frame at the second gateway is the evidence, for an order that has no answer yet."""
+        """The first frame at the second gateway is the evidence, for a command that has no answer yet."""
         self.come()
-        order = self.desk.unlock(self.device)
+        command = self.desk.unlock(self.device)
         self.pass_time()
         new = self.other.link()
         self.report(self.other, new, lock_event(), UNLOCKED)
         self.pass_time(1)
-        self.assertEqual(self.desk.states(order), ["queued", "sent", "uncertain", "confirmed"])
-        self.assertEqual(self.other.orders.desks, {})
+        self.assertEqual(self.desk.states(command), ["queued", "sent", "uncertain", "confirmed"])
+        self.assertEqual(self.other.dispatcher.desks, {})
 
     def test_evidence_comes_before_the_adoption(self) -> None:
-        """What is heard elsewhere counts for an order whose gateway has died, though it is adopted later."""
+        """What is heard elsewhere counts for a command whose gateway has died, though it is adopted later."""
         for state in ("sent", "acknowledged"):
             node = self.make(f"{state}-gateway").start()
             self.nodes = [node, self.other]
             self.lock.device = self.device = new_device()
             link = self.come(node)
-            order = self.desk.unlock(self.device)
+            command = self.desk.unlock(self.device)
             self.pass_time()
             while not self.written(link):
                 self.pass_time()
             if state == "acknowledged":
                 self.say(node, link, 1, "ELOCK", "1", "1")
                 self.pass_time()
-            self.assertEqual(self.desk.state(order), state)
+            self.assertEqual(self.desk.state(command), state)
             self.pass_time(GATEWAY_TTL)
             self.die(node)
             new = self.other.link()
             self.report(self.other, new, lock_event(), UNLOCKED)
             self.other.run()
             self.pass_time(GATEWAY_TTL)
-            self.assert_confirmed_at(order, "gw2")
+            self.assert_confirmed_at(command, "gw2")
             self.assertEqual(self.desk.under_way(), [])
 
     def test_one_movement_elsewhere(self) -> None:
-        """One movement, heard where the lock went, confirms one of two orders."""
+        """One movement, heard where the lock went, confirms one of two commands."""
         old = self.come()
         first, second = self.desk.unlock(self.device), self.desk.unlock(self.device)
         self.pass_time()
@@ -295,29 +295,29 @@ class MovingTests(FleetTestCase):
         frame = self.lock.location(lock_event(), UNLOCKED, START + self.node.clock.seconds() + 1)
         self.node.feed(old, frame)
         self.node.run()
-        order = self.desk.unlock(self.device)
+        command = self.desk.unlock(self.device)
         self.pass_time()
-        self.assertEqual(self.desk.state(order), "sent")
+        self.assertEqual(self.desk.state(command), "sent")
         new = self.other.link()
         self.other.feed(new, frame)
         self.pass_time()
         self.other.feed(new, frame)
         self.pass_time(1)
-        self.assertEqual(self.desk.state(order), "uncertain")
+        self.assertEqual(self.desk.state(command), "uncertain")
         self.report(self.other, new)
         self.report(self.other, new, lock_event(), UNLOCKED)
         self.pass_time()
-        self.assertEqual(self.desk.state(order), "confirmed")
+        self.assertEqual(self.desk.state(command), "confirmed")
 
     def test_question_goes_along(self) -> None:
-        """An order that does no harm is written again where the lock is now."""
+        """A command that does no harm is written again where the lock is now."""
         self.come()
-        order = self.desk.order(self.device, "locate")
+        command = self.desk.command(self.device, "locate")
         self.pass_time()
-        self.assertEqual(self.desk.state(order), "sent")
+        self.assertEqual(self.desk.state(command), "sent")
         new = self.come(self.other)
         self.pass_time(1)
-        self.assertEqual(self.desk.state(order), "sent")
+        self.assertEqual(self.desk.state(command), "sent")
         self.assertEqual(sum(data.startswith(b"\x7e\x82\x01") for data in new.sent), 1)
 
 

@@ -25,27 +25,27 @@ class OneProcessForANameTests(SynchronousTestCase):
         return daemon
 
     def test_earlier_ends(self) -> None:
-        """It closes its links, says why and exits with 1; its order is settled by the later."""
+        """It closes its links, says why and exits with 1; its command is settled by the later."""
         first = self.start("--gateway-ttl", "2")
         self.lock.connect(first)
-        order = self.desk.unlock(self.lock.device, timeout=60)
+        command = self.desk.unlock(self.lock.device, timeout=60)
         self.lock.next_unlock()
-        self.desk.wait(order, "sent")
+        self.desk.wait(command, "sent")
         second = self.start("--gateway-ttl", "2")
         assert self.lock.link is not None
         self.assertTrue(self.lock.link.closed_within())
         self.assertEqual(first.wait(), 1)
         self.assertIn("started later as gateway gw1", first.log())
         self.assertNotIn("Traceback", first.log())
-        self.desk.wait(order, "uncertain")
+        self.desk.wait(command, "uncertain")
         again = FakeLock(self.lock.device).connect(second)
         self.addCleanup(again.close)
         other = self.desk.unlock(self.lock.device)
         again.say_yes(again.next_unlock())
         again.open()
         self.desk.wait(other, "confirmed")
-        self.assertEqual(len(again.orders), 1)
-        self.assertEqual(self.desk.states(order), ["queued", "sent", "uncertain"])
+        self.assertEqual(len(again.commands), 1)
+        self.assertEqual(self.desk.states(command), ["queued", "sent", "uncertain"])
 
     def test_runs_are_numbered(self) -> None:
         """Each start has a number of its own, higher than all before, also when Redis has lost its data."""

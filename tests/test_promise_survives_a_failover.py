@@ -93,23 +93,23 @@ class ReportTests(FailOverCase):
             self.assertEqual(published(client), {(DEVICE, serial): 1 for serial in (1, 2, 3)})
 
 
-class OrderTests(FailOverCase):
-    """An order is written once, whichever server has its record."""
+class CommandTests(FailOverCase):
+    """A command is written once, whichever server has its record."""
 
     def claimed_unreplicated(self) -> str:
-        """An order that both servers have waiting, and only the primary knows to be claimed; its id."""
+        """A command that both servers have waiting, and only the primary knows to be claimed; its id."""
         self.desk = Desk(self.servers.primary)
         self.lock = FakeLock(new_device())
         self.addCleanup(self.lock.close)
-        order = self.desk.unlock(self.lock.device)
-        self.desk.wait(order, "waiting")
+        command = self.desk.unlock(self.lock.device)
+        self.desk.wait(command, "waiting")
         cut_replication(self.servers.primary)
         self.lock.connect(self.daemon, known=False)
         # Nobody is answered, so that the lock can't say where it is in the usual way.
         self.lock.send(self.lock.location())
         under_way = self.desk.key("commands", "underway", "gw1")
-        wait_until(lambda: self.desk.redis.call("HEXISTS", under_way, order))
-        return order
+        wait_until(lambda: self.desk.redis.call("HEXISTS", under_way, command))
+        return command
 
     def fail_over(self) -> None:
         self.desk.close()
@@ -120,32 +120,32 @@ class OrderTests(FailOverCase):
     def test_replicas(self) -> None:
         """A record that no replica has lets no byte out; after the fail-over it is written, once."""
         self.start("replicas:1", "--durability-timeout", "0.3")
-        order = self.claimed_unreplicated()
+        command = self.claimed_unreplicated()
         self.assertEqual(self.lock.link.answers_within(SILENCE), [])
         self.fail_over()
         self.assertEqual(self.lock.link.answers_within(0.3), [])
         self.servers.add_replica()
         self.lock.say_yes(self.lock.next_unlock())
         self.lock.open()
-        self.desk.wait(order, "confirmed")
+        self.desk.wait(command, "confirmed")
         self.lock.beat()
-        self.assertEqual(len(self.lock.orders), 1, self.lock.orders)
-        check_edges(self.desk.states(order))
+        self.assertEqual(len(self.lock.commands), 1, self.lock.commands)
+        check_edges(self.desk.states(command))
         self.assertEqual(self.desk.under_way(), [])
         self.assertNotIn("Traceback", self.daemon.log())
 
     def test_server(self) -> None:
         """By default the promoted replica doesn't know that it was written, and it is once more."""
         self.start("server")
-        order = self.claimed_unreplicated()
+        command = self.claimed_unreplicated()
         self.lock.next_unlock()
-        # Were that still on its way, it would go to the promoted replica, and the order would be uncertain.
-        self.desk.wait(order, "sent")
+        # Were that still on its way, it would go to the promoted replica, and the command would be uncertain.
+        self.desk.wait(command, "sent")
         self.fail_over()
         self.lock.next_unlock()
 
     def test_late(self) -> None:
-        """An order whose record is not durable within its timeout fails, and nothing is written."""
+        """A command whose record is not durable within its timeout fails, and nothing is written."""
         primary, _ = replicated(self)
         self.gateway(primary.url, "replicas:1", "--durability-timeout", "0.3")
         desk = Desk(primary)
@@ -153,12 +153,12 @@ class OrderTests(FailOverCase):
         lock = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(lock.close)
         cut_replication(primary)
-        order = desk.unlock(lock.device, timeout=1)
+        command = desk.unlock(lock.device, timeout=1)
         self.assertEqual(lock.link.answers_within(1.5), [])
         cut_replication(primary, cut=False)
-        self.assertIn("could not be recorded", desk.wait(order, "failed")["reason"])
+        self.assertIn("could not be recorded", desk.wait(command, "failed")["reason"])
         lock.beat()
-        self.assertEqual(lock.orders, [])
+        self.assertEqual(lock.commands, [])
 
 
 class DiskTests(SynchronousTestCase):

@@ -3,11 +3,11 @@
 import json
 from typing import Any
 
-from tests.orders_support import PASSWORD, OrderCase, new_id
+from tests.orders_support import PASSWORD, CommandCase, new_id
 from tests.support import wait_until
 
 
-class WrongPlaceTests(OrderCase):
+class WrongPlaceTests(CommandCase):
     def test_a_password_in_a_wrong_place_is_told_nowhere(self) -> None:
         """Whatever a producer typed where another thing belongs is in no event, record, list or log."""
         wrong = "S3CR3T"
@@ -55,9 +55,9 @@ class WrongPlaceTests(OrderCase):
                 self.assert_not_told("7654321", fields)
 
     def assert_not_told(self, wrong: str, fields: dict[str, Any]) -> None:
-        order, start = new_id(), len(self.daemon.log())
+        command, start = new_id(), len(self.daemon.log())
         seen = len(self.desk.events("command"))
-        given = {"id": order, "device": self.device, "command": "unlock", "params": {}, **fields}
+        given = {"id": command, "device": self.device, "command": "unlock", "params": {}, **fields}
         before = self.desk.redis.call("XLEN", self.desk.key("events"))
         self.desk.push(json.dumps(given).encode())
         wait_until(lambda: self.desk.redis.call("XLEN", self.desk.key("events")) > before)
@@ -66,7 +66,7 @@ class WrongPlaceTests(OrderCase):
             self.daemon.log()[start:],
             json.dumps(self.desk.events("command")[seen:]),
             str(self.desk.redis.call("LRANGE", self.desk.key("commands", "invalid"), 0, -1)),
-            str(self.desk.redis.call("HGETALL", self.desk.key("command", order))),
+            str(self.desk.redis.call("HGETALL", self.desk.key("command", command))),
             str(self.desk.redis.call("KEYS", "*")),
         ]
         for text in told:

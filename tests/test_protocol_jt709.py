@@ -108,8 +108,8 @@ class ItemTests(SynchronousTestCase):
             0xFE: "00000090", 0xFD: "02e8000400044a150fe6", 0xDB: "0102",
         }  # fmt: skip
         forward = [f"{item:02x}{len(value) // 2:02x}{value}" for item, value in items.items()]
-        for order in (forward, forward[::-1]):
-            found = read("".join(order))
+        for command in (forward, forward[::-1]):
+            found = read("".join(command))
             self.assertEqual((found.gsm_signal, found.satellites, found.battery_percent), (29, 12, 100))
             self.assertEqual((found.battery_volts, found.protocol_version), (4.18, 7))
             self.assertEqual((found.fence_id, found.network_generation, found.odometer_km), (9, 4, 144))

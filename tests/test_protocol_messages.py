@@ -221,11 +221,11 @@ class SplitTests(SynchronousTestCase):
             for number, piece in enumerate(pieces)
         ]
 
-    def check(self, raws: list[bytes], order: list[int], serial: int = 100) -> None:
+    def check(self, raws: list[bytes], command: list[int], serial: int = 100) -> None:
         decoder = Decoder()
-        for index in order[:-1]:
+        for index in command[:-1]:
             self.assertIsNone(decode(raws[index], decoder))
-        decoded = message(raws[order[-1]], decoder)
+        decoded = message(raws[command[-1]], decoder)
         self.assertEqual(kinds(decoded), ["location", "lock", "location"])
         whole = [f"{(serial + number) & 0xFFFF:04x}070400" for number in range(len(raws))]
         self.assertEqual(answered(decoded), whole)
@@ -233,11 +233,11 @@ class SplitTests(SynchronousTestCase):
         self.assertEqual(len(decoded.raw), 2 * len(decoded.wire))
         self.assertEqual(decoder.parts.dropped, 0)
 
-    def test_orders(self) -> None:
+    def test_commands(self) -> None:
         """Parts in order, out of order and doubled give the message; every part is answered."""
         raws = self.parts([20, 60])
-        for order in ([0, 1, 2], [2, 1, 0], [1, 0, 2], [0, 0, 1, 1, 2]):
-            self.check(raws, order)
+        for command in ([0, 1, 2], [2, 1, 0], [1, 0, 2], [0, 0, 1, 1, 2]):
+            self.check(raws, command)
         self.check(self.parts([20, 60], 0xFFFE), [2, 0, 1], 0xFFFE)
         self.check(self.parts([]), [0])
 

@@ -120,16 +120,16 @@ class TogetherTests(SynchronousTestCase):
             ]
             self.over_both([parts[0], *beats, *parts[1:]], beside=2)
 
-    def test_any_order(self) -> None:
+    def test_any_command(self) -> None:
         """Parts with gaps between their serials may come in any order, and more than once."""
         parts = message_parts([11, 12, 14, 15])
-        for order in itertools.permutations(parts):
-            self.over_both([order[0], *order])
+        for command in itertools.permutations(parts):
+            self.over_both([command[0], *command])
 
     def test_one_serial(self) -> None:
         """All parts may have one serial, and come in any order."""
-        for order in itertools.permutations(message_parts([7, 7, 7])):
-            self.over_both(list(order))
+        for command in itertools.permutations(message_parts([7, 7, 7])):
+            self.over_both(list(command))
 
     def test_many_between_over_a_connection(self) -> None:
         """Over a connection nothing is lost, so there may be many."""
@@ -173,11 +173,11 @@ class TogetherTests(SynchronousTestCase):
     def test_several_addresses(self) -> None:
         """The parts of one message may come from several addresses."""
         parts = message_parts([1, 2, 4, 5, 6])
-        for order in itertools.islice(itertools.permutations(parts), 40):
+        for command in itertools.islice(itertools.permutations(parts), 40):
             store = PartStore()
             found = [
                 message
-                for number, raw in enumerate(order)
+                for number, raw in enumerate(command)
                 for message in Place(store, f"192.0.2.{number}:1").hear(raw)
             ]
             self.assertEqual(len(whole(found)), 1)

@@ -1,4 +1,4 @@
-"""Inputs of the kinds that were recorded: other values that say nothing, other lengths, other orders."""
+"""Inputs of the kinds that were recorded: other values that say nothing, other lengths, other commands."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,6 +1,6 @@
 """The users of etc/redis-acl.conf: what each may and may not do, on a real server.
 
-Most of the gateway's own rights are proved elsewhere: the tests of orders run it as its user
+Most of the gateway's own rights are proved elsewhere: the tests of commands run it as its user
 (`GuardedServer`, `BenchTestCase`) and fail when the server has denied it anything.
 """
 
@@ -249,11 +249,11 @@ class ServiceTests(SynchronousTestCase):
         self.allowed(READER)
 
     def test_reader_may_not(self) -> None:
-        """Give orders, read passwords, write anything of the gateway's, or rule the server."""
+        """Give commands, read passwords, write anything of the gateway's, or rule the server."""
         self.denied(READER)
 
     def test_commander_may(self) -> None:
-        """Push orders, take outcomes, read and hear what becomes of them."""
+        """Push commands, take outcomes, read and hear what becomes of them."""
         self.allowed(COMMANDER)
 
     def test_commander_may_not(self) -> None:

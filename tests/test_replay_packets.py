@@ -50,12 +50,12 @@ def vlan(packet: bytes) -> bytes:
 
 def pcap(records: Sequence[bytes], link: int = 1, magic: str = "<I", nano: bool = False) -> bytes:
     """A pcap file, a packet a second."""
-    order = magic[0]
-    head = struct.pack(f"{order}IHHiIII", 0xA1B23C4D if nano else 0xA1B2C3D4, 2, 4, 0, 0, 262144, link)
+    command = magic[0]
+    head = struct.pack(f"{command}IHHiIII", 0xA1B23C4D if nano else 0xA1B2C3D4, 2, 4, 0, 0, 262144, link)
     fraction = 250_000_000 if nano else 250_000
     for number, record in enumerate(records):
         lengths = (len(record), len(record))
-        head += struct.pack(f"{order}IIII", int(AT) + number, fraction, *lengths) + record
+        head += struct.pack(f"{command}IIII", int(AT) + number, fraction, *lengths) + record
     return head
 
 
@@ -100,9 +100,9 @@ class FormatTests(SynchronousTestCase):
 
     def test_byte_orders_and_times(self) -> None:
         records = [ethernet(one) for one in CONVERSATION]
-        for order in "<>":
+        for command in "<>":
             for nano in (False, True):
-                self.assertEqual(read(pcap(records, magic=order, nano=nano)), EXPECTED)
+                self.assertEqual(read(pcap(records, magic=command, nano=nano)), EXPECTED)
 
     def test_ipv6(self) -> None:
         segment = bytes(dpkt.tcp.TCP(sport=4000, dport=8888, seq=1, flags=ACK, data=FRAME))
@@ -139,38 +139,38 @@ class FormatTests(SynchronousTestCase):
         self.assertIn("no connection begins in it", str(self.assertRaises(CaptureError, read, pcap([]))))
 
 
-def block(kind: int, body: bytes, order: str = "<") -> bytes:
+def block(kind: int, body: bytes, command: str = "<") -> bytes:
     """A pcapng block."""
     body += bytes(-len(body) % 4)
-    length = struct.pack(f"{order}I", 12 + len(body))
-    return struct.pack(f"{order}I", kind) + length + body + length
+    length = struct.pack(f"{command}I", 12 + len(body))
+    return struct.pack(f"{command}I", kind) + length + body + length
 
 
-def section(order: str = "<") -> bytes:
-    return block(0x0A0D0D0A, struct.pack(f"{order}IHHq", 0x1A2B3C4D, 1, 0, -1), order)
+def section(command: str = "<") -> bytes:
+    return block(0x0A0D0D0A, struct.pack(f"{command}IHHq", 0x1A2B3C4D, 1, 0, -1), command)
 
 
-def interface(link: int, options: bytes = b"", order: str = "<") -> bytes:
-    return block(1, struct.pack(f"{order}HHI", link, 0, 0) + options, order)
+def interface(link: int, options: bytes = b"", command: str = "<") -> bytes:
+    return block(1, struct.pack(f"{command}HHI", link, 0, 0) + options, command)
 
 
-def enhanced(number: int, ticks: int, data: bytes, order: str = "<") -> bytes:
-    head = struct.pack(f"{order}IIIII", number, ticks >> 32, ticks & 0xFFFFFFFF, len(data), len(data))
-    return block(6, head + data, order)
+def enhanced(number: int, ticks: int, data: bytes, command: str = "<") -> bytes:
+    head = struct.pack(f"{command}IIIII", number, ticks >> 32, ticks & 0xFFFFFFFF, len(data), len(data))
+    return block(6, head + data, command)
 
 
 class PcapngTests(SynchronousTestCase):
     def test_interfaces(self) -> None:
-        """Each packet is of its interface's kind, with its interface's clock, in both byte orders."""
-        for order in "<>":
-            nanoseconds = struct.pack(f"{order}HHB3xHH", 9, 1, 9, 0, 0)
+        """Each packet is of its interface's kind, with its interface's clock, in both byte commands."""
+        for command in "<>":
+            nanoseconds = struct.pack(f"{command}HHB3xHH", 9, 1, 9, 0, 0)
             file = (
-                section(order)
-                + block(5, b"statistics", order)
-                + interface(1, order=order)
-                + interface(101, nanoseconds, order)
-                + enhanced(0, int(AT * 1e6), ethernet(udp(b"(1)")), order)
-                + enhanced(1, int(AT * 1e6) * 1000, udp(b"(2)"), order)
+                section(command)
+                + block(5, b"statistics", command)
+                + interface(1, command=command)
+                + interface(101, nanoseconds, command)
+                + enhanced(0, int(AT * 1e6), ethernet(udp(b"(1)")), command)
+                + enhanced(1, int(AT * 1e6) * 1000, udp(b"(2)"), command)
             )
             steps = read(file + file)
             self.assertEqual([step.data for step in steps if isinstance(step, Chunk)], [b"(1)", b"(2)"] * 2)

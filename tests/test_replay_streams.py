@@ -34,7 +34,7 @@ def bytes_of(steps: list[Step], name: str = NAME) -> bytes:
 
 
 class StreamTests(SynchronousTestCase):
-    def test_order(self) -> None:
+    def test_command(self) -> None:
         """Segments out of order wait, what comes again is dropped, overlaps are cut."""
         steps = play(
             SYN_SEGMENT,
@@ -106,7 +106,7 @@ class StreamTests(SynchronousTestCase):
         st.lists(st.integers(1, 30), min_size=1, max_size=40),
         st.randoms(use_true_random=False),
     )
-    def test_any_order(self, data: bytes, cuts: list[int], random: object) -> None:
+    def test_any_command(self, data: bytes, cuts: list[int], random: object) -> None:
         """However segments are cut, doubled and mixed, each byte comes once and in its place."""
         pieces, at = [], 0
         for cut in (*cuts, len(data)):

@@ -1,4 +1,4 @@
-"""Signed orders without a gateway: reading them, checking them, and how they lie in Redis."""
+"""Signed commands without a gateway: reading them, checking them, and how they lie in Redis."""
 
 import base64
 import json
@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.model import Command, InvalidCommand, parse_command
-from jt709c_gateway.commands.order_keys import CommandRefused, RefusalReason, SigningKey, SigningKeys
 from jt709c_gateway.commands.signing import mac
+from jt709c_gateway.commands.signing_keys import CommandRefused, RefusalReason, SigningKey, SigningKeys
 from jt709c_gateway.commands.sublocks import redirect_to_master
 from jt709c_gateway.commands.waiting import from_waiting, to_waiting, waiting_id
-from tests.signing_support import SECRET, order_text, sign, vectors
+from tests.signing_support import SECRET, command_text, sign, vectors
 
 NOW = 1_764_000_000.0
 DEVICE = "794308010679"
@@ -24,9 +24,9 @@ KEYS = SigningKeys({"k1": KEY})
 
 
 def text(**more: Any) -> str:
-    """An unlock order signed at NOW."""
+    """An unlock command signed at NOW."""
     fields = {"id": "7f3c", "issued_at": NOW, **more}
-    return order_text(fields.pop("device", DEVICE), fields.pop("command", "unlock"), **fields)
+    return command_text(fields.pop("device", DEVICE), fields.pop("command", "unlock"), **fields)
 
 
 def read(entry: bytes) -> Command:
@@ -35,7 +35,7 @@ def read(entry: bytes) -> Command:
 
 class VectorTests(SynchronousTestCase):
     def test_vectors(self) -> None:
-        """Each text of docs/orders.rst has its mac, and is an order that is taken."""
+        """Each text of docs/commands.rst has its mac, and is a command that is taken."""
         self.assertEqual(len(vectors()), 3)
         for vector in vectors():
             secret = vector["secret"]
@@ -46,7 +46,7 @@ class VectorTests(SynchronousTestCase):
 
     def test_documentation(self) -> None:
         """The vectors stand in the documentation, to the letter."""
-        page = Path(__file__).parent.parent.joinpath("docs", "orders.rst").read_text(encoding="utf-8")
+        page = Path(__file__).parent.parent.joinpath("docs", "commands.rst").read_text(encoding="utf-8")
         for vector in vectors():
             shown = [*vector["order"].split("\n"), vector["mac"]]
             self.assertIn("\n".join(f"    {line}" for line in shown), page)
@@ -58,11 +58,11 @@ class ReadTests(SynchronousTestCase):
 
     def test_what_is_read(self) -> None:
         """The fields are those of the text; it was created when it was signed."""
-        order = parse_command(sign(text(command="unseal", ttl=60, issued_by="night shift")), NOW + 50)
-        self.assertEqual((order.id, order.device, order.command), ("7f3c", DEVICE, "unlock"))
-        self.assertEqual((order.ttl, order.created_at, order.issued_by), (60, NOW, "night shift"))
-        assert order.signature is not None
-        self.assertEqual((order.signature.key, order.signature.command), ("k1", "unlock"))
+        command = parse_command(sign(text(command="unseal", ttl=60, issued_by="night shift")), NOW + 50)
+        self.assertEqual((command.id, command.device, command.name), ("7f3c", DEVICE, "unlock"))
+        self.assertEqual((command.ttl, command.created_at, command.issued_by), (60, NOW, "night shift"))
+        assert command.signature is not None
+        self.assertEqual((command.signature.key, command.signature.command), ("k1", "unlock"))
 
     def test_capitals(self) -> None:
         """A mac in capitals is as good."""
@@ -86,7 +86,7 @@ class ReadTests(SynchronousTestCase):
             ({"order": text(issued_at=1e12)}, "^issued_at: .*expected seconds since 1970"),
             ({"order": text(issued_at=-1)}, "^issued_at: .*expected seconds since 1970"),
             ({"order": text(created_at=NOW)}, r"^order: unknown field 6 \(a name of 10 characters\)"),
-            ({"device": DEVICE}, r"^order: unknown field 4 \(a name of 6 characters\); expected only key"),
+            ({"device": DEVICE}, r"^entry: unknown field 4 \(a name of 6 characters\); expected only key"),
         ):
             error = self.refused(json.dumps({**good, **change}).encode())
             self.assertRegex(str(error), pattern)
@@ -94,7 +94,7 @@ class ReadTests(SynchronousTestCase):
             self.assertNotIn(good["mac"][:-1], str(error))
         for name in good:
             error = self.refused(json.dumps({**good, name: None, "id": 5} | {"id": "x"}).encode())
-            self.assertEqual(error.order_id, "x")
+            self.assertEqual(error.command_id, "x")
         without = {name: good[name] for name in ("key", "mac")}
         self.assertRegex(str(self.refused(json.dumps(without).encode())), "^order: missing; expected")
 
@@ -105,13 +105,13 @@ class ReadTests(SynchronousTestCase):
     def test_what_can_be_told(self) -> None:
         """Whose order it was, and of which key, is told where it can be read."""
         error = self.refused(sign(text(ttl=-1, reply_to="me")))
-        self.assertEqual((error.order_id, error.device, error.command), ("7f3c", DEVICE, "unlock"))
+        self.assertEqual((error.command_id, error.device, error.command), ("7f3c", DEVICE, "unlock"))
         self.assertEqual((error.reply_to, error.key), ("me", "k1"))
         error = self.refused(sign("{", key="k1"))
-        self.assertEqual((error.order_id, error.key), (None, "k1"))
+        self.assertEqual((error.command_id, error.key), (None, "k1"))
 
     def test_unsigned_has_no_time(self) -> None:
-        """Only a signed order says when it was issued."""
+        """Only a signed command says when it was issued."""
         error = self.refused(text().encode())
         self.assertIn("unknown field 2 (a name of 9 characters, near issued_by)", str(error))
 
@@ -131,7 +131,7 @@ class CheckTests(SynchronousTestCase):
         KEYS.check_new(read(sign(text())), NOW)
 
     def test_unsigned(self) -> None:
-        """Where there are keys every order needs one, whatever it is; where there are none, none does."""
+        """Where there are keys every command needs one, whatever it is; where there are none, none does."""
         for command in ("unlock", "cancel", "clear_lockout", "raw", "locate"):
             entry = json.dumps({"device": DEVICE, "command": command, "params": {"id": "x"}}).encode()
             error = self.refusal(entry, RefusalReason.UNSIGNED)
@@ -173,7 +173,7 @@ class CheckTests(SynchronousTestCase):
         self.assertIn("no longer valid; expected its use before 2025-11-24T16:00:10.000000Z", str(error))
 
     def test_commands(self) -> None:
-        """What a key may order; an alias is what it stands for."""
+        """What a key may command; an alias is what it stands for."""
         keys = self.keys(commands=frozenset(["unlock", "cancel"]))
         for command in ("unlock", "unseal", "cancel"):
             keys.check_new(read(sign(text(command=command))), NOW)
@@ -195,7 +195,7 @@ class CheckTests(SynchronousTestCase):
         """What was signed counts, not what its master is told."""
         keys = self.keys(commands=frozenset(["unlock"]), devices=frozenset(["04A1B2C3D4"]))
         moved = redirect_to_master(read(sign(text(device="04A1B2C3D4"))), DEVICE, "id")
-        self.assertEqual(moved.command, "sublock_unlock")
+        self.assertEqual(moved.name, "sublock_unlock")
         keys.check(moved, NOW)
 
     @given(st.data())
@@ -213,10 +213,10 @@ class CheckTests(SynchronousTestCase):
         if (changed.lower() if field == "mac" else changed) == entry[field]:
             return
         try:
-            order = read(json.dumps({**entry, field: changed}).encode())
+            command = read(json.dumps({**entry, field: changed}).encode())
         except InvalidCommand:
             return
-        self.assertRaises(CommandRefused, KEYS.check_new, order, NOW)
+        self.assertRaises(CommandRefused, KEYS.check_new, command, NOW)
 
     @given(st.binary(min_size=16, max_size=64).filter(lambda other: other != SECRET))
     def test_any_other_secret_is_refused(self, secret: bytes) -> None:
@@ -224,28 +224,28 @@ class CheckTests(SynchronousTestCase):
 
 
 class WaitingTests(SynchronousTestCase):
-    """How a signed order lies in Redis."""
+    """How a signed command lies in Redis."""
 
     def test_comes_back(self) -> None:
         """It comes back as it went in, at its device, with what was signed and nothing of it beside."""
-        order = read(sign(text(params={"password": "888888"}, device="867284063211238")))
-        at_device = attrs.evolve(order, device=DEVICE)
+        command = read(sign(text(params={"password": "888888"}, device="867284063211238")))
+        at_device = attrs.evolve(command, device=DEVICE)
         waiting = to_waiting(at_device)
         self.assertEqual(from_waiting(waiting), at_device)
         self.assertEqual(set(json.loads(waiting)), {"id", "device", "key", "mac", "order"})
         self.assertEqual(waiting_id(waiting), "7f3c")
 
     def test_sublock(self) -> None:
-        """So does one for a sub-lock, which is another order at its master."""
+        """So does one for a sub-lock, which is another command at its master."""
         moved = redirect_to_master(read(sign(text(device="04A1B2C3D4"))), DEVICE, "id")
         self.assertEqual(from_waiting(to_waiting(moved)), moved)
         self.assertEqual(moved.params, {"id": "04A1B2C3D4"})
 
     def test_unsigned_is_as_it_was(self) -> None:
-        """An unsigned order carries nothing of signatures, so that gateways of before can read it."""
-        order = parse_command(json.dumps({"device": DEVICE, "command": "unlock"}).encode(), NOW)
-        self.assertNotIn("signature", json.loads(to_waiting(order)))
-        self.assertEqual(from_waiting(to_waiting(order)), order)
+        """An unsigned command carries nothing of signatures, so that gateways of before can read it."""
+        command = parse_command(json.dumps({"device": DEVICE, "command": "unlock"}).encode(), NOW)
+        self.assertNotIn("signature", json.loads(to_waiting(command)))
+        self.assertEqual(from_waiting(to_waiting(command)), command)
 
     def test_unsigned_copies_are_refused(self) -> None:
         """Nothing beside the text can say what is to be written."""
@@ -264,10 +264,10 @@ class WaitingTests(SynchronousTestCase):
             self.assertRaises(InvalidCommand, from_waiting, json.dumps({**good, **change}).encode())
 
     def test_only_a_sublock_is_moved(self) -> None:
-        """An order for a lock can't be made one for a sub-lock."""
+        """A command for a lock can't be made one for a sub-lock."""
         waiting = {**json.loads(to_waiting(read(sign(text())))), "sublock_parameter": "id"}
-        order = from_waiting(json.dumps(waiting).encode())
-        self.assertEqual((order.command, order.params), ("unlock", {}))
+        command = from_waiting(json.dumps(waiting).encode())
+        self.assertEqual((command.name, command.params), ("unlock", {}))
 
     @given(st.binary(max_size=100) | st.text(max_size=40).map(lambda value: json.dumps(value).encode()))
     def test_garbage(self, raw: bytes) -> None:

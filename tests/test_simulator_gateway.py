@@ -97,8 +97,8 @@ class AnsweredTests(GatewayCase):
         self.assertEqual({event["stored"] for event in located}, {False, True})
 
 
-class OrderTests(GatewayCase):
-    """Orders to a fleet that goes on reporting."""
+class CommandTests(GatewayCase):
+    """Commands to a fleet that goes on reporting."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -122,11 +122,11 @@ class OrderTests(GatewayCase):
     def test_unlock(self) -> None:
         """In every dialect the lock says yes, and its own event and status confirm it."""
         for dialect, device in LOCKS.items():
-            order = self.desk.unlock(device, "888888")
-            record = self.desk.wait(order, "confirmed")
+            command = self.desk.unlock(device, "888888")
+            record = self.desk.wait(command, "confirmed")
             self.assertEqual(record["profile"], dialect)
-            self.assertEqual(self.desk.states(order), ["queued", "sent", "acknowledged", "confirmed"])
-            (moved,) = [e["data"] for e in self.events("lock", device) if e["data"]["command_id"] == order]
+            self.assertEqual(self.desk.states(command), ["queued", "sent", "acknowledged", "confirmed"])
+            (moved,) = [e["data"] for e in self.events("lock", device) if e["data"]["command_id"] == command]
             self.assertEqual((moved["method"], moved["action"]), ("password", "unlocked"))
         wait_until(lambda: self.desk.events("lock", MASTER)[-1]["data"]["action"] == "locked")
 
@@ -134,23 +134,23 @@ class OrderTests(GatewayCase):
         """With the dynamic password that the lock told the gateway."""
         for device in LOCKS.values():
             self.events("password", device)
-            order = self.desk.order(device, "unlock", {"method": "dynamic"})
-            self.desk.wait(order, "confirmed")
+            command = self.desk.command(device, "unlock", {"method": "dynamic"})
+            self.desk.wait(command, "confirmed")
 
     def test_wrong_password(self) -> None:
         """A wrong password is rejected."""
         for device in LOCKS.values():
-            order = self.desk.unlock(device, "000000")
-            self.desk.wait(order, "rejected")
+            command = self.desk.unlock(device, "000000")
+            self.desk.wait(command, "rejected")
 
     def test_seal(self) -> None:
         """A jt705 closes when it is told to."""
         device = LOCKS["jt705"]
         self.desk.wait(self.desk.unlock(device, "888888"), "confirmed")
-        self.desk.wait(self.desk.order(device, "seal"), "confirmed")
+        self.desk.wait(self.desk.command(device, "seal"), "confirmed")
 
     def test_questions_and_settings(self) -> None:
-        """Orders that move nothing are done."""
+        """Commands that move nothing are done."""
         for command, params, answer in (
             ("query", {"what": "firmware"}, "JT701D_SIM_1.0"),
             ("query", {"what": "imei"}, "860008000010001"),
@@ -159,14 +159,14 @@ class OrderTests(GatewayCase):
             ("cards_list", {"group": 1}, "1,0"),
             ("sublock_list", {}, f"0,2,{SUBLOCK},0001000102"),
         ):
-            record = self.desk.wait(self.desk.order(MASTER, command, params), "done")
+            record = self.desk.wait(self.desk.command(MASTER, command, params), "done")
             self.assertIn(answer, record["answer"].replace('","', ","), command)
-        self.desk.wait(self.desk.order(LOCKS["jt705"], "query", {"what": "firmware"}), "done")
+        self.desk.wait(self.desk.command(LOCKS["jt705"], "query", {"what": "firmware"}), "done")
 
     def test_a_sublock_unlocks_reports_and_locks_again(self) -> None:
         """WLNET,8: the master answers, the sub-lock says that LoRa opened it, and later that it is locked."""
-        order = self.desk.order(MASTER, "sublock_unlock", {"id": SUBLOCK})
-        wait_until(lambda: "acknowledged" in self.desk.states(order), message="the master does not answer")
+        command = self.desk.command(MASTER, "sublock_unlock", {"id": SUBLOCK})
+        wait_until(lambda: "acknowledged" in self.desk.states(command), message="the master does not answer")
 
         def moves() -> list[tuple[int, str, str]]:
             told = [event["data"] for event in self.desk.events("lock", MASTER)]

@@ -1,4 +1,4 @@
-"""A virtual jt701 master: records, P45, the answers that release them, and `Pnn` orders."""
+"""A virtual jt701 master: records, P45, the answers that release them, and `Pnn` commands."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -112,7 +112,7 @@ class Reports(SynchronousTestCase):
         frames = lock.connected(START)
         self.assertEqual(len(facts(frames, TimeRequest)), 1)
         lock.receive(b"(P22,221126121500)", START)
-        self.assertEqual((lock.unit.clock_ahead, lock.counters.orders), (7200, 0))
+        self.assertEqual((lock.unit.clock_ahead, lock.counters.commands), (7200, 0))
         lock.receive(answers(frames[1:]), START)
         self.assertEqual([type(fact) for fact in facts(lock.tick(START + 80), object)], [Heartbeat])
         self.assertIn(f"({DEVICE},P22,2)", replies(lock.tick(START + 101)))
@@ -128,7 +128,7 @@ class Reports(SynchronousTestCase):
         self.assertEqual(lock.tick(START + 120), [told])
         lock.receive(f"(P52,2,{password})".encode(), START + 121)
         self.assertEqual(lock.tick(START + 300), [])
-        self.assertEqual(lock.counters.orders, 0)
+        self.assertEqual(lock.counters.commands, 0)
 
     def test_a_password_not_told_back_keeps_no_lock_busy_that_is_offline(self) -> None:
         lock = make_lock(dynamic_password=True)
@@ -199,7 +199,7 @@ class Unlocking(SynchronousTestCase):
     def test_refuse_mute_and_no_evidence(self) -> None:
         lock = online(refuse=True)
         self.assertEqual(replies(lock.receive(b"(P43,888888)", START))[0], f"({DEVICE},P43,0,1)")
-        for order, answer in (
+        for command, answer in (
             (b"(P44,abc123,888888)", "P44,0"),
             (b"(P59,1,0,0,0,0,0)", "P59,1,1,1,1,1"),
             (b"(P52,1,1,1,1)", "P52,1,0,0"),
@@ -207,10 +207,10 @@ class Unlocking(SynchronousTestCase):
             (b"(P41,0,1)", "P41,1,0"),
             (b"(P30,1)", "P30,0"),
         ):
-            self.assertEqual(replies(lock.receive(order, START)), [f"({DEVICE},{answer})"])
+            self.assertEqual(replies(lock.receive(command, START)), [f"({DEVICE},{answer})"])
         lock = online(mute=True)
         self.assertEqual(lock.receive(b"(P43,888888)(P01)", START), [])
-        self.assertEqual((lock.counters.orders, lock.unit.unlocked), (2, False))
+        self.assertEqual((lock.counters.commands, lock.unit.unlocked), (2, False))
         lock = online(no_evidence=True)
         self.assertEqual(lock.receive(b"(P43,888888)", START), [f"({DEVICE},P43,1,0)".encode()])
         self.assertFalse(lock.unit.unlocked)
@@ -222,13 +222,13 @@ class Unlocking(SynchronousTestCase):
         dynamic = lock.guard.dynamic_password
         assert dynamic is not None
         speech: Any = lock.speech
-        parts = (lock, lock.guard, speech, speech.orders, speech.sublocks, lock.memory, lock.options)
+        parts = (lock, lock.guard, speech, speech.commands, speech.sublocks, lock.memory, lock.options)
         for thing in (*parts, *lock.memory.in_flight.values()):
             self.assertNotIn("s3cr3t", repr(thing))
             self.assertNotIn(dynamic, repr(thing))
 
 
-#: Orders as PROTOCOL.md §4 writes them, one after the other, and what a locked JT701D at 80 % says.
+#: Commands as PROTOCOL.md §4 writes them, one after the other, and what a locked JT701D at 80 % says.
 CONVERSATION = (
     ("P44,1", "P44,888888"),
     ("P44,abc123,000000", "P44,0"),
@@ -301,22 +301,22 @@ SILENCE = (
 )  # fmt: skip
 
 
-class OtherOrders(SynchronousTestCase):
+class OtherCommands(SynchronousTestCase):
     def test_a_conversation(self) -> None:
         lock = online()
         lock.unit.battery = 80.2
-        for order, answer in CONVERSATION:
-            said = replies(lock.receive(f"({order})".encode(), START))
-            self.assertEqual(said, [f"({DEVICE},{answer})"], order)
-        self.assertEqual(lock.counters.orders_answered, len(CONVERSATION))
+        for command, answer in CONVERSATION:
+            said = replies(lock.receive(f"({command})".encode(), START))
+            self.assertEqual(said, [f"({DEVICE},{answer})"], command)
+        self.assertEqual(lock.counters.commands_answered, len(CONVERSATION))
 
     def test_what_it_says_nothing_to(self) -> None:
         lock = online()
-        for order in SILENCE:
-            self.assertEqual(lock.receive(f"({order})".encode(), START), [], order)
-        self.assertEqual((lock.counters.orders, lock.counters.orders_answered), (len(SILENCE), 0))
+        for command in SILENCE:
+            self.assertEqual(lock.receive(f"({command})".encode(), START), [], command)
+        self.assertEqual((lock.counters.commands, lock.counters.commands_answered), (len(SILENCE), 0))
 
-    def test_without_gprs_no_order_opens_it(self) -> None:
+    def test_without_gprs_no_command_opens_it(self) -> None:
         lock = online()
         lock.receive(b"(P59,1,1,0,1,1,1)", START)
         self.assertEqual(replies(lock.receive(b"(P43,888888)", START)), [f"({DEVICE},P43,0,0)"])
@@ -326,7 +326,7 @@ class OtherOrders(SynchronousTestCase):
         lock = online()
         said = [f"({DEVICE},P22,1)".encode()]
         self.assertEqual(lock.receive(b"(P22,221126101550)", START), said)
-        self.assertEqual((lock.unit.clock_ahead, lock.counters.orders), (50, 1))
+        self.assertEqual((lock.unit.clock_ahead, lock.counters.commands), (50, 1))
         when = datetime.fromtimestamp(START + 70, UTC)
         self.assertEqual(facts(lock.tick(START + 20), Location)[0].time, when)
         for wrong in (b"(P22,999999999999)", b"(P22,)", b"(P22,x)"):
@@ -334,9 +334,9 @@ class OtherOrders(SynchronousTestCase):
         self.assertEqual(lock.unit.clock_ahead, 50)
 
     def test_restart_sleep_and_reset_are_answered_and_then_it_hangs_up(self) -> None:
-        for order in ("P15", "P32", "P13"):
+        for command in ("P15", "P32", "P13"):
             lock = online(interval=1000, password="654321")
-            self.assertEqual(lock.receive(f"({order})".encode(), START), [f"({DEVICE},{order})".encode()])
+            self.assertEqual(lock.receive(f"({command})".encode(), START), [f"({DEVICE},{command})".encode()])
             self.assertFalse(lock.awake)
             lock.disconnected(START)
             lock.tick(lock.next_due)
@@ -345,8 +345,8 @@ class OtherOrders(SynchronousTestCase):
 
     def test_a_reset_keeps_the_server(self) -> None:
         lock = online(interval=1000)
-        for order in (b"(P06,1,gps.example.com,80,a,,)", b"(P38,1,10)", b"(P13)"):
-            lock.receive(order, START)
+        for command in (b"(P06,1,gps.example.com,80,a,,)", b"(P38,1,10)", b"(P13)"):
+            lock.receive(command, START)
         lock.tick(lock.next_due)
         lock.connected(START + 100)
         self.assertEqual(
@@ -387,10 +387,10 @@ class Strictness(SynchronousTestCase):
 
     @settings(max_examples=500, deadline=None)
     @given(
-        st.sampled_from([order[:3] for order, _ in CONVERSATION] + ["P43", "P22", "P69", "P15"]),
+        st.sampled_from([command[:3] for command, _ in CONVERSATION] + ["P43", "P22", "P69", "P15"]),
         st.lists(st.text("0123456789aé.", max_size=12), max_size=8),
     )
-    def test_arbitrary_orders_never_raise_and_what_comes_back_is_sound(
+    def test_arbitrary_commands_never_raise_and_what_comes_back_is_sound(
         self, word: str, arguments: list[str]
     ) -> None:
         lock = make_lock(dynamic_password=True, ask_time=10)

@@ -24,7 +24,7 @@ def online(**options: Any) -> VirtualLock:
     return simulator_support.online(DEVICE, dialect="jt705", **options)
 
 
-def order(serial: int, *words: str) -> bytes:
+def command(serial: int, *words: str) -> bytes:
     return sentences.grouped(DEVICE, serial, *words)
 
 
@@ -100,23 +100,23 @@ class Reports(SynchronousTestCase):
         self.assertEqual(ids(make_lock(register=True).connected(START)), [0x5501])
 
 
-class Orders(SynchronousTestCase):
+class Commands(SynchronousTestCase):
     def test_an_unlock_is_answered_and_then_proved_by_a_report(self) -> None:
         lock = online()
-        frames = lock.receive(order(7, "ELOCK", "1", "1", "888888"), START)
+        frames = lock.receive(command(7, "ELOCK", "1", "1", "888888"), START)
         self.assertEqual(replies(frames), [f"({DEVICE},1,007,ELOCK,1,1)"])
         (location,) = facts(frames, Location)
         self.assertEqual((location.motor_open, location.lock_state), (True, "unlocked"))
         (event,) = facts(frames, LockEvent)
         self.assertEqual((event.method, event.action), ("password", "unlocked"))
         lock.receive(answers(frames[1:]), START)
-        frames = lock.receive(order(8, "ELOCK", "4", "1"), START + 5)
+        frames = lock.receive(command(8, "ELOCK", "4", "1"), START + 5)
         self.assertEqual(facts(frames, Location)[0].lock_state, "locked")
 
     def test_wrong_passwords_raise_the_alarm_that_its_table_names(self) -> None:
         lock = online()
         for tries in range(1, 6):
-            frames = lock.receive(order(tries, "ELOCK", "1", "1", "123456"), START)
+            frames = lock.receive(command(tries, "ELOCK", "1", "1", "123456"), START)
             lock.receive(answers(frames), START)
             self.assertEqual(facts(frames, LockEvent)[0].action, "refused")
             self.assertEqual(facts(frames, Location)[0].alarms, ("wrong_password",) if tries == 5 else ())
@@ -125,11 +125,11 @@ class Orders(SynchronousTestCase):
         lock = make_lock(dynamic_password=True)
         password = read(lock.connected(START))[0].secret
         assert password is not None
-        texts = replies(lock.receive(order(1, "ELOCK", "6", "1", password), START))
+        texts = replies(lock.receive(command(1, "ELOCK", "6", "1", password), START))
         self.assertEqual(texts[0], f"({DEVICE},1,001,ELOCK,6,1)")
         self.assertRegex(texts[1], r",ELOCK,3,\d{6}\)$")
 
-    def test_binary_orders_are_answered_as_by_a_jt709(self) -> None:
+    def test_binary_commands_are_answered_as_by_a_jt709(self) -> None:
         lock = online()
         (reply,) = facts(lock.receive(jt808.encode(0x8300, WIRE, 5, b"\x04hello"), START), Reply)
         self.assertEqual((reply.answered_serial, reply.answered_id, reply.result), (5, "8300", 0))
@@ -137,7 +137,7 @@ class Orders(SynchronousTestCase):
         self.assertEqual((ids(frames), facts(frames, Reply)[0].answered_serial), ([0x0201], 0x1234))
         lock.receive(answers(frames), START)
         self.assertEqual(lock.unanswered, 0)
-        text = replies(lock.receive(order(1, "BASE", "1"), START))
+        text = replies(lock.receive(command(1, "BASE", "1"), START))
         self.assertEqual(text, [f"({DEVICE},1,001,BASE,1,JT705A_SIM_1.0)"])
 
 

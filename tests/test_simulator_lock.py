@@ -27,7 +27,7 @@ def online(**options) -> VirtualLock:
     return simulator_support.online(DEVICE, **options)
 
 
-def order(serial: int, *words: str) -> bytes:
+def command(serial: int, *words: str) -> bytes:
     return sentences.grouped(DEVICE, serial, *words)
 
 
@@ -210,7 +210,7 @@ class Greeting(SynchronousTestCase):
         self.assertTrue(frames[0].endswith(b",BASE,2,TIME)"))
         ahead = datetime.fromtimestamp(START + 7200, UTC)
         lock.receive(sentences.time_answer(frames[0], ahead), START)
-        self.assertEqual((lock.unit.clock_ahead, lock.counters.orders), (7200, 0))
+        self.assertEqual((lock.unit.clock_ahead, lock.counters.commands), (7200, 0))
         (request,) = [m for m in read(lock.tick(START + 100)) if m.message_id == jt808.TIME_REQUEST]
         lock.receive(request.answer_at(datetime.fromtimestamp(START + 100, UTC)), START + 100)
         self.assertEqual(lock.unit.clock_ahead, 0)
@@ -230,10 +230,10 @@ class Greeting(SynchronousTestCase):
         self.assertFalse([m for m in read(lock.connected(START + 1)) if m.secret])
 
 
-class Orders(SynchronousTestCase):
+class Commands(SynchronousTestCase):
     def test_an_unlock_is_answered_and_then_proved_by_a_report(self):
         lock = online()
-        frames = lock.receive(order(7, "ELOCK", "1", "1", "888888"), START)
+        frames = lock.receive(command(7, "ELOCK", "1", "1", "888888"), START)
         self.assertEqual(replies(frames), [f"({DEVICE},1,007,ELOCK,1,1)"])
         (location,) = facts(frames, Location)
         self.assertTrue(location.motor_open)
@@ -242,31 +242,31 @@ class Orders(SynchronousTestCase):
 
     def test_sealing_clears_motor_and_rope(self):
         lock = online()
-        lock.receive(order(1, "ELOCK", "1", "1", "888888"), START)
+        lock.receive(command(1, "ELOCK", "1", "1", "888888"), START)
         lock.tick(START + 20)
         self.assertTrue(lock.unit.rope_open)
-        frames = lock.receive(order(2, "ELOCK", "4", "1"), START + 21)
+        frames = lock.receive(command(2, "ELOCK", "4", "1"), START + 21)
         self.assertEqual(replies(frames), [f"({DEVICE},1,002,ELOCK,4,1)"])
         self.assertEqual([location.lock_state for location in facts(frames, Location)], ["locked"])
 
     def test_a_repeated_serial_is_dropped(self):
         lock = online()
-        self.assertTrue(lock.receive(order(5, "BASE", "1"), START))
-        self.assertEqual(lock.receive(order(5, "ELOCK", "1", "1", "888888"), START), [])
+        self.assertTrue(lock.receive(command(5, "BASE", "1"), START))
+        self.assertEqual(lock.receive(command(5, "ELOCK", "1", "1", "888888"), START), [])
         self.assertFalse(lock.unit.motor_open)
-        self.assertEqual((lock.counters.orders, lock.counters.orders_dropped), (2, 1))
+        self.assertEqual((lock.counters.commands, lock.counters.commands_dropped), (2, 1))
 
     def test_wrong_passwords_are_refused_counted_and_the_fifth_raises_an_alarm(self):
         lock = online()
         for tries in range(1, 6):
-            frames = lock.receive(order(tries, "ELOCK", "1", "1", "123456"), START)
+            frames = lock.receive(command(tries, "ELOCK", "1", "1", "123456"), START)
             lock.receive(answers(frames), START)
             self.assertEqual(replies(frames), [f"({DEVICE},1,{tries:03d},ELOCK,1,0,{tries})"])
             (event,) = facts(frames, LockEvent)
             self.assertEqual((event.code, event.action), (6, "refused"))
             (location,) = facts(frames, Location)
             self.assertEqual(bool(location.alarms), tries == 5)
-        frames = lock.receive(order(6, "ELOCK", "1", "1", "888888"), START)
+        frames = lock.receive(command(6, "ELOCK", "1", "1", "888888"), START)
         self.assertEqual(facts(frames, Location)[0].alarms, ())
 
     def test_the_password_can_be_changed_by_who_knows_it(self):
@@ -275,34 +275,34 @@ class Orders(SynchronousTestCase):
         for serial, words in enumerate(
             (("5", "1", "abc123", "000000"), ("5", "1", "abc123", "888888"), ("1", "1", "abc123"))
         ):
-            said += replies(lock.receive(order(serial, "ELOCK", *words), START))
+            said += replies(lock.receive(command(serial, "ELOCK", *words), START))
         self.assertEqual([text.split(",ELOCK,")[1] for text in said], ["5,0)", "5,1)", "1,1)"])
 
     def test_a_dynamic_password_opens_once_and_the_next_one_is_reported(self):
         lock = make_lock(dynamic_password=True)
         password = read(lock.connected(START))[0].secret
-        frames = lock.receive(order(1, "ELOCK", "6", "1", password), START)
+        frames = lock.receive(command(1, "ELOCK", "6", "1", password), START)
         texts = replies(frames)
         self.assertEqual(texts[0], f"({DEVICE},1,001,ELOCK,6,1)")
         self.assertRegex(texts[1], r",ELOCK,3,\d{6}\)$")
         self.assertNotIn(password, texts[1])
-        again = replies(lock.receive(order(2, "ELOCK", "6", "1", password), START))
+        again = replies(lock.receive(command(2, "ELOCK", "6", "1", password), START))
         self.assertEqual(again, [f"({DEVICE},1,002,ELOCK,6,0,1)"])
 
     def test_firmware_and_the_clock(self):
         lock = online()
         self.assertEqual(
-            replies(lock.receive(order(1, "BASE", "1"), START)), [f"({DEVICE},1,001,BASE,1,JT709C_SIM_1.0)"]
+            replies(lock.receive(command(1, "BASE", "1"), START)), [f"({DEVICE},1,001,BASE,1,JT709C_SIM_1.0)"]
         )
         when = datetime.fromtimestamp(START + 50, UTC).strftime("%Y%m%d%H%M%S")
         self.assertEqual(
-            replies(lock.receive(order(2, "BASE", "2", when), START)), [f"({DEVICE},1,002,BASE,2,1)"]
+            replies(lock.receive(command(2, "BASE", "2", when), START)), [f"({DEVICE},1,002,BASE,2,1)"]
         )
         self.assertEqual(lock.unit.clock_ahead, 50)
 
     def test_refuse_says_no_to_everything(self):
         lock = online(refuse=True)
-        frames = lock.receive(order(1, "ELOCK", "1", "1", "888888") + order(2, "ELOCK", "4", "1"), START)
+        frames = lock.receive(command(1, "ELOCK", "1", "1", "888888") + command(2, "ELOCK", "4", "1"), START)
         self.assertEqual([text[-6:] for text in replies(frames)], [",1,0,1)"[-6:], "CK,4,0)"[-6:]])
         (reply,) = facts(lock.receive(jt808.encode(0x8201, WIRE, 3, b""), START), Reply)
         self.assertEqual(reply.result, 1)
@@ -310,14 +310,14 @@ class Orders(SynchronousTestCase):
 
     def test_mute_never_answers_and_never_moves(self):
         lock = online(mute=True)
-        data = order(1, "ELOCK", "1", "1", "888888") + jt808.encode(0x8107, WIRE, 3, b"")
+        data = command(1, "ELOCK", "1", "1", "888888") + jt808.encode(0x8107, WIRE, 3, b"")
         self.assertEqual(lock.receive(data, START), [])
-        self.assertEqual((lock.counters.orders, lock.counters.orders_answered), (2, 0))
+        self.assertEqual((lock.counters.commands, lock.counters.commands_answered), (2, 0))
         self.assertFalse(lock.unit.unlocked)
 
     def test_no_evidence_says_yes_and_never_moves(self):
         lock = online(no_evidence=True)
-        frames = lock.receive(order(1, "ELOCK", "1", "1", "888888"), START)
+        frames = lock.receive(command(1, "ELOCK", "1", "1", "888888"), START)
         self.assertEqual((len(frames), replies(frames)), (1, [f"({DEVICE},1,001,ELOCK,1,1)"]))
         self.assertFalse(lock.unit.unlocked)
 
@@ -353,7 +353,7 @@ class Orders(SynchronousTestCase):
     def test_no_password_shows_in_a_repr(self):
         lock = make_lock(password="s3cr3t", dynamic_password=True)
         lock.connected(START)
-        lock.receive(order(1, "ELOCK", "1", "1", "s3cr3t"), START)
+        lock.receive(command(1, "ELOCK", "1", "1", "s3cr3t"), START)
         for thing in (
             lock,
             lock.guard,

@@ -1,4 +1,4 @@
-"""Sub-locks behind a virtual master: what they report through it, and orders to them."""
+"""Sub-locks behind a virtual master: what they report through it, and commands to them."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def online(**options: Any) -> VirtualLock:
     return simulator_support.online(DEVICE, dialect="jt701", **fields)
 
 
-def order(serial: int, *words: str) -> bytes:
+def command(serial: int, *words: str) -> bytes:
     return sentences.grouped(DEVICE, serial, "WLNET", *words)
 
 
@@ -83,11 +83,11 @@ class Reports(SynchronousTestCase):
 
 
 class Unlocking(SynchronousTestCase):
-    ORDER = order(7, "8", "1", "1", "5", FIRST)
+    COMMAND = command(7, "8", "1", "1", "5", FIRST)
 
     def test_the_master_answers_then_the_sublock_opens_and_later_it_locks(self) -> None:
         lock = online(relock=20.0)
-        frames = lock.receive(self.ORDER, START)
+        frames = lock.receive(self.COMMAND, START)
         self.assertEqual(replies(frames), [f"({DEVICE},1,007,WLNET,8,0,{FIRST})"])
         opening = facts(run(lock, 4), LockEvent)
         self.assertEqual(
@@ -103,20 +103,20 @@ class Unlocking(SynchronousTestCase):
 
     def test_its_state_is_unlocked_meanwhile(self) -> None:
         lock = online(relock=500.0)
-        lock.receive(self.ORDER, START)
+        lock.receive(self.COMMAND, START)
         states = {one.peripheral: one.lock_state for one in facts(run(lock, 4), Peripheral)}
         self.assertEqual(states, {FIRST: "unlocked"})
         self.assertFalse(lock.unit.unlocked)
 
     def test_a_repeated_serial_is_dropped(self) -> None:
         lock = online()
-        self.assertEqual(len(lock.receive(self.ORDER + self.ORDER, START)), 1)
-        self.assertEqual((lock.counters.orders, lock.counters.orders_dropped), (2, 1))
+        self.assertEqual(len(lock.receive(self.COMMAND + self.COMMAND, START)), 1)
+        self.assertEqual((lock.counters.commands, lock.counters.commands_dropped), (2, 1))
 
     def test_what_is_no_lock_of_this_master_does_not_open(self) -> None:
         lock = online()
         for serial, name in enumerate((SENSOR, "E03B60000A")):
-            said = replies(lock.receive(order(serial, "8", "1", "1", "5", name), START))
+            said = replies(lock.receive(command(serial, "8", "1", "1", "5", name), START))
             self.assertEqual(said, [f"({DEVICE},1,{serial:03d},WLNET,8,0,{name})"])
         self.assertEqual(facts(run(lock, 10), LockEvent), [])
 
@@ -127,10 +127,10 @@ class Unlocking(SynchronousTestCase):
             ({"no_evidence": True}, [f"({DEVICE},1,007,WLNET,8,0,{FIRST})"]),
         ):
             lock = online(**options)
-            self.assertEqual(replies(lock.receive(self.ORDER, START)), said)
+            self.assertEqual(replies(lock.receive(self.COMMAND, START)), said)
             self.assertEqual(facts(run(lock, 10), LockEvent), [])
 
-    def test_orders_for_others_and_cut_off_ones_are_not_answered(self) -> None:
+    def test_commands_for_others_and_cut_off_ones_are_not_answered(self) -> None:
         lock = online()
         other = sentences.grouped("8000010002", 1, "WLNET", "8", "1", "1", "5", FIRST)
         self.assertEqual(lock.receive(other, START), [])
@@ -138,12 +138,12 @@ class Unlocking(SynchronousTestCase):
         for serial, words in enumerate(
             (("8",), ("8", "1", "1", "6", FIRST), ("8", "1", "1", "5"), ("1",), ("18", "1", "4", "5"), ("9",))
         ):
-            self.assertEqual(lock.receive(order(serial, *words), START), [])
+            self.assertEqual(lock.receive(command(serial, *words), START), [])
 
 
 class Binding(SynchronousTestCase):
     def said(self, lock: VirtualLock, serial: int, *words: str) -> str:
-        (text,) = replies(lock.receive(order(serial, *words), START))
+        (text,) = replies(lock.receive(command(serial, *words), START))
         return text.removeprefix(f"({DEVICE},1,{serial:03d},WLNET,").removesuffix(")")
 
     def test_the_list_and_that_binding_replaces_the_whole_of_it(self) -> None:
@@ -159,7 +159,7 @@ class Binding(SynchronousTestCase):
     def test_binding_what_can_not_be_changes_nothing(self) -> None:
         lock = online()
         for serial, words in enumerate((("1", "1", "2", FIRST), ("1", "1", "1", "xyz"))):
-            self.assertEqual(lock.receive(order(serial, *words), START), [])
+            self.assertEqual(lock.receive(command(serial, *words), START), [])
         self.assertTrue(self.said(lock, 5, "1", "0").startswith("1,0,4,"))
         many = [f"{number:010X}" for number in range(81)]
         self.assertEqual(self.said(lock, 6, "1", "1", "81", *many), "1,1,4")
@@ -206,7 +206,7 @@ class Strictness(SynchronousTestCase):
         st.sampled_from(["1", "4", "8", "18", ""]),
         st.lists(st.text("0123456789ABCDEFé", max_size=10), max_size=6),
     )
-    def test_arbitrary_orders_never_raise(self, serial: int, number: str, words: list[str]) -> None:
+    def test_arbitrary_commands_never_raise(self, serial: int, number: str, words: list[str]) -> None:
         lock = online()
         text = f"({DEVICE},1,{serial:03d},WLNET,{','.join([number, *words])})"
         read(lock.receive(text.encode("latin-1"), START))

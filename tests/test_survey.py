@@ -20,7 +20,7 @@ class SurveyTests(BenchTestCase):
 
     def begin(self, node: Node) -> FleetStats:
         """Have a gateway count the fleet as the daemon does."""
-        survey = FleetStats(node.clock, node.orders)
+        survey = FleetStats(node.clock, node.dispatcher)
         survey.startService()
         self.addCleanup(survey.stopService)
         node.run()
@@ -42,15 +42,15 @@ class SurveyTests(BenchTestCase):
         self.node.pass_time(EVERY)
         return self.values(self.survey, self.node)
 
-    def order(self, device: str, **more: Any) -> None:
+    def command(self, device: str, **more: Any) -> None:
         text = json.dumps({"device": device, "command": "unlock", "params": {"password": "888888"}, **more})
         self.desk.redis.call("RPUSH", self.desk.key("commands"), text)
 
     def test_empty(self) -> None:
-        """Of a fleet that is not there yet: zeros, and no age where no order waits."""
+        """Of a fleet that is not there yet: zeros, and no age where no command waits."""
         names = ["locks", "locks_seen/1h", "locks_seen/1d", "locks_seen/7d"]
         names += ["let_go_total/devices", "let_go_total/histories"]
-        names += ["orders/untaken", "orders/waiting", "orders/under_way"]
+        names += ["commands/untaken", "commands/waiting", "commands/under_way"]
         self.assertEqual(self.values(self.survey, self.node), dict.fromkeys(names, 0.0))
 
     def test_locks(self) -> None:
@@ -83,52 +83,52 @@ class SurveyTests(BenchTestCase):
             ],
         )
 
-    def test_orders(self) -> None:
-        """An order waits, is under way, and has ended; the oldest that waits has an age."""
-        self.order("99", ttl=900)
+    def test_commands(self) -> None:
+        """A command waits, is under way, and has ended; the oldest that waits has an age."""
+        self.command("99", ttl=900)
         self.node.pass_time(10)
-        self.order(self.device, ttl=600)
+        self.command(self.device, ttl=600)
         self.node.pass_time(20)
         found = self.counted()
-        self.assertEqual((found["orders/waiting"], found["orders/under_way"]), (2, 0))
-        self.assertTrue(30 <= found["oldest_order_seconds"] <= 60, found)
+        self.assertEqual((found["commands/waiting"], found["commands/under_way"]), (2, 0))
+        self.assertTrue(30 <= found["oldest_command_seconds"] <= 60, found)
         self.come()
         self.node.run()
         found = self.counted()
-        self.assertEqual((found["orders/waiting"], found["orders/under_way"]), (1, 1))
+        self.assertEqual((found["commands/waiting"], found["commands/under_way"]), (1, 1))
         self.node.pass_time(900)
         found = self.counted()
-        self.assertEqual((found["orders/waiting"], found["orders/under_way"]), (0, 0))
-        self.assertNotIn("oldest_order_seconds", found)
+        self.assertEqual((found["commands/waiting"], found["commands/under_way"]), (0, 0))
+        self.assertNotIn("oldest_command_seconds", found)
 
     def test_oldest(self) -> None:
         """The oldest is not the one whose ttl ends first; one in a gateway's hands isn't it either."""
         self.come()
-        self.order(self.device, ttl=3600, timeout=300)
+        self.command(self.device, ttl=3600, timeout=300)
         self.node.pass_time(5)
-        self.order("98", ttl=3000)
+        self.command("98", ttl=3000)
         self.node.pass_time(100)
-        self.order("99", ttl=60)
+        self.command("99", ttl=60)
         found = self.counted()
-        self.assertEqual((found["orders/waiting"], found["orders/under_way"]), (2, 1))
-        self.assertTrue(100 <= found["oldest_order_seconds"] <= 125, found)
+        self.assertEqual((found["commands/waiting"], found["commands/under_way"]), (2, 1))
+        self.assertTrue(100 <= found["oldest_command_seconds"] <= 125, found)
 
     def test_untaken(self) -> None:
-        """Orders that no gateway has taken yet."""
+        """Commands that no gateway has taken yet."""
         self.node.duties.stop_taking()
         self.node.run()
         for number in range(3):
-            self.order(str(number + 1))
-        self.assertEqual(self.counted()["orders/untaken"], 3)
+            self.command(str(number + 1))
+        self.assertEqual(self.counted()["commands/untaken"], 3)
 
     def test_another_gateway(self) -> None:
-        """All gateways say the same, also of orders in each other's hands."""
+        """All gateways say the same, also of commands in each other's hands."""
         self.come()
-        self.order(self.device)
+        self.command(self.device)
         self.node.pass_time(1)
         other = self.make("gw2", now=self.node.clock.seconds())
         found = self.values(self.begin(other), other)
-        self.assertEqual(found["orders/under_way"], 1)
+        self.assertEqual(found["commands/under_way"], 1)
 
     def test_redis_away(self) -> None:
         """While Redis is away nothing is said; when it is back it is at once."""
@@ -162,11 +162,11 @@ class SurveyTests(BenchTestCase):
 
     def test_broken_record(self) -> None:
         """A record that isn't one ends no loop: it is logged, and counting goes on without it."""
-        self.order("99")
+        self.command("99")
         self.node.pass_time(1)
         (key,) = self.desk.redis.call("KEYS", self.desk.key("command", "*"))
         self.desk.redis.call("HSET", key, "created_at", "yesterday")
         self.assertEqual(self.counted(), {})
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.desk.redis.call("DEL", key)
-        self.assertEqual(self.counted()["orders/waiting"], 1)
+        self.assertEqual(self.counted()["commands/waiting"], 1)

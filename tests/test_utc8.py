@@ -9,7 +9,7 @@ from jt709c_gateway.gateway.gateway import Policy
 from jt709c_gateway.protocol.zones import Utc8Devices
 from tests.committing import NOW, Fleet
 from tests.masters import FakeMaster, sublock_report
-from tests.orders_support import OrderCase
+from tests.orders_support import CommandCase
 from tests.test_commit_script import CARD, report
 from tests.vectors import binary, location
 
@@ -83,11 +83,11 @@ class Utc8Tests(SynchronousTestCase):
             self.assertEqual(event["data"]["time"], time, prefixes)
 
 
-class DaemonTests(OrderCase):
+class DaemonTests(CommandCase):
     options = ("--utc8", "0794399", "--utc8", "79439")
 
     def test_the_option(self) -> None:
-        """A lock whose clock shows UTC+8 has no skew, and confirms its orders."""
+        """A lock whose clock shows UTC+8 has no skew, and confirms its commands."""
         self.lock.device = self.device = "794399000001"
         self.lock.connect(self.daemon, known=False)
         there = datetime.now(UTC) + timedelta(hours=8)

@@ -65,10 +65,10 @@ class WebTests(DaemonCase):
         self.assertEqual(len(re.findall(r"^# HELP \S+ \S+", text, re.MULTILINE)), len(names))
 
     def test_there_from_the_start(self) -> None:
-        """A state that no order has reached yet is 0: so Prometheus sees the first one as an increase."""
-        states = {dict(labels)["state"] for name, labels in self.samples() if name == "jt709c_orders_total"}
+        """A state that no command has reached yet is 0: so Prometheus sees the first one as an increase."""
+        states = {dict(labels)["state"] for name, labels in self.samples() if name == "jt709c_commands_total"}
         self.assertEqual(states, set(CommandState))
-        self.assertEqual(self.value("jt709c_orders_total", state="uncertain"), 0)
+        self.assertEqual(self.value("jt709c_commands_total", state="uncertain"), 0)
 
     def test_healthy(self) -> None:
         """It is healthy as long as it answers, and ready while Redis can be used and its ports are bound."""

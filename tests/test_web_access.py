@@ -1,4 +1,4 @@
-"""Who may see the status page and give orders there."""
+"""Who may see the status page and give commands there."""
 
 import os
 import socket
@@ -300,7 +300,7 @@ class AuthenticationTests(DaemonCase):
             self.assertEqual(api.fetch("GET", path).status, 200)
         for name, password in (("anna", "right"), ("ben", "väldigt hemligt")):
             config = api.fetch("GET", "/api/v1/config", headers=basic(name, password)).json
-            self.assertEqual((config["user"], config["orders"]), (name, False))
+            self.assertEqual((config["user"], config["commands"]), (name, False))
         self.assertEqual(
             api.fetch("GET", "/static/leaflet/leaflet.js", headers=basic("anna", "right")).status, 200
         )
@@ -359,7 +359,7 @@ class StartTests(SynchronousTestCase):
         )
         self.assertNotIn("apr1", line)
 
-    def test_orders_without_users(self) -> None:
-        """Orders that nobody gives."""
-        for options in (["--web-orders"], ["--web-orders", "--web-users", "none"]):
-            self.assertIn("--web-orders: expected --web-users with a file", self.said(*options))
+    def test_commands_without_users(self) -> None:
+        """Commands that nobody gives."""
+        for options in (["--web-commands"], ["--web-commands", "--web-users", "none"]):
+            self.assertIn("--web-commands: expected --web-users with a file", self.said(*options))

@@ -108,7 +108,7 @@ class DeviceTests(ApiCase):
 
     def test_wrong_method(self) -> None:
         """It is said which methods there are."""
-        for method, path, allowed in (("POST", "/devices", "GET"), ("PUT", "/orders", "GET, POST")):
+        for method, path, allowed in (("POST", "/devices", "GET"), ("PUT", "/commands", "GET, POST")):
             reply = self.api.fetch(method, f"/api/v1{path}")
             self.assertEqual((reply.status, reply.headers["allow"]), (405, allowed))
             self.assertIn(f"expected {allowed}", reply.error["message"])
@@ -121,7 +121,7 @@ class DeviceTests(ApiCase):
 
     def test_bad_parameters(self) -> None:
         """Each is refused with its name, its length and what is right."""
-        for path in ("/devices", "/events", "/orders"):
+        for path in ("/devices", "/events", "/commands"):
             for value in ("0", "-1", "many", "1e3", "99999", ""):
                 self.assert_bad(path, "limit", value, "whole number from 1 to")
             self.assert_bad(path, "cursor", "x y", "next of an earlier answer")
@@ -131,7 +131,7 @@ class DeviceTests(ApiCase):
         self.assert_bad("/events", "kind", "locations", "one of location, lock")
         self.assert_bad("/events", "device", "E03B60", "1 to 20 digits")
         self.assert_bad("/events/live", "devices", "yes", "one of 0, 1")
-        self.assert_bad("/orders", "state", "open", "one of queued, waiting")
+        self.assert_bad("/commands", "state", "open", "one of queued, waiting")
         self.assertEqual(self.api.fetch("GET", "/api/v1/devices/xyz").status, 400)
 
     def test_before_all_times(self) -> None:
@@ -163,7 +163,7 @@ class HistoryTests(ApiCase):
         return found
 
     def test_newest_first(self) -> None:
-        """Locks, alarms and orders as they were published, newest first, by kind and by time."""
+        """Locks, alarms and commands as they were published, newest first, by kind and by time."""
         lock = self.lock()
         for _ in range(3):
             lock.open()
@@ -219,12 +219,12 @@ class HistoryTests(ApiCase):
         self.assertEqual([one["event"]["serial"] for one in answer["entries"]], [1006, 1005, 1004, 1003])
 
     def test_only_in_a_history(self) -> None:
-        """A lock that never reported has the history of the orders that were given to it."""
+        """A lock that never reported has the history of the commands that were given to it."""
         device = new_device()
         desk = Desk(self.server)
         self.addCleanup(desk.close)
-        order = desk.unlock(device)
-        desk.wait(order, "waiting")
+        command = desk.unlock(device)
+        desk.wait(command, "waiting")
         states = [one["event"]["data"]["state"] for one in self.history(device)["entries"]]
         self.assertEqual(states, ["waiting", "queued"])
         self.assertNotIn(PASSWORD, json.dumps(self.history(device)))

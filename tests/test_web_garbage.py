@@ -137,13 +137,13 @@ class EventGarbageTests(GarbageCase):
         self.assertEqual(len(reply.json["entries"]), before)
         self.assertEqual(self.api.get("/events", ("device", self.bad.device)).status, 200)
 
-    def test_orders_too_deep_to_be_read(self) -> None:
+    def test_commands_too_deep_to_be_read(self) -> None:
         """A record that can't be read is left out of the list."""
         self.redis.call("HSET", KEYS.command("deep"), "state", "sent", "params", DEEP)
-        self.redis.call("ZADD", KEYS.recent_orders, str(time.time()), "deep")
+        self.redis.call("ZADD", KEYS.recent_commands, str(time.time()), "deep")
         self.clear(KEYS.command("deep"))
-        self.assertEqual(self.api.get("/orders/deep").status, 404)
-        self.assertEqual(self.api.get("/orders").json["orders"], [])
+        self.assertEqual(self.api.get("/commands/deep").status, 404)
+        self.assertEqual(self.api.get("/commands").json["commands"], [])
 
     def test_published_garbage(self) -> None:
         """What is published and no event doesn't end the connection on which the others come."""

@@ -1,4 +1,4 @@
-"""Orders that are given on the status page."""
+"""Commands that are given on the status page."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ MD5 = "carl:$apr1$dqk6kV2n$yYbcDVoMwFxyVfHzCiNxk0\n"
 SHA = "carl:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n"
 
 
-class GivingOrdersTests(SynchronousTestCase):
+class GivingCommandsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.server = ValkeyServer().start()
         self.addCleanup(self.server.discard)
@@ -39,50 +39,50 @@ class GivingOrdersTests(SynchronousTestCase):
         return lock
 
     def test_unlock(self) -> None:
-        """An order from the page opens a lock; who gave it is in the audit trail, its password nowhere."""
-        api = self.begin("--web-orders")
-        self.assertTrue(api.get("/config").json["orders"])
+        """A command from the page opens a lock; who gave it is in the audit trail, its password nowhere."""
+        api = self.begin("--web-commands")
+        self.assertTrue(api.get("/config").json["commands"])
         lock = self.lock()
         body = {"device": lock.device, "command": "unlock", "params": {"password": PASSWORD}, "ttl": 60}
-        reply = api.post("/orders", body)
+        reply = api.post("/commands", body)
         self.assertEqual(reply.status, 202)
-        order = reply.json["id"]
-        self.assertEqual(reply.headers["location"], f"/api/v1/orders/{order}")
+        command = reply.json["id"]
+        self.assertEqual(reply.headers["location"], f"/api/v1/commands/{command}")
         lock.say_yes(lock.next_unlock())
         lock.open()
-        record = self.desk.wait(order, "confirmed")
+        record = self.desk.wait(command, "confirmed")
         self.assertEqual((record["issued_by"], record["ttl"]), ("web:anna", "60.0"))
-        seen = [api.get(path).body for path in ("/orders", f"/orders/{order}", "/events", "/devices")]
+        seen = [api.get(path).body for path in ("/commands", f"/commands/{command}", "/events", "/devices")]
         seen.append(api.get(f"/devices/{lock.device}/history").body)
         for text in (*seen, self.daemon.log().encode(), reply.body):
             self.assertNotIn(PASSWORD.encode(), text)
 
     def test_for_a_lock_that_is_away(self) -> None:
-        """An order for a lock that nobody has heard waits for it, and can be taken back."""
-        api = self.begin("--web-orders")
+        """A command for a lock that nobody has heard waits for it, and can be taken back."""
+        api = self.begin("--web-commands")
         device = new_device()
-        order = api.post("/orders", {"device": device, "command": "locate"}).json["id"]
-        self.desk.wait(order, "waiting")
-        api.post("/orders", {"device": device, "command": "cancel", "params": {"id": order}})
-        self.desk.wait(order, "cancelled")
+        command = api.post("/commands", {"device": device, "command": "locate"}).json["id"]
+        self.desk.wait(command, "waiting")
+        api.post("/commands", {"device": device, "command": "cancel", "params": {"id": command}})
+        self.desk.wait(command, "cancelled")
 
     def test_off(self) -> None:
-        """Without --web-orders there are none."""
+        """Without --web-commands there are none."""
         api = self.begin()
-        reply = api.post("/orders", {"device": "1", "command": "locate"})
+        reply = api.post("/commands", {"device": "1", "command": "locate"})
         self.assertEqual(reply.status, 403)
-        self.assertIn("--web-orders", reply.error["message"])
+        self.assertIn("--web-commands", reply.error["message"])
         self.assertEqual(self.desk.redis.call("LLEN", "jt709c:commands"), 0)
 
     def refused(self, api: Api, body: Any, status: int = 400, **headers: Any) -> Reply:
-        reply = api.post("/orders", body, **headers)
+        reply = api.post("/commands", body, **headers)
         self.assertEqual(reply.status, status, reply.body)
         self.assertNotIn(PASSWORD.encode(), reply.body)
         return reply
 
     def test_other_sites(self) -> None:
         """What another site's page can have a browser send is refused."""
-        api = self.begin("--web-orders")
+        api = self.begin("--web-commands")
         body = {"device": "1", "command": "locate"}
         own = f"http://127.0.0.1:{self.daemon.http_port}"
         for headers in (
@@ -100,11 +100,11 @@ class GivingOrdersTests(SynchronousTestCase):
             self.refused(api, body, 415, **{"content-type": kind})
         self.assertEqual(self.desk.redis.call("LLEN", "jt709c:commands"), 0)
         for headers in ({"origin": own}, {"sec-fetch-site": "same-origin"}, {"origin": own.upper()}):
-            self.assertEqual(api.post("/orders", body, **headers).status, 202)
+            self.assertEqual(api.post("/commands", body, **headers).status, 202)
 
     def test_mistakes(self) -> None:
         """Each is refused before anything is pushed, with the field, what is wrong and what is right."""
-        api = self.begin("--web-orders")
+        api = self.begin("--web-commands")
         lock = self.lock()
 
         def said(body: Any) -> tuple[str | None, str]:
@@ -134,14 +134,14 @@ class GivingOrdersTests(SynchronousTestCase):
             ({"id": 5}, "id", "is a number"),
             ({"issued_by": "somebody"}, "issued_by", "expected device, command"),
             ({"reply_to": "me"}, "reply_to", "expected device, command"),
-            ({"params": {"password": "x" * 20_000}}, "order", "at most 16384 bytes"),
+            ({"params": {"password": "x" * 20_000}}, "entry", "at most 16384 bytes"),
         ):
             found = said({**good, **changed})
             self.assertEqual(found[0], field, found)
             self.assertIn(right, found[1])
         self.assertIn("missing", said({"command": "locate"})[1])
         for raw in (b"", b"{", b"[]", b'"x"', b"\xff", b"[" * 60_000):
-            reply = api.call("POST", "/orders", body=raw, headers=FROM_THE_PAGE)
+            reply = api.call("POST", "/commands", body=raw, headers=FROM_THE_PAGE)
             self.assertEqual(
                 (reply.status, reply.error["message"]), (400, "the body: expected a JSON object in UTF-8")
             )
@@ -149,16 +149,16 @@ class GivingOrdersTests(SynchronousTestCase):
         self.assertEqual(lock.unlocks(), [])
 
     def test_signed(self) -> None:
-        """Where orders have to be signed, those from the page are, with the key that was named for them."""
+        """Where commands have to be signed, those from the page are, with the key that was named for them."""
         keys = Path(temporary_path(self))
         keys.write_text(f'[page]\nsecret = "{SECRET.hex()}"\ncommands = ["locate", "unlock"]\n')
         keys.chmod(0o600)
-        api = self.begin("--web-orders", "--order-keys", str(keys), "--web-order-key", "page")
+        api = self.begin("--web-commands", "--command-keys", str(keys), "--web-command-key", "page")
         lock = self.lock()
         body = {"device": lock.device, "command": "unlock", "params": {"password": PASSWORD}}
-        order = api.post("/orders", body).json["id"]
+        command = api.post("/commands", body).json["id"]
         lock.say_yes(lock.next_unlock())
-        record = self.desk.wait(order, "acknowledged")
+        record = self.desk.wait(command, "acknowledged")
         self.assertEqual((record["key"], record["issued_by"]), ("page", "web:anna"))
         error = self.refused(api, {"device": lock.device, "command": "seal"}, 403).error
         self.assertIn("seal is not permitted to key page", error["message"])
@@ -166,7 +166,7 @@ class GivingOrdersTests(SynchronousTestCase):
 
     def test_redis_away(self) -> None:
         """While Redis is away nothing is pushed, and that is said."""
-        api = self.begin("--web-orders")
+        api = self.begin("--web-commands")
         self.server.stop()
         self.refused(api, {"device": "1", "command": "locate"}, 503)
         self.server.start()

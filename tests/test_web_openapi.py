@@ -19,7 +19,8 @@ from tests.orders_support import FakeLock, new_device
 from tests.support import wait_until
 from tests.web_support import BASE, DESCRIPTION, Api, Reply, basic, described, operations, user_line
 
-#: For each operation: what is asked for, and whether it takes Redis. `{device}` and `{order}` are the test's.
+#: For each operation: what is asked for, and whether it takes Redis. `{device}` and `{command}` are the
+#: test's.
 SAMPLES: dict[tuple[str, str], tuple[str, Any, bool]] = {
     ("GET", "/openapi.json"): ("/openapi.json", None, False),
     ("GET", "/config"): ("/config", None, False),
@@ -29,9 +30,9 @@ SAMPLES: dict[tuple[str, str], tuple[str, Any, bool]] = {
     ("GET", "/devices/{id}/track"): ("/devices/{device}/track", None, True),
     ("GET", "/events"): ("/events", None, True),
     ("GET", "/events/live"): ("/events/live?device={device}", None, True),
-    ("GET", "/orders"): ("/orders", None, True),
-    ("POST", "/orders"): ("/orders", {"device": "{device}", "command": "locate"}, True),
-    ("GET", "/orders/{id}"): ("/orders/{order}", None, True),
+    ("GET", "/commands"): ("/commands", None, True),
+    ("POST", "/commands"): ("/commands", {"device": "{device}", "command": "locate"}, True),
+    ("GET", "/commands/{id}"): ("/commands/{order}", None, True),
     ("GET", "/catalogue"): ("/catalogue?device={device}", None, True),
     ("GET", "/explain"): ("/explain?frame=7e", None, False),
     ("POST", "/explain"): ("/explain", {"frame": "7e"}, False),
@@ -77,7 +78,7 @@ class AnswerTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.server = GuardedServer().start()
         self.addCleanup(self.server.discard)
-        self.daemon = Daemon("--web-orders", redis=self.server.gateway_url)
+        self.daemon = Daemon("--web-commands", redis=self.server.gateway_url)
         self.addCleanup(self.daemon.discard)
         users = self.daemon.directory / "users"
         users.write_text(user_line("anna", "right"))
@@ -86,9 +87,9 @@ class AnswerTests(SynchronousTestCase):
         self.api = Api(self.daemon, basic("anna", "right"))
         lock = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(lock.close)
-        order = self.api.post("/orders", {"device": lock.device, "command": "locate"}).json["id"]
-        self.known = {"{device}": lock.device, "{order}": order}
-        wait_until(lambda: self.api.get(f"/orders/{order}").status == 200)
+        command = self.api.post("/commands", {"device": lock.device, "command": "locate"}).json["id"]
+        self.known = {"{device}": lock.device, "{order}": command}
+        wait_until(lambda: self.api.get(f"/commands/{command}").status == 200)
 
     def ask(self, operation: tuple[str, str], known: dict[str, str] | None = None, **changed: Any) -> Reply:
         path, body, _ = SAMPLES[operation]
@@ -142,12 +143,12 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(declared - self.api.seen - idle - endless, set())
 
     def again(self) -> None:
-        """An order that is given again under its id, and another one under the same."""
+        """A command that is given again under its id, and another one under the same."""
         body = {"id": "once", "device": self.known["{device}"], "command": "locate"}
-        self.assertEqual(self.api.post("/orders", body).status, 202)
-        wait_until(lambda: self.api.get("/orders/once").status == 200)
-        self.assertEqual(self.api.post("/orders", body).status, 200)
-        self.assertEqual(self.api.post("/orders", {**body, "command": "unlock"}).status, 409)
+        self.assertEqual(self.api.post("/commands", body).status, 202)
+        wait_until(lambda: self.api.get("/commands/once").status == 200)
+        self.assertEqual(self.api.post("/commands", body).status, 200)
+        self.assertEqual(self.api.post("/commands", {**body, "command": "unlock"}).status, 409)
 
     def refused_by_redis(self) -> None:
         """A user of Redis that may read nothing."""

@@ -1,4 +1,4 @@
-"""Orders, what can be ordered, and frames taken apart, as the API behind the status page tells them."""
+"""Commands, what can be ordered, and frames taken apart, as the API behind the status page tells them."""
 
 from typing import Any
 
@@ -7,37 +7,37 @@ from tests.orders_support import PASSWORD, Desk, new_device, new_id
 from tests.web_support import ApiCase
 
 
-class OrderTests(ApiCase):
+class CommandTests(ApiCase):
     def setUp(self) -> None:
         super().setUp()
         self.desk = Desk(self.server)
         self.addCleanup(self.desk.close)
 
-    def test_order_and_its_steps(self) -> None:
-        """An order as its events tell of it, without its secrets; with what became of it last, and when."""
+    def test_command_and_its_steps(self) -> None:
+        """A command as its events tell of it, without its secrets; with what became of it last, and when."""
         lock = self.lock()
-        order = self.desk.unlock(lock.device, issued_by="dispatch")
+        command = self.desk.unlock(lock.device, issued_by="dispatch")
         lock.say_yes(lock.next_unlock())
         lock.open()
-        self.desk.wait(order, "confirmed")
-        answer = self.api.get(f"/orders/{order}")
+        self.desk.wait(command, "confirmed")
+        answer = self.api.get(f"/commands/{command}")
         self.assertNotIn(PASSWORD.encode(), answer.body)
-        found = answer.json["order"]
+        found = answer.json["command"]
         last = [event["data"] for event in self.desk.events("command", lock.device)][-1]
         self.assertEqual({name: found[name] for name in last}, last)
         self.assertEqual((found["issued_by"], found["params"]), ("dispatch", {"password": "******"}))
         self.assertEqual(found["time"], found["ended_at"] or found["confirmed_at"])
-        listed = self.api.get("/orders", ("limit", 1)).json
-        self.assertEqual(listed["orders"], [found])
+        listed = self.api.get("/commands", ("limit", 1)).json
+        self.assertEqual(listed["commands"], [found])
 
     def test_newest_first(self) -> None:
-        """Orders in the order in which they were taken in, all kinds of them, page after page."""
+        """Commands in the order in which they were taken in, all kinds of them, page after page."""
         device, other = new_device(), new_device()
         given = []
         for number in range(12):
-            order = self.desk.order(device if number % 3 else other, "locate", ttl=600)
-            self.desk.wait(order, "waiting")
-            given.append(order)
+            command = self.desk.command(device if number % 3 else other, "locate", ttl=600)
+            self.desk.wait(command, "waiting")
+            given.append(command)
         for known, count in ((device, 8), (other, 4)):
             for limit in (1, 3, 1000):
                 found = self.pages(("device", known), ("limit", limit))
@@ -46,70 +46,73 @@ class OrderTests(ApiCase):
                 )
                 self.assertEqual(len(found), count)
         self.assertEqual(self.pages(("limit", 5))[:12], given[::-1])
-        taken_back = self.desk.order(device, "cancel", {"id": given[1]})
+        taken_back = self.desk.command(device, "cancel", {"id": given[1]})
         self.desk.wait_end(taken_back)
         self.assertEqual(self.pages(("state", "cancelled"), ("device", device)), [given[1]])
         self.assertEqual(self.pages(("device", device), ("limit", 50))[0], taken_back)
-        invalid = self.desk.order(device, "unlok")
+        invalid = self.desk.command(device, "unlok")
         self.desk.wait(invalid, "invalid")
         self.assertEqual(
             self.pages(("state", "invalid"), ("state", "done"), ("device", device)), [invalid, taken_back]
         )
 
     def pages(self, *query: tuple[str, object]) -> list[str]:
-        answer = self.api.get("/orders", *query).json
-        found = [one["id"] for one in answer["orders"]]
+        answer = self.api.get("/commands", *query).json
+        found = [one["id"] for one in answer["commands"]]
         while answer["next"] is not None:
-            answer = self.api.get("/orders", *query, ("cursor", answer["next"])).json
-            found += [one["id"] for one in answer["orders"]]
+            answer = self.api.get("/commands", *query, ("cursor", answer["next"])).json
+            found += [one["id"] for one in answer["commands"]]
         return found
 
     def test_unknown(self) -> None:
-        """An order that nobody has given, and what can't be the id of one."""
-        self.assertEqual(self.api.get("/orders/nobody-gave-it").status, 404)
-        self.assertEqual(self.api.get("/orders/a b").status, 400)
+        """A command that nobody has given, and what can't be the id of one."""
+        self.assertEqual(self.api.get("/commands/nobody-gave-it").status, 404)
+        self.assertEqual(self.api.get("/commands/a b").status, 400)
 
     def test_forgotten(self) -> None:
         """One whose record has expired is left out."""
-        order, kept = (self.desk.order(new_device(), "locate", ttl=600) for _ in range(2))
-        self.desk.wait(order, "waiting")
+        command, kept = (self.desk.command(new_device(), "locate", ttl=600) for _ in range(2))
+        self.desk.wait(command, "waiting")
         self.desk.wait(kept, "waiting")
-        self.redis.call("DEL", f"jt709c:command:{order}")
+        self.redis.call("DEL", f"jt709c:command:{command}")
         found = self.pages()
         self.assertIn(kept, found)
-        self.assertNotIn(order, found)
+        self.assertNotIn(command, found)
 
     def test_of_a_sublock(self) -> None:
-        """By its id only the orders for it are listed, by its master's those for both."""
+        """By its id only the commands for it are listed, by its master's those for both."""
         master, sublock = new_device(), new_sublock()
         self.redis.call("HSET", f"jt709c:peripheral:{sublock}", "device", master, "type", "sublock")
         self.redis.call("HSET", f"jt709c:device:{master}", "dialect", "jt701")
-        orders = [self.desk.order(sublock, "unlock", ttl=600), self.desk.order(master, "restart", ttl=600)]
-        for order in orders:
-            self.desk.wait(order, "waiting")
-        self.assertEqual(self.pages(("device", sublock)), orders[:1])
-        self.assertEqual(self.pages(("device", master)), orders[::-1])
+        commands = [
+            self.desk.command(sublock, "unlock", ttl=600),
+            self.desk.command(master, "restart", ttl=600),
+        ]
+        for command in commands:
+            self.desk.wait(command, "waiting")
+        self.assertEqual(self.pages(("device", sublock)), commands[:1])
+        self.assertEqual(self.pages(("device", master)), commands[::-1])
 
     def test_capped(self) -> None:
-        """Of the list of orders no more is kept than is said."""
+        """Of the list of commands no more is kept than is said."""
         key = "jt709c:commands:recent"
         members = [part for number in range(10_050) for part in (number, f"filler-{number}")]
         self.redis.call("ZADD", key, *members)
         self.addCleanup(self.redis.call, "ZREMRANGEBYSCORE", key, "-inf", 20_000)
         for command, params in (("locate", {}), ("clear_lockout", {})):
-            order = self.desk.order(new_device(), command, params, id=new_id(), ttl=600)
-            self.desk.wait(order, "waiting", "done")
+            command = self.desk.command(new_device(), command, params, id=new_id(), ttl=600)
+            self.desk.wait(command, "waiting", "done")
             self.assertEqual(self.redis.call("ZCARD", key), 10_000)
-            self.assertIsNotNone(self.redis.call("ZSCORE", key, order))
+            self.assertIsNotNone(self.redis.call("ZSCORE", key, command))
 
 
 class CatalogueTests(ApiCase):
-    def orders(self, *query: tuple[str, object]) -> dict[str, dict[str, Any]]:
-        return {one["name"]: one for one in self.api.get("/catalogue", *query).json["orders"]}
+    def commands(self, *query: tuple[str, object]) -> dict[str, dict[str, Any]]:
+        return {one["name"]: one for one in self.api.get("/catalogue", *query).json["commands"]}
 
     def test_all(self) -> None:
-        """Every order that some profile has, with what it takes; raw bytes only where they are allowed."""
-        found = self.orders()
+        """Every command that some profile has, with what it takes; raw bytes only where they are allowed."""
+        found = self.commands()
         self.assertEqual(found["unlock"]["aliases"], ["unseal"])
         self.assertTrue(found["unlock"]["physical"])
         self.assertFalse(found["locate"]["physical"])
@@ -126,17 +129,17 @@ class CatalogueTests(ApiCase):
         lock = self.lock()
         answer = self.api.get("/catalogue", ("device", lock.device)).json
         self.assertEqual(answer["profile"], "jt709")
-        found = self.orders(("device", lock.device))
-        self.assertLess(set(found), set(self.orders()))
+        found = self.commands(("device", lock.device))
+        self.assertLess(set(found), set(self.commands()))
         self.assertNotIn("cards_add", found)
         profiles = {form["profile"] for one in found.values() for form in one["forms"]}
         self.assertEqual(profiles, {"jt709"})
 
     def test_of_an_unknown_lock(self) -> None:
-        """All orders: what it speaks isn't known."""
+        """All commands: what it speaks isn't known."""
         answer = self.api.get("/catalogue", ("device", "5")).json
         self.assertIsNone(answer["profile"])
-        self.assertEqual(set(self.orders(("device", "5"))), set(self.orders()))
+        self.assertEqual(set(self.commands(("device", "5"))), set(self.commands()))
 
 
 class ExplainTests(ApiCase):

@@ -115,7 +115,7 @@ class PageTests(SynchronousTestCase):
         """What the page has to know of how the gateway was started."""
         config = self.api.get("/config").json
         self.assertEqual(config["tiles"], {"url": TILES, "attribution": ATTRIBUTION, "max_zoom": 19})
-        self.assertEqual((config["gateway"], config["prefix"], config["orders"]), ("gw1", "jt709c", False))
+        self.assertEqual((config["gateway"], config["prefix"], config["commands"]), ("gw1", "jt709c", False))
         self.assertNotIn("tiles", content_policy(None))
 
 
@@ -169,10 +169,10 @@ class WorkersTests(SynchronousTestCase):
     """With ``--workers`` the page is the supervisor's, whatever its workers do."""
 
     def test_everything(self) -> None:
-        """Locks of both workers are in one table, live events come from both, orders are given to both."""
+        """Locks of both workers are in one table, live events come from both, commands are given to both."""
         server = ValkeyServer().start()
         self.addCleanup(server.discard)
-        daemon = Daemon("--workers", "2", "--gateway", "gw", "--web-orders", redis=server.url)
+        daemon = Daemon("--workers", "2", "--gateway", "gw", "--web-commands", redis=server.url)
         self.addCleanup(daemon.discard)
         users = Path(daemon.directory) / "users"
         users.write_text(user_line("anna", "right"))
@@ -194,9 +194,9 @@ class WorkersTests(SynchronousTestCase):
         self.assertEqual({one["gateway"] for one in found.values()}, holders)
         self.assertEqual(api.get("/config").json["gateway"], "gw")
         for lock in (locks[0], locks[-1]):
-            order = api.post("/orders", {"device": lock.device, "command": "locate"}).json["id"]
-            lock.next_order()
-            wait_until(lambda one=order: api.get(f"/orders/{one}").json["order"]["state"] == "sent")
+            command = api.post("/commands", {"device": lock.device, "command": "locate"}).json["id"]
+            lock.next_command()
+            wait_until(lambda one=command: api.get(f"/commands/{one}").json["command"]["state"] == "sent")
         self.assertEqual(daemon.get("/readyz")[0], 200)
         self.assertEqual(daemon.stop(), 0)
 

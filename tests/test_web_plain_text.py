@@ -44,14 +44,14 @@ class PlainTextTests(SynchronousTestCase):
         for workers in ("--workers=1", "--workers=2"):
             (line,) = self.said(*named, workers, host=everywhere)
             self.assertIn("--web-users beyond loopback without TLS (--http tcp:8089)", line)
-            (line,) = self.said(*named, "--web-orders", workers, host=everywhere)
-            self.assertIn("--web-users and --web-orders beyond", line)
+            (line,) = self.said(*named, "--web-commands", workers, host=everywhere)
+            self.assertIn("--web-users and --web-commands beyond", line)
             self.assertEqual(len(self.said("--web-users=none", workers, host=everywhere)), 1)
 
     def test_not_said_where_nothing_leaves(self) -> None:
         """On loopback, on a UNIX socket, with TLS, and without users there is nothing to say."""
         everywhere = IPv4Address("TCP", "192.0.2.1", 8089)
-        named = ("--web-users", self.users, "--web-orders")
+        named = ("--web-users", self.users, "--web-commands")
         self.assertEqual(self.said(*named, host=IPv4Address("TCP", "127.0.0.1", 8089)), [])
         self.assertEqual(self.said(*named, host=UNIXAddress("/run/x")), [])
         self.assertEqual(self.said(*named, host=everywhere, tls=True), [])

@@ -61,7 +61,7 @@ class ClusterPageTests(PageCase):
     prefix = PREFIX
 
     def test_everything(self) -> None:
-        """Devices, history, orders and events of a cluster, by way of nodes that have none of them."""
+        """Devices, history, commands and events of a cluster, by way of nodes that have none of them."""
         self.servers = RedisCluster(PREFIX)
         self.addCleanup(self.servers.discard)
         daemon = self.daemon(self.servers.url(*self.servers.others))
@@ -69,8 +69,8 @@ class ClusterPageTests(PageCase):
         self.hears(api, lock)
         self.assertEqual(self.devices(api), [lock.device])
         self.open_lock(self.desk(self.servers), lock)
-        [order] = api.get("/orders").json["orders"]
-        self.assertEqual((order["device"], order["state"]), (lock.device, "confirmed"))
+        [command] = api.get("/commands").json["commands"]
+        self.assertEqual((command["device"], command["state"]), (lock.device, "confirmed"))
         kinds = {one["event"]["kind"] for one in api.get(f"/devices/{lock.device}/history").json["entries"]}
         self.assertEqual(kinds, {"lock", "command"})
         self.servers.migrate(next(one for one in self.servers.nodes[:3] if one is not self.servers.holder))

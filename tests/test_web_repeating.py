@@ -1,4 +1,4 @@
-"""Orders that are given again on the status page under the id that they had: an answer can be lost."""
+"""Commands that are given again on the status page under the id that they had: an answer can be lost."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +24,9 @@ class RepeatingTests(SynchronousTestCase):
     def begin(self, *options: str) -> Api:
         users = temporary_path(self)
         Path(users).write_text(user_line("anna", "right") + user_line("ben", "also right"))
-        self.daemon = Daemon("--web-users", users, "--web-orders", *options, redis=self.server.url, udp=False)
+        self.daemon = Daemon(
+            "--web-users", users, "--web-commands", *options, redis=self.server.url, udp=False
+        )
         self.addCleanup(self.daemon.discard)
         return Api(self.daemon.start(), basic("anna", "right"))
 
@@ -42,11 +44,11 @@ class RepeatingTests(SynchronousTestCase):
         }
 
     def given(self, api: Api, body: dict[str, Any], status: int) -> Reply:
-        reply = api.post("/orders", body)
+        reply = api.post("/commands", body)
         self.assertEqual(reply.status, status, reply.body)
         if status < 400:
             self.assertEqual(reply.json["id"], body["id"])
-            self.assertEqual(reply.headers["location"], f"/api/v1/orders/{body['id']}")
+            self.assertEqual(reply.headers["location"], f"/api/v1/commands/{body['id']}")
         self.assertNotIn(PASSWORD.encode(), reply.body)
         return reply
 
@@ -56,11 +58,11 @@ class RepeatingTests(SynchronousTestCase):
         body = self.unlock(lock)
         self.given(api, body, 202)
         serial = lock.next_unlock()
-        self.assertEqual(self.given(api, body, 200).json["order"]["state"], "sent")
+        self.assertEqual(self.given(api, body, 200).json["command"]["state"], "sent")
         lock.say_yes(serial)
         lock.open()
         self.desk.wait(body["id"], "confirmed")
-        self.assertEqual(self.given(api, {**body, "ttl": 60}, 200).json["order"]["state"], "confirmed")
+        self.assertEqual(self.given(api, {**body, "ttl": 60}, 200).json["command"]["state"], "confirmed")
         lock.beat()
         self.assertEqual(lock.unlocks(), [])
         self.assertEqual(self.desk.record(body["id"])["attempts"], "1")
@@ -70,7 +72,7 @@ class RepeatingTests(SynchronousTestCase):
         api, lock = self.begin(), self.lock()
         body = self.unlock(lock)
         with ThreadPoolExecutor(10) as pool:
-            replies = list(pool.map(lambda _: api.post("/orders", body), range(10)))
+            replies = list(pool.map(lambda _: api.post("/commands", body), range(10)))
         self.assertLessEqual({reply.status for reply in replies}, {200, 202})
         lock.say_yes(lock.next_unlock())
         lock.open()
@@ -80,19 +82,19 @@ class RepeatingTests(SynchronousTestCase):
         self.assertEqual(lock.unlocks(), [])
 
     def test_not_taken_in_yet(self) -> None:
-        """Of two orders with one id that come at once, one is given and the other is refused."""
+        """Of two commands with one id that come at once, one is given and the other is refused."""
         api = self.begin()
         body = self.unlock(self.lock())
         bodies = [body, {**body, "command": "locate", "params": {}}]
         with ThreadPoolExecutor(2) as pool:
-            replies = list(pool.map(lambda one: api.post("/orders", one), bodies))
+            replies = list(pool.map(lambda one: api.post("/commands", one), bodies))
         self.assertEqual(sorted(reply.status for reply in replies), [202, 409])
         winner = bodies[[reply.status for reply in replies].index(202)]
         record = wait_until(lambda: self.desk.record(body["id"]))
         self.assertEqual(record["command"], winner["command"])
 
     def test_another(self) -> None:
-        """The id of another order is refused, whatever makes it another, and that one goes its way."""
+        """The id of another command is refused, whatever makes it another, and that one goes its way."""
         api, lock, other = self.begin(), self.lock(), self.lock()
         body = {"id": new_id(), "device": lock.device, "command": "text", "params": {"text": "one"}}
         self.given(api, body, 202)
@@ -113,7 +115,7 @@ class RepeatingTests(SynchronousTestCase):
         self.given(api, {**self.unlock(other), "id": pushed}, 409)
 
     def test_names(self) -> None:
-        """A lock's IMEI and its id are one lock; a sub-lock's order is known by what its master is told."""
+        """A lock's IMEI and its id are one lock; a sub-lock's command is known by what its master is told."""
         api, lock = self.begin(), self.lock()
         imei = "860000000000017"
         self.desk.redis.call("HSET", self.desk.key("imei"), imei, lock.device)
@@ -130,21 +132,21 @@ class RepeatingTests(SynchronousTestCase):
         for_sublock = {"id": new_id(), "device": sublock, "command": "unlock"}
         self.given(api, for_sublock, 202)
         wait_until(lambda: self.desk.record(for_sublock["id"]))
-        found = self.given(api, for_sublock, 200).json["order"]
+        found = self.given(api, for_sublock, 200).json["command"]
         self.assertEqual((found["device"], found["peripheral"]), (master.device, sublock))
         self.given(api, {**for_sublock, "device": lock.device, "params": {"password": PASSWORD}}, 409)
 
     def test_signed(self) -> None:
-        """Signed anew each time it is still one order."""
+        """Signed anew each time it is still one command."""
         keys = temporary_path(self)
         Path(keys).write_text(f'[page]\nsecret = "{SECRET.hex()}"\ncommands = ["unlock"]\n')
         Path(keys).chmod(0o600)
-        api = self.begin("--order-keys", keys, "--web-order-key", "page")
+        api = self.begin("--command-keys", keys, "--web-command-key", "page")
         lock = self.lock()
         body = self.unlock(lock)
         self.assertEqual(self.given(api, body, 202).json, {"id": body["id"]})
         serial = lock.next_unlock()
-        self.assertEqual(self.given(api, body, 200).json["order"]["key"], "page")
+        self.assertEqual(self.given(api, body, 200).json["command"]["key"], "page")
         lock.say_yes(serial)
         lock.open()
         self.desk.wait(body["id"], "confirmed")

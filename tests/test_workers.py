@@ -148,27 +148,27 @@ class ServingTests(DaemonCase):
         said = [one["data"] for one in stream_events(self.client) if one["device"] == device]
         self.assertEqual((said[-1]["state"], said[-1]["reason"]), ("offline", "shutdown"))
 
-    def test_order_left_behind(self) -> None:
-        """An order that was written by a worker that was killed is uncertain, and not written again; orders
-        find the lock at whichever worker it is next."""
+    def test_command_left_behind(self) -> None:
+        """A command that was written by a worker that was killed is uncertain, and not written again;
+        commands find the lock at whichever worker it is next."""
         desk = Desk(self.server)
         self.addCleanup(desk.close)
         lock = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(lock.close)
-        order = desk.unlock(lock.device)
+        command = desk.unlock(lock.device)
         lock.next_unlock()
-        desk.wait(order, "sent")
+        desk.wait(command, "sent")
         self.end_worker(self.holder(lock.device), signal.SIGKILL)
-        self.assertIn("gateway died after writing", desk.wait(order, "uncertain")["reason"])
+        self.assertIn("gateway died after writing", desk.wait(command, "uncertain")["reason"])
         for _ in range(4):
             lock.connect(self.daemon)
             lock.beat()
             self.assertEqual(lock.unlocks(), [])
-            order = desk.unlock(lock.device)
+            command = desk.unlock(lock.device)
             lock.say_yes(lock.next_unlock())
             lock.open()
-            desk.wait(order, "confirmed")
-        self.assertEqual(len(lock.orders), 5)
+            desk.wait(command, "confirmed")
+        self.assertEqual(len(lock.commands), 5)
 
     def test_hangs(self) -> None:
         """A worker that hangs keeps nobody from the pages, which show that it is not up."""
@@ -349,7 +349,7 @@ class StartTests(SynchronousTestCase):
 
     def test_worker_cannot_start(self) -> None:
         """A worker that ends before it was ever up stops the whole, which says why in one line."""
-        prelude = "import sys; from jt709c_gateway.workers import process; "
+        prelude = "import sys; from jt709c_gateway.workers import worker_process as process; "
         prelude += f"process.COMMAND = (sys.executable, '-c', 'import sys; sys.exit(\"{REFUSED}\")')"
         done = run_twistd(
             "-n",

@@ -1,4 +1,4 @@
-"""`jt709c catalogue`: which orders there are."""
+"""`jt709c catalogue`: which commands there are."""
 
 import sys
 
@@ -8,8 +8,8 @@ from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.common import UserError
 
 
-@click.command(short_help="Show orders with their parameters and provenance.")
-@click.argument("orders", nargs=-1, metavar="[ORDER]...", shell_complete=completion_values.orders)
+@click.command(short_help="Show commands with their parameters and provenance.")
+@click.argument("commands", nargs=-1, metavar="[COMMAND]...", shell_complete=completion_values.commands)
 @click.option(
     "--profiles",
     "directory",
@@ -20,8 +20,8 @@ from jt709c_gateway.cli.common import UserError
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document, with the source of each form."
 )
-def catalogue(orders: tuple[str, ...], directory: str | None, as_json: bool) -> None:
-    """Show orders with their parameters, the dialects that have them, and their provenance:
+def catalogue(commands: tuple[str, ...], directory: str | None, as_json: bool) -> None:
+    """Show commands with their parameters, the dialects that have them, and their provenance:
     documented, standard (of JT/T 808, nobody has shown a unit obeying) or assumed.
 
     All of them, or only each ORDER. An asterisk marks a parameter that has to be given.
@@ -35,10 +35,10 @@ def catalogue(orders: tuple[str, ...], directory: str | None, as_json: bool) -> 
     from jt709c_gateway.cli import catalogue_table
 
     found = catalogue_table.catalogue(directory)
-    unknown = [name for name in orders if name not in found]
+    unknown = [name for name in commands if name not in found]
     if unknown:
-        raise UserError(f"{unknown[0]!r} is no order; expected one of {', '.join(found)}")
-    chosen = [entry for name, entry in found.items() if not orders or name in orders]
+        raise UserError(f"{unknown[0]!r} is no command; expected one of {', '.join(found)}")
+    chosen = [entry for name, entry in found.items() if not commands or name in commands]
     if as_json:
         sys.stdout.write(catalogue_table.to_json(chosen))
     else:

@@ -1,4 +1,4 @@
-"""Orders and profiles, for people and as JSON."""
+"""Commands and profiles, for people and as JSON."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from jt709c_gateway.cli.common import UserError
 from jt709c_gateway.cli.console import console, plain
-from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, LOCAL_ORDERS
+from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, LOCAL_COMMANDS
 from jt709c_gateway.commands.profiles import CommandSpec, Profile, ProfileError, load_profiles
 from jt709c_gateway.commands.profiles.params import Param
 from jt709c_gateway.commands.profiles.registry import LOCAL_PARAMS
@@ -31,7 +31,7 @@ class ProfileMistake(click.ClickException):
 
 @attrs.frozen
 class Form:
-    """One form of an order: when it is used, and what it takes."""
+    """One form of a command: when it is used, and what it takes."""
 
     condition: str
     spec: CommandSpec
@@ -45,7 +45,7 @@ class Form:
 
 @attrs.frozen
 class Holder:
-    """A profile that has the order, with the order's forms in it."""
+    """A profile that has the command, with the command's forms in it."""
 
     profile: Profile
     forms: tuple[Form, ...]
@@ -59,7 +59,7 @@ class Holder:
 
 @attrs.frozen
 class Entry:
-    """An order and the profiles that have it."""
+    """A command and the profiles that have it."""
 
     name: str
     description: str
@@ -68,23 +68,23 @@ class Entry:
     @property
     def local(self) -> bool:
         """Whether the gateway carries it out itself."""
-        return self.name in LOCAL_ORDERS
+        return self.name in LOCAL_COMMANDS
 
 
 def catalogue(directory: str | None) -> dict[str, Entry]:
-    """All orders by name, those of the catalogue first; UserError where `directory` can't be used."""
+    """All commands by name, those of the catalogue first; UserError where `directory` can't be used."""
     try:
         known = load_profiles(None if directory is None else Path(directory), allow_raw=True)
     except ProfileError as error:
         raise UserError(f"--profiles: {plain(error)}") from None
     profiles = sorted(known.profiles.values(), key=lambda one: one.name)
-    names = dict.fromkeys([*CATALOGUE, *(name for one in profiles for name in sorted(one.orders))])
+    names = dict.fromkeys([*CATALOGUE, *(name for one in profiles for name in sorted(one.commands))])
     return {name: _entry(name, profiles) for name in names}
 
 
 def _entry(name: str, profiles: Iterable[Profile]) -> Entry:
-    able = [profile for profile in profiles if name in profile.orders]
-    holders = tuple(Holder(profile, _forms(profile.orders[name])) for profile in able)
+    able = [profile for profile in profiles if name in profile.commands]
+    holders = tuple(Holder(profile, _forms(profile.commands[name])) for profile in able)
     lines = (form.spec.description for holder in holders for form in holder.forms)
     return Entry(name, CATALOGUE.get(name) or next(filter(None, lines), ""), holders)
 
@@ -97,11 +97,11 @@ def _forms(definition: CommandDefinition) -> tuple[Form, ...]:
 
 
 def to_json(entries: Sequence[Entry]) -> str:
-    """The orders as one JSON document."""
+    """The commands as one JSON document."""
     aliases = {name: [alias for alias, of in ALIASES.items() if of == name] for name in ALIASES.values()}
     found = [
         {
-            "order": entry.name,
+            "command": entry.name,
             "aliases": aliases.get(entry.name, []),
             "description": entry.description,
             "gateway": entry.local,
@@ -150,9 +150,9 @@ def _param(param: Param) -> dict[str, Any]:
 
 
 def show(entries: Sequence[Entry]) -> None:
-    """Print a table: for each order one row for every way in which profiles have it."""
+    """Print a table: for each command one row for every way in which profiles have it."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    table.add_column("order", no_wrap=True, style="bold cyan")
+    table.add_column("command", no_wrap=True, style="bold cyan")
     table.add_column("parameters", overflow="fold")
     table.add_column("dialects", overflow="fold")
     table.add_column("standing", no_wrap=True)
@@ -217,12 +217,12 @@ def check(files: Sequence[str]) -> list[str]:
 
 
 def _summary(profile: Profile, shipped: Mapping[str, Profile]) -> str:
-    specs = [(name, form.spec) for name, one in profile.orders.items() for form in _forms(one)]
+    specs = [(name, form.spec) for name, one in profile.commands.items() for form in _forms(one)]
     assumed, standard = (
         len({name for name, spec in specs if spec.provenance is one})
         for one in (Provenance.ASSUMED, Provenance.STANDARD)
     )
     locks = "some" if not profile.general else "all"
     line = f"{plain(profile.name)}: can be used, for {locks} {profile.dialect} locks"
-    line += f"; orders: {len(profile.orders)}, wholly or partly assumed: {assumed}, standard: {standard}"
+    line += f"; commands: {len(profile.commands)}, wholly or partly assumed: {assumed}, standard: {standard}"
     return f"{line}; takes the shipped profile's place" if profile.name in shipped else line

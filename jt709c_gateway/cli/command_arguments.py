@@ -1,4 +1,4 @@
-"""Making an order out of a command line (DESIGN.md §4)."""
+"""Making a command out of a command line (DESIGN.md §4)."""
 
 import getpass
 import json
@@ -17,9 +17,9 @@ from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.commands.catalogue import CATALOGUE, canonical
 from jt709c_gateway.commands.masking import item_key
 from jt709c_gateway.commands.model import Command, InvalidCommand, new_command_id, parse_command
-from jt709c_gateway.commands.order_keys import SigningKey, SigningKeysError, load_signing_keys
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.profiles.params import Param, ParamKind
+from jt709c_gateway.commands.signing_keys import SigningKey, SigningKeysError, load_signing_keys
 from jt709c_gateway.commands.value_description import described, unknown_name
 
 _ASSIGNMENT = re.compile(r"([a-z][a-z0-9_]*)(:?=)(.*)", re.DOTALL)
@@ -43,10 +43,10 @@ _PASSWORDS: Final = ("password", "old", "new")
 
 @cache
 def known_params(command: str) -> Mapping[str, tuple[Param, ...]]:
-    """The parameters of an order in all its forms in the shipped profiles, by name."""
+    """The parameters of a command in all its forms in the shipped profiles, by name."""
     found: dict[str, list[Param]] = {}
     for profile in load_profiles(allow_raw=True).profiles.values():
-        definition = profile.orders.get(canonical(command))
+        definition = profile.commands.get(canonical(command))
         if definition is None:
             continue
         forms = [definition.params, *(variant.spec.params for variant in definition.variants)]
@@ -63,7 +63,7 @@ def read_params(command: str, assignments: Sequence[str]) -> dict[str, Any]:
     """
     if canonical(command) not in CATALOGUE:
         named = unknown_name(command, CATALOGUE)
-        notice(f"note: the order, {named}, is not in the catalogue; only a profile of your own can have it")
+        notice(f"note: the command, {named}, is not in the catalogue; only a profile of your own can have it")
     params: dict[str, Any] = {}
     for assignment in assignments:
         match = _ASSIGNMENT.fullmatch(assignment)
@@ -191,7 +191,7 @@ def _typed(param: Param, name: str, text: str) -> Any:
 
 
 def add_passwords(command: str, params: dict[str, Any], path: str | None) -> None:
-    """Put in the passwords that the order takes and wasn't given, from a file or from the keyboard.
+    """Put in the passwords that the command takes and wasn't given, from a file or from the keyboard.
 
     One that the gateway can put in itself may be left empty, and isn't asked for without a terminal.
     """
@@ -230,20 +230,20 @@ def _read_passwords(path: str, names: Sequence[str], command: str) -> list[str]:
 
 
 def make(command: str, device: str, params: Mapping[str, Any], fields: Mapping[str, Any]) -> Command:
-    """The order, checked as far as it can be without knowing the lock; UserError for what is wrong.
+    """The command, checked as far as it can be without knowing the lock; UserError for what is wrong.
 
-    `fields` are `order_id`, `ttl`, `timeout`, `reply_to` and `issued_by`, None for what wasn't given.
+    `fields` are `command_id`, `ttl`, `timeout`, `reply_to` and `issued_by`, None for what wasn't given.
     """
-    order_id = fields["order_id"] or new_command_id()
+    command_id = fields["command_id"] or new_command_id()
     reply_to = fields["reply_to"]
     wire = {
-        "id": order_id,
+        "id": command_id,
         "device": device,
         "command": command,
         "params": params or None,
         "ttl": fields["ttl"],
         "timeout": fields["timeout"],
-        "reply_to": order_id if reply_to == "auto" else reply_to,
+        "reply_to": command_id if reply_to == "auto" else reply_to,
         "issued_by": fields["issued_by"] or _who(),
     }
     given = {name: value for name, value in wire.items() if value is not None}

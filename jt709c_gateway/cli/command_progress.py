@@ -1,4 +1,4 @@
-"""Queueing an order and following it to its end, for `jt709c send`."""
+"""Queueing a command and following it to its end, for `jt709c send`."""
 
 import time
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ from jt709c_gateway.cli.redis_connection import FirstConnection, once
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.commands.catalogue import CATALOGUE
 from jt709c_gateway.commands.model import ENDED, Command, CommandState
-from jt709c_gateway.commands.order_keys import SigningKey
 from jt709c_gateway.commands.sending import to_wire
+from jt709c_gateway.commands.signing_keys import SigningKey
 from jt709c_gateway.commands.sublocks import SUBLOCK_ID
 from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.protocol.json_text import escape_text
@@ -32,9 +32,9 @@ _BAD: Final = frozenset(
     [CommandState.REJECTED, CommandState.FAILED, CommandState.INVALID, CommandState.CANCELLED]
 )
 _NOT_KNOWN: Final = 3
-#: Seconds after which somebody should have taken the order.
+#: Seconds after which somebody should have taken the command.
 _TAKEN_WITHIN: Final = 5.0
-#: Seconds that gateways may add to an order's own times: to confirm it, to repeat it, to notice a dead one.
+#: Seconds that gateways may add to a command's own times: to confirm it, to repeat it, to notice a dead one.
 _MARGIN: Final = 600.0
 
 
@@ -44,10 +44,10 @@ class Push:
 
     link: Link
     prefix: str
-    order: Command
+    command: Command
     wait: bool
     as_json: bool
-    #: What the order is signed with, None if it isn't.
+    #: What the command is signed with, None if it isn't.
     key: SigningKey | None = None
     first: FirstConnection = field(init=False, repr=False)
 
@@ -61,12 +61,12 @@ class Push:
 
     @property
     def patience(self) -> float:
-        """Seconds after which no more is to be expected of the order."""
-        return self.order.ttl + 4 * self.order.timeout + _MARGIN
+        """Seconds after which no more is to be expected of the command."""
+        return self.command.ttl + 4 * self.command.timeout + _MARGIN
 
 
 class _Follower:
-    """Prints the states of one order as they come; `ended` fires with the last one."""
+    """Prints the states of one command as they come; `ended` fires with the last one."""
 
     def __init__(self, push: Push) -> None:
         self.ended: defer.Deferred[CommandState] = defer.Deferred()
@@ -76,10 +76,10 @@ class _Follower:
         self._out = console()
 
     def on_message(self, channel: str, payload: bytes) -> None:
-        """A `command` event; those of other orders are passed over."""
+        """A `command` event; those of other commands are passed over."""
         try:
             event = msgspec.json.decode(payload, type=dict[str, Any])
-            if isinstance(data := event.get("data"), dict) and data.get("id") == self._push.order.id:
+            if isinstance(data := event.get("data"), dict) and data.get("id") == self._push.command.id:
                 self._show(event, payload)
         except (msgspec.MsgspecError, RecursionError):
             notice(f"on {plain(channel)} came something that is no event")
@@ -95,7 +95,7 @@ class _Follower:
         self.reached(event["data"].get("state"))
 
     def missed(self, state: str) -> None:
-        """The state found in the order's record after a lost connection."""
+        """The state found in the command's record after a lost connection."""
         if state != self._state and not self.ended.called:
             if not self._push.as_json:
                 self._out.print(f"meanwhile: {plain(state)}")
@@ -109,7 +109,7 @@ class _Follower:
 
 
 async def queue(reactor: Any, push: Push) -> int:
-    """Push the order and, if asked, follow it; the exit status."""
+    """Push the command and, if asked, follow it; the exit status."""
     talking_ready: defer.Deferred[None] = defer.Deferred()
     talking = talk(reactor, push.link, push.prefix, ready=lambda: once(talking_ready))
     if not push.wait:
@@ -151,11 +151,12 @@ async def _follow(
             return _status(await follower.ended.addTimeout(push.patience, reactor))
         except defer.CancelledError:
             notice(
-                f"order {push.order.id} goes on; jt709c history {push.order.device} shows what becomes of it"
+                f"command {push.command.id} goes on; "
+                f"jt709c history {push.command.device} shows what becomes of it"
             )
             raise
         except defer.TimeoutError:
-            notice(f"nothing more was heard of the order within {push.patience:.0f} s")
+            notice(f"nothing more was heard of the command within {push.patience:.0f} s")
             return _NOT_KNOWN
         finally:
             if lonely.active():
@@ -167,21 +168,21 @@ async def _follow(
 
 
 def _pattern(push: Push) -> str:
-    """Where the order's events are published: an IMEI's device, a sub-lock's master aren't known here."""
-    device = push.order.device.lstrip("0")
-    may_be_sublock = len(push.order.device) == SUBLOCK_ID
+    """Where the command's events are published: an IMEI's device, a sub-lock's master aren't known here."""
+    device = push.command.device.lstrip("0")
+    may_be_sublock = len(push.command.device) == SUBLOCK_ID
     keys = Keys(glob_escape(push.prefix))
     return keys.channel("command", device if 0 < len(device) <= 12 and not may_be_sublock else "*")
 
 
 async def _push(talking: RedisConnection, push: Push) -> None:
     try:
-        await talking.call("RPUSH", push.keys.commands, to_wire(push.order, push.key, time.time()))
+        await talking.call("RPUSH", push.keys.commands, to_wire(push.command, push.key, time.time()))
     except txredisapi.ResponseError as error:
-        raise UserError(f"Redis refused the order: {plain(error)}") from None
+        raise UserError(f"Redis refused the command: {plain(error)}") from None
     except txredisapi.ConnectionError:
         raise UserError(
-            f"the connection to Redis was lost; order {push.order.id} may have been queued: send it again"
+            f"the connection to Redis was lost; command {push.command.id} may have been queued: send it again"
             " with this --id, and it won't be carried out twice"
         ) from None
 
@@ -192,34 +193,34 @@ def _known(command: str) -> str | None:
 
 
 def _told(push: Push) -> None:
-    order = push.order
+    command = push.command
     if push.as_json:
         told = {
-            "id": order.id,
-            "device": order.device,
-            "command": _known(order.command),
-            "reply_to": order.reply_to,
+            "id": command.id,
+            "device": command.device,
+            "command": _known(command.name),
+            "reply_to": command.reply_to,
         }
         click.echo(to_json(told))
         return
-    click.echo(f"order {order.id} queued: {_known(order.command) or 'an order'} for {order.device}")
-    if order.reply_to:
-        click.echo(f"outcomes also in {push.keys.reply(order.reply_to)}")
+    click.echo(f"command {command.id} queued: {_known(command.name) or 'an command'} for {command.device}")
+    if command.reply_to:
+        click.echo(f"outcomes also in {push.keys.reply(command.reply_to)}")
 
 
 def _look_up(talking: RedisConnection, push: Push, follower: _Follower) -> None:
-    """Events were missed while the connection was gone; the record knows where the order stands."""
+    """Events were missed while the connection was gone; the record knows where the command stands."""
 
     def found(state: Any) -> None:
         if isinstance(state, bytes):
             follower.missed(state.decode("utf-8", "replace"))
 
-    talking.call("HGET", push.keys.command(push.order.id), "state").addCallbacks(found, lambda _: None)
+    talking.call("HGET", push.keys.command(push.command.id), "state").addCallbacks(found, lambda _: None)
 
 
 def _not_taken(follower: _Follower) -> None:
     if not follower.heard:
-        notice("no gateway has taken the order so far; it waits in Redis until one does")
+        notice("no gateway has taken the command so far; it waits in Redis until one does")
 
 
 def _status(state: CommandState) -> int:

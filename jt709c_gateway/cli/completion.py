@@ -9,7 +9,7 @@ _SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(_SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the script that makes SHELL complete commands, options, orders, parameters and device ids.
+    """Print the script that makes SHELL complete commands, options, commands, parameters and device ids.
 
     \b
     Put one of these into ~/.bashrc, ~/.zshrc (behind compinit), or run it once:

@@ -39,8 +39,8 @@ directories = _path("dir")
 
 
 @completer
-def orders(_: click.Context) -> Iterator[tuple[str, str]]:
-    """Names of orders, and their aliases."""
+def commands(_: click.Context) -> Iterator[tuple[str, str]]:
+    """Names of commands, and their aliases."""
     from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE
 
     yield from CATALOGUE.items()
@@ -66,7 +66,8 @@ def alarms(_: click.Context) -> Iterable[str]:
 
 @completer
 def params(context: click.Context) -> Iterator[str | tuple[str, str]]:
-    """`NAME=` of the order's parameters, with each value where there are few. Secrets don't belong there."""
+    """`NAME=` of the command's parameters, with each value where there are few. Secrets don't belong
+    there."""
     from jt709c_gateway.cli import command_arguments
 
     given = [str(text) for text in context.params.get("params") or ()]

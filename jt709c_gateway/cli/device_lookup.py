@@ -20,7 +20,7 @@ async def resolve(talking: RedisConnection, keys: Keys, name: str) -> ResolvedDe
     """What a name means by what Redis knows. One that nothing is known of is taken for a device's id.
 
     An id of ten digits that is also that of a device which has reported itself means that device, as in
-    orders.
+    commands.
     """
     name = name.upper()
     alias = await talking.call("HGET", keys.imei, name)

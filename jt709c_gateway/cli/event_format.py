@@ -93,7 +93,7 @@ def _lock(data: Mapping[str, Any]) -> list[Any]:
         _named("fence", data.get("fence_id")),
         _named("sub-lock", data.get("peripheral")),
         _place(data),
-        _named("order", data.get("command_id")),
+        _named("command", data.get("command_id")),
     ]
 
 
@@ -134,7 +134,7 @@ def _heartbeat(data: Mapping[str, Any]) -> list[Any]:
 
 def _reply(data: Mapping[str, Any]) -> list[Any]:
     words = [data.get("word"), *(data.get("arguments") or [])]
-    return [",".join(map(str, words)), _named("order", data.get("command_id"))]
+    return [",".join(map(str, words)), _named("command", data.get("command_id"))]
 
 
 def _session(data: Mapping[str, Any]) -> list[Any]:
@@ -142,7 +142,7 @@ def _session(data: Mapping[str, Any]) -> list[Any]:
 
 
 def command(data: Mapping[str, Any]) -> list[Any]:
-    """The parts of the gist of an order's state."""
+    """The parts of the gist of a command's state."""
     return [
         data.get("command"),
         _named("sub-lock", data.get("peripheral")),
@@ -155,7 +155,7 @@ def command(data: Mapping[str, Any]) -> list[Any]:
 
 
 def provenance(data: Mapping[str, Any]) -> str | None:
-    """A remark on an order whose form the maker doesn't document."""
+    """A remark on a command whose form the maker doesn't document."""
     said = data.get("provenance") or ("assumed" if data.get("assumed") else None)
     return f"({said} form)" if said in ("assumed", "standard") else None
 
@@ -165,12 +165,12 @@ def _state(state: Any) -> Any:
 
 
 def state_style(state: str) -> str:
-    """Of the state of an order: one that has ended well, one that has ended otherwise, or under way."""
+    """Of the state of a command: one that has ended well, one that has ended otherwise, or under way."""
     return "" if state not in ENDED else "bold green" if state in _GOOD else "bold red"
 
 
 def answer(given: Any) -> list[str]:
-    """What the lock said to an order: the arguments of its sentence, or the data it was asked for."""
+    """What the lock said to a command: the arguments of its sentence, or the data it was asked for."""
     if not isinstance(given, dict):
         return []
     words = given.get("arguments")

@@ -22,7 +22,7 @@ def explain(hex_text: tuple[str, ...], path: str | None, as_json: bool, secrets:
     """Take frames of any dialect apart, to the last byte.
 
     Frames are given as for decode: as hex, as sentences, or as lines of a file; HEX may be - for standard
-    input. Orders to a lock are understood too. Each field is a line: offset, bytes as received, name, value
+    input. Commands to a lock are understood too. Each field is a line: offset, bytes as received, name, value
     and meaning. A frame that is broken is shown as far as it can be read, and says where it breaks.
 
     The exit status is 1 when a frame is broken or there is something else between the frames.

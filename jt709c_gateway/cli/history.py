@@ -44,7 +44,7 @@ def history(
 ) -> None:
     """Show who asked the lock DEVICE for what, what became of it, and what the lock did: its audit trail.
 
-    DEVICE is a device id or an IMEI; of a sub-lock its master's trail is shown. What became of an order
+    DEVICE is a device id or an IMEI; of a sub-lock its master's trail is shown. What became of a command
     stands indented below it, each step with the seconds since it was asked for; between come the lock's own
     events. Times are in UTC.
 

@@ -68,7 +68,7 @@ async def _find(talking: RedisConnection, wanted: HistoryFilter) -> tuple[str, l
 
 
 async def _is_known(talking: RedisConnection, keys: Keys, device: str) -> bool:
-    """Whether it has reported, or somebody has given an order for it."""
+    """Whether it has reported, or somebody has given a command for it."""
     if await has_reported(talking, keys, device):
         return True
     return bool(await talking.call("XREVRANGE", keys.history(device), "+", "-", "COUNT", 1))

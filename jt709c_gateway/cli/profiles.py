@@ -41,7 +41,7 @@ def check(files: tuple[str, ...]) -> None:
 @click.option(
     "-o", "--output", metavar="FILE", shell_complete=completion_values.files, help="Write a profile here."
 )
-@click.option("--order", metavar="ORDER", help="The order that the sentence is.")
+@click.option("--command", metavar="COMMAND", help="The command that the sentence is.")
 @click.option("--sentence", type=int, metavar="N", help="Which sentence, as they are numbered when shown.")
 @click.option("--name", metavar="NAME", help="The profile's name.")
 @click.option("--source", metavar="TEXT", help="Where the sentence is from: unit, firmware, app, date.")
@@ -79,7 +79,7 @@ def learn(
     \b
     Examples:
         jt709c profiles learn btsnoop_hci.log
-        jt709c profiles learn log.txt --order unlock --sentence 3 -o depot.toml
+        jt709c profiles learn log.txt --command unlock --sentence 3 -o depot.toml
     """
     from jt709c_gateway.cli.learn import runner
 

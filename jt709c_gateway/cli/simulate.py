@@ -43,9 +43,9 @@ from jt709c_gateway.cli.common import UserError
     shell_complete=completion_values.files,
     help="CSV of latitude,longitude to travel along; else a built-in one.",
 )
-@click.option("--refuse", is_flag=True, help="Refuse every order.")
-@click.option("--mute", is_flag=True, help="Answer no order.")
-@click.option("--no-evidence", is_flag=True, help="Say yes to orders, but never move.")
+@click.option("--refuse", is_flag=True, help="Refuse every command.")
+@click.option("--mute", is_flag=True, help="Answer no command.")
+@click.option("--no-evidence", is_flag=True, help="Say yes to commands, but never move.")
 @click.option(
     "--sublocks",
     default=0,
@@ -76,10 +76,11 @@ from jt709c_gateway.cli.common import UserError
 def simulate(
     locks: int, tcp: str | None, udp: str | None, duration: float | None, grace: float, **behaviour: Any
 ) -> None:
-    """Simulate locks: positions, lock events, heartbeats, and answers to orders.
+    """Simulate locks: positions, lock events, heartbeats, and answers to commands.
 
     The sub-locks of the master 8000010001 are 0001000101, 0001000102 and so on: the last eight digits of
-    its id and two that count. Unlocked by an order, one says so some seconds later, and locks after --relock.
+    its id and two that count. Unlocked by a command, one says so some seconds later, and locks after
+    --relock.
 
     Ends after --duration or when interrupted, with a summary; the exit status is 1 when reports stayed
     unanswered.

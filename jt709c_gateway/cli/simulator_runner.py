@@ -162,7 +162,7 @@ class _Board:
             f"{now - self.began:6.0f} s  up {counters.up}/{len(self.fleet.locks)}"
             f"  sent {counters.sent} ({sent:.1f}/s)  answered {counters.answered} ({answered:.1f}/s)"
             f"  unanswered {self.fleet.unanswered}  resent {counters.resent}"
-            f"  p50 {_ms(counters, 50)}  p99 {_ms(counters, 99)}  orders {counters.orders}"
+            f"  p50 {_ms(counters, 50)}  p99 {_ms(counters, 99)}  commands {counters.commands}"
         )
 
     def table(self, now: float) -> Table:
@@ -182,7 +182,7 @@ class _Board:
             ("reports from memory", f"{counters.stored}", ""),
             ("answer p50 / p99", f"{_ms(counters, 50)} / {_ms(counters, 99)}", ""),
             ("heartbeats", f"{counters.heartbeats}", ""),
-            ("orders / answered", f"{counters.orders} / {counters.orders_answered}", ""),
+            ("commands / answered", f"{counters.commands} / {counters.commands_answered}", ""),
             (
                 "unlocked / closed / refused",
                 f"{counters.unlocked} / {counters.sealed} / {counters.refused}",
@@ -203,7 +203,7 @@ class _Board:
             f" {self.fleet.unanswered} unanswered, {counters.resent} sent again;"
             f" answer p50 {_ms(counters, 50)}, p99 {_ms(counters, 99)};"
             f" {counters.connects} connections, {counters.connect_failures} failures;"
-            f" {counters.orders} orders, {counters.orders_answered} answered;"
+            f" {counters.commands} commands, {counters.commands_answered} answered;"
             f" {counters.unlocked} times unlocked, {counters.sealed} closed, {counters.refused} refused"
         )
 

@@ -1,4 +1,4 @@
-"""A device's history for people: orders with what became of them, and the lock's own events between."""
+"""A device's history for people: commands with what became of them, and the lock's own events between."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,11 +19,11 @@ _LATE: Final = 60.0
 
 @define
 class Timeline:
-    """Makes a line of each event, oldest first. It knows the orders that have begun so far."""
+    """Makes a line of each event, oldest first. It knows the commands that have begun so far."""
 
-    #: order id -> when it was asked for, as far as these events reach back
+    #: command id -> when it was asked for, as far as these events reach back
     _asked: dict[str, datetime | None] = field(factory=dict)
-    #: The order that the last indented line was about.
+    #: The command that the last indented line was about.
     _current: str | None = None
 
     def line(self, event: Mapping[str, Any]) -> Text:
@@ -35,25 +35,25 @@ class Timeline:
         text.append(f"{_shown(when)}  ", "dim")
         named = data.get("id" if kind == "command" else "command_id")
         # One that couldn't be read may have no id.
-        order = named if isinstance(named, str) else ""
-        if kind == "command" and (not order or order not in self._asked):
-            self._begin(text, order, data, when)
+        command = named if isinstance(named, str) else ""
+        if kind == "command" and (not command or command not in self._asked):
+            self._begin(text, command, data, when)
             return text
-        if order and order in self._asked:
-            self._indent(text, order, when)
+        if command and command in self._asked:
+            self._indent(text, command, when)
         if kind == "command":
             _step(text, data)
         else:
             _own(text, kind, data, event, when)
         return text
 
-    def _begin(self, text: Text, order: str, data: Mapping[str, Any], when: datetime | None) -> None:
-        """The first that is seen of an order: what it is and who asked."""
-        self._current = order
-        self._asked[order] = parse(data.get("created_at")) or when
-        text.append(plain(data.get("command") or "an order that can't be read"), "bold green")
+    def _begin(self, text: Text, command: str, data: Mapping[str, Any], when: datetime | None) -> None:
+        """The first that is seen of a command: what it is and who asked."""
+        self._current = command
+        self._asked[command] = parse(data.get("created_at")) or when
+        text.append(plain(data.get("command") or "a command that can't be read"), "bold green")
         text.append(f"  asked for by {_who(data)}", "bold")
-        parts = [*([f"order {order}"] if order else []), *_params(data.get("params"))]
+        parts = [*([f"command {command}"] if command else []), *_params(data.get("params"))]
         if remark := event_format.provenance(data):
             parts.append(remark)
         text.append("  " + plain("  ".join(parts)), "dim")
@@ -61,14 +61,14 @@ class Timeline:
             text.append("  ")
             _step(text, data)
 
-    def _indent(self, text: Text, order: str, when: datetime | None) -> None:
-        asked = self._asked[order]
+    def _indent(self, text: Text, command: str, when: datetime | None) -> None:
+        asked = self._asked[command]
         text.append(_INDENT)
         if when is not None and asked is not None:
             text.append(f"{(when - asked).total_seconds():+8.3f} s  ", "dim")
-        if order != self._current:
-            text.append(plain(f"order {order}  "), "dim")
-        self._current = order
+        if command != self._current:
+            text.append(plain(f"command {command}  "), "dim")
+        self._current = command
 
 
 def _who(data: Mapping[str, Any]) -> str:
@@ -81,7 +81,7 @@ def _params(params: Any) -> list[str]:
 
 
 def _step(text: Text, data: Mapping[str, Any]) -> None:
-    """A state of an order, why, and what the lock said."""
+    """A state of a command, why, and what the lock said."""
     state = plain(data.get("state"))
     style = event_format.state_style(state)
     said = "  ".join(
@@ -94,7 +94,7 @@ def _step(text: Text, data: Mapping[str, Any]) -> None:
 def _own(
     text: Text, kind: str, data: Mapping[str, Any], event: Mapping[str, Any], when: datetime | None
 ) -> None:
-    """What the lock did or reported by itself, or because of an order."""
+    """What the lock did or reported by itself, or because of a command."""
     text.append(f"{plain(kind):<{_STATE_WIDTH}}", event_format.STYLES.get(kind, ""))
     text.append("  ")
     text.append_text(event_format.styled(kind, {**data, "command_id": None}))

@@ -1,1 +1,1 @@
-"""Orders to locks: model, catalogue, profiles and life cycle."""
+"""Commands to locks: model, catalogue, profiles and life cycle."""

@@ -1,4 +1,4 @@
-"""The names of orders that every dialect shares (DESIGN.md §4).
+"""The names of commands that every dialect shares (DESIGN.md §4).
 
 A profile maps a name to what a lock of its dialect understands. Operators may add names of their own in a
 profile; the ones here mean the same everywhere.
@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Final
 
 CANCEL: Final = "cancel"
-LOCAL_ORDERS: Final[Mapping[str, str]] = {
-    CANCEL: "Take back an order that has not been sent yet (params.id).",
+LOCAL_COMMANDS: Final[Mapping[str, str]] = {
+    CANCEL: "Take back a command that has not been sent yet (params.id).",
     "clear_lockout": "Allow unlocks again after two wrong passwords in a row.",
 }
-"""Orders that the gateway carries out itself; no lock hears of them."""
+"""Commands that the gateway carries out itself; no lock hears of them."""
 
 CATALOGUE: Final[Mapping[str, str]] = {
     "unlock": "Open the lock with its static or dynamic password.",
@@ -72,7 +72,7 @@ CATALOGUE: Final[Mapping[str, str]] = {
     "get_parameters": "Read JT/T 808 parameters.",
     "text": "Send a text message.",
     "raw": "Send bytes or a sentence as they are; off unless the gateway allows it.",
-    **LOCAL_ORDERS,
+    **LOCAL_COMMANDS,
 }
 """Each name with one line about it."""
 

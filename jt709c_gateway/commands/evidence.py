@@ -1,4 +1,4 @@
-"""Does something a lock reports prove that a physical order was carried out? (DESIGN.md §4)
+"""Does something a lock reports prove that a physical command was carried out? (DESIGN.md §4)
 
 An answer says what the lock was told; only a lock event or a changed status says that it moved.
 """
@@ -14,7 +14,7 @@ SLACK: Final = 5.0
 """Seconds by which the time of a movement may be wrong after the skew of the lock's clock is taken off."""
 
 DEFAULT_WITHIN: Final = 600.0
-"""Seconds after an order was written in which a movement counts as its effect."""
+"""Seconds after a command was written in which a movement counts as its effect."""
 
 
 class ObservationKind(StrEnum):
@@ -43,7 +43,7 @@ class Observation:
     peripheral: str | None = None
 
     def public(self) -> dict[str, Any]:
-        """The observation for the order's record."""
+        """The observation for the command's record."""
         if self.kind is ObservationKind.LOCK:
             return {"kind": "lock", "action": self.action, "method": self.method}
         return {"kind": "status", "lock_state": self.lock_state, "previous": self.previous_lock_state}
@@ -67,12 +67,12 @@ class Delay:
 
 @attrs.frozen
 class EvidenceRule:
-    """What confirms an order; from a profile's ``evidence`` table.
+    """What confirms a command; from a profile's ``evidence`` table.
 
     A lock event counts when its action and its method are listed, so that a card held to the lock does not
     confirm an unlock sent from here. A status counts when the lock state *became* ``lock_state``. Either must
-    have happened within ``within`` seconds after the order was written. ``delay`` passes before the time for
-    evidence (``Limits.confirm_timeout``) begins.
+    have happened within ``within`` seconds after the command was written. ``delay`` passes before the time
+    for evidence (``Limits.confirm_timeout``) begins.
     """
 
     lock_actions: frozenset[str] = frozenset()
@@ -89,10 +89,10 @@ def confirms(
     now: float,
     peripheral: str | None = None,
 ) -> bool:
-    """Whether ``observation``, come at ``now``, shows the effect of an order written at ``written_at``.
+    """Whether ``observation``, come at ``now``, shows the effect of a command written at ``written_at``.
 
     Times are seconds since 1970. A report that doesn't tell when counts as of its arrival. ``peripheral``
-    is the sub-lock that the order is for: what another one does, or the master itself, proves nothing.
+    is the sub-lock that the command is for: what another one does, or the master itself, proves nothing.
     """
     if observation.peripheral != peripheral:
         return False

@@ -1,14 +1,14 @@
-"""The life of one order at one lock, without clock, network or store (DESIGN.md §4).
+"""The life of one command at one lock, without clock, network or store (DESIGN.md §4).
 
-Whoever drives an :class:`OrderRun` tells it what happened, stores and publishes the transitions it returns,
+Whoever drives an :class:`CommandRun` tells it what happened, stores and publishes the transitions it returns,
 and carries out the action. The order of things when writing is what keeps a lock from opening twice:
 
 1. ``prepare``, then ``writing`` and, if its action is ``WRITE``, store the transition;
 2. only then, and only if it is still ``in_flight``, hand the bytes over, and report ``written`` or
    ``write_failed``; where the connection has gone meanwhile, with ``nothing_written``.
 
-A crash between the two leaves a record that says the bytes may be out, and :meth:`OrderRun.recovered` then
-never writes a physical order again.
+A crash between the two leaves a record that says the bytes may be out, and :meth:`CommandRun.recovered` then
+never writes a physical command again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _OPEN: Final = frozenset({CommandState.UNCONFIRMED, CommandState.UNCERTAIN})
 
 
 class LifecycleError(RuntimeError):
-    """The driver asked for what must not happen, such as writing a physical order twice."""
+    """The driver asked for what must not happen, such as writing a physical command twice."""
 
 
 class Action(Enum):
@@ -76,7 +76,8 @@ class Step:
 
 @attrs.define
 class CommandExecution(CommandRecord):
-    """One order under way; what is known of it is in :class:`~jt709c_gateway.commands.record.OrderRecord`."""
+    """One command under way; what is known of it is in
+    :class:`~jt709c_gateway.commands.record.CommandRecord`."""
 
     @property
     def ended(self) -> bool:
@@ -99,15 +100,15 @@ class CommandExecution(CommandRecord):
         """When to call :meth:`deadline`; ``None`` once ended."""
         if self.ended:
             return None
-        expiry = self.order.created_at + self.order.ttl
+        expiry = self.command.created_at + self.command.ttl
         if self.state is CommandState.ACKNOWLEDGED and self.acknowledged_at is not None:
-            patience = self._confirm_timeout if self._is_physical else self.order.timeout
+            patience = self._confirm_timeout if self._is_physical else self.command.timeout
             return self.acknowledged_at + patience
         if self.writing_at is not None:
             handed_over = self.writing_at if self.sent_at is None else max(self.sent_at, self.writing_at)
-            return handed_over + self.order.timeout
+            return handed_over + self.command.timeout
         if self._resend_at is not None:
-            return max(expiry, self._resend_at + self.order.timeout)
+            return max(expiry, self._resend_at + self.command.timeout)
         return expiry
 
     @property
@@ -117,7 +118,7 @@ class CommandExecution(CommandRecord):
 
     @property
     def _confirm_timeout(self) -> float:
-        delay = 0.0 if self.spec is None else self.spec.delay(self.order.params)
+        delay = 0.0 if self.spec is None else self.spec.delay(self.command.params)
         return self.limits.confirm_timeout + delay
 
     @property
@@ -128,34 +129,34 @@ class CommandExecution(CommandRecord):
         return self.limits.repeats or self.spec.repeats
 
     def queued(self, now: float) -> Step:
-        """The gateway has taken the order in."""
+        """The gateway has taken the command in."""
         return Step((self._to(CommandState.QUEUED, now),))
 
     def waiting(self, now: float) -> Step:
         """The lock is away."""
         if self.ended or self.in_flight or self.state is CommandState.ACKNOWLEDGED:
-            raise LifecycleError(f"order {self.order.id} is {self.state}; it can't wait")
+            raise LifecycleError(f"command {self.command.id} is {self.state}; it can't wait")
         if self.state is CommandState.WAITING:
             return Step()
         return Step((self._to(CommandState.WAITING, now),))
 
     def settle(self, now: float, state: CommandState, reason: str | None = None) -> Step:
-        """End an order that was never written, by the gateway's own decision.
+        """End a command that was never written, by the gateway's own decision.
 
-        ``done`` for an order it carries out itself, ``rejected`` during a lockout, ``invalid`` where its
+        ``done`` for a command it carries out itself, ``rejected`` during a lockout, ``invalid`` where its
         parameters don't suit the lock, ``failed`` where it can't be carried out.
         """
         allowed = (CommandState.DONE, CommandState.REJECTED, CommandState.INVALID, CommandState.FAILED)
         if self.ended or self.attempts or state not in allowed:
-            raise LifecycleError(f"order {self.order.id} is {self.state}; it can't be settled as {state}")
+            raise LifecycleError(f"command {self.command.id} is {self.state}; it can't be settled as {state}")
         return Step((self._to(state, now, reason),))
 
     def prepare(
         self, checked: CheckedCommand, now: float, supplied: Mapping[str, str] | None = None
     ) -> Rendered:
-        """Take over the lock's form of the order and render it; ``supplied`` is as in ``OrderSpec.render``.
+        """Take over the lock's form of the command and render it; ``supplied`` is as in ``OrderSpec.render``.
 
-        Raises :class:`~jt709c_gateway.commands.model.InvalidOrder`; the order is then to be settled as
+        Raises :class:`~jt709c_gateway.commands.model.InvalidCommand`; the command is then to be settled as
         ``invalid``.
         """
         self.assign(checked.spec)
@@ -165,17 +166,21 @@ class CommandExecution(CommandRecord):
     def writing(self, now: float, serial: int | None) -> Step:
         """About to be written under ``serial`` (``None`` where the form has none).
 
-        With the action ``WRITE`` the transition must be stored before the bytes are handed over; an order
+        With the action ``WRITE`` the transition must be stored before the bytes are handed over; a command
         whose ttl has run out expires instead. Raises :class:`LifecycleError` where it must not be written.
         """
         acknowledged = self.state is CommandState.ACKNOWLEDGED
         if self.spec is None or self.ended or acknowledged or self.writing_at is not None:
-            raise LifecycleError(f"order {self.order.id} is {self.state}; it can't be written now")
+            raise LifecycleError(f"command {self.command.id} is {self.state}; it can't be written now")
         if self._masked:
-            raise LifecycleError(f"order {self.order.id} is known from its record only, without its secrets")
+            raise LifecycleError(
+                f"command {self.command.id} is known from its record only, without its secrets"
+            )
         if self.attempts >= self.allowed_writes:
-            raise LifecycleError(f"order {self.order.id} was written {self._times()}; it must not be again")
-        if self._resend_at is None and now >= self.order.created_at + self.order.ttl:
+            raise LifecycleError(
+                f"command {self.command.id} was written {self._times()}; it must not be again"
+            )
+        if self._resend_at is None and now >= self.command.created_at + self.command.ttl:
             return self._expired(now)
         self.attempts += 1
         self.writing_at, self._handed_over, self._resend_at = now, False, None
@@ -190,7 +195,7 @@ class CommandExecution(CommandRecord):
         self.sent_at, self._handed_over = now, True
         sent = self._to(CommandState.SENT, now)
         if self.spec.reply.kind is ReplyKind.NONE and not self._is_physical:
-            return Step((sent, self._to(CommandState.DONE, now, "the lock does not answer this order")))
+            return Step((sent, self._to(CommandState.DONE, now, "the lock does not answer this command")))
         return Step((sent,))
 
     def write_failed(self, now: float, reason: str, nothing_written: bool) -> Step:
@@ -203,7 +208,7 @@ class CommandExecution(CommandRecord):
         return self._again(now, CommandState.WAITING, CommandState.FAILED, reason)
 
     def match(self, reply: Reply) -> Answer | None:
-        """Whether ``reply`` answers this order, under any of the serials it was written with."""
+        """Whether ``reply`` answers this command, under any of the serials it was written with."""
         if self.spec is None or not self.attempts:
             return None
         serials: list[int | None] = [*self.serials]
@@ -235,7 +240,7 @@ class CommandExecution(CommandRecord):
         return Step() if acknowledged else Step((self._to(CommandState.ACKNOWLEDGED, now),))
 
     def observe(self, observation: Observation, now: float) -> Step:
-        """The lock reported a movement or a status; whether it proves that the order was carried out."""
+        """The lock reported a movement or a status; whether it proves that the command was carried out."""
         rule = None if self.spec is None else self.spec.evidence
         if rule is None or self.writing_at is None or not self.confirmable:
             return Step()
@@ -266,7 +271,7 @@ class CommandExecution(CommandRecord):
             return self._unanswered_further(now)
         if self.writing_at is None:
             return self._expired(now)
-        reason = f"no answer within {self.order.timeout:g} s"
+        reason = f"no answer within {self.command.timeout:g} s"
         if self._is_physical:
             return Step((self._to(CommandState.UNCERTAIN, now, reason),))
         if self.attempts >= self.allowed_writes:
@@ -283,10 +288,10 @@ class CommandExecution(CommandRecord):
             if (at := getattr(self, name)) is not None:
                 setattr(self, name, at + change)
         if change < 0:
-            self.order = attrs.evolve(self.order, created_at=self.order.created_at + change)
+            self.command = attrs.evolve(self.command, created_at=self.command.created_at + change)
 
     def cancel(self, now: float, reason: str = "taken back") -> Step:
-        """Take the order back; the action is ``REFUSED`` where bytes may be out or it has ended."""
+        """Take the command back; the action is ``REFUSED`` where bytes may be out or it has ended."""
         if self.state not in (CommandState.QUEUED, CommandState.WAITING) or self.in_flight:
             return Step(action=Action.REFUSED)
         if self.attempts:
@@ -296,7 +301,7 @@ class CommandExecution(CommandRecord):
     def recovered(self, now: float) -> Step:
         """Found in the list of a gateway that died.
 
-        A physical order that may be out ends as ``uncertain``; what was not written goes back to the queue;
+        A physical command that may be out ends as ``uncertain``; what was not written goes back to the queue;
         an acknowledged one goes on being watched for evidence.
         """
         if self.ended:
@@ -308,7 +313,7 @@ class CommandExecution(CommandRecord):
             if self._is_physical:
                 return Step((self._to(CommandState.UNCERTAIN, now, reason),))
             return self._again(now, CommandState.QUEUED, CommandState.TIMED_OUT, reason)
-        if now >= self.order.created_at + self.order.ttl:
+        if now >= self.command.created_at + self.command.ttl:
             return self._expired(now)
         return self._requeued(now, CommandState.QUEUED, None)
 
@@ -323,13 +328,13 @@ class CommandExecution(CommandRecord):
         return Transition(self.state, now, self.reason, self.stored(), announce=False)
 
     def _expired(self, now: float) -> Step:
-        reason = f"not sent within {self.order.ttl:g} s"
+        reason = f"not sent within {self.command.ttl:g} s"
         if self.attempts:
-            reason = f"not answered within {self.order.ttl:g} s, written {self._times()}"
+            reason = f"not answered within {self.command.ttl:g} s, written {self._times()}"
         return Step((self._to(CommandState.EXPIRED, now, reason),))
 
     def _again(self, now: float, back: CommandState, end: CommandState, reason: str) -> Step:
-        """Another try for a non-physical order, if it has one left."""
+        """Another try for a non-physical command, if it has one left."""
         if self.attempts >= self.allowed_writes:
             return Step((self._to(end, now, f"{reason}, written {self._times()}"),))
         self.writing_at = None

@@ -19,7 +19,7 @@ REASON: Final = f"not sent: {LIMIT} wrong passwords in a row; clear_lockout allo
 
 
 def next_count(count: int, spec: CommandSpec, answer: Answer) -> int:
-    """Wrong passwords in a row after ``answer``; orders that show no password leave the count as it is."""
+    """Wrong passwords in a row after ``answer``; commands that show no password leave the count as it is."""
     if not spec.shows_password:
         return count
     if answer.wrong_password:
@@ -28,5 +28,5 @@ def next_count(count: int, spec: CommandSpec, answer: Answer) -> int:
 
 
 def blocks(count: int, spec: CommandSpec) -> bool:
-    """Whether an order must not be sent to a lock with ``count`` wrong passwords in a row."""
+    """Whether a command must not be sent to a lock with ``count`` wrong passwords in a row."""
     return spec.physical and spec.shows_password and count >= LIMIT

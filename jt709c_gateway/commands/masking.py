@@ -1,4 +1,4 @@
-"""Which parameters of an order nobody may see, and what stands in their place."""
+"""Which parameters of a command nobody may see, and what stands in their place."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One order as it comes from Redis: reading it, checking it, storing it (DESIGN.md §4).
+"""One command as it comes from Redis: reading it, checking it, storing it (DESIGN.md §4).
 
 Whether its name and its parameters mean anything to a lock is the profiles' business
-(:mod:`jt709c_gateway.commands.profiles`); here only the frame common to all orders is checked.
+(:mod:`jt709c_gateway.commands.profiles`); here only the frame common to all commands is checked.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jt709c_gateway.commands.masking import MASK, masked, secrets
 from jt709c_gateway.commands.signing import MAC_DIGITS, Signature
 from jt709c_gateway.commands.value_description import described, kind_of, unknown_name, unknown_names
 
-MAX_ORDER_BYTES: Final = 16 * 1024
+MAX_COMMAND_BYTES: Final = 16 * 1024
 DEFAULT_TTL: Final = 300.0
 MAX_TTL: Final = 7 * 24 * 3600.0
 DEFAULT_TIMEOUT: Final = 30.0
@@ -32,7 +32,7 @@ _MAX_TIME: Final = 1e11
 _MAX_DEPTH: Final = 8
 _CUT: Final = 48
 
-ORDER_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+COMMAND_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DEVICE = re.compile(r"[0-9]{1,20}|[0-9A-Fa-f]{10}")
 _COMMAND = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MAC = re.compile(rf"[0-9A-Fa-f]{{{MAC_DIGITS}}}")
@@ -43,7 +43,7 @@ _MISSING = re.compile(r"missing required field `([a-z_]+)`")
 _EXPECTED: Final[Mapping[str, str]] = {
     "id": "1 to 64 letters, digits, '-' or '_'",
     "device": "a device id or an IMEI, text of 1 to 20 digits, or a sub-lock's id, ten hex digits",
-    "command": "the name of an order: text of lower-case letters, digits and '_'",
+    "command": "the name of a command: text of lower-case letters, digits and '_'",
     "params": f"an object nested at most {_MAX_DEPTH} deep, with integers of at most 64 bits",
     "ttl": f"seconds above 0 and at most {MAX_TTL:.0f} (7 days)",
     "timeout": f"seconds from {MIN_TIMEOUT:.0f} to {MAX_TIMEOUT:.0f}",
@@ -53,13 +53,18 @@ _EXPECTED: Final[Mapping[str, str]] = {
     "issued_at": "seconds since 1970 at which it was signed",
     "key": "the id of a key: 1 to 64 letters, digits, '-' or '_'",
     "mac": f"an HMAC-SHA256 of the text in order, as {MAC_DIGITS} hex digits",
-    "order": "the order's JSON as text",
+    "order": "the command's JSON as text",
     "sublock_parameter": "the name of a parameter",
 }
 
 
+#: What errors call an entry of the queue, and the text in it that is signed.
+ENTRY: Final = "entry"
+SIGNED_TEXT: Final = "order"
+
+
 class CommandState(StrEnum):
-    """Where an order stands; the values are what Redis shows (DESIGN.md §4)."""
+    """Where a command stands; the values are what Redis shows (DESIGN.md §4)."""
 
     QUEUED = "queued"
     WAITING = "waiting"
@@ -87,11 +92,11 @@ ENDED: Final = frozenset(CommandState) - {
 
 
 class InvalidCommand(ValueError):
-    """An order that can't be carried out as it is written.
+    """A command that can't be carried out as it is written.
 
     The text is ``field: problem; expected …`` and holds no secret. ``order_id``, ``device``, ``command``,
     ``reply_to``, ``issued_by`` and ``key``, the id of the key it is said to be signed with, are what could be
-    read of the order, so that its sender can be told.
+    read of the command, so that its sender can be told.
     """
 
     def __init__(
@@ -100,7 +105,7 @@ class InvalidCommand(ValueError):
         problem: str,
         expected: str,
         *,
-        order_id: str | None = None,
+        command_id: str | None = None,
         device: str | None = None,
         command: str | None = None,
         reply_to: str | None = None,
@@ -111,25 +116,25 @@ class InvalidCommand(ValueError):
         self.field = field
         self.problem = problem
         self.expected = expected
-        self.order_id = order_id
+        self.command_id = command_id
         self.device = device
         self.command = command
         self.reply_to = reply_to
         self.issued_by = issued_by
         self.key = key
 
-    def about(self, order: Command) -> InvalidCommand:
-        """The same complaint, naming the order it is about."""
+    def about(self, command: Command) -> InvalidCommand:
+        """The same complaint, naming the command it is about."""
         return InvalidCommand(
             self.field,
             self.problem,
             self.expected,
-            order_id=order.id,
-            device=order.device,
-            command=order.command,
-            reply_to=order.reply_to,
-            issued_by=order.issued_by,
-            key=None if order.signature is None else order.signature.key,
+            command_id=command.id,
+            device=command.device,
+            command=command.name,
+            reply_to=command.reply_to,
+            issued_by=command.issued_by,
+            key=None if command.signature is None else command.signature.key,
         )
 
 
@@ -148,12 +153,12 @@ def truncate(text: str, limit: int = _CUT) -> str:
 
 
 def new_command_id() -> str:
-    """An id for an order that came without one."""
+    """An id for a command that came without one."""
     return uuid4().hex
 
 
 class Wire(msgspec.Struct, forbid_unknown_fields=True):
-    """The fields of an order as they come."""
+    """The fields of a command as they come."""
 
     device: str
     command: str
@@ -166,7 +171,7 @@ class Wire(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Signed(Wire, forbid_unknown_fields=True, kw_only=True):
-    """The text in a signed order."""
+    """The text in a signed command."""
 
     id: str
     issued_at: int | float
@@ -183,16 +188,16 @@ _ENVELOPE: Final = frozenset(_Envelope.__struct_fields__)
 
 @attrs.frozen
 class Command:
-    """An order, checked but for its parameters.
+    """A command, checked but for its parameters.
 
     ``device`` is what the sender wrote, a device id, an IMEI or a sub-lock's id, until the gateway has put in
-    the id of the device that gets the order. ``ttl`` and ``timeout`` are seconds, ``created_at`` is seconds
-    since 1970: when a signed order was signed, when another was taken in.
+    the id of the device that gets the command. ``ttl`` and ``timeout`` are seconds, ``created_at`` is seconds
+    since 1970: when a signed command was signed, when another was taken in.
     """
 
     id: str
     device: str
-    command: str
+    name: str
     params: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     ttl: float = DEFAULT_TTL
     timeout: float = DEFAULT_TIMEOUT
@@ -218,13 +223,13 @@ class Command:
 
 
 def parse_command(raw: bytes, now: float, *, new_id: Callable[[], str] = new_command_id) -> Command:
-    """Read an order from the intake list (DESIGN.md §4), signed or not; the signature is not checked here.
+    """Read a command from the intake list (DESIGN.md §4), signed or not; the signature is not checked here.
 
     ``now`` becomes its ``created_at``, unless it says itself when it was signed. Raises
-    :class:`InvalidOrder`, which carries the order's id, device and `reply_to` where those are readable.
+    :class:`InvalidCommand`, which carries the command's id, device and `reply_to` where those are readable.
     """
-    if len(raw) > MAX_ORDER_BYTES:
-        raise InvalidCommand("order", f"{len(raw)} bytes", f"at most {MAX_ORDER_BYTES} bytes")
+    if len(raw) > MAX_COMMAND_BYTES:
+        raise InvalidCommand(ENTRY, f"{len(raw)} bytes", f"at most {MAX_COMMAND_BYTES} bytes")
     fields = read_object(raw)
     if not fields.keys().isdisjoint(_ENVELOPE):
         return _parse_signed(fields)
@@ -238,49 +243,49 @@ def _parse_signed(fields: dict[str, Any]) -> Command:
     inner, key = fields, fields.get("key")
     try:
         envelope = typed(fields, _Envelope)
-        inner = read_object(envelope.order.encode())
+        inner = read_object(envelope.order.encode(), SIGNED_TEXT)
         return read_signed(envelope.key, envelope.mac, envelope.order)
     except InvalidCommand as error:
-        if not isinstance(key, str) or not ORDER_ID.fullmatch(key):
+        if not isinstance(key, str) or not COMMAND_ID.fullmatch(key):
             key = None
         raise _salvaged(error, inner, key) from None
 
 
 def read_signed(key: str, mac: str, text: str) -> Command:
-    """The order that a signed text is; raise :class:`InvalidOrder`. The signature is not checked."""
-    for field, value, pattern in (("key", key, ORDER_ID), ("mac", mac, _MAC)):
+    """The command that a signed text is; raise :class:`InvalidCommand`. The signature is not checked."""
+    for field, value, pattern in (("key", key, COMMAND_ID), ("mac", mac, _MAC)):
         if not pattern.fullmatch(value):
             raise InvalidCommand(field, f"is {described(value)}", _EXPECTED[field])
-    wire = typed(read_object(text.encode()), _Signed)
+    wire = typed(read_object(text.encode(), SIGNED_TEXT), _Signed, SIGNED_TEXT)
     if not 0 < wire.issued_at < _MAX_TIME:
         raise InvalidCommand("issued_at", f"is {described(wire.issued_at)}", _EXPECTED["issued_at"])
-    order = make_command(wire, float(wire.issued_at))
-    return attrs.evolve(order, signature=Signature(key, mac, text, order.device, order.command))
+    command = make_command(wire, float(wire.issued_at))
+    return attrs.evolve(command, signature=Signature(key, mac, text, command.device, command.name))
 
 
-def read_object(raw: bytes) -> dict[str, Any]:
-    """A JSON object; raise :class:`InvalidOrder`."""
+def read_object(raw: bytes, field: str = ENTRY) -> dict[str, Any]:
+    """Read a JSON object, which an error calls ``field``; raise :class:`InvalidCommand`."""
     try:
         fields = msgspec.json.decode(raw)
     except UnicodeDecodeError as error:
-        raise InvalidCommand("order", f"not UTF-8 at byte {error.start}", "a JSON object in UTF-8") from None
+        raise InvalidCommand(field, f"not UTF-8 at byte {error.start}", "a JSON object in UTF-8") from None
     except RecursionError:
-        raise InvalidCommand("order", "nested too deep", "a JSON object") from None
+        raise InvalidCommand(field, "nested too deep", "a JSON object") from None
     except msgspec.MsgspecError as error:
-        raise InvalidCommand("order", f"not JSON ({error})", "a JSON object") from None
+        raise InvalidCommand(field, f"not JSON ({error})", "a JSON object") from None
     if not isinstance(fields, dict):
-        raise InvalidCommand("order", f"is {kind_of(fields)}", "a JSON object")
+        raise InvalidCommand(field, f"is {kind_of(fields)}", "a JSON object")
     return fields
 
 
 _AnyWire = TypeVar("_AnyWire", bound=msgspec.Struct)
 
 
-def typed(fields: dict[str, Any], wire: type[_AnyWire]) -> _AnyWire:
-    """The fields of ``wire`` and no others; raise :class:`InvalidOrder`."""
+def typed(fields: dict[str, Any], wire: type[_AnyWire], field: str = ENTRY) -> _AnyWire:
+    """The fields of ``wire`` and no others; raise :class:`InvalidCommand`."""
     known = wire.__struct_fields__
     if unknown := unknown_names(fields, known, "field"):
-        raise InvalidCommand("order", f"unknown {unknown}", "only " + ", ".join(sorted(known)))
+        raise InvalidCommand(field, f"unknown {unknown}", "only " + ", ".join(sorted(known)))
     try:
         return msgspec.convert(fields, wire, strict=True)
     except msgspec.ValidationError as error:
@@ -294,19 +299,19 @@ def _mistyped(message: str, fields: dict[str, Any]) -> InvalidCommand:
         return InvalidCommand(missing[1], "missing", _EXPECTED[missing[1]])
     found = _ERROR_PATH.search(message)
     if found is None or found[1] not in fields:
-        return InvalidCommand("order", "has a field of the wrong kind", "the fields of an order")
+        return InvalidCommand(ENTRY, "has a field of the wrong kind", "the fields of a command")
     field = found[1]
     return InvalidCommand(field, f"is {described(fields[field])}", _EXPECTED[field])
 
 
 def make_command(wire: Wire, created_at: float, *, new_id: Callable[[], str] = new_command_id) -> Command:
-    """An order of fields that have their types; raise :class:`InvalidOrder` where a value is wrong."""
+    """A command of fields that have their types; raise :class:`InvalidCommand` where a value is wrong."""
     # Not floats before they are known to be small enough for one.
     ttl = DEFAULT_TTL if wire.ttl is None else wire.ttl
     timeout = DEFAULT_TIMEOUT if wire.timeout is None else wire.timeout
     params = {name: value for name, value in (wire.params or {}).items() if value is not None}
     for field, good in (
-        ("id", wire.id is None or ORDER_ID.fullmatch(wire.id)),
+        ("id", wire.id is None or COMMAND_ID.fullmatch(wire.id)),
         ("device", _DEVICE.fullmatch(wire.device)),
         ("command", _COMMAND.fullmatch(wire.command)),
         ("ttl", 0 < ttl <= MAX_TTL),
@@ -325,7 +330,7 @@ def make_command(wire: Wire, created_at: float, *, new_id: Callable[[], str] = n
         id=wire.id or new_id(),
         # Sub-locks' ids are written with capitals.
         device=wire.device.upper(),
-        command=canonical(wire.command),
+        name=canonical(wire.command),
         params=params,
         ttl=float(ttl),
         timeout=float(timeout),
@@ -359,7 +364,7 @@ def _salvaged(error: InvalidCommand, fields: Mapping[str, Any], key: str | None 
         error.field,
         error.problem,
         error.expected,
-        order_id=readable("id", ORDER_ID),
+        command_id=readable("id", COMMAND_ID),
         device=None if device is None else device.upper(),
         command=None if command is None else canonical(command),
         reply_to=readable("reply_to", _REPLY_TO),

@@ -1,4 +1,4 @@
-"""Where the form of an order comes from."""
+"""Where the form of a command comes from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Provenance(StrEnum):
-    """Who says that a lock understands an order in this form; the weakest comes last."""
+    """Who says that a lock understands a command in this form; the weakest comes last."""
 
     DOCUMENTED = "documented"
     """The maker, a manual, or a recording of a unit that obeyed it."""

@@ -1,4 +1,4 @@
-"""What is known of one order at one lock: the data that the life cycle changes and Redis keeps."""
+"""What is known of one command at one lock: the data that the life cycle changes and Redis keeps."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _Self = TypeVar("_Self", bound="CommandRecord")
 
 @attrs.frozen
 class Limits:
-    """Bounds that the gateway sets; ``ttl`` and ``timeout`` are the order's own.
+    """Bounds that the gateway sets; ``ttl`` and ``timeout`` are the command's own.
 
-    ``confirm_timeout`` is in seconds. ``repeats``, writes of a non-physical order, is the profile's where
+    ``confirm_timeout`` is in seconds. ``repeats``, writes of a non-physical command, is the profile's where
     ``None``.
     """
 
@@ -31,15 +31,15 @@ class Limits:
 
 @attrs.define
 class CommandRecord:
-    """An order and what has become of it. All times are seconds since 1970.
+    """A command and what has become of it. All times are seconds since 1970.
 
     ``spec`` may be ``None`` while the lock's profile isn't known (:meth:`assign` sets it); ``secret_names``
     then says what to mask, and without it all parameters are masked. ``writing_at`` is when the bytes may
-    first have been out; a non-physical order that is to be written again has none. ``key`` is the id of the
+    first have been out; a non-physical command that is to be written again has none. ``key`` is the id of the
     key that it is signed with. ``peripheral`` is the sub-lock that it is for, ``None`` for the device itself.
     """
 
-    order: Command
+    command: Command
     spec: CommandSpec | None = None
     limits: Limits = attrs.field(factory=Limits)
     secret_names: frozenset[str] | None = None
@@ -66,17 +66,17 @@ class CommandRecord:
     _resend_at: float | None = attrs.field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        if self.order.signature is not None:
-            self.key = self.order.signature.key
+        if self.command.signature is not None:
+            self.key = self.command.signature.key
         if self.spec is not None:
             self.assign(self.spec)
 
     def assign(self, spec: CommandSpec) -> None:
-        """Say which form of the order the lock gets; what was written as physical stays physical."""
+        """Say which form of the command the lock gets; what was written as physical stays physical."""
         self.spec = spec
         self.secret_names = spec.secret_names | (self.secret_names or frozenset())
         self.profile, self.assumed, self.provenance = spec.profile, spec.assumed, str(spec.provenance)
-        self.peripheral = spec.peripheral_of(self.order.params)
+        self.peripheral = spec.peripheral_of(self.command.params)
         self.physical = spec.physical or (self.attempts > 0 and self.physical is True)
 
     def hide(self, secrets: Iterable[str]) -> None:
@@ -85,33 +85,33 @@ class CommandRecord:
 
     def clean(self, value: Any) -> Any:
         """``value`` with ``******`` for each secret in its text: a lock may echo what it was sent."""
-        secrets = self._hidden | self.order.secret_values(self.secret_names)
+        secrets = self._hidden | self.command.secret_values(self.secret_names)
         return _scrubbed(
             value, sorted((one for one in secrets if one and one != MASK), key=len, reverse=True)
         )
 
     def _public_params(self) -> dict[str, Any]:
         if self.secret_names is None and not self._masked:
-            # No profile has such an order, so its parameters' names mean nothing either.
-            return {f"parameter {place}": MASK for place, _ in enumerate(self.order.params, 1)}
-        return self.order.public_params(self.secret_names)
+            # No profile has such a command, so its parameters' names mean nothing either.
+            return {f"parameter {place}": MASK for place, _ in enumerate(self.command.params, 1)}
+        return self.command.public_params(self.secret_names)
 
     def public(self) -> dict[str, Any]:
         """The record for the ``command`` event: JSON-able, times in ISO 8601, secrets masked."""
-        order = self.order
+        command = self.command
         return {
-            "id": order.id,
-            "command": order.command,
-            "device": order.device,
+            "id": command.id,
+            "command": command.name,
+            "device": command.device,
             "peripheral": self.peripheral,
             "state": str(self.state),
             "params": self._public_params(),
-            "issued_by": order.issued_by,
+            "issued_by": command.issued_by,
             "key": self.key,
             "physical": self.physical,
             "assumed": self.assumed,
             "provenance": self.provenance,
-            "created_at": iso(order.created_at),
+            "created_at": iso(command.created_at),
             "sent_at": iso(self.sent_at),
             "acknowledged_at": iso(self.acknowledged_at),
             "confirmed_at": iso(self.confirmed_at),
@@ -128,9 +128,9 @@ class CommandRecord:
         """:meth:`public` and what :meth:`restore` needs besides."""
         return {
             **self.public(),
-            "ttl": self.order.ttl,
-            "timeout": self.order.timeout,
-            "reply_to": self.order.reply_to,
+            "ttl": self.command.ttl,
+            "timeout": self.command.timeout,
+            "reply_to": self.command.reply_to,
             "writing_at": iso(self.writing_at),
             "serials": list(self.serials),
         }
@@ -142,15 +142,15 @@ class CommandRecord:
         spec: CommandSpec | None,
         limits: Limits | None = None,
         *,
-        order: Command | None = None,
+        command: Command | None = None,
         secret_names: frozenset[str] | None = None,
     ) -> _Self:
-        """Take up an order from its hash, for late evidence to confirm, or to recover it after a crash.
+        """Take up a command from its hash, for late evidence to confirm, or to recover it after a crash.
 
-        ``spec`` is the one its profile has for it (``ProfileSet.spec_of``). ``order`` comes from a Redis
-        list; without it the parameters are masked, and the order can't be written any more. The device is the
-        hash's: an order that waited under an IMEI has gone on to its lock since. Raises :class:`ValueError`
-        for a hash that can't be read.
+        ``spec`` is the one its profile has for it (``ProfileSet.spec_of``). ``command`` comes from a Redis
+        list; without it the parameters are masked, and the command can't be written any more. The device is
+        the hash's: a command that waited under an IMEI has gone on to its lock since. Raises
+        :class:`ValueError` for a hash that can't be read.
         """
         record = from_hash(fields)
         if (
@@ -158,13 +158,13 @@ class CommandRecord:
             or record["attempts"] < 0
             or not isinstance(record["serials"], list | None)
         ):
-            raise ValueError("the record of an order has no attempts or strange serials")
-        taken = _stored_order(record) if order is None else order
+            raise ValueError("the record of a command has no attempts or strange serials")
+        taken = _stored_command(record) if command is None else command
         if record["device"] not in (None, taken.device):
             taken = attrs.evolve(taken, device=record["device"])
         run = cls(taken, spec, limits or Limits(), secret_names)
-        run._masked = order is None
-        if order is None:
+        run._masked = command is None
+        if command is None:
             run.key = record["key"]
         run.state = CommandState(record["state"])
         run.serials = record["serials"] or []
@@ -175,7 +175,7 @@ class CommandRecord:
             for name in _FROM_SPEC:
                 setattr(run, name, record[name])
         elif record["physical"] and run.attempts:
-            # What was written as a physical order stays one, whatever a new profile makes of it.
+            # What was written as a physical command stays one, whatever a new profile makes of it.
             run.physical = True
         run._handed_over = run.state is CommandState.SENT and (run.sent_at or 0) >= (run.writing_at or 0)
         return run
@@ -185,14 +185,14 @@ _TIMES: Final = ("writing_at", "sent_at", "acknowledged_at", "confirmed_at", "en
 _FROM_SPEC: Final = ("peripheral", "profile", "physical", "assumed", "provenance")
 
 
-def _stored_order(record: Mapping[str, Any]) -> Command:
+def _stored_command(record: Mapping[str, Any]) -> Command:
     for name in ("id", "device", "command", "params", "ttl", "timeout", "created_at"):
         if record[name] is None:
-            raise ValueError(f"the record of an order has no {name}")
+            raise ValueError(f"the record of a command has no {name}")
     return Command(
         id=record["id"],
         device=record["device"],
-        command=record["command"],
+        name=record["command"],
         params=record["params"],
         ttl=float(record["ttl"]),
         timeout=float(record["timeout"]),

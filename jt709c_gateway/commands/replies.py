@@ -1,7 +1,7 @@
-"""Which message from a lock answers an order, and what it says (PROTOCOL.md §2, §4).
+"""Which message from a lock answers a command, and what it says (PROTOCOL.md §2, §4).
 
-Grouped sentences and JT/T 808 answers repeat the order's serial; ``Pnn`` sentences have none, and are told by
-their word, which is enough because one order at a time is under way per lock.
+Grouped sentences and JT/T 808 answers repeat the command's serial; ``Pnn`` sentences have none, and are told
+by their word, which is enough because one command at a time is under way per lock.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ Reply: TypeAlias = SentenceReply | PnnReply | TerminalReply | DataReply
 
 @attrs.frozen
 class Answer:
-    """What a reply means for the order it answers; secrets are already masked.
+    """What a reply means for the command it answers; secrets are already masked.
 
     ``understood`` is false when the profile does not know what the lock said; such an answer is neither a yes
     nor a refusal. ``final`` is false when the data asked for has still to come.
@@ -98,7 +98,7 @@ class ReplyKind(StrEnum):
 
 @attrs.frozen
 class ReplyRule:
-    """What answers an order; from a profile's ``reply`` table.
+    """What answers a command; from a profile's ``reply`` table.
 
     ``starts`` are arguments the reply must begin with. ``result`` is the position, from 0 or :data:`LAST`, of
     the argument that holds the outcome; without it every matching reply is a yes. ``data`` is the id of the
@@ -123,7 +123,7 @@ class ReplyRule:
 
 
 def match(rule: ReplyRule, serial: int | None, reply: Reply) -> Answer | None:
-    """Read ``reply`` as the answer to an order written under ``serial``; ``None`` when it isn't.
+    """Read ``reply`` as the answer to a command written under ``serial``; ``None`` when it isn't.
 
     Where data was asked for, a 0x0001 "done" is an answer that isn't final: the lock has heard, the data
     follow.

@@ -1,4 +1,4 @@
-"""An order as it is pushed to the intake list (DESIGN.md §4)."""
+"""A command as it is pushed to the intake list (DESIGN.md §4)."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import json
 from typing import Any
 
 from jt709c_gateway.commands.model import Command
-from jt709c_gateway.commands.order_keys import SigningKey
 from jt709c_gateway.commands.signing import mac
+from jt709c_gateway.commands.signing_keys import SigningKey
 
 
-def to_wire(order: Command, key: SigningKey | None, now: float) -> bytes:
+def to_wire(command: Command, key: SigningKey | None, now: float) -> bytes:
     """The JSON for the intake list, signed with `key` if there is one. `now` in epoch seconds."""
     fields: dict[str, Any] = {
-        "id": order.id,
-        "device": order.device,
-        "command": order.command,
-        "params": dict(order.params),
-        "ttl": order.ttl,
-        "timeout": order.timeout,
-        "reply_to": order.reply_to,
-        "issued_by": order.issued_by,
+        "id": command.id,
+        "device": command.device,
+        "command": command.name,
+        "params": dict(command.params),
+        "ttl": command.ttl,
+        "timeout": command.timeout,
+        "reply_to": command.reply_to,
+        "issued_by": command.issued_by,
     }
     if key is not None:
         fields["issued_at"] = round(now, 3)

@@ -1,7 +1,7 @@
-"""Signed orders: what is signed, and with what (docs/orders.rst, "Signed orders").
+"""Signed commands: what is signed, and with what (docs/commands.rst, "Signed commands").
 
-What is signed is a text, byte for byte: the JSON of the order as its writer wrote it. So nobody has to agree
-on how JSON is written, and nothing of an order can be left out by mistake.
+What is signed is a text, byte for byte: the JSON of the command as its writer wrote it. So nobody has to
+agree on how JSON is written, and nothing of a command can be left out by mistake.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ MAC_DIGITS: Final = 64
 
 @attrs.frozen
 class Signature:
-    """Whose an order is said to be, and what was signed.
+    """Whose a command is said to be, and what was signed.
 
-    ``key`` is a key's id, ``mac`` is in hex, ``text`` is the order's JSON. ``device`` and ``command`` are as
-    in the text, aliases resolved; the order itself may have become another, at the master of a sub-lock.
+    ``key`` is a key's id, ``mac`` is in hex, ``text`` is the command's JSON. ``device`` and ``command`` are
+    as in the text, aliases resolved; the command itself may have become another, at the master of a sub-lock.
     ``sublock_parameter`` is then the parameter that names the sub-lock.
     """
 

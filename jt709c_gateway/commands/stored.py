@@ -1,4 +1,4 @@
-"""The record of an order: what the ``command`` event and the hash ``command:<id>`` show (DESIGN.md §4).
+"""The record of a command: what the ``command`` event and the hash ``command:<id>`` show (DESIGN.md §4).
 
 In the hash every value is text: times in ISO 8601, absent values empty, objects, numbers and truth values as
 JSON.
@@ -41,7 +41,7 @@ PUBLIC_FIELDS: Final = (
 """What everybody may see."""
 
 PRIVATE_FIELDS: Final = ("ttl", "timeout", "reply_to", "writing_at", "serials")
-"""What the hash holds besides, to take an order up again."""
+"""What the hash holds besides, to take a command up again."""
 
 _TEXT: Final = frozenset(
     {
@@ -122,10 +122,10 @@ def _with_provenance(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def invalid_record(error: InvalidCommand, now: float) -> dict[str, Any]:
-    """The record of an order that could not be read, as far as it could."""
+    """The record of a command that could not be read, as far as it could."""
     record: dict[str, Any] = dict.fromkeys(PUBLIC_FIELDS)
     record.update(
-        id=error.order_id,
+        id=error.command_id,
         command=error.command,
         device=error.device,
         issued_by=error.issued_by,

@@ -17,7 +17,7 @@ from attrs import evolve
 from twisted.python import usage
 
 from jt709c_gateway import __version__
-from jt709c_gateway.commands.order_keys import SigningKey, SigningKeysError, load_signing_keys
+from jt709c_gateway.commands.signing_keys import SigningKey, SigningKeysError, load_signing_keys
 from jt709c_gateway.config.settings import OPTIONS, Option
 from jt709c_gateway.config.values import (
     ADMIT_ANY,
@@ -85,7 +85,7 @@ class Options(usage.Options):
             _secret(values, "redis-password-file") or os.environ.get(PASSWORD_VARIABLE) or None
         )
         values["static_password"] = _secret(values, "static-password-file")
-        values["order_keys"] = _order_keys(values["order_keys"])
+        values["command_keys"] = _command_keys(values["command_keys"])
         if values["admit"] is None:
             values["admit"] = ADMIT_ANY if values["devices"] is None else ADMIT_FILE
         if values["admit"] == ADMIT_FILE and values["devices"] is None:
@@ -139,21 +139,21 @@ def _dialects(given: tuple[str, ...]) -> frozenset[str]:
 
 
 def _check_web(values: dict[str, Any]) -> None:
-    if values["web_orders"] and not isinstance(values["web_users"], UserFile):
+    if values["web_commands"] and not isinstance(values["web_users"], UserFile):
         raise usage.UsageError(
-            "--web-orders: expected --web-users with a file, so that each order has somebody who gave it"
+            "--web-commands: expected --web-users with a file, so that each command has somebody who gave it"
         )
-    keys, chosen = values["order_keys"], values["web_order_key"]
+    keys, chosen = values["command_keys"], values["web_command_key"]
     if chosen is not None and chosen not in (keys or {}):
-        right = "expected --order-keys" if keys is None else f"expected one of {', '.join(sorted(keys))}"
-        raise usage.UsageError(f"--web-order-key {chosen!r}: {right}")
-    if values["web_orders"] and keys is not None and chosen is None:
+        right = "expected --command-keys" if keys is None else f"expected one of {', '.join(sorted(keys))}"
+        raise usage.UsageError(f"--web-command-key {chosen!r}: {right}")
+    if values["web_commands"] and keys is not None and chosen is None:
         raise usage.UsageError(
-            "--web-orders: this gateway takes signed orders only; expected --web-order-key with one of "
+            "--web-commands: this gateway takes signed commands only; expected --web-command-key with one of "
             + ", ".join(sorted(keys))
         )
-    if values["web_orders"] and not values["http"]:
-        raise usage.UsageError("--web-orders: expected --http with the endpoint of the status page")
+    if values["web_commands"] and not values["http"]:
+        raise usage.UsageError("--web-commands: expected --http with the endpoint of the status page")
 
 
 def _check_workers(values: dict[str, Any]) -> None:
@@ -183,11 +183,11 @@ def _checked(option: Option, text: str, where: str) -> Any:
         raise usage.UsageError(f"{where}{shown}: {error}") from None
 
 
-def _order_keys(path: Path | None) -> dict[str, SigningKey] | None:
+def _command_keys(path: Path | None) -> dict[str, SigningKey] | None:
     try:
         return None if path is None else load_signing_keys(path)
     except SigningKeysError as error:
-        raise usage.UsageError(f"--order-keys {error}") from None
+        raise usage.UsageError(f"--command-keys {error}") from None
 
 
 def read_password(path: Path) -> str:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from jt709c_gateway.commands.order_keys import DEFAULT_WINDOW
+from jt709c_gateway.commands.signing_keys import DEFAULT_WINDOW
 from jt709c_gateway.config.values import (
     DEFAULT_DATA_DIR,
     PASSWORD_VARIABLE,
@@ -33,7 +33,7 @@ from jt709c_gateway.config.values import (
     seconds,
     sublock_answer,
     tiles,
-    udp_orders,
+    udp_commands,
     udp_port,
     utc8,
     web_users,
@@ -86,8 +86,8 @@ OPTIONS: Final = (
         "durability",
         Durability.parse,
         Durability(),
-        "What a report has to survive before it is answered, and an order before it is written: server (what "
-        "the server's own settings give), fsync (a crash of its host), or replicas:N (its loss) "
+        "What a report has to survive before it is answered, and a command before it is written: server "
+        "(what the server's own settings give), fsync (a crash of its host), or replicas:N (its loss) "
         "[default: server]",
     ),
     Option(
@@ -134,8 +134,10 @@ OPTIONS: Final = (
         "Name by which browsers may call the status page besides localhost, repeatable",
         repeatable=True,
     ),
-    Option("web-orders", None, False, "Let users of the status page give orders"),
-    Option("web-order-key", key_id, None, "Id of the key in --order-keys that their orders are signed with"),
+    Option("web-commands", None, False, "Let users of the status page give commands"),
+    Option(
+        "web-command-key", key_id, None, "Id of the key in --command-keys that their commands are signed with"
+    ),
     Option(
         "web-tiles",
         tiles,
@@ -244,26 +246,26 @@ OPTIONS: Final = (
     Option("track-max", length, 300, "Positions kept of each lock, about; 0 for none [default: 300]"),
     Option("malformed-max", count, 1_000, "Length of the stream of malformed input [default: 1000]"),
     Option("devices-max", count, 200_000, "Locks whose last state is kept [default: 200000]"),
-    Option("profiles", existing_directory, None, "Directory of order profiles that override ours"),
+    Option("profiles", existing_directory, None, "Directory of command profiles that override ours"),
     Option(
         "static-password-file",
         existing_file,
         None,
-        "File with the locks' static password, for unlock orders that bring none",
+        "File with the locks' static password, for unlock commands that bring none",
     ),
     Option(
-        "order-keys",
+        "command-keys",
         existing_file,
         None,
-        "TOML file of keys; every order then has to be signed with one of them",
+        "TOML file of keys; every command then has to be signed with one of them",
     ),
     Option(
-        "order-window",
+        "command-window",
         seconds,
         DEFAULT_WINDOW,
-        "Seconds that may pass from signing an order to taking it in [default: 300]",
+        "Seconds that may pass from signing a command to taking it in [default: 300]",
     ),
-    Option("allow-raw", None, False, "Allow orders of raw bytes"),
+    Option("allow-raw", None, False, "Allow commands of raw bytes"),
     Option(
         "sublock-answer",
         sublock_answer,
@@ -297,13 +299,13 @@ OPTIONS: Final = (
         "udp-window",
         seconds,
         30.0,
-        "Seconds after a datagram in which an order may follow to its address [default: 30]",
+        "Seconds after a datagram in which a command may follow to its address [default: 30]",
     ),
     Option(
-        "udp-orders",
-        udp_orders,
+        "udp-commands",
+        udp_commands,
         UdpCommands.CONFIRMED,
-        "Where orders that open a lock, or show a password, go over UDP: confirmed (an address that has "
+        "Where commands that open a lock, or show a password, go over UDP: confirmed (an address that has "
         "answered a question sent there), any (wherever its last datagram came from) or tcp (nowhere, they "
         "wait for the lock to come over TCP) [default: confirmed]",
     ),
@@ -311,7 +313,7 @@ OPTIONS: Final = (
         "gateway-ttl",
         seconds,
         15.0,
-        "Seconds after which a silent gateway counts as dead and its orders are adopted [default: 15]",
+        "Seconds after which a silent gateway counts as dead and its commands are adopted [default: 15]",
     ),
     Option(
         "shutdown-timeout",

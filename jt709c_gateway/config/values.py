@@ -151,8 +151,8 @@ class UdpPort:
     interface: str = ""
 
 
-def udp_orders(text: str) -> UdpCommands:
-    """One of the ways in which orders may go over UDP."""
+def udp_commands(text: str) -> UdpCommands:
+    """One of the ways in which commands may go over UDP."""
     try:
         return UdpCommands(text)
     except ValueError:
@@ -234,7 +234,7 @@ def web_users(text: str) -> UserFile | str:
 
 
 def key_id(text: str) -> str:
-    """The id of a key that orders are signed with."""
+    """The id of a key that commands are signed with."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
         raise ValueError("expected the id of a key: 1 to 64 letters, digits, '-' or '_'")
     return text

@@ -18,7 +18,7 @@ from jt709c_gateway.protocol.decoder import JT701, SENTENCE
 from jt709c_gateway.protocol.framing import MAX_SENTENCE
 
 #: A `Pnn` sentence to a lock: it has no id.
-ORDER: Final = re.compile(rb"\(P\d\d(?:,[^()]*)?(?:\)|\Z)", re.DOTALL)
+COMMAND: Final = re.compile(rb"\(P\d\d(?:,[^()]*)?(?:\)|\Z)", re.DOTALL)
 _EXPECTED: Final = "expected (id,version,serial,GROUP,…) or (id,Pnn,…)"
 _UNLOCK: Final = ("P43", "P52")
 _DMY: Final = re.compile(r"[0-9]{12}")
@@ -53,7 +53,7 @@ def read(raw: bytes, secrets: bool, run_hidden: frozenset[int]) -> tuple[Heading
     shut = _closing(raw)
     said = raw if shut < 0 else raw[: shut + 1]
     sound = shut == len(raw) - 1 and len(raw) <= MAX_SENTENCE
-    sound = sound and (ORDER.match(raw) is not None or not isinstance(_parse(said), str))
+    sound = sound and (COMMAND.match(raw) is not None or not isinstance(_parse(said), str))
     start = _payload_start(said)
     found = escapes.whole(raw) if start < 0 else escapes.payload(raw, start, len(raw) if shut < 0 else shut)
     hidden = hiding.in_sentence(raw) if sound else hiding.in_run(raw)
@@ -61,7 +61,7 @@ def read(raw: bytes, secrets: bool, run_hidden: frozenset[int]) -> tuple[Heading
     end = reader.end if shut < 0 else reader.end - (len(raw) - shut)
     reader.take(1, "start", "(", "start of the sentence")
     inner = Reader(reader.wire, reader.position, end, reader.fields)
-    heading = _down(inner) if ORDER.match(raw) else _up(inner, said, start)
+    heading = _down(inner) if COMMAND.match(raw) else _up(inner, said, start)
     reader.position = inner.position
     if shut >= 0:
         reader.take(1, "end", ")", "end of the sentence")

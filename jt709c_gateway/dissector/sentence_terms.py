@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-#: `Pnn` words. One word serves the order and its reply.
+#: `Pnn` words. One word serves the command and its reply.
 PNN: Final[Mapping[str, str]] = {
     "@JT": "heartbeat",
     "P01": "firmware",
@@ -52,7 +52,7 @@ PNN: Final[Mapping[str, str]] = {
     "P98": "reports that wait",
     "P99": "corners",
 }
-#: The grouped form, by group and number. ELOCK orders are documented nowhere, so they are not here.
+#: The grouped form, by group and number. ELOCK commands are documented nowhere, so they are not here.
 GROUPS: Final[Mapping[tuple[str, ...], str]] = {
     ("BASE", "1"): "firmware",
     ("BASE", "2"): "time",
@@ -139,7 +139,7 @@ MEANINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "taken": {"1": "yes", "0": "no, it has a fix"},
     "done": {"1": "yes", "0": "no"},
 }
-#: What the results of unlock orders mean.
+#: What the results of unlock commands mean.
 UNLOCKED: Final[Mapping[str, str]] = {"1": "opened", "0": "refused"}
 #: Units of arguments, by their names, as they follow the number.
 UNITS: Final[Mapping[str, str]] = {

@@ -11,7 +11,7 @@ from jt709c_gateway.protocol.framing import MALFORMED_KEPT, BinaryFrame, Framer,
 
 #: Flags, line ends and the like, which the framer passes over.
 _PADDING: Final = b"\r\n\x00 \t\x7e"
-_ORDERS: Final = re.compile(rb"(\(P\d\d(?:,[^()]*)?\))", re.DOTALL)
+_COMMANDS: Final = re.compile(rb"(\(P\d\d(?:,[^()]*)?\))", re.DOTALL)
 
 
 @define
@@ -85,16 +85,16 @@ def _between(data: bytes, start: int, end: int, hidden: set[int]) -> list[Piece]
 
 
 def _runs(data: bytes, start: int, end: int, hidden: set[int]) -> list[Piece]:
-    """What is no sound frame: orders to a lock in the `Pnn` form, which no lock sends, and all else."""
+    """What is no sound frame: commands to a lock in the `Pnn` form, which no lock sends, and all else."""
     run = data[start:end]
     if run[:1] in (b"\x7e", b"$") or run[1:2].isdigit():
         parts = [run]
     else:
-        parts = _ORDERS.split(run)
+        parts = _COMMANDS.split(run)
     pieces = []
     for part in parts:
         if part:
-            covered = () if _ORDERS.fullmatch(part) else range(len(part))
+            covered = () if _COMMANDS.fullmatch(part) else range(len(part))
             pieces.append(Piece(start, part, frozenset(at for at in covered if start + at in hidden)))
             start += len(part)
     return pieces

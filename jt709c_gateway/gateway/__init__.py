@@ -1,1 +1,1 @@
-"""Where locks, sessions, the committer and orders meet."""
+"""Where locks, sessions, the committer and commands meet."""

@@ -1,4 +1,4 @@
-"""What a gateway does all the time: take orders in, say that it lives, adopt the dead's, sweep."""
+"""What a gateway does all the time: take commands in, say that it lives, adopt the dead's, sweep."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -22,7 +22,7 @@ _SWEEP: Final = 2.0
 _TICK: Final = 0.25
 #: An outcome is to be there within a second of the ttl.
 _EXPIRE: Final = 0.25
-#: Seconds after which another gateway's word that an order has come for a lock of ours is heard.
+#: Seconds after which another gateway's word that a command has come for a lock of ours is heard.
 _ROUTED: Final = 0.2
 _RETRY: Final = 2.0
 #: Seconds after which it is looked again whether what is in our hands is what we have in mind.
@@ -31,10 +31,10 @@ _RECONCILE: Final = 30.0
 _DUTIES: Final = {
     "_stay_alive": "to note that we live",
     "_adopt": "to tell of other gateways",
-    "_heed": "to tell of orders that others took in for us",
+    "_heed": "to tell of commands that others took in for us",
     "_woken": "what we ask when we come back",
-    "expire": "to tell of orders whose ttl has ended",
-    "_search": "to tell of lost orders",
+    "expire": "to tell of commands whose ttl has ended",
+    "_search": "to tell of lost commands",
     "_reconcile": "to tell what is in our hands",
 }
 
@@ -48,34 +48,34 @@ class BackgroundTasks(Service):
         self,
         reactor: Any,
         gateway: Gateway,
-        orders: CommandDispatcher,
+        dispatcher: CommandDispatcher,
         keys: Keys,
         ttl: float,
         asking: IdentityPoller | None = None,
     ) -> None:
         self._reactor = reactor
         self._gateway = gateway
-        self._orders = orders
+        self._dispatcher = dispatcher
         self._keys = keys
         self._ttl = ttl
         self._asking = asking
-        self._taking = IntakeConsumer(reactor, orders, keys, ttl, lambda: self._entered)
-        self._recovery = CommandRecovery(orders)
-        self._expiring = CommandExpiry(reactor, orders)
+        self._taking = IntakeConsumer(reactor, dispatcher, keys, ttl, lambda: self._entered)
+        self._recovery = CommandRecovery(dispatcher)
+        self._expiring = CommandExpiry(reactor, dispatcher)
         self._loops: list[task.LoopingCall] = []
         self.membership = GatewayMembership(
-            reactor, orders.store, gateway.committer.boot, ttl, superseded=self._give_way
+            reactor, dispatcher.store, gateway.committer.boot, ttl, superseded=self._give_way
         )
         #: Whether this run has its name, and what earlier ones have left behind is adopted.
         self._entered = False
         self._adopting = False
-        #: Set while stopping: orders are left to the other gateways.
+        #: Set while stopping: commands are left to the other gateways.
         self.leaving = False
         #: Called when a later run has our name, after all that this one does has been stopped.
         self.superseded: Callable[[], None] = lambda: None
-        orders.sending = False
-        orders.leased = self.membership.is_leased
-        orders.renew = self._renew
+        dispatcher.sending = False
+        dispatcher.leased = self.membership.is_leased
+        dispatcher.renew = self._renew
 
     def startService(self) -> None:
         """Start what needs no Redis."""
@@ -87,7 +87,7 @@ class BackgroundTasks(Service):
             self._every(gate.admission.review_every, gate.review)
 
     def begin(self, connection: BlockingConnection) -> None:
-        """Redis's address is known: start what needs it. `connection` is for waiting for orders."""
+        """Redis's address is known: start what needs it. `connection` is for waiting for commands."""
         self._every(self._ttl / 3, self._stay_alive)
         self._every(self._ttl / 2, self._adopt)
         self._every(_EXPIRE, self._expiring.expire)
@@ -102,25 +102,25 @@ class BackgroundTasks(Service):
     def wake(self) -> None:
         """Redis has (again) become usable: don't wait for the next round."""
         self._gateway.gate.admission.wake()
-        self._orders.resume()
+        self._dispatcher.resume()
         self._carry_out(self._woken)
 
     @property
     def settled(self) -> bool:
-        """Whether no order is being taken in, or written, or awaits its answer."""
-        return not (self._taking.busy or self._orders.under_way)
+        """Whether no command is being taken in, or written, or awaits its answer."""
+        return not (self._taking.busy or self._dispatcher.under_way)
 
     def stop_taking(self) -> None:
-        """Take no more orders, and begin none."""
+        """Take no more commands, and begin none."""
         self.leaving = True
-        self._orders.sending = False
+        self._dispatcher.sending = False
         self._taking.wind_up()
 
     async def leave(self) -> None:
-        """Tell the other gateways that this one is gone, and leave them the orders that came too late."""
+        """Tell the other gateways that this one is gone, and leave them the commands that came too late."""
         try:
             if self.membership.is_leased():
-                await self._orders.store.put_back()
+                await self._dispatcher.store.put_back()
             await self.membership.leave()
         except txredisapi.RedisError as error:
             self.log.debug("could not say goodbye to the other gateways: {reason}", reason=str(error))
@@ -130,7 +130,7 @@ class BackgroundTasks(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         self.stop_taking()
         self.membership.stop()
-        self._orders.mistakes.sum_up(now=True)
+        self._dispatcher.mistakes.sum_up(now=True)
         self._taking.stop()
         for loop in self._loops:
             if loop.running:
@@ -153,7 +153,7 @@ class BackgroundTasks(Service):
             # A later round finds out what of ours is ours still.
             self.log.debug("{duty} came too late", duty=duty.__name__)
         elif failure.check(txredisapi.RedisError):
-            self._orders.refusals.say(_DUTIES.get(duty.__name__, duty.__name__), failure.value)
+            self._dispatcher.refusals.say(_DUTIES.get(duty.__name__, duty.__name__), failure.value)
         else:
             self.log.failure("{duty} failed", failure, duty=duty.__name__)
 
@@ -161,10 +161,10 @@ class BackgroundTasks(Service):
         self._gateway.presence.sweep()
 
     async def _tick(self) -> None:
-        self._orders.tick()
+        self._dispatcher.tick()
 
     async def _retry(self) -> None:
-        self._orders.retry()
+        self._dispatcher.retry()
 
     async def _woken(self) -> None:
         """What only can be done with Redis, and has to be done after it was away."""
@@ -182,7 +182,7 @@ class BackgroundTasks(Service):
         if await self.membership.renew() and self._entered:
             await self._recovery.reconcile()
             await self._recovery.affirm_sessions()
-            self._orders.retry()
+            self._dispatcher.retry()
 
     async def _reconcile(self) -> None:
         if self._entered and self.membership.is_leased():
@@ -193,7 +193,7 @@ class BackgroundTasks(Service):
             await self._expiring.search()
 
     def _give_way(self) -> None:
-        """A later run has our name: no byte more, of orders or of answers."""
+        """A later run has our name: no byte more, of commands or of answers."""
         self.stop_taking()
         self._gateway.draining = True
         for conversation in list(self._gateway.conversations):
@@ -214,10 +214,10 @@ class BackgroundTasks(Service):
             self._adopting = False
 
     async def _adopt_others(self) -> None:
-        for name in await self._orders.store.gateways():
+        for name in await self._dispatcher.store.gateways():
             if name == self._gateway.name:
                 continue
-            said = await self._orders.store.liveness(name)
+            said = await self._dispatcher.store.liveness(name)
             # After an outage everybody looks dead until they have had time to speak up.
             if said is None and self.membership.is_steady:
                 await self._recovery.end_sessions(name)
@@ -227,21 +227,21 @@ class BackgroundTasks(Service):
                 await self._adopt_one(name, said)
 
     async def _heed(self) -> None:
-        """Look after the locks that others have named: an order has come in, or the lock is with them."""
+        """Look after the locks that others have named: a command has come in, or the lock is with them."""
         if not self._entered or not self.membership.is_leased():
             return
-        devices = await self._orders.store.routed()
+        devices = await self._dispatcher.store.routed()
         if devices:
             await self._recovery.check_sessions(set(devices))
             for device in set(devices):
-                self._orders.serve(device)
-            await self._orders.store.heed(len(devices))
+                self._dispatcher.serve(device)
+            await self._dispatcher.store.heed(len(devices))
 
     async def _adopt_one(self, name: str, said: bytes = b"") -> None:
         """Adopt what a gateway has left behind whose sessions have ended: after that it is forgotten."""
         count = await self._recovery.adopt(name, said)
         if count:
-            self.log.warn("adopted {count} orders of gateway {name}", count=count, name=name)
+            self.log.warn("adopted {count} commands of gateway {name}", count=count, name=name)
 
     async def _enter(self) -> None:
         """Take our name, from an earlier run that may be alive still, and what that has left behind."""
@@ -249,5 +249,5 @@ class BackgroundTasks(Service):
         await self._recovery.end_sessions(self._gateway.name, gone=True)
         await self._adopt_one(self._gateway.name)
         self._entered = True
-        self._orders.sending = not self.leaving
-        self._orders.resume()
+        self._dispatcher.sending = not self.leaving
+        self._dispatcher.resume()

@@ -14,19 +14,19 @@ class Counters:
     malformed: Counter[str] = field(factory=Counter)
     #: Connections and datagrams turned away or closed by us, by reason.
     dropped: Counter[str] = field(factory=Counter)
-    orders: Counter[str] = field(factory=Counter)
-    #: Orders that whoever gave them may not give, by reason.
+    commands: Counter[str] = field(factory=Counter)
+    #: Commands that whoever gave them may not give, by reason.
     refused: Counter[str] = field(factory=Counter)
     sessions: Counter[str] = field(factory=Counter)
     #: What the gateway itself has asked locks, by what came of it.
     questions: Counter[str] = field(factory=Counter)
-    #: Times that a lock refused an order because of its password.
+    #: Times that a lock refused a command because of its password.
     wrong_passwords: int = 0
-    #: Orders that were not sent to a lock after too many of those in a row.
+    #: Commands that were not sent to a lock after too many of those in a row.
     locked_out: int = 0
-    #: Complaints about orders for which there was no room in the log.
-    unlogged_orders: int = 0
-    #: Times that Redis refused to give out orders: a list of another type, a missing right.
+    #: Complaints about commands for which there was no room in the log.
+    unlogged_commands: int = 0
+    #: Times that Redis refused to give out commands: a list of another type, a missing right.
     intake_errors: int = 0
     #: Takeovers that had to wait since a lock's newest sessions ended each other too fast.
     contested: int = 0

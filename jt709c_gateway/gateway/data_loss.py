@@ -30,13 +30,14 @@ class DataLossDetector(Service):
 
     A store that was emptied, that came back without its data or as an older copy of it, and a replica that
     took over before it had everything, all know of fewer batches than have been answered. Then each lock that
-    is here is told again, some at a time, and the orders that were taken in for it meanwhile are looked for.
+    is here is told again, some at a time, and the commands that were taken in for it meanwhile are looked
+    for.
     """
 
     log = Logger()
 
-    def __init__(self, reactor: Any, orders: CommandDispatcher) -> None:
-        self._orders = orders
+    def __init__(self, reactor: Any, dispatcher: CommandDispatcher) -> None:
+        self._dispatcher = dispatcher
         self._reactor = reactor
         self._looking = False
         #: The batch before which the last loss that has been dealt with was noticed.
@@ -76,13 +77,13 @@ class DataLossDetector(Service):
             self.log.failure("telling Redis again what it has lost failed", result)
 
     async def _look(self) -> None:
-        committer, caller = self._orders.gateway.committer, self._orders.store.caller
+        committer, caller = self._dispatcher.gateway.committer, self._dispatcher.store.caller
         applied = committer.applied
         if not committer.connection.connected:
             return
         if not applied and not committer.unacked:
             # So that there is something to be missed.
-            self._orders.after_commit(self._orders.gateway.name, lambda written: None)
+            self._dispatcher.after_commit(self._dispatcher.gateway.name, lambda written: None)
             return
         said = _MARKER.match(await caller.call("GET", committer.marker) or b"0")
         known, noticed = (0, 0) if said is None else (int(said[1]), int(said[2] or 0))
@@ -104,7 +105,7 @@ class DataLossDetector(Service):
 
     async def _know_gateways(self) -> None:
         """Remember which gateways there are: what one had taken is to be adopted also after a loss."""
-        now, store = self._reactor.seconds(), self._orders.store
+        now, store = self._reactor.seconds(), self._dispatcher.store
         if now < self._gateways_at:
             return
         self._gateways_at = now + _GATEWAYS
@@ -114,27 +115,27 @@ class DataLossDetector(Service):
         self._gateways = set(await store.gateways())
 
     async def _tell_again(self) -> None:
-        orders = self._orders
+        dispatcher = self._dispatcher
         self._tell_gateways, self._gateways_at = True, self._reactor.seconds() + _GATEWAYS
-        orders.gateway.counters.losses += 1
-        sessions = [session for session in orders.gateway.sessions if session.stored]
+        dispatcher.gateway.counters.losses += 1
+        sessions = [session for session in dispatcher.gateway.sessions if session.stored]
         self.log.warn(
             "Redis has lost what it had been given; telling it again of {count} locks that are here",
             count=len(sessions),
         )
-        if orders.sending:
-            # An order that another gateway takes in is told to one that lives.
-            await orders.renew()
+        if dispatcher.sending:
+            # A command that another gateway takes in is told to one that lives.
+            await dispatcher.renew()
         for some in _in_parts(sessions):
-            here = [one for one in some if orders.gateway.sessions.get(one.device) is one]
+            here = [one for one in some if dispatcher.gateway.sessions.get(one.device) is one]
             for session in here:
-                orders.gateway.presence.reintroduce(session)
+                dispatcher.gateway.presence.reintroduce(session)
             if not here:
                 continue
             # The next ones wait until these are written, and reports come in between.
-            await orders.committed(here[-1].device)
-            for device in await orders.store.any_waiting([session.device for session in here]):
-                orders.serve(device)
+            await dispatcher.committed(here[-1].device)
+            for device in await dispatcher.store.any_waiting([session.device for session in here]):
+                dispatcher.serve(device)
 
 
 def _in_parts(sessions: list[Session]) -> Iterator[list[Session]]:

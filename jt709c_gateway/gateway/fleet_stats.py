@@ -28,9 +28,9 @@ class FleetStats(Service):
 
     log = Logger()
 
-    def __init__(self, reactor: Any, orders: CommandDispatcher) -> None:
+    def __init__(self, reactor: Any, dispatcher: CommandDispatcher) -> None:
         self.fleet: FleetCounts | None = None
-        self._orders = orders
+        self._dispatcher = dispatcher
         self._refusal = ""
         #: What had been let go at the last line about it, and when another may follow.
         self._let_go: Mapping[str, int] | None = None
@@ -55,9 +55,9 @@ class FleetStats(Service):
         return defer.Deferred.fromCoroutine(self._count()).addErrback(self._failed)
 
     async def _count(self) -> None:
-        orders = self._orders
+        dispatcher = self._dispatcher
         try:
-            self.fleet = await count_fleet(orders.store.caller, orders.store.keys, orders.now())
+            self.fleet = await count_fleet(dispatcher.store.caller, dispatcher.store.keys, dispatcher.now())
             self._refusal = ""
             self._tell_of_limits(self.fleet)
         except txredisapi.ConnectionError:
@@ -67,7 +67,7 @@ class FleetStats(Service):
             self._say(explain(str(error)))
 
     def _say(self, refusal: str) -> None:
-        # Once: no lock and no order suffers from it.
+        # Once: no lock and no command suffers from it.
         if refusal != self._refusal:
             self._refusal = refusal
             self.log.warn(

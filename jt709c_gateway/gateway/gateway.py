@@ -1,4 +1,4 @@
-"""The one place where TCP, UDP, sessions, the committer and orders meet."""
+"""The one place where TCP, UDP, sessions, the committer and commands meet."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -94,7 +94,7 @@ class Gateway:
     admission: Admission = field(factory=Admission)
     wall: Callable[[], datetime] = lambda: datetime.now(UTC)
     counters: Counters = field(factory=Counters)
-    #: Told of a lock that came, so that its orders are sent; and of one that went.
+    #: Told of a lock that came, so that its commands are sent; and of one that went.
     on_online: Callable[[Session], None] = lambda session: None
     on_offline: Callable[[Session, str], None] = lambda session, reason: None
     #: Told of a lock whose first report over its link is committed, and of a device whose IMEI became known.

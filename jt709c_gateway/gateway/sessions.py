@@ -66,7 +66,7 @@ class Session:
     ask_again: float = 0.0
     #: Whether Redis was asked to take it and has not said so yet.
     offered: bool = False
-    #: Orders for this lock that are under way, or may still be settled by what it reports.
+    #: Commands for this lock that are under way, or may still be settled by what it reports.
     desk: "CommandExecutor | None" = field(default=None, repr=False)
 
     def hash_fields(self) -> tuple[str, ...]:

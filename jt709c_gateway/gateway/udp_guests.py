@@ -145,7 +145,7 @@ class UdpGuests:
             steps()
 
     def _answers(self, message: Message) -> bool:
-        """Whether it may answer an order: its serial was sent to where the lock was."""
+        """Whether it may answer a command: its serial was sent to where the lock was."""
         return not message.report and matching.as_reply(message) is not None
 
     def _may_move(self, registered: Session, message: Message, moment: "Moment") -> bool:

@@ -1,4 +1,4 @@
-"""What masters say in answers to orders, and unasked, that others want to know (PROTOCOL.md §3, §4).
+"""What masters say in answers to commands, and unasked, that others want to know (PROTOCOL.md §3, §4).
 
 ::
 

@@ -35,7 +35,7 @@ TIME_ANSWER: Final = 0x8109
 JT705_ANSWER: Final = 0x4401
 #: From here on ids go from platforms to locks (JT/T 808-2013).
 _FROM_PLATFORMS: Final = 0x8000
-#: Orders (JT/T 808-2013).
+#: Commands (JT/T 808-2013).
 SET_PARAMETERS: Final = 0x8103
 QUERY_PARAMETERS: Final = 0x8104
 CONTROL: Final = 0x8105

@@ -59,7 +59,7 @@ class Message:
     answer: bytes | None = None
     #: Makes the answer to a question for the time.
     time_answer: Callable[[datetime], bytes | None] | None = field(default=None, repr=False)
-    #: The bytes that stand for the device in a binary answer or order.
+    #: The bytes that stand for the device in a binary answer or command.
     identity_wire: bytes | None = None
     firmware: str | None = None
     #: A dynamic password the lock reported: for `jt709c:secret:<device>` only.

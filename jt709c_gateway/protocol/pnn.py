@@ -8,7 +8,7 @@
     (id,P52,2,password)      a new dynamic password
     (id,@JT)                 is there
 
-What goes down has no id: `(P69,0,serial)`. Answers to orders are read in `answers.py`.
+What goes down has no id: `(P69,0,serial)`. Answers to commands are read in `answers.py`.
 """
 
 import re
@@ -35,7 +35,7 @@ _IMEI_BEHIND: Final = 16 - _SHORTEST
 _FENCE_BEHIND: Final = 17 - _SHORTEST
 _CELL_BEHIND: Final = 18 - _SHORTEST
 
-#: Where the order to move came from.
+#: Where the command to move came from.
 SOURCES: Final[dict[int, Method]] = {
     1: "card",
     2: "card",

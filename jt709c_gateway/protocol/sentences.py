@@ -22,7 +22,7 @@ MASK: Final = "*"
 _SECRET_LENGTH: Final = 4
 #: Words whose arguments may hold a password (PROTOCOL.md §2, §4): P06 the APN's, OTA an FTP server's.
 SECRET_WORDS: Final = frozenset(["ELOCK", "P43", "P44", "P52", "P06", "OTA"])
-#: P06: the APN's user and password stand behind host, port and APN, which an order has behind its operation;
+#: P06: the APN's user and password stand behind host, port and APN, which a command has behind its operation;
 #: the mark behind them says which server it is.
 _APN_WORD: Final = "P06"
 _APN_OPERATIONS: Final = frozenset("0123")
@@ -37,7 +37,7 @@ _DYNAMIC_OPERATIONS: Final = ("0", "2")
 DYNAMIC_PASSWORD: Final = ("ELOCK", "3")
 DYNAMIC_PASSWORD_PNN: Final = ("P52", "2")
 TIME_REQUEST: Final = ("BASE", "2", "TIME")
-#: The version that orders are written with.
+#: The version that commands are written with.
 USUAL_VERSION: Final = 1
 #: Of units that send one of these, each is written to with its own (JT701T: 23).
 OWN_VERSIONS: Final = frozenset([23])

@@ -1,4 +1,4 @@
-"""Where orders wait, who has them in hand, and what a crash leaves behind (DESIGN.md §4)."""
+"""Where commands wait, who has them in hand, and what a crash leaves behind (DESIGN.md §4)."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
@@ -23,11 +23,11 @@ from jt709c_gateway.redis.command_writes import KEEP, UNSETTLED_TTL, CommandWrit
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.scripts import Caller
 
-#: Orders that may wait for one lock.
+#: Commands that may wait for one lock.
 MAX_WAITING: Final = 100
 #: What is said of one that comes when so many wait.
-FULL: Final = f"{MAX_WAITING} orders wait for this lock already"
-#: Locks of which a gateway hears in one go that orders have come for them.
+FULL: Final = f"{MAX_WAITING} commands wait for this lock already"
+#: Locks of which a gateway hears in one go that commands have come for them.
 MAX_ROUTED: Final = 200
 #: About how many sessions of a dead gateway are looked at in one go.
 SESSIONS_AT_ONCE: Final = 200
@@ -37,7 +37,7 @@ ROUTE_TTL: Final = 60
 _PERIPHERAL_ID: Final = 10
 #: Characters of a report's fingerprint, as in `commit.lua`.
 FINGERPRINT: Final = 16
-#: Orders that are adopted in one go.
+#: Commands that are adopted in one go.
 ADOPTED_AT_ONCE: Final = 100
 
 
@@ -63,12 +63,13 @@ def _fingerprints(joined: str) -> frozenset[str]:
 
 @define
 class CommandStore(CommandWrites):
-    """Orders in Redis. Calls fail with txredisapi's errors; the `*_commands` are for the committer."""
+    """Commands in Redis. Calls fail with txredisapi's errors; the `*_commands` are for the committer."""
 
     caller: Caller
     keys: Keys
     gateway: str
-    #: This run of the gateway, `<gateway>/<number>-<boot>`: what the records of its orders have as `holder`.
+    #: This run of the gateway, `<gateway>/<number>-<boot>`: what the records of its commands have as
+    #: `holder`.
     holder: str = ""
 
     async def look_up(self, name: str) -> Known:
@@ -104,10 +105,10 @@ class CommandStore(CommandWrites):
 
     async def accept(
         self,
-        order_id: str,
+        command_id: str,
         device: str,
         entry: bytes,
-        order: bytes,
+        command: bytes,
         expires_at: float,
         record: Record,
         events: Events,
@@ -117,18 +118,18 @@ class CommandStore(CommandWrites):
         name: str = "",
         alias: str | None = None,
     ) -> Acceptance:
-        """Take an order in, unless its id is known, and announce it. `now` is as times are in records.
+        """Take a command in, unless its id is known, and announce it. `now` is as times are in records.
 
         `name` is how it named the device, and `alias` what was found to be the device of that IMEI.
-        `order` is empty where no lock is to get it. `reachable` says that this gateway can write to the lock;
-        else the gateway that holds it is told.
+        `command` is empty where no lock is to get it. `reachable` says that this gateway can write to the
+        lock; else the gateway that holds it is told.
         """
         flat = [part for item in record.items() for part in item]
         result: int = await scripts.run(
             self.caller,
             scripts.ACCEPT,
             [
-                self.keys.command(order_id),
+                self.keys.command(command_id),
                 self.keys.waiting(device),
                 self.keys.deadlines,
                 self.keys.intake(self.gateway),
@@ -139,9 +140,9 @@ class CommandStore(CommandWrites):
             ],
             [
                 KEEP,
-                order,
+                command,
                 f"{expires_at:.3f}",
-                order_id,
+                command_id,
                 entry,
                 MAX_WAITING,
                 self.keys.prefix,
@@ -162,27 +163,30 @@ class CommandStore(CommandWrites):
         )
         return Acceptance(result)
 
-    async def record(self, order_id: str) -> Record:
-        """The record of an order; empty when there is none."""
-        return as_record(await self.caller.call("HGETALL", self.keys.command(order_id)))
+    async def record(self, command_id: str) -> Record:
+        """The record of a command; empty when there is none."""
+        return as_record(await self.caller.call("HGETALL", self.keys.command(command_id)))
 
-    async def is_known(self, order_id: str) -> bool:
-        """Whether there is a record of an order."""
-        return bool(await self.caller.call("EXISTS", self.keys.command(order_id)))
+    async def is_known(self, command_id: str) -> bool:
+        """Whether there is a record of a command."""
+        return bool(await self.caller.call("EXISTS", self.keys.command(command_id)))
 
-    async def report(self, order_id: str, device: str, state: str, event: str, caps: tuple[int, int]) -> bool:
-        """Announce an order's state once more; False when it is another by now."""
+    async def report(
+        self, command_id: str, device: str, state: str, event: str, caps: tuple[int, int]
+    ) -> bool:
+        """Announce a command's state once more; False when it is another by now."""
         keys = self.keys
         result = await scripts.run(
             self.caller,
             scripts.REPORT,
-            [keys.command(order_id), keys.events, keys.history(device)],
+            [keys.command(command_id), keys.events, keys.history(device)],
             [keys.prefix, device, state, event, *caps],
         )
         return bool(result)
 
     async def claim(self, device: str, take: bool, now: float, session: SessionClaim) -> Claim:
-        """Take the next order for a lock in hand, or only look for unsettled ones. `now` is in epoch seconds.
+        """Take the next command for a lock in hand, or only look for unsettled ones. `now` is in epoch
+        seconds.
 
         `NotOurs` when this gateway counts as dead, or the lock has a newer session.
         """
@@ -210,10 +214,10 @@ class CommandStore(CommandWrites):
             ],
         )
         _check_ours(reply)
-        order, record, serial, known, secret, unsettled, waiting, sublocks, recent, along = reply
+        command, record, serial, known, secret, unsettled, waiting, sublocks, recent, along = reply
         dialect, firmware, wrong, lock_state, skew = known
         return Claim(
-            order,
+            command,
             as_record(record),
             serial,
             _text(dialect),
@@ -230,24 +234,24 @@ class CommandStore(CommandWrites):
         )
 
     async def next_serial(self, device: str) -> int:
-        """A number that no order to this device had just before, whichever gateway sent that."""
+        """A number that no command to this device had just before, whichever gateway sent that."""
         serial: int = await self.caller.call("HINCRBY", self.keys.device(device), "order_serial", 1)
         return serial
 
-    async def remove(self, order_id: str) -> tuple[bytes | None, Record]:
-        """Take an order out of its lock's queue into our hands; None when it isn't there (any more)."""
+    async def remove(self, command_id: str) -> tuple[bytes | None, Record]:
+        """Take a command out of its lock's queue into our hands; None when it isn't there (any more)."""
         reply = await scripts.run(
             self.caller,
             scripts.REMOVE,
-            [self.keys.command(order_id), self.keys.under_way(self.gateway)],
-            [self.keys.prefix, order_id, self.holder],
+            [self.keys.command(command_id), self.keys.under_way(self.gateway)],
+            [self.keys.prefix, command_id, self.holder],
         )
         _check_ours(reply)
-        order, record = reply
-        return order, as_record(record)
+        command, record = reply
+        return command, as_record(record)
 
     async def put_back(self) -> None:
-        """Give what was taken and not dealt with back to the common list, in its old order."""
+        """Give what was taken and not dealt with back to the common list, in its old command."""
         moved: object = b""
         while moved is not None:
             moved = await self.caller.call(
@@ -259,26 +263,26 @@ class CommandStore(CommandWrites):
         await self.caller.call("LREM", self.keys.intake(self.gateway), 1, entry)
 
     async def in_hand(self) -> dict[str, InHand]:
-        """The orders that are in the hands of this run of the gateway, by id."""
+        """The commands that are in the hands of this run of the gateway, by id."""
         found = await scripts.run(
             self.caller, scripts.HANDS, [self.keys.under_way(self.gateway)], [self.keys.prefix]
         )
         mine = self.holder.encode()
         return {
-            order_id.decode(): InHand(order, int(token))
-            for order_id, order, holder, token in found
+            command_id.decode(): InHand(command, int(token))
+            for command_id, command, holder, token in found
             if holder == mine
         }
 
-    async def ownership(self, order_id: str) -> Ownership:
-        """Whose an order is, by which claim, and how often it has been written."""
+    async def ownership(self, command_id: str) -> Ownership:
+        """Whose a command is, by which claim, and how often it has been written."""
         holder, token, attempts, state = await self.caller.call(
-            "HMGET", self.keys.command(order_id), "holder", "token", "attempts", "state"
+            "HMGET", self.keys.command(command_id), "holder", "token", "attempts", "state"
         )
         return Ownership(_text(holder) or "", int(token or 0), int(attempts or 0), _text(state) or "")
 
     async def routed(self) -> list[str]:
-        """Locks of ours for which others have taken in orders; the same again until `heed`."""
+        """Locks of ours for which others have taken in commands; the same again until `heed`."""
         devices = await self.caller.call("LRANGE", self.keys.route(self.gateway), 0, MAX_ROUTED - 1)
         return [one.decode() for one in devices]
 
@@ -301,7 +305,7 @@ class CommandStore(CommandWrites):
         return [bool(found) for found in await self._each("EXISTS", self.keys.device, devices)]
 
     async def any_waiting(self, devices: Sequence[str]) -> list[str]:
-        """Those of the devices for which orders wait."""
+        """Those of the devices for which commands wait."""
         counts = await self._each("LLEN", self.keys.waiting, devices)
         return [device for device, count in zip(devices, counts, strict=True) if count]
 
@@ -322,7 +326,7 @@ class CommandStore(CommandWrites):
         return [one.decode() for one in devices], after.decode()
 
     async def tell_holder(self, device: str) -> None:
-        """Have the gateway that holds a lock look for its orders, if another than this one does."""
+        """Have the gateway that holds a lock look for its commands, if another than this one does."""
         holder = _text(await self.caller.call("HGET", self.keys.session(device), "gateway"))
         if holder is not None and holder != self.gateway:
             route = self.keys.route(holder)
@@ -367,10 +371,10 @@ class CommandStore(CommandWrites):
             await self.caller.call("DEL", self.keys.gateway(self.gateway))
 
     async def adopt(self, gateway: str, said: bytes = b"") -> list[tuple[bytes, Record]] | None:
-        """Take over orders of a gateway that is gone; None while it lives. Repeat until it gives none.
+        """Take over commands of a gateway that is gone; None while it lives. Repeat until it gives none.
 
         `said` is what its liveness says when it is known to be gone all the same. Under our own name, these
-        are the orders of earlier runs. `NotOurs` when this gateway counts as dead itself.
+        are the commands of earlier runs. `NotOurs` when this gateway counts as dead itself.
         """
         keys = self.keys
         reply = await scripts.run(
@@ -387,4 +391,4 @@ class CommandStore(CommandWrites):
             [keys.prefix, gateway, said, self.holder, ADOPTED_AT_ONCE],
         )
         _check_ours(reply)
-        return None if reply is None else [(order, as_record(record)) for order, record in reply]
+        return None if reply is None else [(command, as_record(record)) for command, record in reply]

@@ -1,4 +1,4 @@
-"""What the store of orders is given and gives: the shapes of calls to `OrderStore`."""
+"""What the store of commands is given and gives: the shapes of calls to `CommandStore`."""
 
 from collections.abc import Mapping
 from enum import IntEnum
@@ -9,7 +9,7 @@ Record = Mapping[str, str]
 
 
 class Acceptance(IntEnum):
-    """What became of an order that was to be taken in."""
+    """What became of a command that was to be taken in."""
 
     QUEUED = 1
     WAITING = 2
@@ -31,7 +31,7 @@ class NotOurs(Exception):
 
 @frozen
 class SessionClaim:
-    """The session for which orders are claimed: its token, and whether its lock has just come.
+    """The session for which commands are claimed: its token, and whether its lock has just come.
 
     `stored` is false while the session is on its way to Redis.
     """
@@ -43,15 +43,15 @@ class SessionClaim:
 
 @frozen
 class InHand:
-    """An order as it lies in a gateway's hands, and the token of its claim."""
+    """A command as it lies in a gateway's hands, and the token of its claim."""
 
-    order: bytes = field(repr=False)
+    command: bytes = field(repr=False)
     token: int
 
 
 @frozen
 class Ownership:
-    """Whose an order is: the run of a gateway, or "" when it is nobody's, and the token of that claim."""
+    """Whose a command is: the run of a gateway, or "" when it is nobody's, and the token of that claim."""
 
     holder: str
     token: int
@@ -61,7 +61,7 @@ class Ownership:
 
 @define
 class Events:
-    """What to announce of an order that is taken in, as JSON, and how long the streams may become."""
+    """What to announce of a command that is taken in, as JSON, and how long the streams may become."""
 
     queued: str
     waiting: str
@@ -72,9 +72,9 @@ class Events:
 
 @define
 class Claim:
-    """What a look into a lock's queue gave. `order` is None when nothing was taken."""
+    """What a look into a lock's queue gave. `command` is None when nothing was taken."""
 
-    order: bytes | None = field(repr=False)
+    command: bytes | None = field(repr=False)
     record: Record = field(repr=False)
     serial: int
     dialect: str | None
@@ -86,7 +86,7 @@ class Claim:
     #: Ids of the unsettled ones that came into this gateway's hands together with the lock.
     along: frozenset[str] = frozenset()
     lock_state: str | None = None
-    #: (id, epoch seconds, lock state) of the sub-locks that the orders are for.
+    #: (id, epoch seconds, lock state) of the sub-locks that the commands are for.
     sublocks: list[tuple[str, float, str]] = field(factory=list, repr=False)
     #: Fingerprints of reports that had been committed before.
     recent: frozenset[str] = field(default=frozenset(), repr=False)

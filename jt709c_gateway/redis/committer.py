@@ -1,4 +1,4 @@
-"""Group commit: everything that frames and orders cause, written to Redis by one script call at a time.
+"""Group commit: everything that frames and commands cause, written to Redis by one script call at a time.
 
 While a call is under way, what arrives gathers for the next. So latency stays low when it is quiet, and the
 cost per frame falls when it is busy. A lock's answer is handed to it only after the call that holds its
@@ -105,7 +105,7 @@ class Statistics:
     records: int = 0
     duplicates: int = 0
     failed_records: int = 0
-    #: Records that were refused because another gateway has the order, or the device a newer session.
+    #: Records that were refused because another gateway has the command, or the device a newer session.
     late: int = 0
     stale: int = 0
     retries: int = 0

@@ -1,4 +1,4 @@
-"""Ending the orders whose ttl has run out, and those that are lost, as `command_expire.lua` does it."""
+"""Ending the commands whose ttl has run out, and those that are lost, as `command_expire.lua` does it."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ from jt709c_gateway.redis.command_writes import MAX_REPLIES, REPLY_TTL
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.scripts import Caller
 
-#: Orders that one call looks at. The server spends some 60 µs on each, and whatever else it is asked waits.
+#: Commands that one call looks at. The server spends some 60 µs on each, and whatever else it is asked waits.
 AT_ONCE: Final = 50
 
 _FIELDS: Final = encode([(name, is_text(name)) for name in PUBLIC_FIELDS])
@@ -30,10 +30,10 @@ class Announcement:
 class Expired:
     """What one call has done."""
 
-    #: Due orders that were looked at, and the ids of those that ended.
+    #: Due commands that were looked at, and the ids of those that ended.
     looked_at: int
     ended: list[str]
-    #: Orders that could not be ended, and why not the last of them. They stay where they are.
+    #: Commands that could not be ended, and why not the last of them. They stay where they are.
     refused: int
     reason: str | None
     #: The states in which those have ended.
@@ -43,7 +43,7 @@ class Expired:
 async def expire(
     caller: Caller, keys: Keys, now: float, at: str, event: Announcement, skip: int = 0, *, lost: bool = False
 ) -> Expired:
-    """End up to `AT_ONCE` orders that are due at `now`, epoch seconds; `at` is now as in records.
+    """End up to `AT_ONCE` commands that are due at `now`, epoch seconds; `at` is now as in records.
 
     With `lost`, look at those that came before `now`, and end what is in no list. The first `skip` are left
     out. txredisapi's errors come as they are.
@@ -51,7 +51,7 @@ async def expire(
     looked_at, ended, refused, reason, states = await scripts.run(
         caller,
         scripts.EXPIRE,
-        [keys.deadlines, keys.events, keys.recent_orders],
+        [keys.deadlines, keys.events, keys.recent_commands],
         [
             keys.prefix,
             f"{now:.3f}",

@@ -12,7 +12,7 @@ from jt709c_gateway.redis.scripts import Caller
 
 #: Spans for which the locks seen are counted, in seconds, by the label they have in metrics.
 SPANS: Final[Mapping[str, int]] = {"1h": 3600, "1d": 86_400, "7d": 604_800}
-#: Open orders among which the oldest waiting one is sought.
+#: Open commands among which the oldest waiting one is sought.
 _LOOKED_AT: Final = 1000
 
 
@@ -20,7 +20,7 @@ _LOOKED_AT: Final = 1000
 class FleetCounts:
     """One count of the fleet.
 
-    `seen` has the locks heard within each of the `SPANS`. `oldest` is when the order came in that waits
+    `seen` has the locks heard within each of the `SPANS`. `oldest` is when the command came in that waits
     longest, in epoch seconds; None where none waits. `let_go` is how many `devices` and `histories` had to go
     because of their limits, ever.
     """

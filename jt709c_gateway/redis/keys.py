@@ -94,50 +94,51 @@ class Keys:
 
     @property
     def commands(self) -> str:
-        """List: orders come in here."""
+        """List: commands come in here."""
         return f"{self.prefix}:commands"
 
     def intake(self, gateway: str) -> str:
-        """List: orders that a gateway has taken and not yet recorded."""
+        """List: commands that a gateway has taken and not yet recorded."""
         return f"{self.prefix}:commands:intake:{gateway}"
 
     def route(self, gateway: str) -> str:
-        """List, expiring: locks that this gateway is to look after: an order came in, or they moved."""
+        """List, expiring: locks that this gateway is to look after: a command came in, or they moved."""
         return f"{self.prefix}:commands:route:{gateway}"
 
     def waiting(self, device: str) -> str:
-        """List: orders for a device, in order, until they are written to it."""
+        """List: commands for a device, in order, until they are written to it."""
         return f"{self.prefix}:commands:waiting:{device}"
 
     def under_way(self, gateway: str) -> str:
-        """Hash: order id -> order, for those that a gateway is writing or awaits an answer to."""
+        """Hash: command id -> command, for those that a gateway is writing or awaits an answer to."""
         return f"{self.prefix}:commands:underway:{gateway}"
 
     def unsettled(self, device: str) -> str:
-        """Hash, expiring: order id -> epoch second, for those whose fate later evidence may still settle."""
+        """Hash, expiring: command id -> epoch second, for those whose fate later evidence may still
+        settle."""
         return f"{self.prefix}:commands:unsettled:{device}"
 
     @property
     def deadlines(self) -> str:
-        """Sorted set: waiting order ids by the moment their ttl ends, epoch seconds."""
+        """Sorted set: waiting command ids by the moment their ttl ends, epoch seconds."""
         return f"{self.prefix}:commands:deadlines"
 
     @property
     def invalid(self) -> str:
-        """List, capped: orders that could not be read, with the reason."""
+        """List, capped: commands that could not be read, with the reason."""
         return f"{self.prefix}:commands:invalid"
 
-    def command(self, order_id: str) -> str:
-        """Hash: the state of one order, expiring."""
-        return f"{self.prefix}:command:{order_id}"
+    def command(self, command_id: str) -> str:
+        """Hash: the state of one command, expiring."""
+        return f"{self.prefix}:command:{command_id}"
 
     @property
-    def recent_orders(self) -> str:
-        """Sorted set, capped: ids of the last orders by when they were taken in, epoch seconds."""
+    def recent_commands(self) -> str:
+        """Sorted set, capped: ids of the last commands by when they were taken in, epoch seconds."""
         return f"{self.prefix}:commands:recent"
 
     def reply(self, name: str) -> str:
-        """List, expiring: outcomes of the orders that asked for them under this name."""
+        """List, expiring: outcomes of the commands that asked for them under this name."""
         return f"{self.prefix}:reply:{name}"
 
     def gateway(self, gateway: str) -> str:

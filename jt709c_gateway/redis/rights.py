@@ -10,7 +10,7 @@ from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.scripts import Caller
 
-#: Stands for a device, an order or a gateway in a key: rights are given by pattern.
+#: Stands for a device, a command or a gateway in a key: rights are given by pattern.
 _ANY: Final = "0"
 #: Commands by the key that they are for, named as in `Keys`.
 NEEDED: Final = {
@@ -39,7 +39,7 @@ NEEDED: Final = {
     "deadlines": "TYPE ZADD ZREM ZCARD ZRANGEBYSCORE",
     "invalid": "TYPE LPUSH LTRIM",
     "command": "TYPE EXISTS HGET HMGET HGETALL HSET HINCRBY EXPIRE",
-    "recent_orders": "TYPE ZADD ZREMRANGEBYRANK ZRANGEBYSCORE",
+    "recent_commands": "TYPE ZADD ZREMRANGEBYRANK ZRANGEBYSCORE",
     "reply": "TYPE RPUSH LTRIM EXPIRE",
     "gateway": "EXISTS GET SET DEL",
     "gateways": "SADD SREM SMEMBERS",

@@ -21,7 +21,7 @@ RENEW: Final = "gateway_renew"
 SURVEY: Final = "fleet_survey"
 FLEET: Final = "fleet_read"
 
-#: What scripts that touch an order begin with.
+#: What scripts that touch a command begin with.
 _COMMON: Final = "command_common"
 
 

@@ -56,10 +56,10 @@ class Counters:
     connects: int = 0
     connect_failures: int = 0
     disconnects: int = 0
-    #: Orders received, answered, and dropped for repeating the serial of the one before.
-    orders: int = 0
-    orders_answered: int = 0
-    orders_dropped: int = 0
+    #: Commands received, answered, and dropped for repeating the serial of the one before.
+    commands: int = 0
+    commands_answered: int = 0
+    commands_dropped: int = 0
     unlocked: int = 0
     sealed: int = 0
     refused: int = 0

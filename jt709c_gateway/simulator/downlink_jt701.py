@@ -1,8 +1,8 @@
 """What a virtual master of the dialect `jt701` does when the gateway tells it something (PROTOCOL.md §3, §4).
 
-`Pnn` orders are answered as §4 says. Settings are remembered and change nothing else, but for P59: without
-`gprs` no order opens the lock. Words whose arguments §4 doesn't give are said back. Orders about sub-locks
-and firmware get their head back::
+`Pnn` commands are answered as §4 says. Settings are remembered and change nothing else, but for P59: without
+`gprs` no command opens the lock. Words whose arguments §4 doesn't give are said back. Commands about
+sub-locks and firmware get their head back::
 
     WLNET,1,0              -> WLNET,1,0,n,id…        list
     WLNET,1,1,n,id…        -> WLNET,1,1,n            bind; n = 0 unbinds all
@@ -51,7 +51,7 @@ _Arguments = tuple[str, ...]
 
 
 class Voice(Protocol):
-    """What carrying out orders needs of the dialect around it."""
+    """What carrying out commands needs of the dialect around it."""
 
     def tell_dynamic_password(self, now: float) -> bytes:
         """Make a new dynamic password and report it."""
@@ -59,7 +59,7 @@ class Voice(Protocol):
 
 @define(eq=False)
 class Jt701Downlink:
-    """Carries out orders for one master; what it gives back are frames to be sent at once."""
+    """Carries out commands for one master; what it gives back are frames to be sent at once."""
 
     lock: Host = field(repr=False)
     voice: Voice = field(repr=False)
@@ -79,13 +79,13 @@ class Jt701Downlink:
     def on_pnn(self, word: str, arguments: _Arguments, now: float) -> list[bytes]:
         """A `Pnn` sentence."""
         counters = self.lock.counters
-        counters.orders += 1
+        counters.commands += 1
         if self.lock.options.mute:
             return []
         answers = self._answers(word, arguments, now)
         if not answers:
             return []
-        counters.orders_answered += 1
+        counters.commands_answered += 1
         frames = [pnn.sentence(self.lock.device, word, *answer) for answer in answers]
         if word == "P52" and answers[0][:2] == ("3", "1"):
             frames.append(self.voice.tell_dynamic_password(now))
@@ -108,9 +108,9 @@ class Jt701Downlink:
     def on_sentence(self, sentence: Sentence, now: float) -> list[bytes]:
         """A grouped sentence. One that repeats the last one's serial is dropped (PROTOCOL.md §2.1)."""
         counters = self.lock.counters
-        counters.orders += 1
+        counters.commands += 1
         if sentence.serial == self._last_serial:
-            counters.orders_dropped += 1
+            counters.commands_dropped += 1
             return []
         self._last_serial = sentence.serial
         handler = _GROUPED.get((sentence.word, *sentence.arguments[:1]))
@@ -119,7 +119,7 @@ class Jt701Downlink:
         answer = handler(self, sentence.arguments[1:], now)
         if answer is None:
             return []
-        counters.orders_answered += 1
+        counters.commands_answered += 1
         number = sentence.arguments[0]
         master = self.lock.device.zfill(10)
         return [sentences.grouped(master, sentence.serial or 0, sentence.word, number, *answer)]

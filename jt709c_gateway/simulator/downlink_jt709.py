@@ -1,6 +1,6 @@
 """What a virtual jt709 or jt705 does when the gateway tells it something (PROTOCOL.md §1, §2.1, §4).
 
-The JT/T 808 orders are the standard's. The `ELOCK` sentences are no more than what the shipped `jt709`
+The JT/T 808 commands are the standard's. The `ELOCK` sentences are no more than what the shipped `jt709`
 profile assumes (`jt705` shares it)::
 
     ELOCK,1,1,password      -> ELOCK,1,1     or ELOCK,1,0,wrong tries    unlock
@@ -35,7 +35,7 @@ _LONGEST_BODY: Final = 1000
 
 
 class Voice(Protocol):
-    """What carrying out orders needs of the dialect around it."""
+    """What carrying out commands needs of the dialect around it."""
 
     def encode(self, message_id: int, body: bytes) -> bytes:
         """A frame under the lock's next serial."""
@@ -49,7 +49,7 @@ class Voice(Protocol):
 
 @define(eq=False)
 class Jt709Downlink:
-    """Carries out orders for one lock; what it gives back are frames to be sent at once."""
+    """Carries out commands for one lock; what it gives back are frames to be sent at once."""
 
     lock: Host = field(repr=False)
     voice: Voice = field(repr=False)
@@ -65,9 +65,9 @@ class Jt709Downlink:
     def on_sentence(self, sentence: Sentence, now: float) -> list[bytes]:
         """A grouped sentence. One that repeats the last one's serial is dropped (PROTOCOL.md §2.1)."""
         counters = self.lock.counters
-        counters.orders += 1
+        counters.commands += 1
         if sentence.serial == self._last_serial:
-            counters.orders_dropped += 1
+            counters.commands_dropped += 1
             return []
         self._last_serial = sentence.serial
         if self.lock.options.mute:
@@ -77,18 +77,18 @@ class Jt709Downlink:
         answer = handler(self, sentence.arguments[1:], now) if handler else None
         if answer is None:
             return []
-        counters.orders_answered += 1
+        counters.commands_answered += 1
         frames = [sentences.grouped(self.lock.device, sentence.serial or 0, sentence.word, number, *answer)]
         if sentence.starts[:2] == ("ELOCK", "6") and answer == ("1",):
             frames.append(self.voice.tell_dynamic_password(now))
         return frames
 
     def on_binary(self, message_id: int, serial: int, body: bytes, now: float) -> list[bytes]:
-        """A JT/T 808 order, answered with 0x0001 or with the data it asks for."""
-        self.lock.counters.orders += 1
+        """A JT/T 808 command, answered with 0x0001 or with the data it asks for."""
+        self.lock.counters.commands += 1
         if self.lock.options.mute:
             return []
-        self.lock.counters.orders_answered += 1
+        self.lock.counters.commands_answered += 1
         if self.lock.options.refuse:
             result = _FAILED
         elif handler := _DATA.get(message_id):
@@ -132,7 +132,7 @@ class Jt709Downlink:
             return None
         return _said(not self.lock.options.refuse and self.lock.set_clock(now, arguments[0]))
 
-    # JT/T 808 orders that ask for data.
+    # JT/T 808 commands that ask for data.
 
     def _locate(self, serial: int, body: bytes, now: float) -> list[bytes]:
         self.voice.answer_location(now, serial)
@@ -168,7 +168,7 @@ class Jt709Downlink:
         }
         return built_in | self._parameters
 
-    # JT/T 808 orders that 0x0001 answers.
+    # JT/T 808 commands that 0x0001 answers.
 
     def _set_parameters(self, body: bytes, now: float) -> int:
         """0x8103: count u8, then id u32, length u8, value. They are remembered, and change nothing else."""

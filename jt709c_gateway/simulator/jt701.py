@@ -29,7 +29,7 @@ _LIVE: Final = 1
 _WIDEST: Final = 16
 #: Seconds after which a dynamic password is reported again until it is told back.
 _PASSWORD_AGAIN: Final = 60.0
-#: P45: where the order came from, and what was verified (PROTOCOL.md §2.2).
+#: P45: where the command came from, and what was verified (PROTOCOL.md §2.2).
 _SOURCES: Final[dict[Method, int]] = {"card": 1, "password": 4, "automatic": 5, "dynamic_password": 6}
 _STATIC_OPENED: Final = 1
 _NO_FENCE_NEEDED: Final = 98
@@ -46,7 +46,7 @@ class Jt701(Dialect[bytes]):
     locks_itself: ClassVar[bool] = True
 
     sublocks: SubLocks = field(init=False, repr=False)
-    orders: Jt701Downlink = field(init=False, repr=False)
+    commands: Jt701Downlink = field(init=False, repr=False)
     _pending: bytes = field(init=False, default=b"", repr=False)
     _serial: int = field(init=False, default=0)
     _asked_time: bool = field(init=False, default=False)
@@ -55,7 +55,7 @@ class Jt701(Dialect[bytes]):
     def __attrs_post_init__(self) -> None:
         lock = self.lock
         self.sublocks = SubLocks(lock.device, lock.options, lock.unit, lock.options.interval)
-        self.orders = Jt701Downlink(lock, self, self.sublocks)
+        self.commands = Jt701Downlink(lock, self, self.sublocks)
 
     @property
     def window(self) -> int:
@@ -112,7 +112,7 @@ class Jt701(Dialect[bytes]):
         return frames
 
     def take(self, frame: bytes, now: float) -> list[bytes]:
-        """An answer, or an order."""
+        """An answer, or a command."""
         if not _SENTENCE_BYTES.fullmatch(frame):
             return self._unreadable()
         if frame[1:2].isdigit():
@@ -131,7 +131,7 @@ class Jt701(Dialect[bytes]):
                 if password == self.lock.guard.dynamic_password:
                     self._password_at = inf
             case _:
-                return self.orders.on_pnn(word, arguments, now)
+                return self.commands.on_pnn(word, arguments, now)
         return []
 
     def record(self, now: float, wake: int, movement: LockMovement | None) -> list[Entry]:
@@ -190,9 +190,9 @@ class Jt701(Dialect[bytes]):
         return []
 
     def _time(self, moment: str, now: float) -> list[bytes]:
-        """`ddMMyyHHmmss`: the answer to its question, or an order; whether it was taken is told."""
+        """`ddMMyyHHmmss`: the answer to its question, or a command; whether it was taken is told."""
         if not self._asked_time:
-            self.lock.counters.orders += 1
+            self.lock.counters.commands += 1
         taken = self.lock.set_clock(now, f"20{moment[4:6]}{moment[2:4]}{moment[:2]}{moment[6:]}")
         self._asked_time = False
         return [pnn.sentence(self.lock.device, "P22", str(int(taken)))]
@@ -204,7 +204,7 @@ class Jt701(Dialect[bytes]):
             return self._unreadable()
         if not sentence.grouped or sentence.device != self.lock.device:
             return self._unreadable()
-        return self.orders.on_sentence(sentence, now)
+        return self.commands.on_sentence(sentence, now)
 
     def _record(self, now: float, wake: int, serial: int) -> bytes:
         """A whole record as in PROTOCOL.md §2.3, in which 1 is locked, inserted, closed."""

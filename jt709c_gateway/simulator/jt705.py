@@ -1,4 +1,5 @@
-"""The `jt705` dialect, spoken by a virtual lock: another report, the same orders (PROTOCOL.md §1.2, §2.1)."""
+"""The `jt705` dialect, spoken by a virtual lock: another report, the same commands (PROTOCOL.md §1.2,
+§2.1)."""
 
 from collections.abc import Hashable, Sequence
 from typing import ClassVar, Final
@@ -17,7 +18,7 @@ _ALARMS: Final = JT705_ALARMS[jt705.PRODUCT_LOCK]
 
 @define(eq=False)
 class Jt705(Jt709):
-    """0x5501 and 0x5502 instead of locations; heartbeats, sentences and orders as in `jt709`."""
+    """0x5501 and 0x5502 instead of locations; heartbeats, sentences and commands as in `jt709`."""
 
     model: ClassVar[str] = "JT705A"
 

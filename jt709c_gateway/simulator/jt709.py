@@ -52,17 +52,17 @@ class Jt709(Dialect[Frame]):
     model: ClassVar[str] = "JT709C"
 
     _wire: bytes = field(init=False, repr=False)
-    orders: Jt709Downlink = field(init=False, repr=False)
+    commands: Jt709Downlink = field(init=False, repr=False)
     _framer: Framer = field(init=False, repr=False, factory=Framer)
     _serial: int = field(init=False, default=0)
     _sentence_serial: int = field(init=False, default=0)
-    #: The serial of a time request under way, to tell its answer from an order to set the clock.
+    #: The serial of a time request under way, to tell its answer from a command to set the clock.
     _asked_time: int | None = field(init=False, default=None)
     _auth_code: bytes | None = field(init=False, default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self._wire = bytes.fromhex(self.lock.device.zfill(12))
-        self.orders = Jt709Downlink(self.lock, self, self.model)
+        self.commands = Jt709Downlink(self.lock, self, self.model)
 
     def connected(self, now: float) -> list[bytes]:
         """Registration, or what it got for it."""
@@ -74,7 +74,7 @@ class Jt709(Dialect[Frame]):
         return self._framer.feed_datagram(data) if datagram else self._framer.feed(data)
 
     def take(self, frame: Frame, now: float) -> list[bytes]:
-        """An answer, or an order."""
+        """An answer, or a command."""
         if isinstance(frame, BinaryFrame):
             return self._binary(frame, now)
         if isinstance(frame, SentenceFrame):
@@ -122,7 +122,7 @@ class Jt709(Dialect[Frame]):
         """`ELOCK,3,password`."""
         return self.sentence(*sentences.DYNAMIC_PASSWORD, self.lock.guard.new_dynamic_password())
 
-    # What `Orders` needs, too.
+    # What `Commands` needs, too.
 
     def encode(self, message_id: int, body: bytes) -> bytes:
         """A frame under the next serial that nothing under way uses."""
@@ -204,7 +204,7 @@ class Jt709(Dialect[Frame]):
             self._asked_time = None
             self.lock.set_clock(now, sentence.arguments[-1])
             return []
-        return self.orders.on_sentence(sentence, now)
+        return self.commands.on_sentence(sentence, now)
 
     def _binary(self, frame: BinaryFrame, now: float) -> list[bytes]:
         try:
@@ -224,7 +224,7 @@ class Jt709(Dialect[Frame]):
         elif header.message_id == jt808.TIME_ANSWER:
             self._time_answered(body, now)
         else:
-            return self.orders.on_binary(header.message_id, header.serial, body, now)
+            return self.commands.on_binary(header.message_id, header.serial, body, now)
         return []
 
     def _general_answer(self, body: bytes, now: float) -> None:

@@ -46,7 +46,8 @@ class LockOptions:
     - `interval`, `heartbeat`: between reports, between heartbeats (0: none).
     - `resend_after`: how long to wait for an answer before the same bytes are sent again.
     - `window`: how many reports may be under way unanswered.
-    - `refuse`: says no to every order; `mute`: doesn't answer orders; `no_evidence`: says yes, never moves.
+    - `refuse`: says no to every command; `mute`: doesn't answer commands; `no_evidence`: says yes, never
+    moves.
     - `sleep`: (awake, asleep): hangs up for a while, again and again. It goes on recording positions.
     - `speed_factor`: travels and drains so many times faster.
     - `card_every`: a card opens it every so many reports, and half as many later it is closed (0: never).

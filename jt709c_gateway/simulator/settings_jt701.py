@@ -86,7 +86,7 @@ class Settings:
         return self._values.get(word, _SETTINGS[word].values)
 
     def carry_out(self, word: str, arguments: _Arguments, *, refuse: bool) -> _Arguments | None:
-        """What the answer to an order has behind its word; None is silence. With `refuse` nothing is set."""
+        """What the answer to a command has behind its word; None is silence. With `refuse` nothing is set."""
         operation, values = arguments[:1], arguments[1:]
         if word == SERVER and operation in (("2",), ("3",)):
             word, operation = _SPARE, ("1" if operation == ("3",) else "0",)

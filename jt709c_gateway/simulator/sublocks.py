@@ -1,6 +1,6 @@
 """Sub-locks and sensors behind a virtual master (PROTOCOL.md §3).
 
-They report through their master, at the same interval and each at its own time. An order to unlock one is
+They report through their master, at the same interval and each at its own time. A command to unlock one is
 carried out a moment after the master has answered it; some time later the sub-lock locks again. Every fourth
 is a JT126 sensor, the others are JT709 locks.
 """
@@ -20,7 +20,7 @@ LOCKED: Final = 1 << 0
 UNLOCKED_BY_LORA: Final = 1 << 3
 _NO_EVENT: Final = 0
 _SENSOR_EVERY: Final = 4
-#: Seconds that an order takes from the master to a sub-lock.
+#: Seconds that a command takes from the master to a sub-lock.
 _RADIO: Final = (0.5, 3.0)
 _NEVER: Final = inf
 
@@ -41,7 +41,7 @@ class SubLock:
     temperature: float
     humidity: int
     report_at: float
-    #: When an order reaches it, and when it locks again.
+    #: When a command reaches it, and when it locks again.
     unlocks_at: float = _NEVER
     locks_at: float = _NEVER
     motor_open: bool = False
@@ -143,7 +143,7 @@ class SubLocks:
                 one.report_at = now + seconds * self._dice.random()
 
     def unlock(self, identity: str, now: float) -> bool:
-        """Pass an order on; False when no such lock is bound."""
+        """Pass a command on; False when no such lock is bound."""
         found = self._bound.get(identity)
         if found is None or found.kind != sublock.LOCK_JT709:
             return False

@@ -1,4 +1,4 @@
-"""LiveEvents events for all who listen, from one subscription."""
+"""Live events for all who listen, from one subscription."""
 
 from collections import defaultdict
 from typing import Any, Final

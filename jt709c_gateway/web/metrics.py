@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from jt709c_gateway import __version__
 from jt709c_gateway.commands.model import CommandState
-from jt709c_gateway.commands.order_keys import RefusalReason
+from jt709c_gateway.commands.signing_keys import RefusalReason
 from jt709c_gateway.gateway.gateway import Gateway
 from jt709c_gateway.redis.durability import Shortfall
 from jt709c_gateway.redis.fleet_stats import FleetCounts
@@ -77,10 +77,10 @@ class GatewayCollector(Collector):
         table: tuple[tuple[str, str, str, Counter[Any], Iterable[str]], ...] = (
             ("malformed", "Input that could not be read, by reason.", "reason", counters.malformed, ()),
             ("dropped", "Links closed or turned away, by reason.", "reason", counters.dropped, ()),
-            ("orders", "States that orders have reached.", "state", counters.orders, CommandState),
+            ("commands", "States that commands have reached.", "state", counters.commands, CommandState),
             (
-                "orders_refused",
-                "Orders not (well) signed, or replayed, by reason.",
+                "commands_refused",
+                "Commands not (well) signed, or replayed, by reason.",
                 "reason",
                 counters.refused,
                 RefusalReason,
@@ -107,20 +107,20 @@ class GatewayCollector(Collector):
         for name, text, count in (
             (
                 "wrong_passwords",
-                "Times a lock refused an order because of its password.",
+                "Times a lock refused a command because of its password.",
                 counters.wrong_passwords,
             ),
             (
-                "locked_out_orders",
-                "Orders not sent because of wrong passwords in a row (clear_lockout).",
+                "locked_out_commands",
+                "Commands not sent because of wrong passwords in a row (clear_lockout).",
                 counters.locked_out,
             ),
             (
-                "unlogged_orders",
-                "Complaints about orders left out of the log, which takes 20 a minute.",
-                counters.unlogged_orders,
+                "unlogged_commands",
+                "Complaints about commands left out of the log, which takes 20 a minute.",
+                counters.unlogged_commands,
             ),
-            ("intake_errors", "Times that Redis refused to give out orders.", counters.intake_errors),
+            ("intake_errors", "Times that Redis refused to give out commands.", counters.intake_errors),
             ("answers", "Answers written to locks after their commit.", counters.answers),
             ("skipped_bytes", "Bytes received that belonged to no frame.", counters.skipped_bytes),
             ("pauses", "Times reading stopped because too many frames waited for Redis.", counters.pauses),
@@ -151,7 +151,7 @@ class GatewayCollector(Collector):
             ("failed_records", "Records that Redis refused.", statistics.failed_records),
             (
                 "late_records",
-                "Steps of orders that came too late: another gateway has the order, or it has ended.",
+                "Steps of commands that came too late: another gateway has the command, or it has ended.",
                 statistics.late,
             ),
             (
@@ -193,19 +193,19 @@ def _of_the_fleet(fleet: FleetCounts, now: float) -> Iterator[Any]:
     for what, value in fleet.let_go.items():
         let_go.add_metric([what], value)
     yield let_go
-    orders = GaugeMetricFamily(
-        "jt709c_fleet_orders",
-        "Orders that have not ended: not taken in yet, waiting for their lock, in a gateway's hands.",
+    commands = GaugeMetricFamily(
+        "jt709c_fleet_commands",
+        "Commands that have not ended: not taken in yet, waiting for their lock, in a gateway's hands.",
         labels=["stage"],
     )
-    orders.add_metric(["untaken"], fleet.untaken)
-    orders.add_metric(["waiting"], fleet.waiting)
-    orders.add_metric(["under_way"], fleet.under_way)
-    yield orders
+    commands.add_metric(["untaken"], fleet.untaken)
+    commands.add_metric(["waiting"], fleet.waiting)
+    commands.add_metric(["under_way"], fleet.under_way)
+    yield commands
     if fleet.oldest is not None:
         yield GaugeMetricFamily(
-            "jt709c_fleet_oldest_order_seconds",
-            "Age of the order that waits longest.",
+            "jt709c_fleet_oldest_command_seconds",
+            "Age of the command that waits longest.",
             value=max(0.0, now - fleet.oldest),
         )
 

@@ -9,7 +9,7 @@ from jt709c_gateway.commands.model import CommandState
 from jt709c_gateway.protocol.events import KINDS
 
 _DEVICE: Final = re.compile(r"[0-9]{1,20}|[0-9A-Fa-f]{10}")
-_ORDER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_COMMAND: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _EPOCH: Final = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 #: In a query a plus sign that isn't written as %2B is a blank.
 _BLANK_OFFSET: Final = re.compile(r"(?<=\d) (?=\d\d:?\d\d$)")
@@ -51,9 +51,9 @@ def device(text: str) -> str:
 
 
 def command_id(text: str) -> str:
-    """The id of an order."""
-    if not _ORDER.fullmatch(text):
-        raise ValueError("the id of an order: 1 to 64 letters, digits, '-' or '_'")
+    """The id of a command."""
+    if not _COMMAND.fullmatch(text):
+        raise ValueError("the id of a command: 1 to 64 letters, digits, '-' or '_'")
     return text
 
 
@@ -76,7 +76,7 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 
 def state(text: str) -> str:
-    """A state of an order."""
+    """A state of a command."""
     return one_of(*CommandState)(text)
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 from twisted.web.server import Request
 
-#: Bytes of a body: the longest order has 16 KB, the longest text to explain 8.
+#: Bytes of a body: the longest command has 16 KB, the longest text to explain 8.
 MAX_BODY: Final = 64 * 1024
 JSON_BODY: Final = "application/json"
 

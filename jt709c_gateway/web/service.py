@@ -98,7 +98,7 @@ class WebService(MultiService):
 
     def warn_of_plain_text(self) -> None:
         """Say in the log when passwords, or what the page shows, leave this host without TLS."""
-        names = [one for one in ("web_users", "web_orders") if self._settings[one]]
+        names = [one for one in ("web_users", "web_commands") if self._settings[one]]
         port = None if self._listener is None else self._listener.port
         if not names or port is None or is_local(port.getHost()):
             return
@@ -117,8 +117,10 @@ class WebService(MultiService):
         reading = DevicesApi(redis, fleet, SharedResponse(self._reactor), self._now, settings["track_max"])
         book = CommandsApi(redis, fleet, self._now)
         catalogue = CatalogueApi(profiles, self._store, settings["allow_raw"])
-        key = (settings["order_keys"] or {}).get(settings["web_order_key"])
-        issuing = CommandRequests(redis, self._store, book, profiles, settings["web_orders"], key, self._now)
+        key = (settings["command_keys"] or {}).get(settings["web_command_key"])
+        issuing = CommandRequests(
+            redis, self._store, book, profiles, settings["web_commands"], key, self._now
+        )
         explaining = ExplainApi()
         return [
             Route("GET", "/openapi.json", self._openapi),
@@ -129,9 +131,9 @@ class WebService(MultiService):
             Route("GET", "/devices/{id}/track", reading.track),
             Route("GET", "/events", reading.events),
             Route("GET", "/events/live", self._live.open),
-            Route("GET", "/orders", book.orders),
-            Route("POST", "/orders", issuing.issue),
-            Route("GET", "/orders/{id}", book.order),
+            Route("GET", "/commands", book.commands),
+            Route("POST", "/commands", issuing.issue),
+            Route("GET", "/commands/{id}", book.command),
             Route("GET", "/catalogue", catalogue.catalogue),
             Route("GET", "/explain", explaining.get),
             Route("POST", "/explain", explaining.post),
@@ -173,7 +175,7 @@ class WebService(MultiService):
                     "attribution": settings["web_tiles_attribution"],
                     "max_zoom": _MAX_ZOOM,
                 },
-                "orders": settings["web_orders"] and call.user is not None,
+                "commands": settings["web_commands"] and call.user is not None,
                 "user": call.user,
                 "server_time": iso(self._now()),
             }

@@ -80,24 +80,24 @@ class FleetTests(BrowserTestCase):
         header = page.locator('[role="columnheader"]', has_text="Device")
         self.assertEqual(header.get_attribute("aria-sort"), "ascending")
 
-        def order() -> list[str]:
+        def command() -> list[str]:
             return page.evaluate(
                 "[...document.querySelectorAll('.grid-body [role=row]:not([hidden])')]"
                 ".sort((a, b) => a.ariaRowIndex - b.ariaRowIndex).map((row) => row.dataset.id)"
             )
 
         known = [lock.device for lock in locks]
-        self.assertEqual([one for one in order() if one in known], known)
+        self.assertEqual([one for one in command() if one in known], known)
         header.get_by_role("button").click()
         self.assertEqual(header.get_attribute("aria-sort"), "descending")
-        self.assertEqual([one for one in order() if one in known], known[::-1])
+        self.assertEqual([one for one in command() if one in known], known[::-1])
         page.locator('[data-facet="unlocked"]').click()
         self.wait(page, f"!document.querySelector('[data-id=\"{known[0]}\"]:not([hidden])')")
-        self.assertEqual([one for one in order() if one in known], [known[1]])
+        self.assertEqual([one for one in command() if one in known], [known[1]])
         self.assertRegex(page.url, r"q=\d+&show=unlocked&sort=-device$")
         page.reload()
         row(page, known[1]).wait_for()
-        self.assertEqual([one for one in order() if one in known], [known[1]])
+        self.assertEqual([one for one in command() if one in known], [known[1]])
         page.keyboard.press("/")
         page.keyboard.type("nothing like it")
         page.locator(".empty", has_text="No lock is like that").wait_for()
@@ -141,7 +141,7 @@ class FleetTests(BrowserTestCase):
         self.assertEqual(page.evaluate(chosen), device)
         page.keyboard.press("g")
         page.keyboard.press("o")
-        page.get_by_role("heading", level=1, name="Orders").wait_for(state="attached")
+        page.get_by_role("heading", level=1, name="Commands").wait_for(state="attached")
 
     def test_keyboard_into_the_table(self) -> None:
         """The arrow down leads into the table, from the search and from wherever nothing else takes it."""

@@ -16,13 +16,13 @@ class LockPageTests(BrowserTestCase):
         return lock
 
     def test_timeline(self) -> None:
-        """Locks, alarms and orders stand in one timeline, each order once with its steps."""
+        """Locks, alarms and commands stand in one timeline, each command once with its steps."""
         lock = self.lock()
-        order = self.desk.unlock(lock.device, issued_by="night shift")
+        command = self.desk.unlock(lock.device, issued_by="night shift")
         serial = lock.next_unlock()
         lock.say_yes(serial)
         lock.open()
-        self.desk.wait(order, "confirmed")
+        self.desk.wait(command, "confirmed")
         page = self.open(f"#/device/{lock.device}")
         item = page.locator(".timeline > li", has_text="night shift")
         item.locator(".chip", has_text="confirmed").wait_for()
@@ -72,19 +72,19 @@ class LockPageTests(BrowserTestCase):
         lock = self.lock()
         for _ in range(3):
             lock.report(at=time.time() - 20)
-        page = self.open("#/orders")
+        page = self.open("#/commands")
         page.evaluate(
             """() => new MutationObserver(() => {
               const drawn = document.querySelector('.map-small canvas.leaflet-zoom-animated');
               if (!drawn || !document.body.innerText.includes(', from 20')) return;
-              if (location.hash !== '#/orders') window.left = (window.left ?? 0) + 1;
-              location.hash = '#/orders';
+              if (location.hash !== '#/commands') window.left = (window.left ?? 0) + 1;
+              location.hash = '#/commands';
             }).observe(document.body, { childList: true, subtree: true })"""
         )
         for number in range(1, 13):
             page.evaluate(f"location.hash = '#/device/{lock.device}'")
             self.wait(page, f"window.left === {number}")
-            page.locator(".view-orders").wait_for()
+            page.locator(".view-commands").wait_for()
         page.wait_for_timeout(100)
 
     def test_sublocks(self) -> None:
@@ -114,11 +114,11 @@ class LockPageTests(BrowserTestCase):
         page.get_by_role("alert").get_by_text("No lock 111111 is known here").wait_for()
 
     def test_markup_stays_text(self) -> None:
-        """What comes from outside is text wherever it is shown: ids, sentences, names, who gave an order."""
+        """What comes from outside is text wherever it is shown: ids, sentences, names, who gave a command."""
         attack = "<img src=x onerror=window.pwned=1>"
         lock = self.lock()
         device = lock.device
-        self.desk.order(device, "locate", issued_by=attack)
+        self.desk.command(device, "locate", issued_by=attack)
         lock.send(f"({device},1,077,BASE,2,{attack})".encode())
         lock.beat()
         redis = self.desk.redis
@@ -136,8 +136,8 @@ class LockPageTests(BrowserTestCase):
         page.locator('.grid [role="row"]', has_text=stranger).wait_for()
         page.goto(self.url("#/map"))
         page.locator(".map canvas.points").wait_for()
-        page.goto(self.url("#/orders"))
-        page.locator(".orders", has_text=attack).wait_for()
+        page.goto(self.url("#/commands"))
+        page.locator(".commands", has_text=attack).wait_for()
         page.goto(self.url("#/events"))
         page.locator("#connection", has_text="live").wait_for()
         event = {

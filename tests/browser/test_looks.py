@@ -6,7 +6,7 @@ from tests.browser.fleet import store_fleet
 from tests.browser.support import PHONE, BrowserTestCase
 from tests.orders_support import UNLOCKED, FakeLock, lock_event, new_device
 
-_PATHS = ("#/", "#/map", "#/events", "#/orders", "#/device/{}", "#/nowhere")
+_PATHS = ("#/", "#/map", "#/events", "#/commands", "#/device/{}", "#/nowhere")
 #: Of a text's colour and what is behind it, by WCAG 2.2 §1.4.3.
 _CONTRAST = """
 () => {
@@ -50,8 +50,8 @@ class LooksTests(BrowserTestCase):
         store_fleet(cls.desk, 40)
         cls.lock = FakeLock(new_device()).connect(cls.daemon)
         cls.lock.report(lock_event(), UNLOCKED)
-        cls.desk.order(
-            cls.lock.device, "no such order", issued_by="a name that is as long as names are, and longer"
+        cls.desk.command(
+            cls.lock.device, "no such command", issued_by="a name that is as long as names are, and longer"
         )
         cls.addClassCleanup(cls.lock.close)
 

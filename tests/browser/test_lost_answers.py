@@ -1,4 +1,4 @@
-"""Orders whose answers are lost on their way to the page."""
+"""Commands whose answers are lost on their way to the page."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ class LostAnswerTests(BrowserTestCase):
     @classmethod
     def setUpClass(cls) -> None:
         path = _users_file()
-        cls.options = ("--web-users", path, "--web-orders")
+        cls.options = ("--web-users", path, "--web-commands")
         cls.addClassCleanup(Path(path).unlink)
         super().setUpClass()
 
@@ -22,12 +22,12 @@ class LostAnswerTests(BrowserTestCase):
         super().setUp()
         self.proxy = CuttingProxy(self.daemon.http_port)
         self.addCleanup(self.proxy.close)
-        # Answers that are lost, and orders that are asked for before they are known.
+        # Answers that are lost, and commands that are asked for before they are known.
         self.expected = ("Failed to load resource",)
         self.lock = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(self.lock.close)
         self.page = self.open(f"#/device/{self.lock.device}", http_credentials=_CREDENTIALS)
-        self.page.locator("#order-command option[value=unlock]").wait_for(state="attached")
+        self.page.locator("#command-command option[value=unlock]").wait_for(state="attached")
         self.page.locator(".lock-state", has_text="online").wait_for()
         self.dialog = self.page.get_by_role("dialog")
 
@@ -37,7 +37,7 @@ class LostAnswerTests(BrowserTestCase):
 
     def ask(self) -> None:
         """Fill in the form for an unlock, up to the question."""
-        self.page.select_option("#order-command", "unlock")
+        self.page.select_option("#command-command", "unlock")
         self.page.fill("#param-password", PASSWORD)
         self.page.get_by_role("button", name="Go on").click()
 
@@ -45,45 +45,45 @@ class LostAnswerTests(BrowserTestCase):
         """Lose answers to requests whose first lines have one of these."""
         self.proxy.cut = lambda line: any(one in line for one in what)
 
-    def orders(self) -> list[str]:
-        """Ids of the orders that the lock's history has."""
+    def commands(self) -> list[str]:
+        """Ids of the commands that the lock's history has."""
         return list({event["data"]["id"]: 1 for event in self.desk.events("command", self.lock.device)})
 
     def check_once(self) -> str:
         """One unlock was given and has reached the lock, which has just got it; its id."""
         self.lock.say_yes(self.lock.next_unlock())
         self.lock.open()
-        wait_until(lambda: self.orders())
-        [order] = self.orders()
-        self.desk.wait(order, "confirmed")
+        wait_until(lambda: self.commands())
+        [command] = self.commands()
+        self.desk.wait(command, "confirmed")
         wait_until(lambda: self.desk.redis.call("LLEN", self.desk.key("commands")) == 0)
         self.lock.beat()
         self.assertEqual(self.lock.unlocks(), [])
-        self.assertEqual(self.orders(), [order])
-        return order
+        self.assertEqual(self.commands(), [command])
+        return command
 
     def press(self, name: str) -> None:
         self.dialog.get_by_role("button", name=name).click()
 
     def test_pressed_again(self) -> None:
         """Pressed again after a lost answer, one unlock reaches the lock."""
-        self.lose("/orders", "/events/live")
+        self.lose("/commands", "/events/live")
         self.ask()
         self.press("Yes, unlock")
         self.dialog.get_by_text("the command may have been given").wait_for()
         self.dialog.get_by_text("doesn't answer so far").wait_for()
         self.assertTrue(any(line.startswith("POST") for line in self.proxy.lost), self.proxy.lost)
         # The answer to the same order sent again is lost as well, and then one comes through.
-        self.press("Send the same order again")
-        self.dialog.get_by_role("button", name="Send the same order again").wait_for()
-        self.lose("GET /api/v1/orders", "/events/live")
-        self.press("Send the same order again")
+        self.press("Send the same command again")
+        self.dialog.get_by_role("button", name="Send the same command again").wait_for()
+        self.lose("GET /api/v1/commands", "/events/live")
+        self.press("Send the same command again")
         self.dialog.wait_for(state="hidden")
-        order = self.check_once()
+        command = self.check_once()
         self.lose()
         followed = self.page.locator('.followed[data-state="confirmed"]')
         followed.wait_for()
-        self.assertEqual(followed.get_attribute("data-order"), order)
+        self.assertEqual(followed.get_attribute("data-command"), command)
         self.assertEqual(self.page.locator("#param-password").input_value(), "")
         self.assertEqual(self.kept(), [])
 
@@ -101,8 +101,8 @@ class LostAnswerTests(BrowserTestCase):
         self.assertEqual(self.kept(), [])
 
     def test_closed(self) -> None:
-        """Whoever closes the question, or the page, hears of the first order before he gives a second."""
-        self.lose("/orders", "/events/live")
+        """Whoever closes the question, or the page, hears of the first command before he gives a second."""
+        self.lose("/commands", "/events/live")
         self.ask()
         self.press("Yes, unlock")
         self.dialog.get_by_text("the command may have been given").wait_for()
@@ -111,9 +111,9 @@ class LostAnswerTests(BrowserTestCase):
         for reload in (False, True):
             if reload:
                 # The stream doesn't tell what has happened before.
-                self.lose("/orders")
+                self.lose("/commands")
                 self.page.reload()
-                self.page.locator("#order-command option[value=unlock]").wait_for(state="attached")
+                self.page.locator("#command-command option[value=unlock]").wait_for(state="attached")
             self.ask()
             self.dialog.get_by_text("may have been given: there was no answer to it").wait_for()
             self.dialog.get_by_role("button", name="a second time").wait_for()
@@ -128,18 +128,20 @@ class LostAnswerTests(BrowserTestCase):
         self.assertNotIn(PASSWORD, self.page.evaluate("JSON.stringify(localStorage)"))
 
     def test_never_arrived(self) -> None:
-        """Of an order that never arrived that is said, and sent again it is given."""
-        self.page.route("**/api/v1/orders", lambda route: route.abort())
+        """Of a command that never arrived that is said, and sent again it is given."""
+        self.page.route("**/api/v1/commands", lambda route: route.abort())
         self.ask()
         self.press("Yes, unlock")
-        self.dialog.get_by_text("knows of no such order so far").wait_for()
-        self.assertEqual(self.orders(), [])
-        self.page.unroute("**/api/v1/orders")
-        self.press("Send the same order again")
+        self.dialog.get_by_text("knows of no such command so far").wait_for()
+        self.assertEqual(self.commands(), [])
+        self.page.unroute("**/api/v1/commands")
+        self.press("Send the same command again")
         self.dialog.wait_for(state="hidden")
         self.check_once()
 
     def kept(self) -> Any:
-        """What the browser keeps of orders in doubt, once it is nothing any more."""
-        self.wait(self.page, "JSON.parse(localStorage.getItem('jt709c-unsure-orders') ?? '[]').length === 0")
-        return self.page.evaluate("JSON.parse(localStorage.getItem('jt709c-unsure-orders') ?? '[]')")
+        """What the browser keeps of commands in doubt, once it is nothing any more."""
+        self.wait(
+            self.page, "JSON.parse(localStorage.getItem('jt709c-unsure-commands') ?? '[]').length === 0"
+        )
+        return self.page.evaluate("JSON.parse(localStorage.getItem('jt709c-unsure-commands') ?? '[]')")

@@ -1,4 +1,4 @@
-"""Giving orders on the page of a lock."""
+"""Giving commands on the page of a lock."""
 
 import os
 import tempfile
@@ -23,43 +23,43 @@ def _users_file() -> str:
     return path
 
 
-class WithoutOrdersTests(BrowserTestCase):
+class WithoutCommandsTests(BrowserTestCase):
     def test_read_only(self) -> None:
-        """Without --web-orders there is nothing to give an order with, and past orders are shown."""
+        """Without --web-commands there is nothing to give a command with, and past commands are shown."""
         with simulated(self.daemon, "--locks", "1", "--first-id", "794308520001"):
             self.desk.wait_end(self.desk.unlock("794308520001", "888888", ttl=20))
         page = self.open("#/device/794308520001")
         page.locator(".timeline .chip", has_text="confirmed").wait_for()
-        self.assertEqual(page.locator("form.order-form").count(), 0)
-        self.assertEqual(page.get_by_text("Give an order").count(), 0)
+        self.assertEqual(page.locator("form.command-form").count(), 0)
+        self.assertEqual(page.get_by_text("Give a command").count(), 0)
 
 
-class OrderTests(BrowserTestCase):
+class CommandTests(BrowserTestCase):
     @classmethod
     def setUpClass(cls) -> None:
         path = _users_file()
-        cls.options = ("--web-users", path, "--web-orders")
+        cls.options = ("--web-users", path, "--web-commands")
         cls.addClassCleanup(Path(path).unlink)
         super().setUpClass()
 
     def lock_page(self, device: str) -> Any:
         page = self.open(f"#/device/{device}", http_credentials=_CREDENTIALS)
-        page.locator("#order-command option[value=unlock]").wait_for(state="attached")
+        page.locator("#command-command option[value=unlock]").wait_for(state="attached")
         return page
 
     def unlock(self, page: Any, password: str) -> None:
-        page.select_option("#order-command", "unlock")
+        page.select_option("#command-command", "unlock")
         page.fill("#param-password", password)
         page.get_by_role("button", name="Go on").click()
 
     def test_unlock(self) -> None:
-        """An order is confirmed in words, reaches the lock, and is followed to its end."""
+        """A command is confirmed in words, reaches the lock, and is followed to its end."""
         with simulated(self.daemon, "--locks", "1", "--first-id", "794308520002"):
             wait_until(lambda: self.desk.redis.call("EXISTS", self.desk.key("device", "794308520002")))
             page = self.lock_page("794308520002")
             page.locator(".lock-state", has_text="online").wait_for()
             password = page.locator("#param-password")
-            page.select_option("#order-command", "unlock")
+            page.select_option("#command-command", "unlock")
             self.assertEqual(password.get_attribute("type"), "password")
             self.assertIn(password.get_attribute("autocomplete"), ("off", "new-password"))
             self.unlock(page, "888888")
@@ -84,30 +84,30 @@ class OrderTests(BrowserTestCase):
                 self.assertEqual(followed.locator(".step", has_text=state).count(), 1)
             self.assertEqual(password.input_value(), "")
             page.locator(".timeline", has_text="by web:ann").wait_for()
-            order = followed.get_attribute("data-order")
-        record = self.desk.record(order)
+            command = followed.get_attribute("data-command")
+        record = self.desk.record(command)
         self.assertEqual((record["state"], record["issued_by"]), ("confirmed", "web:ann"))
-        page.goto(self.url(f"#/orders/{order}"))
-        page.locator(".orders .opened", has_text=order).wait_for()
-        page.locator(".orders .assumed").first.wait_for()
+        page.goto(self.url(f"#/commands/{command}"))
+        page.locator(".commands .opened", has_text=command).wait_for()
+        page.locator(".commands .assumed").first.wait_for()
 
     def test_standard(self) -> None:
-        """An order whose form is only JT/T 808's says so before it is given, and in the list of orders."""
+        """A command whose form is only JT/T 808's says so before it is given, and in the list of commands."""
         lock = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(lock.close)
         page = self.lock_page(lock.device)
-        page.select_option("#order-command", "restart")
+        page.select_option("#command-command", "restart")
         page.locator(".standard", has_text="standard form").wait_for()
         page.get_by_role("button", name="Go on").click()
         dialog = page.get_by_role("dialog")
         self.assertIn("national standard", dialog.inner_text())
         dialog.get_by_role("button", name=f"Yes, restart {lock.device}").click()
         page.locator(".timeline .standard").first.wait_for()
-        page.goto(self.url("#/orders"))
-        page.locator(".orders .standard").first.wait_for()
+        page.goto(self.url("#/commands"))
+        page.locator(".commands .standard").first.wait_for()
 
     def test_no(self) -> None:
-        """Who says no, or leaves the question with Escape, gives no order."""
+        """Who says no, or leaves the question with Escape, gives no command."""
         lock = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(lock.close)
         page = self.lock_page(lock.device)
@@ -125,15 +125,15 @@ class OrderTests(BrowserTestCase):
         self.assertEqual(self.desk.events("command", lock.device), [])
 
     def test_asleep(self) -> None:
-        """Of a lock that is away it is said how long the order waits; it is written when the lock comes."""
+        """Of a lock that is away it is said how long the command waits; it is written when the lock comes."""
         lock = FakeLock(new_device()).connect(self.daemon)
         lock.close()
         page = self.lock_page(lock.device)
         page.locator(".lock-state", has_text="offline").wait_for()
-        page.select_option("#order-ttl", "3600")
+        page.select_option("#command-ttl", "3600")
         self.unlock(page, PASSWORD)
         dialog = page.get_by_role("dialog")
-        dialog.get_by_text("is not connected. The order waits for it to come, at most 1 h").wait_for()
+        dialog.get_by_text("is not connected. The command waits for it to come, at most 1 h").wait_for()
         dialog.get_by_role("button", name="Yes").click()
         page.locator('.followed[data-state="waiting"]').wait_for()
         lock.connect(self.daemon)
@@ -149,10 +149,10 @@ class OrderTests(BrowserTestCase):
         page = self.lock_page(lock.device)
         self.unlock(page, "12,45(")
         page.get_by_role("dialog").get_by_role("button", name="Yes").click()
-        problem = page.locator(".order-form .problem")
+        problem = page.locator(".command-form .problem")
         problem.get_by_text("password").wait_for()
         self.assertNotIn("12,45(", problem.inner_text())
-        page.select_option("#order-command", "text")
+        page.select_option("#command-command", "text")
         page.get_by_role("button", name="Go on").click()
         problem.get_by_text("text is needed").wait_for()
         self.assertEqual(self.desk.events("command", lock.device), [])

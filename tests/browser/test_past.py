@@ -3,13 +3,14 @@
 import json
 import time
 from typing import Any
+from uuid import uuid4
 
 from jt709c_gateway.commands.model import CommandState
 from jt709c_gateway.commands.stored import PUBLIC_FIELDS, iso, to_hash
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.web.stream_scan import MAX_SCANNED
 from tests.browser.support import BrowserTestCase
-from tests.orders_support import FakeLock, new_device, new_id
+from tests.orders_support import FakeLock, new_device
 from tests.support import wait_until
 
 KEYS = Keys("jt709c")
@@ -21,7 +22,7 @@ for number = 1, tonumber(ARGV[1]) do
   redis.call('XADD', KEYS[1], '*', 'kind', ARGV[2], 'device', ARGV[3], 'event', event)
 end
 """
-_ORDERS = """
+_COMMANDS = """
 for number = 1, tonumber(ARGV[1]) do
   local id = ARGV[2] .. '-' .. number
   redis.call('HSET', 'jt709c:command:' .. id, 'id', id, unpack(ARGV, 4))
@@ -36,14 +37,16 @@ class PastTests(BrowserTestCase):
         super().setUp()
         self.redis = self.server.client()
         self.addCleanup(self.redis.close)
-        for key in (KEYS.events, KEYS.recent_orders):
+        for key in (KEYS.events, KEYS.recent_commands):
             self.redis.call("DEL", key)
 
     def happened(self, count: int, kind: str, device: str) -> None:
         """Events of a kind of a device, now."""
         event = {"v": 1, "id": "NUMBER", "kind": kind, "device": device, "received_at": iso(time.time())}
         event["data"] = {"state": "online"} if kind == "session" else {"name": "tamper", "active": True}
-        self.redis.call("EVAL", _OTHERS, 1, KEYS.events, count, kind, device, json.dumps(event), new_id()[:8])
+        self.redis.call(
+            "EVAL", _OTHERS, 1, KEYS.events, count, kind, device, json.dumps(event), uuid4().hex[:8]
+        )
 
     def held(self, page: Any, pattern: str) -> list[Any]:
         """Calls of a page that wait until the test has them go on, in this list."""
@@ -92,8 +95,8 @@ class PastTests(BrowserTestCase):
         self.assertGreaterEqual(self.answer(page, calls, denial, page.locator(".nothing-such")), 2)
         page.goto(self.url("#/events?kind=password"))
         self.answer(page, calls, looking, denial)
-        page.goto(self.url("#/orders"))
-        page.locator(".view-orders").wait_for()
+        page.goto(self.url("#/commands"))
+        page.locator(".view-commands").wait_for()
         calls.clear()
         page.wait_for_timeout(500)
         self.assertEqual(calls, [])
@@ -118,23 +121,23 @@ class PastTests(BrowserTestCase):
         self.wait(page, "document.querySelectorAll('.events > li').length === 151")
         self.assertEqual(items.count(), 151)
 
-    def test_orders(self) -> None:
-        """An order in a rare state is found behind thousands of others."""
-        self.put_orders(1, "rare", CommandState.REJECTED)
-        self.put_orders(MAX_SCANNED + 500, "usual", CommandState.DONE)
-        page = self.open("#/orders?state=rejected")
-        page.locator(".orders", has_text="rejected").wait_for()
-        self.assertEqual(page.locator(".orders tbody tr").count(), 1)
+    def test_commands(self) -> None:
+        """A command in a rare state is found behind thousands of others."""
+        self.put_commands(1, "rare", CommandState.REJECTED)
+        self.put_commands(MAX_SCANNED + 500, "usual", CommandState.DONE)
+        page = self.open("#/commands?state=rejected")
+        page.locator(".commands", has_text="rejected").wait_for()
+        self.assertEqual(page.locator(".commands tbody tr").count(), 1)
         page.get_by_role("button", name="Older").wait_for(state="hidden")
-        page.select_option("#order-state", "uncertain")
-        page.get_by_text("No order like that has been given lately").wait_for()
-        page.select_option("#order-state", "")
-        self.wait(page, "document.querySelectorAll('.orders tbody tr').length === 100")
+        page.select_option("#command-state", "uncertain")
+        page.get_by_text("No command like that has been given lately").wait_for()
+        page.select_option("#command-state", "")
+        self.wait(page, "document.querySelectorAll('.commands tbody tr').length === 100")
         page.get_by_role("button", name="Older").click()
-        self.wait(page, "document.querySelectorAll('.orders tbody tr').length === 200")
+        self.wait(page, "document.querySelectorAll('.commands tbody tr').length === 200")
 
-    def put_orders(self, count: int, name: str, state: CommandState) -> None:
-        """Orders in a state, newer than those before."""
+    def put_commands(self, count: int, name: str, state: CommandState) -> None:
+        """Commands in a state, newer than those before."""
         record = dict.fromkeys(PUBLIC_FIELDS) | {
             "command": "locate",
             "device": "794300000003",
@@ -144,7 +147,7 @@ class PastTests(BrowserTestCase):
         }
         del record["id"]
         flat = [part for item in to_hash(record).items() for part in item]
-        self.redis.call("EVAL", _ORDERS, 1, KEYS.recent_orders, count, name, time.time() - 60, *flat)
+        self.redis.call("EVAL", _COMMANDS, 1, KEYS.recent_commands, count, name, time.time() - 60, *flat)
 
     def test_addresses(self) -> None:
         """What is chosen stands in the address: it survives a reload, the way back, and links."""
@@ -175,13 +178,13 @@ class PastTests(BrowserTestCase):
         page.get_by_text("Nothing of this kind has happened lately").wait_for()
         page.go_back()
         self.check_events(page)
-        page.goto(self.url("#/orders?state=done&device=5&nonsense=1"))
-        self.wait(page, "document.querySelector('#order-state')?.value === 'done'")
-        self.assertEqual(page.get_by_label("Only orders of this device").input_value(), "5")
-        page.select_option("#order-state", "")
-        self.wait(page, "location.hash === '#/orders?device=5'")
-        page.goto(self.url("#/orders?state=constructor"))
-        self.wait(page, "document.querySelector('#order-state').value === ''")
+        page.goto(self.url("#/commands?state=done&device=5&nonsense=1"))
+        self.wait(page, "document.querySelector('#command-state')?.value === 'done'")
+        self.assertEqual(page.get_by_label("Only commands of this device").input_value(), "5")
+        page.select_option("#command-state", "")
+        self.wait(page, "location.hash === '#/commands?device=5'")
+        page.goto(self.url("#/commands?state=constructor"))
+        self.wait(page, "document.querySelector('#command-state').value === ''")
 
     def check_events(self, page: Any) -> None:
         """The events of the chosen kind and lock are shown, and what is chosen."""

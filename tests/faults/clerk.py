@@ -1,4 +1,4 @@
-"""Whoever gives orders, in a thread: each order is pushed again until Redis has said that it has it."""
+"""Whoever gives commands, in a thread: each command is pushed again until Redis has said that it has it."""
 
 import itertools
 import json
@@ -12,14 +12,14 @@ from tests.faults.ledger import Ledger, Manner, Slip
 from tests.support import RedisClient, RedisError
 
 _MANNERS: Final = (*[Manner.OPENS] * 6, Manner.REFUSES, Manner.MUTE, Manner.MUTE)
-_orders = itertools.count(1)
+_commands = itertools.count(1)
 
 
 class Clerk(threading.Thread):
-    """Gives an order every `pace` seconds, unlocks and text messages, in a manner that the dice choose.
+    """Gives a command every `pace` seconds, unlocks and text messages, in a manner that the dice choose.
 
-    The first lock only ever says yes. Did it also open, nobody could tell for which of two orders that it has
-    said yes to: the gateway credits the older one.
+    The first lock only ever says yes. Did it also open, nobody could tell for which of two commands that it
+    has said yes to: the gateway credits the older one.
 
     A push whose reply is lost may have arrived; it is repeated under the same id, which the gateway knows.
     """
@@ -41,7 +41,7 @@ class Clerk(threading.Thread):
         self._devices = devices
         self._dice = random.Random(seed)
         self._pace = pace
-        #: Of so many orders, as a share of one, somebody tries to take the order back.
+        #: Of so many commands, as a share of one, somebody tries to take the command back.
         self._cancels = cancels
         self._limits = {"timeout": timeout, "ttl": ttl}
         self._ending = threading.Event()
@@ -49,10 +49,10 @@ class Clerk(threading.Thread):
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """Give orders until `stop`."""
+        """Give commands until `stop`."""
         try:
             for number in itertools.count():
-                self._order(physical=number % 3 != 2)
+                self._command(physical=number % 3 != 2)
                 if self._ending.wait(self._pace):
                     return
         except BaseException as error:
@@ -61,20 +61,20 @@ class Clerk(threading.Thread):
             self._hang_up()
 
     def stop(self) -> None:
-        """Give no more; every order that was begun has been given."""
+        """Give no more; every command that was begun has been given."""
         self._ending.set()
         self.join(30)
-        assert not self.is_alive(), "Redis takes no orders"
+        assert not self.is_alive(), "Redis takes no commands"
         if self.error is not None:
             raise AssertionError(f"the clerk failed: {self.error!r}") from self.error
 
-    def _order(self, physical: bool) -> None:
-        number = next(_orders)
+    def _command(self, physical: bool) -> None:
+        number = next(_commands)
         device = self._dice.choice(self._devices)
         manner = self._dice.choice(_MANNERS) if physical else Manner.OPENS
         if physical and device == self._devices[0]:
             manner = Manner.YES_ONLY
-        # Six digits are a password, and no two orders have the same.
+        # Six digits are a password, and no two commands have the same.
         mark = f"{100000 + number}" if physical else f"text-{number}"
         slip = Slip(f"fault-{number}", device, physical, manner, mark)
         command: dict[str, Any] = {"id": slip.id, "device": device, **self._limits}

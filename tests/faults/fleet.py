@@ -83,7 +83,7 @@ class VirtualLock:
                 self._send(self._memory[serial], now)
 
     def received(self, data: bytes, datagram: bool = False) -> None:
-        """What the gateway writes: answers, and orders."""
+        """What the gateway writes: answers, and commands."""
         framer = Framer() if datagram else self._framer
         for frame in framer.feed_datagram(data) if datagram else framer.feed(data):
             if isinstance(frame, SentenceFrame):

@@ -41,7 +41,7 @@ class Report:
 
 
 class Manner(StrEnum):
-    """How a lock takes an order."""
+    """How a lock takes a command."""
 
     OPENS = "opens"
     """Says yes and moves; a text message: shows it and says so."""
@@ -52,7 +52,7 @@ class Manner(StrEnum):
 
 @define(eq=False)
 class Slip:
-    """One order: what was asked, how its lock takes it, and each frame in which the lock saw it.
+    """One command: what was asked, how its lock takes it, and each frame in which the lock saw it.
 
     `mark` is what it is known by in the frame: its password, or the text to show.
     """
@@ -71,14 +71,14 @@ class Slip:
 
 @frozen
 class Outcome:
-    """What Redis says of an order in the end."""
+    """What Redis says of a command in the end."""
 
     state: str
     reason: str = ""
     attempts: int = 0
 
 
-#: What a physical order may end as, by how its lock took it; None: the lock never saw it.
+#: What a physical command may end as, by how its lock took it; None: the lock never saw it.
 _PHYSICAL: Final[dict[Manner | None, frozenset[str]]] = {
     None: frozenset({"failed", "expired", "uncertain"}),
     Manner.OPENS: frozenset({"confirmed", "uncertain", "unconfirmed"}),
@@ -94,9 +94,9 @@ class Ledger:
 
     reports: dict[tuple[str, int], Report] = field(factory=dict, repr=False)
     slips: dict[str, Slip] = field(factory=dict, repr=False)
-    #: Ids of the orders that took others back.
+    #: Ids of the commands that took others back.
     cancels: list[str] = field(factory=list)
-    #: Frames that no order explains, and answers to what was never sent.
+    #: Frames that no command explains, and answers to what was never sent.
     oddities: list[str] = field(factory=list)
     answered: int = 0
     sent: int = 0
@@ -118,15 +118,15 @@ class Ledger:
             self.answered += 1
 
     def ordered(self, slip: Slip) -> None:
-        """An order is about to be given."""
+        """A command is about to be given."""
         self.slips[slip.id] = self._by_mark[slip.mark] = slip
 
     def saw(self, device: str, mark: str, frame: bytes) -> Slip | None:
-        """A lock got an order; None when nobody gave it to this lock."""
+        """A lock got a command; None when nobody gave it to this lock."""
         slip = self._by_mark.get(mark)
         if slip is None or slip.device != device:
             whose = "that nobody gave" if slip is None else f"that is for {slip.device}"
-            self.oddities.append(f"{device} got an order {whose}: {frame!r}")
+            self.oddities.append(f"{device} got a command {whose}: {frame!r}")
             return None
         slip.seen.append(frame)
         return slip
@@ -159,20 +159,20 @@ class Ledger:
         wrong += [f"made up: the stream has {key}" for key in entries if key not in known]
         return wrong
 
-    def check_orders(self, outcomes: dict[str, Outcome], settled: bool = False) -> list[str]:
-        """What is wrong with the outcomes of orders; `outcomes` by id.
+    def check_commands(self, outcomes: dict[str, Outcome], settled: bool = False) -> list[str]:
+        """What is wrong with the outcomes of commands; `outcomes` by id.
 
-        A physical order is seen once at most. Its outcome is true when it says no more than happened and
+        A physical command is seen once at most. Its outcome is true when it says no more than happened and
         nothing else than happened:
 
         ===========================  =====================================================================
-        the lock …                   and the order is
+        the lock …                   and the command is
         ===========================  =====================================================================
         never saw it                 ``failed`` or ``expired``; or ``uncertain``, where the bytes were written
                                      and got lost, or the gateway died about to write them
         saw it and opened            ``confirmed``; ``uncertain`` or ``unconfirmed`` where a crash fell
-                                     between the commit of evidence and that of the order: not false, and with
-                                     `settled` (no gateway died) not good enough
+                                     between the commit of evidence and that of the command: not false, and
+                                     with `settled` (no gateway died) not good enough
         saw it, said yes, stood      ``unconfirmed``; ``uncertain`` where the yes got lost
         saw it and refused           ``rejected``; ``uncertain`` where the no got lost
         saw it and was mute          ``uncertain``
@@ -181,10 +181,10 @@ class Ledger:
         refused two in a row         a third wrong password
         ===========================  =====================================================================
 
-        ``failed`` and ``expired`` say that nothing reached the lock: false of any order that it saw, since
+        ``failed`` and ``expired`` say that nothing reached the lock: false of any command that it saw, since
         whoever reads that gives it again. ``confirmed`` of one that moved nothing is as bad.
 
-        An order that moves nothing may be seen several times (it is repeated):
+        A command that moves nothing may be seen several times (it is repeated):
 
         ===========================  =====================================================================
         never saw it                 ``failed``, ``expired``, ``timed_out``
@@ -192,17 +192,17 @@ class Ledger:
                                      its attempts, which it tells, went unanswered until its ttl ended
         ===========================  =====================================================================
 
-        No order is left without an end.
+        No command is left without an end.
         """
         wrong = []
         for slip in list(self.slips.values()):
             kind = "unlock" if slip.physical else "text"
             name = f"{kind} {slip.id} for {slip.device}, which {_story(slip)},"
             if slip.physical and len(slip.seen) > 1:
-                wrong.append(f"doubled order: {name} was written {len(slip.seen)} times")
+                wrong.append(f"doubled command: {name} was written {len(slip.seen)} times")
             outcome = outcomes.get(slip.id)
             if outcome is None:
-                wrong.append(f"lost order: {name} is not known")
+                wrong.append(f"lost command: {name} is not known")
             elif outcome.state not in ENDED:
                 wrong.append(f"no outcome: {name} is {outcome.state}")
             elif not self._is_true(slip, outcome):
@@ -237,13 +237,13 @@ class Ledger:
         """All that is wrong, in words, the first of each kind; empty when every promise was kept."""
         entries, steps = read_stream(redis, prefix)
         wrong = list(self.oddities) + self.check_reports(entries, drained)
-        wrong += self.check_orders({one: read_outcome(redis, one, prefix) for one in self.slips}, settled)
-        for order_id, states in steps.items():
+        wrong += self.check_commands({one: read_outcome(redis, one, prefix) for one in self.slips}, settled)
+        for command_id, states in steps.items():
             try:
                 # A crash may come between the record of a step and its event.
                 check_edges(states, complete=False)
             except AssertionError as error:
-                wrong.append(f"steps of {order_id}: {error}")
+                wrong.append(f"steps of {command_id}: {error}")
         return _shortened(wrong, named)
 
 
@@ -269,7 +269,8 @@ def _shortened(wrong: list[str], named: int) -> list[str]:
 
 
 def read_stream(redis: RedisClient, prefix: str = "jt709c") -> tuple[Counter[Key], dict[str, list[str]]]:
-    """Every report in the stream with how often it is there, and the states of each order in their order."""
+    """Every report in the stream with how often it is there, and the states of each command in their
+    order."""
     reports: Counter[Key] = Counter()
     steps: dict[str, list[str]] = {}
     start = "-"
@@ -287,10 +288,10 @@ def read_stream(redis: RedisClient, prefix: str = "jt709c") -> tuple[Counter[Key
     return reports, steps
 
 
-def read_outcome(redis: RedisClient, order_id: str, prefix: str = "jt709c") -> Outcome | None:
-    """What an order's hash says; None where there is none."""
+def read_outcome(redis: RedisClient, command_id: str, prefix: str = "jt709c") -> Outcome | None:
+    """What a command's hash says; None where there is none."""
     state, reason, attempts = redis.call(
-        "HMGET", f"{prefix}:command:{order_id}", "state", "reason", "attempts"
+        "HMGET", f"{prefix}:command:{command_id}", "state", "reason", "attempts"
     )
     if state is None:
         return None

@@ -32,8 +32,8 @@ ENOUGH: Final = 10
 KINDS: Final = {
     "answered and not in the stream": ("lost:",),
     "in it twice": ("doubled:",),
-    "physical commands written twice": ("doubled order:",),
-    "commands without an outcome": ("no outcome:", "lost order:"),
+    "physical commands written twice": ("doubled command:",),
+    "commands without an outcome": ("no outcome:", "lost command:"),
     "transitions after an end": ("after its end:",),
     "outcomes that are not true": ("false outcome:",),
     "else": (),
@@ -67,25 +67,25 @@ class Tally:
 def late_changes(steps: dict[str, list[str]]) -> list[str]:
     """States that follow on an end, but for what evidence makes ``confirmed``."""
     found = []
-    for order_id, states in steps.items():
+    for command_id, states in steps.items():
         for before, after in pairwise(states):
             proved = after == "confirmed" and before in ("uncertain", "unconfirmed")
             if before in ENDED and not proved:
-                found.append(f"after its end: {order_id} was {before}, and then {after}")
+                found.append(f"after its end: {command_id} was {before}, and then {after}")
     return found
 
 
 def places(redis: RedisClient, line: str) -> str:
     """Where in Redis the command is that a line of the ledger is about."""
-    order_id, found = line.split()[3].encode(), []
+    command_id, found = line.split()[3].encode(), []
     for key in redis.call("KEYS", "jt709c:commands:*"):
         match redis.call("TYPE", key):
             case b"list":
-                there = any(order_id in entry for entry in redis.call("LRANGE", key, 0, -1))
+                there = any(command_id in entry for entry in redis.call("LRANGE", key, 0, -1))
             case b"hash":
-                there = redis.call("HGET", key, order_id) is not None
+                there = redis.call("HGET", key, command_id) is not None
             case b"zset":
-                there = redis.call("ZSCORE", key, order_id) is not None
+                there = redis.call("ZSCORE", key, command_id) is not None
             case _:
                 there = False
         if there:

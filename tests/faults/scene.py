@@ -20,7 +20,7 @@ from tests.support import RedisClient, ValkeyServer, wait_until
 
 #: Another seed, another run: it stands in the message of each failure, and can be set to have that run again.
 SEED: Final = int(os.environ.get("JT709C_FAULT_SEED") or random.randrange(1000))
-#: Short times, so that orders come to their ends, and caps that hold all of a run.
+#: Short times, so that commands come to their ends, and caps that hold all of a run.
 OPTIONS: Final = ("--confirm-timeout", "1", "--events-max", "1000000", "--gateway-ttl", "2")
 #: Reports that are to be answered before a fault, during one that lets some through, and after it.
 SOME: Final = 80
@@ -108,7 +108,7 @@ class FaultTestCase(SynchronousTestCase):
         self.assertNotIn("Traceback", self.daemon.log())
 
     def _until_ended(self, redis: RedisClient, timeout: float) -> None:
-        """Wait until every order has an end; what has none in time is for the ledger to tell."""
+        """Wait until every command has an end; what has none in time is for the ledger to tell."""
         left = list(self.ledger.slips)
         end = time.monotonic() + timeout
         while left and time.monotonic() < end:
@@ -135,5 +135,5 @@ class FaultTestCase(SynchronousTestCase):
         slips = self.ledger.slips.values()
         return (
             f"{self.ledger.answered} of {len(self.ledger.reports)} reports answered, "
-            f"{self.ledger.sent} sent, {len(slips)} orders, {sum(bool(slip.seen) for slip in slips)} seen"
+            f"{self.ledger.sent} sent, {len(slips)} commands, {sum(bool(slip.seen) for slip in slips)} seen"
         )

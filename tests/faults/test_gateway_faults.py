@@ -39,7 +39,7 @@ class GatewayFaultTests(FaultTestCase):
         self.settle(settled=False)
 
     def test_terminated(self) -> None:
-        """SIGTERM under load: it leaves in good time and order, and what it answered is there."""
+        """SIGTERM under load: it leaves in good time and command, and what it answered is there."""
         self.load("--shutdown-timeout", "3", embedded=True)
         for _ in range(2):
             started = time.monotonic()

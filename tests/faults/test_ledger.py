@@ -1,4 +1,4 @@
-"""That the checker finds what it is there to find, in a stream and in orders as the gateway leaves them."""
+"""That the checker finds what it is there to find, in a stream and in commands as the gateway leaves them."""
 
 import json
 
@@ -40,8 +40,8 @@ class StreamTests(SynchronousTestCase):
         """What the checker says, each cut behind the colon."""
         return [line.partition(":")[0] for line in self.ledger.verify(self.redis, self.prefix, **options)]
 
-    def order(self, *states: str) -> Slip:
-        """An order with the events of these states, the last of them in its hash."""
+    def command(self, *states: str) -> Slip:
+        """A command with the events of these states, the last of them in its hash."""
         slip = Slip("order-1", DEVICE, True, Manner.OPENS, "100001", seen=[b"(1)"])
         self.ledger.ordered(slip)
         for state in states:
@@ -51,10 +51,10 @@ class StreamTests(SynchronousTestCase):
         return slip
 
     def test_good(self) -> None:
-        """Every report once, an order in its place: nothing is wrong. More than a page of them, too."""
+        """Every report once, a command in its place: nothing is wrong. More than a page of them, too."""
         for serial in range(1, 2500):
             self.report(serial)
-        self.order("queued", "sent", "acknowledged", "confirmed")
+        self.command("queued", "sent", "acknowledged", "confirmed")
         self.assertEqual(self.found(settled=True), [])
 
     def test_lost(self) -> None:
@@ -94,21 +94,21 @@ class StreamTests(SynchronousTestCase):
             self.report(serial, published=0)
         self.assertEqual(self.ledger.verify(self.redis, self.prefix)[-1], "lost: 40 in all")
 
-    def test_order_without_record(self) -> None:
-        """An order that Redis doesn't know, and one that comes to no end."""
-        slip = self.order("queued", "sent")
+    def test_command_without_record(self) -> None:
+        """A command that Redis doesn't know, and one that comes to no end."""
+        slip = self.command("queued", "sent")
         self.assertEqual(self.found(), ["no outcome"])
         self.redis.call("DEL", f"{self.prefix}:command:{slip.id}")
-        self.assertEqual(self.found(), ["lost order"])
+        self.assertEqual(self.found(), ["lost command"])
 
     def test_steps(self) -> None:
         """States that must not follow on each other."""
-        self.order("queued", "expired", "confirmed")
+        self.command("queued", "expired", "confirmed")
         self.assertEqual(self.found(), ["steps of order-1"])
 
-    def test_order_seen_by_nobody_it_is_for(self) -> None:
-        """A frame that no order explains, or at the wrong lock."""
-        slip = self.order("queued", "sent", "confirmed")
+    def test_command_seen_by_nobody_it_is_for(self) -> None:
+        """A frame that no command explains, or at the wrong lock."""
+        slip = self.command("queued", "sent", "confirmed")
         self.assertIs(self.ledger.saw(DEVICE, slip.mark, b"(1)"), slip)
         self.assertIsNone(self.ledger.saw("794308010680", slip.mark, b"(1)"))
         self.assertIsNone(self.ledger.saw(DEVICE, "999999", b"(1)"))
@@ -116,12 +116,12 @@ class StreamTests(SynchronousTestCase):
 
 
 class OutcomeTests(SynchronousTestCase):
-    """The truth table of `Ledger.check_orders`."""
+    """The truth table of `Ledger.check_commands`."""
 
     STATES = sorted(ENDED)
 
     def true_states(self, physical: bool, manner: Manner | None, **more: object) -> set[str]:
-        """The states that pass for an order that its lock took in this manner; None: never saw."""
+        """The states that pass for a command that its lock took in this manner; None: never saw."""
         passed = set()
         for state in self.STATES:
             ledger = Ledger()
@@ -132,12 +132,12 @@ class OutcomeTests(SynchronousTestCase):
                     slip.movement = Report(DEVICE, 1, b"", "")
             ledger.ordered(slip)
             outcome = Outcome(state, str(more.get("reason", "")), int(str(more.get("attempts", 0))))
-            if not ledger.check_orders({"order-1": outcome}, settled=bool(more.get("settled"))):
+            if not ledger.check_commands({"order-1": outcome}, settled=bool(more.get("settled"))):
                 passed.add(str(state))
         return passed
 
     def test_unlock(self) -> None:
-        """What an unlock order may end as, by what its lock saw and did."""
+        """What an unlock command may end as, by what its lock saw and did."""
         for manner, states in (
             (None, "failed expired uncertain"),
             (Manner.OPENS, "confirmed uncertain unconfirmed"),
@@ -157,19 +157,19 @@ class OutcomeTests(SynchronousTestCase):
         self.assertIn("rejected", self.true_states(True, None, reason=lockout.REASON))
 
     def test_text(self) -> None:
-        """What an order that moves nothing may end as."""
+        """What a command that moves nothing may end as."""
         self.assertEqual(self.true_states(False, None), {"failed", "expired", "timed_out"})
         self.assertEqual(self.true_states(False, Manner.OPENS), {"done", "timed_out"})
         self.assertEqual(self.true_states(False, Manner.OPENS, attempts=2), {"done", "timed_out", "expired"})
 
     def test_written_twice(self) -> None:
         """An unlock that its lock saw twice is wrong whatever its outcome; a text may be repeated."""
-        for physical, wrong in ((True, ["doubled order"]), (False, [])):
+        for physical, wrong in ((True, ["doubled command"]), (False, [])):
             ledger = Ledger()
             slip = Slip("order-1", DEVICE, physical, Manner.OPENS, "100001")
             ledger.ordered(slip)
             for _ in range(2):
                 ledger.saw(DEVICE, "100001", b"(1)")
             state = "confirmed" if physical else "done"
-            found = ledger.check_orders({"order-1": Outcome(state)})
+            found = ledger.check_commands({"order-1": Outcome(state)})
             self.assertEqual([line.partition(":")[0] for line in found], wrong)

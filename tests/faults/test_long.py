@@ -35,9 +35,9 @@ class TallyTests(SynchronousTestCase):
         for line in (
             "lost: report 1",
             "doubled: report 2",
-            "doubled order: unlock",
+            "doubled command: unlock",
             "no outcome: text",
-            "lost order: text",
+            "lost command: text",
             "after its end: o1",
             "false outcome: unlock",
             "left: report 3",

@@ -13,7 +13,7 @@ _LOUD = 2000
 
 class PeerFaultTests(FaultTestCase):
     def test_resets(self) -> None:
-        """Links are reset with reports and orders on their way."""
+        """Links are reset with reports and commands on their way."""
         self.load()
         for _ in range(25):
             self.fleet.reset(3)

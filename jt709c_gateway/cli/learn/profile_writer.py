@@ -22,12 +22,12 @@ _SUSPICIOUS: Final = 4
 
 @frozen
 class ProfileDraft:
-    """What is to be written: the profile's head, and which sentence is which order.
+    """What is to be written: the profile's head, and which sentence is which command.
 
     `places` maps positions among the arguments, from 1, to names of parameters.
     """
 
-    order: str
+    command: str
     name: str
     source: str
     match: Mapping[str, Sequence[str]]
@@ -74,7 +74,7 @@ def _piece(
     if name := wanted.places.get(place):
         if name not in params:
             raise UserError(
-                f"--argument {place}: no parameter of {wanted.order}; expected {', '.join(params)}"
+                f"--argument {place}: no parameter of {wanted.command}; expected {', '.join(params)}"
             )
         return f"{{{name}}}"
     if argument in wanted.secrets and secret:
@@ -108,10 +108,10 @@ def document(text: str, form: Form, profile: Profile, wanted: ProfileDraft) -> s
     if wanted.match:
         lines += ["", "[match]"]
         lines += [f"{name} = [{', '.join(map(_quoted, values))}]" for name, values in wanted.match.items()]
-    definition = profile.orders[wanted.order]
+    definition = profile.commands[wanted.command]
     lines += [
         "",
-        f"[orders.{wanted.order}]",
+        f"[commands.{wanted.command}]",
         'provenance = "documented"',
         f"source = {_quoted(wanted.source)}",
         f"template = {{ {key} = {_quoted(text)} }}",
@@ -122,7 +122,7 @@ def document(text: str, form: Form, profile: Profile, wanted: ProfileDraft) -> s
     used = {piece[1:-1] for piece in text.split(",") if piece.startswith("{")}
     for name in definition.params:
         if name not in used:
-            lines += ["", f"[orders.{wanted.order}.params.{name}]", "disabled = true"]
+            lines += ["", f"[commands.{wanted.command}.params.{name}]", "disabled = true"]
     return "\n".join(lines) + "\n"
 
 

@@ -28,7 +28,7 @@ class Request:
 
     sources: Sequence[str]
     dialect: str
-    order: str | None
+    command: str | None
     sentence: int | None
     name: str | None
     source: str | None
@@ -75,7 +75,7 @@ def _captured(source: str) -> list[capture.Captured]:
 def _show(talk: Conversation, known: Sequence[Form], secrets: Sequence[str]) -> None:
     for index, one in enumerate(talk.said):
         is_answer = talk.is_answer(index)
-        click.echo(f"{index + 1}. {'answer' if is_answer else 'order'}  {plain(one.shown(secrets))}")
+        click.echo(f"{index + 1}. {'answer' if is_answer else 'command'}  {plain(one.shown(secrets))}")
         if not is_answer:
             for line in compared(one, known):
                 click.echo(f"     {plain(line)}")
@@ -85,38 +85,38 @@ def _show(talk: Conversation, known: Sequence[Form], secrets: Sequence[str]) -> 
 def _write(
     request: Request, profile: Profile, known: Sequence[Form], talk: Conversation, secrets: Sequence[str]
 ) -> None:
-    order, form = _order(request, known)
+    command, form = _command(request, known)
     if not request.name or not request.source:
         raise UserError("a profile needs --name and --source, which says where the sentence is from")
-    orders = [index for index in range(len(talk.said)) if not talk.is_answer(index)]
-    if request.sentence is None and len(orders) != 1:
+    commands = [index for index in range(len(talk.said)) if not talk.is_answer(index)]
+    if request.sentence is None and len(commands) != 1:
         raise UserError(
-            f"{len(orders)} orders were captured; expected --sentence with the number of one of them"
+            f"{len(commands)} commands were captured; expected --sentence with the number of one of them"
         )
-    at = orders[0] if request.sentence is None else request.sentence - 1
+    at = commands[0] if request.sentence is None else request.sentence - 1
     if not 0 <= at < len(talk.said):
         raise UserError(f"--sentence {at + 1}: expected a number from 1 to {len(talk.said)}")
     one = talk.said[at]
     if (one.number is None) != (form.key[1] is None):
-        raise UserError(f"sentence {at + 1} is of another form than orders of {request.dialect} have")
+        raise UserError(f"sentence {at + 1} is of another form than commands of {request.dialect} have")
     wanted = profile_writer.ProfileDraft(
-        order, request.name, request.source, request.match, _places(request.arguments), secrets
+        command, request.name, request.source, request.match, _places(request.arguments), secrets
     )
-    text = profile_writer.template(one, profile.orders[order], form, wanted)
+    text = profile_writer.template(one, profile.commands[command], form, wanted)
     profile_writer.write(
         profile_writer.document(text, form, profile, wanted), Path(request.output or ""), force=request.force
     )
-    click.echo(f"{order}: {text}; was {form.text}")
+    click.echo(f"{command}: {text}; was {form.text}")
     click.echo(f"written to {plain(request.output)}; check it on a lock on the table before you rely on it")
 
 
-def _order(request: Request, known: Sequence[Form]) -> tuple[str, Form]:
-    """The order, and its form where nothing chooses another one."""
-    able = {form.order: form for form in known if not form.condition}
-    if request.order not in able:
-        given = "missing" if request.order is None else unknown_name(request.order, able)
-        raise UserError(f"--order: {given}; expected one of {', '.join(sorted(able))}")
-    return request.order, able[request.order]
+def _command(request: Request, known: Sequence[Form]) -> tuple[str, Form]:
+    """The command, and its form where nothing chooses another one."""
+    able = {form.command: form for form in known if not form.condition}
+    if request.command not in able:
+        given = "missing" if request.command is None else unknown_name(request.command, able)
+        raise UserError(f"--command: {given}; expected one of {', '.join(sorted(able))}")
+    return request.command, able[request.command]
 
 
 def _places(arguments: Sequence[str]) -> dict[int, str]:

@@ -66,7 +66,7 @@ def read_sentences(captured: Captured) -> SeenSentence | None:
 
 @define
 class Conversation:
-    """What was said, each order with what answers it."""
+    """What was said, each command with what answers it."""
 
     said: list[SeenSentence]
 
@@ -109,9 +109,9 @@ def _placeholder(piece: Placeholder) -> str:
 
 @frozen
 class Form:
-    """A form of an order that is a sentence, with the condition under which it is used."""
+    """A form of a command that is a sentence, with the condition under which it is used."""
 
-    order: str
+    command: str
     condition: str
     spec: CommandSpec
     text: str
@@ -128,7 +128,7 @@ class Form:
 
 def forms(profile: Profile) -> Iterator[Form]:
     """All forms in a profile that are sentences."""
-    for name, definition in profile.orders.items():
+    for name, definition in profile.commands.items():
         found = [(variant.describe(), variant.spec) for variant in definition.variants]
         if definition.base is not None:
             found.append(("", definition.base))
@@ -145,9 +145,9 @@ def compared(one: SeenSentence, known: Sequence[Form]) -> list[str]:
             continue
         condition = f" ({form.condition})" if form.condition else ""
         lines.append(
-            f"{form.order}{condition}, {form.spec.provenance}: {form.text}; {_difference(one, form)}"
+            f"{form.command}{condition}, {form.spec.provenance}: {form.text}; {_difference(one, form)}"
         )
-    return lines or [f"no order of the profile has the word {one.word}"]
+    return lines or [f"no command of the profile has the word {one.word}"]
 
 
 def _difference(one: SeenSentence, form: Form) -> str:

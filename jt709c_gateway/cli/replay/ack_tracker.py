@@ -32,7 +32,7 @@ class Counts:
     due: int = 0
     answered: int = 0
     unanswered: int = 0
-    #: What the gateway sent besides: orders, and answers that nobody waited for.
+    #: What the gateway sent besides: commands, and answers that nobody waited for.
     other: int = 0
     connections: int = 0
     #: Connections that never came to be, and those that the gateway ended.
@@ -55,7 +55,7 @@ class _Answers:
     _pending: bytes = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Every answer or order that is complete by now; bytes between them are passed over."""
+        """Every answer or command that is complete by now; bytes between them are passed over."""
         buffer = self._pending + data
         found, end = [], 0
         for match in _DOWNLINK.finditer(buffer):

@@ -104,29 +104,29 @@ class _Interface:
 def _pcapng(source: _Source) -> Iterator[_Packet]:
     """dpkt has the blocks, but its reader takes all packets for the first interface's."""
     interfaces: list[_Interface] = []
-    order = "<"
+    command = "<"
     source.number = 1
     while head := source.read(8):
         if head[:4] == PCAPNG:
             head += source.all(4)
-            order = "<" if head[8:] == b"\x4d\x3c\x2b\x1a" else ">"
+            command = "<" if head[8:] == b"\x4d\x3c\x2b\x1a" else ">"
             interfaces.clear()
-        kind, length = struct.unpack(order + "II", head[:8])
+        kind, length = struct.unpack(command + "II", head[:8])
         if length < len(head) + 4 or length % 4:
             raise CaptureError(f"{source.where}a block of {length} bytes; the file is broken")
         block = head + source.all(length - len(head))
         try:
             if kind == _IDB:
-                interfaces.append(_interface(block, order))
-            elif (packet := _block(kind, block, order, interfaces)) is not None:
+                interfaces.append(_interface(block, command))
+            elif (packet := _block(kind, block, command, interfaces)) is not None:
                 yield packet
                 source.number += 1
         except (dpkt.UnpackError, struct.error, IndexError):
             raise CaptureError(f"{source.where}a block that can't be read; the file is broken") from None
 
 
-def _interface(block: bytes, order: str) -> _Interface:
-    little = order == "<"
+def _interface(block: bytes, command: str) -> _Interface:
+    little = command == "<"
     parsed = (dpkt.pcapng.InterfaceDescriptionBlockLE if little else dpkt.pcapng.InterfaceDescriptionBlock)(
         block
     )
@@ -136,19 +136,19 @@ def _interface(block: bytes, order: str) -> _Interface:
             power = option.data[0] & 0x7F
             tick = 2.0**-power if option.data[0] & 0x80 else 10.0**-power
         elif option.code == dpkt.pcapng.PCAPNG_OPT_IF_TSOFFSET:
-            (offset,) = struct.unpack(order + "q", option.data)
+            (offset,) = struct.unpack(command + "q", option.data)
     return _Interface(parsed.linktype, tick, offset)
 
 
-def _block(kind: int, block: bytes, order: str, interfaces: list[_Interface]) -> _Packet | None:
+def _block(kind: int, block: bytes, command: str, interfaces: list[_Interface]) -> _Packet | None:
     if kind == _SIMPLE:
-        (length,) = struct.unpack_from(order + "I", block, 8)
+        (length,) = struct.unpack_from(command + "I", block, 8)
         return _Packet(None, interfaces[0].link, block[12:-4][:length])
     if kind == _ENHANCED:
-        little = order == "<"
+        little = command == "<"
         parsed = (dpkt.pcapng.EnhancedPacketBlockLE if little else dpkt.pcapng.EnhancedPacketBlock)(block)
     elif kind == _OLD:
-        parsed = (dpkt.pcapng.PacketBlockLE if order == "<" else dpkt.pcapng.PacketBlock)(block)
+        parsed = (dpkt.pcapng.PacketBlockLE if command == "<" else dpkt.pcapng.PacketBlock)(block)
     else:
         return None
     interface = interfaces[parsed.iface_id]

@@ -22,7 +22,7 @@ from jt709c_gateway.simulator.connections import Target
 
 #: Seconds behind from which on that is worth saying.
 _LATE: Final = 0.1
-#: The first four bytes of pcap files (both byte orders; µs, ns and another variant), and of pcapng.
+#: The first four bytes of pcap files (both byte commands; µs, ns and another variant), and of pcapng.
 _CAPTURES: Final = frozenset(
     bytes.fromhex(magic)
     for magic in ("a1b2c3d4", "d4c3b2a1", "a1b23c4d", "4d3cb2a1", "a1b2cd34", "34cdb2a1", "0a0d0d0a")

@@ -1,7 +1,7 @@
 """From a profile's TOML to a :class:`~jt709c_gateway.commands.profiles.spec.Profile`.
 
 The head of ``jt709.toml`` describes the format. Everything is checked here, so that a mistake stops the start
-of the gateway and not an order.
+of the gateway and not a command.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from attrs import evolve
 
-from jt709c_gateway.commands.catalogue import ALIASES, LOCAL_ORDERS
+from jt709c_gateway.commands.catalogue import ALIASES, LOCAL_COMMANDS
 from jt709c_gateway.commands.evidence import DEFAULT_WITHIN, Delay, EvidenceRule
 from jt709c_gateway.commands.model import InvalidCommand, quote
 from jt709c_gateway.commands.profiles.param_loader import read_params
@@ -40,7 +40,7 @@ DIALECTS: Final = ("jt709", "jt705", "jt701")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_DELAY: Final = 3600.0
-"""Seconds that an order may take before its evidence is awaited."""
+"""Seconds that a command may take before its evidence is awaited."""
 _ACTIONS: Final = frozenset({"unlocked", "locked"})
 _RIVALS: Final = {"provenance": "assumed", "assumed": "provenance"}
 _METHODS: Final = frozenset(
@@ -64,17 +64,17 @@ def read_profile(file: str, data: Mapping[str, Any], *, shipped: bool = False) -
     match = table.table_or_empty("match")
     devices, prefixes, firmware = match.texts("devices"), match.texts("prefixes"), match.texts("firmware")
     match.finish()
-    orders = {
-        key: _order(key, order, name, source)
-        for key, order in table.table_or_empty("orders").subtables()
-        if not order.boolean("disabled")
+    commands = {
+        key: _command(key, command, name, source)
+        for key, command in table.table_or_empty("commands").subtables()
+        if not command.boolean("disabled")
     }
     table.finish()
-    return Profile(name, dialect, source, orders, frozenset(devices), prefixes, firmware, shipped)
+    return Profile(name, dialect, source, commands, frozenset(devices), prefixes, firmware, shipped)
 
 
-def _order(name: str, table: TomlTable, profile: str, source: str) -> CommandDefinition:
-    if _NAME.fullmatch(name) is None or name in LOCAL_ORDERS:
+def _command(name: str, table: TomlTable, profile: str, source: str) -> CommandDefinition:
+    if _NAME.fullmatch(name) is None or name in LOCAL_COMMANDS:
         raise table.error(
             "", "expected a name of lower-case letters, digits and '_' that the gateway doesn't use itself"
         )
@@ -108,7 +108,7 @@ def _when(variant: TomlTable, params: Mapping[str, Param]) -> tuple[dict[str, ob
     wanted: dict[str, object] = {}
     for key in when.names():
         if key not in params or params[key].secret:
-            raise when.error(key, "expected a parameter of the order that isn't secret")
+            raise when.error(key, "expected a parameter of the command that isn't secret")
         try:
             wanted[key] = params[key].check(when.raw(key))
         except InvalidCommand as error:
@@ -120,7 +120,7 @@ def _when(variant: TomlTable, params: Mapping[str, Param]) -> tuple[dict[str, ob
 
 
 def _merged(table: TomlTable, variant: TomlTable) -> TomlTable:
-    """A variant is the order's table with its own keys in place; its parameters are added by name."""
+    """A variant is the command's table with its own keys in place; its parameters are added by name."""
     own = {key: variant.raw(key) for key in variant.names() if key not in ("when", "given")}
     shared = without_rival({key: table.raw(key) for key in table.names() if key != "variants"}, own)
     added = variant.table_or_empty("params")
@@ -144,7 +144,9 @@ def _spec(
         raise table.error("physical", "is false; raw bytes may open a lock; expected true")
     repeats = table.integer("repeats", 1, 10)
     if physical and repeats not in (None, 1):
-        raise table.error("repeats", f"is {repeats}; a physical order is written once; expected 1 or nothing")
+        raise table.error(
+            "repeats", f"is {repeats}; a physical command is written once; expected 1 or nothing"
+        )
     spec = CommandSpec(
         name=name,
         profile=profile,
@@ -252,7 +254,7 @@ def _check_outcomes(table: TomlTable, rule: ReplyRule) -> None:
 
 
 def _peripheral(table: TomlTable, params: Mapping[str, Param]) -> str | None:
-    """The parameter that names the sub-lock; it stands in the order's record, so it can be no secret."""
+    """The parameter that names the sub-lock; it stands in the command's record, so it can be no secret."""
     name = table.text("peripheral")
     if name is None:
         return None
@@ -286,12 +288,12 @@ def _delay(table: TomlTable, params: Mapping[str, Param]) -> Delay:
     return delay
 
 
-def _evidence(order: TomlTable, physical: bool, params: Mapping[str, Param]) -> EvidenceRule | None:
-    table = order.table("evidence")
+def _evidence(command: TomlTable, physical: bool, params: Mapping[str, Param]) -> EvidenceRule | None:
+    table = command.table("evidence")
     if table is None:
         return None
     if not physical:
-        raise table.error("", "confirms a physical order; expected physical = true, or no evidence")
+        raise table.error("", "confirms a physical command; expected physical = true, or no evidence")
     within = table.number("within")
     rule = EvidenceRule(
         lock_actions=_words(table, "lock_actions", _ACTIONS),

@@ -28,7 +28,7 @@ _NUMBERS: Final = frozenset({ParamKind.INTEGER, ParamKind.NUMBER})
 
 
 def read_params(table: TomlTable) -> dict[str, Param]:
-    """All parameters of an order, by name."""
+    """All parameters of a command, by name."""
     return {name: _param(name, sub) for name, sub in table.subtables() if not sub.boolean("disabled")}
 
 

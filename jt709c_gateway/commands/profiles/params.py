@@ -1,4 +1,4 @@
-"""Parameters of orders: their types, ranges and wire form.
+"""Parameters of commands: their types, ranges and wire form.
 
 Whatever passes :meth:`Param.check` can be put into its field and can't leave it: text for a sentence holds no
 comma, bracket, control or non-ASCII byte.
@@ -57,11 +57,11 @@ def fits_sentence(text: str) -> bool:
 
 @attrs.frozen
 class Param:
-    """One parameter of an order, from a profile's ``params`` table.
+    """One parameter of a command, from a profile's ``params`` table.
 
     ``minimum`` and ``maximum`` bound numbers, but for those in ``also``; ``shortest`` and ``longest`` count
     characters of text, bytes of hex, or items of lists. ``supplied_by`` names what the gateway puts in when
-    the order leaves the parameter out. ``choices`` maps each allowed word to what is written for it.
+    the command leaves the parameter out. ``choices`` maps each allowed word to what is written for it.
     ``widths`` (bytes) and ``secret_items`` belong to JT/T 808 parameters, by id in hex.
     """
 
@@ -119,7 +119,7 @@ class Param:
                 return f"an object of 1 to 255 ids (four or eight hex digits), each with {_VALUE_FORMS}"
 
     def check(self, value: object) -> Any:
-        """The value as templates and body builders take it; raise :class:`InvalidOrder` if it is wrong."""
+        """The value as templates and body builders take it; raise :class:`InvalidCommand` if it is wrong."""
         match self.kind:
             case ParamKind.TEXT | ParamKind.FREE_TEXT | ParamKind.SENTENCE:
                 return self._text(value)

@@ -1,4 +1,4 @@
-"""All profiles of a gateway: loading them, choosing one for a lock, checking orders against it."""
+"""All profiles of a gateway: loading them, choosing one for a lock, checking commands against it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import attrs
 
-from jt709c_gateway.commands.catalogue import CATALOGUE, LOCAL_ORDERS
+from jt709c_gateway.commands.catalogue import CATALOGUE, LOCAL_COMMANDS
 from jt709c_gateway.commands.model import Command, InvalidCommand
 from jt709c_gateway.commands.profiles.loader import read_profile, without_rival
 from jt709c_gateway.commands.profiles.params import Param, ParamKind
@@ -25,7 +25,7 @@ LOCAL_PARAMS: Final[Mapping[str, Mapping[str, Param]]] = {
     "cancel": {"id": Param("id", ParamKind.TEXT, required=True, longest=64)},
     "clear_lockout": {},
 }
-"""Parameters of the orders that the gateway carries out itself."""
+"""Parameters of the commands that the gateway carries out itself."""
 
 
 @attrs.frozen
@@ -45,7 +45,7 @@ class _Document:
 class ProfileRegistry:
     """The profiles of a gateway.
 
-    ``allow_raw`` lets through orders that write bytes as they are. Raises :class:`ProfileError` where two
+    ``allow_raw`` lets through commands that write bytes as they are. Raises :class:`ProfileError` where two
     profiles claim the same locks; one from the operator goes before a shipped one.
     """
 
@@ -56,7 +56,7 @@ class ProfileRegistry:
         self._devices = self._claims("devices")
         self._prefixes = self._claims("prefixes")
         self._general = self._by_dialect()
-        self._names = CATALOGUE.keys() | {name for one in self._profiles.values() for name in one.orders}
+        self._names = CATALOGUE.keys() | {name for one in self._profiles.values() for name in one.commands}
 
     def knows(self, command: str) -> bool:
         """Whether the catalogue or a profile has a command of this name."""
@@ -88,75 +88,75 @@ class ProfileRegistry:
                     return profile
         return self._general.get(dialect)
 
-    def validate(self, order: Command, profile: Profile) -> CheckedCommand:
-        """Check an order against its lock's profile; raise :class:`InvalidOrder` naming the order."""
+    def validate(self, command: Command, profile: Profile) -> CheckedCommand:
+        """Check a command against its lock's profile; raise :class:`InvalidCommand` naming the command."""
         try:
-            spec = self._spec(order, profile)
-            return CheckedCommand(order, spec, spec.check(order.params))
+            spec = self._spec(command, profile)
+            return CheckedCommand(command, spec, spec.check(command.params))
         except InvalidCommand as error:
-            raise error.about(order) from None
+            raise error.about(command) from None
 
-    def validate_loosely(self, order: Command) -> None:
-        """Check an order for a lock whose profile isn't known, or one the gateway carries out itself.
+    def validate_loosely(self, command: Command) -> None:
+        """Check a command for a lock whose profile isn't known, or one the gateway carries out itself.
 
-        Raises :class:`InvalidOrder` where no profile could take it. A catalogue name that no profile has
+        Raises :class:`InvalidCommand` where no profile could take it. A catalogue name that no profile has
         passes: what the lock speaks is not known.
         """
         try:
-            self._check_loosely(order)
+            self._check_loosely(command)
         except InvalidCommand as error:
-            raise error.about(order) from None
+            raise error.about(command) from None
 
     def secret_names(self, command: str) -> frozenset[str] | None:
-        """Parameters of an order that are secret in any profile, to mask before the lock's is known.
+        """Parameters of a command that are secret in any profile, to mask before the lock's is known.
 
-        ``None``, hide them all, where no profile knows the order.
+        ``None``, hide them all, where no profile knows the command.
         """
-        found = [profile.orders[command] for profile in self._profiles.values() if command in profile.orders]
-        if not found and command not in LOCAL_ORDERS:
+        found = [
+            profile.commands[command] for profile in self._profiles.values() if command in profile.commands
+        ]
+        if not found and command not in LOCAL_COMMANDS:
             return None
         return frozenset[str]().union(*(one.secret_names for one in found))
 
     def spec_of(self, profile: str, command: str, params: Mapping[str, object]) -> CommandSpec | None:
-        """The form that a stored order had, from the names in its record; its secrets may be masked.
+        """The form that a stored command had, from the names in its record; its secrets may be masked.
 
         ``None`` when the profiles no longer know it.
         """
         found = self._profiles.get(profile)
-        definition = None if found is None else found.orders.get(command)
+        definition = None if found is None else found.commands.get(command)
         try:
             return None if definition is None else definition.choose(params)
         except InvalidCommand:
             return None
 
-    def _spec(self, order: Command, profile: Profile) -> CommandSpec:
-        definition = profile.orders.get(order.command)
+    def _spec(self, command: Command, profile: Profile) -> CommandSpec:
+        definition = profile.commands.get(command.name)
         if definition is None:
-            known = ", ".join(sorted(profile.orders))
-            named = (
-                order.command if self.knows(order.command) else unknown_name(order.command, profile.orders)
-            )
+            known = ", ".join(sorted(profile.commands))
+            named = command.name if self.knows(command.name) else unknown_name(command.name, profile.commands)
             raise InvalidCommand("command", f"{named} is not in profile {profile.name}", f"one of {known}")
-        spec = definition.choose(order.params)
+        spec = definition.choose(command.params)
         if isinstance(spec.template, RawTemplate) and not self._allow_raw:
             raise InvalidCommand(
-                "command", f"{order.command} is switched off", "a gateway run with --allow-raw"
+                "command", f"{command.name} is switched off", "a gateway run with --allow-raw"
             )
         return spec
 
-    def _check_loosely(self, order: Command) -> None:
-        if order.command in LOCAL_ORDERS:
-            params = LOCAL_PARAMS[order.command]
-            check_params(params, order.params, frozenset(params))
+    def _check_loosely(self, command: Command) -> None:
+        if command.name in LOCAL_COMMANDS:
+            params = LOCAL_PARAMS[command.name]
+            check_params(params, command.params, frozenset(params))
             return
-        able = [profile for profile in self._profiles.values() if order.command in profile.orders]
-        if not self.knows(order.command):
-            problem = f"{unknown_name(order.command, self._names)} is not known"
+        able = [profile for profile in self._profiles.values() if command.name in profile.commands]
+        if not self.knows(command.name):
+            problem = f"{unknown_name(command.name, self._names)} is not known"
             raise InvalidCommand("command", problem, f"one of {', '.join(sorted(self._names))}")
         errors = []
         for profile in able:
             try:
-                self._spec(order, profile).check(order.params)
+                self._spec(command, profile).check(command.params)
             except InvalidCommand as error:
                 errors.append(error)
             else:
@@ -196,7 +196,7 @@ def load_profiles(
     """The shipped profiles, with those of ``directory`` and ``files`` added or in their place.
 
     A profile of the same name takes a shipped one's place; with ``extends = "jt709"`` it takes over that
-    profile's orders, and what it says about an order replaces key by key what was said before. Raises
+    profile's commands, and what it says about a command replaces key by key what was said before. Raises
     :class:`ProfileError`.
     """
     shipped = _documents(_shipped_files(), shipped=True)
@@ -268,20 +268,20 @@ def _resolved(
     return {
         **base,
         **document.data,
-        "orders": _merged_orders(base.get("orders"), document.data.get("orders")),
+        "commands": _merged_commands(base.get("commands"), document.data.get("commands")),
     }
 
 
-def _merged_orders(base: Any, own: Any) -> Any:
+def _merged_commands(base: Any, own: Any) -> Any:
     if not isinstance(own, dict) or not isinstance(base, dict):
         return own if own is not None else base or {}
     merged = dict(base)
-    for name, order in own.items():
+    for name, command in own.items():
         before = base.get(name)
-        if not isinstance(order, dict) or not isinstance(before, dict):
-            merged[name] = order
+        if not isinstance(command, dict) or not isinstance(before, dict):
+            merged[name] = command
             continue
-        merged[name] = {**without_rival(before, order), **order}
-        if isinstance(before.get("params"), dict) and isinstance(order.get("params"), dict):
-            merged[name]["params"] = {**before["params"], **order["params"]}
+        merged[name] = {**without_rival(before, command), **command}
+        if isinstance(before.get("params"), dict) and isinstance(command.get("params"), dict):
+            merged[name]["params"] = {**before["params"], **command["params"]}
     return merged

@@ -1,4 +1,4 @@
-"""What a profile says about an order, ready for use."""
+"""What a profile says about a command, ready for use."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def check_params(
     usable: frozenset[str],
     known: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """Check the parameters of an order; what the gateway supplies may still be missing from the result.
+    """Check the parameters of a command; what the gateway supplies may still be missing from the result.
 
-    Raises :class:`InvalidOrder`, also for a parameter outside ``usable``: it would be left out without a
+    Raises :class:`InvalidCommand`, also for a parameter outside ``usable``: it would be left out without a
     word. Of such the complaint has only the names that are ``known``: others may be anything.
     """
     some = ", ".join(sorted(usable)) or "no parameters"
@@ -54,11 +54,11 @@ def check_params(
 
 @attrs.frozen
 class CommandSpec:
-    """One form of an order in one profile: how it is written, answered and confirmed.
+    """One form of a command in one profile: how it is written, answered and confirmed.
 
-    ``physical`` orders are written once at most; others up to ``repeats`` times, each under a new serial.
+    ``physical`` commands are written once at most; others up to ``repeats`` times, each under a new serial.
     ``selectors`` are the parameters that chose this form. ``peripheral`` is the parameter that names the
-    sub-lock it is for, ``known_params`` what the order takes in any of its forms.
+    sub-lock it is for, ``known_params`` what the command takes in any of its forms.
     """
 
     name: str
@@ -92,7 +92,7 @@ class CommandSpec:
         return bool(self.reply.wrong_password)
 
     def peripheral_of(self, given: Mapping[str, object]) -> str | None:
-        """The sub-lock that an order with these parameters is for; ``None`` for the device itself."""
+        """The sub-lock that a command with these parameters is for; ``None`` for the device itself."""
         value = None if self.peripheral is None else given.get(self.peripheral)
         return value if isinstance(value, str) else None
 
@@ -107,7 +107,7 @@ class CommandSpec:
         return delay.seconds * times
 
     def check(self, given: Mapping[str, object]) -> dict[str, Any]:
-        """The checked parameters; raise :class:`InvalidOrder`."""
+        """The checked parameters; raise :class:`InvalidCommand`."""
         return check_params(self.params, given, self.template.names | self.selectors, self.known_params)
 
     def render(
@@ -117,8 +117,8 @@ class CommandSpec:
 
         ``supplied`` holds what the gateway puts in for parameters left out, by the name in the profile's
         ``from``: ``static_password`` from the configuration, ``dynamic_password`` as the lock last reported
-        it. ``now`` is in seconds since 1970. Raises :class:`InvalidOrder` where something is missing or does
-        not fit.
+        it. ``now`` is in seconds since 1970. Raises :class:`InvalidCommand` where something is missing or
+        does not fit.
         """
         filled = dict(values)
         for name in sorted(self.template.names - filled.keys()):
@@ -133,7 +133,7 @@ class CommandSpec:
 
 @attrs.frozen
 class Variant:
-    """A form of an order.
+    """A form of a command.
 
     It is used when the parameters in ``when`` have those values and those in ``given`` are there.
     """
@@ -151,7 +151,7 @@ class Variant:
 
 @attrs.frozen
 class CommandDefinition:
-    """An order in a profile with all its forms; ``params`` are those that every form shares."""
+    """A command in a profile with all its forms; ``params`` are those that every form shares."""
 
     name: str
     params: Mapping[str, Param]
@@ -173,7 +173,7 @@ class CommandDefinition:
     def choose(self, given: Mapping[str, object]) -> CommandSpec:
         """The form for these parameters: the first variant that fits, else the base. Values may be masked.
 
-        Raises :class:`InvalidOrder` when none fits.
+        Raises :class:`InvalidCommand` when none fits.
         """
         for name in sorted({name for variant in self.variants for name in variant.when}):
             if name in given:
@@ -199,7 +199,7 @@ class Profile:
     name: str
     dialect: str
     source: str
-    orders: Mapping[str, CommandDefinition]
+    commands: Mapping[str, CommandDefinition]
     devices: frozenset[str] = frozenset()
     prefixes: tuple[str, ...] = ()
     firmware: tuple[str, ...] = ()
@@ -213,15 +213,15 @@ class Profile:
 
 @attrs.frozen
 class CheckedCommand:
-    """An order whose parameters fit its form in a lock's profile."""
+    """A command whose parameters fit its form in a lock's profile."""
 
-    order: Command
+    command: Command
     spec: CommandSpec
     values: Mapping[str, Any] = attrs.field(repr=False)
 
     def render(self, now: float, supplied: Mapping[str, str] | None = None) -> Rendered:
-        """What to write; see :meth:`OrderSpec.render`."""
+        """What to write; see :meth:`CommandSpec.render`."""
         try:
             return self.spec.render(self.values, now, supplied)
         except InvalidCommand as error:
-            raise error.about(self.order) from None
+            raise error.about(self.command) from None

@@ -38,11 +38,11 @@ _WRITABLE: Final = frozenset(
 """Kinds that can stand in a sentence."""
 
 
-def read_template(order: TomlTable, params: Mapping[str, Param]) -> Template:
-    """The order's template; its placeholders are checked against ``params``."""
-    table = order.table("template")
+def read_template(command: TomlTable, params: Mapping[str, Param]) -> Template:
+    """The command's template; its placeholders are checked against ``params``."""
+    table = command.table("template")
     if table is None:
-        raise order.error("template", "missing; expected one with sentence, pnn, message_id or raw")
+        raise command.error("template", "missing; expected one with sentence, pnn, message_id or raw")
     sorts = [key for key in _SORTS if key in table]
     if len(sorts) != 1:
         raise table.error("", f"has {' and '.join(sorts) or 'none'}; expected one of {', '.join(_SORTS)}")
@@ -53,7 +53,7 @@ def read_template(order: TomlTable, params: Mapping[str, Param]) -> Template:
     table.finish()
     for name in sorted(template.names - params.keys()):
         known = ", ".join(sorted(params)) or "none"
-        raise table.error(sorts[0], f"{{{name}}} is no parameter of the order; expected one of {known}")
+        raise table.error(sorts[0], f"{{{name}}} is no parameter of the command; expected one of {known}")
     _check_kinds(table, template, params)
     return template
 

@@ -5,7 +5,7 @@ There are four sorts, told apart by their keys in a profile:
 - ``sentence = "ELOCK,1,1,{password}"``: a grouped sentence (PROTOCOL.md §2.1); whoever frames it adds
   ``(device,1,serial,`` in front and ``)`` behind;
 - ``pnn = "P43,{password}"``: a ``Pnn`` sentence (PROTOCOL.md §2.2), to which the brackets are added; a list
-  of them is written one behind the other, and the last one's answer is the order's;
+  of them is written one behind the other, and the last one's answer is the command's;
 - ``message_id`` and ``body``: a JT/T 808 message (:mod:`~jt709c_gateway.commands.profiles.bodies`);
 - ``raw = "{hex}"``: bytes that are written as they are.
 
@@ -119,7 +119,7 @@ class Line:
         return frozenset(piece.name for piece in placeholders) - {NOW}
 
     def render(self, params: Mapping[str, Param], values: Mapping[str, Any], now: float) -> str:
-        """The text with ``values`` in place; raise :class:`InvalidOrder` if one could leave its field."""
+        """The text with ``values`` in place; raise :class:`InvalidCommand` if one could leave its field."""
         text = "".join(
             piece if isinstance(piece, str) else _field(piece, params, values, now) for piece in self.pieces
         )
@@ -227,7 +227,7 @@ class BinaryTemplate:
         return frozenset(item.name for item in self.arguments.values() if isinstance(item, Placeholder))
 
     def render(self, params: Mapping[str, Param], values: Mapping[str, Any], now: float) -> Rendered:
-        """The message for checked values; raise :class:`InvalidOrder` where they make no body."""
+        """The message for checked values; raise :class:`InvalidCommand` where they make no body."""
         filled = {
             key: values[item.name] if isinstance(item, Placeholder) else item
             for key, item in self.arguments.items()

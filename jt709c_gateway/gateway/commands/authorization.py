@@ -1,6 +1,6 @@
-"""What may be written to a lock, asked a last time before it is (docs/orders.rst, "Signed orders").
+"""What may be written to a lock, asked a last time before it is (docs/commands.rst, "Signed commands").
 
-Between an order's coming in and its being written it lies in Redis, where others may have changed it, put it
+Between a command's coming in and its being written it lies in Redis, where others may have changed it, put it
 into another lock's queue, or put it back after it was written. So all that was checked when it came in is
 checked again, on what is to be written, and nothing that Redis says counts as an answer.
 """
@@ -12,24 +12,25 @@ from attrs import define, field
 
 from jt709c_gateway.commands.lifecycle import CommandExecution
 from jt709c_gateway.commands.model import Command
-from jt709c_gateway.commands.order_keys import MAX_AHEAD, CommandRefused, RefusalReason, SigningKeys
+from jt709c_gateway.commands.signing_keys import MAX_AHEAD, CommandRefused, RefusalReason, SigningKeys
 from jt709c_gateway.gateway.sessions import Session
 
-#: Signed orders of which a process remembers that it has written them, until they can't be written any more.
+#: Signed commands of which a process remembers that it has written them, until they can't be written any
+#: more.
 MAX_REMEMBERED: Final = 100_000
 
 
 @define
 class Written:
-    """How often this process has begun to write each signed order, until the order's ttl has ended."""
+    """How often this process has begun to write each signed command, until the command's ttl has ended."""
 
     limit: int = MAX_REMEMBERED
     _times: dict[str, int] = field(factory=dict, repr=False)
     _ends: list[tuple[float, str]] = field(factory=list, repr=False)
 
-    def times(self, order_id: str) -> int:
+    def times(self, command_id: str) -> int:
         """How often."""
-        return self._times.get(order_id, 0)
+        return self._times.get(command_id, 0)
 
     def has_room(self, now: float) -> bool:
         """Whether one more can be remembered; what is over is forgotten here. `now` in epoch seconds."""
@@ -37,63 +38,65 @@ class Written:
             del self._times[heappop(self._ends)[1]]
         return len(self._times) < self.limit
 
-    def note(self, order: Command) -> None:
+    def note(self, command: Command) -> None:
         """It is about to be written."""
-        if order.id not in self._times:
+        if command.id not in self._times:
             # A minute more than it can be written for: clocks are set.
-            heappush(self._ends, (order.created_at + order.ttl + MAX_AHEAD, order.id))
-        self._times[order.id] = self.times(order.id) + 1
+            heappush(self._ends, (command.created_at + command.ttl + MAX_AHEAD, command.id))
+        self._times[command.id] = self.times(command.id) + 1
 
 
 @define
 class CommandAuthorizer:
-    """Says which orders may come in and which may be written; `Refusal` where one may not."""
+    """Says which commands may come in and which may be written; `Refusal` where one may not."""
 
     keys: SigningKeys = field(factory=SigningKeys)
     written: Written = field(factory=Written)
 
-    def check_new(self, order: Command, now: float) -> None:
-        """Check an order that has come in."""
-        self.keys.check_new(order, now)
+    def check_new(self, command: Command, now: float) -> None:
+        """Check a command that has come in."""
+        self.keys.check_new(command, now)
 
     def check_waited(self, run: CommandExecution, session: Session, now: float) -> None:
-        """Check an order that was taken out of Redis, to be written to this lock, before anything else."""
-        order = run.order
-        self.keys.check(order, now)
-        if self.keys.keys is None or order.signature is None:
+        """Check a command that was taken out of Redis, to be written to this lock, before anything else."""
+        command = run.command
+        self.keys.check(command, now)
+        if self.keys.keys is None or command.signature is None:
             return
-        name = order.signature.device
-        if order.signature.sublock_parameter is None and not _is_called(session, name):
+        name = command.signature.device
+        if command.signature.sublock_parameter is None and not _is_called(session, name):
             problem = f"it is signed for {name}, and this is {session.device}"
             raise CommandRefused(
-                RefusalReason.OTHER_DEVICE, order, "device", problem, "the lock that was signed for"
+                RefusalReason.OTHER_DEVICE, command, "device", problem, "the lock that was signed for"
             )
 
     def check_form(self, run: CommandExecution, now: float) -> None:
-        """Check the form that an order has got for its lock, and that it is no replay."""
-        order = run.order
-        if self.keys.keys is None or order.signature is None:
+        """Check the form that a command has got for its lock, and that it is no replay."""
+        command = run.command
+        if self.keys.keys is None or command.signature is None:
             return
-        name = order.signature.device
-        if order.signature.sublock_parameter is not None and run.peripheral != name:
+        name = command.signature.device
+        if command.signature.sublock_parameter is not None and run.peripheral != name:
             problem = f"it is signed for the sub-lock {name}, and would be for {run.peripheral}"
             raise CommandRefused(
-                RefusalReason.OTHER_DEVICE, order, "device", problem, "the sub-lock that was signed for"
+                RefusalReason.OTHER_DEVICE, command, "device", problem, "the sub-lock that was signed for"
             )
-        times = self.written.times(order.id)
+        times = self.written.times(command.id)
         if times >= run.allowed_writes:
-            problem = f"{order.id} was written by this gateway before"
+            problem = f"{command.id} was written by this gateway before"
             raise CommandRefused(
-                RefusalReason.REPLAYED, order, "id", problem, "an id of its own for each order"
+                RefusalReason.REPLAYED, command, "id", problem, "an id of its own for each command"
             )
         if not times and not self.written.has_room(now):
-            problem = f"{self.written.limit} signed orders that could be written again are remembered already"
-            raise CommandRefused(RefusalReason.FULL, order, "id", problem, "fewer, or with a shorter ttl")
+            problem = (
+                f"{self.written.limit} signed commands that could be written again are remembered already"
+            )
+            raise CommandRefused(RefusalReason.FULL, command, "id", problem, "fewer, or with a shorter ttl")
 
-    def note(self, order: Command) -> None:
-        """The order is about to be written."""
+    def note(self, command: Command) -> None:
+        """The command is about to be written."""
         if self.keys.keys is not None:
-            self.written.note(order)
+            self.written.note(command)
 
 
 def _is_called(session: Session, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Orders out of the list that all gateways share into this one's own, where they are dealt with."""
+"""Commands out of the list that all gateways share into this one's own, where they are dealt with."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from jt709c_gateway.redis.keys import Keys
 
 #: Entries taken at a time: so many round trips go on side by side when Redis is far away.
 MAX_TAKEN: Final = 32
-#: Seconds that BLMOVE waits for an order before it is asked again, at most.
+#: Seconds that BLMOVE waits for a command before it is asked again, at most.
 _WAIT: Final = 5.0
 _PAUSE: Final = 0.1
 #: Seconds until it is tried again when the server can't take anything in.
@@ -43,43 +43,43 @@ class BlockingConnection(Protocol):
 
 
 class IntakeConsumer:
-    """Takes orders in while it is `allowed` to, until it is told to stop. It outlives what goes wrong.
+    """Takes commands in while it is `allowed` to, until it is told to stop. It outlives what goes wrong.
 
     `ttl` is in seconds: others adopt what we had taken when they haven't heard of us for so long. A BLMOVE
-    that went on waiting then, as it may when our host has died, would move an order to where nobody looks.
+    that went on waiting then, as it may when our host has died, would move a command to where nobody looks.
     """
 
     log = Logger()
 
     def __init__(
-        self, reactor: Any, orders: CommandDispatcher, keys: Keys, ttl: float, allowed: Callable[[], bool]
+        self, reactor: Any, dispatcher: CommandDispatcher, keys: Keys, ttl: float, allowed: Callable[[], bool]
     ) -> None:
         self._reactor = reactor
-        self._orders = orders
+        self._dispatcher = dispatcher
         self._allowed = allowed
-        self._intake = Intake(orders)
-        move = (keys.commands, keys.intake(orders.gateway.name), "LEFT", "RIGHT")
+        self._intake = Intake(dispatcher)
+        move = (keys.commands, keys.intake(dispatcher.gateway.name), "LEFT", "RIGHT")
         self._wait = min(_WAIT, ttl / 2)
         # What is behind BLMOVE is carried out as soon as that has found something.
         self._moves = [("BLMOVE", *move, self._wait), *[("LMOVE", *move)] * (MAX_TAKEN - 1)]
         self._lists = " into ".join(move[:2])
         self._connection: BlockingConnection | None = None
         self._running: defer.Deferred[None] | None = None
-        #: What may be broken off when we stop; None while orders are dealt with.
+        #: What may be broken off when we stop; None while commands are dealt with.
         self._resting: defer.Deferred[Any] | None = None
         self._stopping = False
         self._put_back_at = 0.0
         self._refused: Counter[bytes] = Counter()
 
     def begin(self, connection: BlockingConnection) -> None:
-        """Take orders over this connection, which is for nothing else."""
+        """Take commands over this connection, which is for nothing else."""
         self._connection = connection
         self._running = defer.Deferred.fromCoroutine(self._run())
         self._running.addErrback(self._ended)
 
     @property
     def busy(self) -> bool:
-        """Whether orders that have been taken are being dealt with."""
+        """Whether commands that have been taken are being dealt with."""
         return self._running is not None and not self._running.called and self._resting is None
 
     def wind_up(self) -> None:
@@ -111,14 +111,14 @@ class IntakeConsumer:
                 raise
             except Exception as error:
                 if not isinstance(error, txredisapi.RedisError):
-                    self.log.failure("taking orders in failed")
+                    self.log.failure("taking commands in failed")
                 await self._recover(error, isinstance(error, txredisapi.ResponseError))
 
     async def _round(self, connection: BlockingConnection) -> None:
         """Take what is there, up to MAX_TAKEN, and deal with it."""
         # Now and then all the same: a BLMOVE whose connection has died may have moved one yet.
         if self._reactor.seconds() >= self._put_back_at:
-            await self._orders.store.put_back()
+            await self._dispatcher.store.put_back()
             self._put_back_at = self._reactor.seconds() + self._wait
             if self._stopping:
                 return
@@ -143,8 +143,8 @@ class IntakeConsumer:
         self._put_back_at = 0.0
         if of_all:
             # The entries stay where they are until the server can.
-            self._orders.gateway.counters.intake_errors += 1
-            self._orders.refusals.say(f"to give out orders from {self._lists}", error)
+            self._dispatcher.gateway.counters.intake_errors += 1
+            self._dispatcher.refusals.say(f"to give out commands from {self._lists}", error)
             await self._pause(_RETRY)
         else:
             await self._pause()
@@ -156,16 +156,16 @@ class IntakeConsumer:
             return
         if isinstance(error, txredisapi.ResponseError):
             # A key of another type, say, which somebody may mend.
-            self._orders.refusals.say("to take an order in", error)
+            self._dispatcher.refusals.say("to take a command in", error)
         else:
-            self.log.failure("an order could not be taken in", Failure(error))  # type: ignore[no-untyped-call]
+            self.log.failure("a command could not be taken in", Failure(error))  # type: ignore[no-untyped-call]
         self._refused[entry] += 1
         if self._refused[entry] < _ATTEMPTS:
             return
         try:
             await self._intake.set_aside(entry, f"could not be taken in: {type(error).__name__}")
         except txredisapi.RedisError as again:
-            self._orders.refusals.say("to set an order aside that can't be taken in", again)
+            self._dispatcher.refusals.say("to set a command aside that can't be taken in", again)
         else:
             del self._refused[entry]
 

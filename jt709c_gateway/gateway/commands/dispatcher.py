@@ -1,4 +1,4 @@
-"""Orders on their way down to the locks, and the truth about what became of each (DESIGN.md §4)."""
+"""Commands on their way down to the locks, and the truth about what became of each (DESIGN.md §4)."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -9,7 +9,7 @@ from twisted.internet import defer
 from twisted.logger import Logger
 
 from jt709c_gateway.commands import lockout
-from jt709c_gateway.commands.catalogue import LOCAL_ORDERS
+from jt709c_gateway.commands.catalogue import LOCAL_COMMANDS
 from jt709c_gateway.commands.lifecycle import CommandExecution, Step, Transition
 from jt709c_gateway.commands.model import ENDED, Command, CommandState
 from jt709c_gateway.commands.profiles import CheckedCommand, ProfileRegistry
@@ -40,7 +40,7 @@ async def _nothing() -> None:
 
 @define(eq=False)
 class CommandDispatcher:
-    """Has orders carried out at the locks' desks, and publishes every step."""
+    """Has commands carried out at the locks' desks, and publishes every step."""
 
     log = Logger()
 
@@ -49,30 +49,30 @@ class CommandDispatcher:
     profiles: ProfileRegistry
     limits: Limits = field(factory=Limits)
     udp_window: float = 30.0
-    #: For unlock orders that bring no password.
+    #: For unlock commands that bring no password.
     static_password: str | None = field(default=None, repr=False)
-    #: Which orders may be given, and written.
+    #: Which commands may be given, and written.
     authority: CommandAuthorizer = field(factory=CommandAuthorizer)
     desks: dict[str, CommandExecutor] = field(factory=dict, repr=False)
-    #: Whether orders may be begun; not before our name is ours alone, nor while stopping.
+    #: Whether commands may be begun; not before our name is ours alone, nor while stopping.
     sending: bool = True
-    #: The orders that Redis has in our hands, as far as we have heard from it: id -> token of the claim.
+    #: The commands that Redis has in our hands, as far as we have heard from it: id -> token of the claim.
     held: dict[str, int] = field(factory=dict, repr=False)
     #: Whether no other gateway can take us for dead, and how to say that we live.
     leased: Callable[[], bool] = lambda: True
     renew: Callable[[], Awaitable[None]] = _nothing
 
-    #: What orders that open a lock are written to over UDP.
-    udp_orders: UdpCommands = UdpCommands.CONFIRMED
+    #: What commands that open a lock are written to over UDP.
+    udp_commands: UdpCommands = UdpCommands.CONFIRMED
     proving: AddressProof = field(init=False, repr=False)
     refusals: ErrorLog = field(init=False, repr=False)
-    #: Lines about orders that are no good.
+    #: Lines about commands that are no good.
     mistakes: LogLimiter = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self.refusals = ErrorLog(self.gateway.clock)
-        self.mistakes = LogLimiter(self.gateway.clock, "complaints about orders")
-        self.proving = AddressProof(self, self.udp_orders)
+        self.mistakes = LogLimiter(self.gateway.clock, "complaints about commands")
+        self.proving = AddressProof(self, self.udp_commands)
         self.gateway.on_online = self._online
         self.gateway.on_offline = self._offline
         self.gateway.on_named = self.serve
@@ -82,13 +82,13 @@ class CommandDispatcher:
         """The gateway's monotonic clock."""
         return self.gateway.clock
 
-    def is_held(self, order_id: str) -> bool:
-        """Whether Redis has an order in our hands, as far as we have heard from it."""
-        return order_id in self.held
+    def is_held(self, command_id: str) -> bool:
+        """Whether Redis has a command in our hands, as far as we have heard from it."""
+        return command_id in self.held
 
     @property
     def under_way(self) -> int:
-        """How many locks have an order that is being written or awaits its answer."""
+        """How many locks have a command that is being written or awaits its answer."""
         return sum(desk.busy for desk in self.desks.values())
 
     def now(self) -> float:
@@ -106,13 +106,13 @@ class CommandDispatcher:
             return
         after = self.gateway.sessions.get(session.device)
         if after is not None and after.conversation.is_datagram and session.conversation.is_datagram:
-            # Another address behind the same lock: its order goes on, and `_online` follows.
+            # Another address behind the same lock: its command goes on, and `_online` follows.
             return
         desk.detach()
         self.tidy(desk)
 
     def seat(self, session: Session) -> CommandExecutor:
-        """The desk of a lock that is there, without looking for its orders; to be kicked or tidied."""
+        """The desk of a lock that is there, without looking for its commands; to be kicked or tidied."""
         desk = self.desk(session.device)
         if desk.session is not session:
             desk.session, session.desk = session, desk
@@ -137,7 +137,7 @@ class CommandDispatcher:
             desk.attach(session, arrived=False)
 
     def is_reachable(self, device: str) -> bool:
-        """Whether an order for this lock can be written at once."""
+        """Whether a command for this lock can be written at once."""
         session = self.gateway.sessions.get(device)
         if session is None:
             return False
@@ -148,7 +148,7 @@ class CommandDispatcher:
         return self.clock.seconds() - session.last_heard <= self.udp_window
 
     def look_later(self, device: str) -> None:
-        """An order for a lock may have come in; look for it when Redis is back."""
+        """A command for a lock may have come in; look for it when Redis is back."""
         session = self.gateway.sessions.get(device)
         if session is None:
             return
@@ -181,7 +181,7 @@ class CommandDispatcher:
             try:
                 desk.tick(now)
             except Exception:
-                self.log.failure("the orders of {device} could not be looked after", device=desk.device)
+                self.log.failure("the commands of {device} could not be looked after", device=desk.device)
 
     def clock_set(self, change: float) -> None:
         """The clock that `now` goes by was set by so many seconds: what has been waited for is kept."""
@@ -190,66 +190,66 @@ class CommandDispatcher:
 
     # Checking and restoring
 
-    def check(self, order: Command, session: Session, claim: Claim) -> CheckedCommand | None:
-        """The order in the form that this lock understands; InvalidOrder where it understands none.
+    def check(self, command: Command, session: Session, claim: Claim) -> CheckedCommand | None:
+        """The command in the form that this lock understands; InvalidOrder where it understands none.
 
         None while it is not known yet which dialect it speaks.
         """
         profile = self.profiles.pick(session.device, session.speaks(claim.dialect), claim.firmware)
-        return None if profile is None else self.profiles.validate(order, profile)
+        return None if profile is None else self.profiles.validate(command, profile)
 
     def supplied(self, claim: Claim) -> dict[str, str]:
-        """What the gateway knows that an order may leave out, by the names profiles have for it."""
+        """What the gateway knows that a command may leave out, by the names profiles have for it."""
         known = {"static_password": self.static_password, "dynamic_password": claim.dynamic_password}
         return {name: value for name, value in known.items() if value is not None}
 
-    def restore(self, record: StoredRecord, order: Command | None = None) -> CommandExecution:
-        """An order from its record. Without `order` its secrets are masked: it can't be written then.
+    def restore(self, record: StoredRecord, command: Command | None = None) -> CommandExecution:
+        """A command from its record. Without `command` its secrets are masked: it can't be written then.
 
         Raises ValueError for a record that can't be read.
         """
-        if order is not None and not record.get("state"):
-            return CommandExecution(order, None, self.limits, self.profiles.secret_names(order.command))
-        run = CommandExecution.restore(record, None, self.limits, order=order)
+        if command is not None and not record.get("state"):
+            return CommandExecution(command, None, self.limits, self.profiles.secret_names(command.name))
+        run = CommandExecution.restore(record, None, self.limits, command=command)
         if run.profile is not None:
-            spec = self.profiles.spec_of(run.profile, run.order.command, run.order.params)
-            run = CommandExecution.restore(record, spec, self.limits, order=order)
-        elif run.order.command not in LOCAL_ORDERS:
-            run.secret_names = self.profiles.secret_names(run.order.command)
+            spec = self.profiles.spec_of(run.profile, run.command.name, run.command.params)
+            run = CommandExecution.restore(record, spec, self.limits, command=command)
+        elif run.command.name not in LOCAL_COMMANDS:
+            run.secret_names = self.profiles.secret_names(run.command.name)
         else:
             run.secret_names = frozenset()
         return run
 
     def watched(self, record: StoredRecord) -> CommandExecution | None:
-        """An order whose fate a report of its lock may settle; None when it is no such order."""
+        """A command whose fate a report of its lock may settle; None when it is no such command."""
         try:
             run = self.restore(record)
         except ValueError as error:
-            self.log.error("a stored order can't be read: {reason}", reason=str(error))
+            self.log.error("a stored command can't be read: {reason}", reason=str(error))
             return None
         return run if run.confirmable else None
 
     def is_stale(self, run: CommandExecution, now: float) -> bool:
-        """Whether an order has ended so long ago that nothing will settle it any more."""
+        """Whether a command has ended so long ago that nothing will settle it any more."""
         return run.ended and (run.writing_at is None or now - run.writing_at > UNSETTLED_TTL)
 
     async def is_recorded(self, run: CommandExecution) -> bool | None:
-        """Whether Redis has recorded that an order of ours is about to be written; None when it isn't ours.
+        """Whether Redis has recorded that a command of ours is about to be written; None when it isn't ours.
 
         Asked after our lease was renewed, so that the answer holds for as long as that does.
         """
         await self.renew()
-        found = await self.store.ownership(run.order.id)
-        if not self._is_claim(run.order.id, found.holder, found.token) or found.state in ENDED:
+        found = await self.store.ownership(run.command.id)
+        if not self._is_claim(run.command.id, found.holder, found.token) or found.state in ENDED:
             return None
         return found.attempts == run.attempts
 
-    def _is_claim(self, order_id: str, holder: str, token: int) -> bool:
-        return holder == self.store.holder and self.held.get(order_id) == token
+    def _is_claim(self, command_id: str, holder: str, token: int) -> bool:
+        return holder == self.store.holder and self.held.get(command_id) == token
 
-    def take(self, order_id: str, record: StoredRecord) -> None:
-        """An order came into our hands, and its record says by which claim."""
-        self.held[order_id] = int(record.get("token") or 0)
+    def take(self, command_id: str, record: StoredRecord) -> None:
+        """A command came into our hands, and its record says by which claim."""
+        self.held[command_id] = int(record.get("token") or 0)
 
     # Publishing
 
@@ -266,7 +266,7 @@ class CommandDispatcher:
         """Have the transitions of a step stored and announced, in order; `then` follows the last of them.
 
         `then` is told whether that was done: Redis refuses what comes from a claim that has ended. `local` is
-        for an order that no lock hears of: it has no record before its end. `writing` says that bytes are to
+        for a command that no lock hears of: it has no record before its end. `writing` says that bytes are to
         follow: nobody may have recorded that for this write before.
         """
         for transition in step.transitions:
@@ -280,28 +280,28 @@ class CommandDispatcher:
     def _condition(
         self, run: CommandExecution, transition: Transition, local: bool, writing: bool
     ) -> Condition:
-        """What has to hold of an order as Redis takes a step of it."""
-        store, order_id = self.store, run.order.id
+        """What has to hold of a command as Redis takes a step of it."""
+        store, command_id = self.store, run.command.id
         if local:
-            return store.unknown(order_id)
+            return store.unknown(command_id)
         if transition.state is CommandState.CONFIRMED:
-            return store.open_to("evidence", order_id)
+            return store.open_to("evidence", command_id)
         if transition.state is CommandState.UNCERTAIN and not transition.announce:
-            return store.open_to("answer", order_id)
+            return store.open_to("answer", command_id)
         # What isn't ours has no token that could fit.
-        token = self.held.get(order_id, -1)
-        return store.held(order_id, token, run.attempts - 1 if writing else None)
+        token = self.held.get(command_id, -1)
+        return store.held(command_id, token, run.attempts - 1 if writing else None)
 
     def _record_writes(self, run: CommandExecution, transition: Transition) -> list[RedisCommand]:
-        order = run.order
-        commands = self.store.record_writes(order.id, to_hash(transition.fields))
+        command = run.command
+        commands = self.store.record_writes(command.id, to_hash(transition.fields))
         if transition.fields["ended_at"] is not None:
-            commands += self.store.release_writes(order.id)
+            commands += self.store.release_writes(command.id)
         if run.spec is not None and run.spec.evidence is not None and run.attempts:
             # From the moment it may be out: the lock may go elsewhere before it answers, and be opened there.
             settled = transition.fields["ended_at"] is not None and transition.state not in _UNSETTLED
             written_at = None if settled else run.writing_at
-            commands += self.store.unsettled_writes(order.device, order.id, written_at)
+            commands += self.store.unsettled_writes(command.device, command.id, written_at)
         return commands
 
     def _announce(
@@ -312,20 +312,20 @@ class CommandDispatcher:
         commands: list[RedisCommand],
         condition: Condition,
     ) -> None:
-        order = run.order
-        token = self.held.get(order.id)
+        command = run.command
+        token = self.held.get(command.id)
         public = {name: transition.fields[name] for name in PUBLIC_FIELDS}
         ended = transition.fields["ended_at"] is not None
         if ended and transition.announce:
-            commands = commands + self.reply_writes(order.reply_to, public)
+            commands = commands + self.reply_writes(command.reply_to, public)
 
         def committed(written: bool) -> None:
             if written and transition.announce:
-                self.gateway.counters.orders[transition.state] += 1
-            if ended and self.held.get(order.id) == token:
-                self.held.pop(order.id, None)
-            if ended and run.attempts and self.gateway.sessions.get(order.device) is None:
-                self.tell_holder(order.device)
+                self.gateway.counters.commands[transition.state] += 1
+            if ended and self.held.get(command.id) == token:
+                self.held.pop(command.id, None)
+            if ended and run.attempts and self.gateway.sessions.get(command.device) is None:
+                self.tell_holder(command.device)
             if not written and (then is None or condition[0] == "unknown"):
                 self._refused(run, commands, condition, session, then)
             elif then is not None:
@@ -333,10 +333,10 @@ class CommandDispatcher:
 
         # What has seen it is the lock's newest session, or it counts for nothing.
         session = (
-            self.gateway.sessions.get(order.device) if transition.state is CommandState.CONFIRMED else None
+            self.gateway.sessions.get(command.device) if transition.state is CommandState.CONFIRMED else None
         )
         event = public if transition.announce else None
-        self.submit(order.device, event, commands, committed, condition, session)
+        self.submit(command.device, event, commands, committed, condition, session)
 
     def reply_writes(self, name: str | None, public: dict[str, Any]) -> list[RedisCommand]:
         """Push an outcome to whoever asked for it."""
@@ -375,30 +375,32 @@ class CommandDispatcher:
         return done
 
     def requeue(self, run: CommandExecution) -> None:
-        """Put an order back to the head of its lock's queue."""
-        order = run.order
-        payload = to_waiting(order).decode()
-        commands = self.store.requeue_writes(order.id, order.device, payload, order.created_at + order.ttl)
-        token = self.held.get(order.id, -1)
+        """Put a command back to the head of its lock's queue."""
+        command = run.command
+        payload = to_waiting(command).decode()
+        commands = self.store.requeue_writes(
+            command.id, command.device, payload, command.created_at + command.ttl
+        )
+        token = self.held.get(command.id, -1)
 
         def requeued(written: bool) -> None:
-            if self.held.get(order.id) == token:
-                del self.held[order.id]
-            if self.gateway.sessions.get(order.device) is None:
-                self.tell_holder(order.device)
+            if self.held.get(command.id) == token:
+                del self.held[command.id]
+            if self.gateway.sessions.get(command.device) is None:
+                self.tell_holder(command.device)
             else:
-                self.serve(order.device)
+                self.serve(command.device)
 
-        self.submit(order.device, None, commands, requeued, self.store.may_go_back(order.id, token))
+        self.submit(command.device, None, commands, requeued, self.store.may_go_back(command.id, token))
 
     def release(self, run: CommandExecution) -> None:
-        """Let go of an order that has ended already."""
-        order_id = run.order.id
+        """Let go of a command that has ended already."""
+        command_id = run.command.id
 
         def released(written: bool) -> None:
-            self.held.pop(order_id, None)
+            self.held.pop(command_id, None)
 
-        self.submit(run.order.device, None, self.store.release_writes(order_id), released)
+        self.submit(run.command.device, None, self.store.release_writes(command_id), released)
 
     def _refused(
         self,
@@ -408,19 +410,19 @@ class CommandDispatcher:
         seen_in: Session | None,
         then: Callable[[bool], None] | None,
     ) -> None:
-        """Try once more to store a step, without its event, and give the order up where that fails too.
+        """Try once more to store a step, without its event, and give the command up where that fails too.
 
-        Either the order isn't ours any more, and whoever has it tells of it. Or its event could not be
+        Either the command isn't ours any more, and whoever has it tells of it. Or its event could not be
         written, since the history of its device is of another type, say: others rely on record and reply.
         """
 
         def tried(written: bool) -> None:
-            if not written and (desk := self.desks.get(run.order.device)) is not None:
+            if not written and (desk := self.desks.get(run.command.device)) is not None:
                 desk.drop(run)
             if then is not None:
                 then(written)
 
-        self.submit(run.order.device, None, commands, tried, condition, seen_in)
+        self.submit(run.command.device, None, commands, tried, condition, seen_in)
 
     def tell_holder(self, device: str) -> None:
         """The lock may be at another gateway by now, which is to look what there is for it."""
@@ -435,10 +437,10 @@ class CommandDispatcher:
             self.log.debug("another gateway could not be told: {reason}", reason=str(error))
 
     def count_wrong_passwords(self, run: CommandExecution, answer: Answer) -> None:
-        """Keep the number of wrong passwords in a row that orders have shown to a lock."""
+        """Keep the number of wrong passwords in a row that commands have shown to a lock."""
         if run.spec is None or not run.spec.shows_password:
             return
-        device = run.order.device
+        device = run.command.device
         if answer.wrong_password:
             self.gateway.counters.wrong_passwords += 1
             commands: list[RedisCommand] = [("HINCRBY", self.store.keys.device(device), "wrong_passwords", 1)]

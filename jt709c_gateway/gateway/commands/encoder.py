@@ -1,4 +1,4 @@
-"""Orders as they go down to a lock: what a profile rendered, framed for this very lock."""
+"""Commands as they go down to a lock: what a profile rendered, framed for this very lock."""
 
 from jt709c_gateway.commands.profiles import BinaryMessage, GroupedSentence, PnnSentence, Rendered
 from jt709c_gateway.gateway.sessions import Session
@@ -13,7 +13,7 @@ _MASTER_DIGITS = 10
 def frame(rendered: Rendered, session: Session, number: int) -> tuple[bytes, int | None]:
     """The bytes to write and the serial they carry, None where the form has none.
 
-    `number` counts the orders to this lock; two in a row must differ on the wire (PROTOCOL.md §2.1).
+    `number` counts the commands to this lock; two in a row must differ on the wire (PROTOCOL.md §2.1).
     """
     if isinstance(rendered, GroupedSentence):
         serial = number % 1000

@@ -1,4 +1,4 @@
-"""What a lock says as evidence for its orders, also before it is known which orders that may be."""
+"""What a lock says as evidence for its commands, also before it is known which commands that may be."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
     from jt709c_gateway.redis.command_store_types import Claim
 
-#: Ended orders per lock whose effect may still be seen; the oldest are forgotten first.
+#: Ended commands per lock whose effect may still be seen; the oldest are forgotten first.
 MAX_WATCHED: Final = 16
 #: Reports kept in mind of which Redis did not know yet at the last look.
 MAX_HEARD: Final = 64
-#: Messages kept until it is known which orders they may be evidence for.
+#: Messages kept until it is known which commands they may be evidence for.
 MAX_EARLY: Final = 16
 
 
 @define(eq=False)
 class _Early:
-    """What a lock said at some moment (epoch seconds), and whether it was of use to an order already.
+    """What a lock said at some moment (epoch seconds), and whether it was of use to a command already.
 
     `new` is false for a report that comes again, None as long as Redis has to be asked.
     """
@@ -40,17 +40,17 @@ class _Early:
 
 @define(eq=False)
 class EvidenceTracker:
-    """The orders of one lock whose effect is still to be seen, and what the lock has said about them.
+    """The commands of one lock whose effect is still to be seen, and what the lock has said about them.
 
-    Of a lock that has just come it is not known at once which orders are unsettled: those are in Redis. What
-    the lock says meanwhile is kept, and weighed when Redis has told (`catch_up`).
+    Of a lock that has just come it is not known at once which commands are unsettled: those are in Redis.
+    What the lock says meanwhile is kept, and weighed when Redis has told (`catch_up`).
     """
 
-    orders: "CommandDispatcher"
+    dispatcher: "CommandDispatcher"
     watched: list[CommandExecution] = field(factory=list)
-    #: None when it is known which orders may be settled.
+    #: None when it is known which commands may be settled.
     _early: list[_Early] | None = field(default=None, repr=False)
-    #: Unsettled orders that came into our hands since Redis was asked for them.
+    #: Unsettled commands that came into our hands since Redis was asked for them.
     _joined: list[CommandExecution] = field(factory=list, repr=False)
     #: Fingerprints of the lock's reports: those that Redis knew at the last look, and those heard here.
     _committed: frozenset[str] = field(default=frozenset(), repr=False)
@@ -60,7 +60,7 @@ class EvidenceTracker:
 
     @property
     def incomplete(self) -> bool:
-        """Whether there may be unsettled orders of which nothing is known here."""
+        """Whether there may be unsettled commands of which nothing is known here."""
         return self._early is not None
 
     def begin(self) -> None:
@@ -72,7 +72,7 @@ class EvidenceTracker:
         self._early = None
 
     def watch(self, run: CommandExecution) -> None:
-        """Look out for the effect of an order from now on."""
+        """Look out for the effect of a command from now on."""
         self.watched.append(run)
         self._trim()
 
@@ -82,26 +82,26 @@ class EvidenceTracker:
             self.watched.remove(run)
 
     def forget_stale(self, now: float) -> bool:
-        """Forget orders that nothing will settle any more; whether there were any."""
-        stale = [run for run in self.watched if self.orders.is_stale(run, now)]
+        """Forget commands that nothing will settle any more; whether there were any."""
+        stale = [run for run in self.watched if self.dispatcher.is_stale(run, now)]
         for run in stale:
             self.watched.remove(run)
         return bool(stale)
 
     def join(self, run: CommandExecution) -> None:
-        """An order came into our hands: what the lock has said already may settle it."""
+        """A command came into our hands: what the lock has said already may settle it."""
         self._joined.append(run)
 
     def take_along(self, claim: "Claim") -> None:
-        """CommandDispatcher that the lock has said yes to where it was before are ours from now on."""
+        """Commands that the lock has said yes to where it was before are ours from now on."""
         for record in claim.unsettled:
-            if record["id"] in claim.along and (run := self.orders.watched(record)) is not None:
-                self.orders.take(run.order.id, record)
+            if record["id"] in claim.along and (run := self.dispatcher.watched(record)) is not None:
+                self.dispatcher.take(run.command.id, record)
                 self.watched.append(run)
                 self._joined.append(run)
 
     def catch_up(self, claim: "Claim", session: Session) -> Iterator[tuple[CommandExecution, Step]]:
-        """Redis has told of unsettled orders: what that makes of them with what the lock said meanwhile."""
+        """Redis has told of unsettled commands: what that makes of them with what the lock said meanwhile."""
         found, elsewhere = self._restore(claim)
         early, state, clock = self._early or [], matching.LockState(claim.lock_state), session.clock
         if claim.clock_skew is not None:
@@ -115,7 +115,7 @@ class EvidenceTracker:
         if session.lock_state is None and not early:
             session.lock_state = claim.lock_state
         self._committed, self._looked = claim.recent, True
-        count = self.orders.count_wrong_passwords
+        count = self.dispatcher.count_wrong_passwords
         for one in early:
             if one.new is None:
                 one.new = one.message.fingerprint not in claim.recent
@@ -138,10 +138,10 @@ class EvidenceTracker:
         may_be_due: bool,
         asking: bool,
     ) -> list[tuple[CommandExecution, Step]]:
-        """What a message leads to for the orders here and the `current` one, and names it in the events.
+        """What a message leads to for the commands here and the `current` one, and names it in the events.
 
-        `now` is in epoch seconds. `may_be_due` says whether bytes of the current order are out, so that what
-        is said can be due to them; `asking`, whether Redis is being asked for unsettled orders.
+        `now` is in epoch seconds. `may_be_due` says whether bytes of the current command are out, so that
+        what is said can be due to them; `asking`, whether Redis is being asked for unsettled commands.
         """
         early = self._early
         runs = self.watched if current is None else [current, *self.watched]
@@ -154,7 +154,7 @@ class EvidenceTracker:
         if session is not None:
             state, sublocks, clock = session.lock_state, session.sublocks, session.clock
         steps = matching.match_message(
-            message, runs, state, now, self.orders.count_wrong_passwords, clock, sublocks
+            message, runs, state, now, self.dispatcher.count_wrong_passwords, clock, sublocks
         )
         if early is not None and len(early) < MAX_EARLY:
             known = None if new and (asking or not self._looked) else new
@@ -162,14 +162,16 @@ class EvidenceTracker:
         return steps
 
     def _restore(self, claim: "Claim") -> tuple[list[CommandExecution], bool]:
-        """The unsettled orders that what was said early may be evidence for, and whether there are others.
+        """The unsettled commands that what was said early may be evidence for, and whether there are others.
 
         Those are in the hands of another gateway, which tells when they have ended.
         """
-        known = {run.order.id for run in self.watched}
-        restored = [self.orders.watched(record) for record in claim.unsettled if record["id"] not in known]
+        known = {run.command.id for run in self.watched}
+        restored = [
+            self.dispatcher.watched(record) for record in claim.unsettled if record["id"] not in known
+        ]
         unsettled = [run for run in restored if run is not None]
-        elsewhere = any(not run.ended and run.order.id not in self.orders.held for run in unsettled)
+        elsewhere = any(not run.ended and run.command.id not in self.dispatcher.held for run in unsettled)
         found = [run for run in unsettled if run.ended]
         self.watched += found
         self._trim()
@@ -180,7 +182,7 @@ class EvidenceTracker:
     def _is_new(self, message: Message) -> bool:
         """Whether a message may be evidence: a report that comes again tells nothing new.
 
-        Taken for a second movement, it would confirm an order that moved nothing.
+        Taken for a second movement, it would confirm a command that moved nothing.
         """
         fingerprint = message.fingerprint
         if fingerprint is None:

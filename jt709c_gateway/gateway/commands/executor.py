@@ -1,4 +1,4 @@
-"""The orders of one lock: one under way at a time, and those whose effect is still to be seen."""
+"""The commands of one lock: one under way at a time, and those whose effect is still to be seen."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
 
 @define(eq=False)
 class CommandExecutor:
-    """Takes orders for one lock from Redis, writes them, and hears what becomes of them.
+    """Takes commands for one lock from Redis, writes them, and hears what becomes of them.
 
-    An order is recorded as being written before its bytes are handed over, and the bytes are handed over
-    only in answer to that record. So whoever finds the record knows that they may be out. The next order is
+    A command is recorded as being written before its bytes are handed over, and the bytes are handed over
+    only in answer to that record. So whoever finds the record knows that they may be out. The next command is
     taken only when Redis knows all that became of the one before.
     """
 
     log = Logger()
 
     device: str
-    orders: "CommandDispatcher"
+    dispatcher: "CommandDispatcher"
     session: Session | None = None
     current: CommandExecution | None = None
     testimony: EvidenceTracker = field(init=False)
-    #: Orders wait in Redis that can't be sent yet.
+    #: Commands wait in Redis that can't be sent yet.
     waiting: bool = False
-    #: Redis refused the last look; Orders has it repeated.
+    #: Redis refused the last look; Commands has it repeated.
     failed: bool = False
     _rendered: Rendered | None = field(default=None, repr=False)
     _claiming: bool = False
@@ -53,26 +53,26 @@ class CommandExecutor:
     _look_again: bool = False
     #: Records on their way to Redis that the next look has to wait for.
     _settling: int = 0
-    #: An order waits because nobody knows yet which dialect the lock speaks.
+    #: A command waits because nobody knows yet which dialect the lock speaks.
     _dialect_wanted: bool = False
-    #: An order waits until the lock has shown that it is where its datagrams come from.
+    #: A command waits until the lock has shown that it is where its datagrams come from.
     _proof_wanted: bool = False
     #: The lock has just come, and Redis doesn't know yet.
     _arrived: bool = False
-    #: The gateway itself asks the lock something; orders wait until that is over.
+    #: The gateway itself asks the lock something; commands wait until that is over.
     _question: "PendingQuery | None" = field(default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self.testimony = EvidenceTracker(self.orders)
+        self.testimony = EvidenceTracker(self.dispatcher)
 
     @property
     def watched(self) -> list[CommandExecution]:
-        """CommandDispatcher that are not under way any more, and whose effect is still to be seen."""
+        """Commands that are not under way any more, and whose effect is still to be seen."""
         return self.testimony.watched
 
     @property
     def busy(self) -> bool:
-        """Whether an order is being taken, written or awaits its answer."""
+        """Whether a command is being taken, written or awaits its answer."""
         return self.current is not None or self._claiming or self._settling > 0
 
     @property
@@ -91,7 +91,7 @@ class CommandExecutor:
         session = self.session
         if session is None or not session.conversation.is_open:
             return False
-        return not session.conversation.is_datagram or self.orders.heard_lately(session)
+        return not session.conversation.is_datagram or self.dispatcher.heard_lately(session)
 
     def attach(self, session: Session, arrived: bool = True) -> None:
         """The lock is there, and has perhaps just `arrived`: send what waits for it."""
@@ -115,45 +115,46 @@ class CommandExecutor:
         run = self.current
         if run is None:
             return
-        now = self.orders.now()
+        now = self.dispatcher.now()
         if run.in_flight and not self._handed_over:
             step = run.write_failed(now, "the connection was lost before writing", nothing_written=True)
         else:
             step = run.connection_lost(now)
         self.apply(run, step)
 
-    def hold(self, question: "PendingQuery", behind_orders: bool = True) -> bool:
-        """Keep orders waiting while the gateway itself asks the lock something; False when they go first."""
-        if self.busy or (self.waiting and behind_orders) or self._question is not None:
+    def hold(self, question: "PendingQuery", behind_commands: bool = True) -> bool:
+        """Keep commands waiting while the gateway itself asks the lock something; False when they go
+        first."""
+        if self.busy or (self.waiting and behind_commands) or self._question is not None:
             return False
         self._question = question
         return True
 
     def let_go(self) -> None:
-        """What the gateway had to ask is over: the lock's orders go on."""
+        """What the gateway had to ask is over: the lock's commands go on."""
         self._question = None
         self.kick()
 
     def kick(self) -> None:
-        """Take the next order from Redis, unless one is under way."""
+        """Take the next command from Redis, unless one is under way."""
         if self.current is not None or self._settling or self._question is not None:
             return
         session = self.session
         if session is None:
-            self.orders.tidy(self)
+            self.dispatcher.tidy(self)
             return
         if self._claiming:
             self._look_again = True
             return
         speaks = not self._dialect_wanted or session.speaks(None) is not None
-        proven = not self._proof_wanted or self.orders.proving.trusts(session)
-        take = self.reachable and self.orders.sending and speaks and proven
+        proven = not self._proof_wanted or self.dispatcher.proving.trusts(session)
+        take = self.reachable and self.dispatcher.sending and speaks and proven
         arrived, self._arrived = self._arrived, False
         self.waiting = not take
         self.failed = self._look_again = False
         self._claiming = True
         asking = SessionClaim(session.token, arrived, session.stored)
-        claim = self.orders.store.claim(self.device, take, self.orders.now(), asking)
+        claim = self.dispatcher.store.claim(self.device, take, self.dispatcher.now(), asking)
         claiming = defer.Deferred.fromCoroutine(claim)
         claiming.addCallbacks(
             self._claimed, self._not_claimed, callbackArgs=(session,), errbackArgs=(session,)
@@ -166,60 +167,60 @@ class CommandExecutor:
         if self.session is session:
             for settled, step in self.testimony.catch_up(claim, session):
                 self.apply(settled, step)
-        if claim.order is None:
+        if claim.command is None:
             self.waiting = claim.waiting > 0
             if self._look_again:
                 self.kick()
             elif self.waiting and self._proof_wanted and self.session is not None:
-                self.orders.proving.ask(self, self.session)
+                self.dispatcher.proving.ask(self, self.session)
             else:
-                self.orders.tidy(self)
+                self.dispatcher.tidy(self)
             return
         try:
-            order = from_waiting(claim.order)
+            command = from_waiting(claim.command)
         except InvalidCommand as error:
-            rejections.cast_out(self.orders, self.device, claim.order, claim.record, error)
+            rejections.cast_out(self.dispatcher, self.device, claim.command, claim.record, error)
             self.kick()
             return
-        self.orders.take(order.id, claim.record)
+        self.dispatcher.take(command.id, claim.record)
         try:
-            run = self.orders.restore(claim.record, order)
+            run = self.dispatcher.restore(claim.record, command)
         except ValueError as error:
             # It stays in hand, so that nobody writes it, until a person has looked.
-            self.log.error("order {id} has no readable record: {reason}", id=order.id, reason=str(error))
+            self.log.error("command {id} has no readable record: {reason}", id=command.id, reason=str(error))
             self.kick()
             return
         self.current = run
         self._handed_over = False
         if run.ended or run.in_flight or run.state is CommandState.ACKNOWLEDGED:
             self.take_over(run)
-        elif self.session is None or not self.reachable or not self.orders.sending:
-            self.apply(run, run.connection_lost(self.orders.now()))
+        elif self.session is None or not self.reachable or not self.dispatcher.sending:
+            self.apply(run, run.connection_lost(self.dispatcher.now()))
         else:
             self._prepare(run, claim, self.session)
 
     def _not_claimed(self, failure: Any, session: Session) -> None:
-        """Redis is away, or refuses; `Orders` kicks again."""
+        """Redis is away, or refuses; `Commands` kicks again."""
         self._claiming = False
         self.waiting = self.failed = self._arrived = True
         if failure.check(NotOurs):
             if failure.value.moved:
-                self.orders.gateway.presence.moved_away(session)
+                self.dispatcher.gateway.presence.moved_away(session)
         else:
             failure.trap(txredisapi.RedisError)
-            self.orders.refusals.say("a look for a lock's orders", failure.value)
+            self.dispatcher.refusals.say("a look for a lock's commands", failure.value)
         if self.session is None:
-            self.orders.tidy(self)
+            self.dispatcher.tidy(self)
 
     def _broken(self, failure: Any) -> None:
-        self.log.failure("an order for {device} could not be handled", failure, device=self.device)
+        self.log.failure("a command for {device} could not be handled", failure, device=self.device)
         run = self.current
         if run is not None and not (run.in_flight and self._handed_over):
             self._give_up(run, CommandState.FAILED, "the gateway failed to handle it")
 
     def _give_up(self, run: CommandExecution, state: CommandState, reason: str) -> None:
-        """End an order that can't be written (again)."""
-        now = self.orders.now()
+        """End a command that can't be written (again)."""
+        now = self.dispatcher.now()
         if run.ended:
             self._finish(run)
         elif not run.attempts:
@@ -230,28 +231,28 @@ class CommandExecutor:
             self.apply(run, run.cancel(now, reason))
 
     def _prepare(self, run: CommandExecution, claim: "Claim", session: Session) -> None:
-        """Check the order against what this lock understands, and begin to write it."""
-        now = self.orders.now()
+        """Check the command against what this lock understands, and begin to write it."""
+        now = self.dispatcher.now()
         try:
-            self.orders.authority.check_waited(run, session, now)
-            checked = self.orders.check(run.order, session, claim)
+            self.dispatcher.authority.check_waited(run, session, now)
+            checked = self.dispatcher.check(run.command, session, claim)
             if checked is None:
                 self._dialect_wanted = True
                 self.apply(run, run.connection_lost(now))
                 return
-            if not self.orders.proving.allows(session, checked.spec):
+            if not self.dispatcher.proving.allows(session, checked.spec):
                 self._proof_wanted = True
                 self.apply(run, run.connection_lost(now))
                 return
             if lockout.blocks(claim.wrong_passwords, checked.spec):
-                self.orders.gateway.counters.locked_out += 1
+                self.dispatcher.gateway.counters.locked_out += 1
                 run.assign(checked.spec)
                 self.apply(run, run.settle(now, CommandState.REJECTED, lockout.REASON))
                 return
-            self._rendered = run.prepare(checked, now, self.orders.supplied(claim))
-            self.orders.authority.check_form(run, now)
+            self._rendered = run.prepare(checked, now, self.dispatcher.supplied(claim))
+            self.dispatcher.authority.check_form(run, now)
         except InvalidCommand as error:
-            rejections.refused(self.orders, self.device, error)
+            rejections.refused(self.dispatcher, self.device, error)
             self._give_up(run, CommandState.INVALID, str(error))
             return
         self._write(run, session, claim.serial)
@@ -260,20 +261,22 @@ class CommandExecutor:
         assert self._rendered is not None
         self._handed_over = False
         data, serial = encoder.frame(self._rendered, session, number)
-        step = run.writing(self.orders.now(), serial)
+        step = run.writing(self.dispatcher.now(), serial)
         if step.action is Action.WRITE:
-            self.orders.authority.note(run.order)
+            self.dispatcher.authority.note(run.command)
             # On the server that stores it, another than took the claim if one has failed over meanwhile.
-            self.orders.publish(run, step, lambda recorded: self._recorded(run, data, recorded), writing=True)
+            self.dispatcher.publish(
+                run, step, lambda recorded: self._recorded(run, data, recorded), writing=True
+            )
         else:
             self.apply(run, step)
 
     def _recorded(self, run: CommandExecution, data: bytes, recorded: bool) -> None:
         """Redis knows that the bytes may be out from now on: let them out, while nobody takes us for dead."""
-        if recorded and self.orders.leased():
+        if recorded and self.dispatcher.leased():
             self._hand_over(run, data, recorded)
             return
-        checking = defer.Deferred.fromCoroutine(self.orders.is_recorded(run))
+        checking = defer.Deferred.fromCoroutine(self.dispatcher.is_recorded(run))
         checking.addCallback(
             lambda known: self.drop(run) if known is None else self._hand_over(run, data, known)
         )
@@ -282,12 +285,12 @@ class CommandExecutor:
     def _hand_over(self, run: CommandExecution, data: bytes, recorded: bool) -> None:
         if self.current is not run or not run.in_flight or self._handed_over:
             return
-        now = self.orders.now()
+        now = self.dispatcher.now()
         if not recorded:
             step = run.write_failed(now, "could not be recorded in Redis", nothing_written=True)
         elif self._is_late(run, now):
             step = self._late(run, now)
-        elif not self.orders.leased():
+        elif not self.dispatcher.leased():
             step = run.write_failed(now, "this gateway was cut off from Redis", nothing_written=True)
         elif self.session is not None and self.reachable and self.session.send(data):
             self._handed_over = True
@@ -301,69 +304,71 @@ class CommandExecutor:
         return due is not None and now >= due
 
     def _late(self, run: CommandExecution, now: float) -> Step:
-        reason = f"could not be recorded in Redis within {run.order.timeout:g} s"
+        reason = f"could not be recorded in Redis within {run.command.timeout:g} s"
         return run.write_failed(now, reason, nothing_written=True)
 
     def _not_known(self, failure: Any, run: CommandExecution) -> None:
-        """Redis was asked whose the order is, and is away: nothing is written, and `Recovery` settles it."""
+        """Redis was asked whose the command is, and is away: nothing is written, and `Recovery` settles
+        it."""
         self.drop(run)
         if not failure.check(NotOurs):
             failure.trap(txredisapi.RedisError)
-            self.orders.refusals.say("to say whose an order is", failure.value)
+            self.dispatcher.refusals.say("to say whose a command is", failure.value)
 
     def drop(self, run: CommandExecution) -> None:
-        """Forget an order that another gateway has adopted, which says what becomes of it."""
-        self.orders.held.pop(run.order.id, None)
+        """Forget a command that another gateway has adopted, which says what becomes of it."""
+        self.dispatcher.held.pop(run.command.id, None)
         self._finish(run, watch=False)
 
     def apply(self, run: CommandExecution, step: Step) -> None:
         """Publish what happened, and do what is to be done next."""
         if not step.transitions and step.action is Action.NONE:
             return
-        self.orders.publish(run, step)
+        self.dispatcher.publish(run, step)
         if step.action is Action.RESEND:
             self._resend(run)
         elif step.action is Action.REQUEUE:
-            self.orders.requeue(run)
+            self.dispatcher.requeue(run)
             self._finish(run, watch=False)
         elif run.ended or (run.confirmable and run.state is CommandState.ACKNOWLEDGED):
             self._finish(run)
 
     def take_over(self, run: CommandExecution) -> None:
-        """Go on with an order that was in other hands, or in ours before a crash."""
+        """Go on with a command that was in other hands, or in ours before a crash."""
         self.testimony.join(run)
-        step = run.recovered(self.orders.now())
+        step = run.recovered(self.dispatcher.now())
         if run.ended and not step.transitions:
             # Its record says all there is to say.
-            self.orders.release(run)
+            self.dispatcher.release(run)
         if step.transitions or step.action is not Action.NONE:
             self.apply(run, step)
         else:
             self._finish(run)
 
     async def drop_moved(self) -> None:
-        """Forget orders that went to another gateway together with the lock."""
+        """Forget commands that went to another gateway together with the lock."""
         for run in [run for run in self.watched if not run.ended]:
-            found = await self.orders.store.ownership(run.order.id)
-            if found.holder != self.orders.store.holder and run in self.watched and not run.ended:
+            found = await self.dispatcher.store.ownership(run.command.id)
+            if found.holder != self.dispatcher.store.holder and run in self.watched and not run.ended:
                 self.drop(run)
 
     def _finish(self, run: CommandExecution, watch: bool = True) -> None:
-        """Watch or forget an order; take the next once Redis knows of it, since a refusal may forbid that."""
+        """Watch or forget a command; take the next once Redis knows of it, since a refusal may forbid
+        that."""
         if run is self.current:
             self.current = self._rendered = None
         self.testimony.forget(run)
         if watch and (run.confirmable or not run.ended):
             self.testimony.watch(run)
         self._settling += 1
-        self.orders.after_commit(self.device, self._settled)
+        self.dispatcher.after_commit(self.device, self._settled)
 
     def _settled(self, written: bool) -> None:
         self._settling -= 1
         self.kick()
 
     def _resend(self, run: CommandExecution) -> None:
-        numbering = defer.Deferred.fromCoroutine(self.orders.store.next_serial(self.device))
+        numbering = defer.Deferred.fromCoroutine(self.dispatcher.store.next_serial(self.device))
         numbering.addCallbacks(
             lambda number: self._resent(run, number), self._not_numbered, errbackArgs=(run,)
         )
@@ -375,21 +380,21 @@ class CommandExecutor:
         if self.session is not None and self.reachable:
             self._write(run, self.session, number)
         else:
-            self.apply(run, run.connection_lost(self.orders.now()))
+            self.apply(run, run.connection_lost(self.dispatcher.now()))
 
     def _not_numbered(self, failure: Any, run: CommandExecution) -> None:
-        """Redis is away: the order waits for it in its lock's queue."""
+        """Redis is away: the command waits for it in its lock's queue."""
         if run is self.current and not run.ended:
-            self.apply(run, run.connection_lost(self.orders.now()))
+            self.apply(run, run.connection_lost(self.dispatcher.now()))
         failure.trap(txredisapi.RedisError)
-        self.orders.refusals.say("a serial for an order", failure.value)
+        self.dispatcher.refusals.say("a serial for a command", failure.value)
 
     def hear(self, message: Message, moment: "Moment", elsewhere: bool = False) -> Callable[[], None] | None:
-        """What a message means for the orders here.
+        """What a message means for the commands here.
 
-        Names the order in the message's events; gives what is to be done once they are on their way, so that
-        consumers see cause before effect. What was said `elsewhere` than where the session is proves nothing
-        of that place.
+        Names the command in the message's events; gives what is to be done once they are on their way, so
+        that consumers see cause before effect. What was said `elsewhere` than where the session is proves
+        nothing of that place.
         """
         if not elsewhere and self._question is not None and self._question.answered_by(message):
             self._prove()
@@ -441,4 +446,4 @@ class CommandExecutor:
                 unwritten = run is self.current and run.in_flight and not self._handed_over
                 self.apply(run, self._late(run, now) if unwritten else run.deadline(now))
         if self.testimony.forget_stale(now):
-            self.orders.tidy(self)
+            self.dispatcher.tidy(self)

@@ -1,4 +1,4 @@
-"""CommandDispatcher whose ttl ends while their locks are away."""
+"""Commands whose ttl ends while their locks are away."""
 
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.protocol.events import KIND_COMMAND
 from jt709c_gateway.redis.expiry import AT_ONCE, Announcement, expire
 
-#: Seconds since it came in before an order that is in no list counts as lost.
+#: Seconds since it came in before a command that is in no list counts as lost.
 LOST_AFTER: Final = 60.0
 #: Stands for a device until the script puts one in.
 _DEVICE: Final = "device"
@@ -22,18 +22,18 @@ _DATA: Final = {"data": None}
 
 @define
 class CommandExpiry:
-    """Ends such orders, all that are due, in calls between which Redis and the reactor see to others."""
+    """Ends such commands, all that are due, in calls between which Redis and the reactor see to others."""
 
     log = Logger()
 
     reactor: Any
-    orders: CommandDispatcher
+    dispatcher: CommandDispatcher
     _going_on: bool = field(default=False, init=False)
-    #: How many of the last orders the present search for lost ones has been through.
+    #: How many of the last commands the present search for lost ones has been through.
     _searched: int = field(default=0, init=False)
 
     async def expire(self) -> None:
-        """End all orders that are due."""
+        """End all commands that are due."""
         if self._going_on:
             return
         self._going_on = True
@@ -43,32 +43,37 @@ class CommandExpiry:
             self._going_on = False
 
     async def _expire_all(self) -> None:
-        orders, skip, looked_at = self.orders, 0, AT_ONCE
+        dispatcher, skip, looked_at = self.dispatcher, 0, AT_ONCE
         while looked_at == AT_ONCE:
-            now = orders.now()
+            now = dispatcher.now()
             done = await expire(
-                orders.store.caller, orders.store.keys, now, str(iso(now)), self._announcement(), skip
+                dispatcher.store.caller, dispatcher.store.keys, now, str(iso(now)), self._announcement(), skip
             )
             looked_at, skip = done.looked_at, skip + done.refused
             for state in done.states:
-                orders.gateway.counters.orders[CommandState(state)] += 1
+                dispatcher.gateway.counters.commands[CommandState(state)] += 1
             if done.reason is not None:
-                orders.refusals.say("to end orders whose ttl is over", txredisapi.ResponseError(done.reason))
+                dispatcher.refusals.say(
+                    "to end commands whose ttl is over", txredisapi.ResponseError(done.reason)
+                )
             if looked_at == AT_ONCE:
                 await task.deferLater(self.reactor, 0)
 
     async def search(self) -> None:
-        """Look at some of the last orders, the next ones at each call, and end those that are in no list."""
-        orders, now = self.orders, self.orders.now()
-        caller, keys, event = orders.store.caller, orders.store.keys, self._announcement()
+        """Look at some of the last commands, the next ones at each call, and end those that are in no
+        list."""
+        dispatcher, now = self.dispatcher, self.dispatcher.now()
+        caller, keys, event = dispatcher.store.caller, dispatcher.store.keys, self._announcement()
         done = await expire(caller, keys, now - LOST_AFTER, str(iso(now)), event, self._searched, lost=True)
         self._searched = self._searched + done.looked_at if done.looked_at == AT_ONCE else 0
-        for order_id, state in zip(done.ended, done.states, strict=True):
-            orders.gateway.counters.orders[CommandState(state)] += 1
-            self.log.error("order {id} was in no list any more; it ends as {state}", id=order_id, state=state)
+        for command_id, state in zip(done.ended, done.states, strict=True):
+            dispatcher.gateway.counters.commands[CommandState(state)] += 1
+            self.log.error(
+                "command {id} was in no list any more; it ends as {state}", id=command_id, state=state
+            )
 
     def _announcement(self) -> Announcement:
-        gateway = self.orders.gateway
+        gateway = self.dispatcher.gateway
         text = gateway.encode(_DEVICE, KIND_COMMAND, _DATA)
         number, _, rest = text.removeprefix('{"v":1,"id":"').partition('"')
         before, _, after = rest.partition(f'"device":"{_DEVICE}"')

@@ -1,6 +1,6 @@
 """Asking locks what they are: their IMEI and firmware, once a day, behind everything else.
 
-A question is no order: it is in no queue in Redis and leaves no record, so a fleet that reconnects at once
+A question is no command: it is in no queue in Redis and leaves no record, so a fleet that reconnects at once
 fills neither. What comes back is stored as any answer is (`commit.lua`). When a lock was asked stands in its
 hash, so that no other gateway asks again.
 """
@@ -38,19 +38,19 @@ class IdentityPoller:
 
     log = Logger()
 
-    orders: CommandDispatcher
+    dispatcher: CommandDispatcher
     dialects: frozenset[str]
     _queue: dict[str, None] = field(factory=dict, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.dialects:
-            self.orders.gateway.on_reported = self._reported
+            self.dispatcher.gateway.on_reported = self._reported
 
     def _reported(self, session: Session) -> None:
         if session.dialect not in self.dialects:
             return
         if len(self._queue) >= MAX_QUEUED:
-            self.orders.gateway.counters.questions["dropped"] += 1
+            self.dispatcher.gateway.counters.questions["dropped"] += 1
             return
         self._queue[session.device] = None
 
@@ -64,21 +64,21 @@ class IdentityPoller:
         self.log.failure("asking a lock what it is failed", failure)
 
     async def _ask(self, device: str) -> None:
-        orders = self.orders
-        session = orders.gateway.sessions.get(device)
+        dispatcher = self.dispatcher
+        session = dispatcher.gateway.sessions.get(device)
         if session is None:
             return
         # A lock that was heard just now is awake.
-        if not orders.sending or not session.conversation.is_open or not orders.heard_lately(session):
+        if not dispatcher.sending or not session.conversation.is_open or not dispatcher.heard_lately(session):
             session.fresh = True
             return
-        question = PendingQuery(orders.now() + PATIENCE)
-        desk = orders.seat(session)
+        question = PendingQuery(dispatcher.now() + PATIENCE)
+        desk = dispatcher.seat(session)
         if not desk.hold(question):
             session.fresh = True
             return
         try:
-            known = await orders.store.may_ask(device, orders.now(), EVERY)
+            known = await dispatcher.store.may_ask(device, dispatcher.now(), EVERY)
             if known is not None:
                 await self._put(desk, session, question, known)
         except txredisapi.RedisError as error:
@@ -91,12 +91,12 @@ class IdentityPoller:
         self, desk: CommandExecutor, session: Session, question: PendingQuery, known: Unasked
     ) -> None:
         """One question after another, until one isn't answered."""
-        counted = self.orders.gateway.counters.questions
+        counted = self.dispatcher.gateway.counters.questions
         for checked, rendered in self._questions(session, known):
             data, serial = encoder.frame(
-                rendered, session, await self.orders.store.next_serial(session.device)
+                rendered, session, await self.dispatcher.store.next_serial(session.device)
             )
-            if desk.session is not session or not desk.reachable or self.orders.now() >= question.until:
+            if desk.session is not session or not desk.reachable or self.dispatcher.now() >= question.until:
                 return
             waiting = question.put(checked, serial)
             session.send(data)
@@ -108,14 +108,14 @@ class IdentityPoller:
 
     def _questions(self, session: Session, known: Unasked) -> Iterable[tuple[CheckedCommand, Rendered]]:
         """The questions that the lock's profile has: an IMEI stays what it is, firmware may be renewed."""
-        profiles = self.orders.profiles
+        profiles = self.dispatcher.profiles
         profile = profiles.pick(session.device, session.speaks(known.dialect), known.firmware)
         for what in ("imei", "firmware") if known.imei is None else ("firmware",):
             if profile is None:
                 return
             try:
                 checked = profiles.validate(Command("", session.device, "query", {"what": what}), profile)
-                rendered = checked.render(self.orders.now())
+                rendered = checked.render(self.dispatcher.now())
             except InvalidCommand:
                 continue
             if not checked.spec.physical:

@@ -1,4 +1,4 @@
-"""What a lock's message means for its orders: an answer to one, or evidence that one was carried out."""
+"""What a lock's message means for its commands: an answer to one, or evidence that one was carried out."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.jt808 import ATTRIBUTES, LOCATION_ANSWER, PARAMETERS
 from jt709c_gateway.protocol.message import Message
 
-#: An observation, and the lock event in which an order that it confirms is named.
+#: An observation, and the lock event in which a command that it confirms is named.
 Seen = tuple[Observation, events.LockEvent | None]
 
 
@@ -29,10 +29,11 @@ def match_message(
     clock: LockClock,
     sublocks: SubLockStates | None = None,
 ) -> list[tuple[CommandExecution, Step]]:
-    """What a message leads to for the orders of its lock, the first that it fits; and names it in the events.
+    """What a message leads to for the commands of its lock, the first that it fits; and names it in the
+    events.
 
-    `lock_state` and `sublocks` are what was known before, `clock` is the lock's. `answered` is called with an
-    order and its first answer.
+    `lock_state` and `sublocks` are what was known before, `clock` is the lock's. `answered` is called with a
+    command and its first answer.
     """
     steps: list[tuple[CommandExecution, Step]] = []
     if not runs:
@@ -42,7 +43,7 @@ def match_message(
             answer = run.match(reply[0])
             if answer is not None:
                 if reply[1] is not None:
-                    reply[1].command_id = run.order.id
+                    reply[1].command_id = run.command.id
                 if run.answer is None:
                     answered(run, answer)
                 steps.append((run, run.reply(answer, now)))
@@ -53,7 +54,7 @@ def match_message(
 def _evidence(
     runs: list[CommandExecution], seen: list[Seen], now: float
 ) -> list[tuple[CommandExecution, Step]]:
-    """Each movement is evidence for one order; a status beside an event is the same movement."""
+    """Each movement is evidence for one command; a status beside an event is the same movement."""
     steps: list[tuple[CommandExecution, Step]] = []
     for observation, lock_event in seen:
         if observation.kind is ObservationKind.STATUS and steps:
@@ -62,14 +63,14 @@ def _evidence(
             step = run.observe(observation, now)
             if step.transitions:
                 if lock_event is not None:
-                    lock_event.command_id = run.order.id
+                    lock_event.command_id = run.command.id
                 steps.append((run, step))
                 break
     return steps
 
 
 def _likelihood(run: CommandExecution) -> tuple[int, float]:
-    """The order to think of first when a lock moves: one it has said yes to, the oldest of these.
+    """The command to think of first when a lock moves: one it has said yes to, the oldest of these.
 
     Then one that awaits its answer, and last what has ended with its fate unknown, the newest of these.
     """
@@ -106,7 +107,7 @@ def note_sublocks(message: Message, known: SubLockStates, now: float) -> None:
 
 
 def as_reply(message: Message) -> tuple[Reply, events.Reply | None] | None:
-    """The answer that a message may be, and the event in which the order it answers is named."""
+    """The answer that a message may be, and the event in which the command it answers is named."""
     for _, data in message.facts:
         if isinstance(data, events.Reply):
             return _reply(message, data), data
@@ -180,7 +181,7 @@ def observations(
 ) -> list[Seen]:
     """Movements and states that a message come at `now` shows; the others are the states known before it.
 
-    With each comes the lock event in which an order that it confirms is named. A stored report, and one that
+    With each comes the lock event in which a command that it confirms is named. A stored report, and one that
     a master sends again for its sub-lock, shows what happened then, but not how things stand now; where it
     doesn't tell when that was, it shows nothing.
     """

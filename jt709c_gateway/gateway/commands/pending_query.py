@@ -1,4 +1,4 @@
-"""What the gateway itself asks a lock. It is no order, and leaves no record."""
+"""What the gateway itself asks a lock. It is no command, and leaves no record."""
 
 from typing import Final
 
@@ -10,13 +10,13 @@ from jt709c_gateway.commands.replies import match
 from jt709c_gateway.gateway.commands import matching
 from jt709c_gateway.protocol.message import Message
 
-#: Seconds that a lock's orders may have to wait behind its questions, all in all.
+#: Seconds that a lock's commands may have to wait behind its questions, all in all.
 PATIENCE: Final = 5.0
 
 
 @define(eq=False)
 class PendingQuery:
-    """Holds the lane of a lock while it is asked; `until`, in epoch seconds, its orders wait at most."""
+    """Holds the lane of a lock while it is asked; `until`, in epoch seconds, its commands wait at most."""
 
     until: float
     _asked: tuple[CheckedCommand, int | None] | None = field(default=None, repr=False)

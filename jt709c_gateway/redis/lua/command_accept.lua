@@ -1,14 +1,14 @@
--- Takes an order in, once: its record, its place in the lock's queue, and its leaving the intake list.
+-- Takes a command in, once: its record, its place in the lock's queue, and its leaving the intake list.
 --
--- KEYS  1 record of the order   2 waiting list of the lock   3 deadlines   4 intake list of this gateway
+-- KEYS  1 record of the command   2 waiting list of the lock   3 deadlines   4 intake list of this gateway
 --       5 session of the lock   6 stream of events   7 history of the lock   8 IMEI -> device
--- ARGV  1 seconds to keep the record   2 the order as JSON, or "" when no lock is to get it
---       3 epoch second at which its ttl ends   4 order id   5 the entry of the intake list
+-- ARGV  1 seconds to keep the record   2 the command as JSON, or "" when no lock is to get it
+--       3 epoch second at which its ttl ends   4 command id   5 the entry of the intake list
 --       6 longest waiting list   7 prefix   8 name of this gateway   9 "1" when it can write to the lock itself
 --       10 why there is no room   11 now, as in records   12 device
 --       13, 14, 15 events to announce: that it came in, that it waits, that there is no room
 --       16, 17 lengths of the stream of events and of the device's history
---       18 how the order named the device, or "" when that doesn't matter   19 the device that this was an IMEI of
+--       18 how the command named the device, or "" when that doesn't matter   19 the device that this was an IMEI of
 --       when it was looked up, or ""   20… field, value, … of the record
 -- Returns 1 when it is queued, 2 when it waits because the lock is away, 0 when its id is known, -1 when too
 -- many wait for this lock (its record says so), -2 when the entry is in other hands by now, -3 when the name
@@ -21,7 +21,7 @@ local owner = call('HGET', KEYS[5], 'gateway')
 if ARGV[18] ~= '' and (call('HGET', KEYS[8], ARGV[18]) or '') ~= ARGV[19] then
   return -3
 end
--- All that may be refused is looked at before the first write: one that stopped half-way would lose the order.
+-- All that may be refused is looked at before the first write: one that stopped half-way would lose the command.
 local recent, channel = prefix .. ':commands:recent', prefix .. ':event:command:' .. device
 local route = owner and prefix .. ':commands:route:' .. owner
 check_type('hash', KEYS[1])
@@ -49,7 +49,7 @@ if ARGV[2] ~= '' then
   end
 end
 
--- Announced in here, the first steps of an order come before whatever another gateway does with it.
+-- Announced in here, the first steps of a command come before whatever another gateway does with it.
 local function announce(json)
   call('PUBLISH', channel, json)
   for key, length in pairs({[KEYS[6]] = ARGV[16], [KEYS[7]] = ARGV[17]}) do
@@ -65,7 +65,7 @@ if known then
 end
 call('HSET', KEYS[1], 'holder', '', 'token', '0', unpack(ARGV, 20))
 call('EXPIRE', KEYS[1], ARGV[1])
--- As `recent_commands` of `OrderStore` does for orders that no script takes in.
+-- As `recent_commands` of `OrderStore` does for commands that no script takes in.
 local moment = call('TIME')
 call('ZADD', recent, moment[1] .. '.' .. string.format('%06d', moment[2]), id)
 call('ZREMRANGEBYRANK', recent, 0, -10001)

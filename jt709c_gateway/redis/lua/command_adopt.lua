@@ -1,11 +1,11 @@
 -- Takes over what a run of a gateway that is gone has left behind.
 --
--- KEYS  1 liveness of its name   2 its intake list   3 its orders under way   4 the list all orders come in by
---       5 our orders under way   6 the set of gateways
+-- KEYS  1 liveness of its name   2 its intake list   3 its commands under way   4 the list all commands come in by
+--       5 our commands under way   6 the set of gateways
 -- ARGV  1 prefix   2 its name   3 what its liveness says, if it is known to be gone all the same, or ""
 --       4 this run of the gateway   5 how many to take at the most
--- Returns {{order JSON, its record}, ...}; nil while it lives, {"LATE"} when this gateway counts as dead itself, or
--- another has its name. Of our own name these are the orders of earlier runs.
+-- Returns {{command JSON, its record}, ...}; nil while it lives, {"LATE"} when this gateway counts as dead itself, or
+-- another has its name. Of our own name these are the commands of earlier runs.
 
 local prefix, name, holder = ARGV[1], ARGV[2], ARGV[4]
 if not is_alive(prefix, holder) then
@@ -24,7 +24,7 @@ check_right('LMOVE', KEYS[2], KEYS[4], 'RIGHT', 'LEFT')
 check_right('HSET', KEYS[5], '', '')
 check_right('HDEL', KEYS[3], '')
 
--- Whether an order in its hands is one that it left behind, and no one's who took it since.
+-- Whether a command in its hands is one that it left behind, and no one's who took it since.
 local function is_left(record)
   local of = call('HGET', record, 'holder') or ''
   if of == '' or match(of, '^(.*)/[^/]+$') == name then
@@ -49,18 +49,18 @@ if not own then
 end
 local taken = {}
 for _, one in ipairs(left) do
-  local id, order, record = unpack(one)
+  local id, command, record = unpack(one)
   if call('EXISTS', record) == 1 then
     take(record, holder)
   end
   if not own then
-    call('HSET', KEYS[5], id, order)
+    call('HSET', KEYS[5], id, command)
     call('HDEL', KEYS[3], id)
   end
-  taken[#taken + 1] = {order, call('HGETALL', record)}
+  taken[#taken + 1] = {command, call('HGETALL', record)}
 end
 if #left == 0 and not own then
-  -- What others hold by now stands there still. The name is forgotten a round later than its last order, since
+  -- What others hold by now stands there still. The name is forgotten a round later than its last command, since
   -- something may have been on its way to its intake list.
   for i = 1, #entries, 2 do
     call('HDEL', KEYS[3], entries[i])

@@ -1,15 +1,15 @@
--- Takes the next order for a lock out of its queue, into the hands of one gateway.
+-- Takes the next command for a lock out of its queue, into the hands of one gateway.
 --
--- KEYS  1 waiting list of the lock   2 orders under way at this gateway   3 state of the lock
---       4 unsettled orders of the lock   5 dynamic password of the lock   6 fingerprints of the lock's last reports
+-- KEYS  1 waiting list of the lock   2 commands under way at this gateway   3 state of the lock
+--       4 unsettled commands of the lock   5 dynamic password of the lock   6 fingerprints of the lock's last reports
 --       7 session of the lock
--- ARGV  1 prefix   2 "1" to take an order, "0" only to look for unsettled ones
---       3 epoch second before which unsettled orders are forgotten
+-- ARGV  1 prefix   2 "1" to take a command, "0" only to look for unsettled ones
+--       3 epoch second before which unsettled commands are forgotten
 --       4 "1" when the lock has just come to this gateway, "0" otherwise   5 device   6 this run of the gateway
 --       7 token of the lock's session here   8 "1" when that is still on its way to Redis, "0" otherwise
--- Returns {order JSON or nil, its record, serial, {dialect, firmware, wrong passwords, lock state, clock
+-- Returns {command JSON or nil, its record, serial, {dialect, firmware, wrong passwords, lock state, clock
 -- skew}, dynamic password or nil, {record, ...} of the unsettled ones, how many wait, {{sub-lock, epoch s, lock state}, ...} for
--- those that the orders are for, fingerprints or nil, {id, ...} of those that have come along}; records are flat arrays
+-- those that the commands are for, fingerprints or nil, {id, ...} of those that have come along}; records are flat arrays
 -- of field, value, ... {"LATE"} when this gateway counts as dead, or another has its name; {"MOVED"} when the lock has
 -- a newer session: nothing is done then.
 
@@ -49,28 +49,28 @@ for i = 1, #open, 2 do
     ids[#ids + 1], unsettled[#unsettled + 1] = id, fields
     local of = value_of(fields, 'holder') or ''
     local hands = prefix .. ':commands:underway:' .. (match(of, '^(.*)/[^/]+$') or '')
-    -- An order that a lock has said yes to goes where the lock goes, since there its effect will be seen.
-    local order = ARGV[4] == '1' and of ~= holder and value_of(fields, 'state') == 'acknowledged'
+    -- A command that a lock has said yes to goes where the lock goes, since there its effect will be seen.
+    local command = ARGV[4] == '1' and of ~= holder and value_of(fields, 'state') == 'acknowledged'
       and call('HGET', hands, id)
-    if order then
+    if command then
       check_take(record_of(prefix, id), holder)
-      moving[#moving + 1] = {id, order, hands, of, open[i + 1], #ids}
+      moving[#moving + 1] = {id, command, hands, of, open[i + 1], #ids}
     end
   end
 end
 local known = call('HMGET', KEYS[3], 'dialect', 'firmware', 'wrong_passwords', 'lock_state', 'clock_skew_s')
 local waiting, recent, secret = call('LLEN', KEYS[1]), call('GET', KEYS[6]), call('GET', KEYS[5])
-local order = ARGV[2] == '1' and call('LRANGE', KEYS[1], 0, 0)[1] or false
-local ok, read_order = pcall(cjson.decode, order or '{}')
+local command = ARGV[2] == '1' and call('LRANGE', KEYS[1], 0, 0)[1] or false
+local ok, read_order = pcall(cjson.decode, command or '{}')
 local id = ok and type(read_order) == 'table' and type(read_order['id']) == 'string' and read_order['id'] or ''
-local fields = order and read(id) or {}
+local fields = command and read(id) or {}
 check_type('hash', KEYS[2])
-check_right('HSET', KEYS[2], id, order or '')
+check_right('HSET', KEYS[2], id, command or '')
 check_right('HDEL', KEYS[4], id)
 check_type('hash', KEYS[7])
 check_right('HSET', KEYS[7], 'gateway', '')
 check_right('EXPIRE', KEYS[7], 60)
-if order then
+if command then
   check_right('HINCRBY', KEYS[3], 'order_serial', 1)
   check_right('LPOP', KEYS[1])
   if id ~= '' then
@@ -109,15 +109,15 @@ for _, one in ipairs(moving) do
     call('EXPIRE', route, 60)
   end
 end
-if not order then
+if not command then
   return {false, {}, 0, known, false, unsettled, waiting, sublocks, recent, along}
 end
 local serial = call('HINCRBY', KEYS[3], 'order_serial', 1)
 if id ~= '' then
   take(record_of(prefix, id), holder)
-  call('HSET', KEYS[2], id, order)
+  call('HSET', KEYS[2], id, command)
   fields = call('HGETALL', record_of(prefix, id))
 end
--- What has no id is no order: it is only told of.
+-- What has no id is no command: it is only told of.
 call('LPOP', KEYS[1])
-return {order, fields, serial, known, secret, unsettled, waiting - 1, sublocks, recent, along}
+return {command, fields, serial, known, secret, unsettled, waiting - 1, sublocks, recent, along}

@@ -1,6 +1,6 @@
--- First part of the scripts that touch an order: what they check before they write anything.
+-- First part of the scripts that touch a command: what they check before they write anything.
 --
--- The record of an order says whose it is: `holder` is `<gateway>/<run>` of the process that has claimed it, or empty,
+-- The record of a command says whose it is: `holder` is `<gateway>/<run>` of the process that has claimed it, or empty,
 -- and `token` grows by one with each claim and adoption. docs/fencing.rst has the protocol.
 
 local call, find, match = redis.call, string.find, string.match
@@ -23,7 +23,7 @@ local function check_right(...)
   end
 end
 
--- Whether the process that holds an order lives: the liveness of its gateway names its run, and not a later one.
+-- Whether the process that holds a command lives: the liveness of its gateway names its run, and not a later one.
 local function is_alive(prefix, holder)
   local name, run = match(holder or '', '^(.*)/([^/]+)$')
   local said = name and call('GET', prefix .. ':gateway:' .. name)
@@ -44,12 +44,12 @@ local function value_of(fields, name)
   return false
 end
 
--- An order's own text in the queue of its lock.
+-- A command's own text in the queue of its lock.
 local function entry_of(queue, id)
   for _, entry in ipairs(call('LRANGE', queue, 0, -1)) do
     if find(entry, id, 1, true) then
-      local ok, order = pcall(cjson.decode, entry)
-      if ok and type(order) == 'table' and order['id'] == id then
+      local ok, command = pcall(cjson.decode, entry)
+      if ok and type(command) == 'table' and command['id'] == id then
         return entry
       end
     end
@@ -57,7 +57,7 @@ local function entry_of(queue, id)
   return false
 end
 
--- Makes an order the holder's; the token of that.
+-- Makes a command the holder's; the token of that.
 local function take(record, holder)
   call('HSET', record, 'holder', holder)
   return call('HINCRBY', record, 'token', 1)

@@ -1,18 +1,18 @@
--- Ends the orders whose ttl has run out before they were written, or that are lost: record, event, history, reply and
--- queue, each order in one step, and only while it is in no living gateway's hands.
+-- Ends the commands whose ttl has run out before they were written, or that are lost: record, event, history, reply and
+-- queue, each command in one step, and only while it is in no living gateway's hands.
 --
--- An order is lost when it has not ended and is in no list: neither in its lock's queue nor in the hands of a gateway.
+-- A command is lost when it has not ended and is in no list: neither in its lock's queue nor in the hands of a gateway.
 -- No script leaves one behind so; somebody who deletes keys can.
 --
--- KEYS  1 deadlines   2 stream of events (all other keys share their hash slot)   3 the last orders by when they came
+-- KEYS  1 deadlines   2 stream of events (all other keys share their hash slot)   3 the last commands by when they came
 -- ARGV  1 prefix   2 epoch second: those due by then, or those that came by then
---       3 orders to look at   4 how many of these to leave out, the first
+--       3 commands to look at   4 how many of these to leave out, the first
 --       5 now, as in records   6, 7 lengths of the stream of events and of a history
 --       8 longest list of replies   9 seconds to keep it
 --       10 fields of the event, MessagePack: {{name, whether its value in the record is text and not JSON}, ...}
 --       11 to 14 the event, around its number, its device and its data
---       15 "1" to look for lost orders among the last ones, "0" for those whose ttl is over
--- Returns {orders looked at, {id of each that has ended, ...}, how many of them could not be ended, why}; those
+--       15 "1" to look for lost commands among the last ones, "0" for those whose ttl is over
+-- Returns {commands looked at, {id of each that has ended, ...}, how many of them could not be ended, why}; those
 -- stay where they are; {state of each that has ended, ...}.
 
 local prefix, count, at = ARGV[1], tonumber(ARGV[3]), ARGV[5]
@@ -22,7 +22,7 @@ local ENDED = {
   done = true, confirmed = true, rejected = true, failed = true, unconfirmed = true, timed_out = true,
   uncertain = true, expired = true, cancelled = true, invalid = true,
 }
--- Seconds until an order that a gateway has in its hands is looked at again.
+-- Seconds until a command that a gateway has in its hands is looked at again.
 local LATER = 60
 local due_only = ARGV[15] ~= '1'
 local TIMES = {'once', 'twice'}
@@ -35,7 +35,7 @@ for _, name in ipairs(FURTHER) do
   names[#names + 1] = name
 end
 
--- Rights are given by pattern: one order stands for the others.
+-- Rights are given by pattern: one command stands for the others.
 local granted = {}
 
 local function check_once(what, ...)
@@ -77,14 +77,14 @@ local function read(id)
   return record
 end
 
--- Whether a gateway has the order in its hands. One that lives and has lost it from there has let go of it as well; what
+-- Whether a gateway has the command in its hands. One that lives and has lost it from there has let go of it as well; what
 -- it may say yet comes too late.
 local function is_in_hand(id, holder)
   local name = match(holder or '', '^(.*)/[^/]+$')
   return name and call('HGET', prefix .. ':commands:underway:' .. name, id)
 end
 
--- The end of an order that nobody can carry out any more, and why.
+-- The end of a command that nobody can carry out any more, and why.
 local function end_of(record, attempts)
   local ttl = format('%g', tonumber(record.ttl) or 0)
   local written = attempts > 0 and ', written ' .. (TIMES[attempts] or attempts .. ' times') or ''
@@ -143,7 +143,7 @@ local function reply(name, json)
   call('EXPIRE', replies, ARGV[9])
 end
 
--- The state in which the order has ended by this; false when it has not.
+-- The state in which the command has ended by this; false when it has not.
 local function finish(id)
   local record = read(id)
   if not record.device or not record.state or ENDED[record.state] then

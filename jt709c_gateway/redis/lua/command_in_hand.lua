@@ -1,8 +1,8 @@
 -- Says what Redis has in the hands of a gateway.
 --
--- KEYS  1 orders under way at this gateway
+-- KEYS  1 commands under way at this gateway
 -- ARGV  1 prefix
--- Returns {{id, order JSON, holder, token}, ...}.
+-- Returns {{id, command JSON, holder, token}, ...}.
 
 local entries, found = call('HGETALL', KEYS[1]), {}
 for i = 1, #entries, 2 do

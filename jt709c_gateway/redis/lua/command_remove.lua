@@ -1,9 +1,9 @@
--- Takes one order out of the queue of its lock, wherever it stands there, into the hands of this gateway, unless
+-- Takes one command out of the queue of its lock, wherever it stands there, into the hands of this gateway, unless
 -- a gateway has it in hand.
 --
--- KEYS  1 record of the order   2 orders under way at this gateway
--- ARGV  1 prefix   2 order id   3 this run of the gateway
--- Returns {order JSON, its record} or {false, its record}; the record is a flat array, empty if unknown. {"LATE"} when
+-- KEYS  1 record of the command   2 commands under way at this gateway
+-- ARGV  1 prefix   2 command id   3 this run of the gateway
+-- Returns {command JSON, its record} or {false, its record}; the record is a flat array, empty if unknown. {"LATE"} when
 -- this gateway counts as dead, or another has its name: nothing is done then.
 
 local prefix, id, holder = ARGV[1], ARGV[2], ARGV[3]
@@ -13,15 +13,15 @@ end
 local fields = call('HGETALL', KEYS[1])
 local device = value_of(fields, 'device')
 local queue = device and prefix .. ':commands:waiting:' .. device
-local order = queue and entry_of(queue, id)
-if not order then
+local command = queue and entry_of(queue, id)
+if not command then
   return {false, fields}
 end
 check_type('hash', KEYS[2])
 check_take(KEYS[1], holder)
-check_right('HSET', KEYS[2], id, order)
-check_right('LREM', queue, 1, order)
+check_right('HSET', KEYS[2], id, command)
+check_right('LREM', queue, 1, command)
 take(KEYS[1], holder)
-call('HSET', KEYS[2], id, order)
-call('LREM', queue, 1, order)
-return {order, call('HGETALL', KEYS[1])}
+call('HSET', KEYS[2], id, command)
+call('LREM', queue, 1, command)
+return {command, call('HGETALL', KEYS[1])}

@@ -1,6 +1,6 @@
--- Announces the state of an order again, unless it has changed since it was read.
+-- Announces the state of a command again, unless it has changed since it was read.
 --
--- KEYS  1 record of the order   2 stream of events   3 history of the lock
+-- KEYS  1 record of the command   2 stream of events   3 history of the lock
 -- ARGV  1 prefix   2 device   3 state   4 event   5, 6 lengths of the stream of events and of the history
 -- Returns 1, or 0 when the state is another by now.
 

@@ -17,7 +17,7 @@
 --     {event index, lock state, battery or nil, alarms as JSON, epoch s or nil, skew or nil};
 --     the time is by the lock's clock, nil where it can't be true; that is `skew` seconds ahead of ours for certain
 --   5 events {{kind, json}, ...}; of a session that opens a third, told instead when it takes one over
---   9 condition or nil: what has to hold of an order, or nothing of the record is written: see `conditions` below
+--   9 condition or nil: what has to hold of a command, or nothing of the record is written: see `conditions` below
 --   10 token of the session in which the device said it, or nil; from any but its newest nothing is written
 --   11 what each event says, as fingerprints begin, or nil; only of a message with several reports
 --   12 true where a report that comes again is to be told of, as "KNOWN"
@@ -50,7 +50,7 @@ local MAX_PERIPHERALS = 100
 -- which it is remembered how many of the devices unseen for longest stay, since they have an audit trail.
 local MAX_FORGOTTEN, SPARED_TTL, JUST_NOW = 500, 600, 600
 -- How audit trails rank: the lowest goes first when there are too many, and of one rank the one that came to it
--- last, so that no trail makes room for one that begins. Orders for a device that was never heard are 0.
+-- last, so that no trail makes room for one that begins. Commands for a device that was never heard are 0.
 local RANK_ALARM, RANK_LOCK, RANK_COMMAND = 1, 2, 3
 local RANK = 100000000000
 -- Positions by which a track may be too long before it is cut.

@@ -100,27 +100,27 @@ local function check_location(device, alarms)
   end
 end
 
--- The ids of orders that wait under a name; false for what is no order.
-local function ids_of(orders)
+-- The ids of commands that wait under a name; false for what is no command.
+local function ids_of(commands)
   local ids = {}
-  for index, order in ipairs(orders) do
-    local ok, content = pcall(cjson.decode, order)
+  for index, command in ipairs(commands) do
+    local ok, content = pcall(cjson.decode, command)
     ids[index] = ok and type(content) == 'table' and type(content.id) == 'string' and content.id or false
   end
   return ids
 end
 
--- The orders that wait for a device under its IMEI can come to wait under its name.
+-- The commands that wait for a device under its IMEI can come to wait under its name.
 local function check_orders(from, to)
-  local orders = call('LRANGE', from, 0, -1)
-  if #orders == 0 then
+  local commands = call('LRANGE', from, 0, -1)
+  if #commands == 0 then
     return
   end
   check_type(to, 'list')
   check_right('RPUSH', to, 'v')
   check_right('EXPIRE', to, 1)
   check_right('DEL', from)
-  for _, id in ipairs(ids_of(orders)) do
+  for _, id in ipairs(ids_of(commands)) do
     if id then
       check_type(prefix .. ':command:' .. id, 'hash')
       check_right('HSET', prefix .. ':command:' .. id, 'f', 'v')

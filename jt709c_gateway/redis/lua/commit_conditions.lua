@@ -1,16 +1,16 @@
--- Fifth part of commit.lua: what has to hold of an order before anything of its record is written.
+-- Fifth part of commit.lua: what has to hold of a command before anything of its record is written.
 --
--- The record of an order says whose it is: `holder` is the run of a gateway that has claimed it, or empty, and
+-- The record of a command says whose it is: `holder` is the run of a gateway that has claimed it, or empty, and
 -- `token` grows by one with each claim and adoption. docs/fencing.rst has the protocol and what follows from it.
 
--- States in which an order has ended, and those that evidence may still change.
+-- States in which a command has ended, and those that evidence may still change.
 local ENDED = {
   done = true, confirmed = true, rejected = true, failed = true, unconfirmed = true, timed_out = true,
   uncertain = true, expired = true, cancelled = true, invalid = true,
 }
 local SETTLED_BY_EVIDENCE = {sent = true, acknowledged = true, uncertain = true, unconfirmed = true}
 
--- Each is given the condition, an array whose second value is the key of the order's record; it returns whether it
+-- Each is given the condition, an array whose second value is the key of the command's record; it returns whether it
 -- holds.
 local conditions = {}
 
@@ -22,7 +22,7 @@ function conditions.held(condition)
     and (not condition[5] or known[4] == condition[5])
 end
 
--- {"put back", key, holder, token}: the same, and a physical order has not been written.
+-- {"put back", key, holder, token}: the same, and a physical command has not been written.
 function conditions.put_back(condition)
   local known = call('HMGET', condition[2], 'physical', 'attempts')
   return conditions.held(condition) and (known[1] == 'false' or (known[2] or '0') == '0')

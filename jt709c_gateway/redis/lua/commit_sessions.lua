@@ -10,7 +10,7 @@ local function online_at(gateway)
   return prefix .. ':sessions:' .. gateway
 end
 
--- Has a gateway look what has become of its session of a device, as command_accept.lua does for orders.
+-- Has a gateway look what has become of its session of a device, as command_accept.lua does for commands.
 local function tell(gateway, device)
   if call('EXISTS', prefix .. ':gateway:' .. gateway) == 1 then
     local route = prefix .. ':commands:route:' .. gateway

@@ -1,13 +1,13 @@
 -- Third part of commit.lua: alarms, positions, peripherals, and the last known state of a device.
 
 -- One alarm event, made of the location event that shows the change: same envelope, other kind and data.
-local function alarm_event(json, order, name, active)
+local function alarm_event(json, command, name, active)
   local at = find(json, ',"data":{"time":', 1, true)
   local head = sub(json, 1, at - 1)
   local time, latitude, longitude = match(json,
     '^{"time":(.-),"fix":.-,"latitude":(.-),"longitude":(.-),', at + 8)
   head = string.gsub(head, '^{"v":(%d+),"id":"(.-)","kind":"location"', function(version, id)
-    return '{"v":' .. version .. ',"id":"' .. id .. '.' .. order .. '","kind":"alarm"'
+    return '{"v":' .. version .. ',"id":"' .. id .. '.' .. command .. '","kind":"alarm"'
   end, 1)
   return head .. ',"data":{"time":' .. time .. ',"name":"' .. name .. '","active":' .. tostring(active)
     .. ',"latitude":' .. latitude .. ',"longitude":' .. longitude .. '}}'
@@ -39,12 +39,12 @@ end
 
 -- Tells which alarms began, and then which ended; both lists are JSON.
 local function compare_alarms(device, before, now, json)
-  local order = 0
+  local command = 0
   local function tell(list, other, active)
     for name in string.gmatch(list, '"(.-)"') do
       if not find(other, '"' .. name .. '"', 1, true) then
-        order = order + 1
-        emit(device, 'alarm', alarm_event(json, order, name, active))
+        command = command + 1
+        emit(device, 'alarm', alarm_event(json, command, name, active))
       end
     end
   end
@@ -120,16 +120,16 @@ local function take_name(device, imei)
     call('HSET', ours, 'imei_taken_from', '')
   end
   local from, to = prefix .. ':commands:waiting:' .. imei, prefix .. ':commands:waiting:' .. device.name
-  local orders = call('LRANGE', from, 0, -1)
-  local ids = ids_of(orders)
-  for index, order in ipairs(orders) do
+  local commands = call('LRANGE', from, 0, -1)
+  local ids = ids_of(commands)
+  for index, command in ipairs(commands) do
     if ids[index] then
       -- Whose it is, is what its record says.
       call('HSET', prefix .. ':command:' .. ids[index], 'device', device.name)
     end
-    call('RPUSH', to, order)
+    call('RPUSH', to, command)
   end
-  if #orders > 0 then
+  if #commands > 0 then
     call('DEL', from)
     call('EXPIRE', to, ORDERS_TTL)
   end

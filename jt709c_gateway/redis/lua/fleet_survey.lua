@@ -1,10 +1,10 @@
 -- Counts what /metrics says of the whole fleet; changes nothing.
 --
--- KEYS  1 devices by last seen   2 the list all orders come in by   3 deadlines   4 the set of gateways
+-- KEYS  1 devices by last seen   2 the list all commands come in by   3 deadlines   4 the set of gateways
 --       5 what was let go
--- ARGV  1 prefix   2 of so many open orders at most, those first whose ttl ends first, the oldest is sought
+-- ARGV  1 prefix   2 of so many open commands at most, those first whose ttl ends first, the oldest is sought
 --       3... epoch seconds: how many devices were seen since then
--- Returns {devices, {seen since ARGV[3], ...}, orders not taken in yet, open orders, those of them that are in a
+-- Returns {devices, {seen since ARGV[3], ...}, commands not taken in yet, open commands, those of them that are in a
 -- gateway's hands, when the oldest came in that no gateway has in hand, as in its record, or nil,
 -- devices and audit trails that were let go, each text or nil}
 

@@ -1,11 +1,11 @@
-"""The orders that can be given, as the API tells them."""
+"""The commands that can be given, as the API tells them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import define
 
-from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, LOCAL_ORDERS
+from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, LOCAL_COMMANDS
 from jt709c_gateway.commands.profiles import CommandSpec, Profile, ProfileRegistry
 from jt709c_gateway.commands.profiles.params import Param, ParamKind
 from jt709c_gateway.commands.profiles.registry import LOCAL_PARAMS
@@ -36,16 +36,16 @@ class CatalogueApi:
             known = await self.store.look_up(name)
             profile = self.profiles.pick(known.device, known.dialect, known.firmware)
         able = list(self.profiles.profiles.values()) if profile is None else [profile]
-        orders = [one for one in self._orders(able) if one is not None]
-        return json_response({"profile": None if profile is None else profile.name, "orders": orders})
+        commands = [one for one in self._commands(able) if one is not None]
+        return json_response({"profile": None if profile is None else profile.name, "commands": commands})
 
-    def _orders(self, profiles: Sequence[Profile]) -> Iterable[dict[str, Any] | None]:
-        names = dict.fromkeys([*CATALOGUE, *(name for one in profiles for name in sorted(one.orders))])
+    def _commands(self, profiles: Sequence[Profile]) -> Iterable[dict[str, Any] | None]:
+        names = dict.fromkeys([*CATALOGUE, *(name for one in profiles for name in sorted(one.commands))])
         for name in names:
-            if name in LOCAL_ORDERS:
+            if name in LOCAL_COMMANDS:
                 yield describe(name, [], LOCAL_PARAMS[name])
             else:
-                found = [one.orders[name] for one in profiles if name in one.orders]
+                found = [one.commands[name] for one in profiles if name in one.commands]
                 forms = [form for one in found for form in _forms(one)]
                 if not self.raw:
                     forms = [form for form in forms if not isinstance(form[1].template, RawTemplate)]
@@ -53,7 +53,7 @@ class CatalogueApi:
 
 
 Form = tuple[str, CommandSpec]
-"""A form of an order: when it is used, and what it is."""
+"""A form of a command: when it is used, and what it is."""
 
 
 def _forms(definition: CommandDefinition) -> list[Form]:
@@ -62,7 +62,7 @@ def _forms(definition: CommandDefinition) -> list[Form]:
 
 
 def describe(name: str, forms: Sequence[Form], params: Mapping[str, Param] | None = None) -> dict[str, Any]:
-    """An order with all its forms.
+    """A command with all its forms.
 
     A parameter is required when every form requires it; of one that differs from form to form, the first
     tells the rest, with the choices of all.

@@ -1,4 +1,4 @@
-"""Giving an order from the status page."""
+"""Giving a command from the status page."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -9,28 +9,28 @@ import txredisapi
 from attrs import define, evolve, field
 from twisted.logger import Logger
 
-from jt709c_gateway.commands.catalogue import LOCAL_ORDERS
+from jt709c_gateway.commands.catalogue import LOCAL_COMMANDS
 from jt709c_gateway.commands.model import Command, InvalidCommand, Wire, new_command_id, parse_command
-from jt709c_gateway.commands.order_keys import CommandRefused, SigningKey, SigningKeys
 from jt709c_gateway.commands.profiles import ProfileRegistry
 from jt709c_gateway.commands.sending import to_wire
+from jt709c_gateway.commands.signing_keys import CommandRefused, SigningKey, SigningKeys
 from jt709c_gateway.commands.sublocks import check_known, check_type, parameter, redirect_to_master
 from jt709c_gateway.commands.value_description import unknown_names
 from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.web.api.commands import CommandsApi
+from jt709c_gateway.web.api.repeated_commands import Repeats
 from jt709c_gateway.web.http import ApiError, ApiRequest, Response, json_response
 from jt709c_gateway.web.redis_client import WebRedis
-from jt709c_gateway.web.repeating import Repeats
 from jt709c_gateway.web.router import BASE
 
-#: What an order from the page may say; the rest is not its to say.
+#: What a command from the page may say; the rest is not its to say.
 FIELDS: Final = ("device", "command", "id", "params", "ttl", "timeout")
 REQUESTED_WITH: Final = "jt709c"
 
 
 @define(eq=False)
 class CommandRequests:
-    """The handler. `enabled` as the operator has it; `key` is what orders are signed with, if they are.
+    """The handler. `enabled` as the operator has it; `key` is what commands are signed with, if they are.
 
     `now()` is the time of the gateways in epoch seconds.
     """
@@ -50,49 +50,51 @@ class CommandRequests:
         self._repeats = Repeats(self.store, self.profiles)
 
     async def issue(self, call: ApiRequest) -> Response:
-        """POST /orders: check an order as far as that can be done, and push it to the intake list.
+        """POST /commands: check a command as far as that can be done, and push it to the intake list.
 
         One whose id is known is told as it stands instead. One that was pushed but has no record yet is
         pushed again: of one id, intake takes in only the first.
         """
         call.only()
         if not self.enabled or call.user is None:
-            raise ApiError(403, "orders can't be given here: expected --web-orders, and users in --web-users")
+            raise ApiError(
+                403, "commands can't be given here: expected --web-commands, and users in --web-users"
+            )
         check_same_site(call.request)
         body = call.object()
-        order = self._read(body, call.user)
+        command = self._read(body, call.user)
         has_own_id = body.get("id") is not None
-        record = await self.book.find(order.id) if has_own_id else None
+        record = await self.book.find(command.id) if has_own_id else None
         if record is not None:
-            await self._repeats.check(order, record)
+            await self._repeats.check(command, record)
             self.log.info(
-                "order {id} given again by web:{user}: it is {state} already",
-                id=order.id,
+                "command {id} given again by web:{user}: it is {state} already",
+                id=command.id,
                 user=call.user,
                 state=record["state"],
             )
-            return _located(json_response({"id": order.id, "order": record}), order.id)
+            return _located(json_response({"id": command.id, "command": record}), command.id)
         try:
-            await self._check(order)
+            await self._check(command)
         except InvalidCommand as error:
             raise _complaint(error) from None
-        wire = self._signed(order)
+        wire = self._signed(command)
         if has_own_id:
-            self._repeats.note(order)
+            self._repeats.note(command)
         try:
             await self.redis.call("RPUSH", self.redis.keys.commands, wire)
         except txredisapi.ConnectionError:
-            problem = f"Redis went away: order {order.id} may have been given"
-            right = f"a look at {BASE}/orders/{order.id} before it is given again, or the same id"
+            problem = f"Redis went away: command {command.id} may have been given"
+            right = f"a look at {BASE}/commands/{command.id} before it is given again, or the same id"
             raise ApiError(503, f"{problem}; expected {right}") from None
         self.log.info(
-            "order {id} given by web:{user}: {command} for {device}",
-            id=order.id,
+            "command {id} given by web:{user}: {command} for {device}",
+            id=command.id,
             user=call.user,
-            command=order.command,
-            device=order.device,
+            command=command.name,
+            device=command.device,
         )
-        return _located(json_response({"id": order.id}, 202), order.id)
+        return _located(json_response({"id": command.id}, 202), command.id)
 
     def _read(self, body: Mapping[str, Any], user: str) -> Command:
         for name in Wire.__struct_fields__:
@@ -107,25 +109,25 @@ class CommandRequests:
         except InvalidCommand as error:
             raise _complaint(error) from None
 
-    async def _check(self, order: Command) -> None:
-        """Raise :class:`InvalidOrder` for what the gateway would call so, as far as it is known here."""
-        known = await self.store.look_up(order.device)
-        check_known(order, is_sublock=known.peripheral is not None)
+    async def _check(self, command: Command) -> None:
+        """Raise :class:`InvalidCommand` for what the gateway would call so, as far as it is known here."""
+        known = await self.store.look_up(command.device)
+        check_known(command, is_sublock=known.peripheral is not None)
         profile = self.profiles.pick(known.device, known.dialect, known.firmware)
-        if order.command in LOCAL_ORDERS:
-            self.profiles.validate_loosely(order)
+        if command.name in LOCAL_COMMANDS:
+            self.profiles.validate_loosely(command)
             return
         if known.peripheral is not None:
-            order = redirect_to_master(order, known.device, parameter(profile))
-            check_type(order, known.peripheral, known.peripheral_type)
+            command = redirect_to_master(command, known.device, parameter(profile))
+            check_type(command, known.peripheral, known.peripheral_type)
         if profile is None:
-            self.profiles.validate_loosely(order)
+            self.profiles.validate_loosely(command)
         else:
-            self.profiles.validate(order, profile)
+            self.profiles.validate(command, profile)
 
-    def _signed(self, order: Command) -> bytes:
+    def _signed(self, command: Command) -> bytes:
         now = self.now()
-        wire = to_wire(order, self.key, now)
+        wire = to_wire(command, self.key, now)
         if self.key is None:
             return wire
         try:
@@ -138,8 +140,8 @@ class CommandRequests:
         return wire
 
 
-def _located(answer: Response, order_id: str) -> Response:
-    return evolve(answer, headers={"location": f"{BASE}/orders/{order_id}"})
+def _located(answer: Response, command_id: str) -> Response:
+    return evolve(answer, headers={"location": f"{BASE}/commands/{command_id}"})
 
 
 def _complaint(error: InvalidCommand) -> ApiError:

@@ -1,4 +1,4 @@
-"""What has become of orders."""
+"""What has become of commands."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -14,19 +14,19 @@ from jt709c_gateway.web.device_table import DeviceTable
 from jt709c_gateway.web.http import ApiError, ApiRequest, Response, json_response
 from jt709c_gateway.web.redis_client import WebRedis
 
-MAX_ORDERS: Final = 1000
-_DEFAULT_ORDERS: Final = 100
-#: Orders looked at in one go, and for one answer.
+MAX_COMMANDS: Final = 1000
+_DEFAULT_COMMANDS: Final = 100
+#: Commands looked at in one go, and for one answer.
 _AT_ONCE: Final = 200
 _MAX_LOOKED_AT: Final = 4000
 
-#: When something became of an order, latest first.
+#: When something became of a command, latest first.
 _TIMES: Final = ("ended_at", "confirmed_at", "acknowledged_at", "sent_at", "created_at")
 
 
 @define(eq=False)
 class CommandsApi:
-    """Handlers that read orders. `wall()` is the time in epoch seconds."""
+    """Handlers that read commands. `wall()` is the time in epoch seconds."""
 
     redis: WebRedis = field(repr=False)
     fleet: DeviceTable
@@ -36,12 +36,12 @@ class CommandsApi:
     def _keys(self) -> Keys:
         return self.redis.keys
 
-    async def orders(self, call: ApiRequest) -> Response:
-        """GET /orders: those taken in last, each as it stands; each answer looks at a bounded number."""
+    async def commands(self, call: ApiRequest) -> Response:
+        """GET /commands: those taken in last, each as it stands; each answer looks at a bounded number."""
         call.only("device", "state", "limit", "cursor")
         name: str | None = call.one("device", read.device)
         states: frozenset[str] = frozenset(call.many("state", read.state))
-        limit: int = call.one("limit", read.limit(MAX_ORDERS), _DEFAULT_ORDERS)
+        limit: int = call.one("limit", read.limit(MAX_COMMANDS), _DEFAULT_COMMANDS)
         after: read.Ranked | None = call.one("cursor", read.ranked)
         devices = frozenset[str]()
         if name is not None:
@@ -51,58 +51,58 @@ class CommandsApi:
         looked_at, more = 0, True
         while more and len(found) < limit and looked_at < _MAX_LOOKED_AT:
             page = await pagination.page(
-                self.redis, self._keys.recent_orders, _AT_ONCE, after, self.wall() - KEEP
+                self.redis, self._keys.recent_commands, _AT_ONCE, after, self.wall() - KEEP
             )
             more = page.more
             looked_at += len(page.members)
-            kept = await self._kept([order_id for _, order_id in page.members], devices, states)
+            kept = await self._kept([command_id for _, command_id in page.members], devices, states)
             chosen = [place for place in page.members if place[1] in kept][: limit - len(found)]
-            found += await self._read([order_id for _, order_id in chosen])
+            found += await self._read([command_id for _, command_id in chosen])
             if len(kept) > len(chosen):
                 after, more = chosen[-1], True
                 break
             after = page.members[-1] if page.members else after
-        return json_response({"orders": found, "next": ":".join(after) if more and after else None})
+        return json_response({"commands": found, "next": ":".join(after) if more and after else None})
 
-    async def order(self, call: ApiRequest) -> Response:
-        """GET /orders/{id}: one as it stands."""
+    async def command(self, call: ApiRequest) -> Response:
+        """GET /commands/{id}: one as it stands."""
         call.only()
-        order_id = call.argument("id", read.command_id)
-        found = await self.find(order_id)
+        command_id = call.argument("id", read.command_id)
+        found = await self.find(command_id)
         if found is None:
-            raise ApiError(404, "id: no such order is known; they are kept for 7 days", "id")
-        return json_response({"order": found})
+            raise ApiError(404, "id: no such command is known; they are kept for 7 days", "id")
+        return json_response({"command": found})
 
-    async def find(self, order_id: str) -> dict[str, Any] | None:
+    async def find(self, command_id: str) -> dict[str, Any] | None:
         """One as everybody may see it; None when none of this id is known."""
-        found = await self._read([order_id])
+        found = await self._read([command_id])
         return found[0] if found else None
 
     async def _kept(
-        self, order_ids: Sequence[str], devices: frozenset[str], states: frozenset[str]
+        self, command_ids: Sequence[str], devices: frozenset[str], states: frozenset[str]
     ) -> set[str]:
-        """Those of these orders that are still known, are for the device, and in one of the states."""
+        """Those of these commands that are still known, are for the device, and in one of the states."""
         rows = await self.redis.readable(
-            [("HMGET", self._keys.command(one), "state", "device", "peripheral") for one in order_ids]
+            [("HMGET", self._keys.command(one), "state", "device", "peripheral") for one in command_ids]
         )
         kept = set()
-        for order_id, row in zip(order_ids, rows, strict=True):
+        for command_id, row in zip(command_ids, rows, strict=True):
             if row is None:
                 if not devices and not states:
-                    kept.add(order_id)
+                    kept.add(command_id)
                 continue
             state, *about = (None if one is None else one.decode("utf-8", "replace") for one in row)
             fits = not devices or not devices.isdisjoint(about)
             if state is not None and fits and (not states or state in states):
-                kept.add(order_id)
+                kept.add(command_id)
         return kept
 
-    async def _read(self, order_ids: Sequence[str]) -> list[dict[str, Any]]:
-        rows = await self.redis.readable([("HGETALL", self._keys.command(one)) for one in order_ids])
+    async def _read(self, command_ids: Sequence[str]) -> list[dict[str, Any]]:
+        rows = await self.redis.readable([("HGETALL", self._keys.command(one)) for one in command_ids])
         found = []
-        for order_id, flat in zip(order_ids, rows, strict=True):
+        for command_id, flat in zip(command_ids, rows, strict=True):
             if flat is None:
-                found.append(_unreadable(order_id))
+                found.append(_unreadable(command_id))
                 continue
             texts = [item.decode("utf-8", "replace") for item in flat]
             if texts and (record := _shown(dict(zip(texts[::2], texts[1::2], strict=True)))) is not None:
@@ -110,10 +110,10 @@ class CommandsApi:
         return found
 
 
-def _unreadable(order_id: str) -> dict[str, Any]:
-    """An order of which nothing is known but that something stands where its record should be."""
+def _unreadable(command_id: str) -> dict[str, Any]:
+    """A command of which nothing is known but that something stands where its record should be."""
     reason = "the record can't be read: it is no hash"
-    return {**dict.fromkeys(PUBLIC_FIELDS), "id": order_id, "reason": reason, "time": None}
+    return {**dict.fromkeys(PUBLIC_FIELDS), "id": command_id, "reason": reason, "time": None}
 
 
 def _shown(fields: dict[str, str]) -> dict[str, Any] | None:

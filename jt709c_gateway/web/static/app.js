@@ -10,10 +10,10 @@ import * as device from "./view_device.js";
 import * as events from "./view_events.js";
 import * as fleetView from "./view_fleet.js";
 import * as mapView from "./view_map.js";
-import * as orders from "./view_orders.js";
+import * as commands from "./view_commands.js";
 
-const VIEWS = { fleet: fleetView, map: mapView, events, orders, device };
-const CHORDS = { f: "fleet", m: "map", e: "events", o: "orders" };
+const VIEWS = { fleet: fleetView, map: mapView, events, commands, device };
+const CHORDS = { f: "fleet", m: "map", e: "events", o: "commands" };
 /** After the key "g" the next one says where to, for so long. */
 const CHORD_MS = 1500;
 
@@ -102,7 +102,7 @@ function writeQuery() {
   if (location.hash !== hash && (location.hash || query)) history.replaceState(null, "", hash);
 }
 
-/** Keep what a view of events or orders is asked for in the address, and in the link to it. */
+/** Keep what a view of events or commands is asked for in the address, and in the link to it. */
 function keep(query) {
   route.query = query;
   const [path] = location.hash.split("?");
@@ -113,7 +113,7 @@ function keep(query) {
 
 /** Have the link to a list lead to the choice that was made there last. */
 function leadBack() {
-  if (!["events", "orders"].includes(route.name)) return;
+  if (!["events", "commands"].includes(route.name)) return;
   const query = route.query.size ? `?${route.query}` : "";
   document.querySelector(`nav a[data-view="${route.name}"]`).hash = `#/${route.name}${query}`;
 }

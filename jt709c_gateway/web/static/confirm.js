@@ -1,4 +1,4 @@
-// The last question before an order is given: what it means, and, when its answer is lost, what became of it.
+// The last question before a command is given: what it means, and, when its answer is lost, what became of it.
 
 import { ApiError, post, sentence } from "./api.js";
 import { h, show } from "./dom.js";
@@ -9,23 +9,23 @@ import { forget, newId, remember, unsure } from "./unsure.js";
 
 const FORM_WARNINGS = {
   assumed:
-    "The form of this order is assumed: no public document has it for this kind of lock. The lock may refuse it, or not answer.",
+    "The form of this command is assumed: no public document has it for this kind of lock. The lock may refuse it, or not answer.",
   standard:
-    "The form of this order is that of the national standard JT/T 808; no unit of this maker is known to obey it. The lock may refuse it, or not answer.",
+    "The form of this command is that of the national standard JT/T 808; no unit of this maker is known to obey it. The lock may refuse it, or not answer.",
 };
-/** What asking after an order has led to so far. */
+/** What asking after a command has led to so far. */
 export const NEWS = {
   asking: "The page asks the gateway what became of it.",
   away: "The gateway doesn't answer so far; the page goes on asking.",
-  unknown: "The gateway answers, and knows of no such order so far: most likely it was not given.",
+  unknown: "The gateway answers, and knows of no such command so far: most likely it was not given.",
 };
 
 /**
- * The dialog. `on.given(order, record)` is called with an order that the gateway has got, the record as far as it is
- * known; `on.unsure(order)` with one whose answer was lost; `on.refused(text)` with why one was refused.
+ * The dialog. `on.given(command, record)` is called with a command that the gateway has got, the record as far as it is
+ * known; `on.unsure(command)` with one whose answer was lost; `on.refused(text)` with why one was refused.
  */
 export class Confirmation {
-  /** What is asked now: one order with one id, however often it is sent. */
+  /** What is asked now: one command with one id, however often it is sent. */
   #asked = null;
 
   constructor(on) {
@@ -37,11 +37,11 @@ export class Confirmation {
     });
   }
 
-  /** Ask whether to give an order: `spec` of the catalogue, `body` for the gateway, `given` are its parameters in words. */
+  /** Ask whether to give a command: `spec` of the catalogue, `body` for the gateway, `given` are its parameters in words. */
   ask(spec, body, given, summary, lock) {
-    const { device, command } = body;
-    const earlier = unsure().filter((order) => order.device === device);
-    const again = earlier.some((order) => order.command === command) ? " a second time" : "";
+    const { device, command: name } = body;
+    const earlier = unsure().filter((command) => command.device === device);
+    const again = earlier.some((command) => command.command === name) ? " a second time" : "";
     const no = h("button", { type: "button", class: "button", on: { click: () => this.close() } });
     const yes = h("button", {
       type: "button",
@@ -49,15 +49,15 @@ export class Confirmation {
       "data-confirm": true,
     });
     const outcome = h("div", { class: "outcome", role: "alert" });
-    const order = { id: newId(), command, device, lock, at: null, steps: [], state: null };
+    const command = { id: newId(), command: name, device, lock, at: null, steps: [], state: null };
     const asked = {
-      order,
+      command,
       body,
       no,
       yes,
       outcome,
-      label: `Yes, ${words(command)} ${device}${again}`,
-      earlier: earlier.map((one) => ({ order: one, element: h("p", { class: "problem" }, warning(one)) })),
+      label: `Yes, ${words(name)} ${device}${again}`,
+      earlier: earlier.map((one) => ({ command: one, element: h("p", { class: "problem" }, warning(one)) })),
       sending: false,
       lost: false,
       said: "",
@@ -65,7 +65,7 @@ export class Confirmation {
     yes.addEventListener("click", () => this.#give(asked));
     show(
       this.element,
-      h("h2", { id: "confirm-title" }, `${capital(words(command))} ${device}?`),
+      h("h2", { id: "confirm-title" }, `${capital(words(name))} ${device}?`),
       h(
         "div",
         { class: "earlier", role: "alert" },
@@ -85,15 +85,15 @@ export class Confirmation {
     no.focus();
   }
 
-  /** Take in what is known of an order by now: its `state`, or the `news` of asking after it. */
-  told(order) {
+  /** Take in what is known of a command by now: its `state`, or the `news` of asking after it. */
+  told(command) {
     const asked = this.#asked;
     if (!asked) return;
     for (const one of asked.earlier) {
-      if (one.order.id === order.id) one.element.textContent = warning({ ...one.order, ...order });
+      if (one.command.id === command.id) one.element.textContent = warning({ ...one.command, ...command });
     }
-    if (asked.order.id !== order.id) return;
-    asked.order = order;
+    if (asked.command.id !== command.id) return;
+    asked.command = command;
     this.#draw();
   }
 
@@ -103,21 +103,21 @@ export class Confirmation {
   }
 
   async #give(asked) {
-    const { order, body } = asked;
+    const { command, body } = asked;
     asked.sending = true;
     this.#draw();
-    order.at ??= now();
+    command.at ??= now();
     // Before it is sent: from here on it may arrive, whatever becomes of this page.
-    remember(order);
+    remember(command);
     try {
-      const { order: record } = await post("orders", { ...body, id: order.id });
-      forget(order.id);
+      const { command: record } = await post("commands", { ...body, id: command.id });
+      forget(command.id);
       this.#leave(asked);
-      this.on.given(order, record ?? null);
+      this.on.given(command, record ?? null);
     } catch (error) {
       asked.sending = false;
       if (!isLost(error) && !asked.lost) {
-        forget(order.id);
+        forget(command.id);
         this.#leave(asked);
         this.on.refused(sentence(error));
         return;
@@ -125,7 +125,7 @@ export class Confirmation {
       asked.lost = true;
       asked.said = error instanceof ApiError && error.status === 0 ? "" : sentence(error);
       this.#draw();
-      this.on.unsure(order);
+      this.on.unsure(command);
     }
   }
 
@@ -136,20 +136,20 @@ export class Confirmation {
   #draw() {
     const asked = this.#asked;
     if (!asked) return;
-    const { order, no, yes, sending, lost } = asked;
-    const known = lost && order.state !== null;
+    const { command, no, yes, sending, lost } = asked;
+    const known = lost && command.state !== null;
     no.textContent = sending || lost ? "Close" : "No, do nothing";
-    yes.textContent = sending ? "Sending…" : lost ? "Send the same order again" : asked.label;
+    yes.textContent = sending ? "Sending…" : lost ? "Send the same command again" : asked.label;
     yes.disabled = sending;
     yes.hidden = known;
-    const parts = known ? outcomeOf(order) : lost ? doubts(asked) : [];
+    const parts = known ? outcomeOf(command) : lost ? doubts(asked) : [];
     const text = h("div", {}, parts).textContent;
     // Told once by screen readers, however often it is drawn.
     if (asked.outcome.textContent !== text) show(asked.outcome, parts);
   }
 }
 
-/** Whether an order may have arrived although there is no good answer to it. */
+/** Whether a command may have arrived although there is no good answer to it. */
 function isLost(error) {
   return !(error instanceof ApiError) || error.status < 400 || error.status >= 500;
 }
@@ -161,43 +161,43 @@ function outcomeOf({ state }) {
   ];
 }
 
-function doubts({ order, said }) {
+function doubts({ command, said }) {
   return [
     h("p", { class: "problem" }, "The answer was lost: the command may have been given."),
     said ? h("p", { class: "hint" }, said) : null,
-    h("p", {}, NEWS[order.news] ?? NEWS.asking),
+    h("p", {}, NEWS[command.news] ?? NEWS.asking),
     h(
       "p",
       { class: "hint" },
-      `To send it again does no harm: it is the same order, ${order.id}, and the lock gets it once at most.`,
+      `To send it again does no harm: it is the same command, ${command.id}, and the lock gets it once at most.`,
     ),
   ];
 }
 
-/** What is said of an order that was given earlier and of which it isn't, or wasn't, known whether it arrived. */
-function warning(order) {
-  const what = `${words(order.command)} of ${stamp(order.at)}`;
-  if (order.state || order.unsure === false)
-    return `The ${what} has been given. ${order.state ? `It is ${words(order.state)}.` : ""}`;
-  const news = NEWS[order.news] ?? "";
+/** What is said of a command that was given earlier and of which it isn't, or wasn't, known whether it arrived. */
+function warning(command) {
+  const what = `${words(command.command)} of ${stamp(command.at)}`;
+  if (command.state || command.unsure === false)
+    return `The ${what} has been given. ${command.state ? `It is ${words(command.state)}.` : ""}`;
+  const news = NEWS[command.news] ?? "";
   return `The ${what} may have been given: there was no answer to it. ${news} What you give now comes on top of it.`;
 }
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-/** What giving this order means, in sentences. */
-function consequences(order, summary, device, given, wait) {
-  const opens = /unlock|unseal/.test(order.name);
+/** What giving this command means, in sentences. */
+function consequences(command, summary, device, given, wait) {
+  const opens = /unlock|unseal/.test(command.name);
   return [
     whereabouts(summary, device),
     given.length ? `With ${given.join(", ")}.` : null,
-    order.physical
+    command.physical
       ? `This physically ${opens ? "opens" : "moves"} the lock. It is written to the lock at most once; when it can't be known whether the lock got it, it ends as uncertain and nothing is written again.`
       : "This doesn't move the lock. It may be written again when the lock doesn't answer.",
-    FORM_WARNINGS[provenance(order)],
+    FORM_WARNINGS[provenance(command)],
     summary?.online
-      ? `The lock is connected, so it is written at once. Should it fall asleep before that, the order waits for it, at most ${span(wait)}.`
-      : `The lock is not connected. The order waits for it to come, at most ${span(wait)}; then it ends as expired.`,
+      ? `The lock is connected, so it is written at once. Should it fall asleep before that, the command waits for it, at most ${span(wait)}.`
+      : `The lock is not connected. The command waits for it to come, at most ${span(wait)}; then it ends as expired.`,
     "Who gave it is kept in the lock's history.",
   ].filter(Boolean);
 }

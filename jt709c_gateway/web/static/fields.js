@@ -1,4 +1,4 @@
-// Form fields for the parameters of an order, by their types in the catalogue.
+// Form fields for the parameters of a command, by their types in the catalogue.
 
 import { h } from "./dom.js";
 import { words } from "./format.js";

@@ -1,8 +1,8 @@
-// What an event says, in a line, and how the states of orders read.
+// What an event says, in a line, and how the states of commands read.
 
 import { place, span, speed, words } from "./format.js";
 
-/** Where the form of an order comes from, when that isn't the maker; records of older gateways have only `assumed`. */
+/** Where the form of a command comes from, when that isn't the maker; records of older gateways have only `assumed`. */
 export function provenance(data) {
   const said = data?.provenance ?? (data?.assumed ? "assumed" : null);
   return said === "assumed" || said === "standard" ? said : null;
@@ -36,7 +36,7 @@ export const KINDS = [
 /** Kinds that come all the time: of the whole fleet they are shown only when they are asked for. */
 export const FREQUENT = ["location", "heartbeat"];
 
-/** States of an order: whether it has ended, how that is to be taken, and what it means. */
+/** States of a command: whether it has ended, how that is to be taken, and what it means. */
 export const STATES = {
   queued: { end: false, tone: "", text: "taken in" },
   waiting: { end: false, tone: "", text: "waits for the lock to come" },
@@ -58,7 +58,7 @@ export const STATES = {
   invalid: { end: true, tone: "bad", text: "it can't be carried out as it is written" },
 };
 
-/** Whether nothing more is done for an order in this state. */
+/** Whether nothing more is done for a command in this state. */
 export function hasEnded(state) {
   return STATES[state]?.end ?? false;
 }
@@ -96,7 +96,7 @@ const GISTS = {
     named("fence", data.fence_id),
     named("sub-lock", data.peripheral),
     place(data.latitude, data.longitude),
-    named("order", data.command_id),
+    named("command", data.command_id),
   ],
   alarm: (data) => [
     words(data.name),
@@ -107,7 +107,7 @@ const GISTS = {
   heartbeat: (data) => [unit(data.battery_percent, "%"), named("signal", data.gsm_signal)],
   reply: (data) => [
     [data.word, ...(data.arguments ?? [])].filter((word) => word !== null && word !== undefined).join(","),
-    named("order", data.command_id),
+    named("command", data.command_id),
   ],
   session: (data) => [
     data.state,
@@ -122,7 +122,7 @@ const GISTS = {
     said(data.answer),
     formRemark(data),
     named("by", data.issued_by),
-    named("order", data.id),
+    named("command", data.id),
   ],
   peripheral: (data) => [
     data.peripheral,
@@ -135,7 +135,7 @@ const GISTS = {
   password: () => ["a dynamic password was reported"],
 };
 
-/** What a lock said to an order: the arguments of its sentence, or the data that it was asked for. */
+/** What a lock said to a command: the arguments of its sentence, or the data that it was asked for. */
 export function said(answer) {
   if (!answer || typeof answer !== "object") return null;
   const text = Array.isArray(answer.arguments) ? answer.arguments.join(",") : "";

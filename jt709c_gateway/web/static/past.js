@@ -155,7 +155,7 @@ export class Past {
   }
 }
 
-/** The moment of a cursor: of an entry of a stream, `<ms>-<number>`, or of an order, `<seconds>:<id>`. */
+/** The moment of a cursor: of an entry of a stream, `<ms>-<number>`, or of a command, `<seconds>:<id>`. */
 function timeOf(cursor) {
   const [, seconds, ms] = /^(?:([0-9.e+]+):.*|([0-9]+)-[0-9]+)$/.exec(cursor ?? "") ?? [];
   return seconds ? Number(seconds) * 1000 : ms ? Number(ms) : 0;

@@ -4,7 +4,7 @@ import { now } from "./format.js";
 
 /** Percent at and below which a battery counts as low, when the lock itself has not said so. */
 const LOW_BATTERY = 20;
-const LOCK_ORDER = { unlocked: 0, locked: 1 };
+const LOCK_COMMAND = { unlocked: 0, locked: 1 };
 
 /** Spans after which a lock counts as silent, seconds. */
 export const SILENCES = [300, 900, 3600, 21600, 86400, 604800];
@@ -31,7 +31,7 @@ function isLow({ summary }) {
 const SORT_KEYS = {
   device: (row) => row.key,
   imei: (row) => row.summary.imei,
-  lock: (row) => LOCK_ORDER[row.summary.lock_state] ?? null,
+  lock: (row) => LOCK_COMMAND[row.summary.lock_state] ?? null,
   battery: (row) => row.summary.battery_percent,
   signal: (row) => row.summary.gsm_signal,
   seen: (row) => row.seen || null,

@@ -1,4 +1,4 @@
-// What happened to a lock: its own doings, its alarms, and each order with what became of it.
+// What happened to a lock: its own doings, its alarms, and each command with what became of it.
 
 import { h, show } from "./dom.js";
 import { exact, moment, span, timeElement, words } from "./format.js";
@@ -7,7 +7,7 @@ import { Past } from "./past.js";
 
 const PAGE = 50;
 const FORM_TITLES = {
-  assumed: "no public document has the form of this order",
+  assumed: "no public document has the form of this command",
   standard: "the form is that of the standard JT/T 808; no unit of this maker is known to obey it",
 };
 /** So many entries are shown. */
@@ -78,27 +78,27 @@ export class Timeline {
     show(this.list, entries(this.#entries));
     const { problem, ended } = this.past;
     this.note.hidden = !problem && this.#entries.length > 0;
-    const nothing = ended ? "Nothing yet: no lock event, alarm or order of this lock is kept." : "Loading…";
+    const nothing = ended ? "Nothing yet: no lock event, alarm or command of this lock is kept." : "Loading…";
     this.note.textContent = problem || nothing;
   }
 }
 
-/** Items for entries, newest first: an order is one item, where its last step is, and has its steps in it. */
+/** Items for entries, newest first: a command is one item, where its last step is, and has its steps in it. */
 function entries(list) {
-  const orders = new Map();
+  const commands = new Map();
   for (const { event, at } of list) {
     if (event.kind !== "command" || !event.data?.id) continue;
-    const steps = orders.get(event.data.id) ?? [];
+    const steps = commands.get(event.data.id) ?? [];
     steps.unshift({ data: event.data, at });
-    orders.set(event.data.id, steps);
+    commands.set(event.data.id, steps);
   }
   const items = [];
   for (const { event } of list) {
-    const steps = event.kind === "command" && orders.get(event.data?.id);
+    const steps = event.kind === "command" && commands.get(event.data?.id);
     if (!steps) items.push(item(event));
     else if (!steps.told) {
       steps.told = true;
-      items.push(orderItem(event, steps));
+      items.push(commandItem(event, steps));
     }
   }
   return items;
@@ -125,21 +125,21 @@ function late(event) {
   );
 }
 
-function orderItem(event, steps) {
+function commandItem(event, steps) {
   const { data } = event;
   const first = steps[0];
   return h(
     "li",
     { class: "entry entry-command" },
     timeElement(event.received_at),
-    h("span", { class: "kind kind-command" }, "order"),
+    h("span", { class: "kind kind-command" }, "command"),
     h(
       "div",
       { class: "gist" },
       h(
         "a",
-        { href: `#/orders/${encodeURIComponent(data.id)}` },
-        h("strong", {}, words(data.command ?? "an order that can't be read")),
+        { href: `#/commands/${encodeURIComponent(data.id)}` },
+        h("strong", {}, words(data.command ?? "a command that can't be read")),
       ),
       " ",
       stateChip(data.state),
@@ -158,7 +158,7 @@ function orderItem(event, steps) {
   );
 }
 
-/** The steps that an order's record has a time of. */
+/** The steps that a command's record has a time of. */
 const TIMED = [
   ["created_at", "queued"],
   ["sent_at", "sent"],
@@ -166,7 +166,7 @@ const TIMED = [
   ["confirmed_at", "confirmed"],
 ];
 
-/** The steps of an order as far as its record tells them, oldest first: `{at, data}`. */
+/** The steps of a command as far as its record tells them, oldest first: `{at, data}`. */
 export function stepsOf(record) {
   const steps = [];
   for (const [field, state] of TIMED) {
@@ -180,13 +180,13 @@ export function stepsOf(record) {
   return steps;
 }
 
-/** Says so when the maker doesn't document the form of an order. */
-export function formChip(order) {
-  const said = provenance(order);
+/** Says so when the maker doesn't document the form of a command. */
+export function formChip(command) {
+  const said = provenance(command);
   return said ? h("span", { class: said, title: FORM_TITLES[said] }, `${said} form`) : null;
 }
 
-/** The state of an order as a chip. */
+/** The state of a command as a chip. */
 export function stateChip(state) {
   const meaning = STATES[state];
   return h(
@@ -196,7 +196,7 @@ export function stateChip(state) {
   );
 }
 
-/** One step of an order: what it is, why, what the lock said, and how long after the first. */
+/** One step of a command: what it is, why, what the lock said, and how long after the first. */
 export function stepItem({ data, at }, since) {
   const seconds = (at - since) / 1000;
   return h(

@@ -1,57 +1,57 @@
-// Orders of which it isn't known whether the gateway got them: their answers were lost, or aren't there yet.
+// Commands of which it isn't known whether the gateway got them: their answers were lost, or aren't there yet.
 //
 // They are kept in the browser, for all its tabs, so that nobody gives one a second time unawares after closing the
 // dialog or the page. Parameters, which may be secret, are not kept.
 
 import { now } from "./format.js";
 
-const KEY = "jt709c-unsure-orders";
+const KEY = "jt709c-unsure-commands";
 /** What the gateway hasn't known of for so long has never arrived. */
 const KEPT_MS = 86400000;
 
 /** What this page itself remembers, for browsers that keep nothing. */
 let here = [];
 
-/** A new id for an order. `crypto.randomUUID` is not there on a page that came without TLS. */
+/** A new id for a command. `crypto.randomUUID` is not there on a page that came without TLS. */
 export function newId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** The orders, oldest first: `{id, command, device, lock, at}`; `lock` is what `device` is reached through. */
+/** The commands, oldest first: `{id, command, device, lock, at}`; `lock` is what `device` is reached through. */
 export function unsure() {
   try {
     const kept = localStorage.getItem(KEY);
-    if (kept !== null) here = JSON.parse(kept).filter(isOrder);
+    if (kept !== null) here = JSON.parse(kept).filter(isCommand);
     else here = [];
   } catch {
     // Nothing can be kept here, or somebody else wrote it.
   }
-  return here.filter((order) => order.at > now() - KEPT_MS);
+  return here.filter((command) => command.at > now() - KEPT_MS);
 }
 
-/** Keep an order until it is known what became of it. */
+/** Keep a command until it is known what became of it. */
 export function remember({ id, command, device, lock, at }) {
-  write([...unsure().filter((order) => order.id !== id), { id, command, device, lock, at }]);
+  write([...unsure().filter((command) => command.id !== id), { id, command, device, lock, at }]);
 }
 
-/** What became of an order is known. */
+/** What became of a command is known. */
 export function forget(id) {
   const all = unsure();
-  const rest = all.filter((order) => order.id !== id);
+  const rest = all.filter((command) => command.id !== id);
   if (rest.length < all.length) write(rest);
 }
 
-function write(orders) {
-  here = orders;
+function write(commands) {
+  here = commands;
   try {
-    localStorage.setItem(KEY, JSON.stringify(orders));
+    localStorage.setItem(KEY, JSON.stringify(commands));
   } catch {
     // Then only this page remembers.
   }
 }
 
-function isOrder(one) {
+function isCommand(one) {
   const texts = [one?.id, one?.command, one?.device, one?.lock];
   return texts.every((text) => typeof text === "string") && typeof one.at === "number";
 }

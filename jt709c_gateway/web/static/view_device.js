@@ -5,7 +5,7 @@ import { h, paced, show } from "./dom.js";
 import { Frames } from "./frames.js";
 import { ago, exact, known, moment, place, speed, timeElement, words } from "./format.js";
 import { mark, markOf } from "./marks.js";
-import { OrderForm } from "./orderform.js";
+import { CommandForm } from "./commandform.js";
 import { Timeline } from "./timeline.js";
 import { TrackMap } from "./trackmap.js";
 
@@ -21,7 +21,7 @@ export function open({ config, live, id }) {
   const map = new TrackMap(config);
   const timeline = new Timeline(id);
   const frames = new Frames(id);
-  const form = config.orders ? new OrderForm(id, () => detail) : null;
+  const form = config.commands ? new CommandForm(id, () => detail) : null;
   const element = h(
     "div",
     { class: "view view-device" },
@@ -77,7 +77,7 @@ export function open({ config, live, id }) {
       if (before === null && device !== id) reroute();
     } catch (error) {
       problem.hidden = false;
-      // It may have orders that wait for it, and a history of them.
+      // It may have commands that wait for it, and a history of them.
       element.classList.toggle("unheard", error.status === 404);
       problem.textContent =
         error.status === 404

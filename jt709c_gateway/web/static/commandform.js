@@ -1,4 +1,4 @@
-// Giving an order: a form by the lock's catalogue, a confirmation that says what will happen, and what becomes of it.
+// Giving a command: a form by the lock's catalogue, a confirmation that says what will happen, and what becomes of it.
 
 import { get, sentence } from "./api.js";
 import { Confirmation, NEWS } from "./confirm.js";
@@ -15,15 +15,15 @@ const USUAL_WAIT = 300;
 const POLL_MS = 5000;
 /** Sooner it may not have been taken in yet. */
 const FIRST_POLL_MS = 1500;
-/** When to ask first after an order whose answer was lost. */
+/** When to ask first after a command whose answer was lost. */
 const UNSURE_POLLS_MS = [0, 1000, 3000];
 const FOLLOWED = 5;
 /** The type of peripherals that have nothing to be locked. */
 const SENSOR = "jt126";
 
 /** The form for a device. `detail()` gives what is known of it: `{device: summary, …}` or null. */
-export class OrderForm {
-  #orders = [];
+export class CommandForm {
+  #commands = [];
   #fields = [];
   #followed = [];
   #timer = null;
@@ -32,19 +32,19 @@ export class OrderForm {
   constructor(device, detail) {
     this.device = device;
     this.detail = detail;
-    this.target = h("select", { id: "order-target" });
+    this.target = h("select", { id: "command-target" });
     this.targetField = h(
       "div",
       { class: "field", hidden: true },
-      h("label", { for: "order-target" }, "For"),
+      h("label", { for: "command-target" }, "For"),
       this.target,
     );
-    this.choice = h("select", { id: "order-command", on: { change: () => this.#chosen() } });
+    this.choice = h("select", { id: "command-command", on: { change: () => this.#chosen() } });
     this.summary = h("p", { class: "hint" });
     this.params = h("div", { class: "fields-list" });
     this.wait = h(
       "select",
-      { id: "order-ttl" },
+      { id: "command-ttl" },
       WAITS.map((seconds) =>
         h("option", { value: seconds, selected: seconds === USUAL_WAIT }, span(seconds)),
       ),
@@ -54,23 +54,23 @@ export class OrderForm {
     this.form = h(
       "form",
       {
-        class: "order-form",
+        class: "command-form",
         autocomplete: "off",
         novalidate: true,
         on: { submit: (event) => this.#submit(event) },
       },
       this.targetField,
-      h("div", { class: "field" }, h("label", { for: "order-command" }, "Order"), this.choice, this.summary),
+      h("div", { class: "field" }, h("label", { for: "command-command" }, "Command"), this.choice, this.summary),
       this.params,
       h(
         "div",
         { class: "field" },
-        h("label", { for: "order-ttl" }, "Wait for the lock at most"),
+        h("label", { for: "command-ttl" }, "Wait for the lock at most"),
         this.wait,
         h(
           "p",
           { class: "hint" },
-          "If it sleeps or is away. After that the order ends as expired, and nothing is written.",
+          "If it sleeps or is away. After that the command ends as expired, and nothing is written.",
         ),
       ),
       this.problem,
@@ -78,8 +78,8 @@ export class OrderForm {
     );
     this.following = h("div", { class: "following", "aria-live": "polite" });
     this.confirmation = new Confirmation({
-      given: (order, record) => this.#given(order, record),
-      unsure: (order) => this.#doubt(order),
+      given: (command, record) => this.#given(command, record),
+      unsure: (command) => this.#doubt(command),
       refused: (text) => {
         this.#say(text);
         this.button.focus();
@@ -88,7 +88,7 @@ export class OrderForm {
     this.element = h(
       "section",
       { class: "card" },
-      h("h2", {}, "Give an order"),
+      h("h2", {}, "Give a command"),
       this.form,
       this.following,
       this.confirmation.element,
@@ -97,29 +97,29 @@ export class OrderForm {
 
   /** Fetch the catalogue, unless it is there. */
   async load() {
-    this.#followed.forEach((order) => this.#poll(order));
-    for (const order of unsure()) if ([order.lock, order.device].includes(this.device)) this.#doubt(order);
-    if (this.#orders.length) return;
+    this.#followed.forEach((command) => this.#poll(command));
+    for (const command of unsure()) if ([command.lock, command.device].includes(this.device)) this.#doubt(command);
+    if (this.#commands.length) return;
     try {
-      const { orders } = await get("catalogue", { device: this.device });
-      this.#orders = orders;
+      const { commands } = await get("catalogue", { device: this.device });
+      this.#commands = commands;
       const group = (label, list) =>
         list.length &&
         h(
           "optgroup",
           { label },
-          list.map((order) => h("option", { value: order.name }, words(order.name))),
+          list.map((command) => h("option", { value: command.name }, words(command.name))),
         );
       show(
         this.choice,
         h("option", { value: "" }, "choose…"),
         group(
           "These move the lock",
-          orders.filter((order) => order.physical),
+          commands.filter((command) => command.physical),
         ) || null,
         group(
           "These don't",
-          orders.filter((order) => !order.physical),
+          commands.filter((command) => !command.physical),
         ) || null,
       );
       this.#say("");
@@ -148,8 +148,8 @@ export class OrderForm {
   /** Take in a live event. */
   heard(event) {
     if (event.kind !== "command") return;
-    const order = this.#followed.find((one) => one.id === event.data?.id);
-    if (order) this.#step(order, event.data, moment(event.received_at));
+    const command = this.#followed.find((one) => one.id === event.data?.id);
+    if (command) this.#step(command, event.data, moment(event.received_at));
   }
 
   /** Leave nothing behind. */
@@ -160,8 +160,8 @@ export class OrderForm {
     this.confirmation.close();
   }
 
-  get #order() {
-    return this.#orders.find((order) => order.name === this.choice.value);
+  get #command() {
+    return this.#commands.find((command) => command.name === this.choice.value);
   }
 
   #say(text) {
@@ -170,24 +170,24 @@ export class OrderForm {
   }
 
   #chosen() {
-    const order = this.#order;
-    this.#fields = (order?.params ?? []).map(paramField);
+    const command = this.#command;
+    this.#fields = (command?.params ?? []).map(paramField);
     show(
       this.params,
       this.#fields.map((field) => field.element),
     );
     show(
       this.summary,
-      order?.summary ?? "",
-      formChip(order),
+      command?.summary ?? "",
+      formChip(command),
     );
-    this.button.disabled = !order;
+    this.button.disabled = !command;
     this.#say("");
   }
 
   #submit(event) {
     event.preventDefault();
-    const order = this.#order;
+    const command = this.#command;
     const params = {};
     for (const field of this.#fields) {
       try {
@@ -200,27 +200,27 @@ export class OrderForm {
       }
     }
     this.#say("");
-    this.#confirm(order, params);
+    this.#confirm(command, params);
   }
 
-  #confirm(order, params) {
+  #confirm(command, params) {
     const summary = this.detail()?.device ?? null;
     const master = summary?.device ?? this.device;
     const body = {
       device: this.target.value || master,
-      command: order.name,
+      command: command.name,
       params,
       ttl: Number(this.wait.value),
     };
     const given = this.#fields
       .filter((field) => field.name in params)
       .map((field) => `${words(field.name)}: ${field.shown()}`);
-    this.confirmation.ask(order, body, given, summary, master);
+    this.confirmation.ask(command, body, given, summary, master);
   }
 
-  #given(order, record) {
+  #given(command, record) {
     this.#fields.forEach((field) => field.clear());
-    const followed = this.#follow(order);
+    const followed = this.#follow(command);
     followed.unsure = false;
     if (record) this.#step(followed, record, null);
     else setTimeout(() => this.#poll(followed), FIRST_POLL_MS);
@@ -229,80 +229,80 @@ export class OrderForm {
     this.choice.focus();
   }
 
-  /** Follow an order of which it isn't known whether it arrived. */
-  #doubt(order) {
-    if (this.#followed.some((one) => one.id === order.id)) return;
-    const followed = this.#follow(order);
+  /** Follow a command of which it isn't known whether it arrived. */
+  #doubt(command) {
+    if (this.#followed.some((one) => one.id === command.id)) return;
+    const followed = this.#follow(command);
     followed.unsure = true;
     followed.news = "asking";
     this.#draw();
     for (const wait of UNSURE_POLLS_MS) setTimeout(() => this.#poll(followed), wait);
   }
 
-  /** The order among those that are followed; those in doubt stay, however many come after them. */
-  #follow(order) {
-    const known = this.#followed.find((one) => one.id === order.id);
+  /** The command among those that are followed; those in doubt stay, however many come after them. */
+  #follow(command) {
+    const known = this.#followed.find((one) => one.id === command.id);
     if (known) return known;
-    const followed = Object.assign(order, { steps: order.steps ?? [], state: order.state ?? null });
+    const followed = Object.assign(command, { steps: command.steps ?? [], state: command.state ?? null });
     this.#followed = [followed, ...this.#followed].filter((one, index) => index < FOLLOWED || one.unsure);
     if (!this.#closed)
       this.#timer ??= setInterval(() => this.#followed.forEach((one) => this.#poll(one)), POLL_MS);
     return followed;
   }
 
-  async #poll(order) {
-    if (this.#closed || order.asking || hasEnded(order.state)) return;
-    order.asking = true;
+  async #poll(command) {
+    if (this.#closed || command.asking || hasEnded(command.state)) return;
+    command.asking = true;
     try {
-      const { order: record } = await get(`orders/${encodeURIComponent(order.id)}`);
-      this.#step(order, record, null);
+      const { command: record } = await get(`commands/${encodeURIComponent(command.id)}`);
+      this.#step(command, record, null);
     } catch (error) {
       // Not taken in yet, or the gateway is away: the next look or the stream tells.
-      if (order.unsure) {
-        order.news = error.status === 404 ? "unknown" : "away";
+      if (command.unsure) {
+        command.news = error.status === 404 ? "unknown" : "away";
         this.#draw();
-        this.confirmation.told(order);
+        this.confirmation.told(command);
       }
     }
-    order.asking = false;
+    command.asking = false;
   }
 
   /** Take in a record, of an event at `at` or as it stands; it also tells steps that were not heard of. */
-  #step(order, record, at) {
+  #step(command, record, at) {
     for (const step of stepsOf(record)) {
-      const known = order.steps.find((one) => one.data.state === step.data.state);
-      if (!known) order.steps.push(step.data === record && at ? { ...step, at } : step);
+      const known = command.steps.find((one) => one.data.state === step.data.state);
+      if (!known) command.steps.push(step.data === record && at ? { ...step, at } : step);
     }
-    order.steps.sort((a, b) => a.at - b.at);
+    command.steps.sort((a, b) => a.at - b.at);
     // A record that was read earlier may come later; an end stays one, unless evidence comes after it.
-    if (!hasEnded(order.state) || hasEnded(record.state)) order.state = record.state;
-    if (order.unsure) {
-      order.unsure = false;
-      forget(order.id);
+    if (!hasEnded(command.state) || hasEnded(record.state)) command.state = record.state;
+    if (command.unsure) {
+      command.unsure = false;
+      forget(command.id);
     }
     this.#draw();
-    this.confirmation.told(order);
+    this.confirmation.told(command);
   }
 
   #draw() {
     show(
       this.following,
-      this.#followed.map((order) =>
+      this.#followed.map((command) =>
         h(
           "div",
-          { class: "followed", "data-order": order.id, "data-state": order.state ?? "" },
-          h("h3", {}, words(order.command), " ", chip(order)),
-          order.unsure ? h("p", { class: "problem" }, NEWS[order.news]) : null,
+          { class: "followed", "data-command": command.id, "data-state": command.state ?? "" },
+          h("h3", {}, words(command.command), " ", chip(command)),
+          command.unsure ? h("p", { class: "problem" }, NEWS[command.news]) : null,
           h(
             "p",
             { class: "hint" },
-            "order ",
-            h("a", { href: `#/orders/${encodeURIComponent(order.id)}` }, order.id),
+            "command ",
+            h("a", { href: `#/commands/${encodeURIComponent(command.id)}` }, command.id),
           ),
           h(
             "ol",
             { class: "steps" },
-            order.steps.map((step) => stepItem(step, order.steps[0].at)),
+            command.steps.map((step) => stepItem(step, command.steps[0].at)),
           ),
         ),
       ),
@@ -310,7 +310,7 @@ export class OrderForm {
   }
 }
 
-function chip(order) {
-  if (order.state) return stateChip(order.state);
-  return order.unsure ? h("span", { class: "chip chip-doubt" }, "may have been given") : "given…";
+function chip(command) {
+  if (command.state) return stateChip(command.state);
+  return command.unsure ? h("span", { class: "chip chip-doubt" }, "may have been given") : "given…";
 }

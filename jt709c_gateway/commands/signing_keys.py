@@ -1,4 +1,4 @@
-"""The keys that orders are signed with, and what they are good for (docs/orders.rst, "Signed orders").
+"""The keys that commands are signed with, and what they are good for (docs/commands.rst, "Signed commands").
 
 A file of keys is TOML. Each key's id has a secret, or a table with the secret and what the key is good for::
 
@@ -7,7 +7,7 @@ A file of keys is TOML. Each key's id has a secret, or a table with the secret a
     [night-shift]
     secret = "q83v…"
     commands = ["unlock", "seal", "cancel"]
-    devices = ["794308010679"]              # as orders name them
+    devices = ["794308010679"]              # as commands name them
     prefixes = ["79430802"]
     not_before = 2026-12-01T00:00:00Z
     not_after = 2027-01-01T00:00:00Z
@@ -53,7 +53,7 @@ _SECRET: Final = f"a secret of at least {MIN_SECRET} bytes in hex or base64"
 
 
 class RefusalReason(StrEnum):
-    """Why an order is refused; the values are labels of a metric."""
+    """Why a command is refused; the values are labels of a metric."""
 
     UNSIGNED = "unsigned"
     UNKNOWN_KEY = "unknown_key"
@@ -65,23 +65,23 @@ class RefusalReason(StrEnum):
     OTHER_DEVICE = "other_device"
     """It waits for a device that it was not signed for."""
     UNREADABLE = "unreadable"
-    """What waits in Redis is no order."""
+    """What waits in Redis is no command."""
     REPLAYED = "replayed"
     """This process has written it to a lock before."""
     FULL = "full"
-    """So many signed orders have been written that no more can be told from replays."""
+    """So many signed commands have been written that no more can be told from replays."""
 
 
 class CommandRefused(InvalidCommand):
-    """An order that whoever gave it may not give, or not in this way."""
+    """A command that whoever gave it may not give, or not in this way."""
 
-    def __init__(self, why: RefusalReason, order: Command, field: str, problem: str, expected: str) -> None:
-        about = InvalidCommand(field, problem, expected).about(order)
+    def __init__(self, why: RefusalReason, command: Command, field: str, problem: str, expected: str) -> None:
+        about = InvalidCommand(field, problem, expected).about(command)
         super().__init__(
             field,
             problem,
             expected,
-            order_id=about.order_id,
+            command_id=about.command_id,
             device=about.device,
             command=about.command,
             reply_to=about.reply_to,
@@ -93,9 +93,9 @@ class CommandRefused(InvalidCommand):
 
 @attrs.frozen
 class SigningKey:
-    """A secret and what orders signed with it may be; ``None`` is no limit. Times are seconds since 1970.
+    """A secret and what commands signed with it may be; ``None`` is no limit. Times are seconds since 1970.
 
-    ``devices`` are names as orders have them, ``prefixes`` beginnings of such.
+    ``devices`` are names as commands have them, ``prefixes`` beginnings of such.
     """
 
     id: str
@@ -107,69 +107,73 @@ class SigningKey:
     not_after: float | None = None
 
     def is_for(self, name: str) -> bool:
-        """Whether an order may name this device."""
+        """Whether a command may name this device."""
         return self.devices is None or name in self.devices or name.startswith(self.prefixes)
 
 
 @attrs.frozen
 class SigningKeys:
-    """What orders have to satisfy. Without ``keys`` nobody has to sign, and a signature is not looked at.
+    """What commands have to satisfy. Without ``keys`` nobody has to sign, and a signature is not looked at.
 
-    A signed order says when it was signed, which counts in any case.
-    ``window`` is how many seconds may pass from signing an order to taking it in.
+    A signed command says when it was signed, which counts in any case.
+    ``window`` is how many seconds may pass from signing a command to taking it in.
     """
 
     keys: Mapping[str, SigningKey] | None = attrs.field(default=None, repr=False)
     window: float = DEFAULT_WINDOW
 
-    def limits_devices(self, order: Command) -> bool:
-        """Whether an order's key is for some devices only."""
-        key = None if order.signature is None else (self.keys or {}).get(order.signature.key)
+    def limits_devices(self, command: Command) -> bool:
+        """Whether a command's key is for some devices only."""
+        key = None if command.signature is None else (self.keys or {}).get(command.signature.key)
         return key is not None and key.devices is not None
 
-    def check_new(self, order: Command, now: float) -> None:
-        """Check an order that has just come in; raise :class:`Refusal`."""
-        self.check(order, now)
-        if order.signature is not None and now - order.created_at > self.window:
-            problem = f"it was signed {now - order.created_at:.0f} s ago"
-            right = f"an order that is taken in within {self.window:g} s"
-            raise CommandRefused(RefusalReason.TOO_OLD, order, "issued_at", problem, right)
+    def check_new(self, command: Command, now: float) -> None:
+        """Check a command that has just come in; raise :class:`Refusal`."""
+        self.check(command, now)
+        if command.signature is not None and now - command.created_at > self.window:
+            problem = f"it was signed {now - command.created_at:.0f} s ago"
+            right = f"a command that is taken in within {self.window:g} s"
+            raise CommandRefused(RefusalReason.TOO_OLD, command, "issued_at", problem, right)
 
-    def check(self, order: Command, now: float) -> None:
-        """Check an order that may have waited: all but how long ago it was signed; raise :class:`Refusal`.
+    def check(self, command: Command, now: float) -> None:
+        """Check a command that may have waited: all but how long ago it was signed; raise :class:`Refusal`.
 
-        The order must be one that was read out of the text in its signature.
+        The command must be one that was read out of the text in its signature.
         """
         if self.keys is not None:
-            self._check_key(order, now, self.keys)
-        if order.signature is not None and order.created_at - now > MAX_AHEAD:
-            problem = f"is {order.created_at - now:.0f} s ahead of the gateway's clock"
+            self._check_key(command, now, self.keys)
+        if command.signature is not None and command.created_at - now > MAX_AHEAD:
+            problem = f"is {command.created_at - now:.0f} s ahead of the gateway's clock"
             raise CommandRefused(
-                RefusalReason.FROM_THE_FUTURE, order, "issued_at", problem, f"at most {MAX_AHEAD:.0f} s ahead"
+                RefusalReason.FROM_THE_FUTURE,
+                command,
+                "issued_at",
+                problem,
+                f"at most {MAX_AHEAD:.0f} s ahead",
             )
 
-    def _check_key(self, order: Command, now: float, keys: Mapping[str, SigningKey]) -> None:
-        signature = order.signature
+    def _check_key(self, command: Command, now: float, keys: Mapping[str, SigningKey]) -> None:
+        signature = command.signature
         if signature is None:
-            right = "key, mac and order, since this gateway takes signed orders only"
-            raise CommandRefused(RefusalReason.UNSIGNED, order, "key", "missing", right)
+            right = "key, mac and command, since this gateway takes signed commands only"
+            raise CommandRefused(RefusalReason.UNSIGNED, command, "key", "missing", right)
         key = keys.get(signature.key)
         if key is None:
             problem = f"is {described(signature.key)}, and not known"
             raise CommandRefused(
-                RefusalReason.UNKNOWN_KEY, order, "key", problem, "the id of a key that the gateway has"
+                RefusalReason.UNKNOWN_KEY, command, "key", problem, "the id of a key that the gateway has"
             )
         if not signature.matches(key.secret):
             right = f"the HMAC-SHA256 of the text in order, with the secret of {key.id}"
-            raise CommandRefused(RefusalReason.WRONG_MAC, order, "mac", "does not fit", right)
-        _check_validity(order, key, now)
-        command = signature.command
-        if key.commands is not None and command not in key.commands:
-            named = command if command in CATALOGUE else unknown_name(command, key.commands)
-            right = ", ".join(sorted(key.commands)) or "another key, since this one may give no order"
+            raise CommandRefused(RefusalReason.WRONG_MAC, command, "mac", "does not fit", right)
+        _check_validity(command, key, now)
+        name = signature.command
+        if key.commands is not None and name not in key.commands:
+            named = name if name in CATALOGUE else unknown_name(name, key.commands)
+            right = ", ".join(sorted(key.commands)) or "another key, since this one may give no command"
             raise CommandRefused(
                 RefusalReason.NOT_PERMITTED,
-                order,
+                command,
                 "command",
                 f"{named} is not permitted to key {key.id}",
                 right,
@@ -177,7 +181,11 @@ class SigningKeys:
         if not key.is_for(_plain(signature.device)):
             problem = f"is not permitted to key {key.id}"
             raise CommandRefused(
-                RefusalReason.NOT_PERMITTED, order, "device", problem, "one of the devices in the key's list"
+                RefusalReason.NOT_PERMITTED,
+                command,
+                "device",
+                problem,
+                "one of the devices in the key's list",
             )
 
 
@@ -186,14 +194,14 @@ def _plain(name: str) -> str:
     return name if len(name) == SUBLOCK_ID else name.lstrip("0") or "0"
 
 
-def _check_validity(order: Command, key: SigningKey, now: float) -> None:
+def _check_validity(command: Command, key: SigningKey, now: float) -> None:
     if key.not_before is not None and now < key.not_before:
         problem, right = f"{key.id} is not valid yet", f"its use from {iso(key.not_before)} on"
     elif key.not_after is not None and now >= key.not_after:
         problem, right = f"{key.id} is no longer valid", f"its use before {iso(key.not_after)}"
     else:
         return
-    raise CommandRefused(RefusalReason.KEY_NOT_VALID, order, "key", problem, right)
+    raise CommandRefused(RefusalReason.KEY_NOT_VALID, command, "key", problem, right)
 
 
 class SigningKeysError(ValueError):
@@ -201,7 +209,7 @@ class SigningKeysError(ValueError):
 
 
 def load_signing_keys(path: Path) -> dict[str, SigningKey]:
-    """The keys in a file, by id; raise :class:`OrderKeysError`."""
+    """The keys in a file, by id; raise :class:`CommandKeysError`."""
     try:
         with path.open("rb") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & _OTHERS:
@@ -273,7 +281,7 @@ def _matching(table: TomlTable, key: str, pattern: re.Pattern[str]) -> tuple[str
     for value in values:
         if not pattern.fullmatch(value):
             raise table.error(
-                key, f"{quote(value)} is none of them; expected a list of {key} as orders have them"
+                key, f"{quote(value)} is none of them; expected a list of {key} as commands have them"
             )
     return values
 

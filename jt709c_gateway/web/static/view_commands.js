@@ -1,4 +1,4 @@
-// Recent orders: what was asked of which lock, by whom, and what became of it.
+// Recent commands: what was asked of which lock, by whom, and what became of it.
 
 import { get, sentence } from "./api.js";
 import { h, paced, show } from "./dom.js";
@@ -11,10 +11,10 @@ const PAGE = 100;
 const MOST = 1000;
 const TIMES = { 0: "not", 1: "once", 2: "twice" };
 
-/** Open the view; `id` is an order to show at once. The choice is in `query`, and `keep` writes it there. */
+/** Open the view; `id` is a command to show at once. The choice is in `query`, and `keep` writes it there. */
 export function open({ live, id, query, keep }) {
   let chosen = fromQuery(query);
-  const orders = new Map();
+  const commands = new Map();
   const details = new Map();
   const opened = new Set(id ? [id] : []);
 
@@ -22,7 +22,7 @@ export function open({ live, id, query, keep }) {
     type: "search",
     class: "search",
     placeholder: "device id or IMEI",
-    "aria-label": "Only orders of this device",
+    "aria-label": "Only commands of this device",
     value: chosen.device,
     autocomplete: "off",
     spellcheck: "false",
@@ -31,7 +31,7 @@ export function open({ live, id, query, keep }) {
   });
   const state = h(
     "select",
-    { id: "order-state", on: { change: () => choose() } },
+    { id: "command-state", on: { change: () => choose() } },
     h("option", { value: "" }, "any state"),
     Object.keys(STATES).map((name) => h("option", { value: name }, words(name))),
   );
@@ -39,14 +39,14 @@ export function open({ live, id, query, keep }) {
   const body = h("tbody", {});
   const table = h(
     "table",
-    { class: "orders" },
+    { class: "commands" },
     h(
       "thead",
       {},
       h(
         "tr",
         {},
-        ["Asked for", "Device", "Order", "State", "Why, and what the lock said", "By", ""].map((text) =>
+        ["Asked for", "Device", "Command", "State", "Why, and what the lock said", "By", ""].map((text) =>
           h("th", { scope: "col" }, text || h("span", { class: "unseen" }, "Steps")),
         ),
       ),
@@ -55,7 +55,7 @@ export function open({ live, id, query, keep }) {
   );
   const empty = h("p", { class: "empty" }, "Loading…");
   const past = new Past({
-    path: () => "orders",
+    path: () => "commands",
     params: () => ({ ...chosen, limit: PAGE }),
     wanted: PAGE,
     take: (page, begins) => take(page, begins),
@@ -63,16 +63,16 @@ export function open({ live, id, query, keep }) {
   });
   const element = h(
     "div",
-    { class: "view view-orders" },
-    h("h1", { class: "unseen", tabindex: -1 }, "Orders"),
+    { class: "view view-commands" },
+    h("h1", { class: "unseen", tabindex: -1 }, "Commands"),
     h(
       "section",
-      { class: "filterbar", "aria-label": "Which orders" },
+      { class: "filterbar", "aria-label": "Which commands" },
       h(
         "div",
         { class: "tools" },
         device,
-        h("label", { class: "field-inline", for: "order-state" }, "state "),
+        h("label", { class: "field-inline", for: "command-state" }, "state "),
         state,
       ),
     ),
@@ -84,26 +84,26 @@ export function open({ live, id, query, keep }) {
   const choose = () => {
     chosen = { device: device.value.trim(), state: state.value };
     keep(toQuery(chosen));
-    orders.clear();
+    commands.clear();
     past.reset();
     load();
   };
   const load = () => Promise.all([past.newest(), ...[...opened].map((one) => loadOne(one).then(draw))]);
   const take = (page, begins) => {
-    const joins = begins && past.loaded && page.orders.some((order) => orders.has(order.id));
-    if (begins && past.loaded && !joins && page.orders.length) {
+    const joins = begins && past.loaded && page.commands.some((command) => commands.has(command.id));
+    if (begins && past.loaded && !joins && page.commands.length) {
       // More has been given meanwhile than one answer has.
-      orders.clear();
+      commands.clear();
       past.full = "";
     }
-    for (const order of page.orders) orders.set(order.id, order);
-    if (orders.size >= MOST) past.full = `The last ${MOST} are shown.`;
-    return joins ? null : page.orders.length;
+    for (const command of page.commands) commands.set(command.id, command);
+    if (commands.size >= MOST) past.full = `The last ${MOST} are shown.`;
+    return joins ? null : page.commands.length;
   };
   const loadOne = async (one) => {
     try {
-      const { order } = await get(`orders/${encodeURIComponent(one)}`);
-      details.set(one, order);
+      const { command } = await get(`commands/${encodeURIComponent(one)}`);
+      details.set(one, command);
     } catch (error) {
       details.set(one, { problem: error.status === 404 ? "Its record is no longer kept." : sentence(error) });
     }
@@ -114,34 +114,34 @@ export function open({ live, id, query, keep }) {
       await loadOne(one);
     }
     draw();
-    body.querySelector(`button[data-order="${CSS.escape(one)}"]`)?.focus();
+    body.querySelector(`button[data-command="${CSS.escape(one)}"]`)?.focus();
   };
   const draw = () => {
     const asked = details.get(id);
-    if (asked && !asked.problem && !orders.has(id)) orders.set(id, asked);
-    const list = [...orders.values()].sort(
+    if (asked && !asked.problem && !commands.has(id)) commands.set(id, asked);
+    const list = [...commands.values()].sort(
       (a, b) => (moment(b.created_at ?? b.time) ?? 0) - (moment(a.created_at ?? a.time) ?? 0),
     );
     show(
       body,
-      list.flatMap((order) => rows(order, opened.has(order.id), details.get(order.id), toggle)),
+      list.flatMap((command) => rows(command, opened.has(command.id), details.get(command.id), toggle)),
     );
     table.hidden = list.length === 0;
     empty.hidden = list.length > 0 && !past.problem;
-    empty.textContent = past.problem || (past.ended ? "No order like that has been given lately." : "Loading…");
+    empty.textContent = past.problem || (past.ended ? "No command like that has been given lately." : "Loading…");
   };
   const later = paced(draw, 250);
   const heard = (event) => {
     const { kind, data, device: about, received_at: time } = event.detail;
     if (kind !== "command" || !data?.id) return;
     // One that is in the list may have been found by the lock's IMEI.
-    const named = !chosen.device || [about, data.peripheral].includes(chosen.device) || orders.has(data.id);
+    const named = !chosen.device || [about, data.peripheral].includes(chosen.device) || commands.has(data.id);
     if (named && (!chosen.state || chosen.state === data.state))
-      orders.set(data.id, { ...data, device: data.device ?? about, time });
-    else orders.delete(data.id);
+      commands.set(data.id, { ...data, device: data.device ?? about, time });
+    else commands.delete(data.id);
     if (details.has(data.id)) details.set(data.id, data);
-    if (orders.size > MOST) {
-      orders.delete(orders.keys().next().value);
+    if (commands.size > MOST) {
+      commands.delete(commands.keys().next().value);
       past.full = `The last ${MOST} are shown.`;
     }
     later();
@@ -151,7 +151,7 @@ export function open({ live, id, query, keep }) {
   live.addEventListener("skipped", skipped);
   return {
     element,
-    title: "Orders",
+    title: "Commands",
     want: { kind: ["command"] },
     connected: () => load(),
     chosen: (asked) => {
@@ -180,38 +180,38 @@ function toQuery(chosen) {
   return new URLSearchParams(Object.entries(chosen).filter(([, value]) => value));
 }
 
-function rows(order, isOpen, record, toggle) {
+function rows(command, isOpen, record, toggle) {
   const button = h(
     "button",
     {
       type: "button",
       class: "button small",
       "aria-expanded": String(isOpen),
-      "data-order": order.id,
-      on: { click: () => toggle(order.id) },
+      "data-command": command.id,
+      on: { click: () => toggle(command.id) },
     },
     isOpen ? "Hide" : "Steps",
-    h("span", { class: "unseen" }, ` of order ${order.id}`),
+    h("span", { class: "unseen" }, ` of command ${command.id}`),
   );
   const row = h(
     "tr",
     {},
-    h("td", {}, timeElement(order.created_at ?? order.time)),
+    h("td", {}, timeElement(command.created_at ?? command.time)),
     h(
       "td",
       {},
-      order.device ? h("a", { href: `#/device/${encodeURIComponent(order.device)}` }, order.device) : "—",
-      order.peripheral ? h("small", {}, ` sub-lock ${order.peripheral}`) : null,
+      command.device ? h("a", { href: `#/device/${encodeURIComponent(command.device)}` }, command.device) : "—",
+      command.peripheral ? h("small", {}, ` sub-lock ${command.peripheral}`) : null,
     ),
     h(
       "td",
       {},
-      h("strong", {}, words(order.command ?? "can't be read")),
-      formChip(order),
+      h("strong", {}, words(command.command ?? "can't be read")),
+      formChip(command),
     ),
-    h("td", {}, stateChip(order.state)),
-    h("td", { class: "gist" }, [order.reason, said(order.answer)].filter(Boolean).join("; ")),
-    h("td", {}, order.issued_by ?? "—", order.key ? h("small", {}, ` key ${order.key}`) : null),
+    h("td", {}, stateChip(command.state)),
+    h("td", { class: "gist" }, [command.reason, said(command.answer)].filter(Boolean).join("; ")),
+    h("td", {}, command.issued_by ?? "—", command.key ? h("small", {}, ` key ${command.key}`) : null),
     h("td", {}, button),
   );
   return isOpen
@@ -219,12 +219,12 @@ function rows(order, isOpen, record, toggle) {
     : [row];
 }
 
-/** The steps of an order out of its record. */
+/** The steps of a command out of its record. */
 function steps(record) {
   if (record.problem) return h("p", { class: "problem" }, record.problem);
   const list = stepsOf(record);
   const facts = [
-    ["Order", record.id],
+    ["Command", record.id],
     ["Parameters", Object.keys(record.params ?? {}).length ? JSON.stringify(record.params) : "none"],
     ["Profile", known(record.profile)],
     [
@@ -235,7 +235,7 @@ function steps(record) {
   ];
   return h(
     "div",
-    { class: "order-steps" },
+    { class: "command-steps" },
     h(
       "ol",
       { class: "steps" },

@@ -1,0 +1,88 @@
+"""The same command, given again under its id: a client does that when the answer was lost."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from attrs import define, field
+
+from jt709c_gateway.commands.masking import MASK
+from jt709c_gateway.commands.model import Command
+from jt709c_gateway.commands.profiles import ProfileRegistry
+from jt709c_gateway.commands.sublocks import SUBLOCK_COMMANDS
+from jt709c_gateway.redis.command_store import CommandStore
+from jt709c_gateway.redis.command_store_types import Known
+from jt709c_gateway.web.http import ApiError
+
+#: Commands pushed lately of which is remembered what they ask for, until their records tell.
+_REMEMBERED: Final = 1000
+
+
+@define(eq=False)
+class Repeats:
+    """Tells a command that is given again from another one under the same id: :class:`ApiError` 409 for that.
+
+    Secret parameters are not compared, since records don't have them.
+    """
+
+    store: CommandStore
+    profiles: ProfileRegistry
+    _pushed: dict[str, tuple[object, ...]] = field(factory=dict, init=False, repr=False)
+
+    async def check(self, command: Command, record: Mapping[str, Any]) -> None:
+        """Refuse a command whose id has a record of another; by another user it is another, too."""
+        known = await self.store.look_up(command.device)
+        for name, same in (
+            ("issued_by", record["issued_by"] == command.issued_by),
+            ("device", _same_device(command, known, record)),
+            ("command", record["command"] in _commands(command, known)),
+            ("params", _same_params(self._public(command), known, record)),
+        ):
+            if not same:
+                raise _another(command.id, name)
+
+    def note(self, command: Command) -> None:
+        """It is about to be pushed; refuse it if another of its id was, which may have no record yet."""
+        asked = (command.issued_by, command.device, command.name, self._public(command))
+        before = self._pushed.setdefault(command.id, asked)
+        names = ("issued_by", "device", "command", "params")
+        for name, mine, other in zip(names, asked, before, strict=True):
+            if mine != other:
+                raise _another(command.id, name)
+        while len(self._pushed) > _REMEMBERED:
+            del self._pushed[next(iter(self._pushed))]
+
+    def _public(self, command: Command) -> dict[str, Any]:
+        return command.public_params(self.profiles.secret_names(command.name))
+
+
+def _another(command_id: str, name: str) -> ApiError:
+    problem = f"id: {command_id} is the id of another command, which differs in {name}"
+    return ApiError(409, f"{problem}: expected an id of its own for each command", "id")
+
+
+def _same_device(command: Command, known: Known, record: Mapping[str, Any]) -> bool:
+    if known.peripheral is not None and record["peripheral"] is not None:
+        return bool(record["peripheral"] == known.peripheral)
+    # An invalid command's record has the name that it came with, or, of a device never heard, none.
+    return record["device"] in (known.device, command.device, None)
+
+
+def _commands(command: Command, known: Known) -> tuple[str, ...]:
+    """Names a command may have in its record: a sub-lock's becomes another at its master."""
+    if known.peripheral is None:
+        return (command.name,)
+    return (command.name, SUBLOCK_COMMANDS.get(command.name, command.name))
+
+
+def _same_params(mine: Mapping[str, Any], known: Known, record: Mapping[str, Any]) -> bool:
+    theirs = record["params"]
+    if theirs is None:
+        # An invalid command's record has none.
+        return True
+    for name in mine.keys() | theirs.keys():
+        # Intake has put the sub-lock into the command for its master.
+        if name not in mine and known.peripheral is not None and theirs[name] == known.peripheral:
+            continue
+        if mine.get(name) != theirs.get(name) and MASK not in (mine.get(name), theirs.get(name)):
+            return False
+    return True
