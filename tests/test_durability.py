@@ -8,7 +8,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.redis.batch import MAX_BATCH
-from jt709c_gateway.redis.committer import MAX_TRAIN, SCRIPT, SCRIPT_HASH
+from jt709c_gateway.redis.committer import MAX_UNDURABLE, SCRIPT, SCRIPT_HASH
 from jt709c_gateway.redis.durability import Durability, NotDurable, Shortfall
 from tests.committing import FakeRedis, Script, Teller, make_committer
 from tests.failing_over import replicated
@@ -276,10 +276,10 @@ class TrainTests(CommitCase):
     def test_bounded(self) -> None:
         """A train has an end, however long waiting takes."""
         self.slow(600)
-        self.many(MAX_TRAIN + 5)
+        self.many(MAX_UNDURABLE + 5)
         while not self.redis.behind[-1]:
             self.redis.reply(0)
-        self.assertEqual(len(self.redis.calls), MAX_TRAIN)
+        self.assertEqual(len(self.redis.calls), MAX_UNDURABLE)
 
     def three(self) -> None:
         """Two batches written, the third on its way with the wait; some records of the first failed."""

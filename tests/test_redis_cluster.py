@@ -39,7 +39,7 @@ class EndpointTests(SynchronousTestCase):
     def test_sent_on(self) -> None:
         """To be sent on to another node changes nothing about whose turn it is."""
         self.connect()
-        self.failureResultOf(self.endpoint.at("c", 3).connect(None), ConnectionRefusedError)
+        self.failureResultOf(self.endpoint.node_endpoint("c", 3).connect(None), ConnectionRefusedError)
         self.connect()
         self.assertEqual(self.tried, [("a", 1), ("c", 3), ("b", 2)])
 

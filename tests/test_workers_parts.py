@@ -128,7 +128,7 @@ class ChannelTests(SynchronousTestCase):
         """The first report says that the worker is up, and answers no question."""
         self.connect()
         asked = self.questions.ask()
-        self.reporter.say()
+        self.reporter.report()
         data = self.theirs.value()
         self.theirs.clear()
         self.questions.dataReceived(data)
@@ -141,7 +141,7 @@ class ChannelTests(SynchronousTestCase):
     def test_asked_once(self) -> None:
         """Who asks while an answer is awaited shares it; who gave up keeps nobody from it."""
         self.connect()
-        self.reporter.say()
+        self.reporter.report()
         self.carry()
         clock = task.Clock()
         gave_up = self.questions.ask().addTimeout(1, clock)
@@ -190,7 +190,7 @@ class LogTests(SynchronousTestCase):
         self.process.processEnded(Failure(Exception()))
         self.assertEqual(len(self.events), 9)
         self.assertEqual({one["log_level"] for one in self.events}, {LogLevel.error})
-        self.assertEqual(self.process.last_words, "Fatal: last")
+        self.assertEqual(self.process.last_stderr_line, "Fatal: last")
 
     def test_endless_line(self) -> None:
         """A line without end is not kept for ever."""

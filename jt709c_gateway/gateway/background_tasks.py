@@ -153,7 +153,7 @@ class BackgroundTasks(Service):
             # A later round finds out what of ours is ours still.
             self.log.debug("{duty} came too late", duty=duty.__name__)
         elif failure.check(txredisapi.RedisError):
-            self._dispatcher.refusals.say(_DUTIES.get(duty.__name__, duty.__name__), failure.value)
+            self._dispatcher.refusals.report(_DUTIES.get(duty.__name__, duty.__name__), failure.value)
         else:
             self.log.failure("{duty} failed", failure, duty=duty.__name__)
 
@@ -235,7 +235,7 @@ class BackgroundTasks(Service):
             await self._recovery.check_sessions(set(devices))
             for device in set(devices):
                 self._dispatcher.serve(device)
-            await self._dispatcher.store.heed(len(devices))
+            await self._dispatcher.store.ack_routed(len(devices))
 
     async def _adopt_one(self, name: str, said: bytes = b"") -> None:
         """Adopt what a gateway has left behind whose sessions have ended: after that it is forgotten."""

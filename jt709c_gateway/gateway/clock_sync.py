@@ -46,6 +46,6 @@ class ClockSync(Service):
 
     def _failed(self, failure: Any) -> None:
         if failure.check(txredisapi.RedisError):
-            self._refusals.say("to tell the time", failure.value)
+            self._refusals.report("to tell the time", failure.value)
         else:
             self.log.failure("looking at Redis's clock failed", failure)

@@ -110,7 +110,7 @@ class DataLossDetector(Service):
             return
         self._gateways_at = now + _GATEWAYS
         if self._tell_gateways:
-            await store.know(self._gateways)
+            await store.remember_gateways(self._gateways)
             self._tell_gateways = False
         self._gateways = set(await store.gateways())
 

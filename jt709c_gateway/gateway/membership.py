@@ -110,14 +110,14 @@ class GatewayMembership:
         """Say that this run is gone, so that others adopt at once what it may leave."""
         self.stop()
         if self._said and not self.is_superseded:
-            await self.store.leave(self._said)
+            await self.store.deregister(self._said)
 
     def stop(self) -> None:
         """Say nothing more."""
         self._left = True
 
     async def _enter(self) -> None:
-        run = f"{await self.store.enter()}-{self.boot}"
+        run = f"{await self.store.next_run()}-{self.boot}"
         self.store.holder = f"{self.store.gateway}/{run}"
         said = {
             "run": run,

@@ -24,7 +24,7 @@ class ClusterEndpoint:
         self._nodes = list(nodes)
         self._connect_to = connect_to
 
-    def at(self, host: str, port: int) -> Any:
+    def node_endpoint(self, host: str, port: int) -> Any:
         """The endpoint of one node, named by a redirection."""
         return self._connect_to(host, port)
 
@@ -32,7 +32,7 @@ class ClusterEndpoint:
         """Connect; the failure is that of the node that was tried."""
         node = self._nodes.pop(0)
         self._nodes.append(node)
-        connecting: defer.Deferred[Any] = self.at(*node).connect(factory)
+        connecting: defer.Deferred[Any] = self.node_endpoint(*node).connect(factory)
         return connecting
 
 

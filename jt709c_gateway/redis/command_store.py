@@ -282,11 +282,11 @@ class CommandStore(CommandWrites):
         return Ownership(_text(holder) or "", int(token or 0), int(attempts or 0), _text(state) or "")
 
     async def routed(self) -> list[str]:
-        """Locks of ours for which others have taken in commands; the same again until `heed`."""
+        """Locks of ours for which others have taken in commands; the same again until `ack_routed`."""
         devices = await self.caller.call("LRANGE", self.keys.route(self.gateway), 0, MAX_ROUTED - 1)
         return [one.decode() for one in devices]
 
-    async def heed(self, count: int) -> None:
+    async def ack_routed(self, count: int) -> None:
         """So many of the locks that `routed` gave have been looked after."""
         await self.caller.call("LTRIM", self.keys.route(self.gateway), count, -1)
 
@@ -325,7 +325,7 @@ class CommandStore(CommandWrites):
         )
         return [one.decode() for one in devices], after.decode()
 
-    async def tell_holder(self, device: str) -> None:
+    async def notify_owner(self, device: str) -> None:
         """Have the gateway that holds a lock look for its commands, if another than this one does."""
         holder = _text(await self.caller.call("HGET", self.keys.session(device), "gateway"))
         if holder is not None and holder != self.gateway:
@@ -337,7 +337,7 @@ class CommandStore(CommandWrites):
         """All gateways that may have left something behind."""
         return [one.decode() for one in await self.caller.call("SMEMBERS", self.keys.gateways)]
 
-    async def know(self, gateways: Collection[str]) -> None:
+    async def remember_gateways(self, gateways: Collection[str]) -> None:
         """See to it that these are among the gateways that may have left something behind."""
         if gateways:
             await self.caller.call("SADD", self.keys.gateways, *gateways)
@@ -347,7 +347,7 @@ class CommandStore(CommandWrites):
         said: bytes | None = await self.caller.call("GET", self.keys.gateway(gateway))
         return said
 
-    async def enter(self) -> int:
+    async def next_run(self) -> int:
         """The number of a new run, higher than that of any before."""
         number: int = await scripts.run(self.caller, scripts.ENTER, [self.keys.epoch], [])
         return number
@@ -364,7 +364,7 @@ class CommandStore(CommandWrites):
         )
         return bool(renewed)
 
-    async def leave(self, said: bytes) -> None:
+    async def deregister(self, said: bytes) -> None:
         """Say that this gateway is gone, so that others adopt at once what it may leave."""
         # Not what a later run says under the same name.
         if await self.liveness(self.gateway) == said:

@@ -29,20 +29,20 @@ class CommandWrites:
     gateway: str
     holder: str
 
-    def held(self, command_id: str, token: int, attempts: int | None = None) -> Condition:
+    def held_condition(self, command_id: str, token: int, attempts: int | None = None) -> Condition:
         """For the committer: the command is of this claim still, and has been written so often."""
         condition = ("held", self.keys.command(command_id), self.holder, str(token))
         return condition if attempts is None else (*condition, str(attempts))
 
-    def may_go_back(self, command_id: str, token: int) -> Condition:
+    def requeue_condition(self, command_id: str, token: int) -> Condition:
         """The same, and it may go back into its lock's queue."""
         return "put_back", self.keys.command(command_id), self.holder, str(token)
 
-    def open_to(self, what: Literal["evidence", "answer"], command_id: str) -> Condition:
+    def evidence_condition(self, what: Literal["evidence", "answer"], command_id: str) -> Condition:
         """For the committer: what a lock says may still change the command's record."""
         return what, self.keys.command(command_id)
 
-    def unknown(self, command_id: str) -> Condition:
+    def unknown_condition(self, command_id: str) -> Condition:
         """For the committer: there is no record of the command."""
         return "unknown", self.keys.command(command_id)
 

@@ -29,7 +29,7 @@ from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.util.clock import Clock
 
 #: Batches that may wait together to be durable.
-MAX_TRAIN: Final = 50
+MAX_UNDURABLE: Final = 50
 _RETRY_FIRST: Final = 0.1
 _RETRY_LONGEST: Final = 5.0
 
@@ -154,10 +154,10 @@ class Committer:
     #: Batches to be sent, again or for the first time; that of the call under way is the first.
     _batches: deque[Batch] = field(factory=deque, repr=False)
     #: Batches that were written, and for whose durability nobody has asked yet.
-    _train: list[Batch] = field(factory=list, repr=False)
-    _train_began: float = 0.0
+    _undurable: list[Batch] = field(factory=list, repr=False)
+    _undurable_since: float = 0.0
     #: Seconds that the last call with a wait took.
-    _waited: float = 0.0
+    _last_wait: float = 0.0
     _bytes: int = 0
     _number: int = 0
     _calling: bool = False
@@ -205,7 +205,7 @@ class Committer:
     def resume(self) -> None:
         """The connection is ready and knows the script: go on."""
         if not self._calling:
-            self._uncouple()
+            self._requeue_undurable()
         if self.unacked and not self._scheduled and not self._calling:
             self._scheduled = True
             self.clock.callLater(0, self._flush)
@@ -222,24 +222,26 @@ class Committer:
         batch = self._batches[0]
         now = self.clock.seconds()
         batch.began = now if batch.began is None else batch.began
-        if not self._train:
-            self._train_began = now
+        if not self._undurable:
+            self._undurable_since = now
         script = (*self._call, batch.number, self._limits, batch.packed, f"{self.now():.3f}")
         waits = self.durability.waits
-        last = not waits or self._closes_train(now)
+        last = not waits or self._waits_now(now)
         if waits and last:
             call = self.connection.pipeline([script, self.durability.command()])
             call.addCallback(self._durable, now)
         else:
             call = self.connection.call(*script)
         call.addCallbacks(self._applied, self._failed, callbackArgs=(last,))
-        call.addErrback(self._broken)
+        call.addErrback(self._on_unexpected_error)
 
-    def _closes_train(self, now: float) -> bool:
+    def _waits_now(self, now: float) -> bool:
         """Whether to wait behind this call: all is written then, or as much time went by as waiting takes."""
         if len(self._batches) > 1:
             return False
-        long_enough = now - self._train_began >= self._waited or len(self._train) + 1 >= MAX_TRAIN
+        long_enough = (
+            now - self._undurable_since >= self._last_wait or len(self._undurable) + 1 >= MAX_UNDURABLE
+        )
         return long_enough or not self._waiting
 
     def _durable(self, replies: list[Any], began: float) -> Any:
@@ -248,7 +250,7 @@ class Committer:
         if isinstance(applied, Exception):
             raise applied
         self.durability.check(waited)
-        self._waited = self.clock.seconds() - began
+        self._last_wait = self.clock.seconds() - began
         return applied
 
     def _gather(self) -> Batch:
@@ -269,9 +271,9 @@ class Committer:
         self.statistics.failed_records += 1
         _, recipient, _, then = record
         if then is not None:
-            self._carry_out(then, False)
+            self._call_back(then, False)
         if recipient is not None:
-            self._carry_out(recipient.committed, [b""])
+            self._call_back(recipient.committed, [b""])
 
     def _applied(self, reply: int | list[Any], durable: bool) -> None:
         """A batch was written; with `durable`, all that were count."""
@@ -281,14 +283,14 @@ class Committer:
         if batch.outcome is None or duplicates >= 0:
             # Of one that had been written before, the server may not know any more what had failed.
             batch.outcome = outcome
-        self._train.append(batch)
+        self._undurable.append(batch)
         self._calling = False
         if not durable:
             self._flush()
             return
         self._delay = _RETRY_FIRST
         self.applied = batch.number
-        done, self._train = self._train, []
+        done, self._undurable = self._undurable, []
         failed = [self._count(batch) for batch in done]
         if self._waiting:
             # The next call is on its way before the answers of this one are written.
@@ -297,7 +299,7 @@ class Committer:
             self._answer(batch.records, indices)
         if self.full and self.unacked <= self.max_unacked // 2 and self._bytes <= self.max_bytes // 2:
             self.full = False
-            self._carry_out(self.drained)
+            self._call_back(self.drained)
 
     def _count(self, batch: Batch) -> dict[int, bytes]:
         """Take a batch off the books; which of its records were not written, by index, and why."""
@@ -309,7 +311,7 @@ class Committer:
         self.statistics.batches += 1
         self.statistics.records += size
         self.statistics.duplicates += max(duplicates, 0)
-        self._carry_out(self.observed, self.clock.seconds() - batch.began, size)
+        self._call_back(self.observed, self.clock.seconds() - batch.began, size)
         return self._report(failures) if failures else {}
 
     def _answer(self, records: list[Waiting], failed: dict[int, bytes]) -> None:
@@ -323,17 +325,17 @@ class Committer:
                 if not written and failed[index] != _KNOWN:
                     answer = None
                 elif callable(answer):
-                    answer = self._carry_out(answer)
+                    answer = self._call_back(answer)
                 of_last.append(answer or b"")
             if then is not None:
-                self._carry_out(then, written)
+                self._call_back(then, written)
         for recipient, waiting in answers.items():
-            self._carry_out(recipient.committed, waiting)
+            self._call_back(recipient.committed, waiting)
         for index, reason in failed.items():
             if reason.startswith(_STALE) and (recipient := records[index][1]) is not None:
-                self._carry_out(recipient.superseded, reason.removeprefix(_STALE).decode())
+                self._call_back(recipient.superseded, reason.removeprefix(_STALE).decode())
 
-    def _carry_out(self, callback: Callable[..., Any], *arguments: Any) -> Any:
+    def _call_back(self, callback: Callable[..., Any], *arguments: Any) -> Any:
         """Call what belongs to others: its failure is its own."""
         try:
             return callback(*arguments)
@@ -367,7 +369,7 @@ class Committer:
         """Keep the batch: it is repeated when the connection is ready, or after a while when it still is."""
         self._calling = False
         self.statistics.retries += 1
-        self._uncouple()
+        self._requeue_undurable()
         if isinstance(failure.value, NotDurable):
             self._not_durable(failure.value)
             return
@@ -377,16 +379,16 @@ class Committer:
             self._calling = True
             loading = self.connection.call("SCRIPT", "LOAD", SCRIPT)
             loading.addCallbacks(self._loaded, self._failed)
-            loading.addErrback(self._broken)
+            loading.addErrback(self._on_unexpected_error)
             return
         if self._delay == _RETRY_FIRST:
             self.log.error("Redis takes no events: {reason}; trying again", reason=failure.getErrorMessage())
         self._retry()
 
-    def _uncouple(self) -> None:
+    def _requeue_undurable(self) -> None:
         """What was written and isn't known to be durable is sent again: it may be another server by now."""
-        self._batches.extendleft(reversed(self._train))
-        self._train.clear()
+        self._batches.extendleft(reversed(self._undurable))
+        self._undurable.clear()
 
     def _not_durable(self, error: NotDurable) -> None:
         self.statistics.shortfalls[error.shortfall] += 1
@@ -412,9 +414,9 @@ class Committer:
         self.clock.callLater(self._delay, self._flush)
         self._delay = min(self._delay * 2, _RETRY_LONGEST)
 
-    def _broken(self, failure: Failure) -> None:
+    def _on_unexpected_error(self, failure: Failure) -> None:
         self.log.failure("the committer failed; trying again", failure)
         self._calling = False
-        self._uncouple()
+        self._requeue_undurable()
         if not self._scheduled:
             self._retry()

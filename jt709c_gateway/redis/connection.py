@@ -183,7 +183,7 @@ class RedisConnection(Service):
             except _Elsewhere as moved:
                 if not isinstance(self._endpoint, ClusterEndpoint):
                     raise
-                endpoint = self._endpoint.at(moved.host, moved.port)
+                endpoint = self._endpoint.node_endpoint(moved.host, moved.port)
         return await self._connect_to(endpoint)
 
     async def _connect_to(self, endpoint: Any) -> RedisProtocol:

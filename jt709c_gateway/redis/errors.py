@@ -59,7 +59,7 @@ class ErrorLog:
     clock: Clock
     _next: dict[str, float] = field(factory=dict, init=False)
 
-    def say(self, what: str, error: BaseException) -> None:
+    def report(self, what: str, error: BaseException) -> None:
         """`what`, one of a few texts, was refused; a lost connection is said by the connection itself."""
         now = self.clock.seconds()
         if isinstance(error, txredisapi.ConnectionError) or now < self._next.get(what, now):

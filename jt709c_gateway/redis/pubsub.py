@@ -76,30 +76,30 @@ class Subscriptions:
     """
 
     def __init__(self, refused: Callable[[str, Any], object]) -> None:
-        self._wanted: frozenset[str] = frozenset()
-        self._held: set[str] = set()
+        self._names: frozenset[str] = frozenset()
+        self._subscribed: set[str] = set()
         self._refused = refused
         self.connection: RedisConnection | None = None
 
     async def prepare(self, protocol: RedisProtocol) -> None:
         """On a new connection nothing is subscribed to; for RedisConnection's `prepare`."""
-        self._held.clear()
+        self._subscribed.clear()
 
     def ready(self) -> None:
         """The connection can be used; for RedisConnection's `ready`."""
-        self.want(self._wanted)
+        self.set_names(self._names)
 
-    def want(self, names: Iterable[str]) -> None:
+    def set_names(self, names: Iterable[str]) -> None:
         """Be subscribed to these names and no others, as soon as there is a connection."""
-        self._wanted = frozenset(names)
+        self._names = frozenset(names)
         connection = self.connection
         if connection is None or not connection.connected:
             return
-        for name in self._held - self._wanted:
-            self._held.discard(name)
+        for name in self._subscribed - self._names:
+            self._subscribed.discard(name)
             self._send(connection, "PUNSUBSCRIBE" if "*" in name else "UNSUBSCRIBE", name)
-        for name in self._wanted - self._held:
-            self._held.add(name)
+        for name in self._names - self._subscribed:
+            self._subscribed.add(name)
             self._send(connection, "PSUBSCRIBE" if "*" in name else "SUBSCRIBE", name)
 
     def _send(self, connection: RedisConnection, command: str, name: str) -> None:

@@ -66,7 +66,7 @@ def needed(keys: Keys, admits: bool = False) -> list[tuple[str, ...]]:
     return [*found, *moves, ("LMOVE", keys.intake(_ANY), keys.commands), *channels, ("TIME",)]
 
 
-def told(denied: Sequence[Sequence[str]]) -> list[str]:
+def describe(denied: Sequence[Sequence[str]]) -> list[str]:
     """What is missing, by command, as people say it: ``XADD jt709c:history:*``."""
     lines: dict[str, list[str]] = {}
     for command, *names in denied:
@@ -76,7 +76,7 @@ def told(denied: Sequence[Sequence[str]]) -> list[str]:
 
 
 async def missing(caller: Caller, keys: Keys, admits: bool = False) -> list[str]:
-    """The rights that our user lacks, as `told` has them; txredisapi's errors as they come."""
+    """The rights that our user lacks, as `describe` has them; txredisapi's errors as they come."""
     commands = needed(keys, admits)
     indices = await scripts.run(caller, scripts.RIGHTS, [], [encode(commands)])
-    return told([commands[index] for index in indices])
+    return describe([commands[index] for index in indices])

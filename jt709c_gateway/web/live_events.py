@@ -156,7 +156,7 @@ class LiveEvents(Service):
             self._ticking.start(_TICK, now=False)
 
     def _subscribe(self) -> None:
-        self._subscriptions.want(self._subscribed.keys() - self._resting)
+        self._subscriptions.set_names(self._subscribed.keys() - self._resting)
 
     def _left(self, client: Client) -> None:
         interest = self._clients.pop(client, None)

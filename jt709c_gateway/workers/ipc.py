@@ -31,7 +31,7 @@ class StatusReporter(NetstringReceiver):
     def __init__(self, report: Callable[[], Report]) -> None:
         self._report = report
 
-    def say(self) -> None:
+    def report(self) -> None:
         """Send a report."""
         report = self._report()
         text = json.dumps({"readiness": report.readiness, "metrics": report.metrics})
@@ -39,7 +39,7 @@ class StatusReporter(NetstringReceiver):
 
     def stringReceived(self, string: bytes) -> None:
         """A question."""
-        self.say()
+        self.report()
 
 
 class StatusClient(NetstringReceiver):

@@ -64,7 +64,7 @@ def main() -> None:
     reporter = StatusReporter(lambda: Report(gateway.readiness(), generate_latest(gateway.registry).decode()))
     running.adoptStreamConnection(CHANNEL, socket.AF_UNIX, Factory.forProtocol(lambda: reporter))
     os.close(CHANNEL)
-    running.callWhenRunning(reporter.say)
+    running.callWhenRunning(reporter.report)
     running.run()
 
 

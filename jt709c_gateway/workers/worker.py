@@ -114,7 +114,7 @@ class Worker:
         self._process = process
         reason = await process.when_ended()
         self._process = None
-        return f"{reason}: {process.last_words}" if process.last_words else reason
+        return f"{reason}: {process.last_stderr_line}" if process.last_stderr_line else reason
 
     def _up(self) -> None:
         self._was_up = True

@@ -48,7 +48,7 @@ class WorkerProcess(ChildProcess):
         super().__init__()
         self.questions = StatusClient(started)
         #: The last line that it wrote past its log: why it could not start.
-        self.last_words = ""
+        self.last_stderr_line = ""
         #: It has reported, and hears signals.
         self.is_up = False
         self._name = name
@@ -120,5 +120,5 @@ class WorkerProcess(ChildProcess):
                 # Something wrote past the log.
                 pass
         elif text.strip():
-            self.last_words = text.strip()
+            self.last_stderr_line = text.strip()
         Logger(namespace=f"{self._name} {namespace}".rstrip()).emit(level, "{text}", text=text)

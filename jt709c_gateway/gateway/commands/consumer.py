@@ -144,7 +144,7 @@ class IntakeConsumer:
         if of_all:
             # The entries stay where they are until the server can.
             self._dispatcher.gateway.counters.intake_errors += 1
-            self._dispatcher.refusals.say(f"to give out commands from {self._lists}", error)
+            self._dispatcher.refusals.report(f"to give out commands from {self._lists}", error)
             await self._pause(_RETRY)
         else:
             await self._pause()
@@ -156,7 +156,7 @@ class IntakeConsumer:
             return
         if isinstance(error, txredisapi.ResponseError):
             # A key of another type, say, which somebody may mend.
-            self._dispatcher.refusals.say("to take a command in", error)
+            self._dispatcher.refusals.report("to take a command in", error)
         else:
             self.log.failure("a command could not be taken in", Failure(error))  # type: ignore[no-untyped-call]
         self._refused[entry] += 1
@@ -165,7 +165,7 @@ class IntakeConsumer:
         try:
             await self._intake.set_aside(entry, f"could not be taken in: {type(error).__name__}")
         except txredisapi.RedisError as again:
-            self._dispatcher.refusals.say("to set a command aside that can't be taken in", again)
+            self._dispatcher.refusals.report("to set a command aside that can't be taken in", again)
         else:
             del self._refused[entry]
 

@@ -283,14 +283,14 @@ class CommandDispatcher:
         """What has to hold of a command as Redis takes a step of it."""
         store, command_id = self.store, run.command.id
         if local:
-            return store.unknown(command_id)
+            return store.unknown_condition(command_id)
         if transition.state is CommandState.CONFIRMED:
-            return store.open_to("evidence", command_id)
+            return store.evidence_condition("evidence", command_id)
         if transition.state is CommandState.UNCERTAIN and not transition.announce:
-            return store.open_to("answer", command_id)
+            return store.evidence_condition("answer", command_id)
         # What isn't ours has no token that could fit.
         token = self.held.get(command_id, -1)
-        return store.held(command_id, token, run.attempts - 1 if writing else None)
+        return store.held_condition(command_id, token, run.attempts - 1 if writing else None)
 
     def _record_writes(self, run: CommandExecution, transition: Transition) -> list[RedisCommand]:
         command = run.command
@@ -325,7 +325,7 @@ class CommandDispatcher:
             if ended and self.held.get(command.id) == token:
                 self.held.pop(command.id, None)
             if ended and run.attempts and self.gateway.sessions.get(command.device) is None:
-                self.tell_holder(command.device)
+                self.notify_owner(command.device)
             if not written and (then is None or condition[0] == "unknown"):
                 self._refused(run, commands, condition, session, then)
             elif then is not None:
@@ -387,11 +387,11 @@ class CommandDispatcher:
             if self.held.get(command.id) == token:
                 del self.held[command.id]
             if self.gateway.sessions.get(command.device) is None:
-                self.tell_holder(command.device)
+                self.notify_owner(command.device)
             else:
                 self.serve(command.device)
 
-        self.submit(command.device, None, commands, requeued, self.store.may_go_back(command.id, token))
+        self.submit(command.device, None, commands, requeued, self.store.requeue_condition(command.id, token))
 
     def release(self, run: CommandExecution) -> None:
         """Let go of a command that has ended already."""
@@ -424,7 +424,7 @@ class CommandDispatcher:
 
         self.submit(run.command.device, None, commands, tried, condition, seen_in)
 
-    def tell_holder(self, device: str) -> None:
+    def notify_owner(self, device: str) -> None:
         """The lock may be at another gateway by now, which is to look what there is for it."""
         defer.Deferred.fromCoroutine(self._tell(device)).addErrback(
             lambda failure: self.log.failure("another gateway could not be told", failure)
@@ -432,7 +432,7 @@ class CommandDispatcher:
 
     async def _tell(self, device: str) -> None:
         try:
-            await self.store.tell_holder(device)
+            await self.store.notify_owner(device)
         except txredisapi.RedisError as error:
             self.log.debug("another gateway could not be told: {reason}", reason=str(error))
 

@@ -208,7 +208,7 @@ class CommandExecutor:
                 self.dispatcher.gateway.presence.moved_away(session)
         else:
             failure.trap(txredisapi.RedisError)
-            self.dispatcher.refusals.say("a look for a lock's commands", failure.value)
+            self.dispatcher.refusals.report("a look for a lock's commands", failure.value)
         if self.session is None:
             self.dispatcher.tidy(self)
 
@@ -313,7 +313,7 @@ class CommandExecutor:
         self.drop(run)
         if not failure.check(NotOurs):
             failure.trap(txredisapi.RedisError)
-            self.dispatcher.refusals.say("to say whose a command is", failure.value)
+            self.dispatcher.refusals.report("to say whose a command is", failure.value)
 
     def drop(self, run: CommandExecution) -> None:
         """Forget a command that another gateway has adopted, which says what becomes of it."""
@@ -387,7 +387,7 @@ class CommandExecutor:
         if run is self.current and not run.ended:
             self.apply(run, run.connection_lost(self.dispatcher.now()))
         failure.trap(txredisapi.RedisError)
-        self.dispatcher.refusals.say("a serial for a command", failure.value)
+        self.dispatcher.refusals.report("a serial for a command", failure.value)
 
     def hear(self, message: Message, moment: "Moment", elsewhere: bool = False) -> Callable[[], None] | None:
         """What a message means for the commands here.

@@ -53,7 +53,7 @@ class CommandExpiry:
             for state in done.states:
                 dispatcher.gateway.counters.commands[CommandState(state)] += 1
             if done.reason is not None:
-                dispatcher.refusals.say(
+                dispatcher.refusals.report(
                     "to end commands whose ttl is over", txredisapi.ResponseError(done.reason)
                 )
             if looked_at == AT_ONCE:

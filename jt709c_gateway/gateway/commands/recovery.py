@@ -66,7 +66,7 @@ class CommandRecovery:
                 await desk.drop_moved()
 
     def _tell_when_settled(self, device: str) -> None:
-        self.dispatcher.after_commit(device, lambda written: self.dispatcher.tell_holder(device))
+        self.dispatcher.after_commit(device, lambda written: self.dispatcher.notify_owner(device))
 
     async def affirm_sessions(self) -> None:
         """Make sure of all our sessions, after we could be taken for dead."""

@@ -92,7 +92,7 @@ def cast_out(
         further += dispatcher.store.release_writes(command_id)
         state = {name: str(ended[name]) for name in ("state", "reason", "ended_at")}
         further += dispatcher.store.record_writes(command_id, state)
-        condition = dispatcher.store.held(command_id, int(record.get("token") or 0))
+        condition = dispatcher.store.held_condition(command_id, int(record.get("token") or 0))
     elif command_id is not None:
         further += dispatcher.store.forget_writes(command_id)
     dispatcher.submit(device, ended, further, condition=condition)

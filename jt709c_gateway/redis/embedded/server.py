@@ -234,7 +234,7 @@ class EmbeddedServer(Service):
             process = self._process
             reason = await process.when_ended()
             # One that was killed had no time to say why.
-            said = "" if reason.startswith("signal") else self._last_words(process)
+            said = "" if reason.startswith("signal") else self._last_log_line(process)
             self._report(f"embedded Valkey ended ({reason}){said}; starting it again")
             if self._reactor.seconds() - since >= _STEADY:
                 attempts = 0
@@ -309,19 +309,19 @@ class EmbeddedServer(Service):
                     problem = one_line(failure)
                 if process.exit is not None:
                     newer = self._directory.refusal_of_newer_data(process.log_start)
-                    reason = newer or f"{process.exit}{self._last_words(process)}"
+                    reason = newer or f"{process.exit}{self._last_log_line(process)}"
                     raise EmbeddedServerError(f"embedded Valkey did not start: {reason}")
                 if self._reactor.seconds() >= deadline:
                     raise EmbeddedServerError(
                         f"embedded Valkey is not ready after {self._start_timeout:g} s: "
-                        f"{problem}{self._last_words(process)}"
+                        f"{problem}{self._last_log_line(process)}"
                     )
                 await task.deferLater(self._reactor, _PROBE_PAUSE, lambda: None)
         except EmbeddedServerError:
             await self._end_process()
             raise
 
-    def _last_words(self, process: "_ServerProcess") -> str:
+    def _last_log_line(self, process: "_ServerProcess") -> str:
         line = self._directory.last_log_line(process.log_start)
         return f"; it said last: {line}" if line else ""
 
