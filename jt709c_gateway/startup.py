@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import evolve, frozen
+from attrs import evolve
 from twisted.internet import defer
 from twisted.logger import Logger
 
 from jt709c_gateway.config.options import read_password
 from jt709c_gateway.redis.address import EmbeddedAddress, RedisAddress, client_endpoint
-from jt709c_gateway.redis.connection import RedisConnection
+from jt709c_gateway.redis.connector import RedisConnector
 from jt709c_gateway.redis.embedded.server import EmbeddedServer
 from jt709c_gateway.redis.tls import TlsFiles
 from jt709c_gateway.transport.proxy_protocol import split_proxied
@@ -97,22 +97,6 @@ def redis_endpoint(reactor: Any, settings: dict[str, Any], address: RedisAddress
         return client_endpoint(address, reactor, files)
     except ValueError as error:
         raise StartError(error) from None
-
-
-@frozen
-class RedisConnector:
-    """How connections to Redis are made."""
-
-    reactor: Any
-    address: RedisAddress
-    endpoint: Any
-    password: Callable[[], str | None] | None
-
-    def connection(self, endpoint: Any = None, **more: Any) -> RedisConnection:
-        """One that is not started; `more` as RedisConnection has it, `endpoint` instead of the usual."""
-        return RedisConnection(
-            self.reactor, self.address, endpoint or self.endpoint, password=self.password, **more
-        )
 
 
 def redis_connector(

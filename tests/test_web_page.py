@@ -8,9 +8,10 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.config.values import Tiles, tiles
+from jt709c_gateway.config.values import tiles
 from jt709c_gateway.web import static_files
 from jt709c_gateway.web.app import content_policy
+from jt709c_gateway.web.settings import Tiles
 from tests.daemon import Daemon
 from tests.orders_support import FakeLock, new_device
 from tests.support import LOOPBACK, ValkeyServer, shared_server, wait_until

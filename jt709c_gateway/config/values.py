@@ -16,6 +16,7 @@ from jt709c_gateway.protocol.zones import ALL
 from jt709c_gateway.redis.address import parse_redis_address
 from jt709c_gateway.transport.proxy_protocol import PROXIED, split_proxied
 from jt709c_gateway.web.htpasswd import UserFile, UsersError, read_users
+from jt709c_gateway.web.settings import EVERYBODY, Tiles
 
 PASSWORD_VARIABLE: Final = "JT709C_REDIS_PASSWORD"
 DEFAULT_DATA_DIR: Final = Path("jt709c-data")
@@ -29,8 +30,6 @@ NO_DIALECT: Final = "none"
 SUBLOCK_SERIAL: Final = "sublock"
 SENTENCE_SERIAL: Final = "sentence"
 MAX_WORKERS: Final = 64
-#: In place of a file of users: everybody may see the status page.
-WEB_EVERYBODY: Final = "none"
 _LABELS: Final = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
 _TILES: Final = re.compile(
     rf"(https?)://(\{{s\}}\.)?({_LABELS})(:[0-9]{{1,5}})?/([\w./{{}}?=&%~+,@-]*)", re.ASCII
@@ -225,7 +224,7 @@ def sublock_answer(text: str) -> str:
 
 def web_users(text: str) -> UserFile | str:
     """A file of users, read and checked, or none."""
-    if text == WEB_EVERYBODY:
+    if text == EVERYBODY:
         return text
     try:
         return read_users(existing_file(text))
@@ -250,14 +249,6 @@ def host_name(text: str) -> str:
     if not re.fullmatch(_LABELS, text):
         raise ValueError("expected the name of a host, such as fleet.example.net, without a port")
     return text.lower()
-
-
-@frozen
-class Tiles:
-    """Where map tiles come from: a template with {z}, {x} and {y}, and its origin for a browser's policy."""
-
-    url: str
-    source: str
 
 
 def tiles(text: str) -> Tiles:

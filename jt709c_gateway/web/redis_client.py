@@ -8,10 +8,10 @@ from twisted.application.service import MultiService
 from twisted.internet import defer
 
 from jt709c_gateway.redis.connection import RedisConnection
+from jt709c_gateway.redis.connector import RedisConnector
 from jt709c_gateway.redis.errors import is_wrong_type
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.pubsub import ListenerEndpoint, OnMessage, Subscriptions
-from jt709c_gateway.startup import RedisConnector
 
 #: Seconds that a request waits for a connection.
 _PATIENCE: Final = 2.0

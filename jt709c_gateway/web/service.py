@@ -12,12 +12,11 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from jt709c_gateway import __version__
 from jt709c_gateway.commands.profiles import ProfileRegistry
 from jt709c_gateway.commands.stored import iso
-from jt709c_gateway.config.values import WEB_EVERYBODY, Tiles
 from jt709c_gateway.gateway.clock_sync import ClockSync
 from jt709c_gateway.redis.command_store import CommandStore
+from jt709c_gateway.redis.connector import RedisConnector
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.redis_time import RedisTime
-from jt709c_gateway.startup import RedisConnector
 from jt709c_gateway.transport.backlog import listening_endpoint
 from jt709c_gateway.transport.listeners import TcpService
 from jt709c_gateway.web import static_files
@@ -36,6 +35,7 @@ from jt709c_gateway.web.live_events import LiveEvents
 from jt709c_gateway.web.monitoring import make_site
 from jt709c_gateway.web.redis_client import WebRedis
 from jt709c_gateway.web.router import Route, Routes
+from jt709c_gateway.web.settings import EVERYBODY, Tiles
 
 _MAX_ZOOM = 19
 
@@ -78,9 +78,7 @@ class WebService(MultiService):
         tiles: Tiles | None = settings["web_tiles"]
         self._users = self._who_has_a_password()
         self._app = App(
-            AccessControl(
-                self._users, settings["web_users"] == WEB_EVERYBODY, frozenset(settings["web_host"])
-            ),
+            AccessControl(self._users, settings["web_users"] == EVERYBODY, frozenset(settings["web_host"])),
             Routes(self.routes),
             static_files.load(),
             None if tiles is None else tiles.source,
