@@ -292,7 +292,7 @@ class CommandCase(SynchronousTestCase):
         self.device = self.lock.device
 
 
-#: Where a command's states may lead (DESIGN.md §4).
+#: Where a command's states may lead (docs/commands.rst, States).
 EDGES = {
     before: set(after.split())
     for before, after in {

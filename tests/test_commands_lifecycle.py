@@ -1,4 +1,4 @@
-"""The life of a command: every state of DESIGN.md §4, and what leads there."""
+"""The life of a command: every state of docs/commands.rst, and what leads there."""
 
 from collections.abc import Callable
 

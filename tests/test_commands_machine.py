@@ -1,4 +1,4 @@
-"""Whatever happens to a command, in whatever order: the promises of DESIGN.md §1 and §4 hold."""
+"""The promises about commands hold whatever happens to a command, in any order."""
 
 import contextlib
 import json

@@ -173,10 +173,10 @@ class PickTests(SynchronousTestCase):
 
 
 class Jt701Tests(WithDirectory):
-    """Sentences of the other dialect fit the same engine (PROTOCOL.md §4)."""
+    """Sentences of the other dialect fit the same engine (docs/protocol.rst, 4)."""
 
     TEXT = (
-        'name = "jt701"\ndialect = "jt701"\nsource = "PROTOCOL.md §4"\n'
+        'name = "jt701"\ndialect = "jt701"\nsource = "docs/protocol.rst, 4"\n'
         '[commands.unlock]\nphysical = true\ntemplate = { pnn = "P43,{password}" }\n'
         'reply = { result = 0, accepted = ["1"], wrong_password = ["0"] }\n'
         '[commands.unlock.params.password]\ntype = "text"\nlength = 6\nsecret = true\nrequired = true\n'

@@ -81,7 +81,7 @@ class SentenceTests(SynchronousTestCase):
         self.assertEqual(match(rule, None, PnnReply("P44", ("888888",))), Answer(True, arguments=(MASK,)))
 
     def test_pnn(self) -> None:
-        """By word, and by the first arguments where the word has several uses (PROTOCOL.md §4, P52)."""
+        """By word, and by the first arguments where the word has several uses (docs/protocol.rst, 4: P52)."""
         rule = ReplyRule(
             ReplyKind.PNN,
             word="P52",

@@ -1,4 +1,4 @@
-"""commit.lua against a real server: what one batch leaves in Redis (DESIGN.md §3)."""
+"""commit.lua against a real server: what one batch leaves in Redis (docs/redis.rst)."""
 
 import json
 from datetime import timedelta

@@ -21,7 +21,7 @@ IMEI_WIRE = bytes.fromhex("4d8f3c6e1a2b")
 #: Version byte and ten of id, as in a 2019 header.
 WIRE_2019 = bytes.fromhex("0199999999999999999999")
 LOCATION = location()
-#: Every id of PROTOCOL.md §1's table: the shortest body with which it means something.
+#: Every id of the table in docs/protocol.rst, 1: the shortest body with which it means something.
 BODIES = {
     jt808.LOCATION: LOCATION,
     jt808.HEARTBEAT: b"",

@@ -1,4 +1,4 @@
-"""Promise 1: the acknowledgement is the commit (DESIGN.md §1)."""
+"""Promise 1: the acknowledgement is the commit."""
 
 import os
 import signal

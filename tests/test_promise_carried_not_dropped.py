@@ -1,4 +1,4 @@
-"""Promise 3: what is not understood is carried, not dropped (DESIGN.md §1)."""
+"""Promise 3: what is not understood is carried, not dropped."""
 
 from typing import Any
 

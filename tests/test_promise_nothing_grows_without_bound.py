@@ -1,4 +1,4 @@
-"""Promise 4: nothing grows without bound (DESIGN.md §1)."""
+"""Promise 4: nothing grows without bound."""
 
 import random
 import selectors

@@ -1,4 +1,4 @@
-"""Promise 1 with --durability: what was answered survives the loss of the primary (DESIGN.md §1)."""
+"""Promise 1 with --durability: what was answered survives the loss of the primary."""
 
 import time
 

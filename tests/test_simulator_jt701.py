@@ -228,7 +228,7 @@ class Unlocking(SynchronousTestCase):
             self.assertNotIn(dynamic, repr(thing))
 
 
-#: Commands as PROTOCOL.md §4 writes them, one after the other, and what a locked JT701D at 80 % says.
+#: Commands as docs/protocol.rst, 4, writes them, one after the other, and what a locked JT701D at 80 % says.
 CONVERSATION = (
     ("P44,1", "P44,888888"),
     ("P44,abc123,000000", "P44,0"),
