@@ -19,6 +19,7 @@ from jt709c_gateway.commands.profiles import ProfileError, ProfileRegistry, load
 from jt709c_gateway.commands.record import Limits as CommandLimits
 from jt709c_gateway.commands.signing_keys import SigningKeys
 from jt709c_gateway.config.options import Options
+from jt709c_gateway.config.settings import Settings
 from jt709c_gateway.config.values import ADMIT_FILE, ADMIT_REDIS, SENTENCE_SERIAL
 from jt709c_gateway.gateway.admission import Admission, FileAdmission, SetAdmission
 from jt709c_gateway.gateway.background_tasks import BackgroundTasks
@@ -93,7 +94,7 @@ class GatewayService(MultiService):
     def __init__(
         self,
         reactor: Any,
-        settings: dict[str, Any],
+        settings: Settings,
         profiles: ProfileRegistry,
         inherited: Sequence[Inherited] | None = None,
     ) -> None:
@@ -103,7 +104,7 @@ class GatewayService(MultiService):
         self._settings = settings
         self._inherited = inherited
         self._stopping = False
-        keys = Keys(settings["prefix"])
+        keys = Keys(settings.prefix)
         self.allowed = RedisAllowlist(_NoConnection(), keys)
         self.registry = CollectorRegistry()
         self.redis_time = RedisTime(reactor)
@@ -111,57 +112,57 @@ class GatewayService(MultiService):
             reactor,
             _NoConnection(),
             keys,
-            settings["gateway"],
+            settings.gateway,
             secrets.token_hex(8),
             Limits(
-                events=settings["events_max"],
-                history=settings["history_max"],
-                malformed=settings["malformed_max"],
-                devices=settings["devices_max"],
-                max_age_ms=int(settings["events_max_age"] * 1000),
-                track=settings["track_max"],
-                histories=settings["histories_max"],
+                events=settings.events_max,
+                history=settings.history_max,
+                malformed=settings.malformed_max,
+                devices=settings.devices_max,
+                max_age_ms=int(settings.events_max_age * 1000),
+                track=settings.track_max,
+                histories=settings.histories_max,
             ),
-            settings["max_unacked"],
-            durability=settings["durability"],
+            settings.max_unacked,
+            durability=settings.durability,
             observed=CommitMetrics(self.registry).observe,
             now=self.redis_time.seconds,
         )
         self.gateway = Gateway(
-            settings["gateway"],
+            settings.gateway,
             reactor,
             self.committer,
-            EventIds(settings["gateway"], self.redis_time.seconds),
+            EventIds(settings.gateway, self.redis_time.seconds),
             Policy(
-                idle_timeout=settings["idle_timeout"],
-                first_frame_timeout=settings["first_frame_timeout"],
-                max_malformed=settings["max_malformed"],
-                max_sessions=settings["max_sessions"],
-                devices_per_connection=settings["devices_per_connection"],
-                sessions_per_address=settings["sessions_per_address"],
-                max_rate=settings["max_rate"],
-                max_share=share_of(settings["events_max"], settings["max_share"]),
-                utc8=Utc8Devices(settings["utc8"]),
-                max_new_devices=settings["max_new_devices"],
-                sentence_serial=settings["sublock_answer"] == SENTENCE_SERIAL,
+                idle_timeout=settings.idle_timeout,
+                first_frame_timeout=settings.first_frame_timeout,
+                max_malformed=settings.max_malformed,
+                max_sessions=settings.max_sessions,
+                devices_per_connection=settings.devices_per_connection,
+                sessions_per_address=settings.sessions_per_address,
+                max_rate=settings.max_rate,
+                max_share=share_of(settings.events_max, settings.max_share),
+                utc8=Utc8Devices(settings.utc8),
+                max_new_devices=settings.max_new_devices,
+                sentence_serial=settings.sublock_answer == SENTENCE_SERIAL,
             ),
             self._make_admission(),
             wall=self.redis_time.utc,
         )
-        self.store = CommandStore(_NoConnection(), keys, settings["gateway"])
+        self.store = CommandStore(_NoConnection(), keys, settings.gateway)
         self.dispatcher = CommandDispatcher(
             self.gateway,
             self.store,
             profiles,
-            CommandLimits(confirm_timeout=settings["confirm_timeout"]),
-            settings["udp_window"],
-            settings["static_password"],
-            CommandAuthorizer(SigningKeys(settings["command_keys"], settings["command_window"])),
-            udp_commands=settings["udp_commands"],
+            CommandLimits(confirm_timeout=settings.confirm_timeout),
+            settings.udp_window,
+            settings.static_password,
+            CommandAuthorizer(SigningKeys(settings.command_keys, settings.command_window)),
+            udp_commands=settings.udp_commands,
         )
-        asking = IdentityPoller(self.dispatcher, settings["ask"])
+        asking = IdentityPoller(self.dispatcher, settings.ask)
         self.duties = BackgroundTasks(
-            reactor, self.gateway, self.dispatcher, keys, settings["gateway_ttl"], asking
+            reactor, self.gateway, self.dispatcher, keys, settings.gateway_ttl, asking
         )
         self.duties.superseded = self._superseded
         self.duties.setServiceParent(self)  # type: ignore[no-untyped-call]
@@ -169,7 +170,7 @@ class GatewayService(MultiService):
         self.survey.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.gateway.gate.newcomers.store = self.store
         self.redis_time.stepped = self.dispatcher.clock_set
-        self._timekeeping = ClockSync(reactor, self.redis_time, _NoConnection(), settings["gateway_ttl"] / 3)
+        self._timekeeping = ClockSync(reactor, self.redis_time, _NoConnection(), settings.gateway_ttl / 3)
         self._timekeeping.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.losses = DataLossDetector(reactor, self.dispatcher)
         self.losses.setServiceParent(self)  # type: ignore[no-untyped-call]
@@ -183,7 +184,7 @@ class GatewayService(MultiService):
             )
         )
         self.rights = RightsCheck(
-            reactor, self.committer.keys, _NoConnection(), settings["admit"] == ADMIT_REDIS
+            reactor, self.committer.keys, _NoConnection(), settings.admit == ADMIT_REDIS
         )
         self.rights.setServiceParent(self)  # type: ignore[no-untyped-call]
         self._embedded: EmbeddedServer | None = None
@@ -192,28 +193,27 @@ class GatewayService(MultiService):
         self.listeners = self._make_listeners(profiles)
 
     def _make_admission(self) -> Admission:
-        if self._settings["admit"] == ADMIT_FILE:
-            return FileAdmission(self._settings["devices"])
-        return SetAdmission(self.allowed) if self._settings["admit"] == ADMIT_REDIS else Admission()
+        if self._settings.admit == ADMIT_FILE:
+            assert self._settings.devices is not None
+            return FileAdmission(self._settings.devices)
+        return SetAdmission(self.allowed) if self._settings.admit == ADMIT_REDIS else Admission()
 
     def _make_listeners(self, profiles: ProfileRegistry) -> list[TcpService | UdpService]:
         settings = self._settings
         listeners: list[TcpService | UdpService] = []
-        factory = LockFactory(
-            self.gateway, settings["max_connections"], settings["max_connections_per_address"]
-        )
+        factory = LockFactory(self.gateway, settings.max_connections, settings.max_connections_per_address)
         self._factory = factory
         if self._inherited is not None:
             return [self._adopt(one, factory) for one in self._inherited]
-        for description in () if settings["no_tcp"] else settings["listen"]:
+        for description in () if settings.no_tcp else settings.listen:
             plain, proxied = split_proxied(description)
             endpoint = listening_endpoint(self._reactor, plain)
             connected = ProxiedLockFactory(factory) if proxied else factory
             listeners.append(TcpService(endpoint, connected, description))
-        for port in () if settings["no_udp"] else settings["udp"]:
-            datagrams = LockDatagrams(self.gateway, settings["max_sessions"])
+        for port in () if settings.no_udp else settings.udp:
+            datagrams = LockDatagrams(self.gateway, settings.max_sessions)
             listeners.append(UdpService(self._reactor, port.port, port.interface, datagrams))
-        if settings["http"]:
+        if settings.http:
             self._web = WebService(self._reactor, settings, profiles, self.redis_time)
             self._web.setServiceParent(self)  # type: ignore[no-untyped-call]
             listeners.append(self._web.port(self.registry, self.readiness))
@@ -223,7 +223,7 @@ class GatewayService(MultiService):
         if inherited.kind == socket.SOCK_STREAM:
             connected = ProxiedLockFactory(factory) if inherited.proxied else factory
             return inherited.stream_service(self._reactor, connected)
-        datagrams = LockDatagrams(self.gateway, self._settings["max_sessions"])
+        datagrams = LockDatagrams(self.gateway, self._settings.max_sessions)
         return inherited.datagram_service(self._reactor, datagrams)
 
     def _redis_up(self) -> bool:
@@ -259,10 +259,10 @@ class GatewayService(MultiService):
     def startService(self) -> None:
         """Start everything; StartError when the embedded server can't be started at once."""
         super().startService()  # type: ignore[no-untyped-call]
-        self._factory.max_connections = room_for_connections(self._settings["max_connections"])
+        self._factory.max_connections = room_for_connections(self._settings.max_connections)
         for listener in self.listeners:
             listener.startService()
-        address = parse_redis_address(self._settings["redis"])
+        address = parse_redis_address(self._settings.redis)
         if isinstance(address, RedisAddress):
             self._connect(address)
         else:
@@ -283,8 +283,8 @@ class GatewayService(MultiService):
         make = partial(way.connection, probe=self.committer.keys.imei)
         usable = partial(make, prepare=self._prepare)
         blocking = make(reply_timeout=_BLOCKING_TIMEOUT)
-        checked = partial(make, prepare=self._prepare_synced) if settings["durability"].fsync else usable
-        timeout, durability = reply_timeout(settings), settings["durability"]
+        checked = partial(make, prepare=self._prepare_synced) if settings.durability.fsync else usable
+        timeout, durability = reply_timeout(settings), settings.durability
         if durability.waits:
             # While a commit waits to be durable, its connection takes nothing else.
             dispatcher = usable(reply_timeout=timeout, ready=self._commands_ready)
@@ -313,7 +313,7 @@ class GatewayService(MultiService):
         await _check_sync(protocol)
 
     def _superseded(self) -> None:
-        name = self._settings["gateway"]
+        name = self._settings.gateway
         stop_for(self._reactor, f"a process that was started later as gateway {name} goes on in its place")
 
     def reread(self) -> None:
@@ -339,7 +339,7 @@ class GatewayService(MultiService):
         self.duties.stop_taking()
         # Datagrams go on being heard: a lock that answers its command over UDP has no other way.
         await self._stop_listening(TcpService)
-        limit = self._reactor.seconds() + self._settings["shutdown_timeout"]
+        limit = self._reactor.seconds() + self._settings.shutdown_timeout
         if self._redis_up():
             await self._until(lambda: self.duties.settled, limit)
             # From here on nothing is taken, so that what was taken can all be committed and answered.
@@ -410,12 +410,12 @@ def makeService(options: Options) -> GatewayService | Supervisor:
 
     count_monotonic(reactor)
     settings = options.settings
-    directory: Path | None = settings["profiles"]
+    directory: Path | None = settings.profiles
     try:
-        profiles = load_profiles(directory, allow_raw=settings["allow_raw"])
+        profiles = load_profiles(directory, allow_raw=settings.allow_raw)
     except ProfileError as error:
         raise StartError(error) from None
-    kind = Supervisor if settings["workers"] > 1 else GatewayService
+    kind = Supervisor if settings.workers > 1 else GatewayService
     service: Supervisor | GatewayService = kind(reactor, settings, profiles)
     Signals(reactor, service.reread).setServiceParent(service)  # type: ignore[no-untyped-call]
     return service

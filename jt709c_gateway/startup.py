@@ -14,6 +14,7 @@ from twisted.internet import defer
 from twisted.logger import Logger
 
 from jt709c_gateway.config.options import read_password
+from jt709c_gateway.config.settings import Settings
 from jt709c_gateway.redis.address import EmbeddedAddress, RedisAddress, client_endpoint
 from jt709c_gateway.redis.connector import RedisConnector
 from jt709c_gateway.redis.embedded.server import EmbeddedServer
@@ -72,25 +73,25 @@ def stop_for(reactor: Any, reason: str) -> None:
     reactor.callLater(0, stop)
 
 
-def reply_timeout(settings: dict[str, Any]) -> float:
+def reply_timeout(settings: Settings) -> float:
     """Seconds that Redis may take for a reply: `--redis-timeout`, but well below `--gateway-ttl`."""
-    asked, most = settings["redis_timeout"], settings["gateway_ttl"] * _REPLY_SHARE
+    asked, most = settings.redis_timeout, settings.gateway_ttl * _REPLY_SHARE
     if asked > most:
         _log.warn(
             "--redis-timeout {asked:g} is not well below --gateway-ttl {ttl:g}; {most:g} s is used instead",
             asked=asked,
-            ttl=settings["gateway_ttl"],
+            ttl=settings.gateway_ttl,
             most=most,
         )
     return float(min(asked, most))
 
 
-def redis_endpoint(reactor: Any, settings: dict[str, Any], address: RedisAddress) -> Any:
+def redis_endpoint(reactor: Any, settings: Settings, address: RedisAddress) -> Any:
     """The client endpoint for Redis; StartError for certificates that can't be used."""
     files = TlsFiles(
         *(
-            None if settings[name] is None else str(settings[name])
-            for name in ("redis_ca", "redis_cert", "redis_key")
+            None if path is None else str(path)
+            for path in (settings.redis_ca, settings.redis_cert, settings.redis_key)
         )
     )
     try:
@@ -100,32 +101,32 @@ def redis_endpoint(reactor: Any, settings: dict[str, Any], address: RedisAddress
 
 
 def redis_connector(
-    reactor: Any, settings: dict[str, Any], address: RedisAddress, *, embedded: bool = False
+    reactor: Any, settings: Settings, address: RedisAddress, *, embedded: bool = False
 ) -> RedisConnector:
     """The way to Redis by the settings; those about a password are not for an embedded server.
 
     StartError for certificates that can't be used.
     """
-    path: Path | None = None if embedded else settings["redis_password_file"]
-    if settings["redis_password"] is not None and not embedded:
-        address = evolve(address, password=settings["redis_password"])
+    path: Path | None = None if embedded else settings.redis_password_file
+    if settings.redis_password is not None and not embedded:
+        address = evolve(address, password=settings.redis_password)
     password = None if path is None else partial(read_password, path)
     return RedisConnector(reactor, address, redis_endpoint(reactor, settings, address), password)
 
 
-def tcp_descriptions(settings: dict[str, Any]) -> list[str]:
+def tcp_descriptions(settings: Settings) -> list[str]:
     """The stream endpoints that the settings have listened on, as Twisted takes them."""
-    locks = [] if settings["no_tcp"] else [split_proxied(one)[0] for one in settings["listen"]]
-    return [*locks, settings["http"]] if settings["http"] else locks
+    locks = [] if settings.no_tcp else [split_proxied(one)[0] for one in settings.listen]
+    return [*locks, settings.http] if settings.http else locks
 
 
-def embedded_server(reactor: Any, settings: dict[str, Any], address: EmbeddedAddress) -> EmbeddedServer:
+def embedded_server(reactor: Any, settings: Settings, address: EmbeddedAddress) -> EmbeddedServer:
     """The embedded server as the settings ask for it; not started yet."""
     return EmbeddedServer(
         reactor,
-        settings["data_dir"],
+        settings.data_dir,
         address.port,
-        open_to_all=settings["embedded_open"],
+        open_to_all=settings.embedded_open,
         gone=partial(stop_for, reactor),
     )
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.config.options import Options
@@ -125,12 +126,12 @@ class CommandLineTests(OptionsCase):
     def test_defaults(self) -> None:
         """Without options there are sound defaults for everything."""
         settings = parse()
-        self.assertEqual(settings["listen"], ("tcp:8888",))
-        self.assertEqual(settings["udp"], (UdpPort(8888),))
-        self.assertEqual(settings["prefix"], "jt709c")
-        self.assertTrue(settings["gateway"].endswith(f"-{os.getpid()}"))
-        self.assertFalse(settings["allow_raw"])
-        self.assertEqual({option.key for option in OPTIONS} - set(settings), set())
+        self.assertEqual(settings.listen, ("tcp:8888",))
+        self.assertEqual(settings.udp, (UdpPort(8888),))
+        self.assertEqual(settings.prefix, "jt709c")
+        self.assertTrue(settings.gateway.endswith(f"-{os.getpid()}"))
+        self.assertFalse(settings.allow_raw)
+        self.assertEqual({option.key for option in OPTIONS} - set(attrs.asdict(settings)), set())
 
     def test_every_option_is_tried(self) -> None:
         """The table below leaves out no option that has a value."""
@@ -173,15 +174,15 @@ class CommandLineTests(OptionsCase):
             ([empty], set()),
             ([one, "--ask=none"], set()),
         ]:
-            self.assertEqual(parse(*arguments)["ask"], dialects, arguments)
+            self.assertEqual(parse(*arguments).ask, dialects, arguments)
         said = self.refused("--ask=none", "--ask=jt701")
         self.assertIn("--ask none: expected it alone, not together with jt701", said)
 
     def test_repeatable(self) -> None:
         """Ports can be given several times; the default is then none of them."""
         settings = parse("--listen=tcp:1", "--listen=tcp:2", "--udp=3", "--udp=4:interface=127.0.0.1")
-        self.assertEqual(settings["listen"], ("tcp:1", "tcp:2"))
-        self.assertEqual(settings["udp"], (UdpPort(3), UdpPort(4, "127.0.0.1")))
+        self.assertEqual(settings.listen, ("tcp:1", "tcp:2"))
+        self.assertEqual(settings.udp, (UdpPort(3), UdpPort(4, "127.0.0.1")))
 
     def test_certificates_without_tls(self) -> None:
         """Certificates go with an address that uses them."""
@@ -207,12 +208,12 @@ class CommandLineTests(OptionsCase):
     def test_admission(self) -> None:
         """Which locks are heard, and the file that goes with it; every contradiction is refused."""
         path = self.file("# gate 3\n0794308010679 # spare\n\n 864180050123456\r\n794308010679\n")
-        self.assertEqual(parse()["admit"], "any")
+        self.assertEqual(parse().admit, "any")
         settings = parse("--devices", path)
-        self.assertEqual(settings["admit"], "file")
-        self.assertEqual(settings["devices"].devices, {"794308010679", "864180050123456"})
-        self.assertEqual(parse("--admit=redis")["admit"], "redis")
-        self.assertEqual(parse("--admit=file", "--devices", path)["admit"], "file")
+        self.assertEqual(settings.admit, "file")
+        self.assertEqual(settings.devices.devices, {"794308010679", "864180050123456"})
+        self.assertEqual(parse("--admit=redis").admit, "redis")
+        self.assertEqual(parse("--admit=file", "--devices", path).admit, "file")
         self.assertIn("--devices", self.refused("--admit=file"))
         for other in ("any", "redis"):
             said = self.refused("--devices", path, f"--admit={other}")
@@ -241,16 +242,16 @@ class CommandLineTests(OptionsCase):
     def test_rate(self) -> None:
         """A rate may be any number from 0 on."""
         self.assertEqual(
-            [parse(f"--max-rate={text}")["max_rate"] for text in ("0", "0.5", "100")], [0, 0.5, 100]
+            [parse(f"--max-rate={text}").max_rate for text in ("0", "0.5", "100")], [0, 0.5, 100]
         )
 
     def test_web(self) -> None:
         """What belongs together on the status page is asked for together."""
         users, keys = self.file(user_line("anna", "right")), self.file(f'page = "{SECRET.hex()}"\n')
         os.chmod(keys, 0o600)
-        self.assertEqual(set(parse("--web-users", users)["web_users"].hashes), {"anna"})
-        self.assertEqual(parse("--web-users", "none")["web_users"], "none")
-        self.assertEqual(parse("--web-host", "A.b", "--web-host=::1")["web_host"], ("a.b", "::1"))
+        self.assertEqual(set(parse("--web-users", users).web_users.hashes), {"anna"})
+        self.assertEqual(parse("--web-users", "none").web_users, "none")
+        self.assertEqual(parse("--web-host", "A.b", "--web-host=::1").web_host, ("a.b", "::1"))
         for arguments, right in (
             (["--web-commands"], "--web-users with a file"),
             (["--web-commands", "--web-users=none"], "--web-users with a file"),
@@ -263,7 +264,7 @@ class CommandLineTests(OptionsCase):
         ):
             self.assertIn(right, self.refused(*arguments))
         good = ["--web-commands", "--web-users", users, "--command-keys", keys, "--web-command-key", "page"]
-        self.assertEqual(parse(*good, "--http=tcp:0")["web_command_key"], "page")
+        self.assertEqual(parse(*good, "--http=tcp:0").web_command_key, "page")
         # Commands are given on a page, which somebody has to be able to call.
         for arguments in (good, ["--web-commands", "--web-users", users]):
             self.assertIn("--web-commands: expected --http", self.refused(*arguments))
@@ -276,20 +277,20 @@ class CommandLineTests(OptionsCase):
 
     def test_workers(self) -> None:
         """Several workers need ports that can be shared, and names that leave room for their numbers."""
-        self.assertEqual(parse()["workers"], 1)
-        self.assertEqual(parse("--workers=64", "--listen=tcp6:1", f"--gateway={'x' * 61}")["workers"], 64)
+        self.assertEqual(parse().workers, 1)
+        self.assertEqual(parse("--workers=64", "--listen=tcp6:1", f"--gateway={'x' * 61}").workers, 64)
         self.assertIn("--listen 'unix:x'", self.refused("--workers=2", "--listen=tcp:1", "--listen=unix:x"))
-        self.assertEqual(parse("--workers=2", "--no-tcp", "--listen=unix:x")["workers"], 2)
+        self.assertEqual(parse("--workers=2", "--no-tcp", "--listen=unix:x").workers, 2)
         self.assertIn("--gateway", self.refused("--workers=64", f"--gateway={'x' * 62}"))
         self.patch(sys, "platform", "darwin")
         self.assertIn("--workers 2", self.refused("--workers=2"))
-        self.assertEqual(parse("--workers=1")["workers"], 1)
+        self.assertEqual(parse("--workers=1").workers, 1)
 
     def test_durability(self) -> None:
         """What commits wait for, and for how long; by default for nothing."""
-        self.assertFalse(parse()["durability"].waits)
-        self.assertEqual(parse("--durability=fsync")["durability"], Durability(fsync=True))
-        found = parse("--durability=replicas:2", "--durability-timeout=1.5")["durability"]
+        self.assertFalse(parse().durability.waits)
+        self.assertEqual(parse("--durability=fsync").durability, Durability(fsync=True))
+        found = parse("--durability=replicas:2", "--durability-timeout=1.5").durability
         self.assertEqual(found, Durability(replicas=2, timeout=1.5))
 
     def test_durability_embedded(self) -> None:
@@ -298,15 +299,15 @@ class CommandLineTests(OptionsCase):
             said = self.refused("--redis", address, "--durability", "replicas:2")
             self.assertIn("--durability replicas:2", said)
             self.assertIn("embedded server has none", said)
-        self.assertTrue(parse("--redis=embedded", "--durability=fsync")["durability"].fsync)
+        self.assertTrue(parse("--redis=embedded", "--durability=fsync").durability.fsync)
 
     def test_password(self) -> None:
         """The password comes from a file, without the line end, or from the environment."""
-        self.assertIsNone(parse()["redis_password"])
+        self.assertIsNone(parse().redis_password)
         self.patch(os, "environ", {**os.environ, PASSWORD_VARIABLE: "from outside"})
-        self.assertEqual(parse()["redis_password"], "from outside")
+        self.assertEqual(parse().redis_password, "from outside")
         path = self.file("from a file\n")
-        self.assertEqual(parse("--redis-password-file", path)["redis_password"], "from a file")
+        self.assertEqual(parse("--redis-password-file", path).redis_password, "from a file")
 
     def test_unreadable_password(self) -> None:
         """A password file that holds no text is refused, without showing what it holds."""
@@ -330,12 +331,12 @@ class FileTests(OptionsCase):
                 'idle_timeout = 60\nconfirm-timeout = 1.5\nmax-sessions = "7"\nallow-raw = false\n'
             )
         )
-        self.assertEqual(settings["redis"], "redis://h:1")
-        self.assertEqual(settings["listen"], ("tcp:1", "tcp:2"))
-        self.assertEqual(settings["udp"], (UdpPort(3),))
-        self.assertEqual((settings["no_tcp"], settings["allow_raw"]), (True, False))
-        self.assertEqual((settings["idle_timeout"], settings["confirm_timeout"]), (60.0, 1.5))
-        self.assertEqual(settings["max_sessions"], 7)
+        self.assertEqual(settings.redis, "redis://h:1")
+        self.assertEqual(settings.listen, ("tcp:1", "tcp:2"))
+        self.assertEqual(settings.udp, (UdpPort(3),))
+        self.assertEqual((settings.no_tcp, settings.allow_raw), (True, False))
+        self.assertEqual((settings.idle_timeout, settings.confirm_timeout), (60.0, 1.5))
+        self.assertEqual(settings.max_sessions, 7)
 
     def test_command_line_wins(self) -> None:
         """What the command line says counts, wherever it stands."""
@@ -346,7 +347,7 @@ class FileTests(OptionsCase):
         ):
             settings = parse(*arguments)
             self.assertEqual(
-                (settings["listen"], settings["prefix"], settings["gateway"]), (("tcp:9",), "line", "file")
+                (settings.listen, settings.prefix, settings.gateway), (("tcp:9",), "line", "file")
             )
 
     def test_bad_values(self) -> None:
@@ -391,7 +392,7 @@ class FileTests(OptionsCase):
     def test_durability(self) -> None:
         """The file says it as the command line does."""
         settings = parse(self.config('durability = "replicas:1"\ndurability-timeout = 2'))
-        self.assertEqual(settings["durability"], Durability(replicas=1, timeout=2.0))
+        self.assertEqual(settings.durability, Durability(replicas=1, timeout=2.0))
         path = self.file('durability = "replicas:0"')
         self.assertIn(f"{path}: durability 'replicas:0': expected server", self.refused("--config", path))
 

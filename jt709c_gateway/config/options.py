@@ -18,7 +18,7 @@ from twisted.python import usage
 
 from jt709c_gateway import __version__
 from jt709c_gateway.commands.signing_keys import SigningKey, SigningKeysError, load_signing_keys
-from jt709c_gateway.config.settings import OPTIONS, Option
+from jt709c_gateway.config.settings import OPTIONS, Option, Settings
 from jt709c_gateway.config.values import (
     ADMIT_ANY,
     ADMIT_FILE,
@@ -37,7 +37,7 @@ _BY_NAME: Final = {option.name: option for option in OPTIONS}
 
 
 class Options(usage.Options):
-    """Options of ``twistd jt709c-gateway``; `settings` has every value by its key afterwards."""
+    """Options of ``twistd jt709c-gateway``; `settings` has every value afterwards."""
 
     synopsis = "[options]"
     longdesc = "Gateway between Jointech JT709C smart locks and Redis."
@@ -46,7 +46,7 @@ class Options(usage.Options):
         super().__init__()  # type: ignore[no-untyped-call]
         self._given: dict[str, Any] = {}
         self._config: Path | None = None
-        self.settings: dict[str, Any] = {}
+        self.settings: Settings
 
     def opt_config(self, path: str) -> None:
         """TOML file with any of these options, by the same names; the command line wins."""
@@ -121,7 +121,7 @@ class Options(usage.Options):
                 "server has none; it syncs each write to its disk as it is"
             )
         values["durability"] = durability
-        self.settings = values
+        self.settings = Settings(**values)
 
     def _set(self, option: Option, text: str) -> None:
         value = _checked(option, text, f"--{option.name}")

@@ -35,7 +35,7 @@ from jt709c_gateway.web.live_events import LiveEvents
 from jt709c_gateway.web.monitoring import make_site
 from jt709c_gateway.web.redis_client import WebRedis
 from jt709c_gateway.web.router import Route, Routes
-from jt709c_gateway.web.settings import EVERYBODY, Tiles
+from jt709c_gateway.web.settings import EVERYBODY, Tiles, WebSettings
 
 _MAX_ZOOM = 19
 
@@ -51,7 +51,7 @@ class WebService(MultiService):
     def __init__(
         self,
         reactor: Any,
-        settings: dict[str, Any],
+        settings: WebSettings,
         profiles: ProfileRegistry,
         redis_time: RedisTime | None = None,
     ) -> None:
@@ -60,25 +60,25 @@ class WebService(MultiService):
         self._reactor = reactor
         self._settings = settings
         self._listener: TcpService | None = None
-        keys = Keys(settings["prefix"])
-        self._redis = WebRedis(reactor, keys, settings["redis_timeout"])
+        keys = Keys(settings.prefix)
+        self._redis = WebRedis(reactor, keys, settings.redis_timeout)
         self._redis.setServiceParent(self)  # type: ignore[no-untyped-call]
         if redis_time is None:
             # The workers say it in the log when the host's clock is wrong.
             redis_time = RedisTime(reactor, says=False)
-            keeping = ClockSync(reactor, redis_time, self._redis, settings["gateway_ttl"] / 3)
+            keeping = ClockSync(reactor, redis_time, self._redis, settings.gateway_ttl / 3)
             keeping.setServiceParent(self)  # type: ignore[no-untyped-call]
         self._now = redis_time.seconds
-        self._store = CommandStore(self._redis, keys, settings["gateway"])
+        self._store = CommandStore(self._redis, keys, settings.gateway)
         self._fleet = DeviceTable(self._store)
         self._live = LiveEvents(reactor, self._redis, self._fleet, self._now)
         self._live.setServiceParent(self)  # type: ignore[no-untyped-call]
         #: All of the API; `openapi.json` describes it.
         self.routes = self._routes(profiles)
-        tiles: Tiles | None = settings["web_tiles"]
+        tiles: Tiles | None = settings.web_tiles
         self._users = self._who_has_a_password()
         self._app = App(
-            AccessControl(self._users, settings["web_users"] == EVERYBODY, frozenset(settings["web_host"])),
+            AccessControl(self._users, settings.web_users == EVERYBODY, frozenset(settings.web_host)),
             Routes(self.routes),
             static_files.load(),
             None if tiles is None else tiles.source,
@@ -86,7 +86,7 @@ class WebService(MultiService):
         )
 
     def _who_has_a_password(self) -> BasicAuth | None:
-        users = self._settings["web_users"]
+        users = self._settings.web_users
         return BasicAuth(self._reactor, users) if isinstance(users, UserFile) else None
 
     def reread(self) -> None:
@@ -96,7 +96,8 @@ class WebService(MultiService):
 
     def warn_of_plain_text(self) -> None:
         """Say in the log when passwords, or what the page shows, leave this host without TLS."""
-        names = [one for one in ("web_users", "web_commands") if self._settings[one]]
+        given = {"web_users": self._settings.web_users, "web_commands": self._settings.web_commands}
+        names = [name for name, value in given.items() if value]
         port = None if self._listener is None else self._listener.port
         if not names or port is None or is_local(port.getHost()):
             return
@@ -107,18 +108,16 @@ class WebService(MultiService):
             "{options} beyond loopback without TLS (--http {address}): passwords and all that the page shows "
             "can be read on the way; bind it to loopback, behind a proxy with TLS",
             options=options,
-            address=self._settings["http"],
+            address=self._settings.http,
         )
 
     def _routes(self, profiles: ProfileRegistry) -> list[Route]:
         settings, redis, fleet = self._settings, self._redis, self._fleet
-        reading = DevicesApi(redis, fleet, SharedResponse(self._reactor), self._now, settings["track_max"])
+        reading = DevicesApi(redis, fleet, SharedResponse(self._reactor), self._now, settings.track_max)
         book = CommandsApi(redis, fleet, self._now)
-        catalogue = CatalogueApi(profiles, self._store, settings["allow_raw"])
-        key = (settings["command_keys"] or {}).get(settings["web_command_key"])
-        issuing = CommandRequests(
-            redis, self._store, book, profiles, settings["web_commands"], key, self._now
-        )
+        catalogue = CatalogueApi(profiles, self._store, settings.allow_raw)
+        key = (settings.command_keys or {}).get(settings.web_command_key or "")
+        issuing = CommandRequests(redis, self._store, book, profiles, settings.web_commands, key, self._now)
         explaining = ExplainApi()
         return [
             Route("GET", "/openapi.json", self._openapi),
@@ -144,7 +143,7 @@ class WebService(MultiService):
         refresh: Callable[[], Any] = lambda: None,
     ) -> TcpService:
         """What listens for browsers, and for those who watch (`make_site`); it is for the caller to start."""
-        description = self._settings["http"]
+        description = self._settings.http or ""
         site = make_site(self._reactor, registry, readiness, refresh, self._app)
         endpoint = listening_endpoint(self._reactor, description)
         self._listener = TcpService(endpoint, site, description)
@@ -162,18 +161,18 @@ class WebService(MultiService):
         """GET /config: what the page has to know beforehand."""
         call.only()
         settings = self._settings
-        tiles: Tiles | None = settings["web_tiles"]
+        tiles: Tiles | None = settings.web_tiles
         return json_response(
             {
-                "gateway": settings["gateway"],
+                "gateway": settings.gateway,
                 "version": __version__,
-                "prefix": settings["prefix"],
+                "prefix": settings.prefix,
                 "tiles": {
                     "url": None if tiles is None else tiles.url,
-                    "attribution": settings["web_tiles_attribution"],
+                    "attribution": settings.web_tiles_attribution,
                     "max_zoom": _MAX_ZOOM,
                 },
-                "commands": settings["web_commands"] and call.user is not None,
+                "commands": settings.web_commands and call.user is not None,
                 "user": call.user,
                 "server_time": iso(self._now()),
             }

@@ -1,8 +1,11 @@
-"""Values of options that only the status page uses."""
+"""The options that the status page uses."""
 
-from typing import Final
+from typing import Final, Protocol
 
 from attrs import frozen
+
+from jt709c_gateway.commands.signing_keys import SigningKey
+from jt709c_gateway.web.htpasswd import UserFile
 
 #: The value of --web-users that lets everybody in.
 EVERYBODY: Final = "none"
@@ -14,3 +17,50 @@ class Tiles:
 
     url: str
     source: str
+
+
+# `config` is above this package, so what its `Settings` must have is said here.
+class WebSettings(Protocol):
+    """What the status page needs of the settings; --help says what each option means."""
+
+    @property
+    def gateway(self) -> str: ...  # noqa: D102
+
+    @property
+    def prefix(self) -> str: ...  # noqa: D102
+
+    @property
+    def redis_timeout(self) -> float: ...  # noqa: D102
+
+    @property
+    def gateway_ttl(self) -> float: ...  # noqa: D102
+
+    @property
+    def track_max(self) -> int: ...  # noqa: D102
+
+    @property
+    def allow_raw(self) -> bool: ...  # noqa: D102
+
+    @property
+    def command_keys(self) -> dict[str, SigningKey] | None: ...  # noqa: D102
+
+    @property
+    def http(self) -> str | None: ...  # noqa: D102
+
+    @property
+    def web_users(self) -> UserFile | str | None: ...  # noqa: D102
+
+    @property
+    def web_host(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def web_commands(self) -> bool: ...  # noqa: D102
+
+    @property
+    def web_command_key(self) -> str | None: ...  # noqa: D102
+
+    @property
+    def web_tiles(self) -> Tiles | None: ...  # noqa: D102
+
+    @property
+    def web_tiles_attribution(self) -> str: ...  # noqa: D102

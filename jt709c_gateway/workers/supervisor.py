@@ -2,12 +2,14 @@
 
 from typing import Any, Final
 
+from attrs import evolve
 from prometheus_client import CollectorRegistry
 from twisted.application.service import MultiService
 from twisted.internet import defer
 from twisted.logger import Logger
 
 from jt709c_gateway.commands.profiles import ProfileRegistry
+from jt709c_gateway.config.settings import Settings
 from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
 from jt709c_gateway.redis.embedded.server import EmbeddedServer
 from jt709c_gateway.startup import (
@@ -34,7 +36,7 @@ class Supervisor(MultiService):
 
     log = Logger()
 
-    def __init__(self, reactor: Any, settings: dict[str, Any], profiles: ProfileRegistry) -> None:
+    def __init__(self, reactor: Any, settings: Settings, profiles: ProfileRegistry) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
         self._settings = settings
@@ -42,26 +44,26 @@ class Supervisor(MultiService):
         self._stopping = False
         self._embedded: EmbeddedServer | None = None
         self.ports: list[SharedPort] = []
-        if not settings["no_tcp"]:
-            self.ports += [SharedPort.tcp(description) for description in settings["listen"]]
-        if not settings["no_udp"]:
-            self.ports += [SharedPort.udp(one.port, one.interface) for one in settings["udp"]]
+        if not settings.no_tcp:
+            self.ports += [SharedPort.tcp(description) for description in settings.listen]
+        if not settings.no_udp:
+            self.ports += [SharedPort.udp(one.port, one.interface) for one in settings.udp]
         self.workers = [
             Worker(
                 reactor,
                 number,
-                f"{settings['gateway']}-{number}",
+                f"{settings.gateway}-{number}",
                 self.ports,
                 self._failed,
-                settings["shutdown_timeout"] + _GRACE,
+                settings.shutdown_timeout + _GRACE,
             )
-            for number in range(1, settings["workers"] + 1)
+            for number in range(1, settings.workers + 1)
         ]
         self.registry = CollectorRegistry()
         self.registry.register(WorkersCollector(self.workers))
         self._web: WebService | None = None
         self._web_port: TcpService | None = None
-        if settings["http"]:
+        if settings.http:
             self._web = WebService(reactor, settings, profiles)
             self._web.setServiceParent(self)  # type: ignore[no-untyped-call]
             self._web_port = self._web.port(self.registry, self.readiness, self.refresh)
@@ -102,7 +104,7 @@ class Supervisor(MultiService):
     def startService(self) -> None:
         """Start everything; StartError for what can be seen at once to make that impossible."""
         super().startService()  # type: ignore[no-untyped-call]
-        address = parse_redis_address(self._settings["redis"])
+        address = parse_redis_address(self._settings.redis)
         if isinstance(address, RedisAddress):
             self._use(address)
             self._start_workers(self._settings)
@@ -114,20 +116,20 @@ class Supervisor(MultiService):
         self._use(address)
         redis = f"redis://{address.host}:{address.port}"
         # A password that was given is for another server.
-        login = {"redis_password": address.password, "redis_password_file": None}
-        self._start_workers({**self._settings, **login, "redis": redis})
+        own = evolve(self._settings, redis=redis, redis_password=address.password, redis_password_file=None)
+        self._start_workers(own)
 
     def _use(self, address: RedisAddress) -> None:
         way = redis_connector(self._reactor, self._settings, address, embedded=self._embedded is not None)
         if self._web is not None:
             self._web.use(way)
 
-    def _start_workers(self, settings: dict[str, Any]) -> None:
+    def _start_workers(self, settings: Settings) -> None:
         if self._stopping:
             return
         for worker in self.workers:
             # The page is served here; a worker has no use for its users.
-            worker.start({**settings, "http": None, "web_users": None}, self._profiles)
+            worker.start(evolve(settings, http=None, web_users=None), self._profiles)
 
     def reread(self) -> None:
         """Look now at the files that are read again when they have changed, here and in each worker."""

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from attrs import evolve
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
 from jt709c_gateway.commands.profiles import ProfileRegistry
+from jt709c_gateway.config.settings import Settings
 from jt709c_gateway.redis.connection import retry_delay
 from jt709c_gateway.transport.listeners import ListenError
 from jt709c_gateway.transport.shared_ports import SharedPort
@@ -52,9 +54,9 @@ class Worker:
         self._process: WorkerProcess | None = None
         self._was_up = False
 
-    def start(self, settings: dict[str, Any], profiles: ProfileRegistry) -> None:
+    def start(self, settings: Settings, profiles: ProfileRegistry) -> None:
         """Start it, and keep it running."""
-        settings = {**settings, "gateway": self.name}
+        settings = evolve(settings, gateway=self.name)
         self._life = defer.Deferred.fromCoroutine(self._live(settings, profiles))
         self._life.addErrback(self._ended)
 
@@ -81,7 +83,7 @@ class Worker:
             self.log.failure("worker {name} is no longer looked after", failure, name=self.name)
             self._failed(f"worker {self.name}: {failure.getErrorMessage()}")
 
-    async def _live(self, settings: dict[str, Any], profiles: ProfileRegistry) -> None:
+    async def _live(self, settings: Settings, profiles: ProfileRegistry) -> None:
         quick_ends = 0
         try:
             while True:
@@ -103,7 +105,7 @@ class Worker:
         finally:
             await self._end_process()
 
-    async def _run(self, settings: dict[str, Any], profiles: ProfileRegistry) -> str:
+    async def _run(self, settings: Settings, profiles: ProfileRegistry) -> str:
         """From start to end; why it ended."""
         process = WorkerProcess(self.name, self._up)
         try:

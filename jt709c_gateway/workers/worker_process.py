@@ -16,6 +16,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from jt709c_gateway.commands.profiles import ProfileRegistry
+from jt709c_gateway.config.settings import Settings
 from jt709c_gateway.transport.listeners import Inherited
 from jt709c_gateway.util.child_process import ChildProcess
 from jt709c_gateway.workers.ipc import Report, StatusClient
@@ -36,7 +37,7 @@ class WorkerArguments:
     """All that makes a worker. It goes through a descriptor: nothing of it is on a command line."""
 
     parent: int
-    settings: dict[str, Any]
+    settings: Settings
     profiles: ProfileRegistry
     inherited: tuple[Inherited, ...]
 
@@ -57,7 +58,7 @@ class WorkerProcess(ChildProcess):
     def spawn(
         self,
         reactor: Any,
-        settings: dict[str, Any],
+        settings: Settings,
         profiles: ProfileRegistry,
         sockets: Sequence[tuple[socket.socket, bool]],
     ) -> None:
