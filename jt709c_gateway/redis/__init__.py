@@ -1,1 +1,1 @@
-"""Redis: address, connection, keys, the commit script and its committer, the embedded server."""
+"""Redis: addresses, connections, keys, the commit script and its committer, the embedded server."""

@@ -1,4 +1,4 @@
-"""Where Redis is: what ``--redis`` may say, and the Twisted endpoint that leads there."""
+"""Redis addresses: reads the value of ``--redis`` and makes the Twisted endpoint for it."""
 
 import re
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from jt709c_gateway.redis.tls import NO_FILES, TlsEndpoint, TlsFiles
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
 CONNECT_TIMEOUT = 10.0
-"""Seconds an attempt to connect may take."""
+"""Timeout of an attempt to connect, in seconds."""
 
 _FORMS = {
     "redis": "redis://[user[:password]@]host[:port][/db]",
@@ -31,10 +31,10 @@ _FORMS = {
 
 @attrs.define(frozen=True)
 class RedisAddress:
-    """A Redis to connect to: over TCP (`host`), a UNIX socket (`path`), by way of `sentinels`
-    (`master_name`), or the one of a cluster's nodes, some of which are in `nodes`, that has our keys.
+    """A Redis server: over TCP (`host`), a UNIX socket (`path`), found through `sentinels` (`master_name`),
+    or the node of a cluster that holds our keys (`nodes` are some of its nodes).
 
-    User and password are those of Redis itself; sentinels are asked without any. `tls` is for both.
+    User and password are those of Redis itself; sentinels are asked without. `tls` applies to both.
     """
 
     host: str = ""
@@ -50,7 +50,7 @@ class RedisAddress:
 
     @property
     def fails_over(self) -> bool:
-        """Whether another server may take this one's place, so that one which takes no writes is left."""
+        """Whether a fail-over is possible; the gateway then reconnects when the server becomes read-only."""
         return bool(self.sentinels or self.nodes)
 
     def masked(self) -> str:
@@ -73,20 +73,20 @@ class RedisAddress:
 
 @attrs.define(frozen=True)
 class EmbeddedAddress:
-    """A Redis of our own: on a fixed loopback port, or (None) on a free one."""
+    """The embedded server: on a fixed loopback port, or (None) on a free one."""
 
     port: int | None = None
 
     def masked(self) -> str:
-        """The address as it is written on the command line."""
+        """The address in the form of the command line."""
         return "embedded" if self.port is None else f"embedded:{self.port}"
 
 
 def parse_redis_address(text: str) -> RedisAddress | EmbeddedAddress:
-    """Read what ``--redis`` says.
+    """Parse the value of ``--redis``.
 
-    User and password may be percent-encoded. The ValueError for what can't be read is one line: what is
-    wrong, and the form that is right; a password is masked in it.
+    User and password may be percent-encoded. The ValueError for an invalid value has one line with the
+    problem and the expected form; a password is masked in it.
     """
     text = text.strip()
     scheme, separator, rest = text.partition("://")
@@ -105,9 +105,9 @@ def parse_redis_address(text: str) -> RedisAddress | EmbeddedAddress:
 def client_endpoint(address: RedisAddress, reactor: Any, files: TlsFiles = NO_FILES) -> Any:
     """Make the stream client endpoint for an address.
 
-    With TLS the server's certificate must be valid for the host that the address names (by way of sentinels:
-    that the sentinel names), and signed by an authority in `files`. ValueError, one line, for files that are
-    missing, unfit, or of no use.
+    With TLS the server's certificate must be valid for the host in the address (with sentinels: the host that
+    the sentinel names) and signed by an authority in `files`. ValueError, one line, for files that are
+    missing, unusable or unneeded.
     """
     if files and not address.tls:
         raise ValueError(
@@ -130,7 +130,7 @@ def client_endpoint(address: RedisAddress, reactor: Any, files: TlsFiles = NO_FI
 
 
 def _mask(text: str) -> str:
-    # Up to the last "@", as a password that isn't encoded may hold one.
+    # Up to the last "@", as a password that isn't encoded may contain one.
     text = re.sub(r"^(.*?://)?.*@", r"\1***@", text, flags=re.DOTALL)
     return re.sub(r"(password=)[^&]*", r"\1***", text, flags=re.IGNORECASE)
 
@@ -182,7 +182,7 @@ def _parse_tcp(scheme: str, text: str) -> RedisAddress:
 
 
 def _parse_unix(scheme: str, text: str) -> RedisAddress:
-    # A path may hold "@" too, so only what stands before its first slash is a login.
+    # A path may contain "@" too, so the login ends at the first slash.
     login, slash, path = text.partition("/")
     if not slash or (login and not login.endswith("@")):
         raise ValueError("the path must be absolute, with three slashes after unix:")

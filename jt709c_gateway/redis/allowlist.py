@@ -1,4 +1,4 @@
-"""The set of admitted locks (DESIGN.md §6). Whoever runs the fleet edits it; gateways only ask."""
+"""The set of admitted devices in Redis, which gateways only read (docs/redis.rst, "State")."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,12 @@ from jt709c_gateway.redis.scripts import Caller
 
 @define
 class RedisAllowlist:
-    """`jt709c:allowed`: device ids in the form in which they stand in events."""
+    """Reads `jt709c:allowed`, a set of device ids in the form of events."""
 
     caller: Caller
     keys: Keys
 
     async def contains(self, devices: Sequence[str]) -> list[bool]:
-        """For each device whether it is in the set; txredisapi's errors as they come."""
+        """Return for each device whether it is in the set; txredisapi's errors are passed on."""
         reply = await self.caller.call("SMISMEMBER", self.keys.allowed, *devices)
         return [member == 1 for member in reply]

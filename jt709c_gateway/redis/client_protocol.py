@@ -1,14 +1,15 @@
-"""The Redis protocol as the gateway speaks it: txredisapi's replies, read and written in a way of our own.
+"""The client side of the Redis protocol, based on txredisapi with faster reading and stricter writing.
 
-What is taken over from txredisapi is how replies are put together (`lineReceived`, nested arrays) and
-matched to requests (`ReplyQueue`), and its exceptions. What is replaced:
+txredisapi assembles replies (`lineReceived`, nested arrays), matches them to requests (`ReplyQueue`) and
+provides the exceptions. This module replaces:
 
 - *Reading.* txredisapi copies the rest of its buffer for every line and goes through the reactor for every
-  bulk item, so a reply of n items costs n turns. `RedisProtocol.dataReceived` walks through the buffer
-  once, in a loop.
-- *Writing.* `encode_command` refuses what has no meaning in Redis (None, True) instead of sending its name.
-- *Strangers.* A line no Redis sends, or a reply nobody asked for, ends the connection: from then on replies
-  could only be matched to the wrong requests.
+  bulk item, so a reply of n items costs n reactor turns. `RedisProtocol.dataReceived` parses the buffer once,
+  in a loop.
+- *Writing.* `encode_command` refuses values without a meaning in Redis (None, True) instead of sending their
+  names.
+- *Errors.* An invalid line, or a reply without a request, ends the connection: all later replies would be
+  matched to the wrong requests.
 """
 
 import socket
@@ -29,11 +30,11 @@ from jt709c_gateway.redis import errors, tls
 from jt709c_gateway.util.direct_write import write_at_once
 
 Argument = bytes | str | int | float
-"""What a command is made of. Text is sent as UTF-8, numbers in decimal."""
+"""An argument of a command. Text is sent as UTF-8, numbers in decimal."""
 
 _REPLY_TYPES = frozenset("+-:$*")
 _FIRST_BYTES = b"+-:$*"
-#: How a TLS server answers what is no TLS: the type of the record, and the first half of its version.
+#: The first bytes of a TLS server's answer to plain text: record type, and first half of the version.
 _TLS_ALERT = b"\x15\x03"
 _REASON_LENGTH = 200
 _SEND_BUFFER = 1 << 20
@@ -41,12 +42,12 @@ _LONGEST_BULK = 512 * 1024 * 1024 + 2
 
 
 class ClosedByServer(txredisapi.ConnectionError):  # type: ignore[misc]
-    """The other side has ended the connection, in good order or not."""
+    """The server has closed the connection, cleanly or not."""
 
 
 def encode_command(arguments: Iterable[Argument]) -> bytes:
-    """One command as an array of bulk strings; TypeError for an argument that is no text, bytes or number."""
-    # Put together once: a batch of events has some hundred kilobytes.
+    """Encode a command as an array of bulk strings; TypeError for an argument of another type."""
+    # Joined once: a batch of events has some hundred kilobytes.
     parts = [b""]
     for argument in arguments:
         if isinstance(argument, str):
@@ -65,7 +66,7 @@ def encode_command(arguments: Iterable[Argument]) -> bytes:
 
 
 def one_line(error: BaseException | None) -> str:
-    """The message of an error, without line breaks and of bounded length, for a log line."""
+    """Return the message of an error in one line of bounded length, for the log."""
     if error is None:
         return "unknown reason"
     if isinstance(error, ConnectionDone):
@@ -76,24 +77,23 @@ def one_line(error: BaseException | None) -> str:
 
 @implementer(IHandshakeListener)
 class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
-    """One connection to Redis; `call` and `pipeline` are what to use.
+    """One connection to Redis, used through `call` and `pipeline`.
 
     Status replies arrive as `str`, bulk strings as `bytes`, integers as `int`, arrays as `list`, nil as None.
-    Always the pure Python reader, so nothing depends on whether hiredis is installed.
+    The reader is always the pure Python one, whether hiredis is installed or not.
 
-    When a request isn't answered within `reply_timeout` seconds (None: wait for ever, for blocking
-    commands) the connection is aborted. Whatever ends the connection fails every outstanding request, each
-    once.
+    When a request isn't answered within `reply_timeout` seconds (None: no limit, for blocking commands) the
+    connection is aborted. The end of the connection fails every outstanding request once.
     """
 
     pushed: Callable[[Any], object] | None = None
-    """Called with each message once the connection subscribes to something; send no requests then."""
+    """Called with each message after the connection has subscribed; no requests may be sent then."""
 
     misplaced: tuple[str, ...] = ()
-    """How error replies begin that say that this is not, or no longer, the server to talk to."""
+    """Prefixes of error replies that say that this server does not (or no longer) hold our keys."""
 
     securing: bool = False
-    """Whether TLS is in between, and its handshake is not complete."""
+    """Whether the connection uses TLS and the handshake is not complete."""
 
     line_mode: int
     bulk_length: int
@@ -110,7 +110,7 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
         self._ended: Exception | None = None
 
     def call(self, *arguments: Argument) -> "defer.Deferred[Any]":
-        """Send one command; its reply, or a failure: ResponseError, or ConnectionError without an answer."""
+        """Send one command; return a Deferred of its reply, or of ResponseError or ConnectionError."""
         try:
             (reply,) = self._request([arguments])
         except (TypeError, txredisapi.ConnectionError):
@@ -123,7 +123,7 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
         return self.handle_reply(reply)
 
     def pipeline(self, commands: Sequence[Sequence[Argument]]) -> "defer.Deferred[list[Any]]":
-        """Send commands in one write; one result for each, in order.
+        """Send commands in one write; return a Deferred of one result for each, in order.
 
         An error is an exception *instance* in the list, so that one refused command doesn't hide the
         others. Only when nothing could be sent does the Deferred itself fail (ConnectionError, TypeError).
@@ -137,14 +137,14 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
         for reply in replies:
             reply.addCallback(results.append)
         if replies:
-            # They come in order, and exceptions come as values: the last one completes the list.
+            # Replies arrive in order, and errors as values: the last one completes the list.
             replies[-1].addCallback(lambda _: done.callback(results))
         else:
             done.callback(results)
         return done
 
     def when_lost(self) -> "defer.Deferred[Exception]":
-        """Fires with the reason (it never fails) once the connection is gone and all requests have failed."""
+        """Return a Deferred that fires with the reason after the connection has ended; it never fails."""
         if self._gone:
             return defer.succeed(self._ended or txredisapi.ConnectionError())
         waiter: defer.Deferred[Exception] = defer.Deferred()
@@ -158,10 +158,10 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
         data = encoded[0] if len(encoded) == 1 else b"".join(encoded)
         replies = [self.replyQueue.get() for _ in commands]
         if replies and self.replyTimeout is not None:
-            # Replies come in order: with the last one all have been answered.
+            # Replies arrive in order: the last one means that all requests are answered.
             timer = self.callLater(self.replyTimeout, self._overdue)
             replies[-1].addBoth(_cancel_timer, timer)
-        # A batch for the committer is larger than what the reactor would send in one turn.
+        # A batch of the committer is larger than the reactor would send in one turn.
         if rest := write_at_once(self.transport, data) if self._direct else data:
             self.transport.write(rest)
         return replies
@@ -175,8 +175,8 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
         self.transport.abortConnection()
 
     def _fail_outstanding(self, reason: Exception) -> None:
-        # Not connected from here on, so a callback that asks again gets its failure at once and not a place
-        # in the queue that is being emptied.
+        # Not connected from here on, so a request made in a callback fails at once and does not enter the
+        # queue that is being emptied.
         self.connected = 0
         if self._ended is None:
             self._ended = reason
@@ -184,7 +184,7 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
             self.replyQueue.put(self._ended)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Fail what is outstanding, then tell those who wait for the end."""
+        """Fail outstanding requests, then fire the Deferreds of `when_lost`."""
         hung_up = isinstance(reason.value, ConnectionDone | ConnectionLost)
         kind = ClosedByServer if hung_up else txredisapi.ConnectionError
         self._fail_outstanding(kind(one_line(reason.value)))
@@ -195,11 +195,11 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
             waiter.callback(self._ended or txredisapi.ConnectionError())
 
     def connectionMade(self) -> None:
-        """Write without delay, and notice a server that has vanished from the network."""
+        """Turn Nagle's algorithm off and TCP keep-alive on."""
         super().connectionMade()
         self.securing = ISSLTransport.providedBy(self.transport)
         peer = self.transport.getPeer()
-        # Not when TLS is in between, whose transport has no such methods.
+        # A TLS transport has no such methods.
         self._direct = isinstance(self.transport, tcp.Connection)
         if self._direct:
             self.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
@@ -208,11 +208,11 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
             self.transport.setTcpKeepAlive(True)
 
     def handshakeCompleted(self) -> None:
-        """The server is the one that we want, and what was written goes to it now."""
+        """Note that the TLS handshake is complete and the server's certificate verified."""
         self.securing = False
 
     def replyReceived(self, reply: Any) -> None:
-        """Hand a complete reply to the request it answers, or a message to `pushed`."""
+        """Pass a complete reply to its request, or a message to `pushed`."""
         if isinstance(reply, txredisapi.InvalidResponse):
             self.abort(reply)
         elif isinstance(reply, txredisapi.ResponseError) and str(reply).startswith(self.misplaced):
@@ -224,10 +224,10 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
         elif self.pushed is not None:
             self.pushed(reply)
         elif self._ended is None:
-            self.abort(txredisapi.InvalidResponse("a reply that nobody asked for"))
+            self.abort(txredisapi.InvalidResponse("a reply without a request"))
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
-        """Read every complete line and bulk string; keep the rest until enough has come to go on."""
+        """Read every complete line and bulk string; keep the rest until more data arrive."""
         self._chunks.append(data)
         self._held += len(data)
         if self._held < self._wanted:
@@ -238,7 +238,7 @@ class RedisProtocol(txredisapi.BaseRedisProtocol):  # type: ignore[misc]
             rest = len(buffer)
         self._chunks = [buffer[rest:]]
         self._held = len(buffer) - rest
-        # A long bulk string is joined once, when it is complete, and not for every chunk.
+        # A long bulk string is joined once, when it is complete.
         self._wanted = self._held + 1 if self.line_mode else self.bulk_length
 
     def _read(self, buffer: bytes) -> int:
@@ -292,10 +292,10 @@ class RedisProtocolFactory(Factory):
 
 
 def connect(endpoint: Any, factory: RedisProtocolFactory) -> "defer.Deferred[RedisProtocol]":
-    """Connect to a client endpoint; when cancelled, this fails with CancelledError.
+    """Connect to a client endpoint; fail with CancelledError when cancelled.
 
-    Endpoints don't: they report an attempt that was cancelled like one that failed, even as a host name
-    that isn't known, and whoever tries again upon failure would go on trying.
+    Endpoints report a cancelled attempt like a failed one, even as an unknown host name, and a caller that
+    retries after a failure would retry after its cancellation.
     """
 
     def cancel(result: "defer.Deferred[RedisProtocol]") -> None:

@@ -1,8 +1,8 @@
-"""Finding the node of a Redis Cluster that holds our keys.
+"""Finds the node of a Redis Cluster that holds our keys.
 
-All keys share one slot (the prefix is a hash tag), so one node at a time is all that is needed of a cluster.
-Which one it is, any node says: it answers a command for a key of another node's slot with
-`MOVED <slot> <host>:<port>` (Redis Cluster specification, "Redirection and resharding").
+All keys share one slot (the prefix is a hash tag), so one node at a time is enough. Every node knows which
+one: it answers a command for a key of another node's slot with `MOVED <slot> <host>:<port>` (Redis Cluster
+specification, "Redirection and resharding").
 """
 
 import re
@@ -15,7 +15,7 @@ _MOVED = re.compile(r"MOVED \d+ (.*):(\d+)")
 
 
 class ClusterEndpoint:
-    """Connects to one of some nodes, each time the next; whoever is sent on to another connects to that.
+    """Connects to one of several nodes, in turn.
 
     `nodes` are pairs of host and port; `connect_to(host, port)` makes the endpoint of one.
     """
@@ -25,11 +25,11 @@ class ClusterEndpoint:
         self._connect_to = connect_to
 
     def node_endpoint(self, host: str, port: int) -> Any:
-        """The endpoint of one node, named by a redirection."""
+        """Return the endpoint of the node that a redirection names."""
         return self._connect_to(host, port)
 
     def connect(self, factory: Any) -> "defer.Deferred[Any]":
-        """Connect; the failure is that of the node that was tried."""
+        """Connect to the next node."""
         node = self._nodes.pop(0)
         self._nodes.append(node)
         connecting: defer.Deferred[Any] = self.node_endpoint(*node).connect(factory)
@@ -37,9 +37,9 @@ class ClusterEndpoint:
 
 
 def moved_to(error: object) -> tuple[str, int] | None:
-    """Host and port that an error reply redirects to, None when it is no redirection.
+    """Return host and port of a MOVED reply, None for any other reply.
 
-    The host is empty where the cluster doesn't know it: it is that of the node which was asked.
+    The host is empty where the cluster doesn't know it: it is then the host of the replying node.
     """
     match = _MOVED.fullmatch(str(error))
     if match is None:
@@ -49,5 +49,5 @@ def moved_to(error: object) -> tuple[str, int] | None:
 
 
 def has_hash_tag(prefix: str) -> bool:
-    """Whether all keys with this prefix share a slot: something is between its first `{` and the next `}`."""
+    """Return whether a prefix is a hash tag: it has text between its first `{` and the next `}`."""
     return re.match(r"[^{]*\{[^}]+\}", prefix) is not None

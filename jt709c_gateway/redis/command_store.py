@@ -1,4 +1,4 @@
-"""Where commands wait, who has them in hand, and what a crash leaves behind (DESIGN.md §4)."""
+"""Stores commands in Redis: queues, claims, records, and adoption after a crash (docs/fencing.rst)."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
@@ -23,32 +23,32 @@ from jt709c_gateway.redis.command_writes import KEEP, UNSETTLED_TTL, CommandWrit
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.scripts import Caller
 
-#: Commands that may wait for one lock.
+#: Maximum number of commands that wait for one lock.
 MAX_WAITING: Final = 100
-#: What is said of one that comes when so many wait.
+#: Reason of a command that is refused because of that limit.
 FULL: Final = f"{MAX_WAITING} commands wait for this lock already"
-#: Locks of which a gateway hears in one go that commands have come for them.
+#: Maximum number of routed devices that one call returns.
 MAX_ROUTED: Final = 200
-#: About how many sessions of a dead gateway are looked at in one go.
+#: Approximate number of sessions of a dead gateway examined per call.
 SESSIONS_AT_ONCE: Final = 200
-#: Seconds for which such a word is kept.
+#: Lifetime of a gateway's list of routed devices, in seconds.
 ROUTE_TTL: Final = 60
-#: Characters of the id of a sub-lock or sensor (PROTOCOL.md §3).
+#: Length of the id of a sub-lock or sensor (docs/protocol.rst, section 3).
 _PERIPHERAL_ID: Final = 10
-#: Characters of a report's fingerprint, as in `commit.lua`.
+#: Length of a report's fingerprint in characters, as in `commit.lua`.
 FINGERPRINT: Final = 16
-#: Commands that are adopted in one go.
+#: Maximum number of commands adopted per call.
 ADOPTED_AT_ONCE: Final = 100
 
 
 def _check_ours(reply: Any) -> None:
-    """Raise NotOurs for a script's word that it came too late."""
+    """Raise NotOurs when a script's reply is LATE or MOVED."""
     if isinstance(reply, list) and reply[:1] in ([b"LATE"], [b"MOVED"]):
         raise NotOurs(reply[0] == b"MOVED")
 
 
 def as_record(flat: list[bytes]) -> dict[str, str]:
-    """Field, value, … of a hash to a dict of text."""
+    """Convert field, value, … of a hash to a dict of text."""
     texts = [item.decode() for item in flat]
     return dict(zip(texts[::2], texts[1::2], strict=True))
 
@@ -63,19 +63,19 @@ def _fingerprints(joined: str) -> frozenset[str]:
 
 @define
 class CommandStore(CommandWrites):
-    """Commands in Redis. Calls fail with txredisapi's errors; the `*_commands` are for the committer."""
+    """Stores commands in Redis. Calls fail with txredisapi's errors; `*_writes` are for the committer."""
 
     caller: Caller
     keys: Keys
     gateway: str
-    #: This run of the gateway, `<gateway>/<number>-<boot>`: what the records of its commands have as
-    #: `holder`.
+    #: This run of the gateway, `<gateway>/<number>-<boot>`: the `holder` in the records of its commands.
     holder: str = ""
 
     async def look_up(self, name: str) -> Known:
-        """The device that `name` stands for: its IMEI, its id, which has no leading zeros, or its sub-lock's.
+        """Return the device that `name` stands for: an IMEI, a device id without leading zeros, or a sub-lock
+        id.
 
-        A device that has reported itself goes before a sub-lock of the same id.
+        A device that has reported itself takes precedence over a sub-lock of the same id.
         """
         alias = _text(await self.caller.call("HGET", self.keys.imei, name))
         device = alias or name.lstrip("0") or "0"
@@ -93,11 +93,11 @@ class CommandStore(CommandWrites):
         return Known(device, _text(dialect), _text(firmware), alias)
 
     async def peripheral_type(self, peripheral: str) -> str | None:
-        """What a sub-lock or sensor is; None where it has not reported."""
+        """Return the type of a sub-lock or sensor; None when it has not reported."""
         return _text(await self.caller.call("HGET", self.keys.peripheral(peripheral), "type"))
 
     async def may_ask(self, device: str, now: float, every: float) -> Unasked | None:
-        """Whether a device may be asked what it is: once in `every` seconds, and that is now."""
+        """Return the known identity if the device may be queried now, which is once in `every` seconds."""
         reply = await scripts.run(
             self.caller, scripts.ASK, [self.keys.device(device)], [f"{now:.0f}", f"{every:.0f}"]
         )
@@ -118,11 +118,11 @@ class CommandStore(CommandWrites):
         name: str = "",
         alias: str | None = None,
     ) -> Acceptance:
-        """Take a command in, unless its id is known, and announce it. `now` is as times are in records.
+        """Accept a command, unless its id is known, and publish that. `now` is a time in the form of records.
 
-        `name` is how it named the device, and `alias` what was found to be the device of that IMEI.
-        `command` is empty where no lock is to get it. `reachable` says that this gateway can write to the
-        lock; else the gateway that holds it is told.
+        `name` is the device's name in the command, and `alias` the device found for that IMEI. `command` is
+        empty when it must not reach a lock. `reachable` says that this gateway can send to the lock;
+        otherwise the gateway that holds the lock is notified.
         """
         flat = [part for item in record.items() for part in item]
         result: int = await scripts.run(
@@ -164,17 +164,17 @@ class CommandStore(CommandWrites):
         return Acceptance(result)
 
     async def record(self, command_id: str) -> Record:
-        """The record of a command; empty when there is none."""
+        """Return the record of a command; empty when there is none."""
         return as_record(await self.caller.call("HGETALL", self.keys.command(command_id)))
 
     async def is_known(self, command_id: str) -> bool:
-        """Whether there is a record of a command."""
+        """Return whether a command has a record."""
         return bool(await self.caller.call("EXISTS", self.keys.command(command_id)))
 
     async def report(
         self, command_id: str, device: str, state: str, event: str, caps: tuple[int, int]
     ) -> bool:
-        """Announce a command's state once more; False when it is another by now."""
+        """Publish a command's state again; return False when the state has changed."""
         keys = self.keys
         result = await scripts.run(
             self.caller,
@@ -185,10 +185,9 @@ class CommandStore(CommandWrites):
         return bool(result)
 
     async def claim(self, device: str, take: bool, now: float, session: SessionClaim) -> Claim:
-        """Take the next command for a lock in hand, or only look for unsettled ones. `now` is in epoch
-        seconds.
+        """Claim the next command for a lock, or only read its unsettled ones; `now` is in epoch seconds.
 
-        `NotOurs` when this gateway counts as dead, or the lock has a newer session.
+        Raises `NotOurs` when this gateway counts as dead, or the lock has a newer session.
         """
         reply = await scripts.run(
             self.caller,
@@ -234,12 +233,12 @@ class CommandStore(CommandWrites):
         )
 
     async def next_serial(self, device: str) -> int:
-        """A number that no command to this device had just before, whichever gateway sent that."""
+        """Return a serial number that no recent command of any gateway to this device has used."""
         serial: int = await self.caller.call("HINCRBY", self.keys.device(device), "order_serial", 1)
         return serial
 
     async def remove(self, command_id: str) -> tuple[bytes | None, Record]:
-        """Take a command out of its lock's queue into our hands; None when it isn't there (any more)."""
+        """Claim a command from anywhere in its lock's queue; None when it is not in the queue."""
         reply = await scripts.run(
             self.caller,
             scripts.REMOVE,
@@ -251,7 +250,7 @@ class CommandStore(CommandWrites):
         return command, as_record(record)
 
     async def put_back(self) -> None:
-        """Give what was taken and not dealt with back to the common list, in its old command."""
+        """Return the unhandled entries of the intake list to the common list, in their old order."""
         moved: object = b""
         while moved is not None:
             moved = await self.caller.call(
@@ -259,11 +258,11 @@ class CommandStore(CommandWrites):
             )
 
     async def drop(self, entry: bytes) -> None:
-        """An entry of the intake list has been dealt with."""
+        """Remove a handled entry from the intake list."""
         await self.caller.call("LREM", self.keys.intake(self.gateway), 1, entry)
 
     async def in_hand(self) -> dict[str, InHand]:
-        """The commands that are in the hands of this run of the gateway, by id."""
+        """Return the commands that this run of the gateway holds, by id."""
         found = await scripts.run(
             self.caller, scripts.HANDS, [self.keys.under_way(self.gateway)], [self.keys.prefix]
         )
@@ -275,23 +274,23 @@ class CommandStore(CommandWrites):
         }
 
     async def ownership(self, command_id: str) -> Ownership:
-        """Whose a command is, by which claim, and how often it has been written."""
+        """Return the holder of a command, the token of its claim, and how often it was sent."""
         holder, token, attempts, state = await self.caller.call(
             "HMGET", self.keys.command(command_id), "holder", "token", "attempts", "state"
         )
         return Ownership(_text(holder) or "", int(token or 0), int(attempts or 0), _text(state) or "")
 
     async def routed(self) -> list[str]:
-        """Locks of ours for which others have taken in commands; the same again until `ack_routed`."""
+        """Return devices of this gateway that others have routed to it; the same ones until `ack_routed`."""
         devices = await self.caller.call("LRANGE", self.keys.route(self.gateway), 0, MAX_ROUTED - 1)
         return [one.decode() for one in devices]
 
     async def ack_routed(self, count: int) -> None:
-        """So many of the locks that `routed` gave have been looked after."""
+        """Remove the first `count` devices that `routed` returned."""
         await self.caller.call("LTRIM", self.keys.route(self.gateway), count, -1)
 
     async def tokens(self, devices: Sequence[str]) -> list[str | None]:
-        """The token of the session that Redis knows of each device; None where it knows of none."""
+        """Return the token of each device's session in Redis; None for a device without one."""
         asked = [self.caller.call("HGET", self.keys.session(device), "token") for device in devices]
         try:
             found: list[bytes | None] = await defer.gatherResults(asked, consumeErrors=True)
@@ -301,11 +300,11 @@ class CommandStore(CommandWrites):
         return [_text(one) for one in found]
 
     async def known(self, devices: Sequence[str]) -> list[bool]:
-        """For each device whether it has been heard before, and not been forgotten since."""
+        """Return for each device whether Redis has its state."""
         return [bool(found) for found in await self._each("EXISTS", self.keys.device, devices)]
 
     async def any_waiting(self, devices: Sequence[str]) -> list[str]:
-        """Those of the devices for which commands wait."""
+        """Return the devices for which commands wait."""
         counts = await self._each("LLEN", self.keys.waiting, devices)
         return [device for device, count in zip(devices, counts, strict=True) if count]
 
@@ -319,14 +318,14 @@ class CommandStore(CommandWrites):
         return counts
 
     async def online_at(self, gateway: str, cursor: str) -> tuple[list[str], str]:
-        """Some devices that are online at a gateway, and the next cursor: from "0" until it is "0" again."""
+        """Return some devices online at a gateway and the next cursor; "0" is the first and the last."""
         after, devices = await self.caller.call(
             "SSCAN", self.keys.online_at(gateway), cursor, "COUNT", SESSIONS_AT_ONCE
         )
         return [one.decode() for one in devices], after.decode()
 
     async def notify_owner(self, device: str) -> None:
-        """Have the gateway that holds a lock look for its commands, if another than this one does."""
+        """Notify the gateway that holds a lock, if it is another one, that commands wait for it."""
         holder = _text(await self.caller.call("HGET", self.keys.session(device), "gateway"))
         if holder is not None and holder != self.gateway:
             route = self.keys.route(holder)
@@ -334,26 +333,26 @@ class CommandStore(CommandWrites):
             await self.caller.call("EXPIRE", route, ROUTE_TTL)
 
     async def gateways(self) -> list[str]:
-        """All gateways that may have left something behind."""
+        """Return all gateways that may have left commands or sessions behind."""
         return [one.decode() for one in await self.caller.call("SMEMBERS", self.keys.gateways)]
 
     async def remember_gateways(self, gateways: Collection[str]) -> None:
-        """See to it that these are among the gateways that may have left something behind."""
+        """Add gateways to the set of those that may have left commands or sessions behind."""
         if gateways:
             await self.caller.call("SADD", self.keys.gateways, *gateways)
 
     async def liveness(self, gateway: str) -> bytes | None:
-        """What a live gateway says of itself; None when it is gone."""
+        """Return the liveness JSON of a gateway; None when it is dead."""
         said: bytes | None = await self.caller.call("GET", self.keys.gateway(gateway))
         return said
 
     async def next_run(self) -> int:
-        """The number of a new run, higher than that of any before."""
+        """Return the number of a new run, higher than all before."""
         number: int = await scripts.run(self.caller, scripts.ENTER, [self.keys.epoch], [])
         return number
 
     async def renew(self, said: bytes, ttl: float) -> bool:
-        """Say that this run of the gateway lives, for `ttl` seconds; False when a later one has its name."""
+        """Renew this run's liveness for `ttl` seconds; return False when a later run has its name."""
         keys = self.keys
         _, _, run = self.holder.rpartition("/")
         renewed = await scripts.run(
@@ -365,16 +364,16 @@ class CommandStore(CommandWrites):
         return bool(renewed)
 
     async def deregister(self, said: bytes) -> None:
-        """Say that this gateway is gone, so that others adopt at once what it may leave."""
-        # Not what a later run says under the same name.
+        """Delete this gateway's liveness, so that others adopt at once what it has left behind."""
+        # A later run under the same name keeps its own.
         if await self.liveness(self.gateway) == said:
             await self.caller.call("DEL", self.keys.gateway(self.gateway))
 
     async def adopt(self, gateway: str, said: bytes = b"") -> list[tuple[bytes, Record]] | None:
-        """Take over commands of a gateway that is gone; None while it lives. Repeat until it gives none.
+        """Adopt commands of a dead gateway; None while it lives. Repeat until the result is empty.
 
-        `said` is what its liveness says when it is known to be gone all the same. Under our own name, these
-        are the commands of earlier runs. `NotOurs` when this gateway counts as dead itself.
+        `said` is its stored liveness when it is known to be dead before that expires. Under our own name, the
+        commands of earlier runs are adopted. Raises `NotOurs` when this gateway itself counts as dead.
         """
         keys = self.keys
         reply = await scripts.run(

@@ -1,4 +1,4 @@
-"""What the store of commands is given and gives: the shapes of calls to `CommandStore`."""
+"""Types of the arguments and results of `CommandStore`."""
 
 from collections.abc import Mapping
 from enum import IntEnum
@@ -9,20 +9,20 @@ Record = Mapping[str, str]
 
 
 class Acceptance(IntEnum):
-    """What became of a command that was to be taken in."""
+    """The result of accepting a command."""
 
     QUEUED = 1
     WAITING = 2
     KNOWN = 0
     FULL = -1
     NOT_OURS = -2
-    """Its entry was adopted by another gateway, which deals with it."""
+    """Another gateway adopted the entry and handles it."""
     RENAMED = -3
-    """The name stands for another device since it was looked up: to be looked up again."""
+    """The name now stands for another device than when it was looked up: look it up again."""
 
 
 class NotOurs(Exception):
-    """A script refused, since this gateway counts as dead, or the lock has a newer session (`moved`)."""
+    """A script refused: this gateway counts as dead, or the lock has a newer session (`moved`)."""
 
     def __init__(self, moved: bool) -> None:
         super().__init__("the lock has a newer session" if moved else "this gateway counts as dead")
@@ -31,7 +31,7 @@ class NotOurs(Exception):
 
 @frozen
 class SessionClaim:
-    """The session for which commands are claimed: its token, and whether its lock has just come.
+    """The session for which commands are claimed: its token, and whether its lock has just connected.
 
     `stored` is false while the session is on its way to Redis.
     """
@@ -43,7 +43,7 @@ class SessionClaim:
 
 @frozen
 class InHand:
-    """A command as it lies in a gateway's hands, and the token of its claim."""
+    """A command that a gateway holds, and the token of its claim."""
 
     command: bytes = field(repr=False)
     token: int
@@ -51,7 +51,7 @@ class InHand:
 
 @frozen
 class Ownership:
-    """Whose a command is: the run of a gateway, or "" when it is nobody's, and the token of that claim."""
+    """The holder of a command, which is the run of a gateway or "" for none, and the token of its claim."""
 
     holder: str
     token: int
@@ -61,7 +61,7 @@ class Ownership:
 
 @define
 class Events:
-    """What to announce of a command that is taken in, as JSON, and how long the streams may become."""
+    """The events of an accepted command, as JSON, and the maximum lengths of the streams."""
 
     queued: str
     waiting: str
@@ -72,7 +72,7 @@ class Events:
 
 @define
 class Claim:
-    """What a look into a lock's queue gave. `command` is None when nothing was taken."""
+    """The result of a claim from a lock's queue. `command` is None when none was claimed."""
 
     command: bytes | None = field(repr=False)
     record: Record = field(repr=False)
@@ -83,23 +83,23 @@ class Claim:
     dynamic_password: str | None = field(repr=False)
     unsettled: list[Record] = field(repr=False)
     waiting: int
-    #: Ids of the unsettled ones that came into this gateway's hands together with the lock.
+    #: Ids of the unsettled commands that moved to this gateway together with the lock.
     along: frozenset[str] = frozenset()
     lock_state: str | None = None
-    #: (id, epoch seconds, lock state) of the sub-locks that the commands are for.
+    #: (id, epoch seconds, lock state) of the sub-locks that the commands address.
     sublocks: list[tuple[str, float, str]] = field(factory=list, repr=False)
-    #: Fingerprints of reports that had been committed before.
+    #: Fingerprints of reports that were committed before.
     recent: frozenset[str] = field(default=frozenset(), repr=False)
-    #: Seconds that the lock's clock was ahead of ours when it was last heard.
+    #: Seconds by which the lock's clock was ahead of ours when the lock was last heard.
     clock_skew: float | None = None
 
 
 @define
 class Known:
-    """What is known of a device: its id and how it speaks.
+    """The result of looking up a device: its id, dialect and other known values.
 
-    `alias` is the device that the name looked up is the IMEI of, None where it is none. `peripheral` is the
-    name when it is the id of a sub-lock or sensor, of this type; `device` is then its master.
+    `alias` is the device whose IMEI the name is, None when it is no IMEI. `peripheral` is the name when it is
+    the id of a sub-lock or sensor, with its type; `device` is then its master.
     """
 
     device: str
@@ -111,13 +111,13 @@ class Known:
 
     @property
     def is_known(self) -> bool:
-        """Whether such a device, or a sub-lock of this id, has been heard."""
+        """Whether the device, or the sub-lock, has been heard."""
         return any((self.dialect, self.firmware, self.alias, self.peripheral))
 
 
 @define
 class Unasked:
-    """What is known of a device that may be asked what it is; None is what isn't."""
+    """The known identity of a device that may be queried now; None for unknown values."""
 
     imei: str | None
     firmware: str | None

@@ -1,12 +1,11 @@
-"""Group commit: everything that frames and commands cause, written to Redis by one script call at a time.
+"""Group commit: writes all records of frames and commands to Redis, one script call at a time.
 
-While a call is under way, what arrives gathers for the next. So latency stays low when it is quiet, and the
-cost per frame falls when it is busy. A lock's answer is handed to it only after the call that holds its
-report has succeeded (DESIGN.md §1, promise 1).
+Records that arrive during a call are sent with the next one. So latency is low under low load, and the cost
+per frame falls under high load. A device's answer is sent only after the call with its report has succeeded.
 
-Where an answer has to survive more than the gateway, a call is not the end: WAIT or WAITAOF goes out behind
-it, in one write. While Redis waits it takes nothing further from this connection. So when waiting is slow and
-there is more to commit, several calls make a train, with one wait behind the last of them.
+With `--durability`, WAIT or WAITAOF follows the call in the same write. Redis processes no further request of
+this connection while it waits. So when waits are slow and more records are queued, several calls share one
+wait, which follows the last of them.
 """
 
 import time
@@ -28,7 +27,7 @@ from jt709c_gateway.redis.errors import REPORT_EVERY, explain
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.util.clock import Clock
 
-#: Batches that may wait together to be durable.
+#: Batches that may share one wait for durability.
 MAX_UNDURABLE: Final = 50
 _RETRY_FIRST: Final = 0.1
 _RETRY_LONGEST: Final = 5.0
@@ -40,33 +39,33 @@ SCRIPT: Final = b"\n".join(files(__package__).joinpath("lua", part).read_bytes()
 SCRIPT_HASH: Final = sha1(SCRIPT, usedforsecurity=False).hexdigest()
 
 _encode = Encoder().encode
-#: What a waiting record takes beside its bytes.
+#: Bytes that a queued record occupies besides its packed content.
 _OVERHEAD: Final = 256
-#: What the script says of a record that came too late: see the head of `commit.lua`.
+#: Errors that the script returns for one record: see the head of `commit.lua`.
 _LATE: Final = b"LATE"
 _STALE: Final = b"STALE "
 _KNOWN: Final = b"KNOWN"
-#: What is no fault of Redis's.
+#: Errors that the script returns in normal operation; Redis has not failed.
 _EXPECTED: Final = (_LATE, _STALE, _KNOWN, b"DECLINED")
 
 
 class Connection(Protocol):
-    """What is needed of the connection to Redis."""
+    """The connection to Redis, as the committer uses it."""
 
     def call(self, *arguments: Any) -> Any:
-        """Send one command; a Deferred of its reply."""
+        """Send one command; return a Deferred of its reply."""
 
     def pipeline(self, commands: Sequence[Sequence[Any]]) -> Any:
-        """Send commands in one write; a Deferred of their replies, errors as exception instances."""
+        """Send commands in one write; return a Deferred of their replies, errors as exception instances."""
 
     @property
     def connected(self) -> bool:
-        """Whether it can be used now."""
+        """Whether the connection is usable now."""
 
 
 @frozen
 class Limits:
-    """How long what the script writes may become. Entries, but for `max_age_ms` (0: no limit by age)."""
+    """Maximum lengths of the keys that the script writes, in entries; `max_age_ms` is in ms (0: none)."""
 
     events: int = 100_000
     history: int = 1_000
@@ -78,7 +77,7 @@ class Limits:
     histories: int = 200_000
 
     def packed(self) -> bytes:
-        """As the script takes them."""
+        """The limits in MessagePack, as the script expects them."""
         return _encode(
             (
                 self.events,
@@ -99,32 +98,32 @@ Content = tuple[Any, ...]
 
 @define
 class Statistics:
-    """What the committer has done, for metrics."""
+    """Counters of the committer, for metrics."""
 
     batches: int = 0
     records: int = 0
     duplicates: int = 0
     failed_records: int = 0
-    #: Records that were refused because another gateway has the command, or the device a newer session.
+    #: Records refused because another gateway holds the command, or the device has a newer session.
     late: int = 0
     stale: int = 0
     retries: int = 0
-    #: Times that what had been written was not durable in time, by reason.
+    #: Number of calls whose records were not durable in time, by reason.
     shortfalls: Counter[Shortfall] = field(factory=Counter)
 
 
 @define(eq=False)
 class Committer:
-    """Gathers records and has them applied in order, each exactly once.
+    """Collects records and commits them in order, each exactly once.
 
-    A call whose fate is unknown (the connection died under it) is repeated with the same number, by which
-    the script knows that it has been applied. So is one that was not as durable in time as `durability` asks:
-    nothing of it is answered or carried on with before it is, and if a fail-over has lost it, the repetition
-    writes it.
+    A call with unknown outcome (the connection was lost) is repeated with the same batch number, by which the
+    script recognises a batch that it has applied. A call that was not durable in time is repeated, too: its
+    records are not answered before they are durable, and if a fail-over has lost them, the repetition writes
+    them.
 
-    At most `max_unacked` records, of `max_bytes` in all, should be waiting: then `full` is true, and it is
-    for the callers to stop reading; `drained` is called when half of them are done. Without Redis nothing is
-    lost: what waits here is committed when it is back.
+    When `max_unacked` records, or `max_bytes` bytes, are queued, `full` is true and callers must stop
+    reading; `drained` is called when half of them are committed. Records queued while Redis is unreachable
+    are committed after reconnecting.
     """
 
     log = Logger()
@@ -139,24 +138,24 @@ class Committer:
     max_bytes: int = 128 << 20
     durability: Durability = field(factory=Durability)
     drained: Callable[[], None] = lambda: None
-    #: The time that records carry, in epoch seconds.
+    #: Returns the time that records carry, in epoch seconds.
     now: Callable[[], float] = time.time
-    #: Called per batch with its seconds and its number of records.
+    #: Called for each batch with its duration in seconds and its number of records.
     observed: Callable[[float, int], None] = lambda seconds, size: None
     statistics: Statistics = field(factory=Statistics)
     #: Records that are not committed yet.
     unacked: int = field(default=0, init=False)
-    #: The number of the last batch that Redis is known to have.
+    #: The number of the last batch that Redis has confirmed.
     applied: int = field(default=0, init=False)
-    #: Whether frames should not be taken any more for now.
+    #: Whether callers must stop reading frames.
     full: bool = field(default=False, init=False)
     _waiting: deque[Waiting] = field(factory=deque, repr=False)
-    #: Batches to be sent, again or for the first time; that of the call under way is the first.
+    #: Batches to send or resend; the first one is that of the running call.
     _batches: deque[Batch] = field(factory=deque, repr=False)
-    #: Batches that were written, and for whose durability nobody has asked yet.
+    #: Batches that were written and whose durability is not confirmed.
     _undurable: list[Batch] = field(factory=list, repr=False)
     _undurable_since: float = 0.0
-    #: Seconds that the last call with a wait took.
+    #: Duration in seconds of the last call with a wait.
     _last_wait: float = 0.0
     _bytes: int = 0
     _number: int = 0
@@ -166,7 +165,7 @@ class Committer:
     _unreported: int = 0
     _report_at: float = 0.0
     _shortfall_at: float = 0.0
-    #: What each call begins with, and the limits, as the script takes them.
+    #: The first arguments of each call, and the packed limits.
     _call: tuple[str | int, ...] = field(init=False, repr=False)
     _limits: bytes = field(init=False, repr=False)
 
@@ -177,7 +176,7 @@ class Committer:
 
     @property
     def marker(self) -> str:
-        """The key that has the number of the last batch that was applied."""
+        """The key that holds the number of the last applied batch."""
         return self.keys.commit_marker(self.gateway, self.boot)
 
     def submit(
@@ -187,11 +186,11 @@ class Committer:
         answer: Answer = None,
         then: Then | None = None,
     ) -> None:
-        """Have a record committed with the next batch; then `recipient` gets its `answer`."""
+        """Queue a record for the next batch; after its commit `recipient` gets `answer`."""
         try:
             packed = _encode(content)
         except Exception:
-            self.log.failure("a record can't be sent to Redis")
+            self.log.failure("a record could not be encoded for Redis")
             packed = b""
         self._waiting.append((packed, recipient, answer, then))
         self.unacked += 1
@@ -203,7 +202,7 @@ class Committer:
             self.clock.callLater(0, self._flush)
 
     def resume(self) -> None:
-        """The connection is ready and knows the script: go on."""
+        """Continue committing: the connection is ready and the script is loaded."""
         if not self._calling:
             self._requeue_undurable()
         if self.unacked and not self._scheduled and not self._calling:
@@ -236,7 +235,7 @@ class Committer:
         call.addErrback(self._on_unexpected_error)
 
     def _waits_now(self, now: float) -> bool:
-        """Whether to wait behind this call: all is written then, or as much time went by as waiting takes."""
+        """Whether a wait follows this call: the queue is empty, or calls took as long as the last wait."""
         if len(self._batches) > 1:
             return False
         long_enough = (
@@ -245,7 +244,7 @@ class Committer:
         return long_enough or not self._waiting
 
     def _durable(self, replies: list[Any], began: float) -> Any:
-        """What the script replied, when the wait behind it came to its end; else its error, or NotDurable."""
+        """Return the script's reply after a successful wait; raise the script's error, or NotDurable."""
         applied, waited = replies
         if isinstance(applied, Exception):
             raise applied
@@ -254,7 +253,7 @@ class Committer:
         return applied
 
     def _gather(self) -> Batch:
-        """Make the next batch of what waits."""
+        """Make the next batch of the queued records."""
         records = gather(self._waiting)
         sendable = [record for record in records if record[0]]
         if len(sendable) < len(records):
@@ -265,7 +264,7 @@ class Committer:
         return Batch.of(self._number, sendable)
 
     def _refused(self, record: Waiting) -> None:
-        """A record that can't be put into bytes counts as not written."""
+        """Count a record that could not be encoded as not written."""
         self.unacked -= 1
         self._bytes -= _OVERHEAD
         self.statistics.failed_records += 1
@@ -276,12 +275,12 @@ class Committer:
             self._call_back(recipient.committed, [b""])
 
     def _applied(self, reply: int | list[Any], durable: bool) -> None:
-        """A batch was written; with `durable`, all that were count."""
+        """Handle the reply to a batch; with `durable`, all written batches are committed."""
         outcome = reply if isinstance(reply, list) else [reply]
         duplicates, *_ = outcome
         batch = self._batches.popleft()
         if batch.outcome is None or duplicates >= 0:
-            # Of one that had been written before, the server may not know any more what had failed.
+            # For a batch that was applied before, the server may have forgotten which records failed.
             batch.outcome = outcome
         self._undurable.append(batch)
         self._calling = False
@@ -293,7 +292,7 @@ class Committer:
         done, self._undurable = self._undurable, []
         failed = [self._count(batch) for batch in done]
         if self._waiting:
-            # The next call is on its way before the answers of this one are written.
+            # Send the next call before the answers of this one.
             self._flush()
         for batch, indices in zip(done, failed, strict=True):
             self._answer(batch.records, indices)
@@ -302,7 +301,7 @@ class Committer:
             self._call_back(self.drained)
 
     def _count(self, batch: Batch) -> dict[int, bytes]:
-        """Take a batch off the books; which of its records were not written, by index, and why."""
+        """Count a committed batch; return the reasons of its records that were not written, by index."""
         size = len(batch.records)
         self.unacked -= size
         self._bytes -= batch.size + _OVERHEAD * size
@@ -336,11 +335,11 @@ class Committer:
                 self._call_back(recipient.superseded, reason.removeprefix(_STALE).decode())
 
     def _call_back(self, callback: Callable[..., Any], *arguments: Any) -> Any:
-        """Call what belongs to others: its failure is its own."""
+        """Call a caller's function and log its exception."""
         try:
             return callback(*arguments)
         except Exception:
-            self.log.failure("what follows a commit failed")
+            self.log.failure("post-commit callback failed")
             return None
 
     def _report(self, failures: Sequence[Any]) -> dict[int, bytes]:
@@ -355,7 +354,7 @@ class Committer:
         self._unreported += len(broken)
         now = self.clock.seconds()
         if broken and now >= self._report_at:
-            # A user without a permission, say, would otherwise fill the log with one line per batch.
+            # A missing permission, for example, would otherwise log one line per batch.
             self._report_at = now + REPORT_EVERY
             self.log.error(
                 "{count} records could not be written to Redis and stay unanswered: {reason}",
@@ -366,7 +365,7 @@ class Committer:
         return reasons
 
     def _failed(self, failure: Failure) -> None:
-        """Keep the batch: it is repeated when the connection is ready, or after a while when it still is."""
+        """Keep the batch; repeat it when the connection is ready again, or after a delay if it still is."""
         self._calling = False
         self.statistics.retries += 1
         self._requeue_undurable()
@@ -382,11 +381,11 @@ class Committer:
             loading.addErrback(self._on_unexpected_error)
             return
         if self._delay == _RETRY_FIRST:
-            self.log.error("Redis takes no events: {reason}; trying again", reason=failure.getErrorMessage())
+            self.log.error("Redis refuses the commit: {reason}; retrying", reason=failure.getErrorMessage())
         self._retry()
 
     def _requeue_undurable(self) -> None:
-        """What was written and isn't known to be durable is sent again: it may be another server by now."""
+        """Requeue batches whose durability is unknown: the connection may lead to a new primary."""
         self._batches.extendleft(reversed(self._undurable))
         self._undurable.clear()
 
@@ -401,7 +400,7 @@ class Committer:
                 reason=str(error),
             )
         if error.shortfall is not Shortfall.REFUSED:
-            # It has waited long enough already.
+            # The wait itself has lasted long enough.
             self._delay = _RETRY_FIRST
         self._retry()
 
@@ -415,7 +414,7 @@ class Committer:
         self._delay = min(self._delay * 2, _RETRY_LONGEST)
 
     def _on_unexpected_error(self, failure: Failure) -> None:
-        self.log.failure("the committer failed; trying again", failure)
+        self.log.failure("the committer failed; retrying", failure)
         self._calling = False
         self._requeue_undurable()
         if not self._scheduled:

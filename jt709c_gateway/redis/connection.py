@@ -1,4 +1,4 @@
-"""One long-lived connection to Redis that comes back by itself."""
+"""A long-lived connection to Redis that reconnects by itself."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from random import random
@@ -23,15 +23,15 @@ from jt709c_gateway.redis.cluster import ClusterEndpoint, moved_to
 _REASONS_LOGGED = 8
 _STEADY = 5.0
 _CLOSE_TIMEOUT = 2.0
-#: Nodes of a cluster that one attempt may be sent on to: one knows where a slot is, unless it moves just now.
+#: Redirections that one attempt follows: one suffices, unless the slot is moving.
 _MAX_REDIRECTS = 3
-#: What a server answers that has handed our slot on, and one that others have taken the place of.
+#: Prefixes of error replies of a node that lost our slot, and of a server that is no longer the primary.
 _MOVED = ("MOVED ",)
 _FAILED_OVER = ("MOVED ", "READONLY ", "UNBLOCKED ")
 
 
 class _Elsewhere(txredisapi.ConnectionError):  # type: ignore[misc]
-    """Another node of the cluster has our keys."""
+    """Another node of the cluster holds our keys."""
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(
@@ -41,32 +41,32 @@ class _Elsewhere(txredisapi.ConnectionError):  # type: ignore[misc]
 
 
 def retry_delay(attempt: int) -> float:
-    """Seconds to wait after `attempt` attempts in a row that came to nothing: 0.1 s growing to 5 s, ±25 %."""
+    """Return the delay in seconds after `attempt` failed attempts in a row: 0.1 s growing to 5 s, ±25 %."""
     return min(5.0, 0.1 * 1.5 ** min(attempt - 1, 20)) * (0.75 + random() / 2)
 
 
 class RedisConnection(Service):
-    """Keeps a connection to Redis, made usable (AUTH, SELECT, PING, `prepare`) before anyone gets it.
+    """Keeps a connection to Redis, which is usable after AUTH, SELECT, PING and `prepare`.
 
-    `endpoint` is what `client_endpoint(address, …)` gives. All times are in seconds:
+    `endpoint` is the result of `client_endpoint(address, …)`. All times are in seconds:
 
-    - `reply_timeout`: a request that waits longer aborts the connection, since a server that hangs looks
-      like one that is busy. None for a connection that blocks (BLMOVE, XREAD BLOCK).
-    - `handshake_timeout`: from the transport being there to the connection being usable.
-    - `password`: asked for the password on every new connection, instead of `address.password`; what it
-      raises makes the attempt fail.
-    - `retry_delay`: given the number of failed attempts in a row, how long to wait for the next.
+    - `reply_timeout`: a request that waits longer aborts the connection. None for a connection with blocking
+      commands (BLMOVE, XREAD BLOCK).
+    - `handshake_timeout`: from the established transport to the usable connection.
+    - `password`: called for the password on every new connection, instead of `address.password`; its
+      exception fails the attempt.
+    - `retry_delay`: returns the delay for a number of failed attempts in a row.
 
-    `prepare(protocol)` is awaited on every new connection before it is announced (load scripts, subscribe);
-    when it fails, the connection is dropped and the attempt counts as failed. `ready()` is called each time
-    the connection has become usable, `lost(reason)` each time a usable one is gone, after its requests have
-    failed. Both run in the reactor; what they raise is logged.
+    `prepare(protocol)` is awaited on every new connection (load scripts, subscribe); when it fails, the
+    connection is closed and the attempt has failed. `ready()` is called each time the connection becomes
+    usable, `lost(reason)` each time a usable one has ended, after its requests have failed. Both run in the
+    reactor; their exceptions are logged.
 
-    `probe` is one of our keys, a hash. A node of a cluster that hasn't got its slot is not used: a
-    `ClusterEndpoint` is sent on to the one that has, with others that is a failed attempt.
+    `probe` is one of our keys, a hash. A cluster node that does not hold its slot is not used: a
+    `ClusterEndpoint` follows the redirection, with other endpoints the attempt fails.
 
-    There is no ClientService in here: it raises out of `connectionLost` when a connection ends while
-    `prepareConnection` is under way, and it logs every attempt.
+    ClientService is not used: it raises out of `connectionLost` when a connection ends during
+    `prepareConnection`, and it logs every attempt.
     """
 
     log = Logger()
@@ -103,31 +103,31 @@ class RedisConnection(Service):
 
     @property
     def connected(self) -> bool:
-        """Whether a usable connection is there."""
+        """Whether there is a usable connection."""
         return self._protocol is not None and bool(self._protocol.connected)
 
     def call(self, *arguments: Argument) -> "defer.Deferred[Any]":
-        """Send one command; the reply as in `RedisProtocol.call`.
+        """Send one command; return its reply as `RedisProtocol.call` does.
 
         Fails with txredisapi.ResponseError for an error reply, and with txredisapi.ConnectionError when
         there is no connection or it ends first (its subclass TimeoutError: the reply took too long). In the
-        last two cases the server may have carried the command out.
+        last two cases the server may have executed the command.
         """
         if self._protocol is None:
             return defer.fail(txredisapi.ConnectionError("not connected to Redis"))
         return self._protocol.call(*arguments)
 
     def pipeline(self, commands: Sequence[Sequence[Argument]]) -> "defer.Deferred[list[Any]]":
-        """Send commands in one write; one result for each, errors as exception instances.
+        """Send commands in one write; return one result for each, errors as exception instances.
 
-        Fails with txredisapi.ConnectionError only when there is no connection to begin with.
+        Fails with txredisapi.ConnectionError only when there is no connection at the start.
         """
         if self._protocol is None:
             return defer.fail(txredisapi.ConnectionError("not connected to Redis"))
         return self._protocol.pipeline(commands)
 
     def startService(self) -> None:
-        """Start connecting; `ready` tells when there is a connection."""
+        """Start connecting; `ready` is called when the connection is usable."""
         if self._loop is not None:
             return
         super().startService()  # type: ignore[no-untyped-call]
@@ -135,7 +135,7 @@ class RedisConnection(Service):
         self._loop.addErrback(self._loop_ended)
 
     def stopService(self) -> "defer.Deferred[None]":
-        """Close the connection, or give up the attempt under way.
+        """Close the connection, or cancel the running attempt.
 
         Outstanding requests fail. The Deferred fires when the connection is closed.
         """
@@ -145,14 +145,16 @@ class RedisConnection(Service):
             return defer.succeed(None)
         stopped: defer.Deferred[None] = defer.Deferred()
         loop.addBoth(lambda _: stopped.callback(None))
-        # Not at once: `ready` and `lost` run inside the loop, and one that stops us would cancel what isn't
-        # waiting.
+        # Not at once: `ready` and `lost` run inside the loop, and a loop that isn't waiting cannot be
+        # cancelled.
         self._reactor.callLater(0, loop.cancel)
         return stopped
 
     def _loop_ended(self, failure: Any) -> None:
         if not failure.check(defer.CancelledError):
-            self.log.failure("the connection to Redis at {address} was given up", failure, address=self._name)
+            self.log.failure(
+                "the loop of the connection to Redis at {address} failed", failure, address=self._name
+            )
 
     @property
     def _name(self) -> str:
@@ -224,7 +226,7 @@ class RedisConnection(Service):
             commands.append(("AUTH", password))
         if address.db:
             commands.append(("SELECT", address.db))
-        # PING also tells a server that is still loading its data from one that can be used.
+        # PING fails on a server that is still loading its data.
         commands.append(("PING",))
         if address.sentinels:
             commands.append(("ROLE",))
@@ -243,11 +245,11 @@ class RedisConnection(Service):
             if isinstance(reply, Exception):
                 raise reply
         if address.sentinels and replies[-1][0] != b"master":
-            raise txredisapi.ConnectionError("the sentinels name a server that is no master (yet)")
+            raise txredisapi.ConnectionError("the server named by the sentinels is not a master (yet)")
 
     @staticmethod
     def _check_place(reply: Any, protocol: RedisProtocol) -> None:
-        """Whether the keys are here; what else may be wrong is for those to say who use them."""
+        """Raise an error when the server does not hold our keys; other errors show when the keys are used."""
         if (target := moved_to(reply)) is not None:
             host, port = target
             raise _Elsewhere(host or protocol.transport.getPeer().host, port)
@@ -263,7 +265,9 @@ class RedisConnection(Service):
         try:
             reason = one_line(await protocol.when_lost())
             self.log.warn(
-                "lost Redis at {address}: {reason}; trying again", address=self._name, reason=reason
+                "lost the connection to Redis at {address}: {reason}; reconnecting",
+                address=self._name,
+                reason=reason,
             )
         finally:
             self._protocol = None
@@ -272,15 +276,14 @@ class RedisConnection(Service):
 
     async def _close(self, protocol: RedisProtocol) -> None:
         protocol.transport.loseConnection()
-        # What was written may never drain when the server hangs.
+        # The write buffer may never drain when the server hangs.
         overdue = self._reactor.callLater(_CLOSE_TIMEOUT, protocol.transport.abortConnection)
         await protocol.when_lost()
         if overdue.active():
             overdue.cancel()
 
     def _attempt_failed(self, reason: str) -> None:
-        # Each reason once per outage: a refused connection that turns into a refused password is worth a
-        # line, the hundredth attempt is not.
+        # Each reason is logged once per outage, not once per attempt.
         if reason not in self._reasons and len(self._reasons) < _REASONS_LOGGED:
             self._reasons.add(reason)
             self.log.warn(
@@ -299,7 +302,7 @@ class RedisConnection(Service):
 
 
 def _refusal(command: Sequence[Argument], text: str, password: str | None) -> str:
-    # Some servers repeat the arguments of a command they don't know, cut at any length.
+    # Some servers repeat the arguments of an unknown command, truncated at any length.
     text = text.partition(", with args")[0]
     if password and password in text:
         text = text.partition(" ")[0]

@@ -1,4 +1,4 @@
-"""A device in one record, made of the fields of its hashes, for lists of the fleet (DESIGN.md §3)."""
+"""One record per device for lists of the fleet, read from the hashes of device and session."""
 
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
@@ -8,7 +8,7 @@ import msgspec
 from jt709c_gateway.redis.client_protocol import Argument
 from jt709c_gateway.redis.keys import Keys
 
-#: Fields of `jt709c:device:<device>` and `jt709c:session:<device>`, as `summarise` takes their values.
+#: Fields of `jt709c:device:<device>` and `jt709c:session:<device>`, in the order that `summarise` expects.
 DEVICE_FIELDS: Final = (
     "imei",
     "dialect",
@@ -21,22 +21,22 @@ DEVICE_FIELDS: Final = (
     "place",
 )
 SESSION_FIELDS: Final = ("gateway", "transport", "peer", "since")
-#: What an error of the server says, also out of a script, where a key of ours is something else.
+#: The server's error, also from within a script, for a key of the wrong type.
 WRONG_TYPE: Final = "WRONGTYPE"
 
 _Read = TypeVar("_Read")
-#: A value for each field, as HMGET or `fleet_read.lua` has it; None for one that isn't there.
+#: A value for each field, from HMGET or `fleet_read.lua`; None for an absent field.
 Values = Sequence[bytes | str | None]
 
 
 class DeviceSummary(msgspec.Struct):
-    """A device as a list of the fleet shows it; None is unknown.
+    """The summary of a device in a list of the fleet; None means unknown.
 
     Times are RFC 3339 in UTC, degrees, km/h, percent; `gsm_signal` and `fix` are as in a `location` event.
-    `online` says whether a gateway holds it; `gateway`, `transport`, `peer` and `since` say which and how.
-    What `lock_state` and `battery_percent` say is the last that was heard; `fix`, `gsm_signal`, `rope_open`
-    and `charging` are those of the last live location. The position is too, unless that had none: then it is
-    the last one with a fix. `position_time` is its own, so it tells how old it is.
+    `online` says whether the device has a session; `gateway`, `transport`, `peer` and `since` describe it.
+    `lock_state` and `battery_percent` are the last known values; `fix`, `gsm_signal`, `rope_open` and
+    `charging` are those of the last live location. So is the position, unless that location had none: then it
+    is the last one with a fix. `position_time` is the time of the position itself.
     """
 
     device: str
@@ -64,7 +64,7 @@ class DeviceSummary(msgspec.Struct):
 
 
 class _Place(msgspec.Struct):
-    """What is wanted of the data of a location event, or of the last place; the rest is passed over."""
+    """The fields used of a location event's data, or of the last position; other fields are ignored."""
 
     time: str | None = None
     seen: str | None = None
@@ -84,7 +84,7 @@ _NOWHERE: Final = _Place()
 
 
 def commands(keys: Keys, devices: Sequence[str]) -> list[tuple[Argument, ...]]:
-    """What to pipeline for these devices: two commands for each, which `summaries` takes the replies of."""
+    """Return the commands to pipeline for these devices, two for each; `summaries` reads their replies."""
     wanted: list[tuple[Argument, ...]] = []
     for device in devices:
         wanted.append(("HMGET", keys.device(device), *DEVICE_FIELDS))
@@ -93,9 +93,9 @@ def commands(keys: Keys, devices: Sequence[str]) -> list[tuple[Argument, ...]]:
 
 
 def summaries(devices: Sequence[str], replies: Sequence[Any]) -> list[DeviceSummary]:
-    """The devices, from the replies to `commands`; an error among those is raised.
+    """Return the devices from the replies to `commands`; raise an error among the replies.
 
-    Except one about a key that is no hash, of which nothing is known: see `summarise`.
+    A key that is not a hash is no error: its fields are unknown.
     """
     pairs = zip(devices, replies[::2], replies[1::2], strict=True)
     return [
@@ -105,7 +105,7 @@ def summaries(devices: Sequence[str], replies: Sequence[Any]) -> list[DeviceSumm
 
 
 def known(reply: Any, names: Sequence[Argument]) -> Values:
-    """The values of these fields, from the reply to an HMGET or the error; raises any but WRONGTYPE."""
+    """Return the values of these fields from the reply to an HMGET; raise errors except WRONGTYPE."""
     if isinstance(reply, Exception):
         if WRONG_TYPE not in str(reply):
             raise reply
@@ -115,9 +115,9 @@ def known(reply: Any, names: Sequence[Argument]) -> Values:
 
 
 def summarise(device: str, state: Values, session: Values) -> DeviceSummary:
-    """One device, from the values of `DEVICE_FIELDS` and `SESSION_FIELDS`.
+    """Make the summary of one device from the values of `DEVICE_FIELDS` and `SESSION_FIELDS`.
 
-    A value that can't be read counts as unknown: a list of the fleet doesn't end at one device of it.
+    An unreadable value counts as unknown, so that one device can't break a list of the fleet.
     """
     imei, dialect, firmware, seen, lock_state, battery, alarms, location, last_place = state
     gateway, transport, peer, since = map(_text, session)
@@ -130,7 +130,7 @@ def summarise(device: str, state: Values, session: Values) -> DeviceSummary:
         dialect=_text(dialect),
         firmware=_text(firmware),
         seen=_text(seen),
-        # Not its other fields: they are written in one go, and the gateway has a name always.
+        # The gateway's field alone is enough: all fields are written together, and it is never empty.
         online=gateway is not None,
         gateway=gateway,
         transport=transport,

@@ -1,4 +1,4 @@
-"""How durable a commit has to be before it counts, and how Redis is asked for that (DESIGN.md §1)."""
+"""How durable a commit must be before its records are answered, and the Redis commands for that."""
 
 import re
 from enum import StrEnum
@@ -13,18 +13,18 @@ _REPLICAS: Final = re.compile(r"replicas:([1-9][0-9]{0,2})")
 
 
 class Shortfall(StrEnum):
-    """Why a batch is not durable though it was applied; a label of metrics."""
+    """Why an applied batch is not durable; a label of metrics."""
 
     SYNC = "sync"
-    """The server had not synced it to its disk in time."""
+    """The server did not sync it to its disk in time."""
     REPLICAS = "replicas"
-    """Too few replicas had it in time."""
+    """Too few replicas confirmed it in time."""
     REFUSED = "refused"
-    """The server would not wait: it has no append-only file, is too old, or is a replica by now."""
+    """The server refused to wait: it has no append-only file, is too old, or is now a replica."""
 
 
 class NotDurable(Exception):
-    """A batch was applied, but it is not known to be as durable as it has to be."""
+    """A batch was applied, but the required durability is not confirmed."""
 
     def __init__(self, shortfall: Shortfall, message: str) -> None:
         super().__init__(message)
@@ -33,9 +33,10 @@ class NotDurable(Exception):
 
 @frozen
 class Durability:
-    """What a commit waits for: this server's disk, or so many `replicas`; by default for neither.
+    """The durability that a commit waits for: this server's disk, or a number of `replicas`; by default
+    neither.
 
-    The server gives up waiting after `timeout` seconds, so that a call has an end.
+    The server stops waiting after `timeout` seconds.
     """
 
     fsync: bool = False
@@ -44,7 +45,7 @@ class Durability:
 
     @classmethod
     def parse(cls, text: str) -> "Durability":
-        """Read ``server``, ``fsync`` or ``replicas:N``; ValueError says what is right."""
+        """Parse ``server``, ``fsync`` or ``replicas:N``; the ValueError names the expected forms."""
         if text == "server":
             return cls()
         if text == "fsync":
@@ -56,21 +57,21 @@ class Durability:
 
     @property
     def waits(self) -> bool:
-        """Whether a commit needs more than the server's word that it was applied."""
+        """Whether a commit needs more than the reply of the server."""
         return self.fsync or self.replicas > 0
 
     def command(self) -> tuple[str | int, ...]:
-        """What to send behind the script.
+        """Return the command to send after the script.
 
-        Both count from the last write of their own connection, and answer at once on one that has written
-        nothing: the script writes in every call, also in one that is a repetition.
+        WAIT and WAITAOF wait for the last write of their own connection, and reply at once if there is none:
+        therefore the script writes in every call, also in a repetition.
         """
-        # 0 would be for ever.
+        # 0 would mean no limit.
         milliseconds = max(1, ceil(self.timeout * 1000))
         return ("WAITAOF", 1, 0, milliseconds) if self.fsync else ("WAIT", self.replicas, milliseconds)
 
     def check(self, reply: Any) -> None:
-        """Raise NotDurable, or the connection's own error, unless `command` was answered as it should."""
+        """Raise NotDurable, or the connection's error, unless the reply to `command` confirms durability."""
         if isinstance(reply, txredisapi.ResponseError):
             raise NotDurable(Shortfall.REFUSED, str(reply))
         if isinstance(reply, Exception):

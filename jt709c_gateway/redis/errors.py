@@ -1,4 +1,4 @@
-"""What a server refuses to do for us: which right is missing, whose fault it is, and who hears of it."""
+"""Error replies of Redis: explains and classifies them, and logs them at a limited rate."""
 
 import re
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from twisted.logger import Logger
 
 from jt709c_gateway.util.clock import Clock
 
-#: Seconds between two log lines about the same thing that is refused.
+#: Seconds between two log lines about the same refusal.
 REPORT_EVERY: Final = 10.0
-#: Commands whose keys are more than their first argument.
+#: Commands whose keys are not just their first argument.
 _KEYS: Final = {"BLMOVE": 2, "LMOVE": 2}
 _ACL: Final = re.compile(r"(?:NOPERM |ACL failure in script: )No permissions to access a (?:key|channel)")
-#: UNBLOCKED is what a command that waits gets when its server becomes a replica.
+#: UNBLOCKED is the reply to a blocking command when its server becomes a replica.
 _STATE_OF_SERVER: Final = re.compile(
     r"(?:NOPERM|NOAUTH|READONLY|OOM|MISCONF|NOREPLICAS|UNBLOCKED|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)\b"
     r"|.*ACL failure in script"
@@ -23,10 +23,11 @@ _STATE_OF_SERVER: Final = re.compile(
 
 
 def explain(text: str, command: Sequence[object] = ()) -> str:
-    """An error reply, with the keys or channels that a user may not touch: the server doesn't name them.
+    """Return an error reply with the keys or channels of the refused `command`, which the server doesn't
+    name.
 
-    `command` is what was refused; of its arguments only names of keys and channels are repeated. Inside a
-    script it can be any key, and only the server knows.
+    Only names of keys and channels are repeated of its arguments. For a command inside a script, only the
+    server's ACL LOG names the key.
     """
     if not _ACL.search(text):
         return text
@@ -41,18 +42,18 @@ def explain(text: str, command: Sequence[object] = ()) -> str:
 
 
 def is_state_of_server(error: BaseException) -> bool:
-    """Whether the server's state is why (rights, memory, a replica), and not what was asked of it."""
+    """Return whether the server's state (rights, memory, a replica) caused an error, not the request."""
     return isinstance(error, txredisapi.ResponseError) and bool(_STATE_OF_SERVER.match(str(error)))
 
 
 def is_wrong_type(reply: object) -> bool:
-    """Whether a reply says that a key is of another type than it should be."""
+    """Return whether a reply says that a key has the wrong type."""
     return isinstance(reply, txredisapi.ResponseError) and str(reply).startswith("WRONGTYPE")
 
 
 @define
 class ErrorLog:
-    """Logs what Redis refuses, each thing at most every `REPORT_EVERY` seconds, while others keep trying."""
+    """Logs refusals of Redis, each kind at most every `REPORT_EVERY` seconds."""
 
     log = Logger()
 
@@ -60,7 +61,7 @@ class ErrorLog:
     _next: dict[str, float] = field(factory=dict, init=False)
 
     def report(self, what: str, error: BaseException) -> None:
-        """`what`, one of a few texts, was refused; a lost connection is said by the connection itself."""
+        """Log that Redis refused `what`, one of a few texts; the connection itself logs that it was lost."""
         now = self.clock.seconds()
         if isinstance(error, txredisapi.ConnectionError) or now < self._next.get(what, now):
             return

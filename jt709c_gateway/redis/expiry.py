@@ -1,4 +1,4 @@
-"""Ending the commands whose ttl has run out, and those that are lost, as `command_expire.lua` does it."""
+"""Ends expired and lost commands by calling `command_expire.lua`."""
 
 from typing import Final
 
@@ -11,7 +11,8 @@ from jt709c_gateway.redis.command_writes import MAX_REPLIES, REPLY_TTL
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.scripts import Caller
 
-#: Commands that one call looks at. The server spends some 60 µs on each, and whatever else it is asked waits.
+#: Maximum number of commands per call. The server spends about 60 µs on each, during which it serves nobody
+#: else.
 AT_ONCE: Final = 50
 
 _FIELDS: Final = encode([(name, is_text(name)) for name in PUBLIC_FIELDS])
@@ -19,7 +20,7 @@ _FIELDS: Final = encode([(name, is_text(name)) for name in PUBLIC_FIELDS])
 
 @define
 class Announcement:
-    """An event, in the parts around its number, its device and its data; and the streams' caps."""
+    """An event as the parts around its number, device and data, and the limits of the streams."""
 
     parts: tuple[str, str, str, str]
     max_events: int
@@ -28,25 +29,25 @@ class Announcement:
 
 @define
 class Expired:
-    """What one call has done."""
+    """The result of one call."""
 
-    #: Due commands that were looked at, and the ids of those that ended.
+    #: Number of due commands examined, and the ids of the commands that ended.
     looked_at: int
     ended: list[str]
-    #: Commands that could not be ended, and why not the last of them. They stay where they are.
+    #: Number of commands that could not be ended, and the reason of the last one. They stay where they are.
     refused: int
     reason: str | None
-    #: The states in which those have ended.
+    #: The final states of the commands that ended.
     states: list[str]
 
 
 async def expire(
     caller: Caller, keys: Keys, now: float, at: str, event: Announcement, skip: int = 0, *, lost: bool = False
 ) -> Expired:
-    """End up to `AT_ONCE` commands that are due at `now`, epoch seconds; `at` is now as in records.
+    """End up to `AT_ONCE` commands that are due at `now`, epoch seconds; `at` is the same time as in records.
 
-    With `lost`, look at those that came before `now`, and end what is in no list. The first `skip` are left
-    out. txredisapi's errors come as they are.
+    With `lost`, examine the commands accepted before `now`, and end those that are in no list. The first
+    `skip` commands are left out. txredisapi's errors are passed on.
     """
     looked_at, ended, refused, reason, states = await scripts.run(
         caller,

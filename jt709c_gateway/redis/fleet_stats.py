@@ -1,4 +1,4 @@
-"""What Redis knows of the fleet as a whole, in numbers: for /metrics."""
+"""Fleet-wide counts from Redis, for /metrics."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,19 +10,19 @@ from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.scripts import Caller
 
-#: Spans for which the locks seen are counted, in seconds, by the label they have in metrics.
+#: Time spans in seconds for which the seen locks are counted, by their label in metrics.
 SPANS: Final[Mapping[str, int]] = {"1h": 3600, "1d": 86_400, "7d": 604_800}
-#: Open commands among which the oldest waiting one is sought.
+#: Maximum number of open commands among which the oldest waiting one is searched.
 _LOOKED_AT: Final = 1000
 
 
 @frozen
 class FleetCounts:
-    """One count of the fleet.
+    """Fleet-wide counts at one moment.
 
-    `seen` has the locks heard within each of the `SPANS`. `oldest` is when the command came in that waits
-    longest, in epoch seconds; None where none waits. `let_go` is how many `devices` and `histories` had to go
-    because of their limits, ever.
+    `seen` has the number of locks heard within each of the `SPANS`. `oldest` is the acceptance time of the
+    command that waits longest, in epoch seconds; None when none waits. `let_go` has the numbers of `devices`
+    and `histories` that were ever deleted because of their limits.
     """
 
     locks: int
@@ -35,7 +35,7 @@ class FleetCounts:
 
 
 async def count_fleet(caller: Caller, keys: Keys, now: float) -> FleetCounts:
-    """Count the fleet as it is `now`, in epoch seconds; txredisapi's errors as they come."""
+    """Count the fleet at `now`, in epoch seconds; txredisapi's errors are passed on."""
     locks, seen, untaken, still_open, under_way, oldest, devices, histories = await scripts.run(
         caller,
         scripts.SURVEY,

@@ -1,4 +1,4 @@
-"""The names of everything in Redis (DESIGN.md §3, §4). No other module spells a key."""
+"""The names of all keys and channels in Redis (docs/redis.rst). No other Python module spells them."""
 
 from typing import Final
 
@@ -14,7 +14,7 @@ class Keys:
     prefix: str = DEFAULT_PREFIX
 
     def channel(self, kind: str, device: str) -> str:
-        """Where an event of this kind of this device is published; `*` for either makes a pattern."""
+        """Channel on which events of this kind and device are published; `*` for either makes a pattern."""
         return f"{self.prefix}:event:{kind}:{device}"
 
     @property
@@ -29,12 +29,12 @@ class Keys:
 
     @property
     def histories(self) -> str:
-        """Sorted set: devices that have an audit trail; the lowest goes first when there are too many."""
+        """Sorted set: devices with an audit trail; when there are too many, the lowest is deleted first."""
         return f"{self.prefix}:histories"
 
     @property
     def let_go(self) -> str:
-        """Hash: how many `devices` and `histories` had to be let go because of their limits."""
+        """Hash: how many `devices` and `histories` were deleted because of their limits."""
         return f"{self.prefix}:let_go"
 
     @property
@@ -43,7 +43,7 @@ class Keys:
         return f"{self.prefix}:imei"
 
     def recent(self, device: str) -> str:
-        """String: fingerprints of a device's last reports, one after the other."""
+        """String: the concatenated fingerprints of a device's last reports."""
         return f"{self.prefix}:recent:{device}"
 
     def peripheral(self, peripheral: str) -> str:
@@ -56,12 +56,12 @@ class Keys:
 
     @property
     def malformed(self) -> str:
-        """Stream of what could not be read."""
+        """Stream of malformed frames."""
         return f"{self.prefix}:malformed"
 
     @property
     def allowed(self) -> str:
-        """Set of the devices that are admitted with ``--admit redis``."""
+        """Set of the devices admitted with ``--admit redis``."""
         return f"{self.prefix}:allowed"
 
     def device(self, device: str) -> str:
@@ -73,59 +73,58 @@ class Keys:
         return f"{self.prefix}:history:{device}"
 
     def track(self, device: str) -> str:
-        """List, capped: where a device has been, newest arrival last."""
+        """List, capped: positions of a device, newest arrival last."""
         return f"{self.prefix}:track:{device}"
 
     def session(self, device: str) -> str:
-        """Hash, expiring: which gateway holds the device."""
+        """Hash, expiring: the gateway and session of a device."""
         return f"{self.prefix}:session:{device}"
 
     def online_at(self, gateway: str) -> str:
-        """Set: devices that are online at a gateway, as far as events have told."""
+        """Set: devices that are online at a gateway, according to the published events."""
         return f"{self.prefix}:sessions:{gateway}"
 
     def secret(self, device: str) -> str:
-        """The dynamic password a device reported last, expiring."""
+        """String, expiring: the dynamic password that a device reported last."""
         return f"{self.prefix}:secret:{device}"
 
     def commit_marker(self, gateway: str, boot: str) -> str:
-        """The number of the last batch that this run of a gateway had applied, expiring."""
+        """String, expiring: the number of the last batch applied for this run of a gateway."""
         return f"{self.prefix}:commit:{gateway}:{boot}"
 
     @property
     def commands(self) -> str:
-        """List: commands come in here."""
+        """List: new commands."""
         return f"{self.prefix}:commands"
 
     def intake(self, gateway: str) -> str:
-        """List: commands that a gateway has taken and not yet recorded."""
+        """List: commands that a gateway has read and not yet recorded."""
         return f"{self.prefix}:commands:intake:{gateway}"
 
     def route(self, gateway: str) -> str:
-        """List, expiring: locks that this gateway is to look after: a command came in, or they moved."""
+        """List, expiring: locks that this gateway has to check: a command came in, or the lock moved."""
         return f"{self.prefix}:commands:route:{gateway}"
 
     def waiting(self, device: str) -> str:
-        """List: commands for a device, in order, until they are written to it."""
+        """List: commands queued for a device, in order, until they are sent."""
         return f"{self.prefix}:commands:waiting:{device}"
 
     def under_way(self, gateway: str) -> str:
-        """Hash: command id -> command, for those that a gateway is writing or awaits an answer to."""
+        """Hash: command id -> command, for the commands that a gateway is sending or awaits an answer to."""
         return f"{self.prefix}:commands:underway:{gateway}"
 
     def unsettled(self, device: str) -> str:
-        """Hash, expiring: command id -> epoch second, for those whose fate later evidence may still
-        settle."""
+        """Hash, expiring: command id -> epoch second, for commands that later evidence may still settle."""
         return f"{self.prefix}:commands:unsettled:{device}"
 
     @property
     def deadlines(self) -> str:
-        """Sorted set: waiting command ids by the moment their ttl ends, epoch seconds."""
+        """Sorted set: ids of waiting commands by the end of their ttl, epoch seconds."""
         return f"{self.prefix}:commands:deadlines"
 
     @property
     def invalid(self) -> str:
-        """List, capped: commands that could not be read, with the reason."""
+        """List, capped: invalid commands, with the reason."""
         return f"{self.prefix}:commands:invalid"
 
     def command(self, command_id: str) -> str:
@@ -134,23 +133,23 @@ class Keys:
 
     @property
     def recent_commands(self) -> str:
-        """Sorted set, capped: ids of the last commands by when they were taken in, epoch seconds."""
+        """Sorted set, capped: ids of the last commands by their time of acceptance, epoch seconds."""
         return f"{self.prefix}:commands:recent"
 
     def reply(self, name: str) -> str:
-        """List, expiring: outcomes of the commands that asked for them under this name."""
+        """List, expiring: outcomes of the commands with this `reply_to` name."""
         return f"{self.prefix}:reply:{name}"
 
     def gateway(self, gateway: str) -> str:
-        """Liveness of a gateway, expiring."""
+        """String, expiring: liveness of a gateway."""
         return f"{self.prefix}:gateway:{gateway}"
 
     @property
     def epoch(self) -> str:
-        """Number of the last run of any gateway."""
+        """String: number of the last run of any gateway."""
         return f"{self.prefix}:epoch"
 
     @property
     def gateways(self) -> str:
-        """Set of all gateways that may have left something behind."""
+        """Set: all gateways that may have left commands or sessions behind."""
         return f"{self.prefix}:gateways"

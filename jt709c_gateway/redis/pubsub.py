@@ -1,4 +1,4 @@
-"""A connection to Redis on which published messages arrive."""
+"""Subscriptions to Redis channels."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -9,32 +9,32 @@ from twisted.internet.protocol import Factory
 from jt709c_gateway.redis.client_protocol import RedisProtocol
 from jt709c_gateway.redis.connection import RedisConnection
 
-#: Seconds between two questions whether a silent subscription still lives.
+#: Seconds between two PINGs on an idle subscription.
 PING_EVERY: Final = 15.0
 _GLOB: Final = frozenset("*?[]\\")
 
 OnMessage = Callable[[str, str, bytes], None]
-"""Given what was subscribed to, the channel (the same but for a pattern) and the message."""
+"""Called with the subscribed name, the channel (different for a pattern) and the message."""
 
 
 def glob_escape(text: str) -> str:
-    """Text as part of a PSUBSCRIBE pattern that matches just this text."""
+    """Escape text for a PSUBSCRIBE pattern, so that it matches only itself."""
     return "".join(f"\\{character}" if character in _GLOB else character for character in text)
 
 
 def keep_alive(connection: RedisConnection) -> None:
-    """Ask a silent server whether it is there: without an answer in time the connection is made anew."""
+    """Send a PING on the idle connection; without a reply in time it is replaced."""
     if connection.connected:
         connection.call("PING").addErrback(lambda _: None)
 
 
 class _Listener(RedisProtocol):
-    """A connection on which published messages arrive among the replies."""
+    """A connection on which published messages arrive besides replies."""
 
     on_message: OnMessage
 
     def replyReceived(self, reply: Any) -> None:
-        """Take messages out; the rest are replies."""
+        """Pass published messages to `on_message`, and replies to their requests."""
         if isinstance(reply, list) and reply[:1] in ([b"message"], [b"pmessage"]):
             subscription, channel = (reply[at].decode("utf-8", "replace") for at in (1, -2))
             self.on_message(subscription, channel, reply[-1])
@@ -43,7 +43,7 @@ class _Listener(RedisProtocol):
 
 
 class ListenerEndpoint:
-    """Connects with a protocol that can listen, whatever factory RedisConnection brings along.
+    """Connects with a protocol for subscriptions, in place of RedisConnection's factory.
 
     `on_message` must not raise. `reply_timeout` is in seconds.
     """
@@ -55,7 +55,7 @@ class ListenerEndpoint:
         self._reply_timeout = reply_timeout
 
     def connect(self, factory: IProtocolFactory) -> Any:
-        """A Deferred of the protocol."""
+        """Connect; return a Deferred of the protocol."""
 
         def build() -> _Listener:
             protocol = _Listener(self._reactor, self._reply_timeout)
@@ -68,11 +68,11 @@ class ListenerEndpoint:
 
 
 class Subscriptions:
-    """What one connection is subscribed to, which may change at any time, and survives reconnecting.
+    """Keeps the subscriptions of one connection, which may change at any time, across reconnects.
 
-    A name with `*` is a pattern, others are channels: Redis lets a user with an ACL subscribe to any channel
-    that matches, but to a pattern only when the ACL has the very same one. `refused(name, failure)` is called
-    for a name that Redis doesn't let us have.
+    A name with `*` is a pattern, others are channels: an ACL lets a user subscribe to any channel that
+    matches its rules, but only to patterns that it lists literally. `refused(name, failure)` is called for a
+    name that Redis refuses.
     """
 
     def __init__(self, refused: Callable[[str, Any], object]) -> None:
@@ -82,15 +82,15 @@ class Subscriptions:
         self.connection: RedisConnection | None = None
 
     async def prepare(self, protocol: RedisProtocol) -> None:
-        """On a new connection nothing is subscribed to; for RedisConnection's `prepare`."""
+        """Forget the subscriptions of the previous connection; for RedisConnection's `prepare`."""
         self._subscribed.clear()
 
     def ready(self) -> None:
-        """The connection can be used; for RedisConnection's `ready`."""
+        """Subscribe on the new connection; for RedisConnection's `ready`."""
         self.set_names(self._names)
 
     def set_names(self, names: Iterable[str]) -> None:
-        """Be subscribed to these names and no others, as soon as there is a connection."""
+        """Subscribe to exactly these names, at once or when there is a connection."""
         self._names = frozenset(names)
         connection = self.connection
         if connection is None or not connection.connected:
@@ -103,5 +103,5 @@ class Subscriptions:
             self._send(connection, "PSUBSCRIBE" if "*" in name else "SUBSCRIBE", name)
 
     def _send(self, connection: RedisConnection, command: str, name: str) -> None:
-        # One name a command, since each gets a reply of its own.
+        # One command per name, since each name gets its own reply.
         connection.call(command, name).addErrback(lambda failure: self._refused(name, failure))

@@ -1,4 +1,4 @@
-"""The time that all gateways share: Redis's, carried on by the monotonic clock between two looks at it."""
+"""The clock that all gateways share: Redis's time, extrapolated with the monotonic clock."""
 
 import time
 from collections.abc import Callable
@@ -11,35 +11,35 @@ from twisted.logger import Logger
 from jt709c_gateway.redis.scripts import Caller
 from jt709c_gateway.util.clock import Clock
 
-#: Seconds by which a gateway's clock may differ from Redis's without being called wrong.
+#: Seconds by which a gateway's clock may differ from Redis's without a warning.
 TOLERANCE: Final = 3.0
-#: Seconds of a difference, below the tolerance, at which a wrong clock counts as right again.
+#: Difference in seconds at which a wrong clock counts as right again; less than the tolerance.
 _RIGHT_AGAIN: Final = 2.0
-#: Seconds by which an estimate may differ from what Redis says, beyond the time that its answer took.
+#: Seconds by which an estimate may differ from Redis's reply, besides half its round-trip time.
 _JITTER: Final = 0.002
-#: Seconds by which Redis's clock has to leave ours between two looks for that to be called a step.
+#: Change in seconds of Redis's clock between two measurements that counts as a step.
 _STEP: Final = 1.0
 
 
 @define(eq=False)
 class RedisTime:
-    """Redis's `TIME` at any moment, without asking for it.
+    """Estimates Redis's `TIME` at any moment.
 
-    `measure` takes a look, at each new connection and with each heartbeat; in between, `clock`, which must be
-    monotonic, carries the time on, so that a gateway's wall clock that is wrong or is set changes nothing.
-    Before the first look it is the wall clock's time as of the start, and after it if the two agree.
+    `measure` reads it, at each new connection and with each heartbeat; in between it is extrapolated with
+    `clock`, which must be monotonic, so a wrong or changed wall clock of the gateway has no effect. Before
+    the first measurement the time is that of the wall clock at the start, and after it if the two agree.
     """
 
     log = Logger()
 
     clock: Clock
-    #: The wall clock of this host, in epoch seconds: only to tell how far it is off.
+    #: The wall clock of this host, in epoch seconds: only used to report its error.
     wall: Callable[[], float] = time.time
-    #: Told by how many seconds Redis's own clock was set, or that of the server which took its place.
+    #: Called with the seconds by which Redis's clock has stepped, also by a fail-over.
     stepped: Callable[[float], None] = lambda seconds: None
-    #: Whether it says in the log that the host's clock is wrong.
+    #: Whether a wrong clock of this host is logged.
     says: bool = True
-    #: Whether Redis has been looked at yet.
+    #: Whether Redis's time was measured yet.
     known: bool = field(default=False, init=False)
     _offset: float = field(init=False)
     _said: bool = field(default=False, init=False)
@@ -48,34 +48,34 @@ class RedisTime:
         self._offset = self.wall() - self.clock.seconds()
 
     def seconds(self) -> float:
-        """Now, in epoch seconds of Redis's clock."""
+        """Return the current time of Redis's clock in epoch seconds."""
         return self.clock.seconds() + self._offset
 
     def utc(self) -> datetime:
-        """The same as a date."""
+        """Return the current time of Redis's clock as a datetime in UTC."""
         return datetime.fromtimestamp(self.clock.seconds() + self._offset, UTC)
 
     @property
     def skew(self) -> float | None:
-        """Seconds by which this host's clock is ahead of Redis's; negative behind; None when unknown."""
+        """Seconds by which this host's clock is ahead of Redis's; negative when behind; None when unknown."""
         return self.wall() - self.seconds() if self.known else None
 
     @property
     def is_right(self) -> bool:
-        """Whether this host's clock agrees with Redis's, as far as is known."""
+        """Whether this host's clock agrees with Redis's; true when unknown."""
         skew = self.skew
         return skew is None or abs(skew) <= TOLERANCE
 
     async def measure(self, caller: Caller) -> None:
-        """Take a look at Redis's clock; txredisapi's errors as they come."""
+        """Read Redis's clock; txredisapi's errors are passed on."""
         asked = self.clock.seconds()
         seconds, microseconds = await caller.call("TIME")
         self.note(asked, self.clock.seconds(), int(seconds) + int(microseconds) / 1e6)
 
     def note(self, asked: float, answered: float, said: float) -> None:
-        """Redis said its time, in epoch seconds, between these two moments of `clock`.
+        """Process a time of Redis, in epoch seconds, that was read between these two moments of `clock`.
 
-        An estimate that this agrees with is kept: the longer an answer took, the less it says.
+        The estimate is kept if it agrees within the uncertainty, which is half the round-trip time.
         """
         doubt = (answered - asked) / 2
         offset = said - (asked + doubt)
@@ -93,7 +93,7 @@ class RedisTime:
         self._judge()
 
     def _judge(self) -> None:
-        """Say it once when this host's clock is off, and once when it is right again."""
+        """Log once when this host's clock is wrong, and once when it is right again."""
         if not self.says:
             return
         skew = self.skew or 0.0

@@ -1,4 +1,4 @@
-"""The rights that a gateway needs in Redis: each command with the keys, and the channels, that it is for."""
+"""The rights that a gateway needs in Redis: commands with their keys and channels."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,9 +10,9 @@ from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.scripts import Caller
 
-#: Stands for a device, a command or a gateway in a key: rights are given by pattern.
+#: Placeholder for a device, a command or a gateway in a key: rights are given by pattern.
 _ANY: Final = "0"
-#: Commands by the key that they are for, named as in `Keys`.
+#: Commands by key, named as in `Keys`.
 NEEDED: Final = {
     "events": "TYPE XADD XTRIM",
     "devices": "TYPE ZADD ZCARD ZCOUNT ZPOPMIN",
@@ -45,7 +45,7 @@ NEEDED: Final = {
     "gateways": "SADD SREM SMEMBERS",
     "epoch": "GET SET",
 }
-#: Those of an option, by the key.
+#: The same for ``--admit redis``.
 ADMITTING: Final = {"allowed": "SMISMEMBER"}
 
 
@@ -53,12 +53,12 @@ def _key(keys: Keys, name: str) -> str:
     found = getattr(keys, name)
     if isinstance(found, str):
         return found
-    # `commit_marker` has a gateway and its run.
+    # `commit_marker` takes a gateway and its run.
     return str(found(_ANY, _ANY) if name == "commit_marker" else found(_ANY))
 
 
 def needed(keys: Keys, admits: bool = False) -> list[tuple[str, ...]]:
-    """Every command that a gateway runs, with the key or channel; `admits` for one with ``--admit redis``."""
+    """Return every command that a gateway runs, with key or channel; `admits` includes ``--admit redis``."""
     table = {**NEEDED, **(ADMITTING if admits else {})}
     found = [(command, _key(keys, name)) for name, commands in table.items() for command in commands.split()]
     moves = [(one, keys.commands, keys.intake(_ANY)) for one in ("LMOVE", "BLMOVE")]
@@ -67,7 +67,7 @@ def needed(keys: Keys, admits: bool = False) -> list[tuple[str, ...]]:
 
 
 def describe(denied: Sequence[Sequence[str]]) -> list[str]:
-    """What is missing, by command, as people say it: ``XADD jt709c:history:*``."""
+    """Return the denied commands with key patterns, such as ``XADD jt709c:history:*``."""
     lines: dict[str, list[str]] = {}
     for command, *names in denied:
         patterns = [name.removesuffix(_ANY) + "*" if name.endswith(f":{_ANY}") else name for name in names]
@@ -76,7 +76,7 @@ def describe(denied: Sequence[Sequence[str]]) -> list[str]:
 
 
 async def missing(caller: Caller, keys: Keys, admits: bool = False) -> list[str]:
-    """The rights that our user lacks, as `describe` has them; txredisapi's errors as they come."""
+    """Return the rights that our user lacks, formatted by `describe`; txredisapi's errors are passed on."""
     commands = needed(keys, admits)
     indices = await scripts.run(caller, scripts.RIGHTS, [], [encode(commands)])
     return describe([commands[index] for index in indices])

@@ -1,4 +1,4 @@
-"""The Lua scripts beside `commit.lua`, called by hash and loaded again when the server has forgotten them."""
+"""The Lua scripts except `commit.lua`, called by hash and reloaded when the server has lost them."""
 
 from hashlib import sha1
 from importlib.resources import files
@@ -21,7 +21,7 @@ RENEW: Final = "gateway_renew"
 SURVEY: Final = "fleet_survey"
 FLEET: Final = "fleet_read"
 
-#: What scripts that touch a command begin with.
+#: The common first part of scripts that touch a command.
 _COMMON: Final = "command_common"
 
 
@@ -36,8 +36,8 @@ _SOURCES: Final = {
     },
     **{name: _read(name) for name in (ASK, ENTER, RENEW, SURVEY, FLEET)},
 }
-#: Which of some commands our user may not run, by their indices; it touches no key.
-#: ARGV[1] is MessagePack: arrays of a command and its keys, or channel. Unknown commands are left out.
+#: Returns the indices of the commands that our user may not run; touches no key.
+#: ARGV[1] is MessagePack: arrays of a command and its keys, or channel. Unknown commands are skipped.
 _SOURCES[RIGHTS] = b"""
 local denied = {}
 for index, command in ipairs(cmsgpack.unpack(ARGV[1])) do
@@ -48,26 +48,26 @@ for index, command in ipairs(cmsgpack.unpack(ARGV[1])) do
 end
 return denied
 """
-#: How often a script is loaded for one run: it can be flushed between that and its use.
+#: How often a script is loaded for one call: it can be flushed between loading and use.
 _LOADS: Final = 3
 _HASHES: Final = {name: sha1(source, usedforsecurity=False).hexdigest() for name, source in _SOURCES.items()}
 
 
 class Caller(Protocol):
-    """A connection to Redis, or a protocol on one."""
+    """A connection to Redis, or its protocol."""
 
     def call(self, *arguments: Any) -> Any:
-        """Send one command; a Deferred of its reply."""
+        """Send one command; return a Deferred of its reply."""
 
 
 async def load(caller: Caller) -> None:
-    """Make the server know all of them."""
+    """Load all scripts into the server."""
     for source in _SOURCES.values():
         await caller.call("SCRIPT", "LOAD", source)
 
 
 async def run(caller: Caller, name: str, keys: list[str], arguments: list[Any]) -> Any:
-    """Run one of the scripts; txredisapi's errors as they come."""
+    """Run one of the scripts; txredisapi's errors are passed on."""
     for _ in range(_LOADS):
         try:
             return await _evaluate(caller, name, keys, arguments)

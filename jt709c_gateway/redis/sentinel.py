@@ -1,4 +1,4 @@
-"""Finding the master of a Redis that is watched over by sentinels."""
+"""Finds the current master through Redis Sentinel."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from jt709c_gateway.redis.client_protocol import RedisProtocolFactory, connect, 
 
 
 class SentinelEndpoint:
-    """Asks one sentinel after the other who the master is now, then connects to it.
+    """Asks the sentinels, one after the other, for the current master, and connects to it.
 
-    The question is put anew for every connection, so after a fail-over the next attempt leads to the new
-    master. `sentinels` are pairs of a name for messages and an endpoint; each gets `timeout` seconds to be
-    reached and to answer. `connect_to(host, port)` makes the endpoint for the master.
+    They are asked for every connection, so after a fail-over the next attempt leads to the new master.
+    `sentinels` are pairs of a name for messages and an endpoint; each must connect and answer within
+    `timeout` seconds. `connect_to(host, port)` makes the endpoint for the master.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class SentinelEndpoint:
     def connect(self, factory: Any) -> "defer.Deferred[Any]":
         """Connect to the master.
 
-        Fails with txredisapi.ConnectionError, saying what each sentinel answered, when none knows it.
+        Fails with txredisapi.ConnectionError, with the answer of each sentinel, when none knows the master.
         """
         return defer.Deferred.fromCoroutine(self._connect(factory))
 
@@ -52,7 +52,7 @@ class SentinelEndpoint:
             except Exception as error:
                 answers.append(f"{name}: {one_line(error)}")
                 continue
-            # The one that answered is asked first next time.
+            # Ask this sentinel first the next time.
             self._sentinels.remove(sentinel)
             self._sentinels.insert(0, sentinel)
             return await self._connect_to(host, port).connect(factory)

@@ -1,8 +1,8 @@
-"""TLS to Redis: certificates out of files, the server's identity, and what is wrong with it in words.
+"""TLS to Redis: loads certificates, verifies the server's identity, and explains failures.
 
-Twisted's own verification (`optionsForClientTLS`) is replaced by `_Verifier` on every connection: it only
-logs when service_identity can't make anything of a certificate, as of one without subjectAltName, and then
-takes it for any name (seen with 26.10). And it keeps to itself why OpenSSL refuses a chain.
+`_Verifier` replaces Twisted's own verification (`optionsForClientTLS`) on every connection. Twisted only logs
+when service_identity can't read a certificate, such as one without subjectAltName, and then accepts it for
+any name (seen with 26.10). It also does not tell why OpenSSL refuses a chain.
 """
 
 import re
@@ -27,7 +27,7 @@ from zope.interface import implementer
 
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _VERIFY: Final = SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT
-#: By the number of OpenSSL's verification result (X509_V_ERR_…), but for those of an unknown authority.
+#: Reasons by OpenSSL's verification result (X509_V_ERR_…), except those for an unknown authority.
 _REFUSALS: Final = {
     9: "is not valid yet",
     10: "has expired",
@@ -36,7 +36,7 @@ _REFUSALS: Final = {
 }
 _UNKNOWN_AUTHORITY: Final = frozenset({2, 18, 19, 20, 21})
 _ALERT: Final = re.compile(r"\balert (.+)$")
-#: What a server says (RFC 8446 §6) when it dislikes the client's certificate.
+#: Alerts of a server that refuses the client's certificate (RFC 8446 §6).
 _CERTIFICATE_ALERTS: Final = frozenset(
     {
         "bad certificate",
@@ -48,21 +48,21 @@ _CERTIFICATE_ALERTS: Final = frozenset(
         "access denied",
     }
 )
-#: How OpenSSL says that what came is no TLS at all.
+#: OpenSSL's reasons for data that are not TLS.
 _NOT_TLS: Final = frozenset(
     {"wrong version number", "packet length too long", "http request", "record layer failure"}
 )
 
 
 class CertificateRefused(Exception):
-    """The server's certificate is not the one of the server that we want; the message says why."""
+    """The server's certificate was refused; the message says why."""
 
 
 @frozen
 class TlsFiles:
-    """Paths of PEM files: authorities to trust (None: the platform's), our certificate and its key.
+    """Paths of PEM files: trusted authorities (None: the platform's), our certificate and its key.
 
-    The key may be in the certificate's file; certificates behind ours lead from it to its authority.
+    The key may be in the certificate's file; further certificates there form the chain to the authority.
     """
 
     ca: str | None = None
@@ -77,10 +77,10 @@ NO_FILES: Final = TlsFiles()
 
 
 class TlsEndpoint:
-    """Connects over TLS to `endpoint`, where the server must prove to be `host` (a name or an IP address).
+    """Connects over TLS to `endpoint`; the server must prove that it is `host` (a name or an IP address).
 
-    The files are read for every connection, so renewed ones count without a restart. ValueError, one line,
-    for files that are missing or unfit now; later on the attempt fails with it.
+    The files are read for every connection, so renewed files take effect without a restart. The constructor
+    raises ValueError, one line, for files that are missing or unusable; later, the attempt fails with it.
     """
 
     def __init__(self, host: str, endpoint: Any, files: TlsFiles) -> None:
@@ -90,7 +90,7 @@ class TlsEndpoint:
         _Creator(host, files)
 
     def connect(self, factory: Any) -> "defer.Deferred[Any]":
-        """Connect; the protocol may write at once, but nothing is sent to a server that is not verified."""
+        """Connect; the protocol may write at once, but data are sent only after the server is verified."""
         try:
             creator: Any = _Creator(self._host, self._files)
         except ValueError:
@@ -124,7 +124,7 @@ class _Creator:
 
 
 class _Verifier:
-    """OpenSSL asks it about every certificate of a chain; what it refuses ends the handshake."""
+    """Decides for OpenSSL about every certificate of a chain; a refusal ends the handshake."""
 
     def __init__(self, host: str, refuse: Callable[[Failure], object]) -> None:
         self._host = host
@@ -137,7 +137,7 @@ class _Verifier:
             if depth == 0:
                 _check_identity(certificate, self._host)
         except Exception as error:
-            # Whatever goes wrong in here: a certificate that could not be checked is none.
+            # On any error the certificate counts as invalid.
             self._refuse(Failure(error))  # type: ignore[no-untyped-call]
             return False
         return True
@@ -145,7 +145,7 @@ class _Verifier:
 
 def _refusal(number: int, depth: int) -> str:
     if number in _UNKNOWN_AUTHORITY:
-        # Said of the authority's certificate where the server sends that along.
+        # The result concerns the authority's certificate if the server sends it along.
         return "the server's certificate is signed by no authority that we trust (--redis-ca)"
     whose = "the server's certificate" if depth == 0 else "the certificate of the server's authority"
     return f"{whose} {_REFUSALS.get(number, f'is not valid (OpenSSL verification error {number})')}"
@@ -172,7 +172,7 @@ def _shown(name: Any) -> str:
 
 
 def explain(error: SSL.Error) -> str:
-    """Why TLS failed, in words: OpenSSL's own reason, or what the server said before it hung up."""
+    """Return why TLS failed: OpenSSL's reason, or the alert that the server sent."""
     # OpenSSL keeps a list of (library, function, reason).
     reason = str(error.args[0][-1][-1]) if error.args and error.args[0] else "no reason given"
     if reason in _NOT_TLS:
@@ -195,7 +195,7 @@ def _authorities(path: str) -> Any:
 
 
 def _own_certificate(files: TlsFiles) -> tuple[Any, list[X509]]:
-    """Our certificate with its key, and those that lead from it to its authority."""
+    """Load our certificate, its key, and the chain to its authority."""
     path = files.certificate
     if path is None:
         if files.key is not None:
