@@ -17,7 +17,7 @@ from jt709c_gateway.commands.replies import (
     SentenceReply,
     TerminalReply,
 )
-from jt709c_gateway.commands.stored import iso
+from jt709c_gateway.util.timestamps import iso
 from tests.commands_support import JT709, PROFILES, UNLOCKED, WRONG, YES, LifecycleCase, T, command, run, sent
 
 

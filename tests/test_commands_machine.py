@@ -14,8 +14,7 @@ from jt709c_gateway.commands.lifecycle import Action, CommandExecution, Lifecycl
 from jt709c_gateway.commands.model import ENDED, Command, CommandState
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.replies import Answer
-from jt709c_gateway.commands.stored import to_hash
-from jt709c_gateway.commands.waiting import from_waiting, to_waiting
+from jt709c_gateway.commands.serialization import from_queue_entry, to_hash, to_queue_entry
 
 PROFILES = load_profiles(allow_raw=True)
 JT709 = PROFILES.profiles["jt709"]
@@ -160,7 +159,7 @@ class CommandMachine(RuleBasedStateMachine):
         """Another gateway finds the record; for what has ended, perhaps without the command itself."""
         command = self.command if with_command or not self.run.ended else None
         spec = JT709.commands[self.command.name].choose(self.command.params) if self.run.spec else None
-        stored = from_waiting(to_waiting(self.command)) if command is not None else None
+        stored = from_queue_entry(to_queue_entry(self.command)) if command is not None else None
         names = PROFILES.secret_names(self.command.name)
         self.run = CommandExecution.restore(self.record, spec, command=stored, secret_names=names)
         self.run.hide({SUPPLIED})

@@ -19,7 +19,7 @@ from jt709c_gateway.commands.model import (
     quote,
     truncate,
 )
-from jt709c_gateway.commands.waiting import from_waiting, to_waiting
+from jt709c_gateway.commands.serialization import from_queue_entry, to_queue_entry
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 JSON = st.recursive(
@@ -190,19 +190,19 @@ class ParseTests(SynchronousTestCase):
         except InvalidCommand as error:
             self.assertIn(error.field, (field, "entry"))
         else:
-            self.assertEqual(from_waiting(to_waiting(command)), command)
+            self.assertEqual(from_queue_entry(to_queue_entry(command)), command)
 
 
 class CommandTests(SynchronousTestCase):
     def test_storing(self) -> None:
         """A command comes back from a list as it went in, with what is needed to write it."""
         command = parse_command(raw(id="x", params={"password": "888888"}, ttl=9), 1.5)
-        self.assertEqual(from_waiting(to_waiting(command)), command)
+        self.assertEqual(from_queue_entry(to_queue_entry(command)), command)
 
     def test_stored_garbage(self) -> None:
-        """What to_waiting never wrote is refused."""
+        """What to_queue_entry never wrote is refused."""
         for data in (b"", b"{}", raw(), b'{"device":"1","command":"x","created_at":"now"}'):
-            self.assertRaises(InvalidCommand, from_waiting, data)
+            self.assertRaises(InvalidCommand, from_queue_entry, data)
 
     def test_repr_keeps_secrets(self) -> None:
         """Parameters are not in the repr."""

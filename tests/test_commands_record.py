@@ -6,15 +6,16 @@ from jt709c_gateway.commands.lifecycle import Action, CommandExecution, Lifecycl
 from jt709c_gateway.commands.masking import MASK
 from jt709c_gateway.commands.model import InvalidCommand
 from jt709c_gateway.commands.replies import Answer
-from jt709c_gateway.commands.stored import (
+from jt709c_gateway.commands.serialization import (
     PRIVATE_FIELDS,
     PUBLIC_FIELDS,
     from_hash,
+    from_queue_entry,
     invalid_record,
     public_from_hash,
     to_hash,
+    to_queue_entry,
 )
-from jt709c_gateway.commands.waiting import from_waiting, to_waiting
 from tests.commands_support import DEVICE, PROFILES, UNLOCKED, YES, LifecycleCase, T, run, sent
 
 
@@ -101,7 +102,7 @@ class RecordTests(LifecycleCase):
         """With the record that went before the bytes, a physical command is never written again."""
         one = run()
         record = one.writing(T, 7).transitions[0]
-        stored = from_waiting(to_waiting(one.command))
+        stored = from_queue_entry(to_queue_entry(one.command))
         again = CommandExecution.restore(to_hash(record.fields), one.spec, command=stored)
         self.assertTrue(again.in_flight)
         self.assertRaises(LifecycleError, again.writing, T + 1, 8)

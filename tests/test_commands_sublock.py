@@ -9,7 +9,7 @@ from jt709c_gateway.commands.lifecycle import CommandExecution
 from jt709c_gateway.commands.model import Command, CommandState, InvalidCommand, parse_command
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.replies import Answer
-from jt709c_gateway.commands.stored import to_hash
+from jt709c_gateway.commands.serialization import to_hash
 from jt709c_gateway.gateway.commands import matching
 from jt709c_gateway.gateway.lock_clock import LockClock
 from jt709c_gateway.protocol.decoder import Decoder

@@ -8,8 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.lifecycle import CommandExecution
 from jt709c_gateway.commands.model import Command
-from jt709c_gateway.commands.stored import PUBLIC_FIELDS, to_hash
-from jt709c_gateway.commands.waiting import to_waiting
+from jt709c_gateway.commands.serialization import PUBLIC_FIELDS, to_hash, to_queue_entry
 from tests.acl import GATEWAY, rules_of
 from tests.daemon import Daemon
 from tests.orders_bench import START, BenchTestCase
@@ -53,7 +52,7 @@ class EndTests(BenchTestCase):
         call, key = self.desk.redis.call, self.desk.key
         flat = [part for item in to_hash(run.stored()).items() for part in item]
         call("HSET", key("command", command.id), *flat)
-        call("RPUSH", key("commands", "waiting", command.device), to_waiting(command))
+        call("RPUSH", key("commands", "waiting", command.device), to_queue_entry(command))
         call("ZADD", key("commands", "deadlines"), due, command.id)
         return run
 
@@ -113,7 +112,7 @@ class EndTests(BenchTestCase):
         early, ended, held = self.put(due=START + 60), self.put(state="cancelled"), self.put()
         call, key = self.desk.redis.call, self.desk.key
         call("DEL", key("commands", "waiting", held.command.device))
-        call("HSET", key("commands", "underway", "gw2"), held.command.id, to_waiting(held.command))
+        call("HSET", key("commands", "underway", "gw2"), held.command.id, to_queue_entry(held.command))
         call("SADD", key("gateways"), "gw2")
         call("SET", key("gateway", "gw2"), '{"run":"2-b"}')
         call("HSET", key("command", held.command.id), "holder", "gw2/2-b")
@@ -139,7 +138,7 @@ class EndTests(BenchTestCase):
         lost, waiting, held = (self.put(due=START + 7000) for _ in range(3))
         for run in (lost, held):
             call("DEL", key("commands", "waiting", run.command.device))
-        call("HSET", key("commands", "underway", "gw2"), held.command.id, to_waiting(held.command))
+        call("HSET", key("commands", "underway", "gw2"), held.command.id, to_queue_entry(held.command))
         call("HSET", key("command", held.command.id), "holder", "gw2/2-b")
         runs = (lost, waiting, held)
         for run in runs:
@@ -240,7 +239,7 @@ class ManyTests(SynchronousTestCase):
             run = CommandExecution(command, None, secret_names=frozenset({"password"}))
             flat = [part for item in to_hash(run.stored()).items() for part in item]
             desk.redis.call("HSET", desk.key("command", command.id), *flat)
-            desk.redis.call("RPUSH", desk.key("commands", "waiting", device), to_waiting(command))
+            desk.redis.call("RPUSH", desk.key("commands", "waiting", device), to_queue_entry(command))
             ids.append(command.id)
         due = time.time() + 1.0
         ranked = [part for one in ids for part in (due, one)]

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.model import Command, InvalidCommand, parse_command
+from jt709c_gateway.commands.serialization import from_queue_entry, queue_entry_id, to_queue_entry
 from jt709c_gateway.commands.signing import mac
 from jt709c_gateway.commands.signing_keys import CommandRefused, RefusalReason, SigningKey, SigningKeys
 from jt709c_gateway.commands.sublocks import redirect_to_master
-from jt709c_gateway.commands.waiting import from_waiting, to_waiting, waiting_id
 from tests.signing_support import SECRET, command_text, sign, vectors
 
 NOW = 1_764_000_000.0
@@ -230,26 +230,26 @@ class WaitingTests(SynchronousTestCase):
         """It comes back as it went in, at its device, with what was signed and nothing of it beside."""
         command = read(sign(text(params={"password": "888888"}, device="867284063211238")))
         at_device = attrs.evolve(command, device=DEVICE)
-        waiting = to_waiting(at_device)
-        self.assertEqual(from_waiting(waiting), at_device)
+        waiting = to_queue_entry(at_device)
+        self.assertEqual(from_queue_entry(waiting), at_device)
         self.assertEqual(set(json.loads(waiting)), {"id", "device", "key", "mac", "order"})
-        self.assertEqual(waiting_id(waiting), "7f3c")
+        self.assertEqual(queue_entry_id(waiting), "7f3c")
 
     def test_sublock(self) -> None:
         """So does one for a sub-lock, which is another command at its master."""
         moved = redirect_to_master(read(sign(text(device="04A1B2C3D4"))), DEVICE, "id")
-        self.assertEqual(from_waiting(to_waiting(moved)), moved)
+        self.assertEqual(from_queue_entry(to_queue_entry(moved)), moved)
         self.assertEqual(moved.params, {"id": "04A1B2C3D4"})
 
     def test_unsigned_is_as_it_was(self) -> None:
         """An unsigned command carries nothing of signatures, so that gateways of before can read it."""
         command = parse_command(json.dumps({"device": DEVICE, "command": "unlock"}).encode(), NOW)
-        self.assertNotIn("signature", json.loads(to_waiting(command)))
-        self.assertEqual(from_waiting(to_waiting(command)), command)
+        self.assertNotIn("signature", json.loads(to_queue_entry(command)))
+        self.assertEqual(from_queue_entry(to_queue_entry(command)), command)
 
     def test_unsigned_copies_are_refused(self) -> None:
         """Nothing beside the text can say what is to be written."""
-        good = json.loads(to_waiting(read(sign(text()))))
+        good = json.loads(to_queue_entry(read(sign(text()))))
         for change in (
             {"command": "unlock"},
             {"params": {}},
@@ -261,15 +261,15 @@ class WaitingTests(SynchronousTestCase):
             {"created_at": NOW},
             {"order": good["order"].encode().hex()},
         ):
-            self.assertRaises(InvalidCommand, from_waiting, json.dumps({**good, **change}).encode())
+            self.assertRaises(InvalidCommand, from_queue_entry, json.dumps({**good, **change}).encode())
 
     def test_only_a_sublock_is_moved(self) -> None:
         """A command for a lock can't be made one for a sub-lock."""
-        waiting = {**json.loads(to_waiting(read(sign(text())))), "sublock_parameter": "id"}
-        command = from_waiting(json.dumps(waiting).encode())
+        waiting = {**json.loads(to_queue_entry(read(sign(text())))), "sublock_parameter": "id"}
+        command = from_queue_entry(json.dumps(waiting).encode())
         self.assertEqual((command.name, command.params), ("unlock", {}))
 
     @given(st.binary(max_size=100) | st.text(max_size=40).map(lambda value: json.dumps(value).encode()))
     def test_garbage(self, raw: bytes) -> None:
-        self.assertRaises(InvalidCommand, from_waiting, raw)
-        waiting_id(raw)
+        self.assertRaises(InvalidCommand, from_queue_entry, raw)
+        queue_entry_id(raw)

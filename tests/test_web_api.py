@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from jt709c_gateway.commands.stored import iso
+from jt709c_gateway.util.timestamps import iso
 from jt709c_gateway.web.stream_scan import MAX_SCANNED
 from tests.masters import sublock_report
 from tests.orders_support import PASSWORD, Desk, new_device

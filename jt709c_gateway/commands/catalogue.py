@@ -1,7 +1,6 @@
-"""The names of commands that every dialect shares (DESIGN.md §4).
+"""The names of commands, which all dialects share (docs/commands.rst, "What locks understand").
 
-A profile maps a name to what a lock of its dialect understands. Operators may add names of their own in a
-profile; the ones here mean the same everywhere.
+A profile maps a name to the form that a dialect understands. Profiles of operators may add names.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ LOCAL_COMMANDS: Final[Mapping[str, str]] = {
     CANCEL: "Take back a command that has not been sent yet (params.id).",
     "clear_lockout": "Allow unlocks again after two wrong passwords in a row.",
 }
-"""Commands that the gateway carries out itself; no lock hears of them."""
+"""Commands that the gateway carries out itself, without sending anything to a lock."""
 
 CATALOGUE: Final[Mapping[str, str]] = {
     "unlock": "Open the lock with its static or dynamic password.",
@@ -74,11 +73,11 @@ CATALOGUE: Final[Mapping[str, str]] = {
     "raw": "Send bytes or a sentence as they are; off unless the gateway allows it.",
     **LOCAL_COMMANDS,
 }
-"""Each name with one line about it."""
+"""Each name with a description of one line."""
 
 ALIASES: Final[Mapping[str, str]] = {"unseal": "unlock", "lock": "seal"}
 
 
 def canonical(name: str) -> str:
-    """The name an alias stands for, or the name itself."""
+    """Resolve an alias; other names are returned unchanged."""
     return ALIASES.get(name, name)

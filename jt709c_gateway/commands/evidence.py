@@ -1,6 +1,6 @@
-"""Does something a lock reports prove that a physical command was carried out? (DESIGN.md §4)
+"""Decides whether a report proves that a physical command was carried out.
 
-An answer says what the lock was told; only a lock event or a changed status says that it moved.
+An answer only acknowledges the command; a lock event or a changed status proves that the lock moved.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any, Final
 import attrs
 
 SLACK: Final = 5.0
-"""Seconds by which the time of a movement may be wrong after the skew of the lock's clock is taken off."""
+"""Tolerance in seconds of the time of a movement, after correction of the skew of the lock's clock."""
 
 DEFAULT_WITHIN: Final = 600.0
-"""Seconds after a command was written in which a movement counts as its effect."""
+"""Seconds after the write within which a movement counts as the effect of the command."""
 
 
 class ObservationKind(StrEnum):
-    """Where an observation comes from: an event of the lock, or the status in a report."""
+    """The source of an observation: a lock event, or the status in a report."""
 
     LOCK = "lock"
     STATUS = "status"
@@ -26,12 +26,13 @@ class ObservationKind(StrEnum):
 
 @attrs.frozen
 class Observation:
-    """One fact from a lock's report.
+    """One movement or status from a report.
 
-    ``action``, ``method`` and ``lock_state`` are the words of the ``lock`` and ``location`` events (DESIGN.md
-    §3). A status may carry the ``method`` of a lock event in the same report. ``time`` is when it happened by
-    our clock, seconds since 1970, ``None`` where the report doesn't tell. ``previous_lock_state`` is what was
-    last known before. ``peripheral`` is the sub-lock it is about, ``None`` for the device itself.
+    ``action``, ``method`` and ``lock_state`` have the values of the ``lock`` and ``location`` events
+    (docs/redis.rst, "Events"). A status may carry the ``method`` of a lock event in the same report. ``time``
+    is in seconds since 1970 by the gateway's clock, ``None`` if the report has no time.
+    ``previous_lock_state`` is the last state known before. ``peripheral`` is the sub-lock that reported,
+    ``None`` for the device itself.
     """
 
     kind: ObservationKind
@@ -43,7 +44,7 @@ class Observation:
     peripheral: str | None = None
 
     def public(self) -> dict[str, Any]:
-        """The observation for the command's record."""
+        """The observation as the record of a command has it."""
         if self.kind is ObservationKind.LOCK:
             return {"kind": "lock", "action": self.action, "method": self.method}
         return {"kind": "status", "lock_state": self.lock_state, "previous": self.previous_lock_state}
@@ -51,13 +52,13 @@ class Observation:
 
 @attrs.frozen
 class Delay:
-    """How long a lock may take before it moves: ``seconds``, or so many for each 1 of a ``parameter``."""
+    """Time a lock may take before it moves: ``seconds``, or ``seconds`` times the value of ``parameter``."""
 
     seconds: float = 0.0
     parameter: str | None = None
 
     def describe(self) -> str:
-        """It in words."""
+        """The delay as text."""
         return (
             f"{self.seconds:g} s"
             if self.parameter is None
@@ -67,12 +68,11 @@ class Delay:
 
 @attrs.frozen
 class EvidenceRule:
-    """What confirms a command; from a profile's ``evidence`` table.
+    """The evidence that confirms a command, from the ``evidence`` table of a profile.
 
-    A lock event counts when its action and its method are listed, so that a card held to the lock does not
-    confirm an unlock sent from here. A status counts when the lock state *became* ``lock_state``. Either must
-    have happened within ``within`` seconds after the command was written. ``delay`` passes before the time
-    for evidence (``Limits.confirm_timeout``) begins.
+    A lock event counts if its action and its method are listed, so that a card does not confirm an unlock
+    that the gateway sent. A status counts if the lock state *changed* to ``lock_state``. Either must happen
+    within ``within`` seconds after the write. ``Limits.confirm_timeout`` starts after ``delay``.
     """
 
     lock_actions: frozenset[str] = frozenset()
@@ -89,10 +89,10 @@ def confirms(
     now: float,
     peripheral: str | None = None,
 ) -> bool:
-    """Whether ``observation``, come at ``now``, shows the effect of a command written at ``written_at``.
+    """Whether ``observation``, received at ``now``, shows the effect of a command written at ``written_at``.
 
-    Times are seconds since 1970. A report that doesn't tell when counts as of its arrival. ``peripheral``
-    is the sub-lock that the command is for: what another one does, or the master itself, proves nothing.
+    Times are seconds since 1970. An observation without a time counts as of its arrival. ``peripheral`` is
+    the sub-lock that the command is for: movements of others, or of the master itself, prove nothing.
     """
     if observation.peripheral != peripheral:
         return False

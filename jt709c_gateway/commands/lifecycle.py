@@ -1,14 +1,14 @@
-"""The life of one command at one lock, without clock, network or store (DESIGN.md §4).
+"""The state machine of one command, without clock, network or store (docs/commands.rst, "States").
 
-Whoever drives an :class:`CommandRun` tells it what happened, stores and publishes the transitions it returns,
-and carries out the action. The order of things when writing is what keeps a lock from opening twice:
+The caller reports to a :class:`CommandExecution` what happened, stores and publishes the transitions it
+returns, and carries out the action. A lock never opens twice because writing has a fixed sequence:
 
 1. ``prepare``, then ``writing`` and, if its action is ``WRITE``, store the transition;
-2. only then, and only if it is still ``in_flight``, hand the bytes over, and report ``written`` or
-   ``write_failed``; where the connection has gone meanwhile, with ``nothing_written``.
+2. then, if it is still ``in_flight``, send the bytes and report ``written`` or ``write_failed``; if the
+   connection was lost meanwhile, with ``nothing_written``.
 
-A crash between the two leaves a record that says the bytes may be out, and :meth:`CommandRun.recovered` then
-never writes a physical command again.
+A crash between the two leaves a record that says that the bytes may have been sent, and
+:meth:`CommandExecution.recovered` never writes such a physical command again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from jt709c_gateway.commands.profiles.spec import CheckedCommand
 from jt709c_gateway.commands.profiles.templates import Rendered
 from jt709c_gateway.commands.record import CommandRecord, Limits
 from jt709c_gateway.commands.replies import Answer, Reply, ReplyKind, match
-from jt709c_gateway.commands.stored import iso
+from jt709c_gateway.util.timestamps import iso
 
 __all__ = ["Action", "CommandExecution", "LifecycleError", "Limits", "Step", "Transition"]
 
@@ -34,29 +34,29 @@ _OPEN: Final = frozenset({CommandState.UNCONFIRMED, CommandState.UNCERTAIN})
 
 
 class LifecycleError(RuntimeError):
-    """The driver asked for what must not happen, such as writing a physical command twice."""
+    """The caller requested a forbidden step, such as writing a physical command twice."""
 
 
 class Action(Enum):
-    """What the driver has to do next."""
+    """What the caller has to do next."""
 
     NONE = auto()
     WRITE = auto()
-    """The record once stored, hand over the bytes."""
+    """Store the record, then send the bytes."""
     RESEND = auto()
-    """Write it again, under a new serial, beginning with ``writing``."""
+    """Write the command again under a new serial, starting with ``writing``."""
     REQUEUE = auto()
-    """Put it back into the lock's waiting list."""
+    """Put the command back into the queue of its lock."""
     REFUSED = auto()
-    """It can't be cancelled any more."""
+    """The command can no longer be cancelled."""
 
 
 @attrs.frozen
 class Transition:
-    """One step to store and, if ``announce``, to publish as a ``command`` event.
+    """A new state to store and, if ``announce``, to publish as a ``command`` event.
 
-    ``fields`` is the whole record for the hash (:func:`~jt709c_gateway.commands.stored.to_hash` makes text of
-    it).
+    ``fields`` is the whole record, which
+    :func:`~jt709c_gateway.commands.serialization.to_hash` turns into the hash.
     """
 
     state: CommandState
@@ -68,7 +68,7 @@ class Transition:
 
 @attrs.frozen
 class Step:
-    """What an event led to."""
+    """The result of an input: transitions to store, then the action to take."""
 
     transitions: tuple[Transition, ...] = ()
     action: Action = Action.NONE
@@ -76,23 +76,25 @@ class Step:
 
 @attrs.define
 class CommandExecution(CommandRecord):
-    """One command under way; what is known of it is in
-    :class:`~jt709c_gateway.commands.record.CommandRecord`."""
+    """Changes the state of one command as its lock, its connection and the clock report.
+
+    The data is in :class:`~jt709c_gateway.commands.record.CommandRecord`.
+    """
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more is to be done; :attr:`confirmable` may still be true."""
+        """Whether the command is in a final state; :attr:`confirmable` may still be true."""
         return self.state in ENDED
 
     @property
     def confirmable(self) -> bool:
-        """Whether evidence may still change its state."""
+        """Whether evidence may still change the state."""
         has_rule = self.spec is not None and self.spec.evidence is not None
         return has_rule and self.writing_at is not None and (not self.ended or self.state in _OPEN)
 
     @property
     def in_flight(self) -> bool:
-        """Whether bytes may be out that nobody has answered."""
+        """Whether bytes may have been sent that the lock has not answered."""
         return self.writing_at is not None and not self.ended and self.state is not CommandState.ACKNOWLEDGED
 
     @property
@@ -102,8 +104,8 @@ class CommandExecution(CommandRecord):
             return None
         expiry = self.command.created_at + self.command.ttl
         if self.state is CommandState.ACKNOWLEDGED and self.acknowledged_at is not None:
-            patience = self._confirm_timeout if self._is_physical else self.command.timeout
-            return self.acknowledged_at + patience
+            wait = self._confirm_timeout if self._is_physical else self.command.timeout
+            return self.acknowledged_at + wait
         if self.writing_at is not None:
             handed_over = self.writing_at if self.sent_at is None else max(self.sent_at, self.writing_at)
             return handed_over + self.command.timeout
@@ -113,7 +115,7 @@ class CommandExecution(CommandRecord):
 
     @property
     def _is_physical(self) -> bool:
-        # What is not known is treated with the greater care.
+        # Unknown counts as physical: that is the safe side.
         return self.physical is not False
 
     @property
@@ -123,17 +125,17 @@ class CommandExecution(CommandRecord):
 
     @property
     def allowed_writes(self) -> int:
-        """How often it may be written, in all."""
+        """The maximum number of writes of this command."""
         if self._is_physical or self.spec is None:
             return 1
         return self.limits.repeats or self.spec.repeats
 
     def queued(self, now: float) -> Step:
-        """The gateway has taken the command in."""
+        """Record that the gateway accepted the command."""
         return Step((self._to(CommandState.QUEUED, now),))
 
     def waiting(self, now: float) -> Step:
-        """The lock is away."""
+        """Record that the lock is offline."""
         if self.ended or self.in_flight or self.state is CommandState.ACKNOWLEDGED:
             raise LifecycleError(f"command {self.command.id} is {self.state}; it can't wait")
         if self.state is CommandState.WAITING:
@@ -141,7 +143,7 @@ class CommandExecution(CommandRecord):
         return Step((self._to(CommandState.WAITING, now),))
 
     def settle(self, now: float, state: CommandState, reason: str | None = None) -> Step:
-        """End a command that was never written, by the gateway's own decision.
+        """End a command that was never written, as the gateway decides.
 
         ``done`` for a command it carries out itself, ``rejected`` during a lockout, ``invalid`` where its
         parameters don't suit the lock, ``failed`` where it can't be carried out.
@@ -154,10 +156,10 @@ class CommandExecution(CommandRecord):
     def prepare(
         self, checked: CheckedCommand, now: float, supplied: Mapping[str, str] | None = None
     ) -> Rendered:
-        """Take over the lock's form of the command and render it; ``supplied`` is as in ``OrderSpec.render``.
+        """Assign the form that the lock's profile has for the command, and render it.
 
-        Raises :class:`~jt709c_gateway.commands.model.InvalidCommand`; the command is then to be settled as
-        ``invalid``.
+        ``supplied`` is that of :meth:`~jt709c_gateway.commands.profiles.spec.CommandSpec.render`. Raises
+        :class:`~jt709c_gateway.commands.model.InvalidCommand`; settle the command as ``invalid`` then.
         """
         self.assign(checked.spec)
         self.hide((supplied or {}).values())
@@ -178,7 +180,7 @@ class CommandExecution(CommandRecord):
             )
         if self.attempts >= self.allowed_writes:
             raise LifecycleError(
-                f"command {self.command.id} was written {self._times()}; it must not be again"
+                f"command {self.command.id} was written {self._write_count()}; it must not be again"
             )
         if self._resend_at is None and now >= self.command.created_at + self.command.ttl:
             return self._expired(now)
@@ -186,10 +188,10 @@ class CommandExecution(CommandRecord):
         self.writing_at, self._handed_over, self._resend_at = now, False, None
         if serial is not None:
             self.serials.append(serial)
-        return Step((self._record(now),), Action.WRITE)
+        return Step((self._unannounced(now),), Action.WRITE)
 
     def written(self, now: float) -> Step:
-        """All bytes were handed to the transport."""
+        """Record that the transport took all bytes."""
         if not self.in_flight or self._handed_over or self.spec is None:
             return Step()
         self.sent_at, self._handed_over = now, True
@@ -199,16 +201,16 @@ class CommandExecution(CommandRecord):
         return Step((sent,))
 
     def write_failed(self, now: float, reason: str, nothing_written: bool) -> Step:
-        """The transport would not take the bytes, or not all of them."""
+        """Record that the transport took none or only some of the bytes."""
         if not self.in_flight:
             return Step()
         if self._is_physical:
             state = CommandState.FAILED if nothing_written else CommandState.UNCERTAIN
             return Step((self._to(state, now, reason),))
-        return self._again(now, CommandState.WAITING, CommandState.FAILED, reason)
+        return self._retry_or_end(now, CommandState.WAITING, CommandState.FAILED, reason)
 
     def match(self, reply: Reply) -> Answer | None:
-        """Whether ``reply`` answers this command, under any of the serials it was written with."""
+        """Interpret ``reply`` as an answer to any of the serials of this command; ``None`` if it is none."""
         if self.spec is None or not self.attempts:
             return None
         serials: list[int | None] = [*self.serials]
@@ -219,16 +221,16 @@ class CommandExecution(CommandRecord):
         return None
 
     def reply(self, answer: Answer, now: float) -> Step:
-        """The lock answered. After the end only the record grows, and only where the fate was unknown."""
+        """Process the answer of the lock; a command that ended as ``uncertain`` only records it."""
         if self.state is CommandState.UNCERTAIN and self.answer is None:
-            self._note(answer, now)
-            return Step((self._record(now),))
+            self._record_answer(answer, now)
+            return Step((self._unannounced(now),))
         if self.ended or not self.attempts:
             return Step()
         acknowledged = self.state is CommandState.ACKNOWLEDGED
         if acknowledged and self._is_physical:
             return Step()
-        self._note(answer, now)
+        self._record_answer(answer, now)
         if not answer.accepted:
             unknown = self._is_physical and not answer.understood
             state = CommandState.UNCERTAIN if unknown else CommandState.REJECTED
@@ -240,7 +242,7 @@ class CommandExecution(CommandRecord):
         return Step() if acknowledged else Step((self._to(CommandState.ACKNOWLEDGED, now),))
 
     def observe(self, observation: Observation, now: float) -> Step:
-        """The lock reported a movement or a status; whether it proves that the command was carried out."""
+        """Confirm the command if a reported movement or status proves that it was carried out."""
         rule = None if self.spec is None else self.spec.evidence
         if rule is None or self.writing_at is None or not self.confirmable:
             return Step()
@@ -252,7 +254,7 @@ class CommandExecution(CommandRecord):
         return Step((self._to(CommandState.CONFIRMED, now),))
 
     def connection_lost(self, now: float) -> Step:
-        """The connection over which it was, or would have been, written is gone."""
+        """Process the loss of the connection to the lock."""
         if self.ended or self.state is CommandState.ACKNOWLEDGED:
             return Step()
         if not self.in_flight:
@@ -260,29 +262,29 @@ class CommandExecution(CommandRecord):
         reason = "the connection was lost after writing"
         if self._is_physical:
             return Step((self._to(CommandState.UNCERTAIN, now, reason),))
-        return self._again(now, CommandState.WAITING, CommandState.TIMED_OUT, reason)
+        return self._retry_or_end(now, CommandState.WAITING, CommandState.TIMED_OUT, reason)
 
     def deadline(self, now: float) -> Step:
-        """Time has passed; nothing happens before :attr:`next_deadline`."""
+        """Apply the timeout that is due; do nothing before :attr:`next_deadline`."""
         due = self.next_deadline
         if due is None or now < due:
             return Step()
         if self.state is CommandState.ACKNOWLEDGED:
-            return self._unanswered_further(now)
+            return self._no_further_answer(now)
         if self.writing_at is None:
             return self._expired(now)
         reason = f"no answer within {self.command.timeout:g} s"
         if self._is_physical:
             return Step((self._to(CommandState.UNCERTAIN, now, reason),))
         if self.attempts >= self.allowed_writes:
-            return Step((self._to(CommandState.TIMED_OUT, now, f"{reason}, written {self._times()}"),))
+            return Step((self._to(CommandState.TIMED_OUT, now, f"{reason}, written {self._write_count()}"),))
         self.writing_at, self._resend_at = None, now
         return Step(action=Action.RESEND)
 
     def clock_set(self, change: float) -> None:
-        """The clock was set by so many seconds: what has been waited for an answer or evidence is kept.
+        """Shift the times by ``change`` seconds after the clock was set, so that no timeout jumps.
 
-        A ttl is never made longer by that: behind a clock that was set forward there may be real time.
+        A ttl never becomes longer: real time may have passed while the clock was set forward.
         """
         for name in ("writing_at", "sent_at", "acknowledged_at", "_resend_at"):
             if (at := getattr(self, name)) is not None:
@@ -291,52 +293,52 @@ class CommandExecution(CommandRecord):
             self.command = attrs.evolve(self.command, created_at=self.command.created_at + change)
 
     def cancel(self, now: float, reason: str = "taken back") -> Step:
-        """Take the command back; the action is ``REFUSED`` where bytes may be out or it has ended."""
+        """Cancel the command; the action is ``REFUSED`` if bytes may have been sent or it has ended."""
         if self.state not in (CommandState.QUEUED, CommandState.WAITING) or self.in_flight:
             return Step(action=Action.REFUSED)
         if self.attempts:
-            reason = f"{reason}; written {self._times()} without an answer"
+            reason = f"{reason}; written {self._write_count()} without an answer"
         return Step((self._to(CommandState.CANCELLED, now, reason),))
 
     def recovered(self, now: float) -> Step:
-        """Found in the list of a gateway that died.
+        """Resume a command found in the list of a gateway that crashed.
 
-        A physical command that may be out ends as ``uncertain``; what was not written goes back to the queue;
-        an acknowledged one goes on being watched for evidence.
+        A physical command that may have been sent ends as ``uncertain``; a command that was not written
+        returns to the queue; an acknowledged one still awaits evidence.
         """
         if self.ended:
             return Step()
         if self.state is CommandState.ACKNOWLEDGED:
-            return self.deadline(now) if self._is_physical else self._unanswered_further(now)
+            return self.deadline(now) if self._is_physical else self._no_further_answer(now)
         if self.in_flight:
             reason = "the gateway died after writing"
             if self._is_physical:
                 return Step((self._to(CommandState.UNCERTAIN, now, reason),))
-            return self._again(now, CommandState.QUEUED, CommandState.TIMED_OUT, reason)
+            return self._retry_or_end(now, CommandState.QUEUED, CommandState.TIMED_OUT, reason)
         if now >= self.command.created_at + self.command.ttl:
             return self._expired(now)
         return self._requeued(now, CommandState.QUEUED, None)
 
     def _to(self, state: CommandState, now: float, reason: str | None = None) -> Transition:
-        # Cleaned before it is cut, lest half a secret remain.
+        # Mask before truncating, or half a secret could remain.
         self.state, self.reason = state, None if reason is None else truncate(self.clean(reason), _REASON)
         if state in ENDED:
             self.ended_at = now
         return Transition(state, now, self.reason, self.stored())
 
-    def _record(self, now: float) -> Transition:
+    def _unannounced(self, now: float) -> Transition:
         return Transition(self.state, now, self.reason, self.stored(), announce=False)
 
     def _expired(self, now: float) -> Step:
         reason = f"not sent within {self.command.ttl:g} s"
         if self.attempts:
-            reason = f"not answered within {self.command.ttl:g} s, written {self._times()}"
+            reason = f"not answered within {self.command.ttl:g} s, written {self._write_count()}"
         return Step((self._to(CommandState.EXPIRED, now, reason),))
 
-    def _again(self, now: float, back: CommandState, end: CommandState, reason: str) -> Step:
-        """Another try for a non-physical command, if it has one left."""
+    def _retry_or_end(self, now: float, back: CommandState, end: CommandState, reason: str) -> Step:
+        """Requeue a non-physical command if it has a write left, otherwise end it."""
         if self.attempts >= self.allowed_writes:
-            return Step((self._to(end, now, f"{reason}, written {self._times()}"),))
+            return Step((self._to(end, now, f"{reason}, written {self._write_count()}"),))
         self.writing_at = None
         return self._requeued(now, back, reason)
 
@@ -352,24 +354,24 @@ class CommandExecution(CommandRecord):
         reason = "the lock said yes; the profile names nothing that could confirm it"
         return Step((first, self._to(CommandState.UNCONFIRMED, now, reason)))
 
-    def _unanswered_further(self, now: float) -> Step:
+    def _no_further_answer(self, now: float) -> Step:
         if self._is_physical:
             reason = f"the lock said yes; no evidence within {self._confirm_timeout:g} s"
             return Step((self._to(CommandState.UNCONFIRMED, now, reason),))
         return Step((self._to(CommandState.DONE, now, "the lock said yes, but the data never came"),))
 
-    def _note(self, answer: Answer, now: float) -> None:
+    def _record_answer(self, answer: Answer, now: float) -> None:
         self.answer = {
             "accepted": answer.accepted,
             "understood": answer.understood,
             "wrong_password": answer.wrong_password,
         }
-        # What the lock said may echo a secret, which only a run that knows its secrets can take out.
+        # The answer may echo a secret, which can only be masked while the parameters are known.
         if not self._masked:
-            said = {"reason": answer.reason, "arguments": answer.arguments, "data": answer.data}
-            self.answer.update(self.clean(said))
+            fields = {"reason": answer.reason, "arguments": answer.arguments, "data": answer.data}
+            self.answer.update(self.clean(fields))
         if answer.accepted and self.acknowledged_at is None:
             self.acknowledged_at = now
 
-    def _times(self) -> str:
+    def _write_count(self) -> str:
         return {1: "once", 2: "twice"}.get(self.attempts, f"{self.attempts} times")

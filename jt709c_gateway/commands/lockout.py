@@ -1,8 +1,7 @@
-"""Stop unlocking a lock that has refused the password twice in a row (DESIGN.md §4).
+"""Blocks unlock commands after the lock has refused the password twice in a row.
 
-The fifth wrong password raises the lock's alarm (PROTOCOL.md §4), and a person at its keypad needs some of
-those tries. The gateway keeps the count, per lock, in Redis; here is what to make of it. ``clear_lockout``
-sets it to 0.
+The fifth wrong password raises the alarm of the lock (docs/protocol.rst §4), and a person at the keypad needs
+some of the tries. The gateway counts per lock, in Redis; ``clear_lockout`` resets the count.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ REASON: Final = f"not sent: {LIMIT} wrong passwords in a row; clear_lockout allo
 
 
 def next_count(count: int, spec: CommandSpec, answer: Answer) -> int:
-    """Wrong passwords in a row after ``answer``; commands that show no password leave the count as it is."""
+    """Return the new count of wrong passwords in a row; commands without a password do not change it."""
     if not spec.shows_password:
         return count
     if answer.wrong_password:
@@ -28,5 +27,5 @@ def next_count(count: int, spec: CommandSpec, answer: Answer) -> int:
 
 
 def blocks(count: int, spec: CommandSpec) -> bool:
-    """Whether a command must not be sent to a lock with ``count`` wrong passwords in a row."""
+    """Whether ``count`` wrong passwords in a row forbid sending the command."""
     return spec.physical and spec.shows_password and count >= LIMIT

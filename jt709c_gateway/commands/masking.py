@@ -1,4 +1,4 @@
-"""Which parameters of a command nobody may see, and what stands in their place."""
+"""Masks the secret parameters of commands."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ MASK: Final = "******"
 
 
 def item_key(key: str) -> str:
-    """One spelling for the ids of JT/T 808 parameters: ``0x0012``, ``0012`` and ``12`` are the same."""
+    """Normalize the id of a JT/T 808 parameter: ``0x0012``, ``0012`` and ``12`` are the same."""
     return key.lower().removeprefix("0x").lstrip("0")
 
 
 def _is_secret(path: str, names: frozenset[str]) -> bool:
-    # The net under the profiles: a name that says what it is stays hidden, whoever forgot to mark it.
+    # A safety net: names such as password are masked even if the profile does not mark them as secret.
     return path in names or "passw" in path or "secret" in path
 
 
@@ -24,7 +24,7 @@ def _secret_items(name: str, names: frozenset[str]) -> frozenset[str]:
 
 
 def masked(name: str, value: object, names: frozenset[str] | None) -> object:
-    """A parameter with ``******`` for what is secret in it; ``None`` says that nobody knows what is."""
+    """Replace the secrets in a parameter by ``******``; if ``names`` is ``None``, the whole value."""
     if names is None or _is_secret(name, names):
         return MASK
     items = _secret_items(name, names)
@@ -34,7 +34,7 @@ def masked(name: str, value: object, names: frozenset[str] | None) -> object:
 
 
 def secrets(name: str, value: object, names: frozenset[str] | None) -> Iterator[str]:
-    """The secrets in a parameter, as text."""
+    """Yield the secrets in a parameter as text."""
     if names is None or _is_secret(name, names):
         yield from _leaves(value)
         return

@@ -1,7 +1,6 @@
-"""One command as it comes from Redis: reading it, checking it, storing it (DESIGN.md §4).
+"""Parses commands of the intake list and checks the fields that all commands have (docs/commands.rst).
 
-Whether its name and its parameters mean anything to a lock is the profiles' business
-(:mod:`jt709c_gateway.commands.profiles`); here only the frame common to all commands is checked.
+The profiles check the name and the parameters (:mod:`jt709c_gateway.commands.profiles`).
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ MAX_TTL: Final = 7 * 24 * 3600.0
 DEFAULT_TIMEOUT: Final = 30.0
 MIN_TIMEOUT: Final = 1.0
 MAX_TIMEOUT: Final = 3600.0
-#: What the gateway's own times can be: seconds since 1970, until the year 5138.
+#: The latest accepted time in seconds since 1970, in the year 5138.
 _MAX_TIME: Final = 1e11
 _MAX_DEPTH: Final = 8
 _CUT: Final = 48
@@ -58,13 +57,13 @@ _EXPECTED: Final[Mapping[str, str]] = {
 }
 
 
-#: What errors call an entry of the queue, and the text in it that is signed.
+#: The names in errors of a whole entry and of the signed text in it.
 ENTRY: Final = "entry"
 SIGNED_TEXT: Final = "order"
 
 
 class CommandState(StrEnum):
-    """Where a command stands; the values are what Redis shows (DESIGN.md §4)."""
+    """The states of a command, as Redis and the events have them (docs/commands.rst, "States")."""
 
     QUEUED = "queued"
     WAITING = "waiting"
@@ -88,15 +87,15 @@ ENDED: Final = frozenset(CommandState) - {
     CommandState.SENT,
     CommandState.ACKNOWLEDGED,
 }
-"""States in which nothing more is done; evidence may still make `unconfirmed` and `uncertain` `confirmed`."""
+"""Final states; evidence may still turn `unconfirmed` and `uncertain` into `confirmed`."""
 
 
 class InvalidCommand(ValueError):
-    """A command that can't be carried out as it is written.
+    """A command is malformed or can't be carried out.
 
-    The text is ``field: problem; expected …`` and holds no secret. ``order_id``, ``device``, ``command``,
-    ``reply_to``, ``issued_by`` and ``key``, the id of the key it is said to be signed with, are what could be
-    read of the command, so that its sender can be told.
+    The text is ``field: problem; expected …`` and holds no secret. ``command_id``, ``device``, ``command``,
+    ``reply_to``, ``issued_by`` and ``key`` (the id of the claimed signing key) are the readable fields of the
+    command, so that its sender can be notified.
     """
 
     def __init__(
@@ -124,7 +123,7 @@ class InvalidCommand(ValueError):
         self.key = key
 
     def about(self, command: Command) -> InvalidCommand:
-        """The same complaint, naming the command it is about."""
+        """The same error with the fields of ``command``."""
         return InvalidCommand(
             self.field,
             self.problem,
@@ -139,7 +138,7 @@ class InvalidCommand(ValueError):
 
 
 def quote(value: object, *, secret: bool = False) -> str:
-    """``value`` as JSON for a message to the operator about his own file: secrets masked, long values cut."""
+    """Format ``value`` as JSON for an error about a configuration file; mask secrets, truncate long text."""
     if secret:
         return MASK
     text = json.dumps(value, default=repr)
@@ -147,18 +146,18 @@ def quote(value: object, *, secret: bool = False) -> str:
 
 
 def truncate(text: str, limit: int = _CUT) -> str:
-    """``text`` for a message: what can't be printed escaped, at most ``limit`` characters of it."""
+    """Escape unprintable characters of ``text`` and truncate it to ``limit`` characters."""
     clean = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
     return clean if len(clean) <= limit else clean[:limit] + "…"
 
 
 def new_command_id() -> str:
-    """An id for a command that came without one."""
+    """Generate an id for a command without one."""
     return uuid4().hex
 
 
 class Wire(msgspec.Struct, forbid_unknown_fields=True):
-    """The fields of a command as they come."""
+    """The JSON fields of an unsigned command."""
 
     device: str
     command: str
@@ -171,7 +170,7 @@ class Wire(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Signed(Wire, forbid_unknown_fields=True, kw_only=True):
-    """The text in a signed command."""
+    """The JSON fields of the signed text."""
 
     id: str
     issued_at: int | float
@@ -188,11 +187,11 @@ _ENVELOPE: Final = frozenset(_Envelope.__struct_fields__)
 
 @attrs.frozen
 class Command:
-    """A command, checked but for its parameters.
+    """A command whose common fields are checked; the profile checks its parameters.
 
-    ``device`` is what the sender wrote, a device id, an IMEI or a sub-lock's id, until the gateway has put in
-    the id of the device that gets the command. ``ttl`` and ``timeout`` are seconds, ``created_at`` is seconds
-    since 1970: when a signed command was signed, when another was taken in.
+    ``device`` is a device id, an IMEI or the id of a sub-lock, as the sender wrote it, until the gateway
+    replaces it by the id of the receiving device. ``ttl`` and ``timeout`` are in seconds. ``created_at`` is
+    in seconds since 1970: the time of signing, or of arrival if the command is unsigned.
     """
 
     id: str
@@ -209,13 +208,12 @@ class Command:
     def public_params(self, secret_names: frozenset[str] | None) -> dict[str, Any]:
         """The parameters with ``******`` for each secret.
 
-        A name like ``parameters.0012`` means one key within a parameter. ``None`` says that nobody knows
-        which are secret, and hides all values.
+        A name such as ``parameters.0012`` means one key within a parameter. ``None`` masks all values.
         """
         return {name: masked(name, value, secret_names) for name, value in self.params.items()}
 
     def secret_values(self, secret_names: frozenset[str] | None) -> frozenset[str]:
-        """The secrets themselves as text, for taking them out of what a lock echoes."""
+        """The values of the secret parameters as text, to mask them in what a lock echoes."""
         found: set[str] = set()
         for name, value in self.params.items():
             found.update(secrets(name, value, secret_names))
@@ -223,10 +221,10 @@ class Command:
 
 
 def parse_command(raw: bytes, now: float, *, new_id: Callable[[], str] = new_command_id) -> Command:
-    """Read a command from the intake list (DESIGN.md §4), signed or not; the signature is not checked here.
+    """Parse an entry of the intake list, signed or not; does not verify the signature.
 
-    ``now`` becomes its ``created_at``, unless it says itself when it was signed. Raises
-    :class:`InvalidCommand`, which carries the command's id, device and `reply_to` where those are readable.
+    ``now`` becomes the ``created_at`` of an unsigned command. Raises :class:`InvalidCommand`, which has the
+    readable fields of the command.
     """
     if len(raw) > MAX_COMMAND_BYTES:
         raise InvalidCommand(ENTRY, f"{len(raw)} bytes", f"at most {MAX_COMMAND_BYTES} bytes")
@@ -236,7 +234,7 @@ def parse_command(raw: bytes, now: float, *, new_id: Callable[[], str] = new_com
     try:
         return make_command(typed(fields, Wire), float(now), new_id=new_id)
     except InvalidCommand as error:
-        raise _salvaged(error, fields) from None
+        raise _with_readable_fields(error, fields) from None
 
 
 def _parse_signed(fields: dict[str, Any]) -> Command:
@@ -248,11 +246,11 @@ def _parse_signed(fields: dict[str, Any]) -> Command:
     except InvalidCommand as error:
         if not isinstance(key, str) or not COMMAND_ID.fullmatch(key):
             key = None
-        raise _salvaged(error, inner, key) from None
+        raise _with_readable_fields(error, inner, key) from None
 
 
 def read_signed(key: str, mac: str, text: str) -> Command:
-    """The command that a signed text is; raise :class:`InvalidCommand`. The signature is not checked."""
+    """Parse a signed text; raise :class:`InvalidCommand`. Does not verify the signature."""
     for field, value, pattern in (("key", key, COMMAND_ID), ("mac", mac, _MAC)):
         if not pattern.fullmatch(value):
             raise InvalidCommand(field, f"is {described(value)}", _EXPECTED[field])
@@ -264,7 +262,7 @@ def read_signed(key: str, mac: str, text: str) -> Command:
 
 
 def read_object(raw: bytes, field: str = ENTRY) -> dict[str, Any]:
-    """Read a JSON object, which an error calls ``field``; raise :class:`InvalidCommand`."""
+    """Parse a JSON object; raise :class:`InvalidCommand` about ``field``."""
     try:
         fields = msgspec.json.decode(raw)
     except UnicodeDecodeError as error:
@@ -282,7 +280,7 @@ _AnyWire = TypeVar("_AnyWire", bound=msgspec.Struct)
 
 
 def typed(fields: dict[str, Any], wire: type[_AnyWire], field: str = ENTRY) -> _AnyWire:
-    """The fields of ``wire`` and no others; raise :class:`InvalidCommand`."""
+    """Convert ``fields`` to ``wire``, which must know all of them; raise :class:`InvalidCommand`."""
     known = wire.__struct_fields__
     if unknown := unknown_names(fields, known, "field"):
         raise InvalidCommand(field, f"unknown {unknown}", "only " + ", ".join(sorted(known)))
@@ -293,7 +291,7 @@ def typed(fields: dict[str, Any], wire: type[_AnyWire], field: str = ENTRY) -> _
 
 
 def _mistyped(message: str, fields: dict[str, Any]) -> InvalidCommand:
-    """Put msgspec's complaint, which names the field, into our words: what is there, what is right."""
+    """Convert an error of msgspec to one that names the field, its type and the expected type."""
     missing = _MISSING.search(message)
     if missing is not None:
         return InvalidCommand(missing[1], "missing", _EXPECTED[missing[1]])
@@ -305,8 +303,8 @@ def _mistyped(message: str, fields: dict[str, Any]) -> InvalidCommand:
 
 
 def make_command(wire: Wire, created_at: float, *, new_id: Callable[[], str] = new_command_id) -> Command:
-    """A command of fields that have their types; raise :class:`InvalidCommand` where a value is wrong."""
-    # Not floats before they are known to be small enough for one.
+    """Check the values of typed fields and build the command; raise :class:`InvalidCommand`."""
+    # Converted to float after the range check: a huge integer has no float.
     ttl = DEFAULT_TTL if wire.ttl is None else wire.ttl
     timeout = DEFAULT_TIMEOUT if wire.timeout is None else wire.timeout
     params = {name: value for name, value in (wire.params or {}).items() if value is not None}
@@ -354,7 +352,9 @@ def _bounded(value: object, depth: int) -> bool:
     return True
 
 
-def _salvaged(error: InvalidCommand, fields: Mapping[str, Any], key: str | None = None) -> InvalidCommand:
+def _with_readable_fields(
+    error: InvalidCommand, fields: Mapping[str, Any], key: str | None = None
+) -> InvalidCommand:
     def readable(field: str, pattern: re.Pattern[str]) -> str | None:
         value = fields.get(field)
         return value if isinstance(value, str) and pattern.fullmatch(value) else None

@@ -1,4 +1,4 @@
-"""Where the form of a command comes from."""
+"""The sources that document the form of a command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Provenance(StrEnum):
-    """Who says that a lock understands a command in this form; the weakest comes last."""
+    """The source that documents this form of a command, the weakest last."""
 
     DOCUMENTED = "documented"
     """The maker, a manual, or a recording of a unit that obeyed it."""
@@ -18,5 +18,5 @@ class Provenance(StrEnum):
 
 
 def weakest(found: Iterable[Provenance]) -> Provenance:
-    """The provenance of something that rests on all of these."""
+    """Return the weakest of several provenances."""
     return max(found, key=list(Provenance).index, default=Provenance.DOCUMENTED)

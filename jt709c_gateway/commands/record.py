@@ -1,4 +1,4 @@
-"""What is known of one command at one lock: the data that the life cycle changes and Redis keeps."""
+"""The record of one command at one lock, which the life cycle changes and Redis stores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import attrs
 from jt709c_gateway.commands.masking import MASK
 from jt709c_gateway.commands.model import Command, CommandState
 from jt709c_gateway.commands.profiles.spec import CommandSpec
-from jt709c_gateway.commands.stored import from_hash, iso
+from jt709c_gateway.commands.serialization import from_hash
+from jt709c_gateway.util.timestamps import iso
 
 DEFAULT_CONFIRM_TIMEOUT: Final = 120.0
 
@@ -19,10 +20,10 @@ _Self = TypeVar("_Self", bound="CommandRecord")
 
 @attrs.frozen
 class Limits:
-    """Bounds that the gateway sets; ``ttl`` and ``timeout`` are the command's own.
+    """Limits that the gateway sets, besides the ``ttl`` and ``timeout`` of each command.
 
-    ``confirm_timeout`` is in seconds. ``repeats``, writes of a non-physical command, is the profile's where
-    ``None``.
+    ``confirm_timeout`` is in seconds. ``repeats`` is the number of writes of a non-physical command; ``None``
+    means that of the profile.
     """
 
     confirm_timeout: float = DEFAULT_CONFIRM_TIMEOUT
@@ -31,12 +32,12 @@ class Limits:
 
 @attrs.define
 class CommandRecord:
-    """A command and what has become of it. All times are seconds since 1970.
+    """A command with its state, its times and the lock's answer. All times are seconds since 1970.
 
-    ``spec`` may be ``None`` while the lock's profile isn't known (:meth:`assign` sets it); ``secret_names``
-    then says what to mask, and without it all parameters are masked. ``writing_at`` is when the bytes may
-    first have been out; a non-physical command that is to be written again has none. ``key`` is the id of the
-    key that it is signed with. ``peripheral`` is the sub-lock that it is for, ``None`` for the device itself.
+    ``spec`` is ``None`` while the profile of the lock isn't known (:meth:`assign` sets it); ``secret_names``
+    then says which parameters to mask, and ``None`` masks all of them. ``writing_at`` is the time from which
+    the bytes may have been sent; it is ``None`` if a non-physical command is to be written again. ``key`` is
+    the id of the signing key. ``peripheral`` is the sub-lock addressed, ``None`` for the device itself.
     """
 
     command: Command
@@ -72,7 +73,7 @@ class CommandRecord:
             self.assign(self.spec)
 
     def assign(self, spec: CommandSpec) -> None:
-        """Say which form of the command the lock gets; what was written as physical stays physical."""
+        """Set the form of the command; a command that was written as physical stays physical."""
         self.spec = spec
         self.secret_names = spec.secret_names | (self.secret_names or frozenset())
         self.profile, self.assumed, self.provenance = spec.profile, spec.assumed, str(spec.provenance)
@@ -80,24 +81,24 @@ class CommandRecord:
         self.physical = spec.physical or (self.attempts > 0 and self.physical is True)
 
     def hide(self, secrets: Iterable[str]) -> None:
-        """Keep further secrets, such as a password the gateway supplied, out of the record."""
+        """Mask further secrets in the record, such as a password that the gateway supplied."""
         self._hidden.update(secrets)
 
     def clean(self, value: Any) -> Any:
-        """``value`` with ``******`` for each secret in its text: a lock may echo what it was sent."""
+        """Replace each secret in ``value`` by ``******``: a lock may echo what it received."""
         secrets = self._hidden | self.command.secret_values(self.secret_names)
-        return _scrubbed(
+        return _without_secrets(
             value, sorted((one for one in secrets if one and one != MASK), key=len, reverse=True)
         )
 
     def _public_params(self) -> dict[str, Any]:
         if self.secret_names is None and not self._masked:
-            # No profile has such a command, so its parameters' names mean nothing either.
+            # No profile has such a command, so even a name may be a secret.
             return {f"parameter {place}": MASK for place, _ in enumerate(self.command.params, 1)}
         return self.command.public_params(self.secret_names)
 
     def public(self) -> dict[str, Any]:
-        """The record for the ``command`` event: JSON-able, times in ISO 8601, secrets masked."""
+        """The fields of the ``command`` event: times in ISO 8601, secrets masked."""
         command = self.command
         return {
             "id": command.id,
@@ -125,7 +126,7 @@ class CommandRecord:
         }
 
     def stored(self) -> dict[str, Any]:
-        """:meth:`public` and what :meth:`restore` needs besides."""
+        """The fields of the hash: :meth:`public`, and the fields that only :meth:`restore` needs."""
         return {
             **self.public(),
             "ttl": self.command.ttl,
@@ -145,12 +146,12 @@ class CommandRecord:
         command: Command | None = None,
         secret_names: frozenset[str] | None = None,
     ) -> _Self:
-        """Take up a command from its hash, for late evidence to confirm, or to recover it after a crash.
+        """Restore a command from its hash, to recover it after a crash or to confirm it by late evidence.
 
-        ``spec`` is the one its profile has for it (``ProfileSet.spec_of``). ``command`` comes from a Redis
-        list; without it the parameters are masked, and the command can't be written any more. The device is
-        the hash's: a command that waited under an IMEI has gone on to its lock since. Raises
-        :class:`ValueError` for a hash that can't be read.
+        ``spec`` is that of its profile (``ProfileRegistry.spec_of``). ``command`` comes from a queue; without
+        it the parameters stay masked, and the command can't be written any more. The device of the hash
+        counts: a command addressed to an IMEI may have moved to its lock since. Raises :class:`ValueError`
+        if the hash is malformed.
         """
         record = from_hash(fields)
         if (
@@ -158,11 +159,11 @@ class CommandRecord:
             or record["attempts"] < 0
             or not isinstance(record["serials"], list | None)
         ):
-            raise ValueError("the record of a command has no attempts or strange serials")
-        taken = _stored_command(record) if command is None else command
-        if record["device"] not in (None, taken.device):
-            taken = attrs.evolve(taken, device=record["device"])
-        run = cls(taken, spec, limits or Limits(), secret_names)
+            raise ValueError("the record of a command has no valid attempts or serials")
+        restored = _stored_command(record) if command is None else command
+        if record["device"] not in (None, restored.device):
+            restored = attrs.evolve(restored, device=record["device"])
+        run = cls(restored, spec, limits or Limits(), secret_names)
         run._masked = command is None
         if command is None:
             run.key = record["key"]
@@ -175,7 +176,7 @@ class CommandRecord:
             for name in _FROM_SPEC:
                 setattr(run, name, record[name])
         elif record["physical"] and run.attempts:
-            # What was written as a physical command stays one, whatever a new profile makes of it.
+            # A command written as physical stays physical, even if a new profile says otherwise.
             run.physical = True
         run._handed_over = run.state is CommandState.SENT and (run.sent_at or 0) >= (run.writing_at or 0)
         return run
@@ -202,13 +203,13 @@ def _stored_command(record: Mapping[str, Any]) -> Command:
     )
 
 
-def _scrubbed(value: Any, secrets: list[str]) -> Any:
+def _without_secrets(value: Any, secrets: list[str]) -> Any:
     if isinstance(value, str):
         for secret in secrets:
             value = value.replace(secret, MASK)
         return value
     if isinstance(value, Mapping):
-        return {key: _scrubbed(item, secrets) for key, item in value.items()}
+        return {key: _without_secrets(item, secrets) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_scrubbed(item, secrets) for item in value]
+        return [_without_secrets(item, secrets) for item in value]
     return value

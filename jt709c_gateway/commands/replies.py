@@ -1,7 +1,7 @@
-"""Which message from a lock answers a command, and what it says (PROTOCOL.md §2, §4).
+"""Matches the answers of locks to commands and interprets them (docs/protocol.rst §2, §4).
 
-Grouped sentences and JT/T 808 answers repeat the command's serial; ``Pnn`` sentences have none, and are told
-by their word, which is enough because one command at a time is under way per lock.
+Grouped sentences and JT/T 808 answers repeat the serial of the command. ``Pnn`` sentences have no serial and
+match by their word, which is unambiguous because a lock has one command in flight at a time.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from jt709c_gateway.commands.masking import MASK, item_key
 from jt709c_gateway.commands.model import truncate
 
 LAST: Final = -1
-"""Position of an answer's last argument."""
+"""The position of the last argument of an answer."""
 
 TERMINAL_RESULTS: Final[Mapping[int, str]] = {
     1: "the lock could not do it",
     2: "the lock found the message wrong",
     3: "the lock does not support it",
 }
-"""Results of 0x0001 other than 0, done (PROTOCOL.md §1)."""
+"""The errors among the results of 0x0001 (docs/protocol.rst §1)."""
 
 
 @attrs.frozen
 class SentenceReply:
-    """A grouped sentence from a lock: ``(device,1,serial,GROUP,number,parameters…)`` (PROTOCOL.md §2.1)."""
+    """A grouped sentence: ``(device,1,serial,GROUP,number,parameters…)`` (docs/protocol.rst §2.1)."""
 
     serial: int | None
     group: str
@@ -38,7 +38,7 @@ class SentenceReply:
 
 @attrs.frozen
 class PnnReply:
-    """A ``Pnn`` sentence from a lock: ``(device,word,arguments…)`` (PROTOCOL.md §2.2)."""
+    """A ``Pnn`` sentence: ``(device,word,arguments…)`` (docs/protocol.rst §2.2)."""
 
     word: str
     arguments: tuple[str, ...] = attrs.field(default=(), repr=False)
@@ -46,7 +46,7 @@ class PnnReply:
 
 @attrs.frozen
 class TerminalReply:
-    """A general answer, 0x0001: the serial and the message id it answers, and a result (PROTOCOL.md §1)."""
+    """A general answer, 0x0001: a result, with serial and id of the message (docs/protocol.rst §1)."""
 
     serial: int
     message_id: int
@@ -55,10 +55,10 @@ class TerminalReply:
 
 @attrs.frozen
 class DataReply:
-    """An answer that carries data: 0x0104, 0x0201, or 0x0107, which names no serial (``None``).
+    """An answer with data: 0x0104, 0x0201, or 0x0107, which has no serial (``None``).
 
-    ``message_id`` is the answer's own. ``data`` can be written as JSON; parameters of 0x0104 are keyed by
-    their id in hex, so that the secret ones among them can be masked.
+    ``message_id`` is that of the answer. ``data`` is JSON-serializable; the parameters of 0x0104 have their
+    ids in hex as keys, so that the secret ones can be masked.
     """
 
     serial: int | None
@@ -71,10 +71,10 @@ Reply: TypeAlias = SentenceReply | PnnReply | TerminalReply | DataReply
 
 @attrs.frozen
 class Answer:
-    """What a reply means for the command it answers; secrets are already masked.
+    """The meaning of a reply for its command; secrets are masked.
 
-    ``understood`` is false when the profile does not know what the lock said; such an answer is neither a yes
-    nor a refusal. ``final`` is false when the data asked for has still to come.
+    ``understood`` is false if the profile does not know the result; such an answer neither accepts nor
+    refuses. ``final`` is false if the requested data is still to come.
     """
 
     accepted: bool
@@ -87,7 +87,7 @@ class Answer:
 
 
 class ReplyKind(StrEnum):
-    """By what a reply is known."""
+    """The type of the reply that a command expects."""
 
     SENTENCE = "sentence"
     PNN = "pnn"
@@ -98,12 +98,12 @@ class ReplyKind(StrEnum):
 
 @attrs.frozen
 class ReplyRule:
-    """What answers a command; from a profile's ``reply`` table.
+    """The expected reply to a command, from the ``reply`` table of a profile.
 
-    ``starts`` are arguments the reply must begin with. ``result`` is the position, from 0 or :data:`LAST`, of
-    the argument that holds the outcome; without it every matching reply is a yes. ``data`` is the id of the
-    JT/T 808 message that brings the data asked for. ``secret_arguments`` (positions) and ``secret_items``
-    (ids) are masked.
+    ``starts`` are the first arguments of the reply. ``result`` is the position, from 0 or :data:`LAST`, of
+    the argument that holds the outcome; without it every matching reply accepts. ``data`` is the id of the
+    JT/T 808 message with the requested data. ``secret_arguments`` (positions) and ``secret_items`` (ids) are
+    masked.
     """
 
     kind: ReplyKind
@@ -123,10 +123,9 @@ class ReplyRule:
 
 
 def match(rule: ReplyRule, serial: int | None, reply: Reply) -> Answer | None:
-    """Read ``reply`` as the answer to a command written under ``serial``; ``None`` when it isn't.
+    """Interpret ``reply`` as the answer to a command with ``serial``; ``None`` if it does not match.
 
-    Where data was asked for, a 0x0001 "done" is an answer that isn't final: the lock has heard, the data
-    follow.
+    If the command requests data, a 0x0001 "done" is an answer that isn't final: the data follow.
     """
     if rule.kind is ReplyKind.NONE:
         return None
@@ -184,7 +183,7 @@ def _result(result: int, *, final: bool) -> Answer:
 
 
 def _any(reply: Reply) -> Answer:
-    # Nobody knows which of the arguments are secret here; the reply's own event, which does, shows them.
+    # No arguments: no rule says which are secret. The event of the reply itself shows them, masked.
     return _result(reply.result, final=True) if isinstance(reply, TerminalReply) else Answer(True)
 
 

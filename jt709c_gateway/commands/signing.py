@@ -1,7 +1,7 @@
-"""Signed commands: what is signed, and with what (docs/commands.rst, "Signed commands").
+"""The signature of a command (docs/commands.rst, "Signed commands").
 
-What is signed is a text, byte for byte: the JSON of the command as its writer wrote it. So nobody has to
-agree on how JSON is written, and nothing of a command can be left out by mistake.
+The signature covers the JSON text of the command byte for byte as its sender wrote it, so that no canonical
+form of JSON is needed and no field can be left out by mistake.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ MAC_DIGITS: Final = 64
 
 @attrs.frozen
 class Signature:
-    """Whose a command is said to be, and what was signed.
+    """The claimed key, the MAC and the signed text of a command.
 
-    ``key`` is a key's id, ``mac`` is in hex, ``text`` is the command's JSON. ``device`` and ``command`` are
-    as in the text, aliases resolved; the command itself may have become another, at the master of a sub-lock.
+    ``key`` is the id of a key, ``mac`` is in hex, ``text`` is the JSON of the command. ``device`` and
+    ``command`` are those of the text, aliases resolved. A command for a sub-lock is redirected to its master;
     ``sublock_parameter`` is then the parameter that names the sub-lock.
     """
 
@@ -31,10 +31,10 @@ class Signature:
     sublock_parameter: str | None = None
 
     def matches(self, secret: bytes) -> bool:
-        """Whether it was made with ``secret``; takes the same time whatever is wrong."""
+        """Verify the MAC with ``secret`` in constant time."""
         return hmac.compare_digest(mac(secret, self.text).encode(), self.mac.lower().encode())
 
 
 def mac(secret: bytes, text: str) -> str:
-    """HMAC-SHA256 (RFC 2104) of the text's UTF-8, as 64 lower-case hex digits."""
+    """Compute the HMAC-SHA256 (RFC 2104) of the UTF-8 text, as 64 lower-case hex digits."""
     return hmac.digest(secret, text.encode(), "sha256").hex()

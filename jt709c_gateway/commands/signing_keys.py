@@ -1,6 +1,6 @@
-"""The keys that commands are signed with, and what they are good for (docs/commands.rst, "Signed commands").
+"""The signing keys of commands and their permissions (docs/commands.rst, "Signed commands").
 
-A file of keys is TOML. Each key's id has a secret, or a table with the secret and what the key is good for::
+The key file is TOML. Each key id has a secret, or a table with the secret and the permissions::
 
     backoffice = "6c1f…"                    # 32 hex digits or more, or base64
 
@@ -33,12 +33,12 @@ from jt709c_gateway.commands.catalogue import CATALOGUE, canonical
 from jt709c_gateway.commands.model import Command, InvalidCommand, quote
 from jt709c_gateway.commands.profiles import ProfileError
 from jt709c_gateway.commands.profiles.toml_table import TomlTable
-from jt709c_gateway.commands.stored import iso
 from jt709c_gateway.commands.sublocks import SUBLOCK_ID
 from jt709c_gateway.commands.value_description import described, unknown_name
+from jt709c_gateway.util.timestamps import iso
 
 DEFAULT_WINDOW: Final = 300.0
-#: Seconds that the clock of whoever signs may be ahead of ours.
+#: Seconds that the clock of the signer may be ahead of the gateway's.
 MAX_AHEAD: Final = 60.0
 MIN_SECRET: Final = 16
 
@@ -46,7 +46,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _DEVICE: Final = re.compile(r"[0-9]{1,20}|[0-9A-Fa-f]{10}")
 _PREFIX: Final = re.compile(r"[0-9A-Fa-f]{1,20}")
-#: What has only such digits is hex, though some of it could be base64 too.
+#: A secret of only such digits is hex, even if it could be base64 too.
 _HEX: Final = re.compile(r"[0-9A-Fa-f]+")
 _OTHERS: Final = stat.S_IROTH | stat.S_IWOTH
 _SECRET: Final = f"a secret of at least {MIN_SECRET} bytes in hex or base64"
@@ -63,17 +63,17 @@ class RefusalReason(StrEnum):
     KEY_NOT_VALID = "key_not_valid"
     NOT_PERMITTED = "not_permitted"
     OTHER_DEVICE = "other_device"
-    """It waits for a device that it was not signed for."""
+    """The queue entry is for a device that the command was not signed for."""
     UNREADABLE = "unreadable"
-    """What waits in Redis is no command."""
+    """The queue entry is not a command."""
     REPLAYED = "replayed"
-    """This process has written it to a lock before."""
+    """This process has already written the command to a lock."""
     FULL = "full"
-    """So many signed commands have been written that no more can be told from replays."""
+    """The memory of written commands is full, so replays can no longer be detected."""
 
 
 class CommandRefused(InvalidCommand):
-    """A command that whoever gave it may not give, or not in this way."""
+    """The sender is not permitted to give the command."""
 
     def __init__(self, why: RefusalReason, command: Command, field: str, problem: str, expected: str) -> None:
         about = InvalidCommand(field, problem, expected).about(command)
@@ -93,9 +93,9 @@ class CommandRefused(InvalidCommand):
 
 @attrs.frozen
 class SigningKey:
-    """A secret and what commands signed with it may be; ``None`` is no limit. Times are seconds since 1970.
+    """A secret and the permissions of its owner; ``None`` is no limit. Times are seconds since 1970.
 
-    ``devices`` are names as commands have them, ``prefixes`` beginnings of such.
+    ``devices`` are device ids as commands have them, ``prefixes`` their beginnings.
     """
 
     id: str
@@ -107,28 +107,28 @@ class SigningKey:
     not_after: float | None = None
 
     def is_for(self, name: str) -> bool:
-        """Whether a command may name this device."""
+        """Whether the key permits commands to a device."""
         return self.devices is None or name in self.devices or name.startswith(self.prefixes)
 
 
 @attrs.frozen
 class SigningKeys:
-    """What commands have to satisfy. Without ``keys`` nobody has to sign, and a signature is not looked at.
+    """Verifies signatures and permissions; if ``keys`` is ``None``, a signature is optional and not verified.
 
-    A signed command says when it was signed, which counts in any case.
-    ``window`` is how many seconds may pass from signing a command to taking it in.
+    ``window`` is the maximum age in seconds of a signed command at intake. ``issued_at`` may never be in the
+    future.
     """
 
     keys: Mapping[str, SigningKey] | None = attrs.field(default=None, repr=False)
     window: float = DEFAULT_WINDOW
 
     def limits_devices(self, command: Command) -> bool:
-        """Whether a command's key is for some devices only."""
+        """Whether the key of the command is limited to some devices."""
         key = None if command.signature is None else (self.keys or {}).get(command.signature.key)
         return key is not None and key.devices is not None
 
     def check_new(self, command: Command, now: float) -> None:
-        """Check a command that has just come in; raise :class:`Refusal`."""
+        """Check a command at intake; raise :class:`CommandRefused`."""
         self.check(command, now)
         if command.signature is not None and now - command.created_at > self.window:
             problem = f"it was signed {now - command.created_at:.0f} s ago"
@@ -136,9 +136,9 @@ class SigningKeys:
             raise CommandRefused(RefusalReason.TOO_OLD, command, "issued_at", problem, right)
 
     def check(self, command: Command, now: float) -> None:
-        """Check a command that may have waited: all but how long ago it was signed; raise :class:`Refusal`.
+        """Check a command that may have waited in a queue: all but its age; raise :class:`CommandRefused`.
 
-        The command must be one that was read out of the text in its signature.
+        The command must have been parsed from the text of its signature.
         """
         if self.keys is not None:
             self._check_key(command, now, self.keys)
@@ -178,7 +178,7 @@ class SigningKeys:
                 f"{named} is not permitted to key {key.id}",
                 right,
             )
-        if not key.is_for(_plain(signature.device)):
+        if not key.is_for(_canonical_device(signature.device)):
             problem = f"is not permitted to key {key.id}"
             raise CommandRefused(
                 RefusalReason.NOT_PERMITTED,
@@ -189,8 +189,8 @@ class SigningKeys:
             )
 
 
-def _plain(name: str) -> str:
-    """A device's name as ids are written: digits without leading zeros; a sub-lock's has all its ten."""
+def _canonical_device(name: str) -> str:
+    """The canonical form of a device id: without leading zeros, but for sub-locks."""
     return name if len(name) == SUBLOCK_ID else name.lstrip("0") or "0"
 
 
@@ -205,11 +205,11 @@ def _check_validity(command: Command, key: SigningKey, now: float) -> None:
 
 
 class SigningKeysError(ValueError):
-    """A file of keys that can't be used: one line with the file, the key and what is right; no secret."""
+    """The key file is invalid. The message is one line with file, key and expected value, and no secret."""
 
 
 def load_signing_keys(path: Path) -> dict[str, SigningKey]:
-    """The keys in a file, by id; raise :class:`CommandKeysError`."""
+    """Load the keys of a file, by id; raise :class:`SigningKeysError`."""
     try:
         with path.open("rb") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & _OTHERS:
@@ -252,7 +252,7 @@ def _key(name: str, table: TomlTable) -> SigningKey:
         None if commands is None else frozenset(map(canonical, commands)),
         None
         if devices is None and prefixes is None
-        else frozenset(map(_plain, map(str.upper, devices or ()))),
+        else frozenset(map(_canonical_device, map(str.upper, devices or ()))),
         tuple(map(str.upper, prefixes or ())),
         _time(table, "not_before"),
         _time(table, "not_after"),
@@ -296,7 +296,7 @@ def _time(table: TomlTable, key: str) -> float | None:
 
 
 def _distinct(keys: Iterator[tuple[TomlTable, SigningKey]]) -> dict[str, SigningKey]:
-    """By id. Who may do what is told by the key's id, so no two may have one secret."""
+    """Map the keys by id; reject a secret that two keys share."""
     found: dict[str, SigningKey] = {}
     owners: dict[bytes, str] = {}
     for table, key in keys:

@@ -1,4 +1,4 @@
-"""Commands for sub-locks, which are written to the master they report through (PROTOCOL.md §3)."""
+"""Redirects commands for sub-locks to the master they report through (docs/protocol.rst §3)."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from jt709c_gateway.commands.value_description import described, unknown_name
 
 SUBLOCK_UNLOCK: Final = "sublock_unlock"
 SUBLOCK_COMMANDS: Final[Mapping[str, str]] = {"unlock": SUBLOCK_UNLOCK, SUBLOCK_UNLOCK: SUBLOCK_UNLOCK}
-"""The commands that may name a sub-lock as their device, and what its master is told for each."""
+"""The commands that may address a sub-lock, each with the command that its master receives."""
 
 SUBLOCK_ID: Final = 10
-"""Hex digits of a sub-lock's id (PROTOCOL.md §3)."""
+"""The number of hex digits of a sub-lock id (docs/protocol.rst §3)."""
 
 DEFAULT_PARAMETER: Final = "id"
-"""The parameter that names the sub-lock, where no profile says."""
+"""The parameter that names the sub-lock if no profile is known."""
 
-#: Peripherals that can be bound to a master but open nothing, as `peripheral_type` has them.
+#: Values of `peripheral_type` for peripherals that are no locks.
 _SENSORS: Final = frozenset({"jt126"})
 
 
 def parameter(profile: Profile | None) -> str:
-    """The parameter that names the sub-lock in the master's profile."""
+    """Return the parameter that names the sub-lock in the profile of the master."""
     definition = None if profile is None else profile.commands.get(SUBLOCK_UNLOCK)
     named = None if definition is None else definition.peripheral
     return named or DEFAULT_PARAMETER
 
 
 def redirect_to_master(command: Command, master: str, parameter: str) -> Command:
-    """The command for ``master`` that a command whose device is a sub-lock stands for.
+    """Convert a command for a sub-lock to the command for its master, whose ``parameter`` names the sub-lock.
 
-    ``parameter`` names the sub-lock in it. Raises :class:`InvalidCommand`, about the command at its master.
+    Raises :class:`InvalidCommand`.
     """
     sublock = command.device
     moved = attrs.evolve(command, device=master)
@@ -59,7 +59,7 @@ def redirect_to_master(command: Command, master: str, parameter: str) -> Command
 
 
 def check_known(command: Command, *, is_sublock: bool) -> None:
-    """Refuse a command whose device can only be a sub-lock, and has reported through no master yet."""
+    """Reject a command to an unknown sub-lock, one that has not reported through any master yet."""
     if not is_sublock and not command.device.isdecimal():
         problem = "no sub-lock of this id has reported yet"
         right = "a device id, an IMEI, or a sub-lock that has reported through its master"
@@ -67,7 +67,7 @@ def check_known(command: Command, *, is_sublock: bool) -> None:
 
 
 def check_type(command: Command, peripheral: str, kind: str | None) -> None:
-    """Refuse a command for what can't be opened; ``kind`` is its type where that is known."""
+    """Reject a command to a peripheral that is no lock; ``kind`` is its type if known."""
     if kind in _SENSORS:
         problem = f"{peripheral} is a {kind.upper()} sensor of master {command.device} and opens nothing"
         raise InvalidCommand("device", problem, "a sub-lock").about(command)

@@ -5,7 +5,7 @@ from typing import Final
 from attrs import define
 from msgspec.msgpack import encode
 
-from jt709c_gateway.commands.stored import PUBLIC_FIELDS, is_text
+from jt709c_gateway.commands.serialization import PUBLIC_FIELDS, is_text
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.command_writes import MAX_REPLIES, REPLY_TTL
 from jt709c_gateway.redis.keys import Keys

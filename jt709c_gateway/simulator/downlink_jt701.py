@@ -1,4 +1,4 @@
-"""What a virtual master of the dialect `jt701` does when the gateway tells it something (PROTOCOL.md §3, §4).
+"""Handles what the gateway sends to a virtual master of the dialect `jt701` (docs/protocol.rst §3, §4).
 
 `Pnn` commands are answered as §4 says. Settings are remembered and change nothing else, but for P59: without
 `gprs` no command opens the lock. Words whose arguments §4 doesn't give are said back. Commands about
@@ -36,7 +36,7 @@ _CARD = re.compile(r"[0-9]{10}")
 _IDENTITY = re.compile(r"[0-9A-F]{10}")
 #: Index of `gprs` among the channels of P59.
 _GPRS: Final = 1
-#: Set or asked for in forms that PROTOCOL.md doesn't write out, or whose answer is the same: said back.
+#: Commands whose answer echoes the arguments, or whose form docs/protocol.rst doesn't give.
 _ECHOED: Final = frozenset(["P11", "P50", "P62", "P63", "P65", "P70", "P97", "P99"])
 _OFF: Final = "0"
 _SECONDS: Final = (5, 86_400)
@@ -106,7 +106,7 @@ class Jt701Downlink:
         return [] if answer is None else [answer]
 
     def on_sentence(self, sentence: Sentence, now: float) -> list[bytes]:
-        """A grouped sentence. One that repeats the last one's serial is dropped (PROTOCOL.md §2.1)."""
+        """A grouped sentence. One that repeats the last one's serial is dropped (docs/protocol.rst §2.1)."""
         counters = self.lock.counters
         counters.commands += 1
         if sentence.serial == self._last_serial:

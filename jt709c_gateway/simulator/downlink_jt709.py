@@ -1,4 +1,4 @@
-"""What a virtual jt709 or jt705 does when the gateway tells it something (PROTOCOL.md §1, §2.1, §4).
+"""What a virtual jt709 or jt705 does when the gateway tells it something (docs/protocol.rst §1, §2.1, §4).
 
 The JT/T 808 commands are the standard's. The `ELOCK` sentences are no more than what the shipped `jt709`
 profile assumes (`jt705` shares it)::
@@ -63,7 +63,7 @@ class Jt709Downlink:
         return f"{self.model}_SIM_1.0"
 
     def on_sentence(self, sentence: Sentence, now: float) -> list[bytes]:
-        """A grouped sentence. One that repeats the last one's serial is dropped (PROTOCOL.md §2.1)."""
+        """A grouped sentence. One that repeats the last one's serial is dropped (docs/protocol.rst §2.1)."""
         counters = self.lock.counters
         counters.commands += 1
         if sentence.serial == self._last_serial:

@@ -1,4 +1,4 @@
-"""The `jt701` dialect, spoken by a virtual master: a JT701D (PROTOCOL.md §2.2, §2.3, §3).
+"""The `jt701` dialect, spoken by a virtual master: a JT701D (docs/protocol.rst §2.2, §2.3, §3).
 
 Positions are `$` records, several stored ones to a frame; movements are P45 sentences, each followed by a
 record with the new status; what sub-locks report is passed on. `(P69,0,serial)` answers each, so that no two
@@ -29,7 +29,7 @@ _LIVE: Final = 1
 _WIDEST: Final = 16
 #: Seconds after which a dynamic password is reported again until it is told back.
 _PASSWORD_AGAIN: Final = 60.0
-#: P45: where the command came from, and what was verified (PROTOCOL.md §2.2).
+#: P45: where the command came from, and what was verified (docs/protocol.rst §2.2).
 _SOURCES: Final[dict[Method, int]] = {"card": 1, "password": 4, "automatic": 5, "dynamic_password": 6}
 _STATIC_OPENED: Final = 1
 _NO_FENCE_NEEDED: Final = 98
@@ -207,7 +207,7 @@ class Jt701(Dialect[bytes]):
         return self.commands.on_sentence(sentence, now)
 
     def _record(self, now: float, wake: int, serial: int) -> bytes:
-        """A whole record as in PROTOCOL.md §2.3, in which 1 is locked, inserted, closed."""
+        """A whole record as in docs/protocol.rst §2.3, in which 1 is locked, inserted, closed."""
         unit = self.lock.unit
         place = unit.place
         status = jt701.STATUS_COVER_CLOSED | jt701.STATUS_ANSWER_WANTED

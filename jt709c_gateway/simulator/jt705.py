@@ -1,4 +1,4 @@
-"""The `jt705` dialect, spoken by a virtual lock: another report, the same commands (PROTOCOL.md §1.2,
+"""The `jt705` dialect, spoken by a virtual lock: another report, the same commands (docs/protocol.rst §1.2,
 §2.1)."""
 
 from collections.abc import Hashable, Sequence
@@ -59,7 +59,7 @@ class Jt705(Jt709):
         return {message_id}, frame
 
     def _report(self, now: float, wake: int, movement: LockMovement | None) -> bytes:
-        """A body as in PROTOCOL.md §1.2. A rope of its own the status doesn't show."""
+        """A body as in docs/protocol.rst §1.2. A rope of its own the status doesn't show."""
         unit = self.lock.unit
         place = unit.place
         status = jt705.STATUS_MOTOR if unit.unlocked else 0

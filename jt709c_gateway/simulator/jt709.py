@@ -1,4 +1,4 @@
-"""The `jt709` dialect, spoken by a virtual lock (PROTOCOL.md §1, §2.1)."""
+"""The `jt709` dialect, spoken by a virtual lock (docs/protocol.rst §1, §2.1)."""
 
 from collections.abc import Hashable, Sequence
 from struct import Struct
@@ -16,11 +16,11 @@ from jt709c_gateway.simulator.lock_mechanism import LockMovement
 from jt709c_gateway.simulator.report_buffer import Entry
 from jt709c_gateway.simulator.vehicle import WAKE_TIMER, WRONG_PASSWORD
 
-#: Lock events (PROTOCOL.md §1.1): a password that was taken, with its result, and one that was refused.
+#: Lock events (docs/protocol.rst §1.1): a password that was taken, with its result, and one that was refused.
 _OPENED: Final = 0x01
 _OPENED_RESULT: Final = 0x00
 _REFUSED: Final = 0x06
-#: Opened by a card, outside any fence (PROTOCOL.md §1.1: neither FF nor 1-99).
+#: Opened by a card, outside any fence (docs/protocol.rst §1.1: neither FF nor 1-99).
 _CARD_RESULT: Final = 0x65
 #: Five wrong passwords raise an alarm, but no public document names its bit: an assumption.
 _ALARMS: Final = JT709_ALARMS | {20: WRONG_PASSWORD}
@@ -147,7 +147,7 @@ class Jt709(Dialect[Frame]):
         return self._serial
 
     def _location(self, now: float, wake: int, movement: LockMovement | None) -> bytes:
-        """A body as in PROTOCOL.md §1.1."""
+        """A body as in docs/protocol.rst §1.1."""
         unit = self.lock.unit
         place = unit.place
         status = jt709.STATUS_FIX | jt709.STATUS_GNSS | (wake & 0x0F) << 24

@@ -12,7 +12,7 @@ from jt709c_gateway.simulator.counters import Counters
 from jt709c_gateway.simulator.options import FACTORY_PASSWORD, LockOptions
 from jt709c_gateway.simulator.vehicle import WRONG_PASSWORD, Vehicle
 
-#: Wrong passwords in a row that raise the alarm (PROTOCOL.md §4).
+#: Wrong passwords in a row that raise the alarm (docs/protocol.rst §4).
 _TRIES: Final = 5
 
 

@@ -1,4 +1,4 @@
-"""A lock's flash memory: reports stay in it until the gateway has answered them (PROTOCOL.md §4).
+"""A lock's flash memory: reports stay in it until the gateway has answered them (docs/protocol.rst §4).
 
 Three places: `live` are reports made while connected that wait for their turn; `stored` those that were made
 without a connection; `in_flight` are frames that were sent and not answered yet. What a report's bytes mean,
@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import define, field
 
-#: What a unit keeps at least (PROTOCOL.md §4).
+#: What a unit keeps at least (docs/protocol.rst §4).
 CAPACITY: Final = 20_000
 #: Stored reports that go into one frame at most.
 BATCH: Final = 10

@@ -1,4 +1,4 @@
-"""Settings of a virtual master of the dialect `jt701`, and its fences (PROTOCOL.md §4).
+"""Settings of a virtual master of the dialect `jt701`, and its fences (docs/protocol.rst §4).
 
 `(Pnn,1,value,…)` sets and `(Pnn,0)` asks; both are answered by `(id,Pnn,value,…)`, P54 with the operation in
 front. P06 asks and sets the main server as 0 and 1, the spare one as 2 and 3.

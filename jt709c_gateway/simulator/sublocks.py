@@ -1,4 +1,4 @@
-"""Sub-locks and sensors behind a virtual master (PROTOCOL.md §3).
+"""Sub-locks and sensors behind a virtual master (docs/protocol.rst §3).
 
 They report through their master, at the same interval and each at its own time. A command to unlock one is
 carried out a moment after the master has answered it; some time later the sub-lock locks again. Every fourth

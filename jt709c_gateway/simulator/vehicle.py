@@ -68,7 +68,7 @@ class Vehicle:
 
     @property
     def unlocked(self) -> bool:
-        """Whether the motor or the rope is open (PROTOCOL.md §1.1)."""
+        """Whether the motor or the rope is open (docs/protocol.rst §1.1)."""
         return self.motor_open or self.rope_open
 
     def advance(self, now: float) -> bool:

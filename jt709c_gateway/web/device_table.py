@@ -7,7 +7,6 @@ import msgspec
 import txredisapi
 from attrs import define
 
-from jt709c_gateway.commands.stored import iso
 from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.command_store import CommandStore
@@ -21,6 +20,7 @@ from jt709c_gateway.redis.device_summary import (
 )
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.scripts import FLEET, Caller
+from jt709c_gateway.util.timestamps import iso
 from jt709c_gateway.web import pagination
 from jt709c_gateway.web.query import Ranked
 

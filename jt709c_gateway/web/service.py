@@ -11,7 +11,6 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from jt709c_gateway import __version__
 from jt709c_gateway.commands.profiles import ProfileRegistry
-from jt709c_gateway.commands.stored import iso
 from jt709c_gateway.gateway.clock_sync import ClockSync
 from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.redis.connector import RedisConnector
@@ -19,6 +18,7 @@ from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.redis_time import RedisTime
 from jt709c_gateway.transport.backlog import listening_endpoint
 from jt709c_gateway.transport.listeners import TcpService
+from jt709c_gateway.util.timestamps import iso
 from jt709c_gateway.web import static_files
 from jt709c_gateway.web.access import AccessControl, is_local
 from jt709c_gateway.web.api.catalogue import CatalogueApi

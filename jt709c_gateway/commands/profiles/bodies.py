@@ -1,4 +1,4 @@
-"""Bodies of the JT/T 808-2013 messages that carry commands (PROTOCOL.md §4; layouts from the public
+"""Bodies of the JT/T 808-2013 messages that carry commands (docs/protocol.rst §4; layouts from the public
 standard).
 
 A profile names a builder and gives its arguments: ``template = { message_id = 0x8105, body = "control",
@@ -16,7 +16,7 @@ import attrs
 from jt709c_gateway.commands.profiles.params import ParamKind
 
 MAX_BODY: Final = 1023
-"""The body length has ten bits (PROTOCOL.md §1); commands are not split."""
+"""The body length has ten bits (docs/protocol.rst §1); commands are not split."""
 
 
 class BodyError(ValueError):

@@ -152,7 +152,8 @@ class Param:
     def wire(self, value: Any) -> str:
         """A checked value as it stands in a sentence; the items of a list are separated by commas.
 
-        Of a place the longitude comes first, each as DDDMM.MMMM, minus in west and south (PROTOCOL.md §4).
+        A place is longitude, then latitude, each as DDDMM.MMMM, negative in west and south
+        (docs/protocol.rst §4).
         """
         if self.kind is ParamKind.PLACES:
             return ",".join(f"{_packed(east, 3)},{_packed(north, 2)}" for north, east in value)

@@ -88,7 +88,7 @@ class CommandSpec:
 
     @property
     def shows_password(self) -> bool:
-        """Whether the lock may refuse it because of a wrong password, which it counts (PROTOCOL.md §4)."""
+        """Whether the command sends a password, whose failures the lock counts (docs/protocol.rst §4)."""
         return bool(self.reply.wrong_password)
 
     def peripheral_of(self, given: Mapping[str, object]) -> str | None:

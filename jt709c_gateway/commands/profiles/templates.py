@@ -2,10 +2,10 @@
 
 There are four sorts, told apart by their keys in a profile:
 
-- ``sentence = "ELOCK,1,1,{password}"``: a grouped sentence (PROTOCOL.md §2.1); whoever frames it adds
-  ``(device,1,serial,`` in front and ``)`` behind;
-- ``pnn = "P43,{password}"``: a ``Pnn`` sentence (PROTOCOL.md §2.2), to which the brackets are added; a list
-  of them is written one behind the other, and the last one's answer is the command's;
+- ``sentence = "ELOCK,1,1,{password}"``: a grouped sentence (docs/protocol.rst §2.1); the encoder adds
+  ``(device,1,serial,`` and ``)``;
+- ``pnn = "P43,{password}"``: a ``Pnn`` sentence (docs/protocol.rst §2.2); the encoder adds the brackets. The
+  sentences of a list are written in sequence, and the answer to the last one is that of the command;
 - ``message_id`` and ``body``: a JT/T 808 message (:mod:`~jt709c_gateway.commands.profiles.bodies`);
 - ``raw = "{hex}"``: bytes that are written as they are.
 
@@ -32,7 +32,7 @@ MAX_SENTENCE: Final = 1000
 """Characters of a sentence without its head; longer ones fit no lock's buffer for certain [ASM]."""
 
 PAGE: Final = 10
-"""Places on a page of a fence (PROTOCOL.md §4: P29)."""
+"""Places on a page of a fence (docs/protocol.rst §4: P29)."""
 
 _PLACEHOLDER = re.compile(r"\{([a-z_][a-z0-9_]*)(\.count|\.pages)?(?::([^{}]*))?\}")
 _STATIC = re.compile(r"[\x20-\x7e]*")
@@ -42,7 +42,7 @@ NOW: Final = "now"
 
 @attrs.frozen
 class GroupedSentence:
-    """``GROUP,number,parameters…``, to be framed with device id and serial (PROTOCOL.md §2.1)."""
+    """``GROUP,number,parameters…``, to be framed with device id and serial (docs/protocol.rst §2.1)."""
 
     group: str
     number: int
@@ -51,7 +51,7 @@ class GroupedSentence:
 
 @attrs.frozen
 class PnnSentence:
-    """``Pnn,…`` without its brackets (PROTOCOL.md §2.2); ``before`` are those that go in front of it."""
+    """``Pnn,…`` without brackets (docs/protocol.rst §2.2); ``before`` are the sentences sent first."""
 
     text: str = attrs.field(repr=False)
     before: tuple[str, ...] = attrs.field(default=(), repr=False)
@@ -59,7 +59,7 @@ class PnnSentence:
 
 @attrs.frozen
 class BinaryMessage:
-    """Message id and unescaped body of a JT/T 808 message (PROTOCOL.md §1)."""
+    """Message id and unescaped body of a JT/T 808 message (docs/protocol.rst §1)."""
 
     message_id: int
     body: bytes = attrs.field(repr=False)

@@ -15,8 +15,7 @@ from jt709c_gateway.commands.model import ENDED, Command, CommandState
 from jt709c_gateway.commands.profiles import CheckedCommand, ProfileRegistry
 from jt709c_gateway.commands.record import Limits
 from jt709c_gateway.commands.replies import Answer
-from jt709c_gateway.commands.stored import PUBLIC_FIELDS, to_hash
-from jt709c_gateway.commands.waiting import to_waiting
+from jt709c_gateway.commands.serialization import PUBLIC_FIELDS, to_hash, to_queue_entry
 from jt709c_gateway.gateway.commands.address_proof import AddressProof, UdpCommands
 from jt709c_gateway.gateway.commands.authorization import CommandAuthorizer
 from jt709c_gateway.gateway.commands.executor import CommandExecutor
@@ -377,7 +376,7 @@ class CommandDispatcher:
     def requeue(self, run: CommandExecution) -> None:
         """Put a command back to the head of its lock's queue."""
         command = run.command
-        payload = to_waiting(command).decode()
+        payload = to_queue_entry(command).decode()
         commands = self.store.requeue_writes(
             command.id, command.device, payload, command.created_at + command.ttl
         )

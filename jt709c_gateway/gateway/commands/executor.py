@@ -13,7 +13,7 @@ from jt709c_gateway.commands import lockout
 from jt709c_gateway.commands.lifecycle import Action, CommandExecution, Step
 from jt709c_gateway.commands.model import CommandState, InvalidCommand
 from jt709c_gateway.commands.profiles import Rendered
-from jt709c_gateway.commands.waiting import from_waiting
+from jt709c_gateway.commands.serialization import from_queue_entry
 from jt709c_gateway.gateway.commands import encoder, rejections
 from jt709c_gateway.gateway.commands.evidence_tracker import EvidenceTracker
 from jt709c_gateway.gateway.sessions import Session
@@ -177,7 +177,7 @@ class CommandExecutor:
                 self.dispatcher.tidy(self)
             return
         try:
-            command = from_waiting(claim.command)
+            command = from_queue_entry(claim.command)
         except InvalidCommand as error:
             rejections.cast_out(self.dispatcher, self.device, claim.command, claim.record, error)
             self.kick()

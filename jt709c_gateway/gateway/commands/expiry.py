@@ -8,10 +8,10 @@ from twisted.internet import task
 from twisted.logger import Logger
 
 from jt709c_gateway.commands.model import CommandState
-from jt709c_gateway.commands.stored import iso
 from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.protocol.events import KIND_COMMAND
 from jt709c_gateway.redis.expiry import AT_ONCE, Announcement, expire
+from jt709c_gateway.util.timestamps import iso
 
 #: Seconds since it came in before a command that is in no list counts as lost.
 LOST_AFTER: Final = 60.0

@@ -15,9 +15,15 @@ from jt709c_gateway.commands.catalogue import CANCEL, LOCAL_COMMANDS
 from jt709c_gateway.commands.lifecycle import CommandExecution
 from jt709c_gateway.commands.model import ENDED, ENTRY, Command, CommandState, InvalidCommand, parse_command
 from jt709c_gateway.commands.profiles import CommandSpec
+from jt709c_gateway.commands.serialization import (
+    PUBLIC_FIELDS,
+    from_hash,
+    from_queue_entry,
+    invalid_record,
+    to_hash,
+    to_queue_entry,
+)
 from jt709c_gateway.commands.signing_keys import CommandRefused, RefusalReason
-from jt709c_gateway.commands.stored import PUBLIC_FIELDS, from_hash, invalid_record, iso, to_hash
-from jt709c_gateway.commands.waiting import from_waiting, to_waiting
 from jt709c_gateway.gateway.commands import rejections
 from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.gateway.commands.rejections import UNKNOWN
@@ -25,6 +31,7 @@ from jt709c_gateway.protocol.events import KIND_COMMAND, to_text
 from jt709c_gateway.redis.command_store import FULL
 from jt709c_gateway.redis.command_store_types import Acceptance, Events, Known
 from jt709c_gateway.redis.command_writes import RedisCommand
+from jt709c_gateway.util.timestamps import iso
 
 _T = TypeVar("_T")
 
@@ -216,7 +223,7 @@ class Intake:
                 command.id,
                 device,
                 entry,
-                to_waiting(command),
+                to_queue_entry(command),
                 command.created_at + command.ttl,
                 to_hash(queued),
                 self._events(device, queued, waiting, failed),
@@ -336,7 +343,7 @@ class Intake:
                 return None
             return f"command {target} is {record['state']}" if record else "no command of this id is known"
         try:
-            taken_back = dispatcher.restore(record, from_waiting(payload))
+            taken_back = dispatcher.restore(record, from_queue_entry(payload))
         except InvalidCommand as error:
             rejections.cast_out(dispatcher, None, payload, record, error)
             return f"what waited as command {target} is no command"

@@ -6,7 +6,7 @@ from attrs import define
 from twisted.logger import Logger
 
 from jt709c_gateway.commands.model import InvalidCommand
-from jt709c_gateway.commands.waiting import from_waiting
+from jt709c_gateway.commands.serialization import from_queue_entry
 from jt709c_gateway.gateway.commands import rejections
 from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.gateway.sessions import Session
@@ -106,7 +106,7 @@ class CommandRecovery:
 
     def _take_over(self, payload: bytes, record: Record) -> None:
         try:
-            command = from_waiting(payload)
+            command = from_queue_entry(payload)
         except InvalidCommand as error:
             rejections.cast_out(self.dispatcher, None, payload, record, error)
             return

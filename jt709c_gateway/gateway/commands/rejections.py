@@ -8,11 +8,11 @@ from twisted.logger import Logger
 
 from jt709c_gateway.commands.masking import MASK
 from jt709c_gateway.commands.model import CommandState, InvalidCommand
+from jt709c_gateway.commands.serialization import invalid_record, queue_entry_id
 from jt709c_gateway.commands.signing_keys import CommandRefused, RefusalReason
-from jt709c_gateway.commands.stored import invalid_record, iso
-from jt709c_gateway.commands.waiting import waiting_id
 from jt709c_gateway.protocol.events import to_text
 from jt709c_gateway.redis.command_writes import RedisCommand
+from jt709c_gateway.util.timestamps import iso
 
 if TYPE_CHECKING:
     from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
@@ -81,7 +81,7 @@ def cast_out(
 ) -> None:
     """End what is in our hands and can't be read as a command, so that it can't be written to a lock."""
     now = dispatcher.now()
-    command_id, device = waiting_id(payload), device or record.get("device") or UNKNOWN
+    command_id, device = queue_entry_id(payload), device or record.get("device") or UNKNOWN
     told = InvalidCommand(error.field, error.problem, error.expected, command_id=command_id, device=device)
     dispatcher.gateway.counters.refused[RefusalReason.UNREADABLE] += 1
     dispatcher.gateway.counters.commands[CommandState.INVALID] += 1

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from jt709c_gateway.commands.catalogue import LOCAL_COMMANDS
 from jt709c_gateway.commands.model import Command, InvalidCommand, Wire, new_command_id, parse_command
 from jt709c_gateway.commands.profiles import ProfileRegistry
-from jt709c_gateway.commands.sending import to_wire
+from jt709c_gateway.commands.serialization import to_wire
 from jt709c_gateway.commands.signing_keys import CommandRefused, SigningKey, SigningKeys
 from jt709c_gateway.commands.sublocks import check_known, check_type, parameter, redirect_to_master
 from jt709c_gateway.commands.value_description import unknown_names

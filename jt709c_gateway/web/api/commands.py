@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from jt709c_gateway.commands.stored import PUBLIC_FIELDS, public_from_hash
+from jt709c_gateway.commands.serialization import PUBLIC_FIELDS, public_from_hash
 from jt709c_gateway.redis.command_writes import KEEP
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.web import pagination

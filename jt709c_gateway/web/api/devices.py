@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from attrs import define, field
 
-from jt709c_gateway.commands.stored import iso
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.util.timestamps import iso
 from jt709c_gateway.web import query as read
 from jt709c_gateway.web.device_table import MAX_DEVICES, DeviceTable
 from jt709c_gateway.web.http import ApiError, ApiRequest, Response, SharedResponse, json_response

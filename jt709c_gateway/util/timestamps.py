@@ -1,0 +1,20 @@
+"""Timestamps as ISO 8601 text in UTC, as events and hashes have them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def iso(at: float | None) -> str | None:
+    """Format seconds since 1970 as ISO 8601 text with ``Z``."""
+    if at is None:
+        return None
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
+
+
+def from_iso(text: str) -> float:
+    """Parse ISO 8601 text with a time zone into seconds since 1970; raise :class:`ValueError` otherwise."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text} has no time zone")
+    return moment.timestamp()
