@@ -58,14 +58,14 @@ class PaceTests(SynchronousTestCase):
 
     def test_a_queue_that_is_full(self) -> None:
         """What finds no room is counted."""
-        asking = self.node.duties._asking
-        assert asking is not None
+        poller = self.node.duties._identity_poller
+        assert poller is not None
         link = self.come()
         for number in range(MAX_QUEUED + 5):
             session = Session(str(number), link.conversation, "t", "", 0.0, link.conversation.origin)
             session.dialect = "jt701"
             self.node.gateway.on_reported(session)
-        self.assertEqual(len(asking._queue), MAX_QUEUED)
+        self.assertEqual(len(poller._queue), MAX_QUEUED)
         self.assertEqual(self.node.gateway.counters.questions["dropped"], 5)
 
     def test_not_before_the_report_is_committed(self) -> None:
@@ -166,5 +166,5 @@ class PaceTests(SynchronousTestCase):
         self.node.run()
         self.say(link, "P01", "JT701D_V8111", "89")
         self.node.pass_time(1)
-        self.assertEqual(self.node.dispatcher.desks, {})
+        self.assertEqual(self.node.dispatcher.executors, {})
         self.assertEqual(self.written(link), [b"(P14)", b"(P01)"])

@@ -154,7 +154,9 @@ class MissingRightTests(SynchronousTestCase):
         lock = FakeLock(new_device()).connect(daemon)
         self.addCleanup(lock.close)
         self.desk.unlock(lock.device)
-        self.said(daemon, "Redis refuses a look for a lock's commands: ERR ACL failure in script: User")
+        self.said(
+            daemon, "Redis refuses a claim for the commands of a device: ERR ACL failure in script: User"
+        )
         self.mend()
         lock.next_unlock()
 

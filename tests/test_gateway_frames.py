@@ -333,13 +333,13 @@ class SecrecyTests(FrameCase):
         """An error while a message with a password is handled."""
         self.fleet.feed(self.link, heartbeat())
 
-        class Desk:
-            def hear(self, message: Any, moment: Any) -> None:
+        class Executor:
+            def process_message(self, message: Any, moment: Any) -> None:
                 raise RuntimeError("a bug of ours")
 
         session = self.gateway.sessions.get(DEVICE)
         assert session is not None
-        session.desk = Desk()  # type: ignore[assignment]
+        session.executor = Executor()  # type: ignore[assignment]
         try:
             self.fleet.feed(self.link, binary(0x0200, location(PASSWORD_EVENT)))
         except RuntimeError:

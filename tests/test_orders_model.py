@@ -263,9 +263,9 @@ class ModelTests(SynchronousTestCase):
                 self.assertNotIn(record["state"], ("expired", "cancelled", "failed", "invalid"), where)
         self.assertEqual(world.desk.under_way(), [], f"seed {seed}")
         for node in world.alive:
-            self.assertEqual(node.dispatcher.held, {}, f"seed {seed}")
+            self.assertEqual(node.dispatcher.claims, {}, f"seed {seed}")
             self.assertTrue(
-                all(desk.session is not None for desk in node.dispatcher.desks.values()), f"seed {seed}"
+                all(one.session is not None for one in node.dispatcher.executors.values()), f"seed {seed}"
             )
         self.assertEqual(self.flushLoggedErrors(), [], f"seed {seed}")
 

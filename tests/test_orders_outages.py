@@ -34,8 +34,8 @@ class OutageTests(BenchTestCase):
         self.node.run()
         self.assertEqual(self.desk.state(command), "confirmed")
         self.assertEqual(self.desk.under_way(), [])
-        self.assertEqual(self.node.dispatcher.held, {})
-        self.assertEqual(self.node.dispatcher.desks, {})
+        self.assertEqual(self.node.dispatcher.claims, {})
+        self.assertEqual(self.node.dispatcher.executors, {})
         self.assertEqual(self.desk.redis.call("LLEN", self.desk.key("commands", "intake", "gw1")), 0)
 
     def test_redis_lost_looking_up(self) -> None:
@@ -168,7 +168,7 @@ class OutageTests(BenchTestCase):
         self.node.run()
         self.assertEqual(len(self.written(link, there)), 1)
         self.assertEqual(len(self.written(there)), 1)
-        self.assertEqual(self.node.dispatcher.held, {})
+        self.assertEqual(self.node.dispatcher.claims, {})
         self.say(other, there, int(self.written(there)[0].split(b",")[2]), "ELOCK", "1", "1")
         self.report(other, there, lock_event(), UNLOCKED)
         other.run()

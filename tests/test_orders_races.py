@@ -17,8 +17,8 @@ class RaceTests(BenchTestCase):
         link = self.come()
         self.node.run()
         (session,) = link.conversation.sessions.values()
-        self.assertIsNone(session.desk)
-        self.assertEqual(self.node.dispatcher.desks, {})
+        self.assertIsNone(session.executor)
+        self.assertEqual(self.node.dispatcher.executors, {})
         claims = [
             call for call in self.node.wire.calls[before:] if f"{self.prefix}:commands:waiting:" in str(call)
         ]
@@ -35,7 +35,7 @@ class RaceTests(BenchTestCase):
             self.node.run()
             claims = [call for call in self.node.wire.calls[before:] if ":commands:waiting:" in str(call)]
             self.assertEqual(len(claims), len(locks))
-            self.assertEqual(self.node.dispatcher.desks, {})
+            self.assertEqual(self.node.dispatcher.executors, {})
 
     def test_desk_goes_after_the_command(self) -> None:
         """A desk is let go of when its command has ended, and with the lock while one is unsettled."""
@@ -46,14 +46,14 @@ class RaceTests(BenchTestCase):
         self.report(self.node, link, lock_event(), UNLOCKED)
         self.node.run()
         self.assertEqual(self.desk.state(command), "confirmed")
-        self.assertEqual(self.node.dispatcher.desks, {})
+        self.assertEqual(self.node.dispatcher.executors, {})
         self.desk.unlock(self.device)
         self.node.run()
-        self.assertEqual(len(self.node.dispatcher.desks), 1)
+        self.assertEqual(len(self.node.dispatcher.executors), 1)
         link.conversation.closed("closed")
         self.node.run()
-        self.assertEqual(self.node.dispatcher.desks, {})
-        self.assertEqual(self.node.dispatcher.held, {})
+        self.assertEqual(self.node.dispatcher.executors, {})
+        self.assertEqual(self.node.dispatcher.claims, {})
 
     def test_one_movement_is_evidence_for_one_command(self) -> None:
         """A movement confirms the command the lock has said yes to, not the one just written behind it."""
@@ -79,8 +79,8 @@ class RaceTests(BenchTestCase):
             self.node.run()
             self.node.pass_time(1.5)
             self.assertEqual(len(self.written(link)), number + 1)
-        (desk,) = self.node.dispatcher.desks.values()
-        self.assertEqual(len(desk.watched), MAX_WATCHED)
+        (executor,) = self.node.dispatcher.executors.values()
+        self.assertEqual(len(executor.watched), MAX_WATCHED)
 
     # Long times
 
@@ -95,9 +95,9 @@ class RaceTests(BenchTestCase):
         self.assertEqual(self.desk.state(command), "acknowledged")
         self.node.pass_time(2)
         self.assertEqual(self.desk.state(command), "unconfirmed")
-        self.assertEqual(len(self.node.dispatcher.desks), 1)
+        self.assertEqual(len(self.node.dispatcher.executors), 1)
         self.node.pass_time(24 * 3600, tick=600)
-        self.assertEqual(self.node.dispatcher.desks, {})
+        self.assertEqual(self.node.dispatcher.executors, {})
 
     def test_unsettled_commands_are_forgotten_in_redis(self) -> None:
         """A day after it was written no lock is asked any more about a command, though others came since."""

@@ -213,8 +213,8 @@ class MovingTests(FleetTestCase):
         self.pass_time(1)
         hands = self.desk.key("commands", "underway", "gw2")
         self.assertEqual(self.desk.redis.call("HKEYS", hands), [command.encode()])
-        self.assertEqual((self.node.dispatcher.held, self.other.dispatcher.held), ({}, {command: 2}))
-        self.assertEqual(self.node.dispatcher.desks, {})
+        self.assertEqual((self.node.dispatcher.claims, self.other.dispatcher.claims), ({}, {command: 2}))
+        self.assertEqual(self.node.dispatcher.executors, {})
         self.pass_time(125)
         self.assertEqual(self.desk.states(command), ["queued", "sent", "acknowledged", "unconfirmed"])
 
@@ -234,7 +234,7 @@ class MovingTests(FleetTestCase):
         self.nodes = [again]
         self.come(again)
         self.pass_time(1)
-        self.assertEqual(again.dispatcher.held, {command: 2})
+        self.assertEqual(again.dispatcher.claims, {command: 2})
         hands = self.desk.key("commands", "underway", "gw1")
         self.assertEqual(self.desk.redis.call("HKEYS", hands), [command.encode()])
         self.pass_time(125)
@@ -250,7 +250,7 @@ class MovingTests(FleetTestCase):
         self.report(self.other, new, lock_event(), UNLOCKED)
         self.pass_time(1)
         self.assertEqual(self.desk.states(command), ["queued", "sent", "uncertain", "confirmed"])
-        self.assertEqual(self.other.dispatcher.desks, {})
+        self.assertEqual(self.other.dispatcher.executors, {})
 
     def test_evidence_comes_before_the_adoption(self) -> None:
         """What is heard elsewhere counts for a command whose gateway has died, though it is adopted later."""

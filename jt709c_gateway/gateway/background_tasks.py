@@ -58,10 +58,10 @@ class BackgroundTasks(Service):
         self._dispatcher = dispatcher
         self._keys = keys
         self._ttl = ttl
-        self._asking = asking
-        self._taking = IntakeConsumer(reactor, dispatcher, keys, ttl, lambda: self._entered)
+        self._identity_poller = asking
+        self._consumer = IntakeConsumer(reactor, dispatcher, keys, ttl, lambda: self._entered)
         self._recovery = CommandRecovery(dispatcher)
-        self._expiring = CommandExpiry(reactor, dispatcher)
+        self._expiry = CommandExpiry(reactor, dispatcher)
         self._loops: list[task.LoopingCall] = []
         self.membership = GatewayMembership(
             reactor, dispatcher.store, gateway.committer.boot, ttl, superseded=self._give_way
@@ -90,14 +90,14 @@ class BackgroundTasks(Service):
         """Redis's address is known: start what needs it. `connection` is for waiting for commands."""
         self._every(self._ttl / 3, self._stay_alive)
         self._every(self._ttl / 2, self._adopt)
-        self._every(_EXPIRE, self._expiring.expire)
+        self._every(_EXPIRE, self._expiry.expire)
         self._every(_ROUTED, self._heed)
         self._every(_RETRY, self._retry)
         self._every(_RETRY, self._search)
         self._every(_RECONCILE, self._reconcile)
-        if self._asking is not None:
-            self._every(ROUND, self._asking.ask_some)
-        self._taking.begin(connection)
+        if self._identity_poller is not None:
+            self._every(ROUND, self._identity_poller.poll)
+        self._consumer.start(connection)
 
     def wake(self) -> None:
         """Redis has (again) become usable: don't wait for the next round."""
@@ -108,13 +108,13 @@ class BackgroundTasks(Service):
     @property
     def settled(self) -> bool:
         """Whether no command is being taken in, or written, or awaits its answer."""
-        return not (self._taking.busy or self._dispatcher.under_way)
+        return not (self._consumer.busy or self._dispatcher.busy_count)
 
     def stop_taking(self) -> None:
         """Take no more commands, and begin none."""
         self.leaving = True
         self._dispatcher.sending = False
-        self._taking.wind_up()
+        self._consumer.stop_consuming()
 
     async def leave(self) -> None:
         """Tell the other gateways that this one is gone, and leave them the commands that came too late."""
@@ -130,8 +130,8 @@ class BackgroundTasks(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         self.stop_taking()
         self.membership.stop()
-        self._dispatcher.mistakes.sum_up(now=True)
-        self._taking.stop()
+        self._dispatcher.rejection_log.sum_up(now=True)
+        self._consumer.stop()
         for loop in self._loops:
             if loop.running:
                 loop.stop()
@@ -181,7 +181,7 @@ class BackgroundTasks(Service):
             return
         if await self.membership.renew() and self._entered:
             await self._recovery.reconcile()
-            await self._recovery.affirm_sessions()
+            await self._recovery.reassert_sessions()
             self._dispatcher.retry()
 
     async def _reconcile(self) -> None:
@@ -190,7 +190,7 @@ class BackgroundTasks(Service):
 
     async def _search(self) -> None:
         if self._entered and self.membership.is_leased():
-            await self._expiring.search()
+            await self._expiry.search()
 
     def _give_way(self) -> None:
         """A later run has our name: no byte more, of commands or of answers."""
@@ -234,7 +234,7 @@ class BackgroundTasks(Service):
         if devices:
             await self._recovery.check_sessions(set(devices))
             for device in set(devices):
-                self._dispatcher.serve(device)
+                self._dispatcher.dispatch(device)
             await self._dispatcher.store.ack_routed(len(devices))
 
     async def _adopt_one(self, name: str, said: bytes = b"") -> None:

@@ -135,7 +135,7 @@ class DataLossDetector(Service):
             # The next ones wait until these are written, and reports come in between.
             await dispatcher.committed(here[-1].device)
             for device in await dispatcher.store.any_waiting([session.device for session in here]):
-                dispatcher.serve(device)
+                dispatcher.dispatch(device)
 
 
 def _in_parts(sessions: list[Session]) -> Iterator[list[Session]]:

@@ -169,7 +169,7 @@ class Gateway:
         """Have all that a message says committed, and its answer sent after that."""
         # Before anything is made of what it says: when that was, is seen by its clock.
         at = listen(session, message, moment)
-        steps = session.desk.hear(message, moment) if session.desk is not None else None
+        steps = session.executor.process_message(message, moment) if session.executor is not None else None
         session.last_heard = moment.now
         if session.refused:
             session.refused = False

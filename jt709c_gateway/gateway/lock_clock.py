@@ -69,7 +69,7 @@ class LockClock:
             apart, better = abs(ahead - ahead_before), max(ahead, ahead_before)
             if apart <= TOLERANCE:
                 self._take(better, True)
-                self._prove(better, apart, arrival - arrival_before)
+                self._confirm_skew(better, apart, arrival - arrival_before)
         if not self.sure and ahead >= -TOLERANCE:
             # Nothing is reported before it happens: a time to come shows that the clock is ahead.
             self._take(ahead, False)
@@ -121,7 +121,7 @@ class LockClock:
         """
         return self.skew is None and hash(wire) != self._content
 
-    def _prove(self, skew: float, apart: float, passed: float) -> None:
+    def _confirm_skew(self, skew: float, apart: float, passed: float) -> None:
         """Two reports have shown a skew, each its own by so many seconds, and so long after each other."""
         known = self._proven
         if passed >= _LULL or (apart <= _CLOSE and (known is None or skew >= known - _CLOSE)):

@@ -67,7 +67,7 @@ class Session:
     #: Whether Redis was asked to take it and has not said so yet.
     offered: bool = False
     #: Commands for this lock that are under way, or may still be settled by what it reports.
-    desk: "CommandExecutor | None" = field(default=None, repr=False)
+    executor: "CommandExecutor | None" = field(default=None, repr=False)
 
     def hash_fields(self) -> tuple[str, ...]:
         """Field, value, … of `jt709c:session:<device>`."""

@@ -130,8 +130,8 @@ class UdpGuests:
             self._offer(guest, message, moment)
         elif registered.conversation.is_datagram:
             moves = self._may_move(registered, message, moment)
-            if registered.desk is not None and (moves or self._answers(message)):
-                steps = registered.desk.hear(message, moment, elsewhere=True)
+            if registered.executor is not None and (moves or self._answers(message)):
+                steps = registered.executor.process_message(message, moment, elsewhere=True)
         gateway.counters.frames[dialect, message.facts[0][0] if message.facts else "none"] += 1
         content = record_of(guest, message, moment, dialect, gateway.ids, None)
         answer: Answer = guest.answer_to(message)

@@ -1,1 +1,1 @@
-"""Commands on their way from the queue in Redis to the lock and to their outcome."""
+"""Commands, from the intake list in Redis to the device and to their outcome (docs/commands.rst)."""

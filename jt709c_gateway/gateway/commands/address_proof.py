@@ -1,8 +1,8 @@
-"""Whether a lock really is where its datagrams come from, before something that opens it is sent there.
+"""Verifies a device's UDP address before a command that opens it is sent there.
 
-The source of a datagram is anybody's claim. What is sent to it reaches whoever has that address. So before a
-command that opens a lock, or shows a password, is written over UDP, the lock is asked something harmless:
-only who receives the question can answer it under its serial.
+The source address of a datagram can be forged, and a command sent to it reaches the owner of that address.
+Before a command that opens a lock or contains a password is sent over UDP, the gateway sends a harmless
+query: only its receiver can answer with the query's serial.
 """
 
 from enum import StrEnum
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
     from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
     from jt709c_gateway.gateway.commands.executor import CommandExecutor
 
-#: Seconds from one question to the next while none is answered.
+#: Seconds between queries while none is answered.
 _PAUSE: Final = 5.0
 
 
 class UdpCommands(StrEnum):
-    """What commands that open a lock, or show a password, are written to over UDP."""
+    """When commands that open a lock or contain a password are sent over UDP."""
 
     CONFIRMED = "confirmed"
-    """Addresses from which a question was answered that was sent there."""
+    """To addresses that have answered a query."""
     ANY = "any"
-    """Wherever the lock's last datagram came from."""
+    """To the source of the device's last datagram."""
     TCP = "tcp"
-    """None: such commands wait until the lock comes over TCP."""
+    """Never: such commands wait until the device connects over TCP."""
 
 
 def needs_proof(spec: CommandSpec) -> bool:
-    """Whether a command must not get into a stranger's hands."""
+    """Whether a command may only be sent to a proven address."""
     return spec.physical or spec.shows_password or bool(spec.secret_names)
 
 
 @define(eq=False)
 class AddressProof:
-    """Says which commands may be written over UDP, and asks locks for what is missing."""
+    """Decides which commands may be sent over UDP, and queries devices to prove their addresses."""
 
     log = Logger()
 
@@ -54,30 +54,32 @@ class AddressProof:
     policy: UdpCommands = UdpCommands.CONFIRMED
 
     def trusts(self, session: Session) -> bool:
-        """Whether commands that open may be written to where this session is."""
+        """Whether commands that open a lock may be sent to this session's address."""
         if self.policy is UdpCommands.ANY or not session.conversation.is_datagram:
             return True
         return self.policy is UdpCommands.CONFIRMED and session.proven
 
     def allows(self, session: Session, spec: CommandSpec) -> bool:
-        """Whether this command may be."""
+        """Whether this command may be sent to this session's address."""
         return self.trusts(session) or not needs_proof(spec)
 
-    def ask(self, desk: "CommandExecutor", session: Session) -> None:
-        """A command waits at `desk` for a proof: ask the lock, unless it was asked just now."""
+    def request(self, executor: "CommandExecutor", session: Session) -> None:
+        """Query the device for a command that waits for proof, unless it was queried a moment ago."""
         now = self.dispatcher.now()
-        if self.policy is not UdpCommands.CONFIRMED or not desk.reachable or now < session.ask_again:
+        if self.policy is not UdpCommands.CONFIRMED or not executor.reachable or now < session.ask_again:
             return
-        question = PendingQuery(now + PATIENCE)
-        if desk.hold(question, behind_commands=False):
+        pending_query = PendingQuery(now + PATIENCE)
+        if executor.hold_for_query(pending_query, behind_commands=False):
             session.ask_again = now + PATIENCE + _PAUSE
-            asking = defer.Deferred.fromCoroutine(self._ask(desk, session, question))
+            asking = defer.Deferred.fromCoroutine(self._request(executor, session, pending_query))
             asking.addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
-        self.log.failure("asking a lock whether it is there failed", failure)
+        self.log.failure("address query failed", failure)
 
-    async def _ask(self, desk: "CommandExecutor", session: Session, question: PendingQuery) -> None:
+    async def _request(
+        self, executor: "CommandExecutor", session: Session, pending_query: PendingQuery
+    ) -> None:
         profile = self.dispatcher.profiles.pick(session.device, session.speaks(None), None)
         try:
             if profile is None:
@@ -86,15 +88,17 @@ class AddressProof:
             checked = self.dispatcher.profiles.validate(query, profile)
             number = await self.dispatcher.store.next_serial(session.device)
             data, serial = encoder.frame(checked.render(self.dispatcher.now()), session, number)
-            if desk.session is session and desk.reachable:
-                answered = question.put(checked, serial)
+            if executor.session is session and executor.reachable:
+                answered = pending_query.sent(checked, serial)
                 session.send(data)
                 counted = self.dispatcher.gateway.counters.questions
                 counted["asked"] += 1
                 counted["answered" if await answered else "unanswered"] += 1
         except InvalidCommand as error:
-            self.log.warn("lock {device} can't be asked: {reason}", device=session.device, reason=str(error))
+            self.log.warn("no address query for {device}: {reason}", device=session.device, reason=str(error))
         except txredisapi.RedisError as error:
-            self.log.debug("a lock could not be asked: {reason}", reason=str(error))
+            self.log.debug(
+                "address query of {device} failed: {reason}", device=session.device, reason=str(error)
+            )
         finally:
-            desk.let_go()
+            executor.release_query()

@@ -1,8 +1,8 @@
-"""What may be written to a lock, asked a last time before it is (docs/commands.rst, "Signed commands").
+"""Authorizes commands when they are accepted and again before they are sent (docs/commands.rst).
 
-Between a command's coming in and its being written it lies in Redis, where others may have changed it, put it
-into another lock's queue, or put it back after it was written. So all that was checked when it came in is
-checked again, on what is to be written, and nothing that Redis says counts as an answer.
+Between acceptance and sending a command lies in Redis, where others may change it, move it to another
+device's queue, or put it back after it was sent. All checks are therefore repeated on the bytes to be sent,
+and none of them relies on data from Redis.
 """
 
 from heapq import heappop, heappush
@@ -15,8 +15,7 @@ from jt709c_gateway.commands.model import Command
 from jt709c_gateway.commands.signing_keys import MAX_AHEAD, CommandRefused, RefusalReason, SigningKeys
 from jt709c_gateway.gateway.sessions import Session
 
-#: Signed commands of which a process remembers that it has written them, until they can't be written any
-#: more.
+#: Signed commands that a process remembers to have written, until they expire.
 MAX_REMEMBERED: Final = 100_000
 
 
@@ -29,36 +28,36 @@ class Written:
     _ends: list[tuple[float, str]] = field(factory=list, repr=False)
 
     def times(self, command_id: str) -> int:
-        """How often."""
+        """How often this process has begun to write the command."""
         return self._times.get(command_id, 0)
 
     def has_room(self, now: float) -> bool:
-        """Whether one more can be remembered; what is over is forgotten here. `now` in epoch seconds."""
+        """Forget expired commands; whether one more can be remembered at `now` (epoch seconds)."""
         while self._ends and self._ends[0][0] <= now:
             del self._times[heappop(self._ends)[1]]
         return len(self._times) < self.limit
 
     def note(self, command: Command) -> None:
-        """It is about to be written."""
+        """Count a write of the command, before it is sent."""
         if command.id not in self._times:
-            # A minute more than it can be written for: clocks are set.
+            # A minute longer than it can be written, since clocks are adjusted.
             heappush(self._ends, (command.created_at + command.ttl + MAX_AHEAD, command.id))
         self._times[command.id] = self.times(command.id) + 1
 
 
 @define
 class CommandAuthorizer:
-    """Says which commands may come in and which may be written; `Refusal` where one may not."""
+    """Checks which commands may be accepted and which may be written; raises CommandRefused."""
 
     keys: SigningKeys = field(factory=SigningKeys)
     written: Written = field(factory=Written)
 
     def check_new(self, command: Command, now: float) -> None:
-        """Check a command that has come in."""
+        """Check a command from the intake list."""
         self.keys.check_new(command, now)
 
     def check_waited(self, run: CommandExecution, session: Session, now: float) -> None:
-        """Check a command that was taken out of Redis, to be written to this lock, before anything else."""
+        """Check a command claimed from Redis for the device of this session."""
         command = run.command
         self.keys.check(command, now)
         if self.keys.keys is None or command.signature is None:
@@ -71,7 +70,7 @@ class CommandAuthorizer:
             )
 
     def check_form(self, run: CommandExecution, now: float) -> None:
-        """Check the form that a command has got for its lock, and that it is no replay."""
+        """Check the rendered command's sub-lock, and that the command is not a replay."""
         command = run.command
         if self.keys.keys is None or command.signature is None:
             return
@@ -93,12 +92,12 @@ class CommandAuthorizer:
             )
             raise CommandRefused(RefusalReason.FULL, command, "id", problem, "fewer, or with a shorter ttl")
 
-    def note(self, command: Command) -> None:
-        """The command is about to be written."""
+    def note_written(self, command: Command) -> None:
+        """Remember a signed command, before it is sent."""
         if self.keys.keys is not None:
             self.written.note(command)
 
 
 def _is_called(session: Session, name: str) -> bool:
-    """Whether a lock has this id, or has said over its own connection that it has this IMEI."""
+    """Whether the session's device has this id, or has reported this IMEI over this connection."""
     return session.device == (name.lstrip("0") or "0") or session.imei == name

@@ -1,4 +1,4 @@
-"""Commands out of the list that all gateways share into this one's own, where they are dealt with."""
+"""Moves commands from the shared list to this gateway's own list, and has them processed there."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,38 +15,38 @@ from jt709c_gateway.redis.command_store_types import NotOurs
 from jt709c_gateway.redis.errors import is_state_of_server
 from jt709c_gateway.redis.keys import Keys
 
-#: Entries taken at a time: so many round trips go on side by side when Redis is far away.
+#: Entries moved at a time: they are processed concurrently, which hides the latency of a distant Redis.
 MAX_TAKEN: Final = 32
-#: Seconds that BLMOVE waits for a command before it is asked again, at most.
+#: Longest wait of one BLMOVE, in seconds.
 _WAIT: Final = 5.0
 _PAUSE: Final = 0.1
-#: Seconds until it is tried again when the server can't take anything in.
+#: Seconds before the next attempt when the server can't store anything.
 _RETRY: Final = 2.0
-#: Failures after which an entry that can't be dealt with is set aside.
+#: Failures after which an entry is quarantined.
 _ATTEMPTS: Final = 3
 
 
-def _is_of_redis(error: Exception) -> bool:
-    """Whether an error is the server's, or of the way there, or ours, whatever the entry is."""
+def _is_redis_failure(error: Exception) -> bool:
+    """Whether an error concerns Redis, the connection or this gateway, and not the entry."""
     return isinstance(error, txredisapi.ConnectionError | NotOurs) or is_state_of_server(error)
 
 
 class BlockingConnection(Protocol):
-    """A connection of its own, for a command that waits."""
+    """A connection of its own for blocking Redis commands."""
 
     def pipeline(self, commands: Sequence[Sequence[Any]]) -> Any:
-        """Send commands in one write; a Deferred of their replies, errors as exception instances."""
+        """Send Redis commands in one write; a Deferred of their replies, errors as exception instances."""
 
     @property
     def connected(self) -> bool:
-        """Whether it can be used now."""
+        """Whether the connection can be used now."""
 
 
 class IntakeConsumer:
-    """Takes commands in while it is `allowed` to, until it is told to stop. It outlives what goes wrong.
+    """Consumes the intake list while `allowed`, until it is stopped; errors are logged and do not end it.
 
-    `ttl` is in seconds: others adopt what we had taken when they haven't heard of us for so long. A BLMOVE
-    that went on waiting then, as it may when our host has died, would move a command to where nobody looks.
+    After `ttl` seconds without a heartbeat other gateways adopt our list. BLMOVE waits for less than that:
+    on a dead host's connection, a longer one could still move a command to the abandoned list.
     """
 
     log = Logger()
@@ -60,43 +60,43 @@ class IntakeConsumer:
         self._intake = Intake(dispatcher)
         move = (keys.commands, keys.intake(dispatcher.gateway.name), "LEFT", "RIGHT")
         self._wait = min(_WAIT, ttl / 2)
-        # What is behind BLMOVE is carried out as soon as that has found something.
+        # Redis executes the LMOVEs as soon as BLMOVE has found an entry.
         self._moves = [("BLMOVE", *move, self._wait), *[("LMOVE", *move)] * (MAX_TAKEN - 1)]
         self._lists = " into ".join(move[:2])
         self._connection: BlockingConnection | None = None
         self._running: defer.Deferred[None] | None = None
-        #: What may be broken off when we stop; None while commands are dealt with.
-        self._resting: defer.Deferred[Any] | None = None
+        #: The wait that `stop` may cancel; None while entries are processed.
+        self._interruptible_wait: defer.Deferred[Any] | None = None
         self._stopping = False
         self._put_back_at = 0.0
-        self._refused: Counter[bytes] = Counter()
+        self._failures: Counter[bytes] = Counter()
 
-    def begin(self, connection: BlockingConnection) -> None:
-        """Take commands over this connection, which is for nothing else."""
+    def start(self, connection: BlockingConnection) -> None:
+        """Consume over this connection, which must not be used otherwise."""
         self._connection = connection
         self._running = defer.Deferred.fromCoroutine(self._run())
-        self._running.addErrback(self._ended)
+        self._running.addErrback(self._on_cancelled)
 
     @property
     def busy(self) -> bool:
-        """Whether commands that have been taken are being dealt with."""
-        return self._running is not None and not self._running.called and self._resting is None
+        """Whether entries are being processed."""
+        return self._running is not None and not self._running.called and self._interruptible_wait is None
 
-    def wind_up(self) -> None:
-        """Take no more; what has been taken is dealt with still."""
+    def stop_consuming(self) -> None:
+        """Start no more batches; the current one is completed."""
         self._stopping = True
-        if self._resting is not None:
-            self._resting.cancel()
+        if self._interruptible_wait is not None:
+            self._interruptible_wait.cancel()
 
     def stop(self) -> None:
-        """Stop at once."""
-        self.wind_up()
+        """Stop at once, also within a batch."""
+        self.stop_consuming()
         if self._running is not None:
             self._running.cancel()
             self._running = None
 
     @staticmethod
-    def _ended(failure: Failure) -> None:
+    def _on_cancelled(failure: Failure) -> None:
         failure.trap(defer.CancelledError)  # type: ignore[no-untyped-call]
 
     async def _run(self) -> None:
@@ -106,76 +106,76 @@ class IntakeConsumer:
                 await self._pause()
                 continue
             try:
-                await self._round(connection)
+                await self._consume_batch(connection)
             except defer.CancelledError:
                 raise
             except Exception as error:
                 if not isinstance(error, txredisapi.RedisError):
-                    self.log.failure("taking commands in failed")
+                    self.log.failure("intake of commands failed")
                 await self._recover(error, isinstance(error, txredisapi.ResponseError))
 
-    async def _round(self, connection: BlockingConnection) -> None:
-        """Take what is there, up to MAX_TAKEN, and deal with it."""
-        # Now and then all the same: a BLMOVE whose connection has died may have moved one yet.
+    async def _consume_batch(self, connection: BlockingConnection) -> None:
+        """Move up to MAX_TAKEN entries and process them."""
+        # Regularly, since a BLMOVE may move an entry after its connection has died.
         if self._reactor.seconds() >= self._put_back_at:
             await self._dispatcher.store.put_back()
             self._put_back_at = self._reactor.seconds() + self._wait
             if self._stopping:
                 return
-        replies = await self._rest(connection.pipeline(self._moves))
+        replies = await self._interruptible(connection.pipeline(self._moves))
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
-        failures = await self._intake.take([entry for entry in replies if entry is not None])
-        self._refused = Counter({entry: self._refused[entry] for entry, _ in failures})
+        failures = await self._intake.process([entry for entry in replies if entry is not None])
+        self._failures = Counter({entry: self._failures[entry] for entry, _ in failures})
         for failed in failures:
-            await self._not_taken(failed)
+            await self._on_entry_failed(failed)
         if failures:
             errors = [failed.error for failed in failures]
             error = next(filter(is_state_of_server, errors), errors[0])
             await self._recover(error, is_state_of_server(error))
 
     async def _recover(self, error: Exception, of_all: bool) -> None:
-        """What was taken is in our own list still, unless it had been dealt with: it goes back soon.
+        """Have unprocessed entries put back soon, and wait before the next batch.
 
-        Where Redis gives out nothing, or takes nothing in, the error is `of_all`, and no entry's own.
+        `of_all` says that Redis can't move or store any entry: the error does not concern a single one.
         """
         self._put_back_at = 0.0
         if of_all:
-            # The entries stay where they are until the server can.
+            # The entries stay in their list until the server can store again.
             self._dispatcher.gateway.counters.intake_errors += 1
             self._dispatcher.refusals.report(f"to give out commands from {self._lists}", error)
             await self._pause(_RETRY)
         else:
             await self._pause()
 
-    async def _not_taken(self, failed: Failed) -> None:
-        """An entry that fails again and again must not keep the others from being taken."""
+    async def _on_entry_failed(self, failed: Failed) -> None:
+        """Count an entry's failures, and quarantine it after `_ATTEMPTS`, so that others are not blocked."""
         entry, error = failed
-        if _is_of_redis(error):
+        if _is_redis_failure(error):
             return
         if isinstance(error, txredisapi.ResponseError):
-            # A key of another type, say, which somebody may mend.
+            # For example a key of another type, which an operator may repair.
             self._dispatcher.refusals.report("to take a command in", error)
         else:
-            self.log.failure("a command could not be taken in", Failure(error))  # type: ignore[no-untyped-call]
-        self._refused[entry] += 1
-        if self._refused[entry] < _ATTEMPTS:
+            self.log.failure("intake of a command failed", Failure(error))  # type: ignore[no-untyped-call]
+        self._failures[entry] += 1
+        if self._failures[entry] < _ATTEMPTS:
             return
         try:
-            await self._intake.set_aside(entry, f"could not be taken in: {type(error).__name__}")
+            await self._intake.quarantine(entry, f"could not be taken in: {type(error).__name__}")
         except txredisapi.RedisError as again:
-            self._dispatcher.refusals.report("to set a command aside that can't be taken in", again)
+            self._dispatcher.refusals.report("to quarantine a command", again)
         else:
-            del self._refused[entry]
+            del self._failures[entry]
 
-    async def _rest(self, resting: "defer.Deferred[Any]") -> Any:
-        """Wait for what may be broken off when we stop."""
-        self._resting = resting
+    async def _interruptible(self, waiting: "defer.Deferred[Any]") -> Any:
+        """Wait for a Deferred that `stop` may cancel."""
+        self._interruptible_wait = waiting
         try:
-            return await resting
+            return await waiting
         finally:
-            self._resting = None
+            self._interruptible_wait = None
 
     async def _pause(self, seconds: float = _PAUSE) -> None:
-        await self._rest(task.deferLater(self._reactor, seconds, lambda: None))
+        await self._interruptible(task.deferLater(self._reactor, seconds, lambda: None))

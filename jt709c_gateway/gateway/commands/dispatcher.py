@@ -1,4 +1,4 @@
-"""Commands on their way down to the locks, and the truth about what became of each (DESIGN.md §4)."""
+"""Gives commands to the executors of their devices and publishes every step (docs/commands.rst)."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -34,12 +34,12 @@ _UNSETTLED: Final = frozenset({CommandState.UNCONFIRMED, CommandState.UNCERTAIN}
 
 
 async def _nothing() -> None:
-    """Stands in for renewing a lease that doesn't end."""
+    """Renew nothing: the default for a lease that does not end."""
 
 
 @define(eq=False)
 class CommandDispatcher:
-    """Has commands carried out at the locks' desks, and publishes every step."""
+    """Keeps one `CommandExecutor` per device with commands, and commits and publishes their steps."""
 
     log = Logger()
 
@@ -48,33 +48,33 @@ class CommandDispatcher:
     profiles: ProfileRegistry
     limits: Limits = field(factory=Limits)
     udp_window: float = 30.0
-    #: For unlock commands that bring no password.
+    #: Password for unlock commands without one.
     static_password: str | None = field(default=None, repr=False)
-    #: Which commands may be given, and written.
-    authority: CommandAuthorizer = field(factory=CommandAuthorizer)
-    desks: dict[str, CommandExecutor] = field(factory=dict, repr=False)
-    #: Whether commands may be begun; not before our name is ours alone, nor while stopping.
+    #: Decides which commands may be accepted and written.
+    authorizer: CommandAuthorizer = field(factory=CommandAuthorizer)
+    executors: dict[str, CommandExecutor] = field(factory=dict, repr=False)
+    #: Whether commands may be started; false until this run owns the gateway's name, and while stopping.
     sending: bool = True
-    #: The commands that Redis has in our hands, as far as we have heard from it: id -> token of the claim.
-    held: dict[str, int] = field(factory=dict, repr=False)
-    #: Whether no other gateway can take us for dead, and how to say that we live.
+    #: Commands claimed by this gateway, as far as Redis has replied: id -> token of the claim.
+    claims: dict[str, int] = field(factory=dict, repr=False)
+    #: Whether the lease holds, so that no other gateway adopts our commands; and how to renew it.
     leased: Callable[[], bool] = lambda: True
     renew: Callable[[], Awaitable[None]] = _nothing
 
-    #: What commands that open a lock are written to over UDP.
+    #: When commands that open a lock may be sent over UDP.
     udp_commands: UdpCommands = UdpCommands.CONFIRMED
-    proving: AddressProof = field(init=False, repr=False)
+    address_proof: AddressProof = field(init=False, repr=False)
     refusals: ErrorLog = field(init=False, repr=False)
-    #: Lines about commands that are no good.
-    mistakes: LogLimiter = field(init=False, repr=False)
+    #: Limits log lines about rejected commands.
+    rejection_log: LogLimiter = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self.refusals = ErrorLog(self.gateway.clock)
-        self.mistakes = LogLimiter(self.gateway.clock, "complaints about commands")
-        self.proving = AddressProof(self, self.udp_commands)
+        self.rejection_log = LogLimiter(self.gateway.clock, "complaints about commands")
+        self.address_proof = AddressProof(self, self.udp_commands)
         self.gateway.on_online = self._online
         self.gateway.on_offline = self._offline
-        self.gateway.on_named = self.serve
+        self.gateway.on_named = self.dispatch
 
     @property
     def clock(self) -> Clock:
@@ -82,128 +82,128 @@ class CommandDispatcher:
         return self.gateway.clock
 
     def is_held(self, command_id: str) -> bool:
-        """Whether Redis has a command in our hands, as far as we have heard from it."""
-        return command_id in self.held
+        """Whether this gateway has claimed a command, as far as Redis has replied."""
+        return command_id in self.claims
 
     @property
-    def under_way(self) -> int:
-        """How many locks have a command that is being written or awaits its answer."""
-        return sum(desk.busy for desk in self.desks.values())
+    def busy_count(self) -> int:
+        """Number of devices with a command that is being written or awaits its answer."""
+        return sum(executor.busy for executor in self.executors.values())
 
     def now(self) -> float:
-        """Epoch seconds."""
+        """Current time in epoch seconds."""
         return self.gateway.wall().timestamp()
 
-    # Locks come and go
+    # Sessions begin and end
 
     def _online(self, session: Session) -> None:
-        self.desk(session.device).attach(session)
+        self.executor(session.device).attach(session)
 
     def _offline(self, session: Session, reason: str) -> None:
-        desk = session.desk
-        if desk is None or desk.session is not session:
+        executor = session.executor
+        if executor is None or executor.session is not session:
             return
         after = self.gateway.sessions.get(session.device)
         if after is not None and after.conversation.is_datagram and session.conversation.is_datagram:
-            # Another address behind the same lock: its command goes on, and `_online` follows.
+            # The device has a new UDP address: its command continues, and `_online` follows.
             return
-        desk.detach()
-        self.tidy(desk)
+        executor.detach()
+        self.remove_if_idle(executor)
 
-    def seat(self, session: Session) -> CommandExecutor:
-        """The desk of a lock that is there, without looking for its commands; to be kicked or tidied."""
-        desk = self.desk(session.device)
-        if desk.session is not session:
-            desk.session, session.desk = session, desk
-        return desk
+    def ensure_executor(self, session: Session) -> CommandExecutor:
+        """The executor of a connected device, attached to its session, without a claim for commands."""
+        executor = self.executor(session.device)
+        if executor.session is not session:
+            executor.session, session.executor = session, executor
+        return executor
 
-    def desk(self, device: str) -> CommandExecutor:
-        """The desk of a lock; to be attached, kicked or tidied."""
-        desk = self.desks.get(device)
-        if desk is None:
-            desk = self.desks[device] = CommandExecutor(device, self)
-        return desk
+    def executor(self, device: str) -> CommandExecutor:
+        """The executor of a device, created when there is none."""
+        executor = self.executors.get(device)
+        if executor is None:
+            executor = self.executors[device] = CommandExecutor(device, self)
+        return executor
 
-    def serve(self, device: str) -> None:
-        """There may be something new for a lock: look, if it is here."""
+    def dispatch(self, device: str) -> None:
+        """Claim the next command for a device, if it is connected here."""
         session = self.gateway.sessions.get(device)
         if session is None:
             return
-        desk = self.desk(session.device)
-        if desk.session is session:
-            desk.kick()
+        executor = self.executor(session.device)
+        if executor.session is session:
+            executor.schedule_next()
         else:
-            desk.attach(session, arrived=False)
+            executor.attach(session, arrived=False)
 
     def is_reachable(self, device: str) -> bool:
-        """Whether a command for this lock can be written at once."""
+        """Whether a command for this device can be sent at once."""
         session = self.gateway.sessions.get(device)
         if session is None:
             return False
-        return not session.conversation.is_datagram or self.heard_lately(session)
+        return not session.conversation.is_datagram or self.heard_recently(session)
 
-    def heard_lately(self, session: Session) -> bool:
-        """Whether a datagram would still find its way to a lock."""
+    def heard_recently(self, session: Session) -> bool:
+        """Whether the last datagram is recent enough for a reply to reach the device."""
         return self.clock.seconds() - session.last_heard <= self.udp_window
 
-    def look_later(self, device: str) -> None:
-        """A command for a lock may have come in; look for it when Redis is back."""
+    def check_after_reconnect(self, device: str) -> None:
+        """Have commands for a device claimed when Redis is back: one may have been accepted."""
         session = self.gateway.sessions.get(device)
         if session is None:
             return
-        desk = self.seat(session)
-        desk.waiting = desk.failed = True
+        executor = self.ensure_executor(session)
+        executor.waiting = executor.failed = True
 
-    def tidy(self, desk: CommandExecutor) -> None:
-        """Let go of a desk that has nothing to do; its lock then costs nothing more per message."""
-        if desk.idle and self.desks.get(desk.device) is desk:
-            if desk.session is not None:
-                desk.session.desk = None
-            del self.desks[desk.device]
+    def remove_if_idle(self, executor: CommandExecutor) -> None:
+        """Remove an idle executor, so that messages of its device are no longer matched to commands."""
+        if executor.idle and self.executors.get(executor.device) is executor:
+            if executor.session is not None:
+                executor.session.executor = None
+            del self.executors[executor.device]
 
     def resume(self) -> None:
-        """Redis is back, or we may send: look for what waits."""
-        for desk in list(self.desks.values()):
-            desk.kick()
+        """Claim waiting commands for all executors, after Redis is back or sending is allowed."""
+        for executor in list(self.executors.values()):
+            executor.schedule_next()
 
     def retry(self) -> None:
-        """Look again where Redis refused to answer."""
-        for desk in list(self.desks.values()):
-            if desk.failed:
-                desk.kick()
+        """Repeat claims that failed."""
+        for executor in list(self.executors.values()):
+            if executor.failed:
+                executor.schedule_next()
 
     def tick(self) -> None:
-        """Time has passed; to be called several times a second."""
+        """Handle deadlines; call it several times a second."""
         now = self.now()
-        self.mistakes.sum_up()
-        for desk in list(self.desks.values()):
+        self.rejection_log.sum_up()
+        for executor in list(self.executors.values()):
             try:
-                desk.tick(now)
+                executor.tick(now)
             except Exception:
-                self.log.failure("the commands of {device} could not be looked after", device=desk.device)
+                self.log.failure("deadlines of the commands of {device} failed", device=executor.device)
 
     def clock_set(self, change: float) -> None:
-        """The clock that `now` goes by was set by so many seconds: what has been waited for is kept."""
-        for desk in list(self.desks.values()):
-            desk.clock_set(change)
+        """Shift all deadlines by `change` seconds, after the clock behind `now` was set."""
+        for executor in list(self.executors.values()):
+            executor.clock_set(change)
 
     # Checking and restoring
 
     def check(self, command: Command, session: Session, claim: Claim) -> CheckedCommand | None:
-        """The command in the form that this lock understands; InvalidOrder where it understands none.
+        """Validate a command for its device's profile; raises InvalidCommand when it does not fit.
 
-        None while it is not known yet which dialect it speaks.
+        None while the device's dialect is unknown.
         """
         profile = self.profiles.pick(session.device, session.speaks(claim.dialect), claim.firmware)
         return None if profile is None else self.profiles.validate(command, profile)
 
-    def supplied(self, claim: Claim) -> dict[str, str]:
-        """What the gateway knows that a command may leave out, by the names profiles have for it."""
+    def gateway_parameters(self, claim: Claim) -> dict[str, str]:
+        """Values that the gateway supplies to a command, by the names that profiles use."""
         known = {"static_password": self.static_password, "dynamic_password": claim.dynamic_password}
         return {name: value for name, value in known.items() if value is not None}
 
     def restore(self, record: StoredRecord, command: Command | None = None) -> CommandExecution:
-        """A command from its record. Without `command` its secrets are masked: it can't be written then.
+        """Restore a command from its record; without `command` its secrets are masked, so it is not writable.
 
         Raises ValueError for a record that can't be read.
         """
@@ -219,8 +219,8 @@ class CommandDispatcher:
             run.secret_names = frozenset()
         return run
 
-    def watched(self, record: StoredRecord) -> CommandExecution | None:
-        """A command whose fate a report of its lock may settle; None when it is no such command."""
+    def restore_confirmable(self, record: StoredRecord) -> CommandExecution | None:
+        """Restore a command that a report can confirm; None when the record is of another kind."""
         try:
             run = self.restore(record)
         except ValueError as error:
@@ -229,13 +229,13 @@ class CommandDispatcher:
         return run if run.confirmable else None
 
     def is_stale(self, run: CommandExecution, now: float) -> bool:
-        """Whether a command has ended so long ago that nothing will settle it any more."""
+        """Whether a command ended too long ago to be confirmed."""
         return run.ended and (run.writing_at is None or now - run.writing_at > UNSETTLED_TTL)
 
     async def is_recorded(self, run: CommandExecution) -> bool | None:
-        """Whether Redis has recorded that a command of ours is about to be written; None when it isn't ours.
+        """Whether Redis has the `writing` record of a command; None when this gateway does not own it.
 
-        Asked after our lease was renewed, so that the answer holds for as long as that does.
+        The lease is renewed first, so that the reply is valid as long as the lease holds.
         """
         await self.renew()
         found = await self.store.ownership(run.command.id)
@@ -244,11 +244,11 @@ class CommandDispatcher:
         return found.attempts == run.attempts
 
     def _is_claim(self, command_id: str, holder: str, token: int) -> bool:
-        return holder == self.store.holder and self.held.get(command_id) == token
+        return holder == self.store.holder and self.claims.get(command_id) == token
 
-    def take(self, command_id: str, record: StoredRecord) -> None:
-        """A command came into our hands, and its record says by which claim."""
-        self.held[command_id] = int(record.get("token") or 0)
+    def record_claim(self, command_id: str, record: StoredRecord) -> None:
+        """Note that this gateway has claimed a command, with the claim's token from its record."""
+        self.claims[command_id] = int(record.get("token") or 0)
 
     # Publishing
 
@@ -262,11 +262,11 @@ class CommandDispatcher:
         local: bool = False,
         writing: bool = False,
     ) -> None:
-        """Have the transitions of a step stored and announced, in order; `then` follows the last of them.
+        """Store and announce a step's transitions in order; calls `then` after the last one.
 
-        `then` is told whether that was done: Redis refuses what comes from a claim that has ended. `local` is
-        for a command that no lock hears of: it has no record before its end. `writing` says that bytes are to
-        follow: nobody may have recorded that for this write before.
+        `then` gets whether the last transition was stored: Redis refuses writes of a claim that has ended.
+        `local` is for commands that are not sent to a device: they have no record before they end. `writing`
+        says that bytes follow: Redis refuses a second `writing` record of the same attempt.
         """
         for transition in step.transitions:
             last = transition is step.transitions[-1]
@@ -279,7 +279,7 @@ class CommandDispatcher:
     def _condition(
         self, run: CommandExecution, transition: Transition, local: bool, writing: bool
     ) -> Condition:
-        """What has to hold of a command as Redis takes a step of it."""
+        """The condition under which Redis stores a transition."""
         store, command_id = self.store, run.command.id
         if local:
             return store.unknown_condition(command_id)
@@ -287,8 +287,8 @@ class CommandDispatcher:
             return store.evidence_condition("evidence", command_id)
         if transition.state is CommandState.UNCERTAIN and not transition.announce:
             return store.evidence_condition("answer", command_id)
-        # What isn't ours has no token that could fit.
-        token = self.held.get(command_id, -1)
+        # A command that we have not claimed has no valid token.
+        token = self.claims.get(command_id, -1)
         return store.held_condition(command_id, token, run.attempts - 1 if writing else None)
 
     def _record_writes(self, run: CommandExecution, transition: Transition) -> list[RedisCommand]:
@@ -297,7 +297,7 @@ class CommandDispatcher:
         if transition.fields["ended_at"] is not None:
             commands += self.store.release_writes(command.id)
         if run.spec is not None and run.spec.evidence is not None and run.attempts:
-            # From the moment it may be out: the lock may go elsewhere before it answers, and be opened there.
+            # As soon as its bytes may be sent: the device may move to another gateway before it answers.
             settled = transition.fields["ended_at"] is not None and transition.state not in _UNSETTLED
             written_at = None if settled else run.writing_at
             commands += self.store.unsettled_writes(command.device, command.id, written_at)
@@ -312,7 +312,7 @@ class CommandDispatcher:
         condition: Condition,
     ) -> None:
         command = run.command
-        token = self.held.get(command.id)
+        token = self.claims.get(command.id)
         public = {name: transition.fields[name] for name in PUBLIC_FIELDS}
         ended = transition.fields["ended_at"] is not None
         if ended and transition.announce:
@@ -321,16 +321,16 @@ class CommandDispatcher:
         def committed(written: bool) -> None:
             if written and transition.announce:
                 self.gateway.counters.commands[transition.state] += 1
-            if ended and self.held.get(command.id) == token:
-                self.held.pop(command.id, None)
+            if ended and self.claims.get(command.id) == token:
+                self.claims.pop(command.id, None)
             if ended and run.attempts and self.gateway.sessions.get(command.device) is None:
                 self.notify_owner(command.device)
             if not written and (then is None or condition[0] == "unknown"):
-                self._refused(run, commands, condition, session, then)
+                self._retry_without_event(run, commands, condition, session, then)
             elif then is not None:
                 then(written)
 
-        # What has seen it is the lock's newest session, or it counts for nothing.
+        # Evidence counts only when it was seen in the device's newest session.
         session = (
             self.gateway.sessions.get(command.device) if transition.state is CommandState.CONFIRMED else None
         )
@@ -338,7 +338,7 @@ class CommandDispatcher:
         self.submit(command.device, event, commands, committed, condition, session)
 
     def reply_writes(self, name: str | None, public: dict[str, Any]) -> list[RedisCommand]:
-        """Push an outcome to whoever asked for it."""
+        """Redis commands that push an outcome to the reply list `name`; none without a name."""
         return [] if name is None else self.store.reply_writes(name, to_text(public))
 
     def submit(
@@ -350,10 +350,10 @@ class CommandDispatcher:
         condition: Condition | None = None,
         seen_in: Session | None = None,
     ) -> None:
-        """Have commands carried out and, if there is one, a `command` event published, all or nothing.
+        """Commit Redis commands and, with `public`, a `command` event; all or nothing.
 
-        Nothing unless `condition` holds, of those in `commit_conditions.lua`, and `seen_in` is the lock's
-        newest session.
+        Nothing is committed unless `condition` (see `commit_conditions.lua`) holds and `seen_in` is the
+        device's newest session.
         """
         packed = []
         if public is not None:
@@ -364,44 +364,44 @@ class CommandDispatcher:
         self.gateway.committer.submit(content, then=then)
 
     def after_commit(self, device: str, then: Callable[[bool], None]) -> None:
-        """Call back when Redis has all that was submitted up to now."""
+        """Call `then` when everything submitted up to now is committed."""
         self.submit(device, None, [], then)
 
     def committed(self, device: str) -> "defer.Deferred[bool]":
-        """`after_commit` for coroutines."""
+        """Wait until everything submitted up to now is committed."""
         done: defer.Deferred[bool] = defer.Deferred()
         self.after_commit(device, done.callback)
         return done
 
     def requeue(self, run: CommandExecution) -> None:
-        """Put a command back to the head of its lock's queue."""
+        """Put a command back at the head of its device's queue."""
         command = run.command
         payload = to_queue_entry(command).decode()
         commands = self.store.requeue_writes(
             command.id, command.device, payload, command.created_at + command.ttl
         )
-        token = self.held.get(command.id, -1)
+        token = self.claims.get(command.id, -1)
 
         def requeued(written: bool) -> None:
-            if self.held.get(command.id) == token:
-                del self.held[command.id]
+            if self.claims.get(command.id) == token:
+                del self.claims[command.id]
             if self.gateway.sessions.get(command.device) is None:
                 self.notify_owner(command.device)
             else:
-                self.serve(command.device)
+                self.dispatch(command.device)
 
         self.submit(command.device, None, commands, requeued, self.store.requeue_condition(command.id, token))
 
     def release(self, run: CommandExecution) -> None:
-        """Let go of a command that has ended already."""
+        """Release the claim of a command that has ended."""
         command_id = run.command.id
 
         def released(written: bool) -> None:
-            self.held.pop(command_id, None)
+            self.claims.pop(command_id, None)
 
         self.submit(run.command.device, None, self.store.release_writes(command_id), released)
 
-    def _refused(
+    def _retry_without_event(
         self,
         run: CommandExecution,
         commands: list[RedisCommand],
@@ -409,34 +409,34 @@ class CommandDispatcher:
         seen_in: Session | None,
         then: Callable[[bool], None] | None,
     ) -> None:
-        """Try once more to store a step, without its event, and give the command up where that fails too.
+        """Store a refused step again without its event; drop the command when that is refused too.
 
-        Either the command isn't ours any more, and whoever has it tells of it. Or its event could not be
-        written, since the history of its device is of another type, say: others rely on record and reply.
+        Either another gateway owns the command and publishes it. Or the event could not be written, for
+        example because the device's history key has another type: record and reply are stored all the same.
         """
 
-        def tried(written: bool) -> None:
-            if not written and (desk := self.desks.get(run.command.device)) is not None:
-                desk.drop(run)
+        def retried(written: bool) -> None:
+            if not written and (executor := self.executors.get(run.command.device)) is not None:
+                executor.drop(run)
             if then is not None:
                 then(written)
 
-        self.submit(run.command.device, None, commands, tried, condition, seen_in)
+        self.submit(run.command.device, None, commands, retried, condition, seen_in)
 
     def notify_owner(self, device: str) -> None:
-        """The lock may be at another gateway by now, which is to look what there is for it."""
-        defer.Deferred.fromCoroutine(self._tell(device)).addErrback(
-            lambda failure: self.log.failure("another gateway could not be told", failure)
+        """Notify the gateway that the device is connected to, so that it claims the device's commands."""
+        defer.Deferred.fromCoroutine(self._notify_owner(device)).addErrback(
+            lambda failure: self.log.failure("notifying another gateway failed", failure)
         )
 
-    async def _tell(self, device: str) -> None:
+    async def _notify_owner(self, device: str) -> None:
         try:
             await self.store.notify_owner(device)
         except txredisapi.RedisError as error:
-            self.log.debug("another gateway could not be told: {reason}", reason=str(error))
+            self.log.debug("no notice to the gateway of a device: {reason}", reason=str(error))
 
     def count_wrong_passwords(self, run: CommandExecution, answer: Answer) -> None:
-        """Keep the number of wrong passwords in a row that commands have shown to a lock."""
+        """Update the number of consecutive wrong passwords that commands have sent to a device."""
         if run.spec is None or not run.spec.shows_password:
             return
         device = run.command.device

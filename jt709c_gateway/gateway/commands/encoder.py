@@ -1,4 +1,4 @@
-"""Commands as they go down to a lock: what a profile rendered, framed for this very lock."""
+"""Frames rendered commands for the session they are sent over."""
 
 from jt709c_gateway.commands.profiles import BinaryMessage, GroupedSentence, PnnSentence, Rendered
 from jt709c_gateway.gateway.sessions import Session
@@ -6,14 +6,15 @@ from jt709c_gateway.protocol import jt808, sentences
 from jt709c_gateway.protocol.decoder import JT701
 
 _ID_DIGITS = 12
-#: A master knows its own id by all of its digits (PROTOCOL.md §2.2).
+#: A master expects its id with all of its digits (docs/protocol.rst).
 _MASTER_DIGITS = 10
 
 
 def frame(rendered: Rendered, session: Session, number: int) -> tuple[bytes, int | None]:
-    """The bytes to write and the serial they carry, None where the form has none.
+    """The bytes to send, and their serial; None for a form without serial.
 
-    `number` counts the commands to this lock; two in a row must differ on the wire (PROTOCOL.md §2.1).
+    `number` counts the commands to this device; two consecutive ones must differ on the wire
+    (docs/protocol.rst).
     """
     if isinstance(rendered, GroupedSentence):
         serial = number % 1000

@@ -1,4 +1,7 @@
-"""What a lock says as evidence for its commands, also before it is known which commands that may be."""
+"""Matches a device's reports to its unconfirmed commands.
+
+That includes reports that arrive before Redis has returned those commands.
+"""
 
 from collections import deque
 from collections.abc import Iterator
@@ -17,19 +20,20 @@ if TYPE_CHECKING:
     from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
     from jt709c_gateway.redis.command_store_types import Claim
 
-#: Ended commands per lock whose effect may still be seen; the oldest are forgotten first.
+#: Ended commands per device that can still be confirmed; the oldest are forgotten first.
 MAX_WATCHED: Final = 16
-#: Reports kept in mind of which Redis did not know yet at the last look.
+#: Fingerprints kept of reports that were received after the last claim.
 MAX_HEARD: Final = 64
-#: Messages kept until it is known which commands they may be evidence for.
+#: Messages kept until Redis has returned the unsettled commands.
 MAX_EARLY: Final = 16
 
 
 @define(eq=False)
 class _Early:
-    """What a lock said at some moment (epoch seconds), and whether it was of use to a command already.
+    """A message that arrived at `now` (epoch seconds) before the unsettled commands were known.
 
-    `new` is false for a report that comes again, None as long as Redis has to be asked.
+    `new` is false for a repeated report, None until Redis has replied. `used` says that it has settled a
+    command already.
     """
 
     message: Message
@@ -40,68 +44,73 @@ class _Early:
 
 @define(eq=False)
 class EvidenceTracker:
-    """The commands of one lock whose effect is still to be seen, and what the lock has said about them.
+    """Keeps one device's commands that await confirmation, and matches its messages to them.
 
-    Of a lock that has just come it is not known at once which commands are unsettled: those are in Redis.
-    What the lock says meanwhile is kept, and weighed when Redis has told (`catch_up`).
+    The unsettled commands of a device that has just connected are in Redis. Its messages are kept until
+    Redis has returned those commands, and are then matched (`replay_early_messages`).
     """
 
     dispatcher: "CommandDispatcher"
     watched: list[CommandExecution] = field(factory=list)
-    #: None when it is known which commands may be settled.
+    #: None when all unsettled commands are known.
     _early: list[_Early] | None = field(default=None, repr=False)
-    #: Unsettled commands that came into our hands since Redis was asked for them.
-    _joined: list[CommandExecution] = field(factory=list, repr=False)
-    #: Fingerprints of the lock's reports: those that Redis knew at the last look, and those heard here.
+    #: Unsettled commands that were recovered or adopted since the last claim.
+    _recovered: list[CommandExecution] = field(factory=list, repr=False)
+    #: Fingerprints of the device's reports: those in Redis at the last claim, and those received here.
     _committed: frozenset[str] = field(default=frozenset(), repr=False)
     _reports: deque[str] = field(factory=lambda: deque(maxlen=MAX_HEARD), repr=False)
-    #: Whether Redis has been asked since the lock came.
-    _looked: bool = False
+    #: Whether a claim has succeeded since the device connected.
+    _claimed: bool = False
 
     @property
     def incomplete(self) -> bool:
-        """Whether there may be unsettled commands of which nothing is known here."""
+        """Whether Redis may have unsettled commands that are not known here."""
         return self._early is not None
 
-    def begin(self) -> None:
-        """The lock has come, or has come anew."""
-        self._early, self._joined, self._looked = [], [], False
+    def start(self) -> None:
+        """Keep messages from now on: the device has connected."""
+        self._early, self._recovered, self._claimed = [], [], False
 
-    def end(self) -> None:
-        """The lock is gone: it says nothing more."""
+    def stop(self) -> None:
+        """Discard the kept messages: the device has disconnected."""
         self._early = None
 
     def watch(self, run: CommandExecution) -> None:
-        """Look out for the effect of a command from now on."""
+        """Match reports to a command from now on."""
         self.watched.append(run)
         self._trim()
 
     def forget(self, run: CommandExecution) -> None:
-        """Look out for it no longer."""
+        """Stop matching reports to a command."""
         if run in self.watched:
             self.watched.remove(run)
 
     def forget_stale(self, now: float) -> bool:
-        """Forget commands that nothing will settle any more; whether there were any."""
+        """Forget commands that can no longer be confirmed; returns whether there were any."""
         stale = [run for run in self.watched if self.dispatcher.is_stale(run, now)]
         for run in stale:
             self.watched.remove(run)
         return bool(stale)
 
-    def join(self, run: CommandExecution) -> None:
-        """A command came into our hands: what the lock has said already may settle it."""
-        self._joined.append(run)
+    def track_recovered(self, run: CommandExecution) -> None:
+        """Match the messages kept so far to a recovered command, too."""
+        self._recovered.append(run)
 
-    def take_along(self, claim: "Claim") -> None:
-        """Commands that the lock has said yes to where it was before are ours from now on."""
+    def adopt_migrated(self, claim: "Claim") -> None:
+        """Adopt acknowledged commands that followed the device from another gateway."""
         for record in claim.unsettled:
-            if record["id"] in claim.along and (run := self.dispatcher.watched(record)) is not None:
-                self.dispatcher.take(run.command.id, record)
+            if (
+                record["id"] in claim.along
+                and (run := self.dispatcher.restore_confirmable(record)) is not None
+            ):
+                self.dispatcher.record_claim(run.command.id, record)
                 self.watched.append(run)
-                self._joined.append(run)
+                self._recovered.append(run)
 
-    def catch_up(self, claim: "Claim", session: Session) -> Iterator[tuple[CommandExecution, Step]]:
-        """Redis has told of unsettled commands: what that makes of them with what the lock said meanwhile."""
+    def replay_early_messages(
+        self, claim: "Claim", session: Session
+    ) -> Iterator[tuple[CommandExecution, Step]]:
+        """Match the kept messages to the unsettled commands of a claim; yields the resulting steps."""
         found, elsewhere = self._restore(claim)
         early, state, clock = self._early or [], matching.LockState(claim.lock_state), session.clock
         if claim.clock_skew is not None:
@@ -114,7 +123,7 @@ class EvidenceTracker:
             session.sublocks.learn(claim.sublocks)
         if session.lock_state is None and not early:
             session.lock_state = claim.lock_state
-        self._committed, self._looked = claim.recent, True
+        self._committed, self._claimed = claim.recent, True
         count = self.dispatcher.count_wrong_passwords
         for one in early:
             if one.new is None:
@@ -128,7 +137,7 @@ class EvidenceTracker:
             state = state.after(one.message, clock, one.now)
             matching.note_sublocks(one.message, sublocks, one.now)
 
-    def hear(
+    def process_message(
         self,
         message: Message,
         now: float,
@@ -136,12 +145,13 @@ class EvidenceTracker:
         current: CommandExecution | None,
         *,
         may_be_due: bool,
-        asking: bool,
+        claiming: bool,
     ) -> list[tuple[CommandExecution, Step]]:
-        """What a message leads to for the commands here and the `current` one, and names it in the events.
+        """Match a message to the watched commands and the `current` one; returns the resulting steps.
 
-        `now` is in epoch seconds. `may_be_due` says whether bytes of the current command are out, so that
-        what is said can be due to them; `asking`, whether Redis is being asked for unsettled commands.
+        Sets `command_id` in the message's events. `now` is in epoch seconds. `may_be_due` says whether bytes
+        of the current command have been sent, so that the message can be a reaction to them; `claiming`,
+        whether a claim is in progress.
         """
         early = self._early
         runs = self.watched if current is None else [current, *self.watched]
@@ -157,32 +167,34 @@ class EvidenceTracker:
             message, runs, state, now, self.dispatcher.count_wrong_passwords, clock, sublocks
         )
         if early is not None and len(early) < MAX_EARLY:
-            known = None if new and (asking or not self._looked) else new
+            known = None if new and (claiming or not self._claimed) else new
             early.append(_Early(message, now, known, bool(steps)))
         return steps
 
     def _restore(self, claim: "Claim") -> tuple[list[CommandExecution], bool]:
-        """The unsettled commands that what was said early may be evidence for, and whether there are others.
+        """The unsettled commands that kept messages may confirm, and whether another gateway has others.
 
-        Those are in the hands of another gateway, which tells when they have ended.
+        That gateway notifies this one when they have ended.
         """
         known = {run.command.id for run in self.watched}
         restored = [
-            self.dispatcher.watched(record) for record in claim.unsettled if record["id"] not in known
+            self.dispatcher.restore_confirmable(record)
+            for record in claim.unsettled
+            if record["id"] not in known
         ]
         unsettled = [run for run in restored if run is not None]
-        elsewhere = any(not run.ended and run.command.id not in self.dispatcher.held for run in unsettled)
+        elsewhere = any(not run.ended and run.command.id not in self.dispatcher.claims for run in unsettled)
         found = [run for run in unsettled if run.ended]
         self.watched += found
         self._trim()
-        found += [run for run in self._joined if run in self.watched]
-        self._joined = []
+        found += [run for run in self._recovered if run in self.watched]
+        self._recovered = []
         return found, elsewhere
 
     def _is_new(self, message: Message) -> bool:
-        """Whether a message may be evidence: a report that comes again tells nothing new.
+        """Whether a message may be evidence: false for a repeated report.
 
-        Taken for a second movement, it would confirm a command that moved nothing.
+        Taken for a second movement, a repeated report would confirm a command that moved nothing.
         """
         fingerprint = message.fingerprint
         if fingerprint is None:

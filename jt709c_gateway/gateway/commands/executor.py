@@ -1,4 +1,4 @@
-"""The commands of one lock: one under way at a time, and those whose effect is still to be seen."""
+"""Executes a device's commands, one at a time, and keeps those that await confirmation."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 @define(eq=False)
 class CommandExecutor:
-    """Takes commands for one lock from Redis, writes them, and hears what becomes of them.
+    """Claims one device's commands from Redis, sends them and publishes their outcomes.
 
-    A command is recorded as being written before its bytes are handed over, and the bytes are handed over
-    only in answer to that record. So whoever finds the record knows that they may be out. The next command is
-    taken only when Redis knows all that became of the one before.
+    A command is recorded as `writing` before its bytes are sent, and the bytes are sent only after that
+    record is committed. A gateway that finds the record therefore knows that the bytes may have been sent.
+    The next command is claimed only after the outcome of the previous one is committed.
     """
 
     log = Logger()
@@ -42,184 +42,183 @@ class CommandExecutor:
     dispatcher: "CommandDispatcher"
     session: Session | None = None
     current: CommandExecution | None = None
-    testimony: EvidenceTracker = field(init=False)
-    #: Commands wait in Redis that can't be sent yet.
+    evidence: EvidenceTracker = field(init=False)
+    #: Whether commands wait in Redis that can't be sent yet.
     waiting: bool = False
-    #: Redis refused the last look; Commands has it repeated.
+    #: Whether the last claim failed; `CommandDispatcher.retry` repeats it.
     failed: bool = False
     _rendered: Rendered | None = field(default=None, repr=False)
     _claiming: bool = False
-    _handed_over: bool = False
-    _look_again: bool = False
-    #: Records on their way to Redis that the next look has to wait for.
-    _settling: int = 0
-    #: A command waits because nobody knows yet which dialect the lock speaks.
-    _dialect_wanted: bool = False
-    #: A command waits until the lock has shown that it is where its datagrams come from.
-    _proof_wanted: bool = False
-    #: The lock has just come, and Redis doesn't know yet.
-    _arrived: bool = False
-    #: The gateway itself asks the lock something; commands wait until that is over.
-    _question: "PendingQuery | None" = field(default=None, repr=False)
+    _bytes_sent: bool = False
+    _claim_again: bool = False
+    #: Commits that the next claim has to wait for.
+    _pending_commits: int = 0
+    #: Whether a command waits until the dialect of the device is known.
+    _awaits_dialect: bool = False
+    #: Whether a command waits until the device has proved its UDP address.
+    _awaits_address_proof: bool = False
+    #: Whether the device has connected since the last claim.
+    _just_connected: bool = False
+    #: A query of the gateway itself; commands wait until it has ended.
+    _pending_query: "PendingQuery | None" = field(default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self.testimony = EvidenceTracker(self.dispatcher)
+        self.evidence = EvidenceTracker(self.dispatcher)
 
     @property
     def watched(self) -> list[CommandExecution]:
-        """Commands that are not under way any more, and whose effect is still to be seen."""
-        return self.testimony.watched
+        """Commands that have been answered or have ended and await confirmation."""
+        return self.evidence.watched
 
     @property
     def busy(self) -> bool:
-        """Whether a command is being taken, written or awaits its answer."""
-        return self.current is not None or self._claiming or self._settling > 0
+        """Whether a command is being claimed or written, or awaits its answer."""
+        return self.current is not None or self._claiming or self._pending_commits > 0
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is left to do or to be seen here."""
-        if self.busy or self._question is not None:
+        """Whether there is nothing to execute and nothing to confirm."""
+        if self.busy or self._pending_query is not None:
             return False
         if self.session is None:
-            # What has ended is in Redis, and comes back with the lock.
+            # Ended commands are in Redis; the next claim returns them.
             return all(run.ended for run in self.watched)
-        return not (self.watched or self.waiting or self.testimony.incomplete)
+        return not (self.watched or self.waiting or self.evidence.incomplete)
 
     @property
     def reachable(self) -> bool:
-        """Whether bytes can be written now: a datagram finds its way only soon after one from the lock."""
+        """Whether bytes can be sent now; over UDP only within the UDP window after the last datagram."""
         session = self.session
         if session is None or not session.conversation.is_open:
             return False
-        return not session.conversation.is_datagram or self.dispatcher.heard_lately(session)
+        return not session.conversation.is_datagram or self.dispatcher.heard_recently(session)
 
     def attach(self, session: Session, arrived: bool = True) -> None:
-        """The lock is there, and has perhaps just `arrived`: send what waits for it."""
+        """Use this session and claim the next command; `arrived` says that the device has just connected."""
         if self.session is not None and self.session is not session:
-            self.session.desk = None
+            self.session.executor = None
         self.session = session
-        session.desk = self
-        self.testimony.begin()
-        self._dialect_wanted, self._arrived = False, arrived
-        self._proof_wanted = False
-        self.kick()
+        session.executor = self
+        self.evidence.start()
+        self._awaits_dialect, self._just_connected = False, arrived
+        self._awaits_address_proof = False
+        self.schedule_next()
 
     def detach(self) -> None:
-        """The lock is gone: what was written and not answered ends or waits, as its kind asks."""
+        """Stop using the session; an unanswered command ends or is requeued, depending on its kind."""
         if self.session is not None:
-            self.session.desk = None
+            self.session.executor = None
         self.session = None
-        self.testimony.end()
-        if self._question is not None:
-            self._question.end(False)
+        self.evidence.stop()
+        if self._pending_query is not None:
+            self._pending_query.finish(False)
         run = self.current
         if run is None:
             return
         now = self.dispatcher.now()
-        if run.in_flight and not self._handed_over:
+        if run.in_flight and not self._bytes_sent:
             step = run.write_failed(now, "the connection was lost before writing", nothing_written=True)
         else:
             step = run.connection_lost(now)
         self.apply(run, step)
 
-    def hold(self, question: "PendingQuery", behind_commands: bool = True) -> bool:
-        """Keep commands waiting while the gateway itself asks the lock something; False when they go
-        first."""
-        if self.busy or (self.waiting and behind_commands) or self._question is not None:
+    def hold_for_query(self, pending_query: "PendingQuery", behind_commands: bool = True) -> bool:
+        """Hold commands back during a query of the gateway; False when commands go first."""
+        if self.busy or (self.waiting and behind_commands) or self._pending_query is not None:
             return False
-        self._question = question
+        self._pending_query = pending_query
         return True
 
-    def let_go(self) -> None:
-        """What the gateway had to ask is over: the lock's commands go on."""
-        self._question = None
-        self.kick()
+    def release_query(self) -> None:
+        """End the hold of a query and claim the next command."""
+        self._pending_query = None
+        self.schedule_next()
 
-    def kick(self) -> None:
-        """Take the next command from Redis, unless one is under way."""
-        if self.current is not None or self._settling or self._question is not None:
+    def schedule_next(self) -> None:
+        """Claim the next command from Redis, unless one is in progress."""
+        if self.current is not None or self._pending_commits or self._pending_query is not None:
             return
         session = self.session
         if session is None:
-            self.dispatcher.tidy(self)
+            self.dispatcher.remove_if_idle(self)
             return
         if self._claiming:
-            self._look_again = True
+            self._claim_again = True
             return
-        speaks = not self._dialect_wanted or session.speaks(None) is not None
-        proven = not self._proof_wanted or self.dispatcher.proving.trusts(session)
-        take = self.reachable and self.dispatcher.sending and speaks and proven
-        arrived, self._arrived = self._arrived, False
-        self.waiting = not take
-        self.failed = self._look_again = False
+        dialect_known = not self._awaits_dialect or session.speaks(None) is not None
+        proven = not self._awaits_address_proof or self.dispatcher.address_proof.trusts(session)
+        can_send = self.reachable and self.dispatcher.sending and dialect_known and proven
+        arrived, self._just_connected = self._just_connected, False
+        self.waiting = not can_send
+        self.failed = self._claim_again = False
         self._claiming = True
-        asking = SessionClaim(session.token, arrived, session.stored)
-        claim = self.dispatcher.store.claim(self.device, take, self.dispatcher.now(), asking)
+        session_claim = SessionClaim(session.token, arrived, session.stored)
+        claim = self.dispatcher.store.claim(self.device, can_send, self.dispatcher.now(), session_claim)
         claiming = defer.Deferred.fromCoroutine(claim)
         claiming.addCallbacks(
-            self._claimed, self._not_claimed, callbackArgs=(session,), errbackArgs=(session,)
+            self._on_claimed, self._on_claim_failed, callbackArgs=(session,), errbackArgs=(session,)
         )
-        claiming.addErrback(self._broken)
+        claiming.addErrback(self._on_unexpected_error)
 
-    def _claimed(self, claim: "Claim", session: Session) -> None:
+    def _on_claimed(self, claim: "Claim", session: Session) -> None:
         self._claiming = False
-        self.testimony.take_along(claim)
+        self.evidence.adopt_migrated(claim)
         if self.session is session:
-            for settled, step in self.testimony.catch_up(claim, session):
+            for settled, step in self.evidence.replay_early_messages(claim, session):
                 self.apply(settled, step)
         if claim.command is None:
             self.waiting = claim.waiting > 0
-            if self._look_again:
-                self.kick()
-            elif self.waiting and self._proof_wanted and self.session is not None:
-                self.dispatcher.proving.ask(self, self.session)
+            if self._claim_again:
+                self.schedule_next()
+            elif self.waiting and self._awaits_address_proof and self.session is not None:
+                self.dispatcher.address_proof.request(self, self.session)
             else:
-                self.dispatcher.tidy(self)
+                self.dispatcher.remove_if_idle(self)
             return
         try:
             command = from_queue_entry(claim.command)
         except InvalidCommand as error:
-            rejections.cast_out(self.dispatcher, self.device, claim.command, claim.record, error)
-            self.kick()
+            rejections.reject_unreadable(self.dispatcher, self.device, claim.command, claim.record, error)
+            self.schedule_next()
             return
-        self.dispatcher.take(command.id, claim.record)
+        self.dispatcher.record_claim(command.id, claim.record)
         try:
             run = self.dispatcher.restore(claim.record, command)
         except ValueError as error:
-            # It stays in hand, so that nobody writes it, until a person has looked.
+            # It stays claimed, so that no gateway writes it, until an operator has looked.
             self.log.error("command {id} has no readable record: {reason}", id=command.id, reason=str(error))
-            self.kick()
+            self.schedule_next()
             return
         self.current = run
-        self._handed_over = False
+        self._bytes_sent = False
         if run.ended or run.in_flight or run.state is CommandState.ACKNOWLEDGED:
-            self.take_over(run)
+            self.recover(run)
         elif self.session is None or not self.reachable or not self.dispatcher.sending:
             self.apply(run, run.connection_lost(self.dispatcher.now()))
         else:
             self._prepare(run, claim, self.session)
 
-    def _not_claimed(self, failure: Any, session: Session) -> None:
-        """Redis is away, or refuses; `Commands` kicks again."""
+    def _on_claim_failed(self, failure: Any, session: Session) -> None:
+        """Handle a failed claim; the dispatcher schedules the next one."""
         self._claiming = False
-        self.waiting = self.failed = self._arrived = True
+        self.waiting = self.failed = self._just_connected = True
         if failure.check(NotOurs):
             if failure.value.moved:
                 self.dispatcher.gateway.presence.moved_away(session)
         else:
             failure.trap(txredisapi.RedisError)
-            self.dispatcher.refusals.report("a look for a lock's commands", failure.value)
+            self.dispatcher.refusals.report("a claim for the commands of a device", failure.value)
         if self.session is None:
-            self.dispatcher.tidy(self)
+            self.dispatcher.remove_if_idle(self)
 
-    def _broken(self, failure: Any) -> None:
-        self.log.failure("a command for {device} could not be handled", failure, device=self.device)
+    def _on_unexpected_error(self, failure: Any) -> None:
+        self.log.failure("unexpected error in a command for {device}", failure, device=self.device)
         run = self.current
-        if run is not None and not (run.in_flight and self._handed_over):
+        if run is not None and not (run.in_flight and self._bytes_sent):
             self._give_up(run, CommandState.FAILED, "the gateway failed to handle it")
 
     def _give_up(self, run: CommandExecution, state: CommandState, reason: str) -> None:
-        """End a command that can't be written (again)."""
+        """End a command that can't be written or resent."""
         now = self.dispatcher.now()
         if run.ended:
             self._finish(run)
@@ -231,17 +230,17 @@ class CommandExecutor:
             self.apply(run, run.cancel(now, reason))
 
     def _prepare(self, run: CommandExecution, claim: "Claim", session: Session) -> None:
-        """Check the command against what this lock understands, and begin to write it."""
+        """Authorize, validate and render the command for this device, and begin to write it."""
         now = self.dispatcher.now()
         try:
-            self.dispatcher.authority.check_waited(run, session, now)
+            self.dispatcher.authorizer.check_waited(run, session, now)
             checked = self.dispatcher.check(run.command, session, claim)
             if checked is None:
-                self._dialect_wanted = True
+                self._awaits_dialect = True
                 self.apply(run, run.connection_lost(now))
                 return
-            if not self.dispatcher.proving.allows(session, checked.spec):
-                self._proof_wanted = True
+            if not self.dispatcher.address_proof.allows(session, checked.spec):
+                self._awaits_address_proof = True
                 self.apply(run, run.connection_lost(now))
                 return
             if lockout.blocks(claim.wrong_passwords, checked.spec):
@@ -249,51 +248,51 @@ class CommandExecutor:
                 run.assign(checked.spec)
                 self.apply(run, run.settle(now, CommandState.REJECTED, lockout.REASON))
                 return
-            self._rendered = run.prepare(checked, now, self.dispatcher.supplied(claim))
-            self.dispatcher.authority.check_form(run, now)
+            self._rendered = run.prepare(checked, now, self.dispatcher.gateway_parameters(claim))
+            self.dispatcher.authorizer.check_form(run, now)
         except InvalidCommand as error:
-            rejections.refused(self.dispatcher, self.device, error)
+            rejections.reject_claimed(self.dispatcher, self.device, error)
             self._give_up(run, CommandState.INVALID, str(error))
             return
         self._write(run, session, claim.serial)
 
     def _write(self, run: CommandExecution, session: Session, number: int) -> None:
         assert self._rendered is not None
-        self._handed_over = False
+        self._bytes_sent = False
         data, serial = encoder.frame(self._rendered, session, number)
         step = run.writing(self.dispatcher.now(), serial)
         if step.action is Action.WRITE:
-            self.dispatcher.authority.note(run.command)
-            # On the server that stores it, another than took the claim if one has failed over meanwhile.
+            self.dispatcher.authorizer.note_written(run.command)
+            # After a failover the server that stores the record may not know the claim; it is checked there.
             self.dispatcher.publish(
-                run, step, lambda recorded: self._recorded(run, data, recorded), writing=True
+                run, step, lambda recorded: self._on_recorded(run, data, recorded), writing=True
             )
         else:
             self.apply(run, step)
 
-    def _recorded(self, run: CommandExecution, data: bytes, recorded: bool) -> None:
-        """Redis knows that the bytes may be out from now on: let them out, while nobody takes us for dead."""
+    def _on_recorded(self, run: CommandExecution, data: bytes, recorded: bool) -> None:
+        """Send the bytes after the `writing` record is committed, provided that the lease still holds."""
         if recorded and self.dispatcher.leased():
-            self._hand_over(run, data, recorded)
+            self._send_bytes(run, data, recorded)
             return
         checking = defer.Deferred.fromCoroutine(self.dispatcher.is_recorded(run))
         checking.addCallback(
-            lambda known: self.drop(run) if known is None else self._hand_over(run, data, known)
+            lambda known: self.drop(run) if known is None else self._send_bytes(run, data, known)
         )
-        checking.addErrback(self._not_known, run)
+        checking.addErrback(self._on_ownership_unknown, run)
 
-    def _hand_over(self, run: CommandExecution, data: bytes, recorded: bool) -> None:
-        if self.current is not run or not run.in_flight or self._handed_over:
+    def _send_bytes(self, run: CommandExecution, data: bytes, recorded: bool) -> None:
+        if self.current is not run or not run.in_flight or self._bytes_sent:
             return
         now = self.dispatcher.now()
         if not recorded:
             step = run.write_failed(now, "could not be recorded in Redis", nothing_written=True)
         elif self._is_late(run, now):
-            step = self._late(run, now)
+            step = self._fail_late(run, now)
         elif not self.dispatcher.leased():
             step = run.write_failed(now, "this gateway was cut off from Redis", nothing_written=True)
         elif self.session is not None and self.reachable and self.session.send(data):
-            self._handed_over = True
+            self._bytes_sent = True
             step = run.written(now)
         else:
             step = run.write_failed(now, "the connection was gone", nothing_written=True)
@@ -303,25 +302,24 @@ class CommandExecutor:
         due = run.next_deadline
         return due is not None and now >= due
 
-    def _late(self, run: CommandExecution, now: float) -> Step:
+    def _fail_late(self, run: CommandExecution, now: float) -> Step:
         reason = f"could not be recorded in Redis within {run.command.timeout:g} s"
         return run.write_failed(now, reason, nothing_written=True)
 
-    def _not_known(self, failure: Any, run: CommandExecution) -> None:
-        """Redis was asked whose the command is, and is away: nothing is written, and `Recovery` settles
-        it."""
+    def _on_ownership_unknown(self, failure: Any, run: CommandExecution) -> None:
+        """Drop the command when Redis can't tell its owner: nothing is sent, `CommandRecovery` settles it."""
         self.drop(run)
         if not failure.check(NotOurs):
             failure.trap(txredisapi.RedisError)
-            self.dispatcher.refusals.report("to say whose a command is", failure.value)
+            self.dispatcher.refusals.report("to tell the owner of a command", failure.value)
 
     def drop(self, run: CommandExecution) -> None:
-        """Forget a command that another gateway has adopted, which says what becomes of it."""
-        self.dispatcher.held.pop(run.command.id, None)
+        """Forget a command that another gateway has adopted and publishes from now on."""
+        self.dispatcher.claims.pop(run.command.id, None)
         self._finish(run, watch=False)
 
     def apply(self, run: CommandExecution, step: Step) -> None:
-        """Publish what happened, and do what is to be done next."""
+        """Publish a step's transitions and carry out its action."""
         if not step.transitions and step.action is Action.NONE:
             return
         self.dispatcher.publish(run, step)
@@ -333,48 +331,47 @@ class CommandExecutor:
         elif run.ended or (run.confirmable and run.state is CommandState.ACKNOWLEDGED):
             self._finish(run)
 
-    def take_over(self, run: CommandExecution) -> None:
-        """Go on with a command that was in other hands, or in ours before a crash."""
-        self.testimony.join(run)
+    def recover(self, run: CommandExecution) -> None:
+        """Continue a command of another gateway, or of this one before a crash."""
+        self.evidence.track_recovered(run)
         step = run.recovered(self.dispatcher.now())
         if run.ended and not step.transitions:
-            # Its record says all there is to say.
+            # The record is complete already.
             self.dispatcher.release(run)
         if step.transitions or step.action is not Action.NONE:
             self.apply(run, step)
         else:
             self._finish(run)
 
-    async def drop_moved(self) -> None:
-        """Forget commands that went to another gateway together with the lock."""
+    async def drop_migrated(self) -> None:
+        """Forget commands that another gateway has adopted together with the device."""
         for run in [run for run in self.watched if not run.ended]:
             found = await self.dispatcher.store.ownership(run.command.id)
             if found.holder != self.dispatcher.store.holder and run in self.watched and not run.ended:
                 self.drop(run)
 
     def _finish(self, run: CommandExecution, watch: bool = True) -> None:
-        """Watch or forget a command; take the next once Redis knows of it, since a refusal may forbid
-        that."""
+        """Watch or forget a command; claim the next one after the commit, since a lockout may forbid it."""
         if run is self.current:
             self.current = self._rendered = None
-        self.testimony.forget(run)
+        self.evidence.forget(run)
         if watch and (run.confirmable or not run.ended):
-            self.testimony.watch(run)
-        self._settling += 1
-        self.dispatcher.after_commit(self.device, self._settled)
+            self.evidence.watch(run)
+        self._pending_commits += 1
+        self.dispatcher.after_commit(self.device, self._on_settled)
 
-    def _settled(self, written: bool) -> None:
-        self._settling -= 1
-        self.kick()
+    def _on_settled(self, written: bool) -> None:
+        self._pending_commits -= 1
+        self.schedule_next()
 
     def _resend(self, run: CommandExecution) -> None:
         numbering = defer.Deferred.fromCoroutine(self.dispatcher.store.next_serial(self.device))
         numbering.addCallbacks(
-            lambda number: self._resent(run, number), self._not_numbered, errbackArgs=(run,)
+            lambda number: self._write_again(run, number), self._on_serial_failed, errbackArgs=(run,)
         )
-        numbering.addErrback(self._broken)
+        numbering.addErrback(self._on_unexpected_error)
 
-    def _resent(self, run: CommandExecution, number: int) -> None:
+    def _write_again(self, run: CommandExecution, number: int) -> None:
         if run is not self.current or run.ended:
             return
         if self.session is not None and self.reachable:
@@ -382,68 +379,70 @@ class CommandExecutor:
         else:
             self.apply(run, run.connection_lost(self.dispatcher.now()))
 
-    def _not_numbered(self, failure: Any, run: CommandExecution) -> None:
-        """Redis is away: the command waits for it in its lock's queue."""
+    def _on_serial_failed(self, failure: Any, run: CommandExecution) -> None:
+        """Requeue the command when Redis gives no serial for its retry."""
         if run is self.current and not run.ended:
             self.apply(run, run.connection_lost(self.dispatcher.now()))
         failure.trap(txredisapi.RedisError)
         self.dispatcher.refusals.report("a serial for a command", failure.value)
 
-    def hear(self, message: Message, moment: "Moment", elsewhere: bool = False) -> Callable[[], None] | None:
-        """What a message means for the commands here.
+    def process_message(
+        self, message: Message, moment: "Moment", elsewhere: bool = False
+    ) -> Callable[[], None] | None:
+        """Match a message to this device's commands; returns a callback that applies the steps, or None.
 
-        Names the command in the message's events; gives what is to be done once they are on their way, so
-        that consumers see cause before effect. What was said `elsewhere` than where the session is proves
-        nothing of that place.
+        Sets `command_id` in the message's events. Call the callback after these are submitted, so that
+        consumers see cause before effect. A message from `elsewhere`, not from the session's address, does
+        not prove that address.
         """
-        if not elsewhere and self._question is not None and self._question.answered_by(message):
-            self._prove()
-            return partial(self._question.end, True)
+        if not elsewhere and self._pending_query is not None and self._pending_query.is_answered_by(message):
+            self._confirm_address()
+            return partial(self._pending_query.finish, True)
         run = self.current
         answered_before = None if run is None else run.answer
-        steps = self.testimony.hear(
+        steps = self.evidence.process_message(
             message,
             moment.epoch,
             self.session,
             run,
-            # Nothing that is said now can be due to bytes that aren't out yet.
-            may_be_due=run is None or not run.in_flight or self._handed_over,
-            asking=self._claiming,
+            # No message can be a reaction to bytes that have not been sent.
+            may_be_due=run is None or not run.in_flight or self._bytes_sent,
+            claiming=self._claiming,
         )
         if not elsewhere and run is not None and run.answer is not answered_before:
-            self._prove()
+            self._confirm_address()
         if not steps and not self.waiting:
             return None
-        return lambda: self._heard(steps)
+        return lambda: self._apply_steps(steps)
 
-    def _prove(self) -> None:
-        """The lock has answered what was sent to it."""
+    def _confirm_address(self) -> None:
+        """Note that the device has answered from its UDP address."""
         if self.session is not None and self.session.conversation.is_datagram:
             self.session.prove()
 
-    def _heard(self, steps: list[tuple[CommandExecution, Step]]) -> None:
+    def _apply_steps(self, steps: list[tuple[CommandExecution, Step]]) -> None:
         for run, step in steps:
             self.apply(run, step)
         if self.waiting:
-            self.kick()
+            self.schedule_next()
 
-    def _in_mind(self) -> list[CommandExecution]:
+    def _tracked_commands(self) -> list[CommandExecution]:
         return [*self.watched] if self.current is None else [self.current, *self.watched]
 
     def clock_set(self, change: float) -> None:
-        """The clock that everybody's times go by was set by so many seconds."""
-        if self._question is not None:
-            self._question.until += change
-        for run in self._in_mind():
+        """Shift all deadlines by `change` seconds, after the wall clock was set."""
+        if self._pending_query is not None:
+            self._pending_query.until += change
+        for run in self._tracked_commands():
             run.clock_set(change)
 
     def tick(self, now: float) -> None:
-        """Time has passed."""
-        if self._question is not None and now >= self._question.until:
-            self._question.end(False)
-        for run in self._in_mind():
+        """End queries and commands whose deadline has passed at `now`, in epoch seconds."""
+        if self._pending_query is not None and now >= self._pending_query.until:
+            self._pending_query.finish(False)
+        for run in self._tracked_commands():
             if self._is_late(run, now):
-                unwritten = run is self.current and run.in_flight and not self._handed_over
-                self.apply(run, self._late(run, now) if unwritten else run.deadline(now))
-        if self.testimony.forget_stale(now):
-            self.dispatcher.tidy(self)
+                unwritten = run is self.current and run.in_flight and not self._bytes_sent
+                self.apply(run, self._fail_late(run, now) if unwritten else run.deadline(now))
+        if self.evidence.forget_stale(now):
+            self.dispatcher.remove_if_idle(self)

@@ -1,4 +1,4 @@
-"""Commands whose ttl ends while their locks are away."""
+"""Expires commands whose ttl ends while their devices are offline."""
 
 from typing import Any, Final
 
@@ -13,34 +13,34 @@ from jt709c_gateway.protocol.events import KIND_COMMAND
 from jt709c_gateway.redis.expiry import AT_ONCE, Announcement, expire
 from jt709c_gateway.util.timestamps import iso
 
-#: Seconds since it came in before a command that is in no list counts as lost.
+#: Seconds after its acceptance before a command that is in no list counts as lost.
 LOST_AFTER: Final = 60.0
-#: Stands for a device until the script puts one in.
+#: Placeholder for the device id, which the script fills in.
 _DEVICE: Final = "device"
 _DATA: Final = {"data": None}
 
 
 @define
 class CommandExpiry:
-    """Ends such commands, all that are due, in calls between which Redis and the reactor see to others."""
+    """Ends due commands in batches, so that neither Redis nor the reactor is blocked."""
 
     log = Logger()
 
     reactor: Any
     dispatcher: CommandDispatcher
-    _going_on: bool = field(default=False, init=False)
-    #: How many of the last commands the present search for lost ones has been through.
+    _running: bool = field(default=False, init=False)
+    #: How many recent commands the current search for lost ones has covered.
     _searched: int = field(default=0, init=False)
 
     async def expire(self) -> None:
-        """End all commands that are due."""
-        if self._going_on:
+        """Expire all commands that are due."""
+        if self._running:
             return
-        self._going_on = True
+        self._running = True
         try:
             await self._expire_all()
         finally:
-            self._going_on = False
+            self._running = False
 
     async def _expire_all(self) -> None:
         dispatcher, skip, looked_at = self.dispatcher, 0, AT_ONCE
@@ -60,17 +60,14 @@ class CommandExpiry:
                 await task.deferLater(self.reactor, 0)
 
     async def search(self) -> None:
-        """Look at some of the last commands, the next ones at each call, and end those that are in no
-        list."""
+        """Check the next batch of recent commands, and end those that are in no list."""
         dispatcher, now = self.dispatcher, self.dispatcher.now()
         caller, keys, event = dispatcher.store.caller, dispatcher.store.keys, self._announcement()
         done = await expire(caller, keys, now - LOST_AFTER, str(iso(now)), event, self._searched, lost=True)
         self._searched = self._searched + done.looked_at if done.looked_at == AT_ONCE else 0
         for command_id, state in zip(done.ended, done.states, strict=True):
             dispatcher.gateway.counters.commands[CommandState(state)] += 1
-            self.log.error(
-                "command {id} was in no list any more; it ends as {state}", id=command_id, state=state
-            )
+            self.log.error("command {id} is in no list; it ends as {state}", id=command_id, state=state)
 
     def _announcement(self) -> Announcement:
         gateway = self.dispatcher.gateway

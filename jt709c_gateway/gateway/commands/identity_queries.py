@@ -1,8 +1,8 @@
-"""Asking locks what they are: their IMEI and firmware, once a day, behind everything else.
+"""Queries each device's IMEI and firmware once a day, with lower priority than commands.
 
-A question is no command: it is in no queue in Redis and leaves no record, so a fleet that reconnects at once
-fills neither. What comes back is stored as any answer is (`commit.lua`). When a lock was asked stands in its
-hash, so that no other gateway asks again.
+A query is not a command: it enters no queue in Redis and leaves no record, so a fleet that reconnects at once
+fills neither. Its answer is stored like any answer (`commit.lua`). The time of the query is stored in the
+device's hash, so that no other gateway repeats it.
 """
 
 from collections.abc import Iterable
@@ -23,18 +23,18 @@ from jt709c_gateway.gateway.commands.pending_query import PATIENCE, PendingQuery
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.redis.command_store_types import Unasked
 
-#: Seconds from one time that a lock is asked to the next.
+#: Seconds between two queries of one device.
 EVERY: Final = 24 * 3600.0
-#: Locks asked per round of `Asking.ask_some`, and seconds from one to the next: 20 a second.
+#: Devices queried per call of `IdentityPoller.poll`, and seconds between calls: 20 devices a second.
 PER_ROUND: Final = 5
 ROUND: Final = 0.25
-#: Locks that may wait to be asked. Another one's turn comes with its next connection.
+#: Devices that may wait for a query; further ones are queried after their next connection.
 MAX_QUEUED: Final = 20_000
 
 
 @define(eq=False)
 class IdentityPoller:
-    """Takes locks of these dialects as they report, and asks a few of them at a time."""
+    """Queues devices of these dialects when they report, and queries a few of them at a time."""
 
     log = Logger()
 
@@ -54,51 +54,59 @@ class IdentityPoller:
             return
         self._queue[session.device] = None
 
-    async def ask_some(self) -> None:
-        """Begin with some of those whose turn it is; to be called every `ROUND` seconds."""
+    async def poll(self) -> None:
+        """Start the next queries; call it every `ROUND` seconds."""
         for device in list(self._queue)[:PER_ROUND]:
             del self._queue[device]
-            defer.Deferred.fromCoroutine(self._ask(device)).addErrback(self._failed)
+            defer.Deferred.fromCoroutine(self._query(device)).addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
-        self.log.failure("asking a lock what it is failed", failure)
+        self.log.failure("identity query failed", failure)
 
-    async def _ask(self, device: str) -> None:
+    async def _query(self, device: str) -> None:
         dispatcher = self.dispatcher
         session = dispatcher.gateway.sessions.get(device)
         if session is None:
             return
-        # A lock that was heard just now is awake.
-        if not dispatcher.sending or not session.conversation.is_open or not dispatcher.heard_lately(session):
+        # A device that has just reported is awake.
+        if (
+            not dispatcher.sending
+            or not session.conversation.is_open
+            or not dispatcher.heard_recently(session)
+        ):
             session.fresh = True
             return
-        question = PendingQuery(dispatcher.now() + PATIENCE)
-        desk = dispatcher.seat(session)
-        if not desk.hold(question):
+        pending_query = PendingQuery(dispatcher.now() + PATIENCE)
+        executor = dispatcher.ensure_executor(session)
+        if not executor.hold_for_query(pending_query):
             session.fresh = True
             return
         try:
             known = await dispatcher.store.may_ask(device, dispatcher.now(), EVERY)
             if known is not None:
-                await self._put(desk, session, question, known)
+                await self._send_queries(executor, session, pending_query, known)
         except txredisapi.RedisError as error:
             session.fresh = True
-            self.log.debug("a lock could not be asked what it is: {reason}", reason=str(error))
+            self.log.debug("identity query of {device} failed: {reason}", device=device, reason=str(error))
         finally:
-            desk.let_go()
+            executor.release_query()
 
-    async def _put(
-        self, desk: CommandExecutor, session: Session, question: PendingQuery, known: Unasked
+    async def _send_queries(
+        self, executor: CommandExecutor, session: Session, pending_query: PendingQuery, known: Unasked
     ) -> None:
-        """One question after another, until one isn't answered."""
+        """Send the queries one after the other, until one is not answered."""
         counted = self.dispatcher.gateway.counters.questions
-        for checked, rendered in self._questions(session, known):
+        for checked, rendered in self._queries(session, known):
             data, serial = encoder.frame(
                 rendered, session, await self.dispatcher.store.next_serial(session.device)
             )
-            if desk.session is not session or not desk.reachable or self.dispatcher.now() >= question.until:
+            if (
+                executor.session is not session
+                or not executor.reachable
+                or self.dispatcher.now() >= pending_query.until
+            ):
                 return
-            waiting = question.put(checked, serial)
+            waiting = pending_query.sent(checked, serial)
             session.send(data)
             counted["asked"] += 1
             answered = await waiting
@@ -106,8 +114,8 @@ class IdentityPoller:
             if not answered:
                 return
 
-    def _questions(self, session: Session, known: Unasked) -> Iterable[tuple[CheckedCommand, Rendered]]:
-        """The questions that the lock's profile has: an IMEI stays what it is, firmware may be renewed."""
+    def _queries(self, session: Session, known: Unasked) -> Iterable[tuple[CheckedCommand, Rendered]]:
+        """The queries that the device's profile has: the IMEI only when it is unknown, firmware always."""
         profiles = self.dispatcher.profiles
         profile = profiles.pick(session.device, session.speaks(known.dialect), known.firmware)
         for what in ("imei", "firmware") if known.imei is None else ("firmware",):

@@ -1,4 +1,4 @@
-"""Commands out of the intake list: into a lock's queue, carried out at once, or told what is wrong."""
+"""Processes entries of the intake list: queues them for their device, executes or rejects them."""
 
 from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
@@ -36,8 +36,8 @@ from jt709c_gateway.util.timestamps import iso
 _T = TypeVar("_T")
 
 
-async def _side_by_side(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
-    """What they return, when all have ended. They raise only when they, or all of this, are cancelled."""
+async def _gather(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Run coroutines concurrently and return their results; raises only when one of them is cancelled."""
     going = [defer.Deferred.fromCoroutine(one) for one in coroutines]
     ended: list[tuple[bool, Any]] = await defer.DeferredList(going, consumeErrors=True)
     for complete, result in ended:
@@ -46,21 +46,21 @@ async def _side_by_side(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_
     return [result for _, result in ended]
 
 
-def _stored(record: Mapping[str, Any]) -> Mapping[str, str]:
-    """The hash of a command that is nothing but invalid."""
+def _invalid_hash(record: Mapping[str, Any]) -> Mapping[str, str]:
+    """The hash of an invalid command."""
     return to_hash({name: value for name, value in record.items() if value is not None})
 
 
 class Failed(NamedTuple):
-    """An entry that has to be dealt with again, and what went wrong: txredisapi's errors, or one of ours."""
+    """An entry that has to be processed again, and its error: one of txredisapi's or an unexpected one."""
 
     entry: bytes
     error: Exception
 
 
 @frozen(eq=False)
-class _Read:
-    """An entry: the command in it, or why that can't be had, and the device that the command is for."""
+class _ParsedEntry:
+    """An entry with its command, or the error in it, and the device that the command is for."""
 
     entry: bytes
     command: Command | Exception
@@ -68,94 +68,94 @@ class _Read:
 
     @property
     def is_local(self) -> bool:
-        """Whether no lock hears of it."""
+        """Whether the gateway executes the command itself, without the device."""
         return isinstance(self.command, Command) and self.command.name in LOCAL_COMMANDS
 
 
 @define
 class Intake:
-    """Deals with entries; each leaves our list only when Redis knows what became of it."""
+    """Processes entries; each leaves this gateway's list only after its outcome is stored."""
 
     log = Logger()
 
     dispatcher: CommandDispatcher
 
-    async def take(self, entries: Sequence[bytes]) -> list[Failed]:
-        """Deal with entries side by side, as far as their order doesn't matter; those that failed.
+    async def process(self, entries: Sequence[bytes]) -> list[Failed]:
+        """Process entries, concurrently where their order doesn't matter; returns those that failed.
 
-        Commands for one lock are taken in one after the other, and not beyond one that failed. One that takes
-        others back (`cancel`) comes after all that are before it, and before all behind it.
+        Commands for one device are processed in sequence, up to the first that fails. A command that the
+        gateway executes itself (`cancel`) is processed after all entries before it and before all behind it.
         """
         now = self.dispatcher.now()
-        read = [self._read(entry, now) for entry in entries]
+        read = [self._parse(entry, now) for entry in entries]
         for is_local, group in groupby(read, lambda one: one.is_local):
             alike = list(group)
             lanes = [alike] if is_local else await self._lanes(alike)
-            failed = await _side_by_side(self._one_by_one(lane, now) for lane in lanes)
+            failed = await _gather(self._process_lane(lane, now) for lane in lanes)
             if found := [one for one in failed if one is not None]:
                 return found
         return []
 
-    def _read(self, entry: bytes, now: float) -> _Read:
+    def _parse(self, entry: bytes, now: float) -> _ParsedEntry:
         try:
             command = parse_command(entry, now)
-            self.dispatcher.authority.check_new(command, now)
+            self.dispatcher.authorizer.check_new(command, now)
         except Exception as error:
-            # Also one that nobody thought of: it must be this entry's alone.
-            return _Read(entry, error)
-        return _Read(entry, command)
+            # An unexpected error, too, must concern this entry only.
+            return _ParsedEntry(entry, error)
+        return _ParsedEntry(entry, command)
 
-    async def _lanes(self, group: Iterable[_Read]) -> list[list[_Read]]:
-        """Divided by device: commands for one must not overtake each other, whatever they call it."""
-        lanes: defaultdict[object, list[_Read]] = defaultdict(list)
-        for one in await _side_by_side(self._placed(one) for one in group):
+    async def _lanes(self, group: Iterable[_ParsedEntry]) -> list[list[_ParsedEntry]]:
+        """Group entries by device, whatever name they use for it: the sequence per device is kept."""
+        lanes: defaultdict[object, list[_ParsedEntry]] = defaultdict(list)
+        for one in await _gather(self._with_device(one) for one in group):
             lanes[one if one.known is None else one.known.device].append(one)
         return list(lanes.values())
 
-    async def _placed(self, read: _Read) -> _Read:
+    async def _with_device(self, read: _ParsedEntry) -> _ParsedEntry:
         if isinstance(read.command, Exception):
             return read
         try:
-            return evolve(read, known=await self._find(read.command))
+            return evolve(read, known=await self._find_device(read.command))
         except defer.CancelledError:
             raise
         except Exception as error:
             return evolve(read, command=error)
 
-    async def _one_by_one(self, lane: list[_Read], now: float) -> Failed | None:
+    async def _process_lane(self, lane: list[_ParsedEntry], now: float) -> Failed | None:
         for one in lane:
             try:
-                await self._deal(one, now)
+                await self._process_entry(one, now)
             except defer.CancelledError:
                 raise
             except Exception as error:
                 return Failed(one.entry, error)
         return None
 
-    async def _deal(self, read: _Read, now: float) -> None:
+    async def _process_entry(self, read: _ParsedEntry, now: float) -> None:
         entry, command = read.entry, read.command
         try:
             if isinstance(command, Exception):
                 raise command
             if read.known is None:
                 self.dispatcher.profiles.validate_loosely(command)
-                await self._local(command, entry, now)
+                await self._execute_local(command, entry, now)
             else:
-                await self._take(command, read.known, entry, now)
+                await self._enqueue(command, read.known, entry, now)
         except InvalidCommand as error:
-            await self._invalid(error, entry, now)
+            await self._reject(error, entry, now)
 
-    async def set_aside(self, entry: bytes, reason: str) -> None:
-        """Give an entry up that can't be dealt with, lest it keep all others waiting.
+    async def quarantine(self, entry: bytes, reason: str) -> None:
+        """Set an entry aside that fails repeatedly, so that the others are not blocked.
 
-        That is told as of an invalid command, as far as it can be read whose it is.
+        It is published as an invalid command, under its id and device where these can be read.
         """
         dispatcher, store, now = self.dispatcher, self.dispatcher.store, self.dispatcher.now()
-        command = self._read(entry, now).command
+        command = self._parse(entry, now).command
         about = command if isinstance(command, InvalidCommand) else InvalidCommand(ENTRY, reason, "another")
         if isinstance(command, Command):
             about = about.about(command)
-        rejections.withhold(dispatcher, about, is_known=False)
+        rejections.hide_unknown_names(dispatcher, about, is_known=False)
         device, command_id = about.device or UNKNOWN, about.command_id
         kept = {"at": iso(now), "reason": reason, "id": command_id, "device": about.device}
         if command_id is None or not await store.is_known(command_id):
@@ -163,15 +163,15 @@ class Intake:
             commands = dispatcher.reply_writes(about.reply_to, record)
             if command_id is not None:
                 commands += store.recent_writes(command_id, now)
-                commands += store.record_writes(command_id, _stored(record))
-            await self._tell(device, record, commands)
+                commands += store.record_writes(command_id, _invalid_hash(record))
+            await self._store_outcome(device, record, commands)
             dispatcher.gateway.counters.commands[CommandState.INVALID] += 1
         dispatcher.submit(UNKNOWN, None, store.invalid_writes(to_text(kept)))
         await dispatcher.committed(device)
         await store.drop(entry)
 
-    async def _tell(self, device: str, record: dict[str, Any], commands: list[RedisCommand]) -> None:
-        """Store an outcome, where need be without its event; ResponseError when it can't be stored."""
+    async def _store_outcome(self, device: str, record: dict[str, Any], commands: list[RedisCommand]) -> None:
+        """Store an outcome, if need be without its event; raises ResponseError if Redis refuses both."""
         for event in (record, None):
             done: defer.Deferred[bool] = defer.Deferred()
             self.dispatcher.submit(device, event, commands, done.callback)
@@ -179,8 +179,8 @@ class Intake:
                 return
         raise txredisapi.ResponseError("an outcome could not be stored")
 
-    async def _find(self, command: Command) -> Known:
-        """The device that a command is for; InvalidOrder where its name can be no device's."""
+    async def _find_device(self, command: Command) -> Known:
+        """The device that a command is for; raises InvalidCommand for an impossible name."""
         known = await self.dispatcher.store.look_up(command.device)
         session = self.dispatcher.gateway.sessions.get(command.device)
         if session is not None:
@@ -189,8 +189,7 @@ class Intake:
         return known
 
     async def _check(self, command: Command, known: Known) -> tuple[Command, CommandSpec | None]:
-        """The command for the device itself, and its form where that is known; InvalidOrder if it has
-        none."""
+        """The command for its canonical device, and its spec if known; raises InvalidCommand."""
         profiles = self.dispatcher.profiles
         session = self.dispatcher.gateway.sessions.get(known.device)
         dialect = known.dialect if session is None else session.speaks(known.dialect)
@@ -209,7 +208,7 @@ class Intake:
             sublocks.check_type(command, peripheral, await self.dispatcher.store.peripheral_type(peripheral))
         return command, spec
 
-    async def _take(self, given: Command, known: Known, entry: bytes, now: float) -> None:
+    async def _enqueue(self, given: Command, known: Known, entry: bytes, now: float) -> None:
         dispatcher = self.dispatcher
         command, spec = await self._check(given, known)
         device = command.device
@@ -233,16 +232,16 @@ class Intake:
                 alias=known.alias,
             )
         except Exception:
-            # It may have come in all the same; then it is sent when Redis is back.
-            dispatcher.look_later(device)
+            # The command may have been accepted all the same; it is sent when Redis is back.
+            dispatcher.check_after_reconnect(device)
             raise
         if result is Acceptance.NOT_OURS:
             return
         if result is Acceptance.RENAMED:
-            await self._take(given, await self._find(given), entry, now)
+            await self._enqueue(given, await self._find_device(given), entry, now)
             return
         if result is Acceptance.KNOWN:
-            await self._report(command)
+            await self._report_known(command)
             return
         counted = dispatcher.gateway.counters.commands
         counted[CommandState.QUEUED] += 1
@@ -253,7 +252,7 @@ class Intake:
             return
         if result is Acceptance.WAITING:
             counted[CommandState.WAITING] += 1
-        dispatcher.serve(device)
+        dispatcher.dispatch(device)
 
     def _events(
         self,
@@ -262,7 +261,7 @@ class Intake:
         waiting: Mapping[str, Any] | None = None,
         failed: Mapping[str, Any] | None = None,
     ) -> Events:
-        """What to announce of a command in each case; that it came in, where there is but one."""
+        """The events for each result of an acceptance: queued, waiting and failed."""
         gateway = self.dispatcher.gateway
         session = gateway.sessions.get(device)
 
@@ -275,8 +274,8 @@ class Intake:
         limits = gateway.committer.limits
         return Events(text(queued), text(waiting), text(failed), limits.events, limits.history)
 
-    async def _report(self, command: Command) -> None:
-        """The id is known: the command isn't carried out again, its present state is told again."""
+    async def _report_known(self, command: Command) -> None:
+        """Publish the current state of a command whose id is known already; it is not executed again."""
         dispatcher = self.dispatcher
         while record := await dispatcher.store.record(command.id):
             fields = from_hash(record)
@@ -294,20 +293,20 @@ class Intake:
                     dispatcher.submit(device, None, dispatcher.reply_writes(command.reply_to, public))
                 return
 
-    async def _local(self, command: Command, entry: bytes, now: float) -> None:
-        """Carry out a command that no lock hears of. Doing that twice, after a crash, does no harm."""
+    async def _execute_local(self, command: Command, entry: bytes, now: float) -> None:
+        """Execute a command in the gateway itself; repeating that after a crash is harmless."""
         dispatcher = self.dispatcher
         if await dispatcher.store.record(command.id):
-            await self._report(command)
+            await self._report_known(command)
             await dispatcher.store.drop(entry)
             return
-        known = await self._find(command)
+        known = await self._find_device(command)
         device = known.device
         if known.peripheral is not None and command.name != CANCEL:
             sublocks.redirect_to_master(command, device, sublocks.DEFAULT_PARAMETER)
-        if command.name == CANCEL and dispatcher.authority.keys.limits_devices(command):
+        if command.name == CANCEL and dispatcher.authorizer.keys.limits_devices(command):
             await self._check_target(command, device)
-        # A cancelled command's id is shown when there is such a command; else it may be anything.
+        # The target's id is published only when such a command exists; else it may be a secret.
         shown = command.name != CANCEL or await dispatcher.store.record(str(command.params["id"]))
         hidden = frozenset() if shown else frozenset({"id"})
         run = CommandExecution(evolve(command, device=device), None, dispatcher.limits, hidden)
@@ -326,7 +325,7 @@ class Intake:
         await dispatcher.store.drop(entry)
 
     async def _check_target(self, command: Command, device: str) -> None:
-        """Refuse to take back another device's command, where the key is for some devices only."""
+        """Refuse to cancel another device's command with a key that is limited to some devices."""
         target = str(command.params["id"])
         record = await self.dispatcher.store.record(target)
         if record.get("device", device) != device:
@@ -335,7 +334,7 @@ class Intake:
             raise CommandRefused(RefusalReason.NOT_PERMITTED, command, "params.id", problem, right)
 
     async def _cancel(self, target: str, now: float) -> str | None:
-        """Take a command back; why not, where that can't be done."""
+        """Cancel a waiting command; returns None, or the reason why that is impossible."""
         dispatcher = self.dispatcher
         payload, record = await dispatcher.store.remove(target)
         if payload is None:
@@ -343,43 +342,43 @@ class Intake:
                 return None
             return f"command {target} is {record['state']}" if record else "no command of this id is known"
         try:
-            taken_back = dispatcher.restore(record, from_queue_entry(payload))
+            cancelled = dispatcher.restore(record, from_queue_entry(payload))
         except InvalidCommand as error:
-            rejections.cast_out(dispatcher, None, payload, record, error)
-            return f"what waited as command {target} is no command"
-        dispatcher.take(target, record)
+            rejections.reject_unreadable(dispatcher, None, payload, record, error)
+            return f"the queue entry of command {target} is invalid"
+        dispatcher.record_claim(target, record)
         stored: defer.Deferred[bool] = defer.Deferred()
-        dispatcher.publish(taken_back, taken_back.cancel(now), stored.callback)
+        dispatcher.publish(cancelled, cancelled.cancel(now), stored.callback)
         return None if await stored else f"command {target} could not be taken back"
 
-    async def _whose(self, error: InvalidCommand) -> str:
-        """The device in whose history a complaint stands, which then names nothing that isn't known."""
+    async def _device_of_rejection(self, error: InvalidCommand) -> str:
+        """The device whose history gets a rejection; unknown names are removed from the rejection."""
         device, is_known = UNKNOWN, False
         if error.device is not None:
             session = self.dispatcher.gateway.sessions.get(error.device)
             known = await self.dispatcher.store.look_up(error.device)
             device = known.device if session is None else session.device
             is_known = session is not None or known.is_known
-        rejections.withhold(self.dispatcher, error, is_known=is_known)
+        rejections.hide_unknown_names(self.dispatcher, error, is_known=is_known)
         return UNKNOWN if error.device is None else device
 
-    async def _invalid(self, error: InvalidCommand, entry: bytes, now: float) -> None:
-        """Tell what is wrong with a command, as far as it can be said whose it is."""
+    async def _reject(self, error: InvalidCommand, entry: bytes, now: float) -> None:
+        """Publish why a command is invalid, under its id and device where these can be read."""
         dispatcher = self.dispatcher
-        device = await self._whose(error)
+        device = await self._device_of_rejection(error)
         record = invalid_record(error, now)
         if error.command_id is not None:
-            stored, events = _stored(record), self._events(device, record)
+            stored, events = _invalid_hash(record), self._events(device, record)
             result = await dispatcher.store.accept(
                 error.command_id, device, entry, b"", 0.0, stored, events, str(iso(now))
             )
             if result is Acceptance.NOT_OURS:
                 return
         dispatcher.gateway.counters.commands[CommandState.INVALID] += 1
-        commands = rejections.commands(dispatcher, error)
+        commands = rejections.rejection_writes(dispatcher, error)
         commands += dispatcher.reply_writes(error.reply_to, record)
         if error.command_id is not None:
-            # A command of the same id goes its own way, and its events tell of that.
+            # `accept` has stored and announced it, unless a valid command has the same id.
             dispatcher.submit(device, None, commands)
         else:
             dispatcher.submit(device, record, commands)

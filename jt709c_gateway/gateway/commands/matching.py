@@ -1,4 +1,4 @@
-"""What a lock's message means for its commands: an answer to one, or evidence that one was carried out."""
+"""Matches a device's message to its commands: as an answer, or as evidence of execution."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.jt808 import ATTRIBUTES, LOCATION_ANSWER, PARAMETERS
 from jt709c_gateway.protocol.message import Message
 
-#: An observation, and the lock event in which a command that it confirms is named.
+#: An observation, and the lock event that gets the id of the command it confirms.
 Seen = tuple[Observation, events.LockEvent | None]
 
 
@@ -29,11 +29,10 @@ def match_message(
     clock: LockClock,
     sublocks: SubLockStates | None = None,
 ) -> list[tuple[CommandExecution, Step]]:
-    """What a message leads to for the commands of its lock, the first that it fits; and names it in the
-    events.
+    """Match a message to the first command that it fits; returns the steps and sets ids in the events.
 
-    `lock_state` and `sublocks` are what was known before, `clock` is the lock's. `answered` is called with a
-    command and its first answer.
+    `lock_state` and `sublocks` are the states known before the message, `clock` is the device's. `answered`
+    is called with a command and its first answer.
     """
     steps: list[tuple[CommandExecution, Step]] = []
     if not runs:
@@ -54,7 +53,7 @@ def match_message(
 def _evidence(
     runs: list[CommandExecution], seen: list[Seen], now: float
 ) -> list[tuple[CommandExecution, Step]]:
-    """Each movement is evidence for one command; a status beside an event is the same movement."""
+    """Match each movement to one command; a status beside a lock event is the same movement."""
     steps: list[tuple[CommandExecution, Step]] = []
     for observation, lock_event in seen:
         if observation.kind is ObservationKind.STATUS and steps:
@@ -70,9 +69,10 @@ def _evidence(
 
 
 def _likelihood(run: CommandExecution) -> tuple[int, float]:
-    """The command to think of first when a lock moves: one it has said yes to, the oldest of these.
+    """Sort key of commands that a movement may confirm.
 
-    Then one that awaits its answer, and last what has ended with its fate unknown, the newest of these.
+    First acknowledged commands, the oldest first; then commands that await their answer; last ended ones
+    with an unknown outcome, the newest first.
     """
     written = run.writing_at or 0.0
     if run.state is CommandState.ACKNOWLEDGED:
@@ -82,13 +82,13 @@ def _likelihood(run: CommandExecution) -> tuple[int, float]:
 
 @attrs.frozen
 class LockState:
-    """Locked or unlocked, as far as that is known, since some moment (epoch seconds)."""
+    """Locked, unlocked or unknown (None), since a time in epoch seconds."""
 
     state: str | None
     since: float = 0.0
 
     def after(self, message: Message, clock: LockClock, now: float) -> "LockState":
-        """The state after a message that came at `now`: what is older changes nothing."""
+        """The state after a message that arrived at `now`; older reports change nothing."""
         state = self
         for _, data in message.facts:
             if isinstance(data, events.Location) and not message.stored:
@@ -100,14 +100,14 @@ class LockState:
 
 
 def note_sublocks(message: Message, known: SubLockStates, now: float) -> None:
-    """Take up what a message says of sub-locks."""
+    """Update the states of sub-locks from a message."""
     for _, data in message.facts:
         if isinstance(data, events.Peripheral):
             known.note(data, now)
 
 
 def as_reply(message: Message) -> tuple[Reply, events.Reply | None] | None:
-    """The answer that a message may be, and the event in which the command it answers is named."""
+    """The message as an answer, with the event that gets the command's id; None when it is no answer."""
     for _, data in message.facts:
         if isinstance(data, events.Reply):
             return _reply(message, data), data
@@ -145,7 +145,7 @@ def _position(message: Message) -> dict[str, Any]:
 
 
 def _of_sublock(message: Message, data: events.Peripheral, known: SubLockStates, now: float) -> list[Seen]:
-    """What a sub-lock's report shows, `known` being what was heard before it."""
+    """Observations in a sub-lock's report; `known` are the states before it."""
     found: list[Seen] = []
     time, peripheral = known.happened(data, now), data.peripheral
     moves = [one for _, one in message.facts if isinstance(one, events.LockEvent)]
@@ -157,7 +157,7 @@ def _of_sublock(message: Message, data: events.Peripheral, known: SubLockStates,
             )
             found.append((seen, move))
     if isinstance(data.lock_state, str) and not (data.resent is True or data.contact_lost is True):
-        # Of several movements the one that led to this state.
+        # Of several movements, the last one that led to this state.
         event = next((move for move in reversed(moves) if move.action == data.lock_state), None)
         event = event or next(iter(moves), None)
         seen = Observation(
@@ -179,11 +179,11 @@ def observations(
     sublocks: SubLockStates | None = None,
     now: float = 0.0,
 ) -> list[Seen]:
-    """Movements and states that a message come at `now` shows; the others are the states known before it.
+    """Movements and states in a message that arrived at `now`; `lock_state` and `sublocks` precede it.
 
-    With each comes the lock event in which a command that it confirms is named. A stored report, and one that
-    a master sends again for its sub-lock, shows what happened then, but not how things stand now; where it
-    doesn't tell when that was, it shows nothing.
+    Each comes with the lock event that gets the id of the command it confirms. A stored report, or one that
+    a master repeats for its sub-lock, shows past movements but not the current state; without a time it
+    shows nothing.
     """
     found: list[Seen] = []
     for _, data in message.facts:
@@ -202,6 +202,6 @@ def observations(
                 time=clock.happened(data.time, now),
             )
             found.append((seen, data.lock_event))
-    # An event says more than a status: it names the way the lock was opened.
+    # A lock event comes before a status: it names the method.
     found.sort(key=lambda one: one[0].kind is not ObservationKind.LOCK)
     return found

@@ -1,4 +1,4 @@
-"""What the gateway itself asks a lock. It is no command, and leaves no record."""
+"""A query that the gateway itself sends to a device. It is not a command and leaves no record."""
 
 from typing import Final
 
@@ -10,32 +10,32 @@ from jt709c_gateway.commands.replies import match
 from jt709c_gateway.gateway.commands import matching
 from jt709c_gateway.protocol.message import Message
 
-#: Seconds that a lock's commands may have to wait behind its questions, all in all.
+#: Longest wait of a device's commands for a query, in seconds.
 PATIENCE: Final = 5.0
 
 
 @define(eq=False)
 class PendingQuery:
-    """Holds the lane of a lock while it is asked; `until`, in epoch seconds, its commands wait at most."""
+    """Holds a device's commands back until the query has ended, at most `until` (epoch seconds)."""
 
     until: float
-    _asked: tuple[CheckedCommand, int | None] | None = field(default=None, repr=False)
+    _sent: tuple[CheckedCommand, int | None] | None = field(default=None, repr=False)
     _answer: "defer.Deferred[bool] | None" = field(default=None, repr=False)
 
-    def put(self, checked: CheckedCommand, serial: int | None) -> "defer.Deferred[bool]":
-        """This was written; fires with whether it was answered."""
-        self._asked, self._answer = (checked, serial), defer.Deferred()
+    def sent(self, checked: CheckedCommand, serial: int | None) -> "defer.Deferred[bool]":
+        """Note that a query was sent; the Deferred fires with whether it was answered."""
+        self._sent, self._answer = (checked, serial), defer.Deferred()
         return self._answer
 
-    def answered_by(self, message: Message) -> bool:
-        """Whether a message is the answer to what was written last."""
-        if self._asked is None or (reply := matching.as_reply(message)) is None:
+    def is_answered_by(self, message: Message) -> bool:
+        """Whether a message answers the last query sent."""
+        if self._sent is None or (reply := matching.as_reply(message)) is None:
             return False
-        checked, serial = self._asked
+        checked, serial = self._sent
         return match(checked.spec.reply, serial, reply[0]) is not None
 
-    def end(self, answered: bool) -> None:
-        """It was answered, or there will be no answer."""
-        answer, self._asked, self._answer = self._answer, None, None
+    def finish(self, answered: bool) -> None:
+        """End the query, `answered` or not."""
+        answer, self._sent, self._answer = self._answer, None, None
         if answer is not None:
             answer.callback(answered)

@@ -1,4 +1,4 @@
-"""What crashes, outages and sleeping locks leave behind: every command still ends in a stated outcome."""
+"""Recovers commands after crashes and outages, so that every command ends with an outcome."""
 
 from collections.abc import Collection
 
@@ -16,27 +16,27 @@ from jt709c_gateway.redis.command_store_types import Record
 
 @define
 class CommandRecovery:
-    """Ends, goes on with, or gives back commands that nobody has in mind any more."""
+    """Ends, continues or requeues commands that no running gateway keeps in memory."""
 
     log = Logger()
 
     dispatcher: CommandDispatcher
 
     async def adopt(self, gateway: str, said: bytes = b"") -> int:
-        """Settle what a dead gateway had in hand; gives how many commands that were.
+        """Adopt the commands claimed by a dead gateway; returns their number.
 
-        `said` is what its liveness says when it is known to be gone all the same. Under our own name these
-        are the commands of earlier runs.
+        `said` is the gateway's heartbeat when it is known to be dead in spite of that. Under our own name
+        these are the commands of earlier runs.
         """
         count = 0
         while taken := await self.dispatcher.store.adopt(gateway, said):
             for payload, record in taken:
-                self._take_over(payload, record)
+                self._recover(payload, record)
             count += len(taken)
         return count
 
     async def end_sessions(self, gateway: str, gone: bool = False) -> None:
-        """Say offline for the locks that a dead gateway had, but for those that are somewhere by now."""
+        """Mark a dead gateway's devices offline, except those that have reconnected elsewhere."""
         dispatcher, cursor = self.dispatcher, None
         while cursor != "0":
             devices, cursor = await dispatcher.store.online_at(gateway, cursor or "0")
@@ -46,7 +46,7 @@ class CommandRecovery:
                 await dispatcher.committed(devices[-1])
 
     async def check_sessions(self, devices: Collection[str]) -> None:
-        """Let go of sessions and commands that are elsewhere by now; affirm sessions that Redis has lost."""
+        """End sessions that have moved to another gateway; store sessions again that Redis has lost."""
         gateway = self.dispatcher.gateway
         ours = [gateway.sessions.get(device) for device in devices]
         sessions = [session for session in ours if session is not None and session.stored]
@@ -57,19 +57,19 @@ class CommandRecovery:
             if token is None:
                 gateway.presence.affirm(session)
             elif token != session.token:
-                had_commands = session.desk is not None
+                had_commands = session.executor is not None
                 gateway.presence.moved_away(session)
                 if had_commands:
-                    self._tell_when_settled(session.device)
+                    self._notify_owner_when_settled(session.device)
         for device in devices:
-            if (desk := self.dispatcher.desks.get(device)) is not None:
-                await desk.drop_moved()
+            if (executor := self.dispatcher.executors.get(device)) is not None:
+                await executor.drop_migrated()
 
-    def _tell_when_settled(self, device: str) -> None:
+    def _notify_owner_when_settled(self, device: str) -> None:
         self.dispatcher.after_commit(device, lambda written: self.dispatcher.notify_owner(device))
 
-    async def affirm_sessions(self) -> None:
-        """Make sure of all our sessions, after we could be taken for dead."""
+    async def reassert_sessions(self) -> None:
+        """Store all our sessions again, after the lease had lapsed."""
         gateway = self.dispatcher.gateway
         sessions: list[Session] = [session for session in gateway.sessions if session.stored]
         for start in range(0, len(sessions), SESSIONS_AT_ONCE):
@@ -79,49 +79,51 @@ class CommandRecovery:
             await self.dispatcher.committed(sessions[start].device)
 
     async def reconcile(self) -> None:
-        """Compare what is in our hands with what Redis says, after replies may have been lost.
+        """Compare our claims with those in Redis, after replies may have been lost.
 
-        What it says and we don't know of was taken by a call whose reply was lost. What we have and it
-        doesn't say was adopted by another gateway, which took us for dead.
+        A claim that only Redis has was made by a call whose reply was lost. A claim that only we have was
+        adopted by another gateway after our lease had lapsed.
         """
         dispatcher = self.dispatcher
-        ours = dict(dispatcher.held)
+        ours = dict(dispatcher.claims)
         found = await dispatcher.store.in_hand()
         lost = {
             command_id
             for command_id, token in ours.items()
-            if dispatcher.held.get(command_id) == token
+            if dispatcher.claims.get(command_id) == token
             and (command_id not in found or found[command_id].token != token)
         }
-        for desk in list(dispatcher.desks.values()):
-            for run in [run for run in (desk.current, *desk.watched) if run is not None]:
+        for executor in list(dispatcher.executors.values()):
+            for run in [run for run in (executor.current, *executor.watched) if run is not None]:
                 if run.command.id in lost and not run.ended:
-                    desk.drop(run)
+                    executor.drop(run)
         for command_id in lost:
-            dispatcher.held.pop(command_id, None)
-        for command_id in found.keys() - dispatcher.held.keys():
+            dispatcher.claims.pop(command_id, None)
+        for command_id in found.keys() - dispatcher.claims.keys():
             record = await dispatcher.store.record(command_id)
             if record.get("holder") == dispatcher.store.holder:
-                self._take_over(found[command_id].command, record)
+                self._recover(found[command_id].command, record)
 
-    def _take_over(self, payload: bytes, record: Record) -> None:
+    def _recover(self, payload: bytes, record: Record) -> None:
         try:
             command = from_queue_entry(payload)
         except InvalidCommand as error:
-            rejections.cast_out(self.dispatcher, None, payload, record, error)
+            rejections.reject_unreadable(self.dispatcher, None, payload, record, error)
             return
-        if self.dispatcher.held.get(command.id) == int(record.get("token") or 0):
+        if self.dispatcher.claims.get(command.id) == int(record.get("token") or 0):
             return
         if not record.get("state"):
-            # Whether it was written is not known any more, so it can't be carried out.
-            self.log.error("command {id} was left behind without a record; it is dropped", id=command.id)
+            # It is unknown whether it was written, so it must not be sent.
+            self.log.error("command {id} has no record any more; it is dropped", id=command.id)
             self.dispatcher.submit(command.device, None, self.dispatcher.store.forget_writes(command.id))
             return
         try:
             run = self.dispatcher.restore(record, command)
         except ValueError as error:
-            self.log.error("a command left behind can't be read: {reason}", reason=str(error))
+            self.log.error(
+                "the record of command {id} can't be read: {reason}", id=command.id, reason=str(error)
+            )
             return
-        self.dispatcher.take(command.id, record)
-        self.dispatcher.desk(run.command.device).take_over(run)
-        self.dispatcher.serve(run.command.device)
+        self.dispatcher.record_claim(command.id, record)
+        self.dispatcher.executor(run.command.device).recover(run)
+        self.dispatcher.dispatch(run.command.device)

@@ -1,5 +1,4 @@
-"""Telling what is wrong with a command, beside the command's own events: in a list, in a counter, in the
-log."""
+"""Records rejected commands beside their own events: in a Redis list, in counters and in the log."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
@@ -26,8 +25,8 @@ _SHORTEST_ID: Final = 10
 _QUEUED: Final = (CommandState.QUEUED, CommandState.WAITING)
 
 
-def commands(dispatcher: "CommandDispatcher", error: InvalidCommand) -> list[RedisCommand]:
-    """Count what is wrong with a command; the commands that keep it for a person to look at."""
+def rejection_writes(dispatcher: "CommandDispatcher", error: InvalidCommand) -> list[RedisCommand]:
+    """Count a rejection; returns the Redis commands that add it to the list of invalid commands."""
     if isinstance(error, CommandRefused):
         dispatcher.gateway.counters.refused[error.why] += 1
     kept = {
@@ -42,51 +41,53 @@ def commands(dispatcher: "CommandDispatcher", error: InvalidCommand) -> list[Red
 
 
 def may_log(dispatcher: "CommandDispatcher") -> bool:
-    """Whether one more line about a command that is no good may go into the log; if not, it is counted."""
-    if dispatcher.mistakes.may_log():
+    """Whether a rejection may be logged; counts those that may not."""
+    if dispatcher.rejection_log.may_log():
         return True
     dispatcher.gateway.counters.unlogged_commands += 1
     return False
 
 
-def withhold(dispatcher: "CommandDispatcher", error: InvalidCommand, *, is_known: bool) -> None:
-    """Take out of a complaint the names that mean nothing here: a password may stand where they do.
+def hide_unknown_names(dispatcher: "CommandDispatcher", error: InvalidCommand, *, is_known: bool) -> None:
+    """Remove unknown names from a rejection, since a misplaced password may stand in their place.
 
-    ``is_known`` says whether the command's device has been heard. The id of another stays when it is as long
-    as ids are; passwords are shorter.
+    `is_known` says whether the command's device is known. The id of an unknown device is kept when it is
+    as long as a device id; passwords are shorter.
     """
     if error.command is not None and not dispatcher.profiles.knows(error.command):
         error.command = None
-    if error.key is not None and error.key not in (dispatcher.authority.keys.keys or {}):
+    if error.key is not None and error.key not in (dispatcher.authorizer.keys.keys or {}):
         error.key = MASK
     device = error.device or ""
     if not is_known and not (device.isdecimal() and len(device) >= _SHORTEST_ID):
         error.device = None
 
 
-def refused(dispatcher: "CommandDispatcher", device: str, error: InvalidCommand) -> None:
-    """Tell of a command that waited for a lock and may not be written to it; its run tells the rest."""
+def reject_claimed(dispatcher: "CommandDispatcher", device: str, error: InvalidCommand) -> None:
+    """Record and log that a claimed command may not be sent; its execution publishes the outcome."""
     if isinstance(error, CommandRefused):
-        dispatcher.submit(device, None, commands(dispatcher, error))
+        dispatcher.submit(device, None, rejection_writes(dispatcher, error))
         if may_log(dispatcher):
             _log.warn("a command for {device} is refused: {reason}", device=device, reason=str(error))
 
 
-def cast_out(
+def reject_unreadable(
     dispatcher: "CommandDispatcher",
     device: str | None,
     payload: bytes,
     record: Mapping[str, str],
     error: InvalidCommand,
 ) -> None:
-    """End what is in our hands and can't be read as a command, so that it can't be written to a lock."""
+    """End a claimed queue entry that can't be read as a command."""
     now = dispatcher.now()
     command_id, device = queue_entry_id(payload), device or record.get("device") or UNKNOWN
-    told = InvalidCommand(error.field, error.problem, error.expected, command_id=command_id, device=device)
+    rejection = InvalidCommand(
+        error.field, error.problem, error.expected, command_id=command_id, device=device
+    )
     dispatcher.gateway.counters.refused[RefusalReason.UNREADABLE] += 1
     dispatcher.gateway.counters.commands[CommandState.INVALID] += 1
-    ended = invalid_record(told, now)
-    further = commands(dispatcher, told)
+    ended = invalid_record(rejection, now)
+    further = rejection_writes(dispatcher, rejection)
     condition = None
     if command_id is not None and record.get("state") in _QUEUED:
         further += dispatcher.store.release_writes(command_id)
@@ -97,4 +98,4 @@ def cast_out(
         further += dispatcher.store.forget_writes(command_id)
     dispatcher.submit(device, ended, further, condition=condition)
     if may_log(dispatcher):
-        _log.error("what waited for {device} is no command: {reason}", device=device, reason=str(error))
+        _log.error("invalid entry in the queue of {device}: {reason}", device=device, reason=str(error))
