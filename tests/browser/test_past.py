@@ -77,7 +77,7 @@ class PastTests(BrowserTestCase):
         page = self.open(None)
         calls = self.held(page, _ASKED_OF_EVENTS)
         page.goto(self.url(f"#/device/{lock.device}"))
-        looking = page.locator(".past .looking", has_text="Looking further back, to 20")
+        looking = page.locator(".paged-history .looking", has_text="Looking further back, to 20")
         denial = page.get_by_text("Nothing that it sent is kept")
         self.answer(page, calls, looking, denial)
         found = page.locator(".frames > li", has_text="location").first

@@ -5,9 +5,9 @@ import { Confirmation, NEWS } from "./confirm.js";
 import { h, show } from "./dom.js";
 import { paramField } from "./fields.js";
 import { moment, span, words } from "./format.js";
-import { hasEnded } from "./gist.js";
+import { hasEnded } from "./event_summary.js";
 import { formChip, stateChip, stepItem, stepsOf } from "./timeline.js";
-import { forget, unsure } from "./unsure.js";
+import { removePending, pendingCommands } from "./pending_commands.js";
 
 const WAITS = [60, 300, 3600, 21600, 86400, 604800];
 const USUAL_WAIT = 300;
@@ -79,7 +79,7 @@ export class CommandForm {
     this.following = h("div", { class: "following", "aria-live": "polite" });
     this.confirmation = new Confirmation({
       given: (command, record) => this.#given(command, record),
-      unsure: (command) => this.#doubt(command),
+      pending: (command) => this.#doubt(command),
       refused: (text) => {
         this.#say(text);
         this.button.focus();
@@ -98,7 +98,7 @@ export class CommandForm {
   /** Fetch the catalogue, unless it is there. */
   async load() {
     this.#followed.forEach((command) => this.#poll(command));
-    for (const command of unsure()) if ([command.lock, command.device].includes(this.device)) this.#doubt(command);
+    for (const command of pendingCommands()) if ([command.lock, command.device].includes(this.device)) this.#doubt(command);
     if (this.#commands.length) return;
     try {
       const { commands } = await get("catalogue", { device: this.device });
@@ -221,7 +221,7 @@ export class CommandForm {
   #given(command, record) {
     this.#fields.forEach((field) => field.clear());
     const followed = this.#follow(command);
-    followed.unsure = false;
+    followed.pending = false;
     if (record) this.#step(followed, record, null);
     else setTimeout(() => this.#poll(followed), FIRST_POLL_MS);
     this.#draw();
@@ -233,7 +233,7 @@ export class CommandForm {
   #doubt(command) {
     if (this.#followed.some((one) => one.id === command.id)) return;
     const followed = this.#follow(command);
-    followed.unsure = true;
+    followed.pending = true;
     followed.news = "asking";
     this.#draw();
     for (const wait of UNSURE_POLLS_MS) setTimeout(() => this.#poll(followed), wait);
@@ -244,7 +244,7 @@ export class CommandForm {
     const known = this.#followed.find((one) => one.id === command.id);
     if (known) return known;
     const followed = Object.assign(command, { steps: command.steps ?? [], state: command.state ?? null });
-    this.#followed = [followed, ...this.#followed].filter((one, index) => index < FOLLOWED || one.unsure);
+    this.#followed = [followed, ...this.#followed].filter((one, index) => index < FOLLOWED || one.pending);
     if (!this.#closed)
       this.#timer ??= setInterval(() => this.#followed.forEach((one) => this.#poll(one)), POLL_MS);
     return followed;
@@ -258,7 +258,7 @@ export class CommandForm {
       this.#step(command, record, null);
     } catch (error) {
       // Not taken in yet, or the gateway is away: the next look or the stream tells.
-      if (command.unsure) {
+      if (command.pending) {
         command.news = error.status === 404 ? "unknown" : "away";
         this.#draw();
         this.confirmation.told(command);
@@ -276,9 +276,9 @@ export class CommandForm {
     command.steps.sort((a, b) => a.at - b.at);
     // A record that was read earlier may come later; an end stays one, unless evidence comes after it.
     if (!hasEnded(command.state) || hasEnded(record.state)) command.state = record.state;
-    if (command.unsure) {
-      command.unsure = false;
-      forget(command.id);
+    if (command.pending) {
+      command.pending = false;
+      removePending(command.id);
     }
     this.#draw();
     this.confirmation.told(command);
@@ -292,7 +292,7 @@ export class CommandForm {
           "div",
           { class: "followed", "data-command": command.id, "data-state": command.state ?? "" },
           h("h3", {}, words(command.command), " ", chip(command)),
-          command.unsure ? h("p", { class: "problem" }, NEWS[command.news]) : null,
+          command.pending ? h("p", { class: "problem" }, NEWS[command.news]) : null,
           h(
             "p",
             { class: "hint" },
@@ -312,5 +312,5 @@ export class CommandForm {
 
 function chip(command) {
   if (command.state) return stateChip(command.state);
-  return command.unsure ? h("span", { class: "chip chip-doubt" }, "may have been given") : "given…";
+  return command.pending ? h("span", { class: "chip chip-doubt" }, "may have been given") : "given…";
 }

@@ -3,9 +3,9 @@
 import { ApiError, post, sentence } from "./api.js";
 import { h, show } from "./dom.js";
 import { ago, exact, moment, now, place, span, stamp, words } from "./format.js";
-import { STATES, provenance } from "./gist.js";
+import { STATES, provenance } from "./event_summary.js";
 import { stateChip } from "./timeline.js";
-import { forget, newId, remember, unsure } from "./unsure.js";
+import { removePending, newCommandId, addPending, pendingCommands } from "./pending_commands.js";
 
 const FORM_WARNINGS = {
   assumed:
@@ -22,7 +22,7 @@ export const NEWS = {
 
 /**
  * The dialog. `on.given(command, record)` is called with a command that the gateway has got, the record as far as it is
- * known; `on.unsure(command)` with one whose answer was lost; `on.refused(text)` with why one was refused.
+ * known; `on.pending(command)` with one whose answer was lost; `on.refused(text)` with why one was refused.
  */
 export class Confirmation {
   /** What is asked now: one command with one id, however often it is sent. */
@@ -40,7 +40,7 @@ export class Confirmation {
   /** Ask whether to give a command: `spec` of the catalogue, `body` for the gateway, `given` are its parameters in words. */
   ask(spec, body, given, summary, lock) {
     const { device, command: name } = body;
-    const earlier = unsure().filter((command) => command.device === device);
+    const earlier = pendingCommands().filter((command) => command.device === device);
     const again = earlier.some((command) => command.command === name) ? " a second time" : "";
     const no = h("button", { type: "button", class: "button", on: { click: () => this.close() } });
     const yes = h("button", {
@@ -49,7 +49,7 @@ export class Confirmation {
       "data-confirm": true,
     });
     const outcome = h("div", { class: "outcome", role: "alert" });
-    const command = { id: newId(), command: name, device, lock, at: null, steps: [], state: null };
+    const command = { id: newCommandId(), command: name, device, lock, at: null, steps: [], state: null };
     const asked = {
       command,
       body,
@@ -108,16 +108,16 @@ export class Confirmation {
     this.#draw();
     command.at ??= now();
     // Before it is sent: from here on it may arrive, whatever becomes of this page.
-    remember(command);
+    addPending(command);
     try {
       const { command: record } = await post("commands", { ...body, id: command.id });
-      forget(command.id);
+      removePending(command.id);
       this.#leave(asked);
       this.on.given(command, record ?? null);
     } catch (error) {
       asked.sending = false;
       if (!isLost(error) && !asked.lost) {
-        forget(command.id);
+        removePending(command.id);
         this.#leave(asked);
         this.on.refused(sentence(error));
         return;
@@ -125,7 +125,7 @@ export class Confirmation {
       asked.lost = true;
       asked.said = error instanceof ApiError && error.status === 0 ? "" : sentence(error);
       this.#draw();
-      this.on.unsure(command);
+      this.on.pending(command);
     }
   }
 
@@ -177,7 +177,7 @@ function doubts({ command, said }) {
 /** What is said of a command that was given earlier and of which it isn't, or wasn't, known whether it arrived. */
 function warning(command) {
   const what = `${words(command.command)} of ${stamp(command.at)}`;
-  if (command.state || command.unsure === false)
+  if (command.state || command.pending === false)
     return `The ${what} has been given. ${command.state ? `It is ${words(command.state)}.` : ""}`;
   const news = NEWS[command.news] ?? "";
   return `The ${what} may have been given: there was no answer to it. ${news} What you give now comes on top of it.`;

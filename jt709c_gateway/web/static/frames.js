@@ -3,8 +3,8 @@
 import { h, show } from "./dom.js";
 import { explanation } from "./explain.js";
 import { moment, timeElement } from "./format.js";
-import { gist } from "./gist.js";
-import { Past } from "./past.js";
+import { eventSummary } from "./event_summary.js";
+import { PagedHistory } from "./paged_history.js";
 
 /** Events that are asked for at a time, and frames that are enough at first. */
 const PAGE = 100;
@@ -23,39 +23,39 @@ export class Frames {
   constructor(device) {
     this.list = h("ol", { class: "frames" });
     this.note = h("p", { class: "empty" }, "Loading…");
-    this.past = new Past({
+    this.pages = new PagedHistory({
       path: () => "events",
       params: () => ({ device, limit: PAGE }),
       wanted: ENOUGH,
       take: (page, begins) => this.#take(page, begins),
       changed: () => this.#draw(),
     });
-    this.element = h("div", {}, this.list, this.note, this.past.element);
+    this.element = h("div", {}, this.list, this.note, this.pages.element);
   }
 
   /** Fetch the last events. */
   load() {
-    return this.past.newest();
+    return this.pages.newest();
   }
 
   /** Leave nothing behind. */
   close() {
-    this.past.stop();
+    this.pages.stop();
   }
 
   #take({ entries }, begins) {
-    const joins = begins && this.past.loaded && entries.some(({ event }) => this.#known.has(event.id));
+    const joins = begins && this.pages.loaded && entries.some(({ event }) => this.#known.has(event.id));
     // A gap to what was, unless nothing came: then it begins anew.
-    if (begins && this.past.loaded && !joins && entries.length) {
+    if (begins && this.pages.loaded && !joins && entries.length) {
       this.#frames = [];
       this.#known.clear();
       this.#most = SHOWN;
-      this.past.full = "";
+      this.pages.full = "";
     }
     if (!begins) this.#most = Math.min(Math.max(this.#most, this.#frames.length + PAGE), MOST);
     const before = this.#frames.length;
     for (const { event, entry } of entries.toReversed()) this.#insert(event, entry);
-    if (this.#frames.length >= MOST) this.past.full = `The last ${MOST} are shown.`;
+    if (this.#frames.length >= MOST) this.pages.full = `The last ${MOST} are shown.`;
     return joins ? null : this.#frames.length - before;
   }
 
@@ -81,7 +81,7 @@ export class Frames {
     this.#frames.splice(index < 0 ? this.#frames.length : index, 0, frame);
     if (this.#frames.length <= this.#most) return;
     for (const old of this.#frames.pop().events) this.#known.delete(old.id);
-    this.past.rewind(this.#frames.findLast((one) => one.entry)?.entry);
+    this.pages.rewind(this.#frames.findLast((one) => one.entry)?.entry);
   }
 
   // Elements that are there stay: one may be open, or have the focus.
@@ -92,7 +92,7 @@ export class Frames {
         this.list.insertBefore(element, this.list.children[index] ?? null);
     });
     while (this.list.children.length > wanted.length) this.list.lastElementChild.remove();
-    const { problem, ended } = this.past;
+    const { problem, ended } = this.pages;
     this.note.hidden = !problem && this.#frames.length > 0;
     this.note.textContent = problem || (ended ? "Nothing that it sent is kept any more." : "Loading…");
   }
@@ -108,7 +108,7 @@ function frameItem({ raw, events }, isOpen) {
       {},
       timeElement(events[0].received_at),
       events.map((event) => h("span", { class: `kind kind-${event.kind}` }, event.kind.replaceAll("_", " "))),
-      h("span", { class: "gist" }, gist(events[0])),
+      h("span", { class: "event-summary" }, eventSummary(events[0])),
     ),
     h("code", { class: "raw" }, raw),
     events[0].raw_masked

@@ -2,8 +2,8 @@
 
 import { h, show } from "./dom.js";
 import { exact, moment, span, timeElement, words } from "./format.js";
-import { STATES, gist, hasEnded, provenance, said } from "./gist.js";
-import { Past } from "./past.js";
+import { STATES, eventSummary, hasEnded, provenance, answerText } from "./event_summary.js";
+import { PagedHistory } from "./paged_history.js";
 
 const PAGE = 50;
 const FORM_TITLES = {
@@ -23,36 +23,36 @@ export class Timeline {
   constructor(device) {
     this.list = h("ol", { class: "timeline" });
     this.note = h("p", { class: "empty" }, "Loading…");
-    this.past = new Past({
+    this.pages = new PagedHistory({
       path: () => `devices/${encodeURIComponent(device)}/history`,
       params: () => ({ limit: PAGE }),
       wanted: PAGE,
       take: (page, begins) => this.#take(page, begins),
       changed: () => this.#draw(),
     });
-    this.element = h("div", {}, this.list, this.note, this.past.element);
+    this.element = h("div", {}, this.list, this.note, this.pages.element);
   }
 
   /** Fetch the newest. What came live meanwhile stays. */
   load() {
-    return this.past.newest();
+    return this.pages.newest();
   }
 
   /** Leave nothing behind. */
   close() {
-    this.past.stop();
+    this.pages.stop();
   }
 
   #take({ entries }, begins) {
     // Where none of them is known, there is a gap to what was: then it begins anew.
-    const joins = begins && this.past.loaded && entries.some(({ event }) => this.#known.has(event.id));
-    if (begins && this.past.loaded && !joins) this.#forget();
+    const joins = begins && this.pages.loaded && entries.some(({ event }) => this.#known.has(event.id));
+    if (begins && this.pages.loaded && !joins) this.#forget();
     for (const { event } of entries) this.#insert(event);
     return joins ? null : entries.length;
   }
 
   #forget() {
-    this.past.full = "";
+    this.pages.full = "";
     this.#entries = [];
     this.#known.clear();
   }
@@ -70,13 +70,13 @@ export class Timeline {
     this.#entries.push({ event, at: moment(event.received_at) ?? 0 });
     // Newest first; of one moment, the later id.
     this.#entries.sort((a, b) => b.at - a.at || (b.event.id > a.event.id ? 1 : -1));
-    if (this.#entries.length >= MOST) this.past.full = `The last ${MOST} are shown.`;
+    if (this.#entries.length >= MOST) this.pages.full = `The last ${MOST} are shown.`;
     while (this.#entries.length > MOST) this.#known.delete(this.#entries.pop().event.id);
   }
 
   #draw() {
     show(this.list, entries(this.#entries));
-    const { problem, ended } = this.past;
+    const { problem, ended } = this.pages;
     this.note.hidden = !problem && this.#entries.length > 0;
     const nothing = ended ? "Nothing yet: no lock event, alarm or command of this lock is kept." : "Loading…";
     this.note.textContent = problem || nothing;
@@ -111,7 +111,7 @@ function item(event) {
     { class: `entry entry-${name}` },
     timeElement(event.received_at),
     h("span", { class: `kind kind-${event.kind}` }, event.kind),
-    h("span", { class: "gist" }, gist(event), late(event)),
+    h("span", { class: "event-summary" }, eventSummary(event), late(event)),
   );
 }
 
@@ -135,7 +135,7 @@ function commandItem(event, steps) {
     h("span", { class: "kind kind-command" }, "command"),
     h(
       "div",
-      { class: "gist" },
+      { class: "event-summary" },
       h(
         "a",
         { href: `#/commands/${encodeURIComponent(data.id)}` },
@@ -213,7 +213,7 @@ export function stepItem({ data, at }, since) {
       "span",
       {},
       h("strong", {}, words(data.state ?? "unknown")),
-      `: ${[STATES[data.state]?.text, data.reason, said(data.answer)].filter(Boolean).join("; ")}`,
+      `: ${[STATES[data.state]?.text, data.reason, answerText(data.answer)].filter(Boolean).join("; ")}`,
     ),
   );
 }

@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { h, show } from "./dom.js";
 import { exact, known, moment, place, speed } from "./format.js";
 import { leaflet, makeMap, takeDown } from "./leaflet.js";
-import { pointLayer } from "./points.js";
+import { markerLayer } from "./device_markers.js";
 
 const CLOSE_ZOOM = 15;
 /** Positions that are shown while it is not known how many are kept, or none are. */
@@ -53,7 +53,7 @@ export class TrackMap {
     const map = await makeMap(L, this.place, this.config, { scrollWheelZoom: false });
     if (this.#closed) return takeDown(map);
     this.#map = map;
-    this.#parts = { L, track: L.layerGroup().addTo(map), here: pointLayer(L).addTo(map) };
+    this.#parts = { L, track: L.layerGroup().addTo(map), here: markerLayer(L).addTo(map) };
     this.dark.addEventListener("change", this.recolour);
     for (const type of ["pointerdown", "wheel", "keydown"]) {
       this.place.addEventListener(type, () => (this.#touched = true), { passive: true });

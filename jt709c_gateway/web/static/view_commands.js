@@ -3,8 +3,8 @@
 import { get, sentence } from "./api.js";
 import { h, paced, show } from "./dom.js";
 import { known, moment, timeElement, words } from "./format.js";
-import { STATES, said } from "./gist.js";
-import { Past } from "./past.js";
+import { STATES, answerText } from "./event_summary.js";
+import { PagedHistory } from "./paged_history.js";
 import { formChip, stateChip, stepItem, stepsOf } from "./timeline.js";
 
 const PAGE = 100;
@@ -54,7 +54,7 @@ export function open({ live, id, query, keep }) {
     body,
   );
   const empty = h("p", { class: "empty" }, "Loading…");
-  const past = new Past({
+  const pages = new PagedHistory({
     path: () => "commands",
     params: () => ({ ...chosen, limit: PAGE }),
     wanted: PAGE,
@@ -78,26 +78,26 @@ export function open({ live, id, query, keep }) {
     ),
     empty,
     table,
-    past.element,
+    pages.element,
   );
 
   const choose = () => {
     chosen = { device: device.value.trim(), state: state.value };
     keep(toQuery(chosen));
     commands.clear();
-    past.reset();
+    pages.reset();
     load();
   };
-  const load = () => Promise.all([past.newest(), ...[...opened].map((one) => loadOne(one).then(draw))]);
+  const load = () => Promise.all([pages.newest(), ...[...opened].map((one) => loadOne(one).then(draw))]);
   const take = (page, begins) => {
-    const joins = begins && past.loaded && page.commands.some((command) => commands.has(command.id));
-    if (begins && past.loaded && !joins && page.commands.length) {
+    const joins = begins && pages.loaded && page.commands.some((command) => commands.has(command.id));
+    if (begins && pages.loaded && !joins && page.commands.length) {
       // More has been given meanwhile than one answer has.
       commands.clear();
-      past.full = "";
+      pages.full = "";
     }
     for (const command of page.commands) commands.set(command.id, command);
-    if (commands.size >= MOST) past.full = `The last ${MOST} are shown.`;
+    if (commands.size >= MOST) pages.full = `The last ${MOST} are shown.`;
     return joins ? null : page.commands.length;
   };
   const loadOne = async (one) => {
@@ -127,8 +127,8 @@ export function open({ live, id, query, keep }) {
       list.flatMap((command) => rows(command, opened.has(command.id), details.get(command.id), toggle)),
     );
     table.hidden = list.length === 0;
-    empty.hidden = list.length > 0 && !past.problem;
-    empty.textContent = past.problem || (past.ended ? "No command like that has been given lately." : "Loading…");
+    empty.hidden = list.length > 0 && !pages.problem;
+    empty.textContent = pages.problem || (pages.ended ? "No command like that has been given lately." : "Loading…");
   };
   const later = paced(draw, 250);
   const heard = (event) => {
@@ -142,7 +142,7 @@ export function open({ live, id, query, keep }) {
     if (details.has(data.id)) details.set(data.id, data);
     if (commands.size > MOST) {
       commands.delete(commands.keys().next().value);
-      past.full = `The last ${MOST} are shown.`;
+      pages.full = `The last ${MOST} are shown.`;
     }
     later();
   };
@@ -161,7 +161,7 @@ export function open({ live, id, query, keep }) {
       choose();
     },
     close: () => {
-      past.stop();
+      pages.stop();
       later.stop();
       skipped.stop();
       live.removeEventListener("skipped", skipped);
@@ -210,7 +210,7 @@ function rows(command, isOpen, record, toggle) {
       formChip(command),
     ),
     h("td", {}, stateChip(command.state)),
-    h("td", { class: "gist" }, [command.reason, said(command.answer)].filter(Boolean).join("; ")),
+    h("td", { class: "event-summary" }, [command.reason, answerText(command.answer)].filter(Boolean).join("; ")),
     h("td", {}, command.issued_by ?? "—", command.key ? h("small", {}, ` key ${command.key}`) : null),
     h("td", {}, button),
   );

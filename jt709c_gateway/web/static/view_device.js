@@ -4,7 +4,7 @@ import { get, sentence } from "./api.js";
 import { h, paced, show } from "./dom.js";
 import { Frames } from "./frames.js";
 import { ago, exact, known, moment, place, speed, timeElement, words } from "./format.js";
-import { mark, markOf } from "./marks.js";
+import { icon, iconOf } from "./icons.js";
 import { CommandForm } from "./commandform.js";
 import { Timeline } from "./timeline.js";
 import { TrackMap } from "./trackmap.js";
@@ -53,7 +53,7 @@ export function open({ config, live, id }) {
     heading.textContent = summary.device;
     show(
       state,
-      mark(markOf(summary), !summary.online),
+      icon(iconOf(summary), !summary.online),
       h("strong", {}, summary.lock_state ?? "state unknown"),
       ` · ${summary.online ? "online" : "offline"} · last seen `,
       timeElement(summary.seen, ago),

@@ -3,8 +3,8 @@
 import { h, paced, show } from "./dom.js";
 import { explanation } from "./explain.js";
 import { moment, timeElement, words } from "./format.js";
-import { FREQUENT, KINDS, gist } from "./gist.js";
-import { Past } from "./past.js";
+import { FREQUENT, KINDS, eventSummary } from "./event_summary.js";
+import { PagedHistory } from "./paged_history.js";
 
 /** So many are shown, the oldest go, as long as nobody asks for older ones; and at most. While paused as many wait. */
 const SHOWN = 500;
@@ -52,7 +52,7 @@ export function open({ live, query, keep }) {
   const note = h("p", { class: "shown", role: "status" });
   const list = h("ol", { class: "events", "aria-label": "Events, newest first" });
   const empty = h("p", { class: "empty" }, "Loading…");
-  const past = new Past({
+  const pages = new PagedHistory({
     path: () => "events",
     params: () => ({ ...wanted(), limit: PAGE }),
     wanted: PAGE,
@@ -79,7 +79,7 @@ export function open({ live, query, keep }) {
     ),
     empty,
     list,
-    past.element,
+    pages.element,
   );
 
   const wanted = () => {
@@ -108,27 +108,27 @@ export function open({ live, query, keep }) {
     missed = 0;
     most = SHOWN;
     list.replaceChildren();
-    past.reset();
+    pages.reset();
     draw();
     if (!live.want(wanted())) load();
   };
-  const load = () => past.newest();
+  const load = () => pages.newest();
   const takePage = ({ entries }, begins) => {
     const ids = known();
-    const joins = begins && past.loaded && entries.some(({ event }) => ids.has(event.id));
+    const joins = begins && pages.loaded && entries.some(({ event }) => ids.has(event.id));
     if (!begins) {
       most = Math.min(Math.max(most, shown.length + entries.length), MOST);
       take(entries, shown);
       if (shown.length >= MOST)
-        past.full = `The last ${MOST} are shown. Choose a kind or a lock to see older ones.`;
+        pages.full = `The last ${MOST} are shown. Choose a kind or a lock to see older ones.`;
     } else {
-      if (past.loaded && !joins && !paused && entries.length) {
+      if (pages.loaded && !joins && !paused && entries.length) {
         // A gap to what was: it begins anew.
         shown = [];
         most = SHOWN;
-        past.full = "";
+        pages.full = "";
       }
-      take(entries, paused && past.loaded ? waiting : shown);
+      take(entries, paused && pages.loaded ? waiting : shown);
     }
     return joins ? null : entries.length;
   };
@@ -145,7 +145,7 @@ export function open({ live, query, keep }) {
   const cut = (some) => {
     if (some.length <= most) return;
     some.length = most;
-    if (some === shown) past.rewind(shown.findLast((one) => one.entry)?.entry);
+    if (some === shown) pages.rewind(shown.findLast((one) => one.entry)?.entry);
   };
   const draw = () => {
     const wantedElements = shown.map((one) => (one.element ??= eventItem(one.event)));
@@ -154,9 +154,9 @@ export function open({ live, query, keep }) {
     wantedElements.forEach((item, index) => {
       if (list.children[index] !== item) list.insertBefore(item, list.children[index] ?? null);
     });
-    empty.hidden = list.children.length > 0 && !past.problem;
+    empty.hidden = list.children.length > 0 && !pages.problem;
     const nothing = "Nothing of this kind has happened lately. What happens appears here by itself.";
-    empty.textContent = past.problem || (past.ended ? nothing : "Loading…");
+    empty.textContent = pages.problem || (pages.ended ? nothing : "Loading…");
     const parts = [
       chosen.kinds.size || chosen.device ? "" : "without locations and heartbeats",
       paused ? `paused, ${waiting.length}${waiting.length >= most ? " or more" : ""} new` : "",
@@ -210,7 +210,7 @@ export function open({ live, query, keep }) {
       choose();
     },
     close: () => {
-      past.stop();
+      pages.stop();
       later.stop();
       live.removeEventListener("event", heard);
       live.removeEventListener("skipped", skipped);
@@ -243,7 +243,7 @@ function eventItem(event) {
       timeElement(event.received_at),
       h("a", { class: "event-device", href: `#/device/${encodeURIComponent(event.device)}` }, event.device),
       h("span", { class: `kind kind-${event.kind}` }, words(event.kind)),
-      h("span", { class: "gist" }, gist(event)),
+      h("span", { class: "event-summary" }, eventSummary(event)),
     ),
     body,
   );

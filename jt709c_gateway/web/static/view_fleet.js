@@ -4,8 +4,8 @@ import { h, paced } from "./dom.js";
 import { sentence } from "./api.js";
 import { FilterBar } from "./filterbar.js";
 import { ago, exact, known, now } from "./format.js";
-import { Grid } from "./grid.js";
-import { mark, markOf } from "./marks.js";
+import { VirtualTable } from "./virtual_table.js";
+import { icon, iconOf } from "./icons.js";
 
 /** While somebody is at the table its order stays as it is, until so long after the last touch. */
 const HOLD_MS = 4000;
@@ -33,9 +33,9 @@ const COLUMNS = [
     name: "lock",
     title: "Lock",
     text: (row) =>
-      `${markOf(row.summary)} ${row.summary.lock_state} ${row.summary.online} ${row.summary.rope_open}`,
+      `${iconOf(row.summary)} ${row.summary.lock_state} ${row.summary.online} ${row.summary.rope_open}`,
     render: (row) => [
-      mark(markOf(row.summary), !row.summary.online),
+      icon(iconOf(row.summary), !row.summary.online),
       row.summary.lock_state ?? "unknown",
       row.summary.rope_open ? ", rope open" : "",
     ],
@@ -94,8 +94,8 @@ function battery(summary) {
 export function open({ fleet, selection, go, memory }) {
   let touched = -Infinity;
   let answer = { rows: [], counts: {} };
-  const bar = new FilterBar(selection, () => grid.enter());
-  const grid = new Grid({
+  const bar = new FilterBar(selection, () => table.enter());
+  const table = new VirtualTable({
     label: "Locks",
     columns: COLUMNS,
     open: (row) => go(`#/device/${encodeURIComponent(row.id)}`),
@@ -126,7 +126,7 @@ export function open({ fleet, selection, go, memory }) {
     h("h1", { class: "unseen", tabindex: -1 }, "Fleet"),
     bar.element,
     empty,
-    grid.element,
+    table.element,
   );
 
   const refresh = (asked) => {
@@ -136,8 +136,8 @@ export function open({ fleet, selection, go, memory }) {
       rows: held ? answer.rows.filter((row) => fleet.rows.get(row.id) === row) : fresh.rows,
       counts: fresh.counts,
     };
-    grid.rows = answer.rows;
-    grid.sorted(selection.sort, selection.descending);
+    table.rows = answer.rows;
+    table.sorted(selection.sort, selection.descending);
     sort.value = selection.sort;
     way.textContent = selection.descending ? "↓" : "↑";
     way.setAttribute(
@@ -165,32 +165,32 @@ export function open({ fleet, selection, go, memory }) {
   const changed = paced(() => refresh(false), 500);
   const chosen = () => {
     refresh(true);
-    grid.element.scrollTop = 0;
+    table.element.scrollTop = 0;
   };
   fleet.addEventListener("change", changed);
   selection.addEventListener("change", chosen);
   const tick = setInterval(
-    () => (performance.now() - touched < HOLD_MS ? grid.draw() : refresh(false)),
+    () => (performance.now() - touched < HOLD_MS ? table.draw() : refresh(false)),
     1000,
   );
   return {
     element,
     title: "Fleet",
     want: { devices: 1, kind: ["session"] },
-    enter: () => grid.enter(),
+    enter: () => table.enter(),
     opened: () => {
       refresh(true);
       if (memory.active) {
-        grid.activate(memory.active);
-        grid.element.focus();
+        table.activate(memory.active);
+        table.element.focus();
       }
     },
     connected: (anew) => (anew || !fleet.loaded) && fleet.load(),
     close: () => {
-      memory.active = grid.active;
+      memory.active = table.active;
       clearInterval(tick);
       changed.stop();
-      grid.close();
+      table.close();
       fleet.removeEventListener("change", changed);
       selection.removeEventListener("change", chosen);
     },

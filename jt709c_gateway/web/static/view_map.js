@@ -5,8 +5,8 @@ import { sentence } from "./api.js";
 import { FilterBar } from "./filterbar.js";
 import { ago, count } from "./format.js";
 import { leaflet, makeMap } from "./leaflet.js";
-import { MARKS, mark, markOf } from "./marks.js";
-import { pointLayer } from "./points.js";
+import { ICONS, icon, iconOf } from "./icons.js";
+import { markerLayer } from "./device_markers.js";
 
 /** So many of the locks in sight are listed beside the map. */
 const LISTED = 60;
@@ -27,8 +27,8 @@ export function open({ config, fleet, selection, go, memory }) {
   const legend = h("ul", { class: "legend", "aria-label": "Legend" });
   show(
     legend,
-    Object.entries(MARKS).map(([name, { text }]) => h("li", {}, mark(name), text)),
-    h("li", {}, mark("locked", true), "hollow: offline"),
+    Object.entries(ICONS).map(([name, { text }]) => h("li", {}, icon(name), text)),
+    h("li", {}, icon("locked", true), "hollow: offline"),
   );
   const fit = h(
     "button",
@@ -46,7 +46,7 @@ export function open({ config, fleet, selection, go, memory }) {
   );
   let L = null;
   let map = null;
-  let points = null;
+  let markers = null;
   let fitted = false;
   let closed = false;
 
@@ -57,8 +57,8 @@ export function open({ config, fleet, selection, go, memory }) {
     const text = fleet.error && !fleet.loaded ? sentence(fleet.error) : "";
     note.hidden = !text;
     note.textContent = text;
-    if (!points) return;
-    points.setRows(rows);
+    if (!markers) return;
+    markers.setRows(rows);
     if (!fitted && fleet.loaded) {
       fitted = true;
       if (memory.view) map.setView(...memory.view, { animate: false });
@@ -66,11 +66,11 @@ export function open({ config, fleet, selection, go, memory }) {
     }
   };
   const fitAll = () => {
-    const bounds = points?.bounds();
+    const bounds = markers?.bounds();
     if (bounds) map.fitBounds(bounds.pad(0.05), { maxZoom: CLOSE_ZOOM, animate: false });
   };
   const tellSight = paced(() => {
-    const rows = points.inView();
+    const rows = markers.inView();
     heading.textContent = `${count(rows.length)} in sight`;
     const first = rows.slice(-LISTED).reverse();
     show(
@@ -82,7 +82,7 @@ export function open({ config, fleet, selection, go, memory }) {
           h(
             "a",
             { href: href(row) },
-            mark(markOf(row.summary), !row.summary.online),
+            icon(iconOf(row.summary), !row.summary.online),
             h("span", {}, row.id),
             h("small", {}, row.alarms || ago(row.seen)),
           ),
@@ -94,7 +94,7 @@ export function open({ config, fleet, selection, go, memory }) {
     );
   }, 1000);
   const tellHover = (event) => {
-    const row = points.at(event.containerPoint);
+    const row = markers.at(event.containerPoint);
     place.classList.toggle("pointing", row !== null);
     hover.hidden = row === null;
     if (row)
@@ -121,14 +121,14 @@ export function open({ config, fleet, selection, go, memory }) {
     }
     map = await makeMap(L, place, config);
     if (closed) return map.remove();
-    points = pointLayer(L).addTo(map);
-    points.on("drawn", tellSight);
+    markers = markerLayer(L).addTo(map);
+    markers.on("drawn", tellSight);
     map.on("mousemove", tellHover);
     map.on("mouseout", () => {
       hover.hidden = true;
     });
     map.on("click", (event) => {
-      const row = points.at(event.containerPoint);
+      const row = markers.at(event.containerPoint);
       if (row) go(href(row));
     });
     refresh();
@@ -136,7 +136,7 @@ export function open({ config, fleet, selection, go, memory }) {
   const changed = paced(refresh, 1000);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const recolour = () => {
-    points?.recolour();
+    markers?.recolour();
     map?.fire("viewreset");
   };
   dark.addEventListener("change", recolour);

@@ -13,13 +13,13 @@ const KEPT_MS = 86400000;
 let here = [];
 
 /** A new id for a command. `crypto.randomUUID` is not there on a page that came without TLS. */
-export function newId() {
+export function newCommandId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** The commands, oldest first: `{id, command, device, lock, at}`; `lock` is what `device` is reached through. */
-export function unsure() {
+export function pendingCommands() {
   try {
     const kept = localStorage.getItem(KEY);
     if (kept !== null) here = JSON.parse(kept).filter(isCommand);
@@ -31,13 +31,13 @@ export function unsure() {
 }
 
 /** Keep a command until it is known what became of it. */
-export function remember({ id, command, device, lock, at }) {
-  write([...unsure().filter((command) => command.id !== id), { id, command, device, lock, at }]);
+export function addPending({ id, command, device, lock, at }) {
+  write([...pendingCommands().filter((command) => command.id !== id), { id, command, device, lock, at }]);
 }
 
 /** What became of a command is known. */
-export function forget(id) {
-  const all = unsure();
+export function removePending(id) {
+  const all = pendingCommands();
   const rest = all.filter((command) => command.id !== id);
   if (rest.length < all.length) write(rest);
 }

@@ -11,7 +11,7 @@ const PATHS = {
 };
 
 /** The states a mark can show, what each means, and its colour's custom property. */
-export const MARKS = {
+export const ICONS = {
   alarm: { text: "alarm", colour: "--alarm" },
   unlocked: { text: "unlocked", colour: "--unlocked" },
   locked: { text: "locked", colour: "--locked" },
@@ -19,7 +19,7 @@ export const MARKS = {
 };
 
 /** The mark of a lock. */
-export function markOf(summary) {
+export function iconOf(summary) {
   if (summary.alarms.length > 0) return "alarm";
   return summary.lock_state === "locked" || summary.lock_state === "unlocked"
     ? summary.lock_state
@@ -27,7 +27,7 @@ export function markOf(summary) {
 }
 
 /** A mark as an SVG element; hollow: of a lock that is not connected. Hidden from readers: text stands by it. */
-export function mark(name, hollow = false) {
+export function icon(name, hollow = false) {
   return s(
     "svg",
     {
@@ -47,7 +47,7 @@ export function sprites(scale) {
   const paper = style.getPropertyValue("--paper").trim();
   const size = Math.ceil(18 * scale);
   const made = new Map();
-  for (const [name, { colour }] of Object.entries(MARKS)) {
+  for (const [name, { colour }] of Object.entries(ICONS)) {
     const ink = style.getPropertyValue(colour).trim();
     for (const hollow of [false, true])
       made.set(`${name}${hollow}`, drawn(PATHS[name], ink, paper, hollow, size, scale));

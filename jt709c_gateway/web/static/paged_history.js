@@ -23,7 +23,7 @@ const SLACK_MS = 5000;
  * an answer in and says how many entries that were, or null when what it begins with joins what is there already.
  * `changed()` is called when there is something to draw. `element` has the note and the button.
  */
-export class Past {
+export class PagedHistory {
   /** Whether an answer has come since the beginning. */
   loaded = false;
   looking = false;
@@ -44,7 +44,7 @@ export class Past {
       { type: "button", class: "button", hidden: true, on: { click: () => this.older() } },
       "Older",
     );
-    this.element = h("div", { class: "past" }, this.note, this.button);
+    this.element = h("div", { class: "paged-history" }, this.note, this.button);
   }
 
   /** Whether all that is kept has been looked at. */

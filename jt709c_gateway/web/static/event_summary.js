@@ -64,7 +64,7 @@ export function hasEnded(state) {
 }
 
 /** The gist of an event. */
-export function gist(event) {
+export function eventSummary(event) {
   const data = event.data && typeof event.data === "object" ? event.data : {};
   let parts;
   try {
@@ -119,7 +119,7 @@ const GISTS = {
     named("sub-lock", data.peripheral),
     words(data.state),
     data.reason,
-    said(data.answer),
+    answerText(data.answer),
     formRemark(data),
     named("by", data.issued_by),
     named("command", data.id),
@@ -136,7 +136,7 @@ const GISTS = {
 };
 
 /** What a lock said to a command: the arguments of its sentence, or the data that it was asked for. */
-export function said(answer) {
+export function answerText(answer) {
   if (!answer || typeof answer !== "object") return null;
   const text = Array.isArray(answer.arguments) ? answer.arguments.join(",") : "";
   const parts = [text, answer.data ? JSON.stringify(answer.data) : ""].filter(Boolean);

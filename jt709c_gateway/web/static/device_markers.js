@@ -1,6 +1,6 @@
 // A layer that draws many locks on one canvas, each by its mark, and finds the one that is pointed at.
 
-import { markOf, sprites } from "./marks.js";
+import { iconOf, sprites } from "./icons.js";
 
 /** How near a pointer has to be, pixels. */
 const REACH = 12;
@@ -13,8 +13,8 @@ function shrunk(count) {
 }
 
 /** A layer of Leaflet; `rows` are those of the fleet, and `at(point)` the row at a place in the map's element. */
-export function pointLayer(L) {
-  const Points = L.Layer.extend({
+export function markerLayer(L) {
+  const Markers = L.Layer.extend({
     initialize() {
       this._rows = [];
       this._drawn = [];
@@ -39,7 +39,7 @@ export function pointLayer(L) {
         .filter(
           ({ summary }) => typeof summary.latitude === "number" && typeof summary.longitude === "number",
         )
-        .map((row) => ({ row, name: markOf(row.summary) }))
+        .map((row) => ({ row, name: iconOf(row.summary) }))
         .sort((a, b) => ORDER[a.name] - ORDER[b.name]);
       this._draw();
     },
@@ -102,5 +102,5 @@ export function pointLayer(L) {
       this.fire("drawn");
     },
   });
-  return new Points();
+  return new Markers();
 }

@@ -12,7 +12,7 @@ const OVERSCAN = 6;
  * gives its children. `open(row)` is called for a click or Enter, `sort(name)` for a click on a header; `rowClass(row)`
  * may say how a row looks, `hold()` is called whenever somebody is at it.
  */
-export class Grid {
+export class VirtualTable {
   #rows = [];
   #pool = [];
   #active = null;
