@@ -197,7 +197,7 @@ class LifeTests(_EmbeddedTestCase):
         self.assertNotEqual(server.pid, pid)
         with self.client(address) as client:
             self.assertEqual(client.call("GET", "a"), b"1")
-        self.assertIn("ended (signal 9); starting it again", self.lines[1])
+        self.assertIn("ended (signal 9); restarting it", self.lines[1])
 
     async def test_server_ends_by_itself(self) -> None:
         """What a server that ended said last stands in the log: it names a full disk, for one."""
@@ -209,7 +209,7 @@ class LifeTests(_EmbeddedTestCase):
         with self.client(address) as client:
             self.assertRaises(OSError, client.call, "SET", "a", "1" * 65536)
         await self.until(lambda: any("is back at" in line for line in self.lines))
-        self.assertIn("(exit status 1); it said last: Can't recover from AOF write error", self.lines[1])
+        self.assertIn("(exit status 1); its last log line: Can't recover from AOF write error", self.lines[1])
         with self.client(address) as client:
             self.assertIsNone(client.call("GET", "a"))
 
@@ -243,7 +243,7 @@ class LifeTests(_EmbeddedTestCase):
         with self.assertRaises(EmbeddedServerError) as caught:
             await server.start()
         message = str(caught.exception)
-        self.assertRegex(message, "^embedded Valkey did not start: exit status 1; it said last: .")
+        self.assertRegex(message, "^embedded Valkey did not start: exit status 1; its last log line: .")
         self.assertNotIn("\n", message)
         self.assertIsNone(server.pid)
         manifest.unlink()

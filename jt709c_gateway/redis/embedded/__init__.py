@@ -1,1 +1,1 @@
-"""A Valkey server of our own: its data directory, its password, its process and its supervision."""
+"""The embedded Valkey server: data directory, password, process and supervision."""

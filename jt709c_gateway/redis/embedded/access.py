@@ -1,4 +1,4 @@
-"""Who may use the embedded server: its password, and the way to one that runs."""
+"""Access to the embedded server: its password file, and the address of a running server."""
 
 import hashlib
 import os
@@ -17,26 +17,26 @@ from jt709c_gateway.redis.embedded.data_directory import (
 
 PASSWORD_FILE: Final = "redis-password"
 
-#: Bytes of chance in a password that is made here.
+#: Random bytes in a generated password.
 _STRENGTH: Final = 32
 _LONGEST: Final = 4096
 _OTHERS: Final = 0o077
 
 
 class PasswordFile:
-    """The file with the embedded server's password in its first line, for its owner's eyes only.
+    """The file with the embedded server's password in its first line, readable by its owner only.
 
-    It is there as long as the server has a password. What can't be used is an EmbeddedServerError, one line
-    with the file, what is wrong and what is right, and nothing of the password.
+    The file exists as long as the server has a password. An unusable file raises EmbeddedServerError, one
+    line with the path, the problem and the expected state, without any part of the password.
     """
 
     def __init__(self, data_dir: str | os.PathLike[str]) -> None:
         self.path = Path(os.path.abspath(data_dir)) / PASSWORD_FILE
 
     def read(self) -> str | None:
-        """The password; None when there is no file."""
+        """Return the password; None when there is no file."""
         try:
-            # Without waiting for a writer, should it be a named pipe.
+            # Don't wait for a writer if it is a named pipe.
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
         except FileNotFoundError:
             return None
@@ -54,7 +54,7 @@ class PasswordFile:
         return password
 
     def ensure(self) -> str:
-        """The password, made if there is none yet. For whoever has the data directory to itself."""
+        """Return the password, generated if there is none; only for the holder of the data directory."""
         password = self.read()
         if password is None:
             password = secrets.token_urlsafe(_STRENGTH)
@@ -65,7 +65,7 @@ class PasswordFile:
         return password
 
     def remove(self) -> None:
-        """Take it away, since the server has no password."""
+        """Remove the file, since the server has no password."""
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:
@@ -92,7 +92,7 @@ class PasswordFile:
 
 
 class _AnyOwnersFile(PasswordFile):
-    """The same for somebody who only asks: root may use a gateway that runs as another user."""
+    """The password file for clients: root may use a gateway that runs as another user."""
 
     def _owners(self) -> tuple[int, ...]:
         mine = super()._owners()
@@ -100,22 +100,22 @@ class _AnyOwnersFile(PasswordFile):
 
 
 def access_rule(password: str) -> str:
-    """What the server's configuration says after ``user``: all for whoever has the password, else nothing.
+    """Return the configuration after ``user``: all rights with the password, none without.
 
-    The password stands there as its SHA-256.
+    The configuration contains only the password's SHA-256.
     """
     digest = hashlib.sha256(password.encode()).hexdigest()
     return f"default on #{digest} ~* &* +@all"
 
 
 def running_server(data_dir: str | os.PathLike[str]) -> RedisAddress:
-    """Where the embedded server of a gateway that runs on this data directory is, with its password.
+    """Return address and password of the running embedded server of this data directory.
 
-    EmbeddedServerError, one line, when none runs there or this user may not use it.
+    Raises EmbeddedServerError, one line, when none runs or this user may not use it.
     """
     directory = ValkeyDirectory(data_dir)
     try:
-        # Without a server of ours, whoever listens on that port now would be given the password.
+        # If our server does not run, another process may listen on its port: don't send it the password.
         running = directory.server_pid() is not None
     except OSError as error:
         raise EmbeddedServerError(

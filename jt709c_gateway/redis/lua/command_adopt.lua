@@ -1,11 +1,11 @@
--- Takes over what a run of a gateway that is gone has left behind.
+-- Adopts the commands that a dead run of a gateway has left behind.
 --
--- KEYS  1 liveness of its name   2 its intake list   3 its commands under way   4 the list all commands come in by
+-- KEYS  1 liveness of its name   2 its intake list   3 its commands under way   4 list of new commands
 --       5 our commands under way   6 the set of gateways
--- ARGV  1 prefix   2 its name   3 what its liveness says, if it is known to be gone all the same, or ""
---       4 this run of the gateway   5 how many to take at the most
--- Returns {{command JSON, its record}, ...}; nil while it lives, {"LATE"} when this gateway counts as dead itself, or
--- another has its name. Of our own name these are the commands of earlier runs.
+-- ARGV  1 prefix   2 its name   3 its liveness JSON if it is known to be dead before that expires, or ""
+--       4 this run of the gateway   5 maximum number of commands
+-- Returns {{command JSON, its record}, ...}; nil while it lives, {"LATE"} when this gateway itself counts as dead, or
+-- another has its name. Under our own name these are the commands of earlier runs.
 
 local prefix, name, holder = ARGV[1], ARGV[2], ARGV[4]
 if not is_alive(prefix, holder) then
@@ -24,7 +24,7 @@ check_right('LMOVE', KEYS[2], KEYS[4], 'RIGHT', 'LEFT')
 check_right('HSET', KEYS[5], '', '')
 check_right('HDEL', KEYS[3], '')
 
--- Whether a command in its hands is one that it left behind, and no one's who took it since.
+-- Whether it has left a command behind, and no other run has claimed the command since.
 local function is_left(record)
   local of = call('HGET', record, 'holder') or ''
   if of == '' or match(of, '^(.*)/[^/]+$') == name then
@@ -60,8 +60,8 @@ for _, one in ipairs(left) do
   taken[#taken + 1] = {command, call('HGETALL', record)}
 end
 if #left == 0 and not own then
-  -- What others hold by now stands there still. The name is forgotten a round later than its last command, since
-  -- something may have been on its way to its intake list.
+  -- Entries that others hold now are still there. The name is removed one round after its last command, since
+  -- an entry may have been on its way to its intake list.
   for i = 1, #entries, 2 do
     call('HDEL', KEYS[3], entries[i])
   end

@@ -1,17 +1,17 @@
--- Takes the next command for a lock out of its queue, into the hands of one gateway.
+-- Claims the next command in a lock's queue for one gateway.
 --
 -- KEYS  1 waiting list of the lock   2 commands under way at this gateway   3 state of the lock
 --       4 unsettled commands of the lock   5 dynamic password of the lock   6 fingerprints of the lock's last reports
 --       7 session of the lock
--- ARGV  1 prefix   2 "1" to take a command, "0" only to look for unsettled ones
---       3 epoch second before which unsettled commands are forgotten
---       4 "1" when the lock has just come to this gateway, "0" otherwise   5 device   6 this run of the gateway
+-- ARGV  1 prefix   2 "1" to claim a command, "0" only to read unsettled ones
+--       3 epoch second before which unsettled commands are dropped
+--       4 "1" when the lock has just connected to this gateway, "0" otherwise   5 device   6 this run of the gateway
 --       7 token of the lock's session here   8 "1" when that is still on its way to Redis, "0" otherwise
 -- Returns {command JSON or nil, its record, serial, {dialect, firmware, wrong passwords, lock state, clock
--- skew}, dynamic password or nil, {record, ...} of the unsettled ones, how many wait, {{sub-lock, epoch s, lock state}, ...} for
--- those that the commands are for, fingerprints or nil, {id, ...} of those that have come along}; records are flat arrays
--- of field, value, ... {"LATE"} when this gateway counts as dead, or another has its name; {"MOVED"} when the lock has
--- a newer session: nothing is done then.
+-- skew}, dynamic password or nil, {record, ...} of the unsettled ones, how many wait, {{sub-lock, epoch s, state}, ...} for
+-- the sub-locks of the commands, fingerprints or nil, {id, ...} of commands that moved with the lock}; records are flat
+-- arrays of field, value, ... Returns {"LATE"} when this gateway counts as dead, or another has its name; {"MOVED"} when
+-- the lock has a newer session; nothing is written then.
 
 local prefix, device, holder = ARGV[1], ARGV[5], ARGV[6]
 if not is_alive(prefix, holder) then
@@ -37,7 +37,7 @@ local function read(id)
   return fields
 end
 
--- All is read, and what may be written is known, before the first write.
+-- Everything is read, and every write checked, before the first write.
 local forgotten, moving, ids, unsettled, along = {}, {}, {}, {}, {}
 local open = call('HGETALL', KEYS[4])
 for i = 1, #open, 2 do
@@ -49,7 +49,7 @@ for i = 1, #open, 2 do
     ids[#ids + 1], unsettled[#unsettled + 1] = id, fields
     local of = value_of(fields, 'holder') or ''
     local hands = prefix .. ':commands:underway:' .. (match(of, '^(.*)/[^/]+$') or '')
-    -- A command that a lock has said yes to goes where the lock goes, since there its effect will be seen.
+    -- A command that a lock has acknowledged moves with the lock, since its effect will be reported there.
     local command = ARGV[4] == '1' and of ~= holder and value_of(fields, 'state') == 'acknowledged'
       and call('HGET', hands, id)
     if command then
@@ -79,8 +79,8 @@ if command then
 end
 
 if opening then
-  -- This session is the lock's newest from now on, as commit_sessions.lua will have it, and whoever takes in an order
-  -- has to tell us: it may come right behind this look.
+  -- From now on this session is the lock's newest, as in commit_sessions.lua, and a gateway that accepts a command
+  -- must notify us: a command may follow right after this claim.
   call('HSET', KEYS[3], 'session', ARGV[7])
   local new = call('EXISTS', KEYS[7]) == 0
   call('HSET', KEYS[7], 'gateway', match(holder, '^(.*)/[^/]+$'))
@@ -91,12 +91,12 @@ end
 for _, one in ipairs(forgotten) do
   call('HDEL', KEYS[4], one)
 end
--- The gateway that had it in its hands is told, and lets go of it.
+-- The gateway that held it is notified and drops it.
 for _, one in ipairs(moving) do
   local moved, text, hands, of, since, index = unpack(one)
   take(record_of(prefix, moved), holder)
   if hands ~= KEYS[2] then
-    -- An earlier run of our own name had it in the same list.
+    -- An earlier run of our own name held it in the same list.
     call('HSET', KEYS[2], moved, text)
     call('HDEL', hands, moved)
   end
@@ -118,6 +118,6 @@ if id ~= '' then
   call('HSET', KEYS[2], id, command)
   fields = call('HGETALL', record_of(prefix, id))
 end
--- What has no id is no command: it is only told of.
+-- An entry without an id is no command: it is only reported.
 call('LPOP', KEYS[1])
 return {command, fields, serial, known, secret, unsettled, waiting - 1, sublocks, recent, along}

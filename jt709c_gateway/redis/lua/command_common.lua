@@ -1,13 +1,13 @@
--- First part of the scripts that touch a command: what they check before they write anything.
+-- First part of the scripts that touch a command: their checks before the first write.
 --
--- The record of a command says whose it is: `holder` is `<gateway>/<run>` of the process that has claimed it, or empty,
--- and `token` grows by one with each claim and adoption. docs/fencing.rst has the protocol.
+-- The record of a command names its holder: `holder` is `<gateway>/<run>` of the process that has claimed it, or empty,
+-- and `token` grows by one with each claim and adoption. docs/fencing.rst describes the protocol.
 
 local call, find, match = redis.call, string.find, string.match
 local LATE = {'LATE'}
 
--- That a key is of the type that it has to be, or absent. Reading it is also what a Cluster refuses while it moves
--- the key to another node.
+-- Checks that a key has the right type, or is absent. A Cluster refuses this read while it moves the key to another
+-- node.
 local function check_type(kind, key)
   local found = call('TYPE', key)['ok']
   if found ~= kind and found ~= 'none' then
@@ -15,15 +15,15 @@ local function check_type(kind, key)
   end
 end
 
--- That a command may be used on a key: what it says beside doesn't matter, unless it is refused.
+-- Checks that a Redis command may be used on a key; its reply doesn't matter unless it is a refusal.
 local function check_right(...)
   if not redis.acl_check_cmd(...) then
-    -- The server says in its own words, and in its ACL LOG, what is missing.
+    -- The server's error, and its ACL LOG, name the missing right.
     call(...)
   end
 end
 
--- Whether the process that holds a command lives: the liveness of its gateway names its run, and not a later one.
+-- Whether the process that holds a command lives: the liveness of its gateway names this run, not a later one.
 local function is_alive(prefix, holder)
   local name, run = match(holder or '', '^(.*)/([^/]+)$')
   local said = name and call('GET', prefix .. ':gateway:' .. name)
@@ -34,7 +34,7 @@ local function record_of(prefix, id)
   return prefix .. ':command:' .. id
 end
 
--- The value of a field in what HGETALL gave.
+-- Returns the value of a field in the reply to HGETALL.
 local function value_of(fields, name)
   for i = 1, #fields, 2 do
     if fields[i] == name then
@@ -44,7 +44,7 @@ local function value_of(fields, name)
   return false
 end
 
--- A command's own text in the queue of its lock.
+-- Returns the entry of a command in the queue of its lock.
 local function entry_of(queue, id)
   for _, entry in ipairs(call('LRANGE', queue, 0, -1)) do
     if find(entry, id, 1, true) then
@@ -57,7 +57,7 @@ local function entry_of(queue, id)
   return false
 end
 
--- Makes a command the holder's; the token of that.
+-- Assigns a command to the holder; returns the new token.
 local function take(record, holder)
   call('HSET', record, 'holder', holder)
   return call('HINCRBY', record, 'token', 1)

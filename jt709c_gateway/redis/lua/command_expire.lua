@@ -1,19 +1,19 @@
--- Ends the commands whose ttl has run out before they were written, or that are lost: record, event, history, reply and
--- queue, each command in one step, and only while it is in no living gateway's hands.
+-- Ends the commands whose ttl ran out before they were sent, and lost commands: record, event, history, reply and queue
+-- in one step per command, and only if no living gateway holds it.
 --
--- A command is lost when it has not ended and is in no list: neither in its lock's queue nor in the hands of a gateway.
--- No script leaves one behind so; somebody who deletes keys can.
+-- A command is lost when it has not ended and is neither in its lock's queue nor held by a gateway. No script causes
+-- this; deleting keys by hand can.
 --
--- KEYS  1 deadlines   2 stream of events (all other keys share their hash slot)   3 the last commands by when they came
--- ARGV  1 prefix   2 epoch second: those due by then, or those that came by then
---       3 commands to look at   4 how many of these to leave out, the first
+-- KEYS  1 deadlines   2 stream of events (all other keys share their hash slot)   3 recent commands by acceptance time
+-- ARGV  1 prefix   2 epoch second: examine commands due by then, or accepted by then
+--       3 number of commands to examine   4 number of commands to skip first
 --       5 now, as in records   6, 7 lengths of the stream of events and of a history
---       8 longest list of replies   9 seconds to keep it
+--       8 maximum length of a list of replies   9 seconds to keep it
 --       10 fields of the event, MessagePack: {{name, whether its value in the record is text and not JSON}, ...}
---       11 to 14 the event, around its number, its device and its data
---       15 "1" to look for lost commands among the last ones, "0" for those whose ttl is over
--- Returns {commands looked at, {id of each that has ended, ...}, how many of them could not be ended, why}; those
--- stay where they are; {state of each that has ended, ...}.
+--       11 to 14 the parts of the event around its number, device and data
+--       15 "1" to look for lost commands among the recent ones, "0" for expired ones
+-- Returns {number of examined commands, {id of each ended one, ...}, number of commands that could not be ended, reason,
+-- {state of each ended one, ...}}; commands that could not be ended stay where they are.
 
 local prefix, count, at = ARGV[1], tonumber(ARGV[3]), ARGV[5]
 local fields = cmsgpack.unpack(ARGV[10])
@@ -22,7 +22,7 @@ local ENDED = {
   done = true, confirmed = true, rejected = true, failed = true, unconfirmed = true, timed_out = true,
   uncertain = true, expired = true, cancelled = true, invalid = true,
 }
--- Seconds until a command that a gateway has in its hands is looked at again.
+-- Seconds until a command that a gateway holds is examined again.
 local LATER = 60
 local due_only = ARGV[15] ~= '1'
 local TIMES = {'once', 'twice'}
@@ -49,7 +49,7 @@ local function quoted(text)
   return (string.gsub(cjson.encode(text), '\\/', '/'))
 end
 
--- A field's value in an event.
+-- Returns a field's value in an event.
 local function shown(value, is_text)
   if not value then
     return 'null'
@@ -68,7 +68,7 @@ local function data_of(record)
   return '{' .. table.concat(parts, ',') .. '}'
 end
 
--- The record, without what is absent.
+-- Returns the record without absent fields.
 local function read(id)
   local record = {}
   for index, value in ipairs(call('HMGET', record_of(prefix, id), unpack(names))) do
@@ -77,14 +77,14 @@ local function read(id)
   return record
 end
 
--- Whether a gateway has the command in its hands. One that lives and has lost it from there has let go of it as well; what
--- it may say yet comes too late.
+-- Whether a gateway holds the command. A living gateway whose list lacks the command has dropped it; its later writes
+-- are refused.
 local function is_in_hand(id, holder)
   local name = match(holder or '', '^(.*)/[^/]+$')
   return name and call('HGET', prefix .. ':commands:underway:' .. name, id)
 end
 
--- The end of a command that nobody can carry out any more, and why.
+-- Returns the final state of a command that can't be executed any more, and the reason.
 local function end_of(record, attempts)
   local ttl = format('%g', tonumber(record.ttl) or 0)
   local written = attempts > 0 and ', written ' .. (TIMES[attempts] or attempts .. ' times') or ''
@@ -130,7 +130,7 @@ local function announce(device, json)
   call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], '*', 'kind', 'command', 'device', device, 'event', event)
   call('XADD', prefix .. ':history:' .. device, 'MAXLEN', '~', ARGV[7], '*',
     'kind', 'command', 'device', device, 'event', event)
-  -- As `rank_trail` of commit.lua does; it has that place already, unless it was let go meanwhile.
+  -- As `rank_trail` of commit.lua does; the trail has that rank already, unless it was deleted meanwhile.
   local heard = type(redis.pcall('HGET', prefix .. ':device:' .. device, 'seen')) == 'string'
   redis.pcall('ZADD', prefix .. ':histories', 'GT',
     format('%.3f', (heard and 300000000000 or 0) - call('TIME')[1]), device)
@@ -143,7 +143,7 @@ local function reply(name, json)
   call('EXPIRE', replies, ARGV[9])
 end
 
--- The state in which the command has ended by this; false when it has not.
+-- Ends a command and returns its final state; false when it has not ended.
 local function finish(id)
   local record = read(id)
   if not record.device or not record.state or ENDED[record.state] then

@@ -1,4 +1,4 @@
--- Says what Redis has in the hands of a gateway.
+-- Returns the commands that a gateway holds.
 --
 -- KEYS  1 commands under way at this gateway
 -- ARGV  1 prefix

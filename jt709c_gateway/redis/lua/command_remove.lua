@@ -1,10 +1,9 @@
--- Takes one command out of the queue of its lock, wherever it stands there, into the hands of this gateway, unless
--- a gateway has it in hand.
+-- Claims one command from anywhere in its lock's queue for this gateway, unless a gateway holds it.
 --
 -- KEYS  1 record of the command   2 commands under way at this gateway
 -- ARGV  1 prefix   2 command id   3 this run of the gateway
 -- Returns {command JSON, its record} or {false, its record}; the record is a flat array, empty if unknown. {"LATE"} when
--- this gateway counts as dead, or another has its name: nothing is done then.
+-- this gateway counts as dead, or another has its name; nothing is written then.
 
 local prefix, id, holder = ARGV[1], ARGV[2], ARGV[3]
 if not is_alive(prefix, holder) then

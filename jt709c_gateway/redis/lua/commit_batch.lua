@@ -1,6 +1,6 @@
--- Last part of commit.lua: the records of a batch, one after the other, and what they have changed.
+-- Last part of commit.lua: applies the records of a batch, one by one, then writes the changed states.
 
--- Whether all that a record says anew can be written.
+-- Checks that the new content of a record can be written.
 local function check_news(device, record)
   local state = record[6]
   local live = state and state[5]
@@ -27,7 +27,7 @@ local function check_news(device, record)
   end
 end
 
--- Whether it can be written, in all; what is `known` is not told again.
+-- Checks that a record can be written; a `known` report is not published again.
 local function check(device, record, known)
   if record[6] and record[6][4] then
     check_secret(device)
@@ -43,7 +43,7 @@ local function check(device, record, known)
   end
 end
 
--- True when the record is a report that had been committed before.
+-- Applies a record; returns true when it is a report that was committed before.
 local function apply(record)
   if record[1] == '' then
     call('XADD', prefix .. ':malformed', 'MAXLEN', '~', max_malformed, '*',
@@ -63,7 +63,7 @@ local function apply(record)
   end
   check(device, record, known)
   if known then
-    -- What a report that comes again says besides has not been said before for certain.
+    -- The other content of a repeated report was not necessarily committed before.
     local secret = record[6] and record[6][4]
     if secret then
       call('SET', prefix .. ':secret:' .. device.name, secret, 'EX', SECRET_TTL)
@@ -105,7 +105,7 @@ local function apply(record)
   return false
 end
 
--- The same of a report with a live location and nothing else.
+-- The same for a report with one live location only.
 local function apply_located(device, fingerprint, seen, seen_at, json, dialect, imei, lock_state, battery, alarms,
   time, skew, token)
   device = device_of(device)
@@ -146,8 +146,8 @@ local function unseen_longest(until_when, from, count)
   return call('ZRANGEBYSCORE', prefix .. ':devices', '-inf', until_when, 'LIMIT', from, count)
 end
 
--- Lets go of what is known of so many devices: those unseen for longest that have no audit trail, and only where
--- all have one, those unseen for longest. One that was heard just now may send its last reports again.
+-- Deletes the state of so many devices: the longest unseen ones without an audit trail, or, if all have one, the
+-- longest unseen ones. A device that was heard just now is kept, since it may repeat its last reports.
 local function forget_devices(too_many)
   local spared_key, gone = prefix .. ':devices:spared', 0
   local spared = tonumber(call('GET', spared_key) or '0')
@@ -181,8 +181,7 @@ local function forget_histories(too_many)
   call('HINCRBY', prefix .. ':let_go', 'histories', #lowest / 2)
 end
 
--- Keeps what the caps promise: the stream's age, the number of devices that anything is known of, and the number of
--- audit trails.
+-- Enforces the limits: the age of the stream, the number of known devices, and the number of audit trails.
 local function tidy()
   if max_age > 0 then
     call('XTRIM', KEYS[1], 'MINID', '~', format('%.0f', present * 1000 - max_age))
@@ -198,14 +197,14 @@ local function tidy()
 end
 
 local packed, position, count = ARGV[5], HEAD, 0
--- By the number of the record: why it could not be written, and the device whose state it changes.
+-- By the number of the record: the reason why it could not be written, and the device whose state it changes.
 local errors, owners, duplicates = {}, {}, 0
 
 local function reason_of(failure)
   return type(failure) == 'table' and failure.err or tostring(failure)
 end
 
--- The next record's device, and whether it changes the state of it; then what came of carrying it out.
+-- The next record's device, and whether the record changes its state; then the result of applying it.
 local function carry_out(from, device, ...)
   position = from
   if type(device) ~= 'table' then
@@ -248,7 +247,7 @@ local failures, failed = {}, ''
 for index = 1, count do
   local failure, device = errors[index], owners[index]
   if device and not failure then
-    -- What the record changed of its device may not have been written: it has to come again.
+    -- The changed state of the device may not have been written: the record must be repeated.
     failure = device.failure or device.seen and not listed and reason_of(result)
   end
   if failure then
@@ -258,7 +257,7 @@ for index = 1, count do
   end
 end
 
--- What goes wrong in here must not make the caller repeat a batch that has been written.
+-- An error in here must not make the caller repeat a batch that was written.
 pcall(tidy)
 call('SET', marker, number .. failed .. (lost and ' @' .. lost or ''), 'EX', MARKER_TTL)
 if #failures > 0 then

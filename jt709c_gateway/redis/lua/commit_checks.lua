@@ -1,10 +1,10 @@
--- Second part of commit.lua: whether a record can be written, before anything of it is.
+-- Second part of commit.lua: checks that a record can be written, before its first write.
 --
--- Three things can stand against it: a key of another type, a right that is missing, and a Cluster that is moving the
--- key to another node; that one refuses already a look at a key.
+-- There are three obstacles: a key of the wrong type, a missing right, and a Cluster that is moving the key to another
+-- node, which refuses even reading the key.
 
--- Keys that have been looked at in this call, and kinds of keys. Rights are given by pattern: one device's key stands
--- for those of all others.
+-- Keys that were checked in this call, and kinds of keys. Rights are given by pattern: one device's key stands for
+-- those of all devices.
 local sound, granted = {}, {}
 
 local function check_type(key, kind)
@@ -19,7 +19,7 @@ end
 
 local function check_right(...)
   if not redis.acl_check_cmd(...) then
-    -- The server refuses it, and says in its own words, and in its ACL LOG, what is missing.
+    -- The server's error, and its ACL LOG, name the missing right.
     call(...)
   end
 end
@@ -28,7 +28,7 @@ local function check_entry(key)
   check_right('XADD', key, '*', 'f', 'v')
 end
 
--- An event of a kind can be told.
+-- An event of this kind can be published.
 local function check_event(device, kind)
   if not granted[kind] then
     check_type(KEYS[1], 'stream')
@@ -46,9 +46,9 @@ local function check_event(device, kind)
   end
 end
 
--- What is known of a device can be kept.
+-- The state of a device can be written.
 local function check_device(device)
-  -- Its type is seen by that as well.
+  -- This checks its type, too.
   know(device)
   if not granted.device then
     check_right('HSET', prefix .. ':device:' .. device.name, 'f', 'v')
@@ -56,7 +56,7 @@ local function check_device(device)
   end
 end
 
--- And that it was seen.
+-- Its last seen time can be written.
 local function check_state(device)
   check_device(device)
   if not granted.devices then
@@ -67,7 +67,7 @@ local function check_state(device)
   end
 end
 
--- That a report was taken can be kept; its key has been read.
+-- The fingerprint of a report can be written; its key has been read.
 local function check_report(device)
   if not granted.report then
     local key = prefix .. ':recent:' .. device.name
@@ -77,7 +77,7 @@ local function check_report(device)
   end
 end
 
--- Where a device was can be kept.
+-- A position can be added to the track.
 local function check_track(device)
   if max_track == 0 or device.track then
     return
@@ -91,7 +91,7 @@ local function check_track(device)
   end
 end
 
--- A live location: where the lock is, and the alarms that begin or end.
+-- A live location can be written: the position, and the alarms that begin or end.
 local function check_location(device, alarms)
   check_state(device)
   check_track(device)
@@ -100,7 +100,7 @@ local function check_location(device, alarms)
   end
 end
 
--- The ids of commands that wait under a name; false for what is no command.
+-- Returns the ids of commands that wait under a name; false for an invalid entry.
 local function ids_of(commands)
   local ids = {}
   for index, command in ipairs(commands) do
@@ -110,7 +110,7 @@ local function ids_of(commands)
   return ids
 end
 
--- The commands that wait for a device under its IMEI can come to wait under its name.
+-- The commands that wait under a device's IMEI can be moved to its id.
 local function check_orders(from, to)
   local commands = call('LRANGE', from, 0, -1)
   if #commands == 0 then
@@ -128,7 +128,7 @@ local function check_orders(from, to)
   end
 end
 
--- What a device says is its IMEI can be kept.
+-- The IMEI of a device can be written.
 local function check_name(device, imei)
   local names, waiting = prefix .. ':imei', prefix .. ':commands:waiting:'
   check_type(names, 'hash')
@@ -139,7 +139,7 @@ local function check_name(device, imei)
   end
 end
 
--- What a sub-lock or sensor has said can be kept.
+-- The state of a sub-lock or sensor can be written.
 local function check_peripheral(device, id)
   local key, ours = prefix .. ':peripheral:' .. id, prefix .. ':peripherals:' .. device.name
   local master = call('HGET', key, 'device')
@@ -155,7 +155,7 @@ local function check_peripheral(device, id)
   check_right('ZPOPMIN', ours)
 end
 
--- What becomes of a device's session can be kept; its key has been read.
+-- A device's session can be written; its key has been read.
 local function check_change(device, key)
   check_device(device_of(device))
   check_right('HSET', key, 'f', 'v')
@@ -163,7 +163,7 @@ local function check_change(device, key)
   check_right('DEL', key)
 end
 
--- A gateway's set of those that are online, and the list by which it is told, can be written.
+-- A gateway's set of online devices, and its list of routed devices, can be written.
 local function check_gateway(gateway)
   local online, route = prefix .. ':sessions:' .. gateway, prefix .. ':commands:route:' .. gateway
   check_type(online, 'set')
@@ -181,7 +181,7 @@ local function check_secret(device)
   check_right('SET', key, 'v', 'EX', 1)
 end
 
--- Of which type a command's key has to be; any will do for others.
+-- The required type of a Redis command's key; other commands accept any type.
 local function type_for(command)
   if find(command, '^H') then
     return 'hash'

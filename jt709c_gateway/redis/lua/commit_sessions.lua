@@ -1,16 +1,16 @@
--- Fourth part of commit.lua: what becomes of sessions.
+-- Fourth part of commit.lua: changes of sessions.
 
 -- A session's token is `<gateway>/<run>-<number>`.
 local function gateway_of(token)
   return token and match(token, '^(.*)/')
 end
 
--- The set of devices that are online at a gateway, as far as anybody has been told.
+-- The set of devices that are online at a gateway, according to the published events.
 local function online_at(gateway)
   return prefix .. ':sessions:' .. gateway
 end
 
--- Has a gateway look what has become of its session of a device, as command_accept.lua does for commands.
+-- Makes a gateway check its session of a device, as command_accept.lua does for commands.
 local function tell(gateway, device)
   if call('EXISTS', prefix .. ':gateway:' .. gateway) == 1 then
     local route = prefix .. ':commands:route:' .. gateway
@@ -24,18 +24,18 @@ local function write_session(key, session)
   call('EXPIRE', key, session[3])
 end
 
--- Keeps which session of a device is its newest: what it said in an older one is let go from now on.
+-- Stores the newest session of a device: messages of older ones are dropped from now on.
 local function note_newest(device, token)
   call('HSET', prefix .. ':device:' .. device, 'session', token)
   device_of(device).session = token
 end
 
--- What can become of a session. Each is given the device, the key of its session, the token of the session that
--- is known there or false, and the record's session; it returns whether the record's events are to be told,
--- 'taken over' for the other form of them.
+-- Changes of a session. Each function takes the device, the key of its session, the token of the stored session or
+-- false, and the record's session; it returns whether to publish the record's events, or 'taken over' to publish
+-- their other form.
 local sessions = {}
 
--- {"open", token, ttl, field, value, ...}: a device has come, or has come anew.
+-- {"open", token, ttl, field, value, ...}: a device has connected or reconnected.
 function sessions.open(device, key, known, session)
   local gateway, before = gateway_of(session[2]), gateway_of(known)
   call('SADD', online_at(gateway), device)
@@ -48,13 +48,13 @@ function sessions.open(device, key, known, session)
   return known and known ~= session[2] and 'taken over' or true
 end
 
--- {"offer", token, ttl, report, field, value, ...}: a device seems to have come, in datagrams, whose sender may be
--- anybody. `report` is the fingerprint of what it reports, or empty: see `is_declined`.
+-- {"offer", token, ttl, report, field, value, ...}: a device seems to have sent datagrams; their sender is not proven.
+-- `report` is the fingerprint of the report, or empty: see `is_declined`.
 function sessions.offer(device, key, known, session)
   return sessions.open(device, key, known, {'open', session[2], session[3], unpack(session, 5)})
 end
 
--- {"keep", token, ttl}: it has spoken again.
+-- {"keep", token, ttl}: the device was heard again.
 function sessions.keep(device, key, known, session)
   if known == session[2] then
     call('EXPIRE', key, session[3])
@@ -64,8 +64,8 @@ function sessions.keep(device, key, known, session)
   return true
 end
 
--- {"affirm", token, ttl, field, value, ...}: it is there still, though Redis may have lost its session, or
--- another gateway may have told that it is offline.
+-- {"affirm", token, ttl, field, value, ...}: the device is still connected, though Redis may have lost its session, or
+-- another gateway may have published that it is offline.
 function sessions.affirm(device, key, known, session)
   local gateway = gateway_of(session[2])
   local state = device_of(device)
@@ -80,7 +80,7 @@ function sessions.affirm(device, key, known, session)
   return call('SADD', online_at(gateway), device) == 1
 end
 
--- {"close", token}: it is gone, which is told unless it is elsewhere by now, or that has been told.
+-- {"close", token}: the device has disconnected, which is published unless it is online elsewhere, or was published.
 function sessions.close(device, key, known, session)
   if known and known ~= session[2] then
     return false
@@ -89,7 +89,7 @@ function sessions.close(device, key, known, session)
   return call('SREM', online_at(gateway_of(session[2])), device) == 1 or known == session[2]
 end
 
--- {"lost", gateway, "1" when it is gone for certain, how tokens of its present run begin}: its gateway has died.
+-- {"lost", gateway, "1" when it is certainly gone, prefix of the tokens of its present run}: its gateway has died.
 function sessions.lost(device, key, known, session)
   local gateway, gone, living = session[2], session[3] == '1', session[4]
   if not gone and call('EXISTS', prefix .. ':gateway:' .. gateway) == 1
@@ -114,7 +114,7 @@ local function change_session(device, session)
   return sessions[session[1]](device, key, known, session)
 end
 
--- Whether an offered session isn't taken: another living gateway keeps a device that it has over TCP, and over UDP
+-- Whether an offered session is declined: another living gateway keeps a device that it has over TCP, and over UDP
 -- unless the device reports something new.
 local function is_declined(device, key, known, session)
   local before, report = gateway_of(known), session[4]
@@ -124,7 +124,7 @@ local function is_declined(device, key, known, session)
   return call('HGET', key, 'transport') == 'tcp' or report == '' or is_known(device_of(device), report)
 end
 
--- That all of it can be written: see commit_checks.lua.
+-- Checks that all of it can be written: see commit_checks.lua.
 local function check_sessions(device, session)
   local key, known = session_of(device)
   local before = gateway_of(known)
@@ -133,7 +133,7 @@ local function check_sessions(device, session)
     error({err = 'DECLINED'})
   end
   if session[1] == 'open' or session[1] == 'offer' then
-    -- Whatever else can't be written: what comes over the new link now must not be taken for what came over the old.
+    -- Written even if the rest can't be: messages of the new connection must not count as messages of the old one.
     note_newest(device, session[2])
   end
   check_gateway(session[1] == 'lost' and session[2] or gateway_of(session[2]))

@@ -1,6 +1,6 @@
 -- Third part of commit.lua: alarms, positions, peripherals, and the last known state of a device.
 
--- One alarm event, made of the location event that shows the change: same envelope, other kind and data.
+-- Makes an alarm event from the location event with the change: same envelope, other kind and data.
 local function alarm_event(json, command, name, active)
   local at = find(json, ',"data":{"time":', 1, true)
   local head = sub(json, 1, at - 1)
@@ -13,7 +13,7 @@ local function alarm_event(json, command, name, active)
     .. ',"latitude":' .. latitude .. ',"longitude":' .. longitude .. '}}'
 end
 
--- Notes where the device was, in the order of arrival: a report from the lock's memory is of an earlier time.
+-- Adds a position to the track, in the order of arrival: a stored report has an earlier time.
 local function note_position(device, json)
   if max_track == 0 then
     return
@@ -28,7 +28,7 @@ local function note_position(device, json)
   end
 end
 
--- Where a location says that the device is, as JSON; nil when it says no place, or one without a fix.
+-- Returns the position of a location event as JSON; nil without a position, or without a fix.
 local function place_of(device, json)
   local at = find(json, ',"data":{', 1, true)
   local time, fix, latitude, longitude = match(json,
@@ -37,7 +37,7 @@ local function place_of(device, json)
     .. ',"longitude":' .. longitude .. '}'
 end
 
--- Tells which alarms began, and then which ended; both lists are JSON.
+-- Publishes which alarms began, then which ended; both lists are JSON.
 local function compare_alarms(device, before, now, json)
   local command = 0
   local function tell(list, other, active)
@@ -52,7 +52,7 @@ local function compare_alarms(device, before, now, json)
   tell(before, now, false)
 end
 
--- When a live report took place by our clock. Where it has no time that can be true, that is its arrival.
+-- Returns the time of a live report by our clock. If its own time can't be right, that is its arrival.
 local function happened(device, seen, time, skew)
   if not time then
     return seen
@@ -72,15 +72,15 @@ local function happened(device, seen, time, skew)
     device.skew, device.clock_skew_s = told, told
   end
   if skew > 0 and time <= seen then
-    -- A clock that was ahead, and shows no time to come: most likely it has been set right.
+    -- A clock that was ahead and shows no future time: most likely it was corrected.
     return time
   end
   return min(time - skew, seen)
 end
 
--- Takes in what a live location says of the device's state; an older one than the last changes nothing.
+-- Updates the device's state from a live location; one older than the last changes nothing.
 local function locate(device, json, seen, lock_state, battery, alarms, time, skew)
-  -- The track's steps are those of the lock's clock.
+  -- The track's steps are measured by the lock's clock.
   local step_before = floor((device.time + (device.skew or 0)) / TRACK_STEP)
   time = happened(device, seen, time, skew)
   local older = time < device.time
@@ -99,13 +99,13 @@ local function locate(device, json, seen, lock_state, battery, alarms, time, ske
   device.battery_percent = battery or device.battery_percent
 end
 
--- The lock has said its IMEI, which isn't its id: what waits under the IMEI waits for the lock from now on.
+-- The lock has reported its IMEI, which isn't its id: commands that wait under the IMEI are moved to the id.
 local function take_name(device, imei)
   local names = prefix .. ':imei'
   local before = device.imei or call('HGET', prefix .. ':device:' .. device.name, 'imei')
   local ours = prefix .. ':device:' .. device.name
   if before and before ~= imei and call('HGET', names, before) == device.name then
-    -- Who had it before, and still says so, has it again.
+    -- The previous device with this IMEI gets it back if its state still has it.
     local owner = call('HGET', ours, 'imei_taken_from')
     if owner and owner ~= '' and call('HGET', prefix .. ':device:' .. owner, 'imei') == before then
       call('HSET', names, before, owner)
@@ -124,26 +124,26 @@ local function take_name(device, imei)
   local ids = ids_of(commands)
   for index, command in ipairs(commands) do
     if ids[index] then
-      -- Whose it is, is what its record says.
+      -- The record of a command names its device.
       call('HSET', prefix .. ':command:' .. ids[index], 'device', device.name)
     end
     call('RPUSH', to, command)
   end
   if #commands > 0 then
     call('DEL', from)
-    call('EXPIRE', to, ORDERS_TTL)
+    call('EXPIRE', to, COMMANDS_TTL)
   end
 end
 
 local function forget_peripheral(device, id)
   local key = prefix .. ':peripheral:' .. id
-  -- Of another type it is not ours to delete.
+  -- A key of another type is not ours and is not deleted.
   if redis.pcall('HGET', key, 'device') == device then
     call('DEL', key)
   end
 end
 
--- Keeps what a sub-lock or sensor last said, and through which master; an older report changes nothing.
+-- Stores the last state of a sub-lock or sensor, and its master; an older report changes nothing.
 local function remember_peripheral(device, seen_iso, seen, peripheral)
   local id, kind, time, lock_state, battery = unpack(peripheral, 1, 5)
   local key, ours = prefix .. ':peripheral:' .. id, prefix .. ':peripherals:' .. device
@@ -199,8 +199,8 @@ local function remember(device, record)
   end
 end
 
--- Fingerprints of a device's reports stand in one string, newest last. It is appended to, and cut only when it
--- is twice as long as it has to be.
+-- The fingerprints of a device's reports are in one string, newest last. It is trimmed only when it is twice as long
+-- as needed.
 local function write_reports(device)
   local key, kept = prefix .. ':recent:' .. device.name, max_recent * FINGERPRINT
   if device.recent ~= '' and #device.recent + #device.news <= 2 * kept then
@@ -234,7 +234,7 @@ end
 
 local function write_track(device)
   local key, track, length = prefix .. ':track:' .. device.name, device.track, 0
-  -- In parts, since only so much can be unpacked: a lock's whole memory may be in one message.
+  -- In parts, since unpack is limited: one message may contain all stored reports of a lock.
   for from = 1, #track, PART do
     length = call('RPUSH', key, unpack(track, from, min(from + PART - 1, #track)))
   end
@@ -244,7 +244,7 @@ local function write_track(device)
 end
 
 local function write_device(device)
-  -- Before the time of the last location: if this fails, the position still counts as one of a new span.
+  -- Before the time of the last location: if this fails, the position still starts a new span.
   if device.track then
     write_track(device)
   end

@@ -1,9 +1,9 @@
--- Whether a lock may be asked now what it is: once in so long, whichever gateway asks.
+-- Decides whether a lock may be queried for its identity now: once per interval, by any gateway.
 --
 -- KEYS  1 state of the lock
--- ARGV  1 now, epoch seconds   2 seconds from one time to the next
--- Returns {imei, firmware, dialect}, each false when it isn't known, or false when it has been asked already or
--- nothing is known of it.
+-- ARGV  1 now, epoch seconds   2 interval in seconds
+-- Returns {imei, firmware, dialect}, each false when unknown, or false when the lock was queried already or is
+-- unknown.
 
 local seen, asked, imei, firmware, dialect =
   unpack(redis.call('HMGET', KEYS[1], 'seen', 'asked', 'imei', 'firmware', 'dialect'))

@@ -1,10 +1,9 @@
--- What is known of some devices, in one packed reply: read field by field it would cost the gateway twenty times
--- as much.
+-- Returns the state of some devices in one packed reply, which costs the gateway a twentieth of single reads.
 --
 -- KEYS  1 the sorted set of devices (all other keys share its hash slot)
 -- ARGV  1 prefix   2… devices
 -- Returns MessagePack: for each device an array of the fields named below, those of its hash and then those of its
--- session, as fleet.py has them; false for what is not there.
+-- session, as in device_summary.py; false for an absent field.
 
 local found = {}
 for index = 2, #ARGV do

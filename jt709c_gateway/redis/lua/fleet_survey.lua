@@ -1,12 +1,11 @@
--- Counts what /metrics says of the whole fleet; changes nothing.
+-- Counts the fleet for /metrics; changes nothing.
 --
--- KEYS  1 devices by last seen   2 the list all commands come in by   3 deadlines   4 the set of gateways
---       5 what was let go
--- ARGV  1 prefix   2 of so many open commands at most, those first whose ttl ends first, the oldest is sought
---       3... epoch seconds: how many devices were seen since then
--- Returns {devices, {seen since ARGV[3], ...}, commands not taken in yet, open commands, those of them that are in a
--- gateway's hands, when the oldest came in that no gateway has in hand, as in its record, or nil,
--- devices and audit trails that were let go, each text or nil}
+-- KEYS  1 devices by last seen   2 list of new commands   3 deadlines   4 set of gateways   5 counts of deletions
+-- ARGV  1 prefix   2 number of open commands, by the end of their ttl, among which the oldest is searched
+--       3... epoch seconds: count the devices seen since then
+-- Returns {devices, {seen since ARGV[3], ...}, commands not accepted yet, open commands, number of them held by a
+-- gateway, acceptance time of the oldest command that no gateway holds, as in its record, or nil,
+-- numbers of deleted devices and audit trails, each text or nil}
 
 local seen = {}
 for i = 3, #ARGV do
@@ -19,7 +18,7 @@ end
 local oldest = false
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '+inf', 'LIMIT', 0, ARGV[2])) do
   local state, created = unpack(redis.call('HMGET', ARGV[1] .. ':command:' .. id, 'state', 'created_at'))
-  -- Times are ISO 8601 of one length: the order of the texts is theirs.
+  -- Times are ISO 8601 of one length: the texts sort like the times.
   if (state == 'queued' or state == 'waiting') and created and (not oldest or created < oldest) then
     oldest = created
   end

@@ -1,4 +1,4 @@
--- Numbers the runs of gateways: each process asks once, and a later one has the higher number.
+-- Numbers the runs of gateways: each process calls it once, and a later one gets a higher number.
 --
 -- KEYS  1 the number of the last run
 -- Returns the number of this one.

@@ -1,13 +1,13 @@
--- Says that a gateway lives, unless a later process has taken its name.
+-- Renews a gateway's liveness, unless a later process has its name.
 --
 -- KEYS  1 its liveness   2 the set of gateways   3 the number of the last run
--- ARGV  1 what it says of itself, JSON   2 milliseconds for which that holds   3 its name   4 its run, `<number>-<boot>`
+-- ARGV  1 liveness, JSON   2 its lifetime in milliseconds   3 name of the gateway   4 its run, `<number>-<boot>`
 -- Returns 1, or 0 when a later run has the name: nothing is written then.
 
 local call, match = redis.call, string.match
 
--- Redis may have lost its data, and the numbers with it: of two with the same, any may be the later one, but both
--- have to think the same.
+-- Redis may have lost its data including the numbers: of two runs with the same number either may be the later one,
+-- but both must decide alike.
 local function is_later(run, other)
   local number, of_other = tonumber(match(run, '^%d+') or '0'), tonumber(match(other, '^%d+') or '0')
   if number ~= of_other then
