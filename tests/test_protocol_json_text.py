@@ -49,7 +49,7 @@ class EscapeTests(SynchronousTestCase):
         """Answers, errors and the stream of events of the API."""
         value = "".join(CONTROLS)
         self.assert_clean(json_response({"a": value}).body.decode())
-        self.assert_clean(ApiError(400, value).answer().body.decode())
+        self.assert_clean(ApiError(400, value).response().body.decode())
         data = json.dumps(value, ensure_ascii=False).encode()
         self.assert_clean(message("event", data).decode().replace("\n", ""))
 

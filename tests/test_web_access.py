@@ -48,7 +48,7 @@ class UsersFileTests(SynchronousTestCase):
             (SHA, "the hash of carl is of another kind"),
             ("carl:secret", "the hash of carl is of another kind"),
             ("carl", "line 1: expected name:hash"),
-            (ANNA + ANNA, "line 2: anna is there twice"),
+            (ANNA + ANNA, "line 2: anna is listed twice"),
             ("# nobody\n", "holds no user"),
             ("", "holds no user"),
             (ANNA.replace("$04$", "$15$"), "has cost 15; expected 4 to 14"),
@@ -82,7 +82,7 @@ class PasswordTests(TestCase):
         return password == b"right"
 
     async def who(self, name: str, password: str, address: str = "192.0.2.1") -> str:
-        return await self.users.who(basic(name, password)["authorization"].encode(), address)
+        return await self.users.authenticate(basic(name, password)["authorization"].encode(), address)
 
     async def refused(self, name: str = "anna", password: str = "guess", address: str = "192.0.2.1") -> int:
         try:
@@ -120,7 +120,7 @@ class PasswordTests(TestCase):
         """Without any, or with what is none, nothing is checked."""
         for header in (None, b"", b"Bearer x", b"Basic", b"Basic !", b"Basic YW5uYQ==", b"Basic /w=="):
             try:
-                await self.users.who(header, "192.0.2.1")
+                await self.users.authenticate(header, "192.0.2.1")
             except ApiError as error:
                 self.assertEqual((error.status, "www-authenticate" in error.headers), (401, True))
             else:
@@ -171,13 +171,13 @@ class PasswordTests(TestCase):
         self.assertEqual(basic_auth._network("2001:db8::1"), basic_auth._network("2001:db8::2:3"))
         for number in range(5000):
             self.users._attempts(f"10.0.{number // 250}.{number % 250}")
-        self.assertLessEqual(len(self.users._of_one), 2000)
+        self.assertLessEqual(len(self.users._attempts_by_address), 2000)
 
     async def test_many_remembered(self) -> None:
         """No more credentials are remembered than is said."""
         for number in range(1500):
             self.users._remember(b"%d" % number)
-        self.assertEqual(len(self.users._right), 1000)
+        self.assertEqual(len(self.users._valid), 1000)
 
     async def test_read_again(self) -> None:
         """A changed file counts: a new user, a new password; one that can't be used changes nothing."""

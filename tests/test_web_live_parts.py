@@ -293,9 +293,9 @@ class FanOutTests(SynchronousTestCase):
         self.live._fleet = fleet  # type: ignore[assignment]
 
         def news() -> list[str]:
-            return self.successResultOf(Deferred.fromCoroutine(self.live._news()))
+            return self.successResultOf(Deferred.fromCoroutine(self.live._seen_devices()))
 
-        self.live._heard_from = 100.0
+        self.live._seen_from = 100.0
         self.assertEqual(news(), [])
         fleet.heard = {"a": 101.0, "b": 102.0}
         self.assertEqual(news(), ["a", "b"])
@@ -312,7 +312,7 @@ class FanOutTests(SynchronousTestCase):
             told += some
         self.assertEqual(len(told), len(set(told)))
         self.assertEqual(set(told), {name for name in fleet.heard if name.startswith("lock")})
-        self.assertLessEqual(len(self.live._told), live_events.MAX_HEARD)
+        self.assertLessEqual(len(self.live._sent), live_events.MAX_HEARD)
 
     def test_heard_at_once(self) -> None:
         """When more than can be told were heard at one moment, it goes on all the same."""
@@ -320,10 +320,11 @@ class FanOutTests(SynchronousTestCase):
         self.live._fleet = fleet  # type: ignore[assignment]
         fleet.heard = {f"lock{number}": 5.0 for number in range(live_events.MAX_HEARD + 5)}
         self.assertEqual(
-            len(self.successResultOf(Deferred.fromCoroutine(self.live._news()))), live_events.MAX_HEARD
+            len(self.successResultOf(Deferred.fromCoroutine(self.live._seen_devices()))),
+            live_events.MAX_HEARD,
         )
         fleet.heard["new"] = 6.0
-        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(self.live._news())), ["new"])
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(self.live._seen_devices())), ["new"])
 
     def test_stopped(self) -> None:
         """When the gateway stops it says goodbye to all, and takes nobody in."""

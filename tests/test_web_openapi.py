@@ -159,7 +159,7 @@ class AnswerTests(SynchronousTestCase):
                     if needs_redis:
                         refused = wait_until(lambda one=operation: self.not_cached(one))
                         self.assertEqual(refused.status, 502, operation)
-                        self.assertIn("Redis refuses: ", refused.error["message"])
+                        self.assertIn("Redis refused the request: ", refused.error["message"])
             finally:
                 admin.call("ACL", "SETUSER", GATEWAY, "reset", *rules_of(GATEWAY))
 

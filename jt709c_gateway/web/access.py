@@ -1,4 +1,4 @@
-"""Who may see the page and use the API (docs/web.rst, "Who may see it")."""
+"""Access control of page and API (docs/web.rst, "Who may see it")."""
 
 from ipaddress import ip_address
 from typing import Any, Final
@@ -15,10 +15,10 @@ _LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 @define(eq=False)
 class AccessControl:
-    """Lets requests in.
+    """Admits or rejects requests.
 
-    `users` are those who have a password, None when there is no file of them; `anybody` says that this is
-    meant. `hosts` are names, besides the usual ones, by which browsers may call us.
+    `users` authenticates, None without a user file; `anybody` then admits every host. `hosts` are further
+    accepted values of the Host header.
     """
 
     users: BasicAuth | None = None
@@ -26,9 +26,9 @@ class AccessControl:
     hosts: frozenset[str] = frozenset()
 
     async def admit(self, request: Any, local: bool) -> str | None:
-        """The user, None without users; :class:`ApiError` for who isn't let in.
+        """Return the authenticated user, None without a user file; raise :class:`ApiError` if not admitted.
 
-        `local` says that the server can be reached from its own host only.
+        `local` says that the server can only be reached from its own host.
         """
         if not local and self.users is None and not self.anybody:
             raise ApiError(
@@ -41,12 +41,12 @@ class AccessControl:
             return None
         peer = request.getClientAddress()
         address = peer.host if isinstance(peer, IPv4Address | IPv6Address) else ""
-        return await self.users.who(request.getHeader(b"authorization"), address)
+        return await self.users.authenticate(request.getHeader(b"authorization"), address)
 
     def _check_host(self, request: Any, local: bool) -> None:
-        """Refuse a page of somebody else's whose name was made to lead here (DNS rebinding)."""
+        """Reject unknown names in the Host header, which DNS rebinding would have."""
         if not local and self.users is not None and not self.hosts:
-            # Its browser would have to know a password for that name.
+            # A browser has no password for a foreign name.
             return
         host = host_of(request)
         known = host in _LOOPBACK_HOSTS or host in self.hosts or (not local and _is_address(host))
@@ -56,7 +56,7 @@ class AccessControl:
 
 
 def host_of(request: Any) -> str:
-    """The name in the Host header, without port and brackets; "" unless there is just one, and it is one."""
+    """The name in the Host header without port and brackets; "" if missing, repeated or malformed."""
     given = request.requestHeaders.getRawHeaders(b"host", [])
     raw = given[0].decode("ascii", "replace") if len(given) == 1 else ""
     try:

@@ -1,4 +1,4 @@
-"""The page and the API as one resource: every request comes through here."""
+"""The root resource of page and API, which every request passes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -26,9 +26,9 @@ _HEADERS: Final = {
 
 
 def content_policy(tiles: str | None) -> str:
-    """The Content-Security-Policy: nothing from elsewhere but map tiles, no script but our files.
+    """The Content-Security-Policy: own scripts only, nothing from other hosts but map tiles.
 
-    `tiles` is where tiles come from, as a source expression (CSP 3 §2.3.1).
+    `tiles` is the source expression (CSP 3 §2.3.1) of the tiles.
     """
     images = "img-src 'self' data:" + (f" {tiles}" if tiles else "")
     return (
@@ -38,28 +38,28 @@ def content_policy(tiles: str | None) -> str:
 
 
 class App(Resource):
-    """Page and API. `local()` says whether only this host can reach us."""
+    """Serves page and API. `local()` returns whether only this host can reach the server."""
 
     isLeaf = True
     log = Logger()
 
     def __init__(
         self,
-        gate: AccessControl,
+        access: AccessControl,
         routes: Routes,
         assets: Mapping[str, Asset],
         tiles: str | None,
         local: Callable[[], bool],
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._gate = gate
+        self._access = access
         self._routes = routes
         self._assets = assets
         self._policy = content_policy(tiles).encode()
         self._local = local
 
     def render(self, request: Any) -> int:
-        """Any method; HEAD comes here too."""
+        """Handle a request of any method."""
         gone = ClientGone.watch(request)
         serving = defer.Deferred.fromCoroutine(self._serve(request, gone))
         serving.addErrback(self._failed, request, gone)
@@ -71,33 +71,35 @@ class App(Resource):
         request.setHeader(b"content-security-policy", self._policy)
         request.setHeader(b"cache-control", b"no-store")
         path = request.path.decode("utf-8", "replace")
-        of_api = path == BASE or path.startswith(f"{BASE}/")
+        is_api = path == BASE or path.startswith(f"{BASE}/")
         try:
-            user = await self._gate.admit(request, self._local())
+            user = await self._access.admit(request, self._local())
             if gone.yes:
                 return
-            if not of_api:
+            if not is_api:
                 await self._file(request, path).send(request, gone)
                 return
-            answer = await self._call(request, path, user, gone)
+            answer = await self._handle(request, path, user, gone)
         except ApiError as error:
-            answer = error.answer() if of_api else _as_text(error)
+            answer = error.response() if is_api else _as_text(error)
         except txredisapi.ConnectionError:
-            answer = ApiError(503, "Redis is away: try again later", headers={"retry-after": "5"}).answer()
+            answer = ApiError(503, "Redis is away: try again later", headers={"retry-after": "5"}).response()
         except txredisapi.ResponseError as error:
-            self.log.error("Redis refuses what the API asks for: {reason}", reason=str(error))
-            answer = ApiError(502, f"Redis refuses: {str(error).partition(chr(10))[0][:200]}").answer()
+            self.log.error("Redis refused a request of the API: {reason}", reason=str(error))
+            answer = ApiError(
+                502, f"Redis refused the request: {str(error).partition(chr(10))[0][:200]}"
+            ).response()
         if answer is not None and not gone.yes:
             await answer.send(request, gone)
 
-    async def _call(self, request: Any, path: str, user: str | None, gone: ClientGone) -> Response | None:
+    async def _handle(self, request: Any, path: str, user: str | None, gone: ClientGone) -> Response | None:
         handler, arguments = self._routes.find(request.method.decode("ascii", "replace"), path)
         return await handler(ApiRequest(request, user, arguments, gone))
 
     def _file(self, request: Any, path: str) -> Asset:
         asset = self._assets.get(path)
         if asset is None:
-            raise ApiError(404, "there is nothing here")
+            raise ApiError(404, "not found")
         if request.method not in (b"GET", b"HEAD"):
             raise ApiError(405, "expected GET", headers={"allow": "GET"})
         return asset
@@ -106,11 +108,11 @@ class App(Resource):
         self.log.failure("a request for {path} failed", failure, path=request.path.decode("ascii", "replace"))
         if not gone.yes and not request.startedWriting:
             request.setResponseCode(500)
-            request.write(b'{"error":{"field":null,"message":"the gateway failed at this; see its log"}}')
+            request.write(b'{"error":{"field":null,"message":"internal error: see the log of the gateway"}}')
             request.finish()
 
 
 def _as_text(error: ApiError) -> Response:
     return evolve(
-        error.answer(), body=f"{error.message}\n".encode(), content_type="text/plain; charset=utf-8"
+        error.response(), body=f"{error.message}\n".encode(), content_type="text/plain; charset=utf-8"
     )

@@ -1,7 +1,7 @@
-"""Who a request is from: HTTP Basic authentication (RFC 7617) against the file of users.
+"""HTTP Basic authentication (RFC 7617) against the user file.
 
-A check with bcrypt takes some tenths of a second of a core, on purpose. So it is done in a thread, one at a
-time, what was right is remembered for a while, and what was wrong is slowed down.
+A check with bcrypt takes some tenths of a second of a core, on purpose. So a thread does it, one check at a
+time; valid credentials are cached for a while, and failed attempts are throttled.
 """
 
 import base64
@@ -20,19 +20,19 @@ from twisted.logger import Logger
 from jt709c_gateway.web.htpasswd import Signature, UserFile, UsersError, read_users, signature_of
 from jt709c_gateway.web.http import ApiError
 
-#: Seconds for which credentials that were right count without a check, and how many are remembered.
+#: Seconds for which valid credentials are cached, and the size of that cache.
 _REMEMBERED: Final = 300.0
 _MOST_REMEMBERED: Final = 1000
-#: Checks that may wait for their turn.
+#: Maximum number of queued checks.
 _MOST_WAITING: Final = 20
-#: Wrong attempts in a row of one address, and of all, and how many a second are forgiven.
+#: Failed attempts allowed per address and in all, and how many are forgiven per second.
 _ATTEMPTS: Final = 10
 _ATTEMPTS_OF_ALL: Final = 100
 _FORGIVEN: Final = 0.1
 _MOST_ADDRESSES: Final = 2000
-#: Seconds between two looks at the file.
-_REVIEW: Final = 2.0
-#: bcrypt takes no more bytes than this into account.
+#: Seconds between two checks of the file.
+_CHECK_EVERY: Final = 2.0
+#: bcrypt ignores further bytes.
 _LONGEST_PASSWORD: Final = 72
 _CHALLENGE: Final = {"www-authenticate": 'Basic realm="jt709c-gateway", charset="UTF-8"'}
 
@@ -41,29 +41,29 @@ Check = Callable[[bytes, bytes], bool]
 
 @define
 class _Attempts:
-    """Wrong attempts, some of which are forgiven as time goes by."""
+    """Counts failed attempts, which are forgiven over time."""
 
     most: float
     forgiven: float
     count: float = 0.0
     at: float = 0.0
 
-    def left(self, now: float) -> float:
-        """How many more there may be."""
+    def remaining(self, now: float) -> float:
+        """How many more attempts are allowed."""
         self.count = max(0.0, self.count - (now - self.at) * self.forgiven)
         self.at = now
         return self.most - self.count
 
     def wait(self) -> int:
-        """Seconds until there may be one more."""
+        """Seconds until the next attempt is allowed."""
         return max(1, round((self.count - self.most + 1) / self.forgiven))
 
 
 @define(eq=False)
 class BasicAuth:
-    """Knows users by their passwords.
+    """Authenticates users by their passwords.
 
-    The file is read again when it has changed; a version that can't be used changes nothing.
+    A changed file is reloaded; an invalid one is ignored.
     """
 
     log = Logger()
@@ -72,38 +72,36 @@ class BasicAuth:
     file: UserFile
     check: Check = field(default=bcrypt.checkpw)
     _key: bytes = field(factory=lambda: secrets.token_bytes(32), init=False, repr=False)
-    _right: dict[bytes, float] = field(factory=dict, init=False, repr=False)
+    _valid: dict[bytes, float] = field(factory=dict, init=False, repr=False)
     _turn: defer.DeferredLock = field(factory=defer.DeferredLock, init=False, repr=False)
     _waiting: int = field(default=0, init=False)
-    _of_all: _Attempts = field(init=False)
-    _of_one: dict[str, _Attempts] = field(factory=dict, init=False, repr=False)
-    _reviewed: float = field(default=0.0, init=False)
+    _all_attempts: _Attempts = field(init=False)
+    _attempts_by_address: dict[str, _Attempts] = field(factory=dict, init=False, repr=False)
+    _checked_at: float = field(default=0.0, init=False)
     _refused: Signature | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._of_all = _Attempts(_ATTEMPTS_OF_ALL, 10 * _FORGIVEN)
-        self._reviewed = self.clock.seconds()
+        self._all_attempts = _Attempts(_ATTEMPTS_OF_ALL, 10 * _FORGIVEN)
+        self._checked_at = self.clock.seconds()
 
-    async def who(self, authorization: bytes | None, address: str) -> str:
-        """The user's name; :class:`ApiError` 401 without one, 429 and 503 for too many attempts."""
-        self._review()
+    async def authenticate(self, authorization: bytes | None, address: str) -> str:
+        """Return the user name; raise :class:`ApiError` 401, or 429 or 503 for too many attempts."""
+        self._reload_if_changed()
         name, password = _credentials(authorization)
         digest = hmac.digest(self._key, f"{name}:".encode() + password, "sha256")
         if self._is_known(digest):
             return name
         attempts = self._attempts(address)
-        self._slow_down(attempts)
+        self._throttle(attempts)
         if self._waiting >= _MOST_WAITING:
-            raise ApiError(
-                503, "too many passwords wait for their check: try again", headers={"retry-after": "5"}
-            )
+            raise ApiError(503, "too many logins at a time: try again", headers={"retry-after": "5"})
         self._waiting += 1
         try:
             await self._turn.acquire()
             try:
-                # The same may have been found right meanwhile, or others wrong.
+                # Meanwhile the same credentials may have been checked, or others have failed.
                 if not self._is_known(digest):
-                    self._slow_down(attempts)
+                    self._throttle(attempts)
                     await self._check(name, password, digest, attempts)
             finally:
                 self._turn.release()
@@ -113,52 +111,52 @@ class BasicAuth:
 
     def _is_known(self, digest: bytes) -> bool:
         now: float = self.clock.seconds()
-        return self._right.get(digest, -1.0) >= now
+        return self._valid.get(digest, -1.0) >= now
 
-    def _slow_down(self, attempts: _Attempts) -> None:
+    def _throttle(self, attempts: _Attempts) -> None:
         now = self.clock.seconds()
-        for one in (attempts, self._of_all):
-            if one.left(now) < 1:
+        for one in (attempts, self._all_attempts):
+            if one.remaining(now) < 1:
                 raise ApiError(
                     429,
-                    "too many attempts that failed: try again later",
+                    "too many failed logins: try again later",
                     headers={"retry-after": str(one.wait())},
                 )
 
     async def _check(self, name: str, password: bytes, digest: bytes, attempts: _Attempts) -> None:
         known = self.file.hashes.get(name)
         fits: bool = await threads.deferToThread(self.check, password, known or _costliest(self.file))
-        # The user may have been taken out of the file meanwhile.
+        # The user may have been removed from the file meanwhile.
         if not fits or known is None or self.file.hashes.get(name) != known:
             attempts.count += 1
-            self._of_all.count += 1
+            self._all_attempts.count += 1
             raise refused("user and password do not fit: expected those of a user in --web-users")
         self._remember(digest)
 
     def _remember(self, digest: bytes) -> None:
         now = self.clock.seconds()
-        self._right = {
-            one: until for one, until in list(self._right.items())[-_MOST_REMEMBERED + 1 :] if until >= now
+        self._valid = {
+            one: until for one, until in list(self._valid.items())[-_MOST_REMEMBERED + 1 :] if until >= now
         }
-        self._right[digest] = now + _REMEMBERED
+        self._valid[digest] = now + _REMEMBERED
 
     def _attempts(self, address: str) -> _Attempts:
-        found = self._of_one.pop(_network(address), None) or _Attempts(_ATTEMPTS, _FORGIVEN)
-        self._of_one[_network(address)] = found
-        if len(self._of_one) > _MOST_ADDRESSES:
-            del self._of_one[next(iter(self._of_one))]
+        found = self._attempts_by_address.pop(_network(address), None) or _Attempts(_ATTEMPTS, _FORGIVEN)
+        self._attempts_by_address[_network(address)] = found
+        if len(self._attempts_by_address) > _MOST_ADDRESSES:
+            del self._attempts_by_address[next(iter(self._attempts_by_address))]
         return found
 
     def reread(self) -> None:
-        """Look at the file now, and say again what is wrong with it."""
-        self._reviewed, self._refused = -_REVIEW, None
-        self._review()
+        """Reload the file now, and log again what is wrong with it."""
+        self._checked_at, self._refused = -_CHECK_EVERY, None
+        self._reload_if_changed()
 
-    def _review(self) -> None:
-        """Read the file again when it has changed."""
-        if self.clock.seconds() - self._reviewed < _REVIEW:
+    def _reload_if_changed(self) -> None:
+        """Reload the file if it has changed."""
+        if self.clock.seconds() - self._checked_at < _CHECK_EVERY:
             return
-        self._reviewed = self.clock.seconds()
+        self._checked_at = self.clock.seconds()
         signature = signature_of(self.file.path)
         if signature in (self.file.signature, self._refused):
             return
@@ -173,19 +171,19 @@ class BasicAuth:
             )
             return
         self.file = found
-        self._right.clear()
+        self._valid.clear()
         self.log.info(
             "--web-users {path}: read again, {count} users", path=str(found.path), count=len(found.hashes)
         )
 
 
 def refused(message: str) -> ApiError:
-    """The answer to whoever hasn't said, or not rightly, who he is."""
+    """An error 401 with a challenge."""
     return ApiError(401, message, headers=_CHALLENGE)
 
 
 def _costliest(file: UserFile) -> bytes:
-    """A hash by which a name that there isn't takes as long as a password that is wrong."""
+    """The hash with the highest cost, so that an unknown user takes as long as a wrong password."""
     return max(file.hashes.values(), key=lambda one: one[4:6])
 
 
@@ -204,7 +202,7 @@ def _credentials(authorization: bytes | None) -> tuple[str, bytes]:
 
 
 def _network(address: str) -> str:
-    """What counts as one client: an address, of IPv6 its first half."""
+    """The key that counts as one client: an IPv4 address, or the first half of an IPv6 address."""
     try:
         found = ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A bounded number of connections; who says nothing makes room for who comes."""
+"""Limits the number of connections; an idle one is closed for a new one."""
 
 from typing import Any, Final
 
@@ -9,24 +9,24 @@ MAX_CONNECTIONS: Final = 500
 
 
 class Connection(ProtocolWrapper):
-    """A connection, which is quiet while no request of it is being answered."""
+    """A connection, which is idle while it has no request in progress."""
 
     factory: "ConnectionLimit"
 
-    def asked(self) -> None:
-        """A whole request has come."""
-        self.factory.quiet.pop(self, None)
+    def request_started(self) -> None:
+        """A complete request has arrived."""
+        self.factory.idle.pop(self, None)
 
-    def answered(self) -> None:
-        """Its answer is complete."""
-        self.factory.quiet[self] = None
+    def request_finished(self) -> None:
+        """The response is complete."""
+        self.factory.idle[self] = None
 
 
 class ConnectionLimit(WrappingFactory):
-    """Takes at most `MAX_CONNECTIONS` at a time. For one more the longest quiet one is closed.
+    """Accepts at most `MAX_CONNECTIONS`; for one more, the longest idle one is closed.
 
-    So clients that merely connect, or send a request for ever, can't shut out a load balancer which asks for
-    `/readyz`. While an answer is under way on all of them, one more is closed at once.
+    Clients that only connect, or never complete a request, can't shut out a load balancer that checks
+    `/readyz`. If all connections have a request in progress, a new one is closed at once.
     """
 
     noisy = False
@@ -34,28 +34,28 @@ class ConnectionLimit(WrappingFactory):
 
     def __init__(self, wrapped: Any) -> None:
         super().__init__(wrapped)  # type: ignore[no-untyped-call]
-        #: Those that are quiet, longest first.
-        self.quiet: dict[Connection, None] = {}
+        #: The idle connections, longest idle first.
+        self.idle: dict[Connection, None] = {}
         self._ending: set[Connection] = set()
 
     def buildProtocol(self, addr: Any) -> Any:
-        """Return a new protocol, or None when there are too many."""
+        """Return a protocol, or None if all connections are busy."""
         if len(self.protocols) - len(self._ending) >= MAX_CONNECTIONS:
-            if not self.quiet:
+            if not self.idle:
                 return None
-            longest = next(iter(self.quiet))
-            del self.quiet[longest]
+            longest = next(iter(self.idle))
+            del self.idle[longest]
             self._ending.add(longest)
             longest.abortConnection()
         return super().buildProtocol(addr)
 
     def registerProtocol(self, p: Any) -> None:
-        """A connection has been made."""
+        """Count a new connection."""
         super().registerProtocol(p)  # type: ignore[no-untyped-call]
-        self.quiet[p] = None
+        self.idle[p] = None
 
     def unregisterProtocol(self, p: Any) -> None:
-        """A connection has ended."""
+        """Remove a closed connection."""
         super().unregisterProtocol(p)  # type: ignore[no-untyped-call]
-        self.quiet.pop(p, None)
+        self.idle.pop(p, None)
         self._ending.discard(p)

@@ -1,4 +1,4 @@
-"""Locks as they were last heard: the rows of the status page's table."""
+"""Reads the last states of locks: the rows of the page's table."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -24,13 +24,13 @@ from jt709c_gateway.util.timestamps import iso
 from jt709c_gateway.web import pagination
 from jt709c_gateway.web.query import Ranked
 
-#: Devices that are read at a time: some milliseconds of Redis and of the reactor.
+#: Devices per read, which takes some milliseconds of Redis and of the reactor.
 _AT_ONCE: Final = 200
 MAX_DEVICES: Final = 20_000
 
 
 class _End(msgspec.Struct):
-    """What follows the devices in an answer."""
+    """The fields of a response behind the devices."""
 
     next: str | None
     total: int
@@ -40,12 +40,12 @@ class _End(msgspec.Struct):
 _packed: Final = msgspec.msgpack.Decoder(list[list[str | bool]])
 
 Raw = list[str | None]
-"""The values of `DEVICE_FIELDS`, and behind them those of `SESSION_FIELDS`."""
+"""The values of `DEVICE_FIELDS`, then those of `SESSION_FIELDS`."""
 
 
 @define(eq=False)
 class DeviceTable:
-    """Reads devices, a page at a time."""
+    """Reads device summaries page by page."""
 
     store: CommandStore
 
@@ -60,9 +60,9 @@ class DeviceTable:
         return self.store.keys
 
     async def read(self, limit: int, after: Ranked | None, seen_since: float | None, now: float) -> bytes:
-        """At most `limit` locks, newest seen first, as JSON. Times are in epoch seconds.
+        """Read at most `limit` locks, last seen first, as JSON. Times are in epoch seconds.
 
-        It is put together as it is read, since 10,000 locks are some megabytes. txredisapi's errors come.
+        The JSON is assembled page by page, since 10,000 locks are some megabytes. Raises txredisapi's errors.
         """
         pieces: list[bytes] = []
         count, more = 0, True
@@ -80,7 +80,7 @@ class DeviceTable:
         return b'{"devices":[%b],%b' % (b",".join(pieces), msgspec.json.encode(end)[1:])
 
     async def heard_since(self, after: float, most: int) -> list[tuple[float, str]]:
-        """Devices that were heard after a moment, with when, oldest first; at most so many."""
+        """Read at most `most` devices seen after a moment, with that time, oldest first."""
         flat = await self.caller.call(
             "ZRANGEBYSCORE", self.keys.devices, f"({after!r}", "+inf", "WITHSCORES", "LIMIT", 0, most
         )
@@ -90,7 +90,7 @@ class DeviceTable:
         ]
 
     async def summaries(self, devices: Sequence[str]) -> list[DeviceSummary]:
-        """A summary of each, with nothing but its name where nothing is known."""
+        """Read the summary of each device; that of an unknown device has only its id."""
         found: list[DeviceSummary] = []
         for start in range(0, len(devices), _AT_ONCE):
             names = devices[start : start + _AT_ONCE]
@@ -98,7 +98,7 @@ class DeviceTable:
         return found
 
     async def one(self, device: str) -> tuple[DeviceSummary, dict[str, Any] | None] | None:
-        """A lock and the data of its last location; None when it has not reported itself."""
+        """Read a lock and its last location; None if the lock has never reported."""
         [raw] = await self._raw([device])
         found = _summary(device, raw)
         if found.seen is None:
@@ -107,16 +107,16 @@ class DeviceTable:
         return found, None if location is None else _object(location)
 
     async def resolve(self, name: str) -> str:
-        """The device that an id, with leading zeros or without, an IMEI, or a sub-lock's id stands for."""
+        """Resolve a device id, with or without leading zeros, an IMEI, or a sub-lock id to the device id."""
         return (await self.store.look_up(name)).device
 
     async def peripherals(self, device: str) -> list[dict[str, Any]]:
-        """The sub-locks and sensors behind a master, last heard first."""
+        """Read the sub-locks and sensors of a master, last seen first."""
         page = await pagination.page(self.caller, self.keys.peripherals(device), _AT_ONCE)
         found = []
         for _, name in page.members:
             key = self.keys.peripheral(name)
-            found.append((name, await self.caller.call("HMGET", key, *_OF_PERIPHERAL)))
+            found.append((name, await self.caller.call("HMGET", key, *_PERIPHERAL_FIELDS)))
         return [_peripheral(name, raw) for name, raw in found]
 
     async def _count(self, seen_since: float | None) -> int:
@@ -138,7 +138,7 @@ class DeviceTable:
         except txredisapi.ResponseError as error:
             if WRONG_TYPE not in str(error):
                 raise
-        # One of them can't be read so: it takes longer, and only what is wrong is unknown then.
+        # One key is malformed: read them one by one, so that only its values are unknown.
         return [await self._raw_one(device) for device in devices]
 
     async def _raw_one(self, device: str) -> Raw:
@@ -155,7 +155,7 @@ class DeviceTable:
         return values
 
 
-_OF_PERIPHERAL: Final = ("type", "seen", "lock_state", "battery_percent")
+_PERIPHERAL_FIELDS: Final = ("type", "seen", "lock_state", "battery_percent")
 
 
 def _peripheral(name: str, raw: Sequence[bytes | None]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The file of users, as `htpasswd -B` makes it: `name:$2y$…` a line (bcrypt), `#` for comments."""
+"""Reads the user file as `htpasswd -B` writes it: `name:$2y$…` (bcrypt) per line, `#` for comments."""
 
 import os
 import re
@@ -8,24 +8,24 @@ from typing import Final
 
 from attrs import field, frozen
 
-#: Bytes that a file may have.
+#: Maximum bytes of the file.
 MAX_BYTES: Final = 1 << 20
-#: Rounds, as a power of two: with more, a check takes longer than a second.
+#: Maximum cost (rounds as a power of two): above it, a check takes longer than a second.
 MAX_COST: Final = 14
 _NAME: Final = re.compile(r"[^\s:]{1,64}")
 _BCRYPT: Final = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
 
-#: What tells one version of a file from another: inode, bytes, nanoseconds of its last change.
+#: Identifies a version of a file: inode, bytes, nanoseconds of the last change.
 Signature = tuple[int, int, int]
 
 
 class UsersError(ValueError):
-    """A file that can't be used: which line of it, and what is right; no hash is shown."""
+    """The user file is invalid. The message has the line and the expected value, but no hash."""
 
 
 @frozen
 class UserFile:
-    """A file that was read: its users' hashes by name."""
+    """The content of a user file: hashes by user name."""
 
     path: Path
     hashes: Mapping[str, bytes] = field(repr=False)
@@ -33,7 +33,7 @@ class UserFile:
 
 
 def signature_of(path: Path) -> Signature | None:
-    """The version of a file that is there now; None when there is none."""
+    """The current version of a file; None if it does not exist."""
     try:
         found = os.stat(path)
     except OSError:
@@ -42,7 +42,7 @@ def signature_of(path: Path) -> Signature | None:
 
 
 def read_users(path: Path) -> UserFile:
-    """Read a file; :class:`UsersError` for one that can't be used."""
+    """Read a user file; raise :class:`UsersError` if it is invalid."""
     signature = signature_of(path)
     try:
         with path.open("rb") as file:
@@ -59,7 +59,7 @@ def read_users(path: Path) -> UserFile:
         if line.strip() and not line.lstrip().startswith("#"):
             name, hashed = _entry(line.strip(), number)
             if name in hashes:
-                raise UsersError(f"line {number}: {name} is there twice; expected each user once")
+                raise UsersError(f"line {number}: {name} is listed twice; expected each user once")
             hashes[name] = hashed
     if not hashes:
         raise UsersError("holds no user; expected lines as htpasswd -B makes them")

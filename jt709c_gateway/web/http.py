@@ -1,4 +1,4 @@
-"""One call of the API: what it asks for, and what it is answered."""
+"""Requests and responses of the API."""
 
 import gzip
 import io
@@ -17,7 +17,7 @@ from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.web.request_site import JSON_BODY, content_type
 
 JSON: Final = "application/json; charset=utf-8"
-#: Bytes from which compressing pays, and from which it is done in a thread.
+#: Bytes from which a body is compressed, and from which a thread compresses it.
 _WORTH_IT: Final = 1400
 _TOO_LONG: Final = 1 << 16
 
@@ -25,7 +25,7 @@ _Value = TypeVar("_Value")
 
 
 class ApiError(Exception):
-    """A call that can't be done: `message` is one line, says what is right and holds no secret."""
+    """An error of a request. `message` is one line with the expected value and without secrets."""
 
     def __init__(
         self,
@@ -40,8 +40,8 @@ class ApiError(Exception):
         self.field = field
         self.headers = headers or {}
 
-    def answer(self) -> "Response":
-        """What is sent."""
+    def response(self) -> "Response":
+        """The error as JSON."""
         return Response(
             to_json({"error": {"field": self.field, "message": self.message}}),
             self.status,
@@ -50,19 +50,19 @@ class ApiError(Exception):
 
 
 def bad_request(name: str, value: object, right: str) -> ApiError:
-    """The complaint about a parameter; `right` is what was expected."""
+    """An error 400 about a parameter; `right` is the expected value."""
     return ApiError(400, f"{name} is {described(value)}: expected {right}", name)
 
 
 @define
 class ClientGone:
-    """Whether whoever asked has gone away; a call to Redis that is under way can't be cancelled for that."""
+    """Whether the client has disconnected; running requests to Redis are not cancelled then."""
 
     yes: bool = False
 
     @classmethod
     def watch(cls, request: Any) -> "ClientGone":
-        """One that follows a request."""
+        """Watch the connection of a request."""
         gone = cls()
 
         def note(_: Any) -> None:
@@ -74,7 +74,7 @@ class ClientGone:
 
 @define(eq=False)
 class Response:
-    """What a call is answered. It may be sent to any number of clients; it is compressed once."""
+    """The response to a request. It may be sent to several clients and is compressed once."""
 
     body: bytes = field(repr=False)
     status: int = 200
@@ -91,7 +91,7 @@ class Response:
         return self._compressed
 
     async def send(self, request: Any, gone: "ClientGone") -> None:
-        """Send it, compressed where the client takes that and it pays; a long body as the client reads it."""
+        """Send the response, compressed if the client accepts it and it pays; a long body in chunks."""
         body = self.body
         if len(body) >= _WORTH_IT:
             request.setHeader(b"vary", b"accept-encoding")
@@ -112,14 +112,14 @@ class Response:
             try:
                 await sending.beginFileTransfer(io.BytesIO(body), request)
             except Exception:
-                # The client has gone away, as the only thing that can happen to bytes in memory.
+                # Bytes in memory can only fail because the client has disconnected.
                 return
         if not gone.yes:
             request.finish()
 
 
 def accepts_gzip(header: bytes | None) -> bool:
-    """Whether an Accept-Encoding (RFC 9110 §12.5.3) takes gzip."""
+    """Whether an Accept-Encoding header (RFC 9110 §12.5.3) accepts gzip."""
     for one in (header or b"").lower().split(b","):
         coding, _, weight = one.partition(b";")
         if coding.strip() in (b"gzip", b"*"):
@@ -128,38 +128,38 @@ def accepts_gzip(header: bytes | None) -> bool:
 
 
 def json_response(value: object, status: int = 200) -> Response:
-    """An answer of anything that msgspec encodes."""
+    """Encode a value as a JSON response."""
     return Response(to_json(value), status)
 
 
 @frozen
 class ApiRequest:
-    """What is asked: `arguments` are the parts of the path that the route names, `user` is who asks."""
+    """A request to the API: `path_params` are the named parts of its path, `user` has been authenticated."""
 
-    request: Any = field(repr=False)
+    twisted_request: Any = field(repr=False)
     user: str | None = None
-    arguments: Mapping[str, str] = field(factory=dict)
+    path_params: Mapping[str, str] = field(factory=dict)
     _gone: ClientGone = field(factory=ClientGone)
 
     @property
     def query(self) -> dict[str, list[str]]:
-        """The query in the address, what is no UTF-8 replaced."""
-        # As text: of bytes, what is not ASCII once it is unquoted makes an error.
-        text = self.request.uri.partition(b"?")[2].decode("ascii", "replace")
+        """The query of the URL; invalid UTF-8 is replaced."""
+        # As text: parse_qs fails on bytes that are not ASCII once unquoted.
+        text = self.twisted_request.uri.partition(b"?")[2].decode("ascii", "replace")
         return parse_qs(text, keep_blank_values=True)
 
     @property
     def gone(self) -> bool:
-        """Whether whoever asked has gone away."""
+        """Whether the client has disconnected."""
         return self._gone.yes
 
-    def only(self, *names: str) -> None:
-        """Refuse a query parameter that is none of these."""
+    def reject_unknown_params(self, *names: str) -> None:
+        """Raise :class:`ApiError` for query parameters other than these."""
         if unknown := unknown_names(self.query, names, "parameter"):
             raise ApiError(400, f"unknown {unknown}: expected {', '.join(names) or 'no parameter'}")
 
-    def many(self, name: str, read: Callable[[str], _Value]) -> tuple[_Value, ...]:
-        """The values of a parameter that may be repeated; `read` raises ValueError, saying what is right."""
+    def params(self, name: str, read: Callable[[str], _Value]) -> tuple[_Value, ...]:
+        """The values of a repeatable parameter; `read` raises ValueError with the expected value."""
         found = []
         for text in self.query.get(name, ()):
             try:
@@ -168,33 +168,35 @@ class ApiRequest:
                 raise bad_request(name, text, str(error)) from None
         return tuple(found)
 
-    def one(self, name: str, read: Callable[[str], _Value], default: Any = None) -> Any:
-        """The value of a parameter."""
-        found = self.many(name, read)
+    def param(self, name: str, read: Callable[[str], _Value], default: Any = None) -> Any:
+        """The value of a parameter, which may be given once."""
+        found = self.params(name, read)
         if len(found) > 1:
             raise ApiError(400, f"{name} is given {len(found)} times: expected it once", name)
         return found[0] if found else default
 
-    def argument(self, name: str, read: Callable[[str], _Value]) -> _Value:
-        """A part of the path."""
+    def path_param(self, name: str, read: Callable[[str], _Value]) -> _Value:
+        """The value of a named part of the path."""
         try:
-            return read(self.arguments[name])
+            return read(self.path_params[name])
         except ValueError as error:
-            raise bad_request(name, self.arguments[name], str(error)) from None
+            raise bad_request(name, self.path_params[name], str(error)) from None
 
-    def object(self) -> dict[str, Any]:
-        """The body, which has to be a JSON object; what stands in it is repeated in no complaint."""
-        if content_type(self.request.getHeader(b"content-type") or b"") != JSON_BODY.encode():
+    def json_object(self) -> dict[str, Any]:
+        """Parse the body as a JSON object; errors do not repeat its content."""
+        if content_type(self.twisted_request.getHeader(b"content-type") or b"") != JSON_BODY.encode():
             raise ApiError(415, f"content-type: expected {JSON_BODY}", "content-type")
         try:
-            found: dict[str, Any] = msgspec.json.decode(self.request.content.read(), type=dict[str, Any])
+            found: dict[str, Any] = msgspec.json.decode(
+                self.twisted_request.content.read(), type=dict[str, Any]
+            )
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise ApiError(400, "the body: expected a JSON object in UTF-8") from None
         return found
 
 
 Handler = Callable[[ApiRequest], Awaitable[Response | None]]
-"""Answers a call; None when it has dealt with the request itself, or is going to."""
+"""Answers a request; None if it writes to the request itself."""
 
 
 @define(eq=False)
@@ -205,9 +207,9 @@ class _Entry:
 
 
 class SharedResponse:
-    """Answers that many ask for at a time: made once for all who ask within `seconds`, and one after another.
+    """Caches responses for `seconds`, so that simultaneous requests share one; computes one at a time.
 
-    A result is as old as the moment at which it was asked for; at most `most` are kept, and none for longer.
+    The age of a result counts from its request. At most `most` results are kept.
     """
 
     def __init__(self, clock: Any, seconds: float = 1.0, most: int = 8) -> None:
@@ -218,7 +220,7 @@ class SharedResponse:
         self._turn = defer.DeferredLock()
 
     async def get(self, key: Any, make: Callable[[], Awaitable[_Value]]) -> _Value:
-        """The result under a key; what `make` raises goes to all who wait for it."""
+        """Return the result for a key; an exception of `make` goes to all that wait for it."""
         now = self._clock.seconds()
         entry = self._entries.get(key)
         if entry is None or (entry.waiting is None and now - entry.at >= self._seconds):
@@ -244,7 +246,7 @@ class SharedResponse:
         if isinstance(result, Failure):
             self._forget(key, entry)
         else:
-            # Of a large fleet it is some megabytes.
+            # The list of a large fleet has some megabytes.
             self._clock.callLater(self._seconds, self._forget, key, entry)
         for one in waiting:
             if not one.called:

@@ -1,4 +1,4 @@
-"""Live events for all who listen, from one subscription."""
+"""Forwards live events from one Redis connection to all clients."""
 
 from collections import defaultdict
 from typing import Any, Final
@@ -19,20 +19,20 @@ from jt709c_gateway.web.query import device, flag, kind
 from jt709c_gateway.web.redis_client import WebRedis
 from jt709c_gateway.web.sse import EVENT_STREAM, Client, message
 
-#: Clients at a time.
+#: Maximum number of clients.
 MAX_CLIENTS: Final = 100
-#: Events a second of one kind, or of one kind of one device. With more, its subscription rests until the
-#: second is over: merely to hear of every report would cost a busy gateway as much as the report itself.
+#: Maximum events per second and subscription. Above it, the subscription is paused until the second is over:
+#: only receiving every report would cost as much as processing it.
 MAX_RATE: Final = 300
-#: Messages a second that are written to clients, all in all; with more, subscriptions rest as well.
+#: Maximum messages per second to all clients together; above it, subscriptions are paused too.
 MAX_WRITTEN: Final = 5000
-#: Devices a second that are told to have been heard; those heard first come first, so each has its turn.
+#: Maximum device updates per second; those seen first are sent first, so that none starves.
 MAX_HEARD: Final = 1000
-#: Seconds by which a report may come to Redis later than another's that was heard after it.
+#: Seconds by which the commit of a report may be overtaken by that of a later one.
 _OVERLAP: Final = 2.0
-#: Seconds after which a client has to come again, as browsers do by themselves: it is asked anew who it is.
+#: Seconds after which a client must reconnect, as browsers do by themselves, and authenticate again.
 MAX_LIFE: Final = 3600.0
-#: What comes too often to be sent to somebody who has not asked for it.
+#: Frequent kinds, which are sent only on request.
 _FREQUENT: Final = frozenset({KIND_LOCATION, KIND_HEARTBEAT})
 _TICK: Final = 1.0
 _BEAT_EVERY: Final = 15
@@ -47,7 +47,7 @@ _envelope: Final = msgspec.json.Decoder(_Envelope)
 
 @frozen
 class Interest:
-    """What a client wants: the names to subscribe to, and whether to hear which devices were heard."""
+    """The subscriptions of a client, and whether it receives device updates."""
 
     names: frozenset[str]
     devices: bool
@@ -55,9 +55,9 @@ class Interest:
 
 
 def names(keys: Keys, kinds: tuple[str, ...], name: str | None) -> frozenset[str]:
-    """Channels for one device, patterns of one for each kind for all; no kinds are all.
+    """The channels of one device, or one pattern per kind for all devices; no kinds means all.
 
-    Without a device, what comes all the time is left out unless it is named.
+    Without a device, frequent kinds are only included if they are named.
     """
     if name is not None:
         return frozenset(keys.channel(one, name) for one in kinds or KINDS)
@@ -67,10 +67,10 @@ def names(keys: Keys, kinds: tuple[str, ...], name: str | None) -> frozenset[str
 
 
 def _event(payload: bytes) -> bytes:
-    """The message of an event as it was published; what can't be decoded raises what msgspec does."""
+    """Convert a published event to a message; raise an error of msgspec if it is invalid."""
     event_id = _envelope.decode(payload).id
     if b"\n" in payload or b"\r" in payload:
-        # Not from a gateway, whose JSON has no line breaks: they would end the message in the middle.
+        # Not from a gateway, whose JSON has no line breaks: they would split the message.
         payload = msgspec.json.encode(msgspec.json.decode(payload))
     return message("event", payload, event_id if event_id and event_id.isprintable() else None)
 
@@ -78,13 +78,13 @@ def _event(payload: bytes) -> bytes:
 @define(eq=False)
 class _Subscribed:
     clients: set[Client] = field(factory=set)
-    #: How many more may come in this second, and how many were left out.
+    #: How many more may be forwarded in this second, and how many were skipped.
     left: int = MAX_RATE
     skipped: int = 0
 
 
 class LiveEvents(Service):
-    """Passes on events. It is subscribed to what its clients want, and to nothing while there are none."""
+    """Subscribes to the events that its clients request, and forwards them."""
 
     log = Logger()
 
@@ -101,32 +101,32 @@ class LiveEvents(Service):
         self._ticking.clock = reactor
         self._ticks = 0
         self._writes_left = MAX_WRITTEN
-        self._resting: set[str] = set()
-        #: From when on to look for what was heard, and what of that has been told.
-        self._heard_from = 0.0
-        self._told: dict[str, float] = {}
+        self._paused: set[str] = set()
+        #: The start of the next search for seen devices, and those already sent of that time.
+        self._seen_from = 0.0
+        self._sent: dict[str, float] = {}
         self._reading = False
-        #: Whether a client may have missed something, because there was no connection, or not yet.
-        self._deaf = True
-        #: Names of what Redis refused, so that each is told once.
-        self._complained: set[str] = set()
+        #: Whether clients may have missed events, because there was no connection.
+        self._missed_events = True
+        #: Subscriptions that Redis rejected, so that each is logged once.
+        self._logged: set[str] = set()
 
     @property
     def clients(self) -> int:
-        """How many listen."""
+        """The number of clients."""
         return len(self._clients)
 
-    async def open(self, call: ApiRequest) -> Response | None:
-        """GET /events/live: what happens from now on."""
-        call.only("device", "kind", "devices")
-        name: str | None = call.one("device", device)
-        kinds = call.many("kind", kind)
-        wants_devices: bool = call.one("devices", flag, False)
+    async def open(self, request: ApiRequest) -> Response | None:
+        """GET /events/live: stream the events from now on."""
+        request.reject_unknown_params("device", "kind", "devices")
+        name: str | None = request.param("device", device)
+        kinds = request.params("kind", kind)
+        wants_devices: bool = request.param("devices", flag, False)
         if name is not None:
             name = await self._fleet.resolve(name)
-        if call.gone:
+        if request.gone:
             return None
-        if call.request.method == b"HEAD":
+        if request.twisted_request.method == b"HEAD":
             return Response(b"", content_type=EVENT_STREAM)
         if not self.running or len(self._clients) >= MAX_CLIENTS:
             raise ApiError(
@@ -137,7 +137,7 @@ class LiveEvents(Service):
         interest = Interest(
             names(self._redis.keys, kinds, name), wants_devices, self._reactor.seconds() + MAX_LIFE
         )
-        client = Client(call.request, self._left)
+        client = Client(request.twisted_request, self._left)
         self._clients[client] = interest
         for one in interest.names:
             self._subscribed[one].clients.add(client)
@@ -147,16 +147,16 @@ class LiveEvents(Service):
 
     def _listen(self) -> None:
         if self._connection is None:
-            # None still where it isn't known yet where Redis is: the next tick tries again.
+            # None while no connector is set: the next tick tries again.
             self._connection = self._redis.listen(self._message, self._subscriptions, self._ready, self._lost)
             self._subscriptions.connection = self._connection
         self._subscribe()
         if not self._ticking.running:
-            self._heard_from, self._told = self._wall() - _OVERLAP, {}
+            self._seen_from, self._sent = self._wall() - _OVERLAP, {}
             self._ticking.start(_TICK, now=False)
 
     def _subscribe(self) -> None:
-        self._subscriptions.set_names(self._subscribed.keys() - self._resting)
+        self._subscriptions.set_names(self._subscribed.keys() - self._paused)
 
     def _left(self, client: Client) -> None:
         interest = self._clients.pop(client, None)
@@ -177,8 +177,8 @@ class LiveEvents(Service):
             return
         if subscribed.left <= 0 or self._writes_left < len(subscribed.clients):
             subscribed.skipped += 1
-            if subscription not in self._resting:
-                self._resting.add(subscription)
+            if subscription not in self._paused:
+                self._paused.add(subscription)
                 self._subscribe()
             return
         subscribed.left -= 1
@@ -186,33 +186,33 @@ class LiveEvents(Service):
         try:
             data = _event(payload)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            # Nobody but a gateway should publish here.
+            # Not published by a gateway.
             return
         for client in list(subscribed.clients):
             client.send(data)
 
     def _refused(self, name: str, failure: Any) -> None:
-        if not failure.check(txredisapi.ConnectionError) and name not in self._complained:
-            # The names of devices that somebody asks for may be many.
-            self._complained = {*self._complained, name} if len(self._complained) < 100 else {name}
+        if not failure.check(txredisapi.ConnectionError) and name not in self._logged:
+            # Bounded: clients may request any number of devices.
+            self._logged = {*self._logged, name} if len(self._logged) < 100 else {name}
             self.log.warn(
-                "Redis does not let the status page listen to {name}: {reason}",
+                "Redis rejected the subscription of the status page to {name}: {reason}",
                 name=name,
                 reason=failure.getErrorMessage(),
             )
 
     def _ready(self) -> None:
         self._subscriptions.ready()
-        if self._deaf:
-            # Once more: what was published until now was not heard, and who reads it again now finds Redis.
-            self._deaf = False
-            self._tell_gap()
+        if self._missed_events:
+            # Report the gap again: events were missed until now, and Redis can be read again.
+            self._missed_events = False
+            self._report_gap()
 
     def _lost(self, reason: str) -> None:
-        self._deaf = True
-        self._tell_gap()
+        self._missed_events = True
+        self._report_gap()
 
-    def _tell_gap(self) -> None:
+    def _report_gap(self) -> None:
         for client in self._clients:
             client.skip(0, "redis")
 
@@ -220,7 +220,7 @@ class LiveEvents(Service):
         try:
             self._tick()
         except Exception:
-            self.log.failure("looking after live events failed")
+            self.log.failure("periodic task of the live events failed")
 
     def _tick(self) -> None:
         self._ticks += 1
@@ -231,11 +231,11 @@ class LiveEvents(Service):
                 for client in subscribed.clients:
                     client.skip(subscribed.skipped, "rate")
                 subscribed.skipped = 0
-        if self._resting:
-            self._resting.clear()
+        if self._paused:
+            self._paused.clear()
             self._subscribe()
         if self._connection is None or not self._connection.connected:
-            self._deaf = True
+            self._missed_events = True
         if self._connection is None:
             self._listen()
         elif self._ticks % int(PING_EVERY / _TICK) == 0:
@@ -249,20 +249,20 @@ class LiveEvents(Service):
                 client.end()
         if not self._reading and any(one.devices for one in self._clients.values()):
             self._reading = True
-            telling = defer.Deferred.fromCoroutine(self._tell_heard())
-            telling.addErrback(lambda failure: self.log.failure("reading what was heard failed", failure))
+            sending = defer.Deferred.fromCoroutine(self._send_device_updates())
+            sending.addErrback(lambda failure: self.log.failure("reading device updates failed", failure))
 
-    async def _tell_heard(self) -> None:
-        """Tell which devices were heard since the last time, to all who want to know."""
-        before = self._heard_from, self._told
+    async def _send_device_updates(self) -> None:
+        """Send the summaries of devices seen since the last time."""
+        before = self._seen_from, self._sent
         try:
-            news = await self._news()
-            if not news:
+            devices = await self._seen_devices()
+            if not devices:
                 return
-            found = await self._fleet.summaries(news)
+            found = await self._fleet.summaries(devices)
         except txredisapi.RedisError:
-            # Redis is away; what was heard meanwhile comes when it is back.
-            self._heard_from, self._told = before
+            # Redis is not available; try again from the same time later.
+            self._seen_from, self._sent = before
             return
         finally:
             self._reading = False
@@ -271,24 +271,24 @@ class LiveEvents(Service):
             if interest.devices:
                 client.send(data)
 
-    async def _news(self) -> list[str]:
-        """The devices that were heard since the last time, those heard first first; at most `MAX_HEARD`."""
-        heard = await self._fleet.heard_since(self._heard_from, MAX_HEARD)
+    async def _seen_devices(self) -> list[str]:
+        """The devices seen since the last time, earliest first; at most `MAX_HEARD`."""
+        heard = await self._fleet.heard_since(self._seen_from, MAX_HEARD)
         if not heard:
             return []
         last = heard[-1][0]
         if len(heard) == MAX_HEARD:
-            # There are more, some of which may have been heard at the same moment as the last one.
+            # There are more, possibly with the same time as the last one.
             heard = [one for one in heard if one[0] < last] or heard
-            self._heard_from = heard[-1][0]
+            self._seen_from = heard[-1][0]
         else:
-            self._heard_from = max(self._heard_from, last - _OVERLAP)
-        news = [name for at, name in heard if self._told.get(name) != at]
-        self._told = {name: at for at, name in heard if at > self._heard_from}
-        return news
+            self._seen_from = max(self._seen_from, last - _OVERLAP)
+        devices = [name for at, name in heard if self._sent.get(name) != at]
+        self._sent = {name: at for at, name in heard if at > self._seen_from}
+        return devices
 
     def stopService(self) -> None:
-        """Say goodbye to all."""
+        """Close all connections."""
         super().stopService()  # type: ignore[no-untyped-call]
         for client in list(self._clients):
             client.end()

@@ -1,4 +1,4 @@
-"""/metrics, /healthz and /readyz."""
+"""Serves /metrics, /healthz and /readyz."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from jt709c_gateway.web.connection_limit import ConnectionLimit
 from jt709c_gateway.web.request_site import BoundedRequest
 
-#: Seconds between two pages: making one takes some milliseconds, in which no lock is served.
+#: Seconds between two renderings: each takes some milliseconds, in which no lock is served.
 _PACE: Final = 0.05
 
 Page = tuple[int, str, bytes]
@@ -22,9 +22,9 @@ Page = tuple[int, str, bytes]
 
 
 class _Page(Resource):
-    """A page without children, made after what it shows has been refreshed.
+    """A page that is rendered after a refresh, at most every `_PACE` seconds for all waiting requests.
 
-    Whoever asks gets one that was made after that; it is made at most every `_PACE` seconds, for all who ask.
+    Each request gets a page that was rendered after it arrived.
     """
 
     isLeaf = True
@@ -40,7 +40,7 @@ class _Page(Resource):
         self._made = -_PACE
 
     def render_GET(self, request: Any) -> int:
-        """The page; HEAD comes here too."""
+        """Queue a GET or HEAD request for the next rendering."""
         self._waiting.add(request)
         request.notifyFinish().addErrback(lambda _: self._waiting.discard(request))
         self._make_soon()
@@ -52,11 +52,11 @@ class _Page(Resource):
             self._clock.callLater(max(0.0, self._made + _PACE - self._clock.seconds()), self._make)
 
     def _make(self) -> None:
-        asking, self._waiting = self._waiting, set()
+        requests, self._waiting = self._waiting, set()
         making: defer.Deferred[Any] = defer.maybeDeferred(self._refresh)
         making.addCallback(lambda _: self._render())
-        making.addCallbacks(self._answer, self._failed, callbackArgs=(asking,), errbackArgs=(asking,))
-        making.addErrback(lambda failure: self.log.failure("answering failed", failure))
+        making.addCallbacks(self._answer, self._failed, callbackArgs=(requests,), errbackArgs=(requests,))
+        making.addErrback(lambda failure: self.log.failure("rendering a monitoring page failed", failure))
         making.addCallback(self._is_made)
 
     def _is_made(self, _: Any) -> None:
@@ -65,10 +65,10 @@ class _Page(Resource):
         self._make_soon()
 
     @staticmethod
-    def _answer(page: Page, asking: set[Any]) -> None:
+    def _answer(page: Page, requests: set[Any]) -> None:
         status, content_type, body = page
-        for request in asking:
-            # Whoever asked may have gone away meanwhile.
+        for request in requests:
+            # The client may have disconnected meanwhile.
             if request.channel is not None:
                 request.setResponseCode(status)
                 request.setHeader(b"content-type", content_type.encode())
@@ -78,26 +78,26 @@ class _Page(Resource):
                 request.finish()
 
     @staticmethod
-    def _failed(failure: Any, asking: set[Any]) -> None:
-        for request in asking:
+    def _failed(failure: Any, requests: set[Any]) -> None:
+        for request in requests:
             if request.channel is not None:
                 request.processingFailed(failure)
 
 
 class _Root(Resource):
-    """The pages by name; all else is `rest`, if there is any."""
+    """The pages by name; all other paths are served by `rest`."""
 
     def __init__(self, rest: Resource | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._rest = rest
 
     def getChild(self, path: bytes, request: Any) -> Any:
-        """What isn't one of the pages."""
+        """Return the resource of other paths."""
         return super().getChild(path, request) if self._rest is None else self._rest  # type: ignore[no-untyped-call]
 
 
 class _QuietSite(Site):
-    """A site without an access log: those who watch ask every few seconds, for years."""
+    """A site without an access log, which monitoring would fill."""
 
     noisy = False
     requestFactory = BoundedRequest
@@ -113,9 +113,10 @@ def make_site(
     refresh: Callable[[], Any] = lambda: None,
     rest: Resource | None = None,
 ) -> Any:
-    """The site's factory. `/readyz` shows what `readiness()` says; 200 when its `ready` holds, otherwise 503.
+    """Build the factory of the site. `/readyz` shows `readiness()`, with 200 if its `ready` is true, or 503.
 
-    `refresh()`, which may give a Deferred, comes before either of the two is asked. `rest` serves all else.
+    `refresh()`, which may return a Deferred, is called before `/metrics` and `/readyz` are rendered. `rest`
+    serves all other paths.
     """
 
     def metrics() -> Page:

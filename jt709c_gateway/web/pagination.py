@@ -1,4 +1,4 @@
-"""Reading a sorted set in pages, highest score first, so that nobody is left out where many share a score."""
+"""Reads a sorted set in pages, highest score first, without omitting members of equal score."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from jt709c_gateway.web.query import Ranked
 
 @frozen
 class Page:
-    """Members with their scores as the server writes them, and whether there may be more."""
+    """Members with their scores as Redis formats them; `more` says whether there may be more."""
 
     members: list[Ranked]
     more: bool
@@ -19,12 +19,12 @@ class Page:
 async def page(
     caller: Caller, key: str, count: int, after: Ranked | None = None, least: float | None = None
 ) -> Page:
-    """At most `count` members, count being above 0, that come after a place; `least` is the lowest score."""
+    """Read at most `count` (above 0) members after a position; `least` is the lowest score."""
     lowest = "-inf" if least is None else repr(least)
     if after is None:
         found = await _read(caller, key, "+inf", lowest, 0, count)
         return Page(found, len(found) == count)
-    # Those of the same score come in reverse order of their names: skip what is not behind the place.
+    # Members of equal score come in reverse lexical order: skip those up to the position.
     skipped = 0
     while True:
         found = await _read(caller, key, after[0], lowest, skipped, count)

@@ -1,4 +1,4 @@
-"""What a parameter of the API may be: each reads a text, ValueError says what is right."""
+"""Parsers of query parameters; ValueError has the expected value."""
 
 import re
 from collections.abc import Callable
@@ -11,18 +11,18 @@ from jt709c_gateway.protocol.events import KINDS
 _DEVICE: Final = re.compile(r"[0-9]{1,20}|[0-9A-Fa-f]{10}")
 _COMMAND: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _EPOCH: Final = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
-#: In a query a plus sign that isn't written as %2B is a blank.
+#: In a query an unescaped plus sign is a blank.
 _BLANK_OFFSET: Final = re.compile(r"(?<=\d) (?=\d\d:?\d\d$)")
 _ENTRY: Final = re.compile(r"[1-9][0-9]{0,14}-[0-9]{1,19}")
 #: A sorted set's score as the server writes it, and a member.
 _RANKED: Final = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?(?:e\+[0-9]{1,2})?):([0-9A-Za-z_-]{1,64})")
 
 Ranked = tuple[str, str]
-"""A place in a sorted set: score and member."""
+"""A position in a sorted set: score and member."""
 
 
 def limit(most: int) -> Callable[[str], int]:
-    """How many to give at most."""
+    """A parser for the maximum number of entries."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= most:
@@ -33,7 +33,7 @@ def limit(most: int) -> Callable[[str], int]:
 
 
 def moment(text: str) -> float:
-    """A time, in epoch seconds."""
+    """Parse a time into epoch seconds."""
     try:
         if _EPOCH.fullmatch(text):
             return float(text)
@@ -44,28 +44,28 @@ def moment(text: str) -> float:
 
 
 def device(text: str) -> str:
-    """A device id or an IMEI."""
+    """Parse a device id or an IMEI."""
     if not _DEVICE.fullmatch(text):
         raise ValueError("a device id or an IMEI, 1 to 20 digits, or ten hex digits")
     return text.upper()
 
 
 def command_id(text: str) -> str:
-    """The id of a command."""
+    """Parse the id of a command."""
     if not _COMMAND.fullmatch(text):
         raise ValueError("the id of a command: 1 to 64 letters, digits, '-' or '_'")
     return text
 
 
 def kind(text: str) -> str:
-    """A kind of event."""
+    """Parse the kind of an event."""
     if text not in KINDS:
         raise ValueError(f"one of {', '.join(KINDS)}")
     return text
 
 
 def one_of(*words: str) -> Callable[[str], str]:
-    """One of some words."""
+    """A parser for one of several words."""
 
     def read(text: str) -> str:
         if text not in words:
@@ -76,24 +76,24 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 
 def state(text: str) -> str:
-    """A state of a command."""
+    """Parse the state of a command."""
     return one_of(*CommandState)(text)
 
 
 def flag(text: str) -> bool:
-    """Whether something is wanted."""
+    """Parse 0 or 1."""
     return one_of("0", "1")(text) == "1"
 
 
 def entry(text: str) -> str:
-    """The cursor of a stream: the id of the last entry that was given."""
+    """Parse the cursor of a stream: the id of the last entry of the previous page."""
     if not _ENTRY.fullmatch(text):
         raise ValueError("the next of an earlier answer")
     return text
 
 
 def ranked(text: str) -> Ranked:
-    """The cursor of a sorted set."""
+    """Parse the cursor of a sorted set."""
     found = _RANKED.fullmatch(text)
     if found is None:
         raise ValueError("the next of an earlier answer")

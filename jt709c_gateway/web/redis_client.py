@@ -1,4 +1,4 @@
-"""The web side's own way to Redis, so that no reader ever stands between a lock's report and its commit."""
+"""The connections of the web server to Redis, separate so that readers never delay commits."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -14,18 +14,18 @@ from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.pubsub import ListenerEndpoint, OnMessage, Subscriptions
 
 #: Seconds that a request waits for a connection.
-_PATIENCE: Final = 2.0
+_CONNECT_TIMEOUT: Final = 2.0
 
 
-def _sound(result: Any) -> Any:
-    """A reply; raises one that is an error."""
+def _checked(result: Any) -> Any:
+    """Return a reply; raise it if it is an error."""
     if isinstance(result, Exception):
         raise result
     return result
 
 
 class WebRedis(MultiService):
-    """Two connections, to talk over and to listen on, each made when it is first needed.
+    """Two connections, for requests and for subscriptions, each opened when it is first needed.
 
     `reply_timeout` is in seconds. All calls fail with txredisapi's errors.
     """
@@ -36,25 +36,25 @@ class WebRedis(MultiService):
         self._reactor = reactor
         self._reply_timeout = reply_timeout
         self._way: RedisConnector | None = None
-        self._talking: RedisConnection | None = None
+        self._requests: RedisConnection | None = None
         self._waiting: list[defer.Deferred[None]] = []
 
     def use(self, way: RedisConnector) -> None:
-        """Say where Redis is."""
+        """Set the connector to Redis."""
         self._way = way
 
     def call(self, *arguments: Any) -> "defer.Deferred[Any]":
-        """Send one command; the reply as `RedisConnection.call` gives it."""
+        """Send one command; return the reply of `RedisConnection.call`."""
         return defer.Deferred.fromCoroutine(self._call(arguments))
 
     def pipeline(self, commands: Sequence[Sequence[Any]]) -> "defer.Deferred[list[Any]]":
-        """Send commands in one write; one result for each. An error reply fails the whole."""
+        """Send commands in one write; return one result for each. An error reply fails all."""
         return defer.Deferred.fromCoroutine(self._pipeline(commands))
 
     async def readable(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """The same, with None for what can't be read since its key is of another type."""
+        """Like `pipeline`, but with None for each key of another type."""
         results = await (await self._connection()).pipeline(commands)
-        return [None if is_wrong_type(result) else _sound(result) for result in results]
+        return [None if is_wrong_type(result) else _checked(result) for result in results]
 
     def listen(
         self,
@@ -63,7 +63,7 @@ class WebRedis(MultiService):
         ready: Callable[[], Any],
         lost: Callable[[str], Any],
     ) -> Any:
-        """Start the connection to listen on; None when it isn't known yet where Redis is."""
+        """Open the connection for subscriptions; None while no connector is set."""
         way = self._way
         if way is None:
             return None
@@ -77,25 +77,25 @@ class WebRedis(MultiService):
 
     async def _pipeline(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         results = await (await self._connection()).pipeline(commands)
-        return [_sound(result) for result in results]
+        return [_checked(result) for result in results]
 
     async def _connection(self) -> RedisConnection:
-        if self._talking is None and self._way is not None:
-            self._talking = self._way.connection(
+        if self._requests is None and self._way is not None:
+            self._requests = self._way.connection(
                 probe=self.keys.imei, reply_timeout=self._reply_timeout, ready=self._ready
             )
-            self._talking.setServiceParent(self)  # type: ignore[no-untyped-call]
-        if self._talking is None:
+            self._requests.setServiceParent(self)  # type: ignore[no-untyped-call]
+        if self._requests is None:
             raise txredisapi.ConnectionError("Redis has not been started yet")
-        if not self._talking.connected:
+        if not self._requests.connected:
             await self._wait()
-        return self._talking
+        return self._requests
 
     async def _wait(self) -> None:
         waiting: defer.Deferred[None] = defer.Deferred()
         self._waiting.append(waiting)
         try:
-            await waiting.addTimeout(_PATIENCE, self._reactor)
+            await waiting.addTimeout(_CONNECT_TIMEOUT, self._reactor)
         except defer.TimeoutError:
             raise txredisapi.ConnectionError("there is no connection to Redis") from None
         finally:

@@ -1,4 +1,4 @@
-"""From a method and a path to the handler of a call."""
+"""Finds the handler for a method and a path."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -13,19 +13,19 @@ BASE: Final = "/api/v1"
 
 @frozen
 class Route:
-    """A method and a path below `BASE`, whose parts in braces are arguments: `/devices/{id}`."""
+    """A method and a path below `BASE`; parts in braces are parameters: `/devices/{id}`."""
 
     method: str
     path: str
     handler: Handler
 
     def match(self, parts: Sequence[str]) -> dict[str, str] | None:
-        """The arguments in a path, cut at its slashes; None when it is another."""
-        own = self.path[1:].split("/")
-        if len(own) != len(parts):
+        """The parameters in a path that is split at its slashes; None if the route does not match."""
+        template = self.path[1:].split("/")
+        if len(template) != len(parts):
             return None
         found = {}
-        for name, part in zip(own, parts, strict=True):
+        for name, part in zip(template, parts, strict=True):
             if name.startswith("{"):
                 found[name[1:-1]] = part
             elif name != part:
@@ -35,18 +35,18 @@ class Route:
 
 @frozen
 class Routes:
-    """All that the API knows; what stands first counts."""
+    """The routes of the API; the first match counts."""
 
     routes: Sequence[Route]
 
     def find(self, method: str, path: str) -> tuple[Handler, Mapping[str, str]]:
-        """The handler, and the arguments in the path; :class:`ApiError` 404 or 405 when there is none."""
+        """Return the handler and the path parameters; raise :class:`ApiError` 404 or 405 without a match."""
         parts = [unquote(part) for part in path[len(BASE) + 1 :].split("/")]
         allowed = set()
         for route in self.routes:
             arguments = route.match(parts)
             if arguments is not None:
-                # HEAD is GET, of which the server leaves the body out.
+                # HEAD is served as GET; Twisted omits the body.
                 if method in (route.method, "HEAD" if route.method == "GET" else ""):
                     return route.handler, arguments
                 allowed.add(route.method)

@@ -1,4 +1,4 @@
-"""The status page and its API, for a gateway or for the process that looks after several."""
+"""The web service: status page and API, of a gateway or of the supervisor of several."""
 
 from collections.abc import Callable
 from importlib.resources import files
@@ -64,7 +64,7 @@ class WebService(MultiService):
         self._redis = WebRedis(reactor, keys, settings.redis_timeout)
         self._redis.setServiceParent(self)  # type: ignore[no-untyped-call]
         if redis_time is None:
-            # The workers say it in the log when the host's clock is wrong.
+            # The workers log a wrong clock of the host.
             redis_time = RedisTime(reactor, says=False)
             keeping = ClockSync(reactor, redis_time, self._redis, settings.gateway_ttl / 3)
             keeping.setServiceParent(self)  # type: ignore[no-untyped-call]
@@ -76,7 +76,7 @@ class WebService(MultiService):
         #: All of the API; `openapi.json` describes it.
         self.routes = self._routes(profiles)
         tiles: Tiles | None = settings.web_tiles
-        self._users = self._who_has_a_password()
+        self._users = self._basic_auth()
         self._app = App(
             AccessControl(self._users, settings.web_users == EVERYBODY, frozenset(settings.web_host)),
             Routes(self.routes),
@@ -85,17 +85,17 @@ class WebService(MultiService):
             self._is_local,
         )
 
-    def _who_has_a_password(self) -> BasicAuth | None:
+    def _basic_auth(self) -> BasicAuth | None:
         users = self._settings.web_users
         return BasicAuth(self._reactor, users) if isinstance(users, UserFile) else None
 
     def reread(self) -> None:
-        """Read the file of users again, if it has changed."""
+        """Reload the user file if it has changed."""
         if self._users is not None:
             self._users.reread()
 
     def warn_of_plain_text(self) -> None:
-        """Say in the log when passwords, or what the page shows, leave this host without TLS."""
+        """Log a warning if passwords or the page can leave this host without TLS."""
         given = {"web_users": self._settings.web_users, "web_commands": self._settings.web_commands}
         names = [name for name, value in given.items() if value]
         port = None if self._listener is None else self._listener.port
@@ -105,35 +105,37 @@ class WebService(MultiService):
             return
         options = " and ".join("--" + name.replace("_", "-") for name in names)
         self.log.warn(
-            "{options} beyond loopback without TLS (--http {address}): passwords and all that the page shows "
-            "can be read on the way; bind it to loopback, behind a proxy with TLS",
+            "{options} beyond loopback without TLS (--http {address}): passwords and the page can be "
+            "read in transit; bind it to loopback, behind a proxy with TLS",
             options=options,
             address=self._settings.http,
         )
 
     def _routes(self, profiles: ProfileRegistry) -> list[Route]:
         settings, redis, fleet = self._settings, self._redis, self._fleet
-        reading = DevicesApi(redis, fleet, SharedResponse(self._reactor), self._now, settings.track_max)
-        book = CommandsApi(redis, fleet, self._now)
+        devices_api = DevicesApi(redis, fleet, SharedResponse(self._reactor), self._now, settings.track_max)
+        commands_api = CommandsApi(redis, fleet, self._now)
         catalogue = CatalogueApi(profiles, self._store, settings.allow_raw)
         key = (settings.command_keys or {}).get(settings.web_command_key or "")
-        issuing = CommandRequests(redis, self._store, book, profiles, settings.web_commands, key, self._now)
-        explaining = ExplainApi()
+        command_requests = CommandRequests(
+            redis, self._store, commands_api, profiles, settings.web_commands, key, self._now
+        )
+        explain_api = ExplainApi()
         return [
             Route("GET", "/openapi.json", self._openapi),
             Route("GET", "/config", self._config),
-            Route("GET", "/devices", reading.devices),
-            Route("GET", "/devices/{id}", reading.device),
-            Route("GET", "/devices/{id}/history", reading.history),
-            Route("GET", "/devices/{id}/track", reading.track),
-            Route("GET", "/events", reading.events),
+            Route("GET", "/devices", devices_api.devices),
+            Route("GET", "/devices/{id}", devices_api.device),
+            Route("GET", "/devices/{id}/history", devices_api.history),
+            Route("GET", "/devices/{id}/track", devices_api.track),
+            Route("GET", "/events", devices_api.events),
             Route("GET", "/events/live", self._live.open),
-            Route("GET", "/commands", book.commands),
-            Route("POST", "/commands", issuing.issue),
-            Route("GET", "/commands/{id}", book.command),
+            Route("GET", "/commands", commands_api.commands),
+            Route("POST", "/commands", command_requests.issue),
+            Route("GET", "/commands/{id}", commands_api.command),
             Route("GET", "/catalogue", catalogue.catalogue),
-            Route("GET", "/explain", explaining.get),
-            Route("POST", "/explain", explaining.post),
+            Route("GET", "/explain", explain_api.get),
+            Route("POST", "/explain", explain_api.post),
         ]
 
     def port(
@@ -142,7 +144,7 @@ class WebService(MultiService):
         readiness: Callable[[], dict[str, Any]],
         refresh: Callable[[], Any] = lambda: None,
     ) -> TcpService:
-        """What listens for browsers, and for those who watch (`make_site`); it is for the caller to start."""
+        """Build the listener for page, API and monitoring (`make_site`); the caller starts it."""
         description = self._settings.http or ""
         site = make_site(self._reactor, registry, readiness, refresh, self._app)
         endpoint = listening_endpoint(self._reactor, description)
@@ -154,12 +156,12 @@ class WebService(MultiService):
         return port is not None and is_local(port.getHost())
 
     def use(self, way: RedisConnector) -> None:
-        """Say where Redis is."""
+        """Set the connector to Redis."""
         self._redis.use(way)
 
-    async def _config(self, call: ApiRequest) -> Response:
+    async def _config(self, request: ApiRequest) -> Response:
         """GET /config: what the page has to know beforehand."""
-        call.only()
+        request.reject_unknown_params()
         settings = self._settings
         tiles: Tiles | None = settings.web_tiles
         return json_response(
@@ -172,13 +174,13 @@ class WebService(MultiService):
                     "attribution": settings.web_tiles_attribution,
                     "max_zoom": _MAX_ZOOM,
                 },
-                "commands": settings.web_commands and call.user is not None,
-                "user": call.user,
+                "commands": settings.web_commands and request.user is not None,
+                "user": request.user,
                 "server_time": iso(self._now()),
             }
         )
 
-    async def _openapi(self, call: ApiRequest) -> Response:
+    async def _openapi(self, request: ApiRequest) -> Response:
         """GET /openapi.json: this API, for programs."""
-        call.only()
+        request.reject_unknown_params()
         return Response(files(__package__).joinpath("openapi.json").read_bytes())

@@ -1,4 +1,4 @@
-"""The page's files: ours, and the map library's out of its package."""
+"""Serves the files of the page, and those of the map library from its package."""
 
 from hashlib import sha256
 from importlib.resources import files
@@ -19,21 +19,21 @@ _TYPES: Final = {
     "webmanifest": "application/manifest+json",
     "woff2": "font/woff2",
 }
-#: What of Leaflet's package is served: the library, its style sheet, and the pictures that this names.
+#: The files served from the package of Leaflet, besides its pictures.
 _LEAFLET: Final = ("leaflet.js", "leaflet.css")
 
 
 @frozen
 class Asset:
-    """A file, and what it is called by: its content."""
+    """A file with its entity tag."""
 
     answer: Response
     etag: bytes
 
     async def send(self, request: Any, gone: ClientGone) -> None:
-        """Send it, unless the client has it (RFC 9110 §13.1.2)."""
+        """Send the file, or 304 if the client has this version (RFC 9110 §13.1.2)."""
         request.setHeader(b"etag", self.etag)
-        # Kept, and asked after each time: a new version of the gateway counts at once.
+        # Cached but always revalidated: a new version of the gateway takes effect at once.
         request.setHeader(b"cache-control", b"no-cache")
         known = request.getHeader(b"if-none-match") or b""
         if self.etag in [one.strip().removeprefix(b"W/") for one in known.split(b",")]:
@@ -44,7 +44,7 @@ class Asset:
 
 
 def load() -> dict[str, Asset]:
-    """All files by the path under which they are served; `/` is the page."""
+    """Load all files, by URL path; `/` is the page."""
     found: dict[str, Asset] = {}
     _add(found, "/static/", files(__package__).joinpath("static"))
     leaflet = files("xstatic.pkg.leaflet").joinpath("data")

@@ -1,4 +1,4 @@
-"""The commands that can be given, as the API tells them."""
+"""Serves the catalogue of commands."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -21,22 +21,22 @@ _NUMBERS = frozenset({ParamKind.INTEGER, ParamKind.NUMBER})
 
 @define(eq=False)
 class CatalogueApi:
-    """The handler; `raw` says that bytes may be sent as they are."""
+    """The handler of /catalogue; `raw` includes commands that send raw bytes."""
 
     profiles: ProfileRegistry
     store: CommandStore
     raw: bool
 
-    async def catalogue(self, call: ApiRequest) -> Response:
-        """GET /catalogue: what can be ordered of a lock, or of any."""
-        call.only("device")
-        name: str | None = call.one("device", read.device)
+    async def catalogue(self, request: ApiRequest) -> Response:
+        """GET /catalogue: the commands that a lock understands, or those of all profiles."""
+        request.reject_unknown_params("device")
+        name: str | None = request.param("device", read.device)
         profile: Profile | None = None
         if name is not None:
             known = await self.store.look_up(name)
             profile = self.profiles.pick(known.device, known.dialect, known.firmware)
-        able = list(self.profiles.profiles.values()) if profile is None else [profile]
-        commands = [one for one in self._commands(able) if one is not None]
+        supported = list(self.profiles.profiles.values()) if profile is None else [profile]
+        commands = [one for one in self._commands(supported) if one is not None]
         return json_response({"profile": None if profile is None else profile.name, "commands": commands})
 
     def _commands(self, profiles: Sequence[Profile]) -> Iterable[dict[str, Any] | None]:
@@ -53,7 +53,7 @@ class CatalogueApi:
 
 
 Form = tuple[str, CommandSpec]
-"""A form of a command: when it is used, and what it is."""
+"""A form of a command: the condition of its use, and its spec."""
 
 
 def _forms(definition: CommandDefinition) -> list[Form]:
@@ -62,10 +62,10 @@ def _forms(definition: CommandDefinition) -> list[Form]:
 
 
 def describe(name: str, forms: Sequence[Form], params: Mapping[str, Param] | None = None) -> dict[str, Any]:
-    """A command with all its forms.
+    """Describe a command with all its forms.
 
-    A parameter is required when every form requires it; of one that differs from form to form, the first
-    tells the rest, with the choices of all.
+    A parameter is required if every form requires it. If forms differ, the first one describes the parameter,
+    with the choices of all.
     """
     specs = [spec for _, spec in forms]
     usable = [_usable(spec) for spec in specs] or [dict(params or {})]

@@ -1,4 +1,4 @@
-"""Giving a command from the status page."""
+"""Accepts commands from the status page."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -23,23 +23,23 @@ from jt709c_gateway.web.http import ApiError, ApiRequest, Response, json_respons
 from jt709c_gateway.web.redis_client import WebRedis
 from jt709c_gateway.web.router import BASE
 
-#: What a command from the page may say; the rest is not its to say.
+#: The fields that a command from the page may have.
 FIELDS: Final = ("device", "command", "id", "params", "ttl", "timeout")
 REQUESTED_WITH: Final = "jt709c"
 
 
 @define(eq=False)
 class CommandRequests:
-    """The handler. `enabled` as the operator has it; `key` is what commands are signed with, if they are.
+    """The handler of POST /commands. `enabled` is --web-commands; `key` signs commands, if there is one.
 
-    `now()` is the time of the gateways in epoch seconds.
+    `now()` returns the time of the gateways in epoch seconds.
     """
 
     log = Logger()
 
     redis: WebRedis = field(repr=False)
     store: CommandStore
-    book: CommandsApi
+    commands_api: CommandsApi
     profiles: ProfileRegistry
     enabled: bool
     key: SigningKey | None
@@ -49,52 +49,52 @@ class CommandRequests:
     def __attrs_post_init__(self) -> None:
         self._repeats = Repeats(self.store, self.profiles)
 
-    async def issue(self, call: ApiRequest) -> Response:
-        """POST /commands: check a command as far as that can be done, and push it to the intake list.
+    async def issue(self, request: ApiRequest) -> Response:
+        """POST /commands: check a command and push it to the intake list.
 
-        One whose id is known is told as it stands instead. One that was pushed but has no record yet is
-        pushed again: of one id, intake takes in only the first.
+        If its id is known, the answer is its record instead. A command that was pushed but has no record yet
+        is pushed again: intake accepts each id once.
         """
-        call.only()
-        if not self.enabled or call.user is None:
+        request.reject_unknown_params()
+        if not self.enabled or request.user is None:
             raise ApiError(
                 403, "commands can't be given here: expected --web-commands, and users in --web-users"
             )
-        check_same_site(call.request)
-        body = call.object()
-        command = self._read(body, call.user)
+        check_same_site(request.twisted_request)
+        body = request.json_object()
+        command = self._read(body, request.user)
         has_own_id = body.get("id") is not None
-        record = await self.book.find(command.id) if has_own_id else None
+        record = await self.commands_api.find(command.id) if has_own_id else None
         if record is not None:
             await self._repeats.check(command, record)
             self.log.info(
-                "command {id} given again by web:{user}: it is {state} already",
+                "command {id} repeated by web:{user}: it is already {state}",
                 id=command.id,
-                user=call.user,
+                user=request.user,
                 state=record["state"],
             )
-            return _located(json_response({"id": command.id, "command": record}), command.id)
+            return _with_location(json_response({"id": command.id, "command": record}), command.id)
         try:
             await self._check(command)
         except InvalidCommand as error:
-            raise _complaint(error) from None
+            raise _api_error(error) from None
         wire = self._signed(command)
         if has_own_id:
             self._repeats.note(command)
         try:
             await self.redis.call("RPUSH", self.redis.keys.commands, wire)
         except txredisapi.ConnectionError:
-            problem = f"Redis went away: command {command.id} may have been given"
+            problem = f"the connection to Redis was lost: command {command.id} may have been given"
             right = f"a look at {BASE}/commands/{command.id} before it is given again, or the same id"
             raise ApiError(503, f"{problem}; expected {right}") from None
         self.log.info(
             "command {id} given by web:{user}: {command} for {device}",
             id=command.id,
-            user=call.user,
+            user=request.user,
             command=command.name,
             device=command.device,
         )
-        return _located(json_response({"id": command.id}, 202), command.id)
+        return _with_location(json_response({"id": command.id}, 202), command.id)
 
     def _read(self, body: Mapping[str, Any], user: str) -> Command:
         for name in Wire.__struct_fields__:
@@ -107,10 +107,10 @@ class CommandRequests:
         try:
             return parse_command(raw, self.now())
         except InvalidCommand as error:
-            raise _complaint(error) from None
+            raise _api_error(error) from None
 
     async def _check(self, command: Command) -> None:
-        """Raise :class:`InvalidCommand` for what the gateway would call so, as far as it is known here."""
+        """Raise :class:`InvalidCommand` like the gateway, as far as the device is known."""
         known = await self.store.look_up(command.device)
         check_known(command, is_sublock=known.peripheral is not None)
         profile = self.profiles.pick(known.device, known.dialect, known.firmware)
@@ -135,36 +135,38 @@ class CommandRequests:
         except CommandRefused as error:
             raise ApiError(403, str(error), error.field) from None
         except InvalidCommand as error:
-            # Signed, it may be too long.
-            raise _complaint(error) from None
+            # The signed form may be too long.
+            raise _api_error(error) from None
         return wire
 
 
-def _located(answer: Response, command_id: str) -> Response:
+def _with_location(answer: Response, command_id: str) -> Response:
     return evolve(answer, headers={"location": f"{BASE}/commands/{command_id}"})
 
 
-def _complaint(error: InvalidCommand) -> ApiError:
+def _api_error(error: InvalidCommand) -> ApiError:
     return ApiError(400, str(error), error.field)
 
 
 def check_same_site(request: Any) -> None:
-    """Refuse what a page of somebody else's can have a browser send, with the password it remembers.
+    """Reject cross-site requests, which a browser would send with the stored password.
 
-    A header that forms can't set, and none of those that tell of another origin.
+    Requires a header that forms can't set, and rejects headers of another origin.
     """
     if request.getHeader(b"x-requested-with") != REQUESTED_WITH.encode():
         raise ApiError(403, f"x-requested-with: expected {REQUESTED_WITH}", "x-requested-with")
     host = request.getHeader(b"host") or b""
     origins = request.requestHeaders.getRawHeaders(b"origin", [])
     if not all(_same_host(origin, host) for origin in origins):
-        raise ApiError(403, "origin: expected a call from the status page itself", "origin")
+        raise ApiError(403, "origin: expected a request from the status page itself", "origin")
     if request.getHeader(b"sec-fetch-site") not in (None, b"same-origin", b"none"):
-        raise ApiError(403, "sec-fetch-site: expected a call from the status page itself", "sec-fetch-site")
+        raise ApiError(
+            403, "sec-fetch-site: expected a request from the status page itself", "sec-fetch-site"
+        )
 
 
 def _same_host(origin: bytes, host: bytes) -> bool:
-    # Not the scheme, which a proxy in front of us may have changed.
+    # Without the scheme, which a proxy may have changed.
     try:
         return urlsplit(origin.decode()).netloc.lower() == host.decode().lower() != ""
     except ValueError:

@@ -1,4 +1,4 @@
-"""What has become of commands."""
+"""Serves the records of commands."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -16,17 +16,17 @@ from jt709c_gateway.web.redis_client import WebRedis
 
 MAX_COMMANDS: Final = 1000
 _DEFAULT_COMMANDS: Final = 100
-#: Commands looked at in one go, and for one answer.
+#: Commands per read, and the maximum per response.
 _AT_ONCE: Final = 200
 _MAX_LOOKED_AT: Final = 4000
 
-#: When something became of a command, latest first.
+#: The times of a record, latest first.
 _TIMES: Final = ("ended_at", "confirmed_at", "acknowledged_at", "sent_at", "created_at")
 
 
 @define(eq=False)
 class CommandsApi:
-    """Handlers that read commands. `wall()` is the time in epoch seconds."""
+    """Handlers that read commands. `wall()` returns the time in epoch seconds."""
 
     redis: WebRedis = field(repr=False)
     fleet: DeviceTable
@@ -36,13 +36,13 @@ class CommandsApi:
     def _keys(self) -> Keys:
         return self.redis.keys
 
-    async def commands(self, call: ApiRequest) -> Response:
-        """GET /commands: those taken in last, each as it stands; each answer looks at a bounded number."""
-        call.only("device", "state", "limit", "cursor")
-        name: str | None = call.one("device", read.device)
-        states: frozenset[str] = frozenset(call.many("state", read.state))
-        limit: int = call.one("limit", read.limit(MAX_COMMANDS), _DEFAULT_COMMANDS)
-        after: read.Ranked | None = call.one("cursor", read.ranked)
+    async def commands(self, request: ApiRequest) -> Response:
+        """GET /commands: the latest commands; each response reads a bounded number."""
+        request.reject_unknown_params("device", "state", "limit", "cursor")
+        name: str | None = request.param("device", read.device)
+        states: frozenset[str] = frozenset(request.params("state", read.state))
+        limit: int = request.param("limit", read.limit(MAX_COMMANDS), _DEFAULT_COMMANDS)
+        after: read.Ranked | None = request.param("cursor", read.ranked)
         devices = frozenset[str]()
         if name is not None:
             known = await self.fleet.store.look_up(name)
@@ -55,7 +55,7 @@ class CommandsApi:
             )
             more = page.more
             looked_at += len(page.members)
-            kept = await self._kept([command_id for _, command_id in page.members], devices, states)
+            kept = await self._select([command_id for _, command_id in page.members], devices, states)
             chosen = [place for place in page.members if place[1] in kept][: limit - len(found)]
             found += await self._read([command_id for _, command_id in chosen])
             if len(kept) > len(chosen):
@@ -64,24 +64,24 @@ class CommandsApi:
             after = page.members[-1] if page.members else after
         return json_response({"commands": found, "next": ":".join(after) if more and after else None})
 
-    async def command(self, call: ApiRequest) -> Response:
-        """GET /commands/{id}: one as it stands."""
-        call.only()
-        command_id = call.argument("id", read.command_id)
+    async def command(self, request: ApiRequest) -> Response:
+        """GET /commands/{id}: the record of one command."""
+        request.reject_unknown_params()
+        command_id = request.path_param("id", read.command_id)
         found = await self.find(command_id)
         if found is None:
             raise ApiError(404, "id: no such command is known; they are kept for 7 days", "id")
         return json_response({"command": found})
 
     async def find(self, command_id: str) -> dict[str, Any] | None:
-        """One as everybody may see it; None when none of this id is known."""
+        """Read the public record of a command; None if the id is unknown."""
         found = await self._read([command_id])
         return found[0] if found else None
 
-    async def _kept(
+    async def _select(
         self, command_ids: Sequence[str], devices: frozenset[str], states: frozenset[str]
     ) -> set[str]:
-        """Those of these commands that are still known, are for the device, and in one of the states."""
+        """Select the commands that have a record and match the devices and states."""
         rows = await self.redis.readable(
             [("HMGET", self._keys.command(one), "state", "device", "peripheral") for one in command_ids]
         )
@@ -105,21 +105,24 @@ class CommandsApi:
                 found.append(_unreadable(command_id))
                 continue
             texts = [item.decode("utf-8", "replace") for item in flat]
-            if texts and (record := _shown(dict(zip(texts[::2], texts[1::2], strict=True)))) is not None:
+            if (
+                texts
+                and (record := _public_record(dict(zip(texts[::2], texts[1::2], strict=True)))) is not None
+            ):
                 found.append(record)
         return found
 
 
 def _unreadable(command_id: str) -> dict[str, Any]:
-    """A command of which nothing is known but that something stands where its record should be."""
+    """A placeholder for a record that is no hash."""
     reason = "the record can't be read: it is no hash"
     return {**dict.fromkeys(PUBLIC_FIELDS), "id": command_id, "reason": reason, "time": None}
 
 
-def _shown(fields: dict[str, str]) -> dict[str, Any] | None:
+def _public_record(fields: dict[str, str]) -> dict[str, Any] | None:
     try:
         record = public_from_hash(fields)
     except (ValueError, RecursionError):
-        # Nobody but the gateway should write here.
+        # Not written by a gateway.
         return None
     return {**record, "time": next((record[name] for name in _TIMES if record[name]), None)}

@@ -1,4 +1,4 @@
-"""Frames taken apart, for people who look at them in a browser."""
+"""Serves explanations of frames, field by field."""
 
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,26 +12,28 @@ from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.protocol.hex_input import read_hex
 from jt709c_gateway.web.http import ApiError, ApiRequest, Response
 
-#: Characters of a text with frames: the longest frame there is, in hex, and some.
+#: Maximum characters of a text with frames: more than the longest frame in hex.
 MAX_TEXT: Final = 8192
 
 
 @define(eq=False)
 class ExplainApi:
-    """The handlers. Frames are taken apart in a thread, one call after another: more threads that compute
-    would hold up the reactor's."""
+    """The handlers of /explain.
+
+    One thread at a time dissects frames: more computing threads would slow down the reactor.
+    """
 
     _turn: defer.DeferredLock = field(factory=defer.DeferredLock, init=False, repr=False)
 
-    async def get(self, call: ApiRequest) -> Response:
-        """GET /explain: a short frame, or one in a link."""
-        call.only("frame")
-        return await self._explain(call.one("frame", str, None))
+    async def get(self, request: ApiRequest) -> Response:
+        """GET /explain: explain a short frame, which a link may hold."""
+        request.reject_unknown_params("frame")
+        return await self._explain(request.param("frame", str, None))
 
-    async def post(self, call: ApiRequest) -> Response:
-        """POST /explain."""
-        call.only()
-        body = call.object()
+    async def post(self, request: ApiRequest) -> Response:
+        """POST /explain: explain a frame."""
+        request.reject_unknown_params()
+        body = request.json_object()
         if unknown := unknown_names(body, ("frame",), "field"):
             raise ApiError(400, f"unknown {unknown}: expected frame alone")
         return await self._explain(body.get("frame"))
@@ -46,10 +48,10 @@ class ExplainApi:
             data = read_hex(text)
         except ValueError as error:
             raise ApiError(400, f"frame: {error}; {right}", "frame") from None
-        return Response(await self._turn.run(threads.deferToThread, _taken_apart, data))
+        return Response(await self._turn.run(threads.deferToThread, _explain_json, data))
 
 
-def _taken_apart(data: bytes) -> bytes:
-    # Passwords are masked, and what the gateway makes of the frame is what it would publish.
+def _explain_json(data: bytes) -> bytes:
+    # The explainer masks passwords and shows the events that the gateway would publish.
     explanations = Explainer().explain_all(data, datetime.now(UTC))
     return b'{"frames":[%b]}' % b",".join(to_json(one) for one in explanations)

@@ -1,4 +1,4 @@
-"""The same command, given again under its id: a client does that when the answer was lost."""
+"""Recognizes a command that is repeated under its id, as clients do after a lost response."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,13 +13,13 @@ from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.redis.command_store_types import Known
 from jt709c_gateway.web.http import ApiError
 
-#: Commands pushed lately of which is remembered what they ask for, until their records tell.
+#: Pushed commands that are remembered until they have a record.
 _REMEMBERED: Final = 1000
 
 
 @define(eq=False)
 class Repeats:
-    """Tells a command that is given again from another one under the same id: :class:`ApiError` 409 for that.
+    """Raises :class:`ApiError` 409 for a different command under a known id.
 
     Secret parameters are not compared, since records don't have them.
     """
@@ -29,7 +29,7 @@ class Repeats:
     _pushed: dict[str, tuple[object, ...]] = field(factory=dict, init=False, repr=False)
 
     async def check(self, command: Command, record: Mapping[str, Any]) -> None:
-        """Refuse a command whose id has a record of another; by another user it is another, too."""
+        """Raise :class:`ApiError` if the record of the id is of another command or user."""
         known = await self.store.look_up(command.device)
         for name, same in (
             ("issued_by", record["issued_by"] == command.issued_by),
@@ -41,11 +41,11 @@ class Repeats:
                 raise _another(command.id, name)
 
     def note(self, command: Command) -> None:
-        """It is about to be pushed; refuse it if another of its id was, which may have no record yet."""
-        asked = (command.issued_by, command.device, command.name, self._public(command))
-        before = self._pushed.setdefault(command.id, asked)
+        """Remember a command before it is pushed; raise :class:`ApiError` if another one has its id."""
+        fields = (command.issued_by, command.device, command.name, self._public(command))
+        before = self._pushed.setdefault(command.id, fields)
         names = ("issued_by", "device", "command", "params")
-        for name, mine, other in zip(names, asked, before, strict=True):
+        for name, mine, other in zip(names, fields, before, strict=True):
             if mine != other:
                 raise _another(command.id, name)
         while len(self._pushed) > _REMEMBERED:
@@ -63,12 +63,12 @@ def _another(command_id: str, name: str) -> ApiError:
 def _same_device(command: Command, known: Known, record: Mapping[str, Any]) -> bool:
     if known.peripheral is not None and record["peripheral"] is not None:
         return bool(record["peripheral"] == known.peripheral)
-    # An invalid command's record has the name that it came with, or, of a device never heard, none.
+    # The record of an invalid command has the device as given, or none if it is unknown.
     return record["device"] in (known.device, command.device, None)
 
 
 def _commands(command: Command, known: Known) -> tuple[str, ...]:
-    """Names a command may have in its record: a sub-lock's becomes another at its master."""
+    """The possible names of a command in its record: its master receives another one for a sub-lock."""
     if known.peripheral is None:
         return (command.name,)
     return (command.name, SUBLOCK_COMMANDS.get(command.name, command.name))
@@ -77,10 +77,10 @@ def _commands(command: Command, known: Known) -> tuple[str, ...]:
 def _same_params(mine: Mapping[str, Any], known: Known, record: Mapping[str, Any]) -> bool:
     theirs = record["params"]
     if theirs is None:
-        # An invalid command's record has none.
+        # The record of an invalid command has none.
         return True
     for name in mine.keys() | theirs.keys():
-        # Intake has put the sub-lock into the command for its master.
+        # Intake has added the sub-lock to the command for its master.
         if name not in mine and known.peripheral is not None and theirs[name] == known.peripheral:
             continue
         if mine.get(name) != theirs.get(name) and MASK not in (mine.get(name), theirs.get(name)):
