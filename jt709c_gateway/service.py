@@ -161,24 +161,24 @@ class GatewayService(MultiService):
             udp_commands=settings.udp_commands,
         )
         asking = IdentityPoller(self.dispatcher, settings.ask)
-        self.duties = BackgroundTasks(
+        self.background_tasks = BackgroundTasks(
             reactor, self.gateway, self.dispatcher, keys, settings.gateway_ttl, asking
         )
-        self.duties.superseded = self._superseded
-        self.duties.setServiceParent(self)  # type: ignore[no-untyped-call]
-        self.survey = FleetStats(reactor, self.dispatcher)
-        self.survey.setServiceParent(self)  # type: ignore[no-untyped-call]
-        self.gateway.gate.newcomers.store = self.store
+        self.background_tasks.superseded = self._superseded
+        self.background_tasks.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.fleet_stats = FleetStats(reactor, self.dispatcher)
+        self.fleet_stats.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.gateway.rate_limiter.new_device_limiter.store = self.store
         self.redis_time.stepped = self.dispatcher.clock_set
-        self._timekeeping = ClockSync(reactor, self.redis_time, _NoConnection(), settings.gateway_ttl / 3)
-        self._timekeeping.setServiceParent(self)  # type: ignore[no-untyped-call]
-        self.losses = DataLossDetector(reactor, self.dispatcher)
-        self.losses.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self._clock_sync = ClockSync(reactor, self.redis_time, _NoConnection(), settings.gateway_ttl / 3)
+        self._clock_sync.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.data_loss = DataLossDetector(reactor, self.dispatcher)
+        self.data_loss.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.registry.register(
             GatewayCollector(
                 self.gateway,
                 self._redis_up,
-                lambda: self.survey.fleet,
+                lambda: self.fleet_stats.fleet,
                 lambda: self.redis_time.skew,
                 lambda: len(self.rights.missing),
             )
@@ -295,10 +295,10 @@ class GatewayService(MultiService):
             commits = dispatcher = usable(reply_timeout=timeout, ready=self._redis_ready)
             self._connections = [commits, blocking]
         self.committer.connection = commits
-        self.store.caller = self.allowed.caller = self._timekeeping.caller = self.rights.caller = dispatcher
+        self.store.caller = self.allowed.caller = self._clock_sync.caller = self.rights.caller = dispatcher
         for one in self._connections:
             one.setServiceParent(self)  # type: ignore[no-untyped-call]
-        self.duties.begin(blocking)
+        self.background_tasks.start(blocking)
 
     async def _prepare(self, protocol: RedisProtocol) -> None:
         """A connection is of use only to a server that knows the scripts, and whose time is known."""
@@ -318,8 +318,8 @@ class GatewayService(MultiService):
 
     def reread(self) -> None:
         """Look now at the files that are read again when they have changed; as asked for by SIGHUP."""
-        self.gateway.gate.admission.reread()
-        defer.ensureDeferred(self.gateway.gate.review()).addErrback(
+        self.gateway.rate_limiter.admission.reread()
+        defer.ensureDeferred(self.gateway.rate_limiter.review()).addErrback(
             lambda failure: self.log.failure("reviewing which locks are admitted failed", failure)
         )
         if self._web is not None:
@@ -330,24 +330,24 @@ class GatewayService(MultiService):
         self._commands_ready()
 
     def _commands_ready(self) -> None:
-        self.duties.wake()
-        self.survey.wake()
-        self.losses.look()
+        self.background_tasks.on_redis_ready()
+        self.fleet_stats.on_redis_ready()
+        self.data_loss.check()
 
-    async def _leave(self) -> None:
+    async def _drain(self) -> None:
         """Take nothing more, settle what is under way, say goodbye; bounded by --shutdown-timeout."""
-        self.duties.stop_taking()
+        self.background_tasks.stop_intake()
         # Datagrams go on being heard: a lock that answers its command over UDP has no other way.
         await self._stop_listening(TcpService)
         limit = self._reactor.seconds() + self._settings.shutdown_timeout
         if self._redis_up():
-            await self._until(lambda: self.duties.settled, limit)
+            await self._until(lambda: self.background_tasks.is_drained, limit)
             # From here on nothing is taken, so that what was taken can all be committed and answered.
             self.gateway.draining = True
             await self._until(lambda: not self.committer.unacked, limit)
-        self.gateway.presence.shut_down()
+        self.gateway.lifecycle.shut_down()
         await self._stop_listening(UdpService)
-        await self._until(lambda: not self.gateway.slices.under_way, limit)
+        await self._until(lambda: not self.gateway.time_slicer.running, limit)
         if self._redis_up():
             await self._until(lambda: not self.committer.unacked, limit)
         if self.committer.unacked:
@@ -356,7 +356,7 @@ class GatewayService(MultiService):
                 count=self.committer.unacked,
             )
         elif self._redis_up():
-            await self.duties.leave()
+            await self.background_tasks.deregister()
 
     async def _stop_listening(self, kind: type[TcpService | UdpService]) -> None:
         chosen = [listener for listener in self.listeners if isinstance(listener, kind)]
@@ -368,9 +368,9 @@ class GatewayService(MultiService):
 
     async def _stop(self) -> None:
         try:
-            await self._leave()
+            await self._drain()
         except Exception:
-            self.log.failure("leaving in good order failed")
+            self.log.failure("graceful shutdown failed")
         await defer.maybeDeferred(super().stopService)
         if self._embedded is not None:
             await self._embedded.stopService()

@@ -74,7 +74,7 @@ class FakeLink:
         self.sent: list[bytes] = []
         self.closed: list[str] = []
         self.reading = True
-        self.conversation: Any = None
+        self.connection: Any = None
 
     def send(self, data: bytes) -> bool:
         if self.closed:
@@ -85,7 +85,7 @@ class FakeLink:
     def close(self, reason: str) -> None:
         if not self.closed:
             self.closed.append(reason)
-            self.conversation.closed(reason)
+            self.connection.closed(reason)
 
     def pause(self) -> None:
         self.reading = False
@@ -123,14 +123,14 @@ class Fleet:
     def link(self, transport_name: str = "tcp", peer: str = "192.0.2.7:50112") -> FakeLink:
         """A new peer."""
         link = FakeLink(transport_name, peer)
-        link.conversation = self.gateway.open(link)
+        link.connection = self.gateway.open(link)
         return link
 
     def feed(self, link: FakeLink, *frames: bytes) -> None:
         """Frames come over a link, in one chunk; nothing is committed by that."""
         framer = Framer()
         data = b"".join(frames)
-        link.conversation.received(
+        link.connection.received(
             framer.feed_datagram(data) if link.transport_name == "udp" else framer.feed(data)
         )
 
@@ -194,11 +194,11 @@ class Teller:
         ids = EventIds(gateway, lambda: self.wall.timestamp())
         self.gateway = Gateway(gateway, task.Clock(), self.sink, ids, wall=lambda: self.wall)
         self.link = FakeLink(peer=peer)
-        self.link.conversation = self.gateway.open(self.link)
+        self.link.connection = self.gateway.open(self.link)
 
     def contents(self, *frames: bytes) -> list[tuple[Any, ...]]:
         """All records that the frames cause, the opening of a session included."""
-        self.link.conversation.received(Framer().feed(b"".join(frames)))
+        self.link.connection.received(Framer().feed(b"".join(frames)))
         found = []
         while self.sink.records:
             record = self.sink.records.pop(0)
@@ -213,7 +213,7 @@ class Teller:
 
     def leaves(self) -> list[tuple[Any, ...]]:
         """The records of its connection's end."""
-        self.link.conversation.closed("closed")
+        self.link.connection.closed("closed")
         found = [record.content for record in self.sink.records]
         self.sink.records.clear()
         return found

@@ -139,7 +139,7 @@ class Gateway(Node):
 
     def __init__(self, account: Account, prefix: str, name: str, **options: Any) -> None:
         super().__init__(account, prefix, name, now=account.now, **options)  # type: ignore[arg-type]
-        self.duties.superseded = self._supersede
+        self.background_tasks.superseded = self._supersede
         #: What has come while it stands still.
         self._inbox: list[Callable[[], None]] = []
 

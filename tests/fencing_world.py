@@ -93,8 +93,8 @@ class World:
             self.account, self.prefix, name, ttl=GATEWAY_TTL, limits=Limits(confirm_timeout=5.0)
         )
         self.gateways.append(gateway)
-        gateway.duties.startService()
-        gateway.duties.begin(gateway.blocking)
+        gateway.background_tasks.startService()
+        gateway.background_tasks.start(gateway.blocking)
         gateway.connected()
 
     def kill(self, gateway: Gateway) -> None:
@@ -110,13 +110,13 @@ class World:
 
     def stop(self, gateway: Gateway) -> None:
         """End it as a signal does."""
-        gateway.duties.stop_taking()
+        gateway.background_tasks.stop_intake()
         gateway.run()
-        gateway.gateway.presence.shut_down()
+        gateway.gateway.lifecycle.shut_down()
         gateway.run()
-        defer.Deferred.fromCoroutine(gateway.duties.leave())
+        defer.Deferred.fromCoroutine(gateway.background_tasks.deregister())
         gateway.run()
-        gateway.duties.stopService()
+        gateway.background_tasks.stopService()
         gateway.run()
         self.kill(gateway)
 

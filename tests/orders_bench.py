@@ -115,7 +115,9 @@ class Node:
         ttl = options.pop("ttl", GATEWAY_TTL)
         self.dispatcher = CommandDispatcher(self.gateway, store, _profiles, limits, **options)
         asking = IdentityPoller(self.dispatcher, dialects)
-        self.duties = BackgroundTasks(self.clock, self.gateway, self.dispatcher, self.keys, ttl, asking)
+        self.background_tasks = BackgroundTasks(
+            self.clock, self.gateway, self.dispatcher, self.keys, ttl, asking
+        )
 
     def wall(self) -> datetime:
         """What the clock on the wall shows."""
@@ -123,8 +125,8 @@ class Node:
 
     def start(self) -> "Node":
         """Begin all that a gateway does all the time."""
-        self.duties.startService()
-        self.duties.begin(self.blocking)
+        self.background_tasks.startService()
+        self.background_tasks.start(self.blocking)
         self.connected()
         self.pass_time(0.2, tick=0.1)
         return self
@@ -133,7 +135,7 @@ class Node:
         """Redis can be used (again)."""
         self.wire.connected = self.blocking.connected = True
         self.committer.resume()
-        self.duties.wake()
+        self.background_tasks.on_redis_ready()
 
     def step(self) -> bool:
         """Do one thing that is due; False when nothing is."""
@@ -155,13 +157,13 @@ class Node:
     def link(self, transport_name: str = "tcp", peer: str = "192.0.2.7:50112") -> FakeLink:
         """A new peer."""
         link = FakeLink(transport_name, peer)
-        link.conversation = self.gateway.open(link)
+        link.connection = self.gateway.open(link)
         return link
 
     def feed(self, link: FakeLink, *frames: bytes) -> None:
         """Frames come over a link, in one chunk."""
         if not link.closed:
-            link.conversation.received(Framer().feed(b"".join(frames)))
+            link.connection.received(Framer().feed(b"".join(frames)))
 
 
 class BenchTestCase(SynchronousTestCase):

@@ -58,11 +58,11 @@ class PaceTests(SynchronousTestCase):
 
     def test_a_queue_that_is_full(self) -> None:
         """What finds no room is counted."""
-        poller = self.node.duties._identity_poller
+        poller = self.node.background_tasks._identity_poller
         assert poller is not None
         link = self.come()
         for number in range(MAX_QUEUED + 5):
-            session = Session(str(number), link.conversation, "t", "", 0.0, link.conversation.origin)
+            session = Session(str(number), link.connection, "t", "", 0.0, link.connection.origin)
             session.dialect = "jt701"
             self.node.gateway.on_reported(session)
         self.assertEqual(len(poller._queue), MAX_QUEUED)

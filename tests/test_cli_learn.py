@@ -24,7 +24,7 @@ def acl(value, opcode=WRITE, size=27):
             yield struct.pack("<HH", 0x040 | (0x1000 if at else 0x2000), len(piece)) + piece
 
 
-def conversation():
+def connection():
     """ACL packets with who sent them."""
     for sent, text, opcode in ((True, ASKED, WRITE), (False, ANSWERED, NOTIFY)):
         for size in (27, 9):
@@ -33,7 +33,7 @@ def conversation():
 
 def btsnoop(kind=1002):
     records = b""
-    for sent, packet in conversation():
+    for sent, packet in connection():
         data = packet if kind == 1001 else b"\x02" + packet
         records += struct.pack(">IIIIQ", len(data), len(data), 0 if sent else 1, 0, 0) + data
     return b"btsnoop\0" + struct.pack(">II", 1, kind) + records
@@ -71,7 +71,7 @@ class CaptureTests(WithFiles):
 
     def test_packets(self):
         """pcap and pcapng with Bluetooth in three ways, and with a serial line."""
-        both = list(conversation())
+        both = list(connection())
         h4 = [b"\x02" + packet for _, packet in both]
         phdr = [struct.pack(">I", not sent) + b"\x02" + packet for sent, packet in both]
         monitor = [struct.pack(">HH", 0, 4 if sent else 5) + packet for sent, packet in both]

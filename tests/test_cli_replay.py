@@ -41,14 +41,14 @@ class ReplayTests(DaemonCase):
     def test_packets(self) -> None:
         """What was captured is in Redis, over a connection of its own."""
         frame = report(880000000001, 7)
-        conversation = (
+        connection = (
             tcp(flags=SYN, seq=0),
             tcp(frame[:20], seq=1),
             tcp(b"old answer", back=True),
             tcp(frame[20:], seq=21),
             tcp(seq=1 + len(frame), flags=FIN | ACK),
         )
-        path = self.file(pcap([ethernet(one) for one in conversation]))
+        path = self.file(pcap([ethernet(one) for one in connection]))
         result = self.replay(path, "--speed", "20")
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         self.assertIn("1 frames sent", result.stdout)

@@ -146,6 +146,6 @@ class OlderSessionTests(ScriptCase):
         """An older session does not become the newest again by being affirmed."""
         device = DEVICE
         self.script.commit([*self.other.contents(report(5)), *self.other.leaves()], "gw2", "b2")
-        session = ("affirm", f"{self.one.gateway.token_start}1", 60, "gateway", "gw1")
+        session = ("affirm", f"{self.one.gateway.token_prefix}1", 60, "gateway", "gw1")
         self.script.commit([(device, None, "", 0.0, [], None, session, None)], "gw1", "b1", number=2)
         self.assertEqual(self.client.call("EXISTS", self.script.keys.session(device)), 0)

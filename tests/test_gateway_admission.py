@@ -59,7 +59,7 @@ class FileCase(AdmissionCase):
         self.write(KNOWN, OTHER)
         self.admission = FileAdmission(read_allowlist(self.path))
         self.fleet = Fleet(admission=self.admission)
-        self.gate = self.fleet.gateway.gate
+        self.gate = self.fleet.gateway.rate_limiter
         self.link = self.fleet.link()
 
     def write(self, *lines: str) -> None:
@@ -162,7 +162,7 @@ class StrangerDatagramTests(FileCase):
         self.fleet.feed(link, report(STRANGER))
         self.fleet.commit()
         self.assertEqual((link.closed, link.sent), (["not_admitted"], []))
-        self.assertNotIn(link.conversation, self.fleet.gateway.conversations)
+        self.assertNotIn(link.connection, self.fleet.gateway.connections)
 
     def test_at_a_locks_address(self) -> None:
         """At the address of a lock that is heard it is only let go: the lock doesn't notice."""

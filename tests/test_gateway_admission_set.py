@@ -106,7 +106,7 @@ class SetTests(SetCase):
         """A connection that ends while it waits is not asked about any more, and nothing follows."""
         self.fleet.feed(self.link, heartbeat())
         self.fleet.feed(self.fleet.link(), heartbeat(OTHER))
-        self.link.conversation.closed("closed")
+        self.link.connection.closed("closed")
         self.assertEqual(self.admission.asking, 1)
         self.redis.reply([1])
         self.redis.reply([1])
@@ -144,7 +144,7 @@ class OutageTests(SetCase):
         self.fleet.feed(self.link, heartbeat())
         self.redis.fail(txredisapi.ConnectionError("away"))
         self.assertEqual((self.link.closed, self.fleet.commit()), ([], []))
-        self.admission.wake()
+        self.admission.on_redis_ready()
         self.redis.reply([1])
         self.assertEqual(self.kinds(), ["session", "heartbeat"])
         self.assertEqual(self.log("admitted"), [])
@@ -154,7 +154,7 @@ class OutageTests(SetCase):
         self.fleet.feed(self.link, heartbeat())
         self.redis.fail(txredisapi.ConnectionError("away"))
         self.fleet.clock.advance(11)
-        self.gateway.presence.sweep()
+        self.gateway.lifecycle.sweep()
         self.assertEqual((self.link.closed, self.admission.asking), (["admission"], 0))
 
     def test_refused(self) -> None:
@@ -171,7 +171,7 @@ class OutageTests(SetCase):
 
     def review(self, *replies: Any) -> None:
         """One review, in which Redis says this to every question."""
-        reviewing = defer.ensureDeferred(self.gateway.gate.review())
+        reviewing = defer.ensureDeferred(self.gateway.rate_limiter.review())
         for reply in replies:
             while self.redis.pending:
                 self.redis.fail(reply) if isinstance(reply, Exception) else self.redis.reply(reply)
@@ -195,7 +195,7 @@ class OutageTests(SetCase):
         while self.redis.pending:
             self.redis.reply([1] * len(self.asked()))
         before = len(self.redis.calls)
-        reviewing = defer.ensureDeferred(self.gateway.gate.review())
+        reviewing = defer.ensureDeferred(self.gateway.rate_limiter.review())
         while self.redis.pending:
             self.redis.reply([int(device != "794308020777") for device in self.asked()])
         self.successResultOf(reviewing)

@@ -105,14 +105,14 @@ class EvictionTests(CrowdCase):
         """When all are gone nothing is counted of them."""
         links = [self.fill(self.fleet.link(peer=f"192.0.2.{one % 3}:{one}"), 5 * one, 5) for one in range(12)]
         self.fill(self.fleet.link(peer="192.0.2.50:1"), 0, 9)
-        for conversation in list(self.gateway.conversations):
-            conversation.link.close("closed")
+        for connection in list(self.gateway.connections):
+            connection.link.close("closed")
         self.fleet.commit()
         room = self.gateway.sessions.room
         self.assertEqual(
             (len(self.gateway.sessions), room._links, room._addresses, room._crowded), (0, {}, {}, {})
         )
-        self.assertEqual({link.conversation.locks for link in links}, {0})
+        self.assertEqual({link.connection.locks for link in links}, {0})
 
     def test_silent_ids(self) -> None:
         """An id that is silent for too long ends though others speak over its connection."""
@@ -120,7 +120,7 @@ class EvictionTests(CrowdCase):
         for _ in range(3):
             self.fleet.clock.advance(40)
             self.fleet.hear(link, heartbeat(wire(0)))
-            self.gateway.presence.sweep()
+            self.gateway.lifecycle.sweep()
         ended = [one for one in events_in(self.fleet.commit()) if one["kind"] == "session"]
         self.assertEqual(
             [(one["device"], one["data"]["reason"]) for one in ended], [("600000000001", "idle")]
@@ -145,7 +145,7 @@ class LargeEndTests(SynchronousTestCase):
 
     def test_in_slices(self) -> None:
         """It is done in slices; what waits for Redis by that stays within its limit; all are told offline."""
-        self.timed(self.link.conversation.closed, "closed")
+        self.timed(self.link.connection.closed, "closed")
         states: list[str] = []
         while self.gateway_busy():
             self.timed(self.fleet.clock.advance, 0.02)
@@ -155,15 +155,15 @@ class LargeEndTests(SynchronousTestCase):
         self.assertEqual(len(self.fleet.gateway.sessions), 0)
 
     def gateway_busy(self) -> bool:
-        return len(self.fleet.gateway.sessions) > 0 or self.fleet.gateway.slices.under_way > 0
+        return len(self.fleet.gateway.sessions) > 0 or self.fleet.gateway.time_slicer.running > 0
 
     def test_back_meanwhile(self) -> None:
         """A lock that is back before its turn has come is there, and is not told offline after that."""
-        self.link.conversation.closed("closed")
+        self.link.connection.closed("closed")
         again = self.fleet.link()
         self.fleet.feed(again, heartbeat(wire(19_999)))
         events: list[dict[str, Any]] = []
-        while self.fleet.gateway.slices.under_way:
+        while self.fleet.gateway.time_slicer.running:
             self.fleet.clock.advance(0.02)
             events += events_in(self.fleet.commit())
         told = [
@@ -178,7 +178,7 @@ class LargeEndTests(SynchronousTestCase):
         """Nor does the sweep that ends its silent ids."""
         self.fleet.clock.advance(101)
         self.fleet.hear(self.link, heartbeat(wire(0)))
-        self.timed(self.fleet.gateway.presence.sweep)
+        self.timed(self.fleet.gateway.lifecycle.sweep)
 
 
 class OneIdTests(SynchronousTestCase):
@@ -208,7 +208,7 @@ class OneIdTests(SynchronousTestCase):
                 events += events_in(self.fleet.commit())
             self.fleet.clock.advance(0.01)
             if round(self.fleet.clock.seconds() * 100) % 200 == 0:
-                self.fleet.gateway.presence.sweep()
+                self.fleet.gateway.lifecycle.sweep()
         self.served = [link for link in links.values() if link is not None and link.sent]
         return events
 
@@ -243,6 +243,6 @@ class OneIdTests(SynchronousTestCase):
             self.fleet.commit()
             session = gateway.sessions.get("794308010679")
             if session is not None:
-                gateway.presence.moved_away(session)
+                gateway.lifecycle.session_superseded(session)
         self.assertTrue(gateway.counters.contested >= 15)
         self.assertTrue(gateway.counters.sessions["replaced"] <= 11)

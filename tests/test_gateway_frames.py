@@ -63,7 +63,7 @@ class AnswerTests(FrameCase):
     def test_gone_meanwhile(self) -> None:
         """A lock that has gone by then costs nothing but its answer."""
         self.fleet.feed(self.link, report())
-        self.link.conversation.closed("closed")
+        self.link.connection.closed("closed")
         self.fleet.commit()
         self.assertEqual(self.link.sent, [])
         self.assertEqual(self.gateway.counters.answers, 0)
@@ -102,7 +102,7 @@ class AnswerTests(FrameCase):
             dict(self.gateway.counters.frames),
             {("jt709", "location"): 1, ("jt709", "heartbeat"): 2, ("jt709", "reply"): 1},
         )
-        self.link.conversation.skipped(5)
+        self.link.connection.skipped(5)
         self.assertEqual(self.gateway.counters.skipped_bytes, 5)
 
     def test_last_known_state(self) -> None:
@@ -203,7 +203,7 @@ class SkippedTests(FrameCase):
     def test_too_much(self) -> None:
         """Tens of kilobytes without a sound frame close the connection, reported or not."""
         for _ in range(65):
-            self.link.conversation.skipped(1024)
+            self.link.connection.skipped(1024)
         self.assertEqual(self.link.closed, ["skipped"])
         self.fleet.feed(self.link, heartbeat())
         self.assertEqual(self.fleet.commit(), [])
@@ -212,7 +212,7 @@ class SkippedTests(FrameCase):
     def test_now_and_then(self) -> None:
         """A little noise between good frames closes nothing, however long it lasts."""
         for _ in range(100):
-            self.link.conversation.skipped(1024)
+            self.link.connection.skipped(1024)
             self.fleet.hear(self.link, heartbeat())
         self.assertEqual(self.link.closed, [])
 
@@ -248,7 +248,7 @@ class GreedyTests(FrameCase):
         self.assertFalse(self.link.reading)
         self.fleet.commit()
         self.assertTrue(self.link.reading)
-        self.assertEqual(self.link.conversation._unanswered, 0)
+        self.assertEqual(self.link.connection._unanswered, 0)
 
     def test_others(self) -> None:
         """Others don't wait for what it has sent."""
@@ -343,7 +343,7 @@ class SecrecyTests(FrameCase):
         try:
             self.fleet.feed(self.link, binary(0x0200, location(PASSWORD_EVENT)))
         except RuntimeError:
-            self.link.conversation.log.failure("as the transport does it")
+            self.link.connection.log.failure("as the transport does it")
         self.check()
         self.flushLoggedErrors(RuntimeError)
 
@@ -398,7 +398,7 @@ class FullTests(FrameCase):
     def test_gone_while_paused(self) -> None:
         """A connection that ends while it is paused is forgotten with what it had sent."""
         self.fleet.feed(self.link, *[heartbeat(serial) for serial in range(1, 9)])
-        self.link.conversation.closed("closed")
+        self.link.connection.closed("closed")
         self.assertEqual(self.serials(self.back()), [1, 2, 3, 4, 5])
 
     def test_many_gone_while_paused(self) -> None:
@@ -408,8 +408,8 @@ class FullTests(FrameCase):
             link = self.fleet.link()
             self.fleet.feed(link, heartbeat())
             self.assertFalse(link.reading)
-            link.conversation.closed("closed")
-        self.assertEqual(len(self.gateway.conversations), 1)
+            link.connection.closed("closed")
+        self.assertEqual(len(self.gateway.connections), 1)
         self.assertEqual(len(self.gateway._paused), 1)
 
     def test_error_while_going_on(self) -> None:
@@ -417,14 +417,14 @@ class FullTests(FrameCase):
         other = self.fleet.link()
         for link, wire in ((self.link, "794308010679"), (other, "794308010680")):
             self.fleet.feed(link, *[binary(0x0002, serial=n, wire=bytes.fromhex(wire)) for n in range(1, 9)])
-        held = self.link.conversation._decoder
+        held = self.link.connection._decoder
 
         class Broken:
             def decode(self, frame: Any, now: float) -> None:
                 raise RuntimeError("a bug of ours")
 
         self.assertIsNotNone(held)
-        self.link.conversation._decoder = Broken()
+        self.link.connection._decoder = Broken()
         events = self.back()
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
         self.assertEqual((self.link.closed, other.closed, other.reading), (["error"], [], True))
@@ -447,4 +447,4 @@ class FullTests(FrameCase):
         self.fleet.feed(stranger, heartbeat())
         self.assertEqual(stranger.closed, ["unacked"])
         self.assertEqual(self.gateway.counters.dropped["unacked"], 0)
-        self.assertEqual(len(self.gateway.conversations), 1)
+        self.assertEqual(len(self.gateway.connections), 1)

@@ -31,7 +31,7 @@ class RateCase(SynchronousTestCase):
     def after(self, seconds: float) -> list[int]:
         """What is heard so many seconds later, when those who wait are read on."""
         self.fleet.clock.advance(seconds)
-        self.fleet.gateway.presence.sweep()
+        self.fleet.gateway.lifecycle.sweep()
         return self.heard()
 
 
@@ -113,16 +113,16 @@ class ConnectionTests(RateCase):
         self.heard()
         self.assertFalse(self.link.reading)
         self.fleet.clock.advance(2)
-        self.fleet.gateway.presence.sweep()
+        self.fleet.gateway.lifecycle.sweep()
         self.assertEqual([one["kind"] for one in events_in(self.fleet.commit())], ["location"])
 
     def test_gone(self) -> None:
         """A connection that ends while it waits is forgotten with what it had sent."""
         self.fleet.feed(self.link, *heartbeats(1, 30))
         self.heard()
-        self.link.conversation.closed("closed")
+        self.link.connection.closed("closed")
         self.assertEqual(self.after(10), [])
-        self.assertEqual(self.fleet.gateway.gate._slowed, {})
+        self.assertEqual(self.fleet.gateway.rate_limiter._throttled, {})
 
     def test_both_limits(self) -> None:
         """A lock that has to wait for Redis as well loses nothing either."""
@@ -214,7 +214,7 @@ class ShareTests(SynchronousTestCase):
     def after(self, seconds: float, kind: str = "heartbeat") -> int:
         """How many are so many seconds later."""
         self.fleet.clock.advance(seconds)
-        self.fleet.gateway.presence.sweep()
+        self.fleet.gateway.lifecycle.sweep()
         return self.heard(kind)
 
     def come_again(self) -> FakeLink:

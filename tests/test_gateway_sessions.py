@@ -56,18 +56,18 @@ class TransitionTests(SessionCase):
         link = self.fleet.link()
         self.fleet.hear(link, heartbeat())
         self.fleet.clock.advance(12.5)
-        link.conversation.closed("closed")
-        link.conversation.closed("closed")
+        link.connection.closed("closed")
+        link.connection.closed("closed")
         (event,) = events_in(self.fleet.commit())
         self.assertEqual(event["data"], {"state": "offline", "reason": "closed", "duration_s": 12.5})
         self.assertEqual(len(self.gateway.sessions), 0)
-        self.assertEqual(self.gateway.conversations, set())
+        self.assertEqual(self.gateway.connections, set())
 
     def test_nobody(self) -> None:
         """A connection on which no lock spoke comes and goes without an event."""
         link = self.fleet.link()
         self.fleet.feed(link, b"\x7e\x00")
-        link.conversation.closed("closed")
+        link.connection.closed("closed")
         self.assertEqual(self.fleet.commit(), [])
 
     def test_newest_wins(self) -> None:
@@ -82,7 +82,7 @@ class TransitionTests(SessionCase):
         self.assertEqual((old.closed, new.closed), (["replaced"], []))
         session = self.gateway.sessions.get("794308010679")
         assert session is not None
-        self.assertIs(session.conversation, new.conversation)
+        self.assertIs(session.connection, new.connection)
         self.assertEqual(self.changes(), [])
 
     def test_late_end_of_the_old(self) -> None:
@@ -90,10 +90,10 @@ class TransitionTests(SessionCase):
         old, new = self.fleet.link(), self.fleet.link()
         self.fleet.hear(old, heartbeat())
         self.fleet.hear(new, heartbeat())
-        old.conversation.closed("closed")
+        old.connection.closed("closed")
         self.assertEqual(self.changes(), [])
         self.assertEqual(len(self.gateway.sessions), 1)
-        new.conversation.closed("closed")
+        new.connection.closed("closed")
         self.assertEqual(self.changes(), [("794308010679", "offline")])
 
     def test_state_goes_along(self) -> None:
@@ -109,19 +109,19 @@ class TransitionTests(SessionCase):
     def test_told(self) -> None:
         """Whoever asked is told of a lock that comes, moves and goes, before and after in this order."""
         told: list[tuple[str, Any]] = []
-        self.gateway.on_online = lambda session: told.append(("online", session.conversation))
-        self.gateway.on_offline = lambda session, reason: told.append((reason, session.conversation))
+        self.gateway.on_online = lambda session: told.append(("online", session.connection))
+        self.gateway.on_offline = lambda session, reason: told.append((reason, session.connection))
         old, new = self.fleet.link(), self.fleet.link()
         self.fleet.hear(old, heartbeat())
         self.fleet.hear(new, heartbeat())
-        new.conversation.closed("idle")
+        new.connection.closed("idle")
         self.assertEqual(
             told,
             [
-                ("online", old.conversation),
-                ("replaced", old.conversation),
-                ("online", new.conversation),
-                ("idle", new.conversation),
+                ("online", old.connection),
+                ("replaced", old.connection),
+                ("online", new.connection),
+                ("idle", new.connection),
             ],
         )
 
@@ -138,7 +138,7 @@ class TransitionTests(SessionCase):
         self.fleet.feed(link, heartbeat(), heartbeat())
         kept = [content[6] for content in self.fleet.commit()]
         self.assertEqual((kept[0][:2], kept[1]), (["keep", opened[0][1]], None))
-        link.conversation.closed("closed")
+        link.connection.closed("closed")
         (closed,) = self.fleet.commit()
         self.assertEqual(closed[6], ["close", opened[0][1]])
 
@@ -151,7 +151,7 @@ class ManyOnOneTests(SessionCase):
         self.assertEqual(changes(self.fleet.hear(own, heartbeat(FIRST))), [("794308010679", "replaced")])
         self.assertEqual(shared.closed, [])
         self.assertEqual(changes(self.fleet.hear(shared, heartbeat(SECOND, 2))), [])
-        shared.conversation.closed("closed")
+        shared.connection.closed("closed")
         self.assertEqual(self.changes(), [("794308010680", "offline")])
 
     def test_last_moves_away(self) -> None:
@@ -166,7 +166,7 @@ class ManyOnOneTests(SessionCase):
         """All devices of a connection are offline when it ends."""
         shared = self.fleet.link()
         self.fleet.hear(shared, heartbeat(FIRST), heartbeat(SECOND))
-        shared.conversation.closed("closed")
+        shared.connection.closed("closed")
         self.assertEqual(self.changes(), [("794308010679", "offline"), ("794308010680", "offline")])
 
     def test_answers(self) -> None:
@@ -204,7 +204,7 @@ class DatagramTests(SessionCase):
         # Redis learns of the address all the same.
         self.assertIn("192.0.2.7:2", next(content[6] for content in contents if content[6]))
         self.assertEqual((len(new.sent), self.holder()), (1, "192.0.2.7:2"))
-        new.conversation.closed("idle")
+        new.connection.closed("idle")
         self.assertEqual(self.changes(), [("794308010679", "offline")])
 
     def test_heard_but_not_moved(self) -> None:
@@ -228,7 +228,7 @@ class DatagramTests(SessionCase):
             # Nothing is kept of the address.
             self.assertEqual(stranger.closed, ["no_session"])
         self.assertEqual((self.holder(), old.closed), ("192.0.2.7:1", []))
-        self.assertEqual(len(self.gateway.conversations), 1)
+        self.assertEqual(len(self.gateway.connections), 1)
 
     def test_known_report(self) -> None:
         """A report that Redis knows is answered and moves no session: anybody may have seen it."""
@@ -252,7 +252,7 @@ class DatagramTests(SessionCase):
             self.assertEqual(len(stranger.sent), 1)
         self.assertEqual((tcp.closed, self.holder()), ([], "192.0.2.7:50112"))
         # Once the connection has ended the next datagram is the lock's.
-        tcp.conversation.closed("closed")
+        tcp.connection.closed("closed")
         self.fleet.commit()
         self.assertEqual(
             changes(self.fleet.hear(self.link("192.0.2.7:9"), heartbeat())), [("794308010679", "online")]
@@ -298,7 +298,7 @@ class DatagramTests(SessionCase):
         link = self.link("192.0.2.7:1")
         self.fleet.feed(link, b"\x00noise")
         self.assertEqual(link.closed, ["no_session"])
-        self.assertEqual(self.gateway.conversations, set())
+        self.assertEqual(self.gateway.connections, set())
 
     def test_split_message_over_addresses(self) -> None:
         """The parts of a split message may come from different addresses, and are answered together."""
@@ -319,14 +319,14 @@ class PartsTests(SessionCase):
             self.fleet.feed(self.fleet.link(transport), part(0x0200, b"abc", 1, 2, 1))
         self.assertEqual(len(self.gateway.parts), 2)
         self.fleet.clock.advance(60.1)
-        self.gateway.presence.sweep()
+        self.gateway.lifecycle.sweep()
         self.assertEqual((len(self.gateway.parts), self.gateway.parts.size), (0, 0))
 
     def test_gone(self) -> None:
         """What a connection held is let go when it ends."""
         link = self.fleet.link()
         self.fleet.feed(link, part(0x0200, b"abc", 1, 2, 1))
-        link.conversation.closed("closed")
+        link.connection.closed("closed")
         self.assertEqual(self.gateway.parts.size, 0)
 
 
@@ -338,7 +338,7 @@ class LimitTests(SessionCase):
         self.fleet.hear(lively, heartbeat(SECOND))
         for _ in range(3):
             self.fleet.clock.advance(34)
-            self.gateway.presence.sweep()
+            self.gateway.lifecycle.sweep()
             self.fleet.hear(lively, heartbeat(SECOND))
         self.assertEqual((silent.closed, lively.closed), (["idle"], []))
         states = [one["data"] for one in events_in(self.fleet.committed) if one["kind"] == "session"]
@@ -350,10 +350,10 @@ class LimitTests(SessionCase):
         self.fleet.hear(lock, heartbeat())
         self.fleet.clock.advance(9)
         self.fleet.feed(noisy, b"noise")
-        self.gateway.presence.sweep()
+        self.gateway.lifecycle.sweep()
         self.assertEqual((mute.closed, noisy.closed), ([], []))
         self.fleet.clock.advance(2)
-        self.gateway.presence.sweep()
+        self.gateway.lifecycle.sweep()
         self.assertEqual((mute.closed, noisy.closed, lock.closed), (["no_frame"], ["no_frame"], []))
 
     def test_limit_told(self) -> None:
@@ -399,7 +399,7 @@ class LimitTests(SessionCase):
         links = [self.fleet.link(), self.fleet.link(), self.fleet.link("udp", "192.0.2.9:1")]
         for link, wire in zip(links, (FIRST, SECOND, bytes.fromhex("794308010681")), strict=True):
             self.fleet.hear(link, heartbeat(wire))
-        self.gateway.presence.shut_down()
+        self.gateway.lifecycle.shut_down()
         self.assertEqual([link.closed for link in links], [["shutdown"]] * 3)
         self.assertEqual({state for _, state in self.changes()}, {"offline"})
         self.assertEqual(len(self.gateway.sessions), 0)
@@ -413,7 +413,7 @@ class LookUpTests(SessionCase):
         session = self.gateway.sessions.get(event["imei"])
         assert session is not None
         self.assertEqual(session.device, event["device"])
-        link.conversation.closed("closed")
+        link.connection.closed("closed")
         self.assertIsNone(self.gateway.sessions.get(event["imei"]))
 
     def test_unknown(self) -> None:

@@ -211,7 +211,7 @@ class OlderLiveReportTests(ClockCase):
 
     def reconnect(self, peer: str) -> None:
         self.teller.link = FakeLink(peer=peer)
-        self.teller.link.conversation = self.teller.gateway.open(self.teller.link)
+        self.teller.link.connection = self.teller.gateway.open(self.teller.link)
 
     def test_one_on_each_of_many_links(self) -> None:
         """No two of them are in a row on one link: nobody's clock was set back."""
@@ -234,12 +234,12 @@ class OlderLiveReportTests(ClockCase):
         teller = self.teller
         if port not in self.ports:
             self.ports[port] = FakeLink("udp", f"192.0.2.7:{port}")
-            self.ports[port].conversation = teller.gateway.open(self.ports[port])
+            self.ports[port].connection = teller.gateway.open(self.ports[port])
         teller.wall += 30 * SECOND
         self.serial += 1
         ahead = said.pop("ahead", timedelta(0))
         frame = report(self.serial, time=(teller.wall + ahead).replace(microsecond=0), **said)
-        self.ports[port].conversation.received(Framer().feed(frame))
+        self.ports[port].connection.received(Framer().feed(frame))
         while teller.sink.records:
             record = teller.sink.records.pop(0)
             written = self.script.commit([record.content]) == 0

@@ -15,10 +15,10 @@ class LogWindowTests(SynchronousTestCase):
         with capturedLogs() as told:
             self.assertEqual(sum(window.may_log() for _ in range(50)), 20)
             clock.advance(59)
-            window.sum_up()
+            window.log_suppressed()
             self.assertEqual((window.may_log(), list(told)), (False, []))
             clock.advance(1)
-            window.sum_up()
+            window.log_suppressed()
             self.assertEqual([(one["count"], one["things"]) for one in told], [(31, "complaints")])
             self.assertTrue(window.may_log())
 
@@ -27,10 +27,10 @@ class LogWindowTests(SynchronousTestCase):
         clock = Clock()
         window = LogLimiter(clock, "complaints")
         with capturedLogs() as told:
-            window.sum_up(now=True)
+            window.log_suppressed(now=True)
             window.may_log()
             clock.advance(61)
-            window.sum_up()
+            window.log_suppressed()
         self.assertEqual(told, [])
 
     def test_the_end(self) -> None:
@@ -39,5 +39,5 @@ class LogWindowTests(SynchronousTestCase):
         with capturedLogs() as told:
             window.may_log()
             window.may_log()
-            window.sum_up(now=True)
+            window.log_suppressed(now=True)
         self.assertEqual([one["count"] for one in told], [1])

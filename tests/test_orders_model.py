@@ -38,7 +38,7 @@ class Unit:
             node, link = self.links[-1]
             if not link.closed and node in self.world.alive:
                 link.closed.append("hung up")
-                link.conversation.closed("closed")
+                link.connection.closed("closed")
 
     def report(self, items: bytes = b"", status: int = 2) -> bytes:
         return self.body.location(items, status, START + self.world.now)

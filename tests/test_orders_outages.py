@@ -230,7 +230,7 @@ class OutageTests(BenchTestCase):
     def test_same_name_twice(self) -> None:
         """A second gateway of the same name ends the first, which does nothing more."""
         ended: list[bool] = []
-        self.node.duties.superseded = lambda: ended.append(True)
+        self.node.background_tasks.superseded = lambda: ended.append(True)
         old = self.come()
         self.node.run()
         twin = self.make("gw1").start()

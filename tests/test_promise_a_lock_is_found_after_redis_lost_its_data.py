@@ -23,7 +23,7 @@ class LossTestCase(BenchTestCase):
 
     def look(self) -> None:
         """Have it look, as it does every half second."""
-        self.losses.look()
+        self.losses.check()
         self.node.run()
 
     def keys(self) -> list[bytes]:
@@ -126,7 +126,7 @@ class LossTests(LossTestCase):
         """A command that names the lock by its IMEI finds it as well."""
         session = self.node.gateway.sessions.get(self.device)
         assert session is not None
-        self.node.gateway.sessions.name(session, "356938035643809")
+        self.node.gateway.sessions.set_imei(session, "356938035643809")
         self.empty()
         self.look()
         self.assertEqual(
@@ -140,7 +140,7 @@ class LossTests(LossTestCase):
         self.other.pass_time(0.5)
         self.empty()
         losses = DataLossDetector(self.other.clock, self.other.dispatcher)
-        losses.look()
+        losses.check()
         self.other.run()
         self.look()
         self.node.pass_time(0.5)
@@ -167,7 +167,7 @@ class ManyTests(LossTestCase):
             self.node.feed(link, lock.location(b"", 2, START))
         self.node.run()
         self.empty()
-        self.losses.look()
+        self.losses.check()
         most = 0
         while self.node.step():
             most = max(most, self.node.committer.unacked)

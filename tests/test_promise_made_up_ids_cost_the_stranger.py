@@ -41,8 +41,8 @@ class NewcomersTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.fleet = Fleet(Policy(max_new_devices=6))
         self.memory = Memory("600000000050", "600000000051")
-        self.newcomers = self.fleet.gateway.gate.newcomers
-        self.newcomers.store = self.memory
+        self.new_device_limiter = self.fleet.gateway.rate_limiter.new_device_limiter
+        self.new_device_limiter.store = self.memory
 
     def come(self, *numbers: int, link: FakeLink | None = None, peer: str = "203.0.113.7:1000") -> FakeLink:
         """Devices of these numbers report, over a link of their own if none is given."""
@@ -61,7 +61,7 @@ class NewcomersTests(SynchronousTestCase):
     def later(self, seconds: float) -> list[int]:
         """Those that are heard so many seconds later."""
         self.fleet.clock.advance(seconds)
-        self.fleet.gateway.presence.sweep()
+        self.fleet.gateway.lifecycle.sweep()
         return self.heard()
 
     def test_a_minutes_worth_at_once_and_the_others_as_time_goes_by(self) -> None:
@@ -73,7 +73,7 @@ class NewcomersTests(SynchronousTestCase):
         self.assertEqual(self.later(10), [6])
         self.assertEqual(self.later(20), [7, 8])
         self.assertEqual([link.reading for link in links], [True] * 9)
-        self.assertGreater(self.newcomers.held, 2)
+        self.assertGreater(self.new_device_limiter.delayed, 2)
 
     def test_many_over_one_connection(self) -> None:
         """What is too many is left unanswered, and those that are in are heard on."""
@@ -131,16 +131,16 @@ class NewcomersTests(SynchronousTestCase):
     def test_nothing_grows(self) -> None:
         """However many addresses and devices there are, so many are remembered."""
         for number in range(11_000):
-            self.newcomers.admits(f"10.{number >> 8 & 255}.{number & 255}.1:1", str(number), 0.0)
-        self.assertLessEqual(len(self.newcomers._left), 10_000)
+            self.new_device_limiter.admits(f"10.{number >> 8 & 255}.{number & 255}.1:1", str(number), 0.0)
+        self.assertLessEqual(len(self.new_device_limiter._left), 10_000)
 
 
 class DefaultTests(SynchronousTestCase):
     def test_this_host(self) -> None:
         """Unless it is set, a relay on this host brings any number; from elsewhere it is 1,000."""
-        newcomers = NewDeviceLimiter(None)
+        new_device_limiter = NewDeviceLimiter(None)
         for peer, expected in (("127.0.0.1:1", 2000), ("[::1]:1", 2000), ("203.0.113.7:1", 1000)):
-            found = sum(newcomers.admits(peer, f"{peer}-{number}", 0.0) for number in range(2000))
+            found = sum(new_device_limiter.admits(peer, f"{peer}-{number}", 0.0) for number in range(2000))
             self.assertEqual(found, expected, peer)
 
 

@@ -69,7 +69,7 @@ class MovingTests(FleetTestCase):
         self.node.run()
         self.come(self.other)
         self.other.run()
-        old.conversation.closed("closed")
+        old.connection.closed("closed")
         self.pass_time()
         self.assertEqual(self.changes(), [("gw1", "online"), ("gw2", "replaced")])
         self.assertEqual(self.holder(), "gw2")
@@ -78,7 +78,7 @@ class MovingTests(FleetTestCase):
         """The old link's end is on its way to Redis when the lock comes elsewhere: offline, then online."""
         old = self.come()
         self.node.run()
-        old.conversation.closed("closed")
+        old.connection.closed("closed")
         self.node.run()
         self.come(self.other)
         self.pass_time()
@@ -408,7 +408,7 @@ class DyingTests(FleetTestCase):
         self.pass_time(1)
         self.assertEqual(self.changes()[2:], [("gw1", "online")])
         self.assertEqual(self.holder(), "gw1")
-        link.conversation.closed("closed")
+        link.connection.closed("closed")
         self.pass_time()
         self.assertEqual(self.changes()[3:], [("gw1", "offline")])
 
@@ -434,7 +434,7 @@ class DyingTests(FleetTestCase):
         self.pass_time(GATEWAY_TTL, self.other)
         self.desk.redis.call("DEL", self.desk.key("gateway", "gw1"))
         self.pass_time(GATEWAY_TTL, self.other)
-        link.conversation.closed("closed")
+        link.connection.closed("closed")
         self.pass_time()
         self.assertEqual(self.changes(), [("gw1", "online"), ("gw2", "offline")])
 

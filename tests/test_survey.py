@@ -57,7 +57,7 @@ class SurveyTests(BenchTestCase):
         """Locks known, and those heard within an hour, a day, a week."""
         for device, ago in (("1", 60), ("2", 3590), ("3", 3700), ("4", 90_000), ("5", 700_000)):
             self.desk.redis.call("ZADD", self.desk.key("devices"), START - ago, device)
-        self.survey.wake()
+        self.survey.on_redis_ready()
         self.node.run()
         found = self.values(self.survey, self.node)
         self.assertEqual(
@@ -115,7 +115,7 @@ class SurveyTests(BenchTestCase):
 
     def test_untaken(self) -> None:
         """Commands that no gateway has taken yet."""
-        self.node.duties.stop_taking()
+        self.node.background_tasks.stop_intake()
         self.node.run()
         for number in range(3):
             self.command(str(number + 1))
@@ -136,7 +136,7 @@ class SurveyTests(BenchTestCase):
         self.node.wire.connected = False
         self.assertEqual(self.counted(), {})
         self.node.wire.connected = True
-        self.survey.wake()
+        self.survey.on_redis_ready()
         self.node.run()
         self.assertIn("locks", self.values(self.survey, self.node))
 

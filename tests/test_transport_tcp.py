@@ -46,15 +46,15 @@ class Conversation:
 
 
 class Handler:
-    """Makes conversations and keeps them."""
+    """Makes connections and keeps them."""
 
     def __init__(self) -> None:
-        self.conversations: list[Conversation] = []
+        self.connections: list[Conversation] = []
         self.drops: list[str] = []
 
     def open(self, link: Any) -> Conversation:
-        self.conversations.append(Conversation(link))
-        return self.conversations[-1]
+        self.connections.append(Conversation(link))
+        return self.connections[-1]
 
     def dropped(self, reason: str) -> None:
         self.drops.append(reason)
@@ -89,47 +89,47 @@ class TcpCase(SynchronousTestCase):
         assert protocol is not None
         transport = Transport()
         protocol.makeConnection(transport)
-        return protocol, transport, self.handler.conversations[-1]
+        return protocol, transport, self.handler.connections[-1]
 
 
 class ConnectionTests(TcpCase):
     def test_frames(self) -> None:
         """Frames are handed over as soon as they are whole, however the bytes come; the rest is counted."""
-        protocol, _, conversation = self.connect()
+        protocol, _, connection = self.connect()
         data = binary(0x0002) + b"xx" + b"(794308010679,@JT)"
         for index in range(len(data)):
             protocol.dataReceived(data[index : index + 1])
-        sound = [frame for frame in conversation.frames if not isinstance(frame, Malformed)]
+        sound = [frame for frame in connection.frames if not isinstance(frame, Malformed)]
         self.assertEqual([type(frame) for frame in sound], [BinaryFrame, SentenceFrame])
-        self.assertEqual(sum(conversation.skips), 2)
+        self.assertEqual(sum(connection.skips), 2)
 
     def test_frame_in_doubt(self) -> None:
         """A `$` frame whose last byte may begin another frame is handed over when nothing follows it."""
         raw = DOLLAR[:-1] + b"$"
-        protocol, _, conversation = self.connect()
+        protocol, _, connection = self.connect()
         protocol.dataReceived(raw)
         self.clock.advance(SETTLING * 0.9)
-        self.assertEqual(conversation.frames, [])
+        self.assertEqual(connection.frames, [])
         self.clock.advance(SETTLING * 0.2)
-        self.assertEqual(conversation.frames, [DollarFrame(raw)])
+        self.assertEqual(connection.frames, [DollarFrame(raw)])
         protocol.dataReceived(raw)
         protocol.dataReceived(DOLLAR)
-        self.assertEqual(conversation.frames, [DollarFrame(raw), DollarFrame(raw), DollarFrame(DOLLAR)])
+        self.assertEqual(connection.frames, [DollarFrame(raw), DollarFrame(raw), DollarFrame(DOLLAR)])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_frame_in_doubt_at_the_end(self) -> None:
         """When the connection ends first, nothing is left to do."""
         for end in (lambda one: one.close("idle"), lambda one: one.connectionLost(Failure(ConnectionDone()))):
-            protocol, _, conversation = self.connect()
+            protocol, _, connection = self.connect()
             protocol.dataReceived(DOLLAR[:-1] + b"$")
             self.assertEqual(len(self.clock.getDelayedCalls()), 1)
             end(protocol)
-            self.assertEqual((self.clock.getDelayedCalls(), conversation.frames), ([], []))
+            self.assertEqual((self.clock.getDelayedCalls(), connection.frames), ([], []))
 
     def test_introduced(self) -> None:
         """The handler learns of a peer when it connects; the socket is tuned."""
-        protocol, transport, conversation = self.connect()
-        self.assertIs(conversation.link, protocol)
+        protocol, transport, connection = self.connect()
+        self.assertIs(connection.link, protocol)
         self.assertEqual((protocol.transport_name, protocol.peer), ("tcp", "192.0.2.7:50112"))
         self.assertTrue(transport.no_delay and transport.keep_alive)
 
@@ -146,37 +146,37 @@ class ConnectionTests(TcpCase):
 
     def test_lost(self) -> None:
         """The end of the connection is told once."""
-        protocol, _, conversation = self.connect()
+        protocol, _, connection = self.connect()
         protocol.connectionLost(Failure(ConnectionDone()))
         protocol.close("idle")
-        self.assertEqual((conversation.reasons, self.handler.drops), (["closed"], []))
+        self.assertEqual((connection.reasons, self.handler.drops), (["closed"], []))
         self.assertEqual(self.factory.connections, 0)
 
     def test_closed_by_us(self) -> None:
         """Closing cuts the connection at once, is told and counted once, and nothing is read after it."""
-        protocol, transport, conversation = self.connect()
+        protocol, transport, connection = self.connect()
         protocol.close("idle")
         protocol.close("idle")
         protocol.dataReceived(binary(0x0002))
         protocol.connectionLost(Failure(ConnectionDone()))
         self.assertTrue(transport.aborted)
-        self.assertEqual(conversation.frames, [])
-        self.assertEqual((conversation.reasons, self.handler.drops), (["idle"], ["idle"]))
+        self.assertEqual(connection.frames, [])
+        self.assertEqual((connection.reasons, self.handler.drops), (["idle"], ["idle"]))
         self.assertEqual(self.factory.connections, 0)
 
     def test_shutdown(self) -> None:
         """At shutdown answers on their way still go out."""
-        protocol, transport, conversation = self.connect()
+        protocol, transport, connection = self.connect()
         protocol.close(SHUTDOWN)
         self.assertTrue(transport.disconnecting)
         self.assertFalse(transport.aborted)
-        self.assertEqual(conversation.reasons, [SHUTDOWN])
+        self.assertEqual(connection.reasons, [SHUTDOWN])
 
     def test_error(self) -> None:
         """An error while frames are handled closes this connection and no other."""
-        protocol, transport, conversation = self.connect()
+        protocol, transport, connection = self.connect()
         other, other_transport, _ = self.connect()
-        conversation.error = RuntimeError("a bug of ours")
+        connection.error = RuntimeError("a bug of ours")
         protocol.dataReceived(binary(0x0002))
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
         self.assertTrue(transport.aborted)
@@ -321,14 +321,14 @@ class RealSocketTests(TestCase):
             await client.lost
 
         self.addCleanup(lambda: defer.Deferred.fromCoroutine(close()))
-        await self.until(lambda: self.handler.conversations)
+        await self.until(lambda: self.handler.connections)
         return client
 
     async def test_back_pressure(self) -> None:
         """A peer that never reads is not read from once its answers fill the buffers; later all arrive."""
         service = await self.listen()
         client = await self.connect(service)
-        link = self.handler.conversations[0].link
+        link = self.handler.connections[0].link
         self.assertIsInstance(link.transport, DirectServer)
         sent = b""
         for number in range(400):
@@ -346,7 +346,7 @@ class RealSocketTests(TestCase):
         """What had been written before a shutdown arrives."""
         service = await self.listen()
         client = await self.connect(service)
-        link = self.handler.conversations[0].link
+        link = self.handler.connections[0].link
         data = bytes(3_000_000)
         link.send(data)
         link.close(SHUTDOWN)
@@ -359,16 +359,16 @@ class RealSocketTests(TestCase):
         """Writing to a connection that the peer has reset ends it, and harms nobody."""
         service = await self.listen()
         client = await self.connect(service)
-        conversation = self.handler.conversations[0]
-        conversation.link.pause()
+        connection = self.handler.connections[0]
+        connection.link.pause()
         client.transport.abortConnection()  # type: ignore[union-attr]
         for _ in range(100):
-            conversation.link.send(b"x" * 100_000)
+            connection.link.send(b"x" * 100_000)
             await task.deferLater(reactor, 0.01, lambda: None)
-            if conversation.reasons:
+            if connection.reasons:
                 break
-        self.assertEqual(conversation.reasons, ["closed"])
-        self.assertFalse(conversation.link.send(b"x"))
+        self.assertEqual(connection.reasons, ["closed"])
+        self.assertFalse(connection.link.send(b"x"))
 
     async def test_taken_port(self) -> None:
         """A port that is taken is an error at once, which names the endpoint."""

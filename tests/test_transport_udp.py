@@ -35,14 +35,14 @@ class DatagramTests(SynchronousTestCase):
         self.port.transport = Transport()
 
     def link(self, index: int = 0) -> Any:
-        return self.handler.conversations[index].link
+        return self.handler.connections[index].link
 
     def test_frames(self) -> None:
-        """A datagram's frames go to the conversation of its address; the next one to the same."""
+        """A datagram's frames go to the connection of its address; the next one to the same."""
         self.port.datagramReceived(binary(0x0002) + binary(0x0002, serial=2), HERE)
         self.port.datagramReceived(binary(0x0002, serial=3), HERE)
         self.port.datagramReceived(binary(0x0002, serial=4), THERE)
-        self.assertEqual([len(one.frames) for one in self.handler.conversations], [3, 1])
+        self.assertEqual([len(one.frames) for one in self.handler.connections], [3, 1])
         self.assertEqual((self.link().transport_name, self.link().peer), ("udp", "192.0.2.7:50112"))
 
     def test_ipv6(self) -> None:
@@ -55,15 +55,15 @@ class DatagramTests(SynchronousTestCase):
         self.port.datagramReceived(binary(0x0002)[:10], HERE)
         self.port.datagramReceived(binary(0x0002)[10:], HERE)
         self.port.datagramReceived(binary(0x0002), HERE)
-        frames = self.handler.conversations[0].frames
+        frames = self.handler.connections[0].frames
         self.assertIsInstance(frames[0], Malformed)
         self.assertEqual(sum(isinstance(frame, BinaryFrame) for frame in frames), 1)
-        self.assertTrue(sum(self.handler.conversations[0].skips))
+        self.assertTrue(sum(self.handler.connections[0].skips))
 
     def test_empty(self) -> None:
         """An empty datagram is nothing."""
         self.port.datagramReceived(b"", HERE)
-        self.assertEqual(self.handler.conversations[0].frames, [])
+        self.assertEqual(self.handler.connections[0].frames, [])
 
     def test_send(self) -> None:
         """Answers go to the address; a port that is closed or a kernel that refuses says so."""
@@ -81,9 +81,9 @@ class DatagramTests(SynchronousTestCase):
         self.link().close("idle")
         self.link().close("idle")
         self.assertEqual(self.handler.drops, ["idle"])
-        self.assertEqual(self.handler.conversations[0].reasons, ["idle"])
+        self.assertEqual(self.handler.connections[0].reasons, ["idle"])
         self.port.datagramReceived(binary(0x0002), HERE)
-        self.assertEqual(len(self.handler.conversations), 2)
+        self.assertEqual(len(self.handler.connections), 2)
         self.link(0).close("late")
         self.assertEqual(len(self.port._links), 1)
 
@@ -91,18 +91,18 @@ class DatagramTests(SynchronousTestCase):
         """Only so many addresses are remembered; datagrams of others are let go and counted."""
         for number in range(5):
             self.port.datagramReceived(binary(0x0002), ("192.0.2.7", number))
-        self.assertEqual(len(self.handler.conversations), 3)
+        self.assertEqual(len(self.handler.connections), 3)
         self.assertEqual(self.handler.drops, ["max_addresses"] * 2)
 
     def test_error(self) -> None:
         """An error while a datagram is handled forgets this address and no other."""
         self.port.datagramReceived(binary(0x0002), HERE)
         self.port.datagramReceived(binary(0x0002), THERE)
-        self.handler.conversations[0].error = RuntimeError("a bug of ours")
+        self.handler.connections[0].error = RuntimeError("a bug of ours")
         self.port.datagramReceived(binary(0x0002), HERE)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
-        self.assertEqual(self.handler.conversations[0].reasons, ["error"])
-        self.assertEqual(self.handler.conversations[1].reasons, [])
+        self.assertEqual(self.handler.connections[0].reasons, ["error"])
+        self.assertEqual(self.handler.connections[1].reasons, [])
 
     def test_pause(self) -> None:
         """Datagrams can't be held back."""
@@ -111,11 +111,11 @@ class DatagramTests(SynchronousTestCase):
         self.link().resume()
 
     def test_stopped(self) -> None:
-        """When the port is closed, every conversation ends."""
+        """When the port is closed, every connection ends."""
         self.port.datagramReceived(binary(0x0002), HERE)
         self.port.datagramReceived(binary(0x0002), THERE)
         self.port.stopProtocol()
-        self.assertEqual([one.reasons for one in self.handler.conversations], [[SHUTDOWN], [SHUTDOWN]])
+        self.assertEqual([one.reasons for one in self.handler.connections], [[SHUTDOWN], [SHUTDOWN]])
 
 
 class UdpServiceTests(TestCase):

@@ -41,7 +41,7 @@ class Admission:
         """Find it out. May take as long as Redis is away, and may be cancelled."""
         return defer.succeed(True)
 
-    def wake(self) -> None:
+    def on_redis_ready(self) -> None:
         """Redis can be used (again)."""
 
     def reread(self) -> None:
@@ -66,7 +66,7 @@ class FileAdmission(Admission):
         self._path = listed.path
         self._devices = listed.devices
         #: The version dealt with last, and the one seen last.
-        self._done: Signature | None = listed.signature
+        self._applied: Signature | None = listed.signature
         self._seen: Signature | None = listed.signature
 
     def admits(self, device: str) -> bool:
@@ -75,14 +75,14 @@ class FileAdmission(Admission):
 
     def reread(self) -> None:
         """Have the next review read what is there now, even if it has been refused before."""
-        self._done, self._seen = None, signature_of(self._path)
+        self._applied, self._seen = None, signature_of(self._path)
 
     async def review(self, devices: Iterable[str]) -> list[str]:
         """Read a new version; the locks that are in it no more."""
         before, self._seen = self._seen, signature_of(self._path)
-        if self._seen == self._done or self._seen != before:
+        if self._seen == self._applied or self._seen != before:
             return []
-        self._done = self._seen
+        self._applied = self._seen
         try:
             listed = read_allowlist(self._path)
         except AllowlistError as error:
@@ -93,7 +93,7 @@ class FileAdmission(Admission):
                 count=len(self._devices),
             )
             return []
-        self._done = self._seen = listed.signature
+        self._applied = self._seen = listed.signature
         self._devices = listed.devices
         self.log.info(
             "--devices {path}: read again, {count} locks are admitted",
@@ -120,7 +120,7 @@ class SetAdmission(Admission):
     _waiting: "dict[defer.Deferred[bool], str]" = field(factory=dict, repr=False)
     _calling: bool = False
     #: Set while Redis refuses to tell, so that this is logged once.
-    _refused: bool = False
+    _refusal_logged: bool = False
 
     @property
     def asking(self) -> int:  # type: ignore[override]
@@ -135,17 +135,17 @@ class SetAdmission(Admission):
         """Ask Redis, together with what else is to be asked."""
         asked: defer.Deferred[bool] = defer.Deferred(self._waiting.__delitem__)
         self._waiting[asked] = device
-        self.wake()
+        self.on_redis_ready()
         return asked
 
-    def wake(self) -> None:
+    def on_redis_ready(self) -> None:
         """Ask what is to be asked, unless that is being done."""
         if self._waiting and not self._calling:
             self._calling = True
-            calling = defer.Deferred.fromCoroutine(self._tell())
+            calling = defer.Deferred.fromCoroutine(self._answer_queries())
             calling.addErrback(lambda failure: self.log.failure("asking who is admitted failed", failure))
 
-    async def _tell(self) -> None:
+    async def _answer_queries(self) -> None:
         try:
             while self._waiting:
                 batch = list(islice(self._waiting.items(), _BATCH))
@@ -162,7 +162,7 @@ class SetAdmission(Admission):
 
     async def review(self, devices: Iterable[str]) -> list[str]:
         """Ask after every lock that is here; those that are in the set no more."""
-        self.wake()
+        self.on_redis_ready()
         here = list(devices)
         gone: list[str] = []
         for start in range(0, len(here), _BATCH):
@@ -178,13 +178,13 @@ class SetAdmission(Admission):
         try:
             members = await self.allowed.contains(devices)
         except txredisapi.ResponseError as error:
-            if not self._refused:
-                self._refused = True
+            if not self._refusal_logged:
+                self._refusal_logged = True
                 self.log.error(
                     "Redis doesn't tell which locks are admitted, so none is that comes now: {key}: {reason}",
                     key=self.allowed.keys.allowed,
                     reason=str(error),
                 )
             raise
-        self._refused = False
+        self._refusal_logged = False
         return members

@@ -1,4 +1,4 @@
-"""What a gateway does all the time: take commands in, say that it lives, adopt the dead's, sweep."""
+"""Periodic tasks of a gateway: command intake, heartbeat, adoption of dead gateways, sweeps."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -20,19 +20,19 @@ from jt709c_gateway.redis.keys import Keys
 
 _SWEEP: Final = 2.0
 _TICK: Final = 0.25
-#: An outcome is to be there within a second of the ttl.
+#: Expired commands end within a second of their ttl.
 _EXPIRE: Final = 0.25
-#: Seconds after which another gateway's word that a command has come for a lock of ours is heard.
+#: Seconds between looks for commands that other gateways have accepted for our devices.
 _ROUTED: Final = 0.2
 _RETRY: Final = 2.0
-#: Seconds after which it is looked again whether what is in our hands is what we have in mind.
+#: Seconds between comparisons of our claims with those in Redis.
 _RECONCILE: Final = 30.0
-#: What is asked of Redis by each loop, in words.
-_DUTIES: Final = {
-    "_stay_alive": "to note that we live",
+#: By task: what Redis refused, for the log.
+_REFUSED: Final = {
+    "_heartbeat": "to note that we live",
     "_adopt": "to tell of other gateways",
-    "_heed": "to tell of commands that others took in for us",
-    "_woken": "what we ask when we come back",
+    "_process_routed": "to tell of commands that others took in for us",
+    "_after_reconnect": "what we ask when we come back",
     "expire": "to tell of commands whose ttl has ended",
     "_search": "to tell of lost commands",
     "_reconcile": "to tell what is in our hands",
@@ -40,7 +40,7 @@ _DUTIES: Final = {
 
 
 class BackgroundTasks(Service):
-    """Runs the loops; each outlives whatever is thrown inside it."""
+    """Runs the periodic tasks; errors are logged and do not end them."""
 
     log = Logger()
 
@@ -59,106 +59,106 @@ class BackgroundTasks(Service):
         self._keys = keys
         self._ttl = ttl
         self._identity_poller = asking
-        self._consumer = IntakeConsumer(reactor, dispatcher, keys, ttl, lambda: self._entered)
+        self._consumer = IntakeConsumer(reactor, dispatcher, keys, ttl, lambda: self._has_name)
         self._recovery = CommandRecovery(dispatcher)
         self._expiry = CommandExpiry(reactor, dispatcher)
         self._loops: list[task.LoopingCall] = []
         self.membership = GatewayMembership(
-            reactor, dispatcher.store, gateway.committer.boot, ttl, superseded=self._give_way
+            reactor, dispatcher.store, gateway.committer.boot, ttl, superseded=self._on_superseded
         )
-        #: Whether this run has its name, and what earlier ones have left behind is adopted.
-        self._entered = False
+        #: Whether this run owns the gateway's name and has adopted what earlier runs left.
+        self._has_name = False
         self._adopting = False
-        #: Set while stopping: commands are left to the other gateways.
+        #: Set while stopping: commands are left to other gateways.
         self.leaving = False
-        #: Called when a later run has our name, after all that this one does has been stopped.
+        #: Called when a later run owns our name, after this run has stopped its work.
         self.superseded: Callable[[], None] = lambda: None
         dispatcher.sending = False
         dispatcher.leased = self.membership.is_leased
         dispatcher.renew = self._renew
 
     def startService(self) -> None:
-        """Start what needs no Redis."""
+        """Start the tasks that need no Redis."""
         super().startService()  # type: ignore[no-untyped-call]
-        self._every(_SWEEP, self._sweep)
-        self._every(_TICK, self._tick)
-        gate = self._gateway.gate
-        if gate.admission.review_every is not None:
-            self._every(gate.admission.review_every, gate.review)
+        self._run_every(_SWEEP, self._sweep)
+        self._run_every(_TICK, self._tick)
+        rate_limiter = self._gateway.rate_limiter
+        if rate_limiter.admission.review_every is not None:
+            self._run_every(rate_limiter.admission.review_every, rate_limiter.review)
 
-    def begin(self, connection: BlockingConnection) -> None:
-        """Redis's address is known: start what needs it. `connection` is for waiting for commands."""
-        self._every(self._ttl / 3, self._stay_alive)
-        self._every(self._ttl / 2, self._adopt)
-        self._every(_EXPIRE, self._expiry.expire)
-        self._every(_ROUTED, self._heed)
-        self._every(_RETRY, self._retry)
-        self._every(_RETRY, self._search)
-        self._every(_RECONCILE, self._reconcile)
+    def start(self, connection: BlockingConnection) -> None:
+        """Start the tasks that need Redis; `connection` is reserved for the blocking wait for commands."""
+        self._run_every(self._ttl / 3, self._heartbeat)
+        self._run_every(self._ttl / 2, self._adopt)
+        self._run_every(_EXPIRE, self._expiry.expire)
+        self._run_every(_ROUTED, self._process_routed)
+        self._run_every(_RETRY, self._retry)
+        self._run_every(_RETRY, self._search)
+        self._run_every(_RECONCILE, self._reconcile)
         if self._identity_poller is not None:
-            self._every(ROUND, self._identity_poller.poll)
+            self._run_every(ROUND, self._identity_poller.poll)
         self._consumer.start(connection)
 
-    def wake(self) -> None:
-        """Redis has (again) become usable: don't wait for the next round."""
-        self._gateway.gate.admission.wake()
+    def on_redis_ready(self) -> None:
+        """Run the tasks that have waited for Redis, without waiting for their next round."""
+        self._gateway.rate_limiter.admission.on_redis_ready()
         self._dispatcher.resume()
-        self._carry_out(self._woken)
+        self._run_once(self._after_reconnect)
 
     @property
-    def settled(self) -> bool:
-        """Whether no command is being taken in, or written, or awaits its answer."""
+    def is_drained(self) -> bool:
+        """Whether no command is being accepted or written, or awaits its answer."""
         return not (self._consumer.busy or self._dispatcher.busy_count)
 
-    def stop_taking(self) -> None:
-        """Take no more commands, and begin none."""
+    def stop_intake(self) -> None:
+        """Accept no more commands and start none."""
         self.leaving = True
         self._dispatcher.sending = False
         self._consumer.stop_consuming()
 
-    async def leave(self) -> None:
-        """Tell the other gateways that this one is gone, and leave them the commands that came too late."""
+    async def deregister(self) -> None:
+        """Put late commands back and deregister this gateway, so that others adopt at once what it leaves."""
         try:
             if self.membership.is_leased():
                 await self._dispatcher.store.put_back()
-            await self.membership.leave()
+            await self.membership.deregister()
         except txredisapi.RedisError as error:
             self.log.debug("could not say goodbye to the other gateways: {reason}", reason=str(error))
 
     def stopService(self) -> None:
-        """Stop all loops."""
+        """Stop all tasks."""
         super().stopService()  # type: ignore[no-untyped-call]
-        self.stop_taking()
+        self.stop_intake()
         self.membership.stop()
-        self._dispatcher.rejection_log.sum_up(now=True)
+        self._dispatcher.rejection_log.log_suppressed(now=True)
         self._consumer.stop()
         for loop in self._loops:
             if loop.running:
                 loop.stop()
         self._loops.clear()
 
-    def _every(self, interval: float, duty: Callable[[], Awaitable[Any]]) -> None:
-        loop = task.LoopingCall(self._carry_out, duty)
+    def _run_every(self, interval: float, job: Callable[[], Awaitable[Any]]) -> None:
+        loop = task.LoopingCall(self._run_once, job)
         loop.clock = self._reactor
         self._loops.append(loop)
         loop.start(interval, now=True)
 
-    def _carry_out(self, duty: Callable[[], Any]) -> "defer.Deferred[Any]":
-        """One round; its failure is logged, and the next comes."""
-        done: defer.Deferred[Any] = defer.Deferred.fromCoroutine(duty())
-        return done.addErrback(self._failed, duty)
+    def _run_once(self, job: Callable[[], Any]) -> "defer.Deferred[Any]":
+        """Run a task once; an error is logged."""
+        done: defer.Deferred[Any] = defer.Deferred.fromCoroutine(job())
+        return done.addErrback(self._failed, job)
 
-    def _failed(self, failure: Any, duty: Callable[[], Any]) -> None:
+    def _failed(self, failure: Any, job: Callable[[], Any]) -> None:
         if failure.check(NotOurs):
-            # A later round finds out what of ours is ours still.
-            self.log.debug("{duty} came too late", duty=duty.__name__)
+            # A later round determines which claims are still ours.
+            self.log.debug("{job} came too late", job=job.__name__)
         elif failure.check(txredisapi.RedisError):
-            self._dispatcher.refusals.report(_DUTIES.get(duty.__name__, duty.__name__), failure.value)
+            self._dispatcher.refusals.report(_REFUSED.get(job.__name__, job.__name__), failure.value)
         else:
-            self.log.failure("{duty} failed", failure, duty=duty.__name__)
+            self.log.failure("{job} failed", failure, job=job.__name__)
 
     async def _sweep(self) -> None:
-        self._gateway.presence.sweep()
+        self._gateway.lifecycle.sweep()
 
     async def _tick(self) -> None:
         self._dispatcher.tick()
@@ -166,38 +166,38 @@ class BackgroundTasks(Service):
     async def _retry(self) -> None:
         self._dispatcher.retry()
 
-    async def _woken(self) -> None:
-        """What only can be done with Redis, and has to be done after it was away."""
+    async def _after_reconnect(self) -> None:
+        """Renew the lease, adopt and reconcile, after Redis was away."""
         self.membership.steady_since = self._reactor.seconds()
-        await self._stay_alive()
+        await self._heartbeat()
         await self._adopt()
         await self._reconcile()
 
     async def _renew(self) -> None:
         await self.membership.renew()
 
-    async def _stay_alive(self) -> None:
-        if not self.membership.has_begun or (self.leaving and not self.membership.is_leased()):
+    async def _heartbeat(self) -> None:
+        if not self.membership.is_registered or (self.leaving and not self.membership.is_leased()):
             return
-        if await self.membership.renew() and self._entered:
+        if await self.membership.renew() and self._has_name:
             await self._recovery.reconcile()
             await self._recovery.reassert_sessions()
             self._dispatcher.retry()
 
     async def _reconcile(self) -> None:
-        if self._entered and self.membership.is_leased():
+        if self._has_name and self.membership.is_leased():
             await self._recovery.reconcile()
 
     async def _search(self) -> None:
-        if self._entered and self.membership.is_leased():
+        if self._has_name and self.membership.is_leased():
             await self._expiry.search()
 
-    def _give_way(self) -> None:
-        """A later run has our name: no byte more, of commands or of answers."""
-        self.stop_taking()
+    def _on_superseded(self) -> None:
+        """Stop sending commands and answers: a later run owns our name."""
+        self.stop_intake()
         self._gateway.draining = True
-        for conversation in list(self._gateway.conversations):
-            conversation.link.close("superseded")
+        for connection in list(self._gateway.connections):
+            connection.link.close("superseded")
         self.superseded()
 
     async def _adopt(self) -> None:
@@ -205,8 +205,8 @@ class BackgroundTasks(Service):
             return
         self._adopting = True
         try:
-            if not self._entered:
-                await self._enter()
+            if not self._has_name:
+                await self._take_name()
             elif self.membership.is_leased():
                 await self._adopt_one(self._gateway.name)
             await self._adopt_others()
@@ -217,18 +217,18 @@ class BackgroundTasks(Service):
         for name in await self._dispatcher.store.gateways():
             if name == self._gateway.name:
                 continue
-            said = await self._dispatcher.store.liveness(name)
-            # After an outage everybody looks dead until they have had time to speak up.
-            if said is None and self.membership.is_steady:
+            heartbeat = await self._dispatcher.store.liveness(name)
+            # After an outage every gateway looks dead until it has had time for a heartbeat.
+            if heartbeat is None and self.membership.is_steady:
                 await self._recovery.end_sessions(name)
                 await self._adopt_one(name)
-            elif said is not None and is_dead_here(said):
+            elif heartbeat is not None and is_dead_here(heartbeat):
                 await self._recovery.end_sessions(name, gone=True)
-                await self._adopt_one(name, said)
+                await self._adopt_one(name, heartbeat)
 
-    async def _heed(self) -> None:
-        """Look after the locks that others have named: a command has come in, or the lock is with them."""
-        if not self._entered or not self.membership.is_leased():
+    async def _process_routed(self) -> None:
+        """Check devices that other gateways have named: a command was accepted, or the device has moved."""
+        if not self._has_name or not self.membership.is_leased():
             return
         devices = await self._dispatcher.store.routed()
         if devices:
@@ -237,17 +237,17 @@ class BackgroundTasks(Service):
                 self._dispatcher.dispatch(device)
             await self._dispatcher.store.ack_routed(len(devices))
 
-    async def _adopt_one(self, name: str, said: bytes = b"") -> None:
-        """Adopt what a gateway has left behind whose sessions have ended: after that it is forgotten."""
-        count = await self._recovery.adopt(name, said)
+    async def _adopt_one(self, name: str, heartbeat: bytes = b"") -> None:
+        """Adopt the commands of a gateway whose sessions have ended, which removes it from Redis."""
+        count = await self._recovery.adopt(name, heartbeat)
         if count:
             self.log.warn("adopted {count} commands of gateway {name}", count=count, name=name)
 
-    async def _enter(self) -> None:
-        """Take our name, from an earlier run that may be alive still, and what that has left behind."""
+    async def _take_name(self) -> None:
+        """Take over our name from an earlier run, even a live one, and adopt its commands."""
         await self.membership.renew()
         await self._recovery.end_sessions(self._gateway.name, gone=True)
         await self._adopt_one(self._gateway.name)
-        self._entered = True
+        self._has_name = True
         self._dispatcher.sending = not self.leaving
         self._dispatcher.resume()

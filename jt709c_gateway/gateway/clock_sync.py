@@ -25,8 +25,8 @@ class ClockSync(Service):
         self._time = redis_time
         self.caller = caller
         self._interval = min(heartbeat, _EVERY)
-        self._refusals = ErrorLog(reactor)
-        self._loop = task.LoopingCall(self.look)
+        self._errors = ErrorLog(reactor)
+        self._loop = task.LoopingCall(self.measure)
         self._loop.clock = reactor
 
     def startService(self) -> None:
@@ -40,12 +40,12 @@ class ClockSync(Service):
         if self._loop.running:
             self._loop.stop()
 
-    def look(self) -> "defer.Deferred[None]":
+    def measure(self) -> "defer.Deferred[None]":
         """Measure now. It never fails."""
         return defer.Deferred.fromCoroutine(self._time.measure(self.caller)).addErrback(self._failed)
 
     def _failed(self, failure: Any) -> None:
         if failure.check(txredisapi.RedisError):
-            self._refusals.report("to tell the time", failure.value)
+            self._errors.report("to tell the time", failure.value)
         else:
             self.log.failure("looking at Redis's clock failed", failure)

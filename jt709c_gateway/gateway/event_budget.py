@@ -53,9 +53,9 @@ class EventBudget:
     #: The active alarms that its last live report named: each that changes is an event.
     alarms: tuple[str, ...] = field(default=(), init=False)
     #: It was reported that it sends too much.
-    hasty: bool = field(default=False, init=False)
+    warned: bool = field(default=False, init=False)
 
-    def look(self, allowed: EventAllowance, now: float) -> bool:
+    def refill(self, allowed: EventAllowance, now: float) -> bool:
         """Whether it may cause one more event: what it has used up comes back with time."""
         if self.granted == inf:
             return True
@@ -73,7 +73,7 @@ class EventBudget:
         """Whether it is the share, rather than the rate, that it has used up."""
         return self.of_share < self.of_rate
 
-    def is_whole(self, allowed: EventAllowance) -> bool:
+    def is_full(self, allowed: EventAllowance) -> bool:
         """Whether nothing is used up, as of the last look."""
         return self.of_rate >= allowed.burst and (not allowed.share or self.of_share >= allowed.share)
 

@@ -1,4 +1,4 @@
-"""What is written to Redis of a message, as `commit.lua` takes it: its head says what stands where."""
+"""Builds the records of messages for `commit.lua`, whose head lists their fields."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -19,29 +19,29 @@ from jt709c_gateway.redis.committer import Content
 if TYPE_CHECKING:
     from jt709c_gateway.gateway.gateway import Moment
 
-#: A frame's bytes stand in each of its events. Those of a split message, longer than this in hex, stand in
-#: the first only: else a lock's whole memory would be repeated for every position in it.
+#: Longest `raw` (hex digits) that is repeated in each event of a message. A longer one, of a split message,
+#: is in the first event only: else a device's whole memory would be repeated for each position in it.
 _RAW_REPEATED: Final = 2 * MAX_BINARY
 
 
-def listen(session: Session, message: Message, moment: "Moment") -> float | None:
-    """Have the clocks of a lock and its sub-locks learn from a message, whose times are UTC from here on.
+def observe_clocks(session: Session, message: Message, moment: "Moment") -> float | None:
+    """Update the clocks of a device and its sub-locks from a message, and convert its times to UTC.
 
-    Returns the newest time in it, epoch seconds; None for a message from its memory, and for one without a
-    time that can be true.
+    Returns the newest time in it, in epoch seconds; None for a stored message, and for one without a credible
+    time.
     """
     if session.utc8:
         to_utc(message)
     clock, facts = session.clock, message.facts
     if message.is_position:
         location: Any = facts[0][1]
-        return clock.hear(location.time, moment.epoch, message.wire)
+        return clock.observe(location.time, moment.epoch, message.wire)
     if message.stored:
         return None
     newest, dated = None, False
     for _, data in facts:
         if type(data) is events.Peripheral:
-            time = _heard_through(session, data, moment.epoch, message.wire)
+            time = _observe_sublock(session, data, moment.epoch, message.wire)
         elif isinstance(data, events.Location) or _is_own(data):
             time = data.time
         else:
@@ -49,28 +49,28 @@ def listen(session: Session, message: Message, moment: "Moment") -> float | None
         dated = True
         if time is not None and (newest is None or time > newest):
             newest = time
-    return clock.hear(newest, moment.epoch, message.wire) if dated else None
+    return clock.observe(newest, moment.epoch, message.wire) if dated else None
 
 
 def _is_own(data: events.EventData) -> TypeGuard[events.LockEvent]:
-    """Whether it is an event of the lock itself: one of a sub-lock is dated by that one's clock."""
+    """Whether an event is the device's own: events of sub-locks have the time of the sub-lock's clock."""
     return isinstance(data, events.LockEvent) and data.peripheral is UNSET
 
 
-def _heard_through(session: Session, data: events.Peripheral, now: float, wire: bytes) -> datetime | None:
-    """Have the clock of a sub-lock learn from its report; the time by the clock of its master."""
+def _observe_sublock(session: Session, data: events.Peripheral, now: float, wire: bytes) -> datetime | None:
+    """Update a sub-lock's clock from its report; returns the time by its master's clock."""
     if session.sublocks is None:
         session.sublocks = SubLockStates()
-    session.sublocks.hear(data, now, wire)
+    session.sublocks.observe(data, now, wire)
     return data.master_time
 
 
 def position_record(
     session: Session, message: Message, moment: "Moment", dialect: str, event_id: str, at: float | None
 ) -> Content:
-    """The record of a message that `is_position`: nearly all are, so it is short and takes no detour.
+    """The record of a message that `is_position`: the most frequent kind, built without detours.
 
-    `at` is its time where that can be true.
+    `at` is its time, if credible.
     """
     location: Any = message.facts[0][1]
     skew = None if at is None else session.clock.skew_s
@@ -83,12 +83,12 @@ def position_record(
         events.to_text(event),
         session.dialect,
         message.imei,
-        *_shown(session, location, moment.epoch, at),
+        *_position_state(session, location, moment.epoch, at),
         session.token,
     )
 
 
-def record_of(
+def message_record(
     session: Session,
     message: Message,
     moment: "Moment",
@@ -96,23 +96,23 @@ def record_of(
     next_id: Callable[[], str],
     refresh: tuple[Any, ...] | None,
 ) -> Content:
-    """The record of any message. `refresh` is what becomes of its session in Redis."""
+    """The record of any message; `refresh` is the change of its session in Redis."""
     peripheral, known = None, None
     located: list[tuple[Any, ...]] = []
-    told: list[tuple[str, str]] = []
+    packed: list[tuple[str, str]] = []
     now = moment.epoch
     for kind, data in message.facts:
         skew = session.clock.skew_s if _is_dated(data, now) else None
         event = wrap(message, kind, data, session.origin, dialect, moment.utc, next_id(), skew)
-        if told and len(message.raw) > _RAW_REPEATED:
+        if packed and len(message.raw) > _RAW_REPEATED:
             event.raw = None
         if isinstance(data, events.Location) and not message.stored:
-            located.append((len(told), *_shown(session, data, now, credible(data.time, now))))
+            located.append((len(packed), *_position_state(session, data, now, credible(data.time, now))))
         elif type(data) is events.Peripheral:
-            peripheral = _peripheral(session, data, now)
+            peripheral = _peripheral_state(session, data, now)
         elif type(data) is events.Reply:
-            known = _told(data, moment.iso)
-        told.append((kind, events.to_text(event)))
+            known = _reply_state(data, moment.iso)
+        packed.append((kind, events.to_text(event)))
     state: tuple[Any, ...] = (
         session.dialect,
         message.imei,
@@ -122,20 +122,22 @@ def record_of(
     )
     if peripheral is not None or known:
         state = (*state, peripheral, known)
-    reported = (message.device, message.fingerprint, moment.iso, moment.epoch, told, state, refresh)
+    reported = (message.device, message.fingerprint, moment.iso, moment.epoch, packed, state, refresh)
     return (*reported, None, None, session.token, message.keys_of_several())
 
 
 def _is_dated(data: events.EventData, now: float) -> bool:
-    """Whether the times in it are by a clock that runs: what has none isn't asked."""
+    """Whether an event's time is credible; true for events without one."""
     time = getattr(data, "time", None)
     return time is None or credible(time, now) is not None
 
 
-def _shown(session: Session, location: events.Location, now: float, at: float | None) -> tuple[Any, ...]:
-    """What Redis keeps of a live position beside the event; the state of the lock is kept here as well."""
+def _position_state(
+    session: Session, location: events.Location, now: float, at: float | None
+) -> tuple[Any, ...]:
+    """State that Redis stores of a live position; also updates the session's lock state."""
     clock = session.clock
-    happened = now if at is None else clock.by_ours(at, now)
+    happened = now if at is None else clock.to_gateway_time(at, now)
     if happened >= session.state_at:
         session.lock_state, session.state_at = location.lock_state, happened
     alarms = location.alarms
@@ -148,8 +150,8 @@ def _shown(session: Session, location: events.Location, now: float, at: float | 
     )
 
 
-def _told(reply: events.Reply, now: str) -> dict[str, str]:
-    """What an answer says of the device's last known state, by the names in its hash."""
+def _reply_state(reply: events.Reply, now: str) -> dict[str, str]:
+    """Changes that a reply makes to the device's last known state, by field of its hash."""
     found: dict[str, Any] = {
         "battery_percent": reply.battery_percent,
         "records_waiting": reply.records_waiting,
@@ -159,11 +161,11 @@ def _told(reply: events.Reply, now: str) -> dict[str, str]:
     return {name: str(value) for name, value in found.items() if value is not UNSET}
 
 
-def _peripheral(session: Session, data: events.Peripheral, now: float) -> tuple[Any, ...]:
-    """What Redis keeps of a sub-lock or sensor; the state of a lock is kept here as well."""
+def _peripheral_state(session: Session, data: events.Peripheral, now: float) -> tuple[Any, ...]:
+    """State that Redis stores of a sub-lock or sensor; also updates the session's sub-locks."""
     if session.sublocks is None:
         session.sublocks = SubLockStates()
-    session.sublocks.note(data, now)
-    time = session.sublocks.happened(data, now)
+    session.sublocks.update(data, now)
+    time = session.sublocks.event_time(data, now)
     state = data.lock_state if isinstance(data.lock_state, str) else None
     return (data.peripheral, data.peripheral_type, time, state, data.battery_percent)

@@ -36,7 +36,7 @@ class FleetStats(Service):
         self._let_go: Mapping[str, int] | None = None
         self._next_line = 0.0
         self._reactor = reactor
-        self._loop = task.LoopingCall(self.wake)
+        self._loop = task.LoopingCall(self.on_redis_ready)
         self._loop.clock = reactor
 
     def startService(self) -> None:
@@ -50,7 +50,7 @@ class FleetStats(Service):
         if self._loop.running:
             self._loop.stop()
 
-    def wake(self) -> "defer.Deferred[None]":
+    def on_redis_ready(self) -> "defer.Deferred[None]":
         """Count now: Redis has (again) become usable. It never fails."""
         return defer.Deferred.fromCoroutine(self._count()).addErrback(self._failed)
 
@@ -59,14 +59,14 @@ class FleetStats(Service):
         try:
             self.fleet = await count_fleet(dispatcher.store.caller, dispatcher.store.keys, dispatcher.now())
             self._refusal = ""
-            self._tell_of_limits(self.fleet)
+            self._warn_of_limits(self.fleet)
         except txredisapi.ConnectionError:
             self.fleet = None
         except txredisapi.RedisError as error:
             self.fleet = None
-            self._say(explain(str(error)))
+            self._log_refusal(explain(str(error)))
 
-    def _say(self, refusal: str) -> None:
+    def _log_refusal(self, refusal: str) -> None:
         # Once: no lock and no command suffers from it.
         if refusal != self._refusal:
             self._refusal = refusal
@@ -75,7 +75,7 @@ class FleetStats(Service):
                 reason=refusal,
             )
 
-    def _tell_of_limits(self, fleet: FleetCounts) -> None:
+    def _warn_of_limits(self, fleet: FleetCounts) -> None:
         before, now = self._let_go, self._reactor.seconds()
         if before is None or any(fleet.let_go[what] < before[what] for what in _LIMITS):
             # At the start it isn't known since when, and a store that was emptied begins anew.

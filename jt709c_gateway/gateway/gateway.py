@@ -1,4 +1,4 @@
-"""The one place where TCP, UDP, sessions, the committer and commands meet."""
+"""The gateway's core: passes messages from connections to sessions, commands and the committer."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,10 +14,10 @@ from jt709c_gateway.gateway.connection import DeviceConnection
 from jt709c_gateway.gateway.counters import Counters
 from jt709c_gateway.gateway.event_budget import EventAllowance
 from jt709c_gateway.gateway.event_ids import EventIds
-from jt709c_gateway.gateway.event_records import listen, position_record, record_of
+from jt709c_gateway.gateway.event_records import message_record, observe_clocks, position_record
 from jt709c_gateway.gateway.limit_warnings import LimitWarnings
 from jt709c_gateway.gateway.new_device_limit import NewDeviceLimiter
-from jt709c_gateway.gateway.rate_limit import RateLimiter, kept
+from jt709c_gateway.gateway.rate_limit import RateLimiter, kept_bytes
 from jt709c_gateway.gateway.session_lifecycle import SessionLifecycle
 from jt709c_gateway.gateway.session_limits import SessionLimits
 from jt709c_gateway.gateway.sessions import Session, Sessions
@@ -35,44 +35,44 @@ from jt709c_gateway.redis.committer import Committer
 from jt709c_gateway.transport.interfaces import Link
 from jt709c_gateway.util.clock import Clock
 
-#: Lines about bad input in so many seconds; all of it is counted, and the last of it is in Redis.
+#: Log lines about bad input per so many seconds; all of it is counted, and the last of it is in Redis.
 _LOG_LINES: Final = 20
 _LOG_SECONDS: Final = 60.0
 
 
 @define
 class Policy:
-    """Limits on locks and their links. Seconds and counts."""
+    """Limits on devices and connections, in seconds and counts."""
 
     idle_timeout: float = 900.0
     first_frame_timeout: float = 60.0
     max_malformed: int = 20
     max_sessions: int = 100_000
-    #: Locks of one link, and of one address, that keep their places when there are too many.
+    #: Devices per connection, and sessions per address, that are not evicted when the table is full.
     devices_per_connection: int = 8
     sessions_per_address: int = 20_000
-    #: Frames a second of one lock; 0 for any number.
+    #: Events per second of one device; 0 for no limit.
     max_rate: float = 0.0
-    #: Events of one lock in an hour, at once if need be; 0 for any number.
+    #: Events per hour of one device, in one burst if need be; 0 for no limit.
     max_share: float = 0.0
-    #: Devices that nobody has heard of, a minute from one address; 0 for any number. See `Newcomers`.
+    #: Unknown devices per minute and address; 0 for no limit. See `NewDeviceLimiter`.
     max_new_devices: int | None = 0
-    #: Answer a sub-lock's report by the serial of its sentence, not by the sub-lock's own.
+    #: Whether a sub-lock's report is answered with its sentence's serial instead of the sub-lock's own.
     sentence_serial: bool = False
-    #: Whose times are UTC+8.
+    #: Devices that send times in UTC+8.
     utc8: Utc8Devices = field(factory=Utc8Devices)
-    #: How often a session that speaks has its time to live in Redis renewed.
+    #: Seconds between renewals of an active session's time to live in Redis.
     session_refresh: float = 60.0
 
     @property
     def session_ttl(self) -> int:
-        """Seconds after which a session whose gateway has died is gone from Redis."""
+        """Seconds after which Redis deletes the session of a dead gateway."""
         return int(self.idle_timeout + 2 * self.session_refresh)
 
 
 @define
 class Moment:
-    """One instant on the clocks: monotonic seconds, UTC, ISO 8601, epoch seconds."""
+    """One instant: monotonic seconds, UTC, ISO 8601, epoch seconds."""
 
     now: float
     utc: datetime
@@ -82,7 +82,7 @@ class Moment:
 
 @define(eq=False)
 class Gateway:
-    """Takes every message of every lock: sessions, events, and answers once they are committed."""
+    """Handles every message: updates its session, commits its events, and sends its answer after that."""
 
     log = Logger()
 
@@ -94,58 +94,58 @@ class Gateway:
     admission: Admission = field(factory=Admission)
     wall: Callable[[], datetime] = lambda: datetime.now(UTC)
     counters: Counters = field(factory=Counters)
-    #: Told of a lock that came, so that its commands are sent; and of one that went.
+    #: Called when a session starts, so that commands are sent, and when it ends.
     on_online: Callable[[Session], None] = lambda session: None
     on_offline: Callable[[Session, str], None] = lambda session, reason: None
-    #: Told of a lock whose first report over its link is committed, and of a device whose IMEI became known.
+    #: Called when the first report of a session is committed, and when a device's IMEI becomes known.
     on_reported: Callable[[Session], None] = lambda session: None
     on_named: Callable[[str], None] = lambda device: None
-    #: Set while stopping: frames are let go unanswered, and the locks send them to whoever comes next.
+    #: Set while stopping: frames are dropped unanswered, so that devices send them to another gateway.
     draining: bool = False
     sessions: Sessions = field(init=False)
-    gate: RateLimiter = field(init=False, repr=False)
-    presence: SessionLifecycle = field(init=False, repr=False)
-    guests: UdpGuests = field(init=False, repr=False)
-    slices: TimeSlicer = field(init=False, repr=False)
-    conversations: set[DeviceConnection] = field(factory=set, repr=False)
-    #: Those that stopped reading, in the order in which they did.
+    rate_limiter: RateLimiter = field(init=False, repr=False)
+    lifecycle: SessionLifecycle = field(init=False, repr=False)
+    udp_guests: UdpGuests = field(init=False, repr=False)
+    time_slicer: TimeSlicer = field(init=False, repr=False)
+    connections: set[DeviceConnection] = field(factory=set, repr=False)
+    #: Connections that paused reading, in that order.
     _paused: dict[DeviceConnection, None] = field(factory=dict, repr=False)
-    #: Parts of split messages, of all connections and addresses together.
+    #: Parts of split messages, of all connections.
     parts: PartStore = field(factory=PartStore, init=False, repr=False)
-    _turning_away: LimitWarnings = field(factory=LimitWarnings, init=False, repr=False)
-    _log_minute: float = 0.0
+    _limit_warnings: LimitWarnings = field(factory=LimitWarnings, init=False, repr=False)
+    _log_window_start: float = 0.0
     _logged: int = 0
 
     def __attrs_post_init__(self) -> None:
         policy = self.policy
         room = SessionLimits(policy.devices_per_connection, policy.sessions_per_address)
         self.sessions = Sessions(policy.max_sessions, room)
-        self.slices = TimeSlicer(self.clock)
-        self.presence = SessionLifecycle(self)
-        self.guests = UdpGuests(self)
-        self.gate = RateLimiter(
+        self.time_slicer = TimeSlicer(self.clock)
+        self.lifecycle = SessionLifecycle(self)
+        self.udp_guests = UdpGuests(self)
+        self.rate_limiter = RateLimiter(
             self,
             self.admission,
             EventAllowance(policy.max_rate, policy.max_share),
             NewDeviceLimiter(policy.max_new_devices),
         )
-        self.committer.drained = self._drained
+        self.committer.drained = self._resume_paused
 
     @property
-    def token_start(self) -> str:
-        """How the tokens of this run's sessions begin: commit.lua takes the gateway's name out of them."""
+    def token_prefix(self) -> str:
+        """Prefix of this run's session tokens; commit.lua extracts the gateway's name from it."""
         return f"{self.name}/{self.committer.boot}-"
 
     def moment(self) -> Moment:
-        """Now, on all clocks; event ids made from here on carry it."""
+        """The current time on all clocks; event ids made from now on contain it."""
         self.ids.tick()
         utc = self.wall()
         return Moment(self.clock.seconds(), utc, events.time_text(utc), utc.timestamp())
 
-    # What transports see (transport.link.Handler)
+    # Called by transports (transport.interfaces.Handler)
 
     def open(self, link: Link) -> DeviceConnection:
-        """A peer is there."""
+        """Create the handler of a new connection."""
         sentence_serial = self.policy.sentence_serial
         if link.transport_name == "udp":
             parts = self.parts.address(link.peer)
@@ -154,29 +154,29 @@ class Gateway:
             )
         else:
             decoder = Decoder(sentence_serial=sentence_serial, parts=Reassembler(self.parts))
-        conversation = DeviceConnection(self, link, decoder, self.clock.seconds())
-        self.conversations.add(conversation)
-        return conversation
+        connection = DeviceConnection(self, link, decoder, self.clock.seconds())
+        self.connections.add(connection)
+        return connection
 
     def dropped(self, reason: str) -> None:
-        """A link was closed by us, or turned away, for this reason."""
+        """Count a connection or datagram that was closed or rejected for a reason, and warn of limits."""
         self.counters.dropped[reason] += 1
-        self._turning_away.tell(reason, self.counters.dropped[reason], self.clock.seconds())
+        self._limit_warnings.warn(reason, self.counters.dropped[reason], self.clock.seconds())
 
-    # What conversations see
+    # Called by connections
 
-    def take(self, session: Session, message: Message, moment: Moment) -> None:
-        """Have all that a message says committed, and its answer sent after that."""
-        # Before anything is made of what it says: when that was, is seen by its clock.
-        at = listen(session, message, moment)
+    def handle_message(self, session: Session, message: Message, moment: Moment) -> None:
+        """Queue the message's events for commit; the answer is sent after the commit."""
+        # The clocks come first: they tell when the reported events took place.
+        at = observe_clocks(session, message, moment)
         steps = session.executor.process_message(message, moment) if session.executor is not None else None
         session.last_heard = moment.now
         if session.refused:
             session.refused = False
-            self.presence.affirm(session)
+            self.lifecycle.reassert_session(session)
         dialect = message.dialect
         if dialect != session.dialect:
-            dialect = session.hear_dialect(message)
+            dialect = session.update_dialect(message)
         refresh = None
         if moment.now - session.refreshed > self.policy.session_refresh:
             session.refreshed = moment.now
@@ -184,7 +184,7 @@ class Gateway:
         if message.is_position and refresh is None:
             content = position_record(session, message, moment, dialect, self.ids(), at)
         else:
-            content = record_of(session, message, moment, dialect, self.ids, refresh)
+            content = message_record(session, message, moment, dialect, self.ids, refresh)
         self.counters.frames[dialect, message.facts[0][0] if message.facts else "none"] += 1
         answer: Answer = message.answer if message.is_position else session.answer_to(message)
         if message.time_answer is not None:
@@ -192,51 +192,48 @@ class Gateway:
         then = None
         if session.fresh and message.report:
             session.fresh = False
-            then = partial(self._reported, session)
+            then = partial(self._first_report_committed, session)
         elif message.imei is not None and message.imei != session.imei:
-            self.sessions.name(session, message.imei)
-            then = partial(self._named, session.device)
-        self.committer.submit(content, session.conversation, answer, then)
+            self.sessions.set_imei(session, message.imei)
+            then = partial(self._imei_committed, session.device)
+        self.committer.submit(content, session.connection, answer, then)
         if message.impossible_date or message.wrong_length:
             reason = "length" if message.wrong_length else "date"
-            self.malformed(session.origin.peer or "", reason, kept(message), moment.iso)
+            self.malformed(session.origin.peer or "", reason, kept_bytes(message), moment.iso)
         if steps is not None:
             steps()
 
     def _answer_now(self, message: Message) -> bytes | None:
-        """The time is that of the answer, not of the question: a commit may have to wait for Redis."""
+        """The answer with the time at which it is sent, since the commit may have been delayed."""
         return message.answer_at(self.wall())
 
-    def _reported(self, session: Session, written: bool) -> None:
+    def _first_report_committed(self, session: Session, written: bool) -> None:
         if written:
             self.on_reported(session)
 
-    def _named(self, device: str, written: bool) -> None:
+    def _imei_committed(self, device: str, written: bool) -> None:
         if written:
             self.on_named(device)
 
     def malformed(
         self, peer: str, reason: str, raw: bytes, iso: str, sender: DeviceConnection | None = None
     ) -> None:
-        """Keep what could not be read for a person to look at; passwords are masked already.
-
-        `sender` is told when that is done.
-        """
+        """Count and store unreadable input, with passwords masked; `sender` is notified of the commit."""
         self.counters.malformed[reason] += 1
         self.committer.submit(("", peer, reason, raw.hex(), iso), sender)
 
     def may_log(self, now: float) -> bool:
-        """Whether one more line about somebody's bad input may go into the log."""
-        if now - self._log_minute >= _LOG_SECONDS:
-            self._log_minute, self._logged = now, 0
+        """Whether another line about bad input may be logged."""
+        if now - self._log_window_start >= _LOG_SECONDS:
+            self._log_window_start, self._logged = now, 0
         self._logged += 1
         return self._logged <= _LOG_LINES
 
-    def paused(self, conversation: DeviceConnection) -> None:
-        """This conversation waits until there is room."""
-        self._paused[conversation] = None
+    def add_paused(self, connection: DeviceConnection) -> None:
+        """Resume this connection when the committer has room."""
+        self._paused[connection] = None
 
-    # Events of our own
+    # Events of the gateway itself
 
     def encode(
         self,
@@ -245,7 +242,7 @@ class Gateway:
         data: events.EventData,
         session: Session | None = None,
     ) -> str:
-        """An event of the gateway's own making, as JSON."""
+        """An event of the gateway itself, as JSON."""
         transport: Literal["tcp", "udp"] | Any = None if session is None else session.origin.transport
         event = events.Event(
             VERSION,
@@ -253,7 +250,7 @@ class Gateway:
             kind,
             device,
             None if session is None else session.imei,
-            None if session is None else session.speaks(None),
+            None if session is None else session.dialect_or_guess(None),
             None,
             False,
             self.wall(),
@@ -267,10 +264,10 @@ class Gateway:
         )
         return events.to_text(event)
 
-    def _drained(self) -> None:
+    def _resume_paused(self) -> None:
         paused, self._paused = self._paused, {}
-        self.slices.run(paused, DeviceConnection.read_on)
+        self.time_slicer.run(paused, DeviceConnection.resume_reading)
 
-    def forget_paused(self, conversation: DeviceConnection) -> None:
-        """This conversation is over."""
-        self._paused.pop(conversation, None)
+    def forget_paused(self, connection: DeviceConnection) -> None:
+        """Don't resume this connection: it is closed."""
+        self._paused.pop(connection, None)

@@ -23,14 +23,14 @@ class LimitWarnings:
 
     log = Logger()
 
-    _told: dict[str, float] = field(factory=dict, init=False)
+    _warned: dict[str, float] = field(factory=dict, init=False)
 
-    def tell(self, reason: str, count: int, now: float) -> None:
+    def warn(self, reason: str, count: int, now: float) -> None:
         """A link was closed for this reason, the last of so many."""
         option = _OPTIONS.get(reason)
-        if option is None or now - self._told.get(reason, -_PAUSE) < _PAUSE:
+        if option is None or now - self._warned.get(reason, -_PAUSE) < _PAUSE:
             return
-        self._told[reason] = now
+        self._warned[reason] = now
         self.log.warn(
             "{option} is reached, so locks are turned away ({reason}, so far {count})",
             option=option,

@@ -25,27 +25,27 @@ class LogLimiter:
     most: int = MOST_LINES
     _began: float | None = field(default=None, init=False)
     _lines: int = field(default=0, init=False)
-    _untold: int = field(default=0, init=False)
+    _suppressed: int = field(default=0, init=False)
 
     def may_log(self) -> bool:
         """Whether one more line may go into the log."""
-        self.sum_up()
+        self.log_suppressed()
         if self._began is None:
             self._began = self.clock.seconds()
         if self._lines < self.most:
             self._lines += 1
             return True
-        self._untold += 1
+        self._suppressed += 1
         return False
 
-    def sum_up(self, *, now: bool = False) -> None:
+    def log_suppressed(self, *, now: bool = False) -> None:
         """Say how many lines were left out when their minute is over, or `now`."""
         if self._began is None or not (now or self.clock.seconds() - self._began >= _SECONDS):
             return
-        untold, self._untold, self._lines, self._began = self._untold, 0, 0, None
-        if untold:
+        suppressed, self._suppressed, self._lines, self._began = self._suppressed, 0, 0, None
+        if suppressed:
             self.log.warn(
                 "{count} more {things} in the last minute were left out of the log",
-                count=untold,
+                count=suppressed,
                 things=self.things,
             )

@@ -1,6 +1,7 @@
-"""One run of a gateway among all others: its number, its lease, and whether a later run has taken its name.
+"""The membership of this run among all gateways: run number, lease, and whether a later run has superseded
+it.
 
-docs/fencing.rst says what they are for.
+See docs/fencing.rst.
 """
 
 import json
@@ -18,14 +19,14 @@ from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.redis.command_store_types import NotOurs
 from jt709c_gateway.util.clock import Clock
 
-#: This run of a process, whose id another may have had before.
+#: Identifies this process, whose pid may have been used before.
 _PROCESS: Final = uuid4().hex
-#: What of the ttl a lease lasts, counted from when its renewal was sent: clocks run unequally.
-_CERTAIN: Final = 0.9
+#: Share of the ttl that a lease lasts, from when its renewal was sent: clocks run at different rates.
+_LEASE_SHARE: Final = 0.9
 
 
 def _place() -> str:
-    """Where our process id means us and nobody else; containers may share a host's name, but not this."""
+    """Identifies the pid namespace of this process; a host's name may be shared by containers."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
@@ -33,10 +34,10 @@ def _place() -> str:
         return f"{socket.gethostname()}/{uuid4()}"
 
 
-def is_dead_here(said: bytes) -> bool:
-    """Whether what says so of itself was a process in this very place, and is no more."""
+def is_dead_here(heartbeat: bytes) -> bool:
+    """Whether a heartbeat is of a process in this pid namespace that has ended."""
     try:
-        other = json.loads(said)
+        other = json.loads(heartbeat)
         if other["place"] != _place() or other["process"] == _PROCESS:
             return False
         pid = int(other["pid"])
@@ -45,16 +46,17 @@ def is_dead_here(said: bytes) -> bool:
         return True
     except (ValueError, KeyError, TypeError, OSError):
         return False
-    # Our own pid, used again after a restart: it is not that one that lives.
+    # Our own pid, reused after a restart: the earlier process has ended.
     return pid == os.getpid()
 
 
 @define(eq=False)
 class GatewayMembership:
-    """Says in Redis that this run lives, and knows until when nobody else can take it for dead.
+    """Registers this run in Redis, renews its lease, and knows until when no other gateway may adopt its
+    commands.
 
-    `clock` must be monotonic; `ttl` is in seconds. `superseded` is called once, when a later run has the
-    name: then this one may do nothing more, and has to end.
+    `clock` must be monotonic; `ttl` is in seconds. `superseded` is called once, when a later run owns the
+    name: this one must then stop all work.
     """
 
     log = Logger()
@@ -64,72 +66,73 @@ class GatewayMembership:
     boot: str
     ttl: float
     superseded: Callable[[], None] = lambda: None
-    #: Whether a later run has our name.
+    #: Whether a later run owns our name.
     is_superseded: bool = field(default=False, init=False)
-    #: Since when Redis has heard us without a gap.
+    #: Since when the heartbeat has been uninterrupted, in monotonic seconds.
     steady_since: float = field(default=0.0, init=False)
-    _said: bytes = field(default=b"", init=False)
+    _heartbeat: bytes = field(default=b"", init=False)
     _leased_until: float = field(default=float("-inf"), init=False)
-    _left: bool = field(default=False, init=False)
+    _stopped: bool = field(default=False, init=False)
 
     def is_leased(self) -> bool:
-        """Whether nobody can take this run for dead at this moment."""
+        """Whether no other gateway may adopt this run's commands now."""
         return self.clock.seconds() < self._leased_until
 
     @property
-    def has_begun(self) -> bool:
+    def is_registered(self) -> bool:
         """Whether this run has its number."""
-        return bool(self._said)
+        return bool(self._heartbeat)
 
     @property
     def is_steady(self) -> bool:
-        """Whether Redis has heard us long enough for others to have had the time to speak up, too."""
+        """Whether our heartbeat has been uninterrupted for a ttl, so that others have had time for theirs."""
         return self.clock.seconds() - self.steady_since >= self.ttl
 
     async def renew(self) -> bool:
-        """Renew the lease, after taking the name if this run hasn't yet; whether the lease had lapsed before.
+        """Renew the lease, after registering this run if necessary; returns whether the lease had lapsed.
 
-        NotOurs when a later run has the name, or this one has left; txredisapi's errors as they come.
+        Raises NotOurs when a later run owns the name or this one is deregistered, and txredisapi's errors.
         """
-        if self.is_superseded or self._left:
+        if self.is_superseded or self._stopped:
             raise NotOurs(False)
-        if not self._said:
-            await self._enter()
+        if not self._heartbeat:
+            await self._register()
         asked = self.clock.seconds()
         lapsed = not self.is_leased()
-        if not await self.store.renew(self._said, self.ttl):
-            self._give_way()
+        if not await self.store.renew(self._heartbeat, self.ttl):
+            self._mark_superseded()
             raise NotOurs(False)
-        self._leased_until = asked + self.ttl * _CERTAIN
+        self._leased_until = asked + self.ttl * _LEASE_SHARE
         if lapsed:
-            # We were not heard for a while, and perhaps nobody was: the others get time to speak up too.
+            # After an interruption, which may have concerned all gateways, the others get time for a
+            # heartbeat.
             self.steady_since = self.clock.seconds()
         return lapsed
 
-    async def leave(self) -> None:
-        """Say that this run is gone, so that others adopt at once what it may leave."""
+    async def deregister(self) -> None:
+        """Remove this run from Redis, so that others adopt its commands at once."""
         self.stop()
-        if self._said and not self.is_superseded:
-            await self.store.deregister(self._said)
+        if self._heartbeat and not self.is_superseded:
+            await self.store.deregister(self._heartbeat)
 
     def stop(self) -> None:
-        """Say nothing more."""
-        self._left = True
+        """Send no more heartbeats."""
+        self._stopped = True
 
-    async def _enter(self) -> None:
+    async def _register(self) -> None:
         run = f"{await self.store.next_run()}-{self.boot}"
         self.store.holder = f"{self.store.gateway}/{run}"
-        said = {
+        heartbeat = {
             "run": run,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "place": _place(),
             "process": _PROCESS,
         }
-        # The scripts look for the run by how it is written here.
-        self._said = json.dumps(said, separators=(",", ":")).encode()
+        # The Lua scripts find the run by this JSON form.
+        self._heartbeat = json.dumps(heartbeat, separators=(",", ":")).encode()
 
-    def _give_way(self) -> None:
+    def _mark_superseded(self) -> None:
         self.is_superseded, self._leased_until = True, float("-inf")
         self.log.critical(
             "a later run of gateway {name} has taken its name; this one stops", name=self.store.gateway

@@ -23,7 +23,7 @@ _BATCH: Final = 500
 _PAUSE: Final = 600.0
 
 
-class Known(Protocol):
+class KnownDevices(Protocol):
     """Whoever knows which devices have been heard before."""
 
     async def known(self, devices: list[str]) -> list[bool]:
@@ -43,13 +43,13 @@ class NewDeviceLimiter:
     #: Devices a minute; 0 for any number, None for `DEFAULT_LIMIT` from other hosts.
     limit: int | None
     #: None as long as nobody can be asked.
-    store: Known | None = None
+    store: KnownDevices | None = None
     #: Times that a device had to wait.
-    held: int = 0
+    delayed: int = 0
     _left: dict[str, tuple[float, float]] = field(factory=dict, init=False, repr=False)
     _known: dict[str, None] = field(factory=dict, init=False, repr=False)
     _asked: dict[str, None] = field(factory=dict, init=False, repr=False)
-    _asking: bool = field(default=False, init=False)
+    _querying: bool = field(default=False, init=False)
     _quiet_until: float = field(default=-_PAUSE, init=False)
 
     def admits(self, peer: str, device: str, now: float) -> bool:
@@ -68,12 +68,12 @@ class NewDeviceLimiter:
         if may_come:
             _keep(self._known, device, None, _MAX_KNOWN)
             return True
-        self.held += 1
-        self._say(address, limit, now)
-        self._ask(device)
+        self.delayed += 1
+        self._warn(address, limit, now)
+        self._query(device)
         return False
 
-    def _say(self, address: str, limit: int, now: float) -> None:
+    def _warn(self, address: str, limit: int, now: float) -> None:
         if now < self._quiet_until:
             return
         self._quiet_until = now + _PAUSE
@@ -83,15 +83,15 @@ class NewDeviceLimiter:
             address=address,
         )
 
-    def _ask(self, device: str) -> None:
+    def _query(self, device: str) -> None:
         if self.store is None:
             return
         _keep(self._asked, device, None, _MAX_ASKED)
-        if not self._asking:
-            self._asking = True
-            defer.Deferred.fromCoroutine(self._tell(self.store)).addErrback(self._failed)
+        if not self._querying:
+            self._querying = True
+            defer.Deferred.fromCoroutine(self._query_known(self.store)).addErrback(self._failed)
 
-    async def _tell(self, store: Known) -> None:
+    async def _query_known(self, store: KnownDevices) -> None:
         try:
             while self._asked:
                 batch = list(islice(self._asked, _BATCH))
@@ -100,7 +100,7 @@ class NewDeviceLimiter:
                     if known:
                         _keep(self._known, device, None, _MAX_KNOWN)
         finally:
-            self._asking = False
+            self._querying = False
 
     def _failed(self, failure: Any) -> None:
         # Whoever has to wait asks again.

@@ -1,4 +1,4 @@
-"""Who is heard, and how often: admission, and what each lock may send (DESIGN.md §6)."""
+"""Admits devices and limits how many events each may cause (docs/operations.rst)."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -16,135 +16,135 @@ from jt709c_gateway.protocol.message import Message
 if TYPE_CHECKING:
     from jt709c_gateway.gateway.gateway import Gateway, Moment
 
-#: Why a link is closed, or a frame is kept in `jt709c:malformed`.
+#: Reason for which a connection is closed, or a frame is stored in `jt709c:malformed`.
 NOT_ADMITTED: Final = "not_admitted"
-#: Locks that are gone of which is known what they have used up. The first of more are forgotten.
+#: Disconnected devices whose budget is kept; the oldest are forgotten first.
 _MAX_REMEMBERED: Final = 20_000
-#: Devices of which is known that they were reported. The first of more are forgotten.
+#: Rejected devices that were logged; the oldest are forgotten first.
 _MAX_REPORTED: Final = 10_000
 
 
 @define(eq=False)
 class RateLimiter:
-    """Lets locks in, turns others away, and slows down those that send too much."""
+    """Admits and rejects devices, and throttles those that send too much."""
 
     log = Logger()
 
     gateway: "Gateway" = field(repr=False)
     admission: Admission
-    #: What one lock may send.
+    #: Events that one device may cause.
     allowed: EventAllowance
-    newcomers: NewDeviceLimiter
-    _slowed: dict[DeviceConnection, None] = field(factory=dict, repr=False)
+    new_device_limiter: NewDeviceLimiter
+    _throttled: dict[DeviceConnection, None] = field(factory=dict, repr=False)
     _reported: dict[str, None] = field(factory=dict, repr=False)
-    #: What locks that are gone have left, unless that is all.
+    #: Budgets of disconnected devices, unless full.
     _remembered: dict[str, EventBudget] = field(factory=dict, repr=False)
 
     def admits(self, device: str) -> bool | None:
-        """Whether a lock is heard; None when that has to be asked for."""
-        # One that is here was asked about when it came, and is so at each review.
+        """Whether a device is admitted; None when Redis has to be queried."""
+        # A connected device was admitted when it connected, and is checked by each review.
         return device in self.gateway.sessions or self.admission.admits(device)
 
-    def turn_away(self, conversation: DeviceConnection, message: Message, moment: "Moment") -> None:
-        """A device that isn't admitted spoke: it is reported once, and its link is closed without an answer.
+    def reject(self, connection: DeviceConnection, message: Message, moment: "Moment") -> None:
+        """Close the connection of a device that isn't admitted, without an answer; log and store that once.
 
-        But a UDP address that others are heard from is not forgotten: anybody may claim to send from there.
+        A UDP address with sessions of other devices stays open: the source of a datagram can be forged.
         """
-        link, device = conversation.link, message.device
+        link, device = connection.link, message.device
         if device not in self._reported and self.gateway.may_log(moment.now):
             if len(self._reported) >= _MAX_REPORTED:
                 del self._reported[next(iter(self._reported))]
             self._reported[device] = None
             self.log.info("lock {device} at {peer} is not admitted", device=device, peer=link.peer)
-            content = ("", link.peer, NOT_ADMITTED, kept(message).hex(), moment.iso)
+            content = ("", link.peer, NOT_ADMITTED, kept_bytes(message).hex(), moment.iso)
             self.gateway.committer.submit(content)
-        if conversation.is_datagram:
-            conversation.drop_datagram(NOT_ADMITTED)
+        if connection.is_datagram:
+            connection.drop_datagram(NOT_ADMITTED)
         else:
             link.close(NOT_ADMITTED)
 
     async def review(self) -> None:
-        """Close the links of locks that are admitted no more."""
+        """Close the connections of devices that are no longer admitted."""
         gone = await self.admission.review([session.device for session in self.gateway.sessions])
         if gone:
             self.log.info("{count} locks are admitted no more: {first} …", count=len(gone), first=gone[0])
-        self.gateway.slices.run(gone, self._close)
+        self.gateway.time_slicer.run(gone, self._close)
 
-    def lets_come(self, conversation: DeviceConnection, device: str, now: float) -> bool:
-        """Whether a lock that isn't here may come now, as far as others from its address leave room."""
+    def admits_new_device(self, connection: DeviceConnection, device: str, now: float) -> bool:
+        """Whether a device without session may connect now, within its address's limit of new devices."""
         if device in self.gateway.sessions:
             return True
-        return self.newcomers.admits(conversation.link.peer, device, now)
+        return self.new_device_limiter.admits(connection.link.peer, device, now)
 
-    def is_spent(self, device: str, now: float) -> bool:
-        """Whether a lock that comes anew has nothing left of what it may send."""
+    def is_exhausted(self, device: str, now: float) -> bool:
+        """Whether the budget of a device that connects is used up."""
         session = self.gateway.sessions.get(device)
         budget = self._remembered.get(device) if session is None else session.budget
-        return budget is not None and not budget.look(self.allowed, now)
+        return budget is not None and not budget.refill(self.allowed, now)
 
     def _close(self, device: str) -> None:
         if (session := self.gateway.sessions.get(device)) is not None:
-            session.conversation.link.close(NOT_ADMITTED)
+            session.connection.link.close(NOT_ADMITTED)
 
-    def begin(self, session: Session, before: Session | None) -> None:
-        """Give a lock that comes what it may send; one that comes anew has what is left of it."""
+    def assign_budget(self, session: Session, before: Session | None) -> None:
+        """Give a new session its budget: the device's earlier one, if there is any."""
         if before is not None:
             session.budget = before.budget
         else:
             left = self._remembered.pop(session.device, None)
             session.budget = self.allowed.new(session.opened) if left is None else left
 
-    def remember(self, session: Session, now: float) -> None:
-        """A lock goes: coming anew it has no more than it has now."""
+    def remember_budget(self, session: Session, now: float) -> None:
+        """Keep the budget of a session that ends for the device's next one."""
         budget = session.budget
-        # That it came, and that it goes.
+        # Its two `session` events.
         budget.allowance -= 2
-        budget.look(self.allowed, now)
-        if budget.is_whole(self.allowed):
+        budget.refill(self.allowed, now)
+        if budget.is_full(self.allowed):
             return
         if len(self._remembered) >= _MAX_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
         self._remembered[session.device] = budget
 
     def allows(self, session: Session, now: float) -> bool:
-        """Whether a lock may cause one more event."""
-        return session.budget.allowance >= 1 or session.budget.look(self.allowed, now)
+        """Whether a session may cause another event."""
+        return session.budget.allowance >= 1 or session.budget.refill(self.allowed, now)
 
-    def complain(self, conversation: DeviceConnection, session: Session, now: float) -> None:
-        """A lock sends too much: that is said once."""
+    def warn_once(self, connection: DeviceConnection, session: Session, now: float) -> None:
+        """Log, once per budget, that a device exceeds its limit."""
         budget = session.budget
-        if not budget.hasty and self.gateway.may_log(now):
-            budget.hasty = True
+        if not budget.warned and self.gateway.may_log(now):
+            budget.warned = True
             self.log.warn(
                 "lock {device} at {peer} sends more than {most:g} events {span} ({option})",
                 device=session.device,
-                peer=conversation.link.peer,
+                peer=connection.link.peer,
                 most=self.allowed.share if budget.spent_share else self.allowed.rate,
                 span="an hour" if budget.spent_share else "a second",
                 option="--max-share" if budget.spent_share else "--max-rate",
             )
 
-    def slow_down(self, conversation: DeviceConnection) -> None:
-        """A connection's lock sends too much. It is read on with the next round of `read_on`."""
-        if conversation not in self._slowed:
+    def throttle(self, connection: DeviceConnection) -> None:
+        """Count a connection whose device exceeds its limit, and resume it later."""
+        if connection not in self._throttled:
             self.gateway.counters.rate_pauses += 1
-        self.wait(conversation)
+        self.resume_later(connection)
 
-    def wait(self, conversation: DeviceConnection) -> None:
-        """Read on from a connection with the next round of `read_on`."""
-        self._slowed[conversation] = None
+    def resume_later(self, connection: DeviceConnection) -> None:
+        """Resume a connection with the next `resume_throttled`."""
+        self._throttled[connection] = None
 
-    def read_on(self) -> None:
-        """Read on from connections that were slowed down; to be called every few seconds."""
-        slowed, self._slowed = self._slowed, {}
-        self.gateway.slices.run(slowed, DeviceConnection.read_on)
+    def resume_throttled(self) -> None:
+        """Resume throttled connections; call it every few seconds."""
+        throttled, self._throttled = self._throttled, {}
+        self.gateway.time_slicer.run(throttled, DeviceConnection.resume_reading)
 
-    def left(self, conversation: DeviceConnection) -> None:
-        """A link is gone."""
-        self._slowed.pop(conversation, None)
+    def forget(self, connection: DeviceConnection) -> None:
+        """Don't resume this connection: it is closed."""
+        self._throttled.pop(connection, None)
 
 
-def kept(message: Message) -> bytes:
-    """What is kept of a message for a person to look at; passwords are masked already."""
+def kept_bytes(message: Message) -> bytes:
+    """The part of a message that is stored when it is rejected or damaged; passwords are masked already."""
     raw = message.raw
     return (raw.encode("latin-1") if raw.startswith("(") else bytes.fromhex(raw))[:MALFORMED_KEPT]

@@ -27,7 +27,7 @@ class RightsCheck(Service):
         self.caller = caller
         self._keys = keys
         self._admits = admits
-        self._loop = task.LoopingCall(self.look)
+        self._loop = task.LoopingCall(self.check)
         self._loop.clock = reactor
 
     def startService(self) -> None:
@@ -41,7 +41,7 @@ class RightsCheck(Service):
         if self._loop.running:
             self._loop.stop()
 
-    def look(self) -> "defer.Deferred[None]":
+    def check(self) -> "defer.Deferred[None]":
         """Look now. It never fails."""
         return defer.Deferred.fromCoroutine(self.examine(self.caller)).addErrback(self._failed)
 
@@ -57,9 +57,9 @@ class RightsCheck(Service):
             found = [str(error)]
         if found != self.missing:
             self.missing = found
-            self._tell()
+            self._log_missing()
 
-    def _tell(self) -> None:
+    def _log_missing(self) -> None:
         if self.missing:
             self.log.error(
                 "the gateway's user in Redis lacks rights: {missing}; not ready until it has them",

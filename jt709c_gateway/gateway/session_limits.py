@@ -38,7 +38,7 @@ class SessionLimits:
 
     def enter(self, session: "Session") -> None:
         """A session begins."""
-        self._count(session.conversation, 1)
+        self._count(session.connection, 1)
         address = address_of(session)
         there = self._addresses.setdefault(address, {})
         there[session] = None
@@ -47,7 +47,7 @@ class SessionLimits:
 
     def leave(self, session: "Session") -> None:
         """A session ends."""
-        self._count(session.conversation, -1)
+        self._count(session.connection, -1)
         address = address_of(session)
         there = self._addresses[address]
         del there[session]

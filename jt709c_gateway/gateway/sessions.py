@@ -1,4 +1,4 @@
-"""Who is connected: one session per device, the newest connection wins (DESIGN.md §2, §3)."""
+"""Connected devices: one session per device, the newest connection wins (docs/fencing.rst)."""
 
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
@@ -18,55 +18,55 @@ if TYPE_CHECKING:
     from jt709c_gateway.gateway.commands.executor import CommandExecutor
     from jt709c_gateway.gateway.connection import DeviceConnection
 
-#: Addresses of a lock that stay proven while it moves between them.
+#: Proven addresses that are kept per device while it moves between them.
 _MAX_PROOFS: Final = 4
 
 
 @define(eq=False)
 class Session:
-    """A lock that is there. Times are monotonic seconds, but for `since`, which is ISO 8601."""
+    """The session of a connected device. Times are monotonic seconds, except `since` (ISO 8601)."""
 
     device: str
-    conversation: "DeviceConnection"
+    connection: "DeviceConnection"
     token: str
     since: str
     opened: float
     origin: Origin
     imei: str | None = None
     identity_wire: bytes | None = None
-    #: When the session's hash in Redis got its time to live.
+    #: When the time to live of the session's hash in Redis was renewed.
     refreshed: float = 0.0
     last_heard: float = 0.0
     lock_state: str | None = None
-    #: When it was in that state, epoch seconds: what its reports say of before changes nothing.
+    #: When that state was reported, in epoch seconds; older reports change nothing.
     state_at: float = 0.0
-    #: Whether Redis knows of it. A session that Redis names later is newer, wherever it is.
+    #: Whether Redis has stored it. A session that Redis stores later is newer, at whatever gateway.
     stored: bool = False
-    #: Redis refused to note it, which is tried again when the lock speaks.
+    #: Whether Redis refused to store it; repeated with the device's next message.
     refused: bool = False
-    #: What its reports have shown it to speak, and what it seems to speak as long as none has come.
+    #: Dialect that its reports have shown, and the guess until a report arrives.
     dialect: str | None = None
     guess: str | None = None
-    #: The protocol version of its `$` frames, and the one in the head of its grouped sentences.
+    #: Protocol version of its `$` frames, and the one in the head of its grouped sentences.
     master_version: int | None = None
     sentence_version: int | None = None
-    #: What it may still send.
+    #: Events that it may still cause.
     budget: EventBudget = field(factory=lambda: EventBudget(inf, inf, 0.0), repr=False)
-    #: What is known of the sub-locks behind it; None where it has none.
+    #: Last states of its sub-locks; None when it has none.
     sublocks: SubLockStates | None = field(default=None, repr=False)
-    #: Whether the times that it sends are UTC+8.
+    #: Whether it sends times in UTC+8.
     utc8: bool = False
-    #: How far its clock is from ours.
+    #: Offset of its clock.
     clock: LockClock = field(factory=LockClock, repr=False)
-    #: Whether its first report over this link is still to come.
+    #: Whether its first report over this connection is still to come.
     fresh: bool = True
-    #: Over UDP: addresses from which an answer came that only who is there can give, the last of them last;
-    #: and when the lock may be asked again, in epoch seconds.
+    #: UDP only: addresses that have answered a query, the newest last; and when the next address query is
+    #: allowed, in epoch seconds.
     proofs: tuple[str, ...] = ()
     ask_again: float = 0.0
-    #: Whether Redis was asked to take it and has not said so yet.
+    #: Whether an offer to Redis is pending.
     offered: bool = False
-    #: Commands for this lock that are under way, or may still be settled by what it reports.
+    #: Executor of its commands; None when it has none to execute or confirm.
     executor: "CommandExecutor | None" = field(default=None, repr=False)
 
     def hash_fields(self) -> tuple[str, ...]:
@@ -84,25 +84,25 @@ class Session:
         )
 
     @property
-    def proven(self) -> bool:
-        """Whether its address has answered what was sent there."""
-        return self.conversation.link.peer in self.proofs
+    def address_proven(self) -> bool:
+        """Whether its UDP address has answered a query."""
+        return self.connection.link.peer in self.proofs
 
-    def prove(self) -> None:
-        """Its address has answered what was sent there."""
-        peer = self.conversation.link.peer
+    def mark_address_proven(self) -> None:
+        """Note that its UDP address has answered a query."""
+        peer = self.connection.link.peer
         if peer not in self.proofs:
             self.proofs = (*self.proofs[1 - _MAX_PROOFS :], peer)
 
-    def noted(self, written: bool) -> None:
-        """Redis has noted it, or refused to."""
+    def on_stored(self, written: bool) -> None:
+        """Note whether Redis has stored the session."""
         self.stored, self.refused = written, not written
 
-    def hear_dialect(self, message: Message) -> str:
-        """Take up what a message tells of the lock's dialect; the dialect of the message's events.
+    def update_dialect(self, message: Message) -> str:
+        """Update the device's dialect from a message; returns the dialect for the message's events.
 
-        A heartbeat, an answer or a sentence is the same for several dialects: it changes nothing once a
-        report has shown which it is.
+        Heartbeats, answers and sentences are the same in several dialects: they change nothing once a report
+        has shown the dialect.
         """
         if message.tells_dialect:
             self.dialect = self.guess = message.dialect
@@ -111,7 +111,9 @@ class Session:
         return self.dialect or self.guess or SENTENCE
 
     def answer_to(self, message: Message) -> bytes | None:
-        """The answer to a message, as a unit of this version wants it; the message may tell the version."""
+        """The answer to a message, in the form for the device's protocol version, which the message may
+        contain.
+        """
         if not isinstance(message, VersionedMessage):
             return message.answer
         if message.master_version is not None:
@@ -122,18 +124,18 @@ class Session:
             return message.answer
         return message.old_answer or message.answer
 
-    def speaks(self, known: str | None) -> str | None:
-        """The lock's dialect, `known` being what it was before it came."""
+    def dialect_or_guess(self, known: str | None) -> str | None:
+        """The device's dialect; `known` is the one from before this session."""
         return self.dialect or known or self.guess
 
     def send(self, data: bytes) -> bool:
-        """Write to the lock; False when its link is gone."""
-        return self.conversation.link.send(data)
+        """Send bytes to the device; False when its connection is closed."""
+        return self.connection.link.send(data)
 
 
 @define
 class Sessions:
-    """device -> session. At most `limit` at a time; `room` knows who goes first."""
+    """Sessions by device, at most `limit`; `room` tells which one is evicted first."""
 
     limit: int
     room: SessionLimits = field(factory=SessionLimits)
@@ -150,16 +152,16 @@ class Sessions:
         return device in self._by_device
 
     def get(self, device: str) -> Session | None:
-        """The session of a device, named by its id or by its IMEI."""
+        """The session of a device, by its id or IMEI."""
         return self._by_device.get(device) or self._by_device.get(self._by_imei.get(device, ""))
 
     @property
     def full(self) -> bool:
-        """Whether no new device fits."""
+        """Whether there is no room for another device."""
         return len(self._by_device) >= self.limit
 
     def put(self, session: Session) -> Session | None:
-        """Make this the device's session; give the one it takes over from."""
+        """Register a session; returns the one that it replaces."""
         before = self._by_device.get(session.device)
         if before is not None:
             self.room.leave(before)
@@ -171,8 +173,8 @@ class Sessions:
             self._by_imei[session.imei] = session.device
         return before
 
-    def name(self, session: Session, imei: str) -> None:
-        """The device has said its IMEI."""
+    def set_imei(self, session: Session, imei: str) -> None:
+        """Set the IMEI that a device has reported."""
         if session.imei and self._by_imei.get(session.imei) == session.device:
             del self._by_imei[session.imei]
         session.imei = imei
@@ -180,7 +182,7 @@ class Sessions:
             self._by_imei[imei] = session.device
 
     def remove(self, session: Session) -> bool:
-        """Take out this very session; False when another has taken over already."""
+        """Remove this session; False when another one has replaced it."""
         if self._by_device.get(session.device) is not session:
             return False
         del self._by_device[session.device]

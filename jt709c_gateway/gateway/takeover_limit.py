@@ -21,13 +21,13 @@ class TakeoverLimiter:
 
     #: By device: how many may follow at once, and when that was so.
     _lately: dict[str, tuple[float, float]] = field(factory=dict, init=False, repr=False)
-    _told: dict[str, None] = field(factory=dict, init=False, repr=False)
+    _warned: dict[str, None] = field(factory=dict, init=False, repr=False)
 
     def may_take_over(self, device: str, now: float) -> bool:
         """Whether a newer session of a device may end the older one now."""
         return self._left(device, now) >= 1
 
-    def taken_over(self, device: str, now: float) -> None:
+    def record(self, device: str, now: float) -> None:
         """It did, here or at another gateway."""
         left = self._left(device, now) - 1
         self._lately.pop(device, None)
@@ -39,13 +39,13 @@ class TakeoverLimiter:
         left, since = self._lately.get(device, (_AT_ONCE, now))
         return min(_AT_ONCE, left + (now - since) / _EVERY)
 
-    def tell(self, device: str, first: str, second: str) -> None:
+    def warn_once(self, device: str, first: str, second: str) -> None:
         """Name a device that alternates between two peers, once."""
-        if device in self._told:
+        if device in self._warned:
             return
-        if len(self._told) >= _MAX_DEVICES:
-            del self._told[next(iter(self._told))]
-        self._told[device] = None
+        if len(self._warned) >= _MAX_DEVICES:
+            del self._warned[next(iter(self._warned))]
+        self._warned[device] = None
         self.log.warn(
             "two locks seem to have the id {device}: {first} and {second} take turns in ending each other's "
             "session; from now on not more often than every {every:g} s",

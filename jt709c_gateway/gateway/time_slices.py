@@ -22,7 +22,7 @@ class TimeSlicer:
     def __init__(self, clock: Clock) -> None:
         self._cooperator = task.Cooperator(scheduler=partial(clock.callLater, 0))
         #: How many pieces of work go on.
-        self.under_way = 0
+        self.running = 0
 
     def run(
         self,
@@ -36,16 +36,16 @@ class TimeSlicer:
         """
         rest = iter(items)
         for _, item in zip(range(_AT_ONCE), rest, strict=False):
-            self._carry_out(each, item)
+            self._call(each, item)
         if (following := next(rest, None)) is None:
             return
-        self.under_way += 1
+        self.running += 1
         done = self._cooperator.cooperate(self._steps(following, rest, each, pause)).whenDone()
         done.addErrback(lambda failure: self.log.failure("what was done in slices failed", failure))
         done.addCallback(self._done)
 
     def _done(self, _: object) -> None:
-        self.under_way -= 1
+        self.running -= 1
 
     def _steps(
         self,
@@ -54,12 +54,12 @@ class TimeSlicer:
         each: Callable[[_Item], Any],
         pause: Callable[[], "defer.Deferred[Any] | None"],
     ) -> Iterator[Any]:
-        self._carry_out(each, first)
+        self._call(each, first)
         for item in rest:
             yield pause()
-            self._carry_out(each, item)
+            self._call(each, item)
 
-    def _carry_out(self, each: Callable[[_Item], Any], item: _Item) -> None:
+    def _call(self, each: Callable[[_Item], Any], item: _Item) -> None:
         try:
             each(item)
         except Exception:

@@ -57,4 +57,4 @@ class Handler(Protocol):
         """A peer is there."""
 
     def dropped(self, reason: str) -> None:
-        """A connection or datagram was turned away before it came to a conversation."""
+        """A connection or datagram was turned away before it came to a connection."""

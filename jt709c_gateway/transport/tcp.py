@@ -85,24 +85,24 @@ class LockProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Cut frames and pass them on; an error of ours ends this connection and no other."""
-        conversation = self._conversation
-        if conversation is None:
+        connection = self._conversation
+        if connection is None:
             return
         try:
             framer = self._framer
-            self._pass_on(conversation, framer.feed(data))
+            self._pass_on(connection, framer.feed(data))
             if framer.in_doubt or self._settling is not None:
                 self._wait_for_more()
         except Exception:
             self.log.failure("handling what {peer} sent failed", peer=self.peer)
             self.close("error")
 
-    def _pass_on(self, conversation: ConnectionHandler, frames: list[Frame]) -> None:
+    def _pass_on(self, connection: ConnectionHandler, frames: list[Frame]) -> None:
         if self._framer.skipped:
-            conversation.skipped(self._framer.skipped)
+            connection.skipped(self._framer.skipped)
             self._framer.skipped = 0
         if frames:
-            conversation.received(frames)
+            connection.received(frames)
 
     def _wait_for_more(self) -> None:
         """Only what follows a frame in doubt can tell whether it is whole; or that nothing follows."""
@@ -117,11 +117,11 @@ class LockProtocol(Protocol):
 
     def _settle(self) -> None:
         self._settling = None
-        conversation = self._conversation
-        if conversation is None:
+        connection = self._conversation
+        if connection is None:
             return
         try:
-            self._pass_on(conversation, self._framer.settle())
+            self._pass_on(connection, self._framer.settle())
         except Exception:
             self.log.failure("handling what {peer} sent failed", peer=self.peer)
             self.close("error")
@@ -129,10 +129,10 @@ class LockProtocol(Protocol):
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Say goodbye to the handler, once."""
         self._stop_waiting()
-        conversation, self._conversation = self._conversation, None
+        connection, self._conversation = self._conversation, None
         self.factory.left(self.address)
-        if conversation is not None:
-            conversation.closed("closed")
+        if connection is not None:
+            connection.closed("closed")
 
     def send(self, data: bytes) -> bool:
         """Write to the socket; False when it is closed or closing."""
@@ -143,8 +143,8 @@ class LockProtocol(Protocol):
 
     def close(self, reason: str) -> None:
         """Close at once, but for a shutdown, in which answers on their way still go out."""
-        conversation, self._conversation = self._conversation, None
-        if conversation is None:
+        connection, self._conversation = self._conversation, None
+        if connection is None:
             return
         self._stop_waiting()
         self.factory.handler.dropped(reason)
@@ -153,7 +153,7 @@ class LockProtocol(Protocol):
             self.transport.loseConnection()
         else:
             self.transport.abortConnection()
-        conversation.closed(reason)
+        connection.closed(reason)
 
     def pause(self) -> None:
         """Stop reading on the handler's behalf."""
@@ -229,9 +229,9 @@ class ProxiedLockProtocol(LockProtocol):
         return False
 
     def _refuse(self, raw: bytes) -> None:
-        conversation = self._conversation
-        if conversation is not None:
-            conversation.received([Malformed("proxy_header", raw)])
+        connection = self._conversation
+        if connection is not None:
+            connection.received([Malformed("proxy_header", raw)])
         self.close("proxy_header")
 
 

@@ -20,7 +20,7 @@ class UdpLink:
     address: _Address
     transport_name: str = "udp"
     peer: str = ""
-    conversation: ConnectionHandler = field(init=False)
+    connection: ConnectionHandler = field(init=False)
 
     def send(self, data: bytes) -> bool:
         """Send one datagram; that it left is all that can be known."""
@@ -30,7 +30,7 @@ class UdpLink:
         """Forget the address."""
         if self.port.forget(self):
             self.port.handler.dropped(reason)
-            self.conversation.closed(reason)
+            self.connection.closed(reason)
 
     def pause(self) -> None:
         """Datagrams can't be held back: while the handler is full it lets them go, and the locks repeat."""
@@ -63,8 +63,8 @@ class LockDatagrams(DatagramProtocol):
         try:
             frames = framer.feed_datagram(datagram)
             if framer.skipped:
-                link.conversation.skipped(framer.skipped)
-            link.conversation.received(frames)
+                link.connection.skipped(framer.skipped)
+            link.connection.received(frames)
         except Exception:
             self.log.failure("handling a datagram of {peer} failed", peer=link.peer)
             link.close("error")
@@ -72,7 +72,7 @@ class LockDatagrams(DatagramProtocol):
     def _meet(self, address: _Address) -> UdpLink:
         """A link for an address that is heard for the first time."""
         link = UdpLink(self, address, peer=peer_name(address[0], address[1]))
-        link.conversation = self.handler.open(link)
+        link.connection = self.handler.open(link)
         self._links[address] = link
         return link
 
@@ -97,4 +97,4 @@ class LockDatagrams(DatagramProtocol):
         """The port is closed."""
         for link in list(self._links.values()):
             self._links.pop(link.address, None)
-            link.conversation.closed(SHUTDOWN)
+            link.connection.closed(SHUTDOWN)

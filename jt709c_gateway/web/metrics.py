@@ -142,7 +142,7 @@ class GatewayCollector(Collector):
             (
                 "new_devices_held",
                 "Times a device had to wait for others from its address (--max-new-devices).",
-                self._gateway.gate.newcomers.held,
+                self._gateway.rate_limiter.new_device_limiter.delayed,
             ),
             ("redis_losses", "Times Redis was found to have lost what it had.", counters.losses),
             ("commits", "Batches committed to Redis.", statistics.batches),
@@ -167,7 +167,7 @@ class GatewayCollector(Collector):
         gateway, committer = self._gateway, self._gateway.committer
         for name, text, level in (
             ("sessions", "Locks connected.", len(gateway.sessions)),
-            ("links", "Connections and addresses that locks are heard from.", len(gateway.conversations)),
+            ("links", "Connections and addresses that locks are heard from.", len(gateway.connections)),
             ("unacked", "Records waiting to be committed.", committer.unacked),
             ("unacked_max", "Records that may wait before reading stops.", committer.max_unacked),
             ("parts_bytes", "Memory in parts of split messages that are not whole yet.", gateway.parts.size),

@@ -55,9 +55,9 @@ class AddressProof:
 
     def trusts(self, session: Session) -> bool:
         """Whether commands that open a lock may be sent to this session's address."""
-        if self.policy is UdpCommands.ANY or not session.conversation.is_datagram:
+        if self.policy is UdpCommands.ANY or not session.connection.is_datagram:
             return True
-        return self.policy is UdpCommands.CONFIRMED and session.proven
+        return self.policy is UdpCommands.CONFIRMED and session.address_proven
 
     def allows(self, session: Session, spec: CommandSpec) -> bool:
         """Whether this command may be sent to this session's address."""
@@ -80,7 +80,7 @@ class AddressProof:
     async def _request(
         self, executor: "CommandExecutor", session: Session, pending_query: PendingQuery
     ) -> None:
-        profile = self.dispatcher.profiles.pick(session.device, session.speaks(None), None)
+        profile = self.dispatcher.profiles.pick(session.device, session.dialect_or_guess(None), None)
         try:
             if profile is None:
                 return

@@ -104,7 +104,7 @@ class CommandDispatcher:
         if executor is None or executor.session is not session:
             return
         after = self.gateway.sessions.get(session.device)
-        if after is not None and after.conversation.is_datagram and session.conversation.is_datagram:
+        if after is not None and after.connection.is_datagram and session.connection.is_datagram:
             # The device has a new UDP address: its command continues, and `_online` follows.
             return
         executor.detach()
@@ -140,7 +140,7 @@ class CommandDispatcher:
         session = self.gateway.sessions.get(device)
         if session is None:
             return False
-        return not session.conversation.is_datagram or self.heard_recently(session)
+        return not session.connection.is_datagram or self.heard_recently(session)
 
     def heard_recently(self, session: Session) -> bool:
         """Whether the last datagram is recent enough for a reply to reach the device."""
@@ -175,7 +175,7 @@ class CommandDispatcher:
     def tick(self) -> None:
         """Handle deadlines; call it several times a second."""
         now = self.now()
-        self.rejection_log.sum_up()
+        self.rejection_log.log_suppressed()
         for executor in list(self.executors.values()):
             try:
                 executor.tick(now)
@@ -194,7 +194,7 @@ class CommandDispatcher:
 
         None while the device's dialect is unknown.
         """
-        profile = self.profiles.pick(session.device, session.speaks(claim.dialect), claim.firmware)
+        profile = self.profiles.pick(session.device, session.dialect_or_guess(claim.dialect), claim.firmware)
         return None if profile is None else self.profiles.validate(command, profile)
 
     def gateway_parameters(self, claim: Claim) -> dict[str, str]:

@@ -18,7 +18,7 @@ def frame(rendered: Rendered, session: Session, number: int) -> tuple[bytes, int
     """
     if isinstance(rendered, GroupedSentence):
         serial = number % 1000
-        device = session.device.zfill(_MASTER_DIGITS if session.speaks(None) == JT701 else 0)
+        device = session.device.zfill(_MASTER_DIGITS if session.dialect_or_guess(None) == JT701 else 0)
         version = session.sentence_version
         parameters = (rendered.group, str(rendered.number), *rendered.parameters)
         if version not in sentences.OWN_VERSIONS:

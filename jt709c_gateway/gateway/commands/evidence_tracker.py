@@ -114,13 +114,13 @@ class EvidenceTracker:
         found, elsewhere = self._restore(claim)
         early, state, clock = self._early or [], matching.LockState(claim.lock_state), session.clock
         if claim.clock_skew is not None:
-            clock.learn(claim.clock_skew)
-        sublocks = SubLockStates() if session.sublocks is None else session.sublocks.anew()
+            clock.restore(claim.clock_skew)
+        sublocks = SubLockStates() if session.sublocks is None else session.sublocks.without_reports()
         self._early = early if elsewhere else None
-        sublocks.learn(claim.sublocks)
+        sublocks.restore(claim.sublocks)
         if claim.sublocks:
             session.sublocks = session.sublocks or SubLockStates()
-            session.sublocks.learn(claim.sublocks)
+            session.sublocks.restore(claim.sublocks)
         if session.lock_state is None and not early:
             session.lock_state = claim.lock_state
         self._committed, self._claimed = claim.recent, True

@@ -89,9 +89,9 @@ class CommandExecutor:
     def reachable(self) -> bool:
         """Whether bytes can be sent now; over UDP only within the UDP window after the last datagram."""
         session = self.session
-        if session is None or not session.conversation.is_open:
+        if session is None or not session.connection.is_open:
             return False
-        return not session.conversation.is_datagram or self.dispatcher.heard_recently(session)
+        return not session.connection.is_datagram or self.dispatcher.heard_recently(session)
 
     def attach(self, session: Session, arrived: bool = True) -> None:
         """Use this session and claim the next command; `arrived` says that the device has just connected."""
@@ -145,7 +145,7 @@ class CommandExecutor:
         if self._claiming:
             self._claim_again = True
             return
-        dialect_known = not self._awaits_dialect or session.speaks(None) is not None
+        dialect_known = not self._awaits_dialect or session.dialect_or_guess(None) is not None
         proven = not self._awaits_address_proof or self.dispatcher.address_proof.trusts(session)
         can_send = self.reachable and self.dispatcher.sending and dialect_known and proven
         arrived, self._just_connected = self._just_connected, False
@@ -204,7 +204,7 @@ class CommandExecutor:
         self.waiting = self.failed = self._just_connected = True
         if failure.check(NotOurs):
             if failure.value.moved:
-                self.dispatcher.gateway.presence.moved_away(session)
+                self.dispatcher.gateway.lifecycle.session_superseded(session)
         else:
             failure.trap(txredisapi.RedisError)
             self.dispatcher.refusals.report("a claim for the commands of a device", failure.value)
@@ -417,8 +417,8 @@ class CommandExecutor:
 
     def _confirm_address(self) -> None:
         """Note that the device has answered from its UDP address."""
-        if self.session is not None and self.session.conversation.is_datagram:
-            self.session.prove()
+        if self.session is not None and self.session.connection.is_datagram:
+            self.session.mark_address_proven()
 
     def _apply_steps(self, steps: list[tuple[CommandExecution, Step]]) -> None:
         for run, step in steps:

@@ -69,11 +69,7 @@ class IdentityPoller:
         if session is None:
             return
         # A device that has just reported is awake.
-        if (
-            not dispatcher.sending
-            or not session.conversation.is_open
-            or not dispatcher.heard_recently(session)
-        ):
+        if not dispatcher.sending or not session.connection.is_open or not dispatcher.heard_recently(session):
             session.fresh = True
             return
         pending_query = PendingQuery(dispatcher.now() + PATIENCE)
@@ -117,7 +113,7 @@ class IdentityPoller:
     def _queries(self, session: Session, known: Unasked) -> Iterable[tuple[CheckedCommand, Rendered]]:
         """The queries that the device's profile has: the IMEI only when it is unknown, firmware always."""
         profiles = self.dispatcher.profiles
-        profile = profiles.pick(session.device, session.speaks(known.dialect), known.firmware)
+        profile = profiles.pick(session.device, session.dialect_or_guess(known.dialect), known.firmware)
         for what in ("imei", "firmware") if known.imei is None else ("firmware",):
             if profile is None:
                 return

@@ -192,7 +192,7 @@ class Intake:
         """The command for its canonical device, and its spec if known; raises InvalidCommand."""
         profiles = self.dispatcher.profiles
         session = self.dispatcher.gateway.sessions.get(known.device)
-        dialect = known.dialect if session is None else session.speaks(known.dialect)
+        dialect = known.dialect if session is None else session.dialect_or_guess(known.dialect)
         profile = profiles.pick(known.device, dialect, known.firmware)
         if known.peripheral is None:
             command = evolve(command, device=known.device)

@@ -92,7 +92,7 @@ class LockState:
         state = self
         for _, data in message.facts:
             if isinstance(data, events.Location) and not message.stored:
-                happened = clock.happened(data.time, now)
+                happened = clock.event_time(data.time, now)
                 moment = now if happened is None else happened
                 if moment >= state.since:
                     state = LockState(data.lock_state or state.state, moment)
@@ -103,7 +103,7 @@ def note_sublocks(message: Message, known: SubLockStates, now: float) -> None:
     """Update the states of sub-locks from a message."""
     for _, data in message.facts:
         if isinstance(data, events.Peripheral):
-            known.note(data, now)
+            known.update(data, now)
 
 
 def as_reply(message: Message) -> tuple[Reply, events.Reply | None] | None:
@@ -147,10 +147,10 @@ def _position(message: Message) -> dict[str, Any]:
 def _of_sublock(message: Message, data: events.Peripheral, known: SubLockStates, now: float) -> list[Seen]:
     """Observations in a sub-lock's report; `known` are the states before it."""
     found: list[Seen] = []
-    time, peripheral = known.happened(data, now), data.peripheral
+    time, peripheral = known.event_time(data, now), data.peripheral
     moves = [one for _, one in message.facts if isinstance(one, events.LockEvent)]
     dated = time is not None or data.resent is not True
-    if dated and not known.repeats(data):
+    if dated and not known.is_repeat(data):
         for move in moves:
             seen = Observation(
                 ObservationKind.LOCK, move.action, move.method, time=time, peripheral=peripheral
@@ -164,7 +164,7 @@ def _of_sublock(message: Message, data: events.Peripheral, known: SubLockStates,
             ObservationKind.STATUS,
             method=None if event is None else event.method,
             lock_state=data.lock_state,
-            previous_lock_state=known.before(data, now),
+            previous_lock_state=known.state_before(data, now),
             time=time,
             peripheral=peripheral,
         )
@@ -188,7 +188,7 @@ def observations(
     found: list[Seen] = []
     for _, data in message.facts:
         if isinstance(data, events.LockEvent) and data.peripheral is UNSET:
-            time = clock.happened(data.time, now)
+            time = clock.event_time(data.time, now)
             if time is not None or not message.stored:
                 found.append((Observation(ObservationKind.LOCK, data.action, data.method, time=time), data))
         elif isinstance(data, events.Peripheral):
@@ -199,7 +199,7 @@ def observations(
                 method=None if data.lock_event is None else data.lock_event.method,
                 lock_state=data.lock_state,
                 previous_lock_state=lock_state,
-                time=clock.happened(data.time, now),
+                time=clock.event_time(data.time, now),
             )
             found.append((seen, data.lock_event))
     # A lock event comes before a status: it names the method.

@@ -22,14 +22,14 @@ class CommandRecovery:
 
     dispatcher: CommandDispatcher
 
-    async def adopt(self, gateway: str, said: bytes = b"") -> int:
+    async def adopt(self, gateway: str, heartbeat: bytes = b"") -> int:
         """Adopt the commands claimed by a dead gateway; returns their number.
 
-        `said` is the gateway's heartbeat when it is known to be dead in spite of that. Under our own name
+        `heartbeat` is the gateway's last one, when it is known to be dead in spite of it. Under our own name
         these are the commands of earlier runs.
         """
         count = 0
-        while taken := await self.dispatcher.store.adopt(gateway, said):
+        while taken := await self.dispatcher.store.adopt(gateway, heartbeat):
             for payload, record in taken:
                 self._recover(payload, record)
             count += len(taken)
@@ -41,7 +41,7 @@ class CommandRecovery:
         while cursor != "0":
             devices, cursor = await dispatcher.store.online_at(gateway, cursor or "0")
             for device in devices:
-                dispatcher.gateway.presence.lost(device, gateway, gone)
+                dispatcher.gateway.lifecycle.mark_offline(device, gateway, gone)
             if devices:
                 await dispatcher.committed(devices[-1])
 
@@ -55,10 +55,10 @@ class CommandRecovery:
             if gateway.sessions.get(session.device) is not session:
                 continue
             if token is None:
-                gateway.presence.affirm(session)
+                gateway.lifecycle.reassert_session(session)
             elif token != session.token:
                 had_commands = session.executor is not None
-                gateway.presence.moved_away(session)
+                gateway.lifecycle.session_superseded(session)
                 if had_commands:
                     self._notify_owner_when_settled(session.device)
         for device in devices:
@@ -75,7 +75,7 @@ class CommandRecovery:
         for start in range(0, len(sessions), SESSIONS_AT_ONCE):
             for session in sessions[start : start + SESSIONS_AT_ONCE]:
                 if gateway.sessions.get(session.device) is session:
-                    gateway.presence.affirm(session)
+                    gateway.lifecycle.reassert_session(session)
             await self.dispatcher.committed(sessions[start].device)
 
     async def reconcile(self) -> None:
