@@ -256,6 +256,10 @@ class Desk:
         assert found is not None, f"nothing came for {name}"
         return json.loads(found[1])
 
+    def wait_for_none_under_way(self) -> None:
+        """Wait until no gateway has a command in hand: it lets go right after the outcome is told."""
+        wait_until(lambda: not self.under_way(), message="a command is still in a gateway's hands")
+
     def under_way(self) -> list[str]:
         """Ids of the commands that gateways have in their hands."""
         names = self.redis.call("SMEMBERS", self.key("gateways"))

@@ -204,7 +204,7 @@ class NameTests(AskingCase):
             self.assertEqual(record["device"], self.device)
             self.assertEqual(self.desk.states(command)[-2:], ["sent", "done"])
         self.assertEqual(self.desk.redis.call("KEYS", self.desk.key("commands", "waiting", "*")), [])
-        self.assertEqual(self.desk.under_way(), [])
+        self.desk.wait_for_none_under_way()
 
     def test_taken_back_after_it_has_gone_on(self) -> None:
         """Such a command can be cancelled, and expires, as any other of the lock's."""

@@ -193,7 +193,7 @@ class WithRedisAlone(SignedCase):
             record = self.desk.wait(command, "invalid")
             self.assertIn("expected", record["reason"])
             self.assert_quiet()
-            self.assertEqual(self.desk.under_way(), [])
+            self.desk.wait_for_none_under_way()
             self.lock.close()
             wait_until(lambda: not self.call("EXISTS", self.desk.key("session", self.device)))
 
@@ -205,7 +205,7 @@ class WithRedisAlone(SignedCase):
         self.call("LPUSH", self.waiting(), json.dumps({"id": "forged", "device": self.device}))
         self.lock.connect(self.daemon)
         self.carry_out(command)
-        self.assertEqual(self.desk.under_way(), [])
+        self.desk.wait_for_none_under_way()
         self.assertGreaterEqual(
             self.daemon.metrics()['jt709c_commands_refused_total{reason="unreadable"}'], 2
         )

@@ -57,7 +57,7 @@ class CrashTests(SynchronousTestCase):
             self.assertIn("gateway died after writing", record["reason"])
             self.assert_once()
         self.assertEqual(self.desk.states(command), ["queued", "sent", "uncertain"])
-        self.assertEqual(self.desk.under_way(), [])
+        self.desk.wait_for_none_under_way()
 
     def test_next_command_after_crash(self) -> None:
         """Commands behind the one that a crash left uncertain are carried out."""
@@ -242,7 +242,7 @@ class CrashTests(SynchronousTestCase):
         self.assertEqual(daemon.stop(), 0)
         self.assertLess(time.monotonic() - started, 5)
         self.desk.wait(command, "uncertain")
-        self.assertEqual(self.desk.under_way(), [])
+        self.desk.wait_for_none_under_way()
 
     def test_redis_frozen(self) -> None:
         """Redis hangs while a command is under way: what the lock says meanwhile counts when it is back."""
@@ -329,7 +329,7 @@ class CrashTests(SynchronousTestCase):
             recorded = [f"{int(self.desk.record(one)['serial'] or -1):03d}".encode() for one in mine]
             self.assertEqual(len(serials), len(set(serials)), "a serial was written twice")
             self.assertTrue(set(serials) <= set(recorded), "bytes without a record")
-        self.assertEqual(self.desk.under_way(), [])
+        self.desk.wait_for_none_under_way()
 
     def play(self, lock: FakeLock, dice: random.Random) -> None:
         """Read what has come for a lock, and answer some of it."""

@@ -131,7 +131,7 @@ class CommandTests(FailOverCase):
         self.lock.beat()
         self.assertEqual(len(self.lock.commands), 1, self.lock.commands)
         check_edges(self.desk.states(command))
-        self.assertEqual(self.desk.under_way(), [])
+        self.desk.wait_for_none_under_way()
         self.assertNotIn("Traceback", self.daemon.log())
 
     def test_server(self) -> None:
