@@ -1,4 +1,4 @@
-"""Bodies of `7E` messages by their id, up and down (PROTOCOL.md §1; JT/T 808-2013 for the commands)."""
+"""Bodies of `7E` messages by their id, up and down (docs/protocol.rst §1; JT/T 808-2013 for the commands)."""
 
 from collections.abc import Callable
 from typing import Final

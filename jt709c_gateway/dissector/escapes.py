@@ -27,7 +27,7 @@ def whole(raw: bytes) -> Unescaped:
 
 
 def binary(raw: bytes, closing: int) -> Unescaped:
-    """A `7E` frame: the escapes up to the flag at `closing` are undone (PROTOCOL.md §1).
+    """A `7E` frame: the escapes up to the flag at `closing` are undone (docs/protocol.rst §1).
 
     A `7D` that escapes nothing stands for itself and is a fault.
     """
@@ -40,7 +40,7 @@ def binary(raw: bytes, closing: int) -> Unescaped:
 
 
 def payload(raw: bytes, start: int, end: int) -> Unescaped:
-    """A sentence whose bytes from `start` to `end` are a sub-lock's payload (PROTOCOL.md §3)."""
+    """A sentence whose bytes from `start` to `end` are a sub-lock's payload (docs/protocol.rst §3)."""
     return _undo(raw, start, end, _PAYLOAD)
 
 

@@ -1,4 +1,4 @@
-"""Items: id u8, length u8, value, until the body ends (PROTOCOL.md §1.1, §1.2)."""
+"""Items: id u8, length u8, value, until the body ends (docs/protocol.rst §1.1, §1.2)."""
 
 from collections.abc import Callable, Mapping
 from typing import Final

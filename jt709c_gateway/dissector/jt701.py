@@ -1,4 +1,4 @@
-"""`$` frames of masters (PROTOCOL.md §2.3)."""
+"""`$` frames of masters (docs/protocol.rst §2.3)."""
 
 from typing import Final
 

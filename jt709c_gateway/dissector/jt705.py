@@ -1,4 +1,4 @@
-"""The body of 0x5501 and 0x5502 (PROTOCOL.md §1.2)."""
+"""The body of 0x5501 and 0x5502 (docs/protocol.rst §1.2)."""
 
 from functools import partial
 from typing import Final

@@ -1,4 +1,4 @@
-"""The 0x0200 location body (PROTOCOL.md §1.1)."""
+"""The 0x0200 location body (docs/protocol.rst §1.1)."""
 
 from datetime import UTC, datetime
 from functools import partial

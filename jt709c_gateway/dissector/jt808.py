@@ -1,4 +1,4 @@
-"""The envelope of `7E` frames (PROTOCOL.md §1)."""
+"""The envelope of `7E` frames (docs/protocol.rst §1)."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The 17 bytes that 0x5501 bodies, `$` records and sub-lock reports begin with (PROTOCOL.md §1.2)."""
+"""The 17 bytes that 0x5501 bodies, `$` records and sub-lock reports begin with (docs/protocol.rst §1.2)."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Sentences, grouped and `Pnn`, up and down (PROTOCOL.md §2, §3)."""
+"""Sentences, grouped and `Pnn`, up and down (docs/protocol.rst §2, §3)."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the words of sentences mean, and what their arguments are called (PROTOCOL.md §2, §3, §4)."""
+"""What the words of sentences mean, and what their arguments are called (docs/protocol.rst §2, §3, §4)."""
 
 from collections.abc import Mapping
 from typing import Final

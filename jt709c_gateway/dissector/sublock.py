@@ -1,4 +1,4 @@
-"""The payload of a sub-lock's or sensor's report, without its escapes (PROTOCOL.md §3)."""
+"""The payload of a sub-lock's or sensor's report, without its escapes (docs/protocol.rst §3)."""
 
 from typing import Final
 

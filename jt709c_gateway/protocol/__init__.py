@@ -1,1 +1,1 @@
-"""What the locks say on the wire, sans-IO: bytes in, messages or typed errors out (PROTOCOL.md)."""
+"""The locks' wire protocols without IO: bytes in, messages or typed errors out (docs/protocol.rst)."""

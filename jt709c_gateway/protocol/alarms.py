@@ -1,4 +1,4 @@
-"""Names of alarm bits and wake-up sources, per dialect (PROTOCOL.md §1.1, §1.2, §2.3; DESIGN.md §3)."""
+"""Names of alarm bits and wake-up sources, per dialect (docs/protocol.rst §1.1, §1.2, §2.3)."""
 
 from collections.abc import Collection
 from functools import lru_cache
@@ -27,7 +27,7 @@ JT705_ALARMS: Final = {
         7: "wrong_password",
     },
 }
-#: Those bits of a `$` record's status u16 that are alarms; bit 15 nobody names.
+#: The alarm bits of a `$` record's status u16; bit 15 is undocumented.
 JT701_ALARMS: Final = {
     1: "fence_entered",
     2: "fence_left",
@@ -41,14 +41,14 @@ JT701_ALARMS: Final = {
     14: "motor_stuck",
 }
 JT701_ALARM_BITS: Final = sum(1 << bit for bit in (*JT701_ALARMS, 15))
-#: All that an alarm may be called but for `bit_<n>`, a bit that nobody names.
+#: All names of alarms except `bit_<n>`, an undocumented bit.
 NAMES: Final = tuple(
     dict.fromkeys(
         name for bits in (JT709_ALARMS, *JT705_ALARMS.values(), JT701_ALARMS) for name in bits.values()
     )
 )
 
-#: Wake-up sources that all documents of the family agree on; the rest depends on the model.
+#: Wake-up sources on which all documents of the family agree; the others depend on the model.
 WAKE_REASONS: Final = {0: "restart", 1: "timer", 2: "vibration", 3: "back_cover_opened", 5: "charging"}
 JT705_WAKE_REASONS: Final = WAKE_REASONS | {
     6: "bluetooth_command",
@@ -68,28 +68,28 @@ JT701_WAKE_REASONS: Final = WAKE_REASONS | {
 
 
 def name_bits(bits: int, names: dict[int, str]) -> tuple[str, ...]:
-    """The set bits by name, lowest first; `bit_<n>` for one that nobody names."""
+    """Return the names of the set bits, lowest first; `bit_<n>` for an undocumented bit."""
     return tuple(names.get(bit, f"bit_{bit}") for bit in range(bits.bit_length()) if bits >> bit & 1)
 
 
 def alarm_bits(names: Collection[str], table: dict[int, str]) -> int:
-    """The inverse of `name_bits` for the names that the table has; others are left out."""
+    """Return the bits of the names in the table, the inverse of `name_bits`; ignore other names."""
     return sum(1 << bit for bit, name in table.items() if name in names)
 
 
 @lru_cache(maxsize=4096)
 def jt709_alarms(bits: int) -> tuple[str, ...]:
-    """Alarm flags u32 of a 0x0200 body to names. Cached: a fleet shows few combinations."""
+    """Return the names of the alarm flags u32 of a 0x0200 body. Cached: a fleet has few combinations."""
     return name_bits(bits, JT709_ALARMS)
 
 
 @lru_cache(maxsize=1024)
 def jt705_alarms(product: int, bits: int) -> tuple[str, ...]:
-    """Alarm u16 of a 0x5501 body to names, which depend on the product."""
+    """Return the names of the alarm u16 of a 0x5501 body, which depend on the product."""
     return name_bits(bits, JT705_ALARMS.get(product, {}))
 
 
 @lru_cache(maxsize=1024)
 def jt701_alarms(status: int) -> tuple[str, ...]:
-    """The alarms in the status u16 of a `$` record."""
+    """Return the names of the alarms in the status u16 of a `$` record."""
     return name_bits(status & JT701_ALARM_BITS, JT701_ALARMS)

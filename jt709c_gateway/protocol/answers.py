@@ -1,14 +1,14 @@
-"""What masters say in answers to commands, and unasked, that others want to know (PROTOCOL.md §3, §4).
+"""Values in masters' answers to commands and in unrequested sentences (docs/protocol.rst §3, §4).
 
 ::
 
     (id,P01,firmware,41%)            firmware and battery
     (id,P14,imei)                    IMEI
-    (id,P22,0 or 1)                  whether it has taken the time that it was told
-    (id,P42,n,card,…)                cards that were held to the lock and may open it from now on
+    (id,P22,0 or 1)                  whether it has set its clock to the time sent
+    (id,P42,n,card,…)                cards that were registered at the lock and may open it from now on
     (id,P52,0,last,current)          the dynamic passwords, secrets both
-    (id,P98,10,0,count,0)            reports that wait to be sent
-    (id,1,serial,WLNET,1[,0],n,id…)  sub-locks and sensors that are bound
+    (id,P98,10,0,count,0)            reports queued in the lock
+    (id,1,serial,WLNET,1[,0],n,id…)  bound sub-locks and sensors
 """
 
 import re
@@ -32,7 +32,7 @@ _Reader = Callable[[VersionedMessage, Reply, _Arguments], None]
 
 
 def read(message: VersionedMessage, reply: Reply, word: str, arguments: _Arguments) -> None:
-    """Take up what an answer tells, in the message and in its event; nothing for words that tell nothing."""
+    """Store an answer's values in the message and in its event; do nothing for other words."""
     if reader := _READERS.get(word):
         reader(message, reply, tuple(argument.strip() for argument in arguments))
 
@@ -68,7 +68,7 @@ def _records(message: VersionedMessage, reply: Reply, arguments: _Arguments) -> 
 
 
 def _sublocks(message: VersionedMessage, reply: Reply, arguments: _Arguments) -> None:
-    """Their ids are known by their looks: the answer comes with and without the function in front."""
+    """Recognise ids by their form: the answer comes with and without the function in front."""
     if arguments[:1] == ("1",):
         reply.peripherals = tuple(one.upper() for one in arguments[1:] if _PERIPHERAL.fullmatch(one))
 

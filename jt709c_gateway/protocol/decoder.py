@@ -1,4 +1,4 @@
-"""From frames to messages: the one entrance to the codec for all dialects."""
+"""Decodes frames to messages: the entry point of the codec for all dialects."""
 
 from typing import Final
 
@@ -55,9 +55,9 @@ from jt709c_gateway.protocol.redact import mask_malformed, mask_spans
 
 JT709: Final = "jt709"
 JT701: Final = jt701_messages.JT701
-#: The grouped form is common to jt709 and jt705; the bytes alone don't say which.
+#: The grouped form is common to jt709 and jt705; the bytes don't tell which.
 SENTENCE: Final = "sentence"
-#: Where the year of a location body stands, two decimal digits, and the first that counts as one.
+#: Offset of the year in a location body, two decimal digits, and the first valid year.
 _YEAR_AT: Final = jt709.FIXED_LENGTH - 6
 _FIRST_YEAR: Final = int(str(FIRST_YEAR % 100), 16)
 _FIRMWARE_WORD: Final = ("BASE", "1")
@@ -65,9 +65,9 @@ _FIRMWARE_WORD: Final = ("BASE", "1")
 
 @define
 class Decoder:
-    """Decodes the frames of one connection (it holds the parts of split messages).
+    """Decodes the frames of one connection; holds the parts of split messages.
 
-    With `secrets`, passwords stay readable in `raw`: for a person at a terminal, never for publishing. With
+    With `secrets`, passwords stay readable in `raw`: for display at a terminal, never for publication. With
     `sentence_serial`, a sub-lock's report is answered by the serial of its sentence, not by the sub-lock's.
     """
 
@@ -76,7 +76,7 @@ class Decoder:
     parts: Reassembler = field(factory=Reassembler)
 
     def decode(self, frame: Frame, now: float) -> Message | Malformed | None:
-        """One frame to a Message; None for a part of a split message. `now` in seconds, monotonic."""
+        """Decode one frame to a Message; None for a part of a split message. `now` in seconds, monotonic."""
         if isinstance(frame, BinaryFrame):
             try:
                 return _plain_location(frame) or self._any_binary(frame, now)
@@ -110,7 +110,7 @@ class Decoder:
         return message
 
     def _part(self, header: Header, frame: BinaryFrame, now: float) -> Message | None:
-        """Hold a part back until the message is whole; then answer every part."""
+        """Hold a part until the message is complete; then answer every part."""
         parts = self.parts.add(header, frame, now)
         if parts is None:
             return None
@@ -131,7 +131,7 @@ class Decoder:
         return message
 
     def _sentence(self, frame: SentenceFrame) -> Message | Malformed:
-        # A sub-lock's report that was cut off may have swallowed a broken frame.
+        # A truncated sub-lock report may contain a broken frame.
         safe = frame.raw if self.secrets else lock_event_item.mask(frame.raw)
         try:
             sentence = sentences.parse(safe)
@@ -155,7 +155,7 @@ class Decoder:
 
     def _dollar(self, frame: DollarFrame) -> Message:
         message = jt701_messages.dollar(frame.raw)
-        # None of its own fields is a password, but it may be a piece of another, broken frame.
+        # None of its own fields is a password, but it may be part of another, broken frame.
         safe = frame.raw if self.secrets else lock_event_item.mask(frame.raw)
         if safe != frame.raw:
             message.raw, message.raw_masked = safe.hex(), True
@@ -163,10 +163,10 @@ class Decoder:
 
 
 def _plain_location(frame: BinaryFrame) -> Message | None:
-    """A 0x0200 with the usual header and no lock event; None for every other frame.
+    """Decode a 0x0200 with the usual header and no lock event; None for every other frame.
 
-    Nearly all that a fleet says is this. What comes of it is the same as by the way that all others go,
-    without the steps in which it could be something else.
+    Nearly all frames of a fleet are such frames. The result equals that of the general path, without its
+    checks for other cases.
     """
     payload = frame.payload
     message_id, attributes, wire, serial = USUAL_HEADER.unpack_from(payload)
@@ -200,14 +200,14 @@ def _plain_location(frame: BinaryFrame) -> Message | None:
         None,
         None,
         not is_dated,
-        # What `content_of` gives.
+        # The result of `content_of`.
         [body if is_dated and body[_YEAR_AT] >= _FIRST_YEAR else b""],
         True,
     )
 
 
 def _begin(header: Header, wire: bytes) -> Message:
-    """The message with all that the header tells, and the answer that most ids get."""
+    """Make the message from the header, with the answer that most ids get."""
     identity = header.identity
     return Message(
         JT709,
@@ -229,8 +229,8 @@ def _begin(header: Header, wire: bytes) -> Message:
 
 def _answer(header: Header) -> bytes | None:
     if goes_to_locks(header.message_id):
-        # It comes from another gateway, or from somebody who sends in its name: answered, the two would
-        # answer each other for ever.
+        # The sender is another gateway, or pretends to be one: if answered, the two would answer each other
+        # for ever.
         return None
     if header.message_id == REGISTRATION:
         return registration_answer(header.identity, header.serial)
@@ -253,7 +253,7 @@ def _read_sentence(message: VersionedMessage, sentence: sentences.Sentence) -> N
         return
     if sentence.grouped and starts[:2] == _FIRMWARE_WORD and len(starts) > 2:
         message.firmware = ",".join(sentence.arguments[1:])
-    # As they stand in `raw`: what is masked there is masked here, and the other way round.
+    # From `raw`, so that the same bytes are masked here.
     word, *arguments = message.raw[1:-1].split(",")[-len(starts) :]
     reply = Reply(word, tuple(arguments))
     answers.read(message, reply, sentence.word, sentence.arguments)

@@ -1,8 +1,8 @@
-"""Whether a `$` frame is whole (PROTOCOL.md §2.3).
+"""Decides whether a `$` frame is complete (docs/protocol.rst §2.3).
 
-A `$` frame has no check byte, and one that was cut short takes what its length field asks for out of the
-frames behind it. So the length alone proves nothing. Two things do: the digits of its records, and what
-stands inside of it and behind it. A frame that begins inside shows that the one around it broke off there.
+A `$` frame has no check byte, and a truncated one consumes bytes of the following frames up to its announced
+length. So the length alone proves nothing. The digits of its records do, and the bytes inside and after it: a
+frame that begins inside shows that the outer one was truncated there.
 """
 
 import re
@@ -30,7 +30,7 @@ MAX_DOLLAR: Final = 1024
 
 
 class Fit(IntEnum):
-    """How well bytes fit a frame: not at all, as far as they have arrived, or as a whole."""
+    """How bytes fit a frame: not at all, partly arrived, or completely."""
 
     NONE = 0
     PART = 1
@@ -38,9 +38,9 @@ class Fit(IntEnum):
 
 
 class Patience(IntEnum):
-    """How much longer to wait for bytes that would settle a doubt.
+    """Whether to wait for more bytes to resolve a doubt.
 
-    `ENDED`: no more will come. `QUIET`: none have come for a while. `WAIT`: more may follow at once.
+    `ENDED`: no more will arrive. `QUIET`: none have arrived for a while. `WAIT`: more may arrive soon.
     """
 
     WAIT = 0
@@ -49,7 +49,7 @@ class Patience(IntEnum):
 
 
 class Verdict(IntEnum):
-    """What to do with bytes that begin like a `$` frame.
+    """The decision about bytes that begin like a `$` frame.
 
     `DOUBT` waits as `INCOMPLETE` does, but the frame has all its bytes, and counts as whole once it is quiet.
     """
@@ -62,7 +62,7 @@ class Verdict(IntEnum):
 
 @define
 class Judgement:
-    """A verdict, and how many bytes it is about."""
+    """A verdict, and the number of bytes it covers."""
 
     verdict: Verdict
     length: int = 0
@@ -73,12 +73,12 @@ def _class(values: "range | list[int]") -> bytes:
 
 
 def _digits(most: int = 99) -> bytes:
-    """A byte that holds two decimal digits, up to `most`."""
+    """Return a pattern for a byte of two decimal digits, up to `most`."""
     return _class([int(str(number), 16) for number in range(most + 1)])
 
 
 _ANY: Final = rb"[\x00-\xff]"
-#: Id, protocol version, types, and the high byte of a fair length.
+#: Id, protocol version, types, and the high byte of a plausible length.
 _HEAD: Final = (*(_digits() for _ in range(5)), _ANY, _ANY, _class(range(MAX_DOLLAR // 256 + 1)), _ANY)
 #: What can be told of a record by looking at it (position.py): a moment of a calendar and a clock, though it
 #: may be all zeros, degrees on a globe, the flag that is always set, and a course of at most 360 degrees.
@@ -96,7 +96,7 @@ _RECORD: Final = (
 
 
 def _as_far_as_there(classes: tuple[bytes, ...]) -> bytes:
-    """A pattern for bytes of these classes, of which the last ones may not have arrived."""
+    """Return a pattern for bytes of these classes, the last of which may not have arrived."""
     pattern = b""
     for each in reversed(classes):
         pattern = rb"(?:\Z|%b%b)" % (each, pattern)
@@ -109,7 +109,7 @@ _DOLLAR: Final = re.compile(DOLLAR_START, re.DOTALL)
 #: Bytes of a `$` frame up to the place of its first record and with it.
 _PLACED: Final = 1 + len(_HEAD) + len(_RECORD)
 _RECORD_HEAD: Final = re.compile(b"".join(_RECORD), re.DOTALL)
-#: A flag and one of the ids that locks send.
+#: A flag and an id that locks send.
 _BINARY: Final = re.compile(
     rb"\x7e(?:\Z|[\x00-\x02\x07\x55]\Z|\x00[\x01-\x03]|\x01[\x00\x02\x04\x07\x09]|\x02[\x00\x01]|\x07\x04"
     rb"|\x55[\x01\x02])",
@@ -123,20 +123,20 @@ _POSSIBLE: Final = re.compile(rb"[$\x7e]|\((?=[0-9]|\Z)")
 _LIKELY: Final = re.compile(
     b"|".join((DOLLAR_START, _BINARY.pattern, _SENTENCE.pattern, _SENTENCE_PART.pattern)), re.DOTALL
 )
-#: Bytes by which the beginning of a frame is no chance any more, by its first one.
+#: Number of bytes that prove the beginning of a frame, by its first byte.
 _FIRM: Final = {0x24: jt701.HEADER_LENGTH, 0x28: 6, 0x7E: 5}
 #: Shortest `7E` frame, and bytes in one beside its body: the longest header, check byte and flags.
 _SHORTEST_BINARY: Final = 15
 _LONGEST_AROUND: Final = 25
-#: Messages that say little, and how many bytes their bodies have at most.
+#: Short messages, and the maximum size of their bodies.
 _SHORT_MESSAGES: Final = (TERMINAL_ANSWER, HEARTBEAT, LOGOUT)
 _SHORT_BODY: Final = 64
-#: Beginnings looked at inside one frame: more are no chance, but somebody who wants to keep us busy.
+#: Maximum number of beginnings examined inside one frame: more are an attempt to waste CPU time.
 _MAX_LOOKED_AT: Final = 64
-#: What may stand between two frames.
+#: Bytes that may be between two frames.
 _PADDED: Final = b"\r\n\x00 \t\x7e"
 _PADDING: Final = re.compile(b"[" + _PADDED + b"]+")
-#: Fewer bytes than this may belong to the frame before them: then it isn't as long as it says.
+#: Fewer bytes than this may belong to the previous frame, whose length field is then wrong.
 _STRAY: Final = 4
 #: Where the IMEI of a record stands: fifteen digits and F, or 0F eight times.
 _IMEI: Final = slice(38, 46)
@@ -160,7 +160,7 @@ _USUAL: Final = frozenset(
 
 
 def is_sound(data: bytes) -> bool:
-    """Whether the data of a `$` frame are records, each with a moment and a place that there can be."""
+    """Return whether the data of a `$` frame are records, each with a possible time and position."""
     if jt701.SHORTEST <= len(data) < jt701.TWO_RECORDS:
         # One record, whose digits are sound where it fits the pattern.
         return _RECORD_HEAD.match(data) is not None
@@ -169,13 +169,13 @@ def is_sound(data: bytes) -> bool:
 
 
 def dollar_end(buffer: bytes, at: int) -> int:
-    """Where a `$` frame ends by its length field, which has to be there."""
+    """Return the end of a `$` frame by its length field, which must have arrived."""
     start = at + jt701.HEADER_LENGTH
     return start + int.from_bytes(buffer[start - 2 : start], "big")
 
 
 def fit(buffer: bytes, at: int) -> Fit:
-    """How well the bytes from `at` on fit a frame of any family."""
+    """Return how the bytes from `at` on fit a frame of any family."""
     if buffer[at] == 0x24:
         return _dollar_fit(buffer, at)
     if buffer[at] == 0x7E:
@@ -215,7 +215,7 @@ def _binary_fit(buffer: bytes, at: int) -> Fit:
 
 
 def _may_be_part(buffer: bytes, at: int) -> bool:
-    """Whether a `7E` frame without its closing flag may be under way: by its attributes, and its length."""
+    """Return whether a `7E` frame may be arriving, by its attributes and its length."""
     if len(buffer) - at < _FIRM[0x7E]:
         return True
     message_id = int.from_bytes(buffer[at + 1 : at + 3], "big")
@@ -230,7 +230,7 @@ def _may_be_part(buffer: bytes, at: int) -> bool:
 
 
 def first_whole(buffer: bytes, start: int, stop: int) -> tuple[int | None, int | None]:
-    """Where from `start` to `stop` the first whole frame begins, and the first that has partly arrived."""
+    """Return where the first complete frame begins from `start` to `stop`, and the first partial one."""
     partly: int | None = None
     if not _POSSIBLE.search(buffer, start, stop):
         return None, None
@@ -249,10 +249,10 @@ def first_whole(buffer: bytes, start: int, stop: int) -> tuple[int | None, int |
 
 
 def judge(buffer: bytes, at: int, in_step: bool, patience: Patience) -> Judgement:
-    """What the bytes from `at` on are, which begin with a `$` and a possible header.
+    """Judge the bytes from `at` on, which begin with a `$` and a possible header.
 
-    `in_step` says that the bytes before them were a whole frame: then data that can't be read are those of a
-    unit that nobody knows, and else a piece of something broken.
+    `in_step` says that the preceding bytes were a complete frame: then unreadable data are those of an
+    unknown unit, otherwise part of a broken frame.
     """
     if not in_step and fit(buffer, at) is Fit.NONE:
         return Judgement(Verdict.BROKEN, _to_next(buffer, at, len(buffer)) - at)
@@ -294,7 +294,7 @@ def _outweighs(buffer: bytes, start: int, stop: int, partly: int) -> bool:
 
 
 def _follows(buffer: bytes, stop: int) -> bool:
-    """Whether nothing stands from `stop` on but padding and then another frame, as far as it has arrived."""
+    """Return whether only padding and another frame, possibly partial, follow from `stop` on."""
     found = _PADDING.match(buffer, stop)
     end = found.end() if found else stop
     if end == len(buffer) or _any_fit(buffer, end):
@@ -307,7 +307,7 @@ def _any_fit(buffer: bytes, at: int) -> bool:
 
 
 def _to_next(buffer: bytes, at: int, stop: int) -> int:
-    """Where something may begin next in a frame that is none."""
+    """Return where another frame may begin inside an invalid frame."""
     found = _FIRST.search(buffer, at + 1, stop)
     return found.start() if found else stop
 
@@ -336,7 +336,7 @@ def _followed_by_garbage(buffer: bytes, at: int, stop: int) -> Judgement:
 
 
 def _has_imei(data: bytes) -> bool:
-    """Whether it is one record with an IMEI, or what stands for none, in its place."""
+    """Return whether the data are one record with an IMEI, or the value for none, in its place."""
     imei = data[_IMEI]
     if len(data) != jt701.FULL_END + 1:
         return False
@@ -344,5 +344,5 @@ def _has_imei(data: bytes) -> bool:
 
 
 def _is_moved(data: bytes) -> bool:
-    """Whether it is as long as a record with an IMEI, and has neither that nor what stands for none."""
+    """Return whether the data have the length of a record with an IMEI, but neither that nor its filler."""
     return len(data) == jt701.FULL_END + 1 and not _has_imei(data)

@@ -1,4 +1,4 @@
-"""From a message to the events that are published of it (DESIGN.md §3)."""
+"""Makes the events of a message for publication (docs/redis.rst, "Events")."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -14,7 +14,7 @@ VERSION = 1
 
 @define
 class Origin:
-    """Where frames come from: which gateway took them, over what, from whom. All None off-line."""
+    """The origin of frames: gateway, transport and peer. All None off-line."""
 
     gateway: str | None = None
     transport: str | None = None
@@ -22,7 +22,7 @@ class Origin:
 
 
 def no_id() -> None:
-    """The id of an event that is only shown, never published."""
+    """Return the id of an event that is only displayed, never published."""
     return
 
 
@@ -36,7 +36,7 @@ def wrap(
     event_id: str | None,
     clock_skew_s: int | None = None,
 ) -> Event:
-    """One fact of a message in its envelope. `dialect` is the session's when the bytes alone don't tell."""
+    """Make an event of one fact of a message. `dialect` is the session's, for bytes common to several."""
     return Event(
         VERSION,
         event_id,
@@ -63,7 +63,7 @@ def wrap_all(
     received_at: datetime | None = None,
     next_id: Callable[[], str | None] = no_id,
 ) -> list[Event]:
-    """Every event that one frame gives, in order."""
+    """Return all events of a message, in order."""
     return [
         wrap(message, kind, data, origin, message.dialect, received_at, next_id())
         for kind, data in message.facts

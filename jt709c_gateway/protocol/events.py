@@ -1,9 +1,9 @@
-"""What the gateway tells other services: one attrs class per kind of event (DESIGN.md §3).
+"""The published events: one attrs class per kind (docs/redis.rst, "Events").
 
-The names of classes' fields are the names in the JSON. None means that the lock didn't say; a field that is
-`UNSET` is left out. Instances are written once and never changed; they are `define`d, not frozen, since a
-frozen one costs several times as much to make. They have no slots, because msgspec writes a slotted class's
-fields in alphabetical order, and people read these events.
+The fields of the classes are the keys in the JSON. None means that the lock didn't send the value; a field
+that is `UNSET` is left out. Instances are never changed; they are `define`d, not frozen, since a frozen one
+costs several times as much to make. They have no slots, because msgspec writes the fields of a slotted class
+in alphabetical order, and people read these events.
 """
 
 from datetime import datetime
@@ -19,7 +19,7 @@ Fix = Literal["gnss", "lbs", "none"]
 LockState = Literal["locked", "unlocked"]
 Method = Literal["password", "dynamic_password", "card", "bluetooth", "lora", "automatic", "unknown"]
 Action = Literal["unlocked", "refused", "locked", "unknown"]
-#: A sub-lock or sensor by its model, or the number of one that no document names.
+#: The model of a sub-lock or sensor, or the number of an undocumented one.
 PeripheralType = Literal["jt126", "jt709", "jt802"] | int
 
 KIND_LOCATION: Final = "location"
@@ -35,7 +35,7 @@ KIND_REGISTRATION: Final = "registration"
 KIND_ATTRIBUTES: Final = "attributes"
 KIND_TIME_REQUEST: Final = "time_request"
 KIND_UNKNOWN: Final = "unknown"
-#: Every kind, in the order of DESIGN.md §3.
+#: All kinds, in the order of docs/redis.rst.
 KINDS: Final = (
     KIND_LOCATION,
     KIND_LOCK,
@@ -55,7 +55,7 @@ KINDS: Final = (
 
 @define(slots=False)
 class Cell:
-    """The mobile cell a lock hears: country, network, cell and location area codes."""
+    """The mobile cell of a lock: country, network, cell and location area codes."""
 
     mcc: int | None
     mnc: int | None
@@ -65,11 +65,12 @@ class Cell:
 
 @define(slots=False)
 class LockEvent:
-    """Somebody opened, closed or tried a lock. Degrees; `fence_id` 1-99 where it happened; `code` as sent.
+    """A lock was opened or closed, or an attempt failed. Degrees; `fence_id` 1-99 is the place; `code` as
+    sent.
 
-    `value` holds, as hex, the bytes behind a code that has none by any document, `detail` what item 0x32 says
-    of the event. `peripheral` is the sub-lock, when it was one behind the device. `imei` and `cell` come with
-    a P45 of a master that was told to send them.
+    `value` has, as hex, the bytes after a code that has none by any document, `detail` the value of item
+    0x32. `peripheral` is the sub-lock, if it was one behind the device. `imei` and `cell` come with a P45 of
+    a master that is configured to send them.
     """
 
     time: datetime | None
@@ -91,7 +92,7 @@ class LockEvent:
 
 @define(slots=False)
 class Battery:
-    """Item 0x33 of a JT709X. Volts, degrees Celsius, percent, mAh; `current_ua` perhaps in microamperes."""
+    """Item 0x33 of a JT709X. Volts, degrees Celsius, percent, mAh; `current_ua` probably in microamperes."""
 
     state: int
     volts: float
@@ -116,11 +117,11 @@ class RopeStatus:
 
 @define(slots=False)
 class Location:
-    """One position report and everything a lock says with it (DESIGN.md §3).
+    """One position report with all values that a lock sends in it (docs/redis.rst, "Events").
 
-    Degrees, metres, km/h, percent, volts, kilometres, degrees Celsius. `items` keeps what is not understood,
-    as hex under the item's id in hex. What only sister models send is in `ExtendedLocation`: up to 30
-    attributes the interpreter keeps without a dictionary for each instance, which halves what one costs.
+    Degrees, metres, km/h, percent, volts, kilometres, degrees Celsius. `items` has unknown items, as hex
+    under the item's id in hex. Values of sister models are in `ExtendedLocation`: up to 30 attributes the
+    interpreter needs no dictionary for each instance, which halves the cost of one.
     """
 
     time: datetime | None
@@ -155,10 +156,10 @@ class Location:
 
 @define(slots=False)
 class ExtendedLocation(Location):
-    """A position report with what sister models say besides (JT709X, JT707, JT705, JT701).
+    """A position report with additional values of sister models (JT709X, JT707, JT705, JT701).
 
-    Degrees Celsius; `tilt`, `illuminance` and `acceleration` are as sent, in units that no document names.
-    `external_power` says so where a unit gives that in the place of a percentage.
+    Degrees Celsius; `tilt`, `illuminance` and `acceleration` are as sent, in undocumented units.
+    `external_power` is set when a unit sends that in place of a percentage.
     """
 
     temperature_c: float | UnsetType = UNSET
@@ -174,19 +175,19 @@ class ExtendedLocation(Location):
 
 
 def extend(location: Location) -> ExtendedLocation:
-    """The same position with room for what sister models say."""
+    """Return the same position as an ExtendedLocation."""
     return location if isinstance(location, ExtendedLocation) else ExtendedLocation(**vars(location))
 
 
 @define(slots=False)
 class Peripheral:
-    """What a sub-lock or a sensor says through its master, the device (PROTOCOL.md §3).
+    """A report of a sub-lock or a sensor through its master, which is the device (docs/protocol.rst §3).
 
-    Percent, volts, dBm, degrees, km/h, degrees Celsius. Place and movement, and `master_time`, are the
-    master's. `resent`, `contact_lost` and `low_voltage` are what the master says of the link to it.
-    A lock adds what begins with `event`: its bits, and by name the `alarms` among them and the other
-    `reasons` for which it reported. A sensor adds temperature, humidity, and how many records it still has
-    to send. `value` is the rest, as hex. None is what older firmware doesn't say.
+    Percent, volts, dBm, degrees, km/h, degrees Celsius. Position, movement and `master_time` are the
+    master's. `resent`, `contact_lost` and `low_voltage` are the master's view of the radio link. A lock adds
+    the fields that begin with `event`: the bits, and by name the `alarms` among them and the other `reasons`
+    of the report. A sensor adds temperature, humidity, and the number of records that it still has to send.
+    `value` is the rest, as hex. Values that older firmware doesn't send are None.
     """
 
     peripheral: str
@@ -224,9 +225,9 @@ class Peripheral:
 
 @define(slots=False)
 class Alarm:
-    """An alarm rose (`active`) or cleared against the last known state of the lock.
+    """An alarm began (`active`) or ended, compared with the last known state of the lock.
 
-    `peripheral` is the sub-lock that reported it, which tells of each alarm once and never of its end.
+    `peripheral` is the sub-lock that reported it; sub-locks report an alarm once and never its end.
     """
 
     time: datetime | None
@@ -239,7 +240,7 @@ class Alarm:
 
 @define(slots=False)
 class Heartbeat:
-    """A sign of life; what an empty one doesn't carry is None."""
+    """A heartbeat; the values are None for an empty one."""
 
     battery_percent: int | None = None
     gsm_signal: int | None = None
@@ -248,14 +249,14 @@ class Heartbeat:
 
 @define(slots=False)
 class Reply:
-    """A lock's answer or sentence that is none of the other kinds.
+    """A lock's answer or sentence that belongs to no other kind.
 
-    `word` is the sentence's word (`BASE`, `P43`) or the message id in hex (`0001`); `arguments` what follows
-    it, as text. A binary answer names what it answers: `answered_serial`, `answered_id` (hex), `result`
-    (0 done, 1 failed, 2 wrong, 3 unsupported). `parameters` maps ids to values, both hex (0x0104).
+    `word` is the sentence's word (`BASE`, `P43`) or the message id in hex (`0001`); `arguments` is the rest,
+    as text. A binary answer names the answered message: `answered_serial`, `answered_id` (hex), `result` (0
+    done, 1 failed, 2 wrong, 3 unsupported). `parameters` maps ids to values, both hex (0x0104).
 
-    What follows is read out of the arguments: percent of the battery (P01), reports that wait to be sent
-    (P98), cards registered at the lock (P42), whether it took the time (P22), ids of bound sub-locks
+    The other fields are decoded from the arguments: percent of the battery (P01), reports queued in the lock
+    (P98), cards registered at the lock (P42), whether it has set its clock (P22), ids of bound sub-locks
     (WLNET,1).
     """
 
@@ -275,14 +276,14 @@ class Reply:
 
 @define(slots=False)
 class Password:
-    """The lock reported a dynamic password. The password itself is never part of an event."""
+    """The lock reported a dynamic password, which is never part of an event."""
 
     time: datetime | None = None
 
 
 @define(slots=False)
 class Session:
-    """A lock came, went or moved: `online`, `offline` or `replaced`; `duration_s` of what ended."""
+    """A session changed: `online`, `offline` or `replaced`; `duration_s` is that of the ended session."""
 
     state: Literal["online", "offline", "replaced"]
     reason: str
@@ -299,7 +300,7 @@ class Registration:
 
 @define(slots=False)
 class Attributes:
-    """0x0107: what the unit says of itself."""
+    """0x0107: the terminal attributes of the unit."""
 
     terminal_type: int
     maker: str
@@ -312,12 +313,12 @@ class Attributes:
 
 @define(slots=False)
 class TimeRequest:
-    """The lock asks what time it is (UTC)."""
+    """The lock requests the time (UTC)."""
 
 
 @define(slots=False)
 class Unknown:
-    """A sound frame that this gateway can't read (`raw` has it): its message id in hex, and why."""
+    """An intact frame that this gateway can't decode (see `raw`): its message id in hex, and the reason."""
 
     message_id: str | None
     reason: str
@@ -342,9 +343,11 @@ EventData = (
 
 @define(slots=False)
 class Event:
-    """The envelope every event travels in; `data` is one of the classes above.
+    """The envelope of every event; `data` is one of the classes above.
 
-    `clock_skew_s` is how far the lock's clock, by which the times in `data` are, is ahead of ours.
+    `clock_skew_s` is how far the lock's clock, which all times in `data` are from, is ahead of ours.
+
+    `commit_state.lua` cuts fields out of this JSON by patterns: keep the order of the attributes.
     """
 
     v: int
@@ -366,24 +369,24 @@ class Event:
 
 
 _encoder: Final = Encoder()
-#: Keeps the room that an event takes, which `to_json` would have to find for each anew.
+#: Reused buffer for `to_json`, which would otherwise allocate one for each event.
 _buffer: Final = bytearray(4096)
 
 
 def to_json(value: Any) -> bytes:
-    """An attrs object as JSON. Times become RFC 3339 text ending in Z, control characters are escaped."""
+    """Encode an attrs object as JSON. Times become RFC 3339 text ending in Z; escape control characters."""
     data = _encoder.encode(value)
     # As `escape_bytes` begins: nearly every event passes here.
     return data if data.isascii() and 0x7F not in data else escape_bytes(data)
 
 
 def time_text(time: datetime) -> str:
-    """A time in UTC in the same form as in events, but always with microseconds."""
+    """Format a time in UTC as in events, but always with microseconds."""
     return _encoder.encode(time)[1:-2].decode() + ("Z" if time.microsecond else ".000000Z")
 
 
 def to_text(value: Any) -> str:
-    """The same as text."""
+    """Encode an attrs object as JSON text."""
     _encoder.encode_into(value, _buffer)
     text = _buffer.decode()
     # As in `to_json`.

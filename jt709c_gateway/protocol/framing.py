@@ -1,4 +1,4 @@
-"""Cutting a byte stream or a datagram into frames (PROTOCOL.md, table of first bytes).
+"""Splits a byte stream or a datagram into frames (docs/protocol.rst, "The families").
 
 Three families share one port and may follow each other in one stream::
 
@@ -6,8 +6,8 @@ Three families share one port and may follow each other in one stream::
     ( … )        ASCII sentence
     24 … length  length-prefixed binary ($)
 
-Nothing here knows what a frame means, only where it starts, where it ends and whether its bytes arrived
-intact. What is no frame is handed out as `Malformed`, so that every byte received is accounted for.
+The framer does not interpret frames; it finds where they start and end, and whether their bytes are intact.
+Other bytes are returned as `Malformed`, so that every received byte is accounted for.
 """
 
 import re
@@ -35,57 +35,58 @@ MAX_BINARY: Final = 2 * (22 + 1023 + 1) + 2
 MAX_SENTENCE: Final = 1024
 #: Shortest `7E` frame: a header without a body and the check byte, between two flags.
 _SHORTEST: Final = 15
-#: How much of a malformed run is kept for a person to look at, bytes.
+#: Bytes of a malformed run that are kept for inspection.
 MALFORMED_KEPT: Final = 512
 
 #: Two decimal digits in a byte.
 _BCD: Final = b"[" + b"".join(b"\\x%x0-\\x%x9" % (tens, tens) for tens in range(10)) + b"]"
-#: What the header of a `$` frame must look like also when its data can't be read: an id, two bytes, a length.
+#: The required header of a `$` frame, also with unreadable data: an id, two bytes, a length.
 _DOLLAR_IN_STEP: Final = re.compile(
     rb"\$(?:%(d)s{5}..(?!\x00\x00)(?:[\x00-\x03].|\x04\x00|[\x00-\x04]?\Z)|%(d)s{5}.?\Z|%(d)s{0,4}\Z)"
     % {b"d": _BCD},
     re.DOTALL,
 )
-#: Where a sentence or a `$` frame may begin, and where anything may. Strict, so that noise is passed quickly.
+#: Where a sentence or a `$` frame may begin, and where any frame may. Strict, so that noise is skipped
+#: quickly.
 _INNER_START = re.compile(rb"\((?=[0-9]|\Z)|" + DOLLAR_START, re.DOTALL)
 _START = re.compile(rb"\x7e|" + _INNER_START.pattern, re.DOTALL)
-#: A flag right before another family's first byte opens nothing: no message id looks like that.
+#: A flag right before another family's first byte opens no frame: no message id begins with that byte.
 _STRAY_FLAG = re.compile(rb"\x7e[\r\n]{0,4}(?=[($])")
 _BEFORE_START = frozenset(b"\r\n($")
-#: Flags with too little between them for a frame, up to the last one, which may open one.
+#: Flags with too few bytes between them for a frame, up to the last one, which may open one.
 _FLAGS = re.compile(
     rb"(?:\x7e(?!\x55[\x01\x02])(?:[^\x7e($]|\((?![0-9])|\$(?!%b)){0,12})+(?=\x7e)" % _BCD, re.DOTALL
 )
-#: Sentences that break off early, each at the next one's bracket (a sub-lock's report is longer than that).
+#: Truncated sentences, each ending at the next one's bracket (a sub-lock's report is longer than that).
 _BROKEN_OFF = re.compile(rb"(?:\([^()$\x7e]{0,20})+(?=\()")
-#: What no sentence has inside but a sub-lock's report.
+#: Text that only a sub-lock's report contains.
 _NO_SENTENCE = re.compile(rb"[^\x20-\x7e]|\(")
 #: A whole sentence inside a broken frame.
 _SENTENCE = re.compile(rb"\([0-9]{6,20},[\x20-\x27\x2a-\x7e]{1,1000}\)")
-#: A sub-lock's report up to its binary payload (PROTOCOL.md §3).
+#: A sub-lock's report up to its binary payload (docs/protocol.rst §3).
 _SUBLOCK_REPORT = re.compile(rb"\([0-9]{1,20},[0-9]{1,3},[0-9]{1,3},WLNET,[57],2,")
-#: Bytes of that payload up to its type byte, and how many there are for each type.
+#: Bytes of that payload up to its type byte, and its length for each type.
 _SUBLOCK_TYPE_AT: Final = 33
 SUBLOCK_LENGTHS: Final = {1: (40,), 4: (41, 45)}
-#: Valves are said to have those of a lock. None was recorded: another length ends where it seems to.
+#: Valves are documented with the lengths of a lock. None was recorded, so other lengths end at the bracket.
 _LIKELY_LENGTHS: Final = {5: (41, 45), 6: (41, 45), 9: (41, 45)}
 _ANY_LENGTHS: Final = SUBLOCK_LENGTHS | _LIKELY_LENGTHS
-#: A closing bracket comes behind the type byte at the earliest.
+#: A closing bracket follows the type byte at the earliest.
 _SUBLOCK_SHORTEST: Final = _SUBLOCK_TYPE_AT + 1
 _PADDING = b"\r\n\x00 \t\x7e"
-#: What may stand behind a frame: padding, or the first byte of the next one.
+#: Bytes that may follow a frame: padding, or the first byte of the next one.
 _BETWEEN = _PADDING + b"($"
-#: Nothing, or the first byte of the next frame.
+#: The end, or the first byte of the next frame.
 _NEXT: Final = (b"", b"(", b"$", b"\x7e")
 #: High bytes of the message ids that locks send: only these may follow a flag shared by two frames. 0A and 0D
-#: are line ends, and an id that begins with 00 is no padding only when one of the known ids follows.
+#: are line ends, and 00 is the beginning of an id, not padding, only when a known id follows.
 _UPLINK_HIGH = frozenset([*range(0x0A), 0x0B, 0x0C, 0x55])
 _UPLINK_LOW_OF_00 = range(0x01, 0x0A)
 
 
 @define
 class BinaryFrame:
-    """A `7E` frame that arrived intact: `raw` as it came, `payload` without escapes and check byte."""
+    """An intact `7E` frame: `raw` as received, `payload` without escapes and check byte."""
 
     raw: bytes
     payload: bytes
@@ -107,7 +108,7 @@ class DollarFrame:
 
 @define
 class Malformed:
-    """Bytes that are no frame: why (`reason`, a metric label) and the bytes, cut to `MALFORMED_KEPT`."""
+    """Bytes that are no frame: the `reason` (a metric label) and the bytes, truncated to `MALFORMED_KEPT`."""
 
     reason: str
     raw: bytes = field(repr=False)
@@ -117,18 +118,18 @@ Frame = BinaryFrame | SentenceFrame | DollarFrame | Malformed
 
 
 def _goes_on(buffer: bytes, closing: int) -> bool:
-    """Whether a bracket where the shorter payload ends is the first byte of a card, which has four.
+    """Return whether a bracket at the end of the shorter payload is the first byte of a card, which has four.
 
-    Only what follows can tell: when the rest hasn't arrived yet, the bracket counts as the end.
+    The following bytes decide; when they haven't arrived, the bracket counts as the end.
     """
     return buffer[closing + 4 : closing + 5] == b")" and buffer[closing + 1] not in _BETWEEN
 
 
 def _sublock_end(buffer: bytes, start: int) -> int:
-    """Where the sentence with a sub-lock payload at `start` closes, -1 when that hasn't arrived.
+    """Return where the sentence with a sub-lock payload at `start` closes, -1 when that hasn't arrived.
 
-    Real units escape neither `(` nor `)` in the payload, so the length that its type has decides; for a type
-    or a length that nobody knows, the first bracket behind the type.
+    Real units escape neither `(` nor `)` in the payload, so the length of its type decides; for an unknown
+    type or length, the first bracket after the type.
     """
     limit = start + MAX_SENTENCE
     first = closing = buffer.find(b")", start + _SUBLOCK_SHORTEST, limit)
@@ -152,19 +153,19 @@ def _sublock_end(buffer: bytes, start: int) -> int:
 
 @define
 class Framer:
-    """Incremental framer for one connection; holds at most one unfinished frame (about 2 KiB).
+    """Splits the stream of one connection; holds at most one unfinished frame (about 2 KiB).
 
-    After a frame that didn't check out it goes on at the next start byte, so that one broken frame costs
-    no other. `skipped` counts bytes that belonged to no frame. The sound frames of a stream don't depend on
-    the pieces it arrives in, but for a sub-lock's card that begins with `29` (see `_goes_on`), and for a `$`
-    frame with bytes too many in it (dollar_check.py); how a run of garbage is divided into reports does.
+    After an invalid frame it continues at the next start byte, so that one broken frame costs no other.
+    `skipped` counts bytes that belonged to no frame. The intact frames of a stream don't depend on the chunks
+    it arrives in, except for a sub-lock's card that begins with `29` (see `_goes_on`), and for a `$` frame
+    with surplus bytes (dollar_check.py); the division of garbage into reports does depend on them.
     """
 
     skipped: int = 0
     _pending: bytes = field(default=b"", repr=False)
     #: The last byte consumed was a closing flag, which may open the next frame too.
     _after_flag: bool = False
-    #: A `$` frame is held that has all its bytes, though the last ones may be the beginning of another frame.
+    #: A complete `$` frame is held whose last bytes may be the beginning of another frame.
     in_doubt: bool = False
     #: The bytes before `_pending` were a whole frame, or there were none.
     _in_step: bool = True
@@ -176,7 +177,7 @@ class Framer:
         return len(self._pending)
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Take what has been received; give every frame that is complete by now, in order."""
+        """Process received bytes; return every complete frame, in order."""
         buffer = self._pending + data if self._pending else data
         frames: list[Frame] = []
         position = 0
@@ -199,7 +200,7 @@ class Framer:
         return frames
 
     def feed_datagram(self, data: bytes) -> list[Frame]:
-        """Take one whole datagram; what is left over at its end is malformed (`truncated`)."""
+        """Process one whole datagram; bytes left at its end are malformed (`truncated`)."""
         frames = self._settled(data, Patience.ENDED)
         if rest := self._pending:
             frames.append(Malformed("truncated", rest[:MALFORMED_KEPT]))
@@ -210,9 +211,9 @@ class Framer:
         return frames
 
     def settle(self) -> list[Frame]:
-        """Nothing has followed a `$` frame that is in doubt for a while: it counts as whole.
+        """Accept a doubtful `$` frame as complete, since no bytes have followed for a while.
 
-        Unless enough of another frame has been seen in it that it can be no chance.
+        It is not accepted when it contains so much of another frame that this can't be chance.
         """
         return self._settled(b"", Patience.QUIET)
 
@@ -223,8 +224,8 @@ class Framer:
         finally:
             self._patience = Patience.WAIT
 
-    # Each of these looks at the buffer from `position` on, appends what it found and returns how many
-    # bytes are done with; 0 means that more bytes have to arrive first.
+    # Each of these examines the buffer from `position` on, appends what it found and returns the number of
+    # processed bytes; 0 means that more bytes must arrive first.
 
     def _binary(self, buffer: bytes, position: int, frames: list[Frame]) -> int:
         closing = buffer.find(b"\x7e", position + 1, position + MAX_BINARY)
@@ -246,7 +247,7 @@ class Framer:
         try:
             payload = unpack(raw)
             if payload[3] != len(payload) - USUAL_LENGTH & 0xFF:
-                # One in 256 pieces of something else has a check byte that is right.
+                # One in 256 random runs has a correct check byte.
                 parse_header(payload)
             frames.append(BinaryFrame(raw, payload))
         except FrameError as error:
@@ -270,10 +271,10 @@ class Framer:
     def _up_to_dollar(
         self, buffer: bytes, position: int, closing: int | None, frames: list[Frame]
     ) -> int | None:
-        """Go on at a whole `$` frame that begins inside of what is no `7E` frame.
+        """Continue at a complete `$` frame that begins inside an invalid `7E` frame.
 
-        Gives 0 while it isn't known to be whole, None where there is none. What stands behind it is read as
-        it would be had the closing flag not arrived yet.
+        Returns 0 while its completeness is unknown, None without such a frame. The bytes after it are
+        processed as if the closing flag had not arrived yet.
         """
         start = self._dollar_inside(buffer, position, len(buffer) if closing is None else closing)
         if not start:
@@ -283,7 +284,7 @@ class Framer:
         return step
 
     def _dollar_inside(self, buffer: bytes, position: int, stop: int) -> int | None:
-        """Where behind `position` a whole `$` frame begins; 0 where one may be under way, None if none is."""
+        """Return where after `position` a complete `$` frame begins; 0 if one may be arriving, else None."""
         start = buffer.find(b"$", position + 1, stop)
         while start >= 0:
             how = fit(buffer, start)
@@ -295,7 +296,7 @@ class Framer:
         return None
 
     def _by_length(self, buffer: bytes, position: int, closing: int, frames: list[Frame]) -> int | None:
-        """Real units send 0x5501 without escapes: then only the header tells a flag from a byte like it."""
+        """Handle 0x5501 without escapes, as real units send it: the header tells a flag from a data byte."""
         if int.from_bytes(buffer[position + 1 : position + 3], "big") not in ONE_BYTE_SERIAL:
             return None
         body = int.from_bytes(buffer[position + 3 : position + 5], "big") & BODY_LENGTH
@@ -311,7 +312,7 @@ class Framer:
         return end + 1 - position
 
     def _shared_flag(self, buffer: bytes, position: int, frames: list[Frame]) -> int:
-        """Bytes right behind a closing flag: a frame that shares it, or else garbage."""
+        """Handle bytes right after a closing flag: a frame that shares the flag, or garbage."""
         if (
             buffer[position] == 0
             and len(buffer) - position > 1
@@ -373,7 +374,7 @@ class Framer:
         return length
 
     def _broken_off(self, reason: str, buffer: bytes, position: int, length: int, frames: list[Frame]) -> int:
-        """Report a frame that ends early, and go on where something else begins."""
+        """Report a truncated frame, and continue where another frame begins."""
         self._after_flag = self._in_step = False
         self.skipped += length
         frames.append(Malformed(reason, buffer[position : position + min(length, MALFORMED_KEPT)]))
@@ -385,17 +386,17 @@ class Framer:
         return self._noise("garbage", run, frames)
 
     def _noise(self, reason: str, run: bytes, frames: list[Frame]) -> int:
-        """Report bytes in which nothing can begin. Line ends, padding and doubled flags harm nobody."""
+        """Report bytes in which no frame can begin; skip line ends, padding and doubled flags silently."""
         self._after_flag = False
         self.skipped += len(run)
-        # Also behind padding: in one piece a `$` there has to be as strict a beginning.
+        # Also after padding: in one chunk a `$` there needs an equally strict beginning.
         self._in_step = False
         if run.strip(_PADDING):
             frames.append(Malformed(reason, run[:MALFORMED_KEPT]))
         return len(run)
 
     def _give_up(self, reason: str, buffer: bytes, position: int, length: int, frames: list[Frame]) -> int:
-        """Report the unfinished frame and go on behind its start byte, where another may begin."""
+        """Report the unfinished frame and continue after its start byte, where another may begin."""
         self._after_flag = self._in_step = False
         frames.append(Malformed(reason, buffer[position : position + min(length, MALFORMED_KEPT)]))
         start = _START.search(buffer, position + 1, position + length)
@@ -404,7 +405,7 @@ class Framer:
         return done
 
     def _salvage(self, broken: bytes, frames: list[Frame]) -> None:
-        """A stray flag may have swallowed whole sentences or `$` frames: look for them inside."""
+        """Look for whole sentences or `$` frames in the bytes after a stray flag."""
         start = _INNER_START.search(broken, 1)
         while start:
             position = start.start()

@@ -1,4 +1,4 @@
-"""Frames as people write them: hex with whatever stands between its digits, or a sentence as it is."""
+"""Reads frames typed as text: hex digits with any separators, or a sentence."""
 
 import re
 from typing import Final
@@ -8,7 +8,7 @@ _DIGITS: Final = re.compile("[0-9A-Fa-f]+")
 
 
 def read_hex(text: str) -> bytes:
-    """The bytes that a text means; ValueError, which does not repeat the text, where it means none."""
+    """Convert text to bytes; the ValueError for invalid text does not repeat it."""
     stripped = text.strip()
     if stripped.startswith("(") and stripped.isascii():
         return stripped.encode("ascii")

@@ -1,8 +1,8 @@
-r"""JSON in which no control character stands as it is.
+r"""Escapes all control characters in JSON.
 
-JSON lets DEL, the C1 controls (U+0080 to U+009F) and the line separators U+2028 and U+2029 stand in text, and
-a sentence may hold any byte. A terminal obeys some of them, and others end a line. Written as ``\u0085`` they
-mean the same to every reader of JSON.
+JSON allows DEL, the C1 controls (U+0080 to U+009F) and the line separators U+2028 and U+2029 in text, and a
+sentence may contain any byte. Terminals interpret some of them, and others end a line. Written as ``\u0085``
+they mean the same to every JSON parser.
 """
 
 import re
@@ -15,7 +15,7 @@ _IN_TEXT: Final = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
 def escape_bytes(data: bytes) -> bytes:
-    """JSON in UTF-8 with those characters escaped."""
+    """Escape those characters in JSON in UTF-8."""
     # Asked for a number, `in` is one call of memchr.
     if data.isascii() and 0x7F not in data:
         return data
@@ -28,7 +28,7 @@ def _escaped(found: re.Match[bytes]) -> bytes:
 
 
 def escape_text(text: str) -> str:
-    """The same of text."""
+    """Escape those characters in JSON text."""
     if text.isascii() and "\x7f" not in text:
         return text
     return _IN_TEXT.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -1,4 +1,4 @@
-"""`$` frames of JT701 and JT701D masters (PROTOCOL.md §2.3), decoded and encoded.
+"""`$` frames of JT701 and JT701D masters (docs/protocol.rst §2.3), decoded and encoded.
 
 ::
 
@@ -46,7 +46,7 @@ SIZES: Final = (FULL_END, EXTENDED_END, FENCE_END, SIGNAL_END, _BATTERY_END)
 SHORTEST: Final = _BATTERY_END + 1
 #: Less data than this is one record, whether its length is known or not.
 TWO_RECORDS: Final = 2 * _BATTERY_END + 1
-#: One record may be a little longer than any that is known; more is nothing that can be read.
+#: A single record may be slightly longer than the known ones; more can't be decoded.
 LONGEST: Final = 64
 
 STATUS_BASE_STATION: Final = 1 << 0
@@ -58,9 +58,9 @@ STATUS_COVER_CLOSED: Final = 1 << 13
 EXTENDED_CHARGING: Final = 1 << 0
 
 STORED: Final = 3
-#: Positions of the last seconds, newest first: of now, not of then.
+#: Positions of the last seconds, newest first: they are live, not stored.
 SECOND_NEWEST: Final = 4
-#: From this protocol version on (JT701D) a report is answered by its serial, before it by `(P35)`.
+#: From this protocol version on (JT701D) a report is answered by its serial, earlier ones by `(P35)`.
 VERSION_JT701D: Final = 0x19
 _DEVICE_TYPE: Final = 1
 _CHARGING: Final = 0xFF
@@ -74,7 +74,7 @@ _IMEI_DIGITS: Final = 15
 
 @define
 class Record:
-    """One position of a frame, its serial, whether the lock waits for an answer to it, and its IMEI."""
+    """One position of a frame, its serial, whether the lock expects an answer, and its IMEI."""
 
     location: Location
     serial: int
@@ -84,7 +84,7 @@ class Record:
 
 @define
 class Head:
-    """What the header of a frame says; `device` as ten digits."""
+    """The header of a frame; `device` has ten digits."""
 
     device: str
     version: int
@@ -92,21 +92,21 @@ class Head:
 
 
 def parse_head(raw: bytes) -> Head:
-    """Read the header of a whole frame."""
+    """Decode the header of a whole frame."""
     _, device, version, types, _ = _HEADER.unpack_from(raw)
     return Head(device.hex(), version, types & 0x0F)
 
 
 def decode(raw: bytes) -> list[Record]:
-    """The records of a whole frame, in order; none when the data can't be divided into records."""
+    """Decode the records of a whole frame, in order; empty when the data can't be divided into records."""
     version = two_digits(raw[6])
     return [_record(data, serial, version) for data, serial in divide(raw[HEADER_LENGTH:])]
 
 
 def answers(raw: bytes, records: Sequence[Record]) -> bytes | None:
-    """One answer for each record that wants one: `(P69,0,serial)`, from older units `(P35)` for all.
+    """Return one answer for each record that expects one: `(P69,0,serial)`; for older units `(P35)` for all.
 
-    A record that can't be read has its status and its serial where the others have them.
+    An unreadable record has its status and its serial at the usual places.
     """
     serials = [record.serial for record in records if record.answer_wanted]
     data = raw[HEADER_LENGTH:]
@@ -120,9 +120,9 @@ def answers(raw: bytes, records: Sequence[Record]) -> bytes | None:
 
 
 def divide(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """The data of a frame to records and their serials; nothing when it can't be divided.
+    """Divide the data of a frame into records and their serials; empty when that is impossible.
 
-    Each record has its serial behind it, or the last one's counts for all.
+    Each record is followed by its serial, or the last serial counts for all.
     """
     for size in SIZES if len(data) >= TWO_RECORDS else ():
         if len(data) % (size + 1) == 0 and _all_sound(data, size + 1):
@@ -140,7 +140,7 @@ def _all_sound(data: bytes, step: int) -> bool:
 
 
 def _record(data: bytes, serial: int, version: int | None) -> Record:
-    """Read the fields that end within `data`; those of the longer records are None."""
+    """Decode the fields that end within `data`; the other fields are None."""
     size = next(size for size in SIZES if size <= len(data))
     (
         head, mileage, satellites, vehicle, status, battery, cell_low, lac, signal,
@@ -200,7 +200,7 @@ def _record(data: bytes, serial: int, version: int | None) -> Record:
 
 
 def read_imei(field: bytes) -> str | None:
-    """The IMEI field of a record: fifteen digits and F; units of older firmware have 0F in all of it."""
+    """Decode the IMEI field of a record: fifteen digits and F; older firmware fills it with 0F."""
     digits = field.hex()
     if digits[_IMEI_DIGITS:] == "f" and digits[:_IMEI_DIGITS].isdecimal():
         return digits[:_IMEI_DIGITS]
@@ -229,7 +229,7 @@ def encode_record(
     imei: str | None = None,
     length: int = FULL_END + 1,
 ) -> bytes:
-    """One record for virtual locks, the inverse of `decode`; `battery` is the byte as sent."""
+    """Encode one record for simulated locks, the inverse of `decode`; `battery` is the byte as sent."""
     mnc = cell.mnc or 0
     fields = _RECORD.pack(
         position.encode(time, latitude, longitude, fix, speed_kmh, course_deg),
@@ -254,7 +254,7 @@ def encode_record(
 
 
 def encode_frame(device: str, version: int, data_type: int, records: Sequence[bytes]) -> bytes:
-    """A whole frame around records; `device` has up to ten digits, `version` is the byte as sent."""
+    """Encode a whole frame around records; `device` has up to ten digits, `version` is the byte as sent."""
     data = b"".join(records)
     types = _DEVICE_TYPE << 4 | data_type
     return _HEADER.pack(b"$", bytes.fromhex(device.zfill(10)), version, types, len(data)) + data

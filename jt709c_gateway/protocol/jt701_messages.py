@@ -1,4 +1,4 @@
-"""Messages of JT701 masters: `$` frames, `Pnn` sentences, their sub-locks' reports (PROTOCOL.md §2.2-§3)."""
+"""Messages of JT701 masters: `$` frames, `Pnn` sentences, sub-lock reports (docs/protocol.rst §2.2-§3)."""
 
 import re
 from typing import Final
@@ -24,12 +24,12 @@ from jt709c_gateway.protocol.sentences import DYNAMIC_PASSWORD_PNN, Sentence
 
 JT701: Final = "jt701"
 SUBLOCK_REPORTS: Final = (("WLNET", "5"), ("WLNET", "7"))
-#: What stands in front of the payload of such a report.
+#: The text before the payload of a sub-lock's report.
 PAYLOAD_MARK = re.compile(rb",WLNET,[57],2,")
 
 
 def dollar(raw: bytes) -> VersionedMessage:
-    """A `$` frame; its serial is that of its last record. What can't be read is answered all the same."""
+    """Decode a `$` frame; its serial is that of its last record. Unreadable records are answered, too."""
     head = jt701.parse_head(raw)
     device = head.device.lstrip("0") or "0"
     message = VersionedMessage(JT701, device, None, None, raw.hex(), False, raw, [], report=True)
@@ -42,7 +42,7 @@ def dollar(raw: bytes) -> VersionedMessage:
         message.serial = record.serial
         message.imei = record.imei or message.imei
     if len(records) == 1:
-        # Between its head, which says whether it is live or stored, and its serial.
+        # Between the head, which says whether it is live or stored, and the serial.
         message.contents.append(content_of(records[0].location, raw[jt701.HEADER_LENGTH : -1]))
     if not records:
         _unreadable(message, "the data can't be divided into records")
@@ -51,7 +51,7 @@ def dollar(raw: bytes) -> VersionedMessage:
 
 
 def read_sentence(message: VersionedMessage, sentence: Sentence, sentence_serial: bool) -> bool:
-    """Add what a sentence of a master says, and its answer; False when it is not one of these.
+    """Add the facts and the answer of a master's sentence; return False for other sentences.
 
     A sub-lock's report is answered by the sub-lock's serial, or, with `sentence_serial`, by the sentence's.
     """
@@ -86,12 +86,12 @@ def _lock_report(message: VersionedMessage, arguments: tuple[str, ...]) -> None:
         _unreadable(message, "the report lacks its source or its verification")
     else:
         message.facts.append((KIND_LOCK, event))
-        # A digit that was damaged on the way must not give the unit the name of another.
+        # A digit damaged in transit must not give the unit the id of another.
         message.imei = None if event.imei is UNSET else pnn.imei(event.imei)
 
 
 def _sublock(message: VersionedMessage, serial: int, sentence_serial: bool) -> None:
-    """The payload is taken from the wire: commas may be part of it."""
+    """Decode a sub-lock's report, whose payload is read from the wire: it may contain commas."""
     message.dialect = JT701
     message.report = True
     message.answer = pnn.acknowledge(serial)

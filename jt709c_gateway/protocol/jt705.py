@@ -1,4 +1,4 @@
-"""The location body of 0x5501 and 0x5502 (PROTOCOL.md §1.2), decoded and encoded.
+"""The location body of 0x5501 and 0x5502 (docs/protocol.rst §1.2), decoded and encoded.
 
 ::
 
@@ -8,7 +8,7 @@
     30 product u8 | 31 status u16 | 33 alarm u16
     35 items: id u8, length u8, value, until the body ends
 
-What the status and alarm bits mean depends on the product; 3 is the lock.
+The meaning of the status and alarm bits depends on the product; 3 is the lock.
 """
 
 from datetime import datetime
@@ -23,7 +23,7 @@ from jt709c_gateway.protocol.jt709 import NO_SIGNAL, BodyError
 _FIXED = Struct(">17sBBIBIHBHH")
 FIXED_LENGTH: Final = _FIXED.size
 
-#: The product that is a lock; 1 and 2 are trackers.
+#: The product number of the lock; 1 and 2 are trackers.
 PRODUCT_LOCK: Final = 3
 STATUS_BATTERY_LOW: Final = 1 << 1
 STATUS_COVER: Final = 1 << 2
@@ -42,7 +42,7 @@ FENCE: Final = 0xFC
 
 _TILT = Struct(">hhh")
 _LONGEST_EVENT: Final = 8
-#: Lengths that are read; an item of another length is kept as hex.
+#: Supported lengths; an item of another length is kept as hex.
 _LENGTHS: Final = {
     ALTITUDE: (2,),
     NETWORK_CODES: (3, 4),
@@ -55,9 +55,9 @@ _LENGTHS: Final = {
 
 
 def decode(body: bytes) -> tuple[ExtendedLocation, list[LockEvent]]:
-    """A body to a Location and the lock events among its items; BodyError when under 35 bytes.
+    """Decode a body to a Location and the lock events among its items; BodyError for less than 35 bytes.
 
-    Of a product that is no lock, the state of the lock is None.
+    The lock state of a product that is no lock is None.
     """
     if len(body) < FIXED_LENGTH:
         raise BodyError(f"a location has at least {FIXED_LENGTH} bytes, not {len(body)}")
@@ -110,10 +110,10 @@ def _charging(battery: int) -> bool | None:
 
 
 def _read_items(location: ExtendedLocation, items: bytes, safe: bytes) -> list[LockEvent]:
-    """Add what the items say. One that runs past the end stops the reading; what came before it is kept.
+    """Add the values of the items; stop at an item that exceeds the body, and keep the earlier ones.
 
-    `safe` are the items with what looks like a password masked: in a frame that only seems sound, an unknown
-    item may hold another item.
+    `safe` are the items with possible passwords masked: in a frame that only seems intact, an unknown item
+    may contain another item.
     """
     events: list[LockEvent] = []
     at = 0
@@ -170,7 +170,7 @@ def encode(
     alarm_bits: int,
     items: dict[int, bytes],
 ) -> bytes:
-    """The inverse of `decode`, for virtual locks; `battery` is the byte as sent."""
+    """Encode a location for simulated locks, the inverse of `decode`; `battery` is the byte as sent."""
     head = position.encode(time, latitude, longitude, fix, speed_kmh, course_deg, always=False)
     fixed = _FIXED.pack(
         head, gsm_signal, satellites, odometer_km, battery, cell_id, lac, product, status, alarm_bits

@@ -1,4 +1,4 @@
-"""The 0x0200 location body (PROTOCOL.md §1.1), decoded and encoded.
+"""The 0x0200 location body (docs/protocol.rst §1.1), decoded and encoded.
 
 ::
 
@@ -6,8 +6,8 @@
     16 altitude i16 (m) | 18 speed u16 (0.1 km/h) | 20 course u16 (degrees) | 22 time BCD[6] UTC
     28 items: id u8, length u8, value, until the body ends
 
-A lock sends the same items in the same order each time. So their sequence is compiled once into one Struct
-and found again by the ids and lengths at their places, instead of walking the items in every frame.
+A lock always sends the same items in the same order. So each sequence is compiled once into one Struct, and
+recognised by the ids and lengths at their places, instead of walking the items of every frame.
 """
 
 from collections import defaultdict
@@ -72,7 +72,7 @@ REPORTS_SENT: Final = 0xDB
 TEMPERATURE_SIGNED: Final = 0x0F
 TEMPERATURE_OFFSET: Final = 0xF8
 
-#: Plain numbers, in the order in which `_Layout.numbers` hands them out, with their one right length.
+#: Items that are plain numbers, in the order of `_Layout.numbers`, with their only valid length.
 NUMBERS: Final = {
     SATELLITES: "B",
     GSM_SIGNAL: "B",
@@ -84,7 +84,7 @@ NUMBERS: Final = {
     PROTOCOL_VERSION: "H",
 }
 CELLS: Final = {9: "HBIH", 10: "HHIH"}
-#: Values that say that there is no value.
+#: Values that stand for "no value".
 NO_ALTITUDE: Final = 8000
 NO_SPEED: Final = 0xFFFF
 NO_SIGNAL: Final = 255
@@ -101,7 +101,7 @@ class BodyError(Exception):
 
 @lru_cache(maxsize=4096)
 def _status(bits: int) -> tuple[Fix, LockState, bool, bool, bool, int, str | None, bool | None]:
-    """Status u32: fix, lock state, rope, motor, back cover, wake-up source and its agreed name, charging."""
+    """Decode the status u32: fix, lock state, rope, motor, back cover, wake-up source, its name, charging."""
     if bits & (STATUS_FIX | STATUS_GNSS):
         fix: Fix = "gnss"
     else:
@@ -109,7 +109,7 @@ def _status(bits: int) -> tuple[Fix, LockState, bool, bool, bool, int, str | Non
     rope, motor = bool(bits & STATUS_ROPE), bool(bits & STATUS_MOTOR)
     state: LockState = "unlocked" if rope or motor else "locked"
     wake = bits >> 24 & 0x0F
-    # A clear bit says nothing: only a JT709X has these.
+    # A clear bit has no meaning: only a JT709X has these bits.
     charging = True if bits & _CHARGED else None
     return fix, state, rope, motor, bool(bits & _COVER), wake, WAKE_REASONS.get(wake), charging
 
@@ -121,29 +121,29 @@ def _cell(mcc: int, mnc: int, cell_id: int, lac: int) -> Cell:
 
 @define
 class _Layout:
-    """One sequence of item ids and lengths, compiled. `mask` and `expected` recognise it by its bytes."""
+    """A compiled sequence of item ids and lengths. `mask` and `expected` recognise it by its bytes."""
 
     mask: int
     expected: int
     struct: Struct
-    #: Picks the values of `NUMBERS` out of the unpacked ones, None for an item that wasn't sent.
+    #: Selects the values of `NUMBERS` from the unpacked ones, None for an item that wasn't sent.
     numbers: Callable[[tuple[Any, ...]], tuple[int | None, ...]]
     cell: int | None
     lock_events: list[int]
-    #: Lock event items of a length that is not read.
+    #: Lock event items of unsupported length.
     odd_events: list[int]
     extras: list[tuple[int, int]]
-    #: Items of a JT709X and where their bytes stand.
+    #: Items of a JT709X and the places of their bytes.
     more: list[tuple[int, int]]
     unknown: list[tuple[str, int]]
-    #: Whether there is anything in the last five lists.
+    #: Whether any of the last five lists has entries.
     uncommon: bool = False
-    #: What a report of this layout becomes.
+    #: The class for a report of this layout.
     location: type[Location] = Location
 
 
 def _compile(items: bytes) -> _Layout:
-    """Walk the items once. One that runs past the end stops the reading; what came before it is kept."""
+    """Compile the layout of items; stop at an item that exceeds the body, and keep the earlier ones."""
     mask, expected = bytearray(len(items)), bytearray(len(items))
     codes: list[str] = []
     places: dict[int, int] = {}
@@ -180,15 +180,15 @@ def _compile(items: bytes) -> _Layout:
     layout.uncommon = any((layout.lock_events, layout.odd_events, layout.extras, layout.more, layout.unknown))
     if layout.extras or layout.more:
         layout.location = ExtendedLocation
-    # Index `count` is a None appended to the unpacked values, for what this layout lacks.
+    # Index `count` is a None appended to the unpacked values, for items that this layout lacks.
     layout.numbers = itemgetter(*(places.get(item, count) for item in NUMBERS))
     return layout
 
 
-#: Layouts seen, by the length of the items. Bounded, since anybody can send what they like: about 20 MB.
+#: Known layouts, by the length of the items. Bounded, since peers may send anything: about 20 MB.
 _layouts: defaultdict[int, list[_Layout]] = defaultdict(list)
 _PER_LENGTH: Final = 16
-#: Longer items than any lock sends are walked anew each time.
+#: Items longer than any lock sends are compiled each time.
 _LONGEST_KEPT: Final = 192
 
 
@@ -209,15 +209,16 @@ def _layout(items: bytes) -> _Layout:
 
 
 _NONE: Final = (None,)
-#: A lock event item of a length that is not read, as it is named among the items kept as hex.
+#: The key of a lock event item of unsupported length among the items kept as hex.
 _EVENT_KEPT: Final = f"{lock_event_item.ITEM:02x}"
 
 
 def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
-    """A location body to a Location and the lock events among its items; BodyError when under 28 bytes.
+    """Decode a location body to a Location and the lock events among its items; BodyError for less than 28
+    bytes.
 
-    A coordinate that lies on no globe, a time that never was, and what a unit sends for none are None. 0,0
-    without a fix is no place, whatever the unit says of a base station.
+    An impossible coordinate or time, and a unit's value for "none", become None. 0,0 without a fix is no
+    position, even if the unit claims a base station's.
     """
     if len(body) < FIXED_LENGTH:
         raise BodyError(f"a location has at least {FIXED_LENGTH} bytes, not {len(body)}")
@@ -269,7 +270,7 @@ def decode(body: bytes) -> tuple[Location, list[LockEvent]]:
 
 
 def _powered(location: Location, percent: int) -> Location:
-    """In the place of a percentage some units say that they are charged, or get power from outside."""
+    """Decode the battery byte, in which some units send charging or external power, not a percentage."""
     location.battery_percent = None
     if percent == CHARGING:
         location.charging = True
@@ -282,8 +283,8 @@ def _powered(location: Location, percent: int) -> Location:
 def _uncommon(
     location: Location, layout: _Layout, values: tuple[Any, ...], body: bytes
 ) -> tuple[Location, list[LockEvent]]:
-    """Add items that most reports don't have; gives the lock events among them as well."""
-    # In a frame that only seems sound, an unknown item may hold another item with a password.
+    """Add items that most reports don't have; return the lock events among them."""
+    # In a frame that only seems intact, an unknown item may contain another item with a password.
     kept = (
         layout.struct.unpack_from(lock_event_item.mask(body), FIXED_LENGTH)
         if lock_event_item.ITEM in body
@@ -317,7 +318,7 @@ def _uncommon(
 
 
 def _extra(location: ExtendedLocation, item: int, value: int, following: Any) -> None:
-    """What a JT707 sends beyond the others' items."""
+    """Add the additional items of a JT707."""
     if item == REPORTS_SENT:
         location.reports_sent = value
     elif item == ROPE_STATUS:
@@ -332,13 +333,13 @@ def _extra(location: ExtendedLocation, item: int, value: int, following: Any) ->
 
 
 def password_spans(body: bytes, items_start: int = FIXED_LENGTH) -> list[tuple[int, int]]:
-    """Where passwords stand among the items of a location body, as (start, end) offsets."""
+    """Return the places of passwords in a location body, as (start, end) offsets."""
     spans = []
     position = items_start
     while position + 2 <= len(body):
         item, length = body[position], body[position + 1]
         start = position + 2
-        # A truncated item may hold a password as well as a whole one.
+        # A truncated item may contain a password, too.
         if item == lock_event_item.ITEM and (
             span := lock_event_item.password_span(body[start : start + length])
         ):
@@ -359,7 +360,7 @@ def encode(
     time: datetime,
     items: dict[int, bytes],
 ) -> bytes:
-    """The inverse of `decode`, for virtual locks; the signs of degrees go into the status bits."""
+    """Encode a location body for simulated locks, the inverse of `decode`; signs set status bits."""
     status &= ~(STATUS_SOUTH | STATUS_WEST)
     status |= (STATUS_SOUTH if latitude < 0 else 0) | (STATUS_WEST if longitude < 0 else 0)
     fixed = FIXED.pack(

@@ -1,4 +1,4 @@
-"""Items of a 0x0200 body that a JT709X sends beyond the others', and the IMEI (PROTOCOL.md §1.1)."""
+"""Additional items of a JT709X in a 0x0200 body, and the IMEI (docs/protocol.rst §1.1)."""
 
 from datetime import UTC, datetime
 from struct import Struct
@@ -13,7 +13,7 @@ ILLUMINANCE: Final = 0xF5
 ACCELERATION: Final = 0xFA
 HARDWARE: Final = 0xEF
 IMEI: Final = 0xF2
-#: Their one right length; `HARDWARE` has any but none.
+#: The only valid length of each; `HARDWARE` may have any length above 0.
 _LENGTHS: Final = {
     BATTERY: 23,
     EVENT_TIME: 4,
@@ -22,7 +22,7 @@ _LENGTHS: Final = {
     ACCELERATION: 6,
     IMEI: 15,
 }
-#: Seconds before its report at which a lock event may have happened.
+#: Maximum seconds from a lock event to its report.
 EVENT_AGE: Final = 600
 
 #: From byte 2 on: state u8, volts u16 x 0.01, current i32, temperature u16, charge and health % u8, cycles
@@ -35,12 +35,12 @@ _IMEI_MARK: Final = bytes([IMEI, _LENGTHS[IMEI]])
 
 
 def is_read(item: int, length: int) -> bool:
-    """Whether an item of this length is one of these."""
+    """Return whether an item of this length is one of these."""
     return length > 0 if item == HARDWARE else _LENGTHS.get(item) == length
 
 
 def read(location: ExtendedLocation, item: int, value: bytes, events: list[LockEvent]) -> bool:
-    """Add what an item says to the report, or to the last of its lock events; False when it can't be that."""
+    """Add an item's value to the report or its last lock event; return False for an invalid value."""
     if item == BATTERY:
         location.battery = _battery(value)
     elif item == ILLUMINANCE:
@@ -61,7 +61,7 @@ def read(location: ExtendedLocation, item: int, value: bytes, events: list[LockE
 
 
 def _event_time(reported: datetime | None, event: LockEvent, seconds: int) -> bool:
-    """The event's own moment, when it lies so far before the report as events are reported."""
+    """Return the event's own time, if it is shortly enough before the report."""
     if reported is None or not 0 <= reported.timestamp() - seconds <= EVENT_AGE:
         return False
     event.time = datetime.fromtimestamp(seconds, UTC)
@@ -69,7 +69,7 @@ def _event_time(reported: datetime | None, event: LockEvent, seconds: int) -> bo
 
 
 def event_time_kept(location: Location, event: LockEvent) -> None:
-    """Read the event's time again that did not fit the report's and was kept as hex: that has changed."""
+    """Decode an event's time again that was kept as hex, after the report's time has changed."""
     kept = location.items.get(f"{EVENT_TIME:02x}", "")
     if len(kept) == 2 * _LENGTHS[EVENT_TIME] and _event_time(location.time, event, int(kept, 16)):
         del location.items[f"{EVENT_TIME:02x}"]
@@ -90,7 +90,7 @@ def _battery(value: bytes) -> Battery:
 
 
 def imei(items: bytes) -> str | None:
-    """The IMEI among the items of a location body."""
+    """Return the IMEI among the items of a location body."""
     if _IMEI_MARK not in items:
         return None
     position = 0

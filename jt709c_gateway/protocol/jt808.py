@@ -1,4 +1,4 @@
-"""The JT/T 808 envelope: escapes, check byte, header, terminal ids, answers (PROTOCOL.md §1).
+"""The JT/T 808 envelope: escapes, check byte, header, terminal ids, answers (docs/protocol.rst §1).
 
 ::
 
@@ -33,7 +33,7 @@ GENERAL_ANSWER: Final = 0x8001
 REGISTRATION_ANSWER: Final = 0x8100
 TIME_ANSWER: Final = 0x8109
 JT705_ANSWER: Final = 0x4401
-#: From here on ids go from platforms to locks (JT/T 808-2013).
+#: Ids from here on are sent by platforms to locks (JT/T 808-2013).
 _FROM_PLATFORMS: Final = 0x8000
 #: Commands (JT/T 808-2013).
 SET_PARAMETERS: Final = 0x8103
@@ -47,7 +47,7 @@ TEXT: Final = 0x8300
 RESTART: Final = 4
 FACTORY_RESET: Final = 5
 
-#: Bytes of a terminal id, but for that of a 2019 header.
+#: Bytes of a terminal id, except in a 2019 header.
 ID_LENGTH: Final = 6
 
 #: Message ids whose header has a serial of one byte and whose attribute bits 10-14 mean something else.
@@ -62,7 +62,7 @@ BIT_2019: Final = 0x4000
 BIT_ANSWER_WANTED: Final = 0x8000
 ENCRYPTION: Final = 0x1C00
 BODY_LENGTH: Final = 0x03FF
-#: Bytes by which the length field of a frame with a right check byte may be off: such units exist.
+#: Bytes by which the length field of a frame with a correct check byte may be wrong: such units exist.
 MAX_SURPLUS: Final = 4
 #: A heartbeat: a header and the check byte. (A 0x5501 has a shorter header but always a body.)
 _SHORTEST: Final = 13
@@ -80,12 +80,12 @@ _JT705_ANSWER = Struct(">HH6sBHB")
 
 
 def goes_to_locks(message_id: int) -> bool:
-    """Whether only a platform sends this id, and locks receive it."""
+    """Return whether platforms, not locks, send this id."""
     return message_id >= _FROM_PLATFORMS or message_id == JT705_ANSWER
 
 
 class FrameError(Exception):
-    """A `7E` frame that can't be trusted: `reason` is `escape`, `check`, `length` or `terminal_id`."""
+    """An invalid `7E` frame: `reason` is `escape`, `check`, `length` or `terminal_id`."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -93,7 +93,7 @@ class FrameError(Exception):
 
 
 def escape(data: bytes) -> bytes:
-    """`7D` becomes `7D 01` and `7E` becomes `7D 02`, in this order."""
+    """Replace `7D` by `7D 01` and `7E` by `7D 02`, in this order."""
     return data.replace(b"\x7d", b"\x7d\x01").replace(b"\x7e", b"\x7d\x02")
 
 
@@ -116,7 +116,7 @@ def unescape(data: bytes) -> bytes:
 
 
 def checksum(data: bytes) -> int:
-    """XOR of all bytes: the number is folded by halves, which for a frame beats any loop over bytes."""
+    """Return the XOR of all bytes; folding the number by halves is faster than a loop over the bytes."""
     value = int.from_bytes(data, "big")
     bits = len(data) * 8
     while bits > _FOLDED:
@@ -141,7 +141,7 @@ _FOLDED: Final = 1024
 
 
 def unpack(raw: bytes) -> bytes:
-    """Strip flags, escapes and check byte of one whole frame: header and body, FrameError if not sound."""
+    """Strip flags, escapes and check byte of one whole frame; return header and body, or raise FrameError."""
     data = raw[1:-1]
     if 0x7D in data:
         data = unescape(data)
@@ -153,13 +153,13 @@ def unpack(raw: bytes) -> bytes:
 
 
 def pack(payload: bytes) -> bytes:
-    """The inverse of `unpack`: check byte, escapes and flags around header and body."""
+    """Add check byte, escapes and flags to header and body, the inverse of `unpack`."""
     return b"\x7e" + escape(payload + bytes([checksum(payload)])) + b"\x7e"
 
 
 @frozen
 class Identity:
-    """Who sent a frame: `device` in its canonical text, the IMEI when the id is one, and the id's bytes."""
+    """The sender of a frame: `device` as canonical text, the IMEI if the id is one, and the id's bytes."""
 
     device: str
     imei: str | None
@@ -177,14 +177,14 @@ def luhn_digit(digits: str) -> str:
     return str(-total % 10)
 
 
-# Sized for the fleets we aim at; an id costs about 300 bytes here, and the oldest go first.
+# Sized for large fleets; an id costs about 300 bytes here, and the oldest are dropped first.
 @lru_cache(maxsize=32768)
 def identify(wire: bytes) -> Identity:
-    """Terminal id bytes to an Identity; FrameError (`terminal_id`) if unreadable.
+    """Decode terminal id bytes to an Identity; FrameError (`terminal_id`) if unreadable.
 
     Six bytes, or the eleven of a 2019 header: its version byte and ten of id. BCD digits, shown without
     leading zeros. Six bytes with a nibble above 9 are a 48-bit number, the first 14 digits of the IMEI
-    (PROTOCOL.md §1).
+    (docs/protocol.rst §1).
     """
     digits = wire[-10:].hex()
     imei = None
@@ -211,7 +211,7 @@ class Header:
     body_start: int
     packets: int = 0
     packet: int = 0
-    #: Bytes by which the body is longer than announced; few, or the frame is none.
+    #: Bytes by which the body is longer than announced; only a few, otherwise the frame is invalid.
     surplus: int = 0
 
     @property
@@ -231,7 +231,7 @@ class Header:
 
 
 def parse_header(payload: bytes) -> Header:
-    """Read the header of an unpacked frame and hold its length against the one announced (FrameError)."""
+    """Decode the header of an unpacked frame; FrameError if the length differs from the announced one."""
     message_id, attributes, wire, serial = USUAL_HEADER.unpack_from(payload)
     if attributes == len(payload) - USUAL_LENGTH and message_id not in ONE_BYTE_SERIAL:
         return Header(message_id, attributes, identify(wire), serial, USUAL_LENGTH)
@@ -248,7 +248,7 @@ def parse_header(payload: bytes) -> Header:
             header.body_start += 4
     body = len(payload) - header.body_start
     header.surplus = body - (attributes & BODY_LENGTH)
-    # With the bit of a 2019 header set over one of 2013, only a length that fits tells where the id is.
+    # If the bit of a 2019 header is set on one of 2013, only a matching length tells where the id is.
     doubtful = attributes & BIT_2019 and not header.is_2019 and message_id not in ONE_BYTE_SERIAL
     if header.surplus and (abs(header.surplus) > MAX_SURPLUS or header.packets or doubtful):
         raise FrameError("length", f"body has {body} bytes, the header says {attributes & BODY_LENGTH}")
@@ -256,9 +256,9 @@ def parse_header(payload: bytes) -> Header:
 
 
 def has_2019_header(payload: bytes) -> bool:
-    """Whether header and body are those of JT/T 808-2019.
+    """Return whether header and body are those of JT/T 808-2019.
 
-    Some units set the bit over a header of 2013, so it counts only where the length fits better with it.
+    Some units set the bit on a header of 2013, so it counts only if the length matches better with it.
     """
     attributes = int.from_bytes(payload[2:4], "big")
     if not attributes & BIT_2019:
@@ -268,13 +268,13 @@ def has_2019_header(payload: bytes) -> bool:
 
 
 def _header_start(message_id: int, wire: bytes, body_length: int) -> bytes:
-    """Header up to the serial, of the kind that the lock itself uses."""
+    """Encode a header up to the serial, in the edition that the lock uses."""
     flags = 0 if len(wire) == 6 else BIT_2019
     return _HEAD.pack(message_id, body_length | flags) + wire
 
 
 def encode(message_id: int, identity_wire: bytes, serial: int, body: bytes) -> bytes:
-    """One whole frame as it goes on the wire. ValueError for a body above 1023 bytes."""
+    """Encode one whole frame. ValueError for a body above 1023 bytes."""
     if len(body) > BODY_LENGTH:
         raise ValueError(f"a body has at most {BODY_LENGTH} bytes, not {len(body)}")
     return pack(_header_start(message_id, identity_wire, len(body)) + _WORD.pack(serial & 0xFFFF) + body)
@@ -283,19 +283,19 @@ def encode(message_id: int, identity_wire: bytes, serial: int, body: bytes) -> b
 def encode_jt705(
     message_id: int, identity_wire: bytes, serial: int, body: bytes, *, answer_wanted: bool
 ) -> bytes:
-    """A whole 0x5501 or 0x5502, whose serial has one byte. ValueError for a body above 1023 bytes."""
+    """Encode a whole 0x5501 or 0x5502, whose serial has one byte. ValueError for a body above 1023 bytes."""
     if len(body) > BODY_LENGTH:
         raise ValueError(f"a body has at most {BODY_LENGTH} bytes, not {len(body)}")
     attributes = len(body) | (BIT_ANSWER_WANTED if answer_wanted else 0)
     return pack(_HEAD.pack(message_id, attributes) + identity_wire + bytes([serial & 0xFF]) + body)
 
 
-#: Ids beyond these few per lock are made up by somebody: their answers are not kept.
+#: Ids beyond these few per lock are invented: their answers are not cached.
 _MAX_ANSWERS: Final = 16
 
 
 def _answer_parts(identity: Identity, message_id: int) -> tuple[bytes, bytes]:
-    """What stands before and behind the two serials of a 0x8001 on the wire."""
+    """Return the bytes before and after the two serials of a 0x8001 on the wire."""
     head = _header_start(GENERAL_ANSWER, identity.wire, 5)
     behind = _WORD.pack(message_id) + b"\x00"
     check = bytes([checksum(head + behind)])

@@ -1,4 +1,4 @@
-"""`7E` messages by their id (PROTOCOL.md §1, table of message ids); what locks send is encoded beside it."""
+"""Decodes `7E` messages by their id, and encodes those that locks send (docs/protocol.rst §1)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -30,19 +30,19 @@ _TERMINAL_ANSWER = Struct(">HHB")
 _STORED_HEAD = Struct(">HB")
 HEARTBEAT_LENGTH: Final = 3
 _PARAMETER_HEAD = Struct(">IB")
-#: What one position of a batch tells, and its bytes that are the same when it is sent once more.
+#: The facts of one position of a batch, and its bytes that are the same in a repetition.
 _Position = tuple[list[tuple[str, EventData]], bytes]
-#: For a position that tells no time.
+#: For a position without a time.
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
-#: 0x0704 type: the positions were kept in a blind zone.
+#: 0x0704 type: the positions were stored in a blind zone.
 STORED_TYPE: Final = 1
 
 
 def decode_body(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
-    """Add to `message` what the body says; give the spans of passwords in the body.
+    """Add the facts of the body to `message`; return the spans of passwords in the body.
 
-    What can't be read becomes an `unknown` event and is answered: its bytes are in Redis, so the lock may
-    forget them.
+    An unreadable message becomes an `unknown` event and is answered: its bytes are in Redis, so the lock may
+    delete it.
     """
     if header.attributes & jt808.ENCRYPTION and header.encrypted:
         message.report = True
@@ -51,10 +51,10 @@ def decode_body(message: Message, header: Header, body: bytes) -> list[tuple[int
     reader = _odd_length if header.surplus else _READERS.get(header.message_id, _unknown)
     spans = reader(message, header, body)
     if header.surplus and header.serial is not None:
-        # Bytes that tell a password may stand where the serial is read.
+        # Bytes that announce a password may be at the place of the serial.
         shifted = lock_event_item.password_like(header.serial.to_bytes(2, "big") + body)
         spans = spans + [(max(start - 2, 0), end - 2) for start, end in shifted if end > 2]
-    # An unknown message, or one that doesn't mean what it seems to, may hold an event all the same.
+    # An unknown or misread message may contain a lock event nevertheless.
     return spans + lock_event_item.password_like(body) if lock_event_item.ITEM in body else spans
 
 
@@ -65,7 +65,7 @@ def _unreadable(message: Message, header: Header, reason: str) -> list[tuple[int
 
 
 def _odd_length(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
-    """Where the bytes are missing or too many nobody knows, so nothing is read; but it has arrived."""
+    """Add an `unknown` event for a body of the wrong length: the place of the error is unknown."""
     message.wrong_length = True
     if header.message_id in jt808.ONE_BYTE_SERIAL:
         _prepare_jt705(message, header)
@@ -123,7 +123,7 @@ def encode_location_answer(serial: int, body: bytes) -> bytes:
 def _stored_locations(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
     """0x0704: count u16, type u8, then per item its length u16 and a location body.
 
-    All items that can be read are, whatever the count says; what can't be is carried with the whole message.
+    All readable items are decoded, whatever the count says; unreadable ones stay in the raw message.
     """
     if len(body) < _STORED_HEAD.size:
         return _unreadable(message, header, "too short for a count and a type")
@@ -144,7 +144,7 @@ def _stored_locations(message: Message, header: Header, body: bytes) -> list[tup
             read.append((message.facts, message.contents.pop()))
         else:
             whole = False
-            # What isn't read may hold a password all the same.
+            # Bytes that aren't decoded may contain a password.
             spans += _password_spans(item, start)
     ordered = _in_order(read, message.stored)
     message.facts = facts + [fact for one, _ in ordered for fact in one]
@@ -155,10 +155,10 @@ def _stored_locations(message: Message, header: Header, body: bytes) -> list[tup
 
 
 def _in_order(read: list[_Position], stored: bool) -> list[_Position]:
-    """Live positions in the order of their times, the newest last: units send them either way round.
+    """Sort live positions by time, newest last: units send them in either order.
 
-    Those whose time can't be true come last, since such a report counts as of its arrival. Positions of one
-    time stay as they came.
+    Positions with an impossible time come last, since such a report counts as of its arrival. Positions of
+    the same time keep their order.
     """
     return read if stored else sorted(read, key=lambda one: _moment(one[0]))
 
@@ -169,18 +169,18 @@ def _moment(told: list[tuple[str, EventData]]) -> datetime:
 
 
 def stored_length(body: bytes) -> int:
-    """Bytes that a location body takes in a 0x0704."""
+    """Return the size of a location body in a 0x0704."""
     return 2 + len(body)
 
 
 def encode_stored(bodies: Sequence[bytes]) -> bytes:
-    """A body of 0x0704 with locations that were kept in a blind zone."""
+    """Encode a body of 0x0704 with locations that were stored in a blind zone."""
     items = b"".join(len(body).to_bytes(2, "big") + body for body in bodies)
     return _STORED_HEAD.pack(len(bodies), STORED_TYPE) + items
 
 
 def _heartbeat(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
-    """0x0002: empty, or battery % u8, signal u8, status u8. A body of any other length is something else."""
+    """0x0002: empty, or battery % u8, signal u8, status u8. Other lengths are not decoded."""
     heartbeat = Heartbeat(*body) if len(body) == HEARTBEAT_LENGTH else Heartbeat()
     if heartbeat.battery_percent is not None and heartbeat.battery_percent > jt709.FULL:
         heartbeat.battery_percent = None
@@ -191,7 +191,7 @@ def _heartbeat(message: Message, header: Header, body: bytes) -> list[tuple[int,
 
 
 def encode_heartbeat(battery_percent: int, gsm_signal: int, status_bits: int) -> bytes:
-    """A body of 0x0002."""
+    """Encode a body of 0x0002."""
     return bytes([battery_percent, gsm_signal, status_bits])
 
 
@@ -229,7 +229,7 @@ def _time_request(message: Message, header: Header, body: bytes) -> list[tuple[i
 
 
 def _terminal_answer(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
-    """0x0001: answered serial u16, answered id u16, result u8. Gets no answer itself."""
+    """0x0001: answered serial u16, answered id u16, result u8. It is not answered."""
     message.answer = None
     if len(body) < _TERMINAL_ANSWER.size:
         return _unreadable(message, header, "too short for a terminal's answer")
@@ -241,7 +241,7 @@ def _terminal_answer(message: Message, header: Header, body: bytes) -> list[tupl
 
 
 def encode_terminal_answer(serial: int, message_id: int, result: int) -> bytes:
-    """A body of 0x0001."""
+    """Encode a body of 0x0001."""
     return _TERMINAL_ANSWER.pack(serial, message_id, result)
 
 

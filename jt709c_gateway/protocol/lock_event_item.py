@@ -1,4 +1,4 @@
-"""The lock event item 0x0B (PROTOCOL.md §1.1).
+"""The lock event item 0x0B (docs/protocol.rst §1.1).
 
 ::
 
@@ -6,7 +6,7 @@
     code u8 | password ASCII[6]                  06 07 08 10 11 18 19 20 28 29: refused
     code u8 | card u32 | result u8 (optional)    22: result FF refused, else unlocked
     code u8 | card u32                           23 2A 2B: refused
-    code u8                                      0D: locked; 0C 12 1C: opened, in whatever way
+    code u8                                      0D: locked; 0C 12 1C: opened, by any means
 """
 
 import re
@@ -26,7 +26,7 @@ OPENED: Final = frozenset([0x0C, 0x12, 0x1C])
 WITH_PASSWORD: Final = PASSWORD_WITH_RESULT | PASSWORD_REFUSED
 REFUSED: Final = 0xFF
 
-#: Item, any length, a code that a password follows, and six characters as passwords have them.
+#: Item, any length, a code that a password follows, and six characters of a password.
 _LIKE_A_PASSWORD = re.compile(
     rb"(?=%b.[%b]([\x20-\x7e]{%d}))"
     % (
@@ -39,26 +39,26 @@ _LIKE_A_PASSWORD = re.compile(
 
 
 def password_span(value: bytes) -> tuple[int, int] | None:
-    """Where in an item's value a password stands (start, end), or None."""
+    """Return the place of a password in an item's value (start, end), or None."""
     if len(value) > 1 and value[0] in WITH_PASSWORD:
         return 1, min(len(value), 1 + PASSWORD_LENGTH)
     return None
 
 
 def password_like(data: bytes) -> list[tuple[int, int]]:
-    """Where something stands that looks like an item with a password, in bytes that nobody takes apart."""
+    """Return the places in undecoded bytes that look like an item with a password."""
     return [found.span(1) for found in _LIKE_A_PASSWORD.finditer(data)]
 
 
 def mask(data: bytes) -> bytes:
-    """Bytes that nobody takes apart, with what `password_like` finds as `2A`."""
+    """Mask the places that `password_like` finds in undecoded bytes as `2A`."""
     for start, end in password_like(data) if ITEM in data else ():
         data = data[:start] + b"*" * (end - start) + data[end:]
     return data
 
 
 def masked(value: bytes) -> bytes:
-    """An item's value with a password in it as `2A`."""
+    """Return an item's value with its password masked as `2A`."""
     if span := password_span(value):
         return value[: span[0]] + b"*" * (span[1] - span[0]) + value[span[1] :]
     return value
@@ -67,9 +67,9 @@ def masked(value: bytes) -> bytes:
 def decode(
     value: bytes, time: datetime | None, latitude: float | None, longitude: float | None
 ) -> LockEvent | None:
-    """Read an item of 1 to 8 bytes; None when its length isn't one of the table's. Degrees, UTC.
+    """Decode an item of 1 to 8 bytes; None when its length isn't in the table. Degrees, UTC.
 
-    A known code whose fields are missing is still an event, with what there is.
+    A known code without its fields is still an event, with the fields present.
     """
     if not 1 <= len(value) <= 8:
         return None
@@ -112,9 +112,9 @@ def _accept(event: LockEvent, result: int) -> None:
 def encode(
     code: int, *, password: str | None = None, card: int | None = None, result: int | None = None
 ) -> bytes:
-    """An item's value, the inverse of `decode`; what a code doesn't carry is left out.
+    """Encode an item's value, the inverse of `decode`, with the fields of its code only.
 
-    A password is cut and filled up with blanks to six characters, as a lock shows what was typed.
+    A password is truncated or padded with blanks to six characters, as locks send it.
     """
     value = bytes([code])
     if password is not None:

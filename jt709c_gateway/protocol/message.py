@@ -17,32 +17,32 @@ _FINGERPRINT_BYTES: Final = 8
 #: So much of a fingerprint is what the report says.
 CONTENT: Final = 12
 _CONTENT_BYTES: Final = CONTENT // 2
-#: Before it no lock of the family was made: a clock that shows it was reset.
+#: No lock was made before this date: a clock that shows an earlier one was reset.
 FIRST_YEAR: Final = 2015
-#: For a fact that can't be known again: no hex digits.
+#: The content key of a fact that can't be recognised in a repetition: no hex digits.
 _NO_KEY: Final = "-" * CONTENT
 
 
 def content_of(location: Location, body: bytes) -> bytes:
-    """What a position is known by: these bytes of it, if its time tells it from any other. Else nothing.
+    """Return the bytes that identify a position; empty if its time doesn't distinguish it from others.
 
-    A clock that was reset and stands still has two reports alike.
+    With a clock that was reset and stands still, two reports are alike.
     """
     return body if location.time is not None and location.time.year >= FIRST_YEAR else b""
 
 
 def content_key(content: bytes) -> str:
-    """Twelve hex digits for what a report says."""
+    """Return twelve hex digits that identify the content of a report."""
     return blake2b(content, digest_size=_CONTENT_BYTES).hexdigest()
 
 
 @define
 class Message:
-    """One frame (or one split message) decoded. Device ids are text, made canonical here and nowhere else.
+    """One decoded frame or split message. Device ids are canonical text.
 
-    `facts` are (kind, data) pairs in the order they are to be published. `report` says that the same bytes
-    coming again are the same report, sent again because it wasn't answered; a heartbeat's may well be a new
-    one. `wire` are the bytes as received, `raw` is what may be published of them.
+    `facts` are (kind, data) pairs in the order of publication. `report` says that the same bytes again are a
+    repetition of the report because it wasn't answered; those of a heartbeat may be a new one. `wire` are the
+    bytes as received, `raw` their publishable form.
     """
 
     dialect: str
@@ -57,32 +57,34 @@ class Message:
     stored: bool = False
     report: bool = False
     answer: bytes | None = None
-    #: Makes the answer to a question for the time.
+    #: Makes the answer to a time request.
     time_answer: Callable[[datetime], bytes | None] | None = field(default=None, repr=False)
-    #: The bytes that stand for the device in a binary answer or command.
+    #: The device's id bytes for a binary answer or command.
     identity_wire: bytes | None = None
     firmware: str | None = None
-    #: A dynamic password the lock reported: for `jt709c:secret:<device>` only.
+    #: A dynamic password that the lock reported: only for `jt709c:secret:<device>`.
     secret: str | None = field(default=None, repr=False)
-    #: The location's own date is impossible; the report counts all the same.
+    #: The location's own date is impossible; the report is valid nevertheless.
     impossible_date: bool = False
-    #: The bytes of each position in it that are the same when a lock sends it once more: see `content_of`.
+    #: The bytes of each position that are the same in a repetition: see `content_of`.
     contents: list[bytes] = field(factory=list, repr=False)
-    #: It reports where the lock is now, and says nothing else: all of it is in its one fact.
+    #: The message is one live location and nothing else: its only fact contains everything.
     is_position: bool = False
-    #: The length field is off by a few; the frame is carried raw, and counted.
+    #: The length field is wrong by a few bytes; the frame is passed on raw, and counted.
     wrong_length: bool = False
 
     @property
     def tells_dialect(self) -> bool:
-        """Whether only a lock of this dialect says so: it is a report, and no answer to a question."""
+        """Whether only a lock of this dialect sends this: it is a report, not an answer to a query."""
         return self.message_id != LOCATION_ANSWER and any(kind in _OWN for kind, _ in self.facts)
 
     @property
     def fingerprint(self) -> str | None:
-        """What a report is known by when it comes again: sixteen hex digits. None for all else.
+        """The fingerprint that identifies a report in a repetition: sixteen hex digits. None for other
+        messages.
 
-        Those of a single position are its content and its serial: so it is known under another serial, too.
+        That of a single position is its content and its serial: so it is recognised under another serial,
+        too.
         """
         if not self.report:
             return None
@@ -91,9 +93,9 @@ class Message:
         return blake2b(self.wire, digest_size=_FINGERPRINT_BYTES).hexdigest()
 
     def keys_of_several(self) -> list[str] | None:
-        """What each fact says, as fingerprints begin; None for a message of one report.
+        """The content part of each fact's fingerprint; None for a message with one report.
 
-        A lock event is that of the position before it.
+        A lock event has that of the preceding position.
         """
         if len(self.contents) < 2:
             return None
@@ -106,13 +108,13 @@ class Message:
         return keys
 
     def answer_at(self, now: datetime) -> bytes | None:
-        """The bytes that tell the lock to forget this frame, or None when no answer is due. `now` in UTC."""
+        """Return the answer by which the lock may delete this frame, or None if none is due. `now` in UTC."""
         return self.time_answer(now) if self.time_answer else self.answer
 
 
 @define
 class VersionedMessage(Message):
-    """A `$` frame or a sentence, whose head may tell the unit's version.
+    """A `$` frame or a sentence, whose head may contain the unit's version.
 
     `master_version` is the protocol version of a `$` frame, as sent; `sentence_version` that in the head of a
     grouped sentence. `old_answer` takes the place of `answer` for a master with a protocol version below 19h.

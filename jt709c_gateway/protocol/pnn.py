@@ -1,14 +1,14 @@
-"""`Pnn` sentences of JT701 masters that are more than replies (PROTOCOL.md §2.2).
+"""`Pnn` sentences of JT701 masters except plain replies (docs/protocol.rst §2.2).
 
 ::
 
-    (id,P22,2)               asks for the time
+    (id,P22,2)               requests the time
     (id,P45,ddMMyy,HHmmss,lat,N/S,lon,E/W,A/V,km/h,course,source,verification,card,password ok,wrong tries,
-     serial,mileage[,imei,fence,mcc:mnc:lac:cell]…)     was opened, closed, or refused to open
+     serial,mileage[,imei,fence,mcc:mnc:lac:cell]…)     opened, closed, or opening refused
     (id,P52,2,password)      a new dynamic password
-    (id,@JT)                 is there
+    (id,@JT)                 heartbeat
 
-What goes down has no id: `(P69,0,serial)`. Answers to commands are read in `answers.py`.
+Sentences to the lock have no id: `(P69,0,serial)`. `answers.py` decodes answers to commands.
 """
 
 import re
@@ -23,19 +23,19 @@ from jt709c_gateway.protocol.sentences import DYNAMIC_PASSWORD_PNN
 HEARTBEAT: Final = "@JT"
 TIME_REQUEST: Final = ("P22", "2")
 LOCK_REPORT: Final = "P45"
-#: What masters with a protocol version below 19h want in place of `(P69,0,serial)`.
+#: The answer to masters with a protocol version below 19h, in place of `(P69,0,serial)`.
 OLD_LOCK_ANSWER: Final = b"(P46)"
 #: Index of the serial among the arguments: the field after the 16th comma of the sentence.
 SERIAL_AT: Final = 14
 _SOURCE_AT: Final = 9
-#: A P45 has as many fields at least: those up to the verification.
+#: Minimum number of fields of a P45: those up to the verification.
 _SHORTEST: Final = _SOURCE_AT + 2
-#: Behind the verification: IMEI, fence and cell, where P94 has switched them on.
+#: After the verification: IMEI, fence and cell, if P94 has enabled them.
 _IMEI_BEHIND: Final = 16 - _SHORTEST
 _FENCE_BEHIND: Final = 17 - _SHORTEST
 _CELL_BEHIND: Final = 18 - _SHORTEST
 
-#: Where the command to move came from.
+#: Sources of the command to open or close.
 SOURCES: Final[dict[int, Method]] = {
     1: "card",
     2: "card",
@@ -46,11 +46,11 @@ SOURCES: Final[dict[int, Method]] = {
     7: "bluetooth",
     8: "unknown",
 }
-#: What the other sources say by themselves; a rope that was pulled out (8) says nothing of the lock.
+#: Lock states implied by the other sources; a rope that was pulled out (8) implies none.
 _FIXED: Final[dict[int, Action]] = {2: "refused", 3: "unknown", 5: "locked", 8: "unknown"}
-#: Sources whose verification counts. It is 0 for all others, and says nothing.
+#: Sources with a meaningful verification. It is 0 for all others.
 _VERIFIED: Final = frozenset([1, 4, 6, 7])
-#: Those of which verification 1 means fence 1.
+#: Sources for which verification 1 means fence 1.
 _OPENED_IS_FENCE: Final = frozenset([1, 6])
 #: Verification: 1 opened, 2-10 opened in that fence, 98 no fence needed, 99 outside the fence.
 _OPENED: Final = 1
@@ -67,14 +67,14 @@ _DEGREES = re.compile(r"([0-9]{1,5})(\.[0-9]{1,12})?")
 _MOST_NORTH: Final = 90
 _MOST_EAST: Final = 180
 _MINUTES: Final = 60
-#: Digits in front of the point that only packed degrees (DDDMM.MMMM) have.
+#: Minimum digits before the point that only packed degrees (DDDMM.MMMM) have.
 _PACKED_DIGITS: Final = 4
 _CARD_DIGITS: Final = 10
 _DEVICE_DIGITS: Final = 10
 
 
 def sentence(device: str, word: str, *arguments: str) -> bytes:
-    """`(id,word,…)` as a master sends it, its id filled up to ten digits."""
+    """Encode `(id,word,…)` as a master sends it, with its id padded to ten digits."""
     return f"({','.join((device.zfill(_DEVICE_DIGITS), word, *arguments))})".encode("latin-1")
 
 
@@ -94,13 +94,13 @@ def dynamic_password(device: str, password: str) -> bytes:
 
 
 def parse_down(raw: bytes) -> tuple[str, tuple[str, ...]]:
-    """A sentence from the gateway, `(P43,888888)`, to its word and arguments."""
+    """Decode a sentence from the gateway, `(P43,888888)`, to its word and arguments."""
     word, *arguments = raw[1:-1].decode("latin-1").split(",")
     return word, tuple(arguments)
 
 
 def acknowledge(serial: int) -> bytes:
-    """`(P69,0,serial)`: the lock may forget the report with this serial."""
+    """`(P69,0,serial)`: the lock may delete the report with this serial."""
     return b"(P69,0,%d)" % serial
 
 
@@ -110,17 +110,17 @@ def time_answer(now: datetime) -> bytes:
 
 
 def password_answer(password: str) -> bytes:
-    """`(P52,2,password)`: told back, the lock stops reporting it."""
+    """`(P52,2,password)`: acknowledges the password, so that the lock stops reporting it."""
     return f"(P52,2,{password})".encode("latin-1")
 
 
 def report_serial(arguments: tuple[str, ...]) -> int | None:
-    """The serial of a P45; None when there is none, and so nothing that an answer could name."""
+    """Return the serial of a P45; None when there is none, so that it can't be answered."""
     return _number(arguments[SERIAL_AT].strip()) if len(arguments) > SERIAL_AT else None
 
 
 def imei(text: str) -> str | None:
-    """An IMEI, when it is one: 15 digits of which the last is the check digit (Luhn)."""
+    """Return a valid IMEI, 15 digits with a check digit (Luhn), or None."""
     text = text.strip()
     return text if _like_an_imei(text) and luhn_digit(text[:-1]) == text[-1] else None
 
@@ -130,10 +130,9 @@ def _like_an_imei(text: str) -> bool:
 
 
 def lock_event(arguments: tuple[str, ...]) -> LockEvent | None:
-    """The arguments of a P45 to an event; None when they say neither who nor with what result.
+    """Decode the arguments of a P45 to an event; None when source or verification is missing.
 
-    `code` is the source, `result` the verification. What stands behind it may be missing, as older units
-    leave it out.
+    `code` is the source, `result` the verification. Older units omit the later fields.
     """
     if len(arguments) < _SHORTEST:
         return None
@@ -187,7 +186,7 @@ def lock_report(
     serial: int,
     odometer_km: int,
 ) -> bytes:
-    """A whole P45, which `report_serial` and `lock_event` read again; degrees to 10⁻⁶."""
+    """Encode a whole P45, the inverse of `report_serial` and `lock_event`; degrees to 10⁻⁶."""
     return sentence(
         device,
         LOCK_REPORT,
@@ -224,7 +223,7 @@ def _verified(source: int, verification: int) -> Action:
 
 
 def _fence(source: int, verification: int, action: Action, own: int | None) -> int | None:
-    """The fence it happened in: that of the report's own field, or the one that the verification names."""
+    """Return the fence of the event, from the report's own field or from the verification."""
     if own is not None and own in _FENCE_NUMBERS:
         return own
     if action != "unlocked":
@@ -242,11 +241,11 @@ def _card(text: str) -> str | None:
 
 
 def _place(north: str, north_south: str, east: str, east_west: str) -> tuple[float | None, float | None]:
-    """Latitude and longitude; None for what is on no globe."""
+    """Return latitude and longitude; None for impossible values."""
     first, second = _DEGREES.fullmatch(north), _DEGREES.fullmatch(east)
     up, right = float(north) if first else None, float(east) if second else None
     if up is not None and right is not None:
-        # A number that no place has tells that both are written as DDMM.MMMM.
+        # A number above the range of degrees shows that both are written as DDMM.MMMM.
         digits = max(first.end(1), second.end(1)) if first and second else 0
         if up > _MOST_NORTH or right > _MOST_EAST or digits >= _PACKED_DIGITS:
             packed = _unpacked(up, _MOST_NORTH), _unpacked(right, _MOST_EAST)

@@ -1,4 +1,5 @@
-"""Where and when, as 0x5501 bodies, `$` records and sub-lock reports begin (PROTOCOL.md §1.2, §2.3, §3).
+"""The position at the start of 0x5501 bodies, `$` records and sub-lock reports (docs/protocol.rst §1.2, §2.3,
+§3).
 
 ::
 
@@ -17,11 +18,11 @@ from jt709c_gateway.protocol.bcd import encode_dmy, time_dmy
 
 LENGTH: Final = 17
 KNOT_KMH: Final = 1.852
-#: Degrees; more says that there is no course.
+#: Maximum course in degrees; more means none.
 MAX_COURSE: Final = 360
-#: Percent; more says that nobody knows.
+#: Maximum percentage; more means unknown.
 FULL: Final = 100
-#: Satellites; so many say that nobody knows.
+#: Number of satellites that means unknown.
 NO_SATELLITES: Final = 255
 FIX: Final = 1
 NORTH: Final = 2
@@ -33,9 +34,9 @@ _PER_DEGREE: Final = 600_000
 
 @define
 class Position:
-    """Place, time and movement; degrees, km/h.
+    """Position, time and movement; degrees, km/h.
 
-    None for a time that never was, a place on no globe, 0,0 without a fix, and a course above 360 degrees.
+    None for an impossible time or position, 0,0 without a fix, and a course above 360 degrees.
     """
 
     time: datetime | None
@@ -47,7 +48,7 @@ class Position:
 
 
 def decode(data: bytes) -> Position:
-    """Read the first `LENGTH` bytes, which have to be there."""
+    """Decode the first `LENGTH` bytes, which must be present."""
     digits = data[6:15].hex()
     flags = data[14]
     latitude = _degrees(digits[:2], digits[2:8], 90, bool(flags & NORTH))
@@ -75,7 +76,7 @@ def _degrees(whole: str, minutes: str, most: int, positive: bool) -> float | Non
 
 
 def looks_sound(data: bytes, at: int = 0) -> bool:
-    """Whether a `$` record or a sub-lock's report can begin here: decimal digits, and the bit always set."""
+    """Return whether a `$` record or a sub-lock's report can begin here: BCD digits, and the constant bit."""
     digits = data[at + 6 : at + 15].hex()
     return len(data) >= at + LENGTH and digits[:17].isdecimal() and bool(data[at + 14] & ALWAYS)
 
@@ -89,7 +90,7 @@ def encode(
     course_deg: int,
     always: bool = True,
 ) -> bytes:
-    """The inverse of `decode`, to the next 0.0001 minute, knot and 2 degrees; `always` is flag bit 3."""
+    """Encode a position, the inverse of `decode`, to 0.0001', 1 knot and 2 degrees; `always` is flag bit 3."""
     flags = (FIX if fix else 0) | (ALWAYS if always else 0)
     flags |= (NORTH if latitude >= 0 else 0) | (EAST if longitude >= 0 else 0)
     north, east = (divmod(round(abs(value) * _PER_DEGREE), _PER_DEGREE) for value in (latitude, longitude))

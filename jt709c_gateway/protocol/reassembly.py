@@ -1,10 +1,10 @@
-"""Putting split messages together again (PROTOCOL.md §1, attribute bit 13).
+"""Reassembles split messages (docs/protocol.rst §1.3).
 
-Parts are held, unanswered, until the last one is here; then the whole message is decoded and every part is
-answered. Parts that never become whole are let go unanswered, so the lock sends them again.
+Parts are held, unanswered, until the last one arrives; then the message is decoded and every part is
+answered. Parts of incomplete messages are dropped unanswered, so the lock sends them again.
 
-All connections and addresses share one `PartStore`. When it is full, whoever holds the most there loses the
-oldest message; those that hold little lose theirs, the oldest of all first, only when everybody holds little.
+All connections and addresses share one `PartStore`. When it is full, the connection or address that holds the
+most loses its oldest message; if all hold little, the oldest message of all is dropped.
 """
 
 from bisect import bisect, insort
@@ -18,22 +18,22 @@ from jt709c_gateway.protocol.jt808 import Header, pack, parse_header
 
 #: Seconds after its first part in which a message must be complete.
 TIMEOUT: Final = 60.0
-#: Unfinished messages, and bytes of memory in them, that one device may have on one connection or address.
+#: Maximum incomplete messages, and bytes of memory in them, of one device on one connection or address.
 MAX_MESSAGES: Final = 8
 MAX_BYTES: Final = 65_536
-#: Bytes of memory in the unfinished messages of all connections and addresses together.
+#: Maximum bytes of memory in the incomplete messages of all connections and addresses together.
 MAX_BYTES_IN_ALL: Final = 64 << 20
-#: What holding a part costs beside its bytes, and what holding an unfinished message costs besides.
+#: Bytes of overhead of a part, and of an incomplete message.
 _PART_COST: Final = 224
 _MESSAGE_COST: Final = 1024
-#: Whoever holds less than this counts as holding nothing when room has to be made.
+#: Bytes below which a connection or address counts as holding nothing when memory must be freed.
 _SHARE: Final = 8_192
-#: Serials of other messages that may stand between the parts of one over a connection. Datagrams may be lost,
-#: so over UDP there are to be fewer than parts: the last parts of a message's successor are further away.
+#: Maximum serials of other messages between the parts of one on a connection. Datagrams may be lost, so over
+#: UDP there must be fewer than parts: the last parts of the next message are further away.
 _MAX_BETWEEN: Final = 256
-#: Sets of parts from other addresses that one part is tried with.
+#: Maximum sets of parts from other addresses that are tried with one part.
 _MAX_TRIED: Final = 8
-#: Messages given up at most by one part that comes, and by one call of `expire`.
+#: Maximum messages dropped for one new part, and by one call of `expire`.
 _EXPIRED_BY_PART: Final = 8
 _EXPIRED_AT_ONCE: Final = 5_000
 
@@ -50,7 +50,7 @@ class Part:
 
 @define(eq=False)
 class _Unfinished:
-    """The parts of one message from one place: serial and payload by number."""
+    """The parts of one message from one connection or address: serial and payload by number."""
 
     holder: "Reassembler"
     wire: bytes
@@ -59,7 +59,7 @@ class _Unfinished:
     started: float
     parts: dict[int, tuple[int, bytes]] = field(factory=dict)
     size: int = 0
-    #: The numbers of the parts that are here, sorted.
+    #: The numbers of the received parts, sorted.
     _numbers: list[int] = field(factory=list)
     #: Whether all of them have one serial.
     _alike: bool = True
@@ -70,13 +70,14 @@ class _Unfinished:
         return len(self.parts) == self.kind[1]
 
     def put(self, number: int, serial: int, payload: bytes) -> None:
-        """Take a part that wasn't here."""
+        """Add a new part."""
         self._alike = self._alike and all(held == serial for held, _ in islice(self.parts.values(), 1))
         self.parts[number] = (serial, payload)
         insort(self._numbers, number)
 
     def spread(self, number: int, serial: int) -> int | None:
-        """How many serials of other messages stand between the parts if this is one; None when it can't be.
+        """Return the number of other messages' serials between the parts if this is one; None if it can't be
+        one.
 
         Serials go up with the numbers of the parts, or all parts have one serial.
         """
@@ -88,7 +89,7 @@ class _Unfinished:
         if self._alike and len(self.parts) > 1:
             return None
         at = bisect(self._numbers, number)
-        # How far the serials on both sides are ahead of this one, apart from what their numbers make up for.
+        # How far the serials on both sides are ahead of this one, beyond the difference of their numbers.
         sides = [self._ahead(other, number, serial) for other in self._numbers[max(at - 1, 0) : at + 1]]
         if (at and sides[0] > 0) or (at < len(self._numbers) and sides[-1] < 0):
             return None
@@ -99,12 +100,12 @@ class _Unfinished:
         return _signed(self.parts[other][0] - serial) - (other - number)
 
     def copy(self) -> "_Unfinished":
-        """The same parts, to try others with them."""
+        """Return a copy, to try other parts with."""
         parts, numbers = dict(self.parts), list(self._numbers)
         return _Unfinished(self.holder, self.wire, self.kind, self.started, parts, 0, numbers, self._alike)
 
     def absorb(self, other: "_Unfinished", limit: int) -> bool:
-        """Take over the parts of another set; False when they can't all belong to this message."""
+        """Add the parts of another set; return False when they can't all belong to this message."""
         for number, (serial, payload) in other.parts.items():
             spread = self.spread(number, serial)
             if spread is None or spread >= limit or self.parts.get(number, (0, payload))[1] != payload:
@@ -116,23 +117,23 @@ class _Unfinished:
 
 
 def _signed(difference: int) -> int:
-    """A difference of serials, which begin again after 65535."""
+    """Return a difference of serials, which wrap after 65535."""
     return (difference + 0x8000 & 0xFFFF) - 0x8000
 
 
 @define(eq=False)
 class PartStore:
-    """All unfinished messages of the process, bounded in bytes by `limit`."""
+    """All incomplete messages of the process, bounded in bytes by `limit`."""
 
     limit: int = MAX_BYTES_IN_ALL
     size: int = field(default=0, init=False)
-    #: Parts let go because their message was never completed, or because there were too many.
+    #: Number of parts dropped because their message was never completed, or because of the limits.
     dropped: int = field(default=0, init=False)
-    #: In the order in which they began.
+    #: In the order of their first parts.
     _messages: dict[_Unfinished, None] = field(factory=dict, init=False, repr=False)
-    #: Who holds how many whole shares.
+    #: Holders by the number of their whole shares.
     _holders: "dict[int, dict[Reassembler, None]]" = field(factory=dict, init=False, repr=False)
-    #: Over UDP: who holds parts, by address; which sets of parts there are, by the bytes of a device's id.
+    #: Over UDP: holders by address, and sets of parts by the bytes of a device's id.
     _addresses: "dict[str, Reassembler]" = field(factory=dict, init=False, repr=False)
     _datagrams: dict[bytes, dict[_Unfinished, None]] = field(factory=dict, init=False, repr=False)
 
@@ -140,11 +141,11 @@ class PartStore:
         return len(self._messages)
 
     def address(self, peer: str) -> "Reassembler":
-        """Where the parts are held that come in datagrams from an address."""
+        """Return the holder of the parts in datagrams from an address."""
         return self._addresses.get(peer) or Reassembler(self, peer)
 
     def expire(self, now: float, most: int = _EXPIRED_AT_ONCE) -> None:
-        """Let go of what has been waiting longer than `TIMEOUT`; to be called every few seconds."""
+        """Drop messages that have been incomplete for longer than `TIMEOUT`; call this every few seconds."""
         while most and self._messages:
             oldest = next(iter(self._messages))
             if now - oldest.started <= TIMEOUT:
@@ -153,12 +154,12 @@ class PartStore:
             most -= 1
 
     def drop(self, message: _Unfinished) -> None:
-        """Let go of a message: its parts stay unanswered."""
+        """Drop a message; its parts stay unanswered."""
         self.dropped += len(message.parts)
         self.take_out(message)
 
     def begin(self, holder: "Reassembler", wire: bytes, kind: _Kind, now: float) -> _Unfinished:
-        """Make room for a message of which the first part is here."""
+        """Add a message whose first part has arrived."""
         message = _Unfinished(holder, wire, kind, now)
         self._messages[message] = None
         holder.messages[message] = None
@@ -170,7 +171,7 @@ class PartStore:
         return message
 
     def take_out(self, message: _Unfinished) -> None:
-        """Forget a message."""
+        """Remove a message."""
         holder = message.holder
         self.grow(message, -message.size)
         del self._messages[message], holder.messages[message]
@@ -181,7 +182,7 @@ class PartStore:
                 self._addresses.pop(holder.peer, None)
 
     def grow(self, message: _Unfinished, size: int) -> None:
-        """Count bytes that a message takes, or gives back."""
+        """Count bytes that a message occupies, or releases."""
         holder = message.holder
         before = holder.size // _SHARE
         message.size += size
@@ -198,7 +199,7 @@ class PartStore:
             self._holders.setdefault(after, {})[holder] = None
 
     def keep_within_limit(self) -> None:
-        """While there is too much: whoever holds the most loses the oldest of it."""
+        """Drop the oldest message of the largest holder while the limit is exceeded."""
         while self.size > self.limit:
             if self._holders:
                 fullest = next(iter(self._holders[max(self._holders)]))
@@ -207,7 +208,7 @@ class PartStore:
                 self.drop(next(iter(self._messages)))
 
     def others(self, message: _Unfinished) -> list[_Unfinished]:
-        """What other addresses have sent of a message like this for the same device, the newest first."""
+        """Return the parts of such a message of the same device from other addresses, newest first."""
         found = []
         for other in reversed(self._datagrams[message.wire]):
             if other.kind == message.kind and other.holder is not message.holder:
@@ -226,27 +227,27 @@ def _remove(devices: dict[bytes, dict[_Unfinished, None]], message: _Unfinished)
 
 @define(eq=False)
 class Reassembler:
-    """Holds the parts that come over one connection, or in datagrams from the address `peer`.
+    """Holds the parts from one connection, or from the address `peer`.
 
-    Bounded in messages and bytes per device, over a connection in bytes for all devices together; the oldest
-    goes first. Datagrams of one lock may come from several addresses: where those of one address don't make
-    a message whole, those of the others are tried with them.
+    Bounded in messages and bytes per device, and on a connection in bytes for all devices together; the
+    oldest message is dropped first. Datagrams of one lock may come from several addresses: if those of one
+    address don't complete a message, those of other addresses are tried with them.
     """
 
     store: PartStore = field(factory=PartStore, repr=False)
     peer: str | None = None
     size: int = field(default=0, init=False)
-    #: In the order in which they began, and the same by the bytes of the device's id.
+    #: In the order of their first parts, and the same by the bytes of the device's id.
     messages: dict[_Unfinished, None] = field(factory=dict, init=False, repr=False)
     devices: dict[bytes, dict[_Unfinished, None]] = field(factory=dict, init=False, repr=False)
 
     @property
     def dropped(self) -> int:
-        """Parts that the store has let go."""
+        """Number of parts that the store has dropped."""
         return self.store.dropped
 
     def add(self, header: Header, frame: BinaryFrame, now: float) -> list[Part] | None:
-        """Take one part; give all parts in order once they are complete. `now` in seconds, monotonic.
+        """Add one part; return all parts in order when they are complete. `now` in seconds, monotonic.
 
         A part numbered outside 1..total never completes anything and is dropped.
         """
@@ -259,7 +260,7 @@ class Reassembler:
         wire, kind = header.identity.wire, (header.message_id, header.packets)
         message = self._place(wire, kind, number, serial)
         if message is not None and message.parts.get(number, (0, frame.payload))[1] != frame.payload:
-            # The lock has begun anew, and says something else under the same serials.
+            # The lock has restarted and sends another message with the same serials.
             store.drop(message)
             message = None
         if message is None:
@@ -273,7 +274,7 @@ class Reassembler:
         return whole
 
     def _place(self, wire: bytes, kind: _Kind, number: int, serial: int) -> _Unfinished | None:
-        """The message that a part belongs to: the one whose serials are nearest, the newest of these."""
+        """Return the message of a part: the one with the nearest serials, the newest of these."""
         best, least = None, self._spread_limit(kind)
         for message in reversed(self.devices.get(wire, {})):
             if message.kind == kind:
@@ -309,12 +310,12 @@ class Reassembler:
         self.store.keep_within_limit()
 
     def close(self) -> None:
-        """The connection is gone. An address isn't: what it has sent may still be completed."""
+        """Drop the parts of an ended connection. Those of an address stay, as they may still be completed."""
         if self.peer is None:
             for message in list(self.messages):
                 self.store.drop(message)
 
 
 def _part(payload: bytes) -> Part:
-    # A payload has one form on the wire, so the bytes that came need not be held as well.
+    # The payload determines the bytes on the wire, so these need not be held, too.
     return Part(parse_header(payload), BinaryFrame(pack(payload), payload))

@@ -1,7 +1,7 @@
-"""Keeping passwords out of everything that is published, stored or logged (DESIGN.md §3, §6).
+"""Masks passwords in everything that is published, stored or logged.
 
-In frames the bytes of a password become `2A` (`*`), and so does the check byte behind them: together with the
-other bytes it would give the XOR of the password's.
+In frames the bytes of a password become `2A` (`*`), and so does the check byte: with the other bytes it would
+reveal the XOR of the password's bytes.
 """
 
 import re
@@ -13,8 +13,8 @@ from jt709c_gateway.protocol.jt808 import escape
 
 #: A byte, or the pair that stands for one in a frame.
 _BYTE: Final = rb"(?:\x7d[\x01\x02]|.)"
-#: A lock event item whose code is followed by a password. Looked for at every byte: what looks like an item
-#: may stand right before one.
+#: A lock event item whose code is followed by a password. Searched at every byte: bytes that look like an
+#: item may precede a real one.
 _EVENT_ITEM = re.compile(
     rb"(?=\x0b%b[%b](%b{1,%d}))"
     % (
@@ -31,15 +31,15 @@ _DAMAGED: Final = [
     word[:at] + b"." + word[at + 1 :] for word in _WORDS if len(word) >= 5 for at in range(len(word))
 ]
 _SECRET_TEXT = re.compile(rb"(?:%b)(.*)" % b"|".join(_WORDS + _DAMAGED), re.DOTALL | re.IGNORECASE)
-#: What may be the check byte: the last before the flags at the end.
+#: The possible check byte: the last one before the final flags.
 _LAST_BYTE = re.compile(rb"(%b)\x7e*\Z" % _BYTE, re.DOTALL)
 _NOT_SHAPE = re.compile(rb"[^,()\r\n]", re.DOTALL)
 
 
 def mask_spans(frame: BinaryFrame, spans: list[tuple[int, int]]) -> bytes:
-    """The frame as it came, but for the spans of its unescaped payload and the check byte: they become `2A`.
+    """Mask spans of the unescaped payload, and the check byte, in a frame as received.
 
-    Without spans all of it is as it came.
+    Without spans the frame is unchanged.
     """
     if not spans:
         return frame.raw
@@ -53,26 +53,26 @@ def mask_spans(frame: BinaryFrame, spans: list[tuple[int, int]]) -> bytes:
 
 
 def mask_answer(answer: bytes) -> bytes:
-    """An answer to a lock as it may be shown: the one to a dynamic password repeats it."""
+    """Mask an answer to a lock for display: the answer to a dynamic password repeats it."""
     return sentences.mask(answer)[0].encode("latin-1") if answer[:1] == b"(" else answer
 
 
 def _mask_sentence(raw: bytes) -> bytes:
-    """Bytes that begin like a sentence, masked as one, closed or not."""
+    """Mask bytes that begin like a sentence, closed or not."""
     said, _, behind = raw.partition(b")")
     return sentences.mask(said + b")")[0].encode("latin-1")[: len(raw) - len(behind)] + behind
 
 
 def mask_malformed(raw: bytes) -> bytes:
-    """Bytes that could not be read, with everything that may be a password as `2A`; as long as before.
+    """Mask every possible password in unreadable bytes as `2A`; the length is unchanged.
 
-    Masked are up to six bytes (an escape counts as the byte it stands for) behind `0B`, any length and a
-    code that a password follows, with the last byte, which may be the check byte; and all that stands behind
-    a word like `ELOCK`: what only looks like a password is masked too, since a broken frame can't say which
-    it is. No promise can be made where the bytes
-    that tell are damaged themselves (the `0B`, the code, the word), or are in another run than the password:
-    runs are cut where a chunk of the stream ends and where another frame may begin (`7E`, `(` and a digit, a
-    sound `$` header), behind `(` and a digit also at any further `(`, which is one of the codes.
+    Masked are up to six bytes (an escape counts as one) after `0B`, any length and a code that a password
+    follows, with the last byte, which may be the check byte; and everything after a word like `ELOCK`. Bytes
+    that only look like a password are masked, too, since a broken frame doesn't tell the difference. There is
+    no guarantee if the announcing bytes themselves (the `0B`, the code, the word) are damaged or in another
+    run than the password: runs end where a chunk of the stream ends and where another frame may begin (`7E`,
+    `(` and a digit, a sound `$` header), after `(` and a digit also at any further `(`, which is one of the
+    codes.
     """
     masked = bytearray(_mask_sentence(raw) if raw[:1] == b"(" else raw)
     hidden = [item.span(1) for item in _EVENT_ITEM.finditer(raw)]

@@ -1,6 +1,6 @@
-"""Finding the word in a sentence behind which passwords may stand, also where the sentence is damaged.
+"""Finds the word in a sentence that passwords may follow, also in damaged sentences.
 
-Sentences have no check byte: one damaged byte in the head or in the word makes another sentence of it.
+Sentences have no check byte: one damaged byte in the head or in the word makes another sentence.
 """
 
 import re
@@ -10,20 +10,20 @@ from typing import Final
 
 from attrs import frozen
 
-#: Where the word stands at the latest: behind id, version and serial, or behind a comma too many.
+#: The last possible place of the word: after id, version and serial, or after a surplus comma.
 _LAST_WORD: Final = 4
-#: Words that units use: letters and digits. What else stands where the word should be is a damaged one.
+#: Words that units use: letters and digits. Other text in the word's place is a damaged word.
 _WORD: Final = re.compile(r"@JT|[A-Za-z][A-Za-z0-9_]{1,15}")
-#: Each word of the `Pnn` form means something of its own.
+#: Words of the `Pnn` form, each with its own meaning.
 _PNN: Final = re.compile(r"P[0-9]{2}")
 _HEAD_NUMBER: Final = re.compile(r"[0-9]{1,3}")
-#: A word of so many letters is told from noise wherever it stands.
+#: A word of so many letters is distinguishable from noise at any place.
 _LONG: Final = 5
-#: Behind what is no word, shorter parts are results, counters and switches.
+#: After an unknown word, shorter parts are results, counters and switches.
 _SHORTEST: Final = 3
-#: A number in which no word can be, damaged or not: one with a point is longer than any of them.
+#: A number that can't contain a word, damaged or not: one with a point is longer than any word.
 _NUMBER: Final = r",(?:[0-9]+|[0-9.]{7,})"
-#: How nearly all sentences begin, up to `_LAST_WORD`: a word far from the others, with numbers around it.
+#: The usual beginning of a sentence, up to `_LAST_WORD`: a word unlike the secret ones, between numbers.
 _USUAL: Final = re.compile(
     rf"[0-9]+,(?:(?:P[0-9]{{2}}|@JT)(?:(?:{_NUMBER}){{3}}(?:,|\Z)|(?:{_NUMBER}){{0,2}}\Z)"
     r"|[0-9]{1,3},[0-9]{1,3},(?:BASE|WLNET)(?:,[0-9]+(?:,|\Z)|\Z))"
@@ -32,9 +32,9 @@ _USUAL: Final = re.compile(
 
 @frozen
 class Found:
-    """From which part on passwords may stand, and behind which word; `word` is None where it is damaged.
+    """The part from which on passwords may occur, and the word before it; `word` is None if damaged.
 
-    Of the part `at` the first `shown` characters are no password, and of those behind it what is shorter than
+    The first `shown` characters of the part `at` are no password, nor are later parts shorter than
     `shortest`.
     """
 
@@ -44,7 +44,7 @@ class Found:
     shortest: int = 1
 
     def masked(self, parts: Sequence[str], mask: str) -> list[str]:
-        """The parts of a damaged sentence with what may be a password in them masked."""
+        """Return the parts of a damaged sentence with possible passwords masked."""
         first = parts[self.at][: self.shown] + mask * (len(parts[self.at]) - self.shown)
         behind = [mask * len(part) if len(part) >= self.shortest else part for part in parts[self.at + 1 :]]
         return [*parts[: self.at], first, *behind]
@@ -52,13 +52,13 @@ class Found:
 
 @frozen
 class _Shapes:
-    """What tells the words, whole and damaged, from all else."""
+    """Patterns that recognise the words, whole and damaged."""
 
-    #: Any of the words inside a text, and any of those that are told from noise wherever they stand.
+    #: Any of the words inside a text, and any of those that are distinguishable from noise at any place.
     within: re.Pattern[str]
     long_within: re.Pattern[str]
     long: tuple[str, ...]
-    #: Characters of the longest, with one put in.
+    #: Length of the longest word, with one inserted character.
     longest: int
 
 
@@ -70,7 +70,7 @@ def _shapes(words: frozenset[str]) -> _Shapes:
 
 
 def find(parts: Sequence[str], words: frozenset[str]) -> Found | None:
-    """Where passwords may stand; `parts` are what stands between the commas of a sentence.
+    """Find where passwords may occur; `parts` are the texts between the commas of a sentence.
 
     Each of the words has a letter in it, and neither a comma nor a blank.
     """
@@ -90,7 +90,7 @@ def find(parts: Sequence[str], words: frozenset[str]) -> Found | None:
         following = parts[index + 1] if index + 1 < count else ""
         if shown := _damaged(part, following, index, words, shapes):
             return Found(index, None, shown)
-    # Without an id it is a sentence to a lock, or none at all.
+    # Without an id it is a sentence to a lock, or not a sentence.
     at = _word_at(parts) if parts[0].isdecimal() else count
     if at < count and not _WORD.fullmatch(parts[at]):
         return Found(at, None, len(parts[at]) if len(parts[at]) < _SHORTEST else 0, _SHORTEST)
@@ -98,13 +98,13 @@ def find(parts: Sequence[str], words: frozenset[str]) -> Found | None:
 
 
 def _word_at(parts: Sequence[str]) -> int:
-    """The part in which the word of a sentence with an id should be."""
+    """Return the expected place of the word in a sentence with an id."""
     is_grouped = len(parts) > 3 and _HEAD_NUMBER.fullmatch(parts[1]) and _HEAD_NUMBER.fullmatch(parts[2])
     return 3 if is_grouped else 1
 
 
 def _damaged(part: str, following: str, index: int, words: frozenset[str], shapes: _Shapes) -> int:
-    """How much of a part is one of the words, damaged or run into another part; 0 where it is none."""
+    """Return how many characters of a part are one of the words, damaged or joined; 0 if none."""
     text = part.upper()
     if index > _LAST_WORD:
         found = shapes.long_within.search(text)
@@ -125,12 +125,12 @@ def _damaged(part: str, following: str, index: int, words: frozenset[str], shape
 
 @lru_cache(maxsize=1024)
 def _is_near_any(text: str, words: frozenset[str]) -> bool:
-    """Whether a short text is near to one of the words. Remembered, since units have few words."""
+    """Return whether a short text is similar to one of the words. Cached, since units have few words."""
     return any(_is_near(text, word) for word in words)
 
 
 def _is_near(text: str, word: str) -> bool:
-    """Whether one character changed, lost or put in makes one of the other."""
+    """Return whether the texts differ by one changed, lost or inserted character."""
     if abs(len(text) - len(word)) > 1:
         return False
     shorter = min(len(text), len(word))

@@ -1,11 +1,11 @@
-"""ASCII sentences, grouped and `Pnn` (PROTOCOL.md §2.1, §2.2).
+"""ASCII sentences, grouped and `Pnn` (docs/protocol.rst §2.1, §2.2).
 
 ::
 
     (device id,version,serial,GROUP,number[,function][,parameters…])    both of one to three decimal digits
     (device id,Pnn[,parameters…])                                        also @JT for a heartbeat
 
-What goes down has the version 1 and a serial of three digits. Units answer under other versions too.
+Sentences to a lock have version 1 and a serial of three digits. Units answer under other versions, too.
 """
 
 import re
@@ -16,46 +16,47 @@ from attrs import define, field
 
 from jt709c_gateway.protocol import secret_words
 
-#: What stands for one byte of a password.
+#: The mask for one byte of a password.
 MASK: Final = "*"
 #: Passwords have six characters; shorter arguments than this are results, counters and switches.
 _SECRET_LENGTH: Final = 4
-#: Words whose arguments may hold a password (PROTOCOL.md §2, §4): P06 the APN's, OTA an FTP server's.
+#: Words whose arguments may contain a password (docs/protocol.rst §2, §4): P06 the APN's, OTA an FTP
+#: server's.
 SECRET_WORDS: Final = frozenset(["ELOCK", "P43", "P44", "P52", "P06", "OTA"])
-#: P06: the APN's user and password stand behind host, port and APN, which a command has behind its operation;
-#: the mark behind them says which server it is.
+#: P06: the APN's user and password follow host, port and APN, which follow the operation in a command; the
+#: mark after them says which server it is.
 _APN_WORD: Final = "P06"
 _APN_OPERATIONS: Final = frozenset("0123")
 _APN_SECRETS_AT: Final = 3
 _SERVER_MARKS: Final = ("0", "1")
-#: OTA,9,1: user and password stand behind host and port, and file, bytes and checksum behind them.
+#: OTA,9,1: user and password follow host and port; file, bytes and checksum follow them.
 _FTP_WORD: Final = "OTA"
 _FTP_SECRETS_AT: Final = range(4, 6)
-#: P52 with one of these has dynamic passwords behind it.
+#: P52 with one of these is followed by dynamic passwords.
 _DYNAMIC_WORD: Final = "P52"
 _DYNAMIC_OPERATIONS: Final = ("0", "2")
 DYNAMIC_PASSWORD: Final = ("ELOCK", "3")
 DYNAMIC_PASSWORD_PNN: Final = ("P52", "2")
 TIME_REQUEST: Final = ("BASE", "2", "TIME")
-#: The version that commands are written with.
+#: The version in commands.
 USUAL_VERSION: Final = 1
-#: Of units that send one of these, each is written to with its own (JT701T: 23).
+#: Units that send one of these versions get commands with the same version (JT701T: 23).
 OWN_VERSIONS: Final = frozenset([23])
 
-#: A version or a serial in the head of a grouped sentence, and how the word behind them begins.
+#: A version or a serial in the head of a grouped sentence, and the beginning of the word after them.
 _HEAD_NUMBER = re.compile(r"[0-9]{1,3}")
 _GROUP = re.compile(r"[A-Za-z]")
 
 
 class SentenceError(Exception):
-    """A sentence that has no device id or no word."""
+    """A sentence without a device id or without a word."""
 
 
 @define
 class Sentence:
-    """A sentence taken apart. `serial` and `version` are None in the `Pnn` form, which has neither.
+    """A parsed sentence. `serial` and `version` are None in the `Pnn` form, which has neither.
 
-    `word` is the group (`BASE`) or the word (`P43`); `arguments` is all that follows it.
+    `word` is the group (`BASE`) or the word (`P43`); `arguments` are the rest.
     """
 
     device: str
@@ -66,17 +67,17 @@ class Sentence:
 
     @property
     def grouped(self) -> bool:
-        """Whether this is the grouped form, in which a serial tells which command an answer belongs to."""
+        """Whether this is the grouped form, whose serial links an answer to its command."""
         return self.serial is not None
 
     @property
     def starts(self) -> tuple[str, ...]:
-        """Word and arguments in one tuple, to compare with what a sentence should begin with."""
+        """Word and arguments in one tuple, for comparison with an expected beginning."""
         return (self.word, *self.arguments)
 
 
 def parse(raw: bytes) -> Sentence:
-    """Read `(…)`; SentenceError when it is no sentence of either form.
+    """Parse `(…)`; SentenceError when it is no sentence of either form.
 
     Bytes map to characters one to one (Latin-1): a WLNET payload is binary.
     """
@@ -102,7 +103,7 @@ def parse(raw: bytes) -> Sentence:
 
 
 def grouped(device: str, serial: int, group: str, *parameters: str, version: int = USUAL_VERSION) -> bytes:
-    """Encode the grouped form, serial modulo 1000. A unit drops a repeated one (PROTOCOL.md §2.1)."""
+    """Encode the grouped form, serial modulo 1000. Units drop a repeated serial (docs/protocol.rst §2.1)."""
     parts = (device, str(version), f"{serial % 1000:03d}", group, *parameters)
     return f"({','.join(parts)})".encode("ascii")
 
@@ -114,9 +115,9 @@ def time_answer(raw: bytes, now: datetime) -> bytes:
 
 
 def mask(raw: bytes) -> tuple[str, bool]:
-    """The sentence as text with every password in it as `*`, and whether there was one.
+    """Return the sentence as text with every password masked, and whether there was one.
 
-    Where the word is damaged, so that nobody can tell which part is a password, all that may be one is.
+    If the word is damaged, all possible passwords are masked.
     """
     text = raw.decode("latin-1")
     parts = text[1:-1].split(",")
@@ -132,7 +133,7 @@ def mask(raw: bytes) -> tuple[str, bool]:
 
 
 def mask_arguments(word: str, arguments: list[str] | tuple[str, ...]) -> list[str]:
-    """The arguments of `word` with those that may be passwords as `*`."""
+    """Return the arguments of `word` with possible passwords masked."""
     if word not in SECRET_WORDS:
         return list(arguments)
     if (word, *arguments[:-1]) == DYNAMIC_PASSWORD:

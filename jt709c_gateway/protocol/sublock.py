@@ -1,4 +1,4 @@
-"""Sub-locks and sensors behind a master: `(master,1,serial,WLNET,5,2,<payload>)` (PROTOCOL.md §3).
+"""Sub-locks and sensors behind a master: `(master,1,serial,WLNET,5,2,<payload>)` (docs/protocol.rst §3).
 
 WLNET,7 is the same. The payload without its escapes::
 
@@ -34,7 +34,7 @@ ESCAPES: Final = (
 
 _COMMON = Struct(">17s6s5sBHBBB")
 COMMON_LENGTH: Final = _COMMON.size
-#: Where the sub-lock's own serial stands, which the answer names.
+#: Offset of the sub-lock's own serial, which the answer names.
 SERIAL_AT: Final = 28
 _LOCK = Struct(">HHHB")
 _CARD = Struct(">I")
@@ -42,7 +42,7 @@ _JT126 = Struct(">HBHB")
 
 SENSOR_JT126: Final = 1
 LOCK_JT709: Final = 4
-#: Valve sensors, whose models no document names.
+#: Valve sensors, whose models are undocumented.
 VALVES: Final = (5, 6)
 VALVE_JT802: Final = 9
 TYPES: Final[dict[int, PeripheralType]] = {
@@ -67,10 +67,10 @@ SIGNAL_LOST: Final = 1 << 14
 
 @frozen
 class EventBits:
-    """What the bits of a type's event mean: movements of the lock, alarms, and why it reported.
+    """The meaning of a type's event bits: movements of the lock, alarms, and reasons of the report.
 
-    `by_card` is the bit of a movement that a card has caused. `link` are bits about the radio link, which are
-    no part of the event.
+    `by_card` is the bit of a movement caused by a card. `link` are bits about the radio link, which are not
+    part of the event.
     """
 
     moves: dict[int, tuple[Method, Action]]
@@ -80,7 +80,7 @@ class EventBits:
     link: int = 0
 
     def name(self, bit: int) -> str:
-        """What a bit is called; `bit_<n>` for one that nobody names."""
+        """Return the name of a bit; `bit_<n>` for an undocumented one."""
         if bit in self.moves:
             method, action = self.moves[bit]
             return action if method == "unknown" else f"{action}_by_{method}"
@@ -120,38 +120,38 @@ EVENTS: Final[dict[int, EventBits]] = {
 
 
 class PayloadError(Exception):
-    """A payload that doesn't hold what every sub-lock and sensor sends."""
+    """A payload without the fields that every sub-lock and sensor sends."""
 
 
 def unescape(payload: bytes) -> bytes:
-    """Undo the escapes of brackets, comma and, last of all, of `3D` itself."""
+    """Undo the escapes of brackets, comma and, last, of `3D` itself."""
     for escaped, byte in ESCAPES:
         payload = payload.replace(escaped, byte)
     return payload
 
 
 def escape(payload: bytes) -> bytes:
-    """The inverse of `unescape`: `3D` first, so that no escape is escaped again."""
+    """Escape a payload, the inverse of `unescape`: `3D` first, so that no escape is escaped again."""
     for escaped, byte in reversed(ESCAPES):
         payload = payload.replace(byte, escaped)
     return payload
 
 
 def serial_of(payload: bytes) -> int | None:
-    """The sub-lock's own serial in an unescaped payload, also where `decode` can't read it; None if cut."""
+    """Return the sub-lock's serial in an unescaped payload, even if `decode` fails; None if truncated."""
     return payload[SERIAL_AT] if len(payload) > SERIAL_AT else None
 
 
 def set_bits(value: int) -> list[int]:
-    """The numbers of the bits that are set, lowest first."""
+    """Return the numbers of the set bits, lowest first."""
     return [bit for bit in range(value.bit_length()) if value >> bit & 1]
 
 
 def decode(payload: bytes) -> tuple[Peripheral, list[LockEvent | Alarm]]:
-    """An unescaped payload to what the sub-lock says, and its movements and alarms, each in order of its bit.
+    """Decode an unescaped payload to the report, and its movements and alarms, each in the order of bits.
 
-    What follows the fields that are known, or is too short for them, is kept as hex. PayloadError when
-    under 34 bytes, or when the master's place is none.
+    Bytes after the known fields, or too few for them, are kept as hex. PayloadError for less than 34 bytes,
+    or when the master's position is invalid.
     """
     if len(payload) < COMMON_LENGTH:
         raise PayloadError(f"a sub-lock's report has at least {COMMON_LENGTH} bytes, not {len(payload)}")
@@ -197,7 +197,7 @@ def _lock(peripheral: Peripheral, known: EventBits, rest: bytes) -> tuple[list[L
     peripheral.rope_open = rope = bool(status & STATUS_ROPE)
     peripheral.motor_open = motor = bool(status & STATUS_MOTOR)
     peripheral.lock_state = "unlocked" if rope or motor else "locked"
-    # Firmware that sends no card doesn't have these two bits for certain.
+    # Firmware that sends no card may not have these two bits.
     clear = False if len(rest) >= _CARD.size else None
     peripheral.back_cover_open = bool(status & STATUS_COVER) or clear
     peripheral.charging = bool(status & STATUS_CHARGING) or clear
@@ -212,7 +212,7 @@ def _lock(peripheral: Peripheral, known: EventBits, rest: bytes) -> tuple[list[L
 
 
 def _moves(peripheral: Peripheral, event: int, known: EventBits, card: str | None) -> list[LockEvent]:
-    """One event for each movement. A card belongs to the movement by card, where that is among them."""
+    """Return one event for each movement. A card belongs to the movement by card, if there is one."""
     bits = set_bits(event)
     moves = []
     for bit in (bit for bit in bits if bit in known.moves):
@@ -234,7 +234,7 @@ def _moves(peripheral: Peripheral, event: int, known: EventBits, card: str | Non
 
 
 def _alarms(peripheral: Peripheral) -> list[Alarm]:
-    """That it rose is all that a sub-lock tells of an alarm."""
+    """Return an active alarm: sub-locks never report the end of one."""
     place = peripheral.latitude, peripheral.longitude
     return [
         Alarm(peripheral.time, name, True, *place, peripheral.peripheral) for name in peripheral.alarms or ()

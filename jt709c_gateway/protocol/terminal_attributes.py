@@ -1,12 +1,12 @@
-"""0x0107, what a unit says of itself (PROTOCOL.md §1), decoded and encoded.
+"""The terminal attributes 0x0107 (docs/protocol.rst §1), decoded and encoded.
 
 ::
 
     type u16 | maker | model | id | ICCID BCD[10] | hardware and firmware, each a length u8 and text
              | GNSS u8, network u8 (JT/T 808; units may leave them out)
 
-How long the three texts are depends on the edition of JT/T 808, and on who made the unit. Which lengths are
-meant shows in what follows them: an ICCID of digits, and two texts that end where the body does.
+The lengths of the three texts depend on the edition of JT/T 808 and on the maker of the unit. They are
+recognised by the following fields: an ICCID of digits, and two texts that end with the body.
 """
 
 from itertools import product
@@ -16,12 +16,12 @@ from jt709c_gateway.protocol.events import Attributes
 
 _KIND_LENGTH: Final = 2
 _ICCID_LENGTH: Final = 10
-#: Bytes behind the two texts.
+#: Bytes after the two texts.
 _ENDINGS: Final = (0, 2)
-#: Bytes of maker, model and id: of 2013, of 2011, of 2019, and as units of 2019 have been seen with.
+#: Bytes of maker, model and id: in 2013, 2011, 2019, and as observed in units of 2019.
 _OF_2013: Final = ((5, 20, 7), (5, 8, 7))
 _OF_2019: Final = ((5, 30, 30), (11, 30, 30))
-#: Then those that mix them.
+#: Then mixed ones.
 _MIXED: Final = tuple(
     each for each in product((5, 11), (20, 30, 8), (7, 30)) if each not in _OF_2013 + _OF_2019
 )
@@ -30,7 +30,7 @@ Lengths = tuple[int, int, int]
 
 
 def lengths(body: bytes, is_2019: bool) -> Lengths:
-    """Bytes of maker, model and id: those of the edition, unless only others fit the body."""
+    """Return the bytes of maker, model and id: those of the edition, unless only others fit the body."""
     editions = (_OF_2019 + _OF_2013 + _MIXED) if is_2019 else (_OF_2013 + _OF_2019 + _MIXED)
     return next((each for each in editions if _fits(body, each)), editions[0])
 
@@ -38,7 +38,7 @@ def lengths(body: bytes, is_2019: bool) -> Lengths:
 def _fits(body: bytes, each: Lengths) -> bool:
     iccid = _KIND_LENGTH + sum(each)
     position = iccid + _ICCID_LENGTH
-    # Nineteen digits are filled up with F.
+    # Nineteen digits are padded with F.
     if not body[iccid:position].hex().rstrip("f").isdecimal():
         return False
     for _ in range(2):
@@ -49,7 +49,7 @@ def _fits(body: bytes, each: Lengths) -> bool:
 
 
 def decode(body: bytes, is_2019: bool) -> Attributes | None:
-    """Read a body; None when it is too short for its texts of fixed length."""
+    """Decode a body; None when it is too short for its texts of fixed length."""
     each = lengths(body, is_2019)
     if len(body) < _KIND_LENGTH + sum(each) + _ICCID_LENGTH:
         return None

@@ -1,4 +1,4 @@
-"""Units whose clocks show UTC+8, as JT/T 808 asks, where those of the manufacturer show UTC."""
+"""Converts the times of units whose clocks show UTC+8, as JT/T 808 specifies; the manufacturer's show UTC."""
 
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -10,34 +10,34 @@ from jt709c_gateway.protocol.events import Location
 from jt709c_gateway.protocol.message import Message
 
 _AHEAD: Final = timedelta(hours=8)
-#: The fields in which a fact has times.
+#: The fields of a fact that contain times.
 _TIMES: Final = ("time", "master_time")
-#: What stands for every unit among prefixes.
+#: The prefix that stands for every unit.
 ALL: Final = "all"
 
 
 @frozen
 class Utc8Devices:
-    """Which units send UTC+8: those whose ids begin with one of the prefixes, or every one."""
+    """The units that send UTC+8: those whose ids begin with one of the prefixes, or all."""
 
     prefixes: tuple[str, ...] = ()
 
     def is_sent_by(self, device: str) -> bool:
-        """Whether this device's times are to be read so."""
+        """Return whether this device's times are UTC+8."""
         return ALL in self.prefixes or device.startswith(self.prefixes)
 
 
 def to_utc(message: Message) -> None:
-    """Put the times of a message that are UTC+8 into UTC. To be done once."""
+    """Convert the times of a message from UTC+8 to UTC. Call this once."""
     done: set[int] = set()
     for _, data in message.facts:
         for one in (data, getattr(data, "lock_event", None)):
-            # A lock event stands by itself and in its position.
+            # A lock event is both a fact of its own and part of its position.
             if one is not None and id(one) not in done:
                 done.add(id(one))
                 _shift(one)
         if isinstance(data, Location) and data.lock_event is not None and data.items:
-            # This one is UTC in any unit, and fits only now.
+            # This time is UTC in every unit, and matches only after the conversion.
             jt709x.event_time_kept(data, data.lock_event)
 
 
