@@ -90,7 +90,7 @@ def encode(
     course_deg: int,
     always: bool = True,
 ) -> bytes:
-    """Encode a position, the inverse of `decode`, to 0.0001', 1 knot and 2 degrees; `always` is flag bit 3."""
+    """Encode a position, the inverse of `decode`, to 0.0001', 1 knot, 2 degrees; `always` is flag bit 3."""
     flags = (FIX if fix else 0) | (ALWAYS if always else 0)
     flags |= (NORTH if latitude >= 0 else 0) | (EAST if longitude >= 0 else 0)
     north, east = (divmod(round(abs(value) * _PER_DEGREE), _PER_DEGREE) for value in (latitude, longitude))
