@@ -125,7 +125,7 @@ class CatalogueTests(WithFiles):
     def test_mistakes_are_one_line_and_status_2(self):
         self.file("nonsense")
         for arguments, word in (
-            (("dance",), "'dance' is no command; expected one of unlock"),
+            (("dance",), "'dance' is not a command; expected one of unlock"),
             (("--profiles", str(self.directory / "absent")), "--profiles: "),
             (("--profiles", str(self.directory)), "expected TOML"),
         ):

@@ -125,7 +125,7 @@ class MomentTests(SynchronousTestCase):
         self.assertEqual(time_format.read_duration("--silent-for", "1.5h"), 5400)
         error = self.assertRaises(UserError, time_format.read_duration, "--silent-for", "2 weeks")
         self.assertIn(
-            "--silent-for: '2 weeks' is no duration; expected one such as 90s", error.format_message()
+            "--silent-for: '2 weeks' is not a duration; expected one such as 90s", error.format_message()
         )
 
 

@@ -54,7 +54,7 @@ class Process(SynchronousTestCase):
         """click cuts what is too long for 80 columns."""
         listed = run("--help", COLUMNS="80").stdout.partition("Commands:\n")[2].splitlines()
         self.assertEqual([line for line in listed if not line.endswith(".") or line.endswith("..")], [])
-        self.assertIn("  send        Queue a command, and follow it to its end.", listed)
+        self.assertIn("  send        Queue a command and wait for its outcome.", listed)
 
     def test_help_imports_nothing_heavy(self):
         code = (

@@ -103,7 +103,7 @@ class LineTests(SynchronousTestCase):
         for line, word in (
             ("zz", "not hex: text of 2 characters"),
             ("7e0", "an odd number of hex digits"),
-            (f"2026-13-22T10:15:00Z {FRAME}", "is no time; expected one such as"),
+            (f"2026-13-22T10:15:00Z {FRAME}", "is not a time; expected one such as"),
             ("lock1: ", "not hex: text of 6 characters"),
             ("+1 lock1: 0x", "no frame; expected"),
             ("{", "not JSON"),

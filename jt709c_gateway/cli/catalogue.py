@@ -1,4 +1,4 @@
-"""`jt709c catalogue`: which commands there are."""
+"""`jt709c catalogue`: shows the commands of the profiles."""
 
 import sys
 
@@ -15,16 +15,16 @@ from jt709c_gateway.cli.common import UserError
     "directory",
     metavar="DIR",
     shell_complete=completion_values.directories,
-    help="Profiles of your own, as the gateway is given them.",
+    help="Directory of your own profiles, as for the gateway.",
 )
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document, with the source of each form."
 )
 def catalogue(commands: tuple[str, ...], directory: str | None, as_json: bool) -> None:
-    """Show commands with their parameters, the dialects that have them, and their provenance:
-    documented, standard (of JT/T 808, nobody has shown a unit obeying) or assumed.
+    """Show commands with their parameters, their dialects and their provenance: documented, standard
+    (from JT/T 808, not verified with a unit) or assumed.
 
-    All of them, or only each ORDER. An asterisk marks a parameter that has to be given.
+    Without COMMAND, all commands are shown. An asterisk marks a required parameter.
 
     \b
     Examples:
@@ -37,7 +37,7 @@ def catalogue(commands: tuple[str, ...], directory: str | None, as_json: bool) -
     found = catalogue_table.catalogue(directory)
     unknown = [name for name in commands if name not in found]
     if unknown:
-        raise UserError(f"{unknown[0]!r} is no command; expected one of {', '.join(found)}")
+        raise UserError(f"{unknown[0]!r} is not a command; expected one of {', '.join(found)}")
     chosen = [entry for name, entry in found.items() if not commands or name in commands]
     if as_json:
         sys.stdout.write(catalogue_table.to_json(chosen))

@@ -1,4 +1,4 @@
-"""Commands and profiles, for people and as JSON."""
+"""Formats commands and profiles as tables and JSON."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,35 +24,35 @@ PARTLY: Final = "partly "
 
 
 class ProfileMistake(click.ClickException):
-    """A profile that can't be used; shown as one line."""
+    """A profile is invalid; shown as one line."""
 
     exit_code = 1
 
 
 @attrs.frozen
 class Form:
-    """One form of a command: when it is used, and what it takes."""
+    """A form of a command: its condition and its parameters."""
 
     condition: str
     spec: CommandSpec
 
     @property
     def params(self) -> dict[str, Param]:
-        """The parameters that have a meaning in it."""
+        """The parameters that the form uses."""
         usable = self.spec.template.names | self.spec.selectors
         return {name: param for name, param in self.spec.params.items() if name in usable}
 
 
 @attrs.frozen
 class Holder:
-    """A profile that has the command, with the command's forms in it."""
+    """The forms of a command in one profile."""
 
     profile: Profile
     forms: tuple[Form, ...]
 
     @property
     def standing(self) -> str:
-        """Where the forms come from: the weakest provenance, and whether it is that of some only."""
+        """The weakest provenance of the forms, and whether only some have it."""
         found = {form.spec.provenance for form in self.forms}
         return f"{PARTLY if len(found) > 1 else ''}{weakest(found)}"
 
@@ -67,12 +67,12 @@ class Entry:
 
     @property
     def local(self) -> bool:
-        """Whether the gateway carries it out itself."""
+        """Whether the gateway executes the command itself."""
         return self.name in LOCAL_COMMANDS
 
 
 def catalogue(directory: str | None) -> dict[str, Entry]:
-    """All commands by name, those of the catalogue first; UserError where `directory` can't be used."""
+    """Load all commands by name, those of the catalogue first; raise UserError."""
     try:
         known = load_profiles(None if directory is None else Path(directory), allow_raw=True)
     except ProfileError as error:
@@ -97,7 +97,7 @@ def _forms(definition: CommandDefinition) -> tuple[Form, ...]:
 
 
 def to_json(entries: Sequence[Entry]) -> str:
-    """The commands as one JSON document."""
+    """Format the commands as one JSON document."""
     aliases = {name: [alias for alias, of in ALIASES.items() if of == name] for name in ALIASES.values()}
     found = [
         {
@@ -150,7 +150,7 @@ def _param(param: Param) -> dict[str, Any]:
 
 
 def show(entries: Sequence[Entry]) -> None:
-    """Print a table: for each command one row for every way in which profiles have it."""
+    """Print a table with one row for each distinct form of a command."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     table.add_column("command", no_wrap=True, style="bold cyan")
     table.add_column("parameters", overflow="fold")
@@ -165,7 +165,7 @@ def show(entries: Sequence[Entry]) -> None:
 
 
 def _rows(entry: Entry) -> list[tuple[str, str, str]]:
-    """Parameters, dialects and standing; profiles that agree share a row."""
+    """Parameters, dialects and provenance; equal profiles share a row."""
     if entry.local:
         return [(_lines([("", LOCAL_PARAMS[entry.name])]), "all", "the gateway's own")]
     if not entry.holders:
@@ -178,13 +178,13 @@ def _rows(entry: Entry) -> list[tuple[str, str, str]]:
 
 
 def _dialect(profile: Profile) -> str:
-    """The dialect; for a profile of another name with the name."""
+    """The dialect, with the name of the profile if it differs."""
     own = plain(profile.name)
     return profile.dialect if own == profile.dialect else f"{profile.dialect} ({own})"
 
 
 def _lines(forms: Sequence[tuple[str, Mapping[str, Param]]]) -> str:
-    """One line for each parameter, and for what only some forms take, when they do."""
+    """One line per parameter, with the condition if only some forms have it."""
     found: dict[str, list[str]] = {}
     for condition, params in forms:
         for param in params.values():
@@ -207,7 +207,7 @@ def _line(param: Param) -> str:
 
 
 def check(files: Sequence[str]) -> list[str]:
-    """One line for each profile, when all can be used together; else :class:`ProfileMistake`."""
+    """Check profiles together; return one line each, or raise :class:`ProfileMistake`."""
     try:
         shipped = load_profiles().profiles
         known = load_profiles(files=[Path(file) for file in files], allow_raw=True)

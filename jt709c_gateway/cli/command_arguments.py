@@ -1,4 +1,4 @@
-"""Making a command out of a command line (DESIGN.md §4)."""
+"""Builds a command from a command line (docs/commands.rst)."""
 
 import getpass
 import json
@@ -32,18 +32,20 @@ _BOOLEANS: Final = {"true": True, "yes": True, "on": True, "1": True} | {
     "off": False,
     "0": False,
 }
-#: Whatever can be written to a lock, with or without a password.
+#: Raw bytes, which may contain a password.
 _RAW: Final = frozenset([ParamKind.HEX, ParamKind.SENTENCE])
-_SEEN: Final = "{name} doesn't belong on a command line, where ps and the shell's history show it; {instead}"
-#: Characters of a file with a secret that are looked at.
+_ON_COMMAND_LINE: Final = (
+    "{name} doesn't belong on a command line, where ps and the shell's history show it; {instead}"
+)
+#: The maximum length of a file with a secret, in characters.
 _LONGEST_FILE: Final = 1 << 20
-#: Passwords in the order in which they are asked for: the present one before the new one.
+#: Passwords in the order of prompts: the current one before the new one.
 _PASSWORDS: Final = ("password", "old", "new")
 
 
 @cache
 def known_params(command: str) -> Mapping[str, tuple[Param, ...]]:
-    """The parameters of a command in all its forms in the shipped profiles, by name."""
+    """The parameters of all forms of a command in the shipped profiles, by name."""
     found: dict[str, list[Param]] = {}
     for profile in load_profiles(allow_raw=True).profiles.values():
         definition = profile.commands.get(canonical(command))
@@ -57,18 +59,18 @@ def known_params(command: str) -> Mapping[str, tuple[Param, ...]]:
 
 
 def read_params(command: str, assignments: Sequence[str]) -> dict[str, Any]:
-    """`name=value` and `name:=json` to parameters; UserError for what is neither, and for a secret in them.
+    """Parse `name=value` and `name:=json`; raise UserError, also for a secret on the command line.
 
-    A secret may come out of a file: `name=@file`, `name=@-` for standard input.
+    A secret may be read from a file: `name=@file`, `name=@-` for standard input.
     """
     if canonical(command) not in CATALOGUE:
         named = unknown_name(command, CATALOGUE)
-        notice(f"note: the command, {named}, is not in the catalogue; only a profile of your own can have it")
+        notice(f"note: the command, {named}, is not in the catalogue; only your own profile can define it")
     params: dict[str, Any] = {}
     for assignment in assignments:
         match = _ASSIGNMENT.fullmatch(assignment)
         if match is None:
-            # Not quoted: it may be a password that somebody put here.
+            # Not quoted: it may be a misplaced password.
             raise UserError("a parameter is written as name=value, or name:=json")
         name, sign, text = match.groups()
         if name in params:
@@ -78,7 +80,7 @@ def read_params(command: str, assignments: Sequence[str]) -> dict[str, Any]:
             text = _read_secret(_named(command, name), text[1:])
         elif is_secret(name, known_params(command).get(name, ())):
             named = _named(command, name)
-            raise UserError(_SEEN.format(name=named, instead=_instead(named)))
+            raise UserError(_ON_COMMAND_LINE.format(name=named, instead=_instead(named)))
         params[name] = value = (
             _json(_named(command, name), text) if sign == ":=" else _value(command, name, text)
         )
@@ -88,28 +90,28 @@ def read_params(command: str, assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def _named(command: str, name: str) -> str:
-    """The name of a parameter for a message: one that no profile has may be a password out of place."""
+    """The name of a parameter for a message; an unknown one may be a misplaced password."""
     return name if known_params(command).get(name) else "NAME"
 
 
 def _may_be_secret(command: str, name: str) -> bool:
-    """Whether it is one, as a whole or in part."""
+    """Whether the parameter is a secret or may contain one."""
     known = known_params(command).get(name, ())
     return _named_secret(name) or any(param.secret or param.secret_items for param in known)
 
 
 def _named_secret(name: str) -> bool:
-    # By the same words by which the gateway masks what no profile has marked.
+    # The words by which the gateway masks unmarked parameters.
     return "passw" in name or "secret" in name
 
 
 def is_secret(name: str, forms: Sequence[Param]) -> bool:
-    """Whether it is one as a whole. Raw bytes are masked since they may contain one, but need not."""
+    """Whether the whole parameter is a secret. Raw bytes are masked, but need not be secret."""
     return _named_secret(name) or any(param.secret and param.kind not in _RAW for param in forms)
 
 
 def values(forms: Sequence[Param]) -> list[str]:
-    """What a parameter may be, where that is one of a few words."""
+    """The possible values of a parameter, if they are few."""
     words: dict[str, None] = {}
     for param in forms:
         words |= dict.fromkeys(("true", "false") if param.kind is ParamKind.BOOLEAN else param.choices)
@@ -118,22 +120,24 @@ def values(forms: Sequence[Param]) -> list[str]:
 
 def _instead(name: str) -> str:
     if name in _PASSWORDS:
-        return "leave it out to be asked for it, or use --password-file FILE (- is standard input)"
+        return "omit it to be prompted, or use --password-file FILE (- is standard input)"
     return f"use {name}=@FILE (@- is standard input)"
 
 
 def _check_items(command: str, name: str, value: Any) -> None:
-    """UserError where a secret stands inside what was given on the command line."""
+    """Raise UserError for a secret within a value on the command line."""
     secret = {
         item for param in known_params(command).get(name, ()) for item in map(item_key, param.secret_items)
     }
     found = [key for key in value if item_key(key) in secret] if isinstance(value, dict) else []
     if found:
-        raise UserError(_SEEN.format(name=f"{name}: what is in {found[0]}", instead=_instead(name)))
+        raise UserError(
+            _ON_COMMAND_LINE.format(name=f"{name}: what is in {found[0]}", instead=_instead(name))
+        )
 
 
 def _read_secret(name: str, path: str) -> str:
-    """The text of a file without its line end; UserError when it can't be read or is empty."""
+    """Read a secret from a file, without its line end; raise UserError if unreadable or empty."""
     text = "\n".join(read_secret_lines(f"{name}=@", path))
     if not text:
         raise UserError(f"{name}=@: {path} is empty")
@@ -141,7 +145,7 @@ def _read_secret(name: str, path: str) -> str:
 
 
 def read_secret_lines(option: str, path: str) -> list[str]:
-    """The lines of a file that are not empty; `-` is standard input."""
+    """Read the nonempty lines of a file; `-` is standard input."""
     try:
         with click.open_file(path, "r", "utf-8") as file:
             return [line for line in file.read(_LONGEST_FILE).splitlines() if line]
@@ -166,7 +170,7 @@ def _value(command: str, name: str, text: str) -> Any:
 
 
 def _guess(text: str) -> Any:
-    """No profile here knows the parameter: a number or a list is what looks like one."""
+    """Parse the value of an unknown parameter: JSON if possible, otherwise text."""
     try:
         return json.loads(text)
     except ValueError:
@@ -191,11 +195,11 @@ def _typed(param: Param, name: str, text: str) -> Any:
 
 
 def add_passwords(command: str, params: dict[str, Any], path: str | None) -> None:
-    """Put in the passwords that the command takes and wasn't given, from a file or from the keyboard.
+    """Add the missing passwords of a command from a file or a prompt.
 
-    One that the gateway can put in itself may be left empty, and isn't asked for without a terminal.
+    A password that the gateway can supply may stay empty, and is not prompted for without a terminal.
     """
-    missing = [name for name in _PASSWORDS if name not in params and _wanted(command, name, params)]
+    missing = [name for name in _PASSWORDS if name not in params and _needs_password(command, name, params)]
     if path is not None:
         params.update(zip(missing, _read_passwords(path, missing, command), strict=False))
         return
@@ -204,7 +208,7 @@ def add_passwords(command: str, params: dict[str, Any], path: str | None) -> Non
         if not sys.stdin.isatty():
             if optional:
                 continue
-            raise UserError(f"{command} needs {name}; give --password-file where nobody can be asked")
+            raise UserError(f"{command} needs {name}; give --password-file without a terminal")
         hint = " (empty: the one the gateway has)" if optional else ""
         value = click.prompt(
             f"{name}{hint}", default="" if optional else None, hide_input=True, show_default=False, err=True
@@ -213,9 +217,9 @@ def add_passwords(command: str, params: dict[str, Any], path: str | None) -> Non
             params[name] = value
 
 
-def _wanted(command: str, name: str, params: Mapping[str, Any]) -> bool:
+def _needs_password(command: str, name: str, params: Mapping[str, Any]) -> bool:
     known = known_params(command).get(name, ())
-    # A dynamic password is the gateway's to put in: the lock told it.
+    # The gateway supplies a dynamic password, which the lock reported.
     dynamic = params.get("method") == "dynamic"
     return any(param.secret for param in known) and not dynamic
 
@@ -230,9 +234,9 @@ def _read_passwords(path: str, names: Sequence[str], command: str) -> list[str]:
 
 
 def make(command: str, device: str, params: Mapping[str, Any], fields: Mapping[str, Any]) -> Command:
-    """The command, checked as far as it can be without knowing the lock; UserError for what is wrong.
+    """Build a command and check it as far as possible without the lock; raise UserError.
 
-    `fields` are `command_id`, `ttl`, `timeout`, `reply_to` and `issued_by`, None for what wasn't given.
+    `fields` are `command_id`, `ttl`, `timeout`, `reply_to` and `issued_by`; None if not given.
     """
     command_id = fields["command_id"] or new_command_id()
     reply_to = fields["reply_to"]
@@ -244,7 +248,7 @@ def make(command: str, device: str, params: Mapping[str, Any], fields: Mapping[s
         "ttl": fields["ttl"],
         "timeout": fields["timeout"],
         "reply_to": command_id if reply_to == "auto" else reply_to,
-        "issued_by": fields["issued_by"] or _who(),
+        "issued_by": fields["issued_by"] or _sender(),
     }
     given = {name: value for name, value in wire.items() if value is not None}
     try:
@@ -254,7 +258,7 @@ def make(command: str, device: str, params: Mapping[str, Any], fields: Mapping[s
 
 
 def read_key(key_id: str | None, path: str | None) -> SigningKey | None:
-    """The key to sign with, None for none; UserError for a file or an id that can't be used."""
+    """Load the signing key, None without --key-file; raise UserError for an invalid file or id."""
     if path is None:
         if key_id is not None:
             raise UserError("--key-id goes with --key-file; give both")
@@ -273,7 +277,7 @@ def read_key(key_id: str | None, path: str | None) -> SigningKey | None:
     return keys[key_id]
 
 
-def _who() -> str:
+def _sender() -> str:
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""Queueing a command and following it to its end, for `jt709c send`."""
+"""Queues a command and waits for its outcome, for `jt709c send`."""
 
 import time
 from collections.abc import Mapping
@@ -32,22 +32,22 @@ _BAD: Final = frozenset(
     [CommandState.REJECTED, CommandState.FAILED, CommandState.INVALID, CommandState.CANCELLED]
 )
 _NOT_KNOWN: Final = 3
-#: Seconds after which somebody should have taken the command.
+#: Seconds within which a gateway should have accepted the command.
 _TAKEN_WITHIN: Final = 5.0
-#: Seconds that gateways may add to a command's own times: to confirm it, to repeat it, to notice a dead one.
+#: Seconds that gateways may add to the times of a command: to confirm, to repeat, to detect a crash.
 _MARGIN: Final = 600.0
 
 
 @define(eq=False)
 class Push:
-    """What to queue, where, and how to tell about it."""
+    """A command to queue, its destination and the output format."""
 
     link: Link
     prefix: str
     command: Command
     wait: bool
     as_json: bool
-    #: What the command is signed with, None if it isn't.
+    #: The signing key, None for an unsigned command.
     key: SigningKey | None = None
     first: FirstConnection = field(init=False, repr=False)
 
@@ -61,12 +61,12 @@ class Push:
 
     @property
     def patience(self) -> float:
-        """Seconds after which no more is to be expected of the command."""
+        """Seconds after which the command must have ended."""
         return self.command.ttl + 4 * self.command.timeout + _MARGIN
 
 
 class _Follower:
-    """Prints the states of one command as they come; `ended` fires with the last one."""
+    """Prints the states of one command; `ended` fires with the final one."""
 
     def __init__(self, push: Push) -> None:
         self.ended: defer.Deferred[CommandState] = defer.Deferred()
@@ -76,7 +76,7 @@ class _Follower:
         self._out = console()
 
     def on_message(self, channel: str, payload: bytes) -> None:
-        """A `command` event; those of other commands are passed over."""
+        """Process a `command` event; ignore those of other commands."""
         try:
             event = msgspec.json.decode(payload, type=dict[str, Any])
             if isinstance(data := event.get("data"), dict) and data.get("id") == self._push.command.id:
@@ -95,21 +95,21 @@ class _Follower:
         self.reached(event["data"].get("state"))
 
     def missed(self, state: str) -> None:
-        """The state found in the command's record after a lost connection."""
+        """Process the state in the record after a reconnect."""
         if state != self._state and not self.ended.called:
             if not self._push.as_json:
                 self._out.print(f"meanwhile: {plain(state)}")
             self.reached(state)
 
     def reached(self, state: Any) -> None:
-        """Note a state; the last one ends it."""
+        """Record a state; a final one fires `ended`."""
         self.heard, self._state = True, state
         if state in ENDED and not self.ended.called:
             self.ended.callback(CommandState(state))
 
 
 async def queue(reactor: Any, push: Push) -> int:
-    """Push the command and, if asked, follow it; the exit status."""
+    """Push the command and wait for its outcome if requested; return the exit status."""
     talking_ready: defer.Deferred[None] = defer.Deferred()
     talking = talk(reactor, push.link, push.prefix, ready=lambda: once(talking_ready))
     if not push.wait:
@@ -117,7 +117,7 @@ async def queue(reactor: Any, push: Push) -> int:
         try:
             await push.first.wait(reactor, talking_ready)
             await _push(talking, push)
-            _told(push)
+            _print_queued(push)
         finally:
             await talking.stopService()
         return 0
@@ -168,7 +168,7 @@ async def _follow(
 
 
 def _pattern(push: Push) -> str:
-    """Where the command's events are published: an IMEI's device, a sub-lock's master aren't known here."""
+    """The channels of the command's events; the device of an IMEI or sub-lock is unknown here."""
     device = push.command.device.lstrip("0")
     may_be_sublock = len(push.command.device) == SUBLOCK_ID
     keys = Keys(glob_escape(push.prefix))
@@ -188,28 +188,28 @@ async def _push(talking: RedisConnection, push: Push) -> None:
 
 
 def _known(command: str) -> str | None:
-    """A name of the catalogue; any other may be a password that somebody put there."""
+    """Return a name of the catalogue; another one may be a misplaced password."""
     return command if command in CATALOGUE else None
 
 
-def _told(push: Push) -> None:
+def _print_queued(push: Push) -> None:
     command = push.command
     if push.as_json:
-        told = {
+        fields = {
             "id": command.id,
             "device": command.device,
             "command": _known(command.name),
             "reply_to": command.reply_to,
         }
-        click.echo(to_json(told))
+        click.echo(to_json(fields))
         return
-    click.echo(f"command {command.id} queued: {_known(command.name) or 'an command'} for {command.device}")
+    click.echo(f"command {command.id} queued: {_known(command.name) or 'COMMAND'} for {command.device}")
     if command.reply_to:
-        click.echo(f"outcomes also in {push.keys.reply(command.reply_to)}")
+        click.echo(f"outcomes are also pushed to {push.keys.reply(command.reply_to)}")
 
 
 def _look_up(talking: RedisConnection, push: Push, follower: _Follower) -> None:
-    """Events were missed while the connection was gone; the record knows where the command stands."""
+    """Read the state from the record after a reconnect, since events were missed."""
 
     def found(state: Any) -> None:
         if isinstance(state, bytes):
@@ -220,7 +220,7 @@ def _look_up(talking: RedisConnection, push: Push, follower: _Follower) -> None:
 
 def _not_taken(follower: _Follower) -> None:
     if not follower.heard:
-        notice("no gateway has taken the command so far; it waits in Redis until one does")
+        notice("no gateway has accepted the command yet; it waits in Redis")
 
 
 def _status(state: CommandState) -> int:

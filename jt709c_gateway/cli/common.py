@@ -1,4 +1,4 @@
-"""What several commands share: errors, and the options that lead to Redis."""
+"""Shared by subcommands: errors, parameter types and the options of the Redis connection."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -13,13 +13,13 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class UserError(click.ClickException):
-    """Something the user can put right; shown as one line."""
+    """An error that the user can fix, shown as one line."""
 
     exit_code = 2
 
 
 class RedisOptions(NamedTuple):
-    """What the options say of the way to Redis; `redis_link.reach` makes a `Link` of it."""
+    """The options of the Redis connection; `redis_client.reach` builds a `Link` from them."""
 
     redis_url: str
     redis_password_file: str | None = None
@@ -29,7 +29,7 @@ class RedisOptions(NamedTuple):
 
 
 def redis_options(command: _Command) -> Callable[..., Any]:
-    """Add `--redis` and its company, which come as one argument, `redis`, and `--prefix`."""
+    """Add `--prefix`, and the `--redis…` options, which the command gets as one argument `redis`."""
 
     @wraps(command)
     def with_redis(**given: Any) -> Any:
@@ -39,12 +39,12 @@ def redis_options(command: _Command) -> Callable[..., Any]:
     decorated: Callable[..., Any] = with_redis
     for option in (
         click.option(
-            "--prefix", default="jt709c", show_default=True, help="What all keys and channels begin with."
+            "--prefix", default="jt709c", show_default=True, help="Prefix of all keys and channels."
         ),
-        _file("key", "PEM file with the key of that certificate."),
-        _file("cert", "PEM file with our certificate, where Redis asks for one."),
-        _file("ca", "Certificates (PEM) to trust with rediss://; the platform's if not given."),
-        _file("password-file", "File with the password for Redis in its first line."),
+        _file("key", "PEM file with the key of the client certificate."),
+        _file("cert", "PEM file with the client certificate for Redis."),
+        _file("ca", "PEM file with trusted certificates for rediss://; by default those of the system."),
+        _file("password-file", "File whose first line is the Redis password."),
         click.option(
             "--redis",
             "redis_url",
@@ -53,7 +53,7 @@ def redis_options(command: _Command) -> Callable[..., Any]:
             default="redis://127.0.0.1:6379",
             show_default=True,
             show_envvar=True,
-            help="Where Redis is; its password may also be in JT709C_REDIS_PASSWORD.",
+            help="URL of Redis; the password may also be in JT709C_REDIS_PASSWORD.",
         ),
     ):
         decorated = option(decorated)
@@ -73,47 +73,47 @@ def _file(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., 
 
 
 class _Seconds(click.types.FloatParamType):
-    """A number of seconds; what is none isn't repeated, since it may be a password out of place."""
+    """A number of seconds; errors do not repeat the value, which may be a misplaced password."""
 
     name = "float"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it; click's error for what is no number."""
+        """Parse the value; fail with click's error if it is no number."""
         try:
             return float(value)
         except ValueError:
             from jt709c_gateway.commands.value_description import described
 
-            self.fail(f"{described(value)} is no number of seconds", param, ctx)
+            self.fail(f"{described(value)} is not a number of seconds", param, ctx)
 
 
 SECONDS = _Seconds()
 
 
 def check_device(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """A device id, an IMEI or a sub-lock's id, for click."""
+    """Check a device id, an IMEI or a sub-lock id, for click."""
     if value is not None and re.fullmatch(r"[0-9]{1,20}|[0-9A-Fa-f]{10}", value) is None:
         from jt709c_gateway.commands.value_description import described
 
         right = "up to 20 digits, or the ten hex digits of a sub-lock"
-        raise click.BadParameter(f"{described(value)} is no device id or IMEI; expected {right}")
+        raise click.BadParameter(f"{described(value)} is not a device id or IMEI; expected {right}")
     return value
 
 
 def check_devices(
     context: click.Context, parameter: click.Parameter, values: Sequence[str]
 ) -> tuple[str, ...]:
-    """Several of them."""
+    """Check several device ids, for click."""
     for value in values:
         check_device(context, parameter, value)
     return tuple(values)
 
 
 def read_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
-    """Kinds of events; UserError for what is none."""
+    """Check kinds of events; raise UserError."""
     from jt709c_gateway.protocol.events import KINDS
 
     for kind in kinds:
         if kind not in KINDS:
-            raise UserError(f"--kind: {kind!r} is no kind of event; expected one of {', '.join(KINDS)}")
+            raise UserError(f"--kind: {kind!r} is not a kind of event; expected one of {', '.join(KINDS)}")
     return tuple(kinds)

@@ -1,15 +1,15 @@
-"""`jt709c completion`: the script by which a shell completes what is typed behind `jt709c`."""
+"""`jt709c completion`: prints the completion script of a shell."""
 
 import click
 
 _SHELLS = ("bash", "zsh", "fish")
 
 
-@click.command(short_help="Print the script that completes commands in a shell.")
+@click.command(short_help="Print the completion script of a shell.")
 @click.argument("shell", type=click.Choice(_SHELLS))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the script that makes SHELL complete commands, options, commands, parameters and device ids.
+    """Print the script with which SHELL completes subcommands, options, commands, parameters and device ids.
 
     \b
     Put one of these into ~/.bashrc, ~/.zshrc (behind compinit), or run it once:

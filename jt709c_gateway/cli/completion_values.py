@@ -1,4 +1,4 @@
-"""What a shell completes beyond commands and options. Imported with the commands, so it imports little."""
+"""Completion of values in a shell. Imported by all subcommands, so it imports little."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -8,7 +8,7 @@ from click.shell_completion import CompletionItem
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
-#: Seconds that Redis has to name devices, and how many are offered, of those heard last.
+#: Seconds to wait for Redis, and the number of devices offered, last seen first.
 _PATIENCE: Final = 0.5
 _OFFERED: Final = 100
 _READ: Final = 10_000
@@ -40,7 +40,7 @@ directories = _path("dir")
 
 @completer
 def commands(_: click.Context) -> Iterator[tuple[str, str]]:
-    """Names of commands, and their aliases."""
+    """Complete names and aliases of commands."""
     from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE
 
     yield from CATALOGUE.items()
@@ -50,7 +50,7 @@ def commands(_: click.Context) -> Iterator[tuple[str, str]]:
 
 @completer
 def kinds(_: click.Context) -> Iterable[str]:
-    """Kinds of events."""
+    """Complete kinds of events."""
     from jt709c_gateway.protocol.events import KINDS
 
     return KINDS
@@ -58,7 +58,7 @@ def kinds(_: click.Context) -> Iterable[str]:
 
 @completer
 def alarms(_: click.Context) -> Iterable[str]:
-    """Names of alarms."""
+    """Complete names of alarms."""
     from jt709c_gateway.protocol.alarms import NAMES
 
     return NAMES
@@ -66,13 +66,12 @@ def alarms(_: click.Context) -> Iterable[str]:
 
 @completer
 def params(context: click.Context) -> Iterator[str | tuple[str, str]]:
-    """`NAME=` of the command's parameters, with each value where there are few. Secrets don't belong
-    there."""
+    """Complete `NAME=` of the parameters of the command, with each value if they are few; no secrets."""
     from jt709c_gateway.cli import command_arguments
 
     given = [str(text) for text in context.params.get("params") or ()]
     known = command_arguments.known_params(str(context.params.get("command")))
-    # bash takes what stands around a = for words of their own.
+    # bash splits words at =.
     if given[-1:] == ["="] and len(given) > 1:
         yield from command_arguments.values(known.get(given[-2], ()))
         return
@@ -86,7 +85,7 @@ def params(context: click.Context) -> Iterator[str | tuple[str, str]]:
 
 
 def devices(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Ids of the devices heard last, when Redis can be reached soon with the options given so far."""
+    """Complete ids of the last seen devices, if Redis answers soon with the options given so far."""
     try:
         found = _devices(context.params, incomplete)
     except Exception:

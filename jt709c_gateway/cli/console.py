@@ -1,19 +1,19 @@
-"""Consoles, and making safe what locks and peers send before it reaches a terminal."""
+"""Consoles, and escaping of received text for terminals."""
 
 import sys
 from typing import Any, NoReturn, TextIO
 
 from rich.console import Console
 
-#: Columns where there is no terminal to ask: long lines suit `grep` better than folded ones.
+#: Columns without a terminal: long lines suit `grep` better than wrapped ones.
 _WIDTH = 200
 
 
 class PipeConsole(Console):
-    """A Console that lets a broken pipe be seen, so that the command can end quietly."""
+    """A Console that raises BrokenPipeError, so that the program can end quietly."""
 
     def on_broken_pipe(self) -> NoReturn:
-        """The reader has gone."""
+        """Raise the error of the closed pipe."""
         raise BrokenPipeError
 
 
@@ -25,6 +25,6 @@ def console(file: TextIO | None = None) -> Console:
 
 
 def plain(value: Any) -> str:
-    """A value as text that can't steer a terminal: what isn't printable is escaped."""
+    """Convert a value to text without control characters: unprintable characters are escaped."""
     text = str(value)
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

@@ -1,4 +1,4 @@
-"""`jt709c decode`: what bytes from a lock mean."""
+"""`jt709c decode`: decodes frames of locks."""
 
 import sys
 
@@ -7,7 +7,7 @@ import click
 from jt709c_gateway.cli import completion_values
 
 
-@click.command(short_help="Show what frames say, or the events made from them.")
+@click.command(short_help="Decode frames into messages or events.")
 @click.argument("hex_text", nargs=-1, metavar="[HEX]...")
 @click.option(
     "--file",
@@ -16,14 +16,14 @@ from jt709c_gateway.cli import completion_values
     shell_complete=completion_values.files,
     help="Read lines from a file; - is standard input.",
 )
-@click.option("--jsonl", is_flag=True, help="One JSON object a frame instead of tables.")
-@click.option("--secrets", is_flag=True, help="Show passwords, which are masked otherwise.")
+@click.option("--jsonl", is_flag=True, help="Print one JSON object per frame.")
+@click.option("--secrets", is_flag=True, help="Show passwords instead of masking them.")
 def decode(hex_text: tuple[str, ...], path: str | None, jsonl: bool, secrets: bool) -> None:
     """Decode frames given as hex, or as lines of a file.
 
-    A line of hex may hold several frames; a line of JSON is taken for its "frame". Spaces, colons, 0x and
-    upper case don't matter, and sentences may be given as text. HEX may be - for standard input. The exit
-    status is 1 when anything could not be read.
+    A line of hex may hold several frames; of a line of JSON, the "frame" is decoded. Spaces, colons, 0x and
+    upper case don't matter; sentences may be given as text. HEX may be - for standard input. The exit status
+    is 1 if any input is malformed.
 
     \b
     Examples:

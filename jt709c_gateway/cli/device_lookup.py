@@ -1,4 +1,4 @@
-"""Which device a name on a command line means: a device id, an IMEI, or a sub-lock's id."""
+"""Resolves a device id, an IMEI or a sub-lock id to a device."""
 
 import txredisapi
 from attrs import frozen
@@ -10,7 +10,7 @@ from jt709c_gateway.redis.keys import Keys
 
 @frozen
 class ResolvedDevice:
-    """The device, and the sub-lock behind it when the name was that one's."""
+    """A device, and its sub-lock if the name was that of a sub-lock."""
 
     device: str
     sublock: str | None = None
@@ -35,7 +35,7 @@ async def resolve(talking: RedisConnection, keys: Keys, name: str) -> ResolvedDe
 
 
 async def has_reported(talking: RedisConnection, keys: Keys, device: str) -> bool:
-    """Whether the device is known, as far as this user of Redis may see that."""
+    """Whether the device is known, as far as the Redis user may read that."""
     try:
         return await talking.call("ZSCORE", keys.devices, device) is not None
     except txredisapi.ResponseError:

@@ -1,4 +1,4 @@
-"""Reading the fleet out of Redis, for `jt709c devices`: what is wanted of it, in what order."""
+"""Reads, filters and sorts the fleet, for `jt709c devices`."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -20,10 +20,10 @@ from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.device_summary import DeviceSummary
 from jt709c_gateway.redis.keys import Keys
 
-#: Devices asked for at a time; one page is made sense of while the server works on the next.
+#: Devices per request; a page is processed while the server prepares the next one.
 _PAGE: Final = 500
 
-#: What can be sorted by: None sorts last. Times of this form sort as text.
+#: The sort keys; None sorts last. ISO 8601 times sort as text.
 SORTS: Final[dict[str, Callable[[DeviceSummary], Any]]] = {
     "seen": lambda one: one.seen,
     "device": lambda one: (len(one.device), one.device),
@@ -36,13 +36,13 @@ SORTS: Final[dict[str, Callable[[DeviceSummary], Any]]] = {
     "since": lambda one: one.since,
     "speed": lambda one: one.speed_kmh,
 }
-#: What is worth looking at first is the latest, the most, the fastest.
+#: Descending keys: the latest, the most, the fastest first.
 FALLING: Final = frozenset(["seen", "alarms", "since", "speed"])
 
 
 @frozen
 class DeviceFilter:
-    """Which devices to show; None and what is empty want all.
+    """A filter of devices; None and empty values match all.
 
     `silent_for` is in seconds. `texts` are looked for in id, IMEI, firmware, gateway and peer, in lower
     case; all of them have to be found. What isn't known of a device fits no filter that asks for it.
@@ -62,7 +62,7 @@ class DeviceFilter:
     limit: int | None = None
 
     def fits(self, one: DeviceSummary) -> bool:
-        """Whether the device is wanted; `silent_for` is left to what is read at all."""
+        """Whether the device passes the filter; `silent_for` is applied when reading."""
         battery = one.battery_percent
         return (
             (self.online is None or one.online == self.online)
@@ -76,7 +76,7 @@ class DeviceFilter:
         )
 
     def sorted(self, found: list[DeviceSummary]) -> list[DeviceSummary]:
-        """In their order, unknown ones last, and no more than wanted."""
+        """Sort the devices, unknown values last, and apply the limit."""
         key = SORTS[self.sort]
         known = sorted(
             (one for one in found if key(one) is not None),
@@ -95,7 +95,7 @@ def _has(one: DeviceSummary, texts: tuple[str, ...]) -> bool:
 
 @frozen
 class DevicePage:
-    """What was found: the devices wanted, how many were looked through, and how many fitted."""
+    """The devices to show, and how many were read and how many matched."""
 
     devices: list[DeviceSummary]
     read: int
@@ -103,7 +103,7 @@ class DevicePage:
 
 
 async def find(talking: RedisConnection, keys: Keys, wanted: DeviceFilter) -> DevicePage:
-    """The devices that are wanted, in order; an error reply of Redis is raised."""
+    """Read the matching devices, sorted; raise an error reply of Redis."""
     found: list[DeviceSummary] = []
     read = fitting = 0
     async for page in _pages(talking, keys, wanted):
@@ -144,7 +144,7 @@ async def _ids(talking: RedisConnection, keys: Keys, wanted: DeviceFilter) -> li
 async def show(
     reactor: Any, link: Link, prefix: str, first: FirstConnection, wanted: DeviceFilter, as_json: bool
 ) -> int:
-    """Print the devices that are wanted; the exit status."""
+    """Print the matching devices; return the exit status."""
 
     async def question(talking: RedisConnection) -> DevicePage:
         return await find(talking, Keys(prefix), wanted)

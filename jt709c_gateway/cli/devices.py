@@ -1,4 +1,4 @@
-"""`jt709c devices`: the fleet."""
+"""`jt709c devices`: shows the fleet."""
 
 import re
 import sys
@@ -9,7 +9,7 @@ import click
 from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.common import RedisOptions, UserError, redis_options
 
-#: `sentence` is one of which only such sentences were heard as several dialects have.
+#: `sentence`: only sentences that several dialects share were received.
 _DIALECTS = ("jt709", "jt705", "jt701", "sentence")
 _SORTS = ("seen", "device", "imei", "battery", "signal", "state", "alarms", "gateway", "since", "speed")
 
@@ -17,33 +17,43 @@ _SORTS = ("seen", "device", "imei", "battery", "signal", "state", "alarms", "gat
 @click.command(short_help="Show the fleet, with filters.")
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @redis_options
-@click.option("--online/--offline", default=None, help="Only those that a gateway holds, or that none does.")
-@click.option("--state", type=click.Choice(["locked", "unlocked"]), help="Only those last heard to be so.")
+@click.option("--online/--offline", default=None, help="Only connected, or only disconnected devices.")
+@click.option("--state", type=click.Choice(["locked", "unlocked"]), help="Only devices in this state.")
 @click.option(
     "--alarm",
     "alarms",
     multiple=True,
     metavar="NAME",
     shell_complete=completion_values.alarms,
-    help="Only those with this alarm; repeatable, one suffices.",
+    help="Only devices with this alarm; repeatable (any of them).",
 )
-@click.option("--with-alarms", is_flag=True, help="Only those with any alarm.")
-@click.option("--battery-below", type=click.IntRange(0, 101), metavar="N", help="Only those with less, in %.")
-@click.option("--silent-for", metavar="DURATION", help="Only those not heard for so long: 90s, 30m, 2h, 7d.")
+@click.option("--with-alarms", is_flag=True, help="Only devices with any alarm.")
 @click.option(
-    "--dialect", "dialects", multiple=True, type=click.Choice(_DIALECTS), help="Only this one; repeatable."
+    "--battery-below", type=click.IntRange(0, 101), metavar="N", help="Only devices below N % battery."
 )
-@click.option("--gateway", "gateways", multiple=True, metavar="NAME", help="Only those it holds; repeatable.")
+@click.option("--silent-for", metavar="DURATION", help="Only devices silent for at least 90s, 30m, 2h, 7d.")
+@click.option(
+    "--dialect",
+    "dialects",
+    multiple=True,
+    type=click.Choice(_DIALECTS),
+    help="Only this dialect; repeatable.",
+)
+@click.option(
+    "--gateway", "gateways", multiple=True, metavar="NAME", help="Only devices of this gateway; repeatable."
+)
 @click.option(
     "--sort",
     type=click.Choice(_SORTS),
     default="seen",
     show_default=True,
-    help="What to sort by; what isn't known comes last.",
+    help="Sort key; unknown values come last.",
 )
-@click.option("--reverse", is_flag=True, help="The other way round.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="At most so many.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, unknown values as null.")
+@click.option("--reverse", is_flag=True, help="Reverse the order.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Show at most N devices.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per line; unknown values are null."
+)
 def devices(
     texts: tuple[str, ...],
     redis: RedisOptions,
@@ -52,11 +62,11 @@ def devices(
     as_json: bool,
     **filters: Any,
 ) -> None:
-    """Show the fleet: each device with lock state, battery, signal and alarms, when it was last heard, and
-    which gateway holds it. The latest heard come first.
+    """Show the fleet: each device with lock state, battery, signal, alarms, the time of its last report, and
+    its gateway. The last seen devices come first.
 
-    Of several filters all have to fit. Each TEXT is looked for in device id, IMEI, firmware, gateway and
-    peer. What isn't known of a device fits no filter.
+    A device must pass all filters. Each TEXT is searched in device id, IMEI, firmware, gateway and peer. An
+    unknown value passes no filter.
 
     \b
     Examples:
@@ -75,7 +85,7 @@ def devices(
     for name in filters["alarms"]:
         if name not in NAMES and re.fullmatch(r"bit_\d{1,2}", name) is None:
             known = ", ".join([*NAMES, "bit_<n>"])
-            raise UserError(f"--alarm: {name!r} is no alarm; expected one of {known}")
+            raise UserError(f"--alarm: {name!r} is not an alarm; expected one of {known}")
     link = reach(redis)
     filters |= {name: frozenset(filters[name]) for name in ("alarms", "dialects", "gateways")}
     filters["texts"] = tuple(text.lower() for text in texts)

@@ -1,4 +1,4 @@
-"""The gist of an event in one line, for people (DESIGN.md §3)."""
+"""Formats an event as a line for people (docs/redis.rst, "Events")."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ STYLES: Final[Mapping[str, str]] = {
     "command": "green",
     "unknown": "red",
 }
-#: What a sub-lock says only when somebody should look at it.
+#: Flags of a sub-lock, shown only if set.
 _FLAGS: Final = ("contact_lost", "low_voltage", "rope_open", "back_cover_open")
 _DEVICE_WIDTH: Final = 15
 _KIND_WIDTH: Final = 12
@@ -30,7 +30,7 @@ _GOOD: Final = frozenset(["done", "confirmed"])
 
 
 def line(event: Mapping[str, Any]) -> Text:
-    """One event, decoded from JSON, as a line: time, device, kind, gist."""
+    """Format an event as a line: time, device, kind, summary."""
     kind = plain(event.get("kind"))
     data = event.get("data")
     when = plain(event.get("received_at") or "")[11:19] or "--:--:--"
@@ -45,12 +45,12 @@ def line(event: Mapping[str, Any]) -> Text:
 
 
 def styled(kind: str, data: Mapping[str, Any]) -> Text:
-    """What an event of this kind says, shortly, what matters most in a style; what is null is left out."""
+    """Summarize the data of an event, with the most important parts styled; null values are omitted."""
     text = Text(end="")
     try:
-        parts = list(_GISTS.get(kind, _other)(data))
+        parts = list(_SUMMARIES.get(kind, _other)(data))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
-        # Not as a gateway publishes it: one such event must not keep the others from being shown.
+        # A malformed event must not stop the display of others.
         parts = list(_other(data))
     for part in parts:
         if part not in (None, ""):
@@ -142,7 +142,7 @@ def _session(data: Mapping[str, Any]) -> list[Any]:
 
 
 def command(data: Mapping[str, Any]) -> list[Any]:
-    """The parts of the gist of a command's state."""
+    """Summarize the state of a command."""
     return [
         data.get("command"),
         _named("sub-lock", data.get("peripheral")),
@@ -155,7 +155,7 @@ def command(data: Mapping[str, Any]) -> list[Any]:
 
 
 def provenance(data: Mapping[str, Any]) -> str | None:
-    """A remark on a command whose form the maker doesn't document."""
+    """A remark on a form of a command that the maker doesn't document."""
     said = data.get("provenance") or ("assumed" if data.get("assumed") else None)
     return f"({said} form)" if said in ("assumed", "standard") else None
 
@@ -165,12 +165,12 @@ def _state(state: Any) -> Any:
 
 
 def state_style(state: str) -> str:
-    """Of the state of a command: one that has ended well, one that has ended otherwise, or under way."""
+    """The style of a command state: succeeded, failed, or in progress."""
     return "" if state not in ENDED else "bold green" if state in _GOOD else "bold red"
 
 
 def answer(given: Any) -> list[str]:
-    """What the lock said to a command: the arguments of its sentence, or the data it was asked for."""
+    """The content of the lock's answer: the arguments of its sentence, or the requested data."""
     if not isinstance(given, dict):
         return []
     words = given.get("arguments")
@@ -183,7 +183,7 @@ def _other(data: Mapping[str, Any]) -> list[Any]:
     return [f"{name} {value}" for name, value in data.items() if value is not None]
 
 
-_GISTS: Final[Mapping[str, Callable[[Mapping[str, Any]], list[Any]]]] = {
+_SUMMARIES: Final[Mapping[str, Callable[[Mapping[str, Any]], list[Any]]]] = {
     "location": _location,
     "lock": _lock,
     "alarm": _alarm,

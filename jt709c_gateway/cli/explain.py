@@ -1,4 +1,4 @@
-"""`jt709c explain`: every byte of a frame with its field, its value and its meaning."""
+"""`jt709c explain`: shows every byte of a frame with its field, value and meaning."""
 
 import sys
 
@@ -7,7 +7,7 @@ import click
 from jt709c_gateway.cli import completion_values
 
 
-@click.command(short_help="Take frames apart, to the last byte.")
+@click.command(short_help="Explain frames byte by byte.")
 @click.argument("hex_text", nargs=-1, metavar="[HEX]...")
 @click.option(
     "--file",
@@ -16,10 +16,10 @@ from jt709c_gateway.cli import completion_values
     shell_complete=completion_values.files,
     help="Read lines from a file; - is standard input.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a frame instead of tables.")
-@click.option("--secrets", is_flag=True, help="Show passwords, which are masked otherwise.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per frame.")
+@click.option("--secrets", is_flag=True, help="Show passwords instead of masking them.")
 def explain(hex_text: tuple[str, ...], path: str | None, as_json: bool, secrets: bool) -> None:
-    """Take frames of any dialect apart, to the last byte.
+    """Explain frames of any dialect byte by byte.
 
     Frames are given as for decode: as hex, as sentences, or as lines of a file; HEX may be - for standard
     input. Commands to a lock are understood too. Each field is a line: offset, bytes as received, name, value

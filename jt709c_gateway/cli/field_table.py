@@ -1,4 +1,4 @@
-"""Explained frames for people."""
+"""Prints explained frames as tables."""
 
 from typing import Final
 
@@ -9,18 +9,18 @@ from jt709c_gateway.cli.console import console, plain
 from jt709c_gateway.dissector import Bits, Explanation, Field, walk
 
 _INDENT: Final = "  "
-#: Columns from which there is room for eight bytes in a line, below it for four.
+#: Minimum columns for eight bytes per line; otherwise four.
 _WIDE: Final = 100
 _NAME_WIDTH: Final = (24, 32)
 _VALUE_WIDTH: Final = (13, 20)
 _BYTES_IN_LINE: Final = (4, 8)
-#: Digits of hex that are worth repeating as a value.
+#: Maximum hex digits repeated as a value.
 _HEX_SHOWN: Final = 16
 _DIRECTIONS: Final = {"up": "from the lock", "down": "to the lock"}
 
 
 class ExplanationPrinter:
-    """Prints one frame after the other: a heading, a line for each field, what the gateway makes of it."""
+    """Prints frames: a heading, a line for each field, and the events of the gateway."""
 
     def __init__(self) -> None:
         self._out = console()
@@ -89,7 +89,7 @@ class ExplanationPrinter:
 
 
 def _value(each: Field) -> str:
-    """The value, but for bytes that stand in the line already and are many."""
+    """The value, unless it only repeats many bytes of the line."""
     if each.value is None or (each.value == each.raw and len(each.raw) > _HEX_SHOWN):
         return ""
     return plain(each.value)

@@ -1,4 +1,4 @@
-"""From text to frames to events, for `jt709c decode`."""
+"""Reads frames from text and decodes them, for `jt709c decode`."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -18,12 +18,12 @@ from jt709c_gateway.protocol.framing import Frame, Framer, Malformed
 from jt709c_gateway.protocol.hex_input import read_hex
 from jt709c_gateway.protocol.message import Message
 
-#: No frame is shorter, so shorter arguments are pieces of one.
+#: The minimum length of a frame: shorter arguments are pieces of one frame.
 _SHORTEST_FRAME: Final = 5
 
 _DIALECTS: Final = {b"\x7e": JT709, b"(": SENTENCE, b"$": JT701}
 
-#: The codec's reasons, which are short since they are metric labels, in words.
+#: Explanations of the reasons of the codec, which are metric labels.
 _REASONS: Final = {
     "escape": "7D is followed by something other than 01 or 02",
     "check": "the check byte doesn't fit the bytes",
@@ -39,7 +39,7 @@ _REASONS: Final = {
 
 @define(slots=False)
 class Result:
-    """What became of one frame, with the fields in the order of the JSON.
+    """The result for one frame; the fields have the order of the JSON.
 
     `frame` and `answer` are hex; `error` says in words why nothing could be read.
     """
@@ -52,13 +52,13 @@ class Result:
 
 
 def to_line(result: Result) -> bytes:
-    """The result as a line of JSON."""
+    """Format the result as a line of JSON."""
     return to_json(result) + b"\n"
 
 
 @define
 class FrameDecoder:
-    """Decodes one item of input after the other; parts of split messages may be spread over several."""
+    """Decodes items of input; the parts of a split message may be spread over several items."""
 
     secrets: bool = False
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -68,11 +68,11 @@ class FrameDecoder:
         self._decoder = Decoder(self.secrets)
 
     def decode(self, data: bytes) -> list[Result]:
-        """Every frame in `data`, in order; what is no frame is a result with an error."""
+        """Decode every frame in `data`, in order; malformed input gives a result with an error."""
         return [self._result(frame) for frame in Framer().feed_datagram(data)]
 
     def _result(self, frame: Frame) -> Result:
-        # Time stands still, so that parts of a message don't grow old while a file is read.
+        # A constant time, so that parts of a message don't expire while a file is read.
         message = self._decoder.decode(frame, now=0.0)
         dialect = _DIALECTS.get(frame.raw[:1])
         if isinstance(message, Malformed):
@@ -90,12 +90,12 @@ class FrameDecoder:
 
 
 def _raw_hex(message: Message) -> str:
-    """The frame as it may be shown: for sentences, whose `raw` is text, the hex of that."""
+    """The masked frame in hex, also of sentences, whose `raw` is text."""
     return message.raw.encode("latin-1").hex() if message.wire[:1] == b"(" else message.raw
 
 
 def items(arguments: Sequence[str], path: str | None) -> Iterator[bytes]:
-    """The bytes to decode, from arguments or from lines; UserError for what is no hex."""
+    """Parse the bytes to decode, from arguments or lines; raise UserError."""
     if path is not None and arguments:
         raise UserError("give hex or --file, not both")
     if list(arguments) == ["-"]:
@@ -115,11 +115,11 @@ def _arguments(arguments: Sequence[str]) -> list[bytes]:
 
 
 def to_bytes(text: str, where: str) -> bytes:
-    """Hex with whatever people put between its digits, or a sentence as it is."""
+    """Parse hex with any usual separators, or a sentence."""
     try:
         return read_hex(text)
     except ValueError as error:
-        # Not repeated: it may be a sentence with a password in which a character is wrong.
+        # The input is not repeated: it may be a malformed sentence with a password.
         raise UserError(f"{where}{error}: {described(text.strip())}") from None
 
 

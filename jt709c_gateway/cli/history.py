@@ -1,4 +1,4 @@
-"""`jt709c history`: the audit trail of a device."""
+"""`jt709c history`: shows the audit trail of a device."""
 
 import sys
 
@@ -7,15 +7,17 @@ import click
 from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.common import RedisOptions, check_device, redis_options
 
-#: What stands in a history (DESIGN.md §3).
+#: The kinds of events in a history (docs/redis.rst, "The audit trail").
 _KINDS = ("command", "lock", "alarm")
 
 
-@click.command(short_help="Show who asked a lock for what, and what became of it.")
+@click.command(short_help="Show the audit trail of a lock.")
 @click.argument("device", callback=check_device, shell_complete=completion_values.devices)
 @redis_options
 @click.option(
-    "--since", metavar="WHEN", help="Only what came since: 90s, 30m, 2h, 7d ago, or a time (ISO 8601; UTC)."
+    "--since",
+    metavar="WHEN",
+    help="Only entries since 90s, 30m, 2h, 7d ago, or since a time (ISO 8601; UTC).",
 )
 @click.option(
     "--limit",
@@ -23,7 +25,7 @@ _KINDS = ("command", "lock", "alarm")
     default=200,
     show_default=True,
     metavar="N",
-    help="At most so many entries, the newest.",
+    help="Show at most N entries, the newest.",
 )
 @click.option(
     "--kind",
@@ -32,7 +34,7 @@ _KINDS = ("command", "lock", "alarm")
     type=click.Choice(_KINDS),
     help="Only entries of this kind; repeatable.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the events' JSON as published, one a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print the published JSON, one event per line.")
 def history(
     device: str,
     redis: RedisOptions,
@@ -42,11 +44,11 @@ def history(
     kinds: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Show who asked the lock DEVICE for what, what became of it, and what the lock did: its audit trail.
+    """Show the audit trail of the lock DEVICE: commands with sender and outcome, and events of the lock.
 
-    DEVICE is a device id or an IMEI; of a sub-lock its master's trail is shown. What became of a command
-    stands indented below it, each step with the seconds since it was asked for; between come the lock's own
-    events. Times are in UTC.
+    DEVICE is a device id, an IMEI, or the id of a sub-lock, for which the trail of its master is shown. The
+    states of a command are indented below it, each with the seconds since the command was given. Times are
+    in UTC.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The `jt709c` command. Only what is light is imported here, so that `--help` answers at once."""
+"""The `jt709c` program. Imports only light modules, so that `--help` is fast."""
 
 import os
 import sys
@@ -25,10 +25,10 @@ _BROKEN_PIPE = 141
 
 
 class _Commands(click.Group):
-    """Sees a broken pipe before click does, for which it is a failure like others."""
+    """Catches a broken pipe before click reports it as a failure."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click has it."""
+        """Invoke the subcommand; return the status of a broken pipe."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -68,7 +68,7 @@ for _command in (
 
 
 def main() -> None:
-    """Run the command line and exit with its status; what a user got wrong is one line, never a traceback."""
+    """Run the command line and exit with its status; a user error is one line, never a traceback."""
     try:
         status = cli.main(prog_name="jt709c", standalone_mode=False)
         sys.stdout.flush()
@@ -76,19 +76,19 @@ def main() -> None:
         error.show()
         status = error.exit_code
     except click.ClickException as error:
-        _complain(error)
+        _print_error(error)
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         status = _INTERRUPTED
     except BrokenPipeError:
         status = _BROKEN_PIPE
     if status == _BROKEN_PIPE:
-        # Whoever read us has enough. What Python still wants to flush goes nowhere.
+        # The reader has closed the pipe: discard what Python still flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _complain(error: click.ClickException) -> None:
+def _print_error(error: click.ClickException) -> None:
     # One line, without the usage that click would put before it.
     try:
         click.echo(f"jt709c: {error.format_message()}", err=True)

@@ -1,4 +1,4 @@
-"""`jt709c profiles`: profiles of one's own."""
+"""`jt709c profiles`: checks profiles and learns new ones."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from jt709c_gateway.cli import completion_values
 
 @click.group()
 def profiles() -> None:
-    """Look after profiles, which say what locks understand."""
+    """Check and learn profiles, which define the commands of locks."""
 
 
-@profiles.command(short_help="Say what is wrong in profiles.")
+@profiles.command(short_help="Check profiles.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=completion_values.files)
 def check(files: tuple[str, ...]) -> None:
-    """Check profiles as a gateway would that is given just these FILEs beside its own.
+    """Check FILEs like a gateway that loads them in addition to the shipped profiles.
 
-    The exit status is 1 where they can't be used; one line then says what is wrong.
+    If they are invalid, the exit status is 1 and one line has the error.
 
     \b
     Examples:
@@ -39,29 +39,39 @@ def check(files: tuple[str, ...]) -> None:
     help="The dialect of the lock.",
 )
 @click.option(
-    "-o", "--output", metavar="FILE", shell_complete=completion_values.files, help="Write a profile here."
+    "-o",
+    "--output",
+    metavar="FILE",
+    shell_complete=completion_values.files,
+    help="Write a profile to this file.",
 )
-@click.option("--command", metavar="COMMAND", help="The command that the sentence is.")
-@click.option("--sentence", type=int, metavar="N", help="Which sentence, as they are numbered when shown.")
-@click.option("--name", metavar="NAME", help="The profile's name.")
-@click.option("--source", metavar="TEXT", help="Where the sentence is from: unit, firmware, app, date.")
-@click.option("--device", "devices", multiple=True, metavar="ID", help="For this lock; may be repeated.")
-@click.option("--prefix", "prefixes", multiple=True, metavar="ID", help="For locks whose id begins so.")
-@click.option("--firmware", multiple=True, metavar="PATTERN", help='For locks of a firmware, as "JT709C_2*".')
+@click.option("--command", metavar="COMMAND", help="The command that the sentence carries.")
+@click.option("--sentence", type=int, metavar="N", help="The number of the sentence in the output.")
+@click.option("--name", metavar="NAME", help="Name of the profile.")
+@click.option("--source", metavar="TEXT", help="Source of the sentence: unit, firmware, app, date.")
+@click.option("--device", "devices", multiple=True, metavar="ID", help="Match this lock; repeatable.")
+@click.option(
+    "--prefix",
+    "prefixes",
+    multiple=True,
+    metavar="ID",
+    help="Match locks whose id has this prefix; repeatable.",
+)
+@click.option("--firmware", multiple=True, metavar="PATTERN", help='Match locks by firmware, as "JT709C_2*".')
 @click.option(
     "--argument",
     "arguments",
     multiple=True,
     metavar="PLACE=PARAMETER",
-    help="Which parameter an argument of the sentence is, as in 2=password.",
+    help="Map an argument of the sentence to a parameter, as in 2=password.",
 )
 @click.option(
     "--password-file",
     metavar="FILE",
     shell_complete=completion_values.files,
-    help="The passwords in the capture, one a line; they are shown and written nowhere.",
+    help="File with the passwords in the capture, one per line; they are never shown or written.",
 )
-@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def learn(
     sources: tuple[str, ...],
     devices: tuple[str, ...],
@@ -69,12 +79,12 @@ def learn(
     firmware: tuple[str, ...],
     **given: Any,
 ) -> None:
-    """Show the sentences in a CAPTURE beside the profile's, and write a profile with one of them.
+    """Compare the sentences in a CAPTURE with those of the profile, and write a profile with one of them.
 
     A CAPTURE is a Bluetooth HCI log (btsnoop), a pcap or pcapng file with Bluetooth or a serial line, a log
-    as text or hex, or a sentence; without one they are read from standard input. Nothing is sent to a lock.
+    as text or hex, or a sentence; without CAPTURE, standard input is read. Nothing is sent to a lock.
 
-    Passwords become parameters: they are shown and written nowhere.
+    Passwords become parameters and are never shown or written.
 
     \b
     Examples:

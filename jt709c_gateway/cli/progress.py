@@ -1,4 +1,4 @@
-"""Showing how a long run goes: a live table on a terminal, lines elsewhere, a summary at the end."""
+"""Shows the progress of a long run: a live table on a terminal, otherwise lines; then a summary."""
 
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -8,31 +8,31 @@ from rich.live import Live
 from twisted.internet import task
 from twisted.python.failure import Failure
 
-#: Seconds between two looks: on a terminal, and in lines.
+#: Seconds between updates: on a terminal, and of lines.
 _LIVE_EVERY: Final = 0.5
 _LINE_EVERY: Final = 5.0
 
 
 class Board(Protocol):
-    """What there is to show. `now` is the reactor's time in seconds."""
+    """The figures of a run. `now` is the reactor's time in seconds."""
 
     def line(self, now: float) -> str:
-        """One line for a log."""
+        """Format the figures as a line for a log."""
 
     def table(self, now: float) -> RenderableType:
-        """The same for a terminal, with what a line has no room for."""
+        """Format the figures as a table for a terminal, with more details."""
 
     def summary(self) -> str:
-        """What it came to, in the end."""
+        """Format the summary at the end."""
 
 
 def milliseconds(seconds: float | None) -> str:
-    """A time to be shown; None is none measured."""
+    """Format a time; None means not measured."""
     return "-" if seconds is None else f"{seconds * 1000:.1f} ms"
 
 
 class _LiveTable:
-    """What `rich.live` shows, drawn anew whenever it asks."""
+    """Renders the table whenever `rich.live` refreshes."""
 
     def __init__(self, board: Board, reactor: Any) -> None:
         self._board = board
@@ -43,7 +43,7 @@ class _LiveTable:
 
 
 class Progress:
-    """Shows how it goes while the block runs: a live table on a terminal, else a line now and then.
+    """Show progress while the block runs: a live table on a terminal, otherwise regular lines.
 
     `broken` gets the failure of a display that nobody can read any more. The summary comes last.
     """

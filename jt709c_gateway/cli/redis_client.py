@@ -1,4 +1,4 @@
-"""The commands' way to Redis: one connection to talk over, one to listen on."""
+"""Connections of subcommands to Redis: one for requests, one for subscriptions."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ OnMessage = Callable[[str, bytes], None]
 
 @frozen
 class Link:
-    """Where Redis is, and the certificates for the way there."""
+    """The address of Redis and the certificates."""
 
     address: RedisAddress
     files: TlsFiles = NO_FILES

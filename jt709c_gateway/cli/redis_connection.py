@@ -1,4 +1,4 @@
-"""A command's first connection to Redis: either there is one soon, or the command says why not."""
+"""The first connection of a subcommand to Redis, which must succeed soon or fail with the reason."""
 
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ _CONNECT: Final = 10.0
 
 @define(eq=False)
 class FirstConnection:
-    """Takes what goes wrong before there is a connection for the reason to give up.
+    """Treats an error before the first connection as the reason to give up.
 
     `where` says whereto, without a password.
     """
@@ -24,21 +24,21 @@ class FirstConnection:
     _connected: bool = False
 
     def notice(self, text: str) -> None:
-        """Something to tell the user; while there is no connection yet, a reason to give up."""
+        """Show a notice; before the first connection, give up with it as the reason."""
         if self._connected:
             notice(text)
         elif not self._trouble.called:
             self._trouble.callback(text.removesuffix("; trying again"))
 
     async def wait(self, reactor: Any, ready: "defer.Deferred[None]") -> None:
-        """Wait for `ready`; UserError when something goes wrong first, or nothing happens."""
+        """Wait for `ready`; raise UserError after an error or a timeout."""
         overdue = task.deferLater(reactor, _CONNECT, lambda: f"no connection to {self.where}")
         ways: list[defer.Deferred[Any]] = [ready, self._trouble, overdue]
         outcome = await defer.DeferredList(ways, fireOnOneCallback=True)
         overdue.addErrback(lambda _: None)
         overdue.cancel()
         if isinstance(outcome, list):
-            # No way has come to anything: all of them were cancelled with us.
+            # All attempts were cancelled with this one.
             raise defer.CancelledError
         result, which = outcome
         if which:

@@ -1,4 +1,4 @@
-"""A command that asks Redis something and ends."""
+"""Runs a single query against Redis."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -42,7 +42,7 @@ async def ask(
 
 
 def refused(what: str, error: str) -> str:
-    """What to say of an error reply to a command that reads."""
+    """Format an error reply of Redis."""
     if error.startswith(("NOPERM", "-NOPERM")):
         right = "expected one like jt709c-reader in etc/redis-acl.conf"
         return f"Redis doesn't let this user read {what} ({plain(error)}); {right}"

@@ -1,4 +1,4 @@
-"""Running a coroutine under the reactor for a command, signals and notices included."""
+"""Runs a coroutine under the reactor for a subcommand, with signals and notices."""
 
 import signal
 import time
@@ -13,20 +13,20 @@ from zope.interface import implementer
 
 from jt709c_gateway.cli.console import plain
 
-#: Seconds within which a line that repeats the one before says nothing new.
+#: Seconds within which a repeated line is suppressed.
 _SAME_TIME: Final = 2.0
 
 Coro = Coroutine["defer.Deferred[Any]", Any, int]
 
 
 def notice(text: str) -> None:
-    """One line for the user on standard error."""
+    """Print a line on standard error."""
     click.echo(plain(text), err=True)
 
 
 @implementer(ILogObserver)
 class _Observer:
-    """Hands on what the library warns of, once where two connections say the same at the same time."""
+    """Forwards warnings of the library; suppresses duplicates of two connections."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
@@ -43,7 +43,7 @@ class _Observer:
 
 
 def run(begin: Callable[[Any], Coro], tell: Callable[[str], None] = notice) -> int:
-    """Run `begin(reactor)` to its end; its result is the exit status.
+    """Run `begin(reactor)` until it finishes; its result is the exit status.
 
     SIGINT and SIGTERM cancel it, so that its `finally` can tidy up; a second one ends it at once, and the
     status is 128 and the signal's number. `tell` gets what the library has to warn of, one line each. What

@@ -1,4 +1,4 @@
-"""`jt709c simulate`: virtual locks against a real gateway."""
+"""`jt709c simulate`: connects virtual locks to a gateway."""
 
 import sys
 from typing import Any
@@ -9,7 +9,7 @@ from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.common import UserError
 
 
-@click.command(short_help="Simulate locks that report and obey.")
+@click.command(short_help="Simulate locks that report and execute commands.")
 @click.option(
     "--dialect",
     "dialects",
@@ -17,17 +17,19 @@ from jt709c_gateway.cli.common import UserError
     default=["jt709"],
     show_default=True,
     type=click.Choice(["jt709", "jt705", "jt701"]),
-    help="What they speak; given more than once, the locks take turns.",
+    help="Dialect; if repeated, the locks use them in turn.",
 )
-@click.option("--locks", default=1, show_default=True, type=click.IntRange(1, 100_000), help="How many.")
+@click.option(
+    "--locks", default=1, show_default=True, type=click.IntRange(1, 100_000), help="Number of locks."
+)
 @click.option("--tcp", metavar="HOST:PORT", help="Connect over TCP.  [default: 127.0.0.1:8888]")
-@click.option("--udp", metavar="HOST:PORT", help="Send datagrams instead.")
+@click.option("--udp", metavar="HOST:PORT", help="Send datagrams over UDP.")
 @click.option("--interval", default=30.0, show_default=True, metavar="S", help="Seconds between reports.")
 @click.option(
     "--heartbeat", default=60.0, show_default=True, metavar="S", help="Seconds between heartbeats; 0 is none."
 )
 @click.option(
-    "--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="End after so long."
+    "--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Stop after S seconds."
 )
 @click.option(
     "--grace", default=10.0, show_default=True, metavar="S", help="Seconds to wait for answers at the end."
@@ -35,17 +37,17 @@ from jt709c_gateway.cli.common import UserError
 @click.option(
     "--first-id",
     metavar="ID",
-    help="Of the first lock.  [default: 794308010001; jt705: 856009010001; jt701: 8000010001]",
+    help="Id of the first lock.  [default: 794308010001; jt705: 856009010001; jt701: 8000010001]",
 )
 @click.option(
     "--route",
     metavar="FILE",
     shell_complete=completion_values.files,
-    help="CSV of latitude,longitude to travel along; else a built-in one.",
+    help="CSV file of latitude,longitude to travel along; a built-in route by default.",
 )
 @click.option("--refuse", is_flag=True, help="Refuse every command.")
 @click.option("--mute", is_flag=True, help="Answer no command.")
-@click.option("--no-evidence", is_flag=True, help="Say yes to commands, but never move.")
+@click.option("--no-evidence", is_flag=True, help="Accept commands, but never move.")
 @click.option(
     "--sublocks",
     default=0,
@@ -60,10 +62,8 @@ from jt709c_gateway.cli.common import UserError
     metavar="S",
     help="Seconds until an opened jt701 or sub-lock locks by itself; 0 is never.",
 )
-@click.option("--sleep", metavar="AWAKE:ASLEEP", help="Seconds to be connected and then not, in turn.")
-@click.option(
-    "--speed-factor", default=1.0, show_default=True, metavar="N", help="Travel so many times faster."
-)
+@click.option("--sleep", metavar="AWAKE:ASLEEP", help="Seconds connected and disconnected, in turn.")
+@click.option("--speed-factor", default=1.0, show_default=True, metavar="N", help="Travel N times faster.")
 @click.option(
     "--card-every",
     default=20,
@@ -72,17 +72,17 @@ from jt709c_gateway.cli.common import UserError
     help="A card opens a lock every N reports; 0 is never.",
 )
 @click.option("--password", default="888888", show_default=True, help="The locks' static password.")
-@click.option("--seed", default=0, show_default=True, help="Another seed, other journeys.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the random journeys.")
 def simulate(
     locks: int, tcp: str | None, udp: str | None, duration: float | None, grace: float, **behaviour: Any
 ) -> None:
     """Simulate locks: positions, lock events, heartbeats, and answers to commands.
 
     The sub-locks of the master 8000010001 are 0001000101, 0001000102 and so on: the last eight digits of
-    its id and two that count. Unlocked by a command, one says so some seconds later, and locks after
-    --relock.
+    its id and a two-digit number. A sub-lock that a command unlocks reports it some seconds later, and locks
+    again after --relock.
 
-    Ends after --duration or when interrupted, with a summary; the exit status is 1 when reports stayed
+    Stops after --duration or when interrupted, with a summary; the exit status is 1 if reports stayed
     unanswered.
 
     \b

@@ -1,4 +1,4 @@
-"""Reading what a listener has missed out of the stream of events."""
+"""Reads events that a subscriber has missed from the stream."""
 
 from collections import deque
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from jt709c_gateway.cli.redis_queries import refused
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.redis.connection import RedisConnection
 
-#: Entries read at a time.
+#: Entries per read.
 _PAGE: Final = 500
-#: Live events held back meanwhile; of more the oldest go, which stand in the stream by then.
+#: Maximum live events held back; the oldest are dropped, since the stream has them.
 _HELD: Final = 10_000
-#: Seconds between two attempts to read on.
+#: Seconds between attempts.
 _RETRY: Final = 1.0
 
 
@@ -36,7 +36,7 @@ class StreamReader:
     _stream: str
     _show: Callable[[str, bytes], None]
     _since: float | None
-    #: The entry from which on to read; None as long as none is known.
+    #: The entry to continue from; None while unknown.
     _position: str | None = None
     _held: deque[tuple[str, bytes]] | None = None
     _run: "defer.Deferred[None] | None" = field(default=None, repr=False)
@@ -47,14 +47,14 @@ class StreamReader:
             self._position = str(max(0, int(self._since * 1000)))
 
     def live(self, channel: str, payload: bytes) -> None:
-        """A published event: shown at once, or behind what is being read."""
+        """Process a live event: show it now, or after the entries being read."""
         if self._held is None:
             self._show(channel, payload)
         else:
             self._held.append((channel, payload))
 
     def begin(self) -> None:
-        """The subscription is there: read what was missed, if it is known from where on."""
+        """After (re)subscribing, read the missed entries if the position is known."""
         if self._run is not None:
             return
         if self._denied:
@@ -67,13 +67,13 @@ class StreamReader:
             self._run.addBoth(self._done)
 
     def note_position(self) -> None:
-        """Remember where the stream ends, to read on from here after a loss."""
+        """Remember the end of the stream, to continue from it after a lost connection."""
         if self._run is None and not self._denied and self._talking.connected:
             last = self._talking.call("XREVRANGE", self._stream, "+", "-", "COUNT", 1)
             last.addCallbacks(self._noted, self._not_noted)
 
     def stop(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         if self._run is not None:
             self._run.cancel()
 
@@ -82,7 +82,7 @@ class StreamReader:
             self._position = last[0][0].decode() if last else "0"
 
     def _not_noted(self, failure: Any) -> None:
-        # Without a connection the position before will do.
+        # Without a connection, the previous position is kept.
         if failure.check(txredisapi.ResponseError):
             self._denied = True
 

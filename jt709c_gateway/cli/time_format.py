@@ -1,4 +1,4 @@
-"""Times and durations as people write them."""
+"""Parses and formats times and durations."""
 
 import re
 import time
@@ -13,15 +13,15 @@ _STEPS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def read_duration(option: str, text: str) -> float:
-    """`90s`, `30m`, `2h` or `7d` in seconds; UserError, naming the option, for anything else."""
+    """Parse `90s`, `30m`, `2h` or `7d` into seconds; raise UserError with the option."""
     found = _DURATION.fullmatch(text.strip())
     if found is None:
-        raise UserError(f"{option}: {text!r} is no duration; expected one such as 90s, 30m, 2h or 7d")
+        raise UserError(f"{option}: {text!r} is not a duration; expected one such as 90s, 30m, 2h or 7d")
     return float(found[1]) * _SECONDS[found[2]]
 
 
 def read_since(text: str | None) -> float | None:
-    """A time, or how long ago it was, in epoch seconds; UserError for what is neither."""
+    """Parse a time or an age into epoch seconds; raise UserError."""
     if text is None:
         return None
     if _DURATION.fullmatch(text.strip()):
@@ -31,11 +31,11 @@ def read_since(text: str | None) -> float | None:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         right = "a duration such as 90s, 30m, 2h or 7d, or a time such as 2026-11-22T10:15"
-        raise UserError(f"--since: {text!r} is no time; expected {right}") from None
+        raise UserError(f"--since: {text!r} is not a time; expected {right}") from None
 
 
 def parse(value: object) -> datetime | None:
-    """A time as it stands in events (RFC 3339), in UTC where it doesn't say; None for what is none."""
+    """Parse a time of an event (RFC 3339), UTC by default; None if it is invalid."""
     try:
         moment = datetime.fromisoformat(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -44,7 +44,7 @@ def parse(value: object) -> datetime | None:
 
 
 def age(seconds: float) -> str:
-    """How long ago something was, in its largest unit: `12 s`, `14 min`, `3 h`, `2 d`."""
+    """Format an age in its largest unit: `12 s`, `14 min`, `3 h`, `2 d`."""
     seconds = max(0.0, seconds)
     size, unit = next((step for step in _STEPS if seconds >= step[0]), _STEPS[-1])
     return f"{int(seconds // size)} {unit}"

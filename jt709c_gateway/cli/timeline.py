@@ -1,4 +1,4 @@
-"""A device's history for people: commands with what became of them, and the lock's own events between."""
+"""Formats the history of a device: commands with their states, and events of the lock."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -13,28 +13,28 @@ from jt709c_gateway.cli.time_format import parse
 
 _STATE_WIDTH: Final = 12
 _INDENT: Final = "    "
-#: Seconds that a lock's own time may differ from when its event came before that is worth saying.
+#: Seconds by which the time of an event may differ from its arrival without a remark.
 _LATE: Final = 60.0
 
 
 @define
 class Timeline:
-    """Makes a line of each event, oldest first. It knows the commands that have begun so far."""
+    """Formats events as lines, oldest first, and remembers the commands seen."""
 
-    #: command id -> when it was asked for, as far as these events reach back
+    #: Time of each command by id, as far as the events reach back.
     _asked: dict[str, datetime | None] = field(factory=dict)
-    #: The command that the last indented line was about.
+    #: The command of the last indented line.
     _current: str | None = None
 
     def line(self, event: Mapping[str, Any]) -> Text:
-        """One event, decoded from JSON, as a line."""
+        """Format an event as a line."""
         data = event.get("data")
         data = data if isinstance(data, dict) else {}
         kind, when = str(event.get("kind")), parse(event.get("received_at"))
         text = Text(no_wrap=True, overflow="ignore", end="")
         text.append(f"{_shown(when)}  ", "dim")
         named = data.get("id" if kind == "command" else "command_id")
-        # One that couldn't be read may have no id.
+        # An invalid command may have no id.
         command = named if isinstance(named, str) else ""
         if kind == "command" and (not command or command not in self._asked):
             self._begin(text, command, data, when)
@@ -48,7 +48,7 @@ class Timeline:
         return text
 
     def _begin(self, text: Text, command: str, data: Mapping[str, Any], when: datetime | None) -> None:
-        """The first that is seen of a command: what it is and who asked."""
+        """Format the heading of a command: name, parameters and sender."""
         self._current = command
         self._asked[command] = parse(data.get("created_at")) or when
         text.append(plain(data.get("command") or "a command that can't be read"), "bold green")
@@ -81,7 +81,7 @@ def _params(params: Any) -> list[str]:
 
 
 def _step(text: Text, data: Mapping[str, Any]) -> None:
-    """A state of a command, why, and what the lock said."""
+    """Format a state of a command with reason and answer."""
     state = plain(data.get("state"))
     style = event_format.state_style(state)
     said = "  ".join(
@@ -94,7 +94,7 @@ def _step(text: Text, data: Mapping[str, Any]) -> None:
 def _own(
     text: Text, kind: str, data: Mapping[str, Any], event: Mapping[str, Any], when: datetime | None
 ) -> None:
-    """What the lock did or reported by itself, or because of a command."""
+    """Format an event of the lock."""
     text.append(f"{plain(kind):<{_STATE_WIDTH}}", event_format.STYLES.get(kind, ""))
     text.append("  ")
     text.append_text(event_format.styled(kind, {**data, "command_id": None}))

@@ -1,4 +1,4 @@
-"""`jt709c watch`: events as they are published."""
+"""`jt709c watch`: shows events as they are published."""
 
 import sys
 
@@ -8,7 +8,7 @@ from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.common import RedisOptions, check_devices, read_kinds, redis_options
 
 
-@click.command(short_help="Show events as they come.")
+@click.command(short_help="Show live events.")
 @redis_options
 @click.option(
     "--kind",
@@ -30,9 +30,9 @@ from jt709c_gateway.cli.common import RedisOptions, check_devices, read_kinds, r
 @click.option(
     "--since",
     metavar="WHEN",
-    help="Begin with what the stream has since then: 90s, 30m, 2h ago, or a time (ISO 8601; UTC).",
+    help="Start with the stream since 90s, 30m, 2h ago, or since a time (ISO 8601; UTC).",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the events' JSON as published, one a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print the published JSON, one event per line.")
 def watch(
     redis: RedisOptions,
     prefix: str,

@@ -1,4 +1,4 @@
-"""Showing events from Redis as they come, for `jt709c watch`."""
+"""Shows live events, for `jt709c watch`."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -21,15 +21,15 @@ from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.pubsub import PING_EVERY, glob_escape, keep_alive
 
-#: Ids of events that were shown last, by which one that comes again is known.
+#: Number of remembered event ids, to suppress repetitions.
 _REMEMBERED: Final = 20_000
-#: Channels that are named when the watch begins; of more, how many there are.
+#: Maximum channels named at the start; of more, only the number is shown.
 _NAMED: Final = 4
 
 
 @frozen
 class EventFilter:
-    """What to show; no `kinds` are all, no `names` all devices. `since` is in epoch seconds."""
+    """A filter: no `kinds` means all, no `names` all devices. `since` is in epoch seconds."""
 
     prefix: str
     kinds: tuple[str, ...] = ()
@@ -39,17 +39,17 @@ class EventFilter:
 
 
 def patterns(prefix: str, kinds: Sequence[str], devices: Sequence[str]) -> list[str]:
-    """Channels, or patterns of them, for these kinds (none: all) and these devices (none: all)."""
+    """The channels or patterns for these kinds (none: all) and devices (none: all)."""
     keys = Keys(glob_escape(prefix))
     if not devices:
         return [keys.channel(kind, "*") for kind in kinds or ("*",)]
-    # Channels of all kinds and no pattern: no ACL could have one for each device.
+    # One channel per kind, not a pattern: an ACL can't list a pattern per device.
     return [Keys(prefix).channel(kind, device) for device in devices for kind in kinds or KINDS]
 
 
 @define
 class Display:
-    """Prints the events that are wanted, each once."""
+    """Prints matching events, each once."""
 
     wanted: EventFilter
     named: Sequence[ResolvedDevice] = ()
@@ -57,7 +57,7 @@ class Display:
     _out: Any = field(factory=console, init=False, repr=False)
 
     def show(self, source: str, payload: bytes) -> None:
-        """One event's JSON; `source` is where it stood, to be named when it is none."""
+        """Process the JSON of an event; `source` names its origin in errors."""
         try:
             event = msgspec.json.decode(payload, type=dict[str, Any])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -80,7 +80,7 @@ class Display:
         )
 
     def _is_known(self, event_id: Any) -> bool:
-        """Whether it has been shown: what is read out of the stream may also have come live."""
+        """Whether the event has been shown: the stream and the channel may both have it."""
         if not isinstance(event_id, str):
             return False
         if event_id in self._shown:
@@ -92,7 +92,7 @@ class Display:
 
 
 async def watch(reactor: Any, link: Link, wanted: EventFilter) -> int:
-    """Print events until cancelled, or until nobody reads them any more."""
+    """Print events until cancelled, or until standard output is closed."""
     ended: defer.Deferred[int] = defer.Deferred()
     ready: defer.Deferred[None] = defer.Deferred()
     talking = talk(reactor, link, wanted.prefix, ready=lambda: once(ready))
@@ -115,7 +115,7 @@ async def _follow(
     channels = patterns(wanted.prefix, wanted.kinds, list({one.device: None for one in display.named}))
 
     def guarded(step: Callable[..., None], *arguments: Any) -> None:
-        """Run it; what it raises, such as a broken pipe, ends the watch."""
+        """Call a function; an error such as a broken pipe ends the watch."""
         try:
             step(*arguments)
         except Exception:
@@ -140,7 +140,7 @@ async def _follow(
     pinging = task.LoopingCall(tick)
     pinging.clock = reactor
     listening.startService()
-    # What is called does not raise, so this Deferred fires only when the loop is stopped.
+    # The function does not raise, so this Deferred fires only when the loop stops.
     pinging.start(PING_EVERY, now=False)
     try:
         await ended

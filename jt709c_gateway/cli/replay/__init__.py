@@ -1,4 +1,4 @@
-"""`jt709c replay`: a capture fed to a gateway."""
+"""`jt709c replay`: replays a capture to a gateway."""
 
 import sys
 
@@ -9,7 +9,7 @@ from jt709c_gateway.cli.common import UserError
 
 
 def _read_speed(_: click.Context, __: click.Parameter, value: str) -> float | None:
-    """A number, or `max`, which is None."""
+    """Parse a number, or `max` as None."""
     if value == "max":
         return None
     try:
@@ -18,17 +18,20 @@ def _read_speed(_: click.Context, __: click.Parameter, value: str) -> float | No
         speed = 0.0
     if not 0 < speed < float("inf"):
         right = "a number above 0, such as 10 or 0.5, or max"
-        raise click.BadParameter(f"{value!r} is no speed; expected {right}")
+        raise click.BadParameter(f"{value!r} is not a speed; expected {right}")
     return speed
 
 
-@click.command(short_help="Feed a capture to a gateway.")
+@click.command(short_help="Replay a capture to a gateway.")
 @click.argument("file", metavar="FILE", shell_complete=completion_values.files)
 @click.option(
-    "--to", default="127.0.0.1:8888", show_default=True, metavar="HOST:PORT", help="Where the gateway is."
+    "--to", default="127.0.0.1:8888", show_default=True, metavar="HOST:PORT", help="Address of the gateway."
 )
 @click.option(
-    "--tcp/--udp", "over_tcp", default=None, help="Use this for all.  [default: as captured, else TCP]"
+    "--tcp/--udp",
+    "over_tcp",
+    default=None,
+    help="Transport of all connections.  [default: as captured, else TCP]",
 )
 @click.option(
     "--speed",
@@ -36,7 +39,7 @@ def _read_speed(_: click.Context, __: click.Parameter, value: str) -> float | No
     default="1",
     show_default=True,
     metavar="N|max",
-    help="So many times faster than captured; max is as fast as the gateway answers.",
+    help="Replay N times faster; max is as fast as the gateway answers.",
 )
 @click.option(
     "--port",
@@ -46,7 +49,7 @@ def _read_speed(_: click.Context, __: click.Parameter, value: str) -> float | No
     default=[8888],
     show_default=True,
     metavar="N",
-    help="The gateway's port in a pcap file; repeatable.",
+    help="Port of the gateway in a pcap file; repeatable.",
 )
 @click.option(
     "--connections",
@@ -54,7 +57,7 @@ def _read_speed(_: click.Context, __: click.Parameter, value: str) -> float | No
     default=500,
     show_default=True,
     metavar="N",
-    help="Open at most so many at a time; of more, the longest quiet one is closed.",
+    help="Maximum open connections; for another one, the longest idle one is closed.",
 )
 @click.option(
     "--grace",
@@ -73,11 +76,11 @@ def replay(
     connections: int,
     grace: float,
 ) -> None:
-    """Feed a capture to a gateway: what locks once sent, byte for byte and at the same pace.
+    """Replay a capture to a gateway: the bytes that locks sent, at the captured speed.
 
-    FILE is a pcap or pcapng file (tcpdump, tshark, Wireshark), or text; - is standard input, which has to
-    come to its end. Each captured connection becomes one connection. What was sent to --port is replayed,
-    what the gateway of then answered is not.
+    FILE is a pcap or pcapng file (tcpdump, tshark, Wireshark), or text; - is standard input, which is read
+    to its end. Each captured connection becomes one connection. Bytes sent to --port are replayed, the
+    captured answers are not.
 
     A line of text is [TIME] [CONNECTION:] HEX, or JSON as decode --jsonl, watch --json and history --json
     print it. TIME is RFC 3339, epoch seconds with a fraction, or +1.5 for seconds after the line before:
@@ -87,9 +90,9 @@ def replay(
         +5 lock1: (815588589151,1,001,BASE,2,TIME)
         # a comment
 
-    A gateway that has the same reports already answers them, and publishes nothing anew.
+    A gateway that already has the same reports answers them, but does not publish them again.
 
-    The exit status is 1 when a connection was refused, or something not sent or not answered.
+    The exit status is 1 if a connection was refused, or bytes were not sent or not answered.
 
     \b
     Examples:

@@ -138,5 +138,5 @@ def _raw(text: str) -> bytes:
 def _moment(text: Any) -> float:
     moment = parse(text)
     if moment is None:
-        raise CaptureError(f"{text!r} is no time; expected one such as 2026-11-22T10:15:00.123Z")
+        raise CaptureError(f"{text!r} is not a time; expected one such as 2026-11-22T10:15:00.123Z")
     return moment.timestamp()
