@@ -253,7 +253,7 @@ class Wait(WithRedis):
         self.redis.call("CLIENT", "KILL", "TYPE", "pubsub")
         self.assertEqual(running.process.wait(TIMEOUT), 0)
         self.assertEqual(running.line(), "meanwhile: done\n")
-        self.assertIn("lost Redis", running.notice())
+        self.assertIn("lost the connection to Redis", running.notice())
 
     def test_an_interrupt_says_that_the_command_goes_on(self):
         running = self.start("send", "locate", DEVICE, "--wait")

@@ -273,7 +273,7 @@ class CrashTests(SynchronousTestCase):
         self.desk.close()
         self.server.kill()
         self.lock.say_yes(serial)
-        wait_until(lambda: "lost Redis" in daemon.log())
+        wait_until(lambda: "lost the connection to Redis" in daemon.log())
         self.server.start()
         self.desk = Desk(self.server)
         self.addCleanup(self.desk.close)

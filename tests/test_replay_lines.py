@@ -108,7 +108,7 @@ class LineTests(SynchronousTestCase):
             ("+1 lock1: 0x", "no frame; expected"),
             ("{", "not JSON"),
             ("{}", 'neither "frame" with hex nor an event'),
-            (event(received_at="soon"), "is no time"),
+            (event(received_at="soon"), "is not a time"),
             (event(raw="x"), "raw: not hex"),
             (event(raw="(\u2192)"), "no bytes"),
             ("\udcff\udcfe", "not hex"),

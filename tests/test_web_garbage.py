@@ -155,7 +155,7 @@ class EventGarbageTests(GarbageCase):
                 self.redis.call("PUBLISH", channel, payload)
             self.redis.call("PUBLISH", channel, '{"id":"x\\n\\nevent: evil","a":1,\r\n"b":2}')
             self.assertEqual(listener.next("event"), {"id": "x\n\nevent: evil", "a": 1, "b": 2})
-        self.assertEqual(self.daemon.log().count("lost Redis"), 0)
+        self.assertEqual(self.daemon.log().count("lost the connection to Redis"), 0)
 
 
 class ParameterGarbageTests(GarbageCase):

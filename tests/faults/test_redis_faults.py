@@ -39,7 +39,7 @@ class RedisFaultTests(FaultTestCase):
                 redis.call("SCRIPT", "FLUSH")
                 self.fleet.wait_for(20)
         self.settle()
-        self.assertNotIn("lost Redis", self.daemon.log())
+        self.assertNotIn("lost the connection to Redis", self.daemon.log())
         self.check_log(20)
 
     def refused(self, begin: tuple[object, ...], end: tuple[object, ...], word: str) -> None:
