@@ -126,4 +126,4 @@ class Arguments(SynchronousTestCase):
         self.assertEqual([lock.device for lock in locks], ["1", "2", "3"])
         self.assertEqual(locks[0].options.sleep, (60.0, 300.5))
         self.assertIs(locks[0].counters, locks[2].counters)
-        self.assertEqual(len({lock.unit.way_m for lock in locks}), 3)
+        self.assertEqual(len({lock.vehicle.way_m for lock in locks}), 3)

@@ -85,7 +85,7 @@ class Reports(SynchronousTestCase):
             lock.tick(START + second)
         sent += lock.connected(START + 1500)
         for _ in range(2000):
-            under_way = [key for report in lock.memory.in_flight.values() for key in report.keys]
+            under_way = [key for report in lock.buffer.in_flight.values() for key in report.keys]
             self.assertEqual(len(under_way), len(set(under_way)))
             if not under_way:
                 break
@@ -112,7 +112,7 @@ class Reports(SynchronousTestCase):
         frames = lock.connected(START)
         self.assertEqual(len(facts(frames, TimeRequest)), 1)
         lock.receive(b"(P22,221126121500)", START)
-        self.assertEqual((lock.unit.clock_ahead, lock.counters.commands), (7200, 0))
+        self.assertEqual((lock.vehicle.clock_ahead, lock.counters.commands), (7200, 0))
         lock.receive(answers(frames[1:]), START)
         self.assertEqual([type(fact) for fact in facts(lock.tick(START + 80), object)], [Heartbeat])
         self.assertIn(f"({DEVICE},P22,2)", replies(lock.tick(START + 101)))
@@ -210,20 +210,20 @@ class Unlocking(SynchronousTestCase):
             self.assertEqual(replies(lock.receive(command, START)), [f"({DEVICE},{answer})"])
         lock = online(mute=True)
         self.assertEqual(lock.receive(b"(P43,888888)(P01)", START), [])
-        self.assertEqual((lock.counters.commands, lock.unit.unlocked), (2, False))
+        self.assertEqual((lock.counters.commands, lock.vehicle.unlocked), (2, False))
         lock = online(no_evidence=True)
         self.assertEqual(lock.receive(b"(P43,888888)", START), [f"({DEVICE},P43,1,0)".encode()])
-        self.assertFalse(lock.unit.unlocked)
+        self.assertFalse(lock.vehicle.unlocked)
 
     def test_no_password_shows_in_a_repr(self) -> None:
         lock = make_lock(password="s3cr3t", dynamic_password=True)
         lock.connected(START)
         lock.receive(b"(P43,s3cr3t)(P06,1,h,1,a,user77,s3cr3t)", START)
-        dynamic = lock.guard.dynamic_password
+        dynamic = lock.mechanism.dynamic_password
         assert dynamic is not None
-        speech: Any = lock.speech
-        parts = (lock, lock.guard, speech, speech.commands, speech.sublocks, lock.memory, lock.options)
-        for thing in (*parts, *lock.memory.in_flight.values()):
+        speech: Any = lock.dialect
+        parts = (lock, lock.mechanism, speech, speech.commands, speech.sublocks, lock.buffer, lock.options)
+        for thing in (*parts, *lock.buffer.in_flight.values()):
             self.assertNotIn("s3cr3t", repr(thing))
             self.assertNotIn(dynamic, repr(thing))
 
@@ -304,7 +304,7 @@ SILENCE = (
 class OtherCommands(SynchronousTestCase):
     def test_a_conversation(self) -> None:
         lock = online()
-        lock.unit.battery = 80.2
+        lock.vehicle.battery = 80.2
         for command, answer in CONVERSATION:
             said = replies(lock.receive(f"({command})".encode(), START))
             self.assertEqual(said, [f"({DEVICE},{answer})"], command)
@@ -320,18 +320,18 @@ class OtherCommands(SynchronousTestCase):
         lock = online()
         lock.receive(b"(P59,1,1,0,1,1,1)", START)
         self.assertEqual(replies(lock.receive(b"(P43,888888)", START)), [f"({DEVICE},P43,0,0)"])
-        self.assertFalse(lock.unit.unlocked)
+        self.assertFalse(lock.vehicle.unlocked)
 
     def test_the_clock(self) -> None:
         lock = online()
         said = [f"({DEVICE},P22,1)".encode()]
         self.assertEqual(lock.receive(b"(P22,221126101550)", START), said)
-        self.assertEqual((lock.unit.clock_ahead, lock.counters.commands), (50, 1))
+        self.assertEqual((lock.vehicle.clock_ahead, lock.counters.commands), (50, 1))
         when = datetime.fromtimestamp(START + 70, UTC)
         self.assertEqual(facts(lock.tick(START + 20), Location)[0].time, when)
         for wrong in (b"(P22,999999999999)", b"(P22,)", b"(P22,x)"):
             self.assertEqual(lock.receive(wrong, START + 21), [f"({DEVICE},P22,0)".encode()])
-        self.assertEqual(lock.unit.clock_ahead, 50)
+        self.assertEqual(lock.vehicle.clock_ahead, 50)
 
     def test_restart_sleep_and_reset_are_answered_and_then_it_hangs_up(self) -> None:
         for command in ("P15", "P32", "P13"):
@@ -341,7 +341,7 @@ class OtherCommands(SynchronousTestCase):
             lock.disconnected(START)
             lock.tick(lock.next_due)
             self.assertTrue(lock.awake)
-            self.assertEqual(lock.guard.password, "654321")
+            self.assertEqual(lock.mechanism.password, "654321")
 
     def test_a_reset_keeps_the_server(self) -> None:
         lock = online(interval=1000)

@@ -85,7 +85,7 @@ class Reports(SynchronousTestCase):
 
     def test_a_low_battery_is_an_alarm(self) -> None:
         lock = online()
-        lock.unit.battery = 10.0
+        lock.vehicle.battery = 10.0
         (location,) = facts(lock.tick(START + 20), Location)
         self.assertEqual(location.alarms, ("low_battery",))
 

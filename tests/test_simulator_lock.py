@@ -43,16 +43,16 @@ class Reports(SynchronousTestCase):
         one, same, other = make_lock(), make_lock(), make_lock(seed=1)
         self.assertEqual(one.connected(START), same.connected(START))
         self.assertEqual(one.tick(START + 20), same.tick(START + 20))
-        self.assertNotEqual(one.unit.way_m, other.unit.way_m)
+        self.assertNotEqual(one.vehicle.way_m, other.vehicle.way_m)
 
     def test_it_travels_along_the_route_and_its_battery_drains(self):
         lock = online(speed_factor=50)
-        way, battery, odometer = lock.unit.way_m, lock.unit.battery, lock.unit.odometer_m
+        way, battery, odometer = lock.vehicle.way_m, lock.vehicle.battery, lock.vehicle.odometer_m
         (location,) = facts(lock.tick(START + 20), Location)
         self.assertGreater(location.speed_kmh, 20)
-        self.assertNotEqual(lock.unit.way_m, way)
-        self.assertLess(lock.unit.battery, battery)
-        self.assertGreater(lock.unit.odometer_m, odometer)
+        self.assertNotEqual(lock.vehicle.way_m, way)
+        self.assertLess(lock.vehicle.battery, battery)
+        self.assertGreater(lock.vehicle.odometer_m, odometer)
 
     def test_an_unanswered_report_is_sent_again_with_the_same_bytes_until_it_is_answered(self):
         lock = make_lock(interval=1000, resend_after=20)
@@ -131,7 +131,7 @@ class Reports(SynchronousTestCase):
         serial = read(lock.connected(START))[0].serial
         seen = set()
         for _ in range(66_000):
-            frame = lock.speech.encode(jt808.LOCATION, b"")
+            frame = lock.dialect.encode(jt808.LOCATION, b"")
             seen.add(int.from_bytes(Framer().feed(frame)[0].payload[10:12], "big"))
         self.assertEqual(len(seen), 65535)
         self.assertNotIn(serial, seen)
@@ -143,7 +143,7 @@ class Reports(SynchronousTestCase):
             for location in facts(lock.tick(START + second), Location):
                 bits.update(location.alarms)
                 self.assertTrue(0 <= location.battery_percent <= 100)
-            lock.receive(answers([report.frame for report in lock.memory.in_flight.values()]), START + second)
+            lock.receive(answers([report.frame for report in lock.buffer.in_flight.values()]), START + second)
         self.assertIn("low_battery", bits)
 
     def test_a_card_opens_it_now_and_then_and_it_is_closed_again(self):
@@ -210,17 +210,17 @@ class Greeting(SynchronousTestCase):
         self.assertTrue(frames[0].endswith(b",BASE,2,TIME)"))
         ahead = datetime.fromtimestamp(START + 7200, UTC)
         lock.receive(sentences.time_answer(frames[0], ahead), START)
-        self.assertEqual((lock.unit.clock_ahead, lock.counters.commands), (7200, 0))
+        self.assertEqual((lock.vehicle.clock_ahead, lock.counters.commands), (7200, 0))
         (request,) = [m for m in read(lock.tick(START + 100)) if m.message_id == jt808.TIME_REQUEST]
         lock.receive(request.answer_at(datetime.fromtimestamp(START + 100, UTC)), START + 100)
-        self.assertEqual(lock.unit.clock_ahead, 0)
+        self.assertEqual(lock.vehicle.clock_ahead, 0)
 
     def test_times_that_never_were_leave_the_clock_alone(self):
         lock = online()
         for text in ("20261322101500", "garbage", "", "00010101000000", "99991231235959"):
             self.assertFalse(lock.set_clock(START, text))
         lock.receive(jt808.encode(jt808.TIME_ANSWER, WIRE, 1, b"\xff" * 8), START)
-        self.assertEqual(lock.unit.clock_ahead, 0)
+        self.assertEqual(lock.vehicle.clock_ahead, 0)
 
     def test_it_reports_a_dynamic_password_once(self):
         lock = make_lock(dynamic_password=True)
@@ -244,7 +244,7 @@ class Commands(SynchronousTestCase):
         lock = online()
         lock.receive(command(1, "ELOCK", "1", "1", "888888"), START)
         lock.tick(START + 20)
-        self.assertTrue(lock.unit.rope_open)
+        self.assertTrue(lock.vehicle.rope_open)
         frames = lock.receive(command(2, "ELOCK", "4", "1"), START + 21)
         self.assertEqual(replies(frames), [f"({DEVICE},1,002,ELOCK,4,1)"])
         self.assertEqual([location.lock_state for location in facts(frames, Location)], ["locked"])
@@ -253,7 +253,7 @@ class Commands(SynchronousTestCase):
         lock = online()
         self.assertTrue(lock.receive(command(5, "BASE", "1"), START))
         self.assertEqual(lock.receive(command(5, "ELOCK", "1", "1", "888888"), START), [])
-        self.assertFalse(lock.unit.motor_open)
+        self.assertFalse(lock.vehicle.motor_open)
         self.assertEqual((lock.counters.commands, lock.counters.commands_dropped), (2, 1))
 
     def test_wrong_passwords_are_refused_counted_and_the_fifth_raises_an_alarm(self):
@@ -298,7 +298,7 @@ class Commands(SynchronousTestCase):
         self.assertEqual(
             replies(lock.receive(command(2, "BASE", "2", when), START)), [f"({DEVICE},1,002,BASE,2,1)"]
         )
-        self.assertEqual(lock.unit.clock_ahead, 50)
+        self.assertEqual(lock.vehicle.clock_ahead, 50)
 
     def test_refuse_says_no_to_everything(self):
         lock = online(refuse=True)
@@ -306,20 +306,20 @@ class Commands(SynchronousTestCase):
         self.assertEqual([text[-6:] for text in replies(frames)], [",1,0,1)"[-6:], "CK,4,0)"[-6:]])
         (reply,) = facts(lock.receive(jt808.encode(0x8201, WIRE, 3, b""), START), Reply)
         self.assertEqual(reply.result, 1)
-        self.assertFalse(lock.unit.unlocked)
+        self.assertFalse(lock.vehicle.unlocked)
 
     def test_mute_never_answers_and_never_moves(self):
         lock = online(mute=True)
         data = command(1, "ELOCK", "1", "1", "888888") + jt808.encode(0x8107, WIRE, 3, b"")
         self.assertEqual(lock.receive(data, START), [])
         self.assertEqual((lock.counters.commands, lock.counters.commands_answered), (2, 0))
-        self.assertFalse(lock.unit.unlocked)
+        self.assertFalse(lock.vehicle.unlocked)
 
     def test_no_evidence_says_yes_and_never_moves(self):
         lock = online(no_evidence=True)
         frames = lock.receive(command(1, "ELOCK", "1", "1", "888888"), START)
         self.assertEqual((len(frames), replies(frames)), (1, [f"({DEVICE},1,001,ELOCK,1,1)"]))
-        self.assertFalse(lock.unit.unlocked)
+        self.assertFalse(lock.vehicle.unlocked)
 
     def test_locating_gives_a_location_that_names_the_query(self):
         lock = online()
@@ -356,14 +356,14 @@ class Commands(SynchronousTestCase):
         lock.receive(command(1, "ELOCK", "1", "1", "s3cr3t"), START)
         for thing in (
             lock,
-            lock.guard,
-            lock.speech,
-            lock.memory,
+            lock.mechanism,
+            lock.dialect,
+            lock.buffer,
             lock.options,
-            *lock.memory.in_flight.values(),
+            *lock.buffer.in_flight.values(),
         ):
             self.assertNotIn("s3cr3t", repr(thing))
-            self.assertNotIn(lock.guard.dynamic_password, repr(thing))
+            self.assertNotIn(lock.mechanism.dynamic_password, repr(thing))
 
 
 class Strictness(SynchronousTestCase):

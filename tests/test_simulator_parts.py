@@ -81,13 +81,13 @@ class Memories(SynchronousTestCase):
 
     def test_stored_reports_share_frames_that_are_not_too_long(self):
         for size, batches in ((60, [10, 10, 5]), (300, [3] * 8 + [1]), (1000, [1] * 25)):
-            speech, memory = VirtualLock("1").speech, ReportBuffer()
+            dialect, memory = VirtualLock("1").dialect, ReportBuffer()
             for _ in range(25):
                 memory.add(Entry(jt808.LOCATION, bytes(size)), connected=False)
             counts = []
-            while taken := memory.take(speech.fit):
+            while taken := memory.take(dialect.fit):
                 entries, stored = taken
-                _, frame = speech.pack(entries, stored)
+                _, frame = dialect.pack(entries, stored)
                 payload = jt808.unpack(frame)
                 self.assertLessEqual(len(payload) - 12, jt808.BODY_LENGTH)
                 self.assertEqual((payload[:2], stored), (b"\x07\x04", True))

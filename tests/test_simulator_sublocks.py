@@ -106,7 +106,7 @@ class Unlocking(SynchronousTestCase):
         lock.receive(self.COMMAND, START)
         states = {one.peripheral: one.lock_state for one in facts(run(lock, 4), Peripheral)}
         self.assertEqual(states, {FIRST: "unlocked"})
-        self.assertFalse(lock.unit.unlocked)
+        self.assertFalse(lock.vehicle.unlocked)
 
     def test_a_repeated_serial_is_dropped(self) -> None:
         lock = online()

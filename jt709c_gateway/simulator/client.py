@@ -1,4 +1,4 @@
-"""Virtual locks on the network: one TCP connection or one UDP socket for each."""
+"""Connects virtual locks to a gateway, each over its own TCP connection or UDP socket."""
 
 from collections.abc import Sequence
 from math import inf
@@ -11,20 +11,20 @@ from twisted.internet.base import DelayedCall
 from jt709c_gateway.simulator.connections import Link, Target, TcpLink, UdpLink
 from jt709c_gateway.simulator.lock import VirtualLock
 
-#: Seconds for a connection to close in good order.
+#: Seconds for a graceful close of a connection.
 CLOSE_TIMEOUT: Final = 5.0
 _FIRST_RETRY: Final = 0.5
 _LAST_RETRY: Final = 30.0
 
 
 class LockClient:
-    """Drives one lock: gives it time and bytes, and carries its frames over a link that comes back."""
+    """Drives one lock: passes time and bytes to it, sends its frames, and reconnects."""
 
     def __init__(self, reactor: Any, lock: VirtualLock, target: Target) -> None:
         self.lock = lock
         self._reactor = reactor
         self._link: Link = (UdpLink if target.transport == "udp" else TcpLink)(self, reactor, target)
-        #: A link is there or being made.
+        #: Whether a link is open or being opened.
         self._open = False
         self._tick_call: DelayedCall | None = None
         self._retry_call: DelayedCall | None = None
@@ -33,17 +33,17 @@ class LockClient:
         self._stopped: defer.Deferred[None] | None = None
 
     def start(self) -> None:
-        """Switch the lock on and connect."""
+        """Switch the lock on and connect it."""
         self.lock.start(self._reactor.seconds())
         self._look()
 
     def drain(self) -> None:
-        """Have the lock make no more reports and only get rid of those it has."""
+        """Let the lock only deliver the reports that it has."""
         self.lock.drain(self._reactor.seconds())
         self._look()
 
     def stop(self) -> "defer.Deferred[None]":
-        """Switch it off. Fires when the link is closed, soon after `CLOSE_TIMEOUT` at the latest."""
+        """Switch the lock off; fires when the link is closed, at the latest after `CLOSE_TIMEOUT`."""
         if self._stopped is None:
             self._stopped = defer.Deferred()
             _cancel(self._tick_call)
@@ -54,34 +54,34 @@ class LockClient:
                 self._stopped.callback(None)
         return self._stopped
 
-    # What the link calls.
+    # Called by the link.
 
     def link_up(self) -> None:
-        """The link is there."""
+        """Handle an open link."""
         self.lock.counters.up += 1
         self.lock.counters.connects += 1
         self._send(self.lock.connected(self._reactor.seconds()))
 
     def received(self, data: bytes, *, datagram: bool = False) -> None:
-        """Bytes from the gateway."""
-        # Only who answers is worth coming back to at once: some accept a connection just to close it.
+        """Process bytes of the gateway."""
+        # Only a peer that answers is reconnected to at once: some accept a connection and close it.
         self._failures = 0
         self._send(self.lock.receive(data, self._reactor.seconds(), datagram=datagram))
 
     def link_down(self) -> None:
-        """The link that was there is gone."""
+        """Handle a lost link."""
         self.lock.counters.up -= 1
         self.lock.counters.disconnects += 1
         self.lock.disconnected(self._reactor.seconds())
         self._gone()
 
     def link_failed(self) -> None:
-        """An attempt came to nothing."""
+        """Handle a failed attempt to connect."""
         self.lock.counters.connect_failures += 1
         self._gone()
 
     def link_refused(self) -> None:
-        """Nobody listens: reports wait for their answers all the same and are sent again."""
+        """Count a rejected datagram; the reports are resent without an answer."""
         self.lock.counters.connect_failures += 1
 
     def _gone(self) -> None:
@@ -108,7 +108,7 @@ class LockClient:
         self._send(self.lock.tick(self._reactor.seconds()))
 
     def _look(self) -> None:
-        """After anything that may have put the lock to sleep, woken it or made it due earlier."""
+        """Connect or disconnect as the lock sleeps or wakes, and schedule the next tick."""
         if self._stopped is not None:
             return
         if not self.lock.awake:
@@ -118,7 +118,7 @@ class LockClient:
             self._open = True
             self._link.open()
         due = self.lock.next_due
-        # A call that comes too early does no harm, and moving it after each answer would cost much.
+        # An early call is harmless; rescheduling after each answer would be expensive.
         if not _pending(self._tick_call) or (self._tick_call and self._tick_call.getTime() > due):
             _cancel(self._tick_call)
             self._tick_call = None
@@ -128,7 +128,7 @@ class LockClient:
 
 
 def _retry_delay(failures: int) -> float:
-    """Seconds before the next attempt after so many failures in a row, different for each lock of a fleet."""
+    """Seconds until the next attempt after a number of failures, randomized over the fleet."""
     return min(_FIRST_RETRY * 1.5 ** min(failures, 50), _LAST_RETRY) * (0.5 + random())
 
 
@@ -142,12 +142,12 @@ def _cancel(call: DelayedCall | None) -> None:
 
 
 class Fleet:
-    """Many locks in one process. `counters` of the locks are taken from the first: they share one object."""
+    """Many locks in one process, which share one `counters` object."""
 
     def __init__(
         self, reactor: Any, locks: Sequence[VirtualLock], target: Target, *, ramp: float = 500.0
     ) -> None:
-        """`ramp` is how many locks are switched on in a second, so that no backlog overflows."""
+        """`ramp` is the number of locks started per second, so that no backlog overflows."""
         if not locks:
             raise ValueError("a fleet has at least one lock")
         self.locks = locks
@@ -161,11 +161,11 @@ class Fleet:
 
     @property
     def unanswered(self) -> int:
-        """Reports that the gateway hasn't answered yet, sent or not."""
+        """The number of reports that the gateway hasn't answered, sent or not."""
         return sum(lock.unanswered for lock in self.locks)
 
     def start(self) -> None:
-        """Switch the locks on, one after the other."""
+        """Start the locks one after the other."""
         self._began = self._reactor.seconds()
         self._start_some()
 
@@ -179,13 +179,13 @@ class Fleet:
             self._next = self._reactor.callLater(max(1 / self._ramp, 0.02), self._start_some)
 
     def drain(self) -> None:
-        """From now on the locks make no reports and only get rid of those they have."""
+        """Let the locks only deliver the reports that they have."""
         self._stop_starting()
         for client in self._clients[: self._started]:
             client.drain()
 
     def stop(self) -> "defer.Deferred[None]":
-        """Switch all locks off; fires when the last connection is closed."""
+        """Stop all locks; fires when the last connection is closed."""
         self._stop_starting()
         stopped = defer.gatherResults([client.stop() for client in self._clients[: self._started]])
         return stopped.addCallback(lambda _: None)
@@ -195,7 +195,7 @@ class Fleet:
 
 
 def device_ids(first: str, count: int, digits: int = 12) -> list[str]:
-    """Ids of `count` locks, counting up from `first`; ValueError where they outgrow so many digits."""
+    """Generate ids of `count` locks from `first` on; raise ValueError if they exceed `digits`."""
     if not (first.isascii() and first.isdigit() and len(first) <= digits):
         raise ValueError(f"the first id has 1 to {digits} digits, unlike {first!r}")
     if int(first) + count > 10**digits:

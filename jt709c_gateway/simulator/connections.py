@@ -1,4 +1,4 @@
-"""A lock's way to the gateway: one TCP connection or one UDP socket, as its owner sees it."""
+"""The link of a lock to the gateway: a TCP connection or a UDP socket behind one interface."""
 
 from typing import Any, Final, Protocol
 
@@ -10,13 +10,13 @@ from twisted.internet.protocol import ClientFactory, DatagramProtocol
 from twisted.internet.protocol import Protocol as StreamProtocol
 from twisted.python.failure import Failure
 
-#: Seconds an attempt to connect may take.
+#: Timeout of an attempt to connect, in seconds.
 CONNECT_TIMEOUT: Final = 15
 
 
 @define(frozen=True)
 class Target:
-    """Where the gateway listens: `transport` is `tcp` or `udp`, `host` an address (UDP) or a name."""
+    """The address of the gateway: `transport` is `tcp` or `udp`, `host` an address (UDP) or a name."""
 
     transport: str
     host: str
@@ -24,38 +24,38 @@ class Target:
 
 
 class LinkUser(Protocol):
-    """Who has a link, and is told by it."""
+    """The owner of a link, which it notifies."""
 
     def link_up(self) -> None:
-        """The link is there."""
+        """The link is open."""
 
     def received(self, data: bytes, *, datagram: bool = False) -> None:
         """Bytes from the gateway."""
 
     def link_down(self) -> None:
-        """The link that was there is gone."""
+        """The open link was closed."""
 
     def link_failed(self) -> None:
-        """An attempt came to nothing."""
+        """An attempt to connect failed."""
 
     def link_refused(self) -> None:
-        """A datagram found nobody; the socket stays open."""
+        """A datagram was rejected; the socket stays open."""
 
 
 class Link(Protocol):
-    """The way from a lock to the gateway."""
+    """A link from a lock to the gateway."""
 
     def open(self) -> None:
-        """Begin to connect; the client's `link_up` or `link_failed` tells how it went."""
+        """Connect; the client's `link_up` or `link_failed` is called."""
 
     def write(self, frames: list[bytes]) -> None:
         """Send frames, in order."""
 
     def close(self) -> None:
-        """Hang up, or give up connecting; `link_down` or `link_failed` follows."""
+        """Close the link or stop connecting; `link_down` or `link_failed` follows."""
 
     def abort(self) -> None:
-        """Hang up without waiting for what is still to be sent."""
+        """Close the link and discard unsent bytes."""
 
 
 class _TcpProtocol(StreamProtocol):
@@ -73,7 +73,7 @@ class _TcpProtocol(StreamProtocol):
 
 
 class TcpLink(ClientFactory):
-    """A connection, and the factory of its protocol: one object per lock, as there may be thousands."""
+    """A TCP link, also the factory of its protocol to save memory: there may be thousands."""
 
     noisy = False
 
@@ -91,22 +91,22 @@ class TcpLink(ClientFactory):
         )
 
     def buildProtocol(self, addr: IAddress | None) -> _TcpProtocol:
-        """The protocol of the one connection."""
+        """Build the protocol of the connection."""
         return _TcpProtocol(self)
 
     def made(self, transport: Any) -> None:
-        """The connection is there."""
+        """Handle the open connection."""
         self._transport = transport
         transport.setTcpNoDelay(True)
         self.client.link_up()
 
     def lost(self) -> None:
-        """The connection is gone."""
+        """Handle the closed connection."""
         self._transport = None
         self.client.link_down()
 
     def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
-        """There was none."""
+        """Handle a failed attempt."""
         self.client.link_failed()
 
     def write(self, frames: list[bytes]) -> None:
@@ -128,7 +128,7 @@ class TcpLink(ClientFactory):
 
 
 class UdpLink(DatagramProtocol):
-    """A socket of its own, since the gateway knows a lock on UDP by its address."""
+    """A UDP link with its own socket, since the gateway identifies locks on UDP by address."""
 
     noisy = False
 
@@ -146,12 +146,12 @@ class UdpLink(DatagramProtocol):
         except CannotListenError:
             self.client.link_failed()
             return
-        # Connected, so that nobody else's datagrams are taken for the gateway's.
+        # Connected, so that datagrams of others are not received.
         self._port.connect(self._target.host, self._target.port)
         self.client.link_up()
 
     def stopProtocol(self) -> None:
-        """The socket is closed: by us, or by the reactor, for which an answer of ICMP is an end."""
+        """Handle a socket that was closed by `close`, or by the reactor after an ICMP error."""
         if self._port is not None:
             self._port = None
             self.client.link_refused()
@@ -162,7 +162,7 @@ class UdpLink(DatagramProtocol):
         self.client.received(datagram, datagram=True)
 
     def connectionRefused(self) -> None:
-        """An earlier datagram found nobody."""
+        """Handle a rejected datagram."""
         self.client.link_refused()
 
     def write(self, frames: list[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""What a fleet of virtual locks has done so far, and how long it waited for answers."""
+"""Counters of a fleet of virtual locks, and the latencies of answers."""
 
 import math
 from collections import Counter
@@ -12,20 +12,20 @@ _GROWTH: Final = math.log(1.02)
 
 @define
 class Latencies:
-    """Times in seconds, kept as counts in steps of 2 %: the whole run in constant memory."""
+    """A histogram of times in seconds, in steps of 2 %."""
 
     count: int = 0
     largest: float = 0.0
     _steps: Counter[int] = field(factory=Counter, repr=False)
 
     def add(self, seconds: float) -> None:
-        """Take one measurement; what lies under a microsecond counts as one."""
+        """Add a measurement of at least a microsecond."""
         self.count += 1
         self.largest = max(self.largest, seconds)
         self._steps[int(math.log(max(seconds, _SMALLEST) / _SMALLEST) / _GROWTH)] += 1
 
     def percentile(self, percent: float) -> float | None:
-        """The time that `percent` of all measurements stay within, to 2 %; None when there are none."""
+        """Return a percentile, to 2 %; None without measurements."""
         if not self.count:
             return None
         left = self.count * percent / 100
@@ -38,7 +38,7 @@ class Latencies:
 
 @define
 class Counters:
-    """Counted over all locks that share this object; numbers only grow, but for `up`.
+    """Counters of all locks that share this object; all but `up` only grow.
 
     `sent` are frames with reports on their first way out, `resent` the same bytes again, `answered` those
     that were acknowledged; `stored` are reports that waited in flash for a connection. `lost` are reports
@@ -51,20 +51,20 @@ class Counters:
     stored: int = 0
     lost: int = 0
     heartbeats: int = 0
-    #: Connections that are up (over UDP: sockets that are open), and what became of attempts.
+    #: Open connections or UDP sockets, and the results of attempts.
     up: int = 0
     connects: int = 0
     connect_failures: int = 0
     disconnects: int = 0
-    #: Commands received, answered, and dropped for repeating the serial of the one before.
+    #: Commands received, answered, and dropped because they repeat the last serial.
     commands: int = 0
     commands_answered: int = 0
     commands_dropped: int = 0
     unlocked: int = 0
     sealed: int = 0
     refused: int = 0
-    #: Reports that masters passed on for their sub-locks.
+    #: Reports of sub-locks that masters forwarded.
     sublock_reports: int = 0
-    #: Downlink bytes that were no frame, or frames for another lock.
+    #: Received bytes that were no frame, or frames for another lock.
     unreadable: int = 0
     latencies: Latencies = field(factory=Latencies)

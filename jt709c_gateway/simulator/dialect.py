@@ -1,6 +1,6 @@
-"""What a dialect says: how reports, heartbeats and questions are put into bytes, and what answers mean.
+"""The interface of dialects: they encode reports, heartbeats and requests, and decode answers and commands.
 
-`VirtualLock` does what all locks do and asks the `Speech` of its dialect for the bytes.
+`VirtualLock` has the behaviour of all locks, and uses the `Dialect` for the bytes.
 """
 
 from abc import ABC, abstractmethod
@@ -18,26 +18,26 @@ from jt709c_gateway.simulator.vehicle import Vehicle
 
 
 class Host(Protocol):
-    """The lock around a dialect: what it knows, and what it can be asked to do. `now`: seconds since 1970."""
+    """The interface of a lock for its dialect. `now` is in seconds since 1970."""
 
     device: str
     options: LockOptions
     counters: Counters
-    unit: Vehicle
-    memory: ReportBuffer
-    guard: LockMechanism
+    vehicle: Vehicle
+    buffer: ReportBuffer
+    mechanism: LockMechanism
 
     def keep(self, entry: Entry, *, first: bool = False) -> None:
-        """Put a report into the memory; it goes out when its turn comes, or with `first` before others."""
+        """Buffer a report for sending, with `first` ahead of others."""
 
     def answered(self, key: Hashable, now: float) -> None:
-        """The gateway has answered what was sent under `key`."""
+        """Process the answer to `key`."""
 
     def set_clock(self, now: float, text: str) -> bool:
-        """Set the clock to `yyyyMMddHHmmss`, UTC; False when that is no time of this century."""
+        """Set the clock to `yyyyMMddHHmmss`, UTC; return False for an invalid time."""
 
-    def nap(self, now: float, seconds: float) -> None:
-        """Hang up, and come back after so many seconds."""
+    def disconnect_for(self, now: float, seconds: float) -> None:
+        """Disconnect, and reconnect after `seconds`."""
 
 
 FrameT = TypeVar("FrameT")
@@ -45,64 +45,64 @@ FrameT = TypeVar("FrameT")
 
 @define(eq=False)
 class Dialect(ABC, Generic[FrameT]):
-    """A dialect, spoken by one lock. None of it raises, whatever the gateway sends."""
+    """The dialect of one lock. No method raises, whatever the gateway sends."""
 
-    #: Whether the lock closes by itself some time after it was opened.
+    #: Whether the lock locks by itself some time after it was opened.
     locks_itself: ClassVar[bool] = False
 
     lock: Host = field(repr=False)
 
     @property
     def window(self) -> int:
-        """How many frames with reports may be under way."""
+        """The maximum number of unanswered frames with reports."""
         return self.lock.options.window
 
     def start(self, now: float) -> None:
-        """The lock is switched on."""
+        """Handle the start of the lock."""
 
     def connected(self, now: float) -> list[bytes]:
-        """A new connection: forget what is left of the last one; what to say first."""
+        """Reset the state of the last connection; return the frames to send first."""
         return []
 
     def due(self, online: bool) -> float:
-        """When `tick` has something to do."""
+        """When to call `tick`."""
         return inf
 
     def tick(self, now: float, online: bool) -> list[bytes]:
-        """Do what is the dialect's alone; what to send, which nobody takes when not `online`."""
+        """Do periodic work; return the frames to send, which are ignored unless `online`."""
         return []
 
     def drain(self) -> None:
-        """Make no more reports by itself."""
+        """Stop making reports."""
 
     @abstractmethod
     def feed(self, data: bytes, datagram: bool) -> Sequence[FrameT]:
-        """Cut what arrived into frames."""
+        """Split received bytes into frames."""
 
     @abstractmethod
-    def take(self, frame: FrameT, now: float) -> list[bytes]:
-        """Do what a frame from the gateway says; what to send at once because of it."""
+    def process(self, frame: FrameT, now: float) -> list[bytes]:
+        """Process a frame of the gateway; return the frames to send at once."""
 
     @abstractmethod
     def record(self, now: float, wake: int, movement: LockMovement | None) -> list[Entry]:
-        """Reports of this moment, of a movement if there was one."""
+        """Make reports of the current state and of a movement."""
 
     @abstractmethod
     def fit(self, entries: Sequence[Entry]) -> int:
-        """How many of these can be sent in one frame now."""
+        """Return how many of the entries fit into the next frame."""
 
     @abstractmethod
     def pack(self, entries: Sequence[Entry], stored: bool) -> tuple[set[Hashable], bytes]:
-        """A frame with them, and what its answers will name."""
+        """Encode a frame of the entries; return the keys of its answers and the frame."""
 
     @abstractmethod
     def heartbeat(self) -> bytes:
-        """A sign of life."""
+        """Encode a heartbeat."""
 
     @abstractmethod
     def ask_time(self, first: bool) -> bytes:
-        """Ask what time it is, for the first time on or again."""
+        """Encode a time request, the first one or a later one."""
 
     @abstractmethod
-    def tell_dynamic_password(self, now: float) -> bytes:
+    def report_dynamic_password(self, now: float) -> bytes:
         """Make a new dynamic password and report it."""

@@ -28,7 +28,7 @@ from jt709c_gateway.simulator.settings_jt701 import WORDS as SETTINGS
 from jt709c_gateway.simulator.sublocks import SubLocks
 
 FIRMWARE: Final = "JT701D_SIM_1.0"
-#: Seconds of sleep that P32 brings; a vibration wakes it.
+#: Seconds of sleep after P32; a vibration wakes the lock.
 _SLEEP_SECONDS: Final = 60.0
 _CARDS_AT_ONCE: Final = 20
 _MOST_CARDS: Final = 500
@@ -41,7 +41,7 @@ _ECHOED: Final = frozenset(["P11", "P50", "P62", "P63", "P65", "P70", "P97", "P9
 _OFF: Final = "0"
 _SECONDS: Final = (5, 86_400)
 _MINUTES: Final = (1, 1440)
-#: So seldom that it is never.
+#: An interval that means never.
 _HARDLY_EVER: Final = 1e9
 _OTA_PARTS: Final = 7
 _OTA_BEGUN: Final = "0"
@@ -50,19 +50,19 @@ _OTA_FAILED: Final = "3"
 _Arguments = tuple[str, ...]
 
 
-class Voice(Protocol):
-    """What carrying out commands needs of the dialect around it."""
+class CommandDialect(Protocol):
+    """The interface of the dialect for commands."""
 
-    def tell_dynamic_password(self, now: float) -> bytes:
+    def report_dynamic_password(self, now: float) -> bytes:
         """Make a new dynamic password and report it."""
 
 
 @define(eq=False)
 class Jt701Downlink:
-    """Carries out commands for one master; what it gives back are frames to be sent at once."""
+    """Executes the commands of one master; methods return the frames to send."""
 
     lock: Host = field(repr=False)
-    voice: Voice = field(repr=False)
+    dialect: CommandDialect = field(repr=False)
     sublocks: SubLocks = field(repr=False)
     cards: list[str] = field(factory=list)
     settings: Settings = field(factory=Settings, repr=False)
@@ -77,7 +77,7 @@ class Jt701Downlink:
         self._dynamic = (str(int(self.lock.options.dynamic_password)), "0")
 
     def on_pnn(self, word: str, arguments: _Arguments, now: float) -> list[bytes]:
-        """A `Pnn` sentence."""
+        """Process a `Pnn` sentence."""
         counters = self.lock.counters
         counters.commands += 1
         if self.lock.options.mute:
@@ -88,11 +88,11 @@ class Jt701Downlink:
         counters.commands_answered += 1
         frames = [pnn.sentence(self.lock.device, word, *answer) for answer in answers]
         if word == "P52" and answers[0][:2] == ("3", "1"):
-            frames.append(self.voice.tell_dynamic_password(now))
+            frames.append(self.dialect.report_dynamic_password(now))
         return frames
 
     def _answers(self, word: str, arguments: _Arguments, now: float) -> list[_Arguments]:
-        """What its answers have behind the word."""
+        """Return the arguments of the answers."""
         if word == "P29":
             return self.fences.nodes(arguments)
         if word in SETTINGS:
@@ -106,7 +106,7 @@ class Jt701Downlink:
         return [] if answer is None else [answer]
 
     def on_sentence(self, sentence: Sentence, now: float) -> list[bytes]:
-        """A grouped sentence. One that repeats the last one's serial is dropped (docs/protocol.rst §2.1)."""
+        """Process a grouped sentence; drop one with the last serial (docs/protocol.rst §2.1)."""
         counters = self.lock.counters
         counters.commands += 1
         if sentence.serial == self._last_serial:
@@ -124,29 +124,29 @@ class Jt701Downlink:
         master = self.lock.device.zfill(10)
         return [sentences.grouped(master, sentence.serial or 0, sentence.word, number, *answer)]
 
-    # Each of these gets what follows the word, or WLNET and its number, and gives what the answer has there;
-    # None is silence.
+    # Each method gets the arguments behind the word, or behind WLNET and its number, and returns those of the
+    # answer; None for no answer.
 
     def _unlock(self, arguments: _Arguments, now: float) -> _Arguments | None:
         if len(arguments) != 1:
             return None
-        done = self._remote_allowed and self.lock.guard.unlock(arguments[0], "password", now)
-        return _said(done), str(self.lock.guard.tries)
+        done = self._remote_allowed and self.lock.mechanism.unlock(arguments[0], "password", now)
+        return _said(done), str(self.lock.mechanism.tries)
 
     def _password(self, arguments: _Arguments, now: float) -> _Arguments | None:
         if arguments == ("1",):
-            return (self.lock.guard.password,)
-        return (_said(self.lock.guard.set_password(*arguments)),) if len(arguments) == 2 else None
+            return (self.lock.mechanism.password,)
+        return (_said(self.lock.mechanism.set_password(*arguments)),) if len(arguments) == 2 else None
 
     def _dynamic_password(self, arguments: _Arguments, now: float) -> _Arguments | None:
         match arguments:
             case ("3", given):
-                done = self._remote_allowed and self.lock.guard.unlock(given, "dynamic_password", now)
-                return "3", _said(done), str(self.lock.guard.tries)
+                done = self._remote_allowed and self.lock.mechanism.unlock(given, "dynamic_password", now)
+                return "3", _said(done), str(self.lock.mechanism.tries)
             case ("1", "0"):
                 return "1", *self._dynamic
             case ("0",):
-                current = self.lock.guard.dynamic_password if self._dynamic[0] == "1" else None
+                current = self.lock.mechanism.dynamic_password if self._dynamic[0] == "1" else None
                 return ("0", "", "") if current is None else ("0", "000000", current)
             case ("1", "1", ("0" | "1") as on, ("0" | "1") as fence):
                 if not self.lock.options.refuse:
@@ -190,7 +190,7 @@ class Jt701Downlink:
         return None if arguments else ()
 
     def _records(self, arguments: _Arguments, now: float) -> _Arguments | None:
-        memory = self.lock.memory
+        memory = self.lock.buffer
         match arguments:
             case ("10", "0"):
                 return "10", "0", str(memory.unanswered), "0"
@@ -201,7 +201,7 @@ class Jt701Downlink:
         return None
 
     def _firmware(self, arguments: _Arguments, now: float) -> _Arguments | None:
-        return FIRMWARE, f"{round(self.lock.unit.battery)}%"
+        return FIRMWARE, f"{round(self.lock.vehicle.battery)}%"
 
     def _imei(self, arguments: _Arguments, now: float) -> _Arguments | None:
         return ("86" + self.lock.device.zfill(13),)
@@ -212,18 +212,18 @@ class Jt701Downlink:
         return arguments[0], "8931" + arguments[0] + self.lock.device.zfill(15)
 
     def _restart(self, arguments: _Arguments, now: float) -> _Arguments | None:
-        self.lock.nap(now, RESTART_SECONDS)
+        self.lock.disconnect_for(now, RESTART_SECONDS)
         return ()
 
     def _sleep(self, arguments: _Arguments, now: float) -> _Arguments | None:
-        self.lock.nap(now, _SLEEP_SECONDS)
+        self.lock.disconnect_for(now, _SLEEP_SECONDS)
         return ()
 
     def _factory_reset(self, arguments: _Arguments, now: float) -> _Arguments | None:
         if not self.lock.options.refuse:
             self.settings.reset()
             self.cards = []
-            self.lock.nap(now, RESTART_SECONDS)
+            self.lock.disconnect_for(now, RESTART_SECONDS)
         return ()
 
     @property
@@ -250,7 +250,7 @@ class Jt701Downlink:
     def _unlock_sublock(self, arguments: _Arguments, now: float) -> _Arguments | None:
         match arguments:
             case ("1", "1", minutes, identity) if within(minutes, (1, 5)):
-                # Only the sub-lock's own report tells whether it has opened.
+                # Only the report of the sub-lock says whether it has opened.
                 if self.lock.options.refuse or not self.sublocks.unlock(identity, now):
                     self.lock.counters.refused += 1
                 return "0", identity

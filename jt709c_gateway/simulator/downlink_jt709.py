@@ -1,4 +1,4 @@
-"""What a virtual jt709 or jt705 does when the gateway tells it something (docs/protocol.rst §1, §2.1, §4).
+"""Handles what the gateway sends to a virtual jt709 or jt705 (docs/protocol.rst §1, §2.1, §4).
 
 The JT/T 808 commands are the standard's. The `ELOCK` sentences are no more than what the shipped `jt709`
 profile assumes (`jt705` shares it)::
@@ -34,36 +34,36 @@ _MOST_PARAMETERS: Final = 64
 _LONGEST_BODY: Final = 1000
 
 
-class Voice(Protocol):
-    """What carrying out commands needs of the dialect around it."""
+class CommandDialect(Protocol):
+    """The interface of the dialect for commands."""
 
     def encode(self, message_id: int, body: bytes) -> bytes:
-        """A frame under the lock's next serial."""
+        """Encode a frame with the next serial."""
 
-    def tell_dynamic_password(self, now: float) -> bytes:
+    def report_dynamic_password(self, now: float) -> bytes:
         """Make a new dynamic password and report it."""
 
     def answer_location(self, now: float, serial: int) -> None:
-        """Make a 0x0201 that answers the query `serial`."""
+        """Make a 0x0201 as the answer to the query `serial`."""
 
 
 @define(eq=False)
 class Jt709Downlink:
-    """Carries out commands for one lock; what it gives back are frames to be sent at once."""
+    """Executes the commands of one lock; methods return the frames to send."""
 
     lock: Host = field(repr=False)
-    voice: Voice = field(repr=False)
+    dialect: CommandDialect = field(repr=False)
     model: str
     _last_serial: int | None = None
     _parameters: dict[int, bytes] = field(factory=dict, repr=False)
 
     @property
     def firmware(self) -> str:
-        """Its firmware's name."""
+        """The name of the firmware."""
         return f"{self.model}_SIM_1.0"
 
     def on_sentence(self, sentence: Sentence, now: float) -> list[bytes]:
-        """A grouped sentence. One that repeats the last one's serial is dropped (docs/protocol.rst §2.1)."""
+        """Process a grouped sentence; drop one with the last serial (docs/protocol.rst §2.1)."""
         counters = self.lock.counters
         counters.commands += 1
         if sentence.serial == self._last_serial:
@@ -80,11 +80,11 @@ class Jt709Downlink:
         counters.commands_answered += 1
         frames = [sentences.grouped(self.lock.device, sentence.serial or 0, sentence.word, number, *answer)]
         if sentence.starts[:2] == ("ELOCK", "6") and answer == ("1",):
-            frames.append(self.voice.tell_dynamic_password(now))
+            frames.append(self.dialect.report_dynamic_password(now))
         return frames
 
     def on_binary(self, message_id: int, serial: int, body: bytes, now: float) -> list[bytes]:
-        """A JT/T 808 command, answered with 0x0001 or with the data it asks for."""
+        """Process a JT/T 808 command; answer with 0x0001 or the requested data."""
         self.lock.counters.commands += 1
         if self.lock.options.mute:
             return []
@@ -98,31 +98,31 @@ class Jt709Downlink:
         else:
             result = _UNSUPPORTED
         answer = jt808_messages.encode_terminal_answer(serial, message_id, result)
-        return [self.voice.encode(jt808.TERMINAL_ANSWER, answer)]
+        return [self.dialect.encode(jt808.TERMINAL_ANSWER, answer)]
 
-    # Each of these gets what follows the group and its number, and gives what the answer has there; None
-    # is silence.
+    # Each method gets the arguments behind group and number, and returns those of the answer; None for no
+    # answer.
 
     def _unlock(self, arguments: tuple[str, ...], now: float) -> tuple[str, ...] | None:
         if len(arguments) < 2 or arguments[0] != "1":
             return None
-        return self._opened(self.lock.guard.unlock(arguments[1], "password", now))
+        return self._opened(self.lock.mechanism.unlock(arguments[1], "password", now))
 
     def _unlock_dynamic(self, arguments: tuple[str, ...], now: float) -> tuple[str, ...] | None:
         if len(arguments) < 2 or arguments[0] != "1":
             return None
-        return self._opened(self.lock.guard.unlock(arguments[1], "dynamic_password", now))
+        return self._opened(self.lock.mechanism.unlock(arguments[1], "dynamic_password", now))
 
     def _opened(self, done: bool) -> tuple[str, ...]:
-        return ("1",) if done else ("0", str(self.lock.guard.tries))
+        return ("1",) if done else ("0", str(self.lock.mechanism.tries))
 
     def _seal(self, arguments: tuple[str, ...], now: float) -> tuple[str, ...] | None:
-        return _said(self.lock.guard.seal(now)) if arguments[:1] == ("1",) else None
+        return _said(self.lock.mechanism.seal(now)) if arguments[:1] == ("1",) else None
 
     def _set_password(self, arguments: tuple[str, ...], now: float) -> tuple[str, ...] | None:
         if len(arguments) < 3 or arguments[0] != "1":
             return None
-        return _said(self.lock.guard.set_password(*arguments[1:3]))
+        return _said(self.lock.mechanism.set_password(*arguments[1:3]))
 
     def _firmware(self, arguments: tuple[str, ...], now: float) -> tuple[str, ...] | None:
         return (self.firmware,)
@@ -132,10 +132,10 @@ class Jt709Downlink:
             return None
         return _said(not self.lock.options.refuse and self.lock.set_clock(now, arguments[0]))
 
-    # JT/T 808 commands that ask for data.
+    # JT/T 808 commands that request data.
 
     def _locate(self, serial: int, body: bytes, now: float) -> list[bytes]:
-        self.voice.answer_location(now, serial)
+        self.dialect.answer_location(now, serial)
         return []
 
     def _attributes(self, serial: int, body: bytes, now: float) -> list[bytes]:
@@ -143,13 +143,13 @@ class Jt709Downlink:
         attributes = Attributes(
             0, "SIMUL", self.model, self.lock.device[-7:], iccid, hardware="SIM", firmware=self.firmware
         )
-        return [self.voice.encode(jt808.ATTRIBUTES, encode_attributes(attributes))]
+        return [self.dialect.encode(jt808.ATTRIBUTES, encode_attributes(attributes))]
 
     def _all_parameters(self, serial: int, body: bytes, now: float) -> list[bytes]:
         return self._tell_parameters(serial, self._current())
 
     def _some_parameters(self, serial: int, body: bytes, now: float) -> list[bytes]:
-        """0x8106: count u8, ids u32. What the lock doesn't have is left out."""
+        """0x8106: count u8, ids u32. Unknown ids are omitted."""
         wanted = {int.from_bytes(body[at : at + 4], "big") for at in range(1, len(body) - 3, 4)}
         return self._tell_parameters(
             serial, {number: value for number, value in self._current().items() if number in wanted}
@@ -159,7 +159,7 @@ class Jt709Downlink:
         # The standard would split a longer answer.
         while sum(_PARAMETER.size + len(value) for value in parameters.values()) > _LONGEST_BODY:
             parameters.popitem()
-        return [self.voice.encode(jt808.PARAMETERS, jt808_messages.encode_parameters(serial, parameters))]
+        return [self.dialect.encode(jt808.PARAMETERS, jt808_messages.encode_parameters(serial, parameters))]
 
     def _current(self) -> dict[int, bytes]:
         built_in = {
@@ -168,10 +168,10 @@ class Jt709Downlink:
         }
         return built_in | self._parameters
 
-    # JT/T 808 commands that 0x0001 answers.
+    # JT/T 808 commands answered with 0x0001.
 
     def _set_parameters(self, body: bytes, now: float) -> int:
-        """0x8103: count u8, then id u32, length u8, value. They are remembered, and change nothing else."""
+        """0x8103: count u8, then id u32, length u8, value. The values are stored without further effect."""
         found: dict[int, bytes] = {}
         position = 1
         while position + _PARAMETER.size <= len(body):
@@ -189,10 +189,10 @@ class Jt709Downlink:
         if not body:
             return _WRONG
         if body[0] == jt808.FACTORY_RESET:
-            self.lock.guard.reset()
+            self.lock.mechanism.reset()
             self._parameters.clear()
         if body[0] in (jt808.RESTART, jt808.FACTORY_RESET):
-            self.lock.nap(now, RESTART_SECONDS)
+            self.lock.disconnect_for(now, RESTART_SECONDS)
         return _DONE
 
     def _text(self, body: bytes, now: float) -> int:

@@ -1,4 +1,4 @@
-"""The `jt701` dialect, spoken by a virtual master: a JT701D (docs/protocol.rst §2.2, §2.3, §3).
+"""The `jt701` dialect of a virtual master, a JT701D (docs/protocol.rst §2.2, §2.3, §3).
 
 Positions are `$` records, several stored ones to a frame; movements are P45 sentences, each followed by a
 record with the new status; what sub-locks report is passed on. `(P69,0,serial)` answers each, so that no two
@@ -25,16 +25,16 @@ _Kind = Literal["record", "sentence"]
 _RECORD: Final[_Kind] = "record"
 _SENTENCE: Final[_Kind] = "sentence"
 _LIVE: Final = 1
-#: Frames under way; each may hold ten records, and all of them share 256 serials.
+#: Unanswered frames; each holds up to ten records, and all share 256 serials.
 _WIDEST: Final = 16
-#: Seconds after which a dynamic password is reported again until it is told back.
+#: Seconds between reports of a dynamic password until the gateway echoes it.
 _PASSWORD_AGAIN: Final = 60.0
 #: P45: where the command came from, and what was verified (docs/protocol.rst §2.2).
 _SOURCES: Final[dict[Method, int]] = {"card": 1, "password": 4, "automatic": 5, "dynamic_password": 6}
 _STATIC_OPENED: Final = 1
 _NO_FENCE_NEEDED: Final = 98
 _REFUSED: Final = 0
-#: What a sentence may be long, before it is taken for noise.
+#: The maximum length of a sentence.
 _LONGEST: Final = 1024
 _SENTENCE_BYTES = re.compile(rb"\([\x20-\x27\x2a-\x7e]*\)")
 
@@ -54,29 +54,29 @@ class Jt701(Dialect[bytes]):
 
     def __attrs_post_init__(self) -> None:
         lock = self.lock
-        self.sublocks = SubLocks(lock.device, lock.options, lock.unit, lock.options.interval)
+        self.sublocks = SubLocks(lock.device, lock.options, lock.vehicle, lock.options.interval)
         self.commands = Jt701Downlink(lock, self, self.sublocks)
 
     @property
     def window(self) -> int:
-        """No more than the serials allow."""
+        """Limited by the serials."""
         return min(self.lock.options.window, _WIDEST)
 
     def start(self, now: float) -> None:
-        """Switch the sub-locks on."""
+        """Start the sub-locks."""
         self.sublocks.start(now)
 
     def connected(self, now: float) -> list[bytes]:
-        """Nothing goes before the reports."""
+        """Return no frames: reports come first."""
         self._pending = b""
         return []
 
     def due(self, online: bool) -> float:
-        """The next report of a sub-lock, or the dynamic password again."""
+        """When a sub-lock reports, or the dynamic password is repeated."""
         return min(self.sublocks.due, self._password_at) if online else self.sublocks.due
 
     def tick(self, now: float, online: bool) -> list[bytes]:
-        """Take what the sub-locks report; tell the dynamic password again."""
+        """Buffer due reports of sub-locks; repeat the dynamic password."""
         for payload, movement in self.sublocks.reports(now):
             sentence = sublock.encode_report(self._identity, self._next_serial(), payload)
             # It is answered by the sub-lock's own serial.
@@ -87,10 +87,10 @@ class Jt701(Dialect[bytes]):
         if not online or now < self._password_at:
             return []
         self._password_at = now + _PASSWORD_AGAIN
-        return [pnn.dynamic_password(self.lock.device, self.lock.guard.dynamic_password or "")]
+        return [pnn.dynamic_password(self.lock.device, self.lock.mechanism.dynamic_password or "")]
 
     def drain(self) -> None:
-        """The sub-locks fall silent."""
+        """Stop the reports of sub-locks."""
         self.sublocks.silence()
 
     def feed(self, data: bytes, datagram: bool) -> Sequence[bytes]:
@@ -111,8 +111,8 @@ class Jt701(Dialect[bytes]):
         self._pending = rest
         return frames
 
-    def take(self, frame: bytes, now: float) -> list[bytes]:
-        """An answer, or a command."""
+    def process(self, frame: bytes, now: float) -> list[bytes]:
+        """Process an answer or a command."""
         if not _SENTENCE_BYTES.fullmatch(frame):
             return self._unreadable()
         if frame[1:2].isdigit():
@@ -123,12 +123,12 @@ class Jt701(Dialect[bytes]):
                 if serial.isascii() and serial.isdigit():
                     self.lock.answered(int(serial), now)
             case "P35", *_:
-                # What units before the JT701D wait for.
+                # The answer that units before the JT701D expect.
                 return self._unreadable()
             case "P22", moment:
                 return self._time(moment, now)
             case "P52", "2", password:
-                if password == self.lock.guard.dynamic_password:
+                if password == self.lock.mechanism.dynamic_password:
                     self._password_at = inf
             case _:
                 return self.commands.on_pnn(word, arguments, now)
@@ -147,7 +147,7 @@ class Jt701(Dialect[bytes]):
         """Records up to the first sentence, or one sentence; none whose serial is still under way."""
         serials: set[int | None] = set()
         for count, entry in enumerate(entries):
-            if entry.serial in serials or self.lock.memory.awaits(entry.serial):
+            if entry.serial in serials or self.lock.buffer.awaits(entry.serial):
                 return count
             if entry.kind == _SENTENCE:
                 return count or 1
@@ -172,10 +172,10 @@ class Jt701(Dialect[bytes]):
         self._asked_time = True
         return pnn.time_request(self.lock.device)
 
-    def tell_dynamic_password(self, now: float) -> bytes:
+    def report_dynamic_password(self, now: float) -> bytes:
         """`P52,2,password`, each minute until it is told back."""
         self._password_at = now + _PASSWORD_AGAIN
-        return pnn.dynamic_password(self.lock.device, self.lock.guard.new_dynamic_password())
+        return pnn.dynamic_password(self.lock.device, self.lock.mechanism.new_dynamic_password())
 
     @property
     def _identity(self) -> str:
@@ -207,8 +207,8 @@ class Jt701(Dialect[bytes]):
         return self.commands.on_sentence(sentence, now)
 
     def _record(self, now: float, wake: int, serial: int) -> bytes:
-        """A whole record as in docs/protocol.rst §2.3, in which 1 is locked, inserted, closed."""
-        unit = self.lock.unit
+        """Encode a record (docs/protocol.rst §2.3), in which 1 means locked, inserted, closed."""
+        unit = self.lock.vehicle
         place = unit.place
         status = jt701.STATUS_COVER_CLOSED | jt701.STATUS_ANSWER_WANTED
         status |= 0 if unit.motor_open else jt701.STATUS_MOTOR_LOCKED
@@ -232,7 +232,7 @@ class Jt701(Dialect[bytes]):
         )
 
     def _lock_report(self, now: float, movement: LockMovement, serial: int) -> bytes:
-        unit = self.lock.unit
+        unit = self.lock.vehicle
         place = unit.place
         verification = _REFUSED
         if movement.action == "unlocked":
@@ -250,7 +250,7 @@ class Jt701(Dialect[bytes]):
             verification=verification,
             card=movement.shown if movement.method == "card" else None,
             password_ok=by_password and movement.action == "unlocked",
-            wrong_tries=self.lock.guard.tries,
+            wrong_tries=self.lock.mechanism.tries,
             serial=serial,
             odometer_km=unit.odometer_km,
         )

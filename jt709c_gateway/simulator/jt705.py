@@ -1,5 +1,4 @@
-"""The `jt705` dialect, spoken by a virtual lock: another report, the same commands (docs/protocol.rst §1.2,
-§2.1)."""
+"""The `jt705` dialect: other reports than `jt709`, the same commands (docs/protocol.rst §1.2, §2.1)."""
 
 from collections.abc import Hashable, Sequence
 from typing import ClassVar, Final
@@ -26,28 +25,28 @@ class Jt705(Jt709):
 
     @property
     def window(self) -> int:
-        """One: 0x4401 doesn't name the report that it answers, only its message id."""
+        """One, since 0x4401 has no serial of the answered report, only its message id."""
         return 1
 
     def connected(self, now: float) -> list[bytes]:
-        """It doesn't register."""
+        """Return no frames: this dialect doesn't register."""
         self._framer = Framer()
         return []
 
     def ask_time(self, first: bool) -> bytes:
-        """Always as a sentence."""
+        """Encode a time request, always as a sentence."""
         return self._ask_by_sentence()
 
     def record(self, now: float, wake: int, movement: LockMovement | None) -> list[Entry]:
-        """A location, with the lock event when there is one."""
+        """Make a location, with the lock event of a movement."""
         return [Entry(jt808.JT705_LOCATION, self._report(now, wake, movement))]
 
     def fit(self, entries: Sequence[Entry]) -> int:
-        """Each has a frame of its own."""
+        """One: each report has its own frame."""
         return 1
 
     def pack(self, entries: Sequence[Entry], stored: bool) -> tuple[set[Hashable], bytes]:
-        """0x5501, or 0x5502 when it was stored, with the wish for an answer."""
+        """Encode 0x5501, or 0x5502 if stored, with the flag that requests an answer."""
         (entry,) = entries
         if entry.kind != jt808.JT705_LOCATION:
             return super().pack(entries, False)
@@ -59,8 +58,8 @@ class Jt705(Jt709):
         return {message_id}, frame
 
     def _report(self, now: float, wake: int, movement: LockMovement | None) -> bytes:
-        """A body as in docs/protocol.rst §1.2. A rope of its own the status doesn't show."""
-        unit = self.lock.unit
+        """Encode a body (docs/protocol.rst §1.2), whose status has no bit of the rope."""
+        unit = self.lock.vehicle
         place = unit.place
         status = jt705.STATUS_MOTOR if unit.unlocked else 0
         status |= jt705.STATUS_BATTERY_LOW if LOW_BATTERY in unit.alarms else 0

@@ -1,4 +1,4 @@
-"""The `jt709` dialect, spoken by a virtual lock (docs/protocol.rst §1, §2.1)."""
+"""The `jt709` dialect of a virtual lock (docs/protocol.rst §1, §2.1)."""
 
 from collections.abc import Hashable, Sequence
 from struct import Struct
@@ -16,7 +16,7 @@ from jt709c_gateway.simulator.lock_mechanism import LockMovement
 from jt709c_gateway.simulator.report_buffer import Entry
 from jt709c_gateway.simulator.vehicle import WAKE_TIMER, WRONG_PASSWORD
 
-#: Lock events (docs/protocol.rst §1.1): a password that was taken, with its result, and one that was refused.
+#: Lock events (docs/protocol.rst §1.1): an accepted password, with its result, and a refused one.
 _OPENED: Final = 0x01
 _OPENED_RESULT: Final = 0x00
 _REFUSED: Final = 0x06
@@ -31,7 +31,7 @@ NETWORK: Final = 4
 
 
 def lock_event(movement: LockMovement | None) -> dict[int, bytes]:
-    """The lock event item of a movement; locking by itself has none, the status tells it."""
+    """Encode the lock event item of a movement; automatic locking has none."""
     if movement is None or movement.shown is None:
         return {}
     if movement.method == "card":
@@ -56,7 +56,7 @@ class Jt709(Dialect[Frame]):
     _framer: Framer = field(init=False, repr=False, factory=Framer)
     _serial: int = field(init=False, default=0)
     _sentence_serial: int = field(init=False, default=0)
-    #: The serial of a time request under way, to tell its answer from a command to set the clock.
+    #: The serial of a pending time request, to tell its answer from a command that sets the clock.
     _asked_time: int | None = field(init=False, default=None)
     _auth_code: bytes | None = field(init=False, default=None, repr=False)
 
@@ -65,7 +65,7 @@ class Jt709(Dialect[Frame]):
         self.commands = Jt709Downlink(self.lock, self, self.model)
 
     def connected(self, now: float) -> list[bytes]:
-        """Registration, or what it got for it."""
+        """Return the registration, or the authentication after it."""
         self._framer = Framer()
         return [self._register()] if self.lock.options.register else []
 
@@ -73,8 +73,8 @@ class Jt709(Dialect[Frame]):
         """Frames of both forms."""
         return self._framer.feed_datagram(data) if datagram else self._framer.feed(data)
 
-    def take(self, frame: Frame, now: float) -> list[bytes]:
-        """An answer, or a command."""
+    def process(self, frame: Frame, now: float) -> list[bytes]:
+        """Process an answer or a command."""
         if isinstance(frame, BinaryFrame):
             return self._binary(frame, now)
         if isinstance(frame, SentenceFrame):
@@ -82,11 +82,11 @@ class Jt709(Dialect[Frame]):
         return self._unreadable()
 
     def record(self, now: float, wake: int, movement: LockMovement | None) -> list[Entry]:
-        """A location, with the lock event when there is one."""
+        """Make a location, with the lock event of a movement."""
         return [Entry(jt808.LOCATION, self._location(now, wake, movement))]
 
     def fit(self, entries: Sequence[Entry]) -> int:
-        """As many as a 0x0704 has room for, which is one at least."""
+        """As many as fit into a 0x0704, at least one."""
         length = len(jt808_messages.encode_stored([]))
         for count, entry in enumerate(entries):
             length += jt808_messages.stored_length(entry.body)
@@ -95,7 +95,7 @@ class Jt709(Dialect[Frame]):
         return len(entries)
 
     def pack(self, entries: Sequence[Entry], stored: bool) -> tuple[set[Hashable], bytes]:
-        """A report of its own, or a 0x0704 with several; answered by id and serial."""
+        """Encode one report, or a 0x0704 with several; the answer has id and serial."""
         kind, body = entries[0].kind, entries[0].body
         if stored:
             kind, body = (
@@ -108,47 +108,47 @@ class Jt709(Dialect[Frame]):
 
     def heartbeat(self) -> bytes:
         """0x0002 with battery, signal and state."""
-        unit = self.lock.unit
+        unit = self.lock.vehicle
         body = jt808_messages.encode_heartbeat(round(unit.battery), unit.signal, int(unit.unlocked))
         return self.encode(jt808.HEARTBEAT, body)
 
     def ask_time(self, first: bool) -> bytes:
-        """At first as a sentence, then as 0x0109."""
+        """Encode a time request, the first as a sentence, later ones as 0x0109."""
         if not first:
             return self.encode(jt808.TIME_REQUEST, b"")
         return self._ask_by_sentence()
 
-    def tell_dynamic_password(self, now: float) -> bytes:
+    def report_dynamic_password(self, now: float) -> bytes:
         """`ELOCK,3,password`."""
-        return self.sentence(*sentences.DYNAMIC_PASSWORD, self.lock.guard.new_dynamic_password())
+        return self.sentence(*sentences.DYNAMIC_PASSWORD, self.lock.mechanism.new_dynamic_password())
 
-    # What `Commands` needs, too.
+    # Also used by `Commands`.
 
     def encode(self, message_id: int, body: bytes) -> bytes:
-        """A frame under the next serial that nothing under way uses."""
+        """Encode a frame with the next unused serial."""
         return jt808.encode(message_id, self._wire, self.next_serial(message_id), body)
 
     def sentence(self, *words: str) -> bytes:
-        """A grouped sentence under the lock's own next serial."""
+        """Encode a grouped sentence with the next serial."""
         self._sentence_serial = (self._sentence_serial + 1) % 1000
         return sentences.grouped(self.lock.device, self._sentence_serial, *words)
 
     def answer_location(self, now: float, serial: int) -> None:
-        """Make a 0x0201 that answers the query `serial`. It overtakes other reports."""
-        self.lock.unit.advance(now)
+        """Make a 0x0201 as the answer to the query `serial`, ahead of other reports."""
+        self.lock.vehicle.advance(now)
         body = jt808_messages.encode_location_answer(serial, Jt709._location(self, now, WAKE_TIMER, None))
         self.lock.keep(Entry(jt808.LOCATION_ANSWER, body, kept=False), first=True)
 
     def next_serial(self, message_id: int) -> int:
-        """The next that no unanswered frame of this id has."""
+        """The next serial that no unanswered frame of this id has."""
         self._serial = self._serial + 1 & 0xFFFF
-        while self.lock.memory.awaits((message_id, self._serial)):
+        while self.lock.buffer.awaits((message_id, self._serial)):
             self._serial = self._serial + 1 & 0xFFFF
         return self._serial
 
     def _location(self, now: float, wake: int, movement: LockMovement | None) -> bytes:
-        """A body as in docs/protocol.rst §1.1."""
-        unit = self.lock.unit
+        """Encode a body (docs/protocol.rst §1.1)."""
+        unit = self.lock.vehicle
         place = unit.place
         status = jt709.STATUS_FIX | jt709.STATUS_GNSS | (wake & 0x0F) << 24
         status |= jt709.STATUS_MOTOR if unit.motor_open else 0

@@ -1,10 +1,9 @@
 """A virtual lock, sans-IO: time and downlink bytes go in, uplink frames come out.
 
-Here is what all locks share: the journey, the memory for reports that weren't answered, sleeping, opening
-and closing. How that is said, and what the gateway says, is the `Speech` of its dialect. Whoever owns a lock
-calls `start` once, `connected` and `disconnected` as the link comes and goes, `receive` with what arrives,
-and `tick` at `next_due`; `now` is seconds since 1970 everywhere. The same options, device id and calls give
-the same bytes.
+The lock has what all dialects share: the journey, the buffer of unanswered reports, sleeping, opening and
+closing. Its `Dialect` encodes and decodes frames. The owner of a lock calls `start` once, `connected` and
+`disconnected` when the connection changes, `receive` with received bytes, and `tick` at `next_due`; `now` is
+in seconds since 1970. The same options, device id and calls give the same bytes.
 """
 
 from collections.abc import Hashable
@@ -25,14 +24,14 @@ from jt709c_gateway.simulator.options import ID_DIGITS, JT701, JT705, JT709, Loc
 from jt709c_gateway.simulator.report_buffer import Entry, Report, ReportBuffer
 from jt709c_gateway.simulator.vehicle import WAKE_CHARGING, WAKE_RESTART, WAKE_TIMER, Vehicle
 
-_SPEECHES: Final[dict[str, type[Dialect[Any]]]] = {JT709: Jt709, JT705: Jt705, JT701: Jt701}
-#: A clock is off by less than this after setting it to whole seconds.
+_DIALECTS: Final[dict[str, type[Dialect[Any]]]] = {JT709: Jt709, JT705: Jt705, JT701: Jt701}
+#: The error in seconds of a clock that was set to whole seconds.
 _CLOCK_STEP: Final = 1.0
 
 
 @define(eq=False)
 class VirtualLock:
-    """One lock. ValueError for a device id that isn't 1 to 12 digits (jt701: 10)."""
+    """A virtual lock. Raises ValueError unless the device id has 1 to 12 digits (jt701: 10)."""
 
     device: str
     options: LockOptions = field(factory=LockOptions, repr=False)
@@ -40,24 +39,24 @@ class VirtualLock:
     online: bool = field(default=False, init=False)
     #: False while it sleeps and wants no connection.
     awake: bool = field(default=True, init=False)
-    unit: Vehicle = field(init=False, repr=False)
-    memory: ReportBuffer = field(
+    vehicle: Vehicle = field(init=False, repr=False)
+    buffer: ReportBuffer = field(
         init=False,
         repr=False,
         default=Factory(lambda self: ReportBuffer(self.options.memory), takes_self=True),
     )
-    guard: LockMechanism = field(init=False, repr=False)
-    speech: Dialect[Any] = field(init=False, repr=False)
+    mechanism: LockMechanism = field(init=False, repr=False)
+    dialect: Dialect[Any] = field(init=False, repr=False)
     _phase: float = field(init=False, default=0.0)
     _reports: int = field(init=False, default=0)
     _draining: bool = field(init=False, default=False)
     _report_at: float = field(init=False, default=inf)
     _heartbeat_at: float = field(init=False, default=inf)
     _time_at: float = field(init=False, default=inf)
-    #: When it locks by itself.
+    #: When the lock locks by itself.
     _locks_at: float = field(init=False, default=inf)
-    #: When it falls asleep, or wakes.
-    _turns_at: float = field(init=False, default=inf)
+    #: When the lock falls asleep or wakes.
+    _toggle_sleep_at: float = field(init=False, default=inf)
 
     def __attrs_post_init__(self) -> None:
         digits = ID_DIGITS[self.options.dialect]
@@ -68,104 +67,104 @@ class VirtualLock:
         self.device = self.device.lstrip("0") or "0"
         dice = Random(f"{self.options.seed}:{self.device}")
         self._phase = dice.random()
-        self.unit = Vehicle.make(self.options.route, self.options.speed_factor, dice)
-        self.guard = LockMechanism(
-            self.device, self.options, self.unit, self.counters, self._moved, self.options.password
+        self.vehicle = Vehicle.make(self.options.route, self.options.speed_factor, dice)
+        self.mechanism = LockMechanism(
+            self.device, self.options, self.vehicle, self.counters, self._moved, self.options.password
         )
-        self.speech = _SPEECHES[self.options.dialect](self)
+        self.dialect = _DIALECTS[self.options.dialect](self)
 
     @property
     def unanswered(self) -> int:
-        """Reports that the gateway hasn't answered yet, sent or not."""
-        return self.memory.unanswered
+        """The number of reports that the gateway hasn't answered, sent or not."""
+        return self.buffer.unanswered
 
     @property
     def next_due(self) -> float:
-        """When `tick` has something to do, in seconds since 1970; an earlier call does no harm."""
-        due = min(self._report_at, self._turns_at, self._locks_at, self.speech.due(self.online))
+        """When to call `tick`, in seconds since 1970; earlier calls are harmless."""
+        due = min(self._report_at, self._toggle_sleep_at, self._locks_at, self.dialect.due(self.online))
         if self.online:
             due = min(due, self._heartbeat_at, self._time_at)
-            for report in self.memory.in_flight.values():
+            for report in self.buffer.in_flight.values():
                 return min(due, report.due)
         return due
 
     def start(self, now: float) -> None:
-        """Switch it on; reports, heartbeats and sleep are spread over their intervals from here."""
-        self.unit.moved_at = now
+        """Switch the lock on; reports, heartbeats and sleep start at a random phase of their intervals."""
+        self.vehicle.moved_at = now
         self._report_at = now + self.options.interval * (0.5 + self._phase)
         if self.options.heartbeat:
             self._heartbeat_at = now + self.options.heartbeat * (0.5 + self._phase)
         if self.options.sleep:
-            self._turns_at = now + self.options.sleep[0] * (0.5 + self._phase)
-        self.speech.start(now)
+            self._toggle_sleep_at = now + self.options.sleep[0] * (0.5 + self._phase)
+        self.dialect.start(now)
 
     def drain(self, now: float) -> None:
-        """Make no more reports, stay awake, and only get rid of those that are unanswered."""
+        """Stop making reports, stay awake, and deliver the unanswered ones."""
         self._draining = self.awake = True
-        self._report_at = self._turns_at = self._locks_at = inf
-        self.speech.drain()
+        self._report_at = self._toggle_sleep_at = self._locks_at = inf
+        self.dialect.drain()
 
     def connected(self, now: float) -> list[bytes]:
-        """The link is up: what to send first."""
+        """Handle a new connection; return the frames to send first."""
         self.online = True
-        frames = self.speech.connected(now)
+        frames = self.dialect.connected(now)
         if self.options.ask_time and self._time_at == inf:
             self._time_at = now + self.options.ask_time
-            frames.append(self.speech.ask_time(first=True))
-        if self.options.dynamic_password and self.guard.dynamic_password is None:
-            frames.append(self.speech.tell_dynamic_password(now))
+            frames.append(self.dialect.ask_time(first=True))
+        if self.options.dynamic_password and self.mechanism.dynamic_password is None:
+            frames.append(self.dialect.report_dynamic_password(now))
         if not self._reports and not self._draining:
             self._report(now, wake=WAKE_RESTART)
-        self.memory.all_overdue()
+        self.buffer.all_overdue()
         return frames + self._send_due(now)
 
     def disconnected(self, now: float) -> None:
-        """The link is down. What was sent is sent again when it is back; what comes meanwhile is stored."""
+        """Handle a lost connection: unanswered frames are resent later, new reports are stored."""
         self.online = False
-        self.memory.store_live()
+        self.buffer.store_live()
 
     def tick(self, now: float) -> list[bytes]:
-        """Let time pass; what is to be sent now, nothing without a link. Look at `awake` afterwards."""
-        if now >= self._turns_at:
-            self._turn(now)
+        """Advance the time; return the frames to send, none while offline. May change `awake`."""
+        if now >= self._toggle_sleep_at:
+            self._toggle_sleep(now)
         if now >= self._locks_at:
-            self.guard.close(now)
+            self.mechanism.close(now)
         if now >= self._report_at:
             self._periodic(now)
-        frames = self.speech.tick(now, self.online)
+        frames = self.dialect.tick(now, self.online)
         if not self.online:
             return []
         if now >= self._heartbeat_at:
             self._heartbeat_at = now + self.options.heartbeat
             self.counters.heartbeats += 1
-            frames.append(self.speech.heartbeat())
+            frames.append(self.dialect.heartbeat())
         if now >= self._time_at:
             self._time_at = now + self.options.ask_time
-            frames.append(self.speech.ask_time(first=False))
+            frames.append(self.dialect.ask_time(first=False))
         return frames + self._send_due(now)
 
     def receive(self, data: bytes, now: float, *, datagram: bool = False) -> list[bytes]:
-        """Take bytes from the gateway; what to send because of them. Never raises, whatever the bytes."""
+        """Process bytes of the gateway; return the frames to send. Never raises."""
         answers = []
-        for frame in self.speech.feed(data, datagram):
-            answers += self.speech.take(frame, now)
+        for frame in self.dialect.feed(data, datagram):
+            answers += self.dialect.process(frame, now)
         return answers + self._send_due(now)
 
-    # What the dialect asks of the lock (`Host`).
+    # Called by the dialect (`Host`).
 
     def keep(self, entry: Entry, *, first: bool = False) -> None:
-        """Put a report into the memory; it goes out when its turn comes, or with `first` before others."""
-        self.counters.lost += self.memory.add(entry, connected=self.online, first=first)
+        """Buffer a report for sending, with `first` ahead of others."""
+        self.counters.lost += self.buffer.add(entry, connected=self.online, first=first)
 
     def answered(self, key: Hashable, now: float) -> None:
-        """The gateway has answered what was sent under `key`: the lock may forget it."""
-        report = self.memory.answered(key)
+        """Process the answer to `key`, and drop the report."""
+        report = self.buffer.answered(key)
         if report is not None:
             self.counters.answered += 1
             self.counters.latencies.add(now - report.sent_at)
 
     def set_clock(self, now: float, text: str) -> bool:
-        """Set the clock to `yyyyMMddHHmmss`, UTC; False when that is no time of this century."""
+        """Set the clock to `yyyyMMddHHmmss`, UTC; return False for an invalid time."""
         try:
             moment = datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
         except ValueError:
@@ -173,68 +172,68 @@ class VirtualLock:
         if not 2000 <= moment.year <= 2098:
             return False
         ahead = moment.timestamp() - now
-        # The answer names whole seconds only; a clock that agrees with it is left alone.
-        if abs(ahead - self.unit.clock_ahead) > _CLOCK_STEP:
-            self.unit.clock_ahead = ahead
+        # The answer has whole seconds; a clock within that error stays unchanged.
+        if abs(ahead - self.vehicle.clock_ahead) > _CLOCK_STEP:
+            self.vehicle.clock_ahead = ahead
         return True
 
-    def nap(self, now: float, seconds: float) -> None:
-        """Hang up, and come back after so many seconds."""
+    def disconnect_for(self, now: float, seconds: float) -> None:
+        """Disconnect, and reconnect after `seconds`."""
         if not self._draining:
             self.awake = False
-            self._turns_at = now + seconds
+            self._toggle_sleep_at = now + seconds
 
-    def _turn(self, now: float) -> None:
+    def _toggle_sleep(self, now: float) -> None:
         self.awake = not self.awake
         if not self.options.sleep:
-            self._turns_at = inf
+            self._toggle_sleep_at = inf
         else:
-            self._turns_at = now + self.options.sleep[0 if self.awake else 1]
+            self._toggle_sleep_at = now + self.options.sleep[0 if self.awake else 1]
 
     def _report(self, now: float, wake: int = WAKE_TIMER, movement: LockMovement | None = None) -> None:
-        """Make a report of this moment; it goes out when its turn comes."""
-        charged = self.unit.advance(now)
+        """Make a report of the current state."""
+        charged = self.vehicle.advance(now)
         self._reports += 1
-        for entry in self.speech.record(now, WAKE_CHARGING if charged else wake, movement):
+        for entry in self.dialect.record(now, WAKE_CHARGING if charged else wake, movement):
             self.keep(entry)
 
     def _moved(self, now: float, movement: LockMovement) -> None:
-        """Somebody opened, closed or tried the lock."""
-        if movement.action == "unlocked" and self.speech.locks_itself and not self._draining:
+        """Report a movement or a failed attempt."""
+        if movement.action == "unlocked" and self.dialect.locks_itself and not self._draining:
             self._locks_at = now + self.options.relock if self.options.relock else inf
         elif movement.action == "locked":
             self._locks_at = inf
         self._report(now, movement=movement)
 
     def _periodic(self, now: float) -> None:
-        """A report, and now and then a card that opens the lock or a hand that closes it."""
+        """Make a periodic report; regularly a card opens the lock, or it is closed."""
         self._report_at += self.options.interval
         if self._report_at <= now:
             self._report_at = now + self.options.interval
         every = self.options.card_every
         turn = (self._reports + int(self._phase * every)) % every if every else None
-        if turn == every // 2 and self.unit.unlocked:
-            self.guard.close(now)
-        elif turn == 0 and not self.unit.unlocked and self._reports:
-            self.guard.show_card(f"{int(self.device) % 10**9 + 1:010d}", now)
+        if turn == every // 2 and self.vehicle.unlocked:
+            self.mechanism.close(now)
+        elif turn == 0 and not self.vehicle.unlocked and self._reports:
+            self.mechanism.show_card(f"{int(self.device) % 10**9 + 1:010d}", now)
         else:
-            # Whoever opened it has drawn the rope by the next report.
-            self.unit.rope_open = self.unit.motor_open
+            # The rope of an opened lock is out by the next report.
+            self.vehicle.rope_open = self.vehicle.motor_open
             self._report(now)
 
     def _send_due(self, now: float) -> list[bytes]:
-        """Frames that weren't answered in time, then new ones as far as the window allows."""
+        """Return overdue frames, then new ones as far as the window allows."""
         if not self.online:
             return []
-        frames = self.memory.overdue(now, self.options.resend_after)
+        frames = self.buffer.overdue(now, self.options.resend_after)
         self.counters.resent += len(frames)
-        while len(self.memory.in_flight) < self.speech.window:
-            taken = self.memory.take(self.speech.fit)
+        while len(self.buffer.in_flight) < self.dialect.window:
+            taken = self.buffer.take(self.dialect.fit)
             if taken is None:
                 break
             entries, stored = taken
-            keys, frame = self.speech.pack(entries, stored)
-            self.memory.sent(Report(frame, len(entries), keys, now, now + self.options.resend_after))
+            keys, frame = self.dialect.pack(entries, stored)
+            self.buffer.sent(Report(frame, len(entries), keys, now, now + self.options.resend_after))
             self.counters.sent += 1
             self.counters.stored += len(entries) if stored else 0
             frames.append(frame)

@@ -1,4 +1,4 @@
-"""Who may open a lock, and what happens when somebody tries: the same whatever the lock speaks."""
+"""The passwords and the bolt of a lock, independent of its dialect."""
 
 from collections.abc import Callable
 from random import Random
@@ -18,7 +18,7 @@ _TRIES: Final = 5
 
 @frozen
 class LockMovement:
-    """Somebody opened, closed or tried the lock; `shown` is the password or the card's number, if any."""
+    """A movement or a failed attempt; `shown` is the password or card number, if any."""
 
     method: Method
     action: Action
@@ -31,7 +31,7 @@ class LockMechanism:
 
     device: str
     options: LockOptions = field(repr=False)
-    unit: Vehicle = field(repr=False)
+    vehicle: Vehicle = field(repr=False)
     counters: Counters = field(repr=False)
     moved: Callable[[float, LockMovement], None] = field(repr=False)
     password: str = field(repr=False)
@@ -41,34 +41,34 @@ class LockMechanism:
     _dynamic_made: int = 0
 
     def new_dynamic_password(self) -> str:
-        """Throw dice for another one."""
+        """Generate a random dynamic password."""
         self._dynamic_made += 1
         dice = Random(f"{self.options.seed}:{self.device}:{self._dynamic_made}")
         self.dynamic_password = f"{dice.randrange(10**PASSWORD_LENGTH):0{PASSWORD_LENGTH}d}"
         return self.dynamic_password
 
     def unlock(self, given: str, method: Literal["password", "dynamic_password"], now: float) -> bool:
-        """Somebody shows a password; whether the lock says yes. The fifth wrong one raises an alarm."""
+        """Try a password; return whether it was accepted. The fifth wrong one raises an alarm."""
         right = self.password if method == "password" else self.dynamic_password
         if self.options.refuse or right is None or given != right:
             self.tries += 1
             self.counters.refused += 1
             if self.tries >= _TRIES:
-                self.unit.alarm(WRONG_PASSWORD, True)
+                self.vehicle.alarm(WRONG_PASSWORD, True)
             self.moved(now, LockMovement(method, "refused", given))
             return False
         self.tries = 0
-        self.unit.alarm(WRONG_PASSWORD, False)
+        self.vehicle.alarm(WRONG_PASSWORD, False)
         if not self.options.no_evidence:
             self._open(now, LockMovement(method, "unlocked", given))
         return True
 
     def show_card(self, card: str, now: float) -> None:
-        """Somebody holds a card to it that may open it."""
+        """Unlock with a permitted card."""
         self._open(now, LockMovement("card", "unlocked", card))
 
     def seal(self, now: float) -> bool:
-        """It is told to close; whether it says yes."""
+        """Close on command; return whether it was accepted."""
         if self.options.refuse:
             self.counters.refused += 1
             return False
@@ -77,13 +77,13 @@ class LockMechanism:
         return True
 
     def close(self, now: float) -> None:
-        """The rope is in and the motor turns."""
-        self.unit.motor_open = self.unit.rope_open = False
+        """Insert the rope and lock the motor."""
+        self.vehicle.motor_open = self.vehicle.rope_open = False
         self.counters.sealed += 1
         self.moved(now, LockMovement("automatic", "locked"))
 
     def set_password(self, new: str, old: str) -> bool:
-        """Change the static password; whether it says yes."""
+        """Change the static password; return whether it was accepted."""
         if self.options.refuse or old != self.password or len(new) != PASSWORD_LENGTH:
             self.counters.refused += 1
             return False
@@ -91,10 +91,10 @@ class LockMechanism:
         return True
 
     def reset(self) -> None:
-        """Back to the factory's password."""
+        """Restore the factory password."""
         self.password, self.tries = FACTORY_PASSWORD, 0
 
     def _open(self, now: float, movement: LockMovement) -> None:
-        self.unit.motor_open = True
+        self.vehicle.motor_open = True
         self.counters.unlocked += 1
         self.moved(now, movement)

@@ -1,4 +1,4 @@
-"""How a virtual lock behaves."""
+"""Options of virtual locks."""
 
 from typing import Any, Final
 
@@ -12,13 +12,13 @@ JT709: Final = "jt709"
 JT705: Final = "jt705"
 JT701: Final = "jt701"
 DIALECTS: Final = (JT709, JT705, JT701)
-#: Ids of the first virtual lock of each, and digits that an id may have.
+#: The first id of each dialect, and the maximum digits of an id.
 FIRST_IDS: Final = {JT709: "794308010001", JT705: "856009010001", JT701: "8000010001"}
 ID_DIGITS: Final = {JT709: 12, JT705: 12, JT701: 10}
 #: Sub-locks of one master: 50 JT126 and 16 JT709.
 MOST_SUBLOCKS: Final = 66
 FACTORY_PASSWORD: Final = "888888"
-#: Seconds that any interval may last: what JT/T 808 parameters can hold.
+#: The maximum interval in seconds: the range of JT/T 808 parameters.
 _LONGEST: Final = 2**32 - 1
 
 
@@ -40,7 +40,7 @@ def _sleep(_: Any, attribute: "Attribute[Any]", value: tuple[float, float] | Non
 
 @define(frozen=True, eq=False)
 class LockOptions:
-    """What all locks of a fleet have in common; ValueError for what can't be. Times in seconds.
+    """Options of all locks of a fleet; raises ValueError. Times are in seconds.
 
     - `dialect`: what it speaks, one of `DIALECTS`.
     - `interval`, `heartbeat`: between reports, between heartbeats (0: none).

@@ -10,9 +10,9 @@ from typing import Final
 
 from attrs import define, field
 
-#: What a unit keeps at least (docs/protocol.rst §4).
+#: The minimum capacity of a unit (docs/protocol.rst §4).
 CAPACITY: Final = 20_000
-#: Stored reports that go into one frame at most.
+#: Maximum stored reports per frame.
 BATCH: Final = 10
 
 
@@ -43,7 +43,7 @@ class Report:
     due: float
 
 
-#: How many of the entries offered go into the next frame; 0 when they have to wait.
+#: Returns how many of the entries fit into the next frame; 0 if they must wait.
 Fit = Callable[[Sequence[Entry]], int]
 
 
@@ -54,18 +54,18 @@ class ReportBuffer:
     capacity: int = CAPACITY
     live: list[Entry] = field(factory=list, repr=False)
     stored: list[Entry] = field(factory=list, repr=False)
-    #: Frames by the order in which they were first sent.
+    #: Frames in the order of first sending.
     in_flight: dict[int, Report] = field(factory=dict, repr=False)
     _awaited: dict[Hashable, int] = field(factory=dict, repr=False)
     _sent: int = 0
 
     @property
     def unanswered(self) -> int:
-        """Reports that the gateway hasn't answered, sent or not."""
+        """The number of reports without an answer, sent or not."""
         return len(self.live) + len(self.stored) + sum(report.count for report in self.in_flight.values())
 
     def add(self, entry: Entry, *, connected: bool, first: bool = False) -> int:
-        """Keep a new report; `first` lets it overtake the others. The number of reports lost for it."""
+        """Add a report, with `first` ahead of others; return the number of reports lost for it."""
         if not connected:
             self.stored.append(entry)
         elif first:
@@ -81,17 +81,17 @@ class ReportBuffer:
         return 1
 
     def clear(self) -> None:
-        """Forget all that was not sent yet."""
+        """Drop all unsent reports."""
         self.live.clear()
         self.stored.clear()
 
     def store_live(self) -> None:
-        """The connection is gone: what was not sent will have waited for the next one."""
+        """Mark unsent reports as stored after a lost connection."""
         self.stored.extend(entry for entry in self.live if entry.kept)
         self.live.clear()
 
     def take(self, fit: Fit) -> tuple[list[Entry], bool] | None:
-        """What goes into the next frame, live reports first and each alone; and whether it was stored."""
+        """Take the entries of the next frame, live ones first and alone, and whether they are stored."""
         for entries, most, stored in ((self.live, 1, False), (self.stored, BATCH, True)):
             if entries:
                 taken = entries[: fit(entries[:most])]
@@ -100,18 +100,18 @@ class ReportBuffer:
         return None
 
     def sent(self, report: Report) -> None:
-        """A frame is under way for the first time."""
+        """Record a frame that was sent for the first time."""
         self._sent += 1
         self.in_flight[self._sent] = report
         for key in report.keys:
             self._awaited[key] = self._sent
 
     def awaits(self, key: Hashable) -> bool:
-        """Whether an answer that names `key` is still to come, so that nothing else may be sent under it."""
+        """Whether an answer to `key` is pending, so that the key can't be used again."""
         return key in self._awaited
 
     def answered(self, key: Hashable) -> Report | None:
-        """An answer names `key`; the report that it leaves with nothing unanswered."""
+        """Process an answer to `key`; return the report if it is now answered completely."""
         number = self._awaited.pop(key, None)
         if number is None:
             return None
@@ -120,7 +120,7 @@ class ReportBuffer:
         return None if report.keys else self.in_flight.pop(number)
 
     def overdue(self, now: float, again_after: float) -> list[bytes]:
-        """Frames to be sent again, the same bytes as before; they are due next after `again_after` seconds.
+        """Return frames to resend unchanged; they are due again after `again_after` seconds.
 
         The frames in flight stay in the order in which they fall due.
         """
@@ -138,6 +138,6 @@ class ReportBuffer:
         return frames
 
     def all_overdue(self) -> None:
-        """After a reconnect nothing that was under way will be answered by itself."""
+        """Make all unanswered frames overdue after a reconnect."""
         for report in self.in_flight.values():
             report.due = 0.0

@@ -1,4 +1,4 @@
-"""The way a virtual lock travels: a line of points on the globe, there and back again for ever."""
+"""The route of a virtual lock: a line of points that is travelled back and forth."""
 
 import csv
 import math
@@ -9,7 +9,7 @@ from typing import Final, Self
 from attrs import define, field
 
 _EARTH_M: Final = 6_371_000.0
-#: A round from a harbour to a depot inland, made up along no particular road.
+#: An invented route from a harbour to a depot inland.
 _BUILT_IN: Final = (
     (51.9496, 4.1453),
     (51.9412, 4.2101),
@@ -55,7 +55,7 @@ class Route:
 
     @classmethod
     def built_in(cls) -> Self:
-        """The route that is used when none is given."""
+        """The default route."""
         return cls(_BUILT_IN)
 
     @classmethod
@@ -78,7 +78,7 @@ class Route:
         return self._marks[-1]
 
     def at(self, metres: float) -> Place:
-        """Where one is after so many metres of going there and back."""
+        """Return the position after a distance in metres of travelling back and forth."""
         way = metres % (2 * self.length_m)
         back = way > self.length_m
         if back:

@@ -20,7 +20,7 @@ LOCKED: Final = 1 << 0
 UNLOCKED_BY_LORA: Final = 1 << 3
 _NO_EVENT: Final = 0
 _SENSOR_EVERY: Final = 4
-#: Seconds that a command takes from the master to a sub-lock.
+#: Seconds that a command needs from master to sub-lock.
 _RADIO: Final = (0.5, 3.0)
 _NEVER: Final = inf
 
@@ -32,7 +32,7 @@ def identity(master: str, number: int) -> str:
 
 @define(eq=False)
 class SubLock:
-    """One of them; times in seconds since 1970."""
+    """A sub-lock or sensor; times are in seconds since 1970."""
 
     identity: str
     kind: int
@@ -41,7 +41,7 @@ class SubLock:
     temperature: float
     humidity: int
     report_at: float
-    #: When a command reaches it, and when it locks again.
+    #: When a command arrives, and when the sub-lock locks again.
     unlocks_at: float = _NEVER
     locks_at: float = _NEVER
     motor_open: bool = False
@@ -50,7 +50,7 @@ class SubLock:
 
     @classmethod
     def make(cls, identity: str, kind: int, first_report: float, dice: Random) -> "SubLock":
-        """A locked one, as `dice` fall."""
+        """Create a locked sub-lock with random values."""
         return cls(
             identity=identity,
             kind=kind,
@@ -60,17 +60,17 @@ class SubLock:
             humidity=dice.randint(30, 90),
             report_at=first_report,
             cycles=dice.randint(0, 500),
-            # So that few of one master's sub-locks have the same at a time: one answer would release both.
+            # Random, since one answer would release all sub-locks of a master with the same serial.
             serial=dice.randrange(256),
         )
 
     @property
     def due(self) -> float:
-        """When it has something to report."""
+        """When the next report is due."""
         return min(self.report_at, self.unlocks_at, self.locks_at)
 
     def payload(self, master: Vehicle, now: float, event: int) -> bytes:
-        """What the master passes on, not escaped."""
+        """Encode the report that the master forwards, not escaped."""
         self.serial = self.serial + 1 & 0xFF
         place = master.place
         if self.kind == sublock.LOCK_JT709:
@@ -95,11 +95,11 @@ class SubLock:
 
 @define(eq=False)
 class SubLocks:
-    """Those bound to one master. `interval` in seconds."""
+    """The sub-locks bound to one master. `interval` is in seconds."""
 
     master: str
     options: LockOptions = field(repr=False)
-    unit: Vehicle = field(repr=False)
+    vehicle: Vehicle = field(repr=False)
     interval: float
     _bound: dict[str, SubLock] = field(factory=dict, repr=False)
     _dice: Random = field(init=False, repr=False)
@@ -108,23 +108,23 @@ class SubLocks:
         self._dice = Random(f"{self.options.seed}:{self.master}:sublocks")
 
     def start(self, now: float) -> None:
-        """Switch on as many as the options say, spread over the interval."""
+        """Start the sub-locks of the options, spread over the interval."""
         for number in range(1, self.options.sublocks + 1):
             kind = sublock.LOCK_JT709 if number % _SENSOR_EVERY else sublock.SENSOR_JT126
             self._add(identity(self.master, number), kind, now)
 
     @property
     def bound(self) -> list[str]:
-        """Their ids, in the order in which they were bound."""
+        """The ids in the order of binding."""
         return list(self._bound)
 
     @property
     def due(self) -> float:
-        """When the first of them has something to report."""
+        """When the first report is due."""
         return min((one.due for one in self._bound.values()), default=_NEVER)
 
     def bind(self, identities: list[str], now: float) -> bool:
-        """Replace the whole list; an id that is new is a JT709. False, and no change, for too many."""
+        """Replace the list; a new id is a JT709. Return False, without a change, for too many."""
         if len(set(identities)) > MOST_SUBLOCKS:
             return False
         before, self._bound = self._bound, {}
@@ -136,14 +136,14 @@ class SubLocks:
         return True
 
     def set_interval(self, seconds: float, now: float) -> None:
-        """Report so often from now on."""
+        """Set the report interval."""
         if self.interval != _NEVER:
             self.interval = seconds
             for one in self._bound.values():
                 one.report_at = now + seconds * self._dice.random()
 
     def unlock(self, identity: str, now: float) -> bool:
-        """Pass a command on; False when no such lock is bound."""
+        """Forward a command; return False for an unbound id."""
         found = self._bound.get(identity)
         if found is None or found.kind != sublock.LOCK_JT709:
             return False
@@ -152,28 +152,28 @@ class SubLocks:
         return True
 
     def silence(self) -> None:
-        """Nothing more is reported by itself."""
+        """Stop periodic reports."""
         self.interval = _NEVER
         for one in self._bound.values():
             one.report_at = one.locks_at = _NEVER
 
     def reports(self, now: float) -> list[tuple[bytes, Literal["unlocked", "locked"] | None]]:
-        """Payloads of all that is due, each with the movement that it tells."""
+        """Return the payloads of due reports, each with its movement."""
         found: list[tuple[bytes, Literal["unlocked", "locked"] | None]] = []
         for one in self._bound.values():
             if now >= one.unlocks_at:
                 one.unlocks_at, one.motor_open = _NEVER, True
                 again = self.options.relock and self.interval != _NEVER
                 one.locks_at = now + self.options.relock if again else _NEVER
-                found.append((one.payload(self.unit, now, UNLOCKED_BY_LORA), "unlocked"))
+                found.append((one.payload(self.vehicle, now, UNLOCKED_BY_LORA), "unlocked"))
             if now >= one.locks_at:
                 one.locks_at, one.motor_open = _NEVER, False
                 one.cycles = one.cycles + 1 & 0xFFFF
-                found.append((one.payload(self.unit, now, LOCKED), "locked"))
+                found.append((one.payload(self.vehicle, now, LOCKED), "locked"))
             if now >= one.report_at:
                 late = now - one.report_at >= self.interval
                 one.report_at = self.interval + (now if late else one.report_at)
-                found.append((one.payload(self.unit, now, _NO_EVENT), None))
+                found.append((one.payload(self.vehicle, now, _NO_EVENT), None))
         return found
 
     def _add(self, identity: str, kind: int, now: float) -> None:

@@ -1,4 +1,4 @@
-"""The thing itself: where the lock is, how it moves, its battery, its motor and its rope."""
+"""The physical state of a lock: position, speed, battery, motor and rope."""
 
 import math
 from datetime import UTC, datetime
@@ -15,13 +15,13 @@ WAKE_RESTART: Final = 0
 WAKE_TIMER: Final = 1
 WAKE_CHARGING: Final = 5
 
-#: Alarms by their names in events (DESIGN.md §3); which bit each has, if any, is the dialect's.
+#: Alarms by their names in events (docs/redis.rst, "Events"); the dialect maps them to bits.
 OVERSPEED: Final = "overspeed"
 WRONG_PASSWORD: Final = "wrong_password"
 
 _OVERSPEED_KMH: Final = 100.0
 _LOW_PERCENT: Final = 20
-#: Somebody charges it before it dies, so that a long simulation goes on.
+#: The lock is charged below this level, so that a long simulation continues.
 _CHARGED_BELOW: Final = 5.0
 _PERCENT_PER_SECOND: Final = 100 / (30 * 24 * 3600)
 _MCC: Final = 204
@@ -31,7 +31,7 @@ _LAC: Final = 4070
 
 @define(eq=False)
 class Vehicle:
-    """One lock on its way. Metres, km/h, percent; `now` in seconds since 1970.
+    """The state of one lock, in metres, km/h and percent; `now` is in seconds since 1970.
 
     `factor` makes it travel and drain so many times faster than it says.
     """
@@ -49,12 +49,12 @@ class Vehicle:
     motor_open: bool = False
     rope_open: bool = False
     alarms: set[str] = field(factory=set)
-    #: Seconds that the unit's own clock is ahead of `now`.
+    #: Seconds by which the clock of the lock is ahead of `now`.
     clock_ahead: float = field(default=0.0)
 
     @classmethod
     def make(cls, route: Route, factor: float, dice: Random) -> "Vehicle":
-        """A locked unit somewhere on the route, as `dice` fall."""
+        """Place a locked lock at a random position of the route."""
         return cls(
             route=route,
             factor=factor,
@@ -72,10 +72,10 @@ class Vehicle:
         return self.motor_open or self.rope_open
 
     def advance(self, now: float) -> bool:
-        """Travel and drain up to `now`; an unlocked unit stands. True when it was charged meanwhile."""
+        """Travel and discharge up to `now`; an unlocked lock stands. Return whether it was charged."""
         passed = max(0.0, now - self.moved_at) * self.factor
         self.moved_at = now
-        # Faster and slower by a fifth every few kilometres, as traffic goes.
+        # The speed varies by a fifth every few kilometres.
         self.speed_kmh = 0.0 if self.unlocked else self.cruise_kmh * (1 + 0.2 * math.sin(self.way_m / 900))
         metres = self.speed_kmh / 3.6 * passed
         self.way_m = (self.way_m + metres) % (2 * self.route.length_m)
@@ -94,29 +94,29 @@ class Vehicle:
 
     @property
     def place(self) -> Place:
-        """Where it is now."""
+        """The current position."""
         return self.route.at(self.way_m)
 
     @property
     def odometer_km(self) -> int:
-        """Whole kilometres it has travelled."""
+        """The odometer in whole kilometres."""
         return int(self.odometer_m / 1000) & 0xFFFFFFFF
 
     @property
     def altitude_m(self) -> int:
-        """Made up, and its own."""
+        """A constant value of this lock."""
         return 3 + self.cell_id % 40
 
     @property
     def satellites(self) -> int:
-        """Made up, and its own."""
+        """A constant value of this lock."""
         return 6 + self.cell_id % 9
 
     @property
     def cell(self) -> Cell:
-        """The mobile cell it hears."""
+        """The current mobile cell."""
         return Cell(_MCC, _MNC, self.cell_id, _LAC)
 
     def time(self, now: float) -> datetime:
-        """What the unit's clock shows, UTC."""
+        """The time of the lock's clock, UTC."""
         return datetime.fromtimestamp(now + self.clock_ahead, UTC)
