@@ -1,4 +1,4 @@
-"""Wiring: from options to a running gateway. ``twistd`` looks here for `Options` and `makeService`."""
+"""Builds the gateway's parts from its options. ``twistd`` loads `Options` and `makeService` from here."""
 
 import gc
 import secrets
@@ -67,27 +67,27 @@ from jt709c_gateway.workers.supervisor import Supervisor
 
 __all__ = ["GatewayService", "Options", "StartError", "makeService"]
 
-#: Seconds that the connection for BLMOVE waits for a reply: the command's own five, and some.
+#: Reply timeout of the connection for BLMOVE, in seconds: longer than BLMOVE itself waits.
 _BLOCKING_TIMEOUT: Final = 20.0
 _DRAIN_CHECK: Final = 0.02
 
 
 class _NoConnection:
-    """Stands in until Redis's address is known."""
+    """Placeholder until Redis's address is known."""
 
     connected = False
 
     def call(self, *arguments: Any) -> "defer.Deferred[Any]":
-        """Fail as a connection does that isn't there."""
+        """Fail with ConnectionError."""
         return defer.fail(txredisapi.ConnectionError("the address of Redis is not known yet"))
 
     def pipeline(self, commands: Sequence[Sequence[Any]]) -> "defer.Deferred[list[Any]]":
-        """The same."""
+        """Fail with ConnectionError."""
         return self.call()
 
 
 class GatewayService(MultiService):
-    """The whole daemon. Started and stopped as one, in a command that keeps its promises."""
+    """The whole daemon: builds its parts, and starts and stops them in sequence."""
 
     log = Logger()
 
@@ -98,7 +98,7 @@ class GatewayService(MultiService):
         profiles: ProfileRegistry,
         inherited: Sequence[Inherited] | None = None,
     ) -> None:
-        """With `inherited`, what a worker is given, locks come over these sockets and nothing is bound."""
+        """With `inherited`, the sockets of a worker, no port is bound."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._reactor = reactor
         self._settings = settings
@@ -230,7 +230,7 @@ class GatewayService(MultiService):
         return bool(self._connections) and all(one.connected for one in self._connections)
 
     def readiness(self) -> dict[str, Any]:
-        """Whether locks can be served, and what that takes; and whether this host's clock is right."""
+        """Whether devices can be served, with the single checks, and whether this host's clock is right."""
         checks = {
             "redis": self._redis_up(),
             "listeners": all(one.port is not None for one in self.listeners),
@@ -241,7 +241,7 @@ class GatewayService(MultiService):
         return {"ready": all(checks.values()) and not lacking, **checks, **lacking, **clock}
 
     def privilegedStartService(self) -> None:
-        """Bind every port, while there may still be the right to; StartError when one can't be had."""
+        """Bind every port while privileges last; raises StartError when one can't be bound."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         try:
             for listener in self.listeners:
@@ -257,7 +257,7 @@ class GatewayService(MultiService):
             self._web.warn_of_plain_text()
 
     def startService(self) -> None:
-        """Start everything; StartError when the embedded server can't be started at once."""
+        """Start everything; raises StartError when the embedded server can't be started."""
         super().startService()  # type: ignore[no-untyped-call]
         self._factory.max_connections = room_for_connections(self._settings.max_connections)
         for listener in self.listeners:
@@ -268,8 +268,8 @@ class GatewayService(MultiService):
         else:
             self._embedded = embedded_server(self._reactor, self._settings, address)
             start_embedded(self._reactor, self._embedded, self._connect)
-        # What has been loaded stays. Looked at by each full collection, it would keep locks waiting for some
-        # 40 ms at a time.
+        # Loaded objects are permanent. If each full collection scanned them, it would delay devices by some
+        # 40 ms.
         gc.collect()
         gc.freeze()
 
@@ -286,7 +286,7 @@ class GatewayService(MultiService):
         checked = partial(make, prepare=self._prepare_synced) if settings.durability.fsync else usable
         timeout, durability = reply_timeout(settings), settings.durability
         if durability.waits:
-            # While a commit waits to be durable, its connection takes nothing else.
+            # A commit that waits for durability blocks its connection.
             dispatcher = usable(reply_timeout=timeout, ready=self._commands_ready)
             timeout += durability.timeout
             commits = checked(reply_timeout=timeout, ready=self.committer.resume)
@@ -301,8 +301,8 @@ class GatewayService(MultiService):
         self.background_tasks.start(blocking)
 
     async def _prepare(self, protocol: RedisProtocol) -> None:
-        """A connection is of use only to a server that knows the scripts, and whose time is known."""
-        # A right that is missing is told by the next regular look.
+        """Measure Redis's clock, load the scripts and check the rights before a connection is used."""
+        # The next rights check reports a missing right.
         with suppress(txredisapi.ResponseError):
             await self.redis_time.measure(protocol)
         await _load_scripts(protocol)
@@ -317,7 +317,7 @@ class GatewayService(MultiService):
         stop_for(self._reactor, f"a process that was started later as gateway {name} goes on in its place")
 
     def reread(self) -> None:
-        """Look now at the files that are read again when they have changed; as asked for by SIGHUP."""
+        """Read changed files again now, as SIGHUP asks for."""
         self.gateway.rate_limiter.admission.reread()
         defer.ensureDeferred(self.gateway.rate_limiter.review()).addErrback(
             lambda failure: self.log.failure("reviewing which locks are admitted failed", failure)
@@ -335,14 +335,14 @@ class GatewayService(MultiService):
         self.data_loss.check()
 
     async def _drain(self) -> None:
-        """Take nothing more, settle what is under way, say goodbye; bounded by --shutdown-timeout."""
+        """Stop intake, finish pending commands and deregister, within --shutdown-timeout."""
         self.background_tasks.stop_intake()
-        # Datagrams go on being heard: a lock that answers its command over UDP has no other way.
+        # Datagrams are still received: a device has no other way to answer its command over UDP.
         await self._stop_listening(TcpService)
         limit = self._reactor.seconds() + self._settings.shutdown_timeout
         if self._redis_up():
             await self._until(lambda: self.background_tasks.is_drained, limit)
-            # From here on nothing is taken, so that what was taken can all be committed and answered.
+            # From here on no frame is accepted, so that all accepted ones can be committed and answered.
             self.gateway.draining = True
             await self._until(lambda: not self.committer.unacked, limit)
         self.gateway.lifecycle.shut_down()
@@ -376,26 +376,26 @@ class GatewayService(MultiService):
             await self._embedded.stopService()
 
     def stopService(self) -> "defer.Deferred[None]":
-        """Stop in order: listeners, locks, commands, connections, and last the embedded server."""
+        """Stop listeners, devices, commands, connections and last the embedded server."""
         self._stopping = True
         return defer.Deferred.fromCoroutine(self._stop())
 
 
 async def _load_scripts(protocol: RedisProtocol) -> None:
-    """Have a server know the scripts."""
+    """Load the Lua scripts into a server."""
     await protocol.call("SCRIPT", "LOAD", SCRIPT)
     await scripts.load(protocol)
 
 
 async def _check_sync(protocol: RedisProtocol) -> None:
-    """Say it when the server is set up so that its word on what it has synced may be false.
+    """Warn of a server configuration in which WAITAOF may reply too early.
 
-    WAITAOF replies too early with everysec in Redis 7.4 and in Valkey up to 9.1 at least (redis/redis#13793).
+    That happens with everysec in Redis 7.4 and in Valkey up to 9.1 at least (redis/redis#13793).
     """
     try:
         _, policy = await protocol.call("CONFIG", "GET", "appendfsync")
     except (txredisapi.ResponseError, ValueError):
-        # Not every user may ask, and not every server knows.
+        # The user may lack the right, or the server the option.
         return
     if policy == b"everysec":
         GatewayService.log.warn(
@@ -405,7 +405,7 @@ async def _check_sync(protocol: RedisProtocol) -> None:
 
 
 def makeService(options: Options) -> GatewayService | Supervisor:
-    """What ``twistd jt709c-gateway`` runs; StartError for what can be known to be wrong before the start."""
+    """The service that ``twistd jt709c-gateway`` runs; raises StartError for invalid settings."""
     from twisted.internet import reactor
 
     count_monotonic(reactor)

@@ -1,4 +1,4 @@
-"""What a start has to say when it fails, and the start of the embedded server."""
+"""Errors at the start, connections to Redis, and the start of the embedded server."""
 
 import atexit
 import os
@@ -21,25 +21,26 @@ from jt709c_gateway.redis.embedded.server import EmbeddedServer
 from jt709c_gateway.redis.tls import TlsFiles
 from jt709c_gateway.transport.proxy_protocol import split_proxied
 
-#: How the process ends when it stops by itself since it can't go on.
+#: Exit status of a process that stops because it can't continue.
 EXIT_FAILURE: Final = 1
-#: What of the ttl of a gateway's liveness a reply of Redis may take at the most: a renewal must be able to
-#: fail, and be tried again, before others take the gateway for dead.
+#: Share of a gateway's ttl that one reply of Redis may take, at most: a renewal must be able to fail and be
+#: repeated before other gateways adopt its commands.
 _REPLY_SHARE: Final = 2 / 3
 
 _log = Logger()
 
 
 def _tell(line: str) -> None:
-    # Once twistd has begun its log, stderr leads there.
+    # After twistd has started its log, stderr is redirected there.
     if sys.__stderr__ is not None and sys.stderr is not sys.__stderr__:
         sys.__stderr__.write(f"{line}\n")
 
 
 class StartError(SystemExit, Exception):
-    """The gateway can't start: one line for the operator, and no traceback.
+    """The gateway can't start: one line for the operator, without traceback.
 
-    An Exception as well, so that twistd in the background tells its parent and removes its pid file.
+    It is an Exception as well, so that twistd in the background reports to its parent and removes its pid
+    file.
     """
 
     def __init__(self, message: object) -> None:
@@ -55,18 +56,18 @@ def _exit_with_failure() -> None:
 
 
 def stop_for(reactor: Any, reason: str) -> None:
-    """Stop for a reason that showed when the start was over, and nobody is there any more to raise to.
+    """Stop because of an error after the start.
 
-    The process ends with the status `EXIT_FAILURE`, so that whoever supervises it starts it again.
+    The exit status is `EXIT_FAILURE`, so that a supervisor restarts the process.
     """
     _log.critical("stopping: {reason}", reason=reason)
     _tell(f"jt709c-gateway: {reason}")
     if reactor is sys.modules.get("twisted.internet.reactor"):
-        # twistd has no other way to say so once its reactor runs.
+        # twistd offers no other way to set the exit status once its reactor runs.
         atexit.register(_exit_with_failure)
 
     def stop() -> None:
-        # A signal may have been faster.
+        # A signal may have stopped it already.
         if reactor.running:
             reactor.stop()
 
@@ -74,7 +75,7 @@ def stop_for(reactor: Any, reason: str) -> None:
 
 
 def reply_timeout(settings: Settings) -> float:
-    """Seconds that Redis may take for a reply: `--redis-timeout`, but well below `--gateway-ttl`."""
+    """Timeout of Redis's replies in seconds: `--redis-timeout`, but well below `--gateway-ttl`."""
     asked, most = settings.redis_timeout, settings.gateway_ttl * _REPLY_SHARE
     if asked > most:
         _log.warn(
@@ -87,7 +88,7 @@ def reply_timeout(settings: Settings) -> float:
 
 
 def redis_endpoint(reactor: Any, settings: Settings, address: RedisAddress) -> Any:
-    """The client endpoint for Redis; StartError for certificates that can't be used."""
+    """The client endpoint for Redis; raises StartError for unusable certificates."""
     files = TlsFiles(
         *(
             None if path is None else str(path)
@@ -103,9 +104,9 @@ def redis_endpoint(reactor: Any, settings: Settings, address: RedisAddress) -> A
 def redis_connector(
     reactor: Any, settings: Settings, address: RedisAddress, *, embedded: bool = False
 ) -> RedisConnector:
-    """The way to Redis by the settings; those about a password are not for an embedded server.
+    """A connector for Redis; password options do not apply to an embedded server.
 
-    StartError for certificates that can't be used.
+    Raises StartError for unusable certificates.
     """
     path: Path | None = None if embedded else settings.redis_password_file
     if settings.redis_password is not None and not embedded:
@@ -115,13 +116,13 @@ def redis_connector(
 
 
 def tcp_descriptions(settings: Settings) -> list[str]:
-    """The stream endpoints that the settings have listened on, as Twisted takes them."""
+    """The stream endpoints to listen on, as Twisted describes them."""
     locks = [] if settings.no_tcp else [split_proxied(one)[0] for one in settings.listen]
     return [*locks, settings.http] if settings.http else locks
 
 
 def embedded_server(reactor: Any, settings: Settings, address: EmbeddedAddress) -> EmbeddedServer:
-    """The embedded server as the settings ask for it; not started yet."""
+    """The embedded server as configured, not started."""
     return EmbeddedServer(
         reactor,
         settings.data_dir,
@@ -132,7 +133,7 @@ def embedded_server(reactor: Any, settings: Settings, address: EmbeddedAddress) 
 
 
 def start_embedded(reactor: Any, server: EmbeddedServer, use: Callable[[RedisAddress], None]) -> None:
-    """Start the embedded server and `use` its address; StartError when that can be seen to fail at once."""
+    """Start the embedded server and call `use` with its address; raises StartError if that fails at once."""
     failed: list[Any] = []
     starting = server.start()
     if not starting.called:

@@ -1,4 +1,4 @@
-"""Which locks are heard: all, those in a file, or those in the Redis set `jt709c:allowed` (DESIGN.md §6)."""
+"""Admission of devices: all, those in a file, or those in the Redis set `jt709c:allowed`."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -18,45 +18,45 @@ from jt709c_gateway.gateway.allowlist_file import (
 )
 from jt709c_gateway.redis.allowlist import RedisAllowlist
 
-#: Ids that Redis is asked about in one call.
+#: Ids per query to Redis.
 _BATCH: Final = 500
-#: Seconds between two looks at the file, and between two questions after every lock that is here.
+#: Seconds between checks of the file, and between queries for all connected devices.
 _FILE_REVIEW: Final = 2.0
 _SET_REVIEW: Final = 10.0
 
 
 class Admission:
-    """Admits every lock."""
+    """Admits every device."""
 
     #: Seconds from one `review` to the next; None when there is nothing to review.
     review_every: float | None = None
-    #: Questions that wait for Redis.
+    #: Pending queries to Redis.
     asking: int = 0
 
     def admits(self, device: str) -> bool | None:
-        """Whether a lock is admitted; None when that has to be asked for."""
+        """Whether a device is admitted; None when that needs a query."""
         return True
 
     def ask(self, device: str) -> "defer.Deferred[bool]":
-        """Find it out. May take as long as Redis is away, and may be cancelled."""
+        """Query whether a device is admitted; may take as long as Redis is away, and may be cancelled."""
         return defer.succeed(True)
 
     def on_redis_ready(self) -> None:
-        """Redis can be used (again)."""
+        """Send pending queries: Redis has become usable."""
 
     def reread(self) -> None:
-        """Somebody asks for the next review to read all there is to read."""
+        """Have the next review read everything again."""
 
     async def review(self, devices: Iterable[str]) -> list[str]:
-        """Those of the locks that are here which are admitted no more. txredisapi's errors as they come."""
+        """The connected devices that are no longer admitted; raises txredisapi's errors."""
         return []
 
 
 class FileAdmission(Admission):
-    """Admits the locks in a file, which is read again when it has changed.
+    """Admits the devices in a file, which is read again when it has changed.
 
-    A version that can't be used changes nothing. One that is being written is left alone until it has stayed
-    the same from one review to the next.
+    An invalid version changes nothing. A version that is being written is read only after it has stayed the
+    same from one review to the next.
     """
 
     log = Logger()
@@ -65,20 +65,20 @@ class FileAdmission(Admission):
     def __init__(self, listed: Allowlist) -> None:
         self._path = listed.path
         self._devices = listed.devices
-        #: The version dealt with last, and the one seen last.
+        #: The version applied or refused last, and the version seen last.
         self._applied: Signature | None = listed.signature
         self._seen: Signature | None = listed.signature
 
     def admits(self, device: str) -> bool:
-        """Whether it is in the file."""
+        """Whether a device is in the file."""
         return device in self._devices
 
     def reread(self) -> None:
-        """Have the next review read what is there now, even if it has been refused before."""
+        """Have the next review read the current version, even if it was refused before."""
         self._applied, self._seen = None, signature_of(self._path)
 
     async def review(self, devices: Iterable[str]) -> list[str]:
-        """Read a new version; the locks that are in it no more."""
+        """Read a new version; returns the devices that are no longer in it."""
         before, self._seen = self._seen, signature_of(self._path)
         if self._seen == self._applied or self._seen != before:
             return []
@@ -105,41 +105,41 @@ class FileAdmission(Admission):
 
 @define(eq=False)
 class SetAdmission(Admission):
-    """Admits the locks in the Redis set `jt709c:allowed`.
+    """Admits the devices in the Redis set `jt709c:allowed`.
 
-    Redis is asked when a lock comes, by one call at a time for all that come meanwhile, and again for every
-    lock that is here at each review. No copy of the set is kept, so its size doesn't matter, and a frame of a
-    lock that is here costs nothing.
+    Redis is queried when a device connects, by one call at a time for all devices that wait, and by each
+    review for all connected devices. No copy of the set is kept, so its size doesn't matter, and frames of
+    connected devices need no query.
     """
 
     log = Logger()
     review_every = _SET_REVIEW
 
     allowed: RedisAllowlist
-    #: In the order in which they came.
+    #: Pending queries, the oldest first.
     _waiting: "dict[defer.Deferred[bool], str]" = field(factory=dict, repr=False)
     _calling: bool = False
-    #: Set while Redis refuses to tell, so that this is logged once.
+    #: Whether Redis's refusal was logged.
     _refusal_logged: bool = False
 
     @property
     def asking(self) -> int:  # type: ignore[override]
-        """Questions that wait for Redis."""
+        """Number of pending queries."""
         return len(self._waiting)
 
     def admits(self, device: str) -> None:
-        """Only Redis knows."""
+        """None: only Redis knows."""
         return
 
     def ask(self, device: str) -> "defer.Deferred[bool]":
-        """Ask Redis, together with what else is to be asked."""
+        """Query Redis, together with other pending queries."""
         asked: defer.Deferred[bool] = defer.Deferred(self._waiting.__delitem__)
         self._waiting[asked] = device
         self.on_redis_ready()
         return asked
 
     def on_redis_ready(self) -> None:
-        """Ask what is to be asked, unless that is being done."""
+        """Send pending queries, unless a call is in progress."""
         if self._waiting and not self._calling:
             self._calling = True
             calling = defer.Deferred.fromCoroutine(self._answer_queries())
@@ -151,17 +151,17 @@ class SetAdmission(Admission):
                 batch = list(islice(self._waiting.items(), _BATCH))
                 members = await self._members([device for _, device in batch])
                 for (asked, _), member in zip(batch, members, strict=True):
-                    # One that was cancelled meanwhile has been told.
+                    # A cancelled query has been removed.
                     if self._waiting.pop(asked, None) is not None:
                         asked.callback(member)
         except txredisapi.RedisError:
-            # They go on waiting: for Redis to be back, or for the next review.
+            # Queries stay pending until Redis is back, or until the next review.
             return
         finally:
             self._calling = False
 
     async def review(self, devices: Iterable[str]) -> list[str]:
-        """Ask after every lock that is here; those that are in the set no more."""
+        """Query all connected devices; returns those that are no longer in the set."""
         self.on_redis_ready()
         here = list(devices)
         gone: list[str] = []

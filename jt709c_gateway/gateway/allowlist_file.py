@@ -1,4 +1,4 @@
-"""The file of admitted locks, for ``--devices`` (DESIGN.md §6).
+"""The file of admitted locks, for ``--devices``.
 
 ::
 
@@ -16,22 +16,22 @@ from typing import Final
 
 from attrs import field, frozen
 
-#: Bytes that a file may have: some 300,000 ids. Reading it takes a tenth of a second.
+#: Largest file, in bytes: some 300,000 ids, which are read in a tenth of a second.
 MAX_BYTES: Final = 4 << 20
 _ID: Final = re.compile(r"[0-9]{1,20}")
 _SHOWN: Final = 40
 
-#: What tells one version of a file from another: inode, bytes, nanoseconds of its last change.
+#: Identifies a version of the file: inode, bytes, modification time in nanoseconds.
 Signature = tuple[int, int, int]
 
 
 class AllowlistError(ValueError):
-    """A file that can't be used: which line of it, what stands there, and what is right."""
+    """A file that can't be used: line, text found and text expected."""
 
 
 @frozen
 class Allowlist:
-    """One version of the file, its ids in the canonical form."""
+    """One version of the file, with canonical ids."""
 
     path: Path
     signature: Signature
@@ -39,7 +39,7 @@ class Allowlist:
 
 
 def signature_of(path: Path) -> Signature | None:
-    """Of the version that is there now; None when there is none."""
+    """Signature of the current version; None when there is no file."""
     try:
         return _signature(os.stat(path))
     except OSError:
@@ -51,7 +51,7 @@ def _signature(status: os.stat_result) -> Signature:
 
 
 def read_allowlist(path: Path) -> Allowlist:
-    """Read and check the whole file; DeviceListError for the first thing that is wrong with it."""
+    """Read and check the whole file; raises AllowlistError for the first error in it."""
     try:
         with path.open("rb") as file:
             signature = _signature(os.fstat(file.fileno()))
@@ -75,6 +75,6 @@ def read_allowlist(path: Path) -> Allowlist:
             )
         devices.add(entry.lstrip("0") or "0")
     if not devices:
-        # More likely a write that was cut short than the wish to turn every lock away.
+        # An empty file is more likely a truncated write than the intention to reject every device.
         raise AllowlistError("expected a file with at least one device id or IMEI")
     return Allowlist(path, signature, frozenset(devices))

@@ -1,4 +1,4 @@
-"""Looks at Redis's clock again and again, so that all times between gateways can go by it."""
+"""Measures Redis's clock regularly, so that all gateways use its time."""
 
 from typing import Any, Final
 
@@ -11,17 +11,17 @@ from jt709c_gateway.redis.errors import ErrorLog
 from jt709c_gateway.redis.redis_time import RedisTime
 from jt709c_gateway.redis.scripts import Caller
 
-#: Seconds from one look to the next, at most.
+#: Longest time between measurements, in seconds.
 _EVERY: Final = 5.0
 
 
 class ClockSync(Service):
-    """Measures over `caller` while there is a connection; a failure is said, and the next look comes."""
+    """Measures over `caller` while it is connected; errors are logged."""
 
     log = Logger()
 
     def __init__(self, reactor: Any, redis_time: RedisTime, caller: Caller, heartbeat: float) -> None:
-        """`heartbeat` is in seconds, from one sign of life to the next."""
+        """`heartbeat` is the time between heartbeats, in seconds."""
         self._time = redis_time
         self.caller = caller
         self._interval = min(heartbeat, _EVERY)
@@ -30,22 +30,22 @@ class ClockSync(Service):
         self._loop.clock = reactor
 
     def startService(self) -> None:
-        """Look at once, and then with each heartbeat."""
+        """Measure at once, and then with each heartbeat."""
         super().startService()  # type: ignore[no-untyped-call]
         self._loop.start(self._interval)
 
     def stopService(self) -> None:
-        """Look no more."""
+        """Stop measuring."""
         super().stopService()  # type: ignore[no-untyped-call]
         if self._loop.running:
             self._loop.stop()
 
     def measure(self) -> "defer.Deferred[None]":
-        """Measure now. It never fails."""
+        """Measure now. The Deferred never fails."""
         return defer.Deferred.fromCoroutine(self._time.measure(self.caller)).addErrback(self._failed)
 
     def _failed(self, failure: Any) -> None:
         if failure.check(txredisapi.RedisError):
             self._errors.report("to tell the time", failure.value)
         else:
-            self.log.failure("looking at Redis's clock failed", failure)
+            self.log.failure("measuring Redis's clock failed", failure)

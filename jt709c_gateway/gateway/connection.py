@@ -69,8 +69,9 @@ class DeviceConnection:
 
     @cached_property
     def origin(self) -> Origin:
-        """Gateway, transport and peer of its frames; behind a load balancer, the peer is known with the first
-        one.
+        """Gateway, transport and peer of its frames.
+
+        Behind a load balancer, the peer is known with the first frame.
         """
         return Origin(self._gateway.name, self.link.transport_name, self.link.peer)
 
@@ -286,9 +287,7 @@ class DeviceConnection:
             self.link.pause()
 
     def resume_reading(self, admitted: bool | None = None) -> None:
-        """Process buffered frames and resume reading; `admitted` is the result of the admission query, if
-        any.
-        """
+        """Process buffered frames and resume reading; `admitted` is the admission, if it was queried."""
         if self._admission_query is not None:
             return
         pending, self._pending_message = self._pending_message, None

@@ -1,4 +1,4 @@
-"""What the gateway counts, as plain numbers: an increment is all that the hot path can afford."""
+"""Counters of the gateway, as plain numbers: the hot path can afford no more than an increment."""
 
 from collections import Counter
 
@@ -12,28 +12,28 @@ class Counters:
     #: (dialect, kind of the first event)
     frames: Counter[tuple[str, str]] = field(factory=Counter)
     malformed: Counter[str] = field(factory=Counter)
-    #: Connections and datagrams turned away or closed by us, by reason.
+    #: Connections and datagrams rejected or closed by the gateway, by reason.
     dropped: Counter[str] = field(factory=Counter)
     commands: Counter[str] = field(factory=Counter)
-    #: Commands that whoever gave them may not give, by reason.
+    #: Commands refused for lack of authorization, by reason.
     refused: Counter[str] = field(factory=Counter)
     sessions: Counter[str] = field(factory=Counter)
-    #: What the gateway itself has asked locks, by what came of it.
+    #: Queries of the gateway itself, by result.
     questions: Counter[str] = field(factory=Counter)
-    #: Times that a lock refused a command because of its password.
+    #: Commands that a device refused because of their password.
     wrong_passwords: int = 0
-    #: Commands that were not sent to a lock after too many of those in a row.
+    #: Commands not sent after too many consecutive wrong passwords.
     locked_out: int = 0
-    #: Complaints about commands for which there was no room in the log.
+    #: Rejected commands that the log limit left unlogged.
     unlogged_commands: int = 0
-    #: Times that Redis refused to give out commands: a list of another type, a missing right.
+    #: Times that Redis refused to return commands: a list of another type, a missing right.
     intake_errors: int = 0
-    #: Takeovers that had to wait since a lock's newest sessions ended each other too fast.
+    #: Takeovers delayed because a device's sessions replaced each other too often.
     contested: int = 0
     skipped_bytes: int = 0
     answers: int = 0
     pauses: int = 0
-    #: Times that Redis was found to have lost what it had been given.
+    #: Detected losses of data in Redis.
     losses: int = 0
-    #: Times reading of a connection stopped because its lock sent more than it may.
+    #: Times that reading a connection was paused because its device exceeded its limit.
     rate_pauses: int = 0

@@ -1,26 +1,26 @@
-"""Event ids: unique across gateways, and in the order of time within one."""
+"""Event ids: unique across gateways, and ordered by time within one."""
 
 import secrets
 from collections.abc import Callable
 from typing import Final
 
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-#: The last two characters of a millisecond; those before them change once a second.
+#: Last two characters of the millisecond; the others change about once a second.
 _PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
-#: The counter's last two digits; the rest of an id is the same for so many in a row.
+#: Last two digits of the counter; the rest is the same for 256 consecutive ids.
 _LAST: Final = [f"{number:02X}" for number in range(256)]
 
 
 def _base32(number: int, length: int) -> str:
-    """Crockford's base 32, as in a ULID."""
+    """A number in Crockford's base 32, as in a ULID."""
     return "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * (length - 1), -1, -5))
 
 
 class EventIds:
     """Makes ids like `gw1-01JD8ZQ5Y3K7M2QX00000A1B`.
 
-    Behind the gateway's name: the millisecond (10 characters), six random ones of this run, and a counter in
-    hex. `clock` gives epoch seconds.
+    They consist of the gateway's name, the millisecond (10 characters), six random characters per run, and a
+    counter in hex. `clock` gives epoch seconds.
     """
 
     def __init__(self, gateway: str, clock: Callable[[], float]) -> None:
@@ -33,7 +33,7 @@ class EventIds:
         self.tick()
 
     def tick(self) -> None:
-        """Take the present time into the ids made from now on; once per chunk of input is often enough."""
+        """Use the current time in the following ids; one call per chunk of input is enough."""
         millisecond = int(self._clock() * 1000)
         if millisecond != self._millisecond:
             self._millisecond = millisecond

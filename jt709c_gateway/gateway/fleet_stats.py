@@ -1,4 +1,4 @@
-"""Counts the whole fleet every now and then, so that /metrics needs not wait for Redis."""
+"""Counts the whole fleet regularly, so that /metrics need not wait for Redis."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -12,11 +12,11 @@ from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.redis.errors import explain
 from jt709c_gateway.redis.fleet_stats import FleetCounts, count_fleet
 
-#: Seconds from one count to the next: as often as Prometheus usually asks.
+#: Seconds between counts, as often as Prometheus usually scrapes.
 EVERY: Final = 15.0
-#: Seconds from one line about a limit of the whole fleet to the next.
+#: Seconds between log lines about a limit of the whole fleet.
 _PAUSE: Final = 600.0
-#: What goes at such a limit: the option that sets it, and what that is in words.
+#: By kind of deleted data: the option that limits it, and its description for the log.
 _LIMITS: Final = {
     "devices": ("--devices-max", "locks' last states"),
     "histories": ("--histories-max", "locks' audit trails"),
@@ -24,7 +24,7 @@ _LIMITS: Final = {
 
 
 class FleetStats(Service):
-    """`fleet` is what the last count gave; None where it failed: no number is better than an old one."""
+    """Keeps the last count in `fleet`; None when the last attempt has failed."""
 
     log = Logger()
 
@@ -32,7 +32,7 @@ class FleetStats(Service):
         self.fleet: FleetCounts | None = None
         self._dispatcher = dispatcher
         self._refusal = ""
-        #: What had been let go at the last line about it, and when another may follow.
+        #: Deletions as of the last log line, and when the next line is allowed.
         self._let_go: Mapping[str, int] | None = None
         self._next_line = 0.0
         self._reactor = reactor
@@ -45,13 +45,13 @@ class FleetStats(Service):
         self._loop.start(EVERY)
 
     def stopService(self) -> None:
-        """Count no more."""
+        """Stop counting."""
         super().stopService()  # type: ignore[no-untyped-call]
         if self._loop.running:
             self._loop.stop()
 
     def on_redis_ready(self) -> "defer.Deferred[None]":
-        """Count now: Redis has (again) become usable. It never fails."""
+        """Count now. The Deferred never fails."""
         return defer.Deferred.fromCoroutine(self._count()).addErrback(self._failed)
 
     async def _count(self) -> None:
@@ -67,7 +67,7 @@ class FleetStats(Service):
             self._log_refusal(explain(str(error)))
 
     def _log_refusal(self, refusal: str) -> None:
-        # Once: no lock and no command suffers from it.
+        # Logged once: neither devices nor commands depend on it.
         if refusal != self._refusal:
             self._refusal = refusal
             self.log.warn(
@@ -78,7 +78,7 @@ class FleetStats(Service):
     def _warn_of_limits(self, fleet: FleetCounts) -> None:
         before, now = self._let_go, self._reactor.seconds()
         if before is None or any(fleet.let_go[what] < before[what] for what in _LIMITS):
-            # At the start it isn't known since when, and a store that was emptied begins anew.
+            # At the start, and after the store was emptied, earlier deletions are not ours to report.
             self._let_go = before = fleet.let_go
         if now < self._next_line:
             return

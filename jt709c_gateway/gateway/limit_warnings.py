@@ -1,11 +1,11 @@
-"""Telling in the log which limit turns locks away: seldom, since a line for each link would fill a disk."""
+"""Logs, at most every 10 minutes per limit, that connections are rejected."""
 
 from typing import Final
 
 from attrs import define, field
 from twisted.logger import Logger
 
-#: The reasons that are a limit's, and the option that sets it.
+#: By reason: the option that sets the limit.
 _OPTIONS: Final = {
     "max_connections": "--max-connections",
     "max_per_address": "--max-connections-per-address",
@@ -13,20 +13,20 @@ _OPTIONS: Final = {
     "evicted": "--max-sessions",
     "max_addresses": "--max-sessions",
 }
-#: Seconds between two lines about one limit.
+#: Seconds between log lines about one limit.
 _PAUSE: Final = 600.0
 
 
 @define
 class LimitWarnings:
-    """Names a limit when it first turns a lock away, and again every ten minutes while it does."""
+    """Names a limit when it first rejects a connection, and every ten minutes while it does."""
 
     log = Logger()
 
     _warned: dict[str, float] = field(factory=dict, init=False)
 
     def warn(self, reason: str, count: int, now: float) -> None:
-        """A link was closed for this reason, the last of so many."""
+        """Log that a connection was rejected; `count` is the number of rejections for this reason."""
         option = _OPTIONS.get(reason)
         if option is None or now - self._warned.get(reason, -_PAUSE) < _PAUSE:
             return

@@ -114,8 +114,7 @@ class LockClock:
             self._time, self._arrival, self._content = before._time, before._arrival, before._content
 
     def _is_another(self, wire: bytes) -> bool:
-        """Whether a report of the same second as the last one is a different report that reveals an unknown
-        skew.
+        """Whether a report of the same second as the last one is another one, and the skew is unknown.
 
         A known skew is not questioned by that: an alarm and a position of one second are sent together, also
         when they are late.
@@ -123,8 +122,9 @@ class LockClock:
         return self.skew is None and hash(wire) != self._content
 
     def _confirm_skew(self, skew: float, apart: float, passed: float) -> None:
-        """Accept a skew for evidence; two reports showed it, `apart` seconds from each other and `passed`
-        seconds in sequence.
+        """Accept for evidence a skew shown by two reports.
+
+        Their skews differ by `apart` seconds, their arrivals by `passed` seconds.
         """
         known = self._proven
         if passed >= _LULL or (apart <= _CLOSE and (known is None or skew >= known - _CLOSE)):

@@ -1,4 +1,4 @@
-"""Lines about other people's mistakes, so many a minute: a line for each would fill a disk."""
+"""Limits log lines about bad input per minute, so that they do not fill a disk."""
 
 from typing import Final
 
@@ -13,9 +13,9 @@ _SECONDS: Final = 60.0
 
 @define
 class LogLimiter:
-    """Lets at most `most` lines about one thing into the log in a minute, and tells how many it left out.
+    """Allows at most `most` log lines per minute, and logs how many were suppressed.
 
-    `things` says in the log what they are about, in the plural.
+    `things` describes the lines in the log, in the plural.
     """
 
     log = Logger()
@@ -28,7 +28,7 @@ class LogLimiter:
     _suppressed: int = field(default=0, init=False)
 
     def may_log(self) -> bool:
-        """Whether one more line may go into the log."""
+        """Whether another line may be logged."""
         self.log_suppressed()
         if self._began is None:
             self._began = self.clock.seconds()
@@ -39,7 +39,7 @@ class LogLimiter:
         return False
 
     def log_suppressed(self, *, now: bool = False) -> None:
-        """Say how many lines were left out when their minute is over, or `now`."""
+        """Log the number of suppressed lines when their minute is over, or `now`."""
         if self._began is None or not (now or self.clock.seconds() - self._began >= _SECONDS):
             return
         suppressed, self._suppressed, self._lines, self._began = self._suppressed, 0, 0, None

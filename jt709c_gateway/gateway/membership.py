@@ -1,5 +1,4 @@
-"""The membership of this run among all gateways: run number, lease, and whether a later run has superseded
-it.
+"""This run's membership among all gateways: run number, lease, and whether a later run superseded it.
 
 See docs/fencing.rst.
 """
@@ -52,11 +51,10 @@ def is_dead_here(heartbeat: bytes) -> bool:
 
 @define(eq=False)
 class GatewayMembership:
-    """Registers this run in Redis, renews its lease, and knows until when no other gateway may adopt its
-    commands.
+    """Registers this run in Redis and renews its lease.
 
-    `clock` must be monotonic; `ttl` is in seconds. `superseded` is called once, when a later run owns the
-    name: this one must then stop all work.
+    While the lease holds, no other gateway adopts this run's commands. `clock` must be monotonic; `ttl` is in
+    seconds. `superseded` is called once, when a later run owns the name: this one must then stop all work.
     """
 
     log = Logger()

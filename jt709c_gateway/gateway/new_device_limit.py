@@ -1,4 +1,4 @@
-"""How many devices that nobody has heard of may come from one address in a minute."""
+"""Limits how many unknown devices per minute may connect from one address."""
 
 from ipaddress import ip_address
 from itertools import islice
@@ -11,40 +11,40 @@ from twisted.logger import Logger
 
 from jt709c_gateway.transport.tcp import limited_as
 
-#: What holds where the option isn't given; this host's own addresses are left out then.
+#: Limit without the option; it does not apply to this host's own addresses.
 DEFAULT_LIMIT: Final = 1000
-#: Addresses that are counted, devices remembered, devices that Redis is asked about; the first of more go.
+#: Counted addresses, known devices and pending queries; the oldest are forgotten first.
 _MAX_ADDRESSES: Final = 10_000
 _MAX_KNOWN: Final = 100_000
 _MAX_ASKED: Final = 10_000
-#: Devices in one question.
+#: Devices per query.
 _BATCH: Final = 500
-#: Seconds from one line in the log to the next.
+#: Seconds between log lines.
 _PAUSE: Final = 600.0
 
 
 class KnownDevices(Protocol):
-    """Whoever knows which devices have been heard before."""
+    """Tells which devices have connected before."""
 
     async def known(self, devices: list[str]) -> list[bool]:
-        """For each device whether it has; txredisapi's errors as they come."""
+        """For each device, whether it is known; raises txredisapi's errors."""
 
 
 @define(eq=False)
 class NewDeviceLimiter:
-    """Lets so many new devices a minute in from an address, a minute's worth at once. Others have to wait.
+    """Admits a number of new devices per minute and address; further ones have to wait.
 
-    Only when an address has used that up is Redis asked which of them it knows: those don't count, so that
-    everybody can come back at once after a restart.
+    Redis is queried only when an address has exhausted its limit. Known devices are not counted, so that a
+    whole fleet can reconnect at once after a restart.
     """
 
     log = Logger()
 
-    #: Devices a minute; 0 for any number, None for `DEFAULT_LIMIT` from other hosts.
+    #: Devices per minute; 0 for no limit, None for `DEFAULT_LIMIT` from other hosts.
     limit: int | None
-    #: None as long as nobody can be asked.
+    #: None until Redis can be queried.
     store: KnownDevices | None = None
-    #: Times that a device had to wait.
+    #: Number of times a device had to wait.
     delayed: int = 0
     _left: dict[str, tuple[float, float]] = field(factory=dict, init=False, repr=False)
     _known: dict[str, None] = field(factory=dict, init=False, repr=False)
@@ -53,7 +53,7 @@ class NewDeviceLimiter:
     _quiet_until: float = field(default=-_PAUSE, init=False)
 
     def admits(self, peer: str, device: str, now: float) -> bool:
-        """Whether a device may come from `peer`, as `host:port`, now; else it is to try again in a while."""
+        """Whether a device may connect from `peer` (`host:port`) now; if not, it has to try again later."""
         limit = DEFAULT_LIMIT if self.limit is None else self.limit
         if not limit or device in self._known:
             return True
@@ -103,7 +103,7 @@ class NewDeviceLimiter:
             self._querying = False
 
     def _failed(self, failure: Any) -> None:
-        # Whoever has to wait asks again.
+        # Devices that wait cause new queries.
         self._asked.clear()
         if not failure.check(txredisapi.RedisError):
             self.log.failure("asking which devices are known failed", failure)

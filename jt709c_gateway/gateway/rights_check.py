@@ -1,4 +1,4 @@
-"""Looks again and again whether Redis lets the gateway do all that it has to."""
+"""Checks regularly whether the gateway's Redis user has all the rights it needs."""
 
 from typing import Any, Final
 
@@ -12,17 +12,17 @@ from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.rights import missing
 from jt709c_gateway.redis.scripts import Caller
 
-#: Seconds from one look to the next; a connection that is made anew has one at once.
+#: Seconds between checks; a new connection is checked at once.
 EVERY: Final = 5.0
 
 
 class RightsCheck(Service):
-    """`missing` lists the rights that our user in Redis lacks, as far as the last look has shown."""
+    """Keeps in `missing` the rights that the gateway's Redis user lacked at the last check."""
 
     log = Logger()
 
     def __init__(self, reactor: Any, keys: Keys, caller: Caller, admits: bool) -> None:
-        """`admits` says that Redis is asked which locks are admitted."""
+        """`admits` says that the allowlist is in Redis."""
         self.missing: list[str] = []
         self.caller = caller
         self._keys = keys
@@ -31,22 +31,22 @@ class RightsCheck(Service):
         self._loop.clock = reactor
 
     def startService(self) -> None:
-        """Look at once, and then every `EVERY` seconds."""
+        """Check at once, and then every `EVERY` seconds."""
         super().startService()  # type: ignore[no-untyped-call]
         self._loop.start(EVERY)
 
     def stopService(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         super().stopService()  # type: ignore[no-untyped-call]
         if self._loop.running:
             self._loop.stop()
 
     def check(self) -> "defer.Deferred[None]":
-        """Look now. It never fails."""
+        """Check now. The Deferred never fails."""
         return defer.Deferred.fromCoroutine(self.examine(self.caller)).addErrback(self._failed)
 
     async def examine(self, caller: Caller) -> None:
-        """Look over this connection. A connection that is lost meanwhile shows nothing."""
+        """Check over this connection; a lost connection changes nothing."""
         try:
             found = await missing(caller, self._keys, self._admits)
         except txredisapi.ConnectionError:
@@ -69,4 +69,4 @@ class RightsCheck(Service):
             self.log.info("the gateway's user in Redis has all rights that it needs")
 
     def _failed(self, failure: Any) -> None:
-        self.log.failure("looking at the rights in Redis failed", failure)
+        self.log.failure("checking the rights in Redis failed", failure)

@@ -142,9 +142,7 @@ class SessionLifecycle:
         gateway.on_online(session)
 
     def _make_room(self, moment: "Moment") -> bool:
-        """End a session beyond its connection's or address's limit if the table is full; False when there is
-        none.
-        """
+        """Evict a session beyond its guaranteed number if the table is full; False when there is none."""
         sessions = self.gateway.sessions
         if not sessions.full:
             return True

@@ -1,4 +1,4 @@
-"""Who goes when there are too many sessions: made-up ids of one sender never keep out a lock."""
+"""Chooses the session to evict when there are too many; forged ids do not displace real devices."""
 
 from itertools import islice
 from typing import TYPE_CHECKING, Final
@@ -11,33 +11,33 @@ if TYPE_CHECKING:
     from jt709c_gateway.gateway.connection import DeviceConnection
     from jt709c_gateway.gateway.sessions import Session
 
-#: Sessions that are compared to find one that has been silent for long.
+#: Sessions that are compared to find the one that was silent longest.
 _SAMPLE: Final = 16
 
 
 def address_of(session: "Session") -> str:
-    """What a session is counted under: its host's address, or the /64 network of an IPv6 address."""
+    """The address a session is counted under: its host, or the /64 network of an IPv6 address."""
     return limited_as((session.origin.peer or "").rpartition(":")[0].strip("[]"))
 
 
 @define(eq=False)
 class SessionLimits:
-    """Counts sessions by link and by address, and finds those that are the first to go.
+    """Counts sessions by connection and by address, and chooses which one is evicted.
 
-    A link and an address have so many places each that are theirs. What is beyond may be there while there is
+    Each connection and each address has a number of guaranteed sessions. Further ones exist while there is
     room.
     """
 
     per_link: int = 8
     per_address: int = 20_000
-    #: Links with more sessions than places, by how many they have.
+    #: Connections above their limit, by number of sessions.
     _links: "dict[int, dict[DeviceConnection, None]]" = field(factory=dict, repr=False)
     _addresses: "dict[str, dict[Session, None]]" = field(factory=dict, repr=False)
-    #: Addresses with more sessions than places.
+    #: Addresses above their limit.
     _crowded: dict[str, None] = field(factory=dict, repr=False)
 
     def enter(self, session: "Session") -> None:
-        """A session begins."""
+        """Count a session that begins."""
         self._count(session.connection, 1)
         address = address_of(session)
         there = self._addresses.setdefault(address, {})
@@ -46,7 +46,7 @@ class SessionLimits:
             self._crowded[address] = None
 
     def leave(self, session: "Session") -> None:
-        """A session ends."""
+        """Count a session that ends."""
         self._count(session.connection, -1)
         address = address_of(session)
         there = self._addresses[address]
@@ -66,15 +66,16 @@ class SessionLimits:
             self._links.setdefault(link.locks, {})[link] = None
 
     def first_to_go(self) -> "Session | None":
-        """One of the link with the most sessions beyond its places, else of a crowded address, or None.
+        """The session to evict, or None when no connection or address is above its limit.
 
-        Of some that have been there for long, the one that was silent for longest.
+        It belongs to the connection furthest above its limit, else to such an address. Of a sample of old
+        sessions, it is the one that was silent longest.
         """
         if self._links:
             link = next(iter(self._links[max(self._links)]))
             by_device = link.sessions
             found = [by_device.pop(device) for device in list(islice(by_device, _SAMPLE))]
-            # The others are looked at again when all have been.
+            # Move the sample to the end, so that the others are compared next.
             by_device.update((session.device, session) for session in found)
             return min(found, key=_last_heard, default=None)
         if self._crowded:

@@ -111,8 +111,9 @@ class Session:
         return self.dialect or self.guess or SENTENCE
 
     def answer_to(self, message: Message) -> bytes | None:
-        """The answer to a message, in the form for the device's protocol version, which the message may
-        contain.
+        """The answer to a message, in the form for the device's protocol version.
+
+        The version is updated if the message contains it.
         """
         if not isinstance(message, VersionedMessage):
             return message.answer

@@ -1,34 +1,33 @@
-"""Two locks with one id: they may take turns, but not as fast as they can connect."""
+"""Limits how often two devices with the same id replace each other's session."""
 
 from typing import Final
 
 from attrs import define, field
 from twisted.logger import Logger
 
-#: Takeovers of one device that may follow each other at once, and seconds after which one more may.
+#: Takeovers of one device in one burst, and seconds after which another is allowed.
 _AT_ONCE: Final = 10.0
 _EVERY: Final = 2.0
-#: Devices of which is known that they were taken over lately, or that this was told. The first of more are
-#: forgotten.
+#: Devices whose takeovers or warnings are remembered; the oldest are forgotten first.
 _MAX_DEVICES: Final = 10_000
 
 
 @define
 class TakeoverLimiter:
-    """Counts how often the newest session of a device ends an older one, and says when that is too often."""
+    """Counts takeovers per device and limits their rate."""
 
     log = Logger()
 
-    #: By device: how many may follow at once, and when that was so.
+    #: By device: takeovers left, and when they were counted.
     _lately: dict[str, tuple[float, float]] = field(factory=dict, init=False, repr=False)
     _warned: dict[str, None] = field(factory=dict, init=False, repr=False)
 
     def may_take_over(self, device: str, now: float) -> bool:
-        """Whether a newer session of a device may end the older one now."""
+        """Whether a newer session of a device may replace the older one now."""
         return self._left(device, now) >= 1
 
     def record(self, device: str, now: float) -> None:
-        """It did, here or at another gateway."""
+        """Count a takeover, here or at another gateway."""
         left = self._left(device, now) - 1
         self._lately.pop(device, None)
         if len(self._lately) >= _MAX_DEVICES:
@@ -40,7 +39,7 @@ class TakeoverLimiter:
         return min(_AT_ONCE, left + (now - since) / _EVERY)
 
     def warn_once(self, device: str, first: str, second: str) -> None:
-        """Name a device that alternates between two peers, once."""
+        """Log, once per device, that it alternates between two peers."""
         if device in self._warned:
             return
         if len(self._warned) >= _MAX_DEVICES:

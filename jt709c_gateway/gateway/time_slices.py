@@ -1,4 +1,4 @@
-"""Long work in short slices, so that no lock waits for the end of another's."""
+"""Splits long work into short slices, so that it delays no device."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -10,18 +10,18 @@ from twisted.logger import Logger
 from jt709c_gateway.util.clock import Clock
 
 _Item = TypeVar("_Item")
-#: So much is done at once; the rest in slices of 10 ms.
+#: Items processed at once; the rest follows in slices of 10 ms.
 _AT_ONCE: Final = 100
 
 
 class TimeSlicer:
-    """Carries out one thing after the other; between slices the reactor does what else there is."""
+    """Processes items one after the other, and lets the reactor run between slices."""
 
     log = Logger()
 
     def __init__(self, clock: Clock) -> None:
         self._cooperator = task.Cooperator(scheduler=partial(clock.callLater, 0))
-        #: How many pieces of work go on.
+        #: Number of calls of `run` that are not complete.
         self.running = 0
 
     def run(
@@ -30,9 +30,9 @@ class TimeSlicer:
         each: Callable[[_Item], Any],
         pause: Callable[[], "defer.Deferred[Any] | None"] = lambda: None,
     ) -> None:
-        """Call `each` with every item: the first hundred at once, the others in slices.
+        """Call `each` with every item: with the first hundred at once, with the others in slices.
 
-        What `pause` gives is waited for before the next one.
+        A Deferred that `pause` returns is awaited before the next item.
         """
         rest = iter(items)
         for _, item in zip(range(_AT_ONCE), rest, strict=False):
@@ -41,7 +41,7 @@ class TimeSlicer:
             return
         self.running += 1
         done = self._cooperator.cooperate(self._steps(following, rest, each, pause)).whenDone()
-        done.addErrback(lambda failure: self.log.failure("what was done in slices failed", failure))
+        done.addErrback(lambda failure: self.log.failure("sliced work failed", failure))
         done.addCallback(self._done)
 
     def _done(self, _: object) -> None:
@@ -63,4 +63,4 @@ class TimeSlicer:
         try:
             each(item)
         except Exception:
-            self.log.failure("a step of what is done in slices failed")
+            self.log.failure("a step of sliced work failed")

@@ -1,4 +1,4 @@
-"""Answers over UDP that can't be turned against others: its senders' addresses are anybody's claim."""
+"""Decodes datagrams and limits the size of answers, so that forged addresses give no amplification."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -11,21 +11,21 @@ from jt709c_gateway.protocol.events import Location
 from jt709c_gateway.protocol.framing import Frame, Malformed
 from jt709c_gateway.protocol.message import Message
 
-#: How much longer than what it answers an answer may be.
+#: Longest answer, as a multiple of the message it answers.
 _FACTOR: Final = 2
 
 
 @define
 class DatagramDecoder(Decoder):
-    """Decodes what came over UDP, and takes away the answer that is too long for what it answers.
+    """Decodes datagrams, and removes answers that are too long for the message they answer.
 
-    As no byte of a datagram belongs to two frames, but for a flag that two may share, all that a datagram
-    causes is at most twice as long as itself; for a split message, as all the datagrams that it came in.
-    `withheld` is called for an answer that is taken away.
+    No byte of a datagram belongs to two frames, except a flag that two may share. All answers to a datagram
+    together are therefore at most twice as long as it, and those to a split message as all its datagrams.
+    `withheld` is called for each removed answer.
     """
 
     withheld: Callable[[], None] = lambda: None
-    #: By device: where it was when it last said so, and when that was heard (monotonic seconds).
+    #: By device: its last reported position, and its arrival in monotonic seconds.
     places: dict[str, tuple[Location, float]] = field(factory=dict, repr=False)
 
     def decode(self, frame: Frame, now: float) -> Message | Malformed | None:
@@ -35,7 +35,7 @@ class DatagramDecoder(Decoder):
             if message.is_position:
                 location: Any = message.facts[0][1]
                 self.places[message.device] = (location, now)
-            # The flag in front may be the end of the frame before.
+            # The first flag may be the end of the previous frame.
             limit = _FACTOR * (len(message.wire) - 1)
             if message.answer is not None and len(message.answer) > limit:
                 message.answer = None
