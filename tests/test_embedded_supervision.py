@@ -172,7 +172,7 @@ class DaemonTests(SynchronousTestCase):
 
 class DescriptorTests(SynchronousTestCase):
     def test_reserve_is_there_when_all_others_are_taken(self) -> None:
-        """With every descriptor taken, what is done in `lent` still gets some; they are kept back again."""
+        """With every descriptor taken, `released` still gets some; they are reserved again."""
         reserve = DescriptorReserve(4)
         reserve.fill()
         self.addCleanup(reserve.release)
@@ -184,7 +184,7 @@ class DescriptorTests(SynchronousTestCase):
             while True:
                 taken.append(os.open(os.devnull, os.O_RDONLY))
         except OSError:
-            with reserve.lent():
+            with reserve.released():
                 mine = [os.open(os.devnull, os.O_RDONLY) for _ in range(4)]
                 for one in mine:
                     os.close(one)

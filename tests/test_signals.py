@@ -106,7 +106,7 @@ class ReadingAgainTests(SignalCase):
         log.mkdir()
         os.kill(daemon.pid, signal.SIGHUP)
         second = log.with_name("gateway.log.2")
-        wait_until(lambda: "cannot open the log" in second.read_text())
+        wait_until(lambda: "cannot reopen the log" in second.read_text())
         self.served(daemon)
         self.assertEqual(daemon._process and daemon._process.poll(), None)
         self.assertNotIn("Traceback", second.read_text() + moved.read_text())

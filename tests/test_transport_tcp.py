@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from jt709c_gateway.protocol.framing import BinaryFrame, DollarFrame, Frame, Malformed, SentenceFrame
 from jt709c_gateway.transport.interfaces import SHUTDOWN
 from jt709c_gateway.transport.listeners import ListenError, TcpService
-from jt709c_gateway.transport.tcp import SETTLING, DirectServer, LockFactory, LockProtocol, limited_as
+from jt709c_gateway.transport.tcp import DOUBT_TIMEOUT, DirectServer, LockFactory, LockProtocol, address_key
 from tests.support import free_port
 from tests.vectors import binary, load
 
@@ -108,9 +108,9 @@ class ConnectionTests(TcpCase):
         raw = DOLLAR[:-1] + b"$"
         protocol, _, connection = self.connect()
         protocol.dataReceived(raw)
-        self.clock.advance(SETTLING * 0.9)
+        self.clock.advance(DOUBT_TIMEOUT * 0.9)
         self.assertEqual(connection.frames, [])
-        self.clock.advance(SETTLING * 0.2)
+        self.clock.advance(DOUBT_TIMEOUT * 0.2)
         self.assertEqual(connection.frames, [DollarFrame(raw)])
         protocol.dataReceived(raw)
         protocol.dataReceived(DOLLAR)
@@ -264,7 +264,7 @@ class CapTests(TcpCase):
             ("fe80::1%eth0", "fe80::/64"),
             ("/run/locks:1", "/run/locks:1"),
         ):
-            self.assertEqual(limited_as(host), counted)
+            self.assertEqual(address_key(host), counted)
 
     def test_in_all(self) -> None:
         """Only so many connections are taken in all."""

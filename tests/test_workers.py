@@ -108,7 +108,7 @@ class ServingTests(DaemonCase):
         for one in reporters:
             self.assertEqual({found[one.device, serial] for serial in range(1, count + 1)}, {1})
         self.assertEqual(self.value("jt709c_worker_restarts_total", "gw-1"), restarts + 2)
-        self.assertIn("worker gw-1 ended (signal 9); starting it again", self.daemon.log())
+        self.assertIn("worker gw-1 ended (signal 9); restarting it", self.daemon.log())
         self.assertNotIn("Traceback", self.daemon.log())
 
     def test_served_meanwhile(self) -> None:
@@ -365,6 +365,6 @@ class StartTests(SynchronousTestCase):
         )
         (line,) = done.stderr.splitlines()
         self.assertRegex(line, rf"^jt709c-gateway: worker gw-[123] did not start: exit status 1: {REFUSED}$")
-        self.assertNotIn("starting it again", done.stdout)
+        self.assertNotIn("restarting it", done.stdout)
         self.assertNotIn("Traceback", done.stdout)
         self.assertIn("Server Shut Down", done.stdout)

@@ -9,7 +9,7 @@ from attrs import define, field
 from twisted.internet import defer
 from twisted.logger import Logger
 
-from jt709c_gateway.transport.tcp import limited_as
+from jt709c_gateway.transport.tcp import address_key
 
 #: Limit without the option; it does not apply to this host's own addresses.
 DEFAULT_LIMIT: Final = 1000
@@ -60,7 +60,7 @@ class NewDeviceLimiter:
         host = peer.rpartition(":")[0].strip("[]")
         if self.limit is None and _is_local(host):
             return True
-        address = limited_as(host)
+        address = address_key(host)
         left, counted_at = self._left.pop(address, (float(limit), now))
         left = min(left + (now - counted_at) * limit / 60, float(limit))
         may_come = left >= 1

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
-from jt709c_gateway.transport.tcp import limited_as
+from jt709c_gateway.transport.tcp import address_key
 
 if TYPE_CHECKING:
     from jt709c_gateway.gateway.connection import DeviceConnection
@@ -17,7 +17,7 @@ _SAMPLE: Final = 16
 
 def address_of(session: "Session") -> str:
     """The address a session is counted under: its host, or the /64 network of an IPv6 address."""
-    return limited_as((session.origin.peer or "").rpartition(":")[0].strip("[]"))
+    return address_key((session.origin.peer or "").rpartition(":")[0].strip("[]"))
 
 
 @define(eq=False)

@@ -1,1 +1,1 @@
-"""TCP and UDP: bytes to the handler, nothing else."""
+"""TCP and UDP transports: pass frames to a handler, and bytes back to the locks."""

@@ -1,6 +1,6 @@
-"""How many connections may wait to be accepted: room for a fleet that comes back all at once.
+"""The listen backlog: large enough for a fleet that reconnects all at once.
 
-Beyond it the kernel lets a lock's SYN fall, and the lock repeats that after 1, 3, 7 and 15 seconds.
+Beyond it the kernel drops a lock's SYN, and the lock repeats it after 1, 3, 7 and 15 seconds.
 """
 
 import re
@@ -13,14 +13,14 @@ from twisted.logger import Logger
 
 BACKLOG: Final = 4096
 
-#: Kinds of endpoints that have a backlog, and the place of theirs among the values that have no name.
+#: Kinds of endpoints with a backlog, and its index among the positional arguments.
 _PLACES: Final = {"tcp": 2, "tcp6": 1, "ssl": 5, "unix": 2}
 _SOMAXCONN: Final = Path("/proc/sys/net/core/somaxconn")
 _log = Logger()
 
 
 def with_backlog(description: str) -> str:
-    """A server endpoint's description with our backlog, unless it names one or knows of none."""
+    """Return a server endpoint's description with our backlog, unless it names one or supports none."""
     kind, *values = re.split(r"(?<!\\):", description)
     place = _PLACES.get(kind)
     unnamed = [value for value in values if re.search(r"(?<!\\)=", value) is None]
@@ -30,17 +30,17 @@ def with_backlog(description: str) -> str:
 
 
 def listening_endpoint(reactor: Any, description: str) -> Any:
-    """The server endpoint for a description, with our backlog unless it names its own."""
+    """Return the server endpoint for a description, with our backlog unless it names its own."""
     return serverFromString(reactor, with_backlog(description))  # type: ignore[no-untyped-call]
 
 
 def warn_of_limit(descriptions: Iterable[str], path: Path = _SOMAXCONN) -> None:
-    """Say in the log, once, when the kernel lets fewer connections wait than one of these asks for."""
+    """Log once when the kernel's limit is lower than a backlog of these endpoints."""
     asked = [_asked(one) for one in descriptions]
     try:
         limit = int(path.read_text())
     except (OSError, ValueError):
-        # Not Linux, or not for us to see.
+        # Not Linux, or not readable.
         return
     if asked and limit < max(asked):
         _log.warn(
@@ -52,6 +52,6 @@ def warn_of_limit(descriptions: Iterable[str], path: Path = _SOMAXCONN) -> None:
 
 
 def _asked(description: str) -> int:
-    """The backlog of a description; 0 when it has none, or it can't be told."""
+    """Return the backlog of a description; 0 when it has none or an invalid one."""
     found = re.search(r"(?<!\\):backlog=(\d+)", with_backlog(description))
     return 0 if found is None else int(found[1])

@@ -1,20 +1,20 @@
-"""What a transport and whoever handles its frames need of each other."""
+"""Interfaces between the transports and the handler of their frames."""
 
 from typing import Final, Protocol
 
 from jt709c_gateway.protocol.framing import Frame
 
-#: The reason given when the gateway itself leaves.
+#: The reason for closing when the gateway shuts down.
 SHUTDOWN: Final = "shutdown"
 
 
 def peer_name(host: str, port: int) -> str:
-    """`host:port`, with brackets around an IPv6 address."""
+    """Format `host:port`, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class Link(Protocol):
-    """A way to one peer: a TCP connection, or a UDP address. No socket shows."""
+    """A connection to one peer: a TCP connection, or a UDP address."""
 
     @property
     def transport_name(self) -> str:
@@ -25,36 +25,36 @@ class Link(Protocol):
         """`host:port`; final when the first frames are received."""
 
     def send(self, data: bytes) -> bool:
-        """Hand bytes to the network; False when the link is gone and nothing was written."""
+        """Write bytes; return False when the link is closed and nothing was written."""
 
     def close(self, reason: str) -> None:
-        """End the link; `reason` is a short word for logs and metrics."""
+        """Close the link; `reason` is a short word for logs and metrics."""
 
     def pause(self) -> None:
         """Stop reading."""
 
     def resume(self) -> None:
-        """Go on reading."""
+        """Resume reading."""
 
 
 class ConnectionHandler(Protocol):
     """The handler's side of one link."""
 
     def received(self, frames: list[Frame]) -> None:
-        """Take frames in the order of their bytes. Never raises."""
+        """Process frames in the order of their bytes. Never raises."""
 
     def skipped(self, count: int) -> None:
-        """So many bytes belonged to no frame."""
+        """Count bytes that belonged to no frame."""
 
     def closed(self, reason: str) -> None:
-        """The link is gone."""
+        """Handle the end of the link."""
 
 
 class Handler(Protocol):
-    """Where TCP and UDP meet."""
+    """Creates the handlers for TCP and UDP links."""
 
     def open(self, link: Link) -> ConnectionHandler:
-        """A peer is there."""
+        """Return the handler for a new link."""
 
     def dropped(self, reason: str) -> None:
         """A connection or datagram was turned away before it came to a connection."""

@@ -1,4 +1,4 @@
-"""Services that bind ports: a port that is taken stops the start."""
+"""Services that bind ports; a port in use fails the start."""
 
 import os
 from functools import partial
@@ -19,14 +19,14 @@ _ACCEPTED_AT_ONCE: Final = 32
 
 
 class ListenError(Exception):
-    """A port could not be bound: which, and why."""
+    """A port could not be bound; the message names port and reason."""
 
 
 def _accept_some(port: tcp.Port) -> None:
-    """Accept what waits, but not so much that nothing else has its turn for long.
+    """Limit the connections accepted per reactor turn, so that other events are not delayed.
 
-    Twisted accepts more each time that there are more, hundreds in the end; each brings a report, and while
-    these are taken in nobody reads what Redis replies.
+    Twisted adapts the number to the load, up to hundreds; each connection brings a report, and Redis's
+    replies wait while these are processed.
     """
     port.numberAccepts = _ACCEPTED_AT_ONCE
     tcp.Port.doRead(port)  # type: ignore[no-untyped-call]
@@ -42,7 +42,7 @@ class TcpService(Service):
         self.port: Any = None
 
     def privilegedStartService(self) -> None:
-        """Bind; ListenError when that fails. TCP endpoints answer at once."""
+        """Bind the port; ListenError when that fails. TCP endpoints bind synchronously."""
         failures: list[Failure] = []
         listening = self._endpoint.listen(self._factory)
         listening.addCallbacks(self._bound, failures.append)

@@ -1,9 +1,9 @@
-"""The PROXY header, with which a TCP load balancer says whom it speaks for.
+"""Parses the PROXY header, in which a TCP load balancer names the original peer.
 
 Format: *The PROXY protocol*, HAProxy's ``doc/proxy-protocol.txt``, sections 2.1 (version 1, a line of text)
-and 2.2 (version 2, binary). Twisted has a wrapper for it. With that one a protocol is built, counted and
-introduced before its address is known; it closes on a header that comes in pieces and on a bare
-``PROXY UNKNOWN``, and fails on a port that is no number.
+and 2.2 (version 2, binary). Twisted's wrapper is not used: it builds the protocol, which is counted, before
+its address is known; it closes on a header in several chunks and on a bare ``PROXY UNKNOWN``, and raises on
+an invalid port.
 """
 
 import struct
@@ -12,17 +12,17 @@ from typing import Final
 
 from attrs import frozen
 
-#: What an endpoint's description begins with when a balancer stands before it.
+#: The prefix of an endpoint's description for connections from a load balancer.
 PROXIED: Final = "haproxy:"
-#: A text header with its line end, at most.
+#: Maximum length of a text header with its line end.
 _MAX_TEXT: Final = 107
 _TEXT: Final = b"PROXY "
 _SIGNATURE: Final = b"\r\n\r\n\x00\r\nQUIT\n"
-#: Signature, version and command, family and protocol, length of what follows.
+#: Signature, version and command, family and protocol, length of the rest.
 _BINARY: Final = struct.Struct("!12sBBH")
-#: Bytes behind these that are taken: addresses have 12 to 216, and details that nobody needs here may follow.
+#: Maximum bytes after these: addresses have 12 to 216, and ignored details may follow.
 _MAX_BINARY: Final = 4096
-#: How many bytes are kept of something that is no header, and may be a lock's frame: too few for a password.
+#: Bytes kept of an invalid header, which may be a lock's frame: too few for a password.
 _KEPT: Final = 5
 _LOCAL, _PROXY = 0, 1
 #: Stream over IPv4 and IPv6: both addresses, then both ports.
@@ -31,12 +31,12 @@ _ADDRESSES: Final = {_INET: struct.Struct("!4s4sHH"), _INET6: struct.Struct("!16
 
 
 def split_proxied(description: str) -> tuple[str, bool]:
-    """A server endpoint as Twisted takes it, and whether its connections begin with a PROXY header."""
+    """Return a server endpoint for Twisted, and whether its connections begin with a PROXY header."""
     return description.removeprefix(PROXIED), description.startswith(PROXIED)
 
 
 class BadHeader(ValueError):
-    """What came is no PROXY header. `raw` is the header, or the little that shows there was none."""
+    """Not a valid PROXY header. `raw` is the header, or its first bytes."""
 
     def __init__(self, raw: bytes) -> None:
         super().__init__(f"not a PROXY header: {raw.hex()}")
@@ -45,20 +45,20 @@ class BadHeader(ValueError):
 
 @frozen
 class Source:
-    """Whom a connection comes from; `host` is None where the balancer speaks for itself."""
+    """The original peer of a connection; `host` is None for a connection of the balancer itself."""
 
     host: str | None
     port: int = 0
 
 
 class HeaderReader:
-    """Reads the header at the start of a connection, however its bytes arrive."""
+    """Reads the header at the start of a connection, in any number of chunks."""
 
     def __init__(self) -> None:
         self._buffer = b""
 
     def feed(self, data: bytes) -> tuple[Source, bytes] | None:
-        """The source and what follows the header, None until it is whole; BadHeader when it is none."""
+        """Return the source and the bytes after the header, None until it is complete; raise BadHeader."""
         self._buffer += data
         buffer = self._buffer
         if buffer.startswith(_SIGNATURE[: len(buffer)]):
@@ -97,7 +97,7 @@ class HeaderReader:
 
 
 def _text_source(line: bytes) -> Source:
-    """``PROXY TCP4 192.0.2.7 203.0.113.1 50112 8888``; behind UNKNOWN anything may stand."""
+    """Parse ``PROXY TCP4 192.0.2.7 203.0.113.1 50112 8888``; anything may follow UNKNOWN."""
     _, family, *rest = line.split(b" ")
     if family == b"UNKNOWN":
         return Source(None)

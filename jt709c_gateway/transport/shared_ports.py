@@ -1,10 +1,10 @@
-"""Ports that several processes share: one socket for each, and the kernel spreads the locks over them.
+"""Ports shared by several processes: one socket for each; the kernel distributes the locks over them.
 
 With SO_REUSEPORT Linux chooses the socket by a hash of both addresses: a new TCP connection goes to any of
-them with the same chance, and the datagrams of one address go to the same socket as long as none is added or
-taken away. All sockets are bound here, by the process that starts the others and keeps a copy of each. So a
-process that is started again gets its predecessor's socket with all that has come to it meanwhile, and the
-addresses keep their process.
+them with equal probability, and the datagrams of one address go to the same socket as long as none is added
+or removed. The supervisor binds all sockets and keeps a copy of each. So a restarted worker gets its
+predecessor's socket with the connections and datagrams that have arrived meanwhile, and addresses keep their
+process.
 """
 
 import socket
@@ -24,7 +24,7 @@ SHARED_ENDPOINTS: Final = ("tcp", "tcp6")
 
 
 class SharedPort:
-    """One port and its sockets, by the number of the process that each is for."""
+    """One port and its sockets, by the number of their process."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class SharedPort:
 
     @classmethod
     def tcp(cls, description: str) -> "SharedPort":
-        """A port for what a server endpoint of one of the SHARED_ENDPOINTS says."""
+        """Return a port for the description of a server endpoint of the SHARED_ENDPOINTS."""
         found: list[tuple[int, str, int]] = []
         plain, proxied = split_proxied(description)
         endpoint = listening_endpoint(_Recorder(), plain)
@@ -56,19 +56,19 @@ class SharedPort:
 
     @classmethod
     def udp(cls, port: int, interface: str) -> "SharedPort":
-        """A UDP port."""
+        """Return a UDP port."""
         return cls(socket.SOCK_DGRAM, port, interface, f"udp {interface or '*'}:{port}")
 
     @property
     def address(self) -> IPv4Address | IPv6Address:
-        """Where it is bound."""
+        """The bound address."""
         name = next(iter(self._sockets.values())).getsockname()
         transport: Any = "TCP" if self.kind is socket.SOCK_STREAM else "UDP"
         return (IPv6Address if self.family is socket.AF_INET6 else IPv4Address)(transport, *name)
 
     def bind(self, numbers: Iterable[int]) -> None:
-        """Bind a socket for each number; ListenError when somebody has the port, or it can't be had."""
-        # Whoever shares the port in the same way, another gateway of the same user, would not be noticed.
+        """Bind a socket for each number; ListenError when the port is in use or can't be bound."""
+        # Another gateway of the same user that shares the port in the same way would not be noticed.
         probe = self._bound(shared=False)
         self._port = probe.getsockname()[1]
         probe.close()
@@ -76,18 +76,18 @@ class SharedPort:
             self.open(number)
 
     def open(self, number: int) -> socket.socket:
-        """The socket of this number, bound again if it was closed; ListenError when that fails."""
+        """Return the socket of this number, bound again if it was closed; ListenError when that fails."""
         if number not in self._sockets:
             self._sockets[number] = self._bound(shared=True)
         return self._sockets[number]
 
     def close(self, number: int) -> None:
-        """Close one socket: what would come to it goes to the others."""
+        """Close one socket; its new connections and datagrams go to the others."""
         if (found := self._sockets.pop(number, None)) is not None:
             found.close()
 
     def close_all(self) -> None:
-        """Close our copies; the processes that have theirs go on."""
+        """Close our copies; the processes keep theirs."""
         for number in list(self._sockets):
             self.close(number)
 
@@ -111,14 +111,14 @@ class SharedPort:
     def _bind_address(self) -> Any:
         if self.family is socket.AF_INET:
             return self._interface, self._port
-        # With the number of the interface that an address like fe80::1%eth0 names.
+        # Includes the number of the interface in an address like fe80::1%eth0.
         flags = socket.AI_NUMERICHOST
         return socket.getaddrinfo(self._interface, self._port, self.family, self.kind, 0, flags)[0][4]
 
 
 class _Recorder:
-    """Stands in for a reactor, to learn from an endpoint what it would listen on."""
+    """Replaces a reactor to record the address on which an endpoint would listen."""
 
     def listenTCP(self, port: int, factory: Any, backlog: int, interface: str) -> tuple[int, str, int]:
-        """What a TCP endpoint asks for."""
+        """Record the arguments of a TCP endpoint."""
         return port, interface, backlog

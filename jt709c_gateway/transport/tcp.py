@@ -1,4 +1,4 @@
-"""Locks over TCP: bytes to frames to the handler, answers back."""
+"""TCP transport for locks: passes frames to the handler, and writes its answers."""
 
 from collections import Counter
 from ipaddress import AddressValueError, IPv6Address, IPv6Network
@@ -16,14 +16,14 @@ from jt709c_gateway.transport.interfaces import SHUTDOWN, ConnectionHandler, Han
 from jt709c_gateway.transport.proxy_protocol import BadHeader, HeaderReader, Source
 from jt709c_gateway.util.direct_write import write_at_once
 
-#: Seconds of silence after which a `$` frame counts as whole whose last bytes may begin another one.
-SETTLING: Final = 0.5
-#: Bits of an IPv6 address that its network chooses; the rest the subscriber does, anew whenever it likes.
+#: Seconds of silence after which a `$` frame counts as complete though its last bytes may begin another.
+DOUBT_TIMEOUT: Final = 0.5
+#: Bits of an IPv6 address that identify the network; the subscriber chooses the rest freely.
 _IPV6_NETWORK: Final = 64
 
 
-def limited_as(host: str) -> str:
-    """What connections from a host are counted under: its address, or the /64 network of an IPv6 address."""
+def address_key(host: str) -> str:
+    """Return the key for counting connections of a host: its IPv4 address, or its IPv6 /64 network."""
     if ":" not in host:
         return host
     try:
@@ -38,24 +38,24 @@ def limited_as(host: str) -> str:
 class DirectServer(tcp.Server):
     """A server transport that writes at once when nothing is queued.
 
-    An answer nearly always fits into the socket's buffer: so it costs one system call instead of three.
+    An answer nearly always fits into the socket's buffer, so it costs one system call instead of three.
     """
 
-    #: Bytes that are read at once: dozens of frames, and no more than has to be held back when Redis is away.
+    #: Bytes per read: dozens of frames, and not more than can be buffered while Redis is unreachable.
     bufferSize = 8192
 
     def write(self, data: bytes) -> None:
-        """Send what the kernel takes now; the rest goes the usual way."""
+        """Write what the kernel accepts now; queue the rest in the usual way."""
         if rest := write_at_once(self, data):
             super().write(rest)  # type: ignore[no-untyped-call]
 
 
 @implementer(IPushProducer)
 class LockProtocol(Protocol):
-    """One TCP connection. A `Link` for the handler.
+    """One TCP connection, a `Link` for the handler.
 
-    A peer that doesn't read its answers is not read from either: once the transport's buffer is full, it
-    pauses us, its producer, and we pause reading.
+    Reading pauses while a peer doesn't read its answers: when the transport's buffer is full, it pauses its
+    producer, which is this protocol.
     """
 
     log = Logger()
@@ -64,17 +64,17 @@ class LockProtocol(Protocol):
     transport: Any
 
     def __init__(self, address: str | None) -> None:
-        #: What the connection is counted under; None while that isn't known.
+        #: The key under which the connection is counted; None while unknown.
         self.address = address
         self.peer = address or ""
         self._framer = Framer()
         self._conversation: ConnectionHandler | None = None
         self._held_by_handler = False
         self._held_by_transport = False
-        self._settling: Any = None
+        self._doubt_timer: Any = None
 
     def connectionMade(self) -> None:
-        """Tune the socket and introduce the link to the handler."""
+        """Set socket options and open the link at the handler."""
         peer = self.transport.getPeer()
         self.peer = peer_name(peer.host, peer.port) if hasattr(peer, "port") else str(peer)
         for name in ("setTcpNoDelay", "setTcpKeepAlive"):
@@ -84,14 +84,14 @@ class LockProtocol(Protocol):
         self._conversation = self.factory.handler.open(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """Cut frames and pass them on; an error of ours ends this connection and no other."""
+        """Split bytes into frames and pass them to the handler; an exception ends only this connection."""
         connection = self._conversation
         if connection is None:
             return
         try:
             framer = self._framer
             self._pass_on(connection, framer.feed(data))
-            if framer.in_doubt or self._settling is not None:
+            if framer.in_doubt or self._doubt_timer is not None:
                 self._wait_for_more()
         except Exception:
             self.log.failure("handling what {peer} sent failed", peer=self.peer)
@@ -105,18 +105,18 @@ class LockProtocol(Protocol):
             connection.received(frames)
 
     def _wait_for_more(self) -> None:
-        """Only what follows a frame in doubt can tell whether it is whole; or that nothing follows."""
+        """Schedule the decision about a doubtful frame: it is complete if no bytes follow."""
         self._stop_waiting()
         if self._framer.in_doubt and self._conversation is not None:
-            self._settling = self.factory.clock.callLater(SETTLING, self._settle)
+            self._doubt_timer = self.factory.clock.callLater(DOUBT_TIMEOUT, self._resolve_doubt)
 
     def _stop_waiting(self) -> None:
-        settling, self._settling = self._settling, None
-        if settling is not None and settling.active():
-            settling.cancel()
+        timer, self._doubt_timer = self._doubt_timer, None
+        if timer is not None and timer.active():
+            timer.cancel()
 
-    def _settle(self) -> None:
-        self._settling = None
+    def _resolve_doubt(self) -> None:
+        self._doubt_timer = None
         connection = self._conversation
         if connection is None:
             return
@@ -127,7 +127,7 @@ class LockProtocol(Protocol):
             self.close("error")
 
     def connectionLost(self, reason: Failure | None = None) -> None:
-        """Say goodbye to the handler, once."""
+        """Notify the handler, once."""
         self._stop_waiting()
         connection, self._conversation = self._conversation, None
         self.factory.left(self.address)
@@ -135,14 +135,14 @@ class LockProtocol(Protocol):
             connection.closed("closed")
 
     def send(self, data: bytes) -> bool:
-        """Write to the socket; False when it is closed or closing."""
+        """Write to the socket; return False when it is closed or closing."""
         if self._conversation is None or not self.transport.connected or self.transport.disconnecting:
             return False
         self.transport.write(data)
         return True
 
     def close(self, reason: str) -> None:
-        """Close at once, but for a shutdown, in which answers on their way still go out."""
+        """Close at once, or, for a shutdown, after queued answers are written."""
         connection, self._conversation = self._conversation, None
         if connection is None:
             return
@@ -161,22 +161,22 @@ class LockProtocol(Protocol):
         self._update_reading()
 
     def resume(self) -> None:
-        """Read on, as far as the handler is concerned."""
+        """Resume reading on the handler's behalf."""
         self._held_by_handler = False
         self._update_reading()
 
     def pauseProducing(self) -> None:
-        """The transport's buffer is full."""
+        """Pause reading, since the transport's buffer is full."""
         self._held_by_transport = True
         self._update_reading()
 
     def resumeProducing(self) -> None:
-        """The transport's buffer has drained."""
+        """Resume reading, since the transport's buffer has drained."""
         self._held_by_transport = False
         self._update_reading()
 
     def stopProducing(self) -> None:
-        """The transport is gone; `connectionLost` follows."""
+        """Do nothing: `connectionLost` follows."""
 
     def _update_reading(self) -> None:
         if self._conversation is None:
@@ -188,10 +188,10 @@ class LockProtocol(Protocol):
 
 
 class ProxiedLockProtocol(LockProtocol):
-    """One connection by way of a load balancer: a PROXY header says at its start from whom it comes.
+    """One connection through a load balancer; its PROXY header names the original peer.
 
-    Only then is it counted under an address. A balancer that looks whether somebody listens sends no header,
-    or one that names nobody, and closes: nothing is made of that.
+    It is counted under an address after the header. Health checks of a balancer send no header, or one
+    without a peer, and close: they are ignored.
     """
 
     def __init__(self) -> None:
@@ -199,7 +199,7 @@ class ProxiedLockProtocol(LockProtocol):
         self._header: HeaderReader | None = HeaderReader()
 
     def dataReceived(self, data: bytes) -> None:
-        """The header first, and then as from a lock."""
+        """Read the header, then frames as from a lock."""
         if self._header is not None:
             try:
                 found = self._header.feed(data)
@@ -215,14 +215,14 @@ class ProxiedLockProtocol(LockProtocol):
         super().dataReceived(data)
 
     def _comes_from(self, source: Source) -> bool:
-        """Take in whom the balancer speaks for; False when there are too many connections from there."""
+        """Set the original peer; return False when there are too many connections from its address."""
         host = source.host
         if host is None:
             host = str(getattr(self.transport.getPeer(), "host", ""))
         else:
             self.peer = peer_name(host, source.port)
-        address = limited_as(host)
-        if self.factory.may_come_from(address):
+        address = address_key(host)
+        if self.factory.count_address(address):
             self.address = address
             return True
         self.close("max_per_address")
@@ -242,7 +242,7 @@ def _reactor() -> Any:
 
 
 class LockFactory(Factory):
-    """Makes a LockProtocol for each connection, within limits in all and per address (IPv6: per /64)."""
+    """Makes a LockProtocol for each connection, within limits in total and per address (IPv6: per /64)."""
 
     noisy = False
 
@@ -255,7 +255,7 @@ class LockFactory(Factory):
     ) -> None:
         self.handler = handler
         self.clock = clock or _reactor()
-        #: Beyond so many a new connection is closed.
+        #: Maximum number of connections; further ones are closed.
         self.max_connections = max_connections
         self._max_per_address = max_per_address
         self._count = 0
@@ -263,21 +263,21 @@ class LockFactory(Factory):
 
     @property
     def connections(self) -> int:
-        """Open connections."""
+        """Number of open connections."""
         return self._count
 
     def buildProtocol(self, addr: IAddress | None) -> LockProtocol | None:  # type: ignore[override]
-        """None, which closes the connection, when there are too many."""
-        address = limited_as(str(getattr(addr, "host", addr)))
+        """Return a protocol, or None, which closes the connection, when there are too many."""
+        address = address_key(str(getattr(addr, "host", addr)))
         if not self._has_room():
             return None
-        if not self.may_come_from(address):
+        if not self.count_address(address):
             self.handler.dropped("max_per_address")
             return None
         return self._count_in(LockProtocol(address))
 
     def build_proxied(self) -> LockProtocol | None:
-        """The same by way of a load balancer, who has yet to say for which address."""
+        """Make a protocol for a connection through a load balancer, before its header."""
         return self._count_in(ProxiedLockProtocol()) if self._has_room() else None
 
     def _has_room(self) -> bool:
@@ -291,15 +291,15 @@ class LockFactory(Factory):
         protocol.factory = self
         return protocol
 
-    def may_come_from(self, address: str) -> bool:
-        """Count one more connection from this address; False when it has as many as it may."""
+    def count_address(self, address: str) -> bool:
+        """Count a connection from this address; return False if the address has reached its limit."""
         if self._per_address[address] >= self._max_per_address:
             return False
         self._per_address[address] += 1
         return True
 
     def left(self, address: str | None) -> None:
-        """A connection from this address is gone."""
+        """Count an ended connection from this address."""
         self._count -= 1
         if address is None:
             return
@@ -309,7 +309,7 @@ class LockFactory(Factory):
 
 
 class ProxiedLockFactory(Factory):
-    """Connections by way of a load balancer, under the limits that `locks` has for all."""
+    """Makes protocols for connections through a load balancer, within the limits of `locks`."""
 
     noisy = False
 
@@ -317,5 +317,5 @@ class ProxiedLockFactory(Factory):
         self._locks = locks
 
     def buildProtocol(self, addr: IAddress | None) -> LockProtocol | None:  # type: ignore[override]
-        """None, which closes the connection, when there are too many."""
+        """Return a protocol, or None, which closes the connection, when there are too many."""
         return self._locks.build_proxied()

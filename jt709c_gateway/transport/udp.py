@@ -1,4 +1,4 @@
-"""Locks over UDP: one or more whole frames a datagram, answers to where it came from."""
+"""UDP transport for locks: whole frames per datagram, answers to its source address."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ _Address = tuple[Any, ...]
 
 @define(eq=False)
 class UdpLink:
-    """One address that locks are heard from. A `Link` for the handler."""
+    """One source address of datagrams, a `Link` for the handler."""
 
     port: "LockDatagrams"
     address: _Address
@@ -23,24 +23,24 @@ class UdpLink:
     connection: ConnectionHandler = field(init=False)
 
     def send(self, data: bytes) -> bool:
-        """Send one datagram; that it left is all that can be known."""
+        """Send one datagram; return whether it was sent."""
         return self.port.send(data, self.address)
 
     def close(self, reason: str) -> None:
-        """Forget the address."""
+        """Forget the address and notify the handler."""
         if self.port.forget(self):
             self.port.handler.dropped(reason)
             self.connection.closed(reason)
 
     def pause(self) -> None:
-        """Datagrams can't be held back: while the handler is full it lets them go, and the locks repeat."""
+        """Do nothing: datagrams can't be paused; a full handler drops them, and the locks repeat them."""
 
     def resume(self) -> None:
-        """See `pause`."""
+        """Do nothing, see `pause`."""
 
 
 class LockDatagrams(DatagramProtocol):
-    """A UDP port. Addresses are remembered while the handler keeps a session for them, at most so many."""
+    """A UDP port. An address is kept while the handler has a session for it, up to a limit."""
 
     log = Logger()
     noisy = False
@@ -52,7 +52,7 @@ class LockDatagrams(DatagramProtocol):
         self._links: dict[_Address, UdpLink] = {}
 
     def datagramReceived(self, datagram: bytes, addr: _Address) -> None:
-        """Cut the datagram into frames and pass them on; nothing one peer sends harms another."""
+        """Split the datagram into frames and pass them to the handler; exceptions affect this peer only."""
         link = self._links.get(addr)
         if link is None:
             if len(self._links) >= self._max_addresses:
@@ -70,14 +70,14 @@ class LockDatagrams(DatagramProtocol):
             link.close("error")
 
     def _meet(self, address: _Address) -> UdpLink:
-        """A link for an address that is heard for the first time."""
+        """Return a link for a new address."""
         link = UdpLink(self, address, peer=peer_name(address[0], address[1]))
         link.connection = self.handler.open(link)
         self._links[address] = link
         return link
 
     def send(self, data: bytes, address: _Address) -> bool:
-        """Send one datagram; False when the port is closed or the kernel refuses."""
+        """Send one datagram; return False when the port is closed or the kernel refuses."""
         if self.transport is None:
             return False
         try:
@@ -87,14 +87,14 @@ class LockDatagrams(DatagramProtocol):
         return True
 
     def forget(self, link: UdpLink) -> bool:
-        """Drop a link; False when it had been dropped."""
+        """Drop a link; return False when it was dropped already."""
         if self._links.get(link.address) is not link:
             return False
         del self._links[link.address]
         return True
 
     def stopProtocol(self) -> None:
-        """The port is closed."""
+        """Close all links, since the port is closed."""
         for link in list(self._links.values()):
             self._links.pop(link.address, None)
             link.connection.closed(SHUTDOWN)

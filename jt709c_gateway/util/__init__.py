@@ -1,1 +1,1 @@
-"""Small things that several packages use and no library has."""
+"""Small helpers that several packages share."""

@@ -1,4 +1,4 @@
-"""A process of ours, as its parent sees it."""
+"""A child process, from its parent's view."""
 
 from contextlib import suppress
 from typing import Any
@@ -9,27 +9,27 @@ from twisted.python.failure import Failure
 
 
 class ChildProcess(ProcessProtocol):
-    """A child process: its pid, and how it ended."""
+    """A child process: its pid, its signals and its end."""
 
     def __init__(self) -> None:
         self.pid: int | None = None
-        #: How it ended, in a few words; None while it runs.
+        #: Description of its end; None while it runs.
         self.exit: str | None = None
         self._waiting: list[defer.Deferred[str]] = []
 
     def connectionMade(self) -> None:
-        """It runs."""
+        """Note that the process runs."""
         transport: Any = self.transport
         self.pid = transport.pid
 
     def signal(self, name: str) -> None:
-        """Send TERM, KILL or HUP, unless it has just ended."""
+        """Send TERM, KILL or HUP, unless the process has just ended."""
         transport: Any = self.transport
         with suppress(error.ProcessExitedAlready):
             transport.signalProcess(name)
 
     def when_ended(self) -> "defer.Deferred[str]":
-        """Fires with how it ended."""
+        """Return a Deferred of the description of its end."""
         if self.exit is not None:
             return defer.succeed(self.exit)
         result: defer.Deferred[str] = defer.Deferred()
@@ -37,7 +37,7 @@ class ChildProcess(ProcessProtocol):
         return result
 
     async def end(self, reactor: Any, timeout: float) -> bool:
-        """Ask it to end, insist after `timeout` seconds; whether it ended as asked."""
+        """Send TERM, and KILL after `timeout` seconds; return whether TERM was enough."""
         if self.exit is None:
             self.signal("TERM")
             try:
@@ -49,7 +49,7 @@ class ChildProcess(ProcessProtocol):
         return True
 
     def processEnded(self, reason: Failure) -> None:
-        """It has ended, and all that it wrote has been read."""
+        """Note that the process has ended and its output was read."""
         number = getattr(reason.value, "signal", None)
         status = getattr(reason.value, "exitCode", None)
         self.exit = f"signal {number}" if number else f"exit status {status}"

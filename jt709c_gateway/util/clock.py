@@ -1,4 +1,4 @@
-"""What is needed of a reactor to tell the time and to do things later."""
+"""The clock interface of a reactor, and a monotonic clock for it."""
 
 import time
 from collections.abc import Callable
@@ -12,14 +12,14 @@ class Clock(Protocol):
         """Seconds since some fixed moment."""
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any) -> Any:
-        """Call it `delay` seconds from now."""
+        """Call a function in `delay` seconds."""
 
 
 def count_monotonic(reactor: Any) -> None:
-    """Have a reactor count its seconds on the monotonic clock, and with it every timer that it runs.
+    """Make a reactor use the monotonic clock, also for all of its timers.
 
-    Twisted's own count is the wall clock's: set back by an hour, it holds every delayed call for that hour.
-    What has been scheduled already keeps the time that it has left.
+    Twisted uses the wall clock: if it is set back by an hour, every delayed call is delayed by that hour.
+    Calls that are already scheduled keep their remaining time.
     """
     if reactor.seconds is time.monotonic:
         return

@@ -1,14 +1,14 @@
-"""Writing to a socket at once, for transports that would otherwise wait for the reactor's next turn."""
+"""Writes to a socket at once, without waiting for the reactor's next turn."""
 
 from typing import Any
 
 
 def write_at_once(transport: Any, data: bytes) -> bytes:
-    """Hand to the kernel what it takes now; what is left is for `transport.write`.
+    """Write what the kernel accepts now; return the rest for `transport.write`.
 
-    `transport` is a connected Twisted TCP or UNIX transport. Stock Twisted queues what it is given, asks the
-    reactor to watch for writability and writes in the next turn, at most 128 KiB a time. Nothing is taken
-    while something is queued, since it would overtake that.
+    `transport` is a connected Twisted TCP or UNIX transport. Stock Twisted queues data, waits for writability
+    and writes in the next reactor turn, at most 128 KiB at a time. Nothing is written here while data are
+    queued, since it would overtake them.
     """
     if (
         not transport.connected
@@ -20,7 +20,7 @@ def write_at_once(transport: Any, data: bytes) -> bytes:
         return data
     while data:
         sent = transport.writeSomeData(data)
-        # Anything but a count is the reason the connection is gone; the reactor finds out by itself.
+        # Any result but a count is the reason of a lost connection, which the reactor detects by itself.
         if not isinstance(sent, int) or sent <= 0:
             break
         complete = sent == len(data) or sent == transport.SEND_LIMIT

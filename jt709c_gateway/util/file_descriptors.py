@@ -1,4 +1,4 @@
-"""File descriptors: how many connections they allow, and a few that are kept back for what must not fail."""
+"""File descriptors: the number of connections they allow, and a reserve for calls that must not fail."""
 
 import os
 import resource
@@ -8,31 +8,31 @@ from typing import Final
 
 from twisted.logger import Logger
 
-#: Descriptors beside those of locks' connections: log, listeners, Redis, status page, embedded server.
+#: Descriptors besides those of locks' connections: log, listeners, Redis, status page, embedded server.
 _OTHERS: Final = 64
 
 _log = Logger()
 
 
 class DescriptorReserve:
-    """Descriptors that are held open for nothing, to be given up for a moment when others have taken all."""
+    """Holds descriptors open in reserve, to release them for a moment when no others are left."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._held: list[int] = []
 
     def fill(self) -> None:
-        """Hold as many as there are to be, or as can be had."""
+        """Open the reserve, or as much of it as possible."""
         try:
             while len(self._held) < self._count:
                 self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
         except OSError:
-            # Next time, then.
+            # The next call tries again.
             pass
 
     @contextmanager
-    def lent(self) -> Iterator[None]:
-        """Let what is done in here have them. It must not wait, or anybody's connection takes them."""
+    def released(self) -> Iterator[None]:
+        """Release the reserve within this context, which must not wait: a new connection could take it."""
         self.release()
         try:
             yield
@@ -40,16 +40,15 @@ class DescriptorReserve:
             self.fill()
 
     def release(self) -> None:
-        """Hold none."""
+        """Close the reserve."""
         while self._held:
             os.close(self._held.pop())
 
 
 def room_for_connections(wanted: int) -> int:
-    """How many of `wanted` connections from locks the limit of open files leaves room for.
+    """Return how many of the `wanted` connections the limit of open files allows.
 
-    The soft limit is raised as far as that takes and the hard one allows. When that isn't enough the log says
-    what to do.
+    The soft limit is raised as needed, up to the hard one. If that isn't enough, a warning says what to do.
     """
     needed = wanted + _OTHERS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -59,7 +58,7 @@ def room_for_connections(wanted: int) -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
             soft = raised
         except (OSError, ValueError):
-            # The system has bounds of its own.
+            # The system has further limits.
             pass
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return wanted

@@ -1,8 +1,8 @@
-"""Signals of a running gateway: SIGHUP has files read again, SIGUSR1 and SIGUSR2 are nobody's, and a stop is
-asked for once.
+"""Signals of a running gateway: SIGHUP rereads files, SIGUSR1 and SIGUSR2 don't end it, a second stop is
+ignored.
 
-What twistd and the reactor do by themselves stays: SIGTERM and SIGINT stop the gateway in good order, and
-SIGUSR1 rotates a ``--logfile``.
+The defaults of twistd and the reactor remain: SIGTERM and SIGINT stop the gateway gracefully, and SIGUSR1
+rotates a ``--logfile``.
 """
 
 import os
@@ -20,7 +20,7 @@ _UNUSED: Final = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Signals(Service):
-    """Has `reread` called in the reactor's thread for each SIGHUP, from its start on."""
+    """Calls `reread` in the reactor's thread for each SIGHUP, from its start on."""
 
     log = Logger()
 
@@ -30,7 +30,7 @@ class Signals(Service):
         self._stopping = False
 
     def startService(self) -> None:
-        """Take the signals over, those that stop the reactor when it has done so itself."""
+        """Install the handlers; those that stop the reactor after its own ones."""
         super().startService()  # type: ignore[no-untyped-call]
         signal.signal(signal.SIGHUP, self._hung_up)
         for number in _UNUSED:
@@ -40,17 +40,17 @@ class Signals(Service):
         self._reactor.addSystemEventTrigger("before", "shutdown", self._shutting_down)
 
     def _hung_up(self, number: int, frame: FrameType | None) -> None:
-        self._reactor.callFromThread(self._read_again)
+        self._reactor.callFromThread(self._reread_files)
 
-    def _read_again(self) -> None:
+    def _reread_files(self) -> None:
         if self._stopping:
             return
-        self.log.info("SIGHUP: reopening the log, and reading again what is read again while running")
+        self.log.info("SIGHUP: reopening the log and rereading files")
         reopen_logs()
         try:
             self._reread()
         except Exception:
-            self.log.failure("reading files again failed")
+            self.log.failure("rereading files failed")
 
     def _shutting_down(self) -> None:
         self._stopping = True
@@ -63,35 +63,35 @@ class Signals(Service):
 
     def _once(self, stop: Callable[[int, FrameType | None], Any]) -> Callable[[int, FrameType | None], Any]:
         def asked(number: int, frame: FrameType | None) -> None:
-            # The reactor, asked a second time, would complain.
+            # The reactor raises on a second stop.
             if self._stopping:
-                self._reactor.callFromThread(self._say_stopping, signal.Signals(number).name)
+                self._reactor.callFromThread(self._log_stopping, signal.Signals(number).name)
                 return
             self._stopping = True
             stop(number, frame)
 
         return asked
 
-    def _say_stopping(self, name: str) -> None:
-        self.log.info("{name}: stopping already; SIGKILL would end it at once", name=name)
+    def _log_stopping(self, name: str) -> None:
+        self.log.info("{name}: already stopping; SIGKILL ends the process at once", name=name)
 
 
 def reopen_logs() -> None:
-    """Open the files of ``twistd --logfile`` by their names again, after somebody has moved them aside.
+    """Reopen the files of ``twistd --logfile`` by name, after they were renamed.
 
-    A file that can't be opened is said, and the one before goes on.
+    If a file can't be opened, that is logged, and the open one stays in use.
     """
-    # There is no public way to what twistd has begun to log to.
+    # Twistd's log file has no public accessor.
     for observer in list(getattr(globalLogPublisher, "_observers", ())):
         file = getattr(observer, "_outFile", None)
         if isinstance(file, BaseLogFile):
             try:
-                # A file that was closed can't be gone back to.
+                # A closed file can't be used again.
                 os.close(os.open(file.path, os.O_RDWR | os.O_CREAT, 0o666))
                 file.reopen()  # type: ignore[no-untyped-call]
             except OSError as error:
                 Signals.log.error(
-                    "cannot open the log {path} again: {reason}; writing on into the one that is open",
+                    "cannot reopen the log {path}: {reason}; continuing with the open file",
                     path=file.path,
                     reason=error.strerror,
                 )

@@ -1,7 +1,7 @@
-"""How a supervisor asks its worker how it is, over a socket that the worker was born with.
+"""Status queries from the supervisor to a worker, over an inherited socket.
 
-The worker sends a report, unasked, when it has started; then one for each question. Both are netstrings; a
-question is empty, a report is JSON: ``{"readiness": {"ready": true, …}, "metrics": "# HELP …"}``.
+The worker sends a report when it has started; then one for each query. Both are netstrings; a query is empty,
+a report is JSON: ``{"readiness": {"ready": true, …}, "metrics": "# HELP …"}``.
 """
 
 import json
@@ -13,13 +13,13 @@ from twisted.internet import defer
 from twisted.protocols.basic import NetstringReceiver
 from twisted.python.failure import Failure
 
-#: Bytes of a report: a worker's metrics take about 10 KiB.
+#: Maximum size of a report in bytes: a worker's metrics have about 10 KiB.
 _MAX_REPORT: Final = 1 << 20
 
 
 @frozen
 class Report:
-    """What a worker says of itself: its readiness, and its metrics in Prometheus's text format."""
+    """A worker's status: its readiness, and its metrics in Prometheus's text format."""
 
     readiness: dict[str, Any]
     metrics: str
@@ -38,7 +38,7 @@ class StatusReporter(NetstringReceiver):
         self.sendString(text.encode())  # type: ignore[no-untyped-call]
 
     def stringReceived(self, string: bytes) -> None:
-        """A question."""
+        """Answer a query with a report."""
         self.report()
 
 
@@ -53,19 +53,19 @@ class StatusClient(NetstringReceiver):
         self._waiting: list[defer.Deferred[Report | None]] = []
 
     def ask(self) -> "defer.Deferred[Report | None]":
-        """Fires with the next report, and with None when the worker ends first. It may be cancelled."""
+        """Return a Deferred of the next report, or of None if the worker ends first; it may be cancelled."""
         if not self.connected:
             return defer.succeed(None)
         waiting: defer.Deferred[Report | None] = defer.Deferred(self._waiting.remove)
         self._waiting.append(waiting)
-        # One that doesn't answer isn't asked again and again.
+        # A worker that doesn't answer gets no further queries.
         if not self._asked:
             self._asked = True
             self.sendString(b"")  # type: ignore[no-untyped-call]
         return waiting
 
     def stringReceived(self, string: bytes) -> None:
-        """A report."""
+        """Process a report."""
         report = Report(**json.loads(string))
         if self._started is not None:
             started, self._started = self._started, None
@@ -75,7 +75,7 @@ class StatusClient(NetstringReceiver):
         self._answer(report)
 
     def connectionLost(self, reason: Failure | None = None) -> None:
-        """The worker has ended."""
+        """Fail the pending query: the worker has ended."""
         self._answer(None)
 
     def _answer(self, report: Report | None) -> None:

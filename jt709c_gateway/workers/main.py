@@ -1,4 +1,4 @@
-"""What a worker's process runs: the whole gateway, on sockets and settings from its supervisor."""
+"""Main program of a worker: a gateway with the sockets and settings of its supervisor."""
 
 import json
 import os
@@ -16,13 +16,13 @@ from jt709c_gateway.service import GatewayService
 from jt709c_gateway.util.clock import count_monotonic
 from jt709c_gateway.util.signals import Signals
 from jt709c_gateway.workers.ipc import Report, StatusReporter
-from jt709c_gateway.workers.worker_process import CHANNEL, GIVEN, WorkerArguments
+from jt709c_gateway.workers.worker_process import ARGUMENTS, STATUS, WorkerArguments
 
 _MAX_TEXT = 16_384
 
 
 class _Log:
-    """Writes events for the supervisor, each a line of JSON: level, who, text."""
+    """Writes log events for the supervisor, each as a line of JSON: level, system, text."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -31,24 +31,24 @@ class _Log:
         level = event.get("log_level", LogLevel.info).name
         text = eventAsText(event, includeTimestamp=False, includeSystem=False)[:_MAX_TEXT]
         who = event.get("log_namespace", "")
-        # What Twisted says in its old way is said by nobody in particular.
+        # Twisted's legacy log messages have no namespace of their own.
         self._file.write(json.dumps([level, "" if who == "log_legacy" else who, text]) + "\n")
         self._file.flush()
 
 
-def _take() -> WorkerArguments:
-    """What the supervisor gives us; there are passwords in it, so that the descriptor is not kept."""
-    with open(GIVEN, "rb", closefd=False) as file:
+def _read_arguments() -> WorkerArguments:
+    """Read the arguments from the supervisor; the descriptor is replaced, since they contain passwords."""
+    with open(ARGUMENTS, "rb", closefd=False) as file:
         given: WorkerArguments = pickle.load(file)
     nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, GIVEN)
+    os.dup2(nothing, ARGUMENTS)
     os.close(nothing)
     return given
 
 
 def main() -> None:
     """Run until SIGTERM."""
-    given = _take()
+    given = _read_arguments()
     belong_to(given.parent)
     observer: Any = _Log(sys.stdout)
     globalLogBeginner.beginLoggingTo([observer])
@@ -62,8 +62,8 @@ def main() -> None:
     Signals(running, gateway.reread).startService()
     running.addSystemEventTrigger("before", "shutdown", gateway.stopService)
     reporter = StatusReporter(lambda: Report(gateway.readiness(), generate_latest(gateway.registry).decode()))
-    running.adoptStreamConnection(CHANNEL, socket.AF_UNIX, Factory.forProtocol(lambda: reporter))
-    os.close(CHANNEL)
+    running.adoptStreamConnection(STATUS, socket.AF_UNIX, Factory.forProtocol(lambda: reporter))
+    os.close(STATUS)
     running.callWhenRunning(reporter.report)
     running.run()
 

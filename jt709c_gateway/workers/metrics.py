@@ -1,4 +1,4 @@
-"""The metrics of all workers on one page: theirs with a label ``worker``, and a few of their supervisor's."""
+"""The metrics of all workers with a label ``worker``, and a few of their supervisor."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,13 +10,13 @@ from jt709c_gateway.workers.worker import Worker
 
 
 class WorkersCollector(Collector):
-    """Puts together what the workers reported last."""
+    """Collects the last reported metrics of the workers."""
 
     def __init__(self, workers: Sequence[Worker]) -> None:
         self._workers = workers
 
     def collect(self) -> Iterator[Metric]:
-        """The workers' families, each once, and two about the workers themselves."""
+        """Yield the workers' metric families, each once, and two about the workers themselves."""
         up = GaugeMetricFamily(
             "jt709c_worker_up", "Whether a worker answers its supervisor.", labels=["worker"]
         )

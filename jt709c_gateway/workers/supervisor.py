@@ -1,4 +1,4 @@
-"""The process that was started with ``--workers N``: it serves no lock, but starts those who do."""
+"""The supervisor process of ``--workers N``: binds the ports and runs the workers, serves no locks."""
 
 from typing import Any, Final
 
@@ -27,12 +27,12 @@ from jt709c_gateway.web.service import WebService
 from jt709c_gateway.workers.metrics import WorkersCollector
 from jt709c_gateway.workers.worker import Worker
 
-#: Seconds that a worker has to end beyond --shutdown-timeout.
+#: Seconds beyond --shutdown-timeout that a worker has to end.
 _GRACE: Final = 5.0
 
 
 class Supervisor(MultiService):
-    """Binds the ports, brings Redis if it is asked to, and keeps the workers running. Stopped in reverse."""
+    """Binds the ports, starts the embedded Redis if configured, and keeps the workers running."""
 
     log = Logger()
 
@@ -70,13 +70,13 @@ class Supervisor(MultiService):
             self._web_port.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def refresh(self) -> "defer.Deferred[Any]":
-        """Ask every worker how it is; fires when all have answered or had their time."""
+        """Query the status of every worker; return a Deferred that fires after all answers or timeouts."""
         asked = [defer.Deferred.fromCoroutine(worker.ask()) for worker in self.workers]
-        # Whoever wanted to know may have gone away, which cancels them.
+        # The caller may have disconnected, which cancels the queries.
         return defer.DeferredList(asked, consumeErrors=True)
 
     def readiness(self) -> dict[str, Any]:
-        """Whether a lock can be served, and how each worker is, as of the last `refresh`."""
+        """Return whether locks can be served, and the status of each worker, as of the last `refresh`."""
         states = {
             worker.name: {"ready": False} if worker.report is None else worker.report.readiness
             for worker in self.workers
@@ -84,7 +84,7 @@ class Supervisor(MultiService):
         return {"ready": any(state["ready"] for state in states.values()), "workers": states}
 
     def privilegedStartService(self) -> None:
-        """Bind every port, while there may still be the right to; StartError when one can't be had."""
+        """Bind every port before privileges are dropped; StartError when one can't be bound."""
         addresses = []
         try:
             for port in self.ports:
@@ -102,7 +102,7 @@ class Supervisor(MultiService):
             self._web.warn_of_plain_text()
 
     def startService(self) -> None:
-        """Start everything; StartError for what can be seen at once to make that impossible."""
+        """Start the embedded Redis and the workers; StartError for obvious obstacles."""
         super().startService()  # type: ignore[no-untyped-call]
         address = parse_redis_address(self._settings.redis)
         if isinstance(address, RedisAddress):
@@ -115,7 +115,7 @@ class Supervisor(MultiService):
     def _embedded_started(self, address: RedisAddress) -> None:
         self._use(address)
         redis = f"redis://{address.host}:{address.port}"
-        # A password that was given is for another server.
+        # A configured password is for another server.
         own = evolve(self._settings, redis=redis, redis_password=address.password, redis_password_file=None)
         self._start_workers(own)
 
@@ -128,11 +128,11 @@ class Supervisor(MultiService):
         if self._stopping:
             return
         for worker in self.workers:
-            # The page is served here; a worker has no use for its users.
+            # The supervisor serves the page; workers don't need its users.
             worker.start(evolve(settings, http=None, web_users=None), self._profiles)
 
     def reread(self) -> None:
-        """Look now at the files that are read again when they have changed, here and in each worker."""
+        """Reread changed files now, here and in each worker."""
         if self._web is not None:
             self._web.reread()
         for worker in self.workers:
@@ -144,7 +144,7 @@ class Supervisor(MultiService):
             stop_for(self._reactor, reason)
 
     async def _stop(self) -> None:
-        # What comes from here on is turned away as soon as its worker has stopped listening.
+        # New connections are refused as soon as the workers have stopped listening.
         for port in self.ports:
             port.close_all()
         await defer.DeferredList([worker.stop() for worker in self.workers])
@@ -153,6 +153,6 @@ class Supervisor(MultiService):
             await self._embedded.stopService()
 
     def stopService(self) -> "defer.Deferred[None]":
-        """Stop in order: the workers, who leave as a gateway does, and last the embedded server."""
+        """Stop the workers gracefully, then the embedded server."""
         self._stopping = True
         return defer.Deferred.fromCoroutine(self._stop())

@@ -1,4 +1,4 @@
-"""One worker, which is started again when it ends."""
+"""Runs one worker process and restarts it when it ends."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -15,18 +15,18 @@ from jt709c_gateway.transport.shared_ports import SharedPort
 from jt709c_gateway.workers.ipc import Report
 from jt709c_gateway.workers.worker_process import WorkerProcess
 
-#: Seconds after which a worker counts as running well.
+#: Seconds after which a worker counts as stable.
 _STEADY: Final = 60.0
-#: Seconds that a worker has for a report.
+#: Timeout of a status query, in seconds.
 _REPORT_TIMEOUT: Final = 2.0
 
 
 class Worker:
-    """A gateway of its own name in a process of its own, on its sockets of the shared ports.
+    """A gateway with its own name in its own process, on its sockets of the shared ports.
 
-    `failed` is told why when it ends before it has ever been up: another start would come to the same. In
-    any later case it is started again, at once and on the same sockets. When that is no help either, its
-    sockets are closed until the next start, so that its locks go to the other workers.
+    `failed` is called with the reason if the worker ends before it was ever up: another start would fail,
+    too. Later it is restarted, at once and on the same sockets. If it ends quickly again, its sockets are
+    closed until the next start, so that its locks go to the other workers.
     """
 
     log = Logger()
@@ -41,9 +41,9 @@ class Worker:
         stop_timeout: float,
     ) -> None:
         self.name = name
-        #: How often it was started again.
+        #: Number of restarts.
         self.restarts = 0
-        #: What it said when it was asked last; None when it didn't answer.
+        #: The answer to the last query; None without an answer.
         self.report: Report | None = None
         self._reactor = reactor
         self._number = number
@@ -55,13 +55,13 @@ class Worker:
         self._was_up = False
 
     def start(self, settings: Settings, profiles: ProfileRegistry) -> None:
-        """Start it, and keep it running."""
+        """Start the worker, and keep it running."""
         settings = evolve(settings, gateway=self.name)
         self._life = defer.Deferred.fromCoroutine(self._live(settings, profiles))
         self._life.addErrback(self._ended)
 
     def stop(self) -> "defer.Deferred[Any]":
-        """Have it leave in good order; fires when it has ended, at the latest after the `stop_timeout`."""
+        """Stop the worker gracefully; return a Deferred of its end, at the latest after `stop_timeout`."""
         life = self._life
         if life is None:
             return defer.succeed(None)
@@ -69,18 +69,18 @@ class Worker:
         return life
 
     def reread(self) -> None:
-        """Have it look at its files; one that has just been started has read them."""
+        """Make the worker reread its files; a starting one reads them anyway."""
         if self._process is not None and self._process.is_up:
             self._process.signal("HUP")
 
     async def ask(self) -> None:
-        """Have it report."""
+        """Query the worker's status."""
         process = self._process
         self.report = None if process is None else await process.ask(self._reactor, _REPORT_TIMEOUT)
 
     def _ended(self, failure: Any) -> None:
         if not failure.check(defer.CancelledError):
-            self.log.failure("worker {name} is no longer looked after", failure, name=self.name)
+            self.log.failure("the supervision of worker {name} failed", failure, name=self.name)
             self._failed(f"worker {self.name}: {failure.getErrorMessage()}")
 
     async def _live(self, settings: Settings, profiles: ProfileRegistry) -> None:
@@ -93,9 +93,7 @@ class Worker:
                     self._failed(f"worker {self.name} did not start: {reason}")
                     return
                 quick_ends = 0 if self._reactor.seconds() - began >= _STEADY else quick_ends + 1
-                self.log.error(
-                    "worker {name} ended ({reason}); starting it again", name=self.name, reason=reason
-                )
+                self.log.error("worker {name} ended ({reason}); restarting it", name=self.name, reason=reason)
                 if quick_ends > 1:
                     for port in self._ports:
                         port.close(self._number)
@@ -106,7 +104,7 @@ class Worker:
             await self._end_process()
 
     async def _run(self, settings: Settings, profiles: ProfileRegistry) -> str:
-        """From start to end; why it ended."""
+        """Run the process until it ends; return the reason."""
         process = WorkerProcess(self.name, self._up)
         try:
             sockets = [(port.open(self._number), port.proxied) for port in self._ports]

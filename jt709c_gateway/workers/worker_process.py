@@ -1,4 +1,4 @@
-"""One run of a worker's process: what it is given, and what it says."""
+"""One run of a worker's process: its arguments, log and status."""
 
 import json
 import os
@@ -21,20 +21,20 @@ from jt709c_gateway.transport.listeners import Inherited
 from jt709c_gateway.util.child_process import ChildProcess
 from jt709c_gateway.workers.ipc import Report, StatusClient
 
-#: Descriptors of a worker: what it is given, its log, its channel, and from there on its sockets.
-GIVEN: Final = 0
+#: Descriptors of a worker: arguments, log, status socket, and from there on its listening sockets.
+ARGUMENTS: Final = 0
 LOG: Final = 1
-CHANNEL: Final = 3
+STATUS: Final = 3
 FIRST_SOCKET: Final = 4
 
-#: Without what "python -m" would put in front of the path: the directory it is started in.
+#: Avoids the working directory in sys.path, which "python -m" would add.
 COMMAND: Final = (sys.executable, "-P", "-m", "jt709c_gateway.workers.main")
 _MAX_LINE: Final = 1 << 17
 
 
 @frozen
 class WorkerArguments:
-    """All that makes a worker. It goes through a descriptor: nothing of it is on a command line."""
+    """The arguments of a worker, passed through a descriptor, not on the command line."""
 
     parent: int
     settings: Settings
@@ -43,14 +43,14 @@ class WorkerArguments:
 
 
 class WorkerProcess(ChildProcess):
-    """A running worker. What it logs goes into our log, with its name in front."""
+    """A running worker. Its log events go into our log, prefixed with its name."""
 
     def __init__(self, name: str, started: Callable[[], None]) -> None:
         super().__init__()
-        self.questions = StatusClient(started)
-        #: The last line that it wrote past its log: why it could not start.
+        self.status_client = StatusClient(started)
+        #: The last line that it wrote to stderr, such as the reason why it could not start.
         self.last_stderr_line = ""
-        #: It has reported, and hears signals.
+        #: Whether it has reported and handles signals.
         self.is_up = False
         self._name = name
         self._rests = {1: b"", 2: b""}
@@ -62,41 +62,41 @@ class WorkerProcess(ChildProcess):
         profiles: ProfileRegistry,
         sockets: Sequence[tuple[socket.socket, bool]],
     ) -> None:
-        """Start it on sockets, and whether a PROXY header comes first on each; OSError when not possible."""
+        """Start the process with sockets and whether each expects PROXY headers; OSError if impossible."""
         inherited = tuple(
             Inherited(FIRST_SOCKET + index, int(one.family), int(one.type), proxied)
             for index, (one, proxied) in enumerate(sockets)
         )
         with ExitStack() as closing:
-            given = os.memfd_create("worker")
-            closing.callback(os.close, given)
+            arguments = os.memfd_create("worker")
+            closing.callback(os.close, arguments)
             ours, theirs = socket.socketpair()
             closing.callback(ours.close)
             closing.callback(theirs.close)
-            with open(given, "wb", closefd=False) as file:
+            with open(arguments, "wb", closefd=False) as file:
                 pickle.dump(WorkerArguments(os.getpid(), settings, profiles, inherited), file)
-            os.lseek(given, 0, os.SEEK_SET)
-            descriptors = {GIVEN: given, 1: "r", 2: "r", CHANNEL: theirs.fileno()}
+            os.lseek(arguments, 0, os.SEEK_SET)
+            descriptors = {ARGUMENTS: arguments, 1: "r", 2: "r", STATUS: theirs.fileno()}
             descriptors |= {FIRST_SOCKET + index: one.fileno() for index, (one, _) in enumerate(sockets)}
-            # It has to find the same code, wherever that is.
+            # The worker must import the same code.
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            # What may fail comes first: nobody would look after a process that runs already. Without one the
-            # channel ends by itself, as its other end is closed below.
+            # Calls that may fail come first: after a failure nothing would supervise a running process. If
+            # the start fails, the status connection ends by itself, as its other end is closed below.
             ours.setblocking(False)
             reactor.adoptStreamConnection(
-                ours.fileno(), socket.AF_UNIX, Factory.forProtocol(lambda: self.questions)
+                ours.fileno(), socket.AF_UNIX, Factory.forProtocol(lambda: self.status_client)
             )
             reactor.spawnProcess(self, COMMAND[0], COMMAND, env=environment, childFDs=descriptors)
 
     async def ask(self, reactor: Any, timeout: float) -> Report | None:
-        """Its report; None when there is none within `timeout` seconds."""
+        """Return the worker's report; None without one within `timeout` seconds."""
         try:
-            return await self.questions.ask().addTimeout(timeout, reactor)
+            return await self.status_client.ask().addTimeout(timeout, reactor)
         except defer.TimeoutError:
             return None
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """Lines of its log, and what Python itself has to say."""
+        """Process lines of the worker's log and of stderr."""
         *lines, rest = (self._rests[childFD] + data).split(b"\n")
         if len(rest) > _MAX_LINE:
             lines, rest = [*lines, rest], b""
@@ -105,7 +105,7 @@ class WorkerProcess(ChildProcess):
             self._say(childFD, line)
 
     def processEnded(self, reason: Failure) -> None:
-        """It has ended; what it said last may lack its line end."""
+        """Handle the end of the process; its last line may lack a line end."""
         for descriptor, rest in self._rests.items():
             if rest:
                 self._say(descriptor, rest)
@@ -118,7 +118,7 @@ class WorkerProcess(ChildProcess):
                 name, namespace, text = json.loads(line)
                 level = LogLevel.lookupByName(name)
             except (ValueError, TypeError):
-                # Something wrote past the log.
+                # Not written through the log.
                 pass
         elif text.strip():
             self.last_stderr_line = text.strip()

@@ -326,7 +326,7 @@ class EmbeddedServer(Service):
         return f"; its last log line: {line}" if line else ""
 
     def _spawn(self, binary: str, port: int) -> "_ServerProcess":
-        with self._reserve.lent():
+        with self._reserve.released():
             try:
                 log = self._prepare_files(port)
             except OSError as problem:
@@ -362,7 +362,7 @@ class EmbeddedServer(Service):
     def _probe(self, port: int, pid: int | None) -> "defer.Deferred[str]":
         async def ask() -> str:
             endpoint = TCP4ClientEndpoint(self._reactor, LOOPBACK, port, timeout=_PROBE_TIMEOUT)
-            with self._reserve.lent():
+            with self._reserve.released():
                 connecting = connect(endpoint, RedisProtocolFactory(self._reactor))
             protocol = await connecting
             try:
