@@ -1,1 +1,1 @@
-"""Options: read from the command line and a configuration file, checked, and given to the service."""
+"""Options: parsed from the command line and a configuration file, and checked."""

@@ -1,7 +1,7 @@
-"""Command line and configuration file: one table of options, each checked while it is read.
+"""Parses the command line and the configuration file with one table of options.
 
-A value that is wrong is named together with what is right, whether it comes from the command line or from
-the file; the command line wins.
+The error for a wrong value, from the command line or the file, names the value and the expected form. The
+command line takes precedence.
 """
 
 import os
@@ -37,7 +37,7 @@ _BY_NAME: Final = {option.name: option for option in OPTIONS}
 
 
 class Options(usage.Options):
-    """Options of ``twistd jt709c-gateway``; `settings` has every value afterwards."""
+    """Options of ``twistd jt709c-gateway``; `settings` has all values after parsing."""
 
     synopsis = "[options]"
     longdesc = "Gateway between Jointech JT709C smart locks and Redis."
@@ -56,24 +56,24 @@ class Options(usage.Options):
             raise usage.UsageError(f"--config {path!r}: {error}") from None
 
     def opt_version(self) -> None:
-        """Show the version, and end."""
+        """Show the version and exit."""
         sys.stdout.write(f"jt709c-gateway {__version__} (Twisted {twisted.__version__})\n")
         raise SystemExit(0)
 
     def parseArgs(self, *arguments: str) -> None:
-        """There are options only."""
+        """Refuse positional arguments."""
         if arguments:
             raise usage.UsageError(f"{arguments[0]!r}: expected options only, each beginning with --")
 
     def parseOptions(self, options: Any = None) -> None:
-        """Parse; a mistake ends the program with one line instead of a page of usage."""
+        """Parse the command line; a mistake exits with one line instead of the usage text."""
         try:
             super().parseOptions(options)  # type: ignore[no-untyped-call]
         except usage.UsageError as error:
             raise SystemExit(f"jt709c-gateway: {error}") from None
 
     def postOptions(self) -> None:
-        """Put together defaults, the file, and the command line."""
+        """Combine defaults, the file, and the command line."""
         values = {option.key: option.default for option in OPTIONS}
         if self._config is not None:
             values.update(read_config(self._config))
@@ -191,7 +191,7 @@ def _command_keys(path: Path | None) -> dict[str, SigningKey] | None:
 
 
 def read_password(path: Path) -> str:
-    """The password in the first line of a file; ValueError, which shows no part of it, when there is none."""
+    """Read the password in the first line of a file; the ValueError shows no part of it."""
     try:
         line = path.read_text(encoding="utf-8").partition("\n")[0].strip()
     except (OSError, UnicodeDecodeError):
@@ -210,7 +210,7 @@ def _secret(values: dict[str, Any], option: str) -> str | None:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Values from a TOML file; usage.UsageError names the file, the key and what is right."""
+    """Read values from a TOML file; usage.UsageError names the file, the key and the expected form."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -240,7 +240,7 @@ def _from_toml(option: Option, value: Any, where: str) -> Any:
 
 
 def _add(option: Option) -> None:
-    """Give Options the method from which usage.Options learns of one option."""
+    """Add the method to Options by which usage.Options finds an option."""
     if option.parse is None:
 
         def flag(self: Options) -> None:

@@ -1,4 +1,4 @@
-"""All options: names, how their values are read, defaults, and what --help says."""
+"""All options: names, value parsers, defaults, and help texts."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -50,27 +50,27 @@ from jt709c_gateway.web.settings import Tiles
 
 @frozen
 class Option:
-    """One option: `parse` turns its text into a value or raises ValueError saying what is right."""
+    """One option: `parse` converts its text to a value; its ValueError names the expected form."""
 
     name: str
     parse: Callable[[str], Any] | None
     default: Any
     help: str
     repeatable: bool = False
-    #: Not to be repeated in an error message.
+    #: Whether error messages must not repeat the value.
     secret: bool = field(default=False)
 
     @property
     def key(self) -> str:
-        """Its name as an attribute of `Settings`."""
+        """The name of the attribute of `Settings`."""
         return self.name.replace("-", "_")
 
 
 @frozen(kw_only=True)
 class Settings:
-    """The values of all options, checked. Times are in seconds; None is what was not given.
+    """The checked values of all options. Times are in seconds; None means not given.
 
-    `redis_password` and `static_password` come out of their files, `ask` has the dialects that are asked.
+    `redis_password` and `static_password` are read from their files, `ask` has the dialects that are queried.
     """
 
     redis: str = field(repr=False)

@@ -1,4 +1,4 @@
-"""What a value of an option may be: each reads a text, ValueError says what is right."""
+"""Parsers of option values: each converts text; its ValueError names the expected form."""
 
 import os
 import re
@@ -20,13 +20,13 @@ from jt709c_gateway.web.settings import EVERYBODY, Tiles
 
 PASSWORD_VARIABLE: Final = "JT709C_REDIS_PASSWORD"
 DEFAULT_DATA_DIR: Final = Path("jt709c-data")
-#: Which locks are admitted.
+#: Values of ``--admit``.
 ADMIT_ANY: Final = "any"
 ADMIT_FILE: Final = "file"
 ADMIT_REDIS: Final = "redis"
-#: In place of a dialect: of none of them.
+#: Stands for no dialect.
 NO_DIALECT: Final = "none"
-#: What the answer to a sub-lock's report names.
+#: The serial that the answer to a sub-lock's report names.
 SUBLOCK_SERIAL: Final = "sublock"
 SENTENCE_SERIAL: Final = "sentence"
 MAX_WORKERS: Final = 64
@@ -38,7 +38,7 @@ _PLACES: Final = frozenset({"{z}", "{x}", "{y}"})
 
 
 def seconds(text: str) -> float:
-    """A duration above 0."""
+    """Parse a duration above 0, in seconds."""
     try:
         value = float(text)
     except ValueError:
@@ -49,33 +49,33 @@ def seconds(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A whole number from 1."""
+    """Parse a whole number from 1."""
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
         raise ValueError("expected a whole number from 1")
     return int(text)
 
 
 def length(text: str) -> int:
-    """A whole number from 0; 0 for none."""
+    """Parse a whole number from 0; 0 means none."""
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise ValueError("expected a whole number from 0")
     return int(text)
 
 
 def worker_count(text: str) -> int:
-    """A number of processes."""
+    """Parse a number of processes."""
     if not re.fullmatch(r"[0-9]{1,2}", text) or not 1 <= int(text) <= MAX_WORKERS:
         raise ValueError(f"expected a whole number from 1 to {MAX_WORKERS}")
     return int(text)
 
 
 def age(text: str) -> float:
-    """A duration from 0, in seconds; 0 is for ever."""
+    """Parse a duration from 0, in seconds; 0 means no limit."""
     return 0.0 if text.strip() in ("0", "0.0") else seconds(text)
 
 
 def rate(text: str) -> float:
-    """Events a second; 0 for any number."""
+    """Parse events per second; 0 means no limit."""
     try:
         value = float(text)
     except ValueError:
@@ -86,7 +86,7 @@ def rate(text: str) -> float:
 
 
 def percent(text: str) -> float:
-    """A part of something in percent."""
+    """Parse a percentage."""
     try:
         value = float(text)
     except ValueError:
@@ -97,28 +97,28 @@ def percent(text: str) -> float:
 
 
 def admit(text: str) -> str:
-    """Which locks are admitted."""
+    """Parse which locks are admitted."""
     if text not in (ADMIT_ANY, ADMIT_FILE, ADMIT_REDIS):
         raise ValueError(f"expected {ADMIT_ANY}, {ADMIT_FILE} or {ADMIT_REDIS}")
     return text
 
 
 def name(text: str) -> str:
-    """A gateway's name, which is part of keys and event ids."""
+    """Parse a gateway's name, which is part of keys and event ids."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", text):
         raise ValueError("expected 1 to 64 letters, digits, '.', '_' or '-'")
     return text
 
 
 def prefix(text: str) -> str:
-    """What every key starts with; a hash tag such as {jt709c} is fine."""
+    """Parse the prefix of all keys; a hash tag such as {jt709c} is allowed."""
     if not re.fullmatch(r"[A-Za-z0-9._{}:-]{1,64}", text):
         raise ValueError("expected 1 to 64 letters, digits, '.', '_', ':', '{', '}' or '-'")
     return text
 
 
 def endpoint(text: str) -> str:
-    """A Twisted server endpoint."""
+    """Parse a Twisted server endpoint."""
     from twisted.internet import reactor
 
     try:
@@ -134,7 +134,7 @@ def endpoint(text: str) -> str:
 
 
 def lock_endpoint(text: str) -> str:
-    """A Twisted server endpoint, or one behind a balancer that sends the PROXY header: haproxy:tcp:8888."""
+    """Parse a Twisted server endpoint, or haproxy:tcp:8888 for one behind a balancer with PROXY headers."""
     plain, proxied = split_proxied(text)
     if proxied and plain.startswith(PROXIED):
         raise ValueError(f"expected {PROXIED} once, as in {PROXIED}tcp:8888")
@@ -151,7 +151,7 @@ class UdpPort:
 
 
 def udp_commands(text: str) -> UdpCommands:
-    """One of the ways in which commands may go over UDP."""
+    """Parse the policy for commands over UDP."""
     try:
         return UdpCommands(text)
     except ValueError:
@@ -159,7 +159,7 @@ def udp_commands(text: str) -> UdpCommands:
 
 
 def udp_port(text: str) -> UdpPort:
-    """`8888` or `8888:interface=127.0.0.1`."""
+    """Parse `8888` or `8888:interface=127.0.0.1`."""
     found = re.fullmatch(r"([0-9]{1,5})(?::interface=([0-9A-Za-z.:_-]+))?", text)
     if not found or int(found[1]) > 65535:
         raise ValueError("expected a port such as 8888 or 8888:interface=127.0.0.1")
@@ -167,7 +167,7 @@ def udp_port(text: str) -> UdpPort:
 
 
 def existing_file(text: str) -> Path:
-    """A file that can be read."""
+    """Parse the path of a readable file."""
     path = Path(text)
     if not path.is_file() or not os.access(path, os.R_OK):
         raise ValueError("expected a file that can be read")
@@ -175,12 +175,12 @@ def existing_file(text: str) -> Path:
 
 
 def device_list(text: str) -> Allowlist:
-    """A file with one device id or IMEI a line, read and checked."""
+    """Parse the path of a file with one device id or IMEI per line; the file is checked."""
     return read_allowlist(existing_file(text))
 
 
 def existing_directory(text: str) -> Path:
-    """A directory that can be read."""
+    """Parse the path of a readable directory."""
     path = Path(text)
     if not text or not path.is_dir():
         raise ValueError("expected a directory")
@@ -188,20 +188,20 @@ def existing_directory(text: str) -> Path:
 
 
 def directory(text: str) -> Path:
-    """A directory, which is made when it is needed."""
+    """Parse the path of a directory, which is created when needed."""
     if not text:
         raise ValueError("expected a directory")
     return Path(text)
 
 
 def redis_url(text: str) -> str:
-    """An address of Redis, checked; kept as text until the password is known."""
+    """Check an address of Redis; it stays text until the password is known."""
     parse_redis_address(text)
     return text
 
 
 def utc8(text: str) -> str:
-    """What the ids of units begin with that send UTC+8, or all."""
+    """Parse the first digits of the ids of units that send UTC+8, or all."""
     digits = text.lstrip("0")
     if text != ALL and not re.fullmatch(r"[0-9A-F]{1,20}", digits):
         raise ValueError(f"expected the first digits of device ids, or {ALL}")
@@ -209,21 +209,21 @@ def utc8(text: str) -> str:
 
 
 def dialect(text: str) -> str:
-    """A dialect that locks speak, or none."""
+    """Parse a dialect, or none."""
     if text not in (*DIALECTS, NO_DIALECT):
         raise ValueError(f"expected one of {', '.join(DIALECTS)}, or {NO_DIALECT}")
     return text
 
 
 def sublock_answer(text: str) -> str:
-    """Whose serial answers a sub-lock's report."""
+    """Parse whose serial the answer to a sub-lock's report names."""
     if text not in (SUBLOCK_SERIAL, SENTENCE_SERIAL):
         raise ValueError(f"expected {SUBLOCK_SERIAL} or {SENTENCE_SERIAL}")
     return text
 
 
 def web_users(text: str) -> UserFile | str:
-    """A file of users, read and checked, or none."""
+    """Parse the path of a file of users, which is checked, or none."""
     if text == EVERYBODY:
         return text
     try:
@@ -233,14 +233,14 @@ def web_users(text: str) -> UserFile | str:
 
 
 def key_id(text: str) -> str:
-    """The id of a key that commands are signed with."""
+    """Parse the id of a signing key."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text):
         raise ValueError("expected the id of a key: 1 to 64 letters, digits, '-' or '_'")
     return text
 
 
 def host_name(text: str) -> str:
-    """The name of a host, or an IP address, without a port."""
+    """Parse a host name or an IP address, without a port."""
     try:
         if ":" in text:
             return str(IPv6Address(text))
@@ -252,7 +252,7 @@ def host_name(text: str) -> str:
 
 
 def tiles(text: str) -> Tiles:
-    """A template for addresses of map tiles."""
+    """Parse a URL template of map tiles."""
     found = _TILES.fullmatch(text)
     if found is None or not set(re.findall(r"\{[a-z]\}", found[5])) >= _PLACES:
         raise ValueError("expected an address such as https://tiles.example.net/{z}/{x}/{y}.png")
@@ -261,7 +261,7 @@ def tiles(text: str) -> Tiles:
 
 
 def attribution(text: str) -> str:
-    """A line of text for the map."""
+    """Parse a line of text for the map."""
     if not 1 <= len(text) <= 300 or not text.isprintable():
         raise ValueError("expected 1 to 300 printable characters")
     return text

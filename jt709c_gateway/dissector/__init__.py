@@ -1,4 +1,4 @@
-"""Taking frames apart for people: every byte with its field, its value and its meaning.
+"""Dissects frames for people: every byte with its field, its value and its meaning.
 
 Bytes in, a tree of fields out; nothing here knows network, clock or terminal. Meanings come from the
 decoders, so they are what the gateway publishes.

@@ -43,7 +43,7 @@ NAMES: Final = {
 
 
 def _heartbeat(reader: Reader) -> None:
-    """Empty, or three bytes; others are not taken apart."""
+    """Dissect an empty body or one of three bytes; other lengths are one field."""
     if reader.left != jt808_messages.HEARTBEAT_LENGTH:
         reader.rest("data", "not taken apart")
     else:
@@ -137,7 +137,7 @@ def _query_some(reader: Reader) -> None:
 
 
 def _control(reader: Reader) -> None:
-    """The text of a control word may hold the password of an access point."""
+    """Dissect the text of a control word, which may contain the password of an access point."""
     reader.number(1, "word", lambda word: formatting.named(word, _CONTROL))
     reader.text(reader.left, "text", "gbk", secret=True)
 
@@ -194,7 +194,7 @@ READERS: Final[dict[int, BodyReader]] = {
 
 
 def read(reader: Reader, message_id: int, is_2019: bool = False) -> None:
-    """Take a whole body; what belongs to no message that is known is one field."""
+    """Dissect a whole body; that of an unknown message is one field."""
     if message_id == jt808.ATTRIBUTES:
         _attributes(reader, is_2019)
         return

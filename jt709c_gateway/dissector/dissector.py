@@ -1,4 +1,4 @@
-"""From bytes to explanations: the one entrance for all dialects."""
+"""Dissects bytes into explanations: the entry point for all dialects."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -40,7 +40,7 @@ class Explainer:
         return [self._piece(piece, now) for piece in splitter.cut(data)]
 
     def explain(self, frame: bytes, now: datetime | None = None) -> Explanation:
-        """One frame, taken for one whatever it holds."""
+        """Dissect bytes as one frame, whatever they contain."""
         return self._piece(splitter.Piece(0, frame), now)
 
     def _piece(self, piece: splitter.Piece, now: datetime | None) -> Explanation:
@@ -54,11 +54,11 @@ class Explainer:
         return explanation
 
     def _decode(self, explanation: Explanation, raw: bytes, now: datetime | None) -> None:
-        """Add what the gateway makes of the frame, when it is one to the gateway."""
+        """Add the gateway's decoding of the frame, if it is sent to the gateway."""
         frames = Framer().feed_datagram(raw)
         if len(frames) != 1 or frames[0].raw != raw:
             return
-        # Time stands still, so that parts of a message don't grow old while a file is read.
+        # The time is constant, so that parts of a message don't expire while a file is read.
         message = self._decoder.decode(frames[0], now=0.0)
         if not isinstance(message, Message):
             return
@@ -111,7 +111,7 @@ def _explanation(piece: splitter.Piece, heading: Heading, fields: list[Field]) -
 
 
 def _between(piece: splitter.Piece, secrets: bool) -> Explanation:
-    """Bytes that are no frame and don't begin one."""
+    """Dissect bytes that are no frame and don't begin one."""
     title = "padding" if piece.padding else "garbage"
     hidden = piece.hidden | hiding.in_run(piece.raw)
     reader = Reader(Wire.plain(piece.raw, secrets, hidden), 0, len(piece.raw))

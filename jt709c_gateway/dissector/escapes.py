@@ -1,4 +1,4 @@
-"""Undoing escapes while keeping in mind where each byte stood."""
+"""Undoes escapes and keeps the original offset of each byte."""
 
 import re
 from collections.abc import Sequence

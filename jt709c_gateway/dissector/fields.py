@@ -1,4 +1,4 @@
-"""What a frame looks like taken apart: fields, the bits in them, and what is wrong with them."""
+"""A dissected frame: fields, their bits, and their problems."""
 
 from collections.abc import Iterable, Iterator
 
@@ -38,7 +38,7 @@ class Field:
 
 @define(slots=False)
 class Explanation:
-    """One frame taken apart.
+    """One dissected frame.
 
     `offset` is where it stands in the bytes given; a frame that shares its first flag with the one before
     starts at that flag. `title` says in words what it is, `direction` whether a lock sent it (`up`), the

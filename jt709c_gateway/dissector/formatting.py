@@ -1,4 +1,4 @@
-"""Meanings in words, each with its unit. None, which the decoders give for what isn't there, is said too."""
+"""Formats values with their units; None, which means an absent value, has a text, too."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime

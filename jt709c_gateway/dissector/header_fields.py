@@ -1,4 +1,4 @@
-"""What a frame is in all."""
+"""The summary of a frame."""
 
 from typing import Final, Literal
 

@@ -49,7 +49,7 @@ def walk(
 
 
 def _value(reader: Reader, identifier: int) -> None:
-    """A value that is not understood. In one that has the id of a lock event a password may stand."""
+    """Dissect an unknown value. With the id of a lock event it may contain a password."""
     span = lock_event_item.password_span(reader.peek()) if identifier == lock_event_item.ITEM else None
     if span is not None:
         reader.take(span[0], "code")

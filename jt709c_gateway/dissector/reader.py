@@ -1,4 +1,4 @@
-"""Reading a frame from front to back into fields, so that no byte is left out or told twice."""
+"""Reads a frame from front to back into fields; every byte belongs to exactly one field."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from attrs import define, field
 
 from jt709c_gateway.dissector.fields import Bits, Field
 
-#: What is shown in the place of a password.
+#: The text shown in place of a password.
 HIDDEN: Final = "******"
 _HIDDEN_PROBLEM: Final = "not as expected; what was found may be a password"
 #: A number's meaning, or what makes it of the number.
@@ -72,7 +72,7 @@ class Reader:
 
     @property
     def left(self) -> int:
-        """Bytes that have not been taken."""
+        """Number of unread bytes."""
         return self.end - self.position
 
     def peek(self, size: int | None = None) -> bytes:
@@ -147,7 +147,7 @@ class Reader:
         return said
 
     def rest(self, name: str, meaning: str = "", *, secret: bool = False, problem: str | None = None) -> None:
-        """All that is left as one field; nothing when nothing is left."""
+        """Read the rest as one field; nothing when no bytes are left."""
         if self.left:
             self.take(self.left, name, None, meaning, secret=secret, problem=problem)
 
@@ -157,7 +157,7 @@ class Reader:
             self._group.name, self._group.meaning = name, meaning
 
     def nothing_more(self, expected: str = "the end") -> None:
-        """What is left doesn't belong here."""
+        """Mark the rest as unexpected."""
         found = f"{self.left} byte{'s' if self.left > 1 else ''} more"
         self.rest("left_over", problem=f"expected {expected}, found {found}")
 

@@ -1,4 +1,4 @@
-"""Which bytes of a frame may be a password: those that the gateway masks before it publishes them.
+"""Finds the bytes of a frame that may be a password: those that the gateway masks before publication.
 
 Offsets are those of the bytes as received.
 """

@@ -41,7 +41,7 @@ def _payload_start(raw: bytes) -> int:
 
 
 def _parse(raw: bytes) -> sentences.Sentence | str:
-    """A sentence, also one that isn't closed; or why it is none."""
+    """Parse a sentence, also an unclosed one, or return why it is invalid."""
     try:
         return sentences.parse(raw if raw[-1:] == b")" else raw + b")")
     except sentences.SentenceError as error:

@@ -1,4 +1,4 @@
-"""What the words of sentences mean, and what their arguments are called (docs/protocol.rst §2, §3, §4)."""
+"""The meanings of the words of sentences, and the names of their arguments (docs/protocol.rst §2-§4)."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -157,7 +157,7 @@ UNITS: Final[Mapping[str, str]] = {
 
 
 def named(forms: Names, starts: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of the arguments of a sentence that starts so; none where nobody names them."""
+    """Return the names of the arguments of a sentence with this beginning; empty if undocumented."""
     for length in range(len(starts), 0, -1):
         if names := forms.get(starts[:length]):
             return names

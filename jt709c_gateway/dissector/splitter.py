@@ -1,4 +1,4 @@
-"""Cutting bytes into frames and what lies between, as the gateway does, but leaving nothing out."""
+"""Splits bytes into frames and the bytes between them, as the gateway does, but without omissions."""
 
 import re
 from itertools import zip_longest
@@ -29,7 +29,7 @@ class Piece:
 
 @define
 class _Found:
-    """What the framer gave, and where it stands."""
+    """A result of the framer, and its offset."""
 
     start: int
     end: int
@@ -77,7 +77,7 @@ def _locate(data: bytes) -> list[_Found]:
 
 
 def _between(data: bytes, start: int, end: int, hidden: set[int]) -> list[Piece]:
-    """What the framer passed over."""
+    """Return the pieces that the framer skipped."""
     run = data[start:end]
     if run and not run.strip(_PADDING):
         return [Piece(start, run, padding=True)]
