@@ -167,7 +167,7 @@ OPTIONS: Final = (
         "durability-timeout",
         seconds,
         Durability().timeout,
-        "Seconds that Redis may take for that before it is asked again [default: 5]",
+        "Seconds that Redis may take for that before the batch is repeated [default: 5]",
     ),
     Option(
         "listen",
@@ -184,8 +184,8 @@ OPTIONS: Final = (
         "Port for locks over UDP, as 8888 or 8888:interface=127.0.0.1, repeatable [default: 8888]",
         repeatable=True,
     ),
-    Option("no-tcp", None, False, "Listen to no locks over TCP"),
-    Option("no-udp", None, False, "Listen to no locks over UDP"),
+    Option("no-tcp", None, False, "Don't listen for locks over TCP"),
+    Option("no-udp", None, False, "Don't listen for locks over UDP"),
     Option(
         "http",
         endpoint,
@@ -207,7 +207,7 @@ OPTIONS: Final = (
         "Name by which browsers may call the status page besides localhost, repeatable",
         repeatable=True,
     ),
-    Option("web-commands", None, False, "Let users of the status page give commands"),
+    Option("web-commands", None, False, "Let users of the status page issue commands"),
     Option(
         "web-command-key", key_id, None, "Id of the key in --command-keys that their commands are signed with"
     ),
@@ -215,9 +215,9 @@ OPTIONS: Final = (
         "web-tiles",
         tiles,
         None,
-        "Where map tiles come from, such as https://tiles.example.net/{z}/{x}/{y}.png [none if not given]",
+        "URL template of map tiles, such as https://tiles.example.net/{z}/{x}/{y}.png [none if not given]",
     ),
-    Option("web-tiles-attribution", attribution, "", "What the map says of whose tiles these are (HTML)"),
+    Option("web-tiles-attribution", attribution, "", "Attribution of the map tiles (HTML)"),
     Option(
         "data-dir",
         directory,
@@ -231,7 +231,7 @@ OPTIONS: Final = (
         "Give the embedded server no password: every user of this host can then read passwords there and "
         "open locks",
     ),
-    Option("prefix", prefix, DEFAULT_PREFIX, "What keys and channels start with [default: jt709c]"),
+    Option("prefix", prefix, DEFAULT_PREFIX, "Prefix of all keys and channels [default: jt709c]"),
     Option("gateway", name, None, "Name of this gateway [default: host-pid]"),
     Option(
         "admit",
@@ -336,7 +336,7 @@ OPTIONS: Final = (
         "command-window",
         seconds,
         DEFAULT_WINDOW,
-        "Seconds that may pass from signing a command to taking it in [default: 300]",
+        "Maximum seconds from signing a command to accepting it [default: 300]",
     ),
     Option("allow-raw", None, False, "Allow commands of raw bytes"),
     Option(
@@ -358,13 +358,13 @@ OPTIONS: Final = (
         "confirm-timeout",
         seconds,
         120.0,
-        "Seconds in which a lock has to be seen moving after it said yes [default: 120]",
+        "Seconds within which a lock must report its movement after it acknowledged a command [default: 120]",
     ),
     Option(
         "ask",
         dialect,
         ("jt701",),
-        "Dialect of locks that are asked for IMEI and firmware, at most once a day; repeatable, "
+        "Dialect of locks that are queried for IMEI and firmware, at most once a day; repeatable, "
         "none for no lock [default: jt701]",
         repeatable=True,
     ),
@@ -392,6 +392,6 @@ OPTIONS: Final = (
         "shutdown-timeout",
         seconds,
         10.0,
-        "Seconds that what is under way has to finish when stopping [default: 10]",
+        "Seconds to finish work in progress when stopping [default: 10]",
     ),
 )
