@@ -1,4 +1,4 @@
-"""Running a fleet of virtual locks and showing how it fares, for `jt709c simulate`."""
+"""Runs a fleet of virtual locks and shows the progress, for `jt709c simulate`."""
 
 import copy
 import itertools
@@ -23,7 +23,7 @@ from jt709c_gateway.simulator.lock import VirtualLock
 from jt709c_gateway.simulator.options import FIRST_IDS, ID_DIGITS, JT701, JT709, MOST_SUBLOCKS, LockOptions
 from jt709c_gateway.simulator.route import Route
 
-#: Seconds between two looks whether everything has been answered.
+#: Seconds between checks whether all reports are answered.
 _DRAIN_EVERY: Final = 0.1
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:\[\]]+)):([0-9]{1,5})")
 _SLEEP = re.compile(r"([0-9.]+):([0-9.]+)")
@@ -60,7 +60,7 @@ def make_locks(
     sublocks: int = 0,
     **rest: Any,
 ) -> list[VirtualLock]:
-    """The locks that the options describe, the dialects in turn; UserError for what can't be."""
+    """Create the locks of the options, with the dialects in turn; raise UserError."""
     if sublocks and JT701 not in dialects:
         raise UserError(f"--sublocks: only {JT701} masters have sub-locks; add --dialect {JT701}")
     if not 0 <= sublocks <= MOST_SUBLOCKS:
@@ -85,7 +85,7 @@ def make_locks(
 
 
 def _ids(first: str | None, count: int, dialects: Sequence[str]) -> list[str]:
-    """Ids of so many locks that take turns: all from `first` on, or each dialect from its own first one."""
+    """Generate the ids of the locks, from `first` on or from the first id of each dialect."""
     try:
         if first is not None:
             return device_ids(first, count, min(ID_DIGITS[dialect] for dialect in dialects))
@@ -133,7 +133,7 @@ def _route(path: str | None) -> Route:
 
 @define
 class _Board:
-    """The counters, with rates against the last look."""
+    """The counters, with rates since the last update."""
 
     fleet: Fleet
     began: float
@@ -147,7 +147,7 @@ class _Board:
         self._last = (self.began, Counters())
 
     def rates(self, now: float) -> tuple[float, float]:
-        """Reports sent and answered a second since the last call."""
+        """Reports sent and answered per second since the last call."""
         then, before = self._last
         counters = self.fleet.counters
         passed = max(now - then, 1e-6)
@@ -155,7 +155,7 @@ class _Board:
         return (counters.sent - before.sent) / passed, (counters.answered - before.answered) / passed
 
     def line(self, now: float) -> str:
-        """One line for a log."""
+        """Format the figures as a line for a log."""
         sent, answered = self.rates(now)
         counters = self.fleet.counters
         return (
@@ -166,7 +166,7 @@ class _Board:
         )
 
     def table(self, now: float) -> Table:
-        """The same as a table, with what a line has no room for."""
+        """Format the figures as a table, with more details."""
         sent, answered = self.rates(now)
         counters = self.fleet.counters
         table = Table(title=f"{self._kinds}, {now - self.began:.0f} s", min_width=48)
@@ -196,7 +196,7 @@ class _Board:
         return table
 
     def summary(self) -> str:
-        """What it came to, in the end."""
+        """Format the summary at the end."""
         counters = self.fleet.counters
         return (
             f"{self._kinds}: {counters.sent} report frames sent, {counters.answered} answered,"
@@ -215,7 +215,7 @@ def _ms(counters: Counters, percent: float) -> str:
 async def simulate(
     reactor: Any, locks: list[VirtualLock], target: Target, duration: float | None, grace: float
 ) -> int:
-    """Run the locks for `duration` seconds (None: until cancelled); 1 when reports stayed unanswered."""
+    """Run the locks for `duration` seconds (None: until cancelled); return 1 if reports stay unanswered."""
     fleet = Fleet(reactor, locks, target)
     out = console()
     ended: defer.Deferred[None] = (

@@ -1,1 +1,1 @@
-"""`jt709c profiles learn`: from what was captured to a profile of one's own."""
+"""`jt709c profiles learn`: writes a profile from a capture."""

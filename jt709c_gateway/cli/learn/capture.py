@@ -56,7 +56,7 @@ class _Streams:
 
 
 def read(data: bytes, name: str) -> list[Captured]:
-    """The sentences in a capture, in their order; CaptureError for a file that is broken."""
+    """Read the sentences of a capture in order; raise CaptureError."""
     if data.startswith(_BTSNOOP):
         return _from_bluetooth(_btsnoop(data, name))
     if data[:4] in _PCAP:

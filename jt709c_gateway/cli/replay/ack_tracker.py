@@ -1,4 +1,4 @@
-"""Which frames of a connection are answered: what was sent against what comes back."""
+"""Matches the answers of the gateway to the frames sent on a connection."""
 
 import re
 from collections import OrderedDict, deque
@@ -13,18 +13,18 @@ from jt709c_gateway.protocol.jt808 import USUAL_LENGTH, FrameError, unpack
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.simulator.counters import Latencies
 
-#: Frames of one connection whose answers are waited for; beyond it the oldest counts as unanswered.
+#: Maximum frames awaiting answers per connection; above it, the oldest counts as unanswered.
 _AWAITED: Final = 4096
-#: What a gateway sends, and how much of something else is kept to be looked at again.
+#: Frames of a gateway, and the maximum bytes buffered while none is found.
 _DOWNLINK: Final = re.compile(rb"\x7e[^\x7e]{12,}\x7e|\([\x20-\x27\x2a-\x7d]*\)")
 _LONGEST_ANSWER: Final = 4096
-#: The numbers at the end of a sentence, which in an answer are the time.
+#: The numbers at the end of a sentence; in an answer they are the time.
 _NUMBERS: Final = re.compile(rb"(?:,[0-9]*)*\)$")
 
 
 @define
 class Counts:
-    """Of all connections. `due` are frames that are to be answered; `awaited` those that may still be."""
+    """Counters of all connections. `due` frames require answers; `awaited` ones may still get them."""
 
     frames: int = 0
     bytes: int = 0
@@ -32,30 +32,30 @@ class Counts:
     due: int = 0
     answered: int = 0
     unanswered: int = 0
-    #: What the gateway sent besides: commands, and answers that nobody waited for.
+    #: Other frames of the gateway: commands and unexpected answers.
     other: int = 0
     connections: int = 0
-    #: Connections that never came to be, and those that the gateway ended.
+    #: Connections that failed, and those that the gateway closed.
     refused: int = 0
     closed: int = 0
-    #: Bytes of the capture that could not be sent, their connection being gone.
+    #: Bytes that could not be sent because their connection was closed.
     unsent: int = 0
     latencies: Latencies = field(factory=Latencies)
 
     @property
     def awaited(self) -> int:
-        """Frames whose answers may still come."""
+        """The number of frames whose answers may still arrive."""
         return self.due - self.answered - self.unanswered
 
 
 @define(eq=False)
 class _Answers:
-    """Cuts what a gateway sends: binary frames, and sentences, which to a JT701 name no device."""
+    """Splits bytes of a gateway into binary frames and sentences; those for a JT701 have no device id."""
 
     _pending: bytes = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Every answer or command that is complete by now; bytes between them are passed over."""
+        """Return all complete answers and commands; skip other bytes."""
         buffer = self._pending + data
         found, end = [], 0
         for match in _DOWNLINK.finditer(buffer):
@@ -90,11 +90,11 @@ class AckTracker:
 
     @property
     def oldest(self) -> float | None:
-        """When the frame was sent that waits longest."""
+        """When the oldest unanswered frame was sent."""
         return next((due.sent_at for due in self._open.values()), None)
 
     def sent(self, data: bytes, now: float, *, datagram: bool = False) -> None:
-        """Bytes that are on their way to the gateway."""
+        """Track bytes that are sent to the gateway."""
         self.counts.bytes += len(data)
         frames = self._sent.feed_datagram(data) if datagram else self._sent.feed(data)
         if self._sent.in_doubt:
@@ -133,7 +133,7 @@ class AckTracker:
             self._give_up(next(iter(self._open.values())))
 
     def received(self, data: bytes, now: float) -> None:
-        """Bytes from the gateway."""
+        """Process bytes of the gateway."""
         for frame in self._received.feed(data):
             due = self._take(_key(frame)) or self._take(_key(frame, loose=True))
             if due is None:
@@ -144,7 +144,7 @@ class AckTracker:
                 self.counts.latencies.add(now - due.sent_at)
 
     def _take(self, key: bytes) -> _Due | None:
-        """The oldest that awaits this answer, which it then does no more."""
+        """Remove and return the oldest frame that awaits this answer."""
         waiting = self._by_answer.get(key)
         if waiting is None:
             return None
@@ -164,12 +164,12 @@ class AckTracker:
         self.awaited -= due.frames
 
     def expire(self, before: float) -> None:
-        """Wait no longer for answers to what was sent before this moment."""
+        """Give up answers to frames sent before this moment."""
         while self._open and (due := next(iter(self._open.values()))).sent_at <= before:
             self._give_up(due)
 
     def close(self) -> None:
-        """No more answers can come."""
+        """Give up all answers."""
         for due in list(self._open.values()):
             self._give_up(due)
 

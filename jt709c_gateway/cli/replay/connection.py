@@ -1,4 +1,4 @@
-"""One connection of a capture, carried to the gateway."""
+"""Replays one connection of a capture."""
 
 from collections import deque
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from jt709c_gateway.simulator.connections import Link, Target, TcpLink, UdpLink
 
 
 class _PacedLink(TcpLink):
-    """A TCP connection that takes no more while the gateway doesn't read."""
+    """A TCP link with flow control: it stops while the gateway doesn't read."""
 
     full = False
 
     def made(self, transport: Any) -> None:
-        """The connection is there."""
+        """Handle the open connection."""
         transport.registerProducer(self, True)
         super().made(transport)
 
@@ -29,17 +29,17 @@ class _PacedLink(TcpLink):
         super().close()
 
     def pauseProducing(self) -> None:
-        """What was written waits to be sent."""
+        """Pause: the send buffer is full."""
         self.full = True
 
     def resumeProducing(self) -> None:
-        """It has been sent."""
+        """Resume: the send buffer is empty."""
         self.full = False
         assert isinstance(self.client, ReplayConnection)
         self.client.flush()
 
     def stopProducing(self) -> None:
-        """The connection is about to go; `lost` tells."""
+        """Ignore: `lost` follows."""
 
 
 @define(eq=False)
@@ -60,9 +60,9 @@ class ReplayConnection:
     _queue: deque[bytes] = field(factory=deque, init=False, repr=False)
     _splitter: Framer = field(factory=Framer, init=False, repr=False)
     up: bool = field(default=False, init=False)
-    #: The capture has no more of it.
+    #: Whether the capture has no more chunks of the connection.
     ended: bool = field(default=False, init=False)
-    #: No link, and none to come.
+    #: Whether the link is closed for good.
     gone: bool = field(default=False, init=False)
     #: Of `queued`, what its owner has reckoned with.
     noted: int = field(default=0, init=False)
@@ -78,20 +78,20 @@ class ReplayConnection:
 
     @property
     def queued(self) -> int:
-        """Pieces that wait to be sent."""
+        """The number of chunks to send."""
         return len(self._queue)
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits, to be sent or to be answered."""
+        """Whether everything is sent and answered."""
         return not self._queue and not self.ledger.awaited
 
     def open(self) -> None:
-        """Begin to connect."""
+        """Connect to the gateway."""
         self._link.open()
 
     def push(self, chunk: Chunk) -> None:
-        """Send this behind what was pushed before."""
+        """Queue a chunk for sending."""
         if self.gone or self._closing:
             self.ledger.counts.unsent += len(chunk.data)
         elif self._udp and chunk.transport == "tcp":
@@ -109,18 +109,18 @@ class ReplayConnection:
                 self._queue.append(frame.raw)
 
     def end(self) -> None:
-        """No more is to come: hang up when all is sent and answered."""
+        """Close the connection when everything is sent and answered."""
         self.ended = True
         self._split(self._splitter.settle())
         self.flush()
 
     def expire(self, before: float) -> None:
-        """Wait no longer for answers to what was sent before this moment."""
+        """Give up answers to frames sent before this moment."""
         self.ledger.expire(before)
         self.flush()
 
     def flush(self) -> None:
-        """Send what may be sent now."""
+        """Send as much as flow control and window allow."""
         while self._queue and self._may_send():
             data = self._queue.popleft()
             self.ledger.sent(data, self.reactor.seconds(), datagram=self._udp)
@@ -136,7 +136,7 @@ class ReplayConnection:
         return self.window is None or self.ledger.awaited < self.window
 
     def abort(self, *, at_once: bool) -> None:
-        """Hang up without waiting for answers; `at_once` also without waiting for what was written."""
+        """Close the connection without waiting for answers; `at_once` discards unsent bytes."""
         if self.gone:
             self.changed(self)
         elif at_once:
@@ -146,21 +146,21 @@ class ReplayConnection:
             self._drop()
             self._link.close()
 
-    # What the link calls.
+    # Called by the link.
 
     def link_up(self) -> None:
-        """The link is there."""
+        """Handle an open link."""
         self.up = True
         self.ledger.counts.connections += 1
         self.flush()
 
     def received(self, data: bytes, *, datagram: bool = False) -> None:
-        """Bytes from the gateway."""
+        """Process bytes of the gateway."""
         self.ledger.received(data, self.reactor.seconds())
         self.flush()
 
     def link_down(self) -> None:
-        """The link is gone: by us, or the gateway has ended it."""
+        """Handle a closed link."""
         self.up, self.gone = False, True
         if not self._closing and not self._refused:
             self.ledger.counts.closed += 1
@@ -168,7 +168,7 @@ class ReplayConnection:
         self.changed(self)
 
     def link_failed(self) -> None:
-        """There was no link."""
+        """Handle a failed attempt to connect."""
         self.gone = True
         if not self._closing:
             self.ledger.counts.refused += 1
@@ -176,7 +176,7 @@ class ReplayConnection:
         self.changed(self)
 
     def link_refused(self) -> None:
-        """A datagram found nobody; that counts once."""
+        """Count a rejected datagram once."""
         self.ledger.counts.refused += not self._refused
         self._refused = True
 

@@ -1,4 +1,4 @@
-"""Captures of packets: pcap and pcapng files by dpkt, down to what locks sent to a port."""
+"""Reads pcap and pcapng files with dpkt, and extracts the bytes sent to a port."""
 
 import socket
 import struct
@@ -33,7 +33,7 @@ _SECOND: Final = 1e6
 
 
 class _Bare:
-    """No link layer: an IP packet as it is."""
+    """Return an IP packet without link layer."""
 
     def __init__(self, data: bytes) -> None:
         self.data = (dpkt.ip6.IP6 if data[:1] >= b"\x60" else dpkt.ip.IP)(data)
@@ -49,7 +49,7 @@ class _Packet:
 
 
 class _Source:
-    """A file from which whole records of bounded length are read."""
+    """Reads whole records of bounded length from a file."""
 
     def __init__(self, file: IO[bytes], name: str) -> None:
         self._file = file
@@ -58,11 +58,11 @@ class _Source:
 
     @property
     def where(self) -> str:
-        """Where we are, for a message."""
+        """The position for error messages."""
         return f"{self.name}, packet {self.number}: "
 
     def read(self, size: int) -> bytes:
-        """So many bytes, or none at the end; CaptureError for anything between."""
+        """Read `size` bytes, or none at the end; raise CaptureError for a partial read."""
         if not 0 <= size <= _LONGEST:
             raise CaptureError(f"{self.where}a record of {size} bytes; the file is broken")
         data = self._file.read(size)
@@ -71,7 +71,7 @@ class _Source:
         return data
 
     def all(self, size: int) -> bytes:
-        """So many bytes, and no end before them."""
+        """Read bytes; raise CaptureError at the end."""
         data = self.read(size)
         if len(data) < size:
             raise CaptureError(f"{self.where}the file ends in the middle of it")
@@ -174,7 +174,7 @@ def records(file: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
 
 
 class _Dissector:
-    """Takes packets apart, and sorts them by connection."""
+    """Decodes packets and assigns them to connections."""
 
     def __init__(self, source: _Source, ports: frozenset[int], left_out: LeftOut) -> None:
         self._source = source

@@ -1,4 +1,4 @@
-"""Playing a capture: when each step is due, and over which connection it goes."""
+"""Plays a capture: schedules its steps and assigns them to connections."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -12,15 +12,15 @@ from jt709c_gateway.cli.replay.connection import ReplayConnection
 from jt709c_gateway.cli.replay.steps import Chunk, Step
 from jt709c_gateway.simulator.connections import Target
 
-#: Pieces that may wait to be sent, of all connections; beyond it the file is not read on.
+#: Maximum queued chunks of all connections; above it, reading of the file pauses.
 _QUEUED: Final = 2000
-#: Frames of one connection that may be unanswered when everything goes as fast as it is answered.
+#: Maximum unanswered frames per connection at speed max.
 _WINDOW: Final = 16
-#: Seconds between two looks for answers that won't come any more.
+#: Seconds between checks for overdue answers.
 _LOOK_EVERY: Final = 0.5
-#: Steps after which the reactor has its turn.
+#: Steps between yields to the reactor.
 _TURN: Final = 50
-#: Seconds for connections to close in the end.
+#: Seconds to close connections at the end.
 _CLOSING: Final = 5.0
 
 
@@ -41,7 +41,7 @@ class Pace:
 
 @define(eq=False)
 class Player:
-    """Plays steps to the gateway at `host` and `port`; what comes of it is in `counts`."""
+    """Plays steps to the gateway at `host` and `port`; `counts` has the results."""
 
     reactor: Any
     host: str
@@ -63,11 +63,11 @@ class Player:
 
     @property
     def open(self) -> int:
-        """Connections that are up."""
+        """The number of open connections."""
         return sum(channel.up for channel in self._channels.values())
 
     async def play(self, steps: Iterable[Step]) -> None:
-        """Play all of them, and wait for the last answers; what `steps` raises is raised."""
+        """Play all steps and wait for the last answers; raises errors of `steps`."""
         looking = task.LoopingCall(self._look)
         looking.clock = self.reactor
         # What it calls does not raise.
@@ -139,7 +139,7 @@ class Player:
         return channel
 
     def _changed(self, channel: ReplayConnection) -> None:
-        """Something that the loop may be waiting for has happened."""
+        """Wake the loop after a change."""
         self._queued += channel.queued - channel.noted
         channel.noted = channel.queued
         if channel.gone and channel.ended:
@@ -150,7 +150,7 @@ class Player:
             self.reactor.callLater(0, waiter.callback, None)
 
     def _change(self) -> "defer.Deferred[None]":
-        """Fires when something has changed."""
+        """Return a Deferred that fires after a change."""
         waiter: defer.Deferred[None] = defer.Deferred()
         self._waiter = waiter
         return waiter
@@ -161,7 +161,7 @@ class Player:
             channel.expire(before)
 
     async def _hang_up(self) -> None:
-        """Close what is still open, and wait for that, but not for ever."""
+        """Close open connections, with a timeout."""
         for again in (False, True):
             for channel in list(self._channels.values()):
                 channel.ended = True

@@ -1,4 +1,4 @@
-"""Opening a capture, playing it and showing how it goes, for `jt709c replay`."""
+"""Opens and plays a capture and shows the progress, for `jt709c replay`."""
 
 import itertools
 import signal
@@ -81,7 +81,7 @@ def _interruptible(steps: Iterator[Step]) -> Iterator[Step]:
 
 @define
 class _Board:
-    """How it goes, for people."""
+    """The progress of a replay."""
 
     player: Player
     left_out: LeftOut
@@ -89,7 +89,7 @@ class _Board:
     began: float
 
     def line(self, now: float) -> str:
-        """One line for a log."""
+        """Format the figures as a line for a log."""
         counts = self.player.counts
         return (
             f"{now - self.began:6.0f} s  up {self.player.open}  sent {counts.frames}"
@@ -103,7 +103,7 @@ class _Board:
         return f"  {self.player.late:.1f} s late" if self.player.late > _LATE else ""
 
     def table(self, now: float) -> Table:
-        """The same as a table, with what a line has no room for."""
+        """Format the figures as a table, with more details."""
         counts = self.player.counts
         table = Table(title=f"{self.name}, {now - self.began:.0f} s{self._pace(now)}", min_width=48)
         table.add_column("")
@@ -126,7 +126,7 @@ class _Board:
         return table
 
     def summary(self) -> str:
-        """What it came to, in the end."""
+        """Format the summary at the end."""
         counts = self.player.counts
         percentile = counts.latencies.percentile
         sent = f"{counts.frames} frames sent ({counts.bytes} bytes) over {counts.connections} connections"
@@ -147,7 +147,7 @@ class _Board:
 async def replay(
     reactor: Any, target: Target, pace: Pace, steps: Iterator[Step], left_out: LeftOut, name: str
 ) -> int:
-    """Play the steps; 1 when something was refused, not sent or not answered."""
+    """Play the steps; return 1 if anything was refused, not sent or not answered."""
     player = Player(reactor, target.host, target.port, pace)
     board = _Board(player, left_out, name, reactor.seconds())
     playing = defer.Deferred.fromCoroutine(player.play(steps))

@@ -1,10 +1,10 @@
-"""What a capture comes to: bytes of connections, in the order in which they were seen."""
+"""The steps of a capture: bytes of connections, in the order of the capture."""
 
 from attrs import define, frozen
 
 
 class CaptureError(ValueError):
-    """A capture that can't be read; the message names the place."""
+    """A capture is malformed; the message has the position."""
 
 
 @frozen
@@ -24,7 +24,7 @@ class Chunk:
 
 @frozen
 class End:
-    """The lock's connection ended."""
+    """The end of a connection."""
 
     connection: str
     at: float | None = None

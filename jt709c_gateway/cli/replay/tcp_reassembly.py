@@ -1,4 +1,4 @@
-"""TCP segments put together again: what locks sent, in order, each byte once."""
+"""Reassembles TCP segments into the byte streams that locks sent."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ class _Stream:
 
 @define
 class Streams:
-    """Follows the connections of a capture, lock to gateway only."""
+    """Tracks the connections of a capture, in the direction to the gateway."""
 
     left_out: LeftOut
     _streams: OrderedDict[str, _Stream] = field(factory=OrderedDict, init=False)
@@ -58,7 +58,7 @@ class Streams:
     _uses: OrderedDict[str, int] = field(factory=OrderedDict, init=False)
 
     def feed(self, segment: Segment, at: float) -> Iterator[Step]:
-        """What a segment completes."""
+        """Process a segment; return the completed steps."""
         known = self._streams.get(segment.connection)
         if segment.flags & SYN:
             first = (segment.sequence + 1) % _WRAP
@@ -79,11 +79,11 @@ class Streams:
         yield from self._add(known, known.absolute(first), segment, at)
 
     def reset(self, connection: str, at: float) -> Iterator[Step]:
-        """The gateway has ended a connection at once."""
+        """Process a reset by the gateway."""
         yield from self._end(connection, at)
 
     def finish(self, at: float | None) -> Iterator[Step]:
-        """The capture is over: give out what was held back, and end what is open."""
+        """Return the buffered bytes and the ends of open connections at the end of the capture."""
         for connection in list(self._streams):
             yield from self._end(connection, at)
 

@@ -1,4 +1,4 @@
-"""Captures as text: hex, sentences, or JSON as `decode --jsonl` and `watch --json` print it."""
+"""Reads captures of text: hex, sentences, or JSON of `decode --jsonl` and `watch --json`."""
 
 import json
 import re
@@ -57,7 +57,7 @@ class _Lines:
         self._of_device: OrderedDict[str, str] = OrderedDict()
 
     def steps(self, text: str) -> Iterator[Step]:
-        """What a line says; CaptureError or UserError, without the place, when that is nothing."""
+        """Parse a line; raise CaptureError or UserError without the position."""
         if text.startswith("{"):
             yield from self._json(text)
             return

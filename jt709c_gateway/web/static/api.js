@@ -1,9 +1,9 @@
-// Asking the gateway, and saying in a sentence what went wrong.
+// Requests to the API, and error messages.
 
 const BASE = new URL("api/v1/", document.baseURI);
 const TIMEOUT_MS = 30000;
 
-/** An answer that isn't what was asked for. `status` is 0 when there was none. */
+/** A failed request. `status` is 0 without a response. */
 export class ApiError extends Error {
   constructor(status, message, field = null) {
     super(message);
@@ -12,7 +12,7 @@ export class ApiError extends Error {
   }
 }
 
-/** The address of a path under the API. A value that is an array is said repeatedly; null is left out. */
+/** The URL of an API path. An array is a repeated parameter; null is omitted. */
 export function address(path, params = {}) {
   const url = new URL(path, BASE);
   for (const [name, value] of Object.entries(params)) {
@@ -23,12 +23,12 @@ export function address(path, params = {}) {
   return url;
 }
 
-/** GET a path; the decoded JSON. ApiError when it can't be had. */
+/** GET a path; returns the decoded JSON or throws ApiError. */
 export function get(path, params = {}, signal = null) {
   return ask(address(path, params), {}, signal);
 }
 
-/** POST JSON; the decoded JSON of the answer. ApiError when it is refused. */
+/** POST JSON; returns the decoded JSON or throws ApiError. */
 export function post(path, body) {
   return ask(address(path), {
     method: "POST",
@@ -67,7 +67,7 @@ function decoded(text) {
   }
 }
 
-/** The error that an answer with this status and content is. */
+/** The error of a response with this status and content. */
 export function refusal(status, content) {
   const said = content?.error;
   return new ApiError(status, String(said?.message ?? ""), said?.field ?? null);
@@ -82,7 +82,7 @@ const SENTENCES = {
   503: "The gateway is up but can't answer just now, most likely because Redis is away. The page goes on trying.",
 };
 
-/** What went wrong, for a person. */
+/** The error message for the user. */
 export function sentence(error) {
   if (!(error instanceof ApiError)) return `Something went wrong in this page: ${error?.message ?? error}`;
   const plain = SENTENCES[error.status] ?? `The gateway answered with status ${error.status}.`;

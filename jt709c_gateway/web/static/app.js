@@ -1,4 +1,4 @@
-// Start: configuration, the stream, and which view the address asks for.
+// The start of the page: configuration, event stream, and the view of the URL.
 
 import { ApiError, get, sentence } from "./api.js";
 import { h, isTyping, show } from "./dom.js";
@@ -14,7 +14,7 @@ import * as commands from "./view_commands.js";
 
 const VIEWS = { fleet: fleetView, map: mapView, events, commands, device };
 const CHORDS = { f: "fleet", m: "map", e: "events", o: "commands" };
-/** After the key "g" the next one says where to, for so long. */
+/** How long the key "g" waits for the second key. */
 const CHORD_MS = 1500;
 
 const main = document.getElementById("main");
@@ -25,7 +25,7 @@ let context = null;
 let view = null;
 let route = { name: "", id: "", query: new URLSearchParams() };
 
-/** The view and the query that an address asks for. */
+/** The view and the query of a URL. */
 function parse(hash) {
   const [path, query = ""] = hash.replace(/^#/, "").split(/\?(.*)/s);
   const [, first = "", second = ""] = path.split("/");
@@ -78,7 +78,7 @@ function navigate() {
   writeQuery();
   leadBack();
   view.opened?.();
-  // A stream that begins anew says so itself; one that goes on has told the fleet everything meanwhile.
+  // A restarted stream fires `open`; a continued one has kept the fleet up to date.
   const anew = context.live.want(view.want);
   if (!anew && context.live.state === "live") view.connected?.(false);
 }
@@ -93,7 +93,7 @@ function missing() {
   return { element, title: "Nothing here", want: { devices: 1, kind: ["session"] }, close: () => {} };
 }
 
-/** Keep the choice of locks in the address, so that it can be passed on and survives a reload. */
+/** Store the selection in the URL, so that it can be shared and survives a reload. */
 function writeQuery() {
   if (!isFleet(route.name)) return;
   const query = context.selection.toQuery();
@@ -102,7 +102,7 @@ function writeQuery() {
   if (location.hash !== hash && (location.hash || query)) history.replaceState(null, "", hash);
 }
 
-/** Keep what a view of events or commands is asked for in the address, and in the link to it. */
+/** Store the query of a view in the URL and in the link to the view. */
 function keep(query) {
   route.query = query;
   const [path] = location.hash.split("?");
@@ -111,7 +111,7 @@ function keep(query) {
   leadBack();
 }
 
-/** Have the link to a list lead to the choice that was made there last. */
+/** Let the link to a list keep its last query. */
 function leadBack() {
   if (!["events", "commands"].includes(route.name)) return;
   const query = route.query.size ? `?${route.query}` : "";
@@ -189,7 +189,7 @@ async function start() {
   context.fleet.addEventListener("change", tellConnection);
   document.addEventListener("keydown", shortcut);
   document.getElementById("skip").addEventListener("click", (event) => {
-    // Not followed: the address says which view is shown.
+    // Not followed: the fragment of the URL selects the view.
     event.preventDefault();
     main.focus();
   });

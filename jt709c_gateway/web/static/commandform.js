@@ -1,4 +1,4 @@
-// Giving a command: a form by the lock's catalogue, a confirmation that says what will happen, and what becomes of it.
+// The command form of a lock: fields from its catalogue, a confirmation, and the progress of given commands.
 
 import { get, sentence } from "./api.js";
 import { Confirmation, NEWS } from "./confirm.js";
@@ -11,17 +11,17 @@ import { removePending, pendingCommands } from "./pending_commands.js";
 
 const WAITS = [60, 300, 3600, 21600, 86400, 604800];
 const USUAL_WAIT = 300;
-/** The stream tells each step; this finds out what it may have missed. */
+/** Interval of queries for steps that the stream may have missed. */
 const POLL_MS = 5000;
-/** Sooner it may not have been taken in yet. */
+/** Delay of the first query, since intake takes a moment. */
 const FIRST_POLL_MS = 1500;
-/** When to ask first after a command whose answer was lost. */
+/** Delay of the first query after a lost response. */
 const UNSURE_POLLS_MS = [0, 1000, 3000];
 const FOLLOWED = 5;
-/** The type of peripherals that have nothing to be locked. */
+/** The type of peripherals without a lock. */
 const SENSOR = "jt126";
 
-/** The form for a device. `detail()` gives what is known of it: `{device: summary, …}` or null. */
+/** The form of a device. `detail()` returns its details: `{device: summary, …}` or null. */
 export class CommandForm {
   #commands = [];
   #fields = [];
@@ -79,7 +79,7 @@ export class CommandForm {
     this.following = h("div", { class: "following", "aria-live": "polite" });
     this.confirmation = new Confirmation({
       given: (command, record) => this.#given(command, record),
-      pending: (command) => this.#doubt(command),
+      pending: (command) => this.#followPending(command),
       refused: (text) => {
         this.#say(text);
         this.button.focus();
@@ -95,10 +95,10 @@ export class CommandForm {
     );
   }
 
-  /** Fetch the catalogue, unless it is there. */
+  /** Load the catalogue once. */
   async load() {
     this.#followed.forEach((command) => this.#poll(command));
-    for (const command of pendingCommands()) if ([command.lock, command.device].includes(this.device)) this.#doubt(command);
+    for (const command of pendingCommands()) if ([command.lock, command.device].includes(this.device)) this.#followPending(command);
     if (this.#commands.length) return;
     try {
       const { commands } = await get("catalogue", { device: this.device });
@@ -129,7 +129,7 @@ export class CommandForm {
     this.#chosen();
   }
 
-  /** Offer the lock itself, and the locks behind it. */
+  /** Fill the choice of the lock and its sub-locks. */
   offer(device, peripherals) {
     const locks = (peripherals ?? []).filter((one) => one.type !== SENSOR).map((one) => one.peripheral);
     const key = [device, ...locks].join();
@@ -145,14 +145,14 @@ export class CommandForm {
     this.targetField.hidden = locks.length === 0;
   }
 
-  /** Take in a live event. */
+  /** Process a live event. */
   heard(event) {
     if (event.kind !== "command") return;
     const command = this.#followed.find((one) => one.id === event.data?.id);
     if (command) this.#step(command, event.data, moment(event.received_at));
   }
 
-  /** Leave nothing behind. */
+  /** Release all resources. */
   close() {
     this.#closed = true;
     clearInterval(this.#timer);
@@ -229,8 +229,8 @@ export class CommandForm {
     this.choice.focus();
   }
 
-  /** Follow a command of which it isn't known whether it arrived. */
-  #doubt(command) {
+  /** Follow a command without a response. */
+  #followPending(command) {
     if (this.#followed.some((one) => one.id === command.id)) return;
     const followed = this.#follow(command);
     followed.pending = true;
@@ -239,7 +239,7 @@ export class CommandForm {
     for (const wait of UNSURE_POLLS_MS) setTimeout(() => this.#poll(followed), wait);
   }
 
-  /** The command among those that are followed; those in doubt stay, however many come after them. */
+  /** Follow a command; pending ones are never dropped. */
   #follow(command) {
     const known = this.#followed.find((one) => one.id === command.id);
     if (known) return known;
@@ -257,7 +257,7 @@ export class CommandForm {
       const { command: record } = await get(`commands/${encodeURIComponent(command.id)}`);
       this.#step(command, record, null);
     } catch (error) {
-      // Not taken in yet, or the gateway is away: the next look or the stream tells.
+      // Not accepted yet, or the gateway is unavailable: the next query or the stream will tell.
       if (command.pending) {
         command.news = error.status === 404 ? "unknown" : "away";
         this.#draw();
@@ -267,14 +267,14 @@ export class CommandForm {
     command.asking = false;
   }
 
-  /** Take in a record, of an event at `at` or as it stands; it also tells steps that were not heard of. */
+  /** Process a record, of an event at `at` or of a query; it also has missed steps. */
   #step(command, record, at) {
     for (const step of stepsOf(record)) {
       const known = command.steps.find((one) => one.data.state === step.data.state);
       if (!known) command.steps.push(step.data === record && at ? { ...step, at } : step);
     }
     command.steps.sort((a, b) => a.at - b.at);
-    // A record that was read earlier may come later; an end stays one, unless evidence comes after it.
+    // Records may arrive out of order; a final state only changes by later evidence.
     if (!hasEnded(command.state) || hasEnded(record.state)) command.state = record.state;
     if (command.pending) {
       command.pending = false;

@@ -1,4 +1,4 @@
-// The last question before a command is given: what it means, and, when its answer is lost, what became of it.
+// The confirmation dialog of a command; after a lost response it shows the state of the command.
 
 import { ApiError, post, sentence } from "./api.js";
 import { h, show } from "./dom.js";
@@ -13,7 +13,7 @@ const FORM_WARNINGS = {
   standard:
     "The form of this command is that of the national standard JT/T 808; no unit of this maker is known to obey it. The lock may refuse it, or not answer.",
 };
-/** What asking after a command has led to so far. */
+/** Results of queries about a command. */
 export const NEWS = {
   asking: "The page asks the gateway what became of it.",
   away: "The gateway doesn't answer so far; the page goes on asking.",
@@ -21,11 +21,11 @@ export const NEWS = {
 };
 
 /**
- * The dialog. `on.given(command, record)` is called with a command that the gateway has got, the record as far as it is
- * known; `on.pending(command)` with one whose answer was lost; `on.refused(text)` with why one was refused.
+ * The dialog. It calls `on.given(command, record)` for an accepted command, with its record if known;
+ * `on.pending(command)` after a lost response; `on.refused(text)` with the reason of a refusal.
  */
 export class Confirmation {
-  /** What is asked now: one command with one id, however often it is sent. */
+  /** The current command, which keeps its id if it is sent again. */
   #asked = null;
 
   constructor(on) {
@@ -37,7 +37,7 @@ export class Confirmation {
     });
   }
 
-  /** Ask whether to give a command: `spec` of the catalogue, `body` for the gateway, `given` are its parameters in words. */
+  /** Open the dialog: `spec` of the catalogue, `body` of the request, `given` are the parameters as text. */
   ask(spec, body, given, summary, lock) {
     const { device, command: name } = body;
     const earlier = pendingCommands().filter((command) => command.device === device);
@@ -85,7 +85,7 @@ export class Confirmation {
     no.focus();
   }
 
-  /** Take in what is known of a command by now: its `state`, or the `news` of asking after it. */
+  /** Update the `state` of a command, or the `news` of a query about it. */
   told(command) {
     const asked = this.#asked;
     if (!asked) return;
@@ -97,7 +97,7 @@ export class Confirmation {
     this.#draw();
   }
 
-  /** Leave it. */
+  /** Close the dialog. */
   close() {
     if (this.element.open) this.element.close();
   }
@@ -107,7 +107,7 @@ export class Confirmation {
     asked.sending = true;
     this.#draw();
     command.at ??= now();
-    // Before it is sent: from here on it may arrive, whatever becomes of this page.
+    // Stored before it is sent: it may arrive even if the page is closed.
     addPending(command);
     try {
       const { command: record } = await post("commands", { ...body, id: command.id });
@@ -144,12 +144,12 @@ export class Confirmation {
     yes.hidden = known;
     const parts = known ? outcomeOf(command) : lost ? doubts(asked) : [];
     const text = h("div", {}, parts).textContent;
-    // Told once by screen readers, however often it is drawn.
+    // Announced once by screen readers.
     if (asked.outcome.textContent !== text) show(asked.outcome, parts);
   }
 }
 
-/** Whether a command may have arrived although there is no good answer to it. */
+/** Whether a command may have arrived despite an error. */
 function isLost(error) {
   return !(error instanceof ApiError) || error.status < 400 || error.status >= 500;
 }
@@ -174,7 +174,7 @@ function doubts({ command, said }) {
   ];
 }
 
-/** What is said of a command that was given earlier and of which it isn't, or wasn't, known whether it arrived. */
+/** The text about an earlier command without a response. */
 function warning(command) {
   const what = `${words(command.command)} of ${stamp(command.at)}`;
   if (command.state || command.pending === false)
@@ -185,7 +185,7 @@ function warning(command) {
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-/** What giving this command means, in sentences. */
+/** Describe the effects of a command. */
 function consequences(command, summary, device, given, wait) {
   const opens = /unlock|unseal/.test(command.name);
   return [

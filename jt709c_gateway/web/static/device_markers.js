@@ -1,18 +1,18 @@
-// A layer that draws many locks on one canvas, each by its mark, and finds the one that is pointed at.
+// A map layer that draws the icons of many locks on one canvas, and finds the lock at a point.
 
 import { iconOf, sprites } from "./icons.js";
 
-/** How near a pointer has to be, pixels. */
+/** Maximum distance of the pointer, pixels. */
 const REACH = 12;
-/** What is drawn later lies on top. */
+/** The drawing order; later icons are on top. */
 const ORDER = { unknown: 0, locked: 1, unlocked: 2, alarm: 3 };
 
-/** How much smaller marks are when many have to share the map. */
+/** The scale of icons, smaller if there are many. */
 function shrunk(count) {
   return count > 3000 ? 0.6 : count > 800 ? 0.8 : 1;
 }
 
-/** A layer of Leaflet; `rows` are those of the fleet, and `at(point)` the row at a place in the map's element. */
+/** A layer of Leaflet; `rows` are those of the fleet, `at(point)` finds the row at a point of the map's element. */
 export function markerLayer(L) {
   const Markers = L.Layer.extend({
     initialize() {
@@ -69,7 +69,7 @@ export function markerLayer(L) {
       return best;
     },
 
-    // Beyond the edges too, so that dragging the map a little shows no bare strip.
+    // With a margin, so that dragging the map shows no empty strip.
     _draw() {
       const map = this._map;
       if (!map) return;

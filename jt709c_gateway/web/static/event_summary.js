@@ -1,8 +1,8 @@
-// What an event says, in a line, and how the states of commands read.
+// One-line summaries of events, and the texts of command states.
 
 import { place, span, speed, words } from "./format.js";
 
-/** Where the form of a command comes from, when that isn't the maker; records of older gateways have only `assumed`. */
+/** The provenance of a command unless documented; records of older gateways have only `assumed`. */
 export function provenance(data) {
   const said = data?.provenance ?? (data?.assumed ? "assumed" : null);
   return said === "assumed" || said === "standard" ? said : null;
@@ -13,10 +13,10 @@ function formRemark(data) {
   return said ? `${said} form` : null;
 }
 
-/** Characters of a value that are shown in a line. */
+/** Maximum characters of a value. */
 const LONGEST = 40;
 
-/** Kinds of events, as they can be asked for. */
+/** Kinds of events. */
 export const KINDS = [
   "location",
   "lock",
@@ -33,10 +33,10 @@ export const KINDS = [
   "unknown",
 ];
 
-/** Kinds that come all the time: of the whole fleet they are shown only when they are asked for. */
+/** Frequent kinds, shown for the whole fleet only on request. */
 export const FREQUENT = ["location", "heartbeat"];
 
-/** States of a command: whether it has ended, how that is to be taken, and what it means. */
+/** States of a command: whether final, the tone, and the text. */
 export const STATES = {
   queued: { end: false, tone: "", text: "taken in" },
   waiting: { end: false, tone: "", text: "waits for the lock to come" },
@@ -58,19 +58,19 @@ export const STATES = {
   invalid: { end: true, tone: "bad", text: "it can't be carried out as it is written" },
 };
 
-/** Whether nothing more is done for a command in this state. */
+/** Whether a state is final. */
 export function hasEnded(state) {
   return STATES[state]?.end ?? false;
 }
 
-/** The gist of an event. */
+/** Summarize an event. */
 export function eventSummary(event) {
   const data = event.data && typeof event.data === "object" ? event.data : {};
   let parts;
   try {
     parts = (Object.hasOwn(GISTS, event.kind) ? GISTS[event.kind] : other)(data);
   } catch {
-    // Not as a gateway publishes it: one such event must not keep all others from being shown.
+    // A malformed event must not stop the display of others.
     parts = other(data);
   }
   if (event.stored) parts.push("(from the lock's memory)");
@@ -135,7 +135,7 @@ const GISTS = {
   password: () => ["a dynamic password was reported"],
 };
 
-/** What a lock said to a command: the arguments of its sentence, or the data that it was asked for. */
+/** The content of an answer: the arguments of its sentence, or the requested data. */
 export function answerText(answer) {
   if (!answer || typeof answer !== "object") return null;
   const text = Array.isArray(answer.arguments) ? answer.arguments.join(",") : "";

@@ -1,13 +1,13 @@
-// A frame taken apart: every field with its place, its bytes, its name, its value and what it means.
+// Shows the explanation of a frame: each field with offset, bytes, name, value and meaning.
 
 import { get, post, sentence } from "./api.js";
 import { h, show } from "./dom.js";
 import { known, words } from "./format.js";
 
-/** What fits well into an address; longer frames go as a body. */
+/** Maximum length of a frame in the URL; longer frames are sent in the body. */
 const LONGEST_QUERY = 1500;
 
-/** An element that fetches the explanation of a frame and shows it. */
+/** An element that loads and shows the explanation of a frame. */
 export function explanation(frame) {
   const element = h("div", { class: "explanation" }, h("p", { class: "empty" }, "Taking it apart…"));
   const ask = frame.length > LONGEST_QUERY ? post("explain", { frame }) : get("explain", { frame });

@@ -1,18 +1,18 @@
-// The locks as last heard of. The list is fetched whole when the stream has begun, and then kept up by it.
+// The state of all locks: loaded when the stream has started, then updated by it.
 
 import { get } from "./api.js";
 import { moment, now } from "./format.js";
 
-/** At most so often the list is fetched again because the stream had to leave something out. */
+/** Minimum interval of reloads after skipped events. */
 const REFETCH_MS = 10000;
 const RETRY_MS = 5000;
-/** Nothing tells that a session has run out whose gateway nobody missed: so it is asked for now and then. */
+/** Regular reload, since no event reports an expired session of a crashed gateway. */
 const REFRESH_MS = 300000;
-/** The server gives the same list to all who ask within a second. */
+/** The server caches the list for a second. */
 const SHARED_MS = 1000;
 const PAGE = 20000;
 
-/** What is kept of a lock: its summary, and what sorting and searching need of it, worked out once. */
+/** The row of a lock: its summary, and values for sorting and searching, computed once. */
 class Row {
   constructor(summary, touched) {
     this.touched = touched;
@@ -41,7 +41,7 @@ class Row {
   }
 }
 
-/** Fires `change` when something in it is different, at once and not paced. */
+/** Fires `change` after each change, without throttling. */
 export class Fleet extends EventTarget {
   rows = new Map();
   loaded = false;
@@ -59,7 +59,7 @@ export class Fleet extends EventTarget {
     live.addEventListener("skipped", () => this.#later(this.#fetched + REFETCH_MS - now()));
   }
 
-  /** Fetch the list; one that is asked for meanwhile follows it. */
+  /** Load the list; a request during a load starts another one after it. */
   async load() {
     if (this.#loading) {
       this.#again = true;
@@ -105,7 +105,7 @@ export class Fleet extends EventTarget {
     this.#tell();
   }
 
-  /** What was heard after the list was made and before the stream had begun is in neither. */
+  /** Load devices seen between the list and the start of the stream. */
   async #fillGap(asOf) {
     const begun = now();
     try {
@@ -113,11 +113,11 @@ export class Fleet extends EventTarget {
       for (const summary of page.devices) this.#take(summary, begun, true);
       this.#tell();
     } catch {
-      // The stream will find out that the gateway is away.
+      // The stream will detect that the gateway is unavailable.
     }
   }
 
-  /** Fetch the list after so long, unless it is to be fetched before that. */
+  /** Schedule a reload, unless an earlier one is scheduled. */
   #later(wait) {
     const due = now() + Math.max(0, wait);
     if (this.#timer !== null && this.#due <= due) return;
@@ -130,7 +130,7 @@ export class Fleet extends EventTarget {
     }, due - now());
   }
 
-  /** Take in a summary. What the stream said since `when` is newer than a list begun then. */
+  /** Update a row. Updates of the stream since `when` are newer than a list requested then. */
   #take(summary, when, listed = false) {
     const row = this.rows.get(summary.device);
     if (!row) {
@@ -149,7 +149,7 @@ export class Fleet extends EventTarget {
     this.#tell();
   }
 
-  /** A lock that has gone offline is not heard of: that is told by its session's event only. */
+  /** Mark a lock as offline; only its session event reports that. */
   #event(event) {
     const row = event.kind === "session" ? this.rows.get(event.device) : undefined;
     if (!row || event.data?.state !== "offline") return;

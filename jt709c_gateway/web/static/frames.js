@@ -1,4 +1,4 @@
-// The last frames of a lock, each taken apart when it is opened.
+// The last frames of a lock, each explained when it is opened.
 
 import { h, show } from "./dom.js";
 import { explanation } from "./explain.js";
@@ -6,14 +6,14 @@ import { moment, timeElement } from "./format.js";
 import { eventSummary } from "./event_summary.js";
 import { PagedHistory } from "./paged_history.js";
 
-/** Events that are asked for at a time, and frames that are enough at first. */
+/** Events per request, and frames loaded at first. */
 const PAGE = 100;
 const ENOUGH = 20;
-/** Frames that are shown, as long as nobody asks for older ones, and at most. */
+/** Frames shown by default, and at most. */
 const SHOWN = 100;
 const MOST = 1000;
 
-/** The frames of a device. `load()` fetches the last ones, `add(event)` takes in a live one. */
+/** The frames of a device. `load()` loads the last ones, `add(event)` adds a live one. */
 export class Frames {
   /** Newest first: `{raw, kinds, event, at, entry, element}`. Several events can come of one frame. */
   #frames = [];
@@ -38,14 +38,14 @@ export class Frames {
     return this.pages.newest();
   }
 
-  /** Leave nothing behind. */
+  /** Release all resources. */
   close() {
     this.pages.stop();
   }
 
   #take({ entries }, begins) {
     const joins = begins && this.pages.loaded && entries.some(({ event }) => this.#known.has(event.id));
-    // A gap to what was, unless nothing came: then it begins anew.
+    // Entries are missing in between: restart the list.
     if (begins && this.pages.loaded && !joins && entries.length) {
       this.#frames = [];
       this.#known.clear();
@@ -59,7 +59,7 @@ export class Frames {
     return joins ? null : this.#frames.length - before;
   }
 
-  /** Take in a live event. */
+  /** Process a live event. */
   add(event) {
     this.#insert(event, null);
     this.#draw();
@@ -84,7 +84,7 @@ export class Frames {
     this.pages.rewind(this.#frames.findLast((one) => one.entry)?.entry);
   }
 
-  // Elements that are there stay: one may be open, or have the focus.
+  // Existing elements stay: one may be open or focused.
   #draw() {
     const wanted = this.#frames.map((frame) => frame.element);
     wanted.forEach((element, index) => {

@@ -1,4 +1,4 @@
-// What a lock looks like, in the table, on the map and in the legend: a shape and a colour that say the same.
+// The icons of locks in table, map and legend: each state has its own shape and colour.
 
 import { s } from "./dom.js";
 
@@ -10,7 +10,7 @@ const PATHS = {
   unknown: "M8 1 15 8 8 15 1 8Z",
 };
 
-/** The states a mark can show, what each means, and its colour's custom property. */
+/** The icons with their meaning and the custom property of their colour. */
 export const ICONS = {
   alarm: { text: "alarm", colour: "--alarm" },
   unlocked: { text: "unlocked", colour: "--unlocked" },
@@ -18,7 +18,7 @@ export const ICONS = {
   unknown: { text: "state unknown", colour: "--unknown" },
 };
 
-/** The mark of a lock. */
+/** The icon name of a lock. */
 export function iconOf(summary) {
   if (summary.alarms.length > 0) return "alarm";
   return summary.lock_state === "locked" || summary.lock_state === "unlocked"
@@ -26,7 +26,7 @@ export function iconOf(summary) {
     : "unknown";
 }
 
-/** A mark as an SVG element; hollow: of a lock that is not connected. Hidden from readers: text stands by it. */
+/** An icon as an SVG element, hollow for an offline lock; hidden from screen readers, since text is beside it. */
 export function icon(name, hollow = false) {
   return s(
     "svg",
@@ -41,7 +41,7 @@ export function icon(name, hollow = false) {
   );
 }
 
-/** All marks as pictures for a canvas, in the colours of the present scheme: `get(name, hollow)`. */
+/** All icons as pictures for a canvas, in the current colour scheme: `get(name, hollow)`. */
 export function sprites(scale) {
   const style = getComputedStyle(document.documentElement);
   const paper = style.getPropertyValue("--paper").trim();

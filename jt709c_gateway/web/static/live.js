@@ -1,7 +1,7 @@
-// The one stream of live events that a page has open, and what state it is in.
+// The stream of live events of a page, and its state.
 //
-// It is read with fetch rather than EventSource: that shows the status of a refusal, and the heartbeat comments,
-// without which a connection that has silently died would look alive. One a page: a browser opens few to a host.
+// It uses fetch instead of EventSource, to see the status of an error and the heartbeat comments, without which a dead
+// connection would look alive. A page has one stream, since browsers limit the connections to a host.
 
 import { ApiError, address, refusal, sentence } from "./api.js";
 import { now, stamp } from "./format.js";
@@ -10,12 +10,12 @@ import { now, stamp } from "./format.js";
 const SILENCE_MS = 40000;
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 30000;
-/** A page that nobody sees lets its stream go after so long. */
+/** A hidden page closes its stream after this time. */
 const HIDDEN_MS = 60000;
 
 /**
- * Fires `open` (each time the stream has begun), `state`, and one of `event`, `devices`, `skipped` with the decoded
- * data as `detail`.
+ * Fires `open` (each time the stream has started), `state`, and `event`, `devices` or `skipped` with the decoded data
+ * as `detail`.
  */
 export class Live extends EventTarget {
   state = "connecting";
@@ -34,7 +34,7 @@ export class Live extends EventTarget {
     window.addEventListener("online", () => this.#connect());
   }
 
-  /** Say what is to be heard: `{devices: 1, device, kind: [names]}`. Whether the stream begins anew for that. */
+  /** Set the subscription: `{devices: 1, device, kind: [names]}`. Returns whether the stream restarts. */
   want(params) {
     const key = address("events/live", params).href;
     if (key === this.#wanted) return false;
@@ -138,7 +138,7 @@ export class Live extends EventTarget {
   }
 }
 
-/** Divides a stream of server-sent events into (type, data); comments and ids are of no use here. */
+/** Parses server-sent events into (type, data); ignores comments and ids. */
 export class Parser {
   #rest = "";
   #type = "";
@@ -148,7 +148,7 @@ export class Parser {
     this.found = found;
   }
 
-  /** Take in the next piece of text, cut anywhere. */
+  /** Parse the next chunk of text. */
   feed(text) {
     const lines = (this.#rest + text).split(/\r\n|\n|\r(?!$)/);
     this.#rest = lines.pop();

@@ -1,39 +1,39 @@
-// What was: page after page of a list whose every answer looks at a bounded number of entries.
+// Loads the older entries of a list, page by page; each response reads a bounded number of entries.
 //
-// One answer may have few entries, or none, and say where to go on all the same. So it is gone on until a list has
-// got enough, or nothing older is kept; only then may a list say that there is nothing.
+// A page may have few entries or none, and still have a cursor. So pages are requested until the list has enough
+// entries, or the end is reached; only then may a list say that it is empty.
 
 import { get, sentence } from "./api.js";
 import { h } from "./dom.js";
 import { exact, now } from "./format.js";
 
-/** Between two calls: so many times as long as the last one took, that the gateway has other things to do. */
+/** The pause between requests, as a multiple of the duration of the last one, to limit the load. */
 const REST = 2;
 const LEAST_MS = 100;
 const MOST_MS = 2000;
-/** The cursor of the beginning, for a list whose older part has been let go of. */
+/** The cursor of the beginning, for a list whose older part was dropped. */
 const FROM_THE_NEWEST = "";
-/** How much the clocks of this computer and of Redis may differ. */
+/** Tolerated difference between the clocks of this computer and of Redis. */
 const SLACK_MS = 5000;
 
 /**
- * A list's way into the past.
+ * The pages of a list.
  *
- * `path()` and `params()` say what is asked for, and `wanted` how many entries are enough. `take(page, begins)` takes
- * an answer in and says how many entries that were, or null when what it begins with joins what is there already.
- * `changed()` is called when there is something to draw. `element` has the note and the button.
+ * `path()` and `params()` give the request, `wanted` the number of entries to load. `take(page, begins)` adds a page
+ * and returns the number of its entries, or null if its beginning overlaps the loaded entries. `changed()` is called
+ * to redraw. `element` has the note and the button.
  */
 export class PagedHistory {
-  /** Whether an answer has come since the beginning. */
+  /** Whether a page was loaded since the start. */
   loaded = false;
   looking = false;
-  /** Why the last call failed. */
+  /** The error of the last request. */
   problem = "";
   #full = "";
   #next = null;
   #rewound = false;
   #abort = null;
-  /** When it was last looked at from the newest on. */
+  /** When the newest page was last loaded. */
   #began = 0;
 
   constructor({ path, params, wanted, take, changed }) {
@@ -47,36 +47,36 @@ export class PagedHistory {
     this.element = h("div", { class: "paged-history" }, this.note, this.button);
   }
 
-  /** Whether all that is kept has been looked at. */
+  /** Whether the end has been reached. */
   get ended() {
     return this.loaded && !this.looking && !this.problem && this.#next === null;
   }
 
-  /** Said instead of offering more, when the list takes no more; "" as long as it does. */
+  /** The note that replaces the button if the list is full; "" otherwise. */
   set full(text) {
     if (text === this.#full) return;
     this.#full = text;
     this.#draw();
   }
 
-  /** Look from the newest on, until there is enough, or up to what is there already. */
+  /** Load from the newest entry until there are enough, or until the loaded ones are reached. */
   newest() {
     return this.#look(null);
   }
 
-  /** Look further back. */
+  /** Load older entries. */
   older() {
     return this.#look(this.#next);
   }
 
-  /** The list has let its oldest go: further back begins behind this entry, or with the newest. */
+  /** Continue behind this entry, or from the newest, after the list has dropped its oldest entries. */
   rewind(cursor) {
     this.#next = cursor ?? FROM_THE_NEWEST;
     this.#rewound = true;
     this.#draw();
   }
 
-  /** Forget where it was: something else is asked for. */
+  /** Reset, since the request changes. */
   reset() {
     this.stop();
     this.loaded = false;
@@ -85,7 +85,7 @@ export class PagedHistory {
     this.#draw();
   }
 
-  /** Look no further. */
+  /** Stop loading. */
   stop() {
     this.#abort?.abort();
     this.#abort = null;
@@ -103,7 +103,7 @@ export class PagedHistory {
       this.problem = "";
     } catch (error) {
       if (this.#abort !== abort) return;
-      // Of what isn't known at all, nothing is kept.
+      // An unknown device has no entries.
       if (error.status === 404) this.loaded = true;
       this.problem = error.status === 404 ? "" : sentence(error);
     }
@@ -127,7 +127,7 @@ export class PagedHistory {
       if (cursor === null) this.#began = at;
       this.loaded = true;
       this.problem = "";
-      // Where it joins, what is older is there as well; unless that was just being looked for.
+      // Older entries are already loaded from the overlap on, unless they were just being requested.
       if (joins && !resumes) return;
       found += taken ?? 0;
       cursor = this.#next;
@@ -140,7 +140,7 @@ export class PagedHistory {
     }
   }
 
-  /** Whether an answer that ends here, and has nothing, goes back to where it was looked before. */
+  /** Whether an empty page reaches back to what was loaded before. */
   #reached(next) {
     return this.loaded && next !== null && timeOf(next) < this.#began - SLACK_MS;
   }
@@ -155,7 +155,7 @@ export class PagedHistory {
   }
 }
 
-/** The moment of a cursor: of an entry of a stream, `<ms>-<number>`, or of a command, `<seconds>:<id>`. */
+/** The time of a cursor: `<ms>-<number>` of a stream entry, or `<seconds>:<id>` of a command. */
 function timeOf(cursor) {
   const [, seconds, ms] = /^(?:([0-9.e+]+):.*|([0-9]+)-[0-9]+)$/.exec(cursor ?? "") ?? [];
   return seconds ? Number(seconds) * 1000 : ms ? Number(ms) : 0;

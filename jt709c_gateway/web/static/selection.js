@@ -1,4 +1,4 @@
-// Which locks are looked at, and in which order: shared by table and map, and kept in the address.
+// The filter and sort order of locks, shared by table and map and stored in the URL.
 
 import { now } from "./format.js";
 
@@ -27,7 +27,7 @@ function isLow({ summary }) {
   );
 }
 
-/** What each column sorts by; null comes last, whichever way it is sorted. */
+/** The sort key of each column; null comes last in both directions. */
 const SORT_KEYS = {
   device: (row) => row.key,
   imei: (row) => row.summary.imei,
@@ -38,10 +38,10 @@ const SORT_KEYS = {
   where: (row) => row.where || null,
   alarms: (row) => (row.summary.alarms.length ? row.summary.alarms.length : null),
 };
-/** Sorted by these, the first click has the largest on top: the newest, the most alarms. */
+/** Columns whose first click sorts descending. */
 const LARGEST_FIRST = new Set(["seen", "alarms"]);
 
-/** The choice. Fires `change`. */
+/** The selection. Fires `change`. */
 export class Selection extends EventTarget {
   text = "";
   facets = new Set();
@@ -49,13 +49,13 @@ export class Selection extends EventTarget {
   sort = "device";
   descending = false;
 
-  /** Change fields and tell. */
+  /** Change fields and fire `change`. */
   set(fields) {
     Object.assign(this, fields);
     this.dispatchEvent(new Event("change"));
   }
 
-  /** Switch a facet on or off; its opposites go off. */
+  /** Toggle a facet; the others of its group are switched off. */
   toggle(name) {
     const facets = new Set(this.facets);
     const group = FACETS.find((facet) => facet.name === name).group;
@@ -66,18 +66,18 @@ export class Selection extends EventTarget {
     this.set({ facets });
   }
 
-  /** Sort by a column, or the other way round when it is that already. */
+  /** Sort by a column, or reverse its order. */
   sortBy(name) {
     const descending = name === this.sort ? !this.descending : LARGEST_FIRST.has(name);
     this.set({ sort: name, descending });
   }
 
-  /** Whether everything is shown. */
+  /** Whether no filter is set. */
   get isWhole() {
     return this.text.trim() === "" && this.facets.size === 0;
   }
 
-  /** The chosen rows, in order, and how many rows have each facet. */
+  /** The matching rows, sorted, and the number of rows per facet. */
   apply(rows) {
     const since = now() - this.silence * 1000;
     const wanted = this.text.toLowerCase().split(/\s+/).filter(Boolean);
@@ -108,7 +108,7 @@ export class Selection extends EventTarget {
     return keyed.map((one) => one.row);
   }
 
-  /** The choice as the query of an address; "" when it is the first one. */
+  /** The selection as the query of a URL; "" for the default. */
   toQuery() {
     const query = new URLSearchParams();
     if (this.text.trim()) query.set("q", this.text.trim());
@@ -119,7 +119,7 @@ export class Selection extends EventTarget {
     return query.toString();
   }
 
-  /** Take over what an address says; what it doesn't say, or says wrongly, is as at first. */
+  /** Apply the query of a URL; missing or invalid values get the default. */
   fromQuery(query) {
     const sort = (query.get("sort") ?? "device").replace(/^-/, "");
     const names = new Set((query.get("show") ?? "").split(" "));

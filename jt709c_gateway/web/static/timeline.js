@@ -1,4 +1,4 @@
-// What happened to a lock: its own doings, its alarms, and each command with what became of it.
+// The timeline of a lock: its events, alarms, and commands with their states.
 
 import { h, show } from "./dom.js";
 import { exact, moment, span, timeElement, words } from "./format.js";
@@ -10,12 +10,12 @@ const FORM_TITLES = {
   assumed: "no public document has the form of this command",
   standard: "the form is that of the standard JT/T 808; no unit of this maker is known to obey it",
 };
-/** So many entries are shown. */
+/** Maximum entries shown. */
 const MOST = 1000;
-/** Seconds between a lock's own time and when its event came, from which on that is worth saying. */
+/** Minimum delay in seconds between an event and its arrival that is shown. */
 const LATE_S = 60;
 
-/** The timeline of a device. `load()` begins it (again), `add(event)` puts a live one on top. */
+/** The timeline of a device. `load()` (re)loads it, `add(event)` adds a live event on top. */
 export class Timeline {
   #entries = [];
   #known = new Set();
@@ -33,18 +33,18 @@ export class Timeline {
     this.element = h("div", {}, this.list, this.note, this.pages.element);
   }
 
-  /** Fetch the newest. What came live meanwhile stays. */
+  /** Load the newest entries; live ones that arrived meanwhile stay. */
   load() {
     return this.pages.newest();
   }
 
-  /** Leave nothing behind. */
+  /** Release all resources. */
   close() {
     this.pages.stop();
   }
 
   #take({ entries }, begins) {
-    // Where none of them is known, there is a gap to what was: then it begins anew.
+    // Without an overlap, entries are missing in between: restart the list.
     const joins = begins && this.pages.loaded && entries.some(({ event }) => this.#known.has(event.id));
     if (begins && this.pages.loaded && !joins) this.#forget();
     for (const { event } of entries) this.#insert(event);
@@ -57,7 +57,7 @@ export class Timeline {
     this.#known.clear();
   }
 
-  /** Take in a live event of this device. */
+  /** Process a live event of this device. */
   add(event) {
     if (!["lock", "alarm", "command"].includes(event.kind)) return;
     this.#insert(event);
@@ -68,7 +68,7 @@ export class Timeline {
     if (this.#known.has(event.id)) return;
     this.#known.add(event.id);
     this.#entries.push({ event, at: moment(event.received_at) ?? 0 });
-    // Newest first; of one moment, the later id.
+    // Newest first; for equal times, the higher id.
     this.#entries.sort((a, b) => b.at - a.at || (b.event.id > a.event.id ? 1 : -1));
     if (this.#entries.length >= MOST) this.pages.full = `The last ${MOST} are shown.`;
     while (this.#entries.length > MOST) this.#known.delete(this.#entries.pop().event.id);
@@ -83,7 +83,7 @@ export class Timeline {
   }
 }
 
-/** Items for entries, newest first: a command is one item, where its last step is, and has its steps in it. */
+/** Items for entries, newest first: a command is one item at the position of its last step. */
 function entries(list) {
   const commands = new Map();
   for (const { event, at } of list) {
@@ -158,7 +158,7 @@ function commandItem(event, steps) {
   );
 }
 
-/** The steps that a command's record has a time of. */
+/** The times in the record of a command. */
 const TIMED = [
   ["created_at", "queued"],
   ["sent_at", "sent"],
@@ -166,12 +166,12 @@ const TIMED = [
   ["confirmed_at", "confirmed"],
 ];
 
-/** The steps of a command as far as its record tells them, oldest first: `{at, data}`. */
+/** The steps in the record of a command, oldest first: `{at, data}`. */
 export function stepsOf(record) {
   const steps = [];
   for (const [field, state] of TIMED) {
     const at = moment(record[field]);
-    // What the lock said, and why, belongs to the state that it led to.
+    // Answer and reason belong to the state that they caused.
     if (at) steps.push({ at, data: state === record.state ? record : { state } });
   }
   if (!steps.some((step) => step.data.state === record.state)) {
@@ -180,7 +180,7 @@ export function stepsOf(record) {
   return steps;
 }
 
-/** Says so when the maker doesn't document the form of a command. */
+/** A chip for a form of a command that is not documented. */
 export function formChip(command) {
   const said = provenance(command);
   return said ? h("span", { class: said, title: FORM_TITLES[said] }, `${said} form`) : null;
@@ -196,7 +196,7 @@ export function stateChip(state) {
   );
 }
 
-/** One step of a command: what it is, why, what the lock said, and how long after the first. */
+/** One step of a command: state, reason, answer, and time since the first step. */
 export function stepItem({ data, at }, since) {
   const seconds = (at - since) / 1000;
   return h(

@@ -1,4 +1,4 @@
-// Recent commands: what was asked of which lock, by whom, and what became of it.
+// Recent commands with lock, sender and state.
 
 import { get, sentence } from "./api.js";
 import { h, paced, show } from "./dom.js";
@@ -11,7 +11,7 @@ const PAGE = 100;
 const MOST = 1000;
 const TIMES = { 0: "not", 1: "once", 2: "twice" };
 
-/** Open the view; `id` is a command to show at once. The choice is in `query`, and `keep` writes it there. */
+/** Open the view; `id` is a command to expand. `query` has the selection, `keep` stores it in the URL. */
 export function open({ live, id, query, keep }) {
   let chosen = fromQuery(query);
   const commands = new Map();
@@ -92,7 +92,7 @@ export function open({ live, id, query, keep }) {
   const take = (page, begins) => {
     const joins = begins && pages.loaded && page.commands.some((command) => commands.has(command.id));
     if (begins && pages.loaded && !joins && page.commands.length) {
-      // More has been given meanwhile than one answer has.
+      // More commands were given meanwhile than one page has.
       commands.clear();
       pages.full = "";
     }
@@ -134,7 +134,7 @@ export function open({ live, id, query, keep }) {
   const heard = (event) => {
     const { kind, data, device: about, received_at: time } = event.detail;
     if (kind !== "command" || !data?.id) return;
-    // One that is in the list may have been found by the lock's IMEI.
+    // A listed command may have been found by the IMEI of the lock.
     const named = !chosen.device || [about, data.peripheral].includes(chosen.device) || commands.has(data.id);
     if (named && (!chosen.state || chosen.state === data.state))
       commands.set(data.id, { ...data, device: data.device ?? about, time });
@@ -170,7 +170,7 @@ export function open({ live, id, query, keep }) {
   };
 }
 
-/** The choice that an address has; what it says wrongly is left out. */
+/** The query of a URL; invalid values are ignored. */
 function fromQuery(query) {
   const state = query.get("state") ?? "";
   return { device: (query.get("device") ?? "").trim(), state: Object.hasOwn(STATES, state) ? state : "" };
@@ -219,7 +219,7 @@ function rows(command, isOpen, record, toggle) {
     : [row];
 }
 
-/** The steps of a command out of its record. */
+/** The steps in the record of a command. */
 function steps(record) {
   if (record.problem) return h("p", { class: "problem" }, record.problem);
   const list = stepsOf(record);

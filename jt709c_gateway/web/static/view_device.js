@@ -1,4 +1,4 @@
-// One lock: how it stands, where it has been, what happened to it, and what it sent, byte by byte.
+// The page of one lock: state, track, timeline and frames.
 
 import { get, sentence } from "./api.js";
 import { h, paced, show } from "./dom.js";
@@ -77,7 +77,7 @@ export function open({ config, live, id }) {
       if (before === null && device !== id) reroute();
     } catch (error) {
       problem.hidden = false;
-      // It may have commands that wait for it, and a history of them.
+      // It may have waiting commands and a history.
       element.classList.toggle("unheard", error.status === 404);
       problem.textContent =
         error.status === 404
@@ -85,7 +85,7 @@ export function open({ config, live, id }) {
           : sentence(error);
     }
   };
-  // By IMEI: the page is the device's from here on, so that live events find it.
+  // Opened by IMEI: use the device id from here on, so that live events match.
   const reroute = () => location.replace(`#/device/${encodeURIComponent(device)}`);
   const reload = paced(load, 1000);
   const loadAll = () => Promise.all([load(), timeline.load(), frames.load(), map.load(id), form?.load()]);

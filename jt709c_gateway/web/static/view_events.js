@@ -6,12 +6,12 @@ import { moment, timeElement, words } from "./format.js";
 import { FREQUENT, KINDS, eventSummary } from "./event_summary.js";
 import { PagedHistory } from "./paged_history.js";
 
-/** So many are shown, the oldest go, as long as nobody asks for older ones; and at most. While paused as many wait. */
+/** Events shown by default, and at most; the same number is buffered while paused. */
 const SHOWN = 500;
 const MOST = 2000;
 const PAGE = 100;
 
-/** Open the view. The choice is in `query`, and `keep` writes it there. */
+/** Open the view. `query` has the selection, `keep` stores it in the URL. */
 export function open({ live, query, keep }) {
   let chosen = fromQuery(query);
   let shown = [];
@@ -123,7 +123,7 @@ export function open({ live, query, keep }) {
         pages.full = `The last ${MOST} are shown. Choose a kind or a lock to see older ones.`;
     } else {
       if (pages.loaded && !joins && !paused && entries.length) {
-        // A gap to what was: it begins anew.
+        // Entries are missing in between: restart the list.
         shown = [];
         most = SHOWN;
         pages.full = "";
@@ -193,7 +193,7 @@ export function open({ live, query, keep }) {
   };
   const skipped = (event) => {
     missed += event.detail.count ?? 0;
-    // Redis was away: what happened meanwhile is in the list.
+    // After an outage of Redis: the list has the missed events.
     if (event.detail.count) later();
     else load();
   };
@@ -218,7 +218,7 @@ export function open({ live, query, keep }) {
   };
 }
 
-/** The choice that an address has; what it says wrongly is left out. */
+/** The query of a URL; invalid values are ignored. */
 function fromQuery(query) {
   return {
     device: (query.get("device") ?? "").trim(),

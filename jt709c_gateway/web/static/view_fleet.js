@@ -7,7 +7,7 @@ import { ago, exact, known, now } from "./format.js";
 import { VirtualTable } from "./virtual_table.js";
 import { icon, iconOf } from "./icons.js";
 
-/** While somebody is at the table its order stays as it is, until so long after the last touch. */
+/** The table is not re-sorted until this time after the last user action. */
 const HOLD_MS = 4000;
 const FRESH_MS = 3000;
 

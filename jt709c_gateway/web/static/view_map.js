@@ -8,7 +8,7 @@ import { leaflet, makeMap } from "./leaflet.js";
 import { ICONS, icon, iconOf } from "./icons.js";
 import { markerLayer } from "./device_markers.js";
 
-/** So many of the locks in sight are listed beside the map. */
+/** Maximum locks listed beside the map. */
 const LISTED = 60;
 const CLOSE_ZOOM = 14;
 

@@ -1,16 +1,16 @@
-// A grid that has elements only for the rows in sight, so that it costs the same with ten locks and ten thousand.
+// A table with elements for the visible rows only, so that its cost does not depend on the number of rows.
 //
-// The grid itself has the focus and names its active row (aria-activedescendant): row elements are used for one
-// row and then for another, and focus would jump about with them.
+// The table has the focus and names its active row (aria-activedescendant), since row elements are reused for other
+// rows, and the focus would move with them.
 
 import { attribute, h, show } from "./dom.js";
 
 const OVERSCAN = 6;
 
 /**
- * `columns` are `{name, title, text(row), render(row)}`: `text` says whether a cell must be drawn again, `render`
- * gives its children. `open(row)` is called for a click or Enter, `sort(name)` for a click on a header; `rowClass(row)`
- * may say how a row looks, `hold()` is called whenever somebody is at it.
+ * `columns` are `{name, title, text(row), render(row)}`: a cell is redrawn if its `text` changes, `render` returns its
+ * children. `open(row)` is called for a click or Enter, `sort(name)` for a click on a header, `hold()` for any user
+ * action; `rowClass(row)` may return a CSS class.
  */
 export class VirtualTable {
   #rows = [];
@@ -69,7 +69,7 @@ export class VirtualTable {
     this.observer.observe(this.element);
   }
 
-  /** Show these rows. */
+  /** Set the rows. */
   set rows(rows) {
     this.#rows = rows;
     attribute(this.element, "aria-rowcount", rows.length + 1);
@@ -77,17 +77,17 @@ export class VirtualTable {
     this.draw();
   }
 
-  /** The rows it has. */
+  /** The rows. */
   get rows() {
     return this.#rows;
   }
 
-  /** The id of the row that the keyboard is at, or null. */
+  /** The id of the active row, or null. */
   get active() {
     return this.#active;
   }
 
-  /** Say which column the rows are sorted by. */
+  /** Set the sort column shown in the header. */
   sorted(name, descending) {
     this.columns.forEach((column, index) => {
       const way = column.name !== name ? "none" : descending ? "descending" : "ascending";
@@ -95,7 +95,7 @@ export class VirtualTable {
     });
   }
 
-  /** Make a row active and bring it in sight. */
+  /** Activate a row and scroll to it. */
   activate(id) {
     this.#active = id;
     const index = this.#rows.findIndex((row) => row.id === id);
@@ -103,7 +103,7 @@ export class VirtualTable {
     this.draw();
   }
 
-  /** Take the keyboard: at the row where it was last, else at the first in sight. */
+  /** Focus the table at the last active row, or at the first visible one. */
   enter() {
     const first = this.#rows[Math.ceil(this.element.scrollTop / (this.#height || 1))];
     if (!first) return;
@@ -111,7 +111,7 @@ export class VirtualTable {
     if (!this.#rows.some((row) => row.id === this.#active)) this.activate(first.id);
   }
 
-  /** Stop watching its size. */
+  /** Stop observing the size. */
   close() {
     this.observer.disconnect();
     cancelAnimationFrame(this.#frame);
@@ -140,7 +140,7 @@ export class VirtualTable {
     });
   }
 
-  /** Draw the rows in sight anew, where they have changed. */
+  /** Redraw visible rows that have changed. */
   draw() {
     if (!this.#height || !this.element.isConnected) return;
     const sight = Math.ceil(this.element.clientHeight / this.#height) + 2 * OVERSCAN;
@@ -230,7 +230,7 @@ export class VirtualTable {
   #click(event) {
     const element = event.target.closest('[role="row"]');
     const row = element && this.#rows.find((one) => one.id === element.dataset.id);
-    // A link in the row goes its own way, also into another tab; text that is being marked is not a click.
+    // Links in the row work as usual, also in another tab; selecting text is not a click.
     if (!row || event.target.closest("a") || String(getSelection())) return;
     this.#active = row.id;
     this.open(row);
