@@ -10,7 +10,7 @@ from typing import Final
 
 CANCEL: Final = "cancel"
 LOCAL_COMMANDS: Final[Mapping[str, str]] = {
-    CANCEL: "Take back a command that has not been sent yet (params.id).",
+    CANCEL: "Cancel a command that has not been sent yet (params.id).",
     "clear_lockout": "Allow unlocks again after two wrong passwords in a row.",
 }
 """Commands that the gateway carries out itself, without sending anything to a lock."""
@@ -44,11 +44,11 @@ CATALOGUE: Final[Mapping[str, str]] = {
     "delete_fence": "Delete one fence.",
     "fences_configured": "Say that the fences are configured now.",
     "set_server": "Set the server and the access point.",
-    "query": "Ask for one thing (params.what): firmware, imei, sim, intervals, channels and so on.",
-    "locate": "Ask where the lock is now.",
-    "restart": "Start the unit anew.",
+    "query": "Query one value (params.what): firmware, imei, sim, intervals, channels and so on.",
+    "locate": "Query the current position.",
+    "restart": "Restart the unit.",
     "sleep": "Send the unit to sleep.",
-    "factory_reset": "Put all settings back to the factory's.",
+    "factory_reset": "Reset all settings to the factory defaults.",
     "set_time_zone": "Set the time zone of the SMS that the unit writes.",
     "set_vip_number": "Set one of the telephone numbers that the unit obeys.",
     "set_vip_sms": "Choose which telephone numbers get SMS.",
@@ -62,7 +62,7 @@ CATALOGUE: Final[Mapping[str, str]] = {
     "stop_update": "Stop fetching firmware.",
     "sync_time": "Set the unit's clock to UTC.",
     "sublock_unlock": "Open a sub-lock through its master.",
-    "set_sublock_intervals": "Set how often the sub-locks behind a master show themselves.",
+    "set_sublock_intervals": "Set how often the sub-locks behind a master report.",
     "set_sensor_interval": "Set how often the sensors behind a master report.",
     "sublock_list": "List the sub-locks bound to a master.",
     "sublock_bind": "Replace the list of sub-locks bound to a master.",

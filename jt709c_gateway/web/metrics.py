@@ -40,7 +40,7 @@ class GatewayCollector(Collector):
         self._rights_missing = rights_missing
 
     def collect(self) -> Iterator[Any]:
-        """All families, in the order of DESIGN.md §7."""
+        """Yield all families, in the order of docs/metrics.rst."""
         build = GaugeMetricFamily(
             "jt709c_build_info", "Version of the gateway.", labels=["version", "gateway"]
         )

@@ -1,4 +1,4 @@
-"""Command profiles: what each family of locks understands, as data (DESIGN.md §4).
+"""Command profiles: the commands of each family of locks, as data (docs/dialects.rst).
 
 The TOML files beside this module are the shipped profiles; the head of ``jt709.toml`` describes the format.
 """

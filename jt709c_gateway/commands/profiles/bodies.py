@@ -20,7 +20,7 @@ MAX_BODY: Final = 1023
 
 
 class BodyError(ValueError):
-    """Values that make no body; ``argument`` is the one at fault, where it is one. No text holds a value."""
+    """Values fit no body; ``argument`` is the wrong one, if known. The message has no values."""
 
     def __init__(self, problem: str, expected: str, argument: str | None = None) -> None:
         super().__init__(f"{problem}; expected {expected}")
@@ -31,7 +31,7 @@ class BodyError(ValueError):
 
 @attrs.frozen
 class Builder:
-    """How to make a body; ``arguments`` maps each name to the kinds of parameter that may fill it."""
+    """Builds a body; ``arguments`` maps each name to the types of parameter that may fill it."""
 
     build: Callable[[Mapping[str, Any]], bytes]
     arguments: Mapping[str, tuple[ParamKind, ...]]
@@ -98,7 +98,7 @@ BUILDERS: Final[Mapping[str, Builder]] = {
 
 
 def build(name: str, values: Mapping[str, Any]) -> bytes:
-    """The body; raise :class:`BodyError` when the values make none or one that is too long."""
+    """Build a body; raise :class:`BodyError` if the values are invalid or the body is too long."""
     body = BUILDERS[name].build(values)
     if len(body) > MAX_BODY:
         raise BodyError(f"make a body of {len(body)} bytes", f"at most {MAX_BODY}")

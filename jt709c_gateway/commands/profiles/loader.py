@@ -1,4 +1,4 @@
-"""From a profile's TOML to a :class:`~jt709c_gateway.commands.profiles.spec.Profile`.
+"""Loads a :class:`~jt709c_gateway.commands.profiles.spec.Profile` from TOML.
 
 The head of ``jt709.toml`` describes the format. Everything is checked here, so that a mistake stops the start
 of the gateway and not a command.
@@ -49,7 +49,7 @@ _METHODS: Final = frozenset(
 
 
 def read_profile(file: str, data: Mapping[str, Any], *, shipped: bool = False) -> Profile:
-    """Make a profile of the TOML document ``data``.
+    """Build a profile from the TOML document ``data``.
 
     Raises :class:`~jt709c_gateway.commands.profiles.toml_table.ProfileError`, which names ``file``.
     """
@@ -168,13 +168,13 @@ def _spec(
 
 
 def without_rival(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` without what ``own`` says by the other of the two keys, ``provenance`` and ``assumed``."""
+    """Remove ``provenance`` or ``assumed`` from ``base`` if ``own`` has the other one."""
     replaced = {rival for key, rival in _RIVALS.items() if key in own}
     return {key: value for key, value in base.items() if key not in replaced}
 
 
 def _provenance(table: TomlTable) -> Provenance:
-    """``provenance = "standard"``, or what says the same in older profiles: ``assumed = true`` or false."""
+    """``provenance = "standard"``, or ``assumed = true`` or ``false`` in older profiles."""
     text, assumed = table.text("provenance"), table.boolean("assumed")
     if text is None:
         return Provenance.ASSUMED if assumed else Provenance.DOCUMENTED
@@ -254,7 +254,7 @@ def _check_outcomes(table: TomlTable, rule: ReplyRule) -> None:
 
 
 def _peripheral(table: TomlTable, params: Mapping[str, Param]) -> str | None:
-    """The parameter that names the sub-lock; it stands in the command's record, so it can be no secret."""
+    """The parameter that names the sub-lock; it can't be secret, since the record of the command has it."""
     name = table.text("peripheral")
     if name is None:
         return None

@@ -1,4 +1,4 @@
-"""The ``params`` tables of a profile."""
+"""Loads the ``params`` tables of a profile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jt709c_gateway.commands.profiles.params import (
 from jt709c_gateway.commands.profiles.toml_table import TomlTable
 
 SUPPLIED: Final = ("static_password", "dynamic_password")
-"""What the gateway can put in for a parameter left out (``from``)."""
+"""The sources from which the gateway supplies an omitted parameter (``from``)."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MEASURED: Final = frozenset(
@@ -28,7 +28,7 @@ _NUMBERS: Final = frozenset({ParamKind.INTEGER, ParamKind.NUMBER})
 
 
 def read_params(table: TomlTable) -> dict[str, Param]:
-    """All parameters of a command, by name."""
+    """Load all parameters of a command, by name."""
     return {name: _param(name, sub) for name, sub in table.subtables() if not sub.boolean("disabled")}
 
 
@@ -90,7 +90,7 @@ def _bounds(table: TomlTable) -> tuple[float, float]:
 
 
 def _also(table: TomlTable) -> tuple[float, ...]:
-    """``also = [0]``: numbers outside of the bounds that are right, too."""
+    """``also = [0]``: further valid numbers outside the bounds."""
     values = table.raw("also")
     if values is None:
         return ()

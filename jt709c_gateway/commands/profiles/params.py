@@ -35,7 +35,7 @@ _VALUE_FORMS: Final = (
 
 
 class ParamKind(StrEnum):
-    """What a parameter may be; see the head of ``jt709.toml`` for what each means to an integrator."""
+    """The types of parameters; the head of ``jt709.toml`` describes them."""
 
     TEXT = "text"
     FREE_TEXT = "free_text"
@@ -85,11 +85,11 @@ class Param:
 
     @property
     def always_there(self) -> bool:
-        """Whether rendering can count on a value."""
+        """Whether the parameter always has a value."""
         return self.required or self.default is not None or self.supplied_by is not None
 
     def expected(self) -> str:
-        """What is right, in words."""
+        """Describe the expected value."""
         length = f"{self.shortest}" if self.shortest == self.longest else f"{self.shortest} to {self.longest}"
         matching = f" matching {self.pattern.pattern}" if self.pattern else ""
         others = "".join(f"{value:g} or " for value in self.also)
@@ -119,7 +119,7 @@ class Param:
                 return f"an object of 1 to 255 ids (four or eight hex digits), each with {_VALUE_FORMS}"
 
     def check(self, value: object) -> Any:
-        """The value as templates and body builders take it; raise :class:`InvalidCommand` if it is wrong."""
+        """Check and normalize a value; raise :class:`InvalidCommand`."""
         match self.kind:
             case ParamKind.TEXT | ParamKind.FREE_TEXT | ParamKind.SENTENCE:
                 return self._text(value)
@@ -143,14 +143,14 @@ class Param:
                 return self._parameters(value)
 
     def wrong(self, value: object, problem: str | None = None) -> InvalidCommand:
-        """The complaint about a value, which tells its kind and length, and of a secret only the kind."""
+        """The error about a value, with its type and length; of a secret only the type."""
         secret = self.secret or bool(self.secret_items)
         hidden = MASK if isinstance(value, str) else kind_of(value)
         seen = hidden if secret else described(value)
         return InvalidCommand(f"params.{self.name}", problem or f"is {seen}", self.expected())
 
     def wire(self, value: Any) -> str:
-        """A checked value as it stands in a sentence; the items of a list are separated by commas.
+        """Format a checked value for a sentence; the items of a list are separated by commas.
 
         A place is longitude, then latitude, each as DDDMM.MMMM, negative in west and south
         (docs/protocol.rst §4).
@@ -252,14 +252,14 @@ class Param:
 
 
 def _packed(degrees: float, digits: int) -> str:
-    """Degrees as DDDMM.MMMM, so many digits for whole ones."""
+    """Format degrees as DDDMM.MMMM, with a number of digits for whole degrees."""
     whole, minutes = divmod(round(abs(degrees) * _PER_DEGREE), _PER_DEGREE)
     sign = "-" if degrees < 0 and (whole or minutes) else ""
     return f"{sign}{whole:0{digits}d}{minutes // 10_000:02d}.{minutes % 10_000:04d}"
 
 
 def _encode_item(form: str, content: object, width: int) -> bytes | None:
-    """The bytes of one JT/T 808 parameter; text is GBK, as JT/T 808-2013 has it."""
+    """Encode a JT/T 808 parameter; text is GBK (JT/T 808-2013)."""
     if isinstance(content, str):
         if form == "hex":
             return bytes.fromhex(content) if re.fullmatch(r"(?:[0-9A-Fa-f]{2})*", content) else None

@@ -1,4 +1,4 @@
-"""All profiles of a gateway: loading them, choosing one for a lock, checking commands against it."""
+"""The profiles of a gateway: loads them, selects one for a lock, and checks commands."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOCAL_PARAMS: Final[Mapping[str, Mapping[str, Param]]] = {
     "cancel": {"id": Param("id", ParamKind.TEXT, required=True, longest=64)},
     "clear_lockout": {},
 }
-"""Parameters of the commands that the gateway carries out itself."""
+"""Parameters of the commands that the gateway executes itself."""
 
 
 @attrs.frozen
@@ -68,7 +68,7 @@ class ProfileRegistry:
         return self._profiles
 
     def pick(self, device: str, dialect: str | None, firmware: str | None = None) -> Profile | None:
-        """The profile for a lock: by its id, then the longest prefix of it, then firmware, then dialect.
+        """Select the profile of a lock: by its id, then its longest prefix, then firmware, then dialect.
 
         A profile that names the id counts whatever the lock speaks; the others must be of its dialect.
         ``dialect`` is ``None`` for a lock that has not been heard yet, ``firmware`` until it has told;
@@ -97,7 +97,7 @@ class ProfileRegistry:
             raise error.about(command) from None
 
     def validate_loosely(self, command: Command) -> None:
-        """Check a command for a lock whose profile isn't known, or one the gateway carries out itself.
+        """Check a command for a lock without a known profile, or one that the gateway executes itself.
 
         Raises :class:`InvalidCommand` where no profile could take it. A catalogue name that no profile has
         passes: what the lock speaks is not known.
@@ -108,7 +108,7 @@ class ProfileRegistry:
             raise error.about(command) from None
 
     def secret_names(self, command: str) -> frozenset[str] | None:
-        """Parameters of a command that are secret in any profile, to mask before the lock's is known.
+        """The parameters of a command that are secret in any profile, to mask while the profile is unknown.
 
         ``None``, hide them all, where no profile knows the command.
         """
@@ -120,7 +120,7 @@ class ProfileRegistry:
         return frozenset[str]().union(*(one.secret_names for one in found))
 
     def spec_of(self, profile: str, command: str, params: Mapping[str, object]) -> CommandSpec | None:
-        """The form that a stored command had, from the names in its record; its secrets may be masked.
+        """Find the form of a stored command by its record; its secrets may be masked.
 
         ``None`` when the profiles no longer know it.
         """
@@ -193,7 +193,7 @@ class ProfileRegistry:
 def load_profiles(
     directory: Path | None = None, *, files: Iterable[Path] = (), allow_raw: bool = False
 ) -> ProfileRegistry:
-    """The shipped profiles, with those of ``directory`` and ``files`` added or in their place.
+    """Load the shipped profiles, extended or replaced by those of ``directory`` and ``files``.
 
     A profile of the same name takes a shipped one's place; with ``extends = "jt709"`` it takes over that
     profile's commands, and what it says about a command replaces key by key what was said before. Raises
@@ -248,7 +248,7 @@ def _resolved(
     shipped: Mapping[str, _Document],
     trail: tuple[_Document, ...] = (),
 ) -> dict[str, Any]:
-    """The document with what it extends filled in."""
+    """Merge a document with the profile that it extends."""
     wanted = document.data.get("extends")
     if wanted is None:
         return dict(document.data)

@@ -1,4 +1,4 @@
-"""What a profile says about a command, ready for use."""
+"""The commands of a profile, loaded and checked."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_params(
     usable: frozenset[str],
     known: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """Check the parameters of a command; what the gateway supplies may still be missing from the result.
+    """Check the parameters of a command; parameters that the gateway supplies may be missing.
 
     Raises :class:`InvalidCommand`, also for a parameter outside ``usable``: it would be left out without a
     word. Of such the complaint has only the names that are ``known``: others may be anything.
@@ -54,7 +54,7 @@ def check_params(
 
 @attrs.frozen
 class CommandSpec:
-    """One form of a command in one profile: how it is written, answered and confirmed.
+    """One form of a command in a profile: its template, reply and evidence.
 
     ``physical`` commands are written once at most; others up to ``repeats`` times, each under a new serial.
     ``selectors`` are the parameters that chose this form. ``peripheral`` is the parameter that names the
@@ -78,12 +78,12 @@ class CommandSpec:
 
     @property
     def assumed(self) -> bool:
-        """Whether no public document has it."""
+        """Whether no public document has the form."""
         return self.provenance is Provenance.ASSUMED
 
     @property
     def secret_names(self) -> frozenset[str]:
-        """Parameters that nobody may see."""
+        """The names of secret parameters."""
         return secret_names(self.params)
 
     @property
@@ -92,12 +92,12 @@ class CommandSpec:
         return bool(self.reply.wrong_password)
 
     def peripheral_of(self, given: Mapping[str, object]) -> str | None:
-        """The sub-lock that a command with these parameters is for; ``None`` for the device itself."""
+        """The sub-lock addressed by the parameters; ``None`` for the device itself."""
         value = None if self.peripheral is None else given.get(self.peripheral)
         return value if isinstance(value, str) else None
 
     def delay(self, given: Mapping[str, object]) -> float:
-        """Seconds that the lock may take before it moves, for these parameters; at worst, where one lacks."""
+        """Seconds that the lock may take before it moves; the maximum if the parameter is missing."""
         delay = Delay() if self.evidence is None else self.evidence.delay
         if delay.parameter is None:
             return delay.seconds
@@ -113,7 +113,7 @@ class CommandSpec:
     def render(
         self, values: Mapping[str, Any], now: float, supplied: Mapping[str, str] | None = None
     ) -> Rendered:
-        """What to write for checked ``values``.
+        """Render checked ``values``.
 
         ``supplied`` holds what the gateway puts in for parameters left out, by the name in the profile's
         ``from``: ``static_password`` from the configuration, ``dynamic_password`` as the lock last reported
@@ -143,7 +143,7 @@ class Variant:
     given: frozenset[str] = frozenset()
 
     def describe(self) -> str:
-        """The condition in words."""
+        """Describe the condition."""
         return " and ".join(
             [*(f"{name}={quote(value)}" for name, value in self.when.items()), *sorted(self.given)]
         )
@@ -171,7 +171,7 @@ class CommandDefinition:
         return next((form.peripheral for form in forms if form.peripheral), None)
 
     def choose(self, given: Mapping[str, object]) -> CommandSpec:
-        """The form for these parameters: the first variant that fits, else the base. Values may be masked.
+        """Select the form for the parameters: the first matching variant, or the base. Values may be masked.
 
         Raises :class:`InvalidCommand` when none fits.
         """
@@ -191,7 +191,7 @@ class CommandDefinition:
 
 @attrs.frozen
 class Profile:
-    """A profile: what one family of locks understands, and which locks it is for.
+    """A profile: the commands of a family of locks, and the locks that it matches.
 
     ``prefixes`` are beginnings of device ids, ``firmware`` shell patterns for a firmware's name.
     """
@@ -207,20 +207,20 @@ class Profile:
 
     @property
     def general(self) -> bool:
-        """Whether it is for every lock of its dialect."""
+        """Whether the profile matches every lock of its dialect."""
         return not (self.devices or self.prefixes or self.firmware)
 
 
 @attrs.frozen
 class CheckedCommand:
-    """A command whose parameters fit its form in a lock's profile."""
+    """A command whose parameters are valid in the profile of its lock."""
 
     command: Command
     spec: CommandSpec
     values: Mapping[str, Any] = attrs.field(repr=False)
 
     def render(self, now: float, supplied: Mapping[str, str] | None = None) -> Rendered:
-        """What to write; see :meth:`CommandSpec.render`."""
+        """Render the command; see :meth:`CommandSpec.render`."""
         try:
             return self.spec.render(self.values, now, supplied)
         except InvalidCommand as error:

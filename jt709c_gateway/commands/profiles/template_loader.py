@@ -1,4 +1,4 @@
-"""The ``template`` tables of a profile."""
+"""Loads the ``template`` tables of a profile."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _WRITABLE: Final = frozenset(
         ParamKind.PLACES,
     }
 )
-"""Kinds that can stand in a sentence."""
+"""The types allowed in a sentence."""
 
 
 def read_template(command: TomlTable, params: Mapping[str, Param]) -> Template:
-    """The command's template; its placeholders are checked against ``params``."""
+    """Load the template of a command; check its placeholders against ``params``."""
     table = command.table("template")
     if table is None:
         raise command.error("template", "missing; expected one with sentence, pnn, message_id or raw")
@@ -123,7 +123,7 @@ def _check_kinds(table: TomlTable, template: Template, params: Mapping[str, Para
 
 
 def _fits(param: Param, allowed: tuple[ParamKind, ...]) -> bool:
-    """Whether whatever the parameter allows can be put into a body: a byte, up to 255 ids in hex, text."""
+    """Whether every valid value fits into a body: a byte, up to 255 ids in hex, or text."""
     if param.kind is ParamKind.INTEGER:
         return param.kind in allowed and param.minimum >= 0 and param.maximum <= 255
     if param.kind is ParamKind.LIST:

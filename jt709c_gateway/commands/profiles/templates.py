@@ -1,4 +1,4 @@
-"""Templates: from checked parameters to what is written to a lock.
+"""Templates, which render checked parameters to the bytes for a lock.
 
 There are four sorts, told apart by their keys in a profile:
 
@@ -67,7 +67,7 @@ class BinaryMessage:
 
 @attrs.frozen
 class RawBytes:
-    """Bytes to be written as they are."""
+    """Raw bytes, written unchanged."""
 
     data: bytes = attrs.field(repr=False)
 
@@ -76,7 +76,7 @@ Rendered: TypeAlias = GroupedSentence | PnnSentence | BinaryMessage | RawBytes
 
 
 class TemplateError(ValueError):
-    """A template that can't be read. The text says what is wrong and what is right."""
+    """A template is malformed. The message has the problem and the expected form."""
 
 
 @attrs.frozen
@@ -91,13 +91,13 @@ class Placeholder:
 
 @attrs.frozen
 class Line:
-    """The text of a sentence, in pieces."""
+    """The text of a sentence, as literal pieces and placeholders."""
 
     pieces: tuple[str | Placeholder, ...]
 
     @classmethod
     def parse(cls, text: str) -> Line:
-        """Read a template's text; raise :class:`TemplateError`."""
+        """Parse the text of a template; raise :class:`TemplateError`."""
         pieces: list[str | Placeholder] = []
         end = 0
         for found in _PLACEHOLDER.finditer(text):
@@ -114,12 +114,12 @@ class Line:
 
     @property
     def names(self) -> frozenset[str]:
-        """The parameters it needs."""
+        """The names of its parameters."""
         placeholders = (piece for piece in self.pieces if isinstance(piece, Placeholder))
         return frozenset(piece.name for piece in placeholders) - {NOW}
 
     def render(self, params: Mapping[str, Param], values: Mapping[str, Any], now: float) -> str:
-        """The text with ``values`` in place; raise :class:`InvalidCommand` if one could leave its field."""
+        """Insert ``values``; raise :class:`InvalidCommand` if a value could break out of its field."""
         text = "".join(
             piece if isinstance(piece, str) else _field(piece, params, values, now) for piece in self.pieces
         )
@@ -130,7 +130,7 @@ class Line:
         return text
 
     def render_pages(self, params: Mapping[str, Param], values: Mapping[str, Any], now: float) -> list[str]:
-        """The text, or, with a placeholder for pages, one for each page."""
+        """Render the text, or one text per page if there is a placeholder for pages."""
         paged = next((one for one in self.pieces if isinstance(one, Placeholder) and one.pages), None)
         if paged is None:
             return [self.render(params, values, now)]
@@ -182,11 +182,11 @@ class SentenceTemplate:
 
     @property
     def names(self) -> frozenset[str]:
-        """The parameters it needs."""
+        """The names of its parameters."""
         return self.line.names
 
     def render(self, params: Mapping[str, Param], values: Mapping[str, Any], now: float) -> Rendered:
-        """The sentence for checked values."""
+        """Render the sentence for checked values."""
         if not self.line.pieces:
             return GroupedSentence(self.group, self.number)
         text = self.line.render(params, values, now)
@@ -195,7 +195,7 @@ class SentenceTemplate:
 
 @attrs.frozen
 class PnnTemplate:
-    """A ``Pnn`` sentence, its word fixed, and those that are written ``before`` it."""
+    """A ``Pnn`` sentence with a fixed word, and the sentences written ``before`` it."""
 
     word: str
     line: Line
@@ -203,11 +203,11 @@ class PnnTemplate:
 
     @property
     def names(self) -> frozenset[str]:
-        """The parameters it needs."""
+        """The names of its parameters."""
         return self.line.names.union(*(line.names for line in self.before))
 
     def render(self, params: Mapping[str, Param], values: Mapping[str, Any], now: float) -> Rendered:
-        """The sentences for checked values."""
+        """Render the sentences for checked values."""
         before = [text for line in self.before for text in line.render_pages(params, values, now)]
         *more, last = self.line.render_pages(params, values, now)
         return PnnSentence(last, (*before, *more))
@@ -223,11 +223,11 @@ class BinaryTemplate:
 
     @property
     def names(self) -> frozenset[str]:
-        """The parameters it needs."""
+        """The names of its parameters."""
         return frozenset(item.name for item in self.arguments.values() if isinstance(item, Placeholder))
 
     def render(self, params: Mapping[str, Param], values: Mapping[str, Any], now: float) -> Rendered:
-        """The message for checked values; raise :class:`InvalidCommand` where they make no body."""
+        """Render the message for checked values; raise :class:`InvalidCommand` if they fit no body."""
         filled = {
             key: values[item.name] if isinstance(item, Placeholder) else item
             for key, item in self.arguments.items()
@@ -242,17 +242,17 @@ class BinaryTemplate:
 
 @attrs.frozen
 class RawTemplate:
-    """Bytes from one parameter, hex or a whole sentence."""
+    """Raw bytes of one parameter, hex or a whole sentence."""
 
     name: str
 
     @property
     def names(self) -> frozenset[str]:
-        """The parameters it needs."""
+        """The names of its parameters."""
         return frozenset({self.name})
 
     def render(self, params: Mapping[str, Param], values: Mapping[str, Any], now: float) -> Rendered:
-        """The bytes for a checked value."""
+        """Render the bytes for a checked value."""
         value = values[self.name]
         is_hex = params[self.name].kind is ParamKind.HEX
         return RawBytes(bytes.fromhex(value) if is_hex else value.encode("ascii"))
@@ -262,7 +262,7 @@ Template: TypeAlias = SentenceTemplate | PnnTemplate | BinaryTemplate | RawTempl
 
 
 def parse_sentence(text: str) -> SentenceTemplate:
-    """Read ``GROUP,number[,…]``; raise :class:`TemplateError`."""
+    """Parse ``GROUP,number[,…]``; raise :class:`TemplateError`."""
     found = re.fullmatch(r"([A-Z][A-Z0-9]*),([0-9]{1,5})(?:,(.*))?", text)
     if found is None or found[3] == "":
         raise TemplateError(
@@ -272,7 +272,7 @@ def parse_sentence(text: str) -> SentenceTemplate:
 
 
 def parse_pnn(text: str, *more: str) -> PnnTemplate:
-    """Read ``Pnn[,…]``, or several in the order of writing; raise :class:`TemplateError`."""
+    """Parse ``Pnn[,…]``, or several in sending order; raise :class:`TemplateError`."""
     if more:
         *before, last = (parse_pnn(one) for one in (text, *more))
         return attrs.evolve(last, before=tuple(one.line for one in before))

@@ -1,4 +1,4 @@
-"""Typed reading of a profile's TOML tables, with errors that name file, table and remedy."""
+"""Typed access to the TOML tables of a profile; errors have file, table and expected value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WORDS: Final[Mapping[type, str]] = {
 
 
 class ProfileError(ValueError):
-    """A profile that can't be used. Its text is one line: file, table path, what is wrong, what is right."""
+    """A profile is invalid. The message is one line: file, table path, problem, expected value."""
 
     def __init__(self, file: str, path: str, problem: str) -> None:
         super().__init__(f"{file}: {path}: {problem}" if path else f"{file}: {problem}")
@@ -29,7 +29,7 @@ class ProfileError(ValueError):
 
 
 class TomlTable:
-    """One TOML table, which remembers what was read of it, so that :meth:`finish` can refuse the rest."""
+    """A TOML table that tracks the keys read, so that :meth:`finish` can reject the others."""
 
     def __init__(self, file: str, path: str, data: Mapping[str, Any]) -> None:
         self._file = file
@@ -60,7 +60,7 @@ class TomlTable:
         value = self.raw(key)
         if value is None:
             return None
-        # To Python true is an integer; to whoever writes a profile it isn't.
+        # In Python true is an integer, in TOML it is not.
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise self.error(key, f"is {quote(value)}; expected {_WORDS[kind]}")
         return value
@@ -136,7 +136,7 @@ class TomlTable:
         return TomlTable(self._file, self.path, data)
 
     def finish(self) -> None:
-        """Refuse keys that nobody read: a misspelt one would otherwise change nothing, silently."""
+        """Reject keys that were not read, such as misspelt ones."""
         unknown = sorted(set(self._data) - self._read)
         if unknown:
             raise self.error(unknown[0], f"unknown key; expected one of {', '.join(sorted(self._read))}")
