@@ -159,7 +159,7 @@ class Unit:
     def __init__(self, device: str = DEVICE) -> None:
         self.device = device
 
-    def speaks(self, known: str | None) -> str:
+    def dialect_or_guess(self, known: str | None) -> str:
         return "jt701"
 
 
