@@ -82,13 +82,13 @@ class AuthorityTests(SynchronousTestCase):
             one = run(given)
             for _ in range(one.allowed_writes):
                 self.authority.check_form(one, NOW)
-                self.authority.note(given)
+                self.authority.note_written(given)
             self.refused(RefusalReason.REPLAYED, self.authority.check_form, one, NOW)
 
     def test_full(self) -> None:
         """No command is written that can't be remembered; those that are over make room."""
         for name in "ab":
-            self.authority.note(command(id=name))
+            self.authority.note_written(command(id=name))
         self.refused(RefusalReason.FULL, self.authority.check_form, run(command()), NOW)
         self.authority.check_form(run(command()), NOW + 1000)
 
@@ -97,6 +97,6 @@ class AuthorityTests(SynchronousTestCase):
         authority = CommandAuthorizer()
         for given in (command(), Command("x", "1", "unlock")):
             authority.check_waited(run(given), session("5"), NOW)
-            authority.note(given)
+            authority.note_written(given)
             authority.check_form(run(given), NOW)
         self.assertEqual(authority.written.times("x"), 0)
