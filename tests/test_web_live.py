@@ -100,6 +100,9 @@ class DaemonTests(ApiCase):
                 time.sleep(0.35)
         self.assertLess(self.memory() - before, 24 << 20)
         skipped = slow.next("skipped", 30)
+        if skipped["reason"] == "redis":
+            # On a busy machine the server may have ended a subscription that was read too slowly.
+            skipped = slow.next("skipped", 30)
         self.assertGreater(skipped["count"], 2000)
         self.assertEqual(skipped["reason"], "slow")
 
