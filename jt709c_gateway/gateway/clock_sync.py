@@ -3,10 +3,10 @@
 from typing import Any, Final
 
 import txredisapi
-from twisted.application.service import Service
-from twisted.internet import defer, task
+from twisted.internet import defer
 from twisted.logger import Logger
 
+from jt709c_gateway.gateway.periodic import PeriodicService
 from jt709c_gateway.redis.errors import ErrorLog
 from jt709c_gateway.redis.redis_time import RedisTime
 from jt709c_gateway.redis.scripts import Caller
@@ -15,30 +15,17 @@ from jt709c_gateway.redis.scripts import Caller
 _EVERY: Final = 5.0
 
 
-class ClockSync(Service):
+class ClockSync(PeriodicService):
     """Measures over `caller` while it is connected; errors are logged."""
 
     log = Logger()
 
     def __init__(self, reactor: Any, redis_time: RedisTime, caller: Caller, heartbeat: float) -> None:
         """`heartbeat` is the time between heartbeats, in seconds."""
+        super().__init__(reactor, min(heartbeat, _EVERY), self.measure)
         self._time = redis_time
         self.caller = caller
-        self._interval = min(heartbeat, _EVERY)
         self._errors = ErrorLog(reactor)
-        self._loop = task.LoopingCall(self.measure)
-        self._loop.clock = reactor
-
-    def startService(self) -> None:
-        """Measure at once, and then with each heartbeat."""
-        super().startService()  # type: ignore[no-untyped-call]
-        self._loop.start(self._interval)
-
-    def stopService(self) -> None:
-        """Stop measuring."""
-        super().stopService()  # type: ignore[no-untyped-call]
-        if self._loop.running:
-            self._loop.stop()
 
     def measure(self) -> "defer.Deferred[None]":
         """Measure now. The Deferred never fails."""

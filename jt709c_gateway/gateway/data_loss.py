@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import txredisapi
-from twisted.application.service import Service
-from twisted.internet import defer, task
+from twisted.internet import defer
 from twisted.logger import Logger
 
 from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
+from jt709c_gateway.gateway.periodic import PeriodicService
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.redis.command_store import SESSIONS_AT_ONCE
 
@@ -25,7 +25,7 @@ _MARKER_TTL: Final = 86_400
 _MARKER: Final = re.compile(rb"(\d+)(?:.* @(\d+))?")
 
 
-class DataLossDetector(Service):
+class DataLossDetector(PeriodicService):
     """Compares the number of the last batch in Redis with the last one that was committed.
 
     A store that was emptied or restored from an old copy, or a replica that was promoted too early, knows
@@ -36,6 +36,7 @@ class DataLossDetector(Service):
     log = Logger()
 
     def __init__(self, reactor: Any, dispatcher: CommandDispatcher) -> None:
+        super().__init__(reactor, _EVERY, self.check)
         self._dispatcher = dispatcher
         self._reactor = reactor
         self._checking = False
@@ -48,19 +49,6 @@ class DataLossDetector(Service):
         self._gateways: set[str] = set()
         self._gateways_at = 0.0
         self._tell_gateways = False
-        self._loop = task.LoopingCall(self.check)
-        self._loop.clock = reactor
-
-    def startService(self) -> None:
-        """Check every half second."""
-        super().startService()  # type: ignore[no-untyped-call]
-        self._loop.start(_EVERY)
-
-    def stopService(self) -> None:
-        """Stop checking."""
-        super().stopService()  # type: ignore[no-untyped-call]
-        if self._loop.running:
-            self._loop.stop()
 
     def check(self) -> "defer.Deferred[None] | None":
         """Check now, unless a check is running. The Deferred never fails."""

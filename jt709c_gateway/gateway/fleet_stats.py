@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import txredisapi
-from twisted.application.service import Service
-from twisted.internet import defer, task
+from twisted.internet import defer
 from twisted.logger import Logger
 
 from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
+from jt709c_gateway.gateway.periodic import PeriodicService
 from jt709c_gateway.redis.errors import explain
 from jt709c_gateway.redis.fleet_stats import FleetCounts, count_fleet
 
@@ -23,12 +23,13 @@ _LIMITS: Final = {
 }
 
 
-class FleetStats(Service):
+class FleetStats(PeriodicService):
     """Keeps the last count in `fleet`; None when the last attempt has failed."""
 
     log = Logger()
 
     def __init__(self, reactor: Any, dispatcher: CommandDispatcher) -> None:
+        super().__init__(reactor, EVERY, self.on_redis_ready)
         self.fleet: FleetCounts | None = None
         self._dispatcher = dispatcher
         self._refusal = ""
@@ -36,19 +37,6 @@ class FleetStats(Service):
         self._let_go: Mapping[str, int] | None = None
         self._next_line = 0.0
         self._reactor = reactor
-        self._loop = task.LoopingCall(self.on_redis_ready)
-        self._loop.clock = reactor
-
-    def startService(self) -> None:
-        """Count at once, and then every `EVERY` seconds."""
-        super().startService()  # type: ignore[no-untyped-call]
-        self._loop.start(EVERY)
-
-    def stopService(self) -> None:
-        """Stop counting."""
-        super().stopService()  # type: ignore[no-untyped-call]
-        if self._loop.running:
-            self._loop.stop()
 
     def on_redis_ready(self) -> "defer.Deferred[None]":
         """Count now. The Deferred never fails."""

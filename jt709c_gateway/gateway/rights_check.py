@@ -3,10 +3,10 @@
 from typing import Any, Final
 
 import txredisapi
-from twisted.application.service import Service
-from twisted.internet import defer, task
+from twisted.internet import defer
 from twisted.logger import Logger
 
+from jt709c_gateway.gateway.periodic import PeriodicService
 from jt709c_gateway.redis.errors import is_state_of_server
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.rights import missing
@@ -16,30 +16,18 @@ from jt709c_gateway.redis.scripts import Caller
 EVERY: Final = 5.0
 
 
-class RightsCheck(Service):
+class RightsCheck(PeriodicService):
     """Keeps in `missing` the rights that the gateway's Redis user lacked at the last check."""
 
     log = Logger()
 
     def __init__(self, reactor: Any, keys: Keys, caller: Caller, admits: bool) -> None:
         """`admits` says that the allowlist is in Redis."""
+        super().__init__(reactor, EVERY, self.check)
         self.missing: list[str] = []
         self.caller = caller
         self._keys = keys
         self._admits = admits
-        self._loop = task.LoopingCall(self.check)
-        self._loop.clock = reactor
-
-    def startService(self) -> None:
-        """Check at once, and then every `EVERY` seconds."""
-        super().startService()  # type: ignore[no-untyped-call]
-        self._loop.start(EVERY)
-
-    def stopService(self) -> None:
-        """Stop checking."""
-        super().stopService()  # type: ignore[no-untyped-call]
-        if self._loop.running:
-            self._loop.stop()
 
     def check(self) -> "defer.Deferred[None]":
         """Check now. The Deferred never fails."""
