@@ -75,7 +75,7 @@ USUAL_LENGTH: Final = USUAL_HEADER.size
 LENGTH_2019: Final = USUAL_LENGTH + 5
 _WORD = Struct(">H")
 _SPLIT = Struct(">HH")
-_TWO_WORDS = _SPLIT
+_TWO_WORDS = Struct(">HH")
 _JT705_ANSWER = Struct(">HH6sBHB")
 
 

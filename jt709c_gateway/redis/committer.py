@@ -32,10 +32,11 @@ MAX_UNDURABLE: Final = 50
 _RETRY_FIRST: Final = 0.1
 _RETRY_LONGEST: Final = 5.0
 
-_PARTS: Final = tuple(
-    f"commit{part}.lua" for part in ("", "_checks", "_state", "_sessions", "_conditions", "_batch")
+_PARTS: Final = (
+    *("commit", "commit_checks", "commit_state", "commit_sessions"),
+    *("command_states", "commit_conditions", "commit_batch"),
 )
-SCRIPT: Final = b"\n".join(files(__package__).joinpath("lua", part).read_bytes() for part in _PARTS)
+SCRIPT: Final = b"\n".join(files(__package__).joinpath("lua", f"{part}.lua").read_bytes() for part in _PARTS)
 SCRIPT_HASH: Final = sha1(SCRIPT, usedforsecurity=False).hexdigest()
 
 _encode = Encoder().encode

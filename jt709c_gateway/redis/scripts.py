@@ -23,6 +23,7 @@ FLEET: Final = "fleet_read"
 
 #: The common first part of scripts that touch a command.
 _COMMON: Final = "command_common"
+_STATES: Final = "command_states"
 
 
 def _read(name: str) -> bytes:
@@ -30,10 +31,8 @@ def _read(name: str) -> bytes:
 
 
 _SOURCES: Final = {
-    **{
-        name: _read(_COMMON) + b"\n" + _read(name)
-        for name in (ACCEPT, CLAIM, REMOVE, ADOPT, EXPIRE, REPORT, HANDS)
-    },
+    **{name: _read(_COMMON) + b"\n" + _read(name) for name in (ACCEPT, CLAIM, REMOVE, ADOPT, REPORT, HANDS)},
+    EXPIRE: b"\n".join(_read(name) for name in (_COMMON, _STATES, EXPIRE)),
     **{name: _read(name) for name in (ASK, ENTER, RENEW, SURVEY, FLEET)},
 }
 #: Returns the indices of the commands that our user may not run; touches no key.

@@ -95,8 +95,8 @@ end
 for _, one in ipairs(moving) do
   local moved, text, hands, of, since, index = unpack(one)
   take(record_of(prefix, moved), holder)
+  -- An earlier run of our own name held it in this very list.
   if hands ~= KEYS[2] then
-    -- An earlier run of our own name held it in the same list.
     call('HSET', KEYS[2], moved, text)
     call('HDEL', hands, moved)
   end

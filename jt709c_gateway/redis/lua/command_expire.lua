@@ -18,10 +18,6 @@
 local prefix, count, at = ARGV[1], tonumber(ARGV[3]), ARGV[5]
 local fields = cmsgpack.unpack(ARGV[10])
 local FURTHER = {'ttl', 'reply_to', 'writing_at', 'holder'}
-local ENDED = {
-  done = true, confirmed = true, rejected = true, failed = true, unconfirmed = true, timed_out = true,
-  uncertain = true, expired = true, cancelled = true, invalid = true,
-}
 -- Seconds until a command that a gateway holds is examined again.
 local LATER = 60
 local due_only = ARGV[15] ~= '1'

@@ -3,11 +3,7 @@
 -- The record of a command names its holder: `holder` is the run of a gateway that has claimed it, or empty, and
 -- `token` grows by one with each claim and adoption. docs/fencing.rst describes the protocol.
 
--- Final states of a command, and the states that evidence may still change.
-local ENDED = {
-  done = true, confirmed = true, rejected = true, failed = true, unconfirmed = true, timed_out = true,
-  uncertain = true, expired = true, cancelled = true, invalid = true,
-}
+-- States of a command that evidence may still change; the final ones are in command_states.lua.
 local SETTLED_BY_EVIDENCE = {sent = true, acknowledged = true, uncertain = true, unconfirmed = true}
 
 -- Each function takes the condition, an array whose second value is the key of the command's record, and returns
