@@ -76,6 +76,13 @@ LENGTH_2019: Final = USUAL_LENGTH + 5
 _WORD = Struct(">H")
 _SPLIT = Struct(">HH")
 _TWO_WORDS = Struct(">HH")
+#: Serials with a byte that has to be escaped.
+_ESCAPED: Final = frozenset(
+    high << 8 | low
+    for byte in (0x7D, 0x7E)
+    for other in range(256)
+    for high, low in ((byte, other), (other, byte))
+)
 _JT705_ANSWER = Struct(">HH6sBHB")
 
 
@@ -118,13 +125,8 @@ def unescape(data: bytes) -> bytes:
 def checksum(data: bytes) -> int:
     """Return the XOR of all bytes; folding the number by halves is faster than a loop over the bytes."""
     value = int.from_bytes(data, "big")
-    bits = len(data) * 8
-    while bits > _FOLDED:
-        # Half of the bytes, rounded up to whole ones, lie over the other half.
-        half = (bits + 15) // 16 * 8
-        value ^= value >> half
-        value &= (1 << half) - 1
-        bits = half
+    if len(data) > _FOLDED:
+        value = _fold(value, len(data) * 8)
     # Only the lowest half is of interest after each fold. What is left above it is cut off once: that takes
     # as long as a fold, and makes those that follow shorter.
     value ^= value >> 512
@@ -136,8 +138,19 @@ def checksum(data: bytes) -> int:
     return (value ^ value >> 8) & 0xFF
 
 
-#: Bits that the fixed folds bring together: enough for nearly every frame.
-_FOLDED: Final = 1024
+#: Bytes that the fixed folds bring together: enough for nearly every frame.
+_FOLDED: Final = 128
+
+
+def _fold(value: int, bits: int) -> int:
+    """Fold a number of so many bits until the fixed folds are enough."""
+    while bits > _FOLDED * 8:
+        # Half of the bytes, rounded up to whole ones, lie over the other half.
+        half = (bits + 15) // 16 * 8
+        value ^= value >> half
+        value &= (1 << half) - 1
+        bits = half
+    return value
 
 
 def unpack(raw: bytes) -> bytes:
@@ -313,7 +326,7 @@ def general_answer(identity: Identity, serial: int, message_id: int) -> bytes:
     """
     before, behind = identity.answers.get(message_id) or _answer_parts(identity, message_id)
     serials = _TWO_WORDS.pack(serial, serial)
-    if 0x7D in serials or 0x7E in serials:
+    if serial in _ESCAPED:
         serials = escape(serials)
     return before + serials + behind
 
