@@ -252,9 +252,11 @@ class Framer:
             frames.append(BinaryFrame(raw, payload))
         except FrameError as error:
             by_length = self._by_length(buffer, position, closing, frames)
-            if by_length is not None:
+            if by_length:
                 return by_length
             step = self._up_to_dollar(buffer, position, closing, frames)
+            if step is None:
+                step = by_length
             if step is not None:
                 return step
             self._in_step = False
