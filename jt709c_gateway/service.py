@@ -31,7 +31,9 @@ from jt709c_gateway.gateway.data_loss import DataLossDetector
 from jt709c_gateway.gateway.event_budget import share_of
 from jt709c_gateway.gateway.event_ids import EventIds
 from jt709c_gateway.gateway.fleet_stats import FleetStats
-from jt709c_gateway.gateway.gateway import Gateway, Policy
+from jt709c_gateway.gateway.gateway import Gateway
+from jt709c_gateway.gateway.metrics import CommitMetrics, GatewayCollector
+from jt709c_gateway.gateway.policy import Policy
 from jt709c_gateway.gateway.rights_check import RightsCheck
 from jt709c_gateway.protocol.zones import Utc8Devices
 from jt709c_gateway.redis import scripts
@@ -61,7 +63,6 @@ from jt709c_gateway.transport.udp import LockDatagrams
 from jt709c_gateway.util.clock import count_monotonic
 from jt709c_gateway.util.file_descriptors import room_for_connections
 from jt709c_gateway.util.signals import Signals
-from jt709c_gateway.web.metrics import CommitMetrics, GatewayCollector
 from jt709c_gateway.web.service import WebService
 from jt709c_gateway.workers.supervisor import Supervisor
 

@@ -11,7 +11,8 @@ from twisted.internet import defer, task
 
 from jt709c_gateway.gateway.admission import Admission
 from jt709c_gateway.gateway.event_ids import EventIds
-from jt709c_gateway.gateway.gateway import Gateway, Policy
+from jt709c_gateway.gateway.gateway import Gateway
+from jt709c_gateway.gateway.policy import Policy
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.redis.batch import Answer, Batch, Recipient, Then
 from jt709c_gateway.redis.committer import SCRIPT, SCRIPT_HASH, Committer, Content, Limits

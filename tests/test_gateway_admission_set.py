@@ -6,7 +6,7 @@ import txredisapi
 from twisted.internet import defer
 
 from jt709c_gateway.gateway.admission import SetAdmission
-from jt709c_gateway.gateway.gateway import Policy
+from jt709c_gateway.gateway.policy import Policy
 from jt709c_gateway.redis.allowlist import RedisAllowlist
 from jt709c_gateway.redis.keys import Keys
 from tests.committing import FakeLink, FakeRedis, Fleet, events_in

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.gateway.gateway import Policy
+from jt709c_gateway.gateway.policy import Policy
 from tests.committing import FakeLink, Fleet, events_in
 from tests.vectors import binary, location
 

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.gateway.gateway import Policy
+from jt709c_gateway.gateway.policy import Policy
 from jt709c_gateway.protocol.framing import MALFORMED_KEPT, Framer
 from jt709c_gateway.protocol.jt808 import pack
 from tests.committing import FakeLink, Fleet, events_in

@@ -4,7 +4,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.profiles import GroupedSentence
 from jt709c_gateway.gateway.commands import encoder
-from jt709c_gateway.gateway.gateway import Policy
+from jt709c_gateway.gateway.policy import Policy
 from jt709c_gateway.protocol import jt701
 from jt709c_gateway.protocol.events import Cell
 from tests.committing import NOW, FakeLink, Fleet

@@ -3,7 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.gateway.event_budget import share_of
-from jt709c_gateway.gateway.gateway import Policy
+from jt709c_gateway.gateway.policy import Policy
 from tests.committing import FakeLink, Fleet, events_in
 from tests.vectors import binary, location, part
 

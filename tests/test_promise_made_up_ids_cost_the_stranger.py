@@ -6,8 +6,8 @@ from twisted.internet import defer
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.gateway.gateway import Policy
 from jt709c_gateway.gateway.new_device_limit import NewDeviceLimiter
+from jt709c_gateway.gateway.policy import Policy
 from tests.committing import FakeLink, Fleet, events_in
 from tests.orders_bench import BenchTestCase
 from tests.vectors import binary

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from twisted.logger import capturedLogs, formatEvent, globalLogPublisher
 
 from jt709c_gateway.gateway.fleet_stats import EVERY, FleetStats
-from jt709c_gateway.web.metrics import GatewayCollector
+from jt709c_gateway.gateway.metrics import GatewayCollector
 from tests.acl import GATEWAY, log_in, password_of, rules_of
 from tests.orders_bench import START, BenchTestCase, Node
 from tests.support import shared_server

@@ -5,7 +5,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.gateway.gateway import Policy
+from jt709c_gateway.gateway.policy import Policy
 from jt709c_gateway.protocol.zones import Utc8Devices
 from tests.committing import NOW, Fleet
 from tests.masters import FakeMaster, sublock_report

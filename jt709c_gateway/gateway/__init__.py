@@ -15,6 +15,7 @@
 The parts:
 
 - `gateway.Gateway` connects all others; `connection.DeviceConnection` is one TCP connection or UDP address.
+- `policy` has the limits, `counters` counts and `metrics` exports.
 - `sessions` holds one `Session` per device; `session_lifecycle` starts, replaces and ends them, `udp_guests`
   handles datagrams from other addresses than the session's.
 - `admission` and `rate_limit` decide which devices are processed, and how often; `event_budget`,

@@ -7,6 +7,7 @@ from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from jt709c_gateway.gateway.policy import Moment
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.gateway.udp_decoder import DatagramDecoder
 from jt709c_gateway.protocol.decoder import Decoder
@@ -17,7 +18,7 @@ from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.transport.interfaces import Link
 
 if TYPE_CHECKING:
-    from jt709c_gateway.gateway.gateway import Gateway, Moment
+    from jt709c_gateway.gateway.gateway import Gateway
 
 _LOGGED_HEX: Final = 64
 #: Uncommitted frames of one connection, at most. A sender that doesn't wait for answers blocks no other; and
@@ -137,7 +138,7 @@ class DeviceConnection:
             self.link.close("no_session")
 
     def _admit(
-        self, message: Message, moment: "Moment", rest: list[Frame], admitted: bool | None = None
+        self, message: Message, moment: Moment, rest: list[Frame], admitted: bool | None = None
     ) -> Session | None:
         """The session of a device that is new on this connection, or has used up its budget.
 

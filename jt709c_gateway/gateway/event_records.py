@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import Any, Final, TypeGuard
 
 from msgspec import UNSET
 
 from jt709c_gateway.gateway.lock_clock import credible
+from jt709c_gateway.gateway.policy import Moment
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.gateway.sublock_states import SubLockStates
 from jt709c_gateway.protocol import events
@@ -16,15 +17,12 @@ from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.protocol.zones import to_utc
 from jt709c_gateway.redis.committer import Content
 
-if TYPE_CHECKING:
-    from jt709c_gateway.gateway.gateway import Moment
-
 #: Longest `raw` (hex digits) that is repeated in each event of a message. A longer one, of a split message,
 #: is in the first event only: else a device's whole memory would be repeated for each position in it.
 _RAW_REPEATED: Final = 2 * MAX_BINARY
 
 
-def observe_clocks(session: Session, message: Message, moment: "Moment") -> float | None:
+def observe_clocks(session: Session, message: Message, moment: Moment) -> float | None:
     """Update the clocks of a device and its sub-locks from a message, and convert its times to UTC.
 
     Returns the newest time in it, in epoch seconds; None for a stored message, and for one without a credible
@@ -66,7 +64,7 @@ def _observe_sublock(session: Session, data: events.Peripheral, now: float, wire
 
 
 def position_record(
-    session: Session, message: Message, moment: "Moment", dialect: str, event_id: str, at: float | None
+    session: Session, message: Message, moment: Moment, dialect: str, event_id: str, at: float | None
 ) -> Content:
     """The record of a message that `is_position`: the most frequent kind, built without detours.
 
@@ -91,7 +89,7 @@ def position_record(
 def message_record(
     session: Session,
     message: Message,
-    moment: "Moment",
+    moment: Moment,
     dialect: str,
     next_id: Callable[[], str],
     refresh: tuple[Any, ...] | None,

@@ -17,6 +17,7 @@ from jt709c_gateway.gateway.event_ids import EventIds
 from jt709c_gateway.gateway.event_records import message_record, observe_clocks, position_record
 from jt709c_gateway.gateway.limit_warnings import LimitWarnings
 from jt709c_gateway.gateway.new_device_limit import NewDeviceLimiter
+from jt709c_gateway.gateway.policy import Moment, Policy
 from jt709c_gateway.gateway.rate_limit import RateLimiter, kept_bytes
 from jt709c_gateway.gateway.session_lifecycle import SessionLifecycle
 from jt709c_gateway.gateway.session_limits import SessionLimits
@@ -29,7 +30,6 @@ from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import VERSION
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.protocol.reassembly import PartStore, Reassembler
-from jt709c_gateway.protocol.zones import Utc8Devices
 from jt709c_gateway.redis.batch import Answer
 from jt709c_gateway.redis.committer import Committer
 from jt709c_gateway.transport.interfaces import Link
@@ -38,46 +38,6 @@ from jt709c_gateway.util.clock import Clock
 #: Log lines about bad input per so many seconds; all of it is counted, and the last of it is in Redis.
 _LOG_LINES: Final = 20
 _LOG_SECONDS: Final = 60.0
-
-
-@define
-class Policy:
-    """Limits on devices and connections, in seconds and counts."""
-
-    idle_timeout: float = 900.0
-    first_frame_timeout: float = 60.0
-    max_malformed: int = 20
-    max_sessions: int = 100_000
-    #: Devices per connection, and sessions per address, that are not evicted when the table is full.
-    devices_per_connection: int = 8
-    sessions_per_address: int = 20_000
-    #: Events per second of one device; 0 for no limit.
-    max_rate: float = 0.0
-    #: Events per hour of one device, in one burst if need be; 0 for no limit.
-    max_share: float = 0.0
-    #: Unknown devices per minute and address; 0 for no limit. See `NewDeviceLimiter`.
-    max_new_devices: int | None = 0
-    #: Whether a sub-lock's report is answered with its sentence's serial instead of the sub-lock's own.
-    sentence_serial: bool = False
-    #: Devices that send times in UTC+8.
-    utc8: Utc8Devices = field(factory=Utc8Devices)
-    #: Seconds between renewals of an active session's time to live in Redis.
-    session_refresh: float = 60.0
-
-    @property
-    def session_ttl(self) -> int:
-        """Seconds after which Redis deletes the session of a dead gateway."""
-        return int(self.idle_timeout + 2 * self.session_refresh)
-
-
-@define
-class Moment:
-    """One instant: monotonic seconds, UTC, ISO 8601, epoch seconds."""
-
-    now: float
-    utc: datetime
-    iso: str
-    epoch: float
 
 
 @define(eq=False)

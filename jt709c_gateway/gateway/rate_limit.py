@@ -9,12 +9,13 @@ from jt709c_gateway.gateway.admission import Admission
 from jt709c_gateway.gateway.connection import DeviceConnection
 from jt709c_gateway.gateway.event_budget import EventAllowance, EventBudget
 from jt709c_gateway.gateway.new_device_limit import NewDeviceLimiter
+from jt709c_gateway.gateway.policy import Moment
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol.framing import MALFORMED_KEPT
 from jt709c_gateway.protocol.message import Message
 
 if TYPE_CHECKING:
-    from jt709c_gateway.gateway.gateway import Gateway, Moment
+    from jt709c_gateway.gateway.gateway import Gateway
 
 #: Reason for which a connection is closed, or a frame is stored in `jt709c:malformed`.
 NOT_ADMITTED: Final = "not_admitted"
@@ -45,7 +46,7 @@ class RateLimiter:
         # A connected device was admitted when it connected, and is checked by each review.
         return device in self.gateway.sessions or self.admission.admits(device)
 
-    def reject(self, connection: DeviceConnection, message: Message, moment: "Moment") -> None:
+    def reject(self, connection: DeviceConnection, message: Message, moment: Moment) -> None:
         """Close the connection of a device that isn't admitted, without an answer; log and store that once.
 
         A UDP address with sessions of other devices stays open: the source of a datagram can be forged.

@@ -9,6 +9,7 @@ from attrs import define, field
 from twisted.internet import defer, task
 
 from jt709c_gateway.gateway.connection import DeviceConnection
+from jt709c_gateway.gateway.policy import Moment
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.gateway.takeover_limit import TakeoverLimiter
 from jt709c_gateway.protocol import events
@@ -16,7 +17,7 @@ from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.transport.interfaces import SHUTDOWN
 
 if TYPE_CHECKING:
-    from jt709c_gateway.gateway.gateway import Gateway, Moment
+    from jt709c_gateway.gateway.gateway import Gateway
 
 #: State and reason of a `session` event.
 _Change = tuple[Literal["online", "offline", "replaced"], str]
@@ -38,7 +39,7 @@ class SessionLifecycle:
 
     # Devices connect
 
-    def make_session(self, connection: DeviceConnection, message: Message, moment: "Moment") -> Session:
+    def make_session(self, connection: DeviceConnection, message: Message, moment: Moment) -> Session:
         """Make a session of a device on a connection, without registering it."""
         self._tokens += 1
         session = Session(
@@ -57,9 +58,7 @@ class SessionLifecycle:
         session.utc8 = self.gateway.policy.utc8.is_sent_by(session.device)
         return session
 
-    def open_session(
-        self, connection: DeviceConnection, message: Message, moment: "Moment"
-    ) -> Session | None:
+    def open_session(self, connection: DeviceConnection, message: Message, moment: Moment) -> Session | None:
         """Start a session for a device's first message on a connection; None when there is no room."""
         session = self.make_session(connection, message, moment)
         before = self.gateway.sessions.get(message.device)
@@ -70,7 +69,7 @@ class SessionLifecycle:
         self.start_session(session, before, moment)
         return session
 
-    def must_wait(self, connection: DeviceConnection, device: str, moment: "Moment") -> bool:
+    def must_wait(self, connection: DeviceConnection, device: str, moment: Moment) -> bool:
         """Whether a device has to wait before it may replace its older session, after too many takeovers."""
         if self.takeovers.may_take_over(device, moment.now):
             return False
@@ -79,7 +78,7 @@ class SessionLifecycle:
             self.takeovers.warn_once(device, before.origin.peer or "", connection.link.peer)
         return True
 
-    def start_session(self, session: Session, before: Session | None, moment: "Moment") -> None:
+    def start_session(self, session: Session, before: Session | None, moment: Moment) -> None:
         """Register a session, here and in Redis, and publish it."""
         transitions: list[_Change] = []
         if before is None:
@@ -93,7 +92,7 @@ class SessionLifecycle:
         self._commit_change(session, transitions, lasted, moment, opening)
         self._replace(session, before, moment, transitions)
 
-    def offer(self, session: Session, report: str | None, moment: "Moment", then: Any) -> None:
+    def offer(self, session: Session, report: str | None, moment: Moment, then: Any) -> None:
         """Ask Redis to accept a session that datagrams have started; `then` gets whether it did.
 
         Redis refuses while another gateway has the device over TCP, or over UDP unless the fingerprint
@@ -104,7 +103,7 @@ class SessionLifecycle:
         offering = ("offer", session.token, ttl, report or "", *session.hash_fields())
         self._commit_change(session, transitions, None, moment, offering, then)
 
-    def on_offer_accepted(self, session: Session, moment: "Moment") -> bool:
+    def on_offer_accepted(self, session: Session, moment: Moment) -> bool:
         """Register a session that Redis has accepted; False when there is no room for it."""
         if not self._make_room(moment):
             session.connection.link.close("max_sessions")
@@ -119,7 +118,7 @@ class SessionLifecycle:
         self._commit_change(session, transitions, None, self.gateway.moment(), ("close", session.token))
 
     def _replace(
-        self, session: Session, before: Session | None, moment: "Moment", transitions: list[_Change]
+        self, session: Session, before: Session | None, moment: Moment, transitions: list[_Change]
     ) -> None:
         gateway = self.gateway
         gateway.sessions.put(session)
@@ -141,7 +140,7 @@ class SessionLifecycle:
             self._end_replaced(before)
         gateway.on_online(session)
 
-    def _make_room(self, moment: "Moment") -> bool:
+    def _make_room(self, moment: Moment) -> bool:
         """Evict a session beyond its guaranteed number if the table is full; False when there is none."""
         sessions = self.gateway.sessions
         if not sessions.full:
@@ -218,7 +217,7 @@ class SessionLifecycle:
             return None
         return task.deferLater(self.gateway.clock, _BACKPRESSURE_PAUSE, lambda: None)  # type: ignore[arg-type]
 
-    def _end_session(self, session: Session, reason: str, moment: "Moment") -> None:
+    def _end_session(self, session: Session, reason: str, moment: Moment) -> None:
         gateway, there = self.gateway, session.connection.sessions
         if there.get(session.device) is session:
             del there[session.device]
@@ -236,7 +235,7 @@ class SessionLifecycle:
         session: Session,
         transitions: list[_Change],
         lasted: float | None,
-        moment: "Moment",
+        moment: Moment,
         stored: tuple[Any, ...],
         then: Any = None,
     ) -> None:

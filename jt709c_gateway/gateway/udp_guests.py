@@ -16,6 +16,7 @@ from jt709c_gateway.gateway.commands import matching
 from jt709c_gateway.gateway.connection import DeviceConnection
 from jt709c_gateway.gateway.event_budget import EventBudget
 from jt709c_gateway.gateway.event_records import message_record, observe_clocks
+from jt709c_gateway.gateway.policy import Moment
 from jt709c_gateway.gateway.rate_limit import kept_bytes
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol import events
@@ -24,7 +25,7 @@ from jt709c_gateway.redis.batch import Answer
 from jt709c_gateway.redis.committer import Content
 
 if TYPE_CHECKING:
-    from jt709c_gateway.gateway.gateway import Gateway, Moment
+    from jt709c_gateway.gateway.gateway import Gateway
 
 #: Metres by which positions of a parked device may differ; its highest speed in metres per second.
 _JUMP: Final = 5_000.0
@@ -88,7 +89,7 @@ class UdpGuests:
     #: By device: the budget that all its guests share.
     _budgets: dict[str, EventBudget] = field(factory=dict, repr=False)
 
-    def guest_for(self, connection: DeviceConnection, message: Message, moment: "Moment") -> Session:
+    def guest_for(self, connection: DeviceConnection, message: Message, moment: Moment) -> Session:
         """The guest session of a device at an address, created when there is none."""
         device = message.device
         guest = connection.guests.get(device)
@@ -117,7 +118,7 @@ class UdpGuests:
             self._budgets[device] = budget
         return budget
 
-    def handle_message(self, guest: Session, message: Message, moment: "Moment") -> None:
+    def handle_message(self, guest: Session, message: Message, moment: Moment) -> None:
         """Queue a guest's message for commit and answer; the guest may become the device's session."""
         gateway = self.gateway
         observe_clocks(guest, message, moment)
@@ -148,7 +149,7 @@ class UdpGuests:
         """Whether a message may answer a command: the command's serial was sent to the device's address."""
         return not message.report and matching.as_reply(message) is not None
 
-    def _may_move(self, registered: Session, message: Message, moment: "Moment") -> bool:
+    def _may_move(self, registered: Session, message: Message, moment: Moment) -> bool:
         """Whether a report may come from the device at a new address, provided that Redis finds it new."""
         location = live_position(message)
         if location is None or (registered.dialect is not None and message.dialect != registered.dialect):
@@ -158,7 +159,7 @@ class UdpGuests:
             return False
         return self.gateway.lifecycle.takeovers.may_take_over(registered.device, moment.now)
 
-    def _move(self, guest: Session, message: Message, moment: "Moment", new: bool) -> None:
+    def _move(self, guest: Session, message: Message, moment: Moment, new: bool) -> None:
         """Make a guest the device's session, after Redis has found its report new."""
         registered = self.gateway.sessions.get(guest.device)
         if (
@@ -172,7 +173,7 @@ class UdpGuests:
         self.gateway.lifecycle.start_session(guest, registered, moment)
         self._reported(guest, message)
 
-    def _offer(self, guest: Session, message: Message, moment: "Moment") -> None:
+    def _offer(self, guest: Session, message: Message, moment: Moment) -> None:
         """Offer a guest's session to Redis when no session of its device is here."""
         if guest.offered:
             return
@@ -187,7 +188,7 @@ class UdpGuests:
 
         self.gateway.lifecycle.offer(guest, report, moment, on_reply)
 
-    def _on_accepted(self, guest: Session, message: Message, moment: "Moment") -> bool:
+    def _on_accepted(self, guest: Session, message: Message, moment: Moment) -> bool:
         """Register a guest's session that Redis has accepted; False when it can't be used any more."""
         if self.gateway.sessions.get(guest.device) is not None or not self._is_current(guest):
             return False

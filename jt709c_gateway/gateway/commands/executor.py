@@ -16,6 +16,7 @@ from jt709c_gateway.commands.profiles import Rendered
 from jt709c_gateway.commands.serialization import from_queue_entry
 from jt709c_gateway.gateway.commands import encoder, rejections
 from jt709c_gateway.gateway.commands.evidence_tracker import EvidenceTracker
+from jt709c_gateway.gateway.policy import Moment
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.redis.command_store_types import NotOurs, SessionClaim
@@ -23,7 +24,6 @@ from jt709c_gateway.redis.command_store_types import NotOurs, SessionClaim
 if TYPE_CHECKING:
     from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
     from jt709c_gateway.gateway.commands.pending_query import PendingQuery
-    from jt709c_gateway.gateway.gateway import Moment
     from jt709c_gateway.redis.command_store_types import Claim
 
 
@@ -387,7 +387,7 @@ class CommandExecutor:
         self.dispatcher.refusals.report("a serial for a command", failure.value)
 
     def process_message(
-        self, message: Message, moment: "Moment", elsewhere: bool = False
+        self, message: Message, moment: Moment, elsewhere: bool = False
     ) -> Callable[[], None] | None:
         """Match a message to this device's commands; returns a callback that applies the steps, or None.
 
