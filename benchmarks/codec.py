@@ -37,7 +37,7 @@ class Steps:
         self.now = datetime.now(UTC)
         self.events = [self._event(message) for message in self.messages]
         self.json_bytes = len(events.to_json(self.events[0]))
-        self.fields = sum(value is not None for value in vars(self.messages[0].facts[0][1]).values())
+        self.fields = sum(value is not None for value in vars(self.messages[0].events[0][1]).values())
 
     @staticmethod
     def _framed(wire: bytes) -> BinaryFrame:
@@ -52,7 +52,7 @@ class Steps:
         return message
 
     def _event(self, message: Message) -> events.Event:
-        ((kind, data),) = message.facts
+        ((kind, data),) = message.events
         return wrap(message, kind, data, _GATEWAY, message.dialect, self.now, _ID)
 
     def all(self) -> Iterator[tuple[str, Callable[[], None]]]:

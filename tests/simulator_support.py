@@ -36,7 +36,7 @@ def read(frames: list[bytes]) -> list[Message]:
 
 def facts(frames: list[bytes], kind: type[Fact]) -> list[Fact]:
     """What the frames say of one kind."""
-    return [data for message in read(frames) for _, data in message.facts if isinstance(data, kind)]
+    return [data for message in read(frames) for _, data in message.events if isinstance(data, kind)]
 
 
 def answers(frames: list[bytes]) -> bytes:

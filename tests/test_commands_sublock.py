@@ -72,7 +72,7 @@ class SubLockTests(SynchronousTestCase):
             assert isinstance(message, Message)
             steps = matching.match_message(message, [run], None, NOW + 31, lambda *_: None, LockClock())
             self.assertEqual(run.state is CommandState.CONFIRMED, proves, event)
-            named = [data.method for _, data in message.facts if getattr(data, "command_id", None)]
+            named = [data.method for _, data in message.events if getattr(data, "command_id", None)]
             self.assertEqual((bool(steps), named), (proves, ["lora"] if proves else []))
 
     def test_the_master_itself_is_proved_by_the_master_only(self) -> None:

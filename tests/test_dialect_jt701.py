@@ -73,7 +73,7 @@ class VectorTests(SynchronousTestCase):
         for vector in dollars():
             expect = vector["expect"]
             decoded = message(vector["frame"])
-            found = decoded.facts[0][1]
+            found = decoded.events[0][1]
             assert isinstance(found, Location)
             self.assertEqual((decoded.device, decoded.dialect), (expect["device"], "jt701"))
             self.assertEqual((decoded.serial, decoded.report), (expect["serial"], True))
@@ -116,7 +116,7 @@ class VectorTests(SynchronousTestCase):
                 "2475605035891613002328091601152806086750106533350c00000000000a000000000000e1ff4f97007f1607"
             )
         )
-        found = first.facts[0][1]
+        found = first.events[0][1]
         assert isinstance(found, Location)
         self.assertEqual((first.answer_at(NOW), first.stored, first.serial), (b"(P35)", True, 7))
         self.assertEqual((found.fix, found.latitude, found.longitude), ("lbs", -6.144583, 106.888917))
@@ -127,7 +127,7 @@ class VectorTests(SynchronousTestCase):
                 "2475201509261611002313101503464722331560113555309F00000000002D0500CB206800F064109326381A03"
             )
         )
-        found = second.facts[0][1]
+        found = second.events[0][1]
         assert isinstance(found, Location)
         self.assertEqual((found.alarms, found.alarm_bits), (("vibration",), 0x10))
         self.assertEqual((found.vehicle_id, found.battery_percent), (0x00CB2068, 100))
@@ -142,7 +142,7 @@ class RecordTests(SynchronousTestCase):
             raw = frame(record(length=length))
             self.assertEqual(len(raw), 10 + length)
             decoded = message(raw)
-            found = decoded.facts[0][1]
+            found = decoded.events[0][1]
             assert isinstance(found, Location)
             self.assertEqual((decoded.serial, found.satellites, found.battery_percent), (0x56, 6, 40))
             self.assertEqual(found.gsm_signal, 31 if length >= 35 else None)
@@ -157,7 +157,7 @@ class RecordTests(SynchronousTestCase):
             whole = record()
             found = message(frame(whole[: length - 1] + b"\x09"))
             self.assertEqual(found.serial, 9)
-            self.assertIsInstance(found.facts[0][1], Location)
+            self.assertIsInstance(found.events[0][1], Location)
         self.assertEqual(message(frame(record()[:-1] + b"\x01\x02\x03")).serial, 3)
 
     def test_several(self) -> None:
@@ -167,8 +167,8 @@ class RecordTests(SynchronousTestCase):
             for count in (2, 3, 5):
                 records = [record(length=length, serial=n, status=asked, odometer_km=n) for n in range(count)]
                 decoded = message(frame(*records))
-                self.assertEqual([kind for kind, _ in decoded.facts], ["location"] * count)
-                self.assertEqual([one.odometer_km for _, one in decoded.facts], [*range(count)])  # type: ignore[union-attr]
+                self.assertEqual([kind for kind, _ in decoded.events], ["location"] * count)
+                self.assertEqual([one.odometer_km for _, one in decoded.events], [*range(count)])  # type: ignore[union-attr]
                 self.assertEqual(decoded.serial, count - 1)
                 expected = b"".join(b"(P69,0,%d)" % n for n in range(count))
                 self.assertEqual(decoded.answer_at(NOW), expected)
@@ -187,7 +187,7 @@ class RecordTests(SynchronousTestCase):
             for count in (2, 3, 4):
                 records = [record(length=length, status=asked, odometer_km=n)[:-1] for n in range(count)]
                 decoded = message(frame(*records, b"\x07"))
-                self.assertEqual([one.odometer_km for _, one in decoded.facts], [*range(count)])  # type: ignore[union-attr]
+                self.assertEqual([one.odometer_km for _, one in decoded.events], [*range(count)])  # type: ignore[union-attr]
                 self.assertEqual((decoded.serial, decoded.answer_at(NOW)), (7, b"(P69,0,7)"))
 
     def test_status(self) -> None:
@@ -250,7 +250,7 @@ class RecordTests(SynchronousTestCase):
             for flags in "89":
                 raw = bytes.fromhex(day + "000301" + "00000000" + "00000000 0" + flags) + record()[15:]
                 decoded = message(frame(raw))
-                found = decoded.facts[0][1]
+                found = decoded.events[0][1]
                 assert isinstance(found, Location)
                 self.assertEqual((found.time, found.latitude, found.longitude), (None, None, None))
                 self.assertTrue(decoded.impossible_date)
@@ -294,7 +294,7 @@ class RecordTests(SynchronousTestCase):
             (no_place.replace(bytes([asked[27]]), b"\x00"), None),
         ):
             decoded = message(frame(data))
-            self.assertIsInstance(decoded.facts[0][1], Unknown)
+            self.assertIsInstance(decoded.events[0][1], Unknown)
             self.assertEqual((decoded.answer_at(NOW), decoded.report), (answer, True))
             self.assertEqual(decoded.raw, frame(data).hex())
 

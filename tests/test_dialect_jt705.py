@@ -117,7 +117,7 @@ class VectorTests(SynchronousTestCase):
             self.assertEqual((decoded.serial, decoded.report), (expect["serial"], True))
             self.assertEqual(f"{decoded.message_id:04x}", expect["message_id"])
             self.assertEqual(decoded.stored, expect["message_id"] == "5502")
-            self.check(decoded.facts[0][1], expect)  # type: ignore[arg-type]
+            self.check(decoded.events[0][1], expect)  # type: ignore[arg-type]
             if not expect["answer_wanted"]:
                 self.assertIsNone(decoded.answer_at(NOW))
                 continue
@@ -131,7 +131,7 @@ class VectorTests(SynchronousTestCase):
         """A recorded unlocking by password: the event without it, and the same event in the location."""
         vector = next(v for v in load("real.jsonl") if v["expect"].get("device") == "856009001017")
         decoded = message(vector["frame"])
-        found, event = decoded.facts[0][1], decoded.facts[1][1]
+        found, event = decoded.events[0][1], decoded.events[1][1]
         assert isinstance(found, Location) and isinstance(event, LockEvent)
         self.assertIs(found.lock_event, event)
         self.assertEqual((event.code, event.method, event.action), (3, "password", "unlocked"))
@@ -231,7 +231,7 @@ class BodyTests(SynchronousTestCase):
         self.assertRaises(jt709.BodyError, jt705.decode, whole[:34])
         for attributes in (0, ANSWER_WANTED):
             short = message(frame(whole[:34], attributes=attributes))
-            self.assertIsInstance(short.facts[0][1], Unknown)
+            self.assertIsInstance(short.events[0][1], Unknown)
             self.assertEqual((short.answer is not None, short.report), (attributes > 0, True))
 
     def test_attribute_bits(self) -> None:
@@ -284,7 +284,7 @@ class RoundTripTests(SynchronousTestCase):
         self.assertEqual((found.fix == "gnss", events), (fields["fix"], []))
         again = fields | {"latitude": found.latitude, "longitude": found.longitude, "time": found.time}
         self.assertEqual(jt705.encode(**again), raw)
-        self.assertEqual(message(frame(raw)).facts, [("location", found)])
+        self.assertEqual(message(frame(raw)).events, [("location", found)])
 
     @given(st.binary(min_size=1, max_size=120))
     def test_any_body(self, data: bytes) -> None:

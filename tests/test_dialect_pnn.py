@@ -123,7 +123,7 @@ class LockReportTests(SynchronousTestCase):
     def test_unreadable(self) -> None:
         """Without a source it is carried and answered; without a serial there is no answer to give."""
         decoded = message(self.FORM.format("x", 1, "", 24).encode())
-        self.assertIsInstance(decoded.facts[0][1], Unknown)
+        self.assertIsInstance(decoded.events[0][1], Unknown)
         self.assertEqual(decoded.answer_at(NOW), b"(P69,0,24)")
         for text in (
             "(8000620011,P45)",
@@ -155,7 +155,7 @@ class LockReportTests(SynchronousTestCase):
         """Blanks before a field are no part of it."""
         decoded = message(self.FORM.format(" 4", " 1", " 0000000000", " 24").encode())
         self.assertEqual((decoded.answer_at(NOW), decoded.serial), (b"(P69,0,24)", 24))
-        event = decoded.facts[0][1]
+        event = decoded.events[0][1]
         assert isinstance(event, LockEvent)
         self.assertEqual((event.method, event.action), ("password", "unlocked"))
 
@@ -173,14 +173,14 @@ class LockReportTests(SynchronousTestCase):
             (1, 99, "0", "refused", None),
         ):
             decoded = message(form.format(source, verification, "1", 24, imei, own, cell).encode())
-            event = decoded.facts[0][1]
+            event = decoded.events[0][1]
             assert isinstance(event, LockEvent)
             self.assertEqual((event.action, event.fence_id), (action, fence))
             self.assertEqual((decoded.imei, event.imei), (imei, imei))
             self.assertEqual(event.cell, Cell(460, 0, 584115, 19526))
         for odd in ("", "86397703906087x", "000000000000000", "12345"):
             decoded = message(form.format(1, 1, "1", 24, odd, "", "460:0").encode())
-            event = decoded.facts[0][1]
+            event = decoded.events[0][1]
             assert isinstance(event, LockEvent)
             self.assertEqual((decoded.imei, event.imei, event.cell), (None, UNSET, UNSET))
 
@@ -270,7 +270,7 @@ class PasswordTests(SynchronousTestCase):
         """The password is told back to the lock and kept for Redis, and is in no event."""
         for password in ("113271", "a", "s3cr3t", "12345678"):
             decoded = message(f"(8000620011,P52,2,{password})".encode())
-            self.assertEqual((decoded.facts, decoded.secret), ([("password", Password())], password))
+            self.assertEqual((decoded.events, decoded.secret), ([("password", Password())], password))
             self.assertEqual(decoded.answer_at(NOW), f"(P52,2,{password})".encode())
             self.assertEqual(decoded.raw, f"(8000620011,P52,2,{'*' * len(password)})")
             self.assertEqual((decoded.raw_masked, decoded.report), (True, True))
@@ -289,7 +289,7 @@ class PasswordTests(SynchronousTestCase):
             "(8000620011,P52,2)",
         ):
             decoded = message(text.encode())
-            self.assertIsInstance(decoded.facts[0][1], Reply)
+            self.assertIsInstance(decoded.events[0][1], Reply)
             self.assertEqual((decoded.secret, decoded.answer_at(NOW), decoded.report), (None, None, False))
 
 
@@ -299,20 +299,20 @@ class OtherSentenceTests(SynchronousTestCase):
     def test_heartbeat(self) -> None:
         """`@JT` is a heartbeat, unanswered, and never taken for one that came before."""
         decoded = message(b"(8000620011,@JT)")
-        self.assertEqual((decoded.facts, decoded.report), ([("heartbeat", Heartbeat())], False))
+        self.assertEqual((decoded.events, decoded.report), ([("heartbeat", Heartbeat())], False))
         self.assertIsNone(decoded.answer_at(NOW))
 
     def test_time(self) -> None:
         """P22,2 is answered with the time in UTC; another P22 is a reply."""
         decoded = message(b"(8000620011,P22,2)")
-        self.assertEqual((decoded.facts, decoded.report), ([("time_request", TimeRequest())], False))
+        self.assertEqual((decoded.events, decoded.report), ([("time_request", TimeRequest())], False))
         self.assertEqual(decoded.answer_at(NOW), b"(P22,020126030405)")
         self.assertEqual(fact(b"(8000620011,P22,1)"), Reply("P22", ("1",), time_taken=True))
 
     def test_reply(self) -> None:
         """Everything else is a reply by its word."""
         decoded = message(b"(8130630001,P43,1,0)")
-        self.assertEqual((decoded.dialect, decoded.facts), ("jt701", [("reply", Reply("P43", ("1", "0")))]))
+        self.assertEqual((decoded.dialect, decoded.events), ("jt701", [("reply", Reply("P43", ("1", "0")))]))
 
 
 class AnyTests(SynchronousTestCase):

@@ -43,7 +43,7 @@ Outcome = tuple[str, str, list[tuple[str, Any]], str, bytes | None]
 
 
 def outcome(decoded: Message) -> Outcome:
-    return decoded.dialect, decoded.device, decoded.facts, decoded.raw, decoded.answer_at(NOW)
+    return decoded.dialect, decoded.device, decoded.events, decoded.raw, decoded.answer_at(NOW)
 
 
 def heard(pieces: list[bytes]) -> list[Outcome]:

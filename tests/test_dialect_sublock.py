@@ -45,14 +45,14 @@ def reported(data: bytes) -> Message:
 
 
 def peripheral(data: bytes) -> Peripheral:
-    found = reported(data).facts[0][1]
+    found = reported(data).events[0][1]
     assert isinstance(found, Peripheral)
     return found
 
 
 def told(data: bytes, what: type[T]) -> list[T]:
     """What a report tells of one sort, in order."""
-    return [found for _, found in reported(data).facts if isinstance(found, what)]
+    return [found for _, found in reported(data).events if isinstance(found, what)]
 
 
 class VectorTests(SynchronousTestCase):
@@ -99,7 +99,7 @@ class VectorTests(SynchronousTestCase):
                 "0608261155070000000000000000080000060826115507e03b60000a8301386316040004000400130000000000"
             )
         )
-        found, event = decoded.facts[0][1], decoded.facts[1][1]
+        found, event = decoded.events[0][1], decoded.events[1][1]
         assert isinstance(found, Peripheral) and isinstance(event, Alarm)
         self.assertEqual((found.peripheral, found.peripheral_type), ("E03B60000A", "jt709"))
         self.assertEqual((found.battery_volts, found.battery_percent, found.rssi_dbm), (3.12, 99, -22))
@@ -150,7 +150,7 @@ class LockTests(SynchronousTestCase):
             self.assertEqual(found.alarms, () if alarm is None else (alarm,))
             alarms = [(each.name, each.active, each.peripheral) for each in told(data, Alarm)]
             self.assertEqual(alarms, [] if alarm is None else [(alarm, True, "E03B60000A")])
-        self.assertEqual([kind for kind, _ in reported(jt709()).facts], ["peripheral"])
+        self.assertEqual([kind for kind, _ in reported(jt709()).events], ["peripheral"])
 
     def test_link(self) -> None:
         """Bits 14 and 15 are of the link to it, and no part of the event."""
@@ -278,7 +278,7 @@ class OtherTests(SynchronousTestCase):
         """A JT802 with a tail that is too short and a type that nobody knows are carried with their bytes."""
         for kind, name in ((sublock.VALVE_JT802, "jt802"), (77, 77)):
             decoded = reported(payload(kind, b"\x01\x02\x03"))
-            self.assertEqual([fact for fact, _ in decoded.facts], ["peripheral"])
+            self.assertEqual([kind for kind, _ in decoded.events], ["peripheral"])
             found = peripheral(payload(kind, b"\x01\x02\x03"))
             self.assertEqual((found.peripheral_type, found.value), (name, "010203"))
             self.assertEqual((found.event, found.lock_state, found.resent), (UNSET, UNSET, UNSET))
@@ -302,7 +302,7 @@ class OtherTests(SynchronousTestCase):
             (b"(8054201973,1,007,WLNET,7)", 7),
         ):
             decoded = message(sentence)
-            self.assertIsInstance(decoded.facts[0][1], Unknown)
+            self.assertIsInstance(decoded.events[0][1], Unknown)
             self.assertEqual((decoded.answer_at(NOW), decoded.dialect), (b"(P69,0,%d)" % answered, "jt701"))
             self.assertTrue(decoded.report)
 
@@ -321,7 +321,7 @@ class OtherTests(SynchronousTestCase):
     def test_replies(self) -> None:
         """Other WLNET sentences are replies to commands, and not answered."""
         decoded = message(b"(8054201973,1,007,WLNET,8,1,E03B60000A)")
-        self.assertEqual(decoded.facts, [("reply", Reply("WLNET", ("8", "1", "E03B60000A")))])
+        self.assertEqual(decoded.events, [("reply", Reply("WLNET", ("8", "1", "E03B60000A")))])
         self.assertIsNone(decoded.answer_at(NOW))
 
     def test_times(self) -> None:

@@ -179,7 +179,7 @@ class CutTests(SynchronousTestCase):
             heard = [one for one in decoded if isinstance(one, Message)]
             self.assertEqual([one.answer_at(FIRST) for one in heard], [b"(P69,0,%d)" % n for n in (1, 2, 3)])
             for one in heard:
-                found = one.facts[0][1]
+                found = one.events[0][1]
                 assert isinstance(found, Location)
                 self.assertEqual((found.lock_state, found.alarms, found.battery_percent), ("locked", (), 40))
             self.assertEqual(

@@ -43,7 +43,7 @@ class AgreementTests(SynchronousTestCase):
             message = Decoder().decode(frame, 0.0)
             if isinstance(message, Message):
                 fields = explain(vector["frame"]).fields
-                found += [(fields, data) for _, data in message.facts if isinstance(data, kind)]
+                found += [(fields, data) for _, data in message.events if isinstance(data, kind)]
         return found
 
     def place(self, fields: list[Field], event: Location | LockEvent | Peripheral) -> None:
@@ -149,7 +149,7 @@ class AgreementTests(SynchronousTestCase):
             if isinstance(message, Message):
                 self.assertEqual(explanation.device, message.device)
                 self.assertEqual(explanation.dialect, message.dialect)
-                self.assertEqual(explanation.events, [kind for kind, _ in message.facts])
+                self.assertEqual(explanation.events, [kind for kind, _ in message.events])
                 self.assertEqual(explanation.answer, message.answer.hex() if message.answer else None)
                 serials = [int(each.value or 0) for each in named(explanation.fields, "serial")]
                 self.assertTrue(message.serial in serials or not serials)

@@ -33,7 +33,7 @@ def shown(raw: bytes, *, secrets: bool = False) -> str:
     for frame in Framer().feed_datagram(raw):
         message = Decoder(secrets).decode(frame, 0.0)
         if isinstance(message, Message):
-            found.append(repr((message.raw, message.facts, message.firmware)))
+            found.append(repr((message.raw, message.events, message.firmware)))
         else:
             found.append(repr(message))
     return "".join(found)
@@ -89,7 +89,7 @@ class DamageTests(SynchronousTestCase):
             message = Decoder().decode(frames[0], 0.0)
             assert isinstance(message, Message)
             self.assertTrue(message.raw_masked)
-            [(_, fact)] = message.facts
+            [(_, fact)] = message.events
             arguments = getattr(fact, "arguments", None)
             if arguments is not None:
                 self.assertTrue(message.raw.endswith(",".join((fact.word, *arguments)) + ")"), message.raw)

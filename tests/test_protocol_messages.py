@@ -1,4 +1,4 @@
-"""Messages by their id, and split ones: facts, answers, masks."""
+"""Messages by their id, and split ones: events, answers, masks."""
 
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -36,7 +36,7 @@ def masked(raw: bytes, secret: bytes) -> str:
 
 
 def kinds(decoded: Message) -> list[str]:
-    return [kind for kind, _ in decoded.facts]
+    return [kind for kind, _ in decoded.events]
 
 
 class SimpleTests(SynchronousTestCase):
@@ -121,7 +121,7 @@ class SimpleTests(SynchronousTestCase):
         raw = binary(0x0201, b"\x00\x07" + location(EVENT))
         decoded = message(raw)
         self.assertEqual(kinds(decoded), ["location", "lock", "reply"])
-        self.assertEqual(decoded.facts[-1][1], Reply("0201", ("7",), answered_serial=7))
+        self.assertEqual(decoded.events[-1][1], Reply("0201", ("7",), answered_serial=7))
         self.assertEqual(decoded.raw, masked(raw, b"s3cr3t"))
         self.assertIsInstance(fact(binary(0x0201, b"\x00\x07" + location()[:-1])), Unknown)
 

@@ -296,6 +296,6 @@ class SecretTests(SynchronousTestCase):
         self.assertIsNone(decoder.decode(frames[0], 0.0))
         decoded = decoder.decode(frames[1], 0.0)
         assert isinstance(decoded, Message)
-        self.assertIsInstance(decoded.facts[0][1], Location)
+        self.assertIsInstance(decoded.events[0][1], Location)
         for piece in (password, password[:3], password[3:]):
             self.assertNotIn(piece.hex(), decoded.raw)

@@ -30,7 +30,7 @@ class MaskTests(SynchronousTestCase):
                     expected = expected[: -3 if raw[-3:-2] == b"}" else -2] + b"*~"
                 self.assertEqual(decoded.raw, expected.hex())
                 self.assertEqual(decoded.raw_masked, bool(secret))
-                location_ = decoded.facts[0][1]
+                location_ = decoded.events[0][1]
                 assert isinstance(location_, Location)
                 self.assertEqual(location_.satellites, 9)
                 self.assertNotIn(b"s3".hex(), "".join(location_.items.values()))
@@ -109,7 +109,7 @@ class MaskTests(SynchronousTestCase):
         """An unknown item that holds another with a password, or begins inside of one, shows none of it."""
         for items in (bytes([0xEE, len(EVENT)]) + EVENT, bytes([0xEE]) + EVENT + bytes(8)):
             decoded = message(binary(0x0200, location(items)))
-            found = decoded.facts[0][1]
+            found = decoded.events[0][1]
             assert isinstance(found, Location)
             self.assertIn("ee", found.items)
             self.assertIn(b"******".hex(), found.items["ee"])

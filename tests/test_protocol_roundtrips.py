@@ -95,7 +95,7 @@ class BinaryTests(SynchronousTestCase):
         """0x0107."""
         written = Attributes(kind, maker, model, terminal, iccid, hardware, firmware)
         decoded = message(frame(jt808.ATTRIBUTES, encode_attributes(written)))
-        self.assertEqual(decoded.facts, [("attributes", written)])
+        self.assertEqual(decoded.events, [("attributes", written)])
         self.assertEqual(decoded.firmware, firmware or None)
 
     @given(st.lists(st.tuples(moments, degrees), min_size=1, max_size=10))
@@ -105,14 +105,14 @@ class BinaryTests(SynchronousTestCase):
         body = jt808_messages.encode_stored(bodies)
         self.assertEqual(len(body), 3 + sum(map(jt808_messages.stored_length, bodies)))
         decoded = message(frame(jt808.STORED_LOCATIONS, body))
-        found = [(data.time, data.latitude) for _, data in decoded.facts if isinstance(data, Location)]
+        found = [(data.time, data.latitude) for _, data in decoded.events if isinstance(data, Location)]
         self.assertEqual((found, decoded.stored), (written, True))
 
     @given(words, degrees)
     def test_location_answer(self, serial: int, latitude: float) -> None:
         """0x0201."""
         body = jt808_messages.encode_location_answer(serial, location(latitude=latitude))
-        (_, place), (_, reply) = message(frame(jt808.LOCATION_ANSWER, body)).facts
+        (_, place), (_, reply) = message(frame(jt808.LOCATION_ANSWER, body)).events
         assert isinstance(place, Location) and isinstance(reply, Reply)
         self.assertEqual((place.latitude, reply.answered_serial), (latitude, serial))
 
@@ -130,7 +130,7 @@ class BinaryTests(SynchronousTestCase):
         decoded = message(raw)
         self.assertEqual((decoded.message_id, decoded.serial, decoded.dialect), (message_id, serial, "jt705"))
         self.assertEqual((decoded.identity_wire, decoded.stored), (wire, message_id == jt808.JT705_STORED))
-        self.assertEqual(decoded.facts, [("location", jt705.decode(jt705_body(latitude=latitude))[0])])
+        self.assertEqual(decoded.events, [("location", jt705.decode(jt705_body(latitude=latitude))[0])])
         if not asked:
             self.assertIsNone(decoded.answer)
             return
@@ -201,7 +201,7 @@ class SentenceTests(SynchronousTestCase):
     def test_dynamic_password(self, device: str, password: str) -> None:
         """`P52,2`, and that it is told back."""
         decoded = message(pnn.dynamic_password(device, password))
-        self.assertEqual((decoded.facts, decoded.secret), ([("password", Password())], password))
+        self.assertEqual((decoded.events, decoded.secret), ([("password", Password())], password))
         assert decoded.answer is not None
         self.assertEqual(pnn.parse_down(decoded.answer), ("P52", ("2", password)))
 
@@ -212,7 +212,7 @@ class SentenceTests(SynchronousTestCase):
         """Any other word."""
         decoded = message(pnn.sentence(device, word, *arguments))
         self.assertEqual(
-            (decoded.device, decoded.facts), (canonical(device), [("reply", Reply(word, tuple(arguments)))])
+            (decoded.device, decoded.events), (canonical(device), [("reply", Reply(word, tuple(arguments)))])
         )
 
     @given(
@@ -237,7 +237,7 @@ class SentenceTests(SynchronousTestCase):
         self.assertEqual((decoded.device, decoded.serial), (canonical(device), written["serial"]))
         assert decoded.answer is not None
         self.assertEqual(pnn.parse_down(decoded.answer), ("P69", ("0", str(written["serial"]))))
-        found = decoded.facts[0][1]
+        found = decoded.events[0][1]
         assert isinstance(found, LockEvent)
         self.assertEqual(
             (found.time, found.code, found.result),
@@ -304,7 +304,7 @@ class SubLockTests(SynchronousTestCase):
         self.assertEqual((decoded.device, decoded.serial), (canonical(master), serial))
         self.assertEqual(decoded.answer, b"(P69,0,%d)" % 0x28)
         found, _ = sublock.decode(payload)
-        self.assertEqual(decoded.facts[0], ("peripheral", found))
+        self.assertEqual(decoded.events[0], ("peripheral", found))
         self.assertEqual((found.peripheral, found.battery_percent), (identity.hex().upper(), 0x29))
         if kind == sublock.VALVE_JT802:
             known = (0 if len(rest) < 7 else 7) if len(rest) < 11 else 11

@@ -15,7 +15,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def kinds(decoded: Message) -> list[str]:
-    return [kind for kind, _ in decoded.facts]
+    return [kind for kind, _ in decoded.events]
 
 
 class SentenceTests(SynchronousTestCase):
@@ -88,7 +88,7 @@ class SentenceTests(SynchronousTestCase):
         ):
             decoded = message(f"({sentence})".encode())
             self.assertEqual((decoded.raw, decoded.raw_masked), (f"({shown})", sentence != shown))
-            reply = decoded.facts[0][1]
+            reply = decoded.events[0][1]
             assert isinstance(reply, Reply)
             self.assertTrue(shown.endswith(",".join((reply.word, *reply.arguments))))
             open_ = message(f"({sentence})".encode(), Decoder(secrets=True))
@@ -98,7 +98,7 @@ class SentenceTests(SynchronousTestCase):
         """A dynamic password of any length is masked; an empty one is none."""
         for password in ("1", "123", "123456", "12345678"):
             decoded = message(f"(123456,1,001,ELOCK,3,{password})".encode())
-            self.assertEqual((decoded.facts, decoded.secret), ([("password", Password())], password))
+            self.assertEqual((decoded.events, decoded.secret), ([("password", Password())], password))
             self.assertEqual(decoded.raw, f"(123456,1,001,ELOCK,3,{'*' * len(password)})")
         empty = message(b"(123456,1,001,ELOCK,3,)")
         self.assertEqual((empty.secret, kinds(empty)), (None, ["reply"]))

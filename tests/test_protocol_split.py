@@ -69,7 +69,7 @@ def whole(messages: list[Message]) -> list[Message]:
     """Those that are stored locations, all of which have to be complete."""
     found = [message for message in messages if message.message_id == 0x0704]
     for message in found:
-        assert [kind for kind, _ in message.facts] == ["location"] * 6, message.facts
+        assert [kind for kind, _ in message.events] == ["location"] * 6, message.events
     return found
 
 

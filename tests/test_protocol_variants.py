@@ -28,7 +28,7 @@ def accessory(kind: int, rest: bytes, percent: int) -> Any:
         master=NOWHERE, time=MOMENT, peripheral="E03B60000A", serial=7, battery_volts=3.6,
         battery_percent=percent, rssi_dbm=-60, kind=kind, rest=rest,
     )  # fmt: skip
-    return message(sublock.encode_report("8055430364", 1, payload)).facts[0][1]
+    return message(sublock.encode_report("8055430364", 1, payload)).events[0][1]
 
 
 class PercentTests(SynchronousTestCase):
@@ -64,7 +64,7 @@ class LockReportImeiTests(SynchronousTestCase):
 
 class BatchTests(SynchronousTestCase):
     def times(self, raw: bytes) -> list[datetime | None]:
-        return [data.time for _, data in message(raw).facts if isinstance(data, Location)]
+        return [data.time for _, data in message(raw).events if isinstance(data, Location)]
 
     def test_live_positions_without_a_time(self) -> None:
         """They come last, and so do those of a clock that was reset; the others are in order all the same."""

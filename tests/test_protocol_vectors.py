@@ -82,7 +82,7 @@ class VendorTests(SynchronousTestCase):
         for vector in self.kind("Location"):
             decoded = message(vector["frame"])
             body = vector["vendor"]["DataBody"]
-            kind, location = decoded.facts[0]
+            kind, location = decoded.events[0]
             self.assertEqual((kind, decoded.serial, decoded.dialect), ("location", body["Index"], "jt709"))
             assert isinstance(location, Location)
             self.assertEqual(location.time, vendor_time(body["GpsTime"]))
@@ -103,7 +103,7 @@ class VendorTests(SynchronousTestCase):
         """An item that was sent reads as the vendor's; one that wasn't is None, where the vendor says 0."""
         missing = 0
         for vector in self.kind("Location"):
-            ((_, location), *_) = message(vector["frame"]).facts
+            ((_, location), *_) = message(vector["frame"]).events
             body = vector["vendor"]["DataBody"]
             assert isinstance(location, Location)
             sent = items_of(vector["frame"])
@@ -125,26 +125,26 @@ class VendorTests(SynchronousTestCase):
     def test_alarm(self) -> None:
         """The vendor's one alarm is our first that has a name, numbered from 1 in the order of the bits."""
         for vector in self.kind("Location"):
-            ((_, location), *_) = message(vector["frame"]).facts
+            ((_, location), *_) = message(vector["frame"]).events
             assert isinstance(location, Location)
             named = [ALARMS.index(name) + 1 for name in location.alarms if name in ALARMS]
             self.assertEqual(named[0] if named else -1, vector["vendor"]["DataBody"]["Alarm"])
 
     def test_lock_event(self) -> None:
-        """Code, card, acceptance and fence of a lock event are the vendor's; no event, no fact."""
+        """Code, card, acceptance and fence of a lock event are the vendor's; no item, no event."""
         seen = 0
         for vector in self.kind("Location"):
             decoded = message(vector["frame"])
-            location = decoded.facts[0][1]
+            location = decoded.events[0][1]
             assert isinstance(location, Location)
             event, theirs = location.lock_event, vector["vendor"]["DataBody"]["LockEvent"]
             if theirs is None:
                 self.assertIsNone(event)
-                self.assertEqual(len(decoded.facts), 1)
+                self.assertEqual(len(decoded.events), 1)
                 continue
             seen += 1
             assert event is not None
-            self.assertEqual(decoded.facts[1:], [("lock", event)])
+            self.assertEqual(decoded.events[1:], [("lock", event)])
             self.assertEqual((event.code, event.card), (theirs["Type"], theirs["CardNo"]))
             self.assertEqual(event.fence_id, None if theirs["FenceId"] == -1 else theirs["FenceId"])
             if event.code != 0x12:
@@ -189,7 +189,7 @@ class VendorTests(SynchronousTestCase):
             if (expected.battery_percent or 0) > 100:
                 # A percentage that is none.
                 expected = Heartbeat(None, *payload[13:15])
-            self.assertEqual(decoded.facts, [("heartbeat", expected)])
+            self.assertEqual(decoded.events, [("heartbeat", expected)])
             assert decoded.answer is not None
             (answer,) = frames_of(decoded.answer)
             assert isinstance(answer, BinaryFrame)
@@ -199,7 +199,7 @@ class VendorTests(SynchronousTestCase):
         """`BASE,2,TIME` is answered with the same head and the time in UTC."""
         for vector in self.kind("BASE2"):
             decoded = message(vector["frame"])
-            self.assertEqual(decoded.facts, [("time_request", TimeRequest())])
+            self.assertEqual(decoded.events, [("time_request", TimeRequest())])
             self.assertEqual(decoded.answer_at(NOW), vector["frame"].replace(b",TIME)", b",20260102030405)"))
 
     def test_dynamic_password(self) -> None:
@@ -207,7 +207,7 @@ class VendorTests(SynchronousTestCase):
         for vector in self.kind("ELOCK3"):
             decoded = message(vector["frame"])
             clear = vector["frame"][-7:-1]
-            self.assertEqual(decoded.facts, [("password", Password())])
+            self.assertEqual(decoded.events, [("password", Password())])
             self.assertEqual(decoded.secret, clear.decode())
             self.assertEqual(decoded.raw, vector["frame"].replace(clear, b"******").decode())
             self.assertNotIn(clear, published(decoded))
@@ -221,7 +221,7 @@ class VendorTests(SynchronousTestCase):
             for vector in self.kind(kind):
                 words = vector["frame"].decode()[1:-1].split(",")
                 decoded = message(vector["frame"])
-                self.assertEqual(decoded.facts, [("reply", Reply(words[3], tuple(words[4:])))])
+                self.assertEqual(decoded.events, [("reply", Reply(words[3], tuple(words[4:])))])
                 self.assertEqual((decoded.serial, decoded.raw_masked), (int(words[2]), False))
 
 
@@ -238,7 +238,7 @@ class RealTests(SynchronousTestCase):
         (vector,) = self.real("jt709")
         decoded = message(vector["frame"])
         expect = vector["expect"]
-        location, event = decoded.facts[0][1], decoded.facts[1][1]
+        location, event = decoded.events[0][1], decoded.events[1][1]
         assert isinstance(location, Location)
         self.assertEqual((decoded.device, decoded.serial), (expect["device"], expect["serial"]))
         self.assertEqual(location.time, vendor_time(expect["time"]))
@@ -277,7 +277,7 @@ class RealTests(SynchronousTestCase):
             readable += 1
             assert isinstance(decoded, Message)
             self.assertEqual((decoded.dialect, decoded.device), ("jt705", expect["device"]))
-            self.assertEqual((decoded.serial, decoded.facts[0][0]), (expect["serial"], "location"))
+            self.assertEqual((decoded.serial, decoded.events[0][0]), (expect["serial"], "location"))
             self.assertEqual(decoded.stored, expect["message_id"] == "5502")
             self.assertEqual(decoded.answer is not None, expect["answer_wanted"])
             if decoded.answer:

@@ -129,7 +129,7 @@ class FakeTcp(SynchronousTestCase):
             self.answer(client)
             counters = fleet.counters
             self.assertEqual((fleet.unanswered, counters.resent, counters.unreadable), (0, 0, 0), dialect)
-            kinds = Counter(kind for message in self.gateway.seen for kind, _ in message.facts)
+            kinds = Counter(kind for message in self.gateway.seen for kind, _ in message.events)
             self.assertEqual(kinds["peripheral"], 3 * sublocks)
             self.assertTrue(3 <= kinds["location"] <= 4 and 1 <= kinds["heartbeat"] <= 2, kinds)
             self.assertEqual((kinds["password"], kinds["time_request"]), (1, 1))
@@ -263,7 +263,7 @@ class Loopback(TestCase):
         self.assertEqual((counters.up, counters.connects, counters.sent), (0, count, counters.answered))
         self.assertEqual({message.device for message in self.factory.seen}, {x.device for x in fleet.locks})
         self.assertLess(counters.latencies.percentile(50), 5)
-        kinds = {kind for message in self.factory.seen for kind, _ in message.facts}
+        kinds = {kind for message in self.factory.seen for kind, _ in message.events}
         self.assertLessEqual({"location", "registration", "time_request", "password"}, kinds)
 
     def test_a_fleet_over_tcp_gets_every_report_answered(self):

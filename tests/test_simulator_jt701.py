@@ -29,7 +29,7 @@ class Reports(SynchronousTestCase):
     def test_a_report_is_a_record_of_52_bytes_in_which_1_is_locked(self) -> None:
         (frame,) = make_lock().connected(START)
         (message,) = read([frame])
-        location = message.facts[0][1]
+        location = message.events[0][1]
         assert isinstance(location, Location) and location.cell is not None
         self.assertEqual((message.dialect, message.device, message.stored), ("jt701", DEVICE, False))
         self.assertEqual(len(frame), 10 + 52)
@@ -68,7 +68,7 @@ class Reports(SynchronousTestCase):
         stored = lock.unanswered
         frames = lock.connected(START + 260)
         messages = read(frames)
-        self.assertEqual([len(message.facts) for message in messages], [10, 10, stored - 20])
+        self.assertEqual([len(message.events) for message in messages], [10, 10, stored - 20])
         self.assertTrue(all(message.stored for message in messages))
         released = answers(frames).split(b")")[:-1]
         self.assertEqual(len(set(released)), stored)

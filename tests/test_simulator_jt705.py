@@ -35,7 +35,7 @@ def ids(frames: list[bytes]) -> list[int | None]:
 class Reports(SynchronousTestCase):
     def test_a_report_is_a_5501_that_asks_for_an_answer(self) -> None:
         (message,) = read(make_lock().connected(START))
-        location = message.facts[0][1]
+        location = message.events[0][1]
         assert isinstance(location, Location) and location.cell is not None
         self.assertEqual((message.dialect, message.device, message.message_id), ("jt705", DEVICE, 0x5501))
         self.assertEqual(

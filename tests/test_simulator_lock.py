@@ -202,7 +202,7 @@ class Greeting(SynchronousTestCase):
         lock.disconnected(START + 1)
         again = read(lock.connected(START + 2))[0]
         self.assertEqual(again.message_id, jt808.AUTHENTICATION)
-        self.assertEqual(again.facts[0][1].body, DEVICE.encode().hex())
+        self.assertEqual(again.events[0][1].body, DEVICE.encode().hex())
 
     def test_it_sets_its_clock_by_the_answer_to_its_question(self):
         lock = make_lock(ask_time=100)

@@ -80,7 +80,7 @@ class DecodedTests(SynchronousTestCase):
     def test_p5_length_field_off(self) -> None:
         """The frame is carried raw and answered, so that it isn't sent for ever, and counted."""
         (found,) = messages(case("P5").frame)
-        self.assertEqual([kind for kind, _ in found.facts], ["unknown"])
+        self.assertEqual([kind for kind, _ in found.events], ["unknown"])
         self.assertEqual((found.raw, found.wrong_length), (case("P5").frame.hex(), True))
         (answer,) = messages(found.answer_at(NOW) or b"")
         self.assertEqual((answer.message_id, answer.device), (0x8001, found.device))

@@ -81,7 +81,7 @@ class RealTests(SynchronousTestCase):
             (found.device, found.serial, found.dialect),
             (expect["device"], expect["serial"], line.data["dialect"]),
         )
-        data: Any = found.facts[0][1]
+        data: Any = found.events[0][1]
         for name in ("latitude", "longitude", "speed_kmh", "course_deg", "satellites"):
             self.assertEqual(getattr(data, name), expect[name], name)
         self.assertEqual(data.time, datetime.fromisoformat(expect["time"]))

@@ -38,7 +38,7 @@ class RealSentenceTests(SynchronousTestCase):
     def check(self, line: Line) -> None:
         """It is read and gets the answer that it waits for."""
         (message,) = messages(line.frame)
-        self.assertNotIn("unknown", [kind for kind, _ in message.facts])
+        self.assertNotIn("unknown", [kind for kind, _ in message.events])
         expected, given = line.expect.get("answer"), message.answer_at(NOW)
         if expected is None:
             self.assertIsNone(given)
@@ -80,7 +80,7 @@ class CaseTests(SynchronousTestCase):
         """One report comes of it."""
         (message,) = messages(line.frame)
         self.assertTrue(message.report)
-        self.assertNotIn("unknown", [kind for kind, _ in message.facts])
+        self.assertNotIn("unknown", [kind for kind, _ in message.events])
 
 
 class CaseAnswerTests(SynchronousTestCase):

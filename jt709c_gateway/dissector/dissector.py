@@ -64,7 +64,7 @@ class Explainer:
             return
         explanation.dialect, explanation.device = message.dialect, message.device
         explanation.imei = message.imei
-        explanation.events = [kind for kind, _ in message.facts]
+        explanation.events = [kind for kind, _ in message.events]
         if message.time_answer is None:
             explanation.answer = self._shown(message.answer)
         elif now is not None:

@@ -78,11 +78,11 @@ class EventBudget:
         return self.of_rate >= allowed.burst and (not allowed.share or self.of_share >= allowed.share)
 
     def charge(self, message: Message) -> None:
-        """Charge a message: an event for each fact, and for each alarm that begins or ends."""
-        facts = message.facts
-        cost = len(facts) or 1
+        """Charge a message: one for each event in it, and one for each alarm that begins or ends."""
+        reported = message.events
+        cost = len(reported) or 1
         if not message.stored:
-            for _, data in facts:
+            for _, data in reported:
                 if isinstance(data, events.Location) and data.alarms != self.alarms:
                     cost += len(set(self.alarms).symmetric_difference(data.alarms))
                     self.alarms = data.alarms

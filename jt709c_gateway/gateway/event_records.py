@@ -30,14 +30,14 @@ def observe_clocks(session: Session, message: Message, moment: Moment) -> float 
     """
     if session.utc8:
         to_utc(message)
-    clock, facts = session.clock, message.facts
+    clock, reported = session.clock, message.events
     if message.is_position:
-        location: Any = facts[0][1]
+        location: Any = reported[0][1]
         return clock.observe(location.time, moment.epoch, message.wire)
     if message.stored:
         return None
     newest, dated = None, False
-    for _, data in facts:
+    for _, data in reported:
         if type(data) is events.Peripheral:
             time = _observe_sublock(session, data, moment.epoch, message.wire)
         elif isinstance(data, events.Location) or _is_own(data):
@@ -70,7 +70,7 @@ def position_record(
 
     `at` is its time, if credible.
     """
-    location: Any = message.facts[0][1]
+    location: Any = message.events[0][1]
     skew = None if at is None else session.clock.skew_s
     event = wrap(message, events.KIND_LOCATION, location, session.origin, dialect, moment.utc, event_id, skew)
     return (
@@ -99,7 +99,7 @@ def message_record(
     located: list[tuple[Any, ...]] = []
     packed: list[tuple[str, str]] = []
     now = moment.epoch
-    for kind, data in message.facts:
+    for kind, data in message.events:
         skew = session.clock.skew_s if _is_dated(data, now) else None
         event = wrap(message, kind, data, session.origin, dialect, moment.utc, next_id(), skew)
         if packed and len(message.raw) > _RAW_REPEATED:

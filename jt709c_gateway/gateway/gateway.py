@@ -145,7 +145,7 @@ class Gateway:
             content = position_record(session, message, moment, dialect, self.ids(), at)
         else:
             content = message_record(session, message, moment, dialect, self.ids, refresh)
-        self.counters.frames[dialect, message.facts[0][0] if message.facts else "none"] += 1
+        self.counters.frames[dialect, message.events[0][0] if message.events else "none"] += 1
         answer: Answer = message.answer if message.is_position else session.answer_to(message)
         if message.time_answer is not None:
             answer = partial(self._answer_now, message)

@@ -33,7 +33,7 @@ class DatagramDecoder(Decoder):
         message = super().decode(frame, now)
         if isinstance(message, Message):
             if message.is_position:
-                location: Any = message.facts[0][1]
+                location: Any = message.events[0][1]
                 self.places[message.device] = (location, now)
             # The first flag may be the end of the previous frame.
             limit = _FACTOR * (len(message.wire) - 1)

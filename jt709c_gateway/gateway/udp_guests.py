@@ -47,7 +47,7 @@ def live_position(message: Message) -> events.Location | None:
     """The current position in a live report; None when there is none."""
     if message.stored or not message.report:
         return None
-    for _, data in message.facts:
+    for _, data in message.events:
         if isinstance(data, events.Location):
             return data
     return None
@@ -133,7 +133,7 @@ class UdpGuests:
             moves = self._may_move(registered, message, moment)
             if registered.executor is not None and (moves or self._may_answer(message)):
                 steps = registered.executor.process_message(message, moment, elsewhere=True)
-        gateway.counters.frames[dialect, message.facts[0][0] if message.facts else "none"] += 1
+        gateway.counters.frames[dialect, message.events[0][0] if message.events else "none"] += 1
         content = message_record(guest, message, moment, dialect, gateway.ids, None)
         answer: Answer = guest.answer_to(message)
         if message.time_answer is not None:

@@ -103,9 +103,9 @@ class Decoder:
             start = header.body_start
             shifted = [(first + start, last + start) for first, last in spans]
             message.raw, message.raw_masked = mask_spans(frame, shifted).hex(), True
-        facts = message.facts
+        events = message.events
         message.is_position = (
-            message.report and not message.stored and len(facts) == 1 and facts[0][0] == KIND_LOCATION
+            message.report and not message.stored and len(events) == 1 and events[0][0] == KIND_LOCATION
         )
         return message
 
@@ -240,16 +240,16 @@ def _answer(header: Header) -> bytes | None:
 def _read_sentence(message: VersionedMessage, sentence: sentences.Sentence) -> None:
     starts = sentence.starts
     if sentence.grouped and starts[:3] == sentences.TIME_REQUEST:
-        message.facts.append((KIND_TIME_REQUEST, TimeRequest()))
+        message.events.append((KIND_TIME_REQUEST, TimeRequest()))
         wire = message.wire
         message.time_answer = lambda now: sentences.time_answer(wire, now)
         return
     if sentence.grouped and starts[:2] == sentences.DYNAMIC_PASSWORD and len(starts) == 3 and starts[2]:
-        message.facts.append((KIND_PASSWORD, Password()))
+        message.events.append((KIND_PASSWORD, Password()))
         message.secret = sentence.arguments[1]
         return
     if sentence.word == pnn.HEARTBEAT:
-        message.facts.append((KIND_HEARTBEAT, Heartbeat()))
+        message.events.append((KIND_HEARTBEAT, Heartbeat()))
         return
     if sentence.grouped and starts[:2] == _FIRMWARE_WORD and len(starts) > 2:
         message.firmware = ",".join(sentence.arguments[1:])
@@ -257,4 +257,4 @@ def _read_sentence(message: VersionedMessage, sentence: sentences.Sentence) -> N
     word, *arguments = message.raw[1:-1].split(",")[-len(starts) :]
     reply = Reply(word, tuple(arguments))
     answers.read(message, reply, sentence.word, sentence.arguments)
-    message.facts.append((KIND_REPLY, reply))
+    message.events.append((KIND_REPLY, reply))

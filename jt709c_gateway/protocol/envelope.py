@@ -36,7 +36,7 @@ def wrap(
     event_id: str | None,
     clock_skew_s: int | None = None,
 ) -> Event:
-    """Make an event of one fact of a message. `dialect` is the session's, for bytes common to several."""
+    """Wrap an event of a message in its envelope; `dialect` is the session's, for bytes common to several."""
     return Event(
         VERSION,
         event_id,
@@ -66,5 +66,5 @@ def wrap_all(
     """Return all events of a message, in order."""
     return [
         wrap(message, kind, data, origin, message.dialect, received_at, next_id())
-        for kind, data in message.facts
+        for kind, data in message.events
     ]

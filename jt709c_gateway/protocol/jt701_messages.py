@@ -37,7 +37,7 @@ def dollar(raw: bytes) -> VersionedMessage:
     message.stored = head.data_type == jt701.STORED
     records = jt701.decode(raw)
     for record in records:
-        message.facts.append((KIND_LOCATION, record.location))
+        message.events.append((KIND_LOCATION, record.location))
         message.impossible_date |= record.location.time is None
         message.serial = record.serial
         message.imei = record.imei or message.imei
@@ -51,7 +51,7 @@ def dollar(raw: bytes) -> VersionedMessage:
 
 
 def read_sentence(message: VersionedMessage, sentence: Sentence, sentence_serial: bool) -> bool:
-    """Add the facts and the answer of a master's sentence; return False for other sentences.
+    """Add the events and the answer of a master's sentence; return False for other sentences.
 
     A sub-lock's report is answered by the sub-lock's serial, or, with `sentence_serial`, by the sentence's.
     """
@@ -61,12 +61,12 @@ def read_sentence(message: VersionedMessage, sentence: Sentence, sentence_serial
     elif sentence.grouped:
         return False
     elif starts == pnn.TIME_REQUEST:
-        message.facts.append((KIND_TIME_REQUEST, TimeRequest()))
+        message.events.append((KIND_TIME_REQUEST, TimeRequest()))
         message.time_answer = pnn.time_answer
     elif sentence.word == pnn.LOCK_REPORT:
         _lock_report(message, sentence.arguments)
     elif starts[:2] == DYNAMIC_PASSWORD_PNN and len(starts) > 2 and starts[2]:
-        message.facts.append((KIND_PASSWORD, Password()))
+        message.events.append((KIND_PASSWORD, Password()))
         message.report = True
         message.secret = starts[2]
         message.answer = pnn.password_answer(starts[2])
@@ -85,7 +85,7 @@ def _lock_report(message: VersionedMessage, arguments: tuple[str, ...]) -> None:
     if event is None:
         _unreadable(message, "the report lacks its source or its verification")
     else:
-        message.facts.append((KIND_LOCK, event))
+        message.events.append((KIND_LOCK, event))
         # A digit damaged in transit must not give the unit the id of another.
         message.imei = None if event.imei is UNSET else pnn.imei(event.imei)
 
@@ -108,10 +108,10 @@ def _sublock(message: VersionedMessage, serial: int, sentence_serial: bool) -> N
     except sublock.PayloadError as error:
         _unreadable(message, str(error))
         return
-    message.facts.append((KIND_PERIPHERAL, peripheral))
+    message.events.append((KIND_PERIPHERAL, peripheral))
     for one in told:
-        message.facts.append((KIND_LOCK if isinstance(one, LockEvent) else KIND_ALARM, one))
+        message.events.append((KIND_LOCK if isinstance(one, LockEvent) else KIND_ALARM, one))
 
 
 def _unreadable(message: VersionedMessage, reason: str) -> None:
-    message.facts.append((KIND_UNKNOWN, Unknown(None, reason)))
+    message.events.append((KIND_UNKNOWN, Unknown(None, reason)))

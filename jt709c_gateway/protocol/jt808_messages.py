@@ -30,7 +30,7 @@ _TERMINAL_ANSWER = Struct(">HHB")
 _STORED_HEAD = Struct(">HB")
 HEARTBEAT_LENGTH: Final = 3
 _PARAMETER_HEAD = Struct(">IB")
-#: The facts of one position of a batch, and its bytes that are the same in a repetition.
+#: The events of one position of a batch, and its bytes that are the same in a repetition.
 _Position = tuple[list[tuple[str, EventData]], bytes]
 #: For a position without a time.
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
@@ -39,14 +39,14 @@ STORED_TYPE: Final = 1
 
 
 def decode_body(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
-    """Add the facts of the body to `message`; return the spans of passwords in the body.
+    """Add the events in the body to `message`; return the spans of passwords in the body.
 
     An unreadable message becomes an `unknown` event and is answered: its bytes are in Redis, so the lock may
     delete it.
     """
     if header.attributes & jt808.ENCRYPTION and header.encrypted:
         message.report = True
-        message.facts.append((KIND_UNKNOWN, Unknown(f"{header.message_id:04x}", "the body is encrypted")))
+        message.events.append((KIND_UNKNOWN, Unknown(f"{header.message_id:04x}", "the body is encrypted")))
         return []
     reader = _odd_length if header.surplus else _READERS.get(header.message_id, _unknown)
     spans = reader(message, header, body)
@@ -60,7 +60,7 @@ def decode_body(message: Message, header: Header, body: bytes) -> list[tuple[int
 
 def _unreadable(message: Message, header: Header, reason: str) -> list[tuple[int, int]]:
     message.report = True
-    message.facts.append((KIND_UNKNOWN, Unknown(f"{header.message_id:04x}", reason)))
+    message.events.append((KIND_UNKNOWN, Unknown(f"{header.message_id:04x}", reason)))
     return []
 
 
@@ -85,13 +85,13 @@ def _add_location(message: Message, body: bytes, offset: int) -> list[tuple[int,
     if message.imei is None and type(location) is not Location:
         message.imei = jt709x.imei(body[jt709.FIXED_LENGTH :])
     message.report = True
-    message.facts.append((KIND_LOCATION, location))
+    message.events.append((KIND_LOCATION, location))
     message.contents.append(content_of(location, body))
     if location.time is None:
         message.impossible_date = True
     if lock_event_item.ITEM not in body:
         return []
-    message.facts += [(KIND_LOCK, event) for event in events]
+    message.events += [(KIND_LOCK, event) for event in events]
     return _password_spans(body, offset)
 
 
@@ -111,7 +111,7 @@ def _location_answer(message: Message, header: Header, body: bytes) -> list[tupl
         return _unreadable(message, header, "too short for a location")
     spans = _add_location(message, body[2:], 2)
     serial = int.from_bytes(body[:2], "big")
-    message.facts.append((KIND_REPLY, Reply("0201", (str(serial),), answered_serial=serial)))
+    message.events.append((KIND_REPLY, Reply("0201", (str(serial),), answered_serial=serial)))
     return spans
 
 
@@ -130,7 +130,7 @@ def _stored_locations(message: Message, header: Header, body: bytes) -> list[tup
     count, kind = _STORED_HEAD.unpack_from(body)
     message.stored = kind == STORED_TYPE
     spans: list[tuple[int, int]] = []
-    facts = message.facts
+    before = message.events
     read: list[_Position] = []
     position = _STORED_HEAD.size
     whole = True
@@ -139,15 +139,15 @@ def _stored_locations(message: Message, header: Header, body: bytes) -> list[tup
         start, position = position + 2, position + 2 + length
         item = body[start:position]
         if jt709.FIXED_LENGTH <= length == len(item):
-            message.facts = []
+            message.events = []
             spans += _add_location(message, item, start)
-            read.append((message.facts, message.contents.pop()))
+            read.append((message.events, message.contents.pop()))
         else:
             whole = False
             # Bytes that aren't decoded may contain a password.
             spans += _password_spans(item, start)
     ordered = _in_order(read, message.stored)
-    message.facts = facts + [fact for one, _ in ordered for fact in one]
+    message.events = before + [event for one, _ in ordered for event in one]
     message.contents += [content for _, content in ordered]
     if not whole or len(read) < count or not read:
         _unreadable(message, header, f"{len(read)} of {max(count, len(read))} locations could be read")
@@ -186,7 +186,7 @@ def _heartbeat(message: Message, header: Header, body: bytes) -> list[tuple[int,
         heartbeat.battery_percent = None
     if heartbeat.gsm_signal == jt709.NO_SIGNAL:
         heartbeat.gsm_signal = None
-    message.facts.append((KIND_HEARTBEAT, heartbeat))
+    message.events.append((KIND_HEARTBEAT, heartbeat))
     return []
 
 
@@ -196,19 +196,19 @@ def encode_heartbeat(battery_percent: int, gsm_signal: int, status_bits: int) ->
 
 
 def _registration(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
-    message.facts.append((KIND_REGISTRATION, Registration("registration", lock_event_item.mask(body).hex())))
+    message.events.append((KIND_REGISTRATION, Registration("registration", lock_event_item.mask(body).hex())))
     return []
 
 
 def _authentication(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
-    message.facts.append(
+    message.events.append(
         (KIND_REGISTRATION, Registration("authentication", lock_event_item.mask(body).hex()))
     )
     return []
 
 
 def _logout(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
-    message.facts.append((KIND_REGISTRATION, Registration("logout", lock_event_item.mask(body).hex())))
+    message.events.append((KIND_REGISTRATION, Registration("logout", lock_event_item.mask(body).hex())))
     return []
 
 
@@ -218,12 +218,12 @@ def _attributes(message: Message, header: Header, body: bytes) -> list[tuple[int
     if found is None:
         return _unreadable(message, header, "too short for terminal attributes")
     message.firmware = found.firmware or None
-    message.facts.append((KIND_ATTRIBUTES, found))
+    message.events.append((KIND_ATTRIBUTES, found))
     return []
 
 
 def _time_request(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
-    message.facts.append((KIND_TIME_REQUEST, TimeRequest()))
+    message.events.append((KIND_TIME_REQUEST, TimeRequest()))
     message.time_answer = lambda now: jt808.time_answer(header.identity, header.serial, now)
     return []
 
@@ -236,7 +236,7 @@ def _terminal_answer(message: Message, header: Header, body: bytes) -> list[tupl
     serial, answered, result = _TERMINAL_ANSWER.unpack_from(body)
     name = f"{answered:04x}"
     reply = Reply("0001", (str(serial), name, str(result)), None, serial, name, result)
-    message.facts.append((KIND_REPLY, reply))
+    message.events.append((KIND_REPLY, reply))
     return []
 
 
@@ -265,7 +265,7 @@ def _parameters(message: Message, header: Header, body: bytes) -> list[tuple[int
             read += 1
         position = end
     reply = Reply("0104", (str(serial), str(count)), answered_serial=serial, parameters=parameters)
-    message.facts.append((KIND_REPLY, reply))
+    message.events.append((KIND_REPLY, reply))
     return spans
 
 
@@ -289,10 +289,10 @@ def _jt705(message: Message, header: Header, body: bytes) -> list[tuple[int, int
     except jt709.BodyError as error:
         return _unreadable(message, header, str(error))
     message.report = True
-    message.facts.append((KIND_LOCATION, location))
+    message.events.append((KIND_LOCATION, location))
     message.contents.append(content_of(location, body))
     message.impossible_date = location.time is None
-    message.facts += [(KIND_LOCK, event) for event in events]
+    message.events += [(KIND_LOCK, event) for event in events]
     return jt709.password_spans(body, jt705.FIXED_LENGTH)
 
 

@@ -19,7 +19,7 @@ CONTENT: Final = 12
 _CONTENT_BYTES: Final = CONTENT // 2
 #: No lock was made before this date: a clock that shows an earlier one was reset.
 FIRST_YEAR: Final = 2015
-#: The content key of a fact that can't be recognised in a repetition: no hex digits.
+#: The content key of an event that can't be recognised in a repetition: no hex digits.
 _NO_KEY: Final = "-" * CONTENT
 
 
@@ -40,7 +40,7 @@ def content_key(content: bytes) -> str:
 class Message:
     """One decoded frame or split message. Device ids are canonical text.
 
-    `facts` are (kind, data) pairs in the order of publication. `report` says that the same bytes again are a
+    `events` are (kind, data) pairs in the order of publication. `report` says that the same bytes again are a
     repetition of the report because it wasn't answered; those of a heartbeat may be a new one. `wire` are the
     bytes as received, `raw` their publishable form.
     """
@@ -52,7 +52,7 @@ class Message:
     raw: str = field(repr=False)
     raw_masked: bool
     wire: bytes = field(repr=False)
-    facts: list[tuple[str, EventData]]
+    events: list[tuple[str, EventData]]
     message_id: int | None = None
     stored: bool = False
     report: bool = False
@@ -68,7 +68,7 @@ class Message:
     impossible_date: bool = False
     #: The bytes of each position that are the same in a repetition: see `content_of`.
     contents: list[bytes] = field(factory=list, repr=False)
-    #: The message is one live location and nothing else: its only fact contains everything.
+    #: The message is one live location and nothing else: its only event contains everything.
     is_position: bool = False
     #: The length field is wrong by a few bytes; the frame is passed on raw, and counted.
     wrong_length: bool = False
@@ -76,7 +76,7 @@ class Message:
     @property
     def tells_dialect(self) -> bool:
         """Whether only a lock of this dialect sends this: it is a report, not an answer to a query."""
-        return self.message_id != LOCATION_ANSWER and any(kind in _OWN for kind, _ in self.facts)
+        return self.message_id != LOCATION_ANSWER and any(kind in _OWN for kind, _ in self.events)
 
     @property
     def fingerprint(self) -> str | None:
@@ -93,14 +93,14 @@ class Message:
         return blake2b(self.wire, digest_size=_FINGERPRINT_BYTES).hexdigest()
 
     def keys_of_several(self) -> list[str] | None:
-        """The content part of each fact's fingerprint; None for a message with one report.
+        """The content part of each event's fingerprint; None for a message with one report.
 
         A lock event has that of the preceding position.
         """
         if len(self.contents) < 2:
             return None
         keys, contents, key = [], iter(self.contents), _NO_KEY
-        for kind, _ in self.facts:
+        for kind, _ in self.events:
             if kind == KIND_LOCATION:
                 content = next(contents, b"")
                 key = content_key(content) if content else _NO_KEY

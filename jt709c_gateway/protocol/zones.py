@@ -10,7 +10,7 @@ from jt709c_gateway.protocol.events import Location
 from jt709c_gateway.protocol.message import Message
 
 _AHEAD: Final = timedelta(hours=8)
-#: The fields of a fact that contain times.
+#: The fields of an event that contain times.
 _TIMES: Final = ("time", "master_time")
 #: The prefix that stands for every unit.
 ALL: Final = "all"
@@ -30,9 +30,9 @@ class Utc8Devices:
 def to_utc(message: Message) -> None:
     """Convert the times of a message from UTC+8 to UTC. Call this once."""
     done: set[int] = set()
-    for _, data in message.facts:
+    for _, data in message.events:
         for one in (data, getattr(data, "lock_event", None)):
-            # A lock event is both a fact of its own and part of its position.
+            # A lock event is both an event of its own and part of its position.
             if one is not None and id(one) not in done:
                 done.add(id(one))
                 _shift(one)

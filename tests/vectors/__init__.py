@@ -70,6 +70,6 @@ def message(data: bytes, decoder: Decoder | None = None) -> Message:
 
 
 def fact(data: bytes) -> Any:
-    """What the only fact of the message in `data` says."""
-    ((_, data_of_fact),) = message(data).facts
-    return data_of_fact
+    """The only event of the message in `data`."""
+    ((_, found),) = message(data).events
+    return found

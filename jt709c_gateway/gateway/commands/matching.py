@@ -90,7 +90,7 @@ class LockState:
     def after(self, message: Message, clock: LockClock, now: float) -> "LockState":
         """The state after a message that arrived at `now`; older reports change nothing."""
         state = self
-        for _, data in message.facts:
+        for _, data in message.events:
             if isinstance(data, events.Location) and not message.stored:
                 happened = clock.event_time(data.time, now)
                 moment = now if happened is None else happened
@@ -101,14 +101,14 @@ class LockState:
 
 def note_sublocks(message: Message, known: SubLockStates, now: float) -> None:
     """Update the states of sub-locks from a message."""
-    for _, data in message.facts:
+    for _, data in message.events:
         if isinstance(data, events.Peripheral):
             known.update(data, now)
 
 
 def as_reply(message: Message) -> tuple[Reply, events.Reply | None] | None:
     """The message as an answer, with the event that gets the command's id; None when it is no answer."""
-    for _, data in message.facts:
+    for _, data in message.events:
         if isinstance(data, events.Reply):
             return _reply(message, data), data
         if isinstance(data, events.Attributes):
@@ -133,7 +133,7 @@ def _reply(message: Message, data: events.Reply) -> Reply:
 
 
 def _position(message: Message) -> dict[str, Any]:
-    for _, data in message.facts:
+    for _, data in message.events:
         if isinstance(data, events.Location):
             return {
                 "time": None if data.time is None else f"{data.time:%Y-%m-%dT%H:%M:%SZ}",
@@ -148,7 +148,7 @@ def _of_sublock(message: Message, data: events.Peripheral, known: SubLockStates,
     """Observations in a sub-lock's report; `known` are the states before it."""
     found: list[Seen] = []
     time, peripheral = known.event_time(data, now), data.peripheral
-    moves = [one for _, one in message.facts if isinstance(one, events.LockEvent)]
+    moves = [one for _, one in message.events if isinstance(one, events.LockEvent)]
     dated = time is not None or data.resent is not True
     if dated and not known.is_repeat(data):
         for move in moves:
@@ -186,7 +186,7 @@ def observations(
     shows nothing.
     """
     found: list[Seen] = []
-    for _, data in message.facts:
+    for _, data in message.events:
         if isinstance(data, events.LockEvent) and data.peripheral is UNSET:
             time = clock.event_time(data.time, now)
             if time is not None or not message.stored:
