@@ -69,8 +69,10 @@ def _floor() -> Iterator[Target]:
 def _loads(options: argparse.Namespace) -> dict[str, list[str]]:
     """The generator's arguments for each load, by the load's name."""
     loads = {f"{count} in flight": ["--in-flight", str(count)] for count in options.in_flight}
-    if options.rate:
-        loads[f"{options.rate:,.0f} frames/s"] = ["--rate", str(options.rate)]
+    for rate in options.rate:
+        loads[f"{rate:,.0f} frames/s"] = ["--rate", str(rate)]
+    if options.together:
+        loads = {name: [*load, "--together"] for name, load in loads.items()}
     return loads
 
 
@@ -171,7 +173,14 @@ def main() -> None:
         "--in-flight", type=positive, nargs="*", default=[1, 8], help="closed loops, by frames per lock [1 8]"
     )
     parser.add_argument(
-        "--rate", type=float, default=10_000.0, help="frames/s of the open loop, 0 for none [%(default).0f]"
+        "--rate",
+        type=above_zero,
+        nargs="*",
+        default=[333, 1000, 10_000],
+        help="open loops, by frames/s in all [333 1000 10000]",
+    )
+    parser.add_argument(
+        "--together", action="store_true", help="send the frames that a lock has to send in one call"
     )
     parser.add_argument(
         "--workers", type=positive, nargs="+", default=[1], help="processes, one number after the other [1]"

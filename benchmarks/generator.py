@@ -34,12 +34,12 @@ class Lock:
 
     __slots__ = ("backlog", "check", "flags", "head", "next", "recv", "send", "sent", "socket")
 
-    def __init__(self, wire: bytes, reports: Reports, connected: socket.socket) -> None:
+    def __init__(self, wire: bytes, reports: Reports, first: int, connected: socket.socket) -> None:
         self.socket = connected
         self.recv = connected.recv
         self.send = connected.send
         self.head, self.check = reports.head(wire)
-        self.next = 0
+        self.next = first
         #: Flags seen of an answer that has not wholly arrived.
         self.flags = 0
         #: When each unanswered frame was sent, or was to be.
@@ -48,9 +48,10 @@ class Lock:
 
 
 class Generator:
-    """A fleet of locks on one port."""
+    """A fleet of locks on one port. With `together` a lock sends all frames that are due with one call."""
 
-    def __init__(self, port: int, count: int) -> None:
+    def __init__(self, port: int, count: int, together: bool = False) -> None:
+        self._together = together
         self._reports = Reports()
         self._poll = select.epoll()
         self.locks: list[Lock] = []
@@ -73,7 +74,7 @@ class Generator:
         connected.connect((LOOPBACK, port))
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connected.setblocking(False)
-        lock = Lock(wire, self._reports, connected)
+        lock = Lock(wire, self._reports, self._reports.first(index), connected)
         self.locks.append(lock)
         self._by_fd[connected.fileno()] = lock
         self._poll.register(connected.fileno(), select.EPOLLIN)
@@ -91,21 +92,21 @@ class Generator:
         self.latencies = []
 
     def _write(self, lock: Lock, count: int, due: float) -> None:
-        """Send a lock's next frames, all due at the same moment."""
+        """Send a lock's next frames, all due at the same moment: one call for each, as locks do it."""
         entries = self._reports.entries
-        first = lock.next
+        head, own, first = lock.head, lock.check, lock.next
         lock.next = last = first + count
         if last > len(entries):
             self._reports.extend()
-        if count == 1:
-            common, check = entries[first]
-            data = lock.head + common + TAILS[lock.check ^ check]
-            lock.sent.append(due)
-        else:
-            head, own = lock.head, lock.check
-            data = b"".join([head + common + TAILS[own ^ check] for common, check in entries[first:last]])
-            lock.sent.extend([due] * count)
+        frames = [head + common + TAILS[own ^ check] for common, check in entries[first:last]]
+        lock.sent.extend([due] * count)
         self.sent += count
+        if self._together:
+            frames = [b"".join(frames)]
+        for frame in frames:
+            self._send(lock, frame)
+
+    def _send(self, lock: Lock, data: bytes) -> None:
         if lock.backlog:
             lock.backlog += data
             return
@@ -252,6 +253,9 @@ def main() -> None:
         "--in-flight", type=positive, default=1, help="frames unanswered per lock [%(default)s]"
     )
     parser.add_argument("--rate", type=above_zero, help="frames a second in all, instead of --in-flight")
+    parser.add_argument(
+        "--together", action="store_true", help="send the frames that a lock has to send in one call"
+    )
     parser.add_argument("--seconds", type=above_zero, default=5.0, help="how long to send [%(default)s]")
     parser.add_argument("--warm-up", type=above_zero, default=0.5, help="seconds before that [%(default)s]")
     parser.add_argument(
@@ -261,7 +265,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     allow_connections(options.locks)
-    generator = Generator(options.port, options.locks)
+    generator = Generator(options.port, options.locks, options.together)
     try:
         generator.introduce()
         generator.closed_loop(1 if options.rate else options.in_flight, options.warm_up)
