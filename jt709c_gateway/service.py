@@ -56,7 +56,7 @@ from jt709c_gateway.startup import (
     tcp_descriptions,
 )
 from jt709c_gateway.transport.backlog import listening_endpoint, warn_of_limit
-from jt709c_gateway.transport.listeners import Inherited, ListenError, TcpService, UdpService
+from jt709c_gateway.transport.listeners import Inherited, ListenError, TcpService, UdpService, address_text
 from jt709c_gateway.transport.proxy_protocol import split_proxied
 from jt709c_gateway.transport.tcp import LockFactory, ProxiedLockFactory
 from jt709c_gateway.transport.udp import LockDatagrams
@@ -191,6 +191,7 @@ class GatewayService(MultiService):
         self._embedded: EmbeddedServer | None = None
         self._connections: list[RedisConnection] = []
         self._web: WebService | None = None
+        self._web_port: TcpService | None = None
         self.listeners = self._make_listeners(profiles)
 
     def _make_admission(self) -> Admission:
@@ -217,8 +218,12 @@ class GatewayService(MultiService):
         if settings.http:
             self._web = WebService(self._reactor, settings, profiles, self.redis_time)
             self._web.setServiceParent(self)  # type: ignore[no-untyped-call]
-            listeners.append(self._web.port(self.registry, self.readiness))
+            self._web_port = self._web.port(self.registry, self.readiness)
+            listeners.append(self._web_port)
         return listeners
+
+    def _lock_listeners(self) -> list[TcpService | UdpService]:
+        return [listener for listener in self.listeners if listener is not self._web_port]
 
     def _adopt(self, inherited: Inherited, factory: LockFactory) -> TcpService | UdpService:
         if inherited.kind == socket.SOCK_STREAM:
@@ -251,10 +256,11 @@ class GatewayService(MultiService):
             raise StartError(error) from None
         if self._inherited is not None:
             return
-        for listener in self.listeners:
-            self.log.info("listening on {address}", address=listener.port.getHost())
+        for listener in self._lock_listeners():
+            self.log.info("listening for locks on {address}", address=address_text(listener.port.getHost()))
         warn_of_limit(tcp_descriptions(self._settings))
         if self._web is not None:
+            self._web.log_url()
             self._web.warn_of_plain_text()
 
     def startService(self) -> None:

@@ -24,7 +24,7 @@ from tests.support import LOOPBACK, PATIENCE, RedisClient, ValkeyServer, free_po
 #: What is run instead of the `twistd` script, so that no path matters. It ends with the test process.
 _TWISTD = "import ctypes; ctypes.CDLL(None).prctl(1, 9); "
 _TWISTD += "{prelude}; from twisted.scripts.twistd import run; run()"
-_LISTENING = re.compile(r"listening on IPv4Address\(")
+_LISTENING = re.compile(r"listening for locks on |status page at ")
 _WORKER_UP = re.compile(r"worker (\S+) is up \(pid (\d+)\)")
 _EMBEDDED = re.compile(r"embedded Valkey \S+ at redis://127\.0\.0\.1:(\d+)")
 

@@ -93,7 +93,7 @@ class ReadingAgainTests(SignalCase):
         place = arguments.index("jt709c-gateway")
         arguments[place:place] = [f"--logfile={log}"]
         daemon.arguments = lambda: arguments  # type: ignore[method-assign]
-        daemon._bound = lambda: log.exists() and "listening on" in log.read_text()  # type: ignore[method-assign]
+        daemon._bound = lambda: log.exists() and "listening for locks on" in log.read_text()  # type: ignore[method-assign]
         daemon.start()
         moved = log.rename(log.with_name("gateway.log.1"))
         os.kill(daemon.pid, signal.SIGHUP)

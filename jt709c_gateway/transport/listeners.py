@@ -11,6 +11,7 @@ from twisted.internet.endpoints import AdoptedStreamServerEndpoint
 from twisted.internet.protocol import DatagramProtocol
 from twisted.python.failure import Failure
 
+from jt709c_gateway.transport.accept_errors import AcceptErrors
 from jt709c_gateway.transport.tcp import DirectServer, LockFactory, ProxiedLockFactory
 
 _MAX_DATAGRAM: Final = 65_536
@@ -32,6 +33,14 @@ def _accept_some(port: tcp.Port) -> None:
     tcp.Port.doRead(port)  # type: ignore[no-untyped-call]
 
 
+def address_text(address: Any) -> str:
+    """Return a bound address for people: `tcp 127.0.0.1:8888`, `udp [::]:8888`, or the path of a socket."""
+    if not hasattr(address, "port"):
+        return str(getattr(address, "name", address))
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{address.type.lower()} {host}:{address.port}"
+
+
 class TcpService(Service):
     """Listens on one stream endpoint from `privilegedStartService` until `stopService`."""
 
@@ -39,6 +48,7 @@ class TcpService(Service):
         self._endpoint = endpoint
         self._factory = factory
         self._description = description
+        self._errors: AcceptErrors | None = None
         self.port: Any = None
 
     def privilegedStartService(self) -> None:
@@ -57,6 +67,9 @@ class TcpService(Service):
 
     def _bound(self, port: Any) -> None:
         self.port = port
+        if isinstance(port, tcp.Port):
+            self._errors = AcceptErrors(port.reactor, address_text(port.getHost()))  # type: ignore[no-untyped-call]
+            port._logger = self._errors.logger
         if isinstance(port, tcp.Port) and isinstance(self._factory, LockFactory | ProxiedLockFactory):
             port.transport = DirectServer
             port.doRead = partial(_accept_some, port)  # type: ignore[method-assign]
@@ -64,6 +77,8 @@ class TcpService(Service):
     def stopService(self) -> "defer.Deferred[Any]":
         """Stop listening; open connections stay."""
         super().stopService()  # type: ignore[no-untyped-call]
+        if self._errors is not None:
+            self._errors.stop()
         port, self.port = self.port, None
         return defer.maybeDeferred(port.stopListening) if port is not None else defer.succeed(None)
 

@@ -261,6 +261,10 @@ class LockFactory(Factory):
         self._count = 0
         self._per_address: Counter[str] = Counter()
 
+    def logPrefix(self) -> str:
+        """Name the port in Twisted's line about its start."""
+        return "TCP for locks"
+
     @property
     def connections(self) -> int:
         """Number of open connections."""
@@ -315,6 +319,10 @@ class ProxiedLockFactory(Factory):
 
     def __init__(self, locks: LockFactory) -> None:
         self._locks = locks
+
+    def logPrefix(self) -> str:
+        """Name the port in Twisted's line about its start."""
+        return "TCP for locks, behind a load balancer,"
 
     def buildProtocol(self, addr: IAddress | None) -> LockProtocol | None:  # type: ignore[override]
         """Return a protocol, or None, which closes the connection, when there are too many."""

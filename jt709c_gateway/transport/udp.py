@@ -51,6 +51,10 @@ class LockDatagrams(DatagramProtocol):
         self._max_addresses = max_addresses
         self._links: dict[_Address, UdpLink] = {}
 
+    def logPrefix(self) -> str:
+        """Name the port in Twisted's line about its start."""
+        return "UDP for locks"
+
     def datagramReceived(self, datagram: bytes, addr: _Address) -> None:
         """Split the datagram into frames and pass them to the handler; exceptions affect this peer only."""
         link = self._links.get(addr)

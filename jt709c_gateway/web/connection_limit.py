@@ -38,6 +38,10 @@ class ConnectionLimit(WrappingFactory):
         self.idle: dict[Connection, None] = {}
         self._ending: set[Connection] = set()
 
+    def logPrefix(self) -> str:
+        """Name the port in Twisted's line about its start."""
+        return "status page"
+
     def buildProtocol(self, addr: Any) -> Any:
         """Return a protocol, or None if all connections are busy."""
         if len(self.protocols) - len(self._ending) >= MAX_CONNECTIONS:

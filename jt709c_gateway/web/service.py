@@ -33,6 +33,7 @@ from jt709c_gateway.web.htpasswd import UserFile
 from jt709c_gateway.web.http import ApiRequest, Response, SharedResponse, json_response
 from jt709c_gateway.web.live_events import LiveEvents
 from jt709c_gateway.web.monitoring import make_site
+from jt709c_gateway.web.page_url import page_url
 from jt709c_gateway.web.redis_client import WebRedis
 from jt709c_gateway.web.router import Route, Routes
 from jt709c_gateway.web.settings import EVERYBODY, Tiles, WebSettings
@@ -110,6 +111,12 @@ class WebService(MultiService):
             options=options,
             address=self._settings.http,
         )
+
+    def log_url(self) -> None:
+        """Log where the page is, for people to open."""
+        port = None if self._listener is None else self._listener.port
+        if port is not None:
+            self.log.info("status page at {url}", url=page_url(port, self._settings.web_host))
 
     def _routes(self, profiles: ProfileRegistry) -> list[Route]:
         settings, redis, fleet = self._settings, self._redis, self._fleet

@@ -21,7 +21,7 @@ from jt709c_gateway.startup import (
     tcp_descriptions,
 )
 from jt709c_gateway.transport.backlog import warn_of_limit
-from jt709c_gateway.transport.listeners import ListenError, TcpService
+from jt709c_gateway.transport.listeners import ListenError, TcpService, address_text
 from jt709c_gateway.transport.shared_ports import SharedPort
 from jt709c_gateway.web.service import WebService
 from jt709c_gateway.workers.metrics import WorkersCollector
@@ -93,12 +93,11 @@ class Supervisor(MultiService):
             super().privilegedStartService()  # type: ignore[no-untyped-call]
         except ListenError as error:
             raise StartError(error) from None
-        if self._web_port is not None:
-            addresses.append(self._web_port.port.getHost())
         for address in addresses:
-            self.log.info("listening on {address}", address=address)
+            self.log.info("listening for locks on {address}", address=address_text(address))
         warn_of_limit(tcp_descriptions(self._settings))
         if self._web is not None:
+            self._web.log_url()
             self._web.warn_of_plain_text()
 
     def startService(self) -> None:

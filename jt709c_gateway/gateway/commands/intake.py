@@ -385,4 +385,4 @@ class Intake:
             await dispatcher.committed(device)
             await dispatcher.store.drop(entry)
         if rejections.may_log(dispatcher):
-            self.log.warn("a command is invalid: {reason}", reason=str(error))
+            rejections.log_rejection(error, device)

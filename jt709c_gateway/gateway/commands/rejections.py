@@ -63,6 +63,17 @@ def hide_unknown_names(dispatcher: "CommandDispatcher", error: InvalidCommand, *
         error.device = None
 
 
+def log_rejection(error: InvalidCommand, device: str) -> None:
+    """Log that a command is invalid, with what is known of it: id, device, and who issued it."""
+    about = {"command": error.command_id, "device": device, "issued by": error.issued_by, "key": error.key}
+    known = ", ".join(f"{name} {value}" for name, value in about.items() if value and value != UNKNOWN)
+    _log.warn(
+        "a command is invalid ({about}): {reason}",
+        about=known or "without id, device and issuer",
+        reason=str(error),
+    )
+
+
 def reject_claimed(dispatcher: "CommandDispatcher", device: str, error: InvalidCommand) -> None:
     """Record and log that a claimed command may not be sent; its execution publishes the outcome."""
     if isinstance(error, CommandRefused):
