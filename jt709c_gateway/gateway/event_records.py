@@ -1,12 +1,11 @@
-"""Builds the records of messages for `commit.lua`, whose head lists their fields."""
+"""Builds the records of messages for `commit.lua`, whose head lists their fields; it changes nothing."""
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 from msgspec import UNSET
 
-from jt709c_gateway.gateway.lock_clock import credible
+from jt709c_gateway.gateway.lock_clock import LockClock, credible
 from jt709c_gateway.gateway.policy import Moment
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.gateway.sublock_states import SubLockStates
@@ -14,7 +13,6 @@ from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.envelope import wrap
 from jt709c_gateway.protocol.framing import MAX_BINARY
 from jt709c_gateway.protocol.message import Message
-from jt709c_gateway.protocol.zones import to_utc
 from jt709c_gateway.redis.committer import Content
 
 #: Longest `raw` (hex digits) that is repeated in each event of a message. A longer one, of a split message,
@@ -22,56 +20,16 @@ from jt709c_gateway.redis.committer import Content
 _RAW_REPEATED: Final = 2 * MAX_BINARY
 
 
-def observe_clocks(session: Session, message: Message, moment: Moment) -> float | None:
-    """Update the clocks of a device and its sub-locks from a message, and convert its times to UTC.
-
-    Returns the newest time in it, in epoch seconds; None for a stored message, and for one without a credible
-    time.
-    """
-    if session.utc8:
-        to_utc(message)
-    clock, reported = session.clock, message.events
-    if message.is_position:
-        location: Any = reported[0][1]
-        return clock.observe(location.time, moment.epoch, message.wire)
-    if message.stored:
-        return None
-    newest, dated = None, False
-    for _, data in reported:
-        if type(data) is events.Peripheral:
-            time = _observe_sublock(session, data, moment.epoch, message.wire)
-        elif isinstance(data, events.Location) or _is_own(data):
-            time = data.time
-        else:
-            continue
-        dated = True
-        if time is not None and (newest is None or time > newest):
-            newest = time
-    return clock.observe(newest, moment.epoch, message.wire) if dated else None
-
-
-def _is_own(data: events.EventData) -> TypeGuard[events.LockEvent]:
-    """Whether an event is the device's own: events of sub-locks have the time of the sub-lock's clock."""
-    return isinstance(data, events.LockEvent) and data.peripheral is UNSET
-
-
-def _observe_sublock(session: Session, data: events.Peripheral, now: float, wire: bytes) -> datetime | None:
-    """Update a sub-lock's clock from its report; returns the time by its master's clock."""
-    if session.sublocks is None:
-        session.sublocks = SubLockStates()
-    session.sublocks.observe(data, now, wire)
-    return data.master_time
-
-
 def position_record(
     session: Session, message: Message, moment: Moment, dialect: str, event_id: str, at: float | None
 ) -> Content:
     """The record of a message that `is_position`: the most frequent kind, built without detours.
 
-    `at` is its time, if credible.
+    `at` is its time, if credible. The session has observed the message before.
     """
     location: Any = message.events[0][1]
-    skew = None if at is None else session.clock.skew_s
+    clock, alarms = session.clock, location.alarms
+    skew = None if at is None else clock.skew_s
     event = wrap(message, events.KIND_LOCATION, location, session.origin, dialect, moment.utc, event_id, skew)
     return (
         message.device,
@@ -81,7 +39,11 @@ def position_record(
         events.to_text(event),
         session.dialect,
         message.imei,
-        *_position_state(session, location, moment.epoch, at),
+        location.lock_state,
+        location.battery_percent,
+        events.to_text(alarms) if alarms else "[]",
+        at,
+        clock.skew if clock.sure else None,
         session.token,
     )
 
@@ -94,7 +56,10 @@ def message_record(
     next_id: Callable[[], str],
     refresh: tuple[Any, ...] | None,
 ) -> Content:
-    """The record of any message; `refresh` is the change of its session in Redis."""
+    """The record of any message; `refresh` is the change of its session in Redis.
+
+    The session has observed the message before.
+    """
     peripheral, known = None, None
     located: list[tuple[Any, ...]] = []
     packed: list[tuple[str, str]] = []
@@ -105,9 +70,9 @@ def message_record(
         if packed and len(message.raw) > _RAW_REPEATED:
             event.raw = None
         if isinstance(data, events.Location) and not message.stored:
-            located.append((len(packed), *_position_state(session, data, now, credible(data.time, now))))
+            located.append((len(packed), *_position_state(data, session.clock, credible(data.time, now))))
         elif type(data) is events.Peripheral:
-            peripheral = _peripheral_state(session, data, now)
+            peripheral = _peripheral_state(data, session.sublocks, now)
         elif type(data) is events.Reply:
             known = _reply_state(data, moment.iso)
         packed.append((kind, events.to_text(event)))
@@ -130,14 +95,8 @@ def _is_dated(data: events.EventData, now: float) -> bool:
     return time is None or credible(time, now) is not None
 
 
-def _position_state(
-    session: Session, location: events.Location, now: float, at: float | None
-) -> tuple[Any, ...]:
-    """State that Redis stores of a live position; also updates the session's lock state."""
-    clock = session.clock
-    happened = now if at is None else clock.to_gateway_time(at, now)
-    if happened >= session.state_at:
-        session.lock_state, session.state_at = location.lock_state, happened
+def _position_state(location: events.Location, clock: LockClock, at: float | None) -> tuple[Any, ...]:
+    """State that Redis stores of a live position; `at` is its time, if credible."""
     alarms = location.alarms
     return (
         location.lock_state,
@@ -159,11 +118,8 @@ def _reply_state(reply: events.Reply, now: str) -> dict[str, str]:
     return {name: str(value) for name, value in found.items() if value is not UNSET}
 
 
-def _peripheral_state(session: Session, data: events.Peripheral, now: float) -> tuple[Any, ...]:
-    """State that Redis stores of a sub-lock or sensor; also updates the session's sub-locks."""
-    if session.sublocks is None:
-        session.sublocks = SubLockStates()
-    session.sublocks.update(data, now)
-    time = session.sublocks.event_time(data, now)
+def _peripheral_state(data: events.Peripheral, sublocks: SubLockStates | None, now: float) -> tuple[Any, ...]:
+    """State that Redis stores of a sub-lock or sensor."""
+    time = None if sublocks is None else sublocks.event_time(data, now)
     state = data.lock_state if isinstance(data.lock_state, str) else None
     return (data.peripheral, data.peripheral_type, time, state, data.battery_percent)

@@ -14,7 +14,7 @@ from jt709c_gateway.gateway.connection import DeviceConnection
 from jt709c_gateway.gateway.counters import Counters
 from jt709c_gateway.gateway.event_budget import EventAllowance
 from jt709c_gateway.gateway.event_ids import EventIds
-from jt709c_gateway.gateway.event_records import message_record, observe_clocks, position_record
+from jt709c_gateway.gateway.event_records import message_record, position_record
 from jt709c_gateway.gateway.limit_warnings import LimitWarnings
 from jt709c_gateway.gateway.new_device_limit import NewDeviceLimiter
 from jt709c_gateway.gateway.policy import Moment, Policy
@@ -127,9 +127,9 @@ class Gateway:
 
     def handle_message(self, session: Session, message: Message, moment: Moment) -> None:
         """Queue the message's events for commit; the answer is sent after the commit."""
-        # The clocks come first: they tell when the reported events took place.
-        at = observe_clocks(session, message, moment)
+        at = session.observe_clocks(message, moment)
         steps = session.executor.process_message(message, moment) if session.executor is not None else None
+        session.observe_state(message, moment, at)
         session.last_heard = moment.now
         if session.refused:
             session.refused = False

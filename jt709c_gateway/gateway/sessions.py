@@ -1,18 +1,22 @@
 """Connected devices: one session per device, the newest connection wins (docs/fencing.rst)."""
 
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from attrs import define, field
+from msgspec import UNSET
 
 from jt709c_gateway.gateway.event_budget import EventBudget
-from jt709c_gateway.gateway.lock_clock import LockClock
+from jt709c_gateway.gateway.lock_clock import LockClock, credible
+from jt709c_gateway.gateway.policy import Moment
 from jt709c_gateway.gateway.session_limits import SessionLimits
 from jt709c_gateway.gateway.sublock_states import SubLockStates
+from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.decoder import SENTENCE
 from jt709c_gateway.protocol.envelope import Origin
 from jt709c_gateway.protocol.jt701 import VERSION_JT701D
 from jt709c_gateway.protocol.message import Message, VersionedMessage
+from jt709c_gateway.protocol.zones import to_utc
 
 if TYPE_CHECKING:
     from jt709c_gateway.gateway.commands.executor import CommandExecutor
@@ -68,6 +72,63 @@ class Session:
     offered: bool = False
     #: Executor of its commands; None when it has none to execute or confirm.
     executor: "CommandExecutor | None" = field(default=None, repr=False)
+
+    # What its messages show, in this sequence: `observe_clocks`, the commands, `observe_state`
+
+    def observe_clocks(self, message: Message, moment: Moment) -> float | None:
+        """Update the clocks of the device and its sub-locks, and convert the message's times to UTC.
+
+        Returns the newest time in it, in epoch seconds; None for a stored message, and for one without a
+        credible time. The clocks tell when the reported events took place, so they come first.
+        """
+        if self.utc8:
+            to_utc(message)
+        clock, reported = self.clock, message.events
+        if message.is_position:
+            location: Any = reported[0][1]
+            return clock.observe(location.time, moment.epoch, message.wire)
+        if message.stored:
+            return None
+        newest, dated = None, False
+        for _, data in reported:
+            if type(data) is events.Peripheral:
+                self._known_sublocks().observe(data, moment.epoch, message.wire)
+                time = data.master_time
+            elif isinstance(data, events.Location) or _is_own(data):
+                time = data.time
+            else:
+                continue
+            dated = True
+            if time is not None and (newest is None or time > newest):
+                newest = time
+        return clock.observe(newest, moment.epoch, message.wire) if dated else None
+
+    def observe_state(self, message: Message, moment: Moment, at: float | None) -> None:
+        """Update the states of the lock and its sub-locks; older reports change nothing.
+
+        Commands compare a message with the states before it, so they get it first. `at` is the result of
+        `observe_clocks`.
+        """
+        if message.is_position:
+            location: Any = message.events[0][1]
+            self._observe_lock(location.lock_state, at, moment.epoch)
+            return
+        now = moment.epoch
+        for _, data in message.events:
+            if isinstance(data, events.Location) and not message.stored:
+                self._observe_lock(data.lock_state, credible(data.time, now), now)
+            elif type(data) is events.Peripheral:
+                self._known_sublocks().update(data, now)
+
+    def _observe_lock(self, lock_state: str | None, at: float | None, now: float) -> None:
+        happened = now if at is None else self.clock.to_gateway_time(at, now)
+        if happened >= self.state_at:
+            self.lock_state, self.state_at = lock_state, happened
+
+    def _known_sublocks(self) -> SubLockStates:
+        if self.sublocks is None:
+            self.sublocks = SubLockStates()
+        return self.sublocks
 
     def hash_fields(self) -> tuple[str, ...]:
         """Field, value, … of `jt709c:session:<device>`."""
@@ -132,6 +193,11 @@ class Session:
     def send(self, data: bytes) -> bool:
         """Send bytes to the device; False when its connection is closed."""
         return self.connection.link.send(data)
+
+
+def _is_own(data: events.EventData) -> TypeGuard[events.LockEvent]:
+    """Whether an event is the device's own: events of sub-locks have the time of the sub-lock's clock."""
+    return isinstance(data, events.LockEvent) and data.peripheral is UNSET
 
 
 @define

@@ -15,7 +15,7 @@ from attrs import define, field
 from jt709c_gateway.gateway.commands import matching
 from jt709c_gateway.gateway.connection import DeviceConnection
 from jt709c_gateway.gateway.event_budget import EventBudget
-from jt709c_gateway.gateway.event_records import message_record, observe_clocks
+from jt709c_gateway.gateway.event_records import message_record
 from jt709c_gateway.gateway.policy import Moment
 from jt709c_gateway.gateway.rate_limit import kept_bytes
 from jt709c_gateway.gateway.sessions import Session
@@ -121,7 +121,7 @@ class UdpGuests:
     def handle_message(self, guest: Session, message: Message, moment: Moment) -> None:
         """Queue a guest's message for commit and answer; the guest may become the device's session."""
         gateway = self.gateway
-        observe_clocks(guest, message, moment)
+        at = guest.observe_clocks(message, moment)
         guest.last_heard = moment.now
         dialect = guest.update_dialect(message)
         registered = gateway.sessions.get(guest.device)
@@ -134,6 +134,7 @@ class UdpGuests:
             if registered.executor is not None and (moves or self._may_answer(message)):
                 steps = registered.executor.process_message(message, moment, elsewhere=True)
         gateway.counters.frames[dialect, message.events[0][0] if message.events else "none"] += 1
+        guest.observe_state(message, moment, at)
         content = message_record(guest, message, moment, dialect, gateway.ids, None)
         answer: Answer = guest.answer_to(message)
         if message.time_answer is not None:
