@@ -15,7 +15,8 @@ from jt709c_gateway.gateway.gateway import Gateway
 from jt709c_gateway.gateway.policy import Policy
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.redis.batch import Answer, Batch, Recipient, Then
-from jt709c_gateway.redis.committer import SCRIPT, SCRIPT_HASH, Committer, Content, Limits
+from jt709c_gateway.redis.commit_records import CommitRecord
+from jt709c_gateway.redis.committer import SCRIPT, SCRIPT_HASH, Committer, Limits
 from jt709c_gateway.redis.keys import Keys
 from tests.support import RedisClient
 
@@ -166,10 +167,15 @@ def texts_in(content: Any) -> list[str]:
 class Record:
     """What a gateway has submitted."""
 
-    content: Content
+    record: CommitRecord
     recipient: Recipient | None = None
     answer: Answer = None
     then: Then | None = None
+
+    @property
+    def content(self) -> tuple[Any, ...]:
+        """The record's values, as the script gets them."""
+        return tuple(msgspec.to_builtins(self.record))
 
 
 class _Sink:

@@ -5,6 +5,15 @@ from typing import Any
 
 from jt709c_gateway.commands.model import ENDED, CommandState
 from jt709c_gateway.protocol import jt808
+from jt709c_gateway.redis.commit_records import (
+    AffirmSession,
+    AnswerCondition,
+    EventsRecord,
+    EvidenceCondition,
+    HeldCondition,
+    RequeueCondition,
+    UnknownCondition,
+)
 from tests.committing import Teller
 from tests.test_commit_script import ScriptCase, report
 from tests.vectors import MOMENT
@@ -24,11 +33,13 @@ class ConditionTests(ScriptCase):
         if fields:
             self.client.call("HSET", key, *[part for item in fields.items() for part in item])
 
-    def holds(self, kind: str, *arguments: str) -> bool:
+    def holds(self, kind: type[Any], **claim: str) -> bool:
         """Whether a record with this condition is written; that nothing is, where it isn't."""
         before = len(self.script.events("command"))
-        condition = (kind, self.script.keys.command(COMMAND), *arguments)
-        step = (DEVICE, None, "", 0.0, [("command", "{}")], None, None, [("SET", self.key, 1)], condition)
+        condition = kind(key=self.script.keys.command(COMMAND), **claim)
+        step = EventsRecord(
+            device=DEVICE, events=[("command", "{}")], commands=[("SET", self.key, 1)], condition=condition
+        )
         outcome = self.script.commit([step])
         written = self.client.call("GETDEL", self.key) == b"1"
         self.assertEqual(len(self.script.events("command")) - before, int(written))
@@ -44,20 +55,20 @@ class ConditionTests(ScriptCase):
         states = [str(state) for state in CommandState]
         for state in states:
             self.record(holder=HOLDER, token=3, state=state, attempts=0)
-            self.assertEqual(self.holds("held", HOLDER, "3"), state not in ENDED, state)
-            self.assertFalse(self.holds("held", HOLDER, "2"))
-            self.assertFalse(self.holds("held", "gw1/2-b", "3"))
-            self.assertFalse(self.holds("held", "", "3"))
+            self.assertEqual(self.holds(HeldCondition, holder=HOLDER, token="3"), state not in ENDED, state)
+            self.assertFalse(self.holds(HeldCondition, holder=HOLDER, token="2"))
+            self.assertFalse(self.holds(HeldCondition, holder="gw1/2-b", token="3"))
+            self.assertFalse(self.holds(HeldCondition, holder="", token="3"))
         self.record()
-        self.assertFalse(self.holds("held", HOLDER, "3"))
+        self.assertFalse(self.holds(HeldCondition, holder=HOLDER, token="3"))
 
     def test_held_with_attempts(self) -> None:
         """A write is recorded only behind those that the claim knows of."""
         self.record(holder=HOLDER, token=1, state="queued", attempts=0)
-        self.assertTrue(self.holds("held", HOLDER, "1", "0"))
+        self.assertTrue(self.holds(HeldCondition, holder=HOLDER, token="1", attempts="0"))
         self.record(holder=HOLDER, token=1, state="queued", attempts=1)
-        self.assertFalse(self.holds("held", HOLDER, "1", "0"))
-        self.assertTrue(self.holds("held", HOLDER, "1", "1"))
+        self.assertFalse(self.holds(HeldCondition, holder=HOLDER, token="1", attempts="0"))
+        self.assertTrue(self.holds(HeldCondition, holder=HOLDER, token="1", attempts="1"))
 
     def test_put_back(self) -> None:
         """A physical command that may be out doesn't go back to its queue, nor one that may be physical."""
@@ -69,8 +80,10 @@ class ConditionTests(ScriptCase):
             ("", 1, False),
         ):
             self.record(holder=HOLDER, token=1, state="queued", attempts=attempts, physical=physical)
-            self.assertEqual(self.holds("put_back", HOLDER, "1"), allowed, (physical, attempts))
-            self.assertFalse(self.holds("put_back", HOLDER, "2"))
+            self.assertEqual(
+                self.holds(RequeueCondition, holder=HOLDER, token="1"), allowed, (physical, attempts)
+            )
+            self.assertFalse(self.holds(RequeueCondition, holder=HOLDER, token="2"))
 
     def test_evidence(self) -> None:
         """Evidence settles what may be out and isn't settled for good, whoever holds it."""
@@ -78,26 +91,34 @@ class ConditionTests(ScriptCase):
         for state in map(str, CommandState):
             self.record(holder="", token=1, state=state, attempts=1, writing_at="2026-11-30T10:00:00Z")
             not_ended = state not in ENDED
-            self.assertEqual(self.holds("evidence"), state in open_states or not_ended, state)
+            self.assertEqual(self.holds(EvidenceCondition), state in open_states or not_ended, state)
             self.record(holder="", token=1, state=state, attempts=0, writing_at="")
-            self.assertEqual(self.holds("evidence"), state in open_states, state)
+            self.assertEqual(self.holds(EvidenceCondition), state in open_states, state)
         self.record()
-        self.assertFalse(self.holds("evidence"))
+        self.assertFalse(self.holds(EvidenceCondition))
+
+    def test_answer(self) -> None:
+        """An answer counts while the outcome is unknown and no answer has been recorded."""
+        for state in map(str, CommandState):
+            self.record(state=state)
+            self.assertEqual(self.holds(AnswerCondition), state == CommandState.UNCERTAIN, state)
+            self.record(state=state, answer="{}")
+            self.assertFalse(self.holds(AnswerCondition), state)
 
     def test_unknown(self) -> None:
         """A command that was carried out without a record gets one once."""
         self.record()
-        self.assertTrue(self.holds("unknown"))
+        self.assertTrue(self.holds(UnknownCondition))
         self.record(state="done")
-        self.assertFalse(self.holds("unknown"))
+        self.assertFalse(self.holds(UnknownCondition))
 
     def test_repeated_call(self) -> None:
         """A call that is repeated, its reply being lost, says of the same records that they were refused."""
         self.record()
-        condition = ("held", self.script.keys.command(COMMAND), "x", "1")
-        step = (DEVICE, None, "", 0.0, [], None, None, [], condition)
-        self.assertEqual(self.script.commit([step, step[:8]], number=7), [0, 0, b"LATE"])
-        self.assertEqual(self.script.commit([step, step[:8]], number=7)[:2], [-1, 0])
+        condition = HeldCondition(key=self.script.keys.command(COMMAND), holder="x", token="1")
+        steps = [EventsRecord(device=DEVICE, condition=condition), EventsRecord(device=DEVICE)]
+        self.assertEqual(self.script.commit(steps, number=7), [0, 0, b"LATE"])
+        self.assertEqual(self.script.commit(steps, number=7)[:2], [-1, 0])
 
 
 class OlderSessionTests(ScriptCase):
@@ -144,8 +165,8 @@ class OlderSessionTests(ScriptCase):
 
     def test_session_isnt_affirmed(self) -> None:
         """An older session does not become the newest again by being affirmed."""
-        device = DEVICE
         self.script.commit([*self.other.contents(report(5)), *self.other.leaves()], "gw2", "b2")
-        session = ("affirm", f"{self.one.gateway.token_prefix}1", 60, "gateway", "gw1")
-        self.script.commit([(device, None, "", 0.0, [], None, session, None)], "gw1", "b1", number=2)
-        self.assertEqual(self.client.call("EXISTS", self.script.keys.session(device)), 0)
+        token = f"{self.one.gateway.token_prefix}1"
+        session = AffirmSession(token=token, ttl=60, fields=("gateway", "gw1"))
+        self.script.commit([EventsRecord(device=DEVICE, session=session)], "gw1", "b1", number=2)
+        self.assertEqual(self.client.call("EXISTS", self.script.keys.session(DEVICE)), 0)

@@ -14,6 +14,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol.events import KINDS
+from jt709c_gateway.redis.commit_records import DeviceState, EventsRecord, PeripheralState
 from jt709c_gateway.redis.committer import SCRIPT
 from jt709c_gateway.redis.keys import Keys
 from tests.acl import GATEWAY, log_in, password_of, rules_of
@@ -22,7 +23,7 @@ from tests.support import RedisClient, RedisError, key_prefix, shared_server
 from tests.test_commit_script import CARD, DEVICE, FENCE, LOW_BATTERY, report
 from tests.vectors import binary
 
-Records = list[tuple[Any, ...]]
+Records = list[Any]
 IMEI = "861234567890121"
 ISO = "2025-11-18T11:30:00.000000Z"
 #: Commands of the commit script, and those that commands have it carry out.
@@ -38,7 +39,7 @@ MAKE: dict[str, tuple[str, ...]] = {
 }
 
 
-def command_record(keys: Keys) -> tuple[Any, ...]:
+def command_record(keys: Keys) -> EventsRecord:
     """A command that ends: what a gateway has carried out for it."""
     end = [
         ("HSET", keys.command("o1"), "state", "done"),
@@ -52,7 +53,7 @@ def command_record(keys: Keys) -> tuple[Any, ...]:
         ("LPUSH", keys.invalid, "{}"),
         ("HINCRBY", keys.device(DEVICE), "wrong_passwords", 1),
     ]
-    return (DEVICE, None, ISO, NOW.timestamp(), [("command", '{"id":"c"}')], None, None, end)
+    return EventsRecord(device=DEVICE, events=[("command", '{"id":"c"}')], commands=end)
 
 
 class Scenes:
@@ -84,8 +85,19 @@ class Scenes:
         """It says its IMEI, under which commands wait."""
         self.call("RPUSH", self.keys.waiting(IMEI), json.dumps({"id": "w1"}), json.dumps({"id": "w2"}))
         said = f"({DEVICE},1,001,VERSION,1,JT709C_20200101,{IMEI})".encode()
-        state = ("jt709", IMEI, "v1", "998877", None, ("0123456789", "jt126", None, "locked", 90))
-        made = (DEVICE, "f" * 16, ISO, NOW.timestamp(), [("reply", '{"id":"r"}')], state, None, None)
+        peripheral = PeripheralState(
+            peripheral="0123456789", type="jt126", time=None, lock_state="locked", battery_percent=90
+        )
+        made = EventsRecord(
+            device=DEVICE,
+            fingerprint="f" * 16,
+            seen=ISO,
+            seen_at=NOW.timestamp(),
+            events=[("reply", '{"id":"r"}')],
+            state=DeviceState(
+                dialect="jt709", imei=IMEI, firmware="v1", secret="998877", peripheral=peripheral
+            ),
+        )
         return self.teller.contents(report(1)), [*self.teller.contents(said), made]
 
     def command(self) -> tuple[Records, Records]:

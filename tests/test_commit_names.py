@@ -2,6 +2,7 @@
 
 import json
 
+from jt709c_gateway.redis.commit_records import PositionRecord
 from jt709c_gateway.redis.committer import Limits
 from tests.committing import NOW, Teller
 from tests.masters import IMEI, LORA, OPEN, sublock_report
@@ -82,9 +83,9 @@ class PeripheralTests(PeripheralCase):
         self.assertEqual(self.hash()["lock_state"], "locked")
 
     def test_an_ordinary_report(self) -> None:
-        """What is no sub-lock's has nothing more to be read in it than before."""
+        """A report without a sub-lock takes the short form, which has no place for one."""
         (content,) = self.teller.reports(report())
-        self.assertEqual(len(content[5]), 5)
+        self.assertEqual(len(content), len(PositionRecord.__struct_fields__))
 
     def test_of_many_the_last_heard_stay(self) -> None:
         """A master has at most a hundred."""

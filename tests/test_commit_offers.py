@@ -4,14 +4,19 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway.redis.commit_records import (
+    CommitRecord,
+    DeviceState,
+    EventsRecord,
+    OfferSession,
+    OpenSession,
+)
 from jt709c_gateway.redis.keys import Keys
 from tests.committing import Script
 from tests.support import key_prefix, shared_server
 
 DEVICE = "794308010679"
 REPORT, OTHER = "0123456789abcdef", "fedcba9876543210"
-#: The state in a record that tells of none.
-_STATE = (None, None, None, None, None)
 
 
 class OfferCase(SynchronousTestCase):
@@ -21,10 +26,10 @@ class OfferCase(SynchronousTestCase):
         self.keys = Keys(key_prefix())
         self.script = Script(self.client, self.keys.prefix)
 
-    def commit(self, *contents: tuple[Any, ...], gateway: str = "gw1") -> Any:
-        return self.script.commit(list(contents), gateway)
+    def commit(self, *records: CommitRecord, gateway: str = "gw1") -> Any:
+        return self.script.commit(list(records), gateway)
 
-    def session(self, kind: str, token: str, transport: str, *more: str) -> tuple[Any, ...]:
+    def session(self, kind: type[Any], token: str, transport: str, **more: str) -> EventsRecord:
         """The record with which a session opens, or is offered."""
         told = [("session", '{"kind":"session","told":"online"}', '{"kind":"session","told":"replaced"}')]
         fields = (
@@ -37,17 +42,28 @@ class OfferCase(SynchronousTestCase):
             "since",
             "",
         )
-        return (DEVICE, None, "", 1.0, told, None, (kind, token, 900, *more, *fields), None)
+        change = kind(token=token, ttl=900, fields=fields, **more)
+        return EventsRecord(device=DEVICE, seen_at=1.0, events=told, session=change)
 
     def offer(self, token: str, report: str = "") -> Any:
         """What comes of offering a session; its errors by the number of the record."""
-        reply = self.commit(self.session("offer", token, "udp", report), gateway=token.partition("/")[0])
+        reply = self.commit(
+            self.session(OfferSession, token, "udp", report=report), gateway=token.partition("/")[0]
+        )
         return reply if isinstance(reply, int) else dict(zip(reply[1::2], reply[2::2], strict=True))
 
-    def report(self, fingerprint: str, asked: bool = False) -> tuple[Any, ...]:
+    def report(self, fingerprint: str, asked: bool = False) -> EventsRecord:
         """The record of a guest's report."""
         told = [("unknown", '{"kind":"unknown"}')]
-        return (DEVICE, fingerprint, "2026-01-01", 1.0, told, _STATE, None, None, None, None, None, asked)
+        return EventsRecord(
+            device=DEVICE,
+            fingerprint=fingerprint,
+            seen="2026-01-01",
+            seen_at=1.0,
+            events=told,
+            state=DeviceState(),
+            must_be_new=asked,
+        )
 
     def alive(self, gateway: str) -> None:
         self.client.call("SET", self.keys.gateway(gateway), "x")
@@ -69,7 +85,7 @@ class OfferTests(OfferCase):
     def test_over_tcp_elsewhere(self) -> None:
         """One that another gateway has over TCP stays there, whatever is said, and nothing is told."""
         self.alive("gw2")
-        self.commit(self.session("open", "gw2/b-1", "tcp"), gateway="gw2")
+        self.commit(self.session(OpenSession, "gw2/b-1", "tcp"), gateway="gw2")
         for report in ("", REPORT):
             self.assertEqual(self.offer("gw1/a-1", report), {0: b"DECLINED"})
         self.assertEqual((self.token(), self.told()), ("gw2/b-1", ["online"]))
@@ -78,7 +94,7 @@ class OfferTests(OfferCase):
     def test_over_udp_elsewhere(self) -> None:
         """One that another gateway has over UDP moves with a report that is new."""
         self.alive("gw2")
-        self.commit(self.session("open", "gw2/b-1", "udp"), self.report(REPORT), gateway="gw2")
+        self.commit(self.session(OpenSession, "gw2/b-1", "udp"), self.report(REPORT), gateway="gw2")
         self.assertEqual(self.offer("gw1/a-1"), {0: b"DECLINED"})
         self.assertEqual(self.offer("gw1/a-2", REPORT), {0: b"DECLINED"})
         self.assertEqual(self.offer("gw1/a-3", OTHER), 0)
@@ -88,7 +104,7 @@ class OfferTests(OfferCase):
 
     def test_dead_gateway(self) -> None:
         """What a gateway had that has died keeps nobody out, and neither does our own from before."""
-        self.commit(self.session("open", "gw2/b-1", "tcp"), gateway="gw2")
+        self.commit(self.session(OpenSession, "gw2/b-1", "tcp"), gateway="gw2")
         self.assertEqual(self.offer("gw1/a-1"), 0)
         self.alive("gw1")
         self.assertEqual(self.offer("gw1/c-1"), 0)
@@ -106,5 +122,5 @@ class KnownTests(OfferCase):
 
     def test_in_nobodys_session(self) -> None:
         """A guest's report is taken whosever session is the newest."""
-        self.commit(self.session("open", "gw1/a-1", "tcp"))
+        self.commit(self.session(OpenSession, "gw1/a-1", "tcp"))
         self.assertEqual(self.commit(self.report(REPORT, True)), 0)

@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway.redis.commit_records import EventsRecord
 from jt709c_gateway.redis.committer import Limits
 from tests.committing import NOW, Script, Teller
 from tests.support import key_prefix, shared_server
@@ -78,7 +79,7 @@ class EverythingItWritesTests(ScriptCase):
     def test_history(self) -> None:
         """The audit trail of a device has its lock, alarm and command events and nothing else."""
         contents = self.teller.contents(report(items=CARD, alarm_bits=LOW_BATTERY), binary(0x0002))
-        command = (DEVICE, None, "t", 1.0, [("command", '{"kind":"command"}')], None, None, None)
+        command = EventsRecord(device=DEVICE, events=[("command", '{"kind":"command"}')])
         self.script.commit([*contents, command])
         entries = self.script.stream(self.keys.history(DEVICE))
         self.assertEqual(sorted(one["kind"] for one in entries), ["alarm", "command", "lock"])

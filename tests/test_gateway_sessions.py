@@ -202,7 +202,7 @@ class DatagramTests(SessionCase):
         self.assertEqual(changes(events_in(contents)), [])
         self.assertEqual(old.closed, ["replaced"])
         # Redis learns of the address all the same.
-        self.assertIn("192.0.2.7:2", next(content[6] for content in contents if content[6]))
+        self.assertIn("192.0.2.7:2", next(content[6][3] for content in contents if content[6]))
         self.assertEqual((len(new.sent), self.holder()), (1, "192.0.2.7:2"))
         new.connection.closed("idle")
         self.assertEqual(self.changes(), [("794308010679", "offline")])

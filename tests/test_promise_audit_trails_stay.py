@@ -6,6 +6,7 @@ from typing import Any
 
 from jt709c_gateway.protocol import jt709
 from jt709c_gateway.protocol.jt808 import encode
+from jt709c_gateway.redis.commit_records import EventsRecord
 from jt709c_gateway.redis.committer import Limits
 from tests.orders_bench import BenchTestCase
 from tests.orders_support import UNLOCKED, lock_event
@@ -30,9 +31,8 @@ class TrailTests(ScriptCase):
 
     def give(self, device: str, state: str = "queued") -> None:
         """Somebody gives a command for a device."""
-        self.script.commit(
-            [(device, None, "", 0.0, [("command", f'{{"state":"{state}"}}')], None, None, None)]
-        )
+        event = ("command", f'{{"state":"{state}"}}')
+        self.script.commit([EventsRecord(device=device, events=[event])])
 
     def trails(self) -> set[str]:
         """The devices that have an audit trail."""

@@ -1,4 +1,4 @@
-"""Builds the records of messages for `commit.lua`, whose head lists their fields; it changes nothing."""
+"""Builds the commit records of messages; it changes nothing."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -13,7 +13,14 @@ from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.envelope import wrap
 from jt709c_gateway.protocol.framing import MAX_BINARY
 from jt709c_gateway.protocol.message import Message
-from jt709c_gateway.redis.committer import Content
+from jt709c_gateway.redis.commit_records import (
+    DeviceState,
+    EventsRecord,
+    KeepSession,
+    LivePosition,
+    PeripheralState,
+    PositionRecord,
+)
 
 #: Longest `raw` (hex digits) that is repeated in each event of a message. A longer one, of a split message,
 #: is in the first event only: else a device's whole memory would be repeated for each position in it.
@@ -22,7 +29,7 @@ _RAW_REPEATED: Final = 2 * MAX_BINARY
 
 def position_record(
     session: Session, message: Message, moment: Moment, dialect: str, event_id: str, at: float | None
-) -> Content:
+) -> PositionRecord:
     """The record of a message that `is_position`: the most frequent kind, built without detours.
 
     `at` is its time, if credible. The session has observed the message before.
@@ -31,20 +38,21 @@ def position_record(
     clock, alarms = session.clock, location.alarms
     skew = None if at is None else clock.skew_s
     event = wrap(message, events.KIND_LOCATION, location, session.origin, dialect, moment.utc, event_id, skew)
-    return (
-        message.device,
-        message.fingerprint,
-        moment.iso,
-        moment.epoch,
-        events.to_text(event),
-        session.dialect,
-        message.imei,
-        location.lock_state,
-        location.battery_percent,
-        events.to_text(alarms) if alarms else "[]",
-        at,
-        clock.skew if clock.sure else None,
-        session.token,
+    return PositionRecord(
+        device=message.device,
+        # Every report has one.
+        fingerprint=message.fingerprint,  # type: ignore[arg-type]
+        seen=moment.iso,
+        seen_at=moment.epoch,
+        event=events.to_text(event),
+        dialect=session.dialect,
+        imei=message.imei,
+        lock_state=location.lock_state,
+        battery_percent=location.battery_percent,
+        alarms=events.to_text(alarms) if alarms else "[]",
+        time=at,
+        skew=clock.skew if clock.sure else None,
+        token=session.token,
     )
 
 
@@ -54,14 +62,17 @@ def message_record(
     moment: Moment,
     dialect: str,
     next_id: Callable[[], str],
-    refresh: tuple[Any, ...] | None,
-) -> Content:
+    refresh: KeepSession | None,
+    guest: bool = False,
+    must_be_new: bool = False,
+) -> EventsRecord:
     """The record of any message; `refresh` is the change of its session in Redis.
 
-    The session has observed the message before.
+    The session has observed the message before. The record of a `guest` names no session. With `must_be_new`,
+    the commit's callback gets whether the report was new.
     """
-    peripheral, known = None, None
-    located: list[tuple[Any, ...]] = []
+    peripheral, told = None, None
+    positions: list[LivePosition] = []
     packed: list[tuple[str, str]] = []
     now = moment.epoch
     for kind, data in message.events:
@@ -70,23 +81,33 @@ def message_record(
         if packed and len(message.raw) > _RAW_REPEATED:
             event.raw = None
         if isinstance(data, events.Location) and not message.stored:
-            located.append((len(packed), *_position_state(data, session.clock, credible(data.time, now))))
+            at = credible(data.time, now)
+            positions.append(_live_position(data, session.clock, len(packed), at))
         elif type(data) is events.Peripheral:
             peripheral = _peripheral_state(data, session.sublocks, now)
         elif type(data) is events.Reply:
-            known = _reply_state(data, moment.iso)
+            told = _reply_state(data, moment.iso)
         packed.append((kind, events.to_text(event)))
-    state: tuple[Any, ...] = (
-        session.dialect,
-        message.imei,
-        message.firmware,
-        message.secret,
-        located or None,
+    return EventsRecord(
+        device=message.device,
+        fingerprint=message.fingerprint,
+        seen=moment.iso,
+        seen_at=moment.epoch,
+        events=packed,
+        state=DeviceState(
+            dialect=session.dialect,
+            imei=message.imei,
+            firmware=message.firmware,
+            secret=message.secret,
+            positions=positions or None,
+            peripheral=peripheral,
+            told=told or None,
+        ),
+        session=refresh,
+        token=None if guest else session.token,
+        keys=message.keys_of_several(),
+        must_be_new=must_be_new,
     )
-    if peripheral is not None or known:
-        state = (*state, peripheral, known)
-    reported = (message.device, message.fingerprint, moment.iso, moment.epoch, packed, state, refresh)
-    return (*reported, None, None, session.token, message.keys_of_several())
 
 
 def _is_dated(data: events.EventData, now: float) -> bool:
@@ -95,15 +116,16 @@ def _is_dated(data: events.EventData, now: float) -> bool:
     return time is None or credible(time, now) is not None
 
 
-def _position_state(location: events.Location, clock: LockClock, at: float | None) -> tuple[Any, ...]:
-    """State that Redis stores of a live position; `at` is its time, if credible."""
+def _live_position(location: events.Location, clock: LockClock, index: int, at: float | None) -> LivePosition:
+    """What a live position changes in Redis; `index` is that of its event, `at` its time, if credible."""
     alarms = location.alarms
-    return (
-        location.lock_state,
-        location.battery_percent,
-        events.to_text(alarms) if alarms else "[]",
-        at,
-        clock.skew if clock.sure else None,
+    return LivePosition(
+        event=index,
+        lock_state=location.lock_state,
+        battery_percent=location.battery_percent,
+        alarms=events.to_text(alarms) if alarms else "[]",
+        time=at,
+        skew=clock.skew if clock.sure else None,
     )
 
 
@@ -118,8 +140,14 @@ def _reply_state(reply: events.Reply, now: str) -> dict[str, str]:
     return {name: str(value) for name, value in found.items() if value is not UNSET}
 
 
-def _peripheral_state(data: events.Peripheral, sublocks: SubLockStates | None, now: float) -> tuple[Any, ...]:
+def _peripheral_state(data: events.Peripheral, sublocks: SubLockStates | None, now: float) -> PeripheralState:
     """State that Redis stores of a sub-lock or sensor."""
     time = None if sublocks is None else sublocks.event_time(data, now)
     state = data.lock_state if isinstance(data.lock_state, str) else None
-    return (data.peripheral, data.peripheral_type, time, state, data.battery_percent)
+    return PeripheralState(
+        peripheral=data.peripheral,
+        type=data.peripheral_type,
+        time=time,
+        lock_state=state,
+        battery_percent=data.battery_percent,
+    )

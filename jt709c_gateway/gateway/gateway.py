@@ -31,6 +31,7 @@ from jt709c_gateway.protocol.envelope import VERSION
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.protocol.reassembly import PartStore, Reassembler
 from jt709c_gateway.redis.batch import Answer
+from jt709c_gateway.redis.commit_records import CommitRecord, KeepSession, MalformedRecord
 from jt709c_gateway.redis.committer import Committer
 from jt709c_gateway.transport.interfaces import Link
 from jt709c_gateway.util.clock import Clock
@@ -140,11 +141,12 @@ class Gateway:
         refresh = None
         if moment.now - session.refreshed > self.policy.session_refresh:
             session.refreshed = moment.now
-            refresh = ("keep", session.token, self.policy.session_ttl)
+            refresh = KeepSession(token=session.token, ttl=self.policy.session_ttl)
+        record: CommitRecord
         if message.is_position and refresh is None:
-            content = position_record(session, message, moment, dialect, self.ids(), at)
+            record = position_record(session, message, moment, dialect, self.ids(), at)
         else:
-            content = message_record(session, message, moment, dialect, self.ids, refresh)
+            record = message_record(session, message, moment, dialect, self.ids, refresh)
         self.counters.frames[dialect, message.events[0][0] if message.events else "none"] += 1
         answer: Answer = message.answer if message.is_position else session.answer_to(message)
         if message.time_answer is not None:
@@ -156,7 +158,7 @@ class Gateway:
         elif message.imei is not None and message.imei != session.imei:
             self.sessions.set_imei(session, message.imei)
             then = partial(self._imei_committed, session.device)
-        self.committer.submit(content, session.connection, answer, then)
+        self.committer.submit(record, session.connection, answer, then)
         if message.impossible_date or message.wrong_length:
             reason = "length" if message.wrong_length else "date"
             self.malformed(session.origin.peer or "", reason, kept_bytes(message), moment.iso)
@@ -180,7 +182,8 @@ class Gateway:
     ) -> None:
         """Count and store unreadable input, with passwords masked; `sender` is notified of the commit."""
         self.counters.malformed[reason] += 1
-        self.committer.submit(("", peer, reason, raw.hex(), iso), sender)
+        record = MalformedRecord(peer=peer, reason=reason, raw=raw.hex(), time=iso)
+        self.committer.submit(record, sender)
 
     def may_log(self, now: float) -> bool:
         """Whether another line about bad input may be logged."""

@@ -13,6 +13,7 @@ from jt709c_gateway.gateway.policy import Moment
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol.framing import MALFORMED_KEPT
 from jt709c_gateway.protocol.message import Message
+from jt709c_gateway.redis.commit_records import MalformedRecord
 
 if TYPE_CHECKING:
     from jt709c_gateway.gateway.gateway import Gateway
@@ -57,8 +58,9 @@ class RateLimiter:
                 del self._reported[next(iter(self._reported))]
             self._reported[device] = None
             self.log.info("lock {device} at {peer} is not admitted", device=device, peer=link.peer)
-            content = ("", link.peer, NOT_ADMITTED, kept_bytes(message).hex(), moment.iso)
-            self.gateway.committer.submit(content)
+            raw = kept_bytes(message).hex()
+            record = MalformedRecord(peer=link.peer, reason=NOT_ADMITTED, raw=raw, time=moment.iso)
+            self.gateway.committer.submit(record)
         if connection.is_datagram:
             connection.drop_datagram(NOT_ADMITTED)
         else:

@@ -14,6 +14,17 @@ from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.gateway.takeover_limit import TakeoverLimiter
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.message import Message
+from jt709c_gateway.redis.commit_records import (
+    AffirmSession,
+    CloseSession,
+    DeviceState,
+    EventsRecord,
+    LoseSession,
+    OfferSession,
+    OpenSession,
+    PublishedEvent,
+    SessionChange,
+)
 from jt709c_gateway.transport.interfaces import SHUTDOWN
 
 if TYPE_CHECKING:
@@ -87,7 +98,8 @@ class SessionLifecycle:
         elif not (session.connection.is_datagram and before.connection.is_datagram):
             # A new UDP address behind a mobile network's NAT is not a new connection.
             transitions = [_TAKEN_OVER]
-        opening = ("open", session.token, self.gateway.policy.session_ttl, *session.hash_fields())
+        ttl = self.gateway.policy.session_ttl
+        opening = OpenSession(token=session.token, ttl=ttl, fields=session.hash_fields())
         lasted = None if before is None else round(moment.now - before.opened, 3)
         self._commit_change(session, transitions, lasted, moment, opening)
         self._replace(session, before, moment, transitions)
@@ -100,7 +112,8 @@ class SessionLifecycle:
         """
         transitions: list[_Change] = [("online", "connected"), _TAKEN_OVER]
         ttl = self.gateway.policy.session_ttl
-        offering = ("offer", session.token, ttl, report or "", *session.hash_fields())
+        fields = session.hash_fields()
+        offering = OfferSession(token=session.token, ttl=ttl, fields=fields, report=report or "")
         self._commit_change(session, transitions, None, moment, offering, then)
 
     def on_offer_accepted(self, session: Session, moment: Moment) -> bool:
@@ -115,7 +128,8 @@ class SessionLifecycle:
     def withdraw(self, session: Session) -> None:
         """End a session in Redis that was accepted but can't be used any more."""
         transitions: list[_Change] = [("offline", "replaced")]
-        self._commit_change(session, transitions, None, self.gateway.moment(), ("close", session.token))
+        closing = CloseSession(token=session.token)
+        self._commit_change(session, transitions, None, self.gateway.moment(), closing)
 
     def _replace(
         self, session: Session, before: Session | None, moment: Moment, transitions: list[_Change]
@@ -167,7 +181,8 @@ class SessionLifecycle:
 
     def reassert_session(self, session: Session) -> None:
         """Store a session in Redis again if it is missing there, and publish that."""
-        stored = ("affirm", session.token, self.gateway.policy.session_ttl, *session.hash_fields())
+        ttl = self.gateway.policy.session_ttl
+        stored = AffirmSession(token=session.token, ttl=ttl, fields=session.hash_fields())
         self._commit_change(session, [("online", "known again")], None, self.gateway.moment(), stored)
 
     def restore_to_redis(self, session: Session) -> None:
@@ -176,8 +191,9 @@ class SessionLifecycle:
         moment = self.gateway.moment()
         heard = moment.epoch - (moment.now - session.last_heard)
         iso = datetime.fromtimestamp(heard, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        state = (session.dialect, session.imei, None, None, None, None)
-        self.gateway.committer.submit((session.device, None, iso, heard, [], state, None, None))
+        state = DeviceState(dialect=session.dialect, imei=session.imei)
+        record = EventsRecord(device=session.device, seen=iso, seen_at=heard, state=state)
+        self.gateway.committer.submit(record)
 
     def mark_offline(self, device: str, gateway: str, gone: bool) -> None:
         """Publish that a dead gateway's device is offline, unless it has reconnected.
@@ -186,9 +202,15 @@ class SessionLifecycle:
         """
         moment = self.gateway.moment()
         data = events.Session("offline", "gateway died", None)
-        packed = [(events.KIND_SESSION, self.gateway.encode(device, events.KIND_SESSION, data))]
-        change = ("lost", gateway, "1" if gone else "0", self.gateway.token_prefix)
-        self.gateway.committer.submit((device, None, moment.iso, moment.epoch, packed, None, change, None))
+        event = (events.KIND_SESSION, self.gateway.encode(device, events.KIND_SESSION, data))
+        record = EventsRecord(
+            device=device,
+            seen=moment.iso,
+            seen_at=moment.epoch,
+            events=[event],
+            session=LoseSession(gateway=gateway, gone=gone, living=self.gateway.token_prefix),
+        )
+        self.gateway.committer.submit(record)
 
     def _end_replaced(self, before: Session) -> None:
         """Close the connection of a replaced session, unless other devices use it too."""
@@ -225,7 +247,8 @@ class SessionLifecycle:
             lasted = round(moment.now - session.opened, 3)
             gateway.counters.sessions["offline"] += 1
             gateway.rate_limiter.remember_budget(session, moment.now)
-            self._commit_change(session, [("offline", reason)], lasted, moment, ("close", session.token))
+            closing = CloseSession(token=session.token)
+            self._commit_change(session, [("offline", reason)], lasted, moment, closing)
             gateway.on_offline(session, reason)
 
     # Events
@@ -236,7 +259,7 @@ class SessionLifecycle:
         transitions: list[_Change],
         lasted: float | None,
         moment: Moment,
-        stored: tuple[Any, ...],
+        change: SessionChange,
         then: Any = None,
     ) -> None:
         """Commit a session's change, and its `session` events.
@@ -245,13 +268,15 @@ class SessionLifecycle:
         gateway or run.
         """
         gateway = self.gateway
-        packed: list[tuple[str, ...]] = []
+        packed: list[PublishedEvent] = []
         if transitions:
             changes = [events.Session(state, reason, lasted) for state, reason in transitions]
             texts = [gateway.encode(session.device, events.KIND_SESSION, data, session) for data in changes]
             packed.append((events.KIND_SESSION, *texts))
-        content = (session.device, None, moment.iso, moment.epoch, packed, None, stored, None)
-        gateway.committer.submit(content, None, None, then or session.on_stored)
+        record = EventsRecord(
+            device=session.device, seen=moment.iso, seen_at=moment.epoch, events=packed, session=change
+        )
+        gateway.committer.submit(record, None, None, then or session.on_stored)
 
     # Maintenance
 

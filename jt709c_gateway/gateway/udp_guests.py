@@ -22,7 +22,6 @@ from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.redis.batch import Answer
-from jt709c_gateway.redis.committer import Content
 
 if TYPE_CHECKING:
     from jt709c_gateway.gateway.gateway import Gateway
@@ -34,10 +33,6 @@ _SPEED: Final = 70.0
 #: report a new one may be.
 _AHEAD: Final = timedelta(minutes=10)
 _BEHIND: Final = timedelta(minutes=1)
-#: Indexes in a record, and its length: see the head of `commit.lua`.
-_TOKEN: Final = 9
-_ASKS: Final = 11
-_VALUES: Final = 12
 _EARTH: Final = 6_371_000.0
 #: Devices with a budget for guests; the oldest are forgotten first.
 _MAX_BUDGETS: Final = 10_000
@@ -72,13 +67,6 @@ def _metres(latitude: float, longitude: float, other_latitude: float, other_long
     north, east = radians(other_latitude - latitude), radians(other_longitude - longitude)
     flat = cos(radians(latitude)) * cos(radians(other_latitude))
     return 2 * _EARTH * asin(min(1.0, sqrt(sin(north / 2) ** 2 + flat * sin(east / 2) ** 2)))
-
-
-def _guest_record(content: Content, asks: bool) -> Content:
-    """A record without session token; with `asks` the commit's callback gets whether the report was new."""
-    values = [*content, *[None] * (_VALUES - len(content))]
-    values[_TOKEN], values[_ASKS] = None, asks
-    return tuple(values)
 
 
 @define(eq=False)
@@ -135,12 +123,12 @@ class UdpGuests:
                 steps = registered.executor.process_message(message, moment, elsewhere=True)
         gateway.counters.frames[dialect, message.events[0][0] if message.events else "none"] += 1
         guest.observe_state(message, moment, at)
-        content = message_record(guest, message, moment, dialect, gateway.ids, None)
+        record = message_record(guest, message, moment, dialect, gateway.ids, None, True, moves)
         answer: Answer = guest.answer_to(message)
         if message.time_answer is not None:
             answer = lambda: message.answer_at(gateway.wall())  # noqa: E731
         then = partial(self._move, guest, message, moment) if moves else None
-        gateway.committer.submit(_guest_record(content, moves), guest.connection, answer, then)
+        gateway.committer.submit(record, guest.connection, answer, then)
         if message.impossible_date:
             gateway.malformed(guest.origin.peer or "", "date", kept_bytes(message), moment.iso)
         if steps is not None:

@@ -1,8 +1,17 @@
 """Redis commands that the committer executes for a command, and their conditions (docs/fencing.rst)."""
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from jt709c_gateway.redis.command_store_types import Record
+from jt709c_gateway.redis.commit_records import (
+    AnswerCondition,
+    Condition,
+    EvidenceCondition,
+    HeldCondition,
+    RedisCommand,
+    RequeueCondition,
+    UnknownCondition,
+)
 from jt709c_gateway.redis.keys import Keys
 
 #: Lifetime of a command's record, in seconds.
@@ -17,10 +26,6 @@ MAX_INVALID: Final = 1000
 #: Maximum number of commands that can be listed; as in `command_accept.lua`.
 MAX_RECENT: Final = 10_000
 
-RedisCommand = tuple[Any, ...]
-#: A condition that must hold for a record to be written: see `commit_conditions.lua`.
-Condition = tuple[str, ...]
-
 
 class CommandWrites:
     """Makes Redis commands and conditions for the committer."""
@@ -29,22 +34,27 @@ class CommandWrites:
     gateway: str
     holder: str
 
-    def held_condition(self, command_id: str, token: int, attempts: int | None = None) -> Condition:
+    def held_condition(self, command_id: str, token: int, attempts: int | None = None) -> HeldCondition:
         """Condition: this claim still holds the command, and the command was sent `attempts` times."""
-        condition = ("held", self.keys.command(command_id), self.holder, str(token))
-        return condition if attempts is None else (*condition, str(attempts))
+        return HeldCondition(
+            key=self.keys.command(command_id),
+            holder=self.holder,
+            token=str(token),
+            attempts=None if attempts is None else str(attempts),
+        )
 
-    def requeue_condition(self, command_id: str, token: int) -> Condition:
+    def requeue_condition(self, command_id: str, token: int) -> RequeueCondition:
         """Condition: this claim still holds the command, and it may return to its lock's queue."""
-        return "put_back", self.keys.command(command_id), self.holder, str(token)
+        return RequeueCondition(key=self.keys.command(command_id), holder=self.holder, token=str(token))
 
     def evidence_condition(self, what: Literal["evidence", "answer"], command_id: str) -> Condition:
         """Condition: reports or answers of a lock may still change the command's record."""
-        return what, self.keys.command(command_id)
+        key = self.keys.command(command_id)
+        return EvidenceCondition(key=key) if what == "evidence" else AnswerCondition(key=key)
 
-    def unknown_condition(self, command_id: str) -> Condition:
+    def unknown_condition(self, command_id: str) -> UnknownCondition:
         """Condition: the command has no record."""
-        return "unknown", self.keys.command(command_id)
+        return UnknownCondition(key=self.keys.command(command_id))
 
     def record_writes(self, command_id: str, record: Record) -> list[RedisCommand]:
         """Write the record of a command."""

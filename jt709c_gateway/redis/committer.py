@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from jt709c_gateway.redis.batch import Answer, Batch, Recipient, Then, Waiting, gather
+from jt709c_gateway.redis.commit_records import CommitRecord
 from jt709c_gateway.redis.durability import Durability, NotDurable, Shortfall
 from jt709c_gateway.redis.errors import REPORT_EVERY, explain
 from jt709c_gateway.redis.keys import Keys
@@ -91,10 +92,6 @@ class Limits:
                 self.histories,
             )
         )
-
-
-#: The fields of one record: see the head of `commit.lua`.
-Content = tuple[Any, ...]
 
 
 @define
@@ -182,14 +179,14 @@ class Committer:
 
     def submit(
         self,
-        content: Content,
+        record: CommitRecord,
         recipient: Recipient | None = None,
         answer: Answer = None,
         then: Then | None = None,
     ) -> None:
         """Queue a record for the next batch; after its commit `recipient` gets `answer`."""
         try:
-            packed = _encode(content)
+            packed = _encode(record)
         except Exception:
             self.log.failure("a record could not be encoded for Redis")
             packed = b""

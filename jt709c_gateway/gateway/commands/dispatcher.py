@@ -26,7 +26,14 @@ from jt709c_gateway.protocol.events import KIND_COMMAND, to_text
 from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.redis.command_store_types import Claim
 from jt709c_gateway.redis.command_store_types import Record as StoredRecord
-from jt709c_gateway.redis.command_writes import UNSETTLED_TTL, Condition, RedisCommand
+from jt709c_gateway.redis.command_writes import UNSETTLED_TTL
+from jt709c_gateway.redis.commit_records import (
+    Condition,
+    EventsRecord,
+    PublishedEvent,
+    RedisCommand,
+    UnknownCondition,
+)
 from jt709c_gateway.redis.errors import ErrorLog
 from jt709c_gateway.util.clock import Clock
 
@@ -325,7 +332,7 @@ class CommandDispatcher:
                 self.claims.pop(command.id, None)
             if ended and run.attempts and self.gateway.sessions.get(command.device) is None:
                 self.notify_owner(command.device)
-            if not written and (then is None or condition[0] == "unknown"):
+            if not written and (then is None or isinstance(condition, UnknownCondition)):
                 self._retry_without_event(run, commands, condition, session, then)
             elif then is not None:
                 then(written)
@@ -355,13 +362,15 @@ class CommandDispatcher:
         Nothing is committed unless `condition` (see `commit_conditions.lua`) holds and `seen_in` is the
         device's newest session.
         """
-        packed = []
+        events: list[PublishedEvent] = []
         if public is not None:
             session = self.gateway.sessions.get(device)
-            packed.append((KIND_COMMAND, self.gateway.encode(device, KIND_COMMAND, public, session)))
+            events.append((KIND_COMMAND, self.gateway.encode(device, KIND_COMMAND, public, session)))
         token = None if seen_in is None else seen_in.token
-        content = (device, None, "", 0.0, packed, None, None, commands, condition, token)
-        self.gateway.committer.submit(content, then=then)
+        record = EventsRecord(
+            device=device, events=events, commands=commands, condition=condition, token=token
+        )
+        self.gateway.committer.submit(record, then=then)
 
     def after_commit(self, device: str, then: Callable[[bool], None]) -> None:
         """Call `then` when everything submitted up to now is committed."""

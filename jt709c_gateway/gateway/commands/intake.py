@@ -30,7 +30,7 @@ from jt709c_gateway.gateway.commands.rejections import UNKNOWN
 from jt709c_gateway.protocol.events import KIND_COMMAND, to_text
 from jt709c_gateway.redis.command_store import FULL
 from jt709c_gateway.redis.command_store_types import Acceptance, Events, Known
-from jt709c_gateway.redis.command_writes import RedisCommand
+from jt709c_gateway.redis.commit_records import RedisCommand
 from jt709c_gateway.util.timestamps import iso
 
 _T = TypeVar("_T")

@@ -10,7 +10,7 @@ from jt709c_gateway.commands.model import CommandState, InvalidCommand
 from jt709c_gateway.commands.serialization import invalid_record, queue_entry_id
 from jt709c_gateway.commands.signing_keys import CommandRefused, RefusalReason
 from jt709c_gateway.protocol.events import to_text
-from jt709c_gateway.redis.command_writes import RedisCommand
+from jt709c_gateway.redis.commit_records import RedisCommand
 from jt709c_gateway.util.timestamps import iso
 
 if TYPE_CHECKING:

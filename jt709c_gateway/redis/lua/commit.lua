@@ -8,29 +8,17 @@
 -- KEYS[1] the stream of events (all other keys share its hash slot)
 -- ARGV[1] prefix   ARGV[2] key of this gateway run's commit marker   ARGV[3] number of the batch
 -- ARGV[4] limits, MessagePack: {events, history, malformed, devices, recent, age_ms, track, histories}
--- ARGV[5] records, MessagePack, an array of arrays:
---   1 device          6 state or nil    {dialect, imei, firmware, secret, locations, peripheral, told}
---   2 fingerprint     7 session or nil  a change of the session: see `sessions` below
---   3 seen, ISO 8601  8 Redis commands or nil: each an array, executed unchanged
---   4 seen, epoch s   locations or nil, one for each live location among the events, in their order:
---     {event index, lock state, battery or nil, alarms as JSON, epoch s or nil, skew or nil};
---     the time is by the lock's clock, nil where it can't be right; that clock is certainly `skew` seconds ahead of ours
---   5 events {{kind, json}, ...}; for a session that opens a third one, published instead when it takes over another
---   9 condition or nil: it must hold for a command, else nothing of the record is written: see `conditions` below
---   10 token of the session of the message, or nil; if the device has a newer session, nothing is written
---   11 the content part of each event's fingerprint, or nil; only for a message with several reports
---   12 true if a repeated report must be returned as the error "KNOWN"
---   peripheral, only for a sub-lock or sensor: {id, type, epoch s or nil, lock state or nil, battery}
---   told, only from an answer: {field: value} of those in STATE
---   A record whose device is "" is a malformed run: {"", peer, reason, raw, time}.
---   A record of 13 values is a report with one event, a live location, which nearly all are: 1 to 4 as above,
---   5 the event, 6 dialect, 7 imei or nil, 8 to 12 the other values of `location`, 13 token of the session.
---
+-- ARGV[5] records, MessagePack, an array of arrays. The classes in redis/commit_records.py describe their values:
+--   EventsRecord: 1 device, 2 fingerprint, 3 seen, 4 seen_at, 5 events, 6 state, 7 session, 8 commands, 9 condition,
+--     10 token, 11 keys, 12 must_be_new
+--   PositionRecord, known by its 13 values: 1 device, 2 fingerprint, 3 seen, 4 seen_at, 5 event, 6 dialect, 7 imei,
+--     8 lock_state, 9 battery_percent, 10 alarms, 11 time, 12 skew, 13 token
+--   MalformedRecord, known by its first value, an empty device id: 2 peer, 3 reason, 4 raw, 5 time
 -- ARGV[6] time of sending the batch, epoch s, by the same clock as `seen`
 --
 -- Returns the number of duplicate records, or -1 when the whole batch was applied before. When records could not be
 -- written, returns {that number, index, error, index, error, ...}; indices count from 0. The error is "KNOWN" for a
--- repeated report (see 12), "DECLINED" for a session that was offered and not accepted, "LATE" when a condition does
+-- repeated report with must_be_new, "DECLINED" for a session that was offered and not accepted, "LATE" when a condition does
 -- not hold, and "STALE <token>" when the device has a newer session.
 
 local prefix, marker, number = ARGV[1], ARGV[2], tonumber(ARGV[3])

@@ -6,8 +6,8 @@
 -- States of a command that evidence may still change; the final ones are in command_states.lua.
 local SETTLED_BY_EVIDENCE = {sent = true, acknowledged = true, uncertain = true, unconfirmed = true}
 
--- Each function takes the condition, an array whose second value is the key of the command's record, and returns
--- whether it holds.
+-- The classes of Condition in redis/commit_records.py. Each function takes the condition, whose second value is the key
+-- of the command's record, and returns whether it holds.
 local conditions = {}
 
 -- {"held", key, holder, token, attempts or nil}: this claim still holds the command, the command hasn't ended, and, if
@@ -18,7 +18,7 @@ function conditions.held(condition)
     and (not condition[5] or known[4] == condition[5])
 end
 
--- {"put back", key, holder, token}: the same, and a physical command was not sent.
+-- {"put_back", key, holder, token}: the same, and a physical command was not sent.
 function conditions.put_back(condition)
   local known = call('HMGET', condition[2], 'physical', 'attempts')
   return conditions.held(condition) and (known[1] == 'false' or (known[2] or '0') == '0')

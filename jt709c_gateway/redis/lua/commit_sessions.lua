@@ -20,7 +20,7 @@ local function tell(gateway, device)
 end
 
 local function write_session(key, session)
-  call('HSET', key, 'token', session[2], unpack(session, 4))
+  call('HSET', key, 'token', session[2], unpack(session[4]))
   call('EXPIRE', key, session[3])
 end
 
@@ -30,12 +30,12 @@ local function note_newest(device, token)
   device_of(device).session = token
 end
 
--- Changes of a session. Each function takes the device, the key of its session, the token of the stored session or
--- false, and the record's session; it returns whether to publish the record's events, or 'taken over' to publish
--- their other form.
+-- Changes of a session, the classes of SessionChange in redis/commit_records.py. Each function takes the device, the
+-- key of its session, the token of the stored session or false, and the record's session; it returns whether to
+-- publish the record's events, or 'taken over' to publish their other form.
 local sessions = {}
 
--- {"open", token, ttl, field, value, ...}: a device has connected or reconnected.
+-- {"open", token, ttl, fields}: a device has connected or reconnected.
 function sessions.open(device, key, known, session)
   local gateway, before = gateway_of(session[2]), gateway_of(known)
   call('SADD', online_at(gateway), device)
@@ -48,10 +48,10 @@ function sessions.open(device, key, known, session)
   return known and known ~= session[2] and 'taken over' or true
 end
 
--- {"offer", token, ttl, report, field, value, ...}: a device seems to have sent datagrams; their sender is not proven.
+-- {"offer", token, ttl, fields, report}: a device seems to have sent datagrams; their sender is not proven.
 -- `report` is the fingerprint of the report, or empty: see `is_declined`.
 function sessions.offer(device, key, known, session)
-  return sessions.open(device, key, known, {'open', session[2], session[3], unpack(session, 5)})
+  return sessions.open(device, key, known, session)
 end
 
 -- {"keep", token, ttl}: the device was heard again.
@@ -64,7 +64,7 @@ function sessions.keep(device, key, known, session)
   return true
 end
 
--- {"affirm", token, ttl, field, value, ...}: the device is still connected, though Redis may have lost its session, or
+-- {"affirm", token, ttl, fields}: the device is still connected, though Redis may have lost its session, or
 -- another gateway may have published that it is offline.
 function sessions.affirm(device, key, known, session)
   local gateway = gateway_of(session[2])
@@ -89,9 +89,9 @@ function sessions.close(device, key, known, session)
   return call('SREM', online_at(gateway_of(session[2])), device) == 1 or known == session[2]
 end
 
--- {"lost", gateway, "1" when it is certainly gone, prefix of the tokens of its present run}: its gateway has died.
+-- {"lost", gateway, gone, living}: its gateway has died; `living` is the prefix of the tokens of its present run.
 function sessions.lost(device, key, known, session)
-  local gateway, gone, living = session[2], session[3] == '1', session[4]
+  local gateway, gone, living = session[2], session[3], session[4]
   if not gone and call('EXISTS', prefix .. ':gateway:' .. gateway) == 1
     or known and sub(known, 1, #living) == living
     or call('SREM', online_at(gateway), device) == 0 then
@@ -117,7 +117,7 @@ end
 -- Whether an offered session is declined: another living gateway keeps a device that it has over TCP, and over UDP
 -- unless the device reports something new.
 local function is_declined(device, key, known, session)
-  local before, report = gateway_of(known), session[4]
+  local before, report = gateway_of(known), session[5]
   if not before or before == gateway_of(session[2]) or call('EXISTS', prefix .. ':gateway:' .. before) == 0 then
     return false
   end

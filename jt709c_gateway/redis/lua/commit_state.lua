@@ -181,7 +181,7 @@ local function recognise(device, seen, seen_at, dialect, imei)
 end
 
 local function remember(device, record)
-  local dialect, imei, firmware, secret, locations, peripheral, told = unpack(record[6], 1, 7)
+  local dialect, imei, firmware, secret, positions, peripheral, told = unpack(record[6], 1, 7)
   local seen_at = record[4] + late
   recognise(device, record[3], seen_at, dialect, imei)
   device.firmware = firmware or device.firmware
@@ -191,8 +191,8 @@ local function remember(device, record)
   if secret then
     call('SET', prefix .. ':secret:' .. device.name, secret, 'EX', SECRET_TTL)
   end
-  for _, location in ipairs(locations or {}) do
-    locate(device, record[5][location[1] + 1][2], seen_at, unpack(location, 2, 6))
+  for _, position in ipairs(positions or {}) do
+    locate(device, record[5][position[1] + 1][2], seen_at, unpack(position, 2, 6))
   end
   if peripheral then
     remember_peripheral(device.name, record[3], seen_at, peripheral)
