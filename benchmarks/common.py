@@ -310,7 +310,7 @@ class Daemon(Child):
 
     With its embedded server, or with the one on loopback port `redis`. `backlog` is its TCP endpoint's, where
     that is not to be the gateway's own. With `udp` it listens for datagrams,
-    too, on the number of its TCP port.
+    too, on the number of its TCP port. `python` is that of another installation, to be run instead of ours.
     """
 
     def __init__(
@@ -322,6 +322,7 @@ class Daemon(Child):
         *,
         udp: bool = False,
         backlog: int | None = None,
+        python: Path | None = None,
     ):
         self._home = tempfile.TemporaryDirectory(prefix="jt709c-benchmark-", dir=scratch)
         self.home = Path(self._home.name)
@@ -332,7 +333,8 @@ class Daemon(Child):
             raise BenchmarkError(
                 "there is no twistd beside this Python; run it from where the gateway is installed"
             )
-        command: list[str | Path] = [twistd, "--nodaemon", "--pidfile=", f"--logfile={self.home / 'log'}"]
+        command: list[str | Path] = [python or sys.executable, twistd]
+        command += ["--nodaemon", "--pidfile=", f"--logfile={self.home / 'log'}"]
         if profile is not None:
             command += ["--savestats", "--profiler=cprofile", f"--profile={profile.resolve()}"]
         command += [

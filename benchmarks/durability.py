@@ -5,7 +5,6 @@ One server with a replica on this very machine, so that a replica's answer is as
 
 import argparse
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,21 +12,18 @@ from typing import Any
 
 from common import (
     LOOPBACK,
-    BenchmarkError,
-    Child,
     Daemon,
     Redis,
     above_zero,
     allow_connections,
-    free_ports,
     fsync_us,
     positive,
     report,
     run,
 )
-from end_to_end import Target, measure, middle
-
-from jt709c_gateway.redis.embedded.server import server_binary
+from end_to_end import measure, middle
+from servers import server, until
+from targets import Target
 
 #: --durability and the server's appendfsync. Not fsync with everysec: Valkey 9.1 doesn't wait then.
 _CASES = (
@@ -40,38 +36,14 @@ _COLUMNS = ("frames/s", "p50 ms", "p99 ms", "max ms")
 
 
 @contextmanager
-def _server(scratch: Path | None, appendfsync: str, *options: str) -> Iterator[int]:
-    """A server of ours; its port."""
-    (port,) = free_ports(1)
-    with tempfile.TemporaryDirectory(prefix="jt709c-benchmark-", dir=scratch) as directory:
-        command = [server_binary(), "--port", str(port), "--bind", LOOPBACK, "--save", "", "--dir", directory]
-        command += ["--appendonly", "yes", "--appendfsync", appendfsync, *options]
-        with Child([*command, "--logfile", str(Path(directory) / "log")]):
-            _until(lambda: Redis(port).close() is None)
-            yield port
-
-
-def _until(done: Any) -> None:
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        try:
-            if done():
-                return
-        except OSError:
-            pass
-        time.sleep(0.05)
-    raise BenchmarkError("a server of the benchmark is not ready after 20 s")
-
-
-@contextmanager
 def _pair(scratch: Path | None, appendfsync: str) -> Iterator[int]:
     """A primary whose replica is in step; its port."""
     with (
-        _server(scratch, appendfsync, "--repl-diskless-sync-delay", "0") as port,
-        _server(scratch, appendfsync, "--replicaof", LOOPBACK, str(port)),
+        server(scratch, appendfsync, "--repl-diskless-sync-delay", "0") as port,
+        server(scratch, appendfsync, "--replicaof", LOOPBACK, str(port)),
     ):
         redis = Redis(port)
-        _until(lambda: redis.call("SET", "mark", "1") and redis.call("WAIT", "1", "100") == 1)
+        until(lambda: redis.call("SET", "mark", "1") and redis.call("WAIT", "1", "100") == 1)
         redis.close()
         yield port
 
@@ -110,7 +82,7 @@ def main() -> None:
             Daemon(options.data_dir, arguments, redis=port) as daemon,
         ):
             for name, load in loads.items():
-                result = measure(Target("gateway", daemon.port, daemon.pids, daemon), load, options)
+                result = measure(Target(daemon.port, daemon.pids, daemon.redis), load, options)
                 case = f"{durability}, appendfsync {appendfsync}, {name}"
                 found.setdefault(case, []).append(result)
                 _show(case, result)

@@ -1,7 +1,7 @@
 """From the lock's socket to Redis and back: what a frame costs the gateway, and how long its answer takes.
 
 Starts the gateway as it runs by default with its embedded server (which syncs its append-only file before
-each reply), and in turn the floor, if asked; puts the load generator, a process of its own, in front of it;
+each reply), and in turn what it is compared with; puts load on each with the generator, a process of its own;
 and holds the number of events in Redis against the number of frames answered.
 """
 
@@ -9,8 +9,6 @@ import argparse
 import pstats
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,51 +17,27 @@ from common import (
     HERE,
     BenchmarkError,
     Child,
-    Daemon,
     above_zero,
     allow_connections,
-    busy_seconds,
-    cpu_seconds,
-    free_ports,
     fsync_us,
     positive,
     report,
     run,
 )
+from targets import Starter, Target, gateway, starters
 
 _SHOWN = 30
 _COLUMNS = ("frames/s", "per CPU s", "busy", "µs/frame", "p50 ms", "p99 ms", "max ms", "Valkey µs", "others")
-
-
-class Target:
-    """Something to put load on: the gateway, or the floor, which has no Redis."""
-
-    def __init__(self, name: str, port: int, pids: list[int], daemon: Daemon | None) -> None:
-        self.name, self.port, self.pids, self.daemon = name, port, pids, daemon
-
-    def cost(self) -> tuple[float, float, float, int]:
-        """CPU seconds of the server, its Valkey and the whole machine so far; events published so far."""
-        server, machine = sum(cpu_seconds(pid) for pid in self.pids), busy_seconds()
-        if self.daemon is None:
-            return server, 0.0, machine, 0
-        return server, cpu_seconds(self.daemon.valkey_pid), machine, self.daemon.redis.published()
-
-
-@contextmanager
-def _gateway(options: argparse.Namespace, workers: int, profile: Path | None) -> Iterator[Target]:
-    settings = ["--max-connections-per-address", "50000", "--workers", str(workers)]
-    settings += ["--max-rate", "0", "--max-share", "0"]
-    with Daemon(options.data_dir, settings, profile) as daemon:
-        name = "gateway" if workers == 1 else f"{workers} workers"
-        yield Target(name, daemon.port, daemon.pids, daemon)
-
-
-@contextmanager
-def _floor() -> Iterator[Target]:
-    (port,) = free_ports(1)
-    with Child([sys.executable, HERE / "floor.py", "--port", str(port)], pipes=True) as child:
-        child.hear()
-        yield Target("floor", port, [child.pid], None)
+#: Results that are compared between targets, by the names under which they are shown.
+_COMPARED = {
+    "µs/frame": ("us_per_frame",),
+    "Valkey µs": ("valkey_us_per_frame",),
+    "frames/s": ("frames_per_second",),
+    "p50 ms": ("latency_ms", "p50"),
+    "p99 ms": ("latency_ms", "p99"),
+}
+#: What each load gave in each round, by load and target.
+Found = dict[str, dict[str, list[dict[str, Any]]]]
 
 
 def _loads(options: argparse.Namespace) -> dict[str, list[str]]:
@@ -90,7 +64,7 @@ def measure(target: Target, load: list[str], options: argparse.Namespace) -> dic
         generator.process.wait(30)
     server, valkey, machine, published = (end - start for start, end in zip(before, after, strict=True))
     answered = result["answered"]
-    if target.daemon is not None and published != answered:
+    if target.redis is not None and published != answered:
         raise BenchmarkError(f"{answered} frames were answered, but {published} events published")
     if server <= 0:
         raise BenchmarkError("too short to measure; give more --seconds")
@@ -109,8 +83,8 @@ def measure(target: Target, load: list[str], options: argparse.Namespace) -> dic
 def _row(name: str, result: dict[str, Any]) -> str:
     latency = result["latency_ms"]
     values = (
-        f"{result['frames_per_second']:,}",
-        f"{result['frames_per_cpu_second']:,}",
+        f"{result['frames_per_second']:,.0f}",
+        f"{result['frames_per_cpu_second']:,.0f}",
         f"{result['busy']:.0%}",
         f"{result['us_per_frame']:.1f}",
         f"{latency['p50']:.2f}",
@@ -131,32 +105,100 @@ def middle(results: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _round(options: argparse.Namespace, profile: Path | None) -> Iterator[tuple[str, Target, dict[str, Any]]]:
-    """Every load once, on the gateway with each number of workers; on the floor in turn with the first."""
-    for index, workers in enumerate(options.workers):
-        with _gateway(options, workers, profile) as gateway:
-            for name, load in _loads(options).items():
-                yield name, gateway, measure(gateway, load, options)
-                if options.floor and not index:
-                    with _floor() as floor:
-                        yield name, floor, measure(floor, load, options)
-
-
 def _profiled(options: argparse.Namespace) -> None:
     """The same under cProfile: only where the time goes counts then, not how much of it."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "statistics"
-        for name, _, result in _round(options, path):
-            print(_row(f"gateway, {name}", result), flush=True)
+        with gateway(options, options.option, profile=path) as target:
+            for name, load in _loads(options).items():
+                print(_row(f"gateway, {name}", measure(target, load, options)), flush=True)
         pstats.Stats(str(path)).strip_dirs().sort_stats("tottime").print_stats(_SHOWN)
 
 
-def _summary(name: str, both: dict[str, dict[str, Any]]) -> None:
-    for target, result in both.items():
-        print(_row(f"{target}, {name}", result))
-    if "gateway" in both and "floor" in both:
-        ratio = both["gateway"]["frames_per_cpu_second"] / both["floor"]["frames_per_cpu_second"]
-        print(f"{'':<28}gateway / floor, frames per CPU second: {ratio:.2f}")
+def _rounds(options: argparse.Namespace, targets: dict[str, Starter]) -> tuple[Found, str | None]:
+    """Put every load on every target in turn, every other round backwards; return Valkey's version too."""
+    found: Found = {name: {target: [] for target in targets} for name in _loads(options)}
+    valkey = None
+    for number in range(1, options.rounds + 1):
+        for name, load in _loads(options).items():
+            for target_name in list(targets)[:: 1 if number % 2 else -1]:
+                with targets[target_name]() as target:
+                    result = measure(target, load, options)
+                valkey = valkey or target.valkey
+                found[name][target_name].append(result)
+                if options.rounds > 1:
+                    print(_row(f"{number}: {target_name}, {name}", result), flush=True)
+    return found, valkey
+
+
+def _spread(values: list[float]) -> list[float]:
+    """Median, least and greatest."""
+    return [round(value, 3) for value in (median(values), min(values), max(values))]
+
+
+def _value(result: dict[str, Any], path: tuple[str, ...]) -> float:
+    value: Any = result
+    for key in path:
+        value = value[key]
+    return float(value)
+
+
+def spreads(found: Found) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Median, least and greatest of the compared results, by load and target."""
+    return {
+        load: {
+            target: {name: _spread([_value(one, path) for one in runs]) for name, path in _COMPARED.items()}
+            for target, runs in targets.items()
+        }
+        for load, targets in found.items()
+    }
+
+
+def ratios(found: Found) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """This gateway's results divided by each other target's of the same round: median, least, greatest."""
+    return {
+        load: {target: _paired(runs, others) for target, others in targets.items() if others is not runs}
+        for load, targets in found.items()
+        for runs in [next(iter(targets.values()))]
+    }
+
+
+def _paired(runs: list[dict[str, Any]], others: list[dict[str, Any]]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for name, path in _COMPARED.items():
+        pairs = [(_value(one, path), _value(other, path)) for one, other in zip(runs, others, strict=True)]
+        if all(other for _, other in pairs):
+            found[name] = _spread([one / other for one, other in pairs])
+    return found
+
+
+def _show_spreads(title: str, table: dict[str, dict[str, dict[str, list[float]]]], digits: int) -> None:
+    print(f"\n{title}\n{'':<28}" + "".join(f"{name:>28}" for name in _COMPARED))
+    for load, targets in table.items():
+        for target, values in targets.items():
+            shown = [
+                "{:,.{n}f} ({:,.{n}f} to {:,.{n}f})".format(*values[name], n=digits)
+                if name in values
+                else "-"
+                for name in _COMPARED
+            ]
+            print(f"{f'{target}, {load}':<28}" + "".join(f"{text:>28}" for text in shown))
+
+
+def _show(found: Found, rounds: int) -> None:
+    if rounds > 1:
+        print("medians")
+    for load, targets in found.items():
+        both = {target: middle(runs) for target, runs in targets.items()}
+        for target, result in both.items():
+            print(_row(f"{target}, {load}", result))
+        if "gateway" in both and "floor" in both:
+            ratio = both["gateway"]["frames_per_cpu_second"] / both["floor"]["frames_per_cpu_second"]
+            print(f"{'':<28}gateway / floor, frames per CPU second: {ratio:.2f}")
+    if rounds > 1:
+        _show_spreads("median (least to greatest)", spreads(found), 1)
+    if any(len(targets) > 1 for targets in found.values()):
+        _show_spreads("this gateway / the other, of the same round", ratios(found), 2)
 
 
 def main() -> None:
@@ -188,6 +230,20 @@ def main() -> None:
     parser.add_argument(
         "--floor", action="store_true", help="measure the floor too, in turn with the gateway"
     )
+    parser.add_argument("--naive", action="store_true", help="measure naive.py too, in turn with the gateway")
+    parser.add_argument("--against", metavar="COMMIT", help="measure this commit too, in turn with ours")
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        help="option of our gateway, such as --option=--commit-window=0, repeatable",
+    )
+    parser.add_argument(
+        "--against-option", action="append", default=[], help="option of the other commit's, repeatable"
+    )
+    parser.add_argument(
+        "--plain", action="store_true", help="use servers without persistence instead of the embedded one"
+    )
     parser.add_argument(
         "--data-dir", type=Path, help="on which disk the gateway's data are [the system's choice]"
     )
@@ -202,22 +258,13 @@ def main() -> None:
     if options.profile:
         _profiled(options)
         return
-    valkey = None
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for number in range(1, options.rounds + 1):
-        for name, target, result in _round(options, None):
-            if target.daemon is not None:
-                valkey = target.daemon.valkey
-            found.setdefault(name, {}).setdefault(target.name, []).append(result)
-            if options.rounds > 1:
-                print(_row(f"{number}: {target.name}, {name}", result), flush=True)
-    if options.rounds > 1:
-        print("medians")
-    results = {
-        name: {target: middle(runs) for target, runs in targets.items()} for name, targets in found.items()
+    with starters(options) as targets:
+        found, valkey = _rounds(options, targets)
+    _show(found, options.rounds)
+    results: dict[str, Any] = {
+        load: {target: middle(runs) for target, runs in targets.items()} for load, targets in found.items()
     }
-    for name, both in results.items():
-        _summary(name, both)
+    results |= {"spreads": spreads(found), "ratios": ratios(found)}
     disk = options.data_dir or Path(tempfile.gettempdir())
     report("end_to_end", options, {**results, "fsync_us": fsync_us(disk)}, valkey=valkey)
 

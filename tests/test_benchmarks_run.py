@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -29,12 +30,29 @@ class RunTests(SynchronousTestCase):
         self.assertGreater(results["frames_per_second"], 0)
 
     def test_end_to_end(self) -> None:
-        """Both loops, with one process and with two, and the floor."""
+        """Both loops, with one process and with two, the floor, and the naive server."""
         small = ("--locks", "20", "--seconds", "0.5", "--in-flight", "2", "--rate", "200")
-        results = self.run_one("end_to_end", *small, "--floor", "--workers", "1", "2")
+        results = self.run_one("end_to_end", *small, "--floor", "--naive", "--workers", "1", "2")
         for load in ("2 in flight", "200 frames/s"):
-            self.assertEqual(set(results[load]), {"gateway", "floor", "2 workers"})
-            self.assertGreater(results[load]["gateway"]["answered"], 0)
+            self.assertEqual(set(results[load]), {"gateway", "floor", "naive", "2 workers"})
+            for result in results[load].values():
+                self.assertGreater(result["answered"], 0)
+            self.assertEqual(set(results["ratios"][load]), {"floor", "naive", "2 workers"})
+
+    def test_against(self) -> None:
+        """The last commit, in an environment that leaves nothing behind; servers without persistence."""
+        git = ("git", "-C", str(BENCHMARKS.parent))
+        head = subprocess.run((*git, "rev-parse", "--short", "HEAD"), capture_output=True, text=True)
+        if head.returncode:
+            raise SkipTest("this is no git checkout")
+        small = ("--locks", "20", "--seconds", "0.5", "--in-flight", "2", "--rate", "--rounds", "2")
+        results = self.run_one("end_to_end", *small, "--plain", "--against", "HEAD")
+        other = head.stdout.strip()
+        self.assertEqual(set(results["2 in flight"]), {"gateway", other})
+        ratio, least, most = results["ratios"]["2 in flight"][other]["µs/frame"]
+        self.assertTrue(0 < least <= ratio <= most)
+        trees = subprocess.run((*git, "worktree", "list"), capture_output=True, text=True, check=True)
+        self.assertNotIn("jt709c-against-", trees.stdout)
 
     def test_durability(self) -> None:
         """Each kind, both loops."""
