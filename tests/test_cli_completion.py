@@ -137,7 +137,10 @@ def commands(
     """Every command with its words, those of groups included."""
     found = [(path, command)]
     if isinstance(command, click.Group):
-        for name, one in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            one = command.get_command(context, name)
+            assert one is not None
             found += commands(one, (*path, name))
     return found
 
@@ -196,7 +199,8 @@ class HelpTests(SynchronousTestCase):
         self.assertGreater(len(typed), 8)
         for line in typed:
             (words, *_) = examples("Examples:\n" + line)
-            found = cli.commands[words[0]]
+            found = cli.get_command(click.Context(cli), words[0])
+            assert found is not None, line
             try:
                 found.make_context(words[0], words[1:])
             except click.ClickException as error:

@@ -11,9 +11,9 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.cli import device_query, device_table, time_format
-from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.cli import device_table, devices, time_format
 from jt709c_gateway.cli.console import console
+from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.redis.device_summary import DEVICE_FIELDS, DeviceSummary, summarise
 from tests.acl import COMMANDER, READER, GuardedServer, denials
 from tests.cli_support import put_device, run
@@ -47,7 +47,7 @@ FLEET = [
 
 class FilterTests(SynchronousTestCase):
     def names(self, **wanted: object) -> list[str]:
-        query = device_query.DeviceFilter(**wanted)  # type: ignore[arg-type]
+        query = devices.DeviceFilter(**wanted)  # type: ignore[arg-type]
         return [one.device for one in query.sorted([one for one in FLEET if query.fits(one)])]
 
     def test_each(self) -> None:
@@ -82,7 +82,7 @@ class FilterTests(SynchronousTestCase):
             ({"sort": "gateway", "limit": 1}, ["1"]),
         ):
             self.assertEqual(self.names(**wanted), expected, wanted)
-        for sort in device_query.SORTS:
+        for sort in devices.SORTS:
             self.assertEqual(len(self.names(sort=sort)), len(FLEET), sort)
 
 
@@ -218,7 +218,7 @@ class DevicesTests(SynchronousTestCase):
         result = self.devices(user=COMMANDER)
         self.assertEqual((result.returncode, result.stdout), (2, ""))
         self.assertEqual(result.stderr.count("\n"), 1)
-        self.assertIn("Redis doesn't let this user read the fleet", result.stderr)
+        self.assertIn("this Redis user may not read the fleet", result.stderr)
 
     def test_large(self) -> None:
         """10,000 devices are read to the last one, each once; it takes a second or two on a free machine."""

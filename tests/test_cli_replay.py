@@ -115,7 +115,7 @@ class ReplayTests(DaemonCase):
             (f"{good}\n+0.5 zz\n".encode(), ", line 2: not hex: text of 2 characters"),
             (pcap([ethernet(udp(report(880000000006, 1)))])[:-2], ", packet 1: the file ends in the middle"),
             (pcap([]), ": nothing was sent to port 8888 (--port)"),
-            (b"# nothing\n", ": there is nothing in it to replay"),
+            (b"# nothing\n", ": it contains nothing to replay"),
             (bytes(range(256)), ", line 1: not hex"),
         ):
             path = self.file(content)

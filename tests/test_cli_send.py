@@ -16,7 +16,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.cli import command_arguments
-from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.cli.errors import UserError
 from tests.cli_support import COMMAND, DEVICE, TIMEOUT, WithRedis, run
 from tests.signing_support import SECRET
 from tests.support import wait_until

@@ -6,8 +6,9 @@ import sys
 from twisted.internet import defer, reactor, utils
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from jt709c_gateway.cli.common import UserError
-from jt709c_gateway.cli.simulator_runner import describe, make_locks, read_target
+from jt709c_gateway.cli.errors import UserError
+from jt709c_gateway.cli.simulate import describe, make_locks
+from jt709c_gateway.cli.target_address import read_target
 from tests.test_simulator_client import EchoDatagrams, EchoFactory
 
 COMMAND = ["-m", "jt709c_gateway.cli.main", "simulate"]

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.cli import event_format
 from jt709c_gateway.cli.device_lookup import ResolvedDevice
-from jt709c_gateway.cli.watch_stream import Display, EventFilter, patterns
+from jt709c_gateway.cli.watch import Display, EventFilter, patterns
 from jt709c_gateway.redis.pubsub import glob_escape
 from tests.acl import COMMANDER, READER
 from tests.cli_support import DEVICE, TIMEOUT, WithRedis, event
@@ -44,7 +44,7 @@ class Watch(WithRedis):
         watch.notice()
         self.redis.call("PUBLISH", "jt709c:event:lock:1", b"\xff\x00")
         self.publish("heartbeat", battery_percent=80)
-        self.assertIn("no event", watch.notice())
+        self.assertIn("not an event", watch.notice())
         self.assertIn("80 %", watch.line())
 
     def test_a_lost_connection_is_noted_and_made_anew(self):
@@ -125,14 +125,14 @@ class Watch(WithRedis):
             wait_until(lambda: admin.call("ACL", "LOG"), message="the end of the stream is not asked for")
         self.redis.call("CLIENT", "KILL", "TYPE", "pubsub")
         notices = [watch.notice() for _ in range(3)]
-        self.assertIn("what was published meanwhile is missing", notices[2], notices)
+        self.assertIn("events published meanwhile are missing", notices[2], notices)
         self.publish("command", state="done")
         self.assertIn("done", watch.line())
 
     def test_a_user_who_may_not_begin_in_the_past(self):
         watch = self.start("watch", "--kind", "command", "--since", "1h", user=COMMANDER)
         self.assertIn("watching", watch.notice())
-        self.assertIn("doesn't let this user read the stream of events", watch.notice())
+        self.assertIn("may not read the stream of events", watch.notice())
 
     def test_redis_that_is_away_for_long_comes_back(self):
         """One line says that it is away, though there are two connections."""

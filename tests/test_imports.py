@@ -26,7 +26,7 @@ LAYERS = (
 #: Begun as a program of its own by `workers`, it runs a whole gateway.
 ENTRY_POINTS = frozenset(["jt709c_gateway.workers.main"])
 #: Packages in which modules still know each other in a circle.
-CIRCLES = frozenset(["gateway", "cli"])
+CIRCLES = frozenset(["gateway"])
 
 
 @cache

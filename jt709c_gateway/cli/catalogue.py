@@ -1,14 +1,31 @@
 """`jt709c catalogue`: shows the commands of the profiles."""
 
+import json
 import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
 
+import attrs
 import click
+from rich.table import Table
+from rich.text import Text
 
 from jt709c_gateway.cli import completion_values
-from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.cli.console import console, plain
+from jt709c_gateway.cli.errors import UserError
+from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, LOCAL_COMMANDS
+from jt709c_gateway.commands.profiles import CommandSpec, Profile, ProfileError, load_profiles
+from jt709c_gateway.commands.profiles.params import Param
+from jt709c_gateway.commands.profiles.registry import LOCAL_PARAMS
+from jt709c_gateway.commands.profiles.spec import CommandDefinition
+from jt709c_gateway.commands.provenance import Provenance, weakest
+from jt709c_gateway.protocol.json_text import escape_text
+
+PARTLY: Final = "partly "
 
 
-@click.command(short_help="Show commands with their parameters and provenance.")
+@click.command()
 @click.argument("commands", nargs=-1, metavar="[COMMAND]...", shell_complete=completion_values.commands)
 @click.option(
     "--profiles",
@@ -32,15 +49,190 @@ def catalogue(commands: tuple[str, ...], directory: str | None, as_json: bool) -
         jt709c catalogue unlock query
         jt709c catalogue --json --profiles /etc/jt709c/profiles
     """
-    from jt709c_gateway.cli import catalogue_table
-
-    found = catalogue_table.catalogue(directory)
+    found = load_entries(directory)
     unknown = [name for name in commands if name not in found]
     if unknown:
         raise UserError(f"{unknown[0]!r} is not a command; expected one of {', '.join(found)}")
     chosen = [entry for name, entry in found.items() if not commands or name in commands]
     if as_json:
-        sys.stdout.write(catalogue_table.to_json(chosen))
+        sys.stdout.write(to_json(chosen))
     else:
-        catalogue_table.show(chosen)
+        show(chosen)
     sys.stdout.flush()
+
+
+@attrs.frozen
+class Form:
+    """A form of a command: its condition and its parameters."""
+
+    condition: str
+    spec: CommandSpec
+
+    @property
+    def params(self) -> dict[str, Param]:
+        """The parameters that the form uses."""
+        usable = self.spec.template.names | self.spec.selectors
+        return {name: param for name, param in self.spec.params.items() if name in usable}
+
+
+@attrs.frozen
+class Holder:
+    """The forms of a command in one profile."""
+
+    profile: Profile
+    forms: tuple[Form, ...]
+
+    @property
+    def standing(self) -> str:
+        """The weakest provenance of the forms, and whether only some have it."""
+        found = {form.spec.provenance for form in self.forms}
+        return f"{PARTLY if len(found) > 1 else ''}{weakest(found)}"
+
+
+@attrs.frozen
+class Entry:
+    """A command and the profiles that have it."""
+
+    name: str
+    description: str
+    holders: tuple[Holder, ...]
+
+    @property
+    def local(self) -> bool:
+        """Whether the gateway executes the command itself."""
+        return self.name in LOCAL_COMMANDS
+
+
+def load_entries(directory: str | None) -> dict[str, Entry]:
+    """Load all commands by name, those of the catalogue first; raise UserError."""
+    try:
+        known = load_profiles(None if directory is None else Path(directory), allow_raw=True)
+    except ProfileError as error:
+        raise UserError(f"--profiles: {plain(error)}") from None
+    profiles = sorted(known.profiles.values(), key=lambda one: one.name)
+    names = dict.fromkeys([*CATALOGUE, *(name for one in profiles for name in sorted(one.commands))])
+    return {name: _entry(name, profiles) for name in names}
+
+
+def _entry(name: str, profiles: Iterable[Profile]) -> Entry:
+    able = [profile for profile in profiles if name in profile.commands]
+    holders = tuple(Holder(profile, _forms(profile.commands[name])) for profile in able)
+    lines = (form.spec.description for holder in holders for form in holder.forms)
+    return Entry(name, CATALOGUE.get(name) or next(filter(None, lines), ""), holders)
+
+
+def _forms(definition: CommandDefinition) -> tuple[Form, ...]:
+    forms = [Form(variant.describe(), variant.spec) for variant in definition.variants]
+    if definition.base is not None:
+        forms.append(Form("otherwise" if forms else "", definition.base))
+    return tuple(forms)
+
+
+def to_json(entries: Sequence[Entry]) -> str:
+    """Format the commands as one JSON document."""
+    aliases = {name: [alias for alias, of in ALIASES.items() if of == name] for name in ALIASES.values()}
+    found = [
+        {
+            "command": entry.name,
+            "aliases": aliases.get(entry.name, []),
+            "description": entry.description,
+            "gateway": entry.local,
+            "params": [_param(param) for param in LOCAL_PARAMS.get(entry.name, {}).values()],
+            "profiles": [_holder(holder) for holder in entry.holders],
+        }
+        for entry in entries
+    ]
+    return escape_text(json.dumps(found, indent=2, ensure_ascii=False)) + "\n"
+
+
+def _holder(holder: Holder) -> dict[str, Any]:
+    forms = [
+        {
+            "condition": form.condition or None,
+            "assumed": form.spec.assumed,
+            "provenance": str(form.spec.provenance),
+            "physical": form.spec.physical,
+            "source": form.spec.source,
+            "peripheral": form.spec.peripheral,
+            "delay": form.spec.evidence.delay.describe() if form.spec.evidence else None,
+            "params": [_param(param) for param in form.params.values()],
+        }
+        for form in holder.forms
+    ]
+    profile = holder.profile
+    return {
+        "profile": profile.name,
+        "dialect": profile.dialect,
+        "standing": holder.standing,
+        "forms": forms,
+    }
+
+
+def _param(param: Param) -> dict[str, Any]:
+    return {
+        "name": param.name,
+        "type": str(param.kind),
+        "required": param.required,
+        "default": None if param.secret else param.default,
+        "from": param.supplied_by,
+        "secret": param.secret,
+        "expected": param.expected(),
+        "description": param.description,
+    }
+
+
+def show(entries: Sequence[Entry]) -> None:
+    """Print a table with one row for each distinct form of a command."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    table.add_column("command", no_wrap=True, style="bold cyan")
+    table.add_column("parameters", overflow="fold")
+    table.add_column("dialects", overflow="fold")
+    table.add_column("standing", no_wrap=True)
+    for entry in entries:
+        for number, (params, dialects, standing) in enumerate(_rows(entry)):
+            style = "yellow" if standing.endswith(Provenance.ASSUMED) else ""
+            cells = (Text(plain(entry.name) if not number else ""), Text(params), Text(dialects))
+            table.add_row(*cells, Text(standing, style))
+    console().print(table)
+
+
+def _rows(entry: Entry) -> list[tuple[str, str, str]]:
+    """Return parameters, dialects and provenance of each row; equal profiles share one."""
+    if entry.local:
+        return [(_lines([("", LOCAL_PARAMS[entry.name])]), "all", "the gateway's own")]
+    if not entry.holders:
+        return [("", "none", "in no profile")]
+    rows: dict[tuple[str, str], list[str]] = {}
+    for holder in entry.holders:
+        params = _lines([(form.condition, form.params) for form in holder.forms])
+        rows.setdefault((params, holder.standing), []).append(_dialect(holder.profile))
+    return [(params, ", ".join(names), standing) for (params, standing), names in rows.items()]
+
+
+def _dialect(profile: Profile) -> str:
+    """Return the dialect, with the name of the profile if it differs."""
+    own = plain(profile.name)
+    return profile.dialect if own == profile.dialect else f"{profile.dialect} ({own})"
+
+
+def _lines(forms: Sequence[tuple[str, Mapping[str, Param]]]) -> str:
+    """Format one line per parameter, with the condition if only some forms have it."""
+    found: dict[str, list[str]] = {}
+    for condition, params in forms:
+        for param in params.values():
+            found.setdefault(_line(param), []).append(condition)
+    return "\n".join(
+        line if len(conditions) == len(forms) else f"{line} [{'; '.join(map(plain, conditions))}]"
+        for line, conditions in found.items()
+    )
+
+
+def _line(param: Param) -> str:
+    notes = [plain(param.expected())]
+    if param.secret or param.secret_items:
+        notes.append("secret" if param.secret else "secret in part")
+    if param.supplied_by is not None:
+        notes.append(f"else the {param.supplied_by.replace('_', ' ')} the gateway has")
+    if param.default is not None and not param.secret:
+        notes.append(f"else {plain(json.dumps(param.default))}")
+    return f"{param.name}{'*' if param.required else ''}: {'; '.join(notes)}"

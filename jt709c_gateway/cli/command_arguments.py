@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.commands.catalogue import CATALOGUE, canonical
 from jt709c_gateway.commands.masking import item_key
@@ -45,7 +45,7 @@ _PASSWORDS: Final = ("password", "old", "new")
 
 @cache
 def known_params(command: str) -> Mapping[str, tuple[Param, ...]]:
-    """The parameters of all forms of a command in the shipped profiles, by name."""
+    """Return the parameters of all forms of a command in the shipped profiles, by name."""
     found: dict[str, list[Param]] = {}
     for profile in load_profiles(allow_raw=True).profiles.values():
         definition = profile.commands.get(canonical(command))
@@ -90,12 +90,12 @@ def read_params(command: str, assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def _named(command: str, name: str) -> str:
-    """The name of a parameter for a message; an unknown one may be a misplaced password."""
+    """Return the name of a parameter for a message; an unknown one may be a misplaced password."""
     return name if known_params(command).get(name) else "NAME"
 
 
 def _may_be_secret(command: str, name: str) -> bool:
-    """Whether the parameter is a secret or may contain one."""
+    """Return whether the parameter is a secret or may contain one."""
     known = known_params(command).get(name, ())
     return _named_secret(name) or any(param.secret or param.secret_items for param in known)
 
@@ -106,12 +106,12 @@ def _named_secret(name: str) -> bool:
 
 
 def is_secret(name: str, forms: Sequence[Param]) -> bool:
-    """Whether the whole parameter is a secret. Raw bytes are masked, but need not be secret."""
+    """Return whether the whole parameter is a secret; raw bytes are masked, but need not be one."""
     return _named_secret(name) or any(param.secret and param.kind not in _RAW for param in forms)
 
 
 def values(forms: Sequence[Param]) -> list[str]:
-    """The possible values of a parameter, if they are few."""
+    """Return the possible values of a parameter, if they are few."""
     words: dict[str, None] = {}
     for param in forms:
         words |= dict.fromkeys(("true", "false") if param.kind is ParamKind.BOOLEAN else param.choices)

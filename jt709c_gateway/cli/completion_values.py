@@ -15,9 +15,9 @@ _READ: Final = 10_000
 
 
 def completer(offer: Callable[[click.Context], Iterable[str | tuple[str, str]]]) -> Completer:
-    """A completer of words, with or without a help text, that begin as what was typed.
+    """Make a completer that offers words, with or without a help text, that begin with the typed text.
 
-    What goes wrong is no reason to disturb somebody who is typing: then nothing is offered.
+    An error offers nothing, since a message would disturb the line that is being typed.
     """
 
     def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -96,30 +96,28 @@ def devices(context: click.Context, parameter: click.Parameter, incomplete: str)
 def _devices(given: Mapping[str, Any], incomplete: str) -> list[str]:
     from twisted.internet import defer
 
-    from jt709c_gateway.cli.common import RedisOptions
-    from jt709c_gateway.cli.redis_client import reach, talk
-    from jt709c_gateway.cli.redis_connection import once
+    from jt709c_gateway.cli.redis_client import RedisOptions, connect, fire_once, redis_link
     from jt709c_gateway.cli.runner import run
     from jt709c_gateway.redis.keys import Keys
 
-    link = reach(RedisOptions(**{name: given[name] for name in RedisOptions._fields}))
+    link = redis_link(RedisOptions(**{name: given[name] for name in RedisOptions._fields}))
     found: list[str] = []
 
-    async def ask(reactor: Any) -> int:
+    async def query(reactor: Any) -> int:
         ready: defer.Deferred[None] = defer.Deferred()
-        talking = talk(reactor, link, given["prefix"], ready=lambda: once(ready))
+        connection = connect(reactor, link, given["prefix"], ready=lambda: fire_once(ready))
         late = reactor.callLater(_PATIENCE, ready.cancel)
-        talking.startService()
+        connection.startService()
         try:
             await ready
-            latest = talking.call("ZREVRANGE", Keys(given["prefix"]).devices, 0, _READ - 1)
+            latest = connection.call("ZREVRANGE", Keys(given["prefix"]).devices, 0, _READ - 1)
             reply = await latest.addTimeout(max(0.0, late.getTime() - reactor.seconds()), reactor)
             found.extend(name.decode("utf-8", "replace") for name in reply)
         finally:
             if late.active():
                 late.cancel()
-            talking.stopService()
+            connection.stopService()
         return 0
 
-    run(ask, lambda _: None)
+    run(query, lambda _: None)
     return [name for name in found if name.startswith(incomplete)]

@@ -18,7 +18,7 @@ class PipeConsole(Console):
 
 
 def console(file: TextIO | None = None) -> Console:
-    """A Console on standard output (or `file`); colours only for a terminal, and not under NO_COLOR."""
+    """Make a Console on standard output (or `file`); it uses colours on a terminal without NO_COLOR."""
     target = file or sys.stdout
     width = None if target.isatty() else _WIDTH
     return PipeConsole(file=target, highlight=False, markup=False, emoji=False, width=width)

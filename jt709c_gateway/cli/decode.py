@@ -1,13 +1,26 @@
 """`jt709c decode`: decodes frames of locks."""
 
 import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import click
+import msgspec
+from rich.table import Table
+from rich.text import Text
 
-from jt709c_gateway.cli import completion_values
+from jt709c_gateway.cli import completion_values, frame_input
+from jt709c_gateway.cli.console import console, plain
+from jt709c_gateway.cli.event_format import STYLES
+from jt709c_gateway.cli.frame_input import Result
+from jt709c_gateway.protocol.events import Event, to_json
+
+_INDENT: Final = "  "
+#: Maximum bytes of a frame in its heading.
+_BYTES_SHOWN: Final = 24
 
 
-@click.command(short_help="Decode frames into messages or events.")
+@click.command()
 @click.argument("hex_text", nargs=-1, metavar="[HEX]...")
 @click.option(
     "--file",
@@ -31,9 +44,6 @@ def decode(hex_text: tuple[str, ...], path: str | None, jsonl: bool, secrets: bo
         jt709c decode "(794308010679,1,001,BASE,2,TIME)"
         jt709c decode --file frames.txt --jsonl
     """
-    from jt709c_gateway.cli import frame_input
-    from jt709c_gateway.cli.message_format import FramePrinter
-
     items = frame_input.items(hex_text, path)
     decoder = frame_input.FrameDecoder(secrets)
     printer = None if jsonl else FramePrinter()
@@ -48,3 +58,69 @@ def decode(hex_text: tuple[str, ...], path: str | None, jsonl: bool, secrets: bo
     sys.stdout.flush()
     if malformed:
         sys.exit(1)
+
+
+class FramePrinter:
+    """Prints frames: a heading, a table for each event, and the answer."""
+
+    def __init__(self) -> None:
+        self._out = console()
+        self._number = 0
+
+    def show(self, result: Result) -> None:
+        """Print one frame."""
+        self._number += 1
+        if self._number > 1:
+            self._out.print()
+        self._out.print(self._heading(result), soft_wrap=True)
+        if result.error is not None:
+            self._out.print(Text(f"{_INDENT}malformed: {plain(result.error)}", "bold red"))
+        elif not result.events:
+            self._out.print(Text(f"{_INDENT}part of a split message; it is shown with the last part", "dim"))
+        for event in result.events:
+            self._event(event)
+        if result.error is None:
+            answer = result.answer or "none due"
+            self._out.print(Text.assemble((f"{_INDENT}answer  ", "bold"), answer), soft_wrap=True)
+
+    def _heading(self, result: Result) -> Text:
+        text = Text.assemble((f"frame {self._number}", "bold"), f"  {plain(result.dialect or 'no dialect')}")
+        if result.events:
+            first = result.events[0]
+            text.append(f"  device {plain(first.device)}", "bold cyan")
+            for name, value in (("IMEI", first.imei), ("serial", first.serial)):
+                if value is not None:
+                    text.append(f"  {name} {value}")
+        length = len(result.frame) // 2
+        shown = result.frame[: 2 * _BYTES_SHOWN] + ("…" if length > _BYTES_SHOWN else "")
+        return text.append(f"  {length} bytes  {shown}", "dim")
+
+    def _event(self, event: Event) -> None:
+        self._out.print(
+            Text(f"{_INDENT}{plain(event.kind)}" + ("  (stored)" if event.stored else ""), _style(event))
+        )
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        # Converted to JSON and back, so that times and names look as published.
+        for name, value in _fields(msgspec.json.decode(to_json(event.data))):
+            table.add_row(Text(f"{_INDENT * 2}{name}", "dim"), Text(value))
+        self._out.print(table)
+
+
+def _style(event: Event) -> str:
+    return STYLES.get(event.kind, "") or "bold"
+
+
+def _fields(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield names and values, nested ones with dotted names; null values are omitted."""
+    for name, value in data.items():
+        if isinstance(value, dict):
+            yield from _fields(value, f"{prefix}{plain(name)}.")
+        elif isinstance(value, list):
+            if value:
+                yield prefix + plain(name), ", ".join(plain(item) for item in value)
+        elif isinstance(value, bool):
+            yield prefix + plain(name), "yes" if value else "no"
+        elif value is not None:
+            yield prefix + plain(name), plain(value)

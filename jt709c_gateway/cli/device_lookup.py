@@ -16,27 +16,27 @@ class ResolvedDevice:
     sublock: str | None = None
 
 
-async def resolve(talking: RedisConnection, keys: Keys, name: str) -> ResolvedDevice:
-    """What a name means by what Redis knows. One that nothing is known of is taken for a device's id.
+async def resolve(connection: RedisConnection, keys: Keys, name: str) -> ResolvedDevice:
+    """Resolve a name with the records in Redis; an unknown name is taken as a device id.
 
     An id of ten digits that is also that of a device which has reported itself means that device, as in
     commands.
     """
     name = name.upper()
-    alias = await talking.call("HGET", keys.imei, name)
+    alias = await connection.call("HGET", keys.imei, name)
     if alias is not None:
         return ResolvedDevice(alias.decode())
     device = name.lstrip("0") or "0"
     if len(name) == SUBLOCK_ID:
-        master = await talking.call("HGET", keys.peripheral(name), "device")
-        if master is not None and not await has_reported(talking, keys, device):
+        master = await connection.call("HGET", keys.peripheral(name), "device")
+        if master is not None and not await has_reported(connection, keys, device):
             return ResolvedDevice(master.decode(), name)
     return ResolvedDevice(device)
 
 
-async def has_reported(talking: RedisConnection, keys: Keys, device: str) -> bool:
-    """Whether the device is known, as far as the Redis user may read that."""
+async def has_reported(connection: RedisConnection, keys: Keys, device: str) -> bool:
+    """Return whether the device has reported, as far as the Redis user may read that."""
     try:
-        return await talking.call("ZSCORE", keys.devices, device) is not None
+        return await connection.call("ZSCORE", keys.devices, device) is not None
     except txredisapi.ResponseError:
-        return bool(await talking.call("XREVRANGE", keys.history(device), "+", "-", "COUNT", 1))
+        return bool(await connection.call("XREVRANGE", keys.history(device), "+", "-", "COUNT", 1))

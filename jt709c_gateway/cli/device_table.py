@@ -1,4 +1,4 @@
-"""The fleet as a table. Not rich's own, which takes seconds to measure 10,000 rows."""
+"""Prints the fleet as a table; rich's own takes seconds to measure 10,000 rows."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -17,9 +17,9 @@ from jt709c_gateway.redis.device_summary import DeviceSummary
 #: A text and its style.
 Cell = tuple[str, str]
 _GAP: Final = "  "
-#: Rows that are printed at a time.
+#: Rows per write.
 _ROWS: Final = 500
-#: Percent from which on down a battery is worth a look; the locks' own alarm comes at 20 or 30.
+#: Battery level in percent up to which it is highlighted; the locks raise their alarm at 20 or 30.
 _LOW_BATTERY: Final = 30
 _NOTHING: Final[Cell] = ("-", "dim")
 
@@ -51,7 +51,7 @@ def _seen(one: DeviceSummary, now: datetime) -> Cell:
 
 
 def _placed(one: DeviceSummary, now: datetime) -> Cell:
-    """How old the position is; yellow when the last report had none."""
+    """Format the age of the position; yellow if the last report had none."""
     moment = time_format.parse(one.position_time)
     if moment is None or one.latitude is None:
         return _NOTHING
@@ -80,7 +80,7 @@ _COLUMNS: Final[Sequence[tuple[str, Callable[[DeviceSummary, datetime], Cell]]]]
 
 
 def show(out: Console, devices: Iterable[DeviceSummary], now: datetime) -> None:
-    """Print a heading and a line for each device, as wide as they have to be."""
+    """Print a heading and a line for each device."""
     rows = [[cell(one, now) for _, cell in _COLUMNS] for one in devices]
     heading: list[Cell] = [(name, "bold underline") for name, _ in _COLUMNS]
     widths = [max(map(cell_len, (text for text, _ in column))) for column in zip(heading, *rows, strict=True)]

@@ -2,19 +2,51 @@
 
 import re
 import sys
-from typing import Any
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import click
+from attrs import frozen
 
-from jt709c_gateway.cli import completion_values
-from jt709c_gateway.cli.common import RedisOptions, UserError, redis_options
+from jt709c_gateway.cli import completion_values, device_table
+from jt709c_gateway.cli.console import console
+from jt709c_gateway.cli.errors import UserError
+from jt709c_gateway.cli.options import redis_options
+from jt709c_gateway.cli.redis_client import FirstConnection, Link, RedisOptions, query, redis_link
+from jt709c_gateway.cli.runner import notice, run
+from jt709c_gateway.cli.time_format import read_duration
+from jt709c_gateway.protocol.alarms import NAMES
+from jt709c_gateway.protocol.events import to_json
+from jt709c_gateway.redis import device_summary
+from jt709c_gateway.redis.connection import RedisConnection
+from jt709c_gateway.redis.device_summary import DeviceSummary
+from jt709c_gateway.redis.keys import Keys
 
 #: `sentence`: only sentences that several dialects share were received.
-_DIALECTS = ("jt709", "jt705", "jt701", "sentence")
-_SORTS = ("seen", "device", "imei", "battery", "signal", "state", "alarms", "gateway", "since", "speed")
+_DIALECTS: Final = ("jt709", "jt705", "jt701", "sentence")
+
+#: Devices per request; a page is processed while the server prepares the next one.
+_PAGE: Final = 500
+#: The sort keys; None sorts last. ISO 8601 times sort as text.
+SORTS: Final[dict[str, Callable[[DeviceSummary], Any]]] = {
+    "seen": lambda one: one.seen,
+    "device": lambda one: (len(one.device), one.device),
+    "imei": lambda one: one.imei,
+    "battery": lambda one: one.battery_percent,
+    "signal": lambda one: one.gsm_signal,
+    "state": lambda one: one.lock_state,
+    "alarms": lambda one: len(one.alarms),
+    "gateway": lambda one: one.gateway,
+    "since": lambda one: one.since,
+    "speed": lambda one: one.speed_kmh,
+}
+#: Descending keys: the latest, the most, the fastest first.
+FALLING: Final = frozenset(["seen", "alarms", "since", "speed"])
 
 
-@click.command(short_help="Show the fleet, with filters.")
+@click.command()
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @redis_options
 @click.option("--online/--offline", default=None, help="Only connected, or only disconnected devices.")
@@ -44,7 +76,7 @@ _SORTS = ("seen", "device", "imei", "battery", "signal", "state", "alarms", "gat
 )
 @click.option(
     "--sort",
-    type=click.Choice(_SORTS),
+    type=click.Choice(list(SORTS)),
     default="seen",
     show_default=True,
     help="Sort key; unknown values come last.",
@@ -75,24 +107,144 @@ def devices(
         jt709c devices --state unlocked --battery-below 20 --limit 10
         jt709c devices 867284 --json | jq -r .device
     """
-    from jt709c_gateway.cli import device_query
-    from jt709c_gateway.cli.redis_client import reach
-    from jt709c_gateway.cli.redis_connection import FirstConnection
-    from jt709c_gateway.cli.runner import run
-    from jt709c_gateway.cli.time_format import read_duration
-    from jt709c_gateway.protocol.alarms import NAMES
-
     for name in filters["alarms"]:
         if name not in NAMES and re.fullmatch(r"bit_\d{1,2}", name) is None:
             known = ", ".join([*NAMES, "bit_<n>"])
             raise UserError(f"--alarm: {name!r} is not an alarm; expected one of {known}")
-    link = reach(redis)
+    link = redis_link(redis)
     filters |= {name: frozenset(filters[name]) for name in ("alarms", "dialects", "gateways")}
     filters["texts"] = tuple(text.lower() for text in texts)
     if silent_for is not None:
         filters["silent_for"] = read_duration("--silent-for", silent_for)
-    wanted = device_query.DeviceFilter(**filters)
+    wanted = DeviceFilter(**filters)
     first = FirstConnection(link.address.masked())
-    sys.exit(
-        run(lambda reactor: device_query.show(reactor, link, prefix, first, wanted, as_json), first.notice)
-    )
+    sys.exit(run(lambda reactor: _show(reactor, link, prefix, first, wanted, as_json), first.notice))
+
+
+@frozen
+class DeviceFilter:
+    """A filter of devices; None and empty values match all.
+
+    `silent_for` is in seconds. All `texts`, in lower case, must be found in id, IMEI, firmware, gateway or
+    peer. An unknown value passes no filter.
+    """
+
+    online: bool | None = None
+    state: str | None = None
+    alarms: frozenset[str] = frozenset()
+    with_alarms: bool = False
+    battery_below: int | None = None
+    silent_for: float | None = None
+    dialects: frozenset[str] = frozenset()
+    gateways: frozenset[str] = frozenset()
+    texts: tuple[str, ...] = ()
+    sort: str = "seen"
+    reverse: bool = False
+    limit: int | None = None
+
+    def fits(self, one: DeviceSummary) -> bool:
+        """Return whether the device passes the filter; `silent_for` is applied when reading."""
+        battery = one.battery_percent
+        return (
+            (self.online is None or one.online == self.online)
+            and (self.state is None or one.lock_state == self.state)
+            and (not self.with_alarms or bool(one.alarms))
+            and (not self.alarms or not self.alarms.isdisjoint(one.alarms))
+            and (self.battery_below is None or (battery is not None and battery < self.battery_below))
+            and (not self.dialects or one.dialect in self.dialects)
+            and (not self.gateways or one.gateway in self.gateways)
+            and (not self.texts or _has(one, self.texts))
+        )
+
+    def sorted(self, found: list[DeviceSummary]) -> list[DeviceSummary]:
+        """Sort the devices, unknown values last, and apply the limit."""
+        key = SORTS[self.sort]
+        known = sorted(
+            (one for one in found if key(one) is not None),
+            key=key,
+            reverse=(self.sort in FALLING) != self.reverse,
+        )
+        unknown = [one for one in found if key(one) is None]
+        return (known + unknown)[: self.limit]
+
+
+def _has(one: DeviceSummary, texts: tuple[str, ...]) -> bool:
+    where = (one.device, one.imei, one.firmware, one.gateway, one.peer)
+    hay = "\n".join(text for text in where if text).lower()
+    return all(text in hay for text in texts)
+
+
+@frozen
+class DevicePage:
+    """The devices to show, and how many were read and how many matched."""
+
+    devices: list[DeviceSummary]
+    read: int
+    fitting: int
+
+
+async def find(connection: RedisConnection, keys: Keys, wanted: DeviceFilter) -> DevicePage:
+    """Read the matching devices, sorted; raise an error reply of Redis."""
+    found: list[DeviceSummary] = []
+    read = fitting = 0
+    async for page in _pages(connection, keys, wanted):
+        read += len(page)
+        fits = [one for one in page if wanted.fits(one)]
+        fitting += len(fits)
+        found += fits
+        if wanted.limit is not None and len(found) > wanted.limit + 10 * _PAGE:
+            found = wanted.sorted(found)
+    return DevicePage(wanted.sorted(found), read, fitting)
+
+
+async def _pages(
+    connection: RedisConnection, keys: Keys, wanted: DeviceFilter
+) -> AsyncIterator[list[DeviceSummary]]:
+    devices = await _ids(connection, keys, wanted)
+    under_way = None
+    for start in range(0, len(devices) + _PAGE, _PAGE):
+        asked = devices[start : start + _PAGE]
+        coming = connection.pipeline(device_summary.commands(keys, asked)) if asked else None
+        if under_way is not None:
+            names, replies = under_way
+            yield device_summary.summaries(names, await replies)
+        under_way = None if coming is None else (asked, coming)
+
+
+async def _ids(connection: RedisConnection, keys: Keys, wanted: DeviceFilter) -> list[str]:
+    """Return all devices, or those silent for long enough, the longest silent first.
+
+    One reply has the fleet at one moment; in pages, a device that reports while they are read would
+    be missed or be there twice.
+    """
+    until = "+inf" if wanted.silent_for is None else repr(time.time() - wanted.silent_for)
+    reply: list[bytes] = await connection.call("ZRANGEBYSCORE", keys.devices, "-inf", until)
+    return [device.decode("utf-8", "replace") for device in reply]
+
+
+async def _show(
+    reactor: Any, link: Link, prefix: str, first: FirstConnection, wanted: DeviceFilter, as_json: bool
+) -> int:
+    """Print the matching devices; return the exit status."""
+
+    async def question(connection: RedisConnection) -> DevicePage:
+        return await find(connection, Keys(prefix), wanted)
+
+    page = await query(reactor, link, prefix, first, "the fleet", question)
+    if as_json:
+        for one in page.devices:
+            click.echo(to_json(one))
+        return 0
+    if page.devices:
+        device_table.show(console(), page.devices, datetime.now(UTC))
+    notice(_summary(page, wanted))
+    return 0
+
+
+def _summary(page: DevicePage, wanted: DeviceFilter) -> str:
+    online = sum(one.online for one in page.devices)
+    alarmed = sum(bool(one.alarms) for one in page.devices)
+    shown = f"{len(page.devices)} of {page.read} devices: {online} online, {alarmed} with alarms"
+    if len(page.devices) < page.fitting:
+        shown += f"; {page.fitting - len(page.devices)} more would fit (--limit {wanted.limit})"
+    return shown

@@ -113,7 +113,7 @@ def _alarm(data: Mapping[str, Any]) -> list[Any]:
 
 
 def _peripheral(data: Mapping[str, Any]) -> list[Any]:
-    """A sub-lock or a sensor behind the device."""
+    """Summarize the report of a sub-lock or sensor."""
     flags = [name.replace("_", " ") for name in _FLAGS if data.get(name)]
     return [
         _named(str(data.get("peripheral_type") or "peripheral"), data.get("peripheral")),
@@ -155,7 +155,7 @@ def command(data: Mapping[str, Any]) -> list[Any]:
 
 
 def provenance(data: Mapping[str, Any]) -> str | None:
-    """A remark on a form of a command that the maker doesn't document."""
+    """Return a remark on a form of a command that the maker doesn't document."""
     said = data.get("provenance") or ("assumed" if data.get("assumed") else None)
     return f"({said} form)" if said in ("assumed", "standard") else None
 
@@ -165,12 +165,12 @@ def _state(state: Any) -> Any:
 
 
 def state_style(state: str) -> str:
-    """The style of a command state: succeeded, failed, or in progress."""
+    """Return the style of a command state: succeeded, failed, or in progress."""
     return "" if state not in ENDED else "bold green" if state in _GOOD else "bold red"
 
 
 def answer(given: Any) -> list[str]:
-    """The content of the lock's answer: the arguments of its sentence, or the requested data."""
+    """Return the content of the lock's answer: the arguments of its sentence, or the requested data."""
     if not isinstance(given, dict):
         return []
     words = given.get("arguments")

@@ -1,4 +1,4 @@
-"""Reads frames from text and decodes them, for `jt709c decode`."""
+"""Reads frames from text and decodes them, for `decode` and `explain`."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +8,7 @@ from typing import Final
 import click
 from attrs import define, field
 
-from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.commands.value_description import described
 from jt709c_gateway.protocol import redact
 from jt709c_gateway.protocol.decoder import JT701, JT709, SENTENCE, Decoder
@@ -41,7 +41,7 @@ _REASONS: Final = {
 class Result:
     """The result for one frame; the fields have the order of the JSON.
 
-    `frame` and `answer` are hex; `error` says in words why nothing could be read.
+    `frame` and `answer` are hex; `error` describes why the frame is malformed.
     """
 
     frame: str
@@ -90,7 +90,7 @@ class FrameDecoder:
 
 
 def _raw_hex(message: Message) -> str:
-    """The masked frame in hex, also of sentences, whose `raw` is text."""
+    """Return the masked frame in hex, also of sentences, whose `raw` is text."""
     return message.raw.encode("latin-1").hex() if message.wire[:1] == b"(" else message.raw
 
 

@@ -1,34 +1,75 @@
-"""The `jt709c` program. Imports only light modules, so that `--help` is fast."""
+"""The `jt709c` program. It imports only click; the module of a subcommand is imported when that runs."""
 
 import os
 import sys
-from typing import Any
+from importlib import import_module
+from typing import Any, Final, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from jt709c_gateway import __version__
-from jt709c_gateway.cli.catalogue import catalogue
-from jt709c_gateway.cli.completion import completion
-from jt709c_gateway.cli.decode import decode
-from jt709c_gateway.cli.devices import devices
-from jt709c_gateway.cli.explain import explain
-from jt709c_gateway.cli.history import history
-from jt709c_gateway.cli.profiles import profiles
-from jt709c_gateway.cli.replay import replay
-from jt709c_gateway.cli.send import send
-from jt709c_gateway.cli.simulate import simulate
-from jt709c_gateway.cli.watch import watch
 
 #: Exit statuses by the shells' custom: 128 and the signal's number.
-_INTERRUPTED = 130
-_BROKEN_PIPE = 141
+_INTERRUPTED: Final = 130
+_BROKEN_PIPE: Final = 141
 
 
-class _Commands(click.Group):
-    """Catches a broken pipe before click reports it as a failure."""
+class _Subcommand(NamedTuple):
+    """The place of a subcommand, `module:function` in this package, and its line in `jt709c --help`."""
+
+    place: str
+    short_help: str
+
+
+SUBCOMMANDS: Final = {
+    "catalogue": _Subcommand("catalogue:catalogue", "Show commands with their parameters and provenance."),
+    "completion": _Subcommand("completion:completion", "Print the completion script of a shell."),
+    "decode": _Subcommand("decode:decode", "Decode frames into messages or events."),
+    "devices": _Subcommand("devices:devices", "Show the fleet, with filters."),
+    "explain": _Subcommand("explain:explain", "Explain frames byte by byte."),
+    "history": _Subcommand("history:history", "Show the audit trail of a lock."),
+    "profiles": _Subcommand(
+        "profiles:profiles", "Check and learn profiles, which define the commands of locks."
+    ),
+    "replay": _Subcommand("replay.command:replay", "Replay a capture to a gateway."),
+    "send": _Subcommand("send:send", "Queue a command and wait for its outcome."),
+    "simulate": _Subcommand("simulate:simulate", "Simulate locks that report and execute commands."),
+    "watch": _Subcommand("watch:watch", "Show live events."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand when it is used, and not for `--help` or its own completion."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the subcommands."""
+        return list(SUBCOMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a subcommand; None if there is none of this name."""
+        if cmd_name not in SUBCOMMANDS:
+            return None
+        module, _, function = SUBCOMMANDS[cmd_name].place.partition(":")
+        command: click.Command = getattr(import_module(f"jt709c_gateway.cli.{module}"), function)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of subcommands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.short_help) for name, one in SUBCOMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete options and names of subcommands without importing them."""
+        names = [
+            CompletionItem(name, help=one.short_help)
+            for name, one in SUBCOMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Invoke the subcommand; return the status of a broken pipe."""
+        """Invoke the subcommand; return the status of a broken pipe, which click reports as a failure."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -36,7 +77,7 @@ class _Commands(click.Group):
 
 
 @click.group(
-    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(__version__, prog_name="jt709c")
 def cli() -> None:
@@ -49,22 +90,6 @@ def cli() -> None:
         jt709c send unlock 794308010679 --wait
         jt709c send --help
     """
-
-
-for _command in (
-    catalogue,
-    completion,
-    decode,
-    devices,
-    explain,
-    history,
-    profiles,
-    replay,
-    send,
-    simulate,
-    watch,
-):
-    cli.add_command(_command)
 
 
 def main() -> None:

@@ -1,10 +1,23 @@
 """`jt709c profiles`: checks profiles and learns new ones."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from jt709c_gateway.cli import completion_values
+from jt709c_gateway.cli.console import plain
+from jt709c_gateway.cli.learn import runner
+from jt709c_gateway.commands.profiles import CommandSpec, Profile, ProfileError, load_profiles
+from jt709c_gateway.commands.profiles.spec import CommandDefinition
+from jt709c_gateway.commands.provenance import Provenance
+
+
+class ProfileMistake(click.ClickException):
+    """A profile is invalid; shown as one line."""
+
+    exit_code = 1
 
 
 @click.group()
@@ -23,9 +36,7 @@ def check(files: tuple[str, ...]) -> None:
     Examples:
         jt709c profiles check /etc/jt709c/profiles/fleet.toml
     """
-    from jt709c_gateway.cli import catalogue_table
-
-    for line in catalogue_table.check(files):
+    for line in check_profiles(files):
         click.echo(line)
 
 
@@ -91,9 +102,35 @@ def learn(
         jt709c profiles learn btsnoop_hci.log
         jt709c profiles learn log.txt --command unlock --sentence 3 -o depot.toml
     """
-    from jt709c_gateway.cli.learn import runner
-
     match = {"devices": devices, "prefixes": prefixes, "firmware": firmware}
     runner.learn(
         runner.Request(sources, match={name: found for name, found in match.items() if found}, **given)
     )
+
+
+def check_profiles(files: Sequence[str]) -> list[str]:
+    """Check profiles together; return one line each, or raise :class:`ProfileMistake`."""
+    try:
+        shipped = load_profiles().profiles
+        known = load_profiles(files=[Path(file) for file in files], allow_raw=True)
+    except ProfileError as error:
+        raise ProfileMistake(plain(error)) from None
+    return [_summary(one, shipped) for one in known.profiles.values() if not one.shipped]
+
+
+def _summary(profile: Profile, shipped: Mapping[str, Profile]) -> str:
+    specs = [(name, spec) for name, one in profile.commands.items() for spec in _specs(one)]
+    assumed, standard = (
+        len({name for name, spec in specs if spec.provenance is one})
+        for one in (Provenance.ASSUMED, Provenance.STANDARD)
+    )
+    locks = "some" if not profile.general else "all"
+    line = f"{plain(profile.name)}: can be used, for {locks} {profile.dialect} locks"
+    line += f"; commands: {len(profile.commands)}, wholly or partly assumed: {assumed}, standard: {standard}"
+    return f"{line}; takes the shipped profile's place" if profile.name in shipped else line
+
+
+def _specs(definition: CommandDefinition) -> Iterator[CommandSpec]:
+    yield from (variant.spec for variant in definition.variants)
+    if definition.base is not None:
+        yield definition.base

@@ -1,13 +1,17 @@
 """Connections of subcommands to Redis: one for requests, one for subscriptions."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple, TypeVar
 
-from attrs import evolve, frozen
+import txredisapi
+from attrs import define, evolve, field, frozen
+from twisted.internet import defer, task
 
-from jt709c_gateway.cli.common import RedisOptions, UserError
+from jt709c_gateway.cli.console import plain
+from jt709c_gateway.cli.errors import UserError
+from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.config.options import read_password
 from jt709c_gateway.config.values import DEFAULT_DATA_DIR, PASSWORD_VARIABLE
 from jt709c_gateway.redis.address import RedisAddress, client_endpoint, parse_redis_address
@@ -20,7 +24,22 @@ from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.pubsub import ListenerEndpoint
 from jt709c_gateway.redis.tls import NO_FILES, TlsFiles
 
+#: Seconds to wait for the first connection to Redis.
+_CONNECT: Final = 10.0
+
 OnMessage = Callable[[str, bytes], None]
+
+_Answer = TypeVar("_Answer")
+
+
+class RedisOptions(NamedTuple):
+    """The options of the Redis connection; `redis_link` builds a `Link` from them."""
+
+    redis_url: str
+    redis_password_file: str | None = None
+    redis_ca: str | None = None
+    redis_cert: str | None = None
+    redis_key: str | None = None
 
 
 @frozen
@@ -31,21 +50,20 @@ class Link:
     files: TlsFiles = NO_FILES
 
     def endpoint(self, reactor: Any) -> Any:
-        """The client endpoint; UserError for certificates that can't be used."""
+        """Make the client endpoint; raise UserError for unusable certificates."""
         try:
             return client_endpoint(self.address, reactor, self.files)
         except ValueError as error:
             raise UserError(str(error)) from None
 
 
-def reach(options: RedisOptions) -> Link:
-    """The way to Redis for a command; UserError for what can't be used.
+def redis_link(options: RedisOptions) -> Link:
+    """Make a link from options; raise UserError for unusable ones.
 
-    ``embedded:DIR`` is the embedded server of the gateway with this data directory, where its port and its
-    password are; ``embedded`` that of a gateway which was started here with the default.
+    `embedded:DIR` is the embedded server of the gateway with this data directory, which has its port and
+    password; `embedded` uses the default directory.
 
-    As for the gateway, a password in a file counts before one in the environment; one in the URL before
-    both, since it is what was typed.
+    A password in the URL has precedence over one in a file, and that over one in the environment.
     """
     address = _address(options.redis_url.strip())
     if address.password is None and not options.redis_url.strip().startswith("embedded"):
@@ -62,7 +80,7 @@ def _address(text: str) -> RedisAddress:
             if not data_dir or data_dir.isdigit():
                 raise ValueError(
                     f"{text!r}: expected embedded:DIR with the --data-dir of the gateway, where its port is "
-                    f"found (embedded:./{data_dir or 'DIR'} if that is what it is called)"
+                    f"found (embedded:./{data_dir or 'DIR'} for one of this name)"
                 )
             return running_server(data_dir)
         address = parse_redis_address(text)
@@ -81,17 +99,17 @@ def _password(path: str | None) -> str | None:
         raise UserError(f"--redis-password-file {error}") from None
 
 
-def talk(
+def connect(
     reactor: Any, link: Link, prefix: str, *, ready: Callable[[], object] | None = None
 ) -> RedisConnection:
-    """A connection for commands about keys with `prefix`; start it with `startService`."""
+    """Make a connection for requests about keys with `prefix`; start it with `startService`."""
     if link.address.nodes and not has_hash_tag(prefix):
         raise UserError(f"--prefix: on a cluster it is a hash tag, such as {{jt709c}}, and not {prefix!r}")
     endpoint = link.endpoint(reactor)
     return RedisConnection(reactor, link.address, endpoint, probe=Keys(prefix).imei, ready=ready)
 
 
-def listen(
+def subscribe(
     reactor: Any,
     link: Link,
     patterns: Sequence[str],
@@ -100,12 +118,12 @@ def listen(
     ready: Callable[[], object] | None = None,
     reply_timeout: float = 5.0,
 ) -> RedisConnection:
-    """A connection subscribed to `patterns`, again after each reconnect; `ready` comes after that.
+    """Make a connection that subscribes to `patterns` after each (re)connect and then calls `ready`.
 
-    One without `*` is the name of a channel: Redis lets a user with an ACL subscribe to any channel that
-    matches, but to a pattern only when the ACL has the very same one.
+    A pattern without `*` is the name of a channel: Redis lets a user with an ACL subscribe to any matching
+    channel, but to a pattern only if the ACL has the same pattern.
 
-    `on_message(channel, payload)` must not raise. Call `keep_alive` on it at times.
+    `on_message(channel, payload)` must not raise. Call `keep_alive` on the connection regularly.
     """
     endpoint = ListenerEndpoint(
         reactor,
@@ -114,8 +132,82 @@ def listen(
         reply_timeout,
     )
 
-    async def subscribe(protocol: RedisProtocol) -> None:
+    async def subscribe_all(protocol: RedisProtocol) -> None:
         for pattern in patterns:
             await protocol.call("PSUBSCRIBE" if "*" in pattern else "SUBSCRIBE", pattern)
 
-    return RedisConnection(reactor, link.address, endpoint, prepare=subscribe, ready=ready)
+    return RedisConnection(reactor, link.address, endpoint, prepare=subscribe_all, ready=ready)
+
+
+@define(eq=False)
+class FirstConnection:
+    """Waits for the first connection; an error before it ends the subcommand with that reason.
+
+    `where` is the address without a password.
+    """
+
+    where: str
+    _trouble: defer.Deferred[str] = field(factory=defer.Deferred, repr=False)
+    _connected: bool = False
+
+    def notice(self, text: str) -> None:
+        """Show a notice; before the first connection, give up with it as the reason."""
+        if self._connected:
+            notice(text)
+        elif not self._trouble.called:
+            self._trouble.callback(text.removesuffix("; trying again"))
+
+    async def wait(self, reactor: Any, ready: "defer.Deferred[None]") -> None:
+        """Wait for `ready`; raise UserError after an error or a timeout."""
+        overdue = task.deferLater(reactor, _CONNECT, lambda: f"no connection to {self.where}")
+        ways: list[defer.Deferred[Any]] = [ready, self._trouble, overdue]
+        outcome = await defer.DeferredList(ways, fireOnOneCallback=True)
+        overdue.addErrback(lambda _: None)
+        overdue.cancel()
+        if isinstance(outcome, list):
+            # All attempts were cancelled with this one.
+            raise defer.CancelledError
+        result, which = outcome
+        if which:
+            raise UserError(str(result))
+        self._connected = True
+
+
+def fire_once(ready: "defer.Deferred[None]") -> None:
+    """Fire a Deferred at the first connection, not at later ones."""
+    if not ready.called:
+        ready.callback(None)
+
+
+async def query(
+    reactor: Any,
+    link: Link,
+    prefix: str,
+    first: FirstConnection,
+    what: str,
+    question: Callable[[RedisConnection], Awaitable[_Answer]],
+) -> _Answer:
+    """Connect, and return the result of `question`; raise UserError if that fails.
+
+    `what` names the data for an error message, as in `a history`.
+    """
+    ready: defer.Deferred[None] = defer.Deferred()
+    connection = connect(reactor, link, prefix, ready=lambda: fire_once(ready))
+    connection.startService()
+    try:
+        await first.wait(reactor, ready)
+        return await question(connection)
+    except txredisapi.ConnectionError:
+        raise UserError(f"the connection to {link.address.masked()} was lost") from None
+    except txredisapi.ResponseError as error:
+        raise UserError(refused(what, str(error))) from None
+    finally:
+        await connection.stopService()
+
+
+def refused(what: str, error: str) -> str:
+    """Format an error reply of Redis."""
+    if error.startswith(("NOPERM", "-NOPERM")):
+        right = "expected one like jt709c-reader in etc/redis-acl.conf"
+        return f"this Redis user may not read {what} ({plain(error)}); {right}"
+    return f"Redis refused: {plain(error)}"

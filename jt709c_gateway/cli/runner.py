@@ -43,7 +43,7 @@ class _Observer:
 
 
 def run(begin: Callable[[Any], Coro], tell: Callable[[str], None] = notice) -> int:
-    """Run `begin(reactor)` until it finishes; its result is the exit status.
+    """Run `begin(reactor)` until it finishes; return its result, the exit status.
 
     SIGINT and SIGTERM cancel it, so that its `finally` can tidy up; a second one ends it at once, and the
     status is 128 and the signal's number. `tell` gets what the library has to warn of, one line each. What
@@ -74,7 +74,7 @@ def run(begin: Callable[[Any], Coro], tell: Callable[[str], None] = notice) -> i
             signal.signal(number, interrupted)
         task.addBoth(finish)
 
-    # What zope.interface declares at run time, type checkers don't see.
+    # Type checkers don't see what zope.interface declares at run time.
     observer: Any = _Observer(tell)
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
     running.callWhenRunning(start)

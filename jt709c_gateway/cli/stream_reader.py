@@ -1,4 +1,4 @@
-"""Reads events that a subscriber has missed from the stream."""
+"""Reads events that a subscriber missed from the stream."""
 
 from collections import deque
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import txredisapi
 from attrs import define, field
 from twisted.internet import defer, task
 
-from jt709c_gateway.cli.redis_queries import refused
+from jt709c_gateway.cli.redis_client import refused
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.redis.connection import RedisConnection
 
@@ -22,17 +22,17 @@ _RETRY: Final = 1.0
 
 @define(eq=False)
 class StreamReader:
-    """Puts what stands in the stream before what comes live: at first since a moment, later since a loss.
+    """Shows missed events of the stream before live ones: at first from `since`, later after a disconnect.
 
     `show(source, payload)` gets the events in order, some of them twice, and must not raise. `since` is in
-    epoch seconds; without it the first connection shows what comes from then on.
+    epoch seconds; without it, the first connection shows only live events.
 
-    A user of Redis who may not read the stream is told so and misses what is published while the connection
-    is away.
+    A Redis user without the right to read the stream gets a notice, and misses events published while
+    disconnected.
     """
 
     _reactor: Any
-    _talking: RedisConnection
+    _connection: RedisConnection
     _stream: str
     _show: Callable[[str, bytes], None]
     _since: float | None
@@ -58,7 +58,7 @@ class StreamReader:
         if self._run is not None:
             return
         if self._denied:
-            notice("what was published meanwhile is missing: this user may not read the stream of events")
+            notice("events published meanwhile are missing: this Redis user may not read the stream")
         elif self._position is None:
             self.note_position()
         else:
@@ -68,8 +68,8 @@ class StreamReader:
 
     def note_position(self) -> None:
         """Remember the end of the stream, to continue from it after a lost connection."""
-        if self._run is None and not self._denied and self._talking.connected:
-            last = self._talking.call("XREVRANGE", self._stream, "+", "-", "COUNT", 1)
+        if self._run is None and not self._denied and self._connection.connected:
+            last = self._connection.call("XREVRANGE", self._stream, "+", "-", "COUNT", 1)
             last.addCallbacks(self._noted, self._not_noted)
 
     def stop(self) -> None:
@@ -89,7 +89,7 @@ class StreamReader:
     async def _read(self) -> None:
         while True:
             try:
-                page = await self._talking.call(
+                page = await self._connection.call(
                     "XRANGE", self._stream, self._position or "-", "+", "COUNT", _PAGE
                 )
             except txredisapi.ConnectionError:
@@ -110,7 +110,7 @@ class StreamReader:
             self._denied = True
             notice(refused("the stream of events, so some have been missed", str(error)))
         elif error is not None and not isinstance(error, defer.CancelledError):
-            notice(f"what was missed can't be read: {error}")
+            notice(f"missed events can't be read: {error}")
         if isinstance(error, defer.CancelledError):
             return
         for channel, payload in held or ():

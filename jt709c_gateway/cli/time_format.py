@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
-from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.cli.errors import UserError
 
 _DURATION: Final = re.compile(r"(\d{1,6}(?:\.\d+)?)\s*([smhd])")
 _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

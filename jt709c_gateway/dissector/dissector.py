@@ -26,16 +26,16 @@ _STARTS: Final = "expected 7e, a sentence or a $ header, found other bytes"
 class Explainer:
     """Explains one input after the other; parts of split messages may be spread over several.
 
-    With `secrets`, passwords are shown, which are hidden otherwise.
+    Passwords are hidden unless `secrets`.
     """
 
     secrets: bool = False
     _decoder: Decoder = field(factory=Decoder)
 
     def explain_all(self, data: bytes, now: datetime | None = None) -> list[Explanation]:
-        """All frames in `data`, and what stands between them.
+        """Dissect all frames in `data` and the bytes between them.
 
-        `now`, in UTC, is for answers that tell the time; without it they are left out.
+        `now`, in UTC, is for answers with the time; without it they are omitted.
         """
         return [self._piece(piece, now) for piece in splitter.cut(data)]
 
@@ -79,7 +79,7 @@ class Explainer:
         return (answer if self.secrets else mask_answer(answer)).hex()
 
     def _whole(self, message: Message) -> list[Field]:
-        """The body of a split message."""
+        """Dissect the reassembled body of a split message."""
         frames = [frame for frame in Framer().feed_datagram(message.wire) if isinstance(frame, BinaryFrame)]
         headers = [jt808.parse_header(frame.payload) for frame in frames]
         parts = zip(headers, frames, strict=True)
@@ -93,12 +93,12 @@ class Explainer:
 
 
 def explain(frame: bytes, secrets: bool = False, now: datetime | None = None) -> Explanation:
-    """Take apart one frame, sound or broken. `now`, in UTC, is for an answer that tells the time."""
+    """Dissect one frame, valid or broken. `now`, in UTC, is for an answer with the time."""
     return Explainer(secrets).explain(frame, now)
 
 
 def explain_all(data: bytes, secrets: bool = False, now: datetime | None = None) -> list[Explanation]:
-    """Take apart all frames in `data`, and what stands between them."""
+    """Dissect all frames in `data` and the bytes between them."""
     return Explainer(secrets).explain_all(data, now)
 
 
@@ -111,7 +111,7 @@ def _explanation(piece: splitter.Piece, heading: Heading, fields: list[Field]) -
 
 
 def _between(piece: splitter.Piece, secrets: bool) -> Explanation:
-    """Dissect bytes that are no frame and don't begin one."""
+    """Dissect bytes that belong to no frame."""
     title = "padding" if piece.padding else "garbage"
     hidden = piece.hidden | hiding.in_run(piece.raw)
     reader = Reader(Wire.plain(piece.raw, secrets, hidden), 0, len(piece.raw))

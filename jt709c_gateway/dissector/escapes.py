@@ -14,7 +14,7 @@ _PAYLOAD: Final = dict(ESCAPES)
 
 @define
 class Unescaped:
-    """Bytes without their escapes, as `Wire` has them."""
+    """Bytes without escapes, in the form that `Wire` takes."""
 
     data: bytes
     at: Sequence[int]

@@ -7,7 +7,7 @@ from attrs import define, field
 
 @define(slots=False)
 class Bits:
-    """Bits `first` to `last` (0 is the lowest) of a field's number that mean something of their own."""
+    """Bits `first` to `last` (0 is the lowest) of a field's number that have a meaning of their own."""
 
     first: int
     last: int
@@ -63,22 +63,22 @@ class Explanation:
 
     @property
     def length(self) -> int:
-        """How many bytes the frame has."""
+        """The length of the frame in bytes."""
         return sum(len(each.raw) for each in self.fields) // 2
 
 
 def walk(fields: Iterable[Field], depth: int = 0) -> Iterator[tuple[int, Field]]:
-    """Every field with its depth, a group before its children."""
+    """Yield every field with its depth, a group before its children."""
     for each in fields:
         yield depth, each
         yield from walk(each.children, depth + 1)
 
 
 def leaves(fields: Iterable[Field]) -> Iterator[Field]:
-    """Every field that has no children, in the order of the bytes."""
+    """Yield every field without children, in the order of the bytes."""
     return (each for _, each in walk(fields) if not each.children)
 
 
 def problems(fields: Iterable[Field]) -> Iterator[Field]:
-    """Every field that has a problem."""
+    """Yield every field with a problem."""
     return (each for _, each in walk(fields) if each.problem)

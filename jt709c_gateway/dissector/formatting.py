@@ -16,12 +16,12 @@ _NO_TIME: Final = "no such moment"
 
 
 def latitude(degrees: float | None, nowhere: bool = False) -> str:
-    """Signed degrees with the side of the equator. `nowhere` when the unit sent 0,0."""
+    """Format a latitude in signed degrees with its hemisphere; `nowhere` if the unit sent 0,0."""
     return _degrees(degrees, "N", "S", nowhere)
 
 
 def longitude(degrees: float | None, nowhere: bool = False) -> str:
-    """Signed degrees with the side of Greenwich. `nowhere` when the unit sent 0,0."""
+    """Format a longitude in signed degrees with its hemisphere; `nowhere` if the unit sent 0,0."""
     return _degrees(degrees, "E", "W", nowhere)
 
 
@@ -32,57 +32,57 @@ def _degrees(degrees: float | None, positive: str, negative: str, nowhere: bool)
 
 
 def moment(time: datetime | None) -> str:
-    """A moment in UTC."""
+    """Format a time in UTC."""
     return _NO_TIME if time is None else f"{time:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def unit(value: float | UnsetType | None, name: str) -> str:
-    """A number with its unit."""
+    """Format a number with its unit."""
     return "none" if value is None or value is UNSET else f"{value} {name}"
 
 
 def course(degrees: int | None) -> str:
-    """A course, clockwise from north."""
+    """Format a course, clockwise from north."""
     return "none" if degrees is None else f"{degrees}°"
 
 
 def satellites(number: int | None) -> str:
-    """Satellites in view."""
+    """Format the number of satellites in view."""
     return "none known" if number is None else f"{number} satellites"
 
 
 def signal(strength: int | None) -> str:
-    """A mobile signal."""
+    """Format the strength of the mobile signal."""
     return "none" if strength is None else f"signal {strength}"
 
 
 def count(number: int, name: str) -> str:
-    """So many of something."""
+    """Format a number of things."""
     return f"{number} {name}" if number == 1 else f"{number} {name}s"
 
 
 def generation(network: int | None) -> str:
-    """A generation of mobile networks."""
+    """Format a generation of mobile networks."""
     return "unknown" if network is None else f"{network}G"
 
 
 def yes(value: object) -> str:
-    """Yes or no."""
+    """Format a flag as yes or no."""
     return "yes" if value else "no"
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names with commas, or `none`."""
+    """Join names with commas; `none` if there are none."""
     return ", ".join(names) or "none"
 
 
 def named(number: int, names: Mapping[int, str]) -> str:
-    """The name of a number."""
+    """Look up the name of a number."""
     return names.get(number, "not known")
 
 
 def set_bits(number: int, names: Mapping[int, str], skip: int = 0) -> list[Bits]:
-    """The bits that are set, each with its name; those in the mask `skip` are left out."""
+    """Name the bits that are set, without those in the mask `skip`."""
     number &= ~skip
     positions = [bit for bit in range(number.bit_length()) if number >> bit & 1]
     known = name_bits(number, dict(names))
@@ -90,31 +90,31 @@ def set_bits(number: int, names: Mapping[int, str], skip: int = 0) -> list[Bits]
 
 
 def by_bit(names: Mapping[int, str]) -> dict[int, str]:
-    """Names by mask of one bit to names by the bit's number."""
+    """Convert names by one-bit mask to names by number of the bit."""
     return {mask.bit_length() - 1: name for mask, name in names.items()}
 
 
 def each_bit(number: int, names: Mapping[int, str]) -> list[Bits]:
-    """All bits that have a name, set or not."""
+    """List all bits with a name, set or not."""
     return [
         Bits(bit, bit, name, number >> bit & 1, yes(number >> bit & 1)) for bit, name in sorted(names.items())
     ]
 
 
 def wake(source: int | None, reason: str | None) -> str:
-    """A wake-up source."""
+    """Format a wake-up source."""
     return "unknown" if source is None else reason or f"source {source}"
 
 
 def battery(percent: int | None, charging: bool | None) -> str:
-    """A battery byte that may say that the unit is being charged."""
+    """Format a battery byte, which may also mean charging."""
     if percent is None:
         return "charging" if charging else "not known"
     return f"{percent} %"
 
 
 def cell(found: Cell | None) -> str:
-    """A mobile cell."""
+    """Format a mobile cell."""
     if found is None:
         return "unknown"
     network = "" if found.mcc is None else f"network {found.mcc}-{found.mnc}, "
@@ -122,7 +122,7 @@ def cell(found: Cell | None) -> str:
 
 
 def lock_event(event: LockEvent | None) -> str:
-    """What happened at a lock."""
+    """Format a lock event."""
     if event is None:
         return "not understood"
     parts = [event.action if event.method == "unknown" else f"{event.action} by {event.method}"]

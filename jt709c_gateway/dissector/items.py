@@ -12,7 +12,7 @@ _UNKNOWN: Final = "not understood"
 _CARD_LENGTH: Final = 4
 _NONE: Final[Mapping[int, int]] = {}
 
-#: Takes the value of an item; what the decoder makes of a report with only this item is the location.
+#: Reads the value of an item; gets the decoder's location for a report with only this item.
 ItemReader = Callable[[Reader, Location], None]
 
 
@@ -22,9 +22,9 @@ def walk(
     readers: Mapping[int, ItemReader],
     beside: Mapping[int, int] = _NONE,
 ) -> None:
-    """Take all items; `decode` gives what the decoder makes of one of them.
+    """Read all items; `decode` returns the decoder's result for one of them.
 
-    Items `beside` others, with their lengths, are those that say something of another item only.
+    `beside` has the ids and lengths of items that only qualify another item.
     """
     while reader.left > 1:
         identifier, length = reader.peek(2)
@@ -58,7 +58,7 @@ def _value(reader: Reader, identifier: int) -> None:
 
 
 def number(name: str, meaning: Callable[[Location], str], signed: bool = False) -> ItemReader:
-    """Reads an item that is one number."""
+    """Return a reader of an item with one number."""
 
     def read(reader: Reader, location: Location) -> None:
         reader.describe(name, meaning(location))
@@ -68,7 +68,7 @@ def number(name: str, meaning: Callable[[Location], str], signed: bool = False) 
 
 
 def lock_event(reader: Reader, location: Location) -> None:
-    """Read item 0x0B: a code, and what follows by the code."""
+    """Read item 0x0B: a code, and fields that depend on it."""
     event = location.lock_event
     said = formatting.lock_event(event)
     reader.describe("lock_event", said)

@@ -24,7 +24,7 @@ _STATUS: Final = JT701_ALARMS | formatting.by_bit(
         jt701.STATUS_COVER_CLOSED: "back_cover_closed",
     }
 )
-#: Charging; the covers are those of a JT701E.
+#: Charging state; the covers are those of a JT701E.
 _EXTENDED: Final = {
     0: "charging",
     2: "upper_cover_alarm",
@@ -35,7 +35,7 @@ _EXTENDED: Final = {
 
 
 def read(raw: bytes, secrets: bool, run_hidden: frozenset[int]) -> tuple[Heading, list[Field]]:
-    """Take apart bytes that begin with `$`. `run_hidden` is hidden in any case."""
+    """Dissect bytes that begin with `$`; `run_hidden` is always hidden."""
     length = int.from_bytes(raw[8:10], "big")
     found = len(raw) - jt701.HEADER_LENGTH
     hidden = hiding.in_dollar(raw) if found == length else hiding.in_run(raw)
@@ -83,7 +83,7 @@ def _version(byte: int) -> str:
 
 
 def _data(reader: Reader, raw: bytes, short: bool) -> None:
-    """Records, a serial behind each or behind all; what can't be divided is read as one."""
+    """Read records, each followed by a serial, or one serial after all; indivisible bytes are one record."""
     data = raw[jt701.HEADER_LENGTH :]
     records = [] if short else list(jt701.divide(data))
     locations = [record.location for record in jt701.decode(raw)] if records else []
@@ -100,7 +100,7 @@ def _data(reader: Reader, raw: bytes, short: bool) -> None:
 
 
 def _broken(reader: Reader, raw: bytes, short: bool) -> None:
-    """What the gateway can't divide into records."""
+    """Read bytes that the gateway can't divide into records."""
     data = raw[jt701.HEADER_LENGTH :]
     padded = raw[: jt701.HEADER_LENGTH] + data[: jt701.SIZES[0]].ljust(jt701.SIZES[0] + 1, b"\x00")
     records = jt701.decode(padded)
@@ -117,7 +117,7 @@ def _broken(reader: Reader, raw: bytes, short: bool) -> None:
 
 
 def _record(reader: Reader, location: Location, size: int) -> None:
-    """The fields of a record of `size` bytes that end within it; what follows the last one is not known."""
+    """Read the known fields that end within `size` bytes, and the rest as unknown."""
     end = reader.position + size
     position.read(reader)
     reader.number(4, "odometer_km", formatting.unit(location.odometer_km, "km"))

@@ -22,7 +22,7 @@ _STATUS: Final = formatting.by_bit(
 
 
 def read(reader: Reader) -> None:
-    """Take a whole body."""
+    """Read a whole body."""
     head = reader.peek(jt705.FIXED_LENGTH).ljust(jt705.FIXED_LENGTH, b"\x00")
     location, _ = jt705.decode(head)
     product = head[30]

@@ -39,7 +39,7 @@ _ROPE_WAKE: Final = (3, 5)
 
 
 def read(reader: Reader) -> None:
-    """Take a whole body."""
+    """Read a whole body."""
     head = reader.peek(jt709.FIXED_LENGTH).ljust(jt709.FIXED_LENGTH, b"\x00")
     location, _ = jt709.decode(head)
     reader.number(
@@ -101,7 +101,7 @@ def _rope_status(reader: Reader, location: Location) -> None:
 
 
 def _battery(reader: Reader, location: Location) -> None:
-    """Read the battery record of a JT709X, with bytes that its document passes over."""
+    """Read the battery record of a JT709X, with bytes that its document doesn't explain."""
     known = extend(location).battery
     if not known:
         return

@@ -11,18 +11,18 @@ from jt709c_gateway.protocol import jt808
 from jt709c_gateway.protocol.decoder import JT709
 
 _JT705: Final = "jt705"
-#: Ids in whose header the serial has one byte, and attribute bits 10-14 mean something else.
+#: Ids whose header has a serial of one byte and other attribute bits 10-14.
 _ONE_BYTE_SERIAL: Final = jt808.ONE_BYTE_SERIAL | {jt808.JT705_ANSWER}
 _HEADER_LENGTH: Final = 12
-#: Ids from here on are the gateway's, and 0x4401.
+#: Ids from here on, and 0x4401, are sent by the gateway.
 _FROM_GATEWAY: Final = 0x8000
 
 
 def read(raw: bytes, secrets: bool, run_hidden: frozenset[int]) -> tuple[Heading, list[Field]]:
-    """Take apart bytes that begin with a flag. `run_hidden` is hidden in any case."""
+    """Dissect bytes that begin with a flag; `run_hidden` is always hidden."""
     found, closing = _unescape(raw)
     closed = closing >= 0
-    # What stands between the flags ends here.
+    # The end of the bytes between the flags.
     limit = len(found.data) - (len(raw) - closing) if closed else len(found.data)
     content = found.data[1:limit]
     sound = closed and closing == len(raw) - 1 and not found.faults and not jt808.checksum(content)
@@ -44,9 +44,9 @@ def read(raw: bytes, secrets: bool, run_hidden: frozenset[int]) -> tuple[Heading
 
 
 def _unescape(raw: bytes) -> tuple[escapes.Unescaped, int]:
-    """The frame without escapes, and the offset of its closing flag, -1 when it has none.
+    """Undo escapes; return the frame and the offset of its closing flag, -1 if there is none.
 
-    A 0x5501 may come without any escapes, so that a flag is a byte like any other: only its length tells.
+    A 0x5501 may be sent without escapes, so that only its length tells where it ends.
     """
     first = raw.find(b"\x7e", 1)
     data = raw[1:-1]
@@ -58,7 +58,7 @@ def _unescape(raw: bytes) -> tuple[escapes.Unescaped, int]:
 
 
 def _header_length(data: bytes) -> int:
-    """Bytes of a header by its id and its attributes."""
+    """Return the length of a header in bytes, by its id and attributes."""
     if int.from_bytes(data[:2], "big") in _ONE_BYTE_SERIAL:
         return jt808.ONE_BYTE_SERIAL_HEADER
     attributes = int.from_bytes(data[2:4], "big")
@@ -67,18 +67,18 @@ def _header_length(data: bytes) -> int:
 
 
 def _is_2019(data: bytes) -> bool:
-    """Of bytes that end early nobody knows what length they have, so what the header says counts."""
+    """Return whether the header has the 2019 form; if the bytes end early, its version bit decides."""
     short = len(data) < (int.from_bytes(data[2:4], "big") & jt808.BODY_LENGTH) + jt808.USUAL_LENGTH
     return jt808.has_2019_header(data) or (short and bool(int.from_bytes(data[2:4], "big") & jt808.BIT_2019))
 
 
 def _announced(data: bytes) -> int:
-    """Bytes of header and body, as the header has it."""
+    """Return the length of header and body in bytes as announced by the header."""
     return _header_length(data) + (int.from_bytes(data[2:4], "big") & jt808.BODY_LENGTH)
 
 
 def _payload(reader: Reader, size: int) -> Heading:
-    """Header and body."""
+    """Read header and body."""
     payload = Reader(reader.wire, reader.position, reader.position + size, reader.fields)
     data = payload.peek()
     heading = Heading(JT709, "7e frame")
@@ -136,7 +136,7 @@ def _attributes(reader: Reader, data: bytes, one_byte: bool) -> None:
 
 
 def _told(bits: list[Bits]) -> list[str]:
-    """The body's length, and what else is set."""
+    """Describe the length of the body and the attribute bits."""
     first, *others = bits
     return [f"body of {first.meaning}", *(each.name.replace("_", " ") for each in others if each.value)]
 
@@ -157,18 +157,18 @@ def _terminal_id(reader: Reader, heading: Heading, wire: bytes, size: int) -> No
 
 
 def _body(reader: Reader, data: bytes) -> None:
-    """As long as the header says, or as long as there are bytes."""
+    """Read the body, up to the announced length or the end of the bytes."""
     message_id, attributes = (int.from_bytes(data[at : at + 2], "big") for at in (0, 2))
     with reader.group("body", size=min(attributes & jt808.BODY_LENGTH, reader.left)) as body:
         if attributes & jt808.BIT_SPLIT and message_id not in _ONE_BYTE_SERIAL:
-            # A password may begin in another part, so nothing of this one tells where it stands.
+            # A password may begin in another part, so its position in this one is unknown.
             body.rest("part", "read when all parts are there", secret=True)
         else:
             read_body(body, message_id, attributes, _is_2019(data))
 
 
 def read_body(reader: Reader, message_id: int, attributes: int, is_2019: bool = False) -> None:
-    """Take a whole body, which is behind a header of JT/T 808-2019 or of before."""
+    """Read a whole body, after a header of JT/T 808-2019 or of an earlier version."""
     if attributes & jt808.ENCRYPTION and message_id not in _ONE_BYTE_SERIAL:
         reader.rest("data", "encrypted")
     else:
@@ -176,9 +176,9 @@ def read_body(reader: Reader, message_id: int, attributes: int, is_2019: bool = 
 
 
 def _check(reader: Reader, payload: bytes, masked: bool, secret: bool) -> None:
-    """The XOR of header and body; nobody can check a frame in which a password is masked.
+    """Read the check byte, the XOR of header and body, which can't be verified if a password is masked.
 
-    It is hidden where a password is: with the other bytes it would give the XOR of the password's.
+    It is hidden if a password is, since it would reveal the XOR of the bytes of the password.
     """
     right = jt808.checksum(payload)
     found = reader.peek(1)[0]

@@ -6,7 +6,7 @@ from jt709c_gateway.dissector import formatting
 from jt709c_gateway.dissector.reader import Reader
 from jt709c_gateway.protocol import position
 
-#: Bytes up to the flags, without which nobody tells north from south.
+#: Bytes up to the flags, which say north or south.
 _FLAGS_END: Final = 15
 _FLAGS: Final = formatting.by_bit(
     {position.FIX: "fix", position.NORTH: "north", position.EAST: "east", position.ALWAYS: "always_set"}
@@ -14,7 +14,7 @@ _FLAGS: Final = formatting.by_bit(
 
 
 def read(reader: Reader, prefix: str = "") -> None:
-    """Take them; `prefix` goes before the name of the time."""
+    """Read them; `prefix` is put before the name of the time."""
     sided = reader.left >= _FLAGS_END
     data = reader.peek(position.LENGTH).ljust(position.LENGTH, b"\x00")
     place = position.decode(data)

@@ -11,12 +11,12 @@ from jt709c_gateway.dissector.fields import Bits, Field
 #: The text shown in place of a password.
 HIDDEN: Final = "******"
 _HIDDEN_PROBLEM: Final = "not as expected; what was found may be a password"
-#: A number's meaning, or what makes it of the number.
+#: The meaning of a number, or a function that returns it.
 Meaning = str | Callable[[int], str]
 
 
 class Ended(Exception):
-    """A field should begin where the bytes end. `told` once a field says so."""
+    """Raised if a field should begin where the bytes end; `told` once a field reports it."""
 
     def __init__(self, problem: str, told: bool) -> None:
         super().__init__(problem)
@@ -25,7 +25,7 @@ class Ended(Exception):
 
 @define
 class Wire:
-    """A frame as received, and the same without escapes.
+    """A frame as received, and without escapes.
 
     `at` gives for each byte of `data`, and for its end, the offset in `raw`. `faults` tells of bytes of
     `data` that are no right escape. Bytes of `raw` at the offsets in `hidden` may be a password; with
@@ -41,11 +41,11 @@ class Wire:
 
     @classmethod
     def plain(cls, raw: bytes, secrets: bool, hidden: frozenset[int]) -> "Wire":
-        """Bytes without escapes."""
+        """Return a `Wire` of bytes without escapes."""
         return cls(raw, raw, range(len(raw) + 1), secrets, hidden)
 
     def shown(self, start: int, end: int, secret: bool) -> tuple[str, bool]:
-        """The bytes of `data[start:end]` as received, in hex, and whether some of them are hidden."""
+        """Return `data[start:end]` as received, in hex, and whether any of it is hidden."""
         first, last = self.at[start], self.at[end]
         if self.secrets:
             return self.raw[first:last].hex(), False
@@ -65,9 +65,9 @@ class Reader:
     position: int
     end: int
     fields: list[Field] = field(factory=list)
-    #: The group that is being read.
+    #: The current group.
     _group: Field | None = None
-    #: A field was hidden that is no password by its place, so what the group tells may tell too much.
+    #: A hidden field is no password by its position, so the meaning of the group might reveal one.
     _meddled: bool = False
 
     @property
@@ -76,7 +76,7 @@ class Reader:
         return self.end - self.position
 
     def peek(self, size: int | None = None) -> bytes:
-        """The next bytes, fewer where there are no more, without taking them."""
+        """Return up to `size` next bytes without reading them."""
         return self.wire.data[
             self.position : self.end if size is None else min(self.position + size, self.end)
         ]
@@ -92,7 +92,7 @@ class Reader:
         secret: bool = False,
         problem: str | None = None,
     ) -> Field:
-        """One field of `size` bytes; without a value it is their hex.
+        """Read one field of `size` bytes; its value is their hex by default.
 
         Where fewer are left, they are a field with a problem; Ended is raised then, and where none are left.
         """
@@ -127,32 +127,32 @@ class Reader:
         signed: bool = False,
         problem: str | None = None,
     ) -> int:
-        """A big-endian number of `size` bytes; gives it."""
+        """Read and return a big-endian number of `size` bytes."""
         number = int.from_bytes(self.peek(size), "big", signed=signed)
         text = meaning if isinstance(meaning, str) else meaning(number)
         self.take(size, name, number, text, bits=bits, problem=problem)
         return number
 
     def identifier(self, size: int, name: str, meaning: Meaning = "") -> int:
-        """A number that is written in hex wherever people meet it; gives it."""
+        """Read and return a number that is usually written in hex."""
         number = int.from_bytes(self.peek(size), "big")
         self.take(size, name, None, meaning if isinstance(meaning, str) else meaning(number))
         return number
 
     def text(self, size: int, name: str, encoding: str = "latin-1", secret: bool = False) -> str:
-        """Text of `size` bytes, padding left out; nothing when there are none."""
+        """Read text of `size` bytes, without padding; nothing for 0 bytes."""
         said = self.peek(size).decode(encoding, "replace").strip("\x00 ")
         if size:
             self.take(size, name, said, secret=secret)
         return said
 
     def rest(self, name: str, meaning: str = "", *, secret: bool = False, problem: str | None = None) -> None:
-        """Read the rest as one field; nothing when no bytes are left."""
+        """Read the rest as one field, if bytes are left."""
         if self.left:
             self.take(self.left, name, None, meaning, secret=secret, problem=problem)
 
     def describe(self, name: str, meaning: str) -> None:
-        """Name the group that is being read, and say what it tells in all."""
+        """Set name and meaning of the current group."""
         if self._group is not None:
             self._group.name, self._group.meaning = name, meaning
 

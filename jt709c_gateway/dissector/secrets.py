@@ -1,6 +1,6 @@
-"""Finds the bytes of a frame that may be a password: those that the gateway masks before publication.
+"""Finds the bytes of a frame that may be a password, which the gateway masks before publication.
 
-Offsets are those of the bytes as received.
+Offsets count the bytes as received.
 """
 
 from typing import Final
@@ -11,7 +11,7 @@ from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.protocol.redact import mask_malformed
 
 _MASK: Final = sentences.MASK.encode()
-#: A header without parts; shorter ones can't be read.
+#: Length of a header without part numbers, the minimum.
 _SHORTEST_HEADER: Final = 12
 
 
@@ -20,28 +20,28 @@ def _differences(raw: bytes, masked: bytes) -> frozenset[int]:
 
 
 def in_run(raw: bytes) -> frozenset[int]:
-    """In bytes that are no sound frame."""
+    """Find passwords in bytes that are no valid frame."""
     return _differences(raw, mask_malformed(raw))
 
 
 def in_dollar(raw: bytes) -> frozenset[int]:
-    """In a whole `$` frame: none of its own fields, but it may be a piece of another, broken frame."""
+    """Find passwords in a whole `$` frame, which has none itself but may be part of a broken frame."""
     return _differences(raw, lock_event_item.mask(raw))
 
 
 def in_sentence(raw: bytes) -> frozenset[int]:
-    """In a whole sentence."""
+    """Find passwords in a whole sentence."""
     masked, _ = sentences.mask(lock_event_item.mask(raw))
     return _differences(raw, masked.encode("latin-1"))
 
 
 def spans(header: jt808.Header, body: bytes) -> list[tuple[int, int]]:
-    """Where passwords stand in a body, as the decoder finds them."""
+    """Return the offsets of passwords in a body, as found by the decoder."""
     return jt808_messages.decode_body(Message("", "", None, None, "", False, b"", []), header, body)
 
 
 def in_binary(wire: Wire, end: int, sound: bool) -> tuple[frozenset[int], bool]:
-    """In a `7E` frame whose header and body end at `end` of the unescaped bytes; `sound` when it checks out.
+    """Find passwords in a `7E` frame; `end` is the end of its unescaped body, `sound` whether the check fits.
 
     Also whether a password in it is masked already, as in the events of the gateway: then nobody can check
     the frame.

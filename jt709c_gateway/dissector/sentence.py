@@ -25,14 +25,14 @@ _DMY: Final = re.compile(r"[0-9]{12}")
 
 
 def _closing(raw: bytes) -> int:
-    """Where a sentence closes, or -1. A payload may hold brackets: there only the end counts."""
+    """Return the offset of the closing bracket, or -1; after a payload, only a bracket at the end counts."""
     if raw[-1:] == b")" or jt701_messages.PAYLOAD_MARK.search(raw):
         return len(raw) - 1 if raw[-1:] == b")" else -1
     return raw.find(b")")
 
 
 def _payload_start(raw: bytes) -> int:
-    """Where the payload of a sub-lock's report begins; -1 in other sentences."""
+    """Return the offset of the payload of a sub-lock's report; -1 in other sentences."""
     sentence = _parse(raw)
     mark = jt701_messages.PAYLOAD_MARK.search(raw)
     if isinstance(sentence, str) or not sentence.grouped or mark is None:
@@ -49,7 +49,7 @@ def _parse(raw: bytes) -> sentences.Sentence | str:
 
 
 def read(raw: bytes, secrets: bool, run_hidden: frozenset[int]) -> tuple[Heading, list[Field]]:
-    """Take apart bytes that begin with a bracket. `run_hidden` is hidden in any case."""
+    """Dissect bytes that begin with a bracket; `run_hidden` is always hidden."""
     shut = _closing(raw)
     said = raw if shut < 0 else raw[: shut + 1]
     sound = shut == len(raw) - 1 and len(raw) <= MAX_SENTENCE
@@ -124,7 +124,7 @@ def _pnn(reader: Reader, word: str, arguments: tuple[str, ...], forms: sentence_
 def _arguments(
     reader: Reader, names: tuple[str, ...], meaning: Callable[[str, str], str], payload: int = -1
 ) -> None:
-    """All arguments, or those before the payload."""
+    """Read all arguments, or those before the payload."""
     index = 0
     while reader.left and not 0 <= payload <= reader.position:
         name = names[index] if index < len(names) else _more(names)
@@ -134,12 +134,12 @@ def _arguments(
 
 
 def _more(names: tuple[str, ...]) -> str:
-    """The name of an argument behind those that have names: lists of cards and sub-locks go on."""
+    """Return the name of an argument after the named ones, as in lists of cards and sub-locks."""
     return names[-1] if names and names[-1] in sentence_terms.REPEATED else "argument"
 
 
 def _token(reader: Reader, name: str, meaning: str = "", problem: str | None = None) -> None:
-    """One argument with the comma that ends it."""
+    """Read one argument and the comma after it."""
     value, comma, _ = reader.peek().partition(b",")
     if size := len(value + comma):
         reader.take(size, name, value.decode("latin-1"), meaning, problem=problem)
@@ -167,7 +167,7 @@ def _time(value: str) -> str:
 
 
 def _lock_report(arguments: tuple[str, ...]) -> Callable[[str, str], str]:
-    """The meanings of the arguments of a P45, as the decoder reads them."""
+    """Return the meanings of the arguments of a P45, from the decoder."""
     event = pnn.lock_event(arguments)
     known = {} if event is None else {
         "time": formatting.moment(event.time),

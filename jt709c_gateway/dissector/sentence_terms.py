@@ -52,7 +52,7 @@ PNN: Final[Mapping[str, str]] = {
     "P98": "reports that wait",
     "P99": "corners",
 }
-#: The grouped form, by group and number. ELOCK commands are documented nowhere, so they are not here.
+#: The grouped form, by group and number. ELOCK commands are undocumented, so they are not listed.
 GROUPS: Final[Mapping[tuple[str, ...], str]] = {
     ("BASE", "1"): "firmware",
     ("BASE", "2"): "time",
@@ -69,7 +69,7 @@ GROUPS: Final[Mapping[tuple[str, ...], str]] = {
     ("WLNET", "18"): "heartbeat of sub-locks",
 }
 
-#: Names of arguments by what a sentence starts with; the longest that fits counts.
+#: Names of arguments by the beginning of a sentence; the longest match counts.
 Names = Mapping[tuple[str, ...], tuple[str, ...]]
 
 LOCK_REPORT: Final = (
@@ -126,9 +126,9 @@ GROUPED: Final[Names] = {
     ("WLNET", "8", "1", "1"): ("number", "function", "count", "minutes", "peripheral"),
     ("WLNET", "18", "1"): ("number", "function", "heartbeat_s", "alarm_s"),
 }
-#: Arguments that may come several times at the end.
+#: Arguments that may be repeated at the end.
 REPEATED: Final = frozenset({"card", "peripheral", "place"})
-#: What some arguments mean, by their names.
+#: Meanings of values, by name of the argument.
 MEANINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "fix": {"A": "fix", "V": "no fix"},
     "north_south": {"N": "north", "S": "south"},
@@ -139,9 +139,9 @@ MEANINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "taken": {"1": "yes", "0": "no, it has a fix"},
     "done": {"1": "yes", "0": "no"},
 }
-#: What the results of unlock commands mean.
+#: Meanings of the results of unlock commands.
 UNLOCKED: Final[Mapping[str, str]] = {"1": "opened", "0": "refused"}
-#: Units of arguments, by their names, as they follow the number.
+#: Units of arguments, by name.
 UNITS: Final[Mapping[str, str]] = {
     "speed_kmh": " km/h",
     "odometer_km": " km",

@@ -9,14 +9,14 @@ from attrs import define
 from jt709c_gateway.dissector.secrets import in_run
 from jt709c_gateway.protocol.framing import MALFORMED_KEPT, BinaryFrame, Framer, Malformed
 
-#: Flags, line ends and the like, which the framer passes over.
+#: Flags, line ends and the like, which the framer skips.
 _PADDING: Final = b"\r\n\x00 \t\x7e"
 _COMMANDS: Final = re.compile(rb"(\(P\d\d(?:,[^()]*)?\))", re.DOTALL)
 
 
 @define
 class Piece:
-    """Bytes at an offset: a frame, or something else, or only what may stand between frames (`padding`).
+    """Bytes at an offset: a frame, other bytes, or what may stand between frames (`padding`).
 
     `hidden` may be a password, by offset in `raw`.
     """
@@ -37,7 +37,7 @@ class _Found:
 
 
 def cut(data: bytes) -> list[Piece]:
-    """Every byte of `data` in order, in pieces; two frames that share a flag both have it."""
+    """Split `data` into pieces, in order and without gaps; two frames that share a flag both have it."""
     found = _locate(data)
     hidden: set[int] = set()
     for each in found:
@@ -50,7 +50,7 @@ def cut(data: bytes) -> list[Piece]:
         if each.sound:
             pieces.append(Piece(each.start, data[each.start : each.end]))
         else:
-            # Whole frames may stand inside of a broken one.
+            # A broken frame may contain whole ones.
             each.end = min(each.end, following.start) if following else each.end
             pieces += _runs(data, each.start, each.end, hidden)
         position = max(position, each.end)
@@ -58,7 +58,7 @@ def cut(data: bytes) -> list[Piece]:
 
 
 def _locate(data: bytes) -> list[_Found]:
-    """The framer doesn't say where, but it goes from front to back, and so does the search."""
+    """Find the offsets of the framer's results, which come in the order of the bytes."""
     found: list[_Found] = []
     position = 0
     cut_short: _Found | None = None
@@ -85,7 +85,7 @@ def _between(data: bytes, start: int, end: int, hidden: set[int]) -> list[Piece]
 
 
 def _runs(data: bytes, start: int, end: int, hidden: set[int]) -> list[Piece]:
-    """What is no sound frame: commands to a lock in the `Pnn` form, which no lock sends, and all else."""
+    """Split bytes without a valid frame into `Pnn` commands, which no lock sends, and other bytes."""
     run = data[start:end]
     if run[:1] in (b"\x7e", b"$") or run[1:2].isdigit():
         parts = [run]

@@ -31,7 +31,7 @@ _LINK: Final = formatting.by_bit({sublock.SIGNAL_LOST: "signal_lost", sublock.RE
 
 
 def read(reader: Reader) -> None:
-    """Take a whole payload."""
+    """Read a whole payload."""
     payload = reader.peek()
     if not position.looks_sound(payload.ljust(position.LENGTH, b"\x00")[: position.LENGTH]):
         reader.rest("payload", problem="expected the place of the master, in decimal digits, found others")
@@ -55,7 +55,7 @@ def read(reader: Reader) -> None:
 
 
 def _length_problem(kind: int, found: int) -> str | None:
-    """Why the gateway goes on looking for the end; longer payloads it takes."""
+    """Return why a payload is too short for the gateway; None if it is long enough."""
     lengths = SUBLOCK_LENGTHS.get(kind, ())
     if not lengths or found in lengths or found > lengths[-1]:
         return None

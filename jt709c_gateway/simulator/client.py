@@ -64,7 +64,7 @@ class LockClient:
 
     def received(self, data: bytes, *, datagram: bool = False) -> None:
         """Process bytes of the gateway."""
-        # Only a peer that answers is reconnected to at once: some accept a connection and close it.
+        # Only after an answer is the next attempt immediate: some peers accept and close at once.
         self._failures = 0
         self._send(self.lock.receive(data, self._reactor.seconds(), datagram=datagram))
 

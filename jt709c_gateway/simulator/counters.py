@@ -40,8 +40,8 @@ class Latencies:
 class Counters:
     """Counters of all locks that share this object; all but `up` only grow.
 
-    `sent` are frames with reports on their first way out, `resent` the same bytes again, `answered` those
-    that were acknowledged; `stored` are reports that waited in flash for a connection. `lost` are reports
+    `sent` counts frames with reports that were sent for the first time, `resent` repetitions, `answered`
+    acknowledged ones; `stored` are reports that waited in flash for a connection. `lost` are reports
     that a full memory had no room for.
     """
 

@@ -1,7 +1,7 @@
 """Handles what the gateway sends to a virtual master of the dialect `jt701` (docs/protocol.rst §3, §4).
 
 `Pnn` commands are answered as §4 says. Settings are remembered and change nothing else, but for P59: without
-`gprs` no command opens the lock. Words whose arguments §4 doesn't give are said back. Commands about
+`gprs` no command opens the lock. Words whose arguments §4 doesn't give are echoed. Commands about
 sub-locks and firmware get their head back::
 
     WLNET,1,0              -> WLNET,1,0,n,id…        list

@@ -59,7 +59,7 @@ class Jt701(Dialect[bytes]):
 
     @property
     def window(self) -> int:
-        """Limited by the serials."""
+        """The maximum number of unanswered frames, limited by the serials."""
         return min(self.lock.options.window, _WIDEST)
 
     def start(self, now: float) -> None:
@@ -72,14 +72,14 @@ class Jt701(Dialect[bytes]):
         return []
 
     def due(self, online: bool) -> float:
-        """When a sub-lock reports, or the dynamic password is repeated."""
+        """Return when a sub-lock reports or the dynamic password is repeated."""
         return min(self.sublocks.due, self._password_at) if online else self.sublocks.due
 
     def tick(self, now: float, online: bool) -> list[bytes]:
         """Buffer due reports of sub-locks; repeat the dynamic password."""
         for payload, movement in self.sublocks.reports(now):
             sentence = sublock.encode_report(self._identity, self._next_serial(), payload)
-            # It is answered by the sub-lock's own serial.
+            # The answer has the sub-lock's own serial.
             self.lock.keep(Entry(_SENTENCE, sentence, sublock.serial_of(payload)))
             self.lock.counters.sublock_reports += 1
             self.lock.counters.unlocked += movement == "unlocked"
@@ -94,7 +94,7 @@ class Jt701(Dialect[bytes]):
         self.sublocks.silence()
 
     def feed(self, data: bytes, datagram: bool) -> Sequence[bytes]:
-        """Sentences, which from the gateway may begin with a word; and what lies between, as it is."""
+        """Split bytes into sentences, which may begin with a word here, and other bytes."""
         buffer = self._pending + data
         frames = []
         done = 0
@@ -135,7 +135,7 @@ class Jt701(Dialect[bytes]):
         return []
 
     def record(self, now: float, wake: int, movement: LockMovement | None) -> list[Entry]:
-        """A record, after the P45 of a movement if there was one."""
+        """Make a record, after the P45 of a movement if there is one."""
         entries = []
         if movement is not None:
             serial = self._next_serial()
@@ -144,7 +144,7 @@ class Jt701(Dialect[bytes]):
         return [*entries, Entry(_RECORD, self._record(now, wake, serial), serial)]
 
     def fit(self, entries: Sequence[Entry]) -> int:
-        """Records up to the first sentence, or one sentence; none whose serial is still under way."""
+        """Return the number of records up to a sentence, or 1 for a sentence; 0 if a serial is in use."""
         serials: set[int | None] = set()
         for count, entry in enumerate(entries):
             if entry.serial in serials or self.lock.buffer.awaits(entry.serial):
@@ -155,7 +155,7 @@ class Jt701(Dialect[bytes]):
         return len(entries)
 
     def pack(self, entries: Sequence[Entry], stored: bool) -> tuple[set[Hashable], bytes]:
-        """A frame around records, which are answered one by one, or a sentence as it is."""
+        """Encode a frame of records, which are answered one by one, or return a sentence."""
         keys: set[Hashable] = {entry.serial for entry in entries}
         if entries[0].kind == _SENTENCE:
             return keys, entries[0].body
@@ -164,16 +164,16 @@ class Jt701(Dialect[bytes]):
         return keys, jt701.encode_frame(self.lock.device, jt701.VERSION_JT701D, data_type, records)
 
     def heartbeat(self) -> bytes:
-        """`@JT`."""
+        """Encode a heartbeat, `@JT`."""
         return pnn.heartbeat(self.lock.device)
 
     def ask_time(self, first: bool) -> bytes:
-        """`P22,2`."""
+        """Encode a time request, `P22,2`."""
         self._asked_time = True
         return pnn.time_request(self.lock.device)
 
     def report_dynamic_password(self, now: float) -> bytes:
-        """`P52,2,password`, each minute until it is told back."""
+        """Send `P52,2,password` each minute until it is echoed."""
         self._password_at = now + _PASSWORD_AGAIN
         return pnn.dynamic_password(self.lock.device, self.lock.mechanism.new_dynamic_password())
 
@@ -190,7 +190,7 @@ class Jt701(Dialect[bytes]):
         return []
 
     def _time(self, moment: str, now: float) -> list[bytes]:
-        """`ddMMyyHHmmss`: the answer to its question, or a command; whether it was taken is told."""
+        """Set the clock to `ddMMyyHHmmss`, from an answer or a command, whose result is reported."""
         if not self._asked_time:
             self.lock.counters.commands += 1
         taken = self.lock.set_clock(now, f"20{moment[4:6]}{moment[2:4]}{moment[:2]}{moment[6:]}")

@@ -25,7 +25,7 @@ class Jt705(Jt709):
 
     @property
     def window(self) -> int:
-        """One, since 0x4401 has no serial of the answered report, only its message id."""
+        """The maximum number of unanswered frames: 1, since 0x4401 has no serial of the report."""
         return 1
 
     def connected(self, now: float) -> list[bytes]:
@@ -42,7 +42,7 @@ class Jt705(Jt709):
         return [Entry(jt808.JT705_LOCATION, self._report(now, wake, movement))]
 
     def fit(self, entries: Sequence[Entry]) -> int:
-        """One: each report has its own frame."""
+        """Return 1: each report has its own frame."""
         return 1
 
     def pack(self, entries: Sequence[Entry], stored: bool) -> tuple[set[Hashable], bytes]:
@@ -89,7 +89,7 @@ class Jt705(Jt709):
         )
 
     def _binary(self, frame: BinaryFrame, now: float) -> list[bytes]:
-        """0x4401 has a header of its own; the rest is as in `jt709`."""
+        """Process a frame; 0x4401 has its own header, the rest is as in `jt709`."""
         answer = jt808.parse_jt705_answer(frame.payload)
         if answer is None or answer[0] != self._wire:
             return super()._binary(frame, now)

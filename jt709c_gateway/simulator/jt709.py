@@ -70,7 +70,7 @@ class Jt709(Dialect[Frame]):
         return [self._register()] if self.lock.options.register else []
 
     def feed(self, data: bytes, datagram: bool) -> Sequence[Frame]:
-        """Frames of both forms."""
+        """Split bytes into frames of both forms."""
         return self._framer.feed_datagram(data) if datagram else self._framer.feed(data)
 
     def process(self, frame: Frame, now: float) -> list[bytes]:
@@ -86,7 +86,7 @@ class Jt709(Dialect[Frame]):
         return [Entry(jt808.LOCATION, self._location(now, wake, movement))]
 
     def fit(self, entries: Sequence[Entry]) -> int:
-        """As many as fit into a 0x0704, at least one."""
+        """Return how many entries fit into a 0x0704, at least one."""
         length = len(jt808_messages.encode_stored([]))
         for count, entry in enumerate(entries):
             length += jt808_messages.stored_length(entry.body)
@@ -107,7 +107,7 @@ class Jt709(Dialect[Frame]):
         return {(kind, serial)}, jt808.encode(kind, self._wire, serial, body)
 
     def heartbeat(self) -> bytes:
-        """0x0002 with battery, signal and state."""
+        """Encode a 0x0002 with battery, signal and state."""
         unit = self.lock.vehicle
         body = jt808_messages.encode_heartbeat(round(unit.battery), unit.signal, int(unit.unlocked))
         return self.encode(jt808.HEARTBEAT, body)
@@ -119,7 +119,7 @@ class Jt709(Dialect[Frame]):
         return self._ask_by_sentence()
 
     def report_dynamic_password(self, now: float) -> bytes:
-        """`ELOCK,3,password`."""
+        """Send `ELOCK,3,password`."""
         return self.sentence(*sentences.DYNAMIC_PASSWORD, self.lock.mechanism.new_dynamic_password())
 
     # Also used by `Commands`.
@@ -140,7 +140,7 @@ class Jt709(Dialect[Frame]):
         self.lock.keep(Entry(jt808.LOCATION_ANSWER, body, kept=False), first=True)
 
     def next_serial(self, message_id: int) -> int:
-        """The next serial that no unanswered frame of this id has."""
+        """Return the next serial that no unanswered frame of this id has."""
         self._serial = self._serial + 1 & 0xFFFF
         while self.lock.buffer.awaits((message_id, self._serial)):
             self._serial = self._serial + 1 & 0xFFFF

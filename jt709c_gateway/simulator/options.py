@@ -42,21 +42,21 @@ def _sleep(_: Any, attribute: "Attribute[Any]", value: tuple[float, float] | Non
 class LockOptions:
     """Options of all locks of a fleet; raises ValueError. Times are in seconds.
 
-    - `dialect`: what it speaks, one of `DIALECTS`.
+    - `dialect`: one of `DIALECTS`.
     - `interval`, `heartbeat`: between reports, between heartbeats (0: none).
-    - `resend_after`: how long to wait for an answer before the same bytes are sent again.
-    - `window`: how many reports may be under way unanswered.
+    - `resend_after`: until an unanswered frame is sent again.
+    - `window`: the maximum number of unanswered reports.
     - `refuse`: says no to every command; `mute`: doesn't answer commands; `no_evidence`: says yes, never
     moves.
-    - `sleep`: (awake, asleep): hangs up for a while, again and again. It goes on recording positions.
-    - `speed_factor`: travels and drains so many times faster.
-    - `card_every`: a card opens it every so many reports, and half as many later it is closed (0: never).
-    - `relock`: until a jt701 or a sub-lock that was opened locks by itself (0: never).
+    - `sleep`: (awake, asleep): disconnect regularly; positions are recorded meanwhile.
+    - `speed_factor`: travel and discharge so many times faster.
+    - `card_every`: reports between openings by card; the lock is closed half as many later (0: never).
+    - `relock`: until an opened jt701 or sub-lock locks by itself (0: never).
     - `sublocks`: sub-locks and sensors behind a jt701 master.
-    - `register`: jt709 sends 0x0100 first, and 0x0102 with the code received on later connections.
-    - `ask_time`: how often to ask for the time (0: never).
-    - `dynamic_password`: reports one, and a new one whenever it was used.
-    - `memory`: reports that fit into flash.
+    - `register`: jt709 sends 0x0100 first, and on later connections 0x0102 with the received code.
+    - `ask_time`: between time requests (0: none).
+    - `dynamic_password`: report one, and a new one after each use.
+    - `memory`: the number of reports that fit into flash.
     """
 
     dialect: str = field(default=JT709, validator=validators.in_(DIALECTS))

@@ -31,9 +31,9 @@ class Entry:
 
 @define
 class Report:
-    """A frame under way with `count` reports: when it was first sent, and when it is due again (s).
+    """A sent frame with `count` reports: when it was first sent, and when it is due again (s).
 
-    `keys` are what the answers to it name; it is answered when all of them have been.
+    `keys` identify its answers; it is answered when all of them have arrived.
     """
 
     frame: bytes = field(repr=False)
@@ -49,7 +49,7 @@ Fit = Callable[[Sequence[Entry]], int]
 
 @define
 class ReportBuffer:
-    """Bounded: beyond `capacity` reports the oldest stored one goes; `add` says how many were lost."""
+    """Buffers reports up to `capacity`; beyond it the oldest stored one is dropped."""
 
     capacity: int = CAPACITY
     live: list[Entry] = field(factory=list, repr=False)

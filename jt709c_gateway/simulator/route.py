@@ -62,7 +62,7 @@ class Route:
     def load(cls, path: str | Path) -> Self:
         """Read CSV lines `latitude,longitude` in degrees; a heading is skipped.
 
-        OSError when the file can't be read, ValueError with the line's number for what is no point.
+        Raise OSError for an unreadable file, ValueError with the number of a line that is no point.
         """
         points = []
         with open(path, newline="", encoding="utf-8") as file:
@@ -74,7 +74,7 @@ class Route:
 
     @property
     def length_m(self) -> float:
-        """Metres from the first point to the last."""
+        """The length of the route in metres."""
         return self._marks[-1]
 
     def at(self, metres: float) -> Place:

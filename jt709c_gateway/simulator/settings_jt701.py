@@ -23,7 +23,7 @@ _NAME = re.compile(r"[0-9A-Za-z]{1,16}")
 
 
 def within(text: str, allowed: tuple[int, int]) -> bool:
-    """Whether text is a number in a range."""
+    """Return whether a text is a number in a range."""
     return bool(_NUMBER.fullmatch(text)) and allowed[0] <= int(text) <= allowed[1]
 
 
@@ -42,7 +42,7 @@ class _Setting:
     kept: bool = False
 
     def takes(self, values: _Arguments) -> bool:
-        """Whether these may be set."""
+        """Return whether the values are valid."""
         return len(values) == len(self.ranges) and all(
             allowed is None or value == self.off or within(value, allowed)
             for value, allowed in zip(values, self.ranges, strict=True)
@@ -77,16 +77,16 @@ WORDS: Final = frozenset(_SETTINGS) - {_SPARE}
 
 @define
 class Settings:
-    """Those of one master."""
+    """The settings of one master."""
 
     _values: dict[str, _Arguments] = field(factory=dict, repr=False)
 
     def of(self, word: str) -> _Arguments:
-        """What a setting is now."""
+        """Return the current values of a setting."""
         return self._values.get(word, _SETTINGS[word].values)
 
     def carry_out(self, word: str, arguments: _Arguments, *, refuse: bool) -> _Arguments | None:
-        """What the answer to a command has behind its word; None is silence. With `refuse` nothing is set."""
+        """Process a command; return the arguments of its answer, None for none. `refuse` sets nothing."""
         operation, values = arguments[:1], arguments[1:]
         if word == SERVER and operation in (("2",), ("3",)):
             word, operation = _SPARE, ("1" if operation == ("3",) else "0",)
@@ -99,7 +99,7 @@ class Settings:
         return *(operation if setting.operation else ()), *self.of(word), *setting.behind
 
     def reset(self) -> None:
-        """Back to what the factory has set, but for what a unit keeps."""
+        """Restore the factory settings, except those that a unit keeps."""
         self._values = {word: values for word, values in self._values.items() if _SETTINGS[word].kept}
 
 
@@ -111,7 +111,7 @@ class Fences:
     _pages: dict[str, dict[int, _Arguments]] = field(factory=dict)
 
     def head(self, arguments: _Arguments) -> _Arguments | None:
-        """P24: name and switch one, or ask for that."""
+        """Process P24, which names and switches a fence, or asks for that."""
         match arguments:
             case ("1", fence, ("0" | "1") as on, name) if within(fence, _FENCES) and _NAME.fullmatch(name):
                 self._heads[fence] = (on, name)
@@ -122,7 +122,7 @@ class Fences:
         return arguments[1], *self._heads.get(arguments[1], ("0", ""))
 
     def nodes(self, arguments: _Arguments) -> list[_Arguments]:
-        """P29: set a page, or ask for all of them: one answer for each; none is silence."""
+        """Process P29, which sets a page or asks for all; return one answer per page."""
         match arguments:
             case ("1", fence, page, count, *places) if within(fence, _FENCES) and within(page, _PAGES):
                 most = within(count, (1, _PAGE)) and len(places) == _NODE * int(count)
@@ -138,7 +138,7 @@ class Fences:
         return []
 
     def delete(self, arguments: _Arguments) -> _Arguments | None:
-        """P30: whether there was such a fence."""
+        """Process P30, which deletes a fence; the answer says whether it existed."""
         if len(arguments) != 1 or not within(arguments[0], _FENCES):
             return None
         known = self._pages.pop(arguments[0], None)

@@ -33,7 +33,7 @@ _LAC: Final = 4070
 class Vehicle:
     """The state of one lock, in metres, km/h and percent; `now` is in seconds since 1970.
 
-    `factor` makes it travel and drain so many times faster than it says.
+    It travels and discharges `factor` times faster than it reports.
     """
 
     route: Route

@@ -1,4 +1,4 @@
-"""Bluetooth HCI packets, down to the bytes that an application wrote or read: ATT values and RFCOMM data.
+"""Decodes Bluetooth HCI packets down to the bytes of the application: ATT values and RFCOMM data.
 
 ::
 
@@ -16,7 +16,7 @@ from attrs import define, field
 
 _ATT: Final = 4
 _FIRST_DYNAMIC: Final = 0x40
-#: Bytes in front of the value, by opcode: write, write command, prepared write, notification, indication.
+#: Bytes before the value, by opcode: write, write command, prepared write, notification, indication.
 _VALUES: Final = {0x12: 3, 0x52: 3, 0x16: 5, 0x1B: 3, 0x1D: 3}
 #: Unnumbered information, without and with credits.
 _RFCOMM_DATA: Final = {0xEF: 0, 0xFF: 1}
@@ -25,12 +25,12 @@ _CONTINUES: Final = 1
 
 @define
 class AttConnections:
-    """Puts L2CAP packets together again, for each direction and connection."""
+    """Reassembles L2CAP packets, for each direction and connection."""
 
     _pending: dict[tuple[bool | None, int], bytearray] = field(factory=dict, repr=False)
 
     def feed(self, sent: bool | None, acl: bytes) -> Iterator[tuple[int, bytes]]:
-        """What an ACL packet completes: the channel that an application reads or writes, and the bytes."""
+        """Process an ACL packet; return the channel and the bytes of the application that it completes."""
         if len(acl) < 4:
             return
         head, length = struct.unpack_from("<HH", acl)

@@ -1,4 +1,4 @@
-"""Sentences in a capture: a Bluetooth HCI log, pcap or pcapng, a log as text or hex, or typed in."""
+"""Reads sentences from a capture: a Bluetooth HCI log, pcap, pcapng, or text with sentences or hex."""
 
 import io
 import re
@@ -12,7 +12,7 @@ from jt709c_gateway.cli.learn.bluetooth import AttConnections
 from jt709c_gateway.cli.replay import pcap
 from jt709c_gateway.cli.replay.steps import CaptureError
 
-#: Bytes of a capture that are read, and of a stream in which no sentence has ended.
+#: Maximum bytes read of a capture, and buffered of a stream while a sentence is incomplete.
 LONGEST: Final = 256 << 20
 _OPEN: Final = 2048
 _BTSNOOP: Final = b"btsnoop\x00"
@@ -21,7 +21,7 @@ _PCAP: Final = frozenset(
 )
 #: A sentence to a lock or from one: `(Pnn…)`, or `(id,…)`.
 _SENTENCE: Final = re.compile(rb"\((?:P[0-9]{2}(?:,[^()]*)?|[0-9]{1,20},[^()]{1,1000})\)")
-#: Bytes in hex, as logs have them.
+#: Bytes in hex as in logs.
 _HEX: Final = re.compile(r"(?<![0-9A-Za-z])(?:0x)?(?:[0-9A-Fa-f]{2}[ :,-]?(?:0x)?){5,}(?![0-9A-Za-z])")
 _SENT: Final = re.compile(r"\b(?:tx|sent|send|write|out)\b|>>|->", re.IGNORECASE)
 _RECEIVED: Final = re.compile(r"\b(?:rx|received?|recv|read|notif\w*|indication|in)\b|<<|<-", re.IGNORECASE)
@@ -33,7 +33,7 @@ _BTSNOOP_H1, _BTSNOOP_MONITOR = 1001, 2001
 
 @frozen
 class Captured:
-    """A sentence, and whether it was sent to the lock; None where the capture doesn't say."""
+    """A sentence, and whether it was sent to the lock (None: unknown)."""
 
     raw: bytes = field(repr=False)
     sent: bool | None
@@ -41,7 +41,7 @@ class Captured:
 
 @define
 class _Streams:
-    """What was said in each direction on each channel; sentences may be spread over packets."""
+    """Collects the bytes of each channel and direction, since a sentence may be split over packets."""
 
     found: list[Captured] = field(factory=list)
     _open: dict[tuple[bool | None, int], bytes] = field(factory=dict)
@@ -107,7 +107,7 @@ def _from_packets(data: bytes, name: str) -> list[Captured]:
                 for channel, value in links.feed(*acl):
                     streams.feed(acl[0], channel, value)
         else:
-            # A serial line, or TCP: whatever stands around the sentences, they are ASCII.
+            # A serial line or TCP: sentences are ASCII, whatever surrounds them.
             streams.feed(None, 0, packet)
     return streams.found
 
@@ -136,7 +136,7 @@ _HCI: Final[dict[int, Callable[[bytes], tuple[bool | None, bytes] | None]]] = {
 
 
 def _from_text(text: str) -> list[Captured]:
-    """Sentences as they are, and in hex, also spread over lines."""
+    """Find sentences in text, plain or in hex, also split over lines."""
     streams = _Streams()
     for line in text.splitlines():
         sent = None

@@ -1,4 +1,4 @@
-"""Writing a profile of one's own from a captured sentence; it holds no password."""
+"""Writes a profile from a captured sentence, without passwords."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Final
 
 from attrs import frozen
 
-from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.learn.sentences_seen import Form, SeenSentence
 from jt709c_gateway.commands.profiles import Profile, ProfileError, load_profiles
 from jt709c_gateway.commands.profiles.params import Param, fits_sentence
 from jt709c_gateway.commands.profiles.spec import CommandDefinition
 
-#: Literal arguments of so many characters may be passwords.
+#: Lengths of literal arguments that may be passwords.
 _SUSPICIOUS: Final = 4
 
 
 @frozen
 class ProfileDraft:
-    """What is to be written: the profile's head, and which sentence is which command.
+    """What to write: the head of the profile, and the command of the sentence.
 
     `places` maps positions among the arguments, from 1, to names of parameters.
     """
@@ -36,7 +36,7 @@ class ProfileDraft:
 
 
 def template(one: SeenSentence, definition: CommandDefinition, base: Form, wanted: ProfileDraft) -> str:
-    """The sentence as a template, with parameters for what was said; UserError where a password may remain.
+    """Turn the sentence into a template with parameters; raise UserError if a password may remain in it.
 
     What `places` names comes first, then the passwords that were given, then what the profile's own form has
     at the same place; and where that has another number of arguments, what looks like its password.
@@ -95,7 +95,7 @@ def _piece(
 
 
 def document(text: str, form: Form, profile: Profile, wanted: ProfileDraft) -> str:
-    """The profile as TOML."""
+    """Format the profile as TOML."""
     key = "sentence" if form.key[1] is not None else "pnn"
     lines = [
         "# Written by jt709c profiles learn from a captured sentence. Reply and evidence are those of the",
@@ -127,13 +127,13 @@ def document(text: str, form: Form, profile: Profile, wanted: ProfileDraft) -> s
 
 
 def _quoted(text: str) -> str:
-    """A TOML basic string."""
+    """Format a TOML basic string."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
 
 
 def write(text: str, path: Path, *, force: bool) -> None:
-    """Put the profile in place once the gateway's own loader takes it; UserError where that fails."""
+    """Write the profile if the gateway's loader accepts it; raise UserError otherwise."""
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".learn-") as folder:
             draft = Path(folder) / path.name

@@ -1,4 +1,4 @@
-"""`jt709c profiles learn`, from what it is given to what it shows and writes. It sends nothing."""
+"""Runs `jt709c profiles learn`: reads a capture, shows its sentences, and writes a profile. Sends nothing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import click
 from attrs import frozen
 
 from jt709c_gateway.cli.command_arguments import read_secret_lines
-from jt709c_gateway.cli.common import UserError
 from jt709c_gateway.cli.console import plain
+from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.learn import capture, profile_writer
 from jt709c_gateway.cli.learn.sentences_seen import Conversation, Form, compared, forms
 from jt709c_gateway.cli.replay.steps import CaptureError
@@ -24,7 +24,7 @@ _PLACE = re.compile(r"([1-9][0-9]?)=([a-z][a-z0-9_]*)")
 
 @frozen
 class Request:
-    """What the command line asks for."""
+    """The arguments of `jt709c profiles learn`."""
 
     sources: Sequence[str]
     dialect: str
@@ -40,7 +40,7 @@ class Request:
 
 
 def learn(request: Request) -> None:
-    """Show what was captured beside the profile; write a profile if that is asked for."""
+    """Compare the capture with the profile, or write a profile if `output` is given."""
     profile = load_profiles(allow_raw=True).profiles[request.dialect]
     secrets = (
         [] if request.password_file is None else read_secret_lines("--password-file", request.password_file)
@@ -56,7 +56,7 @@ def learn(request: Request) -> None:
 
 
 def _captured(source: str) -> list[capture.Captured]:
-    """From a file, from standard input, or the sentence itself."""
+    """Read the sentences of a file, of standard input, or of the argument itself."""
     if source.startswith("("):
         return capture.read(source.encode("latin-1", "replace"), "the sentence")
     try:
@@ -65,7 +65,7 @@ def _captured(source: str) -> list[capture.Captured]:
     except OSError as error:
         raise UserError(f"cannot read the capture: {error.strerror}") from None
     if len(data) > capture.LONGEST:
-        raise UserError(f"the capture is longer than {capture.LONGEST} bytes; cut it down")
+        raise UserError(f"the capture is longer than {capture.LONGEST} bytes; give a part of it")
     try:
         return capture.read(data, "standard input" if source == "-" else source)
     except CaptureError as error:
@@ -87,7 +87,7 @@ def _write(
 ) -> None:
     command, form = _command(request, known)
     if not request.name or not request.source:
-        raise UserError("a profile needs --name and --source, which says where the sentence is from")
+        raise UserError("a profile needs --name and --source (where the sentence is from)")
     commands = [index for index in range(len(talk.said)) if not talk.is_answer(index)]
     if request.sentence is None and len(commands) != 1:
         raise UserError(
@@ -98,7 +98,7 @@ def _write(
         raise UserError(f"--sentence {at + 1}: expected a number from 1 to {len(talk.said)}")
     one = talk.said[at]
     if (one.number is None) != (form.key[1] is None):
-        raise UserError(f"sentence {at + 1} is of another form than commands of {request.dialect} have")
+        raise UserError(f"sentence {at + 1} has not the form of {request.dialect} commands")
     wanted = profile_writer.ProfileDraft(
         command, request.name, request.source, request.match, _places(request.arguments), secrets
     )
@@ -107,11 +107,11 @@ def _write(
         profile_writer.document(text, form, profile, wanted), Path(request.output or ""), force=request.force
     )
     click.echo(f"{command}: {text}; was {form.text}")
-    click.echo(f"written to {plain(request.output)}; check it on a lock on the table before you rely on it")
+    click.echo(f"written to {plain(request.output)}; test it with an unused lock before you rely on it")
 
 
 def _command(request: Request, known: Sequence[Form]) -> tuple[str, Form]:
-    """The command, and its form where nothing chooses another one."""
+    """Return the name of the command and its unconditional form; raise UserError."""
     able = {form.command: form for form in known if not form.condition}
     if request.command not in able:
         given = "missing" if request.command is None else unknown_name(request.command, able)

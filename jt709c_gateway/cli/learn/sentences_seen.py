@@ -1,4 +1,4 @@
-"""Captured sentences beside a profile's: which word, number and arguments they have."""
+"""Compares captured sentences with those of a profile by word, number and arguments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jt709c_gateway.commands.profiles import CommandSpec, Profile
 from jt709c_gateway.commands.profiles.templates import Line, Placeholder, PnnTemplate, SentenceTemplate
 from jt709c_gateway.protocol import sentences
 
-#: Words behind which no password stands; of others what is as long as one is not shown.
+#: Words that no password follows; arguments of others that are as long as a password are masked.
 _HARMLESS: Final = frozenset(["BASE", "GSENS", "WLNET", "P01", "P14", "P22", "P45", "P69", "@JT"])
 _SHOWN: Final = 4
 MASK: Final = "*"
@@ -20,7 +20,7 @@ MASK: Final = "*"
 
 @frozen
 class SeenSentence:
-    """A captured sentence: what is behind its head. `number` is None in the `Pnn` form."""
+    """A captured sentence without its head; `number` is None in the `Pnn` form."""
 
     word: str
     number: int | None
@@ -30,11 +30,11 @@ class SeenSentence:
 
     @property
     def key(self) -> tuple[str, int | None]:
-        """Word and number, which are fixed in a profile's template."""
+        """Word and number, which are constant in a template."""
         return self.word, self.number
 
     def shown(self, secrets: Sequence[str]) -> str:
-        """The sentence without its head, with `*` for what is a password or may be one."""
+        """The sentence without its head; certain and possible passwords are masked with `*`."""
         number = [] if self.number is None else [str(self.number)]
         rest = [*number, *self.arguments]
         masked = sentences.mask_arguments(self.word, rest)
@@ -47,7 +47,7 @@ class SeenSentence:
 
 
 def read_sentences(captured: Captured) -> SeenSentence | None:
-    """A captured sentence taken apart; None for one that is damaged."""
+    """Parse a captured sentence; None if it is damaged."""
     text = captured.raw[1:-1].decode("latin-1")
     if not text[:1].isdecimal():
         word, *arguments = text.split(",")
@@ -66,13 +66,13 @@ def read_sentences(captured: Captured) -> SeenSentence | None:
 
 @define
 class Conversation:
-    """What was said, each command with what answers it."""
+    """The captured sentences, in order."""
 
     said: list[SeenSentence]
 
     @classmethod
     def of(cls, captured: Sequence[Captured]) -> Conversation:
-        """Sentences that are whole, and each only once when it was repeated at once."""
+        """Return the valid sentences, without immediate repetitions."""
         said: list[SeenSentence] = []
         for one in filter(None, map(read_sentences, captured)):
             if not said or said[-1] != one:
@@ -80,7 +80,7 @@ class Conversation:
         return cls(said)
 
     def is_answer(self, index: int) -> bool:
-        """Whether one answers an earlier one: with its serial and word, or from a lock that was asked."""
+        """Return whether a sentence answers an earlier one, by serial and word or by direction."""
         one = self.said[index]
         if one.sent is not None:
             return not one.sent
@@ -91,7 +91,7 @@ class Conversation:
 
 
 def template_text(template: SentenceTemplate | PnnTemplate) -> str:
-    """A template as a profile has it."""
+    """Return the text of a template as in a profile."""
     behind = _line(template.line)
     if isinstance(template, PnnTemplate):
         return behind
@@ -109,7 +109,7 @@ def _placeholder(piece: Placeholder) -> str:
 
 @frozen
 class Form:
-    """A form of a command that is a sentence, with the condition under which it is used."""
+    """A form of a command that is a sentence, and the condition for its use."""
 
     command: str
     condition: str
@@ -127,7 +127,7 @@ class Form:
 
 
 def forms(profile: Profile) -> Iterator[Form]:
-    """All forms in a profile that are sentences."""
+    """Yield all forms of a profile that are sentences."""
     for name, definition in profile.commands.items():
         found = [(variant.describe(), variant.spec) for variant in definition.variants]
         if definition.base is not None:
@@ -138,7 +138,7 @@ def forms(profile: Profile) -> Iterator[Form]:
 
 
 def compared(one: SeenSentence, known: Sequence[Form]) -> list[str]:
-    """What the profile has of this word, a line for each form, and in what it differs."""
+    """Describe each form of the profile with this word, and how the sentence differs from it."""
     lines = []
     for form in known:
         if form.key[0] != one.word:

@@ -67,7 +67,7 @@ class _Answers:
 
 @define(eq=False)
 class _Due:
-    """Frames that are answered when all these answers have come: several make up one split message."""
+    """Frames that count as answered when all these answers have arrived, such as a split message."""
 
     sent_at: float
     frames: int
@@ -76,7 +76,7 @@ class _Due:
 
 @define(eq=False)
 class AckTracker:
-    """One connection: what it has sent and what was answered, counted in `counts`. Times in seconds."""
+    """Tracks the frames of one connection and their answers in `counts`; times are in seconds."""
 
     counts: Counts
     _sent: Framer = field(factory=Framer)
@@ -85,7 +85,7 @@ class AckTracker:
     _parts: int = 0
     _by_answer: dict[bytes, deque[_Due]] = field(factory=dict)
     _open: "OrderedDict[int, _Due]" = field(factory=OrderedDict)
-    #: Frames whose answers may still come.
+    #: Frames whose answers may still arrive.
     awaited: int = 0
 
     @property
@@ -98,7 +98,7 @@ class AckTracker:
         self.counts.bytes += len(data)
         frames = self._sent.feed_datagram(data) if datagram else self._sent.feed(data)
         if self._sent.in_doubt:
-            # Nobody here waits for what follows: the gateway will take it for whole when nothing does.
+            # No wait for more bytes: the gateway too takes this as whole when nothing follows.
             frames += self._sent.settle()
         for frame in frames:
             self._note(frame, now)
@@ -120,7 +120,7 @@ class AckTracker:
             return
         loose = message.time_answer is not None
         due = _Due(now, 1, [_key(part, loose=loose) for part in _Answers().feed(answer)])
-        # The parts of a message that was split are answered one by one, but together, when it is whole.
+        # Each part of a split message has its own answer, but all are sent when the message is complete.
         parts = min(self._parts, len(due.answers) - 1)
         due.frames += parts
         self._parts -= parts
@@ -181,7 +181,7 @@ class AckTracker:
 
 
 def _key(answer: bytes, *, loose: bool = False) -> bytes:
-    """By what an answer is known: itself, or without the time that it may tell, which nobody can know."""
+    """Return the key of an answer: its bytes, without a time in it, which cannot be predicted."""
     if not loose:
         return answer
     if answer[:1] == b"(":

@@ -64,7 +64,7 @@ class ReplayConnection:
     ended: bool = field(default=False, init=False)
     #: Whether the link is closed for good.
     gone: bool = field(default=False, init=False)
-    #: Of `queued`, what its owner has reckoned with.
+    #: The part of `queued` that the player has already counted.
     noted: int = field(default=0, init=False)
     _closing: bool = field(default=False, init=False)
     _refused: bool = field(default=False, init=False)
@@ -95,7 +95,7 @@ class ReplayConnection:
         if self.gone or self._closing:
             self.ledger.counts.unsent += len(chunk.data)
         elif self._udp and chunk.transport == "tcp":
-            # Of a stream, each datagram gets what it has to have: a whole frame.
+            # Each datagram carries one whole frame of the stream.
             self._split(self._splitter.feed(chunk.data))
         else:
             self._queue.append(chunk.data)

@@ -16,10 +16,10 @@ from jt709c_gateway.cli.replay.tcp_reassembly import ACK, RST, SYN, Segment, Str
 PCAPNG: Final = bytes.fromhex("0a0d0d0a")
 #: The longest packet or block, bytes: sniffers cut at 256 KiB.
 _LONGEST: Final = 1 << 20
-#: Ports that are counted for the message that there is nothing for ours.
+#: Maximum ports counted for the message that nothing was sent to the requested ones.
 _PORTS_NOTED: Final = 1000
 
-#: Link types (tcpdump.org/linktypes.html) and how to get at the IP packet.
+#: Link types (tcpdump.org/linktypes.html) and the class that decodes each down to the IP packet.
 _LINKS: Final[dict[int, Callable[[bytes], Any]]] = {
     0: dpkt.loopback.Loopback,
     1: dpkt.ethernet.Ethernet,
@@ -41,7 +41,7 @@ class _Bare:
 
 @frozen
 class _Packet:
-    """One captured packet. `at` in epoch seconds, None where the file has no time for it."""
+    """A captured packet; `at` is in epoch seconds, None if the file has no time for it."""
 
     at: float | None
     link: int
@@ -62,7 +62,7 @@ class _Source:
         return f"{self.name}, packet {self.number}: "
 
     def read(self, size: int) -> bytes:
-        """Read `size` bytes, or none at the end; raise CaptureError for a partial read."""
+        """Read `size` bytes, or none at the end; raise CaptureError if fewer are left."""
         if not 0 <= size <= _LONGEST:
             raise CaptureError(f"{self.where}a record of {size} bytes; the file is broken")
         data = self._file.read(size)
@@ -94,7 +94,7 @@ def _pcap(source: _Source) -> Iterator[_Packet]:
 
 @frozen
 class _Interface:
-    """What a pcapng file says of an interface: its link type, the length of a tick, where time begins (s)."""
+    """An interface of a pcapng file: link type, and length of a tick and offset of times in seconds."""
 
     link: int
     tick: float
@@ -102,7 +102,7 @@ class _Interface:
 
 
 def _pcapng(source: _Source) -> Iterator[_Packet]:
-    """dpkt has the blocks, but its reader takes all packets for the first interface's."""
+    """Yield packets of pcapng blocks. dpkt's own reader assigns all packets to the first interface."""
     interfaces: list[_Interface] = []
     command = "<"
     source.number = 1
@@ -157,7 +157,7 @@ def _block(kind: int, block: bytes, command: str, interfaces: list[_Interface]) 
 
 
 def read(file: IO[bytes], name: str, ports: frozenset[int], left_out: LeftOut) -> Iterator[Step]:
-    """The steps of a capture: what was sent to one of `ports`; CaptureError where the file is broken."""
+    """Yield the steps of a capture: bytes sent to one of `ports`; raise CaptureError for a damaged file."""
     source = _Source(file, name)
     magic = file.peek(4)[:4]  # type: ignore[attr-defined]
     dissector = _Dissector(source, ports, left_out)
@@ -165,7 +165,7 @@ def read(file: IO[bytes], name: str, ports: frozenset[int], left_out: LeftOut) -
 
 
 def records(file: IO[bytes], name: str) -> Iterator[tuple[int, bytes]]:
-    """Link type and bytes of each packet, whatever it is; CaptureError where the file is broken."""
+    """Yield link type and bytes of each packet; raise CaptureError for a damaged file."""
     source = _Source(file, name)
     magic = file.read(4)
     file.seek(0)
@@ -184,7 +184,7 @@ class _Dissector:
         self._other: Counter[int] = Counter()
 
     def steps(self, packets: Iterable[_Packet]) -> Iterator[Step]:
-        """All of the capture."""
+        """Yield all steps of the capture."""
         found, at = False, None
         for packet in packets:
             at = packet.at
@@ -215,7 +215,7 @@ class _Dissector:
             yield from self._udp(ip, ip.data, at)
 
     def _ip(self, packet: _Packet) -> Any:
-        """The IP packet in it, None for something else."""
+        """Return the IP packet in a frame, None if there is none."""
         if packet.link not in _LINKS:
             raise CaptureError(
                 f"{self._source.where}link type {packet.link} is not known; expected Ethernet, Linux cooked,"
@@ -243,7 +243,7 @@ class _Dissector:
             yield Chunk(f"udp {_address(ip.src, udp.sport)}", bytes(udp.data), at, "udp")
 
     def _is_ours(self, port: int, *, counts: bool) -> bool:
-        """Whether it is what we look for; if not, one that `counts` may be named in a message."""
+        """Return whether a packet is to be replayed; count the ports of others for the error message."""
         if port in self._ports:
             return True
         if counts and (port in self._other or len(self._other) < _PORTS_NOTED):
@@ -251,7 +251,7 @@ class _Dissector:
         return False
 
     def _check_whole(self, ip: Any, length: int) -> None:
-        """Bytes that the sniffer has cut off would be a gap in the middle of a frame."""
+        """Raise CaptureError for a truncated packet, whose missing bytes would damage a frame."""
         if isinstance(ip, dpkt.ip.IP):
             announced = ip.len - ip.hl * 4 if ip.len else length
         else:

@@ -26,7 +26,7 @@ _CLOSING: Final = 5.0
 
 @define(frozen=True)
 class Pace:
-    """How to play. `speed` is how many times faster than captured; None is as fast as it is answered.
+    """How to replay: `speed` times faster than captured; None is as fast as the gateway answers.
 
     `transport` is what to use (`tcp`, `udp`), None for what each connection was captured over. `connections`
     are open at a time at most: beyond it the one that has been quiet for longest is closed, once it is idle.
@@ -50,11 +50,11 @@ class Player:
     counts: Counts = field(factory=Counts)
     #: Seconds by which the last step was sent later than it was due.
     late: float = 0.0
-    #: When the next step is due that has to be waited for, by the reactor's time.
+    #: The reactor's time at which the next step is due.
     due: float = 0.0
     #: Steps taken from the capture.
     steps: int = 0
-    #: By the captured connection, the one that was quiet for longest first.
+    #: Connections by captured name, the longest idle one first.
     _channels: "OrderedDict[str, ReplayConnection]" = field(factory=OrderedDict, init=False, repr=False)
     _queued: int = field(default=0, init=False)
     _waiter: "defer.Deferred[None] | None" = field(default=None, init=False, repr=False)
@@ -70,7 +70,7 @@ class Player:
         """Play all steps and wait for the last answers; raises errors of `steps`."""
         looking = task.LoopingCall(self._look)
         looking.clock = self.reactor
-        # What it calls does not raise.
+        # Its function does not raise.
         looking.start(_LOOK_EVERY, now=False)
         try:
             for step in steps:
@@ -78,7 +78,7 @@ class Player:
                 await self._take(step)
             for channel in list(self._channels.values()):
                 channel.end()
-            # Each answer that doesn't come is given up in time, and so everything ends.
+            # Every wait for an answer has a limit, so this loop ends.
             while self._channels:
                 await self._change()
         finally:
@@ -111,12 +111,12 @@ class Player:
             channel.push(step)
         elif channel is not None:
             channel.end()
-            # What is as fast as it can be overtakes no connection of the same lock that came later.
+            # At speed max, an earlier connection of a lock is not overtaken by a later one.
             while self.pace.speed is None and step.connection in self._channels:
                 await self._change()
 
     async def _new(self, step: Chunk) -> ReplayConnection:
-        # One of the same name that has ended has to go first.
+        # An ended connection of the same name closes first.
         while step.connection in self._channels:
             await self._change()
         while len(self._channels) >= self.pace.connections:
@@ -146,7 +146,7 @@ class Player:
             self._channels.pop(channel.name, None)
         waiter, self._waiter = self._waiter, None
         if waiter is not None:
-            # Not from inside a channel, which may be in the middle of something.
+            # Not called from within a connection, which may be in the middle of an operation.
             self.reactor.callLater(0, waiter.callback, None)
 
     def _change(self) -> "defer.Deferred[None]":

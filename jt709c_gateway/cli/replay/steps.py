@@ -9,7 +9,7 @@ class CaptureError(ValueError):
 
 @frozen
 class Chunk:
-    """Bytes that a lock sent: what came in one piece. For UDP that is a datagram.
+    """Bytes that a lock sent in one piece; with UDP, a datagram.
 
     `at` is in seconds from any beginning; None is right behind the step before. `connection` is a name that
     no other connection of the capture has. `transport` is `tcp` or `udp` as captured, None where nothing
@@ -35,19 +35,19 @@ Step = Chunk | End
 
 @define
 class LeftOut:
-    """What was in a capture and isn't replayed, by reason; and gaps in what is."""
+    """Counts what is not replayed, by reason, and gaps in what is replayed."""
 
-    #: Frames whose passwords the gateway has masked: they can't be made whole again.
+    #: Frames whose passwords the gateway masked, and which therefore can't be restored.
     masked: int = 0
-    #: Packets that can't be taken apart.
+    #: Packets that can't be decoded.
     unreadable: int = 0
-    #: Pieces of IP packets, which are not put together.
+    #: Fragments of IP packets, which are not reassembled.
     fragments: int = 0
     #: Places where bytes of a TCP stream are missing.
     gaps: int = 0
 
     def describe(self) -> str:
-        """In words, nothing when nothing was left out."""
+        """Describe what was left out; empty if nothing was."""
         parts = (
             (self.masked, "frames with masked passwords left out"),
             (self.unreadable, "packets left out that can't be read"),

@@ -8,10 +8,10 @@ from attrs import define, field
 
 from jt709c_gateway.cli.replay.steps import Chunk, End, LeftOut, Step
 
-#: What is held back of one stream until what comes before it is seen, bytes and segments.
+#: Maximum bytes and segments buffered per stream while earlier ones are missing.
 _HELD_BYTES: Final = 256 * 1024
 _HELD_SEGMENTS: Final = 256
-#: Streams that are followed at a time; beyond it the one that was silent for longest counts as ended.
+#: Maximum streams tracked at a time; above it, the longest silent one counts as ended.
 _STREAMS: Final = 20_000
 
 FIN: Final = 0x01
@@ -23,7 +23,7 @@ _WRAP: Final = 1 << 32
 
 @define
 class Segment:
-    """One TCP segment from a lock: `sequence` of its first byte, `flags`, its bytes."""
+    """A TCP segment from a lock: sequence number of its first byte, flags, and bytes."""
 
     connection: str
     sequence: int
@@ -33,17 +33,17 @@ class Segment:
 
 @define
 class _Stream:
-    """One connection from its first segment on. Sequence numbers are counted on without wrapping."""
+    """A connection from its first captured segment on; sequence numbers do not wrap here."""
 
     name: str
-    #: Of the byte that comes next, and of the first one.
+    #: Sequence numbers of the next byte and of the first one.
     next: int
     first: int
     held: dict[int, bytes] = field(factory=dict)
     ends_at: int | None = None
 
     def absolute(self, sequence: int) -> int:
-        """A sequence number from the wire as the one near `next`."""
+        """Convert a 32-bit sequence number to the absolute one nearest to `next`."""
         distance = (sequence - self.next) % _WRAP
         return self.next + (distance if distance < _WRAP // 2 else distance - _WRAP)
 
@@ -54,7 +54,7 @@ class Streams:
 
     left_out: LeftOut
     _streams: OrderedDict[str, _Stream] = field(factory=OrderedDict, init=False)
-    #: How often a connection's addresses have been used, for those that were used again.
+    #: The number of connections so far between the same two addresses.
     _uses: OrderedDict[str, int] = field(factory=OrderedDict, init=False)
 
     def feed(self, segment: Segment, at: float) -> Iterator[Step]:
@@ -113,7 +113,7 @@ class Streams:
             yield from self._end(segment.connection, at)
 
     def _give_out(self, stream: _Stream, at: float | None) -> Iterator[Step]:
-        """What is complete from `next` on; what came again is dropped."""
+        """Return contiguous bytes from `next` on; drop repeated ones."""
         while stream.held:
             first = min(stream.held)
             if first > stream.next:
@@ -124,7 +124,7 @@ class Streams:
                 yield Chunk(stream.name, data, at, "tcp")
 
     def _skip(self, stream: _Stream, at: float | None) -> Iterator[Step]:
-        """Give up what is missing: the sniffer didn't see it."""
+        """Skip bytes that the capture lacks."""
         self.left_out.gaps += 1
         stream.next = min(stream.held)
         yield from self._give_out(stream, at)

@@ -6,12 +6,12 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import IO, Any, Final
 
-from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.frame_input import to_bytes
 from jt709c_gateway.cli.replay.steps import CaptureError, Chunk, End, LeftOut, Step
 from jt709c_gateway.cli.time_format import parse
 
-#: The longest line, bytes: a whole split message in hex, and an event's JSON around it.
+#: Maximum length of a line in bytes: a whole split message in hex within the JSON of an event.
 _LONGEST: Final = 1 << 20
 _HEAD: Final = re.compile(
     r"(?:(?P<moment>\d{4}-\d\d-\d\dT\S+)\s+|(?P<epoch>\d{1,12}\.\d+)\s+|\+(?P<later>\d{1,9}(?:\.\d+)?)\s+)?"
@@ -19,12 +19,12 @@ _HEAD: Final = re.compile(
 )
 #: Devices whose last connection is remembered.
 _DEVICES: Final = 20_000
-#: The connection of lines that name none.
+#: The connection of lines without a name.
 _UNNAMED: Final = "-"
 
 
 def read(file: IO[bytes], name: str, left_out: LeftOut) -> Iterator[Step]:
-    """The steps of a file of lines; CaptureError, with the line's number, for one that is none.
+    """Yield the steps of lines; raise CaptureError with the number of an invalid line.
 
     A line is `[TIME] [CONNECTION:] FRAMES`, or JSON with `frame`, or an event. A TIME is RFC 3339, epoch
     seconds with a fraction, or `+1.5` for seconds after the line before.
@@ -43,7 +43,7 @@ def read(file: IO[bytes], name: str, left_out: LeftOut) -> Iterator[Step]:
 
 
 class _Lines:
-    """Knows the time of the line before, and the frame that the event before was made of.
+    """Parses lines; remembers the time of the previous line and the frame of the previous event.
 
     Steps get seconds since the first line: what is written before the first date has no other time.
     """
@@ -79,7 +79,7 @@ class _Lines:
 
     def _since_first(self, epoch: float) -> float:
         if self._origin is None:
-            # The first date stands right behind what came before it.
+            # The first line with a date follows the line before it without a pause.
             self._origin = epoch - self._at
         return epoch - self._origin
 
@@ -96,7 +96,7 @@ class _Lines:
             raise CaptureError('neither "frame" with hex nor an event in this JSON')
 
     def _event(self, event: dict[str, Any]) -> Iterator[Step]:
-        """An event as published: its frame, once for all events that were made of it."""
+        """Return the steps of a published event; several events of one frame give one step."""
         connection = f"{event.get('gateway')} {event.get('peer') or event.get('device')}"
         self._at = self._since_first(_moment(event["received_at"]))
         raw, data = event.get("raw"), event.get("data")
@@ -114,7 +114,7 @@ class _Lines:
             yield from self._session(connection, str(event.get("device")), data.get("state"))
 
     def _session(self, connection: str, device: str, state: Any) -> Iterator[Step]:
-        """A connection that has ended: this one, or with `replaced` the one that the lock had before."""
+        """Return the end of a connection: this one, or for `replaced` the lock's previous one."""
         if state == "offline":
             yield End(connection, self._at)
         elif state == "replaced" and self._of_device.get(device, connection) != connection:
@@ -126,7 +126,7 @@ class _Lines:
 
 
 def _raw(text: str) -> bytes:
-    """A frame as an event has it: hex, or a sentence, whose characters are its bytes."""
+    """Return the bytes of the `raw` of an event: hex, or a sentence in latin-1."""
     if not text.startswith("("):
         return to_bytes(text, "raw: ")
     try:

@@ -1,7 +1,8 @@
-"""Opens and plays a capture and shows the progress, for `jt709c replay`."""
+"""`jt709c replay`: replays a capture to a gateway."""
 
 import itertools
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any, Final, NoReturn
@@ -12,34 +13,141 @@ from rich.table import Table
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
-from jt709c_gateway.cli.common import UserError
+from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.console import console
+from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.progress import Progress, milliseconds
 from jt709c_gateway.cli.replay import text_capture
 from jt709c_gateway.cli.replay.player import Pace, Player
 from jt709c_gateway.cli.replay.steps import CaptureError, LeftOut, Step
+from jt709c_gateway.cli.runner import run
+from jt709c_gateway.cli.target_address import read_target
 from jt709c_gateway.simulator.connections import Target
 
-#: Seconds behind from which on that is worth saying.
+#: Seconds of delay from which it is shown.
 _LATE: Final = 0.1
-#: The first four bytes of pcap files (both byte commands; µs, ns and another variant), and of pcapng.
+#: The first four bytes of pcap files (both byte orders; µs, ns and a modified variant) and of pcapng.
 _CAPTURES: Final = frozenset(
     bytes.fromhex(magic)
     for magic in ("a1b2c3d4", "d4c3b2a1", "a1b23c4d", "4d3cb2a1", "a1b2cd34", "34cdb2a1", "0a0d0d0a")
 )
 
 
+def _read_speed(_: click.Context, __: click.Parameter, value: str) -> float | None:
+    """Parse a number, or `max` as None."""
+    if value == "max":
+        return None
+    try:
+        speed = float(value)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        right = "a number above 0, such as 10 or 0.5, or max"
+        raise click.BadParameter(f"{value!r} is not a speed; expected {right}")
+    return speed
+
+
+@click.command()
+@click.argument("file", metavar="FILE", shell_complete=completion_values.files)
+@click.option(
+    "--to", default="127.0.0.1:8888", show_default=True, metavar="HOST:PORT", help="Address of the gateway."
+)
+@click.option(
+    "--tcp/--udp",
+    "over_tcp",
+    default=None,
+    help="Transport of all connections.  [default: as captured, else TCP]",
+)
+@click.option(
+    "--speed",
+    callback=_read_speed,
+    default="1",
+    show_default=True,
+    metavar="N|max",
+    help="Replay N times faster; max is as fast as the gateway answers.",
+)
+@click.option(
+    "--port",
+    "ports",
+    type=click.IntRange(1, 65535),
+    multiple=True,
+    default=[8888],
+    show_default=True,
+    metavar="N",
+    help="Port of the gateway in a pcap file; repeatable.",
+)
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 20_000),
+    default=500,
+    show_default=True,
+    metavar="N",
+    help="Maximum open connections; for another one, the longest idle one is closed.",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(0, 3600),
+    default=10.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds to wait for an answer.",
+)
+def replay(
+    file: str,
+    to: str,
+    over_tcp: bool | None,
+    speed: float | None,
+    ports: tuple[int, ...],
+    connections: int,
+    grace: float,
+) -> None:
+    """Replay a capture to a gateway: the bytes that locks sent, at the captured speed.
+
+    FILE is a pcap or pcapng file (tcpdump, tshark, Wireshark), or text; - is standard input, which is read
+    to its end. Each captured connection becomes one connection. Bytes sent to --port are replayed, the
+    captured answers are not.
+
+    A line of text is [TIME] [CONNECTION:] HEX, or JSON as decode --jsonl, watch --json and history --json
+    print it. TIME is RFC 3339, epoch seconds with a fraction, or +1.5 for seconds after the line before:
+
+    \b
+        2026-11-22T10:15:00.250Z lock1: 7e0002000308155885891510deead3ce647e
+        +5 lock1: (815588589151,1,001,BASE,2,TIME)
+        # a comment
+
+    A gateway that already has the same reports answers them, but does not publish them again.
+
+    The exit status is 1 if a connection was refused, or bytes were not sent or not answered.
+
+    \b
+    Examples:
+        jt709c replay monday.pcap --to 127.0.0.1:8888
+        jt709c replay monday.pcap --speed 10 --port 9999 --udp
+        jt709c replay frames.txt --speed max
+        jt709c history 794308010679 --json | jt709c replay - --to localhost:8888
+    """
+    if file == "-" and sys.stdin.isatty():
+        raise UserError("FILE: give a file; standard input is a terminal")
+    transport = None if over_tcp is None else "tcp" if over_tcp else "udp"
+    target = read_target(transport or "tcp", to, "--to")
+    pace = Pace(speed, transport, connections, grace)
+    left_out = LeftOut()
+    with opened(file, frozenset(ports), left_out) as steps:
+        status = run(lambda reactor: play(reactor, target, pace, steps, left_out, file))
+    sys.exit(status)
+
+
 @contextmanager
 def opened(path: str, ports: frozenset[int], left_out: LeftOut) -> Iterator[Iterator[Step]]:
-    """The steps of a capture, read as they are asked for; UserError where it can't be opened."""
+    """Yield the steps of a capture, read on demand; raise UserError if it can't be opened."""
     name = "standard input" if path == "-" else path
     try:
         with click.open_file(path, "rb") as file:
             steps = _steps(file, name, ports, left_out)
-            # The first one at once: what is no capture is said before anything else.
+            # Read the first step now, so that an invalid capture is reported before anything is sent.
             first = next(steps, None)
             if first is None:
-                raise CaptureError(f"{name}: there is nothing in it to replay")
+                raise CaptureError(f"{name}: it contains nothing to replay")
             steps = itertools.chain([first], steps)
             yield steps if file.seekable() else _interruptible(steps)
     except OSError as error:
@@ -55,13 +163,13 @@ def _steps(file: IO[bytes], name: str, ports: frozenset[int], left_out: LeftOut)
         from jt709c_gateway.cli.replay import pcap
     except ImportError:
         raise UserError(
-            f"{name}: for pcap files the library dpkt is needed: pip install 'jt709c-gateway[pcap]'"
+            f"{name}: pcap files need the library dpkt: pip install 'jt709c-gateway[pcap]'"
         ) from None
     return pcap.read(file, name, ports, left_out)
 
 
 def _interruptible(steps: Iterator[Step]) -> Iterator[Step]:
-    """The same where reading may wait for somebody who writes, and the reactor with it: signals end that."""
+    """Yield the same steps; signals end a read that blocks, as it does at a pipe, and with it the reactor."""
 
     def end(number: int, _: object) -> NoReturn:
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
@@ -81,7 +189,7 @@ def _interruptible(steps: Iterator[Step]) -> Iterator[Step]:
 
 @define
 class _Board:
-    """The progress of a replay."""
+    """Formats the progress of a replay."""
 
     player: Player
     left_out: LeftOut
@@ -144,7 +252,7 @@ class _Board:
         return "; ".join(part for part in parts if part)
 
 
-async def replay(
+async def play(
     reactor: Any, target: Target, pace: Pace, steps: Iterator[Step], left_out: LeftOut, name: str
 ) -> int:
     """Play the steps; return 1 if anything was refused, not sent or not answered."""
@@ -153,7 +261,7 @@ async def replay(
     playing = defer.Deferred.fromCoroutine(player.play(steps))
 
     def broken(failure: Failure) -> None:
-        """Nobody can read what is shown any more."""
+        """End the replay: the output is closed."""
         failures.append(failure)
         playing.cancel()
 

@@ -1,31 +1,19 @@
-"""Shared by subcommands: errors, parameter types and the options of the Redis connection."""
+"""Options and parameter types that several subcommands share."""
 
 import re
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from jt709c_gateway.cli import completion_values
+from jt709c_gateway.cli.errors import UserError
+from jt709c_gateway.cli.redis_client import RedisOptions
+from jt709c_gateway.commands.value_description import described
+from jt709c_gateway.protocol.events import KINDS
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-class UserError(click.ClickException):
-    """An error that the user can fix, shown as one line."""
-
-    exit_code = 2
-
-
-class RedisOptions(NamedTuple):
-    """The options of the Redis connection; `redis_client.reach` builds a `Link` from them."""
-
-    redis_url: str
-    redis_password_file: str | None = None
-    redis_ca: str | None = None
-    redis_cert: str | None = None
-    redis_key: str | None = None
 
 
 def redis_options(command: _Command) -> Callable[..., Any]:
@@ -82,8 +70,6 @@ class _Seconds(click.types.FloatParamType):
         try:
             return float(value)
         except ValueError:
-            from jt709c_gateway.commands.value_description import described
-
             self.fail(f"{described(value)} is not a number of seconds", param, ctx)
 
 
@@ -93,8 +79,6 @@ SECONDS = _Seconds()
 def check_device(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """Check a device id, an IMEI or a sub-lock id, for click."""
     if value is not None and re.fullmatch(r"[0-9]{1,20}|[0-9A-Fa-f]{10}", value) is None:
-        from jt709c_gateway.commands.value_description import described
-
         right = "up to 20 digits, or the ten hex digits of a sub-lock"
         raise click.BadParameter(f"{described(value)} is not a device id or IMEI; expected {right}")
     return value
@@ -111,8 +95,6 @@ def check_devices(
 
 def read_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
     """Check kinds of events; raise UserError."""
-    from jt709c_gateway.protocol.events import KINDS
-
     for kind in kinds:
         if kind not in KINDS:
             raise UserError(f"--kind: {kind!r} is not a kind of event; expected one of {', '.join(KINDS)}")
