@@ -22,6 +22,8 @@ LAYERS = (
     ("startup", "cli"),
     ("workers",),
     ("service",),
+    ("demo",),
+    ("program",),
 )
 #: Begun as a program of its own by `workers`, it runs a whole gateway.
 ENTRY_POINTS = frozenset(["jt709c_gateway.workers.main"])

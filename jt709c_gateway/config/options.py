@@ -9,6 +9,7 @@ import re
 import socket
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -122,6 +123,17 @@ class Options(usage.Options):
             )
         values["durability"] = durability
         self.settings = Settings(**values)
+
+    def preset(self, texts: Mapping[str, str | None]) -> None:
+        """Set options, by name, that the command line doesn't have; None sets a flag."""
+        for wanted, text in texts.items():
+            option = _BY_NAME[wanted]
+            if option.key in self._given:
+                continue
+            if text is None:
+                self._given[option.key] = True
+            else:
+                self._set(option, text)
 
     def _set(self, option: Option, text: str) -> None:
         value = _checked(option, text, f"--{option.name}")
