@@ -170,6 +170,7 @@ class GatewayService(MultiService):
         self.fleet_stats = FleetStats(reactor, self.dispatcher)
         self.fleet_stats.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.gateway.rate_limiter.new_device_limiter.store = self.store
+        self.committer.drained = self.gateway.resume_paused
         self.redis_time.stepped = self.dispatcher.clock_set
         self._clock_sync = ClockSync(reactor, self.redis_time, _NoConnection(), settings.gateway_ttl / 3)
         self._clock_sync.setServiceParent(self)  # type: ignore[no-untyped-call]
@@ -352,7 +353,7 @@ class GatewayService(MultiService):
             # From here on no frame is accepted, so that all accepted ones can be committed and answered.
             self.gateway.draining = True
             await self._until(lambda: not self.committer.unacked, limit)
-        self.gateway.lifecycle.shut_down()
+        self.gateway.close_connections()
         await self._stop_listening(UdpService)
         await self._until(lambda: not self.gateway.time_slicer.running, limit)
         if self._redis_up():

@@ -120,6 +120,7 @@ class Fleet:
             admission or Admission(),
             wall=lambda: self.wall,
         )
+        self.committer.drained = self.gateway.resume_paused
         self.committed: list[Any] = []
 
     def link(self, transport_name: str = "tcp", peer: str = "192.0.2.7:50112") -> FakeLink:

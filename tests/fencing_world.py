@@ -112,7 +112,7 @@ class World:
         """End it as a signal does."""
         gateway.background_tasks.stop_intake()
         gateway.run()
-        gateway.gateway.lifecycle.shut_down()
+        gateway.gateway.close_connections()
         gateway.run()
         defer.Deferred.fromCoroutine(gateway.background_tasks.deregister())
         gateway.run()

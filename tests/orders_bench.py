@@ -109,6 +109,7 @@ class Node:
         self.committer = Committer(self.clock, self.wire, self.keys, name, boot)
         ids = EventIds(name, lambda: START + self.clock.seconds())
         self.gateway = Gateway(name, self.clock, self.committer, ids, wall=self.wall)
+        self.committer.drained = self.gateway.resume_paused
         store = CommandStore(self.wire, self.keys, name)
         limits = options.pop("limits", None) or Limits()
         dialects = frozenset(options.pop("ask", ()))

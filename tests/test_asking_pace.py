@@ -64,7 +64,7 @@ class PaceTests(SynchronousTestCase):
         for number in range(MAX_QUEUED + 5):
             session = Session(str(number), link.connection, "t", "", 0.0, link.connection.origin)
             session.dialect = "jt701"
-            self.node.gateway.on_reported(session)
+            self.node.gateway.callbacks.reported(session)
         self.assertEqual(len(poller._queue), MAX_QUEUED)
         self.assertEqual(self.node.gateway.counters.questions["dropped"], 5)
 

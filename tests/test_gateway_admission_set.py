@@ -154,7 +154,7 @@ class OutageTests(SetCase):
         self.fleet.feed(self.link, heartbeat())
         self.redis.fail(txredisapi.ConnectionError("away"))
         self.fleet.clock.advance(11)
-        self.gateway.lifecycle.sweep()
+        self.gateway.sweep()
         self.assertEqual((self.link.closed, self.admission.asking), (["admission"], 0))
 
     def test_refused(self) -> None:

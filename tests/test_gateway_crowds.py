@@ -121,7 +121,7 @@ class EvictionTests(CrowdCase):
         for _ in range(3):
             self.fleet.clock.advance(40)
             self.fleet.hear(link, heartbeat(wire(0)))
-            self.gateway.lifecycle.sweep()
+            self.gateway.sweep()
         ended = [one for one in events_in(self.fleet.commit()) if one["kind"] == "session"]
         self.assertEqual(
             [(one["device"], one["data"]["reason"]) for one in ended], [("600000000001", "idle")]
@@ -181,7 +181,7 @@ class LargeEndTests(SynchronousTestCase):
         """Nor does the sweep that ends its silent ids."""
         self.fleet.clock.advance(101)
         self.fleet.hear(self.link, heartbeat(wire(0)))
-        self.timed(self.fleet.gateway.lifecycle.sweep)
+        self.timed(self.fleet.gateway.sweep)
 
 
 class OneIdTests(SynchronousTestCase):
@@ -211,7 +211,7 @@ class OneIdTests(SynchronousTestCase):
                 events += events_in(self.fleet.commit())
             self.fleet.clock.advance(0.01)
             if round(self.fleet.clock.seconds() * 100) % 200 == 0:
-                self.fleet.gateway.lifecycle.sweep()
+                self.fleet.gateway.sweep()
         self.served = [link for link in links.values() if link is not None and link.sent]
         return events
 

@@ -31,7 +31,7 @@ class RateCase(SynchronousTestCase):
     def after(self, seconds: float) -> list[int]:
         """What is heard so many seconds later, when those who wait are read on."""
         self.fleet.clock.advance(seconds)
-        self.fleet.gateway.lifecycle.sweep()
+        self.fleet.gateway.sweep()
         return self.heard()
 
 
@@ -113,7 +113,7 @@ class ConnectionTests(RateCase):
         self.heard()
         self.assertFalse(self.link.reading)
         self.fleet.clock.advance(2)
-        self.fleet.gateway.lifecycle.sweep()
+        self.fleet.gateway.sweep()
         self.assertEqual([one["kind"] for one in events_in(self.fleet.commit())], ["location"])
 
     def test_gone(self) -> None:
@@ -214,7 +214,7 @@ class ShareTests(SynchronousTestCase):
     def after(self, seconds: float, kind: str = "heartbeat") -> int:
         """How many are so many seconds later."""
         self.fleet.clock.advance(seconds)
-        self.fleet.gateway.lifecycle.sweep()
+        self.fleet.gateway.sweep()
         return self.heard(kind)
 
     def come_again(self) -> FakeLink:

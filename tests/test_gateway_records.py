@@ -64,7 +64,7 @@ class StepTests(SynchronousTestCase):
             (read,) = Framer().feed(frame)
             message = Decoder().decode(read, 0.0)
             assert isinstance(message, Message)
-            moment = self.fleet.gateway.moment()
+            moment = self.fleet.gateway.events.moment()
             at = session.observe_clocks(message, moment)
             session.observe_state(message, moment, at)
             before = self._state(session)

@@ -109,8 +109,8 @@ class TransitionTests(SessionCase):
     def test_told(self) -> None:
         """Whoever asked is told of a lock that comes, moves and goes, before and after in this order."""
         told: list[tuple[str, Any]] = []
-        self.gateway.on_online = lambda session: told.append(("online", session.connection))
-        self.gateway.on_offline = lambda session, reason: told.append((reason, session.connection))
+        self.gateway.callbacks.online = lambda session: told.append(("online", session.connection))
+        self.gateway.callbacks.offline = lambda session, reason: told.append((reason, session.connection))
         old, new = self.fleet.link(), self.fleet.link()
         self.fleet.hear(old, heartbeat())
         self.fleet.hear(new, heartbeat())
@@ -319,7 +319,7 @@ class PartsTests(SessionCase):
             self.fleet.feed(self.fleet.link(transport), part(0x0200, b"abc", 1, 2, 1))
         self.assertEqual(len(self.gateway.parts), 2)
         self.fleet.clock.advance(60.1)
-        self.gateway.lifecycle.sweep()
+        self.gateway.sweep()
         self.assertEqual((len(self.gateway.parts), self.gateway.parts.size), (0, 0))
 
     def test_gone(self) -> None:
@@ -338,7 +338,7 @@ class LimitTests(SessionCase):
         self.fleet.hear(lively, heartbeat(SECOND))
         for _ in range(3):
             self.fleet.clock.advance(34)
-            self.gateway.lifecycle.sweep()
+            self.gateway.sweep()
             self.fleet.hear(lively, heartbeat(SECOND))
         self.assertEqual((silent.closed, lively.closed), (["idle"], []))
         states = [one["data"] for one in events_in(self.fleet.committed) if one["kind"] == "session"]
@@ -350,10 +350,10 @@ class LimitTests(SessionCase):
         self.fleet.hear(lock, heartbeat())
         self.fleet.clock.advance(9)
         self.fleet.feed(noisy, b"noise")
-        self.gateway.lifecycle.sweep()
+        self.gateway.sweep()
         self.assertEqual((mute.closed, noisy.closed), ([], []))
         self.fleet.clock.advance(2)
-        self.gateway.lifecycle.sweep()
+        self.gateway.sweep()
         self.assertEqual((mute.closed, noisy.closed, lock.closed), (["no_frame"], ["no_frame"], []))
 
     def test_limit_told(self) -> None:
@@ -399,7 +399,7 @@ class LimitTests(SessionCase):
         links = [self.fleet.link(), self.fleet.link(), self.fleet.link("udp", "192.0.2.9:1")]
         for link, wire in zip(links, (FIRST, SECOND, bytes.fromhex("794308010681")), strict=True):
             self.fleet.hear(link, heartbeat(wire))
-        self.gateway.lifecycle.shut_down()
+        self.gateway.close_connections()
         self.assertEqual([link.closed for link in links], [["shutdown"]] * 3)
         self.assertEqual({state for _, state in self.changes()}, {"offline"})
         self.assertEqual(len(self.gateway.sessions), 0)

@@ -91,7 +91,7 @@ class EndTests(BenchTestCase):
             public = {name: {**expected, "ended_at": ended}[name] for name in PUBLIC_FIELDS}
             self.assertEqual((event["data"], event["device"]), (public, command.device))
             self.assertEqual(list(event["data"]), list(PUBLIC_FIELDS))
-            ours = json.loads(self.node.gateway.encode(command.device, "command", public))
+            ours = json.loads(self.node.gateway.events.encode(command.device, "command", public))
             self.assertEqual({**ours, "id": event["id"], "received_at": event["received_at"]}, event)
             self.assertEqual(self.history(command.device), [event])
             self.assertEqual(self.desk.reply("me"), public)

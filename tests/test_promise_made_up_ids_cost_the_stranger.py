@@ -61,7 +61,7 @@ class NewcomersTests(SynchronousTestCase):
     def later(self, seconds: float) -> list[int]:
         """Those that are heard so many seconds later."""
         self.fleet.clock.advance(seconds)
-        self.fleet.gateway.lifecycle.sweep()
+        self.fleet.gateway.sweep()
         return self.heard()
 
     def test_a_minutes_worth_at_once_and_the_others_as_time_goes_by(self) -> None:

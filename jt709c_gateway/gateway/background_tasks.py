@@ -158,7 +158,7 @@ class BackgroundTasks(Service):
             self.log.failure("{job} failed", failure, job=job.__name__)
 
     async def _sweep(self) -> None:
-        self._gateway.lifecycle.sweep()
+        self._gateway.sweep()
 
     async def _tick(self) -> None:
         self._dispatcher.tick()
@@ -196,8 +196,7 @@ class BackgroundTasks(Service):
         """Stop sending commands and answers: a later run owns our name."""
         self.stop_intake()
         self._gateway.draining = True
-        for connection in list(self._gateway.connections):
-            connection.link.close("superseded")
+        self._gateway.close_connections("superseded")
         self.superseded()
 
     async def _adopt(self) -> None:

@@ -1,12 +1,14 @@
 """One device connection: passes frames as messages to the gateway, and sends committed answers back."""
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from twisted.internet import defer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from jt709c_gateway.gateway.interfaces import ConnectionGateway, NoSession
+from jt709c_gateway.gateway.pending_frames import PendingFrames
 from jt709c_gateway.gateway.policy import Moment
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.gateway.udp_decoder import DatagramDecoder
@@ -17,10 +19,6 @@ from jt709c_gateway.protocol.framing import Frame, Malformed
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.transport.interfaces import Link
 
-if TYPE_CHECKING:
-    from jt709c_gateway.gateway.gateway import Gateway
-
-_LOGGED_HEX: Final = 64
 #: Uncommitted frames of one connection, at most. A sender that doesn't wait for answers blocks no other; and
 #: all that was committed but not answered when a gateway dies is among the device's last reports
 #: (`Limits.recent`), by which its repetition is recognized.
@@ -38,7 +36,7 @@ class DeviceConnection:
 
     log = Logger()
 
-    def __init__(self, gateway: "Gateway", link: Link, decoder: Decoder, now: float) -> None:
+    def __init__(self, gateway: ConnectionGateway, link: Link, decoder: Decoder, now: float) -> None:
         self.link = link
         #: Whether this is a UDP address.
         self.is_datagram = link.transport_name == "udp"
@@ -57,16 +55,11 @@ class DeviceConnection:
         self._skipped_in_row = 0
         #: Frames submitted but not yet committed.
         self._unanswered = 0
-        #: Frames received while the committer was full: at most one read's worth, since reading is paused.
-        self._pending_frames: list[Frame] = []
-        #: The message before them, if it awaits admission or its rate limit; and the pending admission query.
-        self._pending_message: Message | None = None
+        self._pending = PendingFrames(link)
+        #: The admission query of the pending message.
         self._admission_query: defer.Deferred[bool] | None = None
         #: Number of datagrams that await admission.
         self._pending_admissions = 0
-        self._paused = False
-        #: Whether the last message was dropped while the following ones are processed.
-        self._skipped_message = False
 
     @cached_property
     def origin(self) -> Origin:
@@ -91,10 +84,11 @@ class DeviceConnection:
         gateway = self._gateway
         if not self.is_open or gateway.draining:
             return
-        if self._pending_frames or self._pending_message is not None:
-            self._pending_frames += frames
+        pending = self._pending
+        if pending.frames or pending.message is not None:
+            pending.frames += frames
             return
-        moment = gateway.moment()
+        moment = gateway.events.moment()
         self.last_received = moment.now
         committer, decode = gateway.committer, self._decoder.decode
         for index, frame in enumerate(frames):
@@ -111,18 +105,15 @@ class DeviceConnection:
                 self._malformed_in_row = self._skipped_in_row = 0
                 session = self.sessions.get(message.device)
                 if session is None or session.budget.allowance < 1:
-                    session = self._admit(message, moment, frames[index + 1 :])
-                    if session is None:
-                        if self._skipped_message:
-                            self._skipped_message = False
+                    found = gateway.session_for(self, message, moment)
+                    if isinstance(found, NoSession):
+                        if self._hold_back(found, message, frames[index + 1 :]):
                             continue
                         return
-                    if session.device in self.guests:
-                        session.budget.charge(message)
-                        gateway.udp_guests.handle_message(session, message, moment)
-                        continue
-                session.budget.charge(message)
-                gateway.handle_message(session, message, moment)
+                    self._process(found, message, moment)
+                else:
+                    session.budget.charge(message)
+                    gateway.handle_message(session, message, moment)
             if not self.is_open:
                 return
         if self.is_datagram:
@@ -137,69 +128,22 @@ class DeviceConnection:
         ):
             self.link.close("no_session")
 
-    def _admit(
-        self, message: Message, moment: Moment, rest: list[Frame], admitted: bool | None = None
-    ) -> Session | None:
-        """The session of a device that is new on this connection, or has used up its budget.
-
-        None when the message must not be processed now: then `message` and the `rest` of its frames are
-        buffered, except for a datagram over the limit, which is dropped. `admitted` is the admission if it is
-        known.
-        """
-        rate_limiter = self._gateway.rate_limiter
-        session = self.sessions.get(message.device)
-        if session is None:
-            if admitted is None and message.device in self.guests:
-                admitted = True
-            if admitted is None:
-                admitted = rate_limiter.admits(message.device)
-            if admitted is None:
-                self._query_admission(message, rest)
-                return None
-            if admitted and not self.is_datagram and rate_limiter.is_exhausted(message.device, moment.now):
-                self._leave_unanswered("rate")
-                self._skipped_message = self.is_open
-                return None
-            if (
-                admitted
-                and message.device not in self.guests
-                and not rate_limiter.admits_new_device(self, message.device, moment.now)
-            ):
-                if self.is_datagram or self.sessions:
-                    self._leave_unanswered("new_devices")
-                    self._skipped_message = not self.is_datagram
-                else:
-                    self._buffer_and_pause(message, rest)
-                    rate_limiter.resume_later(self)
-                return None
-            if admitted and self.is_datagram:
-                session = self._gateway.udp_guests.guest_for(self, message, moment)
-            elif admitted and self._gateway.lifecycle.must_wait(self, message.device, moment):
-                self._buffer_and_pause(message, rest)
-                rate_limiter.resume_later(self)
-                return None
-            elif admitted:
-                session = self._gateway.lifecycle.open_session(self, message, moment)
-            else:
-                rate_limiter.reject(self, message, moment)
-            if session is None:
-                self._unanswered -= 1
-                return None
-        if rate_limiter.allows(session, moment.now):
-            return session
-        rate_limiter.warn_once(self, session, moment.now)
-        if self.is_datagram or len(self.sessions) > 1:
-            # A device over its limit does not block others on the same connection.
-            self._leave_unanswered("share" if session.budget.spent_share else "rate")
-            self._skipped_message = not self.is_datagram
+    def _hold_back(self, why: NoSession, message: Message, rest: list[Frame]) -> bool:
+        """Query, buffer or drop a message without session; whether the `rest` of its frames follow now."""
+        if why is NoSession.QUERY:
+            self._query_admission(message, rest)
+        elif why is NoSession.WAIT:
+            self._pending.hold(rest, message)
+        elif why is NoSession.CLOSED:
+            self._unanswered -= 1
         else:
-            self._buffer_and_pause(message, rest)
-            rate_limiter.throttle(self)
-        return None
+            self._leave_unanswered(why.value)
+            return self.is_open and not self.is_datagram
+        return False
 
     def _query_admission(self, message: Message, rest: list[Frame]) -> None:
         """Wait for the admission of a device."""
-        admission = self._gateway.rate_limiter.admission
+        admission = self._gateway.admission
         if self.is_datagram and admission.asking >= _MAX_ADMISSION_QUERIES:
             self._leave_unanswered("admission")
             return
@@ -208,7 +152,7 @@ class DeviceConnection:
             # A datagram may claim any id, so it does not block others from its address.
             self._pending_admissions += 1
         else:
-            self._buffer_and_pause(message, rest)
+            self._pending.hold(rest, message)
             self._admission_query = asked
         asked.addCallback(self._on_admission, message, rest)
         asked.addErrback(self._on_admission_failed)
@@ -236,31 +180,24 @@ class DeviceConnection:
         if gateway.draining:
             return
         if gateway.committer.full:
-            if self.is_datagram:
-                self._unanswered -= 1
-            else:
-                self._pending_message = message
-            self._buffer_frames(rest)
+            self._unanswered -= self.is_datagram
+            self._buffer_frames(rest, message)
             return
-        moment = gateway.moment()
-        session = self._admit(message, moment, rest, admitted)
-        if session is not None:
-            session.budget.charge(message)
-            if session.device in self.guests:
-                gateway.udp_guests.handle_message(session, message, moment)
-            else:
-                gateway.handle_message(session, message, moment)
-            self.received(rest)
-        elif self._skipped_message:
-            self._skipped_message = False
-            self.received(rest)
+        moment = gateway.events.moment()
+        session = gateway.session_for(self, message, moment, admitted)
+        if isinstance(session, NoSession):
+            if self._hold_back(session, message, rest):
+                self.received(rest)
+            return
+        self._process(session, message, moment)
+        self.received(rest)
 
-    def _buffer_and_pause(self, message: Message, rest: list[Frame]) -> None:
-        """Buffer a message and its successors, and pause reading."""
-        self._pending_message, self._pending_frames = message, rest
-        if not self._paused:
-            self._paused = True
-            self.link.pause()
+    def _process(self, session: Session, message: Message, moment: Moment) -> None:
+        session.budget.charge(message)
+        if session.device in self.guests:
+            self._gateway.handle_guest_message(session, message, moment)
+        else:
+            self._gateway.handle_message(session, message, moment)
 
     def _leave_unanswered(self, reason: str) -> None:
         """Drop a message unanswered, so that its device sends it again."""
@@ -275,46 +212,33 @@ class DeviceConnection:
         else:
             self.link.close(reason)
 
-    def _buffer_frames(self, frames: list[Frame]) -> None:
+    def _buffer_frames(self, frames: list[Frame], message: Message | None = None) -> None:
         if self.is_datagram:
             self.drop_datagram("unacked")
             return
-        self._pending_frames = frames
         if self._gateway.committer.full:
             self._gateway.add_paused(self)
-        if not self._paused:
-            self._paused = True
-            self._gateway.counters.pauses += 1
-            self.link.pause()
+        self._gateway.counters.pauses += self._pending.hold(frames, message)
 
     def resume_reading(self, admitted: bool | None = None) -> None:
         """Process buffered frames and resume reading; `admitted` is the admission, if it was queried."""
         if self._admission_query is not None:
             return
-        pending, self._pending_message = self._pending_message, None
-        frames, self._pending_frames = self._pending_frames, []
+        message, frames = self._pending.take()
         try:
-            if pending is None:
+            if message is None:
                 self.received(frames)
             else:
-                self._handle_pending(pending, frames, admitted)
+                self._handle_pending(message, frames, admitted)
         except Exception:
             self.log.failure("handling what {peer} sent failed", peer=self.link.peer)
             self.link.close("error")
-        if self.is_open and not self._pending_frames and self._pending_message is None:
-            self._paused = False
-            self.link.resume()
+        if self.is_open:
+            self._pending.resume_if_empty()
 
     def _malformed(self, malformed: Malformed, iso: str) -> None:
         self._malformed_in_row += 1
-        self._gateway.malformed(self.link.peer, malformed.reason, malformed.raw, iso, self)
-        if self._gateway.may_log(self.last_received):
-            self.log.info(
-                "malformed ({reason}) from {peer}: {raw}",
-                reason=malformed.reason,
-                peer=self.link.peer,
-                raw=malformed.raw[:_LOGGED_HEX].hex(),
-            )
+        self._gateway.malformed.report(malformed, self.link.peer, self.last_received, iso, self)
         if self._malformed_in_row >= self._gateway.policy.max_malformed:
             self.link.close("malformed")
 
@@ -335,14 +259,14 @@ class DeviceConnection:
             self._gateway.counters.answers += len(answers) - answers.count(b"")
         if self.guests:
             self._forget_if_empty()
-        if self._pending_frames and self._unanswered <= _MAX_UNANSWERED // 2:
+        if self._pending.frames and self._unanswered <= _MAX_UNANSWERED // 2:
             self.resume_reading()
 
     def superseded(self, token: str) -> None:
         """End the session with this token: Redis has found a newer one of its device while committing."""
         for session in self.sessions.values():
             if session.token == token:
-                self._gateway.lifecycle.session_superseded(session)
+                self._gateway.session_superseded(session)
                 return
 
     def closed(self, reason: str) -> None:
@@ -350,8 +274,8 @@ class DeviceConnection:
         if not self.is_open:
             return
         self.is_open = False
-        self._pending_frames, self._pending_message = [], None
+        self._pending.take()
         self._parts.close()
         if self._admission_query is not None:
             self._admission_query.cancel()
-        self._gateway.lifecycle.connection_closed(self, reason)
+        self._gateway.connection_closed(self, reason)

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, Literal
+from itertools import islice
+from operator import methodcaller
+from typing import Final
 
 from attrs import define, field
-from msgspec import UNSET
-from twisted.logger import Logger
 
 from jt709c_gateway.gateway.admission import Admission
 from jt709c_gateway.gateway.connection import DeviceConnection
@@ -15,37 +15,37 @@ from jt709c_gateway.gateway.counters import Counters
 from jt709c_gateway.gateway.event_budget import EventAllowance
 from jt709c_gateway.gateway.event_ids import EventIds
 from jt709c_gateway.gateway.event_records import message_record, position_record
+from jt709c_gateway.gateway.gateway_events import GatewayEvents
+from jt709c_gateway.gateway.interfaces import NoSession, SessionCallbacks
 from jt709c_gateway.gateway.limit_warnings import LimitWarnings
-from jt709c_gateway.gateway.new_device_limit import NewDeviceLimiter
+from jt709c_gateway.gateway.malformed import MalformedInput, kept_bytes
+from jt709c_gateway.gateway.new_device_limit import KnownDevices, NewDeviceLimiter
 from jt709c_gateway.gateway.policy import Moment, Policy
-from jt709c_gateway.gateway.rate_limit import RateLimiter, kept_bytes
+from jt709c_gateway.gateway.rate_limit import RateLimiter
+from jt709c_gateway.gateway.session_admission import SessionAdmission
 from jt709c_gateway.gateway.session_lifecycle import SessionLifecycle
 from jt709c_gateway.gateway.session_limits import SessionLimits
-from jt709c_gateway.gateway.sessions import Session, Sessions
+from jt709c_gateway.gateway.session_table import SessionTable
+from jt709c_gateway.gateway.sessions import Session, SessionConnection
 from jt709c_gateway.gateway.time_slices import TimeSlicer
 from jt709c_gateway.gateway.udp_decoder import DatagramDecoder
 from jt709c_gateway.gateway.udp_guests import UdpGuests
-from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.decoder import Decoder
-from jt709c_gateway.protocol.envelope import VERSION
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.protocol.reassembly import PartStore, Reassembler
 from jt709c_gateway.redis.batch import Answer
-from jt709c_gateway.redis.commit_records import CommitRecord, KeepSession, MalformedRecord
+from jt709c_gateway.redis.commit_records import CommitRecord, KeepSession
 from jt709c_gateway.redis.committer import Committer
-from jt709c_gateway.transport.interfaces import Link
+from jt709c_gateway.transport.interfaces import SHUTDOWN, Link
 from jt709c_gateway.util.clock import Clock
 
-#: Log lines about bad input per so many seconds; all of it is counted, and the last of it is in Redis.
-_LOG_LINES: Final = 20
-_LOG_SECONDS: Final = 60.0
+#: Silent sessions of one connection that one sweep ends.
+_ENDED_AT_ONCE: Final = 500
 
 
 @define(eq=False)
 class Gateway:
     """Handles every message: updates its session, commits its events, and sends its answer after that."""
-
-    log = Logger()
 
     name: str
     clock: Clock
@@ -54,54 +54,66 @@ class Gateway:
     policy: Policy = field(factory=Policy)
     admission: Admission = field(factory=Admission)
     wall: Callable[[], datetime] = lambda: datetime.now(UTC)
+    #: Tells which devices have connected before; None when nobody does.
+    known_devices: KnownDevices | None = None
     counters: Counters = field(factory=Counters)
-    #: Called when a session starts, so that commands are sent, and when it ends.
-    on_online: Callable[[Session], None] = lambda session: None
-    on_offline: Callable[[Session, str], None] = lambda session, reason: None
-    #: Called when the first report of a session is committed, and when a device's IMEI becomes known.
-    on_reported: Callable[[Session], None] = lambda session: None
-    on_named: Callable[[str], None] = lambda device: None
+    callbacks: SessionCallbacks = field(factory=SessionCallbacks)
     #: Set while stopping: frames are dropped unanswered, so that devices send them to another gateway.
     draining: bool = False
-    sessions: Sessions = field(init=False)
+    events: GatewayEvents = field(init=False, repr=False)
+    malformed: MalformedInput = field(init=False, repr=False)
+    sessions: SessionTable = field(init=False)
     rate_limiter: RateLimiter = field(init=False, repr=False)
     lifecycle: SessionLifecycle = field(init=False, repr=False)
-    udp_guests: UdpGuests = field(init=False, repr=False)
     time_slicer: TimeSlicer = field(init=False, repr=False)
-    connections: set[DeviceConnection] = field(factory=set, repr=False)
-    #: Connections that paused reading, in that order.
-    _paused: dict[DeviceConnection, None] = field(factory=dict, repr=False)
+    connections: set[SessionConnection] = field(factory=set, repr=False)
     #: Parts of split messages, of all connections.
     parts: PartStore = field(factory=PartStore, init=False, repr=False)
-    _limit_warnings: LimitWarnings = field(factory=LimitWarnings, init=False, repr=False)
-    _log_window_start: float = 0.0
-    _logged: int = 0
+    _udp_guests: UdpGuests = field(init=False, repr=False)
+    _session_admission: SessionAdmission = field(init=False, repr=False)
+    _limit_warnings: LimitWarnings = field(init=False, repr=False)
+    #: Connections that paused reading, in that order.
+    _paused: dict[SessionConnection, None] = field(factory=dict, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        policy = self.policy
+        policy, committer, counters, callbacks = self.policy, self.committer, self.counters, self.callbacks
+        self.events = events = GatewayEvents(self.name, self.ids, self.clock, self.wall)
+        self.malformed = malformed = MalformedInput(committer, counters)
+        self.time_slicer = slicer = TimeSlicer(self.clock)
+        self._limit_warnings = warnings = LimitWarnings(counters, self.clock)
         room = SessionLimits(policy.devices_per_connection, policy.sessions_per_address)
-        self.sessions = Sessions(policy.max_sessions, room)
-        self.time_slicer = TimeSlicer(self.clock)
-        self.lifecycle = SessionLifecycle(self)
-        self.udp_guests = UdpGuests(self)
-        self.rate_limiter = RateLimiter(
-            self,
+        self.sessions = sessions = SessionTable(policy.max_sessions, room)
+        self.rate_limiter = limiter = RateLimiter(
+            sessions,
             self.admission,
             EventAllowance(policy.max_rate, policy.max_share),
-            NewDeviceLimiter(policy.max_new_devices),
+            NewDeviceLimiter(policy.max_new_devices, self.known_devices),
+            malformed,
+            counters,
+            slicer,
         )
-        self.committer.drained = self._resume_paused
+        self.lifecycle = lifecycle = SessionLifecycle(
+            policy,
+            self.token_prefix,
+            committer,
+            events,
+            sessions,
+            limiter,
+            warnings,
+            counters,
+            callbacks,
+            slicer,
+            self.clock,
+        )
+        self._udp_guests = guests = UdpGuests(
+            committer, events, sessions, lifecycle, limiter, malformed, counters, callbacks
+        )
+        self._session_admission = SessionAdmission(limiter, lifecycle, guests)
 
     @property
     def token_prefix(self) -> str:
         """Prefix of this run's session tokens; commit.lua extracts the gateway's name from it."""
         return f"{self.name}/{self.committer.boot}-"
-
-    def moment(self) -> Moment:
-        """The current time on all clocks; event ids made from now on contain it."""
-        self.ids.tick()
-        utc = self.wall()
-        return Moment(self.clock.seconds(), utc, events.time_text(utc), utc.timestamp())
 
     # Called by transports (transport.interfaces.Handler)
 
@@ -121,10 +133,19 @@ class Gateway:
 
     def dropped(self, reason: str) -> None:
         """Count a connection or datagram that was closed or rejected for a reason, and warn of limits."""
-        self.counters.dropped[reason] += 1
-        self._limit_warnings.warn(reason, self.counters.dropped[reason], self.clock.seconds())
+        self._limit_warnings.dropped(reason)
 
-    # Called by connections
+    # Called by connections (interfaces.ConnectionGateway)
+
+    def session_for(
+        self, connection: SessionConnection, message: Message, moment: Moment, admitted: bool | None = None
+    ) -> Session | NoSession:
+        """The session for a message of a device that is new here, or has used up its budget."""
+        return self._session_admission.session_for(connection, message, moment, admitted)
+
+    def handle_guest_message(self, guest: Session, message: Message, moment: Moment) -> None:
+        """As `handle_message`, for a device whose session is not at this UDP address."""
+        self._udp_guests.handle_message(guest, message, moment)
 
     def handle_message(self, session: Session, message: Message, moment: Moment) -> None:
         """Queue the message's events for commit; the answer is sent after the commit."""
@@ -161,7 +182,7 @@ class Gateway:
         self.committer.submit(record, session.connection, answer, then)
         if message.impossible_date or message.wrong_length:
             reason = "length" if message.wrong_length else "date"
-            self.malformed(session.origin.peer or "", reason, kept_bytes(message), moment.iso)
+            self.malformed.record(session.origin.peer or "", reason, kept_bytes(message), moment.iso)
         if steps is not None:
             steps()
 
@@ -171,66 +192,57 @@ class Gateway:
 
     def _first_report_committed(self, session: Session, written: bool) -> None:
         if written:
-            self.on_reported(session)
+            self.callbacks.reported(session)
 
     def _imei_committed(self, device: str, written: bool) -> None:
         if written:
-            self.on_named(device)
+            self.callbacks.named(device)
 
-    def malformed(
-        self, peer: str, reason: str, raw: bytes, iso: str, sender: DeviceConnection | None = None
-    ) -> None:
-        """Count and store unreadable input, with passwords masked; `sender` is notified of the commit."""
-        self.counters.malformed[reason] += 1
-        record = MalformedRecord(peer=peer, reason=reason, raw=raw.hex(), time=iso)
-        self.committer.submit(record, sender)
+    def session_superseded(self, session: Session) -> None:
+        """End a session whose device has a newer one at another gateway."""
+        self.lifecycle.session_superseded(session)
 
-    def may_log(self, now: float) -> bool:
-        """Whether another line about bad input may be logged."""
-        if now - self._log_window_start >= _LOG_SECONDS:
-            self._log_window_start, self._logged = now, 0
-        self._logged += 1
-        return self._logged <= _LOG_LINES
+    def connection_closed(self, connection: SessionConnection, reason: str) -> None:
+        """End all sessions of a closed connection, except those that have moved."""
+        self.connections.discard(connection)
+        self._paused.pop(connection, None)
+        self.rate_limiter.forget(connection)
+        self.lifecycle.connection_closed(connection, reason)
 
-    def add_paused(self, connection: DeviceConnection) -> None:
+    def add_paused(self, connection: SessionConnection) -> None:
         """Resume this connection when the committer has room."""
         self._paused[connection] = None
 
-    # Events of the gateway itself
-
-    def encode(
-        self,
-        device: str,
-        kind: str,
-        data: events.EventData,
-        session: Session | None = None,
-    ) -> str:
-        """An event of the gateway itself, as JSON."""
-        transport: Literal["tcp", "udp"] | Any = None if session is None else session.origin.transport
-        event = events.Event(
-            VERSION,
-            self.ids(),
-            kind,
-            device,
-            None if session is None else session.imei,
-            None if session is None else session.dialect_or_guess(None),
-            None,
-            False,
-            self.wall(),
-            None if session is None else session.clock.skew_s,
-            self.name,
-            transport,
-            None if session is None else session.origin.peer,
-            None,
-            UNSET,
-            data,
-        )
-        return events.to_text(event)
-
-    def _resume_paused(self) -> None:
+    def resume_paused(self) -> None:
+        """Resume reading: the committer has room."""
         paused, self._paused = self._paused, {}
-        self.time_slicer.run(paused, DeviceConnection.resume_reading)
+        self.time_slicer.run(paused, methodcaller("resume_reading"))
 
-    def forget_paused(self, connection: DeviceConnection) -> None:
-        """Don't resume this connection: it is closed."""
-        self._paused.pop(connection, None)
+    # Maintenance
+
+    def sweep(self) -> None:
+        """Close idle connections and resume throttled ones; call it every few seconds."""
+        self.rate_limiter.resume_throttled()
+        self.parts.expire(self.clock.seconds())
+        self.time_slicer.run(list(self.connections), self._check_idle)
+
+    def _check_idle(self, connection: SessionConnection) -> None:
+        policy, now = self.policy, self.clock.seconds()
+        limit = policy.idle_timeout
+        if not connection.is_open:
+            return
+        if now - connection.last_received > limit:
+            connection.link.close("idle")
+        elif not connection.sessions and now - connection.opened > policy.first_frame_timeout:
+            connection.link.close("admission" if connection.asking else "no_frame")
+        elif connection.locks > 1:
+            # Other devices use the same connection; only this one is silent.
+            moment = self.events.moment()
+            silent = (one for one in connection.sessions.values() if now - one.last_heard > limit)
+            for session in list(islice(silent, _ENDED_AT_ONCE)):
+                self.lifecycle.end_session(session, "idle", moment)
+
+    def close_connections(self, reason: str = SHUTDOWN) -> None:
+        """Close every connection, which ends all sessions."""
+        for connection in list(self.connections):
+            connection.link.close(reason)

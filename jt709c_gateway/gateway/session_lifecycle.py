@@ -2,16 +2,21 @@
 
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from attrs import define, field
 from twisted.internet import defer, task
 
-from jt709c_gateway.gateway.connection import DeviceConnection
-from jt709c_gateway.gateway.policy import Moment
-from jt709c_gateway.gateway.sessions import Session
+from jt709c_gateway.gateway.counters import Counters
+from jt709c_gateway.gateway.gateway_events import GatewayEvents
+from jt709c_gateway.gateway.interfaces import SessionCallbacks
+from jt709c_gateway.gateway.limit_warnings import LimitWarnings
+from jt709c_gateway.gateway.policy import Moment, Policy
+from jt709c_gateway.gateway.rate_limit import RateLimiter
+from jt709c_gateway.gateway.session_table import SessionTable
+from jt709c_gateway.gateway.sessions import Session, SessionConnection
 from jt709c_gateway.gateway.takeover_limit import TakeoverLimiter
+from jt709c_gateway.gateway.time_slices import TimeSlicer
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.redis.commit_records import (
@@ -25,10 +30,8 @@ from jt709c_gateway.redis.commit_records import (
     PublishedEvent,
     SessionChange,
 )
-from jt709c_gateway.transport.interfaces import SHUTDOWN
-
-if TYPE_CHECKING:
-    from jt709c_gateway.gateway.gateway import Gateway
+from jt709c_gateway.redis.committer import Committer
+from jt709c_gateway.util.clock import Clock
 
 #: State and reason of a `session` event.
 _Change = tuple[Literal["online", "offline", "replaced"], str]
@@ -36,27 +39,36 @@ _Change = tuple[Literal["online", "offline", "replaced"], str]
 _TAKEN_OVER: Final[_Change] = ("replaced", "newer connection")
 #: Seconds between slices of ending a large connection's sessions while many records await their commit.
 _BACKPRESSURE_PAUSE: Final = 0.02
-#: Silent sessions of one connection that one sweep ends.
-_ENDED_AT_ONCE: Final = 500
 
 
 @define(eq=False)
 class SessionLifecycle:
     """Starts sessions, replaces them by newer ones, and ends them."""
 
-    gateway: "Gateway" = field(repr=False)
+    policy: Policy
+    #: Prefix of this run's session tokens; commit.lua extracts the gateway's name from it.
+    token_prefix: str
+    committer: Committer = field(repr=False)
+    events: GatewayEvents = field(repr=False)
+    sessions: SessionTable = field(repr=False)
+    rate_limiter: RateLimiter = field(repr=False)
+    limit_warnings: LimitWarnings = field(repr=False)
+    counters: Counters = field(repr=False)
+    callbacks: SessionCallbacks = field(repr=False)
+    time_slicer: TimeSlicer = field(repr=False)
+    clock: Clock = field(repr=False)
     takeovers: TakeoverLimiter = field(factory=TakeoverLimiter, repr=False)
     _tokens: int = 0
 
     # Devices connect
 
-    def make_session(self, connection: DeviceConnection, message: Message, moment: Moment) -> Session:
+    def make_session(self, connection: SessionConnection, message: Message, moment: Moment) -> Session:
         """Make a session of a device on a connection, without registering it."""
         self._tokens += 1
         session = Session(
             message.device,
             connection,
-            f"{self.gateway.token_prefix}{self._tokens}",
+            f"{self.token_prefix}{self._tokens}",
             moment.iso,
             moment.now,
             connection.origin,
@@ -66,26 +78,26 @@ class SessionLifecycle:
             moment.now,
             moment.now,
         )
-        session.utc8 = self.gateway.policy.utc8.is_sent_by(session.device)
+        session.utc8 = self.policy.utc8.is_sent_by(session.device)
         return session
 
-    def open_session(self, connection: DeviceConnection, message: Message, moment: Moment) -> Session | None:
+    def open_session(self, connection: SessionConnection, message: Message, moment: Moment) -> Session | None:
         """Start a session for a device's first message on a connection; None when there is no room."""
         session = self.make_session(connection, message, moment)
-        before = self.gateway.sessions.get(message.device)
+        before = self.sessions.get(message.device)
         if before is None and not self._make_room(moment):
             connection.link.close("max_sessions")
             return None
-        self.gateway.rate_limiter.assign_budget(session, before)
+        self.rate_limiter.assign_budget(session, before)
         self.start_session(session, before, moment)
         return session
 
-    def must_wait(self, connection: DeviceConnection, device: str, moment: Moment) -> bool:
+    def must_wait(self, connection: SessionConnection, device: str, moment: Moment) -> bool:
         """Whether a device has to wait before it may replace its older session, after too many takeovers."""
         if self.takeovers.may_take_over(device, moment.now):
             return False
-        self.gateway.counters.contested += 1
-        if (before := self.gateway.sessions.get(device)) is not None:
+        self.counters.contested += 1
+        if (before := self.sessions.get(device)) is not None:
             self.takeovers.warn_once(device, before.origin.peer or "", connection.link.peer)
         return True
 
@@ -98,7 +110,7 @@ class SessionLifecycle:
         elif not (session.connection.is_datagram and before.connection.is_datagram):
             # A new UDP address behind a mobile network's NAT is not a new connection.
             transitions = [_TAKEN_OVER]
-        ttl = self.gateway.policy.session_ttl
+        ttl = self.policy.session_ttl
         opening = OpenSession(token=session.token, ttl=ttl, fields=session.hash_fields())
         lasted = None if before is None else round(moment.now - before.opened, 3)
         self._commit_change(session, transitions, lasted, moment, opening)
@@ -111,7 +123,7 @@ class SessionLifecycle:
         `report` is new.
         """
         transitions: list[_Change] = [("online", "connected"), _TAKEN_OVER]
-        ttl = self.gateway.policy.session_ttl
+        ttl = self.policy.session_ttl
         fields = session.hash_fields()
         offering = OfferSession(token=session.token, ttl=ttl, fields=fields, report=report or "")
         self._commit_change(session, transitions, None, moment, offering, then)
@@ -129,18 +141,17 @@ class SessionLifecycle:
         """End a session in Redis that was accepted but can't be used any more."""
         transitions: list[_Change] = [("offline", "replaced")]
         closing = CloseSession(token=session.token)
-        self._commit_change(session, transitions, None, self.gateway.moment(), closing)
+        self._commit_change(session, transitions, None, self.events.moment(), closing)
 
     def _replace(
         self, session: Session, before: Session | None, moment: Moment, transitions: list[_Change]
     ) -> None:
-        gateway = self.gateway
-        gateway.sessions.put(session)
+        self.sessions.put(session)
         session.connection.sessions[session.device] = session
         if transitions:
             # A reconnection is charged, since its event takes room in the stream.
             session.budget.allowance -= before is not None
-            gateway.counters.sessions[transitions[0][0]] += 1
+            self.counters.sessions[transitions[0][0]] += 1
         if before is not None:
             session.lock_state, session.state_at = before.lock_state, before.state_at
             session.sublocks = before.sublocks
@@ -152,17 +163,16 @@ class SessionLifecycle:
             session.master_version, session.sentence_version = before.master_version, before.sentence_version
             self.takeovers.record(session.device, moment.now)
             self._end_replaced(before)
-        gateway.on_online(session)
+        self.callbacks.online(session)
 
     def _make_room(self, moment: Moment) -> bool:
         """Evict a session beyond its guaranteed number if the table is full; False when there is none."""
-        sessions = self.gateway.sessions
-        if not sessions.full:
+        if not self.sessions.full:
             return True
-        if (going := sessions.room.first_to_go()) is None:
+        if (going := self.sessions.room.first_to_go()) is None:
             return False
-        self.gateway.dropped("evicted")
-        self._end_session(going, "max_sessions", moment)
+        self.limit_warnings.dropped("evicted")
+        self.end_session(going, "max_sessions", moment)
         link = going.connection
         if link.is_open and not link.sessions:
             link.link.close("max_sessions")
@@ -172,49 +182,49 @@ class SessionLifecycle:
 
     def session_superseded(self, session: Session) -> None:
         """End a session whose device has a newer one at another gateway."""
-        gateway = self.gateway
-        if gateway.sessions.remove(session):
-            gateway.counters.sessions["replaced"] += 1
-            gateway.rate_limiter.remember_budget(session, gateway.clock.seconds())
-            self.takeovers.record(session.device, gateway.clock.seconds())
+        now = self.clock.seconds()
+        if self.sessions.remove(session):
+            self.counters.sessions["replaced"] += 1
+            self.rate_limiter.remember_budget(session, now)
+            self.takeovers.record(session.device, now)
             self._end_replaced(session)
 
     def reassert_session(self, session: Session) -> None:
         """Store a session in Redis again if it is missing there, and publish that."""
-        ttl = self.gateway.policy.session_ttl
+        ttl = self.policy.session_ttl
         stored = AffirmSession(token=session.token, ttl=ttl, fields=session.hash_fields())
-        self._commit_change(session, [("online", "known again")], None, self.gateway.moment(), stored)
+        self._commit_change(session, [("online", "known again")], None, self.events.moment(), stored)
 
     def restore_to_redis(self, session: Session) -> None:
         """Store a session and its device's summary again, after Redis may have lost all data."""
         self.reassert_session(session)
-        moment = self.gateway.moment()
+        moment = self.events.moment()
         heard = moment.epoch - (moment.now - session.last_heard)
         iso = datetime.fromtimestamp(heard, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         state = DeviceState(dialect=session.dialect, imei=session.imei)
         record = EventsRecord(device=session.device, seen=iso, seen_at=heard, state=state)
-        self.gateway.committer.submit(record)
+        self.committer.submit(record)
 
     def mark_offline(self, device: str, gateway: str, gone: bool) -> None:
         """Publish that a dead gateway's device is offline, unless it has reconnected.
 
         `gone` says that the gateway is known to be dead, even if its heartbeat is still in Redis.
         """
-        moment = self.gateway.moment()
+        moment = self.events.moment()
         data = events.Session("offline", "gateway died", None)
-        event = (events.KIND_SESSION, self.gateway.encode(device, events.KIND_SESSION, data))
+        event = (events.KIND_SESSION, self.events.encode(device, events.KIND_SESSION, data))
         record = EventsRecord(
             device=device,
             seen=moment.iso,
             seen_at=moment.epoch,
             events=[event],
-            session=LoseSession(gateway=gateway, gone=gone, living=self.gateway.token_prefix),
+            session=LoseSession(gateway=gateway, gone=gone, living=self.token_prefix),
         )
-        self.gateway.committer.submit(record)
+        self.committer.submit(record)
 
     def _end_replaced(self, before: Session) -> None:
         """Close the connection of a replaced session, unless other devices use it too."""
-        self.gateway.on_offline(before, "replaced")
+        self.callbacks.offline(before, "replaced")
         old = before.connection
         old.sessions.pop(before.device, None)
         if not old.sessions:
@@ -222,34 +232,30 @@ class SessionLifecycle:
 
     # Devices disconnect
 
-    def connection_closed(self, connection: DeviceConnection, reason: str) -> None:
+    def connection_closed(self, connection: SessionConnection, reason: str) -> None:
         """End all sessions of a closed connection, except those that have moved."""
-        gateway = self.gateway
-        gateway.connections.discard(connection)
-        gateway.forget_paused(connection)
-        gateway.rate_limiter.forget(connection)
         connection.guests.clear()
-        moment = gateway.moment()
-        end = partial(self._end_session, reason=reason, moment=moment)
-        gateway.time_slicer.run(list(connection.sessions.values()), end, self._backpressure)
+        end = partial(self.end_session, reason=reason, moment=self.events.moment())
+        self.time_slicer.run(list(connection.sessions.values()), end, self._backpressure)
 
     def _backpressure(self) -> "defer.Deferred[None] | None":
-        committer = self.gateway.committer
+        committer = self.committer
         if committer.unacked < committer.max_unacked // 2:
             return None
-        return task.deferLater(self.gateway.clock, _BACKPRESSURE_PAUSE, lambda: None)  # type: ignore[arg-type]
+        return task.deferLater(self.clock, _BACKPRESSURE_PAUSE, lambda: None)  # type: ignore[arg-type]
 
-    def _end_session(self, session: Session, reason: str, moment: Moment) -> None:
-        gateway, there = self.gateway, session.connection.sessions
+    def end_session(self, session: Session, reason: str, moment: Moment) -> None:
+        """End a session, unless its device has a newer one by now."""
+        there = session.connection.sessions
         if there.get(session.device) is session:
             del there[session.device]
-        if gateway.sessions.remove(session):
+        if self.sessions.remove(session):
             lasted = round(moment.now - session.opened, 3)
-            gateway.counters.sessions["offline"] += 1
-            gateway.rate_limiter.remember_budget(session, moment.now)
+            self.counters.sessions["offline"] += 1
+            self.rate_limiter.remember_budget(session, moment.now)
             closing = CloseSession(token=session.token)
             self._commit_change(session, [("offline", reason)], lasted, moment, closing)
-            gateway.on_offline(session, reason)
+            self.callbacks.offline(session, reason)
 
     # Events
 
@@ -267,43 +273,13 @@ class SessionLifecycle:
         A second event in `transitions` is published only if the change ends an older session of another
         gateway or run.
         """
-        gateway = self.gateway
         packed: list[PublishedEvent] = []
         if transitions:
             changes = [events.Session(state, reason, lasted) for state, reason in transitions]
-            texts = [gateway.encode(session.device, events.KIND_SESSION, data, session) for data in changes]
+            encode = partial(self.events.encode, session.device, events.KIND_SESSION, session=session)
+            texts = [encode(data) for data in changes]
             packed.append((events.KIND_SESSION, *texts))
         record = EventsRecord(
             device=session.device, seen=moment.iso, seen_at=moment.epoch, events=packed, session=change
         )
-        gateway.committer.submit(record, None, None, then or session.on_stored)
-
-    # Maintenance
-
-    def sweep(self) -> None:
-        """Close idle connections and resume throttled ones; call it every few seconds."""
-        gateway = self.gateway
-        gateway.rate_limiter.resume_throttled()
-        gateway.parts.expire(gateway.clock.seconds())
-        gateway.time_slicer.run(list(gateway.connections), self._check_idle)
-
-    def _check_idle(self, connection: DeviceConnection) -> None:
-        policy, now = self.gateway.policy, self.gateway.clock.seconds()
-        limit = policy.idle_timeout
-        if not connection.is_open:
-            return
-        if now - connection.last_received > limit:
-            connection.link.close("idle")
-        elif not connection.sessions and now - connection.opened > policy.first_frame_timeout:
-            connection.link.close("admission" if connection.asking else "no_frame")
-        elif connection.locks > 1:
-            # Other devices use the same connection; only this one is silent.
-            moment = self.gateway.moment()
-            silent = (one for one in connection.sessions.values() if now - one.last_heard > limit)
-            for session in list(islice(silent, _ENDED_AT_ONCE)):
-                self._end_session(session, "idle", moment)
-
-    def shut_down(self) -> None:
-        """Close every connection, which ends all sessions."""
-        for connection in list(self.gateway.connections):
-            connection.link.close(SHUTDOWN)
+        self.committer.submit(record, None, None, then or session.on_stored)

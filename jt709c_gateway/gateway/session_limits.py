@@ -1,21 +1,18 @@
 """Chooses the session to evict when there are too many; forged ids do not displace real devices."""
 
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from attrs import define, field
 
+from jt709c_gateway.gateway.sessions import Session, SessionConnection
 from jt709c_gateway.transport.tcp import address_key
-
-if TYPE_CHECKING:
-    from jt709c_gateway.gateway.connection import DeviceConnection
-    from jt709c_gateway.gateway.sessions import Session
 
 #: Sessions that are compared to find the one that was silent longest.
 _SAMPLE: Final = 16
 
 
-def address_of(session: "Session") -> str:
+def address_of(session: Session) -> str:
     """The address a session is counted under: its host, or the /64 network of an IPv6 address."""
     return address_key((session.origin.peer or "").rpartition(":")[0].strip("[]"))
 
@@ -31,12 +28,12 @@ class SessionLimits:
     per_link: int = 8
     per_address: int = 20_000
     #: Connections above their limit, by number of sessions.
-    _links: "dict[int, dict[DeviceConnection, None]]" = field(factory=dict, repr=False)
-    _addresses: "dict[str, dict[Session, None]]" = field(factory=dict, repr=False)
+    _links: dict[int, dict[SessionConnection, None]] = field(factory=dict, repr=False)
+    _addresses: dict[str, dict[Session, None]] = field(factory=dict, repr=False)
     #: Addresses above their limit.
     _crowded: dict[str, None] = field(factory=dict, repr=False)
 
-    def enter(self, session: "Session") -> None:
+    def enter(self, session: Session) -> None:
         """Count a session that begins."""
         self._count(session.connection, 1)
         address = address_of(session)
@@ -45,7 +42,7 @@ class SessionLimits:
         if len(there) > self.per_address:
             self._crowded[address] = None
 
-    def leave(self, session: "Session") -> None:
+    def leave(self, session: Session) -> None:
         """Count a session that ends."""
         self._count(session.connection, -1)
         address = address_of(session)
@@ -56,7 +53,7 @@ class SessionLimits:
         if not there:
             del self._addresses[address]
 
-    def _count(self, link: "DeviceConnection", change: int) -> None:
+    def _count(self, link: SessionConnection, change: int) -> None:
         before, link.locks = link.locks, link.locks + change
         if before > self.per_link:
             del self._links[before][link]
@@ -65,7 +62,7 @@ class SessionLimits:
         if link.locks > self.per_link:
             self._links.setdefault(link.locks, {})[link] = None
 
-    def first_to_go(self) -> "Session | None":
+    def first_to_go(self) -> Session | None:
         """The session to evict, or None when no connection or address is above its limit.
 
         It belongs to the connection furthest above its limit, else to such an address. Of a sample of old
@@ -88,5 +85,5 @@ class SessionLimits:
         return None
 
 
-def _last_heard(session: "Session") -> float:
+def _last_heard(session: Session) -> float:
     return session.last_heard

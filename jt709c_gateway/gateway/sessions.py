@@ -1,7 +1,8 @@
-"""Connected devices: one session per device, the newest connection wins (docs/fencing.rst)."""
+"""The session of a connected device, and what it needs of its connection and of its commands."""
 
+from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import Any, Final, Protocol, TypeGuard
 
 from attrs import define, field
 from msgspec import UNSET
@@ -9,7 +10,6 @@ from msgspec import UNSET
 from jt709c_gateway.gateway.event_budget import EventBudget
 from jt709c_gateway.gateway.lock_clock import LockClock, credible
 from jt709c_gateway.gateway.policy import Moment
-from jt709c_gateway.gateway.session_limits import SessionLimits
 from jt709c_gateway.gateway.sublock_states import SubLockStates
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.decoder import SENTENCE
@@ -17,13 +17,56 @@ from jt709c_gateway.protocol.envelope import Origin
 from jt709c_gateway.protocol.jt701 import VERSION_JT701D
 from jt709c_gateway.protocol.message import Message, VersionedMessage
 from jt709c_gateway.protocol.zones import to_utc
-
-if TYPE_CHECKING:
-    from jt709c_gateway.gateway.commands.executor import CommandExecutor
-    from jt709c_gateway.gateway.connection import DeviceConnection
+from jt709c_gateway.redis.batch import Recipient
+from jt709c_gateway.transport.interfaces import Link
 
 #: Proven addresses that are kept per device while it moves between them.
 _MAX_PROOFS: Final = 4
+
+
+class MessageProcessor(Protocol):
+    """The commands of a session's device, which get each of its messages."""
+
+    def process_message(
+        self, message: Message, moment: Moment, elsewhere: bool = False
+    ) -> Callable[[], None] | None:
+        """Match a message to the commands; returns what to call after its events are submitted.
+
+        `elsewhere` says that it does not come from the session's own address.
+        """
+
+
+class SessionConnection(Recipient, Protocol):
+    """A device connection, as its sessions and their limits see it."""
+
+    link: Link
+    is_datagram: bool
+    is_open: bool
+    #: When it was opened and last received something, in monotonic seconds.
+    opened: float
+    last_received: float
+    sessions: "dict[str, Session]"
+    #: UDP only: sessions that are not registered.
+    guests: "dict[str, Session]"
+    #: Number of sessions, kept by `SessionLimits`.
+    locks: int
+
+    @property
+    def origin(self) -> Origin:
+        """Gateway, transport and peer of its frames."""
+
+    @property
+    def asking(self) -> bool:
+        """Whether a device on this connection awaits its admission."""
+
+    def last_location(self, device: str) -> tuple[events.Location | None, float]:
+        """A device's last position in datagrams from this address, and when it arrived."""
+
+    def resume_reading(self) -> None:
+        """Process buffered frames and resume reading."""
+
+    def drop_datagram(self, reason: str) -> None:
+        """Count a dropped datagram, and close its address if it has no use."""
 
 
 @define(eq=False)
@@ -31,7 +74,7 @@ class Session:
     """The session of a connected device. Times are monotonic seconds, except `since` (ISO 8601)."""
 
     device: str
-    connection: "DeviceConnection"
+    connection: SessionConnection
     token: str
     since: str
     opened: float
@@ -71,7 +114,7 @@ class Session:
     #: Whether an offer to Redis is pending.
     offered: bool = False
     #: Executor of its commands; None when it has none to execute or confirm.
-    executor: "CommandExecutor | None" = field(default=None, repr=False)
+    executor: MessageProcessor | None = field(default=None, repr=False)
 
     # What its messages show, in this sequence: `observe_clocks`, the commands, `observe_state`
 
@@ -198,62 +241,3 @@ class Session:
 def _is_own(data: events.EventData) -> TypeGuard[events.LockEvent]:
     """Whether an event is the device's own: events of sub-locks have the time of the sub-lock's clock."""
     return isinstance(data, events.LockEvent) and data.peripheral is UNSET
-
-
-@define
-class Sessions:
-    """Sessions by device, at most `limit`; `room` tells which one is evicted first."""
-
-    limit: int
-    room: SessionLimits = field(factory=SessionLimits)
-    _by_device: dict[str, Session] = field(factory=dict)
-    _by_imei: dict[str, str] = field(factory=dict)
-
-    def __len__(self) -> int:
-        return len(self._by_device)
-
-    def __iter__(self) -> Any:
-        return iter(list(self._by_device.values()))
-
-    def __contains__(self, device: str) -> bool:
-        return device in self._by_device
-
-    def get(self, device: str) -> Session | None:
-        """The session of a device, by its id or IMEI."""
-        return self._by_device.get(device) or self._by_device.get(self._by_imei.get(device, ""))
-
-    @property
-    def full(self) -> bool:
-        """Whether there is no room for another device."""
-        return len(self._by_device) >= self.limit
-
-    def put(self, session: Session) -> Session | None:
-        """Register a session; returns the one that it replaces."""
-        before = self._by_device.get(session.device)
-        if before is not None:
-            self.room.leave(before)
-        self.room.enter(session)
-        self._by_device[session.device] = session
-        if before is not None and session.imei is None:
-            session.imei = before.imei
-        if session.imei:
-            self._by_imei[session.imei] = session.device
-        return before
-
-    def set_imei(self, session: Session, imei: str) -> None:
-        """Set the IMEI that a device has reported."""
-        if session.imei and self._by_imei.get(session.imei) == session.device:
-            del self._by_imei[session.imei]
-        session.imei = imei
-        if self._by_device.get(session.device) is session:
-            self._by_imei[imei] = session.device
-
-    def remove(self, session: Session) -> bool:
-        """Remove this session; False when another one has replaced it."""
-        if self._by_device.get(session.device) is not session:
-            return False
-        del self._by_device[session.device]
-        self.room.leave(session)
-        if session.imei and self._by_imei.get(session.imei) == session.device:
-            del self._by_imei[session.imei]
-        return True

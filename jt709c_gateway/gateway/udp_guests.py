@@ -8,23 +8,26 @@ at that address is a guest.
 from datetime import timedelta
 from functools import partial
 from math import asin, cos, radians, sin, sqrt
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from attrs import define, field
 
 from jt709c_gateway.gateway.commands import matching
-from jt709c_gateway.gateway.connection import DeviceConnection
+from jt709c_gateway.gateway.counters import Counters
 from jt709c_gateway.gateway.event_budget import EventBudget
 from jt709c_gateway.gateway.event_records import message_record
+from jt709c_gateway.gateway.gateway_events import GatewayEvents
+from jt709c_gateway.gateway.interfaces import SessionCallbacks
+from jt709c_gateway.gateway.malformed import MalformedInput, kept_bytes
 from jt709c_gateway.gateway.policy import Moment
-from jt709c_gateway.gateway.rate_limit import kept_bytes
-from jt709c_gateway.gateway.sessions import Session
+from jt709c_gateway.gateway.rate_limit import RateLimiter
+from jt709c_gateway.gateway.session_lifecycle import SessionLifecycle
+from jt709c_gateway.gateway.session_table import SessionTable
+from jt709c_gateway.gateway.sessions import Session, SessionConnection
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.redis.batch import Answer
-
-if TYPE_CHECKING:
-    from jt709c_gateway.gateway.gateway import Gateway
+from jt709c_gateway.redis.committer import Committer
 
 #: Metres by which positions of a parked device may differ; its highest speed in metres per second.
 _JUMP: Final = 5_000.0
@@ -73,18 +76,25 @@ def _metres(latitude: float, longitude: float, other_latitude: float, other_long
 class UdpGuests:
     """Handles messages from UDP addresses at which their device has no session."""
 
-    gateway: "Gateway" = field(repr=False)
+    committer: Committer = field(repr=False)
+    events: GatewayEvents = field(repr=False)
+    sessions: SessionTable = field(repr=False)
+    lifecycle: SessionLifecycle = field(repr=False)
+    rate_limiter: RateLimiter = field(repr=False)
+    malformed: MalformedInput = field(repr=False)
+    counters: Counters = field(repr=False)
+    callbacks: SessionCallbacks = field(repr=False)
     #: By device: the budget that all its guests share.
     _budgets: dict[str, EventBudget] = field(factory=dict, repr=False)
 
-    def guest_for(self, connection: DeviceConnection, message: Message, moment: Moment) -> Session:
+    def guest_for(self, connection: SessionConnection, message: Message, moment: Moment) -> Session:
         """The guest session of a device at an address, created when there is none."""
         device = message.device
         guest = connection.guests.get(device)
         if guest is None:
-            guest = self.gateway.lifecycle.make_session(connection, message, moment)
+            guest = self.lifecycle.make_session(connection, message, moment)
             guest.budget = self._budget_of(guest)
-            registered = self.gateway.sessions.get(device)
+            registered = self.sessions.get(device)
             if registered is not None and registered.connection.is_datagram:
                 # Behind a mobile network's NAT, each report of one device may have another port.
                 guest.clock.copy_from(registered.clock, same_link=True)
@@ -93,9 +103,9 @@ class UdpGuests:
 
     def _budget_of(self, guest: Session) -> EventBudget:
         """The budget that all guests in one device's name share."""
-        rate_limiter, device = self.gateway.rate_limiter, guest.device
+        rate_limiter, device = self.rate_limiter, guest.device
         budget = self._budgets.get(device)
-        if budget is None and device in self.gateway.sessions:
+        if budget is None and device in self.sessions:
             budget = rate_limiter.allowed.new(guest.opened)
         elif budget is None:
             rate_limiter.assign_budget(guest, None)
@@ -108,11 +118,10 @@ class UdpGuests:
 
     def handle_message(self, guest: Session, message: Message, moment: Moment) -> None:
         """Queue a guest's message for commit and answer; the guest may become the device's session."""
-        gateway = self.gateway
         at = guest.observe_clocks(message, moment)
         guest.last_heard = moment.now
         dialect = guest.update_dialect(message)
-        registered = gateway.sessions.get(guest.device)
+        registered = self.sessions.get(guest.device)
         moves = False
         steps = None
         if registered is None:
@@ -121,16 +130,16 @@ class UdpGuests:
             moves = self._may_move(registered, message, moment)
             if registered.executor is not None and (moves or self._may_answer(message)):
                 steps = registered.executor.process_message(message, moment, elsewhere=True)
-        gateway.counters.frames[dialect, message.events[0][0] if message.events else "none"] += 1
+        self.counters.frames[dialect, message.events[0][0] if message.events else "none"] += 1
         guest.observe_state(message, moment, at)
-        record = message_record(guest, message, moment, dialect, gateway.ids, None, True, moves)
+        record = message_record(guest, message, moment, dialect, self.events.ids, None, True, moves)
         answer: Answer = guest.answer_to(message)
         if message.time_answer is not None:
-            answer = lambda: message.answer_at(gateway.wall())  # noqa: E731
+            answer = lambda: message.answer_at(self.events.wall())  # noqa: E731
         then = partial(self._move, guest, message, moment) if moves else None
-        gateway.committer.submit(record, guest.connection, answer, then)
+        self.committer.submit(record, guest.connection, answer, then)
         if message.impossible_date:
-            gateway.malformed(guest.origin.peer or "", "date", kept_bytes(message), moment.iso)
+            self.malformed.record(guest.origin.peer or "", "date", kept_bytes(message), moment.iso)
         if steps is not None:
             steps()
 
@@ -146,11 +155,11 @@ class UdpGuests:
         before, heard = registered.connection.last_location(registered.device)
         if not is_plausible(before, location, moment.now - heard):
             return False
-        return self.gateway.lifecycle.takeovers.may_take_over(registered.device, moment.now)
+        return self.lifecycle.takeovers.may_take_over(registered.device, moment.now)
 
     def _move(self, guest: Session, message: Message, moment: Moment, new: bool) -> None:
         """Make a guest the device's session, after Redis has found its report new."""
-        registered = self.gateway.sessions.get(guest.device)
+        registered = self.sessions.get(guest.device)
         if (
             not new
             or registered is None
@@ -159,7 +168,7 @@ class UdpGuests:
         ):
             return
         self._end_guest(guest)
-        self.gateway.lifecycle.start_session(guest, registered, moment)
+        self.lifecycle.start_session(guest, registered, moment)
         self._reported(guest, message)
 
     def _offer(self, guest: Session, message: Message, moment: Moment) -> None:
@@ -173,16 +182,16 @@ class UdpGuests:
         def on_reply(accepted: bool) -> None:
             guest.offered = False
             if accepted and not self._on_accepted(guest, message, moment):
-                self.gateway.lifecycle.withdraw(guest)
+                self.lifecycle.withdraw(guest)
 
-        self.gateway.lifecycle.offer(guest, report, moment, on_reply)
+        self.lifecycle.offer(guest, report, moment, on_reply)
 
     def _on_accepted(self, guest: Session, message: Message, moment: Moment) -> bool:
         """Register a guest's session that Redis has accepted; False when it can't be used any more."""
-        if self.gateway.sessions.get(guest.device) is not None or not self._is_current(guest):
+        if self.sessions.get(guest.device) is not None or not self._is_current(guest):
             return False
         self._end_guest(guest)
-        if not self.gateway.lifecycle.on_offer_accepted(guest, moment):
+        if not self.lifecycle.on_offer_accepted(guest, moment):
             return False
         self._reported(guest, message)
         return True
@@ -198,4 +207,4 @@ class UdpGuests:
     def _reported(self, session: Session, message: Message) -> None:
         if session.fresh and message.report:
             session.fresh = False
-            self.gateway.on_reported(session)
+            self.callbacks.reported(session)

@@ -79,9 +79,9 @@ class CommandDispatcher:
         self.refusals = ErrorLog(self.gateway.clock)
         self.rejection_log = LogLimiter(self.gateway.clock, "complaints about commands")
         self.address_proof = AddressProof(self, self.udp_commands)
-        self.gateway.on_online = self._online
-        self.gateway.on_offline = self._offline
-        self.gateway.on_named = self.dispatch
+        self.gateway.callbacks.online = self._online
+        self.gateway.callbacks.offline = self._offline
+        self.gateway.callbacks.named = self.dispatch
 
     @property
     def clock(self) -> Clock:
@@ -107,7 +107,7 @@ class CommandDispatcher:
         self.executor(session.device).attach(session)
 
     def _offline(self, session: Session, reason: str) -> None:
-        executor = session.executor
+        executor = self.executors.get(session.device)
         if executor is None or executor.session is not session:
             return
         after = self.gateway.sessions.get(session.device)
@@ -365,7 +365,7 @@ class CommandDispatcher:
         events: list[PublishedEvent] = []
         if public is not None:
             session = self.gateway.sessions.get(device)
-            events.append((KIND_COMMAND, self.gateway.encode(device, KIND_COMMAND, public, session)))
+            events.append((KIND_COMMAND, self.gateway.events.encode(device, KIND_COMMAND, public, session)))
         token = None if seen_in is None else seen_in.token
         record = EventsRecord(
             device=device, events=events, commands=commands, condition=condition, token=token

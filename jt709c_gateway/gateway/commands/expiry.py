@@ -71,7 +71,7 @@ class CommandExpiry:
 
     def _announcement(self) -> Announcement:
         gateway = self.dispatcher.gateway
-        text = gateway.encode(_DEVICE, KIND_COMMAND, _DATA)
+        text = gateway.events.encode(_DEVICE, KIND_COMMAND, _DATA)
         number, _, rest = text.removeprefix('{"v":1,"id":"').partition('"')
         before, _, after = rest.partition(f'"device":"{_DEVICE}"')
         middle, _, end = after.rpartition('{"data":null}')

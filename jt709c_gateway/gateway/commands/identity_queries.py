@@ -44,7 +44,7 @@ class IdentityPoller:
 
     def __attrs_post_init__(self) -> None:
         if self.dialects:
-            self.dispatcher.gateway.on_reported = self._reported
+            self.dispatcher.gateway.callbacks.reported = self._reported
 
     def _reported(self, session: Session) -> None:
         if session.dialect not in self.dialects:

@@ -269,7 +269,7 @@ class Intake:
             if record is None:
                 return ""
             public = {name: record[name] for name in PUBLIC_FIELDS}
-            return gateway.encode(device, KIND_COMMAND, public, session)
+            return gateway.events.encode(device, KIND_COMMAND, public, session)
 
         limits = gateway.committer.limits
         return Events(text(queued), text(waiting), text(failed), limits.events, limits.history)
@@ -283,7 +283,7 @@ class Intake:
                 name: iso(fields[name]) if name.endswith("_at") else fields[name] for name in PUBLIC_FIELDS
             }
             state, device = CommandState(str(public["state"])), public["device"] or command.device
-            event = dispatcher.gateway.encode(
+            event = dispatcher.gateway.events.encode(
                 device, KIND_COMMAND, public, dispatcher.gateway.sessions.get(device)
             )
             limits = dispatcher.gateway.committer.limits
