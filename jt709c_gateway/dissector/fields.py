@@ -1,8 +1,11 @@
 """A dissected frame: fields, their bits, and their problems."""
 
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from attrs import define, field
+
+Direction = Literal["up", "down"]
 
 
 @define(slots=False)
@@ -52,7 +55,7 @@ class Explanation:
     offset: int
     dialect: str | None
     title: str
-    direction: str | None
+    direction: Direction | None
     device: str | None
     imei: str | None
     broken: bool

@@ -1,10 +1,11 @@
 """The summary of a frame."""
 
-from typing import Final, Literal
+from typing import Final
 
 from attrs import define
 
-Direction = Literal["up", "down"]
+from jt709c_gateway.dissector.fields import Direction
+
 UP: Final = "up"
 DOWN: Final = "down"
 

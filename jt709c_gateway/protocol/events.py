@@ -7,14 +7,15 @@ in alphabetical order, and people read these events.
 """
 
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from attrs import define, field
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 from msgspec.json import Encoder
 
 from jt709c_gateway.protocol.json_text import escape_bytes
 
+Time = Annotated[datetime, Meta(tz=True)]
 Fix = Literal["gnss", "lbs", "none"]
 LockState = Literal["locked", "unlocked"]
 Method = Literal["password", "dynamic_password", "card", "bluetooth", "lora", "automatic", "unknown"]
@@ -73,7 +74,7 @@ class LockEvent:
     a master that is configured to send them.
     """
 
-    time: datetime | None
+    time: Time | None
     code: int
     method: Method
     action: Action
@@ -124,7 +125,7 @@ class Location:
     interpreter needs no dictionary for each instance, which halves the cost of one.
     """
 
-    time: datetime | None
+    time: Time | None
     fix: Fix
     latitude: float | None
     longitude: float | None
@@ -192,12 +193,12 @@ class Peripheral:
 
     peripheral: str
     peripheral_type: PeripheralType
-    time: datetime | None
+    time: Time | None
     serial: int
     battery_percent: int | None
     battery_volts: float
     rssi_dbm: int
-    master_time: datetime | None
+    master_time: Time | None
     fix: Fix
     latitude: float | None
     longitude: float | None
@@ -230,7 +231,7 @@ class Alarm:
     `peripheral` is the sub-lock that reported it; sub-locks report an alarm once and never its end.
     """
 
-    time: datetime | None
+    time: Time | None
     name: str
     active: bool
     latitude: float | None
@@ -278,7 +279,7 @@ class Reply:
 class Password:
     """The lock reported a dynamic password, which is never part of an event."""
 
-    time: datetime | None = None
+    time: Time | None = None
 
 
 @define(slots=False)
@@ -358,7 +359,7 @@ class Event:
     dialect: str | None
     serial: int | None
     stored: bool
-    received_at: datetime | None
+    received_at: Time | None
     clock_skew_s: int | None
     gateway: str | None
     transport: str | None

@@ -1,12 +1,14 @@
 """One record per device for lists of the fleet, read from the hashes of device and session."""
 
 from collections.abc import Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar, cast
 
 import msgspec
 
+from jt709c_gateway.protocol.events import Fix, LockState
 from jt709c_gateway.redis.client_protocol import Argument
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.util.timestamps import Timestamp
 
 #: Fields of `jt709c:device:<device>` and `jt709c:session:<device>`, in the order that `summarise` expects.
 DEVICE_FIELDS: Final = (
@@ -24,13 +26,15 @@ SESSION_FIELDS: Final = ("gateway", "transport", "peer", "since")
 #: The server's error, also from within a script, for a key of the wrong type.
 WRONG_TYPE: Final = "WRONGTYPE"
 
+Transport = Literal["tcp", "udp"]
+
 _Read = TypeVar("_Read")
 #: A value for each field, from HMGET or `fleet_read.lua`; None for an absent field.
 Values = Sequence[bytes | str | None]
 
 
 class DeviceSummary(msgspec.Struct):
-    """The summary of a device in a list of the fleet; None means unknown.
+    """The summary of a device in a list of the fleet; None means unknown. The values are as Redis has them.
 
     Times are RFC 3339 in UTC, degrees, km/h, percent; `gsm_signal` and `fix` are as in a `location` event.
     `online` says whether the device has a session; `gateway`, `transport`, `peer` and `since` describe it.
@@ -43,19 +47,19 @@ class DeviceSummary(msgspec.Struct):
     imei: str | None
     dialect: str | None
     firmware: str | None
-    seen: str | None
+    seen: Timestamp | None
     online: bool
     gateway: str | None
-    transport: str | None
+    transport: Transport | None
     peer: str | None
-    since: str | None
-    lock_state: str | None
+    since: Timestamp | None
+    lock_state: LockState | None
     battery_percent: int | None
     gsm_signal: int | None
-    fix: str | None
+    fix: Fix | None
     latitude: float | None
     longitude: float | None
-    position_time: str | None
+    position_time: Timestamp | None
     speed_kmh: float | None
     course_deg: float | None
     alarms: list[str]
@@ -133,13 +137,13 @@ def summarise(device: str, state: Values, session: Values) -> DeviceSummary:
         # The gateway's field alone is enough: all fields are written together, and it is never empty.
         online=gateway is not None,
         gateway=gateway,
-        transport=transport,
+        transport=cast(Transport | None, transport),
         peer=peer,
         since=since,
-        lock_state=_text(lock_state),
+        lock_state=cast(LockState | None, _text(lock_state)),
         battery_percent=_percent(battery),
         gsm_signal=place.gsm_signal,
-        fix=place.fix,
+        fix=cast(Fix | None, place.fix),
         latitude=where.latitude,
         longitude=where.longitude,
         position_time=where.time or where.seen,
