@@ -1,10 +1,24 @@
-"""The API behind the status page, asked of a real daemon; every answer is checked against openapi.json."""
+"""The API behind the status page, asked of a real daemon; every answer is checked against its description."""
 
 import json
 import time
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec import UNSET
+
+from jt709c_gateway.protocol.events import (
+    KIND_ALARM,
+    KIND_LOCK,
+    KIND_REPLY,
+    KIND_TIME_REQUEST,
+    Alarm,
+    Event,
+    LockEvent,
+    Reply,
+    TimeRequest,
+    to_text,
+)
 from jt709c_gateway.util.timestamps import iso
 from jt709c_gateway.web.stream_scan import MAX_SCANNED
 from tests.masters import sublock_report
@@ -12,12 +26,34 @@ from tests.orders_support import PASSWORD, Desk, new_device
 from tests.support import PATIENCE, wait_until
 from tests.web_support import ApiCase
 
+DATA: dict[str, Any] = {
+    KIND_LOCK: LockEvent(None, 1, "card", "unlocked", None, None, None, None, None),
+    KIND_ALARM: Alarm(None, "rope_cut", True, None, None),
+    KIND_REPLY: Reply("BASE", ()),
+    KIND_TIME_REQUEST: TimeRequest(),
+}
+
 
 def event(kind: str, device: str, number: int) -> str:
     """An event whose serial is a number, as it stands in Redis."""
-    found = {"v": 1, "id": f"x-{number}", "kind": kind, "device": device, "imei": None, "dialect": None}
-    found |= {"serial": number, "stored": False, "received_at": None, "gateway": "x", "transport": None}
-    return json.dumps({**found, "peer": None, "raw": None, "data": {}})
+    unknown: tuple[None, ...] = (None,) * 3
+    found = Event(
+        1,
+        f"x-{number}",
+        kind,
+        device,
+        None,
+        None,
+        number,
+        False,
+        None,
+        None,
+        "x",
+        *unknown,
+        UNSET,
+        DATA[kind],
+    )
+    return to_text(found)
 
 
 class DeviceTests(ApiCase):

@@ -196,7 +196,7 @@ class FanOutTests(SynchronousTestCase):
     def listen(self, *kinds: str) -> FakeRequest:
         request: Any = FakeRequest()
         request.uri = b"/x?" + b"&".join(b"kind=%b" % kind.encode() for kind in kinds)
-        self.successResultOf(Deferred.fromCoroutine(self.live.open(ApiRequest(request))))
+        self.successResultOf(Deferred.fromCoroutine(self.live.live(ApiRequest(request))))
         request.written.clear()
         return request
 
@@ -333,4 +333,4 @@ class FanOutTests(SynchronousTestCase):
         self.assertTrue(request.finished)
         late: Any = FakeRequest()
         late.uri = b"/x"
-        self.failureResultOf(Deferred.fromCoroutine(self.live.open(ApiRequest(late))), ApiError)
+        self.failureResultOf(Deferred.fromCoroutine(self.live.live(ApiRequest(late))), ApiError)

@@ -1,23 +1,40 @@
-"""openapi.json and the server: each has what the other has, and answers are as they are described."""
+"""The description of the API: valid, complete, and every answer and event is as it is described."""
 
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
-from importlib.resources import files
 from typing import Any
 
-from openapi_spec_validator import validate
-from twisted.internet.task import Clock
+import jsonschema
+import openapi_spec_validator
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.commands.profiles import load_profiles
-from jt709c_gateway.config.options import Options
-from jt709c_gateway.web.service import WebService
+from jt709c_gateway.commands.serialization import PUBLIC_FIELDS
+from jt709c_gateway.protocol import events
+from jt709c_gateway.protocol.decoder import Decoder
+from jt709c_gateway.protocol.envelope import Origin, wrap_all
+from jt709c_gateway.protocol.framing import Framer
+from jt709c_gateway.protocol.message import Message
+from jt709c_gateway.web.api.commands import CommandRecord
+from jt709c_gateway.web.event_types import DATA, CommandData
 from tests.acl import GATEWAY, GuardedServer, rules_of
 from tests.daemon import Daemon
 from tests.orders_support import FakeLock, new_device
 from tests.support import wait_until
-from tests.web_support import BASE, DESCRIPTION, Api, Reply, basic, described, operations, user_line
+from tests.vectors.lines import FIELD, NOW, REAL, VENDOR, lines
+from tests.web_support import (
+    BASE,
+    CLOSED,
+    DESCRIPTION,
+    Api,
+    Reply,
+    basic,
+    described,
+    operations,
+    user_line,
+    validate,
+    web_service,
+)
 
 #: For each operation: what is asked for, and whether it takes Redis. `{device}` and `{command}` are the
 #: test's.
@@ -37,23 +54,45 @@ SAMPLES: dict[tuple[str, str], tuple[str, Any, bool]] = {
     ("GET", "/explain"): ("/explain?frame=7e", None, False),
     ("POST", "/explain"): ("/explain", {"frame": "7e"}, False),
 }
+EVENT = {"$ref": "#/components/schemas/Event"}
 #: Operations whose good answer has no end.
 ENDLESS = {("GET", "/events/live")}
 
 
 def server_routes() -> set[tuple[str, str]]:
     """Method and path of all that the server knows."""
-    options = Options()
-    options.parseOptions(["--http", "tcp:0:interface=127.0.0.1"])
-    service = WebService(Clock(), options.settings, load_profiles())
-    return {(route.method, route.path) for route in service.routes}
+    return {(route.method, route.path) for route in web_service().routes}
 
 
 class DescriptionTests(SynchronousTestCase):
     def test_valid(self) -> None:
         """It is OpenAPI 3.1."""
         self.assertTrue(DESCRIPTION["openapi"].startswith("3.1."))
-        validate(DESCRIPTION)
+        openapi_spec_validator.validate(DESCRIPTION)
+
+    def test_every_operation_and_parameter_says_what_it_is(self) -> None:
+        """Each operation has a summary, and each parameter but the id of a command a description."""
+        for method, path in operations():
+            operation = described(method, path)[1]
+            self.assertRegex(operation["summary"], r"^[A-Z][^:]{10,}[^.]$")
+            for one in operation.get("parameters", ()):
+                if (path, one["name"]) != ("/commands/{id}", "id"):
+                    self.assertTrue(one["description"], one)
+        names = [described(*one)[1]["operationId"] for one in operations()]
+        self.assertEqual(len(set(names)), len(names), names)
+
+    def test_every_answer_says_what_it_is(self) -> None:
+        """Each type in an answer has a description without words of Python."""
+        for name, schema in DESCRIPTION["components"]["schemas"].items():
+            if schema.get("type") == "object":
+                self.assertTrue(schema.get("description"), name)
+                for word in ("None", "UNSET", ":class:"):
+                    self.assertNotIn(word, schema["description"], name)
+
+    def test_open_for_fields_to_come(self) -> None:
+        """No answer forbids further fields; the tests allow only those described."""
+        self.assertNotIn('"additionalProperties": false', json.dumps(DESCRIPTION))
+        self.assertIn('"additionalProperties": false', json.dumps(CLOSED))
 
     def test_both_ways(self) -> None:
         """It describes every route of the server, and no other."""
@@ -190,8 +229,57 @@ class AnswerTests(SynchronousTestCase):
             self.assertGreater(int(refused.headers["retry-after"]), 0)
 
     def test_itself(self) -> None:
-        """The server hands out the file in the package."""
-        reply = self.api.fetch("GET", f"{BASE}/openapi.json")
-        self.assertEqual(
-            reply.json, json.loads(files("jt709c_gateway.web").joinpath("openapi.json").read_text())
-        )
+        """The server hands out this description."""
+        self.assertEqual(self.api.fetch("GET", f"{BASE}/openapi.json").json, DESCRIPTION)
+
+
+class EventTests(SynchronousTestCase):
+    """Events are described by kind."""
+
+    def event(self, kind: str, data: dict[str, Any], **changed: Any) -> dict[str, Any]:
+        unknown = ("imei", "dialect", "serial", "clock_skew_s", "gateway", "transport", "peer", "raw")
+        known = {"v": 1, "id": "gw1-1", "kind": kind, "device": "794308010001", "stored": False}
+        times = {"received_at": "2026-11-22T10:15:00Z"}
+        return {**dict.fromkeys(unknown), **known, **times, "data": data, **changed}
+
+    def test_all_kinds(self) -> None:
+        """Every kind has a type of its own."""
+        self.assertEqual(tuple(DATA), events.KINDS)
+        mapping = DESCRIPTION["components"]["schemas"]["Event"]["discriminator"]["mapping"]
+        self.assertEqual(set(mapping), set(events.KINDS))
+
+    def test_data_of_its_kind(self) -> None:
+        """Data of one kind isn't data of another."""
+        session = {"state": "online", "reason": "connected", "duration_s": None}
+        validate(self.event("session", session), EVENT)
+        for wrong in (
+            self.event("password", session),
+            self.event("session", {**session, "state": "asleep"}),
+            self.event("session", {**session, "mood": "good"}),
+            self.event("session", session, v=2),
+            self.event("session", session, received_at="2026-11-22T11:15:00+01:00"),
+            self.event("nonsense", {}),
+        ):
+            with self.assertRaises(jsonschema.ValidationError):
+                validate(wrong, EVENT)
+
+    def test_repeats_and_masked(self) -> None:
+        """Fields that only some events have."""
+        validate(self.event("time_request", {}, repeats=4, raw_masked=True), EVENT)
+
+    def test_fields_of_a_command(self) -> None:
+        """The record of a command has the public fields, in the API and in its events."""
+        self.assertEqual(CommandData.__struct_fields__, PUBLIC_FIELDS)
+        self.assertEqual(CommandRecord.__struct_fields__, (*PUBLIC_FIELDS, "time"))
+
+    def test_events_of_the_vectors(self) -> None:
+        """What the decoder makes of recorded frames is as described."""
+        checked = set()
+        recorded = [line.frame for file in (REAL, FIELD, VENDOR) for line in lines(file)]
+        for frame in (frame for data in recorded for frame in Framer().feed_datagram(data)):
+            message = Decoder().decode(frame, 0.0)
+            if isinstance(message, Message):
+                for event in wrap_all(message, Origin(), NOW, lambda: "1"):
+                    validate(json.loads(events.to_json(event)), EVENT)
+                    checked.add(event.kind)
+        self.assertLess({"location", "lock", "heartbeat", "reply", "peripheral", "password"}, checked)

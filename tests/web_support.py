@@ -7,22 +7,35 @@ import re
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import bcrypt
 import jsonschema
 from attrs import define, field, frozen
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway.commands.profiles import load_profiles
+from jt709c_gateway.config.options import Options
+from jt709c_gateway.web.openapi import document
+from jt709c_gateway.web.service import WebService
 from tests.acl import GuardedServer
 from tests.daemon import Daemon
 from tests.orders_support import FakeLock, new_device
 from tests.support import LOOPBACK, RedisClient
 
 BASE = "/api/v1"
-DESCRIPTION: dict[str, Any] = json.loads(files("jt709c_gateway.web").joinpath("openapi.json").read_text())
+
+
+def web_service(*options: str) -> WebService:
+    """A web service that is not started."""
+    parsed = Options()
+    parsed.parseOptions(["--http", "tcp:0:interface=127.0.0.1", *options])
+    return WebService(Clock(), parsed.settings, load_profiles())
+
+
+DESCRIPTION: dict[str, Any] = json.loads(json.dumps(document(web_service().routes)))
 FROM_THE_PAGE = {"content-type": "application/json", "x-requested-with": "jt709c"}
 
 
@@ -70,12 +83,39 @@ def described(method: str, path: str) -> tuple[str, dict[str, Any]]:
     raise AssertionError(f"{method} {path} is not described")
 
 
+def closed(schema: Any) -> Any:
+    """A schema that allows no more fields than it describes."""
+    if isinstance(schema, list):
+        return [closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    more = {"additionalProperties": False} if isinstance(schema.get("properties"), dict) else {}
+    return {**more, **{name: closed(one) for name, one in schema.items()}}
+
+
+CLOSED = closed(DESCRIPTION["components"])
+FORMATS = jsonschema.FormatChecker(formats=())
+_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+
+
+@FORMATS.checks("date-time")
+def is_time_in_utc(value: object) -> bool:
+    """All times of the API are in UTC."""
+    return not isinstance(value, str) or _UTC.fullmatch(value) is not None
+
+
+def validate(value: Any, schema: Mapping[str, Any]) -> None:
+    """Raise an error of jsonschema when a value isn't as described, or has a field that isn't described."""
+    whole = {**closed(schema), "components": CLOSED}
+    jsonschema.Draft202012Validator(whole, format_checker=FORMATS).validate(value)
+
+
 def schema_of(response: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Media type and schema of a described answer, references within the description resolved by name."""
+    """Media type and schema of a described answer."""
     if "$ref" in response:
         response = DESCRIPTION["components"]["responses"][response["$ref"].rpartition("/")[2]]
     [(media, content)] = response["content"].items()
-    return media, {**content["schema"], "components": DESCRIPTION["components"]}
+    return media, content["schema"]
 
 
 @define
@@ -112,7 +152,7 @@ class Api:
         media, schema = schema_of(operation["responses"][str(reply.status)])
         assert reply.headers["content-type"].partition(";")[0] == media, reply
         assert reply.headers["cache-control"] == "no-store"
-        jsonschema.Draft202012Validator(schema).validate(reply.json)
+        validate(reply.json, schema)
         return reply
 
     def fetch(

@@ -93,8 +93,10 @@ class App(Resource):
             await answer.send(request, gone)
 
     async def _handle(self, request: Any, path: str, user: str | None, gone: ClientGone) -> Response | None:
-        handler, arguments = self._routes.find(request.method.decode("ascii", "replace"), path)
-        return await handler(ApiRequest(request, user, arguments, gone))
+        route, arguments = self._routes.find(request.method.decode("ascii", "replace"), path)
+        asked = ApiRequest(request, user, arguments, gone)
+        asked.reject_unknown_params(route.query_names)
+        return await route.handler(asked)
 
     def _file(self, request: Any, path: str) -> Asset:
         asset = self._assets.get(path)

@@ -1,13 +1,13 @@
 """Reads the last states of locks: the rows of the page's table."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import txredisapi
 from attrs import define
 
-from jt709c_gateway.protocol.events import to_json
+from jt709c_gateway.protocol.events import LockState, to_json
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.redis.device_summary import (
@@ -20,7 +20,7 @@ from jt709c_gateway.redis.device_summary import (
 )
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.scripts import FLEET, Caller
-from jt709c_gateway.util.timestamps import iso
+from jt709c_gateway.util.timestamps import Timestamp, iso
 from jt709c_gateway.web import pagination
 from jt709c_gateway.web.query import Ranked
 
@@ -29,12 +29,31 @@ _AT_ONCE: Final = 200
 MAX_DEVICES: Final = 20_000
 
 
-class _End(msgspec.Struct):
-    """The fields of a response behind the devices."""
+class PageEnd(msgspec.Struct):
+    """The fields of a `DevicePage` behind its devices."""
 
     next: str | None
     total: int
-    as_of: str | None
+    as_of: Timestamp
+
+
+class DevicePage(PageEnd):
+    """Locks, last seen first; `next` is the cursor of the next page, None at the end.
+
+    `total` is the number of all locks, or of those seen since the given time. The states are of `as_of`.
+    """
+
+    devices: list[DeviceSummary]
+
+
+class PeripheralSummary(msgspec.Struct):
+    """A sub-lock or sensor behind a master, as it was last seen; None means unknown."""
+
+    peripheral: str
+    type: str | None
+    seen: Timestamp | None
+    lock_state: LockState | None
+    battery_percent: int | None
 
 
 _packed: Final = msgspec.msgpack.Decoder(list[list[str | bool]])
@@ -76,7 +95,7 @@ class DeviceTable:
                 pieces.append(to_json(found)[1:-1])
                 after = page.members[-1]
             more = page.more
-        end = _End(":".join(after) if more and after else None, await self._count(seen_since), iso(now))
+        end = PageEnd(":".join(after) if more and after else None, await self._count(seen_since), iso(now))
         return b'{"devices":[%b],%b' % (b",".join(pieces), msgspec.json.encode(end)[1:])
 
     async def heard_since(self, after: float, most: int) -> list[tuple[float, str]]:
@@ -110,7 +129,7 @@ class DeviceTable:
         """Resolve a device id, with or without leading zeros, an IMEI, or a sub-lock id to the device id."""
         return (await self.store.look_up(name)).device
 
-    async def peripherals(self, device: str) -> list[dict[str, Any]]:
+    async def peripherals(self, device: str) -> list[PeripheralSummary]:
         """Read the sub-locks and sensors of a master, last seen first."""
         page = await pagination.page(self.caller, self.keys.peripherals(device), _AT_ONCE)
         found = []
@@ -158,15 +177,9 @@ class DeviceTable:
 _PERIPHERAL_FIELDS: Final = ("type", "seen", "lock_state", "battery_percent")
 
 
-def _peripheral(name: str, raw: Sequence[bytes | None]) -> dict[str, Any]:
-    kind, seen, lock_state, battery = (None if one is None else one.decode("utf-8", "replace") for one in raw)
-    return {
-        "peripheral": name,
-        "type": kind,
-        "seen": seen,
-        "lock_state": lock_state,
-        "battery_percent": _number(battery),
-    }
+def _peripheral(name: str, raw: Sequence[bytes | None]) -> PeripheralSummary:
+    kind, seen, state, battery = (None if one is None else one.decode("utf-8", "replace") for one in raw)
+    return PeripheralSummary(name, kind, seen, cast(LockState | None, state), _number(battery))
 
 
 def _summary(device: str, raw: Raw) -> DeviceSummary:

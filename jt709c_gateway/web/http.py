@@ -2,8 +2,8 @@
 
 import gzip
 import io
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from jt709c_gateway.commands.value_description import described, unknown_names
 from jt709c_gateway.protocol.events import to_json
+from jt709c_gateway.web.query import Parameter
 from jt709c_gateway.web.request_site import JSON_BODY, content_type
 
 JSON: Final = "application/json; charset=utf-8"
@@ -22,6 +23,22 @@ _WORTH_IT: Final = 1400
 _TOO_LONG: Final = 1 << 16
 
 _Value = TypeVar("_Value")
+
+
+class ErrorDetail(msgspec.Struct):
+    """What is wrong: `field` is the parameter, field or header concerned.
+
+    `message` is one line with the expected value and without secrets.
+    """
+
+    field: str | None
+    message: Annotated[str, msgspec.Meta(pattern=r"^[^\n]+$")]
+
+
+class ErrorAnswer(msgspec.Struct):
+    """The answer to a request that failed."""
+
+    error: ErrorDetail
 
 
 class ApiError(Exception):
@@ -43,7 +60,7 @@ class ApiError(Exception):
     def response(self) -> "Response":
         """The error as JSON."""
         return Response(
-            to_json({"error": {"field": self.field, "message": self.message}}),
+            to_json(ErrorAnswer(ErrorDetail(self.field, self.message))),
             self.status,
             headers=self.headers,
         )
@@ -153,34 +170,26 @@ class ApiRequest:
         """Whether the client has disconnected."""
         return self._gone.yes
 
-    def reject_unknown_params(self, *names: str) -> None:
+    def reject_unknown_params(self, names: Sequence[str]) -> None:
         """Raise :class:`ApiError` for query parameters other than these."""
         if unknown := unknown_names(self.query, names, "parameter"):
             raise ApiError(400, f"unknown {unknown}: expected {', '.join(names) or 'no parameter'}")
 
-    def params(self, name: str, read: Callable[[str], _Value]) -> tuple[_Value, ...]:
-        """The values of a repeatable parameter; `read` raises ValueError with the expected value."""
-        found = []
-        for text in self.query.get(name, ()):
-            try:
-                found.append(read(text))
-            except ValueError as error:
-                raise bad_request(name, text, str(error)) from None
-        return tuple(found)
+    def params(self, parameter: Parameter[_Value]) -> tuple[_Value, ...]:
+        """The values of a repeatable parameter of the query."""
+        return tuple(_parsed(parameter, text) for text in self.query.get(parameter.name, ()))
 
-    def param(self, name: str, read: Callable[[str], _Value], default: Any = None) -> Any:
-        """The value of a parameter, which may be given once."""
-        found = self.params(name, read)
+    def param(self, parameter: Parameter[Any]) -> Any:
+        """The value of a parameter of the query, or its default."""
+        found = self.params(parameter)
         if len(found) > 1:
+            name = parameter.name
             raise ApiError(400, f"{name} is given {len(found)} times: expected it once", name)
-        return found[0] if found else default
+        return found[0] if found else parameter.default
 
-    def path_param(self, name: str, read: Callable[[str], _Value]) -> _Value:
+    def path_param(self, parameter: Parameter[_Value]) -> _Value:
         """The value of a named part of the path."""
-        try:
-            return read(self.path_params[name])
-        except ValueError as error:
-            raise bad_request(name, self.path_params[name], str(error)) from None
+        return _parsed(parameter, self.path_params[parameter.name])
 
     def json_object(self) -> dict[str, Any]:
         """Parse the body as a JSON object; errors do not repeat its content."""
@@ -193,6 +202,13 @@ class ApiRequest:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise ApiError(400, "the body: expected a JSON object in UTF-8") from None
         return found
+
+
+def _parsed(parameter: Parameter[_Value], text: str) -> _Value:
+    try:
+        return parameter.parse(text)
+    except ValueError as error:
+        raise bad_request(parameter.name, text, str(error)) from None
 
 
 Handler = Callable[[ApiRequest], Awaitable[Response | None]]

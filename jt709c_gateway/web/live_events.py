@@ -1,6 +1,7 @@
 """Forwards live events from one Redis connection to all clients."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,8 +16,9 @@ from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.pubsub import PING_EVERY, Subscriptions, glob_escape, keep_alive
 from jt709c_gateway.web.device_table import DeviceTable
 from jt709c_gateway.web.http import ApiError, ApiRequest, Response
-from jt709c_gateway.web.query import device, flag, kind
+from jt709c_gateway.web.query import DEVICE, KIND, Parameter, flag
 from jt709c_gateway.web.redis_client import WebRedis
+from jt709c_gateway.web.router import Result, Route
 from jt709c_gateway.web.sse import EVENT_STREAM, Client, message
 
 #: Maximum number of clients.
@@ -36,6 +38,9 @@ MAX_LIFE: Final = 3600.0
 _FREQUENT: Final = frozenset({KIND_LOCATION, KIND_HEARTBEAT})
 _TICK: Final = 1.0
 _BEAT_EVERY: Final = 15
+_WITH_DEVICES: Final = Parameter(
+    "devices", flag, "1: also the locks that were seen.", {"enum": ["0", "1"], "default": "0"}, False
+)
 
 
 class _Envelope(msgspec.Struct):
@@ -116,12 +121,24 @@ class LiveEvents(Service):
         """The number of clients."""
         return len(self._clients)
 
-    async def open(self, request: ApiRequest) -> Response | None:
-        """GET /events/live: stream the events from now on."""
-        request.reject_unknown_params("device", "kind", "devices")
-        name: str | None = request.param("device", device)
-        kinds = request.params("kind", kind)
-        wants_devices: bool = request.param("devices", flag, False)
+    def routes(self) -> Sequence[Route]:
+        """The route to this handler."""
+        stream = {200: Result(None, "An endless stream.")}
+        return [Route("GET", "/events/live", self.live, stream, (DEVICE, KIND, _WITH_DEVICES))]
+
+    async def live(self, request: ApiRequest) -> Response | None:
+        """GET /events/live: events as they happen, as server-sent events.
+
+        `event`: an event as JSON, with its id. `devices` (with `devices=1`): `{"devices": […]}`, at most once
+        a second, the summaries of the locks seen since the last one. `skipped`: `{"count": n, "reason": r}`:
+        events were left out because this client reads too slowly (`slow`), because a kind had too many
+        (`rate`; at least so many), or because Redis was away (`redis`, count 0: the number is unknown). A
+        comment every 15 seconds shows that the connection is alive. Without `device`, `location` and
+        `heartbeat` come only if `kind` names them. The connection ends after an hour; browsers reconnect.
+        """
+        name: str | None = request.param(DEVICE)
+        kinds = request.params(KIND)
+        wants_devices: bool = request.param(_WITH_DEVICES)
         if name is not None:
             name = await self._fleet.resolve(name)
         if request.gone:

@@ -1,9 +1,14 @@
-"""Parsers of query parameters; ValueError has the expected value."""
+"""The parameters of requests: their parsers, and how the API's description shows them.
+
+A parser raises ValueError with the expected value.
+"""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final, Generic, Literal, TypeVar
+
+from attrs import field, frozen
 
 from jt709c_gateway.commands.model import CommandState
 from jt709c_gateway.protocol.events import KINDS
@@ -19,6 +24,25 @@ _RANKED: Final = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?(?:e\+[0-9]{1,2})?):
 
 Ranked = tuple[str, str]
 """A position in a sorted set: score and member."""
+
+_Value = TypeVar("_Value")
+
+
+@frozen
+class Parameter(Generic[_Value]):
+    """A parameter of a request. `schema` is its JSON Schema, `default` the value if it is not given.
+
+    A `repeatable` one may be given several times; `schema` is that of one value.
+    """
+
+    name: str
+    parse: Callable[[str], _Value]
+    description: str = ""
+    schema: Mapping[str, Any] = field(factory=lambda: {"type": "string"})
+    default: Any = None
+    repeatable: bool = False
+    place: Literal["query", "path", "header"] = "query"
+    required: bool = False
 
 
 def limit(most: int) -> Callable[[str], int]:
@@ -98,3 +122,36 @@ def ranked(text: str) -> Ranked:
     if found is None:
         raise ValueError("the next of an earlier answer")
     return found[1], found[2]
+
+
+DEVICE_PATTERN: Final = f"^({_DEVICE.pattern})$"
+COMMAND_ID_PATTERN: Final = f"^{_COMMAND.pattern}$"
+_DEVICE_SCHEMA: Final = {"type": "string", "pattern": DEVICE_PATTERN}
+_NAMES_OF_A_DEVICE: Final = "A device id, an IMEI, or a sub-lock's id, which stands for its master."
+_TIME: Final = "RFC 3339, or epoch seconds."
+_NEXT: Final = "`next` of an earlier answer."
+
+DEVICE_IN_PATH: Final = Parameter(
+    "id", device, _NAMES_OF_A_DEVICE, _DEVICE_SCHEMA, place="path", required=True
+)
+COMMAND_IN_PATH: Final = Parameter(
+    "id", command_id, schema={"type": "string", "pattern": COMMAND_ID_PATTERN}, place="path", required=True
+)
+DEVICE: Final = Parameter("device", device, _NAMES_OF_A_DEVICE, _DEVICE_SCHEMA)
+KIND: Final = Parameter(
+    "kind", kind, "The kinds of events; may be repeated.", {"enum": list(KINDS)}, repeatable=True
+)
+STATE: Final = Parameter(
+    "state", state, "The states of commands; may be repeated.", {"enum": list(CommandState)}, repeatable=True
+)
+SINCE: Final = Parameter("since", moment, f"The earliest time: {_TIME}")
+UNTIL: Final = Parameter("until", moment, f"The latest time: {_TIME}")
+SEEN_SINCE: Final = Parameter("seen_since", moment, f"Only locks seen since this time: {_TIME}")
+ENTRY: Final = Parameter("cursor", entry, _NEXT)
+RANKED: Final = Parameter("cursor", ranked, _NEXT)
+
+
+def limit_parameter(most: int, default: int) -> Parameter[int]:
+    """The maximum number of entries in an answer."""
+    schema = {"type": "integer", "minimum": 1, "maximum": most, "default": default}
+    return Parameter("limit", limit(most), "The maximum number of entries.", schema, default)

@@ -1,23 +1,47 @@
 """Finds the handler for a method and a path."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote
 
 from attrs import frozen
 
 from jt709c_gateway.web.http import ApiError, Handler
+from jt709c_gateway.web.query import Parameter
 
 BASE: Final = "/api/v1"
 
 
 @frozen
+class Result:
+    """An answer to a request that succeeded: JSON of a type, or an endless stream of events (None)."""
+
+    type: Any
+    description: str = "Success."
+    headers: Sequence[str] = ()
+
+
+@frozen
 class Route:
-    """A method and a path below `BASE`; parts in braces are parameters: `/devices/{id}`."""
+    """A method and a path below `BASE`; parts in braces are parameters: `/devices/{id}`.
+
+    `results` are the answers by status, `body` is the type of the request's body. `errors` are the statuses
+    beyond those that every route may answer with. The docstring of the handler describes the route in
+    `openapi.json`: its first line the summary, the others the description.
+    """
 
     method: str
     path: str
     handler: Handler
+    results: Mapping[int, Result]
+    parameters: Sequence[Parameter[Any]] = ()
+    body: Any = None
+    errors: Sequence[int] = ()
+
+    @property
+    def query_names(self) -> Sequence[str]:
+        """The names of its parameters in the query."""
+        return [one.name for one in self.parameters if one.place == "query"]
 
     def match(self, parts: Sequence[str]) -> dict[str, str] | None:
         """The parameters in a path that is split at its slashes; None if the route does not match."""
@@ -39,8 +63,8 @@ class Routes:
 
     routes: Sequence[Route]
 
-    def find(self, method: str, path: str) -> tuple[Handler, Mapping[str, str]]:
-        """Return the handler and the path parameters; raise :class:`ApiError` 404 or 405 without a match."""
+    def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
+        """Return the route and the path parameters; raise :class:`ApiError` 404 or 405 without a match."""
         parts = [unquote(part) for part in path[len(BASE) + 1 :].split("/")]
         allowed = set()
         for route in self.routes:
@@ -48,7 +72,7 @@ class Routes:
             if arguments is not None:
                 # HEAD is served as GET; Twisted omits the body.
                 if method in (route.method, "HEAD" if route.method == "GET" else ""):
-                    return route.handler, arguments
+                    return route, arguments
                 allowed.add(route.method)
         if allowed:
             right = ", ".join(sorted(allowed))

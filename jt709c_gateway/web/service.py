@@ -1,7 +1,6 @@
 """The web service: status page and API, of a gateway or of the supervisor of several."""
 
-from collections.abc import Callable
-from importlib.resources import files
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -9,7 +8,6 @@ from twisted.application.service import MultiService
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from jt709c_gateway import __version__
 from jt709c_gateway.commands.profiles import ProfileRegistry
 from jt709c_gateway.gateway.clock_sync import ClockSync
 from jt709c_gateway.redis.command_store import CommandStore
@@ -18,7 +16,6 @@ from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.redis_time import RedisTime
 from jt709c_gateway.transport.backlog import listening_endpoint
 from jt709c_gateway.transport.listeners import TcpService
-from jt709c_gateway.util.timestamps import iso
 from jt709c_gateway.web import static_files
 from jt709c_gateway.web.access import AccessControl, is_local
 from jt709c_gateway.web.api.catalogue import CatalogueApi
@@ -26,19 +23,18 @@ from jt709c_gateway.web.api.command_requests import CommandRequests
 from jt709c_gateway.web.api.commands import CommandsApi
 from jt709c_gateway.web.api.devices import DevicesApi
 from jt709c_gateway.web.api.explain import ExplainApi
+from jt709c_gateway.web.api.service_info import ServiceInfoApi
 from jt709c_gateway.web.app import App
 from jt709c_gateway.web.basic_auth import BasicAuth
 from jt709c_gateway.web.device_table import DeviceTable
 from jt709c_gateway.web.htpasswd import UserFile
-from jt709c_gateway.web.http import ApiRequest, Response, SharedResponse, json_response
+from jt709c_gateway.web.http import SharedResponse
 from jt709c_gateway.web.live_events import LiveEvents
 from jt709c_gateway.web.monitoring import make_site
 from jt709c_gateway.web.page_url import page_url
 from jt709c_gateway.web.redis_client import WebRedis
 from jt709c_gateway.web.router import Route, Routes
 from jt709c_gateway.web.settings import EVERYBODY, Tiles, WebSettings
-
-_MAX_ZOOM = 19
 
 
 class WebService(MultiService):
@@ -74,7 +70,7 @@ class WebService(MultiService):
         self._fleet = DeviceTable(self._store)
         self._live = LiveEvents(reactor, self._redis, self._fleet, self._now)
         self._live.setServiceParent(self)  # type: ignore[no-untyped-call]
-        #: All of the API; `openapi.json` describes it.
+        #: All routes of the API.
         self.routes = self._routes(profiles)
         tiles: Tiles | None = settings.web_tiles
         self._users = self._basic_auth()
@@ -118,7 +114,7 @@ class WebService(MultiService):
         if port is not None:
             self.log.info("status page at {url}", url=page_url(port, self._settings.web_host))
 
-    def _routes(self, profiles: ProfileRegistry) -> list[Route]:
+    def _routes(self, profiles: ProfileRegistry) -> Sequence[Route]:
         settings, redis, fleet = self._settings, self._redis, self._fleet
         devices_api = DevicesApi(redis, fleet, SharedResponse(self._reactor), self._now, settings.track_max)
         commands_api = CommandsApi(redis, fleet, self._now)
@@ -127,23 +123,9 @@ class WebService(MultiService):
         command_requests = CommandRequests(
             redis, self._store, commands_api, profiles, settings.web_commands, key, self._now
         )
-        explain_api = ExplainApi()
-        return [
-            Route("GET", "/openapi.json", self._openapi),
-            Route("GET", "/config", self._config),
-            Route("GET", "/devices", devices_api.devices),
-            Route("GET", "/devices/{id}", devices_api.device),
-            Route("GET", "/devices/{id}/history", devices_api.history),
-            Route("GET", "/devices/{id}/track", devices_api.track),
-            Route("GET", "/events", devices_api.events),
-            Route("GET", "/events/live", self._live.open),
-            Route("GET", "/commands", commands_api.commands),
-            Route("POST", "/commands", command_requests.issue),
-            Route("GET", "/commands/{id}", commands_api.command),
-            Route("GET", "/catalogue", catalogue.catalogue),
-            Route("GET", "/explain", explain_api.get),
-            Route("POST", "/explain", explain_api.post),
-        ]
+        info = ServiceInfoApi(settings, self._now, lambda: self.routes)
+        apis = (info, devices_api, self._live, commands_api, command_requests, catalogue, ExplainApi())
+        return [route for api in apis for route in api.routes()]
 
     def port(
         self,
@@ -165,29 +147,3 @@ class WebService(MultiService):
     def use(self, way: RedisConnector) -> None:
         """Set the connector to Redis."""
         self._redis.use(way)
-
-    async def _config(self, request: ApiRequest) -> Response:
-        """GET /config: what the page has to know beforehand."""
-        request.reject_unknown_params()
-        settings = self._settings
-        tiles: Tiles | None = settings.web_tiles
-        return json_response(
-            {
-                "gateway": settings.gateway,
-                "version": __version__,
-                "prefix": settings.prefix,
-                "tiles": {
-                    "url": None if tiles is None else tiles.url,
-                    "attribution": settings.web_tiles_attribution,
-                    "max_zoom": _MAX_ZOOM,
-                },
-                "commands": settings.web_commands and request.user is not None,
-                "user": request.user,
-                "server_time": iso(self._now()),
-            }
-        )
-
-    async def _openapi(self, request: ApiRequest) -> Response:
-        """GET /openapi.json: this API, for programs."""
-        request.reject_unknown_params()
-        return Response(files(__package__).joinpath("openapi.json").read_bytes())

@@ -1,11 +1,12 @@
 """Searches streams of events backwards, a bounded number of entries per request."""
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from attrs import frozen
 
 from jt709c_gateway.redis.scripts import Caller
+from jt709c_gateway.web.event_types import EVENT
 
 #: Entries per read, and the maximum per response.
 _AT_ONCE: Final = 200
@@ -15,12 +16,16 @@ MAX_SCANNED: Final = 4000
 class Entry(msgspec.Struct):
     """An entry of a stream: its id and the published event."""
 
-    entry: str
-    event: msgspec.Raw
+    entry: Annotated[str, msgspec.Meta(pattern="^[0-9]+-[0-9]+$")]
+    event: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema=EVENT)]
 
 
 class Scan(msgspec.Struct):
-    """The entries found, newest first; `next` is the cursor to continue from, None at the end."""
+    """The entries found, newest first; `next` is the cursor to continue from, None at the end.
+
+    One answer looks at a bounded number of entries (`scanned`): there may be a `next` with few entries found,
+    or none.
+    """
 
     entries: list[Entry]
     next: str | None

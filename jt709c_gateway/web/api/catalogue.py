@@ -1,9 +1,10 @@
 """Serves the catalogue of commands."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from attrs import define
+import msgspec
+from attrs import define, evolve
 
 from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, LOCAL_COMMANDS
 from jt709c_gateway.commands.profiles import CommandSpec, Profile, ProfileRegistry
@@ -11,12 +12,68 @@ from jt709c_gateway.commands.profiles.params import Param, ParamKind
 from jt709c_gateway.commands.profiles.registry import LOCAL_PARAMS
 from jt709c_gateway.commands.profiles.spec import CommandDefinition
 from jt709c_gateway.commands.profiles.templates import RawTemplate
-from jt709c_gateway.commands.provenance import weakest
+from jt709c_gateway.commands.provenance import Provenance, weakest
 from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.web import query as read
 from jt709c_gateway.web.http import ApiRequest, Response, json_response
+from jt709c_gateway.web.router import Result, Route
 
 _NUMBERS = frozenset({ParamKind.INTEGER, ParamKind.NUMBER})
+_DEVICE: Final = evolve(read.DEVICE, description="Only the commands in this lock's profile.")
+
+
+class CatalogueParam(msgspec.Struct):
+    """A parameter of a command: `expected` says in words which values are right.
+
+    `default` is the value that counts if none is given (None: there is none), `supplied_by` (`from`) says
+    what the gateway supplies then. `minimum` and `maximum` are those of a number.
+    """
+
+    name: str
+    type: ParamKind
+    required: bool
+    secret: bool
+    choices: list[str] | None
+    minimum: float | None
+    maximum: float | None
+    default: Any
+    supplied_by: str | None = msgspec.field(name="from")
+    expected: str
+    summary: str
+
+
+class CatalogueForm(msgspec.Struct):
+    """A form of a command: `condition` says when it is used; None means otherwise."""
+
+    profile: str
+    condition: str | None
+    physical: bool
+    assumed: bool
+    provenance: Provenance
+    params: list[str]
+
+
+class CatalogueCommand(msgspec.Struct):
+    """A command with its parameters and forms. `physical`: it, or one of its forms, moves a lock.
+
+    `provenance` is the weakest of its forms; None for a command that the gateway executes itself.
+    """
+
+    name: str
+    aliases: list[str]
+    physical: bool
+    assumed: bool
+    provenance: Provenance | None
+    summary: str
+    params: list[CatalogueParam]
+    forms: list[CatalogueForm]
+
+
+class Catalogue(msgspec.Struct):
+    """The commands in the profile of a lock; `profile` is None for those of all profiles."""
+
+    profile: str | None
+    commands: list[CatalogueCommand]
 
 
 @define(eq=False)
@@ -27,19 +84,22 @@ class CatalogueApi:
     store: CommandStore
     raw: bool
 
+    def routes(self) -> Sequence[Route]:
+        """The route to this handler."""
+        return [Route("GET", "/catalogue", self.catalogue, {200: Result(Catalogue)}, (_DEVICE,))]
+
     async def catalogue(self, request: ApiRequest) -> Response:
         """GET /catalogue: the commands that a lock understands, or those of all profiles."""
-        request.reject_unknown_params("device")
-        name: str | None = request.param("device", read.device)
+        name: str | None = request.param(_DEVICE)
         profile: Profile | None = None
         if name is not None:
             known = await self.store.look_up(name)
             profile = self.profiles.pick(known.device, known.dialect, known.firmware)
         supported = list(self.profiles.profiles.values()) if profile is None else [profile]
         commands = [one for one in self._commands(supported) if one is not None]
-        return json_response({"profile": None if profile is None else profile.name, "commands": commands})
+        return json_response(Catalogue(None if profile is None else profile.name, commands))
 
-    def _commands(self, profiles: Sequence[Profile]) -> Iterable[dict[str, Any] | None]:
+    def _commands(self, profiles: Sequence[Profile]) -> Iterable[CatalogueCommand | None]:
         names = dict.fromkeys([*CATALOGUE, *(name for one in profiles for name in sorted(one.commands))])
         for name in names:
             if name in LOCAL_COMMANDS:
@@ -61,7 +121,7 @@ def _forms(definition: CommandDefinition) -> list[Form]:
     return [*forms, *([("", definition.base)] if definition.base is not None else [])]
 
 
-def describe(name: str, forms: Sequence[Form], params: Mapping[str, Param] | None = None) -> dict[str, Any]:
+def describe(name: str, forms: Sequence[Form], params: Mapping[str, Param] | None = None) -> CatalogueCommand:
     """Describe a command with all its forms.
 
     A parameter is required if every form requires it. If forms differ, the first one describes the parameter,
@@ -73,26 +133,26 @@ def describe(name: str, forms: Sequence[Form], params: Mapping[str, Param] | Non
     for one in usable:
         for param in one.values():
             merged.setdefault(param.name, []).append(param)
-    return {
-        "name": name,
-        "aliases": [alias for alias, of in ALIASES.items() if of == name],
-        "physical": any(spec.physical for spec in specs),
-        "assumed": any(spec.assumed for spec in specs),
-        "provenance": str(weakest(spec.provenance for spec in specs)) if specs else None,
-        "summary": CATALOGUE.get(name) or next((spec.description for spec in specs if spec.description), ""),
-        "params": [_param(found, everywhere=len(found) == len(usable)) for found in merged.values()],
-        "forms": [
-            {
-                "profile": spec.profile,
-                "condition": condition or None,
-                "physical": spec.physical,
-                "assumed": spec.assumed,
-                "provenance": str(spec.provenance),
-                "params": sorted(_usable(spec)),
-            }
+    return CatalogueCommand(
+        name=name,
+        aliases=[alias for alias, of in ALIASES.items() if of == name],
+        physical=any(spec.physical for spec in specs),
+        assumed=any(spec.assumed for spec in specs),
+        provenance=weakest(spec.provenance for spec in specs) if specs else None,
+        summary=CATALOGUE.get(name) or next((spec.description for spec in specs if spec.description), ""),
+        params=[_param(found, everywhere=len(found) == len(usable)) for found in merged.values()],
+        forms=[
+            CatalogueForm(
+                profile=spec.profile,
+                condition=condition or None,
+                physical=spec.physical,
+                assumed=spec.assumed,
+                provenance=spec.provenance,
+                params=sorted(_usable(spec)),
+            )
             for condition, spec in forms
         ],
-    }
+    )
 
 
 def _usable(spec: CommandSpec) -> dict[str, Param]:
@@ -100,21 +160,21 @@ def _usable(spec: CommandSpec) -> dict[str, Param]:
     return {name: param for name, param in spec.params.items() if name in names}
 
 
-def _param(found: Sequence[Param], *, everywhere: bool) -> dict[str, Any]:
+def _param(found: Sequence[Param], *, everywhere: bool) -> CatalogueParam:
     param = found[0]
     numeric = param.kind in _NUMBERS
     choices = dict.fromkeys(choice for one in found for choice in one.choices)
     secret = any(one.secret for one in found)
-    return {
-        "name": param.name,
-        "type": str(param.kind),
-        "required": everywhere and all(one.required for one in found),
-        "secret": secret,
-        "choices": list(choices) or None,
-        "minimum": min(number for one in found for number in (one.minimum, *one.also)) if numeric else None,
-        "maximum": max(number for one in found for number in (one.maximum, *one.also)) if numeric else None,
-        "default": None if secret else param.default,
-        "from": param.supplied_by,
-        "expected": param.expected(),
-        "summary": " ".join(dict.fromkeys(one.description for one in found if one.description)),
-    }
+    return CatalogueParam(
+        name=param.name,
+        type=param.kind,
+        required=everywhere and all(one.required for one in found),
+        secret=secret,
+        choices=list(choices) or None,
+        minimum=min(number for one in found for number in (one.minimum, *one.also)) if numeric else None,
+        maximum=max(number for one in found for number in (one.maximum, *one.also)) if numeric else None,
+        default=None if secret else param.default,
+        supplied_by=param.supplied_by,
+        expected=param.expected(),
+        summary=" ".join(dict.fromkeys(one.description for one in found if one.description)),
+    )

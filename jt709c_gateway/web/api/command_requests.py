@@ -1,31 +1,94 @@
 """Accepts commands from the status page."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 import txredisapi
 from attrs import define, evolve, field
+from msgspec import Meta
 from twisted.logger import Logger
 
 from jt709c_gateway.commands.catalogue import LOCAL_COMMANDS
-from jt709c_gateway.commands.model import Command, InvalidCommand, Wire, new_command_id, parse_command
+from jt709c_gateway.commands.model import (
+    MAX_TIMEOUT,
+    MAX_TTL,
+    MIN_TIMEOUT,
+    Command,
+    InvalidCommand,
+    Wire,
+    new_command_id,
+    parse_command,
+)
 from jt709c_gateway.commands.profiles import ProfileRegistry
 from jt709c_gateway.commands.serialization import to_wire
 from jt709c_gateway.commands.signing_keys import CommandRefused, SigningKey, SigningKeys
 from jt709c_gateway.commands.sublocks import check_known, check_type, parameter, redirect_to_master
 from jt709c_gateway.commands.value_description import unknown_names
 from jt709c_gateway.redis.command_store import CommandStore
-from jt709c_gateway.web.api.commands import CommandsApi
+from jt709c_gateway.web.api.commands import CommandRecord, CommandsApi
 from jt709c_gateway.web.api.repeated_commands import Repeats
 from jt709c_gateway.web.http import ApiError, ApiRequest, Response, json_response
+from jt709c_gateway.web.query import COMMAND_ID_PATTERN, Parameter
 from jt709c_gateway.web.redis_client import WebRedis
-from jt709c_gateway.web.router import BASE
+from jt709c_gateway.web.router import BASE, Result, Route
+
+REQUESTED_WITH: Final = "jt709c"
+_HEADER: Final = Parameter(
+    "x-requested-with",
+    str,
+    "Shows that the request comes from no form of another site.",
+    {"const": REQUESTED_WITH},
+    place="header",
+    required=True,
+)
+
+
+class NewCommand(msgspec.Struct):
+    """A command to give: `device` is a device id, an IMEI or a sub-lock's id.
+
+    `id` is an id of the client's own, new for each command; without one the gateway makes it. `ttl` is the
+    seconds that the command may wait for a lock that is away, `timeout` those to wait for the lock's answer.
+    """
+
+    device: str
+    command: str
+    id: Annotated[str, Meta(pattern=COMMAND_ID_PATTERN)] | None = None
+    params: dict[str, Any] | None = None
+    ttl: Annotated[float, Meta(gt=0, le=MAX_TTL)] | None = None
+    timeout: Annotated[float, Meta(ge=MIN_TIMEOUT, le=MAX_TIMEOUT)] | None = None
+
 
 #: The fields that a command from the page may have.
-FIELDS: Final = ("device", "command", "id", "params", "ttl", "timeout")
-REQUESTED_WITH: Final = "jt709c"
+FIELDS: Final = NewCommand.__struct_fields__
+
+
+class Accepted(msgspec.Struct):
+    """The id of a command that has been accepted."""
+
+    id: str
+
+
+class AcceptedBefore(Accepted):
+    """A command that had been accepted before, and its present state."""
+
+    command: CommandRecord
+
+
+_RESULTS: Final = {
+    200: Result(
+        AcceptedBefore,
+        "The command was given before, and this request did nothing: its present state.",
+        ("location",),
+    ),
+    202: Result(
+        Accepted,
+        "The command is in the intake list; `/commands/{id}` has its state. With an `id` of the client's it "
+        "may have been there before: it is executed once.",
+        ("location",),
+    ),
+}
 
 
 @define(eq=False)
@@ -49,13 +112,19 @@ class CommandRequests:
     def __attrs_post_init__(self) -> None:
         self._repeats = Repeats(self.store, self.profiles)
 
-    async def issue(self, request: ApiRequest) -> Response:
-        """POST /commands: check a command and push it to the intake list.
+    def routes(self) -> Sequence[Route]:
+        """The route to this handler."""
+        return [Route("POST", "/commands", self.issue, _RESULTS, (_HEADER,), body=NewCommand, errors=(409,))]
 
-        If its id is known, the answer is its record instead. A command that was pushed but has no record yet
-        is pushed again: intake accepts each id once.
+    async def issue(self, request: ApiRequest) -> Response:
+        """POST /commands: give a command.
+
+        Only with `--web-commands`, and as a user. The command is checked as far as its lock is known;
+        `issued_by` is `web:<user>`. Give it an `id`, and if the answer is lost or a 5xx, send the same again:
+        a command is executed once for each id. Without an `id`, look up the command that the message of a 503
+        names before you give it again.
         """
-        request.reject_unknown_params()
+        # A command that was pushed but has no record yet is pushed again: intake accepts each id once.
         if not self.enabled or request.user is None:
             raise ApiError(
                 403, "commands can't be given here: expected --web-commands, and users in --web-users"
@@ -71,9 +140,9 @@ class CommandRequests:
                 "command {id} repeated by web:{user}: it is already {state}",
                 id=command.id,
                 user=request.user,
-                state=record["state"],
+                state=record.state,
             )
-            return _with_location(json_response({"id": command.id, "command": record}), command.id)
+            return _with_location(json_response(AcceptedBefore(command.id, record)), command.id)
         try:
             await self._check(command)
         except InvalidCommand as error:
@@ -94,7 +163,7 @@ class CommandRequests:
             command=command.name,
             device=command.device,
         )
-        return _with_location(json_response({"id": command.id}, 202), command.id)
+        return _with_location(json_response(Accepted(command.id), 202), command.id)
 
     def _read(self, body: Mapping[str, Any], user: str) -> Command:
         for name in Wire.__struct_fields__:

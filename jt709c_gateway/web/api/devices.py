@@ -1,27 +1,58 @@
 """Serves devices, tracks and events."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import msgspec
 from attrs import define, field
 
+from jt709c_gateway.redis.device_summary import DeviceSummary
 from jt709c_gateway.redis.keys import Keys
-from jt709c_gateway.util.timestamps import iso
+from jt709c_gateway.util.timestamps import Timestamp, iso
 from jt709c_gateway.web import query as read
-from jt709c_gateway.web.device_table import MAX_DEVICES, DeviceTable
+from jt709c_gateway.web.device_table import MAX_DEVICES, DevicePage, DeviceTable, PeripheralSummary
+from jt709c_gateway.web.event_types import LOCATION_DATA
 from jt709c_gateway.web.http import ApiError, ApiRequest, Response, SharedResponse, json_response
 from jt709c_gateway.web.redis_client import WebRedis
-from jt709c_gateway.web.stream_scan import ScanQuery, scan
+from jt709c_gateway.web.router import Result, Route
+from jt709c_gateway.web.stream_scan import Scan, ScanQuery, scan
 
 MAX_ENTRIES: Final = 1000
-_DEFAULT_ENTRIES: Final = 100
 MAX_POINTS: Final = 10_000
-_DEFAULT_POINTS: Final = 1000
+
+_DEVICES: Final = read.limit_parameter(MAX_DEVICES, MAX_DEVICES)
+_ENTRIES: Final = read.limit_parameter(MAX_ENTRIES, 100)
+_POINTS: Final = read.limit_parameter(MAX_POINTS, 1000)
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Point = tuple[Moment, float, float, float | None, float | None]
 """An element of a track (docs/redis.rst)."""
+
+
+class DeviceAnswer(msgspec.Struct):
+    """A lock, the `data` of its last live `location` event, and the sub-locks and sensors behind it."""
+
+    device: DeviceSummary
+    location: Annotated[dict[str, Any] | None, msgspec.Meta(extra_json_schema=LOCATION_DATA)]
+    peripherals: list[PeripheralSummary]
+
+
+class TrackPoint(msgspec.Struct):
+    """A position of a lock. Degrees, km/h."""
+
+    time: Timestamp
+    latitude: float
+    longitude: float
+    speed_kmh: float | None
+    course_deg: float | None
+
+
+class Track(msgspec.Struct):
+    """Positions of a lock, oldest first; `capacity` is the number that is kept."""
+
+    points: list[TrackPoint]
+    capacity: int
 
 
 @define(eq=False)
@@ -41,12 +72,40 @@ class DevicesApi:
     def _keys(self) -> Keys:
         return self.redis.keys
 
+    def routes(self) -> Sequence[Route]:
+        """The routes to these handlers."""
+        entries = {200: Result(Scan)}
+        device = read.DEVICE_IN_PATH
+        past = (device, read.KIND, read.SINCE, read.UNTIL, _ENTRIES, read.ENTRY)
+        events = (read.DEVICE, read.KIND, read.SINCE, _ENTRIES, read.ENTRY)
+        return [
+            Route(
+                "GET",
+                "/devices",
+                self.devices,
+                {200: Result(DevicePage)},
+                (_DEVICES, read.RANKED, read.SEEN_SINCE),
+            ),
+            Route("GET", "/devices/{id}", self.device, {200: Result(DeviceAnswer)}, (device,)),
+            Route("GET", "/devices/{id}/history", self.history, entries, past),
+            Route(
+                "GET",
+                "/devices/{id}/track",
+                self.track,
+                {200: Result(Track)},
+                (device, read.SINCE, read.UNTIL, _POINTS),
+            ),
+            Route("GET", "/events", self.events, entries, events),
+        ]
+
     async def devices(self, request: ApiRequest) -> Response:
-        """GET /devices: the fleet, last seen first; requests within a second share a response."""
-        request.reject_unknown_params("limit", "cursor", "seen_since")
-        limit: int = request.param("limit", read.limit(MAX_DEVICES), MAX_DEVICES)
-        after: read.Ranked | None = request.param("cursor", read.ranked)
-        since: float | None = request.param("seen_since", read.moment)
+        """GET /devices: the fleet, last seen first.
+
+        The answer may be a second old. A lock that reports while its page is turned moves to the front.
+        """
+        limit: int = request.param(_DEVICES)
+        after: read.Ranked | None = request.param(read.RANKED)
+        since: float | None = request.param(read.SEEN_SINCE)
 
         async def make() -> Response:
             return Response(await self.fleet.read(limit, after, since, self.wall()))
@@ -55,29 +114,32 @@ class DevicesApi:
 
     async def device(self, request: ApiRequest) -> Response:
         """GET /devices/{id}: the state of one lock."""
-        request.reject_unknown_params()
-        name = request.path_param("id", read.device)
+        name = request.path_param(read.DEVICE_IN_PATH)
         device = await self.fleet.resolve(name)
         found = await self.fleet.one(device)
         if found is None:
             raise unknown_device()
         summary, location = found
         peripherals = await self.fleet.peripherals(device)
-        return json_response({"device": summary, "location": location, "peripherals": peripherals})
+        return json_response(DeviceAnswer(summary, location, peripherals))
 
     async def history(self, request: ApiRequest) -> Response:
-        """GET /devices/{id}/history: the audit trail of a lock."""
-        request.reject_unknown_params("kind", "since", "until", "limit", "cursor")
+        """GET /devices/{id}/history: the audit trail of a lock, newest first.
+
+        Its `lock`, `alarm` and `command` events.
+        """
         device = await self._known_device(request)
-        found = await scan(self.redis, self._keys.history(device), _scan_query(request))
-        return json_response(found)
+        query = _scan_query(request, until=request.param(read.UNTIL))
+        return json_response(await scan(self.redis, self._keys.history(device), query))
 
     async def track(self, request: ApiRequest) -> Response:
-        """GET /devices/{id}/track: the positions of a lock, oldest first."""
-        request.reject_unknown_params("since", "until", "limit")
-        since: float | None = request.param("since", read.moment)
-        until: float | None = request.param("until", read.moment)
-        limit: int = request.param("limit", read.limit(MAX_POINTS), _DEFAULT_POINTS)
+        """GET /devices/{id}/track: the positions of a lock, oldest first.
+
+        The newest `limit` of the positions that are kept.
+        """
+        since: float | None = request.param(read.SINCE)
+        until: float | None = request.param(read.UNTIL)
+        limit: int = request.param(_POINTS)
         device = await self._known_device(request)
         raw: list[bytes] = await self.redis.call("LRANGE", self._keys.track(device), -MAX_POINTS, -1)
         points = [
@@ -89,21 +151,21 @@ class DevicesApi:
         ]
         # Buffered reports arrive after newer ones.
         points.sort(key=lambda point: point[0])
-        return json_response(
-            {"points": [_point_json(one) for one in points[-limit:]], "capacity": self.track_max}
-        )
+        kept = [TrackPoint(iso(point[0].timestamp()), *point[1:]) for point in points[-limit:]]
+        return json_response(Track(kept, self.track_max))
 
     async def events(self, request: ApiRequest) -> Response:
-        """GET /events: the durable stream, newest first; each response reads a bounded part."""
-        request.reject_unknown_params("device", "kind", "since", "limit", "cursor")
-        name: str | None = request.param("device", read.device)
+        """GET /events: the events of all locks, newest first.
+
+        They come from the stream in Redis. One answer reads a bounded number of entries; `next` continues.
+        """
+        name: str | None = request.param(read.DEVICE)
         device = None if name is None else await self.fleet.resolve(name)
-        return json_response(await scan(self.redis, self._keys.events, _scan_query(request, device)))
+        return json_response(await scan(self.redis, self._keys.events, _scan_query(request, device=device)))
 
     async def _known_device(self, request: ApiRequest) -> str:
         """Resolve the device in the path; a device that never reported but has a history counts."""
-        name = request.path_param("id", read.device)
-        device = await self.fleet.resolve(name)
+        device = await self.fleet.resolve(request.path_param(read.DEVICE_IN_PATH))
         if not await self.redis.call("EXISTS", self._keys.device(device), self._keys.history(device)):
             raise unknown_device()
         return device
@@ -114,14 +176,14 @@ def unknown_device() -> ApiError:
     return ApiError(404, "id: nothing is known of such a device; expected a device id or an IMEI", "id")
 
 
-def _scan_query(request: ApiRequest, device: str | None = None) -> ScanQuery:
+def _scan_query(request: ApiRequest, device: str | None = None, until: float | None = None) -> ScanQuery:
     return ScanQuery(
-        request.param("limit", read.limit(MAX_ENTRIES), _DEFAULT_ENTRIES),
-        frozenset(request.params("kind", read.kind)),
+        request.param(_ENTRIES),
+        frozenset(request.params(read.KIND)),
         device,
-        request.param("since", read.moment),
-        request.param("until", read.moment),
-        request.param("cursor", read.entry),
+        request.param(read.SINCE),
+        until,
+        request.param(read.ENTRY),
     )
 
 
@@ -137,14 +199,3 @@ def _point(raw: bytes) -> Point | None:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return point if _EARLIEST <= point[0] < _LATEST else None
-
-
-def _point_json(point: Point) -> dict[str, Any]:
-    time, latitude, longitude, speed, course = point
-    return {
-        "time": iso(time.timestamp()),
-        "latitude": latitude,
-        "longitude": longitude,
-        "speed_kmh": speed,
-        "course_deg": course,
-    }

@@ -1,19 +1,38 @@
 """Serves explanations of frames, field by field."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+import msgspec
 from attrs import define, field
 from twisted.internet import defer, threads
 
 from jt709c_gateway.commands.value_description import unknown_names
-from jt709c_gateway.dissector import Explainer
+from jt709c_gateway.dissector import Explainer, Explanation
 from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.protocol.hex_input import read_hex
 from jt709c_gateway.web.http import ApiError, ApiRequest, Response
+from jt709c_gateway.web.query import Parameter
+from jt709c_gateway.web.router import Result, Route
 
 #: Maximum characters of a text with frames: more than the longest frame in hex.
 MAX_TEXT: Final = 8192
+_FRAME: Final = Parameter(
+    "frame", str, "Hex, or a sentence.", {"type": "string", "maxLength": MAX_TEXT}, required=True
+)
+
+
+class FrameText(msgspec.Struct):
+    """A frame to explain: hex, or a sentence."""
+
+    frame: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+
+
+class Explanations(msgspec.Struct):
+    """Frames, each as `jt709c explain --json` prints it."""
+
+    frames: list[Explanation]
 
 
 @define(eq=False)
@@ -25,16 +44,28 @@ class ExplainApi:
 
     _turn: defer.DeferredLock = field(factory=defer.DeferredLock, init=False, repr=False)
 
-    async def get(self, request: ApiRequest) -> Response:
-        """GET /explain: explain a short frame, which a link may hold."""
-        request.reject_unknown_params("frame")
-        return await self._explain(request.param("frame", str, None))
+    def routes(self) -> Sequence[Route]:
+        """The routes to these handlers."""
+        results = {200: Result(Explanations)}
+        return [
+            Route("GET", "/explain", self.explain, results, (_FRAME,)),
+            Route("POST", "/explain", self.explain_body, results, body=FrameText),
+        ]
 
-    async def post(self, request: ApiRequest) -> Response:
-        """POST /explain: explain a frame."""
-        request.reject_unknown_params()
+    async def explain(self, request: ApiRequest) -> Response:
+        """GET /explain: every byte of a frame with its field, value and meaning.
+
+        For a frame that is short enough for a URL. Passwords are masked.
+        """
+        return await self._explain(request.param(_FRAME))
+
+    async def explain_body(self, request: ApiRequest) -> Response:
+        """POST /explain: every byte of a frame with its field, value and meaning.
+
+        Passwords are masked.
+        """
         body = request.json_object()
-        if unknown := unknown_names(body, ("frame",), "field"):
+        if unknown := unknown_names(body, FrameText.__struct_fields__, "field"):
             raise ApiError(400, f"unknown {unknown}: expected frame alone")
         return await self._explain(body.get("frame"))
 
@@ -53,5 +84,4 @@ class ExplainApi:
 
 def _explain_json(data: bytes) -> bytes:
     # The explainer masks passwords and shows the events that the gateway would publish.
-    explanations = Explainer().explain_all(data, datetime.now(UTC))
-    return b'{"frames":[%b]}' % b",".join(to_json(one) for one in explanations)
+    return to_json(Explanations(list(Explainer().explain_all(data, datetime.now(UTC)))))

@@ -11,6 +11,7 @@ from jt709c_gateway.commands.profiles import ProfileRegistry
 from jt709c_gateway.commands.sublocks import SUBLOCK_COMMANDS
 from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.redis.command_store_types import Known
+from jt709c_gateway.web.api.commands import CommandRecord
 from jt709c_gateway.web.http import ApiError
 
 #: Pushed commands that are remembered until they have a record.
@@ -28,13 +29,13 @@ class Repeats:
     profiles: ProfileRegistry
     _pushed: dict[str, tuple[object, ...]] = field(factory=dict, init=False, repr=False)
 
-    async def check(self, command: Command, record: Mapping[str, Any]) -> None:
+    async def check(self, command: Command, record: CommandRecord) -> None:
         """Raise :class:`ApiError` if the record of the id is of another command or user."""
         known = await self.store.look_up(command.device)
         for name, same in (
-            ("issued_by", record["issued_by"] == command.issued_by),
+            ("issued_by", record.issued_by == command.issued_by),
             ("device", _same_device(command, known, record)),
-            ("command", record["command"] in _commands(command, known)),
+            ("command", record.command in _commands(command, known)),
             ("params", _same_params(self._public(command), known, record)),
         ):
             if not same:
@@ -60,11 +61,11 @@ def _another(command_id: str, name: str) -> ApiError:
     return ApiError(409, f"{problem}: expected an id of its own for each command", "id")
 
 
-def _same_device(command: Command, known: Known, record: Mapping[str, Any]) -> bool:
-    if known.peripheral is not None and record["peripheral"] is not None:
-        return bool(record["peripheral"] == known.peripheral)
+def _same_device(command: Command, known: Known, record: CommandRecord) -> bool:
+    if known.peripheral is not None and record.peripheral is not None:
+        return record.peripheral == known.peripheral
     # The record of an invalid command has the device as given, or none if it is unknown.
-    return record["device"] in (known.device, command.device, None)
+    return record.device in (known.device, command.device, None)
 
 
 def _commands(command: Command, known: Known) -> tuple[str, ...]:
@@ -74,8 +75,8 @@ def _commands(command: Command, known: Known) -> tuple[str, ...]:
     return (command.name, SUBLOCK_COMMANDS.get(command.name, command.name))
 
 
-def _same_params(mine: Mapping[str, Any], known: Known, record: Mapping[str, Any]) -> bool:
-    theirs = record["params"]
+def _same_params(mine: Mapping[str, Any], known: Known, record: CommandRecord) -> bool:
+    theirs = record.params
     if theirs is None:
         # The record of an invalid command has none.
         return True

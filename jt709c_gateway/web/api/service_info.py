@@ -1,0 +1,83 @@
+"""Serves what the page has to know beforehand, and the description of the API."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Final
+
+import msgspec
+from attrs import define, field
+from msgspec import Meta
+
+from jt709c_gateway import __version__
+from jt709c_gateway.util.timestamps import Timestamp, iso
+from jt709c_gateway.web.http import ApiRequest, Response, json_response
+from jt709c_gateway.web.openapi import document
+from jt709c_gateway.web.router import Result, Route
+from jt709c_gateway.web.settings import WebSettings
+
+_MAX_ZOOM: Final = 19
+
+
+class MapTiles(msgspec.Struct):
+    """Where map tiles come from."""
+
+    url: Annotated[
+        str | None,
+        Meta(description="A template with {z}, {x}, {y} and perhaps {s}; null: a map without tiles."),
+    ]
+    attribution: str
+    max_zoom: int
+
+
+class Config(msgspec.Struct):
+    """The gateway and the user. `commands`: whether this user may give commands."""
+
+    gateway: str
+    version: str
+    prefix: Annotated[str, Meta(description="The prefix of keys and channels in Redis.")]
+    tiles: MapTiles
+    commands: bool
+    user: str | None
+    server_time: Timestamp
+
+
+@define(eq=False)
+class ServiceInfoApi:
+    """The handlers of /config and /openapi.json. `now()` returns the time in epoch seconds.
+
+    `api_routes()` returns all routes of the API.
+    """
+
+    settings: WebSettings
+    now: Callable[[], float]
+    api_routes: Callable[[], Sequence[Route]] = field(repr=False)
+    _document: Response | None = field(default=None, init=False, repr=False)
+
+    def routes(self) -> Sequence[Route]:
+        """The routes to these handlers."""
+        return [
+            Route("GET", "/openapi.json", self.openapi, {200: Result(dict)}),
+            Route("GET", "/config", self.config, {200: Result(Config)}),
+        ]
+
+    async def openapi(self, request: ApiRequest) -> Response:
+        """GET /openapi.json: this description."""
+        if self._document is None:
+            self._document = json_response(document(self.api_routes()))
+        return self._document
+
+    async def config(self, request: ApiRequest) -> Response:
+        """GET /config: what the page has to know beforehand."""
+        settings, tiles = self.settings, self.settings.web_tiles
+        return json_response(
+            Config(
+                gateway=settings.gateway,
+                version=__version__,
+                prefix=settings.prefix,
+                tiles=MapTiles(
+                    None if tiles is None else tiles.url, settings.web_tiles_attribution, _MAX_ZOOM
+                ),
+                commands=settings.web_commands and request.user is not None,
+                user=request.user,
+                server_time=iso(self.now()),
+            )
+        )
