@@ -41,7 +41,7 @@ from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
 from jt709c_gateway.redis.allowlist import RedisAllowlist
 from jt709c_gateway.redis.client_protocol import RedisProtocol
 from jt709c_gateway.redis.command_store import CommandStore
-from jt709c_gateway.redis.committer import SCRIPT, Committer, Limits
+from jt709c_gateway.redis.committer import Committer, Limits
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.embedded.server import EmbeddedServer
 from jt709c_gateway.redis.keys import Keys
@@ -313,7 +313,7 @@ class GatewayService(MultiService):
         # The next rights check reports a missing right.
         with suppress(txredisapi.ResponseError):
             await self.redis_time.measure(protocol)
-        await _load_scripts(protocol)
+        await scripts.load(protocol)
         await self.rights.examine(protocol)
 
     async def _prepare_synced(self, protocol: RedisProtocol) -> None:
@@ -387,12 +387,6 @@ class GatewayService(MultiService):
         """Stop listeners, devices, commands, connections and last the embedded server."""
         self._stopping = True
         return defer.Deferred.fromCoroutine(self._stop())
-
-
-async def _load_scripts(protocol: RedisProtocol) -> None:
-    """Load the Lua scripts into a server."""
-    await protocol.call("SCRIPT", "LOAD", SCRIPT)
-    await scripts.load(protocol)
 
 
 async def _check_sync(protocol: RedisProtocol) -> None:

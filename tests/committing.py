@@ -16,8 +16,9 @@ from jt709c_gateway.gateway.policy import Policy
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.redis.batch import Answer, Batch, Recipient, Then
 from jt709c_gateway.redis.commit_records import CommitRecord
-from jt709c_gateway.redis.committer import SCRIPT, SCRIPT_HASH, Committer, Limits
+from jt709c_gateway.redis.committer import Committer, Limits
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.scripts import COMMIT
 from tests.support import RedisClient
 
 #: When it is, unless a test says otherwise; the reports in `tests.vectors` are of a few minutes before.
@@ -240,7 +241,7 @@ class Script:
         self.keys = Keys(prefix)
         self.limits = limits or Limits()
         self.numbers: dict[tuple[str, str], int] = {}
-        client.call("SCRIPT", "LOAD", SCRIPT)
+        client.call("SCRIPT", "LOAD", COMMIT.source)
 
     def commit(
         self,
@@ -256,7 +257,7 @@ class Script:
         self.numbers[gateway, boot] = number
         return self.client.call(
             "EVALSHA",
-            SCRIPT_HASH,
+            COMMIT.hash,
             1,
             self.keys.events,
             self.keys.prefix,

@@ -15,7 +15,7 @@ from tests.support import RedisClient
 #: Seconds after which a gateway gives a connection up that has not replied; two thirds of the ttl.
 REPLY_TIMEOUT: Final = 10.0
 _UNKNOWN: Final = object()
-_RENEW, _ACCEPT = scripts._HASHES[scripts.RENEW], scripts._HASHES[scripts.ACCEPT]
+_RENEW, _ACCEPT = scripts.RENEW.hash, scripts.ACCEPT.hash
 
 
 @define(eq=False)

@@ -18,7 +18,7 @@ from jt709c_gateway.gateway.gateway import Gateway
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.command_store import CommandStore
-from jt709c_gateway.redis.committer import SCRIPT_HASH, Committer
+from jt709c_gateway.redis.committer import Committer
 from jt709c_gateway.redis.keys import Keys
 from tests.acl import GATEWAY, denials, log_in, password_of, rules_of
 from tests.committing import FakeLink
@@ -209,7 +209,7 @@ class BenchTestCase(SynchronousTestCase):
 
     def steps_until(self, name: str) -> None:
         """Let requests through until the next one is this script or command."""
-        wanted = {"commit": SCRIPT_HASH, **scripts._HASHES}.get(name, name)
+        wanted = {script.name: script.hash for script in scripts.SCRIPTS}.get(name, name)
         for _ in range(1000):
             self.node.clock.advance(0)
             if self.node.wire.pending and wanted in self.node.wire.pending[0][0][:2]:

@@ -15,8 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol.events import KINDS
 from jt709c_gateway.redis.commit_records import DeviceState, EventsRecord, PeripheralState
-from jt709c_gateway.redis.committer import SCRIPT
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.scripts import COMMIT
 from tests.acl import GATEWAY, log_in, password_of, rules_of
 from tests.committing import NOW, Script, Teller
 from tests.support import RedisClient, RedisError, key_prefix, shared_server
@@ -27,7 +27,7 @@ Records = list[Any]
 IMEI = "861234567890121"
 ISO = "2025-11-18T11:30:00.000000Z"
 #: Commands of the commit script, and those that commands have it carry out.
-COMMANDS = sorted({*re.findall(rb"call(?:\(|, )'([A-Z]+)'", SCRIPT), b"LPUSH", b"LREM"})
+COMMANDS = sorted({*re.findall(rb"call(?:\(|, )'([A-Z]+)'", COMMIT.source), b"LPUSH", b"LREM"})
 #: How a key of each type is made.
 MAKE: dict[str, tuple[str, ...]] = {
     "string": ("SET", "x"),

@@ -13,12 +13,12 @@ from jt709c_gateway.redis.commit_records import (
     OpenSession,
     PositionRecord,
 )
-from jt709c_gateway.redis.committer import SCRIPT
+from jt709c_gateway.redis.scripts import COMMIT
 
 
 def named_in_lua(record: str) -> dict[int, str]:
     """The values of a record by their numbers, as the head of commit.lua has them."""
-    (text,) = re.findall(rf"--   {record}[,:](.*?)\n--(?:   [A-Z]|\n)", SCRIPT.decode(), re.DOTALL)
+    (text,) = re.findall(rf"--   {record}[,:](.*?)\n--(?:   [A-Z]|\n)", COMMIT.source.decode(), re.DOTALL)
     return {int(number): name for number, name in re.findall(r"\b(\d+) ([a-z_]+)", text.split(":")[-1])}
 
 
@@ -42,7 +42,7 @@ class LayoutTests(SynchronousTestCase):
             (commit_records.Condition, "conditions"),
         ):
             tags = {one.__struct_config__.tag for one in union.__args__}
-            functions = re.findall(rf"function {table}\.(\w+)", SCRIPT.decode())
+            functions = re.findall(rf"function {table}\.(\w+)", COMMIT.source.decode())
             self.assertEqual(set(functions), tags)
 
     def test_packed(self) -> None:

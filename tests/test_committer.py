@@ -7,7 +7,8 @@ from twisted.internet import task
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.redis.batch import MAX_BATCH, MAX_BATCH_BYTES
-from jt709c_gateway.redis.committer import SCRIPT_HASH, Limits
+from jt709c_gateway.redis.committer import Limits
+from jt709c_gateway.redis.scripts import COMMIT
 from tests.committing import FakeRedis, make_committer
 
 
@@ -58,7 +59,7 @@ class GroupTests(CommitterCase):
         (call,) = self.redis.calls
         self.assertEqual(
             call[:8],
-            ("EVALSHA", SCRIPT_HASH, 1, "t:events", "t", "t:commit:gw1:boot1", 1, Limits().packed()),
+            ("EVALSHA", COMMIT.hash, 1, "t:events", "t", "t:commit:gw1:boot1", 1, Limits().packed()),
         )
         self.assertEqual(self.redis.batch(), [["a", None]])
 

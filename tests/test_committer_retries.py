@@ -2,7 +2,7 @@
 
 import txredisapi
 
-from jt709c_gateway.redis.committer import SCRIPT, SCRIPT_HASH
+from jt709c_gateway.redis.scripts import COMMIT
 from tests.test_committer import CommitterCase
 
 
@@ -100,8 +100,8 @@ class RetryTests(CommitterCase):
         self.flush()
         self.submit("b")
         self.redis.fail(txredisapi.ResponseError("NOSCRIPT No matching script. Please use EVAL."))
-        self.assertEqual(self.redis.calls[1], ("SCRIPT", "LOAD", SCRIPT))
-        self.redis.reply(SCRIPT_HASH.encode())
+        self.assertEqual(self.redis.calls[1], ("SCRIPT", "LOAD", COMMIT.source))
+        self.redis.reply(COMMIT.hash.encode())
         self.assertEqual(self.redis.calls[2], self.redis.calls[0])
         self.redis.reply()
         self.assertEqual(self.link.writes, [[b"a"]])

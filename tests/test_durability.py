@@ -8,8 +8,9 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.redis.batch import MAX_BATCH
-from jt709c_gateway.redis.committer import MAX_UNDURABLE, SCRIPT, SCRIPT_HASH
+from jt709c_gateway.redis.committer import MAX_UNDURABLE
 from jt709c_gateway.redis.durability import Durability, NotDurable, Shortfall
+from jt709c_gateway.redis.scripts import COMMIT
 from tests.committing import FakeRedis, Script, Teller, make_committer
 from tests.failing_over import replicated
 from tests.reporting import report
@@ -106,7 +107,7 @@ class WaitTests(CommitCase):
         """The wait goes out with the script, in one write, and bounded."""
         self.submit("a", "b")
         (call,) = self.redis.calls
-        self.assertEqual(call[:2], ("EVALSHA", SCRIPT_HASH))
+        self.assertEqual(call[:2], ("EVALSHA", COMMIT.hash))
         self.assertEqual(self.redis.behind, [[("WAIT", 1, 2000)]])
         self.assertEqual(self.link.writes, [])
         self.redis.reply([0, 1])
@@ -179,8 +180,8 @@ class WaitTests(CommitCase):
         """A server that doesn't know the script gets it, and then the same batch."""
         self.submit("a")
         self.redis.reply([txredisapi.ResponseError("NOSCRIPT No matching script."), 0])
-        self.assertEqual(self.redis.calls[1], ("SCRIPT", "LOAD", SCRIPT))
-        self.redis.reply(SCRIPT_HASH.encode())
+        self.assertEqual(self.redis.calls[1], ("SCRIPT", "LOAD", COMMIT.source))
+        self.redis.reply(COMMIT.hash.encode())
         self.redis.reply([0, 1])
         self.assertEqual(self.link.writes, [[b"a"]])
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from twisted.logger import globalLogPublisher
 
 from jt709c_gateway.redis import scripts
-from jt709c_gateway.redis.committer import SCRIPT_HASH
+from jt709c_gateway.redis.scripts import COMMIT
 from tests.fencing_lines import Gateway
 from tests.fencing_world import MOST_GATEWAYS, NAMES, World
 from tests.orders_bench import GATEWAY_TTL
@@ -23,15 +23,15 @@ from tests.support import key_prefix, shared_server
 EXAMPLES: Final = 40
 #: Before which of a gateway's requests something may happen.
 HELD_AT: Final = {
-    "accept": scripts._HASHES[scripts.ACCEPT],
-    "adopt": scripts._HASHES[scripts.ADOPT],
-    "claim": scripts._HASHES[scripts.CLAIM],
-    "commit": SCRIPT_HASH,
-    "expire": scripts._HASHES[scripts.EXPIRE],
-    "hands": scripts._HASHES[scripts.HANDS],
+    "accept": scripts.ACCEPT.hash,
+    "adopt": scripts.ADOPT.hash,
+    "claim": scripts.CLAIM.hash,
+    "commit": COMMIT.hash,
+    "expire": scripts.EXPIRE.hash,
+    "hands": scripts.HANDS.hash,
     "ownership": "HMGET",
-    "remove": scripts._HASHES[scripts.REMOVE],
-    "renew": scripts._HASHES[scripts.RENEW],
+    "remove": scripts.REMOVE.hash,
+    "renew": scripts.RENEW.hash,
 }
 RIGHTS: Final = (
     *(

@@ -84,7 +84,7 @@ class NeededTests(SynchronousTestCase):
 
     def test_every_command_is_in_it(self) -> None:
         """No command that the scripts run is forgotten."""
-        sources = b"".join([scripts._SOURCES[name] for name in scripts._SOURCES if name != scripts.FLEET])
+        sources = b"".join([script.source for script in scripts.SCRIPTS if script is not scripts.FLEET])
         used = {one.decode() for one in re.findall(rb"call(?:\(|, )'([A-Z]+)'", sources)}
         self.assertLessEqual(used, {command for command, *_ in rights.needed(Keys())})
 

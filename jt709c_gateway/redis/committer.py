@@ -11,8 +11,6 @@ wait, which follows the last of them.
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
-from hashlib import sha1
-from importlib.resources import files
 from typing import Any, Final, Protocol
 
 import txredisapi
@@ -26,19 +24,13 @@ from jt709c_gateway.redis.commit_records import CommitRecord
 from jt709c_gateway.redis.durability import Durability, NotDurable, Shortfall
 from jt709c_gateway.redis.errors import REPORT_EVERY, explain
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.scripts import COMMIT
 from jt709c_gateway.util.clock import Clock
 
 #: Batches that may share one wait for durability.
 MAX_UNDURABLE: Final = 50
 _RETRY_FIRST: Final = 0.1
 _RETRY_LONGEST: Final = 5.0
-
-_PARTS: Final = (
-    *("commit", "commit_checks", "commit_state", "commit_sessions"),
-    *("command_states", "commit_conditions", "commit_batch"),
-)
-SCRIPT: Final = b"\n".join(files(__package__).joinpath("lua", f"{part}.lua").read_bytes() for part in _PARTS)
-SCRIPT_HASH: Final = sha1(SCRIPT, usedforsecurity=False).hexdigest()
 
 _encode = Encoder().encode
 #: Bytes that a queued record occupies besides its packed content.
@@ -169,7 +161,7 @@ class Committer:
 
     def __attrs_post_init__(self) -> None:
         marker = self.marker
-        self._call = ("EVALSHA", SCRIPT_HASH, 1, self.keys.events, self.keys.prefix, marker)
+        self._call = ("EVALSHA", COMMIT.hash, 1, self.keys.events, self.keys.prefix, marker)
         self._limits = self.limits.packed()
 
     @property
@@ -374,7 +366,7 @@ class Committer:
             return
         if "NOSCRIPT" in failure.getErrorMessage():
             self._calling = True
-            loading = self.connection.call("SCRIPT", "LOAD", SCRIPT)
+            loading = self.connection.call("SCRIPT", "LOAD", COMMIT.source)
             loading.addCallbacks(self._loaded, self._failed)
             loading.addErrback(self._on_unexpected_error)
             return

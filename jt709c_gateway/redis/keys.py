@@ -1,4 +1,7 @@
-"""The names of all keys and channels in Redis (docs/redis.rst). No other Python module spells them."""
+"""The names of all keys and channels in Redis (docs/redis.rst).
+
+No other Python module spells them, and no Lua script, where `lua_source.py` puts them in.
+"""
 
 from typing import Final
 
@@ -26,6 +29,11 @@ class Keys:
     def devices(self) -> str:
         """Sorted set: device by last seen, epoch seconds."""
         return f"{self.prefix}:devices"
+
+    @property
+    def spared(self) -> str:
+        """String, expiring: how many of the longest unseen devices are kept because of their audit trail."""
+        return f"{self.prefix}:devices:spared"
 
     @property
     def histories(self) -> str:

@@ -16,6 +16,7 @@ _ANY: Final = "0"
 NEEDED: Final = {
     "events": "TYPE XADD XTRIM",
     "devices": "TYPE ZADD ZCARD ZCOUNT ZPOPMIN",
+    "spared": "GET SET",
     "histories": "ZADD ZCARD ZPOPMIN",
     "let_go": "HINCRBY HGET",
     "imei": "TYPE HGET HSET HDEL",

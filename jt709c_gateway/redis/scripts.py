@@ -1,55 +1,57 @@
-"""The Lua scripts except `commit.lua`, called by hash and reloaded when the server has lost them."""
+"""The Lua scripts, called by hash and loaded again when the server has lost them."""
 
 from hashlib import sha1
-from importlib.resources import files
 from typing import Any, Final, Protocol
 
 import txredisapi
+from attrs import field, frozen
 from twisted.internet import defer
 
-ACCEPT: Final = "command_accept"
-CLAIM: Final = "command_claim"
-REMOVE: Final = "command_remove"
-ADOPT: Final = "command_adopt"
-EXPIRE: Final = "command_expire"
-REPORT: Final = "command_report"
-RIGHTS: Final = "rights"
-ASK: Final = "device_ask"
-HANDS: Final = "command_in_hand"
-ENTER: Final = "gateway_enter"
-RENEW: Final = "gateway_renew"
-SURVEY: Final = "fleet_survey"
-FLEET: Final = "fleet_read"
+from jt709c_gateway.redis.lua_source import assemble
 
-#: The common first part of scripts that touch a command.
-_COMMON: Final = "command_common"
-_STATES: Final = "command_states"
-
-
-def _read(name: str) -> bytes:
-    return files(__package__).joinpath("lua", f"{name}.lua").read_bytes()
-
-
-_SOURCES: Final = {
-    **{name: _read(_COMMON) + b"\n" + _read(name) for name in (ACCEPT, CLAIM, REMOVE, ADOPT, REPORT, HANDS)},
-    EXPIRE: b"\n".join(_read(name) for name in (_COMMON, _STATES, EXPIRE)),
-    **{name: _read(name) for name in (ASK, ENTER, RENEW, SURVEY, FLEET)},
-}
-#: Returns the indices of the commands that our user may not run; touches no key.
-#: ARGV[1] is MessagePack: arrays of a command and its keys, or channel. Unknown commands are skipped.
-_SOURCES[RIGHTS] = b"""
-local denied = {}
-for index, command in ipairs(cmsgpack.unpack(ARGV[1])) do
-  local known, allowed = pcall(redis.acl_check_cmd, unpack(command))
-  if known and not allowed then
-    denied[#denied + 1] = index - 1
-  end
-end
-return denied
-"""
 #: How often a script is loaded for one call: it can be flushed between loading and use.
 _LOADS: Final = 3
-_HASHES: Final = {name: sha1(source, usedforsecurity=False).hexdigest() for name, source in _SOURCES.items()}
+
+
+@frozen
+class Script:
+    """A script; the server knows it by the `hash` of its source."""
+
+    name: str
+    source: bytes = field(repr=False)
+    hash: str
+
+    @classmethod
+    def of(cls, name: str, *parts: str) -> "Script":
+        """Assemble the script `name` from the files `parts`; by default from the file of its name."""
+        source = assemble(*(parts or (name,)))
+        return cls(name, source, sha1(source, usedforsecurity=False).hexdigest())
+
+
+#: Called by `Committer`.
+COMMIT: Final = Script.of(
+    "commit",
+    *("commit", "commit_checks", "commit_state", "commit_sessions"),
+    *("command_states", "commit_conditions", "commit_batch"),
+)
+ACCEPT: Final = Script.of("command_accept", "command_common", "command_accept")
+CLAIM: Final = Script.of("command_claim", "command_common", "command_claim")
+REMOVE: Final = Script.of("command_remove", "command_common", "command_remove")
+ADOPT: Final = Script.of("command_adopt", "command_common", "command_adopt")
+REPORT: Final = Script.of("command_report", "command_common", "command_report")
+HANDS: Final = Script.of("command_in_hand", "command_common", "command_in_hand")
+EXPIRE: Final = Script.of("command_expire", "command_common", "command_states", "command_expire")
+ASK: Final = Script.of("device_ask")
+ENTER: Final = Script.of("gateway_enter")
+RENEW: Final = Script.of("gateway_renew")
+SURVEY: Final = Script.of("fleet_survey")
+FLEET: Final = Script.of("fleet_read")
+RIGHTS: Final = Script.of("rights")
+
+SCRIPTS: Final = (
+    *(COMMIT, ACCEPT, CLAIM, REMOVE, ADOPT, REPORT, HANDS, EXPIRE),
+    *(ASK, ENTER, RENEW, SURVEY, FLEET, RIGHTS),
+)
 
 
 class Caller(Protocol):
@@ -61,22 +63,22 @@ class Caller(Protocol):
 
 async def load(caller: Caller) -> None:
     """Load all scripts into the server."""
-    for source in _SOURCES.values():
-        await caller.call("SCRIPT", "LOAD", source)
+    for script in SCRIPTS:
+        await caller.call("SCRIPT", "LOAD", script.source)
 
 
-async def run(caller: Caller, name: str, keys: list[str], arguments: list[Any]) -> Any:
-    """Run one of the scripts; txredisapi's errors are passed on."""
+async def run(caller: Caller, script: Script, keys: list[str], arguments: list[Any]) -> Any:
+    """Run a script; txredisapi's errors are passed on."""
     for _ in range(_LOADS):
         try:
-            return await _evaluate(caller, name, keys, arguments)
+            return await _evaluate(caller, script, keys, arguments)
         except txredisapi.ResponseError as error:
             if "NOSCRIPT" not in str(error):
                 raise
-        await caller.call("SCRIPT", "LOAD", _SOURCES[name])
-    return await _evaluate(caller, name, keys, arguments)
+        await caller.call("SCRIPT", "LOAD", script.source)
+    return await _evaluate(caller, script, keys, arguments)
 
 
-def _evaluate(caller: Caller, name: str, keys: list[str], arguments: list[Any]) -> "defer.Deferred[Any]":
-    reply: defer.Deferred[Any] = caller.call("EVALSHA", _HASHES[name], len(keys), *keys, *arguments)
+def _evaluate(caller: Caller, script: Script, keys: list[str], arguments: list[Any]) -> "defer.Deferred[Any]":
+    reply: defer.Deferred[Any] = caller.call("EVALSHA", script.hash, len(keys), *keys, *arguments)
     return reply

@@ -2,9 +2,9 @@
 --
 -- KEYS  1 record of the command   2 waiting list of the lock   3 deadlines   4 intake list of this gateway
 --       5 session of the lock   6 stream of events   7 history of the lock   8 IMEI -> device
--- ARGV  1 seconds to keep the record   2 the command as JSON, or "" when it must not reach a lock
---       3 epoch second at which its ttl ends   4 command id   5 the entry of the intake list
---       6 maximum length of the waiting list   7 prefix   8 name of this gateway   9 "1" when it can send to the lock
+-- ARGV  1 prefix   2 seconds to keep the record   3 the command as JSON, or "" when it must not reach a lock
+--       4 epoch second at which its ttl ends   5 command id   6 the entry of the intake list
+--       7 maximum length of the waiting list   8 name of this gateway   9 "1" when it can send to the lock
 --       10 reason when the waiting list is full   11 now, as in records   12 device
 --       13, 14, 15 events to publish: queued, waiting, failed because the list is full
 --       16, 17 lengths of the stream of events and of the device's history
@@ -14,7 +14,7 @@
 -- many wait for this lock (its record says so), -2 when another gateway has adopted the entry, -3 when the name
 -- now stands for another device; nothing is written then.
 
-local prefix, id, device = ARGV[7], ARGV[4], ARGV[12]
+local id, device = ARGV[5], ARGV[12]
 local known = call('EXISTS', KEYS[1]) == 1
 local waiting = call('LLEN', KEYS[2])
 local owner = call('HGET', KEYS[5], 'gateway')
@@ -22,23 +22,23 @@ if ARGV[18] ~= '' and (call('HGET', KEYS[8], ARGV[18]) or '') ~= ARGV[19] then
   return -3
 end
 -- Every write is checked before the first one: a script that fails half-way would lose the command.
-local recent, channel = prefix .. ':commands:recent', prefix .. ':event:command:' .. device
-local route = owner and prefix .. ':commands:route:' .. owner
+local channel = key_channel .. 'command:' .. device
+local route = owner and key_route .. owner
 check_type('hash', KEYS[1])
 check_type('list', KEYS[4])
 check_type('stream', KEYS[6])
 check_type('stream', KEYS[7])
 check_type('zset', KEYS[3])
-check_type('zset', recent)
+check_type('zset', key_recent_commands)
 check_right('LREM', KEYS[4], 1, id)
 check_right('HSET', KEYS[1], 'state', '')
 check_right('EXPIRE', KEYS[1], 1)
-check_right('ZADD', recent, 0, id)
-check_right('ZREMRANGEBYRANK', recent, 0, 0)
+check_right('ZADD', key_recent_commands, 0, id)
+check_right('ZREMRANGEBYRANK', key_recent_commands, 0, 0)
 check_right('PUBLISH', channel, '')
 check_right('XADD', KEYS[6], '*', 'kind', 'command')
 check_right('XADD', KEYS[7], '*', 'kind', 'command')
-if ARGV[2] ~= '' then
+if ARGV[3] ~= '' then
   check_right('RPUSH', KEYS[2], id)
   check_right('EXPIRE', KEYS[2], 1)
   check_right('ZADD', KEYS[3], 0, id)
@@ -57,38 +57,38 @@ local function announce(json)
   end
 end
 
-if call('LREM', KEYS[4], 1, ARGV[5]) == 0 then
+if call('LREM', KEYS[4], 1, ARGV[6]) == 0 then
   return -2
 end
 if known then
   return 0
 end
 call('HSET', KEYS[1], 'holder', '', 'token', '0', unpack(ARGV, 20))
-call('EXPIRE', KEYS[1], ARGV[1])
+call('EXPIRE', KEYS[1], ARGV[2])
 -- As `recent_writes` of `CommandStore` does for commands that no script accepts.
 local moment = call('TIME')
-call('ZADD', recent, moment[1] .. '.' .. string.format('%06d', moment[2]), id)
-call('ZREMRANGEBYRANK', recent, 0, -10001)
+call('ZADD', key_recent_commands, moment[1] .. '.' .. string.format('%06d', moment[2]), id)
+call('ZREMRANGEBYRANK', key_recent_commands, 0, -10001)
 announce(ARGV[13])
 -- As `rank_trail` of commit.lua does for later events.
-local heard = redis.call('HGET', ARGV[7] .. ':device:' .. ARGV[12], 'seen')
-redis.pcall('ZADD', ARGV[7] .. ':histories', 'GT',
-  string.format('%.3f', (heard and 300000000000 or 0) - redis.call('TIME')[1]), ARGV[12])
-if ARGV[2] == '' then
+local heard = call('HGET', key_device .. device, 'seen')
+redis.pcall('ZADD', key_histories, 'GT',
+  string.format('%.3f', (heard and 300000000000 or 0) - call('TIME')[1]), device)
+if ARGV[3] == '' then
   return 1
 end
-if waiting >= tonumber(ARGV[6]) then
+if waiting >= tonumber(ARGV[7]) then
   call('HSET', KEYS[1], 'state', 'failed', 'reason', ARGV[10], 'ended_at', ARGV[11])
   announce(ARGV[15])
   return -1
 end
-call('RPUSH', KEYS[2], ARGV[2])
-call('EXPIRE', KEYS[2], ARGV[1])
-call('ZADD', KEYS[3], ARGV[3], id)
+call('RPUSH', KEYS[2], ARGV[3])
+call('EXPIRE', KEYS[2], ARGV[2])
+call('ZADD', KEYS[3], ARGV[4], id)
 if ARGV[9] == '1' then
   return 1
 end
-if owner and owner ~= ARGV[8] and call('EXISTS', prefix .. ':gateway:' .. owner) == 1 then
+if owner and owner ~= ARGV[8] and call('EXISTS', key_gateway .. owner) == 1 then
   call('RPUSH', route, device)
   call('EXPIRE', route, 60)
   return 1

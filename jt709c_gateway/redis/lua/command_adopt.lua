@@ -7,8 +7,8 @@
 -- Returns {{command JSON, its record}, ...}; nil while it lives, {"LATE"} when this gateway itself counts as dead, or
 -- another has its name. Under our own name these are the commands of earlier runs.
 
-local prefix, name, holder = ARGV[1], ARGV[2], ARGV[4]
-if not is_alive(prefix, holder) then
+local name, holder = ARGV[2], ARGV[4]
+if not is_alive(holder) then
   return LATE
 end
 local own = KEYS[3] == KEYS[5]
@@ -28,14 +28,14 @@ check_right('HDEL', KEYS[3], '')
 local function is_left(record)
   local of = call('HGET', record, 'holder') or ''
   if of == '' or match(of, '^(.*)/[^/]+$') == name then
-    return of ~= holder and (not own or not is_alive(prefix, of))
+    return of ~= holder and (not own or not is_alive(of))
   end
-  return not is_alive(prefix, of)
+  return not is_alive(of)
 end
 
 local left = {}
 for i = 1, #entries, 2 do
-  local record = record_of(prefix, entries[i])
+  local record = key_command .. entries[i]
   check_type('hash', record)
   if #left < tonumber(ARGV[5]) and is_left(record) then
     check_take(record, holder)

@@ -13,8 +13,8 @@
 -- arrays of field, value, ... Returns {"LATE"} when this gateway counts as dead, or another has its name; {"MOVED"} when
 -- the lock has a newer session; nothing is written then.
 
-local prefix, device, holder = ARGV[1], ARGV[5], ARGV[6]
-if not is_alive(prefix, holder) then
+local device, holder = ARGV[5], ARGV[6]
+if not is_alive(holder) then
   return LATE
 end
 local newest = call('HGET', KEYS[3], 'session')
@@ -26,10 +26,10 @@ end
 local sublocks = {}
 
 local function read(id)
-  local fields = call('HGETALL', record_of(prefix, id))
+  local fields = call('HGETALL', key_command .. id)
   local peripheral = value_of(fields, 'peripheral')
   if peripheral and peripheral ~= '' then
-    local state = call('HMGET', prefix .. ':peripheral:' .. peripheral, 'time', 'lock_state')
+    local state = call('HMGET', key_peripheral .. peripheral, 'time', 'lock_state')
     if state[1] and state[2] then
       sublocks[#sublocks + 1] = {peripheral, state[1], state[2]}
     end
@@ -48,12 +48,12 @@ for i = 1, #open, 2 do
   else
     ids[#ids + 1], unsettled[#unsettled + 1] = id, fields
     local of = value_of(fields, 'holder') or ''
-    local hands = prefix .. ':commands:underway:' .. (match(of, '^(.*)/[^/]+$') or '')
+    local hands = key_under_way .. (match(of, '^(.*)/[^/]+$') or '')
     -- A command that a lock has acknowledged moves with the lock, since its effect will be reported there.
     local command = ARGV[4] == '1' and of ~= holder and value_of(fields, 'state') == 'acknowledged'
       and call('HGET', hands, id)
     if command then
-      check_take(record_of(prefix, id), holder)
+      check_take(key_command .. id, holder)
       moving[#moving + 1] = {id, command, hands, of, open[i + 1], #ids}
     end
   end
@@ -74,7 +74,7 @@ if command then
   check_right('HINCRBY', KEYS[3], 'order_serial', 1)
   check_right('LPOP', KEYS[1])
   if id ~= '' then
-    check_take(record_of(prefix, id), holder)
+    check_take(key_command .. id, holder)
   end
 end
 
@@ -94,17 +94,17 @@ end
 -- The gateway that held it is notified and drops it.
 for _, one in ipairs(moving) do
   local moved, text, hands, of, since, index = unpack(one)
-  take(record_of(prefix, moved), holder)
+  take(key_command .. moved, holder)
   -- An earlier run of our own name held it in this very list.
   if hands ~= KEYS[2] then
     call('HSET', KEYS[2], moved, text)
     call('HDEL', hands, moved)
   end
   call('HSET', KEYS[4], moved, match(since, '^%S+') .. ' ' .. match(holder, '^(.*)/[^/]+$'))
-  unsettled[index] = call('HGETALL', record_of(prefix, moved))
+  unsettled[index] = call('HGETALL', key_command .. moved)
   along[#along + 1] = moved
-  if is_alive(prefix, of) then
-    local route = prefix .. ':commands:route:' .. match(of, '^(.*)/[^/]+$')
+  if is_alive(of) then
+    local route = key_route .. match(of, '^(.*)/[^/]+$')
     call('RPUSH', route, device)
     call('EXPIRE', route, 60)
   end
@@ -114,9 +114,9 @@ if not command then
 end
 local serial = call('HINCRBY', KEYS[3], 'order_serial', 1)
 if id ~= '' then
-  take(record_of(prefix, id), holder)
+  take(key_command .. id, holder)
   call('HSET', KEYS[2], id, command)
-  fields = call('HGETALL', record_of(prefix, id))
+  fields = call('HGETALL', key_command .. id)
 end
 -- An entry without an id is no command: it is only reported.
 call('LPOP', KEYS[1])

@@ -24,14 +24,10 @@ local function check_right(...)
 end
 
 -- Whether the process that holds a command lives: the liveness of its gateway names this run, not a later one.
-local function is_alive(prefix, holder)
+local function is_alive(holder)
   local name, run = match(holder or '', '^(.*)/([^/]+)$')
-  local said = name and call('GET', prefix .. ':gateway:' .. name)
+  local said = name and call('GET', key_gateway .. name)
   return said and find(said, '"run":"' .. run .. '"', 1, true) and true or false
-end
-
-local function record_of(prefix, id)
-  return prefix .. ':command:' .. id
 end
 
 -- Returns the value of a field in the reply to HGETALL.

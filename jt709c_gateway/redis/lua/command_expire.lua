@@ -15,7 +15,7 @@
 -- Returns {number of examined commands, {id of each ended one, ...}, number of commands that could not be ended, reason,
 -- {state of each ended one, ...}}; commands that could not be ended stay where they are.
 
-local prefix, count, at = ARGV[1], tonumber(ARGV[3]), ARGV[5]
+local count, at = tonumber(ARGV[3]), ARGV[5]
 local fields = cmsgpack.unpack(ARGV[10])
 local FURTHER = {'ttl', 'reply_to', 'writing_at', 'holder'}
 -- Seconds until a command that a gateway holds is examined again.
@@ -67,7 +67,7 @@ end
 -- Returns the record without absent fields.
 local function read(id)
   local record = {}
-  for index, value in ipairs(call('HMGET', record_of(prefix, id), unpack(names))) do
+  for index, value in ipairs(call('HMGET', key_command .. id, unpack(names))) do
     record[names[index]] = value ~= '' and value or nil
   end
   return record
@@ -77,7 +77,7 @@ end
 -- are refused.
 local function is_in_hand(id, holder)
   local name = match(holder or '', '^(.*)/[^/]+$')
-  return name and call('HGET', prefix .. ':commands:underway:' .. name, id)
+  return name and call('HGET', key_under_way .. name, id)
 end
 
 -- Returns the final state of a command that can't be executed any more, and the reason.
@@ -95,8 +95,8 @@ local function end_of(record, attempts)
 end
 
 local function check_all(id, record, queue, json)
-  local key, device = record_of(prefix, id), record.device
-  local history, unsettled = prefix .. ':history:' .. device, prefix .. ':commands:unsettled:' .. device
+  local key, device = key_command .. id, record.device
+  local history, unsettled = key_history .. device, key_unsettled .. device
   check_type('list', queue)
   check_type('stream', KEYS[2])
   check_type('stream', history)
@@ -107,9 +107,9 @@ local function check_all(id, record, queue, json)
   check_once('unsettled', 'HDEL', unsettled, id)
   check_once('events', 'XADD', KEYS[2], '*', 'kind', 'command')
   check_once('history', 'XADD', history, '*', 'kind', 'command')
-  check_once('channel', 'PUBLISH', prefix .. ':event:command:' .. device, json)
+  check_once('channel', 'PUBLISH', key_channel .. 'command:' .. device, json)
   if record.reply_to then
-    local replies = prefix .. ':reply:' .. record.reply_to
+    local replies = key_reply .. record.reply_to
     check_type('list', replies)
     check_once('replies', 'RPUSH', replies, json)
     check_once('replies cut', 'LTRIM', replies, 0, -1)
@@ -122,18 +122,18 @@ local number = 0
 local function announce(device, json)
   number = number + 1
   local event = ARGV[11] .. '.' .. number .. ARGV[12] .. device .. ARGV[13] .. json .. ARGV[14]
-  call('PUBLISH', prefix .. ':event:command:' .. device, event)
+  call('PUBLISH', key_channel .. 'command:' .. device, event)
   call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], '*', 'kind', 'command', 'device', device, 'event', event)
-  call('XADD', prefix .. ':history:' .. device, 'MAXLEN', '~', ARGV[7], '*',
+  call('XADD', key_history .. device, 'MAXLEN', '~', ARGV[7], '*',
     'kind', 'command', 'device', device, 'event', event)
   -- As `rank_trail` of commit.lua does; the trail has that rank already, unless it was deleted meanwhile.
-  local heard = type(redis.pcall('HGET', prefix .. ':device:' .. device, 'seen')) == 'string'
-  redis.pcall('ZADD', prefix .. ':histories', 'GT',
+  local heard = type(redis.pcall('HGET', key_device .. device, 'seen')) == 'string'
+  redis.pcall('ZADD', key_histories, 'GT',
     format('%.3f', (heard and 300000000000 or 0) - call('TIME')[1]), device)
 end
 
 local function reply(name, json)
-  local replies = prefix .. ':reply:' .. name
+  local replies = key_reply .. name
   call('RPUSH', replies, json)
   call('LTRIM', replies, -tonumber(ARGV[8]), -1)
   call('EXPIRE', replies, ARGV[9])
@@ -148,7 +148,7 @@ local function finish(id)
     end
     return false
   end
-  local queue = prefix .. ':commands:waiting:' .. record.device
+  local queue = key_waiting .. record.device
   local entry = not record.holder and entry_of(queue, id)
   if is_in_hand(id, record.holder) or entry and not due_only then
     if due_only then
@@ -165,9 +165,9 @@ local function finish(id)
     call('LREM', queue, 0, entry)
   end
   call('ZREM', KEYS[1], id)
-  call('HSET', record_of(prefix, id), 'state', record.state, 'reason', record.reason, 'ended_at', at, 'holder', '')
+  call('HSET', key_command .. id, 'state', record.state, 'reason', record.reason, 'ended_at', at, 'holder', '')
   if attempts > 0 and record.state ~= 'uncertain' then
-    call('HDEL', prefix .. ':commands:unsettled:' .. record.device, id)
+    call('HDEL', key_unsettled .. record.device, id)
   end
   announce(record.device, json)
   if record.reply_to then

@@ -5,13 +5,13 @@
 -- Returns {command JSON, its record} or {false, its record}; the record is a flat array, empty if unknown. {"LATE"} when
 -- this gateway counts as dead, or another has its name; nothing is written then.
 
-local prefix, id, holder = ARGV[1], ARGV[2], ARGV[3]
-if not is_alive(prefix, holder) then
+local id, holder = ARGV[2], ARGV[3]
+if not is_alive(holder) then
   return LATE
 end
 local fields = call('HGETALL', KEYS[1])
 local device = value_of(fields, 'device')
-local queue = device and prefix .. ':commands:waiting:' .. device
+local queue = device and key_waiting .. device
 local command = queue and entry_of(queue, id)
 if not command then
   return {false, fields}

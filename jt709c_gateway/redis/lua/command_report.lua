@@ -4,7 +4,7 @@
 -- ARGV  1 prefix   2 device   3 state   4 event   5, 6 lengths of the stream of events and of the history
 -- Returns 1, or 0 when the state has changed.
 
-local channel = ARGV[1] .. ':event:command:' .. ARGV[2]
+local channel = key_channel .. 'command:' .. ARGV[2]
 if call('HGET', KEYS[1], 'state') ~= ARGV[3] then
   return 0
 end
@@ -18,7 +18,7 @@ for key, length in pairs({[KEYS[2]] = ARGV[5], [KEYS[3]] = ARGV[6]}) do
   call('XADD', key, 'MAXLEN', '~', length, '*', 'kind', 'command', 'device', ARGV[2], 'event', ARGV[4])
 end
 -- As `rank_trail` of commit.lua does for later events.
-local heard = redis.call('HGET', ARGV[1] .. ':device:' .. ARGV[2], 'seen')
-redis.pcall('ZADD', ARGV[1] .. ':histories', 'GT',
+local heard = redis.call('HGET', key_device .. ARGV[2], 'seen')
+redis.pcall('ZADD', key_histories, 'GT',
   string.format('%.3f', (heard and 300000000000 or 0) - redis.call('TIME')[1]), ARGV[2])
 return 1

@@ -21,7 +21,7 @@
 -- repeated report with must_be_new, "DECLINED" for a session that was offered and not accepted, "LATE" when a condition does
 -- not hold, and "STALE <token>" when the device has a newer session.
 
-local prefix, marker, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local marker, number = ARGV[2], tonumber(ARGV[3])
 local max_events, max_history, max_malformed, max_devices, max_recent, max_age, max_track, max_histories =
   unpack(cmsgpack.unpack(ARGV[4]))
 -- As text: a number would be formatted for each event.
@@ -89,18 +89,18 @@ end
 local function rank_trail(device, kind)
   local rank = kind == 'alarm' and RANK_ALARM or RANK_LOCK
   if kind == 'command' then
-    local seen = redis.pcall('HGET', prefix .. ':device:' .. device, 'seen')
+    local seen = redis.pcall('HGET', key_device .. device, 'seen')
     rank = type(seen) == 'string' and RANK_COMMAND or 0
   end
-  redis.pcall('ZADD', prefix .. ':histories', 'GT', format('%.3f', rank * RANK - present), device)
+  redis.pcall('ZADD', key_histories, 'GT', format('%.3f', rank * RANK - present), device)
 end
 
 -- Only after `check_events`.
 local function emit(device, kind, json)
-  call('PUBLISH', prefix .. ':event:' .. kind .. ':' .. device, json)
+  call('PUBLISH', key_channel .. kind .. ':' .. device, json)
   call('XADD', KEYS[1], 'MAXLEN', '~', max_events, '*', 'kind', kind, 'device', device, 'event', json)
   if IN_HISTORY[kind] then
-    call('XADD', prefix .. ':history:' .. device, 'MAXLEN', '~', max_history, '*',
+    call('XADD', key_history .. device, 'MAXLEN', '~', max_history, '*',
       'kind', kind, 'device', device, 'event', json)
     rank_trail(device, kind)
   end
@@ -129,7 +129,7 @@ end
 -- Reads a device's stored state, once per batch.
 local function know(device)
   if not device.alarms then
-    local known = call('HMGET', prefix .. ':device:' .. device.name, 'alarms', 'location_time', 'session',
+    local known = call('HMGET', key_device .. device.name, 'alarms', 'location_time', 'session',
       'clock_skew_s')
     device.alarms, device.time = known[1] or '[]', tonumber(known[2] or '0') or 0
     if device.time > present + CLOCKS_AGREE then
@@ -173,7 +173,7 @@ end
 -- content, if there is one.
 local function is_known(device, fingerprint)
   if not device.recent then
-    device.recent, device.news = call('GET', prefix .. ':recent:' .. device.name) or '', ''
+    device.recent, device.news = call('GET', key_recent .. device.name) or '', ''
   end
   local content, serial = sub(fingerprint, 1, CONTENT), sub(fingerprint, CONTENT + 1)
   local known, other = is_among(device.recent, content, serial)

@@ -46,7 +46,7 @@ end
 -- Applies a record; returns true when it is a report that was committed before.
 local function apply(record)
   if record[1] == '' then
-    call('XADD', prefix .. ':malformed', 'MAXLEN', '~', max_malformed, '*',
+    call('XADD', key_malformed, 'MAXLEN', '~', max_malformed, '*',
       'peer', record[2], 'reason', record[3], 'raw', record[4], 'time', record[5])
     return false
   end
@@ -66,7 +66,7 @@ local function apply(record)
     -- The other content of a repeated report was not necessarily committed before.
     local secret = record[6] and record[6][4]
     if secret then
-      call('SET', prefix .. ':secret:' .. device.name, secret, 'EX', SECRET_TTL)
+      call('SET', key_secret .. device.name, secret, 'EX', SECRET_TTL)
     end
     if record[7] then
       change_session(device.name, record[7])
@@ -130,32 +130,32 @@ local function apply_located(device, fingerprint, seen, seen_at, json, dialect, 
 end
 
 local function forget_device(device)
-  local imei = call('HGET', prefix .. ':device:' .. device, 'imei')
-  if imei and call('HGET', prefix .. ':imei', imei) == device then
-    call('HDEL', prefix .. ':imei', imei)
+  local imei = call('HGET', key_device .. device, 'imei')
+  if imei and call('HGET', key_imei, imei) == device then
+    call('HDEL', key_imei, imei)
   end
-  local peripherals = call('ZPOPMIN', prefix .. ':peripherals:' .. device, MAX_PERIPHERALS)
+  local peripherals = call('ZPOPMIN', key_peripherals .. device, MAX_PERIPHERALS)
   for at = 1, #peripherals, 2 do
     forget_peripheral(device, peripherals[at])
   end
-  call('ZREM', prefix .. ':devices', device)
-  call('DEL', prefix .. ':device:' .. device, prefix .. ':recent:' .. device, prefix .. ':track:' .. device)
+  call('ZREM', key_devices, device)
+  call('DEL', key_device .. device, key_recent .. device, key_track .. device)
 end
 
 local function unseen_longest(until_when, from, count)
-  return call('ZRANGEBYSCORE', prefix .. ':devices', '-inf', until_when, 'LIMIT', from, count)
+  return call('ZRANGEBYSCORE', key_devices, '-inf', until_when, 'LIMIT', from, count)
 end
 
 -- Deletes the state of so many devices: the longest unseen ones without an audit trail, or, if all have one, the
 -- longest unseen ones. A device that was heard just now is kept, since it may repeat its last reports.
 local function forget_devices(too_many)
-  local spared_key, gone = prefix .. ':devices:spared', 0
-  local spared = tonumber(call('GET', spared_key) or '0')
+  local gone = 0
+  local spared = tonumber(call('GET', key_spared) or '0')
   local oldest = unseen_longest(format('%.3f', present - JUST_NOW), spared, MAX_FORGOTTEN)
   for _, device in ipairs(oldest) do
     if gone == too_many then
       break
-    elseif call('EXISTS', prefix .. ':history:' .. device) == 1 then
+    elseif call('EXISTS', key_history .. device) == 1 then
       spared = spared + 1
     else
       forget_device(device)
@@ -169,16 +169,16 @@ local function forget_devices(too_many)
       gone = gone + 1
     end
   end
-  call('SET', spared_key, spared, 'EX', SPARED_TTL)
-  call('HINCRBY', prefix .. ':let_go', 'devices', gone)
+  call('SET', key_spared, spared, 'EX', SPARED_TTL)
+  call('HINCRBY', key_let_go, 'devices', gone)
 end
 
 local function forget_histories(too_many)
-  local lowest = call('ZPOPMIN', prefix .. ':histories', min(too_many, MAX_FORGOTTEN))
+  local lowest = call('ZPOPMIN', key_histories, min(too_many, MAX_FORGOTTEN))
   for i = 1, #lowest, 2 do
-    call('DEL', prefix .. ':history:' .. lowest[i])
+    call('DEL', key_history .. lowest[i])
   end
-  call('HINCRBY', prefix .. ':let_go', 'histories', #lowest / 2)
+  call('HINCRBY', key_let_go, 'histories', #lowest / 2)
 end
 
 -- Enforces the limits: the age of the stream, the number of known devices, and the number of audit trails.
@@ -186,11 +186,11 @@ local function tidy()
   if max_age > 0 then
     call('XTRIM', KEYS[1], 'MINID', '~', format('%.0f', present * 1000 - max_age))
   end
-  local too_many = call('ZCARD', prefix .. ':devices') - max_devices
+  local too_many = call('ZCARD', key_devices) - max_devices
   if too_many > 0 then
     forget_devices(too_many)
   end
-  too_many = call('ZCARD', prefix .. ':histories') - max_histories
+  too_many = call('ZCARD', key_histories) - max_histories
   if too_many > 0 then
     forget_histories(too_many)
   end
@@ -240,7 +240,7 @@ for _, device in ipairs(changed) do
 end
 local listed, result = true, nil
 if #seen > 0 then
-  listed, result = pcall(call, 'ZADD', prefix .. ':devices', unpack(seen))
+  listed, result = pcall(call, 'ZADD', key_devices, unpack(seen))
 end
 
 local failures, failed = {}, ''

@@ -33,11 +33,11 @@ local function check_event(device, kind)
   if not granted[kind] then
     check_type(KEYS[1], 'stream')
     check_entry(KEYS[1])
-    check_right('PUBLISH', prefix .. ':event:' .. kind .. ':' .. device, 'v')
+    check_right('PUBLISH', key_channel .. kind .. ':' .. device, 'v')
     granted[kind] = true
   end
   if IN_HISTORY[kind] then
-    local history = prefix .. ':history:' .. device
+    local history = key_history .. device
     check_type(history, 'stream')
     if not granted.history then
       check_entry(history)
@@ -51,7 +51,7 @@ local function check_device(device)
   -- This checks its type, too.
   know(device)
   if not granted.device then
-    check_right('HSET', prefix .. ':device:' .. device.name, 'f', 'v')
+    check_right('HSET', key_device .. device.name, 'f', 'v')
     granted.device = true
   end
 end
@@ -60,9 +60,8 @@ end
 local function check_state(device)
   check_device(device)
   if not granted.devices then
-    local devices = prefix .. ':devices'
-    check_type(devices, 'zset')
-    check_right('ZADD', devices, 0, 'm')
+    check_type(key_devices, 'zset')
+    check_right('ZADD', key_devices, 0, 'm')
     granted.devices = true
   end
 end
@@ -70,7 +69,7 @@ end
 -- The fingerprint of a report can be written; its key has been read.
 local function check_report(device)
   if not granted.report then
-    local key = prefix .. ':recent:' .. device.name
+    local key = key_recent .. device.name
     check_right('SET', key, 'v', 'EX', 1)
     check_right('APPEND', key, 'v')
     granted.report = true
@@ -82,7 +81,7 @@ local function check_track(device)
   if max_track == 0 or device.track then
     return
   end
-  local key = prefix .. ':track:' .. device.name
+  local key = key_track .. device.name
   check_type(key, 'list')
   if not granted.track then
     check_right('RPUSH', key, 'v')
@@ -122,29 +121,28 @@ local function check_orders(from, to)
   check_right('DEL', from)
   for _, id in ipairs(ids_of(commands)) do
     if id then
-      check_type(prefix .. ':command:' .. id, 'hash')
-      check_right('HSET', prefix .. ':command:' .. id, 'f', 'v')
+      check_type(key_command .. id, 'hash')
+      check_right('HSET', key_command .. id, 'f', 'v')
     end
   end
 end
 
 -- The IMEI of a device can be written.
 local function check_name(device, imei)
-  local names, waiting = prefix .. ':imei', prefix .. ':commands:waiting:'
-  check_type(names, 'hash')
-  check_right('HSET', names, 'f', 'v')
-  check_right('HDEL', names, 'f')
+  check_type(key_imei, 'hash')
+  check_right('HSET', key_imei, 'f', 'v')
+  check_right('HDEL', key_imei, 'f')
   if imei ~= device.name then
-    check_orders(waiting .. imei, waiting .. device.name)
+    check_orders(key_waiting .. imei, key_waiting .. device.name)
   end
 end
 
 -- The state of a sub-lock or sensor can be written.
 local function check_peripheral(device, id)
-  local key, ours = prefix .. ':peripheral:' .. id, prefix .. ':peripherals:' .. device.name
+  local key, ours = key_peripheral .. id, key_peripherals .. device.name
   local master = call('HGET', key, 'device')
   if master and master ~= device.name then
-    check_type(prefix .. ':peripherals:' .. master, 'zset')
+    check_type(key_peripherals .. master, 'zset')
   end
   check_type(ours, 'zset')
   check_right('HSET', key, 'f', 'v')
@@ -165,18 +163,18 @@ end
 
 -- A gateway's set of online devices, and its list of routed devices, can be written.
 local function check_gateway(gateway)
-  local online, route = prefix .. ':sessions:' .. gateway, prefix .. ':commands:route:' .. gateway
+  local online, route = key_online_at .. gateway, key_route .. gateway
   check_type(online, 'set')
   check_right('SADD', online, 'm')
   check_right('SREM', online, 'm')
   check_type(route, 'list')
   check_right('RPUSH', route, 'v')
   check_right('EXPIRE', route, 1)
-  call('EXISTS', prefix .. ':gateway:' .. gateway)
+  call('EXISTS', key_gateway .. gateway)
 end
 
 local function check_secret(device)
-  local key = prefix .. ':secret:' .. device.name
+  local key = key_secret .. device.name
   call('EXISTS', key)
   check_right('SET', key, 'v', 'EX', 1)
 end

@@ -7,13 +7,13 @@ end
 
 -- The set of devices that are online at a gateway, according to the published events.
 local function online_at(gateway)
-  return prefix .. ':sessions:' .. gateway
+  return key_online_at .. gateway
 end
 
 -- Makes a gateway check its session of a device, as command_accept.lua does for commands.
 local function tell(gateway, device)
-  if call('EXISTS', prefix .. ':gateway:' .. gateway) == 1 then
-    local route = prefix .. ':commands:route:' .. gateway
+  if call('EXISTS', key_gateway .. gateway) == 1 then
+    local route = key_route .. gateway
     call('RPUSH', route, device)
     call('EXPIRE', route, ROUTE_TTL)
   end
@@ -26,7 +26,7 @@ end
 
 -- Stores the newest session of a device: messages of older ones are dropped from now on.
 local function note_newest(device, token)
-  call('HSET', prefix .. ':device:' .. device, 'session', token)
+  call('HSET', key_device .. device, 'session', token)
   device_of(device).session = token
 end
 
@@ -92,7 +92,7 @@ end
 -- {"lost", gateway, gone, living}: its gateway has died; `living` is the prefix of the tokens of its present run.
 function sessions.lost(device, key, known, session)
   local gateway, gone, living = session[2], session[3], session[4]
-  if not gone and call('EXISTS', prefix .. ':gateway:' .. gateway) == 1
+  if not gone and call('EXISTS', key_gateway .. gateway) == 1
     or known and sub(known, 1, #living) == living
     or call('SREM', online_at(gateway), device) == 0 then
     return false
@@ -105,7 +105,7 @@ function sessions.lost(device, key, known, session)
 end
 
 local function session_of(device)
-  local key = prefix .. ':session:' .. device
+  local key = key_session .. device
   return key, call('HGET', key, 'token')
 end
 
@@ -118,7 +118,7 @@ end
 -- unless the device reports something new.
 local function is_declined(device, key, known, session)
   local before, report = gateway_of(known), session[5]
-  if not before or before == gateway_of(session[2]) or call('EXISTS', prefix .. ':gateway:' .. before) == 0 then
+  if not before or before == gateway_of(session[2]) or call('EXISTS', key_gateway .. before) == 0 then
     return false
   end
   return call('HGET', key, 'transport') == 'tcp' or report == '' or is_known(device_of(device), report)

@@ -101,31 +101,30 @@ end
 
 -- The lock has reported its IMEI, which isn't its id: commands that wait under the IMEI are moved to the id.
 local function take_name(device, imei)
-  local names = prefix .. ':imei'
-  local before = device.imei or call('HGET', prefix .. ':device:' .. device.name, 'imei')
-  local ours = prefix .. ':device:' .. device.name
-  if before and before ~= imei and call('HGET', names, before) == device.name then
+  local before = device.imei or call('HGET', key_device .. device.name, 'imei')
+  local ours = key_device .. device.name
+  if before and before ~= imei and call('HGET', key_imei, before) == device.name then
     -- The previous device with this IMEI gets it back if its state still has it.
     local owner = call('HGET', ours, 'imei_taken_from')
-    if owner and owner ~= '' and call('HGET', prefix .. ':device:' .. owner, 'imei') == before then
-      call('HSET', names, before, owner)
+    if owner and owner ~= '' and call('HGET', key_device .. owner, 'imei') == before then
+      call('HSET', key_imei, before, owner)
     else
-      call('HDEL', names, before)
+      call('HDEL', key_imei, before)
     end
   end
-  local holder = call('HGET', names, imei)
+  local holder = call('HGET', key_imei, imei)
   if holder and holder ~= device.name then
     call('HSET', ours, 'imei_taken_from', holder)
   elseif before then
     call('HSET', ours, 'imei_taken_from', '')
   end
-  local from, to = prefix .. ':commands:waiting:' .. imei, prefix .. ':commands:waiting:' .. device.name
+  local from, to = key_waiting .. imei, key_waiting .. device.name
   local commands = call('LRANGE', from, 0, -1)
   local ids = ids_of(commands)
   for index, command in ipairs(commands) do
     if ids[index] then
       -- The record of a command names its device.
-      call('HSET', prefix .. ':command:' .. ids[index], 'device', device.name)
+      call('HSET', key_command .. ids[index], 'device', device.name)
     end
     call('RPUSH', to, command)
   end
@@ -136,7 +135,7 @@ local function take_name(device, imei)
 end
 
 local function forget_peripheral(device, id)
-  local key = prefix .. ':peripheral:' .. id
+  local key = key_peripheral .. id
   -- A key of another type is not ours and is not deleted.
   if redis.pcall('HGET', key, 'device') == device then
     call('DEL', key)
@@ -146,7 +145,7 @@ end
 -- Stores the last state of a sub-lock or sensor, and its master; an older report changes nothing.
 local function remember_peripheral(device, seen_iso, seen, peripheral)
   local id, kind, time, lock_state, battery = unpack(peripheral, 1, 5)
-  local key, ours = prefix .. ':peripheral:' .. id, prefix .. ':peripherals:' .. device
+  local key, ours = key_peripheral .. id, key_peripherals .. device
   local known = call('HMGET', key, 'device', 'time')
   time = floor(min(time or seen, seen))
   local last = tonumber(known[2] or '0') or 0
@@ -154,7 +153,7 @@ local function remember_peripheral(device, seen_iso, seen, peripheral)
     return
   end
   if known[1] and known[1] ~= device then
-    call('ZREM', prefix .. ':peripherals:' .. known[1], id)
+    call('ZREM', key_peripherals .. known[1], id)
   end
   local fields = {'device', device, 'seen', seen_iso, 'type', kind, 'time', format('%d', time),
     'battery_percent', battery}
@@ -175,7 +174,7 @@ local function recognise(device, seen, seen_at, dialect, imei)
     if imei ~= device.name then
       take_name(device, imei)
     end
-    call('HSET', prefix .. ':imei', imei, device.name)
+    call('HSET', key_imei, imei, device.name)
     device.imei = imei
   end
 end
@@ -189,7 +188,7 @@ local function remember(device, record)
     device[name] = value
   end
   if secret then
-    call('SET', prefix .. ':secret:' .. device.name, secret, 'EX', SECRET_TTL)
+    call('SET', key_secret .. device.name, secret, 'EX', SECRET_TTL)
   end
   for _, position in ipairs(positions or {}) do
     locate(device, record[5][position[1] + 1][2], seen_at, unpack(position, 2, 6))
@@ -202,7 +201,7 @@ end
 -- The fingerprints of a device's reports are in one string, newest last. It is trimmed only when it is twice as long
 -- as needed.
 local function write_reports(device)
-  local key, kept = prefix .. ':recent:' .. device.name, max_recent * FINGERPRINT
+  local key, kept = key_recent .. device.name, max_recent * FINGERPRINT
   if device.recent ~= '' and #device.recent + #device.news <= 2 * kept then
     call('APPEND', key, device.news)
   else
@@ -229,11 +228,11 @@ local function write_state(device)
     fields[n + 5], fields[n + 6] = 'location_time', format('%d', device.time)
     n = n + 6
   end
-  call('HSET', prefix .. ':device:' .. device.name, unpack(fields, 1, n))
+  call('HSET', key_device .. device.name, unpack(fields, 1, n))
 end
 
 local function write_track(device)
-  local key, track, length = prefix .. ':track:' .. device.name, device.track, 0
+  local key, track, length = key_track .. device.name, device.track, 0
   -- In parts, since unpack is limited: one message may contain all stored reports of a lock.
   for from = 1, #track, PART do
     length = call('RPUSH', key, unpack(track, from, min(from + PART - 1, #track)))

@@ -7,9 +7,9 @@
 
 local found = {}
 for index = 2, #ARGV do
-  local device = redis.call('HMGET', ARGV[1] .. ':device:' .. ARGV[index],
+  local device = redis.call('HMGET', key_device .. ARGV[index],
     'imei', 'dialect', 'firmware', 'seen', 'lock_state', 'battery_percent', 'alarms', 'location', 'place')
-  local session = redis.call('HMGET', ARGV[1] .. ':session:' .. ARGV[index],
+  local session = redis.call('HMGET', key_session .. ARGV[index],
     'gateway', 'transport', 'peer', 'since')
   for at, value in ipairs(session) do
     device[9 + at] = value

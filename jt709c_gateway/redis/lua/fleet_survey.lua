@@ -13,11 +13,11 @@ for i = 3, #ARGV do
 end
 local under_way = 0
 for _, gateway in ipairs(redis.call('SMEMBERS', KEYS[4])) do
-  under_way = under_way + redis.call('HLEN', ARGV[1] .. ':commands:underway:' .. gateway)
+  under_way = under_way + redis.call('HLEN', key_under_way .. gateway)
 end
 local oldest = false
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', '+inf', 'LIMIT', 0, ARGV[2])) do
-  local state, created = unpack(redis.call('HMGET', ARGV[1] .. ':command:' .. id, 'state', 'created_at'))
+  local state, created = unpack(redis.call('HMGET', key_command .. id, 'state', 'created_at'))
   -- Times are ISO 8601 of one length: the texts sort like the times.
   if (state == 'queued' or state == 'waiting') and created and (not oldest or created < oldest) then
     oldest = created
