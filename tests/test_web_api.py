@@ -20,7 +20,7 @@ from jt709c_gateway.protocol.events import (
     to_text,
 )
 from jt709c_gateway.util.timestamps import iso
-from jt709c_gateway.web.stream_scan import MAX_SCANNED
+from jt709c_gateway.web.pagination import MAX_SCANNED
 from tests.masters import sublock_report
 from tests.orders_support import PASSWORD, Desk, new_device
 from tests.support import PATIENCE, wait_until

@@ -13,7 +13,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.web.connection_limit import MAX_CONNECTIONS
+from jt709c_gateway.web.limits import MAX_CONNECTIONS
 from jt709c_gateway.web.monitoring import make_site
 from tests.daemon import Daemon
 from tests.support import LOOPBACK, shared_server, wait_until

@@ -15,9 +15,9 @@ from twisted.python.failure import Failure
 from jt709c_gateway.commands.value_description import described, unknown_names
 from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.web.query import Parameter
-from jt709c_gateway.web.request_site import JSON_BODY, content_type
 
-JSON: Final = "application/json; charset=utf-8"
+JSON_BODY: Final = "application/json"
+JSON: Final = f"{JSON_BODY}; charset=utf-8"
 #: Bytes from which a body is compressed, and from which a thread compresses it.
 _WORTH_IT: Final = 1400
 _TOO_LONG: Final = 1 << 16
@@ -64,6 +64,11 @@ class ApiError(Exception):
             self.status,
             headers=self.headers,
         )
+
+
+def content_type(header: bytes) -> bytes:
+    """The media type of a Content-Type header (RFC 9110 §8.3), without parameters."""
+    return header.partition(b";")[0].strip().lower()
 
 
 def bad_request(name: str, value: object, right: str) -> ApiError:

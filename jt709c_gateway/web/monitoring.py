@@ -11,8 +11,7 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from jt709c_gateway.web.connection_limit import ConnectionLimit
-from jt709c_gateway.web.request_site import BoundedRequest
+from jt709c_gateway.web.limits import BoundedRequest, ConnectionLimit
 
 #: Seconds between two renderings: each takes some milliseconds, in which no lock is served.
 _PACE: Final = 0.05

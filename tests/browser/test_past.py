@@ -9,7 +9,7 @@ from jt709c_gateway.commands.model import CommandState
 from jt709c_gateway.commands.serialization import PUBLIC_FIELDS, to_hash
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.util.timestamps import iso
-from jt709c_gateway.web.stream_scan import MAX_SCANNED
+from jt709c_gateway.web.pagination import MAX_SCANNED
 from tests.browser.support import BrowserTestCase
 from tests.orders_support import FakeLock, new_device
 from tests.support import wait_until

@@ -14,9 +14,9 @@ from jt709c_gateway.web import query as read
 from jt709c_gateway.web.device_table import MAX_DEVICES, DevicePage, DeviceTable, PeripheralSummary
 from jt709c_gateway.web.event_types import LOCATION_DATA
 from jt709c_gateway.web.http import ApiError, ApiRequest, Response, SharedResponse, json_response
+from jt709c_gateway.web.pagination import Scan, ScanQuery, scan
 from jt709c_gateway.web.redis_client import WebRedis
 from jt709c_gateway.web.router import Result, Route
-from jt709c_gateway.web.stream_scan import Scan, ScanQuery, scan
 
 MAX_ENTRIES: Final = 1000
 MAX_POINTS: Final = 10_000

@@ -1,17 +1,78 @@
-"""Requests with a bounded body of JSON; others are rejected before the body is read."""
+"""Limits of the web server: connections, and the bodies of requests."""
 
 from typing import Any, Final
 
-import msgspec
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.server import Request
 
+from jt709c_gateway.protocol.events import to_json
+from jt709c_gateway.web.http import JSON_BODY, ErrorAnswer, ErrorDetail, content_type
+
+#: Connections at a time; a browser makes some six.
+MAX_CONNECTIONS: Final = 500
 #: Maximum bytes of a body: the longest command has 16 KB, the longest text to explain 8 KB.
 MAX_BODY: Final = 64 * 1024
-JSON_BODY: Final = "application/json"
+
+
+class Connection(ProtocolWrapper):
+    """A connection, which is idle while it has no request in progress."""
+
+    factory: "ConnectionLimit"
+
+    def request_started(self) -> None:
+        """A complete request has arrived."""
+        self.factory.idle.pop(self, None)
+
+    def request_finished(self) -> None:
+        """The response is complete."""
+        self.factory.idle[self] = None
+
+
+class ConnectionLimit(WrappingFactory):
+    """Accepts at most `MAX_CONNECTIONS`; for one more, the longest idle one is closed.
+
+    Clients that only connect, or never complete a request, can't shut out a load balancer that checks
+    `/readyz`. If all connections have a request in progress, a new one is closed at once.
+    """
+
+    noisy = False
+    protocol = Connection
+
+    def __init__(self, wrapped: Any) -> None:
+        super().__init__(wrapped)  # type: ignore[no-untyped-call]
+        #: The idle connections, longest idle first.
+        self.idle: dict[Connection, None] = {}
+        self._ending: set[Connection] = set()
+
+    def logPrefix(self) -> str:
+        """Name the port in Twisted's line about its start."""
+        return "status page"
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """Return a protocol, or None if all connections are busy."""
+        if len(self.protocols) - len(self._ending) >= MAX_CONNECTIONS:
+            if not self.idle:
+                return None
+            longest = next(iter(self.idle))
+            del self.idle[longest]
+            self._ending.add(longest)
+            longest.abortConnection()
+        return super().buildProtocol(addr)
+
+    def registerProtocol(self, p: Any) -> None:
+        """Count a new connection."""
+        super().registerProtocol(p)  # type: ignore[no-untyped-call]
+        self.idle[p] = None
+
+    def unregisterProtocol(self, p: Any) -> None:
+        """Remove a closed connection."""
+        super().unregisterProtocol(p)  # type: ignore[no-untyped-call]
+        self.idle.pop(p, None)
+        self._ending.discard(p)
 
 
 def _error_response(status: str, message: str, field: str | None = None) -> bytes:
-    body = msgspec.json.encode({"error": {"field": field, "message": message}})
+    body = to_json(ErrorAnswer(ErrorDetail(field, message)))
     head = (
         f"HTTP/1.1 {status}\r\nconnection: close\r\ncache-control: no-store\r\n"
         f"content-type: application/json; charset=utf-8\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -75,8 +136,3 @@ class BoundedRequest(Request):
             self._rejected = True
             self.channel.transport.write(response)
             self.channel.loseConnection()
-
-
-def content_type(header: bytes) -> bytes:
-    """The media type of a Content-Type header (RFC 9110 §8.3), without parameters."""
-    return header.partition(b";")[0].strip().lower()
