@@ -3,8 +3,10 @@
 import re
 
 import msgspec
+from attrs import fields
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway.protocol import events
 from jt709c_gateway.redis import commit_records
 from jt709c_gateway.redis.commit_records import (
     EventsRecord,
@@ -44,6 +46,20 @@ class LayoutTests(SynchronousTestCase):
             tags = {one.__struct_config__.tag for one in union.__args__}
             functions = re.findall(rf"function {table}\.(\w+)", COMMIT.source.decode())
             self.assertEqual(set(functions), tags)
+
+    def test_events(self) -> None:
+        """The patterns of commit_state.lua name the attributes of events in their order."""
+        code = re.sub("--.*", "", COMMIT.source.decode())
+        data = [attribute.name for attribute in fields(events.Location)]
+        heads = re.findall(r"match\(json,\s*(.*?), at \+", code, re.DOTALL)
+        self.assertEqual(len(heads), 3)
+        for pattern in heads:
+            names = re.findall(r'"([a-z_]+)":', pattern)
+            self.assertGreater(len(names), 3)
+            self.assertEqual(names, data[: len(names)])
+        envelope = [attribute.name for attribute in fields(events.Event)]
+        self.assertIn("""'^{"v":(%d+),"id":"(.-)","kind":"location"'""", code)
+        self.assertEqual((envelope[:3], envelope[-1]), (["v", "id", "kind"], "data"))
 
     def test_packed(self) -> None:
         """Records are arrays; unused values are nil, and what is tagged begins with its tag."""

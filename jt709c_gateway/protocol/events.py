@@ -122,7 +122,8 @@ class Location:
 
     Degrees, metres, km/h, percent, volts, kilometres, degrees Celsius. `items` has unknown items, as hex
     under the item's id in hex. Values of sister models are in `ExtendedLocation`: up to 30 attributes the
-    interpreter needs no dictionary for each instance, which halves the cost of one.
+    interpreter needs no dictionary for each instance, which halves the cost of one. The order of the first
+    seven attributes matters to `commit_state.lua`, see `Event`.
     """
 
     time: Time | None
@@ -348,7 +349,9 @@ class Event:
 
     `clock_skew_s` is how far the lock's clock, which all times in `data` are from, is ahead of ours.
 
-    `commit_state.lua` cuts fields out of this JSON by patterns: keep the order of the attributes.
+    `commit_state.lua` cuts fields out of this JSON by patterns: keep the order of the attributes, here and in
+    `Location`. Handing it the same values beside the JSON would cost the gateway 1 µs for each position, a
+    twentieth of all that it does for a report, and save the server as much.
     """
 
     v: int
