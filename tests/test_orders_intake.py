@@ -6,6 +6,7 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from jt709c_gateway.commands.model import Command, parse_command
 from jt709c_gateway.gateway.commands import intake
+from jt709c_gateway.gateway.commands.consumer import MAX_TAKEN
 from tests.masters import new_sublock
 from tests.orders_bench import GATEWAY_TTL, BenchTestCase
 from tests.orders_support import PASSWORD, new_device, new_id
@@ -154,7 +155,7 @@ class SideBySideTests(IntakeTestCase):
         key = self.desk.key("commands", "waiting", self.device)
         self.desk.redis.call("SET", key, "in the way")
         command = self.desk.unlock(self.device, reply_to=(name := new_id()), issued_by="dispatch")
-        self.node.pass_time(1.0)
+        self.node.pass_time(6.0)
         self.assert_said()
         record, reply = self.desk.record(command), self.desk.reply(name)
         for told in (record, reply):
@@ -164,6 +165,29 @@ class SideBySideTests(IntakeTestCase):
         (kept,) = self.desk.redis.call("LRANGE", self.desk.key("commands", "invalid"), 0, -1)
         self.assertEqual(json.loads(kept)["id"], command)
         self.assert_all_taken()
+
+    def test_key_of_another_type_that_is_repaired(self) -> None:
+        """A command that Redis refuses for some seconds is queued after that; others go on meanwhile."""
+        key = self.desk.key("commands", "waiting", self.device)
+        self.desk.redis.call("SET", key, "in the way")
+        refused = self.desk.unlock(self.device)
+        self.node.pass_time(2.0)
+        other = self.desk.unlock(new_device())
+        self.node.pass_time(1.0)
+        self.assertEqual((self.desk.state(refused), self.desk.state(other)), ("", "waiting"))
+        self.desk.redis.call("DEL", key)
+        self.node.pass_time(1.0)
+        self.assertEqual(self.desk.state(refused), "waiting")
+        self.assert_all_taken()
+
+    def test_many_that_are_refused_do_not_keep_others(self) -> None:
+        """More refused commands than one batch holds cost the others the time of one."""
+        self.desk.redis.call("SET", self.desk.key("commands", "waiting", self.device), "in the way")
+        refused = [self.desk.unlock(self.device) for _ in range(MAX_TAKEN + 8)]
+        other = self.desk.unlock(new_device())
+        self.node.pass_time(15.0)
+        self.assertEqual(self.desk.state(other), "waiting")
+        self.assertEqual({self.desk.state(command) for command in refused[:9]}, {"invalid"})
 
     def test_set_aside_has_an_outcome_where_no_event_can_be_written(self) -> None:
         """While the stream of events is of another type, a command that is set aside has record and reply."""
@@ -197,7 +221,7 @@ class SideBySideTests(IntakeTestCase):
         self.desk.redis.call("DEL", history)
         self.desk.redis.call("SET", history, "in the way")
         self.desk.command(self.device, "cancel", {"id": new_id()}, id=command)
-        self.node.pass_time(1.0)
+        self.node.pass_time(6.0)
         self.assert_said()
         self.assertEqual(self.desk.state(command), "waiting")
         self.assertNotIn("invalid", self.desk.states(command))

@@ -24,6 +24,9 @@ _PAUSE: Final = 0.1
 _RETRY: Final = 2.0
 #: Failures after which an entry is quarantined.
 _ATTEMPTS: Final = 3
+#: Seconds for which entries that Redis refuses are tried again: a key of another type may soon be repaired.
+#: Where one batch after the other has refused entries, it counts once, so that they do not keep the others.
+_PATIENCE: Final = 5.0
 
 
 def _is_redis_failure(error: Exception) -> bool:
@@ -70,6 +73,8 @@ class IntakeConsumer:
         self._stopping = False
         self._put_back_at = 0.0
         self._failures: Counter[bytes] = Counter()
+        #: Since when each batch has failures, on the reactor's clock; None when the last one had none.
+        self._failing_since: float | None = None
 
     def start(self, connection: BlockingConnection) -> None:
         """Consume over this connection, which must not be used otherwise."""
@@ -128,6 +133,10 @@ class IntakeConsumer:
                 raise reply
         failures = await self._intake.process([entry for entry in replies if entry is not None])
         self._failures = Counter({entry: self._failures[entry] for entry, _ in failures})
+        if not failures:
+            self._failing_since = None
+        elif self._failing_since is None:
+            self._failing_since = self._reactor.seconds()
         for failed in failures:
             await self._on_entry_failed(failed)
         if failures:
@@ -150,7 +159,7 @@ class IntakeConsumer:
             await self._pause()
 
     async def _on_entry_failed(self, failed: Failed) -> None:
-        """Count an entry's failures, and quarantine it after `_ATTEMPTS`, so that others are not blocked."""
+        """Count an entry's failures, and quarantine it when it has had its attempts and its time."""
         entry, error = failed
         if _is_redis_failure(error):
             return
@@ -159,8 +168,7 @@ class IntakeConsumer:
             self._dispatcher.refusals.report("to take a command in", error)
         else:
             self.log.failure("intake of a command failed", Failure(error))  # type: ignore[no-untyped-call]
-        self._failures[entry] += 1
-        if self._failures[entry] < _ATTEMPTS:
+        if not self._is_hopeless(entry, isinstance(error, txredisapi.ResponseError)):
             return
         try:
             await self._intake.quarantine(entry, f"could not be taken in: {type(error).__name__}")
@@ -168,6 +176,13 @@ class IntakeConsumer:
             self._dispatcher.refusals.report("to quarantine a command", again)
         else:
             del self._failures[entry]
+
+    def _is_hopeless(self, entry: bytes, refused: bool) -> bool:
+        """Count one more failure; whether the entry is to be tried no longer. `refused`: by Redis."""
+        self._failures[entry] += 1
+        since = self._failing_since or 0.0
+        patient = refused and self._reactor.seconds() - since < _PATIENCE
+        return self._failures[entry] >= _ATTEMPTS and not patient
 
     async def _interruptible(self, waiting: "defer.Deferred[Any]") -> Any:
         """Wait for a Deferred that `stop` may cancel."""
