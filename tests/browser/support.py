@@ -7,6 +7,7 @@ fail.
 import atexit
 import os
 import shutil
+import tempfile
 import time
 import unittest
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.daemon import Daemon
 from tests.orders_support import Desk
 from tests.support import LOOPBACK, ValkeyServer
+from tests.web_support import user_line
 
 try:
     from playwright.sync_api import sync_playwright
@@ -158,6 +160,37 @@ class BrowserTestCase(SynchronousTestCase):
         while not page.evaluate(expression):
             self.assertLess(time.monotonic(), deadline, f"not within {timeout:g} s: {expression}")
             page.wait_for_timeout(20)
+
+
+class CommandCase(BrowserTestCase):
+    """Has a user, who may give commands."""
+
+    credentials = {"username": "ann", "password": "one two three"}
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        handle, path = tempfile.mkstemp(prefix="jt709c-test-users-")
+        with os.fdopen(handle, "w") as file:
+            file.write(user_line(cls.credentials["username"], cls.credentials["password"]))
+        cls.addClassCleanup(os.unlink, path)
+        cls.options = ("--web-users", path, "--web-commands", *cls.options)
+        super().setUpClass()
+
+    def open(self, path: str | None = "", viewport: dict[str, int] = DESKTOP, **options: Any) -> Any:
+        """A page of this user."""
+        return super().open(path, viewport, **{"http_credentials": self.credentials, **options})
+
+    def lock_page(self, device: str, viewport: dict[str, int] = DESKTOP, **options: Any) -> Any:
+        """The page of a lock, ready for a command."""
+        page = self.open(f"#/device/{device}", viewport, **options)
+        page.locator("#command-command option[value=unlock]").wait_for(state="attached")
+        return page
+
+    def ask_to_unlock(self, page: Any, password: str) -> None:
+        """Fill in the form for an unlock, and press its button."""
+        page.select_option("#command-command", "unlock")
+        page.fill("#param-password", password)
+        page.get_by_role("button", name="Go on").click()
 
 
 def row(page: Any, device: str) -> Any:

@@ -1,23 +1,14 @@
 """Commands whose answers are lost on their way to the page."""
 
-from pathlib import Path
 from typing import Any
 
 from tests.browser.cutting import CuttingProxy
-from tests.browser.support import BrowserTestCase
-from tests.browser.test_orders import _CREDENTIALS, _users_file
+from tests.browser.support import CommandCase
 from tests.orders_support import PASSWORD, FakeLock, new_device
 from tests.support import LOOPBACK, wait_until
 
 
-class LostAnswerTests(BrowserTestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        path = _users_file()
-        cls.options = ("--web-users", path, "--web-commands")
-        cls.addClassCleanup(Path(path).unlink)
-        super().setUpClass()
-
+class LostAnswerTests(CommandCase):
     def setUp(self) -> None:
         super().setUp()
         self.proxy = CuttingProxy(self.daemon.http_port)
@@ -26,8 +17,7 @@ class LostAnswerTests(BrowserTestCase):
         self.expected = ("Failed to load resource",)
         self.lock = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(self.lock.close)
-        self.page = self.open(f"#/device/{self.lock.device}", http_credentials=_CREDENTIALS)
-        self.page.locator("#command-command option[value=unlock]").wait_for(state="attached")
+        self.page = self.lock_page(self.lock.device)
         self.page.locator(".lock-state", has_text="online").wait_for()
         self.dialog = self.page.get_by_role("dialog")
 
@@ -37,9 +27,8 @@ class LostAnswerTests(BrowserTestCase):
 
     def ask(self) -> None:
         """Fill in the form for an unlock, up to the question."""
-        self.page.select_option("#command-command", "unlock")
-        self.page.fill("#param-password", PASSWORD)
-        self.page.get_by_role("button", name="Go on").click()
+        self.ask_to_unlock(self.page, PASSWORD)
+        self.dialog.wait_for()
 
     def lose(self, *what: str) -> None:
         """Lose answers to requests whose first lines have one of these."""

@@ -1,26 +1,9 @@
 """Giving commands on the page of a lock."""
 
-import os
-import tempfile
-from pathlib import Path
-from typing import Any
-
-from tests.browser.support import BrowserTestCase
+from tests.browser.support import BrowserTestCase, CommandCase
 from tests.orders_support import PASSWORD, FakeLock, new_device
 from tests.simulation import simulated
 from tests.support import wait_until
-from tests.web_support import user_line
-
-_USER = {"name": "ann", "password": "one two three"}
-_CREDENTIALS = {"username": _USER["name"], "password": _USER["password"]}
-
-
-def _users_file() -> str:
-    """A file with one user."""
-    handle, path = tempfile.mkstemp(prefix="jt709c-test-users-")
-    with os.fdopen(handle, "w") as file:
-        file.write(user_line(**_USER))
-    return path
 
 
 class WithoutCommandsTests(BrowserTestCase):
@@ -34,24 +17,7 @@ class WithoutCommandsTests(BrowserTestCase):
         self.assertEqual(page.get_by_text("Give a command").count(), 0)
 
 
-class CommandTests(BrowserTestCase):
-    @classmethod
-    def setUpClass(cls) -> None:
-        path = _users_file()
-        cls.options = ("--web-users", path, "--web-commands")
-        cls.addClassCleanup(Path(path).unlink)
-        super().setUpClass()
-
-    def lock_page(self, device: str) -> Any:
-        page = self.open(f"#/device/{device}", http_credentials=_CREDENTIALS)
-        page.locator("#command-command option[value=unlock]").wait_for(state="attached")
-        return page
-
-    def unlock(self, page: Any, password: str) -> None:
-        page.select_option("#command-command", "unlock")
-        page.fill("#param-password", password)
-        page.get_by_role("button", name="Go on").click()
-
+class CommandTests(CommandCase):
     def test_unlock(self) -> None:
         """A command is confirmed in words, reaches the lock, and is followed to its end."""
         with simulated(self.daemon, "--locks", "1", "--first-id", "794308520002"):
@@ -62,7 +28,7 @@ class CommandTests(BrowserTestCase):
             page.select_option("#command-command", "unlock")
             self.assertEqual(password.get_attribute("type"), "password")
             self.assertIn(password.get_attribute("autocomplete"), ("off", "new-password"))
-            self.unlock(page, "888888")
+            self.ask_to_unlock(page, "888888")
             dialog = page.get_by_role("dialog")
             text = dialog.inner_text()
             for said in (
@@ -112,11 +78,11 @@ class CommandTests(BrowserTestCase):
         self.addCleanup(lock.close)
         page = self.lock_page(lock.device)
         dialog = page.get_by_role("dialog")
-        self.unlock(page, PASSWORD)
+        self.ask_to_unlock(page, PASSWORD)
         self.assertEqual(page.evaluate("document.activeElement.innerText"), "No, do nothing")
         page.keyboard.press("Enter")
         dialog.wait_for(state="hidden")
-        self.unlock(page, PASSWORD)
+        self.ask_to_unlock(page, PASSWORD)
         page.keyboard.press("Escape")
         dialog.wait_for(state="hidden")
         page.get_by_role("heading", level=1, name=lock.device).wait_for()
@@ -131,7 +97,7 @@ class CommandTests(BrowserTestCase):
         page = self.lock_page(lock.device)
         page.locator(".lock-state", has_text="offline").wait_for()
         page.select_option("#command-ttl", "3600")
-        self.unlock(page, PASSWORD)
+        self.ask_to_unlock(page, PASSWORD)
         dialog = page.get_by_role("dialog")
         dialog.get_by_text("is not connected. The command waits for it to come, at most 1 h").wait_for()
         dialog.get_by_role("button", name="Yes").click()
@@ -147,7 +113,7 @@ class CommandTests(BrowserTestCase):
         lock = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(lock.close)
         page = self.lock_page(lock.device)
-        self.unlock(page, "12,45(")
+        self.ask_to_unlock(page, "12,45(")
         page.get_by_role("dialog").get_by_role("button", name="Yes").click()
         problem = page.locator(".command-form .problem")
         problem.get_by_text("password").wait_for()

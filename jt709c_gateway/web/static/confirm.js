@@ -2,7 +2,7 @@
 
 import { ApiError, post, sentence } from "./api.js";
 import { h, show } from "./dom.js";
-import { ago, exact, moment, now, place, span, stamp, words } from "./format.js";
+import { ago, dated, moment, now, place, span, stamp, words } from "./format.js";
 import { STATES, provenance } from "./event_summary.js";
 import { stateChip } from "./timeline.js";
 import { removePending, newCommandId, addPending, pendingCommands } from "./pending_commands.js";
@@ -210,7 +210,7 @@ function whereabouts(summary, device) {
     device === summary.device ? `Lock ${device}` : `Sub-lock ${device} behind lock ${summary.device}`;
   const parts = [
     `${named}${summary.imei ? ` (IMEI ${summary.imei})` : ""}, ${summary.lock_state ?? "state unknown"}`,
-    seen ? `last seen ${ago(seen)}, ${exact(seen)}` : "never seen",
+    seen ? `last seen ${ago(seen)}, ${dated(seen)}` : "never seen",
     where
       ? `at ${where}${summary.position_time && summary.position_time !== summary.seen ? ` (position ${ago(moment(summary.position_time))})` : ""}`
       : "place unknown",

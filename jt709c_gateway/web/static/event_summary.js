@@ -1,6 +1,6 @@
 // One-line summaries of events, and the texts of command states.
 
-import { place, span, speed, words } from "./format.js";
+import { dated, moment, place, span, speed, words } from "./format.js";
 
 /** The provenance of a command unless documented; records of older gateways have only `assumed`. */
 export function provenance(data) {
@@ -13,6 +13,8 @@ function formRemark(data) {
   return said ? `${said} form` : null;
 }
 
+/** A time as events have it. */
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/;
 /** Maximum characters of a value. */
 const LONGEST = 40;
 
@@ -147,9 +149,13 @@ function other(data) {
   return Object.entries(data)
     .filter(([, value]) => value !== null && value !== "")
     .map(
-      ([name, value]) =>
-        `${words(name)} ${cut(typeof value === "object" ? JSON.stringify(value) : String(value))}`,
+      ([name, value]) => `${words(name)} ${cut(valueText(value))}`,
     );
+}
+
+function valueText(value) {
+  if (typeof value === "object") return JSON.stringify(value);
+  return TIME.test(value) ? dated(moment(value)) : String(value);
 }
 
 const cut = (text) => (text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text);

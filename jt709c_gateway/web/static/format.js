@@ -1,16 +1,17 @@
-// Values as a person reads them. Times are counted by the gateway's clock: this computer's may be wrong.
+// Values as text for people. Ages are computed with the gateway's clock, since this computer's may be wrong; times are
+// shown in this computer's time zone, always with its offset from UTC.
 
 import { h } from "./dom.js";
 
 let ahead = 0;
 
-/** Take over the gateway's clock: what it said the time is, RFC 3339. */
+/** Set the gateway's clock from its time, RFC 3339. */
 export function setServerTime(iso) {
   const then = Date.parse(iso);
   if (!Number.isNaN(then)) ahead = then - Date.now();
 }
 
-/** Now by the gateway's clock, in ms since 1970. */
+/** The time of the gateway's clock in ms since 1970. */
 export function now() {
   return Date.now() + ahead;
 }
@@ -42,31 +43,51 @@ export function moment(value) {
   return Number.isNaN(found) ? null : found;
 }
 
-/** A time to the second, in UTC, and here where that is another. */
-export function exact(ms) {
-  if (!ms) return "";
-  const date = new Date(ms);
-  const here = date.getTimezoneOffset() === 0 ? "" : ` (${date.toLocaleString()} here)`;
-  return `${date.toISOString().slice(0, 19).replace("T", " ")} UTC${here}`;
-}
-
 const two = (number) => String(number).padStart(2, "0");
 
-/** A time of today as hours, minutes and seconds; of another day with its date. Local time. */
+const dateOf = (date) => `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+
+const clockOf = (date) => `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
+
+const isToday = (date) => date.toDateString() === new Date(now()).toDateString();
+
+/** The offset of this computer's time zone: "UTC", "UTC+2", "UTC−3:30". It changes with daylight saving. */
+export function zone(ms) {
+  const minutes = -new Date(ms).getTimezoneOffset();
+  if (minutes === 0) return "UTC";
+  const [hours, rest] = [Math.floor(Math.abs(minutes) / 60), Math.abs(minutes) % 60];
+  return `UTC${minutes < 0 ? "−" : "+"}${hours}${rest ? `:${two(rest)}` : ""}`;
+}
+
+/** A time with its date and zone: "2026-11-22 11:15:00 UTC+1". */
+export function dated(ms) {
+  if (!ms) return "—";
+  const date = new Date(ms);
+  return `${dateOf(date)} ${clockOf(date)} ${zone(ms)}`;
+}
+
+/** A time with its zone; without its date if it is of today. */
 export function stamp(ms) {
   if (!ms) return "—";
   const date = new Date(ms);
-  const time = `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
-  if (date.toDateString() === new Date(now()).toDateString()) return time;
-  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${time}`;
+  return isToday(date) ? `${clockOf(date)} ${zone(ms)}` : dated(ms);
 }
 
-/** A <time> element with the exact time on hover. */
-export function timeElement(value, form = stamp) {
+/** A time with date and zone, also in UTC: the text on hover. */
+export function exact(ms) {
+  if (!ms) return "";
+  const utc = `${new Date(ms).toISOString().slice(0, 19).replace("T", " ")} UTC`;
+  return zone(ms) === "UTC" ? utc : `${dated(ms)}, ${utc}`;
+}
+
+/** A <time> element with the exact time on hover; `format` returns its text. */
+export function timeElement(value, format = null) {
   const ms = moment(value);
-  return ms
-    ? h("time", { datetime: new Date(ms).toISOString(), title: exact(ms) }, form(ms))
-    : h("span", {}, "—");
+  if (!ms) return h("span", {}, "—");
+  const text = (format ?? stamp)(ms);
+  const offset = format ? null : zone(ms);
+  const parts = offset ? [`${text.slice(0, -offset.length)}`, h("span", { class: "zone" }, offset)] : text;
+  return h("time", { datetime: new Date(ms).toISOString(), title: exact(ms) }, parts);
 }
 
 /** A name of the contract in words: `low_battery` is "low battery". */

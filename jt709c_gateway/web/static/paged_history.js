@@ -5,7 +5,7 @@
 
 import { get, sentence } from "./api.js";
 import { h } from "./dom.js";
-import { exact, now } from "./format.js";
+import { dated, now } from "./format.js";
 
 /** The pause between requests, as a multiple of the duration of the last one, to limit the load. */
 const REST = 2;
@@ -147,7 +147,7 @@ export class PagedHistory {
 
   #draw() {
     const at = timeOf(this.#next);
-    const further = at ? `Looking further back, to ${exact(at)}…` : "";
+    const further = at ? `Looking further back, to ${dated(at)}…` : "";
     this.note.textContent = this.looking && this.loaded ? further : this.#full;
     this.note.hidden = this.note.textContent === "";
     this.button.hidden = this.#next === null || this.#full !== "";

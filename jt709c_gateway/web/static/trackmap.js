@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { h, show } from "./dom.js";
-import { exact, known, moment, place, speed } from "./format.js";
+import { dated, known, moment, place, speed } from "./format.js";
 import { leaflet, makeMap, takeDown } from "./leaflet.js";
 import { markerLayer } from "./device_markers.js";
 
@@ -104,7 +104,7 @@ export class TrackMap {
     const last = points.at(-1);
     const first = points[0];
     this.caption.textContent = points.length
-      ? `${points.length} position${points.length === 1 ? "" : "s"}, from ${exact(moment(first.time)).slice(0, 19)} to ${exact(moment(last.time)).slice(0, 19)} UTC`
+      ? `${points.length} position${points.length === 1 ? "" : "s"}, from ${dated(moment(first.time))} to ${dated(moment(last.time))}`
       : "No track is kept of this lock.";
     if (!this.#parts) return;
     const { L, track, here } = this.#parts;
@@ -149,7 +149,7 @@ export class TrackMap {
 
 function tooltip(point) {
   const lines = [
-    exact(moment(point.time)).slice(0, 19),
+    dated(moment(point.time)),
     place(point.latitude, point.longitude),
     `${speed(point.speed_kmh) ?? "—"}, ${known(point.course_deg, "°")}`,
   ];

@@ -3,7 +3,7 @@
 import { get, sentence } from "./api.js";
 import { h, paced, show } from "./dom.js";
 import { Frames } from "./frames.js";
-import { ago, exact, known, moment, place, speed, timeElement, words } from "./format.js";
+import { ago, known, moment, place, speed, timeElement, words } from "./format.js";
 import { icon, iconOf } from "./icons.js";
 import { CommandForm } from "./commandform.js";
 import { Timeline } from "./timeline.js";
@@ -171,10 +171,7 @@ function details(summary, location) {
 }
 
 function position(value) {
-  const at = moment(value);
-  return at
-    ? h("time", { title: exact(at), datetime: value }, `${exact(at).slice(0, 19)} UTC, ${ago(at)}`)
-    : "—";
+  return moment(value) ? [timeElement(value), `, ${ago(moment(value))}`] : "—";
 }
 
 function yes(value, positive, negative) {
