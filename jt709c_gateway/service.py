@@ -25,6 +25,7 @@ from jt709c_gateway.gateway.admission import Admission, FileAdmission, SetAdmiss
 from jt709c_gateway.gateway.background_tasks import BackgroundTasks
 from jt709c_gateway.gateway.clock_sync import ClockSync
 from jt709c_gateway.gateway.commands.authorization import CommandAuthorizer
+from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.gateway.commands.identity_queries import IdentityPoller
 from jt709c_gateway.gateway.data_loss import DataLossDetector
@@ -151,7 +152,7 @@ class GatewayService(MultiService):
             wall=self.redis_time.utc,
         )
         self.store = CommandStore(_NoConnection(), keys, settings.gateway)
-        self.dispatcher = CommandDispatcher(
+        commands = CommandContext(
             self.gateway,
             self.store,
             profiles,
@@ -161,13 +162,14 @@ class GatewayService(MultiService):
             CommandAuthorizer(SigningKeys(settings.command_keys, settings.command_window)),
             udp_commands=settings.udp_commands,
         )
+        self.dispatcher = CommandDispatcher(commands)
         asking = IdentityPoller(self.dispatcher, settings.ask)
         self.background_tasks = BackgroundTasks(
             reactor, self.gateway, self.dispatcher, keys, settings.gateway_ttl, asking
         )
         self.background_tasks.superseded = self._superseded
         self.background_tasks.setServiceParent(self)  # type: ignore[no-untyped-call]
-        self.fleet_stats = FleetStats(reactor, self.dispatcher)
+        self.fleet_stats = FleetStats(reactor, commands)
         self.fleet_stats.setServiceParent(self)  # type: ignore[no-untyped-call]
         self.gateway.rate_limiter.new_device_limiter.store = self.store
         self.committer.drained = self.gateway.resume_paused

@@ -303,7 +303,9 @@ class World:
                 assert target["state"] == "cancelled", f"{one.id} has taken back {target}"
         assert self.desk.under_way() == [], f"under way: {self.desk.under_way()}"
         for gateway in self.gateways:
-            assert gateway.dispatcher.claims == {}, f"{gateway.name} holds {gateway.dispatcher.claims}"
+            assert gateway.dispatcher.context.claims.tokens == {}, (
+                f"{gateway.name} holds {gateway.dispatcher.context.claims.tokens}"
+            )
             executors = gateway.dispatcher.executors.values()
             assert all(one.session is not None and not one.busy for one in executors), list(executors)
         self._check_reports()
@@ -319,7 +321,8 @@ class World:
                 command, *more = read[kind]
                 found.append(f"{key.decode()}: {redis.call(command, key, *more)}")
         alive = [
-            f"{one.name} {one.dispatcher.store.holder} held {one.dispatcher.claims}" for one in self.gateways
+            f"{one.name} {one.dispatcher.context.store.holder} held {one.dispatcher.context.claims.tokens}"
+            for one in self.gateways
         ]
         return "\n".join(["", *found, *alive])
 
@@ -414,7 +417,9 @@ class World:
             yield
 
     def _is_over(self) -> bool:
-        if self.desk.under_way() or any(gateway.dispatcher.claims for gateway in self.gateways):
+        if self.desk.under_way() or any(
+            gateway.dispatcher.context.claims.tokens for gateway in self.gateways
+        ):
             return False
         return all(self.desk.state(command) in ENDED for command in self.given)
 

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.record import Limits
 from jt709c_gateway.gateway.background_tasks import BackgroundTasks
+from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.gateway.commands.identity_queries import IdentityPoller
 from jt709c_gateway.gateway.event_ids import EventIds
@@ -114,7 +115,8 @@ class Node:
         limits = options.pop("limits", None) or Limits()
         dialects = frozenset(options.pop("ask", ()))
         ttl = options.pop("ttl", GATEWAY_TTL)
-        self.dispatcher = CommandDispatcher(self.gateway, store, _profiles, limits, **options)
+        context = CommandContext(self.gateway, store, _profiles, limits, **options)
+        self.dispatcher = CommandDispatcher(context)
         asking = IdentityPoller(self.dispatcher, dialects)
         self.background_tasks = BackgroundTasks(
             self.clock, self.gateway, self.dispatcher, self.keys, ttl, asking

@@ -133,9 +133,9 @@ class PaceTests(SynchronousTestCase):
         """One that was not heard for a while is asked when it is heard again."""
         link = self.come()
         self.node.run()
-        self.node.dispatcher.sending = False
+        self.node.dispatcher.context.sending = False
         self.node.pass_time(1)
-        self.node.dispatcher.sending = True
+        self.node.dispatcher.context.sending = True
         self.node.pass_time(40, tick=1)
         self.assertEqual(self.written(link), [])
         self.report(link)

@@ -263,7 +263,7 @@ class ModelTests(SynchronousTestCase):
                 self.assertNotIn(record["state"], ("expired", "cancelled", "failed", "invalid"), where)
         self.assertEqual(world.desk.under_way(), [], f"seed {seed}")
         for node in world.alive:
-            self.assertEqual(node.dispatcher.claims, {}, f"seed {seed}")
+            self.assertEqual(node.dispatcher.context.claims.tokens, {}, f"seed {seed}")
             self.assertTrue(
                 all(one.session is not None for one in node.dispatcher.executors.values()), f"seed {seed}"
             )

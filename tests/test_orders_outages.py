@@ -34,7 +34,7 @@ class OutageTests(BenchTestCase):
         self.node.run()
         self.assertEqual(self.desk.state(command), "confirmed")
         self.assertEqual(self.desk.under_way(), [])
-        self.assertEqual(self.node.dispatcher.claims, {})
+        self.assertEqual(self.node.dispatcher.context.claims.tokens, {})
         self.assertEqual(self.node.dispatcher.executors, {})
         self.assertEqual(self.desk.redis.call("LLEN", self.desk.key("commands", "intake", "gw1")), 0)
 
@@ -168,7 +168,7 @@ class OutageTests(BenchTestCase):
         self.node.run()
         self.assertEqual(len(self.written(link, there)), 1)
         self.assertEqual(len(self.written(there)), 1)
-        self.assertEqual(self.node.dispatcher.claims, {})
+        self.assertEqual(self.node.dispatcher.context.claims.tokens, {})
         self.say(other, there, int(self.written(there)[0].split(b",")[2]), "ELOCK", "1", "1")
         self.report(other, there, lock_event(), UNLOCKED)
         other.run()

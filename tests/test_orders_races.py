@@ -53,7 +53,7 @@ class RaceTests(BenchTestCase):
         link.connection.closed("closed")
         self.node.run()
         self.assertEqual(self.node.dispatcher.executors, {})
-        self.assertEqual(self.node.dispatcher.claims, {})
+        self.assertEqual(self.node.dispatcher.context.claims.tokens, {})
 
     def test_one_movement_is_evidence_for_one_command(self) -> None:
         """A movement confirms the command the lock has said yes to, not the one just written behind it."""
@@ -80,7 +80,7 @@ class RaceTests(BenchTestCase):
             self.node.pass_time(1.5)
             self.assertEqual(len(self.written(link)), number + 1)
         (executor,) = self.node.dispatcher.executors.values()
-        self.assertEqual(len(executor.watched), MAX_WATCHED)
+        self.assertEqual(len(executor.evidence.watched), MAX_WATCHED)
 
     # Long times
 

@@ -150,7 +150,7 @@ class StoreTests(BenchTestCase):
         self.come()
         self.node.run()
         known: defer.Deferred[list[bool]] = defer.Deferred.fromCoroutine(
-            self.node.dispatcher.store.known([self.device, "600000000000"])
+            self.node.dispatcher.context.store.known([self.device, "600000000000"])
         )
         self.node.run()
         self.assertEqual(self.successResultOf(known), [True, False])

@@ -175,7 +175,10 @@ class MovingTests(FleetTestCase):
         self.pass_time(1)
         hands = self.desk.key("commands", "underway", "gw2")
         self.assertEqual(self.desk.redis.call("HKEYS", hands), [command.encode()])
-        self.assertEqual((self.node.dispatcher.claims, self.other.dispatcher.claims), ({}, {command: 2}))
+        self.assertEqual(
+            (self.node.dispatcher.context.claims.tokens, self.other.dispatcher.context.claims.tokens),
+            ({}, {command: 2}),
+        )
         self.assertEqual(self.node.dispatcher.executors, {})
         self.pass_time(125)
         self.assertEqual(self.desk.states(command), ["queued", "sent", "acknowledged", "unconfirmed"])
@@ -196,7 +199,7 @@ class MovingTests(FleetTestCase):
         self.nodes = [again]
         self.come(again)
         self.pass_time(1)
-        self.assertEqual(again.dispatcher.claims, {command: 2})
+        self.assertEqual(again.dispatcher.context.claims.tokens, {command: 2})
         hands = self.desk.key("commands", "underway", "gw1")
         self.assertEqual(self.desk.redis.call("HKEYS", hands), [command.encode()])
         self.pass_time(125)

@@ -20,7 +20,7 @@ class SurveyTests(BenchTestCase):
 
     def begin(self, node: Node) -> FleetStats:
         """Have a gateway count the fleet as the daemon does."""
-        survey = FleetStats(node.clock, node.dispatcher)
+        survey = FleetStats(node.clock, node.dispatcher.context)
         survey.startService()
         self.addCleanup(survey.stopService)
         node.run()

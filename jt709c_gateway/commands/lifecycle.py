@@ -98,6 +98,11 @@ class CommandExecution(CommandRecord):
         return self.writing_at is not None and not self.ended and self.state is not CommandState.ACKNOWLEDGED
 
     @property
+    def unwritten(self) -> bool:
+        """Whether it is recorded as about to be written, but no bytes have been handed to the transport."""
+        return self.in_flight and not self._handed_over
+
+    @property
     def next_deadline(self) -> float | None:
         """When to call :meth:`deadline`; ``None`` once ended."""
         if self.ended:
@@ -112,6 +117,11 @@ class CommandExecution(CommandRecord):
         if self._resend_at is not None:
             return max(expiry, self._resend_at + self.command.timeout)
         return expiry
+
+    def is_due(self, now: float) -> bool:
+        """Whether :attr:`next_deadline` has passed."""
+        due = self.next_deadline
+        return due is not None and now >= due
 
     @property
     def _is_physical(self) -> bool:
@@ -266,8 +276,7 @@ class CommandExecution(CommandRecord):
 
     def deadline(self, now: float) -> Step:
         """Apply the timeout that is due; do nothing before :attr:`next_deadline`."""
-        due = self.next_deadline
-        if due is None or now < due:
+        if not self.is_due(now):
             return Step()
         if self.state is CommandState.ACKNOWLEDGED:
             return self._no_further_answer(now)

@@ -56,15 +56,16 @@ class BackgroundTasks(Service):
         self._reactor = reactor
         self._gateway = gateway
         self._dispatcher = dispatcher
+        self._context = dispatcher.context
         self._keys = keys
         self._ttl = ttl
         self._identity_poller = asking
         self._consumer = IntakeConsumer(reactor, dispatcher, keys, ttl, lambda: self._has_name)
         self._recovery = CommandRecovery(dispatcher)
-        self._expiry = CommandExpiry(reactor, dispatcher)
+        self._expiry = CommandExpiry(reactor, dispatcher.context)
         self._loops: list[task.LoopingCall] = []
         self.membership = GatewayMembership(
-            reactor, dispatcher.store, gateway.committer.boot, ttl, superseded=self._on_superseded
+            reactor, self._context.store, gateway.committer.boot, ttl, superseded=self._on_superseded
         )
         #: Whether this run owns the gateway's name and has adopted what earlier runs left.
         self._has_name = False
@@ -73,9 +74,9 @@ class BackgroundTasks(Service):
         self.leaving = False
         #: Called when a later run owns our name, after this run has stopped its work.
         self.superseded: Callable[[], None] = lambda: None
-        dispatcher.sending = False
-        dispatcher.leased = self.membership.is_leased
-        dispatcher.renew = self._renew
+        self._context.sending = False
+        self._context.claims.leased = self.membership.is_leased
+        self._context.claims.renew = self._renew
 
     def startService(self) -> None:
         """Start the tasks that need no Redis."""
@@ -113,14 +114,14 @@ class BackgroundTasks(Service):
     def stop_intake(self) -> None:
         """Accept no more commands and start none."""
         self.leaving = True
-        self._dispatcher.sending = False
+        self._context.sending = False
         self._consumer.stop_consuming()
 
     async def deregister(self) -> None:
         """Put late commands back and deregister this gateway, so that others adopt at once what it leaves."""
         try:
             if self.membership.is_leased():
-                await self._dispatcher.store.put_back()
+                await self._context.store.put_back()
             await self.membership.deregister()
         except txredisapi.RedisError as error:
             self.log.debug("could not say goodbye to the other gateways: {reason}", reason=str(error))
@@ -130,7 +131,7 @@ class BackgroundTasks(Service):
         super().stopService()  # type: ignore[no-untyped-call]
         self.stop_intake()
         self.membership.stop()
-        self._dispatcher.rejection_log.log_suppressed(now=True)
+        self._context.rejection_log.log_suppressed(now=True)
         self._consumer.stop()
         for loop in self._loops:
             if loop.running:
@@ -153,7 +154,7 @@ class BackgroundTasks(Service):
             # A later round determines which claims are still ours.
             self.log.debug("{job} came too late", job=job.__name__)
         elif failure.check(txredisapi.RedisError):
-            self._dispatcher.refusals.report(_REFUSED.get(job.__name__, job.__name__), failure.value)
+            self._context.refusals.report(_REFUSED.get(job.__name__, job.__name__), failure.value)
         else:
             self.log.failure("{job} failed", failure, job=job.__name__)
 
@@ -213,10 +214,10 @@ class BackgroundTasks(Service):
             self._adopting = False
 
     async def _adopt_others(self) -> None:
-        for name in await self._dispatcher.store.gateways():
+        for name in await self._context.store.gateways():
             if name == self._gateway.name:
                 continue
-            heartbeat = await self._dispatcher.store.liveness(name)
+            heartbeat = await self._context.store.liveness(name)
             # After an outage every gateway looks dead until it has had time for a heartbeat.
             if heartbeat is None and self.membership.is_steady:
                 await self._recovery.end_sessions(name)
@@ -229,12 +230,12 @@ class BackgroundTasks(Service):
         """Check devices that other gateways have named: a command was accepted, or the device has moved."""
         if not self._has_name or not self.membership.is_leased():
             return
-        devices = await self._dispatcher.store.routed()
+        devices = await self._context.store.routed()
         if devices:
             await self._recovery.check_sessions(set(devices))
             for device in set(devices):
                 self._dispatcher.dispatch(device)
-            await self._dispatcher.store.ack_routed(len(devices))
+            await self._context.store.ack_routed(len(devices))
 
     async def _adopt_one(self, name: str, heartbeat: bytes = b"") -> None:
         """Adopt the commands of a gateway whose sessions have ended, which removes it from Redis."""
@@ -248,5 +249,5 @@ class BackgroundTasks(Service):
         await self._recovery.end_sessions(self._gateway.name, gone=True)
         await self._adopt_one(self._gateway.name)
         self._has_name = True
-        self._dispatcher.sending = not self.leaving
+        self._context.sending = not self.leaving
         self._dispatcher.resume()

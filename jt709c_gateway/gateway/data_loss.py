@@ -38,6 +38,7 @@ class DataLossDetector(PeriodicService):
     def __init__(self, reactor: Any, dispatcher: CommandDispatcher) -> None:
         super().__init__(reactor, _EVERY, self.check)
         self._dispatcher = dispatcher
+        self._context = dispatcher.context
         self._reactor = reactor
         self._checking = False
         #: The batch before which the last handled loss was noticed.
@@ -63,13 +64,13 @@ class DataLossDetector(PeriodicService):
             self.log.failure("telling Redis again what it has lost failed", result)
 
     async def _check(self) -> None:
-        committer, caller = self._dispatcher.gateway.committer, self._dispatcher.store.caller
+        committer, caller = self._context.gateway.committer, self._context.store.caller
         applied = committer.applied
         if not committer.connection.connected:
             return
         if not applied and not committer.unacked:
             # Commit an empty batch, so that a loss can be noticed.
-            self._dispatcher.after_commit(self._dispatcher.gateway.name, lambda written: None)
+            self._context.publisher.after_commit(self._context.gateway.name, lambda written: None)
             return
         marker = _MARKER.match(await caller.call("GET", committer.marker) or b"0")
         known, noticed = (0, 0) if marker is None else (int(marker[1]), int(marker[2] or 0))
@@ -91,7 +92,7 @@ class DataLossDetector(PeriodicService):
 
     async def _remember_gateways(self) -> None:
         """Keep the list of gateways: commands claimed by one are adopted also after a loss."""
-        now, store = self._reactor.seconds(), self._dispatcher.store
+        now, store = self._reactor.seconds(), self._context.store
         if now < self._gateways_at:
             return
         self._gateways_at = now + _GATEWAYS
@@ -101,27 +102,27 @@ class DataLossDetector(PeriodicService):
         self._gateways = set(await store.gateways())
 
     async def _restore_sessions(self) -> None:
-        dispatcher = self._dispatcher
+        context = self._context
         self._tell_gateways, self._gateways_at = True, self._reactor.seconds() + _GATEWAYS
-        dispatcher.gateway.counters.losses += 1
-        sessions = [session for session in dispatcher.gateway.sessions if session.stored]
+        context.gateway.counters.losses += 1
+        sessions = [session for session in context.gateway.sessions if session.stored]
         self.log.warn(
             "Redis has lost what it had been given; telling it again of {count} locks that are here",
             count=len(sessions),
         )
-        if dispatcher.sending:
+        if context.sending:
             # Other gateways route commands only to live ones.
-            await dispatcher.renew()
+            await context.claims.renew()
         for some in _in_parts(sessions):
-            here = [one for one in some if dispatcher.gateway.sessions.get(one.device) is one]
+            here = [one for one in some if context.gateway.sessions.get(one.device) is one]
             for session in here:
-                dispatcher.gateway.lifecycle.restore_to_redis(session)
+                context.gateway.lifecycle.restore_to_redis(session)
             if not here:
                 continue
             # Wait for the commit, so that reports are not delayed.
-            await dispatcher.committed(here[-1].device)
-            for device in await dispatcher.store.any_waiting([session.device for session in here]):
-                dispatcher.dispatch(device)
+            await context.publisher.committed(here[-1].device)
+            for device in await context.store.any_waiting([session.device for session in here]):
+                self._dispatcher.dispatch(device)
 
 
 def _in_parts(sessions: list[Session]) -> Iterator[list[Session]]:

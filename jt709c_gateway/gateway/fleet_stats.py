@@ -7,7 +7,7 @@ import txredisapi
 from twisted.internet import defer
 from twisted.logger import Logger
 
-from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
+from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.gateway.periodic import PeriodicService
 from jt709c_gateway.redis.errors import explain
 from jt709c_gateway.redis.fleet_stats import FleetCounts, count_fleet
@@ -28,10 +28,10 @@ class FleetStats(PeriodicService):
 
     log = Logger()
 
-    def __init__(self, reactor: Any, dispatcher: CommandDispatcher) -> None:
+    def __init__(self, reactor: Any, context: CommandContext) -> None:
         super().__init__(reactor, EVERY, self.on_redis_ready)
         self.fleet: FleetCounts | None = None
-        self._dispatcher = dispatcher
+        self._context = context
         self._refusal = ""
         #: Deletions as of the last log line, and when the next line is allowed.
         self._let_go: Mapping[str, int] | None = None
@@ -43,9 +43,9 @@ class FleetStats(PeriodicService):
         return defer.Deferred.fromCoroutine(self._count()).addErrback(self._failed)
 
     async def _count(self) -> None:
-        dispatcher = self._dispatcher
+        context = self._context
         try:
-            self.fleet = await count_fleet(dispatcher.store.caller, dispatcher.store.keys, dispatcher.now())
+            self.fleet = await count_fleet(context.store.caller, context.store.keys, context.now())
             self._refusal = ""
             self._warn_of_limits(self.fleet)
         except txredisapi.ConnectionError:

@@ -193,9 +193,9 @@ class Session:
         return self.connection.link.peer in self.proofs
 
     def mark_address_proven(self) -> None:
-        """Note that its UDP address has answered a query."""
+        """Note that its UDP address has answered a query or a command; over TCP this changes nothing."""
         peer = self.connection.link.peer
-        if peer not in self.proofs:
+        if self.connection.is_datagram and peer not in self.proofs:
             self.proofs = (*self.proofs[1 - _MAX_PROOFS :], peer)
 
     def on_stored(self, written: bool) -> None:

@@ -58,10 +58,10 @@ class IntakeConsumer:
         self, reactor: Any, dispatcher: CommandDispatcher, keys: Keys, ttl: float, allowed: Callable[[], bool]
     ) -> None:
         self._reactor = reactor
-        self._dispatcher = dispatcher
+        self._context = dispatcher.context
         self._allowed = allowed
         self._intake = Intake(dispatcher)
-        move = (keys.commands, keys.intake(dispatcher.gateway.name), "LEFT", "RIGHT")
+        move = (keys.commands, keys.intake(dispatcher.context.gateway.name), "LEFT", "RIGHT")
         self._wait = min(_WAIT, ttl / 2)
         # Redis executes the LMOVEs as soon as BLMOVE has found an entry.
         self._moves = [("BLMOVE", *move, self._wait), *[("LMOVE", *move)] * (MAX_TAKEN - 1)]
@@ -123,7 +123,7 @@ class IntakeConsumer:
         """Move up to MAX_TAKEN entries and process them."""
         # Regularly, since a BLMOVE may move an entry after its connection has died.
         if self._reactor.seconds() >= self._put_back_at:
-            await self._dispatcher.store.put_back()
+            await self._context.store.put_back()
             self._put_back_at = self._reactor.seconds() + self._wait
             if self._stopping:
                 return
@@ -152,8 +152,8 @@ class IntakeConsumer:
         self._put_back_at = 0.0
         if of_all:
             # The entries stay in their list until the server can store again.
-            self._dispatcher.gateway.counters.intake_errors += 1
-            self._dispatcher.refusals.report(f"to give out commands from {self._lists}", error)
+            self._context.gateway.counters.intake_errors += 1
+            self._context.refusals.report(f"to give out commands from {self._lists}", error)
             await self._pause(_RETRY)
         else:
             await self._pause()
@@ -165,7 +165,7 @@ class IntakeConsumer:
             return
         if isinstance(error, txredisapi.ResponseError):
             # For example a key of another type, which an operator may repair.
-            self._dispatcher.refusals.report("to take a command in", error)
+            self._context.refusals.report("to take a command in", error)
         else:
             self.log.failure("intake of a command failed", Failure(error))  # type: ignore[no-untyped-call]
         if not self._is_hopeless(entry, isinstance(error, txredisapi.ResponseError)):
@@ -173,7 +173,7 @@ class IntakeConsumer:
         try:
             await self._intake.quarantine(entry, f"could not be taken in: {type(error).__name__}")
         except txredisapi.RedisError as again:
-            self._dispatcher.refusals.report("to quarantine a command", again)
+            self._context.refusals.report("to quarantine a command", again)
         else:
             del self._failures[entry]
 

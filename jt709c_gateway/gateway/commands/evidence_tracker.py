@@ -5,20 +5,19 @@ That includes reports that arrive before Redis has returned those commands.
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from attrs import define, field
 
 from jt709c_gateway.commands.lifecycle import CommandExecution, Step
 from jt709c_gateway.gateway.commands import matching
+from jt709c_gateway.gateway.commands.context import CommandContext
+from jt709c_gateway.gateway.commands.restore import is_stale, restore_confirmable
 from jt709c_gateway.gateway.lock_clock import LockClock
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.gateway.sublock_states import SubLockStates
 from jt709c_gateway.protocol.message import Message
-
-if TYPE_CHECKING:
-    from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
-    from jt709c_gateway.redis.command_store_types import Claim
+from jt709c_gateway.redis.command_store_types import Claim
 
 #: Ended commands per device that can still be confirmed; the oldest are forgotten first.
 MAX_WATCHED: Final = 16
@@ -50,7 +49,7 @@ class EvidenceTracker:
     Redis has returned those commands, and are then matched (`replay_early_messages`).
     """
 
-    dispatcher: "CommandDispatcher"
+    context: CommandContext
     watched: list[CommandExecution] = field(factory=list)
     #: None when all unsettled commands are known.
     _early: list[_Early] | None = field(default=None, repr=False)
@@ -87,7 +86,7 @@ class EvidenceTracker:
 
     def forget_stale(self, now: float) -> bool:
         """Forget commands that can no longer be confirmed; returns whether there were any."""
-        stale = [run for run in self.watched if self.dispatcher.is_stale(run, now)]
+        stale = [run for run in self.watched if is_stale(run, now)]
         for run in stale:
             self.watched.remove(run)
         return bool(stale)
@@ -96,19 +95,16 @@ class EvidenceTracker:
         """Match the messages kept so far to a recovered command, too."""
         self._recovered.append(run)
 
-    def adopt_migrated(self, claim: "Claim") -> None:
+    def adopt_migrated(self, claim: Claim) -> None:
         """Adopt acknowledged commands that followed the device from another gateway."""
         for record in claim.unsettled:
-            if (
-                record["id"] in claim.along
-                and (run := self.dispatcher.restore_confirmable(record)) is not None
-            ):
-                self.dispatcher.record_claim(run.command.id, record)
+            if record["id"] in claim.along and (run := restore_confirmable(self.context, record)) is not None:
+                self.context.claims.add(run.command.id, record)
                 self.watched.append(run)
                 self._recovered.append(run)
 
     def replay_early_messages(
-        self, claim: "Claim", session: Session
+        self, claim: Claim, session: Session
     ) -> Iterator[tuple[CommandExecution, Step]]:
         """Match the kept messages to the unsettled commands of a claim; yields the resulting steps."""
         found, elsewhere = self._restore(claim)
@@ -124,7 +120,7 @@ class EvidenceTracker:
         if session.lock_state is None and not early:
             session.lock_state = claim.lock_state
         self._committed, self._claimed = claim.recent, True
-        count = self.dispatcher.count_wrong_passwords
+        count = self.context.publisher.count_wrong_passwords
         for one in early:
             if one.new is None:
                 one.new = one.message.fingerprint not in claim.recent
@@ -144,46 +140,45 @@ class EvidenceTracker:
         session: Session | None,
         current: CommandExecution | None,
         *,
-        may_be_due: bool,
         claiming: bool,
     ) -> list[tuple[CommandExecution, Step]]:
         """Match a message to the watched commands and the `current` one; returns the resulting steps.
 
-        Sets `command_id` in the message's events. `now` is in epoch seconds. `may_be_due` says whether bytes
-        of the current command have been sent, so that the message can be a reaction to them; `claiming`,
-        whether a claim is in progress.
+        Sets `command_id` in the message's events. `now` is in epoch seconds. `claiming` says whether a claim
+        is in progress.
         """
         early = self._early
         runs = self.watched if current is None else [current, *self.watched]
         new = self._is_new(message) if runs or early is not None else True
         if not new:
             runs = []
-        elif current is not None and not may_be_due:
+        elif current is not None and current.unwritten:
+            # No message can be a reaction to bytes that have not been sent.
             runs = self.watched
         state, sublocks, clock = None, None, LockClock()
         if session is not None:
             state, sublocks, clock = session.lock_state, session.sublocks, session.clock
         steps = matching.match_message(
-            message, runs, state, now, self.dispatcher.count_wrong_passwords, clock, sublocks
+            message, runs, state, now, self.context.publisher.count_wrong_passwords, clock, sublocks
         )
         if early is not None and len(early) < MAX_EARLY:
             known = None if new and (claiming or not self._claimed) else new
             early.append(_Early(message, now, known, bool(steps)))
         return steps
 
-    def _restore(self, claim: "Claim") -> tuple[list[CommandExecution], bool]:
+    def _restore(self, claim: Claim) -> tuple[list[CommandExecution], bool]:
         """The unsettled commands that kept messages may confirm, and whether another gateway has others.
 
         That gateway notifies this one when they have ended.
         """
         known = {run.command.id for run in self.watched}
         restored = [
-            self.dispatcher.restore_confirmable(record)
+            restore_confirmable(self.context, record)
             for record in claim.unsettled
             if record["id"] not in known
         ]
         unsettled = [run for run in restored if run is not None]
-        elsewhere = any(not run.ended and run.command.id not in self.dispatcher.claims for run in unsettled)
+        elsewhere = any(not run.ended and run.command.id not in self.context.claims for run in unsettled)
         found = [run for run in unsettled if run.ended]
         self.watched += found
         self._trim()

@@ -8,7 +8,7 @@ from twisted.internet import task
 from twisted.logger import Logger
 
 from jt709c_gateway.commands.model import CommandState
-from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
+from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.protocol.events import KIND_COMMAND
 from jt709c_gateway.redis.expiry import AT_ONCE, Announcement, expire
 from jt709c_gateway.util.timestamps import iso
@@ -27,7 +27,7 @@ class CommandExpiry:
     log = Logger()
 
     reactor: Any
-    dispatcher: CommandDispatcher
+    context: CommandContext
     _running: bool = field(default=False, init=False)
     #: How many recent commands the current search for lost ones has covered.
     _searched: int = field(default=0, init=False)
@@ -43,17 +43,17 @@ class CommandExpiry:
             self._running = False
 
     async def _expire_all(self) -> None:
-        dispatcher, skip, looked_at = self.dispatcher, 0, AT_ONCE
+        context, skip, looked_at = self.context, 0, AT_ONCE
         while looked_at == AT_ONCE:
-            now = dispatcher.now()
+            now = context.now()
             done = await expire(
-                dispatcher.store.caller, dispatcher.store.keys, now, str(iso(now)), self._announcement(), skip
+                context.store.caller, context.store.keys, now, str(iso(now)), self._announcement(), skip
             )
             looked_at, skip = done.looked_at, skip + done.refused
             for state in done.states:
-                dispatcher.gateway.counters.commands[CommandState(state)] += 1
+                context.gateway.counters.commands[CommandState(state)] += 1
             if done.reason is not None:
-                dispatcher.refusals.report(
+                context.refusals.report(
                     "to end commands whose ttl is over", txredisapi.ResponseError(done.reason)
                 )
             if looked_at == AT_ONCE:
@@ -61,16 +61,16 @@ class CommandExpiry:
 
     async def search(self) -> None:
         """Check the next batch of recent commands, and end those that are in no list."""
-        dispatcher, now = self.dispatcher, self.dispatcher.now()
-        caller, keys, event = dispatcher.store.caller, dispatcher.store.keys, self._announcement()
+        context, now = self.context, self.context.now()
+        caller, keys, event = context.store.caller, context.store.keys, self._announcement()
         done = await expire(caller, keys, now - LOST_AFTER, str(iso(now)), event, self._searched, lost=True)
         self._searched = self._searched + done.looked_at if done.looked_at == AT_ONCE else 0
         for command_id, state in zip(done.ended, done.states, strict=True):
-            dispatcher.gateway.counters.commands[CommandState(state)] += 1
+            context.gateway.counters.commands[CommandState(state)] += 1
             self.log.error("command {id} is in no list; it ends as {state}", id=command_id, state=state)
 
     def _announcement(self) -> Announcement:
-        gateway = self.dispatcher.gateway
+        gateway = self.context.gateway
         text = gateway.events.encode(_DEVICE, KIND_COMMAND, _DATA)
         number, _, rest = text.removeprefix('{"v":1,"id":"').partition('"')
         before, _, after = rest.partition(f'"device":"{_DEVICE}"')

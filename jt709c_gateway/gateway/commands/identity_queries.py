@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from jt709c_gateway.commands.model import Command, InvalidCommand
 from jt709c_gateway.commands.profiles import CheckedCommand, Rendered
 from jt709c_gateway.gateway.commands import encoder
+from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.gateway.commands.executor import CommandExecutor
 from jt709c_gateway.gateway.commands.pending_query import PATIENCE, PendingQuery
@@ -40,17 +41,19 @@ class IdentityPoller:
 
     dispatcher: CommandDispatcher
     dialects: frozenset[str]
+    _context: CommandContext = field(init=False, repr=False)
     _queue: dict[str, None] = field(factory=dict, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        self._context = self.dispatcher.context
         if self.dialects:
-            self.dispatcher.gateway.callbacks.reported = self._reported
+            self._context.gateway.callbacks.reported = self._reported
 
     def _reported(self, session: Session) -> None:
         if session.dialect not in self.dialects:
             return
         if len(self._queue) >= MAX_QUEUED:
-            self.dispatcher.gateway.counters.questions["dropped"] += 1
+            self._context.gateway.counters.questions["dropped"] += 1
             return
         self._queue[session.device] = None
 
@@ -64,21 +67,21 @@ class IdentityPoller:
         self.log.failure("identity query failed", failure)
 
     async def _query(self, device: str) -> None:
-        dispatcher = self.dispatcher
-        session = dispatcher.gateway.sessions.get(device)
+        context = self._context
+        session = context.gateway.sessions.get(device)
         if session is None:
             return
         # A device that has just reported is awake.
-        if not dispatcher.sending or not session.connection.is_open or not dispatcher.heard_recently(session):
+        if not context.sending or not session.connection.is_open or not context.heard_recently(session):
             session.fresh = True
             return
-        pending_query = PendingQuery(dispatcher.now() + PATIENCE)
-        executor = dispatcher.ensure_executor(session)
+        pending_query = PendingQuery(context.now() + PATIENCE)
+        executor = self.dispatcher.ensure_executor(session)
         if not executor.hold_for_query(pending_query):
             session.fresh = True
             return
         try:
-            known = await dispatcher.store.may_ask(device, dispatcher.now(), EVERY)
+            known = await context.store.may_ask(device, context.now(), EVERY)
             if known is not None:
                 await self._send_queries(executor, session, pending_query, known)
         except txredisapi.RedisError as error:
@@ -91,15 +94,15 @@ class IdentityPoller:
         self, executor: CommandExecutor, session: Session, pending_query: PendingQuery, known: Unasked
     ) -> None:
         """Send the queries one after the other, until one is not answered."""
-        counted = self.dispatcher.gateway.counters.questions
+        counted = self._context.gateway.counters.questions
         for checked, rendered in self._queries(session, known):
             data, serial = encoder.frame(
-                rendered, session, await self.dispatcher.store.next_serial(session.device)
+                rendered, session, await self._context.store.next_serial(session.device)
             )
             if (
                 executor.session is not session
                 or not executor.reachable
-                or self.dispatcher.now() >= pending_query.until
+                or self._context.now() >= pending_query.until
             ):
                 return
             waiting = pending_query.sent(checked, serial)
@@ -112,14 +115,14 @@ class IdentityPoller:
 
     def _queries(self, session: Session, known: Unasked) -> Iterable[tuple[CheckedCommand, Rendered]]:
         """The queries that the device's profile has: the IMEI only when it is unknown, firmware always."""
-        profiles = self.dispatcher.profiles
+        profiles = self._context.profiles
         profile = profiles.pick(session.device, session.dialect_or_guess(known.dialect), known.firmware)
         for what in ("imei", "firmware") if known.imei is None else ("firmware",):
             if profile is None:
                 return
             try:
                 checked = profiles.validate(Command("", session.device, "query", {"what": what}), profile)
-                rendered = checked.render(self.dispatcher.now())
+                rendered = checked.render(self._context.now())
             except InvalidCommand:
                 continue
             if not checked.spec.physical:

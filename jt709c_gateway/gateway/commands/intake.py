@@ -1,36 +1,26 @@
 """Processes entries of the intake list: queues them for their device, executes or rejects them."""
 
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple, TypeVar
 
-import txredisapi
-from attrs import define, evolve, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet import defer
-from twisted.logger import Logger
 
 from jt709c_gateway.commands import sublocks
-from jt709c_gateway.commands.catalogue import CANCEL, LOCAL_COMMANDS
+from jt709c_gateway.commands.catalogue import LOCAL_COMMANDS
 from jt709c_gateway.commands.lifecycle import CommandExecution
-from jt709c_gateway.commands.model import ENDED, ENTRY, Command, CommandState, InvalidCommand, parse_command
+from jt709c_gateway.commands.model import Command, CommandState, InvalidCommand, parse_command
 from jt709c_gateway.commands.profiles import CommandSpec
-from jt709c_gateway.commands.serialization import (
-    PUBLIC_FIELDS,
-    from_hash,
-    from_queue_entry,
-    invalid_record,
-    to_hash,
-    to_queue_entry,
-)
-from jt709c_gateway.commands.signing_keys import CommandRefused, RefusalReason
-from jt709c_gateway.gateway.commands import rejections
+from jt709c_gateway.commands.serialization import PUBLIC_FIELDS, to_hash, to_queue_entry
+from jt709c_gateway.gateway.commands.acceptance import acceptance_events, find_device, report_known
+from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
-from jt709c_gateway.gateway.commands.rejections import UNKNOWN
-from jt709c_gateway.protocol.events import KIND_COMMAND, to_text
+from jt709c_gateway.gateway.commands.entry_rejections import EntryRejections
+from jt709c_gateway.gateway.commands.local_commands import LocalCommands
 from jt709c_gateway.redis.command_store import FULL
-from jt709c_gateway.redis.command_store_types import Acceptance, Events, Known
-from jt709c_gateway.redis.commit_records import RedisCommand
+from jt709c_gateway.redis.command_store_types import Acceptance, Known
 from jt709c_gateway.util.timestamps import iso
 
 _T = TypeVar("_T")
@@ -44,11 +34,6 @@ async def _gather(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
         if not complete:
             result.raiseException()
     return [result for _, result in ended]
-
-
-def _invalid_hash(record: Mapping[str, Any]) -> Mapping[str, str]:
-    """The hash of an invalid command."""
-    return to_hash({name: value for name, value in record.items() if value is not None})
 
 
 class Failed(NamedTuple):
@@ -76,9 +61,15 @@ class _ParsedEntry:
 class Intake:
     """Processes entries; each leaves this gateway's list only after its outcome is stored."""
 
-    log = Logger()
-
     dispatcher: CommandDispatcher
+    context: CommandContext = field(init=False, repr=False)
+    local_commands: LocalCommands = field(init=False, repr=False)
+    rejections: EntryRejections = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.context = self.dispatcher.context
+        self.local_commands = LocalCommands(self.context)
+        self.rejections = EntryRejections(self.context)
 
     async def process(self, entries: Sequence[bytes]) -> list[Failed]:
         """Process entries, concurrently where their order doesn't matter; returns those that failed.
@@ -86,7 +77,7 @@ class Intake:
         Commands for one device are processed in sequence, up to the first that fails. A command that the
         gateway executes itself (`cancel`) is processed after all entries before it and before all behind it.
         """
-        now = self.dispatcher.now()
+        now = self.context.now()
         read = [self._parse(entry, now) for entry in entries]
         for is_local, group in groupby(read, lambda one: one.is_local):
             alike = list(group)
@@ -99,7 +90,7 @@ class Intake:
     def _parse(self, entry: bytes, now: float) -> _ParsedEntry:
         try:
             command = parse_command(entry, now)
-            self.dispatcher.authorizer.check_new(command, now)
+            self.context.authorizer.check_new(command, now)
         except Exception as error:
             # An unexpected error, too, must concern this entry only.
             return _ParsedEntry(entry, error)
@@ -116,7 +107,7 @@ class Intake:
         if isinstance(read.command, Exception):
             return read
         try:
-            return evolve(read, known=await self._find_device(read.command))
+            return evolve(read, known=await find_device(self.context, read.command))
         except defer.CancelledError:
             raise
         except Exception as error:
@@ -138,60 +129,17 @@ class Intake:
             if isinstance(command, Exception):
                 raise command
             if read.known is None:
-                self.dispatcher.profiles.validate_loosely(command)
-                await self._execute_local(command, entry, now)
+                self.context.profiles.validate_loosely(command)
+                await self.local_commands.execute(command, entry, now)
             else:
                 await self._enqueue(command, read.known, entry, now)
         except InvalidCommand as error:
-            await self._reject(error, entry, now)
-
-    async def quarantine(self, entry: bytes, reason: str) -> None:
-        """Set an entry aside that fails repeatedly, so that the others are not blocked.
-
-        It is published as an invalid command, under its id and device where these can be read.
-        """
-        dispatcher, store, now = self.dispatcher, self.dispatcher.store, self.dispatcher.now()
-        command = self._parse(entry, now).command
-        about = command if isinstance(command, InvalidCommand) else InvalidCommand(ENTRY, reason, "another")
-        if isinstance(command, Command):
-            about = about.about(command)
-        rejections.hide_unknown_names(dispatcher, about, is_known=False)
-        device, command_id = about.device or UNKNOWN, about.command_id
-        kept = {"at": iso(now), "reason": reason, "id": command_id, "device": about.device}
-        if command_id is None or not await store.is_known(command_id):
-            record = invalid_record(about, now) | {"reason": reason}
-            commands = dispatcher.reply_writes(about.reply_to, record)
-            if command_id is not None:
-                commands += store.recent_writes(command_id, now)
-                commands += store.record_writes(command_id, _invalid_hash(record))
-            await self._store_outcome(device, record, commands)
-            dispatcher.gateway.counters.commands[CommandState.INVALID] += 1
-        dispatcher.submit(UNKNOWN, None, store.invalid_writes(to_text(kept)))
-        await dispatcher.committed(device)
-        await store.drop(entry)
-
-    async def _store_outcome(self, device: str, record: dict[str, Any], commands: list[RedisCommand]) -> None:
-        """Store an outcome, if need be without its event; raises ResponseError if Redis refuses both."""
-        for event in (record, None):
-            done: defer.Deferred[bool] = defer.Deferred()
-            self.dispatcher.submit(device, event, commands, done.callback)
-            if await done:
-                return
-        raise txredisapi.ResponseError("an outcome could not be stored")
-
-    async def _find_device(self, command: Command) -> Known:
-        """The device that a command is for; raises InvalidCommand for an impossible name."""
-        known = await self.dispatcher.store.look_up(command.device)
-        session = self.dispatcher.gateway.sessions.get(command.device)
-        if session is not None:
-            return evolve(known, device=session.device, peripheral=None)
-        sublocks.check_known(command, is_sublock=known.peripheral is not None)
-        return known
+            await self.rejections.reject(error, entry, now)
 
     async def _check(self, command: Command, known: Known) -> tuple[Command, CommandSpec | None]:
         """The command for its canonical device, and its spec if known; raises InvalidCommand."""
-        profiles = self.dispatcher.profiles
-        session = self.dispatcher.gateway.sessions.get(known.device)
+        profiles = self.context.profiles
+        session = self.context.gateway.sessions.get(known.device)
         dialect = known.dialect if session is None else session.dialect_or_guess(known.dialect)
         profile = profiles.pick(known.device, dialect, known.firmware)
         if known.peripheral is None:
@@ -205,27 +153,25 @@ class Intake:
         spec = profiles.validate(command, profile).spec
         peripheral = spec.peripheral_of(command.params)
         if peripheral is not None and known.peripheral is None:
-            sublocks.check_type(command, peripheral, await self.dispatcher.store.peripheral_type(peripheral))
+            sublocks.check_type(command, peripheral, await self.context.store.peripheral_type(peripheral))
         return command, spec
 
     async def _enqueue(self, given: Command, known: Known, entry: bytes, now: float) -> None:
-        dispatcher = self.dispatcher
+        context, dispatcher = self.context, self.dispatcher
         command, spec = await self._check(given, known)
         device = command.device
-        run = CommandExecution(
-            command, spec, dispatcher.limits, dispatcher.profiles.secret_names(command.name)
-        )
+        run = CommandExecution(command, spec, context.limits, context.profiles.secret_names(command.name))
         steps = [run.queued(now), run.waiting(now), run.settle(now, CommandState.FAILED, FULL)]
         queued, waiting, failed = (step.transitions[-1].fields for step in steps)
         try:
-            result = await dispatcher.store.accept(
+            result = await context.store.accept(
                 command.id,
                 device,
                 entry,
                 to_queue_entry(command),
                 command.created_at + command.ttl,
                 to_hash(queued),
-                self._events(device, queued, waiting, failed),
+                acceptance_events(context, device, queued, waiting, failed),
                 str(iso(now)),
                 reachable=dispatcher.is_reachable(device),
                 name=given.device,
@@ -238,151 +184,23 @@ class Intake:
         if result is Acceptance.NOT_OURS:
             return
         if result is Acceptance.RENAMED:
-            await self._enqueue(given, await self._find_device(given), entry, now)
+            await self._enqueue(given, await find_device(self.context, given), entry, now)
             return
         if result is Acceptance.KNOWN:
-            await self._report_known(command)
+            await report_known(self.context, command)
             return
-        counted = dispatcher.gateway.counters.commands
+        counted = context.gateway.counters.commands
         counted[CommandState.QUEUED] += 1
         if result is Acceptance.FULL:
             counted[CommandState.FAILED] += 1
             public = {name: failed[name] for name in PUBLIC_FIELDS}
-            dispatcher.submit(device, None, dispatcher.reply_writes(command.reply_to, public))
+            context.publisher.submit(device, None, context.publisher.reply_writes(command.reply_to, public))
             return
         if result is Acceptance.WAITING:
             counted[CommandState.WAITING] += 1
         dispatcher.dispatch(device)
 
-    def _events(
-        self,
-        device: str,
-        queued: Mapping[str, Any],
-        waiting: Mapping[str, Any] | None = None,
-        failed: Mapping[str, Any] | None = None,
-    ) -> Events:
-        """The events for each result of an acceptance: queued, waiting and failed."""
-        gateway = self.dispatcher.gateway
-        session = gateway.sessions.get(device)
-
-        def text(record: Mapping[str, Any] | None) -> str:
-            if record is None:
-                return ""
-            public = {name: record[name] for name in PUBLIC_FIELDS}
-            return gateway.events.encode(device, KIND_COMMAND, public, session)
-
-        limits = gateway.committer.limits
-        return Events(text(queued), text(waiting), text(failed), limits.events, limits.history)
-
-    async def _report_known(self, command: Command) -> None:
-        """Publish the current state of a command whose id is known already; it is not executed again."""
-        dispatcher = self.dispatcher
-        while record := await dispatcher.store.record(command.id):
-            fields = from_hash(record)
-            public = {
-                name: iso(fields[name]) if name.endswith("_at") else fields[name] for name in PUBLIC_FIELDS
-            }
-            state, device = CommandState(str(public["state"])), public["device"] or command.device
-            event = dispatcher.gateway.events.encode(
-                device, KIND_COMMAND, public, dispatcher.gateway.sessions.get(device)
-            )
-            limits = dispatcher.gateway.committer.limits
-            caps = (limits.events, limits.history)
-            if await dispatcher.store.report(command.id, device, state, event, caps):
-                if state in ENDED:
-                    dispatcher.submit(device, None, dispatcher.reply_writes(command.reply_to, public))
-                return
-
-    async def _execute_local(self, command: Command, entry: bytes, now: float) -> None:
-        """Execute a command in the gateway itself; repeating that after a crash is harmless."""
-        dispatcher = self.dispatcher
-        if await dispatcher.store.record(command.id):
-            await self._report_known(command)
-            await dispatcher.store.drop(entry)
-            return
-        known = await self._find_device(command)
-        device = known.device
-        if known.peripheral is not None and command.name != CANCEL:
-            sublocks.redirect_to_master(command, device, sublocks.DEFAULT_PARAMETER)
-        if command.name == CANCEL and dispatcher.authorizer.keys.limits_devices(command):
-            await self._check_target(command, device)
-        # The target's id is published only when such a command exists; else it may be a secret.
-        shown = command.name != CANCEL or await dispatcher.store.record(str(command.params["id"]))
-        hidden = frozenset() if shown else frozenset({"id"})
-        run = CommandExecution(evolve(command, device=device), None, dispatcher.limits, hidden)
-        listed = dispatcher.store.recent_writes(command.id, now)
-        dispatcher.publish(run, run.queued(now), commands=listed, local=True)
-        reason, commands = None, []
-        if command.name == "clear_lockout":
-            commands = dispatcher.store.wrong_password_writes(device, 0)
-        else:
-            reason = await self._cancel(str(command.params["id"]), now)
-        state = CommandState.DONE if reason is None else CommandState.REJECTED
-        settled: defer.Deferred[bool] = defer.Deferred()
-        dispatcher.publish(run, run.settle(now, state, reason), settled.callback, commands, local=True)
-        if not await settled and not await dispatcher.store.is_known(command.id):
-            raise txredisapi.ResponseError("an outcome could not be stored")
-        await dispatcher.store.drop(entry)
-
-    async def _check_target(self, command: Command, device: str) -> None:
-        """Refuse to cancel another device's command with a key that is limited to some devices."""
-        target = str(command.params["id"])
-        record = await self.dispatcher.store.record(target)
-        if record.get("device", device) != device:
-            problem = f"{target} is a command for another device than {device}"
-            right = "a command for the same device, since the key is not for all"
-            raise CommandRefused(RefusalReason.NOT_PERMITTED, command, "params.id", problem, right)
-
-    async def _cancel(self, target: str, now: float) -> str | None:
-        """Cancel a waiting command; returns None, or the reason why that is impossible."""
-        dispatcher = self.dispatcher
-        payload, record = await dispatcher.store.remove(target)
-        if payload is None:
-            if record.get("state") == CommandState.CANCELLED:
-                return None
-            return f"command {target} is {record['state']}" if record else "no command of this id is known"
-        try:
-            cancelled = dispatcher.restore(record, from_queue_entry(payload))
-        except InvalidCommand as error:
-            rejections.reject_unreadable(dispatcher, None, payload, record, error)
-            return f"the queue entry of command {target} is invalid"
-        dispatcher.record_claim(target, record)
-        stored: defer.Deferred[bool] = defer.Deferred()
-        dispatcher.publish(cancelled, cancelled.cancel(now), stored.callback)
-        return None if await stored else f"command {target} could not be taken back"
-
-    async def _device_of_rejection(self, error: InvalidCommand) -> str:
-        """The device whose history gets a rejection; unknown names are removed from the rejection."""
-        device, is_known = UNKNOWN, False
-        if error.device is not None:
-            session = self.dispatcher.gateway.sessions.get(error.device)
-            known = await self.dispatcher.store.look_up(error.device)
-            device = known.device if session is None else session.device
-            is_known = session is not None or known.is_known
-        rejections.hide_unknown_names(self.dispatcher, error, is_known=is_known)
-        return UNKNOWN if error.device is None else device
-
-    async def _reject(self, error: InvalidCommand, entry: bytes, now: float) -> None:
-        """Publish why a command is invalid, under its id and device where these can be read."""
-        dispatcher = self.dispatcher
-        device = await self._device_of_rejection(error)
-        record = invalid_record(error, now)
-        if error.command_id is not None:
-            stored, events = _invalid_hash(record), self._events(device, record)
-            result = await dispatcher.store.accept(
-                error.command_id, device, entry, b"", 0.0, stored, events, str(iso(now))
-            )
-            if result is Acceptance.NOT_OURS:
-                return
-        dispatcher.gateway.counters.commands[CommandState.INVALID] += 1
-        commands = rejections.rejection_writes(dispatcher, error)
-        commands += dispatcher.reply_writes(error.reply_to, record)
-        if error.command_id is not None:
-            # `accept` has stored and announced it, unless a valid command has the same id.
-            dispatcher.submit(device, None, commands)
-        else:
-            dispatcher.submit(device, record, commands)
-            await dispatcher.committed(device)
-            await dispatcher.store.drop(entry)
-        if rejections.may_log(dispatcher):
-            rejections.log_rejection(error, device)
+    async def quarantine(self, entry: bytes, reason: str) -> None:
+        """Set an entry aside that fails repeatedly, so that the others are not blocked."""
+        command = self._parse(entry, self.context.now()).command
+        await self.rejections.quarantine(entry, command, reason)

@@ -1,6 +1,6 @@
 """A query that the gateway itself sends to a device. It is not a command and leaves no record."""
 
-from typing import Final
+from typing import Final, Protocol
 
 from attrs import define, field
 from twisted.internet import defer
@@ -8,6 +8,7 @@ from twisted.internet import defer
 from jt709c_gateway.commands.profiles import CheckedCommand
 from jt709c_gateway.commands.replies import match
 from jt709c_gateway.gateway.commands import matching
+from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol.message import Message
 
 #: Longest wait of a device's commands for a query, in seconds.
@@ -39,3 +40,19 @@ class PendingQuery:
         answer, self._sent, self._answer = self._answer, None, None
         if answer is not None:
             answer.callback(answered)
+
+
+class QueriedDevice(Protocol):
+    """A device whose commands can be held back during a query."""
+
+    session: Session | None
+
+    @property
+    def reachable(self) -> bool:
+        """Whether bytes can be sent to it now."""
+
+    def hold_for_query(self, pending_query: PendingQuery, behind_commands: bool = True) -> bool:
+        """Hold its commands back; False when commands go first."""
+
+    def release_query(self) -> None:
+        """End the hold and go on with its commands."""

@@ -1,0 +1,241 @@
+"""Commits the steps of commands and publishes them as events (docs/commands.rst)."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import txredisapi
+from attrs import define
+from twisted.internet import defer
+from twisted.logger import Logger
+
+from jt709c_gateway.commands import lockout
+from jt709c_gateway.commands.lifecycle import CommandExecution, Step, Transition
+from jt709c_gateway.commands.model import CommandState
+from jt709c_gateway.commands.replies import Answer
+from jt709c_gateway.commands.serialization import PUBLIC_FIELDS, to_hash, to_queue_entry
+from jt709c_gateway.gateway.commands.claims import Claims
+from jt709c_gateway.gateway.gateway import Gateway
+from jt709c_gateway.gateway.sessions import Session
+from jt709c_gateway.protocol.events import KIND_COMMAND, to_text
+from jt709c_gateway.redis.command_store import CommandStore
+from jt709c_gateway.redis.commit_records import (
+    Condition,
+    EventsRecord,
+    PublishedEvent,
+    RedisCommand,
+    UnknownCondition,
+)
+
+_UNSETTLED: Final = frozenset({CommandState.UNCONFIRMED, CommandState.UNCERTAIN})
+
+
+@define(eq=False)
+class CommandPublisher:
+    """Stores each step of a command together with its event, on the condition that the claim still holds."""
+
+    log = Logger()
+
+    gateway: Gateway
+    store: CommandStore
+    claims: Claims
+
+    def publish(
+        self,
+        run: CommandExecution,
+        step: Step,
+        then: Callable[[bool], None] | None = None,
+        commands: list[RedisCommand] | None = None,
+        *,
+        local: bool = False,
+        writing: bool = False,
+        lost: Callable[[], None] | None = None,
+    ) -> None:
+        """Store and announce a step's transitions in order; calls `then` after the last one.
+
+        `then` gets whether the last transition was stored: Redis refuses writes of a claim that has ended.
+        Without `then`, a refused transition is stored again without its event; `lost` is called when that is
+        refused, too. `local` is for commands that are not sent to a device: they have no record before they
+        end. `writing` says that bytes follow: Redis refuses a second `writing` record of the same attempt.
+        """
+        for transition in step.transitions:
+            last = transition is step.transitions[-1]
+            further = list(commands or []) if last else []
+            if not local or transition.fields["ended_at"] is not None:
+                further = self._record_writes(run, transition) + further
+            condition = self._condition(run, transition, local, writing)
+            self._announce(run, transition, then if last else None, further, condition, lost)
+
+    def _condition(
+        self, run: CommandExecution, transition: Transition, local: bool, writing: bool
+    ) -> Condition:
+        """The condition under which Redis stores a transition."""
+        store, command_id = self.store, run.command.id
+        if local:
+            return store.unknown_condition(command_id)
+        if transition.state is CommandState.CONFIRMED:
+            return store.evidence_condition("evidence", command_id)
+        if transition.state is CommandState.UNCERTAIN and not transition.announce:
+            return store.evidence_condition("answer", command_id)
+        return store.held_condition(
+            command_id, self.claims.token(command_id), run.attempts - 1 if writing else None
+        )
+
+    def _record_writes(self, run: CommandExecution, transition: Transition) -> list[RedisCommand]:
+        command = run.command
+        commands = self.store.record_writes(command.id, to_hash(transition.fields))
+        if transition.fields["ended_at"] is not None:
+            commands += self.store.release_writes(command.id)
+        if run.spec is not None and run.spec.evidence is not None and run.attempts:
+            # As soon as its bytes may be sent: the device may move to another gateway before it answers.
+            settled = transition.fields["ended_at"] is not None and transition.state not in _UNSETTLED
+            written_at = None if settled else run.writing_at
+            commands += self.store.unsettled_writes(command.device, command.id, written_at)
+        return commands
+
+    def _announce(
+        self,
+        run: CommandExecution,
+        transition: Transition,
+        then: Callable[[bool], None] | None,
+        commands: list[RedisCommand],
+        condition: Condition,
+        lost: Callable[[], None] | None,
+    ) -> None:
+        command = run.command
+        token = self.claims.token(command.id)
+        public = {name: transition.fields[name] for name in PUBLIC_FIELDS}
+        ended = transition.fields["ended_at"] is not None
+        if ended and transition.announce:
+            commands = commands + self.reply_writes(command.reply_to, public)
+
+        def committed(written: bool) -> None:
+            if written and transition.announce:
+                self.gateway.counters.commands[transition.state] += 1
+            if ended:
+                self.claims.discard(command.id, token)
+            if ended and run.attempts and self.gateway.sessions.get(command.device) is None:
+                self.notify_owner(command.device)
+            if not written and (then is None or isinstance(condition, UnknownCondition)):
+                self._retry_without_event(command.device, commands, condition, session, then, lost)
+            elif then is not None:
+                then(written)
+
+        # Evidence counts only when it was seen in the device's newest session.
+        session = (
+            self.gateway.sessions.get(command.device) if transition.state is CommandState.CONFIRMED else None
+        )
+        event = public if transition.announce else None
+        self.submit(command.device, event, commands, committed, condition, session)
+
+    def _retry_without_event(
+        self,
+        device: str,
+        commands: list[RedisCommand],
+        condition: Condition,
+        seen_in: Session | None,
+        then: Callable[[bool], None] | None,
+        lost: Callable[[], None] | None,
+    ) -> None:
+        """Store a refused step again without its event.
+
+        Either another gateway owns the command and publishes it; then that is refused, too. Or the event
+        could not be written, for example because the device's history key has another type: record and reply
+        are stored all the same.
+        """
+
+        def retried(written: bool) -> None:
+            if not written and lost is not None:
+                lost()
+            if then is not None:
+                then(written)
+
+        self.submit(device, None, commands, retried, condition, seen_in)
+
+    def reply_writes(self, name: str | None, public: dict[str, Any]) -> list[RedisCommand]:
+        """Redis commands that push an outcome to the reply list `name`; none without a name."""
+        return [] if name is None else self.store.reply_writes(name, to_text(public))
+
+    def submit(
+        self,
+        device: str,
+        public: dict[str, Any] | None,
+        commands: list[RedisCommand],
+        then: Callable[[bool], None] | None = None,
+        condition: Condition | None = None,
+        seen_in: Session | None = None,
+    ) -> None:
+        """Commit Redis commands and, with `public`, a `command` event; all or nothing.
+
+        Nothing is committed unless `condition` (see `commit_conditions.lua`) holds and `seen_in` is the
+        device's newest session.
+        """
+        events: list[PublishedEvent] = []
+        if public is not None:
+            session = self.gateway.sessions.get(device)
+            events.append((KIND_COMMAND, self.gateway.events.encode(device, KIND_COMMAND, public, session)))
+        token = None if seen_in is None else seen_in.token
+        record = EventsRecord(
+            device=device, events=events, commands=commands, condition=condition, token=token
+        )
+        self.gateway.committer.submit(record, then=then)
+
+    def after_commit(self, device: str, then: Callable[[bool], None]) -> None:
+        """Call `then` when everything submitted up to now is committed."""
+        self.submit(device, None, [], then)
+
+    def committed(self, device: str) -> "defer.Deferred[bool]":
+        """Wait until everything submitted up to now is committed."""
+        done: defer.Deferred[bool] = defer.Deferred()
+        self.after_commit(device, done.callback)
+        return done
+
+    def requeue(self, run: CommandExecution) -> None:
+        """Put a command back at the head of its device's queue."""
+        command = run.command
+        payload = to_queue_entry(command).decode()
+        commands = self.store.requeue_writes(
+            command.id, command.device, payload, command.created_at + command.ttl
+        )
+        token = self.claims.token(command.id)
+
+        def requeued(written: bool) -> None:
+            self.claims.discard(command.id, token)
+            if self.gateway.sessions.get(command.device) is None:
+                self.notify_owner(command.device)
+
+        self.submit(command.device, None, commands, requeued, self.store.requeue_condition(command.id, token))
+
+    def release(self, run: CommandExecution) -> None:
+        """Release the claim of a command that has ended."""
+        command_id = run.command.id
+
+        def released(written: bool) -> None:
+            self.claims.discard(command_id)
+
+        self.submit(run.command.device, None, self.store.release_writes(command_id), released)
+
+    def notify_owner(self, device: str) -> None:
+        """Notify the gateway that the device is connected to, so that it claims the device's commands."""
+        defer.Deferred.fromCoroutine(self._notify_owner(device)).addErrback(
+            lambda failure: self.log.failure("notifying another gateway failed", failure)
+        )
+
+    async def _notify_owner(self, device: str) -> None:
+        try:
+            await self.store.notify_owner(device)
+        except txredisapi.RedisError as error:
+            self.log.debug("no notice to the gateway of a device: {reason}", reason=str(error))
+
+    def count_wrong_passwords(self, run: CommandExecution, answer: Answer) -> None:
+        """Update the number of consecutive wrong passwords that commands have sent to a device."""
+        if run.spec is None or not run.spec.shows_password:
+            return
+        device = run.command.device
+        if answer.wrong_password:
+            self.gateway.counters.wrong_passwords += 1
+            commands: list[RedisCommand] = [("HINCRBY", self.store.keys.device(device), "wrong_passwords", 1)]
+        elif lockout.next_count(1, run.spec, answer) == 0:
+            commands = self.store.wrong_password_writes(device, 0)
+        else:
+            return
+        self.submit(device, None, commands)
