@@ -51,12 +51,18 @@ wait_for() {
 # no_traceback FILE: fail, and show FILE, if a traceback is in it.
 no_traceback() { if grep -q Traceback "$1"; then cat "$1"; return 1; fi; }
 
-# first_unlock LOG: with the gateway whose log this is, let simulated locks carry out README's first unlock.
+# copy_sources DIRECTORY: what git has of them, in a new directory.
+copy_sources() {
+    mkdir "$1"
+    if is_checkout; then git ls-files -z | xargs -0 cp --parents --target-directory="$1"; else cp -a . "$1"; fi
+}
+
+# first_unlock LOG: with the gateway whose log this is, let simulated locks carry out a first unlock.
 first_unlock() {
     wait_for 'connected to Redis' "$1"
     eval "$(grep -o -m1 'export JT709C_REDIS=embedded:[^ ]*' "$1")"
-    in_background "$SCRATCH/simulate.log" bash -c "exec $(readme 'jt709c simulate --locks 3' | sed 's/ *&$//')"
+    in_background "$SCRATCH/simulate.log" jt709c simulate --locks 3
     echo 888888 >"$SCRATCH/password"
-    eval "$(readme 'jt709c send unlock') --password-file $SCRATCH/password" | tee "$SCRATCH/unlock.log"
+    jt709c send unlock 794308010001 --wait --password-file "$SCRATCH/password" | tee "$SCRATCH/unlock.log"
     grep -q confirmed "$SCRATCH/unlock.log"
 }

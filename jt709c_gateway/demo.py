@@ -4,6 +4,8 @@ import re
 import secrets
 import shutil
 import socket
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -127,6 +129,15 @@ def _address(description: str, option: str) -> tuple[str, int]:
     return _LOOPBACK if host == "0.0.0.0" else host, int(found[1])
 
 
+def _command_line() -> str:
+    """How to call `jt709c` of this installation: by its name, or by its path if it is not in PATH."""
+    beside = Path(sys.argv[0]).with_name("jt709c")
+    named = shutil.which("jt709c")
+    if named is not None and (not beside.exists() or Path(named).samefile(beside)):
+        return "jt709c"
+    return str(beside) if beside.exists() else "jt709c"
+
+
 class DemoService(MultiService):
     """The gateway, and locks that connect to it; tells how to use them when a first report is answered."""
 
@@ -136,6 +147,7 @@ class DemoService(MultiService):
         super().__init__()  # type: ignore[no-untyped-call]
         if settings.no_tcp or not settings.http:
             raise StartError("--demo: expected without --no-tcp, and with --http")
+        self._reactor = reactor
         self._settings = settings
         self._plan = plan
         self._out = out
@@ -152,6 +164,9 @@ class DemoService(MultiService):
     def startService(self) -> None:
         """Start the gateway and the locks."""
         super().startService()  # type: ignore[no-untyped-call]
+        # A gateway's reactor counts from the start of the machine, and a lock reports the time of day.
+        for lock in self._fleet.locks:
+            lock.vehicle.clock_ahead = time.time() - self._reactor.seconds()
         self._fleet.start()
         self._looking.start(_LOOK_EVERY, now=False)
 
@@ -172,7 +187,7 @@ class DemoService(MultiService):
             f"  The page:    {self._url}{user}\n"
             f"  In a second terminal, in this directory:\n"
             f"               export JT709C_REDIS=embedded:{self._settings.data_dir}\n"
-            f"               jt709c send unlock {locks[0]} --wait\n"
+            f"               {_command_line()} send unlock {locks[0]} --wait\n"
             f"  The locks' password is {FACTORY_PASSWORD}. Ctrl-C ends everything"
             f"{'' if self._plan.temporary is None else f' and removes {self._plan.temporary}'}.\n\n"
         )

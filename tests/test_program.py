@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -160,10 +161,17 @@ class DemoTests(SynchronousTestCase):
         assert found is not None, log
         url, user, password = found.groups()
         self.assertEqual(url, f"http://{LOOPBACK}:{page_port}/")
-        request = urllib.request.Request(f"{url}api/v1/devices")
         token = base64.b64encode(f"{user}:{password}".encode()).decode()
-        request.add_header("authorization", f"Basic {token}")
-        wait_until(lambda: urllib.request.urlopen(request).read().count(b'"79430801000') >= 3)
+
+        def get(address: str) -> str:
+            request = urllib.request.Request(address, headers={"authorization": f"Basic {token}"})
+            body: bytes = urllib.request.urlopen(request).read()
+            return body.decode()
+
+        wait_until(lambda: get(f"{url}api/v1/devices").count('"79430801000') >= 3)
+        self.assertIn(
+            datetime.now(UTC).strftime('"time":"%Y-%m-%d'), get(f"{url}api/v1/events?kind=location")
+        )
         self.assertEqual(os.stat(program.directory / "jt709c-demo").st_mode & 0o077, 0)
         # The two lines for a second terminal, as they are, and the password at the prompt.
         lines = re.search(r"(export JT709C_REDIS=\S+)\n +(jt709c send unlock .*)\n", log)

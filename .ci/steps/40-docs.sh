@@ -35,12 +35,7 @@ JT709C_REQUIRE_TOOLS=1 JT709C_TEST_NODE=$SCRATCH/node python -m pytest -q "${wit
 deactivate
 
 echo "-- the quick start's first block, in a copy of the sources"
-mkdir "$SCRATCH/quickstart"
-if is_checkout; then
-    git ls-files -z | xargs -0 cp --parents --target-directory="$SCRATCH/quickstart"
-else
-    cp -a . "$SCRATCH/quickstart"
-fi
+copy_sources "$SCRATCH/quickstart"
 sed -n '/:caption: Install/,/^[^ ]/s/^   \([^:]\)/\1/p' docs/quickstart.rst >"$SCRATCH/install"
 grep -q pip "$SCRATCH/install"
 cd "$SCRATCH/quickstart"

