@@ -126,6 +126,7 @@ class GatewayService(MultiService):
                 histories=settings.histories_max,
             ),
             settings.max_unacked,
+            commit_window=settings.commit_window,
             durability=settings.durability,
             observed=CommitMetrics(self.registry).observe,
             now=self.redis_time.seconds,

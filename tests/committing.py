@@ -173,6 +173,7 @@ class Record:
     recipient: Recipient | None = None
     answer: Answer = None
     then: Then | None = None
+    may_wait: bool = False
 
     @property
     def content(self) -> tuple[Any, ...]:
@@ -190,8 +191,8 @@ class _Sink:
         self.boot = boot
         self.records: list[Record] = []
 
-    def submit(self, *arguments: Any) -> None:
-        self.records.append(Record(*arguments))
+    def submit(self, *arguments: Any, **more: Any) -> None:
+        self.records.append(Record(*arguments, **more))
 
 
 class Teller:

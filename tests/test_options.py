@@ -79,6 +79,7 @@ BAD: dict[str, tuple[list[str], str]] = {
     "max-share": (["", "-1", "101", "all", "nan", "20%"], "percent"),
     "max-new-devices": (["", "-1", "1.5", "all"], "whole number from 0"),
     "max-unacked": (COUNTS, "whole number"),
+    "commit-window": (["", "-1", "1001", "5ms", "nan"], "milliseconds"),
     "events-max": (COUNTS, "whole number"),
     "events-max-age": (["", "-1", "soon", "nan"], "seconds"),
     "history-max": (COUNTS, "whole number"),

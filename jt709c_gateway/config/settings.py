@@ -26,6 +26,7 @@ from jt709c_gateway.config.values import (
     key_id,
     length,
     lock_endpoint,
+    milliseconds,
     name,
     percent,
     prefix,
@@ -80,6 +81,7 @@ class Settings:
     redis_cert: Path | None
     redis_key: Path | None
     redis_timeout: float
+    commit_window: float
     durability: Durability
     durability_timeout: float
     listen: tuple[str, ...]
@@ -155,6 +157,13 @@ OPTIONS: Final = (
     Option("redis-cert", existing_file, None, "PEM file with our certificate for Redis"),
     Option("redis-key", existing_file, None, "PEM file with the key of that certificate"),
     Option("redis-timeout", seconds, 10.0, "Seconds that Redis may take for a reply [default: 10]"),
+    Option(
+        "commit-window",
+        milliseconds,
+        0.005,
+        "Milliseconds that a report may wait for others, to be written to Redis with them; 0 for none. What "
+        "commands depend on never waits [default: 5]",
+    ),
     Option(
         "durability",
         Durability.parse,

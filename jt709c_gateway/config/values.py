@@ -48,6 +48,17 @@ def seconds(text: str) -> float:
     return value
 
 
+def milliseconds(text: str) -> float:
+    """Parse milliseconds, from 0 to a second; return seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1000:
+        raise ValueError("expected milliseconds, from 0 to 1000")
+    return value / 1000
+
+
 def count(text: str) -> int:
     """Parse a whole number from 1."""
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:

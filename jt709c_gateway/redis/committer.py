@@ -1,7 +1,8 @@
 """Group commit: writes all records of frames and commands to Redis, one script call at a time.
 
-Records that arrive during a call are sent with the next one. So latency is low under low load, and the cost
-per frame falls under high load. A device's answer is sent only after the call with its report has succeeded.
+Records that arrive during a call are sent with the next one, and records that may wait do so for a few
+milliseconds (`CommitWindow`), since a call costs much more than a record in it. A device's answer is sent
+only after the call with its report has succeeded.
 
 With `--durability`, WAIT or WAITAOF follows the call in the same write. Redis processes no further request of
 this connection while it waits. So when waits are slow and more records are queued, several calls share one
@@ -21,6 +22,7 @@ from twisted.python.failure import Failure
 
 from jt709c_gateway.redis.batch import Answer, Batch, Recipient, Then, Waiting, gather
 from jt709c_gateway.redis.commit_records import CommitRecord
+from jt709c_gateway.redis.commit_window import CommitWindow
 from jt709c_gateway.redis.durability import Durability, NotDurable, Shortfall
 from jt709c_gateway.redis.errors import REPORT_EVERY, explain
 from jt709c_gateway.redis.keys import Keys
@@ -126,6 +128,8 @@ class Committer:
     limits: Limits = field(factory=Limits)
     max_unacked: int = 20_000
     max_bytes: int = 128 << 20
+    #: Seconds that a record may wait for others to be sent with it; 0 for none.
+    commit_window: float = 0.0
     durability: Durability = field(factory=Durability)
     drained: Callable[[], None] = lambda: None
     #: Returns the time that records carry, in epoch seconds.
@@ -151,6 +155,7 @@ class Committer:
     _number: int = 0
     _calling: bool = False
     _scheduled: bool = False
+    _window: CommitWindow = field(init=False, repr=False)
     _delay: float = _RETRY_FIRST
     _unreported: int = 0
     _report_at: float = 0.0
@@ -163,6 +168,7 @@ class Committer:
         marker = self.marker
         self._call = ("EVALSHA", COMMIT.hash, 1, self.keys.events, self.keys.prefix, marker)
         self._limits = self.limits.packed()
+        self._window = CommitWindow(self.clock, self.commit_window)
 
     @property
     def marker(self) -> str:
@@ -175,8 +181,12 @@ class Committer:
         recipient: Recipient | None = None,
         answer: Answer = None,
         then: Then | None = None,
+        may_wait: bool = False,
     ) -> None:
-        """Queue a record for the next batch; after its commit `recipient` gets `answer`."""
+        """Queue a record for the next batch; after its commit `recipient` gets `answer`.
+
+        With `may_wait` nothing urgent depends on it, and it may wait for the commit window.
+        """
         try:
             packed = _encode(record)
         except Exception:
@@ -187,7 +197,8 @@ class Committer:
         self._bytes += len(packed) + _OVERHEAD
         if self.unacked >= self.max_unacked or self._bytes >= self.max_bytes:
             self.full = True
-        if not self._scheduled and not self._calling:
+        self._window.joined(len(self._waiting), may_wait and not self.full)
+        if not self._scheduled and not self._calling and not self._window.holds(self._flush):
             self._scheduled = True
             self.clock.callLater(0, self._flush)
 
@@ -244,6 +255,7 @@ class Committer:
 
     def _gather(self) -> Batch:
         """Make the next batch of the queued records."""
+        self._window.close()
         records = gather(self._waiting)
         sendable = [record for record in records if record[0]]
         if len(sendable) < len(records):
@@ -281,7 +293,7 @@ class Committer:
         self.applied = batch.number
         done, self._undurable = self._undurable, []
         failed = [self._count(batch) for batch in done]
-        if self._waiting:
+        if self._waiting and not self._window.holds(self._flush):
             # Send the next call before the answers of this one.
             self._flush()
         for batch, indices in zip(done, failed, strict=True):
