@@ -4,6 +4,7 @@ import atexit
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -162,7 +163,7 @@ class Daemon:
     It ends with the test process. `redis` is what ``--redis`` gets; `options` go on the command line as they
     are. `tcp`, `udp` and `http` say which of its ports it listens on: `tcp_port`, `udp_port` and `http_port`.
     With `proxied` a PROXY header comes first on a TCP connection. `prelude` is Python that it executes
-    first. Its data are in `directory`, which is also where it runs.
+    first. Its data are in `directory`, which is also where it runs. It gets JT709C_TEST_OPTIONS, too.
     """
 
     def __init__(
@@ -212,7 +213,7 @@ class Daemon:
             found += ["--no-udp"]
         if self._wanted["http"]:
             found += ["--http", f"tcp:{self.http_port}:interface={LOOPBACK}"]
-        return [*found, *self._options]
+        return [*found, *shlex.split(os.environ.get("JT709C_TEST_OPTIONS", "")), *self._options]
 
     def start(self, ready: bool = True, timeout: float = PATIENCE) -> "Daemon":
         """Start it; wait until its ports are bound and, if `ready`, until it has Redis."""
