@@ -9,9 +9,8 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.trial.unittest import TestCase
 
 from jt709c_gateway.redis.address import EmbeddedAddress, RedisAddress, client_endpoint, parse_redis_address
-from jt709c_gateway.redis.cluster import ClusterEndpoint
 from jt709c_gateway.redis.connection import RedisConnection
-from jt709c_gateway.redis.sentinel import SentinelEndpoint
+from jt709c_gateway.redis.endpoints import ClusterEndpoint, SentinelEndpoint
 from jt709c_gateway.redis.tls import TlsFiles
 from tests.support import LOOPBACK, shared_server
 

@@ -6,7 +6,7 @@ from twisted.internet import defer
 from twisted.trial.unittest import SynchronousTestCase
 from txredisapi import ResponseError
 
-from jt709c_gateway.redis.cluster import ClusterEndpoint, has_hash_tag, moved_to
+from jt709c_gateway.redis.endpoints import ClusterEndpoint, has_hash_tag, moved_to
 
 
 class _Endpoint:

@@ -16,10 +16,10 @@ from jt709c_gateway.config.options import read_password
 from jt709c_gateway.config.values import DEFAULT_DATA_DIR, PASSWORD_VARIABLE
 from jt709c_gateway.redis.address import RedisAddress, client_endpoint, parse_redis_address
 from jt709c_gateway.redis.client_protocol import RedisProtocol
-from jt709c_gateway.redis.cluster import has_hash_tag
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.embedded.access import running_server
 from jt709c_gateway.redis.embedded.data_directory import EmbeddedServerError
+from jt709c_gateway.redis.endpoints import has_hash_tag
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.pubsub import ListenerEndpoint
 from jt709c_gateway.redis.tls import NO_FILES, TlsFiles

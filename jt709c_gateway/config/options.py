@@ -29,7 +29,7 @@ from jt709c_gateway.config.values import (
     name,
 )
 from jt709c_gateway.redis.address import EmbeddedAddress, parse_redis_address
-from jt709c_gateway.redis.cluster import has_hash_tag
+from jt709c_gateway.redis.endpoints import has_hash_tag
 from jt709c_gateway.transport.proxy_protocol import split_proxied
 from jt709c_gateway.transport.shared_ports import SHARED_ENDPOINTS
 from jt709c_gateway.web.htpasswd import UserFile

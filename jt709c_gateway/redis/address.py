@@ -8,8 +8,7 @@ from urllib.parse import quote, unquote
 import attrs
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 
-from jt709c_gateway.redis.cluster import ClusterEndpoint
-from jt709c_gateway.redis.sentinel import SentinelEndpoint
+from jt709c_gateway.redis.endpoints import ClusterEndpoint, SentinelEndpoint
 from jt709c_gateway.redis.tls import NO_FILES, TlsEndpoint, TlsFiles
 
 REDIS_PORT = 6379

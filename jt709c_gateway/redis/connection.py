@@ -18,7 +18,7 @@ from jt709c_gateway.redis.client_protocol import (
     connect,
     one_line,
 )
-from jt709c_gateway.redis.cluster import ClusterEndpoint, moved_to
+from jt709c_gateway.redis.endpoints import ClusterEndpoint, moved_to
 
 _REASONS_LOGGED = 8
 _STEADY = 5.0

@@ -28,19 +28,22 @@ class Script:
         return cls(name, source, sha1(source, usedforsecurity=False).hexdigest())
 
 
+#: What the scripts that touch a command begin with.
+_COMMAND: Final = ("checks", "command_common")
+
 #: Called by `Committer`.
 COMMIT: Final = Script.of(
     "commit",
-    *("commit", "commit_checks", "commit_state", "commit_sessions"),
+    *("checks", "history_rank", "commit", "commit_checks", "commit_state", "commit_sessions"),
     *("command_states", "commit_conditions", "commit_batch"),
 )
-ACCEPT: Final = Script.of("command_accept", "command_common", "command_accept")
-CLAIM: Final = Script.of("command_claim", "command_common", "command_claim")
-REMOVE: Final = Script.of("command_remove", "command_common", "command_remove")
-ADOPT: Final = Script.of("command_adopt", "command_common", "command_adopt")
-REPORT: Final = Script.of("command_report", "command_common", "command_report")
-HANDS: Final = Script.of("command_in_hand", "command_common", "command_in_hand")
-EXPIRE: Final = Script.of("command_expire", "command_common", "command_states", "command_expire")
+ACCEPT: Final = Script.of("command_accept", *_COMMAND, "history_rank", "command_accept")
+CLAIM: Final = Script.of("command_claim", *_COMMAND, "command_claim")
+REMOVE: Final = Script.of("command_remove", *_COMMAND, "command_remove")
+ADOPT: Final = Script.of("command_adopt", *_COMMAND, "command_adopt")
+REPORT: Final = Script.of("command_report", *_COMMAND, "history_rank", "command_report")
+HANDS: Final = Script.of("command_in_hand", *_COMMAND, "command_in_hand")
+EXPIRE: Final = Script.of("command_expire", *_COMMAND, "history_rank", "command_states", "command_expire")
 ASK: Final = Script.of("device_ask")
 ENTER: Final = Script.of("gateway_enter")
 RENEW: Final = Script.of("gateway_renew")

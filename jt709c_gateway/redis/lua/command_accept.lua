@@ -24,12 +24,12 @@ end
 -- Every write is checked before the first one: a script that fails half-way would lose the command.
 local channel = key_channel .. 'command:' .. device
 local route = owner and key_route .. owner
-check_type('hash', KEYS[1])
-check_type('list', KEYS[4])
-check_type('stream', KEYS[6])
-check_type('stream', KEYS[7])
-check_type('zset', KEYS[3])
-check_type('zset', key_recent_commands)
+check_type(KEYS[1], 'hash')
+check_type(KEYS[4], 'list')
+check_type(KEYS[6], 'stream')
+check_type(KEYS[7], 'stream')
+check_type(KEYS[3], 'zset')
+check_type(key_recent_commands, 'zset')
 check_right('LREM', KEYS[4], 1, id)
 check_right('HSET', KEYS[1], 'state', '')
 check_right('EXPIRE', KEYS[1], 1)
@@ -43,7 +43,7 @@ if ARGV[3] ~= '' then
   check_right('EXPIRE', KEYS[2], 1)
   check_right('ZADD', KEYS[3], 0, id)
   if route then
-    check_type('list', route)
+    check_type(route, 'list')
     check_right('RPUSH', route, device)
     check_right('EXPIRE', route, 60)
   end
@@ -70,10 +70,7 @@ local moment = call('TIME')
 call('ZADD', key_recent_commands, moment[1] .. '.' .. string.format('%06d', moment[2]), id)
 call('ZREMRANGEBYRANK', key_recent_commands, 0, -10001)
 announce(ARGV[13])
--- As `rank_trail` of commit.lua does for later events.
-local heard = call('HGET', key_device .. device, 'seen')
-redis.pcall('ZADD', key_histories, 'GT',
-  string.format('%.3f', (heard and 300000000000 or 0) - call('TIME')[1]), device)
+rank_history(device, 'command', moment[1])
 if ARGV[3] == '' then
   return 1
 end

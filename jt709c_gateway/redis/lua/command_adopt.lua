@@ -17,9 +17,9 @@ if said and said ~= ARGV[3] then
   return false
 end
 local entries = call('HGETALL', KEYS[3])
-check_type('list', KEYS[2])
-check_type('list', KEYS[4])
-check_type('hash', KEYS[5])
+check_type(KEYS[2], 'list')
+check_type(KEYS[4], 'list')
+check_type(KEYS[5], 'hash')
 check_right('LMOVE', KEYS[2], KEYS[4], 'RIGHT', 'LEFT')
 check_right('HSET', KEYS[5], '', '')
 check_right('HDEL', KEYS[3], '')
@@ -36,7 +36,7 @@ end
 local left = {}
 for i = 1, #entries, 2 do
   local record = key_command .. entries[i]
-  check_type('hash', record)
+  check_type(record, 'hash')
   if #left < tonumber(ARGV[5]) and is_left(record) then
     check_take(record, holder)
     left[#left + 1] = {entries[i], entries[i + 1], record}

@@ -64,10 +64,10 @@ local command = ARGV[2] == '1' and call('LRANGE', KEYS[1], 0, 0)[1] or false
 local ok, read_order = pcall(cjson.decode, command or '{}')
 local id = ok and type(read_order) == 'table' and type(read_order['id']) == 'string' and read_order['id'] or ''
 local fields = command and read(id) or {}
-check_type('hash', KEYS[2])
+check_type(KEYS[2], 'hash')
 check_right('HSET', KEYS[2], id, command or '')
 check_right('HDEL', KEYS[4], id)
-check_type('hash', KEYS[7])
+check_type(KEYS[7], 'hash')
 check_right('HSET', KEYS[7], 'gateway', '')
 check_right('EXPIRE', KEYS[7], 60)
 if command then

@@ -1,27 +1,10 @@
--- First part of the scripts that touch a command: their checks before the first write.
+-- What the scripts that touch a command have in common. A part of several scripts, behind checks.lua.
 --
 -- The record of a command names its holder: `holder` is `<gateway>/<run>` of the process that has claimed it, or empty,
 -- and `token` grows by one with each claim and adoption. docs/fencing.rst describes the protocol.
 
-local call, find, match = redis.call, string.find, string.match
+local find, match = string.find, string.match
 local LATE = {'LATE'}
-
--- Checks that a key has the right type, or is absent. A Cluster refuses this read while it moves the key to another
--- node.
-local function check_type(kind, key)
-  local found = call('TYPE', key)['ok']
-  if found ~= kind and found ~= 'none' then
-    error({err = 'WRONGTYPE ' .. key .. ' is a ' .. found})
-  end
-end
-
--- Checks that a Redis command may be used on a key; its reply doesn't matter unless it is a refusal.
-local function check_right(...)
-  if not redis.acl_check_cmd(...) then
-    -- The server's error, and its ACL LOG, name the missing right.
-    call(...)
-  end
-end
 
 -- Whether the process that holds a command lives: the liveness of its gateway names this run, not a later one.
 local function is_alive(holder)
@@ -60,7 +43,7 @@ local function take(record, holder)
 end
 
 local function check_take(record, holder)
-  check_type('hash', record)
+  check_type(record, 'hash')
   check_right('HSET', record, 'holder', holder)
   check_right('HINCRBY', record, 'token', 1)
 end

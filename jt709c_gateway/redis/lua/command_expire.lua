@@ -97,10 +97,10 @@ end
 local function check_all(id, record, queue, json)
   local key, device = key_command .. id, record.device
   local history, unsettled = key_history .. device, key_unsettled .. device
-  check_type('list', queue)
-  check_type('stream', KEYS[2])
-  check_type('stream', history)
-  check_type('hash', unsettled)
+  check_type(queue, 'list')
+  check_type(KEYS[2], 'stream')
+  check_type(history, 'stream')
+  check_type(unsettled, 'hash')
   check_once('record', 'HSET', key, 'state', 'expired')
   check_once('queue', 'LREM', queue, 0, id)
   check_once('deadlines', 'ZREM', KEYS[1], id)
@@ -110,7 +110,7 @@ local function check_all(id, record, queue, json)
   check_once('channel', 'PUBLISH', key_channel .. 'command:' .. device, json)
   if record.reply_to then
     local replies = key_reply .. record.reply_to
-    check_type('list', replies)
+    check_type(replies, 'list')
     check_once('replies', 'RPUSH', replies, json)
     check_once('replies cut', 'LTRIM', replies, 0, -1)
     check_once('replies kept', 'EXPIRE', replies, 1)
@@ -126,10 +126,8 @@ local function announce(device, json)
   call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], '*', 'kind', 'command', 'device', device, 'event', event)
   call('XADD', key_history .. device, 'MAXLEN', '~', ARGV[7], '*',
     'kind', 'command', 'device', device, 'event', event)
-  -- As `rank_trail` of commit.lua does; the trail has that rank already, unless it was deleted meanwhile.
-  local heard = type(redis.pcall('HGET', key_device .. device, 'seen')) == 'string'
-  redis.pcall('ZADD', key_histories, 'GT',
-    format('%.3f', (heard and 300000000000 or 0) - call('TIME')[1]), device)
+  -- The trail has that rank already, unless it was deleted meanwhile.
+  rank_history(device, 'command', call('TIME')[1])
 end
 
 local function reply(name, json)

@@ -16,7 +16,7 @@ local command = queue and entry_of(queue, id)
 if not command then
   return {false, fields}
 end
-check_type('hash', KEYS[2])
+check_type(KEYS[2], 'hash')
 check_take(KEYS[1], holder)
 check_right('HSET', KEYS[2], id, command)
 check_right('LREM', queue, 1, command)

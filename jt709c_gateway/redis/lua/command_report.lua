@@ -8,8 +8,8 @@ local channel = key_channel .. 'command:' .. ARGV[2]
 if call('HGET', KEYS[1], 'state') ~= ARGV[3] then
   return 0
 end
-check_type('stream', KEYS[2])
-check_type('stream', KEYS[3])
+check_type(KEYS[2], 'stream')
+check_type(KEYS[3], 'stream')
 check_right('PUBLISH', channel, '')
 check_right('XADD', KEYS[2], '*', 'kind', 'command')
 check_right('XADD', KEYS[3], '*', 'kind', 'command')
@@ -17,8 +17,5 @@ call('PUBLISH', channel, ARGV[4])
 for key, length in pairs({[KEYS[2]] = ARGV[5], [KEYS[3]] = ARGV[6]}) do
   call('XADD', key, 'MAXLEN', '~', length, '*', 'kind', 'command', 'device', ARGV[2], 'event', ARGV[4])
 end
--- As `rank_trail` of commit.lua does for later events.
-local heard = redis.call('HGET', key_device .. ARGV[2], 'seen')
-redis.pcall('ZADD', key_histories, 'GT',
-  string.format('%.3f', (heard and 300000000000 or 0) - redis.call('TIME')[1]), ARGV[2])
+rank_history(ARGV[2], 'command', call('TIME')[1])
 return 1

@@ -1,6 +1,6 @@
 -- Writes one batch of records: publishes events, and updates streams, last known state and sessions.
--- One script in six files: commit_checks.lua, commit_state.lua, commit_sessions.lua, commit_conditions.lua and
--- commit_batch.lua follow.
+-- One script with commit_checks.lua, commit_state.lua, commit_sessions.lua, commit_conditions.lua and commit_batch.lua,
+-- which follow, and the parts that other scripts have, too.
 --
 -- A record is written completely or not at all: commit_checks.lua checks all of its writes before the first one,
 -- since writes before a refusal are not undone, and would be repeated with each repetition of the record.
@@ -36,10 +36,6 @@ local MAX_PERIPHERALS = 100
 -- Devices, and audit trails, beyond the limit that one call deletes: more than a batch can add. And seconds for which
 -- it is remembered how many of the longest unseen devices are kept because they have an audit trail.
 local MAX_FORGOTTEN, SPARED_TTL, JUST_NOW = 500, 600, 600
--- Ranks of audit trails: the lowest is deleted first when there are too many, and within a rank the newest one, so
--- that no trail makes room for a new one. Commands for a device that was never heard have rank 0.
-local RANK_ALARM, RANK_LOCK, RANK_COMMAND = 1, 2, 3
-local RANK = 100000000000
 -- Positions by which a track may exceed its limit before it is trimmed.
 local TRACK_SLACK, PART = 50, 500
 -- A track has one live position per so many seconds: more would cost writes and push older ones out.
@@ -55,7 +51,7 @@ local CLOCKS_AGREE = 2
 local IN_HISTORY = {lock = true, alarm = true, command = true}
 
 -- Looked up once, and not for each record.
-local call, unpack_limit, pcall, type, unpack = redis.call, cmsgpack.unpack_limit, pcall, type, unpack
+local unpack_limit, pcall, type, unpack = cmsgpack.unpack_limit, pcall, type, unpack
 local byte, find, format, match, sub = string.byte, string.find, string.format, string.match, string.sub
 local abs, floor, min, max = math.abs, math.floor, math.min, math.max
 -- The number of the last batch, then the indices of its records that could not be written; at the end, after an @,
@@ -85,16 +81,6 @@ if ARGV[6] and math.abs(present - ARGV[6]) > CLOCKS_AGREE then
   late = present - ARGV[6]
 end
 
--- Stores the rank of a device's audit trail. If that fails the trail has no rank, and is kept.
-local function rank_trail(device, kind)
-  local rank = kind == 'alarm' and RANK_ALARM or RANK_LOCK
-  if kind == 'command' then
-    local seen = redis.pcall('HGET', key_device .. device, 'seen')
-    rank = type(seen) == 'string' and RANK_COMMAND or 0
-  end
-  redis.pcall('ZADD', key_histories, 'GT', format('%.3f', rank * RANK - present), device)
-end
-
 -- Only after `check_events`.
 local function emit(device, kind, json)
   call('PUBLISH', key_channel .. kind .. ':' .. device, json)
@@ -102,7 +88,7 @@ local function emit(device, kind, json)
   if IN_HISTORY[kind] then
     call('XADD', key_history .. device, 'MAXLEN', '~', max_history, '*',
       'kind', kind, 'device', device, 'event', json)
-    rank_trail(device, kind)
+    rank_history(device, kind, present)
   end
 end
 

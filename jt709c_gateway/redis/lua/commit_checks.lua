@@ -1,28 +1,8 @@
 -- Second part of commit.lua: checks that a record can be written, before its first write.
---
--- There are three obstacles: a key of the wrong type, a missing right, and a Cluster that is moving the key to another
--- node, which refuses even reading the key.
 
--- Keys that were checked in this call, and kinds of keys. Rights are given by pattern: one device's key stands for
--- those of all devices.
-local sound, granted = {}, {}
-
-local function check_type(key, kind)
-  if not sound[key] then
-    local found = call('TYPE', key).ok
-    if found ~= kind and found ~= 'none' then
-      error({err = 'WRONGTYPE ' .. key .. ' is a ' .. found .. ', and no ' .. kind})
-    end
-    sound[key] = true
-  end
-end
-
-local function check_right(...)
-  if not redis.acl_check_cmd(...) then
-    -- The server's error, and its ACL LOG, name the missing right.
-    call(...)
-  end
-end
+-- Kinds of keys that were checked in this call. Rights are given by pattern: one device's key stands for those of all
+-- devices.
+local granted = {}
 
 local function check_entry(key)
   check_right('XADD', key, '*', 'f', 'v')
