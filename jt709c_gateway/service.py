@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from jt709c_gateway.commands.profiles import ProfileError, ProfileRegistry, load_profiles
 from jt709c_gateway.commands.record import Limits as CommandLimits
-from jt709c_gateway.commands.signing_keys import SigningKeys
+from jt709c_gateway.commands.signing import SigningKeys
 from jt709c_gateway.config.options import Options
 from jt709c_gateway.config.settings import Settings
 from jt709c_gateway.config.values import ADMIT_FILE, ADMIT_REDIS, SENTENCE_SERIAL

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from jt709c_gateway.commands.lifecycle import CommandExecution
 from jt709c_gateway.commands.model import Command, parse_command
 from jt709c_gateway.commands.profiles import load_profiles
-from jt709c_gateway.commands.signing_keys import CommandRefused, RefusalReason, SigningKey, SigningKeys
+from jt709c_gateway.commands.signing import CommandRefused, RefusalReason, SigningKey, SigningKeys
 from jt709c_gateway.commands.sublocks import redirect_to_master
 from jt709c_gateway.gateway.commands.authorization import CommandAuthorizer, Written
 from tests.signing_support import SECRET, command_text, sign

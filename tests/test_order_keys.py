@@ -6,7 +6,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.commands.signing_keys import SigningKey, SigningKeysError, load_signing_keys
+from jt709c_gateway.commands.signing import SigningKey
+from jt709c_gateway.commands.signing_key_file import SigningKeysError, load_signing_keys
 from tests.signing_support import SECRET
 from tests.support import temporary_path
 

@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.model import Command, InvalidCommand, parse_command
 from jt709c_gateway.commands.serialization import from_queue_entry, queue_entry_id, to_queue_entry
-from jt709c_gateway.commands.signing import mac
-from jt709c_gateway.commands.signing_keys import CommandRefused, RefusalReason, SigningKey, SigningKeys
+from jt709c_gateway.commands.signature import mac
+from jt709c_gateway.commands.signing import CommandRefused, RefusalReason, SigningKey, SigningKeys
 from jt709c_gateway.commands.sublocks import redirect_to_master
 from tests.signing_support import SECRET, command_text, sign, vectors
 

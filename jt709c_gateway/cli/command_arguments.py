@@ -19,7 +19,8 @@ from jt709c_gateway.commands.masking import item_key
 from jt709c_gateway.commands.model import Command, InvalidCommand, new_command_id, parse_command
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.profiles.params import Param, ParamKind
-from jt709c_gateway.commands.signing_keys import SigningKey, SigningKeysError, load_signing_keys
+from jt709c_gateway.commands.signing import SigningKey
+from jt709c_gateway.commands.signing_key_file import SigningKeysError, load_signing_keys
 from jt709c_gateway.commands.value_description import described, unknown_name
 
 _ASSIGNMENT = re.compile(r"([a-z][a-z0-9_]*)(:?=)(.*)", re.DOTALL)

@@ -28,7 +28,7 @@ from jt709c_gateway.cli.runner import notice, run
 from jt709c_gateway.commands.catalogue import CATALOGUE
 from jt709c_gateway.commands.model import ENDED, Command, CommandState
 from jt709c_gateway.commands.serialization import to_wire
-from jt709c_gateway.commands.signing_keys import SigningKey
+from jt709c_gateway.commands.signing import SigningKey
 from jt709c_gateway.commands.sublocks import SUBLOCK_ID
 from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.protocol.json_text import escape_text

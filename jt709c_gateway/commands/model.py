@@ -17,7 +17,7 @@ import msgspec
 
 from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, canonical
 from jt709c_gateway.commands.masking import MASK, masked, secrets
-from jt709c_gateway.commands.signing import MAC_DIGITS, Signature
+from jt709c_gateway.commands.signature import MAC_DIGITS, Signature
 from jt709c_gateway.commands.value_description import described, kind_of, unknown_name, unknown_names
 
 MAX_COMMAND_BYTES: Final = 16 * 1024

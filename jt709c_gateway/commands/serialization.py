@@ -25,8 +25,8 @@ from jt709c_gateway.commands.model import (
     typed,
 )
 from jt709c_gateway.commands.provenance import Provenance
-from jt709c_gateway.commands.signing import mac
-from jt709c_gateway.commands.signing_keys import SigningKey
+from jt709c_gateway.commands.signature import mac
+from jt709c_gateway.commands.signing import SigningKey
 from jt709c_gateway.commands.sublocks import SUBLOCK_ID, redirect_to_master
 from jt709c_gateway.util.timestamps import from_iso, iso
 
@@ -151,7 +151,7 @@ class _UnsignedEntry(Wire, forbid_unknown_fields=True, kw_only=True):
 class _SignedEntry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A signed command in a queue: the signed text, and ``id`` and receiving ``device`` for the Lua scripts.
 
-    ``sublock_parameter`` is that of :class:`~jt709c_gateway.commands.signing.Signature`.
+    ``sublock_parameter`` is that of :class:`~jt709c_gateway.commands.signature.Signature`.
     """
 
     id: str

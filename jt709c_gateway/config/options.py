@@ -18,7 +18,8 @@ from attrs import evolve
 from twisted.python import usage
 
 from jt709c_gateway import __version__
-from jt709c_gateway.commands.signing_keys import SigningKey, SigningKeysError, load_signing_keys
+from jt709c_gateway.commands.signing import SigningKey
+from jt709c_gateway.commands.signing_key_file import SigningKeysError, load_signing_keys
 from jt709c_gateway.config.settings import OPTIONS, Option, Settings
 from jt709c_gateway.config.values import (
     ADMIT_ANY,

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from jt709c_gateway.commands.signing_keys import DEFAULT_WINDOW, SigningKey
+from jt709c_gateway.commands.signing import DEFAULT_WINDOW, SigningKey
 from jt709c_gateway.config.values import (
     DEFAULT_DATA_DIR,
     PASSWORD_VARIABLE,

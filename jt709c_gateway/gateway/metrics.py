@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from jt709c_gateway import __version__
 from jt709c_gateway.commands.model import CommandState
-from jt709c_gateway.commands.signing_keys import RefusalReason
+from jt709c_gateway.commands.signing import RefusalReason
 from jt709c_gateway.gateway.gateway import Gateway
 from jt709c_gateway.redis.durability import Shortfall
 from jt709c_gateway.redis.fleet_stats import FleetCounts

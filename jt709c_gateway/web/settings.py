@@ -4,7 +4,7 @@ from typing import Final, Protocol
 
 from attrs import frozen
 
-from jt709c_gateway.commands.signing_keys import SigningKey
+from jt709c_gateway.commands.signing import SigningKey
 from jt709c_gateway.web.htpasswd import UserFile
 
 #: The value of --web-users that lets everybody in.

@@ -12,7 +12,7 @@ from attrs import define, field
 
 from jt709c_gateway.commands.lifecycle import CommandExecution
 from jt709c_gateway.commands.model import Command
-from jt709c_gateway.commands.signing_keys import MAX_AHEAD, CommandRefused, RefusalReason, SigningKeys
+from jt709c_gateway.commands.signing import MAX_AHEAD, CommandRefused, RefusalReason, SigningKeys
 from jt709c_gateway.gateway.sessions import Session
 
 #: Signed commands that a process remembers to have written, until they expire.

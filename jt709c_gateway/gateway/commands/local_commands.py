@@ -9,7 +9,7 @@ from jt709c_gateway.commands.catalogue import CANCEL
 from jt709c_gateway.commands.lifecycle import CommandExecution
 from jt709c_gateway.commands.model import Command, CommandState, InvalidCommand
 from jt709c_gateway.commands.serialization import from_queue_entry
-from jt709c_gateway.commands.signing_keys import CommandRefused, RefusalReason
+from jt709c_gateway.commands.signing import CommandRefused, RefusalReason
 from jt709c_gateway.gateway.commands.acceptance import find_device, report_known
 from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.gateway.commands.rejections import reject_unreadable

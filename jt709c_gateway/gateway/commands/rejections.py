@@ -8,7 +8,7 @@ from twisted.logger import Logger
 from jt709c_gateway.commands.masking import MASK
 from jt709c_gateway.commands.model import CommandState, InvalidCommand
 from jt709c_gateway.commands.serialization import invalid_record, queue_entry_id
-from jt709c_gateway.commands.signing_keys import CommandRefused, RefusalReason
+from jt709c_gateway.commands.signing import CommandRefused, RefusalReason
 from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.protocol.events import to_text
 from jt709c_gateway.redis.commit_records import RedisCommand

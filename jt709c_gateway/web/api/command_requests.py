@@ -23,7 +23,7 @@ from jt709c_gateway.commands.model import (
 )
 from jt709c_gateway.commands.profiles import ProfileRegistry
 from jt709c_gateway.commands.serialization import to_wire
-from jt709c_gateway.commands.signing_keys import CommandRefused, SigningKey, SigningKeys
+from jt709c_gateway.commands.signing import CommandRefused, SigningKey, SigningKeys
 from jt709c_gateway.commands.sublocks import check_known, check_type, parameter, redirect_to_master
 from jt709c_gateway.commands.value_description import unknown_names
 from jt709c_gateway.redis.command_store import CommandStore
