@@ -5,7 +5,6 @@ from typing import Any
 
 from attrs import evolve
 
-from jt709c_gateway.commands import sublocks
 from jt709c_gateway.commands.model import ENDED, Command, CommandState
 from jt709c_gateway.commands.serialization import PUBLIC_FIELDS, from_hash
 from jt709c_gateway.gateway.commands.context import CommandContext
@@ -15,12 +14,11 @@ from jt709c_gateway.util.timestamps import iso
 
 
 async def find_device(context: CommandContext, command: Command) -> Known:
-    """The device that a command is for; raises InvalidCommand for an impossible name."""
+    """The device that a command is for, as far as it is known."""
     known = await context.store.look_up(command.device)
     session = context.gateway.sessions.get(command.device)
     if session is not None:
         return evolve(known, device=session.device, peripheral=None)
-    sublocks.check_known(command, is_sublock=known.peripheral is not None)
     return known
 
 

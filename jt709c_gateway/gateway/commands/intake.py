@@ -8,11 +8,10 @@ from typing import Any, NamedTuple, TypeVar
 from attrs import define, evolve, field, frozen
 from twisted.internet import defer
 
-from jt709c_gateway.commands import sublocks
 from jt709c_gateway.commands.catalogue import LOCAL_COMMANDS
+from jt709c_gateway.commands.check import CheckedForDevice, check_command
 from jt709c_gateway.commands.lifecycle import CommandExecution
 from jt709c_gateway.commands.model import Command, CommandState, InvalidCommand, parse_command
-from jt709c_gateway.commands.profiles import CommandSpec
 from jt709c_gateway.commands.serialization import PUBLIC_FIELDS, to_hash, to_queue_entry
 from jt709c_gateway.gateway.commands.acceptance import acceptance_events, find_device, report_known
 from jt709c_gateway.gateway.commands.context import CommandContext
@@ -136,31 +135,18 @@ class Intake:
         except InvalidCommand as error:
             await self.rejections.reject(error, entry, now)
 
-    async def _check(self, command: Command, known: Known) -> tuple[Command, CommandSpec | None]:
-        """The command for its canonical device, and its spec if known; raises InvalidCommand."""
-        profiles = self.context.profiles
+    async def _check(self, command: Command, known: Known) -> CheckedForDevice:
         session = self.context.gateway.sessions.get(known.device)
-        dialect = known.dialect if session is None else session.dialect_or_guess(known.dialect)
-        profile = profiles.pick(known.device, dialect, known.firmware)
-        if known.peripheral is None:
-            command = evolve(command, device=known.device)
-        else:
-            command = sublocks.redirect_to_master(command, known.device, sublocks.parameter(profile))
-            sublocks.check_type(command, known.peripheral, known.peripheral_type)
-        if profile is None:
-            profiles.validate_loosely(command)
-            return command, None
-        spec = profiles.validate(command, profile).spec
-        peripheral = spec.peripheral_of(command.params)
-        if peripheral is not None and known.peripheral is None:
-            sublocks.check_type(command, peripheral, await self.context.store.peripheral_type(peripheral))
-        return command, spec
+        if session is not None:
+            known = evolve(known, dialect=session.dialect_or_guess(known.dialect))
+        return await check_command(command, known, self.context.profiles, self.context.store.peripheral_type)
 
     async def _enqueue(self, given: Command, known: Known, entry: bytes, now: float) -> None:
         context, dispatcher = self.context, self.dispatcher
-        command, spec = await self._check(given, known)
-        device = command.device
-        run = CommandExecution(command, spec, context.limits, context.profiles.secret_names(command.name))
+        checked = await self._check(given, known)
+        command, device = checked.command, checked.command.device
+        secret_names = context.profiles.secret_names(command.name)
+        run = CommandExecution(command, checked.spec, context.limits, secret_names)
         steps = [run.queued(now), run.waiting(now), run.settle(now, CommandState.FAILED, FULL)]
         queued, waiting, failed = (step.transitions[-1].fields for step in steps)
         try:

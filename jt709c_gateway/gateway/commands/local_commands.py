@@ -4,8 +4,8 @@ import txredisapi
 from attrs import define, evolve
 from twisted.internet import defer
 
-from jt709c_gateway.commands import sublocks
 from jt709c_gateway.commands.catalogue import CANCEL
+from jt709c_gateway.commands.check import check_local
 from jt709c_gateway.commands.lifecycle import CommandExecution
 from jt709c_gateway.commands.model import Command, CommandState, InvalidCommand
 from jt709c_gateway.commands.serialization import from_queue_entry
@@ -31,8 +31,7 @@ class LocalCommands:
             return
         known = await find_device(self.context, command)
         device = known.device
-        if known.peripheral is not None and command.name != CANCEL:
-            sublocks.redirect_to_master(command, device, sublocks.DEFAULT_PARAMETER)
+        check_local(command, known, self.context.profiles)
         if command.name == CANCEL and self.context.authorizer.keys.limits_devices(command):
             await self._check_target(command, device)
         # The target's id is published only when such a command exists; else it may be a secret.

@@ -10,7 +10,7 @@ from attrs import define, evolve, field
 from msgspec import Meta
 from twisted.logger import Logger
 
-from jt709c_gateway.commands.catalogue import LOCAL_COMMANDS
+from jt709c_gateway.commands.check import check_command
 from jt709c_gateway.commands.model import (
     MAX_TIMEOUT,
     MAX_TTL,
@@ -24,7 +24,6 @@ from jt709c_gateway.commands.model import (
 from jt709c_gateway.commands.profiles import ProfileRegistry
 from jt709c_gateway.commands.serialization import to_wire
 from jt709c_gateway.commands.signing import CommandRefused, SigningKey, SigningKeys
-from jt709c_gateway.commands.sublocks import check_known, check_type, parameter, redirect_to_master
 from jt709c_gateway.commands.value_description import unknown_names
 from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.web.api.commands import CommandRecord, CommandsApi
@@ -181,18 +180,7 @@ class CommandRequests:
     async def _check(self, command: Command) -> None:
         """Raise :class:`InvalidCommand` like the gateway, as far as the device is known."""
         known = await self.store.look_up(command.device)
-        check_known(command, is_sublock=known.peripheral is not None)
-        profile = self.profiles.pick(known.device, known.dialect, known.firmware)
-        if command.name in LOCAL_COMMANDS:
-            self.profiles.validate_loosely(command)
-            return
-        if known.peripheral is not None:
-            command = redirect_to_master(command, known.device, parameter(profile))
-            check_type(command, known.peripheral, known.peripheral_type)
-        if profile is None:
-            self.profiles.validate_loosely(command)
-        else:
-            self.profiles.validate(command, profile)
+        await check_command(command, known, self.profiles, self.store.peripheral_type)
 
     def _signed(self, command: Command) -> bytes:
         now = self.now()
