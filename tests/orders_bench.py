@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.record import Limits
+from jt709c_gateway.daemon import connect
 from jt709c_gateway.gateway.background_tasks import BackgroundTasks
 from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
@@ -110,7 +111,6 @@ class Node:
         self.committer = Committer(self.clock, self.wire, self.keys, name, boot)
         ids = EventIds(name, lambda: START + self.clock.seconds())
         self.gateway = Gateway(name, self.clock, self.committer, ids, wall=self.wall)
-        self.committer.drained = self.gateway.resume_paused
         store = CommandStore(self.wire, self.keys, name)
         limits = options.pop("limits", None) or Limits()
         dialects = frozenset(options.pop("ask", ()))
@@ -121,6 +121,7 @@ class Node:
         self.background_tasks = BackgroundTasks(
             self.clock, self.gateway, self.dispatcher, self.keys, ttl, asking
         )
+        connect(self.gateway, self.dispatcher, asking, self.background_tasks)
 
     def wall(self) -> datetime:
         """What the clock on the wall shows."""

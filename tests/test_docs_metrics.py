@@ -6,8 +6,9 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.config.options import Options
+from jt709c_gateway.daemon import GatewayService
 from jt709c_gateway.redis.fleet_stats import FleetCounts
-from jt709c_gateway.service import GatewayService, makeService
+from jt709c_gateway.service import makeService
 from jt709c_gateway.workers.metrics import WorkersCollector
 from tests.support import LOOPBACK, free_port
 

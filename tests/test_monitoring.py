@@ -22,8 +22,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.config.options import Options
+from jt709c_gateway.daemon import GatewayService
 from jt709c_gateway.redis.fleet_stats import SPANS, FleetCounts
-from jt709c_gateway.service import GatewayService
 from jt709c_gateway.workers.ipc import Report
 from jt709c_gateway.workers.metrics import WorkersCollector
 from jt709c_gateway.workers.worker import Worker

@@ -74,9 +74,6 @@ class BackgroundTasks(Service):
         self.leaving = False
         #: Called when a later run owns our name, after this run has stopped its work.
         self.superseded: Callable[[], None] = lambda: None
-        self._context.sending = False
-        self._context.claims.leased = self.membership.is_leased
-        self._context.claims.renew = self._renew
 
     def startService(self) -> None:
         """Start the tasks that need no Redis."""
@@ -173,9 +170,6 @@ class BackgroundTasks(Service):
         await self._heartbeat()
         await self._adopt()
         await self._reconcile()
-
-    async def _renew(self) -> None:
-        await self.membership.renew()
 
     async def _heartbeat(self) -> None:
         if not self.membership.is_registered or (self.leaving and not self.membership.is_leased()):

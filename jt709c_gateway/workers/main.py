@@ -11,8 +11,8 @@ from prometheus_client import generate_latest
 from twisted.internet.protocol import Factory
 from twisted.logger import LogLevel, eventAsText, globalLogBeginner
 
+from jt709c_gateway.daemon import GatewayService
 from jt709c_gateway.redis.embedded.launcher import belong_to
-from jt709c_gateway.service import GatewayService
 from jt709c_gateway.util.clock import count_monotonic
 from jt709c_gateway.util.signals import Signals
 from jt709c_gateway.workers.ipc import Report, StatusReporter

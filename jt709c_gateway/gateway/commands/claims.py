@@ -23,7 +23,7 @@ class Claims:
     tokens: dict[str, int] = field(factory=dict, repr=False)
     #: Whether the lease holds, so that no other gateway adopts our commands; and how to renew it.
     leased: Callable[[], bool] = lambda: True
-    renew: Callable[[], Awaitable[None]] = _nothing
+    renew: Callable[[], Awaitable[object]] = _nothing
 
     def __contains__(self, command_id: str) -> bool:
         return command_id in self.tokens

@@ -33,7 +33,7 @@ class CommandContext:
     #: When commands that open a lock may be sent over UDP.
     udp_commands: UdpCommands = UdpCommands.CONFIRMED
     #: Whether commands may be started; false until this run owns the gateway's name, and while stopping.
-    sending: bool = True
+    sending: bool = False
     claims: Claims = field(init=False, repr=False)
     publisher: CommandPublisher = field(init=False, repr=False)
     address_proof: AddressProof = field(init=False, repr=False)

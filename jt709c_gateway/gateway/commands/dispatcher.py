@@ -17,12 +17,6 @@ class CommandDispatcher:
     context: CommandContext
     executors: dict[str, CommandExecutor] = field(factory=dict, repr=False)
 
-    def __attrs_post_init__(self) -> None:
-        callbacks = self.context.gateway.callbacks
-        callbacks.online = self.attach
-        callbacks.offline = self.detach
-        callbacks.named = self.dispatch
-
     @property
     def busy_count(self) -> int:
         """Number of devices with a command that is being written or awaits its answer."""

@@ -46,10 +46,9 @@ class IdentityPoller:
 
     def __attrs_post_init__(self) -> None:
         self._context = self.dispatcher.context
-        if self.dialects:
-            self._context.gateway.callbacks.reported = self._reported
 
-    def _reported(self, session: Session) -> None:
+    def enqueue(self, session: Session) -> None:
+        """Have the device of a session queried that has reported, unless its dialect is not queried."""
         if session.dialect not in self.dialects:
             return
         if len(self._queue) >= MAX_QUEUED:
