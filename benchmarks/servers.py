@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common import LOOPBACK, BenchmarkError, Child, Redis, free_ports
 
-from jt709c_gateway.redis.embedded.server import server_binary
+from jt709c_gateway.redis.embedded.server_process import server_binary
 
 _PATIENCE = 20.0
 

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.redis.address import RedisAddress
 from jt709c_gateway.redis.embedded import launcher
-from jt709c_gateway.redis.embedded.server import server_binary
+from jt709c_gateway.redis.embedded.server_process import server_binary
 
 LOOPBACK = "127.0.0.1"
 

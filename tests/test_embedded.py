@@ -15,10 +15,12 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from jt709c_gateway.redis.address import RedisAddress
+from jt709c_gateway.redis.embedded import launcher
 from jt709c_gateway.redis.embedded import server as embedded
 from jt709c_gateway.redis.embedded.access import PasswordFile
 from jt709c_gateway.redis.embedded.data_directory import ValkeyDirectory
 from jt709c_gateway.redis.embedded.server import EmbeddedServer, EmbeddedServerError
+from jt709c_gateway.redis.embedded.server_process import server_binary
 from tests.support import LOOPBACK, RedisClient, free_port, process_alive, temporary_path, wait_until
 
 _HOST = """
@@ -360,7 +362,7 @@ class DeathTests(_EmbeddedTestCase):
         directory.release()
         arguments = [str(os.getpid()), str(directory.path), str(directory.server_lock)]
         orphan = subprocess.Popen(
-            [sys.executable, embedded.launcher.__file__, *arguments, embedded.server_binary(), "valkey.conf"],
+            [sys.executable, launcher.__file__, *arguments, server_binary(), "valkey.conf"],
             stdout=subprocess.DEVNULL,
         )
         self.addCleanup(orphan.wait)
@@ -416,7 +418,7 @@ class DeathTests(_EmbeddedTestCase):
         os.mkdir(data_dir)
         for parent, status in ((os.getpid(), 0), (1, 1)):
             launched = subprocess.run(
-                [sys.executable, embedded.launcher.__file__, str(parent), data_dir, "lock", "/bin/true"],
+                [sys.executable, launcher.__file__, str(parent), data_dir, "lock", "/bin/true"],
                 stderr=subprocess.DEVNULL,
             )
             self.assertEqual(launched.returncode, status)
@@ -424,9 +426,9 @@ class DeathTests(_EmbeddedTestCase):
         self.orphan(orphan_dir)
         path = str(Path(orphan_dir, "valkey"))
         launched = subprocess.run(
-            [sys.executable, embedded.launcher.__file__, str(os.getpid()), path, "server.lock", "/bin/true"]
+            [sys.executable, launcher.__file__, str(os.getpid()), path, "server.lock", "/bin/true"]
         )
-        self.assertEqual(launched.returncode, embedded.launcher.EXIT_LOCKED)
+        self.assertEqual(launched.returncode, launcher.EXIT_LOCKED)
 
 
 def port_open(port: int) -> bool:

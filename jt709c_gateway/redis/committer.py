@@ -10,21 +10,22 @@ wait, which follows the last of them.
 """
 
 import time
-from collections import Counter, defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 import txredisapi
-from attrs import define, field, frozen
+from attrs import astuple, define, field, frozen
 from msgspec.msgpack import Encoder
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from jt709c_gateway.redis.batch import Answer, Batch, Recipient, Then, Waiting, gather
+from jt709c_gateway.redis.commit_outcomes import CommitOutcomes, Statistics
 from jt709c_gateway.redis.commit_records import CommitRecord
 from jt709c_gateway.redis.commit_window import CommitWindow
 from jt709c_gateway.redis.durability import Durability, NotDurable, Shortfall
-from jt709c_gateway.redis.errors import REPORT_EVERY, explain
+from jt709c_gateway.redis.errors import REPORT_EVERY
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.scripts import COMMIT
 from jt709c_gateway.util.clock import Clock
@@ -37,12 +38,6 @@ _RETRY_LONGEST: Final = 5.0
 _encode = Encoder().encode
 #: Bytes that a queued record occupies besides its packed content.
 _OVERHEAD: Final = 256
-#: Errors that the script returns for one record: see the head of `commit.lua`.
-_LATE: Final = b"LATE"
-_STALE: Final = b"STALE "
-_KNOWN: Final = b"KNOWN"
-#: Errors that the script returns in normal operation; Redis has not failed.
-_EXPECTED: Final = (_LATE, _STALE, _KNOWN, b"DECLINED")
 
 
 class Connection(Protocol):
@@ -61,7 +56,10 @@ class Connection(Protocol):
 
 @frozen
 class Limits:
-    """Maximum lengths of the keys that the script writes, in entries; `max_age_ms` is in ms (0: none)."""
+    """Maximum lengths of the keys that the script writes, in entries; `max_age_ms` is in ms (0: none).
+
+    The script reads them in the order of the attributes.
+    """
 
     events: int = 100_000
     history: int = 1_000
@@ -74,34 +72,7 @@ class Limits:
 
     def packed(self) -> bytes:
         """The limits in MessagePack, as the script expects them."""
-        return _encode(
-            (
-                self.events,
-                self.history,
-                self.malformed,
-                self.devices,
-                self.recent,
-                self.max_age_ms,
-                self.track,
-                self.histories,
-            )
-        )
-
-
-@define
-class Statistics:
-    """Counters of the committer, for metrics."""
-
-    batches: int = 0
-    records: int = 0
-    duplicates: int = 0
-    failed_records: int = 0
-    #: Records refused because another gateway holds the command, or the device has a newer session.
-    late: int = 0
-    stale: int = 0
-    retries: int = 0
-    #: Number of calls whose records were not durable in time, by reason.
-    shortfalls: Counter[Shortfall] = field(factory=Counter)
+        return _encode(astuple(self))
 
 
 @define(eq=False)
@@ -157,17 +128,17 @@ class Committer:
     _scheduled: bool = False
     _window: CommitWindow = field(init=False, repr=False)
     _delay: float = _RETRY_FIRST
-    _unreported: int = 0
-    _report_at: float = 0.0
     _shortfall_at: float = 0.0
     #: The first arguments of each call, and the packed limits.
     _call: tuple[str | int, ...] = field(init=False, repr=False)
     _limits: bytes = field(init=False, repr=False)
+    _outcomes: CommitOutcomes = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         marker = self.marker
         self._call = ("EVALSHA", COMMIT.hash, 1, self.keys.events, self.keys.prefix, marker)
         self._limits = self.limits.packed()
+        self._outcomes = CommitOutcomes(self.clock, self.statistics)
         self._window = CommitWindow(self.clock, self.commit_window)
 
     @property
@@ -261,20 +232,11 @@ class Committer:
         if len(sendable) < len(records):
             for record in records:
                 if not record[0]:
-                    self._refused(record)
+                    self.unacked -= 1
+                    self._bytes -= _OVERHEAD
+                    self._outcomes.refuse(record)
         self._number += 1
         return Batch.of(self._number, sendable)
-
-    def _refused(self, record: Waiting) -> None:
-        """Count a record that could not be encoded as not written."""
-        self.unacked -= 1
-        self._bytes -= _OVERHEAD
-        self.statistics.failed_records += 1
-        _, recipient, _, then = record
-        if then is not None:
-            self._call_back(then, False)
-        if recipient is not None:
-            self._call_back(recipient.committed, [b""])
 
     def _applied(self, reply: int | list[Any], durable: bool) -> None:
         """Handle the reply to a batch; with `durable`, all written batches are committed."""
@@ -297,74 +259,19 @@ class Committer:
             # Send the next call before the answers of this one.
             self._flush()
         for batch, indices in zip(done, failed, strict=True):
-            self._answer(batch.records, indices)
+            self._outcomes.answer(batch.records, indices)
         if self.full and self.unacked <= self.max_unacked // 2 and self._bytes <= self.max_bytes // 2:
             self.full = False
-            self._call_back(self.drained)
+            self._outcomes.call_back(self.drained)
 
     def _count(self, batch: Batch) -> dict[int, bytes]:
         """Count a committed batch; return the reasons of its records that were not written, by index."""
         size = len(batch.records)
         self.unacked -= size
         self._bytes -= batch.size + _OVERHEAD * size
-        assert batch.outcome is not None and batch.began is not None
-        duplicates, *failures = batch.outcome
-        self.statistics.batches += 1
-        self.statistics.records += size
-        self.statistics.duplicates += max(duplicates, 0)
-        self._call_back(self.observed, self.clock.seconds() - batch.began, size)
-        return self._report(failures) if failures else {}
-
-    def _answer(self, records: list[Waiting], failed: dict[int, bytes]) -> None:
-        answers: defaultdict[Recipient, list[bytes]] = defaultdict(list)
-        last, of_last = None, []
-        for index, (_, recipient, answer, then) in enumerate(records):
-            written = not failed or index not in failed
-            if recipient is not None:
-                if recipient is not last:
-                    last, of_last = recipient, answers[recipient]
-                if not written and failed[index] != _KNOWN:
-                    answer = None
-                elif callable(answer):
-                    answer = self._call_back(answer)
-                of_last.append(answer or b"")
-            if then is not None:
-                self._call_back(then, written)
-        for recipient, waiting in answers.items():
-            self._call_back(recipient.committed, waiting)
-        for index, reason in failed.items():
-            if reason.startswith(_STALE) and (recipient := records[index][1]) is not None:
-                self._call_back(recipient.superseded, reason.removeprefix(_STALE).decode())
-
-    def _call_back(self, callback: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a caller's function and log its exception."""
-        try:
-            return callback(*arguments)
-        except Exception:
-            self.log.failure("post-commit callback failed")
-            return None
-
-    def _report(self, failures: Sequence[Any]) -> dict[int, bytes]:
-        reasons: dict[int, bytes] = dict(zip(failures[::2], failures[1::2], strict=True))
-        late = sum(reason == _LATE for reason in reasons.values())
-        stale = sum(reason.startswith(_STALE) for reason in reasons.values())
-        self.statistics.late += late
-        self.statistics.stale += stale
-        self.statistics.duplicates += sum(reason == _KNOWN for reason in reasons.values())
-        broken = [reason for reason in reasons.values() if not reason.startswith(_EXPECTED)]
-        self.statistics.failed_records += len(broken)
-        self._unreported += len(broken)
-        now = self.clock.seconds()
-        if broken and now >= self._report_at:
-            # A missing permission, for example, would otherwise log one line per batch.
-            self._report_at = now + REPORT_EVERY
-            self.log.error(
-                "{count} records could not be written to Redis and stay unanswered: {reason}",
-                count=self._unreported,
-                reason=explain(broken[0].decode("utf-8", "replace")),
-            )
-            self._unreported = 0
-        return reasons
+        assert batch.began is not None
+        self._outcomes.call_back(self.observed, self.clock.seconds() - batch.began, size)
+        return self._outcomes.count(batch)
 
     def _failed(self, failure: Failure) -> None:
         """Keep the batch; repeat it when the connection is ready again, or after a delay if it still is."""

