@@ -148,6 +148,47 @@ class GivingCommandsTests(SynchronousTestCase):
         self.assertEqual(self.desk.redis.call("KEYS", "jt709c:command:*"), [])
         self.assertEqual(lock.unlocks(), [])
 
+    def test_check(self) -> None:
+        """A check tells mistakes, and what the lock needs and the gateway lacks; it gives no command."""
+        api = self.begin("--web-commands")
+        lock = self.lock()
+
+        def check(command: str, **params: Any) -> Reply:
+            body = {"device": lock.device, "command": command, "params": params}
+            return api.post("/commands/check", body)
+
+        def missing(command: str, **params: Any) -> Any:
+            reply = check(command, **params)
+            self.assertEqual(reply.status, 200, reply.body)
+            return reply.json["missing"]
+
+        self.assertEqual(missing("unlock"), [{"name": "password", "from": "static_password"}])
+        self.assertEqual(missing("unlock", password=PASSWORD), [])
+        self.assertEqual(missing("locate"), [])
+        dynamic = [{"name": "password", "from": "dynamic_password"}]
+        self.assertEqual(missing("unlock", method="dynamic"), dynamic)
+        self.desk.redis.call("SET", f"jt709c:secret:{lock.device}", PASSWORD)
+        self.assertEqual(missing("unlock", method="dynamic"), [])
+        self.assertEqual(missing("unlock"), [{"name": "password", "from": "static_password"}])
+        reply = check("unlock", password="12,45(")
+        self.assertEqual((reply.status, reply.error["field"]), (400, "params.password"))
+        self.assertNotIn("12,45(", reply.error["message"])
+        self.assertEqual(check("nonsense").status, 400)
+        lock.beat()
+        self.assertEqual(lock.unlocks(), [])
+        self.assertEqual(self.desk.events("command", lock.device), [])
+
+    def test_check_with_a_static_password(self) -> None:
+        """The gateway's own password is missing nowhere; without --web-commands nothing is checked."""
+        path = temporary_path(self)
+        Path(path).write_text(PASSWORD)
+        api = self.begin("--web-commands", "--static-password-file", path)
+        lock = self.lock()
+        body = {"device": lock.device, "command": "unlock"}
+        self.assertEqual(api.post("/commands/check", body).json["missing"], [])
+        other = self.begin()
+        self.assertEqual(other.post("/commands/check", body).status, 403)
+
     def test_signed(self) -> None:
         """Where commands have to be signed, those from the page are, with the key that was named for them."""
         keys = Path(temporary_path(self))

@@ -49,6 +49,7 @@ SAMPLES: dict[tuple[str, str], tuple[str, Any, bool]] = {
     ("GET", "/events/live"): ("/events/live?device={device}", None, True),
     ("GET", "/commands"): ("/commands", None, True),
     ("POST", "/commands"): ("/commands", {"device": "{device}", "command": "locate"}, True),
+    ("POST", "/commands/check"): ("/commands/check", {"device": "{device}", "command": "locate"}, True),
     ("GET", "/commands/{id}"): ("/commands/{order}", None, True),
     ("GET", "/catalogue"): ("/catalogue?device={device}", None, True),
     ("GET", "/explain"): ("/explain?frame=7e", None, False),

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from tests.masters import new_sublock
+from tests.masters import LORA, OPEN, FakeMaster, new_master, new_sublock
 from tests.orders_support import PASSWORD, Desk, new_device, new_id
+from tests.support import wait_until
 from tests.web_support import ApiCase
 
 
@@ -134,6 +135,22 @@ class CatalogueTests(ApiCase):
         self.assertNotIn("cards_add", found)
         profiles = {form["profile"] for one in found.values() for form in one["forms"]}
         self.assertEqual(profiles, {"jt709"})
+
+    def test_of_a_sublock(self) -> None:
+        """A sub-lock can be opened, by its master and without a password; a sensor takes no command."""
+        master = FakeMaster(new_master()).connect(self.daemon)
+        self.addCleanup(master.close)
+        sublock, sensor = new_sublock(), new_sublock()
+        master.hear(sublock, LORA, OPEN)
+        wait_until(lambda: list(self.commands(("device", sublock))) == ["unlock"])
+        unlock = self.commands(("device", sublock))["unlock"]
+        self.assertEqual([one["name"] for one in unlock["params"]], ["minutes"])
+        self.assertEqual([form["params"] for form in unlock["forms"]], [["minutes"]])
+        self.assertEqual((unlock["physical"], unlock["provenance"]), (True, "documented"))
+        key = f"jt709c:peripheral:{sensor}"
+        self.redis.call("HSET", key, "device", master.device, "type", "jt126")
+        self.addCleanup(self.redis.call, "DEL", key)
+        self.assertEqual(self.commands(("device", sensor)), {})
 
     def test_of_an_unknown_lock(self) -> None:
         """All commands: what it speaks isn't known."""

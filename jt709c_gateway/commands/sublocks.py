@@ -23,7 +23,7 @@ DEFAULT_PARAMETER: Final = "id"
 """The parameter that names the sub-lock if no profile is known."""
 
 #: Values of `peripheral_type` for peripherals that are no locks.
-_SENSORS: Final = frozenset({"jt126"})
+SENSORS: Final = frozenset({"jt126"})
 
 
 def parameter(profile: Profile | None) -> str:
@@ -68,6 +68,6 @@ def check_known(command: Command, *, is_sublock: bool) -> None:
 
 def check_type(command: Command, peripheral: str, kind: str | None) -> None:
     """Reject a command to a peripheral that is no lock; ``kind`` is its type if known."""
-    if kind in _SENSORS:
+    if kind in SENSORS:
         problem = f"{peripheral} is a {kind.upper()} sensor of master {command.device} and opens nothing"
         raise InvalidCommand("device", problem, "a sub-lock").about(command)

@@ -121,7 +121,14 @@ class WebService(MultiService):
         catalogue = CatalogueApi(profiles, self._store, settings.allow_raw)
         key = (settings.command_keys or {}).get(settings.web_command_key or "")
         command_requests = CommandRequests(
-            redis, self._store, commands_api, profiles, settings.web_commands, key, self._now
+            redis,
+            self._store,
+            commands_api,
+            profiles,
+            settings.web_commands,
+            key,
+            settings.static_password is not None,
+            self._now,
         )
         info = ServiceInfoApi(settings, self._now, lambda: self.routes)
         apis = (info, devices_api, self._live, commands_api, command_requests, catalogue, ExplainApi())

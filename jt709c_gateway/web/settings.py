@@ -45,6 +45,9 @@ class WebSettings(Protocol):
     def command_keys(self) -> dict[str, SigningKey] | None: ...  # noqa: D102
 
     @property
+    def static_password(self) -> str | None: ...  # noqa: D102
+
+    @property
     def http(self) -> str | None: ...  # noqa: D102
 
     @property

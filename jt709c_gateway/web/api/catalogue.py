@@ -13,13 +13,16 @@ from jt709c_gateway.commands.profiles.registry import LOCAL_PARAMS
 from jt709c_gateway.commands.profiles.spec import CommandDefinition
 from jt709c_gateway.commands.profiles.templates import RawTemplate
 from jt709c_gateway.commands.provenance import Provenance, weakest
+from jt709c_gateway.commands.sublocks import SENSORS, SUBLOCK_UNLOCK
 from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.web import query as read
 from jt709c_gateway.web.http import ApiRequest, Response, json_response
 from jt709c_gateway.web.router import Result, Route
 
 _NUMBERS = frozenset({ParamKind.INTEGER, ParamKind.NUMBER})
-_DEVICE: Final = evolve(read.DEVICE, description="Only the commands in this lock's profile.")
+_DEVICE: Final = evolve(
+    read.DEVICE, description="Only the commands of this lock (device id or IMEI) or sub-lock."
+)
 
 
 class CatalogueParam(msgspec.Struct):
@@ -89,14 +92,20 @@ class CatalogueApi:
         return [Route("GET", "/catalogue", self.catalogue, {200: Result(Catalogue)}, (_DEVICE,))]
 
     async def catalogue(self, request: ApiRequest) -> Response:
-        """GET /catalogue: the commands that a lock understands, or those of all profiles."""
+        """GET /catalogue: the commands that a lock understands, or those of all profiles.
+
+        Those of a sub-lock are what its master does for it.
+        """
         name: str | None = request.param(_DEVICE)
-        profile: Profile | None = None
-        if name is not None:
-            known = await self.store.look_up(name)
+        known = None if name is None else await self.store.look_up(name)
+        profile = None
+        if known is not None:
             profile = self.profiles.pick(known.device, known.dialect, known.firmware)
         supported = list(self.profiles.profiles.values()) if profile is None else [profile]
-        commands = [one for one in self._commands(supported) if one is not None]
+        if known is not None and known.peripheral is not None:
+            commands = list(_of_sublock(supported, known.peripheral_type))
+        else:
+            commands = [one for one in self._commands(supported) if one is not None]
         return json_response(Catalogue(None if profile is None else profile.name, commands))
 
     def _commands(self, profiles: Sequence[Profile]) -> Iterable[CatalogueCommand | None]:
@@ -110,6 +119,18 @@ class CatalogueApi:
                 if not self.raw:
                     forms = [form for form in forms if not isinstance(form[1].template, RawTemplate)]
                 yield describe(name, forms) if forms else None
+
+
+def _of_sublock(profiles: Sequence[Profile], kind: str | None) -> Iterable[CatalogueCommand]:
+    """The commands to a sub-lock, without the parameter that names it."""
+    found = [one.commands[SUBLOCK_UNLOCK] for one in profiles if SUBLOCK_UNLOCK in one.commands]
+    if found and kind not in SENSORS:
+        unlock = describe("unlock", [form for one in found for form in _forms(one)])
+        named = {one.peripheral for one in found}
+        unlock.params = [one for one in unlock.params if one.name not in named]
+        for form in unlock.forms:
+            form.params = [name for name in form.params if name not in named]
+        yield unlock
 
 
 Form = tuple[str, CommandSpec]

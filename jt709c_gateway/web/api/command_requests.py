@@ -10,7 +10,7 @@ from attrs import define, evolve, field
 from msgspec import Meta
 from twisted.logger import Logger
 
-from jt709c_gateway.commands.check import check_command
+from jt709c_gateway.commands.check import CheckedForDevice, check_command
 from jt709c_gateway.commands.model import (
     MAX_TIMEOUT,
     MAX_TTL,
@@ -21,7 +21,7 @@ from jt709c_gateway.commands.model import (
     new_command_id,
     parse_command,
 )
-from jt709c_gateway.commands.profiles import ProfileRegistry
+from jt709c_gateway.commands.profiles import CommandSpec, ProfileRegistry
 from jt709c_gateway.commands.serialization import to_wire
 from jt709c_gateway.commands.signing import CommandRefused, SigningKey, SigningKeys
 from jt709c_gateway.commands.value_description import unknown_names
@@ -75,6 +75,19 @@ class AcceptedBefore(Accepted):
     command: CommandRecord
 
 
+class MissingParam(msgspec.Struct):
+    """A parameter that the command lacks and the lock needs; the gateway has no `supplied_by` (`from`)."""
+
+    name: str
+    supplied_by: str | None = msgspec.field(name="from")
+
+
+class CheckResult(msgspec.Struct):
+    """The result of a check that found no mistake; with something `missing` the command would still fail."""
+
+    missing: list[MissingParam]
+
+
 _RESULTS: Final = {
     200: Result(
         AcceptedBefore,
@@ -92,9 +105,10 @@ _RESULTS: Final = {
 
 @define(eq=False)
 class CommandRequests:
-    """The handler of POST /commands. `enabled` is --web-commands; `key` signs commands, if there is one.
+    """The handlers of POST /commands and its check. `enabled` is --web-commands, `key` signs commands.
 
-    `now()` returns the time of the gateways in epoch seconds.
+    `has_static_password` says that the gateway has one for all locks. `now()` returns the time of the
+    gateways in epoch seconds.
     """
 
     log = Logger()
@@ -105,6 +119,7 @@ class CommandRequests:
     profiles: ProfileRegistry
     enabled: bool
     key: SigningKey | None
+    has_static_password: bool
     now: Callable[[], float]
     _repeats: Repeats = field(init=False, repr=False)
 
@@ -112,8 +127,25 @@ class CommandRequests:
         self._repeats = Repeats(self.store, self.profiles)
 
     def routes(self) -> Sequence[Route]:
-        """The route to this handler."""
-        return [Route("POST", "/commands", self.issue, _RESULTS, (_HEADER,), body=NewCommand, errors=(409,))]
+        """The routes to these handlers."""
+        checked = {200: Result(CheckResult)}
+        return [
+            Route("POST", "/commands", self.issue, _RESULTS, (_HEADER,), body=NewCommand, errors=(409,)),
+            Route("POST", "/commands/check", self.check, checked, (_HEADER,), body=NewCommand),
+        ]
+
+    async def check(self, request: ApiRequest) -> Response:
+        """POST /commands/check: check a command without giving it.
+
+        A mistake is a 400, as when it is given. `missing` lists what else the lock needs, such as a password.
+        """
+        user = self._admit(request)
+        try:
+            checked = await self._validate(self._read(request.json_object(), user))
+        except InvalidCommand as error:
+            raise _api_error(error) from None
+        missing = [] if checked.spec is None else await self._missing(checked.command, checked.spec)
+        return json_response(CheckResult(missing))
 
     async def issue(self, request: ApiRequest) -> Response:
         """POST /commands: give a command.
@@ -124,13 +156,9 @@ class CommandRequests:
         names before you give it again.
         """
         # A command that was pushed but has no record yet is pushed again: intake accepts each id once.
-        if not self.enabled or request.user is None:
-            raise ApiError(
-                403, "commands can't be given here: expected --web-commands, and users in --web-users"
-            )
-        check_same_site(request.twisted_request)
+        user = self._admit(request)
         body = request.json_object()
-        command = self._read(body, request.user)
+        command = self._read(body, user)
         has_own_id = body.get("id") is not None
         record = await self.commands_api.find(command.id) if has_own_id else None
         if record is not None:
@@ -138,12 +166,12 @@ class CommandRequests:
             self.log.info(
                 "command {id} repeated by web:{user}: it is already {state}",
                 id=command.id,
-                user=request.user,
+                user=user,
                 state=record.state,
             )
             return _with_location(json_response(AcceptedBefore(command.id, record)), command.id)
         try:
-            await self._check(command)
+            await self._validate(command)
         except InvalidCommand as error:
             raise _api_error(error) from None
         wire = self._signed(command)
@@ -158,11 +186,20 @@ class CommandRequests:
         self.log.info(
             "command {id} given by web:{user}: {command} for {device}",
             id=command.id,
-            user=request.user,
+            user=user,
             command=command.name,
             device=command.device,
         )
         return _with_location(json_response(Accepted(command.id), 202), command.id)
+
+    def _admit(self, request: ApiRequest) -> str:
+        """Return the user; raise :class:`ApiError` if commands can't be given by this request."""
+        if not self.enabled or request.user is None:
+            raise ApiError(
+                403, "commands can't be given here: expected --web-commands, and users in --web-users"
+            )
+        check_same_site(request.twisted_request)
+        return request.user
 
     def _read(self, body: Mapping[str, Any], user: str) -> Command:
         for name in Wire.__struct_fields__:
@@ -177,10 +214,20 @@ class CommandRequests:
         except InvalidCommand as error:
             raise _api_error(error) from None
 
-    async def _check(self, command: Command) -> None:
+    async def _validate(self, command: Command) -> CheckedForDevice:
         """Raise :class:`InvalidCommand` like the gateway, as far as the device is known."""
         known = await self.store.look_up(command.device)
-        await check_command(command, known, self.profiles, self.store.peripheral_type)
+        return await check_command(command, known, self.profiles, self.store.peripheral_type)
+
+    async def _missing(self, command: Command, spec: CommandSpec) -> list[MissingParam]:
+        """Find the parameters that neither the command nor the gateway has."""
+        missing = spec.template.names - spec.check(command.params).keys()
+        sources = {name: spec.params[name].supplied_by for name in sorted(missing)}
+        has = {"static_password": self.has_static_password}
+        if "dynamic_password" in sources.values():
+            key = self.redis.keys.secret(command.device)
+            has["dynamic_password"] = bool(await self.redis.call("EXISTS", key))
+        return [MissingParam(name, source) for name, source in sources.items() if not has.get(source or "")]
 
     def _signed(self, command: Command) -> bytes:
         now = self.now()
