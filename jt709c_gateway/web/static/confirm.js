@@ -1,6 +1,7 @@
 // The confirmation dialog of a command; after a lost response it shows the state of the command.
 
 import { ApiError, post, sentence } from "./api.js";
+import { PENDING_TEXTS } from "./command_progress.js";
 import { h, show } from "./dom.js";
 import { ago, dated, moment, now, place, span, stamp, words } from "./format.js";
 import { STATES, provenance } from "./event_summary.js";
@@ -13,13 +14,6 @@ const FORM_WARNINGS = {
   standard:
     "The form of this command is that of the national standard JT/T 808; no unit of this maker is known to obey it. The lock may refuse it, or not answer.",
 };
-/** Results of queries about a command. */
-export const NEWS = {
-  asking: "The page asks the gateway what became of it.",
-  away: "The gateway doesn't answer so far; the page goes on asking.",
-  unknown: "The gateway answers, and knows of no such command so far: most likely it was not given.",
-};
-
 /**
  * The dialog. It calls `on.given(command, record)` for an accepted command, with its record if known;
  * `on.pending(command)` after a lost response; `on.refused(text)` with the reason of a refusal.
@@ -86,7 +80,7 @@ export class Confirmation {
   }
 
   /** Update the `state` of a command, or the `news` of a query about it. */
-  told(command) {
+  update(command) {
     const asked = this.#asked;
     if (!asked) return;
     for (const one of asked.earlier) {
@@ -165,7 +159,7 @@ function doubts({ command, said }) {
   return [
     h("p", { class: "problem" }, "The answer was lost: the command may have been given."),
     said ? h("p", { class: "hint" }, said) : null,
-    h("p", {}, NEWS[command.news] ?? NEWS.asking),
+    h("p", {}, PENDING_TEXTS[command.news] ?? PENDING_TEXTS.asking),
     h(
       "p",
       { class: "hint" },
@@ -179,7 +173,7 @@ function warning(command) {
   const what = `${words(command.command)} of ${stamp(command.at)}`;
   if (command.state || command.pending === false)
     return `The ${what} has been given. ${command.state ? `It is ${words(command.state)}.` : ""}`;
-  const news = NEWS[command.news] ?? "";
+  const news = PENDING_TEXTS[command.news] ?? "";
   return `The ${what} may have been given: there was no answer to it. ${news} What you give now comes on top of it.`;
 }
 

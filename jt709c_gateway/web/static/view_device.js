@@ -5,9 +5,9 @@ import { h, paced, show } from "./dom.js";
 import { Frames } from "./frames.js";
 import { ago, known, moment, place, speed, timeElement, words } from "./format.js";
 import { icon, iconOf } from "./icons.js";
-import { CommandForm } from "./commandform.js";
+import { CommandForm } from "./command_form.js";
 import { Timeline } from "./timeline.js";
-import { TrackMap } from "./trackmap.js";
+import { TrackMap } from "./track_map.js";
 
 /** Open the view of the device with this id or IMEI. */
 export function open({ config, live, id }) {
@@ -95,7 +95,7 @@ export function open({ config, live, id }) {
     if (told.device !== (device ?? id)) return;
     timeline.add(told);
     frames.add(told);
-    form?.heard(told);
+    form?.handleEvent(told);
     if (told.kind === "location" && told.data) map.add(told);
     reload();
   };

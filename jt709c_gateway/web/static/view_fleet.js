@@ -2,7 +2,7 @@
 
 import { h, paced } from "./dom.js";
 import { sentence } from "./api.js";
-import { FilterBar } from "./filterbar.js";
+import { FilterBar } from "./filter_bar.js";
 import { ago, exact, known, now } from "./format.js";
 import { VirtualTable } from "./virtual_table.js";
 import { icon, iconOf } from "./icons.js";

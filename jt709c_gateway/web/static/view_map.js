@@ -2,7 +2,7 @@
 
 import { h, paced, show } from "./dom.js";
 import { sentence } from "./api.js";
-import { FilterBar } from "./filterbar.js";
+import { FilterBar } from "./filter_bar.js";
 import { ago, count } from "./format.js";
 import { leaflet, makeMap } from "./leaflet.js";
 import { ICONS, icon, iconOf } from "./icons.js";
