@@ -2,39 +2,44 @@
 
 ::
 
-    transport/            gateway/                                              redis/
+    transport/              gateway/                                          redis/
 
-    tcp, udp --frames--> connection --messages--> gateway --records--> committer --commit.lua--> Redis
-        ^                    |  ^                    |                     |
-        |                    |  '------ answers, after the commit ---------'
-        '------- bytes ------'                       | each message
-                                                     v
-    Redis --intake list--> consumer -> intake -> dispatcher -> executor -> encoder --> session.send
-                           '----------------- commands/ ----------------'
+    tcp, udp ---frames---> connection ---messages---> gateway ---records---> committer ---> Redis
+        ^                   |   |  ^                   |                         |
+        |                   |   |  '--- answers, after | the commit -------------'
+        '------ bytes ------'   | new device           | clocks, states
+                                v                      v
+                        session_admission ------> sessions (session_lifecycle, session_table)
+                                                       | each message; who comes and goes
+                                                       v
+    Redis ---commands---> commands/: consumer -> intake -> dispatcher -> executor -> sender ---> device
 
-The parts:
+The parts, from the top to the bottom:
 
-- `gateway.Gateway` connects all others; `connection.DeviceConnection` is one TCP connection or UDP address.
-- `policy` has the limits, `counters` counts and `metrics` exports.
-- `sessions` holds one `Session` per device; `session_lifecycle` starts, replaces and ends them, `udp_guests`
-  handles datagrams from other addresses than the session's.
-- `admission` and `rate_limit` decide which devices are processed, and how often; `event_budget`,
-  `new_device_limit`, `session_limits` and `takeover_limit` are the single limits, `limit_warnings` and
-  `log_limit` bound what is logged of them.
-- `event_records` builds the records of `commit.lua`; `event_ids`, `lock_clock` and `sublock_states` supply
-  ids, times and states.
-- `membership` holds this run's lease; `background_tasks` runs everything periodic. `data_loss`, `clock_sync`,
-  `rights_check` and `fleet_stats` watch Redis.
+- `background_tasks` runs everything periodic; `membership` holds this run's number and lease. `data_loss`,
+  `clock_sync`, `rights_check` and `fleet_stats` watch Redis; `metrics` exports what `counters` counts.
 - `commands/` executes commands (docs/commands.rst).
+- `gateway.Gateway` holds and connects what follows.
+- `connection.DeviceConnection` is one TCP connection or UDP address; it sees the gateway as
+  `interfaces.ConnectionGateway`. `pending_frames` keeps what it can't process yet.
+- `session_admission` decides whether a message gets a session. `udp_guests` handles datagrams from other
+  addresses than the session's; `udp_decoder` limits their answers.
+- `session_lifecycle` starts, replaces and ends sessions, in the `session_table` and in Redis.
+- `rate_limit` applies `admission` (`allowlist_file`), `event_budget` and `new_device_limit`; `session_limits`
+  and `takeover_limit` are further limits. `limit_warnings`, `log_limit` and `malformed` bound what is logged.
+- `event_records` builds the records of messages, `gateway_events` the gateway's own events; `event_ids`,
+  `lock_clock` and `sublock_states` supply ids, times and states.
+- `sessions.Session` is what is known of a connected device; `policy` has the limits, and `Moment`.
 
-The way of a frame: a transport passes frames to `DeviceConnection.received`, which decodes them. A device's
-first message is admitted and gets a session. `Gateway.handle_message` updates the device's clock, matches the
-message to its commands, builds the record and submits it to the committer. After the commit the committer
-calls `DeviceConnection.committed`, which sends the answer. A full committer pauses reading.
+The way of a frame: a transport gives frames to `DeviceConnection.received`, which decodes them. The first
+message of a device, and one beyond its budget, passes `SessionAdmission.session_for`.
+`Gateway.handle_message` lets the session observe the clocks, gives the message to the device's commands, lets
+the session observe the states, builds the record and submits it. After the commit the committer calls
+`DeviceConnection.committed`, which sends the answer. A full committer pauses reading.
 
 The way of a command: `IntakeConsumer` moves an entry from the shared list to this gateway's own one. `Intake`
 validates it and appends it to the device's queue. `CommandDispatcher.dispatch` lets the device's
-`CommandExecutor` claim it: the executor authorizes and renders it, commits a `writing` record, and only then
+`CommandExecutor` claim it. `sender` authorizes and renders it, commits a `writing` record, and only then
 sends the bytes. `matching` recognizes the answer and the evidence in later messages; every step is published.
 `CommandRecovery` settles the commands of a dead gateway.
 """

@@ -68,7 +68,7 @@ class LockProtocol(Protocol):
         self.address = address
         self.peer = address or ""
         self._framer = Framer()
-        self._conversation: ConnectionHandler | None = None
+        self._handler: ConnectionHandler | None = None
         self._held_by_handler = False
         self._held_by_transport = False
         self._doubt_timer: Any = None
@@ -81,33 +81,33 @@ class LockProtocol(Protocol):
             if (tune := getattr(self.transport, name, None)) is not None:
                 tune(True)
         self.transport.registerProducer(self, True)
-        self._conversation = self.factory.handler.open(self)
+        self._handler = self.factory.handler.open(self)
 
     def dataReceived(self, data: bytes) -> None:
         """Split bytes into frames and pass them to the handler; an exception ends only this connection."""
-        connection = self._conversation
-        if connection is None:
+        handler = self._handler
+        if handler is None:
             return
         try:
             framer = self._framer
-            self._pass_on(connection, framer.feed(data))
+            self._pass_on(handler, framer.feed(data))
             if framer.in_doubt or self._doubt_timer is not None:
                 self._wait_for_more()
         except Exception:
             self.log.failure("handling what {peer} sent failed", peer=self.peer)
             self.close("error")
 
-    def _pass_on(self, connection: ConnectionHandler, frames: list[Frame]) -> None:
+    def _pass_on(self, handler: ConnectionHandler, frames: list[Frame]) -> None:
         if self._framer.skipped:
-            connection.skipped(self._framer.skipped)
+            handler.skipped(self._framer.skipped)
             self._framer.skipped = 0
         if frames:
-            connection.received(frames)
+            handler.received(frames)
 
     def _wait_for_more(self) -> None:
         """Schedule the decision about a doubtful frame: it is complete if no bytes follow."""
         self._stop_waiting()
-        if self._framer.in_doubt and self._conversation is not None:
+        if self._framer.in_doubt and self._handler is not None:
             self._doubt_timer = self.factory.clock.callLater(DOUBT_TIMEOUT, self._resolve_doubt)
 
     def _stop_waiting(self) -> None:
@@ -117,11 +117,11 @@ class LockProtocol(Protocol):
 
     def _resolve_doubt(self) -> None:
         self._doubt_timer = None
-        connection = self._conversation
-        if connection is None:
+        handler = self._handler
+        if handler is None:
             return
         try:
-            self._pass_on(connection, self._framer.settle())
+            self._pass_on(handler, self._framer.settle())
         except Exception:
             self.log.failure("handling what {peer} sent failed", peer=self.peer)
             self.close("error")
@@ -129,22 +129,22 @@ class LockProtocol(Protocol):
     def connectionLost(self, reason: Failure | None = None) -> None:
         """Notify the handler, once."""
         self._stop_waiting()
-        connection, self._conversation = self._conversation, None
+        handler, self._handler = self._handler, None
         self.factory.left(self.address)
-        if connection is not None:
-            connection.closed("closed")
+        if handler is not None:
+            handler.closed("closed")
 
     def send(self, data: bytes) -> bool:
         """Write to the socket; return False when it is closed or closing."""
-        if self._conversation is None or not self.transport.connected or self.transport.disconnecting:
+        if self._handler is None or not self.transport.connected or self.transport.disconnecting:
             return False
         self.transport.write(data)
         return True
 
     def close(self, reason: str) -> None:
         """Close at once, or, for a shutdown, after queued answers are written."""
-        connection, self._conversation = self._conversation, None
-        if connection is None:
+        handler, self._handler = self._handler, None
+        if handler is None:
             return
         self._stop_waiting()
         self.factory.handler.dropped(reason)
@@ -153,7 +153,7 @@ class LockProtocol(Protocol):
             self.transport.loseConnection()
         else:
             self.transport.abortConnection()
-        connection.closed(reason)
+        handler.closed(reason)
 
     def pause(self) -> None:
         """Stop reading on the handler's behalf."""
@@ -179,7 +179,7 @@ class LockProtocol(Protocol):
         """Do nothing: `connectionLost` follows."""
 
     def _update_reading(self) -> None:
-        if self._conversation is None:
+        if self._handler is None:
             return
         if self._held_by_handler or self._held_by_transport:
             self.transport.pauseProducing()
@@ -229,9 +229,9 @@ class ProxiedLockProtocol(LockProtocol):
         return False
 
     def _refuse(self, raw: bytes) -> None:
-        connection = self._conversation
-        if connection is not None:
-            connection.received([Malformed("proxy_header", raw)])
+        handler = self._handler
+        if handler is not None:
+            handler.received([Malformed("proxy_header", raw)])
         self.close("proxy_header")
 
 
