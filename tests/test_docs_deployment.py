@@ -1,11 +1,15 @@
 """What the docs tell an operator to install: the systemd unit, and balancers in front of a real gateway."""
 
+import re
 import shutil
+import socket
+import ssl
 import subprocess
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.certificates import Authority
 from tests.daemon import Daemon, Lock
 from tests.docs_support import missing, needed
 from tests.orders_support import new_device
@@ -67,6 +71,18 @@ class UnitTests(SynchronousTestCase):
         self.assertTrue(int(line.partition("=")[2]) >= 10 + 5 + 10)
 
 
+class TlsLock(Lock):
+    """A lock that speaks TLS."""
+
+    def __init__(self, port: int, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__(port, 2.0)
+
+    def _connected(self, port: int, timeout: float, source: str | None) -> socket.socket:
+        plain = super()._connected(port, timeout, source)
+        return self._context.wrap_socket(plain, server_hostname=LOOPBACK)
+
+
 class BalancerTests(SynchronousTestCase):
     """Real balancers, with the files of the docs, before a gateway that listens with ``haproxy:tcp:…``."""
 
@@ -74,6 +90,8 @@ class BalancerTests(SynchronousTestCase):
         self.directory = Path(temporary_path(self))
         self.directory.mkdir()
         self.front = free_port()
+        #: Where the balancer ends TLS.
+        self.tls: ssl.SSLContext | None = None
 
     def configuration(self, name: str, gateway: int, frontend: str, room: str) -> str:
         """A file of the docs with ports and addresses of this test, one gateway, and fewer connections."""
@@ -83,7 +101,9 @@ class BalancerTests(SynchronousTestCase):
             ("10.0.0.12:8888", f"{LOOPBACK}:{free_port()}"),
             (
                 frontend,
-                frontend.replace(":8888", f"{LOOPBACK}:{self.front}").replace(" 8888", f" {self.front}"),
+                re.sub(
+                    ":888[89]", f"{LOOPBACK}:{self.front}", re.sub(" 888[89]", f" {self.front}", frontend)
+                ),
             ),
             (room, f"{room.split()[0]} 1000"),
         ):
@@ -113,7 +133,7 @@ class BalancerTests(SynchronousTestCase):
     def served(self, device: str) -> Lock | None:
         """A connection through the balancer on which a report was answered."""
         try:
-            lock = Lock(self.front, 2.0)
+            lock = Lock(self.front, 2.0) if self.tls is None else TlsLock(self.front, self.tls)
         except OSError:
             return None
         try:
@@ -122,6 +142,19 @@ class BalancerTests(SynchronousTestCase):
             lock.close()
             return None
         return lock
+
+    def certificate(self) -> tuple[str, str]:
+        """A certificate for the balancer, which locks trust, and its key."""
+        authority = Authority(self)
+        self.tls = ssl.create_default_context(cafile=authority.file)
+        return authority.issue(LOOPBACK).write(self.directory)
+
+    def replace_in(self, path: str, *changes: tuple[str, str]) -> None:
+        text = Path(path).read_text()
+        for shown, here in changes:
+            self.assertIn(shown, text)
+            text = text.replace(shown, here)
+        Path(path).write_text(text)
 
     def start_gateway(self) -> int:
         self.server = ValkeyServer().start()
@@ -138,12 +171,34 @@ class BalancerTests(SynchronousTestCase):
         self.assertEqual((found.returncode, found.stderr.count("WARNING")), (0, 0), found.stderr)
         self.check([program, "-db", "-f", path])
 
+    def test_haproxy_with_tls(self) -> None:
+        """HAProxy, which ends TLS: the event names the lock's own address."""
+        program = needed("haproxy")
+        path = self.configuration("haproxy-tls.cfg", self.start_gateway(), "bind :8889", "maxconn 60000")
+        certificate, key = self.certificate()
+        both = self.directory / "both.pem"
+        both.write_bytes(Path(certificate).read_bytes() + Path(key).read_bytes())
+        self.replace_in(path, ("/etc/haproxy/locks.pem", str(both)))
+        self.check([program, "-db", "-f", path])
+
     def test_nginx(self) -> None:
         """nginx, which sends version 1."""
-        program = needed("nginx")
-        path = self.configuration(
-            "nginx.conf", self.start_gateway(), "listen 8888", "worker_connections 65536"
+        self.check_nginx("nginx.conf", "listen 8888")
+
+    def test_nginx_with_tls(self) -> None:
+        """nginx, which ends TLS."""
+        certificate, key = self.certificate()
+        self.check_nginx(
+            "nginx-tls.conf",
+            "listen 8889",
+            ("/etc/nginx/locks.pem", certificate),
+            ("/etc/nginx/locks.key", key),
         )
+
+    def check_nginx(self, name: str, frontend: str, *changes: tuple[str, str]) -> None:
+        program = needed("nginx")
+        path = self.configuration(name, self.start_gateway(), frontend, "worker_connections 65536")
+        self.replace_in(path, *changes)
         module = f"load_module {NGINX_MODULE};" if NGINX_MODULE.exists() else ""
         more = f"{module} daemon off; pid {self.directory}/pid; error_log {self.directory}/errors;"
         command = [program, "-c", path, "-g", more]

@@ -27,6 +27,7 @@ SUBCOMMANDS: Final = {
     "completion": _Subcommand("completion:completion", "Print the completion script of a shell."),
     "decode": _Subcommand("decode:decode", "Decode frames into messages or events."),
     "devices": _Subcommand("devices:devices", "Show the fleet, with filters."),
+    "doctor": _Subcommand("doctor:doctor", "Say what keeps a lock from appearing."),
     "explain": _Subcommand("explain:explain", "Explain frames byte by byte."),
     "history": _Subcommand("history:history", "Show the audit trail of a lock."),
     "profiles": _Subcommand(
