@@ -16,8 +16,9 @@
 
 The parts, from the top to the bottom:
 
-- `background_tasks` runs everything periodic; `membership` holds this run's number and lease. `data_loss`,
-  `clock_sync`, `rights_check` and `fleet_stats` watch Redis; `metrics` exports what `counters` counts.
+- `background_tasks` runs everything periodic: `adoption` takes over what dead gateways leave, `membership`
+  holds this run's number and lease. `data_loss`, `clock_sync`, `rights_check` and `fleet_stats` watch Redis;
+  `metrics` exports what `counters` counts.
 - `commands/` executes commands (docs/commands.rst).
 - `gateway.Gateway` holds and connects what follows.
 - `connection.DeviceConnection` is one TCP connection or UDP address; it sees the gateway as

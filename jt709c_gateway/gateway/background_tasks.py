@@ -1,4 +1,4 @@
-"""Periodic tasks of a gateway: command intake, heartbeat, adoption of dead gateways, sweeps."""
+"""Runs what a gateway does periodically: command intake, heartbeat, adoption, sweeps."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -8,13 +8,14 @@ from twisted.application.service import Service
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
+from jt709c_gateway.gateway.adoption import GatewayAdoption
 from jt709c_gateway.gateway.commands.consumer import BlockingConnection, IntakeConsumer
 from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.gateway.commands.expiry import CommandExpiry
 from jt709c_gateway.gateway.commands.identity_queries import ROUND, IdentityPoller
 from jt709c_gateway.gateway.commands.recovery import CommandRecovery
 from jt709c_gateway.gateway.gateway import Gateway
-from jt709c_gateway.gateway.membership import GatewayMembership, is_dead_here
+from jt709c_gateway.gateway.membership import GatewayMembership
 from jt709c_gateway.redis.command_store_types import NotOurs
 from jt709c_gateway.redis.keys import Keys
 
@@ -30,7 +31,7 @@ _RECONCILE: Final = 30.0
 #: By task: what Redis refused, for the log.
 _REFUSED: Final = {
     "_heartbeat": "to note that we live",
-    "_adopt": "to tell of other gateways",
+    "adopt": "to tell of other gateways",
     "_process_routed": "to tell of commands that others took in for us",
     "_after_reconnect": "what we ask when we come back",
     "expire": "to tell of commands whose ttl has ended",
@@ -51,7 +52,7 @@ class BackgroundTasks(Service):
         dispatcher: CommandDispatcher,
         keys: Keys,
         ttl: float,
-        asking: IdentityPoller | None = None,
+        poller: IdentityPoller | None = None,
     ) -> None:
         self._reactor = reactor
         self._gateway = gateway
@@ -59,19 +60,15 @@ class BackgroundTasks(Service):
         self._context = dispatcher.context
         self._keys = keys
         self._ttl = ttl
-        self._identity_poller = asking
-        self._consumer = IntakeConsumer(reactor, dispatcher, keys, ttl, lambda: self._has_name)
+        self._identity_poller = poller
+        self._consumer = IntakeConsumer(reactor, dispatcher, keys, ttl, lambda: self._adoption.has_name)
         self._recovery = CommandRecovery(dispatcher)
         self._expiry = CommandExpiry(reactor, dispatcher.context)
         self._loops: list[task.LoopingCall] = []
         self.membership = GatewayMembership(
             reactor, self._context.store, gateway.committer.boot, ttl, superseded=self._on_superseded
         )
-        #: Whether this run owns the gateway's name and has adopted what earlier runs left.
-        self._has_name = False
-        self._adopting = False
-        #: Set while stopping: commands are left to other gateways.
-        self.leaving = False
+        self._adoption = GatewayAdoption(dispatcher, self.membership, self._recovery)
         #: Called when a later run owns our name, after this run has stopped its work.
         self.superseded: Callable[[], None] = lambda: None
 
@@ -87,7 +84,7 @@ class BackgroundTasks(Service):
     def start(self, connection: BlockingConnection) -> None:
         """Start the tasks that need Redis; `connection` is reserved for the blocking wait for commands."""
         self._run_every(self._ttl / 3, self._heartbeat)
-        self._run_every(self._ttl / 2, self._adopt)
+        self._run_every(self._ttl / 2, self._adoption.adopt)
         self._run_every(_EXPIRE, self._expiry.expire)
         self._run_every(_ROUTED, self._process_routed)
         self._run_every(_RETRY, self._retry)
@@ -110,7 +107,7 @@ class BackgroundTasks(Service):
 
     def stop_intake(self) -> None:
         """Accept no more commands and start none."""
-        self.leaving = True
+        self._adoption.leaving = True
         self._context.sending = False
         self._consumer.stop_consuming()
 
@@ -168,23 +165,23 @@ class BackgroundTasks(Service):
         """Renew the lease, adopt and reconcile, after Redis was away."""
         self.membership.steady_since = self._reactor.seconds()
         await self._heartbeat()
-        await self._adopt()
+        await self._adoption.adopt()
         await self._reconcile()
 
     async def _heartbeat(self) -> None:
-        if not self.membership.is_registered or (self.leaving and not self.membership.is_leased()):
+        if not self.membership.is_registered or (self._adoption.leaving and not self.membership.is_leased()):
             return
-        if await self.membership.renew() and self._has_name:
+        if await self.membership.renew() and self._adoption.has_name:
             await self._recovery.reconcile()
             await self._recovery.reassert_sessions()
             self._dispatcher.retry()
 
     async def _reconcile(self) -> None:
-        if self._has_name and self.membership.is_leased():
+        if self._adoption.owns_commands:
             await self._recovery.reconcile()
 
     async def _search(self) -> None:
-        if self._has_name and self.membership.is_leased():
+        if self._adoption.owns_commands:
             await self._expiry.search()
 
     def _on_superseded(self) -> None:
@@ -194,35 +191,9 @@ class BackgroundTasks(Service):
         self._gateway.close_connections("superseded")
         self.superseded()
 
-    async def _adopt(self) -> None:
-        if self.leaving or self._adopting:
-            return
-        self._adopting = True
-        try:
-            if not self._has_name:
-                await self._take_name()
-            elif self.membership.is_leased():
-                await self._adopt_one(self._gateway.name)
-            await self._adopt_others()
-        finally:
-            self._adopting = False
-
-    async def _adopt_others(self) -> None:
-        for name in await self._context.store.gateways():
-            if name == self._gateway.name:
-                continue
-            heartbeat = await self._context.store.liveness(name)
-            # After an outage every gateway looks dead until it has had time for a heartbeat.
-            if heartbeat is None and self.membership.is_steady:
-                await self._recovery.end_sessions(name)
-                await self._adopt_one(name)
-            elif heartbeat is not None and is_dead_here(heartbeat):
-                await self._recovery.end_sessions(name, gone=True)
-                await self._adopt_one(name, heartbeat)
-
     async def _process_routed(self) -> None:
         """Check devices that other gateways have named: a command was accepted, or the device has moved."""
-        if not self._has_name or not self.membership.is_leased():
+        if not self._adoption.owns_commands:
             return
         devices = await self._context.store.routed()
         if devices:
@@ -230,18 +201,3 @@ class BackgroundTasks(Service):
             for device in set(devices):
                 self._dispatcher.dispatch(device)
             await self._context.store.ack_routed(len(devices))
-
-    async def _adopt_one(self, name: str, heartbeat: bytes = b"") -> None:
-        """Adopt the commands of a gateway whose sessions have ended, which removes it from Redis."""
-        count = await self._recovery.adopt(name, heartbeat)
-        if count:
-            self.log.warn("adopted {count} commands of gateway {name}", count=count, name=name)
-
-    async def _take_name(self) -> None:
-        """Take over our name from an earlier run, even a live one, and adopt its commands."""
-        await self.membership.renew()
-        await self._recovery.end_sessions(self._gateway.name, gone=True)
-        await self._adopt_one(self._gateway.name)
-        self._has_name = True
-        self._context.sending = not self.leaving
-        self._dispatcher.resume()

@@ -56,6 +56,7 @@ class GatewayCollector(Collector):
         yield frames
         yield from self._labelled()
         yield from self._counts()
+        yield from self._commits()
         yield from self._levels()
         yield GaugeMetricFamily(
             "jt709c_redis_rights_missing",
@@ -103,7 +104,7 @@ class GatewayCollector(Collector):
             yield family
 
     def _counts(self) -> Iterator[Any]:
-        counters, statistics = self._gateway.counters, self._gateway.committer.statistics
+        counters = self._gateway.counters
         for name, text, count in (
             (
                 "wrong_passwords",
@@ -145,6 +146,12 @@ class GatewayCollector(Collector):
                 self._gateway.rate_limiter.new_device_limiter.delayed,
             ),
             ("redis_losses", "Times Redis was found to have lost what it had.", counters.losses),
+        ):
+            yield CounterMetricFamily(f"jt709c_{name}", text, value=count)
+
+    def _commits(self) -> Iterator[Any]:
+        statistics = self._gateway.committer.statistics
+        for name, text, count in (
             ("commits", "Batches committed to Redis.", statistics.batches),
             ("records", "Records committed to Redis.", statistics.records),
             ("duplicates", "Reports that came again and were not published again.", statistics.duplicates),
