@@ -233,28 +233,33 @@ function toQuery({ device, kinds }) {
 }
 
 function eventItem(event) {
-  const body = h("div", {});
-  const details = h(
-    "details",
-    {},
-    h(
-      "summary",
-      {},
-      timeElement(event.received_at),
-      h("a", { class: "event-device", href: `#/device/${encodeURIComponent(event.device)}` }, event.device),
-      h("span", { class: `kind kind-${event.kind}` }, words(event.kind)),
-      h("span", { class: "event-summary" }, eventSummary(event)),
-    ),
-    body,
+  const body = h("div", { hidden: true });
+  const toggle = h(
+    "button",
+    { type: "button", class: "event-summary event-toggle", "aria-expanded": "false" },
+    eventSummary(event) || "details",
   );
-  details.addEventListener("toggle", () => {
-    if (!details.open || body.hasChildNodes()) return;
+  // The link is beside the button, not in it: a control within another one can't be reached by all.
+  const head = h(
+    "div",
+    { class: "event-head", on: { click: (click) => click.target.closest("a") || open() } },
+    timeElement(event.received_at),
+    h("a", { class: "event-device", href: `#/device/${encodeURIComponent(event.device)}` }, event.device),
+    h("span", { class: `kind kind-${event.kind}` }, words(event.kind)),
+    toggle,
+  );
+  const open = () => {
+    // Text that is being selected is no click.
+    if (String(getSelection())) return;
+    body.hidden = !body.hidden;
+    toggle.setAttribute("aria-expanded", String(!body.hidden));
+    if (body.hidden || body.hasChildNodes()) return;
     const { raw, ...rest } = event;
     show(
       body,
       raw ? [h("code", { class: "raw" }, raw), explanation(raw)] : null,
       h("pre", { class: "json", tabindex: 0 }, JSON.stringify(rest, null, 2)),
     );
-  });
-  return h("li", {}, details);
+  };
+  return h("li", {}, head, body);
 }

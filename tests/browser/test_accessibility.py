@@ -1,0 +1,102 @@
+"""Every view passes axe-core, in both colour schemes, on a desktop and on a phone."""
+
+from importlib.resources import files
+from typing import Any
+
+from tests.browser.fleet import store_fleet
+from tests.browser.support import DESKTOP, PHONE, CommandCase
+from tests.masters import FakeMaster, new_master, new_sublock
+from tests.orders_support import PASSWORD, FakeLock, new_device
+
+#: WCAG 2.2, levels A and AA, and axe-core's own best practices.
+_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+class AccessibilityTests(CommandCase):
+    options = ("--ask", "none")
+    lock: FakeLock
+    master: FakeMaster
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.axe = files("axe_playwright_python").joinpath("axe.min.js").read_text()
+        store_fleet(cls.desk, 40)
+        cls.lock = FakeLock(new_device()).connect(cls.daemon)
+        cls.addClassCleanup(cls.lock.close)
+        cls.lock.open()
+        cls.lock.send(cls.lock.location(alarm_bits=1 << 1))
+        cls.command = cls.desk.unlock(cls.lock.device)
+        cls.desk.wait(cls.command, "sent")
+        cls.master = FakeMaster(new_master()).connect(cls.daemon)
+        cls.addClassCleanup(cls.master.close)
+        cls.master.hear(new_sublock())
+
+    def check(self, page: Any, what: str) -> None:
+        """The page as it is has no violation of a rule."""
+        page.wait_for_timeout(300)
+        page.evaluate(self.axe)
+        found = page.evaluate(
+            "(rules) => axe.run(document, { runOnly: { type: 'tag', values: rules } })", _RULES
+        )
+        problems = [
+            f"{what}: {one['id']}: {one['help']}: {node['html'][:300]}: {node['failureSummary']}"
+            for one in found["violations"]
+            for node in one["nodes"]
+        ]
+        self.assertEqual(problems, [])
+        self.assertGreater(len(found["passes"]), 10)
+
+    def pages(self) -> Any:
+        for viewport in (DESKTOP, PHONE):
+            for scheme in ("light", "dark"):
+                yield self.open("", viewport, color_scheme=scheme), f"{viewport['width']} {scheme}"
+
+    def go(self, page: Any, path: str, ready: str) -> None:
+        page.goto(self.url(path))
+        page.locator(ready).first.wait_for()
+        page.locator("#connection", has_text="live").wait_for()
+
+    def test_lists(self) -> None:
+        """Fleet, keys, map, events with one taken apart, commands with their steps, an unknown address."""
+        for page, what in self.pages():
+            self.go(page, "#/", '.grid [role="row"]:not([hidden])')
+            self.check(page, f"{what} fleet")
+            page.keyboard.press("?")
+            page.get_by_role("dialog").wait_for()
+            self.check(page, f"{what} keys")
+            page.keyboard.press("Escape")
+            self.go(page, "#/map", ".map-list li")
+            self.check(page, f"{what} map")
+            self.go(page, "#/events", ".events > li")
+            opened = page.locator(".events > li", has=page.locator(".kind-lock"))
+            opened.get_by_role("button").first.click()
+            page.locator("table.fields").first.wait_for()
+            self.check(page, f"{what} events")
+            self.go(page, f"#/commands/{self.command}", ".commands .opened .step")
+            self.check(page, f"{what} commands")
+            self.go(page, "#/nowhere", "h1")
+            self.check(page, f"{what} nowhere")
+
+    def test_lock(self) -> None:
+        """The page of a lock, from the form to its errors, the question, and the progress of a command."""
+        for page, what in self.pages():
+            self.go(page, f"#/device/{self.master.device}", "table.plain td")
+            page.locator("#command-command option[value=unlock]").wait_for(state="attached")
+            self.check(page, f"{what} master")
+            self.go(page, f"#/device/{self.lock.device}", ".timeline > li")
+            page.locator(".frames summary").first.click()
+            page.locator("table.fields").first.wait_for()
+            self.check(page, f"{what} lock")
+            self.ask_to_unlock(page, "")
+            page.get_by_role("alert").get_by_text("needs its password").wait_for()
+            self.check(page, f"{what} error")
+            self.ask_to_unlock(page, PASSWORD)
+            page.get_by_role("dialog").wait_for()
+            self.check(page, f"{what} question")
+            page.get_by_role("button", name="No, do nothing").click()
+            page.select_option("#command-command", "locate")
+            page.get_by_role("button", name="Go on").click()
+            page.get_by_role("dialog").get_by_role("button", name="Yes").click()
+            page.locator(".followed .step").first.wait_for()
+            self.check(page, f"{what} progress")
