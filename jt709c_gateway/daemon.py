@@ -340,7 +340,7 @@ class GatewayService(MultiService):
     def reread(self) -> None:
         """Read changed files again now, as SIGHUP asks for."""
         self.gateway.admission.reread()
-        defer.ensureDeferred(self.gateway.rate_limiter.review()).addErrback(
+        defer.ensureDeferred(self.gateway.session_admission.review()).addErrback(
             lambda failure: self.log.failure("reviewing which locks are admitted failed", failure)
         )
         if self._web is not None:

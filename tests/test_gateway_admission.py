@@ -8,7 +8,7 @@ from twisted.internet import defer
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.gateway import rate_limit
+from jt709c_gateway.gateway import session_admission
 from jt709c_gateway.gateway.admission import FileAdmission
 from jt709c_gateway.gateway.allowlist_file import read_allowlist
 from tests.committing import Fleet, events_in
@@ -59,7 +59,7 @@ class FileCase(AdmissionCase):
         self.write(KNOWN, OTHER)
         self.admission = FileAdmission(read_allowlist(self.path))
         self.fleet = Fleet(admission=self.admission)
-        self.gate = self.fleet.gateway.rate_limiter
+        self.session_admission = self.fleet.gateway.session_admission
         self.link = self.fleet.link()
 
     def write(self, *lines: str) -> None:
@@ -70,7 +70,7 @@ class FileCase(AdmissionCase):
     def look(self, times: int = 2) -> None:
         """The file is looked at, so many times."""
         for _ in range(times):
-            self.successResultOf(defer.ensureDeferred(self.gate.review()))
+            self.successResultOf(defer.ensureDeferred(self.session_admission.review()))
 
 
 class StrangerTests(FileCase):
@@ -110,7 +110,7 @@ class StrangerTests(FileCase):
 
     def test_reports_are_bounded(self) -> None:
         """So many strangers in a minute are not all reported, and not all remembered; the rest is later."""
-        self.patch(rate_limit, "_MAX_REPORTED", 30)
+        self.patch(session_admission, "_MAX_REPORTED", 30)
         for number in range(100):
             self.fleet.feed(self.fleet.link(), heartbeat(f"79430802{number:04}"))
         self.assertEqual(len(self.log("not admitted")), 20)
@@ -119,7 +119,7 @@ class StrangerTests(FileCase):
             self.fleet.feed(self.fleet.link(), heartbeat(f"79430802{number:04}"))
         self.assertEqual(len(self.log("not admitted")), 40)
         self.assertEqual(len(self.log("794308020019")), 1)
-        self.assertEqual(len(self.gate._reported), 30)
+        self.assertEqual(len(self.session_admission._reported), 30)
         self.fleet.commit()
         self.assertEqual(len(self.reported(self.fleet)), 40)
 

@@ -171,7 +171,7 @@ class OutageTests(SetCase):
 
     def review(self, *replies: Any) -> None:
         """One review, in which Redis says this to every question."""
-        reviewing = defer.ensureDeferred(self.gateway.rate_limiter.review())
+        reviewing = defer.ensureDeferred(self.gateway.session_admission.review())
         for reply in replies:
             while self.redis.pending:
                 self.redis.fail(reply) if isinstance(reply, Exception) else self.redis.reply(reply)
@@ -195,7 +195,7 @@ class OutageTests(SetCase):
         while self.redis.pending:
             self.redis.reply([1] * len(self.asked()))
         before = len(self.redis.calls)
-        reviewing = defer.ensureDeferred(self.gateway.rate_limiter.review())
+        reviewing = defer.ensureDeferred(self.gateway.session_admission.review())
         while self.redis.pending:
             self.redis.reply([int(device != "794308020777") for device in self.asked()])
         self.successResultOf(reviewing)

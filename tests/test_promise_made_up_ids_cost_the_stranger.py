@@ -41,7 +41,7 @@ class NewcomersTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.fleet = Fleet(Policy(max_new_devices=6))
         self.memory = Memory("600000000050", "600000000051")
-        self.new_device_limiter = self.fleet.gateway.rate_limiter.new_device_limiter
+        self.new_device_limiter = self.fleet.gateway.session_admission.new_device_limiter
         self.new_device_limiter.store = self.memory
 
     def come(self, *numbers: int, link: FakeLink | None = None, peer: str = "203.0.113.7:1000") -> FakeLink:

@@ -23,11 +23,12 @@ The parts, from the top to the bottom:
 - `gateway.Gateway` holds and connects what follows.
 - `connection.DeviceConnection` is one TCP connection or UDP address; it sees the gateway as
   `interfaces.ConnectionGateway`. `pending_frames` keeps what it can't process yet.
-- `session_admission` decides whether a message gets a session. `udp_guests` handles datagrams from other
-  addresses than the session's; `udp_decoder` limits their answers.
+- `session_admission` decides whether a message gets a session, by `admission` (`allowlist_file`),
+  `new_device_limit` and `rate_limit`. `udp_guests` handles datagrams from other addresses than the session's;
+  `udp_decoder` limits their answers.
 - `session_lifecycle` starts, replaces and ends sessions, in the `session_table` and in Redis.
-- `rate_limit` applies `admission` (`allowlist_file`), `event_budget` and `new_device_limit`; `session_limits`
-  and `takeover_limit` are further limits. `limit_warnings`, `log_limit` and `malformed` bound what is logged.
+- `rate_limit` keeps each device's `event_budget`; `session_limits` and `takeover_limit` are further limits.
+  `limit_warnings`, `log_limit` and `malformed` bound what is logged.
 - `event_records` builds the records of messages, `gateway_events` the gateway's own events; `event_ids`,
   `lock_clock` and `sublock_states` supply ids, times and states.
 - `sessions.Session` is what is known of a connected device; `policy` has the limits, and `Moment`.

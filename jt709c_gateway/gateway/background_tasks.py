@@ -77,9 +77,8 @@ class BackgroundTasks(Service):
         super().startService()  # type: ignore[no-untyped-call]
         self._run_every(_SWEEP, self._sweep)
         self._run_every(_TICK, self._tick)
-        rate_limiter = self._gateway.rate_limiter
-        if rate_limiter.admission.review_every is not None:
-            self._run_every(rate_limiter.admission.review_every, rate_limiter.review)
+        if self._gateway.admission.review_every is not None:
+            self._run_every(self._gateway.admission.review_every, self._gateway.session_admission.review)
 
     def start(self, connection: BlockingConnection) -> None:
         """Start the tasks that need Redis; `connection` is reserved for the blocking wait for commands."""
@@ -96,7 +95,7 @@ class BackgroundTasks(Service):
 
     def on_redis_ready(self) -> None:
         """Run the tasks that have waited for Redis, without waiting for their next round."""
-        self._gateway.rate_limiter.admission.on_redis_ready()
+        self._gateway.admission.on_redis_ready()
         self._dispatcher.resume()
         self._run_once(self._after_reconnect)
 

@@ -65,12 +65,12 @@ class Gateway:
     sessions: SessionTable = field(init=False)
     rate_limiter: RateLimiter = field(init=False, repr=False)
     lifecycle: SessionLifecycle = field(init=False, repr=False)
+    session_admission: SessionAdmission = field(init=False, repr=False)
     time_slicer: TimeSlicer = field(init=False, repr=False)
     connections: set[SessionConnection] = field(factory=set, repr=False)
     #: Parts of split messages, of all connections.
     parts: PartStore = field(factory=PartStore, init=False, repr=False)
     _udp_guests: UdpGuests = field(init=False, repr=False)
-    _session_admission: SessionAdmission = field(init=False, repr=False)
     _limit_warnings: LimitWarnings = field(init=False, repr=False)
     #: Connections that paused reading, in that order.
     _paused: dict[SessionConnection, None] = field(factory=dict, repr=False)
@@ -84,13 +84,7 @@ class Gateway:
         room = SessionLimits(policy.devices_per_connection, policy.sessions_per_address)
         self.sessions = sessions = SessionTable(policy.max_sessions, room)
         self.rate_limiter = limiter = RateLimiter(
-            sessions,
-            self.admission,
-            EventAllowance(policy.max_rate, policy.max_share),
-            NewDeviceLimiter(policy.max_new_devices, self.known_devices),
-            malformed,
-            counters,
-            slicer,
+            sessions, EventAllowance(policy.max_rate, policy.max_share), malformed, counters, slicer
         )
         self.lifecycle = lifecycle = SessionLifecycle(
             policy,
@@ -108,7 +102,16 @@ class Gateway:
         self._udp_guests = guests = UdpGuests(
             committer, events, sessions, lifecycle, limiter, malformed, counters, callbacks
         )
-        self._session_admission = SessionAdmission(limiter, lifecycle, guests)
+        self.session_admission = SessionAdmission(
+            sessions,
+            self.admission,
+            NewDeviceLimiter(policy.max_new_devices, self.known_devices),
+            limiter,
+            lifecycle,
+            guests,
+            malformed,
+            slicer,
+        )
 
     @property
     def token_prefix(self) -> str:
@@ -141,7 +144,7 @@ class Gateway:
         self, connection: SessionConnection, message: Message, moment: Moment, admitted: bool | None = None
     ) -> Session | NoSession:
         """The session for a message of a device that is new here, or has used up its budget."""
-        return self._session_admission.session_for(connection, message, moment, admitted)
+        return self.session_admission.session_for(connection, message, moment, admitted)
 
     def handle_guest_message(self, guest: Session, message: Message, moment: Moment) -> None:
         """As `handle_message`, for a device whose session is not at this UDP address."""

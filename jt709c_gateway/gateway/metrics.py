@@ -143,7 +143,7 @@ class GatewayCollector(Collector):
             (
                 "new_devices_held",
                 "Times a device had to wait for others from its address (--max-new-devices).",
-                self._gateway.rate_limiter.new_device_limiter.delayed,
+                self._gateway.session_admission.new_device_limiter.delayed,
             ),
             ("redis_losses", "Times Redis was found to have lost what it had.", counters.losses),
         ):

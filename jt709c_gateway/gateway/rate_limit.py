@@ -1,4 +1,4 @@
-"""Admits devices and limits how many events each may cause (docs/operations.rst)."""
+"""Limits how many events each device may cause (docs/operations.rst)."""
 
 from operator import methodcaller
 from typing import Final
@@ -6,88 +6,38 @@ from typing import Final
 from attrs import define, field
 from twisted.logger import Logger
 
-from jt709c_gateway.gateway.admission import Admission
 from jt709c_gateway.gateway.counters import Counters
 from jt709c_gateway.gateway.event_budget import EventAllowance, EventBudget
-from jt709c_gateway.gateway.malformed import MalformedInput, kept_bytes
-from jt709c_gateway.gateway.new_device_limit import NewDeviceLimiter
-from jt709c_gateway.gateway.policy import Moment
+from jt709c_gateway.gateway.malformed import MalformedInput
 from jt709c_gateway.gateway.session_table import SessionTable
 from jt709c_gateway.gateway.sessions import Session, SessionConnection
 from jt709c_gateway.gateway.time_slices import TimeSlicer
-from jt709c_gateway.protocol.message import Message
 
-#: Reason for which a connection is closed, or a frame is stored in `jt709c:malformed`.
-NOT_ADMITTED: Final = "not_admitted"
 #: Disconnected devices whose budget is kept; the oldest are forgotten first.
 _MAX_REMEMBERED: Final = 20_000
-#: Rejected devices that were logged; the oldest are forgotten first.
-_MAX_REPORTED: Final = 10_000
 
 
 @define(eq=False)
 class RateLimiter:
-    """Admits and rejects devices, and throttles those that send too much."""
+    """Keeps the budgets of devices, and throttles those that send too much."""
 
     log = Logger()
 
     sessions: SessionTable = field(repr=False)
-    admission: Admission
     #: Events that one device may cause.
     allowed: EventAllowance
-    new_device_limiter: NewDeviceLimiter
     malformed: MalformedInput = field(repr=False)
     counters: Counters = field(repr=False)
     time_slicer: TimeSlicer = field(repr=False)
     _throttled: dict[SessionConnection, None] = field(factory=dict, repr=False)
-    _reported: dict[str, None] = field(factory=dict, repr=False)
     #: Budgets of disconnected devices, unless full.
     _remembered: dict[str, EventBudget] = field(factory=dict, repr=False)
-
-    def admits(self, device: str) -> bool | None:
-        """Whether a device is admitted; None when Redis has to be queried."""
-        # A connected device was admitted when it connected, and is checked by each review.
-        return device in self.sessions or self.admission.admits(device)
-
-    def reject(self, connection: SessionConnection, message: Message, moment: Moment) -> None:
-        """Close the connection of a device that isn't admitted, without an answer; log and store that once.
-
-        A UDP address with sessions of other devices stays open: the source of a datagram can be forged.
-        """
-        link, device = connection.link, message.device
-        if device not in self._reported and self.malformed.may_log(moment.now):
-            if len(self._reported) >= _MAX_REPORTED:
-                del self._reported[next(iter(self._reported))]
-            self._reported[device] = None
-            self.log.info("lock {device} at {peer} is not admitted", device=device, peer=link.peer)
-            self.malformed.store(link.peer, NOT_ADMITTED, kept_bytes(message), moment.iso)
-        if connection.is_datagram:
-            connection.drop_datagram(NOT_ADMITTED)
-        else:
-            link.close(NOT_ADMITTED)
-
-    async def review(self) -> None:
-        """Close the connections of devices that are no longer admitted."""
-        gone = await self.admission.review([session.device for session in self.sessions])
-        if gone:
-            self.log.info("{count} locks are admitted no more: {first} …", count=len(gone), first=gone[0])
-        self.time_slicer.run(gone, self._close)
-
-    def admits_new_device(self, connection: SessionConnection, device: str, now: float) -> bool:
-        """Whether a device without session may connect now, within its address's limit of new devices."""
-        if device in self.sessions:
-            return True
-        return self.new_device_limiter.admits(connection.link.peer, device, now)
 
     def is_exhausted(self, device: str, now: float) -> bool:
         """Whether the budget of a device that connects is used up."""
         session = self.sessions.get(device)
         budget = self._remembered.get(device) if session is None else session.budget
         return budget is not None and not budget.refill(self.allowed, now)
-
-    def _close(self, device: str) -> None:
-        if (session := self.sessions.get(device)) is not None:
-            session.connection.link.close(NOT_ADMITTED)
 
     def assign_budget(self, session: Session, before: Session | None) -> None:
         """Give a new session its budget: the device's earlier one, if there is any."""
