@@ -101,6 +101,7 @@ def _policy(settings: Settings) -> Policy:
         max_share=share_of(settings.events_max, settings.max_share),
         utc8=Utc8Devices(settings.utc8),
         max_new_devices=settings.max_new_devices,
+        moment_length=0.001,
         sentence_serial=settings.sublock_answer == SENTENCE_SERIAL,
     )
 

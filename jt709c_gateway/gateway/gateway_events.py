@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Literal
 
-from attrs import define
+from attrs import define, field
 from msgspec import UNSET
 
 from jt709c_gateway.gateway.event_ids import EventIds
@@ -23,12 +23,19 @@ class GatewayEvents:
     ids: EventIds
     clock: Clock
     wall: Callable[[], datetime]
+    #: Seconds for which a moment is current.
+    moment_length: float = 0.0
+    _moment: Moment | None = field(default=None, init=False, repr=False)
 
     def moment(self) -> Moment:
-        """The current time on all clocks; event ids made from now on contain it."""
+        """The current time on all clocks, to `moment_length`; event ids made from now on contain it."""
+        now, last = self.clock.seconds(), self._moment
+        if last is not None and now - last.now < self.moment_length:
+            return last
         self.ids.tick()
         utc = self.wall()
-        return Moment(self.clock.seconds(), utc, events.time_text(utc), utc.timestamp())
+        self._moment = moment = Moment(now, utc, events.time_text(utc), utc.timestamp())
+        return moment
 
     def encode(self, device: str, kind: str, data: events.EventData, session: Session | None = None) -> str:
         """An event as JSON; `session` is the device's, if it has one."""

@@ -30,6 +30,9 @@ class Policy:
     utc8: Utc8Devices = field(factory=Utc8Devices)
     #: Seconds between renewals of an active session's time to live in Redis.
     session_refresh: float = 60.0
+    #: Seconds in which all that comes has one time of arrival, since reading and formatting clocks takes a
+    #: tenth of a frame's time; 0 for a time of its own for each chunk of input.
+    moment_length: float = 0.0
 
     @property
     def session_ttl(self) -> int:
