@@ -16,11 +16,12 @@ from twisted.application.service import IService, MultiService
 from twisted.internet import defer, task
 
 from jt709c_gateway.config.settings import Settings
+from jt709c_gateway.protocol.dialects import JT709
 from jt709c_gateway.simulator.client import Fleet, device_ids
 from jt709c_gateway.simulator.connections import Target
 from jt709c_gateway.simulator.counters import Counters
 from jt709c_gateway.simulator.lock import VirtualLock
-from jt709c_gateway.simulator.options import FACTORY_PASSWORD, FIRST_IDS, JT709, LockOptions
+from jt709c_gateway.simulator.options import FACTORY_PASSWORD, FIRST_IDS, LockOptions
 from jt709c_gateway.startup import StartError
 
 LOCKS: Final = 3

@@ -3,7 +3,7 @@
 import txredisapi
 from attrs import frozen
 
-from jt709c_gateway.commands.sublocks import SUBLOCK_ID
+from jt709c_gateway.protocol.device_id import canonical, may_be_sublock
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
 
@@ -26,8 +26,8 @@ async def resolve(connection: RedisConnection, keys: Keys, name: str) -> Resolve
     alias = await connection.call("HGET", keys.imei, name)
     if alias is not None:
         return ResolvedDevice(alias.decode())
-    device = name.lstrip("0") or "0"
-    if len(name) == SUBLOCK_ID:
+    device = canonical(name)
+    if may_be_sublock(name):
         master = await connection.call("HGET", keys.peripheral(name), "device")
         if master is not None and not await has_reported(connection, keys, device):
             return ResolvedDevice(master.decode(), name)

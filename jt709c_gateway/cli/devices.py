@@ -18,6 +18,7 @@ from jt709c_gateway.cli.redis_client import FirstConnection, Link, RedisOptions,
 from jt709c_gateway.cli.runner import notice, run
 from jt709c_gateway.cli.time_format import read_duration
 from jt709c_gateway.protocol.alarms import NAMES
+from jt709c_gateway.protocol.dialects import DIALECTS, SENTENCE
 from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.redis import device_summary
 from jt709c_gateway.redis.connection import RedisConnection
@@ -25,7 +26,6 @@ from jt709c_gateway.redis.device_summary import DeviceSummary
 from jt709c_gateway.redis.keys import Keys
 
 #: `sentence`: only sentences that several dialects share were received.
-_DIALECTS: Final = ("jt709", "jt705", "jt701", "sentence")
 
 #: Devices per request; a page is processed while the server prepares the next one.
 _PAGE: Final = 500
@@ -68,7 +68,7 @@ FALLING: Final = frozenset(["seen", "alarms", "since", "speed"])
     "--dialect",
     "dialects",
     multiple=True,
-    type=click.Choice(_DIALECTS),
+    type=click.Choice([*DIALECTS, SENTENCE]),
     help="Only this dialect; repeatable.",
 )
 @click.option(

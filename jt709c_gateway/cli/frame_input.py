@@ -11,7 +11,8 @@ from attrs import define, field
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.commands.value_description import described
 from jt709c_gateway.protocol import redact
-from jt709c_gateway.protocol.decoder import JT701, JT709, SENTENCE, Decoder
+from jt709c_gateway.protocol.decoder import Decoder
+from jt709c_gateway.protocol.dialects import JT701, JT709, SENTENCE
 from jt709c_gateway.protocol.envelope import Origin, wrap_all
 from jt709c_gateway.protocol.events import Event, to_json
 from jt709c_gateway.protocol.framing import Frame, Framer, Malformed

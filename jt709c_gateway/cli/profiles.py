@@ -12,6 +12,7 @@ from jt709c_gateway.cli.learn import runner
 from jt709c_gateway.commands.profiles import CommandSpec, Profile, ProfileError, load_profiles
 from jt709c_gateway.commands.profiles.spec import CommandDefinition
 from jt709c_gateway.commands.provenance import Provenance
+from jt709c_gateway.protocol.dialects import DIALECTS, JT709
 
 
 class ProfileMistake(click.ClickException):
@@ -44,8 +45,8 @@ def check(files: tuple[str, ...]) -> None:
 @click.argument("sources", nargs=-1, metavar="[CAPTURE]...", shell_complete=completion_values.files)
 @click.option(
     "--dialect",
-    type=click.Choice(["jt709", "jt705", "jt701"]),
-    default="jt709",
+    type=click.Choice(DIALECTS),
+    default=JT709,
     show_default=True,
     help="The dialect of the lock.",
 )

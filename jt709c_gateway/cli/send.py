@@ -29,7 +29,7 @@ from jt709c_gateway.commands.catalogue import CATALOGUE
 from jt709c_gateway.commands.model import ENDED, Command, CommandState
 from jt709c_gateway.commands.serialization import to_wire
 from jt709c_gateway.commands.signing import SigningKey
-from jt709c_gateway.commands.sublocks import SUBLOCK_ID
+from jt709c_gateway.protocol.device_id import TERMINAL_DIGITS, canonical, may_be_sublock
 from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.protocol.json_text import escape_text
 from jt709c_gateway.redis.connection import RedisConnection
@@ -250,10 +250,10 @@ async def _follow(
 
 def _pattern(push: Push) -> str:
     """Return the channels of the command's events; the device of an IMEI or sub-lock is unknown here."""
-    device = push.command.device.lstrip("0")
-    may_be_sublock = len(push.command.device) == SUBLOCK_ID
-    keys = Keys(glob_escape(push.prefix))
-    return keys.channel("command", device if 0 < len(device) <= 12 and not may_be_sublock else "*")
+    name = push.command.device
+    device = canonical(name)
+    is_device = len(device) <= TERMINAL_DIGITS and not may_be_sublock(name)
+    return Keys(glob_escape(push.prefix)).channel("command", device if is_device else "*")
 
 
 async def _push(connection: RedisConnection, push: Push) -> None:

@@ -20,11 +20,12 @@ from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.progress import Progress, milliseconds
 from jt709c_gateway.cli.runner import run
 from jt709c_gateway.cli.target_address import read_target
+from jt709c_gateway.protocol.dialects import DIALECTS, JT701, JT709
 from jt709c_gateway.simulator.client import Fleet, device_ids
 from jt709c_gateway.simulator.connections import Target
 from jt709c_gateway.simulator.counters import Counters
 from jt709c_gateway.simulator.lock import VirtualLock
-from jt709c_gateway.simulator.options import FIRST_IDS, ID_DIGITS, JT701, JT709, MOST_SUBLOCKS, LockOptions
+from jt709c_gateway.simulator.options import FIRST_IDS, ID_DIGITS, MOST_SUBLOCKS, LockOptions
 from jt709c_gateway.simulator.route import Route
 
 #: Seconds between checks whether all reports are answered.
@@ -37,9 +38,9 @@ _SLEEP = re.compile(r"([0-9.]+):([0-9.]+)")
     "--dialect",
     "dialects",
     multiple=True,
-    default=["jt709"],
+    default=[JT709],
     show_default=True,
-    type=click.Choice(["jt709", "jt705", "jt701"]),
+    type=click.Choice(DIALECTS),
     help="Dialect; if repeated, the locks use them in turn.",
 )
 @click.option(

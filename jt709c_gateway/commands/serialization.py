@@ -27,7 +27,8 @@ from jt709c_gateway.commands.model import (
 from jt709c_gateway.commands.provenance import Provenance
 from jt709c_gateway.commands.signature import mac
 from jt709c_gateway.commands.signing import SigningKey
-from jt709c_gateway.commands.sublocks import SUBLOCK_ID, redirect_to_master
+from jt709c_gateway.commands.sublocks import redirect_to_master
+from jt709c_gateway.protocol.device_id import may_be_sublock
 from jt709c_gateway.util.timestamps import from_iso, iso
 
 PUBLIC_FIELDS: Final = (
@@ -201,7 +202,7 @@ def from_queue_entry(raw: bytes) -> Command:
         )
     if not _DEVICE.fullmatch(entry.device):
         raise InvalidCommand("device", "is no device id", "text of 1 to 20 digits").about(command)
-    if entry.sublock_parameter is not None and len(command.device) == SUBLOCK_ID:
+    if entry.sublock_parameter is not None and may_be_sublock(command.device):
         return redirect_to_master(command, entry.device, entry.sublock_parameter)
     return attrs.evolve(command, device=entry.device)
 

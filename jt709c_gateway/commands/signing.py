@@ -10,8 +10,8 @@ import attrs
 
 from jt709c_gateway.commands.catalogue import CATALOGUE
 from jt709c_gateway.commands.model import Command, InvalidCommand
-from jt709c_gateway.commands.sublocks import SUBLOCK_ID
 from jt709c_gateway.commands.value_description import described, unknown_name
+from jt709c_gateway.protocol.device_id import canonical_name
 from jt709c_gateway.util.timestamps import iso
 
 DEFAULT_WINDOW: Final = 300.0
@@ -145,7 +145,7 @@ class SigningKeys:
                 f"{named} is not permitted to key {key.id}",
                 right,
             )
-        if not key.is_for(canonical_device(signature.device)):
+        if not key.is_for(canonical_name(signature.device)):
             problem = f"is not permitted to key {key.id}"
             raise CommandRefused(
                 RefusalReason.NOT_PERMITTED,
@@ -154,11 +154,6 @@ class SigningKeys:
                 problem,
                 "one of the devices in the key's list",
             )
-
-
-def canonical_device(name: str) -> str:
-    """The canonical form of a device id: without leading zeros, but for sub-locks."""
-    return name if len(name) == SUBLOCK_ID else name.lstrip("0") or "0"
 
 
 def _check_validity(command: Command, key: SigningKey, now: float) -> None:

@@ -30,7 +30,8 @@ from jt709c_gateway.commands.catalogue import canonical
 from jt709c_gateway.commands.model import quote
 from jt709c_gateway.commands.profiles import ProfileError
 from jt709c_gateway.commands.profiles.toml_table import TomlTable
-from jt709c_gateway.commands.signing import SigningKey, canonical_device
+from jt709c_gateway.commands.signing import SigningKey
+from jt709c_gateway.protocol.device_id import canonical_name
 
 MIN_SECRET: Final = 16
 
@@ -92,7 +93,7 @@ def _key(name: str, table: TomlTable) -> SigningKey:
         None if commands is None else frozenset(map(canonical, commands)),
         None
         if devices is None and prefixes is None
-        else frozenset(map(canonical_device, map(str.upper, devices or ()))),
+        else frozenset(map(canonical_name, map(str.upper, devices or ()))),
         tuple(map(str.upper, prefixes or ())),
         _time(table, "not_before"),
         _time(table, "not_after"),

@@ -16,9 +16,6 @@ SUBLOCK_UNLOCK: Final = "sublock_unlock"
 SUBLOCK_COMMANDS: Final[Mapping[str, str]] = {"unlock": SUBLOCK_UNLOCK, SUBLOCK_UNLOCK: SUBLOCK_UNLOCK}
 """The commands that may address a sub-lock, each with the command that its master receives."""
 
-SUBLOCK_ID: Final = 10
-"""The number of hex digits of a sub-lock id (docs/protocol.rst §3)."""
-
 DEFAULT_PARAMETER: Final = "id"
 """The parameter that names the sub-lock if no profile is known."""
 

@@ -43,6 +43,7 @@ from jt709c_gateway.config.values import (
 )
 from jt709c_gateway.gateway.allowlist_file import Allowlist
 from jt709c_gateway.gateway.commands.address_proof import UdpCommands
+from jt709c_gateway.protocol.dialects import JT701
 from jt709c_gateway.redis.durability import Durability
 from jt709c_gateway.redis.keys import DEFAULT_PREFIX
 from jt709c_gateway.web.htpasswd import UserFile
@@ -372,7 +373,7 @@ OPTIONS: Final = (
     Option(
         "ask",
         dialect,
-        ("jt701",),
+        (JT701,),
         "Dialect of locks that are queried for IMEI and firmware, at most once a day; repeatable, "
         "none for no lock [default: jt701]",
         repeatable=True,

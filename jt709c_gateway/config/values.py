@@ -9,9 +9,9 @@ from typing import Final
 from attrs import frozen
 from twisted.internet.endpoints import serverFromString
 
-from jt709c_gateway.commands.profiles.loader import DIALECTS
 from jt709c_gateway.gateway.allowlist_file import Allowlist, read_allowlist
 from jt709c_gateway.gateway.commands.address_proof import UdpCommands
+from jt709c_gateway.protocol.dialects import DIALECTS
 from jt709c_gateway.protocol.zones import ALL
 from jt709c_gateway.redis.address import parse_redis_address
 from jt709c_gateway.transport.proxy_protocol import PROXIED, split_proxied

@@ -10,7 +10,8 @@ from jt709c_gateway.dissector.reader import Ended, Reader, Wire
 from jt709c_gateway.protocol import jt701
 from jt709c_gateway.protocol.alarms import JT701_ALARMS
 from jt709c_gateway.protocol.bcd import two_digits
-from jt709c_gateway.protocol.decoder import JT701
+from jt709c_gateway.protocol.device_id import canonical
+from jt709c_gateway.protocol.dialects import JT701
 from jt709c_gateway.protocol.dollar_check import MAX_DOLLAR
 from jt709c_gateway.protocol.events import Location
 
@@ -57,7 +58,7 @@ def _header(reader: Reader, heading: Heading, length: int, found: int) -> None:
     reader.take(1, "start", "$", "start of the frame")
     digits = reader.peek(5).hex()
     odd = None if digits.isdecimal() else f"expected decimal digits, found {digits}"
-    device = digits.lstrip("0") or "0"
+    device = canonical(digits)
     taken = reader.take(5, "device", digits, "" if odd else f"device {device}", problem=odd)
     heading.device = None if odd or taken.value is None else device
     reader.number(1, "protocol_version", _version)

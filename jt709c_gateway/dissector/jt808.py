@@ -8,9 +8,8 @@ from jt709c_gateway.dissector.fields import Bits, Field, problems
 from jt709c_gateway.dissector.header_fields import DOWN, UP, Heading
 from jt709c_gateway.dissector.reader import Ended, Reader, Wire
 from jt709c_gateway.protocol import jt808
-from jt709c_gateway.protocol.decoder import JT709
+from jt709c_gateway.protocol.dialects import JT705, JT709
 
-_JT705: Final = "jt705"
 #: Ids whose header has a serial of one byte and other attribute bits 10-14.
 _ONE_BYTE_SERIAL: Final = jt808.ONE_BYTE_SERIAL | {jt808.JT705_ANSWER}
 _HEADER_LENGTH: Final = 12
@@ -101,7 +100,7 @@ def _header(reader: Reader, heading: Heading, data: bytes) -> None:
     heading.direction = DOWN if down else UP
     one_byte = message_id in _ONE_BYTE_SERIAL
     if one_byte:
-        heading.dialect = _JT705
+        heading.dialect = JT705
     _attributes(reader, data, one_byte)
     attributes = int.from_bytes(data[2:4], "big")
     long = _is_2019(data) and not one_byte

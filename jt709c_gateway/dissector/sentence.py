@@ -14,7 +14,7 @@ from jt709c_gateway.dissector.header_fields import DOWN, UP, Heading
 from jt709c_gateway.dissector.reader import Reader, Wire
 from jt709c_gateway.protocol import jt701_messages, pnn, sentences
 from jt709c_gateway.protocol.bcd import time_dmy
-from jt709c_gateway.protocol.decoder import JT701, SENTENCE
+from jt709c_gateway.protocol.dialects import JT701, SENTENCE
 from jt709c_gateway.protocol.framing import MAX_SENTENCE
 
 #: A `Pnn` sentence to a lock: it has no id.

@@ -16,6 +16,8 @@ from typing import Final
 
 from attrs import field, frozen
 
+from jt709c_gateway.protocol.device_id import canonical
+
 #: Largest file, in bytes: some 300,000 ids, which are read in a tenth of a second.
 MAX_BYTES: Final = 4 << 20
 _ID: Final = re.compile(r"[0-9]{1,20}")
@@ -73,7 +75,7 @@ def read_allowlist(path: Path) -> Allowlist:
             raise AllowlistError(
                 f"line {number}: {entry[:_SHOWN]!r}: expected a device id or an IMEI, 1 to 20 digits"
             )
-        devices.add(entry.lstrip("0") or "0")
+        devices.add(canonical(entry))
     if not devices:
         # An empty file is more likely a truncated write than the intention to reject every device.
         raise AllowlistError("expected a file with at least one device id or IMEI")

@@ -12,7 +12,7 @@ from jt709c_gateway.gateway.lock_clock import LockClock, credible
 from jt709c_gateway.gateway.policy import Moment
 from jt709c_gateway.gateway.sublock_states import SubLockStates
 from jt709c_gateway.protocol import events
-from jt709c_gateway.protocol.decoder import SENTENCE
+from jt709c_gateway.protocol.dialects import SENTENCE
 from jt709c_gateway.protocol.envelope import Origin
 from jt709c_gateway.protocol.jt701 import VERSION_JT701D
 from jt709c_gateway.protocol.message import Message, VersionedMessage

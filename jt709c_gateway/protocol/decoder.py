@@ -14,6 +14,7 @@ from jt709c_gateway.protocol import (
     pnn,
     sentences,
 )
+from jt709c_gateway.protocol.dialects import JT701, JT709, SENTENCE
 from jt709c_gateway.protocol.events import (
     KIND_HEARTBEAT,
     KIND_LOCATION,
@@ -53,10 +54,6 @@ from jt709c_gateway.protocol.message import FIRST_YEAR, Message, VersionedMessag
 from jt709c_gateway.protocol.reassembly import Reassembler
 from jt709c_gateway.protocol.redact import mask_malformed, mask_spans
 
-JT709: Final = "jt709"
-JT701: Final = jt701_messages.JT701
-#: The grouped form is common to jt709 and jt705; the bytes don't tell which.
-SENTENCE: Final = "sentence"
 #: Offset of the year in a location body, two decimal digits, and the first valid year.
 _YEAR_AT: Final = jt709.FIXED_LENGTH - 6
 _FIRST_YEAR: Final = int(str(FIRST_YEAR % 100), 16)

@@ -31,6 +31,7 @@ from attrs import define
 from jt709c_gateway.protocol import position
 from jt709c_gateway.protocol.alarms import JT701_ALARM_BITS, JT701_WAKE_REASONS, jt701_alarms
 from jt709c_gateway.protocol.bcd import two_digits
+from jt709c_gateway.protocol.device_id import master_digits
 from jt709c_gateway.protocol.events import Cell, ExtendedLocation, Fix, Location
 
 HEADER_LENGTH: Final = 10
@@ -257,4 +258,4 @@ def encode_frame(device: str, version: int, data_type: int, records: Sequence[by
     """Encode a whole frame around records; `device` has up to ten digits, `version` is the byte as sent."""
     data = b"".join(records)
     types = _DEVICE_TYPE << 4 | data_type
-    return _HEADER.pack(b"$", bytes.fromhex(device.zfill(10)), version, types, len(data)) + data
+    return _HEADER.pack(b"$", bytes.fromhex(master_digits(device)), version, types, len(data)) + data

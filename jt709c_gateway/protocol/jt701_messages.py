@@ -6,6 +6,8 @@ from typing import Final
 from msgspec import UNSET
 
 from jt709c_gateway.protocol import jt701, pnn, sublock
+from jt709c_gateway.protocol.device_id import canonical
+from jt709c_gateway.protocol.dialects import JT701
 from jt709c_gateway.protocol.events import (
     KIND_ALARM,
     KIND_LOCATION,
@@ -22,7 +24,6 @@ from jt709c_gateway.protocol.events import (
 from jt709c_gateway.protocol.message import VersionedMessage, content_of
 from jt709c_gateway.protocol.sentences import DYNAMIC_PASSWORD_PNN, Sentence
 
-JT701: Final = "jt701"
 SUBLOCK_REPORTS: Final = (("WLNET", "5"), ("WLNET", "7"))
 #: The text before the payload of a sub-lock's report.
 PAYLOAD_MARK = re.compile(rb",WLNET,[57],2,")
@@ -31,7 +32,7 @@ PAYLOAD_MARK = re.compile(rb",WLNET,[57],2,")
 def dollar(raw: bytes) -> VersionedMessage:
     """Decode a `$` frame; its serial is that of its last record. Unreadable records are answered, too."""
     head = jt701.parse_head(raw)
-    device = head.device.lstrip("0") or "0"
+    device = canonical(head.device)
     message = VersionedMessage(JT701, device, None, None, raw.hex(), False, raw, [], report=True)
     message.master_version = head.version
     message.stored = head.data_type == jt701.STORED

@@ -16,6 +16,8 @@ from typing import Final
 
 from attrs import define, field, frozen
 
+from jt709c_gateway.protocol.device_id import canonical
+
 LOCATION: Final = 0x0200
 HEARTBEAT: Final = 0x0002
 STORED_LOCATIONS: Final = 0x0704
@@ -202,7 +204,7 @@ def identify(wire: bytes) -> Identity:
     digits = wire[-10:].hex()
     imei = None
     if digits.isdecimal():
-        device = digits.lstrip("0") or "0"
+        device = canonical(digits)
     elif len(wire) == 6:
         number = str(int.from_bytes(wire, "big")).zfill(14)
         if len(number) > 14:

@@ -6,6 +6,7 @@ from struct import Struct
 from typing import Final
 
 from jt709c_gateway.protocol import jt705, jt709, jt709x, jt808, lock_event_item, terminal_attributes
+from jt709c_gateway.protocol.dialects import JT705
 from jt709c_gateway.protocol.events import (
     KIND_ATTRIBUTES,
     KIND_HEARTBEAT,
@@ -276,7 +277,7 @@ def encode_parameters(serial: int, parameters: Mapping[int, bytes]) -> bytes:
 
 
 def _prepare_jt705(message: Message, header: Header) -> None:
-    message.dialect = "jt705"
+    message.dialect = JT705
     message.stored = header.message_id == jt808.JT705_STORED
     message.answer = jt808.jt705_answer(header.identity, header.message_id) if header.answer_wanted else None
 

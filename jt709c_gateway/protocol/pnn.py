@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from jt709c_gateway.protocol.bcd import time_dmy
+from jt709c_gateway.protocol.device_id import master_digits
 from jt709c_gateway.protocol.events import Action, Cell, LockEvent, Method
 from jt709c_gateway.protocol.jt808 import luhn_digit
 from jt709c_gateway.protocol.sentences import DYNAMIC_PASSWORD_PNN
@@ -70,12 +71,11 @@ _MINUTES: Final = 60
 #: Minimum digits before the point that only packed degrees (DDDMM.MMMM) have.
 _PACKED_DIGITS: Final = 4
 _CARD_DIGITS: Final = 10
-_DEVICE_DIGITS: Final = 10
 
 
 def sentence(device: str, word: str, *arguments: str) -> bytes:
     """Encode `(id,word,…)` as a master sends it, with its id padded to ten digits."""
-    return f"({','.join((device.zfill(_DEVICE_DIGITS), word, *arguments))})".encode("latin-1")
+    return f"({','.join((master_digits(device), word, *arguments))})".encode("latin-1")
 
 
 def heartbeat(device: str) -> bytes:

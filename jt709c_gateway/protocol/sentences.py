@@ -15,6 +15,7 @@ from typing import Final
 from attrs import define, field
 
 from jt709c_gateway.protocol import secret_words
+from jt709c_gateway.protocol.device_id import canonical
 
 #: The mask for one byte of a password.
 MASK: Final = "*"
@@ -99,7 +100,7 @@ def parse(raw: bytes) -> Sentence:
         raise SentenceError("a sentence has a word behind the device id")
     if not word or not word.isascii() or not word.isprintable() or len(word) > 16:
         raise SentenceError("a sentence's word has 1 to 16 printable characters")
-    return Sentence(device.lstrip("0") or "0", serial, word, tuple(rest), version)
+    return Sentence(canonical(device), serial, word, tuple(rest), version)
 
 
 def grouped(device: str, serial: int, group: str, *parameters: str, version: int = USUAL_VERSION) -> bytes:

@@ -6,6 +6,7 @@ from typing import Any, Final
 from attrs import define
 from twisted.internet import defer
 
+from jt709c_gateway.protocol.device_id import canonical, may_be_sublock
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.command_store_types import (
     Acceptance,
@@ -33,8 +34,6 @@ MAX_ROUTED: Final = 200
 SESSIONS_AT_ONCE: Final = 200
 #: Lifetime of a gateway's list of routed devices, in seconds.
 ROUTE_TTL: Final = 60
-#: Length of the id of a sub-lock or sensor (docs/protocol.rst, section 3).
-_PERIPHERAL_ID: Final = 10
 #: Length of a report's fingerprint in characters, as in `commit.lua`.
 FINGERPRINT: Final = 16
 #: Maximum number of commands adopted per call.
@@ -78,11 +77,11 @@ class CommandStore(CommandWrites):
         A device that has reported itself takes precedence over a sub-lock of the same id.
         """
         alias = _text(await self.caller.call("HGET", self.keys.imei, name))
-        device = alias or name.lstrip("0") or "0"
+        device = alias or canonical(name)
         dialect, firmware, seen = await self.caller.call(
             "HMGET", self.keys.device(device), "dialect", "firmware", "seen"
         )
-        if alias is None and seen is None and len(name) == _PERIPHERAL_ID:
+        if alias is None and seen is None and may_be_sublock(name):
             master, kind = await self.caller.call("HMGET", self.keys.peripheral(name), "device", "type")
             if master is not None:
                 device = master.decode("utf-8", "replace")

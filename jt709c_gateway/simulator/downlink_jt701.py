@@ -20,6 +20,7 @@ from typing import Final, Protocol
 from attrs import define, field
 
 from jt709c_gateway.protocol import pnn, sentences
+from jt709c_gateway.protocol.device_id import master_digits
 from jt709c_gateway.protocol.sentences import Sentence
 from jt709c_gateway.simulator.dialect import Host
 from jt709c_gateway.simulator.downlink_jt709 import RESTART_SECONDS
@@ -121,7 +122,7 @@ class Jt701Downlink:
             return []
         counters.commands_answered += 1
         number = sentence.arguments[0]
-        master = self.lock.device.zfill(10)
+        master = master_digits(self.lock.device)
         return [sentences.grouped(master, sentence.serial or 0, sentence.word, number, *answer)]
 
     # Each method gets the arguments behind the word, or behind WLNET and its number, and returns those of the

@@ -14,6 +14,7 @@ from attrs import define, field
 
 from jt709c_gateway.protocol import jt701, pnn, sentences, sublock
 from jt709c_gateway.protocol.alarms import JT701_ALARMS, alarm_bits
+from jt709c_gateway.protocol.device_id import master_digits
 from jt709c_gateway.protocol.events import Method
 from jt709c_gateway.simulator.dialect import Dialect
 from jt709c_gateway.simulator.downlink_jt701 import Jt701Downlink
@@ -179,7 +180,7 @@ class Jt701(Dialect[bytes]):
 
     @property
     def _identity(self) -> str:
-        return self.lock.device.zfill(10)
+        return master_digits(self.lock.device)
 
     def _next_serial(self) -> int:
         self._serial = self._serial + 1 & 0xFF

@@ -8,6 +8,7 @@ from attrs import define, field
 
 from jt709c_gateway.protocol import jt709, jt808, jt808_messages, lock_event_item, sentences
 from jt709c_gateway.protocol.alarms import JT709_ALARMS, alarm_bits
+from jt709c_gateway.protocol.device_id import terminal_id
 from jt709c_gateway.protocol.framing import BinaryFrame, Frame, Framer, SentenceFrame
 from jt709c_gateway.protocol.jt808 import FrameError
 from jt709c_gateway.simulator.dialect import Dialect
@@ -61,7 +62,7 @@ class Jt709(Dialect[Frame]):
     _auth_code: bytes | None = field(init=False, default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._wire = bytes.fromhex(self.lock.device.zfill(12))
+        self._wire = terminal_id(self.lock.device)
         self.commands = Jt709Downlink(self.lock, self, self.model)
 
     def connected(self, now: float) -> list[bytes]:

@@ -14,13 +14,15 @@ from typing import Any, Final
 
 from attrs import Factory, define, field
 
+from jt709c_gateway.protocol.device_id import canonical
+from jt709c_gateway.protocol.dialects import JT701, JT705, JT709
 from jt709c_gateway.simulator.counters import Counters
 from jt709c_gateway.simulator.dialect import Dialect
 from jt709c_gateway.simulator.jt701 import Jt701
 from jt709c_gateway.simulator.jt705 import Jt705
 from jt709c_gateway.simulator.jt709 import Jt709
 from jt709c_gateway.simulator.lock_mechanism import LockMechanism, LockMovement
-from jt709c_gateway.simulator.options import ID_DIGITS, JT701, JT705, JT709, LockOptions
+from jt709c_gateway.simulator.options import ID_DIGITS, LockOptions
 from jt709c_gateway.simulator.report_buffer import Entry, Report, ReportBuffer
 from jt709c_gateway.simulator.vehicle import WAKE_CHARGING, WAKE_RESTART, WAKE_TIMER, Vehicle
 
@@ -64,7 +66,7 @@ class VirtualLock:
             raise ValueError(
                 f"the id of a {self.options.dialect} has 1 to {digits} digits, unlike {self.device!r}"
             )
-        self.device = self.device.lstrip("0") or "0"
+        self.device = canonical(self.device)
         dice = Random(f"{self.options.seed}:{self.device}")
         self._phase = dice.random()
         self.vehicle = Vehicle.make(self.options.route, self.options.speed_factor, dice)

@@ -4,17 +4,15 @@ from typing import Any, Final
 
 from attrs import Attribute, define, field, validators
 
+from jt709c_gateway.protocol.device_id import MASTER_DIGITS, TERMINAL_DIGITS
+from jt709c_gateway.protocol.dialects import DIALECTS, JT701, JT705, JT709
 from jt709c_gateway.protocol.lock_event_item import PASSWORD_LENGTH
 from jt709c_gateway.simulator.report_buffer import CAPACITY
 from jt709c_gateway.simulator.route import Route
 
-JT709: Final = "jt709"
-JT705: Final = "jt705"
-JT701: Final = "jt701"
-DIALECTS: Final = (JT709, JT705, JT701)
 #: The first id of each dialect, and the maximum digits of an id.
 FIRST_IDS: Final = {JT709: "794308010001", JT705: "856009010001", JT701: "8000010001"}
-ID_DIGITS: Final = {JT709: 12, JT705: 12, JT701: 10}
+ID_DIGITS: Final = {JT709: TERMINAL_DIGITS, JT705: TERMINAL_DIGITS, JT701: MASTER_DIGITS}
 #: Sub-locks of one master: 50 JT126 and 16 JT709.
 MOST_SUBLOCKS: Final = 66
 FACTORY_PASSWORD: Final = "888888"

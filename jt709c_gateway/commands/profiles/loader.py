@@ -35,8 +35,8 @@ from jt709c_gateway.commands.profiles.templates import (
 from jt709c_gateway.commands.profiles.toml_table import TomlTable
 from jt709c_gateway.commands.provenance import Provenance
 from jt709c_gateway.commands.replies import LAST, ReplyKind, ReplyRule
+from jt709c_gateway.protocol.dialects import DIALECTS
 
-DIALECTS: Final = ("jt709", "jt705", "jt701")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _PROFILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MAX_DELAY: Final = 3600.0

@@ -14,6 +14,7 @@ from jt709c_gateway.commands.lifecycle import CommandExecution
 from jt709c_gateway.commands.model import Command
 from jt709c_gateway.commands.signing import MAX_AHEAD, CommandRefused, RefusalReason, SigningKeys
 from jt709c_gateway.gateway.sessions import Session
+from jt709c_gateway.protocol.device_id import canonical
 
 #: Signed commands that a process remembers to have written, until they expire.
 MAX_REMEMBERED: Final = 100_000
@@ -100,4 +101,4 @@ class CommandAuthorizer:
 
 def _is_called(session: Session, name: str) -> bool:
     """Whether the session's device has this id, or has reported this IMEI over this connection."""
-    return session.device == (name.lstrip("0") or "0") or session.imei == name
+    return session.device == canonical(name) or session.imei == name

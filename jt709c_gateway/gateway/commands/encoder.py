@@ -3,11 +3,8 @@
 from jt709c_gateway.commands.profiles import BinaryMessage, GroupedSentence, PnnSentence, Rendered
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol import jt808, sentences
-from jt709c_gateway.protocol.decoder import JT701
-
-_ID_DIGITS = 12
-#: A master expects its id with all of its digits (docs/protocol.rst).
-_MASTER_DIGITS = 10
+from jt709c_gateway.protocol.device_id import master_digits, terminal_id
+from jt709c_gateway.protocol.dialects import JT701
 
 
 def frame(rendered: Rendered, session: Session, number: int) -> tuple[bytes, int | None]:
@@ -18,7 +15,7 @@ def frame(rendered: Rendered, session: Session, number: int) -> tuple[bytes, int
     """
     if isinstance(rendered, GroupedSentence):
         serial = number % 1000
-        device = session.device.zfill(_MASTER_DIGITS if session.dialect_or_guess(None) == JT701 else 0)
+        device = master_digits(session.device) if session.dialect_or_guess(None) == JT701 else session.device
         version = session.sentence_version
         parameters = (rendered.group, str(rendered.number), *rendered.parameters)
         if version not in sentences.OWN_VERSIONS:
@@ -26,7 +23,7 @@ def frame(rendered: Rendered, session: Session, number: int) -> tuple[bytes, int
         return sentences.grouped(device, serial, *parameters, version=version), serial
     if isinstance(rendered, BinaryMessage):
         serial = number & 0xFFFF
-        wire = session.identity_wire or bytes.fromhex(session.device.zfill(_ID_DIGITS))
+        wire = session.identity_wire or terminal_id(session.device)
         return jt808.encode(rendered.message_id, wire, serial, rendered.body), serial
     if isinstance(rendered, PnnSentence):
         texts = (*rendered.before, rendered.text)
