@@ -162,6 +162,10 @@ class CommandTests(ExampleCase):
         """Python with redis-py."""
         self.check_outcomes("command_redis_py.py")
 
+    def test_client(self) -> None:
+        """Python with our client."""
+        self.check_outcomes("command_client.py")
+
     def test_plain(self) -> None:
         """Python without a library."""
         self.check_outcomes("command_plain.py")
@@ -270,6 +274,10 @@ class ConsumerTests(ExampleCase):
     def test_redis_py(self) -> None:
         """Python with redis-py."""
         self.check_consumer("consumer_redis_py.py")
+
+    def test_client(self) -> None:
+        """Python with our client."""
+        self.check_consumer("consumer_client.py")
 
     def test_redis_py_cut_off(self) -> None:
         """It says how much of the stream was cut off while it was away."""

@@ -16,7 +16,7 @@ LAYERS = (
     ("util", "protocol"),
     ("dissector", "commands"),
     ("redis", "transport", "simulator"),
-    ("gateway",),
+    ("gateway", "client"),
     ("web",),
     ("config",),
     ("startup", "cli"),

@@ -1,7 +1,13 @@
 """Signed commands without a gateway: reading them, checking them, and how they lie in Redis."""
 
 import base64
+import hmac
 import json
+import os
+import shutil
+import subprocess
+import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +56,27 @@ class VectorTests(SynchronousTestCase):
         for vector in vectors():
             shown = [*vector["order"].split("\n"), vector["mac"]]
             self.assertIn("\n".join(f"    {line}" for line in shown), page)
+
+    def test_programs_of_the_documentation(self) -> None:
+        """The shell's lines and Python's make an entry that is taken."""
+        page = Path(__file__).parent.parent.joinpath("docs", "commands.rst").read_text(encoding="utf-8")
+        python = textwrap.dedent(page.partition("In Python, Node and PHP::\n\n")[2].partition("\n\n")[0])
+        command = {"id": "c1", "device": "1", "command": "locate", "issued_at": NOW}
+        names = {"json": json, "hmac": hmac, "command": command, "secret": b"sixteen bytes ok"}
+        exec(python, names)
+        check = SigningKeys({"k1": SigningKey("k1", b"sixteen bytes ok")}).check_new
+        check(read(names["entry"].encode()), NOW)
+        shell = textwrap.dedent(page.partition("In a\nshell::\n\n")[2].partition("\n\n")[0])
+        if not all(map(shutil.which, ("openssl", "jq"))):
+            return
+        shell = shell.replace("$(uuidgen)", "c2").replace(" | redis-cli -x RPUSH jt709c:commands", "")
+        said = subprocess.run(
+            ["bash", "-c", shell],
+            env={**os.environ, "SECRET_IN_HEX": b"sixteen bytes ok".hex()},
+            capture_output=True,
+            check=True,
+        )
+        check(read(said.stdout.strip()), time.time())
 
 
 class ReadTests(SynchronousTestCase):
