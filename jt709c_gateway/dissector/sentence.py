@@ -15,7 +15,7 @@ from jt709c_gateway.dissector.reader import Reader, Wire
 from jt709c_gateway.protocol import jt701_messages, pnn, sentences
 from jt709c_gateway.protocol.bcd import time_dmy
 from jt709c_gateway.protocol.dialects import JT701, SENTENCE
-from jt709c_gateway.protocol.framing import MAX_SENTENCE
+from jt709c_gateway.protocol.sublock_end import MAX_SENTENCE
 
 #: A `Pnn` sentence to a lock: it has no id.
 COMMAND: Final = re.compile(rb"\(P\d\d(?:,[^()]*)?(?:\)|\Z)", re.DOTALL)

@@ -10,7 +10,7 @@ from jt709c_gateway.dissector.fields import Bits
 from jt709c_gateway.dissector.reader import Reader
 from jt709c_gateway.protocol import position, sublock
 from jt709c_gateway.protocol.events import Peripheral
-from jt709c_gateway.protocol.framing import SUBLOCK_LENGTHS
+from jt709c_gateway.protocol.sublock_end import SUBLOCK_LENGTHS
 
 _STATUS: Final = formatting.by_bit(
     {

@@ -1,8 +1,8 @@
 """Decides whether a `$` frame is complete (docs/protocol.rst §2.3).
 
-A `$` frame has no check byte, and a truncated one consumes bytes of the following frames up to its announced
-length. So the length alone proves nothing. The digits of its records do, and the bytes inside and after it: a
-frame that begins inside shows that the outer one was truncated there.
+A `$` frame has no check byte, and a truncated one takes bytes of the following frames up to its announced
+length. So the length alone proves nothing. The digits of its records do, and so do the bytes inside and after
+it: when another frame begins inside, the outer one was truncated there.
 """
 
 import re
@@ -281,11 +281,11 @@ def judge(buffer: bytes, at: int, in_step: bool, patience: Patience) -> Judgemen
 
 
 def _outweighs(buffer: bytes, start: int, stop: int, partly: int) -> bool:
-    """Whether sound data from `start` to `stop` are those of one frame, though another seems to begin inside.
+    """Return whether sound data from `start` to `stop` are one frame, although another seems to begin inside.
 
-    They are when an IMEI, or what stands for none, is in its place behind that, and when a whole frame begins
-    where they end or later: it would stand in the middle of the other. The place of another record may look
-    like an IMEI; so that is no proof against a header with a place of its own.
+    Two things prove it: an IMEI, or the value for none, in its place behind the apparent beginning; and a
+    whole frame that begins at `stop` or later. The position in another record may look like an IMEI, so an
+    IMEI proves nothing against a header that a position follows.
     """
     chance = buffer[partly] != 0x24 or len(buffer) - partly < _PLACED
     if chance and partly < start + _IMEI.start and _has_imei(buffer[start:stop]):
@@ -313,12 +313,12 @@ def _to_next(buffer: bytes, at: int, stop: int) -> int:
 
 
 def _followed_by_garbage(buffer: bytes, at: int, stop: int) -> Judgement:
-    """A frame with sound digits, and what is no frame behind it.
+    """Judge a frame with sound digits that is followed by bytes of no frame.
 
-    Either that is noise, or a piece of the next frame, which is broken; or this one is longer than it says.
-    Few bytes up to the next frame behind a record of no usual length, or as many as make a record with an
-    IMEI in its place, tell that it is the latter. A long record without one in its place isn't whole either:
-    bytes too many have moved what stands behind them.
+    Those bytes are noise or part of a broken next frame, and this frame is whole; or they belong to this
+    frame, whose length field is then wrong. The latter is assumed when its length is unusual and few bytes
+    follow up to the next frame, and when it makes a record with an IMEI in its place together with them. A
+    record that is long enough for an IMEI, but has none in its place, is broken: surplus bytes have moved it.
     """
     start = at + jt701.HEADER_LENGTH
     whole, partly = first_whole(buffer, stop, len(buffer))

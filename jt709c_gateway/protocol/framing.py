@@ -27,12 +27,10 @@ from jt709c_gateway.protocol.jt808 import (
     parse_header,
     unpack,
 )
-from jt709c_gateway.protocol.sublock import unescape as unescape_sublock
+from jt709c_gateway.protocol.sublock_end import MAX_SENTENCE, PADDING, SUBLOCK_REPORT, sublock_end
 
 #: Longest `7E` frame: 22 bytes of header, 1023 of body and the check byte, all escaped, between two flags.
 MAX_BINARY: Final = 2 * (22 + 1023 + 1) + 2
-#: Longest sentence. A sub-lock report is about 100 bytes; 20 RFID cards are about 250.
-MAX_SENTENCE: Final = 1024
 #: Shortest `7E` frame: a header without a body and the check byte, between two flags.
 _SHORTEST: Final = 15
 #: Bytes of a malformed run that are kept for inspection.
@@ -63,21 +61,6 @@ _BROKEN_OFF = re.compile(rb"(?:\([^()$\x7e]{0,20})+(?=\()")
 _NO_SENTENCE = re.compile(rb"[^\x20-\x7e]|\(")
 #: A whole sentence inside a broken frame.
 _SENTENCE = re.compile(rb"\([0-9]{6,20},[\x20-\x27\x2a-\x7e]{1,1000}\)")
-#: A sub-lock's report up to its binary payload (docs/protocol.rst §3).
-_SUBLOCK_REPORT = re.compile(rb"\([0-9]{1,20},[0-9]{1,3},[0-9]{1,3},WLNET,[57],2,")
-#: Bytes of that payload up to its type byte, and its length for each type.
-_SUBLOCK_TYPE_AT: Final = 33
-SUBLOCK_LENGTHS: Final = {1: (40,), 4: (41, 45)}
-#: Valves are documented with the lengths of a lock. None was recorded, so other lengths end at the bracket.
-_LIKELY_LENGTHS: Final = {5: (41, 45), 6: (41, 45), 9: (41, 45)}
-_ANY_LENGTHS: Final = SUBLOCK_LENGTHS | _LIKELY_LENGTHS
-#: A closing bracket follows the type byte at the earliest.
-_SUBLOCK_SHORTEST: Final = _SUBLOCK_TYPE_AT + 1
-_PADDING = b"\r\n\x00 \t\x7e"
-#: Bytes that may follow a frame: padding, or the first byte of the next one.
-_BETWEEN = _PADDING + b"($"
-#: The end, or the first byte of the next frame.
-_NEXT: Final = (b"", b"(", b"$", b"\x7e")
 #: High bytes of the message ids that locks send: only these may follow a flag shared by two frames. 0A and 0D
 #: are line ends, and 00 is the beginning of an id, not padding, only when a known id follows.
 _UPLINK_HIGH = frozenset([*range(0x0A), 0x0B, 0x0C, 0x55])
@@ -117,47 +100,13 @@ class Malformed:
 Frame = BinaryFrame | SentenceFrame | DollarFrame | Malformed
 
 
-def _goes_on(buffer: bytes, closing: int) -> bool:
-    """Return whether a bracket at the end of the shorter payload is the first byte of a card, which has four.
-
-    The following bytes decide; when they haven't arrived, the bracket counts as the end.
-    """
-    return buffer[closing + 4 : closing + 5] == b")" and buffer[closing + 1] not in _BETWEEN
-
-
-def _sublock_end(buffer: bytes, start: int) -> int:
-    """Return where the sentence with a sub-lock payload at `start` closes, -1 when that hasn't arrived.
-
-    Real units escape neither `(` nor `)` in the payload, so the length of its type decides; for an unknown
-    type or length, the first bracket after the type.
-    """
-    limit = start + MAX_SENTENCE
-    first = closing = buffer.find(b")", start + _SUBLOCK_SHORTEST, limit)
-    while closing >= 0:
-        payload = unescape_sublock(buffer[start:closing])
-        if len(payload) >= _SUBLOCK_SHORTEST:
-            kind = payload[_SUBLOCK_TYPE_AT]
-            lengths = _ANY_LENGTHS.get(kind)
-            if lengths is None or len(payload) == lengths[-1]:
-                return closing
-            if len(payload) in lengths and not _goes_on(buffer, closing):
-                return closing
-            if len(payload) > lengths[-1]:
-                return first
-            likely = kind in _LIKELY_LENGTHS and len(payload) not in lengths
-            if likely and buffer[closing + 1 : closing + 2] in _NEXT:
-                return closing
-        closing = buffer.find(b")", closing + 1, limit)
-    return first if len(buffer) >= limit else -1
-
-
 @define
 class Framer:
     """Splits the stream of one connection; holds at most one unfinished frame (about 2 KiB).
 
     After an invalid frame it continues at the next start byte, so that one broken frame costs no other.
     `skipped` counts bytes that belonged to no frame. The intact frames of a stream don't depend on the chunks
-    it arrives in, except for a sub-lock's card that begins with `29` (see `_goes_on`), and for a `$` frame
+    it arrives in, except for a sub-lock's card that begins with `29` (sublock_end.py), and for a `$` frame
     with surplus bytes (dollar_check.py); the division of garbage into reports does depend on them.
     """
 
@@ -206,7 +155,7 @@ class Framer:
             frames.append(Malformed("truncated", rest[:MALFORMED_KEPT]))
             self.skipped += len(rest)
             self._pending = b""
-            self._salvage(rest, frames)
+            _salvage(rest, frames)
         self._after_flag, self._in_step = False, True
         return frames
 
@@ -251,7 +200,7 @@ class Framer:
                 parse_header(payload)
             frames.append(BinaryFrame(raw, payload))
         except FrameError as error:
-            by_length = self._by_length(buffer, position, closing, frames)
+            by_length = _by_length(buffer, position, closing, frames)
             if by_length:
                 return by_length
             step = self._up_to_dollar(buffer, position, closing, frames)
@@ -262,7 +211,7 @@ class Framer:
             self._in_step = False
             self.skipped += length
             frames.append(Malformed(error.reason, raw[:MALFORMED_KEPT]))
-            self._salvage(raw, frames)
+            _salvage(raw, frames)
         return length
 
     def _stray_flag(self) -> int:
@@ -282,7 +231,7 @@ class Framer:
         if not start:
             return start
         step = self._broken_off("truncated", buffer, position, start - position, frames)
-        self._salvage(buffer[position:start], frames)
+        _salvage(buffer[position:start], frames)
         return step
 
     def _dollar_inside(self, buffer: bytes, position: int, stop: int) -> int | None:
@@ -296,22 +245,6 @@ class Framer:
                 return 0
             start = buffer.find(b"$", start + 1, stop)
         return None
-
-    def _by_length(self, buffer: bytes, position: int, closing: int, frames: list[Frame]) -> int | None:
-        """Handle 0x5501 without escapes, as real units send it: the header tells a flag from a data byte."""
-        if int.from_bytes(buffer[position + 1 : position + 3], "big") not in ONE_BYTE_SERIAL:
-            return None
-        body = int.from_bytes(buffer[position + 3 : position + 5], "big") & BODY_LENGTH
-        end = position + 1 + ONE_BYTE_SERIAL_HEADER + body + 1
-        if end <= closing:
-            return None
-        if end >= len(buffer):
-            return 0
-        data = buffer[position + 1 : end]
-        if buffer[end] != 0x7E or checksum(data):
-            return None
-        frames.append(BinaryFrame(buffer[position : end + 1], data[:-1]))
-        return end + 1 - position
 
     def _shared_flag(self, buffer: bytes, position: int, frames: list[Frame]) -> int:
         """Handle bytes right after a closing flag: a frame that shares the flag, or garbage."""
@@ -344,8 +277,8 @@ class Framer:
         if len(buffer) - position > 1 and not buffer[position + 1 : position + 2].isdigit():
             return self._garbage(buffer, position, frames)
         limit = position + MAX_SENTENCE
-        if report := _SUBLOCK_REPORT.match(buffer, position):
-            closing = _sublock_end(buffer, report.end())
+        if report := SUBLOCK_REPORT.match(buffer, position):
+            closing = sublock_end(buffer, report.end())
             closing = closing if closing < limit else -1
         else:
             closing = buffer.find(b")", position, limit)
@@ -393,7 +326,7 @@ class Framer:
         self.skipped += len(run)
         # Also after padding: in one chunk a `$` there needs an equally strict beginning.
         self._in_step = False
-        if run.strip(_PADDING):
+        if run.strip(PADDING):
             frames.append(Malformed(reason, run[:MALFORMED_KEPT]))
         return len(run)
 
@@ -406,17 +339,35 @@ class Framer:
         self.skipped += done
         return done
 
-    def _salvage(self, broken: bytes, frames: list[Frame]) -> None:
-        """Look for whole sentences or `$` frames in the bytes after a stray flag."""
-        start = _INNER_START.search(broken, 1)
-        while start:
-            position = start.start()
-            stop = position + 1
-            if broken[position] == 0x28:
-                if sentence := _SENTENCE.match(broken, position):
-                    stop = sentence.end()
-                    frames.append(SentenceFrame(sentence[0]))
-            elif fit(broken, position) is Fit.WHOLE:
-                stop = dollar_end(broken, position)
-                frames.append(DollarFrame(broken[position:stop]))
-            start = _INNER_START.search(broken, stop)
+
+def _by_length(buffer: bytes, position: int, closing: int, frames: list[Frame]) -> int | None:
+    """Handle 0x5501 without escapes, as real units send it: the header tells a flag from a data byte."""
+    if int.from_bytes(buffer[position + 1 : position + 3], "big") not in ONE_BYTE_SERIAL:
+        return None
+    body = int.from_bytes(buffer[position + 3 : position + 5], "big") & BODY_LENGTH
+    end = position + 1 + ONE_BYTE_SERIAL_HEADER + body + 1
+    if end <= closing:
+        return None
+    if end >= len(buffer):
+        return 0
+    data = buffer[position + 1 : end]
+    if buffer[end] != 0x7E or checksum(data):
+        return None
+    frames.append(BinaryFrame(buffer[position : end + 1], data[:-1]))
+    return end + 1 - position
+
+
+def _salvage(broken: bytes, frames: list[Frame]) -> None:
+    """Look for whole sentences or `$` frames in the bytes after a stray flag."""
+    start = _INNER_START.search(broken, 1)
+    while start:
+        position = start.start()
+        stop = position + 1
+        if broken[position] == 0x28:
+            if sentence := _SENTENCE.match(broken, position):
+                stop = sentence.end()
+                frames.append(SentenceFrame(sentence[0]))
+        elif fit(broken, position) is Fit.WHOLE:
+            stop = dollar_end(broken, position)
+            frames.append(DollarFrame(broken[position:stop]))
+        start = _INNER_START.search(broken, stop)

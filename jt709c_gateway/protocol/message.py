@@ -1,4 +1,4 @@
-"""What one frame said, as the rest of the gateway sees it."""
+"""The decoded content of a frame or split message."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -80,11 +80,10 @@ class Message:
 
     @property
     def fingerprint(self) -> str | None:
-        """The fingerprint that identifies a report in a repetition: sixteen hex digits. None for other
-        messages.
+        """The sixteen hex digits by which a repeated report is recognised; None for other messages.
 
-        That of a single position is its content and its serial: so it is recognised under another serial,
-        too.
+        For a single position they are its content and its serial, so that it is recognised under another
+        serial, too.
         """
         if not self.report:
             return None

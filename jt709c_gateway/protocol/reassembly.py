@@ -76,10 +76,9 @@ class _Unfinished:
         insort(self._numbers, number)
 
     def spread(self, number: int, serial: int) -> int | None:
-        """Return the number of other messages' serials between the parts if this is one; None if it can't be
-        one.
+        """Return how many serials of other messages are between the parts if this is one of them.
 
-        Serials go up with the numbers of the parts, or all parts have one serial.
+        None if it can't be one. Serials go up with the numbers of the parts, or all parts have one serial.
         """
         if number in self.parts:
             return 0 if self.parts[number][0] == serial else None

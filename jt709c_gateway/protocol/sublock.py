@@ -273,7 +273,7 @@ def encode(
     kind: int,
     rest: bytes,
 ) -> bytes:
-    """The inverse of `decode`, not escaped; `master` is from `position.encode`, `rest` from the two below."""
+    """Encode a payload, not escaped; `master` is from `position.encode`, `rest` from one of the next two."""
     volts = round(battery_volts * 100)
     identity = bytes.fromhex(peripheral)
     fixed = _COMMON.pack(master, encode_dmy(time), identity, serial, volts, battery_percent, -rssi_dbm, kind)
@@ -281,14 +281,14 @@ def encode(
 
 
 def encode_jt709(event: int, status: int, lock_cycles: int, gateway: int, card: int | None) -> bytes:
-    """What a JT709 or a valve lock adds; `card` None for firmware that doesn't send one."""
+    """Encode the fields of a JT709 or a valve lock; `card` is None for firmware that doesn't send one."""
     return _LOCK.pack(event, status, lock_cycles, gateway) + (b"" if card is None else _CARD.pack(card))
 
 
 def encode_jt126(
     temperature_c: float | None, humidity_percent: int, gateway: int, records_waiting: int = 0
 ) -> bytes:
-    """What a JT126 adds."""
+    """Encode the fields of a JT126."""
     temperature = _NO_TEMPERATURE
     if temperature_c is not None:
         temperature = round(abs(temperature_c) * 10) | (_MINUS if temperature_c < 0 else 0)

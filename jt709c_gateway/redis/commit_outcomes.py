@@ -1,4 +1,4 @@
-"""What a committed batch leads to: counters, log lines, answers to locks and calls back."""
+"""Follows up committed batches: counts and logs them, sends the answers, calls submitters back."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
