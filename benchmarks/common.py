@@ -333,7 +333,8 @@ class Daemon(Child):
             raise BenchmarkError(
                 "there is no twistd beside this Python; run it from where the gateway is installed"
             )
-        command: list[str | Path] = [python or sys.executable, twistd]
+        # Another installation must not find our code by PYTHONPATH.
+        command: list[str | Path] = [sys.executable, twistd] if python is None else [python, "-E", twistd]
         command += ["--nodaemon", "--pidfile=", f"--logfile={self.home / 'log'}"]
         if profile is not None:
             command += ["--savestats", "--profiler=cprofile", f"--profile={profile.resolve()}"]

@@ -74,3 +74,34 @@ class RunTests(SynchronousTestCase):
         """Of few locks."""
         results = self.run_one("memory", "--locks", "20", "--seconds", "0.2")
         self.assertTrue(results)
+
+    def test_figures(self) -> None:
+        """The tables that are made of results: ratios stand beside the gateway alone."""
+        program = """
+import json, figures
+values = {name: [10.0, 5.0, 20.0] for name in ("µs/frame", "Valkey µs", "frames/s", "p50 ms", "p99 ms")}
+floor = values | {"Valkey µs": [0.0, 0.0, 0.0]}
+spreads = {"1 in flight": {"gateway": values, "abc": values, "floor": floor}}
+ratios = {"1 in flight": {"abc": {"µs/frame": [0.5, 0.4, 0.625], "Valkey µs": [1.0, 1.0, 1.0]}}}
+rows = list(figures.compared({"spreads": spreads, "ratios": ratios}, "abc"))
+table = figures.table(("a", "b"), [("c", "d")])
+print(json.dumps([rows, list(figures.shipped({"spreads": spreads})), table]))
+"""
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, cwd=BENCHMARKS, capture_output=True, text=True, timeout=LIMIT)
+        self.assertEqual(done.stderr, "")
+        compared, shipped, table = json.loads(done.stdout)
+        cost = "10.0 (5.0 to 20.0)"
+        load = "1 in flight"
+        self.assertEqual(
+            compared,
+            [
+                [load, "before", cost, "", cost, "", cost, cost],
+                [load, "now", cost, "0.50 (0.40 to 0.62)", cost, "1.00 (1.00 to 1.00)", cost, cost],
+                [load, "floor", cost, "", "none", "", cost, cost],
+            ],
+        )
+        self.assertEqual(shipped[0][:2], [load, "100,000 (50,000 to 200,000)"])
+        self.assertEqual(
+            table, ".. list-table::\n   :header-rows: 1\n\n   * - a\n     - b\n   * - c\n     - d\n"
+        )
