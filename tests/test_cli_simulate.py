@@ -1,15 +1,20 @@
 """jt709c simulate as a process, against a small gateway in this one."""
 
+import fcntl
 import os
+import pty
+import subprocess
 import sys
+import termios
 
 from twisted.internet import defer, reactor, utils
+from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.simulate import describe, make_locks
 from jt709c_gateway.cli.target_address import read_target
-from tests.test_simulator_client import EchoDatagrams, EchoFactory
+from tests.test_simulator_client import EchoDatagrams, EchoFactory, HangingUp
 
 COMMAND = ["-m", "jt709c_gateway.cli.main", "simulate"]
 OPTIONS = {"first_id": None, "route": None, "sleep": None}
@@ -57,7 +62,7 @@ class Process(TestCase):
         out, _, status = yield self.simulate("--help")
         self.assertEqual(status, 0)
         examples = [line.split()[2:] for line in out.decode().splitlines() if "  jt709c simulate " in line]
-        self.assertEqual(len(examples), 3)
+        self.assertEqual(len(examples), 4)
         for example in examples:
             target = ("--udp", self.udp) if "--udp" in example else ("--tcp", self.tcp)
             out, err, status = yield self.simulate(*example, *target, "--duration", "0.5")
@@ -72,8 +77,60 @@ class Process(TestCase):
     @defer.inlineCallbacks
     def test_a_fleet_that_cannot_connect_is_status_1(self):
         out, err, status = yield self.simulate("--tcp", "127.0.0.1:9", "--duration", "0.3", "--grace", "0.1")
-        self.assertEqual((status, err), (1, b""), out)
+        said = b"127.0.0.1:9: connection refused; is a gateway running there?\n"
+        self.assertEqual((status, err), (1, said), out)
         self.assertIn(b"0 connections", out)
+        self.assertRegex(out, rb"; connection refused: [1-9]")
+
+    @defer.inlineCallbacks
+    def test_a_gateway_that_closes_at_its_limit_is_named(self):
+        port = reactor.listenTCP(0, Factory.forProtocol(HangingUp), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        target = f"127.0.0.1:{port.getHost().port}"
+        _, err, _ = yield self.simulate("--tcp", target, "--duration", "0.3", "--grace", "0.1")
+        self.assertIn(b"closed by the gateway before it answered; it is at one of its limits", err)
+
+
+class Terminal(SynchronousTestCase):
+    """The live table on a terminal of its own."""
+
+    def run_on_terminal(self, foreground):
+        """Run a short simulation on a terminal; return what it shows there."""
+        ours, theirs = pty.openpty()
+        # The first process owns the terminal; the second, in a group of its own, is its background.
+        code = (
+            "import os, subprocess, sys; "
+            f"sys.exit(subprocess.run(sys.argv[1:], process_group={None if foreground else 0}).returncode)"
+        )
+        arguments = ("--tcp", "127.0.0.1:9", "--duration", "0.8", "--grace", "0.1")
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, sys.executable, *COMMAND, *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(ours, 65536)
+            except OSError:
+                break
+        os.close(ours)
+        self.assertEqual(process.wait(60), 1, shown)
+        return shown.decode()
+
+    def test_the_table_is_drawn_in_the_foreground_only(self):
+        """In the background are notices and the summary: others write on that terminal."""
+        shown = self.run_on_terminal(foreground=True)
+        self.assertIn("reports unanswered", shown)
+        self.assertIn("connection refused; is a gateway running there?", shown)
+        shown = self.run_on_terminal(foreground=False)
+        notice, summary = shown.splitlines()
+        self.assertEqual(notice, "127.0.0.1:9: connection refused; is a gateway running there?")
+        self.assertTrue(summary.startswith("1 virtual lock (jt709): 0 report frames sent"), summary)
 
 
 class Arguments(SynchronousTestCase):
@@ -99,6 +156,12 @@ class Arguments(SynchronousTestCase):
         self.assertEqual(describe(locks[:1]), "1 virtual lock (jt709)")
         self.assertIs(locks[0].counters, locks[1].counters)
 
+    def test_an_alarm_is_for_the_dialects_that_have_it(self):
+        locks = make_locks(2, **OPTIONS, dialects=("jt709", "jt701"), alarms=("rope_cut", "low_battery"))
+        self.assertEqual(
+            [lock.options.alarms for lock in locks], [{"low_battery"}, {"low_battery", "rope_cut"}]
+        )
+
     def test_a_first_id_counts_for_all_of_them(self):
         locks = make_locks(3, **{**OPTIONS, "first_id": "77"}, dialects=("jt705", "jt701"))
         self.assertEqual([lock.device for lock in locks], ["77", "78", "79"])
@@ -116,6 +179,8 @@ class Arguments(SynchronousTestCase):
                 {"first_id": "9999999999", "dialects": ("jt709", "jt701")},
                 "--first-id: the ids would have more",
             ),
+            ({"alarms": ("rope_cut",)}, "--alarm: jt709 locks report no rope_cut; add --dialect jt701"),
+            ({"alarms": ("ropecut",)}, "--alarm: 'ropecut' is not an alarm; expected one of back_cover"),
             ({"relock": -1.0}, "relock is from 0 to"),
         ):
             error = self.assertRaises(UserError, make_locks, 3, **{**OPTIONS, **changes})

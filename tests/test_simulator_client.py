@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.protocol.message import Message
-from jt709c_gateway.simulator.client import Fleet, device_ids
+from jt709c_gateway.simulator.client import CLOSED_UNANSWERED, DATAGRAM_REJECTED, Fleet, device_ids
 from jt709c_gateway.simulator.connections import Target
 from jt709c_gateway.simulator.counters import Counters
 from jt709c_gateway.simulator.lock import VirtualLock
@@ -60,6 +60,13 @@ class EchoDatagrams(protocol.DatagramProtocol):
     def datagramReceived(self, datagram, addr):
         for answer in self.gateway.answers(Framer().feed_datagram(datagram)):
             self.transport.write(answer, addr)
+
+
+class HangingUp(protocol.Protocol):
+    """A gateway at its limit."""
+
+    def connectionMade(self):
+        self.transport.loseConnection()
 
 
 class EchoFactory(protocol.ServerFactory):
@@ -271,6 +278,30 @@ class Loopback(TestCase):
 
     def test_a_fleet_over_udp_gets_every_report_answered(self):
         return defer.Deferred.fromCoroutine(self.check(self.listen_udp(), 30))
+
+    def test_each_problem_is_told_once_and_counted(self):
+        """A gateway that closes before it answers, as at one of its limits; one that isn't there."""
+        closing = protocol.Factory.forProtocol(HangingUp)
+        port = reactor.listenTCP(0, closing, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        targets = (
+            (Target("tcp", "127.0.0.1", port.getHost().port), CLOSED_UNANSWERED),
+            (Target("tcp", "127.0.0.1", 9), "connection refused"),
+            (Target("udp", "127.0.0.1", 9), DATAGRAM_REJECTED),
+        )
+
+        async def check():
+            for target, problem in targets:
+                told = []
+                fleet = Fleet(reactor, make_locks(2, interval=0.1), target, on_problem=told.append)
+                fleet.start()
+                try:
+                    await self.until(lambda seen=fleet.counters.problems, one=problem: seen[one] >= 3)
+                finally:
+                    await fleet.stop()
+                self.assertEqual((told, list(fleet.counters.problems)), ([problem], [problem]))
+
+        return defer.Deferred.fromCoroutine(check())
 
     def test_it_outlives_a_gateway_that_hangs_up(self):
         target = self.listen_tcp()

@@ -136,6 +136,18 @@ class Reports(SynchronousTestCase):
         self.assertEqual(len(seen), 65535)
         self.assertNotIn(serial, seen)
 
+    def test_alarms_of_the_options_are_raised_for_a_while(self):
+        """With the second report, until the seventh; overspeed too, though it stands or travels slowly."""
+        lock = online(interval=10, resend_after=1000, alarms=frozenset(["fence_left", "overspeed"]))
+        shown = [
+            location.alarms
+            for second in range(1, 100)
+            for location in facts(lock.tick(START + second), Location)
+        ]
+        self.assertEqual(shown[:6], [("overspeed", "fence_left")] * 5 + [()])
+        with self.assertRaisesRegex(ValueError, "a jt709 reports no alarm rope_cut"):
+            LockOptions(alarms=frozenset(["rope_cut"]))
+
     def test_a_low_battery_raises_its_alarm_and_somebody_charges_it(self):
         lock = online(interval=10, speed_factor=3600 * 6)
         bits = set()

@@ -1,7 +1,8 @@
 """Consoles, and escaping of received text for terminals."""
 
+import os
 import sys
-from typing import Any, NoReturn, TextIO
+from typing import IO, Any, NoReturn, TextIO
 
 from rich.console import Console
 
@@ -22,6 +23,14 @@ def console(file: TextIO | None = None) -> Console:
     target = file or sys.stdout
     width = None if target.isatty() else _WIDTH
     return PipeConsole(file=target, highlight=False, markup=False, emoji=False, width=width)
+
+
+def in_foreground(file: IO[str]) -> bool:
+    """Return whether a file is a terminal of which this process is in the foreground."""
+    try:
+        return os.tcgetpgrp(file.fileno()) == os.getpgrp()
+    except (OSError, ValueError):
+        return False
 
 
 def plain(value: Any) -> str:

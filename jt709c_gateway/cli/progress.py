@@ -8,6 +8,9 @@ from rich.live import Live
 from twisted.internet import task
 from twisted.python.failure import Failure
 
+from jt709c_gateway.cli.console import in_foreground
+from jt709c_gateway.cli.runner import notice
+
 #: Seconds between updates: on a terminal, and of lines.
 _LIVE_EVERY: Final = 0.5
 _LINE_EVERY: Final = 5.0
@@ -43,9 +46,10 @@ class _LiveTable:
 
 
 class Progress:
-    """Show progress while the block runs: a live table on a terminal, otherwise regular lines.
+    """Shows progress while the block runs, and then the summary.
 
-    `broken` gets the failure of a display that nobody can read any more. The summary comes last.
+    In the foreground of a terminal that is a live table; without a terminal, regular lines; in the
+    background of a terminal, where others write, notices only. `broken` gets the failure of a closed output.
     """
 
     def __init__(self, out: Console, board: Board, reactor: Any, broken: Callable[[Failure], None]) -> None:
@@ -58,22 +62,33 @@ class Progress:
         self._loop = task.LoopingCall(self._refresh)
         self._loop.clock = reactor
 
-    def _refresh(self) -> None:
-        if self._out.is_terminal:
-            self._live.refresh()
+    def notice(self, text: str) -> None:
+        """Print a notice, above the live table if there is one."""
+        if self._live.is_started:
+            self._out.print(text, soft_wrap=True)
         else:
-            self._out.print(self._board.line(self._reactor.seconds()), soft_wrap=True)
+            notice(text)
 
-    def __enter__(self) -> None:
-        if self._out.is_terminal:
+    def _refresh(self) -> None:
+        if not self._out.is_terminal:
+            self._out.print(self._board.line(self._reactor.seconds()), soft_wrap=True)
+        elif not in_foreground(self._out.file):
+            self._live.stop()
+        elif not self._live.is_started:
             self._live.start()
+        else:
+            self._live.refresh()
+
+    def __enter__(self) -> "Progress":
+        if self._out.is_terminal:
+            self._refresh()
         every = _LIVE_EVERY if self._out.is_terminal else _LINE_EVERY
         self._loop.start(every, now=False).addErrback(self._broken)
+        return self
 
     def __exit__(self, kind: object, error: object, _: object) -> None:
         if self._loop.running:
             self._loop.stop()
-        if self._out.is_terminal:
-            self._live.stop()
+        self._live.stop()
         if not isinstance(error, BrokenPipeError):
             self._out.print(self._board.summary(), soft_wrap=True)

@@ -21,16 +21,30 @@ from jt709c_gateway.cli.progress import Progress, milliseconds
 from jt709c_gateway.cli.runner import run
 from jt709c_gateway.cli.target_address import read_target
 from jt709c_gateway.protocol.dialects import DIALECTS, JT701, JT709
-from jt709c_gateway.simulator.client import Fleet, device_ids
+from jt709c_gateway.simulator.client import CLOSED_UNANSWERED, DATAGRAM_REJECTED, Fleet, device_ids
 from jt709c_gateway.simulator.connections import Target
 from jt709c_gateway.simulator.counters import Counters
 from jt709c_gateway.simulator.lock import VirtualLock
-from jt709c_gateway.simulator.options import FIRST_IDS, ID_DIGITS, MOST_SUBLOCKS, LockOptions
+from jt709c_gateway.simulator.options import (
+    ALARMS,
+    FIRST_IDS,
+    ID_DIGITS,
+    MOST_SUBLOCKS,
+    LockOptions,
+)
 from jt709c_gateway.simulator.route import Route
 
 #: Seconds between checks whether all reports are answered.
 _DRAIN_EVERY: Final = 0.1
 _SLEEP = re.compile(r"([0-9.]+):([0-9.]+)")
+
+#: What to look for, by problem of a connection.
+_ADVICE: Final = {
+    "connection refused": "is a gateway running there?",
+    CLOSED_UNANSWERED: "it is at one of its limits, as --max-connections, or doesn't admit this lock; "
+    "its log and jt709c malformed say which",
+    DATAGRAM_REJECTED: "is a gateway running there, with --udp?",
+}
 
 
 @click.command()
@@ -68,6 +82,14 @@ _SLEEP = re.compile(r"([0-9.]+):([0-9.]+)")
     metavar="FILE",
     shell_complete=completion_values.files,
     help="CSV file of latitude,longitude to travel along; a built-in route by default.",
+)
+@click.option(
+    "--alarm",
+    "alarms",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion_values.alarms,
+    help="Raise this alarm with the second report, and clear it with the seventh; repeatable.",
 )
 @click.option("--refuse", is_flag=True, help="Refuse every command.")
 @click.option("--mute", is_flag=True, help="Answer no command.")
@@ -113,6 +135,7 @@ def simulate(
     Examples:
         jt709c simulate --locks 3
         jt709c simulate --udp 127.0.0.1:8888 --duration 60 --refuse
+        jt709c simulate --dialect jt701 --alarm rope_cut
         jt709c simulate --locks 30 --dialect jt709 --dialect jt701 --sublocks 5
     """
     if tcp and udp:
@@ -130,6 +153,7 @@ def make_locks(
     sleep: str | None,
     dialects: Sequence[str] = (JT709,),
     sublocks: int = 0,
+    alarms: Sequence[str] = (),
     **rest: Any,
 ) -> list[VirtualLock]:
     """Create the locks of the options, with the dialects in turn; raise UserError."""
@@ -137,13 +161,21 @@ def make_locks(
         raise UserError(f"--sublocks: only {JT701} masters have sub-locks; add --dialect {JT701}")
     if not 0 <= sublocks <= MOST_SUBLOCKS:
         raise UserError(f"--sublocks: {sublocks} is not from 0 to {MOST_SUBLOCKS}")
+    for alarm in alarms:
+        if not any(alarm in ALARMS[dialect] for dialect in dialects):
+            raise UserError(f"--alarm: {_expected_alarms(alarm, dialects)}")
     ids = _ids(first_id, count, dialects)
     nap = _nap(sleep)
     line = _route(route)
     try:
         options = {
             dialect: LockOptions(
-                dialect=dialect, sublocks=sublocks if dialect == JT701 else 0, route=line, sleep=nap, **rest
+                dialect=dialect,
+                sublocks=sublocks if dialect == JT701 else 0,
+                route=line,
+                sleep=nap,
+                alarms=ALARMS[dialect].intersection(alarms),
+                **rest,
             )
             for dialect in dialects
         }
@@ -154,6 +186,14 @@ def make_locks(
     counters = Counters()
     turns = itertools.cycle(dialects)
     return [VirtualLock(device, options[next(turns)], counters) for device in ids]
+
+
+def _expected_alarms(alarm: str, dialects: Sequence[str]) -> str:
+    able = [dialect for dialect, names in ALARMS.items() if alarm in names]
+    if able:
+        return f"{' and '.join(dialects)} locks report no {alarm}; add --dialect {' or '.join(able)}"
+    known = sorted(set[str]().union(*ALARMS.values()))
+    return f"{alarm!r} is not an alarm; expected one of {', '.join(known)}"
 
 
 def _ids(first: str | None, count: int, dialects: Sequence[str]) -> list[str]:
@@ -270,6 +310,7 @@ class _Board:
     def summary(self) -> str:
         """Format the summary at the end."""
         counters = self.fleet.counters
+        problems = "".join(f"; {text}: {number}" for text, number in counters.problems.items())
         return (
             f"{self._kinds}: {counters.sent} report frames sent, {counters.answered} answered,"
             f" {self.fleet.unanswered} unanswered, {counters.resent} sent again;"
@@ -277,6 +318,7 @@ class _Board:
             f" {counters.connects} connections, {counters.connect_failures} failures;"
             f" {counters.commands} commands, {counters.commands_answered} answered;"
             f" {counters.unlocked} times unlocked, {counters.sealed} closed, {counters.refused} refused"
+            f"{problems}"
         )
 
 
@@ -284,23 +326,32 @@ def _ms(counters: Counters, percent: float) -> str:
     return milliseconds(counters.latencies.percentile(percent))
 
 
+def _explain(target: Target, problem: str) -> str:
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    advice = f"; {_ADVICE[problem]}" if problem in _ADVICE else ""
+    return f"{host}:{target.port}: {problem}{advice}"
+
+
 async def run_fleet(
     reactor: Any, locks: list[VirtualLock], target: Target, duration: float | None, grace: float
 ) -> int:
     """Run the locks for `duration` seconds (None: until cancelled); return 1 if reports stay unanswered."""
-    fleet = Fleet(reactor, locks, target)
-    out = console()
     ended: defer.Deferred[None] = (
         defer.Deferred() if duration is None else task.deferLater(reactor, duration, lambda: None)
     )
+
+    def on_problem(problem: str) -> None:
+        progress.notice(_explain(target, problem))
 
     def broken(failure: Failure) -> None:
         if not ended.called:
             ended.errback(failure)
 
+    fleet = Fleet(reactor, locks, target, on_problem=on_problem)
+    progress = Progress(console(), _Board(fleet, reactor.seconds()), reactor, broken)
     unanswered = 0
     try:
-        with Progress(out, _Board(fleet, reactor.seconds()), reactor, broken):
+        with progress:
             fleet.start()
             await ended
             await _drained(reactor, fleet, grace)

@@ -1,6 +1,6 @@
 """Connects virtual locks to a gateway, each over its own TCP connection or UDP socket."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from random import random
 from typing import Any, Final
@@ -13,6 +13,9 @@ from jt709c_gateway.simulator.lock import VirtualLock
 
 #: Seconds for a graceful close of a connection.
 CLOSE_TIMEOUT: Final = 5.0
+#: Problems of connections (`Counters.problems`), beside the reasons of failed attempts.
+CLOSED_UNANSWERED: Final = "closed by the gateway before it answered"
+DATAGRAM_REJECTED: Final = "datagram rejected"
 _FIRST_RETRY: Final = 0.5
 _LAST_RETRY: Final = 30.0
 
@@ -20,8 +23,11 @@ _LAST_RETRY: Final = 30.0
 class LockClient:
     """Drives one lock: passes time and bytes to it, sends its frames, and reconnects."""
 
-    def __init__(self, reactor: Any, lock: VirtualLock, target: Target) -> None:
+    def __init__(
+        self, reactor: Any, lock: VirtualLock, target: Target, on_problem: Callable[[str], None]
+    ) -> None:
         self.lock = lock
+        self._on_problem = on_problem
         self._reactor = reactor
         self._link: Link = (UdpLink if target.transport == "udp" else TcpLink)(self, reactor, target)
         #: Whether a link is open or being opened.
@@ -30,6 +36,8 @@ class LockClient:
         self._retry_call: DelayedCall | None = None
         self._abort_call: DelayedCall | None = None
         self._failures = 0
+        #: Whether the gateway has sent anything over the current link.
+        self._answered = False
         self._stopped: defer.Deferred[None] | None = None
 
     def start(self) -> None:
@@ -60,29 +68,36 @@ class LockClient:
         """Handle an open link."""
         self.lock.counters.up += 1
         self.lock.counters.connects += 1
+        self._answered = False
         self._send(self.lock.connected(self._reactor.seconds()))
 
     def received(self, data: bytes, *, datagram: bool = False) -> None:
         """Process bytes of the gateway."""
         # Only after an answer is the next attempt immediate: some peers accept and close at once.
         self._failures = 0
+        self._answered = True
         self._send(self.lock.receive(data, self._reactor.seconds(), datagram=datagram))
 
     def link_down(self) -> None:
         """Handle a lost link."""
         self.lock.counters.up -= 1
         self.lock.counters.disconnects += 1
+        if self._abort_call is None and not self._answered:
+            self._on_problem(CLOSED_UNANSWERED)
         self.lock.disconnected(self._reactor.seconds())
         self._gone()
 
-    def link_failed(self) -> None:
+    def link_failed(self, reason: str) -> None:
         """Handle a failed attempt to connect."""
         self.lock.counters.connect_failures += 1
+        if self._stopped is None:
+            self._on_problem(reason)
         self._gone()
 
     def link_refused(self) -> None:
         """Count a rejected datagram; the reports are resent without an answer."""
         self.lock.counters.connect_failures += 1
+        self._on_problem(DATAGRAM_REJECTED)
 
     def _gone(self) -> None:
         self._open = False
@@ -145,16 +160,26 @@ class Fleet:
     """Many locks in one process, which share one `counters` object."""
 
     def __init__(
-        self, reactor: Any, locks: Sequence[VirtualLock], target: Target, *, ramp: float = 500.0
+        self,
+        reactor: Any,
+        locks: Sequence[VirtualLock],
+        target: Target,
+        *,
+        ramp: float = 500.0,
+        on_problem: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`ramp` is the number of locks started per second, so that no backlog overflows."""
+        """`ramp` is the number of locks started per second, so that no backlog overflows.
+
+        `on_problem` is called with each description of a problem when it occurs for the first time.
+        """
         if not locks:
             raise ValueError("a fleet has at least one lock")
         self.locks = locks
         self.counters = locks[0].counters
         self._reactor = reactor
         self._ramp = ramp
-        self._clients = [LockClient(reactor, lock, target) for lock in locks]
+        self._on_problem = on_problem
+        self._clients = [LockClient(reactor, lock, target, self._problem) for lock in locks]
         self._started = 0
         self._began = 0.0
         self._next: DelayedCall | None = None
@@ -163,6 +188,11 @@ class Fleet:
     def unanswered(self) -> int:
         """The number of reports that the gateway hasn't answered, sent or not."""
         return sum(lock.unanswered for lock in self.locks)
+
+    def _problem(self, description: str) -> None:
+        self.counters.problems[description] += 1
+        if self.counters.problems[description] == 1:
+            self._on_problem(description)
 
     def start(self) -> None:
         """Start the locks one after the other."""

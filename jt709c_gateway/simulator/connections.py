@@ -4,7 +4,7 @@ from typing import Any, Final, Protocol
 
 from attrs import define
 from twisted.internet import defer
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ConnectionRefusedError, NoRouteError, TimeoutError
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ClientFactory, DatagramProtocol
 from twisted.internet.protocol import Protocol as StreamProtocol
@@ -12,6 +12,12 @@ from twisted.python.failure import Failure
 
 #: Timeout of an attempt to connect, in seconds.
 CONNECT_TIMEOUT: Final = 15
+#: Reasons of failed attempts, by class of the error.
+_REASONS: Final = {
+    ConnectionRefusedError: "connection refused",
+    TimeoutError: f"no answer within {CONNECT_TIMEOUT} s",
+    NoRouteError: "no route to this address",
+}
 
 
 @define(frozen=True)
@@ -35,8 +41,8 @@ class LinkUser(Protocol):
     def link_down(self) -> None:
         """The open link was closed."""
 
-    def link_failed(self) -> None:
-        """An attempt to connect failed."""
+    def link_failed(self, reason: str) -> None:
+        """An attempt to connect failed; `reason` is for people."""
 
     def link_refused(self) -> None:
         """A datagram was rejected; the socket stays open."""
@@ -56,6 +62,15 @@ class Link(Protocol):
 
     def abort(self) -> None:
         """Close the link and discard unsent bytes."""
+
+
+def _describe(reason: Failure) -> str:
+    """Describe why an attempt to connect failed."""
+    for kind, text in _REASONS.items():
+        if isinstance(reason.value, kind):
+            return text
+    failed = getattr(reason.value, "osError", None)
+    return str(getattr(failed, "strerror", None) or reason.getErrorMessage())
 
 
 class _TcpProtocol(StreamProtocol):
@@ -107,7 +122,7 @@ class TcpLink(ClientFactory):
 
     def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
         """Handle a failed attempt."""
-        self.client.link_failed()
+        self.client.link_failed(_describe(reason))
 
     def write(self, frames: list[bytes]) -> None:
         """See `Link`."""
@@ -143,8 +158,8 @@ class UdpLink(DatagramProtocol):
         interface = "::" if ":" in self._target.host else ""
         try:
             self._port = self._reactor.listenUDP(0, self, interface=interface)
-        except CannotListenError:
-            self.client.link_failed()
+        except CannotListenError as failure:
+            self.client.link_failed(f"no local socket: {failure.socketError}")
             return
         # Connected, so that datagrams of others are not received.
         self._port.connect(self._target.host, self._target.port)

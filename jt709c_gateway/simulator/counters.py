@@ -67,4 +67,6 @@ class Counters:
     sublock_reports: int = 0
     #: Received bytes that were no frame, or frames for another lock.
     unreadable: int = 0
+    #: Why connections failed or ended: descriptions with their number.
+    problems: Counter[str] = field(factory=Counter)
     latencies: Latencies = field(factory=Latencies)

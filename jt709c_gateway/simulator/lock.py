@@ -27,6 +27,9 @@ from jt709c_gateway.simulator.report_buffer import Entry, Report, ReportBuffer
 from jt709c_gateway.simulator.vehicle import WAKE_CHARGING, WAKE_RESTART, WAKE_TIMER, Vehicle
 
 _DIALECTS: Final[dict[str, type[Dialect[Any]]]] = {JT709: Jt709, JT705: Jt705, JT701: Jt701}
+#: The reports with which the alarms of the options are raised and cleared, counted from 1.
+_ALARMS_BEGIN: Final = 2
+_ALARMS_END: Final = 7
 #: The error in seconds of a clock that was set to whole seconds.
 _CLOCK_STEP: Final = 1.0
 
@@ -196,6 +199,9 @@ class VirtualLock:
         """Make a report of the current state."""
         charged = self.vehicle.advance(now)
         self._reports += 1
+        if self._reports <= _ALARMS_END:
+            for alarm in self.options.alarms:
+                self.vehicle.alarm(alarm, _ALARMS_BEGIN <= self._reports < _ALARMS_END)
         for entry in self.dialect.record(now, WAKE_CHARGING if charged else wake, movement):
             self.keep(entry)
 

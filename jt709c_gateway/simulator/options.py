@@ -4,8 +4,10 @@ from typing import Any, Final
 
 from attrs import Attribute, define, field, validators
 
+from jt709c_gateway.protocol.alarms import JT701_ALARMS, JT705_ALARMS, JT709_ALARMS
 from jt709c_gateway.protocol.device_id import MASTER_DIGITS, TERMINAL_DIGITS
 from jt709c_gateway.protocol.dialects import DIALECTS, JT701, JT705, JT709
+from jt709c_gateway.protocol.jt705 import PRODUCT_LOCK
 from jt709c_gateway.protocol.lock_event_item import PASSWORD_LENGTH
 from jt709c_gateway.simulator.report_buffer import CAPACITY
 from jt709c_gateway.simulator.route import Route
@@ -13,6 +15,12 @@ from jt709c_gateway.simulator.route import Route
 #: The first id of each dialect, and the maximum digits of an id.
 FIRST_IDS: Final = {JT709: "794308010001", JT705: "856009010001", JT701: "8000010001"}
 ID_DIGITS: Final = {JT709: TERMINAL_DIGITS, JT705: TERMINAL_DIGITS, JT701: MASTER_DIGITS}
+#: The alarms that locks of each dialect can be told to raise.
+ALARMS: Final = {
+    JT709: frozenset(JT709_ALARMS.values()),
+    JT705: frozenset(JT705_ALARMS[PRODUCT_LOCK].values()),
+    JT701: frozenset(JT701_ALARMS.values()),
+}
 #: Sub-locks of one master: 50 JT126 and 16 JT709.
 MOST_SUBLOCKS: Final = 66
 FACTORY_PASSWORD: Final = "888888"
@@ -44,8 +52,7 @@ class LockOptions:
     - `interval`, `heartbeat`: between reports, between heartbeats (0: none).
     - `resend_after`: until an unanswered frame is sent again.
     - `window`: the maximum number of unanswered reports.
-    - `refuse`: says no to every command; `mute`: doesn't answer commands; `no_evidence`: says yes, never
-    moves.
+    - `refuse`: refuse every command; `mute`: answer none; `no_evidence`: accept commands, but never move.
     - `sleep`: (awake, asleep): disconnect regularly; positions are recorded meanwhile.
     - `speed_factor`: travel and discharge so many times faster.
     - `card_every`: reports between openings by card; the lock is closed half as many later (0: never).
@@ -54,6 +61,7 @@ class LockOptions:
     - `register`: jt709 sends 0x0100 first, and on later connections 0x0102 with the received code.
     - `ask_time`: between time requests (0: none).
     - `dynamic_password`: report one, and a new one after each use.
+    - `alarms`: raised with the second report and cleared with the seventh.
     - `memory`: the number of reports that fit into flash.
     """
 
@@ -74,6 +82,7 @@ class LockOptions:
     ask_time: float = field(default=3600.0, validator=_seconds)
     dynamic_password: bool = True
     password: str = field(default=FACTORY_PASSWORD, repr=False, validator=_password)
+    alarms: frozenset[str] = frozenset()
     memory: int = field(default=CAPACITY, validator=validators.ge(1))
     seed: int = 0
     route: Route = field(factory=Route.built_in, repr=False)
@@ -81,3 +90,5 @@ class LockOptions:
     def __attrs_post_init__(self) -> None:
         if self.sublocks and self.dialect != JT701:
             raise ValueError(f"only {JT701} masters have sub-locks, not a {self.dialect}")
+        if unknown := self.alarms - ALARMS[self.dialect]:
+            raise ValueError(f"a {self.dialect} reports no alarm {min(unknown)}")

@@ -167,7 +167,7 @@ class ReplayConnection:
         self._drop()
         self.changed(self)
 
-    def link_failed(self) -> None:
+    def link_failed(self, reason: str) -> None:
         """Handle a failed attempt to connect."""
         self.gone = True
         if not self._closing:
