@@ -1,12 +1,15 @@
 """jt709c catalogue, jt709c profiles check: what commands there are, and whether a profile can be used."""
 
+import io
 import json
 import tempfile
 from pathlib import Path
 
 from click.testing import CliRunner
+from rich.console import Console
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway.cli import catalogue
 from jt709c_gateway.cli.main import cli
 from jt709c_gateway.commands.catalogue import CATALOGUE
 
@@ -85,35 +88,58 @@ class CatalogueTests(WithFiles):
         standing = {one["profile"]: one["standing"] for one in commands["unlock"]["profiles"]}
         self.assertEqual((standing["mine"], standing["jt709"]), ("documented", "assumed"))
 
-    def test_table(self):
-        result = self.run_cli("catalogue")
+    def shown(self, *arguments):
+        """The lines below each heading, by the heading's words before the description."""
+        result = self.run_cli("catalogue", *arguments)
         self.assertEqual(result.exit_code, 0, result.output)
-        rows = result.stdout.splitlines()
-        for start, *texts in (
-            ("set_intervals", "awake*: an integer from 5 to 600", "jt701", "documented"),
-            ("seal", "jt705, jt709", "assumed"),
-            ("get_parameters", "jt705, jt709", "standard"),
-            ("set_dynamic_passwords", "on*: true or false", "documented"),
-            ("set_fence", "id*: an integer from 1 to 10", "jt701", "documented"),
-            ("cancel", "id*", "all", "the gateway's own"),
-        ):
-            (row,) = [row for row in rows if row.split(" ")[0] == start]
-            for text in texts:
-                self.assertIn(text, row)
-        for standing in ("partly standard", "  standard"):
-            self.assertTrue(
-                any("jt705, jt709" in row and row.rstrip().endswith(standing) for row in rows), standing
-            )
-        self.assertIn('number: an integer from 1 to 2; else 1 [what="sim"]', result.stdout)
-        self.assertIn("secret; else the static password the gateway has [otherwise]", result.stdout)
         self.assertNotIn("\x1b", result.stdout)
+        found = {}
+        for line in result.stdout.splitlines():
+            if not line.startswith(" "):
+                name, _, description = line.partition("  ")
+                found[name] = [description.rstrip()]
+            else:
+                found[name].append(" ".join(line.split()))
+        return found
 
-    def test_table_of_what_no_profile_has(self):
+    def test_each_command_has_its_description_its_aliases_and_its_forms(self):
+        shown = self.shown()
+        self.assertEqual([name.partition(",")[0] for name in shown], list(CATALOGUE))
+        for name, *lines in (
+            ("set_intervals", "jt701 documented awake*: an integer from 5 to 600"),
+            ("seal, lock", CATALOGUE["seal"], "jt705, jt709 assumed"),
+            ("get_parameters", "jt705, jt709 standard"),
+            ("unlock, unseal", CATALOGUE["unlock"], "jt701 documented method: "),
+            ("cancel", "all the gateway's own id*"),
+            ("query", 'number: an integer from 1 to 2; else 1 [what="sim"]'),
+            ("unlock, unseal", "secret; else the static password the gateway has [otherwise]"),
+        ):
+            for line in lines:
+                self.assertTrue(any(line in one for one in shown[name]), (name, line, shown[name]))
+
+    def test_narrow(self):
+        """No line is longer than a terminal of 80 columns, or of 60."""
+        for width in (80, 60):
+            out = io.StringIO()
+            narrow = Console(file=out, width=width)
+            self.patch(catalogue, "console", lambda narrow=narrow: narrow)
+            catalogue.show(list(catalogue.load_entries(None).values()))
+            self.assertLessEqual(max(map(len, out.getvalue().splitlines())), width)
+
+    def test_commands_of_a_dialect(self):
+        """With the gateway's own, which all have; named ones are shown though no profile has them."""
+        of_701 = self.shown("--dialect", "jt701")
+        self.assertIn("set_fence", of_701)
+        self.assertIn("cancel", of_701)
+        self.assertNotIn("seal, lock", of_701)
+        self.assertNotIn("jt709", " ".join(line for lines in of_701.values() for line in lines[1:]))
+        self.assertEqual(self.shown("--dialect", "jt701", "lock")["seal, lock"][1], "none in no profile")
+        self.assertEqual(list(self.shown("unseal")), ["unlock, unseal"])
+
+    def test_what_no_profile_has(self):
         self.file(JT701)
-        result = self.run_cli("catalogue", "--profiles", str(self.directory), "set_fence")
-        (row,) = [row for row in result.stdout.splitlines() if row.startswith("set_fence")]
-        self.assertIn("none", row)
-        self.assertIn("in no profile", row)
+        shown = self.shown("--profiles", str(self.directory), "set_fence")
+        self.assertEqual(shown, {"set_fence": [CATALOGUE["set_fence"], "none in no profile"]})
 
     def test_table_names_profiles_of_ones_own(self):
         self.file(OWN)

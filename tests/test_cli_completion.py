@@ -42,7 +42,7 @@ def plain(*words: str, **environment: str) -> set[str]:
 class CompletionTests(SynchronousTestCase):
     def test_commands_and_options(self) -> None:
         self.assertEqual(plain("de"), {"decode", "devices"})
-        self.assertEqual(plain("devices", "--o"), {"--online", "--offline"})
+        self.assertEqual(plain("devices", "--o"), {"--online", "--offline", "--output"})
         self.assertEqual(plain("devices", "--dialect", "jt70"), {"jt709", "jt705", "jt701"})
         self.assertEqual(plain("completion", ""), {"bash", "zsh", "fish"})
 
@@ -148,7 +148,7 @@ def commands(
 def examples(text: str) -> list[list[str]]:
     """The words of each example in a help text, behind `jt709c` and up to a pipe or a redirection."""
     found = []
-    for line in text.partition("Examples:")[2].splitlines():
+    for line in re.sub(r"\\\n\s*", "", text.partition("Examples:")[2]).splitlines():
         found += [shlex.split(one) for one in re.findall(r"\bjt709c ([^|<>]+)", line)]
     return found
 

@@ -151,6 +151,12 @@ class Input(SynchronousTestCase):
     def test_hex_cut_into_many_arguments_is_one_text(self):
         self.assertEqual(len(run_jsonl(*HEARTBEAT.hex(" ").split())[0]), 1)
 
+    def test_a_long_frame_may_be_given_in_pieces(self):
+        """Arguments that each begin like a frame are frames."""
+        text = HEARTBEAT.hex()
+        self.assertEqual(run_jsonl(text[:14], text[14:])[0], run_jsonl(text)[0])
+        self.assertEqual(len(run_jsonl(text, text)[0]), 2)
+
     def test_a_sentence_may_be_given_as_text(self):
         (line,), _ = run_jsonl(FIRMWARE.decode())
         self.assertEqual(line["events"][0]["data"]["word"], "BASE")

@@ -1,5 +1,6 @@
 """jt709c devices, with no more rights than a reader has."""
 
+import csv
 import io
 import json
 import os
@@ -11,9 +12,11 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.cli import device_table, devices, time_format
+from jt709c_gateway.cli import devices, time_format
 from jt709c_gateway.cli.console import console
+from jt709c_gateway.cli.device_table import device_columns
 from jt709c_gateway.cli.errors import UserError
+from jt709c_gateway.cli.table import print_table
 from jt709c_gateway.redis.device_summary import DEVICE_FIELDS, DeviceSummary, summarise
 from tests.acl import COMMANDER, READER, GuardedServer, denials
 from tests.cli_support import put_device, run
@@ -97,7 +100,8 @@ class ColourTests(SynchronousTestCase):
     def shown(self, **environment: str) -> str:
         out = Terminal()
         with mock.patch.dict(os.environ, {"TERM": "xterm-256color", "COLUMNS": "80", **environment}):
-            device_table.show(console(out), FLEET, datetime(2026, 11, 22, 12, 30, tzinfo=UTC))
+            columns = device_columns(datetime(2026, 11, 22, 12, 30, tzinfo=UTC), False)
+            print_table(console(out), FLEET, columns)
         return out.getvalue()
 
     def test_colours(self) -> None:
@@ -107,9 +111,20 @@ class ColourTests(SynchronousTestCase):
         self.assertNotRegex(plain, r"\x1b\[[0-9;]*[34][0-7]m")
         self.assertIn("rope_cut, vibration", plain)
 
+    def test_narrow(self) -> None:
+        """On a terminal no row is broken: columns are left out, and the last one is cut at last."""
+        for width in (120, 80, 60, 40):
+            rows = re.sub(r"\x1b\[[0-9;]*m", "", self.shown(COLUMNS=str(width))).splitlines()
+            self.assertEqual(len(rows), 1 + len(FLEET))
+            self.assertLessEqual(max(map(len, map(str.rstrip, rows))), width, rows)
+            self.assertTrue(rows[0].startswith("device  "), rows)
+        wide = self.shown(COLUMNS="200")
+        for name in ("imei", "dialect", "signal", "place", "where", "alarms"):
+            self.assertIn(name, wide)
+
     def test_columns(self) -> None:
-        """Each column is as wide as it has to be, and no line is cut, however narrow the terminal."""
-        lines = re.sub(r"\x1b\[[0-9;]*m", "", self.shown()).splitlines()
+        """Each column is as wide as it has to be."""
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", self.shown(COLUMNS="200")).splitlines()
         self.assertEqual(len(lines), 5)
         for line in lines[1:3]:
             self.assertEqual(line.index("jt70"), lines[0].index("dialect"))
@@ -188,6 +203,29 @@ class DevicesTests(SynchronousTestCase):
         one, other = map(json.loads, self.devices("--json").stdout.splitlines())
         self.assertEqual((one["device"], one["gsm_signal"], one["online"]), ("794308010679", 29, True))
         self.assertEqual((other["battery_percent"], other["gateway"], other["alarms"]), (None, None, []))
+
+    def test_csv(self) -> None:
+        """A heading and a line each, with all fields; what a lock has said steers no terminal."""
+        self.fill()
+        heading, one, other = csv.reader(self.devices("-o", "csv").stdout.splitlines())
+        self.assertEqual(heading, list(DeviceSummary.__struct_fields__))
+        found = dict(zip(heading, one, strict=True))
+        self.assertEqual((found["battery_percent"], found["alarms"]), ("15", "rope_cut low_battery"))
+        self.assertEqual((found["online"], found["rope_open"]), ("true", ""))
+        self.assertEqual(dict(zip(heading, other, strict=True))["firmware"], "\\x1b[2J")
+
+    def test_wide(self) -> None:
+        """All columns, and times with their zone."""
+        self.fill()
+        shown = self.devices("-o", "wide").stdout
+        for text in ("firmware", "latitude", "\\x1b[2J", "203.0.113.7:50112"):
+            self.assertIn(text, shown)
+        self.assertRegex(shown, r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
+
+    def test_watch_needs_a_terminal(self) -> None:
+        result = self.devices("-w")
+        self.assertEqual((result.returncode, result.stdout), (2, ""))
+        self.assertIn("--watch: expected a terminal", result.stderr)
 
     def test_filters(self) -> None:
         """The options reach the filters."""

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.text import Text
@@ -52,16 +54,16 @@ class TimelineTests(SynchronousTestCase):
         )
         self.assertEqual(
             first,
-            "2026-11-22 10:15:00.500  unlock  asked for by night shift, signed with key k1"
+            "2026-11-22 10:15:00.500Z  unlock  asked for by night shift, signed with key k1"
             "  command 7f3c  password=******",
         )
         self.assertEqual(
             steps,
             [
-                "2026-11-22 10:15:01.250        +1.250 s  sent",
-                "2026-11-22 10:15:02.000        +2.000 s  acknowledged  1",
-                "2026-11-22 10:15:03.000        +3.000 s  lock          unlocked  by password",
-                "2026-11-22 10:15:03.000        +3.000 s  confirmed",
+                "2026-11-22 10:15:01.250Z        +1.250 s  sent",
+                "2026-11-22 10:15:02.000Z        +2.000 s  acknowledged  1",
+                "2026-11-22 10:15:03.000Z        +3.000 s  lock          unlocked  by password",
+                "2026-11-22 10:15:03.000Z        +3.000 s  confirmed",
             ],
         )
 
@@ -75,10 +77,10 @@ class TimelineTests(SynchronousTestCase):
             step(4, "sent", "b"),
             step(5, "done", "b"),
         )
-        self.assertEqual(lines[2][25:], "alarm         rope_cut  raised")
-        self.assertEqual(lines[3][25:], "      +3.000 s  command a  sent")
-        self.assertEqual(lines[4][25:], "      +4.000 s  command b  sent")
-        self.assertEqual(lines[5][25:], "      +5.000 s  done")
+        self.assertEqual(lines[2][26:], "alarm         rope_cut  raised")
+        self.assertEqual(lines[3][26:], "      +3.000 s  command a  sent")
+        self.assertEqual(lines[4][26:], "      +4.000 s  command b  sent")
+        self.assertEqual(lines[5][26:], "      +5.000 s  done")
 
     def test_what_begins_in_the_middle(self) -> None:
         """A command whose beginning has been cut off is introduced with the first that is left of it."""
@@ -91,7 +93,7 @@ class TimelineTests(SynchronousTestCase):
         (line,) = self.lines(
             event("lock", 5, action="locked", method="automatic", time="2026-11-22T09:00:00Z", stored=True)
         )
-        self.assertTrue(line.endswith("by its clock 2026-11-22 09:00:00.000  (stored)"), line)
+        self.assertTrue(line.endswith("by its clock 2026-11-22 09:00:00.000Z  (stored)"), line)
 
     def test_strange_events(self) -> None:
         """Nothing that stands there steers a terminal or ends the command."""
@@ -107,6 +109,36 @@ class TimelineTests(SynchronousTestCase):
         self.assertNotIn("\x07", "".join(lines))
 
 
+@contextmanager
+def local_zone(name: str) -> Iterator[None]:
+    """Run a block in a time zone."""
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = name
+    time.tzset()
+    try:
+        yield
+    finally:
+        os.environ.pop("TZ")
+        if before is not None:
+            os.environ["TZ"] = before
+        time.tzset()
+
+
+class ZoneTests(SynchronousTestCase):
+    def test_times_have_their_zone(self) -> None:
+        """In UTC or in the local zone, also where that is a half hour off, and on a day of another date."""
+        moment = time_format.parse("2026-11-22T23:15:00.123456Z")
+        with local_zone("XXX-5:30"):
+            for local, short, long in (
+                (False, "23:15:00Z", "2026-11-22 23:15:00.123Z"),
+                (True, "04:45:00+05:30", "2026-11-23 04:45:00.123+05:30"),
+            ):
+                self.assertEqual(time_format.time_of_day(moment, local), short)
+                self.assertEqual(time_format.date_and_time(moment, local, milliseconds=True), long)
+            line = Timeline(True).line(event("lock", 0, action="locked")).plain
+            self.assertTrue(line.startswith("2026-11-22 15:45:00.000+05:30  lock"), line)
+
+
 class SinceTests(SynchronousTestCase):
     def test_durations_and_times(self) -> None:
         now = time.time()
@@ -117,6 +149,11 @@ class SinceTests(SynchronousTestCase):
         for text in ("2026-11-22T10:15", "2026-11-22 10:15:00Z", "2026-11-22T11:15+01:00"):
             self.assertEqual(time_format.read_since(text), 1795342500.0)
         self.assertIsNone(time_format.read_since(None))
+
+    def test_times_without_a_zone_are_local_where_that_is_asked_for(self) -> None:
+        with local_zone("CET-1"):
+            self.assertEqual(time_format.read_since("2026-11-22T11:15", True), 1795342500.0)
+            self.assertEqual(time_format.read_since("2026-11-22 10:15:00Z", True), 1795342500.0)
 
     def test_mistakes(self) -> None:
         for text in ("", "2", "2y", "yesterday", "-2h", "2026-13-01"):
@@ -172,7 +209,7 @@ class HistoryTests(SynchronousTestCase):
         """Asked, written, answered, moved, confirmed, and what the lock did afterwards, in that order."""
         command = self.live()
         heading, *lines = self.lines()
-        self.assertEqual(heading, f"history of {self.device}, times in UTC")
+        self.assertEqual(heading, f"history of {self.device}")
         self.assertIn(f"unlock  asked for by night shift  command {command}  password=******", lines[0])
         self.assertNotIn(PASSWORD, "\n".join(lines))
         self.assertEqual(len(lines), 6)

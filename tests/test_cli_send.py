@@ -21,8 +21,30 @@ from tests.cli_support import COMMAND, DEVICE, TIMEOUT, WithRedis, run
 from tests.signing_support import SECRET
 from tests.support import wait_until
 
+#: A profile with a command of its own, named almost like one of the catalogue.
+OWN_PROFILE = """
+name = "own"
+dialect = "jt709"
+source = "a test"
 
-class Send(WithRedis):
+[match]
+devices = ["1"]
+
+[commands.unlok]
+template = { sentence = "OWN,1,{speed}" }
+params.speed = { type = "integer", required = true, min = 1, max = 9 }
+"""
+
+
+class WithLock(WithRedis):
+    """A lock that has been heard."""
+
+    def setUp(self):
+        super().setUp()
+        self.redis.call("ZADD", "jt709c:devices", time.time(), DEVICE)
+
+
+class Send(WithLock):
     def send(self, *arguments, **environment):
         return subprocess.run(
             [*COMMAND, "send", *arguments],
@@ -107,6 +129,54 @@ class Send(WithRedis):
         result = self.send("set_password", DEVICE, "--password-file", self.secret_file("old111", "new222"))
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual(self.taken_command()["params"], {"old": "old111", "new": "new222"})
+
+    def test_a_misspelled_command_is_refused_with_the_right_one(self):
+        for word, right in (("unlok", "unlock"), ("unsael", "unseal"), ("Unlock", "unlock")):
+            result = self.send(word, DEVICE)
+            self.assertEqual((result.returncode, result.stdout), (2, ""))
+            self.assertIn(f"did you mean {right}?", result.stderr)
+        result = self.send(DEVICE, "unlock")
+        self.assertIn("the command comes first: jt709c send unlock DEVICE", result.stderr)
+        self.assertEqual(self.redis.call("LLEN", "jt709c:commands"), 0)
+
+    def test_a_parameter_that_does_not_exist_is_refused_before_it_is_pushed(self):
+        """Without its name, which may be a misplaced password; and with a word about the shell's history."""
+        history = "if it held a password, your shell's history has it now"
+        for command, given, said in (
+            ("unlock", "pasword=471100", f"did you mean password; {history}"),
+            ("unlock", "pin471100=1", f"expected method, password; {history}"),
+            ("locate", "hurry=yes", "locate has no such parameter (number 1 of them); expected none"),
+            ("cancel", "di=7f3c", "expected id"),
+        ):
+            result = self.send(command, DEVICE, given)
+            self.assertEqual((result.returncode, result.stdout), (2, ""), result.stderr)
+            self.assertIn(said, result.stderr)
+            self.assertEqual(history in result.stderr, history in said)
+            self.assertNotIn("471100", result.stderr)
+        self.assertEqual(self.redis.call("LLEN", "jt709c:commands"), 0)
+
+    def test_profiles_of_the_operator_are_known(self):
+        directory = Path(self.secret_file()).parent
+        (directory / "own.toml").write_text(OWN_PROFILE)
+        result = self.send("unlok", DEVICE, "speed=3", "--profiles", str(directory))
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertEqual(self.taken_command()["params"], {"speed": 3})
+        result = self.send("dance", DEVICE, JT709C_PROFILES=str(directory))
+        self.assertIn("there is no such command (a name of 5 characters)", result.stderr)
+
+    def test_a_lock_that_was_never_heard_is_noted(self):
+        """With --wait or without; the command is queued for it all the same."""
+        result = self.send("locate", "794308010678", "--ttl", "60")
+        self.assertEqual(result.returncode, 0)
+        self.assertEqual(
+            result.stderr,
+            "no such lock has been heard: 794308010678 (prefix jt709c); "
+            "the command waits for it for 60 s (--ttl)\n",
+        )
+        self.taken_command()
+        running = self.start("send", "locate", "794308010678", "--wait")
+        self.assertIn("no such lock has been heard", running.notice())
+        self.taken_command()
 
     def test_a_password_file_that_does_not_fit_is_refused(self):
         for lines in ((), ("one111", "two222")):
@@ -204,7 +274,7 @@ class Send(WithRedis):
         self.assertIn("cannot connect to Redis", result.stderr)
 
 
-class Wait(WithRedis):
+class Wait(WithLock):
     def follow(self, *states, device=DEVICE):
         """Send a command and publish these states of it; the process, and what it printed."""
         running = self.start("send", "locate", device, "--wait")

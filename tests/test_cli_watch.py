@@ -10,7 +10,7 @@ from jt709c_gateway.cli.device_lookup import ResolvedDevice
 from jt709c_gateway.cli.watch import Display, EventFilter, patterns
 from jt709c_gateway.redis.pubsub import glob_escape
 from tests.acl import COMMANDER, READER
-from tests.cli_support import DEVICE, TIMEOUT, WithRedis, event
+from tests.cli_support import DEVICE, TIMEOUT, Running, WithRedis, event
 from tests.support import wait_until
 
 
@@ -24,12 +24,21 @@ class Watch(WithRedis):
         self.publish("lock", action="unlocked", method="card", card="0006437449")
         self.publish("surprise", what="\x1b[2J", none=None)
         line = watch.line()
-        for text in ("10:15:00", DEVICE, "location", "51.9,4.1", "60.5 km/h", "vibration"):
+        for text in ("10:15:00Z", DEVICE, "location", "51.9,4.1", "60.5 km/h", "vibration"):
             self.assertIn(text, line)
         self.assertIn("unlocked  by card  card 0006437449", watch.line())
         line = watch.line()
         self.assertIn("what \\x1b[2J", line)
         self.assertNotIn("none", line)
+
+    def test_local_times_are_marked_with_their_zone(self):
+        for given in ({"arguments": ("--local",)}, {"JT709C_LOCAL": "1"}):
+            arguments = given.pop("arguments", ())
+            watch = Running("watch", *arguments, JT709C_REDIS=self.server.url, TZ="EST5", **given)
+            with watch:
+                watch.notice()
+                self.publish("heartbeat", battery_percent=80)
+                self.assertTrue(watch.line().startswith("05:15:00-05:00  "), given)
 
     def test_filters_and_json(self):
         watch = self.start("watch", "--json", "--kind", "lock", "--kind", "alarm", "--device", f"00{DEVICE}")

@@ -78,6 +78,8 @@ ALLOWED = {
         HGET P:command:o1 state
         HMGET P:command:o1 state reason
         TTL P:command:o1
+        ZREVRANGE P:commands:recent 0 -1
+        ZSCORE P:devices D
         LRANGE P:reply:dispatch 0 -1
         BLPOP P:reply:dispatch 0.01
         LPOP P:reply:dispatch
@@ -152,6 +154,7 @@ DENIED = {
     READER: """
         RPUSH P:commands {"id":"o1"}
         HGETALL P:command:o1
+        ZREVRANGE P:commands:recent 0 -1
         BLPOP P:reply:dispatch 0.01
         RPUSH P:reply:dispatch {}
         XGROUP DESTROY P:events billing

@@ -14,15 +14,18 @@ from rich.text import Text
 from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.console import console, plain
 from jt709c_gateway.cli.errors import UserError
-from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, LOCAL_COMMANDS
+from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, LOCAL_COMMANDS, canonical
 from jt709c_gateway.commands.profiles import CommandSpec, Profile, ProfileError, load_profiles
 from jt709c_gateway.commands.profiles.params import Param
 from jt709c_gateway.commands.profiles.registry import LOCAL_PARAMS
 from jt709c_gateway.commands.profiles.spec import CommandDefinition
 from jt709c_gateway.commands.provenance import Provenance, weakest
+from jt709c_gateway.protocol.dialects import DIALECTS
 from jt709c_gateway.protocol.json_text import escape_text
 
 PARTLY: Final = "partly "
+#: Columns of the terminal for the dialects.
+_DIALECTS_WIDTH: Final = 12
 
 
 @click.command()
@@ -31,29 +34,41 @@ PARTLY: Final = "partly "
     "--profiles",
     "directory",
     metavar="DIR",
+    envvar="JT709C_PROFILES",
+    show_envvar=True,
     shell_complete=completion_values.directories,
     help="Directory of your own profiles, as for the gateway.",
 )
 @click.option(
+    "--dialect",
+    "dialect",
+    type=click.Choice(sorted(DIALECTS)),
+    help="Only commands of locks that speak this dialect.",
+)
+@click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document, with the source of each form."
 )
-def catalogue(commands: tuple[str, ...], directory: str | None, as_json: bool) -> None:
-    """Show commands with their parameters, their dialects and their provenance: documented, standard
-    (from JT/T 808, not verified with a unit) or assumed.
+def catalogue(commands: tuple[str, ...], directory: str | None, dialect: str | None, as_json: bool) -> None:
+    """Show what locks understand: commands with their aliases, dialects, parameters and provenance, which is
+    documented, standard (from JT/T 808, not verified with a unit) or assumed.
 
-    Without COMMAND, all commands are shown. An asterisk marks a required parameter.
+    Without COMMAND, all commands are shown. An asterisk marks a required parameter. COMMAND may be an alias.
 
     \b
     Examples:
         jt709c catalogue
         jt709c catalogue unlock query
+        jt709c catalogue --dialect jt701
         jt709c catalogue --json --profiles /etc/jt709c/profiles
     """
-    found = load_entries(directory)
+    found = load_entries(directory, dialect)
+    commands = tuple(map(canonical, commands))
     unknown = [name for name in commands if name not in found]
     if unknown:
         raise UserError(f"{unknown[0]!r} is not a command; expected one of {', '.join(found)}")
-    chosen = [entry for name, entry in found.items() if not commands or name in commands]
+    chosen = [
+        entry for name, entry in found.items() if name in commands or (not commands and entry.shown(dialect))
+    ]
     if as_json:
         sys.stdout.write(to_json(chosen))
     else:
@@ -102,16 +117,24 @@ class Entry:
         """Whether the gateway executes the command itself."""
         return self.name in LOCAL_COMMANDS
 
+    def shown(self, dialect: str | None) -> bool:
+        """Return whether the command belongs into a list of the commands of a dialect."""
+        return dialect is None or self.local or bool(self.holders)
 
-def load_entries(directory: str | None) -> dict[str, Entry]:
-    """Load all commands by name, those of the catalogue first; raise UserError."""
+
+def load_entries(directory: str | None, dialect: str | None = None) -> dict[str, Entry]:
+    """Load all commands by name, those of the catalogue first, with the profiles of a dialect.
+
+    Raises UserError.
+    """
     try:
         known = load_profiles(None if directory is None else Path(directory), allow_raw=True)
     except ProfileError as error:
         raise UserError(f"--profiles: {plain(error)}") from None
     profiles = sorted(known.profiles.values(), key=lambda one: one.name)
     names = dict.fromkeys([*CATALOGUE, *(name for one in profiles for name in sorted(one.commands))])
-    return {name: _entry(name, profiles) for name in names}
+    chosen = [one for one in profiles if dialect in (None, one.dialect)]
+    return {name: _entry(name, chosen) for name in names}
 
 
 def _entry(name: str, profiles: Iterable[Profile]) -> Entry:
@@ -128,13 +151,17 @@ def _forms(definition: CommandDefinition) -> tuple[Form, ...]:
     return tuple(forms)
 
 
+def aliases(name: str) -> list[str]:
+    """Return the other names of a command."""
+    return [alias for alias, command in ALIASES.items() if command == name]
+
+
 def to_json(entries: Sequence[Entry]) -> str:
     """Format the commands as one JSON document."""
-    aliases = {name: [alias for alias, of in ALIASES.items() if of == name] for name in ALIASES.values()}
     found = [
         {
             "command": entry.name,
-            "aliases": aliases.get(entry.name, []),
+            "aliases": aliases(entry.name),
             "description": entry.description,
             "gateway": entry.local,
             "params": [_param(param) for param in LOCAL_PARAMS.get(entry.name, {}).values()],
@@ -182,18 +209,23 @@ def _param(param: Param) -> dict[str, Any]:
 
 
 def show(entries: Sequence[Entry]) -> None:
-    """Print a table with one row for each distinct form of a command."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    table.add_column("command", no_wrap=True, style="bold cyan")
-    table.add_column("parameters", overflow="fold")
-    table.add_column("dialects", overflow="fold")
-    table.add_column("standing", no_wrap=True)
+    """Print each command with its description, and below it a row for each distinct form."""
+    out = console()
     for entry in entries:
-        for number, (params, dialects, standing) in enumerate(_rows(entry)):
+        heading = Text.assemble((plain(entry.name), "bold cyan"))
+        for alias in aliases(entry.name):
+            heading.append(f", {alias}", "cyan")
+        heading.append(f"  {plain(entry.description)}")
+        out.print(heading)
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(width=2)
+        table.add_column(min_width=_DIALECTS_WIDTH)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for params, dialects, standing in _rows(entry):
             style = "yellow" if standing.endswith(Provenance.ASSUMED) else ""
-            cells = (Text(plain(entry.name) if not number else ""), Text(params), Text(dialects))
-            table.add_row(*cells, Text(standing, style))
-    console().print(table)
+            table.add_row("", Text(dialects), Text(standing, style), Text(params))
+        out.print(table)
 
 
 def _rows(entry: Entry) -> list[tuple[str, str, str]]:

@@ -5,20 +5,23 @@ import json
 import re
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from jt709c_gateway.cli.console import plain
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.runner import notice
-from jt709c_gateway.commands.catalogue import CATALOGUE, canonical
+from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, canonical
 from jt709c_gateway.commands.masking import item_key
 from jt709c_gateway.commands.model import Command, InvalidCommand, new_command_id, parse_command
-from jt709c_gateway.commands.profiles import load_profiles
+from jt709c_gateway.commands.profiles import Profile, ProfileError, load_profiles
 from jt709c_gateway.commands.profiles.params import Param, ParamKind
+from jt709c_gateway.commands.profiles.registry import LOCAL_PARAMS
 from jt709c_gateway.commands.signing import SigningKey
 from jt709c_gateway.commands.signing_key_file import SigningKeysError, load_signing_keys
 from jt709c_gateway.commands.value_description import described, unknown_name
@@ -38,6 +41,10 @@ _RAW: Final = frozenset([ParamKind.HEX, ParamKind.SENTENCE])
 _ON_COMMAND_LINE: Final = (
     "{name} doesn't belong on a command line, where ps and the shell's history show it; {instead}"
 )
+#: The maximum length of a name that is compared with known ones.
+_LONGEST_NAME: Final = 64
+#: How similar two names are of which one is probably a misspelling of the other.
+_SIMILAR: Final = 0.75
 #: The maximum length of a file with a secret, in characters.
 _LONGEST_FILE: Final = 1 << 20
 #: Passwords in the order of prompts: the current one before the new one.
@@ -45,10 +52,24 @@ _PASSWORDS: Final = ("password", "old", "new")
 
 
 @cache
-def known_params(command: str) -> Mapping[str, tuple[Param, ...]]:
-    """Return the parameters of all forms of a command in the shipped profiles, by name."""
-    found: dict[str, list[Param]] = {}
-    for profile in load_profiles(allow_raw=True).profiles.values():
+def _profiles(directory: str | None) -> Mapping[str, Profile]:
+    """Load the shipped profiles and those of a directory; raise UserError."""
+    try:
+        own = None if directory is None else Path(directory)
+        return load_profiles(own, allow_raw=True).profiles
+    except ProfileError as error:
+        raise UserError(f"--profiles: {plain(error)}") from None
+
+
+@cache
+def known_params(command: str, directory: str | None = None) -> Mapping[str, tuple[Param, ...]]:
+    """Return the parameters of all forms of a command in the profiles, by name.
+
+    `directory` has profiles of the operator, in addition to the shipped ones.
+    """
+    local = LOCAL_PARAMS.get(canonical(command), {})
+    found: dict[str, list[Param]] = {name: [param] for name, param in local.items()}
+    for profile in _profiles(directory).values():
         definition = profile.commands.get(canonical(command))
         if definition is None:
             continue
@@ -59,46 +80,79 @@ def known_params(command: str) -> Mapping[str, tuple[Param, ...]]:
     return {name: tuple(params) for name, params in found.items()}
 
 
-def read_params(command: str, assignments: Sequence[str]) -> dict[str, Any]:
-    """Parse `name=value` and `name:=json`; raise UserError, also for a secret on the command line.
+def check_command(command: str, directory: str | None = None) -> None:
+    """Raise UserError for a misspelled command; print a note for one that only an own profile can define."""
+    own = [name for profile in _profiles(directory).values() for name in profile.commands]
+    known = dict.fromkeys([*CATALOGUE, *ALIASES, *own])
+    if command in known:
+        return
+    near = _nearest(command.lower(), known)
+    if near is not None:
+        hint = "" if directory is not None else " (a command of your own profile needs --profiles DIR)"
+        raise UserError(f"there is no such command; did you mean {near}?{hint}")
+    named = unknown_name(command, known)
+    if directory is not None:
+        raise UserError(f"there is no such command ({named}); jt709c catalogue lists them")
+    notice(f"note: the command, {named}, is not in the catalogue; only your own profile can define it")
 
-    A secret may be read from a file: `name=@file`, `name=@-` for standard input.
+
+def read_params(command: str, assignments: Sequence[str], directory: str | None = None) -> dict[str, Any]:
+    """Parse `name=value` and `name:=json`.
+
+    Raises UserError, also for a secret on the command line and for a parameter that the command does not
+    have. A secret may be read from a file: `name=@file`, `name=@-` for standard input.
     """
-    if canonical(command) not in CATALOGUE:
-        named = unknown_name(command, CATALOGUE)
-        notice(f"note: the command, {named}, is not in the catalogue; only your own profile can define it")
     params: dict[str, Any] = {}
-    for assignment in assignments:
+    for number, assignment in enumerate(assignments, 1):
         match = _ASSIGNMENT.fullmatch(assignment)
         if match is None:
             # Not quoted: it may be a misplaced password.
             raise UserError("a parameter is written as name=value, or name:=json")
         name, sign, text = match.groups()
+        _check_name(command, number, name, directory)
         if name in params:
-            raise UserError(f"{_named(command, name)} is given twice")
-        from_file = text.startswith("@") and _may_be_secret(command, name)
+            raise UserError(f"{_named(command, name, directory)} is given twice")
+        named, forms = _named(command, name, directory), known_params(command, directory).get(name, ())
+        from_file = text.startswith("@") and _may_be_secret(name, forms)
         if from_file:
-            text = _read_secret(_named(command, name), text[1:])
-        elif is_secret(name, known_params(command).get(name, ())):
-            named = _named(command, name)
+            text = _read_secret(named, text[1:])
+        elif is_secret(name, forms):
             raise UserError(_ON_COMMAND_LINE.format(name=named, instead=_instead(named)))
-        params[name] = value = (
-            _json(_named(command, name), text) if sign == ":=" else _value(command, name, text)
-        )
+        params[name] = value = _json(named, text) if sign == ":=" else _value(name, text, forms)
         if not from_file:
-            _check_items(command, name, value)
+            _check_items(name, value, forms)
     return params
 
 
-def _named(command: str, name: str) -> str:
+def _check_name(command: str, number: int, name: str, directory: str | None) -> None:
+    """Raise UserError for a parameter that no profile knows; its name may be a misplaced password."""
+    known = known_params(command, directory)
+    if name in known or canonical(command) not in CATALOGUE:
+        return
+    near = _nearest(name, known)
+    text = f"{command} has no such parameter (number {number} of them); "
+    text += f"did you mean {near}" if near is not None else f"expected {', '.join(known) or 'none'}"
+    if _named_secret(name) or any(is_secret(one, forms) for one, forms in known.items()):
+        text += "; if it held a password, your shell's history has it now"
+    if directory is None:
+        text += " (a parameter of your own profile needs --profiles DIR)"
+    raise UserError(text)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that was probably meant."""
+    near = get_close_matches(name, list(known), 1, _SIMILAR) if len(name) <= _LONGEST_NAME else []
+    return near[0] if near else None
+
+
+def _named(command: str, name: str, directory: str | None) -> str:
     """Return the name of a parameter for a message; an unknown one may be a misplaced password."""
-    return name if known_params(command).get(name) else "NAME"
+    return name if known_params(command, directory).get(name) else "NAME"
 
 
-def _may_be_secret(command: str, name: str) -> bool:
+def _may_be_secret(name: str, forms: Sequence[Param]) -> bool:
     """Return whether the parameter is a secret or may contain one."""
-    known = known_params(command).get(name, ())
-    return _named_secret(name) or any(param.secret or param.secret_items for param in known)
+    return _named_secret(name) or any(param.secret or param.secret_items for param in forms)
 
 
 def _named_secret(name: str) -> bool:
@@ -125,11 +179,9 @@ def _instead(name: str) -> str:
     return f"use {name}=@FILE (@- is standard input)"
 
 
-def _check_items(command: str, name: str, value: Any) -> None:
+def _check_items(name: str, value: Any, forms: Sequence[Param]) -> None:
     """Raise UserError for a secret within a value on the command line."""
-    secret = {
-        item for param in known_params(command).get(name, ()) for item in map(item_key, param.secret_items)
-    }
+    secret = {item for param in forms for item in map(item_key, param.secret_items)}
     found = [key for key in value if item_key(key) in secret] if isinstance(value, dict) else []
     if found:
         raise UserError(
@@ -163,11 +215,10 @@ def _json(name: str, text: str) -> Any:
         raise UserError(f"{name}: what follows := is not JSON") from None
 
 
-def _value(command: str, name: str, text: str) -> Any:
-    known = known_params(command).get(name)
-    if known is None:
+def _value(name: str, text: str, forms: Sequence[Param]) -> Any:
+    if not forms:
         return text if _named_secret(name) else _guess(text)
-    return _typed(known[0], name, text)
+    return _typed(forms[0], name, text)
 
 
 def _guess(text: str) -> Any:
@@ -195,17 +246,20 @@ def _typed(param: Param, name: str, text: str) -> Any:
     raise UserError(f"{name}: {shown}expected {param.expected()}")
 
 
-def add_passwords(command: str, params: dict[str, Any], path: str | None) -> None:
+def add_passwords(
+    command: str, params: dict[str, Any], path: str | None, directory: str | None = None
+) -> None:
     """Add the missing passwords of a command from a file or a prompt.
 
     A password that the gateway can supply may stay empty, and is not prompted for without a terminal.
     """
-    missing = [name for name in _PASSWORDS if name not in params and _needs_password(command, name, params)]
+    known = known_params(command, directory)
+    missing = [name for name in _PASSWORDS if name not in params and _needs_password(name, params, known)]
     if path is not None:
         params.update(zip(missing, _read_passwords(path, missing, command), strict=False))
         return
     for name in missing:
-        optional = any(param.supplied_by for param in known_params(command)[name])
+        optional = any(param.supplied_by for param in known[name])
         if not sys.stdin.isatty():
             if optional:
                 continue
@@ -218,11 +272,10 @@ def add_passwords(command: str, params: dict[str, Any], path: str | None) -> Non
             params[name] = value
 
 
-def _needs_password(command: str, name: str, params: Mapping[str, Any]) -> bool:
-    known = known_params(command).get(name, ())
+def _needs_password(name: str, params: Mapping[str, Any], known: Mapping[str, tuple[Param, ...]]) -> bool:
     # The gateway supplies a dynamic password, which the lock reported.
     dynamic = params.get("method") == "dynamic"
-    return any(param.secret for param in known) and not dynamic
+    return any(param.secret for param in known.get(name, ())) and not dynamic
 
 
 def _read_passwords(path: str, names: Sequence[str], command: str) -> list[str]:

@@ -70,7 +70,9 @@ def params(context: click.Context) -> Iterator[str | tuple[str, str]]:
     from jt709c_gateway.cli import command_arguments
 
     given = [str(text) for text in context.params.get("params") or ()]
-    known = command_arguments.known_params(str(context.params.get("command")))
+    known = command_arguments.known_params(
+        str(context.params.get("command")), context.params.get("directory")
+    )
     # bash splits words at =.
     if given[-1:] == ["="] and len(given) > 1:
         yield from command_arguments.values(known.get(given[-2], ()))

@@ -40,8 +40,10 @@ def decode(hex_text: tuple[str, ...], path: str | None, jsonl: bool, secrets: bo
 
     \b
     Examples:
-        jt709c decode 7e0002000308155885891510deead3ce647e
-        jt709c decode "(794308010679,1,001,BASE,2,TIME)"
+        jt709c decode "(8130630001,P01,JT701D/E_20210311_China_Jointech,41%)"
+        jt709c decode 7e0200004d794308010679013800000000022c004e01819568036ef38c \\
+            005c00120000251118112611d40164d50201a230011d31010cf40104f9020007 \\
+            fe0400000090fd0a02e8000400044a150fe6ef014a0b062200623a4965977e
         jt709c decode --file frames.txt --jsonl
     """
     items = frame_input.items(hex_text, path)

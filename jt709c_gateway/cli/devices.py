@@ -1,7 +1,6 @@
 """`jt709c devices`: shows the fleet."""
 
 import re
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -9,24 +8,28 @@ from typing import Any, Final
 
 import click
 from attrs import frozen
+from rich.control import Control
+from twisted.internet import task
 
-from jt709c_gateway.cli import completion_values, device_table
+from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.console import console
+from jt709c_gateway.cli.device_table import device_columns
 from jt709c_gateway.cli.errors import UserError
-from jt709c_gateway.cli.options import redis_options
-from jt709c_gateway.cli.redis_client import FirstConnection, Link, RedisOptions, query, redis_link
-from jt709c_gateway.cli.runner import notice, run
-from jt709c_gateway.cli.time_format import read_duration
+from jt709c_gateway.cli.options import local_option, output_options, redis_options
+from jt709c_gateway.cli.redis_client import RedisOptions, query
+from jt709c_gateway.cli.runner import notice
+from jt709c_gateway.cli.table import Output, print_records, print_table
+from jt709c_gateway.cli.time_format import date_and_time, read_duration
 from jt709c_gateway.protocol.alarms import NAMES
 from jt709c_gateway.protocol.dialects import DIALECTS, SENTENCE
-from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.redis import device_summary
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.device_summary import DeviceSummary
 from jt709c_gateway.redis.keys import Keys
 
-#: `sentence`: only sentences that several dialects share were received.
-
+#: Seconds between refreshes with --watch, and lines of the screen beside the table.
+_WATCH_EVERY: Final = 2.0
+_LINES_AROUND: Final = 2
 #: Devices per request; a page is processed while the server prepares the next one.
 _PAGE: Final = 500
 #: The sort keys; None sorts last. ISO 8601 times sort as text.
@@ -84,18 +87,27 @@ FALLING: Final = frozenset(["seen", "alarms", "since", "speed"])
 @click.option("--reverse", is_flag=True, help="Reverse the order.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Show at most N devices.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object per line; unknown values are null."
+    "-w",
+    "--watch",
+    is_flag=True,
+    help="Show the fleet, read every 2 s, until interrupted.",
 )
+@local_option
+@output_options
 def devices(
     texts: tuple[str, ...],
     redis: RedisOptions,
     prefix: str,
     silent_for: str | None,
-    as_json: bool,
+    watch: bool,
+    local: bool,
+    output: str,
     **filters: Any,
 ) -> None:
     """Show the fleet: each device with lock state, battery, signal, alarms, the time of its last report, and
     its gateway. The last seen devices come first.
+
+    On a narrow terminal, columns that do not fit are left out; -o wide shows all of them.
 
     A device must pass all filters. Each TEXT is searched in device id, IMEI, firmware, gateway and peer. An
     unknown value passes no filter.
@@ -103,6 +115,8 @@ def devices(
     \b
     Examples:
         jt709c devices --with-alarms
+        jt709c devices --online -w
+        jt709c devices --silent-for 2h -o csv
         jt709c devices --offline --silent-for 2h --sort seen --reverse
         jt709c devices --state unlocked --battery-below 20 --limit 10
         jt709c devices 867284 --json | jq -r .device
@@ -111,14 +125,22 @@ def devices(
         if name not in NAMES and re.fullmatch(r"bit_\d{1,2}", name) is None:
             known = ", ".join([*NAMES, "bit_<n>"])
             raise UserError(f"--alarm: {name!r} is not an alarm; expected one of {known}")
-    link = redis_link(redis)
     filters |= {name: frozenset(filters[name]) for name in ("alarms", "dialects", "gateways")}
     filters["texts"] = tuple(text.lower() for text in texts)
     if silent_for is not None:
         filters["silent_for"] = read_duration("--silent-for", silent_for)
     wanted = DeviceFilter(**filters)
-    first = FirstConnection(link.address.masked())
-    sys.exit(run(lambda reactor: _show(reactor, link, prefix, first, wanted, as_json), first.notice))
+    table = output in (Output.TABLE, Output.WIDE)
+    if watch:
+        if not table or not console().is_terminal:
+            raise UserError("--watch: expected a terminal, and -o table or wide")
+        query(redis, prefix, "read the fleet", _Screen(Keys(prefix), wanted, output, local).show)
+        return
+    page = query(redis, prefix, "read the fleet", lambda connection: find(connection, Keys(prefix), wanted))
+    columns = device_columns(datetime.now(UTC), local)
+    print_records(page.devices, columns, DeviceSummary.__struct_fields__, output)
+    if table:
+        notice(_summary(page, wanted))
 
 
 @frozen
@@ -222,23 +244,30 @@ async def _ids(connection: RedisConnection, keys: Keys, wanted: DeviceFilter) ->
     return [device.decode("utf-8", "replace") for device in reply]
 
 
-async def _show(
-    reactor: Any, link: Link, prefix: str, first: FirstConnection, wanted: DeviceFilter, as_json: bool
-) -> int:
-    """Print the matching devices; return the exit status."""
+@frozen
+class _Screen:
+    """Shows the matching devices again and again, on the alternate screen of the terminal."""
 
-    async def question(connection: RedisConnection) -> DevicePage:
-        return await find(connection, Keys(prefix), wanted)
+    keys: Keys
+    wanted: DeviceFilter
+    output: str
+    local: bool
 
-    page = await query(reactor, link, prefix, first, "the fleet", question)
-    if as_json:
-        for one in page.devices:
-            click.echo(to_json(one))
-        return 0
-    if page.devices:
-        device_table.show(console(), page.devices, datetime.now(UTC))
-    notice(_summary(page, wanted))
-    return 0
+    async def show(self, connection: RedisConnection) -> None:
+        """Show them until cancelled."""
+        from twisted.internet import reactor
+
+        out = console()
+        with out.screen(hide_cursor=True):
+            while True:
+                page = await find(connection, self.keys, self.wanted)
+                now = datetime.now(UTC)
+                title = f"{date_and_time(now, self.local)}  {_summary(page, self.wanted)}"
+                out.control(Control.home(), Control.clear())
+                out.print(title[: out.width], style="bold", soft_wrap=True)
+                columns, rows = device_columns(now, self.local), out.height - _LINES_AROUND
+                print_table(out, page.devices, columns, wide=self.output == Output.WIDE, rows=rows)
+                await task.deferLater(reactor, _WATCH_EVERY)
 
 
 def _summary(page: DevicePage, wanted: DeviceFilter) -> str:

@@ -8,7 +8,7 @@ import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Iterator
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import click
 import txredisapi
@@ -21,8 +21,7 @@ from jt709c_gateway.cli.device_lookup import resolve
 from jt709c_gateway.cli.diagnosis import Device, Facts, diagnose
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.options import check_device, redis_options
-from jt709c_gateway.cli.redis_client import FirstConnection, RedisOptions, query, redis_link
-from jt709c_gateway.cli.runner import run
+from jt709c_gateway.cli.redis_client import RedisOptions, query
 from jt709c_gateway.cli.target_address import read_target
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.framing import Framer, Malformed
@@ -70,9 +69,7 @@ def doctor(device: str | None, redis: RedisOptions, prefix: str, tcp: str, http:
         jt709c doctor
         jt709c doctor 794308010679 --tcp gateway.example.net:8888
     """
-    link = redis_link(redis)
     target = read_target("tcp", tcp)
-    first = FirstConnection(link.address.masked())
     found = Facts(
         prefix=prefix,
         address=tcp,
@@ -85,19 +82,16 @@ def doctor(device: str | None, redis: RedisOptions, prefix: str, tcp: str, http:
         devices=0,
     )
 
-    async def show(reactor: Any) -> int:
-        async def question(connection: RedisConnection) -> Facts:
-            return await _look(connection, Keys(prefix), device, found)
+    async def question(connection: RedisConnection) -> Facts:
+        return await _look(connection, Keys(prefix), device, found)
 
-        facts = await query(reactor, link, prefix, first, "the gateway's keys", question)
-        findings = diagnose(facts)
-        for finding in findings:
-            click.echo(f"{'!' if finding.is_problem else ' '} {plain(finding.text)}")
-            if finding.advice is not None:
-                click.echo(f"    {plain(finding.advice)}")
-        return 1 if any(finding.is_problem for finding in findings) else 0
-
-    sys.exit(run(show, first.notice))
+    findings = diagnose(query(redis, prefix, "read the gateway's keys", question))
+    for finding in findings:
+        click.echo(f"{'!' if finding.is_problem else ' '} {plain(finding.text)}")
+        if finding.advice is not None:
+            click.echo(f"    {plain(finding.advice)}")
+    if any(finding.is_problem for finding in findings):
+        sys.exit(1)
 
 
 def _try_to_connect(host: str, port: int) -> str | None:
@@ -111,9 +105,9 @@ def _try_to_connect(host: str, port: int) -> str | None:
 
 
 def _metrics(url: str) -> dict[tuple[str, str], float] | None:
-    """The samples of /metrics by name and value of their first label, added up; None if there are none."""
+    """Return the samples of /metrics, added up by name and value of the first label; None if unavailable."""
     if not url.startswith(("http://", "https://")):
-        raise UserError(f"--http: {url!r} is no URL, such as http://127.0.0.1:8089")
+        raise UserError(f"--http: {url!r} is not a URL, such as http://127.0.0.1:8089")
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/metrics", timeout=_PATIENCE) as page:
             text = page.read().decode()
@@ -153,7 +147,7 @@ async def _look(connection: RedisConnection, keys: Keys, name: str | None, facts
 
 
 async def _if_permitted(answer: Awaitable[_Answer]) -> _Answer | None:
-    """The answer; None when the Redis user has no right to it."""
+    """Return the answer; None if the Redis user has no right to it."""
     try:
         return await answer
     except txredisapi.ResponseError as error:
@@ -163,13 +157,13 @@ async def _if_permitted(answer: Awaitable[_Answer]) -> _Answer | None:
 
 
 async def _gateways(connection: RedisConnection, keys: Keys) -> list[str]:
-    """The living gateways."""
+    """Return the names of the living gateways."""
     names = [one.decode() for one in await connection.call("SMEMBERS", keys.gateways)]
     return [one for one in sorted(names) if await connection.call("EXISTS", keys.gateway(one))]
 
 
 async def _allowed(connection: RedisConnection, keys: Keys, device: str) -> bool | None:
-    """Whether the set of admitted devices has it; None without such a set."""
+    """Return whether the set of admitted devices has the device; None without such a set."""
     if not await connection.call("EXISTS", keys.allowed):
         return None
     return bool(await connection.call("SISMEMBER", keys.allowed, device))
@@ -180,7 +174,7 @@ def _pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _devices_in(raw: str) -> set[str]:
-    """The ids in a frame as the stream of malformed input has it."""
+    """Return the ids in a frame of the stream of malformed input."""
     found = set()
     with suppress(ValueError):
         for frame in Framer().feed(bytes.fromhex(raw)):
@@ -191,7 +185,7 @@ def _devices_in(raw: str) -> set[str]:
 
 
 async def _other_prefixes(connection: RedisConnection, keys: Keys) -> list[str]:
-    """Other prefixes with gateways, as far as the Redis user may look and a short scan finds them."""
+    """Return other prefixes with gateways, as far as this Redis user may look and a short scan finds them."""
     found = set()
     cursor = b"0"
     try:

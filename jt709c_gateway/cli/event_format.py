@@ -7,6 +7,7 @@ from typing import Any, Final
 from rich.text import Text
 
 from jt709c_gateway.cli.console import plain
+from jt709c_gateway.cli.time_format import parse, time_of_day
 from jt709c_gateway.commands.model import ENDED
 
 #: Colour of each kind.
@@ -29,13 +30,12 @@ _KIND_WIDTH: Final = 12
 _GOOD: Final = frozenset(["done", "confirmed"])
 
 
-def line(event: Mapping[str, Any]) -> Text:
-    """Format an event as a line: time, device, kind, summary."""
+def line(event: Mapping[str, Any], local: bool = False) -> Text:
+    """Format an event as a line: time in UTC or local, device, kind, summary."""
     kind = plain(event.get("kind"))
     data = event.get("data")
-    when = plain(event.get("received_at") or "")[11:19] or "--:--:--"
     text = Text(no_wrap=True, overflow="ignore", end="")
-    text.append(when, "dim")
+    text.append(time_of_day(parse(event.get("received_at")), local), "dim")
     text.append(f"  {plain(event.get('device')):<{_DEVICE_WIDTH}}  ")
     text.append(f"{kind:<{_KIND_WIDTH}}  ", STYLES.get(kind, ""))
     text.append_text(styled(kind, data if isinstance(data, dict) else {}))

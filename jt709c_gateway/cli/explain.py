@@ -46,7 +46,7 @@ def explain(hex_text: tuple[str, ...], path: str | None, as_json: bool, secrets:
 
     \b
     Examples:
-        jt709c explain 7e0002000308155885891510deead3ce647e
+        jt709c explain "(8130630001,P01,JT701D/E_20210311_China_Jointech,41%)"
         jt709c explain --json --file frames.txt
     """
     explainer = Explainer(secrets)

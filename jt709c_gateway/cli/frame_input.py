@@ -19,7 +19,7 @@ from jt709c_gateway.protocol.framing import Frame, Framer, Malformed
 from jt709c_gateway.protocol.hex_input import read_hex
 from jt709c_gateway.protocol.message import Message
 
-#: The minimum length of a frame: shorter arguments are pieces of one frame.
+#: The minimum length of a frame. Arguments that are shorter or begin like no frame are pieces of one.
 _SHORTEST_FRAME: Final = 5
 
 _DIALECTS: Final = {b"\x7e": JT709, b"(": SENTENCE, b"$": JT701}
@@ -110,9 +110,9 @@ def items(arguments: Sequence[str], path: str | None) -> Iterator[bytes]:
 
 def _arguments(arguments: Sequence[str]) -> list[bytes]:
     pieces = [to_bytes(argument, "") for argument in arguments]
-    if any(len(piece) < _SHORTEST_FRAME for piece in pieces):
-        return [b"".join(pieces)]
-    return pieces
+    if all(len(piece) >= _SHORTEST_FRAME and piece[:1] in _DIALECTS for piece in pieces):
+        return pieces
+    return [b"".join(pieces)]
 
 
 def to_bytes(text: str, where: str) -> bytes:

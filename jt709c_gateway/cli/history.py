@@ -1,6 +1,5 @@
 """`jt709c history`: shows the audit trail of a device."""
 
-import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -12,9 +11,9 @@ from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.console import console, plain
 from jt709c_gateway.cli.device_lookup import has_reported, resolve
 from jt709c_gateway.cli.errors import UserError
-from jt709c_gateway.cli.options import check_device, redis_options
-from jt709c_gateway.cli.redis_client import FirstConnection, Link, RedisOptions, query, redis_link
-from jt709c_gateway.cli.runner import notice, run
+from jt709c_gateway.cli.options import check_device, local_option, redis_options
+from jt709c_gateway.cli.redis_client import RedisOptions, query
+from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.cli.time_format import read_since
 from jt709c_gateway.cli.timeline import Timeline
 from jt709c_gateway.protocol.json_text import escape_text
@@ -35,7 +34,7 @@ Entry = tuple[bytes, list[bytes]]
 @click.option(
     "--since",
     metavar="WHEN",
-    help="Only entries since 90s, 30m, 2h, 7d ago, or since a time (ISO 8601; UTC).",
+    help="Only entries since 90s, 30m, 2h, 7d ago, or since a time (ISO 8601, in UTC unless --local).",
 )
 @click.option(
     "--limit",
@@ -52,6 +51,7 @@ Entry = tuple[bytes, list[bytes]]
     type=click.Choice(_KINDS),
     help="Only entries of this kind; repeatable.",
 )
+@local_option
 @click.option("--json", "as_json", is_flag=True, help="Print the published JSON, one event per line.")
 def history(
     device: str,
@@ -60,23 +60,24 @@ def history(
     since: str | None,
     limit: int,
     kinds: tuple[str, ...],
+    local: bool,
     as_json: bool,
 ) -> None:
     """Show the audit trail of the lock DEVICE: commands with sender and outcome, and events of the lock.
 
     DEVICE is a device id, an IMEI, or the id of a sub-lock, for which the trail of its master is shown. The
-    states of a command are indented below it, each with the seconds since the command was given. Times are
-    in UTC.
+    states of a command are indented below it, each with the seconds since the command was given.
 
     \b
     Examples:
         jt709c history 794308010679 --since 7d
         jt709c history 794308010679 --kind command --json
     """
-    link = redis_link(redis)
-    wanted = HistoryFilter(prefix, device, read_since(since), limit, frozenset(kinds), as_json)
-    first = FirstConnection(link.address.masked())
-    sys.exit(run(lambda reactor: _show(reactor, link, first, wanted), first.notice))
+    wanted = HistoryFilter(prefix, device, read_since(since, local), limit, frozenset(kinds), local, as_json)
+    name, entries, more = query(redis, prefix, "read a history", lambda connection: _find(connection, wanted))
+    if more:
+        notice(f"there are older entries; these are the newest {limit} (--limit)")
+    _print(name, entries, wanted)
 
 
 @define
@@ -88,25 +89,13 @@ class HistoryFilter:
     since: float | None
     limit: int
     kinds: frozenset[str]
+    local: bool
     as_json: bool
 
     @property
     def keys(self) -> Keys:
         """The names of keys."""
         return Keys(self.prefix)
-
-
-async def _show(reactor: Any, link: Link, first: FirstConnection, wanted: HistoryFilter) -> int:
-    """Print the history; return the exit status."""
-
-    async def find(connection: RedisConnection) -> tuple[str, list[Entry], bool]:
-        return await _find(connection, wanted)
-
-    device, entries, more = await query(reactor, link, wanted.prefix, first, "a history", find)
-    if more:
-        notice(f"there are older entries; these are the newest {wanted.limit} (--limit)")
-    _print(device, entries, wanted)
-    return 0
 
 
 async def _find(connection: RedisConnection, wanted: HistoryFilter) -> tuple[str, list[Entry], bool]:
@@ -165,7 +154,7 @@ def _print(device: str, entries: list[Entry], wanted: HistoryFilter) -> None:
     if not entries:
         notice(f"the history of {device} has no such entries")
         return
-    out.print(f"history of {device}, times in UTC", style="bold")
-    timeline = Timeline()
+    out.print(f"history of {device}", style="bold")
+    timeline = Timeline(wanted.local)
     for event in _events(entries):
         out.print(timeline.line(event), soft_wrap=True)

@@ -23,19 +23,24 @@ class _Subcommand(NamedTuple):
 
 
 SUBCOMMANDS: Final = {
-    "catalogue": _Subcommand("catalogue:catalogue", "Show commands with their parameters and provenance."),
+    "catalogue": _Subcommand("catalogue:catalogue", "Show what locks understand, with parameters."),
+    "commands": _Subcommand("commands:commands", "List the latest commands and their states."),
     "completion": _Subcommand("completion:completion", "Print the completion script of a shell."),
     "decode": _Subcommand("decode:decode", "Decode frames into messages or events."),
     "devices": _Subcommand("devices:devices", "Show the fleet, with filters."),
     "doctor": _Subcommand("doctor:doctor", "Say what keeps a lock from appearing."),
     "explain": _Subcommand("explain:explain", "Explain frames byte by byte."),
+    "forget": _Subcommand("forget:forget", "Delete the state of devices that are out of service."),
     "history": _Subcommand("history:history", "Show the audit trail of a lock."),
+    "malformed": _Subcommand("malformed:malformed", "Show input that could not be read."),
     "profiles": _Subcommand(
         "profiles:profiles", "Check and learn profiles, which define the commands of locks."
     ),
     "replay": _Subcommand("replay.command:replay", "Replay a capture to a gateway."),
     "send": _Subcommand("send:send", "Queue a command and wait for its outcome."),
+    "show": _Subcommand("show:show", "Show one command."),
     "simulate": _Subcommand("simulate:simulate", "Simulate locks that report and execute commands."),
+    "track": _Subcommand("track:track", "Show the last positions of a lock."),
     "watch": _Subcommand("watch:watch", "Show live events."),
 }
 

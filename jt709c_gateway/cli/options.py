@@ -3,13 +3,14 @@
 import re
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.redis_client import RedisOptions
+from jt709c_gateway.cli.table import Output
 from jt709c_gateway.commands.value_description import described
 from jt709c_gateway.protocol.events import KINDS
 
@@ -74,6 +75,41 @@ class _Seconds(click.types.FloatParamType):
 
 
 SECONDS = _Seconds()
+
+
+def output_options(command: _Command) -> Callable[..., Any]:
+    """Add `-o/--output` and its short form `--json`; the command gets one argument `output`."""
+
+    @wraps(command)
+    def with_output(**given: Any) -> Any:
+        output = given.pop("output")
+        return command(output=str(Output.JSON) if given.pop("as_json") else output, **given)
+
+    decorated: Callable[..., Any] = with_output
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="The same as -o json."),
+        click.option(
+            "-o",
+            "--output",
+            type=click.Choice([str(output) for output in Output]),
+            default=str(Output.TABLE),
+            show_default=True,
+            help="Form of the output; wide has all columns, json one object per line, unknown values null.",
+        ),
+    ):
+        decorated = option(decorated)
+    return decorated
+
+
+#: Adds `--local/--utc`, the zone of printed times and of times without one in `--since`.
+local_option: Final = click.option(
+    "--local/--utc",
+    "local",
+    default=False,
+    envvar="JT709C_LOCAL",
+    show_envvar=True,
+    help="Show times in the local zone, or in UTC (the default).",
+)
 
 
 def check_device(_: click.Context, __: click.Parameter, value: str | None) -> str | None:

@@ -1,6 +1,7 @@
 """Connections of subcommands to Redis: one for requests, one for subscriptions."""
 
 import os
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -11,7 +12,7 @@ from twisted.internet import defer, task
 
 from jt709c_gateway.cli.console import plain
 from jt709c_gateway.cli.errors import UserError
-from jt709c_gateway.cli.runner import notice
+from jt709c_gateway.cli.runner import notice, run
 from jt709c_gateway.config.options import read_password
 from jt709c_gateway.config.values import DEFAULT_DATA_DIR, PASSWORD_VARIABLE
 from jt709c_gateway.redis.address import RedisAddress, client_endpoint, parse_redis_address
@@ -179,35 +180,58 @@ def fire_once(ready: "defer.Deferred[None]") -> None:
         ready.callback(None)
 
 
-async def query(
+def query(
+    options: RedisOptions,
+    prefix: str,
+    what: str,
+    question: Callable[[RedisConnection], Awaitable[_Answer]],
+    user: str = "jt709c-reader",
+) -> _Answer:
+    """Run the reactor to connect and get the answer to `question`; raise UserError if that fails.
+
+    `what` says what it does, as in `read a history`, and `user` which user in etc/redis-acl.conf may do it. A
+    signal ends the process.
+    """
+    link = redis_link(options)
+    first = FirstConnection(link.address.masked())
+    answers: list[_Answer] = []
+
+    async def begin(reactor: Any) -> int:
+        answers.append(await _query(reactor, link, prefix, first, question))
+        return 0
+
+    try:
+        status = run(begin, first.notice)
+    except txredisapi.ConnectionError:
+        raise UserError(f"the connection to {link.address.masked()} was lost") from None
+    except txredisapi.ResponseError as error:
+        raise UserError(refused(what, str(error), user)) from None
+    if not answers:
+        sys.exit(status)
+    return answers[0]
+
+
+async def _query(
     reactor: Any,
     link: Link,
     prefix: str,
     first: FirstConnection,
-    what: str,
     question: Callable[[RedisConnection], Awaitable[_Answer]],
 ) -> _Answer:
-    """Connect, and return the result of `question`; raise UserError if that fails.
-
-    `what` names the data for an error message, as in `a history`.
-    """
     ready: defer.Deferred[None] = defer.Deferred()
     connection = connect(reactor, link, prefix, ready=lambda: fire_once(ready))
     connection.startService()
     try:
         await first.wait(reactor, ready)
         return await question(connection)
-    except txredisapi.ConnectionError:
-        raise UserError(f"the connection to {link.address.masked()} was lost") from None
-    except txredisapi.ResponseError as error:
-        raise UserError(refused(what, str(error))) from None
     finally:
         await connection.stopService()
 
 
-def refused(what: str, error: str) -> str:
-    """Format an error reply of Redis."""
+def refused(what: str, error: str, user: str = "jt709c-reader") -> str:
+    """Format an error reply of Redis to a user who wanted to do `what`."""
     if error.startswith(("NOPERM", "-NOPERM")):
-        right = "expected one like jt709c-reader in etc/redis-acl.conf"
-        return f"this Redis user may not read {what} ({plain(error)}); {right}"
+        return (
+            f"this Redis user may not {what} ({plain(error)}); expected one like {user} in etc/redis-acl.conf"
+        )
     return f"Redis refused: {plain(error)}"

@@ -79,6 +79,9 @@ def run(begin: Callable[[Any], Coro], tell: Callable[[str], None] = notice) -> i
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)
     running.callWhenRunning(start)
     running.run()
+    # What follows, such as printing, is interrupted as usual.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     result = results[0] if results else 1
     error = result.value if isinstance(result, Failure) else None
     if error is not None and not isinstance(error, defer.CancelledError):

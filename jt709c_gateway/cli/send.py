@@ -13,8 +13,9 @@ from twisted.internet import defer, task
 
 from jt709c_gateway.cli import command_arguments, completion_values, event_format
 from jt709c_gateway.cli.console import console, plain
+from jt709c_gateway.cli.device_lookup import resolve
 from jt709c_gateway.cli.errors import UserError
-from jt709c_gateway.cli.options import SECONDS, check_device, redis_options
+from jt709c_gateway.cli.options import SECONDS, check_device, local_option, redis_options
 from jt709c_gateway.cli.redis_client import (
     FirstConnection,
     Link,
@@ -25,7 +26,7 @@ from jt709c_gateway.cli.redis_client import (
     subscribe,
 )
 from jt709c_gateway.cli.runner import notice, run
-from jt709c_gateway.commands.catalogue import CATALOGUE
+from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE
 from jt709c_gateway.commands.model import ENDED, Command, CommandState
 from jt709c_gateway.commands.serialization import to_wire
 from jt709c_gateway.commands.signing import SigningKey
@@ -47,9 +48,16 @@ _TAKEN_WITHIN: Final = 5.0
 _MARGIN: Final = 600.0
 
 
+def _check_device(context: click.Context, parameter: click.Parameter, value: str) -> str | None:
+    """Check DEVICE; the order of the two arguments is easily mixed up."""
+    if value in CATALOGUE or value in ALIASES:
+        raise click.BadParameter(f"{value} is a command; the command comes first: jt709c send {value} DEVICE")
+    return check_device(context, parameter, value)
+
+
 @click.command()
 @click.argument("command", shell_complete=completion_values.commands)
-@click.argument("device", callback=check_device, shell_complete=completion_values.devices)
+@click.argument("device", callback=_check_device, shell_complete=completion_values.devices)
 @click.argument("params", nargs=-1, metavar="[NAME=VALUE]...", shell_complete=completion_values.params)
 @redis_options
 @click.option(
@@ -72,7 +80,17 @@ _MARGIN: Final = 600.0
     help="Sign the command with a key of this file (as the gateway's --command-keys).",
 )
 @click.option("--key-id", metavar="ID", help="Id of the key in the file; optional if there is one key.")
+@click.option(
+    "--profiles",
+    "directory",
+    metavar="DIR",
+    envvar="JT709C_PROFILES",
+    show_envvar=True,
+    shell_complete=completion_values.directories,
+    help="Directory of your own profiles, as for the gateway.",
+)
 @click.option("--wait", is_flag=True, help="Wait for the outcome of the command.")
+@local_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def send(
     command: str,
@@ -83,7 +101,9 @@ def send(
     password_file: str | None,
     key_file: str | None,
     key_id: str | None,
+    directory: str | None,
     wait: bool,
+    local: bool,
     as_json: bool,
     **fields: object,
 ) -> None:
@@ -112,10 +132,11 @@ def send(
     """
     link = redis_link(redis)
     key = command_arguments.read_key(key_id, key_file)
-    given = command_arguments.read_params(command, params)
-    command_arguments.add_passwords(command, given, password_file)
+    command_arguments.check_command(command, directory)
+    given = command_arguments.read_params(command, params, directory)
+    command_arguments.add_passwords(command, given, password_file, directory)
     made = command_arguments.make(command, device, given, fields)
-    push = Push(link, prefix, made, wait, as_json, key)
+    push = Push(link, prefix, made, wait, as_json, key, local)
     sys.exit(run(lambda reactor: queue(reactor, push), push.first.notice))
 
 
@@ -130,6 +151,8 @@ class Push:
     as_json: bool
     #: The signing key, None for an unsigned command.
     key: SigningKey | None = None
+    #: Whether times are shown in the local zone.
+    local: bool = False
     first: FirstConnection = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -172,7 +195,7 @@ class _Follower:
         if self._push.as_json:
             self._out.out(escape_text(payload.decode("utf-8", "replace")), highlight=False)
         else:
-            self._out.print(event_format.line(event), soft_wrap=True)
+            self._out.print(event_format.line(event, self._push.local), soft_wrap=True)
         self.reached(event["data"].get("state"))
 
     def missed(self, state: str) -> None:
@@ -197,6 +220,7 @@ async def queue(reactor: Any, push: Push) -> int:
         connection.startService()
         try:
             await push.first.wait(reactor, talking_ready)
+            await _note_unheard(connection, push)
             await _push(connection, push)
             _print_queued(push)
         finally:
@@ -226,6 +250,7 @@ async def _follow(
     try:
         both = defer.gatherResults([talking_ready, listening_ready], consumeErrors=True)
         await push.first.wait(reactor, both.addCallback(lambda _: None))
+        await _note_unheard(connection, push)
         await _push(connection, push)
         lonely = reactor.callLater(_TAKEN_WITHIN, _not_taken, follower)
         try:
@@ -254,6 +279,20 @@ def _pattern(push: Push) -> str:
     device = canonical(name)
     is_device = len(device) <= TERMINAL_DIGITS and not may_be_sublock(name)
     return Keys(glob_escape(push.prefix)).channel("command", device if is_device else "*")
+
+
+async def _note_unheard(connection: RedisConnection, push: Push) -> None:
+    """Print a note if no such lock has ever reported, as far as this Redis user may read that."""
+    try:
+        named = await resolve(connection, push.keys, push.command.device)
+        heard = await connection.call("ZSCORE", push.keys.devices, named.device) is not None
+    except (txredisapi.ResponseError, txredisapi.ConnectionError):
+        return
+    if not heard:
+        notice(
+            f"no such lock has been heard: {push.command.device} (prefix {push.prefix}); "
+            f"the command waits for it for {push.command.ttl:.0f} s (--ttl)"
+        )
 
 
 async def _push(connection: RedisConnection, push: Push) -> None:

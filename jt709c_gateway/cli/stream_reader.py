@@ -108,7 +108,7 @@ class StreamReader:
         error = getattr(outcome, "value", None)
         if isinstance(error, txredisapi.ResponseError):
             self._denied = True
-            notice(refused("the stream of events, so some have been missed", str(error)))
+            notice(refused("read the stream of events, so some have been missed", str(error)))
         elif error is not None and not isinstance(error, defer.CancelledError):
             notice(f"missed events can't be read: {error}")
         if isinstance(error, defer.CancelledError):

@@ -1,7 +1,7 @@
 """Formats the history of a device: commands with their states, and events of the lock."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from attrs import define, field
@@ -9,7 +9,7 @@ from rich.text import Text
 
 from jt709c_gateway.cli import event_format
 from jt709c_gateway.cli.console import plain
-from jt709c_gateway.cli.time_format import parse
+from jt709c_gateway.cli.time_format import date_and_time, parse
 
 _STATE_WIDTH: Final = 12
 _INDENT: Final = "    "
@@ -19,7 +19,12 @@ _LATE: Final = 60.0
 
 @define
 class Timeline:
-    """Formats events as lines, oldest first, and remembers the commands seen."""
+    """Formats events as lines, oldest first, and remembers the commands seen.
+
+    Times are in UTC, or with `local` in the local zone.
+    """
+
+    local: bool = False
 
     #: Time of each command by id, as far as the events reach back.
     _asked: dict[str, datetime | None] = field(factory=dict)
@@ -32,7 +37,7 @@ class Timeline:
         data = data if isinstance(data, dict) else {}
         kind, when = str(event.get("kind")), parse(event.get("received_at"))
         text = Text(no_wrap=True, overflow="ignore", end="")
-        text.append(f"{_shown(when)}  ", "dim")
+        text.append(f"{date_and_time(when, self.local, milliseconds=True)}  ", "dim")
         named = data.get("id" if kind == "command" else "command_id")
         # An invalid command may have no id.
         command = named if isinstance(named, str) else ""
@@ -44,7 +49,7 @@ class Timeline:
         if kind == "command":
             _step(text, data)
         else:
-            _own(text, kind, data, event, when)
+            _own(text, kind, data, event, when, self.local)
         return text
 
     def _begin(self, text: Text, command: str, data: Mapping[str, Any], when: datetime | None) -> None:
@@ -92,7 +97,12 @@ def _step(text: Text, data: Mapping[str, Any]) -> None:
 
 
 def _own(
-    text: Text, kind: str, data: Mapping[str, Any], event: Mapping[str, Any], when: datetime | None
+    text: Text,
+    kind: str,
+    data: Mapping[str, Any],
+    event: Mapping[str, Any],
+    when: datetime | None,
+    local: bool,
 ) -> None:
     """Format an event of the lock."""
     text.append(f"{plain(kind):<{_STATE_WIDTH}}", event_format.STYLES.get(kind, ""))
@@ -100,12 +110,6 @@ def _own(
     text.append_text(event_format.styled(kind, {**data, "command_id": None}))
     happened = parse(data.get("time"))
     if happened is not None and when is not None and abs((when - happened).total_seconds()) > _LATE:
-        text.append(f"  by its clock {_shown(happened)}", "dim")
+        text.append(f"  by its clock {date_and_time(happened, local, milliseconds=True)}", "dim")
     if event.get("stored"):
         text.append("  (stored)", "dim")
-
-
-def _shown(moment: datetime | None) -> str:
-    if moment is None:
-        return "-" * 23
-    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]

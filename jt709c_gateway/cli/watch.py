@@ -13,7 +13,7 @@ from twisted.internet import defer, task
 from jt709c_gateway.cli import completion_values, event_format
 from jt709c_gateway.cli.console import console, plain
 from jt709c_gateway.cli.device_lookup import ResolvedDevice, resolve
-from jt709c_gateway.cli.options import check_devices, read_kinds, redis_options
+from jt709c_gateway.cli.options import check_devices, local_option, read_kinds, redis_options
 from jt709c_gateway.cli.redis_client import Link, RedisOptions, connect, fire_once, redis_link, subscribe
 from jt709c_gateway.cli.runner import notice, run
 from jt709c_gateway.cli.stream_reader import StreamReader
@@ -52,8 +52,9 @@ _NAMED: Final = 4
 @click.option(
     "--since",
     metavar="WHEN",
-    help="Start with the stream since 90s, 30m, 2h ago, or since a time (ISO 8601; UTC).",
+    help="Start with the stream since 90s, 30m, 2h ago, or since a time (ISO 8601, in UTC unless --local).",
 )
+@local_option
 @click.option("--json", "as_json", is_flag=True, help="Print the published JSON, one event per line.")
 def watch(
     redis: RedisOptions,
@@ -61,9 +62,10 @@ def watch(
     kinds: tuple[str, ...],
     names: tuple[str, ...],
     since: str | None,
+    local: bool,
     as_json: bool,
 ) -> None:
-    """Show events as the gateways publish them, one line each, until interrupted. Times are in UTC.
+    """Show events as the gateways publish them, one line each, until interrupted.
 
     After a lost connection to Redis, the events published meanwhile are read from the stream, as far as it
     reaches back and this Redis user may read it.
@@ -74,7 +76,7 @@ def watch(
         jt709c watch --kind lock --kind alarm --since 1h
         jt709c watch --device 794308010679 --device E03B60000A --json
     """
-    wanted = EventFilter(prefix, read_kinds(kinds), names, read_since(since), as_json)
+    wanted = EventFilter(prefix, read_kinds(kinds), names, read_since(since, local), as_json, local)
     link = redis_link(redis)
     sys.exit(run(lambda reactor: follow(reactor, link, wanted)))
 
@@ -88,6 +90,7 @@ class EventFilter:
     names: tuple[str, ...] = ()
     since: float | None = None
     as_json: bool = False
+    local: bool = False
 
 
 def patterns(prefix: str, kinds: Sequence[str], devices: Sequence[str]) -> list[str]:
@@ -120,7 +123,7 @@ class Display:
         if self.wanted.as_json:
             self._out.out(escape_text(payload.decode("utf-8", "replace")), highlight=False)
         else:
-            self._out.print(event_format.line(event), soft_wrap=True)
+            self._out.print(event_format.line(event, self.wanted.local), soft_wrap=True)
 
     def _fits(self, event: dict[str, Any]) -> bool:
         if self.wanted.kinds and event.get("kind") not in self.wanted.kinds:

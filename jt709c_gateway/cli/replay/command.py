@@ -111,8 +111,8 @@ def replay(
     print it. TIME is RFC 3339, epoch seconds with a fraction, or +1.5 for seconds after the line before:
 
     \b
-        2026-11-22T10:15:00.250Z lock1: 7e0002000308155885891510deead3ce647e
-        +5 lock1: (815588589151,1,001,BASE,2,TIME)
+        2026-11-22T10:15:00.250Z lock1: (8000620011,@JT)
+        +5 lock1: 28383030303632303031312c5032322c3229
         # a comment
 
     A gateway that already has the same reports answers them, but does not publish them again.
