@@ -37,6 +37,7 @@ SUBCOMMANDS: Final = {
         "profiles:profiles", "Check and learn profiles, which define the commands of locks."
     ),
     "replay": _Subcommand("replay.command:replay", "Replay a capture to a gateway."),
+    "schema": _Subcommand("schema:schema", "Print schemas of events and commands for programs."),
     "send": _Subcommand("send:send", "Queue a command and wait for its outcome."),
     "show": _Subcommand("show:show", "Show one command."),
     "simulate": _Subcommand("simulate:simulate", "Simulate locks that report and execute commands."),

@@ -32,14 +32,15 @@ _MAX_DEPTH: Final = 8
 _CUT: Final = 48
 
 COMMAND_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_DEVICE = re.compile(r"[0-9]{1,20}|[0-9A-Fa-f]{10}")
-_COMMAND = re.compile(r"[a-z][a-z0-9_]{0,63}")
+DEVICE_NAME = re.compile(r"[0-9]{1,20}|[0-9A-Fa-f]{10}")
+COMMAND_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _MAC = re.compile(rf"[0-9A-Fa-f]{{{MAC_DIGITS}}}")
-_REPLY_TO = re.compile(r"[A-Za-z0-9._-]{1,64}")
+REPLY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ERROR_PATH = re.compile(r"`\$\.([a-z_]+)")
 _MISSING = re.compile(r"missing required field `([a-z_]+)`")
 
-_EXPECTED: Final[Mapping[str, str]] = {
+#: What is expected of each field, for errors and descriptions.
+EXPECTED: Final[Mapping[str, str]] = {
     "id": "1 to 64 letters, digits, '-' or '_'",
     "device": "a device id or an IMEI, text of 1 to 20 digits, or a sub-lock's id, ten hex digits",
     "command": "the name of a command: text of lower-case letters, digits and '_'",
@@ -176,13 +177,15 @@ class _Signed(Wire, forbid_unknown_fields=True, kw_only=True):
     issued_at: int | float
 
 
-class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
+class Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    """The JSON fields of a signed entry: the id of the key, the HMAC, and the signed text."""
+
     key: str
     mac: str
     order: str
 
 
-_ENVELOPE: Final = frozenset(_Envelope.__struct_fields__)
+_ENVELOPE: Final = frozenset(Envelope.__struct_fields__)
 
 
 @attrs.frozen
@@ -240,7 +243,7 @@ def parse_command(raw: bytes, now: float, *, new_id: Callable[[], str] = new_com
 def _parse_signed(fields: dict[str, Any]) -> Command:
     inner, key = fields, fields.get("key")
     try:
-        envelope = typed(fields, _Envelope)
+        envelope = typed(fields, Envelope)
         inner = read_object(envelope.order.encode(), SIGNED_TEXT)
         return read_signed(envelope.key, envelope.mac, envelope.order)
     except InvalidCommand as error:
@@ -253,10 +256,10 @@ def read_signed(key: str, mac: str, text: str) -> Command:
     """Parse a signed text; raise :class:`InvalidCommand`. Does not verify the signature."""
     for field, value, pattern in (("key", key, COMMAND_ID), ("mac", mac, _MAC)):
         if not pattern.fullmatch(value):
-            raise InvalidCommand(field, f"is {described(value)}", _EXPECTED[field])
+            raise InvalidCommand(field, f"is {described(value)}", EXPECTED[field])
     wire = typed(read_object(text.encode(), SIGNED_TEXT), _Signed, SIGNED_TEXT)
     if not 0 < wire.issued_at < _MAX_TIME:
-        raise InvalidCommand("issued_at", f"is {described(wire.issued_at)}", _EXPECTED["issued_at"])
+        raise InvalidCommand("issued_at", f"is {described(wire.issued_at)}", EXPECTED["issued_at"])
     command = make_command(wire, float(wire.issued_at))
     return attrs.evolve(command, signature=Signature(key, mac, text, command.device, command.name))
 
@@ -294,12 +297,12 @@ def _mistyped(message: str, fields: dict[str, Any]) -> InvalidCommand:
     """Convert an error of msgspec to one that names the field, its type and the expected type."""
     missing = _MISSING.search(message)
     if missing is not None:
-        return InvalidCommand(missing[1], "missing", _EXPECTED[missing[1]])
+        return InvalidCommand(missing[1], "missing", EXPECTED[missing[1]])
     found = _ERROR_PATH.search(message)
     if found is None or found[1] not in fields:
         return InvalidCommand(ENTRY, "has a field of the wrong kind", "the fields of a command")
     field = found[1]
-    return InvalidCommand(field, f"is {described(fields[field])}", _EXPECTED[field])
+    return InvalidCommand(field, f"is {described(fields[field])}", EXPECTED[field])
 
 
 def make_command(wire: Wire, created_at: float, *, new_id: Callable[[], str] = new_command_id) -> Command:
@@ -310,20 +313,20 @@ def make_command(wire: Wire, created_at: float, *, new_id: Callable[[], str] = n
     params = {name: value for name, value in (wire.params or {}).items() if value is not None}
     for field, good in (
         ("id", wire.id is None or COMMAND_ID.fullmatch(wire.id)),
-        ("device", _DEVICE.fullmatch(wire.device)),
-        ("command", _COMMAND.fullmatch(wire.command)),
+        ("device", DEVICE_NAME.fullmatch(wire.device)),
+        ("command", COMMAND_NAME.fullmatch(wire.command)),
         ("ttl", 0 < ttl <= MAX_TTL),
         ("timeout", MIN_TIMEOUT <= timeout <= MAX_TIMEOUT),
-        ("reply_to", wire.reply_to is None or _REPLY_TO.fullmatch(wire.reply_to)),
+        ("reply_to", wire.reply_to is None or REPLY_NAME.fullmatch(wire.reply_to)),
         ("issued_by", wire.issued_by is None or _printable(wire.issued_by)),
     ):
         if not good:
             value = getattr(wire, field)
             names = [*CATALOGUE, *ALIASES]
             seen = unknown_name(value, names) if field == "command" else described(value)
-            raise InvalidCommand(field, f"is {seen}", _EXPECTED[field])
+            raise InvalidCommand(field, f"is {seen}", EXPECTED[field])
     if not _bounded(params, _MAX_DEPTH):
-        raise InvalidCommand("params", "nested too deep, or an integer too large", _EXPECTED["params"])
+        raise InvalidCommand("params", "nested too deep, or an integer too large", EXPECTED["params"])
     return Command(
         id=wire.id or new_id(),
         # Sub-locks' ids are written with capitals.
@@ -359,7 +362,11 @@ def _with_readable_fields(
         value = fields.get(field)
         return value if isinstance(value, str) and pattern.fullmatch(value) else None
 
-    command, device, who = readable("command", _COMMAND), readable("device", _DEVICE), fields.get("issued_by")
+    command, device, who = (
+        readable("command", COMMAND_NAME),
+        readable("device", DEVICE_NAME),
+        fields.get("issued_by"),
+    )
     return InvalidCommand(
         error.field,
         error.problem,
@@ -367,7 +374,7 @@ def _with_readable_fields(
         command_id=readable("id", COMMAND_ID),
         device=None if device is None else device.upper(),
         command=None if command is None else canonical(command),
-        reply_to=readable("reply_to", _REPLY_TO),
+        reply_to=readable("reply_to", REPLY_NAME),
         issued_by=who if isinstance(who, str) and _printable(who) else None,
         key=key,
     )
