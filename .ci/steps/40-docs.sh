@@ -23,10 +23,17 @@ without=()
 if [[ ${CI:-} ]]; then
     need haproxy haproxy
     need nginx nginx-light libnginx-mod-stream
-elif ! command -v haproxy >/dev/null || ! command -v nginx >/dev/null; then
+    need mosquitto mosquitto
+else
     # On a machine of somebody's, installing them would start them.
-    echo "************ NO haproxy AND nginx HERE: THE BALANCERS ARE NOT TRIED OUT ************"
-    without=(--deselect tests/test_docs_deployment.py::BalancerTests)
+    if ! command -v haproxy >/dev/null || ! command -v nginx >/dev/null; then
+        echo "************ NO haproxy AND nginx HERE: THE BALANCERS ARE NOT TRIED OUT ************"
+        without+=(--deselect tests/test_docs_deployment.py::BalancerTests)
+    fi
+    if ! command -v mosquitto >/dev/null; then
+        echo "************ NO mosquitto HERE: EVENTS OVER MQTT ARE NOT TRIED OUT ************"
+        without+=(--deselect tests/test_docs_forwarding.py::MqttTests)
+    fi
 fi
 mkdir "$SCRATCH/node"
 cp docs/examples/package.json "$SCRATCH/node"
