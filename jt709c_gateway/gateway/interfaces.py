@@ -1,4 +1,4 @@
-"""What the parts of the gateway need of each other where they must not import each other."""
+"""Protocols and callbacks by which parts of the gateway call others that import them."""
 
 from collections.abc import Callable
 from enum import StrEnum
@@ -93,7 +93,7 @@ class ConnectionGateway(Protocol):
 
 @define(eq=False)
 class SessionCallbacks:
-    """What is called when a session begins, reports, gets an IMEI and ends; set when all parts exist."""
+    """Callbacks for the begin, first report, IMEI and end of sessions; `daemon.connect` sets them."""
 
     online: Callable[[Session], None] = lambda session: None
     #: With the reason.

@@ -119,9 +119,11 @@ class Supervisor(MultiService):
         self._start_workers(own)
 
     def _use(self, address: RedisAddress) -> None:
-        way = redis_connector(self._reactor, self._settings, address, embedded=self._embedded is not None)
+        connector = redis_connector(
+            self._reactor, self._settings, address, embedded=self._embedded is not None
+        )
         if self._web is not None:
-            self._web.use(way)
+            self._web.use(connector)
 
     def _start_workers(self, settings: Settings) -> None:
         if self._stopping:
