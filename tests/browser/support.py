@@ -190,7 +190,7 @@ class CommandCase(BrowserTestCase):
         """Fill in the form for an unlock, and press its button."""
         page.select_option("#command-command", "unlock")
         page.fill("#param-password", password)
-        page.get_by_role("button", name="Go on").click()
+        page.get_by_role("button", name="Continue").click()
 
 
 def row(page: Any, device: str) -> Any:

@@ -96,7 +96,7 @@ class AccessibilityTests(CommandCase):
             self.check(page, f"{what} question")
             page.get_by_role("button", name="No, do nothing").click()
             page.select_option("#command-command", "locate")
-            page.get_by_role("button", name="Go on").click()
+            page.get_by_role("button", name="Continue").click()
             page.get_by_role("dialog").get_by_role("button", name="Yes").click()
             page.locator(".followed .step").first.wait_for()
             self.check(page, f"{what} progress")

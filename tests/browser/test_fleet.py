@@ -61,7 +61,7 @@ class FleetTests(BrowserTestCase):
         lock.report(card_event(), UNLOCKED)
         page.locator(".shown", has_text="paused, 1 new").wait_for()
         self.assertEqual(mine.filter(has_text="by card").count(), 0)
-        page.get_by_role("button", name="Go on").click()
+        page.get_by_role("button", name="Resume").click()
         mine.filter(has_text="by card").wait_for()
         page.locator('[data-kind="session"]').click()
         self.wait(page, "document.querySelectorAll('.events .kind-lock').length === 0")
@@ -100,7 +100,7 @@ class FleetTests(BrowserTestCase):
         self.assertEqual([one for one in command() if one in known], [known[1]])
         page.keyboard.press("/")
         page.keyboard.type("nothing like it")
-        page.locator(".empty", has_text="No lock is like that").wait_for()
+        page.locator(".empty", has_text="No lock matches").wait_for()
         page.keyboard.press("Escape")
         page.locator('[data-facet="all"]').click()
         row(page, known[0]).wait_for()
@@ -194,9 +194,9 @@ class FleetTests(BrowserTestCase):
         """A refusal is a sentence with what the gateway said, whether it comes at the start or later."""
         body = '{"error": {"field": null, "message": "because <b>so</b>"}}'
         for status, sentence in (
-            (401, "needs a name and a password"),
-            (403, "may not do this"),
-            (503, "can't answer just now"),
+            (401, "needs a user name and a password"),
+            (403, "not allowed to do this"),
+            (503, "can't answer now"),
             (500, "answered with status 500"),
         ):
             self.expected = (*self.expected, f"status of {status}")
@@ -206,7 +206,7 @@ class FleetTests(BrowserTestCase):
                 page.route(f"**/api/v1/{path}*", partial(_fulfil, answer))
                 page.goto(self.url())
                 page.get_by_text(sentence).first.wait_for()
-                page.get_by_text("It says: because <b>so</b>").first.wait_for()
+                page.get_by_text("Its message: because <b>so</b>").first.wait_for()
 
     def test_silence(self) -> None:
         """A connection over which nothing comes counts as lost, and a page out of sight lets it go."""

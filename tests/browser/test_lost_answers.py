@@ -60,7 +60,7 @@ class LostAnswerTests(CommandCase):
         self.ask()
         self.press("Yes, unlock")
         self.dialog.get_by_text("the command may have been given").wait_for()
-        self.dialog.get_by_text("doesn't answer so far").wait_for()
+        self.dialog.get_by_text("doesn't answer yet").wait_for()
         self.assertTrue(any(line.startswith("POST") for line in self.proxy.lost), self.proxy.lost)
         # The answer to the same order sent again is lost as well, and then one comes through.
         self.press("Send the same command again")
@@ -121,7 +121,7 @@ class LostAnswerTests(CommandCase):
         self.page.route("**/api/v1/commands", lambda route: route.abort())
         self.ask()
         self.press("Yes, unlock")
-        self.dialog.get_by_text("knows of no such command so far").wait_for()
+        self.dialog.get_by_text("knows no such command yet").wait_for()
         self.assertEqual(self.commands(), [])
         self.page.unroute("**/api/v1/commands")
         self.press("Send the same command again")

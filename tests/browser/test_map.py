@@ -89,7 +89,7 @@ class TilesTests(BrowserTestCase):
         store_fleet(self.desk, 5)
         self.expected = ("tiles.example.net", "ERR_")
         page = self.open("#/map")
-        page.get_by_text("tiles don't come").wait_for()
+        page.get_by_text("tiles can't be loaded").wait_for()
         page.locator("canvas.graticule").wait_for()
         self.wait(page, "document.querySelector('canvas.points').dataset.points === '5'")
 

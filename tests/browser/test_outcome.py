@@ -43,7 +43,7 @@ class OutcomeTests(CommandCase):
             live.evaluate("(element) => { element.stays = true; element.querySelector('li').stays = true; }")
             lock.say_yes(lock.next_unlock())
             lock.open()
-            last = live.locator(".step", has_text="the lock has done it")
+            last = live.locator(".step", has_text="the lock's own report shows it")
             last.wait_for()
             self.assertEqual(followed.locator(".chip").inner_text(), "confirmed")
             for element in (followed.locator(".chip"), last):
@@ -67,7 +67,7 @@ class OutcomeTests(CommandCase):
         problem = page.get_by_role("alert").get_by_text("key page may not give unlock")
         problem.wait_for()
         self.assert_seen(problem)
-        self.assertEqual(page.evaluate("document.activeElement.innerText"), "Go on…")
+        self.assertEqual(page.evaluate("document.activeElement.innerText"), "Continue…")
 
     def test_without_a_password(self) -> None:
         """An unlock that needs a password is refused at its field, before there is a "Yes" to press."""
@@ -80,7 +80,7 @@ class OutcomeTests(CommandCase):
             ):
                 page.select_option("#command-command", "unlock")
                 page.select_option("#param-method", method)
-                page.get_by_role("button", name="Go on").click()
+                page.get_by_role("button", name="Continue").click()
                 problem = page.locator(".field", has=page.locator("#param-password")).get_by_role("alert")
                 problem.get_by_text(words).wait_for()
                 self.assert_seen(problem)
@@ -107,7 +107,7 @@ class OutcomeTests(CommandCase):
         names = page.locator("#command-command option").all_inner_texts()
         self.assertEqual(names, ["choose…", "unlock"])
         self.assertEqual(page.locator("#command-command").input_value(), "unlock")
-        page.get_by_role("button", name="Go on").click()
+        page.get_by_role("button", name="Continue").click()
         dialog = page.get_by_role("dialog")
         self.assertIn(f"Sub-lock {sublock} behind lock {master.device}", dialog.inner_text())
         dialog.get_by_role("button", name=f"Yes, unlock {sublock}").click()

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.browser.support import what_is_missing
+from tests.browser.support import browser, what_is_missing
 from tests.support import temporary_path
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -43,7 +43,11 @@ class PictureTests(SynchronousTestCase):
             self.skipTest(missing)
         directory = Path(temporary_path(self))
         directory.mkdir()
-        made = _script().main(directory, journey=0.0)
+        script = _script()
+        demo = script.Demo()
+        self.addCleanup(demo.stop)
+        demo.send("unlock", script.DEVICE)
+        made = script.take(browser(), demo, directory)
         there = {path.name: _size(path) for path in (DOCS / "pictures").glob("*.png")}
         self.assertEqual({path.name: _size(path) for path in made}, there)
 

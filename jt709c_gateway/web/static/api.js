@@ -13,7 +13,7 @@ export class ApiError extends Error {
 }
 
 /** The URL of an API path. An array is a repeated parameter; null is omitted. */
-export function address(path, params = {}) {
+export function apiUrl(path, params = {}) {
   const url = new URL(path, BASE);
   for (const [name, value] of Object.entries(params)) {
     for (const one of Array.isArray(value) ? value : [value]) {
@@ -23,21 +23,21 @@ export function address(path, params = {}) {
   return url;
 }
 
-/** GET a path; returns the decoded JSON or throws ApiError. */
+/** GET a path; returns the parseJson JSON or throws ApiError. */
 export function get(path, params = {}, signal = null) {
-  return ask(address(path, params), {}, signal);
+  return request(apiUrl(path, params), {}, signal);
 }
 
-/** POST JSON; returns the decoded JSON or throws ApiError. */
+/** POST JSON; returns the parseJson JSON or throws ApiError. */
 export function post(path, body) {
-  return ask(address(path), {
+  return request(apiUrl(path), {
     method: "POST",
     headers: { "content-type": "application/json", "x-requested-with": "jt709c" },
     body: JSON.stringify(body),
   });
 }
 
-async function ask(url, options, signal = null) {
+async function request(url, options, signal = null) {
   const limit = AbortSignal.timeout(TIMEOUT_MS);
   let response;
   let text;
@@ -53,13 +53,13 @@ async function ask(url, options, signal = null) {
     if (signal?.aborted) throw error;
     throw new ApiError(0, limit.aborted ? "no answer within 30 seconds" : "no connection");
   }
-  const content = decoded(text);
-  if (!response.ok) throw refusal(response.status, content);
+  const content = parseJson(text);
+  if (!response.ok) throw errorOf(response.status, content);
   if (content === null) throw new ApiError(response.status, "the answer is not JSON");
   return content;
 }
 
-function decoded(text) {
+function parseJson(text) {
   try {
     return JSON.parse(text);
   } catch {
@@ -68,24 +68,24 @@ function decoded(text) {
 }
 
 /** The error of a response with this status and content. */
-export function refusal(status, content) {
+export function errorOf(status, content) {
   const said = content?.error;
   return new ApiError(status, String(said?.message ?? ""), said?.field ?? null);
 }
 
 const SENTENCES = {
-  0: "The gateway doesn't answer. The page goes on trying.",
-  401: "This needs a name and a password. Reload the page to give them.",
-  403: "You may not do this here.",
-  404: "That isn't known here.",
-  429: "Too many questions at once. The page asks again shortly.",
-  503: "The gateway is up but can't answer just now, most likely because Redis is away. The page goes on trying.",
+  0: "The gateway doesn't answer. The page keeps trying.",
+  401: "This needs a user name and a password. Reload the page to enter them.",
+  403: "You are not allowed to do this here.",
+  404: "This is not known here.",
+  429: "Too many requests. The page tries again shortly.",
+  503: "The gateway can't answer now, most likely because Redis is away. The page keeps trying.",
 };
 
 /** The error message for the user. */
-export function sentence(error) {
+export function errorText(error) {
   if (!(error instanceof ApiError)) return `Something went wrong in this page: ${error?.message ?? error}`;
   const plain = SENTENCES[error.status] ?? `The gateway answered with status ${error.status}.`;
   const said = error.status === 0 ? "" : error.message;
-  return said ? `${plain} It says: ${said}` : plain;
+  return said ? `${plain} Its message: ${said}` : plain;
 }

@@ -1,7 +1,7 @@
 // The start of the page: configuration, event stream, and the view of the URL.
 
-import { ApiError, get, sentence } from "./api.js";
-import { h, isTyping, show } from "./dom.js";
+import { ApiError, get, errorText } from "./api.js";
+import { h, isTyping, setChildren } from "./dom.js";
 import { Fleet } from "./fleet.js";
 import { setServerTime } from "./format.js";
 import { Live } from "./live.js";
@@ -66,8 +66,8 @@ function navigate() {
   view =
     next.name === "none"
       ? missing()
-      : VIEWS[next.name].open({ ...context, memory, id: next.id, query: next.query, keep });
-  show(main, view.element);
+      : VIEWS[next.name].open({ ...context, memory, id: next.id, query: next.query, storeQuery });
+  setChildren(main, view.element);
   document.title = `${view.title} · ${context.config.gateway ?? "locks"}`;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.view === next.name) link.setAttribute("aria-current", "page");
@@ -75,12 +75,12 @@ function navigate() {
   }
   if (!first) main.querySelector("h1")?.focus({ preventScroll: true });
   window.scrollTo(0, 0);
-  writeQuery();
-  leadBack();
+  storeSelection();
+  updateViewLink();
   view.opened?.();
   // A restarted stream fires `open`; a continued one has kept the fleet up to date.
-  const anew = context.live.want(view.want);
-  if (!anew && context.live.state === "live") view.connected?.(false);
+  const restarted = context.live.subscribe(view.subscription);
+  if (!restarted && context.live.state === "live") view.connected?.(false);
 }
 
 function missing() {
@@ -90,11 +90,11 @@ function missing() {
     h("h1", { tabindex: -1 }, "Nothing here"),
     h("p", {}, "There is no such page. ", h("a", { href: "#/" }, "To the fleet")),
   );
-  return { element, title: "Nothing here", want: { devices: 1, kind: ["session"] }, close: () => {} };
+  return { element, title: "Nothing here", subscription: { devices: 1, kind: ["session"] }, close: () => {} };
 }
 
 /** Store the selection in the URL, so that it can be shared and survives a reload. */
-function writeQuery() {
+function storeSelection() {
   if (!isFleet(route.name)) return;
   const query = context.selection.toQuery();
   const path = route.name === "fleet" ? "#/" : `#/${route.name}`;
@@ -103,26 +103,26 @@ function writeQuery() {
 }
 
 /** Store the query of a view in the URL and in the link to the view. */
-function keep(query) {
+function storeQuery(query) {
   route.query = query;
   const [path] = location.hash.split("?");
   const hash = query.size ? `${path}?${query}` : path;
   if (location.hash !== hash) history.replaceState(null, "", hash);
-  leadBack();
+  updateViewLink();
 }
 
 /** Let the link to a list keep its last query. */
-function leadBack() {
+function updateViewLink() {
   if (!["events", "commands"].includes(route.name)) return;
   const query = route.query.size ? `?${route.query}` : "";
   document.querySelector(`nav a[data-view="${route.name}"]`).hash = `#/${route.name}${query}`;
 }
 
-function tellConnection() {
+function showConnection() {
   const { live, fleet } = context;
   connection.dataset.state = live.state;
   if (connection.textContent !== live.text) connection.textContent = live.text;
-  const text = live.state === "lost" ? live.reason : fleet.error ? sentence(fleet.error) : "";
+  const text = live.state === "lost" ? live.reason : fleet.error ? errorText(fleet.error) : "";
   notice.hidden = !text;
   if (notice.textContent !== text) notice.textContent = text;
 }
@@ -161,7 +161,7 @@ async function configuration() {
       return await get("config");
     } catch (error) {
       const starting = document.getElementById("starting");
-      const text = error instanceof ApiError ? sentence(error) : String(error);
+      const text = error instanceof ApiError ? errorText(error) : String(error);
       if (starting) starting.textContent = text;
       connection.dataset.state = "lost";
       connection.textContent = "no answer yet";
@@ -183,10 +183,10 @@ async function start() {
     selection: new Selection(),
     go: (hash) => (location.hash = hash),
   };
-  context.selection.addEventListener("change", writeQuery);
-  live.addEventListener("state", tellConnection);
+  context.selection.addEventListener("change", storeSelection);
+  live.addEventListener("state", showConnection);
   live.addEventListener("open", () => view.connected?.(true));
-  context.fleet.addEventListener("change", tellConnection);
+  context.fleet.addEventListener("change", showConnection);
   document.addEventListener("keydown", shortcut);
   document.getElementById("skip").addEventListener("click", (event) => {
     // Not followed: the fragment of the URL selects the view.

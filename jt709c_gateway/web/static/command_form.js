@@ -1,9 +1,9 @@
 // The command form of a lock: fields from the catalogue, a check, a confirmation, and the progress of given commands.
 
-import { ApiError, get, post, sentence } from "./api.js";
+import { ApiError, get, post, errorText } from "./api.js";
 import { CommandProgress } from "./command_progress.js";
 import { Confirmation } from "./confirm.js";
-import { h, show } from "./dom.js";
+import { h, setChildren } from "./dom.js";
 import { paramField } from "./fields.js";
 import { span, words } from "./format.js";
 import { pendingCommands } from "./pending_commands.js";
@@ -51,7 +51,7 @@ export class CommandForm {
       ),
     );
     this.problem = h("p", { id: "command-problem", class: "problem", role: "alert", hidden: true });
-    this.button = h("button", { type: "submit", class: "button primary" }, "Go on…");
+    this.button = h("button", { type: "submit", class: "button primary" }, "Continue…");
     this.form = h(
       "form",
       {
@@ -71,7 +71,7 @@ export class CommandForm {
         h(
           "p",
           { class: "hint" },
-          "If it sleeps or is away. After that the command ends as expired, and nothing is written.",
+          "If it sleeps or is not connected. After that the command ends as expired, and nothing is written.",
         ),
       ),
       this.problem,
@@ -108,7 +108,7 @@ export class CommandForm {
       if (!this.#catalogues.has(target))
         this.#catalogues.set(target, (await get("catalogue", { device: target })).commands);
     } catch (error) {
-      this.#complain(sentence(error));
+      this.#complain(errorText(error));
       return;
     }
     if (target !== (this.target.value || this.device)) return;
@@ -119,7 +119,7 @@ export class CommandForm {
       const options = list.map((command) => h("option", { value: command.name }, words(command.name)));
       return options.length ? h("optgroup", { label }, options) : null;
     };
-    show(
+    setChildren(
       this.choice,
       h("option", { value: "" }, "choose…"),
       group("These move the lock", true),
@@ -136,7 +136,7 @@ export class CommandForm {
     if (this.target.dataset.key === key) return;
     this.target.dataset.key = key;
     const before = this.target.value;
-    show(
+    setChildren(
       this.target,
       h("option", { value: device }, `${device} itself`),
       locks.map((id) => h("option", { value: id }, `sub-lock ${id}`)),
@@ -183,11 +183,11 @@ export class CommandForm {
     const command = this.#command;
     this.#complain("");
     this.#fields = (command?.params ?? []).map(paramField);
-    show(
+    setChildren(
       this.params,
       this.#fields.map((field) => field.element),
     );
-    show(this.summary, command?.summary ?? "", formChip(command));
+    setChildren(this.summary, command?.summary ?? "", formChip(command));
     this.button.disabled = !command;
   }
 
@@ -231,7 +231,7 @@ export class CommandForm {
       // A secret value is masked.
       const text = `${words(name)} ${problem.replace(/^is \*+;/, "doesn't fit:")}`;
       if (name) this.#complain(text, field(name));
-      else this.#complain(refused ? error.message : sentence(error));
+      else this.#complain(refused ? error.message : errorText(error));
       return false;
     } finally {
       this.#checking = false;

@@ -1,7 +1,7 @@
 // The progress of commands given on this page: an item for each, which is updated in place.
 
 import { get } from "./api.js";
-import { h, show } from "./dom.js";
+import { h, setChildren } from "./dom.js";
 import { moment, words } from "./format.js";
 import { hasEnded } from "./event_summary.js";
 import { removePending } from "./pending_commands.js";
@@ -16,9 +16,9 @@ const PENDING_POLLS_MS = [0, 1000, 3000];
 const MAX_FOLLOWED = 5;
 /** Results of queries about a command without a response. */
 export const PENDING_TEXTS = {
-  asking: "The page asks the gateway what became of it.",
-  away: "The gateway doesn't answer so far; the page goes on asking.",
-  unknown: "The gateway answers, and knows of no such command so far: most likely it was not given.",
+  asking: "The page asks the gateway for its state.",
+  away: "The gateway doesn't answer yet; the page keeps asking.",
+  unknown: "The gateway answers, and knows no such command yet: most likely it was not given.",
 };
 
 /** The followed commands, newest first. `changed(command)` is called when the state of one is known better. */
@@ -159,7 +159,7 @@ class ProgressItem {
     this.element.dataset.state = command.state ?? "";
     this.news.hidden = !news;
     if (this.news.textContent !== news) this.news.textContent = news;
-    show(this.chip, chip(command));
+    setChildren(this.chip, chip(command));
     const before = this.#steps.size;
     for (const step of command.steps) {
       if (!this.#steps.has(step)) this.#steps.set(step, stepItem(step, command.steps[0].at));

@@ -1,8 +1,8 @@
 // The confirmation dialog of a command; after a lost response it shows the state of the command.
 
-import { ApiError, post, sentence } from "./api.js";
+import { ApiError, post, errorText } from "./api.js";
 import { PENDING_TEXTS } from "./command_progress.js";
-import { h, show } from "./dom.js";
+import { h, setChildren } from "./dom.js";
 import { ago, dated, moment, now, place, span, stamp, words } from "./format.js";
 import { STATES, provenance } from "./event_summary.js";
 import { stateChip } from "./timeline.js";
@@ -20,13 +20,13 @@ const FORM_WARNINGS = {
  */
 export class Confirmation {
   /** The current command, which keeps its id if it is sent again. */
-  #asked = null;
+  #current = null;
 
   constructor(on) {
     this.on = on;
     this.element = h("dialog", { class: "confirm", "aria-labelledby": "confirm-title" });
     this.element.addEventListener("close", () => {
-      this.#asked = null;
+      this.#current = null;
       this.element.replaceChildren();
     });
   }
@@ -44,7 +44,7 @@ export class Confirmation {
     });
     const outcome = h("div", { class: "outcome", role: "alert" });
     const command = { id: newCommandId(), command: name, device, lock, at: null, steps: [], state: null };
-    const asked = {
+    const current = {
       command,
       body,
       no,
@@ -54,26 +54,26 @@ export class Confirmation {
       earlier: earlier.map((one) => ({ command: one, element: h("p", { class: "problem" }, warning(one)) })),
       sending: false,
       lost: false,
-      said: "",
+      problem: "",
     };
-    yes.addEventListener("click", () => this.#give(asked));
-    show(
+    yes.addEventListener("click", () => this.#send(current));
+    setChildren(
       this.element,
       h("h2", { id: "confirm-title" }, `${capital(words(name))} ${device}?`),
       h(
         "div",
         { class: "earlier", role: "alert" },
-        asked.earlier.map((one) => one.element),
+        current.earlier.map((one) => one.element),
       ),
       h(
         "ul",
         {},
-        consequences(spec, summary, device, given, body.ttl).map((text) => h("li", {}, text)),
+        effects(spec, summary, device, given, body.ttl).map((text) => h("li", {}, text)),
       ),
       outcome,
       h("div", { class: "buttons" }, no, yes),
     );
-    this.#asked = asked;
+    this.#current = current;
     this.#draw();
     this.element.showModal();
     no.focus();
@@ -81,13 +81,13 @@ export class Confirmation {
 
   /** Update the `state` of a command, or the `news` of a query about it. */
   update(command) {
-    const asked = this.#asked;
-    if (!asked) return;
-    for (const one of asked.earlier) {
+    const current = this.#current;
+    if (!current) return;
+    for (const one of current.earlier) {
       if (one.command.id === command.id) one.element.textContent = warning({ ...one.command, ...command });
     }
-    if (asked.command.id !== command.id) return;
-    asked.command = command;
+    if (current.command.id !== command.id) return;
+    current.command = command;
     this.#draw();
   }
 
@@ -96,9 +96,9 @@ export class Confirmation {
     if (this.element.open) this.element.close();
   }
 
-  async #give(asked) {
-    const { command, body } = asked;
-    asked.sending = true;
+  async #send(current) {
+    const { command, body } = current;
+    current.sending = true;
     this.#draw();
     command.at ??= now();
     // Stored before it is sent: it may arrive even if the page is closed.
@@ -106,40 +106,40 @@ export class Confirmation {
     try {
       const { command: record } = await post("commands", { ...body, id: command.id });
       removePending(command.id);
-      this.#leave(asked);
+      this.#closeIfCurrent(current);
       this.on.given(command, record ?? null);
     } catch (error) {
-      asked.sending = false;
-      if (!isLost(error) && !asked.lost) {
+      current.sending = false;
+      if (!isLost(error) && !current.lost) {
         removePending(command.id);
-        this.#leave(asked);
-        this.on.refused(sentence(error));
+        this.#closeIfCurrent(current);
+        this.on.refused(errorText(error));
         return;
       }
-      asked.lost = true;
-      asked.said = error instanceof ApiError && error.status === 0 ? "" : sentence(error);
+      current.lost = true;
+      current.problem = error instanceof ApiError && error.status === 0 ? "" : errorText(error);
       this.#draw();
       this.on.pending(command);
     }
   }
 
-  #leave(asked) {
-    if (this.#asked === asked) this.close();
+  #closeIfCurrent(current) {
+    if (this.#current === current) this.close();
   }
 
   #draw() {
-    const asked = this.#asked;
-    if (!asked) return;
-    const { command, no, yes, sending, lost } = asked;
+    const current = this.#current;
+    if (!current) return;
+    const { command, no, yes, sending, lost } = current;
     const known = lost && command.state !== null;
     no.textContent = sending || lost ? "Close" : "No, do nothing";
-    yes.textContent = sending ? "Sending…" : lost ? "Send the same command again" : asked.label;
+    yes.textContent = sending ? "Sending…" : lost ? "Send the same command again" : current.label;
     yes.disabled = sending;
     yes.hidden = known;
-    const parts = known ? outcomeOf(command) : lost ? doubts(asked) : [];
+    const parts = known ? knownStateText(command) : lost ? lostResponseText(current) : [];
     const text = h("div", {}, parts).textContent;
     // Announced once by screen readers.
-    if (asked.outcome.textContent !== text) show(asked.outcome, parts);
+    if (current.outcome.textContent !== text) setChildren(current.outcome, parts);
   }
 }
 
@@ -148,22 +148,22 @@ function isLost(error) {
   return !(error instanceof ApiError) || error.status < 400 || error.status >= 500;
 }
 
-function outcomeOf({ state }) {
+function knownStateText({ state }) {
   return [
     h("p", {}, "The answer was lost, but the command has been given. It is ", stateChip(state), "."),
     h("p", { class: "hint" }, STATES[state]?.text ?? ""),
   ];
 }
 
-function doubts({ command, said }) {
+function lostResponseText({ command, problem }) {
   return [
     h("p", { class: "problem" }, "The answer was lost: the command may have been given."),
-    said ? h("p", { class: "hint" }, said) : null,
+    problem ? h("p", { class: "hint" }, problem) : null,
     h("p", {}, PENDING_TEXTS[command.news] ?? PENDING_TEXTS.asking),
     h(
       "p",
       { class: "hint" },
-      `To send it again does no harm: it is the same command, ${command.id}, and the lock gets it once at most.`,
+      `Sending it again does no harm: it is the same command, ${command.id}, and the lock gets it once at most.`,
     ),
   ];
 }
@@ -174,30 +174,30 @@ function warning(command) {
   if (command.state || command.pending === false)
     return `The ${what} has been given. ${command.state ? `It is ${words(command.state)}.` : ""}`;
   const news = PENDING_TEXTS[command.news] ?? "";
-  return `The ${what} may have been given: there was no answer to it. ${news} What you give now comes on top of it.`;
+  return `The ${what} may have been given: there was no answer to it. ${news} A command that you give now is given in addition.`;
 }
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** Describe the effects of a command. */
-function consequences(command, summary, device, given, wait) {
+function effects(command, summary, device, given, wait) {
   const opens = /unlock|unseal/.test(command.name);
   return [
-    whereabouts(summary, device),
+    lockDescription(summary, device),
     given.length ? `With ${given.join(", ")}.` : null,
     command.physical
-      ? `This physically ${opens ? "opens" : "moves"} the lock. It is written to the lock at most once; when it can't be known whether the lock got it, it ends as uncertain and nothing is written again.`
-      : "This doesn't move the lock. It may be written again when the lock doesn't answer.",
+      ? `This physically ${opens ? "opens" : "moves"} the lock. It is written to the lock at most once; if it is unknown whether the lock got it, it ends as uncertain and is not written again.`
+      : "This doesn't move the lock. It may be written again if the lock doesn't answer.",
     FORM_WARNINGS[provenance(command)],
     summary?.online
-      ? `The lock is connected, so it is written at once. Should it fall asleep before that, the command waits for it, at most ${span(wait)}.`
-      : `The lock is not connected. The command waits for it to come, at most ${span(wait)}; then it ends as expired.`,
-    "Who gave it is kept in the lock's history.",
+      ? `The lock is connected, so the command is written at once. If the lock falls asleep before, the command waits for it, at most ${span(wait)}.`
+      : `The lock is not connected. The command waits for it to connect, at most ${span(wait)}; then it ends as expired.`,
+    "The history of the lock keeps who gave it.",
   ].filter(Boolean);
 }
 
-function whereabouts(summary, device) {
-  if (!summary) return `Lock ${device}, of which nothing is known just now.`;
+function lockDescription(summary, device) {
+  if (!summary) return `Lock ${device}, of which nothing is known at present.`;
   const where = place(summary.latitude, summary.longitude);
   const seen = moment(summary.seen);
   const named =

@@ -3,12 +3,12 @@
 import { iconOf, sprites } from "./icons.js";
 
 /** Maximum distance of the pointer, pixels. */
-const REACH = 12;
+const MAX_DISTANCE = 12;
 /** The drawing order; later icons are on top. */
 const ORDER = { unknown: 0, locked: 1, unlocked: 2, alarm: 3 };
 
 /** The scale of icons, smaller if there are many. */
-function shrunk(count) {
+function iconScale(count) {
   return count > 3000 ? 0.6 : count > 800 ? 0.8 : 1;
 }
 
@@ -61,7 +61,7 @@ export function markerLayer(L) {
 
     at({ x, y }) {
       let best = null;
-      let nearest = REACH * REACH;
+      let nearest = MAX_DISTANCE * MAX_DISTANCE;
       for (const one of this._drawn) {
         const distance = (one.x - x) ** 2 + (one.y - y) ** 2;
         if (distance <= nearest) [best, nearest] = [one.row, distance];
@@ -92,7 +92,7 @@ export function markerLayer(L) {
         if (x >= -margin && y >= -margin && x <= size.x + margin && y <= size.y + margin)
           near.push({ row, name, x, y });
       }
-      const across = pictures.size * shrunk(near.length);
+      const across = pictures.size * iconScale(near.length);
       for (const { row, name, x, y } of near) {
         const [left, top] = [x + margin - across / 2, y + margin - across / 2];
         context.drawImage(pictures.get(name, !row.summary.online), left, top, across, across);

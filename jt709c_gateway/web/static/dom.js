@@ -1,16 +1,16 @@
-// Making elements. Text goes in as text: nothing here, or anywhere in the page, reads markup out of data.
+// Makes elements. Data is inserted as text: nothing in the page parses it as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
- * An element. `props` are attributes; `on` holds listeners, `class` may be null, and an attribute that is null,
- * undefined or false is left out. Children are nodes or text; null and false are left out.
+ * Make an element. `props` are attributes, and listeners under `on`; an attribute that is null, undefined or false is
+ * left out. Children are nodes, text, or arrays of them; null and false are left out.
  */
 export function h(tag, props = {}, ...children) {
   return fill(document.createElement(tag), props, children);
 }
 
-/** The same for SVG. */
+/** Make an SVG element. */
 export function s(tag, props = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), props, children);
 }
@@ -24,20 +24,20 @@ function fill(element, props, children) {
       element.setAttribute(name, value === true ? "" : String(value));
     }
   }
-  element.append(...present(children));
+  element.append(...flatten(children));
   return element;
 }
 
-/** What is there of a list of children, also of lists in it. */
-export function present(children) {
+/** Flatten children, without empty ones. */
+function flatten(children) {
   return children
     .flat(Infinity)
     .filter((child) => child !== null && child !== undefined && child !== false && child !== "");
 }
 
-/** Put these children in place of those that an element has. */
-export function show(element, ...children) {
-  element.replaceChildren(...present(children));
+/** Replace the children of an element. */
+export function setChildren(element, ...children) {
+  element.replaceChildren(...flatten(children));
 }
 
 /** Set an attribute, or remove it for null. */
@@ -46,7 +46,7 @@ export function attribute(element, name, value) {
   else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, String(value));
 }
 
-/** Whether keys typed now are meant for a field. */
+/** Whether an element takes typed text. */
 export function isTyping(target) {
   return (
     target instanceof HTMLElement &&
@@ -54,14 +54,14 @@ export function isTyping(target) {
   );
 }
 
-/** Calls `deed` at most once in `wait` ms, and in the end once more. */
-export function paced(deed, wait) {
+/** A function that calls `callback` at most once in `wait` ms, and once after the last call. `stop()` cancels it. */
+export function throttle(callback, wait) {
   let timer = null;
   let last = -Infinity;
   const run = () => {
     timer = null;
     last = performance.now();
-    deed();
+    callback();
   };
   const call = () => {
     if (timer !== null) return;

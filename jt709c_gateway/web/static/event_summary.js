@@ -16,7 +16,7 @@ function formRemark(data) {
 /** A time as events have it. */
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/;
 /** Maximum characters of a value. */
-const LONGEST = 40;
+const MAX_LENGTH = 40;
 
 /** Kinds of events. */
 export const KINDS = [
@@ -40,24 +40,24 @@ export const FREQUENT = ["location", "heartbeat"];
 
 /** States of a command: whether final, the tone, and the text. */
 export const STATES = {
-  queued: { end: false, tone: "", text: "taken in" },
-  waiting: { end: false, tone: "", text: "waits for the lock to come" },
+  queued: { end: false, tone: "", text: "accepted" },
+  waiting: { end: false, tone: "", text: "waits for the lock to connect" },
   sent: { end: false, tone: "", text: "written to the lock" },
-  acknowledged: { end: false, tone: "", text: "the lock said yes" },
-  confirmed: { end: true, tone: "good", text: "the lock has done it: its own report shows it" },
+  acknowledged: { end: false, tone: "", text: "the lock accepted it" },
+  confirmed: { end: true, tone: "good", text: "done: the lock's own report shows it" },
   done: { end: true, tone: "good", text: "the lock has answered" },
   rejected: { end: true, tone: "bad", text: "the lock or the gateway refused it" },
   failed: { end: true, tone: "bad", text: "it could not be written to the lock" },
-  unconfirmed: { end: true, tone: "doubt", text: "the lock said yes, but nothing shows that it moved" },
+  unconfirmed: { end: true, tone: "doubt", text: "the lock accepted it, but no report shows that it moved" },
   timed_out: { end: true, tone: "bad", text: "the lock did not answer" },
   uncertain: {
     end: true,
     tone: "doubt",
-    text: "it may have reached the lock or not; nobody writes it again but you",
+    text: "it may or may not have reached the lock; it is not written again automatically",
   },
-  expired: { end: true, tone: "bad", text: "the lock did not come in time; nothing was written" },
-  cancelled: { end: true, tone: "", text: "taken back before it was written" },
-  invalid: { end: true, tone: "bad", text: "it can't be carried out as it is written" },
+  expired: { end: true, tone: "bad", text: "the lock did not connect in time; nothing was written" },
+  cancelled: { end: true, tone: "", text: "cancelled before it was written" },
+  invalid: { end: true, tone: "bad", text: "it has a mistake and can't be executed" },
 };
 
 /** Whether a state is final. */
@@ -70,46 +70,46 @@ export function eventSummary(event) {
   const data = event.data && typeof event.data === "object" ? event.data : {};
   let parts;
   try {
-    parts = (Object.hasOwn(GISTS, event.kind) ? GISTS[event.kind] : other)(data);
+    parts = (Object.hasOwn(SUMMARIES, event.kind) ? SUMMARIES[event.kind] : genericSummary)(data);
   } catch {
     // A malformed event must not stop the display of others.
-    parts = other(data);
+    parts = genericSummary(data);
   }
   if (event.stored) parts.push("(from the lock's memory)");
   return parts.filter((part) => part !== null && part !== undefined && part !== "").join(" · ");
 }
 
-const named = (name, value) => (value === null || value === undefined ? null : `${name} ${value}`);
-const unit = (value, text) => (value === null || value === undefined ? null : `${value} ${text}`);
+const labelled = (name, value) => (value === null || value === undefined ? null : `${name} ${value}`);
+const withUnit = (value, text) => (value === null || value === undefined ? null : `${value} ${text}`);
 
-const GISTS = {
+const SUMMARIES = {
   location: (data) => [
     place(data.latitude, data.longitude),
-    data.fix === "gnss" ? null : named("fix", data.fix),
+    data.fix === "gnss" ? null : labelled("fix", data.fix),
     speed(data.speed_kmh),
     data.lock_state,
-    unit(data.battery_percent, "%"),
+    withUnit(data.battery_percent, "%"),
     data.alarms?.length ? `alarms: ${data.alarms.map(words).join(", ")}` : null,
   ],
   lock: (data) => [
     data.action,
     data.method === "automatic" ? "by itself" : data.method ? `by ${words(data.method)}` : null,
-    named("card", data.card),
-    named("fence", data.fence_id),
-    named("sub-lock", data.peripheral),
+    labelled("card", data.card),
+    labelled("fence", data.fence_id),
+    labelled("sub-lock", data.peripheral),
     place(data.latitude, data.longitude),
-    named("command", data.command_id),
+    labelled("command", data.command_id),
   ],
   alarm: (data) => [
     words(data.name),
     data.active ? "raised" : "cleared",
-    named("sub-lock", data.peripheral),
+    labelled("sub-lock", data.peripheral),
     place(data.latitude, data.longitude),
   ],
-  heartbeat: (data) => [unit(data.battery_percent, "%"), named("signal", data.gsm_signal)],
+  heartbeat: (data) => [withUnit(data.battery_percent, "%"), labelled("signal", data.gsm_signal)],
   reply: (data) => [
     [data.word, ...(data.arguments ?? [])].filter((word) => word !== null && word !== undefined).join(","),
-    named("command", data.command_id),
+    labelled("command", data.command_id),
   ],
   session: (data) => [
     data.state,
@@ -118,21 +118,21 @@ const GISTS = {
   ],
   command: (data) => [
     data.command,
-    named("sub-lock", data.peripheral),
+    labelled("sub-lock", data.peripheral),
     words(data.state),
     data.reason,
     answerText(data.answer),
     formRemark(data),
-    named("by", data.issued_by),
-    named("command", data.id),
+    labelled("by", data.issued_by),
+    labelled("command", data.id),
   ],
   peripheral: (data) => [
     data.peripheral,
     data.peripheral_type,
     data.lock_state,
-    unit(data.battery_percent, "%"),
-    unit(data.temperature_c, "°C"),
-    unit(data.humidity_percent, "% humidity"),
+    withUnit(data.battery_percent, "%"),
+    withUnit(data.temperature_c, "°C"),
+    withUnit(data.humidity_percent, "% humidity"),
   ],
   password: () => ["a dynamic password was reported"],
 };
@@ -145,11 +145,11 @@ export function answerText(answer) {
   return parts.length ? `answer ${parts.join(" ")}` : null;
 }
 
-function other(data) {
+function genericSummary(data) {
   return Object.entries(data)
     .filter(([, value]) => value !== null && value !== "")
     .map(
-      ([name, value]) => `${words(name)} ${cut(valueText(value))}`,
+      ([name, value]) => `${words(name)} ${truncate(valueText(value))}`,
     );
 }
 
@@ -158,4 +158,4 @@ function valueText(value) {
   return TIME.test(value) ? dated(moment(value)) : String(value);
 }
 
-const cut = (text) => (text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text);
+const truncate = (text) => (text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH)}…` : text);

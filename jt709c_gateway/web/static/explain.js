@@ -1,19 +1,19 @@
 // Shows the explanation of a frame: each field with offset, bytes, name, value and meaning.
 
-import { get, post, sentence } from "./api.js";
-import { h, show } from "./dom.js";
+import { get, post, errorText } from "./api.js";
+import { h, setChildren } from "./dom.js";
 import { known, words } from "./format.js";
 
 /** Maximum length of a frame in the URL; longer frames are sent in the body. */
-const LONGEST_QUERY = 1500;
+const MAX_QUERY = 1500;
 
 /** An element that loads and shows the explanation of a frame. */
 export function explanation(frame) {
   const element = h("div", { class: "explanation" }, h("p", { class: "empty" }, "Taking it apart…"));
-  const ask = frame.length > LONGEST_QUERY ? post("explain", { frame }) : get("explain", { frame });
+  const ask = frame.length > MAX_QUERY ? post("explain", { frame }) : get("explain", { frame });
   ask.then(
-    (answer) => show(element, answer.frames.map(one)),
-    (error) => show(element, h("p", { class: "problem" }, sentence(error))),
+    (answer) => setChildren(element, answer.frames.map(one)),
+    (error) => setChildren(element, h("p", { class: "problem" }, errorText(error))),
   );
   return element;
 }

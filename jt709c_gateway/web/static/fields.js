@@ -4,8 +4,8 @@ import { h } from "./dom.js";
 import { words } from "./format.js";
 
 /**
- * A field for a parameter: `element`, `value()` (undefined when left empty), `shown()` for people, `clear()`.
- * `value()` throws an Error with a sentence for what can't be read.
+ * A field for a parameter: `element`, `value()` (undefined if empty), `shown()` (the value as text), `clear()`.
+ * `value()` throws an Error with a sentence for a value that can't be parsed.
  */
 export function paramField(param) {
   const id = `param-${param.name}`;
@@ -16,7 +16,7 @@ export function paramField(param) {
     words(param.name),
     param.required ? h("abbr", { title: "needed", class: "needed" }, " *") : "",
   );
-  const hint = [param.summary, limits(param)].filter(Boolean).join(" ");
+  const hint = [param.summary, expectation(param)].filter(Boolean).join(" ");
   const element = h(
     "div",
     { class: "field" },
@@ -30,20 +30,20 @@ export function paramField(param) {
     secret: param.secret,
     element,
     input,
-    value: () => read(param, input),
-    shown: () => (param.secret ? "••••••" : shown(read(param, input))),
+    value: () => parse(param, input),
+    shown: () => (param.secret ? "••••••" : valueText(parse(param, input))),
     clear: () => {
       if (param.secret) input.value = "";
     },
   };
 }
 
-function limits({ type, secret, choices, default: preset, expected }) {
+function expectation({ type, secret, choices, default: preset, expected }) {
   const plain = secret || choices?.length || type === "boolean";
   const known = preset !== null && preset !== undefined;
   return [
     expected && !plain ? `Expected: ${expected}.` : "",
-    known && !choices?.length ? `If left out: ${shown(preset)}.` : "",
+    known && !choices?.length ? `If left out: ${valueText(preset)}.` : "",
   ]
     .filter(Boolean)
     .join(" ");
@@ -105,7 +105,7 @@ function select(common, options, param) {
   return element;
 }
 
-function read(param, input) {
+function parse(param, input) {
   const text = param.secret ? input.value : input.value.trim();
   if (text === "") {
     if (param.required) throw new Error(`${words(param.name)} is needed.`);
@@ -131,7 +131,7 @@ function read(param, input) {
         .filter((line) => line.trim())
         .map((line) => place(param, line));
     case "parameters":
-      return parsed(param, text);
+      return parseObject(param, text);
     default:
       return text;
   }
@@ -143,17 +143,17 @@ function place(param, line) {
   throw new Error(`${words(param.name)} have to be a latitude and a longitude on each line.`);
 }
 
-function parsed(param, text) {
+function parseObject(param, text) {
   try {
     const value = JSON.parse(text);
     if (value && typeof value === "object" && !Array.isArray(value)) return value;
   } catch {
-    // Said below, as for what is JSON and no object.
+    // The error below, as for JSON that is no object.
   }
   throw new Error(`${words(param.name)} has to be a JSON object.`);
 }
 
-function shown(value) {
+function valueText(value) {
   if (typeof value === "boolean") return value ? "yes" : "no";
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }

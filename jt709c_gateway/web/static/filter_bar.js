@@ -1,14 +1,14 @@
-// Search, facets with their counts, and what "silent" means: one bar, over the table and over the map.
+// The bar above table and map: search, facets with their counts, and the time after which a lock counts as silent.
 
-import { h, show } from "./dom.js";
+import { h, setChildren } from "./dom.js";
 import { count, span } from "./format.js";
 import { FACETS, SILENCES } from "./selection.js";
 
-/** The bar for a selection. `tell({counts, total, shown})` keeps it up; `leave` is where the arrow down leads to. */
+/** The bar of a selection. `update({counts, total, shown})` shows counts; `onLeave` is called for the arrow down. */
 export class FilterBar {
-  constructor(selection, leave = () => {}) {
+  constructor(selection, onLeave = () => {}) {
     this.selection = selection;
-    this.leave = leave;
+    this.onLeave = onLeave;
     this.search = h("input", {
       type: "search",
       id: "search",
@@ -75,12 +75,12 @@ export class FilterBar {
       else this.search.blur();
     } else if (event.key === "ArrowDown" && !event.ctrlKey && !event.metaKey && !event.altKey) {
       event.preventDefault();
-      this.leave();
+      this.onLeave();
     }
   }
 
   /** Show counts and the state of the selection. */
-  tell({ counts, total, shown }) {
+  update({ counts, total, shown }) {
     const { selection } = this;
     if (this.search.value.trim() !== selection.text.trim()) this.search.value = selection.text;
     this.silence.value = String(selection.silence);
@@ -99,5 +99,5 @@ function fact(button, number, text, pressed) {
   const shown = `${count(number)} ${text}`;
   if (button.dataset.shown === shown) return;
   button.dataset.shown = shown;
-  show(button, h("strong", {}, count(number)), " ", h("span", {}, text));
+  setChildren(button, h("strong", {}, count(number)), " ", h("span", {}, text));
 }

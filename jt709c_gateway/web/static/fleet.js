@@ -17,10 +17,10 @@ class Row {
   constructor(summary, touched) {
     this.touched = touched;
     this.changed = 0;
-    this.take(summary);
+    this.update(summary);
   }
 
-  take(summary) {
+  update(summary) {
     this.id = summary.device;
     this.summary = summary;
     this.seen = moment(summary.seen) ?? 0;
@@ -54,9 +54,9 @@ export class Fleet extends EventTarget {
 
   constructor(live) {
     super();
-    live.addEventListener("devices", (event) => this.#heard(event.detail.devices));
-    live.addEventListener("event", (event) => this.#event(event.detail));
-    live.addEventListener("skipped", () => this.#later(this.#fetched + REFETCH_MS - now()));
+    live.addEventListener("devices", (event) => this.#updateSeen(event.detail.devices));
+    live.addEventListener("event", (event) => this.#handleSession(event.detail));
+    live.addEventListener("skipped", () => this.#scheduleReload(this.#fetched + REFETCH_MS - now()));
   }
 
   /** Load the list; a request during a load starts another one after it. */
@@ -88,7 +88,7 @@ export class Fleet extends EventTarget {
         asOf ??= page.as_of;
         for (const summary of page.devices) {
           seen.add(summary.device);
-          this.#take(summary, begun, true);
+          this.#update(summary, begun, true);
         }
         cursor = page.next;
       } while (cursor);
@@ -97,12 +97,12 @@ export class Fleet extends EventTarget {
       this.error = null;
       this.#fetched = now();
       setTimeout(() => this.#fillGap(asOf), SHARED_MS);
-      this.#later(REFRESH_MS);
+      this.#scheduleReload(REFRESH_MS);
     } catch (error) {
       this.error = error;
-      this.#later(RETRY_MS);
+      this.#scheduleReload(RETRY_MS);
     }
-    this.#tell();
+    this.#notify();
   }
 
   /** Load devices seen between the list and the start of the stream. */
@@ -110,60 +110,60 @@ export class Fleet extends EventTarget {
     const begun = now();
     try {
       const page = await get("devices", { seen_since: asOf });
-      for (const summary of page.devices) this.#take(summary, begun, true);
-      this.#tell();
+      for (const summary of page.devices) this.#update(summary, begun, true);
+      this.#notify();
     } catch {
       // The stream will detect that the gateway is unavailable.
     }
   }
 
   /** Schedule a reload, unless an earlier one is scheduled. */
-  #later(wait) {
+  #scheduleReload(wait) {
     const due = now() + Math.max(0, wait);
     if (this.#timer !== null && this.#due <= due) return;
     clearTimeout(this.#timer);
     this.#due = due;
     this.#timer = setTimeout(() => {
       this.#timer = null;
-      if (document.hidden) this.#later(REFRESH_MS);
+      if (document.hidden) this.#scheduleReload(REFRESH_MS);
       else this.load();
     }, due - now());
   }
 
   /** Update a row. Updates of the stream since `when` are newer than a list requested then. */
-  #take(summary, when, listed = false) {
+  #update(summary, when, listed = false) {
     const row = this.rows.get(summary.device);
     if (!row) {
       this.rows.set(summary.device, new Row(summary, when));
       return;
     }
     if (listed && row.touched > when && row.seen >= (moment(summary.seen) ?? 0)) return;
-    if (isOther(row.summary, summary)) row.changed = now();
-    row.take(summary);
+    if (hasChanged(row.summary, summary)) row.changed = now();
+    row.update(summary);
     row.touched = Math.max(row.touched, when);
   }
 
-  #heard(summaries) {
+  #updateSeen(summaries) {
     const when = now();
-    for (const summary of summaries) this.#take(summary, when);
-    this.#tell();
+    for (const summary of summaries) this.#update(summary, when);
+    this.#notify();
   }
 
   /** Mark a lock as offline; only its session event reports that. */
-  #event(event) {
+  #handleSession(event) {
     const row = event.kind === "session" ? this.rows.get(event.device) : undefined;
     if (!row || event.data?.state !== "offline") return;
     const away = { online: false, gateway: null, transport: null, peer: null, since: null };
-    this.#take({ ...row.summary, ...away }, now());
-    this.#tell();
+    this.#update({ ...row.summary, ...away }, now());
+    this.#notify();
   }
 
-  #tell() {
+  #notify() {
     this.dispatchEvent(new Event("change"));
   }
 }
 
-function isOther(before, after) {
+function hasChanged(before, after) {
   return (
     before.lock_state !== after.lock_state ||
     before.online !== after.online ||

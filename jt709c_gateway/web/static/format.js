@@ -23,13 +23,13 @@ const UNITS = [
   [1, "s"],
 ];
 
-/** A span of seconds, in its largest unit: "3 min". */
+/** A duration in seconds, in its largest unit: "3 min". */
 export function span(seconds) {
   const [size, unit] = UNITS.find(([one]) => seconds >= one) ?? [1, "s"];
   return `${Math.floor(seconds / size)} ${unit}`;
 }
 
-/** How long ago a moment was, given in ms since 1970. */
+/** The age of a time in ms since 1970: "3 min ago". */
 export function ago(moment) {
   if (!moment) return "never";
   const seconds = (now() - moment) / 1000;
@@ -90,7 +90,7 @@ export function timeElement(value, format = null) {
   return h("time", { datetime: new Date(ms).toISOString(), title: exact(ms) }, parts);
 }
 
-/** A name of the contract in words: `low_battery` is "low battery". */
+/** A name of the API in words: `low_battery` is "low battery". */
 export function words(name) {
   return String(name).replaceAll("_", " ");
 }
@@ -100,7 +100,7 @@ export function known(value, unit = "") {
   return value === null || value === undefined || value === "" ? "—" : `${value}${unit}`;
 }
 
-/** A place in degrees with its half of the globe. */
+/** A position in degrees: "51.90000° N, 4.40000° E". */
 export function place(latitude, longitude) {
   if (typeof latitude !== "number" || typeof longitude !== "number") return null;
   const half = (value, positive, negative) =>
@@ -113,7 +113,7 @@ export function speed(kmh) {
   return typeof kmh === "number" ? `${Math.round(kmh * 10) / 10} km/h` : null;
 }
 
-/** A number with its thousands set apart. */
+/** A number with thousands separators. */
 export function count(number) {
   return number.toLocaleString("en-GB");
 }

@@ -1,6 +1,6 @@
 // The last frames of a lock, each explained when it is opened.
 
-import { h, show } from "./dom.js";
+import { h, setChildren } from "./dom.js";
 import { explanation } from "./explain.js";
 import { moment, timeElement } from "./format.js";
 import { eventSummary } from "./event_summary.js";
@@ -11,7 +11,7 @@ const PAGE = 100;
 const ENOUGH = 20;
 /** Frames shown by default, and at most. */
 const SHOWN = 100;
-const MOST = 1000;
+const MAX_SHOWN = 1000;
 
 /** The frames of a device. `load()` loads the last ones, `add(event)` adds a live one. */
 export class Frames {
@@ -52,10 +52,10 @@ export class Frames {
       this.#most = SHOWN;
       this.pages.full = "";
     }
-    if (!begins) this.#most = Math.min(Math.max(this.#most, this.#frames.length + PAGE), MOST);
+    if (!begins) this.#most = Math.min(Math.max(this.#most, this.#frames.length + PAGE), MAX_SHOWN);
     const before = this.#frames.length;
     for (const { event, entry } of entries.toReversed()) this.#insert(event, entry);
-    if (this.#frames.length >= MOST) this.pages.full = `The last ${MOST} are shown.`;
+    if (this.#frames.length >= MAX_SHOWN) this.pages.full = `The last ${MAX_SHOWN} are shown.`;
     return joins ? null : this.#frames.length - before;
   }
 
@@ -94,7 +94,7 @@ export class Frames {
     while (this.list.children.length > wanted.length) this.list.lastElementChild.remove();
     const { problem, ended } = this.pages;
     this.note.hidden = !problem && this.#frames.length > 0;
-    this.note.textContent = problem || (ended ? "Nothing that it sent is kept any more." : "Loading…");
+    this.note.textContent = problem || (ended ? "No frames of this lock are kept." : "Loading…");
   }
 }
 
@@ -120,7 +120,7 @@ function frameItem({ raw, events }, isOpen) {
   const opened = () => {
     if (!details.open || asked) return;
     asked = true;
-    show(body, explanation(raw));
+    setChildren(body, explanation(raw));
   };
   details.addEventListener("toggle", opened);
   const item = h("li", {}, details);

@@ -1,18 +1,18 @@
-// Lines of latitude and longitude with their degrees: a map for a network that reaches no map.
+// Lines of latitude and longitude with their degrees, for networks without access to map tiles.
 
-/** Between lines, degrees. */
+/** Possible distances of lines in degrees. */
 const STEPS = [45, 30, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005];
-/** Lines are at least so far apart, pixels. */
-const APART = 90;
-const MOST_LATITUDE = 85;
+/** The minimum distance of lines in pixels. */
+const MIN_DISTANCE = 90;
+const MAX_LATITUDE = 85;
 
-/** The step for so many degrees in so many pixels. */
+/** The distance of lines, for a number of degrees in a number of pixels. */
 export function stepFor(degrees, pixels) {
-  const fit = (step) => (step / degrees) * pixels >= APART;
+  const fit = (step) => (step / degrees) * pixels >= MIN_DISTANCE;
   return STEPS.findLast(fit) ?? STEPS[0];
 }
 
-/** A degree with its half of the globe, with as many decimals as the step has. */
+/** A label such as "57.605°W", with the decimals of the step. */
 export function label(value, step, positive, negative) {
   const decimals = (String(step).split(".")[1] ?? "").length;
   const half = Math.abs(value) < step / 2 ? "" : value < 0 ? negative : positive;
@@ -81,8 +81,8 @@ function draw(L, map, context, size) {
   const paper = style.getPropertyValue("--map-paper").trim();
   context.fillStyle = paper;
   context.fillRect(0, 0, size.x, size.y);
-  const south = Math.max(-MOST_LATITUDE, bounds.getSouth());
-  const north = Math.min(MOST_LATITUDE, bounds.getNorth());
+  const south = Math.max(-MAX_LATITUDE, bounds.getSouth());
+  const north = Math.min(MAX_LATITUDE, bounds.getNorth());
   const west = Math.max(-180, bounds.getWest());
   const east = Math.min(180, bounds.getEast());
   const point = (latitude, longitude) => map.latLngToContainerPoint([latitude, longitude]);
@@ -125,7 +125,7 @@ function draw(L, map, context, size) {
   let last = Infinity;
   for (const value of up) {
     const { y } = point(value, 0);
-    // Far from the equator they come to lie close together or apart; the labels keep their distance.
+    // The distance of the lines varies with the latitude; labels must not overlap.
     if (y < 24 || y > size.y - 8 || last - y < 16) continue;
     last = y;
     write(label(value, step, "N", "S"), Math.min(size.x, right) - 6, y);

@@ -1,15 +1,15 @@
-// The map library, fetched when a map is first shown, and a map as this page wants it.
+// Loads the map library when a map is first shown, and makes maps.
 
-import { h, show } from "./dom.js";
+import { h, setChildren } from "./dom.js";
 
 const TILE_EDGE = 85;
 
 let styled = null;
 
-/** Leaflet; null when it can't be had. */
+/** Load Leaflet; null if it can't be loaded. */
 export async function leaflet() {
   try {
-    // It is no module; run as one it still leaves its name behind.
+    // It is no module, but sets its global name when it is imported as one.
     await Promise.all([import("./leaflet/leaflet.js"), (styled ??= styleSheet("leaflet/leaflet.css"))]);
     return globalThis.L;
   } catch {
@@ -18,7 +18,7 @@ export async function leaflet() {
   }
 }
 
-/** Put a style sheet before the page's own, which have the last word. */
+/** Insert a style sheet before those of the page, which override it. */
 function styleSheet(path) {
   return new Promise((resolve, reject) => {
     const link = h("link", {
@@ -30,7 +30,7 @@ function styleSheet(path) {
   });
 }
 
-/** The configured text, which may be HTML as map services give it: its words and its links, and nothing else. */
+/** The text and the links of the configured attribution, which may be HTML. */
 function attribution(html) {
   const parts = [...new DOMParser().parseFromString(html, "text/html").body.childNodes];
   return parts.map((part) => {
@@ -40,8 +40,8 @@ function attribution(html) {
 }
 
 /**
- * A map in `element` with the tiles of `config`, or with a graticule where there are none or they don't come.
- * Leaflet's own attribution control puts markup into the page; this page doesn't.
+ * Make a map in `element` with the tiles of `config`, or with a graticule without tiles. Leaflet's attribution control is
+ * not used, since it inserts markup.
  */
 export async function makeMap(L, element, config, options = {}) {
   const { graticule } = await import("./graticule.js");
@@ -66,7 +66,7 @@ export async function makeMap(L, element, config, options = {}) {
   const lines = graticule(L);
   lines.addTo(map);
   if (config.tiles.url) addTiles(L, map, config.tiles, lines);
-  // Leaflet looks after the window's size only.
+  // Leaflet only observes the size of the window.
   const size = new ResizeObserver(() => map.invalidateSize({ animate: false }));
   size.observe(element);
   map.on("unload", () => size.disconnect());
@@ -74,10 +74,10 @@ export async function makeMap(L, element, config, options = {}) {
 }
 
 /**
- * Take a map down, after the next frame: Leaflet's canvas can have one left to draw that it no longer knows of, since
- * a redraw at once forgets the frame that was asked for before, and it would be drawn on a canvas that is gone.
+ * Remove a map, after the next frame: Leaflet may have a frame requested that it can't cancel, and would draw it on a
+ * canvas that is gone.
  */
-export function takeDown(map) {
+export function removeMap(map) {
   requestAnimationFrame(() => map.remove());
 }
 
@@ -94,12 +94,12 @@ function addTiles(L, map, tiles, lines) {
   layer.on("tileload", () => {
     came += 1;
     if (map.hasLayer(lines)) lines.remove();
-    show(text, attribution(tiles.attribution ?? ""));
+    setChildren(text, attribution(tiles.attribution ?? ""));
   });
   layer.on("tileerror", () => {
     if (came > 0) return;
     if (!map.hasLayer(lines)) lines.addTo(map);
-    text.textContent = "The map's tiles don't come; positions are on a plain grid.";
+    text.textContent = "The map tiles can't be loaded; positions are shown on a plain grid.";
   });
   layer.addTo(map);
 }

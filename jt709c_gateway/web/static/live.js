@@ -3,13 +3,13 @@
 // It uses fetch instead of EventSource, to see the status of an error and the heartbeat comments, without which a dead
 // connection would look alive. A page has one stream, since browsers limit the connections to a host.
 
-import { ApiError, address, refusal, sentence } from "./api.js";
+import { ApiError, apiUrl, errorOf, errorText } from "./api.js";
 import { now, stamp } from "./format.js";
 
 /** The server sends something at least every 15 s. */
 const SILENCE_MS = 40000;
 const FIRST_WAIT_MS = 1000;
-const LONGEST_WAIT_MS = 30000;
+const MAX_WAIT_MS = 30000;
 /** A hidden page closes its stream after this time. */
 const HIDDEN_MS = 60000;
 
@@ -21,11 +21,11 @@ export class Live extends EventTarget {
   state = "connecting";
   text = "connecting…";
   reason = "";
-  #wanted = null;
+  #url = null;
   #abort = null;
   #wait = FIRST_WAIT_MS;
   #timer = null;
-  #heard = null;
+  #lastReceived = null;
   #hiding = null;
 
   constructor() {
@@ -35,10 +35,10 @@ export class Live extends EventTarget {
   }
 
   /** Set the subscription: `{devices: 1, device, kind: [names]}`. Returns whether the stream restarts. */
-  want(params) {
-    const key = address("events/live", params).href;
-    if (key === this.#wanted) return false;
-    this.#wanted = key;
+  subscribe(params) {
+    const key = apiUrl("events/live", params).href;
+    if (key === this.#url) return false;
+    this.#url = key;
     this.#wait = FIRST_WAIT_MS;
     this.#connect();
     return true;
@@ -53,7 +53,7 @@ export class Live extends EventTarget {
 
   #pause() {
     this.#stop();
-    this.#say("paused", "paused while out of sight");
+    this.#setState("paused", "paused while out of sight");
   }
 
   #stop() {
@@ -63,14 +63,14 @@ export class Live extends EventTarget {
   }
 
   async #connect() {
-    if (!this.#wanted) return;
+    if (!this.#url) return;
     this.#stop();
     const abort = new AbortController();
     this.#abort = abort;
-    if (this.state !== "lost") this.#say("connecting", "connecting…");
+    if (this.state !== "lost") this.#setState("connecting", "connecting…");
     let error;
     try {
-      await this.#listen(this.#wanted, abort);
+      await this.#listen(this.#url, abort);
       error = new ApiError(0, "the stream has ended");
     } catch (caught) {
       error = caught instanceof ApiError ? caught : new ApiError(0, String(caught?.message ?? caught));
@@ -80,10 +80,10 @@ export class Live extends EventTarget {
 
   #lost(error) {
     this.#abort = null;
-    const since = this.#heard ? `no answer since ${stamp(this.#heard)}` : "no answer yet";
-    this.#say("lost", error.status ? `not live (${error.status})` : since, sentence(error));
+    const since = this.#lastReceived ? `no answer since ${stamp(this.#lastReceived)}` : "no answer yet";
+    this.#setState("lost", error.status ? `not live (${error.status})` : since, errorText(error));
     const wait = this.#wait * (0.75 + Math.random() / 2);
-    this.#wait = Math.min(this.#wait * 2, LONGEST_WAIT_MS);
+    this.#wait = Math.min(this.#wait * 2, MAX_WAIT_MS);
     this.#timer = setTimeout(() => this.#connect(), wait);
   }
 
@@ -101,9 +101,9 @@ export class Live extends EventTarget {
         credentials: "same-origin",
         cache: "no-store",
       });
-      if (!response.ok) throw refusal(response.status, await response.json().catch(() => null));
+      if (!response.ok) throw errorOf(response.status, await response.json().catch(() => null));
       this.#wait = FIRST_WAIT_MS;
-      this.#say("live", "live");
+      this.#setState("live", "live");
       this.dispatchEvent(new Event("open"));
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       const parser = new Parser((type, data) => this.#dispatch(type, data));
@@ -112,7 +112,7 @@ export class Live extends EventTarget {
         if (done) return;
         if (this.#abort !== abort) return;
         alive();
-        this.#heard = now();
+        this.#lastReceived = now();
         parser.feed(value);
       }
     } finally {
@@ -130,7 +130,7 @@ export class Live extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  #say(state, text, reason = "") {
+  #setState(state, text, reason = "") {
     this.state = state;
     this.text = text;
     this.reason = reason;

@@ -3,14 +3,14 @@
 // A page may have few entries or none, and still have a cursor. So pages are requested until the list has enough
 // entries, or the end is reached; only then may a list say that it is empty.
 
-import { get, sentence } from "./api.js";
+import { get, errorText } from "./api.js";
 import { h } from "./dom.js";
 import { dated, now } from "./format.js";
 
 /** The pause between requests, as a multiple of the duration of the last one, to limit the load. */
 const REST = 2;
-const LEAST_MS = 100;
-const MOST_MS = 2000;
+const MIN_PAUSE_MS = 100;
+const MAX_PAUSE_MS = 2000;
 /** The cursor of the beginning, for a list whose older part was dropped. */
 const FROM_THE_NEWEST = "";
 /** Tolerated difference between the clocks of this computer and of Redis. */
@@ -105,7 +105,7 @@ export class PagedHistory {
       if (this.#abort !== abort) return;
       // An unknown device has no entries.
       if (error.status === 404) this.loaded = true;
-      this.problem = error.status === 404 ? "" : sentence(error);
+      this.problem = error.status === 404 ? "" : errorText(error);
     }
     if (this.#abort !== abort) return;
     this.looking = false;
@@ -134,7 +134,7 @@ export class PagedHistory {
       if (cursor === null || found >= this.wanted || this.#full || this.#rewound) return;
       this.#draw();
       this.changed();
-      const rest = Math.min(Math.max(REST * (performance.now() - began), LEAST_MS), MOST_MS);
+      const rest = Math.min(Math.max(REST * (performance.now() - began), MIN_PAUSE_MS), MAX_PAUSE_MS);
       await new Promise((resolve) => setTimeout(resolve, rest));
       if (signal.aborted) return;
     }

@@ -1,6 +1,6 @@
 // The timeline of a lock: its events, alarms, and commands with their states.
 
-import { h, show } from "./dom.js";
+import { h, setChildren } from "./dom.js";
 import { exact, moment, span, timeElement, words } from "./format.js";
 import { STATES, eventSummary, hasEnded, provenance, answerText } from "./event_summary.js";
 import { PagedHistory } from "./paged_history.js";
@@ -11,7 +11,7 @@ const FORM_TITLES = {
   standard: "the form is that of the standard JT/T 808; no unit of this maker is known to obey it",
 };
 /** Maximum entries shown. */
-const MOST = 1000;
+const MAX_SHOWN = 1000;
 /** Minimum delay in seconds between an event and its arrival that is shown. */
 const LATE_S = 60;
 
@@ -70,15 +70,15 @@ export class Timeline {
     this.#entries.push({ event, at: moment(event.received_at) ?? 0 });
     // Newest first; for equal times, the higher id.
     this.#entries.sort((a, b) => b.at - a.at || (b.event.id > a.event.id ? 1 : -1));
-    if (this.#entries.length >= MOST) this.pages.full = `The last ${MOST} are shown.`;
-    while (this.#entries.length > MOST) this.#known.delete(this.#entries.pop().event.id);
+    if (this.#entries.length >= MAX_SHOWN) this.pages.full = `The last ${MAX_SHOWN} are shown.`;
+    while (this.#entries.length > MAX_SHOWN) this.#known.delete(this.#entries.pop().event.id);
   }
 
   #draw() {
-    show(this.list, entries(this.#entries));
+    setChildren(this.list, entries(this.#entries));
     const { problem, ended } = this.pages;
     this.note.hidden = !problem && this.#entries.length > 0;
-    const nothing = ended ? "Nothing yet: no lock event, alarm or command of this lock is kept." : "Loading…";
+    const nothing = ended ? "No lock events, alarms or commands of this lock are kept." : "Loading…";
     this.note.textContent = problem || nothing;
   }
 }
@@ -96,8 +96,8 @@ function entries(list) {
   for (const { event } of list) {
     const steps = event.kind === "command" && commands.get(event.data?.id);
     if (!steps) items.push(item(event));
-    else if (!steps.told) {
-      steps.told = true;
+    else if (!steps.listed) {
+      steps.listed = true;
       items.push(commandItem(event, steps));
     }
   }
@@ -111,11 +111,11 @@ function item(event) {
     { class: `entry entry-${name}` },
     timeElement(event.received_at),
     h("span", { class: `kind kind-${event.kind}` }, event.kind),
-    h("span", { class: "event-summary" }, eventSummary(event), late(event)),
+    h("span", { class: "event-summary" }, eventSummary(event), clockNote(event)),
   );
 }
 
-function late(event) {
+function clockNote(event) {
   const [own, came] = [moment(event.data?.time), moment(event.received_at)];
   if (!own || !came || Math.abs(came - own) < LATE_S * 1000) return null;
   return h(
@@ -147,7 +147,7 @@ function commandItem(event, steps) {
       h(
         "small",
         {},
-        ` by ${data.issued_by ?? "somebody who didn't say"}${data.key ? `, signed with key ${data.key}` : ""}`,
+        ` by ${data.issued_by ?? "an unnamed issuer"}${data.key ? `, signed with key ${data.key}` : ""}`,
       ),
       h(
         "ol",
@@ -159,7 +159,7 @@ function commandItem(event, steps) {
 }
 
 /** The times in the record of a command. */
-const TIMED = [
+const STATE_TIMES = [
   ["created_at", "queued"],
   ["sent_at", "sent"],
   ["acknowledged_at", "acknowledged"],
@@ -169,7 +169,7 @@ const TIMED = [
 /** The steps in the record of a command, oldest first: `{at, data}`. */
 export function stepsOf(record) {
   const steps = [];
-  for (const [field, state] of TIMED) {
+  for (const [field, state] of STATE_TIMES) {
     const at = moment(record[field]);
     // Answer and reason belong to the state that they caused.
     if (at) steps.push({ at, data: state === record.state ? record : { state } });

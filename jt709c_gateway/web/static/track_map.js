@@ -1,24 +1,24 @@
-// A small map with where a lock has been and where it is.
+// A small map with the track and the position of a lock.
 
 import { get } from "./api.js";
-import { h, show } from "./dom.js";
+import { h, setChildren } from "./dom.js";
 import { dated, known, moment, place, speed } from "./format.js";
-import { leaflet, makeMap, takeDown } from "./leaflet.js";
+import { leaflet, makeMap, removeMap } from "./leaflet.js";
 import { markerLayer } from "./device_markers.js";
 
 const CLOSE_ZOOM = 15;
-/** Positions that are shown while it is not known how many are kept, or none are. */
-const MOST = 300;
+/** Maximum positions, while the number that is kept is unknown. */
+const DEFAULT_CAPACITY = 300;
 
-/** The map; `start()` makes it, `load(id)` fetches the track, `position` and `add` keep it up. */
+/** The map; `start()` makes it, `load(id)` loads the track, `position` and `add` update it. */
 export class TrackMap {
   #points = [];
-  #capacity = MOST;
+  #capacity = DEFAULT_CAPACITY;
   #summary = null;
   #map = null;
   #parts = null;
   #touched = false;
-  /** How many positions of the track were there when it was last fitted into the map. */
+  /** The number of positions that the map was last fitted to. */
   #shown = -1;
   #closed = false;
 
@@ -40,18 +40,18 @@ export class TrackMap {
     const L = await leaflet();
     if (this.#closed) return;
     if (!L) {
-      show(
+      setChildren(
         this.place,
         h(
           "p",
           { class: "empty" },
-          "The map can't be drawn: the map library isn't installed with this gateway.",
+          "There is no map: the map library is not installed with this gateway.",
         ),
       );
       return;
     }
     const map = await makeMap(L, this.place, this.config, { scrollWheelZoom: false });
-    if (this.#closed) return takeDown(map);
+    if (this.#closed) return removeMap(map);
     this.#map = map;
     this.#parts = { L, track: L.layerGroup().addTo(map), here: markerLayer(L).addTo(map) };
     this.dark.addEventListener("change", this.recolour);
@@ -61,20 +61,20 @@ export class TrackMap {
     this.#draw();
   }
 
-  /** Fetch the track. */
+  /** Load the track. */
   async load(id) {
     try {
       const { points, capacity } = await get(`devices/${encodeURIComponent(id)}/track`);
       this.#points = points;
-      this.#capacity = capacity || MOST;
+      this.#capacity = capacity || DEFAULT_CAPACITY;
     } catch {
-      // The page says what is wrong with the lock; a map without a track is still one.
+      // The page shows the error of the lock; the map stays, without a track.
       this.#points = [];
     }
     this.#draw();
   }
 
-  /** Where it is now, by its summary. */
+  /** Show the position of a summary. */
   position(summary) {
     const moved =
       summary.position_time !== this.#summary?.position_time || summary.online !== this.#summary?.online;
@@ -82,7 +82,7 @@ export class TrackMap {
     if (moved) this.#draw();
   }
 
-  /** A live report of its position. */
+  /** Add the position of a live event. */
   add({ data }) {
     if (
       data.fix === "none" ||
@@ -110,8 +110,8 @@ export class TrackMap {
     const { L, track, here } = this.#parts;
     const colour = getComputedStyle(document.documentElement).getPropertyValue("--track").trim();
     track.clearLayers();
-    const way = points.map((point) => [point.latitude, point.longitude]);
-    L.polyline(way, { color: colour, weight: 3, opacity: 0.75, interactive: false }).addTo(track);
+    const line = points.map((point) => [point.latitude, point.longitude]);
+    L.polyline(line, { color: colour, weight: 3, opacity: 0.75, interactive: false }).addTo(track);
     for (const point of points) {
       const dot = L.circleMarker([point.latitude, point.longitude], {
         radius: 3,
@@ -123,26 +123,26 @@ export class TrackMap {
     }
     const summary = this.#summary;
     here.setRows(summary ? [{ id: summary.device, summary }] : []);
-    this.#fit(L, way);
+    this.#fit(L, line);
   }
 
-  /** Show all of it, until somebody has moved the map, and then only what is asked for. */
-  #fit(L, way) {
+  /** Fit the map to all positions, unless the user has moved it. */
+  #fit(L, line) {
     const { latitude, longitude } = this.#summary ?? {};
     const here = typeof latitude === "number" && typeof longitude === "number" ? [[latitude, longitude]] : [];
-    const all = [...way, ...here];
+    const all = [...line, ...here];
     if (this.#touched || all.length === 0) return;
     const wanted = L.latLngBounds(all);
-    if (this.#shown === way.length && this.#map.getBounds().contains(wanted)) return;
-    this.#shown = way.length;
+    if (this.#shown === line.length && this.#map.getBounds().contains(wanted)) return;
+    this.#shown = line.length;
     this.#map.fitBounds(wanted.pad(0.15), { maxZoom: CLOSE_ZOOM, animate: false });
   }
 
-  /** Take it down. */
+  /** Remove the map. */
   close() {
     this.#closed = true;
     this.dark.removeEventListener("change", this.recolour);
-    if (this.#map) takeDown(this.#map);
+    if (this.#map) removeMap(this.#map);
     this.#map = this.#parts = null;
   }
 }

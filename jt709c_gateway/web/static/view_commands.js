@@ -1,18 +1,18 @@
 // Recent commands with lock, sender and state.
 
-import { get, sentence } from "./api.js";
-import { h, paced, show } from "./dom.js";
+import { get, errorText } from "./api.js";
+import { h, throttle, setChildren } from "./dom.js";
 import { known, moment, timeElement, words } from "./format.js";
 import { STATES, answerText } from "./event_summary.js";
 import { PagedHistory } from "./paged_history.js";
 import { formChip, stateChip, stepItem, stepsOf } from "./timeline.js";
 
 const PAGE = 100;
-const MOST = 1000;
+const MAX_SHOWN = 1000;
 const TIMES = { 0: "not", 1: "once", 2: "twice" };
 
-/** Open the view; `id` is a command to expand. `query` has the selection, `keep` stores it in the URL. */
-export function open({ live, id, query, keep }) {
+/** Open the view; `id` is a command to expand. `query` has the selection, `storeQuery` stores it in the URL. */
+export function open({ live, id, query, storeQuery }) {
   let chosen = fromQuery(query);
   const commands = new Map();
   const details = new Map();
@@ -46,7 +46,7 @@ export function open({ live, id, query, keep }) {
       h(
         "tr",
         {},
-        ["Asked for", "Device", "Command", "State", "Why, and what the lock said", "By", ""].map((text) =>
+        ["Given", "Device", "Command", "State", "Reason and answer", "By", ""].map((text) =>
           h("th", { scope: "col" }, text || h("span", { class: "unseen" }, "Steps")),
         ),
       ),
@@ -83,7 +83,7 @@ export function open({ live, id, query, keep }) {
 
   const choose = () => {
     chosen = { device: device.value.trim(), state: state.value };
-    keep(toQuery(chosen));
+    storeQuery(toQuery(chosen));
     commands.clear();
     pages.reset();
     load();
@@ -97,7 +97,7 @@ export function open({ live, id, query, keep }) {
       pages.full = "";
     }
     for (const command of page.commands) commands.set(command.id, command);
-    if (commands.size >= MOST) pages.full = `The last ${MOST} are shown.`;
+    if (commands.size >= MAX_SHOWN) pages.full = `The last ${MAX_SHOWN} are shown.`;
     return joins ? null : page.commands.length;
   };
   const loadOne = async (one) => {
@@ -105,7 +105,7 @@ export function open({ live, id, query, keep }) {
       const { command } = await get(`commands/${encodeURIComponent(one)}`);
       details.set(one, command);
     } catch (error) {
-      details.set(one, { problem: error.status === 404 ? "Its record is no longer kept." : sentence(error) });
+      details.set(one, { problem: error.status === 404 ? "Its record is no longer kept." : errorText(error) });
     }
   };
   const toggle = async (one) => {
@@ -122,16 +122,16 @@ export function open({ live, id, query, keep }) {
     const list = [...commands.values()].sort(
       (a, b) => (moment(b.created_at ?? b.time) ?? 0) - (moment(a.created_at ?? a.time) ?? 0),
     );
-    show(
+    setChildren(
       body,
       list.flatMap((command) => rows(command, opened.has(command.id), details.get(command.id), toggle)),
     );
     table.hidden = list.length === 0;
     empty.hidden = list.length > 0 && !pages.problem;
-    empty.textContent = pages.problem || (pages.ended ? "No command like that has been given lately." : "Loading…");
+    empty.textContent = pages.problem || (pages.ended ? "There are no such commands." : "Loading…");
   };
-  const later = paced(draw, 250);
-  const heard = (event) => {
+  const later = throttle(draw, 250);
+  const onEvent = (event) => {
     const { kind, data, device: about, received_at: time } = event.detail;
     if (kind !== "command" || !data?.id) return;
     // A listed command may have been found by the IMEI of the lock.
@@ -140,19 +140,19 @@ export function open({ live, id, query, keep }) {
       commands.set(data.id, { ...data, device: data.device ?? about, time });
     else commands.delete(data.id);
     if (details.has(data.id)) details.set(data.id, data);
-    if (commands.size > MOST) {
+    if (commands.size > MAX_SHOWN) {
       commands.delete(commands.keys().next().value);
-      pages.full = `The last ${MOST} are shown.`;
+      pages.full = `The last ${MAX_SHOWN} are shown.`;
     }
     later();
   };
-  const skipped = paced(() => load(), 5000);
-  live.addEventListener("event", heard);
+  const skipped = throttle(() => load(), 5000);
+  live.addEventListener("event", onEvent);
   live.addEventListener("skipped", skipped);
   return {
     element,
     title: "Commands",
-    want: { kind: ["command"] },
+    subscription: { kind: ["command"] },
     connected: () => load(),
     chosen: (asked) => {
       const { device: name, state: which } = fromQuery(asked);
@@ -165,7 +165,7 @@ export function open({ live, id, query, keep }) {
       later.stop();
       skipped.stop();
       live.removeEventListener("skipped", skipped);
-      live.removeEventListener("event", heard);
+      live.removeEventListener("event", onEvent);
     },
   };
 }

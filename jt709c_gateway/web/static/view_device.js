@@ -1,7 +1,7 @@
 // The page of one lock: state, track, timeline and frames.
 
-import { get, sentence } from "./api.js";
-import { h, paced, show } from "./dom.js";
+import { get, errorText } from "./api.js";
+import { h, throttle, setChildren } from "./dom.js";
 import { Frames } from "./frames.js";
 import { ago, known, moment, place, speed, timeElement, words } from "./format.js";
 import { icon, iconOf } from "./icons.js";
@@ -42,7 +42,7 @@ export function open({ config, live, id }) {
         { class: "column" },
         h("section", { class: "card of-heard" }, h("h2", {}, "Track"), map.element),
         peripherals,
-        h("section", { class: "card of-heard" }, h("h2", {}, "What it sent"), frames.element),
+        h("section", { class: "card of-heard" }, h("h2", {}, "Frames"), frames.element),
       ),
     ),
   );
@@ -51,7 +51,7 @@ export function open({ config, live, id }) {
     if (!detail) return;
     const { device: summary, location } = detail;
     heading.textContent = summary.device;
-    show(
+    setChildren(
       state,
       icon(iconOf(summary), !summary.online),
       h("strong", {}, summary.lock_state ?? "state unknown"),
@@ -61,7 +61,7 @@ export function open({ config, live, id }) {
         ? h("span", { class: "alarms" }, ` · ${summary.alarms.map(words).join(", ")}`)
         : null,
     );
-    show(facts, details(summary, location));
+    setChildren(facts, details(summary, location));
     map.position(summary);
     drawPeripherals(peripherals, detail.peripherals);
     form?.offer(summary.device, detail.peripherals);
@@ -81,31 +81,31 @@ export function open({ config, live, id }) {
       element.classList.toggle("unheard", error.status === 404);
       problem.textContent =
         error.status === 404
-          ? `No lock ${id} is known here. It may never have reported, or its state was let go of.`
-          : sentence(error);
+          ? `No lock ${id} is known here. It may never have reported, or its state was deleted.`
+          : errorText(error);
     }
   };
   // Opened by IMEI: use the device id from here on, so that live events match.
   const reroute = () => location.replace(`#/device/${encodeURIComponent(device)}`);
-  const reload = paced(load, 1000);
+  const reload = throttle(load, 1000);
   const loadAll = () => Promise.all([load(), timeline.load(), frames.load(), map.load(id), form?.load()]);
-  const catchUp = paced(loadAll, 10000);
-  const heard = (event) => {
-    const told = event.detail;
-    if (told.device !== (device ?? id)) return;
-    timeline.add(told);
-    frames.add(told);
-    form?.handleEvent(told);
-    if (told.kind === "location" && told.data) map.add(told);
+  const catchUp = throttle(loadAll, 10000);
+  const onEvent = (event) => {
+    const { detail: found } = event;
+    if (found.device !== (device ?? id)) return;
+    timeline.add(found);
+    frames.add(found);
+    form?.handleEvent(found);
+    if (found.kind === "location" && found.data) map.add(found);
     reload();
   };
-  live.addEventListener("event", heard);
+  live.addEventListener("event", onEvent);
   live.addEventListener("skipped", catchUp);
   const tick = setInterval(draw, 5000);
   return {
     element,
     title: id,
-    want: { device: id },
+    subscription: { device: id },
     opened: () => map.start(),
     connected: loadAll,
     close: () => {
@@ -117,7 +117,7 @@ export function open({ config, live, id }) {
       timeline.close();
       frames.close();
       map.close();
-      live.removeEventListener("event", heard);
+      live.removeEventListener("event", onEvent);
     },
   };
 }
@@ -199,9 +199,9 @@ function drawPeripherals(section, list) {
       h("td", {}, timeElement(one.seen, ago)),
     ),
   );
-  show(
+  setChildren(
     section,
-    h("h2", {}, "Behind it"),
+    h("h2", {}, "Sub-locks and sensors"),
     h(
       "div",
       { class: "scroll", tabindex: 0, role: "region", "aria-label": "Sub-locks and sensors" },

@@ -1,6 +1,6 @@
 // Events as they happen.
 
-import { h, paced, show } from "./dom.js";
+import { h, throttle, setChildren } from "./dom.js";
 import { explanation } from "./explain.js";
 import { moment, timeElement, words } from "./format.js";
 import { FREQUENT, KINDS, eventSummary } from "./event_summary.js";
@@ -8,11 +8,11 @@ import { PagedHistory } from "./paged_history.js";
 
 /** Events shown by default, and at most; the same number is buffered while paused. */
 const SHOWN = 500;
-const MOST = 2000;
+const MAX_SHOWN = 2000;
 const PAGE = 100;
 
-/** Open the view. `query` has the selection, `keep` stores it in the URL. */
-export function open({ live, query, keep }) {
+/** Open the view. `query` has the selection, `storeQuery` stores it in the URL. */
+export function open({ live, query, storeQuery }) {
   let chosen = fromQuery(query);
   let shown = [];
   let waiting = [];
@@ -54,7 +54,7 @@ export function open({ live, query, keep }) {
   const empty = h("p", { class: "empty" }, "Loading…");
   const pages = new PagedHistory({
     path: () => "events",
-    params: () => ({ ...wanted(), limit: PAGE }),
+    params: () => ({ ...params(), limit: PAGE }),
     wanted: PAGE,
     take: (page, begins) => takePage(page, begins),
     changed: () => draw(),
@@ -82,7 +82,7 @@ export function open({ live, query, keep }) {
     pages.element,
   );
 
-  const wanted = () => {
+  const params = () => {
     const one = chosen.device || null;
     const usual = one ? [] : KINDS.filter((kind) => !FREQUENT.includes(kind));
     return { device: one, kind: chosen.kinds.size ? [...chosen.kinds] : usual };
@@ -100,7 +100,7 @@ export function open({ live, query, keep }) {
   };
   const choose = () => {
     chosen.device = device.value.trim();
-    keep(toQuery(chosen));
+    storeQuery(toQuery(chosen));
     for (const button of kinds)
       button.setAttribute("aria-pressed", String(chosen.kinds.has(button.dataset.kind)));
     shown = [];
@@ -110,17 +110,17 @@ export function open({ live, query, keep }) {
     list.replaceChildren();
     pages.reset();
     draw();
-    if (!live.want(wanted())) load();
+    if (!live.subscribe(params())) load();
   };
   const load = () => pages.newest();
   const takePage = ({ entries }, begins) => {
     const ids = known();
     const joins = begins && pages.loaded && entries.some(({ event }) => ids.has(event.id));
     if (!begins) {
-      most = Math.min(Math.max(most, shown.length + entries.length), MOST);
+      most = Math.min(Math.max(most, shown.length + entries.length), MAX_SHOWN);
       take(entries, shown);
-      if (shown.length >= MOST)
-        pages.full = `The last ${MOST} are shown. Choose a kind or a lock to see older ones.`;
+      if (shown.length >= MAX_SHOWN)
+        pages.full = `The last ${MAX_SHOWN} are shown. Choose a kind or a lock to see older ones.`;
     } else {
       if (pages.loaded && !joins && !paused && entries.length) {
         // Entries are missing in between: restart the list.
@@ -155,19 +155,19 @@ export function open({ live, query, keep }) {
       if (list.children[index] !== item) list.insertBefore(item, list.children[index] ?? null);
     });
     empty.hidden = list.children.length > 0 && !pages.problem;
-    const nothing = "Nothing of this kind has happened lately. What happens appears here by itself.";
+    const nothing = "There are no such events. New ones appear here.";
     empty.textContent = pages.problem || (pages.ended ? nothing : "Loading…");
     const parts = [
       chosen.kinds.size || chosen.device ? "" : "without locations and heartbeats",
       paused ? `paused, ${waiting.length}${waiting.length >= most ? " or more" : ""} new` : "",
-      missed ? `${missed} left out: more happened than can be sent` : "",
+      missed ? `${missed} left out: there were too many to send` : "",
     ];
     const text = parts.filter(Boolean).join("; ");
     if (note.textContent !== text) note.textContent = text;
   };
   const setPaused = (value) => {
     paused = value;
-    pause.textContent = paused ? "Go on" : "Pause";
+    pause.textContent = paused ? "Resume" : "Pause";
     pause.setAttribute("aria-pressed", String(paused));
     if (!paused) {
       shown = [...waiting, ...shown].sort((a, b) => b.at - a.at);
@@ -178,7 +178,7 @@ export function open({ live, query, keep }) {
   };
 
   let arrived = [];
-  const later = paced(() => {
+  const later = throttle(() => {
     take(
       arrived.map((event) => ({ event, entry: null })),
       paused ? waiting : shown,
@@ -186,23 +186,23 @@ export function open({ live, query, keep }) {
     arrived = [];
     draw();
   }, 250);
-  const heard = (event) => {
+  const onEvent = (event) => {
     arrived.push(event.detail);
     if (arrived.length > SHOWN) arrived.shift();
     later();
   };
-  const skipped = (event) => {
+  const onSkipped = (event) => {
     missed += event.detail.count ?? 0;
     // After an outage of Redis: the list has the missed events.
     if (event.detail.count) later();
     else load();
   };
-  live.addEventListener("event", heard);
-  live.addEventListener("skipped", skipped);
+  live.addEventListener("event", onEvent);
+  live.addEventListener("skipped", onSkipped);
   return {
     element,
     title: "Events",
-    want: wanted(),
+    subscription: params(),
     connected: load,
     chosen: (asked) => {
       chosen = fromQuery(asked);
@@ -212,8 +212,8 @@ export function open({ live, query, keep }) {
     close: () => {
       pages.stop();
       later.stop();
-      live.removeEventListener("event", heard);
-      live.removeEventListener("skipped", skipped);
+      live.removeEventListener("event", onEvent);
+      live.removeEventListener("skipped", onSkipped);
     },
   };
 }
@@ -239,7 +239,7 @@ function eventItem(event) {
     { type: "button", class: "event-summary event-toggle", "aria-expanded": "false" },
     eventSummary(event) || "details",
   );
-  // The link is beside the button, not in it: a control within another one can't be reached by all.
+  // The link is beside the button, since not everybody can reach a control within another one.
   const head = h(
     "div",
     { class: "event-head", on: { click: (click) => click.target.closest("a") || open() } },
@@ -249,13 +249,13 @@ function eventItem(event) {
     toggle,
   );
   const open = () => {
-    // Text that is being selected is no click.
+    // Selecting text is no click.
     if (String(getSelection())) return;
     body.hidden = !body.hidden;
     toggle.setAttribute("aria-expanded", String(!body.hidden));
     if (body.hidden || body.hasChildNodes()) return;
     const { raw, ...rest } = event;
-    show(
+    setChildren(
       body,
       raw ? [h("code", { class: "raw" }, raw), explanation(raw)] : null,
       h("pre", { class: "json", tabindex: 0 }, JSON.stringify(rest, null, 2)),

@@ -1,7 +1,7 @@
 // The fleet as a table.
 
-import { h, paced } from "./dom.js";
-import { sentence } from "./api.js";
+import { h, throttle } from "./dom.js";
+import { errorText } from "./api.js";
 import { FilterBar } from "./filter_bar.js";
 import { ago, exact, known, now } from "./format.js";
 import { VirtualTable } from "./virtual_table.js";
@@ -111,14 +111,14 @@ export function open({ fleet, selection, go, memory }) {
     { id: "sort", on: { change: () => selection.set({ sort: sort.value, descending: false }) } },
     COLUMNS.map((column) => h("option", { value: column.name }, column.title)),
   );
-  const way = h("button", {
+  const direction = h("button", {
     type: "button",
     class: "button small",
     on: { click: () => selection.sortBy(selection.sort) },
   });
   bar.element
     .querySelector(".tools")
-    .append(h("span", { class: "narrow-only sorter" }, h("label", { for: "sort" }, "sort "), sort, way));
+    .append(h("span", { class: "narrow-only sorter" }, h("label", { for: "sort" }, "sort "), sort, direction));
   const empty = h("p", { class: "empty" });
   const element = h(
     "div",
@@ -139,18 +139,18 @@ export function open({ fleet, selection, go, memory }) {
     table.rows = answer.rows;
     table.sorted(selection.sort, selection.descending);
     sort.value = selection.sort;
-    way.textContent = selection.descending ? "↓" : "↑";
-    way.setAttribute(
+    direction.textContent = selection.descending ? "↓" : "↑";
+    direction.setAttribute(
       "aria-label",
-      selection.descending ? "largest first; turn round" : "smallest first; turn round",
+      selection.descending ? "descending; reverse the order" : "ascending; reverse the order",
     );
-    bar.tell({ counts: fresh.counts, total: fleet.rows.size, shown: fresh.rows.length });
-    tellEmpty();
+    bar.update({ counts: fresh.counts, total: fleet.rows.size, shown: fresh.rows.length });
+    showEmptyText();
   };
-  const tellEmpty = () => {
+  const showEmptyText = () => {
     const text =
       fleet.error && !fleet.loaded
-        ? sentence(fleet.error)
+        ? errorText(fleet.error)
         : !fleet.loaded
           ? "Loading the locks…"
           : emptyText();
@@ -159,10 +159,10 @@ export function open({ fleet, selection, go, memory }) {
   };
   const emptyText = () =>
     fleet.rows.size === 0
-      ? "No lock has been heard yet. The first that reports appears here by itself."
-      : "No lock is like that. Escape in the search empties it; the first count shows all.";
+      ? "No lock has reported yet. Locks appear here when they report."
+      : "No lock matches. Escape clears the search; the first count shows all.";
 
-  const changed = paced(() => refresh(false), 500);
+  const changed = throttle(() => refresh(false), 500);
   const chosen = () => {
     refresh(true);
     table.element.scrollTop = 0;
@@ -176,7 +176,7 @@ export function open({ fleet, selection, go, memory }) {
   return {
     element,
     title: "Fleet",
-    want: { devices: 1, kind: ["session"] },
+    subscription: { devices: 1, kind: ["session"] },
     enter: () => table.enter(),
     opened: () => {
       refresh(true);
@@ -185,7 +185,7 @@ export function open({ fleet, selection, go, memory }) {
         table.element.focus();
       }
     },
-    connected: (anew) => (anew || !fleet.loaded) && fleet.load(),
+    connected: (restarted) => (restarted || !fleet.loaded) && fleet.load(),
     close: () => {
       memory.active = table.active;
       clearInterval(tick);

@@ -1,7 +1,7 @@
 // The last positions of the chosen locks on a map.
 
-import { h, paced, show } from "./dom.js";
-import { sentence } from "./api.js";
+import { h, throttle, setChildren } from "./dom.js";
+import { errorText } from "./api.js";
 import { FilterBar } from "./filter_bar.js";
 import { ago, count } from "./format.js";
 import { leaflet, makeMap } from "./leaflet.js";
@@ -25,7 +25,7 @@ export function open({ config, fleet, selection, go, memory }) {
   const heading = h("h2", {}, "In sight");
   const note = h("p", { class: "empty", hidden: true });
   const legend = h("ul", { class: "legend", "aria-label": "Legend" });
-  show(
+  setChildren(
     legend,
     Object.entries(ICONS).map(([name, { text }]) => h("li", {}, icon(name), text)),
     h("li", {}, icon("locked", true), "hollow: offline"),
@@ -53,8 +53,8 @@ export function open({ config, fleet, selection, go, memory }) {
   const href = (row) => `#/device/${encodeURIComponent(row.id)}`;
   const refresh = () => {
     const { rows, counts } = selection.apply(fleet.rows);
-    bar.tell({ counts, total: fleet.rows.size, shown: rows.length });
-    const text = fleet.error && !fleet.loaded ? sentence(fleet.error) : "";
+    bar.update({ counts, total: fleet.rows.size, shown: rows.length });
+    const text = fleet.error && !fleet.loaded ? errorText(fleet.error) : "";
     note.hidden = !text;
     note.textContent = text;
     if (!markers) return;
@@ -69,11 +69,11 @@ export function open({ config, fleet, selection, go, memory }) {
     const bounds = markers?.bounds();
     if (bounds) map.fitBounds(bounds.pad(0.05), { maxZoom: CLOSE_ZOOM, animate: false });
   };
-  const tellSight = paced(() => {
+  const listVisible = throttle(() => {
     const rows = markers.inView();
     heading.textContent = `${count(rows.length)} in sight`;
     const first = rows.slice(-LISTED).reverse();
-    show(
+    setChildren(
       list,
       first.map((row) =>
         h(
@@ -93,12 +93,12 @@ export function open({ config, fleet, selection, go, memory }) {
         : null,
     );
   }, 1000);
-  const tellHover = (event) => {
+  const showHover = (event) => {
     const row = markers.at(event.containerPoint);
     place.classList.toggle("pointing", row !== null);
     hover.hidden = row === null;
     if (row)
-      show(
+      setChildren(
         hover,
         h("strong", {}, row.id),
         ` ${row.summary.lock_state ?? "state unknown"}, ${ago(row.seen)}${row.alarms ? `, ${row.alarms}` : ""}`,
@@ -109,12 +109,12 @@ export function open({ config, fleet, selection, go, memory }) {
     L = await leaflet();
     if (closed) return;
     if (!L) {
-      show(
+      setChildren(
         place,
         h(
           "p",
           { class: "empty" },
-          "The map can't be drawn: the map library isn't installed with this gateway. The table has the same locks.",
+          "There is no map: the map library is not installed with this gateway. The table has the same locks.",
         ),
       );
       return;
@@ -122,8 +122,8 @@ export function open({ config, fleet, selection, go, memory }) {
     map = await makeMap(L, place, config);
     if (closed) return map.remove();
     markers = markerLayer(L).addTo(map);
-    markers.on("drawn", tellSight);
-    map.on("mousemove", tellHover);
+    markers.on("drawn", listVisible);
+    map.on("mousemove", showHover);
     map.on("mouseout", () => {
       hover.hidden = true;
     });
@@ -133,7 +133,7 @@ export function open({ config, fleet, selection, go, memory }) {
     });
     refresh();
   };
-  const changed = paced(refresh, 1000);
+  const changed = throttle(refresh, 1000);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const recolour = () => {
     markers?.recolour();
@@ -145,16 +145,16 @@ export function open({ config, fleet, selection, go, memory }) {
   return {
     element,
     title: "Map",
-    want: { devices: 1, kind: ["session"] },
+    subscription: { devices: 1, kind: ["session"] },
     opened: () => {
       refresh();
       start();
     },
-    connected: (anew) => (anew || !fleet.loaded) && fleet.load(),
+    connected: (restarted) => (restarted || !fleet.loaded) && fleet.load(),
     close: () => {
       closed = true;
       changed.stop();
-      tellSight.stop();
+      listVisible.stop();
       dark.removeEventListener("change", recolour);
       fleet.removeEventListener("change", changed);
       selection.removeEventListener("change", refresh);

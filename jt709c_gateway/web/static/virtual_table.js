@@ -3,7 +3,7 @@
 // The table has the focus and names its active row (aria-activedescendant), since row elements are reused for other
 // rows, and the focus would move with them.
 
-import { attribute, h, show } from "./dom.js";
+import { attribute, h, setChildren } from "./dom.js";
 
 const OVERSCAN = 6;
 
@@ -192,7 +192,7 @@ export class VirtualTable {
       const text = column.text(row);
       if (text === line.texts[at]) return;
       line.texts[at] = text;
-      show(line.cells[at], column.render(row));
+      setChildren(line.cells[at], column.render(row));
     });
   }
 
