@@ -47,6 +47,17 @@ class LuaSourceTests(SynchronousTestCase):
                 self.assertTrue(script.source.startswith(b"local prefix = ARGV[1]\n"), script.name)
         self.assertIn(b"call('HGET', prefix .. ':device:' .. device.name, 'imei')", scripts.COMMIT.source)
 
+    def test_nested(self) -> None:
+        """Files in a tuple are a function within what precedes them, and so on to the end."""
+        names = ("checks", "history_rank", "command_states")
+        plain = lua_source.assemble(*names).decode()
+        first, *nested = (
+            lua_source.assemble(names[0], names[1:2], names[2:]).decode().split("return (function()\n")
+        )
+        self.assertEqual(len(nested), 2)
+        self.assertEqual("\n".join([*nested[-1].splitlines()[-2:]]), "end)()\nend)()")
+        self.assertEqual(first + "".join(nested).removesuffix("\nend)()\nend)()"), plain)
+
     def test_unknown_name(self) -> None:
         """A name that `Keys` doesn't have is a mistake in the script."""
         self.assertRaises(AttributeError, lua_source._constant, "nothing")

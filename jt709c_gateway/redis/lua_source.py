@@ -12,17 +12,37 @@ _NAME: Final = re.compile(r"\bkey_([a-z_]+)\b")
 _VARIABLE: Final = "\0"
 
 
-def assemble(*parts: str) -> bytes:
+#: A file of `lua`, or several that are a function within what precedes them.
+Part = str | tuple[str, ...]
+
+
+def assemble(*parts: Part) -> bytes:
     """Return the source made of these files in `lua`, with the names of keys put in.
 
     `ARGV[1]` of a script with such names is the prefix. `key_devices` stands for the name `Keys.devices`, and
     `key_device` for that of `Keys.device` up to its first variable part: ``key_device .. device``. Each is
     replaced by an expression, since twenty variables would cost a tenth of a batch of one record.
+
+    Files in a tuple, and all after them, become a function that is called at once. For each variable that a
+    new function uses, Lua searches those of the running function one by one, but finds those of outer ones in
+    one step. That takes an eighth off a batch of six records. A function may use 60 variables of outer ones.
     """
-    lua = files(__package__).joinpath("lua")
-    code = "\n".join(lua.joinpath(f"{part}.lua").read_text("utf-8") for part in parts)
+    code = _nested(parts)
     code, names = _NAME.subn(lambda found: f"prefix .. '{_constant(found[1])}'", code)
     return (f"local prefix = ARGV[1]\n{code}" if names else code).encode()
+
+
+def _nested(parts: tuple[Part, ...]) -> str:
+    lua = files(__package__).joinpath("lua")
+    code: list[str] = []
+    ends: list[str] = []
+    for part in parts:
+        if isinstance(part, tuple):
+            code.append("return (function()")
+            ends.append("end)()")
+        for name in part if isinstance(part, tuple) else (part,):
+            code.append(lua.joinpath(f"{name}.lua").read_text("utf-8"))
+    return "\n".join(code + ends)
 
 
 def _constant(name: str) -> str:

@@ -7,7 +7,7 @@ import txredisapi
 from attrs import field, frozen
 from twisted.internet import defer
 
-from jt709c_gateway.redis.lua_source import assemble
+from jt709c_gateway.redis.lua_source import Part, assemble
 
 #: How often a script is loaded for one call: it can be flushed between loading and use.
 _LOADS: Final = 3
@@ -22,7 +22,7 @@ class Script:
     hash: str
 
     @classmethod
-    def of(cls, name: str, *parts: str) -> "Script":
+    def of(cls, name: str, *parts: Part) -> "Script":
         """Assemble the script `name` from the files `parts`; by default from the file of its name."""
         source = assemble(*(parts or (name,)))
         return cls(name, source, sha1(source, usedforsecurity=False).hexdigest())
@@ -34,8 +34,16 @@ _COMMAND: Final = ("checks", "command_common")
 #: Called by `Committer`.
 COMMIT: Final = Script.of(
     "commit",
-    *("checks", "history_rank", "commit", "commit_checks", "commit_state", "commit_sessions"),
-    *("command_states", "commit_conditions", "commit_batch"),
+    *("checks", "history_rank", "commit"),
+    (
+        "commit_devices",
+        "commit_checks",
+        "commit_state",
+        "commit_sessions",
+        "command_states",
+        "commit_conditions",
+    ),
+    ("commit_batch",),
 )
 ACCEPT: Final = Script.of("command_accept", *_COMMAND, "history_rank", "command_accept")
 CLAIM: Final = Script.of("command_claim", *_COMMAND, "command_claim")

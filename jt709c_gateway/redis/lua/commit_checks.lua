@@ -1,4 +1,4 @@
--- Second part of commit.lua: checks that a record can be written, before its first write.
+-- Third part of commit.lua: checks that a record can be written, before its first write.
 
 -- Kinds of keys that were checked in this call. Rights are given by pattern: one device's key stands for those of all
 -- devices.

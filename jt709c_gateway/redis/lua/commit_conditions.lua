@@ -1,4 +1,4 @@
--- Fifth part of commit.lua: conditions on a command, checked before its record is written.
+-- Sixth part of commit.lua: conditions on a command, checked before its record is written.
 --
 -- The record of a command names its holder: `holder` is the run of a gateway that has claimed it, or empty, and
 -- `token` grows by one with each claim and adoption. docs/fencing.rst describes the protocol.

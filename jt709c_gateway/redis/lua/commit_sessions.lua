@@ -1,4 +1,4 @@
--- Fourth part of commit.lua: changes of sessions.
+-- Fifth part of commit.lua: changes of sessions.
 
 -- A session's token is `<gateway>/<run>-<number>`.
 local function gateway_of(token)

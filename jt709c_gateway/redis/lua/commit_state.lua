@@ -1,4 +1,4 @@
--- Third part of commit.lua: alarms, positions, peripherals, and the last known state of a device.
+-- Fourth part of commit.lua: alarms, positions, peripherals, and the last known state of a device.
 
 -- Makes an alarm event from the location event with the change: same envelope, other kind and data.
 local function alarm_event(json, command, name, active)
