@@ -1,5 +1,8 @@
 """What happens between two turns of the reactor: locks that come and go while Redis is asked."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from jt709c_gateway.gateway.commands.evidence_tracker import MAX_WATCHED
 from tests.committing import FakeLink
 from tests.orders_bench import START, BenchTestCase
@@ -70,6 +73,50 @@ class RaceTests(BenchTestCase):
         self.report(self.node, link, lock_event(), UNLOCKED)
         self.node.run()
         self.assertEqual(self.desk.state(second), "confirmed")
+
+    def test_report_that_is_not_stored_confirms_no_second_command(self) -> None:
+        """A report that Redis refuses comes again, and is evidence for the same command as before."""
+        link = self.come()
+        mute = self.desk.unlock(self.device, timeout=1)
+        self.node.run()
+        self.node.pass_time(1.5)
+        serial = 1
+        for name in ("history", "track", "recent", "device"):
+            for again in (True, False):
+                with self.subTest(key=name, connects_again=again):
+                    serial += 1
+                    command = self.desk.unlock(self.device)
+                    self.node.run()
+                    self.say(self.node, link, serial, "ELOCK", "1", "1")
+                    self.node.run()
+                    movement = self.lock.location(lock_event(), UNLOCKED, START + self.node.clock.seconds())
+                    with self.spoiled(self.desk.key(name, self.device)):
+                        self.node.feed(link, movement)
+                        self.node.run()
+                        self.assertNotEqual(self.desk.state(command), "confirmed")
+                    if again:
+                        link.connection.closed("closed")
+                        link = self.come()
+                        self.node.run()
+                    self.node.feed(link, movement)
+                    self.node.pass_time(45.0)
+                    self.assertEqual(self.desk.state(command), "confirmed")
+                    self.assertEqual(self.desk.state(mute), "uncertain")
+                    self.report(self.node, link)
+                    self.node.run()
+
+    @contextmanager
+    def spoiled(self, key: str) -> Iterator[None]:
+        """A key is of another type for a while."""
+        kept = f"{key}:kept"
+        there = self.desk.redis.call("EXISTS", key)
+        if there:
+            self.desk.redis.call("RENAME", key, kept)
+        self.desk.redis.call("SADD", key, "x")
+        yield
+        self.desk.redis.call("DEL", key)
+        if there:
+            self.desk.redis.call("RENAME", kept, key)
 
     def test_watched_commands_are_bounded(self) -> None:
         """Of commands that are unsettled only the newest are kept in mind."""

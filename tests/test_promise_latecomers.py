@@ -131,14 +131,14 @@ class LatecomerTests(SynchronousTestCase):
         self.confirm_late(data_first=False)
 
     def test_evidence_of_an_older_session_is_none(self) -> None:
-        """What a lock says over a link that it has left changes no command, neither record nor events."""
+        """What a lock says over a link that it has left confirms no command, in record or events."""
         second = self.start("gw2")
         command = self.give("sent")
         self.lock.connect(second, self.world.now, keeping=True)
         second.run()
         self.lock.open(self.world.now, index=0)
         self.first.run()
-        self.assertEqual(self.world.desk.state(command), "sent")
+        self.assertEqual(self.world.desk.state(command), "uncertain")
         self.live(GATEWAY_TTL * 3)
         record, told = self.world.desk.record(command), self.world.desk.states(command)
         self.assertEqual(told, ["queued", "sent", record["state"]])

@@ -14,6 +14,7 @@ A crash between the two leaves a record that says that the bytes may have been s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -72,6 +73,8 @@ class Step:
 
     transitions: tuple[Transition, ...] = ()
     action: Action = Action.NONE
+    before: CommandExecution | None = None
+    """The command before evidence confirmed it: :meth:`CommandExecution.undo` needs it."""
 
 
 @attrs.define
@@ -259,9 +262,22 @@ class CommandExecution(CommandRecord):
         patient = attrs.evolve(rule, within=max(rule.within, self._confirm_timeout))
         if not confirms(patient, observation, self.writing_at, now, self.peripheral):
             return Step()
+        before = copy(self)
         self.evidence = {**observation.public(), "time": iso(observation.time)}
         self.confirmed_at = now
-        return Step((self._to(CommandState.CONFIRMED, now),))
+        return Step((self._to(CommandState.CONFIRMED, now),), before=before)
+
+    def undo(self, before: CommandExecution, now: float) -> Step:
+        """Return to the state before evidence: the report that had it was not stored, and will come again.
+
+        A physical command without an answer ends as ``uncertain``: the lock has reacted, and says no more.
+        """
+        for attribute in attrs.fields(type(self)):
+            setattr(self, attribute.name, getattr(before, attribute.name))
+        if self.in_flight and self._is_physical:
+            reason = "the lock reported a movement that could not be stored"
+            return Step((self._to(CommandState.UNCERTAIN, now, reason),))
+        return Step()
 
     def connection_lost(self, now: float) -> Step:
         """Process the loss of the connection to the lock."""

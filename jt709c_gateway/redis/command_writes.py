@@ -1,11 +1,10 @@
 """Redis commands that the committer executes for a command, and their conditions (docs/fencing.rst)."""
 
-from typing import Final, Literal
+from typing import Final
 
 from jt709c_gateway.redis.command_store_types import Record
 from jt709c_gateway.redis.commit_records import (
     AnswerCondition,
-    Condition,
     EvidenceCondition,
     HeldCondition,
     RedisCommand,
@@ -47,10 +46,13 @@ class CommandWrites:
         """Condition: this claim still holds the command, and it may return to its lock's queue."""
         return RequeueCondition(key=self.keys.command(command_id), holder=self.holder, token=str(token))
 
-    def evidence_condition(self, what: Literal["evidence", "answer"], command_id: str) -> Condition:
-        """Condition: reports or answers of a lock may still change the command's record."""
-        key = self.keys.command(command_id)
-        return EvidenceCondition(key=key) if what == "evidence" else AnswerCondition(key=key)
+    def evidence_condition(self, command_id: str, report: str | None = None) -> EvidenceCondition:
+        """Condition: a report with this fingerprint is stored, and may still confirm the command."""
+        return EvidenceCondition(key=self.keys.command(command_id), report=report)
+
+    def answer_condition(self, command_id: str) -> AnswerCondition:
+        """Condition: an answer of the lock may still be added to the command's record."""
+        return AnswerCondition(key=self.keys.command(command_id))
 
     def unknown_condition(self, command_id: str) -> UnknownCondition:
         """Condition: the command has no record."""

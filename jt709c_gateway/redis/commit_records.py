@@ -94,6 +94,8 @@ class EvidenceCondition(_Layout, kw_only=True, tag="evidence"):
     """The command's bytes may have been sent, and its outcome is not final."""
 
     key: str
+    #: Fingerprint of the report that shows its effect, which must be stored; None without one.
+    report: str | None = None
 
 
 class AnswerCondition(_Layout, kw_only=True, tag="answer"):

@@ -41,6 +41,14 @@ class Claims:
         if token is None or self.token(command_id) == token:
             self.tokens.pop(command_id, None)
 
+    def may_settle(self, run: CommandExecution, record: Record) -> bool:
+        """Whether a command that awaits evidence still does, and no other gateway owns it, by its record."""
+        if run.ended:
+            return record.get("state") == run.state
+        return record.get("holder") == self.store.holder and self.token(run.command.id) == int(
+            record.get("token") or 0
+        )
+
     async def is_recorded(self, run: CommandExecution) -> bool | None:
         """Whether Redis has the `writing` record of a command; None when this gateway does not own it.
 

@@ -91,6 +91,11 @@ class EvidenceTracker:
             self.watched.remove(run)
         return bool(stale)
 
+    def not_stored(self, report: str) -> None:
+        """Accept a report again: Redis has not stored the one with this fingerprint."""
+        if report in self._reports:
+            self._reports.remove(report)
+
     def track_recovered(self, run: CommandExecution) -> None:
         """Match the messages kept so far to a recovered command, too."""
         self._recovered.append(run)
@@ -105,8 +110,11 @@ class EvidenceTracker:
 
     def replay_early_messages(
         self, claim: Claim, session: Session
-    ) -> Iterator[tuple[CommandExecution, Step]]:
-        """Match the kept messages to the unsettled commands of a claim; yields the resulting steps."""
+    ) -> Iterator[tuple[CommandExecution, Step, str | None]]:
+        """Match the kept messages to the unsettled commands of a claim.
+
+        Yields the resulting steps, each with the fingerprint of the report that has led to it.
+        """
         found, elsewhere = self._restore(claim)
         early, state, clock = self._early or [], matching.LockState(claim.lock_state), session.clock
         if claim.clock_skew is not None:
@@ -129,7 +137,7 @@ class EvidenceTracker:
                     one.message, found, state.state, one.now, count, clock, sublocks
                 )
                 one.used = bool(steps)
-                yield from steps
+                yield from ((run, step, one.message.fingerprint) for run, step in steps)
             state = state.after(one.message, clock, one.now)
             matching.note_sublocks(one.message, sublocks, one.now)
 

@@ -145,8 +145,8 @@ class CommandExecutor:
         self._claiming = False
         self.evidence.adopt_migrated(claim)
         if self.session is session:
-            for settled, step in self.evidence.replay_early_messages(claim, session):
-                self.apply(settled, step)
+            for settled, step, report in self.evidence.replay_early_messages(claim, session):
+                self.apply(settled, step, report)
         if claim.command is None:
             self._on_nothing_claimed(claim)
             return
@@ -195,11 +195,52 @@ class CommandExecutor:
         self.context.claims.discard(run.command.id)
         self.finish(run, watch=False)
 
-    def apply(self, run: CommandExecution, step: Step) -> None:
-        """Publish a step's transitions and carry out its action."""
+    def _on_stored(self, run: CommandExecution, written: bool) -> None:
+        if not written:
+            self.drop(run)
+
+    def _on_confirmed(
+        self, run: CommandExecution, before: CommandExecution, report: str, written: bool
+    ) -> None:
+        """Have a command await evidence again if Redis has refused to confirm it.
+
+        Either the report was not stored, and the device will repeat it; or another gateway has settled the
+        command, which Redis tells.
+        """
+        self._pending_commits -= 1
+        if written:
+            self.schedule_next()
+            return
+        self.evidence.not_stored(report)
+        step = run.undo(before, self.context.now())
+        if step.transitions:
+            self.apply(run, step)
+        else:
+            self.finish(run)
+        checking = defer.Deferred.fromCoroutine(self._check_unsettled(run))
+        checking.addErrback(self._on_unexpected_error)
+
+    async def _check_unsettled(self, run: CommandExecution) -> None:
+        """Drop a command that is not this gateway's any more, or that has been settled."""
+        try:
+            record = await self.context.store.record(run.command.id)
+        except txredisapi.RedisError:
+            return
+        if not self.context.claims.may_settle(run, record):
+            self.drop(run)
+
+    def apply(self, run: CommandExecution, step: Step, report: str | None = None) -> None:
+        """Publish a step's transitions and carry out its action.
+
+        `report` is the fingerprint of the report that has led to the step.
+        """
         if not step.transitions and step.action is Action.NONE:
             return
-        self.context.publisher.publish(run, step, lost=partial(self.drop, run))
+        done = partial(self._on_stored, run)
+        if step.before is not None and report is not None:
+            self._pending_commits += 1
+            done = partial(self._on_confirmed, run, step.before, report)
+        self.context.publisher.publish(run, step, done=done, report=report)
         if step.action is Action.RESEND and self._sender is not None:
             self._sender.resend()
         elif step.action is Action.REQUEUE:
@@ -255,15 +296,15 @@ class CommandExecutor:
             self._mark_address_proven()
         if not steps and not self.waiting:
             return None
-        return lambda: self._apply_steps(steps)
+        return lambda: self._apply_steps(steps, message.fingerprint)
 
     def _mark_address_proven(self) -> None:
         if self.session is not None:
             self.session.mark_address_proven()
 
-    def _apply_steps(self, steps: list[tuple[CommandExecution, Step]]) -> None:
+    def _apply_steps(self, steps: list[tuple[CommandExecution, Step]], report: str | None) -> None:
         for run, step in steps:
-            self.apply(run, step)
+            self.apply(run, step, report)
         if self.waiting:
             self.schedule_next()
 

@@ -48,34 +48,36 @@ class CommandPublisher:
         *,
         local: bool = False,
         writing: bool = False,
-        lost: Callable[[], None] | None = None,
+        done: Callable[[bool], None] | None = None,
+        report: str | None = None,
     ) -> None:
         """Store and announce a step's transitions in order; calls `then` after the last one.
 
         `then` gets whether the last transition was stored: Redis refuses writes of a claim that has ended.
-        Without `then`, a refused transition is stored again without its event; `lost` is called when that is
-        refused, too. `local` is for commands that are not sent to a device: they have no record before they
+        Without `then`, a refused transition is stored again without its event; `done` gets whether one of the
+        two was stored. `local` is for commands that are not sent to a device: they have no record before they
         end. `writing` says that bytes follow: Redis refuses a second `writing` record of the same attempt.
+        `report` is the fingerprint of the report that has led to the step.
         """
         for transition in step.transitions:
             last = transition is step.transitions[-1]
             further = list(commands or []) if last else []
             if not local or transition.fields["ended_at"] is not None:
                 further = self._record_writes(run, transition) + further
-            condition = self._condition(run, transition, local, writing)
-            self._announce(run, transition, then if last else None, further, condition, lost)
+            condition = self._condition(run, transition, local, writing, report)
+            self._announce(run, transition, then if last else None, further, condition, done, report)
 
     def _condition(
-        self, run: CommandExecution, transition: Transition, local: bool, writing: bool
+        self, run: CommandExecution, transition: Transition, local: bool, writing: bool, report: str | None
     ) -> Condition:
         """The condition under which Redis stores a transition."""
         store, command_id = self.store, run.command.id
         if local:
             return store.unknown_condition(command_id)
         if transition.state is CommandState.CONFIRMED:
-            return store.evidence_condition("evidence", command_id)
+            return store.evidence_condition(command_id, report)
         if transition.state is CommandState.UNCERTAIN and not transition.announce:
-            return store.evidence_condition("answer", command_id)
+            return store.answer_condition(command_id)
         return store.held_condition(
             command_id, self.claims.token(command_id), run.attempts - 1 if writing else None
         )
@@ -99,7 +101,8 @@ class CommandPublisher:
         then: Callable[[bool], None] | None,
         commands: list[RedisCommand],
         condition: Condition,
-        lost: Callable[[], None] | None,
+        done: Callable[[bool], None] | None,
+        report: str | None,
     ) -> None:
         command = run.command
         token = self.claims.token(command.id)
@@ -111,14 +114,16 @@ class CommandPublisher:
         def committed(written: bool) -> None:
             if written and transition.announce:
                 self.gateway.counters.commands[transition.state] += 1
-            if ended:
+            if ended and (written or report is None):
                 self.claims.discard(command.id, token)
             if ended and run.attempts and self.gateway.sessions.get(command.device) is None:
                 self.notify_owner(command.device)
             if not written and (then is None or isinstance(condition, UnknownCondition)):
-                self._retry_without_event(command.device, commands, condition, session, then, lost)
+                self._retry_without_event(command.device, commands, condition, session, then, done)
             elif then is not None:
                 then(written)
+            elif done is not None:
+                done(written)
 
         # Evidence counts only when it was seen in the device's newest session.
         session = (
@@ -134,7 +139,7 @@ class CommandPublisher:
         condition: Condition,
         seen_in: Session | None,
         then: Callable[[bool], None] | None,
-        lost: Callable[[], None] | None,
+        done: Callable[[bool], None] | None,
     ) -> None:
         """Store a refused step again without its event.
 
@@ -144,8 +149,8 @@ class CommandPublisher:
         """
 
         def retried(written: bool) -> None:
-            if not written and lost is not None:
-                lost()
+            if done is not None:
+                done(written)
             if then is not None:
                 then(written)
 

@@ -55,7 +55,7 @@ local function apply(record)
     check_session(device, record[10])
   end
   if record[9] then
-    check_condition(record[9])
+    check_condition(record[9], device)
   end
   local known, repeats
   if fingerprint then

@@ -24,8 +24,12 @@ function conditions.put_back(condition)
   return conditions.held(condition) and (known[1] == 'false' or (known[2] or '0') == '0')
 end
 
--- {"evidence", key}: its bytes may have been sent, and its outcome is not final.
-function conditions.evidence(condition)
+-- {"evidence", key, report or nil}: its bytes may have been sent, its outcome is not final, and the report that shows
+-- its effect is stored. A report that is not stored comes again, and would be evidence for another command then.
+function conditions.evidence(condition, device)
+  if condition[3] and not is_known(device, condition[3]) then
+    return false
+  end
   local known = call('HMGET', condition[2], 'state', 'writing_at')
   return SETTLED_BY_EVIDENCE[known[1]] or known[1] and not ENDED[known[1]] and (known[2] or '') ~= ''
 end
@@ -41,8 +45,8 @@ function conditions.unknown(condition)
   return call('EXISTS', condition[2]) == 0
 end
 
-local function check_condition(condition)
-  if not conditions[condition[1]](condition) then
+local function check_condition(condition, device)
+  if not conditions[condition[1]](condition, device) then
     error({err = 'LATE'})
   end
 end
