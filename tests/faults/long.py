@@ -26,6 +26,8 @@ OPTIONS: Final = (
 )
 #: Seconds in which reports are answered again after a fault, and everything comes to its end after the last.
 PATIENCE: Final = 60.0
+#: Scenes that are tried for one round.
+_ATTEMPTS: Final = 3
 #: Answers after which a fault counts as overcome.
 ENOUGH: Final = 10
 #: How lines of the ledger's begin, by what they count as.
@@ -105,8 +107,6 @@ class Scene:
         names = [f"gw{number + 1}" for number in range(one.house.gateways)]
         self.daemons = [Daemon("--gateway", name, *OPTIONS, *one.house.options, redis=url) for name in names]
         self.namesake = Daemon("--gateway", "gw1", *OPTIONS, redis=url)
-        for daemon in self.daemons:
-            daemon.start()
         self.fleet = Fleet(
             self.ledger,
             [daemon.tcp_port for daemon in (*self.daemons, self.namesake)],
@@ -118,6 +118,12 @@ class Scene:
             self.ledger, self.server.client, self.fleet.devices, one.seed, pace=0.15, cancels=0.1
         )
         self.harm = Harm(self.server, self.proxy, self.daemons, self.namesake, self.fleet)
+
+    def start(self) -> "Scene":
+        """Start the gateways."""
+        for daemon in self.daemons:
+            daemon.start()
+        return self
 
     @property
     def where(self) -> str:
@@ -190,11 +196,29 @@ class Scene:
         self.server.discard()
 
 
+def started(one: Round, tally: Tally) -> Scene:
+    """A scene whose gateways run: on other ports when some other program has taken one of them meanwhile."""
+    attempts = 0
+    while True:
+        scene = Scene(one, tally)
+        try:
+            return scene.start()
+        except AssertionError as error:
+            scene.discard()
+            attempts += 1
+            if attempts == _ATTEMPTS or "Address already in use" not in str(error):
+                raise
+
+
 def run(count: int, seed: int, say: Callable[[str], None] = lambda line: None) -> Tally:
     """Do `count` faults; `say` is told of each."""
     tally = Tally()
     for one in plan(count, seed):
-        scene = Scene(one, tally)
+        try:
+            scene = started(one, tally)
+        except AssertionError as error:
+            tally.note(f"the round could not begin: {error}", f"round {one.number} ({one.house.name})")
+            continue
         try:
             scene.play(say)
         except Exception as error:
