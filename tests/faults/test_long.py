@@ -3,7 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.faults.harm import Harm
-from tests.faults.long import KINDS, Scene, Tally, late_changes
+from tests.faults.long import KINDS, Tally, late_changes, started
 from tests.faults.plan import FAULTS, HOUSES, Fault, Round, plan
 
 
@@ -71,7 +71,7 @@ class ShortRunTests(SynchronousTestCase):
         )
         faults = [Fault(name, 0.2, 0.9, number) for number, name in enumerate(names)]
         tally = Tally()
-        scene = Scene(Round(1, HOUSES[1], 7, faults), tally)
+        scene = started(Round(1, HOUSES[1], 7, faults), tally)
         self.addCleanup(scene.discard)
         scene.play(lambda line: None)
         self.assertFalse(tally.broken, tally.shown(7))
