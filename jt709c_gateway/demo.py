@@ -38,6 +38,8 @@ _MOST_CONNECTIONS: Final = 500
 _INTERVAL: Final = 5.0
 _CARD_EVERY: Final = 12
 _LOOK_EVERY: Final = 0.1
+#: In the path of programs that uvx runs once, and puts into the PATH of these alone.
+_RUN_ONCE: Final = "archive-v0"
 _TCP: Final = re.compile(r"tcp:(?:port=)?(\d+)(?::.*?interface=([0-9.]+))?(?::.*)?")
 
 
@@ -133,6 +135,8 @@ def _address(description: str, option: str) -> tuple[str, int]:
 def _command_line() -> str:
     """How to call `jt709c` of this installation: by its name, or by its path if it is not in PATH."""
     beside = Path(sys.argv[0]).with_name("jt709c")
+    if _RUN_ONCE in beside.parts:
+        return str(beside.absolute())
     named = shutil.which("jt709c")
     if named is not None and (not beside.exists() or Path(named).samefile(beside)):
         return "jt709c"

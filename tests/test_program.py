@@ -221,6 +221,19 @@ class DemoTests(SynchronousTestCase):
         kept = demo.plan_demo({"data_dir": given})
         self.assertIsNone(kept.temporary)
 
+    def test_the_command_line_is_named_so_that_it_is_found(self) -> None:
+        """By its name if that leads to the same installation, else by its path; with uvx by its path."""
+        directory = Path(temporary_path(self))
+        for place in ("bin", "cache/archive-v0/x/bin"):
+            (directory / place).mkdir(parents=True)
+            path = directory / place / "jt709c"
+            path.touch(0o700)
+            for search, named in ((str(path.parent), "jt709c"), ("/nowhere", str(path))):
+                shown = str(path) if "archive-v0" in place else named
+                program = str(path.with_name("jt709c-gateway"))
+                with mock.patch.object(sys, "argv", [program]), mock.patch.dict(os.environ, PATH=search):
+                    self.assertEqual(demo._command_line(), shown)
+
     def test_given_users_stay(self) -> None:
         plan = self.plan(web_users="none")
         self.assertIsNone(plan.password)
