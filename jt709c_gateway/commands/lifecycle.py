@@ -15,8 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import copy
-from enum import Enum, auto
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -24,124 +23,28 @@ from jt709c_gateway.commands.evidence import Observation, confirms
 from jt709c_gateway.commands.model import ENDED, CommandState, truncate
 from jt709c_gateway.commands.profiles.spec import CheckedCommand
 from jt709c_gateway.commands.profiles.templates import Rendered
-from jt709c_gateway.commands.record import CommandRecord, Limits
+from jt709c_gateway.commands.record import Limits
 from jt709c_gateway.commands.replies import Answer, Reply, ReplyKind, match
+from jt709c_gateway.commands.status import CommandStatus
+from jt709c_gateway.commands.steps import Action, Step, Transition
 from jt709c_gateway.util.timestamps import iso
 
 __all__ = ["Action", "CommandExecution", "LifecycleError", "Limits", "Step", "Transition"]
 
 _REASON: Final = 200
-_OPEN: Final = frozenset({CommandState.UNCONFIRMED, CommandState.UNCERTAIN})
 
 
 class LifecycleError(RuntimeError):
     """The caller requested a forbidden step, such as writing a physical command twice."""
 
 
-class Action(Enum):
-    """What the caller has to do next."""
-
-    NONE = auto()
-    WRITE = auto()
-    """Store the record, then send the bytes."""
-    RESEND = auto()
-    """Write the command again under a new serial, starting with ``writing``."""
-    REQUEUE = auto()
-    """Put the command back into the queue of its lock."""
-    REFUSED = auto()
-    """The command can no longer be cancelled."""
-
-
-@attrs.frozen
-class Transition:
-    """A new state to store and, if ``announce``, to publish as a ``command`` event.
-
-    ``fields`` is the whole record, which
-    :func:`~jt709c_gateway.commands.serialization.to_hash` turns into the hash.
-    """
-
-    state: CommandState
-    at: float
-    reason: str | None
-    fields: Mapping[str, Any] = attrs.field(repr=False)
-    announce: bool = True
-
-
-@attrs.frozen
-class Step:
-    """The result of an input: transitions to store, then the action to take."""
-
-    transitions: tuple[Transition, ...] = ()
-    action: Action = Action.NONE
-    before: CommandExecution | None = None
-    """The command before evidence confirmed it: :meth:`CommandExecution.undo` needs it."""
-
-
 @attrs.define
-class CommandExecution(CommandRecord):
+class CommandExecution(CommandStatus):
     """Changes the state of one command as its lock, its connection and the clock report.
 
-    The data is in :class:`~jt709c_gateway.commands.record.CommandRecord`.
+    The data is in :class:`~jt709c_gateway.commands.record.CommandRecord`, and what follows from them alone in
+    :class:`~jt709c_gateway.commands.status.CommandStatus`.
     """
-
-    @property
-    def ended(self) -> bool:
-        """Whether the command is in a final state; :attr:`confirmable` may still be true."""
-        return self.state in ENDED
-
-    @property
-    def confirmable(self) -> bool:
-        """Whether evidence may still change the state."""
-        has_rule = self.spec is not None and self.spec.evidence is not None
-        return has_rule and self.writing_at is not None and (not self.ended or self.state in _OPEN)
-
-    @property
-    def in_flight(self) -> bool:
-        """Whether bytes may have been sent that the lock has not answered."""
-        return self.writing_at is not None and not self.ended and self.state is not CommandState.ACKNOWLEDGED
-
-    @property
-    def unwritten(self) -> bool:
-        """Whether it is recorded as about to be written, but no bytes have been handed to the transport."""
-        return self.in_flight and not self._handed_over
-
-    @property
-    def next_deadline(self) -> float | None:
-        """When to call :meth:`deadline`; ``None`` once ended."""
-        if self.ended:
-            return None
-        expiry = self.command.created_at + self.command.ttl
-        if self.state is CommandState.ACKNOWLEDGED and self.acknowledged_at is not None:
-            wait = self._confirm_timeout if self._is_physical else self.command.timeout
-            return self.acknowledged_at + wait
-        if self.writing_at is not None:
-            handed_over = self.writing_at if self.sent_at is None else max(self.sent_at, self.writing_at)
-            return handed_over + self.command.timeout
-        if self._resend_at is not None:
-            return max(expiry, self._resend_at + self.command.timeout)
-        return expiry
-
-    def is_due(self, now: float) -> bool:
-        """Whether :attr:`next_deadline` has passed."""
-        due = self.next_deadline
-        return due is not None and now >= due
-
-    @property
-    def _is_physical(self) -> bool:
-        # Unknown counts as physical: that is the safe side.
-        return self.physical is not False
-
-    @property
-    def _confirm_timeout(self) -> float:
-        delay = 0.0 if self.spec is None else self.spec.delay(self.command.params)
-        return self.limits.confirm_timeout + delay
-
-    @property
-    def allowed_writes(self) -> int:
-        """The maximum number of writes of this command."""
-        if self._is_physical or self.spec is None:
-            return 1
-        return self.limits.repeats or self.spec.repeats
 
     def queued(self, now: float) -> Step:
         """Record that the gateway accepted the command."""
@@ -267,7 +170,7 @@ class CommandExecution(CommandRecord):
         self.confirmed_at = now
         return Step((self._to(CommandState.CONFIRMED, now),), before=before)
 
-    def undo(self, before: CommandExecution, now: float) -> Step:
+    def undo(self, before: CommandStatus, now: float) -> Step:
         """Return to the state before evidence: the report that had it was not stored, and will come again.
 
         A physical command without an answer ends as ``uncertain``: the lock has reacted, and says no more.
@@ -305,17 +208,6 @@ class CommandExecution(CommandRecord):
             return Step((self._to(CommandState.TIMED_OUT, now, f"{reason}, written {self._write_count()}"),))
         self.writing_at, self._resend_at = None, now
         return Step(action=Action.RESEND)
-
-    def clock_set(self, change: float) -> None:
-        """Shift the times by ``change`` seconds after the clock was set, so that no timeout jumps.
-
-        A ttl never becomes longer: real time may have passed while the clock was set forward.
-        """
-        for name in ("writing_at", "sent_at", "acknowledged_at", "_resend_at"):
-            if (at := getattr(self, name)) is not None:
-                setattr(self, name, at + change)
-        if change < 0:
-            self.command = attrs.evolve(self.command, created_at=self.command.created_at + change)
 
     def cancel(self, now: float, reason: str = "taken back") -> Step:
         """Cancel the command; the action is ``REFUSED`` if bytes may have been sent or it has ended."""
@@ -397,6 +289,3 @@ class CommandExecution(CommandRecord):
             self.answer.update(self.clean(fields))
         if answer.accepted and self.acknowledged_at is None:
             self.acknowledged_at = now
-
-    def _write_count(self) -> str:
-        return {1: "once", 2: "twice"}.get(self.attempts, f"{self.attempts} times")

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 
 from jt709c_gateway.commands.lifecycle import Action, CommandExecution, Step
 from jt709c_gateway.commands.model import CommandState
+from jt709c_gateway.commands.status import CommandStatus
 from jt709c_gateway.gateway.commands.address_query import AddressQuery
 from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.gateway.commands.evidence_tracker import EvidenceTracker
@@ -199,9 +200,7 @@ class CommandExecutor:
         if not written:
             self.drop(run)
 
-    def _on_confirmed(
-        self, run: CommandExecution, before: CommandExecution, report: str, written: bool
-    ) -> None:
+    def _on_confirmed(self, run: CommandExecution, before: CommandStatus, report: str, written: bool) -> None:
         """Have a command await evidence again if Redis has refused to confirm it.
 
         Either the report was not stored, and the device will repeat it; or another gateway has settled the
