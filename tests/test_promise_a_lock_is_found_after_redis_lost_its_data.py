@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from jt709c_gateway.gateway.data_loss import DataLossDetector
-from jt709c_gateway.redis.command_store import SESSIONS_AT_ONCE
+from jt709c_gateway.redis.gateway_registry import SESSIONS_AT_ONCE
 from tests.daemon import Daemon
 from tests.orders_bench import START, BenchTestCase
 from tests.orders_support import FakeLock, new_device, new_id

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.gateway.periodic import PeriodicService
 from jt709c_gateway.gateway.sessions import Session
-from jt709c_gateway.redis.command_store import SESSIONS_AT_ONCE
+from jt709c_gateway.redis.gateway_registry import SESSIONS_AT_ONCE
 
 #: Seconds between checks.
 _EVERY: Final = 0.5

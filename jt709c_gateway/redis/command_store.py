@@ -1,26 +1,23 @@
 """Stores commands in Redis: queues, claims, records, and adoption after a crash (docs/fencing.rst)."""
 
-from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from attrs import define
-from twisted.internet import defer
 
-from jt709c_gateway.protocol.device_id import canonical, may_be_sublock
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.command_store_types import (
     Acceptance,
     Claim,
     Events,
     InHand,
-    Known,
     NotOurs,
     Ownership,
     Record,
     SessionClaim,
-    Unasked,
 )
 from jt709c_gateway.redis.command_writes import KEEP, UNSETTLED_TTL, CommandWrites
+from jt709c_gateway.redis.device_queries import DeviceQueries, as_text
+from jt709c_gateway.redis.gateway_registry import GatewayRegistry
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.scripts import Caller
 
@@ -30,8 +27,6 @@ MAX_WAITING: Final = 100
 FULL: Final = f"{MAX_WAITING} commands wait for this lock already"
 #: Maximum number of routed devices that one call returns.
 MAX_ROUTED: Final = 200
-#: Approximate number of sessions of a dead gateway examined per call.
-SESSIONS_AT_ONCE: Final = 200
 #: Lifetime of a gateway's list of routed devices, in seconds.
 ROUTE_TTL: Final = 60
 #: Length of a report's fingerprint in characters, as in `commit.lua`.
@@ -52,16 +47,12 @@ def as_record(flat: list[bytes]) -> dict[str, str]:
     return dict(zip(texts[::2], texts[1::2], strict=True))
 
 
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("utf-8", "replace")
-
-
 def _fingerprints(joined: str) -> frozenset[str]:
     return frozenset(joined[at : at + FINGERPRINT] for at in range(0, len(joined), FINGERPRINT))
 
 
 @define
-class CommandStore(CommandWrites):
+class CommandStore(CommandWrites, DeviceQueries, GatewayRegistry):
     """Stores commands in Redis. Calls fail with txredisapi's errors; `*_writes` are for the committer."""
 
     caller: Caller
@@ -69,38 +60,6 @@ class CommandStore(CommandWrites):
     gateway: str
     #: This run of the gateway, `<gateway>/<number>-<boot>`: the `holder` in the records of its commands.
     holder: str = ""
-
-    async def look_up(self, name: str) -> Known:
-        """Return the device that `name` stands for: an IMEI, a device id without leading zeros, or a sub-lock
-        id.
-
-        A device that has reported itself takes precedence over a sub-lock of the same id.
-        """
-        alias = _text(await self.caller.call("HGET", self.keys.imei, name))
-        device = alias or canonical(name)
-        dialect, firmware, seen = await self.caller.call(
-            "HMGET", self.keys.device(device), "dialect", "firmware", "seen"
-        )
-        if alias is None and seen is None and may_be_sublock(name):
-            master, kind = await self.caller.call("HMGET", self.keys.peripheral(name), "device", "type")
-            if master is not None:
-                device = master.decode("utf-8", "replace")
-                dialect, firmware = await self.caller.call(
-                    "HMGET", self.keys.device(device), "dialect", "firmware"
-                )
-                return Known(device, _text(dialect), _text(firmware), None, name, _text(kind))
-        return Known(device, _text(dialect), _text(firmware), alias)
-
-    async def peripheral_type(self, peripheral: str) -> str | None:
-        """Return the type of a sub-lock or sensor; None when it has not reported."""
-        return _text(await self.caller.call("HGET", self.keys.peripheral(peripheral), "type"))
-
-    async def may_ask(self, device: str, now: float, every: float) -> Unasked | None:
-        """Return the known identity if the device may be queried now, which is once in `every` seconds."""
-        reply = await scripts.run(
-            self.caller, scripts.ASK, [self.keys.device(device)], [f"{now:.0f}", f"{every:.0f}"]
-        )
-        return None if reply is None else Unasked(*map(_text, reply))
 
     async def accept(
         self,
@@ -218,16 +177,16 @@ class CommandStore(CommandWrites):
             command,
             as_record(record),
             serial,
-            _text(dialect),
-            _text(firmware),
+            as_text(dialect),
+            as_text(firmware),
             int(wrong or 0),
-            _text(secret),
+            as_text(secret),
             [as_record(one) for one in unsettled],
             waiting,
             frozenset(one.decode() for one in along),
-            _text(lock_state),
+            as_text(lock_state),
             [(one.decode(), float(time), state.decode()) for one, time, state in sublocks],
-            _fingerprints(_text(recent) or ""),
+            _fingerprints(as_text(recent) or ""),
             None if skew is None else float(skew),
         )
 
@@ -277,7 +236,7 @@ class CommandStore(CommandWrites):
         holder, token, attempts, state = await self.caller.call(
             "HMGET", self.keys.command(command_id), "holder", "token", "attempts", "state"
         )
-        return Ownership(_text(holder) or "", int(token or 0), int(attempts or 0), _text(state) or "")
+        return Ownership(as_text(holder) or "", int(token or 0), int(attempts or 0), as_text(state) or "")
 
     async def routed(self) -> list[str]:
         """Return devices of this gateway that others have routed to it; the same ones until `ack_routed`."""
@@ -288,85 +247,13 @@ class CommandStore(CommandWrites):
         """Remove the first `count` devices that `routed` returned."""
         await self.caller.call("LTRIM", self.keys.route(self.gateway), count, -1)
 
-    async def tokens(self, devices: Sequence[str]) -> list[str | None]:
-        """Return the token of each device's session in Redis; None for a device without one."""
-        asked = [self.caller.call("HGET", self.keys.session(device), "token") for device in devices]
-        try:
-            found: list[bytes | None] = await defer.gatherResults(asked, consumeErrors=True)
-        except defer.FirstError as error:
-            failure: Any = error.subFailure
-            raise failure.value from None
-        return [_text(one) for one in found]
-
-    async def known(self, devices: Sequence[str]) -> list[bool]:
-        """Return for each device whether Redis has its state."""
-        return [bool(found) for found in await self._each("EXISTS", self.keys.device, devices)]
-
-    async def any_waiting(self, devices: Sequence[str]) -> list[str]:
-        """Return the devices for which commands wait."""
-        counts = await self._each("LLEN", self.keys.waiting, devices)
-        return [device for device, count in zip(devices, counts, strict=True) if count]
-
-    async def _each(self, command: str, key: Callable[[str], str], devices: Sequence[str]) -> list[int]:
-        asked = [self.caller.call(command, key(device)) for device in devices]
-        try:
-            counts: list[int] = await defer.gatherResults(asked, consumeErrors=True)
-        except defer.FirstError as error:
-            failure: Any = error.subFailure
-            raise failure.value from None
-        return counts
-
-    async def online_at(self, gateway: str, cursor: str) -> tuple[list[str], str]:
-        """Return some devices online at a gateway and the next cursor; "0" is the first and the last."""
-        after, devices = await self.caller.call(
-            "SSCAN", self.keys.online_at(gateway), cursor, "COUNT", SESSIONS_AT_ONCE
-        )
-        return [one.decode() for one in devices], after.decode()
-
     async def notify_owner(self, device: str) -> None:
         """Notify the gateway that holds a lock, if it is another one, that commands wait for it."""
-        holder = _text(await self.caller.call("HGET", self.keys.session(device), "gateway"))
+        holder = as_text(await self.caller.call("HGET", self.keys.session(device), "gateway"))
         if holder is not None and holder != self.gateway:
             route = self.keys.route(holder)
             await self.caller.call("RPUSH", route, device)
             await self.caller.call("EXPIRE", route, ROUTE_TTL)
-
-    async def gateways(self) -> list[str]:
-        """Return all gateways that may have left commands or sessions behind."""
-        return [one.decode() for one in await self.caller.call("SMEMBERS", self.keys.gateways)]
-
-    async def remember_gateways(self, gateways: Collection[str]) -> None:
-        """Add gateways to the set of those that may have left commands or sessions behind."""
-        if gateways:
-            await self.caller.call("SADD", self.keys.gateways, *gateways)
-
-    async def liveness(self, gateway: str) -> bytes | None:
-        """Return the liveness JSON of a gateway; None when it is dead."""
-        said: bytes | None = await self.caller.call("GET", self.keys.gateway(gateway))
-        return said
-
-    async def next_run(self) -> int:
-        """Return the number of a new run, higher than all before."""
-        number: int = await scripts.run(self.caller, scripts.ENTER, [self.keys.epoch], [])
-        return number
-
-    async def renew(self, said: bytes, ttl: float) -> bool:
-        """Renew this run's liveness for `ttl` seconds; return False when a later run has its name."""
-        keys = self.keys
-        _, _, run = self.holder.rpartition("/")
-        renewed = await scripts.run(
-            self.caller,
-            scripts.RENEW,
-            [keys.gateway(self.gateway), keys.gateways, keys.epoch],
-            [said, int(ttl * 1000), self.gateway, run],
-        )
-        return bool(renewed)
-
-    async def deregister(self, said: bytes) -> None:
-        """Delete this gateway's liveness, so that others adopt at once what it has left behind."""
-        # A later run under the same name keeps its own.
-        if await self.liveness(self.gateway) == said:
-            await self.caller.call("DEL", self.keys.gateway(self.gateway))
 
     async def adopt(self, gateway: str, said: bytes = b"") -> list[tuple[bytes, Record]] | None:
         """Adopt commands of a dead gateway; None while it lives. Repeat until the result is empty.

@@ -135,8 +135,7 @@ class Committer:
     _outcomes: CommitOutcomes = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        marker = self.marker
-        self._call = ("EVALSHA", COMMIT.hash, 1, self.keys.events, self.keys.prefix, marker)
+        self._call = ("EVALSHA", COMMIT.hash, 1, self.keys.events, self.keys.prefix, self.marker)
         self._limits = self.limits.packed()
         self._outcomes = CommitOutcomes(self.clock, self.statistics)
         self._window = CommitWindow(self.clock, self.commit_window)

@@ -293,10 +293,9 @@ class RedisConnection(Service):
             )
 
     def _notify(self, callback: Callable[..., object] | None, *arguments: object) -> None:
-        if callback is None:
-            return
         try:
-            callback(*arguments)
+            if callback is not None:
+                callback(*arguments)
         except Exception:
             self.log.failure("a callback of the connection to Redis at {address} failed", address=self._name)
 

@@ -13,8 +13,8 @@ from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.gateway.commands.executor import CommandExecutor
 from jt709c_gateway.gateway.commands.restore import restore
 from jt709c_gateway.gateway.sessions import Session
-from jt709c_gateway.redis.command_store import SESSIONS_AT_ONCE
 from jt709c_gateway.redis.command_store_types import Record
+from jt709c_gateway.redis.gateway_registry import SESSIONS_AT_ONCE
 
 
 @define

@@ -1,6 +1,5 @@
 """Starts, supervises and stops the gateway's embedded Valkey server."""
 
-import errno
 import os
 import shlex
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from twisted.python.failure import Failure
 from jt709c_gateway.redis.address import RedisAddress
 from jt709c_gateway.redis.client_protocol import one_line
 from jt709c_gateway.redis.connection import retry_delay
-from jt709c_gateway.redis.embedded.access import PasswordFile, access_rule
+from jt709c_gateway.redis.embedded.access import PasswordFile
 from jt709c_gateway.redis.embedded.data_directory import (
     LOOPBACK,
     EmbeddedServerError,
@@ -26,6 +25,7 @@ from jt709c_gateway.redis.embedded.server_process import (
     PROBE_TIMEOUT,
     ServerProcess,
     end_leftover,
+    is_own_fault,
     probe,
     server_binary,
     spawn,
@@ -39,14 +39,8 @@ _STEADY = 60.0
 _PORTS_TRIED = 5
 #: Descriptors that a start needs besides the server's own: configuration, log, connection to the server.
 _RESERVE: Final = 8
-#: Errors that mean that this process lacks a resource, which another process may have.
-_OUR_WANTS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 #: Seconds of such failures in a row after which the process must be replaced.
 _HOPELESS: Final = 30.0
-
-
-class _OwnFault(EmbeddedServerError):
-    """The server could not be started for a reason in this process."""
 
 
 class EmbeddedServer(Service):
@@ -239,7 +233,7 @@ class EmbeddedServer(Service):
                     raise
                 except Exception as problem:
                     self._report(one_line(problem))
-                    if not _is_own_fault(problem):
+                    if not is_own_fault(problem):
                         fault_since = None
                         continue
                     now = self._reactor.seconds()
@@ -293,23 +287,7 @@ class EmbeddedServer(Service):
 
     def _spawn(self, binary: str, port: int) -> ServerProcess:
         with self._reserve.released():
-            try:
-                log = self._prepare_files(port)
-            except OSError as problem:
-                kind = _OwnFault if problem.errno in _OUR_WANTS else EmbeddedServerError
-                raise kind(f"cannot write in {self._directory.path}: {problem.strerror}") from None
-            try:
-                return spawn(self._reactor, self._directory, binary, log)
-            except (OSError, MemoryError) as problem:
-                raise _OwnFault(f"cannot start a process for embedded Valkey: {one_line(problem)}") from None
-            finally:
-                os.close(log)
-
-    def _prepare_files(self, port: int) -> int:
-        """Write the configuration; return the descriptor of the log."""
-        self._directory.tidy()
-        self._directory.write_config(port, None if self._password is None else access_rule(self._password))
-        return self._directory.open_log()
+            return spawn(self._reactor, self._directory, binary, port, self._password)
 
     def _probe(self, port: int, pid: int | None) -> "defer.Deferred[str]":
         probing = probe(self._reactor, port, pid, self._password, self._reserve)
@@ -321,8 +299,3 @@ class EmbeddedServer(Service):
             return
         if not await process.end(self._reactor, self._stop_timeout):
             self.log.warn("embedded Valkey did not end within {n:g} s; killed it", n=self._stop_timeout)
-
-
-def _is_own_fault(problem: Exception) -> bool:
-    """Return whether an error lies in this process; an error that the server reports does not."""
-    return isinstance(problem, _OwnFault) or not isinstance(problem, EmbeddedServerError)

@@ -1,5 +1,6 @@
 """The process of the embedded server: its program, its start, and whether it answers."""
 
+import errno
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 
 from jt709c_gateway.redis.client_protocol import RedisProtocolFactory, connect, one_line
 from jt709c_gateway.redis.embedded import launcher
+from jt709c_gateway.redis.embedded.access import access_rule
 from jt709c_gateway.redis.embedded.data_directory import LOOPBACK, EmbeddedServerError, ValkeyDirectory
 from jt709c_gateway.util.child_process import ChildProcess
 from jt709c_gateway.util.file_descriptors import DescriptorReserve
@@ -18,6 +20,8 @@ from jt709c_gateway.util.file_descriptors import DescriptorReserve
 PROBE_TIMEOUT: Final = 2.0
 #: Seconds between two looks at a server that starts or ends.
 PROBE_PAUSE: Final = 0.02
+#: Errors that mean that this process lacks a resource, which another process may have.
+_OUR_WANTS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 
 
 def server_binary() -> str:
@@ -43,11 +47,35 @@ class ServerProcess(ChildProcess):
         self.log_start = log_start
 
 
-def spawn(reactor: Any, directory: ValkeyDirectory, binary: str, log: int) -> ServerProcess:
-    """Start the server with the configuration in `directory`; `log` is the descriptor of its log.
+class _OwnFault(EmbeddedServerError):
+    """The server could not be started for a reason in this process."""
 
-    OSError or MemoryError when there can be no further process.
-    """
+
+def is_own_fault(problem: Exception) -> bool:
+    """Return whether an error lies in this process; an error that the server reports does not."""
+    return isinstance(problem, _OwnFault) or not isinstance(problem, EmbeddedServerError)
+
+
+def spawn(
+    reactor: Any, directory: ValkeyDirectory, binary: str, port: int, password: str | None
+) -> ServerProcess:
+    """Write the server's configuration and start it; EmbeddedServerError when that is impossible."""
+    try:
+        directory.tidy()
+        directory.write_config(port, None if password is None else access_rule(password))
+        log = directory.open_log()
+    except OSError as problem:
+        kind = _OwnFault if problem.errno in _OUR_WANTS else EmbeddedServerError
+        raise kind(f"cannot write in {directory.path}: {problem.strerror}") from None
+    try:
+        return _spawn(reactor, directory, binary, log)
+    except (OSError, MemoryError) as problem:
+        raise _OwnFault(f"cannot start a process for embedded Valkey: {one_line(problem)}") from None
+    finally:
+        os.close(log)
+
+
+def _spawn(reactor: Any, directory: ValkeyDirectory, binary: str, log: int) -> ServerProcess:
     process = ServerProcess(os.fstat(log).st_size)
     command = [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), str(directory.path)]
     command += [str(directory.server_lock), binary, str(directory.config_file)]
