@@ -1,5 +1,6 @@
 """10,000 locks on the page."""
 
+import time
 from typing import Any
 
 from tests.browser.fleet import store_fleet
@@ -8,6 +9,8 @@ from tests.browser.support import BrowserTestCase, row
 _COUNT = 10_000
 #: Seconds that a deed may take until its result is drawn. It is 0.04 to 0.07 where nothing else runs.
 _LIMIT = 1.0
+#: Bytes of JavaScript's heap; it is 7.4 million, and a little more in a browser's first page.
+_HEAP = 12_000_000
 #: JavaScript that tells the seconds from a deed until what it led to has been drawn.
 _TIMED = """
 async () => {
@@ -35,8 +38,7 @@ class LargeFleetTests(BrowserTestCase):
 
     def test_usable(self) -> None:
         """Filtering, sorting and scrolling are quick, and only the rows in sight have elements."""
-        page = self.open()
-        self.wait(page, f"document.querySelector('.grid')?.getAttribute('aria-rowcount') === '{_COUNT + 1}'")
+        page = self.whole_table()
         took = {
             "sort": self.timed(page, "document.querySelector('[data-sort=battery]').click()"),
             "sort again": self.timed(page, "document.querySelector('[data-sort=where]').click()"),
@@ -59,6 +61,36 @@ class LargeFleetTests(BrowserTestCase):
         elements = page.evaluate("document.querySelectorAll('*').length")
         self.assertLess(elements, 1500)
         self.assertEqual(row(page, self.devices[-1]).get_attribute("aria-rowindex"), str(_COUNT + 1))
+
+    def test_memory(self) -> None:
+        """The rows take a bounded part of the heap."""
+        self.whole_table().context.close()
+        page = self.whole_table()
+        session = page.context.new_cdp_session(page)
+        session.send("HeapProfiler.enable")
+        session.send("HeapProfiler.collectGarbage")
+        session.send("Performance.enable")
+        metrics = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+        self.assertLess(metrics["JSHeapUsedSize"], _HEAP)
+
+    def test_change(self) -> None:
+        """A lock that reports is shown with its new state; the page is told at most once a second."""
+        page = self.whole_table()
+        device = self.devices[0]
+        key, now = self.desk.key("device", device), time.time()
+        before = self.desk.redis.call("HMGET", key, "lock_state", "alarms")
+        self.addCleanup(self.desk.redis.call, "HSET", key, "lock_state", before[0], "alarms", before[1])
+        self.desk.redis.call("HSET", key, "lock_state", "unlocked", "alarms", "[]")
+        self.desk.redis.call("ZADD", self.desk.key("devices"), now, device)
+        row(page, device).locator(".cell-lock", has_text="unlocked").wait_for(timeout=5000)
+
+    def whole_table(self) -> Any:
+        """A page that shows the table of all locks."""
+        page = self.open()
+        self.wait(page, f"document.querySelector('.grid')?.getAttribute('aria-rowcount') === '{_COUNT + 1}'")
+        page.locator('.grid [role="row"]:not([hidden])').nth(5).wait_for()
+        page.locator("#connection", has_text="live").wait_for()
+        return page
 
     def test_counts(self) -> None:
         """The counts on top are those of the whole fleet."""
