@@ -13,10 +13,10 @@ from attrs import evolve
 from twisted.internet import defer
 from twisted.logger import Logger
 
-from jt709c_gateway.config.options import read_password
 from jt709c_gateway.config.settings import Settings
 from jt709c_gateway.redis.address import EmbeddedAddress, RedisAddress, client_endpoint
 from jt709c_gateway.redis.connector import RedisConnector
+from jt709c_gateway.redis.credentials import read_password
 from jt709c_gateway.redis.embedded.server import EmbeddedServer
 from jt709c_gateway.redis.tls import TlsFiles
 from jt709c_gateway.transport.proxy_protocol import split_proxied

@@ -10,8 +10,8 @@ import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.config.settings import Settings
-from jt709c_gateway.config.values import PASSWORD_VARIABLE
 from jt709c_gateway.program import ProgramOptions
+from jt709c_gateway.redis.credentials import PASSWORD_VARIABLE
 from tests.daemon import Daemon
 
 _TOP = Path(__file__).parents[1]

@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.config.options import Options
 from jt709c_gateway.config.settings import OPTIONS
-from jt709c_gateway.config.values import PASSWORD_VARIABLE, UdpPort
+from jt709c_gateway.config.values import UdpPort
+from jt709c_gateway.redis.credentials import PASSWORD_VARIABLE
 from jt709c_gateway.redis.durability import Durability
 from tests.signing_support import SECRET
 from tests.support import (

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway import __version__
 from jt709c_gateway.config.options import Options
-from jt709c_gateway.config.values import PASSWORD_VARIABLE
+from jt709c_gateway.redis.credentials import PASSWORD_VARIABLE
 from jt709c_gateway.service import makeService
 from tests.daemon import Daemon, run_twistd
 from tests.reporting import report

@@ -13,13 +13,12 @@ from twisted.internet import defer, task
 from jt709c_gateway.cli.console import plain
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.runner import notice, run
-from jt709c_gateway.config.options import read_password
-from jt709c_gateway.config.values import DEFAULT_DATA_DIR, PASSWORD_VARIABLE
 from jt709c_gateway.redis.address import RedisAddress, client_endpoint, parse_redis_address
 from jt709c_gateway.redis.client_protocol import RedisProtocol
 from jt709c_gateway.redis.connection import RedisConnection
+from jt709c_gateway.redis.credentials import PASSWORD_VARIABLE, read_password
 from jt709c_gateway.redis.embedded.access import running_server
-from jt709c_gateway.redis.embedded.data_directory import EmbeddedServerError
+from jt709c_gateway.redis.embedded.data_directory import DEFAULT_DATA_DIR, EmbeddedServerError
 from jt709c_gateway.redis.endpoints import has_hash_tag
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.pubsub import ListenerEndpoint

@@ -25,11 +25,11 @@ from jt709c_gateway.config.values import (
     ADMIT_ANY,
     ADMIT_FILE,
     NO_DIALECT,
-    PASSWORD_VARIABLE,
     existing_file,
     name,
 )
 from jt709c_gateway.redis.address import EmbeddedAddress, parse_redis_address
+from jt709c_gateway.redis.credentials import PASSWORD_VARIABLE, read_password
 from jt709c_gateway.redis.endpoints import has_hash_tag
 from jt709c_gateway.transport.proxy_protocol import split_proxied
 from jt709c_gateway.transport.shared_ports import SHARED_ENDPOINTS
@@ -201,17 +201,6 @@ def _command_keys(path: Path | None) -> dict[str, SigningKey] | None:
         return None if path is None else load_signing_keys(path)
     except SigningKeysError as error:
         raise usage.UsageError(f"--command-keys {error}") from None
-
-
-def read_password(path: Path) -> str:
-    """Read the password in the first line of a file; the ValueError shows no part of it."""
-    try:
-        line = path.read_text(encoding="utf-8").partition("\n")[0].strip()
-    except (OSError, UnicodeDecodeError):
-        line = ""
-    if not line:
-        raise ValueError(f"{str(path)!r}: expected a text file with a password in its first line")
-    return line
 
 
 def _secret(values: dict[str, Any], option: str) -> str | None:

@@ -8,8 +8,6 @@ from attrs import field, frozen
 
 from jt709c_gateway.commands.signing import DEFAULT_WINDOW, SigningKey
 from jt709c_gateway.config.values import (
-    DEFAULT_DATA_DIR,
-    PASSWORD_VARIABLE,
     SUBLOCK_SERIAL,
     UdpPort,
     admit,
@@ -44,7 +42,9 @@ from jt709c_gateway.config.values import (
 from jt709c_gateway.gateway.allowlist_file import Allowlist
 from jt709c_gateway.gateway.commands.address_proof import UdpCommands
 from jt709c_gateway.protocol.dialects import JT701
+from jt709c_gateway.redis.credentials import PASSWORD_VARIABLE
 from jt709c_gateway.redis.durability import Durability
+from jt709c_gateway.redis.embedded.data_directory import DEFAULT_DATA_DIR
 from jt709c_gateway.redis.keys import DEFAULT_PREFIX
 from jt709c_gateway.web.htpasswd import UserFile
 from jt709c_gateway.web.settings import Tiles

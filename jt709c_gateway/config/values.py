@@ -18,8 +18,6 @@ from jt709c_gateway.transport.proxy_protocol import PROXIED, split_proxied
 from jt709c_gateway.web.htpasswd import UserFile, UsersError, read_users
 from jt709c_gateway.web.settings import EVERYBODY, Tiles
 
-PASSWORD_VARIABLE: Final = "JT709C_REDIS_PASSWORD"
-DEFAULT_DATA_DIR: Final = Path("jt709c-data")
 #: Values of ``--admit``.
 ADMIT_ANY: Final = "any"
 ADMIT_FILE: Final = "file"

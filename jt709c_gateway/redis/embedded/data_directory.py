@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
+DEFAULT_DATA_DIR = Path("jt709c-data")
+"""The directory of a gateway that is started without --data-dir."""
 LOG_LIMIT = 10 * 1024 * 1024
 """Size of the log in bytes above which it is renamed."""
 
