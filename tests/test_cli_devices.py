@@ -4,9 +4,12 @@ import csv
 import io
 import json
 import os
+import pty
 import re
+import signal
 import subprocess
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from unittest import mock
 
@@ -19,7 +22,7 @@ from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.table import print_table
 from jt709c_gateway.redis.device_summary import DEVICE_FIELDS, DeviceSummary, summarise
 from tests.acl import COMMANDER, READER, GuardedServer, denials
-from tests.cli_support import put_device, run
+from tests.cli_support import COMMAND, TIMEOUT, put_device, run
 
 
 def device(name: str, gateway: str | None = None, **state: str) -> DeviceSummary:
@@ -221,6 +224,31 @@ class DevicesTests(SynchronousTestCase):
         for text in ("firmware", "latitude", "\\x1b[2J", "203.0.113.7:50112"):
             self.assertIn(text, shown)
         self.assertRegex(shown, r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ")
+
+    def test_watch(self) -> None:
+        """On the alternate screen, read again and again, until interrupted."""
+        self.fill()
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(
+            [*COMMAND, "devices", "-w"],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={**os.environ, "JT709C_REDIS": self.server.url_of(READER), "COLUMNS": "80", "LINES": "5"},
+        )
+        self.addCleanup(process.kill)
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):
+            while data := os.read(ours, 65536):
+                shown += data
+                if shown.count(b"2 of 2 devices: 1 online") == 2:
+                    process.send_signal(signal.SIGINT)
+        os.close(ours)
+        self.assertEqual(process.wait(TIMEOUT), 130)
+        self.assertTrue(shown.startswith(b"\x1b[?1049h"), shown)
+        self.assertIn(b"\x1b[?1049l", shown)
+        self.assertIn(b"8000010001", shown)
 
     def test_watch_needs_a_terminal(self) -> None:
         result = self.devices("-w")

@@ -25,6 +25,8 @@ STYLES: Final[Mapping[str, str]] = {
 }
 #: Flags of a sub-lock, shown only if set.
 _FLAGS: Final = ("contact_lost", "low_voltage", "rope_open", "back_cover_open")
+#: Columns of the terminal by which the rest of a long line is indented.
+INDENT: Final = 11
 _DEVICE_WIDTH: Final = 15
 _KIND_WIDTH: Final = 12
 _GOOD: Final = frozenset(["done", "confirmed"])

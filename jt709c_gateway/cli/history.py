@@ -8,14 +8,14 @@ import msgspec
 from attrs import define
 
 from jt709c_gateway.cli import completion_values
-from jt709c_gateway.cli.console import console, plain
+from jt709c_gateway.cli.console import console, plain, print_line
 from jt709c_gateway.cli.device_lookup import has_reported, resolve
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.options import check_device, local_option, redis_options
 from jt709c_gateway.cli.redis_client import RedisOptions, query
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.cli.time_format import read_since
-from jt709c_gateway.cli.timeline import Timeline
+from jt709c_gateway.cli.timeline import INDENT, Timeline
 from jt709c_gateway.protocol.json_text import escape_text
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
@@ -157,4 +157,4 @@ def _print(device: str, entries: list[Entry], wanted: HistoryFilter) -> None:
     out.print(f"history of {device}", style="bold")
     timeline = Timeline(wanted.local)
     for event in _events(entries):
-        out.print(timeline.line(event), soft_wrap=True)
+        print_line(out, timeline.line(event), INDENT)

@@ -12,7 +12,7 @@ from attrs import define, field
 from twisted.internet import defer, task
 
 from jt709c_gateway.cli import command_arguments, completion_values, event_format
-from jt709c_gateway.cli.console import console, plain
+from jt709c_gateway.cli.console import console, plain, print_line
 from jt709c_gateway.cli.device_lookup import resolve
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.options import SECONDS, check_device, local_option, redis_options
@@ -195,7 +195,7 @@ class _Follower:
         if self._push.as_json:
             self._out.out(escape_text(payload.decode("utf-8", "replace")), highlight=False)
         else:
-            self._out.print(event_format.line(event, self._push.local), soft_wrap=True)
+            print_line(self._out, event_format.line(event, self._push.local), event_format.INDENT)
         self.reached(event["data"].get("state"))
 
     def missed(self, state: str) -> None:

@@ -8,12 +8,12 @@ import msgspec
 import txredisapi
 
 from jt709c_gateway.cli.commands import full_id, read
-from jt709c_gateway.cli.console import console, plain
+from jt709c_gateway.cli.console import console, plain, print_line
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.options import local_option, redis_options
 from jt709c_gateway.cli.redis_client import RedisOptions, query
 from jt709c_gateway.cli.time_format import date_and_time, parse
-from jt709c_gateway.cli.timeline import Timeline
+from jt709c_gateway.cli.timeline import INDENT, Timeline
 from jt709c_gateway.commands.model import COMMAND_ID
 from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.redis.connection import RedisConnection
@@ -103,4 +103,4 @@ def _print(record: Mapping[str, Any], events: list[dict[str, Any]], local: bool)
         out.print(f"    {name:<16}{plain(text)}", soft_wrap=True)
     timeline = Timeline(local)
     for event in events:
-        out.print(timeline.line(event), soft_wrap=True)
+        print_line(out, timeline.line(event), INDENT)

@@ -13,6 +13,8 @@ from jt709c_gateway.cli.time_format import date_and_time, parse
 
 _STATE_WIDTH: Final = 12
 _INDENT: Final = "    "
+#: Columns of the terminal by which the rest of a long line is indented.
+INDENT: Final = 26
 #: Seconds by which the time of an event may differ from its arrival without a remark.
 _LATE: Final = 60.0
 

@@ -11,7 +11,7 @@ from attrs import define, field, frozen
 from twisted.internet import defer, task
 
 from jt709c_gateway.cli import completion_values, event_format
-from jt709c_gateway.cli.console import console, plain
+from jt709c_gateway.cli.console import console, plain, print_line
 from jt709c_gateway.cli.device_lookup import ResolvedDevice, resolve
 from jt709c_gateway.cli.options import check_devices, local_option, read_kinds, redis_options
 from jt709c_gateway.cli.redis_client import Link, RedisOptions, connect, fire_once, redis_link, subscribe
@@ -123,7 +123,7 @@ class Display:
         if self.wanted.as_json:
             self._out.out(escape_text(payload.decode("utf-8", "replace")), highlight=False)
         else:
-            self._out.print(event_format.line(event, self.wanted.local), soft_wrap=True)
+            print_line(self._out, event_format.line(event, self.wanted.local), event_format.INDENT)
 
     def _fits(self, event: dict[str, Any]) -> bool:
         if self.wanted.kinds and event.get("kind") not in self.wanted.kinds:

@@ -149,7 +149,7 @@ def _meaning(name: str, value: str) -> str:
     if name == "time":
         return _time(value)
     if unit := sentence_terms.UNITS.get(name):
-        return f"{value}{unit}"
+        return value if value.endswith(unit.strip()) else f"{value}{unit}"
     return sentence_terms.MEANINGS.get(name, {}).get(value, "")
 
 
