@@ -85,7 +85,7 @@ class TimelineTests(SynchronousTestCase):
     def test_what_begins_in_the_middle(self) -> None:
         """A command whose beginning has been cut off is introduced with the first that is left of it."""
         (line,) = self.lines(step(9, "rejected", reason="wrong password"))
-        self.assertIn("unlock  asked for by somebody who didn't say", line)
+        self.assertIn("unlock  asked for by an unnamed sender", line)
         self.assertTrue(line.endswith("command 7f3c  rejected      wrong password"), line)
 
     def test_late_and_stored(self) -> None:

@@ -143,7 +143,7 @@ def _fits(record: Mapping[str, Any], named: ResolvedDevice | None, wanted: Comma
 
 
 async def full_id(connection: RedisConnection, keys: Keys, beginning: str) -> list[str]:
-    """Return the ids of commands that begin like this; one that is given whole is alone."""
+    """Return the ids that begin like this; a whole id matches only itself."""
     if await connection.call("HGET", keys.command(beginning), "state") is not None:
         return [beginning]
     found: list[str] = []

@@ -79,7 +79,7 @@ class Timeline:
 
 
 def _who(data: Mapping[str, Any]) -> str:
-    who = plain(data.get("issued_by") or "somebody who didn't say")
+    who = plain(data.get("issued_by") or "an unnamed sender")
     return f"{who}, signed with key {plain(data['key'])}" if data.get("key") else who
 
 

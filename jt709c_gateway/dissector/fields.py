@@ -23,10 +23,10 @@ class Bits:
 class Field:
     """One field of a frame, or a group of them (`children`).
 
-    `offset` counts bytes of the frame as received. `raw` are its bytes as received, in hex, escapes included.
-    `value` is what they hold: a number, text, decimal digits, or hex where nothing is known; None for a group
-    and for a password. `meaning` is for people, with the unit. `problem` says what was expected and what was
-    found where the frame breaks.
+    `offset` counts the bytes of the frame as received. `raw` has the field's bytes as received, in hex, with
+    escapes. `value` is a number, text, decimal digits, or hex of unknown content; None for a group and for a
+    password. `meaning` is for people, with the unit. `problem` says what was expected and found where the
+    frame is broken.
     """
 
     offset: int
@@ -43,13 +43,13 @@ class Field:
 class Explanation:
     """One dissected frame.
 
-    `offset` is where it stands in the bytes given; a frame that shares its first flag with the one before
-    starts at that flag. `title` says in words what it is, `direction` whether a lock sent it (`up`), the
-    gateway did (`down`), or either may have (None). Each of its bytes is in exactly one leaf of `fields`.
+    `offset` is its position in the given bytes; a frame that shares a flag with the previous one starts at
+    that flag. `title` describes it, `direction` is `up` if a lock sent it, `down` if the gateway did, None if
+    either may have. Each byte is in exactly one leaf of `fields`.
 
-    `events` are the kinds of the events that the gateway makes of it, and `answer` is what it answers, in hex
-    (passwords as `2a`); both only when the gateway can read the frame. `whole` is the body of a split message
-    put together, with the last part to come; offsets in it count from the start of that body.
+    `events` has the kinds of the gateway's events, and `answer` its answer in hex (passwords as `2a`), if the
+    gateway can read the frame. `whole` is the reassembled body of a split message, with its last part;
+    offsets in it count from the start of that body.
     """
 
     offset: int

@@ -27,9 +27,9 @@ class Ended(Exception):
 class Wire:
     """A frame as received, and without escapes.
 
-    `at` gives for each byte of `data`, and for its end, the offset in `raw`. `faults` tells of bytes of
-    `data` that are no right escape. Bytes of `raw` at the offsets in `hidden` may be a password; with
-    `secrets` nothing is hidden.
+    `at` has the offset in `raw` of each byte of `data` and of its end. `faults` has the wrong escapes by
+    offset in `data`. Bytes of `raw` at the offsets in `hidden` may be a password; with `secrets` nothing is
+    hidden.
     """
 
     raw: bytes = field(repr=False)
@@ -163,10 +163,10 @@ class Reader:
 
     @contextmanager
     def group(self, name: str, meaning: str = "", size: int | None = None) -> "Iterator[Reader]":
-        """Read a group: the reader given takes what is in it, up to `size` bytes when that is known.
+        """Read a group with the reader that the context gives, up to `size` bytes if that is known.
 
-        A group of known size is whole when left: what nobody took is left over, and when it ends too early
-        that is told and reading goes on behind it (but for an empty group, which nobody sees).
+        At the end of a group of known size, unread bytes become a field. If the bytes end within the group,
+        that is reported, and reading continues after it, unless the group is empty.
         """
         group = Field(self.wire.at[self.position], "", name, None, meaning)
         end = self.end if size is None else min(self.position + size, self.end)

@@ -43,8 +43,7 @@ def spans(header: jt808.Header, body: bytes) -> list[tuple[int, int]]:
 def in_binary(wire: Wire, end: int, sound: bool) -> tuple[frozenset[int], bool]:
     """Find passwords in a `7E` frame; `end` is the end of its unescaped body, `sound` whether the check fits.
 
-    Also whether a password in it is masked already, as in the events of the gateway: then nobody can check
-    the frame.
+    Also return whether a password in it is already masked, as in events, so that the check can't be verified.
     """
     payload = wire.data[1:end]
     try:

@@ -1,8 +1,8 @@
 """A lock's flash memory: reports stay in it until the gateway has answered them (docs/protocol.rst §4).
 
 Three places: `live` are reports made while connected that wait for their turn; `stored` those that were made
-without a connection; `in_flight` are frames that were sent and not answered yet. What a report's bytes mean,
-how many stored ones go into one frame and what names them in an answer is the dialect's affair.
+without a connection; `in_flight` are frames that were sent and not answered yet. The dialect defines the
+bytes of reports, how many stored ones share a frame, and the keys of their answers.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -18,9 +18,9 @@ BATCH: Final = 10
 
 @define
 class Entry:
-    """A report that was made: what it is (`kind`, the dialect's) and its bytes, not yet a whole frame.
+    """A report before it is framed: its kind, which the dialect defines, and its body.
 
-    `serial` where it got one when it was made. `kept` is false for what makes sense only while connected.
+    `serial` is set if it was assigned with the report. `kept` is false for a report of a connection only.
     """
 
     kind: Hashable
