@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet import task
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.logger import capturedLogs, formatEvent
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.model import InvalidCommand
@@ -114,6 +114,17 @@ class RejectionTests(SynchronousTestCase):
             line,
             "a command is invalid (command abc, device 794308010001, issued by web:ann): "
             "ttl: is -1; expected 1 to 604800",
+        )
+
+    def test_an_unreadable_entry_of_a_queue_is_named_as_such(self) -> None:
+        error = InvalidCommand("entry", "is no JSON", "a command", command_id="abc")
+        with capturedLogs() as events:
+            log_rejection(error, "794308010001", "invalid entry in a lock's queue", LogLevel.error)
+        self.assertEqual(events[0]["log_level"], LogLevel.error)
+        self.assertEqual(
+            formatEvent(events[0]),
+            "invalid entry in a lock's queue (command abc, device 794308010001): "
+            "entry: is no JSON; expected a command",
         )
 
     def test_says_when_nothing_is_known(self) -> None:

@@ -1,9 +1,9 @@
 """Records rejected commands beside their own events: in a Redis list, in counters and in the log."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from jt709c_gateway.commands.masking import MASK
 from jt709c_gateway.commands.model import CommandState, InvalidCommand
@@ -61,12 +61,19 @@ def hide_unknown_names(context: CommandContext, error: InvalidCommand, *, is_kno
         error.device = None
 
 
-def log_rejection(error: InvalidCommand, device: str) -> None:
-    """Log that a command is invalid, with what is known of it: id, device, and who issued it."""
+def log_rejection(
+    error: InvalidCommand,
+    device: str,
+    what: str = "a command is invalid",
+    level: Any = LogLevel.warn,
+) -> None:
+    """Log a rejection, with what is known of the command: id, device, and who issued it."""
     about = {"command": error.command_id, "device": device, "issued by": error.issued_by, "key": error.key}
     known = ", ".join(f"{name} {value}" for name, value in about.items() if value and value != UNKNOWN)
-    _log.warn(
-        "a command is invalid ({about}): {reason}",
+    _log.emit(
+        level,
+        "{what} ({about}): {reason}",
+        what=what,
         about=known or "without id, device and issuer",
         reason=str(error),
     )
@@ -77,7 +84,7 @@ def reject_claimed(context: CommandContext, device: str, error: InvalidCommand) 
     if isinstance(error, CommandRefused):
         context.publisher.submit(device, None, rejection_writes(context, error))
         if may_log(context):
-            _log.warn("a command for {device} is refused: {reason}", device=device, reason=str(error))
+            log_rejection(error, device, "a command is refused")
 
 
 def reject_unreadable(
@@ -107,4 +114,4 @@ def reject_unreadable(
         further += context.store.forget_writes(command_id)
     context.publisher.submit(device, ended, further, condition=condition)
     if may_log(context):
-        _log.error("invalid entry in the queue of {device}: {reason}", device=device, reason=str(error))
+        log_rejection(rejection, device, "invalid entry in a lock's queue", LogLevel.error)
