@@ -80,6 +80,9 @@ class ContainerTests(SynchronousTestCase):
     def test_the_image_is_healthy_when_the_gateway_is_ready(self) -> None:
         check = re.search(r"CMD (\[.*\])", self.instruction("HEALTHCHECK"))
         assert check is not None
+        self.assertEqual(
+            compose()["services"]["gateway"]["healthcheck"]["test"], ["CMD", *json.loads(check[1])]
+        )
         *_, program = json.loads(check[1])
         daemon = Daemon("--gateway", "gw1").start()
         self.addCleanup(daemon.discard)

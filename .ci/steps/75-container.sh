@@ -7,7 +7,9 @@ for candidate in docker podman; do
     if timeout 20 "$candidate" info >/dev/null 2>&1; then tool=$candidate && break; fi
 done
 if [[ $tool ]] && "$tool" pull --quiet docker.io/library/python:3.13-slim >"$SCRATCH/pull.log" 2>&1; then
-    "$tool" build --quiet -f etc/container/Containerfile -t jt709c-gateway-ci .
+    format=()
+    [[ $tool != podman ]] || format=(--format docker)
+    "$tool" build --quiet "${format[@]}" -f etc/container/Containerfile -t jt709c-gateway-ci .
     "$tool" run --rm jt709c-gateway-ci --version
     if "$tool" compose version >/dev/null 2>&1; then
         export REDIS_PASSWORD=ci COMPOSE_PROJECT_NAME=jt709c-ci
