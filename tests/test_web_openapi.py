@@ -50,7 +50,7 @@ SAMPLES: dict[tuple[str, str], tuple[str, Any, bool]] = {
     ("GET", "/commands"): ("/commands", None, True),
     ("POST", "/commands"): ("/commands", {"device": "{device}", "command": "locate"}, True),
     ("POST", "/commands/check"): ("/commands/check", {"device": "{device}", "command": "locate"}, True),
-    ("GET", "/commands/{id}"): ("/commands/{order}", None, True),
+    ("GET", "/commands/{id}"): ("/commands/{command}", None, True),
     ("GET", "/catalogue"): ("/catalogue?device={device}", None, True),
     ("GET", "/explain"): ("/explain?frame=7e", None, False),
     ("POST", "/explain"): ("/explain", {"frame": "7e"}, False),
@@ -128,7 +128,7 @@ class AnswerTests(SynchronousTestCase):
         lock = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(lock.close)
         command = self.api.post("/commands", {"device": lock.device, "command": "locate"}).json["id"]
-        self.known = {"{device}": lock.device, "{order}": command}
+        self.known = {"{device}": lock.device, "{command}": command}
         wait_until(lambda: self.api.get(f"/commands/{command}").status == 200)
 
     def ask(self, operation: tuple[str, str], known: dict[str, str] | None = None, **changed: Any) -> Reply:
@@ -161,7 +161,7 @@ class AnswerTests(SynchronousTestCase):
             self.assertEqual((nobody.status, "www-authenticate" in nobody.headers), (401, True), operation)
             self.assertEqual(self.ask(operation, headers={"host": "evil.example"}).status, 403, operation)
             if "{id}" in path:
-                unknown = self.ask(operation, {"{device}": "5", "{order}": "nobodys"})
+                unknown = self.ask(operation, {"{device}": "5", "{command}": "nobodys"})
                 self.assertEqual(unknown.status, 404, operation)
             if operation[0] == "POST":
                 self.assertEqual(self.ask(operation, body=b"x" * 70_000).status, 413)

@@ -62,7 +62,7 @@ class LostAnswerTests(CommandCase):
         self.dialog.get_by_text("the command may have been given").wait_for()
         self.dialog.get_by_text("doesn't answer yet").wait_for()
         self.assertTrue(any(line.startswith("POST") for line in self.proxy.lost), self.proxy.lost)
-        # The answer to the same order sent again is lost as well, and then one comes through.
+        # The answer to the same command sent again is lost as well, and then one comes through.
         self.press("Send the same command again")
         self.dialog.get_by_role("button", name="Send the same command again").wait_for()
         self.lose("GET /api/v1/commands", "/events/live")

@@ -1,4 +1,4 @@
-"""Lists whose wanted entries lie behind more than one answer of the gateway looks at."""
+"""Lists that search further back than one answer of the gateway reaches."""
 
 import json
 import time

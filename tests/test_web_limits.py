@@ -1,4 +1,4 @@
-"""What somebody without a password can do to the port of the status page, and to whoever else needs it."""
+"""Limits of the web server: what clients without a password can do to it, and to other clients."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Commands, what can be ordered, and frames taken apart, as the API behind the status page tells them."""
+"""The records of commands, the catalogue, and explained frames, as the API serves them."""
 
 from typing import Any
 
