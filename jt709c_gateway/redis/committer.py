@@ -209,10 +209,8 @@ class Committer:
         """Whether a wait follows this call: the queue is empty, or calls took as long as the last wait."""
         if len(self._batches) > 1:
             return False
-        long_enough = (
-            now - self._undurable_since >= self._last_wait or len(self._undurable) + 1 >= MAX_UNDURABLE
-        )
-        return long_enough or not self._waiting
+        long_enough = now - self._undurable_since >= self._last_wait
+        return long_enough or len(self._undurable) + 1 >= MAX_UNDURABLE or not self._waiting
 
     def _durable(self, replies: list[Any], began: float) -> Any:
         """Return the script's reply after a successful wait; raise the script's error, or NotDurable."""

