@@ -1,4 +1,4 @@
-"""All figures of README and docs/deployment.rst in one run, as tables in reStructuredText.
+"""All figures of docs/performance.rst and docs/deployment.rst in one run, as tables in reStructuredText.
 
 Needs a quiet machine and, with the defaults, half an hour. The first table compares with another commit, with
 the naive server and with the floor, all on servers without persistence. The others are of a gateway
@@ -48,7 +48,7 @@ def table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
     """A list-table."""
     lines = [".. list-table::", "   :header-rows: 1", ""]
     for row in (head, *rows):
-        lines += [f"   {'*' if not index else ' '} - {cell}" for index, cell in enumerate(row)]
+        lines += [f"   {'*' if not index else ' '} - {cell}".rstrip() for index, cell in enumerate(row)]
     return "\n".join(lines) + "\n"
 
 
