@@ -140,7 +140,7 @@ class FleetTests(BrowserTestCase):
         self.wait(page, "document.activeElement.getAttribute('role') === 'grid'")
         self.assertEqual(page.evaluate(chosen), device)
         page.keyboard.press("g")
-        page.keyboard.press("o")
+        page.keyboard.press("c")
         page.get_by_role("heading", level=1, name="Commands").wait_for(state="attached")
 
     def test_keyboard_into_the_table(self) -> None:

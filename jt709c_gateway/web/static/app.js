@@ -13,7 +13,7 @@ import * as mapView from "./view_map.js";
 import * as commands from "./view_commands.js";
 
 const VIEWS = { fleet: fleetView, map: mapView, events, commands, device };
-const CHORDS = { f: "fleet", m: "map", e: "events", o: "commands" };
+const CHORDS = { f: "fleet", m: "map", e: "events", c: "commands" };
 /** How long the key "g" waits for the second key. */
 const CHORD_MS = 1500;
 
