@@ -1,5 +1,7 @@
 """--commit-window: what waits for company before it is written, what doesn't, and that the promise holds."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import txredisapi
@@ -11,7 +13,7 @@ from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.redis.commit_window import ENOUGH
 from jt709c_gateway.redis.durability import Durability
 from tests.committing import NOW, Fleet
-from tests.orders_support import FakeLock, new_device
+from tests.orders_support import CommandCase, FakeLock, new_device
 from tests.test_committer import CommitterCase, record
 
 WINDOW = 0.005
@@ -242,3 +244,29 @@ class GatewayTests(SynchronousTestCase):
         self.fleet.gateway.lifecycle.reassert_session(session)
         self.fleet.clock.advance(0)
         self.assertEqual(len(self.fleet.redis.batch()), 1)
+
+
+class CommandLifeTests(CommandCase):
+    """The real daemon with the longest window: a second."""
+
+    options = ("--commit-window", "1000")
+
+    def seconds(self, deed: Callable[[], None]) -> float:
+        """How long something takes."""
+        began = time.monotonic()
+        deed()
+        return time.monotonic() - began
+
+    def unlock(self) -> None:
+        """An unlock command from the queue to the event that confirms it."""
+        command = self.desk.unlock(self.device)
+        self.lock.say_yes(self.lock.next_unlock())
+        self.lock.open()
+        self.desk.wait(command, "confirmed")
+
+    def test_only_reports_wait(self) -> None:
+        """A report is answered after the window, and of a command's life no step waits for it."""
+        self.lock.connect(self.daemon)
+        self.assertGreater(self.seconds(self.lock.report), 0.99)
+        # A busy machine may take as long by itself, but not each time.
+        self.assertLess(min(self.seconds(self.unlock) for _ in range(4)), 0.9)
