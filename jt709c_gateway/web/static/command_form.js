@@ -220,6 +220,7 @@ export class CommandForm {
   async #isRight(body) {
     const field = (name) => this.#fields.find((one) => one.name === name) ?? null;
     this.#checking = true;
+    this.button.textContent = "Checking…";
     try {
       const { missing } = await post("commands/check", body);
       for (const { name, from } of missing)
@@ -235,6 +236,7 @@ export class CommandForm {
       return false;
     } finally {
       this.#checking = false;
+      this.button.textContent = "Continue…";
     }
   }
 
