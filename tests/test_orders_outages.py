@@ -121,6 +121,22 @@ class OutageTests(BenchTestCase):
         self.assertEqual(sum(data.startswith(b"\x7e\x83\x00") for data in link.sent), 2)
         self.assertEqual(self.desk.state(command), "sent")
 
+    def test_answered_while_it_is_numbered(self) -> None:
+        """A late answer to the first write, while Redis is asked for the serial of the second: no second."""
+        for command, params, state in (("text", {"text": "x"}, "done"), ("locate", {}, "acknowledged")):
+            link = self.come()
+            given = self.desk.command(self.device, command, params, timeout=2)
+            self.node.run()
+            (sent,) = (data for data in link.sent if data.startswith((b"\x7e\x83\x00", b"\x7e\x82\x01")))
+            self.node.clock.advance(2.5)
+            self.steps_until("HINCRBY")
+            self.node.feed(link, self.lock.frame(0x0001, sent[11:13] + sent[1:3] + b"\0"))
+            self.node.run()
+            self.assertEqual(self.desk.state(given), state)
+            self.assertEqual(sum(data[:3] == sent[:3] for data in link.sent), 1)
+            self.node.pass_time(3)
+            self.assertEqual(self.desk.state(given), "done")
+
     def test_expiry_reply_lost(self) -> None:
         """A command is taken from its queue at the end of its ttl, and the reply is lost: it still
         expires."""

@@ -6,8 +6,9 @@ From the top to the bottom; a module imports only from those below it:
 - `intake` queues valid entries (`acceptance`); `local_commands` executes those for the gateway itself,
   `entry_rejections` ends the others.
 - `dispatcher` keeps one executor per device.
-- `executor` claims a device's commands, one at a time; `address_query` has the device prove its UDP address.
-- `sender` writes one command: `encoder` frames it, `authorization` checks it again.
+- `executor` executes a device's commands, one at a time; `address_query` has it prove its UDP address.
+- `confirmations` publishes what evidence has confirmed, and undoes it when Redis refuses.
+- `claimer` claims a command, `sender` sends it: `authorization` checks it again, `encoder` frames it.
 - `evidence_tracker` and `matching` find the command that a message answers or confirms; `restore` restores
   commands from Redis, `rejections` records those that are refused.
 - `context` is what all of them share; `address_proof` decides what may be sent over UDP.

@@ -27,26 +27,25 @@ class AddressQuery:
 
     context: CommandContext
     device: QueriedDevice
-    session: Session
 
     def start(self) -> None:
         """Query the device, unless it was queried a moment ago."""
-        context, session, now = self.context, self.session, self.context.now()
-        if context.udp_commands is not UdpCommands.CONFIRMED:
+        context, session, now = self.context, self.device.session, self.context.now()
+        if context.udp_commands is not UdpCommands.CONFIRMED or session is None:
             return
         if not self.device.reachable or now < session.ask_again:
             return
         pending_query = PendingQuery(now + PATIENCE)
         if self.device.hold_for_query(pending_query, behind_commands=False):
             session.ask_again = now + PATIENCE + _PAUSE
-            asking = defer.Deferred.fromCoroutine(self._send(pending_query))
+            asking = defer.Deferred.fromCoroutine(self._send(pending_query, session))
             asking.addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
         self.log.failure("address query failed", failure)
 
-    async def _send(self, pending_query: PendingQuery) -> None:
-        context, session = self.context, self.session
+    async def _send(self, pending_query: PendingQuery, session: Session) -> None:
+        context = self.context
         profile = context.profiles.pick(session.device, session.dialect_or_guess(None), None)
         try:
             if profile is None:

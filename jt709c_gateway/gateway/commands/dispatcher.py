@@ -76,7 +76,7 @@ class CommandDispatcher:
         if session is None:
             return
         executor = self.ensure_executor(session)
-        executor.waiting = executor.failed = True
+        executor.waiting = executor.claimer.failed = True
 
     def remove_if_idle(self, executor: CommandExecutor) -> None:
         """Remove an idle executor, so that messages of its device are no longer matched to commands."""
@@ -94,7 +94,7 @@ class CommandDispatcher:
     def retry(self) -> None:
         """Repeat claims that failed."""
         for executor in list(self.executors.values()):
-            if executor.failed:
+            if executor.claimer.failed:
                 executor.schedule_next()
 
     def tick(self) -> None:

@@ -2,26 +2,23 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
-import txredisapi
 from attrs import define, field
 from twisted.internet import defer
-from twisted.logger import Logger
 
 from jt709c_gateway.commands.lifecycle import Action, CommandExecution, Step
 from jt709c_gateway.commands.model import CommandState
-from jt709c_gateway.commands.status import CommandStatus
 from jt709c_gateway.gateway.commands.address_query import AddressQuery
+from jt709c_gateway.gateway.commands.claimer import CommandClaimer
+from jt709c_gateway.gateway.commands.confirmations import Confirmations
 from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.gateway.commands.evidence_tracker import EvidenceTracker
 from jt709c_gateway.gateway.commands.pending_query import PendingQuery
 from jt709c_gateway.gateway.commands.restore import restore_claimed
-from jt709c_gateway.gateway.commands.sender import CommandSender, Hold
+from jt709c_gateway.gateway.commands.sender import CommandSender, Hold, log_unexpected_error
 from jt709c_gateway.gateway.policy import Moment
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol.message import Message
-from jt709c_gateway.redis.command_store_types import Claim, NotOurs, SessionClaim
 
 
 @define(eq=False)
@@ -31,32 +28,31 @@ class CommandExecutor:
     The next command is claimed only after the outcome of the previous one is committed.
     """
 
-    log = Logger()
-
     device: str
     context: CommandContext
     #: Called when there may be nothing left to execute and to confirm.
     _on_idle: Callable[["CommandExecutor"], None] = field(repr=False)
     session: Session | None = None
+    claimer: CommandClaimer = field(init=False)
     evidence: EvidenceTracker = field(init=False)
+    _confirmations: Confirmations = field(init=False, repr=False)
     #: Whether commands wait in Redis that can't be sent yet, and what for.
     waiting: bool = False
     hold: Hold = Hold.NOTHING
-    #: Whether the last claim failed; `CommandDispatcher.retry` repeats it.
-    failed: bool = False
     #: Sends the command in progress.
     _sender: CommandSender | None = field(default=None, repr=False)
-    _claiming: bool = False
-    _claim_again: bool = False
-    #: Commits that the next claim has to wait for.
-    _pending_commits: int = 0
-    #: Whether the device has connected since the last claim.
-    _just_connected: bool = False
+    #: Whether `_execute_commands` runs.
+    _running: bool = False
+    #: Whether there may be a command to claim, and whether everything submitted has to be committed first.
+    _claim_due: bool = False
+    _commit_due: bool = False
     #: A query of the gateway itself; commands wait until it has ended.
     _pending_query: PendingQuery | None = field(default=None, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        self.claimer = CommandClaimer(self.context, self.device)
         self.evidence = EvidenceTracker(self.context)
+        self._confirmations = Confirmations(self.context, self, self.evidence)
 
     @property
     def current(self) -> CommandExecution | None:
@@ -66,7 +62,7 @@ class CommandExecutor:
     @property
     def busy(self) -> bool:
         """Whether a command is being claimed or written, or awaits its answer."""
-        return self._sender is not None or self._claiming or self._pending_commits > 0
+        return self._sender is not None or self._running or self._confirmations.pending > 0
 
     @property
     def idle(self) -> bool:
@@ -91,7 +87,7 @@ class CommandExecutor:
         self.session = session
         session.executor = self
         self.evidence.start()
-        self.hold, self._just_connected = Hold.NOTHING, arrived
+        self.hold, self.claimer.just_connected = Hold.NOTHING, arrived
         self.schedule_next()
 
     def detach(self) -> None:
@@ -117,79 +113,63 @@ class CommandExecutor:
         self._pending_query = None
         self.schedule_next()
 
-    def schedule_next(self) -> None:
-        """Claim the next command from Redis, unless one is in progress."""
-        if self._sender is not None or self._pending_commits or self._pending_query is not None:
+    def schedule_next(self, after_commit: bool = False) -> None:
+        """Claim the next command from Redis, after the one in progress.
+
+        With `after_commit`, everything submitted until now is committed before that.
+        """
+        self._claim_due = True
+        self._commit_due = self._commit_due or after_commit
+        if self._running or self._sender is not None or self._pending_query is not None:
             return
-        session = self.session
-        if session is None:
-            self._on_idle(self)
-            return
-        if self._claiming:
-            self._claim_again = True
-            return
+        self._running = True
+        executing = defer.Deferred.fromCoroutine(self._execute_commands())
+        executing.addErrback(log_unexpected_error, self.device)
+
+    async def _execute_commands(self) -> None:
+        """Claim and execute commands, one after the other, until none is left that can be sent."""
+        try:
+            while self._claim_due and self._sender is None and not self._confirmations.pending:
+                if self._commit_due:
+                    # The outcome of the last command may forbid the next one.
+                    self._commit_due = False
+                    await self.context.publisher.committed(self.device)
+                elif self.session is not None:
+                    self._claim_due = False
+                    await self._execute_next(self.session)
+                else:
+                    break
+        finally:
+            self._running = False
+        if self.waiting and self.hold is Hold.ADDRESS_PROOF and not self.claimer.failed:
+            AddressQuery(self.context, self).start()
+        self._on_idle(self)
+
+    async def _execute_next(self, session: Session) -> None:
+        """Claim one command and execute it, until it has ended or was requeued."""
         is_released = self.hold.is_over(session, self.context.address_proof)
         can_send = self.reachable and self.context.sending and is_released
-        arrived, self._just_connected = self._just_connected, False
         self.waiting = not can_send
-        self.failed = self._claim_again = False
-        self._claiming = True
-        session_claim = SessionClaim(session.token, arrived, session.stored)
-        claim = self.context.store.claim(self.device, can_send, self.context.now(), session_claim)
-        claiming = defer.Deferred.fromCoroutine(claim)
-        claiming.addCallbacks(
-            self._on_claimed, self._on_claim_failed, callbackArgs=(session,), errbackArgs=(session,)
-        )
-        claiming.addErrback(self._on_unexpected_error)
-
-    def _on_claimed(self, claim: Claim, session: Session) -> None:
-        self._claiming = False
+        claim = await self.claimer.claim(session, can_send)
+        if claim is None:
+            self.waiting, self._claim_due = True, False
+            return
         self.evidence.adopt_migrated(claim)
         if self.session is session:
             for settled, step, report in self.evidence.replay_early_messages(claim, session):
                 self.apply(settled, step, report)
-        if claim.command is None:
-            self._on_nothing_claimed(claim)
-            return
         run = restore_claimed(self.context, self.device, claim)
-        if run is None:
-            self.schedule_next()
-            return
-        self._sender = CommandSender(self.context, self, run)
-        if run.ended or run.in_flight or run.state is CommandState.ACKNOWLEDGED:
+        if claim.command is None:
+            self.waiting = claim.waiting > 0
+        elif run is None:
+            self._claim_due = True
+        elif run.ended or run.in_flight or run.state is CommandState.ACKNOWLEDGED:
             self.recover(run)
         elif self.session is None or not self.reachable or not self.context.sending:
             self.apply(run, run.connection_lost(self.context.now()))
         else:
-            self._sender.send(claim, self.session)
-
-    def _on_nothing_claimed(self, claim: Claim) -> None:
-        self.waiting = claim.waiting > 0
-        if self._claim_again:
-            self.schedule_next()
-        elif self.waiting and self.hold is Hold.ADDRESS_PROOF and self.session is not None:
-            AddressQuery(self.context, self, self.session).start()
-        else:
-            self._on_idle(self)
-
-    def _on_claim_failed(self, failure: Any, session: Session) -> None:
-        """Handle a failed claim; the dispatcher schedules the next one."""
-        self._claiming = False
-        self.waiting = self.failed = self._just_connected = True
-        if failure.check(NotOurs):
-            if failure.value.moved:
-                self.context.gateway.lifecycle.session_superseded(session)
-        else:
-            failure.trap(txredisapi.RedisError)
-            self.context.refusals.report("a claim for the commands of a device", failure.value)
-        if self.session is None:
-            self._on_idle(self)
-
-    def _on_unexpected_error(self, failure: Any) -> None:
-        if self._sender is not None:
-            self._sender.on_unexpected_error(failure)
-        else:
-            self.log.failure("unexpected error in a command for {device}", failure, device=self.device)
+            self._sender = CommandSender(self.context, self, run)
+            await self._sender.execute(claim, self.session)
 
     def drop(self, run: CommandExecution) -> None:
         """Forget a command that another gateway has adopted and publishes from now on."""
@@ -200,46 +180,14 @@ class CommandExecutor:
         if not written:
             self.drop(run)
 
-    def _on_confirmed(self, run: CommandExecution, before: CommandStatus, report: str, written: bool) -> None:
-        """Have a command await evidence again if Redis has refused to confirm it.
-
-        Either the report was not stored, and the device will repeat it; or another gateway has settled the
-        command, which Redis tells.
-        """
-        self._pending_commits -= 1
-        if written:
-            self.schedule_next()
-            return
-        self.evidence.not_stored(report)
-        step = run.undo(before, self.context.now())
-        if step.transitions:
-            self.apply(run, step)
-        else:
-            self.finish(run)
-        checking = defer.Deferred.fromCoroutine(self._check_unsettled(run))
-        checking.addErrback(self._on_unexpected_error)
-
-    async def _check_unsettled(self, run: CommandExecution) -> None:
-        """Drop a command that is not this gateway's any more, or that has been settled."""
-        try:
-            record = await self.context.store.record(run.command.id)
-        except txredisapi.RedisError:
-            return
-        if not self.context.claims.may_settle(run, record):
-            self.drop(run)
-
     def apply(self, run: CommandExecution, step: Step, report: str | None = None) -> None:
-        """Publish a step's transitions and carry out its action.
-
-        `report` is the fingerprint of the report that has led to the step.
-        """
+        """Publish a step and carry out its action; `report` is the fingerprint of the report behind it."""
         if not step.transitions and step.action is Action.NONE:
             return
-        done = partial(self._on_stored, run)
         if step.before is not None and report is not None:
-            self._pending_commits += 1
-            done = partial(self._on_confirmed, run, step.before, report)
-        self.context.publisher.publish(run, step, done=done, report=report)
+            self._confirmations.publish(run, step, step.before, report)
+        else:
+            self.context.publisher.publish(run, step, done=partial(self._on_stored, run), report=report)
         if step.action is Action.RESEND and self._sender is not None:
             self._sender.resend()
         elif step.action is Action.REQUEUE:
@@ -262,17 +210,15 @@ class CommandExecutor:
 
     def finish(self, run: CommandExecution, watch: bool = True) -> None:
         """Watch or forget a command; claim the next one after the commit, since a lockout may forbid it."""
-        if run is self.current:
+        sender = self._sender if run is self.current else None
+        if sender is not None:
             self._sender = None
         self.evidence.forget(run)
         if watch and (run.confirmable or not run.ended):
             self.evidence.watch(run)
-        self._pending_commits += 1
-        self.context.publisher.after_commit(self.device, self._on_settled)
-
-    def _on_settled(self, written: bool) -> None:
-        self._pending_commits -= 1
-        self.schedule_next()
+        self.schedule_next(after_commit=True)
+        if sender is not None:
+            sender.end()
 
     def process_message(
         self, message: Message, moment: Moment, elsewhere: bool = False
@@ -289,7 +235,7 @@ class CommandExecutor:
         run = self.current
         answered_before = None if run is None else run.answer
         steps = self.evidence.process_message(
-            message, moment.epoch, self.session, run, claiming=self._claiming
+            message, moment.epoch, self.session, run, claiming=self.claimer.claiming
         )
         if not elsewhere and run is not None and run.answer is not answered_before:
             self._mark_address_proven()
@@ -311,9 +257,7 @@ class CommandExecutor:
         """Shift all deadlines by `change` seconds, after the wall clock was set."""
         if self._pending_query is not None:
             self._pending_query.until += change
-        for run in (
-            [*self.evidence.watched] if self.current is None else [self.current, *self.evidence.watched]
-        ):
+        for run in filter(None, (self.current, *self.evidence.watched)):
             run.clock_set(change)
 
     def tick(self, now: float) -> None:

@@ -1,12 +1,13 @@
 """Sends one command to its device: authorizes, renders and records it, then writes its bytes."""
 
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Protocol
 
 import txredisapi
 from attrs import define, field
 from twisted.internet import defer
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from jt709c_gateway.commands import lockout
 from jt709c_gateway.commands.lifecycle import Action, CommandExecution, Step
@@ -17,6 +18,13 @@ from jt709c_gateway.gateway.commands.address_proof import AddressProof
 from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.redis.command_store_types import Claim, NotOurs
+
+_log = Logger()
+
+
+def log_unexpected_error(failure: Failure, device: str) -> None:
+    """Log an error of ours in a command for a device."""
+    _log.failure("unexpected error in a command for {device}", failure, device=device)
 
 
 class Hold(Enum):
@@ -52,8 +60,11 @@ class CommandOwner(Protocol):
     def apply(self, run: CommandExecution, step: Step) -> None:
         """Publish a step's transitions and carry out its action."""
 
-    def finish(self, run: CommandExecution, watch: bool = True) -> None:
-        """Watch or forget a command, and go on with the next one."""
+    def finish(self, run: CommandExecution) -> None:
+        """Watch or forget a command that has ended, or that awaits evidence."""
+
+    def schedule_next(self) -> None:
+        """Claim the next command, after the one in progress."""
 
     def drop(self, run: CommandExecution) -> None:
         """Forget a command that another gateway has adopted."""
@@ -65,51 +76,143 @@ class CommandSender:
 
     The command is recorded as `writing` before its bytes are sent, and the bytes are sent only after that
     record is committed. A gateway that finds the record therefore knows that the bytes may have been sent.
-    """
 
-    log = Logger()
+    While `execute` waits, the command may end otherwise: by an answer to an earlier write, at its deadline,
+    or with the connection. `owner` applies these steps at once and calls `end`.
+    """
 
     context: CommandContext
     owner: CommandOwner
     run: CommandExecution
-    _rendered: Rendered | None = field(default=None, repr=False)
+    #: Fires with whether the command has to be written again; until then its answer is awaited.
+    _outcome: "defer.Deferred[bool] | None" = field(default=None, repr=False)
 
-    def send(self, claim: Claim, session: Session) -> None:
-        """Authorize, validate and render the command for this device, and begin to write it."""
+    async def execute(self, claim: Claim, session: Session) -> None:
+        """Authorize, render, record and send the command; returns when it has ended or was requeued."""
+        try:
+            if (rendered := self._prepare(claim, session)) is None:
+                return
+            await self._write(rendered, session, claim.serial)
+            while await self._is_to_be_resent():
+                await self._write_again(rendered)
+        except Exception:
+            log_unexpected_error(Failure(), session.device)  # type: ignore[no-untyped-call]
+            self._give_up(CommandState.FAILED, "the gateway failed to handle it")
+
+    def resend(self) -> None:
+        """Have the command written again: it was not answered in time."""
+        self._resume(resend=True)
+
+    def end(self) -> None:
+        """Go on after the command has ended, was requeued, or is another gateway's."""
+        self._resume(resend=False)
+
+    @property
+    def _is_over(self) -> bool:
+        return self.owner.current is not self.run
+
+    def _resume(self, resend: bool) -> None:
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None:
+            outcome.callback(resend)
+
+    async def _is_to_be_resent(self) -> bool:
+        """Wait for the answer: false when the command has ended, true when it has to be written again."""
+        if self._is_over:
+            return False
+        self._outcome = defer.Deferred()
+        return await self._outcome
+
+    def _prepare(self, claim: Claim, session: Session) -> Rendered | None:
+        """Authorize, validate and render the command for this device; None when it must not be sent now."""
         run, context, now = self.run, self.context, self.context.now()
         try:
             context.authorizer.check_waited(run, session, now)
             checked = context.check(run.command, session, claim)
             if checked is None:
                 self._hold(Hold.DIALECT)
-                return
+                return None
             if not context.address_proof.allows(session, checked.spec):
                 self._hold(Hold.ADDRESS_PROOF)
-                return
+                return None
             if lockout.blocks(claim.wrong_passwords, checked.spec):
                 context.gateway.counters.locked_out += 1
                 run.assign(checked.spec)
                 self.owner.apply(run, run.settle(now, CommandState.REJECTED, lockout.REASON))
-                return
-            self._rendered = run.prepare(checked, now, context.gateway_parameters(claim))
+                return None
+            rendered = run.prepare(checked, now, context.gateway_parameters(claim))
             context.authorizer.check_form(run, now)
         except InvalidCommand as error:
             rejections.reject_claimed(context, session.device, error)
             self._give_up(CommandState.INVALID, str(error))
-            return
-        self._write(session, claim.serial)
+            return None
+        return rendered
 
     def _hold(self, hold: Hold) -> None:
         """Requeue the command until it can be sent."""
         self.owner.hold = hold
         self.owner.apply(self.run, self.run.connection_lost(self.context.now()))
 
-    def resend(self) -> None:
-        """Write the command again under a new serial."""
-        device = self.run.command.device
-        numbering = defer.Deferred.fromCoroutine(self.context.store.next_serial(device))
-        numbering.addCallbacks(self._write_again, self._on_serial_failed)
-        numbering.addErrback(self.on_unexpected_error)
+    async def _write(self, rendered: Rendered, session: Session, number: int) -> None:
+        """Record the command as `writing`, then send its bytes."""
+        data, serial = encoder.frame(rendered, session, number)
+        step = self.run.writing(self.context.now(), serial)
+        if step.action is not Action.WRITE:
+            self.owner.apply(self.run, step)
+            return
+        self.context.authorizer.note_written(self.run.command)
+        recording: defer.Deferred[bool] = defer.Deferred()
+        self.context.publisher.publish(self.run, step, recording.callback, writing=True)
+        # After a failover the server that stores the record may not know the claim: it is checked again.
+        recorded: bool | None = await recording
+        if not recorded or not self.context.claims.leased():
+            recorded = await self._is_recorded()
+        if recorded is None:
+            self.owner.drop(self.run)
+        elif not self._is_over and self.run.unwritten:
+            self.owner.apply(self.run, self._send_bytes(data, recorded))
+
+    async def _is_recorded(self) -> bool | None:
+        """Whether Redis has the `writing` record; None when the command may be another gateway's.
+
+        Then nothing is sent, and `CommandRecovery` settles the command.
+        """
+        try:
+            return await self.context.claims.is_recorded(self.run)
+        except NotOurs:
+            return None
+        except txredisapi.RedisError as error:
+            self.context.refusals.report("to tell the owner of a command", error)
+            return None
+
+    def _send_bytes(self, data: bytes, recorded: bool) -> Step:
+        """Send the bytes, provided that the lease still holds; returns the step that this is."""
+        run, session, now = self.run, self.owner.session, self.context.now()
+        if not recorded:
+            return run.write_failed(now, "could not be recorded in Redis", nothing_written=True)
+        if run.is_due(now):
+            return self._fail_late(now)
+        if not self.context.claims.leased():
+            return run.write_failed(now, "this gateway was cut off from Redis", nothing_written=True)
+        if session is not None and self.owner.reachable and session.send(data):
+            return run.written(now)
+        return run.write_failed(now, "the connection was gone", nothing_written=True)
+
+    async def _write_again(self, rendered: Rendered) -> None:
+        """Write the command under a new serial, or requeue it when that is impossible."""
+        run, number = self.run, None
+        try:
+            number = await self.context.store.next_serial(run.command.device)
+        except txredisapi.RedisError as error:
+            self.context.refusals.report("a serial for a command", error)
+        session = self.owner.session
+        if self._is_over or run.state is CommandState.ACKNOWLEDGED:
+            # An earlier write was answered meanwhile.
+            return
+        if number is None or session is None or not self.owner.reachable:
+            self.owner.apply(run, run.connection_lost(self.context.now()))
+        else:
+            await self._write(rendered, session, number)
 
     def connection_lost(self, now: float) -> Step:
         """The step when the connection is lost: the command ends or is requeued, depending on its kind."""
@@ -122,91 +225,20 @@ class CommandSender:
         """The step at the command's deadline."""
         return self._fail_late(now) if self.run.unwritten else self.run.deadline(now)
 
-    def on_unexpected_error(self, failure: Any) -> None:
-        """Log an error; the command fails unless its bytes may have been sent."""
-        self.log.failure(
-            "unexpected error in a command for {device}", failure, device=self.run.command.device
-        )
-        if self.owner.current is self.run and (self.run.unwritten or not self.run.in_flight):
-            self._give_up(CommandState.FAILED, "the gateway failed to handle it")
+    def _fail_late(self, now: float) -> Step:
+        reason = f"could not be recorded in Redis within {self.run.command.timeout:g} s"
+        return self.run.write_failed(now, reason, nothing_written=True)
 
     def _give_up(self, state: CommandState, reason: str) -> None:
         """End a command that can't be written or resent."""
         run, now = self.run, self.context.now()
+        if self._is_over:
+            return
         if run.ended:
             self.owner.finish(run)
         elif not run.attempts:
             self.owner.apply(run, run.settle(now, state, reason))
         elif run.in_flight:
-            self.owner.apply(run, run.write_failed(now, reason, nothing_written=True))
+            self.owner.apply(run, run.write_failed(now, reason, nothing_written=run.unwritten))
         else:
             self.owner.apply(run, run.cancel(now, reason))
-
-    def _write(self, session: Session, number: int) -> None:
-        assert self._rendered is not None
-        data, serial = encoder.frame(self._rendered, session, number)
-        step = self.run.writing(self.context.now(), serial)
-        if step.action is Action.WRITE:
-            self.context.authorizer.note_written(self.run.command)
-            # After a failover the server that stores the record may not know the claim; it is checked there.
-            self.context.publisher.publish(
-                self.run, step, lambda recorded: self._on_recorded(data, recorded), writing=True
-            )
-        else:
-            self.owner.apply(self.run, step)
-
-    def _on_recorded(self, data: bytes, recorded: bool) -> None:
-        """Send the bytes after the `writing` record is committed, provided that the lease still holds."""
-        if recorded and self.context.claims.leased():
-            self._send_bytes(data, recorded)
-            return
-        checking = defer.Deferred.fromCoroutine(self.context.claims.is_recorded(self.run))
-        checking.addCallback(
-            lambda known: self.owner.drop(self.run) if known is None else self._send_bytes(data, known)
-        )
-        checking.addErrback(self._on_ownership_unknown)
-
-    def _send_bytes(self, data: bytes, recorded: bool) -> None:
-        run, session = self.run, self.owner.session
-        if self.owner.current is not run or not self.run.unwritten:
-            return
-        now = self.context.now()
-        if not recorded:
-            step = run.write_failed(now, "could not be recorded in Redis", nothing_written=True)
-        elif run.is_due(now):
-            step = self._fail_late(now)
-        elif not self.context.claims.leased():
-            step = run.write_failed(now, "this gateway was cut off from Redis", nothing_written=True)
-        elif session is not None and self.owner.reachable and session.send(data):
-            step = run.written(now)
-        else:
-            step = run.write_failed(now, "the connection was gone", nothing_written=True)
-        self.owner.apply(run, step)
-
-    def _fail_late(self, now: float) -> Step:
-        reason = f"could not be recorded in Redis within {self.run.command.timeout:g} s"
-        return self.run.write_failed(now, reason, nothing_written=True)
-
-    def _on_ownership_unknown(self, failure: Any) -> None:
-        """Drop the command when Redis can't tell its owner: nothing is sent, `CommandRecovery` settles it."""
-        self.owner.drop(self.run)
-        if not failure.check(NotOurs):
-            failure.trap(txredisapi.RedisError)
-            self.context.refusals.report("to tell the owner of a command", failure.value)
-
-    def _write_again(self, number: int) -> None:
-        run, session = self.run, self.owner.session
-        if run is not self.owner.current or run.ended:
-            return
-        if session is not None and self.owner.reachable:
-            self._write(session, number)
-        else:
-            self.owner.apply(run, run.connection_lost(self.context.now()))
-
-    def _on_serial_failed(self, failure: Any) -> None:
-        """Requeue the command when Redis gives no serial for its retry."""
-        run = self.run
-        if run is self.owner.current and not run.ended:
-            self.owner.apply(run, run.connection_lost(self.context.now()))
-        failure.trap(txredisapi.RedisError)
-        self.context.refusals.report("a serial for a command", failure.value)
