@@ -177,6 +177,9 @@ class BenchTestCase(SynchronousTestCase):
         self.prefix = key_prefix()
         self.desk = Desk(shared_server(), self.prefix)
         self.addCleanup(self.desk.close)
+        # As a gateway does when it connects.
+        for script in scripts.SCRIPTS:
+            self.desk.redis.call("SCRIPT", "LOAD", script.source)
         # Gateways have no more rights than the shipped ACL gives them.
         user = f"gateway-of-{self.prefix}"
         self.desk.redis.call("ACL", "SETUSER", user, *rules_of(GATEWAY, self.prefix))
