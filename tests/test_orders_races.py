@@ -76,6 +76,34 @@ class RaceTests(BenchTestCase):
         self.node.run()
         self.assertEqual(self.desk.state(second), "confirmed")
 
+    def test_late_report_confirms_the_command_to_which_the_lock_said_yes(self) -> None:
+        """A movement that is reported after later commands were written confirms none of them."""
+        link = self.come()
+        first, second = self.desk.unlock(self.device), self.desk.unlock(self.device, timeout=1)
+        self.node.run()
+        self.say(self.node, link, 1, "ELOCK", "1", "1")
+        self.node.run()
+        movement = self.lock.location(lock_event(), UNLOCKED, START + self.node.clock.seconds())
+        self.node.pass_time(121)
+        self.assertEqual((self.desk.state(first), self.desk.state(second)), ("unconfirmed", "uncertain"))
+        self.node.feed(link, movement)
+        self.node.run()
+        self.assertEqual((self.desk.state(first), self.desk.state(second)), ("confirmed", "uncertain"))
+
+    def test_movement_before_a_command_was_written(self) -> None:
+        """A movement confirms an unanswered command rather than one that was written seconds later."""
+        link = self.come()
+        first = self.desk.unlock(self.device, timeout=1)
+        self.node.run()
+        movement = self.lock.location(lock_event(), UNLOCKED, START + self.node.clock.seconds())
+        self.node.pass_time(3)
+        second = self.desk.unlock(self.device, timeout=30)
+        self.node.run()
+        self.assertEqual((self.desk.state(first), self.desk.state(second)), ("uncertain", "sent"))
+        self.node.feed(link, movement)
+        self.node.run()
+        self.assertEqual((self.desk.state(first), self.desk.state(second)), ("confirmed", "sent"))
+
     def test_report_that_is_not_stored_confirms_no_second_command(self) -> None:
         """A report that Redis refuses comes again, and is evidence for the same command as before."""
         link = self.come()

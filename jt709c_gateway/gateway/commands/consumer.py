@@ -34,6 +34,11 @@ def _is_redis_failure(error: Exception) -> bool:
     return isinstance(error, txredisapi.ConnectionError | NotOurs) or is_state_of_server(error)
 
 
+def _is_refused(failed: Failed) -> bool:
+    """Whether Redis refuses this one entry, for example since a key of its device is of another type."""
+    return isinstance(failed.error, txredisapi.ResponseError) and not _is_redis_failure(failed.error)
+
+
 class BlockingConnection(Protocol):
     """A connection of its own for blocking Redis commands."""
 
@@ -73,7 +78,7 @@ class IntakeConsumer:
         self._stopping = False
         self._put_back_at = 0.0
         self._failures: Counter[bytes] = Counter()
-        #: Since when each batch has failures, on the reactor's clock; None when the last one had none.
+        #: Since when Redis refuses an entry of each batch, on the reactor's clock; None when it does not.
         self._failing_since: float | None = None
 
     def start(self, connection: BlockingConnection) -> None:
@@ -133,7 +138,7 @@ class IntakeConsumer:
                 raise reply
         failures = await self._intake.process([entry for entry in replies if entry is not None])
         self._failures = Counter({entry: self._failures[entry] for entry, _ in failures})
-        if not failures:
+        if not any(map(_is_refused, failures)):
             self._failing_since = None
         elif self._failing_since is None:
             self._failing_since = self._reactor.seconds()
@@ -168,7 +173,7 @@ class IntakeConsumer:
             self._context.refusals.report("to take a command in", error)
         else:
             self.log.failure("intake of a command failed", Failure(error))  # type: ignore[no-untyped-call]
-        if not self._is_hopeless(entry, isinstance(error, txredisapi.ResponseError)):
+        if not self._is_hopeless(failed):
             return
         try:
             await self._intake.quarantine(entry, f"could not be taken in: {type(error).__name__}")
@@ -177,12 +182,12 @@ class IntakeConsumer:
         else:
             del self._failures[entry]
 
-    def _is_hopeless(self, entry: bytes, refused: bool) -> bool:
-        """Count one more failure; whether the entry is to be tried no longer. `refused`: by Redis."""
-        self._failures[entry] += 1
-        since = self._failing_since or 0.0
-        patient = refused and self._reactor.seconds() - since < _PATIENCE
-        return self._failures[entry] >= _ATTEMPTS and not patient
+    def _is_hopeless(self, failed: Failed) -> bool:
+        """Count one more failure of an entry; whether it is to be tried no longer."""
+        self._failures[failed.entry] += 1
+        since = self._failing_since
+        patient = _is_refused(failed) and since is not None and self._reactor.seconds() - since < _PATIENCE
+        return self._failures[failed.entry] >= _ATTEMPTS and not patient
 
     async def _interruptible(self, waiting: "defer.Deferred[Any]") -> Any:
         """Wait for a Deferred that `stop` may cancel."""

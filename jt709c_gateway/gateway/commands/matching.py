@@ -1,7 +1,8 @@
 """Matches a device's message to its commands: as an answer, or as evidence of execution."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import attrs
 from msgspec import UNSET
@@ -15,6 +16,9 @@ from jt709c_gateway.gateway.sublock_states import SubLockStates
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.jt808 import ATTRIBUTES, LOCATION_ANSWER, PARAMETERS
 from jt709c_gateway.protocol.message import Message
+
+#: Seconds by which the time of a movement may be too early, since locks report whole seconds.
+_RESOLUTION: Final = 1.0
 
 #: An observation, and the lock event that gets the id of the command it confirms.
 Seen = tuple[Observation, events.LockEvent | None]
@@ -58,7 +62,8 @@ def _evidence(
     for observation, lock_event in seen:
         if observation.kind is ObservationKind.STATUS and steps:
             break
-        for run in sorted(runs, key=_likelihood):
+        happened = now if observation.time is None else observation.time
+        for run in sorted(runs, key=partial(_likelihood, happened)):
             step = run.observe(observation, now)
             if step.transitions:
                 if lock_event is not None:
@@ -68,16 +73,20 @@ def _evidence(
     return steps
 
 
-def _likelihood(run: CommandExecution) -> tuple[int, float]:
-    """Sort key of commands that a movement may confirm.
+def _likelihood(happened: float, run: CommandExecution) -> tuple[bool, int, float]:
+    """Sort key of commands that a movement at `happened` may confirm, in epoch seconds.
 
-    First acknowledged commands, the oldest first; then commands that await their answer; last ended ones
-    with an unknown outcome, the newest first.
+    First acknowledged commands, the oldest first; then commands that await their answer; then ended ones, the
+    newest first, and those to which the lock said yes before those that it never answered. Commands that were
+    written after the movement come last: only the tolerance of the lock's clock lets it confirm them.
     """
     written = run.writing_at or 0.0
+    too_late = happened + _RESOLUTION < written
     if run.state is CommandState.ACKNOWLEDGED:
-        return 0, written
-    return (2, -written) if run.ended else (1, written)
+        return too_late, 0, written
+    if not run.ended:
+        return too_late, 1, written
+    return too_late, 2 if run.state is CommandState.UNCONFIRMED else 3, -written
 
 
 @attrs.frozen
