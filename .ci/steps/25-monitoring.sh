@@ -18,4 +18,4 @@ if command -v promtool >/dev/null; then
 else
     echo "************ NO promtool, AND NO apt-get TO GET IT: THE ALERT RULES ARE NOT TRIED OUT ************"
 fi
-python -m pytest -q tests/test_monitoring.py
+python -m pytest -q tests/unit/gateway/test_metrics.py

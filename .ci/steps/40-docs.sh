@@ -28,17 +28,17 @@ else
     # On a machine of somebody's, installing them would start them.
     if ! command -v haproxy >/dev/null || ! command -v nginx >/dev/null; then
         echo "************ NO haproxy AND nginx HERE: THE BALANCERS ARE NOT TRIED OUT ************"
-        without+=(--deselect tests/test_docs_deployment.py::BalancerTests)
+        without+=(--deselect tests/docs/test_deployment.py::BalancerTests)
     fi
     if ! command -v mosquitto >/dev/null; then
         echo "************ NO mosquitto HERE: EVENTS OVER MQTT ARE NOT TRIED OUT ************"
-        without+=(--deselect tests/test_docs_forwarding.py::MqttTests)
+        without+=(--deselect tests/docs/test_forwarding.py::MqttTests)
     fi
 fi
 mkdir "$SCRATCH/node"
 cp docs/examples/package.json "$SCRATCH/node"
 npm --prefix "$SCRATCH/node" install --no-audit --no-fund --loglevel=error
-JT709C_REQUIRE_TOOLS=1 JT709C_TEST_NODE=$SCRATCH/node python -m pytest -q "${without[@]}" tests/test_docs_*.py
+JT709C_REQUIRE_TOOLS=1 JT709C_TEST_NODE=$SCRATCH/node python -m pytest -q "${without[@]}" tests/docs
 deactivate
 
 echo "-- the quick start's first block, in a copy of the sources"

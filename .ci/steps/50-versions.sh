@@ -31,8 +31,8 @@ try_server() {
     fi
     echo "-- $version"
     had+="|$version."
-    JT709C_TEST_SERVER=$1 timeout 120 python -m pytest -q -n 2 tests/test_redis_scripts.py tests/test_commit_script.py \
-        tests/test_redis_connection.py tests/test_commit_failures.py
+    JT709C_TEST_SERVER=$1 timeout 120 python -m pytest -q -n 2 tests/unit/redis/test_scripts.py tests/unit/redis/test_commit_script.py \
+        tests/unit/redis/test_connection.py tests/unit/redis/test_commit_failures.py
 }
 
 environment test -e '.[test]'
@@ -62,7 +62,7 @@ for version in 3.12 3.13; do
     "$python" --version
     "$python" -m venv "$SCRATCH/environment-python$version"
     environment "python$version" -e '.[test]'
-    timeout 120 python -m pytest -q -n 2 tests/test_protocol_vectors.py tests/test_options.py \
-        tests/test_redis_connection.py
+    timeout 120 python -m pytest -q -n 2 tests/unit/protocol/test_vectors.py tests/unit/config/test_options.py \
+        tests/unit/redis/test_connection.py
     deactivate
 done

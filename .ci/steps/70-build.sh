@@ -44,4 +44,4 @@ tar -xzf "$sdist" -C "$SCRATCH/sdist" --strip-components=1
 environment sdist "${sdist}[test]"
 cd "$SCRATCH/sdist"
 rm -r jt709c_gateway
-python -m pytest -q tests/test_cli_decode.py tests/test_protocol_vectors.py
+python -m pytest -q tests/unit/cli/test_decode.py tests/unit/protocol/test_vectors.py

@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.orders_support import Desk
+from tests.support.commands import Desk
 
 FIRST = 794308600000
 _ALARMS = ("low_battery", "rope_cut", "vibration")

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemon import Daemon
-from tests.orders_support import Desk
 from tests.support import LOOPBACK, ValkeyServer
-from tests.web_support import user_line
+from tests.support.commands import Desk
+from tests.support.daemon import Daemon
+from tests.support.web import user_line
 
 try:
     from playwright.sync_api import sync_playwright

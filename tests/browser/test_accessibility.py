@@ -5,8 +5,8 @@ from typing import Any
 
 from tests.browser.fleet import store_fleet
 from tests.browser.support import DESKTOP, PHONE, CommandCase
-from tests.masters import FakeMaster, new_master, new_sublock
-from tests.orders_support import PASSWORD, FakeLock, new_device
+from tests.support.commands import PASSWORD, FakeLock, new_device
+from tests.support.masters import FakeMaster, new_master, new_sublock
 
 #: WCAG 2.2, levels A and AA, and axe-core's own best practices.
 _RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]

@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tests.browser.support import PHONE, CommandCase
-from tests.orders_support import PASSWORD, UNLOCKED, FakeLock, lock_event, new_device
+from tests.support.commands import PASSWORD, UNLOCKED, FakeLock, lock_event, new_device
 
 _ZONES = {"Asia/Kolkata": "UTC+5:30", "Pacific/Marquesas": "UTC\u22129:30", "UTC": "UTC"}
 _CLOCK = re.compile(r"\d\d:\d\d:\d\d(.{0,9})")

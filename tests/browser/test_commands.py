@@ -1,9 +1,9 @@
 """Giving commands on the page of a lock."""
 
 from tests.browser.support import BrowserTestCase, CommandCase
-from tests.orders_support import PASSWORD, FakeLock, new_device
-from tests.simulation import simulated
 from tests.support import wait_until
+from tests.support.commands import PASSWORD, FakeLock, new_device
+from tests.support.simulator_process import simulated
 
 
 class WithoutCommandsTests(BrowserTestCase):

@@ -5,8 +5,8 @@ from functools import partial
 from typing import Any
 
 from tests.browser.support import BrowserTestCase, row
-from tests.orders_support import UNLOCKED, FakeLock, card_event, lock_event, new_device
-from tests.simulation import simulated
+from tests.support.commands import UNLOCKED, FakeLock, card_event, lock_event, new_device
+from tests.support.simulator_process import simulated
 
 
 def _fulfil(answer: dict[str, Any], route: Any) -> None:

@@ -5,7 +5,7 @@ import time
 
 from jt709c_gateway.redis.keys import Keys
 from tests.browser.support import BrowserTestCase
-from tests.orders_support import FakeLock, new_device
+from tests.support.commands import FakeLock, new_device
 
 KEYS = Keys("jt709c")
 MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script>"

@@ -5,8 +5,8 @@ import time
 
 from jt709c_gateway.util.timestamps import iso
 from tests.browser.support import BrowserTestCase
-from tests.masters import LORA, OPEN, FakeMaster, new_master, new_sublock
-from tests.orders_support import PASSWORD, UNLOCKED, FakeLock, lock_event, new_device
+from tests.support.commands import PASSWORD, UNLOCKED, FakeLock, lock_event, new_device
+from tests.support.masters import LORA, OPEN, FakeMaster, new_master, new_sublock
 
 
 class LockPageTests(BrowserTestCase):

@@ -4,7 +4,7 @@ from typing import Any
 
 from tests.browser.fleet import store_fleet
 from tests.browser.support import PHONE, BrowserTestCase
-from tests.orders_support import UNLOCKED, FakeLock, lock_event, new_device
+from tests.support.commands import UNLOCKED, FakeLock, lock_event, new_device
 
 _PATHS = ("#/", "#/map", "#/events", "#/commands", "#/device/{}", "#/nowhere")
 #: Of a text's colour and what is behind it, by WCAG 2.2 §1.4.3.

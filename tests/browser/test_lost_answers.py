@@ -4,8 +4,8 @@ from typing import Any
 
 from tests.browser.cutting import CuttingProxy
 from tests.browser.support import CommandCase
-from tests.orders_support import PASSWORD, FakeLock, new_device
 from tests.support import LOOPBACK, wait_until
+from tests.support.commands import PASSWORD, FakeLock, new_device
 
 
 class LostAnswerTests(CommandCase):

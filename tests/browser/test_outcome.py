@@ -3,8 +3,8 @@
 from typing import Any
 
 from tests.browser.support import DESKTOP, PHONE, CommandCase
-from tests.masters import LORA, OPEN, FakeMaster, new_master, new_sublock
-from tests.orders_support import PASSWORD, FakeLock, new_device
+from tests.support.commands import PASSWORD, FakeLock, new_device
+from tests.support.masters import LORA, OPEN, FakeMaster, new_master, new_sublock
 
 #: Whether the middle of an element can be seen: in the window, and with nothing above it.
 _SEEN = """(element) => {

@@ -11,8 +11,8 @@ from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.util.timestamps import iso
 from jt709c_gateway.web.pagination import MAX_SCANNED
 from tests.browser.support import BrowserTestCase
-from tests.orders_support import FakeLock, new_device
 from tests.support import wait_until
+from tests.support.commands import FakeLock, new_device
 
 KEYS = Keys("jt709c")
 #: Entries that lie in front: two answers find nothing.

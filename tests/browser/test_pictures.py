@@ -11,9 +11,9 @@ from xml.etree import ElementTree
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.browser.support import browser, what_is_missing
-from tests.support import temporary_path
+from tests.support import ROOT, temporary_path
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
 #: Bytes of all pictures together.
 _MOST = 400_000
 

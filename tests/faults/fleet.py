@@ -17,8 +17,8 @@ from typing import Any, Final
 from jt709c_gateway.protocol import jt709, jt808
 from jt709c_gateway.protocol.framing import BinaryFrame, Framer, SentenceFrame
 from tests.faults.ledger import Ledger, Manner, Report, Slip
-from tests.orders_support import UNLOCKED, lock_event
 from tests.support import LOOPBACK, wait_until
+from tests.support.commands import UNLOCKED, lock_event
 from tests.vectors import location
 
 #: Reports of a lock that are under way at a time; its last 64 are recognised when they come again.

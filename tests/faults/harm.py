@@ -8,12 +8,12 @@ from typing import Any
 
 from attrs import define
 
-from tests.acl import GATEWAY, GuardedServer, rules_of
-from tests.daemon import Daemon
 from tests.faults.fleet import Fleet
 from tests.faults.plan import Fault
 from tests.faults.proxy import Proxy
 from tests.support import RedisError
+from tests.support.acl import GATEWAY, GuardedServer, rules_of
+from tests.support.daemon import Daemon
 
 #: Rights that every gateway uses all the time, and kinds of keys that can be told to be of another type.
 RIGHTS = (

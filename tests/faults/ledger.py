@@ -9,8 +9,8 @@ from attrs import define, field, frozen
 
 from jt709c_gateway.commands import lockout
 from jt709c_gateway.commands.model import ENDED
-from tests.orders_support import check_edges
 from tests.support import RedisClient
+from tests.support.commands import check_edges
 
 #: Entries of the stream that are read at a time.
 _PAGE: Final = 2000

@@ -9,8 +9,6 @@ from typing import Final
 from attrs import define, field
 
 from jt709c_gateway.commands.model import ENDED
-from tests.acl import GuardedServer
-from tests.daemon import Daemon
 from tests.faults.clerk import Clerk
 from tests.faults.fleet import Fleet
 from tests.faults.harm import Harm
@@ -18,6 +16,8 @@ from tests.faults.ledger import Ledger, read_outcome, read_stream
 from tests.faults.plan import Fault, Round, plan
 from tests.faults.proxy import Proxy
 from tests.support import RedisClient, wait_until
+from tests.support.acl import GuardedServer
+from tests.support.daemon import Daemon
 
 #: Short times, so that commands come to their ends; caps that hold all of a round.
 OPTIONS: Final = (

@@ -11,12 +11,12 @@ from typing import Any, Final
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.model import ENDED
-from tests.daemon import Daemon
 from tests.faults.clerk import Clerk
 from tests.faults.fleet import PACE, Fleet
 from tests.faults.ledger import Ledger, read_outcome
 from tests.faults.proxy import Proxy
 from tests.support import RedisClient, ValkeyServer, wait_until
+from tests.support.daemon import Daemon
 
 #: Another seed, another run: it stands in the message of each failure, and can be set to have that run again.
 SEED: Final = int(os.environ.get("JT709C_FAULT_SEED") or random.randrange(1000))

@@ -1,0 +1,300 @@
+"""What the gateway itself asks locks, IMEI and firmware: the real daemon, and masters played by hand."""
+
+import json
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.protocol.jt808 import luhn_digit
+from tests.support import ValkeyServer, temporary_path, wait_until
+from tests.support.commands import Desk, FakeLock, new_device
+from tests.support.daemon import Daemon
+from tests.support.masters import FakeMaster, new_master
+
+FIRMWARE = "JT701D_V8111"
+NEWER = (
+    'name = "newer"\nextends = "jt701"\ndialect = "jt701"\nsource = "a test"\n'
+    '[match]\nfirmware = ["JT701D_V9*"]\n[commands.restart]\ntemplate = { pnn = "P15,9" }\n'
+)
+
+
+def new_imei(device: str) -> str:
+    """An IMEI that no other device has."""
+    digits = f"4901{device}"
+    return digits + luhn_digit(digits)
+
+
+class AskingCase(SynchronousTestCase):
+    options: tuple[str, ...] = ()
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.server = ValkeyServer().start()
+        cls.daemon = Daemon(*cls.options, redis=cls.server.url, udp=False).start()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        cls.daemon.discard()
+        cls.server.discard()
+
+    def setUp(self) -> None:
+        self.desk = Desk(self.server)
+        self.addCleanup(self.desk.close)
+        self.lock = FakeMaster(new_master())
+        self.addCleanup(self.lock.close)
+        self.device = self.lock.device
+        self.imei = new_imei(self.device)
+
+    def state(self, device: str | None = None) -> dict[str, str]:
+        """What is known of the lock."""
+        flat = self.desk.redis.call("HGETALL", self.desk.key("device", device or self.device))
+        texts = [item.decode() for item in flat]
+        return dict(zip(texts[::2], texts[1::2], strict=True))
+
+    def introduce(self, firmware: str = FIRMWARE) -> None:
+        """The lock connects and answers what it is asked."""
+        self.lock.connect(self.daemon)
+        self.assertEqual(self.lock.next_command(), b"(P14)")
+        self.lock.say("P14", self.imei)
+        self.assertEqual(self.lock.next_command(), b"(P01)")
+        self.lock.say("P01", firmware, "89")
+        wait_until(lambda: self.state().get("firmware") == firmware)
+
+    def unlock(self, device: str, **more: object) -> str:
+        """Give a command and play it to its end at the lock; its id."""
+        command = self.desk.unlock(device, "888888", **more)
+        self.assertEqual(self.lock.next_command(), b"(P43,888888)")
+        self.lock.say("P43", "1", "0")
+        self.desk.wait(command, "acknowledged")
+        return command
+
+
+class AskedTests(AskingCase):
+    """The default: masters are asked."""
+
+    def test_after_its_first_report(self) -> None:
+        """IMEI and firmware are asked one after the other, and what comes back is known."""
+        self.introduce()
+        self.assertEqual((self.state()["imei"], self.state()["firmware"]), (self.imei, FIRMWARE))
+        self.assertEqual(self.desk.redis.call("HGET", self.desk.key("imei"), self.imei).decode(), self.device)
+        self.assertEqual(self.desk.events("command", self.device), [])
+        samples = self.daemon.metrics()
+        for outcome in ("asked", "answered"):
+            self.assertGreaterEqual(samples[f'jt709c_questions_total{{outcome="{outcome}"}}'], 2)
+
+    def test_once_a_day(self) -> None:
+        """Not again when it comes back, nor by another gateway, nor after a restart."""
+        self.introduce()
+        asked = len(self.lock.commands)
+        other = Daemon("--gateway", "other", redis=self.server.url, udp=False).start()
+        self.addCleanup(other.discard)
+        for daemon in (self.daemon, other, self.daemon):
+            self.lock.connect(daemon)
+            self.lock.beat()
+        self.daemon.stop()
+        self.daemon.start()
+        later = FakeMaster(new_master()).connect(self.daemon)
+        self.addCleanup(later.close)
+        self.lock.connect(self.daemon)
+        # One that comes after it has been asked, so its turn is over.
+        last = FakeMaster(new_master()).connect(self.daemon)
+        self.addCleanup(last.close)
+        self.assertEqual(last.next_command(), b"(P14)")
+        self.lock.beat()
+        self.assertEqual(len(self.lock.commands), asked)
+
+    def test_the_next_day(self) -> None:
+        """Then the firmware is asked again, which may be another, and the IMEI is not."""
+        self.introduce()
+        before = int(self.state()["asked"]) - 24 * 3600
+        self.desk.redis.call("HSET", self.desk.key("device", self.device), "asked", before)
+        self.lock.connect(self.daemon)
+        self.assertEqual(self.lock.next_command(), b"(P01)")
+        self.lock.say("P01", "JT701D_V8112", "88")
+        wait_until(lambda: self.state()["firmware"] == "JT701D_V8112")
+        self.assertGreater(int(self.state()["asked"]), before)
+
+    def test_not_before_a_report(self) -> None:
+        """A heartbeat alone, which needs no answer, shows no lock that reports."""
+        self.lock.connect(self.daemon, known=False)
+        self.lock.say("@JT")
+        last = FakeMaster(new_master()).connect(self.daemon)
+        self.addCleanup(last.close)
+        self.assertEqual(last.next_command(), b"(P14)")
+        self.assertEqual(self.lock.unlocks(), [])
+        self.assertEqual(self.lock.commands, [])
+
+    def test_other_dialects(self) -> None:
+        """They are not asked unless it is said so."""
+        other = FakeLock(new_device()).connect(self.daemon)
+        self.addCleanup(other.close)
+        self.lock.connect(self.daemon)
+        self.assertEqual(self.lock.next_command(), b"(P14)")
+        other.beat()
+        self.assertEqual(other.commands, [])
+
+    def test_no_answer(self) -> None:
+        """A command waits a few seconds behind a question that isn't answered; nothing is asked again."""
+        self.lock.connect(self.daemon)
+        self.assertEqual(self.lock.next_command(), b"(P14)")
+        self.unlock(self.device)
+        self.lock.connect(self.daemon)
+        self.lock.beat()
+        self.assertEqual(self.lock.commands, [b"(P14)", b"(P43,888888)"])
+        self.assertNotIn("imei", self.state())
+        self.assertIn('jt709c_questions_total{outcome="unanswered"}', self.daemon.metrics())
+
+    def test_no_imei(self) -> None:
+        """What is no IMEI is an answer all the same, and names nothing."""
+        self.lock.connect(self.daemon)
+        self.lock.next_command()
+        self.lock.say("P14", "490154203237519")
+        self.assertEqual(self.lock.next_command(), b"(P01)")
+        self.assertIsNone(self.desk.redis.call("HGET", self.desk.key("imei"), "490154203237519"))
+
+    def test_the_answer_is_for_no_command(self) -> None:
+        """A command given meanwhile takes no answer to a question for its own."""
+        self.lock.connect(self.daemon)
+        self.lock.next_command()
+        command = self.desk.command(self.device, "query", {"what": "imei"})
+        self.desk.wait(command, "queued")
+        self.lock.say("P14", self.imei)
+        self.assertEqual(self.lock.next_command(), b"(P01)")
+        self.assertEqual(self.desk.state(command), "queued")
+        self.lock.say("P01", FIRMWARE, "89")
+        self.assertEqual(self.lock.next_command(), b"(P14)")
+        self.lock.say("P14", self.imei)
+        self.desk.wait(command, "done")
+        named = [one["data"]["command_id"] for one in self.desk.events("reply", self.device)]
+        self.assertEqual(named, [None, None, command])
+
+
+class NameTests(AskingCase):
+    """Commands by a learnt IMEI."""
+
+    def test_a_command_by_the_imei(self) -> None:
+        """It finds the lock, and is the device's everywhere."""
+        self.introduce()
+        command = self.unlock(self.imei)
+        self.assertEqual(self.desk.record(command)["device"], self.device)
+        self.assertEqual(self.desk.states(command), ["queued", "sent", "acknowledged"])
+
+    def test_when_the_lock_is_away(self) -> None:
+        """It waits for it, and is sent when it comes."""
+        self.introduce()
+        self.lock.close()
+        command = self.desk.unlock(self.imei, "888888")
+        self.desk.wait(command, "waiting", "queued")
+        self.lock.connect(self.daemon)
+        self.assertEqual(self.lock.next_command(), b"(P43,888888)")
+        self.desk.wait(command, "sent")
+
+    def test_an_imei_that_nobody_knew(self) -> None:
+        """What waited under it goes to the lock as soon as it has said its IMEI, in its order."""
+        first, second = (
+            self.desk.command(self.imei, "query", {"what": what}) for what in ("sim", "channels")
+        )
+        for command in (first, second):
+            self.assertEqual(self.desk.wait(command, "waiting")["device"], self.imei)
+        self.introduce()
+        for command, said in ((first, "P68,1,8959"), (second, "P59,1,1,1,1,1")):
+            self.assertEqual(self.lock.next_command().split(b",")[0].strip(b"()").decode(), said[:3])
+            self.lock.say(said)
+            record = self.desk.wait(command, "done")
+            self.assertEqual(record["device"], self.device)
+            self.assertEqual(self.desk.states(command)[-2:], ["sent", "done"])
+        self.assertEqual(self.desk.redis.call("KEYS", self.desk.key("commands", "waiting", "*")), [])
+        # Commands of other tests may still await their confirmation.
+        wait_until(lambda: not {first, second} & set(self.desk.under_way()))
+
+    def test_taken_back_after_it_has_gone_on(self) -> None:
+        """Such a command can be cancelled, and expires, as any other of the lock's."""
+        cancelled = self.desk.unlock(self.imei, "888888")
+        expiring = self.desk.unlock(self.imei, "888888", ttl=4)
+        self.desk.wait(expiring, "waiting")
+        self.lock.connect(self.daemon)
+        self.lock.next_command()
+        self.lock.say("P14", self.imei)
+        wait_until(lambda: self.desk.record(cancelled)["device"] == self.device)
+        self.lock.close()
+        cancel = self.desk.command(self.imei, "cancel", {"id": cancelled})
+        self.desk.wait(cancel, "done")
+        self.assertEqual(self.desk.wait(cancelled, "cancelled")["device"], self.device)
+        self.assertEqual(self.desk.wait(expiring, "expired")["device"], self.device)
+
+    def test_written_when_the_gateway_dies(self) -> None:
+        """One that had waited under the IMEI is its device's after a crash too: uncertain, not repeated."""
+        command = self.desk.unlock(self.imei, "888888")
+        self.desk.wait(command, "waiting")
+        self.introduce()
+        self.assertEqual(self.lock.next_command(), b"(P43,888888)")
+        self.desk.wait(command, "sent")
+        self.daemon.kill()
+        self.daemon.start()
+        self.assertEqual(self.desk.wait(command, "uncertain")["device"], self.device)
+        self.lock.connect(self.daemon)
+        self.lock.beat()
+        self.assertEqual(self.lock.commands.count(b"(P43,888888)"), 1)
+        event = self.desk.events("command")[-1]
+        self.assertEqual((event["device"], event["data"]["state"]), (self.device, "uncertain"))
+
+
+class FirmwareTests(AskingCase):
+    """A profile that is for a firmware."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        directory = Path(temporary_path(cls()))
+        directory.mkdir(parents=True)
+        (directory / "newer.toml").write_text(NEWER, encoding="utf-8")
+        cls.options = ("--profiles", str(directory))
+        super().setUpClass()
+
+    def test_the_learnt_firmware_chooses_the_profile(self) -> None:
+        """The lock that has said it gets its commands in the form of that profile; another does not."""
+        for firmware, written, profile in [
+            ("JT701D_V9001", b"(P15,9)", "newer"),
+            (FIRMWARE, b"(P15)", "jt701"),
+        ]:
+            self.lock = FakeMaster(new_master())
+            self.addCleanup(self.lock.close)
+            self.device = self.lock.device
+            self.imei = new_imei(self.device)
+            self.introduce(firmware)
+            command = self.desk.command(self.device, "restart")
+            self.assertEqual(self.lock.next_command(), written)
+            self.lock.say("P15")
+            self.assertEqual(self.desk.wait(command, "done")["profile"], profile)
+
+
+class OthersTests(AskingCase):
+    """Asked for by the operator: jt709 too."""
+
+    options = ("--ask", "jt709")
+
+    def test_binary_locks(self) -> None:
+        """They have one question, and masters are not asked."""
+        self.lock.connect(self.daemon)
+        other = FakeLock(new_device()).connect(self.daemon)
+        self.addCleanup(other.close)
+        self.assertEqual(other.next_command(), f"({other.device},1,001,BASE,1)".encode())
+        other.answer(1, "BASE", "1", "JT709C_2.31")
+        wait_until(lambda: self.state(other.device).get("firmware") == "JT709C_2.31")
+        command = self.desk.unlock(other.device)
+        self.assertEqual(other.next_unlock(), 2)
+        self.desk.wait(command, "sent")
+        self.lock.beat()
+        self.assertEqual(self.lock.commands, [])
+
+
+class NobodyTests(AskingCase):
+    options = ("--ask", "none")
+
+    def test_nobody_is_asked(self) -> None:
+        """Nothing is written that nobody has ordered."""
+        self.lock.connect(self.daemon)
+        command = self.desk.command(self.device, "query", {"what": "sim"})
+        self.assertEqual(self.lock.next_command(), b"(P68,1,0)")
+        self.lock.say("P68", "1", "8959")
+        self.assertEqual(json.loads(self.desk.wait(command, "done")["answer"])["arguments"], ["1", "8959"])
+        self.assertNotIn("asked", self.state())

@@ -1,0 +1,67 @@
+"""Two processes under one name, as an orchestrator starts them: the later goes on, the earlier ends."""
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support import ValkeyServer, wait_until
+from tests.support.commands import Desk, FakeLock, new_device
+from tests.support.daemon import Daemon
+
+
+class OneProcessForANameTests(SynchronousTestCase):
+    """Daemons on one server, one after the other called gw1."""
+
+    def setUp(self) -> None:
+        self.server = ValkeyServer().start()
+        self.addCleanup(self.server.discard)
+        self.desk = Desk(self.server)
+        self.addCleanup(self.desk.close)
+        self.lock = FakeLock(new_device())
+        self.addCleanup(self.lock.close)
+
+    def start(self, *options: str) -> Daemon:
+        """A daemon of the name."""
+        daemon = Daemon("--gateway", "gw1", *options, redis=self.server.url, udp=False).start()
+        self.addCleanup(daemon.discard)
+        return daemon
+
+    def test_earlier_ends(self) -> None:
+        """It closes its links, says why and exits with 1; its command is settled by the later."""
+        first = self.start("--gateway-ttl", "2")
+        self.lock.connect(first)
+        command = self.desk.unlock(self.lock.device, timeout=60)
+        self.lock.next_unlock()
+        self.desk.wait(command, "sent")
+        second = self.start("--gateway-ttl", "2")
+        assert self.lock.link is not None
+        self.assertTrue(self.lock.link.closed_within())
+        self.assertEqual(first.wait(), 1)
+        self.assertIn("started later as gateway gw1", first.log())
+        self.assertNotIn("Traceback", first.log())
+        self.desk.wait(command, "uncertain")
+        again = FakeLock(self.lock.device).connect(second)
+        self.addCleanup(again.close)
+        other = self.desk.unlock(self.lock.device)
+        again.say_yes(again.next_unlock())
+        again.open()
+        self.desk.wait(other, "confirmed")
+        self.assertEqual(len(again.commands), 1)
+        self.assertEqual(self.desk.states(command), ["queued", "sent", "uncertain"])
+
+    def test_runs_are_numbered(self) -> None:
+        """Each start has a number of its own, higher than all before, also when Redis has lost its data."""
+        numbers = []
+        for _ in range(2):
+            daemon = self.start("--gateway-ttl", "2")
+            wait_until(lambda: self.desk.redis.call("EXISTS", self.desk.key("gateway", "gw1")))
+            numbers.append(int(self.desk.redis.call("GET", self.desk.key("epoch"))))
+            self.desk.redis.call("FLUSHALL")
+            wait_until(lambda: self.desk.redis.call("EXISTS", self.desk.key("epoch")))
+            daemon.stop()
+        self.assertLess(numbers[0], numbers[1])
+
+    def test_timeout_is_kept_below_the_ttl(self) -> None:
+        """A start says that Redis gets less time to reply than was asked for."""
+        daemon = self.start("--gateway-ttl", "3", "--redis-timeout", "30")
+        self.assertIn(
+            "--redis-timeout 30 is not well below --gateway-ttl 3; 2 s is used instead", daemon.log()
+        )

@@ -1,0 +1,334 @@
+"""What the tests of commands need: a daemon shared by a module, locks played by hand, and commands in and
+out."""
+
+import itertools
+import json
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from jt709c_gateway.commands.model import ENDED
+from jt709c_gateway.protocol import jt709, jt808
+from jt709c_gateway.protocol.framing import Framer
+from tests.support import PATIENCE, RedisClient, ValkeyServer, wait_until
+from tests.support.acl import GuardedServer
+from tests.support.daemon import Daemon, Lock
+from tests.vectors import location
+
+PASSWORD = "483920"
+UNLOCKED = jt709.STATUS_FIX | jt709.STATUS_MOTOR
+_devices = itertools.count(794308020001)
+_ids = itertools.count(1)
+
+
+def new_device() -> str:
+    """The id of a lock that no other test has."""
+    return str(next(_devices))
+
+
+def new_id() -> str:
+    """A command id that no other test has."""
+    return f"command-{next(_ids)}"
+
+
+def lock_event(code: int = 0x01, password: str = PASSWORD, result: int = 0) -> bytes:
+    """A lock event item: by default, opened with a password."""
+    return b"\x0b\x08" + bytes([code]) + password.encode() + bytes([result])
+
+
+def card_event(card: int = 6437449) -> bytes:
+    """A lock event item: opened with an RFID card."""
+    return b"\x0b\x06\x22" + card.to_bytes(4, "big") + b"\x00"
+
+
+class FakeLock:
+    """A lock played by hand over TCP. Every connection of it keeps count of what was written to it."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.link: Lock | None = None
+        #: All that was ever written to it but for answers, and how many of these a test has looked at.
+        self.commands: list[bytes] = []
+        self._seen = 0
+        self._serial = 0
+
+    def connect(self, daemon: Daemon, known: bool = True) -> "FakeLock":
+        """Connect; with `known`, report where it is and that it is locked."""
+        self.close()
+        self.link = daemon.lock(framer=self.framer())
+        if known:
+            self.report()
+        return self
+
+    def framer(self) -> Any:
+        """What divides the bytes that come."""
+        return Framer()
+
+    @property
+    def wire(self) -> bytes:
+        """Its id in a binary frame."""
+        return bytes.fromhex(self.device.zfill(12))
+
+    def frame(self, message_id: int, body: bytes = b"") -> bytes:
+        """A frame of it, under its next serial."""
+        self._serial += 1
+        return jt808.encode(message_id, self.wire, self._serial, body)
+
+    def location(
+        self,
+        items: bytes = b"",
+        status: int = jt709.STATUS_FIX,
+        at: float | None = None,
+        message_id: int = 0x0200,
+        alarm_bits: int = 0,
+    ) -> bytes:
+        """A location report of now, or of `at` in epoch seconds."""
+        moment = datetime.fromtimestamp(time.time() if at is None else at, UTC).replace(microsecond=0)
+        return self.frame(message_id, location(items, status=status, time=moment, alarm_bits=alarm_bits))
+
+    def report(self, items: bytes = b"", status: int = jt709.STATUS_FIX, at: float | None = None) -> None:
+        """Send a location report and wait until it is answered."""
+        self.send(self.location(items, status, at))
+        self._until_answered()
+
+    def send(self, *frames: bytes) -> None:
+        """Send frames in one go."""
+        assert self.link is not None
+        self.link.send(*frames)
+
+    def beat(self) -> None:
+        """A heartbeat, and its answer: all that was written before has come by then."""
+        self.send(self.frame(0x0002))
+        self._until_answered()
+
+    def _read(self) -> bool:
+        """Wait for one frame; whether it is an answer to a report."""
+        assert self.link is not None
+        (raw,) = self.link.answers()
+        if self._is_answer(raw):
+            return True
+        self.commands.append(raw)
+        return False
+
+    def _is_answer(self, raw: bytes) -> bool:
+        """Whether this is the answer to a report, and no command."""
+        return raw.startswith(b"\x7e\x80\x01")
+
+    def _until_answered(self) -> None:
+        while not self._read():
+            pass
+
+    def next_command(self) -> bytes:
+        """Wait for what the gateway writes next, apart from answers."""
+        while self._seen == len(self.commands):
+            self._read()
+        self._seen += 1
+        return self.commands[self._seen - 1]
+
+    def next_unlock(self) -> int:
+        """Wait for an unlock command; its serial."""
+        raw = self.next_command()
+        parts = raw[1:-1].split(b",")
+        assert parts[0].decode() == self.device, raw
+        assert parts[3:6] == [b"ELOCK", b"1", b"1"], raw
+        return int(parts[2])
+
+    def answer(self, serial: int, *words: str) -> None:
+        """A grouped sentence."""
+        self.send(f"({self.device},1,{serial:03d},{','.join(words)})".encode())
+
+    def say_yes(self, serial: int) -> None:
+        """The unlock command was taken."""
+        self.answer(serial, "ELOCK", "1", "1")
+
+    def refuse(self, serial: int) -> None:
+        """The password of the unlock command was wrong."""
+        self.answer(serial, "ELOCK", "1", "0", "1")
+
+    def open(self) -> None:
+        """Report that it was opened with a password."""
+        self.report(lock_event(), UNLOCKED)
+
+    def move(self) -> None:
+        """`open` and closed again, without waiting for the answers."""
+        self.send(self.location(lock_event(), UNLOCKED), self.location())
+
+    def unlocks(self) -> list[int]:
+        """The serials of the unlock commands that have come since the last look; doesn't wait."""
+        if self.link is not None:
+            self.commands += [raw for raw in self.link.answers_within(0.001) if raw[:1] == b"("]
+        found = [int(raw.split(b",")[2]) for raw in self.commands[self._seen :]]
+        self._seen = len(self.commands)
+        return found
+
+    def try_to(self, deed: Callable[..., None], *arguments: Any) -> None:
+        """Do something that fails when the daemon has died."""
+        try:
+            deed(*arguments)
+        except OSError:
+            self.close()
+
+    def result(self, serial: int, message_id: int, result: int = 0) -> None:
+        """0x0001: the answer to a binary command."""
+        body = serial.to_bytes(2, "big") + message_id.to_bytes(2, "big") + bytes([result])
+        self.send(self.frame(0x0001, body))
+
+    def close(self) -> None:
+        """Hang up."""
+        if self.link is not None:
+            self.link.close()
+            self.link = None
+
+
+class Desk:
+    """Gives commands through Redis and reads what becomes of them."""
+
+    def __init__(self, server: ValkeyServer, prefix: str = "jt709c") -> None:
+        self.redis: RedisClient = server.client()
+        self.prefix = prefix
+
+    def key(self, *parts: str) -> str:
+        """A key under the prefix."""
+        return ":".join((self.prefix, *parts))
+
+    def push(self, entry: str | bytes) -> None:
+        """Put something into the intake list as it is."""
+        self.redis.call("RPUSH", self.key("commands"), entry)
+
+    def command(self, device: str, command: str, params: dict[str, Any] | None = None, **more: Any) -> str:
+        """Give a command; its id."""
+        command_id = more.pop("id", None) or new_id()
+        fields = {"id": command_id, "device": device, "command": command, "params": params or {}, **more}
+        self.push(json.dumps(fields))
+        return command_id
+
+    def unlock(self, device: str, password: str = PASSWORD, **more: Any) -> str:
+        """Give an unlock command; its id."""
+        return self.command(device, "unlock", {"password": password}, **more)
+
+    def record(self, command_id: str) -> dict[str, str]:
+        """The record of a command as it stands."""
+        flat = self.redis.call("HGETALL", self.key("command", command_id))
+        texts = [item.decode() for item in flat]
+        return dict(zip(texts[::2], texts[1::2], strict=True))
+
+    def state(self, command_id: str) -> str:
+        """The state of a command, "" when it is not known."""
+        return self.record(command_id).get("state", "")
+
+    def wait(self, command_id: str, *states: str, timeout: float = PATIENCE) -> dict[str, str]:
+        """Wait until a command is in one of these states; its record."""
+
+        def reached() -> dict[str, str] | None:
+            record = self.record(command_id)
+            return record if record.get("state") in states else None
+
+        try:
+            return wait_until(reached, timeout)
+        except AssertionError:
+            raise AssertionError(f"{command_id} is {self.record(command_id)}, not {states}") from None
+
+    def wait_end(self, command_id: str, timeout: float = PATIENCE) -> dict[str, str]:
+        """Wait until a command has ended; its record."""
+        return self.wait(command_id, *ENDED, timeout=timeout)
+
+    def events(self, kind: str, device: str | None = None) -> list[dict[str, Any]]:
+        """The published events of one kind, oldest first."""
+        found = []
+        for _, flat in self.redis.call("XRANGE", self.key("events"), "-", "+"):
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            if fields[b"kind"].decode() == kind and device in (None, fields[b"device"].decode()):
+                found.append(json.loads(fields[b"event"]))
+        return found
+
+    def states(self, command_id: str) -> list[str]:
+        """The states of a command, as its events tell them."""
+        return [
+            event["data"]["state"] for event in self.events("command") if event["data"]["id"] == command_id
+        ]
+
+    def reply(self, name: str, timeout: float = PATIENCE) -> dict[str, Any]:
+        """Wait for an outcome under a `reply_to` name."""
+        found = self.redis.call("BLPOP", self.key("reply", name), timeout)
+        assert found is not None, f"nothing came for {name}"
+        return json.loads(found[1])
+
+    def wait_for_none_under_way(self) -> None:
+        """Wait until no gateway has a command in hand: it lets go right after the outcome is told."""
+        wait_until(lambda: not self.under_way(), message="a command is still in a gateway's hands")
+
+    def under_way(self) -> list[str]:
+        """Ids of the commands that gateways have in their hands."""
+        names = self.redis.call("SMEMBERS", self.key("gateways"))
+        keys = [self.key("commands", "underway", name.decode()) for name in names]
+        return [one.decode() for key in keys for one in self.redis.call("HKEYS", key)]
+
+    def close(self) -> None:
+        """Hang up."""
+        self.redis.close()
+
+
+class CommandCase(SynchronousTestCase):
+    """Tests of commands with one daemon for all of a class, and one lock, not connected yet, for each.
+
+    The daemon has the rights of its user in etc/redis-acl.conf and no more.
+    """
+
+    options: tuple[str, ...] = ()
+    transport = "tcp"
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.server = GuardedServer().start()
+        cls.addClassCleanup(cls.server.end)
+        listens = {name: name == cls.transport for name in ("tcp", "udp")}
+        cls.daemon = Daemon(*cls.options, redis=cls.server.gateway_url, **listens).start()
+        cls.addClassCleanup(cls.daemon.discard)
+
+    def setUp(self) -> None:
+        self.desk = Desk(self.server)
+        self.addCleanup(self.desk.close)
+        self.lock = FakeLock(new_device())
+        self.addCleanup(self.lock.close)
+        self.device = self.lock.device
+
+
+#: Where a command's states may lead (docs/commands.rst, States).
+EDGES = {
+    before: set(after.split())
+    for before, after in {
+        "": "queued invalid",
+        # `confirmed` where the gateway that wrote it was too late to say `sent`, and its lock has moved.
+        "queued": "waiting sent failed uncertain expired cancelled invalid rejected done confirmed",
+        "waiting": "queued sent failed uncertain expired cancelled invalid rejected confirmed",
+        "sent": "acknowledged confirmed done rejected uncertain timed_out failed waiting queued sent expired",
+        "acknowledged": "confirmed unconfirmed done rejected",
+        "unconfirmed": "confirmed",
+        "uncertain": "confirmed",
+    }.items()
+}
+
+
+def _reachable(before: str) -> set[str]:
+    """All states that may come after one, directly or not."""
+    found: set[str] = set()
+    new = EDGES.get(before, set())
+    while new:
+        found |= new
+        new = set().union(*(EDGES.get(state, set()) for state in new)) - found
+    return found
+
+
+def check_edges(states: list[str], complete: bool = True) -> None:
+    """AssertionError when a state follows on one it must not follow on.
+
+    Where they are not `complete`, a crash may have come before the event of a state, or of several in a row.
+    """
+    before = ""
+    for state in states:
+        allowed = EDGES.get(before, set()) if complete else _reachable(before)
+        assert state in allowed, f"{before} -> {state} in {states}"
+        before = state

@@ -1,0 +1,438 @@
+"""Gateways under two names, locks that move between them, one Redis, and what goes wrong between these."""
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Final
+
+from attrs import define, field
+from twisted.internet import defer
+
+from jt709c_gateway.commands.model import ENDED
+from jt709c_gateway.commands.record import Limits
+from tests.support import RedisError, ValkeyServer
+from tests.support.acl import GATEWAY, log_in, password_of, rules_of
+from tests.support.command_bench import GATEWAY_TTL, START
+from tests.support.commands import EDGES, Desk
+from tests.support.fencing_lines import Account, Gateway, Request
+from tests.support.fencing_locks import Unit
+
+NAMES: Final = ("gw1", "gw2")
+#: Processes at a time: one name may have two.
+MOST_GATEWAYS: Final = 3
+#: Seconds in which everything has come to its end when all is calm.
+PATIENCE: Final = 240
+NOT_WRITTEN: Final = frozenset({"failed", "expired", "cancelled", "invalid"})
+WRITTEN: Final = frozenset({"sent", "acknowledged", "unconfirmed", "confirmed"})
+OPEN: Final = frozenset({"uncertain", "unconfirmed"})
+
+
+@define(eq=False)
+class Given:
+    """A command that was given, perhaps several times under the same id."""
+
+    id: str
+    physical: bool
+    #: What is written for it has one of these in it.
+    marks: list[bytes] = field(factory=list)
+    #: The command that it takes back.
+    target: str | None = None
+    state: str = ""
+
+
+@define(eq=False)
+class World:
+    """One Redis and what is connected to it. `now` is in seconds, for whoever can see a clock."""
+
+    server: ValkeyServer
+    prefix: str
+    desk: Desk = field(init=False)
+    account: Account = field(init=False)
+    gateways: list[Gateway] = field(factory=list)
+    #: Processes that have ended.
+    gone: list[Gateway] = field(factory=list)
+    units: list[Unit] = field(factory=list)
+    given: dict[str, Given] = field(factory=dict)
+    #: Requests on connections that were given up, which reach Redis late, or not at all.
+    stray: list[tuple[Gateway, list[Request]]] = field(factory=list)
+    #: Rights that were taken away.
+    denied: set[str] = field(factory=set)
+    #: Keys that are of another type now; whether what was there comes back.
+    displaced: dict[str, bool] = field(factory=dict)
+    #: Whether anything was refused, so that an event may be missing; whether lists were lost.
+    refused: bool = False
+    lost: bool = False
+    _boots: int = 0
+    _user: str = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.desk = Desk(self.server, self.prefix)
+        self._user = f"gateway-of-{self.prefix}"
+        self.desk.redis.call("ACL", "SETUSER", self._user, *rules_of(GATEWAY, self.prefix))
+        client = log_in(self.server.client(), self._user, password_of(GATEWAY))
+        self.account = Account(client, self.desk.redis, START)
+        self.units = [Unit(str(794308990001 + number)) for number in range(2)]
+
+    def close(self) -> None:
+        """Nothing of it is left."""
+        self.desk.redis.call("ACL", "DELUSER", self._user)
+        self.account.client.close()
+        self.desk.close()
+
+    @property
+    def now(self) -> float:
+        return self.account.now
+
+    # Gateways
+
+    def boot(self, name: str) -> None:
+        """Start a process of this name, whether another has it or not."""
+        self._boots += 1
+        gateway = Gateway(
+            self.account, self.prefix, name, ttl=GATEWAY_TTL, limits=Limits(confirm_timeout=5.0)
+        )
+        self.gateways.append(gateway)
+        gateway.background_tasks.startService()
+        gateway.background_tasks.start(gateway.blocking)
+        gateway.connected()
+
+    def kill(self, gateway: Gateway) -> None:
+        """kill -9: what it has asked for may reach Redis yet."""
+        self.gateways.remove(gateway)
+        self.gone.append(gateway)
+        self.stray.append((gateway, [one for one in gateway.wire.pending if not one.is_executed]))
+        self.stray.append((gateway, [one for one in gateway.blocking.pending if not one.is_executed]))
+        for line in (gateway.wire, gateway.blocking):
+            line.pending, line.connected = [], False
+        for unit in self.units:
+            unit.cut_off(gateway)
+
+    def stop(self, gateway: Gateway) -> None:
+        """End it as a signal does."""
+        gateway.background_tasks.stop_intake()
+        gateway.run()
+        gateway.gateway.close_connections()
+        gateway.run()
+        defer.Deferred.fromCoroutine(gateway.background_tasks.deregister())
+        gateway.run()
+        gateway.background_tasks.stopService()
+        gateway.run()
+        self.kill(gateway)
+
+    def lose_connection(self, gateway: Gateway) -> None:
+        """Its connections to Redis are lost; what was asked over them may be carried out later."""
+        self.stray.append((gateway, gateway.wire.lost()))
+        self.stray.append((gateway, gateway.blocking.lost()))
+
+    def heal(self, gateway: Gateway) -> None:
+        """Its way to Redis is there."""
+        gateway.cut = False
+        if not gateway.wire.connected and not gateway.frozen:
+            gateway.connected()
+
+    def stray_in(self) -> None:
+        """The oldest of the stray requests reaches Redis."""
+        while self.stray:
+            gateway, requests = self.stray[0]
+            if not requests:
+                self.stray.pop(0)
+                continue
+            request = requests.pop(0)
+            blocks = request.commands[0][0] == "BLMOVE"
+            # The server gives up waiting for a list by itself.
+            if not blocks or self.now - request.asked < float(request.commands[0][-1]):
+                gateway.wire.execute(request)
+            return
+
+    def pass_time(self, seconds: float) -> None:
+        """Time passes, for all that can see a clock."""
+        self.account.now += seconds
+        for gateway in self.gateways:
+            if not gateway.frozen and gateway.is_unanswered(self.now):
+                self.lose_connection(gateway)
+        for gateway in list(self.gateways):
+            gateway.follow(self.now)
+            if not gateway.wire.connected and not gateway.cut and not gateway.frozen:
+                gateway.connected()
+        for key, at in list(self.account.renewed.items()):
+            if self.now - at >= GATEWAY_TTL:
+                self.desk.redis.call("DEL", key)
+                del self.account.renewed[key]
+
+    # Redis
+
+    def deny(self, command: str) -> None:
+        """The gateways may not use a command any more."""
+        self.denied.add(command)
+        self.refused = True
+        self.desk.redis.call("ACL", "SETUSER", self._user, f"-{command}")
+
+    def grant(self) -> None:
+        """They may do all that they should again."""
+        for command in sorted(self.denied):
+            self.desk.redis.call("ACL", "SETUSER", self._user, f"+{command}")
+        self.denied.clear()
+
+    def displace(self, key: str, comes_back: bool) -> None:
+        """Somebody puts a key of another type in the place of this one."""
+        if key in self.displaced:
+            return
+        redis = self.desk.redis
+        self.displaced[key] = comes_back
+        self.refused = True
+        self.lost = self.lost or not comes_back
+        was = redis.call("TYPE", key)
+        if was != b"none":
+            redis.call("RENAME", key, f"{key}:aside")
+        if was == b"string":
+            redis.call("RPUSH", key, "x")
+        else:
+            redis.call("SET", key, "x")
+
+    def replace(self) -> None:
+        """Somebody removes these again."""
+        redis = self.desk.redis
+        for key, comes_back in self.displaced.items():
+            for kind, read in ((b"string", ("GET", key)), (b"list", ("LINDEX", key, 0))):
+                if redis.call("TYPE", key) == kind and redis.call(*read) == b"x":
+                    redis.call("DEL", key)
+            if not redis.call("EXISTS", f"{key}:aside"):
+                continue
+            if comes_back and not redis.call("EXISTS", key):
+                redis.call("RENAME", f"{key}:aside", key)
+            else:
+                redis.call("DEL", f"{key}:aside")
+        self.displaced.clear()
+
+    # Commands
+
+    def give(self, unit: Unit, command: str, ttl: int, again: str | None = None) -> None:
+        """Give a command, or one of an id that was given before."""
+        number = sum(len(one.marks) for one in self.given.values()) + len(self.given) + 1
+        command_id = again or f"o{number}"
+        one = self.given.setdefault(command_id, Given(command_id, command == "unlock"))
+        more = {"id": command_id, "ttl": ttl, "timeout": 3, "reply_to": f"r{number}"}
+        if command == "unlock":
+            password = f"{number:06d}"
+            one.marks.append(b"," + password.encode() + b")")
+            self.desk.unlock(unit.device, password, **more)
+        else:
+            self.desk.command(unit.device, command, **more)
+
+    def carry_out(self, unit: Unit, stage: str, before_reply: bool) -> None:
+        """Give an unlock command, and have it come so far; the reply to what brought it there may have
+        come."""
+        self.give(unit, "unlock", 40)
+        one = next(reversed(self.given.values()))
+        for _ in range(100):
+            busy = False
+            for gateway in self.gateways:
+                if not gateway.frozen:
+                    gateway.clock.advance(0)
+                    gateway.wire.work() or gateway.blocking.work()
+                if before_reply and self._has_come_to(one, stage):
+                    return
+                busy = gateway.step() or busy
+                if self._has_come_to(one, stage):
+                    return
+            if not busy:
+                self.pass_time(0.1)
+
+    def _has_come_to(self, one: Given, stage: str) -> bool:
+        try:
+            record = self.desk.record(one.id)
+        except RedisError:
+            return False
+        if stage == "written":
+            for unit in self.units:
+                unit.collect()
+        reached = {
+            "queued": "state" in record,
+            "claimed": record.get("token", "0") != "0",
+            "recorded": record.get("attempts", "0") != "0",
+            "written": self.writes(one) > 0,
+            "sent": record.get("state") == "sent",
+        }
+        return reached[stage]
+
+    def take_back(self, unit: Unit, target: str) -> None:
+        """Give a command that takes another back."""
+        command_id = f"c{len(self.given) + 1}"
+        self.given[command_id] = Given(command_id, False, target=target)
+        self.desk.command(unit.device, "cancel", {"id": target}, id=command_id)
+
+    # What has to hold
+
+    def writes(self, one: Given) -> int:
+        """How often a command was written, over all links."""
+        written = [data for unit in self.units for data in unit.written]
+        return sum(mark in data for mark in one.marks for data in written)
+
+    def check(self) -> None:
+        """What has to hold at any moment."""
+        for unit in self.units:
+            unit.collect()
+        for one in self.given.values():
+            count = self.writes(one)
+            assert count <= 1, f"{one.id} was written {count} times"
+            with contextlib.suppress(RedisError):
+                self._check_state(one, self.desk.record(one.id), count)
+
+    def _check_state(self, one: Given, record: dict[str, str], count: int) -> None:
+        state = record.get("state", "")
+        if one.state in ENDED and state:
+            confirmed = one.state in OPEN and state == "confirmed"
+            assert state == one.state or confirmed, f"{one.id} was {one.state} and is {record}"
+        one.state = state or one.state
+        if one.physical:
+            assert not (count and state in NOT_WRITTEN), f"{one.id} was written and is {record}"
+            assert count or state not in WRITTEN, f"{one.id} was not written and is {record}"
+
+    def check_end(self) -> None:
+        """What has to hold when everything has come to its end."""
+        events = self._events()
+        for one in self.given.values():
+            record = self.desk.record(one.id)
+            told = events.get(one.id, [])
+            state = self._found()
+            assert record.get("state") in ENDED, f"{one.id} does not end: {record}, told {told}; {state}"
+            self._check_told(one, record, told)
+            if one.target is not None and record["state"] == "done":
+                target = self.desk.record(one.target)
+                assert target["state"] == "cancelled", f"{one.id} has taken back {target}"
+        assert self.desk.under_way() == [], f"under way: {self.desk.under_way()}"
+        for gateway in self.gateways:
+            assert gateway.dispatcher.context.claims.tokens == {}, (
+                f"{gateway.name} holds {gateway.dispatcher.context.claims.tokens}"
+            )
+            executors = gateway.dispatcher.executors.values()
+            assert all(one.session is not None and not one.busy for one in executors), list(executors)
+        self._check_reports()
+
+    def _found(self) -> str:
+        """What there is in Redis, for a complaint."""
+        redis, found = self.desk.redis, []
+        for pattern in ("commands*", "gateway*", "session*", "epoch"):
+            for key in redis.call("KEYS", self.key(pattern)):
+                kind = redis.call("TYPE", key)
+                read = {b"list": ("LRANGE", 0, -1), b"hash": ("HGETALL",), b"set": ("SMEMBERS",)}
+                read |= {b"zset": ("ZRANGE", 0, -1), b"string": ("GET",)}
+                command, *more = read[kind]
+                found.append(f"{key.decode()}: {redis.call(command, key, *more)}")
+        alive = [
+            f"{one.name} {one.dispatcher.context.store.holder} held {one.dispatcher.context.claims.tokens}"
+            for one in self.gateways
+        ]
+        return "\n".join(["", *found, *alive])
+
+    def _check_told(self, one: Given, record: dict[str, str], told: list[str]) -> None:
+        ends = [state for state in told if state in ENDED]
+        allowed = len(ends) <= 1 or (len(ends) == 2 and ends[0] in OPEN and ends[1] == "confirmed")
+        assert allowed, f"{one.id} was told as {told}"
+        if not self.refused:
+            assert ends and ends[-1] == record["state"], f"{one.id} is {record}, and was told as {told}"
+            for before, after in zip(["", *told[:-1]], told, strict=True):
+                assert after in EDGES.get(before, ()), f"{one.id}: {before} -> {after} in {told}"
+        if name := record.get("reply_to"):
+            key = self.desk.key("reply", name)
+            texts = self.desk.redis.call("LRANGE", key, 0, -1)
+            states = [json.loads(text)["state"] for text in texts]
+            wanted = ends if not self.refused else states
+            assert states == wanted, f"{one.id} was told as {told}, and replied to with {states}"
+            good = len(states) == 1 or (len(states) == 2 and states[0] in OPEN and states[1] == "confirmed")
+            assert good and states[-1] == record["state"], f"{one.id}: replies {states}, record {record}"
+
+    def _events(self) -> dict[str, list[str]]:
+        """The states of each command as its events tell them; told again, one counts once."""
+        told: dict[str, list[str]] = {}
+        for event in self.desk.events("command"):
+            states = told.setdefault(event["data"]["id"], [])
+            if not states or states[-1] != event["data"]["state"]:
+                states.append(event["data"]["state"])
+        return told
+
+    def _check_reports(self) -> None:
+        """What was answered is in the stream, and nothing is in it twice."""
+        found: Counter[tuple[str, int]] = Counter()
+        for event in self.desk.events("location"):
+            if (latitude := event["data"]["latitude"]) is not None:
+                found[event["device"], round(latitude * 1000)] += 1
+        for unit in self.units:
+            for report in unit.reports.values():
+                count = found[unit.device, report.place]
+                where = f"report {report.place} of {unit.device}"
+                assert count <= 1, f"{where} was published {count} times"
+                assert count or not report.answered, f"{where} was answered and not published"
+
+    # Calm
+
+    def calm_down(self) -> None:
+        """Everything is mended, every lock is there and does what it is told, and time goes on."""
+        self.grant()
+        self.replace()
+        while self.stray:
+            self.stray_in()
+        for gateway in list(self.gateways):
+            if gateway.frozen:
+                gateway.thaw(self.now, data_first=True)
+            self.heal(gateway)
+        for gateway in list(self.gateways):
+            gateway.run()
+            if gateway.superseded:
+                self.kill(gateway)
+        if not self.gateways:
+            self.boot(NAMES[0])
+        for unit in self.units:
+            unit.connect(self.gateways[-1], self.now, keeping=False)
+        for _ in self._rounds(PATIENCE):
+            if self._is_over():
+                break
+        for _ in self._rounds(4):
+            pass
+        self.check_end()
+
+    def _rounds(self, count: int) -> Iterator[None]:
+        """So many seconds in which all is done that is due."""
+        for _ in range(count):
+            for _ in range(2):
+                for gateway in self.gateways:
+                    gateway.run()
+                for unit in self.units:
+                    unit.collect()
+                for unit in self.units:
+                    while unit.unheeded:
+                        unit.answer("yes", self.now)
+                        unit.open(self.now)
+            self.check()
+            self.pass_time(1.0)
+            for gateway in [one for one in self.gateways if one.superseded]:
+                self.kill(gateway)
+            if not self.gateways:
+                # A later run of its name had been killed in the meantime.
+                self.boot(NAMES[0])
+            for unit in self.units:
+                if not unit.places:
+                    unit.connect(self.gateways[-1], self.now, keeping=False)
+            yield
+
+    def _is_over(self) -> bool:
+        if self.desk.under_way() or any(
+            gateway.dispatcher.context.claims.tokens for gateway in self.gateways
+        ):
+            return False
+        return all(self.desk.state(command) in ENDED for command in self.given)
+
+    def steps_to(self, gateway: Gateway, script: str, most: int = 60) -> None:
+        """Go on with a gateway until it is about to ask for this."""
+        for _ in range(most):
+            gateway.clock.advance(0)
+            waiting = [one for one in gateway.wire.pending if not one.is_executed]
+            if waiting and waiting[0].is_of(script):
+                return
+            if not gateway.step():
+                return
+
+    def key(self, *parts: Any) -> str:
+        """A key under the prefix."""
+        return self.desk.key(*parts)
