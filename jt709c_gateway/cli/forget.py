@@ -6,6 +6,7 @@ from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.options import check_devices, redis_options
 from jt709c_gateway.cli.redis_client import RedisOptions, query
+from jt709c_gateway.protocol.device_id import canonical
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.keys import Keys
 
@@ -41,7 +42,7 @@ def forget(devices: tuple[str, ...], redis: RedisOptions, prefix: str, with_hist
 
     async def question(connection: RedisConnection) -> None:
         for name in devices:
-            device = name.lstrip("0") or "0"
+            device = canonical(name)
             await _forget_one(connection, keys, device, with_history)
             click.echo(f"{device} is forgotten" + ("" if with_history else "; its audit trail stays"))
 
