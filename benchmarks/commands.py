@@ -11,11 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from blocking_redis import Redis
 from common import (
     LOOPBACK,
     BenchmarkError,
-    Daemon,
-    Redis,
     above_zero,
     allow_connections,
     latencies_ms,
@@ -24,6 +23,7 @@ from common import (
     run,
 )
 from frames import Reports, fresh_devices
+from gateway_process import Daemon
 
 _QUEUE = "jt709c:commands"
 _DONE = 'jt709c_commands_total{state="done"}'

@@ -10,18 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common import (
-    LOOPBACK,
-    Daemon,
-    Redis,
-    above_zero,
-    allow_connections,
-    fsync_us,
-    positive,
-    report,
-    run,
-)
+from blocking_redis import Redis
+from common import LOOPBACK, above_zero, allow_connections, fsync_us, positive, report, run
 from end_to_end import measure, middle
+from gateway_process import Daemon
 from servers import server, until
 from targets import Target
 

@@ -13,17 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from common import (
-    HERE,
-    BenchmarkError,
-    Child,
-    above_zero,
-    allow_connections,
-    fsync_us,
-    positive,
-    report,
-    run,
-)
+from common import HERE, BenchmarkError, above_zero, allow_connections, fsync_us, positive, report, run
+from processes import Child
 from targets import Starter, Target, gateway, starters
 
 _SHOWN = 30
@@ -201,8 +192,8 @@ def _show(found: Found, rounds: int) -> None:
         _show_spreads("this gateway / the other, of the same round", ratios(found), 2)
 
 
-def main() -> None:
-    """Measure what was asked for."""
+def _parser() -> argparse.ArgumentParser:
+    """Make the parser of this benchmark's arguments."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -250,6 +241,12 @@ def main() -> None:
     parser.add_argument(
         "--profile", action="store_true", help="run the gateway under cProfile, and show that"
     )
+    return parser
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = _parser()
     options = parser.parse_args()
     if options.profile and options.workers != [1]:
         parser.error("--profile: expected no --workers, since only the one process would be seen")

@@ -7,8 +7,11 @@ import argparse
 import time
 from pathlib import Path
 
-from common import Daemon, Redis, above_zero, allow_connections, positive, report, resident_bytes, run
+from blocking_redis import Redis
+from common import above_zero, allow_connections, positive, report, run
+from gateway_process import Daemon
 from generator import Generator
+from processes import resident_bytes
 
 _WARM_LOCKS = 50
 _WARM_FRAMES = 8

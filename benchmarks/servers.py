@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common import LOOPBACK, BenchmarkError, Child, Redis, free_ports
+from blocking_redis import Redis
+from common import LOOPBACK, BenchmarkError, free_ports
+from processes import Child
 
 from jt709c_gateway.redis.embedded.server_process import server_binary
 

@@ -16,19 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field
-from common import (
-    HERE,
-    BenchmarkError,
-    Child,
-    Daemon,
-    above_zero,
-    descriptors,
-    positive,
-    report,
-    resident_bytes,
-    run,
-)
+from common import HERE, BenchmarkError, above_zero, positive, report, run
 from flatness import creeps, growth, slows
+from gateway_process import Daemon
+from processes import Child, descriptors, resident_bytes
 
 from jt709c_gateway.commands.model import ENDED
 from jt709c_gateway.simulator.options import DIALECTS, FACTORY_PASSWORD, FIRST_IDS, JT701

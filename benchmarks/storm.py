@@ -12,18 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import (
-    LOOPBACK,
-    BenchmarkError,
-    Daemon,
-    above_zero,
-    allow_connections,
-    latencies_ms,
-    positive,
-    run,
-)
+from common import LOOPBACK, BenchmarkError, above_zero, allow_connections, latencies_ms, positive, run
 from common import report as last_line
 from frames import TAILS, Reports, fresh_devices
+from gateway_process import Daemon
 
 #: Locks behind one source address: fewer than the ports that there are for outgoing connections.
 _PER_SOURCE = 10_000

@@ -7,8 +7,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from blocking_redis import Redis
 from checkout import checked_out, name_of
-from common import HERE, Child, Daemon, Redis, busy_seconds, cpu_seconds, free_ports
+from common import HERE, free_ports
+from gateway_process import Daemon
+from processes import Child, busy_seconds, cpu_seconds
 from servers import server
 
 
