@@ -20,7 +20,8 @@ from twisted.python import usage
 from jt709c_gateway import __version__
 from jt709c_gateway.commands.signing import SigningKey
 from jt709c_gateway.commands.signing_key_file import SigningKeysError, load_signing_keys
-from jt709c_gateway.config.settings import OPTIONS, Option, Settings
+from jt709c_gateway.config.option_table import OPTIONS, Option
+from jt709c_gateway.config.settings import Settings
 from jt709c_gateway.config.values import (
     ADMIT_ANY,
     ADMIT_FILE,

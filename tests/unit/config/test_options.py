@@ -9,8 +9,8 @@ from typing import Any
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway.config.option_table import OPTIONS
 from jt709c_gateway.config.options import Options
-from jt709c_gateway.config.settings import OPTIONS
 from jt709c_gateway.config.values import UdpPort
 from jt709c_gateway.redis.credentials import PASSWORD_VARIABLE
 from jt709c_gateway.redis.durability import Durability
