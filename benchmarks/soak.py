@@ -56,7 +56,7 @@ _SPARE_DESCRIPTORS = 25
 _SLOWER = {"p50_ms": (2.0, 2.0), "p99_ms": (3.0, 20.0)}
 #: Records that may wait for Redis at a look, as a median; a batch holds 200.
 _UNACKED = 200
-#: Seconds in which an order comes to its end; one for a sub-lock is watched for longer than its master tries.
+#: Seconds in which a command ends; one for a sub-lock is watched for longer than its master tries.
 _PATIENCE, _SUBLOCK_PATIENCE = 45.0, 90.0
 
 

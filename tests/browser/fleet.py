@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.support.commands import Desk
+from tests.support.commands import CommandClient
 
 FIRST = 794308600000
 _ALARMS = ("low_battery", "rope_cut", "vibration")
@@ -25,7 +25,7 @@ def _location(number: int, when: str) -> dict[str, Any]:
     }
 
 
-def store_fleet(desk: Desk, count: int) -> list[str]:
+def store_fleet(client: CommandClient, count: int) -> list[str]:
     """Store so many locks; their ids.
 
     Every second is unlocked, every tenth has an alarm, three of four are online.
@@ -47,10 +47,10 @@ def store_fleet(desk: Desk, count: int) -> list[str]:
             "battery_percent": number * 37 % 101,
             "alarms": json.dumps(alarms),
         }
-        desk.redis.call(
-            "HSET", desk.key("device", device), *[part for pair in fields.items() for part in pair]
+        client.redis.call(
+            "HSET", client.key("device", device), *[part for pair in fields.items() for part in pair]
         )
-        desk.redis.call("ZADD", desk.key("devices"), seen, device)
+        client.redis.call("ZADD", client.key("devices"), seen, device)
         if number % 4:
             session = (
                 "gateway",
@@ -60,6 +60,8 @@ def store_fleet(desk: Desk, count: int) -> list[str]:
                 "peer",
                 f"198.51.100.7:{number % 60_000}",
             )
-            desk.redis.call("HSET", desk.key("session", device), *session, "since", when, "token", "gw/1-1")
+            client.redis.call(
+                "HSET", client.key("session", device), *session, "since", when, "token", "gw/1-1"
+            )
         devices.append(device)
     return devices

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import LOOPBACK, ValkeyServer
-from tests.support.commands import Desk
+from tests.support.commands import CommandClient
 from tests.support.daemon import Daemon
 from tests.support.web import user_line
 
@@ -85,7 +85,7 @@ class BrowserTestCase(SynchronousTestCase):
     options: tuple[str, ...] = ()
     server: ValkeyServer
     daemon: Daemon
-    desk: Desk
+    client: CommandClient
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -97,11 +97,11 @@ class BrowserTestCase(SynchronousTestCase):
             raise unittest.SkipTest(missing)
         cls.server = ValkeyServer().start()
         cls.daemon = Daemon("--gateway", "gw-page", *cls.options, redis=cls.server.url, udp=False).start()
-        cls.desk = Desk(cls.server)
+        cls.client = CommandClient(cls.server)
 
     @classmethod
     def tearDownClass(cls) -> None:
-        cls.desk.close()
+        cls.client.close()
         cls.daemon.discard()
         cls.server.discard()
         super().tearDownClass()

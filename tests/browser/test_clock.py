@@ -25,7 +25,7 @@ class ClockTests(CommandCase):
         for ago in (90_000, 60):
             cls.lock.report(lock_event(), UNLOCKED, at=time.time() - ago)
         cls.lock.send(cls.lock.location(alarm_bits=1 << 1))
-        cls.desk.wait(cls.desk.unlock(cls.lock.device, issued_by="night shift"), "sent")
+        cls.client.wait(cls.client.unlock(cls.lock.device, issued_by="night shift"), "sent")
 
     def check(self, page: Any, zone: str) -> int:
         """Every time of day is marked with the zone, and is right; returns how many there are."""
@@ -70,6 +70,6 @@ class ClockTests(CommandCase):
         event["data"] = {"at": "2026-01-02T22:30:00Z"}
         page = self.open("#/events", timezone_id="Asia/Kolkata")
         page.locator("#connection", has_text="live").wait_for()
-        channel = self.desk.key("event", "unknown", self.lock.device)
-        self.desk.redis.call("PUBLISH", channel, json.dumps(event))
+        channel = self.client.key("event", "unknown", self.lock.device)
+        self.client.redis.call("PUBLISH", channel, json.dumps(event))
         page.get_by_text("at 2026-01-03 04:00:00 UTC+5:30").wait_for()

@@ -10,7 +10,7 @@ class WithoutCommandsTests(BrowserTestCase):
     def test_read_only(self) -> None:
         """Without --web-commands there is nothing to give a command with, and past commands are shown."""
         with simulated(self.daemon, "--locks", "1", "--first-id", "794308520001"):
-            self.desk.wait_end(self.desk.unlock("794308520001", "888888", ttl=20))
+            self.client.wait_end(self.client.unlock("794308520001", "888888", ttl=20))
         page = self.open("#/device/794308520001")
         page.locator(".timeline .chip", has_text="confirmed").wait_for()
         self.assertEqual(page.locator("form.command-form").count(), 0)
@@ -21,7 +21,7 @@ class CommandTests(CommandCase):
     def test_unlock(self) -> None:
         """A command is confirmed in words, reaches the lock, and is followed to its end."""
         with simulated(self.daemon, "--locks", "1", "--first-id", "794308520002"):
-            wait_until(lambda: self.desk.redis.call("EXISTS", self.desk.key("device", "794308520002")))
+            wait_until(lambda: self.client.redis.call("EXISTS", self.client.key("device", "794308520002")))
             page = self.lock_page("794308520002")
             page.locator(".lock-state", has_text="online").wait_for()
             password = page.locator("#param-password")
@@ -42,7 +42,7 @@ class CommandTests(CommandCase):
             ):
                 self.assertIn(said, text)
             self.assertNotIn("888888", text)
-            self.assertEqual(self.desk.events("command", "794308520002"), [])
+            self.assertEqual(self.client.events("command", "794308520002"), [])
             dialog.get_by_role("button", name="Yes, unlock 794308520002").click()
             followed = page.locator('.followed[data-state="confirmed"]')
             followed.wait_for()
@@ -51,7 +51,7 @@ class CommandTests(CommandCase):
             self.assertEqual(password.input_value(), "")
             page.locator(".timeline", has_text="by web:ann").wait_for()
             command = followed.get_attribute("data-command")
-        record = self.desk.record(command)
+        record = self.client.record(command)
         self.assertEqual((record["state"], record["issued_by"]), ("confirmed", "web:ann"))
         page.goto(self.url(f"#/commands/{command}"))
         page.locator(".commands .opened", has_text=command).wait_for()
@@ -90,7 +90,7 @@ class CommandTests(CommandCase):
         page.get_by_role("heading", level=1, name=lock.device).wait_for()
         lock.beat()
         self.assertEqual(lock.unlocks(), [])
-        self.assertEqual(self.desk.events("command", lock.device), [])
+        self.assertEqual(self.client.events("command", lock.device), [])
 
     def test_asleep(self) -> None:
         """Of a lock that is away it is said how long the command waits; it is written when the lock comes."""
@@ -123,7 +123,7 @@ class CommandTests(CommandCase):
         page.select_option("#command-command", "text")
         page.get_by_role("button", name="Continue").click()
         problem.get_by_text("text is needed").wait_for()
-        self.assertEqual(self.desk.events("command", lock.device), [])
+        self.assertEqual(self.client.events("command", lock.device), [])
 
     def test_who(self) -> None:
         """Without the right name and password there is no page, but a line that says what is needed."""

@@ -29,7 +29,7 @@ class LargeFleetTests(BrowserTestCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        cls.devices = store_fleet(cls.desk, _COUNT)
+        cls.devices = store_fleet(cls.client, _COUNT)
 
     def timed(self, page: Any, deed: str) -> float:
         """Seconds that a deed, JavaScript, takes until it is on the screen."""
@@ -77,11 +77,11 @@ class LargeFleetTests(BrowserTestCase):
         """A lock that reports is shown with its new state; the page is told at most once a second."""
         page = self.whole_table()
         device = self.devices[0]
-        key, now = self.desk.key("device", device), time.time()
-        before = self.desk.redis.call("HMGET", key, "lock_state", "alarms")
-        self.addCleanup(self.desk.redis.call, "HSET", key, "lock_state", before[0], "alarms", before[1])
-        self.desk.redis.call("HSET", key, "lock_state", "unlocked", "alarms", "[]")
-        self.desk.redis.call("ZADD", self.desk.key("devices"), now, device)
+        key, now = self.client.key("device", device), time.time()
+        before = self.client.redis.call("HMGET", key, "lock_state", "alarms")
+        self.addCleanup(self.client.redis.call, "HSET", key, "lock_state", before[0], "alarms", before[1])
+        self.client.redis.call("HSET", key, "lock_state", "unlocked", "alarms", "[]")
+        self.client.redis.call("ZADD", self.client.key("devices"), now, device)
         row(page, device).locator(".cell-lock", has_text="unlocked").wait_for(timeout=5000)
 
     def whole_table(self) -> Any:

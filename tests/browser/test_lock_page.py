@@ -18,11 +18,11 @@ class LockPageTests(BrowserTestCase):
     def test_timeline(self) -> None:
         """Locks, alarms and commands stand in one timeline, each command once with its steps."""
         lock = self.lock()
-        command = self.desk.unlock(lock.device, issued_by="night shift")
+        command = self.client.unlock(lock.device, issued_by="night shift")
         serial = lock.next_unlock()
         lock.say_yes(serial)
         lock.open()
-        self.desk.wait(command, "confirmed")
+        self.client.wait(command, "confirmed")
         page = self.open(f"#/device/{lock.device}")
         item = page.locator(".timeline > li", has_text="night shift")
         item.locator(".chip", has_text="confirmed").wait_for()
@@ -60,9 +60,9 @@ class LockPageTests(BrowserTestCase):
         """The track is on the map; without one the page says that none is kept."""
         lock = self.lock()
         points = [[iso(time.time() - 600 + 60 * n), 51.9 + n / 100, 4.4 + n / 50, 42.5, 90] for n in range(8)]
-        key = self.desk.key("track", lock.device)
-        self.desk.redis.call("DEL", key)
-        self.desk.redis.call("RPUSH", key, *[json.dumps(point) for point in points])
+        key = self.client.key("track", lock.device)
+        self.client.redis.call("DEL", key)
+        self.client.redis.call("RPUSH", key, *[json.dumps(point) for point in points])
         page = self.open(f"#/device/{lock.device}")
         page.get_by_text("8 positions, from").wait_for()
         page.locator(".map-small canvas.leaflet-zoom-animated").wait_for()
@@ -102,7 +102,7 @@ class LockPageTests(BrowserTestCase):
     def test_imei(self) -> None:
         """A lock can be named by its IMEI."""
         lock = self.lock()
-        self.desk.redis.call("HSET", self.desk.key("imei"), "860000000000017", lock.device)
+        self.client.redis.call("HSET", self.client.key("imei"), "860000000000017", lock.device)
         page = self.open("#/device/860000000000017")
         page.get_by_role("heading", level=1, name=lock.device).wait_for()
         self.wait(page, f"location.hash === '#/device/{lock.device}'")
@@ -118,16 +118,18 @@ class LockPageTests(BrowserTestCase):
         attack = "<img src=x onerror=window.pwned=1>"
         lock = self.lock()
         device = lock.device
-        self.desk.command(device, "locate", issued_by=attack)
+        self.client.command(device, "locate", issued_by=attack)
         lock.send(f"({device},1,077,BASE,2,{attack})".encode())
         lock.beat()
-        redis = self.desk.redis
+        redis = self.client.redis
         redis.call(
-            "HSET", self.desk.key("device", device), "firmware", attack, "alarms", json.dumps([attack])
+            "HSET", self.client.key("device", device), "firmware", attack, "alarms", json.dumps([attack])
         )
         stranger = f"x{attack}"
-        redis.call("HSET", self.desk.key("device", stranger), "seen", "2026-11-25T10:00:00Z", "imei", attack)
-        redis.call("ZADD", self.desk.key("devices"), time.time(), stranger)
+        redis.call(
+            "HSET", self.client.key("device", stranger), "seen", "2026-11-25T10:00:00Z", "imei", attack
+        )
+        redis.call("ZADD", self.client.key("devices"), time.time(), stranger)
         page = self.open(f"#/device/{device}")
         page.locator(".timeline", has_text=attack).wait_for()
         page.locator(".details", has_text=attack).wait_for()
@@ -147,7 +149,7 @@ class LockPageTests(BrowserTestCase):
             "device": stranger,
             "data": {"action": attack, "method": attack},
         }
-        redis.call("PUBLISH", self.desk.key("event", "lock", stranger), json.dumps(event))
+        redis.call("PUBLISH", self.client.key("event", "lock", stranger), json.dumps(event))
         page.locator(".events", has_text=f"{attack} · by {attack}").wait_for()
         page.goto(self.url(f"#/device/{'%3Cimg%20src=x%20onerror=window.pwned=1%3E'}"))
         self.expected = ("400", "404")

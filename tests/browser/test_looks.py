@@ -47,10 +47,10 @@ class LooksTests(BrowserTestCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        store_fleet(cls.desk, 40)
+        store_fleet(cls.client, 40)
         cls.lock = FakeLock(new_device()).connect(cls.daemon)
         cls.lock.report(lock_event(), UNLOCKED)
-        cls.desk.command(
+        cls.client.command(
             cls.lock.device, "no such command", issued_by="a name that is as long as names are, and longer"
         )
         cls.addClassCleanup(cls.lock.close)

@@ -36,7 +36,7 @@ class LostAnswerTests(CommandCase):
 
     def commands(self) -> list[str]:
         """Ids of the commands that the lock's history has."""
-        return list({event["data"]["id"]: 1 for event in self.desk.events("command", self.lock.device)})
+        return list({event["data"]["id"]: 1 for event in self.client.events("command", self.lock.device)})
 
     def check_once(self) -> str:
         """One unlock was given and has reached the lock, which has just got it; its id."""
@@ -44,8 +44,8 @@ class LostAnswerTests(CommandCase):
         self.lock.open()
         wait_until(lambda: self.commands())
         [command] = self.commands()
-        self.desk.wait(command, "confirmed")
-        wait_until(lambda: self.desk.redis.call("LLEN", self.desk.key("commands")) == 0)
+        self.client.wait(command, "confirmed")
+        wait_until(lambda: self.client.redis.call("LLEN", self.client.key("commands")) == 0)
         self.lock.beat()
         self.assertEqual(self.lock.unlocks(), [])
         self.assertEqual(self.commands(), [command])

@@ -25,7 +25,7 @@ class MapTests(BrowserTestCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        store_fleet(cls.desk, _COUNT)
+        store_fleet(cls.client, _COUNT)
 
     def map_page(self, path: str = "#/map") -> Any:
         page = self.open(path)
@@ -86,7 +86,7 @@ class TilesTests(BrowserTestCase):
 
     def test_tiles_fail(self) -> None:
         """When tiles don't come, positions are on the graticule, and the map says so."""
-        store_fleet(self.desk, 5)
+        store_fleet(self.client, 5)
         self.expected = ("tiles.example.net", "ERR_")
         page = self.open("#/map")
         page.get_by_text("tiles can't be loaded").wait_for()
@@ -95,7 +95,7 @@ class TilesTests(BrowserTestCase):
 
     def test_tiles(self) -> None:
         """Tiles come from the host that is configured; of its attribution words and links are shown."""
-        store_fleet(self.desk, 5)
+        store_fleet(self.client, 5)
         self.expected = ("asked another host: https://tiles.example.net/",)
         page = self.open(None)
         answer = {"body": _PIXEL, "content_type": "image/png"}

@@ -91,7 +91,7 @@ class OutcomeTests(CommandCase):
             page.select_option("#param-method", "static")
             self.ask_to_unlock(page, PASSWORD)
             page.get_by_role("dialog").get_by_role("button", name="Yes").wait_for()
-            self.assertEqual(self.desk.events("command", lock.device), [])
+            self.assertEqual(self.client.events("command", lock.device), [])
 
     def test_sublock(self) -> None:
         """A sub-lock is opened by its master, and no password is asked for."""

@@ -72,7 +72,7 @@ class PastTests(BrowserTestCase):
         lock = FakeLock(new_device()).connect(self.daemon)
         lock.report()
         lock.close()
-        wait_until(lambda: len(self.desk.events("session", lock.device)) > 1)
+        wait_until(lambda: len(self.client.events("session", lock.device)) > 1)
         self.happened(_IN_FRONT, "session", "794300000001")
         page = self.open(None)
         calls = self.held(page, _ASKED_OF_EVENTS)

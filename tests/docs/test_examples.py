@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import LOOPBACK, ROOT, ValkeyServer, wait_until
 from tests.support.acl import COMMANDER, READER, password_of, rules_of
-from tests.support.commands import Desk
+from tests.support.commands import CommandClient
 from tests.support.daemon import Daemon
 from tests.support.docs_tools import missing, needed
 from tests.support.reporter import stream_events
@@ -77,8 +77,8 @@ class ExampleCase(SynchronousTestCase):
         super().tearDownClass()
 
     def setUp(self) -> None:
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
+        self.client = CommandClient(self.server)
+        self.addCleanup(self.client.close)
 
     def lock(self, *options: str) -> str:
         """A connected lock that no test has had, of a fleet with these options."""
@@ -88,7 +88,7 @@ class ExampleCase(SynchronousTestCase):
             self.fleets[name] = itertools.count(first)
             self.running[name] = self.simulate("--locks=20", f"--first-id={first}", *options)
         device = str(next(self.fleets[name]))
-        wait_until(lambda: self.desk.redis.call("EXISTS", f"jt709c:session:{device}"))
+        wait_until(lambda: self.client.redis.call("EXISTS", f"jt709c:session:{device}"))
         return device
 
     def simulate(self, *options: str) -> subprocess.Popen[bytes]:
@@ -146,13 +146,13 @@ class CommandTests(ExampleCase):
 
     def check_uncertain(self, program: str, more: Mapping[str, str]) -> None:
         """The lock goes away with the command that was written to it."""
-        first = 794308900001 + len(self.desk.events("command"))
+        first = 794308900001 + len(self.client.events("command"))
         fleet = self.simulate("--mute", f"--first-id={first}")
         self.addCleanup(fleet.kill)
-        wait_until(lambda: self.desk.redis.call("EXISTS", f"jt709c:session:{first}"))
+        wait_until(lambda: self.client.redis.call("EXISTS", f"jt709c:session:{first}"))
         process = self.give(program, str(first), more)
         wait_until(
-            lambda: any(one["data"]["state"] == "sent" for one in self.desk.events("command", str(first)))
+            lambda: any(one["data"]["state"] == "sent" for one in self.client.events("command", str(first)))
         )
         fleet.kill()
         fleet.wait()
@@ -180,7 +180,7 @@ class CommandTests(ExampleCase):
 
     def test_cli_half_said(self) -> None:
         """Without a device or a password the shell says so at once and pushes nothing."""
-        before = self.desk.events("command")
+        before = self.client.events("command")
         for arguments, said in (([], "usage: command.sh DEVICE"), (["794308900001"], "no password")):
             with self.subTest(arguments=arguments):
                 done = subprocess.run(
@@ -193,8 +193,8 @@ class CommandTests(ExampleCase):
                 )
                 self.assertEqual((done.returncode, done.stdout), (1, ""))
                 self.assertIn(said, done.stderr)
-        self.assertEqual(self.desk.redis.call("LLEN", "jt709c:commands"), 0)
-        self.assertEqual(self.desk.events("command"), before)
+        self.assertEqual(self.client.redis.call("LLEN", "jt709c:commands"), 0)
+        self.assertEqual(self.client.events("command"), before)
 
 
 class Consumer:
@@ -240,15 +240,15 @@ class ConsumerTests(ExampleCase):
         return consumer
 
     def all_ids(self) -> set[str]:
-        return {one["id"] for one in stream_events(self.desk.redis)}
+        return {one["id"] for one in stream_events(self.client.redis)}
 
     def pending(self) -> int:
-        found: Any = self.desk.redis.call("XPENDING", "jt709c:events", GROUP)
+        found: Any = self.client.redis.call("XPENDING", "jt709c:events", GROUP)
         return int(found[0])
 
     def check_consumer(self, program: str, more: Mapping[str, str] | None = None) -> None:
         more = more or {}
-        self.desk.redis.call("DEL", "jt709c:events")
+        self.client.redis.call("DEL", "jt709c:events")
         fleet = self.simulate("--locks=3", "--interval=0.2", "--first-id=794308950001")
         self.addCleanup(fleet.kill)
         first = self.start(program, more)
@@ -256,11 +256,11 @@ class ConsumerTests(ExampleCase):
         first.kill()
         # Some are given to it that it never acknowledges.
         read = ("XREADGROUP", "GROUP", GROUP, f"{GROUP}-1", "COUNT", 3, "STREAMS", "jt709c:events", ">")
-        wait_until(lambda: self.desk.redis.call(*read))
+        wait_until(lambda: self.client.redis.call(*read))
         self.assertTrue(self.pending() >= 1)
         second = self.start(program, more)
         wait_until(lambda: len(second.ids) >= 8, message=f"nothing comes: {second.said}")
-        self.desk.redis.call("CLIENT", "KILL", "USER", READER)
+        self.client.redis.call("CLIENT", "KILL", "USER", READER)
         count = len(second.ids)
         wait_until(lambda: len(second.ids) >= count + 4, message=f"it did not go on: {second.said}")
         fleet.send_signal(signal.SIGINT)
@@ -283,8 +283,8 @@ class ConsumerTests(ExampleCase):
         """It says how much of the stream was cut off while it was away."""
         self.check_consumer("consumer_redis_py.py")
         for number in range(40):
-            self.desk.redis.call("XADD", "jt709c:events", "*", "event", json.dumps({"id": number}))
-        self.desk.redis.call("XTRIM", "jt709c:events", "MAXLEN", 30)
+            self.client.redis.call("XADD", "jt709c:events", "*", "event", json.dumps({"id": number}))
+        self.client.redis.call("XTRIM", "jt709c:events", "MAXLEN", 30)
         consumer = self.start("consumer_redis_py.py", {})
         wait_until(lambda: consumer.said)
         self.assertEqual(consumer.said[0], "away for too long: 10 events were cut off (--events-max)\n")

@@ -13,7 +13,7 @@ from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.events import KINDS
 from jt709c_gateway.protocol.framing import Framer, Malformed
 from tests.support import LOOPBACK, ROOT, ValkeyServer, free_port, temporary_path, wait_until
-from tests.support.commands import Desk, FakeLock, new_device
+from tests.support.commands import CommandClient, FakeLock, new_device
 from tests.support.daemon import Daemon
 from tests.support.docs_tools import missing, needed
 
@@ -137,8 +137,8 @@ class ProfileTests(SynchronousTestCase):
         self.addCleanup(server.discard)
         daemon = Daemon("--profiles", str(EXAMPLE.parent), "--ask=jt709", redis=server.url).start()
         self.addCleanup(daemon.discard)
-        desk = Desk(server)
-        self.addCleanup(desk.close)
+        client = CommandClient(server)
+        self.addCleanup(client.close)
         for firmware, number, outcome in (
             ("JT709C_2.31_20251101", 2, {"state": "rejected", "reason": "rope under tension"}),
             ("JT709C_1.07", 1, {"state": "uncertain"}),
@@ -149,16 +149,16 @@ class ProfileTests(SynchronousTestCase):
             parts = lock.next_command()[1:-1].decode().split(",")
             self.assertEqual(parts[3:], ["BASE", "1"])
             lock.answer(int(parts[2]), "BASE", "1", firmware)
-            wait_until(lambda: desk.redis.call("HGET", f"jt709c:device:{lock.device}", "firmware"))  # noqa: B023
-            command = desk.unlock(lock.device, "888888")
+            wait_until(lambda: client.redis.call("HGET", f"jt709c:device:{lock.device}", "firmware"))  # noqa: B023
+            command = client.unlock(lock.device, "888888")
             written = lock.next_command()[1:-1].decode().split(",")
             self.assertEqual([written[0], *written[3:]], [lock.device, "ELOCK", str(number), "1", "888888"])
             lock.answer(int(written[2]), "ELOCK", str(number), "2")
-            record = desk.wait(command, outcome["state"])
+            record = client.wait(command, outcome["state"])
             self.assertEqual({name: record[name] for name in outcome}, outcome)
             self.assertEqual(record["assumed"], "false" if number == 2 else "true")
-        seal = desk.command(lock.device, "seal")
-        desk.wait(seal, "sent")
+        seal = client.command(lock.device, "seal")
+        client.wait(seal, "sent")
 
 
 class ProtocolTests(SynchronousTestCase):

@@ -1,5 +1,6 @@
-"""Faults under load: a real gateway, a real server, and a ledger of what was sent, answered and published.
+"""Faults under load: a real gateway, a real server, and a record of all reports and commands.
 
-`fleet` plays the locks, `clerk` gives the commands, `proxy` stands between gateway and Redis, `ledger` keeps
-the books and `scene` puts all of it together for the tests.
+`fleet` simulates the locks, `issuer` pushes commands, `proxy` relays the connections to Redis, `observations`
+records the traffic and checks it against Redis, and `fault_case` combines these for the tests. `plan`,
+`injector` and `long_run` are the long run of ``python -m tests.faults``.
 """

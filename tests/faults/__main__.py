@@ -6,15 +6,15 @@ from datetime import datetime
 
 import click
 
-from tests.faults.long import run
+from tests.faults.long_run import run
 
 
 @click.command()
-@click.option("--faults", default=1000, show_default=True, help="How many.")
-@click.option("--seed", type=int, help="Of an earlier run, to have its plan again; else one by chance.")
-@click.option("--quiet", is_flag=True, help="Print the ledger only.")
+@click.option("--faults", default=1000, show_default=True, help="Number of faults.")
+@click.option("--seed", type=int, help="Seed of an earlier run, to repeat its plan. Random by default.")
+@click.option("--quiet", is_flag=True, help="Print the summary only.")
 def main(faults: int, seed: int | None, quiet: bool) -> None:
-    """Break gateways, servers and connections again and again; status 1 when a promise was broken."""
+    """Inject faults into gateways, servers and connections; exit status 1 when a promise was broken."""
     seed = random.randrange(1_000_000) if seed is None else seed
     click.echo(f"seed {seed}")
 
@@ -23,7 +23,7 @@ def main(faults: int, seed: int | None, quiet: bool) -> None:
             click.echo(f"{datetime.now():%H:%M:%S} {line}")
 
     tally = run(faults, seed, say)
-    click.echo(tally.shown(seed))
+    click.echo(tally.summary(seed))
     sys.exit(1 if tally.broken else 0)
 
 

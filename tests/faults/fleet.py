@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from jt709c_gateway.protocol import jt709, jt808
 from jt709c_gateway.protocol.framing import BinaryFrame, Framer, SentenceFrame
-from tests.faults.ledger import Ledger, Manner, Report, Slip
+from tests.faults.observations import IssuedCommand, Observations, Reaction, Report
 from tests.support import LOOPBACK, wait_until
 from tests.support.commands import UNLOCKED, lock_event
 from tests.vectors import location
@@ -38,11 +38,11 @@ _RESULT: Final = 0x0001
 class VirtualLock:
     """One lock, over TCP or UDP. All of it runs in the fleet's loop."""
 
-    def __init__(self, ledger: Ledger, device: str, dice: random.Random, pace: float) -> None:
+    def __init__(self, observations: Observations, device: str, dice: random.Random, pace: float) -> None:
         self.device = device
         #: Whether it makes new reports.
         self.reporting = True
-        self._ledger = ledger
+        self._observations = observations
         self._dice = dice
         self._pace = pace
         self._wire = bytes.fromhex(device.zfill(12))
@@ -91,7 +91,7 @@ class VirtualLock:
             elif isinstance(frame, BinaryFrame):
                 self._binary(frame.raw)
             else:
-                self._ledger.oddities.append(f"{self.device} got what is no frame: {frame!r}")
+                self._observations.unexpected.append(f"{self.device} got what is no frame: {frame!r}")
 
     def _number(self) -> int:
         self._serial += 1
@@ -110,14 +110,14 @@ class VirtualLock:
             shown = frame.replace(secret, b"*" * len(secret))
             shown = shown[: -3 if shown[-3] == 0x7D else -2] + b"*\x7e"
         report = Report(self.device, serial, frame, shown.hex())
-        self._ledger.note(report)
+        self._observations.add_report(report)
         self._memory[serial] = report
         return report
 
     def _send(self, report: Report, now: float) -> None:
         assert self.write is not None
         report.sent += 1
-        self._ledger.sent += 1
+        self._observations.sent += 1
         self._due[report.serial] = now + RESEND_AFTER
         self.write(report.frame)
 
@@ -130,16 +130,18 @@ class VirtualLock:
         message, body = int.from_bytes(payload[:2], "big"), payload[12:]
         if message == _ANSWER:
             serial = int.from_bytes(body[:2], "big")
-            self._ledger.was_answered(self.device, serial, time.monotonic())
+            self._observations.was_answered(self.device, serial, time.monotonic())
             self._memory.pop(serial, None)
             self._due.pop(serial, None)
         elif message == _TEXT:
-            slip = self._ledger.saw(self.device, body[1:].decode("ascii", "replace"), raw)
-            if slip is not None:
+            command = self._observations.received(self.device, body[1:].decode("ascii", "replace"), raw)
+            if command is not None:
                 result = payload[10:12] + _TEXT.to_bytes(2, "big") + b"\x00"
                 self._say(jt808.encode(_RESULT, self._wire, self._number(), result))
         else:
-            self._ledger.oddities.append(f"{self.device} got a message that it doesn't know: {raw.hex()}")
+            self._observations.unexpected.append(
+                f"{self.device} got a message that it doesn't know: {raw.hex()}"
+            )
 
     def _unlock(self, raw: bytes) -> None:
         device, _, serial, *words = raw[1:-1].decode("ascii", "replace").split(",")
@@ -148,19 +150,21 @@ class VirtualLock:
             self._say(f"({device},1,{serial},{','.join(words)},20261130)".encode())
             return
         if device != self.device or words[:3] != ["ELOCK", "1", "1"]:
-            self._ledger.oddities.append(f"{self.device} got a sentence that it doesn't know: {raw!r}")
+            self._observations.unexpected.append(
+                f"{self.device} got a sentence that it doesn't know: {raw!r}"
+            )
             return
-        slip = self._ledger.saw(self.device, words[3], raw)
-        if slip is None or slip.manner is Manner.MUTE:
+        command = self._observations.received(self.device, words[3], raw)
+        if command is None or command.reaction is Reaction.MUTE:
             return
-        answer = "0,1" if slip.manner is Manner.REFUSES else "1"
+        answer = "0,1" if command.reaction is Reaction.REFUSES else "1"
         self._say(f"({device},1,{serial},ELOCK,1,{answer})".encode())
-        if slip.manner is Manner.OPENS:
-            self._open(slip)
+        if command.reaction is Reaction.OPENS:
+            self._open(command)
 
-    def _open(self, slip: Slip) -> None:
-        password = slip.mark
-        slip.movement = self._make(lock_event(password=password), UNLOCKED, password.encode())
+    def _open(self, command: IssuedCommand) -> None:
+        password = command.mark
+        command.movement = self._make(lock_event(password=password), UNLOCKED, password.encode())
         # Closed again by the next report.
         self._make()
         self.tick()
@@ -207,7 +211,7 @@ class Fleet:
 
     def __init__(
         self,
-        ledger: Ledger,
+        observations: Observations,
         tcp_ports: int | Sequence[int],
         udp_ports: int | Sequence[int],
         seed: int,
@@ -218,9 +222,9 @@ class Fleet:
         self._dice = random.Random(seed)
         first = 794308100000 + seed % 1000 * 100
         ids = [str(first + number) for number in range(tcp + udp)]
-        self._streams = [VirtualLock(ledger, one, self._dice, pace) for one in ids[:tcp]]
-        self._datagrams = [VirtualLock(ledger, one, self._dice, pace) for one in ids[tcp:]]
-        self._ledger = ledger
+        self._streams = [VirtualLock(observations, one, self._dice, pace) for one in ids[:tcp]]
+        self._datagrams = [VirtualLock(observations, one, self._dice, pace) for one in ids[tcp:]]
+        self._observations = observations
         #: Where the gateways listen: a lock that connects anew chooses one of them.
         self._tcp_ports = [tcp_ports] if isinstance(tcp_ports, int) else list(tcp_ports)
         self._udp_ports = [udp_ports] if isinstance(udp_ports, int) else list(udp_ports)
@@ -228,7 +232,7 @@ class Fleet:
         #: Connections that their locks have abandoned without a word, kept so that nothing closes them.
         self._abandoned: list[asyncio.Transport] = []
         self._loop = asyncio.new_event_loop()
-        self._loop.set_exception_handler(self._mishap)
+        self._loop.set_exception_handler(self._on_loop_error)
         self._thread = threading.Thread(target=self._run, daemon=True, name="fleet")
         self._ending = False
         self.error: BaseException | None = None
@@ -243,7 +247,7 @@ class Fleet:
         self._thread.start()
         return self
 
-    def _mishap(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def _on_loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A callback has failed: a mistake in here, which must not look like a lock that fell silent."""
         self.error = self.error or context.get("exception") or RuntimeError(context["message"])
 
@@ -351,9 +355,9 @@ class Fleet:
 
     def wait_for(self, more: int, timeout: float = 20.0) -> None:
         """Wait until so many more reports have been answered."""
-        goal = self._ledger.answered + more
+        goal = self._observations.answered + more
         wait_until(
-            lambda: self._ledger.answered >= goal or self.error,
+            lambda: self._observations.answered >= goal or self.error,
             timeout,
             f"of {more} further reports not all were answered",
         )
@@ -364,7 +368,7 @@ class Fleet:
         for lock in (*self._streams, *self._datagrams):
             lock.reporting = False
         end = time.monotonic() + timeout
-        while self._ledger.unanswered and time.monotonic() < end and self.error is None:
+        while self._observations.unanswered and time.monotonic() < end and self.error is None:
             time.sleep(0.02)
         self._raise()
 

@@ -1,4 +1,4 @@
-"""What is to go wrong, and in which house: all of it follows from a seed."""
+"""Plans the faults of a long run. The plan follows from a seed."""
 
 import random
 from collections.abc import Iterator
@@ -6,13 +6,13 @@ from typing import Final
 
 from attrs import define, frozen
 
-#: Faults of one round, which has a server and gateways of its own, and a ledger that is held against Redis.
+#: Number of faults in a round. Each round has its own server, gateways and observations.
 ROUND: Final = 25
 
 
 @frozen
-class House:
-    """Gateways of one round: how many, and what else is on their command lines."""
+class Topology:
+    """The gateways of one round: their number and their command-line options."""
 
     name: str
     gateways: int
@@ -20,17 +20,17 @@ class House:
 
     @property
     def has_workers(self) -> bool:
-        """Whether a gateway has processes of its own for its locks."""
+        """Whether the gateway runs worker processes."""
         return "--workers" in self.options
 
 
-HOUSES: Final = (
-    House("one gateway", 1),
-    House("two gateways", 2),
-    House("three gateways", 3),
-    House("one gateway with two workers", 1, ("--workers", "2")),
+TOPOLOGIES: Final = (
+    Topology("one gateway", 1),
+    Topology("two gateways", 2),
+    Topology("three gateways", 3),
+    Topology("one gateway with two workers", 1, ("--workers", "2")),
 )
-#: Faults, by the method of `Harm` that does each, with how often they come.
+#: Relative frequency of each fault, by the name of the method of `FaultInjector`.
 FAULTS: Final = {
     "kill_gateway": 4,
     "pause_gateway": 5,
@@ -56,7 +56,7 @@ FAULTS: Final = {
 
 @frozen
 class Fault:
-    """One fault: what, before it so many seconds of peace, for how long, and dice of its own."""
+    """One fault: its name, the seconds before it, its duration in seconds and its random seed."""
 
     name: str
     wait: float
@@ -68,26 +68,26 @@ class Fault:
 
 
 @define
-class Round:
-    """Faults in one house, one after the other."""
+class RoundPlan:
+    """The faults of one round, injected one after the other."""
 
     number: int
-    house: House
+    topology: Topology
     seed: int
     faults: list[Fault]
 
 
-def plan(count: int, seed: int) -> Iterator[Round]:
-    """`count` faults in rounds. The same seed gives the same plan; a longer one begins as a shorter."""
+def plan(count: int, seed: int) -> Iterator[RoundPlan]:
+    """Plan `count` faults in rounds. Plans of one seed start alike, whatever their length."""
     dice = random.Random(seed)
     names, weights = list(FAULTS), list(FAULTS.values())
     left, number = count, 0
     while left > 0:
         number += 1
-        house = HOUSES[(number + seed) % len(HOUSES)]
+        topology = TOPOLOGIES[(number + seed) % len(TOPOLOGIES)]
         faults = [
             Fault(name, dice.uniform(0.1, 0.6), dice.uniform(0.2, 3.0), dice.randrange(1 << 30))
             for name in dice.choices(names, weights, k=ROUND)
         ]
-        yield Round(number, house, dice.randrange(1000), faults[:left])
+        yield RoundPlan(number, topology, dice.randrange(1000), faults[:left])
         left -= ROUND

@@ -10,7 +10,7 @@ room at all the gateway can't even write the server's configuration, and tries t
 import resource
 from pathlib import Path
 
-from tests.faults.scene import FaultTestCase
+from tests.faults.fault_case import FaultTestCase
 from tests.support import wait_until
 
 _NO_LIMIT = resource.RLIM_INFINITY
@@ -33,7 +33,7 @@ class FullDiskTests(FaultTestCase):
         # The server now, and those that the gateway starts in its place.
         self.limit(self.daemon.pid, room)
         self.limit(self.daemon.embedded_pid(), room)
-        self.said("embedded Valkey ended", timeout=20)
+        self.wait_for_log("embedded Valkey ended", timeout=20)
         self.outage(1.5)
         self.limit(self.daemon.pid, _NO_LIMIT)
         wait_until(self.let_grow)

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from tests.faults.scene import FaultTestCase
+from tests.faults.fault_case import FaultTestCase
 from tests.support import wait_until
 
 

@@ -3,7 +3,7 @@
 import socket
 import time
 
-from tests.faults.scene import FaultTestCase
+from tests.faults.fault_case import FaultTestCase
 from tests.support import LOOPBACK
 from tests.vectors import binary
 
@@ -26,7 +26,7 @@ class PeerFaultTests(FaultTestCase):
         for _ in range(10):
             self.fleet.vanish(3)
             self.fleet.wait_for(20)
-        self.metric("jt709c_links", lambda value: value == len(self.fleet.devices))
+        self.wait_for_metric("jt709c_links", lambda value: value == len(self.fleet.devices))
         self.settle()
 
     def test_hundred_reconnections_a_minute(self) -> None:
@@ -35,7 +35,7 @@ class PeerFaultTests(FaultTestCase):
         for _ in range(100):
             self.fleet.hang_up(2)
             time.sleep(0.02)
-        self.metric("jt709c_links", lambda value: value == len(self.fleet.devices))
+        self.wait_for_metric("jt709c_links", lambda value: value == len(self.fleet.devices))
         self.settle()
 
     def test_peers_that_never_read(self) -> None:

@@ -1,6 +1,6 @@
 """What Redis can do to a gateway: hang, die, forget its scripts, take no writes."""
 
-from tests.faults.scene import FaultTestCase
+from tests.faults.fault_case import FaultTestCase
 from tests.support import LOOPBACK, free_port, wait_until
 
 
@@ -10,7 +10,7 @@ class RedisFaultTests(FaultTestCase):
         self.load("--redis-timeout", "1")
         self.server.pause()
         self.outage(1.5)
-        self.said("no reply from Redis")
+        self.wait_for_log("no reply from Redis")
         self.server.resume()
         self.settle()
         self.check_log()
@@ -48,7 +48,7 @@ class RedisFaultTests(FaultTestCase):
         with self.redis() as redis:
             redis.call(*begin)
             self.outage(1.5)
-            self.said(word)
+            self.wait_for_log(word)
             redis.call(*end)
         self.settle()
         self.check_log()
@@ -79,7 +79,7 @@ class WayFaultTests(FaultTestCase):
         """Redis does what it is asked, and each reply comes too late: repeated, and there once."""
         self.load("--redis-timeout", "0.5", proxied=True)
         self.proxy.slow(0.6)
-        self.said("no reply from Redis")
+        self.wait_for_log("no reply from Redis")
         self.outage(1.0)
         self.proxy.slow(0)
         self.settle()
@@ -107,7 +107,7 @@ class WayFaultTests(FaultTestCase):
         self.load("--redis-timeout", "1", proxied=True)
         self.proxy.freeze()
         self.outage(1.5)
-        self.said("no reply from Redis")
+        self.wait_for_log("no reply from Redis")
         self.proxy.thaw(lost=True)
         self.settle()
         self.check_log()

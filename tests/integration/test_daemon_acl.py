@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import wait_until
 from tests.support.acl import COMMANDER, GATEWAY, READER, GuardedServer, password_of, rules_of
-from tests.support.commands import PASSWORD, Desk, FakeLock, new_device, new_id
+from tests.support.commands import PASSWORD, CommandClient, FakeLock, new_device, new_id
 from tests.support.daemon import Daemon
 from tests.support.reporter import report
 from tests.unit.protocol.test_dialect_streams import GARBAGE, SOUND
@@ -70,11 +70,11 @@ class MissingRightTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.server = GuardedServer().start()
         self.addCleanup(self.server.discard)
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
+        self.client = CommandClient(self.server)
+        self.addCleanup(self.client.close)
 
     def start(self, *rules: str) -> Daemon:
-        self.desk.redis.call("ACL", "SETUSER", GATEWAY, *rules)
+        self.client.redis.call("ACL", "SETUSER", GATEWAY, *rules)
         daemon = Daemon("--gateway", "gw1", redis=self.server.gateway_url, udp=False)
         self.addCleanup(daemon.discard)
         return daemon.start(ready=False)
@@ -94,7 +94,7 @@ class MissingRightTests(SynchronousTestCase):
         self.assertTrue(daemon.running)
 
     def mend(self) -> None:
-        self.desk.redis.call("ACL", "SETUSER", GATEWAY, "reset", *rules_of(GATEWAY))
+        self.client.redis.call("ACL", "SETUSER", GATEWAY, "reset", *rules_of(GATEWAY))
 
     def test_scripts(self) -> None:
         """Without the right to load scripts there is no usable connection."""
@@ -138,13 +138,13 @@ class MissingRightTests(SynchronousTestCase):
             daemon = self.start(*rules)
             lock = FakeLock(new_device()).connect(daemon)
             self.addCleanup(lock.close)
-            command = self.desk.unlock(lock.device)
+            command = self.client.unlock(lock.device)
             self.said(daemon, said)
-            self.assertEqual(self.desk.redis.call("LLEN", "jt709c:commands:invalid"), 0)
+            self.assertEqual(self.client.redis.call("LLEN", "jt709c:commands:invalid"), 0)
             self.mend()
             lock.say_yes(lock.next_unlock())
             lock.open()
-            self.desk.wait(command, "confirmed")
+            self.client.wait(command, "confirmed")
             self.assertNotIn(PASSWORD, daemon.log())
             self.assertEqual(daemon.stop(), 0)
 
@@ -153,7 +153,7 @@ class MissingRightTests(SynchronousTestCase):
         daemon = self.start("-hincrby")
         lock = FakeLock(new_device()).connect(daemon)
         self.addCleanup(lock.close)
-        self.desk.unlock(lock.device)
+        self.client.unlock(lock.device)
         self.said(
             daemon, "Redis refuses a claim for the commands of a device: ERR ACL failure in script: User"
         )
@@ -230,14 +230,14 @@ class CommandTests(SynchronousTestCase):
 
     def test_send_and_wait(self) -> None:
         """A commander's command is followed to its end, by device id and where only a pattern finds it."""
-        process = self.start(COMMANDER, "send", "locate", self.lock.device, "--wait", "--reply-to", "desk")
+        process = self.start(COMMANDER, "send", "locate", self.lock.device, "--wait", "--reply-to", "me")
         raw = self.lock.next_command()
         self.lock.result(int.from_bytes(raw[11:13], "big"), 0x8201)
         self.lock.send(self.lock.frame(0x0201, raw[11:13] + self.lock.location()[13:-2]))
         out, err = process.communicate(timeout=30)
         self.assertEqual(process.returncode, 0, out + err)
         with self.server.client_of(COMMANDER) as client:
-            (_, outcome) = client.call("BLPOP", "jt709c:reply:desk", 5)
+            (_, outcome) = client.call("BLPOP", "jt709c:reply:me", 5)
         self.assertEqual(json.loads(outcome)["state"], "done")
 
     def test_cancel(self) -> None:

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol.jt808 import luhn_digit
 from tests.support import ValkeyServer, temporary_path, wait_until
-from tests.support.commands import Desk, FakeLock, new_device
+from tests.support.commands import CommandClient, FakeLock, new_device
 from tests.support.daemon import Daemon
 from tests.support.masters import FakeMaster, new_master
 
@@ -38,8 +38,8 @@ class AskingCase(SynchronousTestCase):
         cls.server.discard()
 
     def setUp(self) -> None:
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
+        self.client = CommandClient(self.server)
+        self.addCleanup(self.client.close)
         self.lock = FakeMaster(new_master())
         self.addCleanup(self.lock.close)
         self.device = self.lock.device
@@ -47,7 +47,7 @@ class AskingCase(SynchronousTestCase):
 
     def state(self, device: str | None = None) -> dict[str, str]:
         """What is known of the lock."""
-        flat = self.desk.redis.call("HGETALL", self.desk.key("device", device or self.device))
+        flat = self.client.redis.call("HGETALL", self.client.key("device", device or self.device))
         texts = [item.decode() for item in flat]
         return dict(zip(texts[::2], texts[1::2], strict=True))
 
@@ -62,10 +62,10 @@ class AskingCase(SynchronousTestCase):
 
     def unlock(self, device: str, **more: object) -> str:
         """Give a command and play it to its end at the lock; its id."""
-        command = self.desk.unlock(device, "888888", **more)
+        command = self.client.unlock(device, "888888", **more)
         self.assertEqual(self.lock.next_command(), b"(P43,888888)")
         self.lock.say("P43", "1", "0")
-        self.desk.wait(command, "acknowledged")
+        self.client.wait(command, "acknowledged")
         return command
 
 
@@ -76,8 +76,10 @@ class AskedTests(AskingCase):
         """IMEI and firmware are asked one after the other, and what comes back is known."""
         self.introduce()
         self.assertEqual((self.state()["imei"], self.state()["firmware"]), (self.imei, FIRMWARE))
-        self.assertEqual(self.desk.redis.call("HGET", self.desk.key("imei"), self.imei).decode(), self.device)
-        self.assertEqual(self.desk.events("command", self.device), [])
+        self.assertEqual(
+            self.client.redis.call("HGET", self.client.key("imei"), self.imei).decode(), self.device
+        )
+        self.assertEqual(self.client.events("command", self.device), [])
         samples = self.daemon.metrics()
         for outcome in ("asked", "answered"):
             self.assertGreaterEqual(samples[f'jt709c_questions_total{{outcome="{outcome}"}}'], 2)
@@ -107,7 +109,7 @@ class AskedTests(AskingCase):
         """Then the firmware is asked again, which may be another, and the IMEI is not."""
         self.introduce()
         before = int(self.state()["asked"]) - 24 * 3600
-        self.desk.redis.call("HSET", self.desk.key("device", self.device), "asked", before)
+        self.client.redis.call("HSET", self.client.key("device", self.device), "asked", before)
         self.lock.connect(self.daemon)
         self.assertEqual(self.lock.next_command(), b"(P01)")
         self.lock.say("P01", "JT701D_V8112", "88")
@@ -150,22 +152,22 @@ class AskedTests(AskingCase):
         self.lock.next_command()
         self.lock.say("P14", "490154203237519")
         self.assertEqual(self.lock.next_command(), b"(P01)")
-        self.assertIsNone(self.desk.redis.call("HGET", self.desk.key("imei"), "490154203237519"))
+        self.assertIsNone(self.client.redis.call("HGET", self.client.key("imei"), "490154203237519"))
 
     def test_the_answer_is_for_no_command(self) -> None:
         """A command given meanwhile takes no answer to a question for its own."""
         self.lock.connect(self.daemon)
         self.lock.next_command()
-        command = self.desk.command(self.device, "query", {"what": "imei"})
-        self.desk.wait(command, "queued")
+        command = self.client.command(self.device, "query", {"what": "imei"})
+        self.client.wait(command, "queued")
         self.lock.say("P14", self.imei)
         self.assertEqual(self.lock.next_command(), b"(P01)")
-        self.assertEqual(self.desk.state(command), "queued")
+        self.assertEqual(self.client.state(command), "queued")
         self.lock.say("P01", FIRMWARE, "89")
         self.assertEqual(self.lock.next_command(), b"(P14)")
         self.lock.say("P14", self.imei)
-        self.desk.wait(command, "done")
-        named = [one["data"]["command_id"] for one in self.desk.events("reply", self.device)]
+        self.client.wait(command, "done")
+        named = [one["data"]["command_id"] for one in self.client.events("reply", self.device)]
         self.assertEqual(named, [None, None, command])
 
 
@@ -176,66 +178,66 @@ class NameTests(AskingCase):
         """It finds the lock, and is the device's everywhere."""
         self.introduce()
         command = self.unlock(self.imei)
-        self.assertEqual(self.desk.record(command)["device"], self.device)
-        self.assertEqual(self.desk.states(command), ["queued", "sent", "acknowledged"])
+        self.assertEqual(self.client.record(command)["device"], self.device)
+        self.assertEqual(self.client.states(command), ["queued", "sent", "acknowledged"])
 
     def test_when_the_lock_is_away(self) -> None:
         """It waits for it, and is sent when it comes."""
         self.introduce()
         self.lock.close()
-        command = self.desk.unlock(self.imei, "888888")
-        self.desk.wait(command, "waiting", "queued")
+        command = self.client.unlock(self.imei, "888888")
+        self.client.wait(command, "waiting", "queued")
         self.lock.connect(self.daemon)
         self.assertEqual(self.lock.next_command(), b"(P43,888888)")
-        self.desk.wait(command, "sent")
+        self.client.wait(command, "sent")
 
     def test_an_imei_that_nobody_knew(self) -> None:
         """What waited under it goes to the lock as soon as it has said its IMEI, in its order."""
         first, second = (
-            self.desk.command(self.imei, "query", {"what": what}) for what in ("sim", "channels")
+            self.client.command(self.imei, "query", {"what": what}) for what in ("sim", "channels")
         )
         for command in (first, second):
-            self.assertEqual(self.desk.wait(command, "waiting")["device"], self.imei)
+            self.assertEqual(self.client.wait(command, "waiting")["device"], self.imei)
         self.introduce()
         for command, said in ((first, "P68,1,8959"), (second, "P59,1,1,1,1,1")):
             self.assertEqual(self.lock.next_command().split(b",")[0].strip(b"()").decode(), said[:3])
             self.lock.say(said)
-            record = self.desk.wait(command, "done")
+            record = self.client.wait(command, "done")
             self.assertEqual(record["device"], self.device)
-            self.assertEqual(self.desk.states(command)[-2:], ["sent", "done"])
-        self.assertEqual(self.desk.redis.call("KEYS", self.desk.key("commands", "waiting", "*")), [])
+            self.assertEqual(self.client.states(command)[-2:], ["sent", "done"])
+        self.assertEqual(self.client.redis.call("KEYS", self.client.key("commands", "waiting", "*")), [])
         # Commands of other tests may still await their confirmation.
-        wait_until(lambda: not {first, second} & set(self.desk.under_way()))
+        wait_until(lambda: not {first, second} & set(self.client.under_way()))
 
     def test_taken_back_after_it_has_gone_on(self) -> None:
         """Such a command can be cancelled, and expires, as any other of the lock's."""
-        cancelled = self.desk.unlock(self.imei, "888888")
-        expiring = self.desk.unlock(self.imei, "888888", ttl=4)
-        self.desk.wait(expiring, "waiting")
+        cancelled = self.client.unlock(self.imei, "888888")
+        expiring = self.client.unlock(self.imei, "888888", ttl=4)
+        self.client.wait(expiring, "waiting")
         self.lock.connect(self.daemon)
         self.lock.next_command()
         self.lock.say("P14", self.imei)
-        wait_until(lambda: self.desk.record(cancelled)["device"] == self.device)
+        wait_until(lambda: self.client.record(cancelled)["device"] == self.device)
         self.lock.close()
-        cancel = self.desk.command(self.imei, "cancel", {"id": cancelled})
-        self.desk.wait(cancel, "done")
-        self.assertEqual(self.desk.wait(cancelled, "cancelled")["device"], self.device)
-        self.assertEqual(self.desk.wait(expiring, "expired")["device"], self.device)
+        cancel = self.client.command(self.imei, "cancel", {"id": cancelled})
+        self.client.wait(cancel, "done")
+        self.assertEqual(self.client.wait(cancelled, "cancelled")["device"], self.device)
+        self.assertEqual(self.client.wait(expiring, "expired")["device"], self.device)
 
     def test_written_when_the_gateway_dies(self) -> None:
         """One that had waited under the IMEI is its device's after a crash too: uncertain, not repeated."""
-        command = self.desk.unlock(self.imei, "888888")
-        self.desk.wait(command, "waiting")
+        command = self.client.unlock(self.imei, "888888")
+        self.client.wait(command, "waiting")
         self.introduce()
         self.assertEqual(self.lock.next_command(), b"(P43,888888)")
-        self.desk.wait(command, "sent")
+        self.client.wait(command, "sent")
         self.daemon.kill()
         self.daemon.start()
-        self.assertEqual(self.desk.wait(command, "uncertain")["device"], self.device)
+        self.assertEqual(self.client.wait(command, "uncertain")["device"], self.device)
         self.lock.connect(self.daemon)
         self.lock.beat()
         self.assertEqual(self.lock.commands.count(b"(P43,888888)"), 1)
-        event = self.desk.events("command")[-1]
+        event = self.client.events("command")[-1]
         self.assertEqual((event["device"], event["data"]["state"]), (self.device, "uncertain"))
 
 
@@ -261,10 +263,10 @@ class FirmwareTests(AskingCase):
             self.device = self.lock.device
             self.imei = new_imei(self.device)
             self.introduce(firmware)
-            command = self.desk.command(self.device, "restart")
+            command = self.client.command(self.device, "restart")
             self.assertEqual(self.lock.next_command(), written)
             self.lock.say("P15")
-            self.assertEqual(self.desk.wait(command, "done")["profile"], profile)
+            self.assertEqual(self.client.wait(command, "done")["profile"], profile)
 
 
 class OthersTests(AskingCase):
@@ -280,9 +282,9 @@ class OthersTests(AskingCase):
         self.assertEqual(other.next_command(), f"({other.device},1,001,BASE,1)".encode())
         other.answer(1, "BASE", "1", "JT709C_2.31")
         wait_until(lambda: self.state(other.device).get("firmware") == "JT709C_2.31")
-        command = self.desk.unlock(other.device)
+        command = self.client.unlock(other.device)
         self.assertEqual(other.next_unlock(), 2)
-        self.desk.wait(command, "sent")
+        self.client.wait(command, "sent")
         self.lock.beat()
         self.assertEqual(self.lock.commands, [])
 
@@ -293,8 +295,8 @@ class NobodyTests(AskingCase):
     def test_nobody_is_asked(self) -> None:
         """Nothing is written that nobody has ordered."""
         self.lock.connect(self.daemon)
-        command = self.desk.command(self.device, "query", {"what": "sim"})
+        command = self.client.command(self.device, "query", {"what": "sim"})
         self.assertEqual(self.lock.next_command(), b"(P68,1,0)")
         self.lock.say("P68", "1", "8959")
-        self.assertEqual(json.loads(self.desk.wait(command, "done")["answer"])["arguments"], ["1", "8959"])
+        self.assertEqual(json.loads(self.client.wait(command, "done")["answer"])["arguments"], ["1", "8959"])
         self.assertNotIn("asked", self.state())

@@ -1,7 +1,7 @@
 """Behind a TCP load balancer: the PROXY header says whom a connection comes from (``haproxy:tcp:8888``)."""
 
 from tests.support import temporary_path, wait_until
-from tests.support.commands import Desk, FakeLock, new_device
+from tests.support.commands import CommandClient, FakeLock, new_device
 from tests.support.daemon import DaemonCase, Lock, run_twistd
 from tests.support.proxy_headers import INET, LOCAL, PROXY, binary, v1, v2
 from tests.support.reporter import report, stream_events
@@ -16,8 +16,8 @@ class BalancerCase(DaemonCase):
     proxied = True
 
     def setUp(self) -> None:
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
+        self.client = CommandClient(self.server)
+        self.addCleanup(self.client.close)
 
     def connect(self, header: bytes = b"") -> Lock:
         lock = self.daemon.lock()
@@ -27,14 +27,14 @@ class BalancerCase(DaemonCase):
 
     def peers(self, device: str) -> set[str]:
         """Where the events of a device say that they come from."""
-        return {one["peer"] for one in stream_events(self.desk.redis) if one["device"] == device}
+        return {one["peer"] for one in stream_events(self.client.redis) if one["device"] == device}
 
     def session(self, device: str, field: str = "peer") -> str:
-        return (self.desk.redis.call("HGET", f"jt709c:session:{device}", field) or b"").decode()
+        return (self.client.redis.call("HGET", f"jt709c:session:{device}", field) or b"").decode()
 
     def malformed(self) -> list[dict[str, str]]:
         found = []
-        for _, flat in self.desk.redis.call("XRANGE", "jt709c:malformed", "-", "+"):
+        for _, flat in self.client.redis.call("XRANGE", "jt709c:malformed", "-", "+"):
             texts = [item.decode() for item in flat]
             found.append(dict(zip(texts[::2], texts[1::2], strict=True)))
         return found
@@ -148,10 +148,10 @@ class AddressTests(BalancerCase):
         self.addCleanup(lock.close)
         lock.send(v2("198.51.100.20", PORT))
         lock.report()
-        command = self.desk.unlock(device)
+        command = self.client.unlock(device)
         lock.say_yes(lock.next_unlock())
         lock.open()
-        self.desk.wait(command, "confirmed")
+        self.client.wait(command, "confirmed")
 
 
 class PolicyTests(BalancerCase):
@@ -177,11 +177,11 @@ class PolicyTests(BalancerCase):
     def test_idle(self) -> None:
         """A silent lock is offline after --idle-timeout, and its last event names its own address."""
         device = new_device()
-        self.desk.redis.call("SADD", "jt709c:allowed", device)
+        self.client.redis.call("SADD", "jt709c:allowed", device)
         lock = self.connect(v2(HOST, PORT))
         lock.ask(report(1, device))
         self.assertTrue(lock.closed_within())
-        told = wait_until(lambda: self.desk.events("session", device)[1:])
+        told = wait_until(lambda: self.client.events("session", device)[1:])
         self.assertEqual(
             [(one["data"]["state"], one["peer"]) for one in told], [("offline", f"{HOST}:{PORT}")]
         )

@@ -12,7 +12,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import ValkeyServer, temporary_path, wait_until
-from tests.support.commands import PASSWORD, Desk, FakeLock, new_device
+from tests.support.commands import PASSWORD, CommandClient, FakeLock, new_device
 from tests.support.daemon import Daemon
 from tests.support.masters import LORA, OPEN, FakeMaster, new_master, new_sublock
 from tests.support.signing import SECRET, command_text, id_of, sign
@@ -48,9 +48,9 @@ class SignedCase(SynchronousTestCase):
         """Only there so that the class can keep its files."""
 
     def setUp(self) -> None:
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
-        self.call = self.desk.redis.call
+        self.client = CommandClient(self.server)
+        self.addCleanup(self.client.close)
+        self.call = self.client.redis.call
         self.lock = FakeLock(new_device())
         self.addCleanup(self.lock.close)
         self.device = self.lock.device
@@ -61,20 +61,20 @@ class SignedCase(SynchronousTestCase):
 
     def give(self, entry: bytes) -> str:
         """Push it; its id."""
-        self.desk.push(entry)
+        self.client.push(entry)
         return id_of(entry)
 
     def waiting(self, device: str | None = None) -> str:
-        return self.desk.key("commands", "waiting", device or self.device)
+        return self.client.key("commands", "waiting", device or self.device)
 
     def carry_out(self, command: str) -> None:
         self.lock.say_yes(self.lock.next_unlock())
         self.lock.open()
-        self.desk.wait(command, "confirmed")
+        self.client.wait(command, "confirmed")
 
     def told(self) -> dict[str, Any]:
         """The newest of the invalid commands."""
-        return json.loads(self.call("LINDEX", self.desk.key("commands", "invalid"), 0))
+        return json.loads(self.call("LINDEX", self.client.key("commands", "invalid"), 0))
 
     def assert_quiet(self) -> None:
         """Nothing has been written to the lock but answers."""
@@ -87,7 +87,7 @@ class SignedCase(SynchronousTestCase):
         before = self.daemon.metrics().get(metric, 0)
         if trigger is not None:
             trigger()
-        record = self.desk.wait(command, "invalid")
+        record = self.client.wait(command, "invalid")
         self.assertRegex(record["reason"], pattern)
         wait_until(lambda: self.daemon.metrics().get(metric, 0) == before + 1)
         wait_until(lambda: self.told()["id"] == command)
@@ -104,19 +104,19 @@ class IntakeTests(SignedCase):
         entry = self.unlock(issued_by="night shift")
         command = self.give(entry)
         self.carry_out(command)
-        events = [one for one in self.desk.events("command", self.device) if one["data"]["id"] == command]
+        events = [one for one in self.client.events("command", self.device) if one["data"]["id"] == command]
         self.assertEqual({one["data"]["key"] for one in events}, {"k1"})
-        self.assertEqual(self.desk.record(command)["key"], "k1")
-        self.assertNotIn(json.loads(entry)["mac"], json.dumps(self.desk.events("command")))
+        self.assertEqual(self.client.record(command)["key"], "k1")
+        self.assertNotIn(json.loads(entry)["mac"], json.dumps(self.client.events("command")))
         self.give(entry)
-        wait_until(lambda: self.desk.states(command).count("confirmed") == 2)
+        wait_until(lambda: self.client.states(command).count("confirmed") == 2)
         self.assert_quiet()
 
     def test_created_when_signed(self) -> None:
         """Its ttl counts from its signing."""
         signed = time.time() - 20
         command = self.give(self.unlock(issued_at=signed, ttl=10))
-        self.desk.wait(command, "expired")
+        self.client.wait(command, "expired")
         self.lock.connect(self.daemon)
         self.assert_quiet()
 
@@ -125,7 +125,7 @@ class IntakeTests(SignedCase):
         self.lock.connect(self.daemon)
         fields = {"id": "unsigned-1", "device": self.device, "command": "unlock"}
         plain = json.dumps(fields).encode()
-        self.assert_refused("unsigned-1", "unsigned", "^key: missing", lambda: self.desk.push(plain))
+        self.assert_refused("unsigned-1", "unsigned", "^key: missing", lambda: self.client.push(plain))
         good = command_text(self.device, "unlock")
         now = time.time()
         for why, entry in (
@@ -138,30 +138,30 @@ class IntakeTests(SignedCase):
             ("not_permitted", sign(command_text(self.device, "unlock"), "small", OTHER)),
         ):
             command = id_of(entry)
-            self.assert_refused(command, why, "; expected ", lambda entry=entry: self.desk.push(entry))
+            self.assert_refused(command, why, "; expected ", lambda entry=entry: self.client.push(entry))
             self.assertEqual(self.told()["mac"], "******")
             key = "******" if why == "unknown_key" else json.loads(entry)["key"]
             self.assertEqual(self.told()["key"], key)
-            self.assertEqual(self.desk.record(command).get("key", ""), "")
+            self.assertEqual(self.client.record(command).get("key", ""), "")
         self.assert_quiet()
         self.assertNotIn(SECRET.hex(), self.daemon.log())
 
     def test_commands_that_no_lock_hears_of(self) -> None:
         """So are `cancel` and `clear_lockout`: they need a signature, and a key that may."""
         command = self.give(self.unlock())
-        self.desk.wait(command, "waiting")
-        refused = self.desk.command(self.device, "cancel", {"id": command})
-        self.desk.wait(refused, "invalid")
-        self.desk.wait(self.desk.command(self.device, "clear_lockout"), "invalid")
+        self.client.wait(command, "waiting")
+        refused = self.client.command(self.device, "cancel", {"id": command})
+        self.client.wait(refused, "invalid")
+        self.client.wait(self.client.command(self.device, "clear_lockout"), "invalid")
         elsewhere = "794308030001"
         other = sign(command_text(elsewhere, "cancel", {"id": command}), "small", OTHER)
         self.assert_refused(
-            id_of(other), "not_permitted", "for another device", lambda: self.desk.push(other)
+            id_of(other), "not_permitted", "for another device", lambda: self.client.push(other)
         )
-        self.assertEqual(self.desk.state(command), "waiting")
+        self.assertEqual(self.client.state(command), "waiting")
         done = self.give(sign(command_text(self.device, "cancel", {"id": command})))
-        self.desk.wait(done, "done")
-        self.assertEqual(self.desk.state(command), "cancelled")
+        self.client.wait(done, "done")
+        self.assertEqual(self.client.state(command), "cancelled")
 
 
 class WithRedisAlone(SignedCase):
@@ -184,28 +184,28 @@ class WithRedisAlone(SignedCase):
             )
         ):
             command = self.give(self.unlock(ttl=60))
-            self.desk.wait(command, "waiting")
+            self.client.wait(command, "waiting")
             payload = json.loads(self.call("LINDEX", self.waiting(), 0))
             changed = change(payload)
             self.assertNotEqual(changed, payload, number)
             self.call("LSET", self.waiting(), 0, json.dumps(changed))
             self.lock.connect(self.daemon)
-            record = self.desk.wait(command, "invalid")
+            record = self.client.wait(command, "invalid")
             self.assertIn("expected", record["reason"])
             self.assert_quiet()
-            self.desk.wait_for_none_under_way()
+            self.client.wait_for_none_under_way()
             self.lock.close()
-            wait_until(lambda: not self.call("EXISTS", self.desk.key("session", self.device)))
+            wait_until(lambda: not self.call("EXISTS", self.client.key("session", self.device)))
 
     def test_garbage_waits(self) -> None:
         """What is no command is told and thrown away; the command behind it is carried out."""
         command = self.give(self.unlock())
-        self.desk.wait(command, "waiting")
+        self.client.wait(command, "waiting")
         self.call("LPUSH", self.waiting(), '{"id":"made-up"}')
         self.call("LPUSH", self.waiting(), json.dumps({"id": "forged", "device": self.device}))
         self.lock.connect(self.daemon)
         self.carry_out(command)
-        self.desk.wait_for_none_under_way()
+        self.client.wait_for_none_under_way()
         self.assertGreaterEqual(
             self.daemon.metrics()['jt709c_commands_refused_total{reason="unreadable"}'], 2
         )
@@ -214,10 +214,10 @@ class WithRedisAlone(SignedCase):
         """A command for one lock is not written to another, in whose queue somebody has put it."""
         entry = self.unlock("794308039999")
         command = self.give(entry)
-        self.desk.wait(command, "waiting")
+        self.client.wait(command, "waiting")
         payload = json.loads(self.call("LPOP", self.waiting("794308039999")))
         self.call("RPUSH", self.waiting(), json.dumps({**payload, "device": self.device}))
-        self.call("HSET", self.desk.key("command", command), "device", self.device)
+        self.call("HSET", self.client.key("command", command), "device", self.device)
         connect = lambda: self.lock.connect(self.daemon)  # noqa: E731
         self.assert_refused(command, "other_device", "signed for 794308039999, and this is", connect)
         self.assert_quiet()
@@ -226,9 +226,9 @@ class WithRedisAlone(SignedCase):
         """Nor when the command names an IMEI or an id that is made out to be this lock's."""
         self.lock.connect(self.daemon)
         for name in ("867284063211238", "794308039998"):
-            self.call("HSET", self.desk.key("imei"), name, self.device)
+            self.call("HSET", self.client.key("imei"), name, self.device)
             entry = self.unlock(name)
-            push = lambda entry=entry: self.desk.push(entry)  # noqa: E731
+            push = lambda entry=entry: self.client.push(entry)  # noqa: E731
             self.assert_refused(id_of(entry), "other_device", f"signed for {name}", push)
         self.assert_quiet()
 
@@ -236,7 +236,7 @@ class WithRedisAlone(SignedCase):
         """Have all that Redis knows of a command forgotten, and put it back to where it waits."""
         command = id_of(entry)
         self.call(
-            "DEL", self.desk.key("command", command), self.desk.key("commands", "unsettled", self.device)
+            "DEL", self.client.key("command", command), self.client.key("commands", "unsettled", self.device)
         )
         self.call("RPUSH", self.waiting(), payload)
         self.lock.close()
@@ -247,7 +247,7 @@ class WithRedisAlone(SignedCase):
         """What this gateway has written it doesn't write again, whatever Redis has forgotten."""
         entry = self.unlock(ttl=3600)
         command = self.give(entry)
-        self.desk.wait(command, "waiting")
+        self.client.wait(command, "waiting")
         payload = self.call("LINDEX", self.waiting(), 0)
         self.lock.connect(self.daemon)
         self.carry_out(command)
@@ -256,56 +256,56 @@ class WithRedisAlone(SignedCase):
         )
         self.assert_quiet()
         # The same from the very beginning, through the intake list.
-        self.call("DEL", self.desk.key("command", command))
-        push = lambda: self.desk.push(entry)  # noqa: E731
+        self.call("DEL", self.client.key("command", command))
+        push = lambda: self.client.push(entry)  # noqa: E731
         self.assert_refused(command, "replayed", "written by this gateway before", push)
         # And with a record that says that it was never written.
-        record = self.desk.record(command) | {
+        record = self.client.record(command) | {
             "state": "queued",
             "attempts": "0",
             "writing_at": "",
             "ended_at": "",
         }
-        self.call("DEL", self.desk.key("command", command))
+        self.call("DEL", self.client.key("command", command))
         self.call(
-            "HSET", self.desk.key("command", command), *(part for item in record.items() for part in item)
+            "HSET", self.client.key("command", command), *(part for item in record.items() for part in item)
         )
         self.call("RPUSH", self.waiting(), payload)
         self.lock.close()
         self.lock.connect(self.daemon)
-        self.desk.wait(command, "invalid")
+        self.client.wait(command, "invalid")
         self.assert_quiet()
 
     def test_another_gateway_after_the_ttl(self) -> None:
         """A gateway that knows nothing of a command writes it no more when its ttl has ended."""
         entry = self.unlock(ttl=1)
         command = self.give(entry)
-        self.desk.wait(command, "waiting")
+        self.client.wait(command, "waiting")
         payload = self.call("LINDEX", self.waiting(), 0)
-        self.desk.wait(command, "expired")
-        self.call("DEL", self.desk.key("command", command))
+        self.client.wait(command, "expired")
+        self.call("DEL", self.client.key("command", command))
         self.call("RPUSH", self.waiting(), payload)
         self.lock.connect(self.daemon)
-        self.desk.wait(command, "expired")
+        self.client.wait(command, "expired")
         self.assert_quiet()
 
     def test_left_behind_by_nobody(self) -> None:
         """Unsigned commands in the hands of a gateway that never was are adopted, and not written."""
         real = self.give(self.unlock())
-        record = self.desk.wait(real, "waiting")
-        self.desk.wait(self.give(sign(command_text(self.device, "cancel", {"id": real}))), "done")
+        record = self.client.wait(real, "waiting")
+        self.client.wait(self.give(sign(command_text(self.device, "cancel", {"id": real}))), "done")
         forged = {"device": self.device, "command": "unlock", "created_at": time.time()}
         forged |= {"params": {"password": PASSWORD}}
-        under_way = self.desk.key("commands", "underway", "ghost")
+        under_way = self.client.key("commands", "underway", "ghost")
         self.lock.connect(self.daemon)
         made_up = {**record, "id": "forged-2", "state": "queued"}
-        self.call("HSET", self.desk.key("command", "forged-2"), *chain.from_iterable(made_up.items()))
+        self.call("HSET", self.client.key("command", "forged-2"), *chain.from_iterable(made_up.items()))
         # The second has no record.
         for name in ("forged-2", "forged-3"):
             self.call("HSET", under_way, name, json.dumps({**forged, "id": name}))
-        self.call("SADD", self.desk.key("gateways"), "ghost")
-        self.desk.wait("forged-2", "invalid", timeout=40.0)
-        wait_until(lambda: not self.call("EXISTS", under_way) and not self.desk.under_way())
+        self.call("SADD", self.client.key("gateways"), "ghost")
+        self.client.wait("forged-2", "invalid", timeout=40.0)
+        wait_until(lambda: not self.call("EXISTS", under_way) and not self.client.under_way())
         self.assert_quiet()
 
 
@@ -328,28 +328,28 @@ class SubLockTests(SignedCase):
         self.assertEqual((minutes, identity), ("2", self.sublock))
         self.master.take(serial)
         self.master.hear(self.sublock, LORA, OPEN)
-        record = self.desk.wait(command, "confirmed")
+        record = self.client.wait(command, "confirmed")
         self.assertEqual((record["key"], record["peripheral"]), ("k1", self.sublock))
 
     def test_another_sublock(self) -> None:
         """Whatever Redis says of its way to the master, no other sub-lock is opened."""
         self.master.close()
-        wait_until(lambda: not self.call("EXISTS", self.desk.key("session", self.master.device)))
+        wait_until(lambda: not self.call("EXISTS", self.client.key("session", self.master.device)))
         key, changed = self.waiting(self.master.device), []
         for parameter in ("minutes", "nonsense", None):
             changed.append(self.give(sign(command_text(self.sublock, "unlock"))))
-            self.desk.wait(changed[-1], "waiting")
+            self.client.wait(changed[-1], "waiting")
             payload = json.loads(self.call("RPOP", key)) | {"sublock_parameter": parameter}
             self.call("RPUSH", key, json.dumps(payload))
         intact = self.give(sign(command_text(self.sublock, "unlock")))
-        self.desk.wait(intact, "waiting")
+        self.client.wait(intact, "waiting")
         self.master.connect(self.daemon)
         serial, _, identity = self.master.next_sublock_unlock()
         self.assertEqual(identity, self.sublock)
-        self.assertEqual([self.desk.state(one) for one in changed], ["invalid"] * 3)
+        self.assertEqual([self.client.state(one) for one in changed], ["invalid"] * 3)
         self.master.take(serial)
         self.master.hear(self.sublock, LORA, OPEN)
-        self.desk.wait(intact, "confirmed")
+        self.client.wait(intact, "confirmed")
         self.assertEqual(len(self.master.commands), 1)
 
 
@@ -361,16 +361,16 @@ class WithoutKeysTests(SynchronousTestCase):
         self.addCleanup(server.discard)
         daemon = Daemon(redis=server.url, udp=False).start()
         self.addCleanup(daemon.discard)
-        desk = Desk(server)
-        self.addCleanup(desk.close)
+        client = CommandClient(server)
+        self.addCleanup(client.close)
         lock = FakeLock(new_device()).connect(daemon)
         self.addCleanup(lock.close)
         entry = sign(command_text(lock.device, "unlock", {"password": PASSWORD}), secret=OTHER)
-        desk.push(entry)
-        for command in (id_of(entry), desk.unlock(lock.device)):
+        client.push(entry)
+        for command in (id_of(entry), client.unlock(lock.device)):
             lock.say_yes(lock.next_unlock())
             lock.open()
-            desk.wait(command, "confirmed")
+            client.wait(command, "confirmed")
         old = sign(command_text(lock.device, "unlock", issued_at=time.time() - 400))
-        desk.push(old)
-        self.assertIn("signed 400 s ago", desk.wait(id_of(old), "invalid")["reason"])
+        client.push(old)
+        self.assertIn("signed 400 s ago", client.wait(id_of(old), "invalid")["reason"])

@@ -6,7 +6,7 @@ import time
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.acl import GuardedServer
-from tests.support.commands import CommandCase, Desk, check_edges, new_id
+from tests.support.commands import CommandCase, CommandClient, check_edges, new_id
 from tests.support.daemon import Daemon
 from tests.support.masters import BLUETOOTH, LORA, OPEN, FakeMaster, new_master, new_sublock
 
@@ -32,7 +32,7 @@ class SubLockCase(CommandCase):
 
     def sent(self, device: str, command: str = "unlock", **params: object) -> tuple[str, int]:
         """A command that was written to the master: its id and serial."""
-        command = self.desk.command(device, command, params)
+        command = self.client.command(device, command, params)
         serial, _, _ = self.master.next_sublock_unlock()
         return command, serial
 
@@ -40,67 +40,67 @@ class SubLockCase(CommandCase):
         """A command that the master has said yes to; its id."""
         command, serial = self.sent(device, **params)
         self.master.take(serial)
-        self.desk.wait(command, "acknowledged")
+        self.client.wait(command, "acknowledged")
         return command
 
     def assert_open(self, command: str) -> None:
         """What has been heard so far was no evidence for this command."""
         self.master.beat()
-        self.assertIn(self.desk.state(command), ("sent", "acknowledged"))
+        self.assertIn(self.client.state(command), ("sent", "acknowledged"))
 
     def invalid(self, device: str, name: str, **params: object) -> str:
         """The reason for which a command is invalid; nothing is written for it."""
         command, reply_to = new_id(), new_id()
-        self.desk.command(device, name, params, id=command, reply_to=reply_to)
-        self.assertEqual(self.desk.reply(reply_to)["state"], "invalid")
+        self.client.command(device, name, params, id=command, reply_to=reply_to)
+        self.assertEqual(self.client.reply(reply_to)["state"], "invalid")
         self.master.beat()
         self.assertEqual(self.master.commands, [])
-        return self.desk.record(command)["reason"]
+        return self.client.record(command)["reason"]
 
 
 class UnlockTests(SubLockCase):
     def test_an_unlock_of_a_sublock_through_its_master_from_command_to_confirmed(self) -> None:
         """The command names the sub-lock only; its master is asked, and the sub-lock's own report proves
         it."""
-        command = self.desk.command(self.sublock.lower(), "unlock", {"minutes": 2}, issued_by="night shift")
+        command = self.client.command(self.sublock.lower(), "unlock", {"minutes": 2}, issued_by="night shift")
         serial, minutes, identity = self.master.next_sublock_unlock()
         self.assertEqual((minutes, identity), ("2", self.sublock))
-        self.desk.wait(command, "sent")
+        self.client.wait(command, "sent")
         self.master.take(serial)
-        self.desk.wait(command, "acknowledged")
+        self.client.wait(command, "acknowledged")
         self.master.hear(self.sublock, LORA, OPEN)
-        record = self.desk.wait(command, "confirmed")
-        self.assertEqual(self.desk.states(command), ["queued", "sent", "acknowledged", "confirmed"])
+        record = self.client.wait(command, "confirmed")
+        self.assertEqual(self.client.states(command), ["queued", "sent", "acknowledged", "confirmed"])
         self.assertEqual((record["device"], record["peripheral"]), (self.master.device, self.sublock))
         self.assertEqual((record["command"], record["issued_by"]), ("sublock_unlock", "night shift"))
         self.assertEqual(json.loads(record["evidence"])["kind"], "lock")
-        (lock,) = self.desk.events("lock", self.master.device)
+        (lock,) = self.client.events("lock", self.master.device)
         self.assertEqual((lock["data"]["peripheral"], lock["data"]["method"]), (self.sublock, "lora"))
         self.assertEqual(lock["data"]["command_id"], command)
-        told = self.desk.events("command", self.master.device)
+        told = self.client.events("command", self.master.device)
         self.assertEqual({one["data"]["peripheral"] for one in told}, {self.sublock})
-        history = self.desk.redis.call("XLEN", self.desk.key("history", self.master.device))
+        history = self.client.redis.call("XLEN", self.client.key("history", self.master.device))
         self.assertEqual(history, len(told) + 1)
 
     def test_by_its_master(self) -> None:
-        """The same order given to the master, with the sub-lock as a parameter."""
+        """The same command given to the master, with the sub-lock as a parameter."""
         command, serial = self.sent(self.master.device, "sublock_unlock", id=self.sublock)
         self.master.take(serial)
         self.master.hear(self.sublock, LORA, OPEN)
-        record = self.desk.wait(command, "confirmed")
+        record = self.client.wait(command, "confirmed")
         self.assertEqual(record["peripheral"], self.sublock)
 
     def test_unseal_and_the_parameter_once_more(self) -> None:
         """An alias is an alias here too, and what the device says may be said again."""
-        command = self.desk.command(self.sublock, "unseal", {"id": self.sublock})
+        command = self.client.command(self.sublock, "unseal", {"id": self.sublock})
         self.assertEqual(self.master.next_sublock_unlock()[1:], ("5", self.sublock))
-        self.desk.wait(command, "sent")
+        self.client.wait(command, "sent")
 
     def test_confirmed_by_state(self) -> None:
         """A report without an event in which it has become unlocked confirms as well."""
         command = self.acknowledged(self.sublock)
         self.master.hear(self.sublock, status=OPEN)
-        record = self.desk.wait(command, "confirmed")
+        record = self.client.wait(command, "confirmed")
         self.assertEqual(json.loads(record["evidence"])["kind"], "status")
 
     def test_unlocked_already(self) -> None:
@@ -116,7 +116,7 @@ class UnlockTests(SubLockCase):
         command = self.acknowledged(self.sublock)
         self.master.hear(self.other, LORA, OPEN)
         self.assert_open(command)
-        (lock,) = self.desk.events("lock", self.master.device)
+        (lock,) = self.client.events("lock", self.master.device)
         self.assertIsNone(lock["data"]["command_id"])
 
     def test_two_at_once(self) -> None:
@@ -124,13 +124,13 @@ class UnlockTests(SubLockCase):
         self.master.hear(self.other)
         first, second = self.acknowledged(self.sublock), self.acknowledged(self.other)
         self.master.hear(self.other, LORA, OPEN)
-        self.desk.wait(second, "confirmed")
+        self.client.wait(second, "confirmed")
         self.assert_open(first)
         self.master.hear(self.sublock, LORA, OPEN)
-        self.desk.wait(first, "confirmed")
+        self.client.wait(first, "confirmed")
         named = {
             one["data"]["peripheral"]: one["data"]["command_id"]
-            for one in self.desk.events("lock", self.master.device)
+            for one in self.client.events("lock", self.master.device)
         }
         self.assertEqual(named, {self.sublock: first, self.other: second})
 
@@ -145,18 +145,18 @@ class UnlockTests(SubLockCase):
     def test_the_master_and_its_sublock(self) -> None:
         """The master's own opening confirms its own command, not the sub-lock's; and the other way round."""
         command = self.acknowledged(self.sublock)
-        own = self.desk.unlock(self.master.device, "888888")
+        own = self.client.unlock(self.master.device, "888888")
         self.assertEqual(self.master.next_command(), b"(P43,888888)")
         self.master.say("P43", "1", "0")
-        self.desk.wait(own, "acknowledged")
+        self.client.wait(own, "acknowledged")
         self.master.hear(self.sublock, LORA, OPEN)
-        self.desk.wait(command, "confirmed")
-        self.assertEqual(self.desk.state(own), "acknowledged")
+        self.client.wait(command, "confirmed")
+        self.assertEqual(self.client.state(own), "acknowledged")
         again = self.acknowledged(self.sublock)
         now = time.strftime("%d%m%y,%H%M%S", time.gmtime()).split(",")
         place = ("22.56035", "N", "114.01640", "E", "A", "36", "270")
         self.master.say("P45", *now, *place, "4", "1", "0000000000", "1", "0", "24", "5")
-        self.desk.wait(own, "confirmed")
+        self.client.wait(own, "confirmed")
         self.assert_open(again)
 
     def test_a_report_that_is_sent_again(self) -> None:
@@ -165,12 +165,12 @@ class UnlockTests(SubLockCase):
         at = time.time()
         self.master.hear(self.sublock, at=at + 1)
         self.master.hear(self.sublock, LORA, OPEN, at=at, resent=True)
-        self.desk.wait(first, "confirmed")
+        self.client.wait(first, "confirmed")
         second = self.acknowledged(self.sublock)
         self.master.hear(self.sublock, LORA, OPEN, at=at, resent=True)
         self.assert_open(second)
         self.master.hear(self.sublock, LORA, OPEN, at=at + 2)
-        self.desk.wait(second, "confirmed")
+        self.client.wait(second, "confirmed")
 
     def test_an_old_report(self) -> None:
         """An opening from long before the command proves nothing, also when it is sent again."""
@@ -182,17 +182,17 @@ class UnlockTests(SubLockCase):
     def test_the_next_command_does_not_wait(self) -> None:
         """While the master tries, its lane is free, as with any command that was said yes to."""
         self.acknowledged(self.sublock)
-        command = self.desk.command(self.master.device, "query", {"what": "firmware"})
+        command = self.client.command(self.master.device, "query", {"what": "firmware"})
         self.assertEqual(self.master.next_command(), b"(P01)")
         self.master.say("P01", "JT701D_V8111", "89")
-        self.desk.wait(command, "done")
+        self.client.wait(command, "done")
 
     def test_a_valve_lock(self) -> None:
         """A JT802 is addressed like any sub-lock."""
         self.master.hear(self.other, kind=9, rest=b"\x01\x02")
         command, serial = self.sent(self.other)
         self.master.take(serial)
-        self.desk.wait(command, "acknowledged")
+        self.client.wait(command, "acknowledged")
 
 
 class MovedTests(SubLockCase):
@@ -203,7 +203,7 @@ class MovedTests(SubLockCase):
         self.master = second
         command = self.acknowledged(self.sublock)
         second.hear(self.sublock, LORA, OPEN)
-        record = self.desk.wait(command, "confirmed")
+        record = self.client.wait(command, "confirmed")
         self.assertEqual(record["device"], second.device)
         first.beat()
         self.assertEqual(first.commands, [])
@@ -215,20 +215,20 @@ class MovedTests(SubLockCase):
         first.hear(self.sublock, at=time.time() - 100)
         self.master = second
         command, _ = self.sent(self.sublock)
-        self.assertEqual(self.desk.record(command)["device"], second.device)
+        self.assertEqual(self.client.record(command)["device"], second.device)
 
     def test_a_master_that_is_away(self) -> None:
         """The command waits for the master."""
         self.master.close()
-        command = self.desk.command(self.sublock, "unlock")
-        self.desk.wait(command, "waiting", "queued")
+        command = self.client.command(self.sublock, "unlock")
+        self.client.wait(command, "waiting", "queued")
         self.master.connect(self.daemon)
         serial, _, identity = self.master.next_sublock_unlock()
         self.assertEqual(identity, self.sublock)
         self.master.take(serial)
         self.master.hear(self.sublock, LORA, OPEN)
-        self.desk.wait(command, "confirmed")
-        self.assertEqual(self.desk.record(command)["peripheral"], self.sublock)
+        self.client.wait(command, "confirmed")
+        self.assertEqual(self.client.record(command)["peripheral"], self.sublock)
 
 
 class InvalidTests(SubLockCase):
@@ -266,11 +266,11 @@ class InvalidTests(SubLockCase):
     def test_taken_back(self) -> None:
         """A command for a sub-lock can be cancelled under the name that it was given under."""
         self.master.close()
-        command = self.desk.command(self.sublock, "unlock")
-        self.desk.wait(command, "waiting", "queued")
-        cancel = self.desk.command(self.sublock, "cancel", {"id": command})
-        self.desk.wait(cancel, "done")
-        self.desk.wait(command, "cancelled")
+        command = self.client.command(self.sublock, "unlock")
+        self.client.wait(command, "waiting", "queued")
+        cancel = self.client.command(self.sublock, "cancel", {"id": command})
+        self.client.wait(cancel, "done")
+        self.client.wait(command, "cancelled")
         self.master.connect(self.daemon)
         self.master.beat()
         self.assertEqual(self.master.commands, [])
@@ -286,8 +286,8 @@ class CrashTests(SynchronousTestCase):
             "--gateway", "gw1", "--ask", "none", redis=self.server.gateway_url, udp=False
         ).start()
         self.addCleanup(self.daemon.discard)
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
+        self.client = CommandClient(self.server)
+        self.addCleanup(self.client.close)
         self.master = FakeMaster(new_master()).connect(self.daemon)
         self.addCleanup(self.master.close)
         self.sublock, self.other = new_sublock(), new_sublock()
@@ -302,30 +302,30 @@ class CrashTests(SynchronousTestCase):
     def test_uncertain_after_a_crash_then_confirmed(self) -> None:
         """Written when the gateway died: uncertain, not written again, confirmed by its own sub-lock."""
         for event, kind in ((LORA, "lock"), (0, "status")):
-            command = self.desk.command(self.sublock, "unlock")
+            command = self.client.command(self.sublock, "unlock")
             self.master.next_sublock_unlock()
-            self.desk.wait(command, "sent")
+            self.client.wait(command, "sent")
             self.crash()
-            self.desk.wait(command, "uncertain")
+            self.client.wait(command, "uncertain")
             self.master.connect(self.daemon)
             self.master.hear(self.other, LORA, OPEN)
-            self.assertEqual(self.desk.state(command), "uncertain")
+            self.assertEqual(self.client.state(command), "uncertain")
             self.master.hear(self.sublock, event, OPEN)
-            record = self.desk.wait(command, "confirmed")
+            record = self.client.wait(command, "confirmed")
             self.assertEqual(json.loads(record["evidence"])["kind"], kind)
-            check_edges(self.desk.states(command))
+            check_edges(self.client.states(command))
             self.master.hear(self.sublock, status=0)
         self.assertEqual(len(self.master.commands), 2)
 
     def test_acknowledged_over_a_crash(self) -> None:
         """Said yes to before the gateway died: the evidence finds it after that."""
-        command = self.desk.command(self.sublock, "unlock")
+        command = self.client.command(self.sublock, "unlock")
         self.master.take(self.master.next_sublock_unlock()[0])
-        self.desk.wait(command, "acknowledged")
+        self.client.wait(command, "acknowledged")
         self.crash()
         self.master.connect(self.daemon)
         self.master.beat()
-        self.assertEqual(self.desk.state(command), "acknowledged")
+        self.assertEqual(self.client.state(command), "acknowledged")
         self.master.hear(self.sublock, LORA, OPEN)
-        self.desk.wait(command, "confirmed")
+        self.client.wait(command, "confirmed")
         self.assertEqual(len(self.master.commands), 1)

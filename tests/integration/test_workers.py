@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import LOOPBACK, ValkeyServer, free_port, process_alive, temporary_path, wait_until
-from tests.support.commands import Desk, FakeLock, new_device
+from tests.support.commands import CommandClient, FakeLock, new_device
 from tests.support.daemon import Daemon, DaemonCase, gone, run_twistd
 from tests.support.reporter import DatagramReporter, Reporter, published, report, stream_events
 
@@ -151,23 +151,23 @@ class ServingTests(DaemonCase):
     def test_command_left_behind(self) -> None:
         """A command that was written by a worker that was killed is uncertain, and not written again;
         commands find the lock at whichever worker it is next."""
-        desk = Desk(self.server)
-        self.addCleanup(desk.close)
+        client = CommandClient(self.server)
+        self.addCleanup(client.close)
         lock = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(lock.close)
-        command = desk.unlock(lock.device)
+        command = client.unlock(lock.device)
         lock.next_unlock()
-        desk.wait(command, "sent")
+        client.wait(command, "sent")
         self.end_worker(self.holder(lock.device), signal.SIGKILL)
-        self.assertIn("gateway died after writing", desk.wait(command, "uncertain")["reason"])
+        self.assertIn("gateway died after writing", client.wait(command, "uncertain")["reason"])
         for _ in range(4):
             lock.connect(self.daemon)
             lock.beat()
             self.assertEqual(lock.unlocks(), [])
-            command = desk.unlock(lock.device)
+            command = client.unlock(lock.device)
             lock.say_yes(lock.next_unlock())
             lock.open()
-            desk.wait(command, "confirmed")
+            client.wait(command, "confirmed")
         self.assertEqual(len(lock.commands), 5)
 
     def test_hangs(self) -> None:

@@ -28,17 +28,17 @@ class LossTestCase(BenchTestCase):
 
     def keys(self) -> list[bytes]:
         """All that Redis has."""
-        found: list[bytes] = self.desk.redis.call("KEYS", f"{self.prefix}:*")
+        found: list[bytes] = self.client.redis.call("KEYS", f"{self.prefix}:*")
         return found
 
     def empty(self) -> None:
         """Redis loses everything."""
-        self.desk.redis.call("DEL", *self.keys())
+        self.client.redis.call("DEL", *self.keys())
 
     def holder(self, device: str | None = None) -> bytes | None:
         """The gateway that Redis says has a lock."""
-        key = self.desk.key("session", device or self.device)
-        found: bytes | None = self.desk.redis.call("HGET", key, "gateway")
+        key = self.client.key("session", device or self.device)
+        found: bytes | None = self.client.redis.call("HGET", key, "gateway")
         return found
 
     def count(self) -> int:
@@ -57,18 +57,18 @@ class LossTests(LossTestCase):
         self.node.pass_time(4000)
         self.look()
         marker = self.node.committer.marker
-        self.assertGreater(self.desk.redis.call("TTL", marker), 86_000)
+        self.assertGreater(self.client.redis.call("TTL", marker), 86_000)
 
     def test_a_command_taken_in_elsewhere_meanwhile(self) -> None:
         """The gateway that took it in knew of no session; it is written when the loss is found."""
         self.empty()
         self.other.pass_time(6)
-        command = self.desk.command(self.device, "locate", id=new_id())
+        command = self.client.command(self.device, "locate", id=new_id())
         self.other.pass_time(0.5)
-        self.assertEqual(self.desk.state(command), "waiting")
+        self.assertEqual(self.client.state(command), "waiting")
         self.look()
         self.node.pass_time(0.25)
-        self.assertEqual(self.desk.state(command), "sent")
+        self.assertEqual(self.client.state(command), "sent")
         self.assertEqual(self.holder(), b"gw1")
 
     def test_a_command_that_comes_after_it(self) -> None:
@@ -76,14 +76,14 @@ class LossTests(LossTestCase):
         self.empty()
         self.look()
         self.other.pass_time(0.5)
-        command = self.desk.command(self.device, "locate", id=new_id())
+        command = self.client.command(self.device, "locate", id=new_id())
         self.other.pass_time(0.5)
         self.node.pass_time(0.5)
-        self.assertEqual(self.desk.state(command), "sent")
+        self.assertEqual(self.client.state(command), "sent")
 
     def test_what_is_lost_and_how_it_is_noticed(self) -> None:
         """All or the newest part, idle or busy: it is found once, and the session is there again."""
-        session, marker = self.desk.key("session", self.device), self.node.committer.marker
+        session, marker = self.client.key("session", self.device), self.node.committer.marker
 
         def all_of_it() -> None:
             self.empty()
@@ -95,8 +95,8 @@ class LossTests(LossTestCase):
                 self.node.pass_time(0.1)
 
         def the_newest_part() -> None:
-            self.desk.redis.call("DEL", session)
-            self.desk.redis.call("SET", marker, "1")
+            self.client.redis.call("DEL", session)
+            self.client.redis.call("SET", marker, "1")
 
         def the_newest_part_with_reports_at_once() -> None:
             the_newest_part()
@@ -130,9 +130,9 @@ class LossTests(LossTestCase):
         self.empty()
         self.look()
         self.assertEqual(
-            self.desk.redis.call("HGET", self.desk.key("imei"), "356938035643809"), self.device.encode()
+            self.client.redis.call("HGET", self.client.key("imei"), "356938035643809"), self.device.encode()
         )
-        self.assertIsNotNone(self.desk.redis.call("ZSCORE", self.desk.key("devices"), self.device))
+        self.assertIsNotNone(self.client.redis.call("ZSCORE", self.client.key("devices"), self.device))
 
     def test_a_lock_that_has_moved_stays_where_it_is(self) -> None:
         """Of two gateways that both have it, the one that it came to last has it in the end."""
@@ -148,14 +148,14 @@ class LossTests(LossTestCase):
 
     def test_what_a_gateway_had_taken_that_is_heard_no_more(self) -> None:
         """After a loss nobody else knows of that gateway; its commands are adopted all the same."""
-        gateways = self.desk.key("gateways")
+        gateways = self.client.key("gateways")
         self.node.pass_time(6)
         self.look()
         self.empty()
         self.look()
         self.node.pass_time(6)
         self.look()
-        self.assertEqual(set(self.desk.redis.call("SMEMBERS", gateways)), {b"gw1", b"gw2"})
+        self.assertEqual(set(self.client.redis.call("SMEMBERS", gateways)), {b"gw1", b"gw2"})
 
 
 class ManyTests(LossTestCase):

@@ -129,7 +129,7 @@ class CommandTests(BenchTestCase):
 
     def ranked(self) -> dict[str, float]:
         """The audit trails' places: the lowest goes first."""
-        flat = self.desk.redis.call("ZRANGE", self.desk.key("histories"), 0, -1, "WITHSCORES")
+        flat = self.client.redis.call("ZRANGE", self.client.key("histories"), 0, -1, "WITHSCORES")
         return {device.decode(): float(score) for device, score in zip(flat[::2], flat[1::2], strict=True)}
 
     def test_every_trail_has_a_place(self) -> None:
@@ -140,11 +140,11 @@ class CommandTests(BenchTestCase):
         self.come()
         self.node.pass_time(0.5)
         for device in ("made-up", "600000000009", self.device):
-            self.desk.command(device, "locate", ttl=2)
+            self.client.command(device, "locate", ttl=2)
         self.node.pass_time(5)
         places = self.ranked()
-        start = self.desk.key("history", "")
-        trails = {key.decode().removeprefix(start) for key in self.desk.redis.call("KEYS", f"{start}*")}
+        start = self.client.key("history", "")
+        trails = {key.decode().removeprefix(start) for key in self.client.redis.call("KEYS", f"{start}*")}
         self.assertEqual(set(places), trails)
         command = sorted(places, key=lambda device: places[device])
         self.assertEqual(command[-2:], ["600000000001", self.device])

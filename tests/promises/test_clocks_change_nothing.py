@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import ValkeyServer, wait_until
-from tests.support.commands import Desk, FakeLock, new_device
+from tests.support.commands import CommandClient, FakeLock, new_device
 from tests.support.daemon import Daemon
 
 #: Has a process take its wall clock from here: seconds by which it is ahead, in a file.
@@ -26,8 +26,8 @@ class ClockTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.server = ValkeyServer().start()
         self.addCleanup(self.server.discard)
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
+        self.client = CommandClient(self.server)
+        self.addCleanup(self.client.close)
         directory = tempfile.TemporaryDirectory(prefix="jt709c-clock-")
         self.addCleanup(directory.cleanup)
         self._ahead = Path(directory.name) / "ahead"
@@ -49,7 +49,7 @@ class ClockTests(SynchronousTestCase):
 
     def told(self, device: str) -> list[tuple[str, bool]]:
         """The alarms that were told."""
-        return [(one["data"]["name"], one["data"]["active"]) for one in self.desk.events("alarm", device)]
+        return [(one["data"]["name"], one["data"]["active"]) for one in self.client.events("alarm", device)]
 
     def test_a_gateway_whose_clock_is_wrong_tells_alarms(self) -> None:
         """Over TCP and UDP, by one process and by workers; times in events are right."""
@@ -68,7 +68,7 @@ class ClockTests(SynchronousTestCase):
                 names = ("low_battery", "back_cover_opened")
                 expected = [(name, active) for active in (True, False) for name in names]
                 self.assertEqual(self.told(lock.device), expected)
-                first, *_, last = [one["received_at"] for one in self.desk.events("location", lock.device)]
+                first, *_, last = [one["received_at"] for one in self.client.events("location", lock.device)]
                 self.assertEqual(first[:13], last[:13])
             wrong.stop()
 
@@ -92,11 +92,11 @@ class ClockTests(SynchronousTestCase):
         for ahead in (-3600, 3600):
             self.set_clock(0)
             lock = FakeLock(new_device()).connect(daemon)
-            command = self.desk.unlock(lock.device, timeout=2)
+            command = self.client.unlock(lock.device, timeout=2)
             lock.next_unlock()
-            self.desk.wait(command, "sent")
+            self.client.wait(command, "sent")
             self.set_clock(ahead)
-            following = self.desk.command(lock.device, "locate", ttl=60)
-            self.desk.wait(command, "uncertain", timeout=20)
-            self.desk.wait(following, "sent", timeout=20)
+            following = self.client.command(lock.device, "locate", ttl=60)
+            self.client.wait(command, "uncertain", timeout=20)
+            self.client.wait(following, "sent", timeout=20)
             lock.close()

@@ -9,7 +9,15 @@ from jt709c_gateway.commands.model import ENDED
 from jt709c_gateway.commands.record import Limits
 from tests.support import key_prefix, shared_server
 from tests.support.command_bench import GATEWAY_TTL, START, Node
-from tests.support.commands import UNLOCKED, Desk, FakeLock, check_edges, lock_event, new_device, new_id
+from tests.support.commands import (
+    UNLOCKED,
+    CommandClient,
+    FakeLock,
+    check_edges,
+    lock_event,
+    new_device,
+    new_id,
+)
 from tests.support.committer import FakeLink
 
 
@@ -83,9 +91,9 @@ class Unit:
 class World:
     """Two gateways, three locks, one Redis; `dice` says what comes next."""
 
-    def __init__(self, desk: Desk, seed: int, trouble: bool) -> None:
+    def __init__(self, client: CommandClient, seed: int, trouble: bool) -> None:
         self.dice = random.Random(seed)
-        self.desk = desk
+        self.client = client
         self.now = 0.0
         self.trouble = trouble
         self.names = ("gw1", "gw2")
@@ -102,7 +110,7 @@ class World:
     def boot(self, name: str) -> None:
         """Start a gateway of this name."""
         limits = Limits(confirm_timeout=5.0)
-        node = Node(self.desk.redis, self.desk.prefix, name, now=self.now, limits=limits)
+        node = Node(self.client.redis, self.client.prefix, name, now=self.now, limits=limits)
         node.start()
         self.alive.append(node)
 
@@ -123,19 +131,19 @@ class World:
         known = list(self.commands)
         kind = dice.random()
         if known and kind < 0.1:
-            self.desk.command(unit.body.device, "cancel", {"id": dice.choice(known)})
+            self.client.command(unit.body.device, "cancel", {"id": dice.choice(known)})
         elif known and kind < 0.15:
             # After a crash this may come in before the first of that id.
             again = dice.choice(known)
-            self.desk.unlock(unit.body.device, self.password(again), id=again)
+            self.client.unlock(unit.body.device, self.password(again), id=again)
         elif kind < 0.2:
-            self.desk.command(unit.body.device, "clear_lockout")
+            self.client.command(unit.body.device, "clear_lockout")
         elif kind < 0.3:
-            self.commands[self.desk.command(unit.body.device, "locate", timeout=2, ttl=40)] = []
+            self.commands[self.client.command(unit.body.device, "locate", timeout=2, ttl=40)] = []
         else:
             command = new_id()
             ttl = dice.choice((3, 40))
-            self.desk.unlock(unit.body.device, self.password(command), timeout=3, ttl=ttl, id=command)
+            self.client.unlock(unit.body.device, self.password(command), timeout=3, ttl=ttl, id=command)
 
     def password(self, command: str) -> str:
         """A password by which what is written for this command can be told."""
@@ -155,7 +163,7 @@ class World:
         for name in self.names:
             # The server's own clock is not ours.
             if self.now - self.heard.get(name, self.now) > GATEWAY_TTL:
-                self.desk.redis.call("DEL", self.desk.key("gateway", name))
+                self.client.redis.call("DEL", self.client.key("gateway", name))
 
     def act(self) -> None:
         """One thing happens."""
@@ -203,7 +211,7 @@ class World:
         """Start what has crashed; it finds that its earlier life is over."""
         for name in self.names:
             if name not in [node.name for node in self.alive]:
-                self.desk.redis.call("DEL", self.desk.key("gateway", name))
+                self.client.redis.call("DEL", self.client.key("gateway", name))
                 self.boot(name)
 
     def calm_down(self) -> None:
@@ -234,16 +242,16 @@ class World:
                 unit.live(self.dice, reliable=True)
 
     def done(self) -> bool:
-        return all(self.desk.state(command) in ENDED for command in self.commands)
+        return all(self.client.state(command) in ENDED for command in self.commands)
 
 
 class ModelTests(SynchronousTestCase):
     """Many short lives of a small world, each told by its seed."""
 
     def live(self, seed: int, trouble: bool, steps: int) -> World:
-        desk = Desk(shared_server(), key_prefix())
-        self.addCleanup(desk.close)
-        world = World(desk, seed, trouble)
+        client = CommandClient(shared_server(), key_prefix())
+        self.addCleanup(client.close)
+        world = World(client, seed, trouble)
         for _ in range(steps):
             world.act()
         world.calm_down()
@@ -253,7 +261,7 @@ class ModelTests(SynchronousTestCase):
     def check(self, world: World, seed: int) -> None:
         written = [data for unit in world.units for data in unit.written]
         for command, marks in world.commands.items():
-            record = world.desk.record(command)
+            record = world.client.record(command)
             where = f"seed {seed}: {command} {record}"
             self.assertIn(record.get("state"), ENDED, where)
             count = sum(mark in data for mark in marks for data in written)
@@ -261,7 +269,7 @@ class ModelTests(SynchronousTestCase):
             if count:
                 # Bytes that are out are never called not written.
                 self.assertNotIn(record["state"], ("expired", "cancelled", "failed", "invalid"), where)
-        self.assertEqual(world.desk.under_way(), [], f"seed {seed}")
+        self.assertEqual(world.client.under_way(), [], f"seed {seed}")
         for node in world.alive:
             self.assertEqual(node.dispatcher.context.claims.tokens, {}, f"seed {seed}")
             self.assertTrue(
@@ -275,7 +283,7 @@ class ModelTests(SynchronousTestCase):
             world = self.live(seed, trouble=False, steps=600)
             for command in world.commands:
                 # A known id has its state told again.
-                check_edges([state for state, _ in itertools.groupby(world.desk.states(command))])
+                check_edges([state for state, _ in itertools.groupby(world.client.states(command))])
 
     def test_with_trouble(self) -> None:
         """Gateways crash and freeze, Redis is lost at any request: each command ends, written once at

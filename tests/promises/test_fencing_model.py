@@ -299,7 +299,7 @@ class Fencing(RuleBasedStateMachine):
 
     @rule()
     def flush_scripts(self) -> None:
-        self.world.desk.redis.call("SCRIPT", "FLUSH")
+        self.world.client.redis.call("SCRIPT", "FLUSH")
 
     # What has to hold
 

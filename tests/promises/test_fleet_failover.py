@@ -6,7 +6,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import LOOPBACK, wait_until
-from tests.support.commands import Desk, FakeLock, new_device
+from tests.support.commands import CommandClient, FakeLock, new_device
 from tests.support.daemon import Daemon
 from tests.support.redis_groups import RedisCluster, SentinelGroup
 
@@ -32,18 +32,18 @@ class FailoverTestCase(SynchronousTestCase):
         self.addCleanup(lock.close)
         return lock
 
-    def desk(self, server: Any) -> Desk:
-        """A desk at this server."""
-        desk = Desk(server, self.prefix)
-        self.addCleanup(desk.close)
-        return desk
+    def client(self, server: Any) -> CommandClient:
+        """Return a command client of this server."""
+        client = CommandClient(server, self.prefix)
+        self.addCleanup(client.close)
+        return client
 
-    def open_lock(self, desk: Desk, lock: FakeLock) -> None:
+    def open_lock(self, client: CommandClient, lock: FakeLock) -> None:
         """A command goes all the way: pushed, written, answered, confirmed."""
-        command = desk.unlock(lock.device)
+        command = client.unlock(lock.device)
         lock.say_yes(lock.next_unlock())
         lock.open()
-        desk.wait(command, "confirmed")
+        client.wait(command, "confirmed")
 
     def report_again(self, lock: FakeLock) -> None:
         """Report, as a lock does, until it is answered; over a new connection when the old one is closed."""
@@ -69,7 +69,7 @@ class SentinelTests(FailoverTestCase):
         daemon = self.daemon(self.servers.url)
         lock = self.lock_at(daemon)
         old = self.servers.primary
-        self.open_lock(self.desk(old), lock)
+        self.open_lock(self.client(old), lock)
         self.servers.replicated()
         old.kill()
         wait_until(lambda: daemon.get("/readyz")[0] == 503, message="readyz does not go down")
@@ -77,9 +77,9 @@ class SentinelTests(FailoverTestCase):
         new = self.servers.primary
         self.assertIsNot(new, old)
         daemon.wait_ready()
-        desk = self.desk(new)
-        self.open_lock(desk, lock)
-        self.assertEqual(desk.redis.call("HGET", desk.key("session", lock.device), "gateway"), b"gw1")
+        client = self.client(new)
+        self.open_lock(client, lock)
+        self.assertEqual(client.redis.call("HGET", client.key("session", lock.device), "gateway"), b"gw1")
         # The new primary had none of the scripts, whoever asks for them first.
         self.assertNotIn("NOSCRIPT", daemon.log())
 
@@ -96,40 +96,40 @@ class ClusterTests(FailoverTestCase):
     def test_everything(self) -> None:
         """Two gateways that know of other nodes only: reports, events, commands, moving, adoption, limits."""
         first, second = (self.daemon(self.servers.url(*self.servers.others), name) for name in ("gw1", "gw2"))
-        desk = self.desk(self.servers)
+        client = self.client(self.servers)
         with self.servers.others[0].client() as listener:
             listener.call("PSUBSCRIBE", f"{PREFIX}:event:*")
             lock, other = self.lock_at(first), self.lock_at(second)
             kinds = [json.loads(listener.read()[3])["kind"] for _ in range(4)]
         self.assertEqual(sorted(kinds), ["location", "location", "session", "session"])
         for one in (lock, other):
-            self.open_lock(desk, one)
+            self.open_lock(client, one)
         # Alarms, dynamic passwords, noise: whatever else the script writes.
         lock.send(lock.location(alarm_bits=0x80), f"({lock.device},1,001,ELOCK,3,529439)".encode())
         lock.beat()
         assert lock.link is not None
         lock.link.send(b"\x7e\x02\x00\x00\x00\x7e")
-        wait_until(lambda: desk.redis.call("XLEN", desk.key("malformed")))
-        self.assertEqual([one["data"]["name"] for one in desk.events("alarm")], ["low_battery"])
-        cancelled = desk.unlock(new_device())
-        desk.wait(cancelled, "waiting")
-        desk.wait(desk.command("1", "cancel", {"id": cancelled}), "done")
-        expired = desk.unlock(new_device(), ttl=1)
-        desk.wait(expired, "expired")
+        wait_until(lambda: client.redis.call("XLEN", client.key("malformed")))
+        self.assertEqual([one["data"]["name"] for one in client.events("alarm")], ["low_battery"])
+        cancelled = client.unlock(new_device())
+        client.wait(cancelled, "waiting")
+        client.wait(client.command("1", "cancel", {"id": cancelled}), "done")
+        expired = client.unlock(new_device(), ttl=1)
+        client.wait(expired, "expired")
         # The lock moves; its old link is closed.
         old, lock.link = lock.link, None
         self.addCleanup(old.close)
         lock.connect(second)
         self.assertTrue(old.closed_within(5))
-        self.open_lock(desk, lock)
+        self.open_lock(client, lock)
         # And its gateway dies with a command under way.
-        command = desk.unlock(lock.device)
+        command = client.unlock(lock.device)
         lock.next_unlock()
-        desk.wait(command, "sent")
+        client.wait(command, "sent")
         second.kill()
-        desk.wait(command, "uncertain")
-        wait_until(lambda: desk.events("session", other.device)[-1]["data"]["state"] == "offline")
-        self.assertEqual(desk.events("session", other.device)[-1]["data"]["reason"], "gateway died")
+        client.wait(command, "uncertain")
+        wait_until(lambda: client.events("session", other.device)[-1]["data"]["state"] == "offline")
+        self.assertEqual(client.events("session", other.device)[-1]["data"]["reason"], "gateway died")
         log = first.log() + second.log()
         for word in ("CROSSSLOT", "MOVED", "Traceback", "NOSCRIPT"):
             self.assertNotIn(word, log)
@@ -139,14 +139,14 @@ class ClusterTests(FailoverTestCase):
         daemon = self.daemon(self.servers.url(*self.servers.nodes))
         lock = self.lock_at(daemon)
         old = self.servers.holder
-        waiting = self.desk(old).unlock(new_device())
-        self.desk(old).wait(waiting, "waiting")
+        waiting = self.client(old).unlock(new_device())
+        self.client(old).wait(waiting, "waiting")
         to = next(one for one in self.servers.nodes[:3] if one is not old)
         self.servers.migrate(to)
         self.report_again(lock)
-        desk = self.desk(to)
-        self.open_lock(desk, lock)
-        self.assertEqual(desk.state(waiting), "waiting")
+        client = self.client(to)
+        self.open_lock(client, lock)
+        self.assertEqual(client.state(waiting), "waiting")
         self.assertIn("MOVED", daemon.log())
         self.assertNotIn("Traceback", daemon.log())
 
@@ -160,13 +160,13 @@ class ClusterTests(FailoverTestCase):
         self.report_again(lock)
         self.assertIsNot(self.servers.holder, old)
         daemon.wait_ready()
-        self.open_lock(self.desk(self.servers), lock)
+        self.open_lock(self.client(self.servers), lock)
 
     def test_plain_address(self) -> None:
         """With redis:// a node that has the slot will do; one that hasn't is named with the one that has."""
         holder, other = self.servers.holder, self.servers.others[0]
         lock = self.lock_at(self.daemon(holder.url))
-        self.open_lock(self.desk(holder), lock)
+        self.open_lock(self.client(holder), lock)
         daemon = self.daemon(other.url, "gw2", ready=False)
         wait_until(lambda: "cannot connect" in daemon.log())
         self.assertIn(

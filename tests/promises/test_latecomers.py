@@ -55,17 +55,17 @@ class LatecomerTests(SynchronousTestCase):
         self.lock.answer("yes", self.world.now)
         self.lock.open(self.world.now)
         self.live(0.5)
-        self.assertEqual(self.world.desk.state(command), "confirmed")
+        self.assertEqual(self.world.client.state(command), "confirmed")
 
     def assert_stays(self, command: str, *outcomes: str) -> None:
         """It was written once, and these are its outcomes for good, told and replied with."""
         self.live(GATEWAY_TTL * 3)
         self.assertEqual(self.written(), 1, self.lock.written)
-        desk = self.world.desk
-        self.assertEqual(desk.state(command), outcomes[-1])
-        self.assertEqual([one for one in desk.states(command) if one in {*outcomes, "failed"}], [*outcomes])
-        self.assertEqual([desk.reply("r1", timeout=1)["state"] for _ in outcomes], [*outcomes])
-        self.assertEqual(desk.redis.call("LLEN", desk.key("reply", "r1")), 0)
+        client = self.world.client
+        self.assertEqual(client.state(command), outcomes[-1])
+        self.assertEqual([one for one in client.states(command) if one in {*outcomes, "failed"}], [*outcomes])
+        self.assertEqual([client.reply("r1", timeout=1)["state"] for _ in outcomes], [*outcomes])
+        self.assertEqual(client.redis.call("LLEN", client.key("reply", "r1")), 0)
 
     def claim_late(self, resume: Callable[[], None]) -> None:
         """The reply to a claim has been held up, and comes when another has carried the command out."""
@@ -89,7 +89,7 @@ class LatecomerTests(SynchronousTestCase):
     def test_two_of_one_name_write_once(self) -> None:
         """A process that is cut off while a later one has its name stops, and what it had isn't written."""
         command = self.give("claimed")
-        self.assertEqual((self.written(), self.world.desk.record(command)["attempts"]), (0, "0"))
+        self.assertEqual((self.written(), self.world.client.record(command)["attempts"]), (0, "0"))
         self.first.cut = True
         second = self.start("gw1")
         self.open_at(second, command, keeping=True)
@@ -113,12 +113,12 @@ class LatecomerTests(SynchronousTestCase):
         command = self.give("written")
         self.first.frozen = True
         self.live(GATEWAY_TTL * 2)
-        self.assertEqual(self.world.desk.state(command), "uncertain")
+        self.assertEqual(self.world.client.state(command), "uncertain")
         self.lock.connect(second, self.world.now, keeping=False)
         self.live(1)
         self.lock.open(self.world.now)
         self.live(1)
-        self.assertEqual(self.world.desk.state(command), "confirmed")
+        self.assertEqual(self.world.client.state(command), "confirmed")
         self.first.thaw(self.world.now, data_first)
         self.assert_stays(command, "uncertain", "confirmed")
 
@@ -138,8 +138,8 @@ class LatecomerTests(SynchronousTestCase):
         second.run()
         self.lock.open(self.world.now, index=0)
         self.first.run()
-        self.assertEqual(self.world.desk.state(command), "uncertain")
+        self.assertEqual(self.world.client.state(command), "uncertain")
         self.live(GATEWAY_TTL * 3)
-        record, told = self.world.desk.record(command), self.world.desk.states(command)
+        record, told = self.world.client.record(command), self.world.client.states(command)
         self.assertEqual(told, ["queued", "sent", record["state"]])
         self.assertEqual(record["state"], "uncertain")

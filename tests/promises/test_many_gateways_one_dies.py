@@ -20,7 +20,7 @@ class DyingTests(FleetTestCase):
         self.assertEqual(told[1]["data"]["reason"], "gateway died")
         self.assertIn(told[1]["gateway"], ("gw2", "gw3"))
         self.assertIsNone(self.holder())
-        self.assertEqual(self.desk.redis.call("EXISTS", self.desk.key("sessions", "gw1")), 0)
+        self.assertEqual(self.client.redis.call("EXISTS", self.client.key("sessions", "gw1")), 0)
 
     def test_elsewhere_by_then(self) -> None:
         """A lock that came to another gateway before its own was found dead is not offline."""
@@ -39,7 +39,7 @@ class DyingTests(FleetTestCase):
         self.come()
         self.node.run()
         self.pass_time(GATEWAY_TTL, self.other)
-        self.desk.redis.call("DEL", self.desk.key("session", self.device))
+        self.client.redis.call("DEL", self.client.key("session", self.device))
         self.die(self.node)
         self.pass_time(GATEWAY_TTL)
         self.assertEqual(self.changes(), [("gw1", "online"), ("gw2", "offline")])
@@ -54,7 +54,7 @@ class DyingTests(FleetTestCase):
         self.die(self.node)
         self.pass_time(GATEWAY_TTL)
         gone = [
-            one["device"] for one in self.desk.events("session") if one["data"]["reason"] == "gateway died"
+            one["device"] for one in self.client.events("session") if one["data"]["reason"] == "gateway died"
         ]
         self.assertEqual((len(gone), len(set(gone))), (1000, 1000))
 
@@ -74,7 +74,7 @@ class DyingTests(FleetTestCase):
         self.nodes.append(again.start())
         self.pass_time()
         told = {
-            device: [one["data"]["state"] for one in self.desk.events("session", device)]
+            device: [one["data"]["state"] for one in self.client.events("session", device)]
             for device in (first, "794308010002")
         }
         self.assertEqual(told, {first: ["online", "offline"], "794308010002": ["online", "replaced"]})
@@ -84,7 +84,7 @@ class DyingTests(FleetTestCase):
         link = self.come()
         self.node.run()
         self.pass_time(GATEWAY_TTL, self.other)
-        self.desk.redis.call("DEL", self.desk.key("gateway", "gw1"))
+        self.client.redis.call("DEL", self.client.key("gateway", "gw1"))
         self.pass_time(GATEWAY_TTL, self.other)
         self.assertEqual(self.changes(), [("gw1", "online"), ("gw2", "offline")])
         self.node.clock.advance(2 * GATEWAY_TTL)
@@ -100,7 +100,7 @@ class DyingTests(FleetTestCase):
         link = self.come()
         self.node.run()
         self.pass_time(GATEWAY_TTL, self.other)
-        self.desk.redis.call("DEL", self.desk.key("gateway", "gw1"))
+        self.client.redis.call("DEL", self.client.key("gateway", "gw1"))
         self.pass_time(GATEWAY_TTL, self.other)
         self.come(self.other)
         self.other.run()
@@ -115,7 +115,7 @@ class DyingTests(FleetTestCase):
         link = self.come()
         self.node.run()
         self.pass_time(GATEWAY_TTL, self.other)
-        self.desk.redis.call("DEL", self.desk.key("gateway", "gw1"))
+        self.client.redis.call("DEL", self.client.key("gateway", "gw1"))
         self.pass_time(GATEWAY_TTL, self.other)
         link.connection.closed("closed")
         self.pass_time()
@@ -136,7 +136,9 @@ class DyingTests(FleetTestCase):
         """A session that Redis has lost is written again when its lock speaks, and that is told."""
         link = self.come()
         self.node.run()
-        self.desk.redis.call("DEL", self.desk.key("session", self.device), self.desk.key("sessions", "gw1"))
+        self.client.redis.call(
+            "DEL", self.client.key("session", self.device), self.client.key("sessions", "gw1")
+        )
         self.pass_time(61)
         self.report(self.node, link)
         self.pass_time()

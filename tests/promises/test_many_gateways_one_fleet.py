@@ -105,7 +105,7 @@ class MovingTests(FleetTestCase):
         self.node.run()
         self.come(self.other)
         self.other.run()
-        self.desk.redis.call("DEL", self.desk.key("commands", "route", "gw1"))
+        self.client.redis.call("DEL", self.client.key("commands", "route", "gw1"))
         self.pass_time()
         self.assertEqual(old.closed, [])
         self.pass_time(61)
@@ -118,7 +118,7 @@ class MovingTests(FleetTestCase):
         old = self.come(transport="udp")
         self.node.run()
         self.pass_time(31)
-        commands = [self.desk.unlock(self.device) for _ in range(2)]
+        commands = [self.client.unlock(self.device) for _ in range(2)]
         self.pass_time()
         self.assertEqual(self.written(old), [])
         new = self.come(self.other)
@@ -128,27 +128,27 @@ class MovingTests(FleetTestCase):
             self.say(self.other, new, serial, "ELOCK", "1", "1")
             self.report(self.other, new, lock_event(), UNLOCKED)
             self.pass_time()
-        self.assertEqual([self.desk.state(one) for one in commands], ["confirmed"] * 2)
+        self.assertEqual([self.client.state(one) for one in commands], ["confirmed"] * 2)
         self.assertEqual(self.written(old), [])
 
     def test_written_command(self) -> None:
         """A command written where the lock was is uncertain; what is reported where it is confirms it."""
         old = self.come()
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.pass_time()
         self.assertEqual(len(self.written(old)), 1)
         new = self.come(self.other)
         self.pass_time(1)
-        self.assertEqual(self.desk.state(command), "uncertain")
+        self.assertEqual(self.client.state(command), "uncertain")
         self.report(self.other, new, lock_event(), UNLOCKED)
         self.pass_time()
-        self.assertEqual(self.desk.states(command), ["queued", "sent", "uncertain", "confirmed"])
+        self.assertEqual(self.client.states(command), ["queued", "sent", "uncertain", "confirmed"])
         self.assertEqual(self.written(new), [])
 
     def test_acknowledged_command(self) -> None:
         """A command that the lock has said yes to is confirmed by what it reports elsewhere."""
         old = self.come()
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.pass_time()
         self.say(self.node, old, 1, "ELOCK", "1", "1")
         self.pass_time()
@@ -156,32 +156,32 @@ class MovingTests(FleetTestCase):
         self.pass_time(1)
         self.report(self.other, new, lock_event(), UNLOCKED)
         self.pass_time(125)
-        self.assertEqual(self.desk.states(command)[-1], "confirmed")
+        self.assertEqual(self.client.states(command)[-1], "confirmed")
 
     def assert_confirmed_at(self, command: str, name: str) -> None:
         """A command was confirmed by this gateway, and by no other."""
-        told = [one for one in self.desk.events("command") if one["data"]["id"] == command]
+        told = [one for one in self.client.events("command") if one["data"]["id"] == command]
         by = [one["gateway"] for one in told if one["data"]["state"] == "confirmed"]
         self.assertEqual(by, [name])
 
     def test_acknowledged_command_goes_along(self) -> None:
         """A command that the lock has said yes to is in the hands of the gateway that the lock came to."""
         old = self.come()
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.pass_time()
         self.say(self.node, old, 1, "ELOCK", "1", "1")
         self.pass_time()
         self.come(self.other)
         self.pass_time(1)
-        hands = self.desk.key("commands", "underway", "gw2")
-        self.assertEqual(self.desk.redis.call("HKEYS", hands), [command.encode()])
+        hands = self.client.key("commands", "underway", "gw2")
+        self.assertEqual(self.client.redis.call("HKEYS", hands), [command.encode()])
         self.assertEqual(
             (self.node.dispatcher.context.claims.tokens, self.other.dispatcher.context.claims.tokens),
             ({}, {command: 2}),
         )
         self.assertEqual(self.node.dispatcher.executors, {})
         self.pass_time(125)
-        self.assertEqual(self.desk.states(command), ["queued", "sent", "acknowledged", "unconfirmed"])
+        self.assertEqual(self.client.states(command), ["queued", "sent", "acknowledged", "unconfirmed"])
 
     def test_acknowledged_command_goes_along_to_a_later_run(self) -> None:
         """The lock comes to the next run of its gateway before that has adopted what the first one left."""
@@ -190,7 +190,7 @@ class MovingTests(FleetTestCase):
             return 0
 
         old = self.come()
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.pass_time()
         self.say(self.node, old, 1, "ELOCK", "1", "1")
         self.pass_time()
@@ -200,21 +200,21 @@ class MovingTests(FleetTestCase):
         self.come(again)
         self.pass_time(1)
         self.assertEqual(again.dispatcher.context.claims.tokens, {command: 2})
-        hands = self.desk.key("commands", "underway", "gw1")
-        self.assertEqual(self.desk.redis.call("HKEYS", hands), [command.encode()])
+        hands = self.client.key("commands", "underway", "gw1")
+        self.assertEqual(self.client.redis.call("HKEYS", hands), [command.encode()])
         self.pass_time(125)
-        self.assertEqual(self.desk.states(command), ["queued", "sent", "acknowledged", "unconfirmed"])
-        self.assertEqual(self.desk.redis.call("HKEYS", hands), [])
+        self.assertEqual(self.client.states(command), ["queued", "sent", "acknowledged", "unconfirmed"])
+        self.assertEqual(self.client.redis.call("HKEYS", hands), [])
 
     def test_evidence_is_the_first_thing_heard(self) -> None:
         """The first frame at the second gateway is the evidence, for a command that has no answer yet."""
         self.come()
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.pass_time()
         new = self.other.link()
         self.report(self.other, new, lock_event(), UNLOCKED)
         self.pass_time(1)
-        self.assertEqual(self.desk.states(command), ["queued", "sent", "uncertain", "confirmed"])
+        self.assertEqual(self.client.states(command), ["queued", "sent", "uncertain", "confirmed"])
         self.assertEqual(self.other.dispatcher.executors, {})
 
     def test_evidence_comes_before_the_adoption(self) -> None:
@@ -224,14 +224,14 @@ class MovingTests(FleetTestCase):
             self.nodes = [node, self.other]
             self.lock.device = self.device = new_device()
             link = self.come(node)
-            command = self.desk.unlock(self.device)
+            command = self.client.unlock(self.device)
             self.pass_time()
             while not self.written(link):
                 self.pass_time()
             if state == "acknowledged":
                 self.say(node, link, 1, "ELOCK", "1", "1")
                 self.pass_time()
-            self.assertEqual(self.desk.state(command), state)
+            self.assertEqual(self.client.state(command), state)
             self.pass_time(GATEWAY_TTL)
             self.die(node)
             new = self.other.link()
@@ -239,20 +239,20 @@ class MovingTests(FleetTestCase):
             self.other.run()
             self.pass_time(GATEWAY_TTL)
             self.assert_confirmed_at(command, "gw2")
-            self.assertEqual(self.desk.under_way(), [])
+            self.assertEqual(self.client.under_way(), [])
 
     def test_one_movement_elsewhere(self) -> None:
         """One movement, heard where the lock went, confirms one of two commands."""
         old = self.come()
-        first, second = self.desk.unlock(self.device), self.desk.unlock(self.device)
+        first, second = self.client.unlock(self.device), self.client.unlock(self.device)
         self.pass_time()
         self.say(self.node, old, 1, "ELOCK", "1", "1")
         self.pass_time()
-        self.assertEqual((self.desk.state(first), self.desk.state(second)), ("acknowledged", "sent"))
+        self.assertEqual((self.client.state(first), self.client.state(second)), ("acknowledged", "sent"))
         new = self.other.link()
         self.report(self.other, new, lock_event(), UNLOCKED)
         self.pass_time(1)
-        self.assertEqual((self.desk.state(first), self.desk.state(second)), ("confirmed", "uncertain"))
+        self.assertEqual((self.client.state(first), self.client.state(second)), ("confirmed", "uncertain"))
 
     def test_report_comes_again_elsewhere(self) -> None:
         """A report that was committed where the lock was proves nothing when it comes again elsewhere."""
@@ -260,27 +260,27 @@ class MovingTests(FleetTestCase):
         frame = self.lock.location(lock_event(), UNLOCKED, START + self.node.clock.seconds() + 1)
         self.node.feed(old, frame)
         self.node.run()
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.pass_time()
-        self.assertEqual(self.desk.state(command), "sent")
+        self.assertEqual(self.client.state(command), "sent")
         new = self.other.link()
         self.other.feed(new, frame)
         self.pass_time()
         self.other.feed(new, frame)
         self.pass_time(1)
-        self.assertEqual(self.desk.state(command), "uncertain")
+        self.assertEqual(self.client.state(command), "uncertain")
         self.report(self.other, new)
         self.report(self.other, new, lock_event(), UNLOCKED)
         self.pass_time()
-        self.assertEqual(self.desk.state(command), "confirmed")
+        self.assertEqual(self.client.state(command), "confirmed")
 
     def test_question_goes_along(self) -> None:
         """A command that does no harm is written again where the lock is now."""
         self.come()
-        command = self.desk.command(self.device, "locate")
+        command = self.client.command(self.device, "locate")
         self.pass_time()
-        self.assertEqual(self.desk.state(command), "sent")
+        self.assertEqual(self.client.state(command), "sent")
         new = self.come(self.other)
         self.pass_time(1)
-        self.assertEqual(self.desk.state(command), "sent")
+        self.assertEqual(self.client.state(command), "sent")
         self.assertEqual(sum(data.startswith(b"\x7e\x82\x01") for data in new.sent), 1)

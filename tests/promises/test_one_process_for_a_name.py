@@ -3,7 +3,7 @@
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import ValkeyServer, wait_until
-from tests.support.commands import Desk, FakeLock, new_device
+from tests.support.commands import CommandClient, FakeLock, new_device
 from tests.support.daemon import Daemon
 
 
@@ -13,8 +13,8 @@ class OneProcessForANameTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.server = ValkeyServer().start()
         self.addCleanup(self.server.discard)
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
+        self.client = CommandClient(self.server)
+        self.addCleanup(self.client.close)
         self.lock = FakeLock(new_device())
         self.addCleanup(self.lock.close)
 
@@ -28,34 +28,34 @@ class OneProcessForANameTests(SynchronousTestCase):
         """It closes its links, says why and exits with 1; its command is settled by the later."""
         first = self.start("--gateway-ttl", "2")
         self.lock.connect(first)
-        command = self.desk.unlock(self.lock.device, timeout=60)
+        command = self.client.unlock(self.lock.device, timeout=60)
         self.lock.next_unlock()
-        self.desk.wait(command, "sent")
+        self.client.wait(command, "sent")
         second = self.start("--gateway-ttl", "2")
         assert self.lock.link is not None
         self.assertTrue(self.lock.link.closed_within())
         self.assertEqual(first.wait(), 1)
         self.assertIn("started later as gateway gw1", first.log())
         self.assertNotIn("Traceback", first.log())
-        self.desk.wait(command, "uncertain")
+        self.client.wait(command, "uncertain")
         again = FakeLock(self.lock.device).connect(second)
         self.addCleanup(again.close)
-        other = self.desk.unlock(self.lock.device)
+        other = self.client.unlock(self.lock.device)
         again.say_yes(again.next_unlock())
         again.open()
-        self.desk.wait(other, "confirmed")
+        self.client.wait(other, "confirmed")
         self.assertEqual(len(again.commands), 1)
-        self.assertEqual(self.desk.states(command), ["queued", "sent", "uncertain"])
+        self.assertEqual(self.client.states(command), ["queued", "sent", "uncertain"])
 
     def test_runs_are_numbered(self) -> None:
         """Each start has a number of its own, higher than all before, also when Redis has lost its data."""
         numbers = []
         for _ in range(2):
             daemon = self.start("--gateway-ttl", "2")
-            wait_until(lambda: self.desk.redis.call("EXISTS", self.desk.key("gateway", "gw1")))
-            numbers.append(int(self.desk.redis.call("GET", self.desk.key("epoch"))))
-            self.desk.redis.call("FLUSHALL")
-            wait_until(lambda: self.desk.redis.call("EXISTS", self.desk.key("epoch")))
+            wait_until(lambda: self.client.redis.call("EXISTS", self.client.key("gateway", "gw1")))
+            numbers.append(int(self.client.redis.call("GET", self.client.key("epoch"))))
+            self.client.redis.call("FLUSHALL")
+            wait_until(lambda: self.client.redis.call("EXISTS", self.client.key("epoch")))
             daemon.stop()
         self.assertLess(numbers[0], numbers[1])
 

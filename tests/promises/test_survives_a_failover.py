@@ -5,7 +5,7 @@ import time
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import ValkeyServer, wait_until
-from tests.support.commands import Desk, FakeLock, check_edges, new_device
+from tests.support.commands import CommandClient, FakeLock, check_edges, new_device
 from tests.support.daemon import Daemon
 from tests.support.failover import FailOver, cut_replication, replicated
 from tests.support.reporter import Reporter, answered, published, report
@@ -98,24 +98,24 @@ class CommandTests(FailOverCase):
 
     def claimed_unreplicated(self) -> str:
         """A command that both servers have waiting, and only the primary knows to be claimed; its id."""
-        self.desk = Desk(self.servers.primary)
+        self.client = CommandClient(self.servers.primary)
         self.lock = FakeLock(new_device())
         self.addCleanup(self.lock.close)
-        command = self.desk.unlock(self.lock.device)
-        self.desk.wait(command, "waiting")
+        command = self.client.unlock(self.lock.device)
+        self.client.wait(command, "waiting")
         cut_replication(self.servers.primary)
         self.lock.connect(self.daemon, known=False)
         # Nobody is answered, so that the lock can't say where it is in the usual way.
         self.lock.send(self.lock.location())
-        under_way = self.desk.key("commands", "underway", "gw1")
-        wait_until(lambda: self.desk.redis.call("HEXISTS", under_way, command))
+        under_way = self.client.key("commands", "underway", "gw1")
+        wait_until(lambda: self.client.redis.call("HEXISTS", under_way, command))
         return command
 
     def fail_over(self) -> None:
-        self.desk.close()
+        self.client.close()
         self.servers.kill()
-        self.desk = Desk(self.servers.replica)
-        self.addCleanup(self.desk.close)
+        self.client = CommandClient(self.servers.replica)
+        self.addCleanup(self.client.close)
 
     def test_replicas(self) -> None:
         """A record that no replica has lets no byte out; after the fail-over it is written, once."""
@@ -127,11 +127,11 @@ class CommandTests(FailOverCase):
         self.servers.add_replica()
         self.lock.say_yes(self.lock.next_unlock())
         self.lock.open()
-        self.desk.wait(command, "confirmed")
+        self.client.wait(command, "confirmed")
         self.lock.beat()
         self.assertEqual(len(self.lock.commands), 1, self.lock.commands)
-        check_edges(self.desk.states(command))
-        self.desk.wait_for_none_under_way()
+        check_edges(self.client.states(command))
+        self.client.wait_for_none_under_way()
         self.assertNotIn("Traceback", self.daemon.log())
 
     def test_server(self) -> None:
@@ -140,7 +140,7 @@ class CommandTests(FailOverCase):
         command = self.claimed_unreplicated()
         self.lock.next_unlock()
         # Were that still on its way, it would go to the promoted replica, and the command would be uncertain.
-        self.desk.wait(command, "sent")
+        self.client.wait(command, "sent")
         self.fail_over()
         self.lock.next_unlock()
 
@@ -148,15 +148,15 @@ class CommandTests(FailOverCase):
         """A command whose record is not durable within its timeout fails, and nothing is written."""
         primary, _ = replicated(self)
         self.gateway(primary.url, "replicas:1", "--durability-timeout", "0.3")
-        desk = Desk(primary)
-        self.addCleanup(desk.close)
+        client = CommandClient(primary)
+        self.addCleanup(client.close)
         lock = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(lock.close)
         cut_replication(primary)
-        command = desk.unlock(lock.device, timeout=1)
+        command = client.unlock(lock.device, timeout=1)
         self.assertEqual(lock.link.answers_within(1.5), [])
         cut_replication(primary, cut=False)
-        self.assertIn("could not be recorded", desk.wait(command, "failed")["reason"])
+        self.assertIn("could not be recorded", client.wait(command, "failed")["reason"])
         lock.beat()
         self.assertEqual(lock.commands, [])
 

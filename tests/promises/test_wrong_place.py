@@ -56,18 +56,18 @@ class WrongPlaceTests(CommandCase):
 
     def assert_not_told(self, wrong: str, fields: dict[str, Any]) -> None:
         command, start = new_id(), len(self.daemon.log())
-        seen = len(self.desk.events("command"))
+        seen = len(self.client.events("command"))
         given = {"id": command, "device": self.device, "command": "unlock", "params": {}, **fields}
-        before = self.desk.redis.call("XLEN", self.desk.key("events"))
-        self.desk.push(json.dumps(given).encode())
-        wait_until(lambda: self.desk.redis.call("XLEN", self.desk.key("events")) > before)
-        wait_until(lambda: not self.desk.redis.call("LLEN", self.desk.key("commands")))
+        before = self.client.redis.call("XLEN", self.client.key("events"))
+        self.client.push(json.dumps(given).encode())
+        wait_until(lambda: self.client.redis.call("XLEN", self.client.key("events")) > before)
+        wait_until(lambda: not self.client.redis.call("LLEN", self.client.key("commands")))
         told = [
             self.daemon.log()[start:],
-            json.dumps(self.desk.events("command")[seen:]),
-            str(self.desk.redis.call("LRANGE", self.desk.key("commands", "invalid"), 0, -1)),
-            str(self.desk.redis.call("HGETALL", self.desk.key("command", command))),
-            str(self.desk.redis.call("KEYS", "*")),
+            json.dumps(self.client.events("command")[seen:]),
+            str(self.client.redis.call("LRANGE", self.client.key("commands", "invalid"), 0, -1)),
+            str(self.client.redis.call("HGETALL", self.client.key("command", command))),
+            str(self.client.redis.call("KEYS", "*")),
         ]
         for text in told:
             self.assertNotIn(wrong.lower(), text.lower())

@@ -24,7 +24,7 @@ from jt709c_gateway.redis.committer import Committer
 from jt709c_gateway.redis.keys import Keys
 from tests.support import RedisClient, RedisError, key_prefix, shared_server
 from tests.support.acl import GATEWAY, denials, log_in, password_of, rules_of
-from tests.support.commands import Desk, FakeLock, new_device
+from tests.support.commands import CommandClient, FakeLock, new_device
 from tests.support.committer import FakeLink
 
 #: When it is on a clock that shows 0.
@@ -175,17 +175,17 @@ class BenchTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.prefix = key_prefix()
-        self.desk = Desk(shared_server(), self.prefix)
-        self.addCleanup(self.desk.close)
+        self.client = CommandClient(shared_server(), self.prefix)
+        self.addCleanup(self.client.close)
         # As a gateway does when it connects.
         for script in scripts.SCRIPTS:
-            self.desk.redis.call("SCRIPT", "LOAD", script.source)
+            self.client.redis.call("SCRIPT", "LOAD", script.source)
         # Gateways have no more rights than the shipped ACL gives them.
         user = f"gateway-of-{self.prefix}"
-        self.desk.redis.call("ACL", "SETUSER", user, *rules_of(GATEWAY, self.prefix))
+        self.client.redis.call("ACL", "SETUSER", user, *rules_of(GATEWAY, self.prefix))
         self.guarded = log_in(shared_server().client(), user, password_of(GATEWAY))
         self.addCleanup(self.guarded.close)
-        self.addCleanup(lambda: self.assertEqual(denials(self.desk.redis, user), []))
+        self.addCleanup(lambda: self.assertEqual(denials(self.client.redis, user), []))
         self.lock = FakeLock(new_device())
         self.device = self.lock.device
         self.node = self.make("gw1").start()

@@ -1,5 +1,4 @@
-"""What the tests of commands need: a daemon shared by a module, locks played by hand, and commands in and
-out."""
+"""Support for tests of commands: a daemon shared by a class, fake locks and a client that pushes commands."""
 
 import itertools
 import json
@@ -183,8 +182,8 @@ class FakeLock:
             self.link = None
 
 
-class Desk:
-    """Gives commands through Redis and reads what becomes of them."""
+class CommandClient:
+    """Pushes commands into Redis and reads their records, events and replies."""
 
     def __init__(self, server: ValkeyServer, prefix: str = "jt709c") -> None:
         self.redis: RedisClient = server.client()
@@ -195,32 +194,32 @@ class Desk:
         return ":".join((self.prefix, *parts))
 
     def push(self, entry: str | bytes) -> None:
-        """Put something into the intake list as it is."""
+        """Push an entry into the intake list unchanged."""
         self.redis.call("RPUSH", self.key("commands"), entry)
 
     def command(self, device: str, command: str, params: dict[str, Any] | None = None, **more: Any) -> str:
-        """Give a command; its id."""
+        """Push a command and return its id."""
         command_id = more.pop("id", None) or new_id()
         fields = {"id": command_id, "device": device, "command": command, "params": params or {}, **more}
         self.push(json.dumps(fields))
         return command_id
 
     def unlock(self, device: str, password: str = PASSWORD, **more: Any) -> str:
-        """Give an unlock command; its id."""
+        """Push an unlock command and return its id."""
         return self.command(device, "unlock", {"password": password}, **more)
 
     def record(self, command_id: str) -> dict[str, str]:
-        """The record of a command as it stands."""
+        """Return the current record of a command."""
         flat = self.redis.call("HGETALL", self.key("command", command_id))
         texts = [item.decode() for item in flat]
         return dict(zip(texts[::2], texts[1::2], strict=True))
 
     def state(self, command_id: str) -> str:
-        """The state of a command, "" when it is not known."""
+        """Return the state of a command, "" when it is unknown."""
         return self.record(command_id).get("state", "")
 
     def wait(self, command_id: str, *states: str, timeout: float = PATIENCE) -> dict[str, str]:
-        """Wait until a command is in one of these states; its record."""
+        """Wait until a command is in one of these states and return its record."""
 
         def reached() -> dict[str, str] | None:
             record = self.record(command_id)
@@ -232,11 +231,11 @@ class Desk:
             raise AssertionError(f"{command_id} is {self.record(command_id)}, not {states}") from None
 
     def wait_end(self, command_id: str, timeout: float = PATIENCE) -> dict[str, str]:
-        """Wait until a command has ended; its record."""
+        """Wait until a command has ended and return its record."""
         return self.wait(command_id, *ENDED, timeout=timeout)
 
     def events(self, kind: str, device: str | None = None) -> list[dict[str, Any]]:
-        """The published events of one kind, oldest first."""
+        """Return the published events of one kind, oldest first."""
         found = []
         for _, flat in self.redis.call("XRANGE", self.key("events"), "-", "+"):
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
@@ -245,23 +244,23 @@ class Desk:
         return found
 
     def states(self, command_id: str) -> list[str]:
-        """The states of a command, as its events tell them."""
+        """Return the states of a command from its events."""
         return [
             event["data"]["state"] for event in self.events("command") if event["data"]["id"] == command_id
         ]
 
     def reply(self, name: str, timeout: float = PATIENCE) -> dict[str, Any]:
-        """Wait for an outcome under a `reply_to` name."""
+        """Wait for an outcome under a `reply_to` name and return it."""
         found = self.redis.call("BLPOP", self.key("reply", name), timeout)
         assert found is not None, f"nothing came for {name}"
         return json.loads(found[1])
 
     def wait_for_none_under_way(self) -> None:
-        """Wait until no gateway has a command in hand: it lets go right after the outcome is told."""
-        wait_until(lambda: not self.under_way(), message="a command is still in a gateway's hands")
+        """Wait until no gateway holds a command, which ends right after it publishes the outcome."""
+        wait_until(lambda: not self.under_way(), message="a gateway still holds a command")
 
     def under_way(self) -> list[str]:
-        """Ids of the commands that gateways have in their hands."""
+        """Return the ids of the commands that gateways hold."""
         names = self.redis.call("SMEMBERS", self.key("gateways"))
         keys = [self.key("commands", "underway", name.decode()) for name in names]
         return [one.decode() for key in keys for one in self.redis.call("HKEYS", key)]
@@ -289,8 +288,8 @@ class CommandCase(SynchronousTestCase):
         cls.addClassCleanup(cls.daemon.discard)
 
     def setUp(self) -> None:
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
+        self.client = CommandClient(self.server)
+        self.addCleanup(self.client.close)
         self.lock = FakeLock(new_device())
         self.addCleanup(self.lock.close)
         self.device = self.lock.device

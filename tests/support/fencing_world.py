@@ -14,7 +14,7 @@ from jt709c_gateway.commands.record import Limits
 from tests.support import RedisError, ValkeyServer
 from tests.support.acl import GATEWAY, log_in, password_of, rules_of
 from tests.support.command_bench import GATEWAY_TTL, START
-from tests.support.commands import EDGES, Desk
+from tests.support.commands import EDGES, CommandClient
 from tests.support.fencing_lines import Account, Gateway, Request
 from tests.support.fencing_locks import Unit
 
@@ -47,7 +47,7 @@ class World:
 
     server: ValkeyServer
     prefix: str
-    desk: Desk = field(init=False)
+    client: CommandClient = field(init=False)
     account: Account = field(init=False)
     gateways: list[Gateway] = field(factory=list)
     #: Processes that have ended.
@@ -67,18 +67,18 @@ class World:
     _user: str = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.desk = Desk(self.server, self.prefix)
+        self.client = CommandClient(self.server, self.prefix)
         self._user = f"gateway-of-{self.prefix}"
-        self.desk.redis.call("ACL", "SETUSER", self._user, *rules_of(GATEWAY, self.prefix))
+        self.client.redis.call("ACL", "SETUSER", self._user, *rules_of(GATEWAY, self.prefix))
         client = log_in(self.server.client(), self._user, password_of(GATEWAY))
-        self.account = Account(client, self.desk.redis, START)
+        self.account = Account(client, self.client.redis, START)
         self.units = [Unit(str(794308990001 + number)) for number in range(2)]
 
     def close(self) -> None:
         """Nothing of it is left."""
-        self.desk.redis.call("ACL", "DELUSER", self._user)
+        self.client.redis.call("ACL", "DELUSER", self._user)
         self.account.client.close()
-        self.desk.close()
+        self.client.close()
 
     @property
     def now(self) -> float:
@@ -157,7 +157,7 @@ class World:
                 gateway.connected()
         for key, at in list(self.account.renewed.items()):
             if self.now - at >= GATEWAY_TTL:
-                self.desk.redis.call("DEL", key)
+                self.client.redis.call("DEL", key)
                 del self.account.renewed[key]
 
     # Redis
@@ -166,19 +166,19 @@ class World:
         """The gateways may not use a command any more."""
         self.denied.add(command)
         self.refused = True
-        self.desk.redis.call("ACL", "SETUSER", self._user, f"-{command}")
+        self.client.redis.call("ACL", "SETUSER", self._user, f"-{command}")
 
     def grant(self) -> None:
         """They may do all that they should again."""
         for command in sorted(self.denied):
-            self.desk.redis.call("ACL", "SETUSER", self._user, f"+{command}")
+            self.client.redis.call("ACL", "SETUSER", self._user, f"+{command}")
         self.denied.clear()
 
     def displace(self, key: str, comes_back: bool) -> None:
         """Somebody puts a key of another type in the place of this one."""
         if key in self.displaced:
             return
-        redis = self.desk.redis
+        redis = self.client.redis
         self.displaced[key] = comes_back
         self.refused = True
         self.lost = self.lost or not comes_back
@@ -192,7 +192,7 @@ class World:
 
     def replace(self) -> None:
         """Somebody removes these again."""
-        redis = self.desk.redis
+        redis = self.client.redis
         for key, comes_back in self.displaced.items():
             for kind, read in ((b"string", ("GET", key)), (b"list", ("LINDEX", key, 0))):
                 if redis.call("TYPE", key) == kind and redis.call(*read) == b"x":
@@ -216,9 +216,9 @@ class World:
         if command == "unlock":
             password = f"{number:06d}"
             one.marks.append(b"," + password.encode() + b")")
-            self.desk.unlock(unit.device, password, **more)
+            self.client.unlock(unit.device, password, **more)
         else:
-            self.desk.command(unit.device, command, **more)
+            self.client.command(unit.device, command, **more)
 
     def carry_out(self, unit: Unit, stage: str, before_reply: bool) -> None:
         """Give an unlock command, and have it come so far; the reply to what brought it there may have
@@ -241,7 +241,7 @@ class World:
 
     def _has_come_to(self, one: Given, stage: str) -> bool:
         try:
-            record = self.desk.record(one.id)
+            record = self.client.record(one.id)
         except RedisError:
             return False
         if stage == "written":
@@ -260,7 +260,7 @@ class World:
         """Give a command that takes another back."""
         command_id = f"c{len(self.given) + 1}"
         self.given[command_id] = Given(command_id, False, target=target)
-        self.desk.command(unit.device, "cancel", {"id": target}, id=command_id)
+        self.client.command(unit.device, "cancel", {"id": target}, id=command_id)
 
     # What has to hold
 
@@ -277,7 +277,7 @@ class World:
             count = self.writes(one)
             assert count <= 1, f"{one.id} was written {count} times"
             with contextlib.suppress(RedisError):
-                self._check_state(one, self.desk.record(one.id), count)
+                self._check_state(one, self.client.record(one.id), count)
 
     def _check_state(self, one: Given, record: dict[str, str], count: int) -> None:
         state = record.get("state", "")
@@ -293,15 +293,15 @@ class World:
         """What has to hold when everything has come to its end."""
         events = self._events()
         for one in self.given.values():
-            record = self.desk.record(one.id)
+            record = self.client.record(one.id)
             told = events.get(one.id, [])
             state = self._found()
             assert record.get("state") in ENDED, f"{one.id} does not end: {record}, told {told}; {state}"
             self._check_told(one, record, told)
             if one.target is not None and record["state"] == "done":
-                target = self.desk.record(one.target)
+                target = self.client.record(one.target)
                 assert target["state"] == "cancelled", f"{one.id} has taken back {target}"
-        assert self.desk.under_way() == [], f"under way: {self.desk.under_way()}"
+        assert self.client.under_way() == [], f"under way: {self.client.under_way()}"
         for gateway in self.gateways:
             assert gateway.dispatcher.context.claims.tokens == {}, (
                 f"{gateway.name} holds {gateway.dispatcher.context.claims.tokens}"
@@ -312,7 +312,7 @@ class World:
 
     def _found(self) -> str:
         """What there is in Redis, for a complaint."""
-        redis, found = self.desk.redis, []
+        redis, found = self.client.redis, []
         for pattern in ("commands*", "gateway*", "session*", "epoch"):
             for key in redis.call("KEYS", self.key(pattern)):
                 kind = redis.call("TYPE", key)
@@ -335,8 +335,8 @@ class World:
             for before, after in zip(["", *told[:-1]], told, strict=True):
                 assert after in EDGES.get(before, ()), f"{one.id}: {before} -> {after} in {told}"
         if name := record.get("reply_to"):
-            key = self.desk.key("reply", name)
-            texts = self.desk.redis.call("LRANGE", key, 0, -1)
+            key = self.client.key("reply", name)
+            texts = self.client.redis.call("LRANGE", key, 0, -1)
             states = [json.loads(text)["state"] for text in texts]
             wanted = ends if not self.refused else states
             assert states == wanted, f"{one.id} was told as {told}, and replied to with {states}"
@@ -346,7 +346,7 @@ class World:
     def _events(self) -> dict[str, list[str]]:
         """The states of each command as its events tell them; told again, one counts once."""
         told: dict[str, list[str]] = {}
-        for event in self.desk.events("command"):
+        for event in self.client.events("command"):
             states = told.setdefault(event["data"]["id"], [])
             if not states or states[-1] != event["data"]["state"]:
                 states.append(event["data"]["state"])
@@ -355,7 +355,7 @@ class World:
     def _check_reports(self) -> None:
         """What was answered is in the stream, and nothing is in it twice."""
         found: Counter[tuple[str, int]] = Counter()
-        for event in self.desk.events("location"):
+        for event in self.client.events("location"):
             if (latitude := event["data"]["latitude"]) is not None:
                 found[event["device"], round(latitude * 1000)] += 1
         for unit in self.units:
@@ -417,11 +417,11 @@ class World:
             yield
 
     def _is_over(self) -> bool:
-        if self.desk.under_way() or any(
+        if self.client.under_way() or any(
             gateway.dispatcher.context.claims.tokens for gateway in self.gateways
         ):
             return False
-        return all(self.desk.state(command) in ENDED for command in self.given)
+        return all(self.client.state(command) in ENDED for command in self.given)
 
     def steps_to(self, gateway: Gateway, script: str, most: int = 60) -> None:
         """Go on with a gateway until it is about to ask for this."""
@@ -435,4 +435,4 @@ class World:
 
     def key(self, *parts: Any) -> str:
         """A key under the prefix."""
-        return self.desk.key(*parts)
+        return self.client.key(*parts)

@@ -25,18 +25,18 @@ class FleetTestCase(BenchTestCase):
 
     def session_events(self) -> list[dict[str, Any]]:
         """The session events of the lock."""
-        return self.desk.events("session", self.device)
+        return self.client.events("session", self.device)
 
     def holder(self) -> str | None:
         """The gateway that Redis says has the lock."""
-        name = self.desk.redis.call("HGET", self.desk.key("session", self.device), "gateway")
+        name = self.client.redis.call("HGET", self.client.key("session", self.device), "gateway")
         return None if name is None else name.decode()
 
     def online_at(self, name: str) -> list[bytes]:
         """The locks that a gateway is known to have."""
-        return self.desk.redis.call("SMEMBERS", self.desk.key("sessions", name))
+        return self.client.redis.call("SMEMBERS", self.client.key("sessions", name))
 
     def die(self, node: Node) -> None:
         """A gateway is never heard of again, and Redis has noticed."""
         self.nodes.remove(node)
-        self.desk.redis.call("DEL", self.desk.key("gateway", node.name))
+        self.client.redis.call("DEL", self.client.key("gateway", node.name))

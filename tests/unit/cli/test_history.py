@@ -17,7 +17,7 @@ from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.timeline import Timeline
 from tests.support import ValkeyServer
 from tests.support.acl import COMMANDER, READER, password_of, rules_of
-from tests.support.commands import PASSWORD, Desk, FakeLock, card_event, new_device, new_id
+from tests.support.commands import PASSWORD, CommandClient, FakeLock, card_event, new_device, new_id
 from tests.support.daemon import Daemon
 
 COMMAND = [sys.executable, "-m", "jt709c_gateway.cli.main", "history"]
@@ -175,8 +175,8 @@ class HistoryTests(SynchronousTestCase):
         cls.server.discard()
 
     def setUp(self) -> None:
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
+        self.client = CommandClient(self.server)
+        self.addCleanup(self.client.close)
         self.lock = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(self.lock.close)
         self.device = self.lock.device
@@ -198,10 +198,10 @@ class HistoryTests(SynchronousTestCase):
 
     def live(self) -> str:
         """An unlock command from its beginning to its end, and somebody with a card; the command's id."""
-        command = self.desk.unlock(self.device, issued_by="night shift")
+        command = self.client.unlock(self.device, issued_by="night shift")
         self.lock.say_yes(self.lock.next_unlock())
         self.lock.open()
-        self.desk.wait(command, "confirmed")
+        self.client.wait(command, "confirmed")
         self.lock.report(card_event())
         return command
 
@@ -225,7 +225,7 @@ class HistoryTests(SynchronousTestCase):
         """The events as they were published, oldest first."""
         command = self.live()
         found = [json.loads(line) for line in self.lines("--json")]
-        published = self.desk.events("command", self.device) + self.desk.events("lock", self.device)
+        published = self.client.events("command", self.device) + self.client.events("lock", self.device)
         self.assertEqual({one["id"]: one for one in found}, {one["id"]: one for one in published})
         times = [one["received_at"] for one in found if one["kind"] == "command"]
         self.assertEqual(times, sorted(times))
@@ -244,38 +244,38 @@ class HistoryTests(SynchronousTestCase):
         """An IMEI, leading zeros, and the sub-lock of a master."""
         self.live()
         expected = self.lines()
-        redis = self.desk.redis
-        redis.call("HSET", self.desk.key("imei"), "867284063211238", self.device)
-        redis.call("HSET", self.desk.key("peripheral", "04A1B2C3D4"), "device", self.device)
+        redis = self.client.redis
+        redis.call("HSET", self.client.key("imei"), "867284063211238", self.device)
+        redis.call("HSET", self.client.key("peripheral", "04A1B2C3D4"), "device", self.device)
         for name in ("867284063211238", f"00{self.device}", "04a1b2c3d4"):
             result = self.history(name)
             self.assertEqual(result.stdout.splitlines(), expected)
 
     def test_invalid_command_by_imei(self) -> None:
         """What was wrong with a command stands in the history of the lock that it names, with who asked."""
-        redis = self.desk.redis
-        redis.call("HSET", self.desk.key("imei"), "867284063211239", self.device)
-        command = self.desk.command(
+        redis = self.client.redis
+        redis.call("HSET", self.client.key("imei"), "867284063211239", self.device)
+        command = self.client.command(
             "867284063211239", "unlock", {"x": 1}, issued_by="night shift", id=new_id()
         )
-        self.desk.wait(command, "invalid")
+        self.client.wait(command, "invalid")
         line = self.lines()[-1]
         self.assertIn("asked for by night shift", line)
         self.assertRegex(line, "invalid +.*expected")
 
     def test_pages(self) -> None:
         """A long history is read to its end."""
-        key = self.desk.key("history", self.device)
+        key = self.client.key("history", self.device)
         for number in range(1203):
             body = json.dumps(event("alarm", 1, name=f"bit_{number}", active=True))
-            self.desk.redis.call("XADD", key, "*", "kind", "alarm", "device", self.device, "event", body)
+            self.client.redis.call("XADD", key, "*", "kind", "alarm", "device", self.device, "event", body)
         found = [json.loads(line) for line in self.lines("--json", "--limit", "5000", "--kind", "alarm")]
         self.assertEqual([one["data"]["name"] for one in found], [f"bit_{number}" for number in range(1203)])
 
     def test_broken_entry(self) -> None:
         """What is no event is noted and passed over."""
-        key = self.desk.key("history", self.device)
-        self.desk.redis.call("XADD", key, "*", "kind", "lock", "event", b"\xff{")
+        key = self.client.key("history", self.device)
+        self.client.redis.call("XADD", key, "*", "kind", "lock", "event", b"\xff{")
         self.live()
         result = self.history(self.device)
         self.assertEqual(result.returncode, 0)
@@ -303,7 +303,7 @@ class HistoryTests(SynchronousTestCase):
 
     def test_rights(self) -> None:
         """Reader and commander of etc/redis-acl.conf may read a history; others are told who may."""
-        call = self.desk.redis.call
+        call = self.client.redis.call
         self.live()
         expected = self.lines()
         for user in (READER, COMMANDER):

@@ -139,7 +139,7 @@ class ShippedTests(SynchronousTestCase):
             self.assertEqual((error.command_id, error.reply_to), ("i", "r"))
 
     def test_nothing_supplied(self) -> None:
-        """Without a password in the order or the configuration there is nothing to send."""
+        """Without a password in the command or the configuration there is nothing to send."""
         checked = self.profiles.validate(Command("i", DEVICE, "unlock"), self.profile)
         error = self.assertRaises(InvalidCommand, checked.render, 0)
         self.assertIn("the gateway has no static_password", str(error))
@@ -179,7 +179,7 @@ class ShippedTests(SynchronousTestCase):
         ProfileRegistry([self.profile]).validate_loosely(Command("i", DEVICE, "set_fence", {"whatever": 1}))
 
     def test_unknown_for_this_lock(self) -> None:
-        """An order of another dialect is refused with what there is."""
+        """A command of another dialect is refused with what there is."""
         self.assertIn(
             "cards_clear is not in profile jt709; expected one of factory_reset, ",
             self.refusal("cards_clear"),

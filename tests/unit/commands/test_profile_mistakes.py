@@ -235,7 +235,7 @@ class MistakeTests(WithDirectory):
             self.assertIn(expected, self.command(text))
 
     def test_peripheral(self) -> None:
-        """What names the sub-lock has to be there, and to be seen in the order's record."""
+        """What names the sub-lock has to be there, and to be seen in the command's record."""
         for param in ("", 'type = "text"', 'type = "hex"\nrequired = true', 'type = "text"\nsecret = true'):
             name, template = ("p", "X,1,{p}") if param else ("q", "X,1")
             params = f'[commands.x.params.p]\n{param}\nfrom = "static_password"\n' if param else ""

@@ -124,7 +124,7 @@ class RecordTests(LifecycleCase):
         self.assertRaises(LifecycleError, again.writing, T, 7)
 
     def test_profile_changed(self) -> None:
-        """What was written as a physical order stays one, whatever a new profile says of it."""
+        """What was written as a physical command stays one, whatever a new profile says of it."""
         one = sent()
         assert one.spec is not None
         tame = attrs.evolve(one.spec, physical=False, evidence=None, repeats=3)

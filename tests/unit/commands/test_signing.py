@@ -130,7 +130,7 @@ class ReadTests(SynchronousTestCase):
         self.refused(b'{"key":"k1","mac":"' + b"0" * 64 + b'","order":"{\\ud800}"}')
 
     def test_what_can_be_told(self) -> None:
-        """Whose order it was, and of which key, is told where it can be read."""
+        """Whose command it was, and of which key, is told where it can be read."""
         error = self.refused(sign(text(ttl=-1, reply_to="me")))
         self.assertEqual((error.command_id, error.device, error.command), ("7f3c", DEVICE, "unlock"))
         self.assertEqual((error.reply_to, error.key), ("me", "k1"))

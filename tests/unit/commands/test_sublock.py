@@ -83,7 +83,7 @@ class SubLockTests(SynchronousTestCase):
             self.assertEqual(confirms(rule, self.seen(peripheral, "password"), NOW, NOW + 31), proves)
 
     def test_the_time_for_evidence_begins_when_the_master_gives_up(self) -> None:
-        """The minutes in the order, 5 where it has none, come before the gateway's own timeout."""
+        """The minutes in the command, 5 where it has none, come before the gateway's own timeout."""
         for params, minutes in [({}, 5), ({"minutes": 2}, 2)]:
             run = self.sent(**params)
             self.assertEqual(run.next_deadline, NOW + 1 + minutes * 60 + 120)

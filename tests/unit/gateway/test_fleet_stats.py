@@ -44,7 +44,7 @@ class SurveyTests(BenchTestCase):
 
     def command(self, device: str, **more: Any) -> None:
         text = json.dumps({"device": device, "command": "unlock", "params": {"password": "888888"}, **more})
-        self.desk.redis.call("RPUSH", self.desk.key("commands"), text)
+        self.client.redis.call("RPUSH", self.client.key("commands"), text)
 
     def test_empty(self) -> None:
         """Of a fleet that is not there yet: zeros, and no age where no command waits."""
@@ -56,7 +56,7 @@ class SurveyTests(BenchTestCase):
     def test_locks(self) -> None:
         """Locks known, and those heard within an hour, a day, a week."""
         for device, ago in (("1", 60), ("2", 3590), ("3", 3700), ("4", 90_000), ("5", 700_000)):
-            self.desk.redis.call("ZADD", self.desk.key("devices"), START - ago, device)
+            self.client.redis.call("ZADD", self.client.key("devices"), START - ago, device)
         self.survey.on_redis_ready()
         self.node.run()
         found = self.values(self.survey, self.node)
@@ -67,10 +67,10 @@ class SurveyTests(BenchTestCase):
 
     def test_limits(self) -> None:
         """What goes at a limit of the whole fleet is counted and logged: once, and not again at once."""
-        key = self.desk.key("let_go")
+        key = self.client.key("let_go")
         with capturedLogs() as captured:
             for histories in (7, 10, 20, 30):
-                self.desk.redis.call("HSET", key, "devices", 5, "histories", histories)
+                self.client.redis.call("HSET", key, "devices", 5, "histories", histories)
                 found = self.counted()
             self.node.pass_time(600)
         self.assertEqual((found["let_go_total/devices"], found["let_go_total/histories"]), (5, 30))
@@ -150,23 +150,23 @@ class SurveyTests(BenchTestCase):
         globalLogPublisher.addObserver(observe)
         self.addCleanup(globalLogPublisher.removeObserver, observe)
         user = "older"
-        self.desk.redis.call("ACL", "SETUSER", user, *rules_of(GATEWAY, self.prefix), "-zcount")
-        self.addCleanup(self.desk.redis.call, "ACL", "DELUSER", user)
+        self.client.redis.call("ACL", "SETUSER", user, *rules_of(GATEWAY, self.prefix), "-zcount")
+        self.addCleanup(self.client.redis.call, "ACL", "DELUSER", user)
         with log_in(shared_server().client(), user, password_of(GATEWAY)) as client:
             self.node.wire.client = client
             self.assertEqual(self.counted(), {})
             self.assertEqual(self.counted(), {})
             self.assertEqual(len([line for line in lines if "to count the fleet" in line]), 1, lines)
-            self.desk.redis.call("ACL", "SETUSER", user, "+zcount")
+            self.client.redis.call("ACL", "SETUSER", user, "+zcount")
             self.assertIn("locks", self.counted())
 
     def test_broken_record(self) -> None:
         """A record that isn't one ends no loop: it is logged, and counting goes on without it."""
         self.command("99")
         self.node.pass_time(1)
-        (key,) = self.desk.redis.call("KEYS", self.desk.key("command", "*"))
-        self.desk.redis.call("HSET", key, "created_at", "yesterday")
+        (key,) = self.client.redis.call("KEYS", self.client.key("command", "*"))
+        self.client.redis.call("HSET", key, "created_at", "yesterday")
         self.assertEqual(self.counted(), {})
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
-        self.desk.redis.call("DEL", key)
+        self.client.redis.call("DEL", key)
         self.assertEqual(self.counted()["commands/waiting"], 1)

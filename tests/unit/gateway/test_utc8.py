@@ -92,6 +92,6 @@ class DaemonTests(CommandCase):
         self.lock.connect(self.daemon, known=False)
         there = datetime.now(UTC) + timedelta(hours=8)
         self.lock.report(at=there.timestamp())
-        (event,) = self.desk.events("location", self.device)
+        (event,) = self.client.events("location", self.device)
         self.assertEqual(event["clock_skew_s"], 0)
         self.assertEqual(event["data"]["time"], f"{there - timedelta(hours=8):%Y-%m-%dT%H:%M:%SZ}")

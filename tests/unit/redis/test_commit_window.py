@@ -259,10 +259,10 @@ class CommandLifeTests(CommandCase):
 
     def unlock(self) -> None:
         """An unlock command from the queue to the event that confirms it."""
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.lock.say_yes(self.lock.next_unlock())
         self.lock.open()
-        self.desk.wait(command, "confirmed")
+        self.client.wait(command, "confirmed")
 
     def test_only_reports_wait(self) -> None:
         """A report is answered after the window, and of a command's life no step waits for it."""

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from tests.support import LOOPBACK, wait_until
-from tests.support.commands import Desk
+from tests.support.commands import CommandClient
 from tests.support.daemon import DaemonCase
 
 COMMAND = [sys.executable, "-m", "jt709c_gateway.cli.main", "simulate"]
@@ -22,8 +22,8 @@ class GatewayCase(DaemonCase):
     """A daemon shared by the tests of a class, and virtual locks."""
 
     def setUp(self) -> None:
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
+        self.client = CommandClient(self.server)
+        self.addCleanup(self.client.close)
 
     @classmethod
     def simulate(cls, *arguments: str, udp: bool = False) -> subprocess.Popen[bytes]:
@@ -45,7 +45,7 @@ class GatewayCase(DaemonCase):
         """Wait for so many events of a kind."""
 
         def found() -> list[dict[str, Any]] | None:
-            events = self.desk.events(kind, device)
+            events = self.client.events(kind, device)
             return events if len(events) >= count else None
 
         return wait_until(found, message=f"no {count} {kind} events of {device}")
@@ -122,32 +122,32 @@ class CommandTests(GatewayCase):
     def test_unlock(self) -> None:
         """In every dialect the lock says yes, and its own event and status confirm it."""
         for dialect, device in LOCKS.items():
-            command = self.desk.unlock(device, "888888")
-            record = self.desk.wait(command, "confirmed")
+            command = self.client.unlock(device, "888888")
+            record = self.client.wait(command, "confirmed")
             self.assertEqual(record["profile"], dialect)
-            self.assertEqual(self.desk.states(command), ["queued", "sent", "acknowledged", "confirmed"])
+            self.assertEqual(self.client.states(command), ["queued", "sent", "acknowledged", "confirmed"])
             (moved,) = [e["data"] for e in self.events("lock", device) if e["data"]["command_id"] == command]
             self.assertEqual((moved["method"], moved["action"]), ("password", "unlocked"))
-        wait_until(lambda: self.desk.events("lock", MASTER)[-1]["data"]["action"] == "locked")
+        wait_until(lambda: self.client.events("lock", MASTER)[-1]["data"]["action"] == "locked")
 
     def test_unlock_dynamic(self) -> None:
         """With the dynamic password that the lock told the gateway."""
         for device in LOCKS.values():
             self.events("password", device)
-            command = self.desk.command(device, "unlock", {"method": "dynamic"})
-            self.desk.wait(command, "confirmed")
+            command = self.client.command(device, "unlock", {"method": "dynamic"})
+            self.client.wait(command, "confirmed")
 
     def test_wrong_password(self) -> None:
         """A wrong password is rejected."""
         for device in LOCKS.values():
-            command = self.desk.unlock(device, "000000")
-            self.desk.wait(command, "rejected")
+            command = self.client.unlock(device, "000000")
+            self.client.wait(command, "rejected")
 
     def test_seal(self) -> None:
         """A jt705 closes when it is told to."""
         device = LOCKS["jt705"]
-        self.desk.wait(self.desk.unlock(device, "888888"), "confirmed")
-        self.desk.wait(self.desk.command(device, "seal"), "confirmed")
+        self.client.wait(self.client.unlock(device, "888888"), "confirmed")
+        self.client.wait(self.client.command(device, "seal"), "confirmed")
 
     def test_questions_and_settings(self) -> None:
         """Commands that move nothing are done."""
@@ -159,24 +159,26 @@ class CommandTests(GatewayCase):
             ("cards_list", {"group": 1}, "1,0"),
             ("sublock_list", {}, f"0,2,{SUBLOCK},0001000102"),
         ):
-            record = self.desk.wait(self.desk.command(MASTER, command, params), "done")
+            record = self.client.wait(self.client.command(MASTER, command, params), "done")
             self.assertIn(answer, record["answer"].replace('","', ","), command)
-        self.desk.wait(self.desk.command(LOCKS["jt705"], "query", {"what": "firmware"}), "done")
+        self.client.wait(self.client.command(LOCKS["jt705"], "query", {"what": "firmware"}), "done")
 
     def test_a_sublock_unlocks_reports_and_locks_again(self) -> None:
         """WLNET,8: the master answers, the sub-lock says that LoRa opened it, and later that it is locked."""
-        command = self.desk.command(MASTER, "sublock_unlock", {"id": SUBLOCK})
-        wait_until(lambda: "acknowledged" in self.desk.states(command), message="the master does not answer")
+        command = self.client.command(MASTER, "sublock_unlock", {"id": SUBLOCK})
+        wait_until(
+            lambda: "acknowledged" in self.client.states(command), message="the master does not answer"
+        )
 
         def moves() -> list[tuple[int, str, str]]:
-            told = [event["data"] for event in self.desk.events("lock", MASTER)]
+            told = [event["data"] for event in self.client.events("lock", MASTER)]
             return [(e["code"], e["method"], e["action"]) for e in told if e.get("peripheral") == SUBLOCK]
 
         expected = [(8, "lora", "unlocked"), (1, "unknown", "locked")]
         wait_until(lambda: moves() == expected, message="the sub-lock does not report")
         opened = [
             event["data"]
-            for event in self.desk.events("peripheral", MASTER)
+            for event in self.client.events("peripheral", MASTER)
             if event["data"]["peripheral"] == SUBLOCK and event["data"]["event"] == 8
         ]
         self.assertEqual([one["lock_state"] for one in opened], ["unlocked"])

@@ -22,7 +22,7 @@ from jt709c_gateway.protocol.events import (
 from jt709c_gateway.util.timestamps import iso
 from jt709c_gateway.web.pagination import MAX_SCANNED
 from tests.support import PATIENCE, wait_until
-from tests.support.commands import PASSWORD, Desk, new_device
+from tests.support.commands import PASSWORD, CommandClient, new_device
 from tests.support.masters import sublock_report
 from tests.support.web import ApiCase
 
@@ -257,10 +257,10 @@ class HistoryTests(ApiCase):
     def test_only_in_a_history(self) -> None:
         """A lock that never reported has the history of the commands that were given to it."""
         device = new_device()
-        desk = Desk(self.server)
-        self.addCleanup(desk.close)
-        command = desk.unlock(device)
-        desk.wait(command, "waiting")
+        client = CommandClient(self.server)
+        self.addCleanup(client.close)
+        command = client.unlock(device)
+        client.wait(command, "waiting")
         states = [one["event"]["data"]["state"] for one in self.history(device)["entries"]]
         self.assertEqual(states, ["waiting", "queued"])
         self.assertNotIn(PASSWORD, json.dumps(self.history(device)))

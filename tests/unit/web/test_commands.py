@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.support import wait_until
-from tests.support.commands import PASSWORD, Desk, new_device, new_id
+from tests.support.commands import PASSWORD, CommandClient, new_device, new_id
 from tests.support.masters import LORA, OPEN, FakeMaster, new_master, new_sublock
 from tests.support.web import ApiCase
 
@@ -11,20 +11,20 @@ from tests.support.web import ApiCase
 class CommandTests(ApiCase):
     def setUp(self) -> None:
         super().setUp()
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
+        self.client = CommandClient(self.server)
+        self.addCleanup(self.client.close)
 
     def test_command_and_its_steps(self) -> None:
         """A command as its events tell of it, without its secrets; with what became of it last, and when."""
         lock = self.lock()
-        command = self.desk.unlock(lock.device, issued_by="dispatch")
+        command = self.client.unlock(lock.device, issued_by="dispatch")
         lock.say_yes(lock.next_unlock())
         lock.open()
-        self.desk.wait(command, "confirmed")
+        self.client.wait(command, "confirmed")
         answer = self.api.get(f"/commands/{command}")
         self.assertNotIn(PASSWORD.encode(), answer.body)
         found = answer.json["command"]
-        last = [event["data"] for event in self.desk.events("command", lock.device)][-1]
+        last = [event["data"] for event in self.client.events("command", lock.device)][-1]
         self.assertEqual({name: found[name] for name in last}, last)
         self.assertEqual((found["issued_by"], found["params"]), ("dispatch", {"password": "******"}))
         self.assertEqual(found["time"], found["ended_at"] or found["confirmed_at"])
@@ -36,23 +36,23 @@ class CommandTests(ApiCase):
         device, other = new_device(), new_device()
         given = []
         for number in range(12):
-            command = self.desk.command(device if number % 3 else other, "locate", ttl=600)
-            self.desk.wait(command, "waiting")
+            command = self.client.command(device if number % 3 else other, "locate", ttl=600)
+            self.client.wait(command, "waiting")
             given.append(command)
         for known, count in ((device, 8), (other, 4)):
             for limit in (1, 3, 1000):
                 found = self.pages(("device", known), ("limit", limit))
                 self.assertEqual(
-                    found, [one for one in given[::-1] if self.desk.record(one)["device"] == known]
+                    found, [one for one in given[::-1] if self.client.record(one)["device"] == known]
                 )
                 self.assertEqual(len(found), count)
         self.assertEqual(self.pages(("limit", 5))[:12], given[::-1])
-        taken_back = self.desk.command(device, "cancel", {"id": given[1]})
-        self.desk.wait_end(taken_back)
+        taken_back = self.client.command(device, "cancel", {"id": given[1]})
+        self.client.wait_end(taken_back)
         self.assertEqual(self.pages(("state", "cancelled"), ("device", device)), [given[1]])
         self.assertEqual(self.pages(("device", device), ("limit", 50))[0], taken_back)
-        invalid = self.desk.command(device, "unlok")
-        self.desk.wait(invalid, "invalid")
+        invalid = self.client.command(device, "unlok")
+        self.client.wait(invalid, "invalid")
         self.assertEqual(
             self.pages(("state", "invalid"), ("state", "done"), ("device", device)), [invalid, taken_back]
         )
@@ -72,9 +72,9 @@ class CommandTests(ApiCase):
 
     def test_forgotten(self) -> None:
         """One whose record has expired is left out."""
-        command, kept = (self.desk.command(new_device(), "locate", ttl=600) for _ in range(2))
-        self.desk.wait(command, "waiting")
-        self.desk.wait(kept, "waiting")
+        command, kept = (self.client.command(new_device(), "locate", ttl=600) for _ in range(2))
+        self.client.wait(command, "waiting")
+        self.client.wait(kept, "waiting")
         self.redis.call("DEL", f"jt709c:command:{command}")
         found = self.pages()
         self.assertIn(kept, found)
@@ -86,11 +86,11 @@ class CommandTests(ApiCase):
         self.redis.call("HSET", f"jt709c:peripheral:{sublock}", "device", master, "type", "sublock")
         self.redis.call("HSET", f"jt709c:device:{master}", "dialect", "jt701")
         commands = [
-            self.desk.command(sublock, "unlock", ttl=600),
-            self.desk.command(master, "restart", ttl=600),
+            self.client.command(sublock, "unlock", ttl=600),
+            self.client.command(master, "restart", ttl=600),
         ]
         for command in commands:
-            self.desk.wait(command, "waiting")
+            self.client.wait(command, "waiting")
         self.assertEqual(self.pages(("device", sublock)), commands[:1])
         self.assertEqual(self.pages(("device", master)), commands[::-1])
 
@@ -101,8 +101,8 @@ class CommandTests(ApiCase):
         self.redis.call("ZADD", key, *members)
         self.addCleanup(self.redis.call, "ZREMRANGEBYSCORE", key, "-inf", 20_000)
         for command, params in (("locate", {}), ("clear_lockout", {})):
-            command = self.desk.command(new_device(), command, params, id=new_id(), ttl=600)
-            self.desk.wait(command, "waiting", "done")
+            command = self.client.command(new_device(), command, params, id=new_id(), ttl=600)
+            self.client.wait(command, "waiting", "done")
             self.assertEqual(self.redis.call("ZCARD", key), 10_000)
             self.assertIsNotNone(self.redis.call("ZSCORE", key, command))
 

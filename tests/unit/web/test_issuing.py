@@ -6,7 +6,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import ValkeyServer, temporary_path, wait_until
-from tests.support.commands import PASSWORD, Desk, FakeLock, new_device
+from tests.support.commands import PASSWORD, CommandClient, FakeLock, new_device
 from tests.support.daemon import Daemon
 from tests.support.signing import SECRET
 from tests.support.web import FROM_THE_PAGE, Api, Reply, basic, user_line
@@ -20,8 +20,8 @@ class GivingCommandsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.server = ValkeyServer().start()
         self.addCleanup(self.server.discard)
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
+        self.client = CommandClient(self.server)
+        self.addCleanup(self.client.close)
 
     def users(self) -> str:
         path = temporary_path(self)
@@ -50,7 +50,7 @@ class GivingCommandsTests(SynchronousTestCase):
         self.assertEqual(reply.headers["location"], f"/api/v1/commands/{command}")
         lock.say_yes(lock.next_unlock())
         lock.open()
-        record = self.desk.wait(command, "confirmed")
+        record = self.client.wait(command, "confirmed")
         self.assertEqual((record["issued_by"], record["ttl"]), ("web:anna", "60.0"))
         seen = [api.get(path).body for path in ("/commands", f"/commands/{command}", "/events", "/devices")]
         seen.append(api.get(f"/devices/{lock.device}/history").body)
@@ -62,9 +62,9 @@ class GivingCommandsTests(SynchronousTestCase):
         api = self.begin("--web-commands")
         device = new_device()
         command = api.post("/commands", {"device": device, "command": "locate"}).json["id"]
-        self.desk.wait(command, "waiting")
+        self.client.wait(command, "waiting")
         api.post("/commands", {"device": device, "command": "cancel", "params": {"id": command}})
-        self.desk.wait(command, "cancelled")
+        self.client.wait(command, "cancelled")
 
     def test_off(self) -> None:
         """Without --web-commands there are none."""
@@ -72,7 +72,7 @@ class GivingCommandsTests(SynchronousTestCase):
         reply = api.post("/commands", {"device": "1", "command": "locate"})
         self.assertEqual(reply.status, 403)
         self.assertIn("--web-commands", reply.error["message"])
-        self.assertEqual(self.desk.redis.call("LLEN", "jt709c:commands"), 0)
+        self.assertEqual(self.client.redis.call("LLEN", "jt709c:commands"), 0)
 
     def refused(self, api: Api, body: Any, status: int = 400, **headers: Any) -> Reply:
         reply = api.post("/commands", body, **headers)
@@ -98,7 +98,7 @@ class GivingCommandsTests(SynchronousTestCase):
             self.refused(api, body, 403, **headers)
         for kind in ("text/plain", "application/x-www-form-urlencoded", None):
             self.refused(api, body, 415, **{"content-type": kind})
-        self.assertEqual(self.desk.redis.call("LLEN", "jt709c:commands"), 0)
+        self.assertEqual(self.client.redis.call("LLEN", "jt709c:commands"), 0)
         for headers in ({"origin": own}, {"sec-fetch-site": "same-origin"}, {"origin": own.upper()}):
             self.assertEqual(api.post("/commands", body, **headers).status, 202)
 
@@ -145,7 +145,7 @@ class GivingCommandsTests(SynchronousTestCase):
             self.assertEqual(
                 (reply.status, reply.error["message"]), (400, "the body: expected a JSON object in UTF-8")
             )
-        self.assertEqual(self.desk.redis.call("KEYS", "jt709c:command:*"), [])
+        self.assertEqual(self.client.redis.call("KEYS", "jt709c:command:*"), [])
         self.assertEqual(lock.unlocks(), [])
 
     def test_check(self) -> None:
@@ -167,7 +167,7 @@ class GivingCommandsTests(SynchronousTestCase):
         self.assertEqual(missing("locate"), [])
         dynamic = [{"name": "password", "from": "dynamic_password"}]
         self.assertEqual(missing("unlock", method="dynamic"), dynamic)
-        self.desk.redis.call("SET", f"jt709c:secret:{lock.device}", PASSWORD)
+        self.client.redis.call("SET", f"jt709c:secret:{lock.device}", PASSWORD)
         self.assertEqual(missing("unlock", method="dynamic"), [])
         self.assertEqual(missing("unlock"), [{"name": "password", "from": "static_password"}])
         reply = check("unlock", password="12,45(")
@@ -176,7 +176,7 @@ class GivingCommandsTests(SynchronousTestCase):
         self.assertEqual(check("nonsense").status, 400)
         lock.beat()
         self.assertEqual(lock.unlocks(), [])
-        self.assertEqual(self.desk.events("command", lock.device), [])
+        self.assertEqual(self.client.events("command", lock.device), [])
 
     def test_check_with_a_static_password(self) -> None:
         """The gateway's own password is missing nowhere; without --web-commands nothing is checked."""
@@ -199,7 +199,7 @@ class GivingCommandsTests(SynchronousTestCase):
         body = {"device": lock.device, "command": "unlock", "params": {"password": PASSWORD}}
         command = api.post("/commands", body).json["id"]
         lock.say_yes(lock.next_unlock())
-        record = self.desk.wait(command, "acknowledged")
+        record = self.client.wait(command, "acknowledged")
         self.assertEqual((record["key"], record["issued_by"]), ("page", "web:anna"))
         error = self.refused(api, {"device": lock.device, "command": "seal"}, 403).error
         self.assertIn("seal is not permitted to key page", error["message"])
@@ -212,9 +212,9 @@ class GivingCommandsTests(SynchronousTestCase):
         self.refused(api, {"device": "1", "command": "locate"}, 503)
         self.server.start()
         wait_until(lambda: api.get("/devices").status == 200)
-        self.assertEqual(self.desk_again().call("LLEN", "jt709c:commands"), 0)
+        self.assertEqual(self.redis_client().call("LLEN", "jt709c:commands"), 0)
 
-    def desk_again(self) -> Any:
+    def redis_client(self) -> Any:
         client = self.server.client()
         self.addCleanup(client.close)
         return client

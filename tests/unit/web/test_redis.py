@@ -68,7 +68,7 @@ class ClusterPageTests(PageCase):
         api, lock = Api(daemon), self.lock_at(daemon)
         self.hears(api, lock)
         self.assertEqual(self.devices(api), [lock.device])
-        self.open_lock(self.desk(self.servers), lock)
+        self.open_lock(self.client(self.servers), lock)
         [command] = api.get("/commands").json["commands"]
         self.assertEqual((command["device"], command["state"]), (lock.device, "confirmed"))
         kinds = {one["event"]["kind"] for one in api.get(f"/devices/{lock.device}/history").json["entries"]}

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import ValkeyServer, temporary_path, wait_until
-from tests.support.commands import PASSWORD, Desk, FakeLock, new_device, new_id
+from tests.support.commands import PASSWORD, CommandClient, FakeLock, new_device, new_id
 from tests.support.daemon import Daemon
 from tests.support.masters import LORA, OPEN, FakeMaster, new_master, new_sublock
 from tests.support.signing import SECRET
@@ -18,8 +18,8 @@ class RepeatingTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.server = ValkeyServer().start()
         self.addCleanup(self.server.discard)
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
+        self.client = CommandClient(self.server)
+        self.addCleanup(self.client.close)
 
     def begin(self, *options: str) -> Api:
         users = temporary_path(self)
@@ -61,11 +61,11 @@ class RepeatingTests(SynchronousTestCase):
         self.assertEqual(self.given(api, body, 200).json["command"]["state"], "sent")
         lock.say_yes(serial)
         lock.open()
-        self.desk.wait(body["id"], "confirmed")
+        self.client.wait(body["id"], "confirmed")
         self.assertEqual(self.given(api, {**body, "ttl": 60}, 200).json["command"]["state"], "confirmed")
         lock.beat()
         self.assertEqual(lock.unlocks(), [])
-        self.assertEqual(self.desk.record(body["id"])["attempts"], "1")
+        self.assertEqual(self.client.record(body["id"])["attempts"], "1")
 
     def test_at_once(self) -> None:
         """Given ten times at once, it is written once."""
@@ -76,8 +76,8 @@ class RepeatingTests(SynchronousTestCase):
         self.assertLessEqual({reply.status for reply in replies}, {200, 202})
         lock.say_yes(lock.next_unlock())
         lock.open()
-        self.desk.wait(body["id"], "confirmed")
-        wait_until(lambda: self.desk.redis.call("LLEN", self.desk.key("commands")) == 0)
+        self.client.wait(body["id"], "confirmed")
+        wait_until(lambda: self.client.redis.call("LLEN", self.client.key("commands")) == 0)
         lock.beat()
         self.assertEqual(lock.unlocks(), [])
 
@@ -90,7 +90,7 @@ class RepeatingTests(SynchronousTestCase):
             replies = list(pool.map(lambda one: api.post("/commands", one), bodies))
         self.assertEqual(sorted(reply.status for reply in replies), [202, 409])
         winner = bodies[[reply.status for reply in replies].index(202)]
-        record = wait_until(lambda: self.desk.record(body["id"]))
+        record = wait_until(lambda: self.client.record(body["id"]))
         self.assertEqual(record["command"], winner["command"])
 
     def test_another(self) -> None:
@@ -98,7 +98,7 @@ class RepeatingTests(SynchronousTestCase):
         api, lock, other = self.begin(), self.lock(), self.lock()
         body = {"id": new_id(), "device": lock.device, "command": "text", "params": {"text": "one"}}
         self.given(api, body, 202)
-        wait_until(lambda: self.desk.record(body["id"]))
+        wait_until(lambda: self.client.record(body["id"]))
         ben = Api(self.daemon, basic("ben", "also right"))
         for asking, changed, differs in (
             (api, {"device": other.device}, "device"),
@@ -110,28 +110,28 @@ class RepeatingTests(SynchronousTestCase):
             self.assertEqual(error["field"], "id")
             self.assertIn(f"differs in {differs}: expected an id of its own", error["message"])
         self.given(api, body, 200)
-        pushed = self.desk.unlock(other.device, issued_by="night shift")
-        self.desk.wait(pushed, "sent")
+        pushed = self.client.unlock(other.device, issued_by="night shift")
+        self.client.wait(pushed, "sent")
         self.given(api, {**self.unlock(other), "id": pushed}, 409)
 
     def test_names(self) -> None:
         """A lock's IMEI and its id are one lock; a sub-lock's command is known by what its master is told."""
         api, lock = self.begin(), self.lock()
         imei = "860000000000017"
-        self.desk.redis.call("HSET", self.desk.key("imei"), imei, lock.device)
+        self.client.redis.call("HSET", self.client.key("imei"), imei, lock.device)
         body = self.unlock(lock)
         self.given(api, {**body, "device": imei}, 202)
-        self.desk.wait(body["id"], "sent")
+        self.client.wait(body["id"], "sent")
         self.given(api, body, 200)
         self.given(api, {**body, "device": imei}, 200)
         master, sublock = FakeMaster(new_master()), new_sublock()
         master.connect(self.daemon)
         self.addCleanup(master.close)
         master.hear(sublock, LORA, OPEN)
-        wait_until(lambda: self.desk.redis.call("EXISTS", self.desk.key("peripheral", sublock)))
+        wait_until(lambda: self.client.redis.call("EXISTS", self.client.key("peripheral", sublock)))
         for_sublock = {"id": new_id(), "device": sublock, "command": "unlock"}
         self.given(api, for_sublock, 202)
-        wait_until(lambda: self.desk.record(for_sublock["id"]))
+        wait_until(lambda: self.client.record(for_sublock["id"]))
         found = self.given(api, for_sublock, 200).json["command"]
         self.assertEqual((found["device"], found["peripheral"]), (master.device, sublock))
         self.given(api, {**for_sublock, "device": lock.device, "params": {"password": PASSWORD}}, 409)
@@ -149,6 +149,6 @@ class RepeatingTests(SynchronousTestCase):
         self.assertEqual(self.given(api, body, 200).json["command"]["key"], "page")
         lock.say_yes(serial)
         lock.open()
-        self.desk.wait(body["id"], "confirmed")
+        self.client.wait(body["id"], "confirmed")
         lock.beat()
         self.assertEqual(lock.unlocks(), [])

@@ -25,7 +25,7 @@ class AnswerTests(CommandCase):
 
     def given(self, command: str, params: dict | None = None, **more: object) -> tuple[str, int, int, bytes]:
         """A command that was written: its own id, the message's id, serial and body."""
-        command = self.desk.command(self.device, command, params, **more)
+        command = self.client.command(self.device, command, params, **more)
         return command, *taken_apart(self.lock.next_command())
 
     def test_locate(self) -> None:
@@ -33,7 +33,7 @@ class AnswerTests(CommandCase):
         command, message_id, serial, body = self.given("locate")
         self.assertEqual((message_id, body), (0x8201, b""))
         self.lock.send(self.lock.frame(0x0201, serial.to_bytes(2, "big") + location()))
-        record = self.desk.wait(command, "done")
+        record = self.client.wait(command, "done")
         data = json.loads(record["answer"])["data"]
         self.assertEqual((data["latitude"], data["longitude"]), (-25.269608, -57.602956))
 
@@ -41,15 +41,15 @@ class AnswerTests(CommandCase):
         """A general answer first leaves the command acknowledged until the data come."""
         command, message_id, serial, _ = self.given("locate")
         self.lock.result(serial, message_id)
-        self.desk.wait(command, "acknowledged")
+        self.client.wait(command, "acknowledged")
         self.lock.send(self.lock.frame(0x0201, serial.to_bytes(2, "big") + location()))
-        self.desk.wait(command, "done")
+        self.client.wait(command, "done")
 
     def test_data_never_come(self) -> None:
         """Where only the general answer comes, the command is done, and its reason says what is missing."""
         command, message_id, serial, _ = self.given("locate", timeout=1)
         self.lock.result(serial, message_id)
-        record = self.desk.wait(command, "done")
+        record = self.client.wait(command, "done")
         self.assertIn("never came", record["reason"])
 
     def test_get_parameters(self) -> None:
@@ -58,7 +58,7 @@ class AnswerTests(CommandCase):
         self.assertEqual((message_id, body.hex()), (0x8106, "020000000100000012"))
         values = b"\x02" + bytes.fromhex("00000001" + "04" + "0000003c") + b"\x00\x00\x00\x12\x06hidden"
         self.lock.send(self.lock.frame(0x0104, serial.to_bytes(2, "big") + values))
-        record = self.desk.wait(command, "done")
+        record = self.client.wait(command, "done")
         data = json.loads(record["answer"])["data"]
         self.assertIn("0000003c", str(data))
         self.assertNotIn("hidden", record["answer"])
@@ -69,21 +69,21 @@ class AnswerTests(CommandCase):
         command, message_id, serial, body = self.given("set_parameters", {"parameters": {"0001": 60}})
         self.assertEqual((message_id, body.hex()), (0x8103, "0100000001040000003c"))
         self.lock.result(serial, message_id)
-        self.desk.wait(command, "done")
+        self.client.wait(command, "done")
 
     def test_text(self) -> None:
         """0x8300 with the text in GBK."""
         command, message_id, serial, body = self.given("text", {"text": "Tür 7"})
         self.assertEqual((message_id, body[0]), (0x8300, 4))
         self.lock.result(serial, message_id)
-        self.desk.wait(command, "done")
+        self.client.wait(command, "done")
 
     def test_query(self) -> None:
         """A sentence is answered by a sentence of the same head, whose rest is the answer."""
-        command = self.desk.command(self.device, "query", {"what": "firmware"})
+        command = self.client.command(self.device, "query", {"what": "firmware"})
         self.assertEqual(self.lock.next_command(), f"({self.device},1,001,BASE,1)".encode())
         self.lock.answer(1, "BASE", "1", "JT709C_2.31", "20260101")
-        record = self.desk.wait(command, "done")
+        record = self.client.wait(command, "done")
         self.assertEqual(json.loads(record["answer"])["arguments"], ["JT709C_2.31", "20260101"])
 
     def test_refused(self) -> None:
@@ -91,13 +91,13 @@ class AnswerTests(CommandCase):
         for result, reason in ((1, "could not"), (2, "wrong"), (3, "not support")):
             command, message_id, serial, _ = self.given("set_parameters", {"parameters": {"0001": 60}})
             self.lock.result(serial, message_id, result)
-            self.assertIn(reason, self.desk.wait(command, "rejected")["reason"])
+            self.assertIn(reason, self.client.wait(command, "rejected")["reason"])
 
     def test_repeats(self) -> None:
         """Without an answer it is written three times, each with another serial, and then timed out."""
         command, _, first, body = self.given("locate", timeout=1)
         again = [taken_apart(self.lock.next_command()) for _ in range(2)]
-        record = self.desk.wait(command, "timed_out")
+        record = self.client.wait(command, "timed_out")
         self.assertEqual({one[2] for one in again}, {body})
         self.assertEqual(len({first, *(one[1] for one in again)}), 3)
         self.assertEqual(record["attempts"], "3")
@@ -109,13 +109,13 @@ class AnswerTests(CommandCase):
         command, message_id, first, _ = self.given("text", {"text": "hello"}, timeout=1)
         self.lock.next_command()
         self.lock.result(first, message_id)
-        self.desk.wait(command, "done")
+        self.client.wait(command, "done")
 
     def test_restart_once(self) -> None:
         """A restart is written once; without an answer it has timed out."""
         command, message_id, _, body = self.given("restart", timeout=1)
         self.assertEqual((message_id, body[0]), (0x8105, 4))
-        self.desk.wait(command, "timed_out")
+        self.client.wait(command, "timed_out")
         self.lock.beat()
         self.assertEqual(len(self.lock.commands), 1)
 
@@ -126,7 +126,7 @@ class AnswerTests(CommandCase):
         _, second, _ = taken_apart(self.lock.next_command())
         self.assertNotEqual(first, second)
         self.lock.send(self.lock.frame(0x0201, second.to_bytes(2, "big") + location()))
-        self.desk.wait(command, "done")
+        self.client.wait(command, "done")
 
     def test_repeated_after_crash(self) -> None:
         """Asked, and the gateway dies: the lock is asked again by the next one."""
@@ -137,29 +137,29 @@ class AnswerTests(CommandCase):
         _, second, _ = taken_apart(self.lock.next_command())
         self.assertNotEqual(first, second)
         self.lock.send(self.lock.frame(0x0201, second.to_bytes(2, "big") + location()))
-        self.desk.wait(command, "done")
+        self.client.wait(command, "done")
 
     def test_one_at_a_time(self) -> None:
         """The next command is written when the one before has its answer, in the order they were given in."""
-        commands = [self.desk.command(self.device, "text", {"text": f"{n}"}) for n in range(4)]
+        commands = [self.client.command(self.device, "text", {"text": f"{n}"}) for n in range(4)]
         for number, command in enumerate(commands):
             message_id, serial, body = taken_apart(self.lock.next_command())
             self.assertEqual(body[1:], str(number).encode())
             self.lock.beat()
             self.assertEqual(len(self.lock.commands), number + 1)
             self.lock.result(serial, message_id)
-            self.desk.wait(command, "done")
+            self.client.wait(command, "done")
 
     def test_raw(self) -> None:
         """With --allow-raw the bytes go out as they are; they count as physical, and aren't shown."""
         sentence = f"({self.device},1,777,ELOCK,9,secret)"
-        command = self.desk.command(self.device, "raw", {"sentence": sentence}, timeout=1)
+        command = self.client.command(self.device, "raw", {"sentence": sentence}, timeout=1)
         self.assertEqual(self.lock.next_command(), sentence.encode())
         self.lock.answer(777, "ELOCK", "9", "1")
-        record = self.desk.wait(command, "unconfirmed")
+        record = self.client.wait(command, "unconfirmed")
         self.assertEqual(record["physical"], "true")
-        self.assertNotIn("secret", json.dumps(self.desk.events("command", self.device)))
+        self.assertNotIn("secret", json.dumps(self.client.events("command", self.device)))
         frame = self.lock.frame(0x8201)
-        command = self.desk.command(self.device, "raw", {"hex": frame.hex()}, timeout=1)
+        command = self.client.command(self.device, "raw", {"hex": frame.hex()}, timeout=1)
         self.assertEqual(self.lock.next_command(), frame)
-        self.desk.wait(command, "uncertain")
+        self.client.wait(command, "uncertain")

@@ -37,17 +37,17 @@ class SkewedCase(BenchTestCase):
 
     def write(self, answered: bool = True) -> str:
         """An unlock command is written, and the lock says yes or nothing."""
-        command = self.desk.unlock(self.device, timeout=2.0)
+        command = self.client.unlock(self.device, timeout=2.0)
         self.node.pass_time(0.5)
         (data,) = self.written(self.link)
         if answered:
             serial = int(data.split(b",")[2])
             self.node.feed(self.link, f"({self.device},1,{serial:03d},ELOCK,1,1)".encode())
             self.node.run()
-            self.assertEqual(self.desk.state(command), "acknowledged")
+            self.assertEqual(self.client.state(command), "acknowledged")
         else:
             self.node.pass_time(3.0)
-            self.assertEqual(self.desk.state(command), "uncertain")
+            self.assertEqual(self.client.state(command), "uncertain")
         return command
 
     def opens(self, age: float = 0.0) -> None:
@@ -66,16 +66,16 @@ class SkewedClockVectorTests(SkewedCase):
             self.come_skewed()
             command = self.write()
             self.opens()
-            self.assertEqual(self.desk.state(command), "confirmed", (line.name, skew))
+            self.assertEqual(self.client.state(command), "confirmed", (line.name, skew))
 
     def test_all_in_one_second(self) -> None:
         """The lock is so fast that all of it bears the same time."""
         self.ahead = -90.0
         self.come_skewed()
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.node.run()
         self.opens()
-        self.assertEqual(self.desk.state(command), "confirmed")
+        self.assertEqual(self.client.state(command), "confirmed")
 
     def test_a_clock_that_cannot_be(self) -> None:
         """A reset clock says nothing of when it was: the event counts as of its arrival."""
@@ -83,7 +83,7 @@ class SkewedClockVectorTests(SkewedCase):
         self.come_skewed()
         command = self.write()
         self.opens()
-        self.assertEqual(self.desk.state(command), "confirmed")
+        self.assertEqual(self.client.state(command), "confirmed")
 
     def test_known_from_an_earlier_link(self) -> None:
         """The first report over a new link, which comes after the command's bytes."""
@@ -99,7 +99,7 @@ class SkewedClockVectorTests(SkewedCase):
         self.node.feed(self.link, self.lock.frame(0x0002))
         command = self.write()
         self.opens()
-        self.assertEqual(self.desk.state(command), "confirmed")
+        self.assertEqual(self.client.state(command), "confirmed")
 
 
 @one_test_each([case("F5b")])
@@ -110,18 +110,18 @@ class OlderMovementTests(SkewedCase):
         self.device = self.lock.device
         self.link = self.node.link()
         self.node.feed(self.link, f"({self.device},@JT)".encode())
-        command = self.desk.unlock(self.device, timeout=1.0)
+        command = self.client.unlock(self.device, timeout=1.0)
         self.node.pass_time(0.5)
         written = self.now()
         self.node.pass_time(3.0)
-        self.assertEqual(self.desk.state(command), "uncertain")
+        self.assertEqual(self.client.state(command), "uncertain")
         for serial, age in enumerate((60, 30, 10), 1):
             self.node.feed(self.link, p45(self.device, written - age, serial))
             self.node.run()
-            self.assertEqual(self.desk.state(command), "uncertain", (line.name, age))
+            self.assertEqual(self.client.state(command), "uncertain", (line.name, age))
         self.node.feed(self.link, p45(self.device, written + 2, 9))
         self.node.run()
-        self.assertEqual(self.desk.state(command), "confirmed")
+        self.assertEqual(self.client.state(command), "confirmed")
 
     def test_whatever_the_clock(self) -> None:
         """A movement of before the command proves nothing, as soon as the clock is known."""
@@ -135,9 +135,9 @@ class OlderMovementTests(SkewedCase):
             command = self.write(answered=False)
             for age in (90.0, 60.0, 30.0, 12.0):
                 self.opens(age)
-                self.assertEqual(self.desk.state(command), "uncertain", (skew, age))
+                self.assertEqual(self.client.state(command), "uncertain", (skew, age))
             self.opens()
-            self.assertEqual(self.desk.state(command), "confirmed", skew)
+            self.assertEqual(self.client.state(command), "confirmed", skew)
 
     def test_a_status_of_before(self) -> None:
         """A backlog that shows the lock open is no change of now, and no state to change from."""
@@ -146,10 +146,10 @@ class OlderMovementTests(SkewedCase):
         self.node.feed(self.link, self.frame(status=UNLOCKED, age=600.0))
         self.node.feed(self.link, self.frame())
         self.node.run()
-        self.assertEqual(self.desk.state(command), "uncertain")
+        self.assertEqual(self.client.state(command), "uncertain")
         self.node.feed(self.link, self.frame(status=UNLOCKED))
         self.node.run()
-        self.assertEqual(self.desk.state(command), "confirmed")
+        self.assertEqual(self.client.state(command), "confirmed")
 
     def test_a_stored_report(self) -> None:
         """It counts by its corrected time; one that doesn't tell when it was made proves nothing."""
@@ -161,10 +161,10 @@ class OlderMovementTests(SkewedCase):
             self.lock._serial += 1
             self.node.feed(self.link, self.lock.frame(0x0704, _memory(at)))
             self.node.run()
-            self.assertEqual(self.desk.state(command), "uncertain", at)
+            self.assertEqual(self.client.state(command), "uncertain", at)
         self.node.feed(self.link, self.lock.frame(0x0704, _memory(self.now() + self.ahead - 1.0)))
         self.node.run()
-        self.assertEqual(self.desk.state(command), "confirmed")
+        self.assertEqual(self.client.state(command), "confirmed")
 
 
 def _memory(at: float) -> bytes:
@@ -197,7 +197,7 @@ class SubLockTests(SkewedCase):
                 self.node.run()
 
             hear(1, 0, 1)
-            command = self.desk.command(self.device, "sublock_unlock", {"id": sublock})
+            command = self.client.command(self.device, "sublock_unlock", {"id": sublock})
             self.node.pass_time(2.0)
             hear(LORA, OPEN, 2)
-            self.assertEqual(self.desk.state(command), "confirmed", skew)
+            self.assertEqual(self.client.state(command), "confirmed", skew)

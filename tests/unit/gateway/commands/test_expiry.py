@@ -12,7 +12,7 @@ from jt709c_gateway.commands.serialization import PUBLIC_FIELDS, to_hash, to_que
 from tests.support import ValkeyServer
 from tests.support.acl import GATEWAY, rules_of
 from tests.support.command_bench import START, BenchTestCase
-from tests.support.commands import Desk, check_edges, new_device, new_id
+from tests.support.commands import CommandClient, check_edges, new_device, new_id
 from tests.support.daemon import Daemon
 from tests.support.reporter import report
 
@@ -49,7 +49,7 @@ class EndTests(BenchTestCase):
         for name, value in fields.items():
             target = command if hasattr(command, name) else run
             object.__setattr__(target, name, value)
-        call, key = self.desk.redis.call, self.desk.key
+        call, key = self.client.redis.call, self.client.key
         flat = [part for item in to_hash(run.stored()).items() for part in item]
         call("HSET", key("command", command.id), *flat)
         call("RPUSH", key("commands", "waiting", command.device), to_queue_entry(command))
@@ -58,7 +58,7 @@ class EndTests(BenchTestCase):
 
     def rights(self, *rules: str) -> None:
         """Change what the gateway may do."""
-        self.desk.redis.call("ACL", "SETUSER", f"gateway-of-{self.prefix}", *rules)
+        self.client.redis.call("ACL", "SETUSER", f"gateway-of-{self.prefix}", *rules)
 
     def end(self) -> None:
         """Let the gateway see what is due."""
@@ -66,7 +66,7 @@ class EndTests(BenchTestCase):
 
     def history(self, device: str) -> list[dict[str, Any]]:
         """The events in a lock's history."""
-        entries = self.desk.redis.call("XRANGE", self.desk.key("history", device), "-", "+")
+        entries = self.client.redis.call("XRANGE", self.client.key("history", device), "-", "+")
         return [json.loads(flat[flat.index(b"event") + 1]) for _, flat in entries]
 
     def test_as_the_life_cycle_says(self) -> None:
@@ -84,18 +84,18 @@ class EndTests(BenchTestCase):
             now = START + self.node.clock.seconds()
             command = run.command
             expected = run.deadline(max(now, run.next_deadline or now)).transitions[0].fields
-            record = self.desk.record(command.id)
+            record = self.client.record(command.id)
             ended = record["ended_at"]
             self.assertEqual(record, {**to_hash({**expected, "ended_at": ended}), "holder": ""}, more)
-            (event,) = [one for one in self.desk.events("command") if one["data"]["id"] == command.id]
+            (event,) = [one for one in self.client.events("command") if one["data"]["id"] == command.id]
             public = {name: {**expected, "ended_at": ended}[name] for name in PUBLIC_FIELDS}
             self.assertEqual((event["data"], event["device"]), (public, command.device))
             self.assertEqual(list(event["data"]), list(PUBLIC_FIELDS))
             ours = json.loads(self.node.gateway.events.encode(command.device, "command", public))
             self.assertEqual({**ours, "id": event["id"], "received_at": event["received_at"]}, event)
             self.assertEqual(self.history(command.device), [event])
-            self.assertEqual(self.desk.reply("me"), public)
-            left = self.desk.redis.call("LLEN", self.desk.key("commands", "waiting", command.device))
+            self.assertEqual(self.client.reply("me"), public)
+            left = self.client.redis.call("LLEN", self.client.key("commands", "waiting", command.device))
             self.assertEqual(left, 0)
 
     def test_ids_differ(self) -> None:
@@ -103,23 +103,23 @@ class EndTests(BenchTestCase):
         for _ in range(120):
             self.put()
         self.end()
-        ids = [event["id"] for event in self.desk.events("command")]
+        ids = [event["id"] for event in self.client.events("command")]
         self.assertEqual(len(ids), 120)
         self.assertEqual(len(set(ids)), 120)
 
     def test_others_stay(self) -> None:
         """What is not due, what has ended and what a gateway has in hand are left alone."""
         early, ended, held = self.put(due=START + 60), self.put(state="cancelled"), self.put()
-        call, key = self.desk.redis.call, self.desk.key
+        call, key = self.client.redis.call, self.client.key
         call("DEL", key("commands", "waiting", held.command.device))
         call("HSET", key("commands", "underway", "gw2"), held.command.id, to_queue_entry(held.command))
         call("SADD", key("gateways"), "gw2")
         call("SET", key("gateway", "gw2"), '{"run":"2-b"}')
         call("HSET", key("command", held.command.id), "holder", "gw2/2-b")
         self.end()
-        self.assertEqual(self.desk.events("command"), [])
+        self.assertEqual(self.client.events("command"), [])
         for run, state in ((early, "queued"), (ended, "cancelled"), (held, "queued")):
-            self.assertEqual(self.desk.state(run.command.id), state)
+            self.assertEqual(self.client.state(run.command.id), state)
 
     def test_in_no_list(self) -> None:
         """A command that was lost out of every list ends too, and is called unwritten only if it is."""
@@ -127,14 +127,14 @@ class EndTests(BenchTestCase):
         doubtful = self.put(writing_at=START - 5, attempts=1)
         harmless = self.put(writing_at=START - 5, attempts=1, physical=False)
         for run in (lost, doubtful, harmless):
-            self.desk.redis.call("DEL", self.desk.key("commands", "waiting", run.command.device))
+            self.client.redis.call("DEL", self.client.key("commands", "waiting", run.command.device))
         self.end()
-        states = [self.desk.state(run.command.id) for run in (lost, doubtful, harmless)]
+        states = [self.client.state(run.command.id) for run in (lost, doubtful, harmless)]
         self.assertEqual(states, ["expired", "uncertain", "timed_out"])
 
     def test_lost_before_its_ttl_is_over(self) -> None:
         """A minute after it came in, what is in no list ends; what waits or is in hand does not."""
-        call, key = self.desk.redis.call, self.desk.key
+        call, key = self.client.redis.call, self.client.key
         lost, waiting, held = (self.put(due=START + 7000) for _ in range(3))
         for run in (lost, held):
             call("DEL", key("commands", "waiting", run.command.device))
@@ -144,32 +144,32 @@ class EndTests(BenchTestCase):
         for run in runs:
             call("ZADD", key("commands", "recent"), START, run.command.id)
         self.node.pass_time(55, tick=5)
-        self.assertEqual([self.desk.state(run.command.id) for run in runs], ["queued"] * 3)
+        self.assertEqual([self.client.state(run.command.id) for run in runs], ["queued"] * 3)
         self.node.pass_time(10)
-        self.assertEqual([self.desk.state(run.command.id) for run in runs], ["failed", "queued", "queued"])
-        self.assertEqual(self.desk.states(lost.command.id), ["failed"])
+        self.assertEqual([self.client.state(run.command.id) for run in runs], ["failed", "queued", "queued"])
+        self.assertEqual(self.client.states(lost.command.id), ["failed"])
 
     def test_refused_ones_hold_up_nobody(self) -> None:
         """Where a key is of another type nothing is written; others end, and this one once it is mended."""
-        call = self.desk.redis.call
+        call = self.client.redis.call
         for name in ("history", "commands:unsettled", "commands:waiting", "reply"):
             spoiled = [self.put(reply_to="other", due=START - 5) for _ in range(60)]
             keys = [
-                self.desk.key(name, "other" if name == "reply" else one.command.device) for one in spoiled
+                self.client.key(name, "other" if name == "reply" else one.command.device) for one in spoiled
             ]
             for one in keys:
                 call("DEL", one)
                 call("SET", one, "x")
             sound = self.put()
             self.end()
-            self.assertEqual(self.desk.state(sound.command.id), "expired", name)
+            self.assertEqual(self.client.state(sound.command.id), "expired", name)
             ids = {one.command.id for one in spoiled}
-            self.assertEqual({self.desk.state(one) for one in ids}, {"queued"}, name)
-            self.assertEqual([e for e in self.desk.events("command") if e["data"]["id"] in ids], [])
+            self.assertEqual({self.client.state(one) for one in ids}, {"queued"}, name)
+            self.assertEqual([e for e in self.client.events("command") if e["data"]["id"] in ids], [])
             call("DEL", *keys)
             self.end()
             for one in ids:
-                self.assertEqual(self.desk.states(one), ["expired"], name)
+                self.assertEqual(self.client.states(one), ["expired"], name)
 
     def test_missing_right(self) -> None:
         """Without one of the rights nothing is written; with it the command ends once."""
@@ -177,14 +177,14 @@ class EndTests(BenchTestCase):
             run = self.put(reply_to="me")
             self.rights(f"-{command}")
             self.end()
-            self.assertEqual(self.desk.states(run.command.id), [], command)
-            self.assertEqual(self.desk.state(run.command.id), "queued", command)
+            self.assertEqual(self.client.states(run.command.id), [], command)
+            self.assertEqual(self.client.state(run.command.id), "queued", command)
             self.rights("reset", *rules_of(GATEWAY, self.prefix))
             self.node.blocking.client.call("AUTH", f"gateway-of-{self.prefix}", "secret-of-gateway")
             self.end()
-            self.assertEqual(self.desk.states(run.command.id), ["expired"], command)
+            self.assertEqual(self.client.states(run.command.id), ["expired"], command)
             self.assertEqual(len(self.history(run.command.device)), 1, command)
-        self.desk.redis.call("ACL", "LOG", "RESET")
+        self.client.redis.call("ACL", "LOG", "RESET")
 
     def test_counted(self) -> None:
         """They count among the outcomes in the metrics."""
@@ -203,11 +203,11 @@ class ManyTests(SynchronousTestCase):
         """All have their outcome within a second of their ttl, and reports are answered meanwhile."""
         server = ValkeyServer().start()
         self.addCleanup(server.discard)
-        desk = Desk(server)
-        self.addCleanup(desk.close)
+        client = CommandClient(server)
+        self.addCleanup(client.close)
         daemon = Daemon("--events-max", "1000000", redis=server.url).start()
         self.addCleanup(daemon.discard)
-        due = self.put(desk)
+        due = self.put(client)
         waits = []
         with daemon.lock() as lock:
             lock.ask(report(1))
@@ -216,19 +216,19 @@ class ManyTests(SynchronousTestCase):
                 began = time.monotonic()
                 lock.ask(report(serial))
                 waits.append(time.monotonic() - began)
-                if not desk.redis.call("ZCARD", desk.key("commands", "deadlines")):
+                if not client.redis.call("ZCARD", client.key("commands", "deadlines")):
                     break
         late = [
             float(stamp.split(b"-")[0]) / 1000 - due
-            for stamp, flat in desk.redis.call("XRANGE", desk.key("events"), "-", "+")
+            for stamp, flat in client.redis.call("XRANGE", client.key("events"), "-", "+")
             if b"command" in flat
         ]
         self.assertEqual(len(late), self.COUNT)
         self.assertLess(max(late), PROMISED)
         self.assertLess(sorted(waits)[len(waits) // 2], 0.1)
-        check_edges(["queued", *desk.states("many-7")])
+        check_edges(["queued", *client.states("many-7")])
 
-    def put(self, desk: Desk) -> float:
+    def put(self, client: CommandClient) -> float:
         """Commands for locks that are away; when their ttl ends."""
         created, ids = time.time(), []
         for number in range(self.COUNT):
@@ -238,10 +238,10 @@ class ManyTests(SynchronousTestCase):
             )
             run = CommandExecution(command, None, secret_names=frozenset({"password"}))
             flat = [part for item in to_hash(run.stored()).items() for part in item]
-            desk.redis.call("HSET", desk.key("command", command.id), *flat)
-            desk.redis.call("RPUSH", desk.key("commands", "waiting", device), to_queue_entry(command))
+            client.redis.call("HSET", client.key("command", command.id), *flat)
+            client.redis.call("RPUSH", client.key("commands", "waiting", device), to_queue_entry(command))
             ids.append(command.id)
         due = time.time() + 1.0
         ranked = [part for one in ids for part in (due, one)]
-        desk.redis.call("ZADD", desk.key("commands", "deadlines"), *ranked)
+        client.redis.call("ZADD", client.key("commands", "deadlines"), *ranked)
         return due

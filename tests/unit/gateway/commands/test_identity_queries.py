@@ -6,7 +6,7 @@ from jt709c_gateway.gateway.commands.identity_queries import MAX_QUEUED, PATIENC
 from jt709c_gateway.gateway.sessions import Session
 from tests.support import key_prefix, shared_server
 from tests.support.command_bench import START, Node
-from tests.support.commands import Desk
+from tests.support.commands import CommandClient
 from tests.support.committer import FakeLink
 from tests.support.masters import FakeMaster, new_master
 
@@ -15,9 +15,9 @@ class PaceTests(SynchronousTestCase):
     """One gateway that asks, and masters that are there."""
 
     def setUp(self) -> None:
-        self.desk = Desk(shared_server(), key_prefix())
-        self.addCleanup(self.desk.close)
-        self.node = Node(self.desk.redis, self.desk.prefix, ask={"jt701"}).start()
+        self.client = CommandClient(shared_server(), key_prefix())
+        self.addCleanup(self.client.close)
+        self.node = Node(self.client.redis, self.client.prefix, ask={"jt701"}).start()
         self.master = FakeMaster(new_master())
         self.device = self.master.device
 
@@ -53,8 +53,8 @@ class PaceTests(SynchronousTestCase):
             self.node.pass_time(ROUND, tick=ROUND)
             self.assertEqual(self.asked(), rounds * PER_ROUND)
         self.assertEqual(sum(bool(self.written(link)) for link in links), 3 * PER_ROUND)
-        self.assertEqual(self.desk.redis.call("KEYS", self.desk.key("commands*")), [])
-        self.assertEqual(self.desk.redis.call("KEYS", self.desk.key("command:*")), [])
+        self.assertEqual(self.client.redis.call("KEYS", self.client.key("commands*")), [])
+        self.assertEqual(self.client.redis.call("KEYS", self.client.key("command:*")), [])
 
     def test_a_queue_that_is_full(self) -> None:
         """What finds no room is counted."""
@@ -78,15 +78,15 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual(self.written(link), [b"(P14)"])
 
     def test_a_command_goes_first(self) -> None:
-        """A lock whose order is under way is asked after a later report."""
-        command = self.desk.unlock(self.device, "888888")
+        """A lock whose command is under way is asked after a later report."""
+        command = self.client.unlock(self.device, "888888")
         self.node.pass_time(1)
         link = self.come()
         self.node.pass_time(2)
         self.assertEqual(self.written(link), [b"(P43,888888)"])
         self.say(link, "P43", "1", "0")
         self.node.pass_time(1)
-        self.assertEqual(self.desk.state(command), "acknowledged")
+        self.assertEqual(self.client.state(command), "acknowledged")
         self.report(link)
         self.node.pass_time(1)
         self.assertEqual(self.written(link), [b"(P43,888888)", b"(P14)"])
@@ -96,7 +96,7 @@ class PaceTests(SynchronousTestCase):
         link = self.come()
         self.node.pass_time(1)
         self.assertEqual(self.written(link), [b"(P14)"])
-        self.desk.unlock(self.device, "888888")
+        self.client.unlock(self.device, "888888")
         self.node.pass_time(PATIENCE - 1)
         self.assertEqual(self.written(link), [b"(P14)"])
         self.node.pass_time(1)
@@ -106,21 +106,21 @@ class PaceTests(SynchronousTestCase):
         """An answer at the last moment doesn't make a command wait as long again."""
         link = self.come()
         self.node.pass_time(0.5)
-        self.desk.unlock(self.device, "888888")
+        self.client.unlock(self.device, "888888")
         self.node.pass_time(PATIENCE - 1)
         self.say(link, "P14", "490154203237518")
         self.node.pass_time(1.5)
         self.assertEqual(self.written(link), [b"(P14)", b"(P01)", b"(P43,888888)"])
         self.say(link, "P01", "JT701D_V8111", "89")
         self.node.run()
-        firmware = self.desk.redis.call("HGET", self.desk.key("device", self.device), "firmware")
+        firmware = self.client.redis.call("HGET", self.client.key("device", self.device), "firmware")
         self.assertEqual(firmware, b"JT701D_V8111")
 
     def test_a_lock_that_hangs_up(self) -> None:
         """It is over then, and its command goes out over the next connection."""
         link = self.come()
         self.node.pass_time(1)
-        self.desk.unlock(self.device, "888888")
+        self.client.unlock(self.device, "888888")
         self.node.pass_time(0.5)
         link.close("closed")
         self.node.pass_time(0.5)
@@ -149,7 +149,7 @@ class PaceTests(SynchronousTestCase):
         self.node.clock.advance(ROUND)
         self.node.wire.lose()
         self.node.connected()
-        self.desk.unlock(self.device, "888888")
+        self.client.unlock(self.device, "888888")
         self.node.pass_time(1)
         self.assertEqual(self.written(link), [b"(P43,888888)"])
         self.say(link, "P43", "1", "0")
@@ -159,7 +159,7 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual(self.written(link), [b"(P43,888888)", b"(P14)"])
 
     def test_nothing_is_left(self) -> None:
-        """When it is over the lock has no desk, and costs nothing more per message."""
+        """When it is over the lock has no executor, and costs nothing more per message."""
         link = self.come()
         self.node.pass_time(1)
         self.say(link, "P14", "490154203237518")

@@ -11,7 +11,7 @@ from tests.support.commands import (
     PASSWORD,
     UNLOCKED,
     CommandCase,
-    Desk,
+    CommandClient,
     FakeLock,
     lock_event,
     new_device,
@@ -28,29 +28,29 @@ class InvalidTests(CommandCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.desk.redis.call("DEL", self.desk.key("commands", "invalid"))
+        self.client.redis.call("DEL", self.client.key("commands", "invalid"))
 
     def told(self) -> list[dict]:
         """What stands in the list of invalid commands, newest first."""
         return [
             json.loads(one)
-            for one in self.desk.redis.call("LRANGE", self.desk.key("commands", "invalid"), 0, -1)
+            for one in self.client.redis.call("LRANGE", self.client.key("commands", "invalid"), 0, -1)
         ]
 
     def assert_invalid(self, entry: str | bytes, pattern: str, command: str | None = None) -> None:
         """The entry is told to be invalid, everywhere where that can be told, and without its secrets."""
         before = len(self.told())
-        self.desk.push(entry)
+        self.client.push(entry)
         wait_until(lambda: len(self.told()) > before)
         self.assertRegex(self.told()[0]["reason"], pattern)
-        event = self.desk.events("command")[-1]
+        event = self.client.events("command")[-1]
         self.assertEqual(event["data"]["state"], "invalid")
         self.assertRegex(event["data"]["reason"], pattern)
         if command is not None:
-            record = self.desk.record(command)
+            record = self.client.record(command)
             self.assertEqual(record["state"], "invalid")
             self.assertRegex(record["reason"], pattern)
-        self.assertNotIn(SECRET, json.dumps(self.told()) + json.dumps(self.desk.events("command")))
+        self.assertNotIn(SECRET, json.dumps(self.told()) + json.dumps(self.client.events("command")))
 
     def assert_command_invalid(self, pattern: str, **fields: object) -> None:
         """The same for a command with these fields changed, which has a `reply_to` as well."""
@@ -59,7 +59,7 @@ class InvalidTests(CommandCase):
         entry = {**base, "reply_to": name, **fields}
         self.assert_invalid(json.dumps(entry), pattern, command if entry["id"] == command else None)
         if entry["reply_to"] == name:
-            outcome = self.desk.reply(name)
+            outcome = self.client.reply(name)
             self.assertEqual(outcome["state"], "invalid")
             self.assertRegex(outcome["reason"], pattern)
             self.assertNotIn(SECRET, json.dumps(outcome))
@@ -68,8 +68,8 @@ class InvalidTests(CommandCase):
         """What is no JSON object is told and set aside; the next command is taken."""
         for entry in ("{", "", "[1]", "null", '"x"', b"\xff\xfe", b"{" * 3000, f'{{"id": "{SECRET}"'):
             self.assert_invalid(entry, "^entry: .*expected")
-        command = self.desk.unlock(self.device)
-        self.desk.wait(command, "waiting")
+        command = self.client.unlock(self.device)
+        self.client.wait(command, "waiting")
 
     def test_too_long(self) -> None:
         """A command has a limited length."""
@@ -139,65 +139,67 @@ class InvalidTests(CommandCase):
 
     def test_reply_to_names_no_other_key(self) -> None:
         """A `reply_to` that would name a key of another kind is refused, and nothing is pushed."""
-        keys = set(self.desk.redis.call("KEYS", "*"))
+        keys = set(self.client.redis.call("KEYS", "*"))
         for bad in ("a:b", "../commands", "", "x" * 65, "a b", "*", "a\x00", "{x}"):
             self.assert_command_invalid("^reply_to: .*expected 1 to 64", reply_to=bad, id=new_id())
-        new = set(self.desk.redis.call("KEYS", "*")) - keys
+        new = set(self.client.redis.call("KEYS", "*")) - keys
         self.assertTrue(
             all(re.search(rb":command:|:history:|:commands:(invalid|recent)", key) for key in new), new
         )
 
     def test_id_that_is_under_way(self) -> None:
         """An invalid command with the id of another changes nothing about that one, and is told."""
-        command = self.desk.unlock(self.device)
-        self.desk.wait(command, "waiting")
-        self.desk.unlock(self.device, "(", id=command, reply_to=(name := new_id()))
-        self.assertEqual(self.desk.reply(name)["state"], "invalid")
-        self.assertEqual(self.desk.state(command), "waiting")
-        self.assertEqual(self.desk.states(command), ["queued", "waiting"])
+        command = self.client.unlock(self.device)
+        self.client.wait(command, "waiting")
+        self.client.unlock(self.device, "(", id=command, reply_to=(name := new_id()))
+        self.assertEqual(self.client.reply(name)["state"], "invalid")
+        self.assertEqual(self.client.state(command), "waiting")
+        self.assertEqual(self.client.states(command), ["queued", "waiting"])
 
     def test_id_of_an_invalid_command(self) -> None:
-        """The id of a command that was invalid is known too: the next order of that id is told so."""
-        command = self.desk.unlock(self.device, "(")
-        self.desk.wait(command, "invalid")
-        self.desk.unlock(self.device, id=command, reply_to=(name := new_id()))
-        outcome = self.desk.reply(name)
+        """The id of a command that was invalid is known too: the next command of that id is told so."""
+        command = self.client.unlock(self.device, "(")
+        self.client.wait(command, "invalid")
+        self.client.unlock(self.device, id=command, reply_to=(name := new_id()))
+        outcome = self.client.reply(name)
         self.assertEqual((outcome["state"], outcome["id"]), ("invalid", command))
-        self.assertEqual(self.desk.states(command), ["invalid", "invalid"])
+        self.assertEqual(self.client.states(command), ["invalid", "invalid"])
 
     def test_invalid_list_is_capped(self) -> None:
         """The list of what could not be read keeps the newest thousand."""
         entries = [f"bad {number}" for number in range(1100)]
-        self.desk.redis.call("RPUSH", self.desk.key("commands"), *entries)
+        self.client.redis.call("RPUSH", self.client.key("commands"), *entries)
         wait_until(
-            lambda: len(self.told()) == 1000 and not self.desk.redis.call("LLEN", self.desk.key("commands"))
+            lambda: (
+                len(self.told()) == 1000 and not self.client.redis.call("LLEN", self.client.key("commands"))
+            )
         )
-        self.desk.wait(self.desk.unlock(self.device), "waiting")
+        self.client.wait(self.client.unlock(self.device), "waiting")
         self.assertEqual(len(self.told()), 1000)
 
     def test_poisoned_record(self) -> None:
         """A command that Redis can't take in is set aside, with a reason; the next one is taken."""
-        self.desk.redis.call("SET", self.desk.key("commands", "waiting", self.device), "in the way")
+        self.client.redis.call("SET", self.client.key("commands", "waiting", self.device), "in the way")
         entry = json.dumps({"device": self.device, "command": "unlock", "params": {"password": SECRET}})
         before = len(self.told())
-        self.desk.push(entry)
+        self.client.push(entry)
         wait_until(lambda: len(self.told()) > before)
         self.assertIn("could not be taken in", self.told()[0]["reason"])
-        self.desk.wait(self.desk.unlock(new_device()), "waiting")
-        self.assertEqual(self.desk.redis.call("KEYS", self.desk.key("commands", "intake", "*")), [])
+        self.client.wait(self.client.unlock(new_device()), "waiting")
+        self.assertEqual(self.client.redis.call("KEYS", self.client.key("commands", "intake", "*")), [])
 
     def test_reply_list_expires(self) -> None:
         """Outcomes under a `reply_to` name are bounded in number and in time."""
         for _ in range(2):
-            command = self.desk.unlock(self.device, ttl=0.1, reply_to="shared")
-            self.desk.wait(command, "expired")
-        key = self.desk.key("reply", "shared")
-        self.assertEqual(self.desk.redis.call("LLEN", key), 2)
-        self.assertTrue(0 < self.desk.redis.call("TTL", key) <= 3600)
-        self.desk.redis.call("RPUSH", key, *["old"] * 1200)
-        self.desk.wait(self.desk.unlock(self.device, ttl=0.1, reply_to="shared"), "expired")
-        self.assertEqual(self.desk.redis.call("LLEN", key), 1000)
-        self.assertEqual(json.loads(self.desk.redis.call("RPOP", key))["state"], "expired")
+            command = self.client.unlock(self.device, ttl=0.1, reply_to="shared")
+            self.client.wait(command, "expired")
+        key = self.client.key("reply", "shared")
+        self.assertEqual(self.client.redis.call("LLEN", key), 2)
+        self.assertTrue(0 < self.client.redis.call("TTL", key) <= 3600)
+        self.client.redis.call("RPUSH", key, *["old"] * 1200)
+        self.client.wait(self.client.unlock(self.device, ttl=0.1, reply_to="shared"), "expired")
+        self.assertEqual(self.client.redis.call("LLEN", key), 1000)
+        self.assertEqual(json.loads(self.client.redis.call("RPOP", key))["state"], "expired")
 
 
 class SecretTests(SynchronousTestCase):
@@ -211,14 +213,14 @@ class SecretTests(SynchronousTestCase):
         self.addCleanup(self.server.end)
         self.daemon = Daemon("--confirm-timeout", "1", redis=self.server.gateway_url, udp=False).start()
         self.addCleanup(self.daemon.discard)
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
+        self.client = CommandClient(self.server)
+        self.addCleanup(self.client.close)
         self.lock = FakeLock(new_device())
         self.addCleanup(self.lock.close)
 
     def found(self) -> list[bytes]:
         """Every key in Redis in which the password stands, in name or content."""
-        call = self.desk.redis.call
+        call = self.client.redis.call
         readers = {
             b"string": lambda key: call("GET", key),
             b"hash": lambda key: call("HGETALL", key),
@@ -238,38 +240,38 @@ class SecretTests(SynchronousTestCase):
     def test_password_shows_nowhere(self) -> None:
         """Waiting, written, echoed by the lock, refused, reported by it, invalid: it shows nowhere else."""
         device = self.lock.device
-        waiting = self.desk.unlock(device, SECRET, reply_to="me")
-        self.desk.wait(waiting, "waiting")
+        waiting = self.client.unlock(device, SECRET, reply_to="me")
+        self.client.wait(waiting, "waiting")
         self.assertEqual([key for key in self.found() if not self.CARRIERS.match(key)], [])
         self.assertNotEqual(self.found(), [])
         self.lock.connect(self.daemon)
         serial = self.lock.next_unlock()
-        self.desk.wait(waiting, "sent")
+        self.client.wait(waiting, "sent")
         self.assertEqual([key for key in self.found() if not self.CARRIERS.match(key)], [])
         # A lock that sends the password back, in its answer and in its event.
         self.lock.answer(serial, "ELOCK", "1", "1", SECRET)
         self.lock.report(lock_event(password=SECRET), UNLOCKED)
-        self.desk.wait(waiting, "confirmed")
-        wait_until(lambda: not self.desk.under_way())
-        refused = self.desk.unlock(device, SECRET, issued_by="me")
+        self.client.wait(waiting, "confirmed")
+        wait_until(lambda: not self.client.under_way())
+        refused = self.client.unlock(device, SECRET, issued_by="me")
         self.lock.answer(self.lock.next_unlock(), "ELOCK", "1", "0", SECRET)
-        self.desk.wait(refused, "rejected")
-        strange = self.desk.unlock(device, SECRET)
+        self.client.wait(refused, "rejected")
+        strange = self.client.unlock(device, SECRET)
         self.lock.answer(self.lock.next_unlock(), "ELOCK", "1", SECRET)
-        self.desk.wait(strange, "uncertain")
-        changed = self.desk.command(device, "set_password", {"new": SECRET, "old": PASSWORD})
+        self.client.wait(strange, "uncertain")
+        changed = self.client.command(device, "set_password", {"new": SECRET, "old": PASSWORD})
         self.assertIn(SECRET.encode(), self.lock.next_command())
-        cancelled = self.desk.unlock(device, SECRET)
-        self.desk.command(device, "cancel", {"id": cancelled})
-        self.desk.wait(cancelled, "cancelled")
+        cancelled = self.client.unlock(device, SECRET)
+        self.client.command(device, "cancel", {"id": cancelled})
+        self.client.wait(cancelled, "cancelled")
         for params in ({"password": SECRET, "x": 1}, {"password": SECRET + ","}):
-            self.desk.wait(self.desk.command(device, "unlock", params), "invalid")
-        nobody = self.desk.unlock(new_device(), SECRET, ttl=0.2)
-        self.desk.wait(nobody, "expired")
+            self.client.wait(self.client.command(device, "unlock", params), "invalid")
+        nobody = self.client.unlock(new_device(), SECRET, ttl=0.2)
+        self.client.wait(nobody, "expired")
         self.lock.close()
-        self.desk.wait(changed, "timed_out")
+        self.client.wait(changed, "timed_out")
         self.assertEqual(self.found(), [])
-        outcome = self.desk.reply("me")
+        outcome = self.client.reply("me")
         self.assertNotIn(SECRET, json.dumps(outcome))
         self.assertNotIn(SECRET, self.daemon.get("/metrics")[1])
         self.daemon.stop()

@@ -24,7 +24,7 @@ NAMES = (
     *("events", "devices", "imei", "device:{device}", "history:{device}", "session:{device}"),
     *("secret:{device}", "recent:{device}", "commands", "commands:intake:gw1", "commands:route:gw1"),
     *("commands:waiting:{device}", "commands:underway:gw1", "commands:unsettled:{device}"),
-    *("commands:deadlines", "commands:invalid", "commands:recent", "command:{order}", "reply:me"),
+    *("commands:deadlines", "commands:invalid", "commands:recent", "command:{command}", "reply:me"),
     *("gateway:gw1", "gateways", "histories"),
 )
 Hindrance = Callable[[dict[str, str]], AbstractContextManager[None]]
@@ -33,7 +33,7 @@ Hindrance = Callable[[dict[str, str]], AbstractContextManager[None]]
 class MatrixTests(BenchTestCase):
     def begin(self) -> None:
         """A prefix, a lock and a gateway of its own."""
-        self.prefix = self.desk.prefix = key_prefix()
+        self.prefix = self.client.prefix = key_prefix()
         self.user = f"gateway-of-{self.prefix}"
         self.mend()
         self.guarded = log_in(shared_server().client(), self.user, password_of(GATEWAY))
@@ -42,7 +42,7 @@ class MatrixTests(BenchTestCase):
 
     def mend(self) -> None:
         """The user has its rights (again)."""
-        self.desk.redis.call("ACL", "SETUSER", self.user, "reset", *rules_of(GATEWAY, self.prefix))
+        self.client.redis.call("ACL", "SETUSER", self.user, "reset", *rules_of(GATEWAY, self.prefix))
 
     def play(self, what: str, hindrance: Hindrance) -> list[str]:
         """What is wrong after commands came under a hindrance, at whichever moment it began."""
@@ -53,9 +53,9 @@ class MatrixTests(BenchTestCase):
         self.begin()
         link = self.come()
         self.node.pass_time(1, tick=0.5)
-        names = {"device": self.device, "away": new_device(), "order": new_id()}
-        present = self.desk.unlock(self.device, id=names["order"], ttl=10, timeout=2, reply_to="me")
-        away = self.desk.unlock(names["away"], ttl=10, reply_to="me")
+        names = {"device": self.device, "away": new_device(), "command": new_id()}
+        present = self.client.unlock(self.device, id=names["command"], ttl=10, timeout=2, reply_to="me")
+        away = self.client.unlock(names["away"], ttl=10, reply_to="me")
         while written and not self.written(link):
             self.node.pass_time(0.1)
         with hindrance(names):
@@ -65,17 +65,17 @@ class MatrixTests(BenchTestCase):
         for _ in range(30):
             self.report(self.node, link)
             self.node.pass_time(4, tick=1)
-            if all(self.desk.state(one) in ENDED for one in (present, away)):
+            if all(self.client.state(one) in ENDED for one in (present, away)):
                 break
         wrong = [
-            f"{one} command is {self.desk.state(command) or 'not known'}"
+            f"{one} command is {self.client.state(command) or 'not known'}"
             for one, command in (("present", present), ("absent", away))
-            if self.desk.state(command) not in ENDED and not self.is_set_aside(command)
+            if self.client.state(command) not in ENDED and not self.is_set_aside(command)
         ]
         if (count := len(self.written(link))) > 1:
             wrong.append(f"written {count} times")
         for command in (present, away):
-            states = self.desk.states(command)
+            states = self.client.states(command)
             if not states and self.is_set_aside(command):
                 continue
             if doubled := [state for state, count in Counter(states).items() if count > 1 and state in ENDED]:
@@ -89,13 +89,13 @@ class MatrixTests(BenchTestCase):
 
     def is_set_aside(self, command: str) -> bool:
         """Whether its own keys kept a command from being taken in; `commands:invalid` tells that."""
-        told = self.desk.redis.call("LRANGE", self.desk.key("commands", "invalid"), 0, -1)
+        told = self.client.redis.call("LRANGE", self.client.key("commands", "invalid"), 0, -1)
         return command in [json.loads(one)["id"] for one in told]
 
     @contextmanager
     def spoiled(self, name: str, kind: str) -> Iterator[None]:
         """Within, a key is of another type."""
-        call, key = self.desk.redis.call, f"{self.prefix}:{name}"
+        call, key = self.client.redis.call, f"{self.prefix}:{name}"
         kept = call("DUMP", key)
         call("DEL", key)
         command, *rest = MAKE[kind]
@@ -110,7 +110,7 @@ class MatrixTests(BenchTestCase):
     @contextmanager
     def without(self, *rules: str) -> Iterator[None]:
         """Within, the user has other rights."""
-        self.desk.redis.call("ACL", "SETUSER", self.user, *rules)
+        self.client.redis.call("ACL", "SETUSER", self.user, *rules)
         try:
             yield
         finally:

@@ -18,7 +18,7 @@ class MistakeTests(CommandCase):
         start = len(self.daemon.log())
         before = self.metric('jt709c_commands_total{state="invalid"}')
         for number in range(300):
-            self.desk.push(json.dumps({"device": self.device, "command": "unlock", "x": number}))
+            self.client.push(json.dumps({"device": self.device, "command": "unlock", "x": number}))
         wait_until(lambda: self.metric('jt709c_commands_total{state="invalid"}') >= before + 300)
         lines = [line for line in self.daemon.log()[start:].splitlines() if "is invalid" in line]
         self.assertLessEqual(len(lines), 20)
@@ -26,23 +26,23 @@ class MistakeTests(CommandCase):
 
     def test_an_intake_list_of_another_type(self) -> None:
         """It is one line, without a traceback, and counted; commands are taken when it is mended."""
-        key, start = self.desk.key("commands"), len(self.daemon.log())
+        key, start = self.client.key("commands"), len(self.daemon.log())
         before = self.metric("jt709c_intake_errors_total")
-        self.desk.redis.call("SET", key, "x")
+        self.client.redis.call("SET", key, "x")
         wait_until(lambda: self.metric("jt709c_intake_errors_total") > before, 20)
-        self.desk.redis.call("DEL", key)
-        command = self.desk.command(self.device, "locate")
-        self.desk.wait(command, "waiting")
+        self.client.redis.call("DEL", key)
+        command = self.client.command(self.device, "locate")
+        self.client.wait(command, "waiting")
         log = self.daemon.log()[start:]
         self.assertEqual(log.count(f"Redis refuses to give out commands from {key}"), 1)
         self.assertNotIn("Traceback", log)
 
     def test_a_record_of_another_type(self) -> None:
         """The API shows that it can't be read, and the other commands."""
-        good, bad = self.desk.command(self.device, "locate"), new_id()
-        self.desk.wait(good, "waiting")
-        self.desk.redis.call("SET", self.desk.key("command", bad), "x")
-        self.desk.redis.call("ZADD", self.desk.key("commands", "recent"), f"{time.time():.3f}", bad)
+        good, bad = self.client.command(self.device, "locate"), new_id()
+        self.client.wait(good, "waiting")
+        self.client.redis.call("SET", self.client.key("command", bad), "x")
+        self.client.redis.call("ZADD", self.client.key("commands", "recent"), f"{time.time():.3f}", bad)
         api = Api(self.daemon)
         found = {one["id"]: one for one in api.get("/commands").json["commands"]}
         self.assertLessEqual({good, bad}, set(found))

@@ -18,7 +18,7 @@ class OutageTests(BenchTestCase):
         same."""
         link = self.come()
         self.node.run()
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.node.blocking.step()
         self.steps_until(where)
         self.node.wire.lose(executed)
@@ -29,14 +29,14 @@ class OutageTests(BenchTestCase):
         self.assertEqual(len(self.written(link)), 1, where)
         self.say(self.node, link, int(self.written(link)[0].split(b",")[2]), "ELOCK", "1", "1")
         self.node.run()
-        self.assertEqual(self.desk.state(command), "acknowledged")
+        self.assertEqual(self.client.state(command), "acknowledged")
         self.report(self.node, link, lock_event(), UNLOCKED)
         self.node.run()
-        self.assertEqual(self.desk.state(command), "confirmed")
-        self.assertEqual(self.desk.under_way(), [])
+        self.assertEqual(self.client.state(command), "confirmed")
+        self.assertEqual(self.client.under_way(), [])
         self.assertEqual(self.node.dispatcher.context.claims.tokens, {})
         self.assertEqual(self.node.dispatcher.executors, {})
-        self.assertEqual(self.desk.redis.call("LLEN", self.desk.key("commands", "intake", "gw1")), 0)
+        self.assertEqual(self.client.redis.call("LLEN", self.client.key("commands", "intake", "gw1")), 0)
 
     def test_redis_lost_looking_up(self) -> None:
         """Redis is lost while the device is looked up."""
@@ -71,7 +71,7 @@ class OutageTests(BenchTestCase):
         """A command that couldn't be recorded within its timeout has failed, and isn't written any more."""
         link = self.come()
         self.node.run()
-        command = self.desk.unlock(self.device, timeout=5)
+        command = self.client.unlock(self.device, timeout=5)
         self.node.blocking.step()
         self.steps_until("command_claim")
         self.node.step()
@@ -80,13 +80,13 @@ class OutageTests(BenchTestCase):
         self.node.connected()
         self.node.run()
         self.assertEqual(self.written(link), [])
-        self.assertEqual(self.desk.state(command), "failed")
+        self.assertEqual(self.client.state(command), "failed")
 
     def test_claim_is_refused(self) -> None:
         """A server that refuses for a while is asked again, without a reconnection or another command."""
         link = self.come()
         self.node.run()
-        self.desk.unlock(self.device)
+        self.client.unlock(self.device)
         self.node.blocking.step()
         self.steps_until("command_claim")
         _, reply = self.node.wire.pending.pop(0)
@@ -102,14 +102,14 @@ class OutageTests(BenchTestCase):
         self.node.run()
         _, reply = self.node.blocking.pending.pop(0)
         reply.errback(txredisapi.ResponseError("UNBLOCKED force unblock from blocking operation"))
-        self.desk.unlock(self.device)
+        self.client.unlock(self.device)
         self.node.pass_time(3)
         self.assertEqual(len(self.written(link)), 1)
 
     def test_numbering_fails(self) -> None:
         """Redis is lost while a command is to be repeated: it is repeated when Redis is back."""
         link = self.come()
-        command = self.desk.command(self.device, "text", {"text": "x"}, timeout=2)
+        command = self.client.command(self.device, "text", {"text": "x"}, timeout=2)
         self.node.run()
         self.node.clock.advance(2.5)
         self.assertIn("HINCRBY", [arguments[0] for arguments, _ in self.node.wire.pending])
@@ -119,51 +119,51 @@ class OutageTests(BenchTestCase):
         self.node.connected()
         self.node.pass_time(1)
         self.assertEqual(sum(data.startswith(b"\x7e\x83\x00") for data in link.sent), 2)
-        self.assertEqual(self.desk.state(command), "sent")
+        self.assertEqual(self.client.state(command), "sent")
 
     def test_answered_while_it_is_numbered(self) -> None:
         """A late answer to the first write, while Redis is asked for the serial of the second: no second."""
         for command, params, state in (("text", {"text": "x"}, "done"), ("locate", {}, "acknowledged")):
             link = self.come()
-            given = self.desk.command(self.device, command, params, timeout=2)
+            given = self.client.command(self.device, command, params, timeout=2)
             self.node.run()
             (sent,) = (data for data in link.sent if data.startswith((b"\x7e\x83\x00", b"\x7e\x82\x01")))
             self.node.clock.advance(2.5)
             self.steps_until("HINCRBY")
             self.node.feed(link, self.lock.frame(0x0001, sent[11:13] + sent[1:3] + b"\0"))
             self.node.run()
-            self.assertEqual(self.desk.state(given), state)
+            self.assertEqual(self.client.state(given), state)
             self.assertEqual(sum(data[:3] == sent[:3] for data in link.sent), 1)
             self.node.pass_time(3)
-            self.assertEqual(self.desk.state(given), "done")
+            self.assertEqual(self.client.state(given), "done")
 
     def test_expiry_reply_lost(self) -> None:
         """A command is taken from its queue at the end of its ttl, and the reply is lost: it still
         expires."""
-        command = self.desk.unlock(self.device, ttl=5)
+        command = self.client.unlock(self.device, ttl=5)
         self.node.run()
-        self.assertEqual(self.desk.state(command), "waiting")
+        self.assertEqual(self.client.state(command), "waiting")
         self.node.clock.advance(6)
         self.steps_until("command_expire")
         self.node.wire.lose(1)
         self.node.blocking.lose()
         self.node.connected()
         self.node.pass_time(1)
-        self.assertEqual(self.desk.state(command), "expired")
-        self.assertEqual(self.desk.under_way(), [])
+        self.assertEqual(self.client.state(command), "expired")
+        self.assertEqual(self.client.under_way(), [])
 
     def test_cancel_reply_lost(self) -> None:
         """The same for a command that is taken back."""
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.node.run()
-        cancel = self.desk.command(self.device, "cancel", {"id": command})
+        cancel = self.client.command(self.device, "cancel", {"id": command})
         self.node.blocking.step()
         self.steps_until("command_remove")
         self.node.wire.lose(1)
         self.node.blocking.lose()
         self.node.connected()
         self.node.pass_time(1)
-        self.assertEqual((self.desk.state(cancel), self.desk.state(command)), ("done", "cancelled"))
+        self.assertEqual((self.client.state(cancel), self.client.state(command)), ("done", "cancelled"))
 
     # Several gateways, and several lives of one
 
@@ -171,12 +171,12 @@ class OutageTests(BenchTestCase):
         """Taken for dead while a command is being recorded: it is written by its adopter only."""
         link = self.come()
         self.node.run()
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.node.blocking.step()
         self.steps_until("command_claim")
         self.node.step()
         other = self.make("gw2", now=100.0).start()
-        self.desk.redis.call("DEL", self.desk.key("gateway", "gw1"))
+        self.client.redis.call("DEL", self.client.key("gateway", "gw1"))
         other.pass_time(GATEWAY_TTL * 2, tick=1)
         there = self.come(other)
         other.run()
@@ -189,16 +189,16 @@ class OutageTests(BenchTestCase):
         self.report(other, there, lock_event(), UNLOCKED)
         other.run()
         self.node.run()
-        self.assertEqual(self.desk.state(command), "confirmed")
+        self.assertEqual(self.client.state(command), "confirmed")
 
     def test_adopted_while_taken_in(self) -> None:
         """Taken for dead while an entry without an id is taken in: one of the two carries it out."""
         fields = {"device": self.device, "command": "unlock", "params": {"password": "888888"}}
-        self.desk.push(json.dumps(fields))
+        self.client.push(json.dumps(fields))
         self.node.blocking.step()
         self.steps_until("command_accept")
         other = self.make("gw2").start()
-        self.desk.redis.call("DEL", self.desk.key("gateway", "gw1"))
+        self.client.redis.call("DEL", self.client.key("gateway", "gw1"))
         other.pass_time(GATEWAY_TTL * 2, tick=1)
         self.node.run()
         link = self.come(other)
@@ -211,7 +211,7 @@ class OutageTests(BenchTestCase):
     def test_comes_to_another_while_accepted(self) -> None:
         """A lock that connects to another gateway while this one takes its command in gets it there."""
         other = self.make("gw2").start()
-        self.desk.unlock(self.device)
+        self.client.unlock(self.device)
         self.node.blocking.step()
         self.steps_until("command_accept")
         link = self.come(other)
@@ -225,13 +225,13 @@ class OutageTests(BenchTestCase):
     def test_no_adoption_after_outage(self) -> None:
         """After an outage in which nobody could speak up, nobody is taken for dead."""
         link = self.come()
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.node.run()
         other = self.make("gw2").start()
         for node in (self.node, other):
             node.wire.lose()
             node.blocking.lose()
-        self.desk.redis.call("DEL", self.desk.key("gateway", "gw1"), self.desk.key("gateway", "gw2"))
+        self.client.redis.call("DEL", self.client.key("gateway", "gw1"), self.client.key("gateway", "gw2"))
         for node in (self.node, other):
             node.pass_time(20)
         other.connected()
@@ -241,7 +241,7 @@ class OutageTests(BenchTestCase):
         other.pass_time(40)
         self.say(self.node, link, 1, "ELOCK", "1", "1")
         self.node.run()
-        self.assertEqual(self.desk.states(command), ["queued", "sent", "acknowledged"])
+        self.assertEqual(self.client.states(command), ["queued", "sent", "acknowledged"])
 
     def test_same_name_twice(self) -> None:
         """A second gateway of the same name ends the first, which does nothing more."""
@@ -252,21 +252,21 @@ class OutageTests(BenchTestCase):
         twin = self.make("gw1").start()
         link = self.come(twin)
         twin.run()
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         twin.run()
         self.node.pass_time(GATEWAY_TTL / 3)
         self.assertEqual((ended, old.closed), ([True], ["superseded"]))
         twin.pass_time(2)
         self.node.pass_time(60, tick=1)
         self.assertEqual((len(self.written(old)), len(self.written(link))), (0, 1))
-        self.assertEqual(self.desk.state(command), "sent")
+        self.assertEqual(self.client.state(command), "sent")
 
     def test_known_id_with_a_lost_record(self) -> None:
         """A cancelled command that is cancelled again is still cancelled."""
-        command = self.desk.unlock(self.device, id=new_id())
+        command = self.client.unlock(self.device, id=new_id())
         self.node.run()
         for _ in range(2):
-            cancel = self.desk.command(self.device, "cancel", {"id": command})
+            cancel = self.client.command(self.device, "cancel", {"id": command})
             self.node.run()
-            self.assertEqual(self.desk.state(cancel), "done")
-        self.assertEqual(self.desk.states(command), ["queued", "waiting", "cancelled"])
+            self.assertEqual(self.client.state(cancel), "done")
+        self.assertEqual(self.client.states(command), ["queued", "waiting", "cancelled"])

@@ -14,8 +14,8 @@ class RaceTests(BenchTestCase):
 
     # Cost
 
-    def test_idle_lock_has_no_desk(self) -> None:
-        """A lock without commands has no desk soon after it has connected; one question was asked for it."""
+    def test_idle_lock_has_no_executor(self) -> None:
+        """A lock without commands has no executor soon after it has connected; Redis was asked once."""
         before = len(self.node.wire.calls)
         link = self.come()
         self.node.run()
@@ -42,17 +42,17 @@ class RaceTests(BenchTestCase):
             self.assertEqual(len(claims), len(locks))
             self.assertEqual(len(self.node.dispatcher.executors), 0)
 
-    def test_desk_goes_after_the_command(self) -> None:
-        """A desk is let go of when its command has ended, and with the lock while one is unsettled."""
+    def test_executor_goes_after_the_command(self) -> None:
+        """An executor is removed when its command has ended, and with the lock while one is unsettled."""
         link = self.come()
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.node.run()
         self.say(self.node, link, 1, "ELOCK", "1", "1")
         self.report(self.node, link, lock_event(), UNLOCKED)
         self.node.run()
-        self.assertEqual(self.desk.state(command), "confirmed")
+        self.assertEqual(self.client.state(command), "confirmed")
         self.assertEqual(self.node.dispatcher.executors, {})
-        self.desk.unlock(self.device)
+        self.client.unlock(self.device)
         self.node.run()
         self.assertEqual(len(self.node.dispatcher.executors), 1)
         link.connection.closed("closed")
@@ -63,51 +63,51 @@ class RaceTests(BenchTestCase):
     def test_one_movement_is_evidence_for_one_command(self) -> None:
         """A movement confirms the command the lock has said yes to, not the one just written behind it."""
         link = self.come()
-        first, second = self.desk.unlock(self.device), self.desk.unlock(self.device)
+        first, second = self.client.unlock(self.device), self.client.unlock(self.device)
         self.node.run()
         self.say(self.node, link, 1, "ELOCK", "1", "1")
         self.node.run()
-        self.assertEqual((self.desk.state(first), self.desk.state(second)), ("acknowledged", "sent"))
+        self.assertEqual((self.client.state(first), self.client.state(second)), ("acknowledged", "sent"))
         self.report(self.node, link, lock_event(), UNLOCKED)
         self.node.run()
-        self.assertEqual((self.desk.state(first), self.desk.state(second)), ("confirmed", "sent"))
+        self.assertEqual((self.client.state(first), self.client.state(second)), ("confirmed", "sent"))
         self.say(self.node, link, 2, "ELOCK", "1", "1")
         self.report(self.node, link, lock_event(), UNLOCKED)
         self.node.run()
-        self.assertEqual(self.desk.state(second), "confirmed")
+        self.assertEqual(self.client.state(second), "confirmed")
 
     def test_late_report_confirms_the_command_to_which_the_lock_said_yes(self) -> None:
         """A movement that is reported after later commands were written confirms none of them."""
         link = self.come()
-        first, second = self.desk.unlock(self.device), self.desk.unlock(self.device, timeout=1)
+        first, second = self.client.unlock(self.device), self.client.unlock(self.device, timeout=1)
         self.node.run()
         self.say(self.node, link, 1, "ELOCK", "1", "1")
         self.node.run()
         movement = self.lock.location(lock_event(), UNLOCKED, START + self.node.clock.seconds())
         self.node.pass_time(121)
-        self.assertEqual((self.desk.state(first), self.desk.state(second)), ("unconfirmed", "uncertain"))
+        self.assertEqual((self.client.state(first), self.client.state(second)), ("unconfirmed", "uncertain"))
         self.node.feed(link, movement)
         self.node.run()
-        self.assertEqual((self.desk.state(first), self.desk.state(second)), ("confirmed", "uncertain"))
+        self.assertEqual((self.client.state(first), self.client.state(second)), ("confirmed", "uncertain"))
 
     def test_movement_before_a_command_was_written(self) -> None:
         """A movement confirms an unanswered command rather than one that was written seconds later."""
         link = self.come()
-        first = self.desk.unlock(self.device, timeout=1)
+        first = self.client.unlock(self.device, timeout=1)
         self.node.run()
         movement = self.lock.location(lock_event(), UNLOCKED, START + self.node.clock.seconds())
         self.node.pass_time(3)
-        second = self.desk.unlock(self.device, timeout=30)
+        second = self.client.unlock(self.device, timeout=30)
         self.node.run()
-        self.assertEqual((self.desk.state(first), self.desk.state(second)), ("uncertain", "sent"))
+        self.assertEqual((self.client.state(first), self.client.state(second)), ("uncertain", "sent"))
         self.node.feed(link, movement)
         self.node.run()
-        self.assertEqual((self.desk.state(first), self.desk.state(second)), ("confirmed", "sent"))
+        self.assertEqual((self.client.state(first), self.client.state(second)), ("confirmed", "sent"))
 
     def test_report_that_is_not_stored_confirms_no_second_command(self) -> None:
         """A report that Redis refuses comes again, and is evidence for the same command as before."""
         link = self.come()
-        mute = self.desk.unlock(self.device, timeout=1)
+        mute = self.client.unlock(self.device, timeout=1)
         self.node.run()
         self.node.pass_time(1.5)
         serial = 1
@@ -115,23 +115,23 @@ class RaceTests(BenchTestCase):
             for again in (True, False):
                 with self.subTest(key=name, connects_again=again):
                     serial += 1
-                    command = self.desk.unlock(self.device)
+                    command = self.client.unlock(self.device)
                     self.node.run()
                     self.say(self.node, link, serial, "ELOCK", "1", "1")
                     self.node.run()
                     movement = self.lock.location(lock_event(), UNLOCKED, START + self.node.clock.seconds())
-                    with self.spoiled(self.desk.key(name, self.device)):
+                    with self.spoiled(self.client.key(name, self.device)):
                         self.node.feed(link, movement)
                         self.node.run()
-                        self.assertNotEqual(self.desk.state(command), "confirmed")
+                        self.assertNotEqual(self.client.state(command), "confirmed")
                     if again:
                         link.connection.closed("closed")
                         link = self.come()
                         self.node.run()
                     self.node.feed(link, movement)
                     self.node.pass_time(45.0)
-                    self.assertEqual(self.desk.state(command), "confirmed")
-                    self.assertEqual(self.desk.state(mute), "uncertain")
+                    self.assertEqual(self.client.state(command), "confirmed")
+                    self.assertEqual(self.client.state(mute), "uncertain")
                     self.report(self.node, link)
                     self.node.run()
 
@@ -139,20 +139,20 @@ class RaceTests(BenchTestCase):
     def spoiled(self, key: str) -> Iterator[None]:
         """A key is of another type for a while."""
         kept = f"{key}:kept"
-        there = self.desk.redis.call("EXISTS", key)
+        there = self.client.redis.call("EXISTS", key)
         if there:
-            self.desk.redis.call("RENAME", key, kept)
-        self.desk.redis.call("SADD", key, "x")
+            self.client.redis.call("RENAME", key, kept)
+        self.client.redis.call("SADD", key, "x")
         yield
-        self.desk.redis.call("DEL", key)
+        self.client.redis.call("DEL", key)
         if there:
-            self.desk.redis.call("RENAME", kept, key)
+            self.client.redis.call("RENAME", kept, key)
 
     def test_watched_commands_are_bounded(self) -> None:
         """Of commands that are unsettled only the newest are kept in mind."""
         link = self.come()
         for number in range(MAX_WATCHED + 5):
-            self.desk.unlock(self.device, timeout=1)
+            self.client.unlock(self.device, timeout=1)
             self.node.run()
             self.node.pass_time(1.5)
             self.assertEqual(len(self.written(link)), number + 1)
@@ -164,14 +164,14 @@ class RaceTests(BenchTestCase):
     def test_confirm_timeout(self) -> None:
         """Acknowledged, and no evidence for two minutes: unconfirmed; a day later nobody waits for it."""
         link = self.come()
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.node.run()
         self.say(self.node, link, 1, "ELOCK", "1", "1")
         self.node.run()
         self.node.pass_time(119)
-        self.assertEqual(self.desk.state(command), "acknowledged")
+        self.assertEqual(self.client.state(command), "acknowledged")
         self.node.pass_time(2)
-        self.assertEqual(self.desk.state(command), "unconfirmed")
+        self.assertEqual(self.client.state(command), "unconfirmed")
         self.assertEqual(len(self.node.dispatcher.executors), 1)
         self.node.pass_time(24 * 3600, tick=600)
         self.assertEqual(self.node.dispatcher.executors, {})
@@ -179,27 +179,27 @@ class RaceTests(BenchTestCase):
     def test_unsettled_commands_are_forgotten_in_redis(self) -> None:
         """A day after it was written no lock is asked any more about a command, though others came since."""
         link = self.come()
-        self.desk.unlock(self.device, timeout=1)
+        self.client.unlock(self.device, timeout=1)
         self.node.run()
         self.node.pass_time(2)
-        key = self.desk.key("commands", "unsettled", self.device)
-        self.assertEqual(self.desk.redis.call("HLEN", key), 1)
+        key = self.client.key("commands", "unsettled", self.device)
+        self.assertEqual(self.client.redis.call("HLEN", key), 1)
         self.node.pass_time(24 * 3600, tick=600)
         link.connection.closed("closed")
         self.come()
         self.node.run()
-        self.assertEqual(self.desk.redis.call("HLEN", key), 0)
+        self.assertEqual(self.client.redis.call("HLEN", key), 0)
 
     # Comings and goings
 
     def test_lock_comes_while_accepted(self) -> None:
         """A lock that connects while its command is being recorded gets it."""
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.node.blocking.step()
         self.steps_until("command_accept")
         link = self.come()
         self.node.run()
-        self.assertEqual(self.desk.states(command)[-1], "sent")
+        self.assertEqual(self.client.states(command)[-1], "sent")
         self.assertEqual(len(self.written(link)), 1)
 
     def test_lock_goes_while_claimed(self) -> None:
@@ -207,13 +207,13 @@ class RaceTests(BenchTestCase):
         back."""
         link = self.come()
         self.node.run()
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.node.blocking.step()
         self.steps_until("command_claim")
         link.connection.closed("closed")
         self.node.run()
-        self.assertEqual(self.desk.state(command), "waiting")
-        self.assertEqual(self.desk.under_way(), [])
+        self.assertEqual(self.client.state(command), "waiting")
+        self.assertEqual(self.client.under_way(), [])
         again = self.come()
         self.node.run()
         self.assertEqual(len(self.written(link, again)), 1)
@@ -222,7 +222,7 @@ class RaceTests(BenchTestCase):
         """A lock that comes again over another connection meanwhile gets it there."""
         link = self.come()
         self.node.run()
-        self.desk.unlock(self.device)
+        self.client.unlock(self.device)
         self.node.blocking.step()
         self.steps_until("command_claim")
         again = self.come()
@@ -233,65 +233,65 @@ class RaceTests(BenchTestCase):
         """While a physical command is being recorded the lock comes again: failed, and nothing is written."""
         link = self.come()
         self.node.run()
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.node.blocking.step()
         self.steps_until("command_claim")
         self.node.step()
         again = self.come()
         self.node.run()
         self.assertEqual(self.written(link, again), [])
-        self.assertEqual(self.desk.state(command), "failed")
-        self.assertIn("before writing", self.desk.record(command)["reason"])
+        self.assertEqual(self.client.state(command), "failed")
+        self.assertIn("before writing", self.client.record(command)["reason"])
 
     def test_question_goes_to_new_connection(self) -> None:
         """A command that does no harm is written again to a lock that comes again before it has answered."""
         link = self.come()
-        command = self.desk.command(self.device, "locate")
+        command = self.client.command(self.device, "locate")
         self.node.run()
-        self.assertEqual(self.desk.state(command), "sent")
+        self.assertEqual(self.client.state(command), "sent")
         again = self.come()
         self.node.run()
-        self.assertEqual(self.desk.state(command), "sent")
+        self.assertEqual(self.client.state(command), "sent")
         self.assertEqual(sum(data.startswith(b"\x7e\x82\x01") for data in again.sent), 1)
         self.assertEqual(link.closed, ["replaced"])
 
     def test_wrong_passwords_are_counted_before_the_next(self) -> None:
         """The third of three waiting commands isn't begun before Redis knows of the second refusal."""
-        commands = [self.desk.unlock(self.device) for _ in range(3)]
+        commands = [self.client.unlock(self.device) for _ in range(3)]
         self.node.run()
         link = self.come()
         self.node.run()
         for serial in (1, 2):
             self.say(self.node, link, serial, "ELOCK", "1", "0", "1")
             self.node.run()
-        self.assertEqual([self.desk.state(one) for one in commands], ["rejected"] * 3)
+        self.assertEqual([self.client.state(one) for one in commands], ["rejected"] * 3)
         self.assertEqual(len(self.written(link)), 2)
 
     def test_an_imei_becomes_known_while_its_command_comes_in(self) -> None:
         """Looked up before another gateway learnt the IMEI, taken in after that: the command is the
         lock's."""
         imei = "490154203237518"
-        command = self.desk.unlock(imei)
+        command = self.client.unlock(imei)
         self.steps_until("command_accept")
-        self.desk.redis.call("HSET", self.node.keys.imei, imei, self.device)
+        self.client.redis.call("HSET", self.node.keys.imei, imei, self.device)
         self.node.run()
-        self.assertEqual(self.desk.wait(command, "waiting")["device"], self.device)
-        self.assertEqual(self.desk.redis.call("EXISTS", self.node.keys.waiting(imei)), 0)
+        self.assertEqual(self.client.wait(command, "waiting")["device"], self.device)
+        self.assertEqual(self.client.redis.call("EXISTS", self.node.keys.waiting(imei)), 0)
         link = self.come()
         self.node.run()
         self.assertEqual(len(self.written(link)), 1)
 
     def uncertain_and_confirmed(self, link: FakeLink) -> tuple[str, str, bytes]:
         """Two unlock commands: the lock ignores the first and opens upon the second; the report of that."""
-        first = self.desk.unlock(self.device, timeout=2)
+        first = self.client.unlock(self.device, timeout=2)
         self.node.pass_time(4)
-        second = self.desk.unlock(self.device, timeout=2)
+        second = self.client.unlock(self.device, timeout=2)
         self.node.pass_time(1)
         self.say(self.node, link, int(self.written(link)[-1].split(b",")[2]), "ELOCK", "1", "1")
         report = self.lock.location(lock_event(), UNLOCKED, START + self.node.clock.seconds())
         self.node.feed(link, report)
         self.node.run()
-        self.assertEqual((self.desk.state(first), self.desk.state(second)), ("uncertain", "confirmed"))
+        self.assertEqual((self.client.state(first), self.client.state(second)), ("uncertain", "confirmed"))
         return first, second, report
 
     def test_report_of_a_movement_comes_again(self) -> None:
@@ -302,11 +302,11 @@ class RaceTests(BenchTestCase):
         for _ in range(2):
             self.node.feed(link, report)
             self.node.run()
-        self.assertEqual(self.desk.state(first), "uncertain")
+        self.assertEqual(self.client.state(first), "uncertain")
         # Another one does, as it may have been late.
         self.report(self.node, link, lock_event(), UNLOCKED)
         self.node.run()
-        self.assertEqual(self.desk.state(first), "confirmed")
+        self.assertEqual(self.client.state(first), "confirmed")
 
     def test_report_of_a_movement_comes_again_elsewhere(self) -> None:
         """The same at another gateway, which has to know from Redis that the report is no news."""
@@ -319,7 +319,7 @@ class RaceTests(BenchTestCase):
         other.run()
         other.feed(there, report)
         other.run()
-        self.assertEqual(self.desk.state(first), "uncertain")
+        self.assertEqual(self.client.state(first), "uncertain")
         self.report(other, there, lock_event(), UNLOCKED)
         other.run()
-        self.assertEqual(self.desk.state(first), "confirmed")
+        self.assertEqual(self.client.state(first), "confirmed")

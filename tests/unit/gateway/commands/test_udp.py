@@ -41,7 +41,7 @@ class DatagramCase(CommandCase):
 
     def states(self, command: str) -> list[str]:
         """The states of a command; how often it had to wait is no matter."""
-        found = self.desk.states(command)
+        found = self.client.states(command)
         return [state for at, state in enumerate(found) if not at or state != found[at - 1]]
 
     def play(self, command: str, raw: bytes) -> None:
@@ -49,7 +49,7 @@ class DatagramCase(CommandCase):
         serial = int(raw.split(b",")[2])
         self.socket.send(f"({self.device},1,{serial:03d},ELOCK,1,1)".encode())
         self.report(lock_event(), UNLOCKED)
-        self.desk.wait(command, "confirmed")
+        self.client.wait(command, "confirmed")
 
 
 class DatagramTests(DatagramCase):
@@ -58,16 +58,16 @@ class DatagramTests(DatagramCase):
     def test_at_once(self) -> None:
         """Within the window a command goes to the address that was heard last."""
         self.report()
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.play(command, self.next())
 
     def test_waits_for_datagram(self) -> None:
         """Outside the window a command waits, and goes out right after the next datagram."""
         self.report()
         # The window is half a second.
-        self.desk.redis.call("BLPOP", "nothing", "0.6")
-        command = self.desk.unlock(self.device)
-        self.desk.wait(command, "waiting")
+        self.client.redis.call("BLPOP", "nothing", "0.6")
+        command = self.client.unlock(self.device)
+        self.client.wait(command, "waiting")
         self.socket = self.address()
         early = self.report()
         self.play(command, early[0] if early else self.next())
@@ -75,17 +75,17 @@ class DatagramTests(DatagramCase):
 
     def test_waits_for_lock(self) -> None:
         """A command for a lock that was never heard goes out after its first datagram."""
-        command = self.desk.unlock(self.device)
-        self.desk.wait(command, "waiting")
+        command = self.client.unlock(self.device)
+        self.client.wait(command, "waiting")
         early = self.report()
         self.play(command, early[0] if early else self.next())
 
     def test_answer_from_new_address(self) -> None:
         """A lock that answers from another address has not moved: its command goes on."""
         self.report()
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         raw = self.next()
-        self.desk.wait(command, "sent")
+        self.client.wait(command, "sent")
         self.socket = self.address()
         self.play(command, raw)
         self.assertEqual(self.states(command)[-3:], ["sent", "acknowledged", "confirmed"])
@@ -93,15 +93,15 @@ class DatagramTests(DatagramCase):
     def test_not_repeated_outside_window(self) -> None:
         """What is to be repeated waits as well: for the next datagram."""
         self.report()
-        command = self.desk.command(self.device, "text", {"text": "hello"}, timeout=1)
+        command = self.client.command(self.device, "text", {"text": "hello"}, timeout=1)
         first = self.socket.recv(2000)
-        self.desk.wait(command, "waiting")
+        self.client.wait(command, "waiting")
         early = self.report()
         second = early[0] if early else self.next()
         self.assertNotEqual(first, second)
         serial = second[11:13]
         self.socket.send(self.lock.frame(0x0001, serial + b"\x83\x00\x00"))
-        self.desk.wait(command, "done")
+        self.client.wait(command, "done")
 
 
 class ProofTests(DatagramCase):
@@ -113,21 +113,21 @@ class ProofTests(DatagramCase):
         """An unlock waits while nobody answers; the question is no command, and nothing else shows."""
         self.answers = False
         self.report()
-        command = self.desk.unlock(self.device, ttl=3)
+        command = self.client.unlock(self.device, ttl=3)
         self.assertIn(b",BASE,1)", self.socket.recv(2000))
-        self.desk.wait(command, "waiting")
+        self.client.wait(command, "waiting")
         for _ in range(5):
             self.assertEqual(self.report(), [])
-        self.desk.wait(command, "expired")
-        self.assertEqual(self.desk.record(command).get("sent_at", ""), "")
+        self.client.wait(command, "expired")
+        self.assertEqual(self.client.record(command).get("sent_at", ""), "")
 
     def test_answered_once(self) -> None:
         """A lock that has answered is asked no more while it stays where it is."""
         self.report()
-        first = self.desk.unlock(self.device)
+        first = self.client.unlock(self.device)
         self.play(first, self.next())
         self.answers = False
-        second = self.desk.unlock(self.device)
+        second = self.client.unlock(self.device)
         self.assertIn(b"ELOCK", raw := self.socket.recv(2000))
         self.play(second, raw)
 
@@ -135,21 +135,21 @@ class ProofTests(DatagramCase):
         """An answer under another serial than the question's proves nothing."""
         self.answers = False
         self.report()
-        command = self.desk.unlock(self.device, ttl=3)
+        command = self.client.unlock(self.device, ttl=3)
         asked = self.socket.recv(2000)
         serial = int(asked.split(b",")[2])
         for wrong in (serial + 1, serial + 500):
             self.socket.send(f"({self.device},1,{wrong % 1000:03d},BASE,1,V2)".encode())
-        self.desk.wait(command, "expired")
+        self.client.wait(command, "expired")
 
     def test_harmless(self) -> None:
         """What neither opens nor shows a password goes out as before, and its answer is a proof."""
         self.answers = False
         self.report()
-        self.desk.command(self.device, "text", {"text": "hello"})
+        self.client.command(self.device, "text", {"text": "hello"})
         serial = self.socket.recv(2000)[11:13]
         self.socket.send(self.lock.frame(0x0001, serial + b"\x83\x00\x00"))
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         raw = self.next()
         while b"ELOCK" not in raw:
             raw = self.next()
@@ -159,10 +159,10 @@ class ProofTests(DatagramCase):
         """What shows a password waits as well, though it opens nothing."""
         self.answers = False
         self.report()
-        command = self.desk.command(self.device, "set_password", {"old": "111111", "new": "222222"}, ttl=2)
+        command = self.client.command(self.device, "set_password", {"old": "111111", "new": "222222"}, ttl=2)
         self.assertIn(b",BASE,1)", self.socket.recv(2000))
-        self.desk.wait(command, "expired", "invalid")
-        self.assertEqual(self.desk.record(command)["state"], "expired")
+        self.client.wait(command, "expired", "invalid")
+        self.assertEqual(self.client.record(command)["state"], "expired")
 
 
 class AnyAddressTests(DatagramCase):
@@ -174,7 +174,7 @@ class AnyAddressTests(DatagramCase):
     def test_at_once(self) -> None:
         """It isn't asked."""
         self.report()
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.assertIn(b"ELOCK", raw := self.socket.recv(2000))
         self.play(command, raw)
 
@@ -187,7 +187,7 @@ class OverTcpOnlyTests(DatagramCase):
     def test_waits(self) -> None:
         """Neither the command nor a question goes out."""
         self.report()
-        command = self.desk.unlock(self.device, ttl=2)
-        self.desk.wait(command, "waiting")
+        command = self.client.unlock(self.device, ttl=2)
+        self.client.wait(command, "waiting")
         self.assertEqual(self.report(), [])
-        self.desk.wait(command, "expired")
+        self.client.wait(command, "expired")

@@ -11,9 +11,9 @@ from typing import Any, Final
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.model import ENDED
-from tests.faults.clerk import Clerk
 from tests.faults.fleet import PACE, Fleet
-from tests.faults.ledger import Ledger, read_outcome
+from tests.faults.issuer import CommandIssuer
+from tests.faults.observations import Observations, read_outcome
 from tests.faults.proxy import Proxy
 from tests.support import RedisClient, ValkeyServer, wait_until
 from tests.support.daemon import Daemon
@@ -34,7 +34,7 @@ class FaultTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.seed = SEED
         self.dice = random.Random(self.seed)
-        self.ledger = Ledger()
+        self.observations = Observations()
         self.server: ValkeyServer | None = None
         self.proxy: Proxy | None = None
 
@@ -58,26 +58,28 @@ class FaultTestCase(SynchronousTestCase):
         self.daemon = Daemon("--gateway", "gw1", *OPTIONS, *options, redis=redis)
         self.addCleanup(self.daemon.discard)
         self.daemon.start()
-        self.fleet = Fleet(self.ledger, self.daemon.tcp_port, self.daemon.udp_port, self.seed, pace=pace)
-        self.clerk = Clerk(self.ledger, self._login(), self.fleet.devices, self.seed)
+        self.fleet = Fleet(
+            self.observations, self.daemon.tcp_port, self.daemon.udp_port, self.seed, pace=pace
+        )
+        self.issuer = CommandIssuer(self.observations, self._login(), self.fleet.devices, self.seed)
         self.fleet.start()
         self.addCleanup(self.fleet.stop)
-        self.clerk.start()
+        self.issuer.start()
         self.fleet.wait_for(SOME)
 
     def outage(self, seconds: float) -> None:
         """Let a fault last in which nothing can be committed: so nothing may be answered."""
         before = self._answers_at_rest()
         time.sleep(seconds)
-        self.assertEqual(self.ledger.answered, before, f"answered during an outage (seed {self.seed})")
+        self.assertEqual(self.observations.answered, before, f"answered during an outage (seed {self.seed})")
 
     def _answers_at_rest(self, timeout: float = 5.0) -> int:
         """How many answers there are when no more come of what was committed before the fault."""
         end = time.monotonic() + timeout
         while True:
-            before = self.ledger.answered
+            before = self.observations.answered
             time.sleep(0.25)
-            if self.ledger.answered == before or time.monotonic() > end:
+            if self.observations.answered == before or time.monotonic() > end:
                 return before
 
     def _login(self) -> Callable[..., RedisClient]:
@@ -96,20 +98,20 @@ class FaultTestCase(SynchronousTestCase):
         `settled`: what a lock moved for has to be confirmed; where a gateway died it may be uncertain too.
         """
         self.fleet.wait_for(SOME)
-        self.clerk.stop()
+        self.issuer.stop()
         with self.redis() as redis:
             self._until_ended(redis, timeout)
             self.fleet.drain(timeout)
             self.fleet.stop()
-            wrong = self.ledger.verify(redis, settled=settled)
+            violations = self.observations.verify(redis, settled=settled)
             malformed = redis.call("XLEN", "jt709c:malformed")
-        self.assertFalse(wrong, "\n".join([*wrong, f"seed {self.seed}; {self._facts()}"]))
+        self.assertFalse(violations, "\n".join([*violations, f"seed {self.seed}; {self._summary()}"]))
         self.assertEqual(malformed, 0)
         self.assertNotIn("Traceback", self.daemon.log())
 
     def _until_ended(self, redis: RedisClient, timeout: float) -> None:
         """Wait until every command has an end; what has none in time is for the ledger to tell."""
-        left = list(self.ledger.slips)
+        left = list(self.observations.commands)
         end = time.monotonic() + timeout
         while left and time.monotonic() < end:
             outcomes = {one: read_outcome(redis, one) for one in left}
@@ -126,18 +128,19 @@ class FaultTestCase(SynchronousTestCase):
         ]
         self.assertLess(len(found), lines, log[-6000:])
 
-    def said(self, *words: str, timeout: float = 10.0) -> None:
+    def wait_for_log(self, *words: str, timeout: float = 10.0) -> None:
         """Wait until the log has all of these."""
         for word in words:
             wait_until(lambda word=word: word in self.daemon.log(), timeout, f"{word!r} is not logged")
 
-    def metric(self, name: str, holds: Callable[[float], Any], timeout: float = 10.0) -> None:
+    def wait_for_metric(self, name: str, holds: Callable[[float], Any], timeout: float = 10.0) -> None:
         """Wait until a metric is as it should be."""
         wait_until(lambda: holds(self.daemon.metrics().get(name, 0.0)), timeout, f"{name} is not as expected")
 
-    def _facts(self) -> str:
-        slips = self.ledger.slips.values()
+    def _summary(self) -> str:
+        commands = self.observations.commands.values()
         return (
-            f"{self.ledger.answered} of {len(self.ledger.reports)} reports answered, "
-            f"{self.ledger.sent} sent, {len(slips)} commands, {sum(bool(slip.seen) for slip in slips)} seen"
+            f"{self.observations.answered} of {len(self.observations.reports)} reports answered, "
+            f"{self.observations.sent} sent, {len(commands)} commands, "
+            f"{sum(bool(command.seen) for command in commands)} seen"
         )

@@ -2,9 +2,9 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.faults.harm import Harm
-from tests.faults.long import KINDS, Tally, late_changes, started
-from tests.faults.plan import FAULTS, HOUSES, Fault, Round, plan
+from tests.faults.injector import FaultInjector
+from tests.faults.long_run import KINDS, Tally, late_changes, started
+from tests.faults.plan import FAULTS, TOPOLOGIES, Fault, RoundPlan, plan
 
 
 class PlanTests(SynchronousTestCase):
@@ -15,17 +15,17 @@ class PlanTests(SynchronousTestCase):
 
     def test_longer(self) -> None:
         """A longer plan begins as a shorter one does, and has as many faults as were asked for."""
-        short, long = list(plan(60, 7)), list(plan(120, 7))
-        self.assertEqual(long[:2], short[:2])
+        short, longer = list(plan(60, 7)), list(plan(120, 7))
+        self.assertEqual(longer[:2], short[:2])
         self.assertEqual(sum(len(one.faults) for one in short), 60)
 
     def test_everything_comes(self) -> None:
         """A thousand faults have every fault and every house, and each fault can be done."""
         rounds = list(plan(1000, 7))
-        self.assertEqual({one.house for one in rounds}, set(HOUSES))
+        self.assertEqual({one.topology for one in rounds}, set(TOPOLOGIES))
         self.assertEqual({fault.name for one in rounds for fault in one.faults}, set(FAULTS))
         for name in FAULTS:
-            self.assertTrue(callable(getattr(Harm, name)), name)
+            self.assertTrue(callable(getattr(FaultInjector, name)), name)
 
 
 class TallyTests(SynchronousTestCase):
@@ -42,9 +42,9 @@ class TallyTests(SynchronousTestCase):
             "false outcome: unlock",
             "left: report 3",
         ):
-            tally.note(line, "round 1")
+            tally.add(line, "round 1")
         self.assertEqual([tally.broken[kind] for kind in KINDS], [1, 1, 1, 2, 1, 1, 1])
-        self.assertIn("commands without an outcome: 2", tally.shown(7))
+        self.assertIn("commands without an outcome: 2", tally.summary(7))
 
     def test_late_changes(self) -> None:
         """After an end only evidence changes a state."""
@@ -71,10 +71,10 @@ class ShortRunTests(SynchronousTestCase):
         )
         faults = [Fault(name, 0.2, 0.9, number) for number, name in enumerate(names)]
         tally = Tally()
-        scene = started(Round(1, HOUSES[1], 7, faults), tally)
-        self.addCleanup(scene.discard)
-        scene.play(lambda line: None)
-        self.assertFalse(tally.broken, tally.shown(7))
+        fault_round = started(RoundPlan(1, TOPOLOGIES[1], 7, faults), tally)
+        self.addCleanup(fault_round.discard)
+        fault_round.run(lambda line: None)
+        self.assertFalse(tally.broken, tally.summary(7))
         self.assertEqual(tally.faults.total(), len(names))
         self.assertGreater(tally.answered, 100)
         self.assertGreater(tally.commands, 10)

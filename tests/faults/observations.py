@@ -40,7 +40,7 @@ class Report:
         return self.device, self.serial, self.raw
 
 
-class Manner(StrEnum):
+class Reaction(StrEnum):
     """How a lock takes a command."""
 
     OPENS = "opens"
@@ -51,7 +51,7 @@ class Manner(StrEnum):
 
 
 @define(eq=False)
-class Slip:
+class IssuedCommand:
     """One command: what was asked, how its lock takes it, and each frame in which the lock saw it.
 
     `mark` is what it is known by in the frame: its password, or the text to show.
@@ -60,11 +60,11 @@ class Slip:
     id: str
     device: str
     physical: bool
-    manner: Manner
+    reaction: Reaction
     mark: str
     seen: list[bytes] = field(factory=list)
     #: Somebody has tried to take it back.
-    recalled: bool = False
+    cancel_requested: bool = False
     #: The report in which the lock said that it had opened.
     movement: Report | None = None
 
@@ -79,32 +79,32 @@ class Outcome:
 
 
 #: What a physical command may end as, by how its lock took it; None: the lock never saw it.
-_PHYSICAL: Final[dict[Manner | None, frozenset[str]]] = {
+_PHYSICAL: Final[dict[Reaction | None, frozenset[str]]] = {
     None: frozenset({"failed", "expired", "uncertain"}),
-    Manner.OPENS: frozenset({"confirmed", "uncertain", "unconfirmed"}),
-    Manner.YES_ONLY: frozenset({"unconfirmed", "uncertain"}),
-    Manner.REFUSES: frozenset({"rejected", "uncertain"}),
-    Manner.MUTE: frozenset({"uncertain"}),
+    Reaction.OPENS: frozenset({"confirmed", "uncertain", "unconfirmed"}),
+    Reaction.YES_ONLY: frozenset({"unconfirmed", "uncertain"}),
+    Reaction.REFUSES: frozenset({"rejected", "uncertain"}),
+    Reaction.MUTE: frozenset({"uncertain"}),
 }
 
 
 @define
-class Ledger:
+class Observations:
     """The books of one run. Filled by the fleet's thread and the clerk's, read when both have stopped."""
 
     reports: dict[tuple[str, int], Report] = field(factory=dict, repr=False)
-    slips: dict[str, Slip] = field(factory=dict, repr=False)
+    commands: dict[str, IssuedCommand] = field(factory=dict, repr=False)
     #: Ids of the commands that took others back.
     cancels: list[str] = field(factory=list)
     #: Frames that no command explains, and answers to what was never sent.
-    oddities: list[str] = field(factory=list)
+    unexpected: list[str] = field(factory=list)
     answered: int = 0
     sent: int = 0
-    _by_mark: dict[str, Slip] = field(factory=dict, repr=False)
+    _by_mark: dict[str, IssuedCommand] = field(factory=dict, repr=False)
 
     # Written while it runs
 
-    def note(self, report: Report) -> None:
+    def add_report(self, report: Report) -> None:
         """A lock has made a report."""
         self.reports[report.device, report.serial] = report
 
@@ -112,24 +112,24 @@ class Ledger:
         """An answer names this serial."""
         report = self.reports.get((device, serial))
         if report is None or not report.sent:
-            self.oddities.append(f"{device} got an answer to {serial}, which it never sent")
+            self.unexpected.append(f"{device} got an answer to {serial}, which it never sent")
         elif report.answered_at is None:
             report.answered_at = now
             self.answered += 1
 
-    def ordered(self, slip: Slip) -> None:
+    def issued(self, command: IssuedCommand) -> None:
         """A command is about to be given."""
-        self.slips[slip.id] = self._by_mark[slip.mark] = slip
+        self.commands[command.id] = self._by_mark[command.mark] = command
 
-    def saw(self, device: str, mark: str, frame: bytes) -> Slip | None:
+    def received(self, device: str, mark: str, frame: bytes) -> IssuedCommand | None:
         """A lock got a command; None when nobody gave it to this lock."""
-        slip = self._by_mark.get(mark)
-        if slip is None or slip.device != device:
-            whose = "that nobody gave" if slip is None else f"that is for {slip.device}"
-            self.oddities.append(f"{device} got a command {whose}: {frame!r}")
+        command = self._by_mark.get(mark)
+        if command is None or command.device != device:
+            whose = "that nobody gave" if command is None else f"that is for {command.device}"
+            self.unexpected.append(f"{device} got a command {whose}: {frame!r}")
             return None
-        slip.seen.append(frame)
-        return slip
+        command.seen.append(frame)
+        return command
 
     @property
     def unanswered(self) -> list[Report]:
@@ -144,20 +144,20 @@ class Ledger:
         Answered: there exactly once. Not answered: there once at most, and with `drained`, when every lock
         has had the time to send again, there are none of these. Nothing else is there.
         """
-        wrong = []
+        violations = []
         known: set[Key] = set()
         for report in list(self.reports.values()):
             count = entries[report.key]
             known.add(report.key)
             name = f"report {report.serial} of {report.device}"
             if count > 1:
-                wrong.append(f"doubled: {name} is in the stream {count} times")
+                violations.append(f"doubled: {name} is in the stream {count} times")
             if report.answered_at is not None and not count:
-                wrong.append(f"lost: {name} was answered and is not in the stream")
+                violations.append(f"lost: {name} was answered and is not in the stream")
             if report.answered_at is None and drained:
-                wrong.append(f"left: {name} was sent {report.sent} times and never answered")
-        wrong += [f"made up: the stream has {key}" for key in entries if key not in known]
-        return wrong
+                violations.append(f"left: {name} was sent {report.sent} times and never answered")
+        violations += [f"made up: the stream has {key}" for key in entries if key not in known]
+        return violations
 
     def check_commands(self, outcomes: dict[str, Outcome], settled: bool = False) -> list[str]:
         """What is wrong with the outcomes of commands; `outcomes` by id.
@@ -194,36 +194,36 @@ class Ledger:
 
         No command is left without an end.
         """
-        wrong = []
-        for slip in list(self.slips.values()):
-            kind = "unlock" if slip.physical else "text"
-            name = f"{kind} {slip.id} for {slip.device}, which {_story(slip)},"
-            if slip.physical and len(slip.seen) > 1:
-                wrong.append(f"doubled command: {name} was written {len(slip.seen)} times")
-            outcome = outcomes.get(slip.id)
+        violations = []
+        for command in list(self.commands.values()):
+            kind = "unlock" if command.physical else "text"
+            name = f"{kind} {command.id} for {command.device}, which {_describe(command)},"
+            if command.physical and len(command.seen) > 1:
+                violations.append(f"doubled command: {name} was written {len(command.seen)} times")
+            outcome = outcomes.get(command.id)
             if outcome is None:
-                wrong.append(f"lost command: {name} is not known")
+                violations.append(f"lost command: {name} is not known")
             elif outcome.state not in ENDED:
-                wrong.append(f"no outcome: {name} is {outcome.state}")
-            elif not self._is_true(slip, outcome):
-                wrong.append(f"false outcome: {name} is {outcome.state} ({outcome.reason})")
-            elif settled and slip.movement is not None and outcome.state != "confirmed":
-                wrong.append(f"unsettled: {name} is {outcome.state} ({outcome.reason})")
-        return wrong
+                violations.append(f"no outcome: {name} is {outcome.state}")
+            elif not self._is_true(command, outcome):
+                violations.append(f"false outcome: {name} is {outcome.state} ({outcome.reason})")
+            elif settled and command.movement is not None and outcome.state != "confirmed":
+                violations.append(f"unsettled: {name} is {outcome.state} ({outcome.reason})")
+        return violations
 
     @staticmethod
-    def _is_true(slip: Slip, outcome: Outcome) -> bool:
-        if slip.recalled and outcome.state == "cancelled":
-            return not (slip.physical and slip.seen)
-        if not slip.physical:
-            if not slip.seen:
+    def _is_true(command: IssuedCommand, outcome: Outcome) -> bool:
+        if command.cancel_requested and outcome.state == "cancelled":
+            return not (command.physical and command.seen)
+        if not command.physical:
+            if not command.seen:
                 return outcome.state in ("failed", "expired", "timed_out")
             return outcome.state in ("done", "timed_out") or (
                 outcome.state == "expired" and outcome.attempts > 0
             )
-        if not slip.seen and outcome.state == "rejected":
+        if not command.seen and outcome.state == "rejected":
             return outcome.reason == lockout.REASON
-        return outcome.state in _PHYSICAL[slip.manner if slip.seen else None]
+        return outcome.state in _PHYSICAL[command.reaction if command.seen else None]
 
     def verify(
         self,
@@ -236,29 +236,31 @@ class Ledger:
     ) -> list[str]:
         """All that is wrong, in words, the first of each kind; empty when every promise was kept."""
         entries, steps = read_stream(redis, prefix)
-        wrong = list(self.oddities) + self.check_reports(entries, drained)
-        wrong += self.check_commands({one: read_outcome(redis, one, prefix) for one in self.slips}, settled)
+        violations = list(self.unexpected) + self.check_reports(entries, drained)
+        violations += self.check_commands(
+            {one: read_outcome(redis, one, prefix) for one in self.commands}, settled
+        )
         for command_id, states in steps.items():
             try:
                 # A crash may come between the record of a step and its event.
                 check_edges(states, complete=False)
             except AssertionError as error:
-                wrong.append(f"steps of {command_id}: {error}")
-        return _shortened(wrong, named)
+                violations.append(f"steps of {command_id}: {error}")
+        return _limit(violations, named)
 
 
-def _story(slip: Slip) -> str:
-    if not slip.seen:
+def _describe(command: IssuedCommand) -> str:
+    if not command.seen:
         return "never saw it"
-    return f"saw it and {slip.manner}"
+    return f"saw it and {command.reaction}"
 
 
-def _shortened(wrong: list[str], named: int) -> list[str]:
+def _limit(violations: list[str], named: int) -> list[str]:
     """The first few of each kind, and how many there are."""
-    kinds = Counter(line.partition(":")[0] for line in wrong)
+    kinds = Counter(line.partition(":")[0] for line in violations)
     shown: Counter[str] = Counter()
     kept = []
-    for line in wrong:
+    for line in violations:
         kind = line.partition(":")[0]
         shown[kind] += 1
         if shown[kind] <= named:

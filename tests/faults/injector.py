@@ -1,4 +1,4 @@
-"""Does each kind of harm, for a while, and takes it back."""
+"""Injects each kind of fault for a while and undoes it."""
 
 import random
 import resource
@@ -15,15 +15,17 @@ from tests.support import RedisError
 from tests.support.acl import GATEWAY, GuardedServer, rules_of
 from tests.support.daemon import Daemon
 
-#: Rights that every gateway uses all the time, and kinds of keys that can be told to be of another type.
+#: Redis commands that every gateway uses all the time.
 RIGHTS = (
     *("append", "xadd", "hset", "publish", "zadd", "rpush", "hdel", "lrem", "expire", "hget", "set", "zrem"),
 )
+#: Keys that `key_spoiled` replaces by a key of another type.
 KEYS = ("events", "devices", "commands:deadlines", "history:{}", "device:{}", "recent:{}", "track:{}")
-#: Patterns of keys of which one is taken away, and the gateway's others.
+#: Key patterns, one of which `right_taken` removes from the rights.
 PATTERNS = (
     *("history:", "recent:", "commands:waiting:", "command:", "device:", "commands:underway:", "session:"),
 )
+#: The other key patterns of the gateway.
 OTHERS = (
     *("events", "devices", "histories", "let_go", "imei", "gateway*", "commands", "commit:*", "track:*"),
     *("peripheral*", "malformed", "secret:*", "reply:*", "sessions:*", "commands:[!wu]*", "epoch"),
@@ -32,26 +34,26 @@ OTHERS = (
 
 
 @define
-class Harm:
-    """What stands in one round, and can be broken. Each method's name is a fault's."""
+class FaultInjector:
+    """Injects faults into the parts of one round. `plan.FAULTS` names its methods."""
 
     server: GuardedServer
     proxy: Proxy
     daemons: list[Daemon]
-    #: A gateway that isn't there but for a while, under the name of the first.
-    namesakes: Daemon
+    #: A second process under the name of the first gateway, started by `namesake` only.
+    second_process: Daemon
     fleet: Fleet
 
     def do(self, fault: Fault) -> None:
-        """Do it, and have all as before afterwards, as far as that is in our hands."""
+        """Inject the fault and restart processes that ended."""
         dice = random.Random(fault.seed)
         try:
             getattr(self, fault.name)(fault.seconds, dice)
         finally:
-            self.revive()
+            self.restart_ended()
 
-    def revive(self) -> None:
-        """Whoever has ended is started again, as systemd would."""
+    def restart_ended(self) -> None:
+        """Restart processes that have ended, as systemd would."""
         if not self.server.running:
             self.server.start()
         for daemon in self.daemons:
@@ -65,7 +67,7 @@ class Harm:
         time.sleep(seconds / 3)
 
     def pause_gateway(self, seconds: float, dice: random.Random) -> None:
-        """SIGSTOP, for longer or shorter than it counts as alive."""
+        """SIGSTOP, for a shorter or longer time than `--gateway-ttl`."""
         daemon = dice.choice(self.daemons)
         daemon.pause()
         time.sleep(2 * seconds)
@@ -73,14 +75,14 @@ class Harm:
 
     def namesake(self, seconds: float, dice: random.Random) -> None:
         """A second process under the name of the first gateway; then one of the two is killed."""
-        self.namesakes.start(ready=False)
+        self.second_process.start(ready=False)
         time.sleep(seconds)
-        dice.choice([self.namesakes, self.daemons[0]]).kill()
+        dice.choice([self.second_process, self.daemons[0]]).kill()
         time.sleep(0.5)
-        self.namesakes.kill()
+        self.second_process.kill()
 
     def kill_server(self, seconds: float, dice: random.Random) -> None:
-        """``kill -9`` of the server, which has its data on the disk."""
+        """``kill -9`` of the server, whose data is on disk."""
         self.server.kill()
         time.sleep(seconds / 3)
 
@@ -91,7 +93,7 @@ class Harm:
         self.server.resume()
 
     def full_disk(self, seconds: float, dice: random.Random) -> None:
-        """No room for the server's log: it ends before it answers what it could not write."""
+        """The append-only file cannot grow: the server exits before it acknowledges a failed write."""
         logs = list(self.server.directory.glob("appendonlydir/*.incr.aof"))
         room = max((one.stat().st_size for one in logs), default=0) + dice.randrange(2000, 20_000)
         _, hard = resource.prlimit(self.server.pid, resource.RLIMIT_FSIZE)
@@ -102,29 +104,29 @@ class Harm:
         if self.server.running:
             resource.prlimit(self.server.pid, resource.RLIMIT_FSIZE, (hard, hard))
 
-    def _tell(self, *command: Any) -> Any:
+    def _call(self, *command: Any) -> Any:
         with self.server.client() as admin:
             return admin.call(*command)
 
     def out_of_memory(self, seconds: float, dice: random.Random) -> None:
-        """The server has reached its limit of memory."""
-        self._tell("CONFIG", "SET", "maxmemory", 1)
+        """The server reaches its memory limit."""
+        self._call("CONFIG", "SET", "maxmemory", 1)
         time.sleep(seconds / 2)
-        self._tell("CONFIG", "SET", "maxmemory", 0)
+        self._call("CONFIG", "SET", "maxmemory", 0)
 
     def right_taken(self, seconds: float, dice: random.Random) -> None:
-        """A command, or a kind of keys, that the gateways' user may not use for a while."""
+        """The gateways' user loses the right to a Redis command or to a key pattern."""
         if dice.random() < 0.6:
-            self._tell("ACL", "SETUSER", GATEWAY, f"-{dice.choice(RIGHTS)}")
+            self._call("ACL", "SETUSER", GATEWAY, f"-{dice.choice(RIGHTS)}")
         else:
             lost = dice.choice(PATTERNS)
             others = [f"~jt709c:{one}*" for one in PATTERNS if one != lost]
-            self._tell("ACL", "SETUSER", GATEWAY, "resetkeys", *others, *(f"~jt709c:{one}" for one in OTHERS))
+            self._call("ACL", "SETUSER", GATEWAY, "resetkeys", *others, *(f"~jt709c:{one}" for one in OTHERS))
         time.sleep(seconds / 2)
-        self._tell("ACL", "SETUSER", GATEWAY, "reset", *rules_of(GATEWAY))
+        self._call("ACL", "SETUSER", GATEWAY, "reset", *rules_of(GATEWAY))
 
     def key_spoiled(self, seconds: float, dice: random.Random) -> None:
-        """A key is of another type for a while."""
+        """A key has another type for a while."""
         key = "jt709c:" + dice.choice(KEYS).format(dice.choice(self.fleet.devices))
         with self.server.client() as admin:
             script = (
@@ -143,7 +145,7 @@ class Harm:
         """The server closes all connections."""
         for _ in range(1 + int(seconds)):
             with suppress(RedisError, OSError):
-                self._tell("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+                self._call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             time.sleep(dice.uniform(0.0, 0.3))
 
     def proxy_reset(self, seconds: float, dice: random.Random) -> None:
@@ -158,43 +160,43 @@ class Harm:
         time.sleep(seconds / 3)
 
     def proxy_slow(self, seconds: float, dice: random.Random) -> None:
-        """Replies come late, some after the gateway has given up on them."""
+        """Replies come late, some of them after the gateway's timeout."""
         self.proxy.slow(dice.uniform(0.05, 0.8))
         time.sleep(seconds)
         self.proxy.slow(0)
 
     def proxy_half_open(self, seconds: float, dice: random.Random) -> None:
-        """What is said is swallowed, and nothing is closed for a while."""
+        """Bytes are dropped while the connections stay open; the connections close later."""
         self.proxy.freeze()
         time.sleep(2 * seconds)
         self.proxy.thaw(lost=True)
 
     def proxy_stuck(self, seconds: float, dice: random.Random) -> None:
-        """All of it arrives, in the end."""
+        """Bytes are delayed for a while and then delivered."""
         self.proxy.freeze()
         time.sleep(2 * seconds)
         self.proxy.thaw()
 
     def proxy_refuses(self, seconds: float, dice: random.Random) -> None:
-        """Nobody listens for a while."""
+        """Connections to Redis are refused for a while."""
         self.proxy.refuse()
         time.sleep(seconds / 2)
         self.proxy.accept()
 
     def links_reset(self, seconds: float, dice: random.Random) -> None:
-        """Locks lose their links, and connect to any gateway."""
+        """Connections of locks are reset; the locks reconnect to any gateway."""
         for _ in range(1 + int(3 * seconds)):
             self.fleet.reset(3)
             time.sleep(dice.uniform(0.0, 0.3))
 
     def links_vanish(self, seconds: float, dice: random.Random) -> None:
-        """Locks come anew while their old links stay half open."""
+        """Locks reconnect while their old connections stay half open."""
         for _ in range(1 + int(2 * seconds)):
             self.fleet.vanish(3)
             time.sleep(dice.uniform(0.0, 0.3))
 
     def links_end(self, seconds: float, dice: random.Random) -> None:
-        """Locks hang up with reports unanswered."""
+        """Locks close their connections with unanswered reports."""
         for _ in range(1 + int(3 * seconds)):
             self.fleet.hang_up(3)
             time.sleep(dice.uniform(0.0, 0.3))

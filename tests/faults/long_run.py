@@ -1,4 +1,4 @@
-"""Many faults, one after the other, and a ledger of what they did to the promises."""
+"""Injects many faults, one after the other, and counts the broken promises."""
 
 import time
 from collections import Counter
@@ -9,11 +9,11 @@ from typing import Final
 from attrs import define, field
 
 from jt709c_gateway.commands.model import ENDED
-from tests.faults.clerk import Clerk
 from tests.faults.fleet import Fleet
-from tests.faults.harm import Harm
-from tests.faults.ledger import Ledger, read_outcome, read_stream
-from tests.faults.plan import Fault, Round, plan
+from tests.faults.injector import FaultInjector
+from tests.faults.issuer import CommandIssuer
+from tests.faults.observations import Observations, read_outcome, read_stream
+from tests.faults.plan import Fault, RoundPlan, plan
 from tests.faults.proxy import Proxy
 from tests.support import RedisClient, wait_until
 from tests.support.acl import GuardedServer
@@ -24,13 +24,13 @@ OPTIONS: Final = (
     *("--confirm-timeout", "1", "--events-max", "1000000", "--history-max", "100000"),
     *("--gateway-ttl", "3", "--redis-timeout", "1"),
 )
-#: Seconds in which reports are answered again after a fault, and everything comes to its end after the last.
+#: Seconds within which reports are answered again after a fault, and all commands end after the last fault.
 PATIENCE: Final = 60.0
-#: Scenes that are tried for one round.
+#: Attempts to start a round.
 _ATTEMPTS: Final = 3
-#: Answers after which a fault counts as overcome.
+#: Number of further answers after which the gateway has recovered from a fault.
 ENOUGH: Final = 10
-#: How lines of the ledger's begin, by what they count as.
+#: Prefixes of violations, by the kind that the summary counts.
 KINDS: Final = {
     "answered and not in the stream": ("lost:",),
     "in it twice": ("doubled:",),
@@ -44,7 +44,7 @@ KINDS: Final = {
 
 @define
 class Tally:
-    """The ledger of all rounds."""
+    """Counts faults, answers, commands and violations of all rounds."""
 
     faults: Counter[str] = field(factory=Counter)
     answered: int = 0
@@ -52,14 +52,14 @@ class Tally:
     broken: Counter[str] = field(factory=Counter)
     lines: list[str] = field(factory=list)
 
-    def note(self, found: str, where: str) -> None:
+    def add(self, found: str, where: str) -> None:
         """A promise was broken."""
         kind = next((kind for kind, words in KINDS.items() if found.startswith(words or ("",))), "else")
         self.broken[kind] += 1
         self.lines.append(f"{where}: {found}")
 
-    def shown(self, seed: int) -> str:
-        """The whole, as people read it."""
+    def summary(self, seed: int) -> str:
+        """Return the counts and violations as text."""
         head = f"seed {seed}: {self.faults.total()} faults, {self.answered} reports answered, "
         head += f"{self.commands} commands"
         counts = [f"  {kind}: {self.broken[kind]}" for kind in KINDS]
@@ -67,7 +67,7 @@ class Tally:
 
 
 def late_changes(steps: dict[str, list[str]]) -> list[str]:
-    """States that follow on an end, but for what evidence makes ``confirmed``."""
+    """Return the state changes after an end, except to ``confirmed`` by evidence."""
     found = []
     for command_id, states in steps.items():
         for before, after in pairwise(states):
@@ -77,8 +77,8 @@ def late_changes(steps: dict[str, list[str]]) -> list[str]:
     return found
 
 
-def places(redis: RedisClient, line: str) -> str:
-    """Where in Redis the command is that a line of the ledger is about."""
+def find_command(redis: RedisClient, line: str) -> str:
+    """Return the Redis keys that hold the command of a violation."""
     command_id, found = line.split()[3].encode(), []
     for key in redis.call("KEYS", "jt709c:commands:*"):
         match redis.call("TYPE", key):
@@ -95,31 +95,33 @@ def places(redis: RedisClient, line: str) -> str:
     return ", ".join(found) or "no list"
 
 
-class Scene:
-    """One round: servers, gateways, locks and a clerk of its own."""
+class FaultRound:
+    """Runs one round with its own server, gateways, locks and command issuer."""
 
-    def __init__(self, one: Round, tally: Tally) -> None:
+    def __init__(self, one: RoundPlan, tally: Tally) -> None:
         self.round, self.tally = one, tally
-        self.ledger = Ledger()
+        self.observations = Observations()
         self.server = GuardedServer("--appendonly", "yes", "--appendfsync", "always").start()
         self.proxy = Proxy(self.server.port).start()
         url = self.server.gateway_url.replace(f":{self.server.port}", f":{self.proxy.port}")
-        names = [f"gw{number + 1}" for number in range(one.house.gateways)]
-        self.daemons = [Daemon("--gateway", name, *OPTIONS, *one.house.options, redis=url) for name in names]
+        names = [f"gw{number + 1}" for number in range(one.topology.gateways)]
+        self.daemons = [
+            Daemon("--gateway", name, *OPTIONS, *one.topology.options, redis=url) for name in names
+        ]
         self.namesake = Daemon("--gateway", "gw1", *OPTIONS, redis=url)
         self.fleet = Fleet(
-            self.ledger,
+            self.observations,
             [daemon.tcp_port for daemon in (*self.daemons, self.namesake)],
             [daemon.udp_port for daemon in self.daemons],
             one.seed,
             pace=0.1,
         )
-        self.clerk = Clerk(
-            self.ledger, self.server.client, self.fleet.devices, one.seed, pace=0.15, cancels=0.1
+        self.issuer = CommandIssuer(
+            self.observations, self.server.client, self.fleet.devices, one.seed, pace=0.15, cancels=0.1
         )
-        self.harm = Harm(self.server, self.proxy, self.daemons, self.namesake, self.fleet)
+        self.injector = FaultInjector(self.server, self.proxy, self.daemons, self.namesake, self.fleet)
 
-    def start(self) -> "Scene":
+    def start(self) -> "FaultRound":
         """Start the gateways."""
         for daemon in self.daemons:
             daemon.start()
@@ -127,60 +129,60 @@ class Scene:
 
     @property
     def where(self) -> str:
-        """What stands before a line of the ledger."""
-        return f"round {self.round.number} ({self.round.house.name})"
+        """The prefix of a violation's line."""
+        return f"round {self.round.number} ({self.round.topology.name})"
 
-    def play(self, say: Callable[[str], None]) -> None:
-        """All faults of the round, and the reckoning."""
+    def run(self, say: Callable[[str], None]) -> None:
+        """Inject all faults of the round and verify the result."""
         self.fleet.start()
-        self.clerk.start()
+        self.issuer.start()
         self.fleet.wait_for(ENOUGH, PATIENCE)
         for fault in self.round.faults:
             say(f"{self.where}: {fault}")
-            self.break_it(fault)
-        self.reckon()
+            self.inject(fault)
+        self.verify()
 
-    def break_it(self, fault: Fault) -> None:
-        """One fault, until reports are answered again."""
+    def inject(self, fault: Fault) -> None:
+        """Inject one fault and wait until reports are answered again."""
         time.sleep(fault.wait)
         self.tally.faults[fault.name] += 1
-        self.harm.do(fault)
+        self.injector.do(fault)
         try:
             self.fleet.wait_for(ENOUGH, PATIENCE)
         except AssertionError as error:
-            self.tally.note(f"no answers after it: {error}", f"{self.where}, {fault}")
+            self.tally.add(f"no answers after it: {error}", f"{self.where}, {fault}")
 
-    def reckon(self) -> None:
-        """Everything comes to its end; what is in Redis is held against what the locks saw."""
-        self.clerk.stop()
-        self.harm.revive()
+    def verify(self) -> None:
+        """Wait until all commands end and check Redis against the observations."""
+        self.issuer.stop()
+        self.injector.restart_ended()
         with self.server.client() as redis:
             self.wait_for_ends(redis)
             self.fleet.drain(PATIENCE)
             self.fleet.stop()
             found = [
-                f"{line}; it stands in {places(redis, line)}" if line.startswith("no outcome") else line
-                for line in self.ledger.verify(redis, named=10_000)
+                f"{line}; it stands in {find_command(redis, line)}" if line.startswith("no outcome") else line
+                for line in self.observations.verify(redis, named=10_000)
             ]
             found += late_changes(read_stream(redis)[1])
             found += [
                 f"no outcome: {one} is {outcome}"
-                for one in self.ledger.cancels
+                for one in self.observations.cancels
                 if (outcome := read_outcome(redis, one)) is None or outcome.state not in ENDED
             ]
         for daemon in (*self.daemons, self.namesake):
             if (daemon.directory / "log").exists() and "Traceback" in daemon.log():
                 found.append(f"traceback: {daemon.log().partition('Traceback')[2][:1500]}")
         for line in found:
-            self.tally.note(line, self.where)
-        self.tally.answered += self.ledger.answered
-        self.tally.commands += len(self.ledger.slips) + len(self.ledger.cancels)
+            self.tally.add(line, self.where)
+        self.tally.answered += self.observations.answered
+        self.tally.commands += len(self.observations.commands) + len(self.observations.cancels)
 
     def wait_for_ends(self, redis: RedisClient) -> None:
-        """Wait until every command has its outcome; what has none in time is for the ledger to tell."""
+        """Wait until every command has ended. `Observations.verify` reports those that don't end in time."""
 
         def ended() -> bool:
-            outcomes = [read_outcome(redis, one) for one in self.ledger.slips]
+            outcomes = [read_outcome(redis, one) for one in self.observations.commands]
             return all(one is not None and one.state in ENDED for one in outcomes)
 
         try:
@@ -189,41 +191,41 @@ class Scene:
             return
 
     def discard(self) -> None:
-        """End it all."""
+        """Stop all processes."""
         for daemon in (*self.daemons, self.namesake):
             daemon.discard()
         self.proxy.stop()
         self.server.discard()
 
 
-def started(one: Round, tally: Tally) -> Scene:
-    """A scene whose gateways run: on other ports when some other program has taken one of them meanwhile."""
+def started(one: RoundPlan, tally: Tally) -> FaultRound:
+    """Start a round. Try other ports when another program has taken one of them."""
     attempts = 0
     while True:
-        scene = Scene(one, tally)
+        fault_round = FaultRound(one, tally)
         try:
-            return scene.start()
+            return fault_round.start()
         except AssertionError as error:
-            scene.discard()
+            fault_round.discard()
             attempts += 1
             if attempts == _ATTEMPTS or "Address already in use" not in str(error):
                 raise
 
 
 def run(count: int, seed: int, say: Callable[[str], None] = lambda line: None) -> Tally:
-    """Do `count` faults; `say` is told of each."""
+    """Inject `count` faults; `say` gets a line for each."""
     tally = Tally()
     for one in plan(count, seed):
         try:
-            scene = started(one, tally)
+            fault_round = started(one, tally)
         except AssertionError as error:
-            tally.note(f"the round could not begin: {error}", f"round {one.number} ({one.house.name})")
+            tally.add(f"the round could not begin: {error}", f"round {one.number} ({one.topology.name})")
             continue
         try:
-            scene.play(say)
+            fault_round.run(say)
         except Exception as error:
-            tally.note(f"the round failed: {error!r}", scene.where)
+            tally.add(f"the round failed: {error!r}", fault_round.where)
         finally:
-            scene.discard()
-        say(tally.shown(seed))
+            fault_round.discard()
+        say(tally.summary(seed))
     return tally

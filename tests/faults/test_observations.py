@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands import lockout
 from jt709c_gateway.commands.model import ENDED
-from tests.faults.ledger import Ledger, Manner, Outcome, Report, Slip
+from tests.faults.observations import IssuedCommand, Observations, Outcome, Reaction, Report
 from tests.support import key_prefix, shared_server
 
 DEVICE = "794308010679"
@@ -19,14 +19,14 @@ class StreamTests(SynchronousTestCase):
         self.prefix = key_prefix()
         self.redis = shared_server().client()
         self.addCleanup(self.redis.close)
-        self.ledger = Ledger()
+        self.observations = Observations()
 
     def report(self, serial: int, answered: bool = True, published: int = 1) -> Report:
         """A report that a lock sent, and what became of it."""
         report = Report(DEVICE, serial, b"~%d~" % serial, f"7e{serial:04x}7e", sent=1)
-        self.ledger.note(report)
+        self.observations.add_report(report)
         if answered:
-            self.ledger.was_answered(DEVICE, serial, 1.0)
+            self.observations.was_answered(DEVICE, serial, 1.0)
         for _ in range(published):
             self.publish("location", device=DEVICE, serial=serial, raw=report.raw)
         return report
@@ -38,17 +38,19 @@ class StreamTests(SynchronousTestCase):
 
     def found(self, **options: bool) -> list[str]:
         """What the checker says, each cut behind the colon."""
-        return [line.partition(":")[0] for line in self.ledger.verify(self.redis, self.prefix, **options)]
+        return [
+            line.partition(":")[0] for line in self.observations.verify(self.redis, self.prefix, **options)
+        ]
 
-    def command(self, *states: str) -> Slip:
+    def command(self, *states: str) -> IssuedCommand:
         """A command with the events of these states, the last of them in its hash."""
-        slip = Slip("order-1", DEVICE, True, Manner.OPENS, "100001", seen=[b"(1)"])
-        self.ledger.ordered(slip)
+        command = IssuedCommand("command-1", DEVICE, True, Reaction.OPENS, "100001", seen=[b"(1)"])
+        self.observations.issued(command)
         for state in states:
-            self.publish("command", data={"id": slip.id, "state": state})
-        key = f"{self.prefix}:command:{slip.id}"
+            self.publish("command", data={"id": command.id, "state": state})
+        key = f"{self.prefix}:command:{command.id}"
         self.redis.call("HSET", key, "state", states[-1], "reason", "", "attempts", "1")
-        return slip
+        return command
 
     def test_good(self) -> None:
         """Every report once, a command in its place: nothing is wrong. More than a page of them, too."""
@@ -84,35 +86,35 @@ class StreamTests(SynchronousTestCase):
 
     def test_answer_to_nothing(self) -> None:
         """An answer to what was never sent."""
-        self.ledger.was_answered(DEVICE, 7, 1.0)
-        self.assertEqual(len(self.ledger.oddities), 1)
+        self.observations.was_answered(DEVICE, 7, 1.0)
+        self.assertEqual(len(self.observations.unexpected), 1)
         self.assertEqual(len(self.found()), 1)
 
     def test_many(self) -> None:
         """Of many violations of a kind a few are named, and counted all."""
         for serial in range(1, 41):
             self.report(serial, published=0)
-        self.assertEqual(self.ledger.verify(self.redis, self.prefix)[-1], "lost: 40 in all")
+        self.assertEqual(self.observations.verify(self.redis, self.prefix)[-1], "lost: 40 in all")
 
     def test_command_without_record(self) -> None:
         """A command that Redis doesn't know, and one that comes to no end."""
-        slip = self.command("queued", "sent")
+        command = self.command("queued", "sent")
         self.assertEqual(self.found(), ["no outcome"])
-        self.redis.call("DEL", f"{self.prefix}:command:{slip.id}")
+        self.redis.call("DEL", f"{self.prefix}:command:{command.id}")
         self.assertEqual(self.found(), ["lost command"])
 
     def test_steps(self) -> None:
         """States that must not follow on each other."""
         self.command("queued", "expired", "confirmed")
-        self.assertEqual(self.found(), ["steps of order-1"])
+        self.assertEqual(self.found(), ["steps of command-1"])
 
     def test_command_seen_by_nobody_it_is_for(self) -> None:
         """A frame that no command explains, or at the wrong lock."""
-        slip = self.command("queued", "sent", "confirmed")
-        self.assertIs(self.ledger.saw(DEVICE, slip.mark, b"(1)"), slip)
-        self.assertIsNone(self.ledger.saw("794308010680", slip.mark, b"(1)"))
-        self.assertIsNone(self.ledger.saw(DEVICE, "999999", b"(1)"))
-        self.assertEqual(len(self.ledger.oddities), 2)
+        command = self.command("queued", "sent", "confirmed")
+        self.assertIs(self.observations.received(DEVICE, command.mark, b"(1)"), command)
+        self.assertIsNone(self.observations.received("794308010680", command.mark, b"(1)"))
+        self.assertIsNone(self.observations.received(DEVICE, "999999", b"(1)"))
+        self.assertEqual(len(self.observations.unexpected), 2)
 
 
 class OutcomeTests(SynchronousTestCase):
@@ -120,37 +122,37 @@ class OutcomeTests(SynchronousTestCase):
 
     STATES = sorted(ENDED)
 
-    def true_states(self, physical: bool, manner: Manner | None, **more: object) -> set[str]:
+    def true_states(self, physical: bool, reaction: Reaction | None, **more: object) -> set[str]:
         """The states that pass for a command that its lock took in this manner; None: never saw."""
         passed = set()
         for state in self.STATES:
-            ledger = Ledger()
-            slip = Slip("order-1", DEVICE, physical, manner or Manner.OPENS, "100001")
-            if manner is not None:
-                slip.seen.append(b"(1)")
-                if manner is Manner.OPENS:
-                    slip.movement = Report(DEVICE, 1, b"", "")
-            ledger.ordered(slip)
+            observations = Observations()
+            command = IssuedCommand("command-1", DEVICE, physical, reaction or Reaction.OPENS, "100001")
+            if reaction is not None:
+                command.seen.append(b"(1)")
+                if reaction is Reaction.OPENS:
+                    command.movement = Report(DEVICE, 1, b"", "")
+            observations.issued(command)
             outcome = Outcome(state, str(more.get("reason", "")), int(str(more.get("attempts", 0))))
-            if not ledger.check_commands({"order-1": outcome}, settled=bool(more.get("settled"))):
+            if not observations.check_commands({"command-1": outcome}, settled=bool(more.get("settled"))):
                 passed.add(str(state))
         return passed
 
     def test_unlock(self) -> None:
         """What an unlock command may end as, by what its lock saw and did."""
-        for manner, states in (
+        for reaction, states in (
             (None, "failed expired uncertain"),
-            (Manner.OPENS, "confirmed uncertain unconfirmed"),
-            (Manner.YES_ONLY, "unconfirmed uncertain"),
-            (Manner.REFUSES, "rejected uncertain"),
-            (Manner.MUTE, "uncertain"),
+            (Reaction.OPENS, "confirmed uncertain unconfirmed"),
+            (Reaction.YES_ONLY, "unconfirmed uncertain"),
+            (Reaction.REFUSES, "rejected uncertain"),
+            (Reaction.MUTE, "uncertain"),
         ):
-            self.assertEqual(self.true_states(True, manner), set(states.split()), manner)
+            self.assertEqual(self.true_states(True, reaction), set(states.split()), reaction)
 
     def test_settled(self) -> None:
         """Where no gateway died, what moved has to be confirmed."""
-        self.assertEqual(self.true_states(True, Manner.OPENS, settled=True), {"confirmed"})
-        self.assertEqual(self.true_states(True, Manner.MUTE, settled=True), {"uncertain"})
+        self.assertEqual(self.true_states(True, Reaction.OPENS, settled=True), {"confirmed"})
+        self.assertEqual(self.true_states(True, Reaction.MUTE, settled=True), {"uncertain"})
 
     def test_spared(self) -> None:
         """An unlock that was kept back after two wrong passwords is rejected without having been seen."""
@@ -159,17 +161,19 @@ class OutcomeTests(SynchronousTestCase):
     def test_text(self) -> None:
         """What a command that moves nothing may end as."""
         self.assertEqual(self.true_states(False, None), {"failed", "expired", "timed_out"})
-        self.assertEqual(self.true_states(False, Manner.OPENS), {"done", "timed_out"})
-        self.assertEqual(self.true_states(False, Manner.OPENS, attempts=2), {"done", "timed_out", "expired"})
+        self.assertEqual(self.true_states(False, Reaction.OPENS), {"done", "timed_out"})
+        self.assertEqual(
+            self.true_states(False, Reaction.OPENS, attempts=2), {"done", "timed_out", "expired"}
+        )
 
     def test_written_twice(self) -> None:
         """An unlock that its lock saw twice is wrong whatever its outcome; a text may be repeated."""
-        for physical, wrong in ((True, ["doubled command"]), (False, [])):
-            ledger = Ledger()
-            slip = Slip("order-1", DEVICE, physical, Manner.OPENS, "100001")
-            ledger.ordered(slip)
+        for physical, violations in ((True, ["doubled command"]), (False, [])):
+            observations = Observations()
+            command = IssuedCommand("command-1", DEVICE, physical, Reaction.OPENS, "100001")
+            observations.issued(command)
             for _ in range(2):
-                ledger.saw(DEVICE, "100001", b"(1)")
+                observations.received(DEVICE, "100001", b"(1)")
             state = "confirmed" if physical else "done"
-            found = ledger.check_commands({"order-1": Outcome(state)})
-            self.assertEqual([line.partition(":")[0] for line in found], wrong)
+            found = observations.check_commands({"command-1": Outcome(state)})
+            self.assertEqual([line.partition(":")[0] for line in found], violations)

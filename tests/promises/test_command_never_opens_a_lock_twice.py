@@ -9,7 +9,7 @@ import time
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import ValkeyServer, wait_until
-from tests.support.commands import Desk, FakeLock, check_edges, new_device, new_id
+from tests.support.commands import CommandClient, FakeLock, check_edges, new_device, new_id
 from tests.support.daemon import Daemon
 
 
@@ -19,8 +19,8 @@ class CrashTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.server = ValkeyServer("--appendonly", "yes", "--appendfsync", "always").start()
         self.addCleanup(self.server.discard)
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
+        self.client = CommandClient(self.server)
+        self.addCleanup(self.client.close)
         self.lock = FakeLock(new_device())
         self.addCleanup(self.lock.close)
         self.device = self.lock.device
@@ -40,38 +40,38 @@ class CrashTests(SynchronousTestCase):
         """Play the lock for one unlock command to its end."""
         self.lock.say_yes(self.lock.next_unlock())
         self.lock.open()
-        self.desk.wait(command, "confirmed")
+        self.client.wait(command, "confirmed")
 
     def test_killed_after_writing(self) -> None:
         """Killed between writing and the answer: uncertain after the restart, and never written again."""
         daemon = self.gateway("gw1")
         self.lock.connect(daemon)
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.lock.next_unlock()
-        self.desk.wait(command, "sent")
+        self.client.wait(command, "sent")
         for _ in range(3):
             daemon.kill()
             daemon.start()
             self.lock.connect(daemon)
-            record = self.desk.wait(command, "uncertain")
+            record = self.client.wait(command, "uncertain")
             self.assertIn("gateway died after writing", record["reason"])
             self.assert_once()
-        self.assertEqual(self.desk.states(command), ["queued", "sent", "uncertain"])
-        self.desk.wait_for_none_under_way()
+        self.assertEqual(self.client.states(command), ["queued", "sent", "uncertain"])
+        self.client.wait_for_none_under_way()
 
     def test_next_command_after_crash(self) -> None:
         """Commands behind the one that a crash left uncertain are carried out."""
         daemon = self.gateway("gw1")
         self.lock.connect(daemon)
-        command = self.desk.unlock(self.device)
-        behind = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
+        behind = self.client.unlock(self.device)
         self.lock.next_unlock()
-        wait_until(lambda: self.desk.state(behind))
+        wait_until(lambda: self.client.state(behind))
         daemon.kill()
         daemon.start()
         self.lock.connect(daemon)
         self.open_with(behind)
-        self.assertIn(self.desk.state(command), ("uncertain", "confirmed"))
+        self.assertIn(self.client.state(command), ("uncertain", "confirmed"))
         self.assert_once(2)
 
     def test_left_in_intake(self) -> None:
@@ -80,30 +80,30 @@ class CrashTests(SynchronousTestCase):
         daemon.kill()
         command = new_id()
         fields = {"device": self.device, "command": "unlock", "params": {"password": "888888"}}
-        self.desk.redis.call(
+        self.client.redis.call(
             "RPUSH",
-            self.desk.key("commands", "intake", "gw1"),
+            self.client.key("commands", "intake", "gw1"),
             json.dumps({"id": command, **fields}),
             json.dumps(fields),
         )
         daemon.start()
-        self.desk.wait(command, "waiting")
+        self.client.wait(command, "waiting")
         self.lock.connect(daemon)
         self.open_with(command)
         # The one without an id as well, and both once.
         self.lock.say_yes(self.lock.next_unlock())
         self.assert_once(2)
-        self.assertEqual(self.desk.redis.call("LLEN", self.desk.key("commands", "intake", "gw1")), 0)
+        self.assertEqual(self.client.redis.call("LLEN", self.client.key("commands", "intake", "gw1")), 0)
 
     def claimed(self, gateway: str) -> str:
         """A command that this gateway, which is not running, has claimed and not written; its id."""
         helper = self.gateway("helper")
-        command = self.desk.unlock(self.device)
-        self.desk.wait(command, "waiting")
+        command = self.client.unlock(self.device)
+        self.client.wait(command, "waiting")
         helper.stop()
-        payload = self.desk.redis.call("LPOP", self.desk.key("commands", "waiting", self.device))
-        self.desk.redis.call("HSET", self.desk.key("commands", "underway", gateway), command, payload)
-        self.desk.redis.call("SADD", self.desk.key("gateways"), gateway)
+        payload = self.client.redis.call("LPOP", self.client.key("commands", "waiting", self.device))
+        self.client.redis.call("HSET", self.client.key("commands", "underway", gateway), command, payload)
+        self.client.redis.call("SADD", self.client.key("gateways"), gateway)
         return command
 
     def test_claimed_and_not_written(self) -> None:
@@ -113,21 +113,21 @@ class CrashTests(SynchronousTestCase):
         self.lock.connect(daemon)
         self.open_with(command)
         self.assert_once()
-        check_edges(self.desk.states(command))
+        check_edges(self.client.states(command))
 
     def test_claimed_by_a_lost_reply(self) -> None:
         """A command claimed by a call whose reply was lost is carried out when Redis is back."""
         daemon = self.gateway("gw1")
         self.lock.connect(daemon)
-        command = self.desk.unlock(new_device())
-        self.desk.wait(command, "waiting")
-        device = self.desk.record(command)["device"]
-        payload = self.desk.redis.call("LPOP", self.desk.key("commands", "waiting", device))
-        self.desk.redis.call("HSET", self.desk.key("commands", "underway", "gw1"), command, payload)
-        self.desk.close()
+        command = self.client.unlock(new_device())
+        self.client.wait(command, "waiting")
+        device = self.client.record(command)["device"]
+        payload = self.client.redis.call("LPOP", self.client.key("commands", "waiting", device))
+        self.client.redis.call("HSET", self.client.key("commands", "underway", "gw1"), command, payload)
+        self.client.close()
         self.server.restart()
-        self.desk = Desk(self.server)
-        wait_until(lambda: self.desk.redis.call("LLEN", self.desk.key("commands", "waiting", device)))
+        self.client = CommandClient(self.server)
+        wait_until(lambda: self.client.redis.call("LLEN", self.client.key("commands", "waiting", device)))
         self.lock = FakeLock(device).connect(daemon)
         self.addCleanup(self.lock.close)
         self.open_with(command)
@@ -137,25 +137,25 @@ class CrashTests(SynchronousTestCase):
         """Another gateway adopts what a dead one had: written is uncertain, unwritten is carried out."""
         first = self.gateway("gw1", "--gateway-ttl", "1")
         self.lock.connect(first)
-        written = self.desk.unlock(self.device)
+        written = self.client.unlock(self.device)
         self.lock.next_unlock()
-        self.desk.wait(written, "sent")
-        unwritten = self.desk.unlock(self.device)
-        self.desk.wait(unwritten, "queued")
+        self.client.wait(written, "sent")
+        unwritten = self.client.unlock(self.device)
+        self.client.wait(unwritten, "queued")
         # Pretend that it died elsewhere: nobody here can know but by its silence.
-        self.desk.redis.call(
-            "RPUSH", self.desk.key("commands", "intake", "gw1"), '{"id": "third", "device": "1"}'
+        self.client.redis.call(
+            "RPUSH", self.client.key("commands", "intake", "gw1"), '{"id": "third", "device": "1"}'
         )
         first.pause()
         second = self.gateway("gw2", "--gateway-ttl", "1")
-        self.desk.wait(written, "uncertain")
-        self.desk.wait("third", "invalid")
+        self.client.wait(written, "uncertain")
+        self.client.wait("third", "invalid")
         first.kill()
         self.lock.connect(second)
         self.open_with(unwritten)
         self.assert_once(2)
         for command in (written, unwritten):
-            check_edges(self.desk.states(command))
+            check_edges(self.client.states(command))
 
     def test_frozen_gateway_comes_back(self) -> None:
         """A gateway that was taken for dead writes nothing of what another has adopted."""
@@ -164,16 +164,16 @@ class CrashTests(SynchronousTestCase):
         self.lock.beat()
         first.pause()
         second = self.gateway("gw2", "--gateway-ttl", "1")
-        command = self.desk.unlock(self.device)
-        self.desk.wait(command, "queued", "waiting")
-        gone = self.desk.key("gateway", "gw1")
-        wait_until(lambda: not self.desk.redis.call("EXISTS", gone))
+        command = self.client.unlock(self.device)
+        self.client.wait(command, "queued", "waiting")
+        gone = self.client.key("gateway", "gw1")
+        wait_until(lambda: not self.client.redis.call("EXISTS", gone))
         again = FakeLock(self.device).connect(second)
         self.addCleanup(again.close)
         again.next_unlock()
-        self.desk.wait(command, "sent")
+        self.client.wait(command, "sent")
         first.resume()
-        wait_until(lambda: self.desk.redis.call("EXISTS", gone))
+        wait_until(lambda: self.client.redis.call("EXISTS", gone))
         # The lock has a newer session: what it says over the older link is let go, and nothing comes over it.
         self.lock.send(self.lock.frame(0x0002))
         assert self.lock.link is not None
@@ -189,44 +189,44 @@ class CrashTests(SynchronousTestCase):
         locks = [FakeLock(new_device()).connect(daemon) for daemon in (first, second) * 4]
         for lock in locks:
             self.addCleanup(lock.close)
-        commands = [self.desk.unlock(lock.device) for lock in locks]
+        commands = [self.client.unlock(lock.device) for lock in locks]
         for lock, command in zip(locks, commands, strict=True):
             lock.say_yes(lock.next_unlock())
             lock.open()
-            self.desk.wait(command, "confirmed")
+            self.client.wait(command, "confirmed")
             lock.beat()
             self.assertEqual(len(lock.commands), 1)
             self.assertEqual(
-                sorted(set(self.desk.states(command)) - {"acknowledged"}), ["confirmed", "queued", "sent"]
+                sorted(set(self.client.states(command)) - {"acknowledged"}), ["confirmed", "queued", "sent"]
             )
 
     def test_moves_to_another_gateway(self) -> None:
         """A lock that moves while a command is under way is asked again there, where that does no harm."""
         first, second = self.gateway("gw1"), self.gateway("gw2")
         self.lock.connect(first)
-        command = self.desk.command(self.device, "locate")
+        command = self.client.command(self.device, "locate")
         self.lock.next_command()
         old, self.lock.link = self.lock.link, None
         self.addCleanup(old.close)
         self.lock.connect(second)
         old.close()
         self.lock.next_command()
-        self.desk.wait(command, "sent")
+        self.client.wait(command, "sent")
 
     def test_sigterm(self) -> None:
         """SIGTERM lets the command under way have its answer, and begins no other."""
         daemon = self.gateway("gw1")
         self.lock.connect(daemon)
-        command = self.desk.unlock(self.device)
-        behind = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
+        behind = self.client.unlock(self.device)
         serial = self.lock.next_unlock()
-        self.desk.wait(behind, "queued")
+        self.client.wait(behind, "queued")
         os.kill(daemon.pid, signal.SIGTERM)
         wait_until(lambda: "Received SIGTERM" in daemon.log())
         self.lock.refuse(serial)
         self.assertEqual(daemon.stop(), 0)
-        self.desk.wait(command, "rejected")
-        self.assertIn(self.desk.state(behind), ("queued", "waiting"))
+        self.client.wait(command, "rejected")
+        self.assertIn(self.client.state(behind), ("queued", "waiting"))
         daemon.start()
         self.lock.connect(daemon)
         self.open_with(behind)
@@ -236,49 +236,49 @@ class CrashTests(SynchronousTestCase):
         """Where no answer comes before the end, the command is uncertain, and the daemon leaves in time."""
         daemon = self.gateway("gw1", "--shutdown-timeout", "1")
         self.lock.connect(daemon)
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         self.lock.next_unlock()
         started = time.monotonic()
         self.assertEqual(daemon.stop(), 0)
         self.assertLess(time.monotonic() - started, 5)
-        self.desk.wait(command, "uncertain")
-        self.desk.wait_for_none_under_way()
+        self.client.wait(command, "uncertain")
+        self.client.wait_for_none_under_way()
 
     def test_redis_frozen(self) -> None:
         """Redis hangs while a command is under way: what the lock says meanwhile counts when it is back."""
         daemon = self.gateway("gw1", "--redis-timeout", "1")
         self.lock.connect(daemon)
-        command = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
         serial = self.lock.next_unlock()
-        self.desk.wait(command, "sent")
+        self.client.wait(command, "sent")
         self.server.pause()
         self.lock.say_yes(serial)
         wait_until(lambda: "no reply from Redis" in daemon.log())
         self.server.resume()
         self.lock.open()
-        self.desk.wait(command, "confirmed")
+        self.client.wait(command, "confirmed")
         self.assert_once()
-        check_edges(self.desk.states(command))
-        self.open_with(self.desk.unlock(self.device))
+        check_edges(self.client.states(command))
+        self.open_with(self.client.unlock(self.device))
 
     def test_redis_killed(self) -> None:
         """Redis dies while commands are under way and waiting: they go on when it is back."""
         daemon = self.gateway("gw1")
         self.lock.connect(daemon)
-        command = self.desk.unlock(self.device)
-        behind = self.desk.unlock(self.device)
+        command = self.client.unlock(self.device)
+        behind = self.client.unlock(self.device)
         serial = self.lock.next_unlock()
-        self.desk.wait(command, "sent")
-        self.desk.wait(behind, "queued")
-        self.desk.close()
+        self.client.wait(command, "sent")
+        self.client.wait(behind, "queued")
+        self.client.close()
         self.server.kill()
         self.lock.say_yes(serial)
         wait_until(lambda: "lost the connection to Redis" in daemon.log())
         self.server.start()
-        self.desk = Desk(self.server)
-        self.addCleanup(self.desk.close)
+        self.client = CommandClient(self.server)
+        self.addCleanup(self.client.close)
         self.lock.open()
-        self.desk.wait(command, "confirmed")
+        self.client.wait(command, "confirmed")
         self.open_with(behind)
         self.assert_once(2)
 
@@ -295,7 +295,7 @@ class CrashTests(SynchronousTestCase):
                 # Some come in before they are there, some after.
                 count = dice.randrange(3)
                 for _ in range(count):
-                    commands[self.desk.unlock(lock.device, timeout=1, ttl=30)] = lock
+                    commands[self.client.unlock(lock.device, timeout=1, ttl=30)] = lock
             moment = time.monotonic() + dice.random() * 0.12
             while time.monotonic() < moment:
                 for lock in locks:
@@ -313,23 +313,24 @@ class CrashTests(SynchronousTestCase):
             for lock in locks:
                 self.play(lock, dice)
             return not any(
-                self.desk.state(one) in ("", "queued", "waiting", "sent", "acknowledged") for one in commands
+                self.client.state(one) in ("", "queued", "waiting", "sent", "acknowledged")
+                for one in commands
             )
 
         wait_until(settled, message="some commands have not ended")
         for command, lock in commands.items():
-            attempts = int(self.desk.record(command)["attempts"])
+            attempts = int(self.client.record(command)["attempts"])
             self.assertLessEqual(attempts, 1, command)
             # A crash may have come between the record of a step and its event.
-            check_edges(self.desk.states(command), complete=False)
+            check_edges(self.client.states(command), complete=False)
             self.addCleanup(lock.close)
         for lock in locks:
             mine = [command for command in commands if commands[command] is lock]
             serials = [raw.split(b",")[2] for raw in lock.commands]
-            recorded = [f"{int(self.desk.record(one)['serial'] or -1):03d}".encode() for one in mine]
+            recorded = [f"{int(self.client.record(one)['serial'] or -1):03d}".encode() for one in mine]
             self.assertEqual(len(serials), len(set(serials)), "a serial was written twice")
             self.assertTrue(set(serials) <= set(recorded), "bytes without a record")
-        self.desk.wait_for_none_under_way()
+        self.client.wait_for_none_under_way()
 
     def play(self, lock: FakeLock, dice: random.Random) -> None:
         """Read what has come for a lock, and answer some of it."""
