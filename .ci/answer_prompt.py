@@ -1,4 +1,4 @@
-"""Runs a command on a terminal of its own and types a password at its prompt: PASSWORD COMMAND."""
+"""Runs commands in a shell with a terminal and types a password at the prompt: PASSWORD COMMANDS."""
 
 import os
 import pty
@@ -12,12 +12,12 @@ def main(password: str, command: str) -> int:
     def read(terminal: int) -> bytes:
         nonlocal typed
         said = os.read(terminal, 1024)
-        if not typed and b"assword" in said:
+        if not typed and b"password (" in said:
             typed = True
             os.write(terminal, f"{password}\n".encode())
         return said
 
-    return os.waitstatus_to_exitcode(pty.spawn(["bash", "-c", command], read))
+    return os.waitstatus_to_exitcode(pty.spawn(["bash", "--norc", "-ic", command], read))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """``jt709c-gateway --demo``: a gateway on loopback with its own Redis, the status page and virtual locks."""
 
+import os
 import re
 import secrets
 import shutil
@@ -190,10 +191,10 @@ class DemoService(MultiService):
             f"The demo runs: {LOCKS} virtual locks, {locks[0]} to {locks[-1]}, report to a gateway with a "
             "Redis of its own.\n\n"
             f"  The page:    {self._url}{user}\n"
-            f"  In a second terminal, in this directory:\n"
+            f"  A command, from this directory:\n"
             f"               export JT709C_REDIS=embedded:{self._settings.data_dir}\n"
             f"               {_command_line()} send unlock {locks[0]} --wait\n"
-            f"  The locks' password is {FACTORY_PASSWORD}. Ctrl-C ends everything"
+            f"  The locks' password is {FACTORY_PASSWORD}. Ctrl-C, or kill {os.getpid()}, ends everything"
             f"{'' if self._plan.temporary is None else f' and removes {self._plan.temporary}'}.\n\n"
         )
 

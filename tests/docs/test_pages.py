@@ -1,8 +1,6 @@
-"""What pages of the documentation show, done: quick start, a profile of one's own, frames and answers."""
+"""What pages of the documentation show, done: a profile of one's own, frames and answers."""
 
-import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,103 +10,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.events import KINDS
 from jt709c_gateway.protocol.framing import Framer, Malformed
-from tests.support import LOOPBACK, ROOT, ValkeyServer, free_port, temporary_path, wait_until
+from tests.support import ROOT, ValkeyServer, temporary_path, wait_until
 from tests.support.commands import CommandClient, FakeLock, new_device
 from tests.support.daemon import Daemon
-from tests.support.docs_tools import missing, needed
 
 DOCS = ROOT / "docs"
 EXAMPLE = DOCS / "examples" / "profiles" / "depot.toml"
-#: A block of the quick start: its terminal, and its commands.
-_BLOCK = re.compile(r"\.\. code-block:: sh\n   :caption: (.*)\n\n((?:   .*\n|\n(?=   ))+)")
 _EXCHANGE = re.compile(r"^    > (\S+)\n    < (\S+)$", re.MULTILINE)
-#: Where `jt709c` and `twistd` of this environment are.
-_PROGRAMS = Path(sys.executable).parent
-
-
-class Terminal:
-    """A shell, to which blocks of commands are typed; what they say is in a file."""
-
-    def __init__(self, directory: Path, name: str) -> None:
-        self._log = directory / f"{name}.log"
-        with self._log.open("wb") as log:
-            self._shell = subprocess.Popen(
-                ["bash"],
-                cwd=directory,
-                env={**os.environ, "PATH": f"{_PROGRAMS}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "200"},
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def type(self, commands: str) -> None:
-        """Have commands run, one after the other."""
-        assert self._shell.stdin is not None
-        self._shell.stdin.write(commands.encode())
-        self._shell.stdin.flush()
-
-    def said(self) -> str:
-        return self._log.read_text(errors="replace")
-
-    def shows(self, text: str) -> None:
-        """Wait until something is said."""
-        try:
-            wait_until(lambda: text in self.said())
-        except AssertionError:
-            raise AssertionError(f"{text!r} is not in: {self.said()}") from None
-
-    def close(self) -> None:
-        """End all that runs in it."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(self._shell.pid, number)
-                self._shell.wait(20)
-            except (ProcessLookupError, subprocess.TimeoutExpired):
-                continue
-
-
-class QuickStartTests(SynchronousTestCase):
-    """docs/quickstart.rst, command by command, but for the ports. Its first block is run by .ci/run."""
-
-    def setUp(self) -> None:
-        needed("curl")
-        if not all((_PROGRAMS / name).exists() for name in ("jt709c", "twistd")):
-            missing("the gateway installed beside this Python")
-        self.blocks = _BLOCK.findall((DOCS / "quickstart.rst").read_text())
-        self.directory = Path(temporary_path(self))
-        self.directory.mkdir()
-        self.terminals: dict[str, Terminal] = {}
-
-    def type(self, terminal: str, block: str, *changes: tuple[str, str]) -> Terminal:
-        for shown, here in changes:
-            self.assertIn(shown, block)
-            block = block.replace(shown, here)
-        if terminal not in self.terminals:
-            self.terminals[terminal] = Terminal(self.directory, terminal)
-            self.addCleanup(self.terminals[terminal].close)
-        self.terminals[terminal].type(block)
-        return self.terminals[terminal]
-
-    def test_quick_start(self) -> None:
-        """A gateway is started, is ready, hears locks, opens one, and shows what happened."""
-        locks, redis, http = (str(free_port()) for _ in range(3))
-        self.assertEqual(
-            [terminal for terminal, _ in self.blocks],
-            ["Install", *(f"Terminal {number}" for number in (1, 2, 2, 3, 3, 3))],
-        )
-        _, gateway, ready, simulate, send, history, explain = (
-            (terminal, re.sub("^   ", "", block, flags=re.MULTILINE)) for terminal, block in self.blocks
-        )
-        here = f"tcp:{http}:interface={LOOPBACK} --listen tcp:{locks}:interface={LOOPBACK} --no-udp"
-        first = self.type(*gateway, ("6399", redis), ("tcp:8089:interface=127.0.0.1", here))
-        first.shows("connected to Redis")
-        self.type(*ready, ("8089", http)).shows('"ready": true')
-        self.type(*simulate, ("simulate", f"simulate --tcp {LOOPBACK}:{locks}"))
-        self.type(*send).shows("confirmed")
-        self.type(*history).shows("asked for by")
-        self.type(*explain).shows("(P69,0,5)")
-        self.assertNotIn("Traceback", first.said())
 
 
 class ProfileTests(SynchronousTestCase):

@@ -155,7 +155,7 @@ class DemoTests(SynchronousTestCase):
             *("--demo", "--listen", f"tcp:{lock_port}:interface={LOOPBACK}", "--no-udp"),
             *("--http", f"tcp:{page_port}:interface={LOOPBACK}"),
         )
-        log = program.wait_for("Ctrl-C ends everything and removes jt709c-demo")
+        log = program.wait_for("ends everything and removes jt709c-demo")
         self.assertNotIn("warn", log)
         found = re.search(r"The page: +(\S+) +user (\S+), password (\S+)", log)
         assert found is not None, log
@@ -173,7 +173,7 @@ class DemoTests(SynchronousTestCase):
             datetime.now(UTC).strftime('"time":"%Y-%m-%d'), get(f"{url}api/v1/events?kind=location")
         )
         self.assertEqual(os.stat(program.directory / "jt709c-demo").st_mode & 0o077, 0)
-        # The two lines for a second terminal, as they are, and the password at the prompt.
+        # The two lines as they are, and the password at the prompt.
         lines = re.search(r"(export JT709C_REDIS=\S+)\n +(jt709c send unlock .*)\n", log)
         assert lines is not None, log
         program_path = Path(sys.executable).parent
