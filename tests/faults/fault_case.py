@@ -1,4 +1,4 @@
-"""A gateway under load, a fault, and what has to hold after it."""
+"""Puts a gateway under load, injects a fault and checks the promises afterwards."""
 
 import os
 import random
@@ -18,18 +18,19 @@ from tests.faults.proxy import Proxy
 from tests.support import RedisClient, ValkeyServer, wait_until
 from tests.support.daemon import Daemon
 
-#: Another seed, another run: it stands in the message of each failure, and can be set to have that run again.
+#: The seed of this run. Failure messages name it, and JT709C_FAULT_SEED repeats it.
 SEED: Final = int(os.environ.get("JT709C_FAULT_SEED") or random.randrange(1000))
-#: Short times, so that commands come to their ends, and caps that hold all of a run.
+#: Short times, so that commands end soon, and limits that hold all events of a run.
 OPTIONS: Final = ("--confirm-timeout", "1", "--events-max", "1000000", "--gateway-ttl", "2")
-#: Reports that are to be answered before a fault, during one that lets some through, and after it.
+#: Number of reports to be answered before a fault, during one that lets some through, and after it.
 SOME: Final = 80
-#: What one outage may add to the log.
+#: Lines that one outage may add to the log.
 _LOG_LINES: Final = 40
 
 
 class FaultTestCase(SynchronousTestCase):
-    """`load` puts a gateway under load; the test does its harm; `settle` holds Redis against the ledger."""
+    """`load` puts a gateway under load, the test injects a fault, `settle` checks Redis against the
+    observations."""
 
     def setUp(self) -> None:
         self.seed = SEED
@@ -45,7 +46,7 @@ class FaultTestCase(SynchronousTestCase):
         proxied: bool = False,
         pace: float = PACE,
     ) -> None:
-        """Start it all, and wait until some reports have been answered."""
+        """Start everything and wait until some reports have been answered."""
         redis = "embedded"
         if not embedded:
             self.server = ValkeyServer("--appendonly", "yes", "--appendfsync", "always").start()
@@ -68,13 +69,13 @@ class FaultTestCase(SynchronousTestCase):
         self.fleet.wait_for(SOME)
 
     def outage(self, seconds: float) -> None:
-        """Let a fault last in which nothing can be committed: so nothing may be answered."""
+        """Wait during a fault that prevents commits, and check that nothing is answered."""
         before = self._answers_at_rest()
         time.sleep(seconds)
         self.assertEqual(self.observations.answered, before, f"answered during an outage (seed {self.seed})")
 
     def _answers_at_rest(self, timeout: float = 5.0) -> int:
-        """How many answers there are when no more come of what was committed before the fault."""
+        """Return the number of answers once those committed before the fault have arrived."""
         end = time.monotonic() + timeout
         while True:
             before = self.observations.answered
@@ -83,17 +84,17 @@ class FaultTestCase(SynchronousTestCase):
                 return before
 
     def _login(self) -> Callable[..., RedisClient]:
-        """What makes a client for the server, past any proxy, also while the daemon is not there."""
+        """Return a factory of clients that connect to the server directly, even while the daemon is down."""
         if self.server is not None:
             return self.server.client
         return partial(RedisClient, self.daemon.embedded_port, password=self.daemon.embedded_password)
 
     def redis(self) -> RedisClient:
-        """A client for the server, past any proxy."""
+        """Return a client that connects to the server directly."""
         return self.daemon.embedded_client() if self.server is None else self.server.client()
 
     def settle(self, *, settled: bool = True, timeout: float = 20.0) -> None:
-        """After the fault: the load goes on, then all comes to an end, and the books have to agree.
+        """Go on with the load after the fault, end everything and verify the observations.
 
         `settled`: what a lock moved for has to be confirmed; where a gateway died it may be uncertain too.
         """
@@ -110,7 +111,7 @@ class FaultTestCase(SynchronousTestCase):
         self.assertNotIn("Traceback", self.daemon.log())
 
     def _until_ended(self, redis: RedisClient, timeout: float) -> None:
-        """Wait until every command has an end; what has none in time is for the ledger to tell."""
+        """Wait until every command has ended. `Observations.verify` reports those that don't end in time."""
         left = list(self.observations.commands)
         end = time.monotonic() + timeout
         while left and time.monotonic() < end:
@@ -119,7 +120,7 @@ class FaultTestCase(SynchronousTestCase):
             time.sleep(0.05)
 
     def check_log(self, lines: int = _LOG_LINES) -> None:
-        """An outage is told, and doesn't fill the log."""
+        """Check that an outage is logged in a few lines."""
         log = self.daemon.last_log()
         found = [
             line
@@ -129,12 +130,12 @@ class FaultTestCase(SynchronousTestCase):
         self.assertLess(len(found), lines, log[-6000:])
 
     def wait_for_log(self, *words: str, timeout: float = 10.0) -> None:
-        """Wait until the log has all of these."""
+        """Wait until the log contains all of these words."""
         for word in words:
             wait_until(lambda word=word: word in self.daemon.log(), timeout, f"{word!r} is not logged")
 
     def wait_for_metric(self, name: str, holds: Callable[[float], Any], timeout: float = 10.0) -> None:
-        """Wait until a metric is as it should be."""
+        """Wait until the value of a metric satisfies `holds`."""
         wait_until(lambda: holds(self.daemon.metrics().get(name, 0.0)), timeout, f"{name} is not as expected")
 
     def _summary(self) -> str:

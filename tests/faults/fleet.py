@@ -1,4 +1,7 @@
-"""Locks in a thread of their own: they report, keep what is not answered, obey, and lose their links.
+"""Simulates locks in a thread: they report, resend, execute commands and lose their connections.
+
+Smaller than the simulator's virtual locks: the observations need each frame, and a test decides when and how
+a connection breaks.
 
 Lean on purpose, beside the simulator's virtual locks: here the ledger has to know each frame, and a test says
 when a link breaks and how.
@@ -21,11 +24,11 @@ from tests.support import LOOPBACK, wait_until
 from tests.support.commands import UNLOCKED, lock_event
 from tests.vectors import location
 
-#: Reports of a lock that are under way at a time; its last 64 are recognised when they come again.
+#: Unanswered reports of a lock at a time. The gateway recognises a lock's last 64 when they are repeated.
 WINDOW: Final = 6
 #: Seconds between two reports of a lock.
 PACE: Final = 0.04
-#: Seconds after which what was not answered is sent again over the same link.
+#: Seconds after which an unanswered report is sent again over the same connection.
 RESEND_AFTER: Final = 1.0
 _TICK: Final = 0.01
 _RECONNECT: Final = (0.02, 0.1)
@@ -36,7 +39,7 @@ _RESULT: Final = 0x0001
 
 
 class VirtualLock:
-    """One lock, over TCP or UDP. All of it runs in the fleet's loop."""
+    """One lock, over TCP or UDP. It runs in the fleet's loop."""
 
     def __init__(self, observations: Observations, device: str, dice: random.Random, pace: float) -> None:
         self.device = device
@@ -51,7 +54,7 @@ class VirtualLock:
         self._memory: dict[int, Report] = {}
         self._due: dict[int, float] = {}
         self._framer = Framer()
-        #: What writes to the gateway; None without a link.
+        #: Writes to the gateway; None without a connection.
         self.write: Callable[[bytes], None] | None = None
 
     @property
@@ -60,16 +63,16 @@ class VirtualLock:
         return not self._memory
 
     def linked(self, write: Callable[[bytes], None]) -> None:
-        """A link is there: what is unanswered goes out again, before anything new."""
+        """Use a new connection: resend unanswered reports before anything new."""
         self.write, self._framer = write, Framer()
         self._due = dict.fromkeys(self._due, 0.0)
         if not self._memory:
-            # A lock that comes says something, or nobody would know it.
+            # The gateway learns of a lock by its first report.
             self._make()
         self.tick()
 
     def unlinked(self) -> None:
-        """The link is gone."""
+        """The connection is lost."""
         self.write = None
 
     def tick(self) -> None:
@@ -83,7 +86,7 @@ class VirtualLock:
                 self._send(self._memory[serial], now)
 
     def received(self, data: bytes, datagram: bool = False) -> None:
-        """What the gateway writes: answers, and commands."""
+        """Handle answers and commands from the gateway."""
         framer = Framer() if datagram else self._framer
         for frame in framer.feed_datagram(data) if datagram else framer.feed(data):
             if isinstance(frame, SentenceFrame):
@@ -98,7 +101,7 @@ class VirtualLock:
         return self._serial
 
     def _make(self, items: bytes = b"", status: int = jt709.STATUS_FIX, secret: bytes = b"") -> Report:
-        """A report of now. No two are alike: the serial is in it, and the mileage."""
+        """Make a report of now. Its serial and mileage are unique."""
         serial = self._number()
         mileage = bytes([jt709.ODOMETER, 4]) + serial.to_bytes(4, "big")
         moment = datetime.now(UTC).replace(microsecond=0)
@@ -106,7 +109,7 @@ class VirtualLock:
         frame = jt808.encode(0x0200, self._wire, serial, body)
         shown = frame
         if secret:
-            # With the check byte behind it, which may be escaped, one could find the password.
+            # The check byte, which may be escaped, would reveal the password.
             shown = frame.replace(secret, b"*" * len(secret))
             shown = shown[: -3 if shown[-3] == 0x7D else -2] + b"*\x7e"
         report = Report(self.device, serial, frame, shown.hex())
@@ -146,7 +149,7 @@ class VirtualLock:
     def _unlock(self, raw: bytes) -> None:
         device, _, serial, *words = raw[1:-1].decode("ascii", "replace").split(",")
         if device == self.device and words[:1] == ["BASE"]:
-            # The gateway looks whether somebody answers at this address.
+            # The gateway checks that the lock answers at this address.
             self._say(f"({device},1,{serial},{','.join(words)},20261130)".encode())
             return
         if device != self.device or words[:3] != ["ELOCK", "1", "1"]:
@@ -165,7 +168,7 @@ class VirtualLock:
     def _open(self, command: IssuedCommand) -> None:
         password = command.mark
         command.movement = self._make(lock_event(password=password), UNLOCKED, password.encode())
-        # Closed again by the next report.
+        # The next report says that it is closed again.
         self._make()
         self.tick()
 
@@ -178,7 +181,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._lock.received(data, datagram=True)
 
     def error_received(self, exc: Exception) -> None:
-        """Nobody listens just now: it is sent again."""
+        """The port is closed; the report is sent again later."""
 
 
 class _Stream(asyncio.Protocol):
@@ -200,14 +203,14 @@ class _Stream(asyncio.Protocol):
         self.leave()
 
     def leave(self) -> None:
-        """The lock has this link no more, whatever becomes of the connection."""
+        """Detach the lock from this connection."""
         if not self.gone.is_set():
             self.gone.set()
             self._lock.unlinked()
 
 
 class Fleet:
-    """So many locks over TCP and UDP, with ports that the gateway keeps from start to start."""
+    """Locks over TCP and UDP, which connect to gateways with fixed ports."""
 
     def __init__(
         self,
@@ -225,11 +228,11 @@ class Fleet:
         self._streams = [VirtualLock(observations, one, self._dice, pace) for one in ids[:tcp]]
         self._datagrams = [VirtualLock(observations, one, self._dice, pace) for one in ids[tcp:]]
         self._observations = observations
-        #: Where the gateways listen: a lock that connects anew chooses one of them.
+        #: TCP ports of the gateways. A lock that reconnects chooses one of them.
         self._tcp_ports = [tcp_ports] if isinstance(tcp_ports, int) else list(tcp_ports)
         self._udp_ports = [udp_ports] if isinstance(udp_ports, int) else list(udp_ports)
         self._links: dict[VirtualLock, _Stream] = {}
-        #: Connections that their locks have abandoned without a word, kept so that nothing closes them.
+        #: Connections that their locks have abandoned, kept open.
         self._abandoned: list[asyncio.Transport] = []
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(self._on_loop_error)
@@ -243,12 +246,12 @@ class Fleet:
         return [lock.device for lock in (*self._streams, *self._datagrams)]
 
     def start(self) -> "Fleet":
-        """Switch the locks on."""
+        """Start the thread of the locks."""
         self._thread.start()
         return self
 
     def _on_loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """A callback has failed: a mistake in here, which must not look like a lock that fell silent."""
+        """Keep the error of a callback: it must not look like a silent lock."""
         self.error = self.error or context.get("exception") or RuntimeError(context["message"])
 
     def _run(self) -> None:
@@ -300,7 +303,7 @@ class Fleet:
             await asyncio.sleep(self._dice.uniform(*_RECONNECT))
 
     def _in_loop(self, deed: Callable[[], None]) -> None:
-        """Have something done in the locks' thread, and wait for that."""
+        """Run a function in the locks' thread and wait for it."""
         done = threading.Event()
         failed: list[BaseException] = []
 
@@ -321,7 +324,7 @@ class Fleet:
         return self._dice.sample(there, min(count, len(there)))
 
     def reset(self, count: int) -> None:
-        """So many links end with a reset: what was on its way in either direction is gone."""
+        """Reset `count` connections. Bytes on the way in either direction are lost."""
 
         def deed() -> None:
             for link in self._chosen(count):
@@ -333,7 +336,7 @@ class Fleet:
         self._in_loop(deed)
 
     def hang_up(self, count: int) -> None:
-        """So many links end in good order, with reports unanswered."""
+        """Close `count` connections normally, with unanswered reports."""
 
         def deed() -> None:
             for link in self._chosen(count):
@@ -343,7 +346,7 @@ class Fleet:
         self._in_loop(deed)
 
     def vanish(self, count: int) -> None:
-        """So many locks are gone without a word and come back anew: their old connections stay half open."""
+        """Reconnect `count` locks without closing their old connections, which stay half open."""
 
         def deed() -> None:
             for link in self._chosen(count):
@@ -364,7 +367,8 @@ class Fleet:
         self._raise()
 
     def drain(self, timeout: float = 20.0) -> None:
-        """No new reports; wait until all have been answered. What is left then is for the ledger to tell."""
+        """Make no new reports and wait until all have been answered. `Observations.verify` reports the
+        rest."""
         for lock in (*self._streams, *self._datagrams):
             lock.reporting = False
         end = time.monotonic() + timeout
@@ -373,7 +377,7 @@ class Fleet:
         self._raise()
 
     def stop(self) -> None:
-        """Switch the locks off."""
+        """Stop the thread of the locks."""
         self._ending = True
         self._thread.join(10)
         self._raise()

@@ -1,4 +1,4 @@
-"""What locks sent, what was answered, what was ordered, what the locks saw; and whether Redis agrees."""
+"""Records reports, answers and commands of a run, and checks Redis against them."""
 
 import json
 from collections import Counter
@@ -12,9 +12,9 @@ from jt709c_gateway.commands.model import ENDED
 from tests.support import RedisClient
 from tests.support.commands import check_edges
 
-#: Entries of the stream that are read at a time.
+#: Stream entries per XRANGE.
 _PAGE: Final = 2000
-#: Violations of a kind that are named one by one.
+#: Violations of each kind that are listed one by one.
 _NAMED: Final = 5
 #: A report in the stream: device, serial, raw.
 Key = tuple[str, int, str]
@@ -36,12 +36,12 @@ class Report:
 
     @property
     def key(self) -> Key:
-        """How it is found in the stream."""
+        """The key of the report in the stream."""
         return self.device, self.serial, self.raw
 
 
 class Reaction(StrEnum):
-    """How a lock takes a command."""
+    """How a lock reacts to a command."""
 
     OPENS = "opens"
     """Says yes and moves; a text message: shows it and says so."""
@@ -52,9 +52,9 @@ class Reaction(StrEnum):
 
 @define(eq=False)
 class IssuedCommand:
-    """One command: what was asked, how its lock takes it, and each frame in which the lock saw it.
+    """One command: its request, the reaction of its lock, and each frame in which the lock received it.
 
-    `mark` is what it is known by in the frame: its password, or the text to show.
+    `mark` identifies it in the frame: its password, or the text to show.
     """
 
     id: str
@@ -63,7 +63,7 @@ class IssuedCommand:
     reaction: Reaction
     mark: str
     seen: list[bytes] = field(factory=list)
-    #: Somebody has tried to take it back.
+    #: Whether a cancel command was pushed for it.
     cancel_requested: bool = False
     #: The report in which the lock said that it had opened.
     movement: Report | None = None
@@ -71,14 +71,14 @@ class IssuedCommand:
 
 @frozen
 class Outcome:
-    """What Redis says of a command in the end."""
+    """The recorded outcome of a command in Redis."""
 
     state: str
     reason: str = ""
     attempts: int = 0
 
 
-#: What a physical command may end as, by how its lock took it; None: the lock never saw it.
+#: Possible final states of a physical command by the reaction of its lock; None: the lock never received it.
 _PHYSICAL: Final[dict[Reaction | None, frozenset[str]]] = {
     None: frozenset({"failed", "expired", "uncertain"}),
     Reaction.OPENS: frozenset({"confirmed", "uncertain", "unconfirmed"}),
@@ -90,26 +90,27 @@ _PHYSICAL: Final[dict[Reaction | None, frozenset[str]]] = {
 
 @define
 class Observations:
-    """The books of one run. Filled by the fleet's thread and the clerk's, read when both have stopped."""
+    """The traffic of one run. The threads of fleet and issuer fill it; `verify` reads it when both have
+    stopped."""
 
     reports: dict[tuple[str, int], Report] = field(factory=dict, repr=False)
     commands: dict[str, IssuedCommand] = field(factory=dict, repr=False)
-    #: Ids of the commands that took others back.
+    #: Ids of the cancel commands.
     cancels: list[str] = field(factory=list)
-    #: Frames that no command explains, and answers to what was never sent.
+    #: Frames of no known command, and answers to reports that were never sent.
     unexpected: list[str] = field(factory=list)
     answered: int = 0
     sent: int = 0
     _by_mark: dict[str, IssuedCommand] = field(factory=dict, repr=False)
 
-    # Written while it runs
+    # Recording
 
     def add_report(self, report: Report) -> None:
-        """A lock has made a report."""
+        """Record a report of a lock."""
         self.reports[report.device, report.serial] = report
 
     def was_answered(self, device: str, serial: int, now: float) -> None:
-        """An answer names this serial."""
+        """Record an answer that names this serial."""
         report = self.reports.get((device, serial))
         if report is None or not report.sent:
             self.unexpected.append(f"{device} got an answer to {serial}, which it never sent")
@@ -118,11 +119,11 @@ class Observations:
             self.answered += 1
 
     def issued(self, command: IssuedCommand) -> None:
-        """A command is about to be given."""
+        """Record a command before it is pushed."""
         self.commands[command.id] = self._by_mark[command.mark] = command
 
     def received(self, device: str, mark: str, frame: bytes) -> IssuedCommand | None:
-        """A lock got a command; None when nobody gave it to this lock."""
+        """Record a frame that a lock received; None when no command for this lock has this mark."""
         command = self._by_mark.get(mark)
         if command is None or command.device != device:
             whose = "that nobody gave" if command is None else f"that is for {command.device}"
@@ -133,13 +134,16 @@ class Observations:
 
     @property
     def unanswered(self) -> list[Report]:
-        """Reports that are in their locks' memories yet."""
+        """Reports that are still unanswered."""
         return [report for report in list(self.reports.values()) if report.answered_at is None]
 
-    # Read when all is quiet
+    # Verification
 
     def check_reports(self, entries: Counter[Key], drained: bool = True) -> list[str]:
-        """What is wrong with the reports in the stream.
+        """Return violations in the reports of the stream.
+
+        An answered report is there exactly once. An unanswered one is there at most once; with `drained`,
+        when every lock has had time to resend, there are no unanswered ones. The stream has no other reports.
 
         Answered: there exactly once. Not answered: there once at most, and with `drained`, when every lock
         has had the time to send again, there are none of these. Nothing else is there.
@@ -160,39 +164,38 @@ class Observations:
         return violations
 
     def check_commands(self, outcomes: dict[str, Outcome], settled: bool = False) -> list[str]:
-        """What is wrong with the outcomes of commands; `outcomes` by id.
+        """Return violations in the outcomes of commands; `outcomes` by id.
 
-        A physical command is seen once at most. Its outcome is true when it says no more than happened and
-        nothing else than happened:
+        A lock receives a physical command at most once. The outcome must agree with what the lock did:
 
         ===========================  =====================================================================
-        the lock …                   and the command is
+        the lock                     final state of the command
         ===========================  =====================================================================
-        never saw it                 ``failed`` or ``expired``; or ``uncertain``, where the bytes were written
+        never received it            ``failed`` or ``expired``; ``uncertain`` where the bytes were written
                                      and got lost, or the gateway died about to write them
-        saw it and opened            ``confirmed``; ``uncertain`` or ``unconfirmed`` where a crash fell
-                                     between the commit of evidence and that of the command: not false, and
-                                     with `settled` (no gateway died) not good enough
-        saw it, said yes, stood      ``unconfirmed``; ``uncertain`` where the yes got lost
-        saw it and refused           ``rejected``; ``uncertain`` where the no got lost
-        saw it and was mute          ``uncertain``
-        was to be taken back         ``cancelled`` too, where it never saw it
-        never saw it, but had        ``rejected``, and the reason says that the gateway spared the lock
-        refused two in a row         a third wrong password
+        received it and opened       ``confirmed``; with `settled` false (a gateway died) also ``uncertain``
+                                     or ``unconfirmed``, where a crash fell between the commits of the
+                                     evidence and of the command
+        accepted, did not open       ``unconfirmed``; ``uncertain`` where the answer got lost
+        refused it                   ``rejected``; ``uncertain`` where the answer got lost
+        gave no answer               ``uncertain``
+        got a cancel command         ``cancelled`` too, if it never received the command
+        never received it after      ``rejected``, with the reason that the gateway withheld a third wrong
+        two refused passwords        password
         ===========================  =====================================================================
 
-        ``failed`` and ``expired`` say that nothing reached the lock: false of any command that it saw, since
-        whoever reads that gives it again. ``confirmed`` of one that moved nothing is as bad.
+        ``failed`` and ``expired`` say that nothing reached the lock. They are false of any received command:
+        a producer would repeat it. ``confirmed`` without a movement is false as well.
 
-        A command that moves nothing may be seen several times (it is repeated):
+        A command that moves nothing is repeated and may be received several times:
 
         ===========================  =====================================================================
-        never saw it                 ``failed``, ``expired``, ``timed_out``
-        saw it                       ``done``, or ``timed_out`` where each answer got lost; ``expired`` where
-                                     its attempts, which it tells, went unanswered until its ttl ended
+        never received it            ``failed``, ``expired``, ``timed_out``
+        received it                  ``done``; ``timed_out`` where each answer got lost; ``expired`` where
+                                     its attempts, which are recorded, went unanswered until its ttl ended
         ===========================  =====================================================================
 
-        No command is left without an end.
+        Every command has a final state.
         """
         violations = []
         for command in list(self.commands.values()):
@@ -234,7 +237,7 @@ class Observations:
         settled: bool = False,
         named: int = _NAMED,
     ) -> list[str]:
-        """All that is wrong, in words, the first of each kind; empty when every promise was kept."""
+        """Return all violations, the first `named` of each kind; empty when every promise was kept."""
         entries, steps = read_stream(redis, prefix)
         violations = list(self.unexpected) + self.check_reports(entries, drained)
         violations += self.check_commands(
@@ -256,7 +259,7 @@ def _describe(command: IssuedCommand) -> str:
 
 
 def _limit(violations: list[str], named: int) -> list[str]:
-    """The first few of each kind, and how many there are."""
+    """Keep the first few violations of each kind and add the count of all."""
     kinds = Counter(line.partition(":")[0] for line in violations)
     shown: Counter[str] = Counter()
     kept = []
@@ -271,8 +274,7 @@ def _limit(violations: list[str], named: int) -> list[str]:
 
 
 def read_stream(redis: RedisClient, prefix: str = "jt709c") -> tuple[Counter[Key], dict[str, list[str]]]:
-    """Every report in the stream with how often it is there, and the states of each command in their
-    order."""
+    """Return each report in the stream with its count, and the states of each command, oldest first."""
     reports: Counter[Key] = Counter()
     steps: dict[str, list[str]] = {}
     start = "-"
@@ -283,7 +285,7 @@ def read_stream(redis: RedisClient, prefix: str = "jt709c") -> tuple[Counter[Key
                 reports[event["device"], event["serial"], event["raw"]] += 1
             elif event["kind"] == "command":
                 states = steps.setdefault(event["data"]["id"], [])
-                # A known id's state is told again without having changed.
+                # The gateway publishes the state of a known id again, unchanged.
                 if not states or states[-1] != event["data"]["state"]:
                     states.append(event["data"]["state"])
         start = "(" + page[-1][0].decode()
@@ -291,7 +293,7 @@ def read_stream(redis: RedisClient, prefix: str = "jt709c") -> tuple[Counter[Key
 
 
 def read_outcome(redis: RedisClient, command_id: str, prefix: str = "jt709c") -> Outcome | None:
-    """What a command's hash says; None where there is none."""
+    """Return the outcome in a command's hash; None without a hash."""
     state, reason, attempts = redis.call(
         "HMGET", f"{prefix}:command:{command_id}", "state", "reason", "attempts"
     )

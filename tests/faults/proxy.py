@@ -1,4 +1,4 @@
-"""What stands between gateway and Redis: a way that can be slow, stuck, cut or closed."""
+"""A proxy between gateway and Redis that can be slow, frozen, cut or closed."""
 
 import asyncio
 import socket
@@ -15,7 +15,7 @@ _RESET: Final = struct.pack("ii", 1, 0)
 
 
 class _Side(asyncio.Protocol):
-    """One end of a way. `arrived` gets what comes in, `ended` is called once when it is over."""
+    """One end of a connection. `arrived` gets received bytes; `ended` is called once at its end."""
 
     def __init__(self, arrived: Callable[[bytes], None], ended: Callable[[], None]) -> None:
         self.transport: Any = None
@@ -33,19 +33,19 @@ class _Side(asyncio.Protocol):
 
 
 class _Way:
-    """A client's connection and the one to the server that belongs to it."""
+    """A client's connection and its connection to the server."""
 
     def __init__(self, proxy: "Proxy") -> None:
         self._proxy = proxy
         self._over = False
         self._early: list[bytes] = []
-        #: What is under way, by direction: nothing may overtake it.
+        #: Chunks on the way, by direction. They are delivered in sequence.
         self.under_way: dict[bool, deque[Callable[[], None]]] = {True: deque(), False: deque()}
         self.client = _Side(self._up, self.end)
         self.server = _Side(self._down, self.end)
 
     async def connect(self, port: int) -> None:
-        """Reach the server."""
+        """Connect to the server."""
         try:
             await self._proxy.loop.create_connection(lambda: self.server, LOOPBACK, port)
         except OSError:
@@ -83,11 +83,11 @@ class _Way:
         self.client.transport.write(data)
 
     def arrive(self, up: bool) -> None:
-        """Pass on what has been under way for longest."""
+        """Deliver the oldest chunk."""
         self.under_way[up].popleft()()
 
     def end(self, politely: bool = False) -> None:
-        """Close both ends; `politely`: what was written to the client still goes out."""
+        """Close both ends; with `politely` the bytes written to the client are still delivered."""
         if self._over:
             return
         self._over = True
@@ -97,7 +97,7 @@ class _Way:
                 side.transport.close() if politely else side.transport.abort()
 
     def reset(self) -> None:
-        """The same with a reset to the client."""
+        """Close both ends, the client's with a reset."""
         if self.client.transport is not None:
             with suppress(OSError):
                 peer = self.client.transport.get_extra_info("socket")
@@ -106,27 +106,27 @@ class _Way:
 
 
 class Proxy:
-    """Passes bytes on to `port` on loopback, in a thread of its own, and does harm when told to."""
+    """Relays bytes to `port` on loopback from a thread, and injects faults on request."""
 
     def __init__(self, port: int) -> None:
         self.loop = asyncio.new_event_loop()
         self.ways: set[_Way] = set()
-        #: Bytes of replies that pass yet before their way is cut; None: as many as come.
+        #: Reply bytes to relay before the connection is cut; None: no limit.
         self.allowance: int | None = None
-        #: How often that happened.
+        #: Number of connections cut that way.
         self.cuts = 0
         self._server_port = port
         self._delay = 0.0
         self._frozen = False
         self._held: list[tuple[_Way, bool, Callable[[], None]]] = []
         self._listener: asyncio.Server | None = None
-        #: Where it listens.
+        #: The port it listens on.
         self.port = 0
         self._thread = threading.Thread(target=self._run, daemon=True, name="proxy")
 
     @property
     def url(self) -> str:
-        """Where it is, for ``--redis``."""
+        """Its URL for ``--redis``."""
         return f"redis://{LOOPBACK}:{self.port}"
 
     def _run(self) -> None:
@@ -135,13 +135,13 @@ class Proxy:
         self.loop.close()
 
     def start(self) -> "Proxy":
-        """Listen."""
+        """Start the thread and listen."""
         self._thread.start()
         self.accept()
         return self
 
     def hand_on(self, way: _Way, up: bool, deed: Callable[[], None]) -> None:
-        """Pass bytes on, now or later as things stand, and in order."""
+        """Relay bytes in sequence, delayed if the proxy is slow or frozen."""
         if self._frozen:
             self._held.append((way, up, deed))
         elif self._delay or way.under_way[up]:
@@ -150,10 +150,10 @@ class Proxy:
         else:
             deed()
 
-    # To be called from outside
+    # Called from the test's thread
 
     def accept(self) -> None:
-        """Take connections (again)."""
+        """Accept connections (again)."""
 
         async def listen() -> None:
             self._listener = await self.loop.create_server(self._came, LOOPBACK, self.port)
@@ -168,7 +168,7 @@ class Proxy:
         return way.client
 
     def refuse(self) -> None:
-        """End all ways and take no connections, until `accept`."""
+        """Close all connections and refuse new ones until `accept`."""
 
         def deed() -> None:
             if self._listener is not None:
@@ -179,11 +179,11 @@ class Proxy:
         self._in_loop(deed)
 
     def reset(self) -> None:
-        """End all ways with a reset."""
+        """Reset all connections."""
         self._in_loop(lambda: [way.reset() for way in list(self.ways)])
 
     def slow(self, seconds: float) -> None:
-        """Have each chunk take so long, in each direction; 0: at once again."""
+        """Delay each chunk by `seconds` in each direction; 0: no delay."""
 
         def deed() -> None:
             self._delay = seconds
@@ -191,7 +191,7 @@ class Proxy:
         self._in_loop(deed)
 
     def freeze(self) -> None:
-        """Pass nothing on, and close nothing, until `thaw`."""
+        """Hold all bytes and close nothing until `thaw`."""
 
         def deed() -> None:
             self._frozen = True
@@ -199,7 +199,7 @@ class Proxy:
         self._in_loop(deed)
 
     def thaw(self, lost: bool = False) -> None:
-        """Pass on what was held, or have it `lost` with the ways that it was on."""
+        """Deliver the held bytes, or drop them and their connections if `lost`."""
 
         def deed() -> None:
             self._frozen = False
@@ -213,7 +213,7 @@ class Proxy:
         self._in_loop(deed)
 
     def cut_after(self, count: int) -> None:
-        """Let so many bytes of replies pass, and cut the way on which the next one comes."""
+        """Cut a connection after so many further bytes of replies."""
 
         def deed() -> None:
             self.allowance = count
@@ -225,7 +225,7 @@ class Proxy:
             way.end()
 
     def stop(self) -> None:
-        """End everything."""
+        """Stop the thread."""
         self.refuse()
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)

@@ -18,19 +18,19 @@ _NO_LIMIT = resource.RLIM_INFINITY
 
 class FullDiskTests(FaultTestCase):
     def limit(self, pid: int, size: int) -> None:
-        """How large the files of a process may become; the hard limit stays, so this can be taken back."""
+        """Limit the size of the files of a process. The hard limit stays, so the limit can be lifted."""
         _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, hard))
 
     def log_of_changes(self) -> Path:
-        """The file that grows with each commit."""
+        """Return the append-only file, which grows with each commit."""
         return max((self.daemon.directory / "jt709c-data/valkey/appendonlydir").glob("*.incr.aof"))
 
     def test_full(self) -> None:
-        """No room for a while, over several starts of the server: nothing is answered or lost."""
+        """No room for a while, over several starts of the server: nothing is answered and nothing is lost."""
         self.load(embedded=True)
         room = self.log_of_changes().stat().st_size + self.dice.randrange(2000, 40_000)
-        # The server now, and those that the gateway starts in its place.
+        # The running server and those that the gateway starts later.
         self.limit(self.daemon.pid, room)
         self.limit(self.daemon.embedded_pid(), room)
         self.wait_for_log("embedded Valkey ended", timeout=20)
@@ -38,12 +38,12 @@ class FullDiskTests(FaultTestCase):
         self.limit(self.daemon.pid, _NO_LIMIT)
         wait_until(self.let_grow)
         self.settle()
-        # Whoever looks finds out why.
+        # The log names the cause.
         self.assertIn("AOF write error", self.daemon.log())
         self.check_log(60)
 
     def let_grow(self) -> bool:
-        """Give the server that runs now its room, if it began before there was any."""
+        """Lift the limit of the running server if it started under the limit."""
         try:
             self.limit(self.daemon.embedded_pid(), _NO_LIMIT)
         except OSError:

@@ -1,4 +1,4 @@
-"""What can happen to a gateway, with the embedded server and with one of its own."""
+"""Faults of a gateway, with the embedded server and with an external one."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from tests.support import wait_until
 
 class GatewayFaultTests(FaultTestCase):
     def kill_at_random(self, rounds: int) -> None:
-        """Kill and start it again, each time after a while that the dice choose."""
+        """Kill and restart the daemon repeatedly, at random moments."""
         for _ in range(rounds):
             time.sleep(self.dice.uniform(0.0, 0.6))
             self.daemon.kill()
@@ -24,13 +24,13 @@ class GatewayFaultTests(FaultTestCase):
         self.settle(settled=False)
 
     def test_killed_with_a_server_that_lives_on(self) -> None:
-        """The same, with a Redis that outlives it and has all that was on its way."""
+        """The same with an external Redis, which outlives the gateway and executes its last requests."""
         self.load()
         self.kill_at_random(2)
         self.settle(settled=False)
 
     def test_both_killed(self) -> None:
-        """A power cut: gateway and Redis at once."""
+        """A power cut: gateway and Redis are killed at once."""
         self.load()
         self.server.kill()
         self.daemon.kill()
@@ -39,7 +39,8 @@ class GatewayFaultTests(FaultTestCase):
         self.settle(settled=False)
 
     def test_terminated(self) -> None:
-        """SIGTERM under load: it leaves in good time and command, and what it answered is there."""
+        """SIGTERM under load: it ends in time and with status 0, and all answered reports are in the
+        stream."""
         self.load("--shutdown-timeout", "3", embedded=True)
         for _ in range(2):
             started = time.monotonic()
@@ -51,7 +52,7 @@ class GatewayFaultTests(FaultTestCase):
         self.assertNotIn("were not committed", self.daemon.log())
 
     def test_frozen(self) -> None:
-        """The gateway itself hangs, as in a live migration, for longer than it counts as alive."""
+        """The gateway hangs, as in a live migration, for longer than its ttl."""
         self.load()
         self.daemon.pause()
         self.outage(2.5)
@@ -59,7 +60,7 @@ class GatewayFaultTests(FaultTestCase):
         self.settle()
 
     def test_server_killed(self) -> None:
-        """The embedded server is killed at random moments: it is started again, on its data."""
+        """The embedded server is killed at random moments: it is restarted with its data."""
         self.load(embedded=True)
         for _ in range(2):
             time.sleep(self.dice.uniform(0.0, 0.3))
@@ -70,7 +71,7 @@ class GatewayFaultTests(FaultTestCase):
         self.settle()
 
     def server_pid(self) -> int | None:
-        """The embedded server's process; None while there is none."""
+        """The pid of the embedded server; None while it is down."""
         try:
             return self.daemon.embedded_pid()
         except OSError:

@@ -1,4 +1,5 @@
-"""The long run of faults: its plan follows from its seed, its ledger counts, a short run breaks nothing."""
+"""The long run of faults: its plan follows from its seed, violations are counted, a short run breaks
+nothing."""
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -14,13 +15,13 @@ class PlanTests(SynchronousTestCase):
         self.assertNotEqual(list(plan(120, 7)), list(plan(120, 8)))
 
     def test_longer(self) -> None:
-        """A longer plan begins as a shorter one does, and has as many faults as were asked for."""
+        """A longer plan starts as a shorter one does, and has the requested number of faults."""
         short, longer = list(plan(60, 7)), list(plan(120, 7))
         self.assertEqual(longer[:2], short[:2])
         self.assertEqual(sum(len(one.faults) for one in short), 60)
 
     def test_everything_comes(self) -> None:
-        """A thousand faults have every fault and every house, and each fault can be done."""
+        """A thousand faults include every fault and every topology, and the injector has each fault."""
         rounds = list(plan(1000, 7))
         self.assertEqual({one.topology for one in rounds}, set(TOPOLOGIES))
         self.assertEqual({fault.name for one in rounds for fault in one.faults}, set(FAULTS))
@@ -30,7 +31,7 @@ class PlanTests(SynchronousTestCase):
 
 class TallyTests(SynchronousTestCase):
     def test_kinds(self) -> None:
-        """Each broken promise counts as what it is."""
+        """Each violation counts under its kind."""
         tally = Tally()
         for line in (
             "lost: report 1",
@@ -60,7 +61,7 @@ class TallyTests(SynchronousTestCase):
 
 class ShortRunTests(SynchronousTestCase):
     def test_short_run(self) -> None:
-        """Some faults in a house of two gateways: the ledger is empty."""
+        """A few faults with two gateways: no violations."""
         names = (
             "proxy_stuck",
             "links_vanish",

@@ -1,4 +1,4 @@
-"""That the checker finds what it is there to find, in a stream and in commands as the gateway leaves them."""
+"""`Observations` finds each kind of violation in the stream and in command records."""
 
 import json
 
@@ -22,7 +22,7 @@ class StreamTests(SynchronousTestCase):
         self.observations = Observations()
 
     def report(self, serial: int, answered: bool = True, published: int = 1) -> Report:
-        """A report that a lock sent, and what became of it."""
+        """Record a report of a lock, with its answers and stream entries."""
         report = Report(DEVICE, serial, b"~%d~" % serial, f"7e{serial:04x}7e", sent=1)
         self.observations.add_report(report)
         if answered:
@@ -32,18 +32,18 @@ class StreamTests(SynchronousTestCase):
         return report
 
     def publish(self, kind: str, **event: object) -> None:
-        """An event as the gateway writes it."""
+        """Publish an event as the gateway does."""
         text = json.dumps({"kind": kind, **event})
         self.redis.call("XADD", f"{self.prefix}:events", "*", "kind", kind, "device", DEVICE, "event", text)
 
     def found(self, **options: bool) -> list[str]:
-        """What the checker says, each cut behind the colon."""
+        """Return the kinds of the violations found."""
         return [
             line.partition(":")[0] for line in self.observations.verify(self.redis, self.prefix, **options)
         ]
 
     def command(self, *states: str) -> IssuedCommand:
-        """A command with the events of these states, the last of them in its hash."""
+        """Record a command with events of these states and a hash with the last of them."""
         command = IssuedCommand("command-1", DEVICE, True, Reaction.OPENS, "100001", seen=[b"(1)"])
         self.observations.issued(command)
         for state in states:
@@ -53,7 +53,7 @@ class StreamTests(SynchronousTestCase):
         return command
 
     def test_good(self) -> None:
-        """Every report once, a command in its place: nothing is wrong. More than a page of them, too."""
+        """Every report once and a command with its end: no violation, also in more than one page."""
         for serial in range(1, 2500):
             self.report(serial)
         self.command("queued", "sent", "acknowledged", "confirmed")
@@ -72,7 +72,7 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(self.found(drained=False), ["doubled", "doubled"])
 
     def test_never_answered(self) -> None:
-        """A report that stays unanswered is wrong once its lock has had the time."""
+        """A report that stays unanswered is a violation once its lock has had time to resend."""
         self.report(1, answered=False, published=0)
         self.report(2, answered=False)
         self.assertEqual(self.found(), ["left", "left"])
@@ -85,31 +85,31 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual(self.found(), ["lost", "made up"])
 
     def test_answer_to_nothing(self) -> None:
-        """An answer to what was never sent."""
+        """An answer to a serial that was never sent."""
         self.observations.was_answered(DEVICE, 7, 1.0)
         self.assertEqual(len(self.observations.unexpected), 1)
         self.assertEqual(len(self.found()), 1)
 
     def test_many(self) -> None:
-        """Of many violations of a kind a few are named, and counted all."""
+        """Of many violations of a kind a few are listed, and all are counted."""
         for serial in range(1, 41):
             self.report(serial, published=0)
         self.assertEqual(self.observations.verify(self.redis, self.prefix)[-1], "lost: 40 in all")
 
     def test_command_without_record(self) -> None:
-        """A command that Redis doesn't know, and one that comes to no end."""
+        """A command unknown to Redis, and one without an end."""
         command = self.command("queued", "sent")
         self.assertEqual(self.found(), ["no outcome"])
         self.redis.call("DEL", f"{self.prefix}:command:{command.id}")
         self.assertEqual(self.found(), ["lost command"])
 
     def test_steps(self) -> None:
-        """States that must not follow on each other."""
+        """States that must not follow each other."""
         self.command("queued", "expired", "confirmed")
         self.assertEqual(self.found(), ["steps of command-1"])
 
     def test_command_seen_by_nobody_it_is_for(self) -> None:
-        """A frame that no command explains, or at the wrong lock."""
+        """A frame of no known command, or at the wrong lock."""
         command = self.command("queued", "sent", "confirmed")
         self.assertIs(self.observations.received(DEVICE, command.mark, b"(1)"), command)
         self.assertIsNone(self.observations.received("794308010680", command.mark, b"(1)"))
@@ -118,12 +118,12 @@ class StreamTests(SynchronousTestCase):
 
 
 class OutcomeTests(SynchronousTestCase):
-    """The truth table of `Ledger.check_commands`."""
+    """The truth table of `Observations.check_commands`."""
 
     STATES = sorted(ENDED)
 
     def true_states(self, physical: bool, reaction: Reaction | None, **more: object) -> set[str]:
-        """The states that pass for a command that its lock took in this manner; None: never saw."""
+        """Return the states accepted for a command with this reaction of its lock; None: never received."""
         passed = set()
         for state in self.STATES:
             observations = Observations()
@@ -139,7 +139,7 @@ class OutcomeTests(SynchronousTestCase):
         return passed
 
     def test_unlock(self) -> None:
-        """What an unlock command may end as, by what its lock saw and did."""
+        """Final states of an unlock command, by the reaction of its lock."""
         for reaction, states in (
             (None, "failed expired uncertain"),
             (Reaction.OPENS, "confirmed uncertain unconfirmed"),
@@ -150,16 +150,16 @@ class OutcomeTests(SynchronousTestCase):
             self.assertEqual(self.true_states(True, reaction), set(states.split()), reaction)
 
     def test_settled(self) -> None:
-        """Where no gateway died, what moved has to be confirmed."""
+        """Where no gateway died, a command that moved its lock has to be confirmed."""
         self.assertEqual(self.true_states(True, Reaction.OPENS, settled=True), {"confirmed"})
         self.assertEqual(self.true_states(True, Reaction.MUTE, settled=True), {"uncertain"})
 
     def test_spared(self) -> None:
-        """An unlock that was kept back after two wrong passwords is rejected without having been seen."""
+        """An unlock withheld after two wrong passwords is rejected without having been received."""
         self.assertIn("rejected", self.true_states(True, None, reason=lockout.REASON))
 
     def test_text(self) -> None:
-        """What a command that moves nothing may end as."""
+        """Final states of a command that moves nothing."""
         self.assertEqual(self.true_states(False, None), {"failed", "expired", "timed_out"})
         self.assertEqual(self.true_states(False, Reaction.OPENS), {"done", "timed_out"})
         self.assertEqual(
@@ -167,7 +167,7 @@ class OutcomeTests(SynchronousTestCase):
         )
 
     def test_written_twice(self) -> None:
-        """An unlock that its lock saw twice is wrong whatever its outcome; a text may be repeated."""
+        """An unlock received twice is a violation whatever its outcome; a text may be repeated."""
         for physical, violations in ((True, ["doubled command"]), (False, [])):
             observations = Observations()
             command = IssuedCommand("command-1", DEVICE, physical, Reaction.OPENS, "100001")

@@ -1,4 +1,4 @@
-"""What locks and networks can do to a gateway: links that end in every way, and peers that do not read."""
+"""Faults of locks and networks: connections that end in every way, and peers that do not read."""
 
 import socket
 import time
@@ -7,13 +7,13 @@ from tests.faults.fault_case import FaultTestCase
 from tests.support import LOOPBACK
 from tests.vectors import binary
 
-#: Frames of a deaf peer.
+#: Frames that the peer sends without reading.
 _LOUD = 2000
 
 
 class PeerFaultTests(FaultTestCase):
     def test_resets(self) -> None:
-        """Links are reset with reports and commands on their way."""
+        """Connections are reset with reports and commands on their way."""
         self.load()
         for _ in range(25):
             self.fleet.reset(3)
@@ -21,7 +21,7 @@ class PeerFaultTests(FaultTestCase):
         self.settle()
 
     def test_half_open(self) -> None:
-        """Locks vanish without a word and come back: the newest connection counts, the old are closed."""
+        """Locks vanish and reconnect: the newest connection counts and the old ones are closed."""
         self.load()
         for _ in range(10):
             self.fleet.vanish(3)
@@ -30,7 +30,7 @@ class PeerFaultTests(FaultTestCase):
         self.settle()
 
     def test_hundred_reconnections_a_minute(self) -> None:
-        """Locks that hang up again and again, with several reports unanswered each time."""
+        """Locks that close and reconnect again and again, with several unanswered reports each time."""
         self.load()
         for _ in range(100):
             self.fleet.hang_up(2)
@@ -39,7 +39,7 @@ class PeerFaultTests(FaultTestCase):
         self.settle()
 
     def test_peers_that_never_read(self) -> None:
-        """Peers that send much and read no answer hold up nobody, and not the end of the gateway either."""
+        """Peers that send much and read no answer delay neither others nor the gateway's shutdown."""
         self.load()
         heartbeats = b"".join(binary(0x0002, serial=serial) for serial in range(_LOUD))
         for _ in range(3):

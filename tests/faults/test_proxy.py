@@ -1,4 +1,4 @@
-"""That the proxy does the harm that it says it does."""
+"""The proxy injects each of its faults."""
 
 import socket
 import time
@@ -15,17 +15,17 @@ class ProxyTests(SynchronousTestCase):
         self.addCleanup(self.proxy.stop)
 
     def client(self, timeout: float = 5.0) -> RedisClient:
-        """A client whose way leads through it."""
+        """A client that connects through the proxy."""
         client = RedisClient(self.proxy.port, timeout=timeout)
         self.addCleanup(client.close)
         return client
 
     def test_passes(self) -> None:
-        """Without harm it changes nothing."""
+        """Without a fault it changes nothing."""
         self.assertEqual(self.client().call("ECHO", "x" * 100_000), b"x" * 100_000)
 
     def test_slow(self) -> None:
-        """Each way takes its time, and what comes behind doesn't overtake when it is fast again."""
+        """Each direction is delayed, and later bytes don't overtake earlier ones when it is fast again."""
         client = self.client()
         client.call("PING")
         self.proxy.slow(0.1)
@@ -36,7 +36,7 @@ class ProxyTests(SynchronousTestCase):
         self.assertEqual([client.call("ECHO", number) for number in range(5)], [b"0", b"1", b"2", b"3", b"4"])
 
     def test_nothing_overtakes(self) -> None:
-        """Whatever the moment at which the way is fast again."""
+        """Nothing overtakes, at whatever moment the delay ends."""
         client = socket.create_connection((LOOPBACK, self.proxy.port), 5)
         self.addCleanup(client.close)
         expected = b""
@@ -53,7 +53,7 @@ class ProxyTests(SynchronousTestCase):
         self.assertEqual(received, expected)
 
     def test_frozen(self) -> None:
-        """Nothing passes until it is let, or it is lost."""
+        """Nothing passes until `thaw`, or it is lost."""
         client = self.client(timeout=0.2)
         client.call("PING")
         self.proxy.freeze()
@@ -66,11 +66,11 @@ class ProxyTests(SynchronousTestCase):
         self.assertRaises(OSError, other.call, "PING")
 
     def test_cut(self) -> None:
-        """So many bytes of a reply come, and no more."""
+        """The connection is cut after so many bytes of a reply."""
         client = self.client()
         client.call("PING")
         self.proxy.cut_after(7)
-        # "$5" and its line end, three letters, and then nothing.
+        # "$5" and its line end, three letters, then the end.
         self.assertEqual(client.call("ECHO", "hello"), b"h")
         self.assertRaises(OSError, client.call, "PING")
         self.assertEqual(self.proxy.cuts, 1)
@@ -84,7 +84,7 @@ class ProxyTests(SynchronousTestCase):
         self.assertRaises(OSError, client.call, "PING")
 
     def test_refused(self) -> None:
-        """Nobody listens for a while, on the same port afterwards."""
+        """Connections are refused for a while; afterwards the port is the same."""
         client = self.client()
         client.call("PING")
         self.proxy.refuse()

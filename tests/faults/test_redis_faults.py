@@ -1,4 +1,4 @@
-"""What Redis can do to a gateway: hang, die, forget its scripts, take no writes."""
+"""Faults of Redis: it hangs, dies, loses its scripts, refuses writes."""
 
 from tests.faults.fault_case import FaultTestCase
 from tests.support import LOOPBACK, free_port, wait_until
@@ -6,7 +6,7 @@ from tests.support import LOOPBACK, free_port, wait_until
 
 class RedisFaultTests(FaultTestCase):
     def test_frozen(self) -> None:
-        """Redis hangs for longer than it may take: nothing is answered, and then all is, once."""
+        """Redis hangs for longer than the timeout: nothing is answered, and then everything is, once."""
         self.load("--redis-timeout", "1")
         self.server.pause()
         self.outage(1.5)
@@ -26,13 +26,14 @@ class RedisFaultTests(FaultTestCase):
         self.settle()
 
     def test_restarted(self) -> None:
-        """Redis is restarted in good order: it has its data, and has forgotten the scripts."""
+        """Redis restarts normally: it has its data and has lost the scripts."""
         self.load()
         self.server.restart()
         self.settle()
 
     def test_scripts_flushed(self) -> None:
-        """The scripts are gone under a connection that stays: they are loaded again, and nobody notices."""
+        """The scripts are flushed while the connections stay: the gateway loads them again without a
+        failure."""
         self.load()
         with self.redis() as redis:
             for _ in range(5):
@@ -43,7 +44,7 @@ class RedisFaultTests(FaultTestCase):
         self.check_log(20)
 
     def refused(self, begin: tuple[object, ...], end: tuple[object, ...], word: str) -> None:
-        """The server takes no writes for a while: nothing is answered, and that is told once."""
+        """The server refuses writes for a while: nothing is answered, and the log says so once."""
         self.load()
         with self.redis() as redis:
             redis.call(*begin)
@@ -54,21 +55,21 @@ class RedisFaultTests(FaultTestCase):
         self.check_log()
 
     def test_read_only(self) -> None:
-        """The server is made a replica, as in a fail-over, and then master again."""
+        """The server becomes a replica, as in a fail-over, and then a primary again."""
         self.refused(("REPLICAOF", LOOPBACK, free_port()), ("REPLICAOF", "NO", "ONE"), "READONLY")
 
     def test_out_of_memory(self) -> None:
-        """The server has reached its limit of memory and evicts nothing."""
+        """The server reaches its memory limit and evicts nothing."""
         self.refused(
             ("CONFIG", "SET", "maxmemory", 1), ("CONFIG", "SET", "maxmemory", 0), "OOM command not allowed"
         )
 
 
 class WayFaultTests(FaultTestCase):
-    """What can happen between gateway and Redis."""
+    """Faults of the connection between gateway and Redis."""
 
     def test_slow(self) -> None:
-        """Every reply takes long: the batches grow, and all is answered."""
+        """Every reply is slow: the batches grow, and everything is answered."""
         self.load(proxied=True)
         self.proxy.slow(0.05)
         self.fleet.wait_for(300)
@@ -76,7 +77,7 @@ class WayFaultTests(FaultTestCase):
         self.settle()
 
     def test_slower_than_allowed(self) -> None:
-        """Redis does what it is asked, and each reply comes too late: repeated, and there once."""
+        """Redis executes requests, and each reply comes too late: they are repeated, and applied once."""
         self.load("--redis-timeout", "0.5", proxied=True)
         self.proxy.slow(0.6)
         self.wait_for_log("no reply from Redis")
@@ -86,7 +87,8 @@ class WayFaultTests(FaultTestCase):
         self.check_log()
 
     def test_cut_in_a_reply(self) -> None:
-        """The way ends in the middle of a reply: the batch has been applied, and is not applied again."""
+        """The connection ends in the middle of a reply: the batch has been applied, and is not applied
+        again."""
         self.load(proxied=True)
         for number in range(6):
             self.proxy.cut_after(self.dice.randrange(4, 200))
@@ -103,7 +105,7 @@ class WayFaultTests(FaultTestCase):
         self.settle()
 
     def test_black_hole(self) -> None:
-        """What either side says is swallowed, as when a firewall forgets a connection."""
+        """Bytes of both sides are dropped, as when a firewall forgets a connection."""
         self.load("--redis-timeout", "1", proxied=True)
         self.proxy.freeze()
         self.outage(1.5)
