@@ -15,11 +15,15 @@ from jt709c_gateway.commands.profiles.loader import read_profile
 from tests.support.lifecycle import HEAD, WithDirectory
 
 
-class MistakeTests(WithDirectory):
+class MistakeCase(WithDirectory):
     """Each mistake is told in one line with file, table, what is wrong and what is right."""
 
     def command(self, body: str, name: str = "x") -> str:
         return self.refused(f"{HEAD}[match]\ndevices = ['1']\n[commands.{name}]\n{body}\n")
+
+
+class FileMistakeTests(MistakeCase):
+    """Files, and what stands at the head of one."""
 
     def test_files(self) -> None:
         self.assertIn(
@@ -52,6 +56,16 @@ class MistakeTests(WithDirectory):
             self.assertNotIn("\n", message)
         self.assertIn("is in", self.refused(HEAD, HEAD))
 
+    def test_names(self) -> None:
+        body = 'template = { sentence = "X,1" }'
+        self.assertIn("commands.lock: is an alias; expected seal", self.command(body, "lock"))
+        self.assertIn("commands.cancel: expected a name", self.command(body, "cancel"))
+        self.assertIn("commands.Up: expected a name", self.command(body, "Up"))
+
+
+class CommandMistakeTests(MistakeCase):
+    """Templates, parameters and variants of a command."""
+
     def test_provenance(self) -> None:
         """One of three words, and not in contradiction to `assumed`, which older profiles have."""
         for body, expected in (
@@ -61,12 +75,6 @@ class MistakeTests(WithDirectory):
             ('provenance = "assumed"\nassumed = false', "assumed: contradicts provenance"),
         ):
             self.assertIn(expected, self.command(body + '\ntemplate = { sentence = "X,1" }'))
-
-    def test_names(self) -> None:
-        body = 'template = { sentence = "X,1" }'
-        self.assertIn("commands.lock: is an alias; expected seal", self.command(body, "lock"))
-        self.assertIn("commands.cancel: expected a name", self.command(body, "cancel"))
-        self.assertIn("commands.Up: expected a name", self.command(body, "Up"))
 
     def test_commands(self) -> None:
         for body, expected in [
@@ -186,6 +194,47 @@ class MistakeTests(WithDirectory):
         self.assertIn("commands.x.physical: is false", self.command(body.format("false", "hex")))
         self.assertIn("{p} is text; expected hex or sentence", self.command(body.format("true", "text")))
 
+    def test_peripheral(self) -> None:
+        """What names the sub-lock has to be there, and to be seen in the command's record."""
+        for param in ("", 'type = "text"', 'type = "hex"\nrequired = true', 'type = "text"\nsecret = true'):
+            name, template = ("p", "X,1,{p}") if param else ("q", "X,1")
+            params = f'[commands.x.params.p]\n{param}\nfrom = "static_password"\n' if param else ""
+            if "required" in param:
+                params = params.replace('from = "static_password"\n', "")
+            text = f'template = {{ sentence = "{template}" }}\nperipheral = "{name}"\n{params}'
+            self.assertIn(
+                f"commands.x.peripheral: is '{name}'; expected a parameter of type", self.command(text)
+            )
+
+    def test_variants(self) -> None:
+        params = (
+            '[commands.x.params.p]\ntype = "choice"\nchoices = ["a"]\n'
+            '[commands.x.params.s]\ntype = "text"\nsecret = true\n'
+        )
+        for variant, expected in [
+            ('template = { sentence = "X,1" }', "variants[0].when: missing"),
+            ('when = { q = "a" }', "variants[0].when.q: expected a parameter of the command"),
+            (
+                'when = { s = "a" }',
+                "variants[0].when.s: expected a parameter of the command that isn't secret",
+            ),
+            ('when = { p = "b" }', 'variants[0].when.p: is "b"; expected one of a'),
+            ('when = { p = "a" }', "variants[0].template: missing"),
+            ('when = { p = "a" }\nparams = 7', "variants[0].params: is 7; expected a table"),
+            (
+                'when = { p = "a" }\ntemplate = { sentence = "X,1,{s}" }',
+                "variants[0].params.s: is in the template",
+            ),
+            ('when = { p = "a" }\ntemplate = { sentence = "X,1" }\nbar = 1', "variants[0].bar: unknown key"),
+        ]:
+            self.assertIn(
+                f"commands.x.{expected}", self.command(f"{params}[[commands.x.variants]]\n{variant}")
+            )
+
+
+class ReplyMistakeTests(MistakeCase):
+    """What counts as an answer, and as evidence."""
+
     def test_replies(self) -> None:
         for reply, expected in [
             ('kind = "sentence"', "reply.kind: is 'sentence'; expected any, none"),
@@ -233,43 +282,6 @@ class MistakeTests(WithDirectory):
                 f'{self.MINUTES}[commands.x.params.t]\ntype = "text"\nrequired = true\n'
             )
             self.assertIn(expected, self.command(text))
-
-    def test_peripheral(self) -> None:
-        """What names the sub-lock has to be there, and to be seen in the command's record."""
-        for param in ("", 'type = "text"', 'type = "hex"\nrequired = true', 'type = "text"\nsecret = true'):
-            name, template = ("p", "X,1,{p}") if param else ("q", "X,1")
-            params = f'[commands.x.params.p]\n{param}\nfrom = "static_password"\n' if param else ""
-            if "required" in param:
-                params = params.replace('from = "static_password"\n', "")
-            text = f'template = {{ sentence = "{template}" }}\nperipheral = "{name}"\n{params}'
-            self.assertIn(
-                f"commands.x.peripheral: is '{name}'; expected a parameter of type", self.command(text)
-            )
-
-    def test_variants(self) -> None:
-        params = (
-            '[commands.x.params.p]\ntype = "choice"\nchoices = ["a"]\n'
-            '[commands.x.params.s]\ntype = "text"\nsecret = true\n'
-        )
-        for variant, expected in [
-            ('template = { sentence = "X,1" }', "variants[0].when: missing"),
-            ('when = { q = "a" }', "variants[0].when.q: expected a parameter of the command"),
-            (
-                'when = { s = "a" }',
-                "variants[0].when.s: expected a parameter of the command that isn't secret",
-            ),
-            ('when = { p = "b" }', 'variants[0].when.p: is "b"; expected one of a'),
-            ('when = { p = "a" }', "variants[0].template: missing"),
-            ('when = { p = "a" }\nparams = 7', "variants[0].params: is 7; expected a table"),
-            (
-                'when = { p = "a" }\ntemplate = { sentence = "X,1,{s}" }',
-                "variants[0].params.s: is in the template",
-            ),
-            ('when = { p = "a" }\ntemplate = { sentence = "X,1" }\nbar = 1', "variants[0].bar: unknown key"),
-        ]:
-            self.assertIn(
-                f"commands.x.{expected}", self.command(f"{params}[[commands.x.variants]]\n{variant}")
-            )
 
 
 SHIPPED = tomllib.loads(

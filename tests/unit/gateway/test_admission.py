@@ -13,7 +13,7 @@ from jt709c_gateway.gateway.admission import FileAdmission
 from jt709c_gateway.gateway.allowlist_file import read_allowlist
 from tests.support import temporary_path
 from tests.support.committer import Fleet, events_in
-from tests.unit.gateway.test_frames import PASSWORD_EVENT
+from tests.support.gateway_frames import PASSWORD_EVENT
 from tests.vectors import binary, load, location, message, part
 
 KNOWN, OTHER, STRANGER = "794308010679", "794308010680", "794308010999"

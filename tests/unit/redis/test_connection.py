@@ -17,7 +17,7 @@ from jt709c_gateway.redis.connection import RedisConnection
 from tests.support import LOOPBACK, ValkeyServer, free_port, key_prefix, shared_server, temporary_path
 
 
-class ConnectionTests(TestCase):
+class ConnectionCase(TestCase):
     """Against real servers, and one that only listens."""
 
     timeout = 30
@@ -70,6 +70,10 @@ class ConnectionTests(TestCase):
         self.addCleanup(connection.stopService)
         connection.startService()
         return connection
+
+
+class ConnectTests(ConnectionCase):
+    """The connection is made usable before anyone gets it."""
 
     async def test_commands(self) -> None:
         """Commands reach the server; binary data come back as they were; errors are told as errors."""
@@ -130,75 +134,6 @@ class ConnectionTests(TestCase):
         self.assertIn("AUTH refused: WRONGPASS", self.lines[0])
         self.assertTrue(self.lines[1].startswith("connected to Redis at redis://:***@"))
         self.assertNotIn("s3cret", "".join(self.lines))
-
-    async def test_left_when_read_only(self) -> None:
-        """A server that has become a replica is left, where another may have taken its place."""
-        server = self.server()
-        address = attrs.evolve(server.address, sentinels=((LOOPBACK, 1),))
-        connection = RedisConnection(
-            reactor,
-            address,
-            client_endpoint(server.address, reactor),
-            probe="some-hash",
-            ready=lambda: self.note("ready"),
-            lost=lambda reason: self.note(f"lost {reason}"),
-            retry_delay=lambda attempt: 0.01,
-        )
-        plain = self.connection(server.address)
-        self.addCleanup(connection.stopService)
-        connection.startService()
-        await self.until_ready(2)
-        with server.client() as admin:
-            admin.call("REPLICAOF", LOOPBACK, free_port())
-            with self.assertRaises(txredisapi.ResponseError):
-                await plain.call("SET", "a", "b")
-            with self.assertRaises(txredisapi.ConnectionError):
-                await connection.call("SET", "a", "b")
-            await self.until(lambda: any("READONLY" in one for one in self.events))
-            self.assertTrue(plain.connected)
-            admin.call("REPLICAOF", "NO", "ONE")
-        await self.until_ready(3)
-
-    async def test_outage(self) -> None:
-        """A server that goes and comes back: one line for each change, and each request fails once."""
-        server = self.server()
-        connection = self.connection(server.address)
-        await self.until_ready()
-        outcomes: list[Any] = []
-        blocked = connection.call("BLPOP", "never", 0).addBoth(outcomes.append)
-        server.kill()
-        await self.until(lambda: len(self.events) == 2)
-        self.assertEqual(len(outcomes), 1)
-        self.assertIsInstance(outcomes[0].value, txredisapi.ConnectionError)
-        self.assertFalse(connection.connected)
-        self.failureResultOf(connection.call("PING"), txredisapi.ConnectionError)
-        # Some attempts fail before it is back.
-        await task.deferLater(reactor, 0.1, lambda: None)
-        server.start()
-        await self.until_ready(2)
-        self.assertEqual(await connection.call("PING"), "PONG")
-        self.assertEqual(len(self.lines), 4, self.lines)
-        for line, beginning in zip(
-            self.lines, ("connected", "lost", "cannot connect", "connected"), strict=True
-        ):
-            self.assertTrue(line.startswith(beginning), line)
-        self.assertIsNone(blocked.result)
-
-    async def test_hung_server(self) -> None:
-        """A server that stops answering is left after the reply timeout, and found again when it goes on."""
-        server = self.server()
-        connection = self.connection(server.address, reply_timeout=0.2)
-        await self.until_ready()
-        server.pause()
-        self.addCleanup(server.resume)
-        first, second = connection.call("PING"), connection.pipeline([("PING",), ("PING",)])
-        await self.assertFailure(first, txredisapi.TimeoutError)
-        for result in await second:
-            self.assertIsInstance(result, txredisapi.TimeoutError)
-        await self.until(lambda: "lost no reply from Redis within 0.2 s" in self.events)
-        server.resume()
-        await self.until_ready(2)
-        self.assertEqual(await connection.call("PING"), "PONG")
 
     async def test_loading_server(self) -> None:
         """A server that says it isn't ready yet doesn't count as one."""
@@ -274,6 +209,98 @@ class ConnectionTests(TestCase):
         name = channel.encode()
         self.assertEqual(messages, [[b"message", name, b"1"], [b"message", name, b"2"]])
 
+    async def test_callbacks_may_fail(self) -> None:
+        """What `ready` raises is logged, and the connection stays."""
+        address = shared_server().address
+        done: defer.Deferred[None] = defer.Deferred()
+
+        def ready() -> None:
+            done.callback(None)
+            raise RuntimeError("from ready")
+
+        connection = RedisConnection(reactor, address, client_endpoint(address, reactor), ready=ready)
+        self.addCleanup(connection.stopService)
+        connection.startService()
+        await done
+        await task.deferLater(reactor, 0, lambda: None)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertEqual(await connection.call("PING"), "PONG")
+
+
+class OutageTests(ConnectionCase):
+    """A server goes, hangs, or becomes a replica."""
+
+    async def test_left_when_read_only(self) -> None:
+        """A server that has become a replica is left, where another may have taken its place."""
+        server = self.server()
+        address = attrs.evolve(server.address, sentinels=((LOOPBACK, 1),))
+        connection = RedisConnection(
+            reactor,
+            address,
+            client_endpoint(server.address, reactor),
+            probe="some-hash",
+            ready=lambda: self.note("ready"),
+            lost=lambda reason: self.note(f"lost {reason}"),
+            retry_delay=lambda attempt: 0.01,
+        )
+        plain = self.connection(server.address)
+        self.addCleanup(connection.stopService)
+        connection.startService()
+        await self.until_ready(2)
+        with server.client() as admin:
+            admin.call("REPLICAOF", LOOPBACK, free_port())
+            with self.assertRaises(txredisapi.ResponseError):
+                await plain.call("SET", "a", "b")
+            with self.assertRaises(txredisapi.ConnectionError):
+                await connection.call("SET", "a", "b")
+            await self.until(lambda: any("READONLY" in one for one in self.events))
+            self.assertTrue(plain.connected)
+            admin.call("REPLICAOF", "NO", "ONE")
+        await self.until_ready(3)
+
+    async def test_outage(self) -> None:
+        """A server that goes and comes back: one line for each change, and each request fails once."""
+        server = self.server()
+        connection = self.connection(server.address)
+        await self.until_ready()
+        outcomes: list[Any] = []
+        blocked = connection.call("BLPOP", "never", 0).addBoth(outcomes.append)
+        server.kill()
+        await self.until(lambda: len(self.events) == 2)
+        self.assertEqual(len(outcomes), 1)
+        self.assertIsInstance(outcomes[0].value, txredisapi.ConnectionError)
+        self.assertFalse(connection.connected)
+        self.failureResultOf(connection.call("PING"), txredisapi.ConnectionError)
+        # Some attempts fail before it is back.
+        await task.deferLater(reactor, 0.1, lambda: None)
+        server.start()
+        await self.until_ready(2)
+        self.assertEqual(await connection.call("PING"), "PONG")
+        self.assertEqual(len(self.lines), 4, self.lines)
+        for line, beginning in zip(
+            self.lines, ("connected", "lost", "cannot connect", "connected"), strict=True
+        ):
+            self.assertTrue(line.startswith(beginning), line)
+        self.assertIsNone(blocked.result)
+
+    async def test_hung_server(self) -> None:
+        """A server that stops answering is left after the reply timeout, and found again when it goes on."""
+        server = self.server()
+        connection = self.connection(server.address, reply_timeout=0.2)
+        await self.until_ready()
+        server.pause()
+        self.addCleanup(server.resume)
+        first, second = connection.call("PING"), connection.pipeline([("PING",), ("PING",)])
+        await self.assertFailure(first, txredisapi.TimeoutError)
+        for result in await second:
+            self.assertIsInstance(result, txredisapi.TimeoutError)
+        await self.until(lambda: "lost no reply from Redis within 0.2 s" in self.events)
+        server.resume()
+        await self.until_ready(2)
+        self.assertEqual(await connection.call("PING"), "PONG")
+
+
+class StopTests(ConnectionCase):
     async def test_stop(self) -> None:
         """Stopping closes the connection, fails what is outstanding and ends the trying."""
         connection = self.connection(shared_server().address)
@@ -308,20 +335,3 @@ class ConnectionTests(TestCase):
         )
         await connection.stopService()
         await outstanding
-
-    async def test_callbacks_may_fail(self) -> None:
-        """What `ready` raises is logged, and the connection stays."""
-        address = shared_server().address
-        done: defer.Deferred[None] = defer.Deferred()
-
-        def ready() -> None:
-            done.callback(None)
-            raise RuntimeError("from ready")
-
-        connection = RedisConnection(reactor, address, client_endpoint(address, reactor), ready=ready)
-        self.addCleanup(connection.stopService)
-        connection.startService()
-        await done
-        await task.deferLater(reactor, 0, lambda: None)
-        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
-        self.assertEqual(await connection.call("PING"), "PONG")
