@@ -2,9 +2,6 @@
 
 Smaller than the simulator's virtual locks: the observations need each frame, and a test decides when and how
 a connection breaks.
-
-Lean on purpose, beside the simulator's virtual locks: here the ledger has to know each frame, and a test says
-when a link breaks and how.
 """
 
 import asyncio

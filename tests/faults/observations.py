@@ -144,9 +144,6 @@ class Observations:
 
         An answered report is there exactly once. An unanswered one is there at most once; with `drained`,
         when every lock has had time to resend, there are no unanswered ones. The stream has no other reports.
-
-        Answered: there exactly once. Not answered: there once at most, and with `drained`, when every lock
-        has had the time to send again, there are none of these. Nothing else is there.
         """
         violations = []
         known: set[Key] = set()

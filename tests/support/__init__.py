@@ -1,4 +1,4 @@
-"""What several test modules need: a real server, a blocking client, and waiting with a limit."""
+"""Support for several test modules: a real server, a blocking client, and polling with a limit."""
 
 import atexit
 import itertools
@@ -21,22 +21,22 @@ from jt709c_gateway.redis.address import RedisAddress
 from jt709c_gateway.redis.embedded import launcher
 from jt709c_gateway.redis.embedded.server_process import server_binary
 
-#: The top of the sources.
+#: The root of the repository.
 ROOT = Path(__file__).parents[2]
 LOOPBACK = "127.0.0.1"
 
 
-#: Seconds that anything may take that has to come, where the time is no part of what is promised. It is long,
-#: since a loaded machine is slow, and costs nothing where all is well.
+#: Seconds to wait for anything whose time is not under test. The limit is long, since a loaded machine is
+#: slow; a passing test does not wait for it.
 PATIENCE = 60.0
 
 
 def wait_until(
     predicate: Callable[[], Any], timeout: float = PATIENCE, message: str = "it did not happen"
 ) -> Any:
-    """Poll until `predicate()` is true and return what it gave; AssertionError after `timeout` seconds.
+    """Poll until `predicate()` is true and return its value; AssertionError after `timeout` seconds.
 
-    It blocks: for what happens in other processes only, never for what our own reactor has to do.
+    It blocks, so it suits events of other processes only, never those of our own reactor.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -49,7 +49,7 @@ def wait_until(
 
 
 def temporary_path(test: SynchronousTestCase) -> str:
-    """A path where nothing is yet; what the test puts there is removed after it.
+    """Return a path where nothing is yet; the test's files there are removed after it.
 
     Unlike trial's `mktemp` it is absolute, and leaves nothing in the directory the tests are run from.
     """
@@ -58,9 +58,9 @@ def temporary_path(test: SynchronousTestCase) -> str:
     return os.path.join(directory, "path")
 
 
-#: Below those that the kernel gives to outgoing connections, one of which would else have taken the port by
-#: the time that a daemon is started on it, or started again. Each of pytest-xdist's processes (gw0, gw1, ...)
-#: has ports of its own, and none is given out again before all others have been.
+#: These are below the ports that the kernel gives to outgoing connections, which could otherwise take the
+#: port before a daemon is started or restarted on it. Each pytest-xdist process (gw0, gw1, ...) has its own
+#: range, and a port is reused only after all others.
 _PORTS = range(
     15_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")),
     32_000,
@@ -70,7 +70,7 @@ _next_ports = itertools.cycle(random.sample(_PORTS, len(_PORTS)))
 
 
 def free_port() -> int:
-    """A TCP and UDP port on loopback that nobody has."""
+    """Return an unused TCP and UDP port on loopback."""
     while True:
         port = next(_next_ports)
         with socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
@@ -83,7 +83,7 @@ def free_port() -> int:
 
 
 def process_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and only waits to be reaped doesn't."""
+    """Whether a process runs; a zombie does not count."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -95,7 +95,7 @@ def process_alive(pid: int) -> bool:
 
 
 class RedisError(Exception):
-    """An error reply, as the server words it."""
+    """An error reply, in the server's words."""
 
 
 class RedisClient:
@@ -154,7 +154,7 @@ class RedisClient:
 
 
 def tested_server() -> str:
-    """The server that tests run against: that of the extra ``embedded``, or what JT709C_TEST_SERVER names."""
+    """The server under test: that of the extra ``embedded``, or the one that JT709C_TEST_SERVER names."""
     return os.environ.get("JT709C_TEST_SERVER") or server_binary()
 
 
@@ -179,12 +179,12 @@ class ValkeyServer:
 
     @property
     def address(self) -> RedisAddress:
-        """Where it is, for a RedisConnection."""
+        """Its address for a RedisConnection."""
         return RedisAddress(host=LOOPBACK, port=self.port)
 
     @property
     def url(self) -> str:
-        """Where it is, for ``--redis``."""
+        """Its URL for ``--redis``."""
         return f"redis://{LOOPBACK}:{self.port}"
 
     @property
@@ -213,7 +213,7 @@ class ValkeyServer:
         return self
 
     def arguments(self) -> list[str]:
-        """What stands first on its command line."""
+        """The first arguments of its command line."""
         return ["--save", ""]
 
     def _answers(self) -> bool:
@@ -228,23 +228,23 @@ class ValkeyServer:
             return False
 
     def client(self, timeout: float = PATIENCE) -> RedisClient:
-        """A new blocking client for it."""
+        """Return a new blocking client of it."""
         return RedisClient(self.port, timeout=timeout)
 
     def stop(self) -> None:
-        """End it in good order, and wait for that."""
+        """Shut it down and wait until it has ended."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it with SIGKILL, and wait for that."""
+        """Kill it with SIGKILL and wait until it has ended."""
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Make it hang: it answers nothing until `resume`, and its connections stay open."""
+        """Suspend it: it answers nothing until `resume`, and its connections stay open."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on after `pause`."""
+        """Continue it after `pause`."""
         os.kill(self.pid, signal.SIGCONT)
 
     def restart(self) -> None:
@@ -253,7 +253,7 @@ class ValkeyServer:
         self.start()
 
     def discard(self) -> None:
-        """End it for good and remove its directory."""
+        """Stop it and remove its directory."""
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
         atexit.unregister(self.discard)
@@ -270,7 +270,7 @@ _prefixes = itertools.count(1)
 
 
 def shared_server() -> ValkeyServer:
-    """The one server of the test session, started when first asked for.
+    """Return the shared server of the test session; the first call starts it.
 
     Give each test keys of its own (`key_prefix`); don't stop, pause or flush it: make a ValkeyServer for
     that.
@@ -282,5 +282,5 @@ def shared_server() -> ValkeyServer:
 
 
 def key_prefix() -> str:
-    """A prefix for keys that no other test of this session uses."""
+    """Return a key prefix that no other test of this session uses."""
     return f"test{next(_prefixes)}"

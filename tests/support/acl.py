@@ -1,4 +1,4 @@
-"""The users of etc/redis-acl.conf on a real server, made as the file tells an operator to."""
+"""The users of etc/redis-acl.conf on a real server, created as the file tells an operator to."""
 
 import re
 import subprocess
@@ -8,17 +8,17 @@ from tests.support import LOOPBACK, ROOT, RedisClient, RedisError, ValkeyServer
 
 ACL_FILE = ROOT / "etc" / "redis-acl.conf"
 GATEWAY, READER, COMMANDER = "jt709c-gateway", "jt709c-reader", "jt709c-commander"
-#: A bracketed selector is one rule, spaces and all.
+#: A bracketed selector is one rule, including its spaces.
 _RULE = re.compile(r"\([^)]*\)|\S+")
 
 
 def password_of(user: str) -> str:
-    """The password that a user has in tests."""
+    """Return the password of a user in tests."""
     return f"secret-of-{user.removeprefix('jt709c-')}"
 
 
 def user_lines(prefix: str = "jt709c") -> str:
-    """What is to stand in an ACL file, by the commands in the head of ours."""
+    """Return the lines of an ACL file, made by the commands in the header of etc/redis-acl.conf."""
     lines = "".join(
         line for line in ACL_FILE.read_text().splitlines(keepends=True) if line.startswith("user")
     )
@@ -33,19 +33,19 @@ def user_lines(prefix: str = "jt709c") -> str:
 
 
 def rules_of(user: str, prefix: str = "jt709c") -> list[str]:
-    """The rules of a user, each as an argument of ACL SETUSER."""
+    """Return the rules of a user, each as an argument of ACL SETUSER."""
     (line,) = (one for one in user_lines(prefix).splitlines() if one.split()[1] == user)
     return _RULE.findall(line)[2:]
 
 
 def log_in(client: RedisClient, user: str, password: str) -> RedisClient:
-    """The same client, as this user."""
+    """Log a client in as this user and return it."""
     client.call("AUTH", user, password)
     return client
 
 
 def denials(admin: RedisClient, user: str) -> list[str]:
-    """What the server has denied to a user: why, what, and whether inside a script."""
+    """Return the server's denials of a user: reason, object, and whether inside a script."""
     found = []
     for flat in admin.call("ACL", "LOG"):
         entry = dict(zip(flat[::2], flat[1::2], strict=True))
@@ -55,7 +55,7 @@ def denials(admin: RedisClient, user: str) -> list[str]:
 
 
 def is_denied(client: RedisClient, command: Sequence[object]) -> bool:
-    """Whether a command is refused for want of a right; any other error is told, and not this."""
+    """Whether a command is refused for lack of a right. Any other error is raised."""
     try:
         client.call(*command)
     except RedisError as error:
@@ -66,7 +66,7 @@ def is_denied(client: RedisClient, command: Sequence[object]) -> bool:
 
 
 class GuardedServer(ValkeyServer):
-    """A real server with the three users, loaded from an ACL file; the user `default` may do anything."""
+    """A real server with the three users, loaded from an ACL file; the user `default` has all rights."""
 
     def __init__(self, *options: str, prefix: str = "jt709c") -> None:
         super().__init__()
@@ -75,20 +75,20 @@ class GuardedServer(ValkeyServer):
         self._options = ("--aclfile", str(path), *options)
 
     def url_of(self, user: str) -> str:
-        """Where it is, for ``--redis``, as a user."""
+        """Its URL for ``--redis`` as a user."""
         return f"redis://{user}:{password_of(user)}@{LOOPBACK}:{self.port}"
 
     @property
     def gateway_url(self) -> str:
-        """Where it is for a gateway that has no more rights than it needs."""
+        """Its URL for a gateway, whose user has only the rights it needs."""
         return self.url_of(GATEWAY)
 
     def client_of(self, user: str) -> RedisClient:
-        """A new blocking client, as a user."""
+        """Return a new blocking client, logged in as a user."""
         return log_in(self.client(), user, password_of(user))
 
     def end(self) -> None:
-        """End it for good; AssertionError when it has denied the gateway anything."""
+        """Stop it; AssertionError when it has denied the gateway anything."""
         with self.client() as admin:
             denied = denials(admin, GATEWAY)
         self.discard()

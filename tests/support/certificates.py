@@ -35,7 +35,7 @@ class Issued:
         )
 
     def write(self, directory: str | Path) -> tuple[str, str]:
-        """Write both under a new name; the paths of certificate and key."""
+        """Write both under a new name and return the paths of certificate and key."""
         path = Path(directory) / f"certificate{next(_names)}.pem"
         path.write_bytes(self.pem)
         key = path.with_suffix(".key")
@@ -44,7 +44,7 @@ class Issued:
 
 
 class Authority(Issued):
-    """A private CA; `file` is its certificate in a directory that goes with the test."""
+    """A private CA; `file` is its certificate in a directory that is removed with the test."""
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class Authority(Issued):
         self.file = self.write(self.directory)[0]
 
     def issue(self, *names: str, valid_for: float = 1.0) -> Issued:
-        """A certificate for these DNS names and IP addresses, valid until so many days from now."""
+        """Issue a certificate for these DNS names and IP addresses, valid for `days` from now."""
         return _issue(names[0] if names else "nameless", names, self, valid_for=valid_for)
 
     def client_files(self, issued: Issued) -> TlsFiles:
-        """The files of a client that trusts this authority and shows that certificate."""
+        """Return the TLS files of a client that trusts this authority and presents that certificate."""
         return TlsFiles(self.file, *issued.write(self.directory))
 
 
@@ -116,7 +116,7 @@ class _BackFactory(ProxyClientFactory):
 
 class _Front(ProxyServer):
     clientProtocolFactory = _BackFactory
-    #: The client has hung up, perhaps before the server behind was reached.
+    #: The client has closed, perhaps before the server was reached.
     gone = False
 
     def dataReceived(self, data: bytes) -> None:
@@ -130,10 +130,10 @@ class _Front(ProxyServer):
 
 @implementer(IOpenSSLContextFactory)
 class TlsFront(ProxyFactory):
-    """TLS on a port of its own in front of a server on loopback, since Valkey wheels come without TLS.
+    """TLS on its own port in front of a server on loopback, since Valkey wheels have no TLS.
 
-    Certificates may be changed at any time; the next connection sees them. `received` is all that clients
-    have said once their TLS handshake was complete.
+    Certificates may be changed at any time; the next connection uses them. `received` has all bytes that
+    clients sent after their TLS handshake.
     """
 
     noisy = False

@@ -1,4 +1,4 @@
-"""What the tests of the command line need: the command as a process, and made-up devices in Redis."""
+"""Support for tests of the command line: the command as a process, and made-up devices in Redis."""
 
 import json
 import os
@@ -21,7 +21,7 @@ TIMEOUT = 60
 
 
 def run(*arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
+    """Run the command and wait for its end."""
     given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
     return subprocess.run(
         [*COMMAND, *arguments],
@@ -35,7 +35,7 @@ def run(*arguments: str, stdin: str | None = None, **environment: str) -> subpro
 
 
 class Running:
-    """The command as a process that can be read line by line; it is killed when it takes too long."""
+    """The command as a process whose output is read line by line; it is killed when it takes too long."""
 
     def __init__(self, *arguments: str, stdin: int = subprocess.DEVNULL, **environment: str) -> None:
         self.process = subprocess.Popen(
@@ -50,17 +50,17 @@ class Running:
         self._limit.start()
 
     def line(self) -> str:
-        """The next line of standard output."""
+        """Return the next line of standard output."""
         assert self.process.stdout is not None
         return self.process.stdout.readline()
 
     def notice(self) -> str:
-        """The next line of standard error."""
+        """Return the next line of standard error."""
         assert self.process.stderr is not None
         return self.process.stderr.readline()
 
     def wait(self) -> int:
-        """Wait for its end; the exit status."""
+        """Wait for its end and return the exit status."""
         return self.process.wait(TIMEOUT)
 
     def __enter__(self) -> "Running":
@@ -73,7 +73,7 @@ class Running:
 
 
 def iso(epoch: float) -> str:
-    """A time as it stands in events and hashes."""
+    """Format a time as in events and hashes."""
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
@@ -86,7 +86,7 @@ def put_device(
     prefix: str = "jt709c",
     **state: Any,
 ) -> None:
-    """A device as the gateway leaves it in Redis; `session` is gateway, transport, peer when it is online."""
+    """Store a device as the gateway does; `session` is gateway, transport, peer when it is online."""
     values = {"seen": iso(seen), "dialect": "jt709", "alarms": [], **state}
     fields = [
         part
@@ -102,7 +102,7 @@ def put_device(
 
 
 def event(kind: str, device: str = DEVICE, event_id: str | None = None, **data: Any) -> str:
-    """An event's JSON as the gateway publishes it."""
+    """Return an event's JSON as the gateway publishes it."""
     named = {} if event_id is None else {"id": event_id}
     return json.dumps(
         {
@@ -118,7 +118,7 @@ def event(kind: str, device: str = DEVICE, event_id: str | None = None, **data: 
 
 
 class WithRedis(SynchronousTestCase):
-    """A server of its own, empty before each test."""
+    """Tests with their own server, empty before each test."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -134,26 +134,26 @@ class WithRedis(SynchronousTestCase):
         self.redis.call("FLUSHALL")
 
     def start(self, *arguments: str, user: str | None = None) -> Running:
-        """The command with this server, as `default` or another user."""
+        """Start the command with this server, as `default` or another user."""
         url = self.server.url if user is None else self.server.url_of(user)
         running = Running(*arguments, JT709C_REDIS=url)
         self.addCleanup(running.__exit__)
         return running
 
     def publish(self, kind: str, device: str = DEVICE, event_id: str | None = None, **data: Any) -> None:
-        """Publish an event; one with an id goes into the stream, too, as with the gateway."""
+        """Publish an event; an event with an id is added to the stream as well, as by the gateway."""
         text = event(kind, device, event_id, **data)
         if event_id is not None:
             self.store(text)
         self.redis.call("PUBLISH", f"jt709c:event:{kind}:{device}", text)
 
     def store(self, text: str) -> None:
-        """Put an event into the stream only."""
+        """Add an event to the stream only."""
         known = json.loads(text)
         fields = ("kind", known["kind"], "device", known["device"], "event", text)
         self.redis.call("XADD", "jt709c:events", "*", *fields)
 
     def taken_command(self) -> dict[str, Any]:
-        """What the gateway would take from the intake list."""
+        """Return the next command of the intake list."""
         found: dict[str, Any] = json.loads(wait_until(lambda: self.redis.call("LPOP", "jt709c:commands")))
         return found

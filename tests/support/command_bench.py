@@ -1,4 +1,5 @@
-"""Gateways in this process, on clocks that the test moves, over a real server whose replies it hands on."""
+"""Gateways in this process, on clocks that the test moves, over a real server whose replies the test passes
+on."""
 
 import itertools
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ from tests.support.acl import GATEWAY, denials, log_in, password_of, rules_of
 from tests.support.commands import CommandClient, FakeLock, new_device
 from tests.support.committer import FakeLink
 
-#: When it is on a clock that shows 0.
+#: The Unix time at second 0 of the test's clock.
 START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC).timestamp()
 GATEWAY_TTL = 15.0
 _boots = itertools.count(1)
@@ -35,7 +36,7 @@ _profiles = load_profiles()
 
 
 class Wire:
-    """A connection to Redis. What is asked stays here until the test lets it through, or has it fail."""
+    """A connection to Redis. Requests wait here until the test passes them on or has them fail."""
 
     def __init__(self, client: RedisClient) -> None:
         self.client = client
@@ -52,7 +53,7 @@ class Wire:
         return reply
 
     def pipeline(self, commands: list[tuple[Any, ...]]) -> "defer.Deferred[list[Any]]":
-        """Commands of which the first may block, and the others then wait behind it."""
+        """Queue commands, the first of which may block; the others then wait behind it."""
         reply = self.call(*commands[0])
         return reply.addCallback(lambda first: [first, *map(self._execute, commands[1:])])
 
@@ -65,7 +66,7 @@ class Wire:
             return txredisapi.ResponseError(str(error))
 
     def step(self) -> bool:
-        """Let the oldest request through; False when there is none, or it still blocks."""
+        """Pass on the oldest request; False when there is none, or it still blocks."""
         if not self.pending:
             return False
         arguments, reply = self.pending[0]
@@ -82,7 +83,7 @@ class Wire:
         return True
 
     def lose(self, executed: int = 0) -> None:
-        """The connection is lost; so many requests had reached the server, whose replies are lost."""
+        """Lose the connection after the server has executed `executed` requests, whose replies are lost."""
         self.connected = False
         pending, self.pending = self.pending, []
         for index, (arguments, _) in enumerate(pending):
@@ -94,9 +95,9 @@ class Wire:
 
 
 class Node:
-    """One gateway, in parts that the test drives."""
+    """One gateway, built from parts that the test drives."""
 
-    #: What its connections to Redis are.
+    #: The class of its connections to Redis.
     wire_class: type[Wire] = Wire
 
     def __init__(
@@ -124,11 +125,11 @@ class Node:
         connect(self.gateway, self.dispatcher, asking, self.background_tasks)
 
     def wall(self) -> datetime:
-        """What the clock on the wall shows."""
+        """The time of its wall clock."""
         return datetime.fromtimestamp(START + self.clock.seconds(), UTC)
 
     def start(self) -> "Node":
-        """Begin all that a gateway does all the time."""
+        """Start the gateway's background tasks."""
         self.background_tasks.startService()
         self.background_tasks.start(self.blocking)
         self.connected()
@@ -136,7 +137,7 @@ class Node:
         return self
 
     def connected(self) -> None:
-        """Redis can be used (again)."""
+        """Report that Redis is ready (again)."""
         self.wire.connected = self.blocking.connected = True
         self.committer.resume()
         self.background_tasks.on_redis_ready()
@@ -147,7 +148,7 @@ class Node:
         return self.wire.step() or self.blocking.step()
 
     def run(self) -> None:
-        """Do all that is due."""
+        """Do everything that is due."""
         while self.step():
             pass
 
@@ -159,13 +160,13 @@ class Node:
             self.run()
 
     def link(self, transport_name: str = "tcp", peer: str = "192.0.2.7:50112") -> FakeLink:
-        """A new peer."""
+        """Return a new peer."""
         link = FakeLink(transport_name, peer)
         link.connection = self.gateway.open(link)
         return link
 
     def feed(self, link: FakeLink, *frames: bytes) -> None:
-        """Frames come over a link, in one chunk."""
+        """Feed frames over a connection, in one chunk."""
         if not link.closed:
             link.connection.received(Framer().feed(b"".join(frames)))
 
@@ -177,10 +178,10 @@ class BenchTestCase(SynchronousTestCase):
         self.prefix = key_prefix()
         self.client = CommandClient(shared_server(), self.prefix)
         self.addCleanup(self.client.close)
-        # As a gateway does when it connects.
+        # A gateway does this when it connects.
         for script in scripts.SCRIPTS:
             self.client.redis.call("SCRIPT", "LOAD", script.source)
-        # Gateways have no more rights than the shipped ACL gives them.
+        # Gateways have only the rights of the shipped ACL.
         user = f"gateway-of-{self.prefix}"
         self.client.redis.call("ACL", "SETUSER", user, *rules_of(GATEWAY, self.prefix))
         self.guarded = log_in(shared_server().client(), user, password_of(GATEWAY))
@@ -191,15 +192,15 @@ class BenchTestCase(SynchronousTestCase):
         self.node = self.make("gw1").start()
 
     def make(self, name: str, **options: object) -> Node:
-        """Another gateway."""
+        """Make another gateway."""
         return Node(self.guarded, self.prefix, name, **options)
 
     def written(self, *links: FakeLink) -> list[bytes]:
-        """The commands that were written over these links."""
+        """Return the commands that were written over these connections."""
         return [data for link in links for data in link.sent if data.startswith(b"(")]
 
     def report(self, node: Node, link: FakeLink, items: bytes = b"", status: int = 2) -> None:
-        """A location report of now."""
+        """Return a location report of now."""
         node.feed(link, self.lock.location(items, status, START + node.clock.seconds()))
 
     def come(self, node: Node | None = None, transport: str = "tcp") -> FakeLink:
@@ -210,11 +211,11 @@ class BenchTestCase(SynchronousTestCase):
         return link
 
     def say(self, node: Node, link: FakeLink, serial: int, *words: str) -> None:
-        """A sentence of the lock."""
+        """Return a sentence of the lock."""
         node.feed(link, f"({self.device},1,{serial:03d},{','.join(words)})".encode())
 
     def steps_until(self, name: str) -> None:
-        """Let requests through until the next one is this script or command."""
+        """Pass requests on until the next one is this script or command."""
         wanted = {script.name: script.hash for script in scripts.SCRIPTS}.get(name, name)
         for _ in range(1000):
             self.node.clock.advance(0)

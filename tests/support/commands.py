@@ -24,38 +24,38 @@ _ids = itertools.count(1)
 
 
 def new_device() -> str:
-    """The id of a lock that no other test has."""
+    """Return the id of a lock that no other test has."""
     return str(next(_devices))
 
 
 def new_id() -> str:
-    """A command id that no other test has."""
+    """Return a command id that no other test has."""
     return f"command-{next(_ids)}"
 
 
 def lock_event(code: int = 0x01, password: str = PASSWORD, result: int = 0) -> bytes:
-    """A lock event item: by default, opened with a password."""
+    """Return a lock event item: by default, opened with a password."""
     return b"\x0b\x08" + bytes([code]) + password.encode() + bytes([result])
 
 
 def card_event(card: int = 6437449) -> bytes:
-    """A lock event item: opened with an RFID card."""
+    """Return a lock event item: opened with an RFID card."""
     return b"\x0b\x06\x22" + card.to_bytes(4, "big") + b"\x00"
 
 
 class FakeLock:
-    """A lock played by hand over TCP. Every connection of it keeps count of what was written to it."""
+    """A simulated lock over TCP, driven by the test. It records what the gateway writes."""
 
     def __init__(self, device: str) -> None:
         self.device = device
         self.link: Lock | None = None
-        #: All that was ever written to it but for answers, and how many of these a test has looked at.
+        #: All commands that were written to it, and the number of those that a test has read.
         self.commands: list[bytes] = []
         self._seen = 0
         self._serial = 0
 
     def connect(self, daemon: Daemon, known: bool = True) -> "FakeLock":
-        """Connect; with `known`, report where it is and that it is locked."""
+        """Connect; with `known`, send a location report of a closed lock."""
         self.close()
         self.link = daemon.lock(framer=self.framer())
         if known:
@@ -63,7 +63,7 @@ class FakeLock:
         return self
 
     def framer(self) -> Any:
-        """What divides the bytes that come."""
+        """Return the framer of the bytes from the gateway."""
         return Framer()
 
     @property
@@ -72,7 +72,7 @@ class FakeLock:
         return bytes.fromhex(self.device.zfill(12))
 
     def frame(self, message_id: int, body: bytes = b"") -> bytes:
-        """A frame of it, under its next serial."""
+        """Return a frame with its next serial."""
         self._serial += 1
         return jt808.encode(message_id, self.wire, self._serial, body)
 
@@ -84,7 +84,7 @@ class FakeLock:
         message_id: int = 0x0200,
         alarm_bits: int = 0,
     ) -> bytes:
-        """A location report of now, or of `at` in epoch seconds."""
+        """Return a location report of now, or of `at` in epoch seconds."""
         moment = datetime.fromtimestamp(time.time() if at is None else at, UTC).replace(microsecond=0)
         return self.frame(message_id, location(items, status=status, time=moment, alarm_bits=alarm_bits))
 
@@ -99,12 +99,12 @@ class FakeLock:
         self.link.send(*frames)
 
     def beat(self) -> None:
-        """A heartbeat, and its answer: all that was written before has come by then."""
+        """Send a heartbeat and wait for its answer: everything written before has arrived by then."""
         self.send(self.frame(0x0002))
         self._until_answered()
 
     def _read(self) -> bool:
-        """Wait for one frame; whether it is an answer to a report."""
+        """Read one frame; whether it is an answer to a report."""
         assert self.link is not None
         (raw,) = self.link.answers()
         if self._is_answer(raw):
@@ -113,7 +113,7 @@ class FakeLock:
         return False
 
     def _is_answer(self, raw: bytes) -> bool:
-        """Whether this is the answer to a report, and no command."""
+        """Whether a frame is the answer to a report, not a command."""
         return raw.startswith(b"\x7e\x80\x01")
 
     def _until_answered(self) -> None:
@@ -121,14 +121,14 @@ class FakeLock:
             pass
 
     def next_command(self) -> bytes:
-        """Wait for what the gateway writes next, apart from answers."""
+        """Wait for the next command and return its bytes."""
         while self._seen == len(self.commands):
             self._read()
         self._seen += 1
         return self.commands[self._seen - 1]
 
     def next_unlock(self) -> int:
-        """Wait for an unlock command; its serial."""
+        """Wait for an unlock command and return its serial."""
         raw = self.next_command()
         parts = raw[1:-1].split(b",")
         assert parts[0].decode() == self.device, raw
@@ -136,15 +136,15 @@ class FakeLock:
         return int(parts[2])
 
     def answer(self, serial: int, *words: str) -> None:
-        """A grouped sentence."""
+        """Send a grouped sentence."""
         self.send(f"({self.device},1,{serial:03d},{','.join(words)})".encode())
 
     def say_yes(self, serial: int) -> None:
-        """The unlock command was taken."""
+        """Accept the unlock command."""
         self.answer(serial, "ELOCK", "1", "1")
 
     def refuse(self, serial: int) -> None:
-        """The password of the unlock command was wrong."""
+        """Refuse the unlock command for its wrong password."""
         self.answer(serial, "ELOCK", "1", "0", "1")
 
     def open(self) -> None:
@@ -152,11 +152,11 @@ class FakeLock:
         self.report(lock_event(), UNLOCKED)
 
     def move(self) -> None:
-        """`open` and closed again, without waiting for the answers."""
+        """Report `open` and closed again, without waiting for the answers."""
         self.send(self.location(lock_event(), UNLOCKED), self.location())
 
     def unlocks(self) -> list[int]:
-        """The serials of the unlock commands that have come since the last look; doesn't wait."""
+        """Return the serials of the unlock commands that have arrived since the last call; doesn't wait."""
         if self.link is not None:
             self.commands += [raw for raw in self.link.answers_within(0.001) if raw[:1] == b"("]
         found = [int(raw.split(b",")[2]) for raw in self.commands[self._seen :]]
@@ -164,19 +164,19 @@ class FakeLock:
         return found
 
     def try_to(self, deed: Callable[..., None], *arguments: Any) -> None:
-        """Do something that fails when the daemon has died."""
+        """Call a function that fails when the daemon has died."""
         try:
             deed(*arguments)
         except OSError:
             self.close()
 
     def result(self, serial: int, message_id: int, result: int = 0) -> None:
-        """0x0001: the answer to a binary command."""
+        """Send 0x0001, the answer to a binary command."""
         body = serial.to_bytes(2, "big") + message_id.to_bytes(2, "big") + bytes([result])
         self.send(self.frame(0x0001, body))
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self.link is not None:
             self.link.close()
             self.link = None
@@ -190,7 +190,7 @@ class CommandClient:
         self.prefix = prefix
 
     def key(self, *parts: str) -> str:
-        """A key under the prefix."""
+        """Return a key under the prefix."""
         return ":".join((self.prefix, *parts))
 
     def push(self, entry: str | bytes) -> None:
@@ -266,14 +266,14 @@ class CommandClient:
         return [one.decode() for key in keys for one in self.redis.call("HKEYS", key)]
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self.redis.close()
 
 
 class CommandCase(SynchronousTestCase):
-    """Tests of commands with one daemon for all of a class, and one lock, not connected yet, for each.
+    """Tests of commands, with one daemon for each class and one lock, not connected yet, for each test.
 
-    The daemon has the rights of its user in etc/redis-acl.conf and no more.
+    The daemon has only the rights of its user in etc/redis-acl.conf.
     """
 
     options: tuple[str, ...] = ()
@@ -295,12 +295,12 @@ class CommandCase(SynchronousTestCase):
         self.device = self.lock.device
 
 
-#: Where a command's states may lead (docs/commands.rst, States).
+#: Allowed transitions of a command's state (docs/commands.rst, States).
 EDGES = {
     before: set(after.split())
     for before, after in {
         "": "queued invalid",
-        # `confirmed` where the gateway that wrote it was too late to say `sent`, and its lock has moved.
+        # `confirmed` where the gateway wrote it but was too late to record `sent`, and its lock has moved.
         "queued": "waiting sent failed uncertain expired cancelled invalid rejected done confirmed",
         "waiting": "queued sent failed uncertain expired cancelled invalid rejected confirmed",
         "sent": "acknowledged confirmed done rejected uncertain timed_out failed waiting queued sent expired",
@@ -312,7 +312,7 @@ EDGES = {
 
 
 def _reachable(before: str) -> set[str]:
-    """All states that may come after one, directly or not."""
+    """Return all states that may follow a state, directly or not."""
     found: set[str] = set()
     new = EDGES.get(before, set())
     while new:
@@ -322,9 +322,9 @@ def _reachable(before: str) -> set[str]:
 
 
 def check_edges(states: list[str], complete: bool = True) -> None:
-    """AssertionError when a state follows on one it must not follow on.
+    """AssertionError when a state follows one that does not allow it.
 
-    Where they are not `complete`, a crash may have come before the event of a state, or of several in a row.
+    Where the states are not `complete`, a crash may have preceded the event of one or several of them.
     """
     before = ""
     for state in states:

@@ -1,4 +1,4 @@
-"""Redis as the committer and the gateway see it: a connection that answers when told, and the script."""
+"""Redis for tests of committer and gateway: a connection that answers on request, and the script."""
 
 import json
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.scripts import COMMIT
 from tests.support import RedisClient
 
-#: When it is, unless a test says otherwise; the reports in `tests.vectors` are of a few minutes before.
+#: The current time unless a test sets another; the reports in `tests.vectors` are a few minutes older.
 NOW = datetime(2025, 11, 18, 11, 30, tzinfo=UTC)
 
 
 class FakeRedis:
-    """A connection to Redis whose every reply is given by the test."""
+    """A connection to Redis whose replies the test gives."""
 
     def __init__(self) -> None:
         self.connected = True
-        #: Commands sent by themselves or first in a pipeline; what came behind each.
+        #: Commands sent alone or first in a pipeline, with those behind each.
         self.calls: list[tuple[Any, ...]] = []
         self.behind: list[list[tuple[Any, ...]]] = []
         self.pending: list[defer.Deferred[Any]] = []
@@ -47,29 +47,29 @@ class FakeRedis:
         return pending
 
     def reply(self, value: Any = 0) -> None:
-        """Answer the oldest call; with a list of all replies if it was a pipeline."""
+        """Answer the oldest call; a pipeline with a list of all its replies."""
         self.pending.pop(0).callback(value)
 
     def fail(self, error: Exception) -> None:
-        """Let the oldest call fail."""
+        """Fail the oldest call."""
         self.pending.pop(0).errback(error)
 
     def number(self, index: int = -1) -> int:
-        """The number of a batch."""
+        """Return the number of a batch."""
         return int(self.calls[index][6])
 
     def batch(self, index: int = -1) -> list[Any]:
-        """The contents of the records in a batch."""
+        """Return the contents of the records in a batch."""
         return msgspec.msgpack.decode(self.calls[index][8])
 
 
 def make_committer(clock: task.Clock, redis: FakeRedis, **options: Any) -> Committer:
-    """A committer that nothing but the test drives."""
+    """Return a committer that only the test drives."""
     return Committer(clock, redis, Keys("t"), "gw1", "boot1", **{"now": lambda: NOW.timestamp(), **options})
 
 
 class FakeLink:
-    """What a transport is for the gateway: it keeps what is sent and done."""
+    """A transport for the gateway that records its calls."""
 
     def __init__(self, transport_name: str = "tcp", peer: str = "192.0.2.7:50112") -> None:
         self.transport_name = transport_name
@@ -98,7 +98,7 @@ class FakeLink:
 
 
 class Fleet:
-    """A gateway on a clock, over a Redis that answers when told."""
+    """A gateway on a test clock, over a Redis that answers on request."""
 
     def __init__(
         self,
@@ -125,13 +125,13 @@ class Fleet:
         self.committed: list[Any] = []
 
     def link(self, transport_name: str = "tcp", peer: str = "192.0.2.7:50112") -> FakeLink:
-        """A new peer."""
+        """Return a new peer."""
         link = FakeLink(transport_name, peer)
         link.connection = self.gateway.open(link)
         return link
 
     def feed(self, link: FakeLink, *frames: bytes) -> None:
-        """Frames come over a link, in one chunk; nothing is committed by that."""
+        """Feed frames over a connection, in one chunk, without a commit."""
         framer = Framer()
         data = b"".join(frames)
         link.connection.received(
@@ -139,7 +139,7 @@ class Fleet:
         )
 
     def commit(self) -> list[Any]:
-        """Let Redis accept all that waits; the contents of the records."""
+        """Accept everything that waits for Redis and return the contents of the records."""
         found: list[Any] = []
         self.clock.advance(0)
         while self.redis.pending:
@@ -150,24 +150,24 @@ class Fleet:
         return found
 
     def hear(self, link: FakeLink, *frames: bytes) -> list[dict[str, Any]]:
-        """Frames come and are committed; the events made of them."""
+        """Feed and commit frames and return their events."""
         self.feed(link, *frames)
         return events_in(self.commit())
 
 
 def events_in(contents: list[Any]) -> list[dict[str, Any]]:
-    """The events in the contents of records."""
+    """Return the events in the contents of records."""
     return [json.loads(text) for content in contents if content[0] for text in texts_in(content)]
 
 
 def texts_in(content: Any) -> list[str]:
-    """The events in one record, as JSON."""
+    """Return the events in one record, as JSON."""
     return [content[4]] if isinstance(content[4], str) else [text for _, text, *_ in content[4]]
 
 
 @define
 class Record:
-    """What a gateway has submitted."""
+    """A record that a gateway has submitted."""
 
     record: CommitRecord
     recipient: Recipient | None = None
@@ -177,12 +177,12 @@ class Record:
 
     @property
     def content(self) -> tuple[Any, ...]:
-        """The record's values, as the script gets them."""
+        """Its values, as the script gets them."""
         return tuple(msgspec.to_builtins(self.record))
 
 
 class _Sink:
-    """Takes records and does nothing with them."""
+    """Accepts records and ignores them."""
 
     full = False
     unacked = 0
@@ -196,7 +196,7 @@ class _Sink:
 
 
 class Teller:
-    """Turns frames into the contents of records, as a gateway does; `wall` is what its clock shows."""
+    """Turns frames into the contents of records, as a gateway does; `wall` is the time of its clock."""
 
     def __init__(self, gateway: str = "gw1", peer: str = "192.0.2.7:50112") -> None:
         self.sink: Any = _Sink(f"boot-{gateway}")
@@ -207,7 +207,7 @@ class Teller:
         self.link.connection = self.gateway.open(self.link)
 
     def contents(self, *frames: bytes) -> list[tuple[Any, ...]]:
-        """All records that the frames cause, the opening of a session included."""
+        """Return all records of the frames, including the start of the session."""
         self.link.connection.received(Framer().feed(b"".join(frames)))
         found = []
         while self.sink.records:
@@ -218,11 +218,11 @@ class Teller:
         return found
 
     def reports(self, *frames: bytes) -> list[tuple[Any, ...]]:
-        """The records of the frames themselves."""
+        """Return the records of the frames themselves."""
         return [content for content in self.contents(*frames) if not content[0] or content[5] is not None]
 
     def leaves(self) -> list[tuple[Any, ...]]:
-        """The records of its connection's end."""
+        """Return the records of its connection's end."""
         self.link.connection.closed("closed")
         found = [record.content for record in self.sink.records]
         self.sink.records.clear()
@@ -230,7 +230,7 @@ class Teller:
 
 
 def packed(contents: list[tuple[Any, ...]]) -> bytes:
-    """Records as a batch has them."""
+    """Return records as in a batch."""
     return Batch.of(1, [(msgspec.msgpack.encode(one), None, None, None) for one in contents]).packed
 
 
@@ -252,7 +252,7 @@ class Script:
         number: int | None = None,
         sent_at: float | None = None,
     ) -> Any:
-        """Run it with one batch, numbered next unless `number` is given; its reply."""
+        """Run it with one batch, numbered next unless `number` is given, and return its reply."""
         if number is None:
             number = self.numbers.get((gateway, boot), 0) + 1
         self.numbers[gateway, boot] = number
@@ -270,20 +270,20 @@ class Script:
         )
 
     def stream(self, key: str) -> list[dict[str, str]]:
-        """The entries of a stream."""
+        """Return the entries of a stream."""
         return [as_dict(fields) for _, fields in self.client.call("XRANGE", key, "-", "+")]
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """The events in the stream, of one kind or of all."""
+        """Return the events in the stream, of one kind or of all."""
         entries = self.stream(self.keys.events)
         return [json.loads(one["event"]) for one in entries if kind in (None, one["kind"])]
 
     def hash(self, key: str) -> dict[str, str]:
-        """A hash."""
+        """Return a hash."""
         return as_dict(self.client.call("HGETALL", key))
 
 
 def as_dict(flat: list[bytes]) -> dict[str, str]:
-    """Field, value, … as a dict."""
+    """Convert field, value, … to a dict."""
     texts = [item.decode() for item in flat]
     return dict(zip(texts[::2], texts[1::2], strict=True))

@@ -1,4 +1,4 @@
-"""The real daemon in a process of its own, and locks that talk to it over real sockets. Everything blocks."""
+"""The real daemon as a process, and locks that talk to it over real sockets. All calls block."""
 
 import atexit
 import json
@@ -22,7 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from jt709c_gateway.protocol.framing import BinaryFrame, Framer, SentenceFrame
 from tests.support import LOOPBACK, PATIENCE, RedisClient, ValkeyServer, free_port, process_alive, wait_until
 
-#: What is run instead of the `twistd` script, so that no path matters. It ends with the test process.
+#: Runs `twistd` independently of the path of its script. It ends with the test process.
 _TWISTD = "import ctypes; ctypes.CDLL(None).prctl(1, 9); "
 _TWISTD += "{prelude}; from twisted.scripts.twistd import run; run()"
 _LISTENING = re.compile(r"listening for locks on |status page at ")
@@ -31,12 +31,12 @@ _EMBEDDED = re.compile(r"embedded Valkey \S+ at redis://127\.0\.0\.1:(\d+)")
 
 
 def twistd_command(*arguments: str, prelude: str = "pass") -> list[str]:
-    """What runs twistd with these arguments; `prelude` is Python to be executed first."""
+    """Return the command line of twistd with these arguments; `prelude` is Python to run first."""
     return [sys.executable, "-c", _TWISTD.format(prelude=prelude), *arguments]
 
 
 def twistd_environment(extra: dict[str, str] | None = None) -> dict[str, str]:
-    """The environment for it: this one, without a password that may stand in it."""
+    """Return its environment: this one without the passwords in it."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("JT709C_")}
     return kept | {"PYTHONUNBUFFERED": "1"} | (extra or {})
 
@@ -48,7 +48,7 @@ def run_twistd(
     prelude: str = "pass",
     timeout: float = PATIENCE,
 ) -> subprocess.CompletedProcess[str]:
-    """Run twistd until it ends by itself; what it wrote is in `stdout` and `stderr`."""
+    """Run twistd until it ends by itself; `stdout` and `stderr` have its output."""
     return subprocess.run(
         twistd_command(*arguments, prelude=prelude),
         cwd=directory,
@@ -62,7 +62,7 @@ def run_twistd(
 
 
 class Lock:
-    """A TCP connection to the daemon, as a lock has one; `framer` reads what the gateway writes."""
+    """A TCP connection of a lock; `framer` divides the bytes from the gateway."""
 
     def __init__(
         self, port: int, timeout: float = PATIENCE, source: str | None = None, framer: Any = None
@@ -71,7 +71,7 @@ class Lock:
         self._timeout = timeout
         self._framer = framer or Framer()
         self._answers: list[bytes] = []
-        #: The other side has closed the connection.
+        #: Whether the gateway has closed the connection.
         self.ended = False
 
     def _connected(self, port: int, timeout: float, source: str | None) -> socket.socket:
@@ -84,7 +84,7 @@ class Lock:
         self.socket.sendall(b"".join(frames))
 
     def answers(self, count: int = 1, timeout: float | None = None) -> list[bytes]:
-        """Wait for so many answers, each a whole frame; AssertionError when they don't come in time."""
+        """Wait for `count` answers, each a whole frame; AssertionError when they don't come in time."""
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
         while len(self._answers) < count:
             left = deadline - time.monotonic()
@@ -99,26 +99,26 @@ class Lock:
         return self.answers(len(frames), timeout)
 
     def answers_within(self, seconds: float) -> list[bytes]:
-        """All answers that come in the next so many seconds."""
+        """Return all answers that come within so many seconds."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0 and self.read(left):
             pass
         return self.taken()
 
     def taken(self) -> list[bytes]:
-        """The answers that have been read and not been asked for yet."""
+        """Return the answers that have been read and not been returned yet."""
         found, self._answers = self._answers, []
         return found
 
     def closed_within(self, seconds: float = PATIENCE) -> bool:
-        """Whether the other side closes the connection in the next so many seconds."""
+        """Whether the gateway closes the connection within so many seconds."""
         deadline = time.monotonic() + seconds
         while not self.ended and (left := deadline - time.monotonic()) > 0:
             self.read(left)
         return self.ended
 
     def read(self, seconds: float) -> bool:
-        """Read once; False when nothing came in so many seconds, or the connection has `ended`."""
+        """Read once; False when nothing came within so many seconds, or the connection has `ended`."""
         self.socket.settimeout(max(seconds, 0.001))
         try:
             data = self.socket.recv(65536)
@@ -143,7 +143,7 @@ class Lock:
 
 
 class DatagramLock(Lock):
-    """A UDP address that talks to the daemon: each frame a datagram."""
+    """A UDP address that talks to the daemon: each frame is a datagram."""
 
     def _connected(self, port: int, timeout: float, source: str | None) -> socket.socket:
         found = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -158,12 +158,12 @@ class DatagramLock(Lock):
 
 
 class Daemon:
-    """``twistd -n jt709c-gateway`` with free ports on loopback, the same ones from start to start.
+    """``twistd -n jt709c-gateway`` with free ports on loopback, the same ones at each start.
 
-    It ends with the test process. `redis` is what ``--redis`` gets; `options` go on the command line as they
-    are. `tcp`, `udp` and `http` say which of its ports it listens on: `tcp_port`, `udp_port` and `http_port`.
-    With `proxied` a PROXY header comes first on a TCP connection. `prelude` is Python that it executes
-    first. Its data are in `directory`, which is also where it runs. It gets JT709C_TEST_OPTIONS, too.
+    It ends with the test process. `redis` is the value of ``--redis``; `options` are added to the command
+    line. `tcp`, `udp` and `http` choose the ports it listens on: `tcp_port`, `udp_port` and `http_port`. With
+    `proxied` a PROXY header comes first on a TCP connection. `prelude` is Python that it runs first.
+    `directory` is its working directory and has its data. JT709C_TEST_OPTIONS are added, too.
     """
 
     def __init__(
@@ -201,7 +201,7 @@ class Daemon:
         return self._process is not None and self._process.poll() is None
 
     def arguments(self) -> list[str]:
-        """Its command line behind `twistd`."""
+        """Its command line after `twistd`."""
         found = ["-n", "--pidfile=", "jt709c-gateway", "--redis", self._redis]
         if self._wanted["tcp"]:
             found += ["--listen", f"{self._before_endpoint}tcp:{self.tcp_port}:interface={LOOPBACK}"]
@@ -216,7 +216,7 @@ class Daemon:
         return [*found, *shlex.split(os.environ.get("JT709C_TEST_OPTIONS", "")), *self._options]
 
     def start(self, ready: bool = True, timeout: float = PATIENCE) -> "Daemon":
-        """Start it; wait until its ports are bound and, if `ready`, until it has Redis."""
+        """Start it; wait until its ports are bound and, if `ready`, until it can commit."""
         path = self.directory / "log"
         self._log_start = path.stat().st_size if path.exists() else 0
         with path.open("ab") as log:
@@ -246,9 +246,9 @@ class Daemon:
         return len(_LISTENING.findall(log)) >= sum(self._wanted.values())
 
     def stop(self, timeout: float = PATIENCE) -> int:
-        """End it with SIGTERM; its exit status.
+        """Stop it with SIGTERM and return its exit status.
 
-        twistd, when it has shut down in good order, ends by the signal that it got; this counts as 0.
+        After a graceful shutdown twistd ends by the signal that it got; this counts as 0.
         """
         assert self._process is not None
         if self.running:
@@ -258,57 +258,57 @@ class Daemon:
         return 0 if in_order else status
 
     def wait(self, timeout: float = PATIENCE) -> int:
-        """Wait until it has ended by itself; its exit status."""
+        """Wait until it has ended by itself and return its exit status."""
         assert self._process is not None
         return self._process.wait(timeout)
 
     def kill(self) -> None:
-        """End it with SIGKILL, and wait for that."""
+        """Kill it with SIGKILL and wait until it has ended."""
         if self._process is not None and self.running:
             self._process.kill()
             self._process.wait(10)
 
     def pause(self) -> None:
-        """Make it hang until `resume`."""
+        """Suspend it until `resume`."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on after `pause`."""
+        """Continue it after `pause`."""
         os.kill(self.pid, signal.SIGCONT)
 
     def discard(self) -> None:
-        """End it for good and remove its directory."""
+        """Stop it and remove its directory."""
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
         atexit.unregister(self.discard)
 
     def log(self) -> str:
-        """All that it has logged, over all starts."""
+        """Return its log of all starts."""
         return (self.directory / "log").read_text(errors="replace")
 
     def last_log(self) -> str:
-        """What it has logged since the last start."""
+        """Return its log since the last start."""
         with (self.directory / "log").open("rb") as log:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
 
     def lock(self, timeout: float = PATIENCE, source: str | None = None, framer: Any = None) -> Lock:
-        """A new connection to it; `source` is the loopback address that it comes from."""
+        """Return a new connection to it; `source` is the loopback address of the lock."""
         return Lock(self.tcp_port, timeout, source, framer)
 
     def datagram_lock(self, timeout: float = PATIENCE) -> DatagramLock:
-        """A new UDP address that talks to it."""
+        """Return a new UDP address that talks to it."""
         return DatagramLock(self.udp_port, timeout)
 
     def datagrams(self, timeout: float = PATIENCE) -> socket.socket:
-        """A new UDP socket that sends to it and receives from it."""
+        """Return a new UDP socket that sends to it and receives from it."""
         found = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         found.settimeout(timeout)
         found.connect((LOOPBACK, self.udp_port))
         return found
 
     def get(self, path: str, timeout: float = 5.0) -> tuple[int, str]:
-        """Status and body of a page; status 0 when there is no answer."""
+        """Return status and body of a page; status 0 when there is no answer."""
         try:
             with urllib.request.urlopen(f"http://{LOOPBACK}:{self.http_port}{path}", timeout=timeout) as page:
                 return page.status, page.read().decode()
@@ -319,7 +319,7 @@ class Daemon:
             return 0, ""
 
     def metrics(self) -> dict[str, float]:
-        """Every sample of /metrics by its name and labels, as they stand there."""
+        """Return every sample of /metrics by its name and labels, as written there."""
         found: dict[str, float] = {}
         for line in self.get("/metrics", PATIENCE)[1].splitlines():
             if line and not line.startswith("#"):
@@ -334,12 +334,12 @@ class Daemon:
 
     @property
     def embedded_password(self) -> str | None:
-        """The password of its embedded server; None when it has none."""
+        """The password of its embedded server, or None."""
         path = self.directory / "jt709c-data" / "redis-password"
         return path.read_text().strip() if path.exists() else None
 
     def embedded_client(self) -> RedisClient:
-        """A new blocking client for its embedded server."""
+        """Return a new blocking client of its embedded server."""
         return RedisClient(self.embedded_port, password=self.embedded_password)
 
     def embedded_pid(self) -> int:
@@ -349,11 +349,11 @@ class Daemon:
         return int(re.findall(r"process_id:(\d+)", facts)[0])
 
     def worker_pids(self) -> dict[str, int]:
-        """The process ids of its workers by name, of those that have been up since the last start."""
+        """Return the process ids of its workers that have been up since the last start, by name."""
         return {name: int(pid) for name, pid in _WORKER_UP.findall(self.last_log())}
 
     def wait_workers(self, count: int, timeout: float = PATIENCE) -> dict[str, int]:
-        """Wait until so many workers can commit; `worker_pids`."""
+        """Wait until `count` workers can commit and return `worker_pids`."""
 
         def ready() -> bool:
             states = json.loads(self.get("/readyz")[1] or "{}").get("workers", {})
@@ -363,21 +363,21 @@ class Daemon:
         return self.worker_pids()
 
     def memory(self) -> int:
-        """Its resident memory, bytes."""
+        """Its resident memory in bytes."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) * 1024
 
 
 def gone(pid: int, timeout: float = PATIENCE) -> Any:
-    """Wait until a process that isn't ours has ended."""
+    """Wait until a process that is not our child has ended."""
     return wait_until(lambda: not process_alive(pid), timeout, f"process {pid} still runs")
 
 
 class DaemonCase(SynchronousTestCase):
-    """A server and a daemon with these options, from test to test the same."""
+    """A server and a daemon with these options, the same ones in each test."""
 
     options: tuple[str, ...] = ()
-    #: Whether its port is one behind a load balancer.
+    #: Whether its port is behind a load balancer.
     proxied = False
     server: ValkeyServer
     daemon: Daemon

@@ -5,25 +5,25 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support import LOOPBACK, ValkeyServer, redis_groups, wait_until
 
 _MASTER = "fleet"
-#: Milliseconds after which a primary that is silent counts as dead.
+#: Milliseconds after which a silent primary counts as down.
 _DOWN_AFTER = 300
-#: Servers that don't wait for further replicas before they let one in.
+#: Servers that admit a replica at once, without waiting for more.
 _AT_ONCE = ("--repl-diskless-sync-delay", "0")
 
 
 class Sentinel(redis_groups.Sentinel):
-    """A sentinel that watches over one primary and decides by itself."""
+    """A sentinel that watches one primary and decides alone."""
 
     def __init__(self, primary: ValkeyServer) -> None:
         super().__init__(primary.port, _MASTER, 1, _DOWN_AFTER, 5000)
 
     @property
     def url(self) -> str:
-        """Where it is, for ``--redis``."""
+        """Its URL for ``--redis``."""
         return f"redis+sentinel://{LOOPBACK}:{self.port}/{_MASTER}"
 
     def knows(self) -> bool:
-        """Whether it has found the replica, and could promote it."""
+        """Whether it has found the replica and could promote it."""
         with self.client() as client:
             replicas = client.call("SENTINEL", "REPLICAS", _MASTER)
         facts = dict(zip(replicas[0][::2], replicas[0][1::2], strict=True)) if replicas else {}
@@ -31,7 +31,7 @@ class Sentinel(redis_groups.Sentinel):
 
 
 def replicated(test: SynchronousTestCase, *options: str) -> tuple[ValkeyServer, ValkeyServer]:
-    """A primary and its replica, in step; they end with the test."""
+    """Start a primary and its replica, in sync; they end with the test."""
     primary = ValkeyServer(*_AT_ONCE, *options).start()
     test.addCleanup(primary.discard)
     replica = ValkeyServer("--replicaof", LOOPBACK, str(primary.port), *_AT_ONCE, *options).start()
@@ -41,7 +41,7 @@ def replicated(test: SynchronousTestCase, *options: str) -> tuple[ValkeyServer, 
 
 
 def replicas_with_all(server: ValkeyServer) -> int:
-    """How many replicas have all that a server has now."""
+    """Return how many replicas have all data of a server."""
     with server.client() as client:
         client.call("SET", "tests:mark", 1)
         found: int = client.call("WAIT", 1, 100)
@@ -49,7 +49,7 @@ def replicas_with_all(server: ValkeyServer) -> int:
 
 
 def cut_replication(server: ValkeyServer, cut: bool = True) -> None:
-    """Have a primary turn its replicas away, which go on trying; or let them in again."""
+    """Have a primary reject its replicas, which keep trying, or admit them again."""
     sign = "-" if cut else "+"
     with server.client() as client:
         client.call("ACL", "SETUSER", "default", f"{sign}psync", f"{sign}sync")
@@ -60,7 +60,7 @@ def cut_replication(server: ValkeyServer, cut: bool = True) -> None:
 
 
 class FailOver:
-    """The three of them. After `kill` the former replica is the primary."""
+    """Primary, replica and sentinel. After `kill` the former replica is the primary."""
 
     def __init__(self, test: SynchronousTestCase, *options: str) -> None:
         self._test = test
@@ -74,7 +74,7 @@ class FailOver:
         self.primary.kill()
 
         def promoted() -> bool:
-            # The sentinel has all clients of a server cut off in the same step that makes it a primary.
+            # The sentinel disconnects all clients of a server in the step that makes it a primary.
             try:
                 with self.replica.client() as client:
                     return bool(client.call("ROLE")[0] == b"master")
@@ -84,6 +84,6 @@ class FailOver:
         wait_until(promoted, message="the replica was not promoted")
 
     def add_replica(self) -> None:
-        """Give the former replica one of its own."""
+        """Give the former replica its own replica."""
         spare = ValkeyServer("--replicaof", LOOPBACK, str(self.replica.port)).start()
         self._test.addCleanup(spare.discard)

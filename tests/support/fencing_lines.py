@@ -1,4 +1,4 @@
-"""Connections to Redis whose replies or requests are late, and a gateway that can stand still."""
+"""Connections to Redis with delayed replies or requests, and a gateway that can be paused."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -12,7 +12,7 @@ from tests.support import RedisClient
 from tests.support.command_bench import Node, Wire
 from tests.support.committer import FakeLink
 
-#: Seconds after which a gateway gives a connection up that has not replied; two thirds of the ttl.
+#: Seconds after which a gateway gives up a connection without a reply: two thirds of the ttl.
 REPLY_TIMEOUT: Final = 10.0
 _UNKNOWN: Final = object()
 _RENEW, _ACCEPT = scripts.RENEW.hash, scripts.ACCEPT.hash
@@ -22,15 +22,15 @@ _RENEW, _ACCEPT = scripts.RENEW.hash, scripts.ACCEPT.hash
 class Account:
     """A gateway's user at the server, at a time that the test sets.
 
-    The server's own clock is not the test's, so it is noted here when a liveness was renewed, and commands
-    get the test's time as that at which they came in.
+    The server's clock is not the test's. So this class records when a liveness key was renewed, and commands
+    get the test's time as the time of the server.
     """
 
     client: RedisClient
     admin: RedisClient
     start: float
     now: float = 0.0
-    #: Key of a liveness -> when it was renewed last.
+    #: Key of a liveness -> time of its last renewal.
     renewed: dict[str, float] = field(factory=dict)
 
     def call(self, *arguments: Any) -> Any:
@@ -47,7 +47,7 @@ class Account:
 
 @define(eq=False)
 class Request:
-    """Commands that were sent in one go; `reply` gets what the first, or all of them, gave."""
+    """Commands that were sent at once; `reply` gets the result of the first, or of all."""
 
     commands: list[tuple[Any, ...]]
     alone: bool
@@ -65,10 +65,10 @@ class Request:
 
 
 class Line(Wire):
-    """A connection on which a request is executed at one time, and its reply comes at another."""
+    """A connection on which a request is executed at one time and its reply arrives at another."""
 
     client: Any
-    #: Requests that were sent and are not replied to, those executed first.
+    #: Requests without a reply, executed ones first.
     pending: list[Request]  # type: ignore[assignment]
 
     def call(self, *arguments: Any) -> "defer.Deferred[Any]":
@@ -85,7 +85,7 @@ class Line(Wire):
         return request.reply
 
     def execute(self, request: Request) -> bool:
-        """Have the server carry a request out; False while it blocks."""
+        """Have the server execute a request; False while it blocks."""
         first, *rest = request.commands
         result = self._execute(first)
         if result is None and first[0] == "BLMOVE" and self.client.now - request.asked < float(first[-1]):
@@ -94,12 +94,12 @@ class Line(Wire):
         return True
 
     def work(self) -> bool:
-        """The server carries out the next request, and its reply is under way; False when it can't."""
+        """Execute the next request and keep its reply; False when there is none to execute."""
         request = next((one for one in self.pending if not one.is_executed), None)
         return request is not None and self.execute(request)
 
     def step(self) -> bool:
-        """Hand on the oldest reply; False when there is none to come."""
+        """Deliver the oldest reply; False when there is none."""
         if not self.pending or not (self.pending[0].is_executed or self.execute(self.pending[0])):
             return False
         request = self.pending.pop(0)
@@ -116,7 +116,7 @@ class Line(Wire):
         self.lost()
 
     def lost(self) -> list[Request]:
-        """The connection is lost; gives the requests that may be executed yet."""
+        """Lose the connection and return the requests that may still be executed."""
         self.connected = False
         pending, self.pending = self.pending, []
         for request in pending:
@@ -132,15 +132,15 @@ class Gateway(Node):
     wire: Line
     blocking: Line
     frozen = False
-    #: Requests reach Redis, or not; replies don't come.
+    #: Cut off from Redis: requests may still arrive there, replies don't come back.
     cut = False
-    #: A later run has its name.
+    #: A later run has taken its name.
     superseded = False
 
     def __init__(self, account: Account, prefix: str, name: str, **options: Any) -> None:
         super().__init__(account, prefix, name, now=account.now, **options)  # type: ignore[arg-type]
         self.background_tasks.superseded = self._supersede
-        #: What has come while it stands still.
+        #: Bytes and closes that arrived while it is paused.
         self._inbox: list[Callable[[], None]] = []
 
     def _supersede(self) -> None:
@@ -148,7 +148,7 @@ class Gateway(Node):
 
     @property
     def runs(self) -> bool:
-        """Whether it does anything."""
+        """Whether it is running, not paused."""
         return not self.frozen
 
     def step(self) -> bool:
@@ -158,25 +158,25 @@ class Gateway(Node):
         return not self.cut and super().step()
 
     def pass_time(self, seconds: float, tick: float = 0.25) -> None:
-        """Do what is due at the start; time is the world's."""
+        """Do everything that is due. The world advances the time."""
         self.run()
 
     def follow(self, now: float) -> None:
-        """It sees the time, unless it stands still."""
+        """Follow the world's time unless it is paused."""
         if not self.frozen:
             self.clock.advance(now - self.clock.seconds())
 
     def is_unanswered(self, now: float) -> bool:
-        """Whether Redis has not replied for longer than it waits for that."""
+        """Whether Redis has not replied for longer than the timeout."""
         return any(one.asked + REPLY_TIMEOUT <= now for one in self.wire.pending)
 
     def receive(self, link: FakeLink, data: bytes) -> None:
-        """Bytes come from a lock."""
+        """Receive bytes from a lock."""
         self._inbox.append(lambda: self.feed(link, data))
         self._read()
 
     def hang_up(self, link: FakeLink) -> None:
-        """A lock's connection ends."""
+        """Close a lock's connection."""
         self._inbox.append(lambda: link.closed or link.close("closed"))
         self._read()
 
@@ -185,10 +185,10 @@ class Gateway(Node):
             self._inbox.pop(0)()
 
     def thaw(self, now: float, data_first: bool) -> None:
-        """Go on, with what has come first, or with what is due."""
+        """Continue, first with what has arrived, or first with what is due."""
         self.frozen = False
         if data_first:
-            # The clock has gone on, and nothing that was due has been called yet.
+            # The clock has advanced, and nothing that was due has run yet.
             self.clock.rightNow = now
             if not self.cut and self.wire.pending and self.wire.pending[0].is_executed:
                 self.wire.step()

@@ -1,4 +1,4 @@
-"""A lock that moves between gateways, and speaks over two links at once."""
+"""A lock that moves between gateways and sends over two connections at once."""
 
 import itertools
 from typing import Final
@@ -18,7 +18,7 @@ _ANSWER: Final = b"\x80\x01"
 
 @define(eq=False)
 class Report:
-    """A location report, told from all others by its place."""
+    """A location report, identified by its place."""
 
     data: bytes
     serial: bytes
@@ -28,7 +28,7 @@ class Report:
 
 @define(eq=False)
 class Place:
-    """One connection, and how far what was written over it has been looked at."""
+    """One connection, and how much of what was written over it has been read."""
 
     gateway: Gateway
     link: FakeLink
@@ -45,9 +45,9 @@ class Unit:
     #: All connections that it ever had.
     all_places: list[Place] = field(factory=list)
     reports: dict[bytes, Report] = field(factory=dict)
-    #: What was written for commands, over whichever connection.
+    #: Bytes written for commands, over any connection.
     written: list[bytes] = field(factory=list)
-    #: Commands that it has not done anything about.
+    #: Commands that it has not handled yet.
     unheeded: list[bytes] = field(factory=list)
     body: FakeLock = field(init=False)
     _numbers: "itertools.count[int]" = field(factory=lambda: itertools.count(1))
@@ -56,7 +56,7 @@ class Unit:
         self.body = FakeLock(self.device)
 
     def connect(self, gateway: Gateway, now: float, keeping: bool) -> None:
-        """Connect to a gateway; `keeping` its other connection, which goes on unless it is one too many."""
+        """Connect to a gateway; with `keeping`, earlier connections stay, up to `_MOST_LINKS` in all."""
         while self.places and (not keeping or len(self.places) >= _MOST_LINKS):
             self.hang_up(0)
         link = gateway.link(peer=f"192.0.2.1:{40000 + len(self.all_places)}")
@@ -71,7 +71,7 @@ class Unit:
             place.gateway.hang_up(place.link)
 
     def cut_off(self, gateway: Gateway) -> None:
-        """A gateway is no more."""
+        """A gateway has ended: drop the connections to it."""
         self.places = [one for one in self.places if one.gateway is not gateway]
 
     def say(self, data: bytes, index: int = -1) -> None:
@@ -81,7 +81,7 @@ class Unit:
             place.gateway.receive(place.link, data)
 
     def report(self, now: float, items: bytes = b"", status: int = jt709.STATUS_FIX, index: int = -1) -> None:
-        """Report where it is, and perhaps what it did; nowhere twice."""
+        """Report its position and events, at a place used only once."""
         number = next(self._numbers)
         moment = MOMENT.fromtimestamp(int(START + now), MOMENT.tzinfo)
         at = {"latitude": number / 1000, "longitude": 10.0, "status": status, "time": moment}
@@ -91,18 +91,18 @@ class Unit:
         self.say(data, index)
 
     def report_again(self) -> None:
-        """Send what has not been answered once more, as a lock does."""
+        """Send unanswered reports once more, as a lock does."""
         for report in self.reports.values():
             if not report.answered:
                 self.say(report.data)
 
     def open(self, now: float, index: int = -1) -> None:
-        """Open, be closed again, and say both."""
+        """Open and close, and report both."""
         self.report(now, lock_event(), UNLOCKED, index)
         self.report(now, index=index)
 
     def collect(self) -> None:
-        """Look at what has been written since the last look."""
+        """Read what has been written since the last call."""
         for place in self.all_places:
             new, place.seen = place.link.sent[place.seen :], len(place.link.sent)
             for data in new:
@@ -117,7 +117,7 @@ class Unit:
                         self.unheeded.append(data)
 
     def answer(self, how: str, now: float, index: int = -1) -> None:
-        """Say something to the oldest command that has come."""
+        """Answer the oldest command."""
         if not self.unheeded:
             return
         data = self.unheeded.pop(0)

@@ -1,4 +1,4 @@
-"""Gateways under two names, locks that move between them, one Redis, and what goes wrong between these."""
+"""Gateways under two names, locks that move between them, one Redis, and faults among these."""
 
 import contextlib
 import json
@@ -19,9 +19,9 @@ from tests.support.fencing_lines import Account, Gateway, Request
 from tests.support.fencing_locks import Unit
 
 NAMES: Final = ("gw1", "gw2")
-#: Processes at a time: one name may have two.
+#: Number of processes at a time: one name may have two.
 MOST_GATEWAYS: Final = 3
-#: Seconds in which everything has come to its end when all is calm.
+#: Seconds within which everything ends without faults.
 PATIENCE: Final = 240
 NOT_WRITTEN: Final = frozenset({"failed", "expired", "cancelled", "invalid"})
 WRITTEN: Final = frozenset({"sent", "acknowledged", "unconfirmed", "confirmed"})
@@ -30,20 +30,20 @@ OPEN: Final = frozenset({"uncertain", "unconfirmed"})
 
 @define(eq=False)
 class Given:
-    """A command that was given, perhaps several times under the same id."""
+    """A command that was pushed, perhaps several times under the same id."""
 
     id: str
     physical: bool
-    #: What is written for it has one of these in it.
+    #: Its frame contains one of these.
     marks: list[bytes] = field(factory=list)
-    #: The command that it takes back.
+    #: The id of the command that it cancels.
     target: str | None = None
     state: str = ""
 
 
 @define(eq=False)
 class World:
-    """One Redis and what is connected to it. `now` is in seconds, for whoever can see a clock."""
+    """One Redis and everything connected to it. `now` is in seconds, for everything that has a clock."""
 
     server: ValkeyServer
     prefix: str
@@ -54,13 +54,13 @@ class World:
     gone: list[Gateway] = field(factory=list)
     units: list[Unit] = field(factory=list)
     given: dict[str, Given] = field(factory=dict)
-    #: Requests on connections that were given up, which reach Redis late, or not at all.
+    #: Requests on lost connections, which reach Redis late or never.
     stray: list[tuple[Gateway, list[Request]]] = field(factory=list)
-    #: Rights that were taken away.
+    #: Rights that were removed.
     denied: set[str] = field(factory=set)
-    #: Keys that are of another type now; whether what was there comes back.
+    #: Keys that have another type now, and whether their values come back.
     displaced: dict[str, bool] = field(factory=dict)
-    #: Whether anything was refused, so that an event may be missing; whether lists were lost.
+    #: Whether Redis refused anything, so that an event may be missing; whether lists were lost.
     refused: bool = False
     lost: bool = False
     _boots: int = 0
@@ -75,7 +75,7 @@ class World:
         self.units = [Unit(str(794308990001 + number)) for number in range(2)]
 
     def close(self) -> None:
-        """Nothing of it is left."""
+        """Close all connections."""
         self.client.redis.call("ACL", "DELUSER", self._user)
         self.account.client.close()
         self.client.close()
@@ -87,7 +87,7 @@ class World:
     # Gateways
 
     def boot(self, name: str) -> None:
-        """Start a process of this name, whether another has it or not."""
+        """Start a process of this name, even if another has it."""
         self._boots += 1
         gateway = Gateway(
             self.account, self.prefix, name, ttl=GATEWAY_TTL, limits=Limits(confirm_timeout=5.0)
@@ -98,7 +98,7 @@ class World:
         gateway.connected()
 
     def kill(self, gateway: Gateway) -> None:
-        """kill -9: what it has asked for may reach Redis yet."""
+        """Kill a process; its last requests may still reach Redis."""
         self.gateways.remove(gateway)
         self.gone.append(gateway)
         self.stray.append((gateway, [one for one in gateway.wire.pending if not one.is_executed]))
@@ -109,7 +109,7 @@ class World:
             unit.cut_off(gateway)
 
     def stop(self, gateway: Gateway) -> None:
-        """End it as a signal does."""
+        """Stop a process as a signal does."""
         gateway.background_tasks.stop_intake()
         gateway.run()
         gateway.gateway.close_connections()
@@ -121,18 +121,18 @@ class World:
         self.kill(gateway)
 
     def lose_connection(self, gateway: Gateway) -> None:
-        """Its connections to Redis are lost; what was asked over them may be carried out later."""
+        """Lose its connections to Redis; requests sent over them may be executed later."""
         self.stray.append((gateway, gateway.wire.lost()))
         self.stray.append((gateway, gateway.blocking.lost()))
 
     def heal(self, gateway: Gateway) -> None:
-        """Its way to Redis is there."""
+        """Reconnect it to Redis."""
         gateway.cut = False
         if not gateway.wire.connected and not gateway.frozen:
             gateway.connected()
 
     def stray_in(self) -> None:
-        """The oldest of the stray requests reaches Redis."""
+        """Execute the oldest request of a lost connection."""
         while self.stray:
             gateway, requests = self.stray[0]
             if not requests:
@@ -140,13 +140,13 @@ class World:
                 continue
             request = requests.pop(0)
             blocks = request.commands[0][0] == "BLMOVE"
-            # The server gives up waiting for a list by itself.
+            # The server itself stops waiting for a list.
             if not blocks or self.now - request.asked < float(request.commands[0][-1]):
                 gateway.wire.execute(request)
             return
 
     def pass_time(self, seconds: float) -> None:
-        """Time passes, for all that can see a clock."""
+        """Advance the time of everything that has a clock."""
         self.account.now += seconds
         for gateway in self.gateways:
             if not gateway.frozen and gateway.is_unanswered(self.now):
@@ -163,19 +163,19 @@ class World:
     # Redis
 
     def deny(self, command: str) -> None:
-        """The gateways may not use a command any more."""
+        """Remove the gateways' right to a command."""
         self.denied.add(command)
         self.refused = True
         self.client.redis.call("ACL", "SETUSER", self._user, f"-{command}")
 
     def grant(self) -> None:
-        """They may do all that they should again."""
+        """Restore the gateways' rights."""
         for command in sorted(self.denied):
             self.client.redis.call("ACL", "SETUSER", self._user, f"+{command}")
         self.denied.clear()
 
     def displace(self, key: str, comes_back: bool) -> None:
-        """Somebody puts a key of another type in the place of this one."""
+        """Replace a key by a key of another type."""
         if key in self.displaced:
             return
         redis = self.client.redis
@@ -191,7 +191,7 @@ class World:
             redis.call("SET", key, "x")
 
     def replace(self) -> None:
-        """Somebody removes these again."""
+        """Remove these keys again."""
         redis = self.client.redis
         for key, comes_back in self.displaced.items():
             for kind, read in ((b"string", ("GET", key)), (b"list", ("LINDEX", key, 0))):
@@ -208,7 +208,7 @@ class World:
     # Commands
 
     def give(self, unit: Unit, command: str, ttl: int, again: str | None = None) -> None:
-        """Give a command, or one of an id that was given before."""
+        """Push a command, new or with an id that was pushed before."""
         number = sum(len(one.marks) for one in self.given.values()) + len(self.given) + 1
         command_id = again or f"o{number}"
         one = self.given.setdefault(command_id, Given(command_id, command == "unlock"))
@@ -221,8 +221,7 @@ class World:
             self.client.command(unit.device, command, **more)
 
     def carry_out(self, unit: Unit, stage: str, before_reply: bool) -> None:
-        """Give an unlock command, and have it come so far; the reply to what brought it there may have
-        come."""
+        """Push an unlock command and advance it to a given step; the reply to that step may have arrived."""
         self.give(unit, "unlock", 40)
         one = next(reversed(self.given.values()))
         for _ in range(100):
@@ -257,20 +256,20 @@ class World:
         return reached[stage]
 
     def take_back(self, unit: Unit, target: str) -> None:
-        """Give a command that takes another back."""
+        """Push a cancel command."""
         command_id = f"c{len(self.given) + 1}"
         self.given[command_id] = Given(command_id, False, target=target)
         self.client.command(unit.device, "cancel", {"id": target}, id=command_id)
 
-    # What has to hold
+    # Invariants
 
     def writes(self, one: Given) -> int:
-        """How often a command was written, over all links."""
+        """Return how often a command was written, over all connections."""
         written = [data for unit in self.units for data in unit.written]
         return sum(mark in data for mark in one.marks for data in written)
 
     def check(self) -> None:
-        """What has to hold at any moment."""
+        """Check the invariants that hold at any moment."""
         for unit in self.units:
             unit.collect()
         for one in self.given.values():
@@ -290,7 +289,7 @@ class World:
             assert count or state not in WRITTEN, f"{one.id} was not written and is {record}"
 
     def check_end(self) -> None:
-        """What has to hold when everything has come to its end."""
+        """Check the invariants that hold when everything has ended."""
         events = self._events()
         for one in self.given.values():
             record = self.client.record(one.id)
@@ -311,7 +310,7 @@ class World:
         self._check_reports()
 
     def _found(self) -> str:
-        """What there is in Redis, for a complaint."""
+        """Return the contents of Redis for a failure message."""
         redis, found = self.client.redis, []
         for pattern in ("commands*", "gateway*", "session*", "epoch"):
             for key in redis.call("KEYS", self.key(pattern)):
@@ -344,7 +343,7 @@ class World:
             assert good and states[-1] == record["state"], f"{one.id}: replies {states}, record {record}"
 
     def _events(self) -> dict[str, list[str]]:
-        """The states of each command as its events tell them; told again, one counts once."""
+        """Return the states of each command from its events; repetitions count once."""
         told: dict[str, list[str]] = {}
         for event in self.client.events("command"):
             states = told.setdefault(event["data"]["id"], [])
@@ -353,7 +352,7 @@ class World:
         return told
 
     def _check_reports(self) -> None:
-        """What was answered is in the stream, and nothing is in it twice."""
+        """Check that answered reports are in the stream, and no report twice."""
         found: Counter[tuple[str, int]] = Counter()
         for event in self.client.events("location"):
             if (latitude := event["data"]["latitude"]) is not None:
@@ -365,10 +364,10 @@ class World:
                 assert count <= 1, f"{where} was published {count} times"
                 assert count or not report.answered, f"{where} was answered and not published"
 
-    # Calm
+    # Recovery
 
     def calm_down(self) -> None:
-        """Everything is mended, every lock is there and does what it is told, and time goes on."""
+        """Mend everything, let every lock connect and follow its commands, and advance the time."""
         self.grant()
         self.replace()
         while self.stray:
@@ -393,7 +392,7 @@ class World:
         self.check_end()
 
     def _rounds(self, count: int) -> Iterator[None]:
-        """So many seconds in which all is done that is due."""
+        """Do everything that is due for so many seconds."""
         for _ in range(count):
             for _ in range(2):
                 for gateway in self.gateways:
@@ -424,7 +423,7 @@ class World:
         return all(self.client.state(command) in ENDED for command in self.given)
 
     def steps_to(self, gateway: Gateway, script: str, most: int = 60) -> None:
-        """Go on with a gateway until it is about to ask for this."""
+        """Continue a gateway until it is about to send this request."""
         for _ in range(most):
             gateway.clock.advance(0)
             waiting = [one for one in gateway.wire.pending if not one.is_executed]
@@ -434,5 +433,5 @@ class World:
                 return
 
     def key(self, *parts: Any) -> str:
-        """A key under the prefix."""
+        """Return a key under the prefix."""
         return self.client.key(*parts)

@@ -1,4 +1,4 @@
-"""What the tests of the jt701 profile share."""
+"""Support for the tests of the jt701 profile."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ NODES = [[22.560541, 114.01038333], [-22.5, -57.602956]]
 
 
 class Unit:
-    """As much of a session as framing needs."""
+    """The part of a session that framing needs."""
 
     identity_wire = None
     sentence_version = None
@@ -32,7 +32,7 @@ class Unit:
 
 
 def heard(said: str) -> Message:
-    """A sentence from the lock, as the gateway hears it."""
+    """Return a sentence from the lock as the gateway decodes it."""
     (frame,) = Framer().feed(f"({DEVICE},{said})".encode())
     message = Decoder().decode(frame, 0.0)
     assert isinstance(message, Message)
@@ -56,6 +56,6 @@ class Jt701Case(SynchronousTestCase):
         return self.profile.commands[command].choose(params)
 
     def answer(self, said: str, command: str, **params: Any) -> Answer | None:
-        """What a sentence from the lock means for a command written under serial 7."""
+        """Return the meaning of a sentence for a command written under serial 7."""
         found = matching.as_reply(heard(said))
         return None if found is None else match(self.spec(command, **params).reply, 7, found[0])

@@ -1,4 +1,4 @@
-"""What the tests of commands share."""
+"""Support for tests of the life cycle of commands."""
 
 import tempfile
 from pathlib import Path
@@ -43,7 +43,7 @@ def sent(name: str = "unlock", limits: Limits | None = None, **fields: Any) -> C
 
 class LifecycleCase(SynchronousTestCase):
     def expect(self, step: Step, *states: str, action: Action = Action.NONE) -> None:
-        """The step announced these states, in this order, and asks for this action."""
+        """Check that the step announced these states, in sequence, and asks for this action."""
         announced = [str(one.state) for one in step.transitions if one.announce]
         self.assertEqual((announced, step.action), (list(states), action))
 

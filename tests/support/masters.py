@@ -1,4 +1,4 @@
-"""A JT701 master played by hand, and the sub-locks behind it."""
+"""A simulated JT701 master, driven by the test, and the sub-locks behind it."""
 
 import itertools
 import time
@@ -20,12 +20,12 @@ OPEN = sublock.STATUS_MOTOR
 
 
 def new_master() -> str:
-    """The id of a master that no other test has."""
+    """Return the id of a master that no other test has."""
     return str(next(_masters))
 
 
 def new_sublock() -> str:
-    """The id of a sub-lock that no other test has."""
+    """Return the id of a sub-lock that no other test has."""
     return f"E03B6{next(_sublocks):05d}"
 
 
@@ -45,7 +45,7 @@ def sublock_report(
     resent: bool = False,
     rest: bytes | None = None,
 ) -> bytes:
-    """What a sub-lock says through its master; `at` in epoch seconds, of now without."""
+    """Return a sub-lock's report through its master; `at` in epoch seconds, now without."""
     moment = _moment(at)
     own = sublock.encode_jt709(event | (sublock.RESENT if resent else 0), status, 19, 0, None)
     payload = sublock.encode(
@@ -63,7 +63,7 @@ def sublock_report(
 
 
 class Sentences:
-    """Divides what is written to a master: sentences, which begin with a letter where they have no id."""
+    """Divides bytes for a master into sentences, which begin with a letter where they have no id."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -74,10 +74,10 @@ class Sentences:
 
 
 class FakeMaster(FakeLock):
-    """A master over TCP. All that comes and is no `P69`, the answer to a report, is a command."""
+    """A master over TCP. Everything except `P69`, the answer to a report, is a command."""
 
     def location(self, *_: Any, at: float | None = None, **__: Any) -> bytes:
-        """A `$` report that wants an answer; its lock is locked."""
+        """Return a `$` report that wants an answer; its lock is locked."""
         self._serial += 1
         record = jt701.encode_record(
             time=_moment(at),
@@ -99,33 +99,33 @@ class FakeMaster(FakeLock):
         return jt701.encode_frame(self.device, jt701.VERSION_JT701D, 1, [record])
 
     def framer(self) -> Sentences:
-        """What divides the bytes that come."""
+        """Return the framer of the bytes from the gateway."""
         return Sentences()
 
     def _is_answer(self, raw: bytes) -> bool:
         return raw.startswith((b"(P69,", b"(P35"))
 
     def beat(self) -> None:
-        """Another report, and its answer: all that was written before has come by then."""
+        """Send a report and wait for its answer: everything written before has arrived by then."""
         self.report()
 
     def hear(self, identity: str, event: int = 0, status: int = 0, **more: Any) -> None:
-        """A sub-lock reports through it; wait until that is answered."""
+        """Send a sub-lock's report and wait until it is answered."""
         self._serial += 1
         self.send(sublock_report(self.device, identity, event, status, serial=self._serial, **more))
         self._until_answered()
 
     def say(self, *words: str) -> None:
-        """A `Pnn` sentence."""
+        """Send a `Pnn` sentence."""
         self.send(f"({','.join((self.device, *words))})".encode())
 
     def next_sublock_unlock(self) -> tuple[int, str, str]:
-        """Wait for an unlock of a sub-lock; its serial, minutes and the sub-lock."""
+        """Wait for an unlock of a sub-lock and return its serial, minutes and sub-lock."""
         raw = self.next_command()
         parts = raw[1:-1].decode().split(",")
         assert parts[0] == self.device and parts[3:7] == ["WLNET", "8", "1", "1"], raw
         return int(parts[2]), parts[7], parts[8]
 
     def take(self, serial: int) -> None:
-        """Say yes to an unlock of a sub-lock: it will be tried."""
+        """Accept an unlock of a sub-lock, which the master will then try."""
         self.answer(serial, "WLNET", "8", "1", "1")

@@ -1,4 +1,4 @@
-"""What a PromQL expression asks for: enough of its grammar for the expressions in etc/."""
+"""Parses PromQL: enough of its grammar for the expressions in etc/."""
 
 import re
 from collections.abc import Iterator
@@ -10,21 +10,21 @@ _SELECTOR = re.compile(r"\b([a-z_]\w*)\s*\{([^}]*)\}", re.IGNORECASE)
 _MATCHER = re.compile(r'\s*(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"\s*')
 _RANGE = re.compile(r"\[[^]]*\]")
 _NAME = re.compile(r"\b[a-z_]\w*", re.IGNORECASE)
-#: Words that are no metric.
+#: Words that are not metrics.
 _WORDS = {"and", "or", "unless", "by", "on", "group_left", "offset"}
 _FUNCTIONS = {"sum", "max", "min", "rate", "increase", "histogram_quantile", "absent", "abs"}
 
 
 @frozen
 class Selector:
-    """A metric, and for each of its labels the values that are asked for; a variable of Grafana's is one."""
+    """A metric with the values of each of its labels; a value may be a variable of Grafana."""
 
     metric: str
     values: dict[str, list[str]]
 
 
 def selectors(expression: str) -> Iterator[Selector]:
-    """The metrics of an expression. A word that is no function or operator is taken for a metric."""
+    """Return the metrics of an expression: words that are no functions or operators."""
     rest = _RANGE.sub("", _CLAUSE.sub("", expression))
     for metric, matchers in _SELECTOR.findall(rest):
         values = {}
@@ -40,5 +40,5 @@ def selectors(expression: str) -> Iterator[Selector]:
 
 
 def grouping_labels(expression: str) -> set[str]:
-    """The labels that an expression groups or matches by."""
+    """Return the labels that an expression groups or matches by."""
     return {label.strip() for inside in _CLAUSE.findall(expression) for label in inside.split(",")} - {""}

@@ -9,13 +9,13 @@ INET, INET6, UNIX = 0x11, 0x21, 0x31
 
 
 def v1(host: str, port: int) -> bytes:
-    """Version 1: a line of text."""
+    """Return version 1: a line of text."""
     family, there = ("TCP6", "2001:db8::1") if ":" in host else ("TCP4", "203.0.113.1")
     return f"PROXY {family} {host} {there} {port} 8888\r\n".encode()
 
 
 def v2(host: str, port: int, more: bytes = b"") -> bytes:
-    """Version 2: binary; `more` is what may follow the addresses."""
+    """Return version 2: binary; `more` follows the addresses."""
     six = ":" in host
     family, there = (socket.AF_INET6, "2001:db8::1") if six else (socket.AF_INET, "203.0.113.1")
     addresses = socket.inet_pton(family, host) + socket.inet_pton(family, there)
@@ -23,5 +23,5 @@ def v2(host: str, port: int, more: bytes = b"") -> bytes:
 
 
 def binary(command: int, family: int, body: bytes = b"") -> bytes:
-    """Version 2 with any body."""
+    """Return version 2 with any body."""
     return SIGNATURE + bytes([command, family]) + len(body).to_bytes(2, "big") + body

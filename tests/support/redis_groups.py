@@ -1,10 +1,10 @@
-"""Servers that stand in for each other: a primary with its replica and sentinels, and a Redis Cluster."""
+"""Redundant servers: a primary with its replica and sentinels, and a Redis Cluster."""
 
 import re
 
 from tests.support import LOOPBACK, PATIENCE, RedisClient, RedisError, ValkeyServer, free_port, wait_until
 
-#: Milliseconds after which a server that doesn't answer counts as down.
+#: Milliseconds after which a silent server counts as down.
 DOWN_AFTER = 500
 MASTER_NAME = "fleet"
 
@@ -32,12 +32,12 @@ class Sentinel(ValkeyServer):
         )
 
     def arguments(self) -> list[str]:
-        """A sentinel insists on a configuration file, which it writes to."""
+        """A sentinel requires a configuration file, which it writes to."""
         return [str(self._configuration), "--sentinel"]
 
 
 class SentinelGroup:
-    """A primary, a replica, and sentinels that watch over them and need a majority."""
+    """A primary, a replica, and sentinels that watch them and need a majority."""
 
     def __init__(self, sentinels: int = 3) -> None:
         self.servers = [ValkeyServer().start()]
@@ -47,7 +47,7 @@ class SentinelGroup:
             )
         )
         self.servers[1].start()
-        # Sentinels look for replicas every ten seconds only, but first when they start.
+        # Sentinels look for replicas when they start and then only every ten seconds.
         with self.servers[0].client() as client:
             wait_until(lambda: b"state=online" in client.call("INFO", "replication"))
         self.sentinels = [Sentinel(self.servers[0].port).start() for _ in range(sentinels)]
@@ -65,30 +65,30 @@ class SentinelGroup:
 
     @property
     def url(self) -> str:
-        """Where they are, for ``--redis``."""
+        """Their URL for ``--redis``."""
         hosts = ",".join(f"{LOOPBACK}:{one.port}" for one in self.sentinels)
         return f"redis+sentinel://{hosts}/{MASTER_NAME}"
 
     @property
     def primary(self) -> ValkeyServer:
-        """The server that the sentinels call the primary now."""
+        """Return the server that the sentinels call the primary now."""
         with self.sentinels[-1].client() as client:
             port = int(client.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER_NAME)[1])
         return next(one for one in self.servers if one.port == port)
 
     def replicated(self) -> None:
-        """Wait until the replica has all that the primary has."""
+        """Wait until the replica has all data of the primary."""
         with self.primary.client() as client:
             wait_until(lambda: client.call("WAIT", 1, 100) == 1, message="the replica is behind")
 
     def discard(self) -> None:
-        """End all of them."""
+        """Stop all of them."""
         for server in (*self.sentinels, *self.servers):
             server.discard()
 
 
 class ClusterNode(ValkeyServer):
-    """One node; its data and what it knows of the others outlive `kill`."""
+    """One node; its data and its view of the cluster outlive `kill`."""
 
     def __init__(self) -> None:
         self.bus_port = free_port()
@@ -99,7 +99,7 @@ class ClusterNode(ValkeyServer):
         )
 
     def facts(self) -> dict[str, str]:
-        """What it says of the cluster."""
+        """Return its description of the cluster."""
         with self.client() as client:
             return dict(re.findall(r"(\w+):(\S+)", client.call("CLUSTER", "INFO").decode()))
 
@@ -136,7 +136,7 @@ class RedisCluster:
 
     @property
     def holder(self) -> ClusterNode:
-        """The node that has the slot of the keys now."""
+        """Return the node that has the slot of the keys now."""
         return wait_until(self._find_holder, message="no node has the slot")
 
     def _find_holder(self) -> ClusterNode | None:
@@ -153,26 +153,26 @@ class RedisCluster:
 
     @property
     def others(self) -> list[ClusterNode]:
-        """The nodes that run and haven't got the slot."""
+        """Return the running nodes that don't have the slot."""
         holder = self.holder
         return [one for one in self.nodes if one is not holder and one.running]
 
     def url(self, *nodes: ClusterNode) -> str:
-        """The address of these nodes, for ``--redis``."""
+        """The URL of these nodes for ``--redis``."""
         return "redis+cluster://" + ",".join(f"{LOOPBACK}:{one.port}" for one in nodes)
 
     def client(self, timeout: float = PATIENCE) -> RedisClient:
-        """A new blocking client for the node that has the keys."""
+        """Return a new blocking client of the node that has the keys."""
         return self.holder.client(timeout)
 
     def migrate(self, to: ClusterNode) -> None:
-        """Move the slot, with all that is in it, to another primary."""
+        """Move the slot with its keys to another primary."""
         holder = self.holder
         with holder.client() as client:
             client.call("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", self.slot, self.slot, "NODE", to.id())
         wait_until(lambda: self._find_holder() is to, message="the slot does not move")
 
     def discard(self) -> None:
-        """End all of them."""
+        """Stop all of them."""
         for node in self.nodes:
             node.discard()

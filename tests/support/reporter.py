@@ -1,4 +1,4 @@
-"""Locks under load: they send, wait for answers, and send again what was not answered."""
+"""Locks under load: they send, wait for answers, and resend unanswered reports."""
 
 import json
 import threading
@@ -12,30 +12,30 @@ from tests.support import RedisClient
 from tests.support.daemon import Daemon, Lock
 from tests.vectors import binary, location
 
-#: Reports on their way at a time; a lock's last 64 are recognised when they come again.
+#: Unanswered reports at a time; the gateway recognises a lock's last 64 when they are repeated.
 WINDOW = 16
 
 
-#: When the reports are of: the last hour, so that a lock's next one is newer.
+#: The start of the reports' times, an hour ago, so that a lock's next report is newer.
 _START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
 
 
 def report(serial: int, device: str = "794308010679") -> bytes:
-    """A location report; the same bytes whenever it is asked for."""
+    """Return a location report; the same bytes for the same arguments."""
     return binary(
         0x0200, location(time=_START + timedelta(seconds=serial)), serial, wire=bytes.fromhex(device)
     )
 
 
 def answered(frame: bytes) -> int:
-    """The serial that a 0x8001 answers."""
+    """Return the serial that a 0x8001 answers."""
     return int.from_bytes(unpack(frame)[12:14], "big")
 
 
 class Reporter(threading.Thread):
-    """One lock with `count` reports in its memory, which it forgets as they are answered."""
+    """A lock with `count` stored reports, which it removes as they are answered."""
 
-    #: Whether it sends again what was not answered within half a second, on the same connection.
+    #: Whether it repeats reports without an answer within half a second, on the same connection.
     repeats = False
 
     def __init__(self, daemon: Daemon, device: str, count: int) -> None:
@@ -50,7 +50,7 @@ class Reporter(threading.Thread):
         self._deadline = time.monotonic() + 40
 
     def run(self) -> None:
-        """Connect, report, and begin anew when the connection ends, until all is answered."""
+        """Connect and report, again after each lost connection, until all reports are answered."""
         try:
             while self._memory and time.monotonic() < self._deadline:
                 try:
@@ -88,7 +88,7 @@ class Reporter(threading.Thread):
 
 
 class DatagramReporter(Reporter):
-    """The same over UDP, from one address; what gets no answer it sends again."""
+    """The same over UDP, from one address; it repeats unanswered reports."""
 
     repeats = True
 
@@ -99,7 +99,7 @@ class DatagramReporter(Reporter):
 def published(
     client: RedisClient, prefix: str = "jt709c", kind: str = "location"
 ) -> Counter[tuple[str, int]]:
-    """How often each report, by device and serial, is in the stream."""
+    """Return how often each report, by device and serial, is in the stream."""
     found: Counter[tuple[str, int]] = Counter()
     for event in stream_events(client, prefix):
         if event["kind"] == kind:
@@ -108,6 +108,6 @@ def published(
 
 
 def stream_events(client: RedisClient, prefix: str = "jt709c") -> list[dict[str, Any]]:
-    """All events in the stream."""
+    """Return all events in the stream."""
     entries = client.call("XRANGE", f"{prefix}:events", "-", "+")
     return [json.loads(fields[5]) for _, fields in entries]

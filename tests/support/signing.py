@@ -1,4 +1,4 @@
-"""Signing commands as a writer of another house would: nothing of ours is used."""
+"""Signs commands as a foreign producer would, without code of the gateway."""
 
 import hashlib
 import hmac
@@ -14,23 +14,23 @@ _ids = itertools.count(1)
 
 
 def vectors() -> list[dict[str, str]]:
-    """The test vectors of docs/commands.rst."""
+    """Return the test vectors of docs/commands.rst."""
     path = ROOT / "tests" / "vectors" / "signed_orders.json"
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def sign(text: str, key: str = "k1", secret: bytes = SECRET) -> bytes:
-    """What is pushed for a command whose JSON is `text`."""
+    """Return the entry for a command whose JSON is `text`."""
     mac = hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
     return json.dumps({"key": key, "mac": mac, "order": text}).encode()
 
 
 def command_text(device: str, command: str, params: dict[str, Any] | None = None, **more: Any) -> str:
-    """The JSON of a command that is signed now, or at `issued_at`."""
+    """Return the JSON of a command signed now, or at `issued_at`."""
     fields = {"id": f"signed-{next(_ids)}", "issued_at": time.time(), "device": device, "command": command}
     return json.dumps({**fields, "params": params or {}, **more})
 
 
 def id_of(entry: bytes) -> str:
-    """The id of a signed command."""
+    """Return the id of a signed command."""
     return json.loads(json.loads(entry)["order"])["id"]

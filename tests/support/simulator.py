@@ -1,4 +1,4 @@
-"""What the tests of virtual locks need: a lock that never surprises, and a gateway of a few lines."""
+"""Support for tests of virtual locks: a lock without random events, and a gateway of a few lines."""
 
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -10,20 +10,20 @@ from jt709c_gateway.simulator.lock import VirtualLock
 from jt709c_gateway.simulator.options import LockOptions
 
 START = datetime(2026, 11, 22, 10, 15, tzinfo=UTC).timestamp()
-#: Nothing but reports, every ten seconds.
+#: Only reports, every ten seconds.
 QUIET = {"register": False, "ask_time": 0.0, "dynamic_password": False, "heartbeat": 0.0, "interval": 10.0}
 Fact = TypeVar("Fact")
 
 
 def make_lock(device: str, **options: Any) -> VirtualLock:
-    """A quiet lock, switched on at `START`."""
+    """Make a quiet lock, switched on at `START`."""
     lock = VirtualLock(device, LockOptions(**{**QUIET, **options}))
     lock.start(START)
     return lock
 
 
 def read(frames: list[bytes]) -> list[Message]:
-    """What a gateway makes of the frames; all of them have to be sound."""
+    """Decode frames as a gateway does; all of them have to be valid."""
     decoder = Decoder(secrets=True)
     messages = []
     for frame in Framer().feed_datagram(b"".join(frames)):
@@ -35,23 +35,23 @@ def read(frames: list[bytes]) -> list[Message]:
 
 
 def facts(frames: list[bytes], kind: type[Fact]) -> list[Fact]:
-    """What the frames say of one kind."""
+    """Return the events of one kind in the frames."""
     return [data for message in read(frames) for _, data in message.events if isinstance(data, kind)]
 
 
 def answers(frames: list[bytes]) -> bytes:
-    """What a gateway answers to the frames."""
+    """Return a gateway's answers to the frames."""
     now = datetime.fromtimestamp(START, UTC)
     return b"".join(message.answer_at(now) or b"" for message in read(frames))
 
 
 def online(device: str, **options: Any) -> VirtualLock:
-    """A lock whose first report has been answered."""
+    """Make a lock whose first report has been answered."""
     lock = make_lock(device, **options)
     lock.receive(answers(lock.connected(START)), START)
     return lock
 
 
 def replies(frames: list[bytes]) -> list[str]:
-    """Sentences among the frames."""
+    """Return the sentences among the frames."""
     return [frame.decode("latin-1") for frame in frames if frame[:1] == b"("]

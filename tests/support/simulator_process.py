@@ -1,4 +1,4 @@
-"""`jt709c simulate` in a process of its own."""
+"""`jt709c simulate` as a process."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ from tests.support.daemon import Daemon, twistd_environment
 
 @contextmanager
 def simulated(daemon: Daemon, *options: str) -> Iterator[None]:
-    """Virtual locks that talk to a daemon for as long as the block runs."""
+    """Run virtual locks against a daemon for the duration of the block."""
     command = [sys.executable, "-c", "from jt709c_gateway.cli.main import main; main()", "simulate"]
     command += ["--tcp", f"{LOOPBACK}:{daemon.tcp_port}", "--interval", "2", *options]
     process = subprocess.Popen(

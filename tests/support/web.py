@@ -1,4 +1,4 @@
-"""What the tests of the status page and its API need: asking it, checking answers against its description."""
+"""Support for tests of the status page and its API: requests, checked against the API's description."""
 
 import base64
 import http.client
@@ -29,7 +29,7 @@ BASE = "/api/v1"
 
 
 def web_service(*options: str) -> WebService:
-    """A web service that is not started."""
+    """Return a web service that is not started."""
     parsed = Options()
     parsed.parseOptions(["--http", "tcp:0:interface=127.0.0.1", *options])
     return WebService(Clock(), parsed.settings, load_profiles())
@@ -40,18 +40,18 @@ FROM_THE_PAGE = {"content-type": "application/json", "x-requested-with": "jt709c
 
 
 def user_line(name: str, password: str) -> str:
-    """A line of a file of users; the cost is the lowest that there is."""
+    """Return a line of a users file, with the lowest cost."""
     return f"{name}:{bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()}\n"
 
 
 def basic(name: str, password: str) -> dict[str, str]:
-    """The header of a user."""
+    """Return the authorization header of a user."""
     return {"authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
 
 
 @frozen
 class Reply:
-    """What was answered: header names in small letters; of JSON the value."""
+    """An answer: its status, lower-case header names and body."""
 
     status: int
     headers: Mapping[str, str]
@@ -59,23 +59,23 @@ class Reply:
 
     @property
     def json(self) -> Any:
-        """The value."""
+        """The decoded JSON."""
         return json.loads(self.body)
 
     @property
     def error(self) -> dict[str, str]:
-        """Field and message of an error."""
+        """Return field and message of an error."""
         found: dict[str, str] = self.json["error"]
         return found
 
 
 def operations() -> list[tuple[str, str]]:
-    """Method and path of each operation in the description."""
+    """Return method and path of each operation in the description."""
     return [(method.upper(), path) for path, item in DESCRIPTION["paths"].items() for method in item]
 
 
 def described(method: str, path: str) -> tuple[str, dict[str, Any]]:
-    """The path as described, and the operation; AssertionError when there is none."""
+    """Return the described path and operation; AssertionError when there is none."""
     for known, item in sorted(DESCRIPTION["paths"].items(), key=lambda one: "{" in one[0]):
         pattern = re.sub(r"\{[a-z]+\}", "[^/]+", known)
         if re.fullmatch(pattern, path) and method.lower() in item:
@@ -84,7 +84,7 @@ def described(method: str, path: str) -> tuple[str, dict[str, Any]]:
 
 
 def closed(schema: Any) -> Any:
-    """A schema that allows no more fields than it describes."""
+    """Return a schema that allows only the fields it describes."""
     if isinstance(schema, list):
         return [closed(one) for one in schema]
     if not isinstance(schema, dict):
@@ -105,13 +105,13 @@ def is_time_in_utc(value: object) -> bool:
 
 
 def validate(value: Any, schema: Mapping[str, Any]) -> None:
-    """Raise an error of jsonschema when a value isn't as described, or has a field that isn't described."""
+    """Raise an error of jsonschema when a value differs from its schema, or has an undescribed field."""
     whole = {**closed(schema), "components": CLOSED}
     jsonschema.Draft202012Validator(whole, format_checker=FORMATS).validate(value)
 
 
 def schema_of(response: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Media type and schema of a described answer."""
+    """Return media type and schema of a described answer."""
     if "$ref" in response:
         response = DESCRIPTION["components"]["responses"][response["$ref"].rpartition("/")[2]]
     [(media, content)] = response["content"].items()
@@ -120,19 +120,20 @@ def schema_of(response: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 @define
 class Api:
-    """Asks a daemon, as a user or as nobody. Every answer of the API has to be as it is described."""
+    """Sends requests to a daemon, as a user or anonymously, and checks every answer against the
+    description."""
 
     daemon: Daemon
     headers: Mapping[str, str] = field(factory=dict)
-    #: Method, described path and status of all that was answered.
+    #: Method, described path and status of all answers.
     seen: set[tuple[str, str, int]] = field(factory=set)
 
     def get(self, path: str, *query: tuple[str, object], **headers: str) -> Reply:
-        """GET of the API."""
+        """Send a GET to the API."""
         return self.call("GET", path, query, headers=headers)
 
     def post(self, path: str, body: object, **headers: str) -> Reply:
-        """POST of JSON, as the page does it; `headers` with None are left out."""
+        """Send a POST of JSON, as the page does; `headers` with None are omitted."""
         return self.call("POST", path, body=body, headers={**FROM_THE_PAGE, **headers})
 
     def call(
@@ -143,7 +144,7 @@ class Api:
         body: object = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Any call; `body` is bytes, or what is to be JSON."""
+        """Send any request; `body` is bytes, or a value to send as JSON."""
         target = BASE + quote(path) + ("?" + urlencode(query) if query else "")
         reply = self.fetch(method, target, body, headers)
         known, operation = described(method, path)
@@ -162,7 +163,7 @@ class Api:
         body: object = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Ask for anything that the server has."""
+        """Send a GET for any path of the server."""
         sent = {name.replace("_", "-"): value for name, value in {**self.headers, **(headers or {})}.items()}
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         connection = http.client.HTTPConnection(LOOPBACK, self.daemon.http_port, timeout=30)
@@ -177,12 +178,12 @@ class Api:
             connection.close()
 
     def listen(self, *query: tuple[str, object], receive_buffer: int | None = None) -> "Listener":
-        """Live events."""
+        """Open the stream of live events."""
         return Listener(self, query, receive_buffer)
 
 
 class Listener:
-    """A client of the live events; `receive_buffer` is how many bytes its kernel takes in ahead of it."""
+    """A client of the live events; `receive_buffer` limits the bytes that its kernel reads ahead."""
 
     def __init__(self, api: Api, query: Any, receive_buffer: int | None) -> None:
         self.socket = socket.socket()
@@ -202,18 +203,18 @@ class Listener:
             self.line()
 
     def error(self) -> dict[str, str]:
-        """What was answered instead of events."""
+        """Return the answer sent instead of events."""
         found: dict[str, str] = json.loads(self._response.read())["error"]
         return found
 
     def line(self) -> str:
-        """The next line; `""` is the end of a message, AssertionError the end of all."""
+        """Return the next line; `""` ends a message, AssertionError at the end of the stream."""
         line = self._response.readline()
         assert line, "the live events have ended"
         return line.decode().rstrip("\n")
 
     def messages(self) -> Iterator[tuple[str, Any, str | None]]:
-        """Messages as they come: sort, data, id. A comment is (`comment`, its text, None)."""
+        """Yield messages: type, data, id. A comment is (`comment`, its text, None)."""
         fields: dict[str, str] = {}
         while True:
             line = self.line()
@@ -227,7 +228,7 @@ class Listener:
                 fields = {}
 
     def next(self, what: str, timeout: float = 15.0) -> Any:
-        """The data of the next message of a sort."""
+        """Return the data of the next message of a type."""
         deadline = time.monotonic() + timeout
         for event, data, _ in self.messages():
             if event == what:
@@ -236,13 +237,13 @@ class Listener:
         raise AssertionError
 
     def ended(self) -> bool:
-        """Read to the end; TimeoutError when there is none in time."""
+        """Read to the end; TimeoutError when it does not come in time."""
         while self._response.readline():
             pass
         return True
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._response.close()
         self.socket.close()
 
@@ -254,7 +255,7 @@ class Listener:
 
 
 class ApiCase(SynchronousTestCase):
-    """A gateway with no more rights than it needs; it must not be denied one."""
+    """A gateway with only the rights it needs; the tests fail when Redis denies it one."""
 
     server: GuardedServer
     daemon: Daemon
@@ -282,7 +283,7 @@ class ApiCase(SynchronousTestCase):
         return lock
 
     def assert_bad(self, path: str, name: str, value: object, right: str) -> None:
-        """A parameter is refused in one line that names it, tells its length and what is right."""
+        """Check that a parameter is refused in one line with its name, its length and the expected value."""
         reply = self.api.get(path, (name, value))
         self.assertEqual(reply.status, 400, reply)
         self.assertEqual(reply.error["field"], name)
