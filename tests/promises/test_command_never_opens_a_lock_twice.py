@@ -13,8 +13,8 @@ from tests.support.commands import CommandClient, FakeLock, check_edges, new_dev
 from tests.support.daemon import Daemon
 
 
-class CrashTests(SynchronousTestCase):
-    """The daemon is killed, stopped, frozen; Redis is killed and frozen."""
+class CrashCase(SynchronousTestCase):
+    """A server of its own, a lock, and gateways that each test starts."""
 
     def setUp(self) -> None:
         self.server = ValkeyServer("--appendonly", "yes", "--appendfsync", "always").start()
@@ -41,6 +41,10 @@ class CrashTests(SynchronousTestCase):
         self.lock.say_yes(self.lock.next_unlock())
         self.lock.open()
         self.client.wait(command, "confirmed")
+
+
+class KilledGatewayTests(CrashCase):
+    """The daemon is killed, and started again."""
 
     def test_killed_after_writing(self) -> None:
         """Killed between writing and the answer: uncertain after the restart, and never written again."""
@@ -115,23 +119,67 @@ class CrashTests(SynchronousTestCase):
         self.assert_once()
         check_edges(self.client.states(command))
 
-    def test_claimed_by_a_lost_reply(self) -> None:
-        """A command claimed by a call whose reply was lost is carried out when Redis is back."""
-        daemon = self.gateway("gw1")
-        self.lock.connect(daemon)
-        command = self.client.unlock(new_device())
-        self.client.wait(command, "waiting")
-        device = self.client.record(command)["device"]
-        payload = self.client.redis.call("LPOP", self.client.key("commands", "waiting", device))
-        self.client.redis.call("HSET", self.client.key("commands", "underway", "gw1"), command, payload)
-        self.client.close()
-        self.server.restart()
-        self.client = CommandClient(self.server)
-        wait_until(lambda: self.client.redis.call("LLEN", self.client.key("commands", "waiting", device)))
-        self.lock = FakeLock(device).connect(daemon)
-        self.addCleanup(self.lock.close)
-        self.open_with(command)
-        self.assert_once()
+    def test_killed_at_any_moment(self) -> None:
+        """Killed again and again, at any moment: each command is written once at most and has an outcome."""
+        dice = random.Random(709)
+        daemon = self.gateway("gw1", "--confirm-timeout", "1")
+        locks = [FakeLock(new_device()) for _ in range(6)]
+        commands: dict[str, FakeLock] = {}
+        end = time.monotonic() + 10
+        for round_ in range(8):
+            for lock in locks:
+                lock.connect(daemon)
+                # Some come in before they are there, some after.
+                count = dice.randrange(3)
+                for _ in range(count):
+                    commands[self.client.unlock(lock.device, timeout=1, ttl=30)] = lock
+            moment = time.monotonic() + dice.random() * 0.12
+            while time.monotonic() < moment:
+                for lock in locks:
+                    self.play(lock, dice)
+            daemon.kill()
+            for lock in locks:
+                self.play(lock, dice)
+            daemon.start()
+            if time.monotonic() > end and round_ > 5:
+                break
+        for lock in locks:
+            lock.connect(daemon)
+
+        def settled() -> bool:
+            for lock in locks:
+                self.play(lock, dice)
+            return not any(
+                self.client.state(one) in ("", "queued", "waiting", "sent", "acknowledged")
+                for one in commands
+            )
+
+        wait_until(settled, message="some commands have not ended")
+        for command, lock in commands.items():
+            attempts = int(self.client.record(command)["attempts"])
+            self.assertLessEqual(attempts, 1, command)
+            # A crash may have come between the record of a step and its event.
+            check_edges(self.client.states(command), complete=False)
+            self.addCleanup(lock.close)
+        for lock in locks:
+            mine = [command for command in commands if commands[command] is lock]
+            serials = [raw.split(b",")[2] for raw in lock.commands]
+            recorded = [f"{int(self.client.record(one)['serial'] or -1):03d}".encode() for one in mine]
+            self.assertEqual(len(serials), len(set(serials)), "a serial was written twice")
+            self.assertTrue(set(serials) <= set(recorded), "bytes without a record")
+        self.client.wait_for_none_under_way()
+
+    def play(self, lock: FakeLock, dice: random.Random) -> None:
+        """Read what has come for a lock, and answer some of it."""
+        for serial in lock.unlocks():
+            if dice.random() < 0.7:
+                lock.try_to(lock.say_yes, serial)
+            if dice.random() < 0.5:
+                lock.try_to(lock.move)
+
+
+class SeveralGatewaysTests(CrashCase):
+    """One gateway dies, is frozen, or loses the lock, and another goes on."""
 
     def test_adopted(self) -> None:
         """Another gateway adopts what a dead one had: written is uncertain, unwritten is carried out."""
@@ -213,6 +261,10 @@ class CrashTests(SynchronousTestCase):
         self.lock.next_command()
         self.client.wait(command, "sent")
 
+
+class StoppedGatewayTests(CrashCase):
+    """The daemon is stopped by a signal."""
+
     def test_sigterm(self) -> None:
         """SIGTERM lets the command under way have its answer, and begins no other."""
         daemon = self.gateway("gw1")
@@ -243,6 +295,28 @@ class CrashTests(SynchronousTestCase):
         self.assertLess(time.monotonic() - started, 5)
         self.client.wait(command, "uncertain")
         self.client.wait_for_none_under_way()
+
+
+class RedisFailureTests(CrashCase):
+    """Redis is killed and frozen."""
+
+    def test_claimed_by_a_lost_reply(self) -> None:
+        """A command claimed by a call whose reply was lost is carried out when Redis is back."""
+        daemon = self.gateway("gw1")
+        self.lock.connect(daemon)
+        command = self.client.unlock(new_device())
+        self.client.wait(command, "waiting")
+        device = self.client.record(command)["device"]
+        payload = self.client.redis.call("LPOP", self.client.key("commands", "waiting", device))
+        self.client.redis.call("HSET", self.client.key("commands", "underway", "gw1"), command, payload)
+        self.client.close()
+        self.server.restart()
+        self.client = CommandClient(self.server)
+        wait_until(lambda: self.client.redis.call("LLEN", self.client.key("commands", "waiting", device)))
+        self.lock = FakeLock(device).connect(daemon)
+        self.addCleanup(self.lock.close)
+        self.open_with(command)
+        self.assert_once()
 
     def test_redis_frozen(self) -> None:
         """Redis hangs while a command is under way: what the lock says meanwhile counts when it is back."""
@@ -281,61 +355,3 @@ class CrashTests(SynchronousTestCase):
         self.client.wait(command, "confirmed")
         self.open_with(behind)
         self.assert_once(2)
-
-    def test_killed_at_any_moment(self) -> None:
-        """Killed again and again, at any moment: each command is written once at most and has an outcome."""
-        dice = random.Random(709)
-        daemon = self.gateway("gw1", "--confirm-timeout", "1")
-        locks = [FakeLock(new_device()) for _ in range(6)]
-        commands: dict[str, FakeLock] = {}
-        end = time.monotonic() + 10
-        for round_ in range(8):
-            for lock in locks:
-                lock.connect(daemon)
-                # Some come in before they are there, some after.
-                count = dice.randrange(3)
-                for _ in range(count):
-                    commands[self.client.unlock(lock.device, timeout=1, ttl=30)] = lock
-            moment = time.monotonic() + dice.random() * 0.12
-            while time.monotonic() < moment:
-                for lock in locks:
-                    self.play(lock, dice)
-            daemon.kill()
-            for lock in locks:
-                self.play(lock, dice)
-            daemon.start()
-            if time.monotonic() > end and round_ > 5:
-                break
-        for lock in locks:
-            lock.connect(daemon)
-
-        def settled() -> bool:
-            for lock in locks:
-                self.play(lock, dice)
-            return not any(
-                self.client.state(one) in ("", "queued", "waiting", "sent", "acknowledged")
-                for one in commands
-            )
-
-        wait_until(settled, message="some commands have not ended")
-        for command, lock in commands.items():
-            attempts = int(self.client.record(command)["attempts"])
-            self.assertLessEqual(attempts, 1, command)
-            # A crash may have come between the record of a step and its event.
-            check_edges(self.client.states(command), complete=False)
-            self.addCleanup(lock.close)
-        for lock in locks:
-            mine = [command for command in commands if commands[command] is lock]
-            serials = [raw.split(b",")[2] for raw in lock.commands]
-            recorded = [f"{int(self.client.record(one)['serial'] or -1):03d}".encode() for one in mine]
-            self.assertEqual(len(serials), len(set(serials)), "a serial was written twice")
-            self.assertTrue(set(serials) <= set(recorded), "bytes without a record")
-        self.client.wait_for_none_under_way()
-
-    def play(self, lock: FakeLock, dice: random.Random) -> None:
-        """Read what has come for a lock, and answer some of it."""
-        for serial in lock.unlocks():
-            if dice.random() < 0.7:
-                lock.try_to(lock.say_yes, serial)
-            if dice.random() < 0.5:
-                lock.try_to(lock.move)

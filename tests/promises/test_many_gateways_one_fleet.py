@@ -6,7 +6,7 @@ from tests.support.commands import UNLOCKED, lock_event, new_device
 from tests.support.fleet_bench import FleetTestCase
 
 
-class MovingTests(FleetTestCase):
+class SessionMoveTests(FleetTestCase):
     """A lock that opens a session at one gateway while another believes that it has it."""
 
     def test_older_session_is_closed(self) -> None:
@@ -112,6 +112,10 @@ class MovingTests(FleetTestCase):
         self.report(self.node, old)
         self.pass_time()
         self.assertEqual(old.closed, ["replaced"])
+
+
+class CommandMoveTests(FleetTestCase):
+    """Commands of a lock that goes from one gateway to another."""
 
     def test_commands_go_along(self) -> None:
         """Commands that wait while the lock moves are sent by the gateway that it has moved to."""

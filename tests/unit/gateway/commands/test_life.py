@@ -6,8 +6,8 @@ import time
 from tests.support.commands import UNLOCKED, CommandCase, FakeLock, card_event, lock_event, new_device
 
 
-class UnlockTests(CommandCase):
-    """A lock that answers, moves, refuses, or does nothing of the kind."""
+class UnlockCase(CommandCase):
+    """A connected lock that gets unlock commands."""
 
     options = ("--confirm-timeout", "1.5")
 
@@ -20,155 +20,15 @@ class UnlockTests(CommandCase):
         command = self.client.unlock(self.device, **more)
         return command, self.lock.next_unlock()
 
+
+class WritingTests(UnlockCase):
+    """What is written, and what is told of its source."""
+
     def test_exact_bytes(self) -> None:
         """What is written is the sentence of the profile, with the device's id and the serial."""
         self.client.unlock(self.device, "888888")
         raw = self.lock.next_command()
         self.assertEqual(raw, f"({self.device},1,001,ELOCK,1,1,888888)".encode())
-
-    def test_confirmed_by_event(self) -> None:
-        """Queued, sent, acknowledged, and confirmed by the lock event, which names the command."""
-        command, serial = self.sent(issued_by="night shift")
-        self.client.wait(command, "sent")
-        self.lock.say_yes(serial)
-        self.client.wait(command, "acknowledged")
-        self.lock.open()
-        record = self.client.wait(command, "confirmed")
-        self.assertEqual(self.client.states(command), ["queued", "sent", "acknowledged", "confirmed"])
-        (event,) = self.client.events("lock", self.device)
-        self.assertEqual(event["data"]["command_id"], command)
-        (reply,) = self.client.events("reply", self.device)
-        self.assertEqual(reply["data"]["command_id"], command)
-        self.assertEqual(record["issued_by"], "night shift")
-        self.assertEqual(json.loads(record["evidence"])["kind"], "lock")
-        for name in ("created_at", "sent_at", "acknowledged_at", "confirmed_at", "ended_at"):
-            self.assertTrue(record[name], name)
-
-    def test_cause_before_effect(self) -> None:
-        """The events that make a command go on are published before the command's own."""
-        command, serial = self.sent()
-        self.lock.say_yes(serial)
-        self.lock.open()
-        self.client.wait(command, "confirmed")
-        flat = self.client.redis.call("XRANGE", self.client.key("events"), "-", "+")
-        ours = [json.loads(fields[5]) for _, fields in flat if fields[3].decode() == self.device]
-        told = [
-            event["data"].get("state", event["kind"]) if event["kind"] == "command" else event["kind"]
-            for event in ours
-            if event["kind"] in ("command", "reply", "lock")
-        ]
-        self.assertEqual(told, ["queued", "sent", "reply", "acknowledged", "lock", "confirmed"])
-
-    def test_confirmed_by_state(self) -> None:
-        """A lock state that becomes unlocked confirms as well."""
-        command, serial = self.sent()
-        self.lock.say_yes(serial)
-        self.lock.report(status=UNLOCKED)
-        record = self.client.wait(command, "confirmed")
-        self.assertEqual(json.loads(record["evidence"])["kind"], "status")
-
-    def test_confirmed_without_answer(self) -> None:
-        """A lock that moves before it answers has confirmed; its late answer changes nothing."""
-        command, serial = self.sent()
-        self.lock.open()
-        self.client.wait(command, "confirmed")
-        self.lock.say_yes(serial)
-        self.lock.beat()
-        self.assertEqual(self.client.states(command), ["queued", "sent", "confirmed"])
-
-    def test_rejected(self) -> None:
-        """A refusal is an outcome, with its reason; nothing is tried again."""
-        command, serial = self.sent()
-        self.lock.refuse(serial)
-        record = self.client.wait(command, "rejected")
-        self.assertEqual(record["reason"], "wrong password")
-        self.assertEqual(json.loads(record["answer"])["wrong_password"], True)
-        self.lock.beat()
-        self.assertEqual(len(self.lock.commands), 1)
-
-    def test_strange_answer(self) -> None:
-        """An answer that the profile doesn't know leaves a physical command uncertain, never done."""
-        command, serial = self.sent()
-        self.lock.answer(serial, "ELOCK", "1", "7")
-        record = self.client.wait(command, "uncertain")
-        self.assertIn("does not know", record["reason"])
-
-    def test_other_serial(self) -> None:
-        """An answer under another serial is no answer to this command."""
-        command, serial = self.sent()
-        self.lock.say_yes(serial + 1)
-        self.lock.beat()
-        self.assertEqual(self.client.state(command), "sent")
-
-    def test_no_answer(self) -> None:
-        """Written, and no answer within the command's timeout: uncertain, and not written again."""
-        command, _ = self.sent(timeout=1)
-        record = self.client.wait(command, "uncertain")
-        self.assertEqual(record["reason"], "no answer within 1 s")
-        self.lock.beat()
-        self.assertEqual(len(self.lock.commands), 1)
-
-    def test_lost_connection(self) -> None:
-        """The connection is lost after writing: uncertain at once, and not written to the next connection."""
-        command, _ = self.sent()
-        self.client.wait(command, "sent")
-        self.lock.connect(self.daemon)
-        record = self.client.wait(command, "uncertain")
-        self.assertIn("connection was lost", record["reason"])
-        self.lock.beat()
-        self.assertEqual(len(self.lock.commands), 1)
-
-    def test_unconfirmed_then_confirmed(self) -> None:
-        """A yes without evidence ends as unconfirmed; evidence that comes later still confirms."""
-        command, serial = self.sent()
-        self.lock.say_yes(serial)
-        record = self.client.wait(command, "unconfirmed")
-        self.assertIn("no evidence within 1.5 s", record["reason"])
-        self.lock.open()
-        self.client.wait(command, "confirmed")
-        self.assertEqual(
-            self.client.states(command), ["queued", "sent", "acknowledged", "unconfirmed", "confirmed"]
-        )
-
-    def test_uncertain_then_confirmed(self) -> None:
-        """Evidence that comes after the connection was lost, with the first message, confirms."""
-        command, _ = self.sent()
-        self.client.wait(command, "sent")
-        self.lock.connect(self.daemon, known=False)
-        self.lock.open()
-        self.client.wait(command, "confirmed")
-        self.assertEqual(self.client.states(command), ["queued", "sent", "uncertain", "confirmed"])
-
-    def test_late_answer(self) -> None:
-        """An answer that comes late is kept with the command, which stays uncertain."""
-        command, serial = self.sent(timeout=1)
-        self.client.wait(command, "uncertain")
-        self.lock.say_yes(serial)
-        self.lock.beat()
-        record = self.client.record(command)
-        self.assertEqual(record["state"], "uncertain")
-        self.assertEqual(json.loads(record["answer"])["accepted"], True)
-
-    def test_card_is_no_evidence(self) -> None:
-        """An opening with an RFID card confirms nothing, though the lock's state changes with it."""
-        command, serial = self.sent()
-        self.lock.say_yes(serial)
-        self.lock.report(card_event(), UNLOCKED)
-        self.assertEqual(self.client.wait_end(command)["state"], "unconfirmed")
-        (event,) = self.client.events("lock", self.device)
-        self.assertIsNone(event["data"]["command_id"])
-
-    def test_old_report_is_no_evidence(self) -> None:
-        """A stored report of an opening before the command confirms nothing."""
-        command, serial = self.sent()
-        self.lock.say_yes(serial)
-        self.client.wait(command, "acknowledged")
-        body = self.lock.location(lock_event(), UNLOCKED, at=time.time() - 600)
-        item = body[13:-2]
-        stored = b"\x00\x01\x01" + len(item).to_bytes(2, "big") + item
-        self.lock.send(self.lock.frame(0x0704, stored))
-        self.lock.report(lock_event(), UNLOCKED, at=time.time() - 600)
-        self.assertEqual(self.client.wait_end(command)["state"], "unconfirmed")
 
     def test_seal(self) -> None:
         """`lock` is another name for `seal`: written once, confirmed when the lock closes."""
@@ -224,6 +84,102 @@ class UnlockTests(CommandCase):
             self.lock.report()
         self.assertEqual(len(set(serials)), 6)
 
+
+class EvidenceTests(UnlockCase):
+    """Which reports confirm a command, and which do not."""
+
+    def test_confirmed_by_event(self) -> None:
+        """Queued, sent, acknowledged, and confirmed by the lock event, which names the command."""
+        command, serial = self.sent(issued_by="night shift")
+        self.client.wait(command, "sent")
+        self.lock.say_yes(serial)
+        self.client.wait(command, "acknowledged")
+        self.lock.open()
+        record = self.client.wait(command, "confirmed")
+        self.assertEqual(self.client.states(command), ["queued", "sent", "acknowledged", "confirmed"])
+        (event,) = self.client.events("lock", self.device)
+        self.assertEqual(event["data"]["command_id"], command)
+        (reply,) = self.client.events("reply", self.device)
+        self.assertEqual(reply["data"]["command_id"], command)
+        self.assertEqual(record["issued_by"], "night shift")
+        self.assertEqual(json.loads(record["evidence"])["kind"], "lock")
+        for name in ("created_at", "sent_at", "acknowledged_at", "confirmed_at", "ended_at"):
+            self.assertTrue(record[name], name)
+
+    def test_cause_before_effect(self) -> None:
+        """The events that make a command go on are published before the command's own."""
+        command, serial = self.sent()
+        self.lock.say_yes(serial)
+        self.lock.open()
+        self.client.wait(command, "confirmed")
+        flat = self.client.redis.call("XRANGE", self.client.key("events"), "-", "+")
+        ours = [json.loads(fields[5]) for _, fields in flat if fields[3].decode() == self.device]
+        told = [
+            event["data"].get("state", event["kind"]) if event["kind"] == "command" else event["kind"]
+            for event in ours
+            if event["kind"] in ("command", "reply", "lock")
+        ]
+        self.assertEqual(told, ["queued", "sent", "reply", "acknowledged", "lock", "confirmed"])
+
+    def test_confirmed_by_state(self) -> None:
+        """A lock state that becomes unlocked confirms as well."""
+        command, serial = self.sent()
+        self.lock.say_yes(serial)
+        self.lock.report(status=UNLOCKED)
+        record = self.client.wait(command, "confirmed")
+        self.assertEqual(json.loads(record["evidence"])["kind"], "status")
+
+    def test_confirmed_without_answer(self) -> None:
+        """A lock that moves before it answers has confirmed; its late answer changes nothing."""
+        command, serial = self.sent()
+        self.lock.open()
+        self.client.wait(command, "confirmed")
+        self.lock.say_yes(serial)
+        self.lock.beat()
+        self.assertEqual(self.client.states(command), ["queued", "sent", "confirmed"])
+
+    def test_unconfirmed_then_confirmed(self) -> None:
+        """A yes without evidence ends as unconfirmed; evidence that comes later still confirms."""
+        command, serial = self.sent()
+        self.lock.say_yes(serial)
+        record = self.client.wait(command, "unconfirmed")
+        self.assertIn("no evidence within 1.5 s", record["reason"])
+        self.lock.open()
+        self.client.wait(command, "confirmed")
+        self.assertEqual(
+            self.client.states(command), ["queued", "sent", "acknowledged", "unconfirmed", "confirmed"]
+        )
+
+    def test_uncertain_then_confirmed(self) -> None:
+        """Evidence that comes after the connection was lost, with the first message, confirms."""
+        command, _ = self.sent()
+        self.client.wait(command, "sent")
+        self.lock.connect(self.daemon, known=False)
+        self.lock.open()
+        self.client.wait(command, "confirmed")
+        self.assertEqual(self.client.states(command), ["queued", "sent", "uncertain", "confirmed"])
+
+    def test_card_is_no_evidence(self) -> None:
+        """An opening with an RFID card confirms nothing, though the lock's state changes with it."""
+        command, serial = self.sent()
+        self.lock.say_yes(serial)
+        self.lock.report(card_event(), UNLOCKED)
+        self.assertEqual(self.client.wait_end(command)["state"], "unconfirmed")
+        (event,) = self.client.events("lock", self.device)
+        self.assertIsNone(event["data"]["command_id"])
+
+    def test_old_report_is_no_evidence(self) -> None:
+        """A stored report of an opening before the command confirms nothing."""
+        command, serial = self.sent()
+        self.lock.say_yes(serial)
+        self.client.wait(command, "acknowledged")
+        body = self.lock.location(lock_event(), UNLOCKED, at=time.time() - 600)
+        item = body[13:-2]
+        stored = b"\x00\x01\x01" + len(item).to_bytes(2, "big") + item
+        self.lock.send(self.lock.frame(0x0704, stored))
+        self.lock.report(lock_event(), UNLOCKED, at=time.time() - 600)
+        self.assertEqual(self.client.wait_end(command)["state"], "unconfirmed")
+
     def test_confirmed_after_restart(self) -> None:
         """Evidence confirms uncertain and unconfirmed commands also after a restart, by event and by
         state."""
@@ -260,3 +216,59 @@ class UnlockTests(CommandCase):
         self.daemon.kill()
         self.daemon.start()
         self.client.wait(second, "unconfirmed")
+
+
+class AnswerTests(UnlockCase):
+    """A lock that refuses, answers something else, late, or not at all."""
+
+    def test_rejected(self) -> None:
+        """A refusal is an outcome, with its reason; nothing is tried again."""
+        command, serial = self.sent()
+        self.lock.refuse(serial)
+        record = self.client.wait(command, "rejected")
+        self.assertEqual(record["reason"], "wrong password")
+        self.assertEqual(json.loads(record["answer"])["wrong_password"], True)
+        self.lock.beat()
+        self.assertEqual(len(self.lock.commands), 1)
+
+    def test_strange_answer(self) -> None:
+        """An answer that the profile doesn't know leaves a physical command uncertain, never done."""
+        command, serial = self.sent()
+        self.lock.answer(serial, "ELOCK", "1", "7")
+        record = self.client.wait(command, "uncertain")
+        self.assertIn("does not know", record["reason"])
+
+    def test_other_serial(self) -> None:
+        """An answer under another serial is no answer to this command."""
+        command, serial = self.sent()
+        self.lock.say_yes(serial + 1)
+        self.lock.beat()
+        self.assertEqual(self.client.state(command), "sent")
+
+    def test_no_answer(self) -> None:
+        """Written, and no answer within the command's timeout: uncertain, and not written again."""
+        command, _ = self.sent(timeout=1)
+        record = self.client.wait(command, "uncertain")
+        self.assertEqual(record["reason"], "no answer within 1 s")
+        self.lock.beat()
+        self.assertEqual(len(self.lock.commands), 1)
+
+    def test_lost_connection(self) -> None:
+        """The connection is lost after writing: uncertain at once, and not written to the next connection."""
+        command, _ = self.sent()
+        self.client.wait(command, "sent")
+        self.lock.connect(self.daemon)
+        record = self.client.wait(command, "uncertain")
+        self.assertIn("connection was lost", record["reason"])
+        self.lock.beat()
+        self.assertEqual(len(self.lock.commands), 1)
+
+    def test_late_answer(self) -> None:
+        """An answer that comes late is kept with the command, which stays uncertain."""
+        command, serial = self.sent(timeout=1)
+        self.client.wait(command, "uncertain")
+        self.lock.say_yes(serial)
+        self.lock.beat()
+        record = self.client.record(command)
+        self.assertEqual(record["state"], "uncertain")
+        self.assertEqual(json.loads(record["answer"])["accepted"], True)

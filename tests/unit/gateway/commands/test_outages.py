@@ -8,10 +8,8 @@ from tests.support.command_bench import GATEWAY_TTL, BenchTestCase
 from tests.support.commands import UNLOCKED, lock_event, new_id
 
 
-class OutageTests(BenchTestCase):
-    """Redis fails at any request, and gateways are taken for dead."""
-
-    # Redis fails
+class LostRequestTests(BenchTestCase):
+    """The connection to Redis is lost at each request of a command."""
 
     def assert_goes_on(self, where: str, executed: int) -> None:
         """A command is given, the connection to Redis is lost at this request, and it goes on all the
@@ -66,6 +64,10 @@ class OutageTests(BenchTestCase):
     def test_redis_lost_recorded(self) -> None:
         """That is recorded, and the reply is lost: the committer knows what it is told the second time."""
         self.assert_goes_on("commit", 5)
+
+
+class OutageTests(BenchTestCase):
+    """Redis is away, refuses, or loses its replies."""
 
     def test_outage_longer_than_timeout(self) -> None:
         """A command that couldn't be recorded within its timeout has failed, and isn't written any more."""
@@ -165,7 +167,19 @@ class OutageTests(BenchTestCase):
         self.node.pass_time(1)
         self.assertEqual((self.client.state(cancel), self.client.state(command)), ("done", "cancelled"))
 
-    # Several gateways, and several lives of one
+    def test_known_id_with_a_lost_record(self) -> None:
+        """A cancelled command that is cancelled again is still cancelled."""
+        command = self.client.unlock(self.device, id=new_id())
+        self.node.run()
+        for _ in range(2):
+            cancel = self.client.command(self.device, "cancel", {"id": command})
+            self.node.run()
+            self.assertEqual(self.client.state(cancel), "done")
+        self.assertEqual(self.client.states(command), ["queued", "waiting", "cancelled"])
+
+
+class TakenForDeadTests(BenchTestCase):
+    """Another gateway takes over while this one lives."""
 
     def test_adopted_while_recorded(self) -> None:
         """Taken for dead while a command is being recorded: it is written by its adopter only."""
@@ -260,13 +274,3 @@ class OutageTests(BenchTestCase):
         self.node.pass_time(60, tick=1)
         self.assertEqual((len(self.written(old)), len(self.written(link))), (0, 1))
         self.assertEqual(self.client.state(command), "sent")
-
-    def test_known_id_with_a_lost_record(self) -> None:
-        """A cancelled command that is cancelled again is still cancelled."""
-        command = self.client.unlock(self.device, id=new_id())
-        self.node.run()
-        for _ in range(2):
-            cancel = self.client.command(self.device, "cancel", {"id": command})
-            self.node.run()
-            self.assertEqual(self.client.state(cancel), "done")
-        self.assertEqual(self.client.states(command), ["queued", "waiting", "cancelled"])

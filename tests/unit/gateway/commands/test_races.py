@@ -9,10 +9,8 @@ from tests.support.commands import UNLOCKED, FakeLock, lock_event, new_device
 from tests.support.committer import FakeLink
 
 
-class RaceTests(BenchTestCase):
-    """Locks that come and go, alone or many at once, at whichever moment."""
-
-    # Cost
+class ExecutorTests(BenchTestCase):
+    """A lock has an executor only while it has commands."""
 
     def test_idle_lock_has_no_executor(self) -> None:
         """A lock without commands has no executor soon after it has connected; Redis was asked once."""
@@ -59,6 +57,10 @@ class RaceTests(BenchTestCase):
         self.node.run()
         self.assertEqual(self.node.dispatcher.executors, {})
         self.assertEqual(self.node.dispatcher.context.claims.tokens, {})
+
+
+class EvidenceRaceTests(BenchTestCase):
+    """Movements that several commands could have caused, and reports that come again."""
 
     def test_one_movement_is_evidence_for_one_command(self) -> None:
         """A movement confirms the command the lock has said yes to, not the one just written behind it."""
@@ -148,6 +150,53 @@ class RaceTests(BenchTestCase):
         if there:
             self.client.redis.call("RENAME", kept, key)
 
+    def uncertain_and_confirmed(self, link: FakeLink) -> tuple[str, str, bytes]:
+        """Two unlock commands: the lock ignores the first and opens upon the second; the report of that."""
+        first = self.client.unlock(self.device, timeout=2)
+        self.node.pass_time(4)
+        second = self.client.unlock(self.device, timeout=2)
+        self.node.pass_time(1)
+        self.say(self.node, link, int(self.written(link)[-1].split(b",")[2]), "ELOCK", "1", "1")
+        report = self.lock.location(lock_event(), UNLOCKED, START + self.node.clock.seconds())
+        self.node.feed(link, report)
+        self.node.run()
+        self.assertEqual((self.client.state(first), self.client.state(second)), ("uncertain", "confirmed"))
+        return first, second, report
+
+    def test_report_of_a_movement_comes_again(self) -> None:
+        """The same report, sent again, is no second movement: it confirms no command that moved nothing."""
+        link = self.come()
+        self.node.run()
+        first, _, report = self.uncertain_and_confirmed(link)
+        for _ in range(2):
+            self.node.feed(link, report)
+            self.node.run()
+        self.assertEqual(self.client.state(first), "uncertain")
+        # Another one does, as it may have been late.
+        self.report(self.node, link, lock_event(), UNLOCKED)
+        self.node.run()
+        self.assertEqual(self.client.state(first), "confirmed")
+
+    def test_report_of_a_movement_comes_again_elsewhere(self) -> None:
+        """The same at another gateway, which has to know from Redis that the report is no news."""
+        link = self.come()
+        self.node.run()
+        first, _, report = self.uncertain_and_confirmed(link)
+        other = self.make("gw2", now=self.node.clock.seconds()).start()
+        there = other.link()
+        other.feed(there, report)
+        other.run()
+        other.feed(there, report)
+        other.run()
+        self.assertEqual(self.client.state(first), "uncertain")
+        self.report(other, there, lock_event(), UNLOCKED)
+        other.run()
+        self.assertEqual(self.client.state(first), "confirmed")
+
+
+class UnsettledTests(BenchTestCase):
+    """Commands without an outcome are kept in mind for a day, and not all of them."""
+
     def test_watched_commands_are_bounded(self) -> None:
         """Of commands that are unsettled only the newest are kept in mind."""
         link = self.come()
@@ -158,8 +207,6 @@ class RaceTests(BenchTestCase):
             self.assertEqual(len(self.written(link)), number + 1)
         (executor,) = self.node.dispatcher.executors.values()
         self.assertEqual(len(executor.evidence.watched), MAX_WATCHED)
-
-    # Long times
 
     def test_confirm_timeout(self) -> None:
         """Acknowledged, and no evidence for two minutes: unconfirmed; a day later nobody waits for it."""
@@ -190,7 +237,9 @@ class RaceTests(BenchTestCase):
         self.node.run()
         self.assertEqual(self.client.redis.call("HLEN", key), 0)
 
-    # Comings and goings
+
+class ConnectionRaceTests(BenchTestCase):
+    """Locks that come and go while Redis is asked."""
 
     def test_lock_comes_while_accepted(self) -> None:
         """A lock that connects while its command is being recorded gets it."""
@@ -280,46 +329,3 @@ class RaceTests(BenchTestCase):
         link = self.come()
         self.node.run()
         self.assertEqual(len(self.written(link)), 1)
-
-    def uncertain_and_confirmed(self, link: FakeLink) -> tuple[str, str, bytes]:
-        """Two unlock commands: the lock ignores the first and opens upon the second; the report of that."""
-        first = self.client.unlock(self.device, timeout=2)
-        self.node.pass_time(4)
-        second = self.client.unlock(self.device, timeout=2)
-        self.node.pass_time(1)
-        self.say(self.node, link, int(self.written(link)[-1].split(b",")[2]), "ELOCK", "1", "1")
-        report = self.lock.location(lock_event(), UNLOCKED, START + self.node.clock.seconds())
-        self.node.feed(link, report)
-        self.node.run()
-        self.assertEqual((self.client.state(first), self.client.state(second)), ("uncertain", "confirmed"))
-        return first, second, report
-
-    def test_report_of_a_movement_comes_again(self) -> None:
-        """The same report, sent again, is no second movement: it confirms no command that moved nothing."""
-        link = self.come()
-        self.node.run()
-        first, _, report = self.uncertain_and_confirmed(link)
-        for _ in range(2):
-            self.node.feed(link, report)
-            self.node.run()
-        self.assertEqual(self.client.state(first), "uncertain")
-        # Another one does, as it may have been late.
-        self.report(self.node, link, lock_event(), UNLOCKED)
-        self.node.run()
-        self.assertEqual(self.client.state(first), "confirmed")
-
-    def test_report_of_a_movement_comes_again_elsewhere(self) -> None:
-        """The same at another gateway, which has to know from Redis that the report is no news."""
-        link = self.come()
-        self.node.run()
-        first, _, report = self.uncertain_and_confirmed(link)
-        other = self.make("gw2", now=self.node.clock.seconds()).start()
-        there = other.link()
-        other.feed(there, report)
-        other.run()
-        other.feed(there, report)
-        other.run()
-        self.assertEqual(self.client.state(first), "uncertain")
-        self.report(other, there, lock_event(), UNLOCKED)
-        other.run()
-        self.assertEqual(self.client.state(first), "confirmed")
