@@ -17,8 +17,9 @@ from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.scripts import COMMIT
 from tests.support import key_prefix, shared_server
 from tests.support.command_bench import GATEWAY_TTL
+from tests.support.fencing_checks import CheckedWorld
 from tests.support.fencing_lines import Gateway
-from tests.support.fencing_world import MOST_GATEWAYS, NAMES, World
+from tests.support.fencing_world import MOST_GATEWAYS, NAMES
 
 EXAMPLES: Final = 40
 #: Before which of a gateway's requests something may happen.
@@ -83,7 +84,7 @@ gateways, units = st.integers(0, MOST_GATEWAYS - 1), st.integers(0, 1)
 class Fencing(RuleBasedStateMachine):
     """What may happen, in any order."""
 
-    world: World
+    world: CheckedWorld
     trouble = False
 
     def __init__(self) -> None:
@@ -104,7 +105,7 @@ class Fencing(RuleBasedStateMachine):
     def begin(self, trouble: bool) -> None:
         """`trouble` says whether Redis refuses things."""
         self.trouble = trouble
-        self.world = World(shared_server(), key_prefix())
+        self.world = CheckedWorld(shared_server(), key_prefix())
         for name in NAMES:
             self.world.boot(name)
         self.everybody(1)

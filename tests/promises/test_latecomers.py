@@ -6,15 +6,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support import key_prefix, shared_server
 from tests.support.command_bench import GATEWAY_TTL
+from tests.support.fencing_checks import CheckedWorld
 from tests.support.fencing_lines import Gateway
-from tests.support.fencing_world import World
 
 
 class LatecomerTests(SynchronousTestCase):
     """Two gateways, of which the first has a command in its hands as it is held up, and the lock goes on."""
 
     def setUp(self) -> None:
-        self.world = World(shared_server(), key_prefix())
+        self.world = CheckedWorld(shared_server(), key_prefix())
         self.addCleanup(self.world.close)
         self.first = self.start("gw1")
         self.lock = self.world.units[0]

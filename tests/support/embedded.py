@@ -1,4 +1,4 @@
-"""What the tests of the embedded server share."""
+"""Test case for the embedded server."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the tests of options share."""
+"""Test case and helpers for options."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the tests of sessions share."""
+"""Test case and helpers for sessions."""
 
 from typing import Any
 
