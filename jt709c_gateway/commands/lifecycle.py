@@ -157,13 +157,17 @@ class CommandExecution(CommandStatus):
             return Step((self._to(CommandState.DONE, now),))
         return Step() if acknowledged else Step((self._to(CommandState.ACKNOWLEDGED, now),))
 
-    def observe(self, observation: Observation, now: float) -> Step:
-        """Confirm the command if a reported movement or status proves that it was carried out."""
+    def is_confirmed_by(self, observation: Observation, now: float) -> bool:
+        """Whether a reported movement or status proves that the command was carried out."""
         rule = None if self.spec is None else self.spec.evidence
         if rule is None or self.writing_at is None or not self.confirmable:
-            return Step()
+            return False
         patient = attrs.evolve(rule, within=max(rule.within, self._confirm_timeout))
-        if not confirms(patient, observation, self.writing_at, now, self.peripheral):
+        return confirms(patient, observation, self.writing_at, now, self.peripheral)
+
+    def observe(self, observation: Observation, now: float) -> Step:
+        """Confirm the command if a reported movement or status proves that it was carried out."""
+        if not self.is_confirmed_by(observation, now):
             return Step()
         before = copy(self)
         self.evidence = {**observation.public(), "time": iso(observation.time)}

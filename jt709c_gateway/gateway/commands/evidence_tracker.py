@@ -53,6 +53,8 @@ class EvidenceTracker:
     watched: list[CommandExecution] = field(factory=list)
     #: None when all unsettled commands are known.
     _early: list[_Early] | None = field(default=None, repr=False)
+    #: Commands that another gateway still holds: a movement that may be theirs is kept until they have ended.
+    _elsewhere: list[CommandExecution] = field(factory=list, repr=False)
     #: Unsettled commands that were recovered or adopted since the last claim.
     _recovered: list[CommandExecution] = field(factory=list, repr=False)
     #: Fingerprints of the device's reports: those in Redis at the last claim, and those received here.
@@ -68,7 +70,7 @@ class EvidenceTracker:
 
     def start(self) -> None:
         """Keep messages from now on: the device has connected."""
-        self._early, self._recovered, self._claimed = [], [], False
+        self._early, self._elsewhere, self._recovered, self._claimed = [], [], [], False
 
     def stop(self) -> None:
         """Discard the kept messages: the device has disconnected."""
@@ -115,12 +117,12 @@ class EvidenceTracker:
 
         Yields the resulting steps, each with the fingerprint of the report that has led to it.
         """
-        found, elsewhere = self._restore(claim)
+        found, self._elsewhere = self._restore(claim)
         early, state, clock = self._early or [], matching.LockState(claim.lock_state), session.clock
         if claim.clock_skew is not None:
             clock.restore(claim.clock_skew)
         sublocks = SubLockStates() if session.sublocks is None else session.sublocks.without_reports()
-        self._early = early if elsewhere else None
+        self._early = early if self._elsewhere else None
         sublocks.restore(claim.sublocks)
         if claim.sublocks:
             session.sublocks = session.sublocks or SubLockStates()
@@ -134,7 +136,7 @@ class EvidenceTracker:
                 one.new = one.message.fingerprint not in claim.recent
             if one.new and not one.used:
                 steps = matching.match_message(
-                    one.message, found, state.state, one.now, count, clock, sublocks
+                    one.message, found, state.state, one.now, count, clock, sublocks, self._elsewhere
                 )
                 one.used = bool(steps)
                 yield from ((run, step, one.message.fingerprint) for run, step in steps)
@@ -167,15 +169,22 @@ class EvidenceTracker:
         if session is not None:
             state, sublocks, clock = session.lock_state, session.sublocks, session.clock
         steps = matching.match_message(
-            message, runs, state, now, self.context.publisher.count_wrong_passwords, clock, sublocks
+            message,
+            runs,
+            state,
+            now,
+            self.context.publisher.count_wrong_passwords,
+            clock,
+            sublocks,
+            self._elsewhere,
         )
         if early is not None and len(early) < MAX_EARLY:
             known = None if new and (claiming or not self._claimed) else new
             early.append(_Early(message, now, known, bool(steps)))
         return steps
 
-    def _restore(self, claim: Claim) -> tuple[list[CommandExecution], bool]:
-        """The unsettled commands that kept messages may confirm, and whether another gateway has others.
+    def _restore(self, claim: Claim) -> tuple[list[CommandExecution], list[CommandExecution]]:
+        """The unsettled commands that kept messages may confirm, and those that another gateway holds.
 
         That gateway notifies this one when they have ended.
         """
@@ -186,7 +195,7 @@ class EvidenceTracker:
             if record["id"] not in known
         ]
         unsettled = [run for run in restored if run is not None]
-        elsewhere = any(not run.ended and run.command.id not in self.context.claims for run in unsettled)
+        elsewhere = [run for run in unsettled if not run.ended and run.command.id not in self.context.claims]
         found = [run for run in unsettled if run.ended]
         self.watched += found
         self._trim()

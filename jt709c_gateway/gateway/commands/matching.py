@@ -1,6 +1,6 @@
 """Matches a device's message to its commands: as an answer, or as evidence of execution."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -32,11 +32,13 @@ def match_message(
     answered: Callable[[CommandExecution, Answer], None],
     clock: LockClock,
     sublocks: SubLockStates | None = None,
+    elsewhere: Sequence[CommandExecution] = (),
 ) -> list[tuple[CommandExecution, Step]]:
     """Match a message to the first command that it fits; returns the steps and sets ids in the events.
 
     `lock_state` and `sublocks` are the states known before the message, `clock` is the device's. `answered`
-    is called with a command and its first answer.
+    is called with a command and its first answer. A movement that fits a command `elsewhere`, which another
+    gateway holds, better than those here confirms none of these.
     """
     steps: list[tuple[CommandExecution, Step]] = []
     if not runs:
@@ -51,11 +53,11 @@ def match_message(
                     answered(run, answer)
                 steps.append((run, run.reply(answer, now)))
                 break
-    return steps + _evidence(runs, observations(message, lock_state, clock, sublocks, now), now)
+    return steps + _evidence(runs, observations(message, lock_state, clock, sublocks, now), now, elsewhere)
 
 
 def _evidence(
-    runs: list[CommandExecution], seen: list[Seen], now: float
+    runs: list[CommandExecution], seen: list[Seen], now: float, elsewhere: Sequence[CommandExecution]
 ) -> list[tuple[CommandExecution, Step]]:
     """Match each movement to one command; a status beside a lock event is the same movement."""
     steps: list[tuple[CommandExecution, Step]] = []
@@ -63,7 +65,11 @@ def _evidence(
         if observation.kind is ObservationKind.STATUS and steps:
             break
         happened = now if observation.time is None else observation.time
-        for run in sorted(runs, key=partial(_likelihood, happened)):
+        for run in sorted([*runs, *elsewhere], key=partial(_likelihood, happened)):
+            if run in elsewhere:
+                if run.is_confirmed_by(observation, now):
+                    break
+                continue
             step = run.observe(observation, now)
             if step.transitions:
                 if lock_event is not None:

@@ -236,6 +236,35 @@ class TakenForDeadTests(BenchTestCase):
         other.pass_time(1)
         self.assertEqual(len(self.written(link)), 1)
 
+    def test_movement_is_reported_to_another_gateway(self) -> None:
+        """A movement waits for a command that another gateway still holds, and confirms no older one."""
+        other = self.make("gw2").start()
+        for at_once in (True, False):
+            with self.subTest(at_once=at_once):
+                link = self.come()
+                mute = self.client.unlock(self.device, timeout=1)
+                self.node.run()
+                self.node.pass_time(2)
+                command = self.client.unlock(self.device)
+                self.node.run()
+                there = other.link()
+                other.clock.rightNow = self.node.clock.seconds()
+                if not at_once:
+                    self.report(other, there)
+                    other.run()
+                self.report(other, there, lock_event(), UNLOCKED)
+                other.run()
+                self.assertEqual((self.client.state(mute), self.client.state(command)), ("uncertain", "sent"))
+                self.node.run()
+                self.node.pass_time(60)
+                other.pass_time(5)
+                self.assertEqual(len(self.written(link, there)), 2)
+                self.assertEqual(
+                    (self.client.state(mute), self.client.state(command)), ("uncertain", "confirmed")
+                )
+                there.connection.closed("closed")
+                other.run()
+
     def test_no_adoption_after_outage(self) -> None:
         """After an outage in which nobody could speak up, nobody is taken for dead."""
         link = self.come()
