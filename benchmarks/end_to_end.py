@@ -43,7 +43,7 @@ def _loads(options: argparse.Namespace) -> dict[str, list[str]]:
 
 def measure(target: Target, load: list[str], options: argparse.Namespace) -> dict[str, Any]:
     """One load on one target."""
-    command = [sys.executable, str(HERE / "generator.py"), "--told", "--port", str(target.port)]
+    command = [sys.executable, str(HERE / "generator.py"), "--wait", "--port", str(target.port)]
     command += ["--locks", str(options.locks), "--seconds", str(options.seconds), *load]
     with Child(command, pipes=True) as generator:
         generator.hear()

@@ -1,7 +1,7 @@
 """The other side of `soak.py`: virtual locks of every dialect, and peers that speak none.
 
-Told on standard input, it answers with lines of JSON: `look` gives what happened since the last look, `drain`
-the same when every report has been answered or can't be, and anything else ends it.
+It reads commands on standard input and answers with lines of JSON: `look` returns the counts since the last
+`look`, `drain` the same once every report has been answered or can't be. Anything else ends it.
 """
 
 import argparse
@@ -99,7 +99,7 @@ class Strangers:
 
 
 class Soak(LineOnlyReceiver):
-    """Does what it is told on standard input."""
+    """Executes the commands of standard input."""
 
     delimiter = b"\n"
 
@@ -145,7 +145,7 @@ class Soak(LineOnlyReceiver):
 
 
 def main() -> None:
-    """Run until told to end."""
+    """Run until a command ends it."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--port", type=positive, required=True, help="TCP and UDP port of the gateway")
     parser.add_argument("--locks", type=positive, required=True, help="how many")

@@ -236,9 +236,9 @@ def measure(generator: Generator, options: argparse.Namespace) -> dict[str, Any]
     }
 
 
-def _expect(told: bool) -> None:
-    """Wait for a line, when somebody is there who gives them."""
-    if told and not sys.stdin.readline():
+def _wait_for_line(wait: bool) -> None:
+    """Wait for a line on standard input if `wait`; exit at its end."""
+    if wait and not sys.stdin.readline():
         sys.exit(0)
 
 
@@ -259,7 +259,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=above_zero, default=5.0, help="how long to send [%(default)s]")
     parser.add_argument("--warm-up", type=above_zero, default=0.5, help="seconds before that [%(default)s]")
     parser.add_argument(
-        "--told",
+        "--wait",
         action="store_true",
         help="wait for a line on standard input before measuring and before leaving",
     )
@@ -271,11 +271,11 @@ def main() -> None:
         generator.closed_loop(1 if options.rate else options.in_flight, options.warm_up)
         gc.collect()
         gc.disable()
-        if options.told:
+        if options.wait:
             print(json.dumps({"connected": len(generator.locks)}), flush=True)
-        _expect(options.told)
+        _wait_for_line(options.wait)
         print(json.dumps(measure(generator, options)), flush=True)
-        _expect(options.told)
+        _wait_for_line(options.wait)
     finally:
         generator.close()
 

@@ -342,7 +342,7 @@ class GatewayService(MultiService):
         """Read changed files again now, as SIGHUP asks for."""
         self.gateway.admission.reread()
         defer.ensureDeferred(self.gateway.session_admission.review()).addErrback(
-            lambda failure: self.log.failure("reviewing which locks are admitted failed", failure)
+            lambda failure: self.log.failure("admission review failed", failure)
         )
         if self._web is not None:
             self._web.reread()

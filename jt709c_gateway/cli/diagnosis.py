@@ -25,7 +25,7 @@ _CAPTURE: Final = "see its packets with: tcpdump -i any -n -A port 8888"
 
 @frozen
 class Device:
-    """What Redis has of the device that was asked for; None for what is unknown."""
+    """The data of one device in Redis; None where it is unknown."""
 
     name: str
     #: Seconds since it was last heard; None when it never was.

@@ -173,7 +173,7 @@ class _Reader:
     def batches(
         self, claim_after: float, kinds: frozenset[str], on_gap: Callable[[Gap], None]
     ) -> Iterator[list[Delivery]]:
-        """First what this consumer has not acknowledged, then what is new, and what others have left."""
+        """Yield unacknowledged events of this consumer, then new ones and those that other consumers left."""
         after, claimed = "0", time.monotonic()
         while True:
             if after == ">" and time.monotonic() - claimed > claim_after / 2:

@@ -51,7 +51,7 @@ _decode_event: Final = msgspec.json.Decoder(Event).decode
 
 
 def read_event(text: str | bytes) -> Event:
-    """Parse an event; raise msgspec.ValidationError for what is none of this contract."""
+    """Parse an event; raise msgspec.ValidationError for other data."""
     return _decode_event(text)
 
 

@@ -13,7 +13,7 @@ from jt709c_gateway.commands.status import CommandStatus
 
 
 class Action(Enum):
-    """What the caller has to do next."""
+    """The action that the caller takes next."""
 
     NONE = auto()
     WRITE = auto()

@@ -131,10 +131,10 @@ def _attributes(reader: Reader, data: bytes, one_byte: bool) -> None:
     problem = None
     if found < length:
         problem = f"expected a body of {formatting.count(length, 'byte')}, found {max(found, 0)}"
-    reader.number(2, "attributes", ", ".join(_told(bits)), bits=bits, problem=problem)
+    reader.number(2, "attributes", ", ".join(_describe_bits(bits)), bits=bits, problem=problem)
 
 
-def _told(bits: list[Bits]) -> list[str]:
+def _describe_bits(bits: list[Bits]) -> list[str]:
     """Describe the length of the body and the attribute bits."""
     first, *others = bits
     return [f"body of {first.meaning}", *(each.name.replace("_", " ") for each in others if each.value)]

@@ -16,11 +16,11 @@ Meaning = str | Callable[[int], str]
 
 
 class Ended(Exception):
-    """Raised if a field should begin where the bytes end; `told` once a field reports it."""
+    """Raised if a field should begin where the bytes end; `reported` once a field reports it."""
 
-    def __init__(self, problem: str, told: bool) -> None:
+    def __init__(self, problem: str, reported: bool) -> None:
         super().__init__(problem)
-        self.told = told
+        self.reported = reported
 
 
 @define
@@ -99,7 +99,7 @@ class Reader:
         short = min(size, self.left)
         expected = f"expected {size} byte{'s' if size > 1 else ''} of {name}, found "
         if not short:
-            raise Ended(expected + "the end", told=False)
+            raise Ended(expected + "the end", reported=False)
         start, self.position = self.position, self.position + short
         if short < size:
             value, meaning, bits, problem = None, "", (), f"{expected}{short}"
@@ -114,7 +114,7 @@ class Reader:
         taken = Field(self.wire.at[start], raw, name, value, meaning, problem or fault or None, list(bits))
         self.fields.append(taken)
         if short < size:
-            raise Ended(f"{expected}{short}", told=True)
+            raise Ended(f"{expected}{short}", reported=True)
         return taken
 
     def number(
@@ -176,9 +176,9 @@ class Reader:
             if size is not None:
                 inner.nothing_more()
         except Ended as ended:
-            if not ended.told:
+            if not ended.reported:
                 group.problem = group.problem or str(ended)
-                ended.told = bool(group.children)
+                ended.reported = bool(group.children)
             if size is None or not group.children:
                 raise
         finally:

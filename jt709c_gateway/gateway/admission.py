@@ -143,7 +143,9 @@ class SetAdmission(Admission):
         if self._waiting and not self._calling:
             self._calling = True
             calling = defer.Deferred.fromCoroutine(self._answer_queries())
-            calling.addErrback(lambda failure: self.log.failure("asking who is admitted failed", failure))
+            calling.addErrback(
+                lambda failure: self.log.failure("looking up admission in Redis failed", failure)
+            )
 
     async def _answer_queries(self) -> None:
         try:

@@ -117,7 +117,9 @@ class BackgroundTasks(Service):
                 await self._context.store.put_back()
             await self.membership.deregister()
         except txredisapi.RedisError as error:
-            self.log.debug("could not say goodbye to the other gateways: {reason}", reason=str(error))
+            self.log.debug(
+                "could not announce the shutdown to the other gateways: {reason}", reason=str(error)
+            )
 
     def stopService(self) -> None:
         """Stop all tasks."""

@@ -171,7 +171,7 @@ class DeviceConnection:
 
     def _on_admission_failed(self, failure: Failure) -> None:
         if not isinstance(failure.value, defer.CancelledError):
-            self.log.failure("handling what {peer} sent failed", failure, peer=self.link.peer)
+            self.log.failure("handling data from {peer} failed", failure, peer=self.link.peer)
             self.link.close("error")
 
     def _handle_pending(self, message: Message, rest: list[Frame], admitted: bool | None) -> None:
@@ -231,7 +231,7 @@ class DeviceConnection:
             else:
                 self._handle_pending(message, frames, admitted)
         except Exception:
-            self.log.failure("handling what {peer} sent failed", peer=self.link.peer)
+            self.log.failure("handling data from {peer} failed", peer=self.link.peer)
             self.link.close("error")
         if self.is_open:
             self._pending.resume_if_empty()

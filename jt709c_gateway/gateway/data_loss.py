@@ -61,7 +61,7 @@ class DataLossDetector(PeriodicService):
     def _on_checked(self, result: Any) -> None:
         self._checking = False
         if result is not None and not result.check(txredisapi.RedisError):
-            self.log.failure("telling Redis again what it has lost failed", result)
+            self.log.failure("restoring the sessions that Redis has lost failed", result)
 
     async def _check(self) -> None:
         committer, caller = self._context.gateway.committer, self._context.store.caller

@@ -71,7 +71,7 @@ def message_record(
     The session has observed the message before. The record of a `guest` names no session. With `must_be_new`,
     the commit's callback gets whether the report was new.
     """
-    peripheral, told = None, None
+    peripheral, reply_state = None, None
     positions: list[LivePosition] = []
     packed: list[tuple[str, str]] = []
     now = moment.epoch
@@ -86,7 +86,7 @@ def message_record(
         elif type(data) is events.Peripheral:
             peripheral = _peripheral_state(data, session.sublocks, now)
         elif type(data) is events.Reply:
-            told = _reply_state(data, moment.iso)
+            reply_state = _reply_state(data, moment.iso)
         packed.append((kind, events.to_text(event)))
     return EventsRecord(
         device=message.device,
@@ -101,7 +101,7 @@ def message_record(
             secret=message.secret,
             positions=positions or None,
             peripheral=peripheral,
-            told=told or None,
+            reply_state=reply_state or None,
         ),
         session=refresh,
         token=None if guest else session.token,
@@ -117,7 +117,7 @@ def _is_dated(data: events.EventData, now: float) -> bool:
 
 
 def _live_position(location: events.Location, clock: LockClock, index: int, at: float | None) -> LivePosition:
-    """What a live position changes in Redis; `index` is that of its event, `at` its time, if credible."""
+    """Changes of a live position in Redis; `index` is that of its event, `at` its time, if credible."""
     alarms = location.alarms
     return LivePosition(
         event=index,

@@ -1,4 +1,4 @@
-"""Counts and stores input that could not be read, and limits what is logged of it."""
+"""Counts and stores input that could not be read, and limits its log lines."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The gateway's counters in Prometheus's format. They are read when asked for, not kept twice."""
+"""The gateway's counters in Prometheus's format, read at each scrape."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -17,13 +17,13 @@ from jt709c_gateway.redis.fleet_stats import FleetCounts
 
 _LATENCY = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 _SIZE = (1, 2, 5, 10, 20, 50, 100, 200)
-#: What may become of a session, and of a question.
+#: Changes of a session and outcomes of an identity query.
 _CHANGES: Final = ("online", "offline", "replaced")
 _OUTCOMES: Final = ("asked", "answered", "unanswered", "dropped")
 
 
 class GatewayCollector(Collector):
-    """Turns the plain counters of a gateway, and what it knows of the `fleet`, into metric families."""
+    """Turns the counters of a gateway and the counts of the `fleet` into metric families."""
 
     def __init__(
         self,
@@ -77,20 +77,38 @@ class GatewayCollector(Collector):
         shortfalls = self._gateway.committer.statistics.shortfalls
         table: tuple[tuple[str, str, str, Counter[Any], Iterable[str]], ...] = (
             ("malformed", "Input that could not be read, by reason.", "reason", counters.malformed, ()),
-            ("dropped", "Links closed or turned away, by reason.", "reason", counters.dropped, ()),
+            (
+                "dropped",
+                "Connections and datagrams rejected or closed, by reason.",
+                "reason",
+                counters.dropped,
+                (),
+            ),
             ("commands", "States that commands have reached.", "state", counters.commands, CommandState),
             (
                 "commands_refused",
-                "Commands not (well) signed, or replayed, by reason.",
+                "Commands not signed, not well signed, or replayed, by reason.",
                 "reason",
                 counters.refused,
                 RefusalReason,
             ),
-            ("questions", "The gateway's own questions.", "outcome", counters.questions, _OUTCOMES),
-            ("session_changes", "Locks coming, going and moving.", "change", counters.sessions, _CHANGES),
+            (
+                "questions",
+                "Queries of the gateway to locks, by outcome.",
+                "outcome",
+                counters.questions,
+                _OUTCOMES,
+            ),
+            (
+                "session_changes",
+                "Changes of sessions: online, offline, replaced.",
+                "change",
+                counters.sessions,
+                _CHANGES,
+            ),
             (
                 "commit_waits_failed",
-                "Times that what had been written was not durable in time, by reason.",
+                "Times that written records were not durable in time, by reason.",
                 "reason",
                 shortfalls,
                 Shortfall,
@@ -98,7 +116,7 @@ class GatewayCollector(Collector):
         )
         for name, text, label, values, known in table:
             family = CounterMetricFamily(f"jt709c_{name}", text, labels=[label])
-            # What can be counted is there from the start: to Prometheus, from nothing to 1 is no increase.
+            # Export every known label value from the start: Prometheus sees no increase from absent to 1.
             for key in dict.fromkeys([*known, *values]):
                 family.add_metric([str(key)], values[key])
             yield family
@@ -118,7 +136,7 @@ class GatewayCollector(Collector):
             ),
             (
                 "unlogged_commands",
-                "Complaints about commands left out of the log, which takes 20 a minute.",
+                "Errors about commands left out of the log, which takes 20 a minute.",
                 counters.unlogged_commands,
             ),
             ("intake_errors", "Times that Redis refused to give out commands.", counters.intake_errors),
@@ -127,25 +145,25 @@ class GatewayCollector(Collector):
             ("pauses", "Times reading stopped because too many frames waited for Redis.", counters.pauses),
             (
                 "rate_pauses",
-                "Times reading of a connection stopped because its lock sent more than it may.",
+                "Times a connection was throttled because its lock exceeded --max-rate or --max-share.",
                 counters.rate_pauses,
             ),
             (
                 "contested_takeovers",
-                "Takeovers that had to wait since a lock's sessions ended each other too fast.",
+                "Times a new connection had to wait because its lock's sessions ended each other too fast.",
                 counters.contested,
             ),
             (
                 "parts_dropped",
-                "Parts of split messages let go because the message was never whole, or for want of room.",
+                "Parts of split messages dropped because the message was never whole, or for lack of memory.",
                 self._gateway.parts.dropped,
             ),
             (
                 "new_devices_held",
-                "Times a device had to wait for others from its address (--max-new-devices).",
+                "Times an unknown device had to wait because of --max-new-devices.",
                 self._gateway.session_admission.new_device_limiter.delayed,
             ),
-            ("redis_losses", "Times Redis was found to have lost what it had.", counters.losses),
+            ("redis_losses", "Times Redis was found to have lost committed data.", counters.losses),
         ):
             yield CounterMetricFamily(f"jt709c_{name}", text, value=count)
 
@@ -154,7 +172,11 @@ class GatewayCollector(Collector):
         for name, text, count in (
             ("commits", "Batches committed to Redis.", statistics.batches),
             ("records", "Records committed to Redis.", statistics.records),
-            ("duplicates", "Reports that came again and were not published again.", statistics.duplicates),
+            (
+                "duplicates",
+                "Repeated reports that were answered and not published again.",
+                statistics.duplicates,
+            ),
             ("failed_records", "Records that Redis refused.", statistics.failed_records),
             (
                 "late_records",
@@ -163,7 +185,7 @@ class GatewayCollector(Collector):
             ),
             (
                 "stale_records",
-                "Messages of locks that have a newer session, which were let go unanswered.",
+                "Messages of an older session of a lock, dropped unanswered.",
                 statistics.stale,
             ),
             ("commit_retries", "Batches that had to be sent again.", statistics.retries),
@@ -174,17 +196,21 @@ class GatewayCollector(Collector):
         gateway, committer = self._gateway, self._gateway.committer
         for name, text, level in (
             ("sessions", "Locks connected.", len(gateway.sessions)),
-            ("links", "Connections and addresses that locks are heard from.", len(gateway.connections)),
+            ("links", "Open connections and datagram addresses.", len(gateway.connections)),
             ("unacked", "Records waiting to be committed.", committer.unacked),
             ("unacked_max", "Records that may wait before reading stops.", committer.max_unacked),
-            ("parts_bytes", "Memory in parts of split messages that are not whole yet.", gateway.parts.size),
+            (
+                "parts_bytes",
+                "Bytes of memory in parts of split messages that are not whole yet.",
+                gateway.parts.size,
+            ),
             ("redis_up", "Whether Redis can be used.", int(self._connected())),
         ):
             yield GaugeMetricFamily(f"jt709c_{name}", text, value=level)
 
 
 def _of_the_fleet(fleet: FleetCounts, now: float) -> Iterator[Any]:
-    """What all gateways on one Redis say alike: to be taken once, and not to be added up."""
+    """Yield the counts of the fleet. All gateways on one Redis export the same values."""
     yield GaugeMetricFamily("jt709c_fleet_locks", "Locks known to Redis.", value=fleet.locks)
     seen = GaugeMetricFamily(
         "jt709c_fleet_locks_seen", "Of those, locks heard within a span.", labels=["within"]
@@ -194,7 +220,7 @@ def _of_the_fleet(fleet: FleetCounts, now: float) -> Iterator[Any]:
     yield seen
     let_go = CounterMetricFamily(
         "jt709c_fleet_let_go",
-        "Last states (devices) and audit trails (histories) of locks that went because of their limits.",
+        "Last states (devices) and audit trails (histories) removed at their limits.",
         labels=["what"],
     )
     for what, value in fleet.let_go.items():
@@ -202,7 +228,7 @@ def _of_the_fleet(fleet: FleetCounts, now: float) -> Iterator[Any]:
     yield let_go
     commands = GaugeMetricFamily(
         "jt709c_fleet_commands",
-        "Commands that have not ended: not taken in yet, waiting for their lock, in a gateway's hands.",
+        "Commands that have not ended, by stage: untaken, waiting for their lock, under way.",
         labels=["stage"],
     )
     commands.add_metric(["untaken"], fleet.untaken)
@@ -218,7 +244,7 @@ def _of_the_fleet(fleet: FleetCounts, now: float) -> Iterator[Any]:
 
 
 class CommitMetrics:
-    """How long commits take and how many records they hold."""
+    """Histograms of the duration of commits and of their records."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._seconds = Histogram(
@@ -232,6 +258,6 @@ class CommitMetrics:
         )
 
     def observe(self, seconds: float, size: int) -> None:
-        """Take one batch into account."""
+        """Record one batch."""
         self._seconds.observe(seconds)
         self._records.observe(size)

@@ -106,7 +106,7 @@ class NewDeviceLimiter:
         # Devices that wait cause new queries.
         self._asked.clear()
         if not failure.check(txredisapi.RedisError):
-            self.log.failure("asking which devices are known failed", failure)
+            self.log.failure("looking up known devices failed", failure)
 
 
 def _keep(kept: dict[str, Any], name: str, value: Any, most: int) -> None:

@@ -1,4 +1,4 @@
-"""What a connection has received and cannot process yet."""
+"""Frames that a connection has received and cannot process yet."""
 
 from attrs import define, field
 

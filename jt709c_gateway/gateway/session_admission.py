@@ -64,7 +64,7 @@ class SessionAdmission:
         """Close the connections of devices that are no longer admitted."""
         gone = await self.admission.review([session.device for session in self.sessions])
         if gone:
-            self.log.info("{count} locks are admitted no more: {first} …", count=len(gone), first=gone[0])
+            self.log.info("{count} locks are no longer admitted: {first} …", count=len(gone), first=gone[0])
         self.time_slicer.run(gone, self._close)
 
     def _new_session(

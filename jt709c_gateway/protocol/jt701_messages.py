@@ -105,12 +105,12 @@ def _sublock(message: VersionedMessage, serial: int, sentence_serial: bool) -> N
     if own is not None and not sentence_serial:
         message.answer = pnn.acknowledge(own)
     try:
-        peripheral, told = sublock.decode(payload)
+        peripheral, events = sublock.decode(payload)
     except sublock.PayloadError as error:
         _unreadable(message, str(error))
         return
     message.events.append((KIND_PERIPHERAL, peripheral))
-    for one in told:
+    for one in events:
         message.events.append((KIND_LOCK if isinstance(one, LockEvent) else KIND_ALARM, one))
 
 

@@ -164,8 +164,8 @@ def _in_order(read: list[_Position], stored: bool) -> list[_Position]:
     return read if stored else sorted(read, key=lambda one: _moment(one[0]))
 
 
-def _moment(told: list[tuple[str, EventData]]) -> datetime:
-    time = getattr(told[0][1], "time", None)
+def _moment(events: list[tuple[str, EventData]]) -> datetime:
+    time = getattr(events[0][1], "time", None)
     return time if isinstance(time, datetime) and time.year >= FIRST_YEAR else _LAST
 
 

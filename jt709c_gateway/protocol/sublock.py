@@ -176,14 +176,14 @@ def decode(payload: bytes) -> tuple[Peripheral, list[LockEvent | Alarm]]:
         place.course_deg,
     )
     rest = payload[COMMON_LENGTH:]
-    told: list[LockEvent | Alarm] = []
+    events: list[LockEvent | Alarm] = []
     if kind in EVENTS and len(rest) >= _LOCK.size:
-        told, rest = _lock(peripheral, EVENTS[kind], rest)
+        events, rest = _lock(peripheral, EVENTS[kind], rest)
     elif kind == SENSOR_JT126 and len(rest) >= _JT126.size:
         rest = _jt126(peripheral, rest)
     if rest:
         peripheral.value = rest.hex()
-    return peripheral, told
+    return peripheral, events
 
 
 def _lock(peripheral: Peripheral, known: EventBits, rest: bytes) -> tuple[list[LockEvent | Alarm], bytes]:

@@ -114,7 +114,7 @@ Condition = HeldCondition | RequeueCondition | EvidenceCondition | AnswerConditi
 
 
 class LivePosition(_Layout, kw_only=True):
-    """What a live location changes in the state of its device."""
+    """Changes of a device's state by a live location."""
 
     #: Index of the location among the events of the record, from 0.
     event: int
@@ -139,7 +139,7 @@ class PeripheralState(_Layout, kw_only=True):
 
 
 class DeviceState(_Layout, kw_only=True):
-    """What a message changes in the last known state of its device; None changes nothing."""
+    """Changes of a device's last known state by a message; None changes nothing."""
 
     dialect: str | None = None
     imei: str | None = None
@@ -149,7 +149,7 @@ class DeviceState(_Layout, kw_only=True):
     positions: Sequence[LivePosition] | None = None
     peripheral: PeripheralState | None = None
     #: Further fields of the device's hash: those in STATE of `commit.lua`.
-    told: dict[str, str] | None = None
+    reply_state: dict[str, str] | None = None
 
 
 class EventsRecord(_Layout, kw_only=True):

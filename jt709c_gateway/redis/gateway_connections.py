@@ -1,4 +1,4 @@
-"""The connections of a gateway to Redis, and what is done on each before it is used."""
+"""The connections of a gateway to Redis, and the preparation of each before its use."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress

@@ -45,7 +45,7 @@ class AcceptErrors:
             self._report()
 
     def stop(self) -> None:
-        """Log what is left, and cancel the timer."""
+        """Log the remaining errors and cancel the timer."""
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()

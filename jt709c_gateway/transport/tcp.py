@@ -94,7 +94,7 @@ class LockProtocol(Protocol):
             if framer.in_doubt or self._doubt_timer is not None:
                 self._wait_for_more()
         except Exception:
-            self.log.failure("handling what {peer} sent failed", peer=self.peer)
+            self.log.failure("handling data from {peer} failed", peer=self.peer)
             self.close("error")
 
     def _pass_on(self, handler: ConnectionHandler, frames: list[Frame]) -> None:
@@ -123,7 +123,7 @@ class LockProtocol(Protocol):
         try:
             self._pass_on(handler, self._framer.settle())
         except Exception:
-            self.log.failure("handling what {peer} sent failed", peer=self.peer)
+            self.log.failure("handling data from {peer} failed", peer=self.peer)
             self.close("error")
 
     def connectionLost(self, reason: Failure | None = None) -> None:

@@ -148,7 +148,7 @@ class BasicAuth:
         return found
 
     def reread(self) -> None:
-        """Reload the file now, and log again what is wrong with it."""
+        """Reload the file now, and log its errors again."""
         self._checked_at, self._refused = -_CHECK_EVERY, None
         self._reload_if_changed()
 

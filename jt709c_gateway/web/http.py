@@ -26,7 +26,7 @@ _Value = TypeVar("_Value")
 
 
 class ErrorDetail(msgspec.Struct):
-    """What is wrong: `field` is the parameter, field or header concerned.
+    """An error of a request: `field` is the parameter, field or header concerned.
 
     `message` is one line with the expected value and without secrets.
     """

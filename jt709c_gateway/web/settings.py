@@ -21,7 +21,7 @@ class Tiles:
 
 # `config` is above this package, so what its `Settings` must have is said here.
 class WebSettings(Protocol):
-    """What the status page needs of the settings; --help says what each option means."""
+    """The settings of the status page; --help explains each option."""
 
     @property
     def gateway(self) -> str: ...  # noqa: D102

@@ -151,7 +151,7 @@ class NothingGrowsWithoutBoundTests(SynchronousTestCase):
         for lock in locks:
             self.assertEqual(len(lock.answers(1000)), 1000)
             lock.close()
-        for word in ("committer failed", "handling what", "post-commit callback"):
+        for word in ("committer failed", "handling data", "post-commit callback"):
             self.assertNotIn(word, daemon.log())
 
     def test_connections(self) -> None:

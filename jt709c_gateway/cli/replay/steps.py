@@ -35,7 +35,7 @@ Step = Chunk | End
 
 @define
 class LeftOut:
-    """Counts what is not replayed, by reason, and gaps in what is replayed."""
+    """Counts omitted data by reason, and gaps in the replayed data."""
 
     #: Frames whose passwords the gateway masked, and which therefore can't be restored.
     masked: int = 0

@@ -33,8 +33,8 @@ def check_params(
 ) -> dict[str, Any]:
     """Check the parameters of a command; parameters that the gateway supplies may be missing.
 
-    Raises :class:`InvalidCommand`, also for a parameter outside ``usable``: it would be left out without a
-    word. Of such the complaint has only the names that are ``known``: others may be anything.
+    Raises :class:`InvalidCommand`, also for a parameter outside ``usable``: it would be
+    omitted silently. The error quotes only names that are ``known``: other text may be secret.
     """
     some = ", ".join(sorted(usable)) or "no parameters"
     if unknown := unknown_names(given, params.keys() | usable | known, "parameter"):

@@ -1,4 +1,4 @@
-"""What the commands of all devices share."""
+"""The state that the commands of all devices share."""
 
 from attrs import define, field
 
@@ -46,7 +46,7 @@ class CommandContext:
         self.publisher = CommandPublisher(self.gateway, self.store, self.claims)
         self.address_proof = AddressProof(self.udp_commands)
         self.refusals = ErrorLog(self.gateway.clock)
-        self.rejection_log = LogLimiter(self.gateway.clock, "complaints about commands")
+        self.rejection_log = LogLimiter(self.gateway.clock, "rejected commands")
 
     def now(self) -> float:
         """Current time in epoch seconds."""

@@ -229,7 +229,7 @@ class CommandPublisher:
         try:
             await self.store.notify_owner(device)
         except txredisapi.RedisError as error:
-            self.log.debug("no notice to the gateway of a device: {reason}", reason=str(error))
+            self.log.debug("could not notify the gateway of a device: {reason}", reason=str(error))
 
     def count_wrong_passwords(self, run: CommandExecution, answer: Answer) -> None:
         """Update the number of consecutive wrong passwords that commands have sent to a device."""

@@ -131,7 +131,7 @@ class CommandRecovery:
             return
         if not record.get("state"):
             # It is unknown whether it was written, so it must not be sent.
-            self.log.error("command {id} has no record any more; it is dropped", id=command.id)
+            self.log.error("command {id} no longer has a record; it is dropped", id=command.id)
             self.context.publisher.submit(command.device, None, self.context.store.forget_writes(command.id))
             return
         try:

@@ -67,7 +67,7 @@ def log_rejection(
     what: str = "a command is invalid",
     level: Any = LogLevel.warn,
 ) -> None:
-    """Log a rejection, with what is known of the command: id, device, and who issued it."""
+    """Log a rejection with the known fields of the command: id, device and issuer."""
     about = {"command": error.command_id, "device": device, "issued by": error.issued_by, "key": error.key}
     known = ", ".join(f"{name} {value}" for name, value in about.items() if value and value != UNKNOWN)
     _log.emit(

@@ -28,7 +28,7 @@ def log_unexpected_error(failure: Failure, device: str) -> None:
 
 
 class Hold(Enum):
-    """What a device's next command waits for, besides the device itself."""
+    """Conditions for a device's next command, besides the device itself."""
 
     NOTHING = auto()
     DIALECT = auto()

@@ -76,16 +76,16 @@ local function apply(record)
     end
     return true
   end
-  local told = true
+  local change = true
   if record[7] then
-    told = change_session(device.name, record[7])
+    change = change_session(device.name, record[7])
   end
-  if told then
+  if change then
     local live = record[6] and record[6][5]
     for index, event in ipairs(record[5]) do
       local of = record[11] and select(2, is_known(device, record[11][index])) or repeats
       event[2] = marked(event[2], of)
-      emit(device.name, event[1], told == 'taken over' and event[3] or event[2])
+      emit(device.name, event[1], change == 'taken over' and event[3] or event[2])
       if event[1] == 'location' and not live then
         note_position(device, event[2])
       end

@@ -64,12 +64,12 @@ local function happened(device, seen, time, skew)
     end
     skew = time - seen
   end
-  local told = device.skew or 0
-  if abs(skew - told) > STEADY then
-    told = floor(skew + 0.5)
+  local known = device.skew or 0
+  if abs(skew - known) > STEADY then
+    known = floor(skew + 0.5)
   end
-  if told ~= device.skew then
-    device.skew, device.clock_skew_s = told, told
+  if known ~= device.skew then
+    device.skew, device.clock_skew_s = known, known
   end
   if skew > 0 and time <= seen then
     -- A clock that was ahead and shows no future time: most likely it was corrected.
@@ -180,11 +180,11 @@ local function recognise(device, seen, seen_at, dialect, imei)
 end
 
 local function remember(device, record)
-  local dialect, imei, firmware, secret, positions, peripheral, told = unpack(record[6], 1, 7)
+  local dialect, imei, firmware, secret, positions, peripheral, reply_state = unpack(record[6], 1, 7)
   local seen_at = record[4] + late
   recognise(device, record[3], seen_at, dialect, imei)
   device.firmware = firmware or device.firmware
-  for name, value in pairs(told or {}) do
+  for name, value in pairs(reply_state or {}) do
     device[name] = value
   end
   if secret then

@@ -186,7 +186,7 @@ class OutageTests(SetCase):
         self.review([1, 1])
         self.review([0, 1])
         self.assertEqual((self.link.closed, other.closed), (["not_admitted"], []))
-        self.assertEqual(len(self.log("1 locks are admitted no more")), 1)
+        self.assertEqual(len(self.log("1 locks are no longer admitted")), 1)
 
     def test_review_in_parts(self) -> None:
         """However many are here, Redis is asked about so many at a time."""
