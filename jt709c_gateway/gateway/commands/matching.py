@@ -61,13 +61,15 @@ def _evidence(
 ) -> list[tuple[CommandExecution, Step]]:
     """Match each movement to one command; a status beside a lock event is the same movement."""
     steps: list[tuple[CommandExecution, Step]] = []
+    is_theirs = False
     for observation, lock_event in seen:
-        if observation.kind is ObservationKind.STATUS and steps:
+        if observation.kind is ObservationKind.STATUS and (steps or is_theirs):
             break
         happened = now if observation.time is None else observation.time
         for run in sorted([*runs, *elsewhere], key=partial(_likelihood, happened)):
             if run in elsewhere:
-                if run.is_confirmed_by(observation, now):
+                is_theirs = is_theirs or run.is_confirmed_by(observation, now)
+                if is_theirs:
                     break
                 continue
             step = run.observe(observation, now)
