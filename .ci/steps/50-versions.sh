@@ -62,7 +62,7 @@ for version in 3.12 3.13; do
     "$python" --version
     "$python" -m venv "$SCRATCH/environment-python$version"
     environment "python$version" -e '.[test]'
-    timeout 120 python -m pytest -q -n 2 tests/unit/protocol/test_vectors.py tests/unit/config/test_options.py \
+    timeout 120 python -m pytest -q -n 2 tests/unit/protocol/test_vectors.py tests/unit/config \
         tests/unit/redis/test_connection.py
     deactivate
 done
