@@ -1,4 +1,4 @@
-"""A Redis that lost its data is told at once again which locks are here, so that their commands find them."""
+"""After Redis has lost its data, gateways restore the sessions of their locks, so that commands find them."""
 
 from collections.abc import Callable
 
@@ -22,33 +22,33 @@ class LossTestCase(BenchTestCase):
         self.look()
 
     def look(self) -> None:
-        """Have it look, as it does every half second."""
+        """Run the half-second check for lost data."""
         self.losses.check()
         self.node.run()
 
     def keys(self) -> list[bytes]:
-        """All that Redis has."""
+        """Return all keys in Redis."""
         found: list[bytes] = self.client.redis.call("KEYS", f"{self.prefix}:*")
         return found
 
     def empty(self) -> None:
-        """Redis loses everything."""
+        """Delete all data in Redis."""
         self.client.redis.call("DEL", *self.keys())
 
     def holder(self, device: str | None = None) -> bytes | None:
-        """The gateway that Redis says has a lock."""
+        """Return the gateway that has a lock according to Redis."""
         key = self.client.key("session", device or self.device)
         found: bytes | None = self.client.redis.call("HGET", key, "gateway")
         return found
 
     def count(self) -> int:
-        """How many losses were found."""
+        """Return the number of losses found."""
         return self.node.gateway.counters.losses
 
 
 class LossTests(LossTestCase):
     def test_nothing_lost(self) -> None:
-        """Nothing is told as long as Redis has what it was given."""
+        """Nothing is restored as long as Redis has its data."""
         for _ in range(5):
             self.report(self.node, self.link)
             self.node.pass_time(1)
@@ -60,7 +60,7 @@ class LossTests(LossTestCase):
         self.assertGreater(self.client.redis.call("TTL", marker), 86_000)
 
     def test_a_command_taken_in_elsewhere_meanwhile(self) -> None:
-        """The gateway that took it in knew of no session; it is written when the loss is found."""
+        """A command taken in by a gateway that knew of no session is written when the loss is found."""
         self.empty()
         self.other.pass_time(6)
         command = self.client.command(self.device, "locate", id=new_id())
@@ -72,7 +72,7 @@ class LossTests(LossTestCase):
         self.assertEqual(self.holder(), b"gw1")
 
     def test_a_command_that_comes_after_it(self) -> None:
-        """The gateway that takes it in finds the lock, although no gateway has said since that it lives."""
+        """The gateway that takes a command in finds the lock before any gateway has renewed its heartbeat."""
         self.empty()
         self.look()
         self.other.pass_time(0.5)
@@ -82,7 +82,7 @@ class LossTests(LossTestCase):
         self.assertEqual(self.client.state(command), "sent")
 
     def test_what_is_lost_and_how_it_is_noticed(self) -> None:
-        """All or the newest part, idle or busy: it is found once, and the session is there again."""
+        """All or the newest data, idle or busy: the loss is found once, and the session is restored."""
         session, marker = self.client.key("session", self.device), self.node.committer.marker
 
         def all_of_it() -> None:
@@ -135,7 +135,7 @@ class LossTests(LossTestCase):
         self.assertIsNotNone(self.client.redis.call("ZSCORE", self.client.key("devices"), self.device))
 
     def test_a_lock_that_has_moved_stays_where_it_is(self) -> None:
-        """Of two gateways that both have it, the one that it came to last has it in the end."""
+        """Of two gateways that both have a session, the newest one has the lock in the end."""
         self.come(self.other)
         self.other.pass_time(0.5)
         self.empty()
@@ -147,7 +147,7 @@ class LossTests(LossTestCase):
         self.assertEqual(self.holder(), b"gw2")
 
     def test_what_a_gateway_had_taken_that_is_heard_no_more(self) -> None:
-        """After a loss nobody else knows of that gateway; its commands are adopted all the same."""
+        """Commands of a silent gateway are adopted although a loss has removed it from Redis."""
         gateways = self.client.key("gateways")
         self.node.pass_time(6)
         self.look()
@@ -160,7 +160,7 @@ class LossTests(LossTestCase):
 
 class ManyTests(LossTestCase):
     def test_reports_come_in_between(self) -> None:
-        """The locks are told some at a time, so that no report waits for all of them."""
+        """The sessions are restored in batches, so that no report waits for all of them."""
         locks = [FakeLock(new_device()) for _ in range(3 * SESSIONS_AT_ONCE)]
         links = [self.node.link() for _ in locks]
         for lock, link in zip(locks, links, strict=True):
@@ -178,7 +178,7 @@ class ManyTests(LossTestCase):
 
 class RestartTests(BenchTestCase):
     def test_a_restart_without_persistence(self) -> None:
-        """Redis is started again with nothing: each lock is known again before it has said a word."""
+        """Redis restarts without data: each lock is known again before it has sent anything."""
         server = ValkeyServer().start()
         self.addCleanup(server.discard)
         daemon = Daemon("--gateway", "gw1", redis=server.url).start()

@@ -11,7 +11,7 @@ from tests.support.daemon import Daemon, gone
 from tests.support.reporter import Reporter, answered, published, report, stream_events
 
 DEVICE = "794308010679"
-#: Seconds in which an answer would have come, had Redis been there: it takes milliseconds.
+#: Seconds to wait for an answer that must not come; with Redis it takes milliseconds.
 SILENCE = 1.0
 
 
@@ -31,7 +31,8 @@ class AcknowledgementIsTheCommitTests(SynchronousTestCase):
         return {(DEVICE, serial): 1 for serial in serials}
 
     def test_redis_hangs(self) -> None:
-        """While Redis hangs nothing is answered; when it goes on, all is, and each event is there once."""
+        """While Redis hangs nothing is answered; afterwards everything is, and each event is in the stream
+        once."""
         self.start()
         with self.daemon.lock() as lock, self.daemon.datagrams() as udp:
             lock.ask(report(1))
@@ -49,7 +50,8 @@ class AcknowledgementIsTheCommitTests(SynchronousTestCase):
         self.assertEqual(self.published(), {**self.once(1, 2, 3, 4), ("794308010680", 1): 1})
 
     def test_redis_hangs_for_long(self) -> None:
-        """When Redis hangs for longer than it may, the call is repeated; each event is there once."""
+        """When Redis hangs for longer than the timeout, the call is repeated; each event is in the stream
+        once."""
         self.start("--redis-timeout", "0.5")
         with self.daemon.lock() as lock:
             lock.ask(report(1))
@@ -63,7 +65,8 @@ class AcknowledgementIsTheCommitTests(SynchronousTestCase):
         self.assertEqual(self.published(), self.once(1, 2, 3))
 
     def test_redis_killed(self) -> None:
-        """While Redis is dead nothing is answered; what is sent again after its return is there once."""
+        """While Redis is down nothing is answered; reports repeated after its return are in the stream
+        once."""
         self.start()
         with self.daemon.lock() as lock:
             lock.ask(report(1))
@@ -85,7 +88,7 @@ class AcknowledgementIsTheCommitTests(SynchronousTestCase):
         """The gateway dies under load: every answered report is in the stream once, and none is missing."""
         self.start()
         sent, expected = self.check_load(lambda: (self.daemon.kill(), self.daemon.start()))
-        # They did send some again, or this would show nothing.
+        # Otherwise no lock repeated a report and the test shows nothing.
         self.assertTrue(sent > expected)
 
     def check_load(self, disturb: Callable[[], object]) -> tuple[int, int]:
@@ -108,10 +111,10 @@ class AcknowledgementIsTheCommitTests(SynchronousTestCase):
 
 
 class EmbeddedServerTests(SynchronousTestCase):
-    """The server that the gateway brings along keeps the same promise."""
+    """The embedded server keeps the same promise."""
 
     def test_kill(self) -> None:
-        """A gateway that is killed takes its server along; the next start finds what had been answered."""
+        """A killed gateway takes its server along; the next start has all answered reports."""
         daemon = Daemon().start()
         self.addCleanup(daemon.discard)
         server = daemon.embedded_pid()
@@ -122,7 +125,7 @@ class EmbeddedServerTests(SynchronousTestCase):
         daemon.start()
         with daemon.embedded_client() as client:
             self.assertEqual(published(client), {(DEVICE, serial): 1 for serial in range(1, 51)})
-        # The same reports again, as from a lock that did not hear the answers.
+        # Repeat the same reports, as from a lock that did not get the answers.
         with daemon.lock() as lock:
             self.assertEqual(len(lock.ask(*[report(serial) for serial in range(1, 51)])), 50)
 
@@ -144,7 +147,7 @@ class EmbeddedServerTests(SynchronousTestCase):
             self.assertEqual(published(client), expected)
 
     def test_server_killed(self) -> None:
-        """The server alone is killed: it is started again, and what waited is committed and answered."""
+        """The server alone is killed: it is restarted, and waiting reports are committed and answered."""
         daemon = Daemon().start()
         self.addCleanup(daemon.discard)
         with daemon.lock() as lock:

@@ -1,4 +1,4 @@
-"""An audit trail is never deleted to make room for a device that has none."""
+"""An audit trail is never deleted to make room for a device without one."""
 
 import time
 from datetime import UTC, datetime
@@ -22,33 +22,33 @@ class TrailTests(ScriptCase):
     limits = Limits(devices=5, histories=5)
 
     def come(self, number: int, **said: Any) -> str:
-        """A device reports that nobody has heard of; its id."""
-        # Trails that come in one millisecond are of the same age.
+        """An unknown device reports; return its id."""
+        # Trails made in one millisecond have the same age.
         time.sleep(0.002)
         device = str(_MADE_UP + number)
         self.commit(report(wire=bytes.fromhex(device), **said))
         return device
 
     def give(self, device: str, state: str = "queued") -> None:
-        """Somebody gives a command for a device."""
+        """Push a command for a device."""
         event = ("command", f'{{"state":"{state}"}}')
         self.script.commit([EventsRecord(device=device, events=[event])])
 
     def trails(self) -> set[str]:
-        """The devices that have an audit trail."""
+        """Return the devices that have an audit trail."""
         start = f"{self.keys.prefix}:history:"
         return {key.decode().removeprefix(start) for key in self.client.call("KEYS", f"{start}*")}
 
     def known(self) -> set[str]:
-        """The devices whose last state is kept."""
+        """Return the devices whose last state is stored."""
         return {one.decode() for one in self.client.call("ZRANGE", self.keys.devices, 0, -1)}
 
     def let_go(self) -> dict[str, str]:
-        """What had to go."""
+        """Return the number of removals by kind."""
         return self.script.hash(self.keys.let_go)
 
     def test_made_up_ids_that_only_report(self) -> None:
-        """They push out each other: trail and last state of the lock stay, however long it is silent."""
+        """They replace each other: trail and last state of the lock stay, however long it is silent."""
         self.commit(report(items=CARD))
         before = self.device()
         for number in range(60):
@@ -59,7 +59,7 @@ class TrailTests(ScriptCase):
         self.assertEqual(self.let_go(), {"devices": "56"})
 
     def test_made_up_ids_with_alarms_and_lock_events(self) -> None:
-        """A trail that begins makes no room for itself at the cost of one of its rank, or of a higher one."""
+        """A new trail replaces no trail of the same or a higher rank."""
         self.commit(report(items=CARD))
         for number, said in enumerate((CARD, CARD, b"", b"")):
             self.come(number, items=said, alarm_bits=LOW_BATTERY)
@@ -70,7 +70,7 @@ class TrailTests(ScriptCase):
         self.assertEqual(self.trails(), first)
         for number in range(30, 50):
             self.come(number, items=CARD)
-        # Lock events go before alarms alone, and the first of them stay.
+        # Trails with alarms only are replaced; the first trails with lock events stay.
         self.assertEqual(
             self.trails(),
             {_OURS, *(str(_MADE_UP + number) for number in (0, 1, 30, 31))},
@@ -78,8 +78,7 @@ class TrailTests(ScriptCase):
         self.assertEqual(int(self.let_go()["histories"]), 40)
 
     def test_commands_for_made_up_ids(self) -> None:
-        """Whoever gives commands for ids that nobody has pushes out no trail of a lock, whatever is in
-        that."""
+        """Commands for made-up ids replace no trail of a lock, whatever is in that."""
         self.commit(report(serial=1, alarm_bits=LOW_BATTERY))
         for number in range(40):
             self.give(f"made-up-{number}")
@@ -90,7 +89,7 @@ class TrailTests(ScriptCase):
         self.assertEqual(self.trails(), {_OURS, *(str(_MADE_UP + number) for number in range(4))})
 
     def test_a_lock_with_commands_goes_last(self) -> None:
-        """One that begins to have commands takes the place of one that has alarms only."""
+        """A lock with its first command replaces one that has only alarms."""
         self.script.limits = Limits(devices=50, histories=5)
         self.commit(report(items=CARD))
         for number in range(4):
@@ -100,14 +99,14 @@ class TrailTests(ScriptCase):
         self.assertEqual(self.trails(), {_OURS, late, *(str(_MADE_UP + number) for number in range(3))})
 
     def test_the_trail_outlives_the_last_state(self) -> None:
-        """Where all locks have one, states of those unseen for longest go, and their trails stay."""
+        """Where all locks have a trail, the least recently seen states are removed, and their trails stay."""
         self.script.limits = Limits(devices=5, histories=50)
         devices = [self.come(number, items=CARD) for number in range(12)]
         self.assertEqual(self.trails(), set(devices))
         self.assertEqual(self.known(), set(devices[-5:]))
 
     def test_a_lock_without_a_trail_that_was_heard_just_now(self) -> None:
-        """It isn't the one to be forgotten: it may send its last reports again."""
+        """It is not removed: it may repeat its last reports."""
         for number in range(5):
             self.come(number, items=CARD)
         self.teller.wall = datetime.now(UTC)
@@ -117,7 +116,7 @@ class TrailTests(ScriptCase):
         self.assertIn(str(_MADE_UP), self.trails())
 
     def test_trails_from_before_there_was_a_limit(self) -> None:
-        """They count when something is added to them, and stay until then."""
+        """Old trails count when an event is added to them, and stay until then."""
         self.client.call("XADD", self.keys.history(_OURS), "*", "kind", "lock")
         for number in range(20):
             self.come(number, items=CARD)
@@ -125,15 +124,15 @@ class TrailTests(ScriptCase):
 
 
 class CommandTests(BenchTestCase):
-    """What commands leave behind, by the scripts that take them in and end them."""
+    """Audit trails of commands, by the scripts that take them in and end them."""
 
     def ranked(self) -> dict[str, float]:
-        """The audit trails' places: the lowest goes first."""
+        """Return the ranks of the audit trails, lowest first."""
         flat = self.client.redis.call("ZRANGE", self.client.key("histories"), 0, -1, "WITHSCORES")
         return {device.decode(): float(score) for device, score in zip(flat[::2], flat[1::2], strict=True)}
 
     def test_every_trail_has_a_place(self) -> None:
-        """Commands for ids that nobody has are below all locks; a lock with commands is above one without."""
+        """Commands for unknown ids rank below all locks; a lock with commands ranks above one without."""
         self.node.feed(
             self.node.link(), encode(0x0200, bytes.fromhex("600000000001"), 1, _location(lock_event()))
         )

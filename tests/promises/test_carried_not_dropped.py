@@ -1,4 +1,4 @@
-"""Promise 3: what is not understood is carried, not dropped."""
+"""Promise 3: unknown input is published, not dropped."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ class CarriedNotDroppedTests(SynchronousTestCase):
         super().tearDownClass()
 
     def hear(self, frame: bytes, answers: int = 1) -> list[dict[str, Any]]:
-        """What is published of a frame, which is answered so many times."""
+        """Return the events of a frame, which is answered so many times."""
         before = len(stream_events(self.client, self.prefix))
         with self.daemon.lock() as lock:
             lock.send(frame)
@@ -55,47 +55,47 @@ class CarriedNotDroppedTests(SynchronousTestCase):
         return [event for event in events if event["kind"] not in ("session", "alarm")]
 
     def test_unknown_message(self) -> None:
-        """A message with an id nobody knows is published with its bytes, and answered."""
+        """A message with an unknown id is published with its bytes, and answered."""
         (event,) = self.hear(UNKNOWN_MESSAGE)
         self.assertEqual((event["kind"], event["raw"]), ("unknown", UNKNOWN_MESSAGE.hex()))
         self.assertEqual(event["data"]["message_id"], "0f42")
 
     def test_unknown_item(self) -> None:
-        """An item nobody knows is published in hex under its id, and the rest of the report counts."""
+        """An unknown item is published in hex under its id, and the rest of the report is decoded."""
         (event,) = self.hear(UNKNOWN_ITEM)
         self.assertEqual((event["kind"], event["data"]["items"]), ("location", {"ee": "4a4b4c"}))
         self.assertEqual(event["data"]["altitude_m"], 92)
 
     def test_unknown_lock_event(self) -> None:
-        """A lock event with a code nobody knows is published with the code and its bytes."""
+        """A lock event with an unknown code is published with the code and its bytes."""
         events = self.hear(UNKNOWN_CODE)
         (event,) = [one for one in events if one["kind"] == "lock"]
         self.assertEqual((event["data"]["code"], event["data"]["action"]), (0x77, "unknown"))
         self.assertEqual(event["data"]["value"], "aabb")
 
     def test_odd_length(self) -> None:
-        """An item of another length than we know is kept as hex."""
+        """An item of unexpected length is kept as hex."""
         (event,) = self.hear(ODD_LENGTH)
         self.assertEqual((event["data"]["items"], event["data"]["battery_percent"]), ({"d4": "111213"}, None))
 
     def test_unknown_alarm(self) -> None:
-        """An alarm bit nobody names is published by its number."""
+        """An unknown alarm bit is published by its number."""
         events = self.hear(UNKNOWN_ALARM)
         (located,) = [one for one in events if one["kind"] == "location"]
         self.assertEqual(located["data"]["alarms"], ["bit_30"])
 
     def test_too_short(self) -> None:
-        """A report whose body can't be read is published with its bytes, and answered."""
+        """A report with an unreadable body is published with its bytes, and answered."""
         (event,) = self.hear(TOO_SHORT)
         self.assertEqual((event["kind"], event["raw"]), ("unknown", TOO_SHORT.hex()))
 
     def test_encrypted(self) -> None:
-        """So is one whose body is encrypted."""
+        """The same for an encrypted body."""
         (event,) = self.hear(ENCRYPTED)
         self.assertEqual((event["kind"], event["raw"]), ("unknown", ENCRYPTED.hex()))
 
     def test_unknown_word(self) -> None:
-        """A sentence with a word nobody knows is published with all it says."""
+        """A sentence with an unknown word is published with all its fields."""
         (event,) = self.hear(UNKNOWN_WORD, answers=0)
         self.assertEqual((event["kind"], event["raw"]), ("reply", UNKNOWN_WORD.decode()))
         self.assertEqual(
@@ -103,7 +103,7 @@ class CarriedNotDroppedTests(SynchronousTestCase):
         )
 
     def test_broken(self) -> None:
-        """What is no sound frame is kept with its bytes and the reason, and the next frame is read."""
+        """A malformed frame is kept with its bytes and the reason, and the next frame is read."""
         with self.daemon.lock() as lock:
             lock.send(BROKEN, binary(0x0002))
             lock.answers(1)
@@ -112,7 +112,7 @@ class CarriedNotDroppedTests(SynchronousTestCase):
         wait_until(lambda: not self.client.call("EXISTS", f"{self.prefix}:session:794308010679"))
 
     def test_over_udp(self) -> None:
-        """The same over UDP: what can be read of a datagram is, the rest is kept."""
+        """The same over UDP: readable parts of a datagram are published, the rest is kept."""
         before = len(self.client.call("XRANGE", f"{self.prefix}:malformed", "-", "+"))
         frame = binary(0x0F43, b"\x01", serial=99, wire=bytes.fromhex("794308010680"))
         with self.daemon.datagrams() as socket:

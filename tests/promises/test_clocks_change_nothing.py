@@ -1,4 +1,4 @@
-"""A gateway whose clock is wrong, or is set while it runs, swallows no alarm and holds no command back."""
+"""A gateway with a wrong or changed clock suppresses no alarm and delays no command."""
 
 import json
 import tempfile
@@ -10,7 +10,7 @@ from tests.support import ValkeyServer, wait_until
 from tests.support.commands import CommandClient, FakeLock, new_device
 from tests.support.daemon import Daemon
 
-#: Has a process take its wall clock from here: seconds by which it is ahead, in a file.
+#: Makes a process add the seconds in a file to its wall clock.
 _CLOCK = """
 import time
 _real, _file = time.time, {file!r}
@@ -36,23 +36,23 @@ class ClockTests(SynchronousTestCase):
         self.set_clock(0)
 
     def set_clock(self, ahead: float) -> None:
-        """The clock of the gateway's host shows so many seconds more than Redis's."""
+        """Set the clock of the gateway's host so many seconds ahead of Redis's."""
         new = self._ahead.with_suffix(".new")
         new.write_text(str(ahead))
         new.rename(self._ahead)
 
     def start(self, *options: str) -> Daemon:
-        """A gateway on that host."""
+        """Start a gateway on that host."""
         daemon = Daemon(*options, redis=self.server.url, environment=self._environment).start()
         self.addCleanup(daemon.discard)
         return daemon
 
     def told(self, device: str) -> list[tuple[str, bool]]:
-        """The alarms that were told."""
+        """Return the published alarms."""
         return [(one["data"]["name"], one["data"]["active"]) for one in self.client.events("alarm", device)]
 
     def test_a_gateway_whose_clock_is_wrong_tells_alarms(self) -> None:
-        """Over TCP and UDP, by one process and by workers; times in events are right."""
+        """Over TCP and UDP, with one process and with workers; times in events are right."""
         right = Daemon("--gateway", "right", redis=self.server.url).start()
         self.addCleanup(right.discard)
         for ahead, options in ((-600, ()), (86_400, ("--workers", "2"))):
@@ -73,7 +73,7 @@ class ClockTests(SynchronousTestCase):
             wrong.stop()
 
     def test_it_says_so(self) -> None:
-        """Once in the log, in the metrics, and in the detail of /readyz, which stays 200."""
+        """In the log once, in the metrics, and in the detail of /readyz, which stays 200."""
         self.set_clock(-600)
         daemon = self.start("--gateway-ttl", "3")
         status, body = daemon.get("/readyz")
@@ -87,7 +87,7 @@ class ClockTests(SynchronousTestCase):
         self.assertEqual(daemon.log().count("s behind Redis's"), 1)
 
     def test_commands_end_in_time_when_the_clock_is_set(self) -> None:
-        """Back or forward by an hour: what awaits its answer ends by its timeout, and the next goes out."""
+        """Back or forward by an hour: a sent command ends by its timeout, and the next one is sent."""
         daemon = self.start()
         for ahead in (-3600, 3600):
             self.set_clock(0)

@@ -1,4 +1,4 @@
-"""Gateways, locks, Redis and the order in which things happen, all at random: what must hold in any case."""
+"""Random sequences of gateways, locks and Redis, with invariants that always hold."""
 
 import itertools
 import random
@@ -22,7 +22,7 @@ from tests.support.committer import FakeLink
 
 
 class Unit:
-    """A lock with a mind of its own; what is written to it, over whichever connection, is kept."""
+    """A lock with random behaviour. It records what is written to it, over any connection."""
 
     def __init__(self, world: "World") -> None:
         self.world = world
@@ -32,7 +32,8 @@ class Unit:
         self.written: list[bytes] = []
 
     def connect(self, node: Node, hang_up: bool = True) -> None:
-        """Connect to a gateway; without `hang_up` an earlier one may not notice that it has gone."""
+        """Connect to a gateway; without `hang_up` an earlier gateway may not notice that the lock has
+        gone."""
         if hang_up:
             self.hang_up()
         link = node.link(peer=f"192.0.2.1:{len(self.links)}")
@@ -52,13 +53,13 @@ class Unit:
         return self.body.location(items, status, START + self.world.now)
 
     def say(self, *frames: bytes) -> None:
-        """Send frames over the connection it has."""
+        """Send frames over its connection."""
         node, link = self.links[-1]
         if node in self.world.alive and node not in self.world.frozen:
             node.feed(link, *frames)
 
     def collect(self) -> list[bytes]:
-        """Commands that have been written since the last look."""
+        """Return the commands written since the last call."""
         found = []
         for index, (_, link) in enumerate(self.links):
             new, self.seen[index] = link.sent[self.seen[index] :], len(link.sent)
@@ -67,7 +68,7 @@ class Unit:
         return found
 
     def live(self, dice: random.Random, reliable: bool = False) -> None:
-        """Do something about the commands that have come."""
+        """Answer or execute the commands that have arrived."""
         for data in self.collect():
             if data[:1] != b"(":
                 serial = data[11:13]
@@ -89,7 +90,7 @@ class Unit:
 
 
 class World:
-    """Two gateways, three locks, one Redis; `dice` says what comes next."""
+    """Two gateways, three locks, one Redis; `dice` chooses each step."""
 
     def __init__(self, client: CommandClient, seed: int, trouble: bool) -> None:
         self.dice = random.Random(seed)
@@ -103,7 +104,7 @@ class World:
         for name in self.names:
             self.boot(name)
         self.units = [Unit(self) for _ in range(3)]
-        #: Command id -> the passwords it was given with; none for one that opens nothing.
+        #: Command id -> its passwords; none for a command that opens nothing.
         self.commands: dict[str, list[bytes]] = {}
         self.passwords = 0
 
@@ -115,7 +116,7 @@ class World:
         self.alive.append(node)
 
     def crash(self, node: Node) -> None:
-        """kill -9: nothing of it happens any more; what it had asked for may have reached Redis."""
+        """Kill a gateway; its last requests may have reached Redis."""
         self.alive.remove(node)
         if node in self.frozen:
             self.frozen.remove(node)
@@ -126,14 +127,14 @@ class World:
             wire.connected = False
 
     def command(self) -> None:
-        """Give a command."""
+        """Push a command."""
         dice, unit = self.dice, self.dice.choice(self.units)
         known = list(self.commands)
         kind = dice.random()
         if known and kind < 0.1:
             self.client.command(unit.body.device, "cancel", {"id": dice.choice(known)})
         elif known and kind < 0.15:
-            # After a crash this may come in before the first of that id.
+            # After a crash this may be taken in before the first one of that id.
             again = dice.choice(known)
             self.client.unlock(unit.body.device, self.password(again), id=again)
         elif kind < 0.2:
@@ -146,14 +147,14 @@ class World:
             self.client.unlock(unit.body.device, self.password(command), timeout=3, ttl=ttl, id=command)
 
     def password(self, command: str) -> str:
-        """A password by which what is written for this command can be told."""
+        """Return a password that identifies the bytes written for this command."""
         self.passwords += 1
         password = f"{self.passwords:06d}"
         self.commands.setdefault(command, []).append(b"," + password.encode() + b")")
         return password
 
     def pass_time(self, seconds: float) -> None:
-        """Time passes, for all that can see a clock."""
+        """Advance the time of everything that has a clock."""
         self.now += seconds
         for node in self.alive:
             if node not in self.frozen:
@@ -161,12 +162,12 @@ class World:
                 if node.wire.connected:
                     self.heard[node.name] = self.now
         for name in self.names:
-            # The server's own clock is not ours.
+            # The server's clock is not the test's.
             if self.now - self.heard.get(name, self.now) > GATEWAY_TTL:
                 self.client.redis.call("DEL", self.client.key("gateway", name))
 
     def act(self) -> None:
-        """One thing happens."""
+        """Do one random step."""
         dice = self.dice
         running = [node for node in self.alive if node not in self.frozen]
         what = dice.random()
@@ -188,7 +189,7 @@ class World:
             self.make_trouble()
 
     def make_trouble(self) -> None:
-        """Something breaks, or is mended."""
+        """Inject a fault, or mend one."""
         dice = self.dice
         what = dice.randrange(4)
         if what == 0 and self.alive:
@@ -208,14 +209,14 @@ class World:
             self.frozen.append(dice.choice(self.alive))
 
     def reboot(self) -> None:
-        """Start what has crashed; it finds that its earlier life is over."""
+        """Restart crashed gateways, which find that their earlier run is over."""
         for name in self.names:
             if name not in [node.name for node in self.alive]:
                 self.client.redis.call("DEL", self.client.key("gateway", name))
                 self.boot(name)
 
     def calm_down(self) -> None:
-        """Everything is mended, every lock is there and does what it is told, and time goes on."""
+        """Mend everything, let every lock connect and follow its commands, and advance the time."""
         self.frozen.clear()
         self.reboot()
         for node in self.alive:
@@ -233,7 +234,7 @@ class World:
             self.round()
 
     def round(self) -> None:
-        """A quarter of a second in which all is done that is due."""
+        """Do everything that is due within a quarter of a second."""
         self.pass_time(0.25)
         for node in self.alive:
             node.run()
@@ -246,7 +247,7 @@ class World:
 
 
 class ModelTests(SynchronousTestCase):
-    """Many short lives of a small world, each told by its seed."""
+    """Many short runs of a small world, each from its seed."""
 
     def live(self, seed: int, trouble: bool, steps: int) -> World:
         client = CommandClient(shared_server(), key_prefix())
@@ -267,7 +268,7 @@ class ModelTests(SynchronousTestCase):
             count = sum(mark in data for mark in marks for data in written)
             self.assertLessEqual(count, 1, where)
             if count:
-                # Bytes that are out are never called not written.
+                # Written bytes are never reported as not written.
                 self.assertNotIn(record["state"], ("expired", "cancelled", "failed", "invalid"), where)
         self.assertEqual(world.client.under_way(), [], f"seed {seed}")
         for node in world.alive:
@@ -282,7 +283,7 @@ class ModelTests(SynchronousTestCase):
         for seed in range(10):
             world = self.live(seed, trouble=False, steps=600)
             for command in world.commands:
-                # A known id has its state told again.
+                # The gateway publishes the state of a known id again.
                 check_edges([state for state, _ in itertools.groupby(world.client.states(command))])
 
     def test_with_trouble(self) -> None:

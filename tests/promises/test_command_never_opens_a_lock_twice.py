@@ -1,4 +1,4 @@
-"""Crashes of the gateway and of Redis: a command ends in a stated outcome, and opens a lock once at most."""
+"""Crashes of the gateway and of Redis: a command has an outcome and opens a lock at most once."""
 
 import json
 import os
@@ -26,18 +26,18 @@ class CrashCase(SynchronousTestCase):
         self.device = self.lock.device
 
     def gateway(self, name: str, *options: str) -> Daemon:
-        """A daemon of that name, ready to take commands."""
+        """Start a daemon of that name."""
         daemon = Daemon("--gateway", name, *options, redis=self.server.url, udp=False).start()
         self.addCleanup(daemon.discard)
         return daemon
 
     def assert_once(self, count: int = 1) -> None:
-        """The lock got exactly so many commands in all its life."""
+        """Check that the lock received exactly so many commands."""
         self.lock.beat()
         self.assertEqual(len(self.lock.commands), count, self.lock.commands)
 
     def open_with(self, command: str) -> None:
-        """Play the lock for one unlock command to its end."""
+        """Let the lock execute one unlock command to its end."""
         self.lock.say_yes(self.lock.next_unlock())
         self.lock.open()
         self.client.wait(command, "confirmed")
@@ -64,7 +64,7 @@ class KilledGatewayTests(CrashCase):
         self.client.wait_for_none_under_way()
 
     def test_next_command_after_crash(self) -> None:
-        """Commands behind the one that a crash left uncertain are carried out."""
+        """Commands behind one that a crash left uncertain are executed."""
         daemon = self.gateway("gw1")
         self.lock.connect(daemon)
         command = self.client.unlock(self.device)
@@ -79,7 +79,7 @@ class KilledGatewayTests(CrashCase):
         self.assert_once(2)
 
     def test_left_in_intake(self) -> None:
-        """An entry that came no further than the gateway's own list is carried out after a restart."""
+        """An entry that a crash left in the gateway's own list is executed after a restart."""
         daemon = self.gateway("gw1")
         daemon.kill()
         command = new_id()
@@ -94,13 +94,13 @@ class KilledGatewayTests(CrashCase):
         self.client.wait(command, "waiting")
         self.lock.connect(daemon)
         self.open_with(command)
-        # The one without an id as well, and both once.
+        # The one without an id as well, both once.
         self.lock.say_yes(self.lock.next_unlock())
         self.assert_once(2)
         self.assertEqual(self.client.redis.call("LLEN", self.client.key("commands", "intake", "gw1")), 0)
 
     def claimed(self, gateway: str) -> str:
-        """A command that this gateway, which is not running, has claimed and not written; its id."""
+        """Let a stopped gateway claim a command without writing it; return its id."""
         helper = self.gateway("helper")
         command = self.client.unlock(self.device)
         self.client.wait(command, "waiting")
@@ -111,7 +111,7 @@ class KilledGatewayTests(CrashCase):
         return command
 
     def test_claimed_and_not_written(self) -> None:
-        """A command that was claimed, and of which no byte was written, is carried out after a restart."""
+        """A claimed command of which no byte was written is executed after a restart."""
         command = self.claimed("gw1")
         daemon = self.gateway("gw1")
         self.lock.connect(daemon)
@@ -120,7 +120,7 @@ class KilledGatewayTests(CrashCase):
         check_edges(self.client.states(command))
 
     def test_killed_at_any_moment(self) -> None:
-        """Killed again and again, at any moment: each command is written once at most and has an outcome."""
+        """Killed again and again, at any moment: each command is written at most once and has an outcome."""
         dice = random.Random(709)
         daemon = self.gateway("gw1", "--confirm-timeout", "1")
         locks = [FakeLock(new_device()) for _ in range(6)]
@@ -129,7 +129,7 @@ class KilledGatewayTests(CrashCase):
         for round_ in range(8):
             for lock in locks:
                 lock.connect(daemon)
-                # Some come in before they are there, some after.
+                # Some commands are pushed before the locks connect, some after.
                 count = dice.randrange(3)
                 for _ in range(count):
                     commands[self.client.unlock(lock.device, timeout=1, ttl=30)] = lock
@@ -170,7 +170,7 @@ class KilledGatewayTests(CrashCase):
         self.client.wait_for_none_under_way()
 
     def play(self, lock: FakeLock, dice: random.Random) -> None:
-        """Read what has come for a lock, and answer some of it."""
+        """Read the frames of a lock and answer some of them."""
         for serial in lock.unlocks():
             if dice.random() < 0.7:
                 lock.try_to(lock.say_yes, serial)
@@ -182,7 +182,7 @@ class SeveralGatewaysTests(CrashCase):
     """One gateway dies, is frozen, or loses the lock, and another goes on."""
 
     def test_adopted(self) -> None:
-        """Another gateway adopts what a dead one had: written is uncertain, unwritten is carried out."""
+        """Another gateway adopts the commands of a dead one: written is uncertain, unwritten is executed."""
         first = self.gateway("gw1", "--gateway-ttl", "1")
         self.lock.connect(first)
         written = self.client.unlock(self.device)
@@ -190,7 +190,7 @@ class SeveralGatewaysTests(CrashCase):
         self.client.wait(written, "sent")
         unwritten = self.client.unlock(self.device)
         self.client.wait(unwritten, "queued")
-        # Pretend that it died elsewhere: nobody here can know but by its silence.
+        # Pretend that it died elsewhere: the others notice only its silence.
         self.client.redis.call(
             "RPUSH", self.client.key("commands", "intake", "gw1"), '{"id": "third", "device": "1"}'
         )
@@ -206,7 +206,7 @@ class SeveralGatewaysTests(CrashCase):
             check_edges(self.client.states(command))
 
     def test_frozen_gateway_comes_back(self) -> None:
-        """A gateway that was taken for dead writes nothing of what another has adopted."""
+        """A gateway that was considered dead writes no command that another has adopted."""
         first = self.gateway("gw1", "--gateway-ttl", "1")
         self.lock.connect(first)
         self.lock.beat()
@@ -222,7 +222,8 @@ class SeveralGatewaysTests(CrashCase):
         self.client.wait(command, "sent")
         first.resume()
         wait_until(lambda: self.client.redis.call("EXISTS", gone))
-        # The lock has a newer session: what it says over the older link is let go, and nothing comes over it.
+        # The lock has a newer session: reports over the older connection are dropped, and nothing is written
+        # to it.
         self.lock.send(self.lock.frame(0x0002))
         assert self.lock.link is not None
         self.assertTrue(self.lock.link.closed_within())
@@ -231,8 +232,7 @@ class SeveralGatewaysTests(CrashCase):
         self.assertEqual(len(again.commands), 1)
 
     def test_command_finds_the_lock(self) -> None:
-        """Whichever gateway takes a command in, it goes out at the one that has the lock, and is
-        confirmed."""
+        """The lock's gateway sends a command, whichever gateway takes it in, and it is confirmed."""
         first, second = self.gateway("gw1"), self.gateway("gw2")
         locks = [FakeLock(new_device()).connect(daemon) for daemon in (first, second) * 4]
         for lock in locks:
@@ -249,7 +249,7 @@ class SeveralGatewaysTests(CrashCase):
             )
 
     def test_moves_to_another_gateway(self) -> None:
-        """A lock that moves while a command is under way is asked again there, where that does no harm."""
+        """A lock that moves during a command gets it again at the new gateway, if that is harmless."""
         first, second = self.gateway("gw1"), self.gateway("gw2")
         self.lock.connect(first)
         command = self.client.command(self.device, "locate")
@@ -266,7 +266,7 @@ class StoppedGatewayTests(CrashCase):
     """The daemon is stopped by a signal."""
 
     def test_sigterm(self) -> None:
-        """SIGTERM lets the command under way have its answer, and begins no other."""
+        """SIGTERM waits for the answer to the current command and starts no other."""
         daemon = self.gateway("gw1")
         self.lock.connect(daemon)
         command = self.client.unlock(self.device)
@@ -285,7 +285,8 @@ class StoppedGatewayTests(CrashCase):
         self.assert_once(2)
 
     def test_sigterm_without_answer(self) -> None:
-        """Where no answer comes before the end, the command is uncertain, and the daemon leaves in time."""
+        """Without an answer before the shutdown timeout the command is uncertain, and the daemon ends in
+        time."""
         daemon = self.gateway("gw1", "--shutdown-timeout", "1")
         self.lock.connect(daemon)
         command = self.client.unlock(self.device)
@@ -301,7 +302,7 @@ class RedisFailureTests(CrashCase):
     """Redis is killed and frozen."""
 
     def test_claimed_by_a_lost_reply(self) -> None:
-        """A command claimed by a call whose reply was lost is carried out when Redis is back."""
+        """A command claimed by a call whose reply was lost is executed when Redis is back."""
         daemon = self.gateway("gw1")
         self.lock.connect(daemon)
         command = self.client.unlock(new_device())
@@ -319,7 +320,7 @@ class RedisFailureTests(CrashCase):
         self.assert_once()
 
     def test_redis_frozen(self) -> None:
-        """Redis hangs while a command is under way: what the lock says meanwhile counts when it is back."""
+        """Redis hangs during a command: the lock's reports in that time count afterwards."""
         daemon = self.gateway("gw1", "--redis-timeout", "1")
         self.lock.connect(daemon)
         command = self.client.unlock(self.device)
@@ -336,7 +337,7 @@ class RedisFailureTests(CrashCase):
         self.open_with(self.client.unlock(self.device))
 
     def test_redis_killed(self) -> None:
-        """Redis dies while commands are under way and waiting: they go on when it is back."""
+        """Redis dies while commands are sent and waiting: they go on when it is back."""
         daemon = self.gateway("gw1")
         self.lock.connect(daemon)
         command = self.client.unlock(self.device)

@@ -1,4 +1,4 @@
-"""Sentinel and Redis Cluster: real servers that take each other's place, and gateways that go along."""
+"""Sentinel and Redis Cluster: real servers fail over, and gateways follow."""
 
 import json
 from typing import Any
@@ -20,14 +20,14 @@ class FailoverTestCase(SynchronousTestCase):
     servers: Any
 
     def daemon(self, redis: str, name: str = "gw1", ready: bool = True, **options: Any) -> Daemon:
-        """A gateway on these servers."""
+        """Start a gateway on these servers."""
         arguments = ("--gateway", name, "--prefix", self.prefix, "--gateway-ttl", "2", "--redis-timeout", "2")
         daemon = Daemon(*arguments, redis=redis, **options).start(ready=ready)
         self.addCleanup(daemon.discard)
         return daemon
 
     def lock_at(self, daemon: Daemon) -> FakeLock:
-        """A lock that has reported to this gateway."""
+        """Return a lock that has reported to this gateway."""
         lock = FakeLock(new_device()).connect(daemon)
         self.addCleanup(lock.close)
         return lock
@@ -39,14 +39,14 @@ class FailoverTestCase(SynchronousTestCase):
         return client
 
     def open_lock(self, client: CommandClient, lock: FakeLock) -> None:
-        """A command goes all the way: pushed, written, answered, confirmed."""
+        """Push, write, answer and confirm an unlock command."""
         command = client.unlock(lock.device)
         lock.say_yes(lock.next_unlock())
         lock.open()
         client.wait(command, "confirmed")
 
     def report_again(self, lock: FakeLock) -> None:
-        """Report, as a lock does, until it is answered; over a new connection when the old one is closed."""
+        """Repeat a report until it is answered, over a new connection when the old one is closed."""
         frame = lock.location()
 
         def answered() -> bool:
@@ -65,7 +65,8 @@ class SentinelTests(FailoverTestCase):
         self.addCleanup(self.servers.discard)
 
     def test_primary_dies(self) -> None:
-        """The primary is killed: the gateway isn't ready until it has the promoted one, and goes on there."""
+        """The primary is killed: the gateway is not ready until it has found the new one, and goes on
+        there."""
         daemon = self.daemon(self.servers.url)
         lock = self.lock_at(daemon)
         old = self.servers.primary
@@ -80,7 +81,7 @@ class SentinelTests(FailoverTestCase):
         client = self.client(new)
         self.open_lock(client, lock)
         self.assertEqual(client.redis.call("HGET", client.key("session", lock.device), "gateway"), b"gw1")
-        # The new primary had none of the scripts, whoever asks for them first.
+        # The new primary had no scripts.
         self.assertNotIn("NOSCRIPT", daemon.log())
 
 
@@ -94,7 +95,7 @@ class ClusterTests(FailoverTestCase):
         self.addCleanup(self.servers.discard)
 
     def test_everything(self) -> None:
-        """Two gateways that know of other nodes only: reports, events, commands, moving, adoption, limits."""
+        """Two gateways configured with other nodes: reports, events, commands, moving, adoption, limits."""
         first, second = (self.daemon(self.servers.url(*self.servers.others), name) for name in ("gw1", "gw2"))
         client = self.client(self.servers)
         with self.servers.others[0].client() as listener:
@@ -104,7 +105,7 @@ class ClusterTests(FailoverTestCase):
         self.assertEqual(sorted(kinds), ["location", "location", "session", "session"])
         for one in (lock, other):
             self.open_lock(client, one)
-        # Alarms, dynamic passwords, noise: whatever else the script writes.
+        # Alarms, dynamic passwords, malformed input: everything else that the script writes.
         lock.send(lock.location(alarm_bits=0x80), f"({lock.device},1,001,ELOCK,3,529439)".encode())
         lock.beat()
         assert lock.link is not None
@@ -116,13 +117,13 @@ class ClusterTests(FailoverTestCase):
         client.wait(client.command("1", "cancel", {"id": cancelled}), "done")
         expired = client.unlock(new_device(), ttl=1)
         client.wait(expired, "expired")
-        # The lock moves; its old link is closed.
+        # The lock moves; its old connection is closed.
         old, lock.link = lock.link, None
         self.addCleanup(old.close)
         lock.connect(second)
         self.assertTrue(old.closed_within(5))
         self.open_lock(client, lock)
-        # And its gateway dies with a command under way.
+        # Its gateway dies during a command.
         command = client.unlock(lock.device)
         lock.next_unlock()
         client.wait(command, "sent")
@@ -135,7 +136,7 @@ class ClusterTests(FailoverTestCase):
             self.assertNotIn(word, log)
 
     def test_slot_moves(self) -> None:
-        """The slot moves to another primary: the gateway follows it, and nothing of what it had is lost."""
+        """The slot moves to another primary: the gateway follows, and nothing is lost."""
         daemon = self.daemon(self.servers.url(*self.servers.nodes))
         lock = self.lock_at(daemon)
         old = self.servers.holder
@@ -163,7 +164,7 @@ class ClusterTests(FailoverTestCase):
         self.open_lock(self.client(self.servers), lock)
 
     def test_plain_address(self) -> None:
-        """With redis:// a node that has the slot will do; one that hasn't is named with the one that has."""
+        """redis:// works with a node that has the slot; otherwise the error names the node that has it."""
         holder, other = self.servers.holder, self.servers.others[0]
         lock = self.lock_at(self.daemon(holder.url))
         self.open_lock(self.client(holder), lock)

@@ -1,4 +1,4 @@
-"""A gateway that comes late, whatever held it up, opens no lock twice and changes no outcome."""
+"""A gateway that was delayed opens no lock twice and changes no outcome."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from tests.support.fencing_lines import Gateway
 
 
 class LatecomerTests(SynchronousTestCase):
-    """Two gateways, of which the first has a command in its hands as it is held up, and the lock goes on."""
+    """Two gateways. The first is delayed with a command claimed, and the lock goes on at the second."""
 
     def setUp(self) -> None:
         self.world = CheckedWorld(shared_server(), key_prefix())
@@ -20,13 +20,13 @@ class LatecomerTests(SynchronousTestCase):
         self.lock = self.world.units[0]
 
     def start(self, name: str) -> Gateway:
-        """Start a gateway, and have it take its name."""
+        """Start a gateway and claim its name."""
         self.world.boot(name)
         self.live(1)
         return self.world.gateways[-1]
 
     def live(self, seconds: float) -> None:
-        """All that can go on do so for some time."""
+        """Let all gateways that are not paused run for some time."""
         for _ in range(round(seconds / 0.25)):
             self.world.pass_time(0.25)
             for gateway in self.world.gateways:
@@ -34,19 +34,19 @@ class LatecomerTests(SynchronousTestCase):
             self.world.check()
 
     def give(self, stage: str, before_reply: bool = False) -> str:
-        """Have an unlock command come so far at the first gateway, where the lock is; its id."""
+        """Push an unlock command and run it to this step at the first gateway; return its id."""
         self.lock.connect(self.first, self.world.now, keeping=False)
         self.live(1)
         self.world.carry_out(self.lock, stage, before_reply)
         return next(iter(self.world.given))
 
     def written(self) -> int:
-        """How often anything was written."""
+        """Return how often anything was written."""
         self.lock.collect()
         return len(self.lock.written)
 
     def open_at(self, gateway: Gateway, command: str, keeping: bool = False) -> None:
-        """The lock goes to another gateway, gets the command there, and opens."""
+        """The lock moves to another gateway, gets the command there, and opens."""
         self.lock.connect(gateway, self.world.now, keeping)
         for _ in range(int(GATEWAY_TTL * 2)):
             self.live(1)
@@ -58,7 +58,7 @@ class LatecomerTests(SynchronousTestCase):
         self.assertEqual(self.world.client.state(command), "confirmed")
 
     def assert_stays(self, command: str, *outcomes: str) -> None:
-        """It was written once, and these are its outcomes for good, told and replied with."""
+        """Check that it was written once, and that record, events and reply keep these outcomes."""
         self.live(GATEWAY_TTL * 3)
         self.assertEqual(self.written(), 1, self.lock.written)
         client = self.world.client
@@ -68,7 +68,7 @@ class LatecomerTests(SynchronousTestCase):
         self.assertEqual(client.redis.call("LLEN", client.key("reply", "r1")), 0)
 
     def claim_late(self, resume: Callable[[], None]) -> None:
-        """The reply to a claim has been held up, and comes when another has carried the command out."""
+        """Delay the reply to a claim until another gateway has executed the command."""
         second = self.start("gw2")
         command = self.give("claimed", before_reply=True)
         self.assertEqual(self.written(), 0)
@@ -79,15 +79,15 @@ class LatecomerTests(SynchronousTestCase):
         self.assert_stays(command, "confirmed")
 
     def test_an_unlock_is_not_written_twice_by_a_late_claim(self) -> None:
-        """A gateway goes on where it stood: it doesn't put back what another has carried out."""
+        """A gateway that continues does not requeue a command that another has executed."""
         self.claim_late(lambda: self.first.thaw(self.world.now, data_first=True))
 
     def test_an_unlock_is_not_written_twice_when_what_is_due_comes_first(self) -> None:
-        """The same, and it sees how late it is before it reads the reply."""
+        """The same, and it notices the delay before it reads the reply."""
         self.claim_late(lambda: self.first.thaw(self.world.now, data_first=False))
 
     def test_two_of_one_name_write_once(self) -> None:
-        """A process that is cut off while a later one has its name stops, and what it had isn't written."""
+        """A process that was cut off while a later one took its name stops and writes nothing."""
         command = self.give("claimed")
         self.assertEqual((self.written(), self.world.client.record(command)["attempts"]), (0, "0"))
         self.first.cut = True
@@ -99,7 +99,8 @@ class LatecomerTests(SynchronousTestCase):
         self.assertFalse(second.superseded)
 
     def test_an_opened_command_never_becomes_failed(self) -> None:
-        """What was about to be recorded when the way to Redis was cut is refused when another has opened."""
+        """A record that was due when Redis was cut off is refused once another gateway has opened the
+        lock."""
         second = self.start("gw2")
         command = self.give("claimed")
         self.first.cut = True
@@ -108,7 +109,7 @@ class LatecomerTests(SynchronousTestCase):
         self.assert_stays(command, "confirmed")
 
     def confirm_late(self, data_first: bool) -> None:
-        """Paused behind the write; others end the command, and see the lock open."""
+        """Paused after the write; others end the command and see the lock open."""
         second = self.start("gw2")
         command = self.give("written")
         self.first.frozen = True
@@ -123,15 +124,15 @@ class LatecomerTests(SynchronousTestCase):
         self.assert_stays(command, "uncertain", "confirmed")
 
     def test_a_confirmed_command_never_becomes_uncertain(self) -> None:
-        """What a paused gateway then says of it changes nothing."""
+        """The paused gateway then changes nothing."""
         self.confirm_late(data_first=True)
 
     def test_a_confirmed_command_never_becomes_uncertain_by_what_is_due(self) -> None:
-        """The same, and it sees how late it is first."""
+        """The same, and it notices the delay first."""
         self.confirm_late(data_first=False)
 
     def test_evidence_of_an_older_session_is_none(self) -> None:
-        """What a lock says over a link that it has left confirms no command, in record or events."""
+        """Reports over an older connection of a lock confirm no command, in record or events."""
         second = self.start("gw2")
         command = self.give("sent")
         self.lock.connect(second, self.world.now, keeping=True)

@@ -1,4 +1,4 @@
-"""Devices that nobody has heard of come from one address a few a minute, and nobody else pays for that."""
+"""Unknown devices are admitted at a few a minute per address, without cost to others."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from tests.vectors import binary
 
 
 class Memory:
-    """What Redis knows; it answers when told."""
+    """A Redis lookup of known devices that answers on request."""
 
     def __init__(self, *devices: str) -> None:
         self.devices = set(devices)
@@ -22,14 +22,14 @@ class Memory:
         self._waiting: list[tuple[list[str], defer.Deferred[Any]]] = []
 
     def known(self, devices: list[str]) -> Any:
-        """A question."""
+        """Return a pending lookup."""
         self.asked.append(devices)
         answer: defer.Deferred[Any] = defer.Deferred()
         self._waiting.append((devices, answer))
         return answer
 
     def answer(self) -> None:
-        """Answer all of them."""
+        """Answer all lookups."""
         while self._waiting:
             devices, answer = self._waiting.pop(0)
             answer.callback([device in self.devices for device in devices])
@@ -45,7 +45,7 @@ class NewcomersTests(SynchronousTestCase):
         self.new_device_limiter.store = self.memory
 
     def come(self, *numbers: int, link: FakeLink | None = None, peer: str = "203.0.113.7:1000") -> FakeLink:
-        """Devices of these numbers report, over a link of their own if none is given."""
+        """Devices of these numbers report, each over its own connection by default."""
         link = link or self.fleet.link(peer=peer)
         for number in numbers:
             self.fleet.feed(
@@ -54,18 +54,18 @@ class NewcomersTests(SynchronousTestCase):
         return link
 
     def heard(self) -> list[int]:
-        """The numbers of those that are heard now."""
+        """Return the numbers of the admitted devices."""
         found = [one for one in events_in(self.fleet.commit()) if one["kind"] == "heartbeat"]
         return [one["serial"] for one in found]
 
     def later(self, seconds: float) -> list[int]:
-        """Those that are heard so many seconds later."""
+        """Return the devices admitted within so many seconds."""
         self.fleet.clock.advance(seconds)
         self.fleet.gateway.sweep()
         return self.heard()
 
     def test_a_minutes_worth_at_once_and_the_others_as_time_goes_by(self) -> None:
-        """A connection waits, unanswered and not read from; nothing of what it sends is lost."""
+        """A connection waits, unanswered and not read from; none of its bytes is lost."""
         links = [self.come(number) for number in range(9)]
         self.assertEqual(self.heard(), list(range(6)))
         self.assertEqual([link.reading for link in links], [True] * 6 + [False] * 3)
@@ -76,7 +76,7 @@ class NewcomersTests(SynchronousTestCase):
         self.assertGreater(self.new_device_limiter.delayed, 2)
 
     def test_many_over_one_connection(self) -> None:
-        """What is too many is left unanswered, and those that are in are heard on."""
+        """Devices above the limit stay unanswered, and admitted ones are served."""
         link = self.come(*range(9))
         self.come(0, 1, link=link)
         self.assertEqual(self.heard(), [*range(6), 0, 1])
@@ -84,7 +84,7 @@ class NewcomersTests(SynchronousTestCase):
         self.assertEqual((link.reading, link.closed), (True, []))
 
     def test_datagrams(self) -> None:
-        """Those of too many are let go, whatever port they come from."""
+        """Datagrams of devices above the limit are dropped, whatever their port."""
         links = [self.fleet.link("udp", f"203.0.113.7:{2000 + number}") for number in range(9)]
         for number, link in enumerate(links):
             self.come(number, link=link)
@@ -92,7 +92,7 @@ class NewcomersTests(SynchronousTestCase):
         self.assertEqual([link.closed for link in links], [[]] * 6 + [["new_devices"]] * 3)
 
     def test_other_addresses(self) -> None:
-        """They have their own; the addresses of one IPv6 network are one."""
+        """Other addresses have their own limits; the addresses of one IPv6 network share one."""
         self.come(*range(9))
         self.come(20, peer="203.0.113.8:1000")
         for number in range(30, 39):
@@ -100,7 +100,7 @@ class NewcomersTests(SynchronousTestCase):
         self.assertEqual(self.heard(), [*range(6), 20, *range(30, 36)])
 
     def test_who_is_known_comes_at_once(self) -> None:
-        """After a restart everybody comes back: Redis is asked only then, and all in one question."""
+        """Above the limit Redis is asked about devices, and known ones are admitted at once."""
         self.come(*range(6))
         self.assertEqual(self.memory.asked, [])
         links = [self.come(number) for number in (50, 51, 52)]
@@ -111,7 +111,7 @@ class NewcomersTests(SynchronousTestCase):
         self.assertLessEqual(len(self.memory.asked), 3)
 
     def test_who_was_here_comes_again(self) -> None:
-        """A lock that reconnects is no new device."""
+        """A lock that reconnects is not a new device."""
         first = self.come(0)
         self.come(*range(1, 6))
         self.heard()
@@ -120,7 +120,7 @@ class NewcomersTests(SynchronousTestCase):
         self.assertEqual(self.heard(), [0])
 
     def test_it_is_said_once(self) -> None:
-        """The log names address and option, and not again for each device."""
+        """The log names address and option once, not for each device."""
         with capturedLogs() as captured:
             for number in range(30):
                 self.come(number)
@@ -129,7 +129,7 @@ class NewcomersTests(SynchronousTestCase):
         self.assertIn("203.0.113.7 (--max-new-devices)", texts[0])
 
     def test_nothing_grows(self) -> None:
-        """However many addresses and devices there are, so many are remembered."""
+        """However many addresses and devices there are, the memory is bounded."""
         for number in range(11_000):
             self.new_device_limiter.admits(f"10.{number >> 8 & 255}.{number & 255}.1:1", str(number), 0.0)
         self.assertLessEqual(len(self.new_device_limiter._left), 10_000)
@@ -137,7 +137,7 @@ class NewcomersTests(SynchronousTestCase):
 
 class DefaultTests(SynchronousTestCase):
     def test_this_host(self) -> None:
-        """Unless it is set, a relay on this host brings any number; from elsewhere it is 1,000."""
+        """By default a relay on this host brings any number; from elsewhere the default is 1,000."""
         new_device_limiter = NewDeviceLimiter(None)
         for peer, expected in (("127.0.0.1:1", 2000), ("[::1]:1", 2000), ("203.0.113.7:1", 1000)):
             found = sum(new_device_limiter.admits(peer, f"{peer}-{number}", 0.0) for number in range(2000))
@@ -146,7 +146,7 @@ class DefaultTests(SynchronousTestCase):
 
 class StoreTests(BenchTestCase):
     def test_known(self) -> None:
-        """Redis knows those that it keeps a last state of."""
+        """Redis knows the devices whose last state it has."""
         self.come()
         self.node.run()
         known: defer.Deferred[list[bool]] = defer.Deferred.fromCoroutine(

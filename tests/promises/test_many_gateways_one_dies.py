@@ -8,7 +8,7 @@ class DyingTests(FleetTestCase):
     """Sessions of a gateway that has died."""
 
     def test_offline_is_told_by_who_adopts(self) -> None:
-        """A lock of a dead gateway is told to be offline, once, though two gateways adopt."""
+        """A lock of a dead gateway goes offline once, though two gateways adopt."""
         self.nodes.append(self.make("gw3").start())
         self.come()
         self.node.run()
@@ -23,7 +23,7 @@ class DyingTests(FleetTestCase):
         self.assertEqual(self.client.redis.call("EXISTS", self.client.key("sessions", "gw1")), 0)
 
     def test_elsewhere_by_then(self) -> None:
-        """A lock that came to another gateway before its own was found dead is not offline."""
+        """A lock that moved to another gateway before its own was found dead is not offline."""
         self.come()
         self.node.run()
         self.pass_time(GATEWAY_TTL, self.other)
@@ -35,7 +35,7 @@ class DyingTests(FleetTestCase):
         self.assertEqual(self.holder(), "gw2")
 
     def test_hash_has_expired(self) -> None:
-        """A lock is told to be offline also when its session has expired meanwhile."""
+        """A lock also goes offline when its session has expired meanwhile."""
         self.come()
         self.node.run()
         self.pass_time(GATEWAY_TTL, self.other)
@@ -45,7 +45,7 @@ class DyingTests(FleetTestCase):
         self.assertEqual(self.changes(), [("gw1", "online"), ("gw2", "offline")])
 
     def test_many(self) -> None:
-        """Every one of many locks is told to be offline."""
+        """All of many locks go offline."""
         for number in range(1000):
             self.lock.device = str(794308030001 + number)
             self.come()
@@ -59,7 +59,7 @@ class DyingTests(FleetTestCase):
         self.assertEqual((len(gone), len(set(gone))), (1000, 1000))
 
     def test_restarted_under_its_name(self) -> None:
-        """A gateway that is back after a crash says offline for what it had, not for what has come since."""
+        """A gateway that restarts after a crash marks its old sessions offline, not those opened since."""
         self.come()
         first = self.device
         self.lock.device = "794308010002"
@@ -80,7 +80,7 @@ class DyingTests(FleetTestCase):
         self.assertEqual(told, {first: ["online", "offline"], "794308010002": ["online", "replaced"]})
 
     def test_taken_for_dead(self) -> None:
-        """A gateway that was taken for dead and is back says of each lock that it is online after all."""
+        """A gateway that was considered dead marks its locks online again."""
         link = self.come()
         self.node.run()
         self.pass_time(GATEWAY_TTL, self.other)
@@ -96,7 +96,7 @@ class DyingTests(FleetTestCase):
         self.assertEqual(self.changes()[3:], [("gw1", "offline")])
 
     def test_taken_for_dead_and_moved(self) -> None:
-        """One that is back finds that a lock has gone elsewhere meanwhile, and lets go of it."""
+        """A gateway that returns and finds that a lock has moved closes its session."""
         link = self.come()
         self.node.run()
         self.pass_time(GATEWAY_TTL, self.other)
@@ -111,7 +111,7 @@ class DyingTests(FleetTestCase):
         self.assertEqual(self.holder(), "gw2")
 
     def test_ends_while_taken_for_dead(self) -> None:
-        """A lock that goes while its gateway is taken for dead is told to be offline once."""
+        """A lock that leaves while its gateway is considered dead goes offline once."""
         link = self.come()
         self.node.run()
         self.pass_time(GATEWAY_TTL, self.other)
@@ -122,7 +122,7 @@ class DyingTests(FleetTestCase):
         self.assertEqual(self.changes(), [("gw1", "online"), ("gw2", "offline")])
 
     def test_outage_without_loss(self) -> None:
-        """After an outage of Redis in which nothing was lost nothing is told of any lock."""
+        """After an outage of Redis without data loss no session event is published."""
         self.come()
         self.node.run()
         self.node.wire.lose()
@@ -133,7 +133,7 @@ class DyingTests(FleetTestCase):
         self.assertEqual(self.changes(), [("gw1", "online")])
 
     def test_redis_has_forgotten(self) -> None:
-        """A session that Redis has lost is written again when its lock speaks, and that is told."""
+        """A session that Redis has lost is written again when its lock reports, with an event."""
         link = self.come()
         self.node.run()
         self.client.redis.call(

@@ -1,4 +1,4 @@
-"""Several gateways on one Redis: of a lock's sessions the newest stays, and each change is told once."""
+"""Several gateways on one Redis: the newest session of a lock wins, and each change is published once."""
 
 from jt709c_gateway.gateway.commands.recovery import CommandRecovery
 from tests.support.command_bench import GATEWAY_TTL, START
@@ -7,10 +7,10 @@ from tests.support.fleet_bench import FleetTestCase
 
 
 class SessionMoveTests(FleetTestCase):
-    """A lock that opens a session at one gateway while another believes that it has it."""
+    """A lock opens a session at one gateway while another still has one."""
 
     def test_older_session_is_closed(self) -> None:
-        """The link at the first gateway is closed; `replaced` is told once, by the second."""
+        """The connection at the first gateway is closed; the second publishes `replaced` once."""
         old = self.come()
         self.node.run()
         new = self.come(self.other)
@@ -26,7 +26,7 @@ class SessionMoveTests(FleetTestCase):
         self.assertEqual((self.online_at("gw1"), self.online_at("gw2")), ([], [self.device.encode()]))
 
     def test_old_link_ends_before_it_is_told(self) -> None:
-        """An old link that ends by itself after the move says nothing: the lock is not offline."""
+        """An old connection that ends after the move publishes nothing: the lock is not offline."""
         old = self.come()
         self.node.run()
         self.come(self.other)
@@ -37,7 +37,7 @@ class SessionMoveTests(FleetTestCase):
         self.assertEqual(self.holder(), "gw2")
 
     def test_end_and_move_cross(self) -> None:
-        """The old link's end is on its way to Redis when the lock comes elsewhere: offline, then online."""
+        """The old connection's end reaches Redis before the new session: offline, then online."""
         old = self.come()
         self.node.run()
         old.connection.closed("closed")
@@ -47,7 +47,7 @@ class SessionMoveTests(FleetTestCase):
         self.assertEqual(self.changes(), [("gw1", "online"), ("gw1", "offline"), ("gw2", "online")])
 
     def test_there_and_back(self) -> None:
-        """A lock that is back before its first gateway has been told stays there."""
+        """A lock that returns before its first gateway was notified stays there."""
         links = [self.come()]
         self.node.run()
         links.append(self.come(self.other))
@@ -59,7 +59,7 @@ class SessionMoveTests(FleetTestCase):
         self.assertEqual(self.holder(), "gw1")
 
     def test_newest_is_not_judged_before_it_is_stored(self) -> None:
-        """A session whose opening Redis hasn't got yet isn't closed for one that it is about to replace."""
+        """A session that Redis has not stored yet is not closed for the one it is about to replace."""
         self.come()
         self.node.run()
         self.come(self.other)
@@ -74,7 +74,7 @@ class SessionMoveTests(FleetTestCase):
         self.assertEqual(self.changes()[-1], ("gw1", "replaced"))
 
     def test_others_on_the_link(self) -> None:
-        """Of two locks on one link one moves away: the link stays for the other."""
+        """Of two locks on one connection one moves: the connection stays for the other."""
         link = self.come()
         moving, self.lock.device = self.lock.device, "794308010001"
         self.report(self.node, link)
@@ -86,7 +86,7 @@ class SessionMoveTests(FleetTestCase):
         self.assertEqual([one.device for one in self.node.gateway.sessions], ["794308010001"])
 
     def test_old_link_speaks_again(self) -> None:
-        """What still comes over the old link is taken in, and changes nothing about who has the lock."""
+        """Reports over the old connection don't change which gateway has the lock."""
         old = self.come()
         self.node.run()
         self.node.clock.advance(61)
@@ -100,7 +100,7 @@ class SessionMoveTests(FleetTestCase):
         self.assertEqual(self.changes(), [("gw1", "online"), ("gw2", "replaced")])
 
     def test_word_is_lost(self) -> None:
-        """A gateway that missed the word of the move hears of it when something comes over the old link."""
+        """A gateway that missed the notice of a move learns of it when the old connection reports."""
         old = self.come()
         self.node.run()
         self.come(self.other)
@@ -118,7 +118,7 @@ class CommandMoveTests(FleetTestCase):
     """Commands of a lock that goes from one gateway to another."""
 
     def test_commands_go_along(self) -> None:
-        """Commands that wait while the lock moves are sent by the gateway that it has moved to."""
+        """Commands that wait while the lock moves are sent by its new gateway."""
         old = self.come(transport="udp")
         self.node.run()
         self.pass_time(31)
@@ -136,7 +136,7 @@ class CommandMoveTests(FleetTestCase):
         self.assertEqual(self.written(old), [])
 
     def test_written_command(self) -> None:
-        """A command written where the lock was is uncertain; what is reported where it is confirms it."""
+        """A command written before the move is uncertain; a report after the move confirms it."""
         old = self.come()
         command = self.client.unlock(self.device)
         self.pass_time()
@@ -150,7 +150,7 @@ class CommandMoveTests(FleetTestCase):
         self.assertEqual(self.written(new), [])
 
     def test_acknowledged_command(self) -> None:
-        """A command that the lock has said yes to is confirmed by what it reports elsewhere."""
+        """An acknowledged command is confirmed by a report at another gateway."""
         old = self.come()
         command = self.client.unlock(self.device)
         self.pass_time()
@@ -163,13 +163,13 @@ class CommandMoveTests(FleetTestCase):
         self.assertEqual(self.client.states(command)[-1], "confirmed")
 
     def assert_confirmed_at(self, command: str, name: str) -> None:
-        """A command was confirmed by this gateway, and by no other."""
+        """Check that this gateway, and no other, confirmed the command."""
         told = [one for one in self.client.events("command") if one["data"]["id"] == command]
         by = [one["gateway"] for one in told if one["data"]["state"] == "confirmed"]
         self.assertEqual(by, [name])
 
     def test_acknowledged_command_goes_along(self) -> None:
-        """A command that the lock has said yes to is in the hands of the gateway that the lock came to."""
+        """The new gateway of a lock takes over its acknowledged command."""
         old = self.come()
         command = self.client.unlock(self.device)
         self.pass_time()
@@ -188,7 +188,7 @@ class CommandMoveTests(FleetTestCase):
         self.assertEqual(self.client.states(command), ["queued", "sent", "acknowledged", "unconfirmed"])
 
     def test_acknowledged_command_goes_along_to_a_later_run(self) -> None:
-        """The lock comes to the next run of its gateway before that has adopted what the first one left."""
+        """The lock comes to the next run of its gateway before that has adopted the commands of the first."""
 
         async def nothing(*_: object) -> int:
             return 0
@@ -211,7 +211,7 @@ class CommandMoveTests(FleetTestCase):
         self.assertEqual(self.client.redis.call("HKEYS", hands), [])
 
     def test_evidence_is_the_first_thing_heard(self) -> None:
-        """The first frame at the second gateway is the evidence, for a command that has no answer yet."""
+        """The first frame at the second gateway is the evidence, for a command without an answer."""
         self.come()
         command = self.client.unlock(self.device)
         self.pass_time()
@@ -222,7 +222,7 @@ class CommandMoveTests(FleetTestCase):
         self.assertEqual(self.other.dispatcher.executors, {})
 
     def test_evidence_comes_before_the_adoption(self) -> None:
-        """What is heard elsewhere counts for a command whose gateway has died, though it is adopted later."""
+        """A report elsewhere confirms a command of a dead gateway, though it is adopted later."""
         for state in ("sent", "acknowledged"):
             node = self.make(f"{state}-gateway").start()
             self.nodes = [node, self.other]
@@ -246,7 +246,7 @@ class CommandMoveTests(FleetTestCase):
             self.assertEqual(self.client.under_way(), [])
 
     def test_one_movement_elsewhere(self) -> None:
-        """One movement, heard where the lock went, confirms one of two commands."""
+        """One movement reported elsewhere confirms one of two commands."""
         old = self.come()
         first, second = self.client.unlock(self.device), self.client.unlock(self.device)
         self.pass_time()
@@ -259,7 +259,7 @@ class CommandMoveTests(FleetTestCase):
         self.assertEqual((self.client.state(first), self.client.state(second)), ("confirmed", "uncertain"))
 
     def test_report_comes_again_elsewhere(self) -> None:
-        """A report that was committed where the lock was proves nothing when it comes again elsewhere."""
+        """A report committed before the move confirms nothing when it is repeated elsewhere."""
         old = self.come()
         frame = self.lock.location(lock_event(), UNLOCKED, START + self.node.clock.seconds() + 1)
         self.node.feed(old, frame)
@@ -279,7 +279,7 @@ class CommandMoveTests(FleetTestCase):
         self.assertEqual(self.client.state(command), "confirmed")
 
     def test_question_goes_along(self) -> None:
-        """A command that does no harm is written again where the lock is now."""
+        """A harmless command is written again at the lock's new gateway."""
         self.come()
         command = self.client.command(self.device, "locate")
         self.pass_time()

@@ -15,7 +15,7 @@ from tests.support.reporter import report
 from tests.vectors import binary, location, part
 
 MEGABYTE = 1 << 20
-#: What the daemon may take more than before, bytes. Its allocator keeps some; nothing piles up.
+#: Allowed growth of the daemon in bytes. Its allocator keeps some; nothing piles up.
 GROWTH = 60 * MEGABYTE
 #: Seconds of bombardment.
 DURATION = 3.0
@@ -25,7 +25,7 @@ def noise(seed: int) -> bytes:
     return random.Random(seed).randbytes(65536)
 
 
-#: What a hostile or broken peer may send, each for ever.
+#: Inputs of a hostile or broken peer, each repeated forever.
 BOMBS = {
     "noise": noise(1),
     "noise with flags": bytes(0x7E if byte < 16 else byte for byte in noise(2)),
@@ -41,7 +41,7 @@ BOMBS = {
 
 
 class Bombardment(threading.Thread):
-    """Sends on many connections as fast as they take it; connects again when one is closed."""
+    """Sends on many connections as fast as possible and reconnects when one is closed."""
 
     def __init__(self, port: int, bombs: list[bytes]) -> None:
         super().__init__(daemon=True)
@@ -99,7 +99,7 @@ class NothingGrowsWithoutBoundTests(SynchronousTestCase):
             yield list(BOMBS.values())[number % len(BOMBS)]
 
     def test_bombardment(self) -> None:
-        """Sixty peers that send anything but frames: memory stays bounded, and locks are served quickly."""
+        """Sixty peers send anything but frames: memory stays bounded, and locks are served quickly."""
         daemon = self.start("--malformed-max", "1000")
         with daemon.lock() as lock:
             lock.ask(report(1))
@@ -129,7 +129,8 @@ class NothingGrowsWithoutBoundTests(SynchronousTestCase):
         wait_until(lambda: daemon.metrics()["jt709c_links"] == 0)
 
     def test_redis_full(self) -> None:
-        """While Redis takes nothing, only so much is read; the rest waits with the locks until it does."""
+        """While Redis accepts nothing, reading stops at a limit; afterwards the rest is read from the
+        locks."""
         server = ValkeyServer("--maxmemory-policy", "noeviction").start()
         self.addCleanup(server.discard)
         daemon = Daemon("--max-unacked", "200", redis=server.url).start()
@@ -155,7 +156,7 @@ class NothingGrowsWithoutBoundTests(SynchronousTestCase):
             self.assertNotIn(word, daemon.log())
 
     def test_connections(self) -> None:
-        """Connections beyond the limit are closed at once and counted; a place that is free is taken."""
+        """Connections above the limit are closed at once and counted; a free place is used."""
         daemon = self.start("--max-connections", "5", "--max-connections-per-address", "3")
         locks = [daemon.lock() for _ in range(3)]
         with daemon.lock() as fourth:
@@ -174,7 +175,7 @@ class NothingGrowsWithoutBoundTests(SynchronousTestCase):
             lock.close()
 
     def test_strangers(self) -> None:
-        """However many ids that nobody knows speak, over TCP and UDP, nothing is kept of them or answered."""
+        """Unknown ids over TCP and UDP are neither stored nor answered, however many."""
         daemon = self.start("--admit", "redis")
         with shared_server().client() as client:
             client.call("SADD", f"{self.prefix}:allowed", "794308010679")
@@ -203,7 +204,7 @@ class NothingGrowsWithoutBoundTests(SynchronousTestCase):
             self.assertEqual(client.call("ZCARD", f"{self.prefix}:devices"), 1)
 
     def test_lock_that_never_stops(self) -> None:
-        """A lock that sends all the time is heard no more often than it may be, and answered each time."""
+        """A lock that sends all the time is throttled to its rate, and each report is answered."""
         daemon = self.start("--max-rate", "100")
         hasty = daemon.lock()
         hasty.send(*[report(serial) for serial in range(1, 1301)])
@@ -219,7 +220,7 @@ class NothingGrowsWithoutBoundTests(SynchronousTestCase):
         hasty.close()
 
     def test_peer_that_never_reads(self) -> None:
-        """A lock that sends and never reads its answers is not read from any more; others don't notice."""
+        """A lock that never reads its answers is no longer read from; others don't notice."""
         daemon = self.start("--max-rate", "0")
         before = daemon.memory()
         greedy = daemon.lock()

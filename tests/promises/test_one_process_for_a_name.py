@@ -8,7 +8,7 @@ from tests.support.daemon import Daemon
 
 
 class OneProcessForANameTests(SynchronousTestCase):
-    """Daemons on one server, one after the other called gw1."""
+    """Daemons on one server, started one after the other as gw1."""
 
     def setUp(self) -> None:
         self.server = ValkeyServer().start()
@@ -19,13 +19,13 @@ class OneProcessForANameTests(SynchronousTestCase):
         self.addCleanup(self.lock.close)
 
     def start(self, *options: str) -> Daemon:
-        """A daemon of the name."""
+        """Start a daemon of the name."""
         daemon = Daemon("--gateway", "gw1", *options, redis=self.server.url, udp=False).start()
         self.addCleanup(daemon.discard)
         return daemon
 
     def test_earlier_ends(self) -> None:
-        """It closes its links, says why and exits with 1; its command is settled by the later."""
+        """It closes its connections, logs why and exits with 1; the later one settles its command."""
         first = self.start("--gateway-ttl", "2")
         self.lock.connect(first)
         command = self.client.unlock(self.lock.device, timeout=60)
@@ -48,7 +48,7 @@ class OneProcessForANameTests(SynchronousTestCase):
         self.assertEqual(self.client.states(command), ["queued", "sent", "uncertain"])
 
     def test_runs_are_numbered(self) -> None:
-        """Each start has a number of its own, higher than all before, also when Redis has lost its data."""
+        """Each start has a new, higher run number, also when Redis has lost its data."""
         numbers = []
         for _ in range(2):
             daemon = self.start("--gateway-ttl", "2")
@@ -60,7 +60,7 @@ class OneProcessForANameTests(SynchronousTestCase):
         self.assertLess(numbers[0], numbers[1])
 
     def test_timeout_is_kept_below_the_ttl(self) -> None:
-        """A start says that Redis gets less time to reply than was asked for."""
+        """The log says that --redis-timeout was lowered below the ttl."""
         daemon = self.start("--gateway-ttl", "3", "--redis-timeout", "30")
         self.assertIn(
             "--redis-timeout 30 is not well below --gateway-ttl 3; 2 s is used instead", daemon.log()

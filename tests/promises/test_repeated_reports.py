@@ -1,4 +1,4 @@
-"""The same position once more: under another serial, or out of the memory (docs/redis.rst)."""
+"""A repeated position: under another serial, or from the lock's memory (docs/redis.rst)."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,14 +17,14 @@ def later(seconds: float) -> datetime:
 
 class RepeatCase(ScriptCase):
     def marks(self, kind: str = "location") -> list[tuple[Any, Any]]:
-        """The serial of each event, and that of the report which it repeats."""
+        """Return the serial of each event and that of the report which it repeats."""
         return [(one["serial"], one.get("repeats")) for one in self.script.events(kind)]
 
 
 @one_test_each([case("P6")])
 class RepeatVectorTests(RepeatCase):
     def check(self, line: Line) -> None:
-        """Live, under another serial, and out of the memory: the second and third name the first."""
+        """Live, under another serial, and from the memory: the second and third name the first."""
         self.teller.wall = datetime(2026, 3, 1, 8, 0, 5, tzinfo=UTC)
         for frame in sent(line):
             self.commit(frame)
@@ -38,17 +38,17 @@ class RepeatVectorTests(RepeatCase):
 
 class RepeatTests(RepeatCase):
     def test_in_one_batch(self) -> None:
-        """Also when both come at once."""
+        """Also when both arrive in one batch."""
         self.commit(report(1), report(2), report(2))
         self.assertEqual(self.marks(), [(1, None), (2, 1)])
 
     def test_the_same_bytes(self) -> None:
-        """They are published once, as ever."""
+        """The same bytes are published once."""
         self.assertEqual(self.commit(report(1), report(1), report(2), report(2), report(1)), 3)
         self.assertEqual(self.marks(), [(1, None), (2, 1)])
 
     def test_anything_else_is_another_report(self) -> None:
-        """Another second, place, alarm, status or item."""
+        """A different second, place, alarm, status or item makes another report."""
         self.commit(
             report(1),
             report(2, time=later(1)),
@@ -70,14 +70,14 @@ class RepeatTests(RepeatCase):
         self.assertEqual(self.marks(), [(1, None), (2, 1)])
 
     def test_all_its_events(self) -> None:
-        """The lock event of a repeated report is marked as well, and so is what the audit trail has of it."""
+        """The lock event of a repeated report is marked as well, in the stream and in the audit trail."""
         self.commit(report(1, items=CARD), report(2, items=CARD))
         self.assertEqual(self.marks("lock"), [(1, None), (2, 1)])
         history = [one["event"] for one in self.script.stream(self.keys.history("794308010679"))]
         self.assertEqual(["repeats" in one for one in history], [False, True])
 
     def test_some_of_a_memory(self) -> None:
-        """Of a message with several reports those are marked that had come before."""
+        """In a message with several reports the repeated ones are marked."""
         self.commit(report(1, time=later(0)), report(2, time=later(60), items=CARD))
         bodies = [location(time=later(-60)), location(time=later(0)), location(CARD, time=later(60))]
         self.commit(batch(1, 9, *bodies, location(time=later(120))))
@@ -85,7 +85,7 @@ class RepeatTests(RepeatCase):
         self.assertEqual(self.marks("lock"), [(2, None), (9, 2)])
 
     def test_without_a_time(self) -> None:
-        """A clock that was never set, or stands still, has reports alike that tell of different moments."""
+        """A clock that was never set, or stands still, produces equal reports of different moments."""
         for time in (None, datetime(2000, 1, 1, tzinfo=UTC), datetime(2014, 12, 31, tzinfo=UTC)):
             body = location(CARD, time=time or MOMENT)
             if time is None:
@@ -113,10 +113,10 @@ class RepeatTests(RepeatCase):
 
 
 class WrongTypeTests(RepeatCase):
-    """A key of another type, and what comes of it when that is repaired."""
+    """A key of another type, and its repair."""
 
     def test_published_once(self) -> None:
-        """What could not be written in all was not told either: it is published when it comes again, once."""
+        """A report that could not be written completely was not published; its repetition is, once."""
         for name in ("device", "recent", "track", "history"):
             device = f"79430802{['device', 'recent', 'track', 'history'].index(name):04d}"
             key = f"{self.keys.prefix}:{name}:{device}"

@@ -1,4 +1,4 @@
-"""Promise 1 with --durability: what was answered survives the loss of the primary."""
+"""Promise 1 with --durability: answered reports survive the loss of the primary."""
 
 import time
 
@@ -12,7 +12,7 @@ from tests.support.reporter import Reporter, answered, published, report
 
 DEVICE = "794308010679"
 COUNT = 1000
-#: Seconds in which an answer would have come: it takes milliseconds.
+#: Seconds to wait for an answer that must not come; usually it takes milliseconds.
 SILENCE = 1.0
 
 
@@ -29,7 +29,7 @@ class FailOverCase(SynchronousTestCase):
 
 class ReportTests(FailOverCase):
     def load(self) -> list[Reporter]:
-        """Locks that have begun to report."""
+        """Start locks that report."""
         reporters = [Reporter(self.daemon, f"79430801{number:04d}", COUNT) for number in range(4)]
         for reporter in reporters:
             reporter.start()
@@ -41,11 +41,11 @@ class ReportTests(FailOverCase):
         wait_until(lambda: sum(one.answers for one in reporters) >= goal)
 
     def missing(self, reporters: list[Reporter]) -> set[tuple[str, int]]:
-        """What was answered, and is not in the promoted server's stream. Nothing is there twice."""
+        """Return answered reports that are not in the promoted server's stream. No report is there twice."""
         for reporter in reporters:
             reporter.join(60)
             self.assertIsNone(reporter.error)
-            # What had not been answered was taken when it was sent again.
+            # Unanswered reports were accepted when they were repeated.
             self.assertEqual(reporter.answered, set(range(1, COUNT + 1)))
         with self.servers.replica.client() as client:
             found = published(client)
@@ -57,14 +57,14 @@ class ReportTests(FailOverCase):
         self.start("replicas:1")
         reporters = self.load()
         self.servers.kill()
-        # Without a replica nothing more is answered.
+        # Without a replica no further report is answered.
         self.assertLess(sum(len(one.answered) for one in reporters), COUNT * len(reporters))
         self.servers.add_replica()
         self.assertEqual(self.missing(reporters), set())
         self.assertNotIn("Traceback", self.daemon.log())
 
     def test_server(self) -> None:
-        """By default what the primary had not passed on is lost, though it was answered: this is found."""
+        """By default answered reports that the primary had not replicated are lost: this test finds them."""
         self.start("server")
         reporters = self.load()
         cut_replication(self.servers.primary)
@@ -73,7 +73,7 @@ class ReportTests(FailOverCase):
         self.assertTrue(self.missing(reporters))
 
     def test_replica_away(self) -> None:
-        """Without a replica nothing is answered; when it is back all is, and each event is there once."""
+        """Without a replica nothing is answered; afterwards everything is, and each event is there once."""
         primary, replica = replicated(self)
         self.gateway(primary.url, "replicas:1", "--durability-timeout", "0.3")
         with self.daemon.lock() as lock:
@@ -84,7 +84,7 @@ class ReportTests(FailOverCase):
             failed = self.daemon.metrics()['jt709c_commit_waits_failed_total{reason="replicas"}']
             self.assertTrue(2 <= failed <= 4, failed)
             self.assertEqual(self.daemon.log().count("0 of 1 replicas had it within 0.3 s"), 1)
-            # The lock sends again, and nothing is answered on the strength of its being known by now.
+            # The lock repeats its reports; being known already is no reason for an answer.
             lock.send(report(2))
             self.assertEqual(lock.answers_within(0.5), [])
             cut_replication(primary, cut=False)
@@ -97,7 +97,7 @@ class CommandTests(FailOverCase):
     """A command is written once, whichever server has its record."""
 
     def claimed_unreplicated(self) -> str:
-        """A command that both servers have waiting, and only the primary knows to be claimed; its id."""
+        """Return the id of a command that both servers have, claimed on the primary only."""
         self.client = CommandClient(self.servers.primary)
         self.lock = FakeLock(new_device())
         self.addCleanup(self.lock.close)
@@ -105,7 +105,7 @@ class CommandTests(FailOverCase):
         self.client.wait(command, "waiting")
         cut_replication(self.servers.primary)
         self.lock.connect(self.daemon, known=False)
-        # Nobody is answered, so that the lock can't say where it is in the usual way.
+        # No report is answered, so the lock can't report its position in the usual way.
         self.lock.send(self.lock.location())
         under_way = self.client.key("commands", "underway", "gw1")
         wait_until(lambda: self.client.redis.call("HEXISTS", under_way, command))
@@ -118,7 +118,7 @@ class CommandTests(FailOverCase):
         self.addCleanup(self.client.close)
 
     def test_replicas(self) -> None:
-        """A record that no replica has lets no byte out; after the fail-over it is written, once."""
+        """A command whose record is not replicated is not written; after the fail-over it is written once."""
         self.start("replicas:1", "--durability-timeout", "0.3")
         command = self.claimed_unreplicated()
         self.assertEqual(self.lock.link.answers_within(SILENCE), [])
@@ -135,11 +135,11 @@ class CommandTests(FailOverCase):
         self.assertNotIn("Traceback", self.daemon.log())
 
     def test_server(self) -> None:
-        """By default the promoted replica doesn't know that it was written, and it is once more."""
+        """By default the promoted replica does not know that it was written, and it is written again."""
         self.start("server")
         command = self.claimed_unreplicated()
         self.lock.next_unlock()
-        # Were that still on its way, it would go to the promoted replica, and the command would be uncertain.
+        # If it were still on its way, the promoted replica would get it, and the command would be uncertain.
         self.client.wait(command, "sent")
         self.fail_over()
         self.lock.next_unlock()
@@ -169,7 +169,7 @@ class DiskTests(SynchronousTestCase):
         self.addCleanup(self.daemon.discard)
 
     def test_every_second(self) -> None:
-        """With a server that syncs every second reports are answered, and the log warns of its word."""
+        """With a server that syncs every second reports are answered, and the log warns."""
         self.start("everysec")
         with self.daemon.lock() as lock:
             lock.ask(report(1))
@@ -185,7 +185,7 @@ class DiskTests(SynchronousTestCase):
             self.assertEqual(published(client), {(DEVICE, serial): 1 for serial in range(1, 602)})
 
     def test_never(self) -> None:
-        """With a server that leaves syncing to its system nothing is answered, and the log says why."""
+        """With a server that leaves syncing to the system nothing is answered, and the log says why."""
         self.start("no", "--durability-timeout", "0.3")
         with self.daemon.lock() as lock:
             lock.send(report(1))
@@ -196,7 +196,7 @@ class DiskTests(SynchronousTestCase):
             self.assertEqual([answered(one) for one in lock.answers()], [1])
 
     def test_no_file(self) -> None:
-        """A server without an append-only file says so, and the log does."""
+        """For a server without an append-only file the log says so."""
         self.start("always")
         with self.server.client() as client:
             client.call("CONFIG", "SET", "appendonly", "no")

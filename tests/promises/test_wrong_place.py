@@ -1,4 +1,4 @@
-"""A password that somebody typed where another thing belongs is shown nowhere."""
+"""A password in a wrong field of a command is shown nowhere."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from tests.support.commands import PASSWORD, CommandCase, new_id
 
 class WrongPlaceTests(CommandCase):
     def test_a_password_in_a_wrong_place_is_told_nowhere(self) -> None:
-        """Whatever a producer typed where another thing belongs is in no event, record, list or log."""
+        """Secrets in any wrong field of a command are in no event, record, list or log."""
         wrong = "S3CR3T"
         for fields in (
             {"params": {"method": wrong, "password": "static"}},
@@ -39,7 +39,7 @@ class WrongPlaceTests(CommandCase):
                 self.assert_not_told(wrong, fields)
 
     def test_numbers_in_a_wrong_place_are_told_nowhere(self) -> None:
-        """The same for digits, as text and as numbers; a device that nobody knows is not shown either."""
+        """The same for digits, as text and as numbers; an unknown device is not shown either."""
         for fields in (
             {"ttl": 7654321},
             {"timeout": "7654321"},
