@@ -19,7 +19,7 @@ from typing import Final
 
 import attrs
 
-from jt709c_gateway.commands.evidence import Observation, confirms
+from jt709c_gateway.commands.evidence import Observation
 from jt709c_gateway.commands.model import ENDED, CommandState, truncate
 from jt709c_gateway.commands.profiles.spec import CheckedCommand
 from jt709c_gateway.commands.profiles.templates import Rendered
@@ -156,14 +156,6 @@ class CommandExecution(CommandStatus):
         if answer.final:
             return Step((self._to(CommandState.DONE, now),))
         return Step() if acknowledged else Step((self._to(CommandState.ACKNOWLEDGED, now),))
-
-    def is_confirmed_by(self, observation: Observation, now: float) -> bool:
-        """Whether a reported movement or status proves that the command was carried out."""
-        rule = None if self.spec is None else self.spec.evidence
-        if rule is None or self.writing_at is None or not self.confirmable:
-            return False
-        patient = attrs.evolve(rule, within=max(rule.within, self._confirm_timeout))
-        return confirms(patient, observation, self.writing_at, now, self.peripheral)
 
     def observe(self, observation: Observation, now: float) -> Step:
         """Confirm the command if a reported movement or status proves that it was carried out."""

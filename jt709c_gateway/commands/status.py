@@ -1,4 +1,4 @@
-"""Tells from the record of a command whether it has ended, its next deadline and its allowed writes."""
+"""Tells from the record of a command whether it has ended, its next deadline and what confirms it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Final
 
 import attrs
 
+from jt709c_gateway.commands.evidence import Observation, confirms
 from jt709c_gateway.commands.model import ENDED, CommandState
 from jt709c_gateway.commands.record import CommandRecord
 
@@ -26,6 +27,14 @@ class CommandStatus(CommandRecord):
         """Whether evidence may still change the state."""
         has_rule = self.spec is not None and self.spec.evidence is not None
         return has_rule and self.writing_at is not None and (not self.ended or self.state in _OPEN)
+
+    def is_confirmed_by(self, observation: Observation, now: float) -> bool:
+        """Whether a reported movement or status proves that the command was carried out."""
+        rule = None if self.spec is None else self.spec.evidence
+        if rule is None or self.writing_at is None or not self.confirmable:
+            return False
+        patient = attrs.evolve(rule, within=max(rule.within, self._confirm_timeout))
+        return confirms(patient, observation, self.writing_at, now, self.peripheral)
 
     @property
     def in_flight(self) -> bool:
