@@ -11,7 +11,7 @@ _AT_ONCE = 65536
 
 
 class CuttingProxy:
-    """Passes all requests on; of those that `cut` says yes to, by their first line, the answers are lost.
+    """Relays requests; the answers of those whose first line `cut` accepts are lost.
 
     The connection ends when the daemon has begun to answer, so a request that is cut has been dealt with.
     """
@@ -26,7 +26,7 @@ class CuttingProxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         self._listener.close()
 
     def _accept(self) -> None:
@@ -39,7 +39,7 @@ class CuttingProxy:
 
 
 class _Connection:
-    """Two sockets, and whether what comes back is to be lost."""
+    """Two sockets, and whether the answer is to be lost."""
 
     def __init__(self, proxy: CuttingProxy, browser: socket.socket, daemon: socket.socket) -> None:
         self._proxy = proxy

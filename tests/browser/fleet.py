@@ -1,4 +1,4 @@
-"""A fleet as it stands in Redis, without the locks."""
+"""Stores a fleet in Redis, without locks."""
 
 import json
 import time
@@ -26,7 +26,7 @@ def _location(number: int, when: str) -> dict[str, Any]:
 
 
 def store_fleet(client: CommandClient, count: int) -> list[str]:
-    """Store so many locks; their ids.
+    """Store so many locks and return their ids.
 
     Every second is unlocked, every tenth has an alarm, three of four are online.
     """

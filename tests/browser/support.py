@@ -1,4 +1,4 @@
-"""What the tests of the status page need: headless Chromium, and pages that report what goes wrong in them.
+"""Support for tests of the status page: headless Chromium, and pages that report their errors.
 
 Without a browser these tests are skipped and say what to install; with ``JT709C_REQUIRE_BROWSER=1`` they
 fail.
@@ -27,7 +27,7 @@ except ImportError:
     sync_playwright = None  # type: ignore[assignment]
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-#: Without these it looks for its maker's hosts at every start.
+#: Without these it contacts its vendor's hosts at every start.
 _OPTIONS = (
     "--disable-gpu",
     "--disable-quic",
@@ -38,7 +38,7 @@ _OPTIONS = (
 )
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 360, "height": 740}
-#: Milliseconds that anything on the page may take to come, unless a test is about how long it takes.
+#: Milliseconds to wait for anything on the page whose time is not under test.
 PATIENCE = 60_000
 
 
@@ -50,7 +50,7 @@ def _chromium() -> str | None:
 
 
 def what_is_missing() -> str | None:
-    """What to install before these tests can run; None when all is there."""
+    """Return what to install before these tests can run; None when nothing is missing."""
     if sync_playwright is None:
         return "the page is tested with playwright: pip install '.[browser]'"
     if _chromium() is None:
@@ -62,7 +62,7 @@ _browser: Any = None
 
 
 def browser() -> Any:
-    """The one browser of the test session, started when first asked for."""
+    """Return the shared browser of the test session; the first call starts it."""
     global _browser
     if _browser is None:
         stack = ExitStack()
@@ -76,7 +76,7 @@ def browser() -> Any:
 
 
 class BrowserTestCase(SynchronousTestCase):
-    """Has a daemon with a Valkey of its own, shared by the tests of the class, and pages that are watched.
+    """A daemon with its own Valkey, shared by the tests of the class, and pages whose errors fail the test.
 
     After each test, whatever a page has complained of fails it: errors in the console (a violation of the
     content security policy is one), exceptions, and requests to another host. `options` go to the daemon.
@@ -109,7 +109,7 @@ class BrowserTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.complaints: list[str] = []
-        #: Texts of complaints that this test brings about.
+        #: Texts of page errors that this test expects.
         self.expected: tuple[str, ...] = ()
 
     def tearDown(self) -> None:
@@ -118,7 +118,7 @@ class BrowserTestCase(SynchronousTestCase):
         super().tearDown()
 
     def open(self, path: str | None = "", viewport: dict[str, int] = DESKTOP, **options: Any) -> Any:
-        """A page of the daemon in a browser that knows nothing yet; `options` are those of a context.
+        """Open a page of the daemon in a fresh browser context; `options` are those of the context.
 
         With None as `path` it shows nothing yet.
         """
@@ -132,7 +132,7 @@ class BrowserTestCase(SynchronousTestCase):
         return page
 
     def url(self, path: str = "") -> str:
-        """The address of a path on the daemon."""
+        """Return the URL of a path on the daemon."""
         return f"http://{LOOPBACK}:{self.daemon.http_port}/{path}"
 
     def _watch(self, page: Any) -> None:
@@ -163,7 +163,7 @@ class BrowserTestCase(SynchronousTestCase):
 
 
 class CommandCase(BrowserTestCase):
-    """Has a user, who may give commands."""
+    """Tests with a user who may send commands."""
 
     credentials = {"username": "ann", "password": "one two three"}
 
@@ -177,22 +177,22 @@ class CommandCase(BrowserTestCase):
         super().setUpClass()
 
     def open(self, path: str | None = "", viewport: dict[str, int] = DESKTOP, **options: Any) -> Any:
-        """A page of this user."""
+        """Open a page as this user."""
         return super().open(path, viewport, **{"http_credentials": self.credentials, **options})
 
     def lock_page(self, device: str, viewport: dict[str, int] = DESKTOP, **options: Any) -> Any:
-        """The page of a lock, ready for a command."""
+        """Open the page of a lock, ready for a command."""
         page = self.open(f"#/device/{device}", viewport, **options)
         page.locator("#command-command option[value=unlock]").wait_for(state="attached")
         return page
 
     def ask_to_unlock(self, page: Any, password: str) -> None:
-        """Fill in the form for an unlock, and press its button."""
+        """Fill in the form for an unlock and press its button."""
         page.select_option("#command-command", "unlock")
         page.fill("#param-password", password)
         page.get_by_role("button", name="Continue").click()
 
 
 def row(page: Any, device: str) -> Any:
-    """The row of a lock in the table."""
+    """Return the row of a lock in the table."""
     return page.locator(f'[role="row"][data-id="{device}"]:not([hidden])')

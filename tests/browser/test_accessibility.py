@@ -33,7 +33,7 @@ class AccessibilityTests(CommandCase):
         cls.master.hear(new_sublock())
 
     def check(self, page: Any, what: str) -> None:
-        """The page as it is has no violation of a rule."""
+        """Check that the page violates no rule."""
         page.wait_for_timeout(300)
         page.evaluate(self.axe)
         found = page.evaluate(
@@ -58,7 +58,7 @@ class AccessibilityTests(CommandCase):
         page.locator("#connection", has_text="live").wait_for()
 
     def test_lists(self) -> None:
-        """Fleet, keys, map, events with one taken apart, commands with their steps, an unknown address."""
+        """Fleet, keys, map, events with a decoded frame, commands with their steps, an unknown address."""
         for page, what in self.pages():
             self.go(page, "#/", '.grid [role="row"]:not([hidden])')
             self.check(page, f"{what} fleet")
@@ -79,7 +79,7 @@ class AccessibilityTests(CommandCase):
             self.check(page, f"{what} nowhere")
 
     def test_lock(self) -> None:
-        """The page of a lock, from the form to its errors, the question, and the progress of a command."""
+        """The page of a lock: the form, its errors, the question, and the progress of a command."""
         for page, what in self.pages():
             self.go(page, f"#/device/{self.master.device}", "table.plain td")
             page.locator("#command-command option[value=unlock]").wait_for(state="attached")

@@ -1,4 +1,4 @@
-"""The times on the page: in the zone of the reader's computer, with its offset, the same everywhere."""
+"""Times on the page are in the time zone of the reader's computer, with its offset."""
 
 import json
 import re
@@ -28,7 +28,7 @@ class ClockTests(CommandCase):
         cls.client.wait(cls.client.unlock(cls.lock.device, issued_by="night shift"), "sent")
 
     def check(self, page: Any, zone: str) -> int:
-        """Every time of day is marked with the zone, and is right; returns how many there are."""
+        """Check that every time of day is right and names the zone; return their number."""
         offset = _ZONES[zone]
         text = page.locator("body").inner_text()
         found = _CLOCK.findall(text)
@@ -58,14 +58,14 @@ class ClockTests(CommandCase):
             self.assertIn("Position taken", page.locator(".details").inner_text())
 
     def test_dialog(self) -> None:
-        """The question before a command has the same clock, also on a phone."""
+        """The question before a command uses the same clock, also on a phone."""
         page = self.lock_page(self.lock.device, PHONE, timezone_id="Asia/Kolkata")
         self.ask_to_unlock(page, PASSWORD)
         self.assertGreater(self.check(page, "Asia/Kolkata"), 6)
         self.assertRegex(page.get_by_role("dialog").inner_text(), r"last seen .* UTC\+5:30")
 
     def test_times_within_an_event(self) -> None:
-        """A time among the data of an event has the same clock."""
+        """A time in the data of an event uses the same clock."""
         event = {"v": 1, "id": "odd-1", "kind": "unknown", "device": self.lock.device, "data": {"at": None}}
         event["data"] = {"at": "2026-01-02T22:30:00Z"}
         page = self.open("#/events", timezone_id="Asia/Kolkata")

@@ -1,4 +1,4 @@
-"""Giving commands on the page of a lock."""
+"""Sending commands on the page of a lock."""
 
 from tests.browser.support import BrowserTestCase, CommandCase
 from tests.support import wait_until
@@ -8,7 +8,7 @@ from tests.support.simulator_process import simulated
 
 class WithoutCommandsTests(BrowserTestCase):
     def test_read_only(self) -> None:
-        """Without --web-commands there is nothing to give a command with, and past commands are shown."""
+        """Without --web-commands there is no form, and past commands are shown."""
         with simulated(self.daemon, "--locks", "1", "--first-id", "794308520001"):
             self.client.wait_end(self.client.unlock("794308520001", "888888", ttl=20))
         page = self.open("#/device/794308520001")
@@ -19,7 +19,7 @@ class WithoutCommandsTests(BrowserTestCase):
 
 class CommandTests(CommandCase):
     def test_unlock(self) -> None:
-        """A command is confirmed in words, reaches the lock, and is followed to its end."""
+        """A command is confirmed in words, reaches the lock, and is shown to its end."""
         with simulated(self.daemon, "--locks", "1", "--first-id", "794308520002"):
             wait_until(lambda: self.client.redis.call("EXISTS", self.client.key("device", "794308520002")))
             page = self.lock_page("794308520002")
@@ -58,7 +58,8 @@ class CommandTests(CommandCase):
         page.locator(".commands .assumed").first.wait_for()
 
     def test_standard(self) -> None:
-        """A command whose form is only JT/T 808's says so before it is given, and in the list of commands."""
+        """A command whose form is only JT/T 808's is marked before it is sent, and in the list of
+        commands."""
         lock = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(lock.close)
         page = self.lock_page(lock.device)
@@ -73,7 +74,7 @@ class CommandTests(CommandCase):
         page.locator(".commands .standard").first.wait_for()
 
     def test_no(self) -> None:
-        """Who says no, or leaves the question with Escape, gives no command."""
+        """ "No" and Escape send no command."""
         lock = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(lock.close)
         page = self.lock_page(lock.device)
@@ -93,7 +94,8 @@ class CommandTests(CommandCase):
         self.assertEqual(self.client.events("command", lock.device), [])
 
     def test_asleep(self) -> None:
-        """Of a lock that is away it is said how long the command waits; it is written when the lock comes."""
+        """For a lock that is away the page says how long the command waits; it is sent when the lock
+        connects."""
         lock = FakeLock(new_device()).connect(self.daemon)
         lock.close()
         page = self.lock_page(lock.device)
@@ -110,7 +112,7 @@ class CommandTests(CommandCase):
         page.locator('.followed[data-state="rejected"]').wait_for()
 
     def test_mistakes(self) -> None:
-        """What is missing or wrong is said at the form, and nothing is given."""
+        """Missing or invalid values are shown at the form, and nothing is sent."""
         self.expected = ("400",)
         lock = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(lock.close)
@@ -126,7 +128,7 @@ class CommandTests(CommandCase):
         self.assertEqual(self.client.events("command", lock.device), [])
 
     def test_who(self) -> None:
-        """Without the right name and password there is no page, but a line that says what is needed."""
+        """Without the right name and password there is no page, only a line that says what is needed."""
         self.expected = ("401",)
         page = self.open(http_credentials={"username": "ann", "password": "wrong"})
         self.assertEqual(page.locator("script").count(), 0)

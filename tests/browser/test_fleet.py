@@ -15,7 +15,7 @@ def _fulfil(answer: dict[str, Any], route: Any) -> None:
 
 class FleetTests(BrowserTestCase):
     def test_fills(self) -> None:
-        """The locks that report are in the table, with what is known of each."""
+        """Locks that report are in the table with their state."""
         with simulated(self.daemon, "--locks", "12", "--first-id", "794308510001"):
             page = self.open("#/?q=79430851")
             line = row(page, "794308510007")
@@ -31,7 +31,7 @@ class FleetTests(BrowserTestCase):
         self.assertRegex(seen.get_attribute("title"), r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC")
 
     def test_live(self) -> None:
-        """What a lock reports is in the table without a reload; so is a lock that was never heard before."""
+        """A report updates the table without a reload, and adds a new lock."""
         first, second = FakeLock(new_device()).connect(self.daemon), FakeLock(new_device())
         self.addCleanup(first.close)
         self.addCleanup(second.close)
@@ -48,7 +48,7 @@ class FleetTests(BrowserTestCase):
         self.assertTrue(page.evaluate("window.untouched"))
 
     def test_events_live(self) -> None:
-        """An event is in the list of events when it happens, and waits while that is paused."""
+        """An event appears in the list at once, or later while the list is paused."""
         lock = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(lock.close)
         page = self.open("#/events")
@@ -68,7 +68,7 @@ class FleetTests(BrowserTestCase):
         mine.filter(has_text="online").wait_for()
 
     def test_sort_and_filter(self) -> None:
-        """The table sorts either way, filters by text and by facets, and keeps that in its address."""
+        """The table sorts both ways, filters by text and facets, and keeps this in its address."""
         locks = [FakeLock(new_device()).connect(self.daemon) for _ in range(3)]
         for lock in locks:
             self.addCleanup(lock.close)
@@ -106,7 +106,7 @@ class FleetTests(BrowserTestCase):
         row(page, known[0]).wait_for()
 
     def test_keyboard(self) -> None:
-        """With the keyboard alone one gets from the search to a lock's page, and back to where one was."""
+        """The keyboard alone leads from the search to a lock's page, and back to the same row."""
         locks = [FakeLock(new_device()).connect(self.daemon) for _ in range(3)]
         for lock in locks:
             self.addCleanup(lock.close)
@@ -144,7 +144,7 @@ class FleetTests(BrowserTestCase):
         page.get_by_role("heading", level=1, name="Commands").wait_for(state="attached")
 
     def test_keyboard_into_the_table(self) -> None:
-        """The arrow down leads into the table, from the search and from wherever nothing else takes it."""
+        """The arrow down leads into the table, from the search and from anywhere else."""
         lock = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(lock.close)
         page = self.open(f"#/?q={lock.device}")
@@ -162,7 +162,7 @@ class FleetTests(BrowserTestCase):
         page.get_by_role("heading", level=1, name=lock.device).wait_for()
 
     def test_gateway_away(self) -> None:
-        """While the gateway is away the page says since when, and afterwards all is as it is there."""
+        """While the gateway is away the page says since when; afterwards it is current."""
         self.expected = ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "503")
         lock = FakeLock(new_device()).connect(self.daemon)
         page = self.open(f"#/?q={lock.device}")
@@ -191,7 +191,7 @@ class FleetTests(BrowserTestCase):
             self.server.resume()
 
     def test_refusals(self) -> None:
-        """A refusal is a sentence with what the gateway said, whether it comes at the start or later."""
+        """A refusal is a sentence with the gateway's text, at the start or later."""
         body = '{"error": {"field": null, "message": "because <b>so</b>"}}'
         for status, sentence in (
             (401, "needs a user name and a password"),
@@ -209,7 +209,7 @@ class FleetTests(BrowserTestCase):
                 page.get_by_text("Its message: because <b>so</b>").first.wait_for()
 
     def test_silence(self) -> None:
-        """A connection over which nothing comes counts as lost, and a page out of sight lets it go."""
+        """A connection without data counts as lost, and a hidden page closes it."""
         page = self.open(None)
         page.clock.install()
         page.goto(self.url())

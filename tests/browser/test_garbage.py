@@ -1,4 +1,4 @@
-"""Addresses that nobody makes and events that no gateway publishes: the page shows all the rest."""
+"""Invalid addresses and events: the page shows everything else."""
 
 import json
 import time
@@ -32,7 +32,7 @@ class GarbageTests(BrowserTestCase):
         page.get_by_text(lock.device).first.wait_for()
 
     def test_events_of_another_shape(self) -> None:
-        """Each is shown as far as it can be, as text, and those beside it as ever."""
+        """Each event is shown as text as far as possible, and the others as usual."""
         lock = self.lock()
         lock.open()
         odd = [

@@ -7,11 +7,11 @@ from tests.browser.fleet import store_fleet
 from tests.browser.support import BrowserTestCase, row
 
 _COUNT = 10_000
-#: Seconds that a deed may take until its result is drawn. It is 0.04 to 0.07 where nothing else runs.
+#: Seconds from an action to its drawn result. It is 0.04 to 0.07 on an idle machine.
 _LIMIT = 1.0
 #: Bytes of JavaScript's heap; it is 7.4 million, and a little more in a browser's first page.
 _HEAP = 12_000_000
-#: JavaScript that tells the seconds from a deed until what it led to has been drawn.
+#: JavaScript that measures the seconds from an action to its drawn result.
 _TIMED = """
 async () => {
   const drawn = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
@@ -32,12 +32,12 @@ class LargeFleetTests(BrowserTestCase):
         cls.devices = store_fleet(cls.client, _COUNT)
 
     def timed(self, page: Any, deed: str) -> float:
-        """Seconds that a deed, JavaScript, takes until it is on the screen."""
+        """Return the seconds that an action, JavaScript, takes until it is drawn."""
         took = page.evaluate(_TIMED % deed)
         return float(took)
 
     def test_usable(self) -> None:
-        """Filtering, sorting and scrolling are quick, and only the rows in sight have elements."""
+        """Filtering, sorting and scrolling are quick, and only visible rows have elements."""
         page = self.whole_table()
         took = {
             "sort": self.timed(page, "document.querySelector('[data-sort=battery]').click()"),
@@ -74,7 +74,7 @@ class LargeFleetTests(BrowserTestCase):
         self.assertLess(metrics["JSHeapUsedSize"], _HEAP)
 
     def test_change(self) -> None:
-        """A lock that reports is shown with its new state; the page is told at most once a second."""
+        """A lock that reports is shown with its new state; the page gets updates at most once a second."""
         page = self.whole_table()
         device = self.devices[0]
         key, now = self.client.key("device", device), time.time()
@@ -85,7 +85,7 @@ class LargeFleetTests(BrowserTestCase):
         row(page, device).locator(".cell-lock", has_text="unlocked").wait_for(timeout=5000)
 
     def whole_table(self) -> Any:
-        """A page that shows the table of all locks."""
+        """Open a page with the table of all locks."""
         page = self.open()
         self.wait(page, f"document.querySelector('.grid')?.getAttribute('aria-rowcount') === '{_COUNT + 1}'")
         page.locator('.grid [role="row"]:not([hidden])').nth(5).wait_for()
@@ -93,7 +93,7 @@ class LargeFleetTests(BrowserTestCase):
         return page
 
     def test_counts(self) -> None:
-        """The counts on top are those of the whole fleet."""
+        """The counts at the top are those of the whole fleet."""
         page = self.open()
         self.wait(page, "document.querySelector('[data-facet=all]')?.innerText.startsWith('10,000')")
         texts = {
@@ -105,7 +105,7 @@ class LargeFleetTests(BrowserTestCase):
         )
 
     def test_map(self) -> None:
-        """The map draws them all, and again within the same time when it is moved."""
+        """The map draws all of them, and again within the same time when it is moved."""
         page = self.open("#/map")
         self.wait(page, f"document.querySelector('canvas.points')?.dataset.points === '{_COUNT}'")
         took = self.timed(page, "document.querySelector('.leaflet-control-zoom-in').click()")

@@ -16,7 +16,7 @@ class LockPageTests(BrowserTestCase):
         return lock
 
     def test_timeline(self) -> None:
-        """Locks, alarms and commands stand in one timeline, each command once with its steps."""
+        """Reports, alarms and commands are in one timeline, each command once with its steps."""
         lock = self.lock()
         command = self.client.unlock(lock.device, issued_by="night shift")
         serial = lock.next_unlock()
@@ -36,7 +36,7 @@ class LockPageTests(BrowserTestCase):
         page.locator(".lock-state .alarms").wait_for()
 
     def test_frames(self) -> None:
-        """A frame is taken apart on demand: each field with offset, bytes, name, value and meaning."""
+        """A frame is decoded on demand: each field with offset, bytes, name, value and meaning."""
         lock = self.lock()
         lock.report(lock_event(), UNLOCKED)
         page = self.open(f"#/device/{lock.device}")
@@ -57,7 +57,7 @@ class LockPageTests(BrowserTestCase):
         self.assertIn("lock", opened.inner_text())
 
     def test_track(self) -> None:
-        """The track is on the map; without one the page says that none is kept."""
+        """The track is on the map; without one the page says that none is stored."""
         lock = self.lock()
         points = [[iso(time.time() - 600 + 60 * n), 51.9 + n / 100, 4.4 + n / 50, 42.5, 90] for n in range(8)]
         key = self.client.key("track", lock.device)
@@ -68,7 +68,7 @@ class LockPageTests(BrowserTestCase):
         page.locator(".map-small canvas.leaflet-zoom-animated").wait_for()
 
     def test_leaving(self) -> None:
-        """A page that is left in the moment in which its track is drawn goes in good order."""
+        """Leaving the page while its track is drawn causes no error."""
         lock = self.lock()
         for _ in range(3):
             lock.report(at=time.time() - 20)
@@ -88,7 +88,7 @@ class LockPageTests(BrowserTestCase):
         page.wait_for_timeout(100)
 
     def test_sublocks(self) -> None:
-        """A master's page has the sub-locks behind it, as they last reported."""
+        """A master's page lists its sub-locks with their last reports."""
         master, sublock = FakeMaster(new_master()), new_sublock()
         master.connect(self.daemon)
         self.addCleanup(master.close)
@@ -100,7 +100,7 @@ class LockPageTests(BrowserTestCase):
         self.assertIn("88 %", line.inner_text())
 
     def test_imei(self) -> None:
-        """A lock can be named by its IMEI."""
+        """An IMEI leads to its lock."""
         lock = self.lock()
         self.client.redis.call("HSET", self.client.key("imei"), "860000000000017", lock.device)
         page = self.open("#/device/860000000000017")
@@ -108,13 +108,13 @@ class LockPageTests(BrowserTestCase):
         self.wait(page, f"location.hash === '#/device/{lock.device}'")
 
     def test_unknown(self) -> None:
-        """Of a lock that nobody knows, that is said."""
+        """The page of an unknown lock says so."""
         self.expected = ("404",)
         page = self.open("#/device/111111")
         page.get_by_role("alert").get_by_text("No lock 111111 is known here").wait_for()
 
     def test_markup_stays_text(self) -> None:
-        """What comes from outside is text wherever it is shown: ids, sentences, names, who gave a command."""
+        """External text stays text everywhere: ids, sentences, names, issuers of commands."""
         attack = "<img src=x onerror=window.pwned=1>"
         lock = self.lock()
         device = lock.device

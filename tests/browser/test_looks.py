@@ -1,4 +1,4 @@
-"""How the page looks: on a phone, in the dark, to those who need contrast or no motion."""
+"""The page on a phone, in the dark, with high contrast and without motion."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from tests.browser.support import PHONE, BrowserTestCase
 from tests.support.commands import UNLOCKED, FakeLock, lock_event, new_device
 
 _PATHS = ("#/", "#/map", "#/events", "#/commands", "#/device/{}", "#/nowhere")
-#: Of a text's colour and what is behind it, by WCAG 2.2 §1.4.3.
+#: The contrast of a text with its background, by WCAG 2.2 §1.4.3.
 _CONTRAST = """
 () => {
   const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
@@ -62,7 +62,7 @@ class LooksTests(BrowserTestCase):
         page.wait_for_timeout(700)
 
     def test_phone(self) -> None:
-        """At 360 pixels nothing has to be scrolled sideways, and the table is there to be read."""
+        """At 360 pixels nothing scrolls sideways, and the table is readable."""
         page = self.open("", PHONE)
         for path in _PATHS:
             self.settled(page, path)
@@ -77,7 +77,7 @@ class LooksTests(BrowserTestCase):
         self.wait(page, "location.hash.includes('sort=battery')")
 
     def test_dark(self) -> None:
-        """It is dark where that is preferred, and light otherwise."""
+        """It is dark where the browser prefers that, and light otherwise."""
         light = {}
         for scheme in ("light", "dark"):
             page = self.open("#/", color_scheme=scheme)
@@ -90,7 +90,7 @@ class LooksTests(BrowserTestCase):
         self.assertGreater(light["light"], 200)
 
     def test_contrast(self) -> None:
-        """Every text stands out from what is behind it by 4.5 to 1, in both schemes."""
+        """Every text has a contrast of at least 4.5 to 1, in both schemes."""
         for scheme in ("light", "dark"):
             page = self.open("", color_scheme=scheme)
             for path in _PATHS:
@@ -98,7 +98,7 @@ class LooksTests(BrowserTestCase):
                 self.assertEqual(page.evaluate(_CONTRAST), [], f"{scheme} {path}")
 
     def test_no_motion(self) -> None:
-        """Nothing moves for those who don't want that."""
+        """Nothing moves where the browser prefers reduced motion."""
         page = self.open("#/", reduced_motion="reduce")
         page.locator('.grid [role="row"]:not([hidden])').nth(5).wait_for()
         found = page.evaluate(
@@ -108,7 +108,7 @@ class LooksTests(BrowserTestCase):
         self.assertEqual(found, 0)
 
     def test_names(self) -> None:
-        """Everything that can be pressed or filled in has a name, and there is one heading of the page."""
+        """Every control has a name, and the page has one main heading."""
         page = self.open("")
         for path in _PATHS:
             self.settled(page, path)
@@ -121,6 +121,6 @@ class LooksTests(BrowserTestCase):
             self.assertEqual(page.locator("main h1").count(), 1, path)
 
     def test_without_script(self) -> None:
-        """Without JavaScript the page says what else there is."""
+        """Without JavaScript the page names the alternatives."""
         page = self.open("", java_script_enabled=False)
         self.assertIn("jt709c watch", page.locator("noscript").inner_text())

@@ -1,4 +1,4 @@
-"""Commands whose answers are lost on their way to the page."""
+"""Commands whose answers don't reach the page."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ class LostAnswerTests(CommandCase):
         super().setUp()
         self.proxy = CuttingProxy(self.daemon.http_port)
         self.addCleanup(self.proxy.close)
-        # Answers that are lost, and commands that are asked for before they are known.
+        # Lost answers, and requests for commands that are not known yet.
         self.expected = ("Failed to load resource",)
         self.lock = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(self.lock.close)
@@ -22,7 +22,7 @@ class LostAnswerTests(CommandCase):
         self.dialog = self.page.get_by_role("dialog")
 
     def url(self, path: str = "") -> str:
-        """The address of a path on the daemon, through the proxy."""
+        """Return the URL of a path on the daemon, through the proxy."""
         return f"http://{LOOPBACK}:{self.proxy.port}/{path}"
 
     def ask(self) -> None:
@@ -31,15 +31,15 @@ class LostAnswerTests(CommandCase):
         self.dialog.wait_for()
 
     def lose(self, *what: str) -> None:
-        """Lose answers to requests whose first lines have one of these; those to checks come through."""
+        """Lose answers to requests whose first lines contain one of these, except those of checks."""
         self.proxy.cut = lambda line: not line.endswith("/check") and any(one in line for one in what)
 
     def commands(self) -> list[str]:
-        """Ids of the commands that the lock's history has."""
+        """Return the ids of the commands in the lock's history."""
         return list({event["data"]["id"]: 1 for event in self.client.events("command", self.lock.device)})
 
     def check_once(self) -> str:
-        """One unlock was given and has reached the lock, which has just got it; its id."""
+        """Check that one unlock was sent and has just reached the lock; return its id."""
         self.lock.say_yes(self.lock.next_unlock())
         self.lock.open()
         wait_until(lambda: self.commands())
@@ -62,7 +62,7 @@ class LostAnswerTests(CommandCase):
         self.dialog.get_by_text("the command may have been given").wait_for()
         self.dialog.get_by_text("doesn't answer yet").wait_for()
         self.assertTrue(any(line.startswith("POST") for line in self.proxy.lost), self.proxy.lost)
-        # The answer to the same command sent again is lost as well, and then one comes through.
+        # The answer to the repeated command is lost as well; the next one comes through.
         self.press("Send the same command again")
         self.dialog.get_by_role("button", name="Send the same command again").wait_for()
         self.lose("GET /api/v1/commands", "/events/live")
@@ -77,7 +77,7 @@ class LostAnswerTests(CommandCase):
         self.assertEqual(self.kept(), [])
 
     def test_asks(self) -> None:
-        """The page asks what became of it, and says so where it was pressed."""
+        """The page asks for the state of the command, and shows it at the button."""
         self.lose("POST")
         self.ask()
         self.press("Yes, unlock")
@@ -90,7 +90,7 @@ class LostAnswerTests(CommandCase):
         self.assertEqual(self.kept(), [])
 
     def test_closed(self) -> None:
-        """Whoever closes the question, or the page, hears of the first command before he gives a second."""
+        """After closing the question or the page, the user sees the first command before sending a second."""
         self.lose("/commands", "/events/live")
         self.ask()
         self.press("Yes, unlock")
@@ -99,7 +99,7 @@ class LostAnswerTests(CommandCase):
         self.page.locator(".followed", has_text="may have been given").wait_for()
         for reload in (False, True):
             if reload:
-                # The stream doesn't tell what has happened before.
+                # The stream does not contain earlier events.
                 self.lose("/commands")
                 self.page.reload()
                 self.page.locator("#command-command option[value=unlock]").wait_for(state="attached")
@@ -117,7 +117,7 @@ class LostAnswerTests(CommandCase):
         self.assertNotIn(PASSWORD, self.page.evaluate("JSON.stringify(localStorage)"))
 
     def test_never_arrived(self) -> None:
-        """Of a command that never arrived that is said, and sent again it is given."""
+        """For a command that never arrived the page says so, and sending it again works."""
         self.page.route("**/api/v1/commands", lambda route: route.abort())
         self.ask()
         self.press("Yes, unlock")
@@ -129,7 +129,7 @@ class LostAnswerTests(CommandCase):
         self.check_once()
 
     def kept(self) -> Any:
-        """What the browser keeps of commands in doubt, once it is nothing any more."""
+        """Wait until the browser has no stored command in doubt, and return the empty list."""
         self.wait(
             self.page, "JSON.parse(localStorage.getItem('jt709c-unsure-commands') ?? '[]').length === 0"
         )

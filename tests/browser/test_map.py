@@ -10,7 +10,7 @@ _COUNT = 300
 _PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )
-#: How often each colour that isn't the paper's stands on a canvas.
+#: The number of pixels of each colour on a canvas, without the background.
 _INK = """
 (canvas) => {
   const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
@@ -37,7 +37,7 @@ class MapTests(BrowserTestCase):
         return int(page.locator("canvas.points").get_attribute("data-points"))
 
     def test_points(self) -> None:
-        """Without tiles all locks are drawn on a graticule, and nobody else is asked for anything."""
+        """Without tiles all locks are drawn on a graticule, and no other host is contacted."""
         page = self.map_page()
         self.wait(page, f"document.querySelector('canvas.points').dataset.points === '{_COUNT}'")
         self.assertGreater(page.locator("canvas.points").evaluate(_INK), _COUNT)
@@ -46,7 +46,7 @@ class MapTests(BrowserTestCase):
         self.assertEqual(page.locator(".leaflet-tile").count(), 0)
 
     def test_graticule_adapts(self) -> None:
-        """The lines come closer together when one zooms in."""
+        """The lines get closer when the user zooms in."""
         page = self.map_page()
         grid = page.locator("canvas.graticule")
         before = float(grid.get_attribute("data-step"))
@@ -56,7 +56,7 @@ class MapTests(BrowserTestCase):
         self.wait(page, f"Number(document.querySelector('canvas.graticule').dataset.step) < {before}")
 
     def test_click(self) -> None:
-        """A click on a lock leads to its page."""
+        """A click on a lock opens its page."""
         page = self.map_page(f"#/map?q={794308600000 + 7}")
         self.wait(page, "document.querySelector('canvas.points').dataset.points === '1'")
         page.get_by_role("button", name="Show all").click()
@@ -65,7 +65,7 @@ class MapTests(BrowserTestCase):
         page.get_by_role("heading", level=1, name="794308600007").wait_for()
 
     def test_shares_the_filter(self) -> None:
-        """What is chosen on the table is chosen on the map too."""
+        """The filter of the table applies to the map too."""
         page = self.open("#/")
         page.locator('[data-facet="unlocked"]').click()
         page.get_by_role("link", name="Map").click()
@@ -85,7 +85,7 @@ class TilesTests(BrowserTestCase):
     )
 
     def test_tiles_fail(self) -> None:
-        """When tiles don't come, positions are on the graticule, and the map says so."""
+        """When tiles fail, positions are on the graticule, and the map says so."""
         store_fleet(self.client, 5)
         self.expected = ("tiles.example.net", "ERR_")
         page = self.open("#/map")
@@ -94,7 +94,7 @@ class TilesTests(BrowserTestCase):
         self.wait(page, "document.querySelector('canvas.points').dataset.points === '5'")
 
     def test_tiles(self) -> None:
-        """Tiles come from the host that is configured; of its attribution words and links are shown."""
+        """Tiles come from the configured host; its attribution is shown as words and links."""
         store_fleet(self.client, 5)
         self.expected = ("asked another host: https://tiles.example.net/",)
         page = self.open(None)

@@ -1,4 +1,4 @@
-"""What the page says of a command stands where the eye and the focus are, on a desktop and on a phone."""
+"""The result of a command is visible and focused, on a desktop and on a phone."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from tests.browser.support import DESKTOP, PHONE, CommandCase
 from tests.support.commands import PASSWORD, FakeLock, new_device
 from tests.support.masters import LORA, OPEN, FakeMaster, new_master, new_sublock
 
-#: Whether the middle of an element can be seen: in the window, and with nothing above it.
+#: Whether the middle of an element is visible: in the window, with nothing above it.
 _SEEN = """(element) => {
   const { left, top, width, height } = element.getBoundingClientRect();
   const found = document.elementFromPoint(left + width / 2, top + height / 2);
@@ -15,7 +15,7 @@ _SEEN = """(element) => {
 
 
 class OutcomeTests(CommandCase):
-    # A master is not asked anything but what the test asks.
+    # The gateway sends no queries of its own to masters.
     options = ("--ask", "none")
 
     def lock(self) -> FakeLock:
@@ -27,7 +27,7 @@ class OutcomeTests(CommandCase):
         self.assertTrue(element.evaluate(_SEEN), element.inner_text())
 
     def test_followed_to_its_end(self) -> None:
-        """The focus is at the command from "Yes" to its end, which is in sight; each step is announced."""
+        """The focus stays at the command from "Yes" to its end, which is visible; each step is announced."""
         for viewport in (DESKTOP, PHONE):
             lock = self.lock()
             page = self.lock_page(lock.device, viewport)
@@ -38,7 +38,7 @@ class OutcomeTests(CommandCase):
             self.assertIn(f"unlock {lock.device}", followed.get_attribute("aria-label"))
             self.wait(page, "document.activeElement.classList.contains('followed')")
             followed.locator(".step", has_text="sent").wait_for()
-            # Screen readers announce what is new in an element that stays.
+            # Screen readers announce new text in an element that stays.
             live = followed.locator("[aria-live=polite]")
             live.evaluate("(element) => { element.stays = true; element.querySelector('li').stays = true; }")
             lock.say_yes(lock.next_unlock())
@@ -53,7 +53,7 @@ class OutcomeTests(CommandCase):
             self.assertEqual(followed.locator(".step").count(), 4)
 
     def test_refused_after_yes(self) -> None:
-        """Where the gateway refuses a command that it had checked, that is in sight as well."""
+        """The refusal of a checked command is visible as well."""
         self.expected = ("403",)
         lock = self.lock()
         page = self.lock_page(lock.device, PHONE)
@@ -70,7 +70,7 @@ class OutcomeTests(CommandCase):
         self.assertEqual(page.evaluate("document.activeElement.innerText"), "Continue…")
 
     def test_without_a_password(self) -> None:
-        """An unlock that needs a password is refused at its field, before there is a "Yes" to press."""
+        """An unlock that needs a password is refused at its field, before "Yes"."""
         for viewport in (DESKTOP, PHONE):
             lock = self.lock()
             page = self.lock_page(lock.device, viewport)
@@ -94,7 +94,7 @@ class OutcomeTests(CommandCase):
             self.assertEqual(self.client.events("command", lock.device), [])
 
     def test_sublock(self) -> None:
-        """A sub-lock is opened by its master, and no password is asked for."""
+        """A sub-lock is opened by its master, without a password."""
         master, sublock = FakeMaster(new_master()), new_sublock()
         master.connect(self.daemon)
         self.addCleanup(master.close)

@@ -1,4 +1,4 @@
-"""Lists that search further back than one answer of the gateway reaches."""
+"""Lists that search further back than one answer of the gateway."""
 
 import json
 import time
@@ -15,7 +15,7 @@ from tests.support import wait_until
 from tests.support.commands import FakeLock, new_device
 
 KEYS = Keys("jt709c")
-#: Entries that lie in front: two answers find nothing.
+#: Number of newer entries: two answers find nothing.
 _IN_FRONT = 2 * MAX_SCANNED + 500
 _OTHERS = """
 for number = 1, tonumber(ARGV[1]) do
@@ -42,7 +42,7 @@ class PastTests(BrowserTestCase):
             self.redis.call("DEL", key)
 
     def happened(self, count: int, kind: str, device: str) -> None:
-        """Events of a kind of a device, now."""
+        """Publish events of a kind of a device, now."""
         event = {"v": 1, "id": "NUMBER", "kind": kind, "device": device, "received_at": iso(time.time())}
         event["data"] = {"state": "online"} if kind == "session" else {"name": "tamper", "active": True}
         self.redis.call(
@@ -50,13 +50,14 @@ class PastTests(BrowserTestCase):
         )
 
     def held(self, page: Any, pattern: str) -> list[Any]:
-        """Calls of a page that wait until the test has them go on, in this list."""
+        """Hold calls of a page in this list until the test continues them."""
         calls: list[Any] = []
         page.route(pattern, lambda route: calls.append(route))
         return calls
 
     def answer(self, page: Any, calls: list[Any], wanted: Any, denial: Any) -> int:
-        """Let calls go on until something wanted is there; how many. Until then nothing is denied."""
+        """Continue calls until a wanted entry is there and return their number; until then no list is called
+        empty."""
         deadline, answered = time.monotonic() + 60, 0
         while not wanted.is_visible():
             self.assertLess(time.monotonic(), deadline, "it was not found")
@@ -68,7 +69,8 @@ class PastTests(BrowserTestCase):
         return answered
 
     def test_frames(self) -> None:
-        """The frames of a lock are found behind thousands of events of others; nothing is denied before."""
+        """The frames of a lock are found behind thousands of events of others; until then no list is called
+        empty."""
         lock = FakeLock(new_device()).connect(self.daemon)
         lock.report()
         lock.close()
@@ -85,7 +87,7 @@ class PastTests(BrowserTestCase):
         self.answer(page, calls, page.locator(".view-device:not(:has(.looking:not([hidden])))"), denial)
 
     def test_nothing(self) -> None:
-        """That nothing has happened is said at the end, and what is looked for ends with its view."""
+        """The page says at the end that there are no entries, and a search ends with its view."""
         self.happened(_IN_FRONT, "session", "794300000001")
         page = self.open(None)
         calls = self.held(page, _ASKED_OF_EVENTS)
@@ -103,7 +105,7 @@ class PastTests(BrowserTestCase):
         self.assertEqual(calls, [])
 
     def test_older(self) -> None:
-        """Older events are fetched a page at a time, until there are none."""
+        """Older events are loaded page by page, until there are none."""
         self.happened(150, "alarm", "794300000002")
         self.happened(_IN_FRONT, "session", "794300000001")
         page = self.open("#/events?kind=alarm")
@@ -138,7 +140,7 @@ class PastTests(BrowserTestCase):
         self.wait(page, "document.querySelectorAll('.commands tbody tr').length === 200")
 
     def put_commands(self, count: int, name: str, state: CommandState) -> None:
-        """Commands in a state, newer than those before."""
+        """Store commands in a state, newer than those before."""
         record = dict.fromkeys(PUBLIC_FIELDS) | {
             "command": "locate",
             "device": "794300000003",
@@ -151,7 +153,7 @@ class PastTests(BrowserTestCase):
         self.redis.call("EVAL", _COMMANDS, 1, KEYS.recent_commands, count, name, time.time() - 60, *flat)
 
     def test_addresses(self) -> None:
-        """What is chosen stands in the address: it survives a reload, the way back, and links."""
+        """The selection is in the address: it survives a reload, the back button, and links."""
         self.happened(3, "alarm", "794300000002")
         page = self.open("#/events")
         page.locator('[data-kind="alarm"]').click()
@@ -188,7 +190,7 @@ class PastTests(BrowserTestCase):
         self.wait(page, "document.querySelector('#command-state').value === ''")
 
     def check_events(self, page: Any) -> None:
-        """The events of the chosen kind and lock are shown, and what is chosen."""
+        """Check that the events of the selected kind and lock are shown, and the selection."""
         self.wait(page, "document.querySelectorAll('.events .kind-alarm').length === 3")
         page.locator('[data-kind="alarm"][aria-pressed="true"]').wait_for()
         self.assertEqual(page.get_by_label("Only events of this device").input_value(), "794300000002")

@@ -1,4 +1,4 @@
-"""docs/make_pictures.py makes the pictures in README and the documentation."""
+"""docs/make_pictures.py makes the pictures of README and the documentation."""
 
 import importlib.util
 import os
@@ -27,7 +27,7 @@ def _script() -> Any:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """Width and height of a PNG."""
+    """Return width and height of a PNG."""
     width, height = struct.unpack(">II", path.read_bytes()[16:24])
     return width, height
 
@@ -36,7 +36,8 @@ class PictureTests(SynchronousTestCase):
     """The pictures."""
 
     def test_the_script_makes_them(self) -> None:
-        """From the demo, with what should be seen on them, in the size of those that are there."""
+        """The script makes them from the demo, with the expected content and the size of those in the
+        repository."""
         missing = what_is_missing()
         if missing:
             self.assertNotEqual(os.environ.get("JT709C_REQUIRE_BROWSER"), "1", missing)

@@ -1,4 +1,4 @@
-"""What the docs tell an operator to install: the systemd unit, and balancers in front of a real gateway."""
+"""The files of the docs for operators: the systemd unit, and balancers in front of a real gateway."""
 
 import re
 import shutil
@@ -18,10 +18,10 @@ from tests.support.reporter import report, stream_events
 
 UNIT = ROOT / "etc" / "jt709c-gateway.service"
 EXAMPLES = ROOT / "docs" / "examples"
-#: Where Debian keeps what nginx doesn't have built in.
+#: Debian's directory of nginx modules.
 NGINX_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
-#: Tenths of the ten points of exposure that `systemd-analyze security` may count; version 252 counts 15, and
-#: each version has something else to say.
+#: Tenths of the ten points of exposure that `systemd-analyze security` may count. Version 252 counts 15, and
+#: other versions differ.
 EXPOSURE = 20
 
 
@@ -35,7 +35,7 @@ class UnitTests(SynchronousTestCase):
         self.path = directory / UNIT.name
 
     def verify(self, text: str) -> str:
-        """What systemd has to say of a unit whose program is there."""
+        """Return systemd's messages about a unit whose program exists."""
         program = "/opt/jt709c-gateway/bin/twistd"
         self.assertEqual(text.count(program), 1)
         self.path.write_text(text.replace(program, shutil.which("true") or ""))
@@ -45,16 +45,16 @@ class UnitTests(SynchronousTestCase):
         return found.stdout + found.stderr + (f"exit status {found.returncode}" if found.returncode else "")
 
     def test_verify(self) -> None:
-        """systemd finds nothing wrong in it."""
+        """systemd finds no error in it."""
         self.assertEqual(self.verify(UNIT.read_text()), "")
 
     def test_verify_sees_mistakes(self) -> None:
-        """It would find a key that it doesn't know, and a group of system calls that isn't one."""
+        """systemd would find an unknown key and an unknown group of system calls."""
         for right, wrong in (("KillMode=", "KillMod="), ("@system-service", "@system-servant")):
             self.assertIn(wrong.rstrip("="), self.verify(UNIT.read_text().replace(right, wrong)))
 
     def test_security(self) -> None:
-        """Its exposure, as systemd counts it, doesn't grow."""
+        """Its exposure, as systemd counts it, does not grow."""
         self.verify(UNIT.read_text())
         found = subprocess.run(
             [self.analyze, "security", "--offline=true", f"--threshold={EXPOSURE}", str(self.path)],
@@ -65,7 +65,7 @@ class UnitTests(SynchronousTestCase):
         self.assertEqual(found.returncode, 0, found.stdout[-200:] + found.stderr)
 
     def test_time_to_stop(self) -> None:
-        """systemd waits longer for the end than the gateway may take for it."""
+        """systemd waits longer for the end than the gateway's shutdown may take."""
         (line,) = (line for line in UNIT.read_text().splitlines() if line.startswith("TimeoutStopSec="))
         self.assertTrue(int(line.partition("=")[2]) >= 10 + 5 + 10)
 
@@ -93,7 +93,8 @@ class BalancerTests(SynchronousTestCase):
         self.tls: ssl.SSLContext | None = None
 
     def configuration(self, name: str, gateway: int, frontend: str, room: str) -> str:
-        """A file of the docs with ports and addresses of this test, one gateway, and fewer connections."""
+        """Return a file of the docs with ports and addresses of this test, one gateway, and fewer
+        connections."""
         text = (EXAMPLES / name).read_text()
         for shown, here in (
             ("10.0.0.11:8888", f"{LOOPBACK}:{gateway}"),
@@ -113,7 +114,7 @@ class BalancerTests(SynchronousTestCase):
         return str(path)
 
     def check(self, start: list[str]) -> None:
-        """A lock by way of the balancer is answered, and its events name its own address."""
+        """Check that a report through the balancer is answered and its events name the lock's address."""
         log = (self.directory / "log").open("wb")
         self.addCleanup(log.close)
         balancer = subprocess.Popen(start, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -130,7 +131,7 @@ class BalancerTests(SynchronousTestCase):
         self.assertNotIn("Traceback", self.daemon.log())
 
     def served(self, device: str) -> Lock | None:
-        """A connection through the balancer on which a report was answered."""
+        """Return a connection through the balancer on which a report was answered."""
         try:
             lock = Lock(self.front, 2.0) if self.tls is None else TlsLock(self.front, self.tls)
         except OSError:
@@ -143,7 +144,7 @@ class BalancerTests(SynchronousTestCase):
         return lock
 
     def certificate(self) -> tuple[str, str]:
-        """A certificate for the balancer, which locks trust, and its key."""
+        """Make a certificate for the balancer, which locks trust, and its key."""
         authority = Authority(self)
         self.tls = ssl.create_default_context(cafile=authority.file)
         return authority.issue(LOOPBACK).write(self.directory)
@@ -163,7 +164,7 @@ class BalancerTests(SynchronousTestCase):
         return self.daemon.tcp_port
 
     def test_haproxy(self) -> None:
-        """HAProxy, which sends version 2, and LOCAL headers to see whether the gateway is there."""
+        """HAProxy, which sends version 2, and LOCAL headers in its health checks."""
         program = needed("haproxy")
         path = self.configuration("haproxy.cfg", self.start_gateway(), "bind :8888", "maxconn 60000")
         found = subprocess.run([program, "-c", "-f", path], capture_output=True, text=True, check=False)

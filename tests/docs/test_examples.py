@@ -25,7 +25,7 @@ from tests.support.docs_tools import missing, needed
 from tests.support.reporter import stream_events
 
 EXAMPLES = ROOT / "docs" / "examples"
-#: Where `npm install` has been done with docs/examples/package.json.
+#: The directory where `npm install` was run with docs/examples/package.json.
 NODE_DIRECTORY = "JT709C_TEST_NODE"
 PASSWORD = "888888"
 GROUP = "logbook"
@@ -33,7 +33,7 @@ LIMIT = 60.0
 
 
 def command(program: str) -> list[str]:
-    """What runs a program of the examples."""
+    """Return the command line of a program of the examples."""
     if program.endswith(".py"):
         return [sys.executable, str(EXAMPLES / program)]
     if program.endswith(".sh"):
@@ -41,18 +41,18 @@ def command(program: str) -> list[str]:
     node, modules = needed("node"), os.environ.get(NODE_DIRECTORY, "")
     if not (Path(modules) / "node_modules" / "redis").is_dir():
         missing(f"{NODE_DIRECTORY} to name where `npm install` was done for the examples")
-    # A module finds what it imports beside it.
+    # A module finds its imports beside it.
     return [node, shutil.copy(EXAMPLES / program, modules)]
 
 
 def cli() -> dict[str, str]:
-    """Which of the two command line clients there is."""
+    """Return the installed one of the two command-line clients."""
     needed("jq")
     return {"CLI": needed("valkey-cli", "redis-cli")}
 
 
 class ExampleCase(SynchronousTestCase):
-    """A server with users, a daemon, and fleets that treat commands in different ways."""
+    """A server with users, a daemon, and fleets whose locks react to commands in different ways."""
 
     fleets: dict[str, Iterator[int]]
     running: dict[str, subprocess.Popen[bytes]]
@@ -81,7 +81,7 @@ class ExampleCase(SynchronousTestCase):
         self.addCleanup(self.client.close)
 
     def lock(self, *options: str) -> str:
-        """A connected lock that no test has had, of a fleet with these options."""
+        """Return a connected lock of a fleet with these options, used by no other test."""
         name = " ".join(options)
         if name not in self.fleets:
             first = 794308600001 + 1000 * len(self.fleets)
@@ -108,7 +108,7 @@ class ExampleCase(SynchronousTestCase):
 
 
 class CommandTests(ExampleCase):
-    """A command, followed to its end: the exit status tells the outcomes apart."""
+    """A command followed to its end: the exit status tells the outcomes apart."""
 
     def give(self, program: str, device: str, more: Mapping[str, str]) -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -145,7 +145,7 @@ class CommandTests(ExampleCase):
         self.check_uncertain(program, more)
 
     def check_uncertain(self, program: str, more: Mapping[str, str]) -> None:
-        """The lock goes away with the command that was written to it."""
+        """The lock disconnects with the command that was written to it."""
         first = 794308900001 + len(self.client.events("command"))
         fleet = self.simulate("--mute", f"--first-id={first}")
         self.addCleanup(fleet.kill)
@@ -179,7 +179,7 @@ class CommandTests(ExampleCase):
         self.check_outcomes("command.sh", cli())
 
     def test_cli_half_said(self) -> None:
-        """Without a device or a password the shell says so at once and pushes nothing."""
+        """Without a device or a password the shell reports the error at once and pushes nothing."""
         before = self.client.events("command")
         for arguments, said in (([], "usage: command.sh DEVICE"), (["794308900001"], "no password")):
             with self.subTest(arguments=arguments):
@@ -198,7 +198,7 @@ class CommandTests(ExampleCase):
 
 
 class Consumer:
-    """A consumer that runs, and what it has printed of events: their ids."""
+    """A running consumer and the ids of the events that it has printed."""
 
     def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
         self.ids: list[str] = []
@@ -224,7 +224,7 @@ class Consumer:
                 self.ids.append(words[0])
 
     def kill(self) -> None:
-        """End it in the middle of whatever it does, with all that it has started."""
+        """Kill it and its children at any moment."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -232,7 +232,7 @@ class Consumer:
 
 
 class ConsumerTests(ExampleCase):
-    """A consumer that is killed, is away, and loses its connection has every event in the end."""
+    """A consumer that is killed, away or disconnected gets every event in the end."""
 
     def start(self, program: str, more: Mapping[str, str]) -> Consumer:
         consumer = Consumer(command(program), self.environment(READER, more))
@@ -254,7 +254,7 @@ class ConsumerTests(ExampleCase):
         first = self.start(program, more)
         wait_until(lambda: len(first.ids) >= 8, message=f"nothing comes: {first.said}")
         first.kill()
-        # Some are given to it that it never acknowledges.
+        # It gets some events that it never acknowledges.
         read = ("XREADGROUP", "GROUP", GROUP, f"{GROUP}-1", "COUNT", 3, "STREAMS", "jt709c:events", ">")
         wait_until(lambda: self.client.redis.call(*read))
         self.assertTrue(self.pending() >= 1)
@@ -280,7 +280,7 @@ class ConsumerTests(ExampleCase):
         self.check_consumer("consumer_client.py")
 
     def test_redis_py_cut_off(self) -> None:
-        """It says how much of the stream was cut off while it was away."""
+        """It reports how much of the stream was trimmed while it was away."""
         self.check_consumer("consumer_redis_py.py")
         for number in range(40):
             self.client.redis.call("XADD", "jt709c:events", "*", "event", json.dumps({"id": number}))

@@ -1,4 +1,5 @@
-"""The programs of docs/examples that hand events on: to a web service, to an MQTT broker, in other names."""
+"""The programs of docs/examples that forward events: to a web service, to an MQTT broker, under other
+names."""
 
 import importlib.util
 import json
@@ -29,7 +30,7 @@ SECRET = "a secret of both sides"
 
 
 class Program:
-    """An example that runs; `said` has its lines."""
+    """A running example; `said` has its lines."""
 
     def __init__(self, test: SynchronousTestCase, *arguments: str, **environment: str) -> None:
         self.said: list[str] = []
@@ -51,7 +52,7 @@ class Program:
             self.said.append(line.rstrip("\n"))
 
     def wait_for(self, predicate: Callable[[], Any]) -> Any:
-        """Wait until it is true; AssertionError with what the program has said."""
+        """Wait until it is true; AssertionError with the output of the program."""
         try:
             return wait_until(predicate)
         except AssertionError:
@@ -81,7 +82,7 @@ class ForwardingCase(SynchronousTestCase):
         self.directory.mkdir()
 
     def locations(self, count: int) -> list[str]:
-        """Let a lock report so often; the ids of these events."""
+        """Let a lock send so many reports and return the ids of their events."""
         cls = type(self)
         with self.daemon.lock() as lock:
             for _ in range(count):
@@ -165,7 +166,8 @@ class WebhookTests(ForwardingCase):
         self.assertFalse((self.directory / "dead").exists())
 
     def test_dead_letters_and_sending_them_again(self) -> None:
-        """What is refused at once, and what is not taken after all attempts; the next event follows."""
+        """Refused events, and those not accepted after all attempts, become dead letters; the next event
+        follows."""
         service = Service(self, 400, 503, 503, 503)
         sent = self.locations(3)
         program = self.webhook(service.url)
@@ -180,7 +182,7 @@ class WebhookTests(ForwardingCase):
         self.assertEqual([json.loads(body)["id"] for _, body in service.requests[-2:]], sent[:2])
 
     def test_killed_in_the_middle(self) -> None:
-        """An event that was not taken yet comes again after a restart."""
+        """An event that was not accepted yet is sent again after a restart."""
         service = Service(self)
         sent = self.locations(1)
         program = self.webhook(f"http://{LOOPBACK}:{free_port()}/", pauses="600")
@@ -196,7 +198,7 @@ class WebhookTests(ForwardingCase):
             try:
                 return int(client.call("XPENDING", "jt709c:events", "webhook")[0])
             except RedisError:
-                # The group is not there yet.
+                # The group does not exist yet.
                 return 0
 
 
@@ -208,7 +210,7 @@ class MqttTests(ForwardingCase):
         self.program = needed("mosquitto")
         self.port = free_port()
         configuration = self.directory / "mosquitto.conf"
-        # Its user is dropped to only when it is root, and then has to be able to write here.
+        # As root it drops to its own user, which has to be able to write here.
         configuration.write_text(f"listener {self.port} {LOOPBACK}\nallow_anonymous true\nuser root\n")
         self.configuration = str(configuration)
         self.received: dict[str, str] = {}
@@ -242,7 +244,7 @@ class MqttTests(ForwardingCase):
         broker.wait()
         (missed,) = self.locations(1)
         self.broker()
-        # It is retained, so that the subscriber gets it however late it is back.
+        # It is retained, so the subscriber gets it however late it is back.
         program.wait_for(lambda: missed in self.received)
         self.assertEqual([line for line in program.said if "Traceback" in line], [])
 

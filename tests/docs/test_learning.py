@@ -1,4 +1,4 @@
-"""docs/profiles.rst, "Learning from the maker's app": the commands on it show and write what it says."""
+"""docs/profiles.rst, "Learning from the maker's app": its commands show and write what the page says."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""docs/metrics.rst has every metric and every alert, and none that isn't."""
+"""docs/metrics.rst has every metric and every alert, and no others."""
 
 import re
 
@@ -16,7 +16,7 @@ ALERTS = ROOT / "etc" / "prometheus-alerts.yml"
 
 
 def exported() -> set[str]:
-    """The names that samples have in /metrics; of a histogram the common one."""
+    """Return the names of samples in /metrics; of a histogram the common one."""
     options = Options()
     options.parseOptions(
         [f"--listen=tcp:{free_port()}:interface={LOOPBACK}", "--no-udp", "--redis=redis://h"]
@@ -34,12 +34,12 @@ class MetricsTests(SynchronousTestCase):
         self.page = PAGE.read_text()
 
     def test_metrics(self) -> None:
-        """Every metric stands in a table, and no other."""
+        """Every metric is in a table, and there are no others."""
         said = set(re.findall(r"``(jt709c_[a-z0-9_]+)``", self.page))
         self.assertEqual(said, exported())
 
     def test_alerts(self) -> None:
-        """Every alert has a paragraph, in the order of the rules."""
+        """Every alert has a paragraph, in the sequence of the rules."""
         rules = re.findall(r"- alert: (\w+)", ALERTS.read_text())
         section = self.page.partition("\nAlerts\n------\n")[2]
         self.assertEqual(re.findall(r"^(\w+)\n    ", section, re.MULTILINE), rules)

@@ -1,4 +1,4 @@
-"""What pages of the documentation show, done: a profile of one's own, frames and answers."""
+"""Runs the examples of documentation pages: an own profile, frames and answers."""
 
 import re
 import subprocess
@@ -31,7 +31,7 @@ class ProfileTests(SynchronousTestCase):
         return (found.stdout + found.stderr).strip()
 
     def test_check(self) -> None:
-        """`jt709c profiles check` says of it what the page says, and of a mistake too."""
+        """`jt709c profiles check` prints what the page says, for the example and for a mistake."""
         self.assertIn(f"   {self.check(EXAMPLE)}\n", self.page)
         directory = Path(temporary_path(self))
         directory.mkdir()
@@ -40,7 +40,7 @@ class ProfileTests(SynchronousTestCase):
         self.assertIn(f"   {self.check(wrong)}\n".replace(f"{directory}/", ""), self.page)
 
     def test_bytes(self) -> None:
-        """A lock of that firmware is written what the page says, any other what it was before."""
+        """A lock of that firmware gets the bytes on the page, any other lock the old ones."""
         server = ValkeyServer().start()
         self.addCleanup(server.discard)
         daemon = Daemon("--profiles", str(EXAMPLE.parent), "--ask=jt709", redis=server.url).start()
@@ -70,10 +70,10 @@ class ProfileTests(SynchronousTestCase):
 
 
 class ProtocolTests(SynchronousTestCase):
-    """docs/protocol.rst: the frames it shows."""
+    """docs/protocol.rst: its example frames."""
 
     def test_examples(self) -> None:
-        """Each is read, and answered with the bytes that stand below it."""
+        """Each frame is decoded, and answered with the bytes that stand below it."""
         examples = _EXCHANGE.findall((DOCS / "protocol.rst").read_text())
         self.assertEqual(len(examples), 4)
         for said, answer in examples:
@@ -86,7 +86,7 @@ class ProtocolTests(SynchronousTestCase):
 
 
 class ContractTests(SynchronousTestCase):
-    """What README and the Redis contract list."""
+    """The lists of README and the Redis contract."""
 
     def test_kinds(self) -> None:
         """Both name every kind of event."""

@@ -1,4 +1,4 @@
-"""Admission as an operator has it: the daemon, a file or a real Redis set, locks over real sockets."""
+"""Admission with the real daemon, a file or a Redis set, and locks over real sockets."""
 
 import json
 import re
@@ -23,7 +23,7 @@ from tests.support.reporter import report, stream_events
 
 KNOWN, OTHER, STRANGER = "794308010679", "794308010680", "794308010999"
 ACL = ROOT / "etc" / "redis-acl.conf"
-#: Seconds between two reviews of the set, and some for what happens then.
+#: Seconds between two reviews of the set, plus some for their effect.
 REVIEW = 12
 
 
@@ -58,7 +58,7 @@ class Case(SynchronousTestCase):
 
 class FileTests(Case):
     def test_file(self) -> None:
-        """Only locks in the file are heard, over TCP and UDP; a new version counts within seconds."""
+        """Only locks in the file are admitted, over TCP and UDP; a new version counts within seconds."""
         path = Path(temporary_path(self))
         path.write_text(f"# the fleet\n0{KNOWN}\n")
         daemon, client = self.start("--devices", str(path)), self.client()
@@ -94,7 +94,7 @@ class FileTests(Case):
 
 class SetTests(Case):
     def test_added_and_taken_out(self) -> None:
-        """An id that is added counts at once; one that is taken out is closed at the next review."""
+        """An added id counts at once; the lock of a removed one is disconnected at the next review."""
         daemon, client = self.start("--admit", "redis"), self.client()
         self.turned_away(daemon, KNOWN)
         client.call("SADD", f"{self.prefix}:allowed", KNOWN, OTHER)
@@ -116,7 +116,7 @@ class SetTests(Case):
         self.assertNotIn("Traceback", daemon.log())
 
     def test_large_set(self) -> None:
-        """With 100,000 ids in the set, a lock that comes is heard as quickly, and no copy of it is made."""
+        """With 100,000 ids in the set, a lock is admitted as quickly, and the gateway makes no copy."""
         daemon, client = self.start("--admit", "redis"), self.client()
         with daemon.lock() as first:
             client.call("SADD", f"{self.prefix}:allowed", KNOWN)
@@ -140,7 +140,7 @@ class SetTests(Case):
                 lock.close()
 
     def test_wrong_type(self) -> None:
-        """Something else under the key is said in one line; locks wait, and come in when it is put right."""
+        """A key of another type is logged in one line; locks wait, and are admitted when it is repaired."""
         daemon, client = self.start("--admit", "redis"), self.client()
         client.call("RPUSH", f"{self.prefix}:allowed", KNOWN)
         with daemon.lock() as lock:
@@ -153,7 +153,7 @@ class SetTests(Case):
         self.assertNotIn("Traceback", daemon.log())
 
     def test_command(self) -> None:
-        """A command for a lock that isn't admitted waits, and goes out when it is admitted and comes."""
+        """A command for a lock that is not admitted waits, and is sent when it is admitted and connects."""
         daemon, client = self.start("--admit", "redis"), self.client()
         command = {"id": "one", "device": KNOWN, "command": "query", "params": {"what": "firmware"}}
         client.call("RPUSH", f"{self.prefix}:commands", json.dumps(command))
@@ -172,7 +172,7 @@ class SetTests(Case):
 
 class OutageTests(SynchronousTestCase):
     def test_redis_away(self) -> None:
-        """While Redis is away a lock that comes waits, unanswered; then it is heard, or sent away."""
+        """While Redis is away a new lock waits, unanswered; then it is admitted or rejected."""
         server = ValkeyServer("--appendonly", "yes").start()
         self.addCleanup(server.discard)
         with server.client() as client:
@@ -199,7 +199,8 @@ class UserTests(SynchronousTestCase):
     """The users of etc/redis-acl.conf."""
 
     def test_users(self) -> None:
-        """The gateway's may do all that admission needs; the operator's may edit the set and nothing else."""
+        """The gateway's user has all rights for admission; the operator's may edit the set and nothing
+        else."""
         server = ValkeyServer().start()
         self.addCleanup(server.discard)
         with server.client() as client:
@@ -235,7 +236,7 @@ class UserTests(SynchronousTestCase):
 
 class DatagramTests(Case):
     def test_stranger_at_a_locks_address(self) -> None:
-        """A stranger's datagrams at a lock's address don't disturb it, and are not answered."""
+        """Datagrams of another device at a lock's address neither disturb the lock nor are answered."""
         daemon, client = self.start("--admit", "redis"), self.client()
         client.call("SADD", f"{self.prefix}:allowed", KNOWN)
         with daemon.datagrams() as datagrams:

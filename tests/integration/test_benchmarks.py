@@ -1,4 +1,4 @@
-"""That every benchmark still runs, small: what it measures then means nothing."""
+"""Every benchmark runs at a small size; its results then mean nothing."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ LIMIT = 120.0
 
 class RunTests(SynchronousTestCase):
     def run_one(self, name: str, *options: str) -> dict[str, Any]:
-        """Run a benchmark; what its last line says."""
+        """Run a benchmark and return the JSON of its last line."""
         command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *options]
         done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
         self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
@@ -77,7 +77,7 @@ class RunTests(SynchronousTestCase):
         self.assertTrue(results)
 
     def test_figures(self) -> None:
-        """The tables that are made of results: ratios stand beside the gateway alone."""
+        """The tables of results: ratios stand beside the gateway alone."""
         program = """
 import json, figures
 from tests.support import ROOT

@@ -19,7 +19,7 @@ _DIRECTORY = _TOP / "etc" / "container"
 
 
 def containerfile() -> list[tuple[str, str]]:
-    """The instructions of the Containerfile with their arguments."""
+    """Return the instructions of the Containerfile with their arguments."""
     text = (_DIRECTORY / "Containerfile").read_text()
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines)]
@@ -32,7 +32,7 @@ def compose() -> dict[str, Any]:
 
 
 def settings(command: list[str]) -> Settings:
-    """What the gateway makes of a command line."""
+    """Return the gateway's settings for a command line."""
     options = ProgramOptions()
     options.parseOptions(command)
     return options.settings
@@ -88,7 +88,7 @@ class ContainerTests(SynchronousTestCase):
         self.addCleanup(daemon.discard)
         here = program.replace("127.0.0.1:8089", f"127.0.0.1:{daemon.http_port}")
         self.assertNotEqual(program, here)
-        exec(here)  # Raises when the answer is an error, or none.
+        exec(here)  # This raises when the answer is an error, or there is none.
         daemon.stop()
         self.assertRaises(OSError, exec, here)
 

@@ -17,7 +17,7 @@ from tests.support.reporter import report
 from tests.unit.protocol.test_dialect_streams import GARBAGE, SOUND
 
 COMMAND = [sys.executable, "-m", "jt709c_gateway.cli.main"]
-#: Without the keys that commands need, or without those of one kind.
+#: Rights without the keys of commands, or without those of one kind.
 EVENTS_ONLY = [
     "~jt709c:events",
     "~jt709c:commit:*",
@@ -39,7 +39,7 @@ NO_RECORDS = [*EVENTS_ONLY, "~jt709c:commands*", "~jt709c:gateway*"]
 
 class EveryKindTests(SynchronousTestCase):
     def test_every_dialect(self) -> None:
-        """Every frame there is, sessions, malformed input and the caps on what is kept: nothing is denied."""
+        """Every frame, sessions, malformed input and the limits of stored data: Redis denies nothing."""
         server = GuardedServer().start()
         daemon = Daemon("--devices-max", "1", "--events-max-age", "3600", redis=server.gateway_url).start()
         self.addCleanup(daemon.discard)
@@ -65,7 +65,7 @@ class EveryKindTests(SynchronousTestCase):
 
 
 class MissingRightTests(SynchronousTestCase):
-    """A user that lacks a right: which one is said, now and then; given it, the gateway goes on."""
+    """A user without a right: the log names the right; with it, the gateway goes on."""
 
     def setUp(self) -> None:
         self.server = GuardedServer().start()
@@ -80,12 +80,12 @@ class MissingRightTests(SynchronousTestCase):
         return daemon.start(ready=False)
 
     def said(self, daemon: Daemon, text: str) -> None:
-        """It says that, in few lines, without a traceback."""
+        """Check that the log says this, in few lines, without a traceback."""
         wait_until(lambda: text in daemon.log(), message=f"{text!r} is not said")
-        # Long enough for all that is tried several times a second.
+        # Long enough for everything that is retried several times a second.
         time.sleep(1.2)
         log = daemon.log()
-        # One line for each thing that is refused; two connections may each fail for the same reason.
+        # One line for each refused action; two connections may each fail for the same reason.
         told = [line.partition("] ")[2] for line in log.splitlines() if "#error]" in line or "#warn]" in line]
         self.assertLessEqual(max(told.count(line) for line in told), 2, log)
         self.assertLessEqual(len(told), 8, log)
@@ -97,7 +97,7 @@ class MissingRightTests(SynchronousTestCase):
         self.client.redis.call("ACL", "SETUSER", GATEWAY, "reset", *rules_of(GATEWAY))
 
     def test_scripts(self) -> None:
-        """Without the right to load scripts there is no usable connection."""
+        """Without the right to load scripts no connection is usable."""
         daemon = self.start("-script|load")
         self.said(daemon, "NOPERM User jt709c-gateway has no permissions to run the 'script|load' command")
         self.assertEqual(daemon.get("/readyz")[0], 503)
@@ -107,7 +107,7 @@ class MissingRightTests(SynchronousTestCase):
             lock.ask(report(1))
 
     def test_commits(self) -> None:
-        """Without the right to run them nothing is answered; afterwards all is."""
+        """Without the right to run scripts nothing is answered; afterwards everything is."""
         for rules, said in (
             (["-evalsha"], "no permissions to run the 'evalsha' command"),
             (["resetkeys", "~jt709c:commands*"], "No permissions to access a key: EVALSHA jt709c:events"),
@@ -120,7 +120,7 @@ class MissingRightTests(SynchronousTestCase):
                 self.said(daemon, said)
                 self.assertEqual(lock.taken(), [])
                 self.mend()
-                # A record that was refused by itself comes again; one that waits is committed.
+                # A record that was refused alone is sent again; a waiting one is committed.
                 wait_until(lambda lock=lock: self._answered(lock))
             self.assertIn(daemon.stop(), (0,))
 
@@ -129,7 +129,7 @@ class MissingRightTests(SynchronousTestCase):
         return bool(lock.answers_within(0.3))
 
     def test_intake(self) -> None:
-        """Commands that can't be taken wait where they are, and are carried out when they can."""
+        """Commands that can't be taken stay in the list, and are executed later."""
         for rules, said in (
             (["-blmove"], "Redis refuses to give out commands from jt709c:commands into "),
             (["resetkeys", *EVENTS_ONLY], "No permissions to access a key: EVALSHA jt709c:commands:waiting:"),
@@ -149,7 +149,7 @@ class MissingRightTests(SynchronousTestCase):
             self.assertEqual(daemon.stop(), 0)
 
     def test_claims(self) -> None:
-        """A look for a lock's commands that is refused is said as well."""
+        """A refused query for a lock's commands is logged as well."""
         daemon = self.start("-hincrby")
         lock = FakeLock(new_device()).connect(daemon)
         self.addCleanup(lock.close)
@@ -212,14 +212,14 @@ class CommandTests(SynchronousTestCase):
             self.assertEqual(json.loads(process.stdout.readline())["device"], device)
 
     def test_reader_sends_nothing(self) -> None:
-        """A reader's command is refused: which right is missing, in one line."""
+        """A reader's command is refused in one line that names the missing right."""
         status, out, err = self.run_to_end(READER, "send", "locate", self.lock.device)
         self.assertEqual((status, out), (2, ""))
         self.assertEqual(err.count("\n"), 1)
         self.assertIn("no permissions to run the 'rpush' command", err)
 
     def test_commander_watches_commands_only(self) -> None:
-        """A commander hears of commands, and not of locations."""
+        """A commander gets events of commands, not locations."""
         process = self.start(COMMANDER, "watch", "--kind", "location")
         self.assertIn(
             "No permissions to access a channel: PSUBSCRIBE jt709c:event:location:*",
@@ -229,7 +229,7 @@ class CommandTests(SynchronousTestCase):
         self.assertIn("watching", process.stderr.readline())
 
     def test_send_and_wait(self) -> None:
-        """A commander's command is followed to its end, by device id and where only a pattern finds it."""
+        """A commander's command is followed to its end, by device id and by a pattern."""
         process = self.start(COMMANDER, "send", "locate", self.lock.device, "--wait", "--reply-to", "me")
         raw = self.lock.next_command()
         self.lock.result(int.from_bytes(raw[11:13], "big"), 0x8201)
@@ -241,7 +241,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(json.loads(outcome)["state"], "done")
 
     def test_cancel(self) -> None:
-        """A commander takes back a command for a lock that is away."""
+        """A commander cancels a command for a lock that is away."""
         command = new_id()
         away = new_device()
         status, _, err = self.run_to_end(COMMANDER, "send", "locate", away, "--id", command)

@@ -38,7 +38,7 @@ class StopTests(SynchronousTestCase):
         return daemon.start()
 
     def check_left(self, daemon: Daemon) -> None:
-        """It said offline for its three locks, and left nothing but what is to stay."""
+        """Check that its three locks went offline, and that it left nothing else in Redis."""
         with shared_server().client() as client:
             sessions = [one for one in stream_events(client, self.prefix) if one["kind"] == "session"]
             keys = {key.decode() for key in client.call("KEYS", f"{self.prefix}:*")}
@@ -49,7 +49,7 @@ class StopTests(SynchronousTestCase):
         self.assertNotIn("Traceback", daemon.log())
 
     def test_terminate(self) -> None:
-        """SIGTERM: answers go out, offline is said for every lock, connections are closed, exit status 0."""
+        """SIGTERM: answers are sent, every lock goes offline, connections are closed, exit status 0."""
         daemon = self.start()
         locks = [daemon.lock() for _ in range(2)]
         for number, lock in enumerate(locks):
@@ -80,7 +80,7 @@ class StopTests(SynchronousTestCase):
             lock.close()
 
     def test_redis_away(self) -> None:
-        """With Redis away it leaves all the same, soon, and answers nothing that isn't committed."""
+        """Without Redis it stops all the same, soon, and answers nothing uncommitted."""
         server = ValkeyServer().start()
         self.addCleanup(server.discard)
         daemon = Daemon(redis=server.url).start()
@@ -98,7 +98,7 @@ class StopTests(SynchronousTestCase):
         self.assertNotIn("Traceback", daemon.log())
 
     def test_redis_hangs(self) -> None:
-        """With Redis hanging it waits for as long as it was told, and leaves."""
+        """With a hanging Redis it waits for --shutdown-timeout, and stops."""
         server = ValkeyServer().start()
         self.addCleanup(server.discard)
         daemon = Daemon("--shutdown-timeout", "1", redis=server.url).start()
@@ -116,7 +116,7 @@ class StopTests(SynchronousTestCase):
         self.assertNotIn("Traceback", daemon.log())
 
     def test_never_connected(self) -> None:
-        """One that never had Redis takes connections, isn't ready, and can be stopped."""
+        """A gateway that never had Redis accepts connections, is not ready, and can be stopped."""
         daemon = Daemon(redis=f"redis://{LOOPBACK}:{free_port()}")
         self.addCleanup(daemon.discard)
         daemon.start(ready=False)
@@ -128,7 +128,7 @@ class StopTests(SynchronousTestCase):
         self.assertNotIn("Traceback", daemon.log())
 
     def test_redis_comes_later(self) -> None:
-        """What locks sent before Redis was there is committed and answered when it comes."""
+        """Reports from before Redis was there are committed and answered when it comes."""
         server = ValkeyServer()
         self.addCleanup(server.discard)
         daemon = Daemon(redis=server.url)
@@ -144,7 +144,7 @@ class StopTests(SynchronousTestCase):
 
 class EmbeddedTests(SynchronousTestCase):
     def test_terminate(self) -> None:
-        """SIGTERM: offline is committed before the embedded server goes, and it goes."""
+        """SIGTERM: offline is committed before the embedded server stops, and it stops."""
         daemon = Daemon().start()
         self.addCleanup(daemon.discard)
         server = daemon.embedded_pid()
@@ -164,7 +164,7 @@ class EmbeddedTests(SynchronousTestCase):
         daemon = Daemon()
         self.addCleanup(daemon.discard)
         daemon.start(ready=False)
-        # Before the reactor runs a signal ends it at once.
+        # Before the reactor runs, a signal ends the process at once.
         self.assertIn(daemon.stop(), (0, -signal.SIGTERM))
         self.assertNotIn("Traceback", daemon.log())
         name = str(daemon.directory).encode()
@@ -173,7 +173,7 @@ class EmbeddedTests(SynchronousTestCase):
 
 
 class BackgroundTests(SynchronousTestCase):
-    """As twistd starts without -n: in the background, with a pid file and a log file."""
+    """Started by twistd without -n: in the background, with a pid file and a log file."""
 
     def setUp(self) -> None:
         self.daemon = Daemon()
@@ -184,7 +184,7 @@ class BackgroundTests(SynchronousTestCase):
 
     def run_in_background(self, *options: str) -> "subprocess.CompletedProcess[bytes]":
         command = [f"--pidfile={self.pid_file}", f"--logfile={self.log_file}", "jt709c-gateway"]
-        # What goes into the background keeps these open: a pipe would never end.
+        # The background process keeps these open: a pipe would never end.
         with (self.directory / "stderr").open("wb") as stderr:
             return subprocess.run(
                 twistd_command(*command, *options),
@@ -223,7 +223,7 @@ class BackgroundTests(SynchronousTestCase):
         self.assertNotIn("Traceback", log)
 
     def test_cannot_start(self) -> None:
-        """A mistake that shows only at the start is told in one line too, and leaves no pid file."""
+        """An error at the start is one line too, and leaves no pid file."""
         port = free_port()
         with socket.socket() as holder:
             holder.bind((LOOPBACK, port))

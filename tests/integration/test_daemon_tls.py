@@ -21,7 +21,8 @@ COMMAND = [sys.executable, "-m", "jt709c_gateway.cli.main"]
 
 
 class DaemonTlsTests(TestCase):
-    """A server that wants a certificate and a password. What blocks runs in a thread, beside the TLS here."""
+    """A server that requires a certificate and a password. Blocking calls run in a thread, beside the TLS
+    here."""
 
     timeout = 90
 
@@ -78,7 +79,8 @@ class DaemonTlsTests(TestCase):
         await self.run_in_thread(run)
 
     async def test_mended(self) -> None:
-        """One fault behind the other, each said once by each connection; the last one mended, it commits."""
+        """One fault after the other, each logged once by each connection; after the last repair it
+        commits."""
         path = self.password_file(GATEWAY)
         path.write_text("wr0ng-password\n")
         self.front.issued = Authority(self, "Another CA").issue("localhost")
@@ -166,7 +168,7 @@ class DaemonTlsTests(TestCase):
         )
 
     async def test_mistakes_of_commands(self) -> None:
-        """What is wrong with certificates or the password file is one line, and ends the command."""
+        """An error in certificates or in the password file is one line, and ends the command."""
 
         def run() -> None:
             device, missing = new_device(), str(self.ca.directory / "missing")
@@ -192,7 +194,7 @@ class DaemonTlsTests(TestCase):
         await self.run_in_thread(run)
 
     async def test_sentinel_needs_its_own_scheme(self) -> None:
-        """Certificates with redis+sentinel:// are refused at the start, naming what is right."""
+        """Certificates with redis+sentinel:// are refused at the start; the error names the right scheme."""
         daemon = self.daemon(redis="redis+sentinel://localhost/fleet")
         error = self.assertRaises(AssertionError, daemon.start, False)
         self.assertIn("goes with an address that begins with rediss://, rediss+sentinel:// or", str(error))

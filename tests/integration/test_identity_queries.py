@@ -1,4 +1,4 @@
-"""What the gateway itself asks locks, IMEI and firmware: the real daemon, and masters played by hand."""
+"""The gateway's own queries to locks for IMEI and firmware: the real daemon and simulated masters."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ NEWER = (
 
 
 def new_imei(device: str) -> str:
-    """An IMEI that no other device has."""
+    """Return an IMEI that no other device has."""
     digits = f"4901{device}"
     return digits + luhn_digit(digits)
 
@@ -46,13 +46,13 @@ class AskingCase(SynchronousTestCase):
         self.imei = new_imei(self.device)
 
     def state(self, device: str | None = None) -> dict[str, str]:
-        """What is known of the lock."""
+        """Return the last known state of the lock."""
         flat = self.client.redis.call("HGETALL", self.client.key("device", device or self.device))
         texts = [item.decode() for item in flat]
         return dict(zip(texts[::2], texts[1::2], strict=True))
 
     def introduce(self, firmware: str = FIRMWARE) -> None:
-        """The lock connects and answers what it is asked."""
+        """Connect the lock and answer the gateway's queries."""
         self.lock.connect(self.daemon)
         self.assertEqual(self.lock.next_command(), b"(P14)")
         self.lock.say("P14", self.imei)
@@ -61,7 +61,7 @@ class AskingCase(SynchronousTestCase):
         wait_until(lambda: self.state().get("firmware") == firmware)
 
     def unlock(self, device: str, **more: object) -> str:
-        """Give a command and play it to its end at the lock; its id."""
+        """Push an unlock command and execute it at the lock; return its id."""
         command = self.client.unlock(device, "888888", **more)
         self.assertEqual(self.lock.next_command(), b"(P43,888888)")
         self.lock.say("P43", "1", "0")
@@ -70,10 +70,10 @@ class AskingCase(SynchronousTestCase):
 
 
 class AskedTests(AskingCase):
-    """The default: masters are asked."""
+    """By default masters are asked."""
 
     def test_after_its_first_report(self) -> None:
-        """IMEI and firmware are asked one after the other, and what comes back is known."""
+        """IMEI and firmware are asked one after the other, and the answers are stored."""
         self.introduce()
         self.assertEqual((self.state()["imei"], self.state()["firmware"]), (self.imei, FIRMWARE))
         self.assertEqual(
@@ -85,7 +85,7 @@ class AskedTests(AskingCase):
             self.assertGreaterEqual(samples[f'jt709c_questions_total{{outcome="{outcome}"}}'], 2)
 
     def test_once_a_day(self) -> None:
-        """Not again when it comes back, nor by another gateway, nor after a restart."""
+        """They are not asked again after a reconnection, by another gateway, or after a restart."""
         self.introduce()
         asked = len(self.lock.commands)
         other = Daemon("--gateway", "other", redis=self.server.url, udp=False).start()
@@ -98,7 +98,7 @@ class AskedTests(AskingCase):
         later = FakeMaster(new_master()).connect(self.daemon)
         self.addCleanup(later.close)
         self.lock.connect(self.daemon)
-        # One that comes after it has been asked, so its turn is over.
+        # This lock came after it, so its turn is over.
         last = FakeMaster(new_master()).connect(self.daemon)
         self.addCleanup(last.close)
         self.assertEqual(last.next_command(), b"(P14)")
@@ -106,7 +106,7 @@ class AskedTests(AskingCase):
         self.assertEqual(len(self.lock.commands), asked)
 
     def test_the_next_day(self) -> None:
-        """Then the firmware is asked again, which may be another, and the IMEI is not."""
+        """The firmware, which may change, is asked again; the IMEI is not."""
         self.introduce()
         before = int(self.state()["asked"]) - 24 * 3600
         self.client.redis.call("HSET", self.client.key("device", self.device), "asked", before)
@@ -117,7 +117,7 @@ class AskedTests(AskingCase):
         self.assertGreater(int(self.state()["asked"]), before)
 
     def test_not_before_a_report(self) -> None:
-        """A heartbeat alone, which needs no answer, shows no lock that reports."""
+        """A heartbeat alone, which needs no answer, does not prove a lock that reports."""
         self.lock.connect(self.daemon, known=False)
         self.lock.say("@JT")
         last = FakeMaster(new_master()).connect(self.daemon)
@@ -127,7 +127,7 @@ class AskedTests(AskingCase):
         self.assertEqual(self.lock.commands, [])
 
     def test_other_dialects(self) -> None:
-        """They are not asked unless it is said so."""
+        """Other dialects are not asked by default."""
         other = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(other.close)
         self.lock.connect(self.daemon)
@@ -136,7 +136,7 @@ class AskedTests(AskingCase):
         self.assertEqual(other.commands, [])
 
     def test_no_answer(self) -> None:
-        """A command waits a few seconds behind a question that isn't answered; nothing is asked again."""
+        """A command waits a few seconds behind an unanswered query; the query is not repeated."""
         self.lock.connect(self.daemon)
         self.assertEqual(self.lock.next_command(), b"(P14)")
         self.unlock(self.device)
@@ -147,7 +147,7 @@ class AskedTests(AskingCase):
         self.assertIn('jt709c_questions_total{outcome="unanswered"}', self.daemon.metrics())
 
     def test_no_imei(self) -> None:
-        """What is no IMEI is an answer all the same, and names nothing."""
+        """An invalid IMEI counts as an answer, and gives the lock no name."""
         self.lock.connect(self.daemon)
         self.lock.next_command()
         self.lock.say("P14", "490154203237519")
@@ -155,7 +155,7 @@ class AskedTests(AskingCase):
         self.assertIsNone(self.client.redis.call("HGET", self.client.key("imei"), "490154203237519"))
 
     def test_the_answer_is_for_no_command(self) -> None:
-        """A command given meanwhile takes no answer to a question for its own."""
+        """A command takes no answer to a query for its own."""
         self.lock.connect(self.daemon)
         self.lock.next_command()
         command = self.client.command(self.device, "query", {"what": "imei"})
@@ -172,17 +172,17 @@ class AskedTests(AskingCase):
 
 
 class NameTests(AskingCase):
-    """Commands by a learnt IMEI."""
+    """Commands addressed by a known IMEI."""
 
     def test_a_command_by_the_imei(self) -> None:
-        """It finds the lock, and is the device's everywhere."""
+        """The command finds the lock, and its events name the device."""
         self.introduce()
         command = self.unlock(self.imei)
         self.assertEqual(self.client.record(command)["device"], self.device)
         self.assertEqual(self.client.states(command), ["queued", "sent", "acknowledged"])
 
     def test_when_the_lock_is_away(self) -> None:
-        """It waits for it, and is sent when it comes."""
+        """The command waits for the lock, and is sent when it connects."""
         self.introduce()
         self.lock.close()
         command = self.client.unlock(self.imei, "888888")
@@ -192,7 +192,7 @@ class NameTests(AskingCase):
         self.client.wait(command, "sent")
 
     def test_an_imei_that_nobody_knew(self) -> None:
-        """What waited under it goes to the lock as soon as it has said its IMEI, in its order."""
+        """Commands for an unknown IMEI are sent in sequence once a lock has reported it."""
         first, second = (
             self.client.command(self.imei, "query", {"what": what}) for what in ("sim", "channels")
         )
@@ -210,7 +210,7 @@ class NameTests(AskingCase):
         wait_until(lambda: not {first, second} & set(self.client.under_way()))
 
     def test_taken_back_after_it_has_gone_on(self) -> None:
-        """Such a command can be cancelled, and expires, as any other of the lock's."""
+        """Such a command can be cancelled, and expires, like any other of the lock's."""
         cancelled = self.client.unlock(self.imei, "888888")
         expiring = self.client.unlock(self.imei, "888888", ttl=4)
         self.client.wait(expiring, "waiting")
@@ -225,7 +225,7 @@ class NameTests(AskingCase):
         self.assertEqual(self.client.wait(expiring, "expired")["device"], self.device)
 
     def test_written_when_the_gateway_dies(self) -> None:
-        """One that had waited under the IMEI is its device's after a crash too: uncertain, not repeated."""
+        """After a crash a written command that was addressed by IMEI is uncertain and is not repeated."""
         command = self.client.unlock(self.imei, "888888")
         self.client.wait(command, "waiting")
         self.introduce()
@@ -242,7 +242,7 @@ class NameTests(AskingCase):
 
 
 class FirmwareTests(AskingCase):
-    """A profile that is for a firmware."""
+    """A profile for one firmware."""
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -253,7 +253,8 @@ class FirmwareTests(AskingCase):
         super().setUpClass()
 
     def test_the_learnt_firmware_chooses_the_profile(self) -> None:
-        """The lock that has said it gets its commands in the form of that profile; another does not."""
+        """A lock that has reported the firmware gets commands in the form of that profile; another does
+        not."""
         for firmware, written, profile in [
             ("JT701D_V9001", b"(P15,9)", "newer"),
             (FIRMWARE, b"(P15)", "jt701"),
@@ -270,12 +271,12 @@ class FirmwareTests(AskingCase):
 
 
 class OthersTests(AskingCase):
-    """Asked for by the operator: jt709 too."""
+    """Queries enabled for jt709 too."""
 
     options = ("--ask", "jt709")
 
     def test_binary_locks(self) -> None:
-        """They have one question, and masters are not asked."""
+        """Binary locks get one query, and masters none."""
         self.lock.connect(self.daemon)
         other = FakeLock(new_device()).connect(self.daemon)
         self.addCleanup(other.close)
@@ -293,7 +294,7 @@ class NobodyTests(AskingCase):
     options = ("--ask", "none")
 
     def test_nobody_is_asked(self) -> None:
-        """Nothing is written that nobody has ordered."""
+        """Nothing is written without a command."""
         self.lock.connect(self.daemon)
         command = self.client.command(self.device, "query", {"what": "sim"})
         self.assertEqual(self.lock.next_command(), b"(P68,1,0)")

@@ -1,4 +1,4 @@
-"""Behind a TCP load balancer: the PROXY header says whom a connection comes from (``haproxy:tcp:8888``)."""
+"""Behind a TCP load balancer: the PROXY header names the peer of a connection (``haproxy:tcp:8888``)."""
 
 from tests.support import temporary_path, wait_until
 from tests.support.commands import CommandClient, FakeLock, new_device
@@ -11,7 +11,7 @@ NO_ONE = (b"", binary(LOCAL, 0), b"PROXY UNKNOWN\r\n")
 
 
 class BalancerCase(DaemonCase):
-    """A server and a daemon behind a balancer that the tests play."""
+    """A server and a daemon behind a balancer that the tests simulate."""
 
     proxied = True
 
@@ -26,7 +26,7 @@ class BalancerCase(DaemonCase):
         return lock
 
     def peers(self, device: str) -> set[str]:
-        """Where the events of a device say that they come from."""
+        """Return the peers in the events of a device."""
         return {one["peer"] for one in stream_events(self.client.redis) if one["device"] == device}
 
     def session(self, device: str, field: str = "peer") -> str:
@@ -44,7 +44,7 @@ class BalancerCase(DaemonCase):
 
 
 class AddressTests(BalancerCase):
-    """Whom a lock is taken for, and how its connection ends."""
+    """The address of a lock and the end of its connection."""
 
     options = ("--max-connections-per-address=2",)
 
@@ -95,7 +95,7 @@ class AddressTests(BalancerCase):
         return lock
 
     def test_health_checks(self) -> None:
-        """A balancer that only looks whether somebody listens is no reason for a line, event or counter."""
+        """A balancer's health check without bytes causes no line, event or counter."""
         before = {name: value for name, value in self.daemon.metrics().items() if "malformed" in name}
         lines, kept = self.daemon.log().count("malformed"), self.malformed()
         for said in NO_ONE * 5:
@@ -107,7 +107,7 @@ class AddressTests(BalancerCase):
         self.assertNotIn("Traceback", self.daemon.log())
 
     def test_speaks_for_itself(self) -> None:
-        """A lock behind a header that names nobody is one at the balancer's address."""
+        """A lock behind a header without an address has the balancer's."""
         for header in NO_ONE[1:]:
             device = new_device()
             with self.daemon.lock() as lock:
@@ -117,7 +117,7 @@ class AddressTests(BalancerCase):
                 self.assertEqual(self.peers(device), {here})
 
     def test_no_header(self) -> None:
-        """A lock that comes without a header is closed, and the little that is kept shows no password."""
+        """A lock without a header is disconnected, and the stored bytes show no password."""
         sentence = b"(8000400055,P52,2,427819)"
         for said, kept in ((report(1), report(1)[:5]), (sentence, sentence[:5])):
             lock = self.connect(said)
@@ -129,7 +129,7 @@ class AddressTests(BalancerCase):
         self.assertNotIn(b"427819".hex(), self.daemon.log())
 
     def test_malformed_header(self) -> None:
-        """A header that can't be read closes the connection, once counted, and no frame behind it counts."""
+        """A malformed header closes the connection, counts once, and no frame behind it is processed."""
         count = self.value('jt709c_malformed_total{reason="proxy_header"}')
         dropped = self.value('jt709c_dropped_total{reason="proxy_header"}')
         device = new_device()
@@ -142,7 +142,7 @@ class AddressTests(BalancerCase):
         self.assertNotIn("Traceback", self.daemon.log())
 
     def test_command(self) -> None:
-        """A command finds its way to a lock behind a balancer, and the lock's answer back."""
+        """A command reaches a lock behind a balancer, and the gateway gets the answer."""
         device = new_device()
         lock = FakeLock(device).connect(self.daemon, known=False)
         self.addCleanup(lock.close)
@@ -155,12 +155,12 @@ class AddressTests(BalancerCase):
 
 
 class PolicyTests(BalancerCase):
-    """What is decided later: who is admitted, and when silence ends a connection."""
+    """Admission and idle timeout behind a balancer."""
 
     options = ("--admit=redis", "--idle-timeout=2", "--first-frame-timeout=1")
 
     def test_no_frame(self) -> None:
-        """Who sends no whole header, or none but that, is closed like a connection without a frame."""
+        """A connection without a whole header, or with nothing else, is closed like one without a frame."""
         before = self.value('jt709c_dropped_total{reason="no_frame"}')
         beginnings = (b"", v1(HOST, PORT)[:20], v2(HOST, PORT)[:20], v1(HOST, PORT))
         for said, lock in [(said, self.connect(said)) for said in beginnings]:
@@ -168,7 +168,7 @@ class PolicyTests(BalancerCase):
         self.assertEqual(self.value('jt709c_dropped_total{reason="no_frame"}'), before + len(beginnings))
 
     def test_not_admitted(self) -> None:
-        """What is said of a lock that isn't admitted names its own address."""
+        """The log line about a rejected lock names its own address."""
         device = new_device()
         self.assertTrue(self.connect(v1(HOST, PORT) + report(1, device)).closed_within())
         self.assertIn(f"lock {device} at {HOST}:{PORT} is not admitted", self.daemon.log())
@@ -193,7 +193,7 @@ class WorkersTests(BalancerCase):
     options = ("--workers=2", "--gateway=gw", "--max-connections-per-address=2")
 
     def test_workers(self) -> None:
-        """Whichever worker takes a connection knows whom it comes from."""
+        """Every worker reads the header of its connections."""
         self.daemon.wait_workers(2)
         holders = set()
         for number in range(24):

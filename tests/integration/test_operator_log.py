@@ -38,7 +38,7 @@ class AcceptErrorTests(SynchronousTestCase):
         self.errors = AcceptErrors(self.clock, "tcp 127.0.0.1:8888")
 
     def closed(self, count: int) -> None:
-        """What Twisted logs when it closes so many connections."""
+        """Return Twisted's log event for so many closed connections."""
         logger = self.errors.logger
         logger.info("EMFILE encountered; releasing reserved file descriptor.")
         for number in range(count):
@@ -162,7 +162,7 @@ class DescriptorTests(SynchronousTestCase):
         daemon.start()
         limit = len(list_descriptors(daemon.pid)) + 3
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (limit, 4096))
-        # The reserve for the embedded server takes part, so that some connections more may fit.
+        # The reserve for the embedded server counts, so a few more connections may fit.
         locks = [daemon.lock() for _ in range(40)]
         for lock in locks:
             self.addCleanup(lock.close)
@@ -170,13 +170,13 @@ class DescriptorTests(SynchronousTestCase):
         wait_until(lambda: sum(lock.closed_within(0.05) for lock in locks) >= 30)
         self.assertEqual(len(re.findall("could not be accepted at", daemon.log())), 1)
         self.assertNotIn("EMFILE recovery", daemon.log())
-        # Those that were accepted are served.
+        # Accepted connections are served.
         served = next(lock for lock in locks if not lock.ended)
         self.assertTrue(answered(served))
 
 
 def list_descriptors(pid: int) -> list[str]:
-    """The open descriptors of a process."""
+    """Return the open descriptors of a process."""
     return os.listdir(f"/proc/{pid}/fd")
 
 

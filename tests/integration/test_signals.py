@@ -1,6 +1,6 @@
-"""Promise: no signal but those that stop it ends the gateway, and a stop is asked for once.
+"""Promise: only stop signals end the gateway, and a repeated stop is no error.
 
-SIGHUP reopens the log and has files looked at; SIGUSR1 and SIGUSR2 do nothing.
+SIGHUP reopens the log and rereads files; SIGUSR1 and SIGUSR2 do nothing.
 """
 
 import os
@@ -37,7 +37,7 @@ class SignalCase(SynchronousTestCase):
 
 class StayingTests(SignalCase):
     def test_others_end_nothing(self) -> None:
-        """SIGHUP, SIGUSR1 and SIGUSR2, one and several: it serves on, and ends in good order afterwards."""
+        """SIGHUP, SIGUSR1 and SIGUSR2, one and several: it goes on, and shuts down gracefully afterwards."""
         daemon = self.start().start()
         for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2) * 3:
             os.kill(daemon.pid, number)
@@ -60,7 +60,7 @@ class StayingTests(SignalCase):
         self.assertEqual(daemon.stop(), 0)
 
     def test_a_second_stop_is_no_error(self) -> None:
-        """However often it is asked to stop meanwhile, it ends once, in good order, without a traceback."""
+        """However often it is stopped again, it shuts down once, gracefully, without a traceback."""
         for options in ((), ("--workers", "2")):
             for first in (signal.SIGINT, signal.SIGTERM):
                 daemon = self.start("--shutdown-timeout=1", *options).start()
@@ -85,7 +85,7 @@ class StayingTests(SignalCase):
 
 class ReadingAgainTests(SignalCase):
     def test_the_log_is_reopened(self) -> None:
-        """After logrotate has moved the log away, SIGHUP begins a new one by the same name."""
+        """After logrotate has moved the log away, SIGHUP starts a new one with the same name."""
         daemon = self.start()
         log = daemon.directory / "gateway.log"
         arguments = daemon.arguments()
@@ -101,7 +101,7 @@ class ReadingAgainTests(SignalCase):
         os.kill(daemon.pid, signal.SIGHUP)
         wait_until(lambda: "SIGHUP" in log.read_text())
         self.assertEqual(moved.read_text().count("SIGHUP"), 1)
-        # A log that can't be opened again is no reason to write none.
+        # A log that can't be reopened does not stop the logging.
         log.rename(log.with_name("gateway.log.2"))
         log.mkdir()
         os.kill(daemon.pid, signal.SIGHUP)
@@ -112,7 +112,7 @@ class ReadingAgainTests(SignalCase):
         self.assertNotIn("Traceback", second.read_text() + moved.read_text())
 
     def test_the_files_of_devices_and_users_are_read(self) -> None:
-        """At once, and what is wrong with them is said again each time somebody asks."""
+        """The files are read at once, and their errors are logged again at each SIGHUP."""
         for options in ((), ("--workers", "2")):
             scratch = self.start()
             devices, users = scratch.directory / "devices", scratch.directory / "users"
@@ -138,7 +138,7 @@ class ReadingAgainTests(SignalCase):
             self.served(daemon)
 
     def replace(self, path: Path, text: str) -> None:
-        """A new version, renamed into its place."""
+        """Write a new version and rename it into place."""
         beside = path.with_name(path.name + ".new")
         beside.write_text(text)
         beside.rename(path)

@@ -45,7 +45,7 @@ class SignedCase(SynchronousTestCase):
         cls.cleanup()
 
     def runTest(self) -> None:
-        """Only there so that the class can keep its files."""
+        """Unused; it lets the class be made for its files."""
 
     def setUp(self) -> None:
         self.client = CommandClient(self.server)
@@ -56,11 +56,11 @@ class SignedCase(SynchronousTestCase):
         self.device = self.lock.device
 
     def unlock(self, device: str | None = None, **more: Any) -> bytes:
-        """A signed unlock command."""
+        """Return a signed unlock command."""
         return sign(command_text(device or self.device, "unlock", {"password": PASSWORD}, **more))
 
     def give(self, entry: bytes) -> str:
-        """Push it; its id."""
+        """Push an entry and return its id."""
         self.client.push(entry)
         return id_of(entry)
 
@@ -73,16 +73,16 @@ class SignedCase(SynchronousTestCase):
         self.client.wait(command, "confirmed")
 
     def told(self) -> dict[str, Any]:
-        """The newest of the invalid commands."""
+        """Return the newest of the invalid commands."""
         return json.loads(self.call("LINDEX", self.client.key("commands", "invalid"), 0))
 
     def assert_quiet(self) -> None:
-        """Nothing has been written to the lock but answers."""
+        """Check that nothing but answers has been written to the lock."""
         self.lock.beat()
         self.assertEqual(self.lock.unlocks(), [])
 
     def assert_refused(self, command: str, why: str, pattern: str, trigger: Any = None) -> dict[str, str]:
-        """The command ends as invalid, everywhere; its record."""
+        """Check that the command ends as invalid everywhere, and return its record."""
         metric = f'jt709c_commands_refused_total{{reason="{why}"}}'
         before = self.daemon.metrics().get(metric, 0)
         if trigger is not None:
@@ -96,10 +96,10 @@ class SignedCase(SynchronousTestCase):
 
 
 class IntakeTests(SignedCase):
-    """What is taken in."""
+    """Signed commands in the intake list."""
 
     def test_signed(self) -> None:
-        """A signed command is carried out; whose key it was stands in its events, its mac nowhere."""
+        """A signed command is executed; its events name the key and never contain its mac."""
         self.lock.connect(self.daemon)
         entry = self.unlock(issued_by="night shift")
         command = self.give(entry)
@@ -113,7 +113,7 @@ class IntakeTests(SignedCase):
         self.assert_quiet()
 
     def test_created_when_signed(self) -> None:
-        """Its ttl counts from its signing."""
+        """Its ttl starts at its signing."""
         signed = time.time() - 20
         command = self.give(self.unlock(issued_at=signed, ttl=10))
         self.client.wait(command, "expired")
@@ -121,7 +121,7 @@ class IntakeTests(SignedCase):
         self.assert_quiet()
 
     def test_refused(self) -> None:
-        """What isn't right is told, with the mac masked; nothing is written."""
+        """Invalid entries are reported with the mac masked; nothing is written."""
         self.lock.connect(self.daemon)
         fields = {"id": "unsigned-1", "device": self.device, "command": "unlock"}
         plain = json.dumps(fields).encode()
@@ -147,7 +147,7 @@ class IntakeTests(SignedCase):
         self.assertNotIn(SECRET.hex(), self.daemon.log())
 
     def test_commands_that_no_lock_hears_of(self) -> None:
-        """So are `cancel` and `clear_lockout`: they need a signature, and a key that may."""
+        """`cancel` and `clear_lockout` need a signature too, and a key with that right."""
         command = self.give(self.unlock())
         self.client.wait(command, "waiting")
         refused = self.client.command(self.device, "cancel", {"id": command})
@@ -165,10 +165,10 @@ class IntakeTests(SignedCase):
 
 
 class WithRedisAlone(SignedCase):
-    """Somebody can write every key, and has seen every signed command that went by."""
+    """An attacker can write every key in Redis, and has seen every signed command."""
 
     def test_waiting_command_is_changed(self) -> None:
-        """Whatever is changed in what waits, it is not written to the lock."""
+        """A changed waiting command is not written to the lock."""
         other = self.unlock()
         for number, change in enumerate(
             (
@@ -198,7 +198,7 @@ class WithRedisAlone(SignedCase):
             wait_until(lambda: not self.call("EXISTS", self.client.key("session", self.device)))
 
     def test_garbage_waits(self) -> None:
-        """What is no command is told and thrown away; the command behind it is carried out."""
+        """An invalid waiting entry is reported and removed; the command behind it is executed."""
         command = self.give(self.unlock())
         self.client.wait(command, "waiting")
         self.call("LPUSH", self.waiting(), '{"id":"made-up"}')
@@ -211,7 +211,7 @@ class WithRedisAlone(SignedCase):
         )
 
     def test_another_locks_command(self) -> None:
-        """A command for one lock is not written to another, in whose queue somebody has put it."""
+        """A command for one lock is not written to another, even from that lock's queue."""
         entry = self.unlock("794308039999")
         command = self.give(entry)
         self.client.wait(command, "waiting")
@@ -223,7 +223,7 @@ class WithRedisAlone(SignedCase):
         self.assert_quiet()
 
     def test_renamed(self) -> None:
-        """Nor when the command names an IMEI or an id that is made out to be this lock's."""
+        """The same when its IMEI or id is forged to be this lock's."""
         self.lock.connect(self.daemon)
         for name in ("867284063211238", "794308039998"):
             self.call("HSET", self.client.key("imei"), name, self.device)
@@ -233,7 +233,7 @@ class WithRedisAlone(SignedCase):
         self.assert_quiet()
 
     def replay(self, entry: bytes, payload: bytes) -> str:
-        """Have all that Redis knows of a command forgotten, and put it back to where it waits."""
+        """Delete everything that Redis has of a command, and put it back into the queue."""
         command = id_of(entry)
         self.call(
             "DEL", self.client.key("command", command), self.client.key("commands", "unsettled", self.device)
@@ -244,7 +244,7 @@ class WithRedisAlone(SignedCase):
         return command
 
     def test_replays(self) -> None:
-        """What this gateway has written it doesn't write again, whatever Redis has forgotten."""
+        """A gateway writes no command twice, even when Redis has lost its record."""
         entry = self.unlock(ttl=3600)
         command = self.give(entry)
         self.client.wait(command, "waiting")
@@ -255,7 +255,7 @@ class WithRedisAlone(SignedCase):
             command, "replayed", "written by this gateway before", lambda: self.replay(entry, payload)
         )
         self.assert_quiet()
-        # The same from the very beginning, through the intake list.
+        # The same from the start, through the intake list.
         self.call("DEL", self.client.key("command", command))
         push = lambda: self.client.push(entry)  # noqa: E731
         self.assert_refused(command, "replayed", "written by this gateway before", push)
@@ -277,7 +277,7 @@ class WithRedisAlone(SignedCase):
         self.assert_quiet()
 
     def test_another_gateway_after_the_ttl(self) -> None:
-        """A gateway that knows nothing of a command writes it no more when its ttl has ended."""
+        """Another gateway does not write a command after its ttl."""
         entry = self.unlock(ttl=1)
         command = self.give(entry)
         self.client.wait(command, "waiting")
@@ -290,7 +290,7 @@ class WithRedisAlone(SignedCase):
         self.assert_quiet()
 
     def test_left_behind_by_nobody(self) -> None:
-        """Unsigned commands in the hands of a gateway that never was are adopted, and not written."""
+        """Unsigned commands under the name of a gateway that never existed are adopted, and not written."""
         real = self.give(self.unlock())
         record = self.client.wait(real, "waiting")
         self.client.wait(self.give(sign(command_text(self.device, "cancel", {"id": real}))), "done")
@@ -310,7 +310,7 @@ class WithRedisAlone(SignedCase):
 
 
 class SubLockTests(SignedCase):
-    """A signed command for a sub-lock is another command at its master, and still what was signed."""
+    """A signed command for a sub-lock is sent by its master as another command, and stays signed."""
 
     OPTIONS = ("--ask", "none")
 
@@ -322,7 +322,7 @@ class SubLockTests(SignedCase):
         self.master.hear(self.sublock)
 
     def test_through_its_master(self) -> None:
-        """It is written to the master, and confirmed by what the sub-lock reports."""
+        """It is written to the master, and confirmed by the sub-lock's report."""
         command = self.give(sign(command_text(self.sublock, "unlock", {"minutes": 2})))
         serial, minutes, identity = self.master.next_sublock_unlock()
         self.assertEqual((minutes, identity), ("2", self.sublock))
@@ -332,7 +332,7 @@ class SubLockTests(SignedCase):
         self.assertEqual((record["key"], record["peripheral"]), ("k1", self.sublock))
 
     def test_another_sublock(self) -> None:
-        """Whatever Redis says of its way to the master, no other sub-lock is opened."""
+        """No other sub-lock is opened, whatever Redis says of its master."""
         self.master.close()
         wait_until(lambda: not self.call("EXISTS", self.client.key("session", self.master.device)))
         key, changed = self.waiting(self.master.device), []
@@ -354,7 +354,7 @@ class SubLockTests(SignedCase):
 
 
 class WithoutKeysTests(SynchronousTestCase):
-    """A gateway without --command-keys takes signed commands as well, so that writers can go first."""
+    """A gateway without --command-keys accepts signed commands, so that producers can sign first."""
 
     def test_both(self) -> None:
         server = ValkeyServer().start()

@@ -1,4 +1,4 @@
-"""Commands for sub-locks, carried out by their master: the real daemon, and masters played by hand."""
+"""Commands for sub-locks, executed by their master: the real daemon and simulated masters."""
 
 import json
 import time
@@ -14,7 +14,7 @@ SENSOR = b"\x01\x02\x32\x00\x00\x00"
 
 
 class SubLockCase(CommandCase):
-    """A master that is connected, and a sub-lock that has reported through it."""
+    """A connected master, and a sub-lock that has reported through it."""
 
     options = ("--ask", "none")
 
@@ -25,31 +25,31 @@ class SubLockCase(CommandCase):
         self.master.hear(self.sublock)
 
     def new_master(self) -> FakeMaster:
-        """A master that has reported."""
+        """Return a master that has reported."""
         master = FakeMaster(new_master()).connect(self.daemon)
         self.addCleanup(master.close)
         return master
 
     def sent(self, device: str, command: str = "unlock", **params: object) -> tuple[str, int]:
-        """A command that was written to the master: its id and serial."""
+        """Return id and serial of a command that was written to the master."""
         command = self.client.command(device, command, params)
         serial, _, _ = self.master.next_sublock_unlock()
         return command, serial
 
     def acknowledged(self, device: str, **params: object) -> str:
-        """A command that the master has said yes to; its id."""
+        """Return the id of a command that the master has accepted."""
         command, serial = self.sent(device, **params)
         self.master.take(serial)
         self.client.wait(command, "acknowledged")
         return command
 
     def assert_open(self, command: str) -> None:
-        """What has been heard so far was no evidence for this command."""
+        """Check that no report so far was evidence for this command."""
         self.master.beat()
         self.assertIn(self.client.state(command), ("sent", "acknowledged"))
 
     def invalid(self, device: str, name: str, **params: object) -> str:
-        """The reason for which a command is invalid; nothing is written for it."""
+        """Return the reason of an invalid command, for which nothing is written."""
         command, reply_to = new_id(), new_id()
         self.client.command(device, name, params, id=command, reply_to=reply_to)
         self.assertEqual(self.client.reply(reply_to)["state"], "invalid")
@@ -60,8 +60,7 @@ class SubLockCase(CommandCase):
 
 class UnlockTests(SubLockCase):
     def test_an_unlock_of_a_sublock_through_its_master_from_command_to_confirmed(self) -> None:
-        """The command names the sub-lock only; its master is asked, and the sub-lock's own report proves
-        it."""
+        """The command names only the sub-lock; its master gets it, and the sub-lock's report confirms it."""
         command = self.client.command(self.sublock.lower(), "unlock", {"minutes": 2}, issued_by="night shift")
         serial, minutes, identity = self.master.next_sublock_unlock()
         self.assertEqual((minutes, identity), ("2", self.sublock))
@@ -91,27 +90,27 @@ class UnlockTests(SubLockCase):
         self.assertEqual(record["peripheral"], self.sublock)
 
     def test_unseal_and_the_parameter_once_more(self) -> None:
-        """An alias is an alias here too, and what the device says may be said again."""
+        """An alias works here too, and a parameter may repeat the device."""
         command = self.client.command(self.sublock, "unseal", {"id": self.sublock})
         self.assertEqual(self.master.next_sublock_unlock()[1:], ("5", self.sublock))
         self.client.wait(command, "sent")
 
     def test_confirmed_by_state(self) -> None:
-        """A report without an event in which it has become unlocked confirms as well."""
+        """A report without an event that shows it unlocked confirms as well."""
         command = self.acknowledged(self.sublock)
         self.master.hear(self.sublock, status=OPEN)
         record = self.client.wait(command, "confirmed")
         self.assertEqual(json.loads(record["evidence"])["kind"], "status")
 
     def test_unlocked_already(self) -> None:
-        """A state that is what it was before proves nothing."""
+        """An unchanged state confirms nothing."""
         self.master.hear(self.sublock, status=OPEN)
         command = self.acknowledged(self.sublock)
         self.master.hear(self.sublock, status=OPEN)
         self.assert_open(command)
 
     def test_another_sublock(self) -> None:
-        """What another one behind the same master does is no evidence."""
+        """A report of another sub-lock of the master is no evidence."""
         self.master.hear(self.other)
         command = self.acknowledged(self.sublock)
         self.master.hear(self.other, LORA, OPEN)
@@ -120,7 +119,7 @@ class UnlockTests(SubLockCase):
         self.assertIsNone(lock["data"]["command_id"])
 
     def test_two_at_once(self) -> None:
-        """Two sub-locks of one master, each with a command: each report goes to its own, in any order."""
+        """Two sub-locks of one master, each with a command: each report confirms its own, in any sequence."""
         self.master.hear(self.other)
         first, second = self.acknowledged(self.sublock), self.acknowledged(self.other)
         self.master.hear(self.other, LORA, OPEN)
@@ -135,7 +134,7 @@ class UnlockTests(SubLockCase):
         self.assertEqual(named, {self.sublock: first, self.other: second})
 
     def test_by_hand(self) -> None:
-        """Opened with a phone, it was not opened by the command, though it is open now."""
+        """A sub-lock opened by phone was not opened by the command."""
         command = self.acknowledged(self.sublock)
         self.master.hear(self.sublock, BLUETOOTH, OPEN)
         self.assert_open(command)
@@ -143,7 +142,7 @@ class UnlockTests(SubLockCase):
         self.assert_open(command)
 
     def test_the_master_and_its_sublock(self) -> None:
-        """The master's own opening confirms its own command, not the sub-lock's; and the other way round."""
+        """The master's own opening confirms its own command, not the sub-lock's, and vice versa."""
         command = self.acknowledged(self.sublock)
         own = self.client.unlock(self.master.device, "888888")
         self.assertEqual(self.master.next_command(), b"(P43,888888)")
@@ -160,7 +159,8 @@ class UnlockTests(SubLockCase):
         self.assert_open(again)
 
     def test_a_report_that_is_sent_again(self) -> None:
-        """One that had got lost proves what it tells of; one heard already proves no second opening."""
+        """A repeated report confirms if the first one was lost; one already received confirms nothing
+        more."""
         first = self.acknowledged(self.sublock)
         at = time.time()
         self.master.hear(self.sublock, at=at + 1)
@@ -173,14 +173,14 @@ class UnlockTests(SubLockCase):
         self.client.wait(second, "confirmed")
 
     def test_an_old_report(self) -> None:
-        """An opening from long before the command proves nothing, also when it is sent again."""
+        """An opening from long before the command confirms nothing, also when it is repeated."""
         command = self.acknowledged(self.sublock)
         for resent in (False, True):
             self.master.hear(self.sublock, LORA, OPEN, at=time.time() - 600, resent=resent)
         self.assert_open(command)
 
     def test_the_next_command_does_not_wait(self) -> None:
-        """While the master tries, its lane is free, as with any command that was said yes to."""
+        """While the master tries, the next command is sent, as after any accepted command."""
         self.acknowledged(self.sublock)
         command = self.client.command(self.master.device, "query", {"what": "firmware"})
         self.assertEqual(self.master.next_command(), b"(P01)")
@@ -197,7 +197,7 @@ class UnlockTests(SubLockCase):
 
 class MovedTests(SubLockCase):
     def test_it_has_moved(self) -> None:
-        """The command goes to the master that it reported through last."""
+        """The command goes to the master that the sub-lock reported through last."""
         first, second = self.master, self.new_master()
         second.hear(self.sublock)
         self.master = second
@@ -209,7 +209,7 @@ class MovedTests(SubLockCase):
         self.assertEqual(first.commands, [])
 
     def test_an_old_report_moves_nothing_back(self) -> None:
-        """What its earlier master still has to tell changes nothing."""
+        """Old reports through its earlier master change nothing."""
         first, second = self.master, self.new_master()
         second.hear(self.sublock, at=time.time() + 1)
         first.hear(self.sublock, at=time.time() - 100)
@@ -233,14 +233,14 @@ class MovedTests(SubLockCase):
 
 class InvalidTests(SubLockCase):
     def test_other_commands(self) -> None:
-        """What isn't an unlock is the master's."""
+        """Any command but an unlock goes to the master itself."""
         for command in ("restart", "seal", "clear_lockout"):
             reason = self.invalid(self.sublock, command)
             self.assertIn(f"{command} can't be given to {self.sublock}, a sub-lock of master", reason)
             self.assertIn(f"{self.master.device}; expected unlock or sublock_unlock", reason)
 
     def test_parameters(self) -> None:
-        """What has no meaning there, or names another sub-lock."""
+        """Parameters that are unknown here, or that name another sub-lock."""
         reason = self.invalid(self.sublock, "unlock", password="888888")
         self.assertIn(
             "params: parameter 1 (a name of 8 characters) has no meaning here; expected id, minutes", reason
@@ -251,7 +251,7 @@ class InvalidTests(SubLockCase):
         self.assertIn(f"expected {self.sublock}, to which the command is addressed", reason)
 
     def test_a_sensor(self) -> None:
-        """A JT126 opens nothing, whether it is addressed itself or by its master."""
+        """A JT126 opens nothing, addressed directly or by its master."""
         self.master.hear(self.other, kind=1, rest=SENSOR)
         for reason in (
             self.invalid(self.other, "unlock"),
@@ -260,11 +260,11 @@ class InvalidTests(SubLockCase):
             self.assertIn(f"{self.other} is a JT126 sensor of master {self.master.device}", reason)
 
     def test_never_seen(self) -> None:
-        """Nobody knows which master a sub-lock has that has not reported."""
+        """The master of a sub-lock that has not reported is unknown."""
         self.assertIn("no sub-lock of this id has reported yet", self.invalid(self.other, "unlock"))
 
     def test_taken_back(self) -> None:
-        """A command for a sub-lock can be cancelled under the name that it was given under."""
+        """A command for a sub-lock can be cancelled under its original name."""
         self.master.close()
         command = self.client.command(self.sublock, "unlock")
         self.client.wait(command, "waiting", "queued")
@@ -277,7 +277,7 @@ class InvalidTests(SubLockCase):
 
 
 class CrashTests(SynchronousTestCase):
-    """A daemon of its own that dies."""
+    """Crashes of a daemon of the test's own."""
 
     def setUp(self) -> None:
         self.server = GuardedServer().start()
@@ -295,12 +295,12 @@ class CrashTests(SynchronousTestCase):
             self.master.hear(one)
 
     def crash(self) -> None:
-        """kill -9, a new start, and the master is back."""
+        """Kill and restart the daemon and reconnect the master."""
         self.daemon.kill()
         self.daemon.start()
 
     def test_uncertain_after_a_crash_then_confirmed(self) -> None:
-        """Written when the gateway died: uncertain, not written again, confirmed by its own sub-lock."""
+        """A command written before the crash: uncertain, not repeated, confirmed by its own sub-lock."""
         for event, kind in ((LORA, "lock"), (0, "status")):
             command = self.client.command(self.sublock, "unlock")
             self.master.next_sublock_unlock()
@@ -318,7 +318,7 @@ class CrashTests(SynchronousTestCase):
         self.assertEqual(len(self.master.commands), 2)
 
     def test_acknowledged_over_a_crash(self) -> None:
-        """Said yes to before the gateway died: the evidence finds it after that."""
+        """A command accepted before the crash is confirmed after it."""
         command = self.client.command(self.sublock, "unlock")
         self.master.take(self.master.next_sublock_unlock()[0])
         self.client.wait(command, "acknowledged")

@@ -1,4 +1,4 @@
-"""/metrics, /healthz and /readyz, asked over HTTP."""
+"""/metrics, /healthz and /readyz over HTTP."""
 
 import json
 import re
@@ -29,7 +29,7 @@ class WebTests(DaemonCase):
         return self.samples().get((name, tuple(sorted(labels.items()))), 0.0)
 
     def test_metrics(self) -> None:
-        """What Prometheus reads counts frames, malformed input, sessions, commits and answers."""
+        """The metrics count frames, malformed input, sessions, commits and answers."""
         before = self.samples()
 
         def grown(name: str, **labels: str) -> float:
@@ -65,7 +65,7 @@ class WebTests(DaemonCase):
         self.assertEqual(len(re.findall(r"^# HELP \S+ \S+", text, re.MULTILINE)), len(names))
 
     def test_there_from_the_start(self) -> None:
-        """A state that no command has reached yet is 0: so Prometheus sees the first one as an increase."""
+        """A state that no command has reached is 0, so that Prometheus sees the first one as an increase."""
         states = {dict(labels)["state"] for name, labels in self.samples() if name == "jt709c_commands_total"}
         self.assertEqual(states, set(CommandState))
         self.assertEqual(self.value("jt709c_commands_total", state="uncertain"), 0)
@@ -81,7 +81,7 @@ class WebTests(DaemonCase):
         )
 
     def test_redis_away(self) -> None:
-        """While Redis is away it is healthy and not ready, and says why; then it is ready again."""
+        """Without Redis it is healthy and not ready, and says why; then it is ready again."""
         self.server.stop()
         try:
             wait_until(lambda: self.daemon.get("/readyz")[0] == 503)
@@ -98,18 +98,18 @@ class WebTests(DaemonCase):
         self.assertEqual(self.value("jt709c_redis_up"), 1)
 
     def test_nothing_else(self) -> None:
-        """Other pages are not there."""
+        """Other pages don't exist."""
         self.assertEqual(self.daemon.get("/nothing")[0], 404)
 
     def test_no_access_log(self) -> None:
-        """Being asked leaves nothing in the log."""
+        """Requests leave nothing in the log."""
         before = self.daemon.log()
         for path in ("/metrics", "/healthz", "/readyz", "/nothing"):
             self.daemon.get(path)
         self.assertEqual(self.daemon.log(), before)
 
     def test_many_answers(self) -> None:
-        """It can be asked while it is busy."""
+        """It answers requests while it is busy."""
         result: Any = None
         with self.daemon.lock() as lock:
             lock.send(*[report(serial) for serial in range(100, 400)])

@@ -1,4 +1,4 @@
-"""``--workers``: several processes on one host that share the ports, and one that looks after them."""
+"""``--workers``: several processes on one host share the ports, and a supervisor restarts them."""
 
 import json
 import os
@@ -22,7 +22,7 @@ REFUSED = "something is missing"
 
 
 class ServingTests(DaemonCase):
-    """Two workers and one Redis, from test to test the same."""
+    """Two workers and one Redis, the same ones in each test."""
 
     options = ("--workers", "2", "--gateway", "gw")
 
@@ -36,7 +36,7 @@ class ServingTests(DaemonCase):
         self.addCleanup(self.client.close)
 
     def holder(self, device: str) -> str:
-        """The gateway that has a lock's session."""
+        """Return the gateway that has a lock's session."""
         name = self.client.call("HGET", f"jt709c:session:{device}", "gateway")
         return (name or b"").decode()
 
@@ -51,12 +51,12 @@ class ServingTests(DaemonCase):
         return self.daemon.metrics().get(f'{name}{{worker="{worker}"}}', 0.0)
 
     def known(self) -> int:
-        """How many locks Redis knows."""
+        """Return the number of locks in Redis."""
         found: int = self.client.call("ZCARD", "jt709c:devices")
         return found
 
     def test_spread(self) -> None:
-        """Both workers get connections and addresses, each under a name of its own, in events as well."""
+        """Both workers get connections and addresses; each has its own name, also in events."""
         devices = [new_device() for _ in range(48)]
         with ExitStack() as stack:
             for number, device in enumerate(devices):
@@ -102,7 +102,7 @@ class ServingTests(DaemonCase):
             reporter.join(60)
             self.assertIsNone(reporter.error)
             self.assertEqual(reporter.answered, set(range(1, count + 1)))
-        # They did send some again, or this would show nothing.
+        # Otherwise no lock repeated a report and the test shows nothing.
         self.assertTrue(sum(one.sent for one in reporters) > count * len(reporters))
         found = published(self.client)
         for one in reporters:
@@ -125,7 +125,7 @@ class ServingTests(DaemonCase):
         self.daemon.wait_workers(2)
 
     def test_new_address(self) -> None:
-        """A lock whose address changes is served at whichever worker; what it sends again counts once."""
+        """A lock whose address changes is served by any worker; its repeated reports count once."""
         device = new_device()
         holders = set()
         serial = 0
@@ -139,7 +139,7 @@ class ServingTests(DaemonCase):
         self.assertEqual({found[device, one] for one in range(1, serial + 1)}, {1})
 
     def test_ended_in_good_order(self) -> None:
-        """SIGTERM to one worker: it says offline, and another takes its place."""
+        """SIGTERM to one worker: its locks go offline, and a new worker replaces it."""
         device = new_device()
         with self.daemon.lock() as lock:
             lock.ask(report(1, device))
@@ -149,8 +149,8 @@ class ServingTests(DaemonCase):
         self.assertEqual((said[-1]["state"], said[-1]["reason"]), ("offline", "shutdown"))
 
     def test_command_left_behind(self) -> None:
-        """A command that was written by a worker that was killed is uncertain, and not written again;
-        commands find the lock at whichever worker it is next."""
+        """A command written by a killed worker is uncertain and not repeated; later commands find the lock at
+        any worker."""
         client = CommandClient(self.server)
         self.addCleanup(client.close)
         lock = FakeLock(new_device()).connect(self.daemon)
@@ -171,7 +171,7 @@ class ServingTests(DaemonCase):
         self.assertEqual(len(lock.commands), 5)
 
     def test_hangs(self) -> None:
-        """A worker that hangs keeps nobody from the pages, which show that it is not up."""
+        """A hanging worker does not delay the pages, which show that it is down."""
         pid = self.daemon.worker_pids()["gw-2"]
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -190,7 +190,7 @@ class ServingTests(DaemonCase):
         self.assertEqual(self.value("jt709c_worker_up", "gw-2"), 1)
 
     def test_logs(self) -> None:
-        """What workers log stands in the one log, with the worker's name in front."""
+        """Log lines of workers are in the one log, with the worker's name."""
         with self.daemon.lock() as lock:
             lock.send(b"\x7e\x02\x00\x7e")
             wait_until(lambda: re.search(r"\[gw-[12] jt709c_gateway\S+#info\] malformed", self.daemon.log()))
@@ -198,8 +198,8 @@ class ServingTests(DaemonCase):
 
 class AddressTests(SynchronousTestCase):
     def test_keeps_its_worker(self) -> None:
-        """Datagrams of one address go to one worker, and after its end to its successor, who gets those too
-        that came in between."""
+        """Datagrams of one address go to one worker, and after its end to its successor, including those in
+        between."""
         server = ValkeyServer().start()
         self.addCleanup(server.discard)
         daemon = Daemon("--workers", "2", "--gateway", "gw", redis=server.url, tcp=False).start()
@@ -234,7 +234,7 @@ class EndTests(SynchronousTestCase):
         return daemon
 
     def test_terminate(self) -> None:
-        """SIGTERM ends all in order: locks are said to be offline, the embedded server goes last."""
+        """SIGTERM ends everything gracefully: locks go offline, the embedded server stops last."""
         daemon = self.start()
         with ExitStack() as stack:
             locks = [stack.enter_context(daemon.lock()) for _ in range(12)]
@@ -286,7 +286,7 @@ class EndTests(SynchronousTestCase):
 
 
 class StartTests(SynchronousTestCase):
-    """What can't be started, and how that is said."""
+    """Errors at the start."""
 
     def setUp(self) -> None:
         self.directory = Path(temporary_path(self))
@@ -308,7 +308,7 @@ class StartTests(SynchronousTestCase):
         return done.stderr
 
     def test_taken_ports(self) -> None:
-        """A port that somebody has, over TCP, UDP, or for metrics."""
+        """A taken port, over TCP, UDP, or for metrics."""
         for kind, option, right in (
             (socket.SOCK_STREAM, "--listen=tcp:{}:interface=127.0.0.1", "tcp:{}"),
             (socket.SOCK_DGRAM, "--udp={}:interface=127.0.0.1", "udp 127.0.0.1:{}"),
@@ -326,7 +326,7 @@ class StartTests(SynchronousTestCase):
                 self.assertIn("in use", said)
 
     def test_port_of_other_workers(self) -> None:
-        """A port that the workers of another gateway share among them."""
+        """A port shared by the workers of another gateway."""
         daemon = Daemon("--workers", "2", redis=f"redis://{LOOPBACK}:{free_port()}", http=False)
         self.addCleanup(daemon.discard)
         daemon.start(ready=False)
@@ -336,11 +336,11 @@ class StartTests(SynchronousTestCase):
         self.assertIn("in use", self.refused(f"--udp={daemon.udp_port}:interface={LOOPBACK}", "--no-tcp"))
 
     def test_option(self) -> None:
-        """An option that is wrong, for one process as for many."""
+        """An invalid option, for one process and for many."""
         self.assertIn("--idle-timeout 'soon'", self.refused("--idle-timeout=soon"))
 
     def test_redis(self) -> None:
-        """Certificates that are none, and a data directory that can't be made."""
+        """Invalid certificates, and a data directory that can't be made."""
         junk = self.directory / "junk.pem"
         junk.write_text("no certificate")
         ports = ("--no-tcp", "--no-udp")
@@ -348,7 +348,7 @@ class StartTests(SynchronousTestCase):
         self.assertIn("junk.pem", self.refused(*ports, "--redis=embedded", f"--data-dir={junk}"))
 
     def test_worker_cannot_start(self) -> None:
-        """A worker that ends before it was ever up stops the whole, which says why in one line."""
+        """A worker that ends before it was ever up stops the gateway, which says why in one line."""
         prelude = "import sys; from jt709c_gateway.workers import worker_process as process; "
         prelude += f"process.COMMAND = (sys.executable, '-c', 'import sys; sys.exit(\"{REFUSED}\")')"
         done = run_twistd(
