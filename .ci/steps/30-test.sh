@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# README's test command with the highest versions, the status page in Chromium; 40-docs tests the documentation
+# README's test command with the highest versions, the status page in Chromium and Firefox; 40-docs tests the documentation
 source .ci/common.sh
 
 # A machine that has no browser, and may not get one, fails at the page's tests and is told what to install.
@@ -8,6 +8,15 @@ if ! command -v chromium >/dev/null && ((EUID == 0)) && command -v apt-get >/dev
         >"$SCRATCH/chromium.log" 2>&1 || cat "$SCRATCH/chromium.log"
 fi
 export JT709C_REQUIRE_BROWSER=1
+if ! command -v firefox-esr firefox >/dev/null && ((EUID == 0)) && command -v apt-get >/dev/null; then
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends firefox-esr; } \
+        >"$SCRATCH/firefox.log" 2>&1 || true
+fi
+if command -v firefox-esr firefox >/dev/null; then
+    export JT709C_REQUIRE_FIREFOX=1
+else
+    echo "************ NO firefox HERE, AND NO PACKAGE OF IT: THE STATUS PAGE IS NOT TRIED IN IT ************"
+fi
 
 environment test
 command=$(readme "pip install '.[test]'")

@@ -83,16 +83,23 @@ class BrowserTestCase(SynchronousTestCase):
     """
 
     options: tuple[str, ...] = ()
+    #: The variable with which a missing browser is a failure.
+    requires = "JT709C_REQUIRE_BROWSER"
     server: ValkeyServer
     daemon: Daemon
     client: CommandClient
 
     @classmethod
+    def what_is_missing(cls) -> str | None:
+        """What to install before the tests of this class can run."""
+        return what_is_missing()
+
+    @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        missing = what_is_missing()
+        missing = cls.what_is_missing()
         if missing:
-            if os.environ.get("JT709C_REQUIRE_BROWSER") == "1":
+            if os.environ.get(cls.requires) == "1":
                 raise AssertionError(missing)
             raise unittest.SkipTest(missing)
         cls.server = ValkeyServer().start()
