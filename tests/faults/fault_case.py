@@ -96,7 +96,7 @@ class FaultTestCase(SynchronousTestCase):
     def settle(self, *, settled: bool = True, timeout: float = 20.0) -> None:
         """Go on with the load after the fault, end everything and verify the observations.
 
-        `settled`: what a lock moved for has to be confirmed; where a gateway died it may be uncertain too.
+        With `settled`, a command that moved its lock has to be confirmed; otherwise it may be uncertain.
         """
         self.fleet.wait_for(SOME)
         self.issuer.stop()

@@ -1,10 +1,10 @@
 """A full disk under the embedded server.
 
-Without the right to mount one, a limit on the size of files does the same to the server: a write past it
-fails (`EFBIG`; the launcher's Python leaves SIGXFSZ ignored) as one on a full disk does (`ENOSPC`), in part
-or as a whole. With ``appendfsync always`` the server then ends before it answers what it could not write; it
-is started again, reads what it has, and ends at the next write, until there is room. On a disk without any
-room at all the gateway can't even write the server's configuration, and tries that again instead.
+A limit on file sizes replaces a mounted full disk, which needs root: a write past the limit fails (`EFBIG`;
+the launcher's Python leaves SIGXFSZ ignored) like one on a full disk (`ENOSPC`), partly or completely. With
+``appendfsync always`` the server then exits before it acknowledges the failed write. It is restarted, reads
+its data, and exits at the next write until there is room. On a disk without any room the gateway can't write
+the server's configuration, and retries that instead.
 """
 
 import resource

@@ -1,6 +1,6 @@
-"""Signed commands at a real gateway, and somebody who has all of Redis and no key (docs/commands.rst).
+"""Signed commands at a real gateway, and an attacker with all of Redis and no key (docs/commands.rst).
 
-None of what is tried here may have a lock get a command that nobody signed for it, or one command twice.
+No attack here may write to a lock a command that was not signed for it, or write a command twice.
 """
 
 import json

@@ -225,8 +225,8 @@ class SeveralGatewaysTests(CrashCase):
         # The lock has a newer session: reports over the older connection are dropped, and nothing is written
         # to it.
         self.lock.send(self.lock.frame(0x0002))
-        assert self.lock.link is not None
-        self.assertTrue(self.lock.link.closed_within())
+        assert self.lock.connection is not None
+        self.assertTrue(self.lock.connection.closed_within())
         self.assertEqual(self.lock.unlocks(), [])
         again.beat()
         self.assertEqual(len(again.commands), 1)
@@ -254,7 +254,7 @@ class SeveralGatewaysTests(CrashCase):
         self.lock.connect(first)
         command = self.client.command(self.device, "locate")
         self.lock.next_command()
-        old, self.lock.link = self.lock.link, None
+        old, self.lock.connection = self.lock.connection, None
         self.addCleanup(old.close)
         self.lock.connect(second)
         old.close()

@@ -1,7 +1,7 @@
-"""Latecomers (docs/fencing.rst): whoever is paused, cut off or late, nothing is written or told twice.
+"""Paused, disconnected and slow gateways write and publish nothing twice (docs/fencing.rst).
 
-Gateways as they are, on clocks that stand when they are paused, over a real server. JT709C_MODEL_EXAMPLES
-says at how many lives of the world to look, other ones in each run; without it they are a few, the same ones.
+Real gateways, on clocks that stand while they are paused, over a real server. JT709C_MODEL_EXAMPLES sets the
+number of random sequences, new ones in each run; without it a few sequences are the same in each run.
 """
 
 import gc
@@ -22,7 +22,7 @@ from tests.support.fencing_lines import Gateway
 from tests.support.fencing_world import MOST_GATEWAYS, NAMES
 
 EXAMPLES: Final = 40
-#: Before which of a gateway's requests something may happen.
+#: Requests before which a gateway may be interrupted.
 HELD_AT: Final = {
     "accept": scripts.ACCEPT.hash,
     "adopt": scripts.ADOPT.hash,
@@ -64,7 +64,7 @@ RIGHTS: Final = (
     ),
     *("set", "del", "sadd", "srem", "smembers", "sscan", "evalsha"),
 )
-#: Of keys that are of another type for a while; what is in those of the second kind may be lost by that.
+#: Keys that may get another type for a while. Those in LISTS may lose their values by that.
 KEYS: Final = (
     "command",
     "intake",
@@ -82,7 +82,7 @@ gateways, units = st.integers(0, MOST_GATEWAYS - 1), st.integers(0, 1)
 
 
 class Fencing(RuleBasedStateMachine):
-    """What may happen, in any order."""
+    """Random sequences of the rules below."""
 
     world: CheckedWorld
     trouble = False
@@ -97,13 +97,13 @@ class Fencing(RuleBasedStateMachine):
             self.failures.append(event["log_failure"].getTraceback())
 
     def pick(self, number: int) -> Gateway | None:
-        """One of the gateways."""
+        """Return a gateway by number, if there is one."""
         there = self.world.gateways
         return there[number % len(there)] if there else None
 
     @initialize(trouble=st.booleans())
     def begin(self, trouble: bool) -> None:
-        """`trouble` says whether Redis refuses things."""
+        """Start the gateways; `trouble` allows faults of Redis."""
         self.trouble = trouble
         self.world = CheckedWorld(shared_server(), key_prefix())
         for name in NAMES:
@@ -229,14 +229,14 @@ class Fencing(RuleBasedStateMachine):
 
     @rule(number=gateways, count=st.integers(1, 4))
     def reply_late(self, number: int, count: int) -> None:
-        """Redis carries out what was asked; nothing of the reply has come."""
+        """Redis executes requests whose replies have not arrived."""
         if gateway := self.pick(number):
             for _ in range(count):
                 gateway.wire.work() or gateway.blocking.work()
 
     @rule()
     def come_late(self) -> None:
-        """What was asked over a connection that is no more reaches Redis."""
+        """A request over a lost connection reaches Redis."""
         self.world.stray_in()
 
     @precondition(lambda self: len(self.world.gateways) > 1)
@@ -302,7 +302,7 @@ class Fencing(RuleBasedStateMachine):
     def flush_scripts(self) -> None:
         self.world.client.redis.call("SCRIPT", "FLUSH")
 
-    # What has to hold
+    # Invariants
 
     @invariant()
     def holds(self) -> None:

@@ -50,9 +50,9 @@ class FailoverTestCase(SynchronousTestCase):
         frame = lock.location()
 
         def answered() -> bool:
-            assert lock.link is not None
+            assert lock.connection is not None
             lock.send(frame)
-            return any(one.startswith(b"\x7e\x80\x01") for one in lock.link.answers_within(0.3))
+            return any(one.startswith(b"\x7e\x80\x01") for one in lock.connection.answers_within(0.3))
 
         wait_until(answered, message="the lock gets no answer")
 
@@ -108,8 +108,8 @@ class ClusterTests(FailoverTestCase):
         # Alarms, dynamic passwords, malformed input: everything else that the script writes.
         lock.send(lock.location(alarm_bits=0x80), f"({lock.device},1,001,ELOCK,3,529439)".encode())
         lock.beat()
-        assert lock.link is not None
-        lock.link.send(b"\x7e\x02\x00\x00\x00\x7e")
+        assert lock.connection is not None
+        lock.connection.send(b"\x7e\x02\x00\x00\x00\x7e")
         wait_until(lambda: client.redis.call("XLEN", client.key("malformed")))
         self.assertEqual([one["data"]["name"] for one in client.events("alarm")], ["low_battery"])
         cancelled = client.unlock(new_device())
@@ -118,7 +118,7 @@ class ClusterTests(FailoverTestCase):
         expired = client.unlock(new_device(), ttl=1)
         client.wait(expired, "expired")
         # The lock moves; its old connection is closed.
-        old, lock.link = lock.link, None
+        old, lock.connection = lock.connection, None
         self.addCleanup(old.close)
         lock.connect(second)
         self.assertTrue(old.closed_within(5))

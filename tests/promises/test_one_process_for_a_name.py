@@ -32,8 +32,8 @@ class OneProcessForANameTests(SynchronousTestCase):
         self.lock.next_unlock()
         self.client.wait(command, "sent")
         second = self.start("--gateway-ttl", "2")
-        assert self.lock.link is not None
-        self.assertTrue(self.lock.link.closed_within())
+        assert self.lock.connection is not None
+        self.assertTrue(self.lock.connection.closed_within())
         self.assertEqual(first.wait(), 1)
         self.assertIn("started later as gateway gw1", first.log())
         self.assertNotIn("Traceback", first.log())

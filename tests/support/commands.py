@@ -48,7 +48,7 @@ class FakeLock:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.link: Lock | None = None
+        self.connection: Lock | None = None
         #: All commands that were written to it, and the number of those that a test has read.
         self.commands: list[bytes] = []
         self._seen = 0
@@ -57,7 +57,7 @@ class FakeLock:
     def connect(self, daemon: Daemon, known: bool = True) -> "FakeLock":
         """Connect; with `known`, send a location report of a closed lock."""
         self.close()
-        self.link = daemon.lock(framer=self.framer())
+        self.connection = daemon.lock(framer=self.framer())
         if known:
             self.report()
         return self
@@ -95,8 +95,8 @@ class FakeLock:
 
     def send(self, *frames: bytes) -> None:
         """Send frames in one go."""
-        assert self.link is not None
-        self.link.send(*frames)
+        assert self.connection is not None
+        self.connection.send(*frames)
 
     def beat(self) -> None:
         """Send a heartbeat and wait for its answer: everything written before has arrived by then."""
@@ -105,8 +105,8 @@ class FakeLock:
 
     def _read(self) -> bool:
         """Read one frame; whether it is an answer to a report."""
-        assert self.link is not None
-        (raw,) = self.link.answers()
+        assert self.connection is not None
+        (raw,) = self.connection.answers()
         if self._is_answer(raw):
             return True
         self.commands.append(raw)
@@ -157,8 +157,8 @@ class FakeLock:
 
     def unlocks(self) -> list[int]:
         """Return the serials of the unlock commands that have arrived since the last call; doesn't wait."""
-        if self.link is not None:
-            self.commands += [raw for raw in self.link.answers_within(0.001) if raw[:1] == b"("]
+        if self.connection is not None:
+            self.commands += [raw for raw in self.connection.answers_within(0.001) if raw[:1] == b"("]
         found = [int(raw.split(b",")[2]) for raw in self.commands[self._seen :]]
         self._seen = len(self.commands)
         return found
@@ -177,9 +177,9 @@ class FakeLock:
 
     def close(self) -> None:
         """Close the connection."""
-        if self.link is not None:
-            self.link.close()
-            self.link = None
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
 
 
 class CommandClient:

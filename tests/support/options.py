@@ -17,7 +17,7 @@ def parse(*arguments: str) -> dict[str, Any]:
 
 class OptionsCase(SynchronousTestCase):
     def refused(self, *arguments: str) -> str:
-        """The one line with which they are refused."""
+        """Return the one-line error of refused options."""
         error = self.assertRaises(SystemExit, parse, *arguments)
         said = str(error.code)
         self.assertTrue(said.startswith("jt709c-gateway: "), said)

@@ -1,4 +1,4 @@
-"""A terminal with an interactive shell, as a person has one."""
+"""A terminal with an interactive shell."""
 
 import contextlib
 import errno
@@ -18,7 +18,7 @@ _ROWS, _COLUMNS = 50, 200
 
 
 class Terminal:
-    """An interactive bash; what all that runs in it writes is collected."""
+    """An interactive bash; it collects the output of all its commands."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         self._master, slave = pty.openpty()
@@ -44,7 +44,7 @@ class Terminal:
             while data := os.read(self._master, 4096):
                 self._said += data
         except OSError as error:
-            # Nobody has it open any more.
+            # The last process has closed it.
             if error.errno != errno.EIO:
                 raise
 
@@ -53,11 +53,11 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def said(self) -> str:
-        """All that was written so far, with what was typed."""
+        """Return the output so far, with the typed text."""
         return self._said.decode(errors="replace").replace("\r", "")
 
     def shows(self, text: str) -> None:
-        """Wait until something is written; what was typed counts too."""
+        """Wait until the output, with the typed text, contains this."""
         try:
             wait_until(lambda: text in self.said())
         except AssertionError:
