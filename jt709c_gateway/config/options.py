@@ -10,6 +10,7 @@ import socket
 import sys
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -222,11 +223,27 @@ def read_config(path: Path) -> dict[str, Any]:
     for key, value in content.items():
         option = _BY_NAME.get(key.replace("_", "-"))
         if option is None:
-            raise usage.UsageError(f"{path}: {key}: no such option; see twistd jt709c-gateway --help")
+            raise usage.UsageError(f"{path}: {_unknown_key(key, value)}")
         if option.key in values:
             raise usage.UsageError(f"{path}: {key}: expected each option once, spelled with - or with _")
         values[option.key] = _from_toml(option, value, f"{path}: {key}")
     return values
+
+
+def _unknown_key(key: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return f"[{key}]: a table; expected the options at the top level of the file"
+    near = get_close_matches(key.lower().replace("_", "-"), list(_BY_NAME), 1)
+    return f"{key}: no such option; " + (f"did you mean {near[0]}?" if near else "--help lists the options")
+
+
+def _toml_type(value: Any) -> str:
+    """Name the type of a value in the words of TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "a table; options stand at the top level of the file"
+    return "a list" if isinstance(value, list) else "a date or a time"
 
 
 def _from_toml(option: Option, value: Any, where: str) -> Any:
@@ -237,7 +254,7 @@ def _from_toml(option: Option, value: Any, where: str) -> Any:
     if option.repeatable and isinstance(value, list):
         return tuple(_checked(option, str(item), where) for item in value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise usage.UsageError(f"{where}: expected a text or a number, not {type(value).__name__}")
+        raise usage.UsageError(f"{where}: expected a text or a number, not {_toml_type(value)}")
     checked = _checked(option, str(value), where)
     return (checked,) if option.repeatable else checked
 

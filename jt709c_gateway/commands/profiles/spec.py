@@ -16,6 +16,11 @@ from jt709c_gateway.commands.replies import ReplyRule
 from jt709c_gateway.commands.value_description import unknown_names
 
 DEFAULT_REPEATS = 3
+#: Why nothing is supplied for a parameter, by what its `from` names.
+_ABSENT = {
+    "static_password": "the gateway has no static password (--static-password-file)",
+    "dynamic_password": "the lock has reported no dynamic password",
+}
 
 
 def secret_names(params: Mapping[str, Param]) -> frozenset[str]:
@@ -125,8 +130,8 @@ class CommandSpec:
             param = self.params[name]
             value = (supplied or {}).get(param.supplied_by or "")
             if value is None:
-                missing = f"not given, and the gateway has no {param.supplied_by}"
-                raise InvalidCommand(f"params.{name}", missing, param.expected())
+                absent = _ABSENT.get(param.supplied_by or "", "the gateway supplies none")
+                raise InvalidCommand(f"params.{name}", f"not given, and {absent}", param.expected())
             filled[name] = param.check(value)
         return self.template.render(self.params, filled, now)
 

@@ -142,7 +142,7 @@ class ShippedTests(SynchronousTestCase):
         """Without a password in the command or the configuration there is nothing to send."""
         checked = self.profiles.validate(Command("i", DEVICE, "unlock"), self.profile)
         error = self.assertRaises(InvalidCommand, checked.render, 0)
-        self.assertIn("the gateway has no static_password", str(error))
+        self.assertIn("the gateway has no static password (--static-password-file)", str(error))
         self.assertEqual(error.command_id, "i")
         self.assertRaises(InvalidCommand, checked.render, 0, {"static_password": "a,b(c)"})
 

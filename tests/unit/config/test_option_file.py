@@ -66,10 +66,26 @@ class FileTests(OptionsCase):
             path = self.file(text)
             self.assertIn(f"{path}: ", self.refused("--config", path), text)
 
+    def test_words_of_toml(self) -> None:
+        """A wrong type is named as TOML names it, and a table is told where options stand."""
+        for text, said in (
+            ("idle-timeout = true", "idle-timeout: expected a text or a number, not true"),
+            ("idle-timeout = [1]", "idle-timeout: expected a text or a number, not a list"),
+            ("idle-timeout = 2020-01-01", "not a date or a time"),
+            ("[gateway]\nname = 'x'", "not a table; options stand at the top level of the file"),
+            ("[jt709c]\nname = 'x'", "[jt709c]: a table; expected the options at the top level of the file"),
+        ):
+            self.assertIn(said, self.refused("--config", self.file(text)))
+
     def test_unknown_key(self) -> None:
-        """A key that is no option is refused."""
-        path = self.file("prefx = 'x'")
-        self.assertIn(f"{path}: prefx", self.refused("--config", path))
+        """A key that is no option is refused, with the name that was probably meant."""
+        for text, said in (
+            ("prefx = 'x'", "prefx: no such option; did you mean prefix?"),
+            ("max_conections = 1", "max_conections: no such option; did you mean max-connections?"),
+            ("qqq = 1", "qqq: no such option; --help lists the options"),
+        ):
+            path = self.file(text)
+            self.assertIn(f"{path}: {said}", self.refused("--config", path))
 
     def test_key_twice(self) -> None:
         """One option in both spellings is refused, rather than one of them forgotten."""
