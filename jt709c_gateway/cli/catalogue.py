@@ -3,17 +3,20 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 import click
+import msgspec
 from rich.table import Table
 from rich.text import Text
 
 from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.console import console, plain
 from jt709c_gateway.cli.errors import UserError
+from jt709c_gateway.cli.table import Cell, Column, Output, known, print_records
 from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, LOCAL_COMMANDS, canonical
 from jt709c_gateway.commands.profiles import CommandSpec, Profile, ProfileError, load_profiles
 from jt709c_gateway.commands.profiles.params import Param
@@ -46,9 +49,18 @@ _DIALECTS_WIDTH: Final = 12
     help="Only commands of locks that speak this dialect.",
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document, with the source of each form."
+    "-o",
+    "--output",
+    type=click.Choice([str(output) for output in Output]),
+    default=str(Output.TABLE),
+    show_default=True,
+    help="Form of the output; wide and csv have a row for each form of a command, json is one document with "
+    "the source of each form.",
 )
-def catalogue(commands: tuple[str, ...], directory: str | None, dialect: str | None, as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="The same as -o json.")
+def catalogue(
+    commands: tuple[str, ...], directory: str | None, dialect: str | None, output: str, as_json: bool
+) -> None:
     """Show what locks understand: commands with their aliases, dialects, parameters and provenance, which is
     documented, standard (from JT/T 808, not verified with a unit) or assumed.
 
@@ -59,6 +71,7 @@ def catalogue(commands: tuple[str, ...], directory: str | None, dialect: str | N
         jt709c catalogue
         jt709c catalogue unlock query
         jt709c catalogue --dialect jt701
+        jt709c catalogue -o csv --dialect jt709
         jt709c catalogue --json --profiles /etc/jt709c/profiles
     """
     found = load_entries(directory, dialect)
@@ -69,10 +82,12 @@ def catalogue(commands: tuple[str, ...], directory: str | None, dialect: str | N
     chosen = [
         entry for name, entry in found.items() if name in commands or (not commands and entry.shown(dialect))
     ]
-    if as_json:
+    if as_json or output == Output.JSON:
         sys.stdout.write(to_json(chosen))
-    else:
+    elif output == Output.TABLE:
         show(chosen)
+    else:
+        print_records(_rows_of_forms(chosen), _COLUMNS, FormRow.__struct_fields__, output)
     sys.stdout.flush()
 
 
@@ -193,6 +208,44 @@ def _holder(holder: Holder) -> dict[str, Any]:
         "standing": holder.standing,
         "forms": forms,
     }
+
+
+class FormRow(msgspec.Struct):
+    """A form of a command in a profile, for a wide table or CSV."""
+
+    command: str
+    aliases: list[str]
+    dialect: str
+    profile: str
+    condition: str
+    provenance: str
+    params: list[str]
+    description: str
+
+
+def _cell(name: str, row: FormRow) -> Cell:
+    value: str | list[str] = getattr(row, name)
+    return known((value if isinstance(value, str) else " ".join(value)) or None)
+
+
+_COLUMNS: Final = [Column(name, partial(_cell, name)) for name in FormRow.__struct_fields__]
+
+
+def _rows_of_forms(entries: Sequence[Entry]) -> list[FormRow]:
+    """Make a row for each form; a required parameter ends with an asterisk."""
+    rows = []
+    for entry in entries:
+        forms: list[tuple[str, str, str, str, Mapping[str, Param]]] = [
+            (holder.profile.dialect, holder.profile.name, form.condition, form.spec.provenance, form.params)
+            for holder in entry.holders
+            for form in holder.forms
+        ] or [("", "", "", "", LOCAL_PARAMS.get(entry.name, {}))]
+        for dialect, profile, condition, provenance, params in forms:
+            names = [f"{name}{'*' if param.required else ''}" for name, param in params.items()]
+            others = aliases(entry.name)
+            row = (entry.name, others, dialect, profile, condition, str(provenance), names, entry.description)
+            rows.append(FormRow(*row))
+    return rows
 
 
 def _param(param: Param) -> dict[str, Any]:

@@ -52,10 +52,8 @@ _ADVICE: Final = {
     "--dialect",
     "dialects",
     multiple=True,
-    default=[JT709],
-    show_default=True,
     type=click.Choice(DIALECTS),
-    help="Dialect; if repeated, the locks use them in turn.",
+    help="Dialect; if repeated, the locks use them in turn.  [default: jt709, or one that has each --alarm]",
 )
 @click.option(
     "--locks", default=1, show_default=True, type=click.IntRange(1, 100_000), help="Number of locks."
@@ -135,7 +133,7 @@ def simulate(
     Examples:
         jt709c simulate --locks 3
         jt709c simulate --udp 127.0.0.1:8888 --duration 60 --refuse
-        jt709c simulate --dialect jt701 --alarm rope_cut
+        jt709c simulate --alarm rope_cut
         jt709c simulate --locks 30 --dialect jt709 --dialect jt701 --sublocks 5
     """
     if tcp and udp:
@@ -151,12 +149,13 @@ def make_locks(
     first_id: str | None,
     route: str | None,
     sleep: str | None,
-    dialects: Sequence[str] = (JT709,),
+    dialects: Sequence[str] = (),
     sublocks: int = 0,
     alarms: Sequence[str] = (),
     **rest: Any,
 ) -> list[VirtualLock]:
     """Create the locks of the options, with the dialects in turn; raise UserError."""
+    dialects = dialects or [_default_dialect(alarms)]
     if sublocks and JT701 not in dialects:
         raise UserError(f"--sublocks: only {JT701} masters have sub-locks; add --dialect {JT701}")
     if not 0 <= sublocks <= MOST_SUBLOCKS:
@@ -186,6 +185,11 @@ def make_locks(
     counters = Counters()
     turns = itertools.cycle(dialects)
     return [VirtualLock(device, options[next(turns)], counters) for device in ids]
+
+
+def _default_dialect(alarms: Sequence[str]) -> str:
+    """Return the first dialect whose locks report all of the alarms, by default jt709."""
+    return next((one for one in (JT709, *ALARMS) if ALARMS[one].issuperset(alarms)), JT709)
 
 
 def _expected_alarms(alarm: str, dialects: Sequence[str]) -> str:

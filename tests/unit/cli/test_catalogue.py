@@ -1,5 +1,6 @@
 """jt709c catalogue, jt709c profiles check: what commands there are, and whether a profile can be used."""
 
+import csv
 import io
 import json
 import tempfile
@@ -47,6 +48,25 @@ class CatalogueTests(WithFiles):
 
     def test_every_command_of_the_catalogue_is_there_in_its_order(self):
         self.assertEqual(list(self.commands()), list(CATALOGUE))
+
+    def test_rows_of_forms_as_csv_and_as_a_wide_table(self):
+        result = self.run_cli("catalogue", "-o", "csv", "unlock", "cancel")
+        self.assertEqual(result.exit_code, 0, result.output)
+        cancel, *forms = sorted(csv.DictReader(io.StringIO(result.stdout)), key=lambda row: row["command"])
+        self.assertEqual((cancel["command"], cancel["dialect"], cancel["params"]), ("cancel", "", "id*"))
+        self.assertIn(
+            ("unseal", "jt701", 'method="dynamic"', "documented", "method password"),
+            [
+                tuple(row[name] for name in ("aliases", "dialect", "condition", "provenance", "params"))
+                for row in forms
+            ],
+        )
+        wide = self.run_cli("catalogue", "-o", "wide", "unlock", "cancel").stdout.splitlines()
+        self.assertEqual(len(wide), 1 + 1 + len(forms))
+        self.assertEqual(
+            self.run_cli("catalogue", "-o", "json", "unlock").stdout,
+            self.run_cli("catalogue", "--json", "unlock").stdout,
+        )
 
     def test_forms_say_what_they_take_and_where_they_come_from(self):
         unlock = self.commands("unlock")["unlock"]

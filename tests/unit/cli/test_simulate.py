@@ -156,6 +156,14 @@ class Arguments(SynchronousTestCase):
         self.assertEqual(describe(locks[:1]), "1 virtual lock (jt709)")
         self.assertIs(locks[0].counters, locks[1].counters)
 
+    def test_an_alarm_chooses_the_dialect(self):
+        for alarms, dialect in (((), "jt709"), (("low_battery",), "jt709"), (("rope_cut",), "jt701")):
+            (lock,) = make_locks(1, **OPTIONS, alarms=alarms)
+            self.assertEqual((lock.options.dialect, lock.options.alarms), (dialect, set(alarms)))
+        self.assertEqual(
+            make_locks(1, **OPTIONS, alarms=("vibration", "low_battery"))[0].options.dialect, "jt705"
+        )
+
     def test_an_alarm_is_for_the_dialects_that_have_it(self):
         locks = make_locks(2, **OPTIONS, dialects=("jt709", "jt701"), alarms=("rope_cut", "low_battery"))
         self.assertEqual(
@@ -179,7 +187,10 @@ class Arguments(SynchronousTestCase):
                 {"first_id": "9999999999", "dialects": ("jt709", "jt701")},
                 "--first-id: the ids would have more",
             ),
-            ({"alarms": ("rope_cut",)}, "--alarm: jt709 locks report no rope_cut; add --dialect jt701"),
+            (
+                {"alarms": ("rope_cut",), "dialects": ("jt709",)},
+                "--alarm: jt709 locks report no rope_cut; add --dialect jt701",
+            ),
             ({"alarms": ("ropecut",)}, "--alarm: 'ropecut' is not an alarm; expected one of back_cover"),
             ({"relock": -1.0}, "relock is from 0 to"),
         ):
