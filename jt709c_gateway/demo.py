@@ -46,7 +46,7 @@ _TCP: Final = re.compile(r"tcp:(?:port=)?(\d+)(?::.*?interface=([0-9.]+))?(?::.*
 
 @frozen
 class DemoPlan:
-    """The options of a demo, and what has to be told about it."""
+    """The options of a demo and the notes for its user."""
 
     #: Texts by option name; None for a flag.
     options: Mapping[str, str | None]

@@ -54,7 +54,7 @@ class Gateway:
     policy: Policy = field(factory=Policy)
     admission: Admission = field(factory=Admission)
     wall: Callable[[], datetime] = lambda: datetime.now(UTC)
-    #: Tells which devices have connected before; None when nobody does.
+    #: Looks up which devices have connected before; None without a lookup.
     known_devices: KnownDevices | None = None
     counters: Counters = field(factory=Counters)
     callbacks: SessionCallbacks = field(factory=SessionCallbacks)

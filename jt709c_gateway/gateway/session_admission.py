@@ -26,7 +26,7 @@ _MAX_REPORTED: Final = 10_000
 
 @define(eq=False)
 class SessionAdmission:
-    """Decides what becomes of a message whose device is new on its connection, or has used up its budget."""
+    """Decides on messages whose device is new on its connection, or has used up its budget."""
 
     log = Logger()
 

@@ -80,8 +80,8 @@ def _digits(most: int = 99) -> bytes:
 _ANY: Final = rb"[\x00-\xff]"
 #: Id, protocol version, types, and the high byte of a plausible length.
 _HEAD: Final = (*(_digits() for _ in range(5)), _ANY, _ANY, _class(range(MAX_DOLLAR // 256 + 1)), _ANY)
-#: What can be told of a record by looking at it (position.py): a moment of a calendar and a clock, though it
-#: may be all zeros, degrees on a globe, the flag that is always set, and a course of at most 360 degrees.
+#: The plausible values of a record (position.py): a date and time, which may be all zeros, degrees on a
+#: globe, the flag that is always set, and a course of at most 360 degrees.
 _RECORD: Final = (
     *(_digits(most) for most in (31, 12, 99, 23, 59, 59)),
     *(_digits(most) for most in (90, 59, 99, 99)),

@@ -15,7 +15,7 @@ from jt709c_gateway.simulator.route import Route
 #: The first id of each dialect, and the maximum digits of an id.
 FIRST_IDS: Final = {JT709: "794308010001", JT705: "856009010001", JT701: "8000010001"}
 ID_DIGITS: Final = {JT709: TERMINAL_DIGITS, JT705: TERMINAL_DIGITS, JT701: MASTER_DIGITS}
-#: The alarms that locks of each dialect can be told to raise.
+#: The alarms that locks of each dialect can raise.
 ALARMS: Final = {
     JT709: frozenset(JT709_ALARMS.values()),
     JT705: frozenset(JT705_ALARMS[PRODUCT_LOCK].values()),

@@ -57,4 +57,4 @@ class Handler(Protocol):
         """Return the handler for a new link."""
 
     def dropped(self, reason: str) -> None:
-        """A connection or datagram was turned away before it came to a connection."""
+        """Count a connection or datagram that was rejected before it had a handler."""

@@ -71,7 +71,7 @@ class ProfileRegistry:
         """Select the profile of a lock: by its id, then its longest prefix, then firmware, then dialect.
 
         A profile that names the id counts whatever the lock speaks; the others must be of its dialect.
-        ``dialect`` is ``None`` for a lock that has not been heard yet, ``firmware`` until it has told;
+        ``dialect`` is ``None`` for a lock that has not connected yet, ``firmware`` until it has reported it;
         ``None`` is returned when nothing tells which profile it is.
         """
         if device in self._devices:
