@@ -38,14 +38,12 @@ class Timeline:
         data = event.get("data")
         data = data if isinstance(data, dict) else {}
         kind, when = str(event.get("kind")), parse(event.get("received_at"))
-        text = Text(no_wrap=True, overflow="ignore", end="")
-        text.append(f"{date_and_time(when, self.local, milliseconds=True)}  ", "dim")
         named = data.get("id" if kind == "command" else "command_id")
         # An invalid command may have no id.
         command = named if isinstance(named, str) else ""
         if kind == "command" and (not command or command not in self._asked):
-            self._begin(text, command, data, when)
-            return text
+            return self._begin(command, data, when)
+        text = self._dated(when)
         if command and command in self._asked:
             self._indent(text, command, when)
         if kind == "command":
@@ -54,10 +52,19 @@ class Timeline:
             _own(text, kind, data, event, when, self.local)
         return text
 
-    def _begin(self, text: Text, command: str, data: Mapping[str, Any], when: datetime | None) -> None:
-        """Format the heading of a command: name, parameters and sender."""
+    def _dated(self, when: datetime | None) -> Text:
+        """Begin a line with its time."""
+        text = Text(no_wrap=True, overflow="ignore", end="")
+        return text.append(f"{date_and_time(when, self.local, milliseconds=True)}  ", "dim")
+
+    def _begin(self, command: str, data: Mapping[str, Any], when: datetime | None) -> Text:
+        """Format the heading of a command: name, parameters and sender.
+
+        Its time is that from which the steps count: when the command was made, if that is known.
+        """
         self._current = command
-        self._asked[command] = parse(data.get("created_at")) or when
+        self._asked[command] = asked = parse(data.get("created_at")) or when
+        text = self._dated(asked)
         text.append(plain(data.get("command") or "a command that can't be read"), "bold green")
         text.append(f"  asked for by {_who(data)}", "bold")
         parts = [*([f"command {command}"] if command else []), *_params(data.get("params"))]
@@ -67,6 +74,7 @@ class Timeline:
         if data.get("state") != "queued":
             text.append("  ")
             _step(text, data)
+        return text
 
     def _indent(self, text: Text, command: str, when: datetime | None) -> None:
         asked = self._asked[command]

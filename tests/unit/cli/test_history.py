@@ -44,7 +44,7 @@ class TimelineTests(SynchronousTestCase):
         return [one.plain for one in made]
 
     def test_one_command(self) -> None:
-        """Who asked for what; below it each step with its time, and what the lock did because of it."""
+        """Who asked for what and when; below it each step, counted from then, and what the lock did."""
         first, *steps = self.lines(
             step(0.5, "queued", issued_by="night shift", key="k1", params={"password": "******"}),
             step(1.25, "sent"),
@@ -54,7 +54,7 @@ class TimelineTests(SynchronousTestCase):
         )
         self.assertEqual(
             first,
-            "2026-11-22 10:15:00.500Z  unlock  asked for by night shift, signed with key k1"
+            "2026-11-22 10:15:00.000Z  unlock  asked for by night shift, signed with key k1"
             "  command 7f3c  password=******",
         )
         self.assertEqual(
