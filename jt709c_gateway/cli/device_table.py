@@ -42,19 +42,19 @@ def device_columns(now: datetime, local: bool) -> list[Column]:
         Column("battery", _battery, rank=1),
         Column("signal", lambda one: known(one.gsm_signal), rank=4),
         Column("seen", lambda one: ago(one.seen)),
-        Column("place", placed, rank=3),
+        Column("position", placed, rank=3),
         time_of("seen"),
         time_of("position_time"),
         Column("latitude", lambda one: known(one.latitude), wide=True),
         Column("longitude", lambda one: known(one.longitude), wide=True),
         Column("km/h", lambda one: known(one.speed_kmh), wide=True),
         time_of("since"),
-        Column("where", _where, rank=2),
+        Column("connection", _connection, rank=2),
         Column("alarms", lambda one: (plain(", ".join(one.alarms)), "bold red")),
     ]
 
 
-def _where(one: DeviceSummary) -> Cell:
+def _connection(one: DeviceSummary) -> Cell:
     if not one.online:
         return "offline", "dim"
     return plain(" ".join(part for part in (one.gateway, one.transport, one.peer) if part)), "green"

@@ -121,7 +121,7 @@ class ColourTests(SynchronousTestCase):
             self.assertLessEqual(max(map(len, map(str.rstrip, rows))), width, rows)
             self.assertTrue(rows[0].startswith("device  "), rows)
         wide = self.shown(COLUMNS="200")
-        for name in ("imei", "dialect", "signal", "place", "where", "alarms"):
+        for name in ("imei", "dialect", "signal", "position", "connection", "alarms"):
             self.assertIn(name, wide)
 
     def test_columns(self) -> None:
@@ -190,7 +190,7 @@ class DevicesTests(SynchronousTestCase):
         result = self.devices()
         self.assertEqual((result.returncode, result.stderr), (0, "2 of 2 devices: 1 online, 1 with alarms\n"))
         heading, one, other = (" ".join(line.split()) for line in result.stdout.splitlines())
-        self.assertEqual(heading, "device imei dialect state battery signal seen place where alarms")
+        self.assertEqual(heading, "device imei dialect state battery signal seen position connection alarms")
         self.assertEqual(
             one,
             "794308010679 867284063211238 jt709 unlocked 15 % charging 29 1 min ago - gw1 tcp"
