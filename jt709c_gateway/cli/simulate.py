@@ -20,6 +20,7 @@ from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.progress import Progress, milliseconds
 from jt709c_gateway.cli.runner import run
 from jt709c_gateway.cli.target_address import read_target
+from jt709c_gateway.commands.value_description import counted
 from jt709c_gateway.protocol.dialects import DIALECTS, JT701, JT709
 from jt709c_gateway.simulator.client import CLOSED_UNANSWERED, DATAGRAM_REJECTED, Fleet, device_ids
 from jt709c_gateway.simulator.connections import Target
@@ -277,7 +278,7 @@ class _Board:
         return (
             f"{now - self.began:6.0f} s  up {counters.up}/{len(self.fleet.locks)}"
             f"  sent {counters.sent} ({sent:.1f}/s)  answered {counters.answered} ({answered:.1f}/s)"
-            f"  unanswered {self.fleet.unanswered}  resent {counters.resent}"
+            f"  unanswered {self.fleet.unanswered}  sent again {counters.resent}"
             f"  p50 {_ms(counters, 50)}  p99 {_ms(counters, 99)}  commands {counters.commands}"
         )
 
@@ -316,13 +317,13 @@ class _Board:
         counters = self.fleet.counters
         problems = "".join(f"; {text}: {number}" for text, number in counters.problems.items())
         return (
-            f"{self._kinds}: {counters.sent} report frames sent, {counters.answered} answered,"
+            f"{self._kinds}: {counted(counters.sent, 'report frame')} sent, {counters.answered} answered,"
             f" {self.fleet.unanswered} unanswered, {counters.resent} sent again;"
             f" answer p50 {_ms(counters, 50)}, p99 {_ms(counters, 99)};"
-            f" {counters.connects} connections, {counters.connect_failures} failures;"
-            f" {counters.commands} commands, {counters.commands_answered} answered;"
-            f" {counters.unlocked} times unlocked, {counters.sealed} closed, {counters.refused} refused"
-            f"{problems}"
+            f" {counted(counters.connects, 'connection')}, {counted(counters.connect_failures, 'failure')};"
+            f" {counted(counters.commands, 'command')}, {counters.commands_answered} answered;"
+            f" {counted(counters.unlocked, 'time')} unlocked, {counters.sealed} closed,"
+            f" {counters.refused} refused{problems}"
         )
 
 

@@ -131,6 +131,7 @@ class Terminal(SynchronousTestCase):
         notice, summary = shown.splitlines()
         self.assertEqual(notice, "127.0.0.1:9: connection refused; is a gateway running there?")
         self.assertTrue(summary.startswith("1 virtual lock (jt709): 0 report frames sent"), summary)
+        self.assertIn("; 0 commands, 0 answered; 0 times unlocked,", summary)
 
 
 class Arguments(SynchronousTestCase):
