@@ -20,7 +20,8 @@ LIMITS: Final = {
     "share": "--max-share",
     "unacked": "--max-unacked",
 }
-_CAPTURE: Final = "see its packets with: tcpdump -i any -n -A port 8888"
+
+_PROXY_HEADER: Final = "proxy_header: the balancer sends no PROXY header, or one to a port without haproxy:"
 
 
 @frozen
@@ -55,6 +56,8 @@ class Facts:
     other_prefixes: Sequence[str]
     #: Values of /metrics by name and label value; None when they were not to be had.
     metrics: Mapping[tuple[str, str], float] | None
+    #: Whether the gateway's /readyz says that it is connected to Redis; None when it was not to be had.
+    connected: bool | None
     #: Entries of the last hour in the stream of malformed input, by reason, and their last peers.
     malformed: Mapping[str, int]
     peers: Sequence[str]
@@ -80,11 +83,22 @@ def diagnose(facts: Facts) -> list[Finding]:
     return [
         *_gateways(facts),
         *_listening(facts),
+        *_readiness(facts),
         *_connections(facts),
         *_malformed(facts),
         *_limits(facts),
         *_devices(facts),
     ]
+
+
+def diagnose_without_redis(facts: Facts) -> list[Finding]:
+    """Go through what can be seen without Redis."""
+    return [*_listening(facts), *_readiness(facts), *_connections(facts)]
+
+
+def _capture(facts: Facts) -> str:
+    port = facts.address.rpartition(":")[2]
+    return f"see its packets with: tcpdump -i any -n -A port {port}"
 
 
 def _gateways(facts: Facts) -> Iterator[Finding]:
@@ -117,6 +131,14 @@ def _listening(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def _readiness(facts: Facts) -> Iterator[Finding]:
+    if facts.connected is False:
+        yield Finding(
+            "the gateway at --http is not connected to Redis",
+            "its log says why, and /readyz what it waits for; it may use another Redis than doctor (--redis)",
+        )
+
+
 def _connections(facts: Facts) -> Iterator[Finding]:
     metrics = facts.metrics
     if metrics is None:
@@ -129,7 +151,7 @@ def _connections(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             f"{max(0, links - sessions)} connections without a lock now, {silent} ended without any frame",
             "health checks and port scans do this; a lock does it when it expects another protocol or TLS: "
-            + _CAPTURE,
+            + _capture(facts),
         )
 
 
@@ -139,10 +161,8 @@ def _malformed(facts: Facts) -> Iterator[Finding]:
         kinds = ", ".join(f"{reason} {count}" for reason, count in sorted(unreadable.items()))
         yield Finding(
             f"input that could not be read, in the last hour: {kinds}; from {', '.join(facts.peers)}",
-            "XREVRANGE jt709c:malformed + - COUNT 5 has the bytes; jt709c explain shows where one breaks; "
-            "proxy_header: the balancer sends no PROXY header, or one to a port without haproxy:".replace(
-                "jt709c:malformed", f"{facts.prefix}:malformed"
-            ),
+            "jt709c malformed has the bytes; jt709c explain shows where one breaks"
+            + ("; " + _PROXY_HEADER if "proxy_header" in unreadable else ""),
         )
     else:
         yield Finding("no unreadable input in the last hour")
@@ -189,7 +209,8 @@ def _never_heard(device: Device, facts: Facts) -> Iterator[Finding]:
         last = f"; heard last: {', '.join(device.last_heard)}" if device.last_heard else ""
         yield Finding(
             f"{device.name} was never heard{last}",
-            f"check SIM (data, credit), APN, server and port (docs/real-lock.rst), wake it, and {_CAPTURE}",
+            "check SIM (data, credit), APN, server and port (docs/real-lock.rst), wake it, and "
+            + _capture(facts),
         )
 
 

@@ -6,11 +6,12 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final, TypeVar
 
 import click
+import msgspec
 import txredisapi
 from attrs import evolve
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.console import plain
 from jt709c_gateway.cli.device_lookup import resolve
-from jt709c_gateway.cli.diagnosis import Device, Facts, diagnose
+from jt709c_gateway.cli.diagnosis import Device, Facts, Finding, diagnose, diagnose_without_redis
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.options import check_device, redis_options
 from jt709c_gateway.cli.redis_client import RedisOptions, query
@@ -39,6 +40,13 @@ _SCANS: Final = 50
 #: Digits in which two ids must agree at their ends to be called similar; and how many are shown.
 _SAME_DIGITS: Final = 6
 _SHOWN: Final = 5
+
+
+class _Readiness(msgspec.Struct):
+    """What is read of /readyz: of a gateway, or of each of its workers."""
+
+    redis: bool | None = None
+    workers: dict[str, "_Readiness"] = {}
 
 
 @click.command()
@@ -70,6 +78,7 @@ def doctor(device: str | None, redis: RedisOptions, prefix: str, tcp: str, http:
         jt709c doctor 794308010679 --tcp gateway.example.net:8888
     """
     target = read_target("tcp", tcp)
+    _check_url(http)
     found = Facts(
         prefix=prefix,
         address=tcp,
@@ -77,6 +86,7 @@ def doctor(device: str | None, redis: RedisOptions, prefix: str, tcp: str, http:
         gateways=(),
         other_prefixes=(),
         metrics=_metrics(http),
+        connected=_connected(http),
         malformed={},
         peers=(),
         devices=0,
@@ -85,13 +95,21 @@ def doctor(device: str | None, redis: RedisOptions, prefix: str, tcp: str, http:
     async def question(connection: RedisConnection) -> Facts:
         return await _look(connection, Keys(prefix), device, found)
 
-    findings = diagnose(query(redis, prefix, "read the gateway's keys", question))
+    try:
+        findings = diagnose(query(redis, prefix, "read the gateway's keys", question))
+    except UserError:
+        _print(diagnose_without_redis(found))
+        raise
+    _print(findings)
+    if any(finding.is_problem for finding in findings):
+        sys.exit(1)
+
+
+def _print(findings: Sequence[Finding]) -> None:
     for finding in findings:
         click.echo(f"{'!' if finding.is_problem else ' '} {plain(finding.text)}")
         if finding.advice is not None:
             click.echo(f"    {plain(finding.advice)}")
-    if any(finding.is_problem for finding in findings):
-        sys.exit(1)
 
 
 def _try_to_connect(host: str, port: int) -> str | None:
@@ -104,10 +122,31 @@ def _try_to_connect(host: str, port: int) -> str | None:
         return error.strerror or str(error)
 
 
-def _metrics(url: str) -> dict[tuple[str, str], float] | None:
-    """Return the samples of /metrics, added up by name and value of the first label; None if unavailable."""
+def _check_url(url: str) -> None:
     if not url.startswith(("http://", "https://")):
         raise UserError(f"--http: {url!r} is not a URL, such as http://127.0.0.1:8089")
+
+
+def _connected(url: str) -> bool | None:
+    """Return whether a gateway or one of its workers is connected to Redis; None if /readyz is not there."""
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/readyz", timeout=_PATIENCE) as page:
+            body = page.read()
+    except urllib.error.HTTPError as error:
+        # 503 has the same content.
+        body = error.read()
+    except (OSError, ValueError):
+        return None
+    try:
+        state = msgspec.json.decode(body, type=_Readiness)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    known = [one.redis for one in (state, *state.workers.values()) if one.redis is not None]
+    return any(known) if known else None
+
+
+def _metrics(url: str) -> dict[tuple[str, str], float] | None:
+    """Return the samples of /metrics, added up by name and value of the first label; None if unavailable."""
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/metrics", timeout=_PATIENCE) as page:
             text = page.read().decode()

@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
+import click
 import txredisapi
 from attrs import define, evolve, field, frozen
+from click.core import ParameterSource
 from twisted.internet import defer, task
 
 from jt709c_gateway.cli.console import plain
@@ -26,6 +28,8 @@ from jt709c_gateway.redis.tls import NO_FILES, TlsFiles
 
 #: Seconds to wait for the first connection to Redis.
 _CONNECT: Final = 10.0
+#: Options that say which Redis it is, for an error that it is not there.
+_WHERE: Final = " (--redis or JT709C_REDIS; for an embedded one, embedded:DIR)"
 
 OnMessage = Callable[[str, bytes], None]
 
@@ -85,9 +89,16 @@ def _address(text: str) -> RedisAddress:
             return running_server(data_dir)
         address = parse_redis_address(text)
     except (ValueError, EmbeddedServerError) as error:
-        raise UserError(f"--redis: {error}") from None
+        raise UserError(f"{_source()}: {error}") from None
     assert isinstance(address, RedisAddress)
     return address
+
+
+def _source() -> str:
+    """Return the option or the environment variable that names Redis."""
+    context = click.get_current_context(silent=True)
+    source = None if context is None else context.get_parameter_source("redis_url")
+    return "JT709C_REDIS" if source is ParameterSource.ENVIRONMENT else "--redis"
 
 
 def _password(path: str | None) -> str | None:
@@ -169,7 +180,7 @@ class FirstConnection:
             raise defer.CancelledError
         result, which = outcome
         if which:
-            raise UserError(str(result))
+            raise UserError(f"{result}{_WHERE if str(result).startswith('cannot connect') else ''}")
         self._connected = True
 
 

@@ -21,6 +21,7 @@ _WELL = Facts(
     gateways=["gw1"],
     other_prefixes=(),
     metrics={("jt709c_links", ""): 1.0, ("jt709c_sessions", ""): 1.0},
+    connected=True,
     malformed={},
     peers=(),
     devices=1,
@@ -53,6 +54,11 @@ class DiagnosisTests(SynchronousTestCase):
     def test_nothing_listens(self) -> None:
         self.assertIn("Connection refused", self.problem(refused="Connection refused").text)
 
+    def test_a_gateway_without_redis(self) -> None:
+        found = self.problem(connected=False)
+        self.assertEqual(found.text, "the gateway at --http is not connected to Redis")
+        self.assertFalse(any(one.is_problem for one in diagnose(evolve(_WELL, connected=None))))
+
     def test_connections_without_frames(self) -> None:
         metrics = {("jt709c_links", ""): 5.0, ("jt709c_sessions", ""): 1.0}
         self.assertIn("4 connections without a lock now", self.problem(metrics=metrics).text)
@@ -62,7 +68,11 @@ class DiagnosisTests(SynchronousTestCase):
     def test_unreadable_input(self) -> None:
         found = self.problem(malformed={"garbage": 2}, peers=["203.0.113.7"])
         self.assertIn("garbage 2; from 203.0.113.7", found.text)
-        self.assertIn("XREVRANGE jt709c:malformed", found.advice or "")
+        self.assertEqual(
+            found.advice, "jt709c malformed has the bytes; jt709c explain shows where one breaks"
+        )
+        found = self.problem(malformed={"proxy_header": 1}, peers=["203.0.113.7"])
+        self.assertIn("without haproxy:", found.advice or "")
 
     def test_not_admitted(self) -> None:
         self.assertIn("SADD jt709c:allowed ID", self.problem(malformed={"not_admitted": 1}).advice or "")
@@ -76,7 +86,10 @@ class DiagnosisTests(SynchronousTestCase):
         self.assertIn("--max-connections-per-address", found.advice or "")
 
     def test_never_heard(self) -> None:
-        self.assertIn("tcpdump", self.device().advice or "")
+        self.assertIn("tcpdump -i any -n -A port 8888", self.device().advice or "")
+        never = Device(_DEVICE)
+        advice = self.problem(address="127.0.0.1:18890", device=never).advice or ""
+        self.assertTrue(advice.endswith("port 18890"), advice)
         self.assertIn("860000010679 ends in the same digits", self.device(similar=["860000010679"]).text)
 
     def test_silent_or_with_a_wrong_clock(self) -> None:
@@ -141,6 +154,22 @@ class DoctorTests(SynchronousTestCase):
         status, said = self.doctor("--tcp", f"{LOOPBACK}:{free_port()}")
         self.assertEqual(status, 1)
         self.assertIn("Connection refused", said)
+
+    def test_another_redis_than_that_of_the_gateway(self) -> None:
+        """The gateway's Redis is away, and doctor reads another one, or none."""
+        gone = f"redis://{LOOPBACK}:{free_port()}"
+        apart = Daemon("--gateway", "gw2", redis=gone).start(ready=False)
+        self.addCleanup(apart.discard)
+        said_of_it = "! the gateway at --http is not connected to Redis\n"
+        where = ["--tcp", f"{LOOPBACK}:{apart.tcp_port}", "--http", f"http://{LOOPBACK}:{apart.http_port}"]
+        ended = run("doctor", "--redis", self.server.url, *where)
+        self.assertEqual(ended.returncode, 1)
+        self.assertIn(said_of_it, ended.stdout)
+        ended = run("doctor", "--redis", gone, *where)
+        self.assertEqual(ended.returncode, 2)
+        self.assertIn(f"something listens on {LOOPBACK}:{apart.tcp_port}\n", ended.stdout)
+        self.assertIn(said_of_it, ended.stdout)
+        self.assertIn("(--redis or JT709C_REDIS; for an embedded one, embedded:DIR)", ended.stderr)
 
     def test_connections_without_frames(self) -> None:
         with socket.create_connection((LOOPBACK, self.daemon.tcp_port)):
