@@ -146,7 +146,7 @@ class Fencing(RuleBasedStateMachine):
 
     @rule(unit=units, command=st.sampled_from(("unlock", "unlock", "locate")), ttl=st.sampled_from((4, 40)))
     def give(self, unit: int, command: str, ttl: int) -> None:
-        self.world.give(self.world.units[unit], command, ttl)
+        self.world.push_command(self.world.units[unit], command, ttl)
 
     @rule(
         unit=units,
@@ -154,17 +154,17 @@ class Fencing(RuleBasedStateMachine):
         before_reply=st.booleans(),
     )
     def carry_out(self, unit: int, stage: str, before_reply: bool) -> None:
-        self.world.carry_out(self.world.units[unit], stage, before_reply)
+        self.world.advance_unlock(self.world.units[unit], stage, before_reply)
 
-    @precondition(lambda self: self.world.given)
+    @precondition(lambda self: self.world.pushed)
     @rule(unit=units, which=st.integers(0, 20), what=st.sampled_from(("again", "cancel")))
     def give_of_another(self, unit: int, which: int, what: str) -> None:
-        commands = [one for one in self.world.given.values() if one.target is None]
+        commands = [one for one in self.world.pushed.values() if one.target is None]
         one = commands[which % len(commands)]
         if what == "cancel":
-            self.world.take_back(self.world.units[unit], one.id)
+            self.world.push_cancel(self.world.units[unit], one.id)
         elif one.physical:
-            self.world.give(self.world.units[unit], "unlock", 40, again=one.id)
+            self.world.push_command(self.world.units[unit], "unlock", 40, again=one.id)
 
     # Locks
 
@@ -237,7 +237,7 @@ class Fencing(RuleBasedStateMachine):
     @rule()
     def come_late(self) -> None:
         """A request over a lost connection reaches Redis."""
-        self.world.stray_in()
+        self.world.execute_stray()
 
     @precondition(lambda self: len(self.world.gateways) > 1)
     @rule(number=gateways)
@@ -274,7 +274,7 @@ class Fencing(RuleBasedStateMachine):
     @rule(what=st.sampled_from((*KEYS, *LISTS)), name=st.sampled_from(NAMES), unit=units, lost=st.booleans())
     def displace(self, what: str, name: str, unit: int, lost: bool) -> None:
         key, device = self.world.key, self.world.units[unit].device
-        command = next(reversed(self.world.given), "o1")
+        command = next(reversed(self.world.pushed), "o1")
         name_of = {
             "command": key("command", command),
             "intake": key("commands", "intake", name),

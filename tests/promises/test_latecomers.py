@@ -37,8 +37,8 @@ class LatecomerTests(SynchronousTestCase):
         """Push an unlock command and run it to this step at the first gateway; return its id."""
         self.lock.connect(self.first, self.world.now, keeping=False)
         self.live(1)
-        self.world.carry_out(self.lock, stage, before_reply)
-        return next(iter(self.world.given))
+        self.world.advance_unlock(self.lock, stage, before_reply)
+        return next(iter(self.world.pushed))
 
     def written(self) -> int:
         """Return how often anything was written."""

@@ -11,7 +11,7 @@ from attrs import define
 from jt709c_gateway.commands.model import ENDED
 from tests.support import RedisError
 from tests.support.commands import EDGES
-from tests.support.fencing_world import NAMES, Given, World
+from tests.support.fencing_world import NAMES, PushedCommand, World
 
 #: Seconds within which everything ends without faults.
 PATIENCE: Final = 240
@@ -28,13 +28,13 @@ class CheckedWorld(World):
         """Check the invariants that hold at any moment."""
         for unit in self.units:
             unit.collect()
-        for one in self.given.values():
+        for one in self.pushed.values():
             count = self.writes(one)
             assert count <= 1, f"{one.id} was written {count} times"
             with contextlib.suppress(RedisError):
                 self._check_state(one, self.client.record(one.id), count)
 
-    def _check_state(self, one: Given, record: dict[str, str], count: int) -> None:
+    def _check_state(self, one: PushedCommand, record: dict[str, str], count: int) -> None:
         state = record.get("state", "")
         if one.state in ENDED and state:
             confirmed = one.state in OPEN and state == "confirmed"
@@ -47,12 +47,14 @@ class CheckedWorld(World):
     def check_end(self) -> None:
         """Check the invariants that hold when everything has ended."""
         events = self._events()
-        for one in self.given.values():
+        for one in self.pushed.values():
             record = self.client.record(one.id)
-            told = events.get(one.id, [])
+            published = events.get(one.id, [])
             state = self._found()
-            assert record.get("state") in ENDED, f"{one.id} does not end: {record}, told {told}; {state}"
-            self._check_told(one, record, told)
+            assert record.get("state") in ENDED, (
+                f"{one.id} does not end: {record}, published {published}; {state}"
+            )
+            self._check_published(one, record, published)
             if one.target is not None and record["state"] == "done":
                 target = self.client.record(one.target)
                 assert target["state"] == "cancelled", f"{one.id} has taken back {target}"
@@ -81,31 +83,33 @@ class CheckedWorld(World):
         ]
         return "\n".join(["", *found, *alive])
 
-    def _check_told(self, one: Given, record: dict[str, str], told: list[str]) -> None:
-        ends = [state for state in told if state in ENDED]
+    def _check_published(self, one: PushedCommand, record: dict[str, str], published: list[str]) -> None:
+        ends = [state for state in published if state in ENDED]
         allowed = len(ends) <= 1 or (len(ends) == 2 and ends[0] in OPEN and ends[1] == "confirmed")
-        assert allowed, f"{one.id} was told as {told}"
+        assert allowed, f"{one.id} was published as {published}"
         if not self.refused:
-            assert ends and ends[-1] == record["state"], f"{one.id} is {record}, and was told as {told}"
-            for before, after in zip(["", *told[:-1]], told, strict=True):
-                assert after in EDGES.get(before, ()), f"{one.id}: {before} -> {after} in {told}"
+            assert ends and ends[-1] == record["state"], (
+                f"{one.id} is {record}, and was published as {published}"
+            )
+            for before, after in zip(["", *published[:-1]], published, strict=True):
+                assert after in EDGES.get(before, ()), f"{one.id}: {before} -> {after} in {published}"
         if name := record.get("reply_to"):
             key = self.client.key("reply", name)
             texts = self.client.redis.call("LRANGE", key, 0, -1)
             states = [json.loads(text)["state"] for text in texts]
             wanted = ends if not self.refused else states
-            assert states == wanted, f"{one.id} was told as {told}, and replied to with {states}"
+            assert states == wanted, f"{one.id} was published as {published}, and replied to with {states}"
             good = len(states) == 1 or (len(states) == 2 and states[0] in OPEN and states[1] == "confirmed")
             assert good and states[-1] == record["state"], f"{one.id}: replies {states}, record {record}"
 
     def _events(self) -> dict[str, list[str]]:
         """Return the states of each command from its events; repetitions count once."""
-        told: dict[str, list[str]] = {}
+        published: dict[str, list[str]] = {}
         for event in self.client.events("command"):
-            states = told.setdefault(event["data"]["id"], [])
+            states = published.setdefault(event["data"]["id"], [])
             if not states or states[-1] != event["data"]["state"]:
                 states.append(event["data"]["state"])
-        return told
+        return published
 
     def _check_reports(self) -> None:
         """Check that answered reports are in the stream, and no report twice."""
@@ -125,7 +129,7 @@ class CheckedWorld(World):
         self.grant()
         self.replace()
         while self.stray:
-            self.stray_in()
+            self.execute_stray()
         for gateway in list(self.gateways):
             if gateway.frozen:
                 gateway.thaw(self.now, data_first=True)
@@ -174,4 +178,4 @@ class CheckedWorld(World):
             gateway.dispatcher.context.claims.tokens for gateway in self.gateways
         ):
             return False
-        return all(self.client.state(command) in ENDED for command in self.given)
+        return all(self.client.state(command) in ENDED for command in self.pushed)

@@ -19,7 +19,7 @@ MOST_GATEWAYS: Final = 3
 
 
 @define(eq=False)
-class Given:
+class PushedCommand:
     """A command that was pushed, perhaps several times under the same id."""
 
     id: str
@@ -43,7 +43,7 @@ class World:
     #: Processes that have ended.
     gone: list[Gateway] = field(factory=list)
     units: list[Unit] = field(factory=list)
-    given: dict[str, Given] = field(factory=dict)
+    pushed: dict[str, PushedCommand] = field(factory=dict)
     #: Requests on lost connections, which reach Redis late or never.
     stray: list[tuple[Gateway, list[Request]]] = field(factory=list)
     #: Rights that were removed.
@@ -121,7 +121,7 @@ class World:
         if not gateway.wire.connected and not gateway.frozen:
             gateway.connected()
 
-    def stray_in(self) -> None:
+    def execute_stray(self) -> None:
         """Execute the oldest request of a lost connection."""
         while self.stray:
             gateway, requests = self.stray[0]
@@ -197,11 +197,11 @@ class World:
 
     # Commands
 
-    def give(self, unit: Unit, command: str, ttl: int, again: str | None = None) -> None:
+    def push_command(self, unit: Unit, command: str, ttl: int, again: str | None = None) -> None:
         """Push a command, new or with an id that was pushed before."""
-        number = sum(len(one.marks) for one in self.given.values()) + len(self.given) + 1
+        number = sum(len(one.marks) for one in self.pushed.values()) + len(self.pushed) + 1
         command_id = again or f"o{number}"
-        one = self.given.setdefault(command_id, Given(command_id, command == "unlock"))
+        one = self.pushed.setdefault(command_id, PushedCommand(command_id, command == "unlock"))
         more = {"id": command_id, "ttl": ttl, "timeout": 3, "reply_to": f"r{number}"}
         if command == "unlock":
             password = f"{number:06d}"
@@ -210,10 +210,10 @@ class World:
         else:
             self.client.command(unit.device, command, **more)
 
-    def carry_out(self, unit: Unit, stage: str, before_reply: bool) -> None:
+    def advance_unlock(self, unit: Unit, stage: str, before_reply: bool) -> None:
         """Push an unlock command and advance it to a given step; the reply to that step may have arrived."""
-        self.give(unit, "unlock", 40)
-        one = next(reversed(self.given.values()))
+        self.push_command(unit, "unlock", 40)
+        one = next(reversed(self.pushed.values()))
         for _ in range(100):
             busy = False
             for gateway in self.gateways:
@@ -228,7 +228,7 @@ class World:
             if not busy:
                 self.pass_time(0.1)
 
-    def _has_come_to(self, one: Given, stage: str) -> bool:
+    def _has_come_to(self, one: PushedCommand, stage: str) -> bool:
         try:
             record = self.client.record(one.id)
         except RedisError:
@@ -245,13 +245,13 @@ class World:
         }
         return reached[stage]
 
-    def take_back(self, unit: Unit, target: str) -> None:
+    def push_cancel(self, unit: Unit, target: str) -> None:
         """Push a cancel command."""
-        command_id = f"c{len(self.given) + 1}"
-        self.given[command_id] = Given(command_id, False, target=target)
+        command_id = f"c{len(self.pushed) + 1}"
+        self.pushed[command_id] = PushedCommand(command_id, False, target=target)
         self.client.command(unit.device, "cancel", {"id": target}, id=command_id)
 
-    def writes(self, one: Given) -> int:
+    def writes(self, one: PushedCommand) -> int:
         """Return how often a command was written, over all connections."""
         written = [data for unit in self.units for data in unit.written]
         return sum(mark in data for mark in one.marks for data in written)
