@@ -13,10 +13,11 @@ from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.commands import model
 from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE
+from jt709c_gateway.commands.event_data import CommandData
 from jt709c_gateway.commands.model import EXPECTED, Envelope, Wire
 from jt709c_gateway.protocol.events import KINDS
 from jt709c_gateway.redis.keys import DEFAULT_PREFIX, Keys
-from jt709c_gateway.web.event_types import CommandData, event_types
+from jt709c_gateway.web.event_types import event_types
 
 What = Literal["events", "command", "asyncapi"]
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from attrs import field, frozen
 
+from jt709c_gateway.commands.event_data import DATA
 from jt709c_gateway.commands.model import ENDED, SIGNED_TEXT, CommandState
 from jt709c_gateway.commands.signature import mac
 from jt709c_gateway.commands.signing import SigningKey
@@ -45,6 +46,14 @@ class Event(msgspec.Struct, frozen=True):
     raw_masked: bool = False
     repeats: int | None = None
     v: int = 1
+
+    def typed(self) -> Any:
+        """Return `data` as an object of the type of its kind, None for an unknown kind.
+
+        Raises msgspec.ValidationError if a field is missing or has another type.
+        """
+        wanted = DATA.get(self.kind)
+        return None if wanted is None else msgspec.convert(self.data, wanted)
 
 
 _decode_event: Final = msgspec.json.Decoder(Event).decode

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 from attrs import define, evolve, field
 
+from jt709c_gateway.commands.event_data import CommandData
 from jt709c_gateway.commands.serialization import public_from_hash
 from jt709c_gateway.redis.command_writes import KEEP
 from jt709c_gateway.redis.keys import Keys
@@ -13,7 +14,6 @@ from jt709c_gateway.util.timestamps import Timestamp
 from jt709c_gateway.web import pagination
 from jt709c_gateway.web import query as read
 from jt709c_gateway.web.device_table import DeviceTable
-from jt709c_gateway.web.event_types import CommandData
 from jt709c_gateway.web.http import ApiError, ApiRequest, Response, json_response
 from jt709c_gateway.web.redis_client import WebRedis
 from jt709c_gateway.web.router import Result, Route

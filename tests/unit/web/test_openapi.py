@@ -9,6 +9,7 @@ import jsonschema
 import openapi_spec_validator
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway.commands.event_data import DATA, CommandData
 from jt709c_gateway.commands.serialization import PUBLIC_FIELDS
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.decoder import Decoder
@@ -16,7 +17,6 @@ from jt709c_gateway.protocol.envelope import Origin, wrap_all
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.web.api.commands import CommandRecord
-from jt709c_gateway.web.event_types import DATA, CommandData
 from tests.support import wait_until
 from tests.support.acl import GATEWAY, GuardedServer, rules_of
 from tests.support.commands import FakeLock, new_device
