@@ -20,7 +20,7 @@ _CONTENT_BYTES: Final = CONTENT // 2
 #: No lock was made before this date: a clock that shows an earlier one was reset.
 FIRST_YEAR: Final = 2015
 #: The content key of an event that can't be recognised in a repetition: no hex digits.
-_NO_KEY: Final = "-" * CONTENT
+NO_KEY: Final = "-" * CONTENT
 
 
 def content_of(location: Location, body: bytes) -> bytes:
@@ -98,11 +98,11 @@ class Message:
         """
         if len(self.contents) < 2:
             return None
-        keys, contents, key = [], iter(self.contents), _NO_KEY
+        keys, contents, key = [], iter(self.contents), NO_KEY
         for kind, _ in self.events:
             if kind == KIND_LOCATION:
                 content = next(contents, b"")
-                key = content_key(content) if content else _NO_KEY
+                key = content_key(content) if content else NO_KEY
             keys.append(key)
         return keys
 

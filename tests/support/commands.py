@@ -84,9 +84,10 @@ class FakeLock:
         message_id: int = 0x0200,
         alarm_bits: int = 0,
     ) -> bytes:
-        """Return a location report of now, or of `at` in epoch seconds."""
+        """Return a location report of now, or of `at` in epoch seconds; no two have the same content."""
         moment = datetime.fromtimestamp(time.time() if at is None else at, UTC).replace(microsecond=0)
-        return self.frame(message_id, location(items, status=status, time=moment, alarm_bits=alarm_bits))
+        where = {"time": moment, "altitude_m": self._serial % 5000}
+        return self.frame(message_id, location(items, status=status, alarm_bits=alarm_bits, **where))
 
     def report(self, items: bytes = b"", status: int = jt709.STATUS_FIX, at: float | None = None) -> None:
         """Send a location report and wait until it is answered."""

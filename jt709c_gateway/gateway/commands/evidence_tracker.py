@@ -3,7 +3,6 @@
 That includes reports that arrive before Redis has returned those commands.
 """
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,6 +11,7 @@ from attrs import define, field
 from jt709c_gateway.commands.lifecycle import CommandExecution, Step
 from jt709c_gateway.gateway.commands import matching
 from jt709c_gateway.gateway.commands.context import CommandContext
+from jt709c_gateway.gateway.commands.heard_reports import HeardReports, without_committed
 from jt709c_gateway.gateway.commands.restore import is_stale, restore_confirmable
 from jt709c_gateway.gateway.lock_clock import LockClock
 from jt709c_gateway.gateway.sessions import Session
@@ -21,8 +21,6 @@ from jt709c_gateway.redis.command_store_types import Claim
 
 #: Ended commands per device that can still be confirmed; the oldest are forgotten first.
 MAX_WATCHED: Final = 16
-#: Fingerprints kept of reports that were received after the last claim.
-MAX_HEARD: Final = 64
 #: Messages kept until Redis has returned the unsettled commands.
 MAX_EARLY: Final = 16
 
@@ -31,13 +29,14 @@ MAX_EARLY: Final = 16
 class _Early:
     """A message that arrived at `now` (epoch seconds) before the unsettled commands were known.
 
-    `new` is false for a repeated report, None until Redis has replied. `used` says that it has settled a
-    command already.
+    `news` is the message without repeated reports, None for a repeated message. `tentative` says that Redis
+    has to be asked whether there are any. `used` says that the message has settled a command already.
     """
 
     message: Message
     now: float
-    new: bool | None
+    news: Message | None
+    tentative: bool
     used: bool
 
 
@@ -57,9 +56,7 @@ class EvidenceTracker:
     _elsewhere: list[CommandExecution] = field(factory=list, repr=False)
     #: Unsettled commands that were recovered or adopted since the last claim.
     _recovered: list[CommandExecution] = field(factory=list, repr=False)
-    #: Fingerprints of the device's reports: those in Redis at the last claim, and those received here.
-    _committed: frozenset[str] = field(default=frozenset(), repr=False)
-    _reports: deque[str] = field(factory=lambda: deque(maxlen=MAX_HEARD), repr=False)
+    _heard: HeardReports = field(factory=HeardReports, repr=False)
     #: Whether a claim has succeeded since the device connected.
     _claimed: bool = False
 
@@ -95,8 +92,7 @@ class EvidenceTracker:
 
     def not_stored(self, report: str) -> None:
         """Accept a report again: Redis has not stored the one with this fingerprint."""
-        if report in self._reports:
-            self._reports.remove(report)
+        self._heard.forget(report)
 
     def track_recovered(self, run: CommandExecution) -> None:
         """Match the messages kept so far to a recovered command, too."""
@@ -129,14 +125,23 @@ class EvidenceTracker:
             session.sublocks.restore(claim.sublocks)
         if session.lock_state is None and not early:
             session.lock_state = claim.lock_state
-        self._committed, self._claimed = claim.recent, True
+        self._heard.claimed(claim.recent)
+        self._claimed = True
         count = self.context.publisher.count_wrong_passwords
         for one in early:
-            if one.new is None:
-                one.new = one.message.fingerprint not in claim.recent
-            if one.new and not one.used:
+            if one.tentative and one.news is not None:
+                one.news, one.tentative = without_committed(one.message, one.news, claim.recent), False
+            if one.news is not None and not one.used:
                 steps = matching.match_message(
-                    one.message, found, state.state, one.now, count, clock, sublocks, self._elsewhere
+                    one.message,
+                    found,
+                    state.state,
+                    one.now,
+                    count,
+                    clock,
+                    sublocks,
+                    self._elsewhere,
+                    one.news,
                 )
                 one.used = bool(steps)
                 yield from ((run, step, one.message.fingerprint) for run, step in steps)
@@ -159,8 +164,8 @@ class EvidenceTracker:
         """
         early = self._early
         runs = self.watched if current is None else [current, *self.watched]
-        new = self._is_new(message) if runs or early is not None else True
-        if not new:
+        news = self._heard.hear(message) if runs or early is not None else message
+        if news is None:
             runs = []
         elif current is not None and current.unwritten:
             # No message can be a reaction to bytes that have not been sent.
@@ -177,10 +182,10 @@ class EvidenceTracker:
             clock,
             sublocks,
             self._elsewhere,
+            news,
         )
         if early is not None and len(early) < MAX_EARLY:
-            known = None if new and (claiming or not self._claimed) else new
-            early.append(_Early(message, now, known, bool(steps)))
+            early.append(_Early(message, now, news, claiming or not self._claimed, bool(steps)))
         return steps
 
     def _restore(self, claim: Claim) -> tuple[list[CommandExecution], list[CommandExecution]]:
@@ -202,19 +207,6 @@ class EvidenceTracker:
         found += [run for run in self._recovered if run in self.watched]
         self._recovered = []
         return found, elsewhere
-
-    def _is_new(self, message: Message) -> bool:
-        """Whether a message may be evidence: false for a repeated report.
-
-        Taken for a second movement, a repeated report would confirm a command that moved nothing.
-        """
-        fingerprint = message.fingerprint
-        if fingerprint is None:
-            return True
-        if fingerprint in self._committed or fingerprint in self._reports:
-            return False
-        self._reports.append(fingerprint)
-        return True
 
     def _trim(self) -> None:
         ended = [run for run in self.watched if run.ended]

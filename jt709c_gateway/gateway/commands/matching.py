@@ -33,12 +33,14 @@ def match_message(
     clock: LockClock,
     sublocks: SubLockStates | None = None,
     elsewhere: Sequence[CommandExecution] = (),
+    news: Message | None = None,
 ) -> list[tuple[CommandExecution, Step]]:
     """Match a message to the first command that it fits; returns the steps and sets ids in the events.
 
     `lock_state` and `sublocks` are the states known before the message, `clock` is the device's. `answered`
     is called with a command and its first answer. A movement that fits a command `elsewhere`, which another
-    gateway holds, better than those here confirms none of these.
+    gateway holds, better than those here confirms none of these. `news` is the message without reports that
+    have come before, which are no evidence; None when there are none.
     """
     steps: list[tuple[CommandExecution, Step]] = []
     if not runs:
@@ -53,7 +55,8 @@ def match_message(
                     answered(run, answer)
                 steps.append((run, run.reply(answer, now)))
                 break
-    return steps + _evidence(runs, observations(message, lock_state, clock, sublocks, now), now, elsewhere)
+    seen = observations(news or message, lock_state, clock, sublocks, now)
+    return steps + _evidence(runs, seen, now, elsewhere)
 
 
 def _evidence(
