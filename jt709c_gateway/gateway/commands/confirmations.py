@@ -40,6 +40,7 @@ class Confirmations:
         """
         self.pending -= 1
         if written:
+            self.context.claims.discard(run.command.id)
             self.owner.schedule_next()
             return
         self.evidence.not_stored(report)
@@ -53,9 +54,12 @@ class Confirmations:
 
     async def _check_unsettled(self, run: CommandExecution) -> None:
         """Drop a command that is not this gateway's any more, or that has been settled."""
+        # Its present state may be on its way to Redis.
+        await self.context.publisher.committed(run.command.device)
+        state = run.state
         try:
             record = await self.context.store.record(run.command.id)
         except txredisapi.RedisError:
             return
-        if not self.context.claims.may_settle(run, record):
+        if run.state is state and not self.context.claims.may_settle(run, record):
             self.owner.drop(run)

@@ -54,3 +54,46 @@ class RepeatedMovementTests(BenchTestCase):
         self.node.feed(link, self.lock.frame(0x0201, encode_location_answer(serial, position)))
         self.node.run()
         self.assertEqual((self.client.state(opening), self.client.state(query)), ("acknowledged", "done"))
+
+
+class RefusedEvidenceTests(BenchTestCase):
+    """Redis refuses a report, and the device sends it again."""
+
+    def test_again_at_once(self) -> None:
+        """A command without an answer stays watched at every moment after its confirmation was refused."""
+        for steps in range(8):
+            with self.subTest(steps=steps):
+                link = self.come()
+                self.node.run()
+                command = self.client.unlock(self.device)
+                self.node.run()
+                moved = self.lock.location(lock_event(), UNLOCKED, START + self.node.clock.seconds())
+                history = self.client.key("history", self.device)
+                self.client.redis.call("RENAME", history, f"{history}:kept")
+                self.client.redis.call("SADD", history, "x")
+                self.node.feed(link, moved)
+                late = self.node.committer.statistics.late
+                # Refused once, and once more without its event.
+                while self.node.committer.statistics.late < late + 2:
+                    self.assertTrue(self.node.step())
+                self.client.redis.call("RENAME", f"{history}:kept", history)
+                for _ in range(steps):
+                    self.node.step()
+                self.node.feed(link, moved)
+                self.node.run()
+                self.assertEqual(self.client.state(command), "confirmed", steps)
+                self.node.pass_time(2)
+
+    def test_confirmation_without_event(self) -> None:
+        """A confirmation whose event can't be written is stored, and the claim is let go of at once."""
+        link = self.come()
+        command = self.client.unlock(self.device)
+        self.node.run()
+        history = self.client.key("history", self.device)
+        self.client.redis.call("DEL", history)
+        self.client.redis.call("SADD", history, "x")
+        self.report(self.node, link, status=UNLOCKED)
+        self.node.run()
+        self.assertEqual(self.client.state(command), "confirmed")
+        self.assertEqual(self.node.dispatcher.context.claims.tokens, {})
+        self.client.redis.call("DEL", history)
