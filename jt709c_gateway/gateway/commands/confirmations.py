@@ -29,10 +29,10 @@ class Confirmations:
         `before` is the command before that.
         """
         self.pending += 1
-        done = partial(self._on_done, run, before, report)
-        self.context.publisher.publish(run, step, done=done, report=report)
+        on_settled = partial(self._on_settled, run, before, report)
+        self.context.publisher.publish(run, step, on_settled=on_settled, report=report)
 
-    def _on_done(self, run: CommandExecution, before: CommandStatus, report: str, written: bool) -> None:
+    def _on_settled(self, run: CommandExecution, before: CommandStatus, report: str, written: bool) -> None:
         """Have a command await evidence again if Redis has refused to confirm it.
 
         Either the report was not stored, and the device will repeat it; or another gateway has settled the

@@ -176,7 +176,7 @@ class CommandExecutor:
         self.context.claims.discard(run.command.id)
         self.finish(run, watch=False)
 
-    def _on_stored(self, run: CommandExecution, written: bool) -> None:
+    def _on_settled(self, run: CommandExecution, written: bool) -> None:
         if not written:
             self.drop(run)
 
@@ -187,7 +187,8 @@ class CommandExecutor:
         if step.before is not None and report is not None:
             self._confirmations.publish(run, step, step.before, report)
         else:
-            self.context.publisher.publish(run, step, done=partial(self._on_stored, run), report=report)
+            settled = partial(self._on_settled, run)
+            self.context.publisher.publish(run, step, on_settled=settled, report=report)
         if step.action is Action.RESEND and self._sender is not None:
             self._sender.resend()
         elif step.action is Action.REQUEUE:

@@ -70,6 +70,12 @@ class CommandExpiry:
             self.log.error("command {id} is in no list; it ends as {state}", id=command_id, state=state)
 
     def _announcement(self) -> Announcement:
+        """An event for commands that the script ends, cut where the script puts in what only it knows.
+
+        The parts are those of an event that is encoded as all others are, so that both have the same fields
+        in the same order. This relies on the order of `protocol.events.Event`: `v` and `id` first, `data`
+        last. `test_fields_of_other_events` fails when that changes.
+        """
         gateway = self.context.gateway
         text = gateway.events.encode(_DEVICE, KIND_COMMAND, _DATA)
         number, _, rest = text.removeprefix('{"v":1,"id":"').partition('"')

@@ -39,7 +39,7 @@ class LocalCommands:
         hidden = frozenset() if shown else frozenset({"id"})
         run = CommandExecution(evolve(command, device=device), None, self.context.limits, hidden)
         listed = store.recent_writes(command.id, now)
-        publisher.publish(run, run.queued(now), commands=listed, local=True)
+        publisher.publish(run, run.queued(now), listed, local=True)
         reason, commands = None, []
         if command.name == "clear_lockout":
             commands = store.wrong_password_writes(device, 0)
@@ -47,7 +47,8 @@ class LocalCommands:
             reason = await self._cancel(str(command.params["id"]), now)
         state = CommandState.DONE if reason is None else CommandState.REJECTED
         settled: defer.Deferred[bool] = defer.Deferred()
-        publisher.publish(run, run.settle(now, state, reason), settled.callback, commands, local=True)
+        outcome = run.settle(now, state, reason)
+        publisher.publish(run, outcome, commands, local=True, on_stored=settled.callback)
         if not await settled and not await store.is_known(command.id):
             raise txredisapi.ResponseError("an outcome could not be stored")
         await store.drop(entry)
@@ -75,5 +76,5 @@ class LocalCommands:
             return f"the queue entry of command {target} is invalid"
         self.context.claims.add(target, record)
         stored: defer.Deferred[bool] = defer.Deferred()
-        self.context.publisher.publish(cancelled, cancelled.cancel(now), stored.callback)
+        self.context.publisher.publish(cancelled, cancelled.cancel(now), on_stored=stored.callback)
         return None if await stored else f"command {target} could not be taken back"

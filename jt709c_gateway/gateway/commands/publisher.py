@@ -43,21 +43,21 @@ class CommandPublisher:
         self,
         run: CommandExecution,
         step: Step,
-        then: Callable[[bool], None] | None = None,
         commands: list[RedisCommand] | None = None,
         *,
         local: bool = False,
         writing: bool = False,
-        done: Callable[[bool], None] | None = None,
+        on_stored: Callable[[bool], None] | None = None,
+        on_settled: Callable[[bool], None] | None = None,
         report: str | None = None,
     ) -> None:
-        """Store and announce a step's transitions in order; calls `then` after the last one.
+        """Store and announce a step's transitions in order; calls `on_stored` after the last one.
 
-        `then` gets whether the last transition was stored: Redis refuses writes of a claim that has ended.
-        Without `then`, a refused transition is stored again without its event; `done` gets whether one of the
-        two was stored. `local` is for commands that are not sent to a device: they have no record before they
-        end. `writing` says that bytes follow: Redis refuses a second `writing` record of the same attempt.
-        `report` is the fingerprint of the report that has led to the step.
+        `on_stored` gets whether the last transition was stored: Redis refuses writes of a claim that has
+        ended. Without it, a refused transition is stored again without its event; `on_settled` gets whether
+        one of the two was stored. `local` is for commands that are not sent to a device: they have no record
+        before they end. `writing` says that bytes follow: Redis refuses a second `writing` record of the same
+        attempt. `report` is the fingerprint of the report that has led to the step.
         """
         for transition in step.transitions:
             last = transition is step.transitions[-1]
@@ -65,7 +65,9 @@ class CommandPublisher:
             if not local or transition.fields["ended_at"] is not None:
                 further = self._record_writes(run, transition) + further
             condition = self._condition(run, transition, local, writing, report)
-            self._announce(run, transition, then if last else None, further, condition, done, report)
+            self._announce(
+                run, transition, on_stored if last else None, further, condition, on_settled, report
+            )
 
     def _condition(
         self, run: CommandExecution, transition: Transition, local: bool, writing: bool, report: str | None
@@ -98,10 +100,10 @@ class CommandPublisher:
         self,
         run: CommandExecution,
         transition: Transition,
-        then: Callable[[bool], None] | None,
+        on_stored: Callable[[bool], None] | None,
         commands: list[RedisCommand],
         condition: Condition,
-        done: Callable[[bool], None] | None,
+        on_settled: Callable[[bool], None] | None,
         report: str | None,
     ) -> None:
         command = run.command
@@ -118,12 +120,12 @@ class CommandPublisher:
                 self.claims.discard(command.id, token)
             if ended and run.attempts and self.gateway.sessions.get(command.device) is None:
                 self.notify_owner(command.device)
-            if not written and (then is None or isinstance(condition, UnknownCondition)):
-                self._retry_without_event(command.device, commands, condition, session, then, done)
-            elif then is not None:
-                then(written)
-            elif done is not None:
-                done(written)
+            if not written and (on_stored is None or isinstance(condition, UnknownCondition)):
+                self._retry_without_event(command.device, commands, condition, session, on_stored, on_settled)
+            elif on_stored is not None:
+                on_stored(written)
+            elif on_settled is not None:
+                on_settled(written)
 
         # Evidence counts only when it was seen in the device's newest session.
         session = (
@@ -138,8 +140,8 @@ class CommandPublisher:
         commands: list[RedisCommand],
         condition: Condition,
         seen_in: Session | None,
-        then: Callable[[bool], None] | None,
-        done: Callable[[bool], None] | None,
+        on_stored: Callable[[bool], None] | None,
+        on_settled: Callable[[bool], None] | None,
     ) -> None:
         """Store a refused step again without its event.
 
@@ -149,10 +151,10 @@ class CommandPublisher:
         """
 
         def retried(written: bool) -> None:
-            if done is not None:
-                done(written)
-            if then is not None:
-                then(written)
+            if on_settled is not None:
+                on_settled(written)
+            if on_stored is not None:
+                on_stored(written)
 
         self.submit(device, None, commands, retried, condition, seen_in)
 

@@ -162,7 +162,7 @@ class CommandSender:
             return
         self.context.authorizer.note_written(self.run.command)
         recording: defer.Deferred[bool] = defer.Deferred()
-        self.context.publisher.publish(self.run, step, recording.callback, writing=True)
+        self.context.publisher.publish(self.run, step, writing=True, on_stored=recording.callback)
         # After a failover the server that stores the record may not know the claim: it is checked again.
         recorded: bool | None = await recording
         if not recorded or not self.context.claims.leased():

@@ -98,6 +98,16 @@ class EndTests(BenchTestCase):
             left = self.client.redis.call("LLEN", self.client.key("commands", "waiting", command.device))
             self.assertEqual(left, 0)
 
+    def test_fields_of_other_events(self) -> None:
+        """An event of the script has the fields of one that the gateway encodes, in the same order."""
+        run = self.put()
+        self.end()
+        (event,) = self.client.events("command")
+        own = json.loads(self.node.gateway.events.encode(run.command.device, "command", {}))
+        self.assertEqual(list(event), list(own))
+        other = {name for name in own if event[name] != own[name]}
+        self.assertEqual(other - {"received_at"}, {"id", "data"})
+
     def test_ids_differ(self) -> None:
         """No two events have the same id."""
         for _ in range(120):
