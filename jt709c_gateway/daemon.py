@@ -44,7 +44,7 @@ from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.redis_time import RedisTime
 from jt709c_gateway.redis.scripts import Caller
 from jt709c_gateway.startup import (
-    StartError,
+    cannot_listen,
     embedded_server,
     redis_connector,
     reply_timeout,
@@ -136,10 +136,10 @@ def _lock_listeners(
     for description in () if settings.no_tcp else settings.listen:
         plain, proxied = split_proxied(description)
         connected = ProxiedLockFactory(factory) if proxied else factory
-        listeners.append(TcpService(listening_endpoint(reactor, plain), connected, description))
+        listeners.append(TcpService(listening_endpoint(reactor, plain), connected, f"--listen {description}"))
     for port in () if settings.no_udp else settings.udp:
         datagrams = LockDatagrams(gateway, settings.max_sessions)
-        listeners.append(UdpService(reactor, port.port, port.interface, datagrams))
+        listeners.append(UdpService(reactor, port.port, port.interface, datagrams, f"--udp {port}"))
     return listeners
 
 
@@ -298,7 +298,7 @@ class GatewayService(MultiService):
             for listener in self.listeners:
                 listener.privilegedStartService()
         except ListenError as error:
-            raise StartError(error) from None
+            raise cannot_listen(error) from None
         if not self._binds:
             return
         for listener in self._lock_ports:

@@ -19,6 +19,7 @@ from jt709c_gateway.redis.connector import RedisConnector
 from jt709c_gateway.redis.credentials import read_password
 from jt709c_gateway.redis.embedded.server import EmbeddedServer
 from jt709c_gateway.redis.tls import TlsFiles
+from jt709c_gateway.transport.listeners import ListenError
 from jt709c_gateway.transport.proxy_protocol import split_proxied
 
 #: Exit status of a process that stops because it can't continue.
@@ -26,6 +27,8 @@ EXIT_FAILURE: Final = 1
 #: Share of a gateway's ttl that one reply of Redis may take, at most: a renewal must be able to fail and be
 #: repeated before other gateways adopt its commands.
 _REPLY_SHARE: Final = 2 / 3
+#: The option without ports of a kind, by the option that names such a port.
+_OFF: Final = {"--listen": "--no-tcp", "--udp": "--no-udp"}
 
 _log = Logger()
 
@@ -46,6 +49,12 @@ class StartError(SystemExit, Exception):
     def __init__(self, message: object) -> None:
         super().__init__(f"jt709c-gateway: {message}")
         _tell(str(self))
+
+
+def cannot_listen(error: ListenError) -> StartError:
+    """The error for a port that can't be bound, with the options to change."""
+    off = _OFF.get(str(error).partition(" ")[0])
+    return StartError(f"{error}; choose another" + (f", or {off}" if off else ""))
 
 
 def _exit_with_failure() -> None:

@@ -158,6 +158,10 @@ class UdpPort:
     port: int
     interface: str = ""
 
+    def __str__(self) -> str:
+        """The value of `--udp` for it."""
+        return f"{self.port}:interface={self.interface}" if self.interface else str(self.port)
+
 
 def udp_commands(text: str) -> UdpCommands:
     """Parse the policy for commands over UDP."""

@@ -57,7 +57,7 @@ class TcpService(Service):
         listening = self._endpoint.listen(self._factory)
         listening.addCallbacks(self._bound, failures.append)
         if failures:
-            raise ListenError(f"{self._description}: {failures[0].getErrorMessage()}")
+            raise ListenError(f"{self._description}: {failures[0].getErrorMessage().rstrip('.')}")
 
     def startService(self) -> None:
         """Bind, unless that is done."""
@@ -86,11 +86,14 @@ class TcpService(Service):
 class UdpService(Service):
     """Listens on one UDP port from `privilegedStartService` until `stopService`."""
 
-    def __init__(self, reactor: Any, port: int, interface: str, protocol: DatagramProtocol) -> None:
+    def __init__(
+        self, reactor: Any, port: int, interface: str, protocol: DatagramProtocol, description: str = ""
+    ) -> None:
         self._reactor = reactor
         self._number = port
         self._interface = interface
         self._protocol = protocol
+        self._description = description or f"udp {interface or '*'}:{port}"
         self.port: Any = None
 
     def privilegedStartService(self) -> None:
@@ -98,7 +101,7 @@ class UdpService(Service):
         try:
             self.port = self._listen()
         except Exception as error:
-            raise ListenError(f"udp {self._interface or '*'}:{self._number}: {error}") from error
+            raise ListenError(f"{self._description}: {str(error).rstrip('.')}") from error
 
     def _listen(self) -> Any:
         return self._reactor.listenUDP(

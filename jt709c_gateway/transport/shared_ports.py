@@ -46,18 +46,19 @@ class SharedPort:
 
     @classmethod
     def tcp(cls, description: str) -> "SharedPort":
-        """Return a port for the description of a server endpoint of the SHARED_ENDPOINTS."""
+        """Return a port of `--listen` for an endpoint's description, one of the SHARED_ENDPOINTS."""
         found: list[tuple[int, str, int]] = []
         plain, proxied = split_proxied(description)
         endpoint = listening_endpoint(_Recorder(), plain)
         endpoint.listen(None).addCallback(found.append)
         port, interface, backlog = found[0]
-        return cls(socket.SOCK_STREAM, port, interface, description, backlog, proxied)
+        return cls(socket.SOCK_STREAM, port, interface, f"--listen {description}", backlog, proxied)
 
     @classmethod
     def udp(cls, port: int, interface: str) -> "SharedPort":
-        """Return a UDP port."""
-        return cls(socket.SOCK_DGRAM, port, interface, f"udp {interface or '*'}:{port}")
+        """Return a UDP port of `--udp`."""
+        shown = f"{port}:interface={interface}" if interface else str(port)
+        return cls(socket.SOCK_DGRAM, port, interface, f"--udp {shown}")
 
     @property
     def address(self) -> IPv4Address | IPv6Address:
@@ -105,7 +106,7 @@ class SharedPort:
         except OSError as error:
             opened.close()
             reason = CannotListenError(self._interface, self._port, error)  # type: ignore[no-untyped-call]
-            raise ListenError(f"{self._description}: {reason}") from None
+            raise ListenError(f"{self._description}: {str(reason).rstrip('.')}") from None
         return opened
 
     def _bind_address(self) -> Any:

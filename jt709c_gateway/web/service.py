@@ -144,7 +144,7 @@ class WebService(MultiService):
         description = self._settings.http or ""
         site = make_site(self._reactor, registry, readiness, refresh, self._app)
         endpoint = listening_endpoint(self._reactor, description)
-        self._listener = TcpService(endpoint, site, description)
+        self._listener = TcpService(endpoint, site, f"--http {description}")
         return self._listener
 
     def _is_local(self) -> bool:

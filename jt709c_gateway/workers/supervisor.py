@@ -13,7 +13,7 @@ from jt709c_gateway.config.settings import Settings
 from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
 from jt709c_gateway.redis.embedded.server import EmbeddedServer
 from jt709c_gateway.startup import (
-    StartError,
+    cannot_listen,
     embedded_server,
     redis_connector,
     start_embedded,
@@ -92,7 +92,7 @@ class Supervisor(MultiService):
                 addresses.append(port.address)
             super().privilegedStartService()  # type: ignore[no-untyped-call]
         except ListenError as error:
-            raise StartError(error) from None
+            raise cannot_listen(error) from None
         for address in addresses:
             self.log.info("listening for locks on {address}", address=address_text(address))
         warn_of_limit(tcp_descriptions(self._settings))

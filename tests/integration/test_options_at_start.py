@@ -77,20 +77,22 @@ class StartTests(SynchronousTestCase):
         """The TCP port is taken."""
         port = self.taken(socket.SOCK_STREAM)
         said = self.refused(f"--listen=tcp:{port}:interface={LOOPBACK}", "--no-udp", ports=False)
-        self.assertIn(f"tcp:{port}", said)
-        self.assertIn("in use", said)
+        self.assertIn(f"--listen tcp:{port}", said)
+        self.assertIn("in use; choose another, or --no-tcp", said)
 
     def test_taken_udp_port(self) -> None:
         """The UDP port is taken."""
         port = self.taken(socket.SOCK_DGRAM)
         said = self.refused(f"--udp={port}:interface={LOOPBACK}", "--no-tcp", ports=False)
-        self.assertRegex(said, rf"udp.*{port}")
-        self.assertIn("in use", said)
+        self.assertIn(f"--udp {port}:interface={LOOPBACK}: ", said)
+        self.assertIn("in use; choose another, or --no-udp", said)
 
     def test_taken_http_port(self) -> None:
         """The port of the status page is taken."""
         port = self.taken(socket.SOCK_STREAM)
-        self.assertIn(f"tcp:{port}", self.refused(f"--http=tcp:{port}:interface={LOOPBACK}"))
+        said = self.refused(f"--http=tcp:{port}:interface={LOOPBACK}")
+        self.assertIn(f"--http tcp:{port}", said)
+        self.assertTrue(said.rstrip().endswith("in use; choose another"), said)
 
     def test_address_of_nobody(self) -> None:
         """The host does not have this interface."""

@@ -310,9 +310,9 @@ class StartTests(SynchronousTestCase):
     def test_taken_ports(self) -> None:
         """A taken port, over TCP, UDP, or for metrics."""
         for kind, option, right in (
-            (socket.SOCK_STREAM, "--listen=tcp:{}:interface=127.0.0.1", "tcp:{}"),
-            (socket.SOCK_DGRAM, "--udp={}:interface=127.0.0.1", "udp 127.0.0.1:{}"),
-            (socket.SOCK_STREAM, "--http=tcp:{}:interface=127.0.0.1", "tcp:{}"),
+            (socket.SOCK_STREAM, "--listen=tcp:{}:interface=127.0.0.1", "--listen tcp:{}"),
+            (socket.SOCK_DGRAM, "--udp={}:interface=127.0.0.1", "--udp {}:interface=127.0.0.1: "),
+            (socket.SOCK_STREAM, "--http=tcp:{}:interface=127.0.0.1", "--http tcp:{}"),
         ):
             with socket.socket(socket.AF_INET, kind) as holder:
                 holder.bind((LOOPBACK, 0))

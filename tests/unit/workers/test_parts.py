@@ -60,7 +60,7 @@ class SharedPortTests(SynchronousTestCase):
         udp = self.port(SharedPort.udp(0, LOOPBACK))
         other = SharedPort.udp(udp.address.port, LOOPBACK)
         error = self.assertRaises(ListenError, other.bind, range(2))
-        self.assertIn(f"udp {LOOPBACK}:{udp.address.port}", str(error))
+        self.assertIn(f"--udp {udp.address.port}:interface={LOOPBACK}", str(error))
         udp.close_all()
         self.port(other)
 
