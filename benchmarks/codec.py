@@ -12,6 +12,7 @@ from common import above_zero, positive, report, run
 from frames import Reports, device_wire
 
 from jt709c_gateway.protocol import events, jt709, jt808
+from jt709c_gateway.protocol.answers import general_answer
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import Origin, wrap
 from jt709c_gateway.protocol.framing import BinaryFrame, Framer
@@ -58,7 +59,7 @@ class Steps:
     def all(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """Names of the steps, each with a function that takes it once for every frame."""
         feed, decode = Framer().feed, Decoder().decode
-        json, answer = events.to_json, jt808.general_answer
+        json, answer = events.to_json, general_answer
 
         def framing() -> None:
             for wire in self.wires:

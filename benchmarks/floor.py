@@ -11,13 +11,13 @@ from common import LOOPBACK, positive, run
 from frames import device_wire
 from twisted.internet.endpoints import serverFromString
 
-from jt709c_gateway.protocol import jt808
+from jt709c_gateway.protocol import answers, jt808
 from jt709c_gateway.protocol.framing import Frame
 from jt709c_gateway.transport.interfaces import Link
 from jt709c_gateway.transport.listeners import TcpService
 from jt709c_gateway.transport.tcp import LockFactory
 
-_ANSWER = jt808.general_answer(jt808.identify(device_wire(1)), 1, jt808.LOCATION)
+_ANSWER = answers.general_answer(jt808.identify(device_wire(1)), 1, jt808.LOCATION)
 
 
 class Conversation:

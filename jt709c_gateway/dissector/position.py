@@ -4,20 +4,25 @@ from typing import Final
 
 from jt709c_gateway.dissector import formatting
 from jt709c_gateway.dissector.reader import Reader
-from jt709c_gateway.protocol import position
+from jt709c_gateway.protocol import packed_position
 
 #: Bytes up to the flags, which say north or south.
 _FLAGS_END: Final = 15
 _FLAGS: Final = formatting.by_bit(
-    {position.FIX: "fix", position.NORTH: "north", position.EAST: "east", position.ALWAYS: "always_set"}
+    {
+        packed_position.FIX: "fix",
+        packed_position.NORTH: "north",
+        packed_position.EAST: "east",
+        packed_position.ALWAYS: "always_set",
+    }
 )
 
 
 def read(reader: Reader, prefix: str = "") -> None:
     """Read them; `prefix` is put before the name of the time."""
     sided = reader.left >= _FLAGS_END
-    data = reader.peek(position.LENGTH).ljust(position.LENGTH, b"\x00")
-    place = position.decode(data)
+    data = reader.peek(packed_position.LENGTH).ljust(packed_position.LENGTH, b"\x00")
+    place = packed_position.decode(data)
     digits = data[6:15].hex()
     reader.take(6, f"{prefix}time", data[:6].hex(), formatting.moment(place.time))
     nowhere = not any(data[6:14]) and not data[14] & 0xF0

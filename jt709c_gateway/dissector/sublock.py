@@ -8,7 +8,7 @@ from jt709c_gateway.dissector import formatting
 from jt709c_gateway.dissector import position as place
 from jt709c_gateway.dissector.fields import Bits
 from jt709c_gateway.dissector.reader import Reader
-from jt709c_gateway.protocol import position, sublock
+from jt709c_gateway.protocol import packed_position, sublock
 from jt709c_gateway.protocol.events import Peripheral
 from jt709c_gateway.protocol.sublock_end import SUBLOCK_LENGTHS
 
@@ -33,7 +33,9 @@ _LINK: Final = formatting.by_bit({sublock.SIGNAL_LOST: "signal_lost", sublock.RE
 def read(reader: Reader) -> None:
     """Read a whole payload."""
     payload = reader.peek()
-    if not position.looks_sound(payload.ljust(position.LENGTH, b"\x00")[: position.LENGTH]):
+    if not packed_position.looks_sound(
+        payload.ljust(packed_position.LENGTH, b"\x00")[: packed_position.LENGTH]
+    ):
         reader.rest("payload", problem="expected the place of the master, in decimal digits, found others")
         return
     known, _ = sublock.decode(payload.ljust(sublock.COMMON_LENGTH, b"\x00"))

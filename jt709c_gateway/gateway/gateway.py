@@ -3,9 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
 from operator import methodcaller
-from typing import Final
 
 from attrs import define, field
 
@@ -16,6 +14,7 @@ from jt709c_gateway.gateway.event_budget import EventAllowance
 from jt709c_gateway.gateway.event_ids import EventIds
 from jt709c_gateway.gateway.event_records import message_record, position_record
 from jt709c_gateway.gateway.gateway_events import GatewayEvents
+from jt709c_gateway.gateway.idle_timeout import IdleTimeout
 from jt709c_gateway.gateway.interfaces import NoSession, SessionCallbacks
 from jt709c_gateway.gateway.limit_warnings import LimitWarnings
 from jt709c_gateway.gateway.malformed import MalformedInput, kept_bytes
@@ -38,9 +37,6 @@ from jt709c_gateway.redis.commit_records import CommitRecord, KeepSession
 from jt709c_gateway.redis.committer import Committer
 from jt709c_gateway.transport.interfaces import SHUTDOWN, Link
 from jt709c_gateway.util.clock import Clock
-
-#: Silent sessions of one connection that one sweep ends.
-_ENDED_AT_ONCE: Final = 500
 
 
 @define(eq=False)
@@ -66,6 +62,7 @@ class Gateway:
     rate_limiter: RateLimiter = field(init=False, repr=False)
     lifecycle: SessionLifecycle = field(init=False, repr=False)
     session_admission: SessionAdmission = field(init=False, repr=False)
+    idle_timeout: IdleTimeout = field(init=False, repr=False)
     time_slicer: TimeSlicer = field(init=False, repr=False)
     connections: set[SessionConnection] = field(factory=set, repr=False)
     #: Parts of split messages, of all connections.
@@ -99,6 +96,7 @@ class Gateway:
             slicer,
             self.clock,
         )
+        self.idle_timeout = IdleTimeout(policy, self.clock, events, lifecycle)
         self._udp_guests = guests = UdpGuests(
             committer, events, sessions, lifecycle, limiter, malformed, counters, callbacks
         )
@@ -227,23 +225,7 @@ class Gateway:
         """Close idle connections and resume throttled ones; call it every few seconds."""
         self.rate_limiter.resume_throttled()
         self.parts.expire(self.clock.seconds())
-        self.time_slicer.run(list(self.connections), self._check_idle)
-
-    def _check_idle(self, connection: SessionConnection) -> None:
-        policy, now = self.policy, self.clock.seconds()
-        limit = policy.idle_timeout
-        if not connection.is_open:
-            return
-        if now - connection.last_received > limit:
-            connection.link.close("idle")
-        elif not connection.sessions and now - connection.opened > policy.first_frame_timeout:
-            connection.link.close("admission" if connection.asking else "no_frame")
-        elif connection.locks > 1:
-            # Other devices use the same connection; only this one is silent.
-            moment = self.events.moment()
-            silent = (one for one in connection.sessions.values() if now - one.last_heard > limit)
-            for session in list(islice(silent, _ENDED_AT_ONCE)):
-                self.lifecycle.end_session(session, "idle", moment)
+        self.time_slicer.run(list(self.connections), self.idle_timeout.check)
 
     def close_connections(self, reason: str = SHUTDOWN) -> None:
         """Close every connection, which ends all sessions."""

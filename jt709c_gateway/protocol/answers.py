@@ -1,84 +1,103 @@
-"""Values in masters' answers to commands and in unrequested sentences (docs/protocol.rst §3, §4).
+"""Answers of the gateway to the frames of locks: heartbeats, reports, registrations (docs/protocol.rst §1).
 
-::
-
-    (id,P01,firmware,41%)            firmware and battery
-    (id,P14,imei)                    IMEI
-    (id,P22,0 or 1)                  whether it has set its clock to the time sent
-    (id,P42,n,card,…)                cards that were registered at the lock and may open it from now on
-    (id,P52,0,last,current)          the dynamic passwords, secrets both
-    (id,P98,10,0,count,0)            reports queued in the lock
-    (id,1,serial,WLNET,1[,0],n,id…)  bound sub-locks and sensors
+Those to sentences are in `sentences` and `pnn`.
 """
 
-import re
-from collections.abc import Callable
+from datetime import datetime
+from struct import Struct
 from typing import Final
 
-from jt709c_gateway.protocol import pnn
-from jt709c_gateway.protocol.events import Reply
-from jt709c_gateway.protocol.message import VersionedMessage
+from jt709c_gateway.protocol.jt808 import (
+    GENERAL_ANSWER,
+    HEAD,
+    JT705_ANSWER,
+    REGISTRATION,
+    REGISTRATION_ANSWER,
+    TIME_ANSWER,
+    Header,
+    Identity,
+    checksum,
+    encode,
+    escape,
+    goes_to_locks,
+    header_start,
+    pack,
+)
 
-_PERCENT = re.compile(r"([0-9]{1,3})\s*%?")
-_CARD = re.compile(r"[0-9]{10}")
-_PERIPHERAL = re.compile(r"[0-9A-Fa-f]{10}")
-_COUNT = re.compile(r"[0-9]{1,10}")
-_MOST_PERCENT: Final = 100
-_TIME_TAKEN: Final = {"1": True, "0": False}
-_WAITING: Final = ("10", "0")
+_WORD = Struct(">H")
+_TWO_WORDS = Struct(">HH")
+_JT705_ANSWER = Struct(">HH6sBHB")
+#: Serials with a byte that has to be escaped.
+_ESCAPED: Final = frozenset(
+    high << 8 | low
+    for byte in (0x7D, 0x7E)
+    for other in range(256)
+    for high, low in ((byte, other), (other, byte))
+)
 
-_Arguments = tuple[str, ...]
-_Reader = Callable[[VersionedMessage, Reply, _Arguments], None]
-
-
-def read(message: VersionedMessage, reply: Reply, word: str, arguments: _Arguments) -> None:
-    """Store an answer's values in the message and in its event; do nothing for other words."""
-    if reader := _READERS.get(word):
-        reader(message, reply, tuple(argument.strip() for argument in arguments))
-
-
-def _firmware(message: VersionedMessage, reply: Reply, arguments: _Arguments) -> None:
-    message.firmware = (arguments[0] or None) if arguments else None
-    found = _PERCENT.fullmatch(arguments[1]) if len(arguments) > 1 else None
-    if found and int(found[1]) <= _MOST_PERCENT:
-        reply.battery_percent = int(found[1])
-
-
-def _imei(message: VersionedMessage, reply: Reply, arguments: _Arguments) -> None:
-    message.imei = pnn.imei(arguments[0]) if arguments else None
-
-
-def _time(message: VersionedMessage, reply: Reply, arguments: _Arguments) -> None:
-    if arguments and arguments[0] in _TIME_TAKEN:
-        reply.time_taken = _TIME_TAKEN[arguments[0]]
+#: Ids beyond these few per lock are invented: their answers are not cached.
+_MAX_ANSWERS: Final = 16
 
 
-def _cards(message: VersionedMessage, reply: Reply, arguments: _Arguments) -> None:
-    reply.cards = tuple(filter(_CARD.fullmatch, arguments[1:]))
+def _answer_parts(identity: Identity, message_id: int) -> tuple[bytes, bytes]:
+    """Return the bytes before and after the two serials of a 0x8001 on the wire."""
+    head = header_start(GENERAL_ANSWER, identity.wire, 5)
+    behind = _WORD.pack(message_id) + b"\x00"
+    check = bytes([checksum(head + behind)])
+    parts = b"\x7e" + escape(head), escape(behind + check) + b"\x7e"
+    if len(identity.answers) < _MAX_ANSWERS:
+        identity.answers[message_id] = parts
+    return parts
 
 
-def _dynamic_password(message: VersionedMessage, reply: Reply, arguments: _Arguments) -> None:
-    if len(arguments) > 2 and arguments[0] == "0" and arguments[2]:
-        message.secret = arguments[2]
+def general_answer(identity: Identity, serial: int, message_id: int) -> bytes:
+    """0x8001, result 0: answered serial u16, answered id u16, result u8.
+
+    Our own serial repeats the lock's, so the two drop out of the check byte, and everything but them can be
+    prepared once per lock.
+    """
+    before, behind = identity.answers.get(message_id) or _answer_parts(identity, message_id)
+    serials = _TWO_WORDS.pack(serial, serial)
+    if serial in _ESCAPED:
+        serials = escape(serials)
+    return before + serials + behind
 
 
-def _records(message: VersionedMessage, reply: Reply, arguments: _Arguments) -> None:
-    if arguments[:2] == _WAITING and len(arguments) > 2 and _COUNT.fullmatch(arguments[2]):
-        reply.records_waiting = int(arguments[2])
+def registration_answer(identity: Identity, serial: int) -> bytes:
+    """0x8100: answered serial u16, result 0, the device id as authentication code in ASCII."""
+    body = _WORD.pack(serial) + b"\x00" + identity.device.encode("ascii")
+    return encode(REGISTRATION_ANSWER, identity.wire, serial, body)
 
 
-def _sublocks(message: VersionedMessage, reply: Reply, arguments: _Arguments) -> None:
-    """Recognise ids by their form: the answer comes with and without the function in front."""
-    if arguments[:1] == ("1",):
-        reply.peripherals = tuple(one.upper() for one in arguments[1:] if _PERIPHERAL.fullmatch(one))
+def jt705_answer(identity: Identity, message_id: int) -> bytes:
+    """0x4401 with the one-byte serial 01: answered id u16, result 0."""
+    head = HEAD.pack(JT705_ANSWER, 3) + identity.wire
+    return pack(head + b"\x01" + _WORD.pack(message_id) + b"\x00")
 
 
-_READERS: Final[dict[str, _Reader]] = {
-    "P01": _firmware,
-    "P14": _imei,
-    "P22": _time,
-    "P42": _cards,
-    "P52": _dynamic_password,
-    "P98": _records,
-    "WLNET": _sublocks,
-}
+def parse_jt705_answer(payload: bytes) -> tuple[bytes, int, int] | None:
+    """The inverse of `jt705_answer` for an unpacked frame: the lock's id bytes, answered id, result.
+
+    None for any other frame.
+    """
+    if len(payload) != _JT705_ANSWER.size:
+        return None
+    message_id, attributes, wire, _, answered, result = _JT705_ANSWER.unpack(payload)
+    return (wire, answered, result) if (message_id, attributes) == (JT705_ANSWER, 3) else None
+
+
+def time_answer(identity: Identity, serial: int, now: datetime) -> bytes:
+    """0x8109: year u16, month, day, hour, minute, second u8 (UTC), result 0."""
+    body = _WORD.pack(now.year) + bytes([now.month, now.day, now.hour, now.minute, now.second, 0])
+    return encode(TIME_ANSWER, identity.wire, serial, body)
+
+
+def answer_to(header: Header) -> bytes | None:
+    """The answer to a heartbeat, report or registration; None for a frame that gets none."""
+    if goes_to_locks(header.message_id):
+        # The sender is another gateway, or pretends to be one: if answered, the two would answer each other
+        # for ever.
+        return None
+    if header.message_id == REGISTRATION:
+        return registration_answer(header.identity, header.serial)
+    return general_answer(header.identity, header.serial, header.message_id)

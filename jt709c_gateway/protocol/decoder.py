@@ -5,15 +5,16 @@ from typing import Final
 from attrs import define, field
 
 from jt709c_gateway.protocol import (
-    answers,
     jt701_messages,
     jt709,
     jt709x,
     jt808_messages,
     lock_event_item,
     pnn,
+    reply_values,
     sentences,
 )
+from jt709c_gateway.protocol.answers import answer_to, general_answer
 from jt709c_gateway.protocol.dialects import JT701, JT709, SENTENCE
 from jt709c_gateway.protocol.events import (
     KIND_HEARTBEAT,
@@ -39,16 +40,12 @@ from jt709c_gateway.protocol.jt808 import (
     BIT_SPLIT,
     LOCATION,
     ONE_BYTE_SERIAL,
-    REGISTRATION,
     USUAL_HEADER,
     USUAL_LENGTH,
     FrameError,
     Header,
-    general_answer,
-    goes_to_locks,
     identify,
     parse_header,
-    registration_answer,
 )
 from jt709c_gateway.protocol.message import FIRST_YEAR, Message, VersionedMessage
 from jt709c_gateway.protocol.reassembly import Reassembler
@@ -115,7 +112,7 @@ class Decoder:
         bodies = [part.frame.payload[part.header.body_start :] for part in parts]
         spans = jt808_messages.decode_body(message, header, b"".join(bodies))
         if message.answer is not None:
-            message.answer = b"".join(_answer(part.header) or b"" for part in parts)
+            message.answer = b"".join(answer_to(part.header) or b"" for part in parts)
         if spans and not self.secrets:
             masked = []
             offset = 0
@@ -218,20 +215,10 @@ def _begin(header: Header, wire: bytes) -> Message:
         header.message_id,
         False,
         False,
-        _answer(header),
+        answer_to(header),
         None,
         identity.wire,
     )
-
-
-def _answer(header: Header) -> bytes | None:
-    if goes_to_locks(header.message_id):
-        # The sender is another gateway, or pretends to be one: if answered, the two would answer each other
-        # for ever.
-        return None
-    if header.message_id == REGISTRATION:
-        return registration_answer(header.identity, header.serial)
-    return general_answer(header.identity, header.serial, header.message_id)
 
 
 def _read_sentence(message: VersionedMessage, sentence: sentences.Sentence) -> None:
@@ -253,5 +240,5 @@ def _read_sentence(message: VersionedMessage, sentence: sentences.Sentence) -> N
     # From `raw`, so that the same bytes are masked here.
     word, *arguments = message.raw[1:-1].split(",")[-len(starts) :]
     reply = Reply(word, tuple(arguments))
-    answers.read(message, reply, sentence.word, sentence.arguments)
+    reply_values.read(message, reply, sentence.word, sentence.arguments)
     message.events.append((KIND_REPLY, reply))

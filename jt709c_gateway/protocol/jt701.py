@@ -7,7 +7,7 @@
 A record in the data; those of older units end after the battery, the signal, the fence id or the extended
 status, and the serial u8 comes last in each::
 
-    0  position, 17 bytes (position.py) | 17 mileage u32 (km) | 21 satellites u8 | 22 vehicle id u32
+    0  position, 17 bytes (packed_position.py) | 17 mileage u32 (km) | 21 satellites u8 | 22 vehicle id u32
     26 status u16 | 28 battery u8 (%, FF while charging)
     29 cell id u16, its low half | 31 LAC u16 | 33 mobile signal u8 (99 = none)
     34 fence id u8 | 35 wake-up source u8 (low nibble) | 36 MNC u8, its high half (0F = absent)
@@ -28,7 +28,7 @@ from typing import Final
 
 from attrs import define
 
-from jt709c_gateway.protocol import position
+from jt709c_gateway.protocol import packed_position
 from jt709c_gateway.protocol.alarms import JT701_ALARM_BITS, JT701_WAKE_REASONS, jt701_alarms
 from jt709c_gateway.protocol.bcd import two_digits
 from jt709c_gateway.protocol.device_id import master_digits
@@ -132,12 +132,12 @@ def divide(data: bytes) -> Iterator[tuple[bytes, int]]:
         if len(data) % size == 1 and _all_sound(data[:-1], size):
             yield from ((data[at : at + size], data[-1]) for at in range(0, len(data) - 1, size))
             return
-    if SHORTEST <= len(data) <= LONGEST and position.looks_sound(data):
+    if SHORTEST <= len(data) <= LONGEST and packed_position.looks_sound(data):
         yield data[:-1], data[-1]
 
 
 def _all_sound(data: bytes, step: int) -> bool:
-    return all(position.looks_sound(data, at) for at in range(0, len(data), step))
+    return all(packed_position.looks_sound(data, at) for at in range(0, len(data), step))
 
 
 def _record(data: bytes, serial: int, version: int | None) -> Record:
@@ -147,7 +147,7 @@ def _record(data: bytes, serial: int, version: int | None) -> Record:
         head, mileage, satellites, vehicle, status, battery, cell_low, lac, signal,
         fence, wake, mnc_high, extended, imei, cell_high, mcc, mnc_low,
     ) = _RECORD.unpack(data[:size].ljust(FULL_END, b"\x00"))  # fmt: skip
-    place = position.decode(head)
+    place = packed_position.decode(head)
     cell = None if size < SIGNAL_END else Cell(None, None, cell_low, lac)
     if size == FULL_END:
         mnc = mnc_low if mnc_high == ABSENT else mnc_high << 8 | mnc_low
@@ -173,7 +173,7 @@ def _record(data: bytes, serial: int, version: int | None) -> Record:
         None,
         place.speed_kmh,
         place.course_deg,
-        satellites if satellites != position.NO_SATELLITES else None,
+        satellites if satellites != packed_position.NO_SATELLITES else None,
         signal if size >= SIGNAL_END and signal != _NO_SIGNAL else None,
         battery if battery <= _FULL else None,
         None,
@@ -233,7 +233,7 @@ def encode_record(
     """Encode one record for simulated locks, the inverse of `decode`; `battery` is the byte as sent."""
     mnc = cell.mnc or 0
     fields = _RECORD.pack(
-        position.encode(time, latitude, longitude, fix, speed_kmh, course_deg),
+        packed_position.encode(time, latitude, longitude, fix, speed_kmh, course_deg),
         odometer_km,
         satellites,
         vehicle_id,

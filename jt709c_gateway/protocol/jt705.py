@@ -2,7 +2,7 @@
 
 ::
 
-    0  position, 17 bytes (position.py)
+    0  position, 17 bytes (packed_position.py)
     17 mobile signal u8 | 18 satellites u8 | 19 mileage u32 (km)
     23 battery u8 (0-100 %, AA or AB while charging) | 24 cell id u32 | 28 LAC u16
     30 product u8 | 31 status u16 | 33 alarm u16
@@ -15,7 +15,7 @@ from datetime import datetime
 from struct import Struct
 from typing import Final
 
-from jt709c_gateway.protocol import lock_event_item, position
+from jt709c_gateway.protocol import lock_event_item, packed_position
 from jt709c_gateway.protocol.alarms import JT705_WAKE_REASONS, LOW_BATTERY, jt705_alarms
 from jt709c_gateway.protocol.events import Cell, ExtendedLocation, LockEvent
 from jt709c_gateway.protocol.jt709 import NO_SIGNAL, BodyError
@@ -64,7 +64,7 @@ def decode(body: bytes) -> tuple[ExtendedLocation, list[LockEvent]]:
     head, signal, satellites, mileage, battery, cell_id, lac, product, status, alarm = _FIXED.unpack_from(
         body
     )
-    place = position.decode(head)
+    place = packed_position.decode(head)
     lock = product == PRODUCT_LOCK
     motor = bool(status & STATUS_MOTOR) if lock else None
     alarms = jt705_alarms(product, alarm)
@@ -78,7 +78,7 @@ def decode(body: bytes) -> tuple[ExtendedLocation, list[LockEvent]]:
         None,
         place.speed_kmh,
         place.course_deg,
-        satellites if satellites != position.NO_SATELLITES else None,
+        satellites if satellites != packed_position.NO_SATELLITES else None,
         signal if signal != NO_SIGNAL else None,
         battery if battery <= _FULL else None,
         None,
@@ -171,7 +171,7 @@ def encode(
     items: dict[int, bytes],
 ) -> bytes:
     """Encode a location for simulated locks, the inverse of `decode`; `battery` is the byte as sent."""
-    head = position.encode(time, latitude, longitude, fix, speed_kmh, course_deg, always=False)
+    head = packed_position.encode(time, latitude, longitude, fix, speed_kmh, course_deg, always=False)
     fixed = _FIXED.pack(
         head, gsm_signal, satellites, odometer_km, battery, cell_id, lac, product, status, alarm_bits
     )

@@ -33,7 +33,7 @@ from jt709c_gateway.protocol.events import (
     RopeStatus,
     extend,
 )
-from jt709c_gateway.protocol.position import MAX_COURSE, NO_SATELLITES
+from jt709c_gateway.protocol.packed_position import MAX_COURSE, NO_SATELLITES
 
 FIXED: Final = Struct(">IIIIhHH6s")
 FIXED_LENGTH: Final = FIXED.size

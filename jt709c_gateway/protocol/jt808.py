@@ -9,7 +9,6 @@ Big endian throughout. A 2019 header (attribute bit 14) has a version byte and t
 0x5501 and 0x5502 have a serial of one byte.
 """
 
-from datetime import datetime
 from functools import lru_cache
 from struct import Struct
 from typing import Final
@@ -69,7 +68,7 @@ MAX_SURPLUS: Final = 4
 #: A heartbeat: a header and the check byte. (A 0x5501 has a shorter header but always a body.)
 _SHORTEST: Final = 13
 
-_HEAD = Struct(">HH")
+HEAD = Struct(">HH")
 #: A header without parts, of a lock whose id has six bytes, and how many bytes it has.
 USUAL_HEADER: Final = Struct(">HH6sH")
 USUAL_LENGTH: Final = USUAL_HEADER.size
@@ -77,15 +76,6 @@ USUAL_LENGTH: Final = USUAL_HEADER.size
 LENGTH_2019: Final = USUAL_LENGTH + 5
 _WORD = Struct(">H")
 _SPLIT = Struct(">HH")
-_TWO_WORDS = Struct(">HH")
-#: Serials with a byte that has to be escaped.
-_ESCAPED: Final = frozenset(
-    high << 8 | low
-    for byte in (0x7D, 0x7E)
-    for other in range(256)
-    for high, low in ((byte, other), (other, byte))
-)
-_JT705_ANSWER = Struct(">HH6sBHB")
 
 
 def goes_to_locks(message_id: int) -> bool:
@@ -282,17 +272,17 @@ def has_2019_header(payload: bytes) -> bool:
     return abs(rest - LENGTH_2019) < abs(rest - USUAL_LENGTH)
 
 
-def _header_start(message_id: int, wire: bytes, body_length: int) -> bytes:
+def header_start(message_id: int, wire: bytes, body_length: int) -> bytes:
     """Encode a header up to the serial, in the edition that the lock uses."""
     flags = 0 if len(wire) == 6 else BIT_2019
-    return _HEAD.pack(message_id, body_length | flags) + wire
+    return HEAD.pack(message_id, body_length | flags) + wire
 
 
 def encode(message_id: int, identity_wire: bytes, serial: int, body: bytes) -> bytes:
     """Encode one whole frame. ValueError for a body above 1023 bytes."""
     if len(body) > BODY_LENGTH:
         raise ValueError(f"a body has at most {BODY_LENGTH} bytes, not {len(body)}")
-    return pack(_header_start(message_id, identity_wire, len(body)) + _WORD.pack(serial & 0xFFFF) + body)
+    return pack(header_start(message_id, identity_wire, len(body)) + _WORD.pack(serial & 0xFFFF) + body)
 
 
 def encode_jt705(
@@ -302,61 +292,4 @@ def encode_jt705(
     if len(body) > BODY_LENGTH:
         raise ValueError(f"a body has at most {BODY_LENGTH} bytes, not {len(body)}")
     attributes = len(body) | (BIT_ANSWER_WANTED if answer_wanted else 0)
-    return pack(_HEAD.pack(message_id, attributes) + identity_wire + bytes([serial & 0xFF]) + body)
-
-
-#: Ids beyond these few per lock are invented: their answers are not cached.
-_MAX_ANSWERS: Final = 16
-
-
-def _answer_parts(identity: Identity, message_id: int) -> tuple[bytes, bytes]:
-    """Return the bytes before and after the two serials of a 0x8001 on the wire."""
-    head = _header_start(GENERAL_ANSWER, identity.wire, 5)
-    behind = _WORD.pack(message_id) + b"\x00"
-    check = bytes([checksum(head + behind)])
-    parts = b"\x7e" + escape(head), escape(behind + check) + b"\x7e"
-    if len(identity.answers) < _MAX_ANSWERS:
-        identity.answers[message_id] = parts
-    return parts
-
-
-def general_answer(identity: Identity, serial: int, message_id: int) -> bytes:
-    """0x8001, result 0: answered serial u16, answered id u16, result u8.
-
-    Our own serial repeats the lock's, so the two drop out of the check byte, and everything but them can be
-    prepared once per lock.
-    """
-    before, behind = identity.answers.get(message_id) or _answer_parts(identity, message_id)
-    serials = _TWO_WORDS.pack(serial, serial)
-    if serial in _ESCAPED:
-        serials = escape(serials)
-    return before + serials + behind
-
-
-def registration_answer(identity: Identity, serial: int) -> bytes:
-    """0x8100: answered serial u16, result 0, the device id as authentication code in ASCII."""
-    body = _WORD.pack(serial) + b"\x00" + identity.device.encode("ascii")
-    return encode(REGISTRATION_ANSWER, identity.wire, serial, body)
-
-
-def jt705_answer(identity: Identity, message_id: int) -> bytes:
-    """0x4401 with the one-byte serial 01: answered id u16, result 0."""
-    head = _HEAD.pack(JT705_ANSWER, 3) + identity.wire
-    return pack(head + b"\x01" + _WORD.pack(message_id) + b"\x00")
-
-
-def parse_jt705_answer(payload: bytes) -> tuple[bytes, int, int] | None:
-    """The inverse of `jt705_answer` for an unpacked frame: the lock's id bytes, answered id, result.
-
-    None for any other frame.
-    """
-    if len(payload) != _JT705_ANSWER.size:
-        return None
-    message_id, attributes, wire, _, answered, result = _JT705_ANSWER.unpack(payload)
-    return (wire, answered, result) if (message_id, attributes) == (JT705_ANSWER, 3) else None
-
-
-def time_answer(identity: Identity, serial: int, now: datetime) -> bytes:
-    """0x8109: year u16, month, day, hour, minute, second u8 (UTC), result 0."""
-    body = _WORD.pack(now.year) + bytes([now.month, now.day, now.hour, now.minute, now.second, 0])
-    return encode(TIME_ANSWER, identity.wire, serial, body)
+    return pack(HEAD.pack(message_id, attributes) + identity_wire + bytes([serial & 0xFF]) + body)

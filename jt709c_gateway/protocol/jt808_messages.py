@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from struct import Struct
 from typing import Final
 
-from jt709c_gateway.protocol import jt705, jt709, jt709x, jt808, lock_event_item, terminal_attributes
+from jt709c_gateway.protocol import answers, jt705, jt709, jt709x, jt808, lock_event_item, terminal_attributes
 from jt709c_gateway.protocol.dialects import JT705
 from jt709c_gateway.protocol.events import (
     KIND_ATTRIBUTES,
@@ -225,7 +225,7 @@ def _attributes(message: Message, header: Header, body: bytes) -> list[tuple[int
 
 def _time_request(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
     message.events.append((KIND_TIME_REQUEST, TimeRequest()))
-    message.time_answer = lambda now: jt808.time_answer(header.identity, header.serial, now)
+    message.time_answer = lambda now: answers.time_answer(header.identity, header.serial, now)
     return []
 
 
@@ -279,7 +279,9 @@ def encode_parameters(serial: int, parameters: Mapping[int, bytes]) -> bytes:
 def _prepare_jt705(message: Message, header: Header) -> None:
     message.dialect = JT705
     message.stored = header.message_id == jt808.JT705_STORED
-    message.answer = jt808.jt705_answer(header.identity, header.message_id) if header.answer_wanted else None
+    message.answer = (
+        answers.jt705_answer(header.identity, header.message_id) if header.answer_wanted else None
+    )
 
 
 def _jt705(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 WLNET,7 is the same. The payload without its escapes::
 
-    0  position of the master, 17 bytes (position.py)
+    0  position of the master, 17 bytes (packed_position.py)
     17 date BCD[3] ddMMyy | 20 time BCD[3] HHmmss, UTC, of the sub-lock from here on
     23 id[5], hex digits | 28 serial u8 | 29 battery u16 (0.01 V) | 31 battery u8 (%) | 32 RSSI u8 (-dBm)
     33 type u8: 1 JT126 sensor, 4 JT709 sub-lock, 5 and 6 valve sensors, 9 JT802 valve lock
@@ -21,7 +21,7 @@ from typing import Final
 
 from attrs import frozen
 
-from jt709c_gateway.protocol import position
+from jt709c_gateway.protocol import packed_position
 from jt709c_gateway.protocol.bcd import encode_dmy, time_dmy
 from jt709c_gateway.protocol.events import Action, Alarm, LockEvent, Method, Peripheral, PeripheralType
 
@@ -155,10 +155,10 @@ def decode(payload: bytes) -> tuple[Peripheral, list[LockEvent | Alarm]]:
     """
     if len(payload) < COMMON_LENGTH:
         raise PayloadError(f"a sub-lock's report has at least {COMMON_LENGTH} bytes, not {len(payload)}")
-    if not position.looks_sound(payload):
+    if not packed_position.looks_sound(payload):
         raise PayloadError("a sub-lock's report begins with the place of its master")
     head, time, identity, serial, volts, percent, rssi, kind = _COMMON.unpack_from(payload)
-    place = position.decode(head)
+    place = packed_position.decode(head)
     nowhere = not (place.fix or place.latitude or place.longitude)
     peripheral = Peripheral(
         identity.hex().upper(),
@@ -252,7 +252,7 @@ def _jt126(peripheral: Peripheral, rest: bytes) -> bytes:
 
 
 def _percent(value: int) -> int | None:
-    return value if value <= position.FULL else None
+    return value if value <= packed_position.FULL else None
 
 
 def _gateway(peripheral: Peripheral, bits: int, *, resent: bool = False, lost: bool = False) -> None:
@@ -273,7 +273,7 @@ def encode(
     kind: int,
     rest: bytes,
 ) -> bytes:
-    """Encode a payload, not escaped; `master` is from `position.encode`, `rest` from one of the next two."""
+    """Encode an unescaped payload: `master` of `packed_position.encode`, `rest` of one of the next two."""
     volts = round(battery_volts * 100)
     identity = bytes.fromhex(peripheral)
     fixed = _COMMON.pack(master, encode_dmy(time), identity, serial, volts, battery_percent, -rssi_dbm, kind)

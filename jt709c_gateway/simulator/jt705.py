@@ -5,7 +5,7 @@ from typing import ClassVar, Final
 
 from attrs import define, field
 
-from jt709c_gateway.protocol import jt705, jt808
+from jt709c_gateway.protocol import answers, jt705, jt808
 from jt709c_gateway.protocol.alarms import JT705_ALARMS, LOW_BATTERY, alarm_bits
 from jt709c_gateway.protocol.framing import BinaryFrame, Framer
 from jt709c_gateway.simulator.jt709 import NETWORK, Jt709, lock_event
@@ -90,7 +90,7 @@ class Jt705(Jt709):
 
     def _binary(self, frame: BinaryFrame, now: float) -> list[bytes]:
         """Process a frame; 0x4401 has its own header, the rest is as in `jt709`."""
-        answer = jt808.parse_jt705_answer(frame.payload)
+        answer = answers.parse_jt705_answer(frame.payload)
         if answer is None or answer[0] != self._wire:
             return super()._binary(frame, now)
         if not answer[2]:

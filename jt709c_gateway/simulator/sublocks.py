@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from attrs import define, field
 
-from jt709c_gateway.protocol import position, sublock
+from jt709c_gateway.protocol import packed_position, sublock
 from jt709c_gateway.simulator.options import MOST_SUBLOCKS, LockOptions
 from jt709c_gateway.simulator.vehicle import Vehicle
 
@@ -79,7 +79,7 @@ class SubLock:
         else:
             rest = sublock.encode_jt126(round(self.temperature, 1), self.humidity, gateway=0)
         return sublock.encode(
-            master=position.encode(
+            master=packed_position.encode(
                 master.time(now), place.latitude, place.longitude, True, master.speed_kmh, place.course
             ),
             time=master.time(now),

@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from jt709c_gateway.protocol import jt701, position, sublock
+from jt709c_gateway.protocol import jt701, packed_position, sublock
 from jt709c_gateway.protocol.events import Cell
 from jt709c_gateway.protocol.framing import SentenceFrame
 from tests.support.commands import FakeLock
@@ -49,7 +49,7 @@ def sublock_report(
     moment = _moment(at)
     own = sublock.encode_jt709(event | (sublock.RESENT if resent else 0), status, 19, 0, None)
     payload = sublock.encode(
-        master=position.encode(moment, -25.281482, -57.546568, True, 18.52, 304),
+        master=packed_position.encode(moment, -25.281482, -57.546568, True, 18.52, 304),
         time=moment,
         peripheral=identity,
         serial=serial & 0xFF,

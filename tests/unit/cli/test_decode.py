@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.cli.frame_input import FrameDecoder, to_bytes
 from jt709c_gateway.cli.main import cli
-from jt709c_gateway.protocol import jt808, sentences
+from jt709c_gateway.protocol import answers, jt808, sentences
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.simulator.lock import VirtualLock
 from jt709c_gateway.simulator.options import LockOptions
@@ -51,7 +51,7 @@ class Lines(SynchronousTestCase):
         self.assertEqual(list(line), ["frame", "dialect", "events", "answer", "error"])
         self.assertEqual((line["frame"], line["dialect"], line["error"]), (HEARTBEAT.hex(), "jt709", None))
         identity = jt808.identify(WIRE)
-        self.assertEqual(line["answer"], jt808.general_answer(identity, 7, jt808.HEARTBEAT).hex())
+        self.assertEqual(line["answer"], answers.general_answer(identity, 7, jt808.HEARTBEAT).hex())
         (event,) = line["events"]
         self.assertEqual((event["kind"], event["device"], event["serial"]), ("heartbeat", DEVICE, 7))
         self.assertEqual((event["id"], event["received_at"], event["gateway"]), (None, None, None))

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.dissector import Explanation, Field, explain, explain_all, walk
-from jt709c_gateway.protocol import jt701, jt808, sublock
+from jt709c_gateway.protocol import answers, jt701, jt808, sublock
 from tests.unit.protocol.test_dialect_jt701 import frame as dollar
 from tests.unit.protocol.test_dialect_jt701 import record
 from tests.unit.protocol.test_dialect_sublock import jt709 as sublock_lock
@@ -72,9 +72,9 @@ class BinaryTests(SynchronousTestCase):
         """What the gateway sends: never answered, and no event."""
         identity = jt808.identify(DEVICE)
         for frame, title in (
-            (jt808.general_answer(identity, 7, 0x0200), "general answer"),
-            (jt808.registration_answer(identity, 7), "answer to a registration"),
-            (jt808.jt705_answer(identity, 0x5501), "short answer"),
+            (answers.general_answer(identity, 7, 0x0200), "general answer"),
+            (answers.registration_answer(identity, 7), "answer to a registration"),
+            (answers.jt705_answer(identity, 0x5501), "short answer"),
             (binary(0x8109, bytes.fromhex("07ea 0b 16 0a 0f 07 00")), "answer to a time request"),
             (binary(0x8103, bytes.fromhex("01 00000012 03 616263")), "set parameters"),
             (binary(0x8104), "query of all parameters"),

@@ -7,7 +7,7 @@ from msgspec import UNSET
 from msgspec.json import decode as from_json
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.protocol import position, sublock
+from jt709c_gateway.protocol import packed_position, sublock
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import Origin, wrap_all
 from jt709c_gateway.protocol.events import Alarm, LockEvent, Peripheral, Reply, Unknown, to_json
@@ -16,7 +16,7 @@ from tests.vectors import load, message
 
 T = TypeVar("T")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-MASTER = position.encode(NOW, -25.281482, -57.546568, True, 18.52, 304)
+MASTER = packed_position.encode(NOW, -25.281482, -57.546568, True, 18.52, 304)
 
 
 def payload(kind: int, rest: bytes, **changes: Any) -> bytes:
@@ -261,12 +261,12 @@ class OtherTests(SynchronousTestCase):
 
     def test_no_place(self) -> None:
         """0,0 without a fix is no place of anything."""
-        nowhere = position.encode(NOW, 0.0, 0.0, False, 0, 0)
+        nowhere = packed_position.encode(NOW, 0.0, 0.0, False, 0, 0)
         data = payload(sublock.LOCK_JT709, sublock.encode_jt709(3, 0, 1, 0, 0), master=nowhere)
         found = peripheral(data)
         self.assertEqual((found.fix, found.latitude, found.longitude), ("none", None, None))
         self.assertEqual([each.latitude for each in told(data, LockEvent)], [None, None])
-        somewhere = position.encode(NOW, 0.5, 0.0, False, 0, 0)
+        somewhere = packed_position.encode(NOW, 0.5, 0.0, False, 0, 0)
         found = peripheral(payload(sublock.LOCK_JT709, sublock.encode_jt709(0, 0, 1, 0, 0), master=somewhere))
         self.assertEqual((found.fix, found.latitude, found.longitude), ("none", 0.5, 0.0))
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.protocol import bcd, jt808
+from jt709c_gateway.protocol import answers, bcd, jt808
 from jt709c_gateway.protocol.jt808 import FrameError
 from tests.vectors import DEVICE, binary
 
@@ -65,7 +65,7 @@ class HeaderTests(SynchronousTestCase):
         """A 2019 header has a version and ten bytes of id, which answers repeat."""
         header = self.parse("0200 4002 01 00000000013912345678 00ff", b"ab")
         self.assertEqual((header.identity.device, header.serial, header.body_start), ("13912345678", 255, 17))
-        answer = jt808.general_answer(header.identity, header.serial, header.message_id)
+        answer = answers.general_answer(header.identity, header.serial, header.message_id)
         back = jt808.parse_header(jt808.unpack(answer))
         self.assertEqual((back.message_id, back.attributes), (0x8001, 0x4005))
         self.assertEqual(back.identity.wire, header.identity.wire)
@@ -154,7 +154,7 @@ class AnswerTests(SynchronousTestCase):
 
     def test_general(self) -> None:
         """0x8001 repeats serial and id with result 0."""
-        answer = jt808.general_answer(self.identity, 0x0138, 0x0200)
+        answer = answers.general_answer(self.identity, 0x0138, 0x0200)
         self.assertEqual(answer.hex(), "7e80010005794308010679" + "0138" + "0138020000" + "ca" + "7e")
         self.assertEqual(answer, jt808.encode(0x8001, DEVICE, 0x0138, bytes.fromhex("0138020000")))
 
@@ -169,27 +169,27 @@ class AnswerTests(SynchronousTestCase):
                 for message_id in (0x0200, 0x027D, 0x7E02):
                     body = serial.to_bytes(2, "big") + message_id.to_bytes(2, "big") + b"\x00"
                     expected = jt808.encode(0x8001, wire, serial, body)
-                    self.assertEqual(jt808.general_answer(identity, serial, message_id), expected)
+                    self.assertEqual(answers.general_answer(identity, serial, message_id), expected)
                     self.assertNotIn(b"\x7e", expected[1:-1])
         # Some id brings the check byte to 7E and to 7D.
         checks = {
-            jt808.general_answer(self.identity, 1, message_id)[-3:-1].hex() for message_id in range(256)
+            answers.general_answer(self.identity, 1, message_id)[-3:-1].hex() for message_id in range(256)
         }
         self.assertTrue({"7d01", "7d02"} <= checks)
 
     def test_registration(self) -> None:
         """0x8100 gives result 0 and the id as authentication code."""
-        payload = jt808.unpack(jt808.registration_answer(self.identity, 7))
+        payload = jt808.unpack(answers.registration_answer(self.identity, 7))
         self.assertEqual(payload.hex(), "8100000f794308010679" + "0007" + "000700" + b"794308010679".hex())
 
     def test_time(self) -> None:
         """0x8109 gives the time in UTC and result 0."""
-        payload = jt808.unpack(jt808.time_answer(self.identity, 7, NOW))
+        payload = jt808.unpack(answers.time_answer(self.identity, 7, NOW))
         self.assertEqual(payload.hex(), "81090008794308010679" + "0007" + "07ea010203040500")
 
     def test_jt705(self) -> None:
         """0x4401 has the one-byte serial 01, the answered id and result 0."""
-        payload = jt808.unpack(jt808.jt705_answer(self.identity, 0x5502))
+        payload = jt808.unpack(answers.jt705_answer(self.identity, 0x5502))
         self.assertEqual(payload.hex(), "44010003794308010679" + "01" + "550200")
 
     def test_encode_limits(self) -> None:

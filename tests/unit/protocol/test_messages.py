@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.protocol import jt808, reassembly
+from jt709c_gateway.protocol import answers, jt808, reassembly
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.events import (
     Attributes,
@@ -62,9 +62,9 @@ class SimpleTests(SynchronousTestCase):
             answer = message(raw).answer
             identity = jt808.identify(DEVICE)
             if message_id == 0x0100:
-                self.assertEqual(answer, jt808.registration_answer(identity, 7))
+                self.assertEqual(answer, answers.registration_answer(identity, 7))
             else:
-                self.assertEqual(answer, jt808.general_answer(identity, 7, message_id))
+                self.assertEqual(answer, answers.general_answer(identity, 7, message_id))
 
     def test_terminal_answer(self) -> None:
         """0x0001 names what it answers and gets no answer."""
@@ -77,7 +77,7 @@ class SimpleTests(SynchronousTestCase):
         """0x0109 is answered with the time alone."""
         decoded = message(binary(0x0109, b"", 7))
         self.assertEqual(kinds(decoded), ["time_request"])
-        self.assertEqual(decoded.answer_at(NOW), jt808.time_answer(jt808.identify(DEVICE), 7, NOW))
+        self.assertEqual(decoded.answer_at(NOW), answers.time_answer(jt808.identify(DEVICE), 7, NOW))
 
     def test_attributes(self) -> None:
         """0x0107 gives maker, model, id, ICCID and versions; strings that are missing are None."""

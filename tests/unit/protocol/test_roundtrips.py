@@ -14,13 +14,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol import (
     alarms,
+    answers,
     bcd,
     jt705,
     jt808,
     jt808_messages,
     lock_event_item,
+    packed_position,
     pnn,
-    position,
     sentences,
     sublock,
 )
@@ -136,12 +137,12 @@ class BinaryTests(SynchronousTestCase):
             return
         assert decoded.answer is not None
         payload = jt808.unpack(decoded.answer)
-        self.assertEqual(jt808.parse_jt705_answer(payload), (wire, message_id, 0))
+        self.assertEqual(answers.parse_jt705_answer(payload), (wire, message_id, 0))
 
     @given(st.binary(max_size=20))
     def test_no_jt705_answer(self, payload: bytes) -> None:
         """Other frames are none."""
-        found = jt808.parse_jt705_answer(payload)
+        found = answers.parse_jt705_answer(payload)
         self.assertEqual(found is not None, payload[:4] == b"\x44\x01\x00\x03" and len(payload) == 14)
 
     def test_too_long(self) -> None:
@@ -295,7 +296,8 @@ class SubLockTests(SynchronousTestCase):
         """A whole sentence of any kind of sub-lock, whatever bytes had to be escaped."""
         kind, rest = tail
         payload = sublock.encode(
-            master=position.encode(**place), time=place["time"], peripheral=identity.hex(), serial=0x28,
+            master=packed_position.encode(**place),
+            time=place["time"], peripheral=identity.hex(), serial=0x28,
             battery_volts=3.0, battery_percent=0x29, rssi_dbm=-0x3D, kind=kind, rest=rest,
         )  # fmt: skip
         raw = sublock.encode_report(master.zfill(10), serial, payload)
@@ -322,12 +324,12 @@ class PieceTests(SynchronousTestCase):
     @given(st.fixed_dictionaries(places), st.booleans())
     def test_position(self, written: dict[str, Any], always: bool) -> None:
         """Place, time and movement in 17 bytes."""
-        raw = position.encode(**written, always=always)
-        found = position.decode(raw)
+        raw = packed_position.encode(**written, always=always)
+        found = packed_position.decode(raw)
         if not written["latitude"] and not written["longitude"] and not written["fix"]:
             written = written | {"latitude": None, "longitude": None}
         self.assertEqual({name: getattr(found, name) for name in written}, written)
-        self.assertEqual((len(raw), position.looks_sound(raw)), (position.LENGTH, always))
+        self.assertEqual((len(raw), packed_position.looks_sound(raw)), (packed_position.LENGTH, always))
 
     @given(st.integers(0, 0xFFFF))
     def test_alarms(self, bits: int) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.protocol import position, sublock
+from jt709c_gateway.protocol import packed_position, sublock
 from jt709c_gateway.protocol.envelope import Origin, wrap_all
 from jt709c_gateway.protocol.events import to_json
 from jt709c_gateway.protocol.framing import Framer, SentenceFrame
@@ -53,7 +53,8 @@ class RoundTripTests(SynchronousTestCase):
         """What was written is read again, through the framer too."""
         serial, percent, rssi = numbers
         data = payload(
-            sublock.LOCK_JT709, sublock.encode_jt709(*lock, card), master=position.encode(**place), time=time,
+            sublock.LOCK_JT709, sublock.encode_jt709(*lock, card),
+            master=packed_position.encode(**place), time=time,
             peripheral=identity, serial=serial, battery_volts=volts / 100, battery_percent=percent,
             rssi_dbm=-rssi,
         )  # fmt: skip

@@ -5,14 +5,14 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.protocol import position, sublock, terminal_attributes
+from jt709c_gateway.protocol import packed_position, sublock, terminal_attributes
 from jt709c_gateway.protocol.events import Attributes, Location
 from jt709c_gateway.protocol.pnn import imei
 from tests.unit.redis.test_commit_script import LOW_BATTERY, ScriptCase
 from tests.vectors import MOMENT, binary, fact, location, message
 from tests.vectors.lines import published
 
-NOWHERE = position.encode(MOMENT, 0.0, 0.0, False, 0, 0)
+NOWHERE = packed_position.encode(MOMENT, 0.0, 0.0, False, 0, 0)
 P45 = "(8130630001,P45,260915,102329,22.5,N,113.4,E,A,0,15,1,1,0026589876,0,0,9,234,{},7,460:0:19526:584115)"
 
 

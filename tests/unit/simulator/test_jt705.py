@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol import jt808, sentences
+from jt709c_gateway.protocol.answers import general_answer, jt705_answer
 from jt709c_gateway.protocol.events import Heartbeat, Location, LockEvent, Reply
 from jt709c_gateway.simulator.lock import VirtualLock
 from tests.support import simulator as simulator_support
@@ -51,15 +52,15 @@ class Reports(SynchronousTestCase):
         (message,) = read([frame])
         identity, other = jt808.identify(WIRE), jt808.identify(bytes.fromhex("856009010002"))
         for wrong in (
-            jt808.general_answer(identity, message.serial or 0, 0x5501),
-            jt808.jt705_answer(other, 0x5501),
-            jt808.jt705_answer(identity, 0x5502),
-            jt808.pack(jt808.unpack(jt808.jt705_answer(identity, 0x5501))[:-1] + b"\x01"),
+            general_answer(identity, message.serial or 0, 0x5501),
+            jt705_answer(other, 0x5501),
+            jt705_answer(identity, 0x5502),
+            jt808.pack(jt808.unpack(jt705_answer(identity, 0x5501))[:-1] + b"\x01"),
         ):
             lock.receive(wrong, START)
             self.assertEqual(lock.unanswered, 1)
         self.assertEqual(lock.tick(START + 20), [frame])
-        lock.receive(jt808.jt705_answer(identity, 0x5501), START + 21)
+        lock.receive(jt705_answer(identity, 0x5501), START + 21)
         self.assertEqual((lock.unanswered, lock.counters.answered), (0, 1))
 
     def test_reports_go_one_by_one_since_an_answer_does_not_name_them(self) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol import jt808, sentences
+from jt709c_gateway.protocol.answers import general_answer
 from jt709c_gateway.protocol.events import Heartbeat, Location, LockEvent, Reply
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.simulator.lock import VirtualLock
@@ -82,7 +83,7 @@ class Reports(SynchronousTestCase):
         ):
             lock.receive(jt808.encode(jt808.GENERAL_ANSWER, WIRE, 1, body), START)
         other = jt808.identify(bytes.fromhex("794308010680"))
-        lock.receive(jt808.general_answer(other, message.serial, jt808.LOCATION), START)
+        lock.receive(general_answer(other, message.serial, jt808.LOCATION), START)
         self.assertEqual((lock.unanswered, lock.counters.unreadable), (1, 1))
 
     def test_what_was_recorded_without_a_link_comes_as_stored_locations_after_the_live_ones(self):

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from jt709c_gateway.cli.replay.ack_tracker import AckTracker, Counts
 from jt709c_gateway.cli.replay.player import Pace, Player
 from jt709c_gateway.cli.replay.steps import CaptureError, Chunk, End, Step
-from jt709c_gateway.protocol import jt808
+from jt709c_gateway.protocol import answers, jt808
 from jt709c_gateway.protocol.framing import Framer
 from tests.support import free_port
 from tests.unit.simulator.test_client import EchoDatagrams, EchoFactory
@@ -73,7 +73,7 @@ class LedgerTests(SynchronousTestCase):
         self.ledger.sent(parts[1], 0.0)
         self.assertEqual((self.counts.frames, self.counts.due), (2, 2))
         answer = b"".join(
-            jt808.general_answer(jt808.identify(bytes.fromhex("794308010679")), serial, jt808.LOCATION)
+            answers.general_answer(jt808.identify(bytes.fromhex("794308010679")), serial, jt808.LOCATION)
             for serial in (5, 6)
         )
         self.ledger.received(answer, 0.1)
