@@ -57,6 +57,8 @@ class EvidenceTracker:
     #: Unsettled commands that were recovered or adopted since the last claim.
     _recovered: list[CommandExecution] = field(factory=list, repr=False)
     _heard: HeardReports = field(factory=HeardReports, repr=False)
+    #: Ids of commands that were confirmed during a claim, which may return them as they were before.
+    _confirmed: set[str] = field(factory=set, repr=False)
     #: Whether a claim has succeeded since the device connected.
     _claimed: bool = False
 
@@ -184,6 +186,8 @@ class EvidenceTracker:
             self._elsewhere,
             news,
         )
+        if claiming:
+            self._confirmed.update(run.command.id for run, step in steps if step.before is not None)
         if early is not None and len(early) < MAX_EARLY:
             early.append(_Early(message, now, news, claiming or not self._claimed, bool(steps)))
         return steps
@@ -193,7 +197,8 @@ class EvidenceTracker:
 
         That gateway notifies this one when they have ended.
         """
-        known = {run.command.id for run in self.watched}
+        known = {run.command.id for run in self.watched} | self._confirmed
+        self._confirmed = set()
         restored = [
             restore_confirmable(self.context, record)
             for record in claim.unsettled

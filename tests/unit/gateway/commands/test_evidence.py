@@ -55,6 +55,23 @@ class RepeatedMovementTests(BenchTestCase):
         self.node.run()
         self.assertEqual((self.client.state(opening), self.client.state(query)), ("acknowledged", "done"))
 
+    def test_confirmed_while_claimed(self) -> None:
+        """A command that is confirmed during a claim is not watched again as the claim has found it."""
+        link = self.come()
+        command = self.client.unlock(self.device, timeout=1)
+        self.node.run()
+        self.node.pass_time(2)
+        self.assertEqual(self.client.state(command), "uncertain")
+        self.node.dispatcher.dispatch(self.device)
+        self.steps_until("command_claim")
+        for _ in range(2):
+            self.report(self.node, link, lock_event(), UNLOCKED)
+            self.node.run()
+            self.node.pass_time(1)
+        moved = [event["data"]["command_id"] for event in self.client.events("lock", self.device)]
+        self.assertEqual(moved, [command, None])
+        self.assertEqual(self.node.dispatcher.executors, {})
+
 
 class RefusedEvidenceTests(BenchTestCase):
     """Redis refuses a report, and the device sends it again."""
