@@ -158,6 +158,8 @@ class DemoService(MultiService):
         self._plan = plan
         self._out = out
         host, port = _address(settings.listen[0], "listen")
+        udp = not settings.no_udp and any(one.port == port for one in settings.udp)
+        self._lock_port = f"{host}:{port}, TCP{' and UDP' if udp else ''}"
         self._url = "http://{}:{}/".format(*_address(settings.http, "http"))
         counters = Counters()
         options = LockOptions(interval=_INTERVAL, card_every=_CARD_EVERY)
@@ -191,6 +193,7 @@ class DemoService(MultiService):
             f"The demo runs: {LOCKS} virtual locks, {locks[0]} to {locks[-1]}, report to a gateway with a "
             "Redis of its own.\n\n"
             f"  The page:    {self._url}{user}\n"
+            f"  For locks:   {self._lock_port}\n"
             f"  A command, from this directory:\n"
             f"               export JT709C_REDIS=embedded:{self._settings.data_dir}\n"
             f"               {_command_line()} send unlock {locks[0]} --wait\n"

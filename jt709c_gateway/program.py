@@ -5,10 +5,9 @@
 
 import os
 import platform
-import re
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import twisted
 from twisted.logger import (
@@ -26,11 +25,9 @@ from jt709c_gateway.config.options import Options
 from jt709c_gateway.demo import DemoPlan, DemoService, plan_demo
 from jt709c_gateway.service import makeService
 from jt709c_gateway.startup import EXIT_FAILURE, StartError
+from jt709c_gateway.util.twisted_log import is_port_line
 
 _log = Logger()
-_TWISTED: Final = ("log_legacy", "twisted.")
-#: Lines of Twisted's about its ports; the gateway logs its own.
-_PORT_LINES: Final = re.compile(r".* starting on \S+|\(\w+ Port \S+ Closed\)|Main loop terminated\.")
 
 
 class ProgramOptions(Options):
@@ -60,7 +57,7 @@ class ProgramOptions(Options):
 def log_line(event: LogEvent) -> str | None:
     """Format an event as time, level (unless it is info) and text; None for lines to leave out."""
     text = eventAsText(event, includeTimestamp=False, includeSystem=False)
-    if str(event.get("log_namespace")).startswith(_TWISTED) and _PORT_LINES.fullmatch(text):
+    if is_port_line(str(event.get("log_namespace")), text):
         return None
     level = event["log_level"].name
     shown = "" if level == "info" else f"{level}: "

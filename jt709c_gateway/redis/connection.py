@@ -18,9 +18,9 @@ from jt709c_gateway.redis.client_protocol import (
     connect,
     one_line,
 )
+from jt709c_gateway.redis.connection_log import ConnectionLog
 from jt709c_gateway.redis.endpoints import ClusterEndpoint, moved_to
 
-_REASONS_LOGGED = 8
 _STEADY = 5.0
 _CLOSE_TIMEOUT = 2.0
 #: Redirections that one attempt follows: one suffices, unless the slot is moving.
@@ -65,6 +65,8 @@ class RedisConnection(Service):
     `probe` is one of our keys, a hash. A cluster node that does not hold its slot is not used: a
     `ClusterEndpoint` follows the redirection, with other endpoints the attempt fails.
 
+    Connections with the same `connection_log` log together.
+
     ClientService is not used: it raises out of `connectionLost` when a connection ends during
     `prepareConnection`, and it logs every attempt.
     """
@@ -85,8 +87,10 @@ class RedisConnection(Service):
         prepare: Callable[[RedisProtocol], Awaitable[object]] | None = None,
         ready: Callable[[], object] | None = None,
         lost: Callable[[str], object] | None = None,
+        connection_log: ConnectionLog | None = None,
     ) -> None:
         self.address = address
+        self._connection_log = connection_log or ConnectionLog(address.masked())
         self._reactor = reactor
         self._endpoint = endpoint
         self._factory = RedisProtocolFactory(reactor, reply_timeout)
@@ -99,7 +103,6 @@ class RedisConnection(Service):
         self._lost = lost
         self._protocol: RedisProtocol | None = None
         self._loop: defer.Deferred[None] | None = None
-        self._reasons: set[str] = set()
 
     @property
     def connected(self) -> bool:
@@ -153,12 +156,10 @@ class RedisConnection(Service):
     def _loop_ended(self, failure: Any) -> None:
         if not failure.check(defer.CancelledError):
             self.log.failure(
-                "the loop of the connection to Redis at {address} failed", failure, address=self._name
+                "the loop of the connection to Redis at {address} failed",
+                failure,
+                address=self._connection_log.address,
             )
-
-    @property
-    def _name(self) -> str:
-        return self.address.masked()
 
     async def _stay_connected(self) -> None:
         attempts = 0
@@ -168,7 +169,7 @@ class RedisConnection(Service):
             except defer.CancelledError:
                 raise
             except Exception as error:
-                self._attempt_failed(one_line(error))
+                self._connection_log.failed(one_line(error))
             else:
                 since = self._reactor.seconds()
                 await self._use(protocol)
@@ -249,17 +250,12 @@ class RedisConnection(Service):
 
     async def _use(self, protocol: RedisProtocol) -> None:
         self._protocol = protocol
-        self._reasons.clear()
-        self.log.info("connected to Redis at {address}", address=self._name)
+        self._connection_log.connected()
         self._notify(self._ready)
         reason = "stopped"
         try:
             reason = one_line(await protocol.when_lost())
-            self.log.warn(
-                "lost the connection to Redis at {address}: {reason}; reconnecting",
-                address=self._name,
-                reason=reason,
-            )
+            self._connection_log.lost(reason)
         finally:
             self._protocol = None
             await self._close(protocol)
@@ -273,22 +269,13 @@ class RedisConnection(Service):
         if overdue.active():
             overdue.cancel()
 
-    def _attempt_failed(self, reason: str) -> None:
-        # Each reason is logged once per outage, not once per attempt.
-        if reason not in self._reasons and len(self._reasons) < _REASONS_LOGGED:
-            self._reasons.add(reason)
-            self.log.warn(
-                "cannot connect to Redis at {address}: {reason}; trying again",
-                address=self._name,
-                reason=reason,
-            )
-
     def _notify(self, callback: Callable[..., object] | None, *arguments: object) -> None:
         try:
             if callback is not None:
                 callback(*arguments)
         except Exception:
-            self.log.failure("a callback of the connection to Redis at {address} failed", address=self._name)
+            name = self._connection_log.address
+            self.log.failure("a callback of the connection to Redis at {address} failed", address=name)
 
 
 def _check_place(reply: Any, protocol: RedisProtocol) -> None:

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from jt709c_gateway.redis.address import RedisAddress
 from jt709c_gateway.redis.connection import RedisConnection
+from jt709c_gateway.redis.connection_log import ConnectionLog
 
 
 @frozen
@@ -17,9 +18,20 @@ class RedisConnector:
     address: RedisAddress
     endpoint: Any
     password: Callable[[], str | None] | None
+    #: Shared by all connections.
+    log: ConnectionLog = field(init=False)
+
+    @log.default
+    def _make_log(self) -> ConnectionLog:
+        return ConnectionLog(self.address.masked())
 
     def connection(self, endpoint: Any = None, **more: Any) -> RedisConnection:
         """Make a connection, not started yet; `more` goes to RedisConnection, `endpoint` replaces ours."""
         return RedisConnection(
-            self.reactor, self.address, endpoint or self.endpoint, password=self.password, **more
+            self.reactor,
+            self.address,
+            endpoint or self.endpoint,
+            password=self.password,
+            connection_log=self.log,
+            **more,
         )

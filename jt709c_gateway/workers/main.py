@@ -15,6 +15,7 @@ from jt709c_gateway.daemon import GatewayService
 from jt709c_gateway.redis.embedded.launcher import belong_to
 from jt709c_gateway.util.clock import count_monotonic
 from jt709c_gateway.util.signals import Signals
+from jt709c_gateway.util.twisted_log import is_port_line
 from jt709c_gateway.workers.ipc import Report, StatusReporter
 from jt709c_gateway.workers.worker_process import ARGUMENTS, STATUS, WorkerArguments
 
@@ -31,6 +32,8 @@ class _Log:
         level = event.get("log_level", LogLevel.info).name
         text = eventAsText(event, includeTimestamp=False, includeSystem=False)[:_MAX_TEXT]
         who = event.get("log_namespace", "")
+        if is_port_line(who, text):
+            return
         # Twisted's legacy log messages have no namespace of their own.
         self._file.write(json.dumps([level, "" if who == "log_legacy" else who, text]) + "\n")
         self._file.flush()

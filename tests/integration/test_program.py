@@ -111,11 +111,17 @@ class ProgramTests(SynchronousTestCase):
             self, "--redis", "embedded", "--listen", f"tcp:{port}:interface={LOOPBACK}", "--no-udp"
         )
         log = program.wait_for("connected to Redis")
+        directory = program.directory / "jt709c-data"
+        self.assertRegex(
+            log, rf"embedded Valkey \S+ at \S+, with the password in {directory}/redis-password\n"
+        )
+        self.assertRegex(log, rf"for jt709c: export JT709C_REDIS=embedded:{directory}\n")
         self.assertRegex(log, rf"(?m)^\S+ listening for locks on tcp 127\.0\.0\.1:{port}$")
         self.assertNotIn(" starting on ", log)
         program.process.send_signal(signal.SIGTERM)
         self.assertEqual(program.process.wait(PATIENCE), 0)
         self.assertRegex(program.log(), r"(?m)^\S+ stopped$")
+        self.assertEqual(program.log().count("connected to Redis"), 1)
         self.assertNotIn("Traceback", program.log())
         self.assertTrue((program.directory / "jt709c-data").is_dir())
 
@@ -157,6 +163,7 @@ class DemoTests(SynchronousTestCase):
         )
         log = program.wait_for("ends everything and removes jt709c-demo")
         self.assertNotIn("warn", log)
+        self.assertIn(f"For locks:   {LOOPBACK}:{lock_port}, TCP\n", log)
         found = re.search(r"The page: +(\S+) +user (\S+), password (\S+)", log)
         assert found is not None, log
         url, user, password = found.groups()

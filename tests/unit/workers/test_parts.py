@@ -1,5 +1,6 @@
 """The parts that ``--workers`` is made of: shared ports, the channel, logs, metrics of all on a page."""
 
+import io
 import json
 import socket
 import sys
@@ -16,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from jt709c_gateway.transport.listeners import Inherited, ListenError
 from jt709c_gateway.transport.shared_ports import SharedPort
 from jt709c_gateway.util.child_process import ChildProcess
+from jt709c_gateway.workers import main as worker_main
 from jt709c_gateway.workers.ipc import Report, StatusClient, StatusReporter
 from jt709c_gateway.workers.metrics import WorkersCollector
 from jt709c_gateway.workers.worker_process import WorkerProcess
@@ -269,3 +271,28 @@ class ChildTests(TestCase):
         """A child that ends by itself."""
         child, _ = self.start("import sys; sys.exit(7)")
         self.assertEqual(await child.when_ended(), "exit status 7")
+
+
+class WorkerLogTests(SynchronousTestCase):
+    """What a worker writes for its supervisor's log."""
+
+    def test_leaves_out_twisteds_ports(self) -> None:
+        """Twisted's lines about ports are left out, as in the program; other lines are written."""
+        file = io.StringIO()
+        log = worker_main._Log(file)
+        for namespace, text in (
+            ("log_legacy", "TCP for locks starting on 8888"),
+            ("twisted.internet.udp", "(UDP Port 8888 Closed)"),
+            ("log_legacy", "Main loop terminated."),
+            ("log_legacy", "Received SIGTERM, shutting down."),
+            ("jt709c_gateway.x", "TCP for locks starting on 8888"),
+        ):
+            log({"log_format": text, "log_namespace": namespace, "log_level": LogLevel.info})
+        written = [json.loads(line)[1:] for line in file.getvalue().splitlines()]
+        self.assertEqual(
+            written,
+            [
+                ["", "Received SIGTERM, shutting down."],
+                ["jt709c_gateway.x", "TCP for locks starting on 8888"],
+            ],
+        )
