@@ -29,6 +29,8 @@ _FLAGS: Final = ("contact_lost", "low_voltage", "rope_open", "back_cover_open")
 INDENT: Final = 11
 _DEVICE_WIDTH: Final = 15
 _KIND_WIDTH: Final = 12
+#: States of commands that move the lock; `acknowledged`, which comes before them, has the same answer.
+_AFTER_ANSWER: Final = frozenset(["confirmed", "unconfirmed"])
 _GOOD: Final = frozenset(["done", "confirmed"])
 
 
@@ -151,7 +153,7 @@ def command(data: Mapping[str, Any]) -> list[Any]:
         data.get("id"),
         _state(data.get("state")),
         data.get("reason"),
-        *answer(data.get("answer")),
+        *answer(data),
         provenance(data),
     ]
 
@@ -171,12 +173,13 @@ def state_style(state: str) -> str:
     return "" if state not in ENDED else "bold green" if state in _GOOD else "bold red"
 
 
-def answer(given: Any) -> list[str]:
+def answer(data: Mapping[str, Any]) -> list[str]:
     """Return the content of the lock's answer: the arguments of its sentence, or the requested data."""
-    if not isinstance(given, dict):
+    given = data.get("answer")
+    if not isinstance(given, dict) or data.get("state") in _AFTER_ANSWER:
         return []
     words = given.get("arguments")
-    said = ",".join(map(str, words)) if isinstance(words, list) else ""
+    said = f"lock answered {','.join(map(str, words))}" if isinstance(words, list) and words else ""
     content = given.get("data")
     return [text for text in (said, json.dumps(content, ensure_ascii=False) if content else "") if text]
 

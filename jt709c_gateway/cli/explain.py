@@ -89,7 +89,7 @@ class ExplanationPrinter:
         for style, part in (
             ("bold cyan", f"device {explanation.device}" if explanation.device else None),
             ("", f"IMEI {explanation.imei}" if explanation.imei else None),
-            ("", _DIRECTIONS.get(explanation.direction or "")),
+            ("", _direction(explanation)),
             ("dim", explanation.dialect),
             ("dim", f"{explanation.length} byte{'s' * (explanation.length != 1)} at {explanation.offset}"),
         ):
@@ -131,6 +131,13 @@ class ExplanationPrinter:
                 self._out.print(Text.assemble((f"{name}  ", "bold"), said), soft_wrap=True)
         if explanation.broken:
             self._out.print(Text("this frame is broken", "bold red"))
+
+
+def _direction(explanation: Explanation) -> str:
+    """Return who sent the frame; grouped sentences have the same form in both directions."""
+    if explanation.direction is None:
+        return "direction unknown" if explanation.device else ""
+    return _DIRECTIONS[explanation.direction]
 
 
 def _value(each: Field) -> str:

@@ -99,9 +99,7 @@ def _step(text: Text, data: Mapping[str, Any]) -> None:
     """Format a state of a command with reason and answer."""
     state = plain(data.get("state"))
     style = event_format.state_style(state)
-    said = "  ".join(
-        plain(part) for part in (data.get("reason"), *event_format.answer(data.get("answer"))) if part
-    )
+    said = "  ".join(plain(part) for part in (data.get("reason"), *event_format.answer(data)) if part)
     text.append(f"{state:<{_STATE_WIDTH}}  " if said else state, style)
     text.append(said)
 

@@ -58,6 +58,7 @@ GROUPS: Final[Mapping[tuple[str, ...], str]] = {
     ("BASE", "2"): "time",
     ("BASE", "11"): "debug",
     ("GSENS", "2"): "vibration",
+    ("ELOCK", "1"): "unlock (assumed)",
     ("ELOCK", "3"): "dynamic password (assumed)",
     ("OTA", "9"): "firmware over FTP",
     ("WLNET", "1"): "bound sub-locks",

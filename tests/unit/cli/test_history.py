@@ -50,7 +50,7 @@ class TimelineTests(SynchronousTestCase):
             step(1.25, "sent"),
             step(2, "acknowledged", answer={"arguments": ["1"]}),
             event("lock", 3, action="unlocked", method="password", command_id="7f3c"),
-            step(3, "confirmed"),
+            step(3, "confirmed", answer={"arguments": ["1"]}),
         )
         self.assertEqual(
             first,
@@ -61,7 +61,7 @@ class TimelineTests(SynchronousTestCase):
             steps,
             [
                 "2026-11-22 10:15:01.250Z        +1.250 s  sent",
-                "2026-11-22 10:15:02.000Z        +2.000 s  acknowledged  1",
+                "2026-11-22 10:15:02.000Z        +2.000 s  acknowledged  lock answered 1",
                 "2026-11-22 10:15:03.000Z        +3.000 s  lock          unlocked  by password",
                 "2026-11-22 10:15:03.000Z        +3.000 s  confirmed",
             ],
@@ -215,7 +215,7 @@ class HistoryTests(SynchronousTestCase):
         self.assertEqual(len(lines), 6)
         for line, said in zip(
             lines[1:5],
-            ("sent", "acknowledged  1", "lock +unlocked  by password.*", "confirmed .*"),
+            ("sent", "acknowledged  lock answered 1", "lock +unlocked  by password.*", "confirmed"),
             strict=True,
         ):
             self.assertRegex(line, rf"^[^ ]+ [^ ]+ +\+[0-9.]+ s  {said}$")
