@@ -9,7 +9,7 @@ from attrs import frozen
 
 from jt709c_gateway.cli import completion_values, event_format
 from jt709c_gateway.cli.device_lookup import ResolvedDevice, resolve
-from jt709c_gateway.cli.options import check_device, local_option, output_options, redis_options
+from jt709c_gateway.cli.options import IntegerRange, check_device, local_option, output_options, redis_options
 from jt709c_gateway.cli.redis_client import RedisOptions, query
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.cli.table import Cell, Column, known, print_records
@@ -50,7 +50,7 @@ class CommandFilter:
 )
 @click.option(
     "--limit",
-    type=click.IntRange(1),
+    type=IntegerRange(1),
     default=50,
     show_default=True,
     metavar="N",

@@ -15,7 +15,7 @@ from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.console import console
 from jt709c_gateway.cli.device_table import device_columns
 from jt709c_gateway.cli.errors import UserError
-from jt709c_gateway.cli.options import local_option, output_options, redis_options
+from jt709c_gateway.cli.options import IntegerRange, local_option, output_options, redis_options
 from jt709c_gateway.cli.redis_client import RedisOptions, query
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.cli.table import Output, print_records, print_table
@@ -64,7 +64,7 @@ FALLING: Final = frozenset(["seen", "alarms", "since", "speed"])
 )
 @click.option("--with-alarms", is_flag=True, help="Only devices with any alarm.")
 @click.option(
-    "--battery-below", type=click.IntRange(0, 101), metavar="N", help="Only devices below N % battery."
+    "--battery-below", type=IntegerRange(0, 101), metavar="N", help="Only devices below N % battery."
 )
 @click.option("--silent-for", metavar="DURATION", help="Only devices silent for at least 90s, 30m, 2h, 7d.")
 @click.option(
@@ -85,7 +85,7 @@ FALLING: Final = frozenset(["seen", "alarms", "since", "speed"])
     help="Sort key; unknown values come last.",
 )
 @click.option("--reverse", is_flag=True, help="Reverse the order.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Show at most N devices.")
+@click.option("--limit", type=IntegerRange(1), metavar="N", help="Show at most N devices.")
 @click.option(
     "-w",
     "--watch",

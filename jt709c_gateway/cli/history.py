@@ -11,7 +11,7 @@ from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.console import console, plain, print_line
 from jt709c_gateway.cli.device_lookup import has_reported, resolve
 from jt709c_gateway.cli.errors import UserError
-from jt709c_gateway.cli.options import check_device, local_option, redis_options
+from jt709c_gateway.cli.options import IntegerRange, check_device, local_option, redis_options
 from jt709c_gateway.cli.redis_client import RedisOptions, query
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.cli.time_format import read_since
@@ -38,7 +38,7 @@ Entry = tuple[bytes, list[bytes]]
 )
 @click.option(
     "--limit",
-    type=click.IntRange(1),
+    type=IntegerRange(1),
     default=200,
     show_default=True,
     metavar="N",

@@ -107,6 +107,15 @@ def main() -> None:
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         status = error.exit_code
+    except click.NoSuchOption as error:
+        if error.ctx is not None and error.ctx.parent is None:
+            error = click.NoSuchOption(
+                error.option_name,
+                f"there is no option {error.option_name} here; give an option of a subcommand after its name,"
+                f" as in jt709c devices {error.option_name}",
+            )
+        _print_error(error)
+        status = error.exit_code
     except click.ClickException as error:
         _print_error(error)
         status = error.exit_code

@@ -4,7 +4,7 @@ from typing import Final
 
 import click
 
-from jt709c_gateway.cli.options import local_option, output_options, redis_options
+from jt709c_gateway.cli.options import IntegerRange, local_option, output_options, redis_options
 from jt709c_gateway.cli.redis_client import RedisOptions, query
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.cli.table import Cell, Column, known, print_records
@@ -29,7 +29,7 @@ _RAW_WIDTH: Final = 16
 @click.option("--reason", "reasons", multiple=True, metavar="REASON", help="Only this reason; repeatable.")
 @click.option(
     "--limit",
-    type=click.IntRange(1),
+    type=IntegerRange(1),
     default=50,
     show_default=True,
     metavar="N",

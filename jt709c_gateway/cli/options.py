@@ -62,19 +62,34 @@ def _file(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., 
 
 
 class _Seconds(click.types.FloatParamType):
-    """A number of seconds; errors do not repeat the value, which may be a misplaced password."""
+    """Seconds above 0; errors do not repeat what is no number, which may be a misplaced password."""
 
     name = "float"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Parse the value; fail with click's error if it is no number."""
+        """Parse the value; fail with click's error if it is no number above 0."""
         try:
-            return float(value)
+            seconds = float(value)
         except ValueError:
             self.fail(f"{described(value)} is not a number of seconds", param, ctx)
+        if not seconds > 0:
+            self.fail(f"{value}; expected seconds above 0", param, ctx)
+        return seconds
 
 
 SECONDS = _Seconds()
+
+
+class IntegerRange(click.IntRange):
+    """An integer within limits; errors say which."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse the value; fail with click's error if it is no such integer."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            limits = f"from {self.min}" if self.max is None else f"from {self.min} to {self.max}"
+            self.fail(f"{value!r}; expected an integer {limits}", param, ctx)
 
 
 def output_options(command: _Command) -> Callable[..., Any]:

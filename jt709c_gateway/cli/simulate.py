@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.console import console
 from jt709c_gateway.cli.errors import UserError
+from jt709c_gateway.cli.options import IntegerRange
 from jt709c_gateway.cli.progress import Progress, milliseconds
 from jt709c_gateway.cli.runner import run
 from jt709c_gateway.cli.target_address import read_target
@@ -56,9 +57,7 @@ _ADVICE: Final = {
     type=click.Choice(DIALECTS),
     help="Dialect; if repeated, the locks use them in turn.  [default: jt709, or one that has each --alarm]",
 )
-@click.option(
-    "--locks", default=1, show_default=True, type=click.IntRange(1, 100_000), help="Number of locks."
-)
+@click.option("--locks", default=1, show_default=True, type=IntegerRange(1, 100_000), help="Number of locks.")
 @click.option("--tcp", metavar="HOST:PORT", help="Connect over TCP.  [default: 127.0.0.1:8888]")
 @click.option("--udp", metavar="HOST:PORT", help="Send datagrams over UDP.")
 @click.option("--interval", default=30.0, show_default=True, metavar="S", help="Seconds between reports.")

@@ -9,7 +9,7 @@ import msgspec
 from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.device_lookup import has_reported, resolve
 from jt709c_gateway.cli.errors import UserError
-from jt709c_gateway.cli.options import check_device, local_option, output_options, redis_options
+from jt709c_gateway.cli.options import IntegerRange, check_device, local_option, output_options, redis_options
 from jt709c_gateway.cli.redis_client import RedisOptions, query
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.cli.table import Column, known, print_records
@@ -39,7 +39,7 @@ _POINT: Final = msgspec.json.Decoder(tuple[str, float, float, float | None, floa
     metavar="WHEN",
     help="Only positions since 90s, 30m, 2h, 7d ago, or since a time (ISO 8601, in UTC unless --local).",
 )
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Show at most N positions, the newest.")
+@click.option("--limit", type=IntegerRange(1), metavar="N", help="Show at most N positions, the newest.")
 @local_option
 @output_options
 def track(

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.console import console
 from jt709c_gateway.cli.errors import UserError
+from jt709c_gateway.cli.options import IntegerRange
 from jt709c_gateway.cli.progress import Progress, milliseconds
 from jt709c_gateway.cli.replay import text_capture
 from jt709c_gateway.cli.replay.player import Pace, Player
@@ -69,7 +70,7 @@ def _read_speed(_: click.Context, __: click.Parameter, value: str) -> float | No
 @click.option(
     "--port",
     "ports",
-    type=click.IntRange(1, 65535),
+    type=IntegerRange(1, 65535),
     multiple=True,
     default=[8888],
     show_default=True,
@@ -78,7 +79,7 @@ def _read_speed(_: click.Context, __: click.Parameter, value: str) -> float | No
 )
 @click.option(
     "--connections",
-    type=click.IntRange(1, 20_000),
+    type=IntegerRange(1, 20_000),
     default=500,
     show_default=True,
     metavar="N",

@@ -125,6 +125,23 @@ class Process(SynchronousTestCase):
             self.assertNotIn("Traceback", result.stderr)
             self.assertEqual(result.stdout, "")
 
+    def test_errors_name_the_option_and_what_is_expected(self):
+        for arguments, said in (
+            (("devices", "--limit", "x"), "'--limit': 'x'; expected an integer from 1"),
+            (("replay", "x", "--port", "0"), "'--port': '0'; expected an integer from 1 to 65535"),
+            (("send", "text", "1", "text=x", "--ttl", "-4"), "'--ttl': -4; expected seconds above 0"),
+            (("send", "text", "1", "text=x", "--ttl", "1e9"), "--ttl: is a number; expected seconds above 0"),
+            (("send", "text", "1", "text=x", "--id", "a b"), "--id: "),
+            (
+                ("--redis", "redis://x", "devices"),
+                "--redis here; give an option of a subcommand after its",
+            ),
+            (("devices", "--redis", "embedded:/nonexistent"), "jt709c: --redis: "),
+        ):
+            self.assertIn(said, run(*arguments).stderr)
+        found = run("devices", JT709C_REDIS="embedded:/nonexistent").stderr
+        self.assertTrue(found.startswith("jt709c: JT709C_REDIS: "), found)
+
     def test_a_reader_that_leaves_ends_it_quietly(self):
         frame = b"7e0002000079430801067900017e" * 5000
         process = subprocess.Popen(
