@@ -19,7 +19,7 @@ from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, canonical
 from jt709c_gateway.commands.masking import item_key
 from jt709c_gateway.commands.model import Command, InvalidCommand, new_command_id, parse_command
-from jt709c_gateway.commands.profiles import Profile, ProfileError, load_profiles
+from jt709c_gateway.commands.profiles import Profile, ProfileError, ProfileRegistry, load_profiles
 from jt709c_gateway.commands.profiles.params import Param, ParamKind
 from jt709c_gateway.commands.profiles.registry import LOCAL_PARAMS
 from jt709c_gateway.commands.signing import SigningKey
@@ -38,6 +38,14 @@ _BOOLEANS: Final = {"true": True, "yes": True, "on": True, "1": True} | {
 }
 #: Raw bytes, which may contain a password.
 _RAW: Final = frozenset([ParamKind.HEX, ParamKind.SENTENCE])
+#: Options of `send` by the field of the command that they set.
+_OPTIONS: Final = {
+    "id": "--id",
+    "ttl": "--ttl",
+    "timeout": "--timeout",
+    "reply_to": "--reply-to",
+    "issued_by": "--issued-by",
+}
 _ON_COMMAND_LINE: Final = (
     "{name} doesn't belong on a command line, where ps and the shell's history show it; {instead}"
 )
@@ -52,13 +60,17 @@ _PASSWORDS: Final = ("password", "old", "new")
 
 
 @cache
-def _profiles(directory: str | None) -> Mapping[str, Profile]:
+def _loaded(directory: str | None) -> ProfileRegistry:
     """Load the shipped profiles and those of a directory; raise UserError."""
     try:
         own = None if directory is None else Path(directory)
-        return load_profiles(own, allow_raw=True).profiles
+        return load_profiles(own, allow_raw=True)
     except ProfileError as error:
         raise UserError(f"--profiles: {plain(error)}") from None
+
+
+def _profiles(directory: str | None) -> Mapping[str, Profile]:
+    return _loaded(directory).profiles
 
 
 @cache
@@ -308,7 +320,19 @@ def make(command: str, device: str, params: Mapping[str, Any], fields: Mapping[s
     try:
         return parse_command(json.dumps(given).encode(), 0.0)
     except InvalidCommand as error:
-        raise UserError(str(error)) from None
+        where = _OPTIONS.get(error.field, error.field)
+        raise UserError(f"{where}: {error.problem}; expected {error.expected}") from None
+
+
+def check_complete(command: Command, directory: str | None = None) -> None:
+    """Raise UserError if a parameter is missing that each profile with this command requires."""
+    try:
+        _loaded(directory).validate_loosely(command)
+    except InvalidCommand as error:
+        if error.problem == "missing":
+            hint = "" if directory is not None else " (your own profile needs --profiles DIR)"
+            name = error.field.removeprefix("params.")
+            raise UserError(f"{name}: missing; expected {error.expected}{hint}") from None
 
 
 def read_key(key_id: str | None, path: str | None) -> SigningKey | None:

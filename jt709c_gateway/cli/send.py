@@ -26,7 +26,7 @@ from jt709c_gateway.cli.redis_client import (
     subscribe,
 )
 from jt709c_gateway.cli.runner import notice, run
-from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE
+from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, LOCAL_COMMANDS
 from jt709c_gateway.commands.model import ENDED, Command, CommandState
 from jt709c_gateway.commands.serialization import to_wire
 from jt709c_gateway.commands.signing import SigningKey
@@ -136,6 +136,7 @@ def send(
     given = command_arguments.read_params(command, params, directory)
     command_arguments.add_passwords(command, given, password_file, directory)
     made = command_arguments.make(command, device, given, fields)
+    command_arguments.check_complete(made, directory)
     push = Push(link, prefix, made, wait, as_json, key, local)
     sys.exit(run(lambda reactor: queue(reactor, push), push.first.notice))
 
@@ -175,6 +176,8 @@ class _Follower:
     def __init__(self, push: Push) -> None:
         self.ended: defer.Deferred[CommandState] = defer.Deferred()
         self.heard = False
+        #: Whether the lock was never heard, which is noted when the command waits for it.
+        self.unheard = False
         self._push = push
         self._state: str | None = None
         self._out = console()
@@ -208,6 +211,11 @@ class _Follower:
     def reached(self, state: Any) -> None:
         """Record a state; a final one fires `ended`."""
         self.heard, self._state = True, state
+        if state == CommandState.WAITING and self.unheard:
+            self.unheard = False
+            notice(
+                f"{_unheard(self._push)}; the command waits for it for {self._push.command.ttl:.0f} s (--ttl)"
+            )
         if state in ENDED and not self.ended.called:
             self.ended.callback(CommandState(state))
 
@@ -220,7 +228,8 @@ async def queue(reactor: Any, push: Push) -> int:
         connection.startService()
         try:
             await push.first.wait(reactor, talking_ready)
-            await _note_unheard(connection, push)
+            if await _is_unheard(connection, push):
+                notice(f"{_unheard(push)}; a valid command waits for it for {push.command.ttl:.0f} s (--ttl)")
             await _push(connection, push)
             _print_queued(push)
         finally:
@@ -250,7 +259,7 @@ async def _follow(
     try:
         both = defer.gatherResults([talking_ready, listening_ready], consumeErrors=True)
         await push.first.wait(reactor, both.addCallback(lambda _: None))
-        await _note_unheard(connection, push)
+        follower.unheard = await _is_unheard(connection, push)
         await _push(connection, push)
         lonely = reactor.callLater(_TAKEN_WITHIN, _not_taken, follower)
         try:
@@ -281,18 +290,25 @@ def _pattern(push: Push) -> str:
     return Keys(glob_escape(push.prefix)).channel("command", device if is_device else "*")
 
 
-async def _note_unheard(connection: RedisConnection, push: Push) -> None:
-    """Print a note if no such lock has ever reported, as far as this Redis user may read that."""
+async def _is_unheard(connection: RedisConnection, push: Push) -> bool:
+    """Return whether a new command will wait for a lock that has never reported.
+
+    False where this Redis user may not read that, for commands of the gateway itself, and for a known id,
+    whose command is not carried out again.
+    """
+    if push.command.name in LOCAL_COMMANDS:
+        return False
     try:
+        if await connection.call("EXISTS", push.keys.command(push.command.id)):
+            return False
         named = await resolve(connection, push.keys, push.command.device)
-        heard = await connection.call("ZSCORE", push.keys.devices, named.device) is not None
+        return await connection.call("ZSCORE", push.keys.devices, named.device) is None
     except (txredisapi.ResponseError, txredisapi.ConnectionError):
-        return
-    if not heard:
-        notice(
-            f"no such lock has been heard: {push.command.device} (prefix {push.prefix}); "
-            f"the command waits for it for {push.command.ttl:.0f} s (--ttl)"
-        )
+        return False
+
+
+def _unheard(push: Push) -> str:
+    return f"no such lock has been heard: {push.command.device} (prefix {push.prefix})"
 
 
 async def _push(connection: RedisConnection, push: Push) -> None:

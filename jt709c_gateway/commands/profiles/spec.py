@@ -189,9 +189,19 @@ class CommandDefinition:
             ):
                 return variant.spec
         if self.base is None:
+            self._check_selector(given)
             forms = "; or ".join(variant.describe() for variant in self.variants)
             raise InvalidCommand("params", f"fit no form of {self.name}", forms)
         return self.base
+
+    def _check_selector(self, given: Mapping[str, object]) -> None:
+        """Raise :class:`InvalidCommand` if the one parameter that every form is chosen by is missing."""
+        selectors = {frozenset(variant.when) | variant.given for variant in self.variants}
+        if len(selectors) != 1 or len(names := selectors.pop()) != 1:
+            return
+        (name,) = names
+        if name not in given:
+            raise InvalidCommand(f"params.{name}", "missing", self.params[name].expected())
 
 
 @attrs.frozen

@@ -171,12 +171,37 @@ class Send(WithLock):
         self.assertEqual(
             result.stderr,
             "no such lock has been heard: 794308010678 (prefix jt709c); "
-            "the command waits for it for 60 s (--ttl)\n",
+            "a valid command waits for it for 60 s (--ttl)\n",
         )
         self.taken_command()
         running = self.start("send", "locate", "794308010678", "--wait")
-        self.assertIn("no such lock has been heard", running.notice())
-        self.taken_command()
+        command = self.taken_command()
+        for state in ("queued", "waiting"):
+            self.publish("command", "794308010678", id=command["id"], state=state, command="locate")
+        self.assertRegex(
+            running.notice(), "^no such lock has been heard.*; the command waits for it for 300 s"
+        )
+        self.assertIn("queued", running.line())
+
+    def test_a_command_that_waits_for_no_lock_has_no_note(self):
+        """The gateway's own commands end at once, and a known id is not carried out again."""
+        self.redis.call("HSET", "jt709c:command:o-1", "state", "expired")
+        for arguments in (("cancel", "1", "id=7f3c"), ("clear_lockout", "1"), ("locate", "1", "--id", "o-1")):
+            result = self.send(*arguments)
+            self.assertEqual((result.returncode, result.stderr), (0, ""), arguments)
+            self.taken_command()
+
+    def test_a_required_parameter_that_is_missing_is_refused(self):
+        for command, said in (
+            ("text", "text: missing; expected "),
+            ("set_intervals", "awake: missing; expected an integer from 5 to 600"),
+            ("query", "what: missing; expected one of "),
+            ("cancel", "id: missing; expected text"),
+        ):
+            result = self.send(command, DEVICE)
+            self.assertEqual((result.returncode, result.stdout), (2, ""), command)
+            self.assertIn(said, result.stderr)
+        self.assertEqual(self.redis.call("LLEN", "jt709c:commands"), 0)
 
     def test_a_password_file_that_does_not_fit_is_refused(self):
         for lines in ((), ("one111", "two222")):

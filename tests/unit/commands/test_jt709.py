@@ -123,7 +123,7 @@ class ShippedTests(SynchronousTestCase):
             ),
             ("unlock", {"method": "dynamic", "password": "abcdef"}, "matching [0-9]{6}"),
             ("set_password", {"old": "888888"}, "params.new: missing"),
-            ("query", {}, 'fit no form of query; expected what="firmware"; or '),
+            ("query", {}, "params.what: missing; expected one of "),
             ("raw", {}, "expected hex; or sentence"),
             ("raw", {"hex": "00", "sentence": "(P13)"}, "params.sentence: has no meaning here"),
             ("get_parameters", {"ids": ["1"]}, "params.ids[]: "),
