@@ -21,7 +21,7 @@ from twisted.logger import (
 from twisted.python import usage
 
 from jt709c_gateway import __version__
-from jt709c_gateway.config.options import Options
+from jt709c_gateway.config.option_parser import Options
 from jt709c_gateway.demo import DemoPlan, DemoService, plan_demo
 from jt709c_gateway.service import makeService
 from jt709c_gateway.startup import EXIT_FAILURE, StartError

@@ -1,7 +1,7 @@
 """What ``twistd`` loads: `Options`, and `makeService`, which makes the daemon of them."""
 
 from jt709c_gateway.commands.profiles import ProfileError, load_profiles
-from jt709c_gateway.config.options import Options
+from jt709c_gateway.config.option_parser import Options
 from jt709c_gateway.daemon import GatewayService
 from jt709c_gateway.startup import StartError
 from jt709c_gateway.util.clock import count_monotonic

@@ -1,281 +1,333 @@
-"""Parses the command line and the configuration file with one table of options.
+"""The table of all options: names, value parsers, defaults, and help texts."""
 
-The error for a wrong value, from the command line or the file, names the value and the expected form. The
-command line takes precedence.
-"""
-
-import os
-import re
-import socket
-import sys
-import tomllib
-from collections.abc import Mapping
-from difflib import get_close_matches
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, Final
 
-import twisted
-from attrs import evolve
-from twisted.python import usage
+from attrs import field, frozen
 
-from jt709c_gateway import __version__
-from jt709c_gateway.commands.signing import SigningKey
-from jt709c_gateway.commands.signing_key_file import SigningKeysError, load_signing_keys
-from jt709c_gateway.config.option_table import OPTIONS, Option
-from jt709c_gateway.config.settings import Settings
+from jt709c_gateway.commands.signing import DEFAULT_WINDOW
 from jt709c_gateway.config.values import (
-    ADMIT_ANY,
-    ADMIT_FILE,
-    NO_DIALECT,
+    SUBLOCK_SERIAL,
+    UdpPort,
+    admit,
+    age,
+    attribution,
+    count,
+    device_list,
+    dialect,
+    directory,
+    endpoint,
+    existing_directory,
     existing_file,
+    host_name,
+    key_id,
+    length,
+    lock_endpoint,
+    milliseconds,
     name,
+    percent,
+    prefix,
+    rate,
+    redis_url,
+    seconds,
+    sublock_answer,
+    tiles,
+    udp_commands,
+    udp_port,
+    utc8,
+    web_users,
+    worker_count,
 )
-from jt709c_gateway.redis.address import EmbeddedAddress, parse_redis_address
-from jt709c_gateway.redis.credentials import PASSWORD_VARIABLE, read_password
-from jt709c_gateway.redis.endpoints import has_hash_tag
-from jt709c_gateway.transport.proxy_protocol import split_proxied
-from jt709c_gateway.transport.shared_ports import SHARED_ENDPOINTS
-from jt709c_gateway.web.htpasswd import UserFile
-
-_BY_NAME: Final = {option.name: option for option in OPTIONS}
+from jt709c_gateway.gateway.commands.address_proof import UdpCommands
+from jt709c_gateway.protocol.dialects import JT701
+from jt709c_gateway.redis.credentials import PASSWORD_VARIABLE
+from jt709c_gateway.redis.durability import Durability
+from jt709c_gateway.redis.embedded.data_directory import DEFAULT_DATA_DIR
+from jt709c_gateway.redis.keys import DEFAULT_PREFIX
 
 
-class Options(usage.Options):
-    """Options of ``twistd jt709c-gateway``; `settings` has all values after parsing."""
+@frozen
+class Option:
+    """One option: `parse` converts its text to a value; its ValueError names the expected form."""
 
-    synopsis = "[options]"
-    longdesc = "Gateway between Jointech JT709C smart locks and Redis."
+    name: str
+    parse: Callable[[str], Any] | None
+    default: Any
+    help: str
+    repeatable: bool = False
+    #: Whether error messages must not repeat the value.
+    secret: bool = field(default=False)
 
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._given: dict[str, Any] = {}
-        self._config: Path | None = None
-        self.settings: Settings
-
-    def opt_config(self, path: str) -> None:
-        """TOML file with any of these options, by the same names; the command line wins."""
-        try:
-            self._config = existing_file(path)
-        except ValueError as error:
-            raise usage.UsageError(f"--config {path!r}: {error}") from None
-
-    def opt_version(self) -> None:
-        """Show the version and exit."""
-        sys.stdout.write(f"jt709c-gateway {__version__} (Twisted {twisted.__version__})\n")
-        raise SystemExit(0)
-
-    def parseArgs(self, *arguments: str) -> None:
-        """Refuse positional arguments."""
-        if arguments:
-            raise usage.UsageError(f"{arguments[0]!r}: expected options only, each beginning with --")
-
-    def parseOptions(self, options: Any = None) -> None:
-        """Parse the command line; a mistake exits with one line instead of the usage text."""
-        try:
-            super().parseOptions(options)  # type: ignore[no-untyped-call]
-        except usage.UsageError as error:
-            raise SystemExit(f"jt709c-gateway: {error}") from None
-
-    def postOptions(self) -> None:
-        """Combine defaults, the file, and the command line."""
-        values = {option.key: option.default for option in OPTIONS}
-        if self._config is not None:
-            values.update(read_config(self._config))
-        values.update(self._given)
-        if values["gateway"] is None:
-            host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:48] or "gateway"
-            values["gateway"] = f"{host}-{os.getpid()}"
-        values["redis_password"] = (
-            _secret(values, "redis-password-file") or os.environ.get(PASSWORD_VARIABLE) or None
-        )
-        values["static_password"] = _secret(values, "static-password-file")
-        values["command_keys"] = _command_keys(values["command_keys"])
-        if values["admit"] is None:
-            values["admit"] = ADMIT_ANY if values["devices"] is None else ADMIT_FILE
-        if values["admit"] == ADMIT_FILE and values["devices"] is None:
-            raise usage.UsageError("--admit 'file': expected --devices with the file")
-        if values["admit"] != ADMIT_FILE and values["devices"] is not None:
-            raise usage.UsageError(f"--admit {values['admit']!r}: --devices goes with --admit file only")
-        if (values["redis_cert"] is None) != (values["redis_key"] is None):
-            raise usage.UsageError("--redis-cert and --redis-key go together: give both or none")
-        certificates = [name for name in ("redis_ca", "redis_cert", "redis_key") if values[name] is not None]
-        if certificates and not values["redis"].strip().startswith("rediss"):
-            raise usage.UsageError(
-                f"--{certificates[0].replace('_', '-')} goes with an address that begins with rediss://, "
-                "rediss+sentinel:// or rediss+cluster://"
-            )
-        if values["redis"].partition(":")[0].strip().endswith("+cluster") and not has_hash_tag(
-            values["prefix"]
-        ):
-            raise usage.UsageError(
-                f"--prefix: {values['prefix']!r} would spread the keys over the cluster's slots; "
-                "expected a hash tag, such as {jt709c}"
-            )
-        embedded = isinstance(parse_redis_address(values["redis"]), EmbeddedAddress)
-        if values["embedded_open"] and not embedded:
-            raise usage.UsageError("--embedded-open: expected --redis embedded, whose server it is about")
-        values["ask"] = _dialects(values["ask"])
-        _check_web(values)
-        if values["workers"] > 1:
-            _check_workers(values)
-        durability = evolve(values["durability"], timeout=values["durability_timeout"])
-        if durability.replicas and embedded:
-            raise usage.UsageError(
-                f"--durability replicas:{durability.replicas} needs a Redis with replicas, and the embedded "
-                "server has none; it syncs each write to its disk as it is"
-            )
-        values["durability"] = durability
-        self.settings = Settings(**values)
-
-    def preset(self, texts: Mapping[str, str | None]) -> None:
-        """Set options, by name, that the command line doesn't have; None sets a flag."""
-        for wanted, text in texts.items():
-            option = _BY_NAME[wanted]
-            if option.key in self._given:
-                continue
-            if text is None:
-                self._given[option.key] = True
-            else:
-                self._set(option, text)
-
-    def _set(self, option: Option, text: str) -> None:
-        value = _checked(option, text, f"--{option.name}")
-        if option.repeatable:
-            self._given[option.key] = (*self._given.get(option.key, ()), value)
-        else:
-            self._given[option.key] = value
+    @property
+    def key(self) -> str:
+        """The name of the attribute of `Settings`."""
+        return self.name.replace("-", "_")
 
 
-def _dialects(given: tuple[str, ...]) -> frozenset[str]:
-    if NO_DIALECT in given and len(set(given)) > 1:
-        others = ", ".join(sorted(set(given) - {NO_DIALECT}))
-        raise usage.UsageError(f"--ask {NO_DIALECT}: expected it alone, not together with {others}")
-    return frozenset(given) - {NO_DIALECT}
-
-
-def _check_web(values: dict[str, Any]) -> None:
-    if values["web_commands"] and not isinstance(values["web_users"], UserFile):
-        raise usage.UsageError(
-            "--web-commands: expected --web-users with a file, so that each command has somebody who gave it"
-        )
-    keys, chosen = values["command_keys"], values["web_command_key"]
-    if chosen is not None and chosen not in (keys or {}):
-        right = "expected --command-keys" if keys is None else f"expected one of {', '.join(sorted(keys))}"
-        raise usage.UsageError(f"--web-command-key {chosen!r}: {right}")
-    if values["web_commands"] and keys is not None and chosen is None:
-        raise usage.UsageError(
-            "--web-commands: this gateway takes signed commands only; expected --web-command-key with one of "
-            + ", ".join(sorted(keys))
-        )
-    if values["web_commands"] and not values["http"]:
-        raise usage.UsageError("--web-commands: expected --http with the endpoint of the status page")
-
-
-def _check_workers(values: dict[str, Any]) -> None:
-    workers = values["workers"]
-    if sys.platform != "linux":
-        raise usage.UsageError(f"--workers {workers}: expected 1; only Linux spreads locks over processes")
-    for text in () if values["no_tcp"] else values["listen"]:
-        if split_proxied(text)[0].partition(":")[0] not in SHARED_ENDPOINTS:
-            raise usage.UsageError(
-                f"--listen {text!r}: expected an endpoint that {workers} workers can share, tcp:… or tcp6:…"
-            )
-    try:
-        name(f"{values['gateway']}-{workers}")
-    except ValueError:
-        raise usage.UsageError(
-            f"--gateway {values['gateway']!r}: expected a shorter name, as each of {workers} workers adds "
-            "its number"
-        ) from None
-
-
-def _checked(option: Option, text: str, where: str) -> Any:
-    assert option.parse is not None
-    try:
-        return option.parse(text)
-    except ValueError as error:
-        shown = "" if option.secret else f" {text!r}"
-        raise usage.UsageError(f"{where}{shown}: {error}") from None
-
-
-def _command_keys(path: Path | None) -> dict[str, SigningKey] | None:
-    try:
-        return None if path is None else load_signing_keys(path)
-    except SigningKeysError as error:
-        raise usage.UsageError(f"--command-keys {error}") from None
-
-
-def _secret(values: dict[str, Any], option: str) -> str | None:
-    path = values[_BY_NAME[option].key]
-    try:
-        return None if path is None else read_password(path)
-    except ValueError as error:
-        raise usage.UsageError(f"--{option} {error}") from None
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Read values from a TOML file; usage.UsageError names the file, the key and the expected form."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise usage.UsageError(f"{path}: not a TOML file: {error}") from None
-    values: dict[str, Any] = {}
-    for key, value in content.items():
-        option = _BY_NAME.get(key.replace("_", "-"))
-        if option is None:
-            raise usage.UsageError(f"{path}: {_unknown_key(key, value)}")
-        if option.key in values:
-            raise usage.UsageError(f"{path}: {key}: expected each option once, spelled with - or with _")
-        values[option.key] = _from_toml(option, value, f"{path}: {key}")
-    return values
-
-
-def _unknown_key(key: str, value: Any) -> str:
-    if isinstance(value, dict):
-        return f"[{key}]: a table; expected the options at the top level of the file"
-    near = get_close_matches(key.lower().replace("_", "-"), list(_BY_NAME), 1)
-    return f"{key}: no such option; " + (f"did you mean {near[0]}?" if near else "--help lists the options")
-
-
-def _toml_type(value: Any) -> str:
-    """Name the type of a value in the words of TOML."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, dict):
-        return "a table; options stand at the top level of the file"
-    return "a list" if isinstance(value, list) else "a date or a time"
-
-
-def _from_toml(option: Option, value: Any, where: str) -> Any:
-    if option.parse is None:
-        if not isinstance(value, bool):
-            raise usage.UsageError(f"{where} {value!r}: expected true or false")
-        return value
-    if option.repeatable and isinstance(value, list):
-        return tuple(_checked(option, str(item), where) for item in value)
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise usage.UsageError(f"{where}: expected a text or a number, not {_toml_type(value)}")
-    checked = _checked(option, str(value), where)
-    return (checked,) if option.repeatable else checked
-
-
-def _add(option: Option) -> None:
-    """Add the method to Options by which usage.Options finds an option."""
-    if option.parse is None:
-
-        def flag(self: Options) -> None:
-            self._given[option.key] = True
-
-        flag.__doc__ = option.help
-        setattr(Options, f"opt_{option.key}", flag)
-    else:
-
-        def parameter(self: Options, value: str) -> None:
-            self._set(option, value)
-
-        parameter.__doc__ = option.help
-        setattr(Options, f"opt_{option.key}", parameter)
-
-
-for _option in OPTIONS:
-    _add(_option)
+OPTIONS: Final = (
+    Option(
+        "redis",
+        redis_url,
+        "redis://127.0.0.1:6379",
+        "Where Redis is: redis://[user[:password]@]host[:port][/db], rediss://…, unix:///path, "
+        "redis+sentinel://host1,host2/name, redis+cluster://host1,host2 (both with rediss+ for TLS), or "
+        "embedded[:PORT] for a server of its own [default: redis://127.0.0.1:6379]",
+        secret=True,
+    ),
+    Option(
+        "redis-password-file",
+        existing_file,
+        None,
+        f"File with the password for Redis (or set {PASSWORD_VARIABLE})",
+    ),
+    Option("redis-ca", existing_file, None, "PEM file of the authority that signed Redis's certificate"),
+    Option("redis-cert", existing_file, None, "PEM file with our certificate for Redis"),
+    Option("redis-key", existing_file, None, "PEM file with the key of that certificate"),
+    Option("redis-timeout", seconds, 10.0, "Seconds that Redis may take for a reply [default: 10]"),
+    Option(
+        "commit-window",
+        milliseconds,
+        0.005,
+        "Milliseconds that a report may wait for others, to be written to Redis with them; 0 for none. What "
+        "commands depend on never waits [default: 5]",
+    ),
+    Option(
+        "durability",
+        Durability.parse,
+        Durability(),
+        "What a report has to survive before it is answered, and a command before it is written: server "
+        "(what the server's own settings give), fsync (a crash of its host), or replicas:N (its loss) "
+        "[default: server]",
+    ),
+    Option(
+        "durability-timeout",
+        seconds,
+        Durability().timeout,
+        "Seconds that Redis may take for that before the batch is repeated [default: 5]",
+    ),
+    Option(
+        "listen",
+        lock_endpoint,
+        ("tcp:8888",),
+        "Endpoint for locks over TCP, repeatable; haproxy:tcp:8888 behind a load balancer that sends the "
+        "PROXY header [default: tcp:8888]",
+        repeatable=True,
+    ),
+    Option(
+        "udp",
+        udp_port,
+        (UdpPort(8888),),
+        "Port for locks over UDP, as 8888 or 8888:interface=127.0.0.1, repeatable [default: 8888]",
+        repeatable=True,
+    ),
+    Option("no-tcp", None, False, "Don't listen for locks over TCP"),
+    Option("no-udp", None, False, "Don't listen for locks over UDP"),
+    Option(
+        "http",
+        endpoint,
+        None,
+        "Endpoint for the status page, its API, /metrics, /healthz and /readyz, such as "
+        "tcp:8089:interface=127.0.0.1",
+    ),
+    Option(
+        "web-users",
+        web_users,
+        None,
+        "File of those who may see the status page, as htpasswd -B makes it; read again when it changes. "
+        "none lets everybody in. Without either, only this host may reach --http for it",
+    ),
+    Option(
+        "web-host",
+        host_name,
+        (),
+        "Name by which browsers may call the status page besides localhost, repeatable",
+        repeatable=True,
+    ),
+    Option("web-commands", None, False, "Let users of the status page issue commands"),
+    Option(
+        "web-command-key", key_id, None, "Id of the key in --command-keys that their commands are signed with"
+    ),
+    Option(
+        "web-tiles",
+        tiles,
+        None,
+        "URL template of map tiles, such as https://tiles.example.net/{z}/{x}/{y}.png [none if not given]",
+    ),
+    Option("web-tiles-attribution", attribution, "", "Attribution of the map tiles (HTML)"),
+    Option(
+        "data-dir",
+        directory,
+        DEFAULT_DATA_DIR,
+        "Directory of the embedded server's data and password [default: jt709c-data]",
+    ),
+    Option(
+        "embedded-open",
+        None,
+        False,
+        "Give the embedded server no password: every user of this host can then read passwords there and "
+        "open locks",
+    ),
+    Option("prefix", prefix, DEFAULT_PREFIX, "Prefix of all keys and channels [default: jt709c]"),
+    Option("gateway", name, None, "Name of this gateway [default: host-pid]"),
+    Option(
+        "admit",
+        admit,
+        None,
+        "Which locks are heard: any, file (those in --devices, which alone says so too) or redis (those in "
+        "the set <prefix>:allowed)",
+    ),
+    Option(
+        "devices",
+        device_list,
+        None,
+        "File of the locks that are heard, a device id or IMEI a line; read again when it changes",
+    ),
+    Option(
+        "workers",
+        worker_count,
+        1,
+        "Processes that share the ports, each a gateway called NAME-1, NAME-2, …; all limits are each one's "
+        "[default: 1]",
+    ),
+    Option("idle-timeout", seconds, 900.0, "Seconds of silence that end a session [default: 900]"),
+    Option(
+        "first-frame-timeout",
+        seconds,
+        60.0,
+        "Seconds a connection has for its first valid frame [default: 60]",
+    ),
+    Option("max-connections", count, 50_000, "Connections in all [default: 50000]"),
+    Option(
+        "max-connections-per-address",
+        count,
+        5_000,
+        "Connections per address; mobile networks hide many locks behind one [default: 5000]",
+    ),
+    Option("max-sessions", count, 100_000, "Locks at a time [default: 100000]"),
+    Option(
+        "devices-per-connection",
+        count,
+        8,
+        "Locks of one connection or UDP address that keep their places when --max-sessions is reached; what "
+        "is beyond goes first. More for relays that speak for many locks [default: 8]",
+    ),
+    Option(
+        "sessions-per-address",
+        count,
+        20_000,
+        "The same for all of one address (IPv6: /64 network); mobile networks hide many locks behind one "
+        "[default: 20000]",
+    ),
+    Option("max-malformed", count, 20, "Malformed frames in a row that end a connection [default: 20]"),
+    Option(
+        "max-rate",
+        rate,
+        500.0,
+        "Events a second of one lock, ten seconds' worth at once; 0 for any number [default: 500]",
+    ),
+    Option(
+        "max-share",
+        percent,
+        20.0,
+        "Percent of --events-max that one lock may take in an hour; 0 for any number [default: 20]",
+    ),
+    Option(
+        "max-new-devices",
+        length,
+        None,
+        "Devices never heard of that may come from one address in a minute; 0 for any number [1000 if not "
+        "given, and then any number from this host itself]",
+    ),
+    Option(
+        "max-unacked", count, 20_000, "Frames that may wait for Redis before reading stops [default: 20000]"
+    ),
+    Option("events-max", count, 100_000, "Length of the stream of events, about [default: 100000]"),
+    Option(
+        "events-max-age", age, 0.0, "Seconds after which events leave the stream; 0 for never [default: 0]"
+    ),
+    Option("history-max", count, 1_000, "Length of each lock's audit trail, about [default: 1000]"),
+    Option(
+        "histories-max",
+        count,
+        200_000,
+        "Locks whose audit trail is kept; it makes room for none that begins [default: 200000]",
+    ),
+    Option("track-max", length, 300, "Positions kept of each lock, about; 0 for none [default: 300]"),
+    Option("malformed-max", count, 1_000, "Length of the stream of malformed input [default: 1000]"),
+    Option("devices-max", count, 200_000, "Locks whose last state is kept [default: 200000]"),
+    Option("profiles", existing_directory, None, "Directory of command profiles that override ours"),
+    Option(
+        "static-password-file",
+        existing_file,
+        None,
+        "File with the locks' static password, for unlock commands that bring none",
+    ),
+    Option(
+        "command-keys",
+        existing_file,
+        None,
+        "TOML file of keys; every command then has to be signed with one of them",
+    ),
+    Option(
+        "command-window",
+        seconds,
+        DEFAULT_WINDOW,
+        "Maximum seconds from signing a command to accepting it [default: 300]",
+    ),
+    Option("allow-raw", None, False, "Allow commands of raw bytes"),
+    Option(
+        "sublock-answer",
+        sublock_answer,
+        SUBLOCK_SERIAL,
+        "Which serial the answer to a sub-lock's report names: the sub-lock's own (sublock) or that of the "
+        "master's sentence (sentence) [default: sublock]",
+    ),
+    Option(
+        "utc8",
+        utc8,
+        (),
+        "First digits of the ids of units whose clocks show UTC+8, as JT/T 808 asks, and not UTC; "
+        "repeatable, all for every unit",
+        repeatable=True,
+    ),
+    Option(
+        "confirm-timeout",
+        seconds,
+        120.0,
+        "Seconds within which a lock must report its movement after it acknowledged a command [default: 120]",
+    ),
+    Option(
+        "ask",
+        dialect,
+        (JT701,),
+        "Dialect of locks that are queried for IMEI and firmware, at most once a day; repeatable, "
+        "none for no lock [default: jt701]",
+        repeatable=True,
+    ),
+    Option(
+        "udp-window",
+        seconds,
+        30.0,
+        "Seconds after a datagram in which a command may follow to its address [default: 30]",
+    ),
+    Option(
+        "udp-commands",
+        udp_commands,
+        UdpCommands.CONFIRMED,
+        "Where commands that open a lock, or show a password, go over UDP: confirmed (an address that has "
+        "answered a question sent there), any (wherever its last datagram came from) or tcp (nowhere, they "
+        "wait for the lock to come over TCP) [default: confirmed]",
+    ),
+    Option(
+        "gateway-ttl",
+        seconds,
+        15.0,
+        "Seconds after which a silent gateway counts as dead and its commands are adopted [default: 15]",
+    ),
+    Option(
+        "shutdown-timeout",
+        seconds,
+        10.0,
+        "Seconds to finish work in progress when stopping [default: 10]",
+    ),
+)

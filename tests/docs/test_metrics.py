@@ -4,7 +4,7 @@ import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.config.options import Options
+from jt709c_gateway.config.option_parser import Options
 from jt709c_gateway.daemon import GatewayService
 from jt709c_gateway.redis.fleet_stats import FleetCounts
 from jt709c_gateway.service import makeService

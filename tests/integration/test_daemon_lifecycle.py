@@ -9,7 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.config.option_table import OPTIONS
+from jt709c_gateway.config.options import OPTIONS
 from tests.support import (
     LOOPBACK,
     ValkeyServer,

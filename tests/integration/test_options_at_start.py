@@ -9,7 +9,7 @@ import twisted
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway import __version__
-from jt709c_gateway.config.options import Options
+from jt709c_gateway.config.option_parser import Options
 from jt709c_gateway.redis.credentials import PASSWORD_VARIABLE
 from jt709c_gateway.service import makeService
 from tests.support import (

@@ -18,7 +18,7 @@ from twisted.logger import LogLevel
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway import demo
-from jt709c_gateway.config.options import Options
+from jt709c_gateway.config.option_parser import Options
 from jt709c_gateway.program import ProgramOptions, log_line
 from jt709c_gateway.startup import StartError
 from tests.support import LOOPBACK, PATIENCE, free_port, temporary_path, wait_until

@@ -5,7 +5,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.config.options import Options
+from jt709c_gateway.config.option_parser import Options
 from tests.support import temporary_path
 
 

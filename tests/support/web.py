@@ -17,7 +17,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.profiles import load_profiles
-from jt709c_gateway.config.options import Options
+from jt709c_gateway.config.option_parser import Options
 from jt709c_gateway.web.openapi import document
 from jt709c_gateway.web.service import WebService
 from tests.support import LOOPBACK, RedisClient

@@ -7,7 +7,7 @@ import sys
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.config.option_table import OPTIONS
+from jt709c_gateway.config.options import OPTIONS
 from jt709c_gateway.config.values import UdpPort
 from jt709c_gateway.redis.credentials import PASSWORD_VARIABLE
 from jt709c_gateway.redis.durability import Durability

@@ -21,7 +21,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.profiles import load_profiles
-from jt709c_gateway.config.options import Options
+from jt709c_gateway.config.option_parser import Options
 from jt709c_gateway.daemon import GatewayService
 from jt709c_gateway.redis.fleet_stats import SPANS, FleetCounts
 from jt709c_gateway.workers.ipc import Report
