@@ -43,8 +43,6 @@ class WithLock(WithRedis):
         super().setUp()
         self.redis.call("ZADD", "jt709c:devices", time.time(), DEVICE)
 
-
-class Send(WithLock):
     def send(self, *arguments, **environment):
         return subprocess.run(
             [*COMMAND, "send", *arguments],
@@ -55,6 +53,8 @@ class Send(WithLock):
             env={**os.environ, "JT709C_REDIS": self.server.url, **environment},
         )
 
+
+class Send(WithLock):
     def secret_file(self, *lines):
         directory = tempfile.TemporaryDirectory()
         self.addCleanup(directory.cleanup)
@@ -164,45 +164,6 @@ class Send(WithLock):
         result = self.send("zzz", DEVICE, JT709C_PROFILES=str(directory))
         self.assertIn("there is no such command (a name of 3 characters)", result.stderr)
 
-    def test_a_lock_that_was_never_heard_is_noted(self):
-        """With --wait or without; the command is queued for it all the same."""
-        result = self.send("locate", "794308010678", "--ttl", "60")
-        self.assertEqual(result.returncode, 0)
-        self.assertEqual(
-            result.stderr,
-            "no such lock has been heard: 794308010678 (prefix jt709c); "
-            "a valid command waits for it for 60 s (--ttl)\n",
-        )
-        self.taken_command()
-        running = self.start("send", "locate", "794308010678", "--wait")
-        command = self.taken_command()
-        for state in ("queued", "waiting"):
-            self.publish("command", "794308010678", id=command["id"], state=state, command="locate")
-        self.assertRegex(
-            running.notice(), "^no such lock has been heard.*; the command waits for it for 300 s"
-        )
-        self.assertIn("queued", running.line())
-
-    def test_a_command_that_waits_for_no_lock_has_no_note(self):
-        """The gateway's own commands end at once, and a known id is not carried out again."""
-        self.redis.call("HSET", "jt709c:command:o-1", "state", "expired")
-        for arguments in (("cancel", "1", "id=7f3c"), ("clear_lockout", "1"), ("locate", "1", "--id", "o-1")):
-            result = self.send(*arguments)
-            self.assertEqual((result.returncode, result.stderr), (0, ""), arguments)
-            self.taken_command()
-
-    def test_a_required_parameter_that_is_missing_is_refused(self):
-        for command, said in (
-            ("text", "text: missing; expected "),
-            ("set_intervals", "awake: missing; expected an integer from 5 to 600"),
-            ("query", "what: missing; expected one of "),
-            ("cancel", "id: missing; expected text"),
-        ):
-            result = self.send(command, DEVICE)
-            self.assertEqual((result.returncode, result.stdout), (2, ""), command)
-            self.assertIn(said, result.stderr)
-        self.assertEqual(self.redis.call("LLEN", "jt709c:commands"), 0)
-
     def test_a_password_file_that_does_not_fit_is_refused(self):
         for lines in ((), ("one111", "two222")):
             result = self.send("unlock", DEVICE, "--password-file", self.secret_file(*lines))
@@ -297,6 +258,49 @@ class Send(WithLock):
         self.assertEqual((result.returncode, result.stdout), (2, ""))
         self.assertEqual(result.stderr.count("\n"), 1)
         self.assertIn("cannot connect to Redis", result.stderr)
+
+
+class Notes(WithLock):
+    """Locks that were never heard, and parameters that are missing."""
+
+    def test_a_lock_that_was_never_heard_is_noted(self):
+        """With --wait or without; the command is queued for it all the same."""
+        result = self.send("locate", "794308010678", "--ttl", "60")
+        self.assertEqual(result.returncode, 0)
+        self.assertEqual(
+            result.stderr,
+            "no such lock has been heard: 794308010678 (prefix jt709c); "
+            "a valid command waits for it for 60 s (--ttl)\n",
+        )
+        self.taken_command()
+        running = self.start("send", "locate", "794308010678", "--wait")
+        command = self.taken_command()
+        for state in ("queued", "waiting"):
+            self.publish("command", "794308010678", id=command["id"], state=state, command="locate")
+        self.assertRegex(
+            running.notice(), "^no such lock has been heard.*; the command waits for it for 300 s"
+        )
+        self.assertIn("queued", running.line())
+
+    def test_a_command_that_waits_for_no_lock_has_no_note(self):
+        """The gateway's own commands end at once, and a known id is not carried out again."""
+        self.redis.call("HSET", "jt709c:command:o-1", "state", "expired")
+        for arguments in (("cancel", "1", "id=7f3c"), ("clear_lockout", "1"), ("locate", "1", "--id", "o-1")):
+            result = self.send(*arguments)
+            self.assertEqual((result.returncode, result.stderr), (0, ""), arguments)
+            self.taken_command()
+
+    def test_a_required_parameter_that_is_missing_is_refused(self):
+        for command, said in (
+            ("text", "text: missing; expected "),
+            ("set_intervals", "asleep: missing; expected an integer from 5 to 1440"),
+            ("query", "what: missing; expected one of "),
+            ("cancel", "id: missing; expected text"),
+        ):
+            result = self.send(command, DEVICE)
+            self.assertEqual((result.returncode, result.stdout), (2, ""), command)
+            self.assertIn(said, result.stderr)
+        self.assertEqual(self.redis.call("LLEN", "jt709c:commands"), 0)
 
 
 class Wait(WithLock):
