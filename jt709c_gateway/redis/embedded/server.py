@@ -171,18 +171,18 @@ class EmbeddedServer(Service):
 
     def _announce(self, port: int, version: str) -> None:
         data_dir = shlex.quote(str(self._directory.path.parent))
-        url = f"redis://{LOOPBACK}:{port}"
+        password = f" (password in {self._password_file.path})"
         if self._password is None:
             self.log.warn("the embedded Valkey is open to every user of this host (--embedded-open)")
-            self.log.info("embedded Valkey {version} at {url}", version=version, url=url)
-        else:
-            self.log.info(
-                "embedded Valkey {version} at {url}, with the password in {path}",
-                version=version,
-                url=url,
-                path=self._password_file.path,
-            )
-        self.log.info("for jt709c: export JT709C_REDIS=embedded:{data_dir}", data_dir=data_dir)
+            password = ""
+        self.log.info(
+            "embedded Valkey {version} at {url}{password}; "
+            "for jt709c: export JT709C_REDIS=embedded:{data_dir}",
+            version=version,
+            url=f"redis://{LOOPBACK}:{port}",
+            password=password,
+            data_dir=data_dir,
+        )
 
     def _bound_log(self) -> None:
         try:
