@@ -1,5 +1,7 @@
 """`jt709c forget`: deletes the state of devices."""
 
+import signal
+
 import click
 
 from jt709c_gateway.cli import completion_values
@@ -35,28 +37,47 @@ def forget(devices: tuple[str, ...], redis: RedisOptions, prefix: str, with_hist
         jt709c forget 794308010679
         jt709c forget 794308010679 794308010680 --yes
     """
-    if not yes:
-        what = "state and audit trail" if with_history else "state"
-        click.confirm(f"Delete the {what} of {', '.join(devices)}?", abort=True, err=True)
     keys = Keys(prefix)
 
     async def question(connection: RedisConnection) -> None:
-        for name in devices:
-            device = canonical(name)
+        named = [canonical(name) for name in devices]
+        for device in named:
+            await _check_one(connection, keys, device, with_history)
+        if not yes:
+            what = "state and audit trail" if with_history else "state"
+            _confirm(f"Delete the {what} of {', '.join(named)}?")
+        for device in named:
             await _forget_one(connection, keys, device, with_history)
             click.echo(f"{device} is forgotten" + ("" if with_history else "; its audit trail stays"))
 
     query(redis, prefix, "delete the state of devices", question, "jt709c-operator")
 
 
-async def _forget_one(connection: RedisConnection, keys: Keys, device: str, with_history: bool) -> None:
-    """Delete the keys of a device; raise UserError if it is online or unknown."""
+def _confirm(question: str) -> None:
+    """Ask; raise click.Abort for no or an interrupt, which ends the process as before the reactor ran."""
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    terminate = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        click.confirm(question, abort=True, err=True)
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGTERM, terminate)
+
+
+async def _check_one(connection: RedisConnection, keys: Keys, device: str, with_history: bool) -> None:
+    """Raise UserError if a device is online or unknown."""
     if await connection.call("EXISTS", keys.session(device)):
         raise UserError(f"{device} is online; only a lock that is offline can be forgotten")
     history = [keys.history(device)] if with_history else []
     known = await connection.call("EXISTS", keys.device(device), *history)
     if not known and await connection.call("ZSCORE", keys.devices, device) is None:
         raise UserError(f"{device}: such a device is unknown with the prefix {keys.prefix}")
+
+
+async def _forget_one(connection: RedisConnection, keys: Keys, device: str, with_history: bool) -> None:
+    """Delete the keys of a device; raise UserError if it has come online or is unknown."""
+    await _check_one(connection, keys, device, with_history)
+    history = [keys.history(device)] if with_history else []
     imei = await connection.call("HGET", keys.device(device), "imei")
     holder = None if imei is None else await connection.call("HGET", keys.imei, imei)
     sublocks = await connection.call("ZRANGE", keys.peripherals(device), 0, -1)

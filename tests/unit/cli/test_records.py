@@ -248,5 +248,8 @@ class ForgetTests(Records):
         before = self.keys()
         result = run("forget", DEVICE, stdin="n\n", JT709C_REDIS=self.server.url)
         self.assertEqual((result.returncode, self.keys()), (130, before), result.stderr)
+        result = run("forget", DEVICE, "12345", stdin="y\n", JT709C_REDIS=self.server.url)
+        self.assertEqual((result.returncode, self.keys()), (2, before))
+        self.assertEqual(result.stderr, "jt709c: 12345: such a device is unknown with the prefix jt709c\n")
         result = run("forget", DEVICE, stdin="y\n", JT709C_REDIS=self.server.url)
         self.assertEqual(result.returncode, 0, result.stderr)
