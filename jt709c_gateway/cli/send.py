@@ -299,7 +299,7 @@ async def _is_unheard(connection: RedisConnection, push: Push) -> bool:
     if push.command.name in LOCAL_COMMANDS:
         return False
     try:
-        if await connection.call("EXISTS", push.keys.command(push.command.id)):
+        if await connection.call("HGET", push.keys.command(push.command.id), "state") is not None:
             return False
         named = await resolve(connection, push.keys, push.command.device)
         return await connection.call("ZSCORE", push.keys.devices, named.device) is None

@@ -273,6 +273,9 @@ class Notes(WithLock):
             "a valid command waits for it for 60 s (--ttl)\n",
         )
         self.taken_command()
+        running = self.start("send", "locate", "794308010678", user="jt709c-commander")
+        self.assertIn("no such lock has been heard", running.notice())
+        self.taken_command()
         running = self.start("send", "locate", "794308010678", "--wait")
         command = self.taken_command()
         for state in ("queued", "waiting"):
