@@ -43,6 +43,11 @@ _RESERVE: Final = 8
 _HOPELESS: Final = 30.0
 
 
+def _log_failure(failure: Failure) -> None:
+    if isinstance(failure.value, EmbeddedServerError):
+        EmbeddedServer.log.error("no embedded Valkey: {reason}", reason=one_line(failure.value))
+
+
 class EmbeddedServer(Service):
     """Runs valkey-server on loopback with its data in ``<data_dir>/valkey``.
 
@@ -114,7 +119,7 @@ class EmbeddedServer(Service):
         The server is not started earlier, since twistd forks first and the server must be the daemon's child.
         """
         super().startService()  # type: ignore[no-untyped-call]
-        self.start().addErrback(lambda _: None)
+        self.start().addErrback(_log_failure)
 
     def stopService(self) -> "defer.Deferred[None]":
         """Stop the server; return a Deferred that fires when it has ended."""
@@ -131,9 +136,8 @@ class EmbeddedServer(Service):
     def _ended(self, failure: Failure) -> None:
         was_up = self._address is not None
         self._life = self._address = None
-        if isinstance(failure.value, EmbeddedServerError):
-            self.log.error("no embedded Valkey: {reason}", reason=one_line(failure.value))
-        elif not isinstance(failure.value, defer.CancelledError):
+        # Those who wait for the server, or `gone`, report an EmbeddedServerError.
+        if not isinstance(failure.value, EmbeddedServerError | defer.CancelledError):
             self.log.failure("no embedded Valkey", failure)
         waiting, self._waiting = self._waiting, []
         for result in waiting:

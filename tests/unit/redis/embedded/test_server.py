@@ -27,7 +27,9 @@ class LifeTests(EmbeddedTestCase):
         with self.client(address) as client:
             self.assertEqual(client.call("PING"), b"PONG")
         (line,) = self.lines
-        self.assertRegex(line, rf"^embedded Valkey \d+\.\d+\.\d+ at redis://127.0.0.1:{address.port}: ")
+        self.assertRegex(
+            line, rf"^embedded Valkey \d+\.\d+\.\d+ at redis://127.0.0.1:{address.port} \(password in "
+        )
         self.assertIs(await server.start(), address)
         await server.stopService()
         self.assertFalse(process_alive(pid))
@@ -77,7 +79,7 @@ class LifeTests(EmbeddedTestCase):
             f"port {port} on 127.0.0.1 can't be used (Address already in use)", str(caught.exception)
         )
         self.assertNotIn("\n", str(caught.exception))
-        self.assertIn(str(port), self.lines[-1])
+        self.assertEqual(len(self.lines), 1, "the caller reports it")
 
     async def test_port_kept(self) -> None:
         """A free port is the same again the next time, unless somebody has taken it."""
