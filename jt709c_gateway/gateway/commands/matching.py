@@ -19,6 +19,19 @@ from jt709c_gateway.protocol.message import Message
 
 #: Seconds by which the time of a movement may be too early, since locks report whole seconds.
 _RESOLUTION: Final = 1.0
+#: Ranks of the states of commands that a movement may confirm, the likeliest first.
+_WRITTEN_BEFORE: Final = {
+    CommandState.ACKNOWLEDGED: 0,
+    CommandState.SENT: 1,
+    CommandState.UNCONFIRMED: 2,
+    CommandState.UNCERTAIN: 4,
+}
+_WRITTEN_LATER: Final = {
+    CommandState.ACKNOWLEDGED: 3,
+    CommandState.SENT: 5,
+    CommandState.UNCONFIRMED: 6,
+    CommandState.UNCERTAIN: 7,
+}
 
 #: An observation, and the lock event that gets the id of the command it confirms.
 Seen = tuple[Observation, events.LockEvent | None]
@@ -84,20 +97,17 @@ def _evidence(
     return steps
 
 
-def _likelihood(happened: float, run: CommandExecution) -> tuple[bool, int, float]:
+def _likelihood(happened: float, run: CommandExecution) -> tuple[int, float]:
     """Sort key of commands that a movement at `happened` may confirm, in epoch seconds.
 
     First acknowledged commands, the oldest first; then commands that await their answer; then ended ones, the
-    newest first, and those to which the lock said yes before those that it never answered. Commands that were
-    written after the movement come last: only the tolerance of the lock's clock lets it confirm them.
+    newest first. Commands to which the lock said yes come before those that it never answered. For commands
+    written after the movement only the tolerance of the lock's clock speaks: they are less likely.
     """
     written = run.writing_at or 0.0
-    too_late = happened + _RESOLUTION < written
-    if run.state is CommandState.ACKNOWLEDGED:
-        return too_late, 0, written
-    if not run.ended:
-        return too_late, 1, written
-    return too_late, 2 if run.state is CommandState.UNCONFIRMED else 3, -written
+    ranks = _WRITTEN_LATER if happened + _RESOLUTION < written else _WRITTEN_BEFORE
+    rank = ranks.get(run.state, ranks[CommandState.SENT])
+    return rank, -written if run.ended else written
 
 
 @attrs.frozen

@@ -92,6 +92,27 @@ class EvidenceRaceTests(BenchTestCase):
         self.node.run()
         self.assertEqual((self.client.state(first), self.client.state(second)), ("confirmed", "uncertain"))
 
+    def test_movements_in_another_order(self) -> None:
+        """Two movements of two acknowledged commands confirm these and no silent one, in any order."""
+        link = self.come()
+        mute = self.client.unlock(self.device, timeout=1)
+        self.node.run()
+        self.node.pass_time(2)
+        movements, commands = [], []
+        for serial in (2, 3):
+            commands.append(self.client.unlock(self.device))
+            self.node.run()
+            self.say(self.node, link, serial, "ELOCK", "1", "1")
+            self.node.run()
+            now = START + self.node.clock.seconds()
+            movements.append(self.lock.location(lock_event(), UNLOCKED, now))
+            self.node.pass_time(2)
+        for movement in reversed(movements):
+            self.node.feed(link, movement)
+            self.node.run()
+        self.assertEqual([self.client.state(one) for one in commands], ["confirmed", "confirmed"])
+        self.assertEqual(self.client.state(mute), "uncertain")
+
     def test_movement_before_a_command_was_written(self) -> None:
         """A movement confirms an unanswered command rather than one that was written seconds later."""
         link = self.come()
