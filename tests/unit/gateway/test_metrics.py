@@ -1,7 +1,7 @@
 """etc/grafana-dashboard.json and etc/prometheus-alerts.yml ask for what the gateway really says.
 
 Their expressions are compared with the metrics of a daemon's own registry, with and without workers, and
-are given to promtool, which also runs tests/prometheus-alerts-test.yml. Debian has it in the package
+are given to promtool, which also runs tests/support/prometheus-alerts-test.yml. Debian has it in the package
 `prometheus`. Without it those tests are skipped, unless JT709C_REQUIRE_PROMTOOL is set, as in CI.
 """
 
