@@ -83,7 +83,7 @@ def _evidence(
             break
         happened = now if observation.time is None else observation.time
         for run in sorted([*runs, *elsewhere], key=partial(_likelihood, happened)):
-            if run in elsewhere:
+            if any(run is one for one in elsewhere):
                 is_theirs = is_theirs or run.is_confirmed_by(observation, now)
                 if is_theirs:
                     break
