@@ -26,7 +26,7 @@ from jt709c_gateway.commands.profiles.templates import Rendered
 from jt709c_gateway.commands.record import Limits
 from jt709c_gateway.commands.replies import Answer, Reply, ReplyKind, match
 from jt709c_gateway.commands.status import CommandStatus
-from jt709c_gateway.commands.steps import Action, Step, Transition
+from jt709c_gateway.commands.transitions import Action, Step, Transition
 from jt709c_gateway.util.timestamps import iso
 
 __all__ = ["Action", "CommandExecution", "LifecycleError", "Limits", "Step", "Transition"]
