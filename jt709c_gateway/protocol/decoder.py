@@ -37,9 +37,7 @@ from jt709c_gateway.protocol.framing import (
     SentenceFrame,
 )
 from jt709c_gateway.protocol.jt808 import (
-    BIT_SPLIT,
     LOCATION,
-    ONE_BYTE_SERIAL,
     USUAL_HEADER,
     USUAL_LENGTH,
     FrameError,
@@ -89,7 +87,7 @@ class Decoder:
     def _any_binary(self, frame: BinaryFrame, now: float) -> Message | None:
         payload = frame.payload
         header = parse_header(payload)
-        if header.attributes & BIT_SPLIT and header.message_id not in ONE_BYTE_SERIAL:
+        if header.is_part and header.is_numbered:
             return self._part(header, frame, now)
         message = _begin(header, frame.raw)
         spans = jt808_messages.decode_body(message, header, payload[header.body_start :])
@@ -108,6 +106,7 @@ class Decoder:
         parts = self.parts.add(header, frame, now)
         if parts is None:
             return None
+        header.surplus = next((part.header.surplus for part in parts if part.header.surplus), 0)
         message = _begin(parts[0].header, b"".join(part.frame.raw for part in parts))
         bodies = [part.frame.payload[part.header.body_start :] for part in parts]
         spans = jt808_messages.decode_body(message, header, b"".join(bodies))
@@ -236,7 +235,7 @@ def _read_sentence(message: VersionedMessage, sentence: sentences.Sentence) -> N
         message.events.append((KIND_HEARTBEAT, Heartbeat()))
         return
     if sentence.grouped and starts[:2] == _FIRMWARE_WORD and len(starts) > 2:
-        message.firmware = ",".join(sentence.arguments[1:])
+        message.firmware = ",".join(sentence.arguments[1:]).strip() or None
     # From `raw`, so that the same bytes are masked here.
     word, *arguments = message.raw[1:-1].split(",")[-len(starts) :]
     reply = Reply(word, tuple(arguments))

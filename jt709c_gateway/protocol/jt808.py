@@ -74,6 +74,8 @@ USUAL_HEADER: Final = Struct(">HH6sH")
 USUAL_LENGTH: Final = USUAL_HEADER.size
 #: The same of JT/T 808-2019.
 LENGTH_2019: Final = USUAL_LENGTH + 5
+#: Its first version, and the first of the ten id bytes if the id has at most 12 digits.
+_START_2019: Final = b"\x01" + bytes(4)
 _WORD = Struct(">H")
 _SPLIT = Struct(">HH")
 
@@ -225,6 +227,16 @@ class Header:
         return bool(self.attributes & ENCRYPTION) and self.message_id not in ONE_BYTE_SERIAL
 
     @property
+    def is_part(self) -> bool:
+        """Whether the message is split, and this is a part of it; its number may be impossible."""
+        return bool(self.attributes & BIT_SPLIT) and self.message_id not in ONE_BYTE_SERIAL
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether the number of a part lies within the number of parts."""
+        return 1 <= self.packet <= self.packets
+
+    @property
     def is_2019(self) -> bool:
         """Whether it is a header of JT/T 808-2019."""
         return len(self.identity.wire) > ID_LENGTH
@@ -253,9 +265,7 @@ def parse_header(payload: bytes) -> Header:
             header.body_start += 4
     body = len(payload) - header.body_start
     header.surplus = body - (attributes & BODY_LENGTH)
-    # If the bit of a 2019 header is set on one of 2013, only a matching length tells where the id is.
-    doubtful = attributes & BIT_2019 and not header.is_2019 and message_id not in ONE_BYTE_SERIAL
-    if header.surplus and (abs(header.surplus) > MAX_SURPLUS or header.packets or doubtful):
+    if abs(header.surplus) > MAX_SURPLUS:
         raise FrameError("length", f"body has {body} bytes, the header says {attributes & BODY_LENGTH}")
     return header
 
@@ -263,13 +273,16 @@ def parse_header(payload: bytes) -> Header:
 def has_2019_header(payload: bytes) -> bool:
     """Return whether header and body are those of JT/T 808-2019.
 
-    Some units set the bit on a header of 2013, so it counts only if the length matches better with it.
+    Some units set the bit on a header of 2013, so it counts only if the length fits. If it fits neither, a
+    header of 2019 is recognised by its version and the zeros before a terminal id of at most 12 digits.
     """
     attributes = int.from_bytes(payload[2:4], "big")
     if not attributes & BIT_2019:
         return False
     rest = len(payload) - (attributes & BODY_LENGTH) - (4 if attributes & BIT_SPLIT else 0)
-    return abs(rest - LENGTH_2019) < abs(rest - USUAL_LENGTH)
+    if rest in (USUAL_LENGTH, LENGTH_2019):
+        return rest == LENGTH_2019
+    return payload.startswith(_START_2019, HEAD.size) and payload[9:15].hex().isdecimal()
 
 
 def header_start(message_id: int, wire: bytes, body_length: int) -> bytes:

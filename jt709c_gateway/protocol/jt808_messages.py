@@ -49,7 +49,11 @@ def decode_body(message: Message, header: Header, body: bytes) -> list[tuple[int
         message.report = True
         message.events.append((KIND_UNKNOWN, Unknown(f"{header.message_id:04x}", "the body is encrypted")))
         return []
-    reader = _odd_length if header.surplus else _READERS.get(header.message_id, _unknown)
+    reader = _READERS.get(header.message_id, _unknown)
+    if header.surplus:
+        reader = _odd_length
+    elif header.is_part and not header.is_numbered:
+        reader = _odd_part
     spans = reader(message, header, body)
     if header.surplus and header.serial is not None:
         # Bytes that announce a password may be at the place of the serial.
@@ -75,6 +79,13 @@ def _odd_length(message: Message, header: Header, body: bytes) -> list[tuple[int
     return _unreadable(
         message, header, f"the body has {len(body)} bytes, the header says {len(body) - header.surplus}"
     )
+
+
+def _odd_part(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
+    """Add an `unknown` event for a part that can't be one: it completes nothing, and may be sent for ever."""
+    if header.message_id == jt808.TERMINAL_ANSWER:
+        message.answer = None
+    return _unreadable(message, header, f"it is part {header.packet} of {header.packets}")
 
 
 def _unknown(message: Message, header: Header, body: bytes) -> list[tuple[int, int]]:
@@ -134,8 +145,9 @@ def _stored_locations(message: Message, header: Header, body: bytes) -> list[tup
     before = message.events
     read: list[_Position] = []
     position = _STORED_HEAD.size
-    whole = True
+    found = 0
     while position < len(body):
+        found += 1
         length = int.from_bytes(body[position : position + 2], "big")
         start, position = position + 2, position + 2 + length
         item = body[start:position]
@@ -144,14 +156,13 @@ def _stored_locations(message: Message, header: Header, body: bytes) -> list[tup
             spans += _add_location(message, item, start)
             read.append((message.events, message.contents.pop()))
         else:
-            whole = False
             # Bytes that aren't decoded may contain a password.
             spans += _password_spans(item, start)
     ordered = _in_order(read, message.stored)
     message.events = before + [event for one, _ in ordered for event in one]
     message.contents += [content for _, content in ordered]
-    if not whole or len(read) < count or not read:
-        _unreadable(message, header, f"{len(read)} of {max(count, len(read))} locations could be read")
+    if len(read) < max(count, found) or not read:
+        _unreadable(message, header, f"{len(read)} of {max(count, found)} locations could be read")
     return spans
 
 

@@ -246,16 +246,10 @@ class Reassembler:
         return self.store.dropped
 
     def add(self, header: Header, frame: BinaryFrame, now: float) -> list[Part] | None:
-        """Add one part; return all parts in order when they are complete. `now` in seconds, monotonic.
-
-        A part numbered outside 1..total never completes anything and is dropped.
-        """
+        """Add a numbered part; return all in order when they are complete. `now` in seconds, monotonic."""
         store = self.store
         store.expire(now, _EXPIRED_BY_PART)
         number, serial = header.packet, header.serial
-        if not 1 <= number <= header.packets:
-            store.dropped += 1
-            return None
         wire, kind = header.identity.wire, (header.message_id, header.packets)
         message = self._place(wire, kind, number, serial)
         if message is not None and message.parts.get(number, (0, frame.payload))[1] != frame.payload:

@@ -6,7 +6,8 @@
              | GNSS u8, network u8 (JT/T 808; units may leave them out)
 
 The lengths of the three texts depend on the edition of JT/T 808 and on the maker of the unit. They are
-recognised by the following fields: an ICCID of digits, and two texts that end with the body.
+recognised by the following fields: an ICCID of digits, and two texts that end with the body, or before it
+where other units write something of their own behind them.
 """
 
 from itertools import product
@@ -32,20 +33,24 @@ Lengths = tuple[int, int, int]
 def lengths(body: bytes, is_2019: bool) -> Lengths:
     """Return the bytes of maker, model and id: those of the edition, unless only others fit the body."""
     editions = (_OF_2019 + _OF_2013 + _MIXED) if is_2019 else (_OF_2013 + _OF_2019 + _MIXED)
-    return next((each for each in editions if _fits(body, each)), editions[0])
+    behind = {each: _behind(body, each) for each in editions}
+    fitting = [each for each in editions if behind[each] in _ENDINGS]
+    return fitting[0] if fitting else min(editions, key=lambda each: behind[each])
 
 
-def _fits(body: bytes, each: Lengths) -> bool:
+def _behind(body: bytes, each: Lengths) -> int:
+    """Return the bytes after the two texts; more than the body has if there is no ICCID or a text is cut."""
     iccid = _KIND_LENGTH + sum(each)
     position = iccid + _ICCID_LENGTH
-    # Nineteen digits are padded with F.
-    if not body[iccid:position].hex().rstrip("f").isdecimal():
-        return False
+    # Nineteen digits are padded with F; without a SIM card some units send nothing but F.
+    digits = body[iccid:position].hex().rstrip("f")
+    if digits and not digits.isdecimal():
+        return len(body) + 1
     for _ in range(2):
         if position >= len(body):
-            return False
+            return len(body) + 1
         position += 1 + body[position]
-    return len(body) - position in _ENDINGS
+    return len(body) - position if position <= len(body) else len(body) + 1
 
 
 def decode(body: bytes, is_2019: bool) -> Attributes | None:

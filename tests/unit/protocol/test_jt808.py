@@ -118,6 +118,21 @@ class HeaderTests(SynchronousTestCase):
             new = self.parse(f"0102 {announced | 0x4000:04x} 01 00000000000012345678 0031", b"x" * announced)
             self.assertEqual((new.identity.device, new.serial, new.surplus), ("12345678", 0x31, 0))
 
+    def test_bit_of_a_2019_header_and_wrong_length(self) -> None:
+        """Version and zeros of the id tell which header it is, however the length is off."""
+        for surplus in (-4, -3, -2, -1, 1, 2, 3, 4):
+            attributes = 0x4000 | 20 - surplus
+            for wire, device in (
+                ("794308010679", "794308010679"),
+                ("013812345678", "13812345678"),
+                ("000000000123", "123"),
+                ("010000000001", "10000000001"),
+            ):
+                old = self.parse(f"0200 {attributes:04x} {wire} 00af", b"x" * 20)
+                self.assertEqual((old.identity.device, old.serial, old.surplus), (device, 0xAF, surplus))
+            new = self.parse(f"0200 {attributes:04x} 01 00000000123456789012 0005", b"x" * 20)
+            self.assertEqual((new.identity.device, new.serial, new.surplus), ("123456789012", 5, surplus))
+
 
 class IdentifyTests(SynchronousTestCase):
     def test_bcd(self) -> None:

@@ -264,8 +264,36 @@ class SplitTests(SynchronousTestCase):
         self.assertEqual(decoder.parts.dropped, 1)
 
     def test_bad_numbers(self) -> None:
-        """A part numbered outside its message completes nothing."""
+        """A part numbered outside its message completes nothing: it is carried raw, and answered."""
         decoder = Decoder()
         for packets, packet in ((0, 0), (0, 1), (2, 0), (2, 3)):
-            self.assertIsNone(decode(part(0x0704, b"abc", 1, packets, packet), decoder))
-        self.assertEqual(decoder.parts.dropped, 4)
+            raw = part(0x0704, b"abc", 1, packets, packet)
+            odd = message(raw, decoder)
+            self.assertEqual(odd.events, [("unknown", Unknown("0704", f"it is part {packet} of {packets}"))])
+            self.assertEqual((odd.raw, answered(odd)), (raw.hex(), ["0001070400"]))
+        self.assertEqual(decoder.parts.dropped, 0)
+
+    def test_wrong_length(self) -> None:
+        """A part whose length field is off is one nevertheless: the whole is carried raw, and answered."""
+        for surplus in (-4, -1, 1, 4):
+            raws = self.parts([20, 60])
+            payload = bytearray(jt808.unpack(raws[1]))
+            payload[3] -= surplus
+            raws[1] = jt808.pack(bytes(payload))
+            for order in ((0, 1, 2), (2, 1, 0), (1, 0, 2)):
+                decoder = Decoder()
+                for index in order[:-1]:
+                    self.assertIsNone(decode(raws[index], decoder))
+                whole = message(raws[order[-1]], decoder)
+                self.assertEqual((kinds(whole), whole.wrong_length), (["unknown"], True))
+                self.assertEqual(answered(whole), ["0064070400", "0065070400", "0066070400"])
+                self.assertEqual(len(whole.raw), 2 * len(b"".join(raws)))
+                self.assertNotIn(b"s3cr3t".hex(), whole.raw)
+
+    def test_no_part_after_all(self) -> None:
+        """With the bit of a split message and a wrong length, and no numbers of parts, it is carried raw."""
+        head = (0x0200).to_bytes(2, "big") + (len(location()) | jt808.BIT_SPLIT).to_bytes(2, "big") + DEVICE
+        raw = jt808.pack(head + b"\x00\x07" + location())
+        odd = message(raw)
+        self.assertEqual((kinds(odd), odd.raw, odd.wrong_length), (["unknown"], raw.hex(), True))
+        self.assertEqual(answered(odd), ["0007020000"])

@@ -112,6 +112,14 @@ class AttributesTests(SynchronousTestCase):
         head = bytes.fromhex("0100000000123456789012")
         for each in ((5, 20, 7), (5, 8, 7), (5, 30, 30), (11, 30, 30), (11, 20, 7), (5, 20, 30), (11, 30, 7)):
             body = terminal_attributes.encode(unit, each)
-            for more in (b"", b"\x03\xff"):
+            # The last two are no known ending.
+            for more in (b"", b"\x03\xff", b"\x03\xff\x00", b"\x01"):
                 for raw in (binary(0x0107, body + more), binary(0x0107, body + more, 1, head)):
                     self.assertEqual(fact(raw), unit, each)
+
+    def test_no_card(self) -> None:
+        """Without a SIM card the ICCID may be F throughout, or zeros."""
+        for iccid in ("f" * 20, "0" * 20):
+            unit = Attributes(4, "50000", "CR03", "id00156", iccid, "HW1.0", "FW_2.31")
+            for each in ((5, 20, 7), (5, 8, 7), (5, 30, 30), (11, 30, 30)):
+                self.assertEqual(fact(binary(0x0107, terminal_attributes.encode(unit, each))), unit)
