@@ -62,7 +62,7 @@ class Message:
     #: The device's id bytes for a binary answer or command.
     identity_wire: bytes | None = None
     firmware: str | None = None
-    #: A dynamic password that the lock reported: only for `jt709c:secret:<device>`.
+    #: A dynamic password that the lock reported: only for `jt709c:secret:<device>`. Empty: the lock has none.
     secret: str | None = field(default=None, repr=False)
     #: The location's own date is impossible; the report is valid nevertheless.
     impossible_date: bool = False

@@ -6,7 +6,8 @@
     (id,P14,imei)                    IMEI
     (id,P22,0 or 1)                  whether it has set its clock to the time sent
     (id,P42,n,card,…)                cards that were registered at the lock and may open it from now on
-    (id,P52,0,last,current)          the dynamic passwords, secrets both
+    (id,P52,0,last,current)          the dynamic passwords, secrets both; empty if there are none
+    (id,P52,1,0,…)                   dynamic passwords are off
     (id,P98,10,0,count,0)            reports queued in the lock
     (id,1,serial,WLNET,1[,0],n,id…)  bound sub-locks and sensors
 """
@@ -26,6 +27,7 @@ _COUNT = re.compile(r"[0-9]{1,10}")
 _MOST_PERCENT: Final = 100
 _TIME_TAKEN: Final = {"1": True, "0": False}
 _WAITING: Final = ("10", "0")
+_SWITCHED_OFF: Final = ("1", "0")
 
 _Arguments = tuple[str, ...]
 _Reader = Callable[[VersionedMessage, Reply, _Arguments], None]
@@ -58,8 +60,10 @@ def _cards(message: VersionedMessage, reply: Reply, arguments: _Arguments) -> No
 
 
 def _dynamic_password(message: VersionedMessage, reply: Reply, arguments: _Arguments) -> None:
-    if len(arguments) > 2 and arguments[0] == "0" and arguments[2]:
+    if len(arguments) > 2 and arguments[0] == "0":
         message.secret = arguments[2]
+    elif arguments[:2] == _SWITCHED_OFF:
+        message.secret = ""
 
 
 def _records(message: VersionedMessage, reply: Reply, arguments: _Arguments) -> None:

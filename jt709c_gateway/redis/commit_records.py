@@ -144,7 +144,7 @@ class DeviceState(_Layout, kw_only=True):
     dialect: str | None = None
     imei: str | None = None
     firmware: str | None = None
-    #: Dynamic password.
+    #: Dynamic password; empty if the lock has none any more.
     secret: str | None = None
     positions: Sequence[LivePosition] | None = None
     peripheral: PeripheralState | None = None

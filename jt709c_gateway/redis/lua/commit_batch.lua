@@ -64,10 +64,7 @@ local function apply(record)
   check(device, record, known)
   if known then
     -- The other content of a repeated report was not necessarily committed before.
-    local secret = record[6] and record[6][4]
-    if secret then
-      call('SET', key_secret .. device.name, secret, 'EX', SECRET_TTL)
-    end
+    keep_secret(device.name, record[6] and record[6][4])
     if record[7] then
       change_session(device.name, record[7])
     end

@@ -157,6 +157,7 @@ local function check_secret(device)
   local key = key_secret .. device.name
   call('EXISTS', key)
   check_right('SET', key, 'v', 'EX', 1)
+  check_right('DEL', key)
 end
 
 -- The required type of a Redis command's key; other commands accept any type.

@@ -179,6 +179,15 @@ local function recognise(device, seen, seen_at, dialect, imei)
   end
 end
 
+-- Store a dynamic password, nil when the record has none; an empty one says that the lock has none.
+local function keep_secret(name, secret)
+  if secret == '' then
+    call('DEL', key_secret .. name)
+  elseif secret then
+    call('SET', key_secret .. name, secret, 'EX', SECRET_TTL)
+  end
+end
+
 local function remember(device, record)
   local dialect, imei, firmware, secret, positions, peripheral, reply_state = unpack(record[6], 1, 7)
   local seen_at = record[4] + late
@@ -187,9 +196,7 @@ local function remember(device, record)
   for name, value in pairs(reply_state or {}) do
     device[name] = value
   end
-  if secret then
-    call('SET', key_secret .. device.name, secret, 'EX', SECRET_TTL)
-  end
+  keep_secret(device.name, secret)
   for _, position in ipairs(positions or {}) do
     locate(device, record[5][position[1] + 1][2], seen_at, unpack(position, 2, 6))
   end

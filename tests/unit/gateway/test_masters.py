@@ -103,6 +103,7 @@ class ToldTests(ScriptCase):
         """A refusal and an answer without its number change nothing that is known."""
         self.commit(b"(8000620011,P01,V1,41%)", b"(8000620011,P98,10,0,37,0)")
         self.commit(b"(8000620011,P01,V2)", b"(8000620011,P98,10,1,0,0)", b"(8000620011,P22,0)")
+        self.commit(b"(8000620011,P01,)", b"(8000620011,P01)", b"(8000620011,1,001,BASE,1, )")
         device = self.script.hash(self.keys.device(MASTER))
         self.assertEqual((device["firmware"], device["battery_percent"]), ("V2", "41"))
         self.assertEqual((device["records_waiting"], device.get("clock_set_at")), ("37", None))
@@ -111,6 +112,13 @@ class ToldTests(ScriptCase):
         """It is kept where unlock commands find it, and nowhere else."""
         self.commit(b"(8000620011,P52,0,000000,386531)")
         self.assertEqual(self.client.call("GET", self.keys.secret(MASTER)), b"386531")
-        self.commit(b"(8000620011,P52,0,,)")
-        self.assertEqual(self.client.call("GET", self.keys.secret(MASTER)), b"386531")
         self.assertNotIn("386531", str(self.script.hash(self.keys.device(MASTER))))
+
+    def test_no_dynamic_password_any_more(self) -> None:
+        """One that the lock has no longer is forgotten: an unlock with it would count as a wrong password."""
+        for off in (b"(8000620011,P52,0,,)", b"(8000620011,P52,1,0,0)"):
+            self.commit(b"(8000620011,P52,2,386531)")
+            self.commit(b"(8000620011,P52,1,1,0)")
+            self.assertEqual(self.client.call("GET", self.keys.secret(MASTER)), b"386531")
+            self.commit(off)
+            self.assertIsNone(self.client.call("GET", self.keys.secret(MASTER)))

@@ -259,8 +259,11 @@ class AnswerTests(SynchronousTestCase):
             for event in wrap_all(decoded, Origin(), NOW):
                 self.assertNotIn(current.encode(), to_json(event).partition(b'"raw"')[2])
             self.assertEqual(decoded.raw, f"(8130630001,P52,0,{'*' * len(last)},{'*' * len(current)})")
-        for said in ("P52,0,,", "P52,0", "P52,0,123456", "P52,1,1,0"):
+        for said in ("P52,0", "P52,0,123456", "P52,1,1,0"):
             self.assertIsNone(message(f"(8130630001,{said})".encode()).secret)
+        # There is none any more: they are off.
+        for said in ("P52,0,,", "P52,0,123456,", "P52,1,0,0", "P52,1,0"):
+            self.assertEqual(message(f"(8130630001,{said})".encode()).secret, "")
 
 
 class PasswordTests(SynchronousTestCase):
