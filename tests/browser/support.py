@@ -59,20 +59,29 @@ def what_is_missing() -> str | None:
 
 
 _browser: Any = None
+_playwright: Any = None
 
 
 def browser() -> Any:
     """Return the shared browser of the test session; the first call starts it."""
-    global _browser
+    global _browser, _playwright
     if _browser is None:
         stack = ExitStack()
         atexit.register(stack.close)
         playwright = stack.enter_context(sync_playwright())
-        # Chromium's own sandbox refuses to run as root.
-        options = [*_OPTIONS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-        _browser = playwright.chromium.launch(executable_path=_chromium(), args=options)
+        _playwright = playwright
+        _browser = fresh_browser()
         stack.callback(_browser.close)
     return _browser
+
+
+def fresh_browser() -> Any:
+    """Start another browser process; the caller closes it."""
+    if _playwright is None:
+        browser()
+    # Chromium's own sandbox refuses to run as root.
+    options = [*_OPTIONS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    return _playwright.chromium.launch(executable_path=_chromium(), args=options)
 
 
 class BrowserTestCase(SynchronousTestCase):
@@ -124,12 +133,18 @@ class BrowserTestCase(SynchronousTestCase):
         self.assertEqual(found, [])
         super().tearDown()
 
-    def open(self, path: str | None = "", viewport: dict[str, int] = DESKTOP, **options: Any) -> Any:
+    def open(
+        self,
+        path: str | None = "",
+        viewport: dict[str, int] = DESKTOP,
+        process: Any = None,
+        **options: Any,
+    ) -> Any:
         """Open a page of the daemon in a fresh browser context; `options` are those of the context.
 
-        With None as `path` it shows nothing yet.
+        With None as `path` it shows nothing yet. `process` is another browser than the shared one.
         """
-        context = browser().new_context(viewport=viewport, **options)
+        context = (process or browser()).new_context(viewport=viewport, **options)
         context.set_default_timeout(PATIENCE)
         self.addCleanup(context.close)
         page = context.new_page()
@@ -151,7 +166,7 @@ class BrowserTestCase(SynchronousTestCase):
 
         def request(one: Any) -> None:
             parts = urlsplit(one.url)
-            if parts.scheme not in ("data", "blob") and parts.netloc != here:
+            if parts.scheme not in ("data", "blob") and parts.netloc.rpartition("@")[2] != here:
                 self.complaints.append(f"asked another host: {one.url}")
 
         page.on("console", console)

@@ -1,6 +1,8 @@
 // Requests to the API, and error messages.
 
 const BASE = new URL("api/v1/", document.baseURI);
+// fetch refuses a URL with the credentials of an address such as http://user:password@host/. The browser keeps them.
+BASE.username = BASE.password = "";
 const TIMEOUT_MS = 30000;
 
 /** A failed request. `status` is 0 without a response. */
@@ -23,12 +25,12 @@ export function apiUrl(path, params = {}) {
   return url;
 }
 
-/** GET a path; returns the parseJson JSON or throws ApiError. */
+/** GET a path; returns the parsed JSON or throws ApiError. */
 export function get(path, params = {}, signal = null) {
   return request(apiUrl(path, params), {}, signal);
 }
 
-/** POST JSON; returns the parseJson JSON or throws ApiError. */
+/** POST JSON; returns the parsed JSON or throws ApiError. */
 export function post(path, body) {
   return request(apiUrl(path), {
     method: "POST",
