@@ -1,16 +1,27 @@
 """10,000 locks on the page."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from tests.browser.fleet import store_fleet
-from tests.browser.support import BrowserTestCase, row
+from tests.browser.support import BrowserTestCase, fresh_browser, row
 
 _COUNT = 10_000
 #: Seconds from an action to its drawn result. It is 0.04 to 0.07 on an idle machine.
 _LIMIT = 1.0
-#: Bytes of JavaScript's heap; it is 7.4 million, and a little more in a browser's first page.
+#: Seconds from the address to the first table; 1.5 on an idle machine.
+_FIRST_TABLE = 3.0
+#: So many tries, of which one has to keep a time.
+_TRIES = 3
+#: Seconds of CPU time with which the contention is measured.
+_SAMPLE = 0.1
+#: Bytes of JavaScript's heap, with what is not collected yet; it is 7 million in a browser's first page.
 _HEAP = 12_000_000
+#: JavaScript for the state of a lock as the table shows it.
+_LOCK_CELL = (
+    "document.querySelector('[role=row][data-id=\"%s\"]:not([hidden]) .cell-lock')?.textContent.trim()"
+)
 #: JavaScript that measures the seconds from an action to its drawn result.
 _TIMED = """
 async () => {
@@ -23,6 +34,14 @@ async () => {
   return (performance.now() - begun) / 1000;
 }
 """
+
+
+def contention() -> float:
+    """Return how many times longer work takes than on an idle machine, since other processes run."""
+    begun, used = time.perf_counter(), time.thread_time()
+    while (spent := time.thread_time() - used) < _SAMPLE:
+        pass
+    return max(1.0, (time.perf_counter() - begun) / spent)
 
 
 class LargeFleetTests(BrowserTestCase):
@@ -63,34 +82,73 @@ class LargeFleetTests(BrowserTestCase):
         self.assertEqual(row(page, self.devices[-1]).get_attribute("aria-rowindex"), str(_COUNT + 1))
 
     def test_memory(self) -> None:
-        """The rows take a bounded part of the heap."""
-        self.whole_table().context.close()
-        page = self.whole_table()
+        """The first page of a browser takes a bounded heap, as it is when the table is there and later."""
+        process = fresh_browser()
+        self.addCleanup(process.close)
+        page = self.open(None, process=process)
         session = page.context.new_cdp_session(page)
-        session.send("HeapProfiler.enable")
-        session.send("HeapProfiler.collectGarbage")
         session.send("Performance.enable")
-        metrics = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
-        self.assertLess(metrics["JSHeapUsedSize"], _HEAP)
+        self.show_table(page)
+        used = []
+        for _ in range(10):
+            # Also while the table is sorted again each second.
+            metrics = session.send("Performance.getMetrics")["metrics"]
+            used += [one["value"] for one in metrics if one["name"] == "JSHeapUsedSize"]
+            page.wait_for_timeout(300)
+        self.assertLess(max(used), _HEAP, used)
+
+    def test_first_table(self) -> None:
+        """All locks are shown within seconds, in a page that has nothing in its cache."""
+
+        def load(_: int) -> None:
+            page = self.open(None)
+            self.show_table(page)
+
+        self.assert_quick(load, _FIRST_TABLE)
 
     def test_change(self) -> None:
-        """A lock that reports is shown with its new state; the page gets updates at most once a second."""
+        """A lock that reports is shown with its new state within a second."""
         page = self.whole_table()
         device = self.devices[0]
-        key, now = self.client.key("device", device), time.time()
+        key = self.client.key("device", device)
         before = self.client.redis.call("HMGET", key, "lock_state", "alarms")
         self.addCleanup(self.client.redis.call, "HSET", key, "lock_state", before[0], "alarms", before[1])
-        self.client.redis.call("HSET", key, "lock_state", "unlocked", "alarms", "[]")
-        self.client.redis.call("ZADD", self.client.key("devices"), now, device)
-        row(page, device).locator(".cell-lock", has_text="unlocked").wait_for(timeout=5000)
+
+        def change(number: int) -> None:
+            state = ("unlocked", "locked")[number % 2]
+            self.client.redis.call("HSET", key, "lock_state", state, "alarms", "[]")
+            self.client.redis.call("ZADD", self.client.key("devices"), time.time(), device)
+            self.wait(page, _LOCK_CELL % device + f" === '{state}'")
+
+        self.assert_quick(change, _LIMIT)
+
+    def assert_quick(self, take: Callable[[int], None], limit: float) -> None:
+        """Assert that one of some tries takes fewer seconds than the limit; `take` gets its number.
+
+        A try's seconds are divided by the machine's contention, measured before and after it: the lower one.
+        """
+        took: list[tuple[float, float]] = []
+        for number in range(_TRIES):
+            before, begun = contention(), time.monotonic()
+            take(number)
+            elapsed = time.monotonic() - begun
+            took.append((elapsed, min(before, contention())))
+            if elapsed / took[-1][1] < limit:
+                return
+        self.fail(f"not within {limit:g} s: {took} (seconds, contention)")
 
     def whole_table(self) -> Any:
         """Open a page with the table of all locks."""
-        page = self.open()
-        self.wait(page, f"document.querySelector('.grid')?.getAttribute('aria-rowcount') === '{_COUNT + 1}'")
-        page.locator('.grid [role="row"]:not([hidden])').nth(5).wait_for()
+        page = self.open(None)
+        self.show_table(page)
         page.locator("#connection", has_text="live").wait_for()
         return page
+
+    def show_table(self, page: Any) -> None:
+        """Go to the table and wait until it has all locks."""
+        page.goto(self.url())
+        self.wait(page, f"document.querySelector('.grid')?.getAttribute('aria-rowcount') === '{_COUNT + 1}'")
+        page.locator('.grid [role="row"]:not([hidden])').nth(5).wait_for()
 
     def test_counts(self) -> None:
         """The counts at the top are those of the whole fleet."""

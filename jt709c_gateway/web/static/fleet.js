@@ -1,7 +1,7 @@
 // The state of all locks: loaded when the stream has started, then updated by it.
 
 import { get } from "./api.js";
-import { moment, now } from "./format.js";
+import { moment, now, words } from "./format.js";
 
 /** Minimum interval of reloads after skipped events. */
 const REFETCH_MS = 10000;
@@ -10,13 +10,17 @@ const RETRY_MS = 5000;
 const REFRESH_MS = 300000;
 /** The server caches the list for a second. */
 const SHARED_MS = 1000;
-const PAGE = 20000;
+/** Locks per request. The parsed list of a page is dropped before the next one is loaded. */
+const PAGE = 2000;
+/** The fields of a summary that a search looks at, besides the alarms. */
+const SEARCHED = ["device", "imei", "gateway", "peer", "dialect", "firmware"];
 
-/** The row of a lock: its summary, and values for sorting and searching, computed once. */
+/** The row of a lock. What can be had from the summary is not kept, since a fleet may have 10,000 rows. */
 class Row {
+  changed = 0;
+
   constructor(summary, touched) {
     this.touched = touched;
-    this.changed = 0;
     this.update(summary);
   }
 
@@ -24,20 +28,17 @@ class Row {
     this.id = summary.device;
     this.summary = summary;
     this.seen = moment(summary.seen) ?? 0;
-    this.key = summary.device.padStart(20, "0");
-    this.where = summary.online
-      ? [summary.gateway, summary.transport, summary.peer].filter(Boolean).join(" ")
-      : "";
-    this.alarms = summary.alarms.map((name) => name.replaceAll("_", " ")).join(", ");
-    const searched = [
-      summary.device,
-      summary.imei,
-      summary.gateway,
-      summary.peer,
-      summary.dialect,
-      summary.firmware,
-    ];
-    this.text = [...searched, this.alarms, ...summary.alarms].filter(Boolean).join("\n").toLowerCase();
+  }
+
+  /** The names of the alarms in words, or "". */
+  get alarms() {
+    return this.summary.alarms.map(words).join(", ");
+  }
+
+  /** Whether a word in lower case is in one of the texts. */
+  has(word) {
+    for (const name of SEARCHED) if (this.summary[name]?.toLowerCase().includes(word)) return true;
+    return this.summary.alarms.some((name) => name.toLowerCase().includes(word));
   }
 }
 
@@ -80,23 +81,11 @@ export class Fleet extends EventTarget {
   async #load() {
     const begun = now();
     try {
-      const seen = new Set();
-      let cursor = null;
-      let asOf = null;
-      do {
-        const page = await get("devices", { limit: PAGE, cursor });
-        asOf ??= page.as_of;
-        for (const summary of page.devices) {
-          seen.add(summary.device);
-          this.#update(summary, begun, true);
-        }
-        cursor = page.next;
-      } while (cursor);
-      for (const [id, row] of this.rows) if (!seen.has(id) && row.touched < begun) this.rows.delete(id);
+      const asOf = await this.#readPages({}, begun);
       this.loaded = true;
       this.error = null;
       this.#fetched = now();
-      setTimeout(() => this.#fillGap(asOf), SHARED_MS);
+      setTimeout(() => this.#fillGap(asOf, begun), SHARED_MS);
       this.#scheduleReload(REFRESH_MS);
     } catch (error) {
       this.error = error;
@@ -105,12 +94,27 @@ export class Fleet extends EventTarget {
     this.#notify();
   }
 
-  /** Load devices seen between the list and the start of the stream. */
-  async #fillGap(asOf) {
-    const begun = now();
+  /** Update the rows from all pages of a list; returns the time of its first page. */
+  async #readPages(params, when) {
+    let asOf = null;
+    let cursor = null;
+    do {
+      const page = await get("devices", { ...params, limit: PAGE, cursor });
+      asOf ??= page.as_of;
+      for (const summary of page.devices) this.#update(summary, when, true);
+      cursor = page.next;
+    } while (cursor);
+    return asOf;
+  }
+
+  /**
+   * Load devices seen since the list, before the stream had started or while a page was turned. Then remove those that
+   * neither the list since `begun` nor the stream has had.
+   */
+  async #fillGap(asOf, begun) {
     try {
-      const page = await get("devices", { seen_since: asOf });
-      for (const summary of page.devices) this.#update(summary, begun, true);
+      await this.#readPages({ seen_since: asOf }, now());
+      for (const [id, row] of this.rows) if (row.touched < begun) this.rows.delete(id);
       this.#notify();
     } catch {
       // The stream will detect that the gateway is unavailable.

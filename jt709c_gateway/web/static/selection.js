@@ -27,19 +27,32 @@ function isLow({ summary }) {
   );
 }
 
-/** The sort key of each column; null comes last in both directions. */
+/** The sort key of each column but the device; null comes last in both directions. */
 const SORT_KEYS = {
-  device: (row) => row.key,
   imei: (row) => row.summary.imei,
   lock: (row) => LOCK_COMMAND[row.summary.lock_state] ?? null,
   battery: (row) => row.summary.battery_percent,
   signal: (row) => row.summary.gsm_signal,
   seen: (row) => row.seen || null,
-  where: (row) => row.where || null,
+  where: ({ summary }) =>
+    summary.online ? [summary.gateway, summary.transport, summary.peer].join(" ") : null,
   alarms: (row) => (row.summary.alarms.length ? row.summary.alarms.length : null),
 };
+const isColumn = (name) => name === "device" || Object.hasOwn(SORT_KEYS, name);
 /** Columns whose first click sorts descending. */
 const LARGEST_FIRST = new Set(["seen", "alarms"]);
+
+/** Whether a row has all facets and words. It runs for each row each second, so it makes no closures. */
+function matches(row, facets, words, since) {
+  for (const facet of facets) if (!facet.has(row, since)) return false;
+  for (const word of words) if (!row.has(word)) return false;
+  return true;
+}
+
+/** The order of ids, which are numbers without leading zeros. */
+function byNumber(one, other) {
+  return one.length - other.length || (one < other ? -1 : one > other ? 1 : 0);
+}
 
 /** The selection. Fires `change`. */
 export class Selection extends EventTarget {
@@ -86,15 +99,15 @@ export class Selection extends EventTarget {
     const found = [];
     for (const row of rows.values()) {
       for (const facet of FACETS) if (facet.has(row, since)) counts[facet.name] += 1;
-      if (chosen.every((facet) => facet.has(row, since)) && wanted.every((word) => row.text.includes(word)))
-        found.push(row);
+      if (matches(row, chosen, wanted, since)) found.push(row);
     }
-    return { rows: this.#sorted(found), counts };
+    return { rows: this.#sort(found), counts };
   }
 
-  #sorted(rows) {
-    const keyOf = SORT_KEYS[this.sort];
+  #sort(rows) {
     const way = this.descending ? -1 : 1;
+    if (this.sort === "device") return rows.sort((a, b) => way * byNumber(a.id, b.id));
+    const keyOf = SORT_KEYS[this.sort];
     const keyed = rows.map((row) => ({ row, key: keyOf(row) }));
     keyed.sort((a, b) => {
       if (a.key !== b.key) {
@@ -103,7 +116,7 @@ export class Selection extends EventTarget {
         if (a.key < b.key) return -way;
         if (a.key > b.key) return way;
       }
-      return a.row.key < b.row.key ? -1 : 1;
+      return byNumber(a.row.id, b.row.id);
     });
     return keyed.map((one) => one.row);
   }
@@ -128,8 +141,8 @@ export class Selection extends EventTarget {
       text: query.get("q") ?? "",
       facets: new Set(FACETS.filter((facet) => names.has(facet.name)).map((facet) => facet.name)),
       silence: SILENCES.includes(silence) ? silence : 3600,
-      sort: Object.hasOwn(SORT_KEYS, sort) ? sort : "device",
-      descending: Object.hasOwn(SORT_KEYS, sort) && (query.get("sort") ?? "").startsWith("-"),
+      sort: isColumn(sort) ? sort : "device",
+      descending: isColumn(sort) && (query.get("sort") ?? "").startsWith("-"),
     });
   }
 }
