@@ -57,7 +57,9 @@ def decode_body(message: Message, header: Header, body: bytes) -> list[tuple[int
     spans = reader(message, header, body)
     if header.surplus and header.serial is not None:
         # Bytes that announce a password may be at the place of the serial.
-        shifted = lock_event_item.password_like(header.serial.to_bytes(2, "big") + body)
+        longer = header.serial.to_bytes(2, "big") + body
+        # The last character may be at the place of the check byte.
+        shifted = lock_event_item.password_like(longer) + lock_event_item.password_cut_off(longer)
         spans = spans + [(max(start - 2, 0), end - 2) for start, end in shifted if end > 2]
     # An unknown or misread message may contain a lock event nevertheless.
     return spans + lock_event_item.password_like(body) if lock_event_item.ITEM in body else spans

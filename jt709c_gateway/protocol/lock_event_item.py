@@ -26,16 +26,14 @@ OPENED: Final = frozenset([0x0C, 0x12, 0x1C])
 WITH_PASSWORD: Final = PASSWORD_WITH_RESULT | PASSWORD_REFUSED
 REFUSED: Final = 0xFF
 
-#: Item, any length, a code that a password follows, and six characters of a password.
-_LIKE_A_PASSWORD = re.compile(
-    rb"(?=%b.[%b]([\x20-\x7e]{%d}))"
-    % (
-        bytes([ITEM]),
-        b"".join(b"\\x%02x" % code for code in sorted(WITH_PASSWORD)),
-        PASSWORD_LENGTH,
-    ),
-    re.DOTALL,
+_ANNOUNCED: Final = rb"%b.[%b]" % (
+    bytes([ITEM]),
+    b"".join(b"\\x%02x" % code for code in sorted(WITH_PASSWORD)),
 )
+#: Item, any length, a code that a password follows, and six characters of a password.
+_LIKE_A_PASSWORD = re.compile(rb"(?=%b([\x20-\x7e]{%d}))" % (_ANNOUNCED, PASSWORD_LENGTH), re.DOTALL)
+#: The same with fewer characters, at the end.
+_CUT_OFF = re.compile(rb"%b([\x20-\x7e]{0,%d})\Z" % (_ANNOUNCED, PASSWORD_LENGTH - 1), re.DOTALL)
 
 
 def password_span(value: bytes) -> tuple[int, int] | None:
@@ -48,6 +46,12 @@ def password_span(value: bytes) -> tuple[int, int] | None:
 def password_like(data: bytes) -> list[tuple[int, int]]:
     """Return the places in undecoded bytes that look like an item with a password."""
     return [found.span(1) for found in _LIKE_A_PASSWORD.finditer(data)]
+
+
+def password_cut_off(data: bytes) -> list[tuple[int, int]]:
+    """Return the place of a password whose end is missing, since the bytes end before it."""
+    found = _CUT_OFF.search(data)
+    return [found.span(1)] if found else []
 
 
 def mask(data: bytes) -> bytes:

@@ -45,6 +45,20 @@ class MaskTests(SynchronousTestCase):
                 self.assertEqual(payload[12:-1], body.replace(password, b"******"))
                 self.assertEqual(payload[-1:], b"*")
 
+    def test_cut_off_where_the_check_byte_fits(self) -> None:
+        """A frame that ends within the password, whose last character is the right check byte by chance."""
+        refused = binary(0x0200, location(bytes([0x0B, 7, 0x29]) + b"s3cr3t"))
+        for left in range(3, 7):
+            payload = bytearray(jt808.unescape(refused[1:-1])[: -1 - 6 + left])
+            # A byte of the altitude makes the last character the check byte.
+            payload[12 + 17] ^= jt808.checksum(bytes(payload))
+            raw = b"\x7e" + jt808.escape(bytes(payload)) + b"\x7e"
+            decoded = message(raw)
+            self.assertEqual(decoded.events[0][0], "unknown")
+            at = len(raw) - 1 - left
+            self.assertEqual(decoded.raw, (raw[:at] + b"*" * left + b"~").hex())
+            self.assertTrue(decoded.raw_masked)
+
     def test_dollar(self) -> None:
         """A `$` frame is carried with its master's id, unanswered."""
         raw = b"$" + bytes.fromhex("0000620011 19 11 0003") + b"abc"
