@@ -24,6 +24,7 @@ from jt709c_gateway.protocol.jt808 import (
     parse_header,
     unpack,
 )
+from jt709c_gateway.protocol.unescaped import is_intact, unescaped_end
 
 #: Longest data part of a `$` frame: several records of at most 64 bytes each.
 MAX_DOLLAR: Final = 1024
@@ -205,6 +206,11 @@ def _binary_fit(buffer: bytes, at: int) -> Fit:
     closing = buffer.find(b"\x7e", at + 1)
     if closing < 0:
         return Fit.PART if _may_be_part(buffer, at) else Fit.NONE
+    if unescaped := unescaped_end(buffer, at, closing):
+        if unescaped > len(buffer):
+            return Fit.PART
+        if is_intact(buffer[at:unescaped]):
+            return Fit.WHOLE
     if closing + 1 - at < _SHORTEST_BINARY:
         return Fit.NONE
     try:
@@ -246,6 +252,19 @@ def first_whole(buffer: bytes, start: int, stop: int) -> tuple[int | None, int |
         if how is Fit.PART and partly is None:
             partly = at
     return None, partly
+
+
+def dollar_inside(buffer: bytes, at: int, stop: int, patience: Patience) -> int | None:
+    """Return where a complete `$` frame begins from `at` to `stop`; 0 if one may be arriving, else None."""
+    start = buffer.find(b"$", at + 1, stop)
+    while start >= 0:
+        how = fit(buffer, start)
+        if how is Fit.WHOLE:
+            return start
+        if how is Fit.PART and len(buffer) - start >= jt701.HEADER_LENGTH and patience < Patience.ENDED:
+            return 0
+        start = buffer.find(b"$", start + 1, stop)
+    return None
 
 
 def judge(buffer: bytes, at: int, in_step: bool, patience: Patience) -> Judgement:

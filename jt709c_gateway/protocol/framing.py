@@ -15,19 +15,26 @@ from typing import Final
 
 from attrs import define, field
 
-from jt709c_gateway.protocol.dollar_check import DOLLAR_START, Fit, Patience, Verdict, dollar_end, fit, judge
-from jt709c_gateway.protocol.jt701 import HEADER_LENGTH
-from jt709c_gateway.protocol.jt808 import (
-    BODY_LENGTH,
-    ONE_BYTE_SERIAL,
-    ONE_BYTE_SERIAL_HEADER,
-    USUAL_LENGTH,
-    FrameError,
-    checksum,
-    parse_header,
-    unpack,
+from jt709c_gateway.protocol.dollar_check import (
+    DOLLAR_START,
+    Fit,
+    Patience,
+    Verdict,
+    dollar_end,
+    dollar_inside,
+    fit,
+    judge,
 )
-from jt709c_gateway.protocol.sublock_end import MAX_SENTENCE, PADDING, SUBLOCK_REPORT, sublock_end
+from jt709c_gateway.protocol.jt808 import USUAL_LENGTH, FrameError, parse_header, unpack
+from jt709c_gateway.protocol.sublock_end import (
+    MAX_SENTENCE,
+    PADDING,
+    SUBLOCK_REPORT,
+    sentence_end,
+    sentence_inside,
+    sublock_end,
+)
+from jt709c_gateway.protocol.unescaped import is_intact, unescaped_end
 
 #: Longest `7E` frame: 22 bytes of header, 1023 of body and the check byte, all escaped, between two flags.
 MAX_BINARY: Final = 2 * (22 + 1023 + 1) + 2
@@ -59,8 +66,6 @@ _FLAGS = re.compile(
 _BROKEN_OFF = re.compile(rb"(?:\([^()$\x7e]{0,20})+(?=\()")
 #: Text that only a sub-lock's report contains.
 _NO_SENTENCE = re.compile(rb"[^\x20-\x7e]|\(")
-#: A whole sentence inside a broken frame.
-_SENTENCE = re.compile(rb"\([0-9]{6,20},[\x20-\x27\x2a-\x7e]{1,1000}\)")
 #: High bytes of the message ids that locks send: only these may follow a flag shared by two frames. 0A and 0D
 #: are line ends, and 00 is the beginning of an id, not padding, only when a known id follows.
 _UPLINK_HIGH = frozenset([*range(0x0A), 0x0B, 0x0C, 0x55])
@@ -114,7 +119,8 @@ class Framer:
     _pending: bytes = field(default=b"", repr=False)
     #: The last byte consumed was a closing flag, which may open the next frame too.
     _after_flag: bool = False
-    #: A complete `$` frame is held whose last bytes may be the beginning of another frame.
+    #: A complete `$` frame is held whose last bytes may be the beginning of another frame; or a whole
+    #: sentence, behind a flag that probably opens no frame.
     in_doubt: bool = False
     #: The bytes before `_pending` were a whole frame, or there were none.
     _in_step: bool = True
@@ -127,7 +133,10 @@ class Framer:
 
     def feed(self, data: bytes) -> list[Frame]:
         """Process received bytes; return every complete frame, in order."""
-        buffer = self._pending + data if self._pending else data
+        buffer = data
+        if self._pending:
+            buffer = self._pending + data
+            self.in_doubt = False
         frames: list[Frame] = []
         position = 0
         end = len(buffer)
@@ -183,6 +192,8 @@ class Framer:
                 return self._stray_flag()
             if step := self._up_to_dollar(buffer, position, None, frames):
                 return step
+            if step := self._up_to_sentence(buffer, position, frames):
+                return step
             if len(buffer) - position < MAX_BINARY:
                 return 0
             return self._give_up("too_long", buffer, position, MAX_BINARY, frames)
@@ -227,24 +238,25 @@ class Framer:
         Returns 0 while its completeness is unknown, None without such a frame. The bytes after it are
         processed as if the closing flag had not arrived yet.
         """
-        start = self._dollar_inside(buffer, position, len(buffer) if closing is None else closing)
+        start = dollar_inside(buffer, position, len(buffer) if closing is None else closing, self._patience)
         if not start:
             return start
         step = self._broken_off("truncated", buffer, position, start - position, frames)
         _salvage(buffer[position:start], frames)
         return step
 
-    def _dollar_inside(self, buffer: bytes, position: int, stop: int) -> int | None:
-        """Return where after `position` a complete `$` frame begins; 0 if one may be arriving, else None."""
-        start = buffer.find(b"$", position + 1, stop)
-        while start >= 0:
-            how = fit(buffer, start)
-            if how is Fit.WHOLE:
-                return start
-            if how is Fit.PART and len(buffer) - start >= HEADER_LENGTH and self._patience < Patience.ENDED:
-                return 0
-            start = buffer.find(b"$", start + 1, stop)
-        return None
+    def _up_to_sentence(self, buffer: bytes, position: int, frames: list[Frame]) -> int:
+        """Continue at a whole sentence behind a stray flag and bytes that no frame begins with.
+
+        Returns 0 without such a sentence, and as long as more bytes may come that close the frame.
+        """
+        if fit(buffer, position) is not Fit.NONE:
+            return 0
+        start = sentence_inside(buffer, position)
+        self.in_doubt = start is not None and self._patience is Patience.WAIT
+        if start is None or self.in_doubt:
+            return 0
+        return self._broken_off("truncated", buffer, position, start - position, frames)
 
     def _shared_flag(self, buffer: bytes, position: int, frames: list[Frame]) -> int:
         """Handle bytes right after a closing flag: a frame that shares the flag, or garbage."""
@@ -257,17 +269,22 @@ class Framer:
         closing = buffer.find(b"\x7e", position, position + MAX_BINARY - 1)
         if closing < 0:
             if (
-                not self._dollar_inside(buffer, position, len(buffer))
+                not dollar_inside(buffer, position, len(buffer), self._patience)
                 and len(buffer) - position < MAX_BINARY - 1
             ):
                 return 0
         else:
-            raw = b"\x7e" + buffer[position : closing + 1]
+            flagged = b"\x7e" + buffer[position : position + MAX_BINARY - 1]
+            raw = flagged[: closing + 2 - position]
             try:
                 payload = unpack(raw)
                 parse_header(payload)
             except FrameError:
-                pass
+                step = _by_length(flagged, 0, len(raw) - 1, frames)
+                if step:
+                    return step - 1
+                if step == 0 and not dollar_inside(buffer, position, len(buffer), self._patience):
+                    return 0
             else:
                 frames.append(BinaryFrame(raw, payload))
                 return closing + 1 - position
@@ -342,19 +359,16 @@ class Framer:
 
 def _by_length(buffer: bytes, position: int, closing: int, frames: list[Frame]) -> int | None:
     """Handle 0x5501 without escapes, as real units send it: the header tells a flag from a data byte."""
-    if int.from_bytes(buffer[position + 1 : position + 3], "big") not in ONE_BYTE_SERIAL:
+    end = unescaped_end(buffer, position, closing)
+    if end is None:
         return None
-    body = int.from_bytes(buffer[position + 3 : position + 5], "big") & BODY_LENGTH
-    end = position + 1 + ONE_BYTE_SERIAL_HEADER + body + 1
-    if end <= closing:
-        return None
-    if end >= len(buffer):
+    if end > len(buffer):
         return 0
-    data = buffer[position + 1 : end]
-    if buffer[end] != 0x7E or checksum(data):
+    raw = buffer[position:end]
+    if not is_intact(raw):
         return None
-    frames.append(BinaryFrame(buffer[position : end + 1], data[:-1]))
-    return end + 1 - position
+    frames.append(BinaryFrame(raw, raw[1:-2]))
+    return end - position
 
 
 def _salvage(broken: bytes, frames: list[Frame]) -> None:
@@ -364,9 +378,9 @@ def _salvage(broken: bytes, frames: list[Frame]) -> None:
         position = start.start()
         stop = position + 1
         if broken[position] == 0x28:
-            if sentence := _SENTENCE.match(broken, position):
-                stop = sentence.end()
-                frames.append(SentenceFrame(sentence[0]))
+            if end := sentence_end(broken, position):
+                stop = end
+                frames.append(SentenceFrame(broken[position:stop]))
         elif fit(broken, position) is Fit.WHOLE:
             stop = dollar_end(broken, position)
             frames.append(DollarFrame(broken[position:stop]))

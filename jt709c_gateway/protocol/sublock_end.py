@@ -1,6 +1,6 @@
-"""Finds the end of a sentence with a sub-lock's binary payload, which may contain brackets.
+"""Finds the ends of sentences; those of sub-locks have a binary payload, which may contain brackets.
 
-docs/protocol.rst §3 has the layout.
+docs/protocol.rst §3 has its layout.
 """
 
 import re
@@ -12,6 +12,9 @@ from jt709c_gateway.protocol.sublock import unescape
 MAX_SENTENCE: Final = 1024
 #: A sub-lock's report up to its binary payload (docs/protocol.rst §3).
 SUBLOCK_REPORT = re.compile(rb"\([0-9]{1,20},[0-9]{1,3},[0-9]{1,3},WLNET,[57],2,")
+#: The beginning of any sentence, and a whole one without such a payload inside a broken frame.
+_HEAD = re.compile(rb"\([0-9]{1,20},")
+_SENTENCE = re.compile(rb"\([0-9]{6,20},[\x20-\x27\x2a-\x7e]{1,1000}\)")
 #: Bytes of that payload up to its type byte, and its length for each type.
 _TYPE_AT: Final = 33
 SUBLOCK_LENGTHS: Final = {1: (40,), 4: (41, 45)}
@@ -60,3 +63,17 @@ def sublock_end(buffer: bytes, start: int) -> int:
                 return closing
         closing = buffer.find(b")", closing + 1, limit)
     return first if len(buffer) >= limit else -1
+
+
+def sentence_end(buffer: bytes, start: int) -> int | None:
+    """Return the end of the whole sentence at `start` inside a broken frame; None without one."""
+    if report := SUBLOCK_REPORT.match(buffer, start):
+        return sublock_end(buffer, report.end()) + 1 or None
+    sentence = _SENTENCE.match(buffer, start)
+    return sentence.end() if sentence else None
+
+
+def sentence_inside(buffer: bytes, start: int) -> int | None:
+    """Return where the first whole sentence behind `start` begins; None without one."""
+    heads = _HEAD.finditer(buffer, start + 1)
+    return next((head.start() for head in heads if sentence_end(buffer, head.start())), None)

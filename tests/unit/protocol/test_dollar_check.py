@@ -13,12 +13,21 @@ from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.events import Cell, Location
 from jt709c_gateway.protocol.framing import DollarFrame, Framer, Malformed
 from jt709c_gateway.protocol.message import Message
+from jt709c_gateway.protocol.unescaped import is_intact
 from tests.unit.protocol.test_dialect_jt701 import CLOSED
 from tests.vectors import binary, load, location
-from tests.vectors.lines import case, sent
+from tests.vectors.lines import case, lines, sent
 
-SENTENCES = [vector["frame"] for vector in load("real.jsonl") if vector["dialect"] == "sentence"]
-BINARIES = [binary(0x0002), binary(0x0200, location())]
+#: Also those of sub-locks, whose payload is binary.
+SENTENCES = [
+    line.frame for file in ("real.jsonl", "field.jsonl") for line in lines(file) if line.frame[:1] == b"("
+]
+#: The recorded 0x5501, one without escapes: a flag stands inside it. Another was published with a wrong id.
+BINARIES = [
+    binary(0x0002),
+    binary(0x0200, location()),
+    *(line.frame for line in lines("real.jsonl") if line.frame[:2] == b"\x7e\x55" and is_intact(line.frame)),
+]
 RECORDED = [vector["frame"] for vector in load("real.jsonl") if vector["frame"][:1] == b"$"]
 FIRST = datetime(2026, 1, 24, 3, 4, 5, tzinfo=UTC)
 ASKED = CLOSED | jt701.STATUS_ANSWER_WANTED
