@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from attrs import frozen
 from msgspec.json import decode as from_json
@@ -97,6 +97,33 @@ def one_test_each(chosen: Iterable[Line]) -> Callable[[_Test], _Test]:
         return test
 
     return add
+
+
+class line_test:
+    """Make a method the test of one line of `cases.jsonl`, by the beginning of its name.
+
+    The method gets the line; the test has the line's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.line = case(name)
+
+    def __call__(self, method: Callable[[Any, Line], None]) -> Self:
+        self.method = method
+        return self
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Put the test in the place of the method."""
+        line, method = self.line, self.method
+
+        def run(test: Any) -> None:
+            method(test, line)
+
+        run.__name__ = f"test_{line.name}"
+        run.__qualname__ = f"{owner.__qualname__}.{run.__name__}"
+        run.__doc__ = method.__doc__
+        delattr(owner, name)
+        setattr(owner, run.__name__, run)
 
 
 def messages(data: bytes) -> list[Message]:

@@ -16,7 +16,7 @@ from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.protocol.unescaped import is_intact
 from tests.unit.protocol.test_dialect_jt701 import CLOSED
 from tests.vectors import binary, load, location
-from tests.vectors.lines import case, lines, sent
+from tests.vectors.lines import Line, line_test, lines, sent
 
 #: Also those of sub-locks, whose payload is binary.
 SENTENCES = [
@@ -177,9 +177,10 @@ class CutTests(SynchronousTestCase):
                 broken = frames[1][:at] + more + frames[1][at:]
                 self.check(frames, 1, broken, random, at % 7 == seed % 7)
 
-    def test_recorded_in_a_case(self) -> None:
+    @line_test("F3")
+    def cut_before_whole_ones(self, line: Line) -> None:
         """A frame cut short before three whole ones: they are heard, and nothing of the first."""
-        (stream,) = sent(case("F3"))
+        (stream,) = sent(line)
         decoder = Decoder()
         for chunks in pieces(stream, Random(1)):
             framer = Framer()
@@ -214,9 +215,10 @@ class DollarsInARowTests(SynchronousTestCase):
                         self.assertEqual(over_tcp(chunks), [follower], (count, chunks[:3]))
                 self.assertEqual(as_datagram(b"$" * count + follower), [follower])
 
-    def test_recorded_in_a_case(self) -> None:
+    @line_test("P13")
+    def before_a_heartbeat(self, line: Line) -> None:
         """Seven of them before a heartbeat: it is heard."""
-        self.assertEqual(over_tcp(sent(case("P13"))), [sent(case("P13"))[0][7:]])
+        self.assertEqual(over_tcp(sent(line)), [sent(line)[0][7:]])
 
 
 class DoubtTests(SynchronousTestCase):

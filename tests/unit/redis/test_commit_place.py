@@ -11,7 +11,7 @@ from jt709c_gateway.redis.committer import Limits
 from tests.support import key_prefix, shared_server
 from tests.support.committer import Script, Teller
 from tests.vectors import MOMENT, binary, location
-from tests.vectors.lines import case, sent
+from tests.vectors.lines import Line, line_test, sent
 
 DEVICE = "794308010679"
 LATER = MOMENT + timedelta(seconds=50)
@@ -78,9 +78,10 @@ class PlaceTests(SynchronousTestCase):
         self.commit(binary(0x0200, location(status=64, latitude=1.0), 1))
         self.assertEqual((self.field("place")["latitude"], self.field("place")["fix"]), (1.0, "lbs"))
 
-    def test_recorded_in_a_case(self) -> None:
+    @line_test("F8")
+    def no_view_of_the_sky(self, line: Line) -> None:
         """A parked lock without a view of the sky doesn't jump into the Gulf of Guinea."""
-        for frame in sent(case("F8")):
+        for frame in sent(line):
             self.commit(frame)
         device = "102000000005"
         self.assertEqual(self.field("place", device)["latitude"], 20.0)
