@@ -88,6 +88,7 @@ class BackgroundTasks(Service):
         self._run_every(_ROUTED, self._process_routed)
         self._run_every(_RETRY, self._retry)
         self._run_every(_RETRY, self._search)
+        self._run_every(_RETRY, self._name_contested)
         self._run_every(_RECONCILE, self._reconcile)
         if self._identity_poller is not None:
             self._run_every(ROUND, self._identity_poller.poll)
@@ -161,6 +162,17 @@ class BackgroundTasks(Service):
 
     async def _retry(self) -> None:
         self._dispatcher.retry()
+
+    async def _name_contested(self) -> None:
+        """Log devices that alternate between a peer here and one at another gateway."""
+        takeovers = self._gateway.lifecycle.takeovers
+        for device, here in takeovers.take_elsewhere().items():
+            try:
+                found = await self._context.store.session_peer(device)
+            except txredisapi.RedisError:
+                found = None
+            there = "another gateway" if found is None else f"{found[1]} at gateway {found[0]}"
+            takeovers.warn(device, there, here)
 
     async def _after_reconnect(self) -> None:
         """Renew the lease, adopt and reconcile, after Redis was away."""

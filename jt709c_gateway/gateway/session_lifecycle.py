@@ -97,8 +97,9 @@ class SessionLifecycle:
         if self.takeovers.may_take_over(device, moment.now):
             return False
         self.counters.contested += 1
-        if (before := self.sessions.get(device)) is not None:
-            self.takeovers.warn_once(device, before.origin.peer or "", connection.link.peer)
+        before = self.sessions.get(device)
+        first = None if before is None else before.origin.peer or ""
+        self.takeovers.warn_once(device, first, connection.link.peer)
         return True
 
     def start_session(self, session: Session, before: Session | None, moment: Moment) -> None:

@@ -21,6 +21,8 @@ class TakeoverLimiter:
     #: By device: takeovers left, and when they were counted.
     _lately: dict[str, tuple[float, float]] = field(factory=dict, init=False, repr=False)
     _warned: dict[str, None] = field(factory=dict, init=False, repr=False)
+    #: By device: its peer here, until the one at the other gateway is known.
+    _elsewhere: dict[str, str] = field(factory=dict, init=False, repr=False)
 
     def may_take_over(self, device: str, now: float) -> bool:
         """Whether a newer session of a device may replace the older one now."""
@@ -38,13 +40,23 @@ class TakeoverLimiter:
         left, since = self._lately.get(device, (_AT_ONCE, now))
         return min(_AT_ONCE, left + (now - since) / _EVERY)
 
-    def warn_once(self, device: str, first: str, second: str) -> None:
-        """Log, once per device, that it alternates between two peers."""
+    def warn_once(self, device: str, first: str | None, second: str) -> None:
+        """Log, once per device, that it alternates between two peers.
+
+        `first` is None if its session is at another gateway: `take_elsewhere` returns such devices.
+        """
         if device in self._warned:
             return
         if len(self._warned) >= _MAX_DEVICES:
             del self._warned[next(iter(self._warned))]
         self._warned[device] = None
+        if first is None:
+            self._elsewhere[device] = second
+        else:
+            self.warn(device, first, second)
+
+    def warn(self, device: str, first: str, second: str) -> None:
+        """Log that a device alternates between two peers."""
         self.log.warn(
             "two locks seem to have the id {device}: {first} and {second} take turns in ending each other's "
             "session; from now on not more often than every {every:g} s",
@@ -53,3 +65,8 @@ class TakeoverLimiter:
             second=second,
             every=_EVERY,
         )
+
+    def take_elsewhere(self) -> dict[str, str]:
+        """Return and forget the devices that are yet to be logged, with their peers here."""
+        taken, self._elsewhere = self._elsewhere, {}
+        return taken

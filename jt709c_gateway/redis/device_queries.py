@@ -65,6 +65,12 @@ class DeviceQueries:
             raise failure.value from None
         return [as_text(one) for one in found]
 
+    async def session_peer(self, device: str) -> tuple[str, str] | None:
+        """Return gateway and peer of a device's session in Redis, or None."""
+        found = await self.caller.call("HMGET", self.keys.session(device), "gateway", "peer")
+        gateway, peer = map(as_text, found)
+        return None if gateway is None else (gateway, peer or "")
+
     async def known(self, devices: Sequence[str]) -> list[bool]:
         """Return for each device whether Redis has its state."""
         return [bool(found) for found in await self._each("EXISTS", self.keys.device, devices)]

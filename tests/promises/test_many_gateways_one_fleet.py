@@ -1,5 +1,9 @@
 """Several gateways on one Redis: the newest session of a lock wins, and each change is published once."""
 
+from typing import Any
+
+from twisted.logger import formatEvent, globalLogPublisher
+
 from jt709c_gateway.gateway.commands.recovery import CommandRecovery
 from tests.support.command_bench import GATEWAY_TTL, START
 from tests.support.commands import UNLOCKED, lock_event, new_device
@@ -45,6 +49,32 @@ class SessionMoveTests(FleetTestCase):
         self.come(self.other)
         self.pass_time()
         self.assertEqual(self.changes(), [("gw1", "online"), ("gw1", "offline"), ("gw2", "online")])
+
+    def test_two_locks_with_one_id(self) -> None:
+        """They take turns slowly, and a log names both peers once, with the other's gateway."""
+        lines: list[str] = []
+
+        def observe(event: dict[str, Any]) -> None:
+            if event["log_namespace"].endswith("TakeoverLimiter"):
+                lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        links = {self.node: self.come(), self.other: self.come(self.other)}
+        for _ in range(120):
+            for node, link in links.items():
+                if link.closed:
+                    links[node] = self.come(node)
+            self.pass_time()
+        counted = [node.gateway.counters.contested for node in links]
+        self.assertTrue(any(counted), counted)
+        self.assertTrue(10 < len(self.changes()) < 100, len(self.changes()))
+        named = [
+            f"{self.device}: {links[other].peer} at gateway {other.name} and {links[node].peer} take turns"
+            for node, other in ((self.node, self.other), (self.other, self.node))
+        ]
+        (line,) = lines
+        self.assertTrue(any(one in line for one in named), lines)
 
     def test_there_and_back(self) -> None:
         """A lock that returns before its first gateway was notified stays there."""
