@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import click
 import msgspec
+from msgspec import UNSET
 from rich.table import Table
 from rich.text import Text
 
@@ -81,6 +82,9 @@ class FramePrinter:
             self._out.print(Text(f"{_INDENT}part of a split message; it is shown with the last part", "dim"))
         for event in result.events:
             self._event(event)
+        if result.passwords is not UNSET:
+            line = Text.assemble((f"{_INDENT}passwords  ", "bold"), plain(result.passwords))
+            self._out.print(line, soft_wrap=True)
         if result.error is None:
             answer = result.answer or "none due"
             self._out.print(Text.assemble((f"{_INDENT}answer  ", "bold"), answer), soft_wrap=True)

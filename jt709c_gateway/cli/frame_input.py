@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 from attrs import define, field
+from msgspec import UNSET, UnsetType
 
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.commands.value_description import described
@@ -42,7 +43,8 @@ _REASONS: Final = {
 class Result:
     """The result for one frame; the fields have the order of the JSON.
 
-    `frame` and `answer` are hex; `error` describes why the frame is malformed.
+    `frame` and `answer` are hex; `error` describes why the frame is malformed. `passwords` are what is masked
+    elsewhere, or can't be seen in the events.
     """
 
     frame: str
@@ -50,6 +52,7 @@ class Result:
     events: list[Event]
     answer: str | None
     error: str | None = None
+    passwords: str | UnsetType = UNSET
 
 
 def to_line(result: Result) -> bytes:
@@ -85,9 +88,12 @@ class FrameDecoder:
         answer = message.answer_at(self.now())
         if answer is not None and not self.secrets:
             answer = redact.mask_answer(answer)
-        return Result(
+        result = Result(
             _raw_hex(message), message.dialect, wrap_all(message, Origin()), answer.hex() if answer else None
         )
+        if self.secrets and message.secret:
+            result.passwords = message.secret
+        return result
 
 
 def _raw_hex(message: Message) -> str:

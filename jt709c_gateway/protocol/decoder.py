@@ -11,6 +11,7 @@ from jt709c_gateway.protocol import (
     jt808_messages,
     lock_event_item,
     pnn,
+    redact,
     reply_values,
     sentences,
 )
@@ -47,7 +48,6 @@ from jt709c_gateway.protocol.jt808 import (
 )
 from jt709c_gateway.protocol.message import FIRST_YEAR, Message, VersionedMessage
 from jt709c_gateway.protocol.reassembly import Reassembler
-from jt709c_gateway.protocol.redact import mask_malformed, mask_spans
 
 #: Offset of the year in a location body, two decimal digits, and the first valid year.
 _YEAR_AT: Final = jt709.FIXED_LENGTH - 6
@@ -59,7 +59,8 @@ _FIRMWARE_WORD: Final = ("BASE", "1")
 class Decoder:
     """Decodes the frames of one connection; holds the parts of split messages.
 
-    With `secrets`, passwords stay readable in `raw`: for display at a terminal, never for publication. With
+    With `secrets`, passwords stay readable in `raw`, and those in binary frames are in `secret`: for display
+    at a terminal, never for publication. With
     `sentence_serial`, a sub-lock's report is answered by the serial of its sentence, not by the sub-lock's.
     """
 
@@ -81,7 +82,7 @@ class Decoder:
         return self._malformed(frame)
 
     def _malformed(self, frame: Malformed) -> Malformed:
-        raw = frame.raw if self.secrets else mask_malformed(frame.raw)
+        raw = frame.raw if self.secrets else redact.mask_malformed(frame.raw)
         return Malformed(frame.reason, raw[:MALFORMED_KEPT])
 
     def _any_binary(self, frame: BinaryFrame, now: float) -> Message | None:
@@ -90,11 +91,14 @@ class Decoder:
         if header.is_part and header.is_numbered:
             return self._part(header, frame, now)
         message = _begin(header, frame.raw)
-        spans = jt808_messages.decode_body(message, header, payload[header.body_start :])
-        if spans and not self.secrets:
+        body = payload[header.body_start :]
+        spans = jt808_messages.decode_body(message, header, body)
+        if spans and self.secrets:
+            message.secret = redact.passwords(body, spans)
+        elif spans:
             start = header.body_start
             shifted = [(first + start, last + start) for first, last in spans]
-            message.raw, message.raw_masked = mask_spans(frame, shifted).hex(), True
+            message.raw, message.raw_masked = redact.mask_spans(frame, shifted).hex(), True
         events = message.events
         message.is_position = (
             message.report and not message.stored and len(events) == 1 and events[0][0] == KIND_LOCATION
@@ -109,16 +113,19 @@ class Decoder:
         header.surplus = next((part.header.surplus for part in parts if part.header.surplus), 0)
         message = _begin(parts[0].header, b"".join(part.frame.raw for part in parts))
         bodies = [part.frame.payload[part.header.body_start :] for part in parts]
-        spans = jt808_messages.decode_body(message, header, b"".join(bodies))
+        whole = b"".join(bodies)
+        spans = jt808_messages.decode_body(message, header, whole)
         if message.answer is not None:
             message.answer = b"".join(answer_to(part.header) or b"" for part in parts)
-        if spans and not self.secrets:
+        if spans and self.secrets:
+            message.secret = redact.passwords(whole, spans)
+        elif spans:
             masked = []
             offset = 0
             for part, body in zip(parts, bodies, strict=True):
                 start, end = part.header.body_start, part.header.body_start + len(body)
                 moved = [(max(a - offset + start, start), min(b - offset + start, end)) for a, b in spans]
-                masked.append(mask_spans(part.frame, [span for span in moved if span[0] < span[1]]))
+                masked.append(redact.mask_spans(part.frame, [span for span in moved if span[0] < span[1]]))
                 offset += len(body)
             message.raw, message.raw_masked = b"".join(masked).hex(), True
         return message

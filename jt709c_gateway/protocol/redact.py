@@ -52,6 +52,19 @@ def mask_spans(frame: BinaryFrame, spans: list[tuple[int, int]]) -> bytes:
     return b"\x7e" + body + b"*\x7e"
 
 
+def passwords(body: bytes, spans: list[tuple[int, int]]) -> str:
+    """Return the passwords at these places for display, those that are no text as hex."""
+    found, done = [], 0
+    for start, end in sorted(set(spans), key=lambda span: (span[0], -span[1])):
+        # One that is recognised twice is shown once.
+        if end > done:
+            done = end
+            value = body[start:end]
+            text = value.decode("latin-1")
+            found.append(text if text.isascii() and text.isprintable() else value.hex())
+    return ", ".join(found)
+
+
 def mask_answer(answer: bytes) -> bytes:
     """Mask an answer to a lock for display: the answer to a dynamic password repeats it."""
     return sentences.mask(answer)[0].encode("latin-1") if answer[:1] == b"(" else answer

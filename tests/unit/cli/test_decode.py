@@ -14,10 +14,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.cli.frame_input import FrameDecoder, to_bytes
 from jt709c_gateway.cli.main import cli
-from jt709c_gateway.protocol import answers, jt808, sentences
+from jt709c_gateway.protocol import answers, jt808, jt808_messages, sentences
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.simulator.lock import VirtualLock
 from jt709c_gateway.simulator.options import LockOptions
+from tests.vectors import binary, location, part
 
 DEVICE = "794308010679"
 WIRE = bytes.fromhex(DEVICE)
@@ -97,6 +98,27 @@ class Lines(SynchronousTestCase):
             self.assertEqual(lines[0]["frame"], lines[0]["events"][0]["raw"])
             self.assertEqual(bytes.fromhex(lines[1]["frame"]).decode(), lines[1]["events"][0]["raw"])
         self.assertEqual((lines[0]["frame"], lines[1]["frame"]), (frame.hex(), dynamic.hex()))
+
+    def test_passwords_that_no_event_has(self):
+        """They are shown in a line: of the keypad, of the access point, of a body, and dynamic ones."""
+        keypad = b"\x0b\x08\x01s3cr3t\x01"
+        parameters = jt808_messages.encode_parameters(5, {0x12: b"hush99", 0x13: b"host", 0x16: b"~}"})
+        for frame, expected in (
+            (binary(0x0200, location(keypad)), "s3cr3t"),
+            (part(0x0200, location(keypad), 1, 1, 1), "s3cr3t"),
+            (binary(0x0104, parameters), "hush99, ~}"),
+            (binary(0x0102, keypad), "s3cr3t"),
+            (binary(0x0F05, keypad), "s3cr3t"),
+            (binary(0x0200, location(b"\x0b\x08\x01\xff\x00crt1\x01")), "ff0063727431"),
+            (b"(8000620011,P52,2,113271)", "113271"),
+            (b"(794308010679,1,001,ELOCK,3,471100)", "471100"),
+        ):
+            (line,), _ = run_jsonl(frame.hex(), "--secrets")
+            self.assertEqual(line["passwords"], expected)
+            self.assertIn(f"passwords  {expected}\n", run("--secrets", frame.hex()).output)
+            (line,), _ = run_jsonl(frame.hex())
+            self.assertNotIn("passwords", line)
+            self.assertNotIn(expected, run(frame.hex()).output)
 
     def test_an_answer_that_repeats_a_password_is_masked(self):
         sentence = b"(8000620011,P52,2,113271)"
