@@ -10,6 +10,10 @@ _VALUE: Final = [_TWO_DIGITS.get(byte, 100) for byte in range(256)]
 _YEAR: Final = [2000 + _TWO_DIGITS[byte] if byte in _TWO_DIGITS else 0 for byte in range(256)]
 
 
+#: The date, ddMMyy, of a clock that was never set; zeros are no date anyway.
+_NEVER_SET: Final = bytes.fromhex("010100")
+
+
 def two_digits(byte: int) -> int | None:
     """Decode one BCD byte to 0..99; None when it isn't BCD."""
     return _TWO_DIGITS.get(byte)
@@ -32,8 +36,9 @@ def encode_ymd(moment: datetime) -> bytes:
 
 
 def time_dmy(digits: bytes) -> datetime | None:
-    """Decode `ddMMyyHHmmss` in six bytes, UTC; None for an impossible time."""
-    return time_ymd(digits[2::-1] + digits[3:])
+    """Decode `ddMMyyHHmmss` in six bytes, UTC; None for an impossible time or a clock never set."""
+    date = digits[:3]
+    return None if date == _NEVER_SET else time_ymd(date[::-1] + digits[3:])
 
 
 def encode_dmy(moment: datetime) -> bytes:

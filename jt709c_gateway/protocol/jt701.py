@@ -68,8 +68,6 @@ _CHARGING: Final = 0xFF
 _FULL: Final = 100
 _NO_SIGNAL: Final = 99
 ABSENT: Final = 0x0F
-#: The date, ddMMyy, of a clock that was never set; zeros are no date anyway.
-_NEVER_SET: Final = bytes.fromhex("010100")
 _IMEI_DIGITS: Final = 15
 
 
@@ -154,22 +152,17 @@ def _record(data: bytes, serial: int, version: int | None) -> Record:
         cell = Cell(mcc, mnc, cell_high << 16 | cell_low, lac)
     source = wake & 0x0F if size >= EXTENDED_END and wake != ABSENT else None
     rope, motor = not status & STATUS_ROPE_INSERTED, not status & STATUS_MOTOR_LOCKED
-    time, latitude, longitude = place.time, place.latitude, place.longitude
-    if time is None or data[:3] == _NEVER_SET:
-        time = None
-        if not latitude and not longitude:
-            latitude = longitude = None
     fix: Fix = "gnss" if place.fix else "lbs" if status & STATUS_BASE_STATION else "none"
-    if fix == "lbs" and latitude is None:
+    if fix == "lbs" and place.latitude is None:
         fix = "none"
     charging = True if battery == _CHARGING else False if battery <= _FULL else None
     if size >= EXTENDED_END and extended != ABSENT:
         charging = charging or bool(extended & EXTENDED_CHARGING)
     location = ExtendedLocation(
-        time,
+        place.time,
         fix,
-        latitude,
-        longitude,
+        place.latitude,
+        place.longitude,
         None,
         place.speed_kmh,
         place.course_deg,

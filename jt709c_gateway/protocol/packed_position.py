@@ -36,7 +36,8 @@ _PER_DEGREE: Final = 600_000
 class Position:
     """Position, time and movement; degrees, km/h.
 
-    None for an impossible time or position, 0,0 without a fix, and a course above 360 degrees.
+    None for an impossible time or position, the time of a clock that was never set, 0,0 without a fix or
+    without a time, and a course above 360 degrees.
     """
 
     time: datetime | None
@@ -53,12 +54,15 @@ def decode(data: bytes) -> Position:
     flags = data[14]
     latitude = _degrees(digits[:2], digits[2:8], 90, bool(flags & NORTH))
     longitude = _degrees(digits[8:11], digits[11:17], 180, bool(flags & EAST))
-    if not latitude and not longitude and not flags & FIX:
+    time = time_dmy(data[:6])
+    fix = bool(flags & FIX)
+    if not latitude and not longitude and (time is None or not fix):
         latitude = longitude = None
+        fix = False
     course = data[16] * 2
     return Position(
-        time_dmy(data[:6]),
-        bool(flags & FIX),
+        time,
+        fix,
         latitude,
         longitude,
         round(data[15] * KNOT_KMH, 3),

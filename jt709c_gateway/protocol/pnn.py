@@ -147,7 +147,7 @@ def lock_event(arguments: tuple[str, ...]) -> LockEvent | None:
     if _SIX_DIGITS.fullmatch(date) and _SIX_DIGITS.fullmatch(time):
         moment = time_dmy(bytes.fromhex(date + time))
     latitude, longitude = _place(north, north_south, east, east_west)
-    if fix != "A" and not (latitude or longitude):
+    if not (latitude or longitude) and (fix != "A" or moment is None):
         latitude = longitude = None
     own = _number(rest[_FENCE_BEHIND]) if len(rest) > _FENCE_BEHIND else None
     event = LockEvent(

@@ -159,7 +159,6 @@ def decode(payload: bytes) -> tuple[Peripheral, list[LockEvent | Alarm]]:
         raise PayloadError("a sub-lock's report begins with the place of its master")
     head, time, identity, serial, volts, percent, rssi, kind = _COMMON.unpack_from(payload)
     place = packed_position.decode(head)
-    nowhere = not (place.fix or place.latitude or place.longitude)
     peripheral = Peripheral(
         identity.hex().upper(),
         TYPES.get(kind, kind),
@@ -170,8 +169,8 @@ def decode(payload: bytes) -> tuple[Peripheral, list[LockEvent | Alarm]]:
         -rssi,
         place.time,
         "gnss" if place.fix else "none",
-        None if nowhere else place.latitude,
-        None if nowhere else place.longitude,
+        place.latitude,
+        place.longitude,
         place.speed_kmh,
         place.course_deg,
     )

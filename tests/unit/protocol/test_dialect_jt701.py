@@ -253,6 +253,7 @@ class RecordTests(SynchronousTestCase):
                 found = decoded.events[0][1]
                 assert isinstance(found, Location)
                 self.assertEqual((found.time, found.latitude, found.longitude), (None, None, None))
+                self.assertEqual(found.fix, "none")
                 self.assertTrue(decoded.impossible_date)
 
     def test_no_value(self) -> None:

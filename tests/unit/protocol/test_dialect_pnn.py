@@ -212,6 +212,17 @@ class LockReportTests(SynchronousTestCase):
             event = fact(text.replace(",A,", ",V,").encode())
             self.assertEqual((event.latitude, event.longitude), (None, None))
 
+    def test_clock_never_set(self) -> None:
+        """The date 010100, or zeros, is no moment; 0,0 with it is no place, with or without a fix."""
+        for date in ("010100", "000000"):
+            text = self.FORM.replace("170720", date).format(1, 1, "1", 24)
+            found = fact(text.encode())
+            self.assertEqual((found.time, found.latitude, found.action), (None, 22.56035, "unlocked"))
+            for fix in "AV":
+                nowhere = text.replace("22.56035,N,114.01640,E,A", f"0.0,N,0.0,E,{fix}")
+                found = fact(nowhere.encode())
+                self.assertEqual((found.time, found.latitude, found.longitude), (None, None, None))
+
 
 class AnswerTests(SynchronousTestCase):
     """What answers to commands tell besides."""

@@ -270,6 +270,14 @@ class OtherTests(SynchronousTestCase):
         found = peripheral(payload(sublock.LOCK_JT709, sublock.encode_jt709(0, 0, 1, 0, 0), master=somewhere))
         self.assertEqual((found.fix, found.latitude, found.longitude), ("none", 0.5, 0.0))
 
+    def test_clock_never_set(self) -> None:
+        """The date 010100 is no moment, neither the master's nor the sub-lock's."""
+        data = bytearray(payload(sublock.LOCK_JT709, sublock.encode_jt709(3, 0, 1, 0, 0)))
+        data[:3] = data[17:20] = bytes.fromhex("010100")
+        found = peripheral(bytes(data))
+        self.assertEqual((found.time, found.master_time), (None, None))
+        self.assertEqual([each.time for each in told(bytes(data), LockEvent)], [None, None])
+
     def test_valve(self) -> None:
         """A JT802 with a tail that is too short and a type that nobody knows are carried with their bytes."""
         for kind, name in ((sublock.VALVE_JT802, "jt802"), (77, 77)):
