@@ -173,7 +173,7 @@ def _lock_report(arguments: tuple[str, ...]) -> Callable[[str, str], str]:
         "time": formatting.moment(event.time),
         "latitude": formatting.latitude(event.latitude),
         "longitude": formatting.longitude(event.longitude),
-        "code": event.method,
+        "code": sentence_terms.LOCK_REPORT_SOURCES.get(event.code, event.method),
         "result": event.action + (f", fence {event.fence_id}" if event.fence_id else ""),
         "card": f"card {event.card}" if event.card else "none",
         "serial": f"serial {pnn.report_serial(arguments)}",

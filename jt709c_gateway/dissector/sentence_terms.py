@@ -129,6 +129,12 @@ GROUPED: Final[Names] = {
 }
 #: Arguments that may be repeated at the end.
 REPEATED: Final = frozenset({"card", "peripheral", "place"})
+#: Sources of a P45 that say more than the method of the event.
+LOCK_REPORT_SOURCES: Final[Mapping[int, str]] = {
+    2: "illegal card",
+    3: "a vehicle card is registered",
+    8: "rope pulled out",
+}
 #: Meanings of values, by name of the argument.
 MEANINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "fix": {"A": "fix", "V": "no fix"},

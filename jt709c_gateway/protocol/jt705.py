@@ -18,7 +18,7 @@ from typing import Final
 from jt709c_gateway.protocol import lock_event_item, packed_position
 from jt709c_gateway.protocol.alarms import JT705_WAKE_REASONS, LOW_BATTERY, jt705_alarms
 from jt709c_gateway.protocol.events import Cell, ExtendedLocation, LockEvent
-from jt709c_gateway.protocol.jt709 import NO_SIGNAL, BodyError
+from jt709c_gateway.protocol.jt709 import NO_ALTITUDE, NO_SIGNAL, BodyError
 
 _FIXED = Struct(">17sBBIBIHBHH")
 FIXED_LENGTH: Final = _FIXED.size
@@ -135,7 +135,8 @@ def _read_items(location: ExtendedLocation, items: bytes, safe: bytes) -> list[L
 def _read_item(location: ExtendedLocation, item: int, value: bytes) -> None:
     number = int.from_bytes(value, "big")
     if item == ALTITUDE:
-        location.altitude_m = int.from_bytes(value, "big", signed=True)
+        altitude = int.from_bytes(value, "big", signed=True)
+        location.altitude_m = altitude if altitude != NO_ALTITUDE else None
     elif item == NETWORK_CODES and location.cell is not None:
         # MNC has one byte, in newer firmware two.
         location.cell.mcc = int.from_bytes(value[:2], "big")

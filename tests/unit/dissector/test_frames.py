@@ -272,6 +272,18 @@ class SentenceTests(SynchronousTestCase):
         self.assertEqual(told(explain(b"(123456,P43,1,0)"))["result"], "opened")
         self.assertEqual(told(explain(b"(P22,170720020614)"))["time"], "2020-07-17 02:06:14 UTC")
 
+    def test_sources_of_a_lock_report(self) -> None:
+        """Where a source says more than the method of the event, it is named."""
+        form = "(8000620011,P45,170720,020614,22.56035,N,114.01640,E,A,36,270,{},0,0008627839,0,0,24,5)"
+        for source, meaning in (
+            (1, "card"),
+            (2, "illegal card"),
+            (3, "a vehicle card is registered"),
+            (5, "automatic"),
+            (8, "rope pulled out"),
+        ):
+            self.assertEqual(told(explain(form.format(source).encode()))["code"], meaning)
+
     def test_sublock(self) -> None:
         """The payload is nested, and offsets count its escapes."""
         frame = sublock.encode_report(

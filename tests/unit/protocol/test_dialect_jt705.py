@@ -198,6 +198,7 @@ class BodyTests(SynchronousTestCase):
             assert found.cell is not None
             self.assertEqual((found.cell.mcc, found.cell.mnc), (744, mnc))
             self.assertEqual((found.fence_id, found.altitude_m), (7, -2))
+        self.assertIsNone(location(items={0x02: (8000).to_bytes(2, "big")}).altitude_m)
         odd = {0x0A: b"\x01", 0x02: b"", 0x0C: b"12345", 0x10: b"12", 0xF4: b"", 0xFC: b"12", 0x77: b"xyz"}
         found = location(items=odd)
         self.assertEqual(found.items, {f"{item:02x}": value.hex() for item, value in odd.items()})
