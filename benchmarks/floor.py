@@ -13,6 +13,7 @@ from twisted.internet.endpoints import serverFromString
 
 from jt709c_gateway.protocol import answers, jt808
 from jt709c_gateway.protocol.framing import Frame
+from jt709c_gateway.transport.gathered_reads import GatheredReads
 from jt709c_gateway.transport.interfaces import Link
 from jt709c_gateway.transport.listeners import TcpService
 from jt709c_gateway.transport.tcp import LockFactory
@@ -52,14 +53,16 @@ def main() -> None:
     """Serve until ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=positive, required=True, help="port on the loopback interface")
-    port = parser.parse_args().port
+    parser.add_argument("--window", type=float, default=12, help="of reading, in ms [%(default)s]")
+    options = parser.parse_args()
+    port = options.port
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
     description = f"tcp:{port}:interface={LOOPBACK}:backlog=4096"
     factory = LockFactory(Handler(), max_connections=50_000, max_per_address=50_000)
     endpoint = serverFromString(reactor, description)  # type: ignore[no-untyped-call]
-    service = TcpService(endpoint, factory, description)
+    service = TcpService(endpoint, factory, description, GatheredReads(reactor, options.window / 1000))
     service.startService()
     print("{}", flush=True)
     reactor.run()

@@ -5,7 +5,6 @@ What is built later gets what was built before. `connect` has the calls in the o
 
 import gc
 import secrets
-import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -34,6 +33,7 @@ from jt709c_gateway.gateway.gateway import Gateway
 from jt709c_gateway.gateway.metrics import CommitMetrics, GatewayCollector
 from jt709c_gateway.gateway.policy import Policy
 from jt709c_gateway.gateway.rights_check import RightsCheck
+from jt709c_gateway.lock_ports import inherited_listener, lock_listeners
 from jt709c_gateway.protocol.zones import Utc8Devices
 from jt709c_gateway.redis.address import EmbeddedAddress, RedisAddress, parse_redis_address
 from jt709c_gateway.redis.allowlist import RedisAllowlist
@@ -52,11 +52,10 @@ from jt709c_gateway.startup import (
     stop_for,
     tcp_descriptions,
 )
-from jt709c_gateway.transport.backlog import listening_endpoint, warn_of_limit
+from jt709c_gateway.transport.backlog import warn_of_limit
+from jt709c_gateway.transport.gathered_reads import GatheredReads
 from jt709c_gateway.transport.listeners import Inherited, ListenError, TcpService, UdpService, address_text
-from jt709c_gateway.transport.proxy_protocol import split_proxied
-from jt709c_gateway.transport.tcp import LockFactory, ProxiedLockFactory
-from jt709c_gateway.transport.udp import LockDatagrams
+from jt709c_gateway.transport.tcp import LockFactory
 from jt709c_gateway.util.file_descriptors import room_for_connections
 from jt709c_gateway.web.service import WebService
 
@@ -128,31 +127,6 @@ def _commands(
     )
 
 
-def _lock_listeners(
-    reactor: Any, settings: Settings, gateway: Gateway, factory: LockFactory
-) -> list[TcpService | UdpService]:
-    """Services for the ports of --listen and --udp."""
-    listeners: list[TcpService | UdpService] = []
-    for description in () if settings.no_tcp else settings.listen:
-        plain, proxied = split_proxied(description)
-        connected = ProxiedLockFactory(factory) if proxied else factory
-        listeners.append(TcpService(listening_endpoint(reactor, plain), connected, f"--listen {description}"))
-    for port in () if settings.no_udp else settings.udp:
-        datagrams = LockDatagrams(gateway, settings.max_sessions)
-        listeners.append(UdpService(reactor, port.port, port.interface, datagrams, f"--udp {port}"))
-    return listeners
-
-
-def _inherited_listener(
-    reactor: Any, settings: Settings, gateway: Gateway, factory: LockFactory, inherited: Inherited
-) -> TcpService | UdpService:
-    """The service for a socket that this worker was started with."""
-    if inherited.kind == socket.SOCK_STREAM:
-        connected = ProxiedLockFactory(factory) if inherited.proxied else factory
-        return inherited.stream_service(reactor, connected)
-    return inherited.datagram_service(reactor, LockDatagrams(gateway, settings.max_sessions))
-
-
 class GatewayService(MultiService):
     """A whole gateway, as twistd or a supervisor runs it."""
 
@@ -222,7 +196,6 @@ class GatewayService(MultiService):
             secrets.token_hex(8),
             _limits(settings),
             settings.max_unacked,
-            commit_window=settings.commit_window,
             durability=settings.durability,
             observed=CommitMetrics(self.registry).observe,
             now=self.redis_time.seconds,
@@ -261,14 +234,15 @@ class GatewayService(MultiService):
         reactor, settings, gateway = self._reactor, self._settings, self.gateway
         factory = LockFactory(gateway, settings.max_connections, settings.max_connections_per_address)
         self._factory = factory
+        reads = GatheredReads(reactor, settings.commit_window, self.committer)
         self._web: WebService | None = None
         self._web_ports: list[TcpService] = []
         if inherited is not None:
             self._lock_ports = [
-                _inherited_listener(reactor, settings, gateway, factory, one) for one in inherited
+                inherited_listener(reactor, settings, gateway, factory, reads, one) for one in inherited
             ]
             return
-        self._lock_ports = _lock_listeners(reactor, settings, gateway, factory)
+        self._lock_ports = lock_listeners(reactor, settings, gateway, factory, reads)
         if settings.http:
             self._web = WebService(reactor, settings, profiles, self.redis_time)
             self._web_ports.append(self._web.port(self.registry, self.readiness))

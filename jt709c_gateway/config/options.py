@@ -87,9 +87,9 @@ OPTIONS: Final = (
     Option(
         "commit-window",
         milliseconds,
-        0.005,
-        "Milliseconds that a report may wait for others, to be written to Redis with them; 0 for none. What "
-        "commands depend on never waits [default: 5]",
+        0.012,
+        "Milliseconds that a report may wait for others, to be read and written to Redis together; 0: none. "
+        "What commands depend on never waits [default: 12]",
     ),
     Option(
         "durability",

@@ -173,14 +173,14 @@ class Gateway:
         answer: Answer = message.answer if message.is_position else session.answer_to(message)
         if message.time_answer is not None:
             answer = partial(self._answer_now, message)
-        then, may_wait = None, steps is None
+        then = None
         if session.fresh and message.report:
             session.fresh = False
             then = partial(self._first_report_committed, session)
         elif message.imei is not None and message.imei != session.imei:
             self.sessions.set_imei(session, message.imei)
-            then, may_wait = partial(self._imei_committed, session.device), False
-        self.committer.submit(record, session.connection, answer, then, may_wait)
+            then = partial(self._imei_committed, session.device)
+        self.committer.submit(record, session.connection, answer, then)
         if message.impossible_date or message.wrong_length:
             reason = "length" if message.wrong_length else "date"
             self.malformed.record(session.origin.peer or "", reason, kept_bytes(message), moment.iso)

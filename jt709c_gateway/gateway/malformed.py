@@ -57,7 +57,7 @@ class MalformedInput:
     def store(self, peer: str, reason: str, raw: bytes, iso: str, sender: Recipient | None = None) -> None:
         """Store input without counting it as malformed."""
         record = MalformedRecord(peer=peer, reason=reason, raw=raw.hex(), time=iso)
-        self.committer.submit(record, sender, may_wait=True)
+        self.committer.submit(record, sender)
 
     def may_log(self, now: float) -> bool:
         """Whether another line about bad input may be logged at `now`, in monotonic seconds."""

@@ -113,7 +113,7 @@ class Session:
     ask_again: float = 0.0
     #: Whether an offer to Redis is pending.
     offered: bool = False
-    #: Executor of its commands; None when it has none to execute or confirm.
+    #: Executor of its commands, set by `assign_executor`; None when it has none to execute or confirm.
     executor: MessageProcessor | None = field(default=None, repr=False)
 
     # What its messages show, in this sequence: `observe_clocks`, the commands, `observe_state`
@@ -232,6 +232,12 @@ class Session:
     def dialect_or_guess(self, known: str | None) -> str | None:
         """The device's dialect; `known` is the one from before this session."""
         return self.dialect or known or self.guess
+
+    def assign_executor(self, executor: MessageProcessor | None) -> None:
+        """Set the executor of its commands; while there is one, its messages are read at once."""
+        before, self.executor = self.executor, executor
+        if (before is None) != (executor is None):
+            self.connection.link.hasten(executor is not None)
 
     def send(self, data: bytes) -> bool:
         """Send bytes to the device; False when its connection is closed."""

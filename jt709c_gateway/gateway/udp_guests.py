@@ -137,8 +137,7 @@ class UdpGuests:
         if message.time_answer is not None:
             answer = lambda: message.answer_at(self.events.wall())  # noqa: E731
         then = partial(self._move, guest, message, moment) if moves else None
-        may_wait = steps is None and not moves
-        self.committer.submit(record, guest.connection, answer, then, may_wait)
+        self.committer.submit(record, guest.connection, answer, then)
         if message.impossible_date:
             self.malformed.record(guest.origin.peer or "", "date", kept_bytes(message), moment.iso)
         if steps is not None:

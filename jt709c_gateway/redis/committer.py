@@ -1,8 +1,8 @@
 """Group commit: writes all records of frames and commands to Redis, one script call at a time.
 
-Records that arrive during a call are sent with the next one, and records that may wait do so for a few
-milliseconds (`CommitWindow`), since a call costs much more than a record in it. A device's answer is sent
-only after the call with its report has succeeded.
+Records that arrive during a call are sent with the next one, and those of frames that were read together are
+sent together, since a call costs much more than a record in it. A device's answer is sent only after the call
+with its report has succeeded.
 
 With `--durability`, WAIT or WAITAOF follows the call in the same write. Redis processes no further request of
 this connection while it waits. So when waits are slow and more records are queued, several calls share one
@@ -23,7 +23,6 @@ from twisted.python.failure import Failure
 from jt709c_gateway.redis.batch import Answer, Batch, Recipient, Then, Waiting, gather
 from jt709c_gateway.redis.commit_outcomes import CommitOutcomes, Statistics
 from jt709c_gateway.redis.commit_records import CommitRecord
-from jt709c_gateway.redis.commit_window import CommitWindow
 from jt709c_gateway.redis.durability import Durability, NotDurable, Shortfall
 from jt709c_gateway.redis.errors import REPORT_EVERY
 from jt709c_gateway.redis.keys import Keys
@@ -99,8 +98,6 @@ class Committer:
     limits: Limits = field(factory=Limits)
     max_unacked: int = 20_000
     max_bytes: int = 128 << 20
-    #: Seconds that a record may wait for others to be sent with it; 0 for none.
-    commit_window: float = 0.0
     durability: Durability = field(factory=Durability)
     drained: Callable[[], None] = lambda: None
     #: Returns the time that records carry, in epoch seconds.
@@ -126,7 +123,10 @@ class Committer:
     _number: int = 0
     _calling: bool = False
     _scheduled: bool = False
-    _window: CommitWindow = field(init=False, repr=False)
+    #: Number of records that were ever submitted.
+    submitted: int = field(default=0, init=False)
+    #: Set while records are submitted that `send_batch` will send, in the same turn of the reactor.
+    batching: bool = field(default=False, init=False)
     _delay: float = _RETRY_FIRST
     _shortfall_at: float = 0.0
     #: The first arguments of each call, and the packed limits.
@@ -138,7 +138,6 @@ class Committer:
         self._call = ("EVALSHA", COMMIT.hash, 1, self.keys.events, self.keys.prefix, self.marker)
         self._limits = self.limits.packed()
         self._outcomes = CommitOutcomes(self.clock, self.statistics)
-        self._window = CommitWindow(self.clock, self.commit_window)
 
     @property
     def marker(self) -> str:
@@ -151,12 +150,8 @@ class Committer:
         recipient: Recipient | None = None,
         answer: Answer = None,
         then: Then | None = None,
-        may_wait: bool = False,
     ) -> None:
-        """Queue a record for the next batch; after its commit `recipient` gets `answer`.
-
-        With `may_wait` nothing urgent depends on it, and it may wait for the commit window.
-        """
+        """Queue a record for the next batch; after its commit `recipient` gets `answer`."""
         try:
             packed = _encode(record)
         except Exception:
@@ -164,13 +159,19 @@ class Committer:
             packed = b""
         self._waiting.append((packed, recipient, answer, then))
         self.unacked += 1
+        self.submitted += 1
         self._bytes += len(packed) + _OVERHEAD
         if self.unacked >= self.max_unacked or self._bytes >= self.max_bytes:
             self.full = True
-        self._window.joined(len(self._waiting), may_wait and not self.full)
-        if not self._scheduled and not self._calling and not self._window.holds(self._flush):
+        if not self._scheduled and not self._calling and not self.batching:
             self._scheduled = True
             self.clock.callLater(0, self._flush)
+
+    def send_batch(self) -> None:
+        """Send what was submitted while `batching`."""
+        self.batching = False
+        if self._waiting and not self._scheduled and not self._calling:
+            self._flush()
 
     def resume(self) -> None:
         """Continue committing: the connection is ready and the script is loaded."""
@@ -223,7 +224,6 @@ class Committer:
 
     def _gather(self) -> Batch:
         """Make the next batch of the queued records."""
-        self._window.close()
         records = gather(self._waiting)
         sendable = [record for record in records if record[0]]
         if len(sendable) < len(records):
@@ -252,7 +252,7 @@ class Committer:
         self.applied = batch.number
         done, self._undurable = self._undurable, []
         failed = [self._count(batch) for batch in done]
-        if self._waiting and not self._window.holds(self._flush):
+        if self._waiting:
             # Send the next call before the answers of this one.
             self._flush()
         for batch, indices in zip(done, failed, strict=True):

@@ -30,6 +30,9 @@ class Link(Protocol):
     def close(self, reason: str) -> None:
         """Close the link; `reason` is a short word for logs and metrics."""
 
+    def hasten(self, urgent: bool) -> None:
+        """Count a reason to read at once what comes, or one that has gone."""
+
     def pause(self) -> None:
         """Stop reading."""
 

@@ -12,6 +12,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.python.failure import Failure
 
 from jt709c_gateway.transport.accept_errors import AcceptErrors
+from jt709c_gateway.transport.gathered_reads import GatheredReads, gather_datagrams
 from jt709c_gateway.transport.tcp import DirectServer, LockFactory, ProxiedLockFactory
 
 _MAX_DATAGRAM: Final = 65_536
@@ -44,7 +45,10 @@ def address_text(address: Any) -> str:
 class TcpService(Service):
     """Listens on one stream endpoint from `privilegedStartService` until `stopService`."""
 
-    def __init__(self, endpoint: Any, factory: Any, description: str) -> None:
+    def __init__(
+        self, endpoint: Any, factory: Any, description: str, reads: GatheredReads | None = None
+    ) -> None:
+        self._reads = reads
         self._endpoint = endpoint
         self._factory = factory
         self._description = description
@@ -71,7 +75,7 @@ class TcpService(Service):
             self._errors = AcceptErrors(port.reactor, address_text(port.getHost()))  # type: ignore[no-untyped-call]
             port._logger = self._errors.logger
         if isinstance(port, tcp.Port) and isinstance(self._factory, LockFactory | ProxiedLockFactory):
-            port.transport = DirectServer
+            port.transport = partial(DirectServer, self._reads)  # type: ignore[assignment]
             port.doRead = partial(_accept_some, port)  # type: ignore[method-assign]
 
     def stopService(self) -> "defer.Deferred[Any]":
@@ -87,8 +91,15 @@ class UdpService(Service):
     """Listens on one UDP port from `privilegedStartService` until `stopService`."""
 
     def __init__(
-        self, reactor: Any, port: int, interface: str, protocol: DatagramProtocol, description: str = ""
+        self,
+        reactor: Any,
+        port: int,
+        interface: str,
+        protocol: DatagramProtocol,
+        description: str = "",
+        reads: GatheredReads | None = None,
     ) -> None:
+        self._reads = reads
         self._reactor = reactor
         self._number = port
         self._interface = interface
@@ -102,6 +113,8 @@ class UdpService(Service):
             self.port = self._listen()
         except Exception as error:
             raise ListenError(f"{self._description}: {str(error).rstrip('.')}") from error
+        if self._reads is not None:
+            gather_datagrams(self.port, self._reads)
 
     def _listen(self) -> Any:
         return self._reactor.listenUDP(
@@ -124,8 +137,10 @@ class UdpService(Service):
 class _AdoptedUdpService(UdpService):
     """The same on a socket that is bound already."""
 
-    def __init__(self, reactor: Any, inherited: "Inherited", protocol: DatagramProtocol) -> None:
-        super().__init__(reactor, 0, "inherited", protocol)
+    def __init__(
+        self, reactor: Any, inherited: "Inherited", protocol: DatagramProtocol, reads: GatheredReads | None
+    ) -> None:
+        super().__init__(reactor, 0, "inherited", protocol, reads=reads)
         self._inherited = inherited
 
     def _listen(self) -> Any:
@@ -149,11 +164,13 @@ class Inherited:
     #: Whether a load balancer's PROXY header comes first on each connection.
     proxied: bool = False
 
-    def stream_service(self, reactor: Any, factory: Any) -> TcpService:
+    def stream_service(self, reactor: Any, factory: Any, reads: GatheredReads | None = None) -> TcpService:
         """A service that takes connections from it."""
         endpoint = AdoptedStreamServerEndpoint(reactor, self.descriptor, self.family)  # type: ignore[no-untyped-call]
-        return TcpService(endpoint, factory, "inherited")
+        return TcpService(endpoint, factory, "inherited", reads)
 
-    def datagram_service(self, reactor: Any, protocol: DatagramProtocol) -> UdpService:
+    def datagram_service(
+        self, reactor: Any, protocol: DatagramProtocol, reads: GatheredReads | None = None
+    ) -> UdpService:
         """A service that takes datagrams from it."""
-        return _AdoptedUdpService(reactor, self, protocol)
+        return _AdoptedUdpService(reactor, self, protocol, reads)

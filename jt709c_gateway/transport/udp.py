@@ -32,6 +32,10 @@ class UdpLink:
             self.port.handler.dropped(reason)
             self.connection.closed(reason)
 
+    def hasten(self, urgent: bool) -> None:
+        """Count it at the port, which is read at once while there is a reason at any address."""
+        self.port.hasten(urgent)
+
     def pause(self) -> None:
         """Do nothing: datagrams can't be paused; a full handler drops them, and the locks repeat them."""
 
@@ -50,6 +54,8 @@ class LockDatagrams(DatagramProtocol):
         self.handler = handler
         self._max_addresses = max_addresses
         self._links: dict[_Address, UdpLink] = {}
+        #: Number of reasons to read at once what comes.
+        self._urgent = 0
 
     def logPrefix(self) -> str:
         """Name the port in Twisted's line about its start."""
@@ -89,6 +95,12 @@ class LockDatagrams(DatagramProtocol):
         except OSError:
             return False
         return True
+
+    def hasten(self, urgent: bool) -> None:
+        """Count a reason to read at once what comes, or one that has gone."""
+        self._urgent += 1 if urgent else -1
+        if (hasten := getattr(self.transport, "hasten", None)) is not None:
+            hasten(self._urgent > 0)
 
     def forget(self, link: UdpLink) -> bool:
         """Drop a link; return False when it was dropped already."""

@@ -77,6 +77,7 @@ class FakeLink:
         self.sent: list[bytes] = []
         self.closed: list[str] = []
         self.reading = True
+        self.reasons_to_hurry = 0
         self.connection: Any = None
 
     def send(self, data: bytes) -> bool:
@@ -89,6 +90,9 @@ class FakeLink:
         if not self.closed:
             self.closed.append(reason)
             self.connection.closed(reason)
+
+    def hasten(self, urgent: bool) -> None:
+        self.reasons_to_hurry += 1 if urgent else -1
 
     def pause(self) -> None:
         self.reading = False
@@ -173,7 +177,6 @@ class Record:
     recipient: Recipient | None = None
     answer: Answer = None
     then: Then | None = None
-    may_wait: bool = False
 
     @property
     def content(self) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ LAYERS = (
     ("gateway", "client"),
     ("web",),
     ("config",),
-    ("startup", "cli"),
+    ("startup", "lock_ports", "cli"),
     ("daemon",),
     ("workers",),
     ("service",),

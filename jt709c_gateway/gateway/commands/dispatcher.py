@@ -44,7 +44,8 @@ class CommandDispatcher:
         """The executor of a connected device, attached to its session, without a claim for commands."""
         executor = self.executor(session.device)
         if executor.session is not session:
-            executor.session, session.executor = session, executor
+            executor.session = session
+            session.assign_executor(executor)
         return executor
 
     def executor(self, device: str) -> CommandExecutor:
@@ -82,7 +83,7 @@ class CommandDispatcher:
         """Remove an idle executor, so that messages of its device are no longer matched to commands."""
         if executor.idle and self.executors.get(executor.device) is executor:
             if executor.session is not None:
-                executor.session.executor = None
+                executor.session.assign_executor(None)
                 executor.session = None
             del self.executors[executor.device]
 

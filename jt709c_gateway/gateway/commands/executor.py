@@ -83,9 +83,9 @@ class CommandExecutor:
     def attach(self, session: Session, arrived: bool = True) -> None:
         """Use this session and claim the next command; `arrived` says that the device has just connected."""
         if self.session is not None and self.session is not session:
-            self.session.executor = None
+            self.session.assign_executor(None)
         self.session = session
-        session.executor = self
+        session.assign_executor(self)
         self.evidence.start()
         self.hold, self.claimer.just_connected = Hold.NOTHING, arrived
         self.schedule_next()
@@ -93,7 +93,7 @@ class CommandExecutor:
     def detach(self) -> None:
         """Stop using the session; an unanswered command ends or is requeued, depending on its kind."""
         if self.session is not None:
-            self.session.executor = None
+            self.session.assign_executor(None)
             self.session = None
         self.evidence.stop()
         if self._pending_query is not None:
