@@ -18,13 +18,11 @@ def write_at_once(transport: Any, data: bytes) -> bytes:
         or transport._tempDataBuffer
     ):
         return data
-    while data:
-        sent = transport.writeSomeData(data)
-        # Any result but a count is the reason of a lost connection, which the reactor detects by itself.
-        if not isinstance(sent, int) or sent <= 0:
-            break
-        complete = sent == len(data) or sent == transport.SEND_LIMIT
-        data = data[sent:]
-        if not complete:
-            break
-    return data
+    send = transport.socket.send
+    try:
+        while (sent := send(data)) < len(data):
+            data = data[sent:]
+    except OSError:
+        # The kernel's buffer is full, or the connection is lost, which the reactor detects by itself.
+        return data
+    return b""
