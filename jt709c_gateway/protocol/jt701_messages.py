@@ -42,9 +42,14 @@ def dollar(raw: bytes) -> VersionedMessage:
         message.impossible_date |= record.location.time is None
         message.serial = record.serial
         message.imei = record.imei or message.imei
+    # Contents are between the head, which says whether it is live or stored, and the serial.
     if len(records) == 1:
-        # Between the head, which says whether it is live or stored, and the serial.
         message.contents.append(content_of(records[0].location, raw[jt701.HEADER_LENGTH : -1]))
+    elif records:
+        divided = jt701.divide(raw[jt701.HEADER_LENGTH :])
+        message.contents = [
+            content_of(one.location, data) for one, (data, _) in zip(records, divided, strict=True)
+        ]
     if not records:
         _unreadable(message, "the data can't be divided into records")
     message.answer = jt701.answers(raw, records)

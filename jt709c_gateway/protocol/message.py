@@ -88,13 +88,13 @@ class Message:
         if not self.report:
             return None
         if len(self.contents) == 1 and self.contents[0] and self.serial is not None:
-            return f"{content_key(self.contents[0])}{self.serial & 0xFFFF:04x}"
+            return content_key(self.contents[0]) + self._serial_key
         return blake2b(self.wire, digest_size=_FINGERPRINT_BYTES).hexdigest()
 
     def keys_of_several(self) -> list[str] | None:
-        """The content part of each event's fingerprint; None for a message with one report.
+        """The fingerprint of each event; None for a message with one report.
 
-        A lock event has that of the preceding position.
+        A lock event has that of the preceding position. One that begins with `NO_KEY` recognises nothing.
         """
         if len(self.contents) < 2:
             return None
@@ -103,8 +103,13 @@ class Message:
             if kind == KIND_LOCATION:
                 content = next(contents, b"")
                 key = content_key(content) if content else NO_KEY
-            keys.append(key)
+            keys.append(key + self._serial_key)
         return keys
+
+    @property
+    def _serial_key(self) -> str:
+        """The serial in a fingerprint, four hex digits."""
+        return f"{(self.serial or 0) & 0xFFFF:04x}"
 
     def answer_at(self, now: datetime) -> bytes | None:
         """Return the answer by which the lock may delete this frame, or None if none is due. `now` in UTC."""

@@ -169,7 +169,7 @@ class EventsRecord(_Layout, kw_only=True):
     condition: Condition | None = None
     #: Token of the message's session; if the device has a newer one, nothing is written: "STALE <token>".
     token: str | None = None
-    #: The content part of each event's fingerprint, of a message with several reports.
+    #: The fingerprint of each event, of a message with several reports.
     keys: Sequence[str] | None = None
     #: Whether a repeated report is returned as the error "KNOWN".
     must_be_new: bool = False

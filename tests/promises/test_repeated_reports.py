@@ -7,7 +7,7 @@ from tests.support.committer import NOW, Teller
 from tests.support.masters import FakeMaster
 from tests.unit.gateway.test_lock_clock import batch
 from tests.unit.redis.test_commit_script import CARD, ScriptCase, report
-from tests.vectors import MOMENT, binary, location
+from tests.vectors import MOMENT, binary, location, part
 from tests.vectors.lines import Line, case, one_test_each, sent
 
 
@@ -84,6 +84,31 @@ class RepeatTests(RepeatCase):
         self.assertEqual(self.marks()[2:], [(9, None), (9, 1), (9, 2), (9, None)])
         self.assertEqual(self.marks("lock"), [(2, None), (9, 2)])
 
+    def test_first_in_a_memory(self) -> None:
+        """Positions of a memory are recognised, too: in another one, live, and in one that comes again."""
+        bodies = [location(time=later(second)) for second in (-60, 0)] + [location(CARD, time=later(60))]
+        self.commit(batch(1, 9, *bodies))
+        self.assertEqual(self.marks() + self.marks("lock"), [(9, None)] * 4)
+        self.assertEqual(self.commit(batch(1, 9, *bodies)), 1)
+        self.commit(
+            batch(1, 10, *bodies[1:], location(time=later(120))), report(11, items=CARD, time=later(60))
+        )
+        self.assertEqual(self.marks()[3:], [(10, 9), (10, 9), (10, None), (11, 9)])
+        self.assertEqual(self.marks("lock")[1:], [(10, 9), (11, 9)])
+
+    def test_long_memory(self) -> None:
+        """However many positions it has, half of the room is for reports before it."""
+        self.commit(*[report(serial, time=later(serial)) for serial in range(32)])
+        bodies = [location(time=later(1000 + second)) for second in range(120)]
+        whole = b"\x00\x78\x01" + b"".join(len(body).to_bytes(2, "big") + body for body in bodies)
+        pieces = [whole[at : at + 1000] for at in range(0, len(whole), 1000)]
+        for number, piece in enumerate(pieces, 1):
+            self.commit(part(0x0704, piece, 500, len(pieces), number))
+        self.assertEqual(len(self.marks()), 32 + 120)
+        self.assertEqual(self.commit(*[report(serial, time=later(serial)) for serial in range(1, 32)]), 31)
+        self.commit(report(600, time=later(1119)), report(601, time=later(1000)))
+        self.assertEqual(self.marks()[152:], [(600, 500), (601, None)])
+
     def test_without_a_time(self) -> None:
         """A clock that was never set, or stands still, produces equal reports of different moments."""
         for time in (None, datetime(2000, 1, 1, tzinfo=UTC), datetime(2014, 12, 31, tzinfo=UTC)):
@@ -105,6 +130,18 @@ class RepeatTests(RepeatCase):
         self.commit(first, bytes(second))
         self.assertEqual(self.marks(), [(1, None), (2, 1)])
         self.assertEqual([one["stored"] for one in self.script.events("location")], [False, True])
+
+    def test_several_records_of_a_master(self) -> None:
+        """Each record of a frame with several is recognised."""
+        record = bytes.fromhex(
+            "18042116225922348310113550543F12980000002D060000000020E028109228661F000100000F0F0F0F0F0F0F0F000001CC01"
+        )
+        other = bytes([0x17]) + record[1:]
+        for records in ([other, record], [record], [record, other]):
+            data = b"".join(one + bytes([0x50 + len(records)]) for one in records)
+            head = bytes.fromhex("2480006200111913") + len(data).to_bytes(2, "big")
+            self.commit(head + data)
+        self.assertEqual(self.marks(), [(0x52, None), (0x52, None), (0x51, 0x52), (0x52, 0x52), (0x52, 0x52)])
 
     def test_serials_of_all_sizes(self) -> None:
         for serial in (0, 65535, 256):

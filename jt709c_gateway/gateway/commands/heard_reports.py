@@ -14,7 +14,8 @@ MAX_HEARD: Final = 256
 
 def _keys_of(message: Message, fingerprint: str) -> list[str]:
     """The key of the content of each event of a message."""
-    return message.keys_of_several() or [fingerprint[:CONTENT]] * len(message.events)
+    keys = message.keys_of_several() or [fingerprint] * len(message.events)
+    return [key[:CONTENT] for key in keys]
 
 
 def _without(message: Message, is_known: Callable[[str], bool]) -> Message:

@@ -43,6 +43,16 @@ local function check(device, record, known)
   end
 end
 
+-- Notes the last positions of a message by their fingerprints; earlier reports keep half of the room.
+local function note_reports(device, events, fingerprints)
+  for index = max(1, #events - floor(max_recent / 2) + 1), #events do
+    local its = fingerprints[index]
+    if events[index][1] == 'location' and find(its, '^%x') then
+      device.news = device.news .. its
+    end
+  end
+end
+
 -- Applies a record; returns true when it is a report that was committed before.
 local function apply(record)
   if record[1] == '' then
@@ -80,7 +90,7 @@ local function apply(record)
   if change then
     local live = record[6] and record[6][5]
     for index, event in ipairs(record[5]) do
-      local of = record[11] and select(2, is_known(device, record[11][index])) or repeats
+      local of = record[11] and select(2, is_known(device, sub(record[11][index], 1, CONTENT))) or repeats
       event[2] = marked(event[2], of)
       emit(device.name, event[1], change == 'taken over' and event[3] or event[2])
       if event[1] == 'location' and not live then
@@ -95,6 +105,9 @@ local function apply(record)
     for _, command in ipairs(record[8]) do
       call(unpack(command))
     end
+  end
+  if record[11] and device.news then
+    note_reports(device, record[5], record[11])
   end
   if fingerprint then
     device.news = device.news .. fingerprint
