@@ -56,7 +56,7 @@ _SPARE: Final = "P06 spare"
 CHANNELS: Final = "P59"
 _SETTINGS: Final[dict[str, _Setting]] = {
     "P03": _Setting(("1", "5"), (_ONE, (5, 90))),
-    "P04": _Setting(("30", "60"), ((5, 600), (5, 1440))),
+    "P04": _Setting(("30", "60"), ((5, 3600), (5, 1440))),
     SERVER: _Setting(("gateway.example.com", "8888", "internet", "", ""), _SERVER, ("0",), kept=True),
     _SPARE: _Setting(("spare.example.com", "8888", "internet", "", ""), _SERVER, ("1",), kept=True),
     "P10": _Setting(("0",), ((-720, 780),)),

@@ -126,7 +126,7 @@ class CatalogueTests(WithFiles):
         shown = self.shown()
         self.assertEqual([name.partition(",")[0] for name in shown], list(CATALOGUE))
         for name, *lines in (
-            ("set_intervals", "jt701 documented awake*: an integer from 5 to 600"),
+            ("set_intervals", "jt701 documented awake*: an integer from 5 to 3600"),
             ("seal, lock", CATALOGUE["seal"], "jt705, jt709 assumed"),
             ("get_parameters", "jt705, jt709 standard"),
             ("unlock, unseal", CATALOGUE["unlock"], "jt701 documented method: "),
