@@ -9,6 +9,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from jt709c_gateway.cli.learn.bluetooth import AttConnections
+from jt709c_gateway.cli.learn.hex_lines import HexLines
 from jt709c_gateway.cli.replay import pcap
 from jt709c_gateway.cli.replay.steps import CaptureError
 
@@ -21,8 +22,6 @@ _PCAP: Final = frozenset(
 )
 #: A sentence to a lock or from one: `(Pnn…)`, or `(id,…)`.
 _SENTENCE: Final = re.compile(rb"\((?:P[0-9]{2}(?:,[^()]*)?|[0-9]{1,20},[^()]{1,1000})\)")
-#: Bytes in hex as in logs.
-_HEX: Final = re.compile(r"(?<![0-9A-Za-z])(?:0x)?(?:[0-9A-Fa-f]{2}[ :,-]?(?:0x)?){5,}(?![0-9A-Za-z])")
 _SENT: Final = re.compile(r"\b(?:tx|sent|send|write|out)\b|>>|->", re.IGNORECASE)
 _RECEIVED: Final = re.compile(r"\b(?:rx|received?|recv|read|notif\w*|indication|in)\b|<<|<-", re.IGNORECASE)
 _ACL: Final = 2
@@ -137,16 +136,19 @@ _HCI: Final[dict[int, Callable[[bytes], tuple[bool | None, bytes] | None]]] = {
 
 def _from_text(text: str) -> list[Captured]:
     """Find sentences in text, plain or in hex, also split over lines."""
-    streams = _Streams()
+    streams, hex_lines = _Streams(), HexLines()
     for line in text.splitlines():
         sent = None
         if bool(_SENT.search(line)) != bool(_RECEIVED.search(line)):
             sent = bool(_SENT.search(line))
+        if (dumped := hex_lines.of_dump(line)) is not None:
+            # Its text beside the bytes may have a part of a sentence.
+            streams.feed(sent, 1, dumped)
+            continue
         before = len(streams.found)
         for plain in _SENTENCE.finditer(line.encode("latin-1")):
             streams.found.append(Captured(plain[0], sent))
         if len(streams.found) == before:
-            for run in _HEX.finditer(line):
-                digits = re.sub(r"0x|[^0-9A-Fa-f]", "", run[0])
-                streams.feed(sent, 1, bytes.fromhex(digits[: len(digits) // 2 * 2]))
+            for run in hex_lines.read(line):
+                streams.feed(sent, 1, run)
     return streams.found

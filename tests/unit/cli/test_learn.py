@@ -90,6 +90,44 @@ class CaptureTests(WithFiles):
         self.assertEqual(self.assert_found(hexed.encode()), [True, False])
         self.assert_found(f"{asked.hex()}\n{answered.hex()}".encode())
 
+    def test_times_beside_hex(self):
+        """Dates and times are no bytes of a sentence that is spread over lines."""
+        asked, answered = ASKED.encode(), ANSWERED.encode()
+        for stamp in ("2026-12-01 10:00:00.123", "2026-12-01T10:00:01Z", "01:02:03", "2026/12/01 10:00:00,5"):
+            log = "".join(
+                f"{stamp} {mark} {piece.hex(' ')}\n"
+                for mark, whole in (("->", asked), ("<-", answered))
+                for piece in (whole[:20], whole[20:])
+            )
+            self.assertEqual(self.assert_found(log.encode()), [True, False], stamp)
+
+    def test_dumps(self):
+        """Offsets and the text beside the bytes belong to no sentence, whatever program made the dump."""
+        said = b"\x02\xff" + ASKED.encode() + b"\r\n(P43,1)" + ANSWERED.encode() + b"\r\n"
+        for width, group, offset, gap, ends in (
+            (16, 1, "{:08x}  ", " ", "  |{}|"),
+            (16, 2, "{:08x}: ", "", "  {}"),
+            (8, 2, "{:08x}: ", "", "  {}"),
+            (8, 1, "{:08x}: ", "", "  {}"),
+            (32, 2, "{:08x}: ", "", "  {}"),
+            (16, 4, "{:08x}: ", "", "  {}"),
+            (16, 1, "{:06x} ", "", "  >{}<"),
+            (16, 1, "{:07o} ", "", ""),
+            (16, 1, "{:07d} ", "", ""),
+            (16, 1, "{:04x}   ", "", "   {}"),
+        ):
+            lines = []
+            for at in range(0, len(said), width):
+                row = said[at : at + width]
+                groups = [row[start : start + group].hex() for start in range(0, len(row), group)]
+                if gap:
+                    groups.insert(8, "")
+                text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+                lines.append(offset.format(at) + " ".join(groups).rstrip() + ends.format(text))
+            found = capture.read("\n".join(lines).encode(), "x")
+            expected = [ASKED, "(P43,1)", ANSWERED]
+            self.assertEqual([one.raw.decode() for one in found], expected, lines[:3])
+
     def test_broken_files(self):
         """One line, whatever is broken, and no sentence made up."""
         for data in (btsnoop()[:-5], b"btsnoop\0", pcap(187, [b"x"])[:-1], bytes.fromhex("a1b2c3d4")):
