@@ -16,7 +16,8 @@ from rich.text import Text
 from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.console import console, plain
 from jt709c_gateway.cli.errors import UserError
-from jt709c_gateway.cli.table import Cell, Column, Output, known, print_records
+from jt709c_gateway.cli.output import Output
+from jt709c_gateway.cli.table import Cell, Column, known, print_records
 from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE, LOCAL_COMMANDS, canonical
 from jt709c_gateway.commands.profiles import CommandSpec, Profile, ProfileError, load_profiles
 from jt709c_gateway.commands.profiles.params import Param

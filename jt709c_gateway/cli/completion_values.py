@@ -98,7 +98,8 @@ def devices(context: click.Context, parameter: click.Parameter, incomplete: str)
 def _devices(given: Mapping[str, Any], incomplete: str) -> list[str]:
     from twisted.internet import defer
 
-    from jt709c_gateway.cli.redis_client import RedisOptions, connect, fire_once, redis_link
+    from jt709c_gateway.cli.redis_client import connect, fire_once, redis_link
+    from jt709c_gateway.cli.redis_options import RedisOptions
     from jt709c_gateway.cli.runner import run
     from jt709c_gateway.redis.keys import Keys
 

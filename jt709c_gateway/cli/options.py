@@ -9,8 +9,8 @@ import click
 
 from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.errors import UserError
-from jt709c_gateway.cli.redis_client import RedisOptions
-from jt709c_gateway.cli.table import Output
+from jt709c_gateway.cli.output import Output
+from jt709c_gateway.cli.redis_options import RedisOptions
 from jt709c_gateway.commands.value_description import described
 from jt709c_gateway.protocol.events import KINDS
 

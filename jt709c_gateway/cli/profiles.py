@@ -8,7 +8,6 @@ import click
 
 from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.console import plain
-from jt709c_gateway.cli.learn import runner
 from jt709c_gateway.commands.profiles import CommandSpec, Profile, ProfileError, load_profiles
 from jt709c_gateway.commands.profiles.spec import CommandDefinition
 from jt709c_gateway.commands.provenance import Provenance
@@ -103,6 +102,8 @@ def learn(
         jt709c profiles learn btsnoop_hci.log
         jt709c profiles learn log.txt --command unlock --sentence 3 -o depot.toml
     """
+    from jt709c_gateway.cli.learn import runner
+
     match = {"devices": devices, "prefixes": prefixes, "firmware": firmware}
     runner.learn(
         runner.Request(sources, match={name: found for name, found in match.items() if found}, **given)

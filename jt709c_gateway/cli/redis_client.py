@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 import txredisapi
@@ -14,6 +14,7 @@ from twisted.internet import defer, task
 
 from jt709c_gateway.cli.console import plain
 from jt709c_gateway.cli.errors import UserError
+from jt709c_gateway.cli.redis_options import RedisOptions
 from jt709c_gateway.cli.runner import notice, run
 from jt709c_gateway.redis.address import RedisAddress, client_endpoint, parse_redis_address
 from jt709c_gateway.redis.client_protocol import RedisProtocol
@@ -34,16 +35,6 @@ _WHERE: Final = " (--redis or JT709C_REDIS; for an embedded one, embedded:DIR)"
 OnMessage = Callable[[str, bytes], None]
 
 _Answer = TypeVar("_Answer")
-
-
-class RedisOptions(NamedTuple):
-    """The options of the Redis connection; `redis_link` builds a `Link` from them."""
-
-    redis_url: str
-    redis_password_file: str | None = None
-    redis_ca: str | None = None
-    redis_cert: str | None = None
-    redis_key: str | None = None
 
 
 @frozen

@@ -3,7 +3,6 @@
 import csv
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
 from functools import cache
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from rich.segment import Segment, Segments
 from rich.style import Style
 
 from jt709c_gateway.cli.console import console, plain
+from jt709c_gateway.cli.output import Output
 from jt709c_gateway.protocol.events import to_json
 
 #: A text and its style.
@@ -26,15 +26,6 @@ _GAP: Final = "  "
 _ROWS: Final = 500
 #: Columns of the terminal that the last column gets in any case.
 _LAST_WIDTH: Final = 8
-
-
-class Output(StrEnum):
-    """The forms of output (`-o`)."""
-
-    TABLE = "table"
-    WIDE = "wide"
-    CSV = "csv"
-    JSON = "json"
 
 
 @frozen

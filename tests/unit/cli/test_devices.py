@@ -14,8 +14,10 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.cli import devices, time_format
+from jt709c_gateway.cli import time_format
 from jt709c_gateway.cli.console import console
+from jt709c_gateway.cli.device_query import DeviceFilter
+from jt709c_gateway.cli.device_sort import SORTS
 from jt709c_gateway.cli.device_table import device_columns
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.table import print_table
@@ -52,7 +54,7 @@ FLEET = [
 
 class FilterTests(SynchronousTestCase):
     def names(self, **wanted: object) -> list[str]:
-        query = devices.DeviceFilter(**wanted)  # type: ignore[arg-type]
+        query = DeviceFilter(**wanted)  # type: ignore[arg-type]
         return [one.device for one in query.sorted([one for one in FLEET if query.fits(one)])]
 
     def test_each(self) -> None:
@@ -87,7 +89,7 @@ class FilterTests(SynchronousTestCase):
             ({"sort": "gateway", "limit": 1}, ["1"]),
         ):
             self.assertEqual(self.names(**wanted), expected, wanted)
-        for sort in devices.SORTS:
+        for sort in SORTS:
             self.assertEqual(len(self.names(sort=sort)), len(FLEET), sort)
 
 
@@ -237,12 +239,14 @@ class DevicesTests(SynchronousTestCase):
         )
         self.addCleanup(process.kill)
         os.close(theirs)
-        shown = b""
+        shown, interrupted = b"", False
         try:
             while data := os.read(ours, 65536):
                 shown += data
-                if shown.count(b"2 of 2 devices: 1 online") == 2:
+                if not interrupted and shown.count(b"2 of 2 devices: 1 online") == 2:
+                    # A second one would end it at once.
                     process.send_signal(signal.SIGINT)
+                    interrupted = True
         except OSError:
             # The other end is closed.
             pass

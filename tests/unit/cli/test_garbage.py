@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txredisapi import ResponseError
 
 from jt709c_gateway.cli import event_format
-from jt709c_gateway.cli.watch import Display, EventFilter
+from jt709c_gateway.cli.event_display import Display, EventFilter
 from jt709c_gateway.protocol.events import KINDS
 from jt709c_gateway.redis.device_summary import DEVICE_FIELDS, SESSION_FIELDS, summaries
 

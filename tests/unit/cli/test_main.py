@@ -67,6 +67,21 @@ class Process(SynchronousTestCase):
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT)
         self.assertEqual(result.stdout.splitlines()[-1:], ["[]"], result.stderr)
 
+    def test_help_of_subcommands_is_quick(self):
+        """What only a run needs, as Twisted, Redis' client and tables do, is imported when it runs."""
+        code = (
+            "import sys\n"
+            "from jt709c_gateway.cli.main import SUBCOMMANDS, cli\n"
+            "for name in [*SUBCOMMANDS, 'profiles learn', 'profiles check']:\n"
+            "    cli.main([*name.split(), '--help'], standalone_mode=False)\n"
+            "    loaded = {'twisted', 'txredisapi'} & set(sys.modules)\n"
+            "    print(f'imported: {name}', *loaded)\n"
+        )
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT)
+        said = [line for line in result.stdout.splitlines() if line.startswith("imported: ")]
+        names = [*SUBCOMMANDS, "profiles learn", "profiles check"]
+        self.assertEqual(said, [f"imported: {name}" for name in names], result.stderr)
+
     def test_mistakes_are_one_line_with_status_2(self):
         for arguments in (
             ("nonsense",),

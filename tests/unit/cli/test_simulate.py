@@ -12,7 +12,7 @@ from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from jt709c_gateway.cli.errors import UserError
-from jt709c_gateway.cli.simulate import describe, make_locks
+from jt709c_gateway.cli.simulation import describe, make_locks
 from jt709c_gateway.cli.target_address import read_target
 from tests.unit.simulator.test_client import EchoDatagrams, EchoFactory, HangingUp
 

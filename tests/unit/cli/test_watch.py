@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.cli import event_format
 from jt709c_gateway.cli.device_lookup import ResolvedDevice
-from jt709c_gateway.cli.watch import Display, EventFilter, patterns
+from jt709c_gateway.cli.event_display import Display, EventFilter, patterns
 from jt709c_gateway.redis.pubsub import glob_escape
 from tests.support import wait_until
 from tests.support.acl import COMMANDER, READER

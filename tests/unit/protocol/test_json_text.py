@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.cli import watch
+from jt709c_gateway.cli import event_display
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.envelope import Origin, wrap_all
 from jt709c_gateway.protocol.events import to_json, to_text
@@ -56,8 +56,8 @@ class EscapeTests(SynchronousTestCase):
     def test_watch(self) -> None:
         """`jt709c watch --json` shows what others have published without them, too."""
         shown: list[str] = []
-        wanted = watch.EventFilter("jt709c", (), (), None, True)
-        display = watch.Display(wanted, [])
+        wanted = event_display.EventFilter("jt709c", (), (), None, True)
+        display = event_display.Display(wanted, [])
         display._out.out = lambda text, **_: shown.append(text)
         event = {"id": "1", "kind": "reply", "device": "1", "data": {"word": "".join(CONTROLS)}}
         display.show("x", json.dumps(event, ensure_ascii=False).encode())
