@@ -17,6 +17,7 @@ from jt709c_gateway.cli.frame_input import Result
 from jt709c_gateway.protocol.events import Event, to_json
 
 _INDENT: Final = "  "
+_TO_LOCK: Final = "a command or an answer, not a report of the lock; jt709c explain shows its fields"
 #: Maximum bytes of a frame in its heading.
 _BYTES_SHOWN: Final = 24
 
@@ -77,15 +78,19 @@ class FramePrinter:
             self._out.print()
         self._out.print(self._heading(result), soft_wrap=True)
         if result.error is not None:
-            self._out.print(Text(f"{_INDENT}malformed: {plain(result.error)}", "bold red"))
+            word = "" if result.to_lock else "malformed: "
+            self._out.print(Text(f"{_INDENT}{word}{plain(result.error)}", "bold red"))
         elif not result.events:
             self._out.print(Text(f"{_INDENT}part of a split message; it is shown with the last part", "dim"))
-        for event in result.events:
-            self._event(event)
+        if result.to_lock and result.error is None:
+            self._out.print(Text(f"{_INDENT}{_TO_LOCK}"), soft_wrap=True)
+        else:
+            for event in result.events:
+                self._event(event)
         if result.passwords is not UNSET:
             line = Text.assemble((f"{_INDENT}passwords  ", "bold"), plain(result.passwords))
             self._out.print(line, soft_wrap=True)
-        if result.error is None:
+        if result.error is None and not result.to_lock:
             answer = result.answer or "none due"
             self._out.print(Text.assemble((f"{_INDENT}answer  ", "bold"), answer), soft_wrap=True)
 
@@ -97,6 +102,8 @@ class FramePrinter:
             for name, value in (("IMEI", first.imei), ("serial", first.serial)):
                 if value is not None:
                     text.append(f"  {name} {value}")
+        if result.to_lock:
+            text.append("  to the lock")
         length = len(result.frame) // 2
         shown = result.frame[: 2 * _BYTES_SHOWN] + ("…" if length > _BYTES_SHOWN else "")
         return text.append(f"  {length} bytes  {shown}", "dim")

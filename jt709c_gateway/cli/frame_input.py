@@ -11,17 +11,22 @@ from msgspec import UNSET, UnsetType
 
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.commands.value_description import described
+from jt709c_gateway.dissector import explain
 from jt709c_gateway.protocol import redact
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.dialects import JT701, JT709, SENTENCE
 from jt709c_gateway.protocol.envelope import Origin, wrap_all
-from jt709c_gateway.protocol.events import Event, to_json
+from jt709c_gateway.protocol.events import KIND_REPLY, KIND_UNKNOWN, Event, to_json
 from jt709c_gateway.protocol.framing import Frame, Framer, Malformed
 from jt709c_gateway.protocol.hex_input import read_hex
 from jt709c_gateway.protocol.message import Message
 
 #: The minimum length of a frame. Arguments that are shorter or begin like no frame are pieces of one.
 _SHORTEST_FRAME: Final = 5
+
+#: Kinds of events of frames that locks may not have sent.
+_UNCERTAIN: Final = frozenset([KIND_REPLY, KIND_UNKNOWN])
+_NOT_FROM_A_LOCK: Final = "this goes to a lock, which has no frame like it; jt709c explain shows its fields"
 
 _DIALECTS: Final = {b"\x7e": JT709, b"(": SENTENCE, b"$": JT701}
 
@@ -43,8 +48,9 @@ _REASONS: Final = {
 class Result:
     """The result for one frame; the fields have the order of the JSON.
 
-    `frame` and `answer` are hex; `error` describes why the frame is malformed. `passwords` are what is masked
-    elsewhere, or can't be seen in the events.
+    `frame` and `answer` are hex; `error` describes why the frame is malformed. `to_lock` says that it is a
+    command or an answer to a lock; its events are what a gateway would make of it. `passwords` are what is
+    masked elsewhere, or can't be seen in the events.
     """
 
     frame: str
@@ -52,6 +58,7 @@ class Result:
     events: list[Event]
     answer: str | None
     error: str | None = None
+    to_lock: bool = False
     passwords: str | UnsetType = UNSET
 
 
@@ -76,6 +83,14 @@ class FrameDecoder:
         return [self._result(frame) for frame in Framer().feed_datagram(data)]
 
     def _result(self, frame: Frame) -> Result:
+        result = self._decoded(frame)
+        if all(event.kind in _UNCERTAIN for event in result.events):
+            result.to_lock = explain(frame.raw).direction == "down"
+        if result.to_lock and result.error is not None:
+            result.error = _NOT_FROM_A_LOCK
+        return result
+
+    def _decoded(self, frame: Frame) -> Result:
         # A constant time, so that parts of a message don't expire while a file is read.
         message = self._decoder.decode(frame, now=0.0)
         dialect = _DIALECTS.get(frame.raw[:1])

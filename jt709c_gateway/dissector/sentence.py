@@ -95,7 +95,7 @@ def _up(reader: Reader, raw: bytes, payload: int) -> Heading:
     names = sentence_terms.named(sentence_terms.GROUPED, sentence.starts)
     _arguments(reader, names, _meaning, payload)
     if payload < 0:
-        return Heading(SENTENCE, title, None, sentence.device)
+        return Heading(SENTENCE, title, DOWN if sentence.is_command else None, sentence.device)
     if reader.left:
         with reader.group("payload", size=reader.left) as inner:
             sublock.read(inner)

@@ -21,6 +21,7 @@ from jt709c_gateway.protocol.device_id import canonical
 MASK: Final = "*"
 #: Passwords have six characters; shorter arguments than this are results, counters and switches.
 _SECRET_LENGTH: Final = 4
+_PASSWORD_LENGTH: Final = 6
 #: Words whose arguments may contain a password (docs/protocol.rst §2, §4): P06 the APN's, OTA an FTP
 #: server's.
 SECRET_WORDS: Final = frozenset(["ELOCK", "P43", "P44", "P52", "P06", "OTA"])
@@ -70,6 +71,21 @@ class Sentence:
     def grouped(self) -> bool:
         """Whether this is the grouped form, whose serial links an answer to its command."""
         return self.serial is not None
+
+    @property
+    def is_command(self) -> bool:
+        """Whether this is to a lock: an `ELOCK` with a password, which no lock sends back (assumed).
+
+        False for other commands of the grouped form too, which look like answers.
+        """
+        return (
+            self.grouped
+            and self.version == USUAL_VERSION
+            and self.word == "ELOCK"
+            and len(self.arguments) > 1
+            and self.starts[:2] != DYNAMIC_PASSWORD
+            and len(self.arguments[-1]) == _PASSWORD_LENGTH
+        )
 
     @property
     def starts(self) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ def unlock_report(password="471100"):
 class Lines(SynchronousTestCase):
     def test_a_frame_is_one_line_with_its_events_and_its_answer(self):
         (line,), status = run_jsonl(HEARTBEAT.hex())
-        self.assertEqual(list(line), ["frame", "dialect", "events", "answer", "error"])
+        self.assertEqual(list(line), ["frame", "dialect", "events", "answer", "error", "to_lock"])
         self.assertEqual((line["frame"], line["dialect"], line["error"]), (HEARTBEAT.hex(), "jt709", None))
         identity = jt808.identify(WIRE)
         self.assertEqual(line["answer"], answers.general_answer(identity, 7, jt808.HEARTBEAT).hex())
@@ -64,6 +64,26 @@ class Lines(SynchronousTestCase):
         self.assertEqual([line["dialect"] for line in lines], ["jt709", "sentence", "jt709"])
         self.assertEqual((lines[1]["frame"], lines[1]["answer"]), (FIRMWARE.hex(), None))
         self.assertEqual(status, 0)
+
+    def test_what_goes_to_a_lock_is_told_from_its_reports(self):
+        """Answers of a lock that look like its commands are not taken for them."""
+        unlock = sentences.grouped(DEVICE, 1, "ELOCK", "1", "1", "888888")
+        replies = [
+            sentences.grouped(DEVICE, 1, "ELOCK", *said) for said in (("1", "1"), ("1", "0", "3"), ("4", "1"))
+        ]
+        dynamic = sentences.grouped(DEVICE, 1, "ELOCK", "3", "123456")
+        general = answers.general_answer(jt808.identify(WIRE), 7, jt808.HEARTBEAT)
+        given = [unlock, general, *replies, dynamic, HEARTBEAT]
+        lines, status = run_jsonl(b"".join(given).hex())
+        self.assertEqual([line["to_lock"] for line in lines], [True, True, *([False] * 5)])
+        self.assertEqual(status, 0)
+        (line,), status = run_jsonl(b"(P43,1,888888)".hex())
+        self.assertEqual((line["to_lock"], status), (True, 1))
+        self.assertIn("goes to a lock", line["error"])
+        shown = run(unlock.decode()).stdout
+        self.assertIn("to the lock", shown.splitlines()[0])
+        self.assertIn("a command or an answer, not a report", shown)
+        self.assertNotIn("reply", shown)
 
     def test_malformed_bytes_have_a_reason_no_events_and_status_1(self):
         lines, status = run_jsonl(BAD_CHECK.hex(), HEARTBEAT.hex())

@@ -70,10 +70,11 @@ class Tables(SynchronousTestCase):
         self.assertEqual(result.exit_code, 0)
 
     def test_who_sent_a_grouped_sentence_is_unknown(self):
-        """A command and its answer have the same form; other frames tell the direction."""
-        heading = run("(794308017777,1,001,ELOCK,1,1,888888)").stdout.splitlines()[0]
+        """A command and its answer have the same form; other frames and passwords tell the direction."""
+        heading = run("(794308017777,1,001,ELOCK,1,1)").stdout.splitlines()[0]
         self.assertIn("unlock (assumed)  device 794308017777  direction unknown", heading)
         self.assertIn("from the lock", run(REAL.hex()).stdout.splitlines()[0])
+        self.assertIn("to the lock", run("(794308017777,1,001,ELOCK,1,1,888888)").stdout.splitlines()[0])
 
     def test_what_is_nested_is_indented_by_two(self):
         output = run(REAL.hex()).stdout
