@@ -132,9 +132,18 @@ def main() -> None:
 def _print_error(error: click.ClickException) -> None:
     # One line, without the usage that click would put before it.
     try:
-        click.echo(f"jt709c: {error.format_message()}", err=True)
+        click.echo(f"jt709c: {_text(error)}", err=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+
+def _text(error: click.ClickException) -> str:
+    """The error as a text; one of a value names its option or argument first."""
+    param = error.param if isinstance(error, click.BadParameter) else None
+    if param is None or isinstance(error, click.MissingParameter):
+        return error.format_message()
+    name = param.opts[-1] if isinstance(param, click.Option) else param.human_readable_name.strip("[].")
+    return f"{name}: {error.message}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Options and parameter types that several subcommands share."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -61,23 +62,44 @@ def _file(name: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., 
     )
 
 
-class _Seconds(click.types.FloatParamType):
-    """Seconds above 0; errors do not repeat what is no number, which may be a misplaced password."""
+class Number(click.types.FloatParamType):
+    """A number above or from a limit, up to `most`; errors name `unit` and the limits.
+
+    They do not repeat what is no number, which may be a misplaced password.
+    """
 
     name = "float"
 
+    def __init__(
+        self,
+        unit: str = "a number",
+        *,
+        above: float | None = None,
+        least: float = -math.inf,
+        most: float = math.inf,
+    ) -> None:
+        self._above = -math.inf if above is None else above
+        self._least, self._most = least, most
+        limits = [f" above {above:g}"] if above is not None else []
+        if math.isfinite(least):
+            limits.append(f" from {least:g}")
+        if math.isfinite(most):
+            limits.append(f" to {most:g}")
+        self._expected = unit + "".join(limits)
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Parse the value; fail with click's error if it is no number above 0."""
+        """Parse the value; fail with click's error if it is no such number."""
         try:
-            seconds = float(value)
+            number = float(value)
         except ValueError:
-            self.fail(f"{described(value)} is not a number of seconds", param, ctx)
-        if not seconds > 0:
-            self.fail(f"{value}; expected seconds above 0", param, ctx)
-        return seconds
+            self.fail(f"{described(value)}; expected {self._expected}", param, ctx)
+        if not (math.isfinite(number) and self._above < number and self._least <= number <= self._most):
+            self.fail(f"{value}; expected {self._expected}", param, ctx)
+        return number
 
 
-SECONDS = _Seconds()
+SECONDS = Number("seconds", above=0)
+SECONDS_OR_NONE = Number("seconds", least=0)
 
 
 class IntegerRange(click.IntRange):
@@ -88,8 +110,9 @@ class IntegerRange(click.IntRange):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
-            limits = f"from {self.min}" if self.max is None else f"from {self.min} to {self.max}"
-            self.fail(f"{value!r}; expected an integer {limits}", param, ctx)
+            limits = "" if self.min is None else f" from {self.min}"
+            limits += "" if self.max is None else f" to {self.max}"
+            self.fail(f"{value!r}; expected an integer{limits}", param, ctx)
 
 
 def output_options(command: _Command) -> Callable[..., Any]:

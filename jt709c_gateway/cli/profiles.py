@@ -8,6 +8,7 @@ import click
 
 from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.console import plain
+from jt709c_gateway.cli.options import IntegerRange
 from jt709c_gateway.commands.profiles import CommandSpec, Profile, ProfileError, load_profiles
 from jt709c_gateway.commands.profiles.spec import CommandDefinition
 from jt709c_gateway.commands.provenance import Provenance
@@ -57,7 +58,9 @@ def check(files: tuple[str, ...]) -> None:
     help="Write a profile to this file.",
 )
 @click.option("--command", metavar="COMMAND", help="The command that the sentence carries.")
-@click.option("--sentence", type=int, metavar="N", help="The number of the sentence in the output.")
+@click.option(
+    "--sentence", type=IntegerRange(1), metavar="N", help="The number of the sentence in the output."
+)
 @click.option("--name", metavar="NAME", help="Name of the profile.")
 @click.option("--source", metavar="TEXT", help="Source of the sentence: unit, firmware, app, date.")
 @click.option("--device", "devices", multiple=True, metavar="ID", help="Match this lock; repeatable.")

@@ -7,8 +7,9 @@ import click
 
 from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.errors import UserError
-from jt709c_gateway.cli.options import IntegerRange
+from jt709c_gateway.cli.options import SECONDS, SECONDS_OR_NONE, IntegerRange, Number
 from jt709c_gateway.protocol.dialects import DIALECTS
+from jt709c_gateway.simulator.options import MOST_SUBLOCKS
 
 
 @click.command()
@@ -22,15 +23,25 @@ from jt709c_gateway.protocol.dialects import DIALECTS
 @click.option("--locks", default=1, show_default=True, type=IntegerRange(1, 100_000), help="Number of locks.")
 @click.option("--tcp", metavar="HOST:PORT", help="Connect over TCP.  [default: 127.0.0.1:8888]")
 @click.option("--udp", metavar="HOST:PORT", help="Send datagrams over UDP.")
-@click.option("--interval", default=30.0, show_default=True, metavar="S", help="Seconds between reports.")
 @click.option(
-    "--heartbeat", default=60.0, show_default=True, metavar="S", help="Seconds between heartbeats; 0 is none."
+    "--interval", type=SECONDS, default=30.0, show_default=True, metavar="S", help="Seconds between reports."
 )
 @click.option(
-    "--duration", type=click.FloatRange(min=0, min_open=True), metavar="S", help="Stop after S seconds."
+    "--heartbeat",
+    type=SECONDS_OR_NONE,
+    default=60.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds between heartbeats; 0 is none.",
 )
+@click.option("--duration", type=SECONDS, metavar="S", help="Stop after S seconds.")
 @click.option(
-    "--grace", default=10.0, show_default=True, metavar="S", help="Seconds to wait for answers at the end."
+    "--grace",
+    type=SECONDS_OR_NONE,
+    default=10.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds to wait for answers at the end.",
 )
 @click.option(
     "--first-id",
@@ -56,29 +67,41 @@ from jt709c_gateway.protocol.dialects import DIALECTS
 @click.option("--no-evidence", is_flag=True, help="Accept commands, but never move.")
 @click.option(
     "--sublocks",
+    type=IntegerRange(0, MOST_SUBLOCKS),
     default=0,
     show_default=True,
     metavar="N",
-    help="Sub-locks behind each jt701 master, at most 80. Every fourth is a JT126 sensor.",
+    help="Sub-locks behind each jt701 master, at most 66. Every fourth is a JT126 sensor.",
 )
 @click.option(
     "--relock",
+    type=SECONDS_OR_NONE,
     default=60.0,
     show_default=True,
     metavar="S",
     help="Seconds until an opened jt701 or sub-lock locks by itself; 0 is never.",
 )
 @click.option("--sleep", metavar="AWAKE:ASLEEP", help="Seconds connected and disconnected, in turn.")
-@click.option("--speed-factor", default=1.0, show_default=True, metavar="N", help="Travel N times faster.")
+@click.option(
+    "--speed-factor",
+    type=Number(least=0),
+    default=1.0,
+    show_default=True,
+    metavar="N",
+    help="Travel N times faster.",
+)
 @click.option(
     "--card-every",
+    type=IntegerRange(0),
     default=20,
     show_default=True,
     metavar="N",
     help="A card opens a lock every N reports; 0 is never.",
 )
 @click.option("--password", default="888888", show_default=True, help="The locks' static password.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the random journeys.")
+@click.option(
+    "--seed", type=IntegerRange(), default=0, show_default=True, help="Seed of the random journeys."
+)
 def simulate(
     locks: int, tcp: str | None, udp: str | None, duration: float | None, grace: float, **behaviour: Any
 ) -> None:

@@ -6,7 +6,7 @@ import click
 
 from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.errors import UserError
-from jt709c_gateway.cli.options import IntegerRange
+from jt709c_gateway.cli.options import IntegerRange, Number
 from jt709c_gateway.cli.replay.steps import LeftOut
 
 
@@ -63,7 +63,7 @@ def _read_speed(_: click.Context, __: click.Parameter, value: str) -> float | No
 )
 @click.option(
     "--grace",
-    type=click.FloatRange(0, 3600),
+    type=Number("seconds", least=0, most=3600),
     default=10.0,
     show_default=True,
     metavar="S",

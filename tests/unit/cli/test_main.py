@@ -142,9 +142,30 @@ class Process(SynchronousTestCase):
 
     def test_errors_name_the_option_and_what_is_expected(self):
         for arguments, said in (
-            (("devices", "--limit", "x"), "'--limit': 'x'; expected an integer from 1"),
-            (("replay", "x", "--port", "0"), "'--port': '0'; expected an integer from 1 to 65535"),
-            (("send", "text", "1", "text=x", "--ttl", "-4"), "'--ttl': -4; expected seconds above 0"),
+            (("devices", "--limit", "x"), "jt709c: --limit: 'x'; expected an integer from 1\n"),
+            (("devices", "--limit", "0"), "jt709c: --limit: '0'; expected an integer from 1\n"),
+            (("devices", "--sort", "x"), "jt709c: --sort: 'x' is not one of 'seen', "),
+            (("devices", "-o", "x"), "jt709c: --output: 'x' is not one of "),
+            (("track", "abc"), "jt709c: DEVICE: "),
+            (
+                ("simulate", "--sublocks", "80"),
+                "jt709c: --sublocks: '80'; expected an integer from 0 to 66\n",
+            ),
+            (("simulate", "--seed", "x"), "jt709c: --seed: 'x'; expected an integer\n"),
+            (("simulate", "--duration", "0"), "jt709c: --duration: 0; expected seconds above 0\n"),
+            (("simulate", "--interval", "inf"), "jt709c: --interval: inf; expected seconds above 0\n"),
+            (("simulate", "--heartbeat", "-1"), "jt709c: --heartbeat: -1; expected seconds from 0\n"),
+            (
+                ("simulate", "--speed-factor", "nan"),
+                "jt709c: --speed-factor: nan; expected a number from 0\n",
+            ),
+            (("replay", "x", "--grace", "4000"), "jt709c: --grace: 4000; expected seconds from 0 to 3600\n"),
+            (
+                ("profiles", "learn", "--sentence", "0"),
+                "jt709c: --sentence: '0'; expected an integer from 1\n",
+            ),
+            (("replay", "x", "--port", "0"), "--port: '0'; expected an integer from 1 to 65535"),
+            (("send", "text", "1", "text=x", "--ttl", "-4"), "--ttl: -4; expected seconds above 0"),
             (("send", "text", "1", "text=x", "--ttl", "1e9"), "--ttl: is a number; expected seconds above 0"),
             (("send", "text", "1", "text=x", "--id", "a b"), "--id: "),
             (
@@ -154,6 +175,9 @@ class Process(SynchronousTestCase):
             (("devices", "--redis", "embedded:/nonexistent"), "jt709c: --redis: "),
         ):
             self.assertIn(said, run(*arguments).stderr)
+        secret = run("send", "text", "1", "text=x", "--ttl", "888888x").stderr
+        self.assertIn("jt709c: --ttl: ", secret)
+        self.assertNotIn("888888", secret)
         found = run("devices", JT709C_REDIS="embedded:/nonexistent").stderr
         self.assertTrue(found.startswith("jt709c: JT709C_REDIS: "), found)
 
