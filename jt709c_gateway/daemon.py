@@ -6,7 +6,8 @@ What is built later gets what was built before. `connect` has the calls in the o
 import gc
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry
 from twisted.application.service import MultiService
@@ -14,40 +15,34 @@ from twisted.internet import defer, task
 from twisted.logger import Logger
 
 from jt709c_gateway.commands.profiles import ProfileRegistry
-from jt709c_gateway.commands.record import Limits as CommandLimits
 from jt709c_gateway.commands.signing import SigningKeys
 from jt709c_gateway.config.settings import Settings
-from jt709c_gateway.config.values import ADMIT_FILE, ADMIT_REDIS, SENTENCE_SERIAL
-from jt709c_gateway.gateway.admission import Admission, FileAdmission, SetAdmission
+from jt709c_gateway.config.values import SHARDED
+from jt709c_gateway.configured_parts import admission, policy
 from jt709c_gateway.gateway.background_tasks import BackgroundTasks
 from jt709c_gateway.gateway.clock_sync import ClockSync
 from jt709c_gateway.gateway.commands.authorization import CommandAuthorizer
-from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.gateway.commands.identity_queries import IdentityPoller
-from jt709c_gateway.gateway.data_loss import DataLossDetector
-from jt709c_gateway.gateway.event_budget import share_of
 from jt709c_gateway.gateway.event_ids import EventIds
-from jt709c_gateway.gateway.fleet_stats import FleetStats
 from jt709c_gateway.gateway.gateway import Gateway
+from jt709c_gateway.gateway.imei_index import ImeiIndex
+from jt709c_gateway.gateway.maintenance import Maintenance
 from jt709c_gateway.gateway.metrics import CommitMetrics, GatewayCollector
-from jt709c_gateway.gateway.policy import Policy
-from jt709c_gateway.gateway.rights_check import RightsCheck
 from jt709c_gateway.lock_ports import inherited_listener, lock_listeners
-from jt709c_gateway.protocol.zones import Utc8Devices
-from jt709c_gateway.redis.address import EmbeddedAddress, RedisAddress, parse_redis_address
-from jt709c_gateway.redis.allowlist import RedisAllowlist
-from jt709c_gateway.redis.command_store import CommandStore
-from jt709c_gateway.redis.committer import Committer, Limits
-from jt709c_gateway.redis.gateway_connections import GatewayConnections
-from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.partition import Partition, SharedParts
+from jt709c_gateway.redis.address import EmbeddedAddress, RedisAddress, parse_redis_addresses
+from jt709c_gateway.redis.commit_router import CommitRouter
+from jt709c_gateway.redis.committer import Committer
+from jt709c_gateway.redis.fleet_stats import FleetCounts
+from jt709c_gateway.redis.partition_marker import PartitionCheck
+from jt709c_gateway.redis.partitioned_queries import PartitionedQueries
+from jt709c_gateway.redis.partitions import Partitions
 from jt709c_gateway.redis.redis_time import RedisTime
-from jt709c_gateway.redis.scripts import Caller
 from jt709c_gateway.startup import (
     cannot_listen,
     embedded_server,
     redis_connector,
-    reply_timeout,
     start_embedded,
     stop_for,
     tcp_descriptions,
@@ -63,68 +58,36 @@ from jt709c_gateway.web.service import WebService
 _DRAIN_CHECK: Final = 0.02
 
 
-def connect(
-    gateway: Gateway, dispatcher: CommandDispatcher, poller: IdentityPoller, tasks: BackgroundTasks
-) -> None:
-    """Let each part call those that were built after it."""
-    gateway.committer.drained = gateway.resume_paused
-    gateway.callbacks.online = dispatcher.attach
-    gateway.callbacks.offline = dispatcher.detach
-    gateway.callbacks.named = dispatcher.dispatch
-    gateway.callbacks.reported = poller.enqueue
-    claims = dispatcher.context.claims
-    claims.leased, claims.renew = tasks.membership.is_leased, tasks.membership.renew
+class ConnectedParts(Protocol):
+    """The parts of a partition that call others and are called by them."""
+
+    committer: Committer
+    dispatcher: CommandDispatcher
+    poller: IdentityPoller
+    background_tasks: BackgroundTasks
 
 
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        events=settings.events_max,
-        history=settings.history_max,
-        malformed=settings.malformed_max,
-        devices=settings.devices_max,
-        max_age_ms=int(settings.events_max_age * 1000),
-        track=settings.track_max,
-        histories=settings.histories_max,
-    )
+def connect(gateway: Gateway, partitions: Sequence[ConnectedParts], imeis: ImeiIndex | None = None) -> None:
+    """Let each part call those that were built after it; `imeis` is for more than one partition."""
+    callbacks = gateway.callbacks
 
+    def parts(device: str) -> ConnectedParts:
+        return partitions[0 if imeis is None else imeis.partitions.number(device)]
 
-def _policy(settings: Settings) -> Policy:
-    return Policy(
-        idle_timeout=settings.idle_timeout,
-        first_frame_timeout=settings.first_frame_timeout,
-        max_malformed=settings.max_malformed,
-        max_sessions=settings.max_sessions,
-        devices_per_connection=settings.devices_per_connection,
-        sessions_per_address=settings.sessions_per_address,
-        max_rate=settings.max_rate,
-        max_share=share_of(settings.events_max, settings.max_share),
-        utc8=Utc8Devices(settings.utc8),
-        max_new_devices=settings.max_new_devices,
-        moment_length=0.001,
-        sentence_serial=settings.sublock_answer == SENTENCE_SERIAL,
-    )
+    def named(device: str) -> None:
+        session = gateway.sessions.get(device)
+        if imeis is not None and session is not None and session.imei:
+            imeis.note(session.imei, device)
+        parts(device).dispatcher.dispatch(device)
 
-
-def _admission(settings: Settings, caller: Caller, keys: Keys) -> Admission:
-    if settings.admit == ADMIT_FILE:
-        assert settings.devices is not None
-        return FileAdmission(settings.devices)
-    return SetAdmission(RedisAllowlist(caller, keys)) if settings.admit == ADMIT_REDIS else Admission()
-
-
-def _commands(
-    settings: Settings, profiles: ProfileRegistry, gateway: Gateway, store: CommandStore
-) -> CommandContext:
-    return CommandContext(
-        gateway,
-        store,
-        profiles,
-        CommandLimits(confirm_timeout=settings.confirm_timeout),
-        settings.udp_window,
-        settings.static_password,
-        CommandAuthorizer(SigningKeys(settings.command_keys, settings.command_window)),
-        udp_commands=settings.udp_commands,
-    )
+    callbacks.online = lambda session: parts(session.device).dispatcher.attach(session)
+    callbacks.offline = lambda session, reason: parts(session.device).dispatcher.detach(session, reason)
+    callbacks.reported = lambda session: parts(session.device).poller.enqueue(session)
+    callbacks.named = named
+    for one in partitions:
+        one.committer.drained = gateway.resume_paused
+        claims, membership = one.dispatcher.context.claims, one.background_tasks.membership
+        claims.leased, claims.renew = membership.is_leased, membership.renew
 
 
 class GatewayService(MultiService):
@@ -146,95 +109,80 @@ class GatewayService(MultiService):
         self._binds = inherited is None
         self._stopping = False
         self.registry = CollectorRegistry()
-        self._build_redis(Keys(settings.prefix))
+        self._build_partitions()
         self._build_gateway(profiles)
         self._build_listeners(profiles, inherited)
-        connect(self.gateway, self.dispatcher, self._poller, self.background_tasks)
-        self.redis_time.stepped = self.dispatcher.clock_set
-        self.background_tasks.superseded = self._superseded
-        # Children are stopped in reverse: the connections to Redis last.
-        for part in (
-            self.redis,
-            self.background_tasks,
-            self.fleet_stats,
-            self._clock_sync,
-            self.data_loss,
-            self.rights,
-            self._web,
-        ):
+        self.redis_time.stepped = self._clock_set
+        # Children are stopped in reverse.
+        for part in (*self.partitions, self._maintenance, self._clock_sync, self._web):
             if part is not None:
                 part.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     # Building, from Redis to the ports
 
-    def _build_redis(self, keys: Keys) -> None:
+    def _build_partitions(self) -> None:
         reactor, settings = self._reactor, self._settings
-        address = parse_redis_address(settings.redis)
-        #: Either the address of Redis, or the embedded server, which has one when it has started.
-        self._address = address if isinstance(address, RedisAddress) else None
-        self._embedded = (
-            embedded_server(reactor, settings, address) if isinstance(address, EmbeddedAddress) else None
-        )
+        addresses = parse_redis_addresses(settings.redis)
+        #: Either the addresses of Redis, or the embedded server, which has one when it has started.
+        self._addresses = [one for one in addresses if isinstance(one, RedisAddress)]
+        embedded = [one for one in addresses if isinstance(one, EmbeddedAddress)]
+        self._embedded = embedded_server(reactor, settings, embedded[0]) if embedded else None
         self.redis_time = RedisTime(reactor)
-        self.redis = GatewayConnections(
-            settings.durability,
-            reply_timeout(settings),
-            keys.imei,
-            self.redis_time,
-            examine=lambda protocol: self.rights.examine(protocol),
-            commits_ready=lambda: self.committer.resume(),
-            commands_ready=self._commands_ready,
-        )
-        self._clock_sync = ClockSync(reactor, self.redis_time, self.redis.commands, settings.gateway_ttl / 3)
-        self.rights = RightsCheck(reactor, keys, self.redis.commands, settings.admit == ADMIT_REDIS)
-        self.store = CommandStore(self.redis.commands, keys, settings.gateway)
-        self.committer = Committer(
+        layout = Partitions(settings.prefix, settings.partitions, settings.pubsub == SHARDED)
+        shared = SharedParts(
             reactor,
-            self.redis.commits,
-            keys,
-            settings.gateway,
+            settings,
+            layout,
+            self.redis_time,
             secrets.token_hex(8),
-            _limits(settings),
-            settings.max_unacked,
-            durability=settings.durability,
-            observed=CommitMetrics(self.registry).observe,
-            now=self.redis_time.seconds,
+            CommitMetrics(self.registry).observe,
+            PartitionCheck(layout),
+            self._partition_ready,
+            partial(stop_for, reactor),
+        )
+        self.partitions = [Partition(shared, number) for number in range(layout.count)]
+        self._queries = PartitionedQueries(layout, [one.store for one in self.partitions])
+        self._clock_sync = ClockSync(
+            reactor, self.redis_time, self.partitions[0].redis.commands, settings.gateway_ttl / 3
         )
 
     def _build_gateway(self, profiles: ProfileRegistry) -> None:
-        reactor, settings, keys = self._reactor, self._settings, self.committer.keys
+        reactor, settings, layout = self._reactor, self._settings, self._queries.partitions
+        committers = [one.committer for one in self.partitions]
         self.gateway = Gateway(
             settings.gateway,
             reactor,
-            self.committer,
+            committers[0] if layout.count == 1 else CommitRouter(layout, committers),
             EventIds(settings.gateway, self.redis_time.seconds),
-            _policy(settings),
-            _admission(settings, self.redis.commands, keys),
+            policy(settings),
+            admission(settings, self.partitions, self._queries),
             self.redis_time.utc,
-            self.store,
+            self._queries,
         )
-        commands = _commands(settings, profiles, self.gateway, self.store)
-        self.dispatcher = CommandDispatcher(commands)
-        self._poller = IdentityPoller(self.dispatcher, settings.ask)
-        self.background_tasks = BackgroundTasks(
-            reactor, self.gateway, self.dispatcher, keys, settings.gateway_ttl, self._poller
+        self._maintenance = Maintenance(reactor, self.gateway)
+        authorizer = CommandAuthorizer(SigningKeys(settings.command_keys, settings.command_window))
+        for one in self.partitions:
+            one.build_commands(self.gateway, profiles, authorizer, self._queries, self.partitions)
+            one.background_tasks.superseded = self._superseded
+        contexts = [one.context for one in self.partitions]
+        self._imeis = ImeiIndex(layout, contexts, 2 * settings.devices_max) if layout.count > 1 else None
+        connect(self.gateway, self.partitions, self._imeis)
+        self.registry.register(
+            GatewayCollector(
+                self.gateway,
+                lambda: self.is_connected,
+                lambda: FleetCounts.sum_of([one.fleet_stats.fleet for one in self.partitions]),
+                lambda: self.redis_time.skew,
+                lambda: len(self.rights_missing),
+                lambda: self.partitions_away,
+            )
         )
-        self.fleet_stats = FleetStats(reactor, commands)
-        self.data_loss = DataLossDetector(reactor, self.dispatcher)
-        collector = GatewayCollector(
-            self.gateway,
-            lambda: self.redis.connected,
-            lambda: self.fleet_stats.fleet,
-            lambda: self.redis_time.skew,
-            lambda: len(self.rights.missing),
-        )
-        self.registry.register(collector)
 
     def _build_listeners(self, profiles: ProfileRegistry, inherited: Sequence[Inherited] | None) -> None:
         reactor, settings, gateway = self._reactor, self._settings, self.gateway
         factory = LockFactory(gateway, settings.max_connections, settings.max_connections_per_address)
         self._factory = factory
-        reads = GatheredReads(reactor, settings.commit_window, self.committer)
+        reads = GatheredReads(reactor, settings.commit_window, gateway.committer)
         self._web: WebService | None = None
         self._web_ports: list[TcpService] = []
         if inherited is not None:
@@ -252,18 +200,35 @@ class GatewayService(MultiService):
         """All ports: for locks, and for the status page."""
         return [*self._lock_ports, *self._web_ports]
 
+    @property
+    def partitions_away(self) -> list[int]:
+        """The numbers of the partitions that can't be used now."""
+        return [one.number for one in self.partitions if not one.redis.connected]
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether any partition can be used: its devices are served, whatever becomes of others."""
+        return len(self.partitions_away) < len(self.partitions)
+
+    @property
+    def rights_missing(self) -> list[str]:
+        """The rights that the gateway's Redis user lacks, in any partition."""
+        return [right for one in self.partitions for right in one.rights.missing]
+
     # Running
 
     def readiness(self) -> dict[str, Any]:
         """Whether devices can be served, with the single checks, and whether this host's clock is right."""
         checks = {
-            "redis": self.redis.connected,
+            "redis": self.is_connected,
             "listeners": all(one.port is not None for one in self.listeners),
         }
         skew = self.redis_time.skew
         clock = {} if skew is None else {"clock": self.redis_time.is_right, "clock_offset_s": round(skew, 1)}
-        lacking = {"rights": False, "rights_missing": self.rights.missing} if self.rights.missing else {}
-        return {"ready": all(checks.values()) and not lacking, **checks, **lacking, **clock}
+        missing, away = self.rights_missing, self.partitions_away
+        lacking = {"rights": False, "rights_missing": missing} if missing else {}
+        several = {"partitions_away": away} if len(self.partitions) > 1 else {}
+        return {"ready": all(checks.values()) and not lacking, **checks, **several, **lacking, **clock}
 
     def privilegedStartService(self) -> None:
         """Bind every port while privileges last; raises StartError when one can't be bound."""
@@ -289,35 +254,40 @@ class GatewayService(MultiService):
         for listener in self.listeners:
             listener.startService()
         if self._embedded is not None:
-            start_embedded(self._reactor, self._embedded, self._use_redis)
-        elif self._address is not None:
-            self._use_redis(self._address)
+            start_embedded(self._reactor, self._embedded, lambda address: self._use_redis([address]))
+        else:
+            self._use_redis(self._addresses)
         # Loaded objects are permanent. If each full collection scanned them, it would delay devices by some
         # 40 ms.
         gc.collect()
         gc.freeze()
 
-    def _use_redis(self, address: RedisAddress) -> None:
+    def _use_redis(self, addresses: Sequence[RedisAddress]) -> None:
+        """Connect to Redis; of several servers, each has every so-many-th partition."""
         if self._stopping:
             return
         embedded = self._embedded is not None
-        connector = redis_connector(self._reactor, self._settings, address, embedded=embedded)
+        connectors = [
+            redis_connector(self._reactor, self._settings, one, embedded=embedded) for one in addresses
+        ]
         if self._web is not None:
-            self._web.use(connector)
-        self.redis.use(connector)
-        self.background_tasks.start(self.redis.blocking)
+            self._web.use(connectors[0])
+        for one in self.partitions:
+            one.use(connectors[one.number % len(connectors)])
 
-    def _commands_ready(self) -> None:
-        self.background_tasks.on_redis_ready()
-        self.fleet_stats.on_redis_ready()
-        self.data_loss.check()
+    def _partition_ready(self, number: int) -> None:
+        self.gateway.admission.on_redis_ready()
+        if self._imeis is not None:
+            self._imeis.flush(number)
+
+    def _clock_set(self, change: float) -> None:
+        for one in self.partitions:
+            one.dispatcher.clock_set(change)
 
     def reread(self) -> None:
         """Read changed files again now, as SIGHUP asks for."""
         self.gateway.admission.reread()
-        defer.ensureDeferred(self.gateway.session_admission.review()).addErrback(
-            lambda failure: self.log.failure("admission review failed", failure)
-        )
+        self._maintenance.review()
         if self._web is not None:
             self._web.reread()
 
@@ -329,27 +299,29 @@ class GatewayService(MultiService):
 
     async def _drain(self) -> None:
         """Stop intake, finish pending commands and deregister, within --shutdown-timeout."""
-        self.background_tasks.stop_intake()
+        tasks, commits = [one.background_tasks for one in self.partitions], self.gateway.committer
+        for one in tasks:
+            one.stop_intake()
         # Datagrams are still received: a device has no other way to answer its command over UDP.
         await self._stop_listening(TcpService)
         limit = self._reactor.seconds() + self._settings.shutdown_timeout
-        if self.redis.connected:
-            await self._until(lambda: self.background_tasks.is_drained, limit)
+        if self.is_connected:
+            await self._until(lambda: all(one.is_drained for one in tasks), limit)
             # From here on no frame is accepted, so that all accepted ones can be committed and answered.
             self.gateway.draining = True
-            await self._until(lambda: not self.committer.unacked, limit)
+            await self._until(lambda: not commits.awaited, limit)
         self.gateway.close_connections()
         await self._stop_listening(UdpService)
         await self._until(lambda: not self.gateway.time_slicer.running, limit)
-        if self.redis.connected:
-            await self._until(lambda: not self.committer.unacked, limit)
-        if self.committer.unacked:
+        if self.is_connected:
+            await self._until(lambda: not commits.awaited, limit)
+        if commits.unacked:
             self.log.warn(
-                "{count} records were not committed; their locks will send again",
-                count=self.committer.unacked,
+                "{count} records were not committed; their locks will send again", count=commits.unacked
             )
-        elif self.redis.connected:
-            await self.background_tasks.deregister()
+        for partition in self.partitions:
+            if partition.redis.connected and not partition.committer.unacked:
+                await partition.background_tasks.deregister()
 
     async def _stop_listening(self, kind: type[TcpService | UdpService]) -> None:
         chosen = [listener for listener in self.listeners if isinstance(listener, kind)]

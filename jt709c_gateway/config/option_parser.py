@@ -27,10 +27,11 @@ from jt709c_gateway.config.values import (
     ADMIT_ANY,
     ADMIT_FILE,
     NO_DIALECT,
+    SHARDED,
     existing_file,
     name,
 )
-from jt709c_gateway.redis.address import EmbeddedAddress, parse_redis_address
+from jt709c_gateway.redis.address import EmbeddedAddress, parse_redis_addresses
 from jt709c_gateway.redis.credentials import PASSWORD_VARIABLE, read_password
 from jt709c_gateway.redis.endpoints import has_hash_tag
 from jt709c_gateway.transport.proxy_protocol import split_proxied
@@ -104,14 +105,9 @@ class Options(usage.Options):
                 f"--{certificates[0].replace('_', '-')} goes with an address that begins with rediss://, "
                 "rediss+sentinel:// or rediss+cluster://"
             )
-        if values["redis"].partition(":")[0].strip().endswith("+cluster") and not has_hash_tag(
-            values["prefix"]
-        ):
-            raise usage.UsageError(
-                f"--prefix: {values['prefix']!r} would spread the keys over the cluster's slots; "
-                "expected a hash tag, such as {jt709c}"
-            )
-        embedded = isinstance(parse_redis_address(values["redis"]), EmbeddedAddress)
+        addresses = parse_redis_addresses(values["redis"])
+        embedded = isinstance(addresses[0], EmbeddedAddress)
+        _check_partitions(values, len(addresses))
         if values["embedded_open"] and not embedded:
             raise usage.UsageError("--embedded-open: expected --redis embedded, whose server it is about")
         values["ask"] = _dialects(values["ask"])
@@ -151,6 +147,27 @@ def _dialects(given: tuple[str, ...]) -> frozenset[str]:
         others = ", ".join(sorted(set(given) - {NO_DIALECT}))
         raise usage.UsageError(f"--ask {NO_DIALECT}: expected it alone, not together with {others}")
     return frozenset(given) - {NO_DIALECT}
+
+
+def _check_partitions(values: dict[str, Any], servers: int) -> None:
+    prefix, partitions = values["prefix"], values["partitions"]
+    if partitions == 1:
+        if values["redis"].partition(":")[0].strip().endswith("+cluster") and not has_hash_tag(prefix):
+            raise usage.UsageError(
+                f"--prefix: {prefix!r} would spread the keys over the cluster's slots; "
+                "expected a hash tag, such as {jt709c}, or --partitions"
+            )
+        if values["pubsub"] == SHARDED:
+            raise usage.UsageError(f"--pubsub {SHARDED}: expected --partitions with more than 1")
+    elif "{" in prefix:
+        raise usage.UsageError(
+            f"--prefix: {prefix!r} would keep all {partitions} partitions in one slot; expected one without "
+            "a hash tag, since each partition adds its own"
+        )
+    if servers > partitions:
+        raise usage.UsageError(
+            f"--redis: {servers} servers share the partitions; expected --partitions {servers} or more"
+        )
 
 
 def _check_web(values: dict[str, Any]) -> None:

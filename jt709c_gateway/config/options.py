@@ -7,6 +7,7 @@ from attrs import field, frozen
 
 from jt709c_gateway.commands.signing import DEFAULT_WINDOW
 from jt709c_gateway.config.values import (
+    CLASSIC,
     SUBLOCK_SERIAL,
     UdpPort,
     admit,
@@ -25,8 +26,10 @@ from jt709c_gateway.config.values import (
     lock_endpoint,
     milliseconds,
     name,
+    partition_count,
     percent,
     prefix,
+    pubsub,
     rate,
     redis_url,
     seconds,
@@ -71,7 +74,8 @@ OPTIONS: Final = (
         "redis://127.0.0.1:6379",
         "Where Redis is: redis://[user[:password]@]host[:port][/db], rediss://…, unix:///path, "
         "redis+sentinel://host1,host2/name, redis+cluster://host1,host2 (both with rediss+ for TLS), or "
-        "embedded[:PORT] for a server of its own [default: redis://127.0.0.1:6379]",
+        "embedded[:PORT] for a server of its own; for --partitions, several with blanks between them "
+        "[default: redis://127.0.0.1:6379]",
         secret=True,
     ),
     Option(
@@ -168,6 +172,20 @@ OPTIONS: Final = (
         "open locks",
     ),
     Option("prefix", prefix, DEFAULT_PREFIX, "Prefix of all keys and channels [default: jt709c]"),
+    Option(
+        "partitions",
+        partition_count,
+        1,
+        "Parts that the fleet's keys are divided into, for a Redis Cluster or several servers; the same for "
+        "all gateways [default: 1]",
+    ),
+    Option(
+        "pubsub",
+        pubsub,
+        CLASSIC,
+        "Where events of several partitions are published: classic (channels that all of a cluster share) or "
+        "sharded (SPUBLISH on the node of the partition) [default: classic]",
+    ),
     Option("gateway", name, None, "Name of this gateway [default: host-pid]"),
     Option(
         "admit",

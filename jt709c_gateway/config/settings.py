@@ -44,6 +44,8 @@ class Settings:
     data_dir: Path
     embedded_open: bool
     prefix: str
+    partitions: int
+    pubsub: str
     gateway: str
     admit: str
     devices: Allowlist | None

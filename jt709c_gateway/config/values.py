@@ -13,12 +13,16 @@ from jt709c_gateway.gateway.allowlist_file import Allowlist, read_allowlist
 from jt709c_gateway.gateway.commands.address_proof import UdpCommands
 from jt709c_gateway.protocol.dialects import DIALECTS
 from jt709c_gateway.protocol.zones import ALL
-from jt709c_gateway.redis.address import parse_redis_address
+from jt709c_gateway.redis.address import parse_redis_addresses
+from jt709c_gateway.redis.partitions import MAX_PARTITIONS
 from jt709c_gateway.transport.proxy_protocol import PROXIED, split_proxied
 from jt709c_gateway.web.htpasswd import UserFile, UsersError, read_users
 from jt709c_gateway.web.settings import EVERYBODY, Tiles
 
 #: Values of ``--admit``.
+#: Values of --pubsub.
+CLASSIC: Final = "classic"
+SHARDED: Final = "sharded"
 ADMIT_ANY: Final = "any"
 ADMIT_FILE: Final = "file"
 ADMIT_REDIS: Final = "redis"
@@ -209,7 +213,21 @@ def directory(text: str) -> Path:
 
 def redis_url(text: str) -> str:
     """Check an address of Redis; it stays text until the password is known."""
-    parse_redis_address(text)
+    parse_redis_addresses(text)
+    return text
+
+
+def partition_count(text: str) -> int:
+    """Parse the number of partitions."""
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_PARTITIONS:
+        raise ValueError(f"expected a number from 1 to {MAX_PARTITIONS}")
+    return int(text)
+
+
+def pubsub(text: str) -> str:
+    """Parse where the events of several partitions are published."""
+    if text not in (CLASSIC, SHARDED):
+        raise ValueError(f"expected {CLASSIC} or {SHARDED}")
     return text
 
 

@@ -1,6 +1,7 @@
 """Admission of devices: all, those in a file, or those in the Redis set `jt709c:allowed`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Final
 
@@ -17,6 +18,7 @@ from jt709c_gateway.gateway.allowlist_file import (
     signature_of,
 )
 from jt709c_gateway.redis.allowlist import RedisAllowlist
+from jt709c_gateway.redis.partitions import Partitions
 
 #: Ids per query to Redis.
 _BATCH: Final = 500
@@ -190,3 +192,42 @@ class SetAdmission(Admission):
             raise
         self._refusal_logged = False
         return members
+
+
+@define(eq=False)
+class PartitionedAdmission(Admission):
+    """Admits the devices in the sets of several partitions, one `SetAdmission` for each."""
+
+    review_every = _SET_REVIEW
+
+    partitions: Partitions
+    sets: Sequence[SetAdmission]
+
+    @property
+    def asking(self) -> int:  # type: ignore[override]
+        """Number of pending queries."""
+        return sum(one.asking for one in self.sets)
+
+    def admits(self, device: str) -> None:
+        """None: only Redis knows."""
+        return
+
+    def ask(self, device: str) -> "defer.Deferred[bool]":
+        """Query the partition of the device."""
+        return self.sets[self.partitions.number(device)].ask(device)
+
+    def on_redis_ready(self) -> None:
+        """Send pending queries of all partitions."""
+        for one in self.sets:
+            one.on_redis_ready()
+
+    async def review(self, devices: Iterable[str]) -> list[str]:
+        """Query all connected devices; those of a partition that can't be reached are kept."""
+        here: list[list[str]] = [[] for _ in self.sets]
+        for device in devices:
+            here[self.partitions.number(device)].append(device)
+        gone: list[str] = []
+        for one, some in zip(self.sets, here, strict=True):
+            with suppress(txredisapi.ConnectionError):
+                gone += await one.review(some)
+        return gone

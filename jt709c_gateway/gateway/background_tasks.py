@@ -19,13 +19,14 @@ from jt709c_gateway.gateway.membership import GatewayMembership
 from jt709c_gateway.redis.command_store_types import NotOurs
 from jt709c_gateway.redis.keys import Keys
 
-_SWEEP: Final = 2.0
 _TICK: Final = 0.25
 #: Expired commands end within a second of their ttl.
 _EXPIRE: Final = 0.25
 #: Seconds between looks for commands that other gateways have accepted for our devices.
 _ROUTED: Final = 0.2
 _RETRY: Final = 2.0
+#: Seconds between looks for what other partitions have to get.
+_DELIVER: Final = 1.0
 #: Seconds between comparisons of our claims with those in Redis.
 _RECONCILE: Final = 30.0
 #: By task: what Redis refused, for the log.
@@ -37,6 +38,7 @@ _REFUSED: Final = {
     "expire": "to tell of commands whose ttl has ended",
     "_search": "to tell of lost commands",
     "_reconcile": "to tell what is in our hands",
+    "_deliver": "to deliver what is for other partitions",
 }
 
 
@@ -75,10 +77,7 @@ class BackgroundTasks(Service):
     def startService(self) -> None:
         """Start the tasks that need no Redis."""
         super().startService()  # type: ignore[no-untyped-call]
-        self._run_every(_SWEEP, self._sweep)
         self._run_every(_TICK, self._tick)
-        if self._gateway.admission.review_every is not None:
-            self._run_every(self._gateway.admission.review_every, self._gateway.session_admission.review)
 
     def start(self, connection: BlockingConnection) -> None:
         """Start the tasks that need Redis; `connection` is reserved for the blocking wait for commands."""
@@ -92,11 +91,12 @@ class BackgroundTasks(Service):
         self._run_every(_RECONCILE, self._reconcile)
         if self._identity_poller is not None:
             self._run_every(ROUND, self._identity_poller.poll)
+        if self._context.routing is not None:
+            self._run_every(_DELIVER, self._deliver)
         self._consumer.start(connection)
 
     def on_redis_ready(self) -> None:
         """Run the tasks that have waited for Redis, without waiting for their next round."""
-        self._gateway.admission.on_redis_ready()
         self._dispatcher.resume()
         self._run_once(self._after_reconnect)
 
@@ -154,9 +154,6 @@ class BackgroundTasks(Service):
         else:
             self.log.failure("{job} failed", failure, job=job.__name__)
 
-    async def _sweep(self) -> None:
-        self._gateway.sweep()
-
     async def _tick(self) -> None:
         self._dispatcher.tick()
 
@@ -188,6 +185,10 @@ class BackgroundTasks(Service):
             await self._recovery.reconcile()
             await self._recovery.reassert_sessions()
             self._dispatcher.retry()
+
+    async def _deliver(self) -> None:
+        if self._context.routing is not None and self._adoption.owns_commands:
+            await self._context.routing.deliver_abandoned(self._context.now())
 
     async def _reconcile(self) -> None:
         if self._adoption.owns_commands:

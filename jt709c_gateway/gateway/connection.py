@@ -103,6 +103,9 @@ class DeviceConnection:
                 self._malformed(message, moment.iso)
             else:
                 self._malformed_in_row = self._skipped_in_row = 0
+                if committer.of(message.device).full:
+                    self._await_room(frames[index + 1 :], message)
+                    return
                 session = self.sessions.get(message.device)
                 if session is None or session.budget.allowance < 1:
                     found = gateway.session_for(self, message, moment)
@@ -179,9 +182,8 @@ class DeviceConnection:
         gateway = self._gateway
         if gateway.draining:
             return
-        if gateway.committer.full:
-            self._unanswered -= self.is_datagram
-            self._buffer_frames(rest, message)
+        if gateway.committer.of(message.device).full:
+            self._await_room(rest, message)
             return
         moment = gateway.events.moment()
         session = gateway.session_for(self, message, moment, admitted)
@@ -212,12 +214,21 @@ class DeviceConnection:
         else:
             self.link.close(reason)
 
-    def _buffer_frames(self, frames: list[Frame], message: Message | None = None) -> None:
+    def _buffer_frames(self, frames: list[Frame]) -> None:
+        """Process these frames later; the committer is full, or too many frames are unanswered."""
         if self.is_datagram:
             self.drop_datagram("unacked")
             return
         if self._gateway.committer.full:
             self._gateway.add_paused(self)
+        self._gateway.counters.pauses += self._pending.hold(frames)
+
+    def _await_room(self, frames: list[Frame], message: Message) -> None:
+        """Process a message and the frames after it when the committer of its device has room."""
+        if self.is_datagram:
+            self._leave_unanswered("unacked")
+            return
+        self._gateway.add_paused(self)
         self._gateway.counters.pauses += self._pending.hold(frames, message)
 
     def resume_reading(self, admitted: bool | None = None) -> None:

@@ -64,7 +64,7 @@ class DataLossDetector(PeriodicService):
             self.log.failure("restoring the sessions that Redis has lost failed", result)
 
     async def _check(self) -> None:
-        committer, caller = self._context.gateway.committer, self._context.store.caller
+        committer, caller = self._context.committer, self._context.store.caller
         applied = committer.applied
         if not committer.connection.connected:
             return
@@ -105,7 +105,7 @@ class DataLossDetector(PeriodicService):
         context = self._context
         self._tell_gateways, self._gateways_at = True, self._reactor.seconds() + _GATEWAYS
         context.gateway.counters.losses += 1
-        sessions = [session for session in context.gateway.sessions if session.stored]
+        sessions = [session for session in context.sessions if session.stored]
         self.log.warn(
             "Redis has lost what it had been given; telling it again of {count} locks that are here",
             count=len(sessions),

@@ -34,7 +34,7 @@ from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.protocol.reassembly import PartStore, Reassembler
 from jt709c_gateway.redis.batch import Answer
 from jt709c_gateway.redis.commit_records import CommitRecord, KeepSession
-from jt709c_gateway.redis.committer import Committer
+from jt709c_gateway.redis.commit_router import Commits
 from jt709c_gateway.transport.interfaces import SHUTDOWN, Link
 from jt709c_gateway.util.clock import Clock
 
@@ -45,7 +45,7 @@ class Gateway:
 
     name: str
     clock: Clock
-    committer: Committer
+    committer: Commits
     ids: EventIds
     policy: Policy = field(factory=Policy)
     admission: Admission = field(factory=Admission)

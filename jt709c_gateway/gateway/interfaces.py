@@ -13,7 +13,7 @@ from jt709c_gateway.gateway.malformed import MalformedInput
 from jt709c_gateway.gateway.policy import Moment, Policy
 from jt709c_gateway.gateway.sessions import Session, SessionConnection
 from jt709c_gateway.protocol.message import Message
-from jt709c_gateway.redis.committer import Committer
+from jt709c_gateway.redis.commit_router import Commits
 
 
 class NoSession(StrEnum):
@@ -52,7 +52,7 @@ class ConnectionGateway(Protocol):
         """What it counts."""
 
     @property
-    def committer(self) -> Committer:
+    def committer(self) -> Commits:
         """Tells whether reading must pause."""
 
     @property

@@ -10,7 +10,7 @@ from jt709c_gateway.protocol.framing import MALFORMED_KEPT, Malformed
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.redis.batch import Recipient
 from jt709c_gateway.redis.commit_records import MalformedRecord
-from jt709c_gateway.redis.committer import Committer
+from jt709c_gateway.redis.commit_router import Commits
 
 #: Log lines about bad input per so many seconds; all of it is counted, and the last of it is in Redis.
 _LOG_LINES: Final = 20
@@ -31,7 +31,7 @@ class MalformedInput:
 
     log = Logger()
 
-    committer: Committer
+    committer: Commits
     counters: Counters
     _log_window_start: float = 0.0
     _logged: int = 0

@@ -32,12 +32,14 @@ class GatewayCollector(Collector):
         fleet: Callable[[], FleetCounts | None],
         skew: Callable[[], float | None] = lambda: None,
         rights_missing: Callable[[], int] = lambda: 0,
+        partitions_away: Callable[[], list[int]] = list,
     ) -> None:
         self._gateway = gateway
         self._connected = connected
         self._fleet = fleet
         self._skew = skew
         self._rights_missing = rights_missing
+        self._partitions_away = partitions_away
 
     def collect(self) -> Iterator[Any]:
         """Yield all families, in the order of docs/metrics.rst."""
@@ -205,6 +207,11 @@ class GatewayCollector(Collector):
                 gateway.parts.size,
             ),
             ("redis_up", "Whether Redis can be used.", int(self._connected())),
+            (
+                "partitions_away",
+                "Partitions of the fleet that can't be used.",
+                len(self._partitions_away()),
+            ),
         ):
             yield GaugeMetricFamily(f"jt709c_{name}", text, value=level)
 

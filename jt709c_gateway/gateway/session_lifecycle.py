@@ -30,7 +30,7 @@ from jt709c_gateway.redis.commit_records import (
     PublishedEvent,
     SessionChange,
 )
-from jt709c_gateway.redis.committer import Committer
+from jt709c_gateway.redis.commit_router import Commits
 from jt709c_gateway.util.clock import Clock
 
 #: State and reason of a `session` event.
@@ -48,7 +48,7 @@ class SessionLifecycle:
     policy: Policy
     #: Prefix of this run's session tokens; commit.lua extracts the gateway's name from it.
     token_prefix: str
-    committer: Committer = field(repr=False)
+    committer: Commits = field(repr=False)
     events: GatewayEvents = field(repr=False)
     sessions: SessionTable = field(repr=False)
     rate_limiter: RateLimiter = field(repr=False)
@@ -240,8 +240,7 @@ class SessionLifecycle:
         self.time_slicer.run(list(connection.sessions.values()), end, self._backpressure)
 
     def _backpressure(self) -> "defer.Deferred[None] | None":
-        committer = self.committer
-        if committer.unacked < committer.max_unacked // 2:
+        if self.committer.has_room:
             return None
         return task.deferLater(self.clock, _BACKPRESSURE_PAUSE, lambda: None)  # type: ignore[arg-type]
 

@@ -27,7 +27,7 @@ from jt709c_gateway.gateway.sessions import Session, SessionConnection
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.redis.batch import Answer
-from jt709c_gateway.redis.committer import Committer
+from jt709c_gateway.redis.commit_router import Commits
 
 #: Metres by which positions of a parked device may differ; its highest speed in metres per second.
 _JUMP: Final = 5_000.0
@@ -76,7 +76,7 @@ def _metres(latitude: float, longitude: float, other_latitude: float, other_long
 class UdpGuests:
     """Handles messages from UDP addresses at which their device has no session."""
 
-    committer: Committer = field(repr=False)
+    committer: Commits = field(repr=False)
     events: GatewayEvents = field(repr=False)
     sessions: SessionTable = field(repr=False)
     lifecycle: SessionLifecycle = field(repr=False)

@@ -101,6 +101,18 @@ def parse_redis_address(text: str) -> RedisAddress | EmbeddedAddress:
         raise ValueError(f"{_mask(text)!r}: {error}; expected {form}") from None
 
 
+def parse_redis_addresses(text: str) -> list[RedisAddress | EmbeddedAddress]:
+    """Parse one address, or several with blanks between them; errors as `parse_redis_address`.
+
+    Several servers share the partitions of a fleet, which a cluster does by itself.
+    """
+    found = [parse_redis_address(one) for one in text.split()] or [parse_redis_address(text)]
+    for one in found if len(found) > 1 else ():
+        if isinstance(one, EmbeddedAddress) or one.nodes:
+            raise ValueError(f"{one.masked()!r}: stands alone; expected addresses of single servers")
+    return found
+
+
 def client_endpoint(address: RedisAddress, reactor: Any, files: TlsFiles = NO_FILES) -> Any:
     """Make the stream client endpoint for an address.
 

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from attrs import define
 
+from jt709c_gateway.commands.serialization import queue_entry_id
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.command_store_types import (
     Acceptance,
@@ -85,7 +86,7 @@ class CommandStore(CommandWrites, DeviceQueries, GatewayRegistry):
         flat = [part for item in record.items() for part in item]
         result: int = await scripts.run(
             self.caller,
-            scripts.ACCEPT,
+            scripts.ACCEPT.publishing_on(self.keys.channels),
             [
                 self.keys.command(command_id),
                 self.keys.waiting(device),
@@ -136,7 +137,7 @@ class CommandStore(CommandWrites, DeviceQueries, GatewayRegistry):
         keys = self.keys
         result = await scripts.run(
             self.caller,
-            scripts.REPORT,
+            scripts.REPORT.publishing_on(self.keys.channels),
             [keys.command(command_id), keys.events, keys.history(device)],
             [keys.prefix, device, state, event, *caps],
         )
@@ -246,6 +247,20 @@ class CommandStore(CommandWrites, DeviceQueries, GatewayRegistry):
     async def ack_routed(self, count: int) -> None:
         """Remove the first `count` devices that `routed` returned."""
         await self.caller.call("LTRIM", self.keys.route(self.gateway), count, -1)
+
+    async def waiting_ids(self, device: str) -> list[str]:
+        """Return the ids of the commands that wait for a device, in order."""
+        entries = await self.caller.call("LRANGE", self.keys.waiting(device), 0, -1)
+        return [one for one in map(queue_entry_id, entries) if one is not None]
+
+    async def note_imei(self, imei: str, device: str, limit: int) -> None:
+        """Note the device of another partition that has reported an IMEI of this one.
+
+        Beyond `limit` IMEIs, another one is forgotten; its device reports it again when it connects.
+        """
+        await scripts.run(
+            self.caller, scripts.IMEI, [self.keys.imei], [self.keys.prefix, imei, device, limit]
+        )
 
     async def notify_owner(self, device: str) -> None:
         """Notify the gateway that holds a lock, if it is another one, that commands wait for it."""

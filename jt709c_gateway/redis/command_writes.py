@@ -81,6 +81,15 @@ class CommandWrites:
         """Release a command without a record from this gateway."""
         return self.release_writes(command_id)[1:]
 
+    def forward_writes(self, command_id: str, device: str) -> list[RedisCommand]:
+        """Remove a command that waited under `device` from this partition; another one gets it."""
+        return [
+            ("EXPIRE", self.keys.command(command_id), 0),
+            ("HDEL", self.keys.under_way(self.gateway), command_id),
+            ("ZREM", self.keys.deadlines, command_id),
+            ("ZREM", self.keys.recent_commands, command_id),
+        ]
+
     def requeue_writes(
         self, command_id: str, device: str, command: str, expires_at: float
     ) -> list[RedisCommand]:

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define, field, fields
 from twisted.logger import Logger
 
 from jt709c_gateway.redis.batch import Batch, Recipient, Waiting
@@ -34,6 +34,17 @@ class Statistics:
     retries: int = 0
     #: Number of calls whose records were not durable in time, by reason.
     shortfalls: Counter[Shortfall] = field(factory=Counter)
+
+    @classmethod
+    def sum_of(cls, several: "Sequence[Statistics]") -> "Statistics":
+        """Return the sums of several statistics."""
+        total = cls()
+        for one in several:
+            total.shortfalls.update(one.shortfalls)
+            for counter in fields(cls):
+                if counter.name != "shortfalls":
+                    setattr(total, counter.name, getattr(total, counter.name) + getattr(one, counter.name))
+        return total
 
 
 @define(eq=False)

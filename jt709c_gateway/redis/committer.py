@@ -26,7 +26,7 @@ from jt709c_gateway.redis.commit_records import CommitRecord
 from jt709c_gateway.redis.durability import Durability, NotDurable, Shortfall
 from jt709c_gateway.redis.errors import REPORT_EVERY
 from jt709c_gateway.redis.keys import Keys
-from jt709c_gateway.redis.scripts import COMMIT
+from jt709c_gateway.redis.scripts import COMMIT, Script
 from jt709c_gateway.util.clock import Clock
 
 #: Batches that may share one wait for durability.
@@ -129,15 +129,31 @@ class Committer:
     batching: bool = field(default=False, init=False)
     _delay: float = _RETRY_FIRST
     _shortfall_at: float = 0.0
+    _script: Script = field(init=False, repr=False)
     #: The first arguments of each call, and the packed limits.
     _call: tuple[str | int, ...] = field(init=False, repr=False)
     _limits: bytes = field(init=False, repr=False)
     _outcomes: CommitOutcomes = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._call = ("EVALSHA", COMMIT.hash, 1, self.keys.events, self.keys.prefix, self.marker)
+        self._script = COMMIT.publishing_on(self.keys.channels)
+        self._call = ("EVALSHA", self._script.hash, 1, self.keys.events, self.keys.prefix, self.marker)
         self._limits = self.limits.packed()
         self._outcomes = CommitOutcomes(self.clock, self.statistics)
+
+    def of(self, device: str) -> "Committer":
+        """Return the committer of a device's partition: this one. `CommitRouter` has several."""
+        return self
+
+    @property
+    def has_room(self) -> bool:
+        """Whether less than half of the records that may be queued are."""
+        return self.unacked < self.max_unacked // 2
+
+    @property
+    def awaited(self) -> int:
+        """Number of queued records that will be committed soon."""
+        return self.unacked
 
     @property
     def marker(self) -> str:
@@ -282,7 +298,7 @@ class Committer:
             return
         if "NOSCRIPT" in failure.getErrorMessage():
             self._calling = True
-            loading = self.connection.call("SCRIPT", "LOAD", COMMIT.source)
+            loading = self.connection.call("SCRIPT", "LOAD", self._script.source)
             loading.addCallbacks(self._loaded, self._failed)
             loading.addErrback(self._on_unexpected_error)
             return

@@ -29,20 +29,37 @@ class DeviceQueries:
 
         A device that has reported itself takes precedence over a sub-lock of the same id.
         """
-        alias = as_text(await self.caller.call("HGET", self.keys.imei, name))
+        alias = await self.device_with(name)
         device = alias or canonical(name)
         dialect, firmware, seen = await self.caller.call(
             "HMGET", self.keys.device(device), "dialect", "firmware", "seen"
         )
         if alias is None and seen is None and may_be_sublock(name):
-            master, kind = await self.caller.call("HMGET", self.keys.peripheral(name), "device", "type")
-            if master is not None:
-                device = master.decode("utf-8", "replace")
-                dialect, firmware = await self.caller.call(
-                    "HMGET", self.keys.device(device), "dialect", "firmware"
-                )
-                return Known(device, as_text(dialect), as_text(firmware), None, name, as_text(kind))
+            found = await self.look_up_sublock(name)
+            if found is not None:
+                return found
         return Known(device, as_text(dialect), as_text(firmware), alias)
+
+    async def device_with(self, imei: str) -> str | None:
+        """Return the device that has reported this IMEI."""
+        return as_text(await self.caller.call("HGET", self.keys.imei, imei))
+
+    async def look_up_device(self, device: str, alias: str | None = None) -> tuple[Known, str | None]:
+        """Return what is known of a device, and its IMEI; None for that of an unknown device."""
+        dialect, firmware, seen, imei = await self.caller.call(
+            "HMGET", self.keys.device(device), "dialect", "firmware", "seen", "imei"
+        )
+        known = Known(device, as_text(dialect), as_text(firmware), alias)
+        return known, None if seen is None else as_text(imei) or ""
+
+    async def look_up_sublock(self, name: str) -> Known | None:
+        """Return the master of a sub-lock with its type; None when it has not reported."""
+        master, kind = await self.caller.call("HMGET", self.keys.peripheral(name), "device", "type")
+        if master is None:
+            return None
+        device = master.decode("utf-8", "replace")
+        dialect, firmware = await self.caller.call("HMGET", self.keys.device(device), "dialect", "firmware")
+        return Known(device, as_text(dialect), as_text(firmware), None, name, as_text(kind))
 
     async def peripheral_type(self, peripheral: str) -> str | None:
         """Return the type of a sub-lock or sensor; None when it has not reported."""

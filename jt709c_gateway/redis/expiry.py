@@ -51,7 +51,7 @@ async def expire(
     """
     looked_at, ended, refused, reason, states = await scripts.run(
         caller,
-        scripts.EXPIRE,
+        scripts.EXPIRE.publishing_on(keys.channels),
         [keys.deadlines, keys.events, keys.recent_commands],
         [
             keys.prefix,

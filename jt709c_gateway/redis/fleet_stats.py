@@ -1,6 +1,6 @@
 """Fleet-wide counts from Redis, for /metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -32,6 +32,23 @@ class FleetCounts:
     under_way: int
     oldest: float | None
     let_go: Mapping[str, int] = field(factory=dict)
+
+    @classmethod
+    def sum_of(cls, several: "Sequence[FleetCounts | None]") -> "FleetCounts | None":
+        """Return the counts of a fleet in several partitions; None when one of them is unknown."""
+        known = [one for one in several if one is not None]
+        if len(known) < len(several):
+            return None
+        oldest = [one.oldest for one in known if one.oldest is not None]
+        return cls(
+            sum(one.locks for one in known),
+            {span: sum(one.seen[span] for one in known) for span in SPANS},
+            sum(one.untaken for one in known),
+            sum(one.waiting for one in known),
+            sum(one.under_way for one in known),
+            min(oldest, default=None),
+            {what: sum(one.let_go[what] for one in known) for what in known[0].let_go},
+        )
 
 
 async def count_fleet(caller: Caller, keys: Keys, now: float) -> FleetCounts:

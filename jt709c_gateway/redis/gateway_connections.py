@@ -13,6 +13,7 @@ from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.client_protocol import RedisProtocol
 from jt709c_gateway.redis.connector import RedisConnector
 from jt709c_gateway.redis.durability import Durability
+from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.late_connection import LateConnection
 from jt709c_gateway.redis.redis_time import RedisTime
 
@@ -24,8 +25,9 @@ class GatewayConnections(MultiService):
     """Three connections: for commits, for commands, and for the blocking wait for new commands.
 
     A commit that waits for durability blocks its connection; without such waits, `commits` and `commands` are
-    one connection. `probe` is one of our keys, a hash. `examine` is called with each new connection.
-    `commits_ready` and `commands_ready` are called each time these can be used.
+    one connection. `keys` are those of the server's partition; without `redis_time`, Redis's clock is not
+    read. `examine` is called with each new connection, and refuses it by an exception. `commits_ready` and
+    `commands_ready` are called each time these can be used.
     """
 
     log = Logger()
@@ -34,8 +36,8 @@ class GatewayConnections(MultiService):
         self,
         durability: Durability,
         reply_timeout: float,
-        probe: str,
-        redis_time: RedisTime,
+        keys: Keys,
+        redis_time: RedisTime | None,
         *,
         examine: Callable[[RedisProtocol], Awaitable[None]],
         commits_ready: Callable[[], None],
@@ -43,6 +45,8 @@ class GatewayConnections(MultiService):
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._redis_time = redis_time
+        self._channels = keys.channels
+        probe = keys.imei
         self._examine = examine
         usable = partial(LateConnection, probe=probe, prepare=self._prepare)
         self.blocking = LateConnection(probe=probe, reply_timeout=_BLOCKING_TIMEOUT)
@@ -78,10 +82,11 @@ class GatewayConnections(MultiService):
 
     async def _prepare(self, protocol: RedisProtocol) -> None:
         """Measure Redis's clock, load the scripts and check the rights before a connection is used."""
-        # The rights check reports a missing right.
-        with suppress(txredisapi.ResponseError):
-            await self._redis_time.measure(protocol)
-        await scripts.load(protocol)
+        if self._redis_time is not None:
+            # The rights check reports a missing right.
+            with suppress(txredisapi.ResponseError):
+                await self._redis_time.measure(protocol)
+        await scripts.load(protocol, self._channels)
         await self._examine(protocol)
 
     async def _prepare_synced(self, protocol: RedisProtocol) -> None:

@@ -3,6 +3,7 @@
 No other Python module spells them, and no Lua script, where `lua_source.py` puts them in.
 """
 
+from enum import StrEnum
 from typing import Final
 
 from attrs import frozen
@@ -10,15 +11,28 @@ from attrs import frozen
 DEFAULT_PREFIX: Final = "jt709c"
 
 
+class Channels(StrEnum):
+    """Where the events of a partition are published."""
+
+    OWN = "own"
+    """On channels under the prefix of its keys, which are all keys."""
+    SHARED = "shared"
+    """On channels that all partitions share, under the prefix before the partition's number."""
+    SHARDED = "sharded"
+    """With sharded pub/sub (SPUBLISH) on channels under the prefix of its keys, on the node that has them."""
+
+
 @frozen
 class Keys:
     """Keys and channels under one prefix. On Redis Cluster the prefix is a hash tag such as `{jt709c}`."""
 
     prefix: str = DEFAULT_PREFIX
+    channels: Channels = Channels.OWN
 
     def channel(self, kind: str, device: str) -> str:
         """Channel on which events of this kind and device are published; `*` for either makes a pattern."""
-        return f"{self.prefix}:event:{kind}:{device}"
+        shared = self.channels is Channels.SHARED
+        return f"{self.prefix.rpartition(':')[0] if shared else self.prefix}:event:{kind}:{device}"
 
     @property
     def events(self) -> str:
@@ -143,6 +157,16 @@ class Keys:
     def recent_commands(self) -> str:
         """Sorted set, capped: ids of the last commands by their time of acceptance, epoch seconds."""
         return f"{self.prefix}:commands:recent"
+
+    @property
+    def transfers(self) -> str:
+        """List: what other partitions have to get from this one, see `redis/transfers.py`."""
+        return f"{self.prefix}:transfers"
+
+    @property
+    def transfer_lease(self) -> str:
+        """String, expiring: the gateway that delivers what others have left among the transfers."""
+        return f"{self.prefix}:transfers:lease"
 
     def reply(self, name: str) -> str:
         """List, expiring: outcomes of the commands with this `reply_to` name."""

@@ -5,9 +5,12 @@ from importlib.resources import files
 from inspect import signature
 from typing import Final
 
-from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.keys import Channels, Keys
 
 _NAME: Final = re.compile(r"\bkey_([a-z_]+)\b")
+#: The name of channels, and what derives their prefix from that of a partition.
+_CHANNEL: Final = "channel"
+_SHARED: Final = "local channels = string.match(prefix, '^(.*):')\n"
 #: Stands for the variable parts of a name.
 _VARIABLE: Final = "\0"
 
@@ -16,8 +19,10 @@ _VARIABLE: Final = "\0"
 Part = str | tuple[str, ...]
 
 
-def assemble(*parts: Part) -> bytes:
+def assemble(*parts: Part, channels: Channels = Channels.OWN) -> bytes:
     """Return the source made of these files in `lua`, with the names of keys put in.
+
+    `channels` says where the script publishes events.
 
     `ARGV[1]` of a script with such names is the prefix. `key_devices` stands for the name `Keys.devices`, and
     `key_device` for that of `Keys.device` up to its first variable part: ``key_device .. device``. Each is
@@ -28,8 +33,17 @@ def assemble(*parts: Part) -> bytes:
     one step. That takes an eighth off a batch of six records. A function may use 60 variables of outer ones.
     """
     code = _nested(parts)
-    code, names = _NAME.subn(lambda found: f"prefix .. '{_constant(found[1])}'", code)
-    return (f"local prefix = ARGV[1]\n{code}" if names else code).encode()
+    if channels is Channels.SHARDED:
+        code = code.replace("'PUBLISH'", "'SPUBLISH'")
+    shared = channels is Channels.SHARED
+
+    def named(found: re.Match[str]) -> str:
+        start = "channels" if shared and found[1] == _CHANNEL else "prefix"
+        return f"{start} .. '{_constant(found[1])}'"
+
+    code, names = _NAME.subn(named, code)
+    head = "local prefix = ARGV[1]\n" + (_SHARED if shared else "")
+    return (head + code if names else code).encode()
 
 
 def _nested(parts: tuple[Part, ...]) -> str:

@@ -7,7 +7,7 @@ from msgspec.msgpack import encode
 
 from jt709c_gateway.protocol.events import KINDS
 from jt709c_gateway.redis import scripts
-from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.keys import Channels, Keys
 from jt709c_gateway.redis.scripts import Caller
 
 #: Placeholder for a device, a command or a gateway in a key: rights are given by pattern.
@@ -63,7 +63,8 @@ def needed(keys: Keys, admits: bool = False) -> list[tuple[str, ...]]:
     table = {**NEEDED, **(ADMITTING if admits else {})}
     found = [(command, _key(keys, name)) for name, commands in table.items() for command in commands.split()]
     moves = [(one, keys.commands, keys.intake(_ANY)) for one in ("LMOVE", "BLMOVE")]
-    channels = [("PUBLISH", keys.channel(kind, _ANY)) for kind in KINDS]
+    publish = "SPUBLISH" if keys.channels is Channels.SHARDED else "PUBLISH"
+    channels = [(publish, keys.channel(kind, _ANY)) for kind in KINDS]
     return [*found, *moves, ("LMOVE", keys.intake(_ANY), keys.commands), *channels, ("TIME",)]
 
 

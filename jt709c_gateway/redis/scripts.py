@@ -1,5 +1,6 @@
 """The Lua scripts, called by hash and loaded again when the server has lost them."""
 
+from functools import cache
 from hashlib import sha1
 from typing import Any, Final, Protocol
 
@@ -7,6 +8,7 @@ import txredisapi
 from attrs import field, frozen
 from twisted.internet import defer
 
+from jt709c_gateway.redis.keys import Channels
 from jt709c_gateway.redis.lua_source import Part, assemble
 
 #: How often a script is loaded for one call: it can be flushed between loading and use.
@@ -18,14 +20,24 @@ class Script:
     """A script; the server knows it by the `hash` of its source."""
 
     name: str
+    parts: tuple[Part, ...] = field(repr=False)
     source: bytes = field(repr=False)
     hash: str
 
     @classmethod
     def of(cls, name: str, *parts: Part) -> "Script":
         """Assemble the script `name` from the files `parts`; by default from the file of its name."""
-        source = assemble(*(parts or (name,)))
-        return cls(name, source, sha1(source, usedforsecurity=False).hexdigest())
+        return _assembled(name, parts or (name,), Channels.OWN)
+
+    def publishing_on(self, channels: Channels) -> "Script":
+        """Return the form of this script that publishes events there."""
+        return _assembled(self.name, self.parts, channels)
+
+
+@cache
+def _assembled(name: str, parts: tuple[Part, ...], channels: Channels) -> Script:
+    source = assemble(*parts, channels=channels)
+    return Script(name, parts, source, sha1(source, usedforsecurity=False).hexdigest())
 
 
 #: What the scripts that touch a command begin with.
@@ -58,10 +70,13 @@ RENEW: Final = Script.of("gateway_renew")
 SURVEY: Final = Script.of("fleet_survey")
 FLEET: Final = Script.of("fleet_read")
 RIGHTS: Final = Script.of("rights")
+PARK: Final = Script.of("transfer_park")
+IMEI: Final = Script.of("imei_note")
 
 SCRIPTS: Final = (
     *(COMMIT, ACCEPT, CLAIM, REMOVE, ADOPT, REPORT, HANDS, EXPIRE),
     *(ASK, ENTER, RENEW, SURVEY, FLEET, RIGHTS),
+    *(PARK, IMEI),
 )
 
 
@@ -72,10 +87,10 @@ class Caller(Protocol):
         """Send one command; return a Deferred of its reply."""
 
 
-async def load(caller: Caller) -> None:
-    """Load all scripts into the server."""
+async def load(caller: Caller, channels: Channels = Channels.OWN) -> None:
+    """Load all scripts into the server, in the form that publishes events on these channels."""
     for script in SCRIPTS:
-        await caller.call("SCRIPT", "LOAD", script.source)
+        await caller.call("SCRIPT", "LOAD", script.publishing_on(channels).source)
 
 
 async def run(caller: Caller, script: Script, keys: list[str], arguments: list[Any]) -> Any:

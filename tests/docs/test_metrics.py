@@ -23,7 +23,7 @@ def exported() -> set[str]:
     )
     service = makeService(options)
     assert isinstance(service, GatewayService)
-    service.fleet_stats.fleet = FleetCounts(0, {}, 0, 0, 0, oldest=0.0)
+    service.partitions[0].fleet_stats.fleet = FleetCounts(0, {}, 0, 0, 0, oldest=0.0)
     service.redis_time.known = True
     families = [*service.registry.collect(), *WorkersCollector([]).collect()]
     return {f"{one.name}_total" if one.type == "counter" else one.name for one in families}

@@ -18,6 +18,7 @@ from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.gateway.commands.identity_queries import IdentityPoller
 from jt709c_gateway.gateway.event_ids import EventIds
 from jt709c_gateway.gateway.gateway import Gateway
+from jt709c_gateway.gateway.maintenance import Maintenance
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.command_store import CommandStore
@@ -116,13 +117,15 @@ class Node:
         limits = options.pop("limits", None) or Limits()
         dialects = frozenset(options.pop("ask", ()))
         ttl = options.pop("ttl", GATEWAY_TTL)
-        context = CommandContext(self.gateway, store, _profiles, limits, **options)
+        context = CommandContext(self.gateway, self.committer, store, _profiles, limits, **options)
         self.dispatcher = CommandDispatcher(context)
         asking = IdentityPoller(self.dispatcher, dialects)
         self.background_tasks = BackgroundTasks(
             self.clock, self.gateway, self.dispatcher, self.keys, ttl, asking
         )
-        connect(self.gateway, self.dispatcher, asking, self.background_tasks)
+        self.poller = asking
+        self.maintenance = Maintenance(self.clock, self.gateway)
+        connect(self.gateway, [self])
 
     def wall(self) -> datetime:
         """The time of its wall clock."""
@@ -130,6 +133,7 @@ class Node:
 
     def start(self) -> "Node":
         """Start the gateway's background tasks."""
+        self.maintenance.startService()
         self.background_tasks.startService()
         self.background_tasks.start(self.blocking)
         self.connected()

@@ -194,6 +194,9 @@ class _Sink:
         self.boot = boot
         self.records: list[Record] = []
 
+    def of(self, device: str) -> "_Sink":
+        return self
+
     def submit(self, *arguments: Any, **more: Any) -> None:
         self.records.append(Record(*arguments, **more))
 

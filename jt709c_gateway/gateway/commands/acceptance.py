@@ -13,10 +13,10 @@ from jt709c_gateway.redis.command_store_types import Events, Known
 from jt709c_gateway.util.timestamps import iso
 
 
-async def find_device(context: CommandContext, command: Command) -> Known:
-    """The device that a command is for, as far as it is known."""
-    known = await context.store.look_up(command.device)
-    session = context.gateway.sessions.get(command.device)
+async def find_device(context: CommandContext, name: str) -> Known:
+    """The device that a command with this name is for, as far as it is known."""
+    known = await context.look_up(name)
+    session = context.gateway.sessions.get(name)
     if session is not None:
         return evolve(known, device=session.device, peripheral=None)
     return known
@@ -39,14 +39,14 @@ def acceptance_events(
         public = {name: record[name] for name in PUBLIC_FIELDS}
         return gateway.events.encode(device, KIND_COMMAND, public, session)
 
-    limits = gateway.committer.limits
+    limits = context.committer.limits
     return Events(text(queued), text(waiting), text(failed), limits.events, limits.history)
 
 
 async def report_known(context: CommandContext, command: Command) -> None:
     """Publish the current state of a command whose id is known already; it is not executed again."""
     gateway, publisher = context.gateway, context.publisher
-    limits = gateway.committer.limits
+    limits = context.committer.limits
     while record := await context.store.record(command.id):
         fields = from_hash(record)
         public = {name: iso(fields[name]) if name.endswith("_at") else fields[name] for name in PUBLIC_FIELDS}

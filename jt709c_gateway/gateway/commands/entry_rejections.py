@@ -88,7 +88,7 @@ class EntryRejections:
         device, is_known = UNKNOWN, False
         if error.device is not None:
             session = self.context.gateway.sessions.get(error.device)
-            known = await self.context.store.look_up(error.device)
+            known = await self.context.look_up(error.device)
             device = known.device if session is None else session.device
             is_known = session is not None or known.is_known
         rejections.hide_unknown_names(self.context, error, is_known=is_known)

@@ -76,10 +76,10 @@ class CommandExpiry:
         in the same order. This relies on the order of `protocol.events.Event`: `v` and `id` first, `data`
         last. `test_fields_of_other_events` fails when that changes.
         """
-        gateway = self.context.gateway
+        gateway, limits = self.context.gateway, self.context.committer.limits
         text = gateway.events.encode(_DEVICE, KIND_COMMAND, _DATA)
         number, _, rest = text.removeprefix('{"v":1,"id":"').partition('"')
         before, _, after = rest.partition(f'"device":"{_DEVICE}"')
         middle, _, end = after.rpartition('{"data":null}')
         parts = (f'{{"v":1,"id":"{number}', f'"{before}"device":"', f'"{middle}', end)
-        return Announcement(parts, gateway.committer.limits.events, gateway.committer.limits.history)
+        return Announcement(parts, limits.events, limits.history)

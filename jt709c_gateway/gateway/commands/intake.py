@@ -10,6 +10,7 @@ from twisted.internet import defer
 
 from jt709c_gateway.commands.catalogue import LOCAL_COMMANDS
 from jt709c_gateway.commands.check import CheckedForDevice, check_command
+from jt709c_gateway.commands.forwarding import forwarded_entry, read_forwarded
 from jt709c_gateway.commands.lifecycle import CommandExecution
 from jt709c_gateway.commands.model import Command, CommandState, InvalidCommand, parse_command
 from jt709c_gateway.commands.serialization import PUBLIC_FIELDS, to_hash, to_queue_entry
@@ -88,7 +89,11 @@ class Intake:
 
     def _parse(self, entry: bytes, now: float) -> _ParsedEntry:
         try:
-            command = parse_command(entry, now)
+            forwarded = forwarded_entry(entry)
+            if forwarded is None:
+                command = parse_command(entry, now)
+            else:
+                command = read_forwarded(forwarded, now)
             self.context.authorizer.check_new(command, now)
         except Exception as error:
             # An unexpected error, too, must concern this entry only.
@@ -103,10 +108,10 @@ class Intake:
         return list(lanes.values())
 
     async def _with_device(self, read: _ParsedEntry) -> _ParsedEntry:
-        if isinstance(read.command, Exception):
+        if not isinstance(read.command, Command):
             return read
         try:
-            return evolve(read, known=await find_device(self.context, read.command))
+            return evolve(read, known=await find_device(self.context, read.command.device))
         except defer.CancelledError:
             raise
         except Exception as error:
@@ -124,6 +129,8 @@ class Intake:
 
     async def _process_entry(self, read: _ParsedEntry, now: float) -> None:
         entry, command = read.entry, read.command
+        if await self._forwarded(read, now):
+            return
         try:
             if isinstance(command, Exception):
                 raise command
@@ -134,6 +141,15 @@ class Intake:
                 await self._enqueue(command, read.known, entry, now)
         except InvalidCommand as error:
             await self.rejections.reject(error, entry, now)
+
+    async def _forwarded(self, read: _ParsedEntry, now: float) -> bool:
+        """Forward an entry to the partition of its device; False when it is here, or names none."""
+        routing, command, known = self.context.routing, read.command, read.known
+        if routing is None or not isinstance(command, Command | InvalidCommand) or command.device is None:
+            return False
+        if known is None:
+            known = await find_device(self.context, command.device)
+        return await routing.forward(read.entry, command, known, now)
 
     async def _check(self, command: Command, known: Known) -> CheckedForDevice:
         session = self.context.gateway.sessions.get(known.device)
@@ -160,7 +176,8 @@ class Intake:
                 acceptance_events(context, device, queued, waiting, failed),
                 str(iso(now)),
                 reachable=dispatcher.is_reachable(device),
-                name=given.device,
+                # Only here it is certain that the name still stands for this device.
+                name=given.device if self.context.has_name(given.device) else "",
                 alias=known.alias,
             )
         except Exception:
@@ -170,7 +187,7 @@ class Intake:
         if result is Acceptance.NOT_OURS:
             return
         if result is Acceptance.RENAMED:
-            await self._enqueue(given, await find_device(self.context, given), entry, now)
+            await self._enqueue(given, await find_device(self.context, given.device), entry, now)
             return
         if result is Acceptance.KNOWN:
             await report_known(self.context, command)

@@ -29,7 +29,7 @@ class LocalCommands:
             await report_known(self.context, command)
             await store.drop(entry)
             return
-        known = await find_device(self.context, command)
+        known = await find_device(self.context, command.device)
         device = known.device
         check_local(command, known, self.context.profiles)
         if command.name == CANCEL and self.context.authorizer.keys.limits_devices(command):

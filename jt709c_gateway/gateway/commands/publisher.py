@@ -1,6 +1,6 @@
 """Commits the steps of commands and publishes them as events (docs/commands.rst)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import txredisapi
@@ -14,6 +14,7 @@ from jt709c_gateway.commands.model import CommandState
 from jt709c_gateway.commands.replies import Answer
 from jt709c_gateway.commands.serialization import PUBLIC_FIELDS, to_hash, to_queue_entry
 from jt709c_gateway.gateway.commands.claims import Claims
+from jt709c_gateway.gateway.commands.partition_routing import PartitionRouting
 from jt709c_gateway.gateway.gateway import Gateway
 from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.protocol.events import KIND_COMMAND, to_text
@@ -25,6 +26,7 @@ from jt709c_gateway.redis.commit_records import (
     RedisCommand,
     UnknownCondition,
 )
+from jt709c_gateway.redis.committer import Committer
 
 _UNSETTLED: Final = frozenset({CommandState.UNCONFIRMED, CommandState.UNCERTAIN})
 
@@ -36,8 +38,10 @@ class CommandPublisher:
     log = Logger()
 
     gateway: Gateway
+    committer: Committer
     store: CommandStore
     claims: Claims
+    routing: PartitionRouting | None = None
 
     def publish(
         self,
@@ -110,12 +114,15 @@ class CommandPublisher:
         token = self.claims.token(command.id)
         public = {name: transition.fields[name] for name in PUBLIC_FIELDS}
         ended = transition.fields["ended_at"] is not None
+        outcome: list[RedisCommand] = []
         if ended and transition.announce:
-            commands = commands + self.reply_writes(command.reply_to, public)
+            outcome = self.reply_writes(command.reply_to, public)
+            commands = commands + outcome
 
         def committed(written: bool) -> None:
             if written and transition.announce:
                 self.gateway.counters.commands[transition.state] += 1
+                self.deliver_outcome(command.reply_to, outcome)
             if ended and (written or report is None):
                 self.claims.discard(command.id, token)
             if ended and run.attempts and self.gateway.sessions.get(command.device) is None:
@@ -160,7 +167,19 @@ class CommandPublisher:
 
     def reply_writes(self, name: str | None, public: dict[str, Any]) -> list[RedisCommand]:
         """Redis commands that push an outcome to the reply list `name`; none without a name."""
-        return [] if name is None else self.store.reply_writes(name, to_text(public))
+        if name is None:
+            return []
+        text = to_text(public)
+        if self.routing is not None:
+            stored = self.routing.outcome_writes(name, text, self.gateway.wall().timestamp())
+            if stored is not None:
+                return stored
+        return self.store.reply_writes(name, text)
+
+    def deliver_outcome(self, name: str | None, commands: Sequence[RedisCommand]) -> None:
+        """Deliver the outcome among committed `reply_writes`, if its list is in another partition."""
+        if name is not None and self.routing is not None and self.routing.is_elsewhere(name) and commands:
+            self.routing.deliver_outcome(name, commands)
 
     def submit(
         self,
@@ -184,7 +203,7 @@ class CommandPublisher:
         record = EventsRecord(
             device=device, events=events, commands=commands, condition=condition, token=token
         )
-        self.gateway.committer.submit(record, then=then)
+        self.committer.submit(record, then=then)
 
     def after_commit(self, device: str, then: Callable[[bool], None]) -> None:
         """Call `then` when everything submitted up to now is committed."""

@@ -12,7 +12,6 @@ from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.gateway.commands.executor import CommandExecutor
 from jt709c_gateway.gateway.commands.restore import restore
-from jt709c_gateway.gateway.sessions import Session
 from jt709c_gateway.redis.command_store_types import Record
 from jt709c_gateway.redis.gateway_registry import SESSIONS_AT_ONCE
 
@@ -88,7 +87,7 @@ class CommandRecovery:
     async def reassert_sessions(self) -> None:
         """Store all our sessions again, after the lease had lapsed."""
         gateway = self.context.gateway
-        sessions: list[Session] = [session for session in gateway.sessions if session.stored]
+        sessions = [session for session in self.context.sessions if session.stored]
         for start in range(0, len(sessions), SESSIONS_AT_ONCE):
             for session in sessions[start : start + SESSIONS_AT_ONCE]:
                 if gateway.sessions.get(session.device) is session:

@@ -47,7 +47,7 @@ def known_metrics() -> Known:
     options = Options()
     options.parseOptions(["--redis", "redis://127.0.0.1:1", "--gateway", "gw1", "--no-tcp", "--no-udp"])
     service = GatewayService(Clock(), options.settings, load_profiles(None))
-    service.fleet_stats.fleet = FleetCounts(1, dict.fromkeys(SPANS, 1), 1, 1, 1, oldest=1.0)
+    service.partitions[0].fleet_stats.fleet = FleetCounts(1, dict.fromkeys(SPANS, 1), 1, 1, 1, oldest=1.0)
     service.redis_time.note(0.0, 0.0, 0.0)
     counters = service.gateway.counters
     counters.frames["jt709", "location"] = counters.malformed["check"] = counters.dropped["idle"] = 1

@@ -10,6 +10,7 @@ from jt709c_gateway.redis.address import client_endpoint
 from jt709c_gateway.redis.connector import RedisConnector
 from jt709c_gateway.redis.durability import Durability
 from jt709c_gateway.redis.gateway_connections import GatewayConnections
+from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.late_connection import LateConnection
 from jt709c_gateway.redis.redis_time import RedisTime
 from tests.support import key_prefix, shared_server
@@ -63,7 +64,7 @@ class GatewayConnectionsTests(TestCase):
         connections = GatewayConnections(
             Durability(),
             5.0,
-            f"{key_prefix()}:imei",
+            Keys(key_prefix()),
             time,
             examine=self._examine,
             commits_ready=lambda: told.append("commits"),
@@ -90,7 +91,7 @@ class SharingTests(SynchronousTestCase):
             connections = GatewayConnections(
                 durability,
                 5.0,
-                "k",
+                Keys("k"),
                 RedisTime(task.Clock()),
                 examine=lambda protocol: defer.succeed(None),
                 commits_ready=lambda: None,
