@@ -136,7 +136,7 @@ class GatewayService(MultiService):
             self.redis_time,
             secrets.token_hex(8),
             CommitMetrics(self.registry).observe,
-            PartitionCheck(layout),
+            PartitionCheck(reactor, layout, any(one.nodes for one in self._addresses)),
             self._partition_ready,
             partial(stop_for, reactor),
         )
@@ -273,7 +273,8 @@ class GatewayService(MultiService):
         if self._web is not None:
             self._web.use(connectors[0])
         for one in self.partitions:
-            one.use(connectors[one.number % len(connectors)])
+            connector = connectors[one.number % len(connectors)]
+            one.use(connector if len(self.partitions) == 1 else connector.named(f"partition {one.number}"))
 
     def _partition_ready(self, number: int) -> None:
         self.gateway.admission.on_redis_ready()

@@ -159,6 +159,11 @@ class Keys:
         return f"{self.prefix}:commands:recent"
 
     @property
+    def partitions(self) -> str:
+        """String: how many partitions there are; in each of several."""
+        return f"{self.prefix}:partitions"
+
+    @property
     def transfers(self) -> str:
         """List: what other partitions have to get from this one, see `redis/transfers.py`."""
         return f"{self.prefix}:transfers"

@@ -4,14 +4,18 @@ Each partition has a marker with their number. A partition without one is used o
 been checked, so that no gateway writes to a store that others have divided in another way.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import txredisapi
-from attrs import define
+from attrs import define, field
+from twisted.internet import defer
 
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.partitions import Partitions, partition_prefix
 from jt709c_gateway.redis.scripts import Caller
+
+#: Seconds to wait for the first partition; the connection is tried again after that.
+_PATIENCE: Final = 3.0
 
 
 class WrongPartitions(Exception):
@@ -29,18 +33,17 @@ def _partitions(count: int) -> str:
     return "1 partition" if count == 1 else f"{count} partitions"
 
 
-def marker(keys: Keys) -> str:
-    """Return the key with the number of partitions: a string in each partition."""
-    return f"{keys.prefix}:partitions"
-
-
 @define(eq=False)
 class PartitionCheck:
     """Checks the partitions of one gateway, each over its own connection."""
 
+    clock: Any
     partitions: Partitions
-    #: Whether the first partition was checked.
+    #: Whether Redis is a cluster: a single partition has another prefix there, a hash tag.
+    is_cluster: bool = False
+    #: Whether the first partition was checked, and who waits for that.
     first_checked: bool = False
+    _waiting: "list[defer.Deferred[None]]" = field(factory=list, repr=False)
 
     async def check(self, caller: Caller, number: int) -> None:
         """Check a partition, and mark it.
@@ -51,20 +54,34 @@ class PartitionCheck:
         if count == 1:
             await self._check_single(caller)
             return
-        key = marker(self.partitions.keys[number])
+        key = self.partitions.keys[number].partitions
         found = await caller.call("GET", key)
         if found is None and number and not self.first_checked:
-            raise txredisapi.ConnectionError("it has to wait for partition 0, which was not reached yet")
+            await self._first()
         if found is None:
-            await self._refuse_single(caller)
+            if not self.is_cluster:
+                await self._refuse_single(caller)
             found = await caller.call("SET", key, count, "NX", "GET") or count
         if int(found) != count:
             raise WrongPartitions(self.partitions.prefix, int(found), count)
-        self.first_checked = self.first_checked or number == 0
+        if number == 0:
+            self.first_checked, waiting, self._waiting = True, self._waiting, []
+            for one in waiting:
+                one.callback(None)
+
+    async def _first(self) -> None:
+        """Wait until the first partition was checked."""
+        waiting: defer.Deferred[None] = defer.Deferred(self._waiting.remove)
+        self._waiting.append(waiting)
+        try:
+            await waiting.addTimeout(_PATIENCE, self.clock)
+        except defer.TimeoutError:
+            reason = "partition 0, which tells how many there are, can't be reached"
+            raise txredisapi.ConnectionError(reason) from None
 
     async def _check_single(self, caller: Caller) -> None:
         """Refuse a store of several partitions, as far as it is on this server."""
-        found = await _readable(caller, "GET", marker(Keys(partition_prefix(self.partitions.prefix, 0))))
+        found = await _readable(caller, "GET", Keys(partition_prefix(self.partitions.prefix, 0)).partitions)
         if found is not None:
             raise WrongPartitions(self.partitions.prefix, int(found), 1)
 

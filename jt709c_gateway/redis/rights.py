@@ -46,6 +46,13 @@ NEEDED: Final = {
     "gateways": "SADD SREM SMEMBERS",
     "epoch": "GET SET",
 }
+#: The same for several partitions.
+PARTITIONED: Final = {
+    "imei": "TYPE HGET HSET HDEL HLEN HRANDFIELD",
+    "transfers": "LLEN LRANGE LREM RPUSH",
+    "transfer_lease": "GET SET",
+    "partitions": "GET SET",
+}
 #: The same for ``--admit redis``.
 ADMITTING: Final = {"allowed": "SMISMEMBER"}
 
@@ -60,7 +67,8 @@ def _key(keys: Keys, name: str) -> str:
 
 def needed(keys: Keys, admits: bool = False) -> list[tuple[str, ...]]:
     """Return every command that a gateway runs, with key or channel; `admits` includes ``--admit redis``."""
-    table = {**NEEDED, **(ADMITTING if admits else {})}
+    several = keys.channels is not Channels.OWN
+    table = {**NEEDED, **(PARTITIONED if several else {}), **(ADMITTING if admits else {})}
     found = [(command, _key(keys, name)) for name, commands in table.items() for command in commands.split()]
     moves = [(one, keys.commands, keys.intake(_ANY)) for one in ("LMOVE", "BLMOVE")]
     publish = "SPUBLISH" if keys.channels is Channels.SHARDED else "PUBLISH"

@@ -59,6 +59,8 @@ BAD: dict[str, tuple[list[str], str]] = {
     "web-tiles-attribution": (["", "x" * 301, "a\u200eb"], "printable"),
     "data-dir": ([""], "directory"),
     "prefix": (["", "a b", "a*", "ä", "x" * 65], "letters"),
+    "partitions": (["", "0", "257", "-1", "x"], "from 1 to 256"),
+    "pubsub": (["", "shared"], "classic or sharded"),
     "gateway": (["", "a b", "a:b", "ä", "x" * 65], "letters"),
     "workers": ([*COUNTS, "65", "100"], "from 1 to 64"),
     "idle-timeout": (SECONDS, "seconds"),
