@@ -29,8 +29,10 @@ _AVERAGED: Final = 4
 class Committer(Protocol):
     """What is told when sockets are read together: the committer."""
 
-    #: Number of records that were ever submitted.
-    submitted: int
+    @property
+    def submitted(self) -> int:
+        """Number of records that were ever submitted."""
+
     #: Set while records are submitted that `send_batch` will send.
     batching: bool
 

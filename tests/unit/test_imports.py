@@ -19,13 +19,9 @@ LAYERS = (
     ("gateway", "client"),
     ("web",),
     ("config",),
-<<<<<<< HEAD
     ("startup", "lock_ports", "cli"),
-=======
-    ("startup", "cli"),
     ("partition",),
     ("configured_parts",),
->>>>>>> db9451e (Partitions: a gateway keeps devices in several sets of keys)
     ("daemon",),
     ("workers",),
     ("service",),
