@@ -30,7 +30,7 @@ from jt709c_gateway.gateway.imei_index import ImeiIndex
 from jt709c_gateway.gateway.maintenance import Maintenance
 from jt709c_gateway.gateway.metrics import CommitMetrics, GatewayCollector
 from jt709c_gateway.lock_ports import inherited_listener, lock_listeners
-from jt709c_gateway.partition import Partition, SharedParts
+from jt709c_gateway.partition import Partition, SharedParts, away, rights_missing
 from jt709c_gateway.redis.address import EmbeddedAddress, RedisAddress, parse_redis_addresses
 from jt709c_gateway.redis.commit_router import CommitRouter
 from jt709c_gateway.redis.committer import Committer
@@ -173,8 +173,8 @@ class GatewayService(MultiService):
                 lambda: self.is_connected,
                 lambda: FleetCounts.sum_of([one.fleet_stats.fleet for one in self.partitions]),
                 lambda: self.redis_time.skew,
-                lambda: len(self.rights_missing),
-                lambda: self.partitions_away,
+                lambda: len(rights_missing(self.partitions)),
+                lambda: away(self.partitions),
             )
         )
 
@@ -201,19 +201,14 @@ class GatewayService(MultiService):
         return [*self._lock_ports, *self._web_ports]
 
     @property
-    def partitions_away(self) -> list[int]:
-        """The numbers of the partitions that can't be used now."""
-        return [one.number for one in self.partitions if not one.redis.connected]
-
-    @property
     def is_connected(self) -> bool:
         """Whether any partition can be used: its devices are served, whatever becomes of others."""
-        return len(self.partitions_away) < len(self.partitions)
+        return len(away(self.partitions)) < len(self.partitions)
 
     @property
-    def rights_missing(self) -> list[str]:
-        """The rights that the gateway's Redis user lacks, in any partition."""
-        return [right for one in self.partitions for right in one.rights.missing]
+    def _awaited(self) -> int:
+        """Number of records that will be committed soon."""
+        return sum(one.committer.unacked for one in self.partitions if one.redis.connected)
 
     # Running
 
@@ -225,9 +220,9 @@ class GatewayService(MultiService):
         }
         skew = self.redis_time.skew
         clock = {} if skew is None else {"clock": self.redis_time.is_right, "clock_offset_s": round(skew, 1)}
-        missing, away = self.rights_missing, self.partitions_away
+        missing, gone = rights_missing(self.partitions), away(self.partitions)
         lacking = {"rights": False, "rights_missing": missing} if missing else {}
-        several = {"partitions_away": away} if len(self.partitions) > 1 else {}
+        several = {"partitions_away": gone} if len(self.partitions) > 1 else {}
         return {"ready": all(checks.values()) and not lacking, **checks, **several, **lacking, **clock}
 
     def privilegedStartService(self) -> None:
@@ -310,12 +305,12 @@ class GatewayService(MultiService):
             await self._until(lambda: all(one.is_drained for one in tasks), limit)
             # From here on no frame is accepted, so that all accepted ones can be committed and answered.
             self.gateway.draining = True
-            await self._until(lambda: not commits.awaited, limit)
+            await self._until(lambda: not self._awaited, limit)
         self.gateway.close_connections()
         await self._stop_listening(UdpService)
         await self._until(lambda: not self.gateway.time_slicer.running, limit)
         if self.is_connected:
-            await self._until(lambda: not commits.awaited, limit)
+            await self._until(lambda: not self._awaited, limit)
         if commits.unacked:
             self.log.warn(
                 "{count} records were not committed; their locks will send again", count=commits.unacked

@@ -62,6 +62,16 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
+def away(partitions: "Sequence[Partition]") -> list[int]:
+    """Return the numbers of the partitions that can't be used now."""
+    return [one.number for one in partitions if not one.redis.connected]
+
+
+def rights_missing(partitions: "Sequence[Partition]") -> list[str]:
+    """Return the rights that the gateway's Redis user lacks, in any partition."""
+    return [right for one in partitions for right in one.rights.missing]
+
+
 class Partition(MultiService):
     """One partition of a gateway. The parts that need the gateway are built by `build_commands`."""
 

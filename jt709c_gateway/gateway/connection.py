@@ -63,10 +63,7 @@ class DeviceConnection:
 
     @cached_property
     def origin(self) -> Origin:
-        """Gateway, transport and peer of its frames.
-
-        Behind a load balancer, the peer is known with the first frame.
-        """
+        """Gateway, transport and peer of its frames; behind a load balancer, known with the first frame."""
         return Origin(self._gateway.name, self.link.transport_name, self.link.peer)
 
     def last_location(self, device: str) -> tuple[Location | None, float]:
@@ -104,7 +101,7 @@ class DeviceConnection:
             else:
                 self._malformed_in_row = self._skipped_in_row = 0
                 if committer.of(message.device).full:
-                    self._await_room(frames[index + 1 :], message)
+                    self._buffer_frames(frames[index + 1 :], message)
                     return
                 session = self.sessions.get(message.device)
                 if session is None or session.budget.allowance < 1:
@@ -183,7 +180,7 @@ class DeviceConnection:
         if gateway.draining:
             return
         if gateway.committer.of(message.device).full:
-            self._await_room(rest, message)
+            self._buffer_frames(rest, message)
             return
         moment = gateway.events.moment()
         session = gateway.session_for(self, message, moment, admitted)
@@ -214,21 +211,14 @@ class DeviceConnection:
         else:
             self.link.close(reason)
 
-    def _buffer_frames(self, frames: list[Frame]) -> None:
-        """Process these frames later; the committer is full, or too many frames are unanswered."""
+    def _buffer_frames(self, frames: list[Frame], message: Message | None = None) -> None:
+        """Process these later; the device's committer is full, or too many frames are unanswered."""
         if self.is_datagram:
+            self._unanswered -= message is not None
             self.drop_datagram("unacked")
             return
-        if self._gateway.committer.full:
+        if message is not None or self._gateway.committer.full:
             self._gateway.add_paused(self)
-        self._gateway.counters.pauses += self._pending.hold(frames)
-
-    def _await_room(self, frames: list[Frame], message: Message) -> None:
-        """Process a message and the frames after it when the committer of its device has room."""
-        if self.is_datagram:
-            self._leave_unanswered("unacked")
-            return
-        self._gateway.add_paused(self)
         self._gateway.counters.pauses += self._pending.hold(frames, message)
 
     def resume_reading(self, admitted: bool | None = None) -> None:

@@ -240,7 +240,8 @@ class SessionLifecycle:
         self.time_slicer.run(list(connection.sessions.values()), end, self._backpressure)
 
     def _backpressure(self) -> "defer.Deferred[None] | None":
-        if self.committer.has_room:
+        committer = self.committer
+        if committer.unacked < committer.max_unacked // 2:
             return None
         return task.deferLater(self.clock, _BACKPRESSURE_PAUSE, lambda: None)  # type: ignore[arg-type]
 

@@ -28,16 +28,8 @@ class Commits(Protocol):
         """Whether no record may be queued for any device."""
 
     @property
-    def has_room(self) -> bool:
-        """Whether less than half of the records that may be queued are."""
-
-    @property
     def unacked(self) -> int:
         """Number of queued records."""
-
-    @property
-    def awaited(self) -> int:
-        """Number of queued records that will be committed soon."""
 
     @property
     def max_unacked(self) -> int:
@@ -96,19 +88,9 @@ class CommitRouter:
         return all(one.full for one in self.committers)
 
     @property
-    def has_room(self) -> bool:
-        """Whether a partition has less than half of the records that may be queued for it."""
-        return any(one.has_room for one in self.committers)
-
-    @property
     def unacked(self) -> int:
         """Number of queued records of all partitions."""
         return sum([one.unacked for one in self.committers])
-
-    @property
-    def awaited(self) -> int:
-        """Number of queued records of the partitions that are connected."""
-        return sum([one.unacked for one in self.committers if one.connection.connected])
 
     @property
     def max_unacked(self) -> int:

@@ -79,13 +79,11 @@ class Committer:
     """Collects records and commits them in order, each exactly once.
 
     A call with unknown outcome (the connection was lost) is repeated with the same batch number, by which the
-    script recognises a batch that it has applied. A call that was not durable in time is repeated, too: its
-    records are not answered before they are durable, and if a fail-over has lost them, the repetition writes
-    them.
+    script recognises a batch that it has applied. A call that was not durable in time is repeated, too, which
+    writes what a fail-over has lost.
 
     When `max_unacked` records, or `max_bytes` bytes, are queued, `full` is true and callers must stop
-    reading; `drained` is called when half of them are committed. Records queued while Redis is unreachable
-    are committed after reconnecting.
+    reading; `drained` is called when half of them are committed, after an outage, too.
     """
 
     log = Logger()
@@ -107,7 +105,8 @@ class Committer:
     statistics: Statistics = field(factory=Statistics)
     #: Records that are not committed yet.
     unacked: int = field(default=0, init=False)
-    #: The number of the last batch that Redis has confirmed.
+    #: The key with the number of the last applied batch, and the last number that Redis has confirmed.
+    marker: str = field(init=False)
     applied: int = field(default=0, init=False)
     #: Whether callers must stop reading frames.
     full: bool = field(default=False, init=False)
@@ -130,35 +129,20 @@ class Committer:
     _delay: float = _RETRY_FIRST
     _shortfall_at: float = 0.0
     _script: Script = field(init=False, repr=False)
+    _outcomes: CommitOutcomes = field(init=False, repr=False)
     #: The first arguments of each call, and the packed limits.
     _call: tuple[str | int, ...] = field(init=False, repr=False)
     _limits: bytes = field(init=False, repr=False)
-    _outcomes: CommitOutcomes = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._script = COMMIT.publishing_on(self.keys.channels)
-        self._call = ("EVALSHA", self._script.hash, 1, self.keys.events, self.keys.prefix, self.marker)
-        self._limits = self.limits.packed()
-        self._outcomes = CommitOutcomes(self.clock, self.statistics)
+        self._script, keys = COMMIT.publishing_on(self.keys.channels), self.keys
+        self.marker = keys.commit_marker(self.gateway, self.boot)
+        self._call = ("EVALSHA", self._script.hash, 1, keys.events, keys.prefix, self.marker)
+        self._limits, self._outcomes = self.limits.packed(), CommitOutcomes(self.clock, self.statistics)
 
     def of(self, device: str) -> "Committer":
         """Return the committer of a device's partition: this one. `CommitRouter` has several."""
         return self
-
-    @property
-    def has_room(self) -> bool:
-        """Whether less than half of the records that may be queued are."""
-        return self.unacked < self.max_unacked // 2
-
-    @property
-    def awaited(self) -> int:
-        """Number of queued records that will be committed soon."""
-        return self.unacked
-
-    @property
-    def marker(self) -> str:
-        """The key that holds the number of the last applied batch."""
-        return self.keys.commit_marker(self.gateway, self.boot)
 
     def submit(
         self,

@@ -10,7 +10,7 @@ from twisted.internet import defer
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.redis import rights, scripts
-from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.keys import Channels, Keys
 from tests.support import RedisError, wait_until
 from tests.support.acl import GATEWAY, GuardedServer, rules_of
 from tests.support.daemon import Daemon
@@ -79,14 +79,14 @@ class NeededTests(SynchronousTestCase):
 
     def test_every_key_is_in_it(self) -> None:
         """No key of the contract is forgotten."""
-        names = {name for name in vars(Keys) if not name.startswith("_")} - {"prefix", "channel"}
-        self.assertEqual(names, {*rights.NEEDED, *rights.ADMITTING})
+        names = {name for name in vars(Keys) if not name.startswith("_")} - {"prefix", "channel", "channels"}
+        self.assertEqual(names, {*rights.NEEDED, *rights.PARTITIONED, *rights.ADMITTING})
 
     def test_every_command_is_in_it(self) -> None:
         """No command that the scripts run is forgotten."""
         sources = b"".join([script.source for script in scripts.SCRIPTS if script is not scripts.FLEET])
         used = {one.decode() for one in re.findall(rb"call(?:\(|, )'([A-Z]+)'", sources)}
-        self.assertLessEqual(used, {command for command, *_ in rights.needed(Keys())})
+        self.assertLessEqual(used, {command for command, *_ in rights.needed(Keys("t:{1}", Channels.SHARED))})
 
 
 class DaemonTests(SynchronousTestCase):
