@@ -236,7 +236,10 @@ def _may_be_part(buffer: bytes, at: int) -> bool:
 
 
 def first_whole(buffer: bytes, start: int, stop: int) -> tuple[int | None, int | None]:
-    """Return where the first complete frame begins from `start` to `stop`, and the first partial one."""
+    """Return where the first frame surely begins from `start` to `stop`, and the first that may be arriving.
+
+    Sure are a complete frame, and a `$` header with the position that follows it, truncated or not.
+    """
     partly: int | None = None
     if not _POSSIBLE.search(buffer, start, stop):
         return None, None
@@ -247,22 +250,36 @@ def first_whole(buffer: bytes, start: int, stop: int) -> tuple[int | None, int |
             break
         at = found.start()
         how = fit(buffer, at)
-        if how is Fit.WHOLE:
+        if how is Fit.WHOLE or _is_placed(buffer, at):
             return at, partly
         if how is Fit.PART and partly is None:
             partly = at
     return None, partly
 
 
+def _is_placed(buffer: bytes, at: int) -> bool:
+    """Return whether a `$` header with a possible length, and the position after it, have arrived.
+
+    The bytes from `at` on are like a beginning.
+    """
+    start = at + jt701.HEADER_LENGTH
+    length = int.from_bytes(buffer[start - 2 : start], "big")
+    return buffer[at] == 0x24 and len(buffer) - at >= _PLACED and length in _LENGTHS
+
+
 def dollar_inside(buffer: bytes, at: int, stop: int, patience: Patience) -> int | None:
-    """Return where a complete `$` frame begins from `at` to `stop`; 0 if one may be arriving, else None."""
+    """Return where a `$` frame begins from `at` to `stop`, complete or truncated by another one.
+
+    0 if one may be arriving, None without one.
+    """
     start = buffer.find(b"$", at + 1, stop)
     while start >= 0:
         how = fit(buffer, start)
         if how is Fit.WHOLE:
             return start
         if how is Fit.PART and len(buffer) - start >= jt701.HEADER_LENGTH and patience < Patience.ENDED:
-            return 0
+            # With another frame inside, its rest won't come.
+            return 0 if first_whole(buffer, start + 1, len(buffer))[0] is None else start
         start = buffer.find(b"$", start + 1, stop)
     return None
 
