@@ -88,7 +88,7 @@ class Decoder:
     def _any_binary(self, frame: BinaryFrame, now: float) -> Message | None:
         payload = frame.payload
         header = parse_header(payload)
-        if header.is_part and header.is_numbered:
+        if header.packets and header.is_numbered:
             return self._part(header, frame, now)
         message = _begin(header, frame.raw)
         body = payload[header.body_start :]

@@ -52,7 +52,7 @@ def decode_body(message: Message, header: Header, body: bytes) -> list[tuple[int
     reader = _READERS.get(header.message_id, _unknown)
     if header.surplus:
         reader = _odd_length
-    elif header.is_part and not header.is_numbered:
+    elif header.attributes & jt808.BIT_SPLIT and header.is_part and not header.is_numbered:
         reader = _odd_part
     spans = reader(message, header, body)
     if header.surplus and header.serial is not None:
