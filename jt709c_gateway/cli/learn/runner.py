@@ -111,8 +111,8 @@ def _write(
 
 
 def _command(request: Request, known: Sequence[Form]) -> tuple[str, Form]:
-    """Return the name of the command and its unconditional form; raise UserError."""
-    able = {form.command: form for form in known if not form.condition}
+    """Return the name of the command and its unconditional form, one sentence; raise UserError."""
+    able = {form.command: form for form in known if not form.condition and not form.is_of_several}
     if request.command not in able:
         given = "missing" if request.command is None else unknown_name(request.command, able)
         raise UserError(f"--command: {given}; expected one of {', '.join(sorted(able))}")

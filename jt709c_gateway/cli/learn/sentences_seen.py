@@ -90,12 +90,12 @@ class Conversation:
         )
 
 
-def template_text(template: SentenceTemplate | PnnTemplate) -> str:
-    """Return the text of a template as in a profile."""
+def template_texts(template: SentenceTemplate | PnnTemplate) -> list[str]:
+    """Return the sentences of a template as in a profile; the last one is answered."""
     behind = _line(template.line)
     if isinstance(template, PnnTemplate):
-        return behind
-    return ",".join([template.group, str(template.number), *([behind] if behind else [])])
+        return [*map(_line, template.before), behind]
+    return [",".join([template.group, str(template.number), *([behind] if behind else [])])]
 
 
 def _line(line: Line) -> str:
@@ -104,12 +104,13 @@ def _line(line: Line) -> str:
 
 def _placeholder(piece: Placeholder) -> str:
     form = f":{piece.time_format}" if piece.time_format else ""
-    return f"{{{piece.name}{'.count' if piece.count else ''}{form}}}"
+    suffix = ".count" if piece.count else ".pages" if piece.pages else ""
+    return f"{{{piece.name}{suffix}{form}}}"
 
 
 @frozen
 class Form:
-    """A form of a command that is a sentence, and the condition for its use."""
+    """A sentence of a command, and the condition for its use."""
 
     command: str
     condition: str
@@ -122,19 +123,24 @@ class Form:
         template = self.spec.template
         if isinstance(template, SentenceTemplate):
             return template.group, template.number
-        assert isinstance(template, PnnTemplate)
-        return template.word, None
+        return self.text.partition(",")[0], None
+
+    @property
+    def is_of_several(self) -> bool:
+        """Whether the command consists of more sentences than this one."""
+        return isinstance(self.spec.template, PnnTemplate) and bool(self.spec.template.before)
 
 
 def forms(profile: Profile) -> Iterator[Form]:
-    """Yield all forms of a profile that are sentences."""
+    """Yield the sentences of all commands of a profile, of several the one that is answered last."""
     for name, definition in profile.commands.items():
         found = [(variant.describe(), variant.spec) for variant in definition.variants]
         if definition.base is not None:
             found.append(("", definition.base))
         for condition, spec in found:
             if isinstance(spec.template, SentenceTemplate | PnnTemplate):
-                yield Form(name, condition, spec, template_text(spec.template))
+                for text in template_texts(spec.template):
+                    yield Form(name, condition, spec, text)
 
 
 def compared(one: SeenSentence, known: Sequence[Form]) -> list[str]:

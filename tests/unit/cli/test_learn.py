@@ -160,6 +160,17 @@ class LearnTests(WithFiles):
         self.assertIn("LOCK,7,******", result.stdout)
         self.assertIn("no command of the profile has the word LOCK", result.stdout)
 
+    def test_commands_of_several_sentences(self):
+        """Each sentence is compared; a profile would need all of them."""
+        log = "TX (P24,1,1,1,yard)\nTX (P29,1,1,1,1,11400.6230,2233.6325)\nTX (P31)\n"
+        result = self.learn("--dialect", "jt701", log=log)
+        self.assertIn("set_fence (nodes), documented: P24,1,{id},{on},{name}; the same", result.stdout)
+        self.assertIn("set_fence (nodes), documented: P29,1,{id},{nodes.pages}; 6 ", result.stdout)
+        self.assertIn("set_fence, documented: P31; the same", result.stdout)
+        result, path = self.write("--dialect", "jt701", log=log, command="set_fence")
+        self.assertEqual((result.exit_code, path.exists()), (2, False))
+        self.assertNotIn("set_fence,", result.stderr)
+
     def test_a_profile(self):
         """It is the profile's command with the captured sentence, loads, and holds no password."""
         result, path = self.write("--firmware", "JT709C_2*")
