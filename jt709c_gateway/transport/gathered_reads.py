@@ -65,8 +65,8 @@ class GatheredReads:
         self._window = window
         self._committer: Committer = committer or _NoCommitter()
         self._epoll: select.epoll | None = None
+        #: Transports by descriptor.
         self._sockets: dict[int, Any] = {}
-        self._descriptors: dict[Any, int] = {}
         #: Transports that the reactor reads itself, and whether it does now.
         self._hastened: dict[Any, bool] = {}
         self._watching = False
@@ -158,12 +158,12 @@ class GatheredReads:
         if transport in self._hastened:
             self._hastened[transport] = True
             self._reactor.addReader(transport)
-        elif transport not in self._descriptors:
+        elif not self._has(transport):
             if self._epoll is None:
                 self._epoll = select.epoll()
             descriptor = transport.fileno()
             self._epoll.register(descriptor, select.EPOLLIN)
-            self._sockets[descriptor], self._descriptors[transport] = transport, descriptor
+            self._sockets[descriptor] = transport
             if self._timer is None:
                 self._watch(True)
 
@@ -172,12 +172,16 @@ class GatheredReads:
         if self._hastened.get(transport):
             self._hastened[transport] = False
             self._reactor.removeReader(transport)
-        elif (descriptor := self._descriptors.pop(transport, None)) is not None:
+        elif self._has(transport):
+            descriptor = transport.fileno()
             del self._sockets[descriptor]
             assert self._epoll is not None
             self._epoll.unregister(descriptor)
             if not self._sockets:
                 self._close()
+
+    def _has(self, transport: Any) -> bool:
+        return self._sockets.get(transport.fileno()) is transport
 
     def _close(self) -> None:
         if self._timer is not None:
@@ -193,7 +197,7 @@ class GatheredReads:
         if urgent == (transport in self._hastened):
             return
         if urgent:
-            reads = transport in self._descriptors
+            reads = self._has(transport)
             self.remove(transport)
             self._hastened[transport] = False
         else:

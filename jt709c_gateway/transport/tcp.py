@@ -36,6 +36,10 @@ def address_key(host: str) -> str:
     return str(IPv6Network((int(address), _IPV6_NETWORK), strict=False))
 
 
+#: What Twisted's log lines call a connection.
+_NAME: Final = "a lock's connection"
+
+
 class DirectServer(tcp.Server):
     """A server transport that writes at once when nothing is queued, and is read together with others.
 
@@ -49,6 +53,8 @@ class DirectServer(tcp.Server):
         """Make it as `tcp.Server` is made; `reads` reads it, or else the reactor."""
         self._reads = reads
         super().__init__(*accepted)
+        # Two texts about each connection for logs, 250 bytes, in which nothing of ours looks.
+        self.logstr = self.repstr = _NAME
 
     def startReading(self) -> None:
         """Read it from now on."""

