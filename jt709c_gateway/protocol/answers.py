@@ -11,6 +11,7 @@ from jt709c_gateway.protocol.jt808 import (
     GENERAL_ANSWER,
     HEAD,
     JT705_ANSWER,
+    LOCATION,
     REGISTRATION,
     REGISTRATION_ANSWER,
     TIME_ANSWER,
@@ -35,28 +36,27 @@ _ESCAPED: Final = frozenset(
     for high, low in ((byte, other), (other, byte))
 )
 
-#: Ids beyond these few per lock are invented: their answers are not cached.
-_MAX_ANSWERS: Final = 16
-
 
 def _answer_parts(identity: Identity, message_id: int) -> tuple[bytes, bytes]:
     """Return the bytes before and after the two serials of a 0x8001 on the wire."""
     head = header_start(GENERAL_ANSWER, identity.wire, 5)
     behind = _WORD.pack(message_id) + b"\x00"
     check = bytes([checksum(head + behind)])
-    parts = b"\x7e" + escape(head), escape(behind + check) + b"\x7e"
-    if len(identity.answers) < _MAX_ANSWERS:
-        identity.answers[message_id] = parts
-    return parts
+    return b"\x7e" + escape(head), escape(behind + check) + b"\x7e"
 
 
 def general_answer(identity: Identity, serial: int, message_id: int) -> bytes:
     """0x8001, result 0: answered serial u16, answered id u16, result u8.
 
     Our own serial repeats the lock's, so the two drop out of the check byte, and everything but them can be
-    prepared once per lock.
+    prepared once per lock, which pays for locations.
     """
-    before, behind = identity.answers.get(message_id) or _answer_parts(identity, message_id)
+    if message_id != LOCATION:
+        before, behind = _answer_parts(identity, message_id)
+    else:
+        if identity.location_answer is None:
+            identity.location_answer = _answer_parts(identity, LOCATION)
+        before, behind = identity.location_answer
     serials = _TWO_WORDS.pack(serial, serial)
     if serial in _ESCAPED:
         serials = escape(serials)

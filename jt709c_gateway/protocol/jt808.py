@@ -13,7 +13,7 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from jt709c_gateway.protocol.device_id import canonical
 
@@ -164,15 +164,16 @@ def pack(payload: bytes) -> bytes:
     return b"\x7e" + escape(payload + bytes([checksum(payload)])) + b"\x7e"
 
 
-@frozen
+@define
 class Identity:
     """The sender of a frame: `device` as canonical text, the IMEI if the id is one, and the id's bytes."""
 
     device: str
     imei: str | None
     wire: bytes
-    #: 0x8001 by the id it answers, split around the serials, which cancel each other out in its check byte.
-    answers: dict[int, tuple[bytes, bytes]] = field(factory=dict, repr=False, eq=False)
+    #: 0x8001 for a location, split around the serials, which cancel each other out in its check byte; kept
+    #: by `answers.general_answer` with the first one.
+    location_answer: tuple[bytes, bytes] | None = field(default=None, init=False, repr=False, eq=False)
 
 
 def luhn_digit(digits: str) -> str:

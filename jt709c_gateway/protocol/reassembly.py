@@ -161,6 +161,8 @@ class PartStore:
         """Add a message whose first part has arrived."""
         message = _Unfinished(holder, wire, kind, now)
         self._messages[message] = None
+        if not holder.messages:
+            holder.messages, holder.devices = {}, {}
         holder.messages[message] = None
         holder.devices.setdefault(wire, {})[message] = None
         if holder.peer is not None:
@@ -224,6 +226,11 @@ def _remove(devices: dict[bytes, dict[_Unfinished, None]], message: _Unfinished)
         del devices[message.wire]
 
 
+#: Of holders without messages; never written to.
+_NO_MESSAGES: Final[dict[_Unfinished, None]] = {}
+_NO_DEVICES: Final[dict[bytes, dict[_Unfinished, None]]] = {}
+
+
 @define(eq=False)
 class Reassembler:
     """Holds the parts from one connection, or from the address `peer`.
@@ -236,9 +243,10 @@ class Reassembler:
     store: PartStore = field(factory=PartStore, repr=False)
     peer: str | None = None
     size: int = field(default=0, init=False)
-    #: In the order of their first parts, and the same by the bytes of the device's id.
-    messages: dict[_Unfinished, None] = field(factory=dict, init=False, repr=False)
-    devices: dict[bytes, dict[_Unfinished, None]] = field(factory=dict, init=False, repr=False)
+    #: In the order of their first parts, and the same by the bytes of the device's id. `PartStore` makes
+    #: both: most connections never have any.
+    messages: dict[_Unfinished, None] = field(default=_NO_MESSAGES, init=False, repr=False)
+    devices: dict[bytes, dict[_Unfinished, None]] = field(default=_NO_DEVICES, init=False, repr=False)
 
     @property
     def dropped(self) -> int:
