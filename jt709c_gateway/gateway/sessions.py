@@ -160,6 +160,9 @@ class Session:
         for _, data in message.events:
             if isinstance(data, events.Location) and not message.stored:
                 self._observe_lock(data.lock_state, credible(data.time, now), now)
+            elif is_current_movement(data) and not message.stored:
+                # A position that shows the same state afterwards is no second movement.
+                self._observe_lock(data.action, credible(data.time, now), now)
             elif type(data) is events.Peripheral:
                 self._known_sublocks().update(data, now)
 
@@ -242,6 +245,11 @@ class Session:
     def send(self, data: bytes) -> bool:
         """Send bytes to the device; False when its connection is closed."""
         return self.connection.link.send(data)
+
+
+def is_current_movement(data: events.EventData) -> TypeGuard[events.LockEvent]:
+    """Whether an event of a live message says that the device itself was locked or unlocked."""
+    return _is_own(data) and data.action in ("locked", "unlocked")
 
 
 def _is_own(data: events.EventData) -> TypeGuard[events.LockEvent]:

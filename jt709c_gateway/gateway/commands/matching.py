@@ -12,6 +12,7 @@ from jt709c_gateway.commands.lifecycle import CommandExecution, Step
 from jt709c_gateway.commands.model import CommandState
 from jt709c_gateway.commands.replies import Answer, DataReply, PnnReply, Reply, SentenceReply, TerminalReply
 from jt709c_gateway.gateway.lock_clock import LockClock
+from jt709c_gateway.gateway.sessions import is_current_movement
 from jt709c_gateway.gateway.sublock_states import SubLockStates
 from jt709c_gateway.protocol import events
 from jt709c_gateway.protocol.jt808 import ATTRIBUTES, LOCATION_ANSWER, PARAMETERS
@@ -120,12 +121,18 @@ class LockState:
     def after(self, message: Message, clock: LockClock, now: float) -> "LockState":
         """The state after a message that arrived at `now`; older reports change nothing."""
         state = self
-        for _, data in message.events:
-            if isinstance(data, events.Location) and not message.stored:
-                happened = clock.event_time(data.time, now)
-                moment = now if happened is None else happened
-                if moment >= state.since:
-                    state = LockState(data.lock_state or state.state, moment)
+        for _, data in () if message.stored else message.events:
+            shown: str | None
+            if isinstance(data, events.Location):
+                shown = data.lock_state
+            elif is_current_movement(data):
+                shown = data.action
+            else:
+                continue
+            happened = clock.event_time(data.time, now)
+            moment = now if happened is None else happened
+            if moment >= state.since:
+                state = LockState(shown or state.state, moment)
         return state
 
 

@@ -102,6 +102,38 @@ class SkewedClockVectorTests(SkewedCase):
         self.assertEqual(self.client.state(command), "confirmed")
 
 
+class OneMovementTests(SkewedCase):
+    """Two unlocks, both acknowledged, and one movement."""
+
+    def states(self) -> list[str]:
+        return [self.client.state(one) for one in self.commands]
+
+    def test_event_and_later_state(self) -> None:
+        """A P45 and, in a message of its own, the state that it led to are one movement."""
+        self.lock = FakeLock(new_master())
+        self.device = self.lock.device
+        self.come_skewed()
+        self.commands = [self.write()]
+        self.link.sent.clear()
+        self.commands.append(self.write())
+        self.node.feed(self.link, p45(self.device, self.now(), 7))
+        self.node.run()
+        self.node.pass_time(3.0)
+        self.node.feed(self.link, self.frame(status=UNLOCKED))
+        self.node.run()
+        self.assertEqual(self.states(), ["confirmed", "acknowledged"])
+
+    def test_second_movement(self) -> None:
+        """After it was locked again, the next opening is another one."""
+        self.test_event_and_later_state()
+        self.node.pass_time(3.0)
+        self.node.feed(self.link, self.frame())
+        self.node.pass_time(3.0)
+        self.node.feed(self.link, self.frame(status=UNLOCKED))
+        self.node.run()
+        self.assertEqual(self.states(), ["confirmed", "confirmed"])
+
+
 @one_test_each([case("F5b")])
 class OlderMovementTests(SkewedCase):
     def check(self, line: Line) -> None:
