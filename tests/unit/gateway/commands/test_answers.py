@@ -86,6 +86,16 @@ class AnswerTests(CommandCase):
         record = self.client.wait(command, "done")
         self.assertEqual(json.loads(record["answer"])["arguments"], ["JT709C_2.31", "20260101"])
 
+    def test_under_another_version(self) -> None:
+        """Whatever version the answer has, and however many digits its serial has, it is the answer."""
+        for version, digits in ((2, 3), (1, 1), (999, 2), (23, 1)):
+            command = self.client.command(self.device, "query", {"what": "firmware"})
+            _, written, number, *_ = self.lock.next_command().split(b",")
+            self.assertEqual(written, b"1")
+            serial = int(number)
+            self.lock.send(f"({self.device},{version},{serial:0{digits}d},BASE,1,FW_1)".encode())
+            self.client.wait(command, "done")
+
     def test_refused(self) -> None:
         """Each result other than 0 rejects, and the reason says why."""
         for result, reason in ((1, "could not"), (2, "wrong"), (3, "not support")):
