@@ -182,7 +182,7 @@ class GatewayService(MultiService):
         reactor, settings, gateway = self._reactor, self._settings, self.gateway
         factory = LockFactory(gateway, settings.max_connections, settings.max_connections_per_address)
         self._factory = factory
-        reads = GatheredReads(reactor, settings.commit_window, gateway.committer)
+        reads = GatheredReads.where_possible(reactor, settings.commit_window, gateway.committer)
         self._web: WebService | None = None
         self._web_ports: list[TcpService] = []
         if inherited is not None:

@@ -14,7 +14,11 @@ from jt709c_gateway.transport.udp import LockDatagrams
 
 
 def lock_listeners(
-    reactor: Any, settings: Settings, gateway: Gateway, factory: LockFactory, reads: GatheredReads
+    reactor: Any,
+    settings: Settings,
+    gateway: Gateway,
+    factory: LockFactory,
+    reads: GatheredReads | None | None,
 ) -> list[TcpService | UdpService]:
     """Services for the ports of --listen and --udp."""
     listeners: list[TcpService | UdpService] = []
@@ -34,7 +38,7 @@ def inherited_listener(
     settings: Settings,
     gateway: Gateway,
     factory: LockFactory,
-    reads: GatheredReads,
+    reads: GatheredReads | None | None,
     inherited: Inherited,
 ) -> TcpService | UdpService:
     """The service for a socket that this worker was started with."""

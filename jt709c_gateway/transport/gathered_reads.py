@@ -75,6 +75,11 @@ class GatheredReads:
         self._rate = 0.0
         self._read_at = 0.0
 
+    @classmethod
+    def where_possible(cls, reactor: Any, window: float, committer: Committer) -> "GatheredReads | None":
+        """Return a set; None on a system without epoll, where the reactor reads each socket by itself."""
+        return cls(reactor, window, committer) if hasattr(select, "epoll") else None
+
     # The reactor's view
 
     def fileno(self) -> int:

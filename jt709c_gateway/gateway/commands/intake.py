@@ -187,7 +187,8 @@ class Intake:
         if result is Acceptance.NOT_OURS:
             return
         if result is Acceptance.RENAMED:
-            await self._enqueue(given, await find_device(self.context, given.device), entry, now)
+            known = await find_device(self.context, given.device)
+            await self._process_entry(_ParsedEntry(entry, given, known), now)
             return
         if result is Acceptance.KNOWN:
             await report_known(self.context, command)
