@@ -156,8 +156,10 @@ def _sentence(rule: ReplyRule, serial: int | None, reply: SentenceReply) -> Answ
 def _outcome(rule: ReplyRule, arguments: tuple[str, ...]) -> Answer | None:
     if arguments[: len(rule.starts)] != rule.starts:
         return None
+    # An empty one is none: dynamic passwords are off, or the access point needs no password.
     public = tuple(
-        MASK if position in rule.secret_arguments else argument for position, argument in enumerate(arguments)
+        MASK if argument and position in rule.secret_arguments else argument
+        for position, argument in enumerate(arguments)
     )
     if rule.result is None:
         return Answer(True, arguments=public)

@@ -147,6 +147,10 @@ class AnswerTests(Jt701Case):
             assert answer is not None
             self.assertTrue(answer.accepted)
             self.assertNotIn(secret, str(answer.arguments))
+        for said, what in (("P52,0,,", "dynamic_password"), ("P06,gps.example.com,8888,cmnet,,,0", "server")):
+            answer = self.answer(said, "query", what=what)
+            assert answer is not None
+            self.assertEqual(",".join(answer.arguments), said[4:])
         # Also where the decoder was told to keep secrets readable.
         self.assertEqual(self.spec("query", what="password").reply.secret_arguments, {0})
         for spec in (self.spec("query", what="server"), self.spec("set_server")):
