@@ -66,9 +66,14 @@ def _header_length(data: bytes) -> int:
 
 
 def _is_2019(data: bytes) -> bool:
-    """Return whether the header has the 2019 form; if the bytes end early, its version bit decides."""
+    """Return whether the header has the 2019 form; if the bytes end early, its version bit decides.
+
+    Without the closing flag, the last byte may be the check byte.
+    """
     short = len(data) < (int.from_bytes(data[2:4], "big") & jt808.BODY_LENGTH) + jt808.USUAL_LENGTH
-    return jt808.has_2019_header(data) or (short and bool(int.from_bytes(data[2:4], "big") & jt808.BIT_2019))
+    if short:
+        return bool(int.from_bytes(data[2:4], "big") & jt808.BIT_2019)
+    return jt808.has_2019_header(data) or jt808.has_2019_header(data[:-1])
 
 
 def _announced(data: bytes) -> int:

@@ -101,6 +101,17 @@ class BinaryTests(SynchronousTestCase):
         self.check(secret, "location report", data="encrypted")
         self.assertEqual(find(explain(REAL[b"\x7e"]).fields, "attributes").bits[0].value, 77)
 
+    def test_2019_header_of_an_unfinished_frame(self) -> None:
+        """However much of the end is missing, the id has ten bytes, whatever its version and digits."""
+        for wire, device in (
+            ("0100000000123456789012", "123456789012"),
+            ("0112345678901234567890", "12345678901234567890"),
+            ("0299999999999999999999", "99999999999999999999"),
+        ):
+            frame = jt808.encode(0x0200, bytes.fromhex(wire), 5, location())
+            for missing in (0, 1, 2, 3, 20):
+                self.assertEqual(explain(frame[: len(frame) - missing]).device, device, missing)
+
     def test_items(self) -> None:
         """Every item, those of a length that is not read, and bits with and without a name."""
         items = bytes.fromhex(
