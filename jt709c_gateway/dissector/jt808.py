@@ -25,13 +25,14 @@ def read(raw: bytes, secrets: bool, run_hidden: frozenset[int]) -> tuple[Heading
     limit = len(found.data) - (len(raw) - closing) if closed else len(found.data)
     content = found.data[1:limit]
     sound = closed and closing == len(raw) - 1 and not found.faults and not jt808.checksum(content)
-    payload = max(len(content) - 1, 0) if closed else min(len(content), _announced(content))
+    is_2019 = _is_2019(content, closed)
+    payload = max(len(content) - 1, 0) if closed else min(len(content), _announced(content, is_2019))
     wire = Wire(raw, found.data, found.at, secrets, faults=found.faults)
     hidden, masked = hiding.in_binary(wire, 1 + payload, sound)
     wire.hidden = hidden | run_hidden
     reader = Reader(wire, 0, len(found.data))
     reader.take(1, "flag", meaning="start of the frame")
-    heading = _payload(reader, payload)
+    heading = _payload(reader, payload, is_2019)
     if payload < len(content):
         _check(reader, content[:payload], masked, secret=bool(wire.hidden) and not masked)
     if closed:
@@ -49,47 +50,50 @@ def _unescape(raw: bytes) -> tuple[escapes.Unescaped, int]:
     """
     first = raw.find(b"\x7e", 1)
     data = raw[1:-1]
-    if 0 <= first < len(raw) - 1 and raw[-1:] == b"\x7e" and len(data) == _announced(data) + 1:
+    if 0 <= first < len(raw) - 1 and raw[-1:] == b"\x7e" and len(data) == _announced(data, False) + 1:
         one_byte = int.from_bytes(data[:2], "big") in jt808.ONE_BYTE_SERIAL
         if one_byte and not jt808.checksum(data):
             return escapes.whole(raw), len(raw) - 1
     return escapes.binary(raw, first if first >= 0 else len(raw)), first
 
 
-def _header_length(data: bytes) -> int:
+def _header_length(data: bytes, is_2019: bool) -> int:
     """Return the length of a header in bytes, by its id and attributes."""
     if int.from_bytes(data[:2], "big") in _ONE_BYTE_SERIAL:
         return jt808.ONE_BYTE_SERIAL_HEADER
     attributes = int.from_bytes(data[2:4], "big")
-    more = (5 if _is_2019(data) else 0) + (4 if attributes & jt808.BIT_SPLIT else 0)
+    more = (5 if is_2019 else 0) + (4 if attributes & jt808.BIT_SPLIT else 0)
     return _HEADER_LENGTH + more
 
 
-def _is_2019(data: bytes) -> bool:
-    """Return whether the header has the 2019 form; if the bytes end early, its version bit decides.
+def _is_2019(content: bytes, closed: bool) -> bool:
+    """Return whether the header has the 2019 form.
 
-    Without the closing flag, the last byte may be the check byte.
+    Without the closing flag, the version bit decides, unless the length fits one of 2013 with or without the
+    check byte.
     """
-    short = len(data) < (int.from_bytes(data[2:4], "big") & jt808.BODY_LENGTH) + jt808.USUAL_LENGTH
-    if short:
-        return bool(int.from_bytes(data[2:4], "big") & jt808.BIT_2019)
-    return jt808.has_2019_header(data) or jt808.has_2019_header(data[:-1])
+    if closed:
+        return jt808.has_2019_header(content[:-1])
+    attributes = int.from_bytes(content[2:4], "big")
+    more = jt808.USUAL_LENGTH + (4 if attributes & jt808.BIT_SPLIT else 0)
+    surplus = len(content) - more - (attributes & jt808.BODY_LENGTH)
+    return bool(attributes & jt808.BIT_2019) and surplus not in (0, 1)
 
 
-def _announced(data: bytes) -> int:
+def _announced(data: bytes, is_2019: bool) -> int:
     """Return the length of header and body in bytes as announced by the header."""
-    return _header_length(data) + (int.from_bytes(data[2:4], "big") & jt808.BODY_LENGTH)
+    return _header_length(data, is_2019) + (int.from_bytes(data[2:4], "big") & jt808.BODY_LENGTH)
 
 
-def _payload(reader: Reader, size: int) -> Heading:
+def _payload(reader: Reader, size: int, is_2019: bool) -> Heading:
     """Read header and body."""
     payload = Reader(reader.wire, reader.position, reader.position + size, reader.fields)
     data = payload.peek()
     heading = Heading(JT709, "7e frame")
     try:
         with payload.group("header") as header:
-            _header(header, heading, data)
-        _body(payload, data)
+            _header(header, heading, data, is_2019)
+        _body(payload, data, is_2019)
     except Ended as ended:
         if not any(problems(reader.fields)):
             reader.fields[-1].problem = str(ended)
@@ -98,7 +102,7 @@ def _payload(reader: Reader, size: int) -> Heading:
     return heading
 
 
-def _header(reader: Reader, heading: Heading, data: bytes) -> None:
+def _header(reader: Reader, heading: Heading, data: bytes, is_2019: bool) -> None:
     message_id = reader.identifier(2, "message_id", lambda number: bodies.NAMES.get(number, "not known"))
     heading.title = bodies.NAMES.get(message_id, f"message {message_id:04x}")
     down = message_id & _FROM_GATEWAY or message_id == jt808.JT705_ANSWER
@@ -106,9 +110,9 @@ def _header(reader: Reader, heading: Heading, data: bytes) -> None:
     one_byte = message_id in _ONE_BYTE_SERIAL
     if one_byte:
         heading.dialect = JT705
-    _attributes(reader, data, one_byte)
+    _attributes(reader, data, one_byte, is_2019)
     attributes = int.from_bytes(data[2:4], "big")
-    long = _is_2019(data) and not one_byte
+    long = is_2019 and not one_byte
     if long:
         reader.number(1, "version", "version of the header")
     _terminal_id(reader, heading, data[4 : 15 if long else 10], 10 if long else 6)
@@ -119,10 +123,10 @@ def _header(reader: Reader, heading: Heading, data: bytes) -> None:
         heading.title += f", part {packet} of {packets}"
 
 
-def _attributes(reader: Reader, data: bytes, one_byte: bool) -> None:
+def _attributes(reader: Reader, data: bytes, one_byte: bool, is_2019: bool) -> None:
     number = int.from_bytes(data[2:4], "big")
     length = number & jt808.BODY_LENGTH
-    found = len(data) - _header_length(data)
+    found = len(data) - _header_length(data, is_2019)
     bits = [Bits(0, 9, "body_length", length, formatting.count(length, "byte"))]
     if one_byte:
         wanted = number >> 15
@@ -160,7 +164,7 @@ def _terminal_id(reader: Reader, heading: Heading, wire: bytes, size: int) -> No
         heading.device, heading.imei = device, imei
 
 
-def _body(reader: Reader, data: bytes) -> None:
+def _body(reader: Reader, data: bytes, is_2019: bool) -> None:
     """Read the body, up to the announced length or the end of the bytes."""
     message_id, attributes = (int.from_bytes(data[at : at + 2], "big") for at in (0, 2))
     with reader.group("body", size=min(attributes & jt808.BODY_LENGTH, reader.left)) as body:
@@ -168,7 +172,7 @@ def _body(reader: Reader, data: bytes) -> None:
             # A password may begin in another part, so its position in this one is unknown.
             body.rest("part", "read when all parts are there", secret=True)
         else:
-            read_body(body, message_id, attributes, _is_2019(data))
+            read_body(body, message_id, attributes, is_2019)
 
 
 def read_body(reader: Reader, message_id: int, attributes: int, is_2019: bool = False) -> None:
