@@ -162,8 +162,10 @@ class BackgroundTasks(Service):
 
     async def _name_contested(self) -> None:
         """Log devices that alternate between a peer here and one at another gateway."""
-        takeovers = self._gateway.lifecycle.takeovers
-        for device, here in takeovers.take_elsewhere().items():
+        takeovers, committer = self._gateway.lifecycle.takeovers, self._context.committer
+        # Those of other partitions are in other stores.
+        ours = takeovers.take_elsewhere(lambda device: self._gateway.committer.of(device) is committer)
+        for device, here in ours.items():
             try:
                 found = await self._context.store.session_peer(device)
             except txredisapi.RedisError:

@@ -1,5 +1,6 @@
 """Limits how often two devices with the same id replace each other's session."""
 
+from collections.abc import Callable
 from typing import Final
 
 from attrs import define, field
@@ -66,7 +67,9 @@ class TakeoverLimiter:
             every=_EVERY,
         )
 
-    def take_elsewhere(self) -> dict[str, str]:
-        """Return and forget the devices that are yet to be logged, with their peers here."""
-        taken, self._elsewhere = self._elsewhere, {}
+    def take_elsewhere(self, chosen: Callable[[str], bool]) -> dict[str, str]:
+        """Return and forget the `chosen` of the devices that are yet to be logged, with their peers here."""
+        taken = {device: peer for device, peer in self._elsewhere.items() if chosen(device)}
+        for device in taken:
+            del self._elsewhere[device]
         return taken

@@ -7,6 +7,7 @@ from jt709c_gateway.gateway.admission import Admission
 from jt709c_gateway.gateway.interfaces import NoSession
 from jt709c_gateway.gateway.policy import Policy
 from jt709c_gateway.gateway.sessions import Session
+from jt709c_gateway.gateway.takeover_limit import TakeoverLimiter
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.protocol.message import Message
@@ -121,3 +122,13 @@ class DecisionTests(SynchronousTestCase):
         began = found.count("session")
         self.assertEqual(found, ["session"] * began + [NoSession.WAIT] * (20 - began))
         self.assertTrue(1 < began < 20)
+
+    def test_takeovers_by_another_gateway(self) -> None:
+        """Those whose other lock is elsewhere wait to be named, once, by whoever can ask for it."""
+        takeovers = TakeoverLimiter()
+        for device in (FIRST, SECOND, FIRST):
+            takeovers.warn_once(device, None, f"peer of {device}")
+        self.assertEqual(takeovers.take_elsewhere([SECOND].__contains__), {SECOND: f"peer of {SECOND}"})
+        self.assertEqual(takeovers.take_elsewhere(lambda device: True), {FIRST: f"peer of {FIRST}"})
+        takeovers.warn_once(FIRST, None, "peer")
+        self.assertEqual(takeovers.take_elsewhere(lambda device: True), {})
