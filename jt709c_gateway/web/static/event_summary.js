@@ -80,7 +80,7 @@ export function eventSummary(event) {
 }
 
 const labelled = (name, value) => (value === null || value === undefined ? null : `${name} ${value}`);
-const withUnit = (value, text) => (value === null || value === undefined ? null : `${value} ${text}`);
+const withUnit = (value, text) => (value === null || value === undefined ? null : `${value}\u00a0${text}`);
 
 const SUMMARIES = {
   location: (data) => [

@@ -34,11 +34,11 @@ const COLUMNS = [
     title: "Lock",
     text: (row) =>
       `${iconOf(row.summary)} ${row.summary.lock_state} ${row.summary.online} ${row.summary.rope_open}`,
-    render: (row) => [
-      icon(iconOf(row.summary), !row.summary.online),
-      row.summary.lock_state ?? "unknown",
-      row.summary.rope_open ? ", rope open" : "",
-    ],
+    render: (row) => {
+      const text = `${row.summary.lock_state ?? "unknown"}${row.summary.rope_open ? ", rope open" : ""}`;
+      // The title is for a narrow column, where the text is cut.
+      return h("span", { title: text }, icon(iconOf(row.summary), !row.summary.online), text);
+    },
   },
   {
     name: "battery",
