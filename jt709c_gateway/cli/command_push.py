@@ -109,7 +109,10 @@ class _Follower:
         if self._push.as_json:
             self._out.out(escape_text(payload.decode("utf-8", "replace")), highlight=False)
         else:
-            print_line(self._out, event_format.line(event, self._push.local), event_format.INDENT)
+            # On a terminal an id of 32 digits in each line would break it.
+            short = self.heard and self._out.is_terminal
+            format_line = event_format.further_state if short else event_format.line
+            print_line(self._out, format_line(event, self._push.local), event_format.INDENT)
         self.reached(event["data"].get("state"))
 
     def missed(self, state: str) -> None:

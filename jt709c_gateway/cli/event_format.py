@@ -32,6 +32,7 @@ _KIND_WIDTH: Final = 12
 #: States of commands that move the lock; `acknowledged`, which comes before them, has the same answer.
 _AFTER_ANSWER: Final = frozenset(["confirmed", "unconfirmed"])
 _GOOD: Final = frozenset(["done", "confirmed"])
+_SAID_ABOVE: Final = {"command": None, "peripheral": None, "id": None}
 
 
 def line(event: Mapping[str, Any], local: bool = False) -> Text:
@@ -46,6 +47,13 @@ def line(event: Mapping[str, Any], local: bool = False) -> Text:
     if event.get("stored"):
         text.append("  (stored)", "dim")
     return text
+
+
+def further_state(event: Mapping[str, Any], local: bool = False) -> Text:
+    """Format a state of a command below the line of an earlier one: without device, command and id."""
+    text = Text(no_wrap=True, overflow="ignore", end="")
+    text.append(time_of_day(parse(event.get("received_at")), local), "dim")
+    return text.append("  ").append_text(styled("command", {**event["data"], **_SAID_ABOVE}))
 
 
 def styled(kind: str, data: Mapping[str, Any]) -> Text:

@@ -81,6 +81,10 @@ class FirstStepsTests(SynchronousTestCase):
         said = self.terminal.said()
         for expected in ('"ready": true', "confirmed", "asked for by", "(P69,0,5)"):
             self.assertIn(expected, said)
+        self.assertEqual(len(re.findall(r"[0-9a-f]{32}  queued", said)), 1, said)
+        for state in ("sent", "acknowledged", "confirmed"):
+            # The watching in the background does not show it too.
+            self.assertEqual(len(re.findall(rf"Z  {state}  .*\(assumed form\)\n", said)), 1, said)
         for log in ("gateway.log", "locks.log"):
             self.assertNotIn("Traceback", (self.directory / log).read_text())
         self.assertIn("unlocked", said)
