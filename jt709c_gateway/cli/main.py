@@ -2,6 +2,7 @@
 
 import os
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
@@ -60,6 +61,17 @@ class LazyGroup(click.Group):
         module, _, function = SUBCOMMANDS[cmd_name].place.partition(":")
         command: click.Command = getattr(import_module(f"jt709c_gateway.cli.{module}"), function)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the subcommand of the arguments; of an unknown one, say which is meant."""
+        name = args[0]
+        if name not in SUBCOMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            near = get_close_matches(name, SUBCOMMANDS, 1)
+            advice = f"did you mean {near[0]}?" if near else "jt709c --help lists them"
+            ctx.fail(f"there is no subcommand {name!r}; {advice}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of subcommands without importing them."""

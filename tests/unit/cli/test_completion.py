@@ -177,6 +177,15 @@ class HelpTests(SynchronousTestCase):
                     result = run(*words)
                     self.assertEqual((result.returncode, result.stderr), (0, ""), words)
 
+    def test_frames_in_examples_are_plausible(self) -> None:
+        """No battery of an example is above 100 %, and at least one example has a battery."""
+        found = []
+        for words in examples(run("decode", "--help").stdout):
+            if not any(".txt" in word for word in words):
+                found += re.findall(r"battery_percent +(\d+)", run(*words).stdout)
+        self.assertTrue(found)
+        self.assertEqual([percent for percent in found if int(percent) > 100], [])
+
     def test_lines(self) -> None:
         """A help text fits a terminal of 80 columns, examples too, and every option has a word about it."""
         for path, command in commands():

@@ -147,6 +147,8 @@ class Process(SynchronousTestCase):
             (("devices", "--sort", "x"), "jt709c: --sort: 'x' is not one of 'seen', "),
             (("devices", "-o", "x"), "jt709c: --output: 'x' is not one of "),
             (("track", "abc"), "jt709c: DEVICE: "),
+            (("senf", "unlock"), "jt709c: there is no subcommand 'senf'; did you mean send?\n"),
+            (("xyz",), "jt709c: there is no subcommand 'xyz'; jt709c --help lists them\n"),
             (
                 ("simulate", "--sublocks", "80"),
                 "jt709c: --sublocks: '80'; expected an integer from 0 to 66\n",
