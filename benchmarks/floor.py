@@ -53,7 +53,7 @@ def main() -> None:
     """Serve until ended."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=positive, required=True, help="port on the loopback interface")
-    parser.add_argument("--window", type=float, default=12, help="of reading, in ms [%(default)s]")
+    parser.add_argument("--window", type=float, default=10, help="of reading, in ms [%(default)s]")
     options = parser.parse_args()
     port = options.port
     from twisted.internet import reactor as installed

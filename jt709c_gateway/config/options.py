@@ -91,9 +91,9 @@ OPTIONS: Final = (
     Option(
         "commit-window",
         milliseconds,
-        0.012,
+        0.01,
         "Milliseconds that a report may wait for others, to be read and written to Redis together; 0: none. "
-        "What commands depend on never waits [default: 12]",
+        "What commands depend on never waits [default: 10]",
     ),
     Option(
         "durability",

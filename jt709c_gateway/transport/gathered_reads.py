@@ -18,8 +18,8 @@ from zope.interface import implementer
 
 #: Records that make a call to Redis worth its cost: a pause is no longer than these take to come.
 ENOUGH: Final = 12
-#: Sockets that are read before the reactor sees to others, such as Redis's.
-_AT_ONCE: Final = 100
+#: Sockets that are read before the reactor sees to others, such as Redis's: as many as a call has records.
+_AT_ONCE: Final = 200
 #: Shortest pause in seconds: the reactor's timers have steps of a millisecond.
 _SHORTEST: Final = 0.0005
 #: The rate of frames is averaged over so many windows.
