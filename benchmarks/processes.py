@@ -94,6 +94,10 @@ class Child:
             self.process.terminate()
             try:
                 self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                # A busy machine is no reason to lose all results.
+                self.process.kill()
+                self.process.wait()
             except BaseException:
                 self.process.kill()
                 self.process.wait()
