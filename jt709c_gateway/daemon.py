@@ -136,7 +136,7 @@ class GatewayService(MultiService):
             self.redis_time,
             secrets.token_hex(8),
             CommitMetrics(self.registry).observe,
-            PartitionCheck(reactor, layout, any(one.nodes for one in self._addresses)),
+            PartitionCheck(reactor, layout),
             self._partition_ready,
             partial(stop_for, reactor),
         )

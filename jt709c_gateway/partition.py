@@ -160,7 +160,9 @@ class Partition(MultiService):
         try:
             await self._shared.check.check(protocol, self.number)
         except WrongPartitions as error:
-            self._shared.refused(str(error))
+            # Others find the same.
+            if self._shared.check.first_refusal():
+                self._shared.refused(str(error))
             raise
         await self.rights.examine(protocol)
 

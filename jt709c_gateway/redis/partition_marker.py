@@ -1,36 +1,90 @@
 """Checks that a store is divided into as many partitions as the gateway expects.
 
-Each partition has a marker with their number. A partition without one is used only when the first one has
-been checked, so that no gateway writes to a store that others have divided in another way.
+Each of several partitions has a marker with their number. A partition without one is used only when the
+first one has been checked, and the first one without a marker only when the others have been looked at, so
+that no gateway writes to a store that others have divided in another way. A store of a single partition has
+no marker; its number of the last run shows that it is in use.
 """
 
 from typing import Any, Final
 
+import msgspec
 import txredisapi
 from attrs import define, field
 from twisted.internet import defer
 
+from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.partitions import Partitions, partition_prefix
 from jt709c_gateway.redis.scripts import Caller
 
 #: Seconds to wait for the first partition; the connection is tried again after that.
-_PATIENCE: Final = 3.0
+_PATIENCE: Final = 4.0
+#: Seconds for which the first partition waits for the others.
+_COURTESY: Final = 2.0
+_MARK: Final = scripts.Script.of("partition_mark")
+
+
+class Moving(msgspec.Struct, frozen=True, tag="moving"):
+    """The marker while `jt709c repartition` moves the keys."""
+
+    before: int
+    after: int
+
+
+class Moved(msgspec.Struct, frozen=True, tag="moved", omit_defaults=True):
+    """The marker that stays where keys were: their new number, prefix, and servers if they are others."""
+
+    after: int
+    prefix: str
+    servers: str = ""
+
+
+Marker = int | Moving | Moved
+_DECODER: Final = msgspec.json.Decoder(Marker)
+
+
+def read_marker(packed: bytes) -> Marker | None:
+    """Read a marker; None for one that is malformed."""
+    try:
+        found: Marker = _DECODER.decode(packed)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return found
 
 
 class WrongPartitions(Exception):
     """The store is divided into another number of partitions; the text says what to do."""
 
-    def __init__(self, prefix: str, found: int, expected: int) -> None:
-        super().__init__(
-            f"the keys under the prefix {prefix} are in {_partitions(found)}, not {expected}: give "
-            f"--partitions {found}, or move them with jt709c repartition"
-        )
-        self.found = found
 
-
-def _partitions(count: int) -> str:
+def partition_count(count: int) -> str:
+    """Return `1 partition` or `<count> partitions`."""
     return "1 partition" if count == 1 else f"{count} partitions"
+
+
+def problem(prefix: str, key: str, found: Marker | None, expected: int) -> str:
+    """Return in one line what is wrong with the marker `key`, and what to do."""
+    of = f"the keys under the prefix {prefix}"
+    match found:
+        case None:
+            return f"{key} can't be read: expected the number of partitions, and no other key of this name"
+        case Moving(before, after):
+            return (
+                f"{of} are being moved from {before} to {partition_count(after)}: run jt709c repartition "
+                f"--from {before} --to {after} until it ends, and start the gateways then"
+            )
+        case Moved(after, new, ""):
+            return f"{of} were moved to {partition_count(after)}: give --prefix {new} --partitions {after}"
+        case Moved(after, new, servers):
+            return (
+                f"{of} were moved to other servers: give --redis {servers!r} --prefix {new} --partitions "
+                f"{after}, or delete {key} to begin a new fleet here"
+            )
+        case int():
+            return (
+                f"{of} are in {partition_count(found)}, not {expected}: give --partitions {found}, or move "
+                f"them with jt709c repartition --from {found} --to {expected}"
+            )
 
 
 @define(eq=False)
@@ -39,10 +93,11 @@ class PartitionCheck:
 
     clock: Any
     partitions: Partitions
-    #: Whether Redis is a cluster: a single partition has another prefix there, a hash tag.
-    is_cluster: bool = False
-    #: Whether the first partition was checked, and who waits for that.
+    #: Whether the first partition was checked.
     first_checked: bool = False
+    _refused: bool = False
+    #: The partitions without a marker that were looked at.
+    _looked: set[int] = field(factory=set, repr=False)
     _waiting: "list[defer.Deferred[None]]" = field(factory=list, repr=False)
 
     async def check(self, caller: Caller, number: int) -> None:
@@ -50,50 +105,77 @@ class PartitionCheck:
 
         Raises WrongPartitions, and txredisapi.ConnectionError while the first one has to be checked before.
         """
-        count = self.partitions.count
-        if count == 1:
+        if self.partitions.count == 1:
             await self._check_single(caller)
             return
+        prefix, count = self.partitions.prefix, self.partitions.count
         key = self.partitions.keys[number].partitions
-        found = await caller.call("GET", key)
-        if found is None and number and not self.first_checked:
-            await self._first()
-        if found is None:
-            if not self.is_cluster:
-                await self._refuse_single(caller)
-            found = await caller.call("SET", key, count, "NX", "GET") or count
-        if int(found) != count:
-            raise WrongPartitions(self.partitions.prefix, int(found), count)
+        packed = await caller.call("GET", key)
+        if packed is None:
+            await self._wait_for_others(number)
+            single = Keys(prefix)
+            found = await scripts.run(caller, _MARK, [key, key], [count, single.partitions, single.epoch])
+            if found is not None:
+                place, packed = found
+                key = (key, single.partitions, single.epoch)[place]
+                if place == 2:
+                    raise WrongPartitions(problem(prefix, key, 1, count))
+        if packed is not None and read_marker(packed) != count:
+            raise WrongPartitions(problem(prefix, key, read_marker(packed), count))
         if number == 0:
-            self.first_checked, waiting, self._waiting = True, self._waiting, []
-            for one in waiting:
-                one.callback(None)
+            self.first_checked = True
+        self._release()
 
-    async def _first(self) -> None:
-        """Wait until the first partition was checked."""
-        waiting: defer.Deferred[None] = defer.Deferred(self._waiting.remove)
-        self._waiting.append(waiting)
-        try:
-            await waiting.addTimeout(_PATIENCE, self.clock)
-        except defer.TimeoutError:
-            reason = "partition 0, which tells how many there are, can't be reached"
-            raise txredisapi.ConnectionError(reason) from None
+    def first_refusal(self) -> bool:
+        """Return whether this is the first call."""
+        first, self._refused = not self._refused, True
+        return first
+
+    async def _wait_for_others(self, number: int) -> None:
+        """Wait until the first partition was checked; as the first, until the others were looked at."""
+        self._looked.add(number)
+        self._release()
+        if number:
+            if not await self._until(lambda: self.first_checked, _PATIENCE):
+                reason = "partition 0, which tells how many there are, can't be reached"
+                raise txredisapi.ConnectionError(reason)
+            return
+        # One that is away can't be waited for.
+        await self._until(lambda: len(self._looked) == self.partitions.count, _COURTESY)
+
+    def _release(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.callback(None)
+
+    async def _until(self, condition: Any, seconds: float) -> bool:
+        limit = self.clock.seconds() + seconds
+        while not condition():
+            changed: defer.Deferred[None] = defer.Deferred(self._cancelled)
+            self._waiting.append(changed)
+            try:
+                await changed.addTimeout(max(limit - self.clock.seconds(), 0), self.clock)
+            except defer.TimeoutError:
+                return bool(condition())
+        return True
+
+    def _cancelled(self, waiting: "defer.Deferred[None]") -> None:
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
 
     async def _check_single(self, caller: Caller) -> None:
-        """Refuse a store of several partitions, as far as it is on this server."""
-        found = await _readable(caller, "GET", Keys(partition_prefix(self.partitions.prefix, 0)).partitions)
+        """Refuse a store of several partitions, as far as it is on this server, and claim a new one."""
+        prefix = self.partitions.prefix
+        single, first = Keys(prefix), Keys(partition_prefix(prefix, 0))
+        try:
+            found = await scripts.run(
+                caller, _MARK, [single.partitions, single.epoch], ["0", first.partitions]
+            )
+        except txredisapi.ResponseError as error:
+            if "NOPERM" in str(error):
+                return
+            raise
         if found is not None:
-            raise WrongPartitions(self.partitions.prefix, int(found), 1)
-
-    async def _refuse_single(self, caller: Caller) -> None:
-        """Refuse a store of a single partition, as far as it is on this server."""
-        if await _readable(caller, "EXISTS", Keys(self.partitions.prefix).epoch):
-            raise WrongPartitions(self.partitions.prefix, 1, self.partitions.count)
-
-
-async def _readable(caller: Caller, *command: Any) -> Any:
-    """Return a reply; None where the key is on another node, or our user may not read it."""
-    try:
-        return await caller.call(*command)
-    except txredisapi.ResponseError:
-        return None
+            place, packed = found
+            key = first.partitions if place else single.partitions
+            raise WrongPartitions(problem(prefix, key, read_marker(packed), 1))
