@@ -30,7 +30,7 @@ from jt709c_gateway.gateway.imei_index import ImeiIndex
 from jt709c_gateway.gateway.maintenance import Maintenance
 from jt709c_gateway.gateway.metrics import CommitMetrics, GatewayCollector
 from jt709c_gateway.lock_ports import inherited_listener, lock_listeners
-from jt709c_gateway.partition import Partition, SharedParts, away, rights_missing
+from jt709c_gateway.partition import Partition, SharedParts, away, deregister, rights_missing
 from jt709c_gateway.redis.address import EmbeddedAddress, RedisAddress, parse_redis_addresses
 from jt709c_gateway.redis.commit_router import CommitRouter
 from jt709c_gateway.redis.committer import Committer
@@ -43,6 +43,7 @@ from jt709c_gateway.startup import (
     cannot_listen,
     embedded_server,
     redis_connector,
+    reply_timeout,
     start_embedded,
     stop_for,
     tcp_descriptions,
@@ -88,6 +89,8 @@ def connect(gateway: Gateway, partitions: Sequence[ConnectedParts], imeis: ImeiI
         one.committer.drained = gateway.resume_paused
         claims, membership = one.dispatcher.context.claims, one.background_tasks.membership
         claims.leased, claims.renew = membership.is_leased, membership.renew
+        if imeis is not None:
+            one.poller.identified = imeis.note
 
 
 class GatewayService(MultiService):
@@ -136,12 +139,13 @@ class GatewayService(MultiService):
             self.redis_time,
             secrets.token_hex(8),
             CommitMetrics(self.registry).observe,
+            reply_timeout(settings),
             PartitionCheck(reactor, layout),
             self._partition_ready,
             partial(stop_for, reactor),
         )
         self.partitions = [Partition(shared, number) for number in range(layout.count)]
-        self._queries = PartitionedQueries(layout, [one.store for one in self.partitions])
+        self._queries = PartitionedQueries(layout, [one.store for one in self.partitions], reactor)
         self._clock_sync = ClockSync(
             reactor, self.redis_time, self.partitions[0].redis.commands, settings.gateway_ttl / 3
         )
@@ -295,14 +299,14 @@ class GatewayService(MultiService):
 
     async def _drain(self) -> None:
         """Stop intake, finish pending commands and deregister, within --shutdown-timeout."""
-        tasks, commits = [one.background_tasks for one in self.partitions], self.gateway.committer
-        for one in tasks:
-            one.stop_intake()
+        commits = self.gateway.committer
+        for one in self.partitions:
+            one.background_tasks.stop_intake()
         # Datagrams are still received: a device has no other way to answer its command over UDP.
         await self._stop_listening(TcpService)
         limit = self._reactor.seconds() + self._settings.shutdown_timeout
         if self.is_connected:
-            await self._until(lambda: all(one.is_drained for one in tasks), limit)
+            await self._until(lambda: all(one.is_drained for one in self.partitions), limit)
             # From here on no frame is accepted, so that all accepted ones can be committed and answered.
             self.gateway.draining = True
             await self._until(lambda: not self._awaited, limit)
@@ -315,9 +319,7 @@ class GatewayService(MultiService):
             self.log.warn(
                 "{count} records were not committed; their locks will send again", count=commits.unacked
             )
-        for partition in self.partitions:
-            if partition.redis.connected and not partition.committer.unacked:
-                await partition.background_tasks.deregister()
+        await deregister(self.partitions)
 
     async def _stop_listening(self, kind: type[TcpService | UdpService]) -> None:
         chosen = [listener for listener in self.listeners if isinstance(listener, kind)]

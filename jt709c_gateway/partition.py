@@ -26,11 +26,10 @@ from jt709c_gateway.redis.committer import Committer, Limits
 from jt709c_gateway.redis.connector import RedisConnector
 from jt709c_gateway.redis.gateway_connections import GatewayConnections
 from jt709c_gateway.redis.partition_marker import PartitionCheck, WrongPartitions
-from jt709c_gateway.redis.partitioned_queries import PartitionedQueries
+from jt709c_gateway.redis.partitioned_queries import PartitionedQueries, gather
 from jt709c_gateway.redis.partitions import Partitions
 from jt709c_gateway.redis.redis_time import RedisTime
 from jt709c_gateway.redis.transfers import TransferStore
-from jt709c_gateway.startup import reply_timeout
 
 
 @frozen
@@ -43,6 +42,7 @@ class SharedParts:
     redis_time: RedisTime
     boot: str
     observed: Callable[[float, int], None]
+    reply_timeout: float
     check: PartitionCheck
     #: Called when Redis has become usable, with the number of the partition.
     ready: Callable[[int], None]
@@ -72,6 +72,17 @@ def rights_missing(partitions: "Sequence[Partition]") -> list[str]:
     return [right for one in partitions for right in one.rights.missing]
 
 
+async def deregister(partitions: "Sequence[Partition]") -> None:
+    """Deregister a gateway from all partitions at once, but not where its records wait to be committed."""
+    await gather(
+        [
+            one.background_tasks.deregister()
+            for one in partitions
+            if one.redis.connected and not one.committer.unacked
+        ]
+    )
+
+
 class Partition(MultiService):
     """One partition of a gateway. The parts that need the gateway are built by `build_commands`."""
 
@@ -89,7 +100,7 @@ class Partition(MultiService):
         reactor, settings = shared.reactor, shared.settings
         self.redis = GatewayConnections(
             settings.durability,
-            reply_timeout(settings),
+            shared.reply_timeout,
             self.keys,
             # The clocks of all nodes must agree; the gateway follows that of one of them.
             shared.redis_time if number == 0 else None,
@@ -126,7 +137,9 @@ class Partition(MultiService):
         if len(siblings) > 1:
             transfers = TransferStore(self.redis.commands, self.keys, settings.gateway)
             callers = [one.redis.commands for one in siblings]
-            routing = PartitionRouting(shared.partitions, self.number, queries, callers, transfers)
+            routing = PartitionRouting(
+                shared.partitions, self.number, queries, callers, transfers, shared.reactor
+            )
         self.context = CommandContext(
             gateway,
             self.committer,
@@ -154,6 +167,11 @@ class Partition(MultiService):
         """Connect to this server."""
         self.redis.use(connector)
         self.background_tasks.start(self.redis.blocking)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether no command is under way that could end; none can while the partition is away."""
+        return self.background_tasks.is_drained or not self.redis.connected
 
     async def _examine(self, protocol: RedisProtocol) -> None:
         """Check a new connection before it is used."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakSet
 
 from attrs import evolve
 from twisted.internet import defer
@@ -31,6 +32,8 @@ _REPLY_SHARE: Final = 2 / 3
 _OFF: Final = {"--listen": "--no-tcp", "--udp": "--no-udp"}
 
 _log = Logger()
+#: The reactors that `stop_for` has stopped.
+_stopped: WeakSet[Any] = WeakSet()
 
 
 def _tell(line: str) -> None:
@@ -67,8 +70,12 @@ def _exit_with_failure() -> None:
 def stop_for(reactor: Any, reason: str) -> None:
     """Stop because of an error after the start.
 
-    The exit status is `EXIT_FAILURE`, so that a supervisor restarts the process.
+    The exit status is `EXIT_FAILURE`, so that a supervisor restarts the process. Of several reasons only the
+    first counts: each partition may find the same one.
     """
+    if reactor in _stopped:
+        return
+    _stopped.add(reactor)
     _log.critical("stopping: {reason}", reason=reason)
     _tell(f"jt709c-gateway: {reason}")
     if reactor is sys.modules.get("twisted.internet.reactor"):

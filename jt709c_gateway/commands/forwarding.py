@@ -22,8 +22,18 @@ class ForwardedEntry(msgspec.Struct, kw_only=True):
     entry: str
 
 
+def has_own_id(entry: bytes, command: Command) -> bool:
+    """Return whether an entry names its command's id, so that each reading of it finds the same one.
+
+    False also where the id is written with escapes.
+    """
+    return command.id.encode() in entry
+
+
 def forward(entry: bytes, command: Command) -> bytes:
-    """Return the form in which an entry with this command is forwarded."""
+    """Return the form in which an entry with this command is forwarded; one that was, stays as it is."""
+    if forwarded_entry(entry) is not None:
+        return entry
     return msgspec.json.encode(
         ForwardedEntry(forwarded_at=command.created_at, id=command.id, entry=entry.decode())
     )

@@ -90,7 +90,10 @@ class BackgroundTasks(Service):
         self._run_every(_RETRY, self._name_contested)
         self._run_every(_RECONCILE, self._reconcile)
         if self._identity_poller is not None:
-            self._run_every(ROUND, self._identity_poller.poll)
+            # Together, all partitions query as many devices a second as one would.
+            routing = self._context.routing
+            count = 1 if routing is None else routing.partitions.count
+            self._run_every(ROUND * count, self._identity_poller.poll)
         if self._context.routing is not None:
             self._run_every(_DELIVER, self._deliver)
         self._consumer.start(connection)

@@ -174,12 +174,13 @@ class Gateway:
         if message.time_answer is not None:
             answer = partial(self._answer_now, message)
         then = None
-        if session.fresh and message.report:
-            session.fresh = False
-            then = partial(self._first_report_committed, session)
-        elif message.imei is not None and message.imei != session.imei:
+        named = message.imei is not None and message.imei != session.imei
+        if message.imei is not None and named:
             self.sessions.set_imei(session, message.imei)
             then = partial(self._imei_committed, session.device)
+        if session.fresh and message.report:
+            session.fresh = False
+            then = partial(self._first_report_committed, session, named)
         self.committer.submit(record, session.connection, answer, then)
         if message.impossible_date or message.wrong_length:
             reason = "length" if message.wrong_length else "date"
@@ -191,9 +192,11 @@ class Gateway:
         """The answer with the time at which it is sent, since the commit may have been delayed."""
         return message.answer_at(self.wall())
 
-    def _first_report_committed(self, session: Session, written: bool) -> None:
+    def _first_report_committed(self, session: Session, named: bool, written: bool) -> None:
         if written:
             self.callbacks.reported(session)
+        if named:
+            self._imei_committed(session.device, written)
 
     def _imei_committed(self, device: str, written: bool) -> None:
         if written:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Final
 
 import txredisapi
 from attrs import define, field
@@ -13,8 +13,9 @@ from jt709c_gateway.commands.forwarding import forward_accepted
 from jt709c_gateway.commands.model import InvalidCommand
 from jt709c_gateway.commands.serialization import from_queue_entry
 from jt709c_gateway.gateway.commands.context import CommandContext
+from jt709c_gateway.protocol.device_id import canonical
 from jt709c_gateway.redis.command_store_types import NotOurs
-from jt709c_gateway.redis.commit_records import EventsRecord
+from jt709c_gateway.redis.errors import is_state_of_server
 from jt709c_gateway.redis.partitions import Partitions
 from jt709c_gateway.redis.transfers import Transfer
 
@@ -23,6 +24,8 @@ from jt709c_gateway.redis.transfers import Transfer
 _MAX_PENDING: Final = 100_000
 #: IMEIs noted at a time.
 _AT_ONCE: Final = 100
+#: Seconds before the next attempt, while a partition can't be reached.
+_RETRY: Final = 2.0
 
 
 @define(eq=False)
@@ -64,31 +67,36 @@ class ImeiIndex:
             )
 
     async def _flush(self, number: int) -> None:
-        pending = self._pending[number]
+        pending, context = self._pending[number], self.contexts[number]
         try:
             while pending:
-                some = list(islice(pending.items(), _AT_ONCE))
-                for imei, device in some:
-                    await self._note(self.contexts[number], imei, device)
+                for imei, device in list(islice(pending.items(), _AT_ONCE)):
+                    await self._note(context, imei, device)
                     if pending.get(imei) == device:
                         del pending[imei]
-        except (txredisapi.RedisError, NotOurs):
-            # `flush` is called again when the partition can be reached.
-            return
+        except (txredisapi.RedisError, NotOurs) as error:
+            context.refusals.report("to note IMEIs", error)
+            context.gateway.clock.callLater(_RETRY, self.flush, number)
         finally:
             self._running.discard(number)
 
     async def _note(self, context: CommandContext, imei: str, device: str) -> None:
-        await context.store.note_imei(imei, device, self.limit)
-        for command_id in await context.store.waiting_ids(imei):
-            await self._forward(context, imei, command_id, device)
+        try:
+            await context.store.note_imei(imei, device, self.limit)
+            for command_id in await context.store.waiting_ids(canonical(imei)):
+                await self._forward(context, imei, command_id, device)
+        except txredisapi.ResponseError as error:
+            if is_state_of_server(error):
+                raise
+            # For example a key of another type: it must not hold up other IMEIs.
+            context.refusals.report("to note an IMEI", error)
 
     async def _forward(self, context: CommandContext, imei: str, command_id: str, device: str) -> None:
         """Move a command that waits under an IMEI to the partition of its device."""
         payload, record = await context.store.remove(command_id)
         if payload is None or context.routing is None:
             return
-        store, token = context.store, int(record.get("token") or 0)
+        store, claims = context.store, context.claims
         try:
             command = from_queue_entry(payload)
         except InvalidCommand:
@@ -97,11 +105,12 @@ class ImeiIndex:
         transfer = Transfer(
             at=context.now(), entry=forward_accepted(command).decode(), to=self.partitions.number(device)
         )
-        writes: list[Any] = [
-            *store.forward_writes(command_id, imei),
-            *context.routing.store.writes(transfer),
-        ]
-        record_of = EventsRecord(
-            device=imei, commands=writes, condition=store.held_condition(command_id, token)
-        )
-        context.committer.submit(record_of)
+        writes = [*store.forward_writes(command_id), *context.routing.store.writes(transfer)]
+        # Else the comparison of claims with those in Redis would find a command that nobody has.
+        claims.add(command_id, record)
+        condition = store.held_condition(command_id, claims.token(command_id))
+
+        def forwarded(written: bool) -> None:
+            claims.discard(command_id)
+
+        context.publisher.submit(canonical(imei), None, writes, forwarded, condition)

@@ -81,8 +81,8 @@ class CommandWrites:
         """Release a command without a record from this gateway."""
         return self.release_writes(command_id)[1:]
 
-    def forward_writes(self, command_id: str, device: str) -> list[RedisCommand]:
-        """Remove a command that waited under `device` from this partition; another one gets it."""
+    def forward_writes(self, command_id: str) -> list[RedisCommand]:
+        """Remove a claimed command from this partition; another one gets it."""
         return [
             ("EXPIRE", self.keys.command(command_id), 0),
             ("HDEL", self.keys.under_way(self.gateway), command_id),

@@ -10,6 +10,7 @@ from jt709c_gateway.redis import scripts
 from jt709c_gateway.redis.command_writes import MAX_REPLIES, REPLY_TTL
 from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.redis.scripts import Caller
+from jt709c_gateway.redis.transfers import MAX_TRANSFERS
 
 #: Maximum number of commands per call. The server spends about 60 µs on each, during which it serves nobody
 #: else.
@@ -42,12 +43,21 @@ class Expired:
 
 
 async def expire(
-    caller: Caller, keys: Keys, now: float, at: str, event: Announcement, skip: int = 0, *, lost: bool = False
+    caller: Caller,
+    keys: Keys,
+    now: float,
+    at: str,
+    event: Announcement,
+    skip: int = 0,
+    *,
+    lost: bool = False,
+    routed: bool = False,
 ) -> Expired:
     """End up to `AT_ONCE` commands that are due at `now`, epoch seconds; `at` is the same time as in records.
 
     With `lost`, examine the commands accepted before `now`, and end those that are in no list. The first
-    `skip` commands are left out. txredisapi's errors are passed on.
+    `skip` commands are left out. With `routed`, outcomes become transfers, since their lists may be in other
+    partitions. txredisapi's errors are passed on.
     """
     looked_at, ended, refused, reason, states = await scripts.run(
         caller,
@@ -66,6 +76,7 @@ async def expire(
             _FIELDS,
             *event.parts,
             "1" if lost else "0",
+            MAX_TRANSFERS if routed else 0,
         ],
     )
     text = None if reason is None else reason.decode("utf-8", "replace")

@@ -2,17 +2,53 @@
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
+import txredisapi
 from attrs import define
 from twisted.internet import defer
 
 from jt709c_gateway.protocol.device_id import canonical, may_be_sublock
 from jt709c_gateway.redis.command_store_types import Known
 from jt709c_gateway.redis.device_queries import DeviceQueries
+from jt709c_gateway.redis.errors import is_state_of_server
 from jt709c_gateway.redis.partitions import Partitions
 
 _T = TypeVar("_T")
+#: Seconds to wait for an answer of one of several partitions, so that one that hangs does not hold up what
+#: belongs to others.
+_PATIENCE: Final = 1.0
+
+
+class PartitionAway(txredisapi.ConnectionError):  # type: ignore[misc]
+    """A partition can't be asked now; `number` says which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"partition {number} can't be reached")
+        self.number = number
+
+
+async def reach(clock: Any, number: int, asking: Awaitable[_T]) -> _T:
+    """Return what a partition answers; raise PartitionAway when it can't serve, or not soon.
+
+    Its own refusals of this request, such as WRONGTYPE, are passed on. A request that is overdue goes on.
+    """
+    answer: defer.Deferred[_T] = defer.Deferred()
+    asked: defer.Deferred[_T] = defer.ensureDeferred(asking)  # type: ignore[arg-type]
+    asked.addCallbacks(
+        lambda result: None if answer.called else answer.callback(result),
+        lambda failure: None if answer.called else answer.errback(failure),
+    )
+    if clock is not None and not answer.called:
+        answer.addTimeout(_PATIENCE, clock)
+    try:
+        return await answer
+    except defer.TimeoutError:
+        raise PartitionAway(number) from None
+    except txredisapi.RedisError as error:
+        if isinstance(error, txredisapi.ConnectionError) or is_state_of_server(error):
+            raise PartitionAway(number) from error
+        raise
 
 
 async def gather(waiting: Sequence[Awaitable[_T]]) -> list[_T]:
@@ -31,35 +67,55 @@ async def gather(waiting: Sequence[Awaitable[_T]]) -> list[_T]:
 class PartitionedQueries:
     """Finds devices by any of their names. `stores` has one for each partition.
 
-    Calls fail with txredisapi's errors when a partition that has to be asked can't be.
+    Calls fail with txredisapi's errors when a partition that has to be asked can't be. With a `clock`,
+    `look_up` waits for none of several for long.
     """
 
     partitions: Partitions
     stores: Sequence[DeviceQueries]
+    clock: Any = None
 
-    def of(self, device: str) -> DeviceQueries:
-        """Return the store of a device's partition."""
-        return self.stores[self.partitions.number_of(device)]
+    async def _ask(self, number: int, ask: Callable[[DeviceQueries], Awaitable[_T]]) -> _T:
+        return await reach(self.clock, number, ask(self.stores[number]))
 
     async def look_up(self, name: str) -> Known:
         """Return the device that `name` stands for: an IMEI, a device id, or a sub-lock's id.
 
-        The IMEI of a device is in the partition of the IMEI, and a sub-lock in that of its master.
+        The IMEI of a device is in the partition of the IMEI, and a sub-lock in that of its master. Raises
+        PartitionAway with the first of several partitions that can't be asked.
         """
         if len(self.stores) == 1:
             return await self.stores[0].look_up(name)
-        alias = await self.of(name).device_with(name)
+        number = self.partitions.number_of(name)
+        alias = await self._ask(number, lambda store: store.device_with(name))
         if alias is not None:
-            known, imei = await self.of(alias).look_up_device(alias, alias)
+            device, place = alias, self.partitions.number_of(alias)
+            known, imei = await self._ask(place, lambda store: store.look_up_device(device, device))
             # Another partition is told of an IMEI after the device's own.
             if imei in (None, name):
                 return known
-        known, imei = await self.of(name).look_up_device(canonical(name))
+        known, imei = await self._ask(number, lambda store: store.look_up_device(canonical(name)))
         if imei is None and may_be_sublock(name):
-            for found in await gather([one.look_up_sublock(name) for one in self.stores]):
-                if found is not None:
-                    return found
+            return await self._look_up_sublock(name) or known
         return known
+
+    async def _look_up_sublock(self, name: str) -> Known | None:
+        """Return the master of a sub-lock: any partition may have it."""
+
+        async def ask(number: int) -> Known | PartitionAway | None:
+            try:
+                return await self._ask(number, lambda store: store.look_up_sublock(name))
+            except PartitionAway as error:
+                return error
+
+        answers = await gather([ask(number) for number in range(len(self.stores))])
+        for found in answers:
+            if isinstance(found, Known):
+                return found
+        for found in answers:
+            if isinstance(found, PartitionAway):
+                raise found
+        return None
 
     async def known(self, devices: list[str]) -> list[bool]:
         """Return for each device whether Redis has its state."""

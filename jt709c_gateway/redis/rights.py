@@ -49,7 +49,7 @@ NEEDED: Final = {
 #: The same for several partitions.
 PARTITIONED: Final = {
     "imei": "TYPE HGET HSET HDEL HLEN HRANDFIELD",
-    "transfers": "LLEN LRANGE LREM RPUSH",
+    "transfers": "TYPE LLEN LRANGE LREM RPUSH",
     "transfer_lease": "GET SET",
     "partitions": "GET SET",
 }

@@ -70,7 +70,7 @@ RENEW: Final = Script.of("gateway_renew")
 SURVEY: Final = Script.of("fleet_survey")
 FLEET: Final = Script.of("fleet_read")
 RIGHTS: Final = Script.of("rights")
-PARK: Final = Script.of("transfer_park")
+PARK: Final = Script.of("transfer_park", "checks", "transfer_park")
 IMEI: Final = Script.of("imei_note")
 
 SCRIPTS: Final = (

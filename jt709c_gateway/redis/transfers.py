@@ -4,6 +4,7 @@ A script writes to one partition only. So what another one has to get is first s
 of the partition where it came up, and then delivered; it may be delivered twice, but is not lost.
 """
 
+from enum import IntEnum
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +21,16 @@ from jt709c_gateway.redis.scripts import Caller
 MAX_TRANSFERS: Final = 100_000
 #: Milliseconds for which one gateway delivers what others have left.
 LEASE: Final = 10_000
+
+
+class Parked(IntEnum):
+    """What became of an entry of the intake list that was to be parked."""
+
+    ADOPTED = 0
+    """Another gateway has adopted it; nothing was written."""
+    STORED = 1
+    FULL = 2
+    """There are too many transfers: it is now the last of the list that all gateways take commands from."""
 
 
 class Transfer(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -58,18 +69,16 @@ class TransferStore:
         """Store a transfer together with the change that it comes from."""
         return [("RPUSH", self.keys.transfers, transfer.packed().decode())]
 
-    async def park(self, entry: bytes, transfer: Transfer) -> bool:
-        """Move an entry of this gateway's intake list to the transfers.
-
-        False when another gateway has adopted the entry.
-        """
-        moved = await scripts.run(
+    async def park(self, entry: bytes, transfer: Transfer) -> Parked:
+        """Move an entry of this gateway's intake list to the transfers."""
+        keys = self.keys
+        moved: int = await scripts.run(
             self.caller,
             scripts.PARK,
-            [self.keys.intake(self.gateway), self.keys.transfers],
-            [entry, transfer.packed()],
+            [keys.intake(self.gateway), keys.transfers, keys.commands],
+            [entry, transfer.packed(), transfer.entry, MAX_TRANSFERS],
         )
-        return bool(moved)
+        return Parked(moved)
 
     async def count(self) -> int:
         """Return the number of stored transfers."""

@@ -21,6 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol.framing import BinaryFrame, Framer, SentenceFrame
 from tests.support import LOOPBACK, PATIENCE, RedisClient, ValkeyServer, free_port, process_alive, wait_until
+from tests.support.partitioned import partitions_at
 
 #: Runs `twistd` independently of the path of its script. It ends with the test process.
 _TWISTD = "import ctypes; ctypes.CDLL(None).prctl(1, 9); "
@@ -213,6 +214,8 @@ class Daemon:
             found += ["--no-udp"]
         if self._wanted["http"]:
             found += ["--http", f"tcp:{self.http_port}:interface={LOOPBACK}"]
+        if partitions := partitions_at(self._redis):
+            found += ["--partitions", str(partitions)]
         return [*found, *shlex.split(os.environ.get("JT709C_TEST_OPTIONS", "")), *self._options]
 
     def start(self, ready: bool = True, timeout: float = PATIENCE) -> "Daemon":

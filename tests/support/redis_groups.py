@@ -90,12 +90,13 @@ class SentinelGroup:
 class ClusterNode(ValkeyServer):
     """One node; its data and its view of the cluster outlive `kill`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
         self.bus_port = free_port()
         super().__init__(
             *("--cluster-enabled", "yes", "--cluster-port", str(self.bus_port)),
             *("--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0"),
             *("--repl-diskless-sync-delay", "0"),
+            *options,
         )
 
     def facts(self) -> dict[str, str]:

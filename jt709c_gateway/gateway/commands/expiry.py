@@ -47,7 +47,13 @@ class CommandExpiry:
         while looked_at == AT_ONCE:
             now = context.now()
             done = await expire(
-                context.store.caller, context.store.keys, now, str(iso(now)), self._announcement(), skip
+                context.store.caller,
+                context.store.keys,
+                now,
+                str(iso(now)),
+                self._announcement(),
+                skip,
+                routed=context.routing is not None,
             )
             looked_at, skip = done.looked_at, skip + done.refused
             for state in done.states:
@@ -62,8 +68,16 @@ class CommandExpiry:
     async def search(self) -> None:
         """Check the next batch of recent commands, and end those that are in no list."""
         context, now = self.context, self.context.now()
-        caller, keys, event = context.store.caller, context.store.keys, self._announcement()
-        done = await expire(caller, keys, now - LOST_AFTER, str(iso(now)), event, self._searched, lost=True)
+        done = await expire(
+            context.store.caller,
+            context.store.keys,
+            now - LOST_AFTER,
+            str(iso(now)),
+            self._announcement(),
+            self._searched,
+            lost=True,
+            routed=context.routing is not None,
+        )
         self._searched = self._searched + done.looked_at if done.looked_at == AT_ONCE else 0
         for command_id, state in zip(done.ended, done.states, strict=True):
             context.gateway.counters.commands[CommandState(state)] += 1

@@ -5,7 +5,7 @@ fills neither. Its answer is stored like any answer (`commit.lua`). The time of 
 device's hash, so that no other gateway repeats it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import txredisapi
@@ -41,6 +41,8 @@ class IdentityPoller:
 
     dispatcher: CommandDispatcher
     dialects: frozenset[str]
+    #: Called with the known IMEI of a device that may be queried, and the device.
+    identified: Callable[[str, str], None] = lambda imei, device: None
     _context: CommandContext = field(init=False, repr=False)
     _queue: dict[str, None] = field(factory=dict, repr=False)
 
@@ -82,6 +84,8 @@ class IdentityPoller:
         try:
             known = await context.store.may_ask(device, context.now(), EVERY)
             if known is not None:
+                if known.imei:
+                    self.identified(known.imei, device)
                 await self._send_queries(executor, session, pending_query, known)
         except txredisapi.RedisError as error:
             session.fresh = True

@@ -21,6 +21,7 @@ from jt709c_gateway.gateway.commands.entry_rejections import EntryRejections
 from jt709c_gateway.gateway.commands.local_commands import LocalCommands
 from jt709c_gateway.redis.command_store import FULL
 from jt709c_gateway.redis.command_store_types import Acceptance, Known
+from jt709c_gateway.redis.partitioned_queries import PartitionAway
 from jt709c_gateway.util.timestamps import iso
 
 _T = TypeVar("_T")
@@ -50,6 +51,8 @@ class _ParsedEntry:
     entry: bytes
     command: Command | Exception
     known: Known | None = None
+    #: The partition that can't be asked about the device.
+    away: int | None = None
 
     @property
     def is_local(self) -> bool:
@@ -110,10 +113,15 @@ class Intake:
     async def _with_device(self, read: _ParsedEntry) -> _ParsedEntry:
         if not isinstance(read.command, Command):
             return read
+        routing = self.context.routing
+        if routing is not None and routing.is_name_away(read.command.device, self.context.now()):
+            return evolve(read, away=routing.partitions.number_of(read.command.device))
         try:
             return evolve(read, known=await find_device(self.context, read.command.device))
         except defer.CancelledError:
             raise
+        except PartitionAway as error:
+            return evolve(read, away=error.number)
         except Exception as error:
             return evolve(read, command=error)
 
@@ -137,19 +145,31 @@ class Intake:
             if read.known is None:
                 self.context.profiles.validate_loosely(command)
                 await self.local_commands.execute(command, entry, now)
-            else:
-                await self._enqueue(command, read.known, entry, now)
+            elif await self._enqueue(command, read.known, entry, now) is Acceptance.RENAMED:
+                # Now it may be in another partition.
+                found = await self._with_device(_ParsedEntry(entry, command))
+                await self._process_entry(found, now)
         except InvalidCommand as error:
             await self.rejections.reject(error, entry, now)
 
     async def _forwarded(self, read: _ParsedEntry, now: float) -> bool:
         """Forward an entry to the partition of its device; False when it is here, or names none."""
-        routing, command, known = self.context.routing, read.command, read.known
+        routing, command, known, away = self.context.routing, read.command, read.known, read.away
         if routing is None or not isinstance(command, Command | InvalidCommand) or command.device is None:
             return False
+        if known is None and away is None:
+            try:
+                known = await find_device(self.context, command.device)
+            except PartitionAway as error:
+                away = error.number
         if known is None:
-            known = await find_device(self.context, command.device)
-        return await routing.forward(read.entry, command, known, now)
+            assert away is not None
+            await routing.park(read.entry, command, away, now)
+            return True
+        target = routing.partitions.number(known.device)
+        if target != routing.number:
+            await routing.forward(read.entry, command, target, now)
+        return target != routing.number
 
     async def _check(self, command: Command, known: Known) -> CheckedForDevice:
         session = self.context.gateway.sessions.get(known.device)
@@ -157,7 +177,7 @@ class Intake:
             known = evolve(known, dialect=session.dialect_or_guess(known.dialect))
         return await check_command(command, known, self.context.profiles, self.context.store.peripheral_type)
 
-    async def _enqueue(self, given: Command, known: Known, entry: bytes, now: float) -> None:
+    async def _enqueue(self, given: Command, known: Known, entry: bytes, now: float) -> Acceptance:
         context, dispatcher = self.context, self.dispatcher
         checked = await self._check(given, known)
         command, device = checked.command, checked.command.device
@@ -184,25 +204,22 @@ class Intake:
             # The command may have been accepted all the same; it is sent when Redis is back.
             dispatcher.check_after_reconnect(device)
             raise
-        if result is Acceptance.NOT_OURS:
-            return
-        if result is Acceptance.RENAMED:
-            known = await find_device(self.context, given.device)
-            await self._process_entry(_ParsedEntry(entry, given, known), now)
-            return
+        if result in (Acceptance.NOT_OURS, Acceptance.RENAMED):
+            return result
         if result is Acceptance.KNOWN:
             await report_known(self.context, command)
-            return
+            return result
         counted = context.gateway.counters.commands
         counted[CommandState.QUEUED] += 1
         if result is Acceptance.FULL:
             counted[CommandState.FAILED] += 1
             public = {name: failed[name] for name in PUBLIC_FIELDS}
             context.publisher.submit(device, None, context.publisher.reply_writes(command.reply_to, public))
-            return
+            return result
         if result is Acceptance.WAITING:
             counted[CommandState.WAITING] += 1
         dispatcher.dispatch(device)
+        return result
 
     async def quarantine(self, entry: bytes, reason: str) -> None:
         """Set an entry aside that fails repeatedly, so that the others are not blocked."""

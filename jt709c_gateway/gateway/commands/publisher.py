@@ -1,6 +1,6 @@
 """Commits the steps of commands and publishes them as events (docs/commands.rst)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import txredisapi
@@ -114,15 +114,12 @@ class CommandPublisher:
         token = self.claims.token(command.id)
         public = {name: transition.fields[name] for name in PUBLIC_FIELDS}
         ended = transition.fields["ended_at"] is not None
-        outcome: list[RedisCommand] = []
         if ended and transition.announce:
-            outcome = self.reply_writes(command.reply_to, public)
-            commands = commands + outcome
+            commands = commands + self.reply_writes(command.reply_to, public)
 
         def committed(written: bool) -> None:
             if written and transition.announce:
                 self.gateway.counters.commands[transition.state] += 1
-                self.deliver_outcome(command.reply_to, outcome)
             if ended and (written or report is None):
                 self.claims.discard(command.id, token)
             if ended and run.attempts and self.gateway.sessions.get(command.device) is None:
@@ -176,11 +173,6 @@ class CommandPublisher:
                 return stored
         return self.store.reply_writes(name, text)
 
-    def deliver_outcome(self, name: str | None, commands: Sequence[RedisCommand]) -> None:
-        """Deliver the outcome among committed `reply_writes`, if its list is in another partition."""
-        if name is not None and self.routing is not None and self.routing.is_elsewhere(name) and commands:
-            self.routing.deliver_outcome(name, commands)
-
     def submit(
         self,
         device: str,
@@ -193,7 +185,7 @@ class CommandPublisher:
         """Commit Redis commands and, with `public`, a `command` event; all or nothing.
 
         Nothing is committed unless `condition` (see `commit_conditions.lua`) holds and `seen_in` is the
-        device's newest session.
+        device's newest session. What is among the commands for other partitions is delivered after that.
         """
         events: list[PublishedEvent] = []
         if public is not None:
@@ -203,7 +195,22 @@ class CommandPublisher:
         record = EventsRecord(
             device=device, events=events, commands=commands, condition=condition, token=token
         )
-        self.committer.submit(record, then=then)
+        self.committer.submit(record, then=self._with_delivery(commands, then))
+
+    def _with_delivery(
+        self, commands: list[RedisCommand], then: Callable[[bool], None] | None
+    ) -> Callable[[bool], None] | None:
+        routing = self.routing
+        if routing is None or not routing.has_transfers(commands):
+            return then
+
+        def committed(written: bool) -> None:
+            if written:
+                routing.deliver_stored(commands)
+            if then is not None:
+                then(written)
+
+        return committed
 
     def after_commit(self, device: str, then: Callable[[bool], None]) -> None:
         """Call `then` when everything submitted up to now is committed."""

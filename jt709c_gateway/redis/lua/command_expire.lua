@@ -12,6 +12,7 @@
 --       10 fields of the event, MessagePack: {{name, whether its value in the record is text and not JSON}, ...}
 --       11 to 14 the parts of the event around its number, device and data
 --       15 "1" to look for lost commands among the recent ones, "0" for expired ones
+--       16 how many transfers to other partitions there may be; "0" when there is one partition only
 -- Returns {number of examined commands, {id of each ended one, ...}, number of commands that could not be ended, reason,
 -- {state of each ended one, ...}}; commands that could not be ended stay where they are.
 
@@ -21,6 +22,8 @@ local FURTHER = {'ttl', 'reply_to', 'writing_at', 'holder'}
 -- Seconds until a command that a gateway holds is examined again.
 local LATER = 60
 local due_only = ARGV[15] ~= '1'
+local most_transfers = tonumber(ARGV[16])
+local routed = most_transfers > 0
 local TIMES = {'once', 'twice'}
 local format = string.format
 local names, heads = {}, {}
@@ -108,7 +111,10 @@ local function check_all(id, record, queue, json)
   check_once('events', 'XADD', KEYS[2], '*', 'kind', 'command')
   check_once('history', 'XADD', history, '*', 'kind', 'command')
   check_once('channel', 'PUBLISH', key_channel .. 'command:' .. device, json)
-  if record.reply_to then
+  if record.reply_to and routed then
+    check_type(key_transfers, 'list')
+    check_once('transfers', 'RPUSH', key_transfers, json)
+  elseif record.reply_to then
     local replies = key_reply .. record.reply_to
     check_type(replies, 'list')
     check_once('replies', 'RPUSH', replies, json)
@@ -131,6 +137,14 @@ local function announce(device, json)
 end
 
 local function reply(name, json)
+  if routed then
+    -- A gateway brings it to the partition of the list, which may be this one, too (`redis/transfers.py`).
+    if call('LLEN', key_transfers) < most_transfers then
+      local transfer = '{"at":' .. ARGV[2] .. ',"entry":' .. quoted(json) .. ',"reply_to":' .. quoted(name) .. '}'
+      call('RPUSH', key_transfers, transfer)
+    end
+    return
+  end
   local replies = key_reply .. name
   call('RPUSH', replies, json)
   call('LTRIM', replies, -tonumber(ARGV[8]), -1)

@@ -1,11 +1,17 @@
 -- Moves an entry from the intake list of a gateway to the transfers of its partition, in the form for its target.
 --
--- KEYS  1 intake list of this gateway   2 transfers
--- ARGV  1 the entry   2 its form in the transfers
--- Returns 1, or 0 when another gateway has adopted the entry; nothing is written then.
+-- KEYS  1 intake list of this gateway   2 transfers   3 list of new commands
+-- ARGV  1 the entry   2 its form in the transfers   3 its form in a list of new commands   4 how many transfers there may be
+-- Returns 1; 2 when there are too many: the entry is then the last of the new commands, so that it holds up no other; 0
+-- when another gateway has adopted the entry; nothing is written then.
 
-if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then
+local full = call('LLEN', KEYS[2]) >= tonumber(ARGV[4])
+local list, form = full and KEYS[3] or KEYS[2], full and ARGV[3] or ARGV[2]
+-- Checked before the first write: a script that fails half-way would lose the command.
+check_type(list, 'list')
+check_right('RPUSH', list, form)
+if call('LREM', KEYS[1], 1, ARGV[1]) == 0 then
   return 0
 end
-redis.call('RPUSH', KEYS[2], ARGV[2])
-return 1
+call('RPUSH', list, form)
+return full and 2 or 1
