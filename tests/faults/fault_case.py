@@ -17,6 +17,7 @@ from tests.faults.observations import Observations, read_outcome
 from tests.faults.proxy import Proxy
 from tests.support import RedisClient, ValkeyServer, wait_until
 from tests.support.daemon import Daemon
+from tests.support.partitioned import PARTITIONS, PartitionedClient, PartitionedCluster, over, store
 
 #: The seed of this run. Failure messages name it, and JT709C_FAULT_SEED repeats it.
 SEED: Final = int(os.environ.get("JT709C_FAULT_SEED") or random.randrange(1000))
@@ -36,7 +37,7 @@ class FaultTestCase(SynchronousTestCase):
         self.seed = SEED
         self.dice = random.Random(self.seed)
         self.observations = Observations()
-        self.server: ValkeyServer | None = None
+        self.server: ValkeyServer | PartitionedCluster | None = None
         self.proxy: Proxy | None = None
 
     def load(
@@ -48,11 +49,15 @@ class FaultTestCase(SynchronousTestCase):
     ) -> None:
         """Start everything and wait until some reports have been answered."""
         redis = "embedded"
+        if embedded and PARTITIONS:
+            options += ("--partitions", str(PARTITIONS))
         if not embedded:
-            self.server = ValkeyServer("--appendonly", "yes", "--appendfsync", "always").start()
+            self.server = store("--appendonly", "yes", "--appendfsync", "always").start()
             self.addCleanup(self.server.discard)
             redis = self.server.url
             if proxied:
+                if not isinstance(self.server, ValkeyServer):
+                    self.skipTest("the proxy is the way to one server")
                 self.proxy = Proxy(self.server.port).start()
                 self.addCleanup(self.proxy.stop)
                 redis = self.proxy.url
@@ -83,15 +88,16 @@ class FaultTestCase(SynchronousTestCase):
             if self.observations.answered == before or time.monotonic() > end:
                 return before
 
-    def _login(self) -> Callable[..., RedisClient]:
+    def _login(self) -> Callable[..., RedisClient | PartitionedClient]:
         """Return a factory of clients that connect to the server directly, even while the daemon is down."""
         if self.server is not None:
             return self.server.client
-        return partial(RedisClient, self.daemon.embedded_port, password=self.daemon.embedded_password)
+        connect = partial(RedisClient, self.daemon.embedded_port, password=self.daemon.embedded_password)
+        return over(connect, PARTITIONS) if PARTITIONS else connect
 
-    def redis(self) -> RedisClient:
+    def redis(self) -> RedisClient | PartitionedClient:
         """Return a client that connects to the server directly."""
-        return self.daemon.embedded_client() if self.server is None else self.server.client()
+        return self._login()()
 
     def settle(self, *, settled: bool = True, timeout: float = 20.0) -> None:
         """Go on with the load after the fault, end everything and verify the observations.

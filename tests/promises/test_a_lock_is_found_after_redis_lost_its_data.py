@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 from jt709c_gateway.gateway.data_loss import DataLossDetector
 from jt709c_gateway.redis.gateway_registry import SESSIONS_AT_ONCE
-from tests.support import PATIENCE, ValkeyServer, wait_until
+from tests.support import PATIENCE, wait_until
 from tests.support.command_bench import START, BenchTestCase
 from tests.support.commands import FakeLock, new_device, new_id
 from tests.support.daemon import Daemon
+from tests.support.partitioned import PARTITIONS, store
 
 
 class LossTestCase(BenchTestCase):
@@ -179,7 +180,7 @@ class ManyTests(LossTestCase):
 class RestartTests(BenchTestCase):
     def test_a_restart_without_persistence(self) -> None:
         """Redis restarts without data: each lock is known again before it has sent anything."""
-        server = ValkeyServer().start()
+        server = store().start()
         self.addCleanup(server.discard)
         daemon = Daemon("--gateway", "gw1", redis=server.url).start()
         self.addCleanup(daemon.discard)
@@ -193,4 +194,6 @@ class RestartTests(BenchTestCase):
                     return bool(client.call("HGET", f"jt709c:session:{self.device}", "gateway") == b"gw1")
 
             wait_until(known, PATIENCE, "the lock is not known again")
-        self.assertEqual(daemon.metrics()["jt709c_redis_losses_total"], 1)
+        # Each partition notices its own loss.
+        losses = daemon.metrics()["jt709c_redis_losses_total"]
+        self.assertTrue(1 <= losses <= max(PARTITIONS, 1), losses)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support import ValkeyServer, wait_until
+from tests.support import wait_until
 from tests.support.daemon import Daemon, gone
+from tests.support.partitioned import store
 from tests.support.reporter import Reporter, answered, published, report, stream_events
 
 DEVICE = "794308010679"
@@ -17,7 +18,7 @@ SILENCE = 1.0
 
 class AcknowledgementIsTheCommitTests(SynchronousTestCase):
     def start(self, *options: str) -> None:
-        self.server = ValkeyServer("--appendonly", "yes", "--appendfsync", "always").start()
+        self.server = store("--appendonly", "yes", "--appendfsync", "always").start()
         self.addCleanup(self.server.discard)
         self.daemon = Daemon(*options, redis=self.server.url)
         self.addCleanup(self.daemon.discard)

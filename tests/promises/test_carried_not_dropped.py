@@ -5,8 +5,9 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.protocol.jt808 import pack
-from tests.support import RedisClient, key_prefix, shared_server, wait_until
+from tests.support import RedisClient, key_prefix, wait_until
 from tests.support.daemon import Daemon
+from tests.support.partitioned import shared_store
 from tests.support.reporter import stream_events
 from tests.vectors import binary, location
 
@@ -30,8 +31,8 @@ class CarriedNotDroppedTests(SynchronousTestCase):
     def setUpClass(cls) -> None:
         super().setUpClass()
         cls.prefix = key_prefix()
-        cls.daemon = Daemon("--prefix", cls.prefix, redis=shared_server().url).start()
-        cls.client = shared_server().client()
+        cls.daemon = Daemon("--prefix", cls.prefix, redis=shared_store(cls.prefix).url).start()
+        cls.client = shared_store(cls.prefix).client()
 
     @classmethod
     def tearDownClass(cls) -> None:

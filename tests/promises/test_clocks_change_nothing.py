@@ -6,9 +6,10 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support import ValkeyServer, wait_until
+from tests.support import wait_until
 from tests.support.commands import CommandClient, FakeLock, new_device
 from tests.support.daemon import Daemon
+from tests.support.partitioned import store
 
 #: Makes a process add the seconds in a file to its wall clock.
 _CLOCK = """
@@ -24,7 +25,7 @@ _ALARMS = 1 << 7 | 1 << 16
 
 class ClockTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.server = ValkeyServer().start()
+        self.server = store().start()
         self.addCleanup(self.server.discard)
         self.client = CommandClient(self.server)
         self.addCleanup(self.client.close)

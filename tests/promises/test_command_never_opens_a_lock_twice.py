@@ -8,16 +8,17 @@ import time
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support import ValkeyServer, wait_until
+from tests.support import wait_until
 from tests.support.commands import CommandClient, FakeLock, check_edges, new_device, new_id
 from tests.support.daemon import Daemon
+from tests.support.partitioned import store
 
 
 class CrashCase(SynchronousTestCase):
     """A server of its own, a lock, and gateways that each test starts."""
 
     def setUp(self) -> None:
-        self.server = ValkeyServer("--appendonly", "yes", "--appendfsync", "always").start()
+        self.server = store("--appendonly", "yes", "--appendfsync", "always").start()
         self.addCleanup(self.server.discard)
         self.client = CommandClient(self.server)
         self.addCleanup(self.client.close)

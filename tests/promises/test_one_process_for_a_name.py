@@ -2,16 +2,17 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support import ValkeyServer, wait_until
+from tests.support import wait_until
 from tests.support.commands import CommandClient, FakeLock, new_device
 from tests.support.daemon import Daemon
+from tests.support.partitioned import store
 
 
 class OneProcessForANameTests(SynchronousTestCase):
     """Daemons on one server, started one after the other as gw1."""
 
     def setUp(self) -> None:
-        self.server = ValkeyServer().start()
+        self.server = store().start()
         self.addCleanup(self.server.discard)
         self.client = CommandClient(self.server)
         self.addCleanup(self.client.close)
