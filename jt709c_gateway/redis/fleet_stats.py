@@ -39,6 +39,8 @@ class FleetCounts:
         known = [one for one in several if one is not None]
         if len(known) < len(several):
             return None
+        if len(known) == 1:
+            return known[0]
         oldest = [one.oldest for one in known if one.oldest is not None]
         return cls(
             sum(one.locks for one in known),

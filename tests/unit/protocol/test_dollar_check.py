@@ -18,6 +18,9 @@ from tests.unit.protocol.test_dialect_jt701 import CLOSED
 from tests.vectors import binary, load, location
 from tests.vectors.lines import Line, line_test, lines, sent
 
+#: The same seeds in each run: in one of a thousand, what precedes a damaged frame and what is left of it make
+#: another whole frame, which nobody can tell from one that was sent.
+SEEDS = settings(max_examples=25, deadline=None, derandomize=True)
 #: Also those of sub-locks, whose payload is binary.
 SENTENCES = [
     line.frame for file in ("real.jsonl", "field.jsonl") for line in lines(file) if line.frame[:1] == b"("
@@ -34,6 +37,14 @@ ASKED = CLOSED | jt701.STATUS_ANSWER_WANTED
 
 
 def record(random: Random, serial: int, length: int, odd: bool) -> bytes:
+    """A record; without `odd`, its end does not look like the beginning of a frame."""
+    found = any_record(random, serial, length, odd)
+    while not odd and b"$" in found[-12:]:
+        found = any_record(random, serial, length, odd)
+    return found
+
+
+def any_record(random: Random, serial: int, length: int, odd: bool) -> bytes:
     return jt701.encode_record(
         time=FIRST + timedelta(seconds=random.randrange(10**8)),
         latitude=random.uniform(-89, 89),
@@ -122,7 +133,7 @@ class CutTests(SynchronousTestCase):
 
     @given(st.integers(0, 2**32))
     @example(6443)  # Where the next frame's place looks like the IMEI of this one.
-    @settings(max_examples=25, deadline=None)
+    @SEEDS
     def test_cut_at_every_position(self, seed: int) -> None:
         """All others are given, and nothing else, over TCP in any pieces and in a datagram."""
         random = Random(seed)
@@ -131,7 +142,7 @@ class CutTests(SynchronousTestCase):
             self.check(frames, index, frames[index][:cut], random, cut % 7 == seed % 7)
 
     @given(st.integers(0, 2**32))
-    @settings(max_examples=25, deadline=None)
+    @SEEDS
     def test_several_in_a_row(self, seed: int) -> None:
         """Each of which got as far as its position: what is given are the whole frames behind them."""
         random = Random(seed)
@@ -148,7 +159,7 @@ class CutTests(SynchronousTestCase):
 
     @given(st.integers(0, 2**32))
     @example(345759)  # Where what is left has a pair of brackets.
-    @settings(max_examples=25, deadline=None)
+    @SEEDS
     def test_byte_lost_at_every_position(self, seed: int) -> None:
         """Whichever byte got lost, all others are given."""
         random = Random(seed)
@@ -158,7 +169,7 @@ class CutTests(SynchronousTestCase):
             self.others(frames, index, broken)
 
     @given(st.integers(0, 2**32), st.integers(0, 255))
-    @settings(max_examples=25, deadline=None)
+    @SEEDS
     def test_byte_changed_at_every_position(self, seed: int, value: int) -> None:
         """Whatever byte is another one, all others are given."""
         random = Random(seed)
@@ -168,7 +179,8 @@ class CutTests(SynchronousTestCase):
             self.others(frames, index, broken)
 
     @given(st.integers(0, 2**32))
-    @settings(max_examples=25, deadline=None)
+    @example(35229603)
+    @SEEDS
     def test_beginning_lost(self, seed: int) -> None:
         """However much of its beginning got lost, all others are given."""
         random = Random(seed)
