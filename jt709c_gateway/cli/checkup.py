@@ -1,31 +1,32 @@
 """Looks at ports, pages and Redis for `jt709c doctor`."""
 
+import itertools
+import re
 import socket
 import time
 import urllib.error
 import urllib.request
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final
 
 import click
 import msgspec
 import txredisapi
 from attrs import evolve
 from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet import defer
 
+from jt709c_gateway.cli.checkup_partitions import if_permitted, read_partitions
 from jt709c_gateway.cli.console import plain
 from jt709c_gateway.cli.device_lookup import resolve
 from jt709c_gateway.cli.diagnosis import Device, Facts, Finding
 from jt709c_gateway.cli.errors import UserError
+from jt709c_gateway.cli.fleet import Fleet, Part, entry_order, merged
+from jt709c_gateway.cli.malformed_table import Entry
 from jt709c_gateway.protocol.decoder import Decoder
 from jt709c_gateway.protocol.framing import Framer, Malformed
-from jt709c_gateway.redis.connection import RedisConnection
-from jt709c_gateway.redis.keys import Keys
-
-_Answer = TypeVar("_Answer")
-
 
 #: Seconds for a connection or a page.
 _PATIENCE: Final = 3.0
@@ -114,14 +115,21 @@ def read_metrics(url: str) -> dict[tuple[str, str], float] | None:
     return dict(found)
 
 
-async def read_facts(connection: RedisConnection, keys: Keys, name: str | None, facts: Facts) -> Facts:
+async def read_facts(fleet: Fleet, name: str | None, facts: Facts) -> Facts:
     """Complete the facts with what Redis has, about one device too if there is a name."""
-    gateways = await _if_permitted(_gateways(connection, keys))
+    there = await fleet.present()
+    gateways = await if_permitted(_gateways(fleet))
+    divided, others = (False, []) if gateways else await _other_prefixes(fleet)
     reasons: Counter[str] = Counter()
     peers: dict[str, None] = {}
     turned_away: set[str] = set()
     since = f"{int(time.time() * 1000) - _HOUR_MS}-0"
-    for _, flat in await connection.call("XREVRANGE", keys.malformed, "+", since, "COUNT", _ENTRIES):
+
+    def malformed(part: Part) -> "defer.Deferred[list[Entry]]":
+        return part.call("XREVRANGE", part.keys.malformed, "+", since, "COUNT", _ENTRIES)
+
+    newest = merged(await fleet.each(malformed), lambda one: entry_order(one[0]), falling=True)
+    for _, flat in itertools.islice(newest, _ENTRIES):
         entry = {key.decode(): value.decode("utf-8", "replace") for key, value in _pairs(flat)}
         reasons[entry.get("reason", "")] += 1
         if entry.get("reason") == "not_admitted":
@@ -131,35 +139,31 @@ async def read_facts(connection: RedisConnection, keys: Keys, name: str | None, 
     return evolve(
         facts,
         gateways=gateways,
-        other_prefixes=() if gateways else await _other_prefixes(connection, keys),
+        other_prefixes=others,
+        is_divided=divided,
+        partitions=await read_partitions(fleet, there),
         malformed=reasons,
         peers=list(peers)[:_SHOWN],
-        devices=int(await connection.call("ZCARD", keys.devices)),
-        device=None if name is None else await _device(connection, keys, name, turned_away),
+        devices=sum(await fleet.each(lambda part: part.call("ZCARD", part.keys.devices))),
+        device=None if name is None else await _device(fleet, name, turned_away),
     )
 
 
-async def _if_permitted(answer: Awaitable[_Answer]) -> _Answer | None:
-    """Return the answer; None if the Redis user has no right to it."""
-    try:
-        return await answer
-    except txredisapi.ResponseError as error:
-        if not str(error).lstrip("-").startswith("NOPERM"):
-            raise
-        return None
-
-
-async def _gateways(connection: RedisConnection, keys: Keys) -> list[str]:
+async def _gateways(fleet: Fleet) -> list[str]:
     """Return the names of the living gateways."""
-    names = [one.decode() for one in await connection.call("SMEMBERS", keys.gateways)]
-    return [one for one in sorted(names) if await connection.call("EXISTS", keys.gateway(one))]
+
+    async def living(part: Part) -> list[str]:
+        names = [one.decode() for one in await part.call("SMEMBERS", part.keys.gateways)]
+        return [one for one in names if await part.call("EXISTS", part.keys.gateway(one))]
+
+    return sorted({name for names in await fleet.each(living) for name in names})
 
 
-async def _allowed(connection: RedisConnection, keys: Keys, device: str) -> bool | None:
+async def _allowed(part: Part, device: str) -> bool | None:
     """Return whether the set of admitted devices has the device; None without such a set."""
-    if not await connection.call("EXISTS", keys.allowed):
+    if not await part.call("EXISTS", part.keys.allowed):
         return None
-    return bool(await connection.call("SISMEMBER", keys.allowed, device))
+    return bool(await part.call("SISMEMBER", part.keys.allowed, device))
 
 
 def _pairs(flat: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
@@ -177,35 +181,39 @@ def _devices_in(raw: str) -> set[str]:
     return found
 
 
-async def _other_prefixes(connection: RedisConnection, keys: Keys) -> list[str]:
-    """Return other prefixes with gateways, as far as this Redis user may look and a short scan finds them."""
+async def _other_prefixes(fleet: Fleet) -> tuple[bool, list[str]]:
+    """Return whether our prefix is divided, and other prefixes with gateways.
+
+    That is as far as this Redis user may look and a short scan of one server finds them.
+    """
     found = set()
-    cursor = b"0"
+    part, cursor = (await fleet.present())[0], b"0"
     try:
         for _ in range(_SCANS):
-            cursor, names = await connection.call("SCAN", cursor, "MATCH", "*:gateways", "COUNT", 1000)
+            cursor, names = await part.call("SCAN", cursor, "MATCH", "*:gateways", "COUNT", 1000)
             found |= {name.decode("utf-8", "replace").removesuffix(":gateways") for name in names}
             if cursor == b"0":
                 break
     except txredisapi.ResponseError:
-        return []
-    return sorted(found - {keys.prefix})
+        return False, []
+    prefixes = {re.sub(r":\{\d+\}$", "", one) for one in found - {one.keys.prefix for one in fleet.parts}}
+    return fleet.layout.count == 1 and fleet.prefix in prefixes, sorted(prefixes - {fleet.prefix})
 
 
-async def _device(connection: RedisConnection, keys: Keys, name: str, turned_away: set[str]) -> Device:
-    device = (await resolve(connection, keys, name)).device
-    seen = await connection.call("ZSCORE", keys.devices, device)
-    allowed = await _if_permitted(_allowed(connection, keys, device))
+async def _device(fleet: Fleet, name: str, turned_away: set[str]) -> Device:
+    device = (await resolve(fleet, name)).device
+    part = await fleet.of(device)
+    keys = part.keys
+    seen = await part.call("ZSCORE", keys.devices, device)
+    allowed = await if_permitted(_allowed(part, device))
     known = Device(device, allowed=allowed, turned_away=device in turned_away)
     if seen is None:
-        others = [one.decode() for one in await connection.call("ZREVRANGE", keys.devices, 0, -1)]
+        others = await _latest(fleet)
         end = device[-_SAME_DIGITS:]
         similar = [one for one in others if one.endswith(end)][:_SHOWN]
         return evolve(known, similar=similar, last_heard=others[:_SHOWN])
-    skew = await connection.call("HGET", keys.device(device), "clock_skew_s")
-    gateway, transport, peer = await connection.call(
-        "HMGET", keys.session(device), "gateway", "transport", "peer"
-    )
+    skew = await part.call("HGET", keys.device(device), "clock_skew_s")
+    gateway, transport, peer = await part.call("HMGET", keys.session(device), "gateway", "transport", "peer")
     session = None if gateway is None else f"{_text(gateway)} over {_text(transport)} from {_text(peer)}"
     return evolve(
         known,
@@ -213,6 +221,16 @@ async def _device(connection: RedisConnection, keys: Keys, name: str, turned_awa
         session=session,
         clock_skew=None if skew is None else float(skew),
     )
+
+
+async def _latest(fleet: Fleet) -> list[str]:
+    """Return all devices, heard last first."""
+
+    async def read(part: Part) -> list[tuple[float, bytes]]:
+        flat = await part.call("ZREVRANGE", part.keys.devices, 0, -1, "WITHSCORES")
+        return [(float(seen), name) for name, seen in zip(flat[::2], flat[1::2], strict=True)]
+
+    return [name.decode() for _, name in merged(await fleet.each(read), lambda one: one, falling=True)]
 
 
 def _text(value: bytes | None) -> str:

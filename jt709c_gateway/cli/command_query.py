@@ -1,22 +1,20 @@
 """Reads commands from their records in Redis."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+import txredisapi
 from attrs import frozen
 
 from jt709c_gateway.cli import event_format
+from jt709c_gateway.cli.command_list import Listed, newest_first
 from jt709c_gateway.cli.device_lookup import ResolvedDevice, resolve
+from jt709c_gateway.cli.fleet import Fleet, Part
 from jt709c_gateway.cli.table import Cell, Column, known
 from jt709c_gateway.cli.time_format import age, date_and_time, parse
 from jt709c_gateway.commands.serialization import public_from_hash
-from jt709c_gateway.redis.connection import RedisConnection
-from jt709c_gateway.redis.keys import Keys
-
-#: Commands per request.
-_PAGE: Final = 200
-
+from jt709c_gateway.redis.partitioned_queries import gather
 
 #: Ids up to this length are shown whole; of longer ones, the beginning, which `jt709c show` accepts.
 _SHORT_ID: Final = 12
@@ -38,12 +36,12 @@ class CommandFilter:
     limit: int
 
 
-async def find(connection: RedisConnection, keys: Keys, wanted: CommandFilter) -> list[dict[str, Any]]:
+async def find(fleet: Fleet, wanted: CommandFilter) -> list[dict[str, Any]]:
     """Read the matching commands, the newest first; raise an error reply of Redis."""
-    named = None if wanted.device is None else await resolve(connection, keys, wanted.device)
+    named = None if wanted.device is None else await resolve(fleet, wanted.device)
     found: list[dict[str, Any]] = []
-    async for ids in _ids(connection, keys):
-        for record in await read(connection, keys, ids):
+    async for listed in newest_first(fleet):
+        for record in await read(fleet, listed):
             if _fits(record, named, wanted):
                 found.append(record)
                 if len(found) == wanted.limit:
@@ -51,35 +49,37 @@ async def find(connection: RedisConnection, keys: Keys, wanted: CommandFilter) -
     return found
 
 
-async def _ids(connection: RedisConnection, keys: Keys) -> AsyncIterator[list[str]]:
-    start = 0
-    while True:
-        page = await connection.call("ZREVRANGE", keys.recent_commands, start, start + _PAGE - 1)
-        yield [command_id.decode("utf-8", "replace") for command_id in page]
-        if len(page) < _PAGE:
-            return
-        start += _PAGE
+async def read(fleet: Fleet, listed: Sequence[Listed]) -> list[dict[str, Any]]:
+    """Read the records of commands, in order; omit unreadable and expired ones, and partitions gone away."""
+    by_part: dict[Part, list[str]] = {}
+    for part, command_id in listed:
+        by_part.setdefault(part, []).append(command_id)
 
-
-async def read(connection: RedisConnection, keys: Keys, ids: Sequence[str]) -> list[dict[str, Any]]:
-    """Read the records of commands; omit unreadable and expired ones."""
-    if not ids:
-        return []
-    rows = await connection.pipeline([("HGETALL", keys.command(one)) for one in ids])
-    records = []
-    for row in rows:
-        if isinstance(row, Exception):
-            if "WRONGTYPE" not in str(row):
-                raise row
-            continue
-        texts = [item.decode("utf-8", "replace") for item in row]
+    async def ask(part: Part) -> Iterator[Any]:
         try:
-            if texts:
-                records.append(public_from_hash(dict(zip(texts[::2], texts[1::2], strict=True))))
-        except (ValueError, RecursionError):
-            # Not written by a gateway.
-            continue
-    return records
+            rows = await part.pipeline([("HGETALL", part.keys.command(one)) for one in by_part[part]])
+            for row in rows:
+                if isinstance(row, Exception) and "WRONGTYPE" not in str(row):
+                    raise row
+        except txredisapi.ConnectionError as error:
+            fleet.lost(part, error)
+            rows = [[]] * len(by_part[part])
+        return iter(rows)
+
+    replies = dict(zip(by_part, await gather([ask(part) for part in by_part]), strict=True))
+    records = [_record(next(replies[part])) for part, _ in listed]
+    return [record for record in records if record is not None]
+
+
+def _record(row: Any) -> dict[str, Any] | None:
+    """Read a record; None for one that is expired, or not written by a gateway."""
+    if not row or isinstance(row, Exception):
+        return None
+    texts = [item.decode("utf-8", "replace") for item in row]
+    try:
+        return public_from_hash(dict(zip(texts[::2], texts[1::2], strict=True)))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _fits(record: Mapping[str, Any], named: ResolvedDevice | None, wanted: CommandFilter) -> bool:
@@ -92,14 +92,20 @@ def _fits(record: Mapping[str, Any], named: ResolvedDevice | None, wanted: Comma
     return bool(record["device"] in (named.device, wanted.device))
 
 
-async def full_id(connection: RedisConnection, keys: Keys, beginning: str) -> list[str]:
-    """Return the ids that begin like this; a whole id matches only itself."""
-    if await connection.call("HGET", keys.command(beginning), "state") is not None:
-        return [beginning]
-    found: list[str] = []
-    async for ids in _ids(connection, keys):
-        found += [command_id for command_id in ids if command_id.startswith(beginning)]
-    return found
+async def full_ids(fleet: Fleet, beginning: str) -> list[Listed]:
+    """Return the commands whose ids begin like this; a whole id matches only itself.
+
+    Commands of devices in different partitions may have the same id.
+    """
+
+    async def ask(part: Part) -> list[Listed]:
+        state = await part.call("HGET", part.keys.command(beginning), "state")
+        return [] if state is None else [(part, beginning)]
+
+    whole = [one for some in await fleet.each(ask) for one in some]
+    if whole:
+        return whole
+    return [one async for listed in newest_first(fleet) for one in listed if one[1].startswith(beginning)]
 
 
 def short_id(command_id: str) -> str:

@@ -6,38 +6,41 @@ from typing import Any
 import msgspec
 import txredisapi
 
-from jt709c_gateway.cli.command_query import full_id, read
+from jt709c_gateway.cli.command_query import full_ids, read
 from jt709c_gateway.cli.console import console, plain, print_line
 from jt709c_gateway.cli.errors import UserError
+from jt709c_gateway.cli.fleet import Fleet, away_text
 from jt709c_gateway.cli.time_format import date_and_time, parse
 from jt709c_gateway.cli.timeline import INDENT, Timeline
 from jt709c_gateway.protocol.events import to_json
-from jt709c_gateway.redis.connection import RedisConnection
-from jt709c_gateway.redis.keys import Keys
 
 #: Fields of the record that the timeline shows anyway.
 _SHOWN_BELOW = frozenset(["id", "state", "sent_at", "acknowledged_at", "confirmed_at"])
 
 
-async def find_command(connection: RedisConnection, keys: Keys, beginning: str) -> dict[str, Any]:
-    """Read the command whose id begins like this; raise UserError unless there is one."""
-    ids = await full_id(connection, keys, beginning)
+async def find_commands(fleet: Fleet, beginning: str) -> list[dict[str, Any]]:
+    """Read the command whose id begins like this; raise UserError unless there is one.
+
+    Devices in different partitions may have commands of one id; then all are returned.
+    """
+    found = await full_ids(fleet, beginning)
+    ids = list(dict.fromkeys(command_id for _, command_id in found))
     if len(ids) > 1:
         raise UserError(f"the ids of {len(ids)} commands begin with {beginning}, as {ids[0]} and {ids[1]}")
-    records = await read(connection, keys, ids)
+    records = await read(fleet, found)
     if not records:
-        raise UserError(f"{beginning}: no such command is known; they are kept for 7 days")
-    return records[0]
+        more = f"; {away_text(fleet.away)}" if fleet.away else ""
+        raise UserError(f"{beginning}: no such command is known; they are kept for 7 days{more}")
+    return records
 
 
-async def read_events(
-    connection: RedisConnection, keys: Keys, record: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+async def read_events(fleet: Fleet, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Read the events of the command in the audit trail of its device."""
     if not record["device"]:
         return []
+    part = await fleet.of(record["device"])
     try:
-        entries = await connection.call("XRANGE", keys.history(record["device"]), "-", "+")
+        entries = await part.call("XRANGE", part.keys.history(record["device"]), "-", "+")
     except txredisapi.ResponseError:
         return []
     events = []

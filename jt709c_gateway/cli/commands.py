@@ -9,7 +9,6 @@ from jt709c_gateway.cli.options import IntegerRange, check_device, local_option,
 from jt709c_gateway.cli.redis_options import RedisOptions
 from jt709c_gateway.commands.model import CommandState
 from jt709c_gateway.commands.serialization import PUBLIC_FIELDS
-from jt709c_gateway.redis.keys import Keys
 
 
 @click.command()
@@ -54,15 +53,15 @@ def commands(
         jt709c commands --state uncertain --state unconfirmed -o csv
     """
     from jt709c_gateway.cli.command_query import CommandFilter, command_columns, find
-    from jt709c_gateway.cli.redis_client import query
+    from jt709c_gateway.cli.query import end_partial, query_all
     from jt709c_gateway.cli.runner import notice
     from jt709c_gateway.cli.table import print_records
 
     wanted = CommandFilter(device, frozenset(states), limit)
-    keys = Keys(prefix)
-    found = query(
-        redis, prefix, "read commands", lambda connection: find(connection, keys, wanted), "jt709c-commander"
+    found, away = query_all(
+        redis, prefix, "read commands", lambda fleet: find(fleet, wanted), "jt709c-commander"
     )
     print_records(found, command_columns(datetime.now(UTC), local), PUBLIC_FIELDS, output)
     if not found:
         notice("no such commands are known; they are kept for 7 days")
+    end_partial(away)

@@ -96,30 +96,36 @@ def devices(context: click.Context, parameter: click.Parameter, incomplete: str)
 
 
 def _devices(given: Mapping[str, Any], incomplete: str) -> list[str]:
+    import heapq
+
     from twisted.internet import defer
 
-    from jt709c_gateway.cli.redis_client import connect, fire_once, redis_link
+    from jt709c_gateway.cli.fleet import Fleet, Part
+    from jt709c_gateway.cli.redis_client import redis_link
     from jt709c_gateway.cli.redis_options import RedisOptions
     from jt709c_gateway.cli.runner import run
-    from jt709c_gateway.redis.keys import Keys
 
     link = redis_link(RedisOptions(**{name: given[name] for name in RedisOptions._fields}))
     found: list[str] = []
 
+    async def read(fleet: Fleet) -> None:
+        await fleet.open()
+        most = _READ // fleet.layout.count
+
+        async def latest(part: Part) -> list[tuple[float, bytes]]:
+            flat = await part.call("ZREVRANGE", part.keys.devices, 0, most - 1, "WITHSCORES")
+            return [(float(seen), name) for name, seen in zip(flat[::2], flat[1::2], strict=True)]
+
+        in_order = heapq.merge(*await fleet.each(latest), reverse=True)
+        found.extend(name.decode("utf-8", "replace") for _, name in in_order)
+
     async def query(reactor: Any) -> int:
-        ready: defer.Deferred[None] = defer.Deferred()
-        connection = connect(reactor, link, given["prefix"], ready=lambda: fire_once(ready))
-        late = reactor.callLater(_PATIENCE, ready.cancel)
-        connection.startService()
+        fleet = Fleet(reactor, link, given["prefix"])
         try:
-            await ready
-            latest = connection.call("ZREVRANGE", Keys(given["prefix"]).devices, 0, _READ - 1)
-            reply = await latest.addTimeout(max(0.0, late.getTime() - reactor.seconds()), reactor)
-            found.extend(name.decode("utf-8", "replace") for name in reply)
+            await defer.Deferred.fromCoroutine(read(fleet)).addTimeout(_PATIENCE, reactor)
         finally:
-            if late.active():
-                late.cancel()
-            connection.stopService()
+            # Not awaited: the next key waits for us.
+            defer.ensureDeferred(fleet.close())
         return 0
 
     run(query, lambda _: None)

@@ -3,9 +3,9 @@
 import txredisapi
 from attrs import frozen
 
+from jt709c_gateway.cli.errors import UserError
+from jt709c_gateway.cli.fleet import Fleet, Part, away_text
 from jt709c_gateway.protocol.device_id import canonical, may_be_sublock
-from jt709c_gateway.redis.connection import RedisConnection
-from jt709c_gateway.redis.keys import Keys
 
 
 @frozen
@@ -16,27 +16,31 @@ class ResolvedDevice:
     sublock: str | None = None
 
 
-async def resolve(connection: RedisConnection, keys: Keys, name: str) -> ResolvedDevice:
+async def resolve(fleet: Fleet, name: str) -> ResolvedDevice:
     """Resolve a name with the records in Redis; an unknown name is taken as a device id.
 
     An id of ten digits that is also that of a device which has reported itself means that device, as in
-    commands.
+    commands. Raises UserError when a partition that has to be asked is away.
     """
     name = name.upper()
-    alias = await connection.call("HGET", keys.imei, name)
+    part = await fleet.of(name)
+    alias = await part.call("HGET", part.keys.imei, name)
     if alias is not None:
         return ResolvedDevice(alias.decode())
     device = canonical(name)
     if may_be_sublock(name):
-        master = await connection.call("HGET", keys.peripheral(name), "device")
-        if master is not None and not await has_reported(connection, keys, device):
+        masters = await fleet.each(lambda one: one.call("HGET", one.keys.peripheral(name), "device"))
+        master = next((one for one in masters if one is not None), None)
+        if (master is not None or fleet.away) and not await has_reported(part, device):
+            if master is None:
+                raise UserError(f"{name} may be a sub-lock: {away_text(fleet.away)}")
             return ResolvedDevice(master.decode(), name)
     return ResolvedDevice(device)
 
 
-async def has_reported(connection: RedisConnection, keys: Keys, device: str) -> bool:
+async def has_reported(part: Part, device: str) -> bool:
     """Return whether the device has reported, as far as the Redis user may read that."""
     try:
-        return await connection.call("ZSCORE", keys.devices, device) is not None
+        return await part.call("ZSCORE", part.keys.devices, device) is not None
     except txredisapi.ResponseError:
-        return bool(await connection.call("XREVRANGE", keys.history(device), "+", "-", "COUNT", 1))
+        return bool(await part.call("XREVRANGE", part.keys.history(device), "+", "-", "COUNT", 1))

@@ -1,24 +1,24 @@
 """Reads the devices that pass a filter, and shows them until interrupted."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
+import txredisapi
 from attrs import frozen
 from rich.control import Control
-from twisted.internet import task
+from twisted.internet import defer, task
 
 from jt709c_gateway.cli.console import console
 from jt709c_gateway.cli.device_sort import FALLING, SORTS
 from jt709c_gateway.cli.device_table import device_columns
+from jt709c_gateway.cli.fleet import Fleet, Part, merged
 from jt709c_gateway.cli.output import Output
 from jt709c_gateway.cli.table import print_table
 from jt709c_gateway.cli.time_format import date_and_time
 from jt709c_gateway.redis import device_summary
-from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.device_summary import DeviceSummary
-from jt709c_gateway.redis.keys import Keys
 
 #: Seconds between refreshes with --watch, and lines of the screen beside the table.
 _WATCH_EVERY: Final = 2.0
@@ -29,6 +29,9 @@ _LINES_AROUND: Final = 2
 
 #: Devices per request; a page is processed while the server prepares the next one.
 _PAGE: Final = 500
+
+#: A device to read, with its partition.
+_Listed = tuple[Part, str]
 
 
 @frozen
@@ -86,69 +89,106 @@ def _has(one: DeviceSummary, texts: tuple[str, ...]) -> bool:
 
 @frozen
 class DevicePage:
-    """The devices to show, and how many were read and how many matched."""
+    """The devices to show, how many were read and how many matched, and the partitions that are away."""
 
     devices: list[DeviceSummary]
     read: int
     fitting: int
+    away: Mapping[int, str] = {}
 
 
-async def find(connection: RedisConnection, keys: Keys, wanted: DeviceFilter) -> DevicePage:
+async def find(fleet: Fleet, wanted: DeviceFilter) -> DevicePage:
     """Read the matching devices, sorted; raise an error reply of Redis."""
     found: list[DeviceSummary] = []
     read = fitting = 0
-    async for page in _pages(connection, keys, wanted):
+    async for page in _pages(fleet, wanted):
         read += len(page)
         fits = [one for one in page if wanted.fits(one)]
         fitting += len(fits)
         found += fits
         if wanted.limit is not None and len(found) > wanted.limit + 10 * _PAGE:
             found = wanted.sorted(found)
-    return DevicePage(wanted.sorted(found), read, fitting)
+    return DevicePage(wanted.sorted(found), read, fitting, dict(fleet.away))
 
 
-async def _pages(
-    connection: RedisConnection, keys: Keys, wanted: DeviceFilter
-) -> AsyncIterator[list[DeviceSummary]]:
-    devices = await _ids(connection, keys, wanted)
+async def _pages(fleet: Fleet, wanted: DeviceFilter) -> AsyncIterator[list[DeviceSummary]]:
+    devices = await _ids(fleet, wanted)
     under_way = None
     for start in range(0, len(devices) + _PAGE, _PAGE):
         asked = devices[start : start + _PAGE]
-        coming = connection.pipeline(device_summary.commands(keys, asked)) if asked else None
+        coming = [(part, ids, _ask(part, ids)) for part, ids in _by_part(asked)]
         if under_way is not None:
-            names, replies = under_way
-            yield device_summary.summaries(names, await replies)
-        under_way = None if coming is None else (asked, coming)
+            page, replies = under_way
+            yield await _summaries(fleet, page, replies)
+        under_way = (asked, coming) if asked else None
 
 
-async def _ids(connection: RedisConnection, keys: Keys, wanted: DeviceFilter) -> list[str]:
+def _by_part(asked: Sequence[_Listed]) -> list[tuple[Part, list[str]]]:
+    """Return the devices of each partition, in order."""
+    found: dict[Part, list[str]] = {}
+    for part, device in asked:
+        found.setdefault(part, []).append(device)
+    return list(found.items())
+
+
+def _ask(part: Part, devices: Sequence[str]) -> "defer.Deferred[list[Any]]":
+    """Ask for the devices of a partition; an error is the only reply."""
+    asked = part.pipeline(device_summary.commands(part.keys, devices))
+    return asked.addErrback(lambda failure: [failure.value])
+
+
+async def _summaries(
+    fleet: Fleet,
+    page: Sequence[_Listed],
+    replies: "Sequence[tuple[Part, list[str], defer.Deferred[list[Any]]]]",
+) -> list[DeviceSummary]:
+    """Read the replies of all partitions, in the order of the page; leave out partitions that went away."""
+    found: dict[Part, Iterator[DeviceSummary]] = {}
+    for part, devices, coming in replies:
+        answer = await coming
+        lost = next((one for one in answer if isinstance(one, txredisapi.ConnectionError)), None)
+        if lost is None:
+            found[part] = iter(device_summary.summaries(devices, answer))
+        else:
+            fleet.lost(part, lost)
+    return [next(found[part]) for part, _ in page if part in found]
+
+
+async def _ids(fleet: Fleet, wanted: DeviceFilter) -> list[_Listed]:
     """Return all devices, or those silent for long enough, the longest silent first.
 
-    One reply has the fleet at one moment; in pages, a device that reports while they are read would
-    be missed or be there twice.
+    One reply of each partition has its devices at one moment; in pages, a device that reports while they are
+    read would be missed or be there twice.
     """
     until = "+inf" if wanted.silent_for is None else repr(time.time() - wanted.silent_for)
-    reply: list[bytes] = await connection.call("ZRANGEBYSCORE", keys.devices, "-inf", until)
-    return [device.decode("utf-8", "replace") for device in reply]
+
+    async def read(part: Part) -> list[tuple[float, bytes, Part]]:
+        asked = ("ZRANGEBYSCORE", part.keys.devices, "-inf", until)
+        if fleet.layout.count == 1:
+            return [(0.0, device, part) for device in await part.call(*asked)]
+        flat = await part.call(*asked, "WITHSCORES")
+        return [(float(seen), device, part) for device, seen in zip(flat[::2], flat[1::2], strict=True)]
+
+    in_order = merged(await fleet.each(read), lambda one: one[:2])
+    return [(part, device.decode("utf-8", "replace")) for _, device, part in in_order]
 
 
 @frozen
 class Screen:
     """Shows the matching devices again and again, on the alternate screen of the terminal."""
 
-    keys: Keys
     wanted: DeviceFilter
     output: str
     local: bool
 
-    async def show(self, connection: RedisConnection) -> None:
+    async def show(self, fleet: Fleet) -> None:
         """Show them until cancelled."""
         from twisted.internet import reactor
 
         out = console()
         with out.screen(hide_cursor=True):
             while True:
-                page = await find(connection, self.keys, self.wanted)
+                page = await find(fleet, self.wanted)
                 now = datetime.now(UTC)
                 title = f"{date_and_time(now, self.local)}  {page_summary(page, self.wanted)}"
                 out.control(Control.home(), Control.clear())
@@ -165,4 +205,6 @@ def page_summary(page: DevicePage, wanted: DeviceFilter) -> str:
     shown = f"{len(page.devices)} of {page.read} devices: {online} online, {alarmed} with alarms"
     if len(page.devices) < page.fitting:
         shown += f"; {page.fitting - len(page.devices)} more would fit (--limit {wanted.limit})"
+    if page.away:
+        shown += f"; without partition {', '.join(map(str, sorted(page.away)))}"
     return shown

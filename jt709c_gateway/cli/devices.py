@@ -15,7 +15,6 @@ from jt709c_gateway.cli.redis_options import RedisOptions
 from jt709c_gateway.cli.time_format import read_duration
 from jt709c_gateway.protocol.alarms import NAMES
 from jt709c_gateway.protocol.dialects import DIALECTS, SENTENCE
-from jt709c_gateway.redis.keys import Keys
 
 
 @click.command()
@@ -93,7 +92,7 @@ def devices(
     from jt709c_gateway.cli.console import console
     from jt709c_gateway.cli.device_query import DeviceFilter, Screen, find, page_summary
     from jt709c_gateway.cli.device_table import device_columns
-    from jt709c_gateway.cli.redis_client import query
+    from jt709c_gateway.cli.query import end_partial, query
     from jt709c_gateway.cli.runner import notice
     from jt709c_gateway.cli.table import print_records
     from jt709c_gateway.redis.device_summary import DeviceSummary
@@ -111,10 +110,11 @@ def devices(
     if watch:
         if not table or not console().is_terminal:
             raise UserError("--watch: expected a terminal, and -o table or wide")
-        query(redis, prefix, "read the fleet", Screen(Keys(prefix), wanted, output, local).show)
+        query(redis, prefix, "read the fleet", Screen(wanted, output, local).show, stay=True)
         return
-    page = query(redis, prefix, "read the fleet", lambda connection: find(connection, Keys(prefix), wanted))
+    page = query(redis, prefix, "read the fleet", lambda fleet: find(fleet, wanted))
     columns = device_columns(datetime.now(UTC), local)
     print_records(page.devices, columns, DeviceSummary.__struct_fields__, output)
     if table:
         notice(page_summary(page, wanted))
+    end_partial(page.away)

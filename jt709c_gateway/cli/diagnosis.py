@@ -8,6 +8,8 @@ from attrs import field, frozen
 #: Seconds: a lock that was heard within these is there; a clock that is off by more is wrong.
 RECENT: Final = 900.0
 CLOCK_LIMIT: Final = 300.0
+#: Seconds by which the clocks of servers may differ.
+SERVER_CLOCK_LIMIT: Final = 2.0
 #: Reasons in `jt709c_dropped_total` that are limits, with the option of each.
 LIMITS: Final = {
     "max_connections": "--max-connections",
@@ -44,6 +46,19 @@ class Device:
 
 
 @frozen
+class PartitionFacts:
+    """The number of partitions as doctor was told or found it, and what differs from it."""
+
+    count: int
+    #: Why partitions can't be reached, by their numbers.
+    away: Mapping[int, str]
+    #: How many there are according to partitions that say something else.
+    other_counts: Mapping[int, int]
+    #: Seconds by which the clock of a server is ahead of ours, by the number of one of its partitions.
+    clocks: Mapping[int, float]
+
+
+@frozen
 class Facts:
     """What was found, in the order in which a report travels."""
 
@@ -63,6 +78,9 @@ class Facts:
     peers: Sequence[str]
     devices: int
     device: Device | None = None
+    #: Whether gateways divide the keys under this prefix, and doctor does not.
+    is_divided: bool = False
+    partitions: PartitionFacts | None = None
 
 
 @frozen
@@ -81,6 +99,7 @@ class Finding:
 def diagnose(facts: Facts) -> list[Finding]:
     """Go through what can keep a lock from appearing, in order."""
     return [
+        *_partitions(facts),
         *_gateways(facts),
         *_listening(facts),
         *_readiness(facts),
@@ -101,6 +120,40 @@ def _capture(facts: Facts) -> str:
     return f"see its packets with: tcpdump -i any -n -A port {port}"
 
 
+def _partitions(facts: Facts) -> Iterator[Finding]:
+    found = facts.partitions
+    if found is None:
+        return
+    for count in sorted(set(found.other_counts.values())):
+        yield Finding(
+            f"the keys under the prefix {facts.prefix} are in {_several(count)}, not {found.count}",
+            f"give --partitions {count} here, and to any gateway that has another number",
+        )
+    if found.count == 1:
+        return
+    numbers = ", ".join(map(str, sorted(found.away)))
+    if found.away:
+        yield Finding(
+            f"of {_several(found.count)}, these can't be reached: {numbers}: {found.away[min(found.away)]}",
+            "their locks get no answers, and nothing below counts them; look at that server",
+        )
+    else:
+        yield Finding(f"all of {_several(found.count)} can be reached")
+    if found.clocks:
+        ahead = max(found.clocks, key=lambda number: found.clocks[number])
+        behind = min(found.clocks, key=lambda number: found.clocks[number])
+        apart = found.clocks[ahead] - found.clocks[behind]
+        if apart > SERVER_CLOCK_LIMIT:
+            yield Finding(
+                f"the clock of the server of partition {ahead} is {apart:.1f} s ahead of that of {behind}",
+                "let the clocks of all servers follow NTP; times of commands and events depend on them",
+            )
+
+
+def _several(count: int) -> str:
+    return "1 partition" if count == 1 else f"{count} partitions"
+
+
 def _gateways(facts: Facts) -> Iterator[Finding]:
     if facts.gateways is None:
         yield Finding(
@@ -108,6 +161,11 @@ def _gateways(facts: Facts) -> Iterator[Finding]:
         )
     elif facts.gateways:
         yield Finding(f"gateways that live under the prefix {facts.prefix}: {', '.join(facts.gateways)}")
+    elif facts.is_divided:
+        yield Finding(
+            f"no gateway lives under the prefix {facts.prefix} with a single partition",
+            "gateways have several partitions here: call doctor with their --partitions",
+        )
     elif facts.other_prefixes:
         yield Finding(
             f"no gateway lives under the prefix {facts.prefix}",

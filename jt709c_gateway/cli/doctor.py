@@ -9,7 +9,6 @@ from jt709c_gateway.cli.diagnosis import Facts, diagnose, diagnose_without_redis
 from jt709c_gateway.cli.errors import UserError
 from jt709c_gateway.cli.options import check_device, redis_options
 from jt709c_gateway.cli.redis_options import RedisOptions
-from jt709c_gateway.redis.keys import Keys
 
 
 @click.command()
@@ -31,7 +30,8 @@ from jt709c_gateway.redis.keys import Keys
 )
 def doctor(device: str | None, redis: RedisOptions, prefix: str, tcp: str, http: str) -> None:
     """Go through what can keep a lock from appearing: whether a gateway lives and listens, connections that
-    bring no frame, unreadable input, locks that are not admitted, limits, and what is known of DEVICE.
+    bring no frame, unreadable input, locks that are not admitted, limits, partitions that are away or
+    of another number, and what is known of DEVICE.
 
     The exit status is 1 if there is something to do.
 
@@ -48,9 +48,9 @@ def doctor(device: str | None, redis: RedisOptions, prefix: str, tcp: str, http:
         read_metrics,
         try_to_connect,
     )
-    from jt709c_gateway.cli.redis_client import query
+    from jt709c_gateway.cli.fleet import Fleet
+    from jt709c_gateway.cli.query import query
     from jt709c_gateway.cli.target_address import read_target
-    from jt709c_gateway.redis.connection import RedisConnection
 
     target = read_target("tcp", tcp)
     check_url(http)
@@ -67,11 +67,11 @@ def doctor(device: str | None, redis: RedisOptions, prefix: str, tcp: str, http:
         devices=0,
     )
 
-    async def question(connection: RedisConnection) -> Facts:
-        return await read_facts(connection, Keys(prefix), device, found)
+    async def question(fleet: Fleet) -> Facts:
+        return await read_facts(fleet, device, found)
 
     try:
-        findings = diagnose(query(redis, prefix, "read the gateway's keys", question))
+        findings = diagnose(query(redis, prefix, "read the gateway's keys", question, strict=False))
     except UserError:
         print_findings(diagnose_without_redis(found))
         raise

@@ -11,7 +11,9 @@ from twisted.internet import defer, task
 from jt709c_gateway.cli import event_format
 from jt709c_gateway.cli.console import console, plain, print_line
 from jt709c_gateway.cli.device_lookup import ResolvedDevice, resolve
-from jt709c_gateway.cli.redis_client import Link, connect, fire_once, subscribe
+from jt709c_gateway.cli.event_streams import follow_streams
+from jt709c_gateway.cli.fleet import Fleet
+from jt709c_gateway.cli.redis_client import Link, subscribe
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.cli.stream_reader import StreamReader
 from jt709c_gateway.protocol.events import KINDS
@@ -95,19 +97,18 @@ class Display:
 
 async def follow(reactor: Any, link: Link, wanted: EventFilter) -> int:
     """Print events until cancelled, or until standard output is closed."""
-    ended: defer.Deferred[int] = defer.Deferred()
-    ready: defer.Deferred[None] = defer.Deferred()
-    connection = connect(reactor, link, wanted.prefix, ready=lambda: fire_once(ready))
-    connection.startService()
+    fleet = Fleet(reactor, link, wanted.prefix, stay=True, patient=True)
     try:
-        named: list[ResolvedDevice] = []
-        if wanted.names:
-            await ready
-            named = [await resolve(connection, Keys(wanted.prefix), name) for name in wanted.names]
-        await _follow(reactor, link, connection, Display(wanted, named), ended)
+        await fleet.open()
+        display = Display(wanted, [await resolve(fleet, name) for name in wanted.names])
+        if fleet.layout.count > 1:
+            await follow_streams(fleet, wanted.since, display.show)
+        else:
+            part = await fleet.use(0)
+            await _follow(reactor, link, part.server.connection, display, defer.Deferred())
         return 0
     finally:
-        await connection.stopService()
+        await fleet.close()
 
 
 async def _follow(

@@ -6,7 +6,6 @@ from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.options import check_devices, redis_options
 from jt709c_gateway.cli.redis_options import RedisOptions
 from jt709c_gateway.protocol.device_id import canonical
-from jt709c_gateway.redis.keys import Keys
 
 
 @click.command()
@@ -34,20 +33,18 @@ def forget(devices: tuple[str, ...], redis: RedisOptions, prefix: str, with_hist
         jt709c forget 794308010679 794308010680 --yes
     """
     from jt709c_gateway.cli.device_removal import check_removable, confirm, remove_device
-    from jt709c_gateway.cli.redis_client import query
-    from jt709c_gateway.redis.connection import RedisConnection
+    from jt709c_gateway.cli.fleet import Fleet
+    from jt709c_gateway.cli.query import query
 
-    keys = Keys(prefix)
-
-    async def question(connection: RedisConnection) -> None:
+    async def question(fleet: Fleet) -> None:
         named = [canonical(name) for name in devices]
         for device in named:
-            await check_removable(connection, keys, device, with_history)
+            await check_removable(fleet, device, with_history)
         if not yes:
             what = "state and audit trail" if with_history else "state"
             confirm(f"Delete the {what} of {', '.join(named)}?")
         for device in named:
-            await remove_device(connection, keys, device, with_history)
+            await remove_device(fleet, device, with_history)
             click.echo(f"{device} is forgotten" + ("" if with_history else "; its audit trail stays"))
 
     query(redis, prefix, "delete the state of devices", question, "jt709c-operator")

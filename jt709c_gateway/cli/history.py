@@ -57,13 +57,11 @@ def history(
         jt709c history 794308010679 --kind command --json
     """
     from jt709c_gateway.cli.history_query import HistoryFilter, find_entries, print_entries
-    from jt709c_gateway.cli.redis_client import query
+    from jt709c_gateway.cli.query import query
     from jt709c_gateway.cli.runner import notice
 
     wanted = HistoryFilter(prefix, device, read_since(since, local), limit, frozenset(kinds), local, as_json)
-    name, entries, more = query(
-        redis, prefix, "read a history", lambda connection: find_entries(connection, wanted)
-    )
+    name, entries, more = query(redis, prefix, "read a history", lambda fleet: find_entries(fleet, wanted))
     if more:
         notice(f"there are older entries; these are the newest {limit} (--limit)")
     print_entries(name, entries, wanted)

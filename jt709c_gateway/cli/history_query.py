@@ -9,11 +9,10 @@ from attrs import define
 from jt709c_gateway.cli.console import console, plain, print_line
 from jt709c_gateway.cli.device_lookup import has_reported, resolve
 from jt709c_gateway.cli.errors import UserError
+from jt709c_gateway.cli.fleet import Fleet, Part
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.cli.timeline import INDENT, Timeline
 from jt709c_gateway.protocol.json_text import escape_text
-from jt709c_gateway.redis.connection import RedisConnection
-from jt709c_gateway.redis.keys import Keys
 
 #: Entries per request.
 _PAGE: Final = 500
@@ -34,39 +33,35 @@ class HistoryFilter:
     local: bool
     as_json: bool
 
-    @property
-    def keys(self) -> Keys:
-        """The names of keys."""
-        return Keys(self.prefix)
 
-
-async def find_entries(connection: RedisConnection, wanted: HistoryFilter) -> tuple[str, list[Entry], bool]:
+async def find_entries(fleet: Fleet, wanted: HistoryFilter) -> tuple[str, list[Entry], bool]:
     """Return device, entries (oldest first), and whether there are older ones; raise UserError if unknown."""
-    keys, name = wanted.keys, wanted.name.upper()
-    named = await resolve(connection, keys, name)
+    name = wanted.name.upper()
+    named = await resolve(fleet, name)
+    part = await fleet.of(named.device)
     if named.sublock is not None:
         notice(f"{name} is a sub-lock of {named.device}")
-    entries, more = await _read(connection, keys.history(named.device), wanted)
-    if not entries and not await _is_known(connection, keys, named.device):
+    entries, more = await _read(part, part.keys.history(named.device), wanted)
+    if not entries and not await _is_known(part, named.device):
         where = f"with the prefix {wanted.prefix}"
         raise UserError(f"{name}: such a device is unknown {where}; expected a device id or an IMEI")
     return named.device, entries, more
 
 
-async def _is_known(connection: RedisConnection, keys: Keys, device: str) -> bool:
+async def _is_known(part: Part, device: str) -> bool:
     """Return whether the device has reported or received a command."""
-    if await has_reported(connection, keys, device):
+    if await has_reported(part, device):
         return True
-    return bool(await connection.call("XREVRANGE", keys.history(device), "+", "-", "COUNT", 1))
+    return bool(await part.call("XREVRANGE", part.keys.history(device), "+", "-", "COUNT", 1))
 
 
-async def _read(connection: RedisConnection, key: str, wanted: HistoryFilter) -> tuple[list[Entry], bool]:
+async def _read(part: Part, key: str, wanted: HistoryFilter) -> tuple[list[Entry], bool]:
     """Return the newest matching entries, oldest first, and whether there are older ones."""
     oldest = "-" if wanted.since is None else str(max(0, int(wanted.since * 1000)))
     newest = "+"
     found: list[Entry] = []
     while len(found) <= wanted.limit:
-        page: list[Entry] = await connection.call("XREVRANGE", key, newest, oldest, "COUNT", _PAGE)
+        page: list[Entry] = await part.call("XREVRANGE", key, newest, oldest, "COUNT", _PAGE)
         found += [entry for entry in page if not wanted.kinds or _fields(entry)["kind"] in wanted.kinds]
         if len(page) < _PAGE:
             break

@@ -5,7 +5,6 @@ import click
 from jt709c_gateway.cli.options import IntegerRange, local_option, output_options, redis_options
 from jt709c_gateway.cli.redis_options import RedisOptions
 from jt709c_gateway.cli.time_format import read_since
-from jt709c_gateway.redis.keys import Keys
 
 
 @click.command()
@@ -46,21 +45,25 @@ def malformed(
         jt709c malformed --reason not_admitted -o csv
         jt709c malformed --json | jq -r .raw | jt709c explain -
     """
-    from jt709c_gateway.cli.malformed_table import FIELDS, malformed_columns, read_record
-    from jt709c_gateway.cli.redis_client import query
+    from jt709c_gateway.cli.fleet import Fleet, Part
+    from jt709c_gateway.cli.malformed_table import FIELDS, Entry, malformed_columns, newest_first
+    from jt709c_gateway.cli.query import end_partial, query_all
     from jt709c_gateway.cli.runner import notice
     from jt709c_gateway.cli.table import print_records
-    from jt709c_gateway.redis.connection import RedisConnection
 
     begin = read_since(since, local)
 
-    async def question(connection: RedisConnection) -> list[dict[str, str]]:
+    async def read(part: Part) -> list[Entry]:
         oldest = "-" if begin is None else str(max(0, int(begin * 1000)))
-        entries = await connection.call("XREVRANGE", Keys(prefix).malformed, "+", oldest)
-        return [read_record(fields) for _, fields in entries]
+        entries: list[Entry] = await part.call("XREVRANGE", part.keys.malformed, "+", oldest)
+        return entries
 
-    found = query(redis, prefix, "read malformed input", question)
+    async def question(fleet: Fleet) -> list[dict[str, str]]:
+        return newest_first(await fleet.each(read))
+
+    found, away = query_all(redis, prefix, "read malformed input", question)
     chosen = [one for one in found if not reasons or one.get("reason") in reasons][:limit][::-1]
     print_records(chosen, malformed_columns(local), FIELDS, output)
     if not chosen:
         notice("no such input is known")
+    end_partial(away)

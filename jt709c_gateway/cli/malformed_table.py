@@ -1,7 +1,9 @@
 """The records of malformed input, and their columns."""
 
+from collections.abc import Sequence
 from typing import Final
 
+from jt709c_gateway.cli.fleet import entry_order, merged
 from jt709c_gateway.cli.table import Cell, Column, known
 from jt709c_gateway.cli.time_format import date_and_time, parse
 
@@ -14,6 +16,15 @@ _BYTES_SHOWN: Final = 24
 
 #: Columns of the terminal that they get at least.
 _RAW_WIDTH: Final = 16
+
+
+#: An entry of a stream of malformed input.
+Entry = tuple[bytes, list[bytes]]
+
+
+def newest_first(parts: Sequence[Sequence[Entry]]) -> list[dict[str, str]]:
+    """Read the entries of all partitions, each with the newest first, in the order of a single stream."""
+    return [read_record(fields) for _, fields in merged(parts, lambda one: entry_order(one[0]), falling=True)]
 
 
 def read_record(fields: list[bytes]) -> dict[str, str]:

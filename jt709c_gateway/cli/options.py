@@ -14,12 +14,13 @@ from jt709c_gateway.cli.output import Output
 from jt709c_gateway.cli.redis_options import RedisOptions
 from jt709c_gateway.commands.value_description import described
 from jt709c_gateway.protocol.events import KINDS
+from jt709c_gateway.redis.partitions import MAX_PARTITIONS
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def redis_options(command: _Command) -> Callable[..., Any]:
-    """Add `--prefix`, and the `--redis…` options, which the command gets as one argument `redis`."""
+    """Add `--prefix`, and the options of Redis, which the command gets as one argument `redis`."""
 
     @wraps(command)
     def with_redis(**given: Any) -> Any:
@@ -30,6 +31,14 @@ def redis_options(command: _Command) -> Callable[..., Any]:
     for option in (
         click.option(
             "--prefix", default="jt709c", show_default=True, help="Prefix of all keys and channels."
+        ),
+        click.option(
+            "--partitions",
+            type=IntegerRange(1, MAX_PARTITIONS),
+            metavar="N",
+            envvar="JT709C_PARTITIONS",
+            show_envvar=True,
+            help="Partitions of the gateways' keys; by default as many as partition 0 says.",
         ),
         _file("key", "PEM file with the key of the client certificate."),
         _file("cert", "PEM file with the client certificate for Redis."),
@@ -43,7 +52,8 @@ def redis_options(command: _Command) -> Callable[..., Any]:
             default="redis://127.0.0.1:6379",
             show_default=True,
             show_envvar=True,
-            help="URL of Redis; the password may also be in JT709C_REDIS_PASSWORD.",
+            help="URL of Redis, or of several servers with blanks between them; the password may also be in "
+            "JT709C_REDIS_PASSWORD.",
         ),
     ):
         decorated = option(decorated)

@@ -11,3 +11,4 @@ class RedisOptions(NamedTuple):
     redis_ca: str | None = None
     redis_cert: str | None = None
     redis_key: str | None = None
+    partitions: int | None = None

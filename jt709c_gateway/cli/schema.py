@@ -11,12 +11,14 @@ import msgspec
 
 from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.errors import UserError
+from jt709c_gateway.cli.options import IntegerRange
 from jt709c_gateway.commands import model
 from jt709c_gateway.commands.catalogue import ALIASES, CATALOGUE
 from jt709c_gateway.commands.event_data import CommandData
 from jt709c_gateway.commands.model import EXPECTED, Envelope, Wire
 from jt709c_gateway.protocol.events import KINDS
-from jt709c_gateway.redis.keys import DEFAULT_PREFIX, Keys
+from jt709c_gateway.redis.keys import DEFAULT_PREFIX, Channels, Keys
+from jt709c_gateway.redis.partitions import MAX_PARTITIONS
 from jt709c_gateway.web.event_types import event_types
 
 What = Literal["events", "command", "asyncapi"]
@@ -72,7 +74,11 @@ _ENTRIES: Final[Mapping[str, Any]] = {
     },
 }
 #: Parameters of addresses.
-_PARAMETERS: Final = {
+_PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "partition": {
+        "description": "The number of a partition in braces, which are part of the name: crc16(device id) "
+        "mod their number; commands may be pushed to any, and replies are by crc16(name)."
+    },
     "device": {"description": "The id of a device, as in its events."},
     "name": {"description": "The reply_to of a command."},
 }
@@ -92,7 +98,24 @@ _PARAMETERS: Final = {
     show_default=True,
     help="With asyncapi: prefix of all keys and channels.",
 )
-def schema(what: What, kind: str | None, prefix: str) -> None:
+@click.option(
+    "--partitions",
+    type=IntegerRange(1, MAX_PARTITIONS),
+    metavar="N",
+    default=1,
+    envvar="JT709C_PARTITIONS",
+    show_envvar=True,
+    show_default=True,
+    help="With asyncapi: partitions of the keys.",
+)
+@click.option(
+    "--pubsub",
+    type=click.Choice(["classic", "sharded"]),
+    default="classic",
+    show_default=True,
+    help="With asyncapi: where the events of several partitions are published.",
+)
+def schema(what: What, kind: str | None, prefix: str, partitions: int, pubsub: str) -> None:
     """Print a description for programs, made from the classes of the gateway.
 
     \b
@@ -108,13 +131,14 @@ def schema(what: What, kind: str | None, prefix: str) -> None:
         jt709c schema events > events.schema.json
         jt709c schema events --kind lock
         jt709c schema asyncapi --prefix fleet2
+        jt709c schema asyncapi --partitions 12
     """
     if kind is not None and (what != "events" or kind not in KINDS):
         raise UserError(f"--kind: expected one of {', '.join(KINDS)}, with events")
     if what == "events":
         document = event_schema(kind)
     else:
-        document = command_schema() if what == "command" else asyncapi(Keys(prefix))
+        document = command_schema() if what == "command" else asyncapi(*_keys(prefix, partitions, pubsub))
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
@@ -158,8 +182,18 @@ def _tidy(found: Mapping[str, Any]) -> dict[str, Any]:
     return dict(sorted(found.items()))
 
 
-def asyncapi(keys: Keys) -> dict[str, Any]:
+def _keys(prefix: str, partitions: int, pubsub: str) -> tuple[Keys, int]:
+    """Return the names of keys with `{partition}` for the hash tag of a partition, and how many there are."""
+    if partitions == 1:
+        return Keys(prefix), 1
+    return Keys(
+        f"{prefix}:{{partition}}", Channels.SHARDED if pubsub == "sharded" else Channels.SHARED
+    ), partitions
+
+
+def asyncapi(keys: Keys, partitions: int = 1) -> dict[str, Any]:
     """Make the AsyncAPI document of what the gateway publishes and reads under a prefix."""
+    pubsub = "sharded pubsub" if keys.channels is Channels.SHARDED else "pubsub"
     events = {_kind(one): one for one in get_args(event_types())}
     types = [*events.values(), Wire, Envelope, CommandData]
     _, found = msgspec.json.schema_components(types, ref_template=f"{_SCHEMAS}{{name}}")
@@ -167,7 +201,7 @@ def asyncapi(keys: Keys) -> dict[str, Any]:
     found |= _ENTRIES
     channels = {
         f"event_{kind}": _channel(
-            keys.channel(kind, "{device}"), "pubsub", f"Events of the kind {kind}, each once.", [one.__name__]
+            keys.channel(kind, "{device}"), pubsub, f"Events of the kind {kind}, each once.", [one.__name__]
         )
         for kind, one in events.items()
     }
@@ -182,6 +216,12 @@ def asyncapi(keys: Keys) -> dict[str, Any]:
             keys.reply("{name}"), "list", "Outcomes of commands with this reply_to.", ["CommandData"]
         ),
     }
+    for channel in channels.values():
+        if "partition" in channel.get("parameters", {}):
+            channel["parameters"]["partition"] = {
+                **_PARAMETERS["partition"],
+                "enum": [f"{{{number}}}" for number in range(partitions)],
+            }
     schemas = {name: _draft7(one) for name, one in _tidy(found).items()}
     return {
         "asyncapi": "3.0.0",

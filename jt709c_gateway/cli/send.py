@@ -93,7 +93,8 @@ def send(
         jt709c send cancel 794308010679 id=7f3c
     """
     from jt709c_gateway.cli import command_arguments
-    from jt709c_gateway.cli.command_push import Push, queue
+    from jt709c_gateway.cli.command_follow import queue
+    from jt709c_gateway.cli.command_push import Push
     from jt709c_gateway.cli.redis_client import redis_link
     from jt709c_gateway.cli.runner import run
 
@@ -105,4 +106,4 @@ def send(
     made = command_arguments.make(command, device, given, fields)
     command_arguments.check_complete(made, directory)
     push = Push(link, prefix, made, wait, as_json, key, local)
-    sys.exit(run(lambda reactor: queue(reactor, push), push.first.notice))
+    sys.exit(run(lambda reactor: queue(reactor, push)))

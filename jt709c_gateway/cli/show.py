@@ -8,7 +8,6 @@ from jt709c_gateway.cli.options import local_option, redis_options
 from jt709c_gateway.cli.redis_options import RedisOptions
 from jt709c_gateway.commands.model import COMMAND_ID
 from jt709c_gateway.protocol.events import to_json
-from jt709c_gateway.redis.keys import Keys
 
 
 def _check_id(_: click.Context, __: click.Parameter, value: str) -> str:
@@ -33,18 +32,20 @@ def show(command_id: str, redis: RedisOptions, prefix: str, local: bool, as_json
         jt709c show 216a4104
         jt709c show 216a41043f7c46408d6f736b97b4aba8 --json
     """
-    from jt709c_gateway.cli.command_trail import find_command, print_command, read_events
-    from jt709c_gateway.cli.redis_client import query
-    from jt709c_gateway.redis.connection import RedisConnection
+    from jt709c_gateway.cli.command_trail import find_commands, print_command, read_events
+    from jt709c_gateway.cli.fleet import Fleet
+    from jt709c_gateway.cli.query import end_partial, query_all
 
-    keys = Keys(prefix)
+    async def question(fleet: Fleet) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        records = await find_commands(fleet, command_id)
+        return [(one, [] if as_json else await read_events(fleet, one)) for one in records]
 
-    async def question(connection: RedisConnection) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        record = await find_command(connection, keys, command_id)
-        return record, [] if as_json else await read_events(connection, keys, record)
-
-    record, events = query(redis, prefix, "read commands", question, "jt709c-commander")
-    if as_json:
-        click.echo(to_json(record))
-    else:
-        print_command(record, events, local)
+    found, away = query_all(redis, prefix, "read commands", question, "jt709c-commander")
+    for record, events in found:
+        if as_json:
+            click.echo(to_json(record))
+        else:
+            print_command(record, events, local)
+    if found[0][0]["id"] != command_id:
+        # Others may begin in the same way.
+        end_partial(away)

@@ -6,7 +6,6 @@ from jt709c_gateway.cli import completion_values
 from jt709c_gateway.cli.options import IntegerRange, check_device, local_option, output_options, redis_options
 from jt709c_gateway.cli.redis_options import RedisOptions
 from jt709c_gateway.cli.time_format import read_since
-from jt709c_gateway.redis.keys import Keys
 
 
 @click.command()
@@ -38,14 +37,13 @@ def track(
         jt709c track 794308010679 --limit 10
         jt709c track 794308010679 --since 1d -o csv
     """
-    from jt709c_gateway.cli.redis_client import query
+    from jt709c_gateway.cli.query import query
     from jt709c_gateway.cli.runner import notice
     from jt709c_gateway.cli.table import print_records
     from jt709c_gateway.cli.track_query import Point, epoch, find_points, track_columns
 
     begin = read_since(since, local)
-    keys = Keys(prefix)
-    found = query(redis, prefix, "read a track", lambda connection: find_points(connection, keys, device))
+    found = query(redis, prefix, "read a track", lambda fleet: find_points(fleet, device))
     points = [point for point in found if begin is None or epoch(point) >= begin]
     if limit is not None:
         points = points[-limit:]

@@ -7,11 +7,10 @@ import msgspec
 
 from jt709c_gateway.cli.device_lookup import has_reported, resolve
 from jt709c_gateway.cli.errors import UserError
+from jt709c_gateway.cli.fleet import Fleet
 from jt709c_gateway.cli.runner import notice
 from jt709c_gateway.cli.table import Column, known
 from jt709c_gateway.cli.time_format import date_and_time, parse
-from jt709c_gateway.redis.connection import RedisConnection
-from jt709c_gateway.redis.keys import Keys
 
 
 class Point(msgspec.Struct):
@@ -27,12 +26,13 @@ class Point(msgspec.Struct):
 _POINT: Final = msgspec.json.Decoder(tuple[str, float, float, float | None, float | None])
 
 
-async def find_points(connection: RedisConnection, keys: Keys, name: str) -> list[Point]:
+async def find_points(fleet: Fleet, name: str) -> list[Point]:
     """Read the positions of a lock, oldest first; raise UserError if it is unknown."""
-    named = await resolve(connection, keys, name)
-    raw: Sequence[bytes] = await connection.call("LRANGE", keys.track(named.device), 0, -1)
-    if not raw and not await has_reported(connection, keys, named.device):
-        raise UserError(f"{name}: such a device is unknown with the prefix {keys.prefix}")
+    named = await resolve(fleet, name)
+    part = await fleet.of(named.device)
+    raw: Sequence[bytes] = await part.call("LRANGE", part.keys.track(named.device), 0, -1)
+    if not raw and not await has_reported(part, named.device):
+        raise UserError(f"{name}: such a device is unknown with the prefix {fleet.prefix}")
     points = []
     for entry in raw:
         try:

@@ -17,12 +17,17 @@ def password_of(user: str) -> str:
     return f"secret-of-{user.removeprefix('jt709c-')}"
 
 
-def user_lines(prefix: str = "jt709c") -> str:
-    """Return the lines of an ACL file, made by the commands in the header of etc/redis-acl.conf."""
+def user_lines(prefix: str = "jt709c", *, several: bool = False) -> str:
+    """Return the lines of an ACL file, made by the commands in the header of etc/redis-acl.conf.
+
+    `several` is for several partitions.
+    """
     lines = "".join(
         line for line in ACL_FILE.read_text().splitlines(keepends=True) if line.startswith("user")
     )
     expressions = ["s/change-me-/secret-of-/", f"s/jt709c:/{prefix}:/g"]
+    if several:
+        expressions.append(f"s/~{prefix}:/~{prefix}:{{*}}:/g")
     return subprocess.run(
         ["sed", *(part for one in expressions for part in ("-e", one))],
         input=lines,
@@ -68,10 +73,10 @@ def is_denied(client: RedisClient, command: Sequence[object]) -> bool:
 class GuardedServer(ValkeyServer):
     """A real server with the three users, loaded from an ACL file; the user `default` has all rights."""
 
-    def __init__(self, *options: str, prefix: str = "jt709c") -> None:
+    def __init__(self, *options: str, prefix: str = "jt709c", several: bool = False) -> None:
         super().__init__()
         path = self.directory / "users.acl"
-        path.write_text(user_lines(prefix))
+        path.write_text(user_lines(prefix, several=several))
         self._options = ("--aclfile", str(path), *options)
 
     def url_of(self, user: str) -> str:

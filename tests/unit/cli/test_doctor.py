@@ -6,7 +6,7 @@ from typing import Any
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from jt709c_gateway.cli.diagnosis import Device, Facts, Finding, diagnose
+from jt709c_gateway.cli.diagnosis import Device, Facts, Finding, PartitionFacts, diagnose
 from tests.support import LOOPBACK, ValkeyServer, free_port, wait_until
 from tests.support.acl import GuardedServer
 from tests.support.cli import run
@@ -36,6 +36,23 @@ class DiagnosisTests(SynchronousTestCase):
         """The one problem of otherwise good facts."""
         (found,) = [one for one in diagnose(evolve(_WELL, **different)) if one.is_problem]
         return found
+
+    def test_partitions(self) -> None:
+        """Another number, one that is away, and clocks that differ; a single one is not mentioned."""
+        well = PartitionFacts(4, {}, {}, {0: 0.2, 1: -0.3})
+        for different, text in (
+            ({"other_counts": {0: 6, 1: 6}}, "are in 6 partitions, not 4"),
+            ({"away": {3: "refused"}}, "can't be reached: 3: refused"),
+            ({"clocks": {0: 1.0, 1: -1.5}}, "of partition 0 is 2.5 s ahead of that of 1"),
+        ):
+            self.assertIn(text, self.problem(partitions=evolve(well, **different)).text)
+        self.assertEqual(
+            diagnose(evolve(_WELL, partitions=well))[0], Finding("all of 4 partitions can be reached")
+        )
+        self.assertEqual(
+            diagnose(evolve(_WELL, partitions=PartitionFacts(1, {}, {}, {0: 3.0}))), diagnose(_WELL)
+        )
+        self.assertIn("--partitions", self.problem(gateways=[], is_divided=True).advice or "")
 
     def device(self, **different: Any) -> Finding:
         return self.problem(device=Device(_DEVICE, **different))

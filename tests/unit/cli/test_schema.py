@@ -15,6 +15,7 @@ from jt709c_gateway.protocol.envelope import Origin, wrap_all
 from jt709c_gateway.protocol.framing import Framer
 from jt709c_gateway.protocol.message import Message
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.partitions import Partitions
 from tests.support.cli import run
 from tests.vectors.lines import FIELD, NOW, REAL, VENDOR, lines
 
@@ -163,6 +164,21 @@ class AsyncApiTests(SynchronousTestCase):
         for channel in self.document["channels"].values():
             names = {part.partition("}")[0] for part in channel["address"].split("{")[1:]}
             self.assertEqual(set(channel.get("parameters", {})), names)
+
+    def test_partitions(self) -> None:
+        """With a partition filled in, addresses are the names that gateways use."""
+        for pubsub in ("classic", "sharded"):
+            result = run("schema", "asyncapi", "--partitions", "3", "--pubsub", pubsub)
+            channels = json.loads(result.stdout)["channels"]
+            for number, keys in enumerate(Partitions("jt709c", 3, pubsub == "sharded")):
+                for name, key in (
+                    ("events", keys.events),
+                    ("commands", keys.commands),
+                    ("replies", keys.reply("{name}")),
+                    ("event_lock", keys.channel("lock", "{device}")),
+                ):
+                    tag = channels[name].get("parameters", {}).get("partition", {"enum": [""] * 3})["enum"]
+                    self.assertEqual(channels[name]["address"].replace("{partition}", tag[number]), key)
 
     def test_recorded_events(self) -> None:
         """Payloads are schemas of draft 7, and events are as the one of their channel says."""

@@ -64,6 +64,9 @@ ALLOWED = {
         EXISTS P:session:D
         XRANGE P:history:D - +
         XRANGE P:malformed - +
+        GET P:partitions
+        GET P:{0}:partitions
+        TIME
         SUBSCRIBE P:event:lock:D
         SUBSCRIBE P:event:location:D P:event:alarm:D
         PSUBSCRIBE P:event:*
@@ -86,6 +89,7 @@ ALLOWED = {
         HGET P:imei 867284063211238
         HGETALL P:session:D
         XRANGE P:history:D - +
+        GET P:{0}:partitions
         SUBSCRIBE P:event:command:D
         PSUBSCRIBE P:event:command:*
     """,
