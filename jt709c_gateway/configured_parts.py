@@ -1,9 +1,9 @@
-"""Parts of a gateway as its settings want them: its limits, and the admission of devices."""
+"""Parts of a gateway as its settings want them: its partitions, its limits, and the admission of devices."""
 
 from collections.abc import Sequence
 
 from jt709c_gateway.config.settings import Settings
-from jt709c_gateway.config.values import ADMIT_FILE, ADMIT_REDIS, SENTENCE_SERIAL
+from jt709c_gateway.config.values import ADMIT_FILE, ADMIT_REDIS, SENTENCE_SERIAL, SHARDED
 from jt709c_gateway.gateway.admission import Admission, FileAdmission, PartitionedAdmission, SetAdmission
 from jt709c_gateway.gateway.event_budget import share_of
 from jt709c_gateway.gateway.policy import Policy
@@ -11,6 +11,12 @@ from jt709c_gateway.partition import Partition
 from jt709c_gateway.protocol.zones import Utc8Devices
 from jt709c_gateway.redis.allowlist import RedisAllowlist
 from jt709c_gateway.redis.partitioned_queries import PartitionedQueries
+from jt709c_gateway.redis.partitions import Partitions
+
+
+def partition_layout(settings: Settings) -> Partitions:
+    """The partitions of the fleet."""
+    return Partitions(settings.prefix, settings.partitions, settings.pubsub == SHARDED)
 
 
 def policy(settings: Settings) -> Policy:

@@ -17,8 +17,7 @@ from twisted.logger import Logger
 from jt709c_gateway.commands.profiles import ProfileRegistry
 from jt709c_gateway.commands.signing import SigningKeys
 from jt709c_gateway.config.settings import Settings
-from jt709c_gateway.config.values import SHARDED
-from jt709c_gateway.configured_parts import admission, policy
+from jt709c_gateway.configured_parts import admission, partition_layout, policy
 from jt709c_gateway.gateway.background_tasks import BackgroundTasks
 from jt709c_gateway.gateway.clock_sync import ClockSync
 from jt709c_gateway.gateway.commands.authorization import CommandAuthorizer
@@ -37,7 +36,6 @@ from jt709c_gateway.redis.committer import Committer
 from jt709c_gateway.redis.fleet_stats import FleetCounts
 from jt709c_gateway.redis.partition_marker import PartitionCheck
 from jt709c_gateway.redis.partitioned_queries import PartitionedQueries
-from jt709c_gateway.redis.partitions import Partitions
 from jt709c_gateway.redis.redis_time import RedisTime
 from jt709c_gateway.startup import (
     cannot_listen,
@@ -131,7 +129,7 @@ class GatewayService(MultiService):
         embedded = [one for one in addresses if isinstance(one, EmbeddedAddress)]
         self._embedded = embedded_server(reactor, settings, embedded[0]) if embedded else None
         self.redis_time = RedisTime(reactor)
-        layout = Partitions(settings.prefix, settings.partitions, settings.pubsub == SHARDED)
+        layout = partition_layout(settings)
         shared = SharedParts(
             reactor,
             settings,
@@ -196,7 +194,7 @@ class GatewayService(MultiService):
             return
         self._lock_ports = lock_listeners(reactor, settings, gateway, factory, reads)
         if settings.http:
-            self._web = WebService(reactor, settings, profiles, self.redis_time)
+            self._web = WebService(reactor, settings, self._queries.partitions, profiles, self.redis_time)
             self._web_ports.append(self._web.port(self.registry, self.readiness))
 
     @property
@@ -270,7 +268,7 @@ class GatewayService(MultiService):
             redis_connector(self._reactor, self._settings, one, embedded=embedded) for one in addresses
         ]
         if self._web is not None:
-            self._web.use(connectors[0])
+            self._web.use(connectors)
         for one in self.partitions:
             connector = connectors[one.number % len(connectors)]
             one.use(connector if len(self.partitions) == 1 else connector.named(f"partition {one.number}"))

@@ -12,6 +12,7 @@ from jt709c_gateway.redis.connection import RedisConnection
 #: Seconds between two PINGs on an idle subscription.
 PING_EVERY: Final = 15.0
 _GLOB: Final = frozenset("*?[]\\")
+_MESSAGES: Final = ([b"message"], [b"pmessage"], [b"smessage"])
 
 OnMessage = Callable[[str, str, bytes], None]
 """Called with the subscribed name, the channel (different for a pattern) and the message."""
@@ -35,7 +36,7 @@ class _Listener(RedisProtocol):
 
     def replyReceived(self, reply: Any) -> None:
         """Pass published messages to `on_message`, and replies to their requests."""
-        if isinstance(reply, list) and reply[:1] in ([b"message"], [b"pmessage"]):
+        if isinstance(reply, list) and reply[:1] in _MESSAGES:
             subscription, channel = (reply[at].decode("utf-8", "replace") for at in (1, -2))
             self.on_message(subscription, channel, reply[-1])
         else:
@@ -72,10 +73,11 @@ class Subscriptions:
 
     A name with `*` is a pattern, others are channels: an ACL lets a user subscribe to any channel that
     matches its rules, but only to patterns that it lists literally. `refused(name, failure)` is called for a
-    name that Redis refuses.
+    name that Redis refuses. Sharded subscriptions know no patterns.
     """
 
-    def __init__(self, refused: Callable[[str, Any], object]) -> None:
+    def __init__(self, refused: Callable[[str, Any], object], sharded: bool = False) -> None:
+        self.sharded = sharded
         self._names: frozenset[str] = frozenset()
         self._subscribed: set[str] = set()
         self._refused = refused
@@ -97,10 +99,16 @@ class Subscriptions:
             return
         for name in self._subscribed - self._names:
             self._subscribed.discard(name)
-            self._send(connection, "PUNSUBSCRIBE" if "*" in name else "UNSUBSCRIBE", name)
+            self._send(connection, self._commands(name)[1], name)
         for name in self._names - self._subscribed:
             self._subscribed.add(name)
-            self._send(connection, "PSUBSCRIBE" if "*" in name else "SUBSCRIBE", name)
+            self._send(connection, self._commands(name)[0], name)
+
+    def _commands(self, name: str) -> tuple[str, str]:
+        """Return the commands that begin and end a subscription."""
+        if self.sharded:
+            return "SSUBSCRIBE", "SUNSUBSCRIBE"
+        return ("PSUBSCRIBE", "PUNSUBSCRIBE") if "*" in name else ("SUBSCRIBE", "UNSUBSCRIBE")
 
     def _send(self, connection: RedisConnection, command: str, name: str) -> None:
         # One command per name, since each name gets its own reply.

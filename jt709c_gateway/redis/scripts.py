@@ -72,11 +72,12 @@ FLEET: Final = Script.of("fleet_read")
 RIGHTS: Final = Script.of("rights")
 PARK: Final = Script.of("transfer_park", "checks", "transfer_park")
 IMEI: Final = Script.of("imei_note")
+LATEST: Final = Script.of("events_latest")
 
 SCRIPTS: Final = (
     *(COMMIT, ACCEPT, CLAIM, REMOVE, ADOPT, REPORT, HANDS, EXPIRE),
     *(ASK, ENTER, RENEW, SURVEY, FLEET, RIGHTS),
-    *(PARK, IMEI),
+    *(PARK, IMEI, LATEST),
 )
 
 

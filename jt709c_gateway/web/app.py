@@ -12,6 +12,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from jt709c_gateway.web.access import AccessControl
 from jt709c_gateway.web.http import ApiError, ApiRequest, ClientGone, Response
+from jt709c_gateway.web.redis_client import numbers_away
 from jt709c_gateway.web.router import BASE, Routes
 from jt709c_gateway.web.static_files import Asset
 
@@ -82,8 +83,8 @@ class App(Resource):
             answer = await self._handle(request, path, user, gone)
         except ApiError as error:
             answer = error.response() if is_api else _as_text(error)
-        except txredisapi.ConnectionError:
-            answer = ApiError(503, "Redis is away: try again later", headers={"retry-after": "5"}).response()
+        except txredisapi.ConnectionError as error:
+            answer = _away(error).response()
         except txredisapi.ResponseError as error:
             self.log.error("Redis refused a request of the API: {reason}", reason=str(error))
             answer = ApiError(
@@ -112,6 +113,14 @@ class App(Resource):
             request.setResponseCode(500)
             request.write(b'{"error":{"field":null,"message":"internal error: see the log of the gateway"}}')
             request.finish()
+
+
+def _away(error: txredisapi.ConnectionError) -> ApiError:
+    retry = {"retry-after": "5"}
+    away = numbers_away(error)
+    which = f"partition{'s' if len(away) > 1 else ''} {', '.join(map(str, away))} of " if away else ""
+    message = f"{which}Redis {'are' if len(away) > 1 else 'is'} away: try again later"
+    return ApiError(503, message, headers=retry, partitions_away=away)
 
 
 def _as_text(error: ApiError) -> Response:

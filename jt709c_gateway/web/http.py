@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 from attrs import define, field, frozen
+from msgspec import UNSET, UnsetType
 from twisted.internet import defer, threads
 from twisted.protocols.basic import FileSender
 from twisted.python.failure import Failure
@@ -36,9 +37,13 @@ class ErrorDetail(msgspec.Struct):
 
 
 class ErrorAnswer(msgspec.Struct):
-    """The answer to a request that failed."""
+    """The answer to a request that failed.
+
+    `partitions_away` has the numbers of the partitions that it failed for, where there are several.
+    """
 
     error: ErrorDetail
+    partitions_away: list[int] | UnsetType = UNSET
 
 
 class ApiError(Exception):
@@ -50,17 +55,19 @@ class ApiError(Exception):
         message: str,
         field: str | None = None,
         headers: Mapping[str, str] | None = None,
+        partitions_away: Sequence[int] = (),
     ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.field = field
         self.headers = headers or {}
+        self.partitions_away = list(partitions_away)
 
     def response(self) -> "Response":
         """The error as JSON."""
         return Response(
-            to_json(ErrorAnswer(ErrorDetail(self.field, self.message))),
+            to_json(ErrorAnswer(ErrorDetail(self.field, self.message), self.partitions_away or UNSET)),
             self.status,
             headers=self.headers,
         )

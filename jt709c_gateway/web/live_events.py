@@ -1,7 +1,7 @@
-"""Forwards live events from one Redis connection to all clients."""
+"""Forwards live events from Redis to all clients."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -11,14 +11,15 @@ from twisted.application.service import Service
 from twisted.internet import defer, task
 from twisted.logger import Logger
 
-from jt709c_gateway.protocol.events import KIND_HEARTBEAT, KIND_LOCATION, KINDS
-from jt709c_gateway.redis.keys import Keys
-from jt709c_gateway.redis.pubsub import PING_EVERY, Subscriptions, glob_escape, keep_alive
-from jt709c_gateway.web.device_table import DeviceTable
+from jt709c_gateway.redis.partitioned_queries import gather
+from jt709c_gateway.redis.pubsub import PING_EVERY
+from jt709c_gateway.web.device_table import DeviceTable, rows
+from jt709c_gateway.web.event_feeds import EventFeeds, names
 from jt709c_gateway.web.http import ApiError, ApiRequest, Response
+from jt709c_gateway.web.partitioned_redis import PartitionedWebRedis
 from jt709c_gateway.web.query import DEVICE, KIND, Parameter, flag
-from jt709c_gateway.web.redis_client import WebRedis
 from jt709c_gateway.web.router import Result, Route
+from jt709c_gateway.web.seen_devices import SeenDevices
 from jt709c_gateway.web.sse import EVENT_STREAM, Client, message
 
 #: Maximum number of clients.
@@ -30,13 +31,11 @@ MAX_RATE: Final = 300
 MAX_WRITTEN: Final = 5000
 #: Maximum device updates per second; those seen first are sent first, so that none starves.
 MAX_HEARD: Final = 1000
-#: Seconds by which the commit of a report may be overtaken by that of a later one.
-_OVERLAP: Final = 2.0
 #: Seconds after which a client must reconnect, as browsers do by themselves, and authenticate again.
 MAX_LIFE: Final = 3600.0
-#: Frequent kinds, which are sent only on request.
-_FREQUENT: Final = frozenset({KIND_LOCATION, KIND_HEARTBEAT})
 _TICK: Final = 1.0
+#: Seconds between two reads of streams, with sharded publish/subscribe.
+_FOLLOW: Final = 0.25
 _BEAT_EVERY: Final = 15
 _WITH_DEVICES: Final = Parameter(
     "devices", flag, "1: also the locks that were seen.", {"enum": ["0", "1"], "default": "0"}, False
@@ -59,18 +58,6 @@ class Interest:
     until: float
 
 
-def names(keys: Keys, kinds: tuple[str, ...], name: str | None) -> frozenset[str]:
-    """The channels of one device, or one pattern per kind for all devices; no kinds means all.
-
-    Without a device, frequent kinds are only included if they are named.
-    """
-    if name is not None:
-        return frozenset(keys.channel(one, name) for one in kinds or KINDS)
-    escaped = Keys(glob_escape(keys.prefix))
-    wanted = kinds or [one for one in KINDS if one not in _FREQUENT]
-    return frozenset(escaped.channel(one, "*") for one in wanted)
-
-
 def _event(payload: bytes) -> bytes:
     """Convert a published event to a message; raise an error of msgspec if it is invalid."""
     event_id = _envelope.decode(payload).id
@@ -78,6 +65,10 @@ def _event(payload: bytes) -> bytes:
         # Not from a gateway, whose JSON has no line breaks: they would split the message.
         payload = msgspec.json.encode(msgspec.json.decode(payload))
     return message("event", payload, event_id if event_id and event_id.isprintable() else None)
+
+
+def _partitions(away: Sequence[int]) -> bytes:
+    return message("partitions", msgspec.json.encode({"partitions_away": away}))
 
 
 @define(eq=False)
@@ -93,28 +84,37 @@ class LiveEvents(Service):
 
     log = Logger()
 
-    def __init__(self, reactor: Any, redis: WebRedis, fleet: DeviceTable, wall: Any) -> None:
+    def __init__(self, reactor: Any, web: PartitionedWebRedis, fleet: DeviceTable, wall: Any) -> None:
         self._reactor = reactor
-        self._redis = redis
+        self._web = web
         self._fleet = fleet
         self._wall = wall
         self._clients: dict[Client, Interest] = {}
         self._subscribed: dict[str, _Subscribed] = defaultdict(_Subscribed)
-        self._subscriptions = Subscriptions(self._refused)
-        self._connection: Any = None
-        self._ticking = task.LoopingCall(self._tick_safely)
-        self._ticking.clock = reactor
+        self._feeds = EventFeeds(web, self._message, self._report_gap, self._refused, self._left_out)
+        self._ticking = self._repeated(self._tick)
+        self._following = self._repeated(self._feeds.follow)
         self._ticks = 0
         self._writes_left = MAX_WRITTEN
         self._paused: set[str] = set()
-        #: The start of the next search for seen devices, and those already sent of that time.
-        self._seen_from = 0.0
-        self._sent: dict[str, float] = {}
+        most = max(1, MAX_HEARD // web.layout.count)
+        self._seen = [SeenDevices(rows(one), most) for one in web.partitions]
         self._reading = False
-        #: Whether clients may have missed events, because there was no connection.
-        self._missed_events = True
+        #: The partitions that the clients know to be away.
+        self._away: list[int] = []
         #: Subscriptions that Redis rejected, so that each is logged once.
         self._logged: set[str] = set()
+
+    def _repeated(self, call: Callable[[], None]) -> task.LoopingCall:
+        def safely() -> None:
+            try:
+                call()
+            except Exception:
+                self.log.failure("periodic task of the live events failed")
+
+        loop = task.LoopingCall(safely)
+        loop.clock = self._reactor
+        return loop
 
     @property
     def clients(self) -> int:
@@ -133,7 +133,8 @@ class LiveEvents(Service):
         a second, the summaries of the locks seen since the last one. `skipped`: `{"count": n, "reason": r}`:
         events were left out because this client reads too slowly (`slow`), because a kind had too many
         (`rate`; at least so many), or because Redis was away (`redis`, count 0: the number is unknown). A
-        comment every 15 seconds shows that the connection is alive. Without `device`, `location` and
+        comment every 15 seconds shows that the connection is alive. `partitions`: `{"partitions_away": […]}`,
+        at the beginning if any are away, and whenever that changes. Without `device`, `location` and
         `heartbeat` come only if `kind` names them. The connection ends after an hour; browsers reconnect.
         """
         name: str | None = request.param(DEVICE)
@@ -152,28 +153,26 @@ class LiveEvents(Service):
                 headers={"retry-after": "30"},
             )
         interest = Interest(
-            names(self._redis.keys, kinds, name), wants_devices, self._reactor.seconds() + MAX_LIFE
+            names(self._web.layout, kinds, name), wants_devices, self._reactor.seconds() + MAX_LIFE
         )
         client = Client(request.twisted_request, self._left)
         self._clients[client] = interest
         for one in interest.names:
             self._subscribed[one].clients.add(client)
         client.begin()
-        self._listen()
-        return None
-
-    def _listen(self) -> None:
-        if self._connection is None:
-            # None while no connector is set: the next tick tries again.
-            self._connection = self._redis.listen(self._message, self._subscriptions, self._ready, self._lost)
-            self._subscriptions.connection = self._connection
+        if self._away:
+            client.send(_partitions(self._away))
         self._subscribe()
         if not self._ticking.running:
-            self._seen_from, self._sent = self._wall() - _OVERLAP, {}
+            for seen in self._seen:
+                seen.start(self._wall())
             self._ticking.start(_TICK, now=False)
+            if self._web.layout.sharded:
+                self._following.start(_FOLLOW)
+        return None
 
     def _subscribe(self) -> None:
-        self._subscriptions.set_names(self._subscribed.keys() - self._paused)
+        self._feeds.set_names(self._subscribed.keys() - self._paused)
 
     def _left(self, client: Client) -> None:
         interest = self._clients.pop(client, None)
@@ -185,8 +184,10 @@ class LiveEvents(Service):
             if not clients:
                 del self._subscribed[one]
         self._subscribe()
-        if not self._clients and self._ticking.running:
-            self._ticking.stop()
+        if not self._clients:
+            for loop in (self._ticking, self._following):
+                if loop.running:
+                    loop.stop()
 
     def _message(self, subscription: str, channel: str, payload: bytes) -> None:
         subscribed = self._subscribed.get(subscription)
@@ -218,26 +219,15 @@ class LiveEvents(Service):
                 reason=failure.getErrorMessage(),
             )
 
-    def _ready(self) -> None:
-        self._subscriptions.ready()
-        if self._missed_events:
-            # Report the gap again: events were missed until now, and Redis can be read again.
-            self._missed_events = False
-            self._report_gap()
-
-    def _lost(self, reason: str) -> None:
-        self._missed_events = True
-        self._report_gap()
-
     def _report_gap(self) -> None:
         for client in self._clients:
             client.skip(0, "redis")
 
-    def _tick_safely(self) -> None:
-        try:
-            self._tick()
-        except Exception:
-            self.log.failure("periodic task of the live events failed")
+    def _left_out(self, count: int) -> None:
+        """Tell the clients that listen to all devices that events of a stream were too many."""
+        for client, interest in self._clients.items():
+            if any(name.endswith("*") for name in interest.names):
+                client.skip(count, "rate")
 
     def _tick(self) -> None:
         self._ticks += 1
@@ -251,12 +241,8 @@ class LiveEvents(Service):
         if self._paused:
             self._paused.clear()
             self._subscribe()
-        if self._connection is None or not self._connection.connected:
-            self._missed_events = True
-        if self._connection is None:
-            self._listen()
-        elif self._ticks % int(PING_EVERY / _TICK) == 0:
-            keep_alive(self._connection)
+        self._feeds.tick(self._ticks % int(PING_EVERY / _TICK) == 0)
+        self._check_partitions()
         now = self._reactor.seconds()
         for client, interest in list(self._clients.items()):
             client.report()
@@ -269,40 +255,34 @@ class LiveEvents(Service):
             sending = defer.Deferred.fromCoroutine(self._send_device_updates())
             sending.addErrback(lambda failure: self.log.failure("reading device updates failed", failure))
 
+    def _check_partitions(self) -> None:
+        """Tell all clients when a partition goes away, or is back."""
+        if not self._web.several:
+            return
+        for one in self._web.partitions:
+            one.redis.open()
+        away = self._web.away()
+        if away == self._away:
+            return
+        self._away = away
+        for client in list(self._clients):
+            client.send(_partitions(away))
+        # What was read before lacks what is back, or doesn't show what is missing.
+        self._report_gap()
+
     async def _send_device_updates(self) -> None:
         """Send the summaries of devices seen since the last time."""
-        before = self._seen_from, self._sent
         try:
-            devices = await self._seen_devices()
-            if not devices:
-                return
-            found = await self._fleet.summaries(devices)
-        except txredisapi.RedisError:
-            # Redis is not available; try again from the same time later.
-            self._seen_from, self._sent = before
-            return
+            seen = await gather([one.summaries() for one in self._seen])
         finally:
             self._reading = False
+        found = [summary for some in seen for summary in some]
+        if not found:
+            return
         data = message("devices", msgspec.json.encode({"devices": found}))
         for client, interest in list(self._clients.items()):
             if interest.devices:
                 client.send(data)
-
-    async def _seen_devices(self) -> list[str]:
-        """The devices seen since the last time, earliest first; at most `MAX_HEARD`."""
-        heard = await self._fleet.heard_since(self._seen_from, MAX_HEARD)
-        if not heard:
-            return []
-        last = heard[-1][0]
-        if len(heard) == MAX_HEARD:
-            # There are more, possibly with the same time as the last one.
-            heard = [one for one in heard if one[0] < last] or heard
-            self._seen_from = heard[-1][0]
-        else:
-            self._seen_from = max(self._seen_from, last - _OVERLAP)
-        devices = [name for at, name in heard if self._sent.get(name) != at]
-        self._sent = {name: at for at, name in heard if at > self._seen_from}
-        return devices
 
     def stopService(self) -> None:
         """Close all connections."""

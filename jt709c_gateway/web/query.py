@@ -18,12 +18,15 @@ _COMMAND: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _EPOCH: Final = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?")
 #: In a query an unescaped plus sign is a blank.
 _BLANK_OFFSET: Final = re.compile(r"(?<=\d) (?=\d\d:?\d\d$)")
-_ENTRY: Final = re.compile(r"[1-9][0-9]{0,14}-[0-9]{1,19}")
+#: The id of an entry, and the number of its partition.
+_ENTRY: Final = re.compile(r"([1-9][0-9]{0,14}-[0-9]{1,19})(?::([0-9]{1,3}))?")
 #: A sorted set's score as the server writes it, and a member.
 _RANKED: Final = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?(?:e\+[0-9]{1,2})?):([0-9A-Za-z_-]{1,64})")
 
 Ranked = tuple[str, str]
 """A position in a sorted set: score and member."""
+Position = tuple[str, int]
+"""A position in the streams of several partitions: the id of an entry, and the number of its partition."""
 
 _Value = TypeVar("_Value")
 
@@ -109,11 +112,12 @@ def flag(text: str) -> bool:
     return one_of("0", "1")(text) == "1"
 
 
-def entry(text: str) -> str:
-    """Parse the cursor of a stream: the id of the last entry of the previous page."""
-    if not _ENTRY.fullmatch(text):
+def entry(text: str) -> Position:
+    """Parse the cursor of a stream: the last entry of the previous page."""
+    found = _ENTRY.fullmatch(text)
+    if found is None:
         raise ValueError("the next of an earlier answer")
-    return text
+    return found[1], int(found[2] or 0)
 
 
 def ranked(text: str) -> Ranked:

@@ -1,5 +1,6 @@
 """The connections of the web server to Redis, separate so that readers never delay commits."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -9,12 +10,36 @@ from twisted.internet import defer
 
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.connector import RedisConnector
-from jt709c_gateway.redis.errors import is_wrong_type
+from jt709c_gateway.redis.errors import is_state_of_server, is_wrong_type
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.partitioned_queries import PartitionAway
 from jt709c_gateway.redis.pubsub import ListenerEndpoint, OnMessage, Subscriptions
 
 #: Seconds that a request waits for a connection.
 _CONNECT_TIMEOUT: Final = 2.0
+_RIGHTS: Final = re.compile("NOPERM|NOAUTH|ACL failure")
+
+
+class PartitionsAway(txredisapi.ConnectionError):  # type: ignore[misc]
+    """All partitions that were asked are away; `numbers` are theirs."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        super().__init__(f"partitions {', '.join(map(str, numbers))} can't be reached")
+        self.numbers = numbers
+
+
+def numbers_away(error: BaseException) -> list[int]:
+    """Return the numbers of the partitions that an error is about; none without several partitions."""
+    if isinstance(error, PartitionAway):
+        return [error.number]
+    return list(error.numbers) if isinstance(error, PartitionsAway) else []
+
+
+def _is_away(error: BaseException) -> bool:
+    """Whether a partition can't serve now. A missing right is another matter, which the log has to name."""
+    if isinstance(error, txredisapi.ConnectionError):
+        return True
+    return is_state_of_server(error) and not _RIGHTS.search(str(error))
 
 
 def _checked(result: Any) -> Any:
@@ -27,34 +52,55 @@ def _checked(result: Any) -> Any:
 class WebRedis(MultiService):
     """Two connections, for requests and for subscriptions, each opened when it is first needed.
 
-    `reply_timeout` is in seconds. All calls fail with txredisapi's errors.
+    `reply_timeout` is in seconds. All calls fail with txredisapi's errors. `number` is that of one of several
+    partitions: it fails with `PartitionAway` when it can't serve, and requests don't wait for one that has
+    been away for some time, since the others shall be answered at once.
     """
 
-    def __init__(self, reactor: Any, keys: Keys, reply_timeout: float) -> None:
+    def __init__(self, reactor: Any, keys: Keys, reply_timeout: float, number: int | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.keys = keys
+        self.number = number
         self._reactor = reactor
         self._reply_timeout = reply_timeout
         self._way: RedisConnector | None = None
+        self._listening_way: RedisConnector | None = None
         self._requests: RedisConnection | None = None
         self._waiting: list[defer.Deferred[None]] = []
+        #: When the connection was opened first, or lost.
+        self._without_since = 0.0
 
-    def use(self, way: RedisConnector) -> None:
-        """Set the connector to Redis."""
-        self._way = way
+    def use(self, way: RedisConnector, listening: RedisConnector | None = None) -> None:
+        """Set the connector to Redis, and perhaps another one for subscriptions."""
+        self._way, self._listening_way = way, listening or way
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it was used, and has had no connection for longer than a request waits."""
+        if self._requests is None or self._requests.connected:
+            return False
+        return bool(self._reactor.seconds() - self._without_since >= _CONNECT_TIMEOUT)
+
+    def open(self) -> None:
+        """Open the connection for requests before it is needed."""
+        if self._requests is None and self._way is not None:
+            self._without_since = self._reactor.seconds()
+            self._requests = self._way.connection(
+                probe=self.keys.imei, reply_timeout=self._reply_timeout, ready=self._ready, lost=self._lost
+            )
+            self._requests.setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def call(self, *arguments: Any) -> "defer.Deferred[Any]":
         """Send one command; return the reply of `RedisConnection.call`."""
-        return defer.Deferred.fromCoroutine(self._call(arguments))
+        return self._named(self._call(arguments))
 
     def pipeline(self, commands: Sequence[Sequence[Any]]) -> "defer.Deferred[list[Any]]":
         """Send commands in one write; return one result for each. An error reply fails all."""
-        return defer.Deferred.fromCoroutine(self._pipeline(commands))
+        return self._named(self._pipeline(commands))
 
-    async def readable(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    def readable(self, commands: Sequence[Sequence[Any]]) -> "defer.Deferred[list[Any]]":
         """Like `pipeline`, but with None for each key of another type."""
-        results = await (await self._connection()).pipeline(commands)
-        return [None if is_wrong_type(result) else _checked(result) for result in results]
+        return self._named(self._readable(commands))
 
     def listen(
         self,
@@ -63,14 +109,29 @@ class WebRedis(MultiService):
         ready: Callable[[], Any],
         lost: Callable[[str], Any],
     ) -> Any:
-        """Open the connection for subscriptions; None while no connector is set."""
-        way = self._way
+        """Open the connection for subscriptions; None while no connector is set.
+
+        Sharded subscriptions need the node that has the keys of this partition, others any.
+        """
+        way = self._listening_way
         if way is None:
             return None
         endpoint = ListenerEndpoint(self._reactor, way.endpoint, on_message, self._reply_timeout)
-        connection = way.connection(endpoint, prepare=subscriptions.prepare, ready=ready, lost=lost)
+        probe = self.keys.imei if subscriptions.sharded else None
+        connection = way.connection(
+            endpoint, probe=probe, prepare=subscriptions.prepare, ready=ready, lost=lost
+        )
         connection.setServiceParent(self)  # type: ignore[no-untyped-call]
         return connection
+
+    def _named(self, asking: Any) -> "defer.Deferred[Any]":
+        asked: defer.Deferred[Any] = defer.Deferred.fromCoroutine(asking)
+        return asked if self.number is None else asked.addErrback(self._name)
+
+    def _name(self, failure: Any) -> Any:
+        if self.number is not None and _is_away(failure.value):
+            raise PartitionAway(self.number) from failure.value
+        return failure
 
     async def _call(self, arguments: Sequence[Any]) -> Any:
         return await (await self._connection()).call(*arguments)
@@ -79,12 +140,12 @@ class WebRedis(MultiService):
         results = await (await self._connection()).pipeline(commands)
         return [_checked(result) for result in results]
 
+    async def _readable(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        results = await (await self._connection()).pipeline(commands)
+        return [None if is_wrong_type(result) else _checked(result) for result in results]
+
     async def _connection(self) -> RedisConnection:
-        if self._requests is None and self._way is not None:
-            self._requests = self._way.connection(
-                probe=self.keys.imei, reply_timeout=self._reply_timeout, ready=self._ready
-            )
-            self._requests.setServiceParent(self)  # type: ignore[no-untyped-call]
+        self.open()
         if self._requests is None:
             raise txredisapi.ConnectionError("Redis has not been started yet")
         if not self._requests.connected:
@@ -95,14 +156,23 @@ class WebRedis(MultiService):
         waiting: defer.Deferred[None] = defer.Deferred()
         self._waiting.append(waiting)
         try:
-            await waiting.addTimeout(_CONNECT_TIMEOUT, self._reactor)
+            await waiting.addTimeout(self._patience(), self._reactor)
         except defer.TimeoutError:
             raise txredisapi.ConnectionError("there is no connection to Redis") from None
         finally:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
 
+    def _patience(self) -> float:
+        """Seconds that a request waits now."""
+        if self.number is None:
+            return _CONNECT_TIMEOUT
+        return max(0.0, float(self._without_since + _CONNECT_TIMEOUT - self._reactor.seconds()))
+
     def _ready(self) -> None:
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             one.callback(None)
+
+    def _lost(self, reason: str) -> None:
+        self._without_since = self._reactor.seconds()

@@ -10,9 +10,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from jt709c_gateway.commands.profiles import ProfileRegistry
 from jt709c_gateway.gateway.clock_sync import ClockSync
-from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.redis.connector import RedisConnector
-from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.partitions import Partitions
 from jt709c_gateway.redis.redis_time import RedisTime
 from jt709c_gateway.transport.backlog import listening_endpoint
 from jt709c_gateway.transport.listeners import TcpService
@@ -32,7 +31,7 @@ from jt709c_gateway.web.http import SharedResponse
 from jt709c_gateway.web.live_events import LiveEvents
 from jt709c_gateway.web.monitoring import make_site
 from jt709c_gateway.web.page_url import page_url
-from jt709c_gateway.web.redis_client import WebRedis
+from jt709c_gateway.web.partitioned_redis import PartitionedWebRedis
 from jt709c_gateway.web.router import Route, Routes
 from jt709c_gateway.web.settings import EVERYBODY, Tiles, WebSettings
 
@@ -49,6 +48,7 @@ class WebService(MultiService):
         self,
         reactor: Any,
         settings: WebSettings,
+        layout: Partitions,
         profiles: ProfileRegistry,
         redis_time: RedisTime | None = None,
     ) -> None:
@@ -57,17 +57,15 @@ class WebService(MultiService):
         self._reactor = reactor
         self._settings = settings
         self._listener: TcpService | None = None
-        keys = Keys(settings.prefix)
-        self._redis = WebRedis(reactor, keys, settings.redis_timeout)
+        self._redis = PartitionedWebRedis(reactor, layout, settings.gateway, settings.redis_timeout)
         self._redis.setServiceParent(self)  # type: ignore[no-untyped-call]
         if redis_time is None:
             # The workers log a wrong clock of the host.
             redis_time = RedisTime(reactor, says=False)
-            keeping = ClockSync(reactor, redis_time, self._redis, settings.gateway_ttl / 3)
+            keeping = ClockSync(reactor, redis_time, self._redis.first.redis, settings.gateway_ttl / 3)
             keeping.setServiceParent(self)  # type: ignore[no-untyped-call]
         self._now = redis_time.seconds
-        self._store = CommandStore(self._redis, keys, settings.gateway)
-        self._fleet = DeviceTable(self._store)
+        self._fleet = DeviceTable(self._redis)
         self._live = LiveEvents(reactor, self._redis, self._fleet, self._now)
         self._live.setServiceParent(self)  # type: ignore[no-untyped-call]
         #: All routes of the API.
@@ -117,12 +115,11 @@ class WebService(MultiService):
     def _routes(self, profiles: ProfileRegistry) -> Sequence[Route]:
         settings, redis, fleet = self._settings, self._redis, self._fleet
         devices_api = DevicesApi(redis, fleet, SharedResponse(self._reactor), self._now, settings.track_max)
-        commands_api = CommandsApi(redis, fleet, self._now)
-        catalogue = CatalogueApi(profiles, self._store, settings.allow_raw)
+        commands_api = CommandsApi(redis, self._now)
+        catalogue = CatalogueApi(profiles, redis.queries, settings.allow_raw)
         key = (settings.command_keys or {}).get(settings.web_command_key or "")
         command_requests = CommandRequests(
             redis,
-            self._store,
             commands_api,
             profiles,
             settings.web_commands,
@@ -151,6 +148,6 @@ class WebService(MultiService):
         port = None if self._listener is None else self._listener.port
         return port is not None and is_local(port.getHost())
 
-    def use(self, way: RedisConnector) -> None:
-        """Set the connector to Redis."""
-        self._redis.use(way)
+    def use(self, connectors: Sequence[RedisConnector]) -> None:
+        """Set the connectors to Redis; of several servers, each has every so-many-th partition."""
+        self._redis.use(connectors)

@@ -1,5 +1,6 @@
 """The supervisor process of ``--workers N``: binds the ports and runs the workers, serves no locks."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from attrs import evolve
@@ -10,7 +11,8 @@ from twisted.logger import Logger
 
 from jt709c_gateway.commands.profiles import ProfileRegistry
 from jt709c_gateway.config.settings import Settings
-from jt709c_gateway.redis.address import RedisAddress, parse_redis_address
+from jt709c_gateway.configured_parts import partition_layout
+from jt709c_gateway.redis.address import EmbeddedAddress, RedisAddress, parse_redis_addresses
 from jt709c_gateway.redis.embedded.server import EmbeddedServer
 from jt709c_gateway.startup import (
     cannot_listen,
@@ -64,7 +66,7 @@ class Supervisor(MultiService):
         self._web: WebService | None = None
         self._web_port: TcpService | None = None
         if settings.http:
-            self._web = WebService(reactor, settings, profiles)
+            self._web = WebService(reactor, settings, partition_layout(settings), profiles)
             self._web.setServiceParent(self)  # type: ignore[no-untyped-call]
             self._web_port = self._web.port(self.registry, self.readiness, self.refresh)
             self._web_port.setServiceParent(self)  # type: ignore[no-untyped-call]
@@ -103,27 +105,30 @@ class Supervisor(MultiService):
     def startService(self) -> None:
         """Start the embedded Redis and the workers; StartError for obvious obstacles."""
         super().startService()  # type: ignore[no-untyped-call]
-        address = parse_redis_address(self._settings.redis)
-        if isinstance(address, RedisAddress):
-            self._use(address)
+        found = parse_redis_addresses(self._settings.redis)
+        addresses = [one for one in found if isinstance(one, RedisAddress)]
+        if addresses:
+            self._use(addresses)
             self._start_workers(self._settings)
-        else:
-            self._embedded = embedded_server(self._reactor, self._settings, address)
-            start_embedded(self._reactor, self._embedded, self._embedded_started)
+        for one in found:
+            if isinstance(one, EmbeddedAddress):
+                self._embedded = embedded_server(self._reactor, self._settings, one)
+                start_embedded(self._reactor, self._embedded, self._embedded_started)
 
     def _embedded_started(self, address: RedisAddress) -> None:
-        self._use(address)
+        self._use([address])
         redis = f"redis://{address.host}:{address.port}"
         # A configured password is for another server.
         own = evolve(self._settings, redis=redis, redis_password=address.password, redis_password_file=None)
         self._start_workers(own)
 
-    def _use(self, address: RedisAddress) -> None:
-        connector = redis_connector(
-            self._reactor, self._settings, address, embedded=self._embedded is not None
-        )
+    def _use(self, addresses: Sequence[RedisAddress]) -> None:
+        embedded = self._embedded is not None
+        connectors = [
+            redis_connector(self._reactor, self._settings, one, embedded=embedded) for one in addresses
+        ]
         if self._web is not None:
-            self._web.use(connector)
+            self._web.use(connectors)
 
     def _start_workers(self, settings: Settings) -> None:
         if self._stopping:

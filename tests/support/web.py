@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.config.option_parser import Options
+from jt709c_gateway.configured_parts import partition_layout
 from jt709c_gateway.web.openapi import document
 from jt709c_gateway.web.service import WebService
 from tests.support import LOOPBACK, RedisClient
@@ -32,7 +33,8 @@ def web_service(*options: str) -> WebService:
     """Return a web service that is not started."""
     parsed = Options()
     parsed.parseOptions(["--http", "tcp:0:interface=127.0.0.1", *options])
-    return WebService(Clock(), parsed.settings, load_profiles())
+    settings = parsed.settings
+    return WebService(Clock(), settings, partition_layout(settings), load_profiles())
 
 
 DESCRIPTION: dict[str, Any] = json.loads(json.dumps(document(web_service().routes)))

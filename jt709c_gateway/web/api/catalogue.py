@@ -14,7 +14,7 @@ from jt709c_gateway.commands.profiles.spec import CommandDefinition
 from jt709c_gateway.commands.profiles.templates import RawTemplate
 from jt709c_gateway.commands.provenance import Provenance, weakest
 from jt709c_gateway.commands.sublocks import SENSORS, SUBLOCK_UNLOCK
-from jt709c_gateway.redis.command_store import CommandStore
+from jt709c_gateway.redis.partitioned_queries import PartitionedQueries
 from jt709c_gateway.web import query as read
 from jt709c_gateway.web.http import ApiRequest, Response, json_response
 from jt709c_gateway.web.router import Result, Route
@@ -84,7 +84,7 @@ class CatalogueApi:
     """The handler of /catalogue; `raw` includes commands that send raw bytes."""
 
     profiles: ProfileRegistry
-    store: CommandStore
+    queries: PartitionedQueries
     raw: bool
 
     def routes(self) -> Sequence[Route]:
@@ -97,7 +97,7 @@ class CatalogueApi:
         Those of a sub-lock are what its master does for it.
         """
         name: str | None = request.param(_DEVICE)
-        known = None if name is None else await self.store.look_up(name)
+        known = None if name is None else await self.queries.look_up(name)
         profile = None
         if known is not None:
             profile = self.profiles.pick(known.device, known.dialect, known.firmware)

@@ -25,12 +25,13 @@ from jt709c_gateway.commands.profiles import CommandSpec, ProfileRegistry
 from jt709c_gateway.commands.serialization import to_wire
 from jt709c_gateway.commands.signing import CommandRefused, SigningKey, SigningKeys
 from jt709c_gateway.commands.value_description import unknown_names
-from jt709c_gateway.redis.command_store import CommandStore
+from jt709c_gateway.redis.command_store_types import Known
 from jt709c_gateway.web.api.commands import CommandRecord, CommandsApi
 from jt709c_gateway.web.api.repeated_commands import Repeats
 from jt709c_gateway.web.http import ApiError, ApiRequest, Response, json_response
+from jt709c_gateway.web.partitioned_redis import PartitionedWebRedis
 from jt709c_gateway.web.query import COMMAND_ID_PATTERN, Parameter
-from jt709c_gateway.web.redis_client import WebRedis
+from jt709c_gateway.web.redis_client import numbers_away
 from jt709c_gateway.web.router import BASE, Result, Route
 
 REQUESTED_WITH: Final = "jt709c"
@@ -113,8 +114,7 @@ class CommandRequests:
 
     log = Logger()
 
-    redis: WebRedis = field(repr=False)
-    store: CommandStore
+    web: PartitionedWebRedis
     commands_api: CommandsApi
     profiles: ProfileRegistry
     enabled: bool
@@ -124,7 +124,7 @@ class CommandRequests:
     _repeats: Repeats = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._repeats = Repeats(self.store, self.profiles)
+        self._repeats = Repeats(self.web.queries, self.profiles)
 
     def routes(self) -> Sequence[Route]:
         """The routes to these handlers."""
@@ -141,7 +141,7 @@ class CommandRequests:
         """
         user = self._admit(request)
         try:
-            checked = await self._validate(self._read(request.json_object(), user))
+            _, checked = await self._validate(self._read(request.json_object(), user))
         except InvalidCommand as error:
             raise _api_error(error) from None
         missing = [] if checked.spec is None else await self._missing(checked.command, checked.spec)
@@ -160,9 +160,10 @@ class CommandRequests:
         body = request.json_object()
         command = self._read(body, user)
         has_own_id = body.get("id") is not None
-        record = await self.commands_api.find(command.id) if has_own_id else None
-        if record is not None:
-            await self._repeats.check(command, record)
+        # A record in a partition that is away is of another lock: otherwise looking for the lock fails below.
+        records = (await self.commands_api.find(command.id))[0] if has_own_id else []
+        if records:
+            record = await self._repeats.check(command, records)
             self.log.info(
                 "command {id} repeated by web:{user}: it is already {state}",
                 id=command.id,
@@ -171,18 +172,20 @@ class CommandRequests:
             )
             return _with_location(json_response(AcceptedBefore(command.id, record)), command.id)
         try:
-            await self._validate(command)
+            known, _ = await self._validate(command)
         except InvalidCommand as error:
             raise _api_error(error) from None
         wire = self._signed(command)
         if has_own_id:
             self._repeats.note(command)
+        partition = self.web.of(known.device)
         try:
-            await self.redis.call("RPUSH", self.redis.keys.commands, wire)
-        except txredisapi.ConnectionError:
+            await partition.redis.call("RPUSH", partition.keys.commands, wire)
+        except txredisapi.ConnectionError as error:
             problem = f"the connection to Redis was lost: command {command.id} may have been given"
             right = f"a look at {BASE}/commands/{command.id} before it is given again, or the same id"
-            raise ApiError(503, f"{problem}; expected {right}") from None
+            away = numbers_away(error)
+            raise ApiError(503, f"{problem}; expected {right}", partitions_away=away) from None
         self.log.info(
             "command {id} given by web:{user}: {command} for {device}",
             id=command.id,
@@ -214,10 +217,11 @@ class CommandRequests:
         except InvalidCommand as error:
             raise _api_error(error) from None
 
-    async def _validate(self, command: Command) -> CheckedForDevice:
+    async def _validate(self, command: Command) -> tuple[Known, CheckedForDevice]:
         """Raise :class:`InvalidCommand` like the gateway, as far as the device is known."""
-        known = await self.store.look_up(command.device)
-        return await check_command(command, known, self.profiles, self.store.peripheral_type)
+        known = await self.web.queries.look_up(command.device)
+        store = self.web.of(known.device).store
+        return known, await check_command(command, known, self.profiles, store.peripheral_type)
 
     async def _missing(self, command: Command, spec: CommandSpec) -> list[MissingParam]:
         """Find the parameters that neither the command nor the gateway has."""
@@ -225,8 +229,9 @@ class CommandRequests:
         sources = {name: spec.params[name].supplied_by for name in sorted(missing)}
         has = {"static_password": self.has_static_password}
         if "dynamic_password" in sources.values():
-            key = self.redis.keys.secret(command.device)
-            has["dynamic_password"] = bool(await self.redis.call("EXISTS", key))
+            partition = self.web.of(command.device)
+            key = partition.keys.secret(command.device)
+            has["dynamic_password"] = bool(await partition.redis.call("EXISTS", key))
         return [MissingParam(name, source) for name, source in sources.items() if not has.get(source or "")]
 
     def _signed(self, command: Command) -> bytes:

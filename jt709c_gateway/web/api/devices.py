@@ -5,17 +5,17 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import msgspec
-from attrs import define, field
+from attrs import define
 
 from jt709c_gateway.redis.device_summary import DeviceSummary
-from jt709c_gateway.redis.keys import Keys
 from jt709c_gateway.util.timestamps import Timestamp, iso
 from jt709c_gateway.web import query as read
-from jt709c_gateway.web.device_table import MAX_DEVICES, DevicePage, DeviceTable, PeripheralSummary
+from jt709c_gateway.web.device_rows import PeripheralSummary
+from jt709c_gateway.web.device_table import MAX_DEVICES, DevicePage, DeviceTable
 from jt709c_gateway.web.event_types import LOCATION_DATA
 from jt709c_gateway.web.http import ApiError, ApiRequest, Response, SharedResponse, json_response
 from jt709c_gateway.web.pagination import Scan, ScanQuery, scan
-from jt709c_gateway.web.redis_client import WebRedis
+from jt709c_gateway.web.partitioned_redis import PartitionedWebRedis
 from jt709c_gateway.web.router import Result, Route
 
 MAX_ENTRIES: Final = 1000
@@ -62,15 +62,11 @@ class DevicesApi:
     `track_max` is the number of positions kept per lock.
     """
 
-    redis: WebRedis = field(repr=False)
+    web: PartitionedWebRedis
     fleet: DeviceTable
     shared: SharedResponse
     wall: Any
     track_max: int
-
-    @property
-    def _keys(self) -> Keys:
-        return self.redis.keys
 
     def routes(self) -> Sequence[Route]:
         """The routes to these handlers."""
@@ -130,7 +126,7 @@ class DevicesApi:
         """
         device = await self._known_device(request)
         query = _scan_query(request, until=request.param(read.UNTIL))
-        return json_response(await scan(self.redis, self._keys.history(device), query))
+        return json_response(await scan([self.web.of(device)], lambda keys: keys.history(device), query))
 
     async def track(self, request: ApiRequest) -> Response:
         """GET /devices/{id}/track: the positions of a lock, oldest first.
@@ -141,7 +137,9 @@ class DevicesApi:
         until: float | None = request.param(read.UNTIL)
         limit: int = request.param(_POINTS)
         device = await self._known_device(request)
-        raw: list[bytes] = await self.redis.call("LRANGE", self._keys.track(device), -MAX_POINTS, -1)
+        partition = self.web.of(device)
+        key = partition.keys.track(device)
+        raw: list[bytes] = await partition.redis.call("LRANGE", key, -MAX_POINTS, -1)
         points = [
             point
             for point in map(_point, raw)
@@ -161,12 +159,18 @@ class DevicesApi:
         """
         name: str | None = request.param(read.DEVICE)
         device = None if name is None else await self.fleet.resolve(name)
-        return json_response(await scan(self.redis, self._keys.events, _scan_query(request, device=device)))
+        partitions = self.web.partitions if device is None else [self.web.of(device)]
+        query = _scan_query(request, device=device)
+        return json_response(
+            await scan(partitions, lambda keys: keys.events, query, numbered=self.web.several)
+        )
 
     async def _known_device(self, request: ApiRequest) -> str:
         """Resolve the device in the path; a device that never reported but has a history counts."""
         device = await self.fleet.resolve(request.path_param(read.DEVICE_IN_PATH))
-        if not await self.redis.call("EXISTS", self._keys.device(device), self._keys.history(device)):
+        partition = self.web.of(device)
+        keys = partition.keys
+        if not await partition.redis.call("EXISTS", keys.device(device), keys.history(device)):
             raise unknown_device()
         return device
 

@@ -1,6 +1,6 @@
 """Recognizes a command that is repeated under its id, as clients do after a lost response."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from attrs import define, field
@@ -9,8 +9,8 @@ from jt709c_gateway.commands.masking import MASK
 from jt709c_gateway.commands.model import Command
 from jt709c_gateway.commands.profiles import ProfileRegistry
 from jt709c_gateway.commands.sublocks import SUBLOCK_COMMANDS
-from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.redis.command_store_types import Known
+from jt709c_gateway.redis.partitioned_queries import PartitionedQueries
 from jt709c_gateway.web.api.commands import CommandRecord
 from jt709c_gateway.web.http import ApiError
 
@@ -25,13 +25,17 @@ class Repeats:
     Secret parameters are not compared, since records don't have them.
     """
 
-    store: CommandStore
+    queries: PartitionedQueries
     profiles: ProfileRegistry
     _pushed: dict[str, tuple[object, ...]] = field(factory=dict, init=False, repr=False)
 
-    async def check(self, command: Command, record: CommandRecord) -> None:
-        """Raise :class:`ApiError` if the record of the id is of another command or user."""
-        known = await self.store.look_up(command.device)
+    async def check(self, command: Command, records: Sequence[CommandRecord]) -> CommandRecord:
+        """Return the record of this command among those of its id.
+
+        Raise :class:`ApiError` if they are of another command or user.
+        """
+        known = await self.queries.look_up(command.device)
+        record = next((one for one in records if _same_device(command, known, one)), records[0])
         for name, same in (
             ("issued_by", record.issued_by == command.issued_by),
             ("device", _same_device(command, known, record)),
@@ -40,6 +44,7 @@ class Repeats:
         ):
             if not same:
                 raise _another(command.id, name)
+        return record
 
     def note(self, command: Command) -> None:
         """Remember a command before it is pushed; raise :class:`ApiError` if another one has its id."""

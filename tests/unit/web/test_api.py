@@ -5,55 +5,13 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from msgspec import UNSET
-
-from jt709c_gateway.protocol.events import (
-    KIND_ALARM,
-    KIND_LOCK,
-    KIND_REPLY,
-    KIND_TIME_REQUEST,
-    Alarm,
-    Event,
-    LockEvent,
-    Reply,
-    TimeRequest,
-    to_text,
-)
 from jt709c_gateway.util.timestamps import iso
 from jt709c_gateway.web.pagination import MAX_SCANNED
 from tests.support import PATIENCE, wait_until
 from tests.support.commands import PASSWORD, CommandClient, new_device
+from tests.support.events import event
 from tests.support.masters import sublock_report
 from tests.support.web import ApiCase
-
-DATA: dict[str, Any] = {
-    KIND_LOCK: LockEvent(None, 1, "card", "unlocked", None, None, None, None, None),
-    KIND_ALARM: Alarm(None, "rope_cut", True, None, None),
-    KIND_REPLY: Reply("BASE", ()),
-    KIND_TIME_REQUEST: TimeRequest(),
-}
-
-
-def event(kind: str, device: str, number: int) -> str:
-    """An event whose serial is a number, as it stands in Redis."""
-    unknown: tuple[None, ...] = (None,) * 3
-    found = Event(
-        1,
-        f"x-{number}",
-        kind,
-        device,
-        None,
-        None,
-        number,
-        False,
-        None,
-        None,
-        "x",
-        *unknown,
-        UNSET,
-        DATA[kind],
-    )
-    return to_text(found)
 
 
 class DeviceTests(ApiCase):

@@ -8,8 +8,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.redis.keys import Keys
-from jt709c_gateway.web import live_events, sse
+from jt709c_gateway.redis.partitions import Partitions
+from jt709c_gateway.web import event_feeds, live_events, sse
+from jt709c_gateway.web.device_table import DeviceTable
 from jt709c_gateway.web.http import ApiError, ApiRequest
+from jt709c_gateway.web.partitioned_redis import PartitionedWebRedis, WebPartition
+from jt709c_gateway.web.seen_devices import SeenDevices
 from jt709c_gateway.web.sse import Client
 
 
@@ -125,15 +129,15 @@ class ClientTests(SynchronousTestCase):
 class NamesTests(SynchronousTestCase):
     def test_names(self) -> None:
         """Patterns for kinds, channels for a device; what comes all the time only for those who name it."""
-        keys = Keys("{jt709c}")
-        everything = live_events.names(keys, (), None)
+        fleet = Partitions("{jt709c}")
+        everything = event_feeds.names(fleet, (), None)
         self.assertIn("{jt709c}:event:lock:*", everything)
         self.assertNotIn("{jt709c}:event:location:*", everything)
         self.assertNotIn("{jt709c}:event:heartbeat:*", everything)
-        self.assertEqual(live_events.names(keys, ("location",), None), {"{jt709c}:event:location:*"})
-        self.assertIn("{jt709c}:event:location:5", live_events.names(keys, (), "5"))
+        self.assertEqual(event_feeds.names(fleet, ("location",), None), {"{jt709c}:event:location:*"})
+        self.assertIn("{jt709c}:event:location:5", event_feeds.names(fleet, (), "5"))
         self.assertEqual(
-            live_events.names(keys, ("lock", "alarm"), "5"),
+            event_feeds.names(fleet, ("lock", "alarm"), "5"),
             {"{jt709c}:event:lock:5", "{jt709c}:event:alarm:5"},
         )
 
@@ -172,14 +176,14 @@ class FakeRedis:
         return taken
 
 
-class FakeFleet:
+class FakeRows:
     """Locks by when they were heard."""
 
     def __init__(self) -> None:
         self.heard: dict[str, float] = {}
 
     async def heard_since(self, after: float, most: int) -> list[tuple[float, str]]:
-        """As `Fleet` has it."""
+        """As `DeviceRows` has it."""
         return sorted((at, name) for name, at in self.heard.items() if at > after)[:most]
 
 
@@ -189,8 +193,10 @@ class FanOutTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.redis: Any = FakeRedis()
-        fleet: Any = None
-        self.live = live_events.LiveEvents(self.clock, self.redis, fleet, self.clock.seconds)
+        store: Any = None
+        web = PartitionedWebRedis(self.clock, Partitions("jt709c"), "gw", 5.0)
+        web.servers = web.partitions = [WebPartition(0, self.redis, store)]
+        self.live = live_events.LiveEvents(self.clock, web, DeviceTable(web), self.clock.seconds)
         self.live.startService()
 
     def listen(self, *kinds: str) -> FakeRequest:
@@ -287,45 +293,6 @@ class FanOutTests(SynchronousTestCase):
             self.redis.on_message("jt709c:event:lock:*", "x", payload)
         self.assertEqual(request.written, [b'event: event\ndata: {"id":"a\\nb","x":"c"}\n\n'])
 
-    def test_heard(self) -> None:
-        """Each lock that was heard is told once, also when its report came late, and none is left out."""
-        fleet = FakeFleet()
-        self.live._fleet = fleet  # type: ignore[assignment]
-
-        def news() -> list[str]:
-            return self.successResultOf(Deferred.fromCoroutine(self.live._seen_devices()))
-
-        self.live._seen_from = 100.0
-        self.assertEqual(news(), [])
-        fleet.heard = {"a": 101.0, "b": 102.0}
-        self.assertEqual(news(), ["a", "b"])
-        self.assertEqual(news(), [])
-        fleet.heard |= {"late": 101.5, "b": 103.0}
-        self.assertEqual(news(), ["late", "b"])
-        # More than can be told at a time; twenty are heard at each moment.
-        fleet.heard |= {
-            f"lock{number}": 110.0 + number // 20 for number in range(3 * live_events.MAX_HEARD + 50)
-        }
-        told: list[str] = []
-        while some := news():
-            self.assertLessEqual(len(some), live_events.MAX_HEARD)
-            told += some
-        self.assertEqual(len(told), len(set(told)))
-        self.assertEqual(set(told), {name for name in fleet.heard if name.startswith("lock")})
-        self.assertLessEqual(len(self.live._sent), live_events.MAX_HEARD)
-
-    def test_heard_at_once(self) -> None:
-        """When more than can be told were heard at one moment, it goes on all the same."""
-        fleet = FakeFleet()
-        self.live._fleet = fleet  # type: ignore[assignment]
-        fleet.heard = {f"lock{number}": 5.0 for number in range(live_events.MAX_HEARD + 5)}
-        self.assertEqual(
-            len(self.successResultOf(Deferred.fromCoroutine(self.live._seen_devices()))),
-            live_events.MAX_HEARD,
-        )
-        fleet.heard["new"] = 6.0
-        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(self.live._seen_devices())), ["new"])
-
     def test_stopped(self) -> None:
         """When the gateway stops it says goodbye to all, and takes nobody in."""
         request = self.listen("lock")
@@ -334,3 +301,43 @@ class FanOutTests(SynchronousTestCase):
         late: Any = FakeRequest()
         late.uri = b"/x"
         self.failureResultOf(Deferred.fromCoroutine(self.live.live(ApiRequest(late))), ApiError)
+
+
+class SeenDevicesTests(SynchronousTestCase):
+    """The locks that were heard, time after time."""
+
+    def setUp(self) -> None:
+        self.rows: Any = FakeRows()
+        self.seen = SeenDevices(self.rows, live_events.MAX_HEARD)
+
+    def news(self) -> list[str]:
+        return self.successResultOf(Deferred.fromCoroutine(self.seen.devices()))
+
+    def test_heard(self) -> None:
+        """Each lock that was heard is told once, also when its report came late, and none is left out."""
+        rows, news = self.rows, self.news
+        self.seen.since = 100.0
+        self.assertEqual(news(), [])
+        rows.heard = {"a": 101.0, "b": 102.0}
+        self.assertEqual(news(), ["a", "b"])
+        self.assertEqual(news(), [])
+        rows.heard |= {"late": 101.5, "b": 103.0}
+        self.assertEqual(news(), ["late", "b"])
+        # More than can be told at a time; twenty are heard at each moment.
+        rows.heard |= {
+            f"lock{number}": 110.0 + number // 20 for number in range(3 * live_events.MAX_HEARD + 50)
+        }
+        told: list[str] = []
+        while some := news():
+            self.assertLessEqual(len(some), live_events.MAX_HEARD)
+            told += some
+        self.assertEqual(len(told), len(set(told)))
+        self.assertEqual(set(told), {name for name in rows.heard if name.startswith("lock")})
+        self.assertLessEqual(len(self.seen.returned), live_events.MAX_HEARD)
+
+    def test_heard_at_once(self) -> None:
+        """When more than can be told were heard at one moment, it goes on all the same."""
+        self.rows.heard = {f"lock{number}": 5.0 for number in range(live_events.MAX_HEARD + 5)}
+        self.assertEqual(len(self.news()), live_events.MAX_HEARD)
+        self.rows.heard["new"] = 6.0
+        self.assertEqual(self.news(), ["new"])
