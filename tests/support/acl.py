@@ -27,7 +27,7 @@ def user_lines(prefix: str = "jt709c", *, several: bool = False) -> str:
     )
     expressions = ["s/change-me-/secret-of-/", f"s/jt709c:/{prefix}:/g"]
     if several:
-        expressions.append(f"s/~{prefix}:/~{prefix}:{{*}}:/g")
+        expressions.append(f"/gateway on/!s/~{prefix}:/~{prefix}:{{*}}:/g")
     return subprocess.run(
         ["sed", *(part for one in expressions for part in ("-e", one))],
         input=lines,
