@@ -313,7 +313,7 @@ class PartitionedClient:
             return [self.layout.number(last)]
         if rest in ("imei", "allowed") and more:
             return [self.layout.number_of(canonical(str(more[0])))]
-        if rest == "commands" and name in ("RPUSH", "LPUSH"):
+        if name in ("RPUSH", "LPUSH") and (rest == "commands" or kind == "commands:intake"):
             return [self._list_for(more[0])]
         if kind == "command":
             known = [one for one in range(count) if self.at(one, "EXISTS", self.key(one, rest))]
