@@ -8,6 +8,5 @@ uv pip install --quiet --resolution lowest-direct -e '.[test]'
 uv pip freeze --exclude-editable | grep -iE '^(twisted|attrs|txredisapi|service.identity|msgspec|prometheus|click|rich|valkey)'
 # What touches an interface of theirs: the daemon, Redis, sockets, options, the page's server, the command line.
 # 30-test runs the rest.
-python -m pytest -q -n 4 tests/unit/{redis,transport,config,web,workers,client} tests/integration \
-    --ignore=tests/integration/test_benchmarks.py --ignore=tests/unit/redis/test_commit_matrix.py \
-    tests/unit/cli/test_{main,send,watch,history}.py
+python -m pytest -q -n 4 tests/unit/{redis,transport,config,web,client} --ignore-glob='*/redis/test_commit_*' \
+    tests/integration/test_{daemon_lifecycle,web,workers,program,options_at_start}.py tests/unit/cli/test_{main,send,watch,history}.py
