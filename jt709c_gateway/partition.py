@@ -1,7 +1,7 @@
 """What a gateway has once for each partition: connections to Redis, committer, commands and their tasks."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from attrs import frozen
 from twisted.application.service import MultiService
@@ -30,6 +30,10 @@ from jt709c_gateway.redis.partitioned_queries import PartitionedQueries, gather
 from jt709c_gateway.redis.partitions import Partitions
 from jt709c_gateway.redis.redis_time import RedisTime
 from jt709c_gateway.redis.transfers import TransferStore
+
+#: Bytes of records that wait for all partitions together, and at least for each.
+_ALL_BYTES: Final = 128 << 20
+_LEAST_BYTES: Final = 8 << 20
 
 
 @frozen
@@ -118,6 +122,7 @@ class Partition(MultiService):
             shared.boot,
             _limits(settings),
             settings.max_unacked,
+            max(_ALL_BYTES // shared.partitions.count, _LEAST_BYTES),
             durability=settings.durability,
             observed=shared.observed,
             now=shared.redis_time.seconds,
@@ -138,7 +143,13 @@ class Partition(MultiService):
             transfers = TransferStore(self.redis.commands, self.keys, settings.gateway)
             callers = [one.redis.commands for one in siblings]
             routing = PartitionRouting(
-                shared.partitions, self.number, queries, callers, transfers, shared.reactor
+                shared.partitions,
+                self.number,
+                queries,
+                callers,
+                transfers,
+                shared.reactor,
+                authorizer.seal,
             )
         self.context = CommandContext(
             gateway,

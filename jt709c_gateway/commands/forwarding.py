@@ -11,15 +11,17 @@ from jt709c_gateway.commands.serialization import to_wire
 _BEGINNING: Final = b'{"forwarded_at":'
 
 
-class ForwardedEntry(msgspec.Struct, kw_only=True):
+class ForwardedEntry(msgspec.Struct, kw_only=True, omit_defaults=True):
     """An entry as its producer wrote it, when a gateway took it first, and its command's id.
 
-    The time bounds the command's ttl, and the id makes a repetition known, though the entry may have none.
+    The time bounds the command's ttl, and the id makes a repetition known, though the entry may have none. A
+    signed command has a `seal`, and may be taken in later than within its window (`SigningKeys.seal`).
     """
 
     forwarded_at: float
     id: str
     entry: str
+    seal: str | None = None
 
 
 def has_own_id(entry: bytes, command: Command) -> bool:
@@ -30,23 +32,23 @@ def has_own_id(entry: bytes, command: Command) -> bool:
     return command.id.encode() in entry
 
 
-def forward(entry: bytes, command: Command) -> bytes:
+def forward(entry: bytes, command: Command, seal: str | None = None) -> bytes:
     """Return the form in which an entry with this command is forwarded; one that was, stays as it is."""
     if forwarded_entry(entry) is not None:
         return entry
     return msgspec.json.encode(
-        ForwardedEntry(forwarded_at=command.created_at, id=command.id, entry=entry.decode())
+        ForwardedEntry(forwarded_at=command.created_at, id=command.id, entry=entry.decode(), seal=seal)
     )
 
 
-def forward_accepted(command: Command) -> bytes:
+def forward_accepted(command: Command, seal: str | None = None) -> bytes:
     """Return the form in which a command is forwarded that was accepted already."""
     if command.signature is None:
         entry = to_wire(command, None, 0.0)
     else:
         signature = command.signature
         entry = msgspec.json.encode({"key": signature.key, "mac": signature.mac, "order": signature.text})
-    return forward(entry, command)
+    return forward(entry, command, seal)
 
 
 def forwarded_entry(entry: bytes) -> ForwardedEntry | None:

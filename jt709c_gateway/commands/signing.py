@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
@@ -94,9 +95,25 @@ class SigningKeys:
         key = None if command.signature is None else (self.keys or {}).get(command.signature.key)
         return key is not None and key.devices is not None
 
-    def check_new(self, command: Command, now: float) -> None:
-        """Check a command at intake; raise :class:`CommandRefused`."""
+    def seal(self, command: Command) -> str | None:
+        """Return what shows other gateways that one has taken in a signed command, within its window.
+
+        Only a holder of the key can make it. None for an unsigned command. Empty where no signature is
+        verified, which is valid for those who verify none either.
+        """
+        signature = command.signature
+        if signature is None:
+            return None
+        key = (self.keys or {}).get(signature.key)
+        if key is None:
+            return ""
+        return hmac.new(key.secret, b"taken in " + signature.mac.lower().encode(), "sha256").hexdigest()
+
+    def check_new(self, command: Command, now: float, seal: str | None = None) -> None:
+        """Check a command at intake, with its seal if it has one; raise :class:`CommandRefused`."""
         self.check(command, now)
+        if seal is not None and hmac.compare_digest(seal.encode(), (self.seal(command) or "").encode()):
+            return
         if command.signature is not None and now - command.created_at > self.window:
             problem = f"it was signed {now - command.created_at:.0f} s ago"
             right = f"a command that is taken in within {self.window:g} s"

@@ -103,7 +103,9 @@ class ImeiIndex:
             # Left for the recovery of claims, which ends what can't be read.
             return
         transfer = Transfer(
-            at=context.now(), entry=forward_accepted(command).decode(), to=self.partitions.number(device)
+            at=context.now(),
+            entry=forward_accepted(command, context.authorizer.seal(command)).decode(),
+            to=self.partitions.number(device),
         )
         writes = [*store.forward_writes(command_id), *context.routing.store.writes(transfer)]
         # Else the comparison of claims with those in Redis would find a command that nobody has.

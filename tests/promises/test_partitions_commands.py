@@ -5,22 +5,12 @@ from datetime import datetime
 
 from jt709c_gateway.commands.forwarding import forwarded_entry
 from jt709c_gateway.gateway.commands import partition_routing
-from jt709c_gateway.protocol import jt709x
-from jt709c_gateway.redis import scripts, transfers
-from jt709c_gateway.redis.keys import Channels
+from jt709c_gateway.redis import transfers
 from jt709c_gateway.redis.transfers import read_transfer
 from tests.support.command_bench import GATEWAY_TTL, START
 from tests.support.commands import new_id
-from tests.support.committer import FakeLink
 from tests.support.partitioned import device_in
-from tests.support.partitioned_bench import COUNT, PartitionedCase, PartitionedNode
-
-PASSWORD = "483920"
-
-
-def unlock(device: str, **fields: object) -> str:
-    """Return an entry of the intake list."""
-    return json.dumps({"device": device, "command": "unlock", "params": {"password": PASSWORD}, **fields})
+from tests.support.partitioned_bench import COUNT, PartitionedCase, PartitionedNode, unlock
 
 
 class ForwardingTests(PartitionedCase):
@@ -311,90 +301,3 @@ class OutcomeTests(PartitionedCase):
             self.node.pass_time(1)
         self.assertLessEqual(self.transfers(1), 12)
         self.assertGreaterEqual(self.transfers(1), 10)
-
-
-class ImeiTests(PartitionedCase):
-    """Devices that are named by their IMEI, which is in another partition than the device."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.lock = self.locks[1]
-        #: An IMEI of partition 3.
-        self.imei = next(
-            str(one) for one in range(490154203237518, 490154203247518) if self.layout.number(str(one)) == 3
-        )
-
-    def item(self) -> bytes:
-        """Return the item of a report with its IMEI."""
-        return bytes([jt709x.IMEI, len(self.imei)]) + self.imei.encode()
-
-    def tell_imei(self) -> None:
-        link = FakeLink("tcp", "192.0.2.7:50112")
-        link.connection = self.node.gateway.open(link)
-        self.node.feed(link, self.lock.location(self.item(), at=START + self.node.clock.seconds()))
-        self.node.pass_time(1)
-        self.assertEqual(
-            self.redis.call("HGET", self.layout.keys[3].imei, self.imei), self.lock.device.encode()
-        )
-
-    def test_noted(self) -> None:
-        """A command by IMEI, in any list, reaches the device."""
-        self.tell_imei()
-        commands = [new_id() for _ in range(COUNT)]
-        for number, command in enumerate(commands):
-            self.push(number, unlock(self.imei, id=command, ttl=3600))
-        self.node.pass_time(2)
-        for command in commands:
-            self.assertIn(self.client.state(command), ("queued", "sent"))
-            self.assertTrue(self.redis.call("EXISTS", self.layout.keys[1].command(command)))
-
-    def test_waiting_commands_move_once(self) -> None:
-        """Commands that wait under an IMEI move to the device that reports it, once, in their order."""
-        commands = [new_id() for _ in range(10)]
-        for command in commands:
-            self.push(0, unlock(self.imei, id=command, ttl=3600))
-        self.node.pass_time(2)
-        self.assertEqual([self.client.state(one) for one in commands], ["waiting"] * 10)
-        self.tell_imei()
-        self.node.pass_time(5)
-        keys = self.layout.keys
-        self.assertEqual(self.redis.call("LLEN", keys[3].waiting(self.imei)), 0)
-        self.assertEqual(self.redis.call("HLEN", keys[3].under_way("gw1")), 0)
-        self.assertEqual([self.redis.call("EXISTS", keys[3].command(one)) for one in commands], [0] * 10)
-        first, *rest = commands
-        self.assertEqual(self.client.state(first), "sent")
-        queue = self.redis.call("LRANGE", keys[1].waiting(self.lock.device), 0, -1)
-        self.assertEqual([json.loads(entry)["id"] for entry in queue], rest)
-
-    def test_noted_later(self) -> None:
-        """While the partition of the IMEI is away, a command waits, and the IMEI is noted later."""
-        self.node.parts[3].lose()
-        command = new_id()
-        self.push(0, unlock(self.imei, id=command, ttl=3600))
-        link = self.node.come(self.lock)
-        self.node.feed(link, self.lock.location(self.item(), at=START + self.node.clock.seconds()))
-        self.node.pass_time(5)
-        self.assertEqual(self.unlocks(link), [])
-        self.node.parts[3].reconnect()
-        self.node.pass_time(8)
-        self.assertEqual(len(self.unlocks(link)), 1)
-        self.assertEqual(self.client.state(command), "sent")
-
-    def test_named_while_it_is_taken(self) -> None:
-        """A lock reports its IMEI between the look-up of a command and its acceptance."""
-        command = new_id()
-        self.push(3, unlock(self.imei, id=command, ttl=3600))
-        self.until_pending(3, scripts.ACCEPT.publishing_on(Channels.SHARED).hash)
-        self.redis.call("HSET", self.layout.keys[3].imei, self.imei, self.lock.device)
-        self.node.pass_time(3)
-        self.assertEqual(self.waiting(self.lock.device), 1)
-        self.assertFalse(self.redis.call("EXISTS", self.layout.keys[3].command(command)))
-
-    def test_bounded(self) -> None:
-        """No more IMEIs of other partitions' devices are kept than there may be."""
-        self.node.imeis.limit = 50
-        for number in range(400):
-            self.node.imeis.note(str(490154203300000 + number), self.lock.device)
-        self.node.pass_time(1)
-        for keys in self.layout:
-            self.assertLessEqual(self.redis.call("HLEN", keys.imei), 50)

@@ -1,6 +1,7 @@
 """A gateway with several partitions in this process, on a clock that the test moves, over a real server."""
 
 import itertools
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from jt709c_gateway.commands.profiles import load_profiles
 from jt709c_gateway.commands.record import Limits
 from jt709c_gateway.daemon import connect
 from jt709c_gateway.gateway.background_tasks import BackgroundTasks
+from jt709c_gateway.gateway.commands.authorization import CommandAuthorizer
 from jt709c_gateway.gateway.commands.context import CommandContext
 from jt709c_gateway.gateway.commands.dispatcher import CommandDispatcher
 from jt709c_gateway.gateway.commands.identity_queries import IdentityPoller
@@ -29,13 +31,18 @@ from jt709c_gateway.redis.transfers import TransferStore
 from tests.support import RedisClient, key_prefix, shared_server
 from tests.support.acl import GATEWAY, denials, log_in, password_of, rules_of
 from tests.support.command_bench import GATEWAY_TTL, START, Wire
-from tests.support.commands import UNLOCKED, CommandClient, FakeLock, lock_event
+from tests.support.commands import PASSWORD, UNLOCKED, CommandClient, FakeLock, lock_event
 from tests.support.committer import FakeLink
 from tests.support.partitioned import PartitionedClient, device_in
 
 COUNT = 4
 _boots = itertools.count(1)
 _profiles = load_profiles()
+
+
+def unlock(device: str, **fields: object) -> str:
+    """Return an entry of the intake list."""
+    return json.dumps({"device": device, "command": "unlock", "params": {"password": PASSWORD}, **fields})
 
 
 @define(eq=False)
@@ -66,7 +73,15 @@ class Part:
 class PartitionedNode:
     """A gateway built from parts that the test drives; all partitions are on the server of `client`."""
 
-    def __init__(self, client: RedisClient, layout: Partitions, name: str = "gw1", now: float = 0.0) -> None:
+    def __init__(
+        self,
+        client: RedisClient,
+        layout: Partitions,
+        name: str = "gw1",
+        now: float = 0.0,
+        authorizer: CommandAuthorizer | None = None,
+    ) -> None:
+        authorizer = authorizer or CommandAuthorizer()
         self.name, self.layout = name, layout
         self.clock = task.Clock()
         self.clock.rightNow = now
@@ -83,9 +98,17 @@ class PartitionedNode:
         for number, one in enumerate(self.parts):
             transfers = TransferStore(one.wire, layout.keys[number], name)
             callers = [other.wire for other in self.parts]
-            routing = PartitionRouting(layout, number, queries, callers, transfers, self.clock)
+            routing = PartitionRouting(
+                layout, number, queries, callers, transfers, self.clock, authorizer.seal
+            )
             one.context = CommandContext(
-                self.gateway, one.committer, one.store, _profiles, Limits(), routing=routing
+                self.gateway,
+                one.committer,
+                one.store,
+                _profiles,
+                Limits(),
+                authorizer=authorizer,
+                routing=routing,
             )
             one.dispatcher = CommandDispatcher(one.context)
             one.poller = IdentityPoller(one.dispatcher, frozenset())
@@ -170,7 +193,11 @@ class PartitionedCase(SynchronousTestCase):
         self.addCleanup(self.guarded.close)
         self.addCleanup(lambda: self.assertEqual(denials(self.redis, user), []))
         self.locks = [FakeLock(device_in(self.layout, number)) for number in range(COUNT)]
-        self.node = PartitionedNode(self.guarded, self.layout).start()
+        self.node = PartitionedNode(self.guarded, self.layout, authorizer=self.authorizer()).start()
+
+    def authorizer(self) -> CommandAuthorizer:
+        """Return what checks signed commands."""
+        return CommandAuthorizer()
 
     def until_pending(self, number: int, word: str) -> None:
         """Go on until a command or script is to be called in a partition."""

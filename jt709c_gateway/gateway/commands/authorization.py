@@ -53,9 +53,13 @@ class CommandAuthorizer:
     keys: SigningKeys = field(factory=SigningKeys)
     written: Written = field(factory=Written)
 
-    def check_new(self, command: Command, now: float) -> None:
-        """Check a command from the intake list."""
-        self.keys.check_new(command, now)
+    def check_new(self, command: Command, now: float, seal: str | None = None) -> None:
+        """Check a command from the intake list; another gateway may have sealed it."""
+        self.keys.check_new(command, now, seal)
+
+    def seal(self, command: Command) -> str | None:
+        """Return the seal of a command that was checked, and may wait before it is taken in again."""
+        return self.keys.seal(command)
 
     def check_waited(self, run: CommandExecution, session: Session, now: float) -> None:
         """Check a command claimed from Redis for the device of this session."""

@@ -97,7 +97,7 @@ class Intake:
                 command = parse_command(entry, now)
             else:
                 command = read_forwarded(forwarded, now)
-            self.context.authorizer.check_new(command, now)
+            self.context.authorizer.check_new(command, now, None if forwarded is None else forwarded.seal)
         except Exception as error:
             # An unexpected error, too, must concern this entry only.
             return _ParsedEntry(entry, error)

@@ -1,6 +1,6 @@
 """Brings commands to the partition of their device, and outcomes to that of their `reply_to` list."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import txredisapi
@@ -54,6 +54,8 @@ class PartitionRouting:
     callers: Sequence[Caller]
     store: TransferStore
     clock: Any = None
+    #: `CommandAuthorizer.seal`.
+    seal: Callable[[Command], str | None] = lambda command: None
     _delivering: bool = field(default=False, init=False)
     #: When a partition could not be reached, in epoch seconds.
     _away: dict[int, float] = field(factory=dict, init=False)
@@ -71,7 +73,7 @@ class PartitionRouting:
         """
         packed, own_id = entry, True
         if isinstance(command, Command):
-            packed, own_id = forward(entry, command), has_own_id(entry, command)
+            packed, own_id = forward(entry, command, self.seal(command)), has_own_id(entry, command)
         if self.is_away(target, now):
             await self._park(entry, packed, target)
         elif own_id:
@@ -97,7 +99,9 @@ class PartitionRouting:
     async def park(self, entry: bytes, command: Command | InvalidCommand, target: int, now: float) -> None:
         """Store an entry for a partition that can't be reached; raises as `forward` does."""
         self._away[target] = now
-        packed = forward(entry, command) if isinstance(command, Command) else entry
+        packed = entry
+        if isinstance(command, Command):
+            packed = forward(entry, command, self.seal(command))
         await self._park(entry, packed, target)
 
     async def _park(self, entry: bytes, packed: bytes, target: int, at: float = 0.0) -> bool:
