@@ -1,6 +1,7 @@
 """Where live events come from: subscriptions on each server, or the streams of partitions."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import txredisapi
@@ -100,7 +101,8 @@ class StreamFollower:
     async def read(self, wanted: Mapping[str, str], on_message: OnMessage) -> int:
         """Pass on the new events of some kinds, whose names are those of subscriptions.
 
-        Returns the number of those that were left out; 0 as well when the partition can't be reached.
+        Returns the number of those that were left out; 0 as well when the partition can't be reached. Raises
+        ResponseError when Redis refuses.
         """
         if self._reading:
             return 0
@@ -113,7 +115,7 @@ class StreamFollower:
                 [keys.events],
                 [self._last, LOOKED_AT, self.most, *wanted],
             )
-        except txredisapi.RedisError:
+        except txredisapi.ConnectionError:
             return 0
         finally:
             self._reading = False
@@ -192,9 +194,6 @@ class EventFeeds:
             if wanted:
                 reading = defer.Deferred.fromCoroutine(one.read(wanted, self._on_message))
                 reading.addCallback(lambda count: count and self._left_out(count))
-                reading.addErrback(self._unexpected)
+                reading.addErrback(partial(self._refused, "the streams"))
             else:
                 one.forget()
-
-    def _unexpected(self, failure: Any) -> None:
-        self._refused("the streams", failure)

@@ -111,6 +111,11 @@ class BrowserTestCase(SynchronousTestCase):
             if os.environ.get(cls.requires) == "1":
                 raise AssertionError(missing)
             raise unittest.SkipTest(missing)
+        cls.make_daemon()
+
+    @classmethod
+    def make_daemon(cls) -> None:
+        """Start the server and the daemon."""
         cls.server = ValkeyServer().start()
         cls.daemon = Daemon("--gateway", "gw-page", *cls.options, redis=cls.server.url, udp=False).start()
         cls.client = CommandClient(cls.server)

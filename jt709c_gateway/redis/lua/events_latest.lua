@@ -9,7 +9,7 @@
 local after, looked_at, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local newest = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 if after == '' or #newest == 0 then
-  return {newest[1] and newest[1][1], 0}
+  return {newest[1] and newest[1][1] or false, 0}
 end
 local kinds = {}
 for index = 4, #ARGV do

@@ -5,6 +5,9 @@ const BASE = new URL("api/v1/", document.baseURI);
 BASE.username = BASE.password = "";
 const TIMEOUT_MS = 30000;
 
+/** Fires `away`, with their numbers as `detail`, when an answer lacks what is in some partitions of the store. */
+export const answers = new EventTarget();
+
 /** A failed request. `status` is 0 without a response. */
 export class ApiError extends Error {
   constructor(status, message, field = null) {
@@ -56,6 +59,8 @@ async function request(url, options, signal = null) {
     throw new ApiError(0, limit.aborted ? "no answer within 30 seconds" : "no connection");
   }
   const content = parseJson(text);
+  const away = content?.partitions_away;
+  if (away?.length) answers.dispatchEvent(new CustomEvent("away", { detail: away }));
   if (!response.ok) throw errorOf(response.status, content);
   if (content === null) throw new ApiError(response.status, "the answer is not JSON");
   return content;

@@ -5,6 +5,7 @@ import { h, isTyping, setChildren } from "./dom.js";
 import { Fleet } from "./fleet.js";
 import { setServerTime } from "./format.js";
 import { Live } from "./live.js";
+import { Partitions } from "./partitions.js";
 import { Selection } from "./selection.js";
 import * as device from "./view_device.js";
 import * as events from "./view_events.js";
@@ -186,6 +187,8 @@ async function start() {
   context.selection.addEventListener("change", storeSelection);
   live.addEventListener("state", showConnection);
   live.addEventListener("open", () => view.connected?.(true));
+  const partitions = new Partitions(live, document.getElementById("away"));
+  partitions.addEventListener("back", () => (view.restart ?? view.connected)?.(true));
   context.fleet.addEventListener("change", showConnection);
   document.addEventListener("keydown", shortcut);
   document.getElementById("skip").addEventListener("click", (event) => {

@@ -47,6 +47,8 @@ export class Fleet extends EventTarget {
   rows = new Map();
   loaded = false;
   error = null;
+  /** Whether the list lacked the locks of partitions that are away. */
+  partial = false;
   #loading = null;
   #again = false;
   #fetched = 0;
@@ -81,6 +83,7 @@ export class Fleet extends EventTarget {
   async #load() {
     const begun = now();
     try {
+      this.partial = false;
       const asOf = await this.#readPages({}, begun);
       this.loaded = true;
       this.error = null;
@@ -101,6 +104,7 @@ export class Fleet extends EventTarget {
     do {
       const page = await get("devices", { ...params, limit: PAGE, cursor });
       asOf ??= page.as_of;
+      this.partial ||= Boolean(page.partitions_away);
       for (const summary of page.devices) this.#update(summary, when, true);
       cursor = page.next;
     } while (cursor);
@@ -109,12 +113,12 @@ export class Fleet extends EventTarget {
 
   /**
    * Load devices seen since the list, before the stream had started or while a page was turned. Then remove those that
-   * neither the list since `begun` nor the stream has had.
+   * neither the list since `begun` nor the stream has had, unless they are in a partition that is away.
    */
   async #fillGap(asOf, begun) {
     try {
       await this.#readPages({ seen_since: asOf }, now());
-      for (const [id, row] of this.rows) if (row.touched < begun) this.rows.delete(id);
+      if (!this.partial) for (const [id, row] of this.rows) if (row.touched < begun) this.rows.delete(id);
       this.#notify();
     } catch {
       // The stream will detect that the gateway is unavailable.

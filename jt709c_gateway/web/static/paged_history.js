@@ -155,8 +155,11 @@ export class PagedHistory {
   }
 }
 
-/** The time of a cursor: `<ms>-<number>` of a stream entry, or `<seconds>:<id>` of a command. */
+/**
+ * The time of a cursor: `<ms>-<number>` of a stream entry, perhaps with `:<partition>`, or `<seconds>:<id>` of a
+ * command.
+ */
 function timeOf(cursor) {
-  const [, seconds, ms] = /^(?:([0-9.e+]+):.*|([0-9]+)-[0-9]+)$/.exec(cursor ?? "") ?? [];
+  const [, seconds, ms] = /^(?:([0-9.e+]+):.*|([0-9]+)-[0-9]+(?::[0-9]+)?)$/.exec(cursor ?? "") ?? [];
   return seconds ? Number(seconds) * 1000 : ms ? Number(ms) : 0;
 }

@@ -154,6 +154,11 @@ export function open({ live, id, query, storeQuery }) {
     title: "Commands",
     subscription: { kind: ["command"] },
     connected: () => load(),
+    restart: () => {
+      commands.clear();
+      pages.reset();
+      load();
+    },
     chosen: (asked) => {
       const { device: name, state: which } = fromQuery(asked);
       device.value = name;

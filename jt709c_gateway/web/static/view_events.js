@@ -103,6 +103,10 @@ export function open({ live, query, storeQuery }) {
     storeQuery(toQuery(chosen));
     for (const button of kinds)
       button.setAttribute("aria-pressed", String(chosen.kinds.has(button.dataset.kind)));
+    clear();
+    if (!live.subscribe(params())) load();
+  };
+  const clear = () => {
     shown = [];
     waiting = [];
     missed = 0;
@@ -110,7 +114,6 @@ export function open({ live, query, storeQuery }) {
     list.replaceChildren();
     pages.reset();
     draw();
-    if (!live.subscribe(params())) load();
   };
   const load = () => pages.newest();
   const takePage = ({ entries }, begins) => {
@@ -204,6 +207,10 @@ export function open({ live, query, storeQuery }) {
     title: "Events",
     subscription: params(),
     connected: load,
+    restart: () => {
+      clear();
+      load();
+    },
     chosen: (asked) => {
       chosen = fromQuery(asked);
       device.value = chosen.device;

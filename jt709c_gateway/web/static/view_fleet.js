@@ -157,10 +157,12 @@ export function open({ fleet, selection, go, memory }) {
     empty.hidden = answer.rows.length > 0;
     if (empty.textContent !== text) empty.textContent = text;
   };
-  const emptyText = () =>
-    fleet.rows.size === 0
-      ? "No lock has reported yet. Locks appear here when they report."
-      : "No lock matches. Escape clears the search; the first count shows all.";
+  const emptyText = () => {
+    if (fleet.rows.size > 0) return "No lock matches. Escape clears the search; the first count shows all.";
+    return fleet.partial
+      ? "No lock has reported in the partitions that can be read."
+      : "No lock has reported yet. Locks appear here when they report.";
+  };
 
   const changed = throttle(() => refresh(false), 500);
   const chosen = () => {
