@@ -6,7 +6,7 @@ environment test
 pip install --quiet -e '.[test]'
 export JT709C_TEST_PARTITIONS=4
 # The others take a quarter of an hour: run tests/promises and tests/faults with the same variable.
-timeout 180 python -m pytest -q -n 4 \
+python -m pytest -q -n 4 \
     tests/promises/test_{acknowledgement_is_the_commit,one_process_for_a_name,carried_not_dropped}.py \
     tests/promises/test_command_never_opens_a_lock_twice.py::KilledGatewayTests \
     tests/faults/test_gateway_faults.py::GatewayFaultTests::test_{both_killed,killed_with_a_server_that_lives_on} \

@@ -5,6 +5,7 @@ import os
 import selectors
 import time
 from collections import Counter
+from threading import Thread
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -12,7 +13,7 @@ from jt709c_gateway.protocol.jt808 import unpack
 from tests.support import wait_until
 from tests.support.commands import CommandClient, FakeLock, new_id
 from tests.support.daemon import Daemon
-from tests.support.partitioned import PartitionedClient, PartitionedCluster, device_in
+from tests.support.partitioned import PartitionedCluster, device_in
 from tests.support.reporter import Reporter, published, report
 
 COUNT = 4
@@ -265,7 +266,9 @@ class CommandTests(ClusterCase):
         # At most a hundred may wait for a lock.
         devices = [str(794308600001 + number) for number in range(max(40, COMMANDS // 50))]
         locks = [FakeLock(device).connect(gateways[number % 2]) for number, device in enumerate(devices)]
-        ids = push_to_wrong_partitions(self.client.redis, devices, COMMANDS)
+        # Meanwhile the locks answer: a command is repeated that is not answered in time.
+        pushing = Thread(target=push_to_wrong_partitions, args=(self.cluster, devices, COMMANDS))
+        pushing.start()
         seen: Counter[str] = Counter()
         end = time.monotonic() + 60 + COMMANDS / 50
         with selectors.DefaultSelector() as selector:
@@ -278,7 +281,8 @@ class CommandTests(ClusterCase):
                 self.assertLess(time.monotonic(), end, f"{len(seen)} of {COMMANDS}")
                 for key, _ in selector.select(1 if missing else 0):
                     seen.update(answer_texts(key.data))
-        self.assertEqual(set(seen), set(ids))
+        pushing.join()
+        self.assertEqual(set(seen), {f"text-{number}" for number in range(COMMANDS)})
         self.assertEqual(set(seen.values()), {1})
         wait_until(lambda: not self.client.under_way())
         self.assertEqual([self.left(number) for number in range(COUNT)], [0] * COUNT)
@@ -289,19 +293,17 @@ class CommandTests(ClusterCase):
         return sum(redis.at(number, "LLEN", key) for key in (keys.commands, keys.transfers))
 
 
-def push_to_wrong_partitions(redis: PartitionedClient, devices: list[str], count: int) -> list[str]:
-    """Push `count` text commands, none to the partition of its device; return their texts."""
-    texts = []
+def push_to_wrong_partitions(cluster: PartitionedCluster, devices: list[str], count: int) -> None:
+    """Push `count` text commands, none to the partition of its device."""
+    redis = cluster.client()
     for number in range(count):
         device = devices[number % len(devices)]
         target = (redis.layout.number_of(device) + 1 + number // len(devices) % (COUNT - 1)) % COUNT
-        text = f"text-{number}"
-        entry = {"device": device, "command": "text", "params": {"text": text}, "ttl": 3600, "timeout": 60}
+        entry = {"device": device, "command": "text", "params": {"text": f"text-{number}"}, "ttl": 3600}
         if number % 2:
             entry["id"] = f"wrong-{number}"
         redis.at(target, "RPUSH", redis.layout.keys[target].commands, json.dumps(entry))
-        texts.append(text)
-    return texts
+    redis.close()
 
 
 def answer_texts(lock: FakeLock) -> list[str]:
