@@ -49,15 +49,15 @@ class FaultTestCase(SynchronousTestCase):
     ) -> None:
         """Start everything and wait until some reports have been answered."""
         redis = "embedded"
-        if embedded and PARTITIONS:
+        if (embedded or proxied) and PARTITIONS:
             options += ("--partitions", str(PARTITIONS))
         if not embedded:
-            self.server = store("--appendonly", "yes", "--appendfsync", "always").start()
+            # The proxy is the way to one server, which has all partitions.
+            kind = ValkeyServer if proxied else store
+            self.server = kind("--appendonly", "yes", "--appendfsync", "always").start()
             self.addCleanup(self.server.discard)
             redis = self.server.url
             if proxied:
-                if not isinstance(self.server, ValkeyServer):
-                    self.skipTest("the proxy is the way to one server")
                 self.proxy = Proxy(self.server.port).start()
                 self.addCleanup(self.proxy.stop)
                 redis = self.proxy.url
@@ -90,9 +90,12 @@ class FaultTestCase(SynchronousTestCase):
 
     def _login(self) -> Callable[..., RedisClient | PartitionedClient]:
         """Return a factory of clients that connect to the server directly, even while the daemon is down."""
-        if self.server is not None:
+        if isinstance(self.server, PartitionedCluster):
             return self.server.client
-        connect = partial(RedisClient, self.daemon.embedded_port, password=self.daemon.embedded_password)
+        if self.server is not None:
+            connect: Callable[..., RedisClient] = self.server.client
+        else:
+            connect = partial(RedisClient, self.daemon.embedded_port, password=self.daemon.embedded_password)
         return over(connect, PARTITIONS) if PARTITIONS else connect
 
     def redis(self) -> RedisClient | PartitionedClient:

@@ -8,12 +8,14 @@ from typing import Any
 
 from attrs import define
 
+from jt709c_gateway.redis.partitions import Partitions
 from tests.faults.fleet import Fleet
 from tests.faults.plan import Fault
 from tests.faults.proxy import Proxy
 from tests.support import RedisError
 from tests.support.acl import GATEWAY, GuardedServer, rules_of
 from tests.support.daemon import Daemon
+from tests.support.partitioned import PARTITIONS
 
 #: Redis commands that every gateway uses all the time.
 RIGHTS = (
@@ -29,7 +31,7 @@ PATTERNS = (
 OTHERS = (
     *("events", "devices", "histories", "let_go", "imei", "gateway*", "commands", "commit:*", "track:*"),
     *("peripheral*", "malformed", "secret:*", "reply:*", "sessions:*", "commands:[!wu]*", "epoch"),
-    "commands:unsettled:*",
+    *("commands:unsettled:*", "transfers*", "partitions"),
 )
 
 
@@ -120,14 +122,18 @@ class FaultInjector:
             self._call("ACL", "SETUSER", GATEWAY, f"-{dice.choice(RIGHTS)}")
         else:
             lost = dice.choice(PATTERNS)
-            others = [f"~jt709c:{one}*" for one in PATTERNS if one != lost]
-            self._call("ACL", "SETUSER", GATEWAY, "resetkeys", *others, *(f"~jt709c:{one}" for one in OTHERS))
+            left = [*(f"{one}*" for one in PATTERNS if one != lost), *OTHERS]
+            number = "{*}:" if PARTITIONS else ""
+            patterns = [f"~jt709c:{number}{one}" for one in left]
+            self._call("ACL", "SETUSER", GATEWAY, "resetkeys", *patterns, "%R~jt709c:epoch")
         time.sleep(seconds / 2)
         self._call("ACL", "SETUSER", GATEWAY, "reset", *rules_of(GATEWAY))
 
     def key_spoiled(self, seconds: float, dice: random.Random) -> None:
         """A key has another type for a while."""
-        key = "jt709c:" + dice.choice(KEYS).format(dice.choice(self.fleet.devices))
+        device = dice.choice(self.fleet.devices)
+        prefix = Partitions("jt709c", max(PARTITIONS, 1)).keys_of(device).prefix
+        key = f"{prefix}:{dice.choice(KEYS).format(device)}"
         with self.server.client() as admin:
             script = (
                 "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('RENAME', KEYS[1], KEYS[2]) end "

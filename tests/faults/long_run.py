@@ -18,6 +18,7 @@ from tests.faults.proxy import Proxy
 from tests.support import RedisClient, wait_until
 from tests.support.acl import GuardedServer
 from tests.support.daemon import Daemon
+from tests.support.partitioned import PARTITIONS, over
 
 #: Short times, so that commands come to their ends; caps that hold all of a round.
 OPTIONS: Final = (
@@ -105,10 +106,13 @@ class FaultRound:
         self.proxy = Proxy(self.server.port).start()
         url = self.server.gateway_url.replace(f":{self.server.port}", f":{self.proxy.port}")
         names = [f"gw{number + 1}" for number in range(one.topology.gateways)]
+        options = [*OPTIONS, "--partitions", str(PARTITIONS)] if PARTITIONS else OPTIONS
+        #: Makes clients of the server.
+        self.connect = over(self.server.client, PARTITIONS) if PARTITIONS else self.server.client
         self.daemons = [
-            Daemon("--gateway", name, *OPTIONS, *one.topology.options, redis=url) for name in names
+            Daemon("--gateway", name, *options, *one.topology.options, redis=url) for name in names
         ]
-        self.namesake = Daemon("--gateway", "gw1", *OPTIONS, redis=url)
+        self.namesake = Daemon("--gateway", "gw1", *options, redis=url)
         self.fleet = Fleet(
             self.observations,
             [daemon.tcp_port for daemon in (*self.daemons, self.namesake)],
@@ -117,7 +121,7 @@ class FaultRound:
             pace=0.1,
         )
         self.issuer = CommandIssuer(
-            self.observations, self.server.client, self.fleet.devices, one.seed, pace=0.15, cancels=0.1
+            self.observations, self.connect, self.fleet.devices, one.seed, pace=0.15, cancels=0.1
         )
         self.injector = FaultInjector(self.server, self.proxy, self.daemons, self.namesake, self.fleet)
 
@@ -156,7 +160,7 @@ class FaultRound:
         """Wait until all commands end and check Redis against the observations."""
         self.issuer.stop()
         self.injector.restart_ended()
-        with self.server.client() as redis:
+        with self.connect() as redis:
             self.wait_for_ends(redis)
             self.fleet.drain(PATIENCE)
             self.fleet.stop()

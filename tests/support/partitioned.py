@@ -289,6 +289,9 @@ class PartitionedClient:
         if not str(arguments[0]).startswith(beginning):
             return self._at_each(name, *arguments)
         rest, more = str(arguments[0]).removeprefix(beginning), arguments[1:]
+        if rest.startswith("{"):
+            # It has a number already.
+            return self.at(int(rest[1 : rest.index("}")]), name, *arguments)
         numbers = self._partitions_of(name, rest, more)
         found = [self.at(one, name, self.key(one, rest), *more) for one in numbers]
         return found[0] if len(found) == 1 else _merged(name, found)
