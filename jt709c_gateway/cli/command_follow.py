@@ -167,15 +167,16 @@ async def _push_and_wait(reactor: Any, fleet: Fleet, push: Push, follower: _Foll
     """Push the command, and wait for its end; return the exit status."""
     follower.unheard = await is_unheard(fleet, push)
     follower.pushed = True
-    await push_command(fleet, push)
     lonely = reactor.callLater(_TAKEN_WITHIN, _not_taken, follower)
     try:
+        await push_command(fleet, push)
         return _status(await follower.ended.addTimeout(push.patience, reactor))
     except defer.CancelledError:
-        notice(
-            f"command {push.command.id} goes on; "
-            f"jt709c history {push.command.device} shows what becomes of it"
-        )
+        if push.sent:
+            notice(
+                f"command {push.command.id} goes on; "
+                f"jt709c history {push.command.device} shows what becomes of it"
+            )
         raise
     except defer.TimeoutError:
         notice(f"nothing more was heard of the command within {push.patience:.0f} s")

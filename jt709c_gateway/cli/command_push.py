@@ -36,6 +36,8 @@ class Push:
     key: SigningKey | None = None
     #: Whether times are shown in the local zone.
     local: bool = False
+    #: Whether it was sent to Redis.
+    sent: bool = False
 
     @property
     def patience(self) -> float:
@@ -93,6 +95,7 @@ async def _destination(fleet: Fleet, push: Push) -> Part:
 async def push_command(fleet: Fleet, push: Push) -> None:
     """Push the command; raise UserError if that fails."""
     part = await _destination(fleet, push)
+    push.sent = True
     try:
         await part.call("RPUSH", part.keys.commands, to_wire(push.command, push.key, time.time()))
     except txredisapi.ResponseError as error:

@@ -1,16 +1,28 @@
 """The blocking client, on redis-py."""
 
-import logging
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final, Self
 
 import redis
 from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode
 from redis.retry import Retry
 
+from jt709c_gateway.client.blocking_reader import Reader, consume_several
+from jt709c_gateway.client.connection import (
+    AWAY,
+    BLOCK,
+    BLOCK_SEVERAL,
+    CLAIM_AFTER,
+    CONNECTION,
+    RETRY,
+    cluster_options,
+    consumer_name,
+    log,
+    log_gap,
+    several,
+)
 from jt709c_gateway.client.messages import (
     TIMEOUT,
     TTL,
@@ -23,42 +35,34 @@ from jt709c_gateway.client.messages import (
     outcome_from_record,
     outcome_from_reply,
 )
-from jt709c_gateway.client.stream_position import Delivery, Gap, read_entries, trimmed_unread
+from jt709c_gateway.client.partitions import Part, Parts
+from jt709c_gateway.client.stream_position import Gap
 from jt709c_gateway.commands.signing import SigningKey
-from jt709c_gateway.redis.keys import DEFAULT_PREFIX, Keys
-
-_log: Final = logging.getLogger(__name__)
-#: Seconds: one blocking read; between attempts to reach Redis; after which another's events are taken over.
-BLOCK: Final = 5.0
-RETRY: Final = 1.0
-CLAIM_AFTER: Final = 300.0
-AWAY: Final = (redis.ConnectionError, redis.TimeoutError)
+from jt709c_gateway.redis.keys import DEFAULT_PREFIX
 
 
-#: Options of redis-py. Without retries of its own: they would hide a reply that was lost with its events.
-CONNECTION: Final[Mapping[str, Any]] = {
-    "decode_responses": True,
-    "protocol": 2,
-    "socket_timeout": 3 * BLOCK,
-}
-
-
-def log_gap(gap: Gap) -> None:
-    """The default for gaps: a warning in the log."""
-    _log.warning("%d events were cut off before they were read (--events-max)", gap.count)
-
-
-def consumer_name() -> str:
-    """The default name of a consumer: that of the host, the same after a restart."""
-    return socket.gethostname()
+def _find(parts: Parts) -> list[Part]:
+    """Return the partitions; the first time, ask how many there are."""
+    if not parts.known:
+        found = None
+        if parts.marker is not None:
+            try:
+                found = parts.connections[0].get(parts.marker)
+            except redis.exceptions.NoPermissionError:
+                # A user for a single partition.
+                found = None
+            except AWAY:
+                if parts.count is None:
+                    raise
+        parts.name_all(found)
+    return parts.known
 
 
 class Commands:
     """Gives commands and waits for their outcomes."""
 
-    def __init__(self, connection: Any, keys: Keys, key: SigningKey | None) -> None:
-        self._redis = connection
-        self._keys = keys
+    def __init__(self, parts: Parts, key: SigningKey | None) -> None:
+        self._parts = parts
         self._key = key
 
     def send(
@@ -80,7 +84,9 @@ class Commands:
             timeout=timeout,
             issued_by=issued_by,
         )
-        self._redis.rpush(self._keys.commands, encode_command(fields, self._key, time.time()))
+        _find(self._parts)
+        part = self._parts.of(device)
+        part.connection.rpush(part.keys.commands, encode_command(fields, self._key, time.time()))
         return sent
 
     def wait(self, command: SentCommand | str, timeout: float | None = None) -> Outcome:
@@ -93,12 +99,14 @@ class Commands:
         while True:
             left = deadline - time.monotonic()
             try:
-                outcome = self.outcome(sent.id)
+                record = self._record(sent.id, sent.device)
+                outcome = outcome_from_record(record)
                 if outcome is not None:
                     return outcome
                 if left <= 0:
-                    raise OutcomePending(sent.id, self._redis.hget(self._keys.command(sent.id), "state"))
-                reply = self._redis.blpop([self._keys.reply(sent.id)], timeout=max(0.1, min(left, BLOCK)))
+                    raise OutcomePending(sent.id, record.get("state"))
+                part = self._parts.of_reply(sent.id)
+                reply = part.connection.blpop([part.keys.reply(sent.id)], timeout=max(0.1, min(left, BLOCK)))
                 outcome = None if reply is None else outcome_from_reply(reply[1])
                 if outcome is not None:
                     return outcome
@@ -107,17 +115,40 @@ class Commands:
                     raise
                 time.sleep(RETRY)
 
-    def outcome(self, command_id: str) -> Outcome | None:
-        """The outcome of a command as it is known now; None while it has not ended."""
-        return outcome_from_record(self._redis.hgetall(self._keys.command(command_id)))
+    def outcome(self, command_id: str, device: str | None = None) -> Outcome | None:
+        """The outcome of a command as it is known now; None while it has not ended.
+
+        Of several partitions, that of `device` is asked first, if it is given.
+        """
+        return outcome_from_record(self._record(command_id, device))
+
+    def _record(self, command_id: str, device: str | None) -> Mapping[str, str]:
+        """Return the record of a command, empty if there is none, from the first partition that has one.
+
+        One that has ended is preferred: a command for an IMEI moves to the partition of its lock.
+        """
+        found: Mapping[str, str] = {}
+        away: Exception | None = None
+        _find(self._parts)
+        for part in self._parts.with_command(device):
+            try:
+                record: Mapping[str, str] = part.connection.hgetall(part.keys.command(command_id))
+            except AWAY as error:
+                away = error
+                continue
+            if outcome_from_record(record) is not None:
+                return record
+            found = found or record
+        if away is not None and not found:
+            raise away
+        return found
 
 
 class Events:
-    """Follows the stream of events."""
+    """Follows the streams of events."""
 
-    def __init__(self, connection: Any, keys: Keys) -> None:
-        self._redis = connection
-        self._stream = keys.events
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
 
     def consume(
         self,
@@ -130,6 +161,7 @@ class Events:
         claim_after: float = CLAIM_AFTER,
         start: str = "0",
         follow: bool = True,
+        partitions: Collection[int] | None = None,
     ) -> Iterator[Event]:
         """Yield each event at least once; Redis may go away meanwhile.
 
@@ -137,103 +169,55 @@ class Events:
         or left the loop, comes again when this consumer starts again, and at the latest after `claim_after`
         seconds at another. `start` is where a new group begins: 0, the oldest event, or $, the next.
         It goes on forever, or, without `follow`, until there is nothing new.
+
+        Of several partitions all streams are read at once, or those of the `partitions` with these numbers.
+        The events of one lock stay in order.
         """
-        reader = _Reader(self._redis, self._stream, group, consumer or consumer_name(), count, follow)
-        wanted = frozenset(kinds)
+        name, wanted = consumer or consumer_name(), frozenset(kinds)
         while True:
             try:
+                _find(self._parts)
+                chosen = self._parts.chosen(partitions)
+                if len(chosen) > 1:
+                    readers = [
+                        Reader(one, group, name, count, follow=follow, block=BLOCK_SEVERAL) for one in chosen
+                    ]
+                    yield from consume_several(readers, start, claim_after, wanted, on_gap)
+                    return
+                reader = Reader(chosen[0], group, name, count, follow=follow, block=BLOCK)
                 reader.join(start)
                 for batch in reader.batches(claim_after, wanted, on_gap):
                     yield from reader.deliver(batch)
                 return
             except AWAY as error:
-                _log.warning("Redis is away, trying again: %s", error)
+                log.warning("Redis is away, trying again: %s", error)
                 time.sleep(RETRY)
 
 
-class _Reader:
-    def __init__(
-        self, connection: Any, stream: str, group: str, consumer: str, count: int, follow: bool
-    ) -> None:
-        self._redis = connection
-        self._stream = stream
-        self._group = group
-        self._consumer = consumer
-        self._count = count
-        self._follow = follow
+_NO_RETRIES: Final[Mapping[str, Any]] = {"retry": Retry(NoBackoff(), 0)}
 
-    def join(self, start: str) -> None:
-        """Make the group, unless it is there."""
-        try:
-            self._redis.xgroup_create(self._stream, self._group, id=start, mkstream=True)
-        except redis.ResponseError as error:
-            if "BUSYGROUP" not in str(error):
-                raise
 
-    def batches(
-        self, claim_after: float, kinds: frozenset[str], on_gap: Callable[[Gap], None]
-    ) -> Iterator[list[Delivery]]:
-        """Yield unacknowledged events of this consumer, then new ones and those that other consumers left."""
-        after, claimed = "0", time.monotonic()
-        while True:
-            if after == ">" and time.monotonic() - claimed > claim_after / 2:
-                entries, missed = self._claim(claim_after), 0
-                claimed = time.monotonic() if not entries else claimed
-            else:
-                entries, missed = self._read(after)
-                if after == ">" and not entries and not self._follow:
-                    return
-                after = entries[-1][0] if after != ">" and entries else ">"
-            deliveries, others, lost = read_entries(entries, kinds)
-            if missed + lost:
-                on_gap(Gap(missed + lost))
-            self.acknowledge(others)
-            yield deliveries
-
-    def _read(self, after: str) -> tuple[list[Any], int]:
-        # Sent in one go, so that next to nothing can come between the look and the read.
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.xinfo_stream(self._stream)
-        pipeline.xinfo_groups(self._stream)
-        block = int(BLOCK * 1000) if after == ">" and self._follow else None
-        pipeline.xreadgroup(
-            self._group, self._consumer, {self._stream: after}, count=self._count, block=block
-        )
-        stream, groups, reply = pipeline.execute()
-        missed = trimmed_unread(stream, groups, self._group) if after == ">" else 0
-        return (reply[0][1] if reply else []), missed
-
-    def _claim(self, claim_after: float) -> list[Any]:
-        """Entries of consumers that have not acknowledged them for so long."""
-        reply = self._redis.xautoclaim(
-            *(self._stream, self._group, self._consumer, int(claim_after * 1000)), count=self._count
-        )
-        return [*reply[1], *((entry, None) for entry in (reply[2] if len(reply) > 2 else ()))]
-
-    def deliver(self, batch: list[Delivery]) -> Iterator[Event]:
-        """Yield the events, and acknowledge those that were processed, also when the loop ends early."""
-        done: list[str] = []
-        try:
-            for one in batch:
-                yield one.event
-                done.append(one.entry)
-        except GeneratorExit:
-            with suppress(*AWAY):
-                self.acknowledge(done)
-            raise
-        self.acknowledge(done)
-
-    def acknowledge(self, entries: list[str]) -> None:
-        """Acknowledge entries."""
-        if entries:
-            self._redis.xack(self._stream, self._group, *entries)
+def _connection(url: str, options: Mapping[str, Any]) -> Any:
+    """Make the connection for one URL; a Redis Cluster is asked for its nodes at once."""
+    given = {**CONNECTION, **_NO_RETRIES, **options}
+    cluster = cluster_options(url)
+    if cluster is None:
+        return redis.Redis.from_url(url, **given)
+    make: Any = ClusterNode
+    nodes = [make(host, port) for host, port in cluster.pop("nodes")]
+    return redis.RedisCluster(startup_nodes=nodes, **{**cluster, **given})
 
 
 class Client:
     """Commands and events of the gateways behind a Redis.
 
+    `url` is that of a server, `redis+cluster://…` with some nodes of a Redis Cluster, or several servers with
+    blanks between them. How many partitions there are is found out unless `partitions` says it; it is needed
+    where partition 0 may be away at the start.
+
     `key` signs every command. `options` go to redis-py, such as `ssl_ca_certs`; a connection of your own,
-    made with `decode_responses=True` and without retries, takes the place of the URL.
+    made with `decode_responses=True` and without retries, takes the place of the URL: a Redis, a
+    RedisCluster, or a list with one for each server.
     """
 
     def __init__(
@@ -241,20 +225,25 @@ class Client:
         url: str = "redis://127.0.0.1:6379",
         *,
         prefix: str = DEFAULT_PREFIX,
+        partitions: int | None = None,
         key: SigningKey | None = None,
         connection: Any = None,
         **options: Any,
     ) -> None:
-        keys = Keys(prefix)
-        self._redis: Any = connection or redis.Redis.from_url(
-            url, **{**CONNECTION, "retry": Retry(NoBackoff(), 0), **options}
+        self._connections: list[Any] = (
+            [_connection(one, options) for one in url.split()]
+            if connection is None
+            else list(several(connection))
         )
-        self.commands = Commands(self._redis, keys, key)
-        self.events = Events(self._redis, keys)
+        is_cluster = isinstance(self._connections[0], redis.RedisCluster)
+        parts = Parts(prefix, self._connections, is_cluster, partitions)
+        self.commands = Commands(parts, key)
+        self.events = Events(parts)
 
     def close(self) -> None:
         """Close the connections."""
-        self._redis.close()
+        for one in self._connections:
+            one.close()
 
     def __enter__(self) -> Self:
         return self

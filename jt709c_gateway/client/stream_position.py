@@ -17,6 +17,8 @@ class Gap:
 
     #: How many; at least one. On Redis before 7.2.6 and 7.4.1 it may be too high after an earlier gap.
     count: int
+    #: The stream that was trimmed: each partition has its own.
+    stream: str = ""
 
 
 @frozen
