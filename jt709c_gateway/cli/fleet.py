@@ -17,6 +17,7 @@ from jt709c_gateway.redis.client_protocol import Argument
 from jt709c_gateway.redis.connection import RedisConnection
 from jt709c_gateway.redis.endpoints import has_hash_tag
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.partition_marker import WrongPartitions, count_in
 from jt709c_gateway.redis.partitioned_queries import gather
 from jt709c_gateway.redis.partitions import Partitions, partition_prefix
 
@@ -178,7 +179,7 @@ class Fleet:
             raise UserError(trouble)
         found = await _readable(server.connection, "GET", first.partitions)
         if found is not None:
-            self.markers[0] = int(found)
+            self.markers[0] = self._count_in(first.partitions, found)
         return self.markers.get(0, 1)
 
     def _check_options(self, count: int) -> None:
@@ -263,12 +264,19 @@ class Fleet:
         if number in self.markers or has_hash_tag(self.prefix):
             return
         marked = part.keys if count > 1 else Keys(partition_prefix(self.prefix, 0))
-        found = await _readable(part, "GET", marked.partitions)
+        packed = await _readable(part, "GET", marked.partitions)
+        found = None if packed is None else self._count_in(marked.partitions, packed)
         if found is None and count > 1 and number == 0 and not self.link.address.nodes:
             found = await _readable(part, "EXISTS", Keys(self.prefix).epoch) or None
-        self.markers[number] = count if found is None else int(found)
+        self.markers[number] = count if found is None else found
         if self.strict and self.markers[number] != count:
             raise UserError(wrong_number(self.prefix, self.markers[number], count))
+
+    def _count_in(self, key: str, packed: bytes) -> int:
+        try:
+            return count_in(self.prefix, key, packed)
+        except WrongPartitions as error:
+            raise UserError(str(error)) from None
 
 
 async def _readable(caller: Any, *command: Argument) -> Any:

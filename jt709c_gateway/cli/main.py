@@ -37,6 +37,9 @@ SUBCOMMANDS: Final = {
     "profiles": _Subcommand(
         "profiles:profiles", "Check and learn profiles, which define the commands of locks."
     ),
+    "repartition": _Subcommand(
+        "repartition:repartition", "Change the number of partitions of a stopped fleet."
+    ),
     "replay": _Subcommand("replay.command:replay", "Replay a capture to a gateway."),
     "schema": _Subcommand("schema:schema", "Print schemas of events and commands for programs."),
     "send": _Subcommand("send:send", "Queue a command and wait for its outcome."),

@@ -21,10 +21,26 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 def redis_options(command: _Command) -> Callable[..., Any]:
     """Add `--prefix`, and the options of Redis, which the command gets as one argument `redis`."""
+    numbered = click.option(
+        "--partitions",
+        type=IntegerRange(1, MAX_PARTITIONS),
+        metavar="N",
+        envvar="JT709C_PARTITIONS",
+        show_envvar=True,
+        help="Partitions of the gateways' keys; by default as many as partition 0 says.",
+    )
+    return _with_redis(command, (numbered,))
 
+
+def server_options(command: _Command) -> Callable[..., Any]:
+    """Add the same without `--partitions`."""
+    return _with_redis(command, ())
+
+
+def _with_redis(command: _Command, more: Sequence[Any]) -> Callable[..., Any]:
     @wraps(command)
     def with_redis(**given: Any) -> Any:
-        redis = RedisOptions(**{name: given.pop(name) for name in RedisOptions._fields})
+        redis = RedisOptions(**{name: given.pop(name) for name in RedisOptions._fields if name in given})
         return command(redis=redis, **given)
 
     decorated: Callable[..., Any] = with_redis
@@ -32,14 +48,7 @@ def redis_options(command: _Command) -> Callable[..., Any]:
         click.option(
             "--prefix", default="jt709c", show_default=True, help="Prefix of all keys and channels."
         ),
-        click.option(
-            "--partitions",
-            type=IntegerRange(1, MAX_PARTITIONS),
-            metavar="N",
-            envvar="JT709C_PARTITIONS",
-            show_envvar=True,
-            help="Partitions of the gateways' keys; by default as many as partition 0 says.",
-        ),
+        *more,
         _file("key", "PEM file with the key of the client certificate."),
         _file("cert", "PEM file with the client certificate for Redis."),
         _file("ca", "PEM file with trusted certificates for rediss://; by default those of the system."),

@@ -190,3 +190,32 @@ class Keys:
     def gateways(self) -> str:
         """Set: all gateways that may have left commands or sessions behind."""
         return f"{self.prefix}:gateways"
+
+
+@frozen
+class RepartitionKeys:
+    """The keys of `jt709c repartition` under the prefix of a partition; gone when it has ended."""
+
+    prefix: str
+
+    @property
+    def record(self) -> str:
+        """Hash: what is moved, and how far that is."""
+        return f"{self.prefix}:repartition"
+
+    @property
+    def lease(self) -> str:
+        """String, expiring: the process that moves the keys."""
+        return f"{self.prefix}:repartition:lease"
+
+    def copied(self, name: str) -> str:
+        """Copy of a key, under the name that follows the prefix; it gets that name in the end."""
+        return f"{self.prefix}:repartition:copied:{name}"
+
+    def partial(self, name: str) -> str:
+        """Copy that is not complete yet."""
+        return f"{self.prefix}:repartition:partial:{name}"
+
+    def passed_on(self, name: str) -> str:
+        """String: how many entries of a list were passed on from here, or have arrived."""
+        return f"{self.prefix}:repartition:passed_on:{name}"

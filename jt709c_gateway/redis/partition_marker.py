@@ -71,7 +71,7 @@ def problem(prefix: str, key: str, found: Marker | None, expected: int) -> str:
         case Moving(before, after):
             return (
                 f"{of} are being moved from {before} to {partition_count(after)}: run jt709c repartition "
-                f"--from {before} --to {after} until it ends, and start the gateways then"
+                f"--from {before} --to {after} until it ends, and go on then"
             )
         case Moved(after, new, ""):
             return f"{of} were moved to {partition_count(after)}: give --prefix {new} --partitions {after}"
@@ -85,6 +85,14 @@ def problem(prefix: str, key: str, found: Marker | None, expected: int) -> str:
                 f"{of} are in {partition_count(found)}, not {expected}: give --partitions {found}, or move "
                 f"them with jt709c repartition --from {found} --to {expected}"
             )
+
+
+def count_in(prefix: str, key: str, packed: bytes) -> int:
+    """Return the number in the marker `key`; raise WrongPartitions when there is none that holds now."""
+    found = read_marker(packed)
+    if not isinstance(found, int):
+        raise WrongPartitions(problem(prefix, key, found, 0))
+    return found
 
 
 @define(eq=False)

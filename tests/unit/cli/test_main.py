@@ -53,7 +53,7 @@ class Process(SynchronousTestCase):
         """click cuts what is too long for 80 columns."""
         listed = run("--help", COLUMNS="80").stdout.partition("Commands:\n")[2].splitlines()
         self.assertEqual([line for line in listed if not line.endswith(".") or line.endswith("..")], [])
-        self.assertIn("  send        Queue a command and wait for its outcome.", listed)
+        self.assertIn("  send         Queue a command and wait for its outcome.", listed)
 
     def test_help_imports_nothing_heavy(self):
         """Nor does completing the name of a subcommand; a subcommand is imported when it is used."""
