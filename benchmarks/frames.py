@@ -65,10 +65,13 @@ def device_wire(number: int) -> bytes:
     return bytes.fromhex(f"{number:012d}")
 
 
-def fresh_devices(count: int) -> Iterator[bytes]:
-    """Ids that no earlier run has used, or it would have to be another report from a lock already known."""
+def fresh_devices(count: int, skip: int = 0) -> Iterator[bytes]:
+    """Ids that no earlier run has used, or it would have to be another report from a lock already known.
+
+    Generators that start together must `skip` different numbers of them, below 100,000 in all.
+    """
     first = 100_000_000_000 + int(datetime.now(UTC).timestamp() * 10) % 8_000_000 * 100_000
-    return (device_wire(first + index) for index in range(count))
+    return (device_wire(first + skip + index) for index in range(count))
 
 
 class Reports:

@@ -1,4 +1,4 @@
-"""The gateway in a process of its own, with its embedded server or another."""
+"""Gateways in processes of their own, with their embedded server or another."""
 
 import json
 import sys
@@ -16,20 +16,20 @@ from processes import Child, children
 from jt709c_gateway.redis.embedded.access import PasswordFile
 
 
-class Daemon(Child):
+class GatewayProcess(Child):
     """The gateway as an operator runs it, on free ports, in a fresh directory.
 
-    With its embedded server, or with the one on loopback port `redis`. `backlog` is its TCP endpoint's, where
-    that is not to be the gateway's own. With `udp` it listens for datagrams,
-    too, on the number of its TCP port. `python` is that of another installation, to be run instead of ours.
+    `redis` is the value of its option. `backlog` is its TCP endpoint's, where that is not to be the gateway's
+    own. With `udp` it listens for datagrams, too, on the number of its TCP port. `python` is that of another
+    installation, to be run instead of ours.
     """
 
     def __init__(
         self,
+        redis: str,
         scratch: Path | None = None,
         options: Sequence[str] = (),
         profile: Path | None = None,
-        redis: int | None = None,
         *,
         udp: bool = False,
         backlog: int | None = None,
@@ -37,8 +37,7 @@ class Daemon(Child):
     ):
         self._home = tempfile.TemporaryDirectory(prefix="jt709c-benchmark-", dir=scratch)
         self.home = Path(self._home.name)
-        self.port, self.http, embedded = free_ports(3)
-        self.redis_port = redis or embedded
+        self.port, self.http = free_ports(2)
         twistd = Path(sys.executable).with_name("twistd")
         if not twistd.exists():
             raise BenchmarkError(
@@ -49,13 +48,7 @@ class Daemon(Child):
         command += ["--nodaemon", "--pidfile=", f"--logfile={self.home / 'log'}"]
         if profile is not None:
             command += ["--savestats", "--profiler=cprofile", f"--profile={profile.resolve()}"]
-        command += [
-            "jt709c-gateway",
-            "--redis",
-            f"embedded:{self.redis_port}" if redis is None else f"redis://{LOOPBACK}:{redis}",
-            "--data-dir",
-            self.home / "data",
-        ]
+        command += ["jt709c-gateway", "--redis", redis, "--data-dir", self.home / "data"]
         waiting = "" if backlog is None else f":backlog={backlog}"
         command += ["--listen", f"tcp:{self.port}:interface={LOOPBACK}{waiting}"]
         command += ["--udp", f"{self.port}:interface={LOOPBACK}"] if udp else ["--no-udp"]
@@ -63,20 +56,9 @@ class Daemon(Child):
         try:
             super().__init__(command, self.home)
             self._wait_until_ready()
-            self.redis = self.client()
         except BaseException:
             self.stop()
             raise
-        server = self.redis.info("server")
-        self.valkey_pid = int(server["process_id"])
-        #: The gateway's process and, if it has any, its workers'.
-        self.pids = [self.pid, *(pid for pid in children(self.pid) if pid != self.valkey_pid)]
-        self.valkey = server.get("valkey_version", server["redis_version"])
-
-    def client(self) -> Redis:
-        """A connection to its server."""
-        password = PasswordFile(self.home / "data").read()
-        return Redis(self.redis_port, password)
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + 30
@@ -115,11 +97,49 @@ class Daemon(Child):
         return 0.0
 
     def stop(self) -> None:
-        """End it and its Valkey, and remove what they wrote."""
-        if hasattr(self, "redis"):
-            self.redis.close()
+        """End it, and remove what it wrote."""
         try:
             if hasattr(self, "process"):
                 super().stop()
         finally:
             self._home.cleanup()
+
+
+class Daemon(GatewayProcess):
+    """A gateway with its embedded server, or with the one on loopback port `redis`."""
+
+    def __init__(
+        self,
+        scratch: Path | None = None,
+        options: Sequence[str] = (),
+        profile: Path | None = None,
+        redis: int | None = None,
+        *,
+        udp: bool = False,
+        backlog: int | None = None,
+        python: Path | None = None,
+    ):
+        self.redis_port = redis or free_ports(1)[0]
+        address = f"embedded:{self.redis_port}" if redis is None else f"redis://{LOOPBACK}:{redis}"
+        super().__init__(address, scratch, options, profile, udp=udp, backlog=backlog, python=python)
+        try:
+            self.redis = self.client()
+        except BaseException:
+            self.stop()
+            raise
+        server = self.redis.info("server")
+        self.valkey_pid = int(server["process_id"])
+        #: The gateway's process and, if it has any, its workers'.
+        self.pids = [self.pid, *(pid for pid in children(self.pid) if pid != self.valkey_pid)]
+        self.valkey = server.get("valkey_version", server["redis_version"])
+
+    def client(self) -> Redis:
+        """A connection to its server."""
+        password = PasswordFile(self.home / "data").read()
+        return Redis(self.redis_port, password)
+
+    def stop(self) -> None:
+        """End it and its Valkey, and remove what they wrote."""
+        if hasattr(self, "redis"):
+            self.redis.close()
+        super().stop()

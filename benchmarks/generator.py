@@ -50,7 +50,7 @@ class Lock:
 class Generator:
     """A fleet of locks on one port. With `together` a lock sends all frames that are due with one call."""
 
-    def __init__(self, port: int, count: int, together: bool = False) -> None:
+    def __init__(self, port: int, count: int, together: bool = False, skip: int = 0) -> None:
         self._together = together
         self._reports = Reports()
         self._poll = select.epoll()
@@ -60,7 +60,7 @@ class Generator:
         self.sent = self.answered = 0
         self.latest = 0.0
         self.latencies: list[float] = []
-        for index, wire in enumerate(fresh_devices(count)):
+        for index, wire in enumerate(fresh_devices(count, skip)):
             if not index:
                 self._reports.verify(wire)
             self._connect(port, wire, index)
@@ -256,6 +256,7 @@ def main() -> None:
     parser.add_argument(
         "--together", action="store_true", help="send the frames that a lock has to send in one call"
     )
+    parser.add_argument("--skip", type=int, default=0, help="ids that other generators use [%(default)s]")
     parser.add_argument("--seconds", type=above_zero, default=5.0, help="how long to send [%(default)s]")
     parser.add_argument("--warm-up", type=above_zero, default=0.5, help="seconds before that [%(default)s]")
     parser.add_argument(
@@ -265,7 +266,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     allow_connections(options.locks)
-    generator = Generator(options.port, options.locks, options.together)
+    generator = Generator(options.port, options.locks, options.together, options.skip)
     try:
         generator.introduce()
         generator.closed_loop(1 if options.rate else options.in_flight, options.warm_up)

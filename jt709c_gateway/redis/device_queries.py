@@ -37,7 +37,7 @@ class DeviceQueries:
         if alias is None and seen is None and may_be_sublock(name):
             found = await self.look_up_sublock(name)
             if found is not None:
-                return found
+                return found[0]
         return Known(device, as_text(dialect), as_text(firmware), alias)
 
     async def device_with(self, imei: str) -> str | None:
@@ -52,14 +52,20 @@ class DeviceQueries:
         known = Known(device, as_text(dialect), as_text(firmware), alias)
         return known, None if seen is None else as_text(imei) or ""
 
-    async def look_up_sublock(self, name: str) -> Known | None:
-        """Return the master of a sub-lock with its type; None when it has not reported."""
-        master, kind = await self.caller.call("HMGET", self.keys.peripheral(name), "device", "type")
+    async def look_up_sublock(self, name: str) -> tuple[Known, float] | None:
+        """Return the master of a sub-lock with its type, and when it last reported, in epoch seconds.
+
+        None when it has not reported.
+        """
+        master, kind, time = await self.caller.call(
+            "HMGET", self.keys.peripheral(name), "device", "type", "time"
+        )
         if master is None:
             return None
         device = master.decode("utf-8", "replace")
         dialect, firmware = await self.caller.call("HMGET", self.keys.device(device), "dialect", "firmware")
-        return Known(device, as_text(dialect), as_text(firmware), None, name, as_text(kind))
+        known = Known(device, as_text(dialect), as_text(firmware), None, name, as_text(kind))
+        return known, float(time or 0)
 
     async def peripheral_type(self, peripheral: str) -> str | None:
         """Return the type of a sub-lock or sensor; None when it has not reported."""

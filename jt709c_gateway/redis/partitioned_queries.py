@@ -100,21 +100,21 @@ class PartitionedQueries:
         return known
 
     async def _look_up_sublock(self, name: str) -> Known | None:
-        """Return the master of a sub-lock: any partition may have it."""
+        """Return the master of a sub-lock: any partition may have it, and after a move several."""
 
-        async def ask(number: int) -> Known | PartitionAway | None:
+        async def ask(number: int) -> tuple[Known, float] | PartitionAway | None:
             try:
                 return await self._ask(number, lambda store: store.look_up_sublock(name))
             except PartitionAway as error:
                 return error
 
         answers = await gather([ask(number) for number in range(len(self.stores))])
-        for found in answers:
-            if isinstance(found, Known):
-                return found
-        for found in answers:
-            if isinstance(found, PartitionAway):
-                raise found
+        found = [answer for answer in answers if isinstance(answer, tuple)]
+        if found:
+            return max(found, key=lambda one: one[1])[0]
+        for answer in answers:
+            if isinstance(answer, PartitionAway):
+                raise answer
         return None
 
     async def known(self, devices: list[str]) -> list[bool]:

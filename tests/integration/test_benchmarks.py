@@ -55,6 +55,14 @@ class RunTests(SynchronousTestCase):
         trees = subprocess.run((*git, "worktree", "list"), capture_output=True, text=True, check=True)
         self.assertNotIn("jt709c-against-", trees.stdout)
 
+    def test_partitions(self) -> None:
+        """One and three of them on a cluster; the work is spread."""
+        small = ("--locks", "60", "--gateways", "2", "--partitions", "1", "3", "--rate", "100")
+        results = self.run_one("partitions", *small, "--seconds", "1")
+        self.assertEqual(set(results), {"1", "3"})
+        self.assertEqual(len(results["3"]["node_us_per_frame"]), 3)
+        self.assertGreater(results["3"]["least_partition"], 0)
+
     def test_durability(self) -> None:
         """Each kind, both loops."""
         results = self.run_one("durability", "--locks", "20", "--seconds", "0.5", "--rate", "200")

@@ -1,10 +1,12 @@
 """Which partition has what, and what several committers do as one."""
 
 import json
+from typing import Any
 
-from twisted.internet import task
+from twisted.internet import defer, task
 from twisted.trial.unittest import SynchronousTestCase
 
+from jt709c_gateway.redis.command_store_types import Known
 from jt709c_gateway.redis.commit_outcomes import Statistics
 from jt709c_gateway.redis.commit_records import EventsRecord, MalformedRecord
 from jt709c_gateway.redis.commit_router import CommitRouter
@@ -12,6 +14,7 @@ from jt709c_gateway.redis.committer import Committer
 from jt709c_gateway.redis.durability import Shortfall
 from jt709c_gateway.redis.fleet_stats import SPANS, FleetCounts
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.partitioned_queries import PartitionedQueries
 from jt709c_gateway.redis.partitions import Partitions
 from jt709c_gateway.redis.transfers import Transfer, read_transfer, target_of
 from tests.support.redis_groups import ClusterNode
@@ -199,3 +202,34 @@ class SumTests(SynchronousTestCase):
         self.assertEqual((total.oldest, total.seen), (20.0, dict.fromkeys(SPANS, 6)))
         self.assertEqual(total.let_go, {"devices": 1, "histories": 2})
         self.assertIsNone(FleetCounts.sum_of([first, None]))
+
+
+class _Store:
+    """A partition with one sub-lock, which reported through `master` at `time`."""
+
+    def __init__(self, master: str, time: float) -> None:
+        self.found = (Known(master, "jt701", None, None, "0001000101", "5"), time)
+
+    async def device_with(self, imei: str) -> None:
+        return None
+
+    async def look_up_device(self, device: str) -> tuple[Known, None]:
+        return Known(device, None, None, None), None
+
+    async def look_up_sublock(self, name: str) -> tuple[Known, float]:
+        return self.found
+
+
+class SublockTests(SynchronousTestCase):
+    """Where a sub-lock is."""
+
+    def test_moved(self) -> None:
+        """Of the masters that it reported through, in several partitions, it is the last one's."""
+        stores: list[Any] = [
+            _Store("8000010001", 10.0),
+            _Store("8000010002", 30.0),
+            _Store("8000010003", 20.0),
+        ]
+        queries = PartitionedQueries(Partitions("x", 3), stores)
+        found = self.successResultOf(defer.Deferred.fromCoroutine(queries.look_up("0001000101")))
+        self.assertEqual(found.device, "8000010002")

@@ -1,7 +1,6 @@
 """The API over several partitions: the same answers as from one store, and what is missing is said."""
 
 import json
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.redis.partitions import Partitions
-from jt709c_gateway.web.event_feeds import LOOKED_AT, MAX_READ
 from tests.support import PATIENCE, ValkeyServer, temporary_path, wait_until
-from tests.support.acl import GATEWAY, GuardedServer, denials
-from tests.support.commands import FakeLock, new_device
 from tests.support.daemon import Daemon
 from tests.support.fleets import StoredFleet, device, two_servers
 from tests.support.web import Api, Listener, basic, user_line
@@ -276,103 +272,3 @@ class OneServerAwayTests(SynchronousTestCase):
             self.servers[1].start()
             self.told_away(listener, [])
             self.assertEqual(listener.next("skipped"), {"count": 0, "reason": "redis"})
-
-
-class ShardedTests(SynchronousTestCase):
-    """Live events with sharded publish/subscribe, which has no patterns."""
-
-    def setUp(self) -> None:
-        # The rights with braces, as the head of the ACL file says.
-        self.server = GuardedServer(prefix="jt709c:{*}").start()
-        self.addCleanup(self.server.discard)
-        options = ("--partitions", "4", "--pubsub", "sharded")
-        self.daemon = Daemon(*options, redis=self.server.gateway_url, udp=False).start()
-        self.addCleanup(self.daemon.discard)
-        self.api = Api(self.daemon)
-        self.redis = self.server.client()
-        self.addCleanup(self.redis.close)
-        self.addCleanup(self.check_rights)
-        self.keys = Partitions("jt709c", 4, sharded=True).keys
-
-    def lock(self) -> FakeLock:
-        lock = FakeLock(new_device()).connect(self.daemon)
-        self.addCleanup(lock.close)
-        return lock
-
-    def listen(self, *query: tuple[str, object]) -> Listener:
-        listener = self.api.listen(*query)
-        self.addCleanup(listener.close)
-        return listener
-
-    def check_rights(self) -> None:
-        # A gateway looks for a store of one partition, which it need not be allowed to.
-        denied = [one for one in denials(self.redis, GATEWAY) if "'jt709c:{" in one or "b'key'" not in one]
-        self.assertEqual(denied, [])
-
-    def follows(self) -> bool:
-        """Whether the streams are followed: all have been looked at some times."""
-        used = self.redis.call("INFO", "commandstats").decode()
-        return any(int(count) >= 24 for count in re.findall(r"cmdstat_xrevrange:calls=(\d+)", used))
-
-    def test_of_all(self) -> None:
-        """Events of all locks come from the streams of the partitions; only the wanted kinds."""
-        listener = self.listen(("kind", "lock"), ("kind", "session"))
-        wait_until(self.follows)
-        locks = [self.lock() for _ in range(6)]
-        for lock in locks:
-            lock.open()
-        found = []
-        while len(found) < 12:
-            event = listener.next("event")
-            found.append((event["device"], event["kind"]))
-        wanted = {(lock.device, kind) for lock in locks for kind in ("session", "lock")}
-        self.assertEqual((set(found), self.redis.call("PUBSUB", "SHARDCHANNELS")), (wanted, []))
-        # A stream that begins anew.
-        self.redis.call("DEL", *[keys.events for keys in self.keys])
-        for lock in locks:
-            lock.open()
-        self.assertEqual({listener.next("event")["device"] for _ in locks}, {lock.device for lock in locks})
-
-    def test_of_one(self) -> None:
-        """Those of one lock are subscribed to in its partition, all of them."""
-        one, other = self.lock(), self.lock()
-        listener = self.listen(("device", one.device))
-        wait_until(lambda: len(self.redis.call("PUBSUB", "SHARDCHANNELS")) == 13)
-        other.report()
-        one.report()
-        event = listener.next("event")
-        self.assertEqual((event["device"], event["kind"]), (one.device, "location"))
-        listener.close()
-        wait_until(lambda: not self.redis.call("PUBSUB", "SHARDCHANNELS"))
-
-    def test_too_many(self) -> None:
-        """Of too many events the newest come, and the others are counted."""
-        listener = self.listen(("kind", "lock"))
-        wait_until(self.follows)
-        count = LOOKED_AT - 100
-        script = "for n = 1, #ARGV do redis.call('XADD', KEYS[1], '*', 'kind', 'lock', 'event', ARGV[n]) end"
-        events = [json.dumps({"id": str(number)}) for number in range(count)]
-        self.redis.call("EVAL", script, 1, self.keys[2].events, *events)
-        first = int(listener.next("event")["id"])
-        found = [first] + [int(listener.next("event")["id"]) for _ in range(count - 1 - first)]
-        self.assertEqual(found, list(range(count - MAX_READ // 4, count)))
-        self.assertEqual(listener.next("skipped"), {"count": count - MAX_READ // 4, "reason": "rate"})
-
-
-class WorkersTests(SynchronousTestCase):
-    def test_workers(self) -> None:
-        """The supervisor of several workers shows what these have stored in all partitions."""
-        daemon = Daemon("--workers", "2", "--partitions", "4", udp=False)
-        self.addCleanup(daemon.discard)
-        daemon.start(ready=False)
-        daemon.wait_workers(2)
-        locks = [FakeLock(new_device()).connect(daemon) for _ in range(8)]
-        for lock in locks:
-            self.addCleanup(lock.close)
-        self.assertGreater(len({Partitions("jt709c", 4).number(lock.device) for lock in locks}), 1)
-        api = Api(daemon)
-        found = api.get("/devices").json
-        self.assertEqual(
-            [one["device"] for one in found["devices"]], [lock.device for lock in reversed(locks)]
-        )
-        self.assertNotIn("partitions_away", found)
