@@ -34,7 +34,7 @@ from jt709c_gateway.redis.address import EmbeddedAddress, RedisAddress, parse_re
 from jt709c_gateway.redis.commit_router import CommitRouter
 from jt709c_gateway.redis.committer import Committer
 from jt709c_gateway.redis.fleet_stats import FleetCounts
-from jt709c_gateway.redis.partition_marker import PartitionCheck
+from jt709c_gateway.redis.partition_check import PartitionCheck
 from jt709c_gateway.redis.partitioned_queries import PartitionedQueries
 from jt709c_gateway.redis.redis_time import RedisTime
 from jt709c_gateway.startup import (

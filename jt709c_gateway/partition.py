@@ -25,7 +25,8 @@ from jt709c_gateway.redis.command_store import CommandStore
 from jt709c_gateway.redis.committer import Committer, Limits
 from jt709c_gateway.redis.connector import RedisConnector
 from jt709c_gateway.redis.gateway_connections import GatewayConnections
-from jt709c_gateway.redis.partition_marker import PartitionCheck, WrongPartitions
+from jt709c_gateway.redis.partition_check import PartitionCheck
+from jt709c_gateway.redis.partition_marker import WrongPartitions
 from jt709c_gateway.redis.partitioned_queries import PartitionedQueries, gather
 from jt709c_gateway.redis.partitions import Partitions
 from jt709c_gateway.redis.redis_time import RedisTime

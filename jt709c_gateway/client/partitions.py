@@ -6,6 +6,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from jt709c_gateway.redis.keys import Keys
+from jt709c_gateway.redis.partition_marker import WrongPartitions, count_in
 from jt709c_gateway.redis.partitions import Partitions, partition_prefix
 
 
@@ -38,10 +39,11 @@ class Parts:
 
     def name_all(self, found: str | None) -> list[Part]:
         """Name the partitions; `found` is what the marker says. Raises ValueError for another number."""
-        count = self.count or int(found or 1)
-        if found is not None and int(found) != count:
+        number = None if found is None else self._number(found)
+        count = self.count or number or 1
+        if number is not None and number != count:
             raise ValueError(
-                f"the keys under the prefix {self.prefix} are in {found} partitions, not {count}"
+                f"the keys under the prefix {self.prefix} are in {number} partitions, not {count}"
             )
         if count == 1 and self.is_cluster and "{" not in self.prefix:
             raise ValueError(f"no partitions under {self.prefix}; on a cluster a single prefix is a hash tag")
@@ -53,6 +55,12 @@ class Parts:
             Part(number, one, self.connections[number % servers]) for number, one in enumerate(keys)
         ]
         return self.known
+
+    def _number(self, found: str) -> int:
+        try:
+            return count_in(self.prefix, self.marker or "", found.encode())
+        except WrongPartitions as error:
+            raise ValueError(str(error)) from None
 
     def chosen(self, numbers: Collection[int] | None) -> list[Part]:
         """Return the partitions with these numbers, by default all; raise ValueError for others."""

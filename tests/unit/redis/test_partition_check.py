@@ -8,13 +8,8 @@ from twisted.internet import defer, task
 from twisted.trial.unittest import SynchronousTestCase
 
 from jt709c_gateway.redis.keys import Keys
-from jt709c_gateway.redis.partition_marker import (
-    Moved,
-    Moving,
-    PartitionCheck,
-    WrongPartitions,
-    problem,
-)
+from jt709c_gateway.redis.partition_check import PartitionCheck
+from jt709c_gateway.redis.partition_marker import Moved, Moving, WrongPartitions, problem
 from jt709c_gateway.redis.partitions import Partitions
 from tests.support import RedisError, key_prefix, shared_server
 
