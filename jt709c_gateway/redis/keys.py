@@ -208,6 +208,11 @@ class RepartitionKeys:
         """String, expiring: the process that moves the keys."""
         return f"{self.prefix}:repartition:lease"
 
+    @property
+    def fence(self) -> str:
+        """String, expiring: a write to wait for."""
+        return f"{self.prefix}:repartition:fence"
+
     def copied(self, name: str) -> str:
         """Copy of a key, under the name that follows the prefix; it gets that name in the end."""
         return f"{self.prefix}:repartition:copied:{name}"

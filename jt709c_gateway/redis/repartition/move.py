@@ -111,8 +111,10 @@ class Move:
             await one.call("SET", one.keys.partitions, moving)
 
     async def set_phase(self, phase: Phase) -> None:
-        """Store the phase, in the whole record last."""
+        """Store the phase, in the whole record last, when replicas and disks have what was written before."""
         self.check()
+        for one in self.places():
+            await one.kept()
         for one in self.places():
             await one.call("HSET", one.ours.record, "id", self.id, "phase", str(phase))
         self.phase = phase

@@ -203,6 +203,8 @@ class Mover:
         if move.phase is Phase.COLLECT:
             await switch.pass_on()
         else:
+            # A replica that has taken over may have missed some.
+            await switch.rename()
             await move.mark_ended()
         await move.end()
         where = f"in {self.after.count} partitions" if self.after.count > 1 else "in 1 partition"

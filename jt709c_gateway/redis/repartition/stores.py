@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, Protocol
 
+import txredisapi
 from attrs import define, frozen
 
 from jt709c_gateway.redis.keys import Keys, RepartitionKeys
@@ -12,6 +13,8 @@ from jt709c_gateway.redis.repartition.names import Name, parse_name
 
 #: Keys that the server looks at in one step of SCAN.
 _LOOKED_AT: Final = 5_000
+#: Milliseconds within which replicas and disks must have what was written.
+_KEPT_WITHIN: Final = 60_000
 #: What follows the prefix of a single partition in the names of the keys of several.
 _NUMBERED: Final = re.compile(rb"\{[0-9]+\}:")
 
@@ -72,6 +75,23 @@ class Place:
             if isinstance(one, Exception):
                 raise one
         return replies
+
+    async def kept(self) -> None:
+        """Wait until replicas have what was written here, and the disk where there is an append-only file."""
+        # A write of this connection that comes after those of others.
+        await self.call("SET", self.ours.fence, 1, "PX", 1)
+        _, _, replicas, *_ = await self.call("ROLE")
+        if replicas and await self.call("WAIT", len(replicas), _KEPT_WITHIN) < len(replicas):
+            raise MoveError(f"replicas of {self.server} are behind; run this again when they have caught up")
+        try:
+            on_disk, _ = await self.call("WAITAOF", 1, 0, _KEPT_WITHIN)
+        except txredisapi.ResponseError as error:
+            # Without an append-only file, or on a server that is older than the command.
+            if "appendonly" in str(error) or "unknown command" in str(error):
+                return
+            raise
+        if not on_disk:
+            raise MoveError(f"the disk of {self.server} is behind; run this again when it has caught up")
 
     async def scan(self) -> AsyncIterator[tuple[list[Name], list[bytes]]]:
         """Yield the keys of the fleet in steps: those of the contract, and texts of unknown names.

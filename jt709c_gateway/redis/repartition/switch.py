@@ -76,6 +76,8 @@ class Switch:
                 keys = [target.ours.passed_on(f"to:{counter}"), *[to for _, to, _, _ in some]]
                 flat = [part for at, _, packed, outcome in some for part in (at, packed, int(outcome))]
                 await move.guarded(target, TAKE, keys, [MAX_REPLIES, REPLY_TTL, *flat])
+            for number in parts:
+                await move.after.places[number].kept()
             await move.guarded(place, PASS, [key, removed], [before, len(entries)])
             move.tell(len(entries))
 

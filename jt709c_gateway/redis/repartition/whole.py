@@ -146,13 +146,24 @@ class WholeKeys:
         for number, some in parts.items():
             target = self.move.after.places[number]
             copies = await self._digests(target, [target.copied(name) for name, _ in some])
-            for (name, digest), copy in zip(some, copies, strict=True):
-                if digest and (digest != copy or digest.startswith(b"long")):
-                    await self._examine(place, target, name, digest, copy)
+            differ = [
+                name
+                for (name, digest), copy in zip(some, copies, strict=True)
+                if digest and (digest != copy or digest.startswith(b"long"))
+            ]
+            if differ:
+                await self._compare_contents(place, target, differ)
 
-    async def _digests(self, place: Place, keys: list[Any]) -> list[bytes]:
+    async def _compare_contents(self, place: Place, target: Place, names: Sequence[Name]) -> None:
+        digests = await self._digests(place, [place.key(name) for name in names], of_dump=False)
+        copies = await self._digests(target, [target.copied(name) for name in names], of_dump=False)
+        for name, digest, copy in zip(names, digests, copies, strict=True):
+            if digest and (digest != copy or digest.startswith(b"long")):
+                await self._examine(place, target, name, digest, copy)
+
+    async def _digests(self, place: Place, keys: list[Any], of_dump: bool = True) -> list[bytes]:
         self.move.check()
-        found: list[bytes] = await scripts.run(place.connection, DIGEST, keys, [LONG])
+        found: list[bytes] = await scripts.run(place.connection, DIGEST, keys, [LONG, int(of_dump)])
         return found
 
     async def _examine(self, place: Place, target: Place, name: Name, digest: bytes, copy: bytes) -> None:
