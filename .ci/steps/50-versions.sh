@@ -31,8 +31,8 @@ try_server() {
     fi
     echo "-- $version"
     had+="|$version."
-    JT709C_TEST_SERVER=$1 timeout 120 python -m pytest -q -n 2 tests/unit/redis/test_scripts.py tests/unit/redis/test_commit_script.py \
-        tests/unit/redis/test_connection.py tests/unit/redis/test_commit_failures.py
+    JT709C_TEST_SERVER=$1 timeout 120 python -m pytest -q -n 4 tests/unit/redis/test_scripts.py tests/unit/redis/test_commit_script.py \
+        tests/unit/redis/test_connection.py
 }
 
 environment test -e '.[test]'
