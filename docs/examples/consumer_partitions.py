@@ -24,7 +24,8 @@ AWAY = (
 
 def handle(event):
     """Yours, in the thread of the event's partition. The events of one lock come in order."""
-    print(event["id"], event["kind"], event["device"], flush=True)
+    # In one piece, since the threads write to one terminal.
+    print(f"{event['id']} {event['kind']} {event['device']}\n", end="", flush=True)
 
 
 def follow(server, stream):
@@ -36,7 +37,7 @@ def follow(server, stream):
             raise
     after = "0"
     while True:
-        reply = server.xreadgroup(GROUP, CONSUMER, {stream: after}, count=100, block=5000)
+        reply = server.xreadgroup(GROUP, CONSUMER, {stream: after}, count=100, block=2000)
         entries = reply[0][1] if reply else []
         for entry, fields in entries:
             if fields:
@@ -52,7 +53,7 @@ def keep_following(server, stream):
         try:
             follow(server, stream)
         except AWAY as error:
-            print(f"{stream} is away, trying again: {error}", flush=True)
+            print(f"{stream} is away, trying again: {error}\n", end="", flush=True)
             time.sleep(1)
 
 

@@ -69,10 +69,11 @@ class PartitionConsumerTests(SynchronousTestCase):
         wait_until(lambda: len(second.ids) >= count + 10, message=f"it did not go on: {second.said}")
         fleet.send_signal(signal.SIGINT)
         fleet.wait(LIMIT)
-        wait_until(
-            lambda: not self.ids() - {*first.ids, *second.ids} and not self.pending(),
-            message=f"events are missing: {second.said[-3:]}",
-        )
+        try:
+            wait_until(lambda: not self.ids() - {*first.ids, *second.ids} and not self.pending())
+        except AssertionError:
+            missing = self.ids() - {*first.ids, *second.ids}
+            self.fail(f"events are missing: {missing}, pending {self.pending()}: {second.said[-20:]}")
         self.assertTrue(all(stream_events(self.clients[n % 2], keys.prefix) for n, keys in enumerate(LAYOUT)))
 
     def test_redis_py(self) -> None:
