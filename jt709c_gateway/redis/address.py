@@ -1,5 +1,7 @@
 """Redis addresses: reads the value of ``--redis`` and makes the Twisted endpoint for it."""
 
+# The socket module loads it with the first name that it looks up, which fails while no descriptors are left.
+import encodings.idna  # noqa: F401
 import re
 from collections.abc import Callable
 from typing import Any

@@ -4,8 +4,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support import LOOPBACK, RedisClient, RedisError, ValkeyServer, wait_until
+from tests.support import LOOPBACK, RedisClient, RedisError, wait_until
 from tests.support.committer import Script, Teller
+from tests.support.redis_groups import ClusterNode
 from tests.unit.redis.test_commit_script import DEVICE, FENCE, LOW_BATTERY, report
 
 PREFIX = "{moving}"
@@ -13,12 +14,9 @@ SLOTS = 16384
 
 
 class ReshardingTests(SynchronousTestCase):
-    def node(self) -> tuple[ValkeyServer, RedisClient]:
+    def node(self) -> tuple[ClusterNode, RedisClient]:
         """A node of a cluster of its own."""
-        server = ValkeyServer("--cluster-enabled", "yes")
-        while server.port > 50_000:
-            server = ValkeyServer("--cluster-enabled", "yes")
-        server.start()
+        server = ClusterNode().start()
         self.addCleanup(server.discard)
         client = server.client()
         self.addCleanup(client.close)
@@ -28,7 +26,7 @@ class ReshardingTests(SynchronousTestCase):
         _, self.source = self.node()
         self.target_server, self.target = self.node()
         self.source.call("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
-        self.source.call("CLUSTER", "MEET", LOOPBACK, self.target_server.port)
+        self.source.call("CLUSTER", "MEET", LOOPBACK, self.target_server.port, self.target_server.bus_port)
         for client in (self.source, self.target):
             wait_until(lambda client=client: b"cluster_state:ok" in client.call("CLUSTER", "INFO"))
             wait_until(lambda client=client: b"cluster_known_nodes:2" in client.call("CLUSTER", "INFO"))
