@@ -14,7 +14,7 @@ _TOP = Path(jt709c_gateway.__file__).parent
 #: From the bottom to the top; packages in one line know nothing of each other.
 LAYERS = (
     ("util", "protocol"),
-    ("dissector", "commands"),
+    ("dissector", "commands", "reports"),
     ("redis", "transport", "simulator"),
     ("gateway", "client"),
     ("web",),

@@ -1,0 +1,1 @@
+"""Reports about locks: from what Redis keeps of them to documents for people, without Redis."""
